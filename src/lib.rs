@@ -1,0 +1,13 @@
+//! `provision`: a runbook as a plan file, and the program that makes it true.
+//!
+//! ```text
+//! text -> PlanFile -> order -> observe -> diff -> Plan -> (confirm)
+//!      -> for each change in order: observe and diff again, same as planned? -> execute
+//!      -> observe -> diff must be empty -> events -> output, exit code
+//! ```
+//!
+//! Dependencies point one way: `cli -> {engine, render, plan_file}`, `engine -> resource -> host`,
+//! `render -> engine::event`. `docs/architecture.md` has the words and the reasons.
+
+pub mod host;
+pub mod resource;

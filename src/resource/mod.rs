@@ -1,0 +1,170 @@
+//! The kinds of resource: the trait that each implements, and the one list of them.
+//!
+//! A kind observes ([`Resource::observe`], which has no way to write), decides ([`Resource::diff`], which is pure) and
+//! acts ([`Resource::execute`], which decides nothing).
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+mod context;
+pub use context::{Act, Look};
+
+/// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
+/// evaluated: `Deserialize` is the plan file's reading of it, so it must refuse what it does not know.
+pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
+    /// The kind's name in the plan file and in events.
+    const KIND: &'static str;
+
+    /// What was observed of one step. Free of secrets: it crosses process borders and is printed when tests fail.
+    type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;
+
+    /// One decided mutation, with its before and after.
+    type Change: Change;
+
+    /// What exists once the step holds. Two steps of one plan never provide the same.
+    fn provides(&self) -> Vec<Handle>;
+
+    /// What has to be there first, so that steps which make it run before this one.
+    fn needs(&self) -> Vec<Need>;
+
+    /// The source of the secret that the step puts into its target.
+    fn secret_source(&self) -> Option<&SecretSource> {
+        None
+    }
+
+    /// Shell or SQL lines that do the same by hand; `explain` prints them.
+    fn by_hand(&self) -> Vec<String>;
+
+    /// Whether `change` may alter what is at `path`: a step that needs `path` is planned provisionally then.
+    fn touches(&self, _change: &Self::Change, _path: &Path) -> bool {
+        true
+    }
+
+    /// Reads the actual state. Leaves no trace: same bytes, same times.
+    fn observe(&self, look: &Look) -> impl Future<Output = Result<Self::Actual, Failure>> + Send;
+
+    /// Decides what has to change. Pure and complete: the same input gives the same changes.
+    fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Refusal>;
+
+    /// Makes one change that `diff` decided on.
+    fn execute(&self, change: &Self::Change, act: &Act) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// A kind's own type of change.
+pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync {
+    /// The change as events, people and scripts see it.
+    fn describe(&self) -> Description;
+}
+
+/// What `diff` found: the changes in the order in which they are to be made, and what a reader should know besides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diff<C> {
+    /// Empty where the step has converged.
+    pub changes: Vec<C>,
+    /// Remarks that change nothing (`content not checked`, local changes that are kept).
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What needs a person's attention, though it is no failure. Shown on stderr and in JSON.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+impl<C> Default for Diff<C> {
+    fn default() -> Self {
+        Self { changes: Vec::new(), notes: Vec::new(), warnings: Vec::new() }
+    }
+}
+
+/// A change in the terms that every kind shares. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    pub action: Action,
+    /// What is changed: a path, a table, a branch.
+    pub target: String,
+    /// One line for people, in the imperative ("create …", "set owner to …").
+    pub summary: String,
+    /// The observed state, `null` where there was nothing.
+    pub before: serde_json::Value,
+    /// The state to be.
+    pub after: serde_json::Value,
+    /// Why the change deserves a second look, where it does: it takes somebody's work out of the way, say.
+    pub risk: Option<String>,
+}
+
+/// What a change does to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Create,
+    Update,
+    Delete,
+}
+
+/// Something that exists once a step holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Handle {
+    /// A file or directory.
+    Path(PathBuf),
+    /// The value of one variable in one file; steps that edit files in one directory never run at the same time.
+    Variable { file: PathBuf, name: String, service: Option<String> },
+    /// A table of a connection, by its qualified name in lower case.
+    Table { connection: String, name: String },
+}
+
+/// Something that has to exist before a step can hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// The step works at this path: a step that provides a directory or checkout around it comes first.
+    Inside(PathBuf),
+    /// Exactly this.
+    Is(Handle),
+}
+
+/// A step cannot be observed or a change cannot be made: what was tried, what was found, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Lower case, no full stop: `cannot read /x/y: permission denied`.
+    pub message: String,
+    /// What the reader can do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure whose remedy is in its message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// The same failure with its remedy.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// `diff` decided that nothing may be done: the step is blocked, and what is there stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    pub reason: String,
+    /// What the reader can do about it.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal whose remedy is in its reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: None }
+    }
+
+    /// The same refusal with its remedy.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+pub use crate::host::secret::SecretSource;
