@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod context;
+#[cfg(test)]
+pub mod fixtures;
 pub use context::{Act, Look};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates

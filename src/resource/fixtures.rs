@@ -1,0 +1,45 @@
+//! Runs `fixtures/diff/<kind>/<case>/{desired,actual,changes}.yaml`: pure tests of `diff`, one loop for every kind.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Diff, Refusal, Resource};
+
+/// What a case expects: the diff, or the refusal.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Expected<C> {
+    Refused { refused: Refusal },
+    Diff(Diff<C>),
+}
+
+/// Checks each case of the kind `R`; there have to be at least twelve.
+pub fn check<R: Resource>() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/diff").join(R::KIND);
+    let mut cases: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 12, "{}: {} cases, at least 12 are wanted", folder.display(), cases.len());
+    for case in cases {
+        let read = |name: &str| {
+            let path = case.join(name);
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        };
+        let yaml = |error: serde_yaml::Error| -> String { format!("{}: {error}", case.display()) };
+        let desired: R = serde_yaml::from_str(&read("desired.yaml")).map_err(yaml).unwrap();
+        let actual: R::Actual = serde_yaml::from_str(&read("actual.yaml")).map_err(yaml).unwrap();
+        let expected: Expected<R::Change> = serde_yaml::from_str(&read("changes.yaml")).map_err(yaml).unwrap();
+        let found = match desired.diff(&actual) {
+            Ok(diff) => Expected::Diff(diff),
+            Err(refused) => Expected::Refused { refused },
+        };
+        let show = |value: &Expected<R::Change>| serde_yaml::to_string(value).unwrap();
+        assert_eq!(show(&found), show(&expected), "{}", case.display());
+        // A worker may be on the other side: what is sent has to arrive as it was.
+        let sent: R::Actual = serde_json::from_str(&serde_json::to_string(&actual).unwrap()).unwrap();
+        assert_eq!(serde_json::to_value(&sent).unwrap(), serde_json::to_value(&actual).unwrap(), "{}", case.display());
+    }
+}
