@@ -147,6 +147,12 @@ impl Failure {
     }
 }
 
+impl From<crate::host::fs::Error> for Failure {
+    fn from(error: crate::host::fs::Error) -> Self {
+        Self { message: error.to_string(), hint: error.hint().map(str::to_owned) }
+    }
+}
+
 /// `diff` decided that nothing may be done: the step is blocked, and what is there stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{reason}")]
