@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod context;
+pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
+pub mod value;
 pub use context::{Act, Look};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
