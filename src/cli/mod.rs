@@ -34,7 +34,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         }
     };
     let result = match arguments.command {
-        Command::Worker(worker) => crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from),
+        Command::Worker(worker) => {
+            crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)
+        }
         Command::Plan(arguments) => with_runtime(plan::run(arguments)),
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
         Command::Validate(arguments) => validate::run(arguments),

@@ -190,9 +190,9 @@ impl PlanFile {
         let ids = self.ids();
         let steps = [("--only", &selection.only), ("--skip", &selection.skip)].into_iter().flat_map(|(flag, list)| {
             let ids = ids.clone();
-            list.iter().filter(move |id| !self.steps.iter().any(|step| step.id == **id)).map(move |id| {
-                Problem::of_file(format!("{flag} {id}: there is no such step")).help(suggest(id, &ids))
-            })
+            list.iter()
+                .filter(move |id| !self.steps.iter().any(|step| step.id == **id))
+                .map(move |id| Problem::of_file(format!("{flag} {id}: there is no such step")).help(suggest(id, &ids)))
         });
         vars.chain(steps).collect()
     }

@@ -67,13 +67,13 @@ impl State {
             }
             Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
             Event::ChangeStarted { step, summary, .. } => self.busy(format!("{step}: {summary}")),
-            Event::ChangeFinished { step, summary, outcome, .. } => {
+            Event::ChangeFinished { step, target, summary, outcome, .. } => {
                 self.applying = true;
                 let (style, word) = match outcome {
                     ChangeOutcome::Changed => (GREEN, "done"),
                     ChangeOutcome::Failed => (RED, "failed"),
                 };
-                let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(summary));
+                let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(&with_target(target, summary)));
             }
             Event::StepFinished { step, outcome, reason, hint, why, warnings, .. } => {
                 self.finished(step, *outcome, (reason, hint, why), &mut out);
@@ -154,7 +154,8 @@ fn describe(out: &mut String, change: &Description) {
         Action::Update => (YELLOW, '~'),
         Action::Delete => (RED, '-'),
     };
-    let mut lines = change.summary.lines();
+    let summary = with_target(&change.target, &change.summary);
+    let mut lines = summary.lines();
     let _ = writeln!(out, "{INDENT}{style}{sign}{style:#} {}", clean(lines.next().unwrap_or_default()));
     for line in lines {
         let _ = writeln!(out, "{INDENT}  {}", clean(line));
@@ -162,6 +163,11 @@ fn describe(out: &mut String, change: &Description) {
     if let Some(risk) = &change.risk {
         let _ = writeln!(out, "{INDENT}  {YELLOW}mind{YELLOW:#}: {}", clean(risk));
     }
+}
+
+/// A summary that does not name its target itself is put behind it.
+fn with_target(target: &str, summary: &str) -> String {
+    if summary.contains(target) { summary.to_owned() } else { format!("{target}: {summary}") }
 }
 
 fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why: &Option<String>) {

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod context;
-mod kinds;
+pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
+mod kinds;
+pub mod value;
 pub use context::{Act, Look};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS};
 
@@ -169,6 +171,12 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<crate::host::fs::Error> for Failure {
+    fn from(error: crate::host::fs::Error) -> Self {
+        Self { message: error.to_string(), hint: error.hint().map(str::to_owned) }
     }
 }
 

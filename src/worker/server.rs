@@ -14,8 +14,20 @@ use crate::resource::{Act, AnyResource, Failure, Look};
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
 /// and certificates. Nothing else passes, so a secret in the launcher's environment ends there.
 pub(super) const KEPT: &[&str] = &[
-    "HOME", "PATH", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CONFIG_HOME", "http_proxy",
-    "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "ALL_PROXY", "all_proxy",
+    "HOME",
+    "PATH",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_CONFIG_HOME",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 /// The search path of a worker that acts as somebody else.
