@@ -1,5 +1,6 @@
 //! Events as text: results on standard output, warnings and progress on standard error.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -27,8 +28,8 @@ struct State {
     command: &'static str,
     /// On a terminal alone.
     spinner: ProgressBar,
-    /// The plan has been shown; what follows tells how it is carried out.
-    applying: bool,
+    /// Steps that the plan showed as blocked or failed: how they end is known then.
+    told: BTreeSet<String>,
 }
 
 impl Default for Human {
@@ -39,7 +40,7 @@ impl Default for Human {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             spinner.set_style(style);
         }
-        Self(Mutex::new(State { command: "plan", spinner, applying: false }))
+        Self(Mutex::new(State { command: "plan", spinner, told: BTreeSet::new() }))
     }
 }
 
@@ -68,7 +69,6 @@ impl State {
             Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
             Event::ChangeStarted { step, summary, .. } => self.busy(format!("{step}: {summary}")),
             Event::ChangeFinished { step, target, summary, outcome, .. } => {
-                self.applying = true;
                 let (style, word) = match outcome {
                     ChangeOutcome::Changed => (GREEN, "done"),
                     ChangeOutcome::Failed => (RED, "failed"),
@@ -100,7 +100,7 @@ impl State {
         self.spinner.enable_steady_tick(Duration::from_millis(120));
     }
 
-    fn planned(&self, event: &Event, out: &mut String, err: &mut String) {
+    fn planned(&mut self, event: &Event, out: &mut String, err: &mut String) {
         let Event::StepPlanned { step, outcome, certainty, waits_for, changes, .. } = event else { return };
         let Event::StepPlanned { reason, hint, why, notes, warnings, .. } = event else { return };
         let (style, word) = match outcome {
@@ -119,6 +119,7 @@ impl State {
         }
         if matches!(outcome, Planned::Blocked | Planned::Failed) {
             explain(out, reason, hint, why);
+            self.told.insert(step.clone());
         }
         for note in notes {
             let _ = writeln!(out, "{INDENT}{DIM}{}{DIM:#}", clean(note));
@@ -137,12 +138,12 @@ impl State {
     ) {
         let (style, word) = match outcome {
             Finished::Unchanged | Finished::Changed => return,
+            Finished::Blocked | Finished::Failed if self.told.contains(step) => return,
             Finished::Skipped if reason.is_none() => return,
             Finished::Skipped => (YELLOW, "skipped"),
             Finished::Blocked => (RED, "blocked"),
             Finished::Failed => (RED, "failed"),
         };
-        self.applying = true;
         let _ = writeln!(out, "  {style}{word:<9}{style:#}  {BOLD}{step}{BOLD:#}");
         explain(out, reason, hint, why);
     }
