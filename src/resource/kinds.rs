@@ -145,4 +145,5 @@ pub struct KindSeed(&'static str);
 
 kinds! {
     Directory in directory,
+    KeyFile in key_file,
 }

@@ -12,6 +12,7 @@ mod context;
 pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
+pub mod key_file;
 mod kinds;
 pub mod value;
 pub use context::{Act, Look};
