@@ -41,22 +41,26 @@ pub enum Reading {
     Foreign,
 }
 
-/// The occurrences, and whether the service that narrows the search exists.
-#[derive(Debug)]
+/// What was found, and where it was looked for.
+#[derive(Debug, Default)]
 pub struct Found {
     pub occurrences: Vec<Occurrence>,
-    pub service_exists: bool,
+    /// In the order of the file.
+    pub services: Vec<String>,
+    /// Whether a service reads files named by `env_file`.
+    pub uses_env_file: bool,
 }
 
 /// Finds `variable`, for all services or one, in the order of the text.
 pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found {
     let mut finder = Finder { document, variable, sites: BTreeMap::new() };
-    let Some(root) = document.root() else { return Found { occurrences: Vec::new(), service_exists: false } };
+    let Some(root) = document.root() else { return Found::default() };
     let services = document.get(root, "services").map_or(&[][..], |services| document.entries(services));
-    let mut service_exists = false;
+    let mut found = Found::default();
     for (key, value) in services {
         let Some(name) = document.text(*key) else { continue };
-        service_exists |= Some(name) == service;
+        found.services.push(name.to_owned());
+        found.uses_env_file |= !finder.lookup(*value, "env_file", true).is_empty();
         // One service has what wins; all of them have what a merge brings and a service overrides, too.
         for site in finder.of_service(*value, true) {
             finder.sites.entry(site).or_default().insert(name.to_owned());
@@ -74,11 +78,11 @@ pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found
             }
         }
     }
-    let mut occurrences = finder.occurrences(root);
+    found.occurrences = finder.occurrences(root);
     if let Some(service) = service {
-        occurrences.retain(|occurrence| occurrence.services.contains(service));
+        found.occurrences.retain(|occurrence| occurrence.services.contains(service));
     }
-    Found { occurrences, service_exists }
+    found
 }
 
 /// Reads what an occurrence says.
