@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub mod compose_env;
 mod context;
+pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
+pub mod value;
 pub use context::{Act, Look};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates

@@ -16,6 +16,7 @@ mod create;
 mod error;
 mod leftover;
 mod open;
+pub mod tree;
 mod write;
 
 pub use access::FileSeen;
@@ -141,4 +142,10 @@ pub fn acts_as_root() -> bool {
 /// The user and group that new files of this process belong to.
 pub fn acting_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Whether this process may give what it owns to the group `gid`.
+pub fn acts_in_group(gid: u32) -> bool {
+    let mut groups = rustix::process::getgroups().unwrap_or_default().into_iter();
+    acts_as_root() || acting_ids().1 == gid || groups.any(|group| group.as_raw() == gid)
 }
