@@ -16,7 +16,7 @@ const HIDDEN: &str = "(hidden)";
 #[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Change {
     /// Removes what an interrupted run left.
-    Leftovers { directory: PathBuf, names: Vec<String> },
+    RemoveLeftovers { directory: PathBuf, names: Vec<String> },
     /// Makes `.env`.
     CreateEnvFile { path: PathBuf, names: Vec<String> },
     /// Sets variables in `.env`. `mode` is its mode, where that is too wide and becomes 0600.
@@ -44,7 +44,7 @@ impl Change {
     /// What is changed.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Leftovers { directory: path, .. }
+            Self::RemoveLeftovers { directory: path, .. }
             | Self::CreateEnvFile { path, .. }
             | Self::EnvFile { path, .. }
             | Self::EnvFileMode { path, .. }
@@ -65,7 +65,7 @@ impl crate::resource::Change for Change {
             risk: None,
         };
         match self {
-            Self::Leftovers { names, .. } => Description {
+            Self::RemoveLeftovers { names, .. } => Description {
                 action: Action::Delete,
                 summary: format!("remove what an interrupted run left: {}", names.join(", ")),
                 before: json!(names),

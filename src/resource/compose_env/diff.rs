@@ -20,7 +20,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
     let mut diff = Diff::default();
     if !actual.leftovers.is_empty() {
         let directory = step.file.parent().unwrap_or(&step.file).to_owned();
-        diff.changes.push(Change::Leftovers { directory, names: actual.leftovers.clone() });
+        diff.changes.push(Change::RemoveLeftovers { directory, names: actual.leftovers.clone() });
     }
     in_env_file(step, actual, occurrences, &mut diff)?;
     in_compose_file(step, actual, occurrences, &mut diff)?;

@@ -70,7 +70,9 @@ pub fn set(text: &str, name: &str, value: &str) -> Result<Option<String>, Unread
     let proven = last(&reread, name).is_some_and(|entry| entry.value == Value::Text(value.to_owned()));
     let others = |entries: &[Entry]| -> Vec<(String, Value)> {
         let kept = last(entries, name).map(|entry| entry.range.start);
-        let entries = entries.iter().filter(|entry| !entry.name.is_empty() && Some(entry.range.start) != kept);
+        // A line end after the last line can turn what was nameless there into a name alone; neither has a value.
+        let valued = |entry: &&Entry| !entry.name.is_empty() && entry.value != Value::Inherited;
+        let entries = entries.iter().filter(valued).filter(|entry| Some(entry.range.start) != kept);
         entries.map(|entry| (entry.name.clone(), entry.value.clone())).collect()
     };
     Ok((proven && others(&entries) == others(&reread)).then_some(edited))

@@ -26,7 +26,7 @@ pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
             Err(reason) => Source::Unusable { reason: reason.to_owned() },
         },
     };
-    let place = Place::find(&step.file).map_err(failure)?;
+    let place = Place::find(&step.file)?;
     let mut actual = Actual { source, file: ComposeFile::Missing, env_file: None, leftovers: Vec::new() };
     if !place.missing_parents.is_empty() {
         return Ok(actual);
@@ -44,35 +44,35 @@ pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
             actual.env_file = Some(env_file(&place, &names, digester)?);
         }
     }
-    actual.leftovers = place.leftovers().map_err(failure)?;
-    actual.leftovers.extend(place.dir.leftovers(OsStr::new(ENV_FILE)).map_err(failure)?);
+    actual.leftovers = place.leftovers()?;
+    actual.leftovers.extend(place.dir.leftovers(OsStr::new(ENV_FILE))?);
     Ok(actual)
 }
 
 pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Failure> {
-    let place = Place::find(&step.file).map_err(failure)?;
+    let place = Place::find(&step.file)?;
     let env = OsStr::new(ENV_FILE);
     match change {
-        Change::Leftovers { .. } => {
-            place.remove_leftovers().map_err(failure)?;
-            place.dir.remove_leftovers(env).map_err(failure)
+        Change::RemoveLeftovers { .. } => {
+            place.remove_leftovers()?;
+            place.dir.remove_leftovers(env)?;
         }
         Change::CreateEnvFile { names, .. } => {
             let text = set_all("", names, &wanted(step, act)?)?;
             // A user's own compose file and its .env belong to one owner, whoever makes the second.
-            let owner = place.stat().map_err(failure)?.filter(|_| fs::acts_as_root());
+            let owner = place.stat()?.filter(|_| fs::acts_as_root());
             let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
-            place.dir.create(env, text.as_bytes(), Attributes { uid, gid, mode: 0o600 }).map_err(failure)
+            place.dir.create(env, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
         }
         Change::EnvFile { names, .. } => {
             let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
             let text = set_all(text(&seen, change)?, names, &wanted(step, act)?)?;
             let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
-            place.dir.replace(env, text.as_bytes(), attributes).map_err(failure)
+            place.dir.replace(env, text.as_bytes(), attributes)?;
         }
         Change::EnvFileMode { .. } => {
-            let stat = place.dir.stat(env).map_err(failure)?.ok_or_else(|| moved_on(change))?;
-            place.dir.set_mode(env, &stat, stat.mode & 0o600).map_err(failure)
+            let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
+            place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
         }
         Change::ComposeFile { places, .. } => {
             let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
@@ -84,9 +84,10 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
                 return Err(moved_on(change));
             }
             let edited = Zeroizing::new(edited);
-            place.dir.replace(&place.name, edited.as_bytes(), Attributes::from(&seen.stat)).map_err(failure)
+            place.dir.replace(&place.name, edited.as_bytes(), Attributes::from(&seen.stat))?;
         }
     }
+    Ok(())
 }
 
 /// The source's value, without the line ending that files and commands put after it.
@@ -108,7 +109,7 @@ fn usable(secret: &Secret) -> Result<&str, &'static str> {
 }
 
 fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result<ComposeFile, Failure> {
-    match place.stat().map_err(failure)? {
+    match place.stat()? {
         None => return Ok(ComposeFile::Missing),
         Some(stat) if stat.kind != FileKind::File => return Ok(ComposeFile::NotAFile { found: stat.kind }),
         Some(_) => {}
@@ -146,7 +147,7 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
 
 fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFile, Failure> {
     let name = OsStr::new(ENV_FILE);
-    match place.dir.stat(name).map_err(failure)? {
+    match place.dir.stat(name)? {
         None => return Ok(EnvFile::Missing),
         Some(stat) if stat.kind != FileKind::File => return Ok(EnvFile::NotAFile { found: stat.kind }),
         Some(_) => {}
@@ -201,7 +202,7 @@ fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<S
 }
 
 fn read(place: &Place, name: &OsStr) -> Result<Option<FileSeen>, Failure> {
-    place.dir.read(name, LIMIT).map_err(failure)
+    Ok(place.dir.read(name, LIMIT)?)
 }
 
 fn text<'a>(seen: &'a FileSeen, change: &Change) -> Result<&'a str, Failure> {
@@ -211,12 +212,4 @@ fn text<'a>(seen: &'a FileSeen, change: &Change) -> Result<&'a str, Failure> {
 fn moved_on(change: &Change) -> Failure {
     Failure::new(format!("{} is not as it was when the change was planned", show(change.path())))
         .hint("see who else writes to it, then run again")
-}
-
-fn failure(error: fs::Error) -> Failure {
-    let failure = Failure::new(error.to_string());
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
 }

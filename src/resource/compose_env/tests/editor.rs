@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_yaml::Value;
 
-use super::{document::Document, dotenv, edit, occurrences};
+use crate::resource::compose_env::{document::Document, edit, occurrences};
 
 /// Every way to write a value: what comes before its bytes, the bytes, what comes after. `{}` in a path is no part.
 struct Template {
@@ -120,7 +120,7 @@ fn check(template: &Template, password: &str) {
 }
 
 /// Passwords: anything a Rust string can hold but NUL, with a liking for what means something to YAML or Compose.
-fn password() -> impl Strategy<Value = String> {
+pub fn password() -> impl Strategy<Value = String> {
     let letter = prop_oneof![
         4 => proptest::char::range('!', '~'),
         3 => proptest::sample::select("$${}\"'\\#:%&*!|>-?,[]@` =~".chars().collect::<Vec<_>>()),
@@ -130,7 +130,7 @@ fn password() -> impl Strategy<Value = String> {
     proptest::collection::vec(letter, 0..24).prop_map(String::from_iter)
 }
 
-const TELLING: &[&str] = &[
+pub const TELLING: &[&str] = &[
     "", " ", "a", "new", "0123", "007", "1e3", "0x1f", "0o7", "123", "-1", "+1", "1_000", "12:30", "true", "True",
     "yes", "NO", "null", "~", ".inf", "2026-01-01", "=", "<<", "a b", " a", "a ", "a: b", "a #b", "#a", "a:", "- a",
     "? a", "*a", "&a", "!a", "%a", "@a", "`a", "|", ">", "{a}", "[a]", "a,b", "'", "\"", "it's", "\"q\"", "\\", "a\\",
