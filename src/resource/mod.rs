@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub mod compose_env;
 mod context;
 pub mod directory;
 #[cfg(test)]
