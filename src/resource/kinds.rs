@@ -78,7 +78,6 @@ macro_rules! kinds {
             pub fn touches(&self, change: &AnyChange, path: &Path) -> bool {
                 match (self, change) {
                     $((AnyResource::$variant(resource), AnyChange::$variant(change)) => resource.touches(change, path),)*
-                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
                     _ => true,
                 }
             }
@@ -97,7 +96,6 @@ macro_rules! kinds {
                         let Diff { changes, notes, warnings } = resource.diff(actual)?;
                         Ok(Diff { changes: changes.into_iter().map(AnyChange::$variant).collect(), notes, warnings })
                     })*
-                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
                     _ => Err(Refusal::new("what was observed is of another kind than the step")),
                 }
             }
@@ -108,7 +106,6 @@ macro_rules! kinds {
                     $((AnyResource::$variant(resource), AnyChange::$variant(change)) => {
                         resource.execute(change, act).await
                     })*
-                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
                     _ => Err(Failure::new("the change is of another kind than the step")),
                 }
             }
@@ -146,4 +143,5 @@ pub struct KindSeed(&'static str);
 kinds! {
     Directory in directory,
     KeyFile in key_file,
+    ComposeEnv in compose_env,
 }

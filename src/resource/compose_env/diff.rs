@@ -51,7 +51,9 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
         Some(service) if !services.contains(service) => {
             return Err(Refusal::new(format!("{file} has no service {service}")).hint(format!("it has {known}")));
         }
-        _ => format!("write `{variable}: ${{{variable}}}` where it belongs; entries are never added, only their values set"),
+        _ => format!(
+            "write `{variable}: ${{{variable}}}` where it belongs; entries are never added, only their values set"
+        ),
     };
     let place = match &step.service {
         Some(service) => format!("the environment of service {service} in {file} has no {variable}"),

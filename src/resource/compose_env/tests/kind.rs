@@ -207,7 +207,11 @@ fn what_an_interrupted_run_left_is_removed() {
         host.write(&format!(".provision-{}-{:016x}", &hash[..12], 5), "half", 0o600);
     }
     let diff = host.apply();
-    assert!(matches!(&diff.changes[0], Change::RemoveLeftovers { names, .. } if names.len() == 2), "{:?}", diff.changes);
+    assert!(
+        matches!(&diff.changes[0], Change::RemoveLeftovers { names, .. } if names.len() == 2),
+        "{:?}",
+        diff.changes
+    );
     assert_eq!(std::fs::read_dir(host.home.path()).unwrap().count(), 1);
 }
 
