@@ -2,3 +2,4 @@
 //! process or speaks to a server.
 
 pub mod secret;
+pub mod ssh_transport;
