@@ -70,7 +70,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
 
 fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     let nearest = desired.path.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
-    let obstacle = nearest.map(|folder| trusted(folder)).transpose()?.flatten();
+    let obstacle = nearest.map(trusted).transpose()?.flatten();
     let upstream = match (&desired.url, &obstacle) {
         (Some(url), None) => {
             // libgit2 wants a repository to speak from: an empty one in memory.
