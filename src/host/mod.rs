@@ -4,4 +4,5 @@
 pub mod fs;
 pub mod secret;
 pub mod secret_source;
+pub mod ssh_transport;
 pub mod warehouse;

@@ -144,4 +144,5 @@ kinds! {
     Directory in directory,
     KeyFile in key_file,
     ComposeEnv in compose_env,
+    Repository in repository,
 }

@@ -15,6 +15,7 @@ pub mod directory;
 pub mod fixtures;
 pub mod key_file;
 mod kinds;
+pub mod repository;
 pub mod value;
 pub use context::{Act, Look};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS};
