@@ -114,6 +114,6 @@ impl Trace {
 
     /// Whether the injected signal or error was ever reached.
     pub fn bitten(&self) -> bool {
-        self.lines().any(|line| line.contains("(INJECTED)") || line.contains("killed by SIGKILL"))
+        self.lines().any(|line| line.contains("(INJECTED)") || line.ends_with("= ?"))
     }
 }
