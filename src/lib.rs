@@ -9,5 +9,10 @@
 //! Dependencies point one way: `cli -> {engine, render, plan_file}`, `engine -> resource -> host`,
 //! `render -> engine::event`. `docs/architecture.md` has the words and the reasons.
 
+pub mod cli;
+pub mod engine;
 pub mod host;
+pub mod plan_file;
+pub mod render;
 pub mod resource;
+pub mod worker;

@@ -58,6 +58,11 @@ impl Digest {
     pub fn from_text(text: impl Into<String>) -> Self {
         Self(text.into())
     }
+
+    /// Eight of its digits.
+    pub fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or(&self.0)
+    }
 }
 
 /// Makes digests under one run's key (32 random bytes, never stored).

@@ -10,9 +10,14 @@ pub struct Look {
 }
 
 impl Look {
-    /// A view for one step. `secret` is what the step's source yielded, if it yielded anything.
-    pub fn new(digester: Digester, secret: Option<Secret>) -> Self {
+    /// A view for one host step. `secret` is what the step's source yielded, if it yielded anything.
+    pub fn on_host(digester: Digester, secret: Option<Secret>) -> Self {
         Self { digester, secret }
+    }
+
+    /// A view for one step of a warehouse.
+    pub fn on_warehouse(digester: Digester, _: std::sync::Arc<crate::host::warehouse::Warehouse>, _: jiff::civil::Date) -> Self {
+        Self { digester, secret: None }
     }
 
     /// Makes the digests under which secrets are compared.

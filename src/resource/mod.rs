@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod context;
+mod kinds;
 #[cfg(test)]
 pub mod fixtures;
 pub use context::{Act, Look};
+pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
 /// evaluated: `Deserialize` is the plan file's reading of it, so it must refuse what it does not know.
@@ -34,6 +36,16 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// The source of the secret that the step puts into its target.
     fn secret_source(&self) -> Option<&SecretSource> {
         None
+    }
+
+    /// The connection that the step works on. Such a step runs in the launching process, every other in a worker.
+    fn connection(&self) -> Option<&str> {
+        None
+    }
+
+    /// What the step looks at in the catalog, so that one catalog read serves all steps of a connection.
+    fn wanted(&self, _as_of: jiff::civil::Date) -> crate::host::warehouse::Wanted {
+        crate::host::warehouse::Wanted::default()
     }
 
     /// Shell or SQL lines that do the same by hand; `explain` prints them.
@@ -113,6 +125,19 @@ pub enum Handle {
     Variable { file: PathBuf, name: String, service: Option<String> },
     /// A table of a connection, by its qualified name in lower case.
     Table { connection: String, name: String },
+}
+
+impl std::fmt::Display for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Handle::Path(path) => write!(f, "{}", path.display()),
+            Handle::Variable { file, name, service: None } => write!(f, "{name} in {}", file.display()),
+            Handle::Variable { file, name, service: Some(service) } => {
+                write!(f, "{name} of {service} in {}", file.display())
+            }
+            Handle::Table { connection, name } => write!(f, "table {name} of {connection}"),
+        }
+    }
 }
 
 /// Something that has to exist before a step can hold.

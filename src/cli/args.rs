@@ -1,0 +1,128 @@
+//! The command line, defined once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
+
+/// Makes a runbook's steps true on this host: shows what differs, and does what is missing and nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "provision", version, about, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what differs from the plan file; nothing is changed
+    Plan(PlanArguments),
+    /// Show the plan, ask, and make its changes
+    Apply(ApplyArguments),
+    /// Judge the plan file; the host is not touched
+    Validate(ValidateArguments),
+    /// Tell why steps exist, what their absence looks like, and how they are done by hand
+    Explain(ExplainArguments),
+    /// The copies of local work that was taken out of the way
+    Rescue {
+        #[command(subcommand)]
+        command: RescueCommand,
+    },
+    #[command(hide = true)]
+    Worker(WorkerArguments),
+}
+
+/// What a run is about.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The plan file [default: ./provision.yaml, or else the only *.yaml under ./plans]
+    pub file: Option<PathBuf>,
+    /// These steps alone
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// All steps but these
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub skip: Vec<String>,
+    #[command(flatten)]
+    pub variables: Variables,
+    /// Count periods as of this date [default: today, UTC]
+    #[arg(long, value_name = "DATE")]
+    pub as_of: Option<Date>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Variables {
+    /// Set a variable that the plan file declares
+    #[arg(long = "var", value_name = "K=V", value_parser = variable)]
+    pub vars: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Exit with 0 where nothing is to change, 2 where something is, 1 on failure
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArguments {
+    /// The plan file [default: ./provision.yaml, or else the only *.yaml under ./plans]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub variables: Variables,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// The plan file, a step's id, or both
+    #[arg(value_name = "FILE] [ID", num_args = 0..=2)]
+    pub words: Vec<String>,
+    #[command(flatten)]
+    pub variables: Variables,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RescueCommand {
+    /// List the rescues in the plan file's repositories
+    List(RescueArguments),
+    /// Show what a rescue holds
+    Show(RescueArguments),
+    /// Put a rescue's files back where they were
+    Restore(RescueArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct RescueArguments {
+    /// The plan file, a rescue's id, or both
+    #[arg(value_name = "FILE] [ID", num_args = 0..=2)]
+    pub words: Vec<String>,
+    #[command(flatten)]
+    pub variables: Variables,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    #[arg(long)]
+    pub user: Option<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,49 @@
+//! The one table of exit codes.
+
+use std::process::ExitCode;
+
+use crate::engine::event::RunOutcome;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; a plan that has changes too.
+    Done,
+    /// Anything failed or was blocked, or the command line was wrong.
+    Failed,
+    /// With `--detailed-exitcode`: the plan has changes.
+    Changes,
+    /// Stopped by SIGINT.
+    Interrupted,
+    /// Stopped by SIGTERM.
+    Terminated,
+}
+
+impl Exit {
+    /// The code of a run that came to its end.
+    pub fn of(outcome: RunOutcome, detailed: bool) -> Self {
+        match outcome {
+            RunOutcome::Ok => Exit::Done,
+            RunOutcome::Changes if detailed => Exit::Changes,
+            RunOutcome::Changes => Exit::Done,
+            RunOutcome::Failed => Exit::Failed,
+        }
+    }
+
+    /// The code of a run that a signal stopped: 128 and the signal's number, as shells have it.
+    pub fn by_signal(signal: i32) -> Self {
+        if signal == 2 { Exit::Interrupted } else { Exit::Terminated }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Changes => 2,
+            Exit::Interrupted => 130,
+            Exit::Terminated => 143,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line: arguments to exit code, a file a command.
+
+mod apply;
+mod args;
+mod exit;
+mod explain;
+mod inputs;
+mod plan;
+mod session;
+mod validate;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+pub use args::Arguments;
+use args::Command;
+pub use exit::Exit;
+
+use crate::resource::Failure;
+
+/// Runs the program.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output and is no failure; everything else is a wrong command line.
+            drop(error.print());
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                _ => Exit::Failed,
+            };
+        }
+    };
+    let result = match arguments.command {
+        Command::Worker(worker) => crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from),
+        Command::Plan(arguments) => with_runtime(plan::run(arguments)),
+        Command::Apply(arguments) => with_runtime(apply::run(arguments)),
+        Command::Validate(arguments) => validate::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Rescue { .. } => Ok(Exit::Failed),
+    };
+    result.unwrap_or_else(|error| {
+        anstream::eprintln!("{error}");
+        Exit::Failed
+    })
+}
+
+fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(command);
+    // A prompt that a signal ended is still waiting for its line.
+    runtime.shutdown_background();
+    result
+}
+
+/// What ends a command before it has a result, as it is shown.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let hint = failure.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        Self(format!("error: {}{hint}", failure.message))
+    }
+}
+
+impl From<crate::plan_file::Problems> for Error {
+    fn from(problems: crate::plan_file::Problems) -> Self {
+        Self(problems.to_string())
+    }
+}

@@ -1,0 +1,211 @@
+//! The second half of an apply: the planned changes, in order, each only where it is still the one that was planned.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::event::{ChangeOutcome, Event, Finished, Planned, Sink};
+use super::order::Order;
+use super::reach::Reach;
+use super::step::Step;
+use super::stop::Stop;
+use super::survey::{PlannedStep, Verdict, decide, planned_event, why};
+use crate::resource::{AnyChange, Diff, Failure};
+
+/// How a step ended, and why.
+struct End {
+    outcome: Finished,
+    failure: Option<Failure>,
+    notes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl End {
+    fn of(outcome: Finished, failure: Option<Failure>) -> Self {
+        Self { outcome, failure, notes: Vec::new(), warnings: Vec::new() }
+    }
+}
+
+/// Makes the planned changes. Steps run as soon as those they wait for have ended, so independent ones run at the same
+/// time; a step whose predecessor did not succeed is blocked, and nothing else is.
+pub async fn apply(
+    reach: &Arc<Reach>,
+    steps: &Arc<Vec<Step>>,
+    order: &Order,
+    planned: Vec<PlannedStep>,
+    sink: &Arc<dyn Sink>,
+    stop: &Stop,
+) {
+    let (ends, _) = watch::channel(vec![None; steps.len()]);
+    let ends = Arc::new(ends);
+    let mut running = JoinSet::new();
+    for (index, planned) in planned.into_iter().enumerate() {
+        let before: Vec<usize> = order.before(index).iter().map(|(other, _)| *other).collect();
+        let run = StepRun {
+            index,
+            reach: Arc::clone(reach),
+            steps: Arc::clone(steps),
+            sink: Arc::clone(sink),
+            stop: stop.clone(),
+        };
+        let ends = Arc::clone(&ends);
+        running.spawn(async move {
+            let end = match predecessors(&before, &run.steps, &ends).await {
+                Err(failure) => End::of(Finished::Blocked, Some(failure)),
+                Ok(Some(())) => run.carry_out(planned).await,
+                Ok(None) => End::of(Finished::Skipped, None),
+            };
+            run.finish(&end);
+            ends.send_modify(|ends| ends[index] = Some(end.outcome));
+        });
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Waits until the steps at `before` have ended. `None`: one of them was skipped because the run was stopped.
+async fn predecessors(
+    before: &[usize],
+    steps: &[Step],
+    ends: &watch::Sender<Vec<Option<Finished>>>,
+) -> Result<Option<()>, Failure> {
+    let mut seen = ends.subscribe();
+    // The sender lives in every step's task, so the channel cannot close while one waits.
+    let ends = seen.wait_for(|ends| before.iter().all(|other| ends[*other].is_some())).await;
+    let Ok(ends) = ends else { return Ok(None) };
+    for other in before {
+        let word = match ends[*other] {
+            Some(Finished::Failed) => "failed",
+            Some(Finished::Blocked) => "is blocked",
+            Some(Finished::Skipped) | None => return Ok(None),
+            Some(Finished::Unchanged | Finished::Changed) => continue,
+        };
+        let id = &steps[*other].id;
+        return Err(Failure::new(format!("it waits for `{id}`, which {word}"))
+            .hint(format!("see to `{id}` and run apply again")));
+    }
+    Ok(Some(()))
+}
+
+struct StepRun {
+    index: usize,
+    reach: Arc<Reach>,
+    steps: Arc<Vec<Step>>,
+    sink: Arc<dyn Sink>,
+    stop: Stop,
+}
+
+impl StepRun {
+    fn step(&self) -> &Step {
+        &self.steps[self.index]
+    }
+
+    async fn carry_out(&self, planned: PlannedStep) -> End {
+        if self.stop.signal().is_some() && planned.outcome() == Planned::Changes {
+            return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
+        }
+        let provisional = planned.is_provisional();
+        let expected = match planned.verdict {
+            Verdict::Blocked(failure) => return End::of(Finished::Blocked, Some(failure)),
+            Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
+            Verdict::Decided(diff) if diff.changes.is_empty() && !provisional => {
+                return End { notes: diff.notes, warnings: diff.warnings, ..End::of(Finished::Unchanged, None) };
+            }
+            Verdict::Decided(diff) => Some(diff.changes),
+            Verdict::Undecided => None,
+        };
+        let now = decide(&self.reach, self.step()).await;
+        let diff = match now {
+            Verdict::Decided(diff) => diff,
+            Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
+            Verdict::Blocked(failure) => return End::of(Finished::Blocked, Some(failure)),
+            Verdict::Undecided => return End::of(Finished::Blocked, None),
+        };
+        if provisional {
+            // It waited for other steps: now it is planned for good, and shown.
+            let exact = PlannedStep { verdict: Verdict::Decided(diff.clone()), waits_for: Vec::new() };
+            self.sink.event(&planned_event(self.index, &exact, &self.steps));
+        } else if let Some(other) =
+            diff.changes.iter().find(|change| expected.as_ref().is_none_or(|expected| !expected.contains(change)))
+        {
+            let failure = Failure::new(format!(
+                "the host has changed since it was planned: it now takes this to converge: {}",
+                other.describe().summary
+            ));
+            return End::of(Finished::Failed, Some(failure.hint("look at the new plan, then run apply again")));
+        }
+        self.make(diff).await
+    }
+
+    async fn make(&self, diff: Diff<AnyChange>) -> End {
+        if diff.changes.is_empty() {
+            return End { notes: diff.notes, warnings: diff.warnings, ..End::of(Finished::Unchanged, None) };
+        }
+        for (made, change) in diff.changes.iter().enumerate() {
+            if self.stop.signal().is_some() {
+                let left = diff.changes.len() - made;
+                let failure = Failure::new(format!("the run was stopped with {left} of its changes left"))
+                    .hint("run apply again to make them");
+                return End::of(if made == 0 { Finished::Skipped } else { Finished::Failed }, Some(failure));
+            }
+            let description = change.describe();
+            self.sink.event(&Event::ChangeStarted {
+                step: self.step().id.clone(),
+                action: description.action,
+                target: description.target.clone(),
+                summary: description.summary.clone(),
+            });
+            let result = self.reach.execute(self.step(), change).await;
+            self.sink.event(&Event::ChangeFinished {
+                step: self.step().id.clone(),
+                action: description.action,
+                target: description.target,
+                summary: description.summary,
+                outcome: if result.is_ok() { ChangeOutcome::Changed } else { ChangeOutcome::Failed },
+            });
+            if let Err(failure) = result {
+                return End::of(Finished::Failed, Some(failure));
+            }
+        }
+        self.verify(diff).await
+    }
+
+    /// A change that was made and did not hold is a failure, whatever the call that made it said.
+    async fn verify(&self, made: Diff<AnyChange>) -> End {
+        match decide(&self.reach, self.step()).await {
+            Verdict::Decided(left) => match left.changes.first() {
+                None => {
+                    let mut warnings = left.warnings;
+                    warnings.extend(made.warnings);
+                    warnings.dedup();
+                    End { notes: made.notes, warnings, ..End::of(Finished::Changed, None) }
+                }
+                Some(change) => {
+                    let summary = change.describe().summary;
+                    let failure = Failure::new(format!("the changes were made, but this is still to do: {summary}"));
+                    let hint = "something else may be changing it at the same time; run plan to see how it stands";
+                    End::of(Finished::Failed, Some(failure.hint(hint)))
+                }
+            },
+            Verdict::Failed(failure) | Verdict::Blocked(failure) => {
+                let message = format!("the changes were made, but cannot be verified: {}", failure.message);
+                End::of(Finished::Failed, Some(Failure { message, hint: failure.hint }))
+            }
+            Verdict::Undecided => End::of(Finished::Failed, None),
+        }
+    }
+
+    fn finish(&self, end: &End) {
+        let failure = end.failure.clone();
+        self.sink.event(&Event::StepFinished {
+            step: self.step().id.clone(),
+            kind: self.step().resource.kind(),
+            outcome: end.outcome,
+            reason: failure.as_ref().map(|failure| failure.message.clone()),
+            hint: failure.and_then(|failure| failure.hint),
+            why: why(self.step(), matches!(end.outcome, Finished::Blocked | Finished::Failed)),
+            notes: end.notes.clone(),
+            warnings: end.warnings.clone(),
+        });
+    }
+}

@@ -1,0 +1,146 @@
+//! Events: the only thing that leaves the engine. Human text, JSON lines and the exit code are folds of them.
+
+use serde::Serialize;
+
+use crate::resource::{Action, Description};
+
+/// The version of the JSON lines. Within a number no key is renamed or removed; new ones may come.
+pub const FORMAT: u32 = 1;
+
+/// One thing that happened. Free of secrets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The first event.
+    RunStarted {
+        format: u32,
+        command: &'static str,
+        /// The plan file's `name`.
+        plan: String,
+        /// The plan file's path as the user gave it.
+        file: String,
+        run: String,
+        host: String,
+        user: String,
+        /// The date (UTC, `YYYY-MM-DD`) that periods are counted by.
+        as_of: String,
+    },
+    /// What is to be done for one step.
+    StepPlanned {
+        step: String,
+        kind: &'static str,
+        title: String,
+        outcome: Planned,
+        certainty: Certainty,
+        /// The steps whose changes come first, where the certainty is provisional.
+        waits_for: Vec<String>,
+        changes: Vec<Description>,
+        reason: Option<String>,
+        hint: Option<String>,
+        /// Why the step exists, by the plan file, where it was blocked or failed.
+        why: Option<String>,
+        notes: Vec<String>,
+        warnings: Vec<String>,
+    },
+    ChangeStarted {
+        step: String,
+        action: Action,
+        target: String,
+        summary: String,
+    },
+    ChangeFinished {
+        step: String,
+        action: Action,
+        target: String,
+        summary: String,
+        outcome: ChangeOutcome,
+    },
+    /// The last event of a step, on apply.
+    StepFinished {
+        step: String,
+        kind: &'static str,
+        outcome: Finished,
+        reason: Option<String>,
+        hint: Option<String>,
+        /// Why the step exists, by the plan file, where it was blocked or failed.
+        why: Option<String>,
+        notes: Vec<String>,
+        warnings: Vec<String>,
+    },
+    /// The last event.
+    RunFinished {
+        outcome: RunOutcome,
+        counts: Counts,
+        /// Why the run stopped early, where it did.
+        reason: Option<String>,
+        hint: Option<String>,
+    },
+}
+
+/// What a plan says of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Planned {
+    Unchanged,
+    Changes,
+    /// It cannot be done as things are, and nothing is touched.
+    Blocked,
+    /// It could not be observed.
+    Failed,
+}
+
+/// Whether apply does just this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    Exact,
+    /// Other steps come first and may alter what was observed; the step is planned again after them.
+    Provisional,
+}
+
+/// How one change went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeOutcome {
+    Changed,
+    Failed,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finished {
+    Unchanged,
+    Changed,
+    /// Not selected, or the run was stopped before it.
+    Skipped,
+    Blocked,
+    Failed,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    Ok,
+    /// A plan has changes, or an apply left some undone.
+    Changes,
+    Failed,
+}
+
+/// How many steps ended how; each step is counted once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub unchanged: usize,
+    pub changes: usize,
+    pub changed: usize,
+    pub skipped: usize,
+    pub blocked: usize,
+    pub failed: usize,
+}
+
+/// Takes events as they happen.
+pub trait Sink: Send + Sync {
+    /// Called once for each event, in order.
+    fn event(&self, event: &Event);
+}

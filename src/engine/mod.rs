@@ -1,0 +1,10 @@
+//! From steps to a converged host: order, survey, apply. It knows no kind by name, and events are its only way out.
+
+pub mod apply;
+pub mod event;
+pub mod order;
+pub mod reach;
+pub mod report;
+pub mod step;
+pub mod stop;
+pub mod survey;

@@ -1,0 +1,109 @@
+//! How the engine reaches what a step is about: a worker for what is on the host, a connection for what is in a
+//! warehouse.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::civil::Date;
+
+use super::step::Step;
+use crate::host::secret::{Digester, Secret};
+use crate::host::warehouse::{Wanted, Warehouse};
+use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
+use crate::worker::{Resources, Workers};
+
+/// What a step's secret source yielded: nothing is not the same as a failure to ask.
+pub type Yielded = Result<Option<Secret>, Failure>;
+
+/// Opens a connection to the warehouse of the name; called once for each that the steps use.
+pub type OpenWarehouse<'a> = dyn FnMut(&str, Wanted) -> Result<Warehouse, Failure> + 'a;
+
+/// The means to observe and to execute every step of one run.
+pub struct Reach {
+    workers: Workers,
+    warehouses: BTreeMap<String, Result<Arc<Warehouse>, Failure>>,
+    /// Steps whose secret source could not be read.
+    unreadable: HashMap<String, Failure>,
+    digester: Digester,
+    run: String,
+    as_of: Date,
+}
+
+impl Reach {
+    /// Prepares the ways to all steps; nothing is started or connected yet.
+    pub fn new(
+        run: String,
+        as_of: Date,
+        digester: Digester,
+        steps: &[Step],
+        mut secrets: HashMap<String, Yielded>,
+        open: &mut OpenWarehouse<'_>,
+    ) -> Self {
+        let mut users: BTreeMap<Option<String>, Resources> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+        let mut unreadable = HashMap::new();
+        for step in steps {
+            if let Some(connection) = step.resource.connection() {
+                wanted.entry(connection.to_owned()).or_default().extend(step.resource.wanted(as_of));
+                continue;
+            }
+            let secret = match secrets.remove(&step.id).unwrap_or(Ok(None)) {
+                Ok(secret) => secret,
+                Err(failure) => {
+                    unreadable.insert(step.id.clone(), failure);
+                    None
+                }
+            };
+            users.entry(step.run_as.clone()).or_default().push((step.id.clone(), step.resource.clone(), secret));
+        }
+        let warehouses = wanted
+            .into_iter()
+            .map(|(name, wanted)| {
+                let warehouse = open(&name, wanted).map(Arc::new);
+                (name, warehouse)
+            })
+            .collect();
+        let workers = Workers::new(run.clone(), digester.clone(), users);
+        Self { workers, warehouses, unreadable, digester, run, as_of }
+    }
+
+    /// Observes a step.
+    ///
+    /// # Errors
+    /// What its kind says, or why it cannot be reached.
+    pub async fn observe(&self, step: &Step) -> Result<AnyActual, Failure> {
+        if let Some(failure) = self.unreadable.get(&step.id) {
+            return Err(failure.clone());
+        }
+        match step.resource.connection() {
+            Some(connection) => step.resource.observe(&self.look(connection)?).await,
+            None => self.workers.observe(step.run_as.as_deref(), &step.id).await,
+        }
+    }
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// What its kind says, or why it cannot be reached.
+    pub async fn execute(&self, step: &Step, change: &AnyChange) -> Result<(), Failure> {
+        match step.resource.connection() {
+            Some(connection) => {
+                let act = Act::new(self.look(connection)?, &self.run);
+                step.resource.execute(change, &act).await
+            }
+            None => self.workers.execute(step.run_as.as_deref(), &step.id, change).await,
+        }
+    }
+
+    /// Ends what was started.
+    pub async fn end(&self) {
+        self.workers.end().await;
+    }
+
+    fn look(&self, connection: &str) -> Result<Look, Failure> {
+        let warehouse = self.warehouses.get(connection);
+        let warehouse =
+            warehouse.ok_or_else(|| Failure::new(format!("there is no connection `{connection}` in this run")))?;
+        Ok(Look::on_warehouse(self.digester.clone(), Arc::clone(warehouse.as_ref().map_err(Clone::clone)?), self.as_of))
+    }
+}

@@ -1,0 +1,64 @@
+//! The fold of a run's events into its counts and outcome: the exit code says what was printed.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink};
+
+/// Counts what passes, and hands it on.
+pub struct Report {
+    next: Box<dyn Sink>,
+    steps: Mutex<BTreeMap<String, State>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Planned(Planned),
+    Finished(Finished),
+}
+
+impl Report {
+    /// A report whose events go on to `next`.
+    pub fn new(next: Box<dyn Sink>) -> Self {
+        Self { next, steps: Mutex::default() }
+    }
+
+    /// Every step once, by the last that was said of it.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for state in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            *match state {
+                State::Planned(Planned::Unchanged) | State::Finished(Finished::Unchanged) => &mut counts.unchanged,
+                State::Planned(Planned::Changes) => &mut counts.changes,
+                State::Finished(Finished::Changed) => &mut counts.changed,
+                State::Finished(Finished::Skipped) => &mut counts.skipped,
+                State::Planned(Planned::Blocked) | State::Finished(Finished::Blocked) => &mut counts.blocked,
+                State::Planned(Planned::Failed) | State::Finished(Finished::Failed) => &mut counts.failed,
+            } += 1;
+        }
+        counts
+    }
+
+    /// How the run stands.
+    pub fn outcome(&self) -> RunOutcome {
+        match self.counts() {
+            Counts { blocked: 0, failed: 0, changes: 0, .. } => RunOutcome::Ok,
+            Counts { blocked: 0, failed: 0, .. } => RunOutcome::Changes,
+            _ => RunOutcome::Failed,
+        }
+    }
+}
+
+impl Sink for Report {
+    fn event(&self, event: &Event) {
+        let state = match event {
+            Event::StepPlanned { step, outcome, .. } => Some((step, State::Planned(*outcome))),
+            Event::StepFinished { step, outcome, .. } => Some((step, State::Finished(*outcome))),
+            _ => None,
+        };
+        if let Some((step, state)) = state {
+            self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone(), state);
+        }
+        self.next.event(event);
+    }
+}

@@ -1,0 +1,51 @@
+//! SIGINT and SIGTERM: the change in hand is finished, and no other is started.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+/// Whether the run was asked to stop, and by which signal.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    signal: AtomicI32,
+    asked: Notify,
+}
+
+impl Stop {
+    /// Listens for both signals from now on.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to install a handler.
+    pub fn listen() -> std::io::Result<Self> {
+        let stop = Self::default();
+        for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
+            let mut signals = signal(kind)?;
+            let inner = Arc::clone(&stop.0);
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    inner.signal.store(number, Ordering::SeqCst);
+                    inner.asked.notify_waiters();
+                }
+            });
+        }
+        Ok(stop)
+    }
+
+    /// The signal's number once one has come.
+    pub fn signal(&self) -> Option<i32> {
+        Some(self.0.signal.load(Ordering::SeqCst)).filter(|number| *number != 0)
+    }
+
+    /// Waits until the run is asked to stop.
+    pub async fn asked(&self) {
+        let asked = self.0.asked.notified();
+        if self.signal().is_none() {
+            asked.await;
+        }
+    }
+}

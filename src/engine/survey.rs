@@ -1,0 +1,176 @@
+//! The first half of every run: observe all steps, decide what each needs, and say so.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::event::{Certainty, Event, Planned};
+use super::order::Order;
+use super::reach::Reach;
+use super::step::Step;
+use crate::resource::{Action, AnyChange, Description, Diff, Failure};
+
+/// What is known of one step before anything is done.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Decided on what was observed. No changes: it has converged.
+    Decided(Diff<AnyChange>),
+    /// It cannot be decided before the steps that it waits for have made their changes.
+    Undecided,
+    /// It is not to be done.
+    Blocked(Failure),
+    /// It could not be observed.
+    Failed(Failure),
+}
+
+/// A step with its verdict.
+#[derive(Debug, Clone)]
+pub struct PlannedStep {
+    pub verdict: Verdict,
+    /// Steps (by place) whose changes come first and may alter what was observed. None: the verdict is exact.
+    pub waits_for: Vec<usize>,
+}
+
+impl PlannedStep {
+    /// What the plan says of the step.
+    pub fn outcome(&self) -> Planned {
+        match &self.verdict {
+            Verdict::Decided(diff) if diff.changes.is_empty() => Planned::Unchanged,
+            Verdict::Decided(_) | Verdict::Undecided => Planned::Changes,
+            Verdict::Blocked(_) => Planned::Blocked,
+            Verdict::Failed(_) => Planned::Failed,
+        }
+    }
+
+    fn changes(&self) -> &[AnyChange] {
+        match &self.verdict {
+            Verdict::Decided(diff) => &diff.changes,
+            _ => &[],
+        }
+    }
+
+    /// Whether apply has to look at this step once the steps before it are done.
+    pub fn is_provisional(&self) -> bool {
+        !self.waits_for.is_empty()
+    }
+}
+
+/// Decides one step on what is there now.
+pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
+    match reach.observe(step).await {
+        Err(failure) => Verdict::Failed(failure),
+        Ok(actual) => match step.resource.diff(&actual) {
+            Ok(diff) => Verdict::Decided(diff),
+            Err(refusal) => Verdict::Blocked(Failure { message: refusal.reason, hint: refusal.hint }),
+        },
+    }
+}
+
+/// Observes all steps at the same time, which leaves no trace, and decides them in order.
+pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order) -> Vec<PlannedStep> {
+    let mut looking = JoinSet::new();
+    for index in 0..steps.len() {
+        let (reach, steps) = (Arc::clone(reach), Arc::clone(steps));
+        looking.spawn(async move { (index, decide(&reach, &steps[index]).await) });
+    }
+    let unseen = || Verdict::Failed(Failure::new("the observation ended without a result"));
+    let mut verdicts: Vec<Verdict> = steps.iter().map(|_| unseen()).collect();
+    while let Some(result) = looking.join_next().await {
+        if let Ok((index, verdict)) = result {
+            verdicts[index] = verdict;
+        }
+    }
+    let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();
+    for index in order.sequence() {
+        let verdict = std::mem::replace(&mut verdicts[*index], Verdict::Undecided);
+        let step = weigh(verdict, *index, steps, order, &planned);
+        planned[*index] = Some(step);
+    }
+    planned.into_iter().flatten().collect()
+}
+
+/// Sees a step's verdict in the light of those that come before it.
+fn weigh(
+    verdict: Verdict,
+    index: usize,
+    steps: &[Step],
+    order: &Order,
+    planned: &[Option<PlannedStep>],
+) -> PlannedStep {
+    let mut waits_for = Vec::new();
+    for (other, reason) in order.before(index) {
+        let Some(earlier) = &planned[*other] else { continue };
+        let touched = match &earlier.verdict {
+            Verdict::Blocked(_) | Verdict::Failed(_) => {
+                let word = if matches!(earlier.verdict, Verdict::Failed(_)) { "failed" } else { "is blocked" };
+                let id = &steps[*other].id;
+                let failure = Failure::new(format!("it waits for `{id}`, which {word}"))
+                    .hint(format!("see to `{id}` first, or leave it out with --skip {id}"));
+                return PlannedStep { verdict: Verdict::Blocked(failure), waits_for: Vec::new() };
+            }
+            Verdict::Undecided => true,
+            Verdict::Decided(_) => {
+                earlier.changes().iter().any(|change| reason.is_touched_by(&steps[*other], change))
+            }
+        };
+        if touched || (earlier.is_provisional() && earlier.outcome() == Planned::Changes) {
+            waits_for.push(*other);
+        }
+    }
+    let verdict = match verdict {
+        // What stands in the way now may be just what an earlier step is about to bring.
+        Verdict::Blocked(_) | Verdict::Failed(_) if !waits_for.is_empty() => Verdict::Undecided,
+        verdict => verdict,
+    };
+    PlannedStep { verdict, waits_for }
+}
+
+/// The event that tells of a planned step.
+pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Event {
+    let step = &steps[index];
+    let waits_for: Vec<String> = planned.waits_for.iter().map(|other| steps[*other].id.clone()).collect();
+    let (mut reason, mut hint, mut notes, mut warnings) = (None, None, Vec::new(), Vec::new());
+    let mut changes = Vec::new();
+    match &planned.verdict {
+        Verdict::Decided(diff) => {
+            changes = diff.changes.iter().map(AnyChange::describe).collect();
+            notes.clone_from(&diff.notes);
+            warnings.clone_from(&diff.warnings);
+        }
+        Verdict::Undecided => {
+            let after = waits_for.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+            reason = Some(format!("to be decided after {after}"));
+            changes.push(Description {
+                action: Action::Update,
+                target: step.resource.target(),
+                summary: format!("bring it in line after {after}"),
+                before: serde_json::Value::Null,
+                after: serde_json::Value::Null,
+                risk: None,
+            });
+        }
+        Verdict::Blocked(failure) | Verdict::Failed(failure) => {
+            reason = Some(failure.message.clone());
+            hint.clone_from(&failure.hint);
+        }
+    }
+    Event::StepPlanned {
+        step: step.id.clone(),
+        kind: step.resource.kind(),
+        title: step.prose.title.clone(),
+        outcome: planned.outcome(),
+        certainty: if planned.is_provisional() { Certainty::Provisional } else { Certainty::Exact },
+        waits_for,
+        changes,
+        reason,
+        hint,
+        why: why(step, matches!(planned.outcome(), Planned::Blocked | Planned::Failed)),
+        notes,
+        warnings,
+    }
+}
+
+/// The plan file's reason for a step, where a reader needs it.
+pub(super) fn why(step: &Step, needed: bool) -> Option<String> {
+    Some(step.prose.why.clone()).filter(|why| needed && !why.is_empty())
+}

@@ -1,0 +1,257 @@
+//! Serde over [`Node`]: a kind's `Deserialize` is its plan file format, and each error knows its place.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
+
+use super::node::{Node, Scalar, Style, Value};
+use super::problem::{Problem, suggest};
+
+/// Reads a typed value from a node.
+///
+/// # Errors
+/// The first thing that does not fit, at its place.
+pub fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Problem> {
+    T::deserialize(Reader(node)).map_err(|error| error.placed(&node.span).0)
+}
+
+/// The same for a type that is chosen by a seed.
+pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Result<S::Value, Problem> {
+    seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span).0)
+}
+
+/// A problem that may not have its place yet.
+#[derive(Debug)]
+struct Error(Problem);
+
+impl Error {
+    fn placed(mut self, span: &Range<usize>) -> Self {
+        self.0.span.get_or_insert_with(|| span.clone());
+        self
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl de::Error for Error {
+    fn custom<T: Display>(message: T) -> Self {
+        // A kind gives its remedy on a line of its own.
+        let text = message.to_string();
+        let mut problem = Problem::of_file(text.as_str());
+        if let Some((message, help)) = text.split_once('\n') {
+            problem = Problem::of_file(message).help(help);
+        }
+        Self(problem)
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        // The kind of value alone: the value itself may be a secret in the wrong place.
+        let found = match found {
+            de::Unexpected::Bool(_) => "a boolean",
+            de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => "a number",
+            de::Unexpected::Str(_) => "a string",
+            de::Unexpected::Unit | de::Unexpected::Option => "nothing",
+            de::Unexpected::Seq => "a list",
+            de::Unexpected::Map => "a mapping",
+            _ => "something else",
+        };
+        Self(Problem::of_file(format!("expected {expected}, found {found}")))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self(Problem::of_file(format!("unknown key `{field}`")).help(suggest(field, expected)))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self(Problem::of_file(format!("`{variant}` is not known here")).help(suggest(variant, expected)))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self(Problem::of_file(format!("key `{field}` is missing")))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'de>(&'de Node);
+
+impl<'de> Reader<'de> {
+    fn unset(self, name: &str) -> Error {
+        let mut problem = Problem::at(self.0.span.clone(), format!("environment variable {name} is not set"))
+            .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
+        problem.unset = Some(name.to_owned());
+        Error(problem)
+    }
+
+    fn scalar<V: Visitor<'de>>(self, scalar: &'de Scalar, visitor: V) -> Result<V::Value, Error> {
+        if scalar.style != Style::Plain {
+            return visitor.visit_str(&scalar.text);
+        }
+        match scalar.text.as_str() {
+            "" | "~" | "null" | "Null" | "NULL" => visitor.visit_unit(),
+            "true" | "True" | "TRUE" => visitor.visit_bool(true),
+            "false" | "False" | "FALSE" => visitor.visit_bool(false),
+            text => {
+                // A number keeps its digits' value only: who needs `0400` as it stands has to quote it.
+                let number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
+                if let (true, Ok(value)) = (number, text.parse::<u64>()) {
+                    visitor.visit_u64(value)
+                } else if let (true, Ok(value)) = (number, text.parse::<i64>()) {
+                    visitor.visit_i64(value)
+                } else if let (true, Ok(value)) = (number, text.parse::<f64>()) {
+                    visitor.visit_f64(value)
+                } else {
+                    visitor.visit_str(text)
+                }
+            }
+        }
+    }
+
+    fn parsed<T: std::str::FromStr>(self) -> Option<T> {
+        match &self.0.value {
+            Value::Scalar(Scalar { text, style: Style::Rendered }) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Where a template gave the text, a number or a boolean is read from it; else the scalar says what it is.
+macro_rules! rendered {
+    ($($method:ident => $visit:ident: $type:ty),* $(,)?) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.parsed::<$type>() {
+                Some(value) => visitor.$visit(value).map_err(|error: Error| error.placed(&self.0.span)),
+                None => self.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for Reader<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let result = match &self.0.value {
+            Value::Scalar(scalar) => self.scalar(scalar, visitor),
+            Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
+            Value::Mapping(pairs) => visitor.visit_map(Pairs { rest: pairs.iter(), value: None }),
+            Value::Unset(name) => Err(self.unset(name)),
+        };
+        result.map_err(|error| error.placed(&self.0.span))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self).map_err(|error| error.placed(&self.0.span))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let result = match &self.0.value {
+            Value::Scalar(scalar) => visitor.visit_enum(scalar.text.as_str().into_deserializer()),
+            Value::Mapping(pairs) => match pairs.as_slice() {
+                [(key, value)] => visitor.visit_enum(Tagged { key, value }),
+                _ => Err(de::Error::custom("exactly one key is wanted here")),
+            },
+            Value::Sequence(_) => Err(de::Error::custom("a mapping is wanted here, found a list")),
+            Value::Unset(name) => Err(self.unset(name)),
+        };
+        result.map_err(|error| error.placed(&self.0.span))
+    }
+
+    rendered! {
+        deserialize_bool => visit_bool: bool,
+        deserialize_u8 => visit_u64: u64, deserialize_u16 => visit_u64: u64,
+        deserialize_u32 => visit_u64: u64, deserialize_u64 => visit_u64: u64,
+        deserialize_i8 => visit_i64: i64, deserialize_i16 => visit_i64: i64,
+        deserialize_i32 => visit_i64: i64, deserialize_i64 => visit_i64: i64,
+        deserialize_f32 => visit_f64: f64, deserialize_f64 => visit_f64: f64,
+    }
+
+    serde::forward_to_deserialize_any! {
+        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        ignored_any
+    }
+}
+
+struct Items<'de>(std::slice::Iter<'de, Node>);
+
+impl<'de> de::SeqAccess<'de> for Items<'de> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        self.0.next().map(|node| seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span))).transpose()
+    }
+}
+
+struct Pairs<'de> {
+    rest: std::slice::Iter<'de, (Node, Node)>,
+    value: Option<&'de Node>,
+}
+
+impl<'de> de::MapAccess<'de> for Pairs<'de> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let Some((key, value)) = self.rest.next() else { return Ok(None) };
+        self.value = Some(value);
+        let text = key.text().unwrap_or_default();
+        let key_reader: de::value::StrDeserializer<'_, Error> = text.into_deserializer();
+        seed.deserialize(key_reader).map(Some).map_err(|error| error.placed(&key.span))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let Some(node) = self.value.take() else { return Err(de::Error::custom("a value without a key")) };
+        seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span))
+    }
+}
+
+/// `{ env: NAME }`: an enum's variant with its one value.
+struct Tagged<'de> {
+    key: &'de Node,
+    value: &'de Node,
+}
+
+impl<'de> de::EnumAccess<'de> for Tagged<'de> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
+        let key: de::value::StrDeserializer<'_, Error> = self.key.text().unwrap_or_default().into_deserializer();
+        let variant = seed.deserialize(key).map_err(|error| error.placed(&self.key.span))?;
+        Ok((variant, self))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Tagged<'de> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        Err(Error(Problem::at(self.value.span.clone(), "no value is wanted here")))
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(Reader(self.value)).map_err(|error| error.placed(&self.value.span))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        de::Deserializer::deserialize_any(Reader(self.value), visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        de::Deserializer::deserialize_any(Reader(self.value), visitor)
+    }
+}

@@ -1,0 +1,251 @@
+//! Jinja in strings, as Airflow and dbt users write it, evaluated when a step needs it and not before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::value::{Object, Rest};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja};
+
+use super::node::{Node, Scalar, Style, Value};
+use super::problem::{Problem, suggest};
+
+/// What templates can see besides the plan file itself.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// `--var K=V`.
+    pub vars: BTreeMap<String, String>,
+    /// The environment of the process that the user started.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Evaluates strings against the plan file's variables.
+#[derive(Debug, Clone)]
+pub struct Evaluator(Arc<Scope>);
+
+#[derive(Debug)]
+struct Scope {
+    vars: BTreeMap<String, Node>,
+    inputs: Inputs,
+}
+
+impl Evaluator {
+    /// An evaluator for a plan file's `vars` under what the user gave.
+    pub fn new(vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
+        Self(Arc::new(Scope { vars, inputs }))
+    }
+
+    /// The same tree with every template in it evaluated. Where one wants an environment variable that is not set,
+    /// [`Value::Unset`] stands in its place, and is an error for whoever reads it.
+    ///
+    /// # Errors
+    /// A template that is wrong, an unknown variable, or variables that need each other.
+    pub fn node(&self, node: &Node) -> Result<Node, Problem> {
+        self.0.node(node, &mut Vec::new())
+    }
+
+    /// Prose with its templates evaluated, or as it was written where they cannot be.
+    pub fn prose(&self, node: &Node) -> String {
+        let evaluated = self.node(node);
+        evaluated.ok().as_ref().and_then(Node::text).or(node.text()).unwrap_or_default().trim().to_owned()
+    }
+}
+
+impl Scope {
+    fn node(self: &Arc<Self>, node: &Node, inside: &mut Vec<String>) -> Result<Node, Problem> {
+        let value = match &node.value {
+            Value::Scalar(Scalar { text, .. }) if has_template(text) => match self.render(text, &node.span, inside) {
+                Ok(value) => value,
+                Err(Problem { unset: Some(name), .. }) => Value::Unset(name),
+                Err(problem) => return Err(problem),
+            },
+            Value::Sequence(items) => {
+                Value::Sequence(items.iter().map(|item| self.node(item, inside)).collect::<Result<_, _>>()?)
+            }
+            Value::Mapping(pairs) => Value::Mapping(
+                pairs
+                    .iter()
+                    .map(|(key, value)| Ok((key.clone(), self.node(value, inside)?)))
+                    .collect::<Result<_, Problem>>()?,
+            ),
+            other => other.clone(),
+        };
+        Ok(Node { span: node.span.clone(), value })
+    }
+
+    fn render(self: &Arc<Self>, text: &str, span: &Range<usize>, inside: &[String]) -> Result<Value, Problem> {
+        let look = Arc::new(Lookup {
+            scope: Arc::clone(self),
+            inside: inside.to_vec(),
+            problem: Mutex::default(),
+            unknown: Mutex::default(),
+        });
+        let mut jinja = Environment::new();
+        jinja.set_undefined_behavior(UndefinedBehavior::Strict);
+        jinja.set_keep_trailing_newline(true);
+        let env = Arc::clone(&look);
+        jinja.add_function("env_var", move |name: String, default: Rest<Jinja>| env.env_var(&name, &default));
+        let context = Jinja::from_dyn_object(Arc::clone(&look));
+        let value = match single_expression(text) {
+            Some(expression) => jinja.compile_expression(expression).and_then(|compiled| compiled.eval(context)),
+            None => jinja.render_str(text, context).map(Jinja::from),
+        };
+        value.and_then(|value| scalar(&value)).map_err(|error| look.explain(&error, span))
+    }
+}
+
+/// One evaluation: what it may look up, and what went wrong in there.
+#[derive(Debug)]
+struct Lookup {
+    scope: Arc<Scope>,
+    /// The variables that are being evaluated around this one.
+    inside: Vec<String>,
+    problem: Mutex<Option<Problem>>,
+    unknown: Mutex<Option<String>>,
+}
+
+impl Lookup {
+    fn variable(&self, name: &str) -> Result<Option<Jinja>, Problem> {
+        if let Some(value) = self.scope.inputs.vars.get(name) {
+            return Ok(Some(Jinja::from(value.as_str())));
+        }
+        let Some(node) = self.scope.vars.get(name) else { return Ok(None) };
+        if self.inside.iter().any(|outer| outer == name) {
+            let chain = [self.inside.as_slice(), &[name.to_owned()]].concat().join(" -> ");
+            return Err(Problem::at(node.span.clone(), format!("variables need each other: {chain}")));
+        }
+        let mut inside = self.inside.clone();
+        inside.push(name.to_owned());
+        let node = self.scope.node(node, &mut inside)?;
+        Ok(Some(match &node.value {
+            _ if node.is_null() => Jinja::from(()),
+            Value::Scalar(scalar) => native(scalar),
+            Value::Unset(variable) => return Err(unset(variable, &node.span)),
+            _ => Jinja::from(()),
+        }))
+    }
+
+    fn env_var(&self, name: &str, default: &[Jinja]) -> Result<Jinja, Error> {
+        if let Some(value) = self.scope.inputs.env.get(name) {
+            return Ok(Jinja::from(value.as_str()));
+        }
+        match default {
+            [] => {
+                self.note(unset(name, &(0..0)));
+                Err(Error::new(ErrorKind::UndefinedError, format!("environment variable {name} is not set")))
+            }
+            [default] => Ok(default.clone()),
+            _ => Err(Error::new(ErrorKind::TooManyArguments, "env_var takes a name and one default")),
+        }
+    }
+
+    fn note(&self, problem: Problem) {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
+    }
+
+    fn explain(&self, error: &Error, span: &Range<usize>) -> Problem {
+        if let Some(mut problem) = self.problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            if problem.unset.is_some() {
+                problem.span = Some(span.clone());
+            }
+            return problem;
+        }
+        let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (ErrorKind::UndefinedError | ErrorKind::UnknownFunction, Some(name)) = (error.kind(), unknown) {
+            let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
+            return Problem::at(span.clone(), format!("variable `{name}` is not declared")).help(suggest(&name, &known));
+        }
+        let detail = error.detail().unwrap_or("it cannot be evaluated");
+        Problem::at(span.clone(), format!("the template is wrong: {}: {detail}", error.kind()))
+    }
+}
+
+impl Object for Lookup {
+    fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
+        let name = key.as_str()?;
+        match self.variable(name) {
+            Ok(Some(value)) => Some(value),
+            Ok(None) => {
+                if name != "env_var" {
+                    *self.unknown.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+                }
+                None
+            }
+            Err(problem) => {
+                self.note(problem);
+                Some(Jinja::from(Error::new(ErrorKind::InvalidOperation, "a variable cannot be evaluated")))
+            }
+        }
+    }
+}
+
+/// Collects the names in `env_var('NAME')` and in `{ env: NAME }`.
+pub fn environment_names(node: &Node, names: &mut BTreeSet<String>) {
+    match &node.value {
+        Value::Scalar(Scalar { text, .. }) => {
+            for (at, call) in text.match_indices("env_var") {
+                let argument = text[at + call.len()..].trim_start().trim_start_matches('(').trim_start();
+                let quote = argument.chars().next().filter(|c| matches!(c, '\'' | '"'));
+                let name = quote.and_then(|quote| argument[1..].split(quote).next());
+                names.extend(name.map(str::to_owned));
+            }
+        }
+        Value::Sequence(items) => items.iter().for_each(|item| environment_names(item, names)),
+        Value::Mapping(pairs) => {
+            for (key, value) in pairs {
+                match (key.text(), value.text()) {
+                    (Some("env"), Some(name)) => names.extend([name.to_owned()]),
+                    _ => environment_names(value, names),
+                }
+            }
+        }
+        Value::Unset(_) => {}
+    }
+}
+
+fn unset(name: &str, span: &Range<usize>) -> Problem {
+    let mut problem = Problem::at(span.clone(), format!("environment variable {name} is not set"))
+        .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
+    problem.unset = Some(name.to_owned());
+    problem
+}
+
+fn has_template(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
+/// The expression of a string that is nothing but one `{{ expression }}`: it keeps its type, none above all.
+fn single_expression(text: &str) -> Option<&str> {
+    let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
+    let plain = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
+    plain.then(|| inner.trim_start_matches('-').trim_end_matches('-').trim())
+}
+
+/// A variable's value with the type that the plan file gave it.
+fn native(scalar: &Scalar) -> Jinja {
+    if scalar.style == Style::Plain {
+        if let Ok(number) = scalar.text.parse::<i64>() {
+            return Jinja::from(number);
+        }
+        match scalar.text.as_str() {
+            "true" => return Jinja::from(true),
+            "false" => return Jinja::from(false),
+            _ => {}
+        }
+    }
+    Jinja::from(scalar.text.as_str())
+}
+
+fn scalar(value: &Jinja) -> Result<Value, Error> {
+    use minijinja::value::ValueKind;
+    let (text, style) = match value.kind() {
+        ValueKind::None => (String::new(), Style::Plain),
+        ValueKind::Bool | ValueKind::Number => (value.to_string(), Style::Plain),
+        ValueKind::String => (value.to_string(), Style::Rendered),
+        ValueKind::Undefined => return Err(Error::new(ErrorKind::UndefinedError, "there is no such value")),
+        other => {
+            return Err(Error::new(ErrorKind::InvalidOperation, format!("a {other} cannot stand for a string")));
+        }
+    };
+    Ok(Value::Scalar(Scalar { text, style }))
+}

@@ -1,0 +1,204 @@
+//! Events as text: results on standard output, warnings and progress on standard error.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, Planned, RunOutcome, Sink};
+use crate::resource::{Action, Description};
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const RED: Style = AnsiColor::Red.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// Where the words of a line begin that belongs to a step.
+const INDENT: &str = "             ";
+
+/// Writes events as text.
+pub struct Human(Mutex<State>);
+
+struct State {
+    command: &'static str,
+    /// On a terminal alone.
+    spinner: ProgressBar,
+    /// The plan has been shown; what follows tells how it is carried out.
+    applying: bool,
+}
+
+impl Default for Human {
+    fn default() -> Self {
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let spinner = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            spinner.set_style(style);
+        }
+        Self(Mutex::new(State { command: "plan", spinner, applying: false }))
+    }
+}
+
+impl Sink for Human {
+    fn event(&self, event: &Event) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (out, err) = state.render(event);
+        state.spinner.suspend(|| {
+            // As with JSON: a reader that went away has seen what it wanted.
+            drop(anstream::stdout().lock().write_all(out.as_bytes()));
+            drop(anstream::stderr().lock().write_all(err.as_bytes()));
+        });
+    }
+}
+
+impl State {
+    /// What goes to standard output and to standard error. Writing to a `String` cannot fail.
+    fn render(&mut self, event: &Event) -> (String, String) {
+        let (mut out, mut err) = (String::new(), String::new());
+        match event {
+            Event::RunStarted { command, plan, host, user, .. } => {
+                self.command = command;
+                let _ = writeln!(out, "{BOLD}{plan}{BOLD:#} on {host}, as {user}\n");
+                self.busy("looking at the host".to_owned());
+            }
+            Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
+            Event::ChangeStarted { step, summary, .. } => self.busy(format!("{step}: {summary}")),
+            Event::ChangeFinished { step, summary, outcome, .. } => {
+                self.applying = true;
+                let (style, word) = match outcome {
+                    ChangeOutcome::Changed => (GREEN, "done"),
+                    ChangeOutcome::Failed => (RED, "failed"),
+                };
+                let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(summary));
+            }
+            Event::StepFinished { step, outcome, reason, hint, why, warnings, .. } => {
+                self.finished(step, *outcome, (reason, hint, why), &mut out);
+                for warning in warnings {
+                    warn(&mut err, step, warning);
+                }
+            }
+            Event::RunFinished { outcome, counts, reason, hint } => {
+                self.spinner.finish_and_clear();
+                if let Some(reason) = reason {
+                    let _ = writeln!(err, "{RED}error{RED:#}: {}", clean(reason));
+                    if let Some(hint) = hint {
+                        let _ = writeln!(err, "  hint: {}", clean(hint));
+                    }
+                }
+                let _ = writeln!(out, "\n{}", summary(self.command, *outcome, counts));
+            }
+        }
+        (out, err)
+    }
+
+    fn busy(&self, message: String) {
+        self.spinner.set_message(message);
+        self.spinner.enable_steady_tick(Duration::from_millis(120));
+    }
+
+    fn planned(&self, event: &Event, out: &mut String, err: &mut String) {
+        let Event::StepPlanned { step, outcome, certainty, waits_for, changes, .. } = event else { return };
+        let Event::StepPlanned { reason, hint, why, notes, warnings, .. } = event else { return };
+        let (style, word) = match outcome {
+            Planned::Unchanged => (GREEN, "ok"),
+            Planned::Changes => (YELLOW, "change"),
+            Planned::Blocked => (RED, "blocked"),
+            Planned::Failed => (RED, "failed"),
+        };
+        let provisional = match certainty {
+            Certainty::Provisional => format!("  {DIM}(provisional: after {}){DIM:#}", waits_for.join(", ")),
+            Certainty::Exact => String::new(),
+        };
+        let _ = writeln!(out, "  {style}{word:<9}{style:#}  {BOLD}{step}{BOLD:#}{provisional}");
+        for change in changes {
+            describe(out, change);
+        }
+        if matches!(outcome, Planned::Blocked | Planned::Failed) {
+            explain(out, reason, hint, why);
+        }
+        for note in notes {
+            let _ = writeln!(out, "{INDENT}{DIM}{}{DIM:#}", clean(note));
+        }
+        for warning in warnings {
+            warn(err, step, warning);
+        }
+    }
+
+    fn finished(
+        &mut self,
+        step: &str,
+        outcome: Finished,
+        (reason, hint, why): (&Option<String>, &Option<String>, &Option<String>),
+        out: &mut String,
+    ) {
+        let (style, word) = match outcome {
+            Finished::Unchanged | Finished::Changed => return,
+            Finished::Skipped if reason.is_none() => return,
+            Finished::Skipped => (YELLOW, "skipped"),
+            Finished::Blocked => (RED, "blocked"),
+            Finished::Failed => (RED, "failed"),
+        };
+        self.applying = true;
+        let _ = writeln!(out, "  {style}{word:<9}{style:#}  {BOLD}{step}{BOLD:#}");
+        explain(out, reason, hint, why);
+    }
+}
+
+fn describe(out: &mut String, change: &Description) {
+    let (style, sign) = match change.action {
+        Action::Create => (GREEN, '+'),
+        Action::Update => (YELLOW, '~'),
+        Action::Delete => (RED, '-'),
+    };
+    let mut lines = change.summary.lines();
+    let _ = writeln!(out, "{INDENT}{style}{sign}{style:#} {}", clean(lines.next().unwrap_or_default()));
+    for line in lines {
+        let _ = writeln!(out, "{INDENT}  {}", clean(line));
+    }
+    if let Some(risk) = &change.risk {
+        let _ = writeln!(out, "{INDENT}  {YELLOW}mind{YELLOW:#}: {}", clean(risk));
+    }
+}
+
+fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why: &Option<String>) {
+    for (label, text) in [("", reason), ("hint: ", hint), ("why it matters: ", why)] {
+        let Some(text) = text else { continue };
+        let mut label = label;
+        for line in text.lines() {
+            let _ = writeln!(out, "{INDENT}{label}{}", clean(line));
+            label = "";
+        }
+    }
+}
+
+fn warn(err: &mut String, step: &str, warning: &str) {
+    let _ = writeln!(err, "{YELLOW}warning{YELLOW:#}: {step}: {}", clean(warning));
+}
+
+fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
+    let Counts { unchanged, changes, changed, skipped, blocked, failed } = *counts;
+    let parts: Vec<String> = [
+        (failed, "failed"),
+        (blocked, "blocked"),
+        (changed, "changed"),
+        (changes, "to change"),
+        (unchanged, "unchanged"),
+        (skipped, "skipped"),
+    ]
+    .iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, word)| format!("{count} {word}"))
+    .collect();
+    let style = if outcome == RunOutcome::Failed { RED } else { BOLD };
+    let tail = if outcome == RunOutcome::Ok && changed == 0 { ": nothing to change" } else { "" };
+    format!("{style}{command}{style:#}: {}{tail}", parts.join(", "))
+}
+
+/// What comes from the host may hold anything; a terminal gets no control characters from it.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,148 @@
+//! The one list of kinds, and the types that can be any of them.
+
+use std::path::Path;
+
+use serde::de::{DeserializeSeed, Deserializer};
+use serde::{Deserialize, Serialize};
+
+use super::{Act, Change, Description, Diff, Failure, Handle, Look, Need, Refusal, Resource, SecretSource};
+
+macro_rules! kinds {
+    ($($variant:ident in $module:ident),* $(,)?) => {
+        /// The kinds' names, as plan files and events have them.
+        pub const KINDS: &[&str] = &[$(<super::$module::$variant as Resource>::KIND),*];
+
+        /// A resource of any kind.
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum AnyResource { $($variant(super::$module::$variant)),* }
+
+        /// What was observed of a resource of any kind.
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum AnyActual { $($variant(<super::$module::$variant as Resource>::Actual)),* }
+
+        /// A change to a resource of any kind.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum AnyChange { $($variant(<super::$module::$variant as Resource>::Change)),* }
+
+        macro_rules! each {
+            ($any:expr, $resource:ident => $result:expr) => {
+                match $any { $(AnyResource::$variant($resource) => $result),* }
+            };
+        }
+
+        impl AnyResource {
+            /// The name of its kind.
+            pub fn kind(&self) -> &'static str {
+                match self { $(AnyResource::$variant(_) => <super::$module::$variant as Resource>::KIND),* }
+            }
+
+            /// [`Resource::provides`]
+            pub fn provides(&self) -> Vec<Handle> {
+                each!(self, resource => resource.provides())
+            }
+
+            /// What it is about, for output: the first thing that it provides.
+            pub fn target(&self) -> String {
+                self.provides().first().map(Handle::to_string).unwrap_or_default()
+            }
+
+            /// [`Resource::needs`]
+            pub fn needs(&self) -> Vec<Need> {
+                each!(self, resource => resource.needs())
+            }
+
+            /// [`Resource::connection`]
+            pub fn connection(&self) -> Option<&str> {
+                each!(self, resource => resource.connection())
+            }
+
+            /// [`Resource::wanted`]
+            pub fn wanted(&self, as_of: jiff::civil::Date) -> crate::host::warehouse::Wanted {
+                each!(self, resource => resource.wanted(as_of))
+            }
+
+            /// [`Resource::secret_source`]
+            pub fn secret_source(&self) -> Option<&SecretSource> {
+                each!(self, resource => resource.secret_source())
+            }
+
+            /// [`Resource::by_hand`]
+            pub fn by_hand(&self) -> Vec<String> {
+                each!(self, resource => resource.by_hand())
+            }
+
+            /// [`Resource::touches`]; a change of another kind is taken to touch everything.
+            pub fn touches(&self, change: &AnyChange, path: &Path) -> bool {
+                match (self, change) {
+                    $((AnyResource::$variant(resource), AnyChange::$variant(change)) => resource.touches(change, path),)*
+                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
+                    _ => true,
+                }
+            }
+
+            /// [`Resource::observe`]
+            pub async fn observe(&self, look: &Look) -> Result<AnyActual, Failure> {
+                match self {
+                    $(AnyResource::$variant(resource) => resource.observe(look).await.map(AnyActual::$variant),)*
+                }
+            }
+
+            /// [`Resource::diff`]
+            pub fn diff(&self, actual: &AnyActual) -> Result<Diff<AnyChange>, Refusal> {
+                match (self, actual) {
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
+                        let Diff { changes, notes, warnings } = resource.diff(actual)?;
+                        Ok(Diff { changes: changes.into_iter().map(AnyChange::$variant).collect(), notes, warnings })
+                    })*
+                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
+                    _ => Err(Refusal::new("what was observed is of another kind than the step")),
+                }
+            }
+
+            /// [`Resource::execute`]
+            pub async fn execute(&self, change: &AnyChange, act: &Act) -> Result<(), Failure> {
+                match (self, change) {
+                    $((AnyResource::$variant(resource), AnyChange::$variant(change)) => {
+                        resource.execute(change, act).await
+                    })*
+                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
+                    _ => Err(Failure::new("the change is of another kind than the step")),
+                }
+            }
+
+            /// Reads a resource of the kind with this name, one of [`KINDS`].
+            pub fn seed(kind: &'static str) -> KindSeed {
+                KindSeed(kind)
+            }
+        }
+
+        impl AnyChange {
+            /// [`Change::describe`]
+            pub fn describe(&self) -> Description {
+                match self { $(AnyChange::$variant(change) => change.describe()),* }
+            }
+        }
+
+        impl<'de> DeserializeSeed<'de> for KindSeed {
+            type Value = AnyResource;
+
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<AnyResource, D::Error> {
+                $(if self.0 == <super::$module::$variant as Resource>::KIND {
+                    return Deserialize::deserialize(deserializer).map(AnyResource::$variant);
+                })*
+                Err(serde::de::Error::unknown_variant(self.0, KINDS))
+            }
+        }
+    };
+}
+
+/// Reads a resource whose kind is known by name.
+#[derive(Debug, Clone, Copy)]
+pub struct KindSeed(&'static str);
+
+kinds! {
+    Directory in directory,
+}

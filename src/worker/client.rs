@@ -1,0 +1,246 @@
+//! The launcher's side: one worker a user, started when first needed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+
+use tokio::io::{AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{Mutex, OnceCell, oneshot};
+
+use super::frame::{self, Answer, Frame, Request, VERSION};
+use super::identity::{User, current_user};
+use super::server::KEPT;
+use crate::host::secret::{Digester, Secret};
+use crate::resource::{AnyActual, AnyChange, AnyResource, Failure};
+
+/// The steps of one user: ids, resources, and what their secret sources yielded.
+pub type Resources = Vec<(String, AnyResource, Option<Secret>)>;
+
+/// The workers of one run, by user.
+pub struct Workers {
+    run: String,
+    digester: Digester,
+    users: BTreeMap<Option<String>, (Resources, OnceCell<Result<Worker, Failure>>)>,
+}
+
+impl Workers {
+    /// Workers for these steps; none is started yet.
+    pub fn new(run: String, digester: Digester, users: BTreeMap<Option<String>, Resources>) -> Self {
+        let users = users.into_iter().map(|(user, steps)| (user, (steps, OnceCell::new()))).collect();
+        Self { run, digester, users }
+    }
+
+    /// Observes a step as its user.
+    ///
+    /// # Errors
+    /// What the kind says, or why there is no worker.
+    pub async fn observe(&self, user: Option<&str>, step: &str) -> Result<AnyActual, Failure> {
+        let request = |ticket| Request::Observe { ticket, step: step.to_owned() };
+        match self.worker(user).await?.ask(request).await? {
+            Answer::Observed { result, .. } => result,
+            _ => Err(Failure::new("a worker answered something else than it was asked")),
+        }
+    }
+
+    /// Makes one change of a step as its user.
+    ///
+    /// # Errors
+    /// As [`Workers::observe`].
+    pub async fn execute(&self, user: Option<&str>, step: &str, change: &AnyChange) -> Result<(), Failure> {
+        let request = |ticket| Request::Execute { ticket, step: step.to_owned(), change: change.clone() };
+        match self.worker(user).await?.ask(request).await? {
+            Answer::Executed { result, .. } => result,
+            _ => Err(Failure::new("a worker answered something else than it was asked")),
+        }
+    }
+
+    async fn worker(&self, user: Option<&str>) -> Result<&Worker, Failure> {
+        let user = user.map(str::to_owned);
+        let (steps, cell) =
+            self.users.get(&user).ok_or_else(|| Failure::new("no step of this run acts as that user"))?;
+        let started = cell.get_or_init(|| Worker::start(user.as_deref(), &self.run, &self.digester, steps)).await;
+        started.as_ref().map_err(Clone::clone)
+    }
+
+    /// Closes the workers' pipes and waits until they have ended.
+    pub async fn end(&self) {
+        for (_, cell) in self.users.values() {
+            if let Some(Ok(worker)) = cell.get() {
+                worker.end().await;
+            }
+        }
+    }
+}
+
+/// Answers that are waited for, by ticket. `None` once the worker is gone.
+type Waiting = Arc<StdMutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
+
+struct Worker {
+    user: String,
+    input: Mutex<Option<ChildStdin>>,
+    child: Mutex<Child>,
+    waiting: Waiting,
+    ticket: AtomicU64,
+}
+
+impl Worker {
+    async fn start(
+        user: Option<&str>,
+        run: &str,
+        digester: &Digester,
+        steps: &Resources,
+    ) -> Result<Worker, Failure> {
+        let me = current_user();
+        let other = match user {
+            Some(name) => Some(User::named(name)?).filter(|user| user.uid != me.uid),
+            None => None,
+        };
+        let name = other.as_ref().map_or(me.name.clone(), |user| user.name.clone());
+        let mut child = command(&me, other.as_ref())?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(|error| Failure::new(format!("cannot start a worker as {name}: {error}")))?;
+        let (Some(mut input), Some(output), Some(mut errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Failure::new("a worker was started without its pipes"));
+        };
+        let said = tokio::spawn(async move {
+            let mut text = Vec::new();
+            // What a worker says besides is small; a bound keeps it so.
+            let read = (&mut errors).take(64 << 10).read_to_end(&mut text).await;
+            read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
+        });
+        let mut output = BufReader::new(output);
+        let greeted = greet(&mut input, &mut output, run, digester, steps).await;
+        if let Err(error) = greeted {
+            drop(input);
+            let said = said.await.unwrap_or_default();
+            return Err(not_started(&me, &name, other.is_some(), &error, &said));
+        }
+        let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
+        tokio::spawn(answers(output, Arc::clone(&waiting)));
+        Ok(Worker {
+            user: name,
+            input: Mutex::new(Some(input)),
+            child: Mutex::new(child),
+            waiting,
+            ticket: AtomicU64::new(1),
+        })
+    }
+
+    async fn ask(&self, request: impl FnOnce(u64) -> Request) -> Result<Answer, Failure> {
+        let gone = || {
+            Failure::new(format!("the worker of {} ended in the middle of its work", self.user))
+                .hint("run again; where it happens again, look into the kernel's log (dmesg)")
+        };
+        let ticket = self.ticket.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(waiting) => waiting.insert(ticket, sender),
+            None => return Err(gone()),
+        };
+        {
+            let mut input = self.input.lock().await;
+            let input = input.as_mut().ok_or_else(gone)?;
+            frame::send(input, &request(ticket)).await.map_err(|_| gone())?;
+        }
+        receiver.await.map_err(|_| gone())
+    }
+
+    async fn end(&self) {
+        self.input.lock().await.take();
+        // How it ends says nothing any more: every answer that was waited for has come.
+        drop(self.child.lock().await.wait().await);
+    }
+}
+
+async fn greet(
+    input: &mut ChildStdin,
+    output: &mut BufReader<ChildStdout>,
+    run: &str,
+    digester: &Digester,
+    steps: &Resources,
+) -> std::io::Result<()> {
+    frame::send_secret(input, "", digester.key()).await?;
+    for (id, _, secret) in steps {
+        if let Some(secret) = secret {
+            frame::send_secret(input, id, secret.expose()).await?;
+        }
+    }
+    let list = steps.iter().map(|(id, resource, _)| (id.clone(), resource.clone())).collect();
+    frame::send(input, &Request::Greeting { version: VERSION, run: run.to_owned(), steps: list }).await?;
+    match frame::receive(output).await? {
+        Some(Frame::Message(Answer::Ready { version: VERSION })) => Ok(()),
+        Some(Frame::Message(Answer::Ready { version })) => {
+            Err(std::io::Error::other(format!("it speaks version {version} of the protocol, not {VERSION}")))
+        }
+        Some(_) => Err(std::io::Error::other("it did not answer the greeting")),
+        None => Err(std::io::Error::other("it ended at once")),
+    }
+}
+
+async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting) {
+    while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
+        let ticket = match &answer {
+            Answer::Observed { ticket, .. } | Answer::Executed { ticket, .. } => *ticket,
+            Answer::Ready { .. } => continue,
+        };
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = waiting.as_mut().and_then(|waiting| waiting.remove(&ticket)) {
+            // Nobody waits any more where the run was stopped: the answer is not needed then.
+            drop(sender.send(answer));
+        }
+    }
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+/// The command line that starts a worker. As root, or under sudo, the worker is root when it starts and becomes its
+/// user before it reads anything: so the binary may lie where that user cannot reach it.
+fn command(me: &User, other: Option<&User>) -> Result<Command, Failure> {
+    let mut command = match other {
+        Some(_) if me.uid != 0 => {
+            let binary = std::env::current_exe().ok().filter(|path| path.exists());
+            let binary = binary.unwrap_or_else(|| format!("/proc/{}/exe", std::process::id()).into());
+            let mut command = Command::new("sudo");
+            command.args(["-n", "--"]).arg(binary);
+            command
+        }
+        _ => Command::new("/proc/self/exe"),
+    };
+    command.arg("worker");
+    if let Some(user) = other {
+        command.args(["--user", &user.name]);
+    }
+    command.env_clear();
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    if other.is_none() {
+        command.envs(KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
+    }
+    // Away from the terminal: a Ctrl-C is for the launcher, which lets the change in hand be finished.
+    detach(&mut command);
+    Ok(command)
+}
+
+#[expect(unsafe_code, reason = "there is no safe way to have a child lead its own session")]
+fn detach(command: &mut Command) {
+    // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
+    }
+}
+
+fn not_started(me: &User, name: &str, by_sudo: bool, error: &std::io::Error, said: &str) -> Failure {
+    if !by_sudo || me.uid == 0 {
+        let detail = if said.is_empty() { error.to_string() } else { said.to_owned() };
+        return Failure::new(format!("cannot start a worker as {name}: {detail}"));
+    }
+    let detail = if said.is_empty() { error.to_string() } else { said.to_owned() };
+    Failure::new(format!("cannot act as {name}: {detail}"))
+        .hint(format!("start provision as root, or let {} use sudo without a password (sudo -n true has to work)", me.name))
+}

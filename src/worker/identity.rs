@@ -1,0 +1,84 @@
+//! Who a process is, and how it becomes somebody else for good.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use nix::unistd::{Gid, Uid, getgroups, initgroups, setresgid, setresuid};
+use users::os::unix::UserExt;
+
+use crate::resource::Failure;
+
+/// A user of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: PathBuf,
+}
+
+impl User {
+    /// Looks a name up, as passwd(5) and its relatives have it.
+    ///
+    /// # Errors
+    /// Where no user has the name.
+    pub fn named(name: &str) -> Result<Self, Failure> {
+        users::get_user_by_name(name).map(|user| Self::from(&user)).ok_or_else(|| {
+            Failure::new(format!("there is no user `{name}` on this host"))
+                .hint("correct the step's `run_as`, or make the user first (adduser)")
+        })
+    }
+}
+
+impl From<&users::User> for User {
+    fn from(user: &users::User) -> Self {
+        Self {
+            name: user.name().to_string_lossy().into_owned(),
+            uid: user.uid(),
+            gid: user.primary_group_id(),
+            home: user.home_dir().to_owned(),
+        }
+    }
+}
+
+/// Whoever this process acts as. A uid without a passwd entry is named by its number.
+pub fn current_user() -> User {
+    let uid = users::get_effective_uid();
+    users::get_user_by_uid(uid).map(|user| User::from(&user)).unwrap_or_else(|| User {
+        name: uid.to_string(),
+        uid,
+        gid: users::get_effective_gid(),
+        home: PathBuf::from("/"),
+    })
+}
+
+/// Turns this process, started by root, into one of `name` for good: supplementary groups, gid, uid, in that order,
+/// since each needs rights that the next gives up (setresuid(2)). Does nothing where it is that user already.
+///
+/// # Errors
+/// Where the user is unknown, this process may not, or a way back is left open.
+pub fn become_user(name: &str) -> Result<User, Failure> {
+    let user = User::named(name)?;
+    if user.uid == users::get_effective_uid() && user.uid == users::get_current_uid() {
+        return Ok(user);
+    }
+    let failed = |call: &str, error: nix::Error| {
+        Failure::new(format!("cannot become {name}: {call}: {}", error.desc())).hint("start provision as root")
+    };
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let c_name = CString::new(user.name.as_str()).map_err(|_| Failure::new("a user's name has a NUL in it"))?;
+    initgroups(&c_name, gid).map_err(|error| failed("initgroups", error))?;
+    setresgid(gid, gid, gid).map_err(|error| failed("setresgid", error))?;
+    setresuid(uid, uid, uid).map_err(|error| failed("setresuid", error))?;
+    let way_back = !uid.is_root() && setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX)).is_ok();
+    let groups = getgroups().map_err(|error| failed("getgroups", error))?;
+    if way_back || (!uid.is_root() && groups.contains(&Gid::from_raw(0)) && user.gid != 0 && !in_root_group(&user)) {
+        return Err(Failure::new(format!("cannot become {name}: rights of root are left")));
+    }
+    Ok(user)
+}
+
+fn in_root_group(user: &User) -> bool {
+    users::get_user_groups(&user.name, user.gid)
+        .is_some_and(|groups| groups.iter().any(|group| group.gid() == 0))
+}
