@@ -1,0 +1,32 @@
+# `make help` lists the targets. All of them work on a fresh Debian or Ubuntu with Rust: scripts/setup installs the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The tests make namespaces and act as several users, so their binaries run as root; building stays with the caller.
+RUNNER := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+TEST_ENV := $(if $(RUNNER),CARGO_TARGET_$(TARGET)_RUNNER='$(RUNNER)')
+
+.PHONY: help demo test check bench
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: ## the shipped plan file on a throwaway host: plan, apply, plan, and again after a rotation
+	@scripts/setup
+	@scripts/demo
+
+test: ## every test, on real git, PostgreSQL, sshd and users inside throwaway hosts
+	@scripts/setup
+	$(TEST_ENV) cargo test --locked
+
+check: ## formatting, lints, licences and sources of dependencies
+	@scripts/setup --check
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- --deny warnings
+	PATH="$$PWD/target/tools/bin:$$PATH" cargo deny --locked check licenses sources bans
+
+bench: ## `provision plan` beside the runbook as a shell script, as ratios
+	@scripts/setup
+	@scripts/bench

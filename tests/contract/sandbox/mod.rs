@@ -1,0 +1,177 @@
+//! A throwaway host for one test: `scripts/host` held open, and what a test does with it.
+//!
+//! Everything the host keeps lies under one directory, which is looked at from outside through [`Sandbox::path`].
+//! The host ends when its standard input does, so with the test process at the latest, however that ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+mod checkout;
+mod run;
+mod snapshot;
+mod trace;
+mod warehouse;
+
+pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
+pub use run::{Outcome, Run, Running};
+pub use snapshot::Snapshot;
+pub use trace::{Trace, Tracing};
+
+/// The plan file under test, where a host has it.
+pub const PLAN: &str = "/opt/provision/plans/order_tracking.yaml";
+/// The program under test, where a host has it: outside of every user's home, readable by all.
+pub const PROVISION: &str = "/opt/provision/bin/provision";
+
+/// A throwaway host. Its files go when it is dropped, unless the test is failing: then they stay to be looked at.
+pub struct Sandbox {
+    dir: PathBuf,
+    holder: Child,
+    /// The host's first process, as seen from outside.
+    pid: u32,
+    env: BTreeMap<String, String>,
+    vars: BTreeMap<String, String>,
+}
+
+impl Sandbox {
+    /// A host with users and programs, and nothing else.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        assert!(
+            users::get_effective_uid() == 0,
+            "these tests make namespaces and act as several users: run them as root (`make test` does)"
+        );
+        let name = format!("host-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/host");
+        let mut holder = Command::new(script)
+            .arg(&dir)
+            .arg("--hold")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("scripts/host starts");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "scripts/host did not come up; its message is above");
+        let children = format!("/proc/{0}/task/{0}/children", holder.id());
+        let pid = fs::read_to_string(children).unwrap().trim().parse().expect("one first process");
+        // A link costs nothing where a copy of a debug build costs a tenth of a second.
+        let program = dir.join(PROVISION.trim_start_matches('/'));
+        let built = env!("CARGO_BIN_EXE_provision");
+        fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
+        Self { dir, holder, pid, env: BTreeMap::new(), vars: BTreeMap::new() }
+    }
+
+    /// Where a path of the host lies, seen from outside. `/run`, `/dev` and the machine's programs are not there.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(path.as_ref().strip_prefix("/").expect("a path of the host is absolute"))
+    }
+
+    /// The host's whole tree, seen from outside.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A further variable in the environment of every `provision` that is run here.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// A further `--var` for every `provision` that takes one.
+    pub fn var(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.vars.insert(name.into(), value.into());
+        self
+    }
+
+    /// Changes a variable in the environment of later runs.
+    pub fn set_env(&mut self, name: &str, value: impl Into<String>) {
+        self.env.insert(name.into(), value.into());
+    }
+
+    /// Changes a `--var` of later runs.
+    pub fn set_var(&mut self, name: &str, value: impl Into<String>) {
+        self.vars.insert(name.into(), value.into());
+    }
+
+    /// Writes a file as root, with its directories; `owner` gets both.
+    pub fn write(&self, path: &str, owner: &str, content: impl AsRef<[u8]>) {
+        let parent = Path::new(path).parent().unwrap();
+        self.bash(owner, &format!("mkdir -p '{}'", parent.display()));
+        let outside = self.path(path);
+        fs::write(&outside, content).unwrap_or_else(|error| panic!("{}: {error}", outside.display()));
+        self.bash("root", &format!("chown {owner}: '{path}'"));
+    }
+
+    /// A file's text, as root reads it.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Runs lines of bash as `user`, in that user's home and a clean environment; they have to succeed.
+    pub fn bash(&self, user: &str, script: &str) -> String {
+        let outcome = self.command(user, ["bash", "-euo", "pipefail", "-c", script]).run();
+        assert!(outcome.code == 0, "as {user}: {script}\n{outcome}");
+        outcome.stdout
+    }
+
+    /// Any command of the host's, as `user`.
+    pub fn command<'a>(&'a self, user: &str, argv: impl IntoIterator<Item = &'a str>) -> Run<'a> {
+        Run::new(self, user, argv.into_iter().map(str::to_owned).collect())
+    }
+
+    /// `provision` with a command and its arguments, as `user`; `--var` and the environment of this host are added.
+    pub fn provision<'a>(&'a self, user: &str, args: impl IntoIterator<Item = &'a str>) -> Run<'a> {
+        let mut argv = vec![PROVISION.to_owned()];
+        argv.extend(args.into_iter().map(str::to_owned));
+        if argv.get(1).is_some_and(|command| command == "plan" || command == "apply") {
+            for (name, value) in &self.vars {
+                argv.extend(["--var".to_owned(), format!("{name}={value}")]);
+            }
+        }
+        let mut run = Run::new(self, user, argv);
+        for (name, value) in &self.env {
+            run = run.env(name, value);
+        }
+        run
+    }
+
+    /// `provision plan --json` on the shipped plan file.
+    pub fn plan(&self, user: &str) -> Outcome {
+        self.provision(user, ["plan", PLAN, "--json"]).run()
+    }
+
+    /// `provision apply --yes --json` on the shipped plan file.
+    pub fn apply(&self, user: &str) -> Outcome {
+        self.provision(user, ["apply", PLAN, "--yes", "--json"]).run()
+    }
+
+    /// Keeps a copy of what lies under `/home` and in the warehouse, for [`Sandbox::restore`].
+    pub fn save(&self) {
+        self.bash("root", "rm -rf /var/saved; cp -a --reflink=auto /home /var/saved");
+        self.save_warehouse();
+    }
+
+    /// Brings `/home` and the warehouse back to where they were saved.
+    pub fn restore(&self) {
+        // Not the mount point itself, and not through `cp`'s idea of what is newer: what is there goes first.
+        self.bash("root", "find /home -mindepth 1 -delete; cp -a --reflink=auto /var/saved/. /home/");
+        self.restore_warehouse();
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+        if std::thread::panicking() {
+            eprintln!("the host's files are left in {}", self.dir.display());
+        } else if let Err(error) = fs::remove_dir_all(&self.dir) {
+            eprintln!("{}: {error}", self.dir.display());
+        }
+    }
+}

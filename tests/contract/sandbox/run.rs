@@ -1,0 +1,271 @@
+//! Running commands on a host: as whom, with what environment and input, and what came of it.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::Sandbox;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A command to be run. Its environment holds what a login gives, and what the test adds.
+pub struct Run<'a> {
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) user: String,
+    argv: Vec<String>,
+    env: Vec<(String, String)>,
+    stdin: Option<String>,
+    terminal: bool,
+    tracer: Vec<String>,
+    directory: Option<String>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(sandbox: &'a Sandbox, user: &str, argv: Vec<String>) -> Self {
+        Self {
+            sandbox,
+            user: user.into(),
+            argv,
+            env: Vec::new(),
+            stdin: None,
+            terminal: false,
+            tracer: Vec::new(),
+            directory: None,
+        }
+    }
+
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.argv.push(arg.into());
+        self
+    }
+
+    pub fn args<'b>(mut self, args: impl IntoIterator<Item = &'b str>) -> Self {
+        self.argv.extend(args.into_iter().map(str::to_owned));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// The directory to start in; the user's home where nothing is said.
+    pub fn directory(mut self, path: &str) -> Self {
+        self.directory = Some(path.into());
+        self
+    }
+
+    /// What the command reads on its standard input; `/dev/null` where nothing is said.
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.stdin = Some(text.into());
+        self
+    }
+
+    /// Runs on a terminal, on which `typed` is typed. What the command prints comes as `stdout`, all of it.
+    pub fn terminal(mut self, typed: &str) -> Self {
+        self.stdin = Some(typed.into());
+        self.terminal = true;
+        self
+    }
+
+    /// Runs under a tracer (a command line that takes the command as its last arguments), started by root.
+    pub(super) fn tracer(mut self, argv: Vec<String>) -> Self {
+        self.tracer = argv;
+        self
+    }
+
+    /// Runs to the end.
+    pub fn run(self) -> Outcome {
+        self.start().wait()
+    }
+
+    /// Starts, and gives the running command.
+    pub fn start(self) -> Running {
+        let account = self.sandbox.account(&self.user);
+        let mut argv: Vec<String> = vec![
+            "--target".into(),
+            self.sandbox.pid.to_string(),
+            "--mount".into(),
+            "--uts".into(),
+            "--net".into(),
+            "--pid".into(),
+            "--".into(),
+        ];
+        if self.tracer.is_empty() {
+            let id = account.id.to_string();
+            argv.extend(["setpriv", "--reuid", &id, "--regid", &id, "--init-groups", "--"].map(String::from));
+        }
+        argv.extend(["env", "-i", "-C", self.directory.as_deref().unwrap_or(&account.home)].map(String::from));
+        let login = [("HOME", account.home.as_str()), ("USER", &self.user), ("LOGNAME", &self.user), ("PATH", PATH)];
+        let fixed = [("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TERM", "dumb")];
+        argv.extend(login.iter().chain(&fixed).map(|(name, value)| format!("{name}={value}")));
+        argv.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
+        argv.extend(self.tracer.iter().cloned());
+        if self.terminal {
+            let line = self.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
+            argv.extend(
+                ["script", "--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"].map(String::from),
+            );
+        } else {
+            argv.extend(self.argv.iter().cloned());
+        }
+        let mut child = Command::new("nsenter")
+            .args(&argv)
+            .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter starts");
+        if let (Some(text), Some(mut pipe)) = (&self.stdin, child.stdin.take()) {
+            // Who does not read its input may be gone by now.
+            let _ = pipe.write_all(text.as_bytes());
+            if self.terminal {
+                // The terminal stays open for as long as the command runs: its end would be an answer as well.
+                std::mem::forget(pipe);
+            }
+        }
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            text
+        });
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout, seen: String::new(), stderr, argv: self.argv }
+    }
+}
+
+/// A command that runs.
+pub struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    seen: String,
+    stderr: JoinHandle<Vec<u8>>,
+    argv: Vec<String>,
+}
+
+impl Running {
+    /// Reads standard output up to the first line that `wanted` says yes to.
+    pub fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.stdout.read_line(&mut line).unwrap();
+            assert!(read > 0, "the command ended before the line that was waited for:\n{}", self.seen);
+            self.seen.push_str(&line);
+            if wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal to the command itself.
+    pub fn signal(&self, signal: Signal) {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let pid: i32 = std::fs::read_to_string(children).unwrap().trim().parse().expect("nsenter's one child");
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Outcome {
+        let mut rest = Vec::new();
+        self.stdout.read_to_end(&mut rest).unwrap();
+        let status = self.child.wait().unwrap();
+        let stdout = self.seen + &String::from_utf8(rest).expect("output is UTF-8");
+        let stderr = String::from_utf8(self.stderr.join().unwrap()).expect("messages are UTF-8");
+        // A death by signal n arrives as 128 + n, as a shell has it; nsenter dies of the same signal.
+        let code =
+            status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap());
+        let outcome = Outcome { code, stdout, stderr, argv: self.argv };
+        for text in [&outcome.stdout, &outcome.stderr] {
+            assert!(!text.contains("panicked at"), "a panic is never an answer\n{outcome}");
+        }
+        outcome
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    argv: Vec<String>,
+}
+
+impl Outcome {
+    /// Requires an exit code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert!(self.code == code, "exit code {code} was wanted\n{self}");
+        self
+    }
+
+    /// The events of a run with `--json`: standard output holds nothing else.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}\n{self}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The events of one name.
+    #[track_caller]
+    pub fn events_of(&self, name: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == name).collect()
+    }
+
+    /// The event of one name about one step.
+    #[track_caller]
+    pub fn step(&self, event: &str, step: &str) -> Value {
+        let found = self.events_of(event).into_iter().find(|event| event["step"] == step);
+        found.unwrap_or_else(|| panic!("no {event} of step {step}\n{self}"))
+    }
+
+    /// The outcome of each step, by its id: planned or, where the run got that far, finished.
+    #[track_caller]
+    pub fn outcomes(&self) -> Vec<(String, String)> {
+        let finished = self.events_of("step_finished");
+        let events = if finished.is_empty() { self.events_of("step_planned") } else { finished };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        events.iter().map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
+    }
+
+    /// All that the command said, for a search.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}\nexit code {}\n--- stdout\n{}--- stderr\n{}", self.argv, self.code, self.stdout, self.stderr)
+    }
+}
+
+struct Account {
+    id: u32,
+    home: String,
+}
+
+impl Sandbox {
+    fn account(&self, user: &str) -> Account {
+        let passwd = self.read("/etc/passwd");
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(user)).expect("a user of the host");
+        let fields: Vec<_> = line.split(':').collect();
+        Account { id: fields[2].parse().unwrap(), home: fields[5].into() }
+    }
+}
+
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

@@ -1,0 +1,120 @@
+//! A snapshot of a host's files: all that `stat` and the bytes tell, in a form that two of can be compared.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::Sandbox;
+
+/// One path's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub kind: &'static str,
+    pub mode: u32,
+    pub owner: u32,
+    pub group: u32,
+    /// A digest of a file's bytes, or a symlink's target.
+    pub content: String,
+    /// Inode, size and times: what changes even where a file is written as it was.
+    pub traces: String,
+}
+
+/// Paths of a host and their states.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot(pub BTreeMap<PathBuf, Entry>);
+
+impl Snapshot {
+    /// What lies under `root` (a path of the host), leaving out the trees under `except`.
+    pub fn take(sandbox: &Sandbox, root: &str, except: &[&str]) -> Self {
+        let mut snapshot = Self::default();
+        snapshot.add(sandbox, Path::new(root), except);
+        snapshot
+    }
+
+    /// The whole host, but for the database server's files.
+    pub fn whole(sandbox: &Sandbox) -> Self {
+        Self::take(sandbox, "/", &["/var/lib/postgresql"])
+    }
+
+    fn add(&mut self, sandbox: &Sandbox, path: &Path, except: &[&str]) {
+        if except.iter().any(|left_out| path.starts_with(left_out)) {
+            return;
+        }
+        let outside = sandbox.path(path);
+        let stat = match fs::symlink_metadata(&outside) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => panic!("{}: {error}", outside.display()),
+        };
+        let file_type = stat.file_type();
+        let (kind, content) = if file_type.is_dir() {
+            ("directory", String::new())
+        } else if file_type.is_symlink() {
+            ("symlink", fs::read_link(&outside).unwrap().display().to_string())
+        } else if file_type.is_file() {
+            ("file", blake3::hash(&fs::read(&outside).unwrap()).to_hex()[..16].to_owned())
+        } else if file_type.is_fifo() {
+            ("fifo", String::new())
+        } else {
+            ("other", String::new())
+        };
+        let traces = format!(
+            "inode {} links {} size {} mtime {}.{:09} ctime {}.{:09}",
+            stat.ino(),
+            stat.nlink(),
+            stat.size(),
+            stat.mtime(),
+            stat.mtime_nsec(),
+            stat.ctime(),
+            stat.ctime_nsec()
+        );
+        let entry = Entry { kind, mode: stat.mode() & 0o7777, owner: stat.uid(), group: stat.gid(), content, traces };
+        self.0.insert(path.to_owned(), entry);
+        if kind == "directory" {
+            for inside in fs::read_dir(&outside).unwrap() {
+                self.add(sandbox, &path.join(inside.unwrap().file_name()), except);
+            }
+        }
+    }
+
+    /// The same without inodes, sizes and times: what two hosts that were made apart can have in common.
+    pub fn without_traces(mut self) -> Self {
+        for entry in self.0.values_mut() {
+            entry.traces.clear();
+        }
+        self
+    }
+
+    /// Leaves out a tree.
+    pub fn without(mut self, root: &str) -> Self {
+        self.0.retain(|path, _| !path.starts_with(root));
+        self
+    }
+
+    /// What differs, a line a path and side; empty where nothing does.
+    pub fn difference(&self, other: &Self) -> String {
+        let mut text = String::new();
+        for path in self.0.keys().chain(other.0.keys().filter(|path| !self.0.contains_key(*path))) {
+            let (left, right) = (self.0.get(path), other.0.get(path));
+            if left != right {
+                for (sign, side) in [('-', left), ('+', right)] {
+                    if let Some(entry) = side {
+                        let Entry { kind, mode, owner, group, content, traces } = entry;
+                        let path = path.display();
+                        writeln!(text, "{sign} {path}: {kind} {mode:04o} {owner}:{group} {content} {traces}").unwrap();
+                    }
+                }
+            }
+        }
+        text
+    }
+
+    /// Requires that nothing differs.
+    #[track_caller]
+    pub fn is_same_as(&self, other: &Self, what: &str) {
+        let difference = self.difference(other);
+        assert!(difference.is_empty(), "{what}:\n{difference}");
+    }
+}
