@@ -6,6 +6,7 @@ mod exit;
 mod explain;
 mod inputs;
 mod plan;
+mod rescue;
 mod session;
 mod validate;
 
@@ -41,7 +42,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
-        Command::Rescue { .. } => Ok(Exit::Failed),
+        Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
     result.unwrap_or_else(|error| {
         anstream::eprintln!("{error}");

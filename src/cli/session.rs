@@ -127,7 +127,7 @@ fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<
 }
 
 /// The date that periods are counted by: UTC, as Redshift's own clock.
-fn today() -> Date {
+pub fn today() -> Date {
     Timestamp::now().to_zoned_datetime(TimeZone::UTC).date()
 }
 

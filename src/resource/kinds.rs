@@ -5,7 +5,10 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Change, Description, Diff, Failure, Handle, Look, Need, Refusal, Resource, SecretSource};
+use super::{
+    Act, Change, Description, Diff, Failure, Handle, Look, Need, Refusal, RescueAnswer, RescueRequest, Resource,
+    SecretSource,
+};
 
 macro_rules! kinds {
     ($($variant:ident in $module:ident),* $(,)?) => {
@@ -67,6 +70,17 @@ macro_rules! kinds {
             /// [`Resource::secret_source`]
             pub fn secret_source(&self) -> Option<&SecretSource> {
                 each!(self, resource => resource.secret_source())
+            }
+
+            /// [`Resource::KEEPS_RESCUES`] of the kind with this name.
+            pub fn kind_keeps_rescues(kind: &str) -> bool {
+                $((<super::$module::$variant as Resource>::KIND == kind
+                    && <super::$module::$variant as Resource>::KEEPS_RESCUES))||*
+            }
+
+            /// [`Resource::rescue`]
+            pub fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+                each!(self, resource => resource.rescue(request))
             }
 
             /// [`Resource::by_hand`]

@@ -13,7 +13,7 @@ use super::frame::{self, Answer, Frame, Request, VERSION};
 use super::identity::{User, current_user};
 use super::server::KEPT;
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{AnyActual, AnyChange, AnyResource, Failure};
+use crate::resource::{AnyActual, AnyChange, AnyResource, Failure, RescueAnswer, RescueRequest};
 
 /// The steps of one user: ids, resources, and what their secret sources yielded.
 pub type Resources = Vec<(String, AnyResource, Option<Secret>)>;
@@ -52,6 +52,23 @@ impl Workers {
         let request = |ticket| Request::Execute { ticket, step: step.to_owned(), change: change.clone() };
         match self.worker(user).await?.ask(request).await? {
             Answer::Executed { result, .. } => result,
+            _ => Err(Failure::new("a worker answered something else than it was asked")),
+        }
+    }
+
+    /// Asks a step, as its user, about what its changes took out of the way.
+    ///
+    /// # Errors
+    /// As [`Workers::observe`].
+    pub async fn rescue(
+        &self,
+        user: Option<&str>,
+        step: &str,
+        request: RescueRequest,
+    ) -> Result<RescueAnswer, Failure> {
+        let ask = |ticket| Request::Rescue { ticket, step: step.to_owned(), request };
+        match self.worker(user).await?.ask(ask).await? {
+            Answer::Rescued { result, .. } => result,
             _ => Err(Failure::new("a worker answered something else than it was asked")),
         }
     }
@@ -189,7 +206,9 @@ async fn greet(
 async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting) {
     while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
         let ticket = match &answer {
-            Answer::Observed { ticket, .. } | Answer::Executed { ticket, .. } => *ticket,
+            Answer::Observed { ticket, .. } | Answer::Executed { ticket, .. } | Answer::Rescued { ticket, .. } => {
+                *ticket
+            }
             Answer::Ready { .. } => continue,
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);

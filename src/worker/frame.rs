@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::host::secret::Secret;
-use crate::resource::{AnyActual, AnyChange, AnyResource, Failure};
+use crate::resource::{AnyActual, AnyChange, AnyResource, Failure, RescueAnswer, RescueRequest};
 
 /// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
 pub const VERSION: u32 = 1;
@@ -38,6 +38,7 @@ pub enum Request {
         step: String,
         change: AnyChange,
     },
+    Rescue { ticket: u64, step: String, request: RescueRequest },
 }
 
 /// What a worker answers.
@@ -55,6 +56,10 @@ pub enum Answer {
     Executed {
         ticket: u64,
         result: Result<(), Failure>,
+    },
+    Rescued {
+        ticket: u64,
+        result: Result<RescueAnswer, Failure>,
     },
 }
 

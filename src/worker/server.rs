@@ -109,7 +109,7 @@ async fn requests() -> std::io::Result<()> {
             request => {
                 let job = job.clone().ok_or_else(|| std::io::Error::other("a request came before the greeting"))?;
                 let output = Arc::clone(&output);
-                let is_change = matches!(request, Request::Execute { .. });
+                let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
                 // Kinds block in their calls: each request has a thread of its own.
                 let handle = tokio::runtime::Handle::current();
                 let thread = std::thread::Builder::new().spawn(move || {
@@ -161,6 +161,10 @@ impl Job {
                     Err(failure) => Err(failure),
                 };
                 Answer::Executed { ticket, result }
+            }
+            Request::Rescue { ticket, step, request } => {
+                let result = self.step(&step).and_then(|(resource, _)| resource.rescue(&request));
+                Answer::Rescued { ticket, result }
             }
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};
+use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource};
 
 mod actual;
 mod advance;
@@ -35,7 +35,6 @@ mod work_area;
 
 pub use actual::Actual;
 pub use change::RepositoryChange;
-pub use restore::{Rescue, RescueKind, list as list_rescues, restore as restore_rescue, show as show_rescue};
 
 /// The desired state of a checkout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,6 +102,7 @@ fn remote_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
 
 impl Resource for Repository {
     const KIND: &'static str = "repository";
+    const KEEPS_RESCUES: bool = true;
     type Actual = Actual;
     type Change = RepositoryChange;
 
@@ -112,6 +112,26 @@ impl Resource for Repository {
 
     fn needs(&self) -> Vec<Need> {
         vec![Need::Inside(self.path.clone())]
+    }
+
+    fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+        Ok(match request {
+            RescueRequest::List => {
+                let rescues = restore::list(&self.path)?.into_iter().map(|rescue| Rescue {
+                    id: rescue.id,
+                    place: rescue.reference,
+                    subject: rescue.subject,
+                    files: rescue.files.iter().map(ToString::to_string).collect(),
+                    delete: rescue.delete,
+                });
+                RescueAnswer::List(rescues.collect())
+            }
+            RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
+            RescueRequest::Restore(id) => {
+                let paths = restore::restore(&self.path, id)?;
+                RescueAnswer::Restore(paths.iter().map(ToString::to_string).collect())
+            }
+        })
     }
 
     fn by_hand(&self) -> Vec<String> {
