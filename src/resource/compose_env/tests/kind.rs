@@ -50,7 +50,7 @@ impl Host {
     }
 
     fn look(&self) -> Look {
-        Look::new(Digester::with_key([7; 32]), self.secret.clone())
+        Look::on_host(Digester::with_key([7; 32]), self.secret.clone())
     }
 
     fn observe(&self) -> Actual {
