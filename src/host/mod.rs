@@ -6,3 +6,5 @@ pub mod secret;
 pub mod secret_source;
 pub mod ssh_transport;
 pub mod warehouse;
+#[cfg(test)]
+pub mod testing;
