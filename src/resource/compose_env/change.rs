@@ -81,9 +81,11 @@ impl crate::resource::Change for Change {
                 risk: None,
                 target,
             },
-            Self::EnvFile { names, mode: None, .. } => {
-                update(format!("set {} in .env", names.join(", ")), json!({ "value": HIDDEN }), json!({ "value": HIDDEN }))
-            }
+            Self::EnvFile { names, mode: None, .. } => update(
+                format!("set {} in .env", names.join(", ")),
+                json!({ "value": HIDDEN }),
+                json!({ "value": HIDDEN }),
+            ),
             Self::EnvFile { names, mode: Some(mode), .. } => update(
                 format!("set {} in .env, and its mode to 0600", names.join(", ")),
                 json!({ "value": HIDDEN, "mode": mode }),
@@ -93,8 +95,9 @@ impl crate::resource::Change for Change {
                 update(format!("set the mode of .env to {to}"), json!({ "mode": from }), json!({ "mode": to }))
             }
             Self::ComposeFile { variable, places, references, .. } => Description {
-                risk: (!references.is_empty())
-                    .then(|| format!("the text there refers to variables and will not any more ({})", references.join("; "))),
+                risk: (!references.is_empty()).then(|| {
+                    format!("the text there refers to variables and will not any more ({})", references.join("; "))
+                }),
                 ..update(
                     format!("set {variable} in {}", places.join("; ")),
                     json!({ "value": HIDDEN }),

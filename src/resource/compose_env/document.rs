@@ -71,9 +71,8 @@ impl Document {
         }
         let mut builder = Builder::new(text);
         for event in Parser::new_from_str(text) {
-            let (event, span) = event.map_err(|error| {
-                Unreadable::new(error.info(), error.marker().line(), error.marker().col() + 1)
-            })?;
+            let (event, span) = event
+                .map_err(|error| Unreadable::new(error.info(), error.marker().line(), error.marker().col() + 1))?;
             builder.event(event, span)?;
         }
         let document = Self { nodes: builder.nodes };

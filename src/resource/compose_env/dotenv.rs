@@ -150,7 +150,8 @@ fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
     }
     let rest = &text[value_start..];
     let Some(quote) = rest.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
-        let (raw, next) = rest.split_once('\n').map_or((rest, text.len()), |(raw, _)| (raw, value_start + raw.len() + 1));
+        let (raw, next) =
+            rest.split_once('\n').map_or((rest, text.len()), |(raw, _)| (raw, value_start + raw.len() + 1));
         let raw = raw.split_once(" #").map_or(raw, |(value, _)| value).trim_end();
         let range = value_start..value_start + raw.len();
         return Ok((Entry { name, value: expand(raw), range, quote: None, line }, next));

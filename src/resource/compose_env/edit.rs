@@ -65,7 +65,8 @@ pub fn target(
     service: Option<&str>,
 ) -> Result<NodeId, String> {
     if let Some(service) = service {
-        let others: Vec<&str> = occurrence.services.iter().map(String::as_str).filter(|name| *name != service).collect();
+        let others: Vec<&str> =
+            occurrence.services.iter().map(String::as_str).filter(|name| *name != service).collect();
         if !others.is_empty() {
             return Err(format!("service {service} shares its value with {}", others.join(", ")));
         }

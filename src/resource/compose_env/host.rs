@@ -166,11 +166,7 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
         Some(dotenv::Value::Expanded) => EnvValue::Expanded,
     };
     let values: BTreeMap<String, EnvValue> = names.iter().map(|name| ((*name).to_owned(), value(name))).collect();
-    Ok(EnvFile::Read {
-        mode: format!("{:04o}", seen.stat.mode),
-        values,
-        foreign_owner: foreign_owner(&seen.stat),
-    })
+    Ok(EnvFile::Read { mode: format!("{:04o}", seen.stat.mode), values, foreign_owner: foreign_owner(&seen.stat) })
 }
 
 /// The owner that a new version of the file would lose: only root can give files away.
@@ -182,7 +178,8 @@ fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<St
     let wanted = usable(wanted).map_err(Failure::new)?;
     let mut text = Zeroizing::new(text.to_owned());
     for name in names {
-        let edited = dotenv::set(&text, name, wanted).map_err(|error| Failure::new(format!("cannot edit .env: {error}")))?;
+        let edited =
+            dotenv::set(&text, name, wanted).map_err(|error| Failure::new(format!("cannot edit .env: {error}")))?;
         let unproven = || Failure::new(format!("the edit of {name} in .env does not read back as intended"));
         text = Zeroizing::new(edited.ok_or_else(unproven)?);
     }

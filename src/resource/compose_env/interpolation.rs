@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn other_dollar_signs_make_a_mixed_text() {
-        for text in ["a$A", "$A$B", "${A}${B}", "${A}-${B}", "${A:+b}", "${A+b}", "${}", "$", "$1", "a$$b$", "${A", "$A-b"] {
+        for text in
+            ["a$A", "$A$B", "${A}${B}", "${A}-${B}", "${A:+b}", "${A+b}", "${}", "$", "$1", "a$$b$", "${A", "$A-b"]
+        {
             assert_eq!(read(text), Template::Mixed, "{text}");
         }
     }

@@ -40,7 +40,12 @@ fn is_plain_integer(text: &str) -> bool {
 ///
 /// `node` is a scalar or an alias of the document `source`. Its style is kept where it can hold the text, else the new
 /// value is double-quoted; anchors, tags and comments stay. `None` where the node's bytes cannot be made out.
-pub fn replace(source: &str, node: &Node, style: Option<ScalarStyle>, text: &str) -> Option<Vec<(Range<usize>, String)>> {
+pub fn replace(
+    source: &str,
+    node: &Node,
+    style: Option<ScalarStyle>,
+    text: &str,
+) -> Option<Vec<(Range<usize>, String)>> {
     let Some(style) = style else {
         return Some(vec![(node.start..node.end, double_quoted(text))]);
     };
@@ -122,14 +127,18 @@ fn skip_properties(source: &str, node: &Node) -> usize {
 
 /// The place of a block's `|` or `>`, given that blank lines alone lie between the header's line and `node.start`.
 fn block_header(source: &str, node: &Node) -> Option<usize> {
-    let super::document::Content::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = node.content else {
+    let super::document::Content::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = node.content
+    else {
         return None;
     };
     let before = source[..node.start].trim_end_matches([' ', '\t', '\r', '\n']);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     // The last such character whose rest of the line is a header: options, then nothing or a comment.
     let line = &before[line_start..];
-    line.char_indices().filter(|(_, c)| matches!(c, '|' | '>')).map(|(at, _)| line_start + at).find(|at| header_at(source, *at))
+    line.char_indices()
+        .filter(|(_, c)| matches!(c, '|' | '>'))
+        .map(|(at, _)| line_start + at)
+        .find(|at| header_at(source, *at))
 }
 
 fn header_at(source: &str, at: usize) -> bool {

@@ -72,7 +72,8 @@ fn a_service_narrows_to_what_wins_there() {
 
 #[test]
 fn all_of_them_are_edited_at_once() {
-    let expected = ["common", "unused", "own", "item"].iter().fold(SHARED.to_owned(), |text, old| text.replace(old, "new"));
+    let expected =
+        ["common", "unused", "own", "item"].iter().fold(SHARED.to_owned(), |text, old| text.replace(old, "new"));
     let expected = expected.replace("x-new", "x-unused").replace("&new", "&env");
     assert_eq!(set(SHARED, None).unwrap(), expected);
 }
