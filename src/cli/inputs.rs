@@ -65,7 +65,8 @@ pub fn file_and_id(words: &[String]) -> (Option<PathBuf>, Option<String>) {
     match words {
         [] => (None, None),
         [word] => {
-            let is_file = word.ends_with(".yaml") || word.ends_with(".yml") || word.contains('/') || Path::new(word).is_file();
+            let is_file =
+                word.ends_with(".yaml") || word.ends_with(".yml") || word.contains('/') || Path::new(word).is_file();
             if is_file { (Some(word.into()), None) } else { (None, Some(word.clone())) }
         }
         [file, id, ..] => (Some(file.into()), Some(id.clone())),
@@ -74,7 +75,8 @@ pub fn file_and_id(words: &[String]) -> (Option<PathBuf>, Option<String>) {
 
 /// The variables and the environment that templates see.
 pub fn inputs(variables: &Variables) -> Inputs {
-    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Inputs { vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(), env: env.collect() }
 }
 

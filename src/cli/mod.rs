@@ -6,6 +6,7 @@ mod exit;
 mod explain;
 mod inputs;
 mod plan;
+mod rescue;
 mod session;
 mod validate;
 
@@ -34,12 +35,14 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         }
     };
     let result = match arguments.command {
-        Command::Worker(worker) => crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from),
+        Command::Worker(worker) => {
+            crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)
+        }
         Command::Plan(arguments) => with_runtime(plan::run(arguments)),
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
-        Command::Rescue { .. } => Ok(Exit::Failed),
+        Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
     result.unwrap_or_else(|error| {
         anstream::eprintln!("{error}");

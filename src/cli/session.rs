@@ -43,9 +43,8 @@ impl Session {
         let plan_file = inputs::plan_file(arguments.file.as_deref())?;
         let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
         let plan = plan_file.evaluate(&inputs::inputs(&arguments.variables), &selection)?;
-        let order = Order::of(&plan.steps).map_err(|cycle| {
-            Failure::new(format!("steps wait for each other: {}", cycle.join(" -> ")))
-        })?;
+        let order = Order::of(&plan.steps)
+            .map_err(|cycle| Failure::new(format!("steps wait for each other: {}", cycle.join(" -> "))))?;
         let as_of = arguments.as_of.unwrap_or_else(today);
         let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
         let digester =
@@ -128,8 +127,8 @@ fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<
 }
 
 /// The date that periods are counted by: UTC, as Redshift's own clock.
-fn today() -> Date {
-    Timestamp::now().to_zoned(TimeZone::UTC).date()
+pub fn today() -> Date {
+    Timestamp::now().to_zoned_datetime(TimeZone::UTC).date()
 }
 
 /// A name for this run that sorts by time and is no other run's.

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use super::step::Step;
 use crate::host::secret::{Digester, Secret};
 use crate::host::warehouse::{Wanted, Warehouse};
-use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
+use crate::resource::{Act, AnyActual, AnyChange, Failure, Look, RescueAnswer, RescueRequest};
 use crate::worker::{Resources, Workers};
 
 /// What a step's secret source yielded: nothing is not the same as a failure to ask.
@@ -93,6 +93,14 @@ impl Reach {
             }
             None => self.workers.execute(step.run_as.as_deref(), &step.id, change).await,
         }
+    }
+
+    /// Asks a step about what its changes took out of the way.
+    ///
+    /// # Errors
+    /// What its kind says, or why it cannot be reached.
+    pub async fn rescue(&self, step: &Step, request: RescueRequest) -> Result<RescueAnswer, Failure> {
+        self.workers.rescue(step.run_as.as_deref(), &step.id, request).await
     }
 
     /// Ends what was started.

@@ -109,9 +109,7 @@ fn weigh(
                 return PlannedStep { verdict: Verdict::Blocked(failure), waits_for: Vec::new() };
             }
             Verdict::Undecided => true,
-            Verdict::Decided(_) => {
-                earlier.changes().iter().any(|change| reason.is_touched_by(&steps[*other], change))
-            }
+            Verdict::Decided(_) => earlier.changes().iter().any(|change| reason.is_touched_by(&steps[*other], change)),
         };
         if touched || (earlier.is_provisional() && earlier.outcome() == Planned::Changes) {
             waits_for.push(*other);

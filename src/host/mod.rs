@@ -1,6 +1,8 @@
 //! What touches the system. Nothing outside this module and the kinds that use it opens a file, starts a
 //! process or speaks to a server.
 
+pub mod fs;
 pub mod secret;
 pub mod secret_source;
+pub mod ssh_transport;
 pub mod warehouse;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretSlice};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 /// Where a secret's value is to be had, as the plan file names it. It is no secret itself.
@@ -16,6 +17,45 @@ pub enum SecretSource {
     File(PathBuf),
     /// A program and its arguments; its standard output is the value.
     Command(Vec<String>),
+}
+
+/// Reads a source that may be left out: `null`, and a source whose value is `null` (a template that evaluates to none),
+/// count as not given. For `#[serde(default, deserialize_with = "optional_source")]`.
+///
+/// # Errors
+/// None or several of the three words, an unknown one, or an empty value.
+pub fn optional_source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretSource>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, expecting = "a secret source: { env: NAME }, { file: PATH } or { command: [ARGV] }")]
+    struct Words {
+        #[serde(default, deserialize_with = "written")]
+        env: Option<Option<String>>,
+        #[serde(default, deserialize_with = "written")]
+        file: Option<Option<PathBuf>>,
+        #[serde(default, deserialize_with = "written")]
+        command: Option<Option<Vec<String>>>,
+    }
+    /// Tells a word whose value is `null` from a word that is absent.
+    fn written<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+        Option::deserialize(from).map(Some)
+    }
+    let Some(words) = Option::<Words>::deserialize(from)? else { return Ok(None) };
+    let source = match words {
+        Words { env: Some(name), file: None, command: None } => name.map(SecretSource::Env),
+        Words { env: None, file: Some(path), command: None } => path.map(SecretSource::File),
+        Words { env: None, file: None, command: Some(argv) } => argv.map(SecretSource::Command),
+        _ => return Err(D::Error::custom("a secret source is exactly one of `env`, `file` and `command`")),
+    };
+    let empty = match &source {
+        Some(SecretSource::Env(name)) => name.is_empty(),
+        Some(SecretSource::File(path)) => path.as_os_str().is_empty(),
+        Some(SecretSource::Command(argv)) => argv.first().is_none_or(String::is_empty),
+        None => false,
+    };
+    if empty {
+        return Err(D::Error::custom("the secret source is empty: leave it out, or give it a value"));
+    }
+    Ok(source)
 }
 
 /// A secret's bytes. Wiped when dropped; there is no `Display`, no `Serialize`, and `Debug` hides the value.
@@ -91,5 +131,46 @@ impl Digester {
     pub fn digest(&self, value: &[u8]) -> Digest {
         let hash = blake3::keyed_hash(&self.0, value);
         Digest(hash.to_hex()[..32].to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str) -> Result<Option<SecretSource>, String> {
+        #[derive(Deserialize)]
+        struct Step {
+            #[serde(default, deserialize_with = "optional_source")]
+            source: Option<SecretSource>,
+        }
+        serde_yaml::from_str::<Step>(yaml).map(|step| step.source).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_source_is_given_or_not() {
+        assert_eq!(read("source: { env: A }"), Ok(Some(SecretSource::Env("A".into()))));
+        assert_eq!(read("source: { file: /a }"), Ok(Some(SecretSource::File("/a".into()))));
+        assert_eq!(read("source: { command: [a, b] }"), Ok(Some(SecretSource::Command(vec!["a".into(), "b".into()]))));
+        for none in ["{}", "source: null", "source: { file: null }", "source: { env: ~ }", "source: { command: null }"]
+        {
+            assert_eq!(read(none), Ok(None), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_one_word_with_a_value() {
+        for (wrong, told) in [
+            ("source: {}", "exactly one of"),
+            ("source: { env: A, file: /b }", "exactly one of"),
+            ("source: { env: A, file: null }", "exactly one of"),
+            ("source: { file: '' }", "empty"),
+            ("source: { command: [] }", "empty"),
+            ("source: { vault: a }", "unknown field"),
+            ("source: /a", "a secret source"),
+        ] {
+            let error = read(wrong).unwrap_err();
+            assert!(error.contains(told), "{wrong}: {error}");
+        }
     }
 }

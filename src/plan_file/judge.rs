@@ -36,7 +36,8 @@ impl PlanFile {
         let ids = self.ids();
         for (id, span) in self.steps.iter().flat_map(|step| &step.after) {
             if !ids.contains(&id.as_str()) {
-                problems.push(Problem::at(span.clone(), format!("`after` names no step: `{id}`")).help(suggest(id, &ids)));
+                problems
+                    .push(Problem::at(span.clone(), format!("`after` names no step: `{id}`")).help(suggest(id, &ids)));
             }
         }
         let names: Vec<&str> = self.connections.keys().map(String::as_str).collect();

@@ -168,6 +168,15 @@ impl PlanFile {
         self.steps.iter().map(|step| step.id.as_str()).collect()
     }
 
+    /// The steps of kinds that may take somebody's work out of the way.
+    pub fn ids_that_keep_rescues(&self) -> Vec<String> {
+        self.steps
+            .iter()
+            .filter(|step| AnyResource::kind_keeps_rescues(step.kind))
+            .map(|step| step.id.clone())
+            .collect()
+    }
+
     /// What the plan file says of a step in prose, and the step itself where it can be evaluated here.
     pub fn describe(&self, id: &str, inputs: &Inputs) -> Option<(Prose, &'static str, Result<Step, Problem>)> {
         let written = self.steps.iter().find(|step| step.id == id)?;
@@ -190,9 +199,9 @@ impl PlanFile {
         let ids = self.ids();
         let steps = [("--only", &selection.only), ("--skip", &selection.skip)].into_iter().flat_map(|(flag, list)| {
             let ids = ids.clone();
-            list.iter().filter(move |id| !self.steps.iter().any(|step| step.id == **id)).map(move |id| {
-                Problem::of_file(format!("{flag} {id}: there is no such step")).help(suggest(id, &ids))
-            })
+            list.iter()
+                .filter(move |id| !self.steps.iter().any(|step| step.id == **id))
+                .map(move |id| Problem::of_file(format!("{flag} {id}: there is no such step")).help(suggest(id, &ids)))
         });
         vars.chain(steps).collect()
     }

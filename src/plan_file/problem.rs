@@ -141,7 +141,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 /// "did you mean …", or else the words to choose from.
-pub fn suggest<'a>(word: &str, known: &[&'a str]) -> String {
+pub fn suggest(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None if known.is_empty() => "there is none to choose from".to_owned(),

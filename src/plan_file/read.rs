@@ -80,7 +80,8 @@ fn step(node: &Node) -> Result<WrittenStep, Problem> {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => format!("a step has {}, and one of {}", STEP.join(", "), KINDS.join(", ")),
                 };
-                return Err(Problem::at(key.span, format!("unknown key `{word}` in step `{id}`")).help(help));
+                let message = format!("unknown key `{word}` in step `{id}`");
+                return Err(Problem::at(key.span.clone(), message).help(help));
             }
         }
     }

@@ -82,7 +82,6 @@ impl Scope {
         });
         let mut jinja = Environment::new();
         jinja.set_undefined_behavior(UndefinedBehavior::Strict);
-        jinja.set_keep_trailing_newline(true);
         let env = Arc::clone(&look);
         jinja.add_function("env_var", move |name: String, default: Rest<Jinja>| env.env_var(&name, &default));
         let context = Jinja::from_dyn_object(Arc::clone(&look));
@@ -153,7 +152,8 @@ impl Lookup {
         let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (ErrorKind::UndefinedError | ErrorKind::UnknownFunction, Some(name)) = (error.kind(), unknown) {
             let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
-            return Problem::at(span.clone(), format!("variable `{name}` is not declared")).help(suggest(&name, &known));
+            return Problem::at(span.clone(), format!("variable `{name}` is not declared"))
+                .help(suggest(&name, &known));
         }
         let detail = error.detail().unwrap_or("it cannot be evaluated");
         Problem::at(span.clone(), format!("the template is wrong: {}: {detail}", error.kind()))

@@ -1,5 +1,6 @@
 //! Events as text: results on standard output, warnings and progress on standard error.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -27,8 +28,8 @@ struct State {
     command: &'static str,
     /// On a terminal alone.
     spinner: ProgressBar,
-    /// The plan has been shown; what follows tells how it is carried out.
-    applying: bool,
+    /// Steps that the plan showed as blocked or failed: how they end is known then.
+    told: BTreeSet<String>,
 }
 
 impl Default for Human {
@@ -39,7 +40,7 @@ impl Default for Human {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             spinner.set_style(style);
         }
-        Self(Mutex::new(State { command: "plan", spinner, applying: false }))
+        Self(Mutex::new(State { command: "plan", spinner, told: BTreeSet::new() }))
     }
 }
 
@@ -67,13 +68,12 @@ impl State {
             }
             Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
             Event::ChangeStarted { step, summary, .. } => self.busy(format!("{step}: {summary}")),
-            Event::ChangeFinished { step, summary, outcome, .. } => {
-                self.applying = true;
+            Event::ChangeFinished { step, target, summary, outcome, .. } => {
                 let (style, word) = match outcome {
                     ChangeOutcome::Changed => (GREEN, "done"),
                     ChangeOutcome::Failed => (RED, "failed"),
                 };
-                let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(summary));
+                let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(&with_target(target, summary)));
             }
             Event::StepFinished { step, outcome, reason, hint, why, warnings, .. } => {
                 self.finished(step, *outcome, (reason, hint, why), &mut out);
@@ -100,7 +100,7 @@ impl State {
         self.spinner.enable_steady_tick(Duration::from_millis(120));
     }
 
-    fn planned(&self, event: &Event, out: &mut String, err: &mut String) {
+    fn planned(&mut self, event: &Event, out: &mut String, err: &mut String) {
         let Event::StepPlanned { step, outcome, certainty, waits_for, changes, .. } = event else { return };
         let Event::StepPlanned { reason, hint, why, notes, warnings, .. } = event else { return };
         let (style, word) = match outcome {
@@ -119,6 +119,7 @@ impl State {
         }
         if matches!(outcome, Planned::Blocked | Planned::Failed) {
             explain(out, reason, hint, why);
+            self.told.insert(step.clone());
         }
         for note in notes {
             let _ = writeln!(out, "{INDENT}{DIM}{}{DIM:#}", clean(note));
@@ -137,12 +138,12 @@ impl State {
     ) {
         let (style, word) = match outcome {
             Finished::Unchanged | Finished::Changed => return,
+            Finished::Blocked | Finished::Failed if self.told.contains(step) => return,
             Finished::Skipped if reason.is_none() => return,
             Finished::Skipped => (YELLOW, "skipped"),
             Finished::Blocked => (RED, "blocked"),
             Finished::Failed => (RED, "failed"),
         };
-        self.applying = true;
         let _ = writeln!(out, "  {style}{word:<9}{style:#}  {BOLD}{step}{BOLD:#}");
         explain(out, reason, hint, why);
     }
@@ -154,7 +155,8 @@ fn describe(out: &mut String, change: &Description) {
         Action::Update => (YELLOW, '~'),
         Action::Delete => (RED, '-'),
     };
-    let mut lines = change.summary.lines();
+    let summary = with_target(&change.target, &change.summary);
+    let mut lines = summary.lines();
     let _ = writeln!(out, "{INDENT}{style}{sign}{style:#} {}", clean(lines.next().unwrap_or_default()));
     for line in lines {
         let _ = writeln!(out, "{INDENT}  {}", clean(line));
@@ -162,6 +164,11 @@ fn describe(out: &mut String, change: &Description) {
     if let Some(risk) = &change.risk {
         let _ = writeln!(out, "{INDENT}  {YELLOW}mind{YELLOW:#}: {}", clean(risk));
     }
+}
+
+/// A summary that does not name its target itself is put behind it.
+fn with_target(target: &str, summary: &str) -> String {
+    if summary.contains(target) { summary.to_owned() } else { format!("{target}: {summary}") }
 }
 
 fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why: &Option<String>) {

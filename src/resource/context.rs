@@ -16,7 +16,11 @@ impl Look {
     }
 
     /// A view for one step of a warehouse.
-    pub fn on_warehouse(digester: Digester, _: std::sync::Arc<crate::host::warehouse::Warehouse>, _: jiff::civil::Date) -> Self {
+    pub fn on_warehouse(
+        digester: Digester,
+        _: std::sync::Arc<crate::host::warehouse::Warehouse>,
+        _: jiff::civil::Date,
+    ) -> Self {
         Self { digester, secret: None }
     }
 

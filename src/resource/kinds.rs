@@ -5,7 +5,10 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Change, Description, Diff, Failure, Handle, Look, Need, Refusal, Resource, SecretSource};
+use super::{
+    Act, Change, Description, Diff, Failure, Handle, Look, Need, Refusal, RescueAnswer, RescueRequest, Resource,
+    SecretSource,
+};
 
 macro_rules! kinds {
     ($($variant:ident in $module:ident),* $(,)?) => {
@@ -69,6 +72,17 @@ macro_rules! kinds {
                 each!(self, resource => resource.secret_source())
             }
 
+            /// [`Resource::KEEPS_RESCUES`] of the kind with this name.
+            pub fn kind_keeps_rescues(kind: &str) -> bool {
+                $((<super::$module::$variant as Resource>::KIND == kind
+                    && <super::$module::$variant as Resource>::KEEPS_RESCUES))||*
+            }
+
+            /// [`Resource::rescue`]
+            pub fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+                each!(self, resource => resource.rescue(request))
+            }
+
             /// [`Resource::by_hand`]
             pub fn by_hand(&self) -> Vec<String> {
                 each!(self, resource => resource.by_hand())
@@ -78,7 +92,6 @@ macro_rules! kinds {
             pub fn touches(&self, change: &AnyChange, path: &Path) -> bool {
                 match (self, change) {
                     $((AnyResource::$variant(resource), AnyChange::$variant(change)) => resource.touches(change, path),)*
-                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
                     _ => true,
                 }
             }
@@ -97,7 +110,6 @@ macro_rules! kinds {
                         let Diff { changes, notes, warnings } = resource.diff(actual)?;
                         Ok(Diff { changes: changes.into_iter().map(AnyChange::$variant).collect(), notes, warnings })
                     })*
-                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
                     _ => Err(Refusal::new("what was observed is of another kind than the step")),
                 }
             }
@@ -108,7 +120,6 @@ macro_rules! kinds {
                     $((AnyResource::$variant(resource), AnyChange::$variant(change)) => {
                         resource.execute(change, act).await
                     })*
-                    #[expect(unreachable_patterns, reason = "reachable as soon as there are two kinds")]
                     _ => Err(Failure::new("the change is of another kind than the step")),
                 }
             }
@@ -145,4 +156,7 @@ pub struct KindSeed(&'static str);
 
 kinds! {
     Directory in directory,
+    KeyFile in key_file,
+    ComposeEnv in compose_env,
+    Repository in repository,
 }

@@ -8,18 +8,28 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub mod compose_env;
 mod context;
-mod kinds;
+pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
+pub mod key_file;
+mod kinds;
+pub mod repository;
+mod rescue;
+pub mod value;
 pub use context::{Act, Look};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS};
+pub use rescue::{Rescue, RescueAnswer, RescueRequest};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
 /// evaluated: `Deserialize` is the plan file's reading of it, so it must refuse what it does not know.
 pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// The kind's name in the plan file and in events.
     const KIND: &'static str;
+
+    /// Whether changes of this kind may take somebody's work out of the way, so that there may be rescues.
+    const KEEPS_RESCUES: bool = false;
 
     /// What was observed of one step. Free of secrets: it crosses process borders and is printed when tests fail.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;
@@ -61,6 +71,11 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 
     /// Decides what has to change. Pure and complete: the same input gives the same changes.
     fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Refusal>;
+
+    /// Lists, shows or gives back what the step's changes took out of the way.
+    fn rescue(&self, _request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+        Err(Failure::new(format!("a {} takes nothing out of the way", Self::KIND)))
+    }
 
     /// Makes one change that `diff` decided on.
     fn execute(&self, change: &Self::Change, act: &Act) -> impl Future<Output = Result<(), Failure>> + Send;
@@ -169,6 +184,12 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<crate::host::fs::Error> for Failure {
+    fn from(error: crate::host::fs::Error) -> Self {
+        Self { message: error.to_string(), hint: error.hint().map(str::to_owned) }
     }
 }
 

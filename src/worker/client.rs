@@ -13,7 +13,7 @@ use super::frame::{self, Answer, Frame, Request, VERSION};
 use super::identity::{User, current_user};
 use super::server::KEPT;
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{AnyActual, AnyChange, AnyResource, Failure};
+use crate::resource::{AnyActual, AnyChange, AnyResource, Failure, RescueAnswer, RescueRequest};
 
 /// The steps of one user: ids, resources, and what their secret sources yielded.
 pub type Resources = Vec<(String, AnyResource, Option<Secret>)>;
@@ -22,13 +22,13 @@ pub type Resources = Vec<(String, AnyResource, Option<Secret>)>;
 pub struct Workers {
     run: String,
     digester: Digester,
-    users: BTreeMap<Option<String>, (Resources, OnceCell<Result<Worker, Failure>>)>,
+    users: BTreeMap<Option<String>, Crew>,
 }
 
 impl Workers {
     /// Workers for these steps; none is started yet.
     pub fn new(run: String, digester: Digester, users: BTreeMap<Option<String>, Resources>) -> Self {
-        let users = users.into_iter().map(|(user, steps)| (user, (steps, OnceCell::new()))).collect();
+        let users = users.into_iter().map(|(user, steps)| (user, Crew { steps, worker: OnceCell::new() })).collect();
         Self { run, digester, users }
     }
 
@@ -56,22 +56,45 @@ impl Workers {
         }
     }
 
+    /// Asks a step, as its user, about what its changes took out of the way.
+    ///
+    /// # Errors
+    /// As [`Workers::observe`].
+    pub async fn rescue(
+        &self,
+        user: Option<&str>,
+        step: &str,
+        request: RescueRequest,
+    ) -> Result<RescueAnswer, Failure> {
+        let ask = |ticket| Request::Rescue { ticket, step: step.to_owned(), request };
+        match self.worker(user).await?.ask(ask).await? {
+            Answer::Rescued { result, .. } => result,
+            _ => Err(Failure::new("a worker answered something else than it was asked")),
+        }
+    }
+
     async fn worker(&self, user: Option<&str>) -> Result<&Worker, Failure> {
         let user = user.map(str::to_owned);
-        let (steps, cell) =
-            self.users.get(&user).ok_or_else(|| Failure::new("no step of this run acts as that user"))?;
-        let started = cell.get_or_init(|| Worker::start(user.as_deref(), &self.run, &self.digester, steps)).await;
+        let crew = self.users.get(&user).ok_or_else(|| Failure::new("no step of this run acts as that user"))?;
+        let started =
+            crew.worker.get_or_init(|| Worker::start(user.as_deref(), &self.run, &self.digester, &crew.steps)).await;
         started.as_ref().map_err(Clone::clone)
     }
 
     /// Closes the workers' pipes and waits until they have ended.
     pub async fn end(&self) {
-        for (_, cell) in self.users.values() {
-            if let Some(Ok(worker)) = cell.get() {
+        for crew in self.users.values() {
+            if let Some(Ok(worker)) = crew.worker.get() {
                 worker.end().await;
             }
         }
     }
+}
+
+/// A user's steps, and the worker that serves them once one was needed.
+struct Crew {
+    steps: Resources,
+    worker: OnceCell<Result<Worker, Failure>>,
 }
 
 /// Answers that are waited for, by ticket. `None` once the worker is gone.
@@ -86,12 +109,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn start(
-        user: Option<&str>,
-        run: &str,
-        digester: &Digester,
-        steps: &Resources,
-    ) -> Result<Worker, Failure> {
+    async fn start(user: Option<&str>, run: &str, digester: &Digester, steps: &Resources) -> Result<Worker, Failure> {
         let me = current_user();
         let other = match user {
             Some(name) => Some(User::named(name)?).filter(|user| user.uid != me.uid),
@@ -188,7 +206,9 @@ async fn greet(
 async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting) {
     while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
         let ticket = match &answer {
-            Answer::Observed { ticket, .. } | Answer::Executed { ticket, .. } => *ticket,
+            Answer::Observed { ticket, .. } | Answer::Executed { ticket, .. } | Answer::Rescued { ticket, .. } => {
+                *ticket
+            }
             Answer::Ready { .. } => continue,
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,6 +261,8 @@ fn not_started(me: &User, name: &str, by_sudo: bool, error: &std::io::Error, sai
         return Failure::new(format!("cannot start a worker as {name}: {detail}"));
     }
     let detail = if said.is_empty() { error.to_string() } else { said.to_owned() };
-    Failure::new(format!("cannot act as {name}: {detail}"))
-        .hint(format!("start provision as root, or let {} use sudo without a password (sudo -n true has to work)", me.name))
+    Failure::new(format!("cannot act as {name}: {detail}")).hint(format!(
+        "start provision as root, or let {} use sudo without a password (sudo -n true has to work)",
+        me.name
+    ))
 }

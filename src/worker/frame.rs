@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::host::secret::Secret;
-use crate::resource::{AnyActual, AnyChange, AnyResource, Failure};
+use crate::resource::{AnyActual, AnyChange, AnyResource, Failure, RescueAnswer, RescueRequest};
 
 /// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
 pub const VERSION: u32 = 1;
@@ -24,18 +24,43 @@ const TAG_SECRET: u8 = b'S';
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// The first: all that the worker will be asked about.
-    Greeting { version: u32, run: String, steps: Vec<(String, AnyResource)> },
-    Observe { ticket: u64, step: String },
-    Execute { ticket: u64, step: String, change: AnyChange },
+    Greeting {
+        version: u32,
+        run: String,
+        steps: Vec<(String, AnyResource)>,
+    },
+    Observe {
+        ticket: u64,
+        step: String,
+    },
+    Execute {
+        ticket: u64,
+        step: String,
+        change: AnyChange,
+    },
+    Rescue { ticket: u64, step: String, request: RescueRequest },
 }
 
 /// What a worker answers.
+#[expect(clippy::large_enum_variant, reason = "an answer is made once and sent")]
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// To the greeting.
-    Ready { version: u32 },
-    Observed { ticket: u64, result: Result<AnyActual, Failure> },
-    Executed { ticket: u64, result: Result<(), Failure> },
+    Ready {
+        version: u32,
+    },
+    Observed {
+        ticket: u64,
+        result: Result<AnyActual, Failure>,
+    },
+    Executed {
+        ticket: u64,
+        result: Result<(), Failure>,
+    },
+    Rescued {
+        ticket: u64,
+        result: Result<RescueAnswer, Failure>,
+    },
 }
 
 /// One frame as it was read.

@@ -70,7 +70,8 @@ pub fn become_user(name: &str) -> Result<User, Failure> {
     initgroups(&c_name, gid).map_err(|error| failed("initgroups", error))?;
     setresgid(gid, gid, gid).map_err(|error| failed("setresgid", error))?;
     setresuid(uid, uid, uid).map_err(|error| failed("setresuid", error))?;
-    let way_back = !uid.is_root() && setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX)).is_ok();
+    let way_back =
+        !uid.is_root() && setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX)).is_ok();
     let groups = getgroups().map_err(|error| failed("getgroups", error))?;
     if way_back || (!uid.is_root() && groups.contains(&Gid::from_raw(0)) && user.gid != 0 && !in_root_group(&user)) {
         return Err(Failure::new(format!("cannot become {name}: rights of root are left")));
@@ -79,6 +80,5 @@ pub fn become_user(name: &str) -> Result<User, Failure> {
 }
 
 fn in_root_group(user: &User) -> bool {
-    users::get_user_groups(&user.name, user.gid)
-        .is_some_and(|groups| groups.iter().any(|group| group.gid() == 0))
+    users::get_user_groups(&user.name, user.gid).is_some_and(|groups| groups.iter().any(|group| group.gid() == 0))
 }

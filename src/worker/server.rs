@@ -14,8 +14,20 @@ use crate::resource::{Act, AnyResource, Failure, Look};
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
 /// and certificates. Nothing else passes, so a secret in the launcher's environment ends there.
 pub(super) const KEPT: &[&str] = &[
-    "HOME", "PATH", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CONFIG_HOME", "http_proxy",
-    "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "ALL_PROXY", "all_proxy",
+    "HOME",
+    "PATH",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_CONFIG_HOME",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 /// The search path of a worker that acts as somebody else.
@@ -97,7 +109,7 @@ async fn requests() -> std::io::Result<()> {
             request => {
                 let job = job.clone().ok_or_else(|| std::io::Error::other("a request came before the greeting"))?;
                 let output = Arc::clone(&output);
-                let is_change = matches!(request, Request::Execute { .. });
+                let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
                 // Kinds block in their calls: each request has a thread of its own.
                 let handle = tokio::runtime::Handle::current();
                 let thread = std::thread::Builder::new().spawn(move || {
@@ -149,6 +161,10 @@ impl Job {
                     Err(failure) => Err(failure),
                 };
                 Answer::Executed { ticket, result }
+            }
+            Request::Rescue { ticket, step, request } => {
+                let result = self.step(&step).and_then(|(resource, _)| resource.rescue(&request));
+                Answer::Rescued { ticket, result }
             }
         }
     }

@@ -1,0 +1,127 @@
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::OFlags;
+use rustix::io::{Errno, retry_on_intr};
+use zeroize::Zeroizing;
+
+use super::open::{open_at, open_quietly};
+use super::{Dir, Error, FileKind, Stat, show};
+
+/// A file's content and what `fstat` said of the same inode.
+#[derive(Debug)]
+pub struct FileSeen {
+    /// Wiped when dropped.
+    pub bytes: Zeroizing<Vec<u8>>,
+    pub stat: Stat,
+}
+
+impl Dir {
+    /// Reads the regular file `name` of at most `limit` bytes; `None` where there is none. Leaves its access time
+    /// alone where the kernel permits that. Never waits: a FIFO or device is refused.
+    ///
+    /// # Errors
+    /// Anything but a regular file, a larger file, and what the kernel denies ([`Error::is_denied`]).
+    pub fn read(&self, name: &OsStr, limit: u64) -> Result<Option<FileSeen>, Error> {
+        let path = self.path_of(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // Opening a device can have effects of its own, so the type is looked at first, and again once it is open.
+        match self.stat(name)? {
+            None => return Ok(None),
+            Some(stat) => regular(self, name, &stat)?,
+        }
+        let fd = match open_quietly(self, name, flags) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::call("read", &path, errno)),
+        };
+        let stat = stat_fd(&fd).map_err(|errno| Error::call("read", &path, errno))?;
+        regular(self, name, &stat)?;
+        let too_large = || {
+            Error::refused(
+                format!("{} is larger than {limit} bytes", show(&path)),
+                "this is not the file that was meant; check the path",
+            )
+        };
+        if stat.size > limit {
+            return Err(too_large());
+        }
+        // Room for one byte more than there should be, so that the buffer never moves and leaves a copy behind.
+        let room = usize::try_from(stat.size).map_err(|_| too_large())?.saturating_add(1);
+        let mut bytes = Zeroizing::new(vec![0; room]);
+        let mut file = std::fs::File::from(fd);
+        let mut filled = 0;
+        loop {
+            match file.read(&mut bytes[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    return Err(Error::call("read", &path, errno));
+                }
+            }
+            if filled == room {
+                return Err(Error::refused(
+                    format!("{} grew while it was read", show(&path)),
+                    "run again when nobody writes to it",
+                ));
+            }
+        }
+        bytes.truncate(filled);
+        Ok(Some(FileSeen { bytes, stat }))
+    }
+
+    /// Sets owner and group of the entry `name`, which has to be the inode that was `seen`. A symlink is changed
+    /// itself.
+    pub fn set_owner(&self, name: &OsStr, seen: &Stat, uid: Option<u32>, gid: Option<u32>) -> Result<(), Error> {
+        let fd = self.pin(name, seen)?;
+        super::write::change_owner(&fd, uid, gid)
+            .map_err(|errno| Error::call("set the owner of", &self.path_of(name), errno))
+    }
+
+    /// Sets the mode of the regular file or directory `name`, which has to be the inode that was `seen`.
+    pub fn set_mode(&self, name: &OsStr, seen: &Stat, mode: u32) -> Result<(), Error> {
+        let path = self.path_of(name);
+        let failed = |errno| Error::call("set the mode of", &path, errno);
+        let fd = self.pin(name, seen)?;
+        if !matches!(seen.kind, FileKind::File | FileKind::Directory) {
+            return Err(failed(Errno::INVAL));
+        }
+        // fchmod refuses an O_PATH descriptor, and a file of mode 0000 cannot be opened otherwise by its owner; the
+        // descriptor's name in /proc leads to the very inode it holds.
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        let mode = rustix::fs::Mode::from_raw_mode(mode);
+        retry_on_intr(|| rustix::fs::chmod(&link, mode)).map_err(failed)
+    }
+
+    /// Holds the inode `name` without opening its content, and checks that it is the one that was seen.
+    fn pin(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, Error> {
+        let path = self.path_of(name);
+        let fd =
+            open_at(self, name, OFlags::PATH | OFlags::NOFOLLOW).map_err(|errno| Error::call("open", &path, errno))?;
+        let now = stat_fd(&fd).map_err(|errno| Error::call("look at", &path, errno))?;
+        if now.is_same_file(seen) && now.kind == seen.kind {
+            return Ok(fd);
+        }
+        Err(Error::refused(
+            format!("{} was exchanged for another {} meanwhile", show(&path), &now.kind.name()[2..]),
+            "see who else works in that directory, then run again",
+        ))
+    }
+}
+
+pub(super) fn stat_fd(fd: &OwnedFd) -> Result<Stat, Errno> {
+    retry_on_intr(|| rustix::fs::fstat(fd)).map(|stat| Stat::of(&stat))
+}
+
+fn regular(dir: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
+    if stat.kind == FileKind::File {
+        return Ok(());
+    }
+    Err(Error::refused(
+        format!("{} is {}, not a file", show(&dir.path_of(name)), stat.kind.name()),
+        "move it away, or give another path",
+    ))
+}

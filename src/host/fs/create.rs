@@ -1,0 +1,106 @@
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::leftover::{hold, temporary_name};
+use super::open::open_at;
+use super::write::{Publish, change_owner};
+use super::{Attributes, Dir, Error, Place, Stat, acts_as_root};
+
+/// The mode of a parent that is made on the way to a target.
+const PARENT_MODE: u32 = 0o755;
+/// A directory made where this bit is set has it as well, as the kernel does: its entries keep the group.
+const SET_GROUP_ID: u32 = 0o2000;
+
+impl Place {
+    /// Makes the missing parents, and gives the directory that then holds the entry. A parent has mode 0755, and
+    /// where root makes it the owner and group of the directory it is made in: a tree that belongs to a user goes on
+    /// belonging to that user.
+    pub fn create_parents(self) -> Result<Dir, Error> {
+        let mut dir = self.dir;
+        for name in &self.missing_parents {
+            dir = dir.create_parent(name)?;
+        }
+        Ok(dir)
+    }
+
+    /// The paths of the missing parents, the outermost first.
+    pub fn missing_paths(&self) -> Vec<std::path::PathBuf> {
+        let mut path = self.dir.path().to_owned();
+        let deeper = |name: &OsString| {
+            path.push(name);
+            path.clone()
+        };
+        self.missing_parents.iter().map(deeper).collect()
+    }
+}
+
+impl Dir {
+    /// Makes the directory `name` with its owner and mode in one step: it is never seen with others.
+    ///
+    /// # Errors
+    /// Something by that name exists, or a system call fails; nothing is left behind then.
+    pub fn create_dir(&self, name: &OsStr, attributes: Attributes) -> Result<Self, Error> {
+        let path = self.path_of(name);
+        let failed = |errno| Error::call("create", &path, errno);
+        let temporary = temporary_name(name).map_err(failed)?;
+        retry_on_intr(|| rustix::fs::mkdirat(self, &temporary, Mode::RWXU)).map_err(failed)?;
+        let made = self.prepare_dir(&temporary, attributes).map_err(failed).and_then(|fd| {
+            self.publish(&fd, &temporary, name, Publish::New).map_err(failed)?;
+            self.check_published(&fd, name)?;
+            Ok(fd)
+        });
+        match made {
+            Ok(fd) => Ok(Self::at(fd, path)),
+            Err(error) => {
+                let _ = retry_on_intr(|| rustix::fs::unlinkat(self, &temporary, AtFlags::REMOVEDIR));
+                Err(error)
+            }
+        }
+    }
+
+    fn create_parent(&self, name: &OsStr) -> Result<Self, Error> {
+        let holder = self.stat_self()?;
+        let (uid, gid) = if acts_as_root() { (Some(holder.uid), Some(holder.gid)) } else { (None, None) };
+        let mode = default_dir_mode(&holder);
+        match self.create_dir(name, Attributes { uid, gid, mode }) {
+            // Another step made it meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.open_dir(name),
+            other => other,
+        }
+    }
+
+    fn prepare_dir(&self, temporary: &str, attributes: Attributes) -> Result<OwnedFd, Errno> {
+        let fd = open_at(self, OsStr::new(temporary), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+        hold(&fd)?;
+        // Whoever may write in this directory can have put another directory here, which must not change hands: only
+        // one that is ours and empty does.
+        let stat = super::access::stat_fd(&fd)?;
+        let listing = open_at(&fd, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY)?;
+        if stat.uid != super::acting_ids().0 || !is_empty(listing).map_err(|_| Errno::IO)? {
+            return Err(Errno::NOTEMPTY);
+        }
+        change_owner(&fd, attributes.uid, attributes.gid)?;
+        retry_on_intr(|| rustix::fs::fchmod(&fd, Mode::from_raw_mode(attributes.mode)))?;
+        Ok(fd)
+    }
+}
+
+/// Whether a directory has no entries.
+pub(super) fn is_empty(fd: OwnedFd) -> Result<bool, Error> {
+    let failed = |errno| Error::call("list", std::path::Path::new("a directory"), errno);
+    for entry in rustix::fs::Dir::new(fd).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The mode that a directory made in `holder` gets where none is asked for.
+pub fn default_dir_mode(holder: &Stat) -> u32 {
+    PARENT_MODE | holder.mode & SET_GROUP_ID
+}

@@ -1,0 +1,72 @@
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::show;
+
+/// Why the file system could not be read or changed: what was tried on which path, what came of it, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    message: String,
+    hint: Option<String>,
+    kind: io::ErrorKind,
+}
+
+impl Error {
+    /// A failed system call: `cannot <verb> <path>: <what the kernel said>`.
+    pub(super) fn call(verb: &str, path: &Path, errno: Errno) -> Self {
+        let hint = match errno {
+            Errno::ACCESS | Errno::PERM => Some("run the step as the owner, or with run_as: root"),
+            Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again"),
+            Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again"),
+            Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (ulimit -n), then run again"),
+            _ => None,
+        };
+        Self {
+            message: format!("cannot {verb} {}: {}", show(path), says(errno)),
+            hint: hint.map(str::to_owned),
+            kind: io::Error::from(errno).kind(),
+        }
+    }
+
+    /// A state of the host that is refused, with the remedy.
+    pub(super) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other }
+    }
+
+    /// The remedy, in one line.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// What sort of error the kernel gave; `Other` where the host's state was refused.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.kind
+    }
+
+    /// Whether a part of the path does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.kind == io::ErrorKind::NotFound
+    }
+
+    /// Whether the acting user lacks the right.
+    pub fn is_denied(&self) -> bool {
+        self.kind == io::ErrorKind::PermissionDenied
+    }
+}
+
+/// The kernel's words for an error, in lower case and without the number.
+fn says(errno: Errno) -> String {
+    let text = io::Error::from(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        // An abbreviation at the start keeps its capitals.
+        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,105 @@
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, FlockOperation, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::open::open_quietly;
+use super::{Dir, Error, FileKind, acting_ids, acts_as_root};
+
+/// Begins each name that stands in a directory only while an entry is being made.
+const PREFIX: &str = ".provision-";
+/// How many hexadecimal digits name the entry, and how many are random.
+const DIGITS: (usize, usize) = (12, 16);
+
+/// A fresh name under which the entry `name` is prepared: `.provision-<of name>-<random>`.
+pub(super) fn temporary_name(name: &OsStr) -> Result<String, Errno> {
+    let mut random = [0; DIGITS.1 / 2];
+    openssl::rand::rand_bytes(&mut random).map_err(|_| Errno::IO)?;
+    Ok(format!("{}{:016x}", stem(name), u64::from_ne_bytes(random)))
+}
+
+/// What the temporary names of one entry have in common. Hashed, since the name itself may fill the 255 bytes.
+fn stem(name: &OsStr) -> String {
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    format!("{PREFIX}{}-", &hash[..DIGITS.0])
+}
+
+/// Marks a temporary entry as in use for as long as its descriptor is open, so that no other run takes it for a
+/// leftover. The lock ends with the process.
+pub(super) fn hold(fd: impl AsFd) -> Result<(), Errno> {
+    match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockExclusive)) {
+        // File systems without locks: a leftover cannot be told from a live one there, and is taken for a leftover.
+        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok(()),
+        other => other,
+    }
+}
+
+impl Dir {
+    /// The entries that a process which was killed while it made the entry `name` left here, in order of name. What
+    /// a live process is still working on is none of them.
+    pub fn leftovers(&self, name: &OsStr) -> Result<Vec<String>, Error> {
+        let failed = |errno| Error::call("list", self.path(), errno);
+        let fd = match self.readable() {
+            Ok(fd) => fd,
+            // A directory that may be passed and not listed hides what is in it.
+            Err(Errno::ACCESS) => return Ok(Vec::new()),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let stem = stem(name);
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::new(fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if let Ok(candidate) = entry.file_name().to_str()
+                && let Some(random) = candidate.strip_prefix(&stem)
+                && random.len() == DIGITS.1
+                && random.bytes().all(|digit| digit.is_ascii_hexdigit())
+                && self.is_leftover(OsStr::new(candidate))?
+            {
+                found.push(candidate.to_owned());
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Removes what [`Dir::leftovers`] finds: files, and directories that are empty.
+    pub fn remove_leftovers(&self, name: &OsStr) -> Result<(), Error> {
+        for leftover in self.leftovers(name)? {
+            let flags = match self.stat(OsStr::new(&leftover))?.map(|stat| stat.kind) {
+                Some(FileKind::Directory) => AtFlags::REMOVEDIR,
+                _ => AtFlags::empty(),
+            };
+            match retry_on_intr(|| rustix::fs::unlinkat(self, leftover.as_str(), flags)) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(Error::call("remove", &self.path_of(OsStr::new(&leftover)), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_leftover(&self, candidate: &OsStr) -> Result<bool, Error> {
+        let Some(stat) = self.stat(candidate)? else { return Ok(false) };
+        let mine = acts_as_root() || stat.uid == acting_ids().0;
+        let flags = match stat.kind {
+            FileKind::File if stat.links == 1 => OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
+            FileKind::Directory => OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::DIRECTORY,
+            _ => return Ok(false),
+        };
+        if !mine {
+            return Ok(false);
+        }
+        match open_quietly(self, candidate, flags) {
+            Ok(fd) => {
+                let free = retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared));
+                let full = stat.kind == FileKind::Directory && !super::create::is_empty(fd)?;
+                Ok(free != Err(Errno::WOULDBLOCK) && !full)
+            }
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(false),
+            // Its own mode shuts the owner out: only a file that was finished but for its name has that.
+            Err(Errno::ACCESS) => Ok(true),
+            Err(errno) => Err(Error::call("look at", &self.path_of(candidate), errno)),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! File system access that goes by file descriptor: what was looked at is what is changed, whoever renames things
+//! meanwhile.
+//!
+//! A path is opened a component at a time ([`Dir::open`]); everything after that names one entry of the open
+//! directory and never follows a symlink there. [`Dir::create`] and [`Dir::replace`] are atomic. A process that is
+//! killed in one of them can leave an entry `.provision-…` behind, which [`Dir::leftovers`] finds and
+//! [`Dir::remove_leftovers`] removes.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+mod access;
+mod create;
+mod error;
+mod leftover;
+mod open;
+pub mod tree;
+mod write;
+
+pub use access::FileSeen;
+pub use create::default_dir_mode;
+pub use error::Error;
+pub use open::{Dir, Place};
+
+/// What kind of thing a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    File,
+    Directory,
+    Symlink,
+    Fifo,
+    Socket,
+    Device,
+}
+
+impl FileKind {
+    fn of(mode: rustix::fs::RawMode) -> Self {
+        match rustix::fs::FileType::from_raw_mode(mode) {
+            rustix::fs::FileType::RegularFile => Self::File,
+            rustix::fs::FileType::Directory => Self::Directory,
+            rustix::fs::FileType::Symlink => Self::Symlink,
+            rustix::fs::FileType::Fifo => Self::Fifo,
+            rustix::fs::FileType::Socket => Self::Socket,
+            _ => Self::Device,
+        }
+    }
+
+    /// The kind with its article, for a message.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "a file",
+            Self::Directory => "a directory",
+            Self::Symlink => "a symlink",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+        }
+    }
+}
+
+/// What `fstat` says of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    pub kind: FileKind,
+    pub uid: u32,
+    pub gid: u32,
+    /// The permission bits, set-id and sticky bits included (`mode & 07777`).
+    pub mode: u32,
+    /// In bytes.
+    pub size: u64,
+    /// The number of hard links.
+    pub links: u64,
+    pub device: u64,
+    pub inode: u64,
+}
+
+impl Stat {
+    #[expect(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the field types differ by architecture")]
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            kind: FileKind::of(stat.st_mode),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mode: stat.st_mode & 0o7777,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            links: stat.st_nlink as u64,
+            device: stat.st_dev.into(),
+            inode: stat.st_ino.into(),
+        }
+    }
+
+    /// Whether both are the same inode.
+    pub fn is_same_file(&self, other: &Stat) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+/// Owner, group and mode of a file that is about to be written. What is `None` stays as the kernel makes it, which
+/// is the acting user and its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    /// `0o400` and the like.
+    pub mode: u32,
+}
+
+impl From<&Stat> for Attributes {
+    /// The attributes of what is there, to keep them where it is replaced. An owner or group that is the acting
+    /// user's own needs no change, so an unprivileged process can keep them too.
+    fn from(stat: &Stat) -> Self {
+        Self { uid: Some(stat.uid), gid: Some(stat.gid), mode: stat.mode }
+    }
+}
+
+/// A path for a message: control characters and invalid UTF-8 cannot break the line or the terminal.
+pub fn show(path: &Path) -> String {
+    let mut text = String::new();
+    for piece in path.as_os_str().as_bytes().utf8_chunks() {
+        for letter in piece.valid().chars() {
+            if letter.is_control() || letter == '\\' {
+                text.extend(letter.escape_default());
+            } else {
+                text.push(letter);
+            }
+        }
+        for byte in piece.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// Whether this process acts as root: it can change owners then, and has to trust less.
+pub fn acts_as_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The user and group that new files of this process belong to.
+pub fn acting_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Whether this process may give what it owns to the group `gid`.
+pub fn acts_in_group(gid: u32) -> bool {
+    let mut groups = rustix::process::getgroups().unwrap_or_default().into_iter();
+    acts_as_root() || acting_ids().1 == gid || groups.any(|group| group.as_raw() == gid)
+}

@@ -1,0 +1,244 @@
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::{Error, Stat, acts_as_root, show};
+
+/// As many symlinks as the kernel follows in one path (`man 7 path_resolution`).
+const MOST_SYMLINKS: usize = 40;
+
+/// A directory by its descriptor, and the path it was opened by, which serves messages alone.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens the directory at an absolute path of any length, a component at a time.
+    ///
+    /// Symlinks on the way are followed as the kernel would, except as root: then every directory from `/` to the
+    /// link has to belong to root and be writable by root alone, since anybody else could have put the link there
+    /// to lead root elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::is_missing`] where a component does not exist; else the component that cannot be passed.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut dir = Self::root()?;
+        for name in names(path) {
+            dir = dir.descend(name)?;
+        }
+        Ok(dir.dir)
+    }
+
+    /// Opens the directory `name` in this one; a symlink is not followed.
+    pub fn open_dir(&self, name: &OsStr) -> Result<Self, Error> {
+        let path = self.path.join(name);
+        match open_at(&self.fd, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(Errno::NOTDIR | Errno::LOOP) => match self.stat(name)? {
+                Some(stat) => Err(Error::refused(
+                    format!("{} is {}, not a directory", show(&path), stat.kind.name()),
+                    "move it away, or give another path",
+                )),
+                None => Err(Error::call("open", &path, Errno::NOENT)),
+            },
+            Err(errno) => Err(Error::call("open", &path, errno)),
+        }
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of the entry `name`, for a message.
+    pub fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What this directory itself is.
+    pub fn stat_self(&self) -> Result<Stat, Error> {
+        let stat = retry_on_intr(|| rustix::fs::statat(&self.fd, "", AtFlags::EMPTY_PATH));
+        stat.map(|stat| Stat::of(&stat)).map_err(|errno| Error::call("read", &self.path, errno))
+    }
+
+    /// What the entry `name` itself is, be it a symlink; `None` where there is none.
+    pub fn stat(&self, name: &OsStr) -> Result<Option<Stat>, Error> {
+        match retry_on_intr(|| rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(stat) => Ok(Some(Stat::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::call("look at", &self.path.join(name), errno)),
+        }
+    }
+
+    /// Whether the acting user may make entries here.
+    pub fn is_writable(&self) -> bool {
+        let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        retry_on_intr(|| rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::EACCESS)).is_ok()
+    }
+
+    /// A descriptor that can list and sync, which the `O_PATH` one cannot. Reading leaves the access time alone
+    /// where the kernel permits that.
+    pub(super) fn readable(&self) -> Result<OwnedFd, Errno> {
+        open_quietly(&self.fd, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    pub(super) fn at(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd, path }
+    }
+
+    fn root() -> Result<Trail, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::open("/", flags, Mode::empty()));
+        let path = PathBuf::from("/");
+        let fd = fd.map_err(|errno| Error::call("open", &path, errno))?;
+        Ok(Trail { dir: Self { fd, path }, trusted: true, symlinks: 0 })
+    }
+}
+
+/// Where a path leads: the deepest directory that exists on the way to it, and what is missing from there.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory that holds the entry, or the last one that exists before it.
+    pub dir: Dir,
+    /// The parents that do not exist yet, the outermost first.
+    pub missing_parents: Vec<OsString>,
+    /// The last component of the path. It need not exist.
+    pub name: OsString,
+}
+
+impl Place {
+    /// Follows an absolute path up to, and without, its last component.
+    ///
+    /// # Errors
+    /// As [`Dir::open`], but for parents that do not exist; and the root directory, which is no entry of anything.
+    pub fn find(path: &Path) -> Result<Self, Error> {
+        let mut names: Vec<&OsStr> = names(path).collect();
+        let Some(name) = names.pop() else {
+            return Err(Error::refused(format!("{} cannot be managed", show(path)), "give a path below it"));
+        };
+        let mut trail = Dir::root()?;
+        let mut missing_parents = Vec::new();
+        for parent in names {
+            if !missing_parents.is_empty() || trail.dir.stat(parent)?.is_none() {
+                missing_parents.push(parent.to_owned());
+            } else {
+                trail = trail.descend(parent)?;
+            }
+        }
+        Ok(Self { dir: trail.dir, missing_parents, name: name.to_owned() })
+    }
+
+    /// What the entry itself is; `None` where it or a parent is missing.
+    pub fn stat(&self) -> Result<Option<Stat>, Error> {
+        if self.missing_parents.is_empty() { self.dir.stat(&self.name) } else { Ok(None) }
+    }
+
+    /// What an interrupted run left on the way to making this entry: see [`Dir::leftovers`].
+    pub fn leftovers(&self) -> Result<Vec<String>, Error> {
+        self.dir.leftovers(self.next())
+    }
+
+    /// Removes them.
+    pub fn remove_leftovers(&self) -> Result<(), Error> {
+        self.dir.remove_leftovers(self.next())
+    }
+
+    /// The first name that is missing, or the entry's own.
+    fn next(&self) -> &OsStr {
+        self.missing_parents.first().unwrap_or(&self.name)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// How far a path has been followed.
+struct Trail {
+    dir: Dir,
+    /// Whether root alone could have made each name on the way here, this directory's not yet considered.
+    trusted: bool,
+    symlinks: usize,
+}
+
+impl Trail {
+    fn descend(mut self, name: &OsStr) -> Result<Self, Error> {
+        let here = self.dir.stat_self()?;
+        self.trusted = self.trusted && here.uid == 0 && here.mode & 0o022 == 0;
+        match self.dir.stat(name)? {
+            None => Err(Error::call("open", &self.dir.path_of(name), Errno::NOENT)),
+            Some(stat) if stat.kind == super::FileKind::Symlink => self.follow(name, &stat),
+            Some(_) => {
+                self.dir = self.dir.open_dir(name)?;
+                Ok(self)
+            }
+        }
+    }
+
+    fn follow(mut self, name: &OsStr, link: &Stat) -> Result<Self, Error> {
+        let path = self.dir.path_of(name);
+        if acts_as_root() && !(self.trusted && link.uid == 0) {
+            return Err(Error::refused(
+                format!("{} is a symlink that another user can have made: root does not follow it", show(&path)),
+                "write the real path in the plan file",
+            ));
+        }
+        self.symlinks += 1;
+        if self.symlinks > MOST_SYMLINKS {
+            return Err(Error::call("open", &path, Errno::LOOP));
+        }
+        let target = retry_on_intr(|| rustix::fs::readlinkat(&self.dir.fd, name, Vec::new()))
+            .map_err(|errno| Error::call("read the symlink", &path, errno))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            let root = Dir::root()?;
+            self.dir = root.dir;
+            self.trusted = true;
+        }
+        for component in target.components() {
+            match component {
+                Component::Normal(name) => self = self.descend(name)?,
+                // The kernel's own `..`: the parent of where the directory is now.
+                Component::ParentDir => {
+                    let fd = open_at(&self.dir.fd, OsStr::new(".."), OFlags::PATH | OFlags::DIRECTORY)
+                        .map_err(|errno| Error::call("open the parent of", &self.dir.path, errno))?;
+                    self.dir.fd = fd;
+                    self.dir.path.pop();
+                }
+                Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// The names of an absolute path; `..` is left out, since plan files cannot hold it.
+fn names(path: &Path) -> impl Iterator<Item = &OsStr> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    })
+}
+
+/// `openat` with `O_CLOEXEC`, again where a signal interrupts it.
+pub(super) fn open_at(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    // Only the kernel's limit is enforced here; a name with a NUL byte comes back as EINVAL.
+    debug_assert!(!name.as_bytes().is_empty());
+    retry_on_intr(|| rustix::fs::openat(&dir, name, flags | OFlags::CLOEXEC, Mode::empty()))
+}
+
+/// [`open_at`] with `O_NOATIME`, which only the owner and root may ask for.
+pub(super) fn open_quietly(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    match open_at(&dir, name, flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open_at(&dir, name, flags),
+        other => other,
+    }
+}

@@ -1,0 +1,277 @@
+//! A walk over everything below a directory, by descriptors: no path is ever built to be opened.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, OFlags, Statx, StatxAttributes, StatxFlags, statx};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::open::{open_at, open_quietly};
+use super::write::change_owner;
+use super::{Dir, Error, FileKind, show};
+
+/// How many levels keep their directory open. Deeper trees close the outer ones and open them again by `..` on the
+/// way back, so that depth costs no descriptors.
+const OPEN_LEVELS: usize = 32;
+
+const WANTED: StatxFlags = StatxFlags::TYPE
+    .union(StatxFlags::MODE)
+    .union(StatxFlags::NLINK)
+    .union(StatxFlags::UID)
+    .union(StatxFlags::GID)
+    .union(StatxFlags::INO);
+
+/// What the walk meets.
+pub enum Met<'walk> {
+    /// An entry; a directory comes after all that is in it.
+    Entry(Entry<'walk>),
+    /// Something mounted in the tree. It is not entered.
+    Mount(PathBuf),
+}
+
+/// One entry of a tree.
+pub struct Entry<'walk> {
+    pub kind: FileKind,
+    pub uid: u32,
+    pub gid: u32,
+    /// The permission bits, set-id and sticky bits included.
+    pub mode: u32,
+    /// The number of hard links.
+    pub links: u64,
+    at: At<'walk>,
+    levels: &'walk [Level],
+    top: &'walk Dir,
+}
+
+/// How the entry is reached.
+enum At<'walk> {
+    /// By its name in the innermost open directory.
+    Name(&'walk CStr),
+    /// A directory whose entries have all been met, by its own descriptor.
+    Open(&'walk Level),
+}
+
+/// A directory that is being walked.
+struct Level {
+    name: CString,
+    seen: Statx,
+    /// Closed where the walk is far below.
+    listing: Option<rustix::fs::Dir>,
+    /// Where the listing goes on after the entry that was read last.
+    resume: i64,
+}
+
+impl Entry<'_> {
+    /// The path below the top of the tree.
+    pub fn path(&self) -> PathBuf {
+        let name = match &self.at {
+            At::Name(name) => name,
+            At::Open(level) => level.name.as_c_str(),
+        };
+        below_top(self.levels, name)
+    }
+
+    /// Sets owner and group of just what was met. A symlink is changed itself.
+    ///
+    /// Gives `false` where the entry has vanished.
+    ///
+    /// # Errors
+    /// The entry was exchanged, or became hard-linked where `hard_links` does not allow it.
+    pub fn set_owner(&self, uid: Option<u32>, gid: Option<u32>, hard_links: bool) -> Result<bool, Error> {
+        let path = || self.top.path().join(self.path());
+        let failed = |errno| Error::call("set the owner of", &path(), errno);
+        let pinned;
+        let fd = match &self.at {
+            At::Open(level) => listing_fd(level).map_err(failed)?,
+            At::Name(name) => {
+                let dir = innermost(self.levels).map_err(failed)?;
+                pinned = match open_at(dir, OsStr::from_bytes(name.to_bytes()), OFlags::PATH | OFlags::NOFOLLOW) {
+                    Ok(fd) => fd,
+                    Err(Errno::NOENT) => return Ok(false),
+                    Err(errno) => return Err(failed(errno)),
+                };
+                let now = look(&pinned, c"", AtFlags::EMPTY_PATH).map_err(failed)?;
+                let top = self.levels.first().map_or(&now, |top| &top.seen);
+                // A hard link that another user made since would hand over a file that is not the tree's.
+                if FileKind::of(now.stx_mode.into()) == FileKind::Directory
+                    || is_mount(&now, top)
+                    || now.stx_nlink > 1 && !hard_links
+                {
+                    return Err(Error::refused(
+                        format!("{} was exchanged or hard-linked meanwhile", show(&path())),
+                        "see who else works in that directory, then run again",
+                    ));
+                }
+                pinned.as_fd()
+            }
+        };
+        change_owner(fd, uid, gid).map_err(failed)?;
+        Ok(true)
+    }
+}
+
+/// Meets everything below `top`, each directory after its entries, and not `top` itself. No entry is kept: memory and
+/// open descriptors do not grow with the tree (but for the names of the directories the walk is in).
+///
+/// An entry that vanishes meanwhile is passed over.
+pub fn walk(top: &Dir, mut visit: impl FnMut(Met<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    let failed = |errno| Error::call("list", top.path(), errno);
+    let fd = top.readable().map_err(failed)?;
+    let seen = look(&fd, c"", AtFlags::EMPTY_PATH).map_err(failed)?;
+    let mut levels = vec![Level::new(CString::default(), seen, fd).map_err(failed)?];
+    while let Some(level) = levels.last_mut() {
+        let failed = |levels: &[Level], errno| Error::call("list", &top.path().join(below_top(levels, c"")), errno);
+        let next = level.listing.as_mut().and_then(rustix::fs::Dir::read);
+        let entry = match next {
+            None => {
+                leave(top, &mut levels, &mut visit)?;
+                continue;
+            }
+            Some(Err(errno)) => return Err(failed(&levels, errno)),
+            Some(Ok(entry)) => entry,
+        };
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        level.resume = entry.offset();
+        let fd = innermost(&levels).map_err(|errno| failed(&levels, errno))?;
+        let stat = match look(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(Error::call("look at", &top.path().join(below_top(&levels, name)), errno)),
+        };
+        let outside = levels.first().is_some_and(|top| is_mount(&stat, &top.seen));
+        if outside {
+            visit(Met::Mount(below_top(&levels, name)))?;
+        } else if FileKind::of(stat.stx_mode.into()) == FileKind::Directory {
+            enter(top, &mut levels, name, &mut visit)?;
+        } else {
+            visit(Met::Entry(Entry::new(&stat, At::Name(name), &levels, top)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the directory `name` of the innermost level as a level of its own.
+fn enter(
+    top: &Dir,
+    levels: &mut Vec<Level>,
+    name: &CStr,
+    visit: &mut impl FnMut(Met<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let failed = |levels: &[Level], errno| Error::call("open", &top.path().join(below_top(levels, name)), errno);
+    let dir = innermost(levels).map_err(|errno| failed(levels, errno))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let fd = match open_quietly(dir, OsStr::from_bytes(name.to_bytes()), flags) {
+        Ok(fd) => fd,
+        // It has vanished, or something else has taken its name since it was looked at.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(errno) => return Err(failed(levels, errno)),
+    };
+    let seen = look(&fd, c"", AtFlags::EMPTY_PATH).map_err(|errno| failed(levels, errno))?;
+    if levels.first().is_some_and(|top| is_mount(&seen, &top.seen)) {
+        return visit(Met::Mount(below_top(levels, name)));
+    }
+    let level = Level::new(name.to_owned(), seen, fd).map_err(|errno| failed(levels, errno))?;
+    levels.push(level);
+    if let Some(far) = levels.len().checked_sub(OPEN_LEVELS + 1) {
+        levels[far].listing = None;
+    }
+    Ok(())
+}
+
+/// Meets the innermost directory itself, all of whose entries have been met, and goes back to the one around it.
+fn leave(
+    top: &Dir,
+    levels: &mut Vec<Level>,
+    visit: &mut impl FnMut(Met<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some(done) = levels.pop() else { return Ok(()) };
+    let Some(around) = levels.last_mut() else { return Ok(()) };
+    let path = |levels: &[Level]| top.path().join(below_top(levels, c""));
+    if around.listing.is_none() {
+        let reopened = reopen(around, &done).map_err(|errno| Error::call("open", &path(levels), errno))?;
+        if !reopened {
+            return Err(Error::refused(
+                format!("a directory below {} was moved away while its entries were read", show(&path(levels))),
+                "run again when nobody moves directories there",
+            ));
+        }
+    }
+    visit(Met::Entry(Entry::new(&done.seen, At::Open(&done), levels, top)))
+}
+
+/// Opens a closed level from the one below it, if that still is in the same directory.
+fn reopen(around: &mut Level, inner: &Level) -> Result<bool, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let fd = open_quietly(listing_fd(inner)?, OsStr::new(".."), flags)?;
+    let now = look(&fd, c"", AtFlags::EMPTY_PATH)?;
+    if !is_same(&now, &around.seen) {
+        return Ok(false);
+    }
+    let mut listing = rustix::fs::Dir::new(fd)?;
+    listing.seek(around.resume)?;
+    around.listing = Some(listing);
+    Ok(true)
+}
+
+impl Level {
+    fn new(name: CString, seen: Statx, fd: OwnedFd) -> Result<Self, Errno> {
+        Ok(Self { name, seen, listing: Some(rustix::fs::Dir::new(fd)?), resume: 0 })
+    }
+}
+
+impl<'walk> Entry<'walk> {
+    fn new(stat: &Statx, at: At<'walk>, levels: &'walk [Level], top: &'walk Dir) -> Self {
+        Self {
+            kind: FileKind::of(stat.stx_mode.into()),
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            mode: u32::from(stat.stx_mode) & 0o7777,
+            links: stat.stx_nlink.into(),
+            at,
+            levels,
+            top,
+        }
+    }
+}
+
+fn listing_fd(level: &Level) -> Result<std::os::fd::BorrowedFd<'_>, Errno> {
+    level.listing.as_ref().ok_or(Errno::BADF)?.fd()
+}
+
+fn innermost(levels: &[Level]) -> Result<std::os::fd::BorrowedFd<'_>, Errno> {
+    listing_fd(levels.last().ok_or(Errno::BADF)?)
+}
+
+/// The path of `name` in the innermost of `levels`, from the top of the tree. Made only where it is shown.
+fn below_top(levels: &[Level], name: &CStr) -> PathBuf {
+    let names = levels.iter().map(|level| level.name.as_c_str()).chain([name]);
+    names.filter(|name| !name.is_empty()).map(|name| OsStr::from_bytes(name.to_bytes())).collect()
+}
+
+fn look(fd: impl AsFd, name: &CStr, flags: AtFlags) -> Result<Statx, Errno> {
+    let flags = flags | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    retry_on_intr(|| statx(&fd, name, flags, WANTED))
+}
+
+fn is_same(one: &Statx, other: &Statx) -> bool {
+    one.stx_ino == other.stx_ino && is_same_device(one, other)
+}
+
+fn is_same_device(one: &Statx, other: &Statx) -> bool {
+    (one.stx_dev_major, one.stx_dev_minor) == (other.stx_dev_major, other.stx_dev_minor)
+}
+
+/// Whether something is mounted there. The device does not tell: a bind mount can show the same one, and overlayfs
+/// others for its files. It has to do where the kernel does not say (before Linux 5.8).
+fn is_mount(stat: &Statx, top: &Statx) -> bool {
+    if stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    } else {
+        !is_same_device(stat, top)
+    }
+}

@@ -1,0 +1,124 @@
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::leftover::{hold, temporary_name};
+use super::{Attributes, Dir, Error, Stat, show};
+
+impl Dir {
+    /// Makes the file `name` with its content in one step: it is there whole, or not at all. Nobody whom
+    /// `attributes` shut out can read it at any time.
+    ///
+    /// # Errors
+    /// Something by that name exists, or a system call fails; nothing is left behind then.
+    pub fn create(&self, name: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), Error> {
+        self.write(name, bytes, attributes, Publish::New)
+    }
+
+    /// Puts a new file in the place of the file `name`, or of nothing, in one step. The old inode is left as it is:
+    /// who holds it open, or bind-mounts it into a container, goes on seeing the old content.
+    ///
+    /// # Errors
+    /// A system call fails: the old file is as it was then, and nothing is left behind.
+    pub fn replace(&self, name: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), Error> {
+        self.write(name, bytes, attributes, Publish::Over)
+    }
+
+    fn write(&self, name: &OsStr, bytes: &[u8], attributes: Attributes, publish: Publish) -> Result<(), Error> {
+        let path = self.path_of(name);
+        let failed = |errno| Error::call("write", &path, errno);
+        let temporary = temporary_name(name).map_err(failed)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::openat(self, &temporary, flags, Mode::RUSR | Mode::WUSR));
+        let fd = fd.map_err(failed)?;
+        let written = fill(&fd, bytes, attributes).and_then(|()| self.publish(&fd, &temporary, name, publish));
+        if let Err(errno) = written {
+            // The error that came first is the one to tell; a name that stays is found as a leftover.
+            let _ = retry_on_intr(|| rustix::fs::unlinkat(self, &temporary, AtFlags::empty()));
+            return Err(failed(errno));
+        }
+        self.check_published(&fd, name)
+    }
+
+    /// Gives the prepared entry its name, and makes that durable.
+    pub(super) fn publish(&self, fd: &OwnedFd, temporary: &str, name: &OsStr, publish: Publish) -> Result<(), Errno> {
+        retry_on_intr(|| rustix::fs::fsync(fd))?;
+        let flags = match publish {
+            Publish::New => RenameFlags::NOREPLACE,
+            Publish::Over => RenameFlags::empty(),
+        };
+        let renamed = retry_on_intr(|| rustix::fs::renameat_with(self, temporary, self, name, flags));
+        match renamed {
+            // A file system without NOREPLACE (NFS): look, then rename.
+            Err(Errno::INVAL) if publish == Publish::New => {
+                match retry_on_intr(|| rustix::fs::statat(self, name, AtFlags::SYMLINK_NOFOLLOW)) {
+                    Err(Errno::NOENT) => retry_on_intr(|| rustix::fs::renameat(self, temporary, self, name))?,
+                    Ok(_) => return Err(Errno::EXIST),
+                    Err(errno) => return Err(errno),
+                }
+            }
+            other => other?,
+        }
+        self.sync()
+    }
+
+    /// Makes the names in this directory durable, as far as the acting user and the file system can.
+    pub(super) fn sync(&self) -> Result<(), Errno> {
+        let fd = match self.readable() {
+            Ok(fd) => fd,
+            Err(Errno::ACCESS) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        match retry_on_intr(|| rustix::fs::fsync(&fd)) {
+            Err(Errno::INVAL) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether `name` leads to what was just put there: someone who may write in this directory can have exchanged it.
+    pub(super) fn check_published(&self, fd: &OwnedFd, name: &OsStr) -> Result<(), Error> {
+        let path = self.path_of(name);
+        let made = super::access::stat_fd(fd).map_err(|errno| Error::call("look at", &path, errno))?;
+        if self.stat(name)?.is_some_and(|stat| stat.is_same_file(&made)) {
+            return Ok(());
+        }
+        Err(Error::refused(
+            format!("{} was exchanged while it was written", show(&path)),
+            "see who else works in that directory, then run again",
+        ))
+    }
+}
+
+/// Whether a new entry may take the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Publish {
+    New,
+    Over,
+}
+
+fn fill(fd: &OwnedFd, bytes: &[u8], attributes: Attributes) -> Result<(), Errno> {
+    hold(fd)?;
+    change_owner(fd, attributes.uid, attributes.gid)?;
+    retry_on_intr(|| rustix::fs::fchmod(fd, Mode::from_raw_mode(attributes.mode)))?;
+    // `write_all` on a duplicate keeps the descriptor, and with it the lock, for the rename.
+    let mut file = std::fs::File::from(fd.try_clone().map_err(errno_of)?);
+    file.write_all(bytes).map_err(errno_of)
+}
+
+fn errno_of(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Changes what differs of owner and group, so that an unprivileged process may ask for what already holds.
+pub(super) fn change_owner(fd: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
+    let stat = retry_on_intr(|| rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH)).map(|stat| Stat::of(&stat))?;
+    let uid = uid.filter(|uid| *uid != stat.uid).map(rustix::fs::Uid::from_raw);
+    let gid = gid.filter(|gid| *gid != stat.gid).map(rustix::fs::Gid::from_raw);
+    if uid.is_none() && gid.is_none() {
+        return Ok(());
+    }
+    retry_on_intr(|| rustix::fs::chownat(&fd, "", uid, gid, AtFlags::EMPTY_PATH))
+}

@@ -1,0 +1,134 @@
+//! What is observed of a variable: pure data, and no secret in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::fs::FileKind;
+use crate::host::secret::Digest;
+
+/// The whole of what `diff` decides on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actual {
+    pub source: Source,
+    pub file: ComposeFile,
+    /// The file beside the compose file; looked at only where an occurrence refers to it.
+    #[serde(default)]
+    pub env_file: Option<EnvFile>,
+    /// Names of entries that an interrupted run left beside the compose file.
+    #[serde(default)]
+    pub leftovers: Vec<String>,
+}
+
+/// What the secret source yielded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    Nothing,
+    /// No environment variable can hold it.
+    Unusable {
+        reason: String,
+    },
+    Value {
+        digest: Digest,
+        empty: bool,
+    },
+}
+
+/// The compose file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ComposeFile {
+    Missing,
+    NotAFile {
+        found: FileKind,
+    },
+    /// Not a compose file, or one that is written in a way that is not worked on; with the position.
+    Unreadable {
+        reason: String,
+    },
+    Read {
+        /// In the order of the file.
+        services: Vec<String>,
+        /// Whether a service reads files named by `env_file`, which are not looked into.
+        #[serde(default)]
+        uses_env_file: bool,
+        occurrences: Vec<Occurrence>,
+        /// The owner, where the acting user is another one and could not keep it.
+        #[serde(default)]
+        foreign_owner: Option<u32>,
+    },
+}
+
+/// One place that gives the variable a value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Occurrence {
+    /// The part of the file: `service web`, `x-common`.
+    pub place: String,
+    /// From 1.
+    pub line: usize,
+    /// The services whose containers get this value.
+    #[serde(default)]
+    pub services: Vec<String>,
+    pub form: Form,
+    /// Why its bytes cannot change without changing something else.
+    #[serde(default)]
+    pub entangled: Option<String>,
+}
+
+/// What Compose makes of the place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Form {
+    Literal {
+        digest: Digest,
+    },
+    /// A number, truth value or date, which a container gets in another spelling.
+    Retyped,
+    /// A text with references to variables in it.
+    Mixed,
+    /// The value of one variable, which is kept in `.env`.
+    Reference {
+        name: String,
+        /// The place does not take an empty value (`:-`, `:?`).
+        #[serde(default)]
+        refuses_empty: bool,
+    },
+    /// No text.
+    Foreign,
+}
+
+/// The `.env` file beside the compose file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EnvFile {
+    Missing,
+    NotAFile {
+        found: FileKind,
+    },
+    Unreadable {
+        reason: String,
+    },
+    Read {
+        /// Four octal digits.
+        mode: String,
+        /// What it says of each variable that an occurrence refers to.
+        values: BTreeMap<String, EnvValue>,
+        #[serde(default)]
+        foreign_owner: Option<u32>,
+    },
+}
+
+/// What `.env` says of one variable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EnvValue {
+    Missing,
+    Text {
+        digest: Digest,
+    },
+    /// Other variables are put into it.
+    Expanded,
+}

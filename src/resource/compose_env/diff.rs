@@ -1,0 +1,232 @@
+//! Decides what has to change. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
+use super::{Change, ComposeEnv};
+use crate::host::fs::{FileKind, show};
+use crate::host::secret::{Digest, SecretSource};
+use crate::resource::{Diff, Refusal};
+
+/// Access that `.env` may grant: its owner's reading and writing.
+const PRIVATE: u32 = 0o600;
+
+pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+    if let Source::Unusable { reason } = &actual.source {
+        return Err(Refusal::new(format!("the value for {} cannot be used: {reason}", step.variable))
+            .hint("an environment variable holds text without NUL bytes; check the source of the value"));
+    }
+    let occurrences = occurrences(step, actual)?;
+    let mut diff = Diff::default();
+    if !actual.leftovers.is_empty() {
+        let directory = step.file.parent().unwrap_or(&step.file).to_owned();
+        diff.changes.push(Change::RemoveLeftovers { directory, names: actual.leftovers.clone() });
+    }
+    in_env_file(step, actual, occurrences, &mut diff)?;
+    in_compose_file(step, actual, occurrences, &mut diff)?;
+    remark(actual, occurrences, &mut diff);
+    Ok(diff)
+}
+
+/// The places that there are, or why the step cannot go on.
+fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Refusal> {
+    let (variable, file) = (&step.variable, show(&step.file));
+    let (services, uses_env_file, occurrences) = match &actual.file {
+        ComposeFile::Missing => {
+            let refusal = Refusal::new(format!("{file} does not exist, so there is no place for {variable}"));
+            return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
+        }
+        ComposeFile::NotAFile { found } => return Err(not_a_file(&file, *found)),
+        ComposeFile::Unreadable { reason } => {
+            return Err(Refusal::new(format!("{file} cannot be edited: {reason}"))
+                .hint("`docker compose config --quiet` tells what Compose says of the file; correct it there"));
+        }
+        ComposeFile::Read { services, uses_env_file, occurrences, .. } => (services, *uses_env_file, occurrences),
+    };
+    if !occurrences.is_empty() {
+        return Ok(occurrences);
+    }
+    let known = if services.is_empty() { "no services".to_owned() } else { services.join(", ") };
+    let hint = match &step.service {
+        Some(service) if !services.contains(service) => {
+            return Err(Refusal::new(format!("{file} has no service {service}")).hint(format!("it has {known}")));
+        }
+        _ => format!(
+            "write `{variable}: ${{{variable}}}` where it belongs; entries are never added, only their values set"
+        ),
+    };
+    let place = match &step.service {
+        Some(service) => format!("the environment of service {service} in {file} has no {variable}"),
+        None => format!("no environment in {file} has {variable}; looked through: {known}, x- blocks"),
+    };
+    let elsewhere = if uses_env_file { "; files named by env_file are not looked into" } else { "" };
+    Err(Refusal::new(format!("{place}{elsewhere}")).hint(hint))
+}
+
+fn not_a_file(path: &str, found: FileKind) -> Refusal {
+    let refusal = Refusal::new(format!("{path} is {}, not a file", found.name()));
+    match found {
+        FileKind::Symlink => refusal.hint("symlinks are not followed: name the real path in the plan file"),
+        _ => refusal.hint("move it away, or correct `file`"),
+    }
+}
+
+fn in_env_file(
+    step: &ComposeEnv,
+    actual: &Actual,
+    occurrences: &[Occurrence],
+    diff: &mut Diff<Change>,
+) -> Result<(), Refusal> {
+    let mut referred = BTreeSet::new();
+    for occurrence in occurrences {
+        if let Form::Reference { name, refuses_empty } = &occurrence.form {
+            if *refuses_empty && matches!(actual.source, Source::Value { empty: true, .. }) {
+                let what = format!("the value for {} is empty, which {} does not take", step.variable, at(occurrence));
+                return Err(Refusal::new(what).hint(format!("pass a value, or write `${{{name}}}` there")));
+            }
+            referred.insert(name);
+        }
+    }
+    if referred.is_empty() {
+        return Ok(());
+    }
+    let path = step.env_file();
+    let shown = show(&path);
+    let nothing = BTreeMap::new();
+    let (mode, values, foreign_owner) = match &actual.env_file {
+        None | Some(EnvFile::Missing) => (None, &nothing, None),
+        Some(EnvFile::NotAFile { found }) => return Err(not_a_file(&shown, *found)),
+        Some(EnvFile::Unreadable { reason }) => {
+            return Err(Refusal::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
+        }
+        Some(EnvFile::Read { mode, values, foreign_owner }) => {
+            let bits = u32::from_str_radix(mode, 8).unwrap_or(PRIVATE);
+            (Some((mode, bits)), values, *foreign_owner)
+        }
+    };
+    let value = |name: &str| values.get(name).unwrap_or(&EnvValue::Missing);
+    let names: Vec<String> = match &actual.source {
+        Source::Value { digest, .. } => {
+            let differs = |name: &&&String| !matches!(value(name), EnvValue::Text { digest: found } if found == digest);
+            referred.iter().filter(differs).map(|name| (*name).clone()).collect()
+        }
+        Source::Nothing | Source::Unusable { .. } => {
+            if let Some(name) = referred.iter().find(|name| *value(name) == EnvValue::Missing) {
+                return Err(Refusal::new(format!("{shown} has no {name}, and there is no value to write"))
+                    .hint(what_to_pass(step)));
+            }
+            Vec::new()
+        }
+    };
+    let wide = mode.filter(|(_, bits)| bits & !PRIVATE != 0);
+    if (wide.is_some() || !names.is_empty())
+        && let Some(owner) = foreign_owner
+    {
+        return Err(owned_by_another(&shown, owner));
+    }
+    match (mode, wide, names.is_empty()) {
+        (None, _, false) => diff.changes.push(Change::CreateEnvFile { path, names }),
+        (Some(_), wide, false) => {
+            diff.changes.push(Change::EnvFile { path, names, mode: wide.map(|(mode, _)| mode.clone()) });
+        }
+        (_, Some((from, bits)), true) => {
+            diff.changes.push(Change::EnvFileMode { path, from: from.clone(), to: format!("{:04o}", bits & PRIVATE) });
+        }
+        (_, None, true) => {}
+    }
+    Ok(())
+}
+
+fn in_compose_file(
+    step: &ComposeEnv,
+    actual: &Actual,
+    occurrences: &[Occurrence],
+    diff: &mut Diff<Change>,
+) -> Result<(), Refusal> {
+    let Source::Value { digest, .. } = &actual.source else { return Ok(()) };
+    let file = show(&step.file);
+    let mut places = Vec::new();
+    let mut references = Vec::new();
+    for occurrence in occurrences.iter().filter(|occurrence| differs(occurrence, digest)) {
+        if occurrence.form == Form::Foreign {
+            let what = format!("{file}: the value of {} in {} is no plain text", step.variable, at(occurrence));
+            return Err(Refusal::new(what).hint("write a text there, without a tag other than !!str"));
+        }
+        if let Some(why) = &occurrence.entangled {
+            let hint = match step.service {
+                Some(_) => "leave out `service`, or give the service an entry of its own",
+                None => "write the value out at one of the two places",
+            };
+            return Err(Refusal::new(format!("{file}: {}: {why}", at(occurrence))).hint(hint));
+        }
+        if occurrence.form == Form::Mixed {
+            references.push(at(occurrence));
+        }
+        places.push(at(occurrence));
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    if let ComposeFile::Read { foreign_owner: Some(owner), .. } = actual.file {
+        return Err(owned_by_another(&file, owner));
+    }
+    diff.changes.push(Change::ComposeFile {
+        path: step.file.to_path_buf(),
+        variable: step.variable.clone(),
+        places,
+        references,
+    });
+    Ok(())
+}
+
+fn differs(occurrence: &Occurrence, wanted: &Digest) -> bool {
+    match &occurrence.form {
+        Form::Literal { digest } => digest != wanted,
+        Form::Retyped | Form::Mixed | Form::Foreign => true,
+        Form::Reference { .. } => false,
+    }
+}
+
+fn at(occurrence: &Occurrence) -> String {
+    place_at(&occurrence.place, occurrence.line)
+}
+
+/// How a place is named in changes, and recognised again when they are made.
+pub fn place_at(place: &str, line: usize) -> String {
+    format!("{place}, line {line}")
+}
+
+fn remark(actual: &Actual, occurrences: &[Occurrence], diff: &mut Diff<Change>) {
+    if actual.source == Source::Nothing {
+        diff.notes.push("content not checked".to_owned());
+    }
+    let writes = |change: &Change| {
+        matches!(change, Change::ComposeFile { .. } | Change::EnvFile { .. } | Change::CreateEnvFile { .. })
+    };
+    let services: BTreeSet<&str> =
+        occurrences.iter().flat_map(|occurrence| &occurrence.services).map(String::as_str).collect();
+    if diff.changes.iter().any(writes) && !services.is_empty() {
+        let services: Vec<&str> = services.into_iter().collect();
+        diff.notes.push(format!(
+            "a container gets its environment when it is created: recreate {} (docker compose up -d {})",
+            services.join(", "),
+            services.join(" "),
+        ));
+    }
+}
+
+fn owned_by_another(path: &str, owner: u32) -> Refusal {
+    Refusal::new(format!("{path} belongs to user {owner}, and a new version of it would not"))
+        .hint("run the step as its owner, or with run_as: root")
+}
+
+fn what_to_pass(step: &ComposeEnv) -> String {
+    match &step.value {
+        None => "give the step a `value`, such as { env: NAME }".to_owned(),
+        Some(SecretSource::Env(name)) => format!("set the environment variable {name}"),
+        Some(SecretSource::File(path)) => format!("put the value into {}", show(path)),
+        Some(SecretSource::Command(words)) => {
+            format!("{} yielded nothing; see why", words.first().map_or("the command", String::as_str))
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The `.env` file beside a compose file, read and written as Compose does.
+//!
+//! The grammar is that of compose-go's `dotenv/parser.go`: `NAME=value` or `NAME: value`, `export` before it, a name
+//! alone for a variable of the shell; single quotes hold their text as it is but for `\'`; in double quotes the
+//! escapes `\a \b \f \n \r \t \v \\ \" \$` and `\0NNN` are known and variables are put in; without quotes a value ends
+//! at ` #` or the line's end, spaces at its end are dropped and variables are put in. The last value of a name counts.
+
+use std::ops::Range;
+
+use super::document::Unreadable;
+use super::interpolation::{self, Template};
+
+/// One statement of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub value: Value,
+    /// The bytes of the value with its quotes.
+    pub range: Range<usize>,
+    pub quote: Option<char>,
+    /// From 1.
+    pub line: usize,
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Text(String),
+    /// Variables are put in, or Compose refuses it.
+    Expanded,
+    /// The name alone: the shell's value.
+    Inherited,
+}
+
+/// Reads all entries, in their order.
+pub fn read(text: &str) -> Result<Vec<Entry>, Unreadable> {
+    let mut entries = Vec::new();
+    let mut at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    while let Some(start) = statement(text, at) {
+        let (entry, next) = entry(text, start)?;
+        entries.push(entry);
+        at = next;
+    }
+    Ok(entries)
+}
+
+/// The entry that gives `name` its value.
+pub fn last<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
+    entries.iter().rfind(|entry| entry.name == name && entry.value != Value::Inherited)
+}
+
+/// Gives `name` the value, in the place of its last one or at the end; every other byte stays.
+///
+/// `None` where the result does not read back as intended, which no text without NUL should bring about.
+pub fn set(text: &str, name: &str, value: &str) -> Result<Option<String>, Unreadable> {
+    let entries = read(text)?;
+    let edited = match last(&entries, name) {
+        Some(entry) => {
+            let mut edited = text.to_owned();
+            edited.replace_range(entry.range.clone(), &written(value, entry.quote, true));
+            edited
+        }
+        None => {
+            let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+            let gap = if text.is_empty() || text.ends_with('\n') || text == "\u{feff}" { "" } else { line_end };
+            format!("{text}{gap}{name}={}{line_end}", written(value, None, false))
+        }
+    };
+    let reread = read(&edited)?;
+    let proven = last(&reread, name).is_some_and(|entry| entry.value == Value::Text(value.to_owned()));
+    let others = |entries: &[Entry]| -> Vec<(String, Value)> {
+        let kept = last(entries, name).map(|entry| entry.range.start);
+        // A line end after the last line can turn what was nameless there into a name alone; neither has a value.
+        let valued = |entry: &&Entry| !entry.name.is_empty() && entry.value != Value::Inherited;
+        let entries = entries.iter().filter(valued).filter(|entry| Some(entry.range.start) != kept);
+        entries.map(|entry| (entry.name.clone(), entry.value.clone())).collect()
+    };
+    Ok((proven && others(&entries) == others(&reread)).then_some(edited))
+}
+
+/// Spells a value: as it is where there were no quotes and none are needed, in single quotes where they can hold it,
+/// else in double quotes.
+fn written(value: &str, quote: Option<char>, was_there: bool) -> String {
+    let simple = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if was_there && quote.is_none() && !value.is_empty() && value.chars().all(simple) {
+        return value.to_owned();
+    }
+    let single = !value.contains('\'') && !value.ends_with('\\') && !value.chars().any(char::is_control);
+    if single && (quote != Some('"') || value.contains(['"', '\\', '$'])) {
+        return format!("'{value}'");
+    }
+    let mut quoted = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' | '\\' | '$' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Where the next statement begins: past blank space and lines that begin with `#`.
+fn statement(text: &str, mut at: usize) -> Option<usize> {
+    loop {
+        let rest = &text[at..];
+        let trimmed = rest.trim_start();
+        at += rest.len() - trimmed.len();
+        match trimmed.chars().next()? {
+            '#' => at += trimmed.find('\n')?,
+            _ => return Some(at),
+        }
+    }
+}
+
+/// Reads the statement at `start`; returns it and where it ends.
+fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
+    let line = 1 + text[..start].matches('\n').count();
+    let column = |at: usize| 1 + text[text[..at].rfind('\n').map_or(0, |end| end + 1)..at].chars().count();
+    let mut key_start = start;
+    if let Some(rest) = text[start..].strip_prefix("export")
+        && rest.starts_with([' ', '\t', '\n', '\r', '\u{c}'])
+    {
+        key_start = skip_spaces(text, text.len() - rest.len());
+    }
+    let mut end = None;
+    for (at, c) in text[key_start..].char_indices() {
+        match c {
+            '=' | ':' | '\n' => {
+                end = Some((key_start + at, c));
+                break;
+            }
+            c if is_space(c) || matches!(c, '_' | '.' | '-' | '[' | ']') || c.is_alphabetic() || c.is_numeric() => {}
+            _ => return Err(Unreadable::new("a character that a name cannot have", line, column(key_start + at))),
+        }
+    }
+    // A name alone at the very end of the file is, for Compose, the value of a variable without a name.
+    let (name, after) = end.map_or(("", key_start), |(at, _)| (text[key_start..at].trim_end(), at + 1));
+    if name.contains(' ') {
+        return Err(Unreadable::new("a name with a space in it", line, column(key_start)));
+    }
+    let name = name.to_owned();
+    let value_start = skip_spaces(text, after);
+    if matches!(end, Some((_, '\n'))) {
+        let entry = Entry { name, value: Value::Inherited, range: value_start..value_start, quote: None, line };
+        return Ok((entry, value_start));
+    }
+    let rest = &text[value_start..];
+    let Some(quote) = rest.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
+        let (raw, next) =
+            rest.split_once('\n').map_or((rest, text.len()), |(raw, _)| (raw, value_start + raw.len() + 1));
+        let raw = raw.split_once(" #").map_or(raw, |(value, _)| value).trim_end();
+        let range = value_start..value_start + raw.len();
+        return Ok((Entry { name, value: expand(raw), range, quote: None, line }, next));
+    };
+    let Some((inner, length)) = quoted(rest, quote) else {
+        return Err(Unreadable::new("a quoted value without an end", line, column(value_start)));
+    };
+    let value = if quote == '"' { expand(&unescape(&inner)) } else { Value::Text(inner) };
+    let end = value_start + length;
+    Ok((Entry { name, value, range: value_start..end, quote: Some(quote), line }, end))
+}
+
+/// The text between the quotes, `\` before a quote taken off, and the length with both quotes.
+fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
+    let mut inner = String::new();
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            c if c == quote && !escaped => return Some((inner, at + 1)),
+            '\\' if !escaped => {
+                escaped = true;
+                continue;
+            }
+            c if escaped && c != quote => inner.extend(['\\', c]),
+            c => inner.push(c),
+        }
+        escaped = false;
+    }
+    None
+}
+
+/// Resolves the escapes of double quotes, all but those of the variables that come after them.
+fn unescape(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let Some(c) = rest.chars().next() else {
+            plain.push('\\');
+            break;
+        };
+        rest = &rest[c.len_utf8()..];
+        match c {
+            'a' => plain.push('\u{7}'),
+            'b' => plain.push('\u{8}'),
+            'f' => plain.push('\u{c}'),
+            'n' => plain.push('\n'),
+            'r' => plain.push('\r'),
+            't' => plain.push('\t'),
+            'v' => plain.push('\u{b}'),
+            '\\' | '"' => plain.push(c),
+            '$' => plain.push_str("$$"),
+            '0' => {
+                let length = rest.bytes().take(3).take_while(u8::is_ascii_digit).count();
+                let code = (length == 3).then(|| u8::from_str_radix(&rest[..3], 8).ok()).flatten();
+                match code {
+                    Some(code) => {
+                        plain.push(char::from(code));
+                        rest = &rest[3..];
+                    }
+                    None => plain.push('\\'),
+                }
+            }
+            c => plain.extend(['\\', c]),
+        }
+    }
+    plain.push_str(rest);
+    plain
+}
+
+fn expand(text: &str) -> Value {
+    match interpolation::read(text) {
+        Template::Literal(text) => Value::Text(text),
+        Template::Reference { .. } | Template::Mixed => Value::Expanded,
+    }
+}
+
+fn skip_spaces(text: &str, at: usize) -> usize {
+    text.len() - text[at..].trim_start_matches(is_space).len()
+}
+
+/// Blank space that ends no line, as the parser has it.
+fn is_space(c: char) -> bool {
+    matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}')
+}

@@ -1,0 +1,134 @@
+//! Gives a variable a new value in the text of a compose file, and changes no other byte.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::document::{Content, Document, NodeId, Unreadable};
+use super::interpolation;
+use super::occurrences::{self, Occurrence, Reading};
+use super::scalar;
+
+/// Why a text could not be edited. Holds neither the old value nor the new one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The edit would have changed something else, or did not read back: a mistake in this program.
+    #[error("the edit of line {line} does not read back as intended")]
+    Unproven { line: usize },
+    #[error("line {line}: {reason}")]
+    Entangled { line: usize, reason: String },
+}
+
+/// Sets `variable` to `value` wherever `source` gives it another one, for all services or one.
+///
+/// References to other variables stay as they are. The result has been read back: it differs from `source` in the
+/// wanted values alone. Equal to `source` where there was nothing to do.
+pub fn set(source: &str, variable: &str, service: Option<&str>, value: &str) -> Result<String, EditError> {
+    let document = Document::parse(source)?;
+    let occurrences = occurrences::find(&document, variable, service).occurrences;
+    let mut targets: BTreeMap<NodeId, String> = BTreeMap::new();
+    for occurrence in &occurrences {
+        match occurrences::read(&document, occurrence, variable) {
+            Reading::Reference { .. } => continue,
+            Reading::Literal(old) if old == value => continue,
+            Reading::Literal(_) | Reading::Retyped | Reading::Mixed => {}
+            Reading::Foreign => return Err(entangled(occurrence, "the value is no plain text".to_owned())),
+        }
+        let target = target(&document, &occurrences, occurrence, service).map_err(|why| entangled(occurrence, why))?;
+        let escaped = interpolation::escape(value);
+        let text = if occurrence.item { format!("{variable}={escaped}") } else { escaped };
+        targets.insert(target, text);
+    }
+    let mut replacements: Vec<(Range<usize>, String)> = Vec::new();
+    for (target, text) in &targets {
+        let node = document.node(*target);
+        let style = match &node.content {
+            Content::Scalar { style, .. } => Some(*style),
+            _ => None,
+        };
+        let found = scalar::replace(source, node, style, text);
+        replacements.extend(found.ok_or(EditError::Unproven { line: node.line })?);
+    }
+    let edited = splice(source, replacements);
+    prove(&document, &edited, &targets)?;
+    Ok(edited)
+}
+
+/// The node whose bytes have to change for an occurrence to get a new value, or why none can.
+///
+/// The definition behind an alias, where it serves this variable alone; the alias itself otherwise.
+pub fn target(
+    document: &Document,
+    occurrences: &[Occurrence],
+    occurrence: &Occurrence,
+    service: Option<&str>,
+) -> Result<NodeId, String> {
+    if let Some(service) = service {
+        let others: Vec<&str> =
+            occurrence.services.iter().map(String::as_str).filter(|name| *name != service).collect();
+        if !others.is_empty() {
+            return Err(format!("service {service} shares its value with {}", others.join(", ")));
+        }
+    }
+    let definition = document.resolve(occurrence.node);
+    let ours = |id: NodeId| occurrences.iter().any(|other| other.node == id && other.item == occurrence.item);
+    let foreign = |id: &NodeId| !ours(*id);
+    let aliases = document.nodes().iter().enumerate();
+    let mut aliases = aliases.filter(|(_, node)| node.content == Content::Alias(definition)).map(|(id, _)| id);
+    if definition == occurrence.node {
+        return match aliases.find(foreign) {
+            None => Ok(definition),
+            Some(other) => {
+                Err(format!("the value is used in line {}, too, for something else", document.node(other).line))
+            }
+        };
+    }
+    let serves_others = aliases.any(|id| foreign(&id)) || !(ours(definition) || only_holds(document, definition));
+    Ok(if serves_others { occurrence.node } else { definition })
+}
+
+/// Whether a node is the value of a top-level `x-` key, which means nothing by itself.
+fn only_holds(document: &Document, node: NodeId) -> bool {
+    let Some(root) = document.root() else { return false };
+    let holder = document.entries(root).iter().find(|(_, value)| *value == node);
+    holder.and_then(|(key, _)| document.text(*key)).is_some_and(|key| key.starts_with("x-"))
+}
+
+fn entangled(occurrence: &Occurrence, reason: String) -> EditError {
+    EditError::Entangled { line: occurrence.line, reason }
+}
+
+/// Puts the replacements, which do not overlap, into the text.
+pub fn splice(source: &str, mut replacements: Vec<(Range<usize>, String)>) -> String {
+    replacements.sort_by_key(|(range, _)| range.start);
+    let mut edited = String::with_capacity(source.len());
+    let mut at = 0;
+    for (range, text) in replacements {
+        edited.push_str(source.get(at..range.start).unwrap_or_default());
+        edited.push_str(&text);
+        at = range.end;
+    }
+    edited.push_str(source.get(at..).unwrap_or_default());
+    edited
+}
+
+/// Reads the edited text and compares it, node by node, with what was there and what was meant.
+fn prove(old: &Document, edited: &str, targets: &BTreeMap<NodeId, String>) -> Result<(), EditError> {
+    let first = targets.keys().next().map_or(1, |id| old.node(*id).line);
+    let unproven = |line| EditError::Unproven { line };
+    let new = Document::parse(edited).map_err(|_| unproven(first))?;
+    if old.nodes().len() != new.nodes().len() {
+        return Err(unproven(first));
+    }
+    for (id, (before, after)) in old.nodes().iter().zip(new.nodes()).enumerate() {
+        let same = match targets.get(&id) {
+            Some(text) => matches!(&after.content, Content::Scalar { text: found, .. } if found == text),
+            None => before.content == after.content,
+        };
+        if !same || before.tag != after.tag || before.anchored != after.anchored {
+            return Err(unproven(before.line));
+        }
+    }
+    Ok(())
+}

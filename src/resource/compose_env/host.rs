@@ -1,0 +1,212 @@
+//! Reads and writes the compose file and the `.env` file beside it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
+use zeroize::Zeroizing;
+
+use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
+use super::document::Document;
+use super::occurrences::{self, Reading};
+use super::{Change, ComposeEnv, diff, dotenv, edit};
+use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, show};
+use crate::host::secret::{Digester, Secret, SecretSource};
+use crate::resource::{Act, Failure, Look};
+
+const ENV_FILE: &str = ".env";
+/// Larger files are something else.
+const LIMIT: u64 = 4 << 20;
+
+pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
+    let digester = look.digester();
+    let source = match value(step, look) {
+        None => Source::Nothing,
+        Some(secret) => match usable(&secret) {
+            Ok(text) => Source::Value { digest: digester.digest(text.as_bytes()), empty: text.is_empty() },
+            Err(reason) => Source::Unusable { reason: reason.to_owned() },
+        },
+    };
+    let place = Place::find(&step.file)?;
+    let mut actual = Actual { source, file: ComposeFile::Missing, env_file: None, leftovers: Vec::new() };
+    if !place.missing_parents.is_empty() {
+        return Ok(actual);
+    }
+    actual.file = compose_file(step, &place, digester)?;
+    if let ComposeFile::Read { occurrences, .. } = &actual.file {
+        let names: Vec<&str> = occurrences
+            .iter()
+            .filter_map(|occurrence| match &occurrence.form {
+                Form::Reference { name, .. } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        if !names.is_empty() {
+            actual.env_file = Some(env_file(&place, &names, digester)?);
+        }
+    }
+    actual.leftovers = place.leftovers()?;
+    actual.leftovers.extend(place.dir.leftovers(OsStr::new(ENV_FILE))?);
+    Ok(actual)
+}
+
+pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Failure> {
+    let place = Place::find(&step.file)?;
+    let env = OsStr::new(ENV_FILE);
+    match change {
+        Change::RemoveLeftovers { .. } => {
+            place.remove_leftovers()?;
+            place.dir.remove_leftovers(env)?;
+        }
+        Change::CreateEnvFile { names, .. } => {
+            let text = set_all("", names, &wanted(step, act)?)?;
+            // A user's own compose file and its .env belong to one owner, whoever makes the second.
+            let owner = place.stat()?.filter(|_| fs::acts_as_root());
+            let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
+            place.dir.create(env, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
+        }
+        Change::EnvFile { names, .. } => {
+            let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
+            let text = set_all(text(&seen, change)?, names, &wanted(step, act)?)?;
+            let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
+            place.dir.replace(env, text.as_bytes(), attributes)?;
+        }
+        Change::EnvFileMode { .. } => {
+            let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
+            place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
+        }
+        Change::ComposeFile { places, .. } => {
+            let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
+            let wanted = wanted(step, act)?;
+            let (wanted, source) = (usable(&wanted).map_err(Failure::new)?, text(&seen, change)?);
+            let edited = edit::set(source, &step.variable, step.service.as_deref(), wanted)
+                .map_err(|error| Failure::new(format!("cannot edit {}: {error}", show(&step.file))))?;
+            if changed_places(step, source, wanted).as_ref() != Some(places) {
+                return Err(moved_on(change));
+            }
+            let edited = Zeroizing::new(edited);
+            place.dir.replace(&place.name, edited.as_bytes(), Attributes::from(&seen.stat))?;
+        }
+    }
+    Ok(())
+}
+
+/// The source's value, without the line ending that files and commands put after it.
+fn value(step: &ComposeEnv, look: &Look) -> Option<Secret> {
+    let secret = look.secret()?;
+    Some(match step.value {
+        Some(SecretSource::File(_) | SecretSource::Command(_)) => secret.without_line_ending(),
+        Some(SecretSource::Env(_)) | None => secret.clone(),
+    })
+}
+
+fn wanted(step: &ComposeEnv, act: &Act) -> Result<Secret, Failure> {
+    value(step, act).ok_or_else(|| Failure::new(format!("there is no value for {} any more", step.variable)))
+}
+
+fn usable(secret: &Secret) -> Result<&str, &'static str> {
+    let text = std::str::from_utf8(secret.expose()).map_err(|_| "it is not UTF-8")?;
+    if text.contains('\0') { Err("it holds a NUL byte") } else { Ok(text) }
+}
+
+fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result<ComposeFile, Failure> {
+    match place.stat()? {
+        None => return Ok(ComposeFile::Missing),
+        Some(stat) if stat.kind != FileKind::File => return Ok(ComposeFile::NotAFile { found: stat.kind }),
+        Some(_) => {}
+    }
+    let Some(seen) = read(place, &place.name)? else { return Ok(ComposeFile::Missing) };
+    let Ok(text) = std::str::from_utf8(&seen.bytes) else {
+        return Ok(ComposeFile::Unreadable { reason: "it is not UTF-8".to_owned() });
+    };
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => return Ok(ComposeFile::Unreadable { reason: error.to_string() }),
+    };
+    let (variable, service) = (step.variable.as_str(), step.service.as_deref());
+    let found = occurrences::find(&document, variable, service);
+    let occurrences = found.occurrences.iter().map(|occurrence| Occurrence {
+        place: occurrence.place.clone(),
+        line: occurrence.line,
+        services: occurrence.services.iter().cloned().collect(),
+        form: match occurrences::read(&document, occurrence, variable) {
+            Reading::Literal(text) => Form::Literal { digest: digester.digest(Zeroizing::new(text).as_bytes()) },
+            Reading::Retyped => Form::Retyped,
+            Reading::Mixed => Form::Mixed,
+            Reading::Reference { name, refuses_empty } => Form::Reference { name, refuses_empty },
+            Reading::Foreign => Form::Foreign,
+        },
+        entangled: edit::target(&document, &found.occurrences, occurrence, service).err(),
+    });
+    Ok(ComposeFile::Read {
+        occurrences: occurrences.collect(),
+        services: found.services,
+        uses_env_file: found.uses_env_file,
+        foreign_owner: foreign_owner(&seen.stat),
+    })
+}
+
+fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFile, Failure> {
+    let name = OsStr::new(ENV_FILE);
+    match place.dir.stat(name)? {
+        None => return Ok(EnvFile::Missing),
+        Some(stat) if stat.kind != FileKind::File => return Ok(EnvFile::NotAFile { found: stat.kind }),
+        Some(_) => {}
+    }
+    let Some(seen) = read(place, name)? else { return Ok(EnvFile::Missing) };
+    let Ok(text) = std::str::from_utf8(&seen.bytes) else {
+        return Ok(EnvFile::Unreadable { reason: "it is not UTF-8".to_owned() });
+    };
+    let entries = match dotenv::read(text) {
+        Ok(entries) => entries,
+        Err(error) => return Ok(EnvFile::Unreadable { reason: error.to_string() }),
+    };
+    let value = |name: &str| match dotenv::last(&entries, name).map(|entry| &entry.value) {
+        None | Some(dotenv::Value::Inherited) => EnvValue::Missing,
+        Some(dotenv::Value::Text(text)) => EnvValue::Text { digest: digester.digest(text.as_bytes()) },
+        Some(dotenv::Value::Expanded) => EnvValue::Expanded,
+    };
+    let values: BTreeMap<String, EnvValue> = names.iter().map(|name| ((*name).to_owned(), value(name))).collect();
+    Ok(EnvFile::Read { mode: format!("{:04o}", seen.stat.mode), values, foreign_owner: foreign_owner(&seen.stat) })
+}
+
+/// The owner that a new version of the file would lose: only root can give files away.
+fn foreign_owner(stat: &Stat) -> Option<u32> {
+    (!fs::acts_as_root() && stat.uid != fs::acting_ids().0).then_some(stat.uid)
+}
+
+fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<String>, Failure> {
+    let wanted = usable(wanted).map_err(Failure::new)?;
+    let mut text = Zeroizing::new(text.to_owned());
+    for name in names {
+        let edited =
+            dotenv::set(&text, name, wanted).map_err(|error| Failure::new(format!("cannot edit .env: {error}")))?;
+        let unproven = || Failure::new(format!("the edit of {name} in .env does not read back as intended"));
+        text = Zeroizing::new(edited.ok_or_else(unproven)?);
+    }
+    Ok(text)
+}
+
+/// The places that an edit of `source` changes, as `diff` names them.
+fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<String>> {
+    let document = Document::parse(source).ok()?;
+    let found = occurrences::find(&document, &step.variable, step.service.as_deref()).occurrences;
+    let changed = found.iter().filter(|occurrence| match occurrences::read(&document, occurrence, &step.variable) {
+        Reading::Literal(old) => old != wanted,
+        Reading::Reference { .. } => false,
+        Reading::Retyped | Reading::Mixed | Reading::Foreign => true,
+    });
+    Some(changed.map(|occurrence| diff::place_at(&occurrence.place, occurrence.line)).collect())
+}
+
+fn read(place: &Place, name: &OsStr) -> Result<Option<FileSeen>, Failure> {
+    Ok(place.dir.read(name, LIMIT)?)
+}
+
+fn text<'a>(seen: &'a FileSeen, change: &Change) -> Result<&'a str, Failure> {
+    std::str::from_utf8(&seen.bytes).map_err(|_| moved_on(change))
+}
+
+fn moved_on(change: &Change) -> Failure {
+    Failure::new(format!("{} is not as it was when the change was planned", show(change.path())))
+        .hint("see who else writes to it, then run again")
+}

@@ -1,0 +1,145 @@
+//! `compose_env`: the value of one environment variable in a docker compose file.
+//!
+//! ```text
+//! document.rs       YAML text -> tree with byte positions      interpolation.rs  Compose's `$`
+//! occurrences.rs    where the variable gets its value          dotenv.rs         the .env file
+//! scalar.rs         one value: reading, and writing in style   edit.rs           text -> edited text, proven
+//! actual.rs, diff.rs, change.rs, host.rs                       observe, decide, execute
+//! ```
+//!
+//! The value is written into the compose file where a literal stands there, `$` as `$$`, and no other byte changes.
+//! Where the file says `${NAME}` (a default or an error message may follow), or names the variable without a value,
+//! the value is kept in `.env` beside it. Files named by `env_file` and by `extends` or `include` are not looked into.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::value::{AbsolutePath, shell_word};
+use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource, SecretSource};
+
+mod actual;
+mod change;
+mod diff;
+mod document;
+mod dotenv;
+mod edit;
+mod host;
+mod interpolation;
+mod occurrences;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use actual::Actual;
+pub use change::Change;
+
+/// The desired value of a variable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComposeEnv {
+    /// The compose file.
+    pub file: AbsolutePath,
+    /// The variable's name in `environment`.
+    #[serde(deserialize_with = "name")]
+    pub variable: String,
+    /// Where its value comes from; none leaves the value alone.
+    #[serde(default, deserialize_with = "source")]
+    pub value: Option<SecretSource>,
+    /// The one service that is meant; all of them without it.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+impl ComposeEnv {
+    /// Where Compose looks for the values of `${NAME}`.
+    fn env_file(&self) -> PathBuf {
+        self.file.with_file_name(".env")
+    }
+}
+
+impl Resource for ComposeEnv {
+    const KIND: &'static str = "compose_env";
+    type Actual = Actual;
+    type Change = Change;
+
+    fn provides(&self) -> Vec<Handle> {
+        vec![Handle::Variable {
+            file: self.file.to_path_buf(),
+            name: self.variable.clone(),
+            service: self.service.clone(),
+        }]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Inside(self.file.to_path_buf())]
+    }
+
+    fn secret_source(&self) -> Option<&SecretSource> {
+        self.value.as_ref()
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        let file = shell_word(&self.file.to_string_lossy());
+        let env_file = shell_word(&self.env_file().to_string_lossy());
+        vec![
+            format!("grep -n {} {file}   # where it stands; `${{NAME}}` there means .env", shell_word(&self.variable)),
+            format!("\"${{EDITOR:-vi}}\" {file}   # put the value in quotes, each $ as $$"),
+            format!("\"${{EDITOR:-vi}}\" {env_file} && chmod 600 {env_file}   # or NAME='value' here"),
+            format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d"),
+        ]
+    }
+
+    fn touches(&self, change: &Change, path: &Path) -> bool {
+        change.path() == path
+    }
+
+    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
+        host::observe(self, look)
+    }
+
+    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+        diff::diff(self, actual)
+    }
+
+    async fn execute(&self, change: &Change, act: &Act) -> Result<(), Failure> {
+        host::execute(self, change, act)
+    }
+}
+
+/// A name that Compose can substitute (`[_a-zA-Z][_a-zA-Z0-9]*`).
+fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    let letters = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
+        let told = format!("`{}` is no variable's name: letters, digits and _ make one", name.escape_debug());
+        return Err(serde::de::Error::custom(told));
+    }
+    Ok(name)
+}
+
+/// A source that may be absent, null, or name nothing (`{ file: null }`).
+fn source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretSource>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sources {
+        #[serde(default, deserialize_with = "given")]
+        env: Given<String>,
+        #[serde(default, deserialize_with = "given")]
+        file: Given<PathBuf>,
+        #[serde(default, deserialize_with = "given")]
+        command: Given<Vec<String>>,
+    }
+    /// The outer option is whether the key is there, the inner one whether it has a value.
+    type Given<T> = Option<Option<T>>;
+    fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Given<T>, D::Error> {
+        Option::deserialize(from).map(Some)
+    }
+    let Some(sources) = Option::<Sources>::deserialize(from)? else { return Ok(None) };
+    match (sources.env, sources.file, sources.command) {
+        (Some(env), None, None) => Ok(env.map(SecretSource::Env)),
+        (None, Some(file), None) => Ok(file.map(SecretSource::File)),
+        (None, None, Some(command)) => Ok(command.map(SecretSource::Command)),
+        _ => Err(serde::de::Error::custom("a value has one source: `env`, `file` or `command`")),
+    }
+}

@@ -1,0 +1,214 @@
+//! Where a compose file gives a variable its value.
+//!
+//! Looked through are the `environment` of every service (mapping or list, through aliases and `<<` merges) and every
+//! `environment` inside a top-level `x-` block, used or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use saphyr_parser::ScalarStyle;
+
+use super::document::{Content, Document, NodeId};
+use super::interpolation::{self, Template};
+use super::scalar;
+
+/// One place that gives the variable a value.
+#[derive(Debug, Clone)]
+pub struct Occurrence {
+    /// The value in a mapping, or the whole item of a list: a scalar or an alias of one.
+    pub node: NodeId,
+    /// Whether it is an item of a list, `NAME=value`.
+    pub item: bool,
+    /// The part of the file it stands in: `service web`, `x-common`.
+    pub place: String,
+    /// From 1.
+    pub line: usize,
+    /// The services whose containers get this value, in alphabetical order.
+    pub services: BTreeSet<String>,
+}
+
+/// What Compose makes of an occurrence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// A text; the one that a container gets.
+    Literal(String),
+    /// A number, truth value or date that reaches a container in another spelling.
+    Retyped,
+    /// A text with variables in it.
+    Mixed,
+    /// The value of a variable of the shell or of `.env`; a name without a value is one of itself.
+    Reference { name: String, refuses_empty: bool },
+    /// A tag that changes the meaning, a list or a mapping.
+    Foreign,
+}
+
+/// What was found, and where it was looked for.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub occurrences: Vec<Occurrence>,
+    /// In the order of the file.
+    pub services: Vec<String>,
+    /// Whether a service reads files named by `env_file`.
+    pub uses_env_file: bool,
+}
+
+/// Finds `variable`, for all services or one, in the order of the text.
+pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found {
+    let mut finder = Finder { document, variable, sites: BTreeMap::new() };
+    let Some(root) = document.root() else { return Found::default() };
+    let services = document.get(root, "services").map_or(&[][..], |services| document.entries(services));
+    let mut found = Found::default();
+    for (key, value) in services {
+        let Some(name) = document.text(*key) else { continue };
+        found.services.push(name.to_owned());
+        found.uses_env_file |= !finder.lookup(*value, "env_file", true).is_empty();
+        // One service has what wins; all of them have what a merge brings and a service overrides, too.
+        for site in finder.of_service(*value, true) {
+            finder.sites.entry(site).or_default().insert(name.to_owned());
+        }
+        if service.is_none() {
+            for site in finder.of_service(*value, false) {
+                finder.sites.entry(site).or_default();
+            }
+        }
+    }
+    if service.is_none() {
+        for (key, value) in document.entries(root) {
+            if document.text(*key).is_some_and(|name| name.starts_with("x-")) {
+                finder.in_block(*value);
+            }
+        }
+    }
+    found.occurrences = finder.occurrences(root);
+    if let Some(service) = service {
+        found.occurrences.retain(|occurrence| occurrence.services.contains(service));
+    }
+    found
+}
+
+/// Reads what an occurrence says.
+pub fn read(document: &Document, occurrence: &Occurrence, variable: &str) -> Reading {
+    let node = document.node(document.resolve(occurrence.node));
+    let Content::Scalar { text, style } = &node.content else { return Reading::Foreign };
+    let tagged_text = match node.tag.as_deref() {
+        None => false,
+        Some("tag:yaml.org,2002:str" | "!") => true,
+        Some(_) => return Reading::Foreign,
+    };
+    let of_itself = || Reading::Reference { name: variable.to_owned(), refuses_empty: false };
+    let value = if occurrence.item {
+        match text.strip_prefix(variable).and_then(|rest| rest.strip_prefix('=')) {
+            Some(value) => value,
+            None => return of_itself(),
+        }
+    } else {
+        let plain = *style == ScalarStyle::Plain && !tagged_text;
+        if plain && scalar::is_null(text) {
+            return of_itself();
+        }
+        if plain && !scalar::is_verbatim(text) {
+            return Reading::Retyped;
+        }
+        text
+    };
+    match interpolation::read(value) {
+        Template::Literal(value) => Reading::Literal(value),
+        Template::Mixed => Reading::Mixed,
+        Template::Reference { name, refuses_empty } => Reading::Reference { name, refuses_empty },
+    }
+}
+
+/// A node that gives the value, and whether it is an item of a list.
+type Site = (NodeId, bool);
+
+struct Finder<'a> {
+    document: &'a Document,
+    variable: &'a str,
+    sites: BTreeMap<Site, BTreeSet<String>>,
+}
+
+impl Finder<'_> {
+    /// The sites in one service: those that win alone, or all of them.
+    fn of_service(&self, service: NodeId, winning: bool) -> Vec<Site> {
+        let mut sites = Vec::new();
+        for environment in self.lookup(service, "environment", winning) {
+            sites.extend(self.in_environment(environment, winning));
+        }
+        sites
+    }
+
+    fn in_environment(&self, environment: NodeId, winning: bool) -> Vec<Site> {
+        if let Content::Sequence(items) = &self.document.node(self.document.resolve(environment)).content {
+            let named = |item: &&NodeId| {
+                let rest = self.document.text(**item).and_then(|text| text.strip_prefix(self.variable));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            };
+            return items.iter().filter(named).map(|item| (*item, true)).collect();
+        }
+        self.lookup(environment, self.variable, winning).into_iter().map(|value| (value, false)).collect()
+    }
+
+    /// The values under `key` in a mapping and in what is merged into it: the winning one, or all.
+    fn lookup(&self, mapping: NodeId, key: &str, winning: bool) -> Vec<NodeId> {
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut stack = vec![mapping];
+        while let Some(mapping) = stack.pop() {
+            if !seen.insert(self.document.resolve(mapping)) {
+                continue;
+            }
+            found.extend(self.document.get(mapping, key));
+            if winning && !found.is_empty() {
+                break;
+            }
+            stack.extend(self.document.merged(mapping).into_iter().rev());
+        }
+        found
+    }
+
+    /// Every `environment` as it is written inside a block; aliases are looked at where they point to.
+    fn in_block(&mut self, node: NodeId) {
+        match &self.document.node(node).content {
+            Content::Mapping(entries) => {
+                for (key, value) in entries {
+                    if self.document.text(*key) == Some("environment") {
+                        for site in self.in_environment(*value, false) {
+                            self.sites.entry(site).or_default();
+                        }
+                    } else {
+                        self.in_block(*value);
+                    }
+                }
+            }
+            Content::Sequence(items) => items.iter().for_each(|item| self.in_block(*item)),
+            Content::Scalar { .. } | Content::Alias(_) => {}
+        }
+    }
+
+    fn occurrences(self, root: NodeId) -> Vec<Occurrence> {
+        let sites = self.sites.into_iter();
+        sites
+            .map(|((node, item), services)| Occurrence {
+                node,
+                item,
+                place: place(self.document, root, node),
+                line: self.document.node(node).line,
+                services,
+            })
+            .collect()
+    }
+}
+
+/// The part of the file that a node stands in: `service web`, or the top-level key.
+pub fn place(document: &Document, root: NodeId, node: NodeId) -> String {
+    // Nodes are numbered as they begin, so the last key before the node is the one that it stands under.
+    let under = |mapping: NodeId| document.entries(mapping).iter().rfind(|(key, _)| *key < node);
+    let Some((key, value)) = under(root) else { return "the file".to_owned() };
+    let top = document.text(*key).unwrap_or("the file");
+    if top == "services"
+        && let Some((service, _)) = under(*value)
+        && let Some(name) = document.text(*service)
+    {
+        return format!("service {name}");
+    }
+    top.to_owned()
+}

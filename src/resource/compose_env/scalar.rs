@@ -1,0 +1,212 @@
+//! Single YAML values: what Compose makes of one, where its bytes are, and how a text is written in each style.
+
+use std::ops::Range;
+
+use saphyr_parser::ScalarStyle;
+
+use super::document::Node;
+
+/// Whether Compose reads a plain scalar as null.
+pub fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// Whether a plain scalar reaches a container as it is written.
+///
+/// Compose resolves plain scalars first and prints them after (YAML 1.1 and 1.2 mixed, go-yaml's `resolve.go`): `1e3`
+/// arrives as `1000`, `0x1f` as `31`, `True` as `true`, and a date as something else yet. Numbers in their plain
+/// decimal form, `true` and `false` come out unchanged. In doubt the answer is no.
+pub fn is_verbatim(text: &str) -> bool {
+    if matches!(text, "true" | "false") || is_plain_integer(text) {
+        return true;
+    }
+    if is_null(text) || matches!(text, "<<" | "=") {
+        return false;
+    }
+    if matches!(text, "True" | "TRUE" | "False" | "FALSE") {
+        return false;
+    }
+    let like_a_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+    !like_a_number || !text.chars().all(|c| c.is_ascii_digit() || "abcdefABCDEFxXoOtTzZiInN_:.+- ".contains(c))
+}
+
+fn is_plain_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let canonical = !digits.starts_with('0') || text == "0";
+    !digits.is_empty() && digits.len() <= 18 && canonical && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The replacements, each a range of bytes and what comes into its place, that turn `node` into `text`.
+///
+/// `node` is a scalar or an alias of the document `source`. Its style is kept where it can hold the text, else the new
+/// value is double-quoted; anchors, tags and comments stay. `None` where the node's bytes cannot be made out.
+pub fn replace(
+    source: &str,
+    node: &Node,
+    style: Option<ScalarStyle>,
+    text: &str,
+) -> Option<Vec<(Range<usize>, String)>> {
+    let Some(style) = style else {
+        return Some(vec![(node.start..node.end, double_quoted(text))]);
+    };
+    let start = skip_properties(source, node);
+    match style {
+        ScalarStyle::Plain if start >= node.end => {
+            // Nothing but a tag or an anchor.
+            let end = node.start + source.get(node.start..node.end)?.trim_end().len();
+            Some(vec![(end..end, format!(" {}", double_quoted(text)))])
+        }
+        ScalarStyle::Plain => {
+            let old = source.get(start..node.end)?;
+            let new = if can_be_plain(text) { text.to_owned() } else { double_quoted(text) };
+            Some(vec![(start..start + old.trim_end().len(), new)])
+        }
+        ScalarStyle::SingleQuoted => {
+            let end = closing_quote(source, start, '\'')?;
+            let new = if text.chars().all(is_visible) { single_quoted(text) } else { double_quoted(text) };
+            Some(vec![(start..end, new)])
+        }
+        ScalarStyle::DoubleQuoted => Some(vec![(start..closing_quote(source, start, '"')?, double_quoted(text))]),
+        ScalarStyle::Literal | ScalarStyle::Folded => replace_block(source, start, node.end, text),
+    }
+}
+
+/// `|` and `>` values: a header that may bear a comment, then lines.
+fn replace_block(source: &str, header: usize, end: usize, text: &str) -> Option<Vec<(Range<usize>, String)>> {
+    let after = source.get(header..)?.strip_prefix(['|', '>'])?;
+    let options: String = after.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '+' | '-')).collect();
+    let header_end = header + 1 + options.len();
+    // A block without lines may end at its header.
+    let end = end.max(header_end);
+    let line_end = source[header_end..].find('\n').map_or(source.len(), |at| header_end + at);
+    let line_end = header_end + source[header_end..line_end].trim_end_matches('\r').len();
+    let body_start = source[line_end..].find('\n').map_or(source.len(), |at| line_end + at + 1);
+    let body = source.get(body_start..end).unwrap_or_default();
+    let body_end = body_start + body.trim_end_matches([' ', '\t', '\r', '\n']).len();
+    let core = match options.as_str() {
+        "-" => Some(text),
+        "" => text.strip_suffix('\n'),
+        _ => None,
+    };
+    let first = body.lines().find(|line| !line.trim().is_empty());
+    if let (Some(core), Some(first)) = (core, first)
+        && !core.is_empty()
+        && core.chars().all(is_visible)
+        && core.trim_matches([' ', '\u{a0}']) == core
+    {
+        let indent = &first[..first.len() - first.trim_start_matches(' ').len()];
+        return Some(vec![(body_start..body_end, format!("{indent}{core}"))]);
+    }
+    let mut replacements = vec![(header..header_end, double_quoted(text))];
+    if body_end > body_start {
+        replacements.push((line_end..body_end, String::new()));
+    }
+    Some(replacements)
+}
+
+/// Where the value itself begins, after its anchor, its tag and what separates them from it.
+fn skip_properties(source: &str, node: &Node) -> usize {
+    let mut at = node.start;
+    if !node.anchored && node.tag.is_none() {
+        // The parser gives a block's beginning as that of its first line, so its header is looked for backwards.
+        return block_header(source, node).unwrap_or(at);
+    }
+    loop {
+        let rest = &source[at..];
+        let trimmed = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        at += rest.len() - trimmed.len();
+        if trimmed.starts_with(['&', '!']) {
+            at += trimmed.find([' ', '\t', '\r', '\n', ',', ']', '}']).unwrap_or(trimmed.len());
+        } else if trimmed.starts_with('#') && at < node.end {
+            at += trimmed.find('\n').unwrap_or(trimmed.len());
+        } else {
+            return at;
+        }
+    }
+}
+
+/// The place of a block's `|` or `>`, given that blank lines alone lie between the header's line and `node.start`.
+fn block_header(source: &str, node: &Node) -> Option<usize> {
+    let super::document::Content::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = node.content
+    else {
+        return None;
+    };
+    let before = source[..node.start].trim_end_matches([' ', '\t', '\r', '\n']);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    // The last such character whose rest of the line is a header: options, then nothing or a comment.
+    let line = &before[line_start..];
+    line.char_indices()
+        .filter(|(_, c)| matches!(c, '|' | '>'))
+        .map(|(at, _)| line_start + at)
+        .find(|at| header_at(source, *at))
+}
+
+fn header_at(source: &str, at: usize) -> bool {
+    let line = source[at + 1..].lines().next().unwrap_or_default();
+    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-'));
+    let separated = source[..at].ends_with([' ', '\t', '\n']) || at == 0;
+    let comment = rest.trim_start();
+    separated && (comment.is_empty() || (comment.starts_with('#') && comment.len() < rest.len()))
+}
+
+fn closing_quote(source: &str, start: usize, quote: char) -> Option<usize> {
+    let mut rest = source.get(start..)?.strip_prefix(quote)?.char_indices();
+    while let Some((at, c)) = rest.next() {
+        if c == '\\' && quote == '"' {
+            rest.next();
+        } else if c == quote {
+            if quote == '\'' && rest.as_str().starts_with('\'') {
+                rest.next();
+            } else {
+                return Some(start + 1 + at + 1);
+            }
+        }
+    }
+    None
+}
+
+/// Whether every YAML reader takes `text`, written plain in block or flow context, for this very string.
+fn can_be_plain(text: &str) -> bool {
+    let unmistakable = |c: char| c.is_ascii_alphabetic() && !"abcdefABCDEFxXoOtTzZ".contains(c);
+    let Some(first) = text.chars().next() else { return false };
+    let word = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf"];
+    (first.is_ascii_alphanumeric() || "_$/^(;".contains(first))
+        && (!first.is_ascii_digit() || text.chars().any(unmistakable))
+        && text.chars().all(|c| c.is_ascii_graphic() && !"#:,[]{}\"'`".contains(c))
+        && !word.contains(&text.to_ascii_lowercase().as_str())
+}
+
+fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn double_quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if is_visible(c) => quoted.push(c),
+            c => quoted.push_str(&match u32::from(c) {
+                code @ ..=0xff => format!("\\x{code:02X}"),
+                code @ 0x100..=0xffff => format!("\\u{code:04X}"),
+                code => format!("\\U{code:08X}"),
+            }),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Whether a character may stand as it is in quotes: YAML's printable ones without line ends, tabs, and what an editor
+/// would not show (byte order marks, joiners, directions).
+fn is_visible(c: char) -> bool {
+    !matches!(u32::from(c),
+        ..0x20 | 0x7f..=0xa0 | 0xad | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f
+        | 0xe000..=0xf8ff | 0xfdd0..=0xfdef | 0xfeff | 0xfff0..=0xffff | 0xe0000..)
+        && u32::from(c) & 0xfffe != 0xfffe
+}

@@ -1,0 +1,118 @@
+use proptest::prelude::*;
+
+use crate::resource::compose_env::dotenv::{Entry, Value, last, read, set};
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+fn only(source: &str) -> Entry {
+    let mut entries = read(source).unwrap_or_else(|error| panic!("{source:?}: {error}"));
+    assert_eq!(entries.len(), 1, "{source:?}: {entries:?}");
+    entries.remove(0)
+}
+
+#[test]
+fn values_are_read_as_compose_reads_them() {
+    for (source, value) in [
+        ("A=b", "b"),
+        ("A=b\r\n", "b"),
+        ("A = b c  # d", "b c"),
+        ("A=b#c", "b#c"),
+        ("A=b\t#c", "b\t#c"),
+        ("A: b", "b"),
+        ("A=", ""),
+        ("export A=b", "b"),
+        ("\u{feff}# c\n\n  A=b", "b"),
+        ("A='b # $c \"d\" \\n'", "b # $c \"d\" \\n"),
+        ("A='it\\'s'", "it's"),
+        ("A='a\\\\'", "a\\\\"),
+        ("A='a\nb' # c\n", "a\nb"),
+        (r#"A="a\tb\"c\\d\$e$$f\n\r\a\0101\x""#, "a\tb\"c\\d$e$f\n\r\u{7}A\\x"),
+        ("A=\"a\nb\"", "a\nb"),
+        ("A=a$$b", "a$b"),
+        ("A=a'b'", "a'b'"),
+    ] {
+        let entry = only(source);
+        assert_eq!((entry.name.as_str(), entry.value), ("A", text(value)), "{source:?}");
+    }
+    for source in ["A=$B", "A=${B:-c}", "A=\"x$B\"", "A=a$"] {
+        assert_eq!(only(source).value, Value::Expanded, "{source}");
+    }
+    assert_eq!(only("A\n").value, Value::Inherited);
+    assert_eq!(only("exported=1").name, "exported");
+}
+
+#[test]
+fn what_compose_refuses_is_refused_with_its_place() {
+    for (source, told) in [
+        ("A=1\nB!=2\n", "a character that a name cannot have at line 2, column 2"),
+        ("A=1\nB='2\nC=3\n", "a quoted value without an end at line 2, column 3"),
+        ("A B=1", "a name with a space in it at line 1, column 1"),
+    ] {
+        assert_eq!(read(source).unwrap_err().to_string(), told, "{source}");
+    }
+}
+
+/// What stands before the value, the value, what stands after it.
+const FILES: &[(&str, &str, &str)] = &[
+    ("A=", "old", "\nB=2\n"),
+    ("# c\n\nexport A=", "old", " # c\r\nB=2"),
+    ("B='x\ny'\nA=", "'o ld'", " # c\n"),
+    ("A = ", "\"o\\\"ld\"", ""),
+    ("A=1\nB=$A\nA=", "${B}", "\nC=$B\n"),
+    ("\u{feff}É=ü\nA: ", "old", "\nA\n"),
+    ("A=", "", "\nB=2\n"),
+    ("A=", "''", "\n"),
+];
+
+fn check(password: &str) {
+    for (before, old, after) in FILES {
+        let source = format!("{before}{old}{after}");
+        let edited = set(&source, "A", password).unwrap().unwrap_or_else(|| panic!("{source:?} {password:?}"));
+        assert!(edited.starts_with(before) && edited.ends_with(after), "{edited:?}");
+        assert_eq!(last(&read(&edited).unwrap(), "A").unwrap().value, text(password), "{edited:?}");
+        assert_eq!(set(&edited, "A", password).unwrap().unwrap(), edited, "a second edit changed {edited:?}");
+    }
+    for source in ["", "B=1", "B=1\n", "B=1\r\n", "# A=1", "A\n", "B=''", "\u{feff}", "B"] {
+        let edited = set(source, "A", password).unwrap().unwrap_or_else(|| panic!("{source:?} {password:?}"));
+        assert!(edited.starts_with(source) && edited.ends_with('\n'), "{edited:?}");
+        assert_eq!(last(&read(&edited).unwrap(), "A").unwrap().value, text(password), "{edited:?}");
+    }
+}
+
+#[test]
+fn telling_passwords_are_held() {
+    super::editor::TELLING.iter().for_each(|password| check(password));
+}
+
+#[test]
+fn quotes_are_kept_where_they_hold_the_value() {
+    for (source, value, edited) in [
+        ("A=old", "n3w", "A=n3w"),
+        ("A=old", "n w", "A='n w'"),
+        ("A='old'", "n3w", "A='n3w'"),
+        ("A=\"old\"", "n3w", "A=\"n3w\""),
+        ("A=\"old\"", "n$w", "A='n$w'"),
+        ("A='old'", "it's", "A=\"it's\""),
+        ("A='old'", "a\\", "A=\"a\\\\\""),
+        ("", "n3w", "A='n3w'\n"),
+    ] {
+        assert_eq!(set(source, "A", value).unwrap().as_deref(), Some(edited), "{source} {value}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_password_is_held(password in super::editor::password()) {
+        check(&password);
+    }
+
+    #[test]
+    fn reading_never_panics(text in "[A-C=:'\"\\\\$ #\n\r\u{feff}é{}0-9x-]{0,40}") {
+        let _ = read(&text);
+        let _ = set(&text, "A", "n'e\"w\\");
+    }
+}

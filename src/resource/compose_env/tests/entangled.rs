@@ -1,0 +1,190 @@
+//! Where a value is shared, narrowed, referred to, or in a file that is not worked on.
+
+use crate::resource::compose_env::document::Document;
+use crate::resource::compose_env::edit::{self, EditError};
+use crate::resource::compose_env::occurrences::{self, Reading};
+
+fn set(source: &str, service: Option<&str>) -> Result<String, EditError> {
+    edit::set(source, "PW", service, "new")
+}
+
+/// The occurrences as `place:line services reading`.
+fn found(source: &str, service: Option<&str>) -> Vec<String> {
+    let document = Document::parse(source).unwrap();
+    let show = |occurrence: &occurrences::Occurrence| {
+        let services: Vec<&str> = occurrence.services.iter().map(String::as_str).collect();
+        let reading = match occurrences::read(&document, occurrence, "PW") {
+            Reading::Reference { name, .. } => format!("${name}"),
+            Reading::Literal(text) => text,
+            other => format!("{other:?}"),
+        };
+        format!("{}:{} [{}] {reading}", occurrence.place, occurrence.line, services.join(","))
+    };
+    occurrences::find(&document, "PW", service).occurrences.iter().map(show).collect()
+}
+
+const SHARED: &str = "\
+x-env: &env
+  PW: common
+x-unused:
+  deep:
+    - environment: [PW=unused]
+services:
+  web:
+    environment:
+      <<: *env
+  worker:
+    environment:
+      <<: [*env]
+      PW: own
+  list:
+    environment: [PW=item, PW, PWX=1]
+  none:
+    build:
+      args: {PW: build}
+    labels: {environment: {PW: label}}
+";
+
+#[test]
+fn every_environment_is_found_and_nothing_else() {
+    assert_eq!(
+        found(SHARED, None),
+        [
+            "x-env:2 [web] common",
+            "x-unused:5 [] unused",
+            "service worker:13 [worker] own",
+            "service list:15 [list] item",
+            "service list:15 [list] $PW",
+        ]
+    );
+}
+
+#[test]
+fn a_service_narrows_to_what_wins_there() {
+    assert_eq!(found(SHARED, Some("worker")), ["service worker:13 [worker] own"]);
+    assert_eq!(found(SHARED, Some("web")), ["x-env:2 [web] common"]);
+    assert_eq!(found(SHARED, Some("none")), Vec::<String>::new());
+    let edited = set(SHARED, Some("worker")).unwrap();
+    assert_eq!(edited, SHARED.replace("PW: own", "PW: new"));
+    let edited = set(SHARED, Some("list")).unwrap();
+    assert_eq!(edited, SHARED.replace("PW=item", "PW=new"));
+}
+
+#[test]
+fn all_of_them_are_edited_at_once() {
+    let expected =
+        ["common", "unused", "own", "item"].iter().fold(SHARED.to_owned(), |text, old| text.replace(old, "new"));
+    let expected = expected.replace("x-new", "x-unused").replace("&new", "&env");
+    assert_eq!(set(SHARED, None).unwrap(), expected);
+}
+
+#[test]
+fn a_service_that_shares_its_value_is_not_edited_alone() {
+    let source = "x-env: &env {PW: old}\nservices:\n  a: {environment: *env}\n  b: {environment: *env}\n";
+    let error = set(source, Some("a")).unwrap_err().to_string();
+    assert_eq!(error, "line 1: service a shares its value with b");
+    assert_eq!(set(source, None).unwrap(), source.replace("old", "new"));
+}
+
+#[test]
+fn an_alias_is_replaced_where_its_definition_serves_others() {
+    for (source, edited) in [
+        // The holder has another user.
+        (
+            "x-pw: &pw old\nservices:\n  a: {environment: {PW: *pw, OTHER: *pw}}\n",
+            "x-pw: &pw old\nservices:\n  a: {environment: {PW: \"new\", OTHER: *pw}}\n",
+        ),
+        // The definition is another variable.
+        (
+            "services:\n  a: {environment: {DB: &pw old, PW: *pw}}\n",
+            "services:\n  a: {environment: {DB: &pw old, PW: \"new\"}}\n",
+        ),
+        // All of them are this variable.
+        (
+            "services:\n  a: {environment: {PW: &pw old}}\n  b: {environment: {PW: *pw}}\n",
+            "services:\n  a: {environment: {PW: &pw new}}\n  b: {environment: {PW: *pw}}\n",
+        ),
+        // A list's item.
+        (
+            "x-i: &i PW=old\nservices:\n  a: {environment: [*i]}\n  b: {environment: [*i], labels: [*i]}\n",
+            "x-i: &i PW=old\nservices:\n  a: {environment: [\"PW=new\"]}\n  b: {environment: [\"PW=new\"], labels: [*i]}\n",
+        ),
+    ] {
+        assert_eq!(set(source, None).as_deref(), Ok(edited));
+    }
+    let narrowed = "services:\n  a: {environment: {PW: &pw old}}\n  b: {environment: {PW: *pw}}\n";
+    assert_eq!(set(narrowed, Some("b")).unwrap(), narrowed.replace("*pw", "\"new\""));
+}
+
+#[test]
+fn a_definition_that_others_use_is_refused() {
+    let source = "services:\n  a:\n    environment:\n      PW: &pw old\n      DB: *pw\n";
+    let error = set(source, None).unwrap_err().to_string();
+    assert_eq!(error, "line 4: the value is used in line 5, too, for something else");
+}
+
+#[test]
+fn references_stay_as_they_are() {
+    for value in ["$PW", "${PW}", "'${OTHER:-x}'", "\"${PW:?say}\"", "", "~", "null"] {
+        let source = format!("services:\n  a:\n    environment:\n      PW: {value}\n      B: 1\n");
+        assert_eq!(set(&source, None).unwrap(), source, "{value}");
+        assert_eq!(found(&source, None).len(), 1);
+    }
+    let source = "services:\n  a:\n    environment:\n      - PW\n      - 'PW=${X}'\n";
+    assert_eq!(set(source, None).unwrap(), source);
+}
+
+#[test]
+fn what_has_another_meaning_is_no_text() {
+    for value in ["!!binary b2xk", "!reset null", "[a]", "{a: b}", "!!int 5"] {
+        let source = format!("services: {{a: {{environment: {{PW: {value}}}}}}}\n");
+        assert!(matches!(set(&source, None), Err(EditError::Entangled { .. })), "{value}");
+    }
+}
+
+#[test]
+fn files_that_are_not_worked_on_are_refused_with_the_place() {
+    for (source, told) in [
+        ("a: 1\n---\nb: 2\n", "a second document, where only one is worked on at line 2, column 1"),
+        ("a:\n  b: 1\n  b: 2\n", "a key that the same mapping has already at line 3, column 1"),
+        ("a: {b: 1, 'b': 2}\n", "a key that the same mapping has already at line 1, column 1"),
+        ("# é\na: b\u{2028}c\n", "a unicode line separator, which YAML readers do not agree about at line 2, column 5"),
+        ("a: &x\n  b: *x\n", "an alias inside of what it stands for at line 2, column 6"),
+        ("a: *x\n", "while parsing node, found unknown anchor at line 1, column 4"),
+        ("a: [1, 2\nb: 3\n", ""),
+        ("a:\n\t- b\n", ""),
+    ] {
+        let error = set(source, None).unwrap_err().to_string();
+        assert!(if told.is_empty() { error.contains("at line") } else { error == told }, "{source:?}: {error}");
+    }
+    let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
+    assert!(set(&deep, None).unwrap_err().to_string().contains("nesting too deep"));
+}
+
+#[test]
+fn a_file_without_services_has_no_place() {
+    for source in ["", "# nothing\n", "[]", "a", "services:\n", "services: []\n", "services: {a: ~}\n", "x-a: *b\n"] {
+        if let Ok(document) = Document::parse(source) {
+            assert!(occurrences::find(&document, "PW", None).occurrences.is_empty(), "{source}");
+        }
+    }
+}
+
+#[test]
+fn styles_are_kept_where_they_hold_the_value() {
+    let in_file = |value: &str| format!("services:\n  a:\n    environment:\n      PW: {value}\n      B: 1\n");
+    for (old, password, new) in [
+        ("old", "n3w", "n3w"),
+        ("old", "n w", "\"n w\""),
+        ("old", "a$b", "a$$b"),
+        ("'old'", "it's $1", "'it''s $$1'"),
+        ("'old'", "a\nb", "\"a\\nb\""),
+        ("\"old\"", "a\\\"b", "\"a\\\\\\\"b\""),
+        ("|-  # c\n        old\n", "n w", "|-  # c\n        n w\n"),
+        (">\n        old", "n w\n", ">\n        n w"),
+        ("|  # c\n        old\n", "n w", "\"n w\"  # c\n"),
+        ("&a !!str  old", "0123", "&a !!str  \"0123\""),
+    ] {
+        assert_eq!(edit::set(&in_file(old), "PW", None, password), Ok(in_file(new)), "{old} {password}");
+    }
+}

@@ -1,0 +1,263 @@
+//! The whole kind on real files.
+
+use std::future::Future;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use tempfile::TempDir;
+
+use crate::host::secret::{Digester, Secret};
+use crate::resource::compose_env::{Actual, Change, ComposeEnv};
+use crate::resource::{Act, Change as _, Diff, Failure, Look, Refusal, Resource};
+
+/// The kind's futures never wait.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("the future waits"),
+    }
+}
+
+struct Host {
+    home: TempDir,
+    secret: Option<Secret>,
+    step: ComposeEnv,
+}
+
+impl Host {
+    fn new(compose: &str, value: Option<&str>) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("docker-compose.yml");
+        std::fs::write(&file, compose).unwrap();
+        let step = serde_json::json!({ "file": file, "variable": "PW", "value": { "env": "PW" } });
+        let secret = value.map(|value| Secret::new(value.as_bytes().to_vec()));
+        Self { home, secret, step: serde_json::from_value(step).unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        std::fs::write(self.path(name), text).unwrap();
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn look(&self) -> Look {
+        Look::new(Digester::with_key([7; 32]), self.secret.clone())
+    }
+
+    fn observe(&self) -> Actual {
+        now(self.step.observe(&self.look())).unwrap()
+    }
+
+    fn plan(&self) -> Result<Diff<Change>, Refusal> {
+        self.step.diff(&self.observe())
+    }
+
+    fn make(&self, change: &Change) -> Result<(), Failure> {
+        now(self.step.execute(change, &Act::new(self.look(), "run-1")))
+    }
+
+    /// Plans, makes the changes, and plans again: nothing may be left to do.
+    fn apply(&self) -> Diff<Change> {
+        let diff = self.plan().unwrap();
+        for change in &diff.changes {
+            self.make(change).unwrap();
+            let described = serde_json::to_string(&change.describe()).unwrap();
+            assert!(!described.contains("s3cret") && !described.contains("old"), "{described}");
+        }
+        assert_eq!(self.plan().unwrap().changes, [], "a second plan");
+        diff
+    }
+}
+
+const LITERAL: &str = "services:\n  web:\n    environment:\n      PW: old # é\n";
+const REFERENCE: &str = "services:\n  web:\n    environment:\n      PW: ${PASS:-none}\n      OTHER: x\n";
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().mode() & 0o7777
+}
+
+#[test]
+fn a_literal_is_edited_and_owner_and_mode_are_kept() {
+    let host = Host::new(LITERAL, Some("s3cret$1"));
+    let file = host.path("docker-compose.yml");
+    std::os::unix::fs::chown(&file, Some(4321), Some(4322)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let diff = host.apply();
+    assert_eq!(diff.changes[0].describe().summary, "set PW in service web, line 4");
+    assert_eq!(diff.notes.len(), 1);
+    assert!(diff.notes[0].contains("recreate web"), "{:?}", diff.notes);
+    assert_eq!(host.text("docker-compose.yml"), LITERAL.replace("old", "s3cret$$1"));
+    let seen = file.metadata().unwrap();
+    assert_eq!((seen.uid(), seen.gid(), mode(&file)), (4321, 4322, 0o640));
+    assert_eq!(std::fs::read_dir(host.home.path()).unwrap().count(), 1, "litter");
+}
+
+#[test]
+fn a_reference_is_kept_in_a_new_private_file() {
+    let host = Host::new(REFERENCE, Some("s3cret 'x'"));
+    std::os::unix::fs::chown(host.path("docker-compose.yml"), Some(4321), Some(4322)).unwrap();
+    host.apply();
+    assert_eq!(host.text("docker-compose.yml"), REFERENCE);
+    assert_eq!(host.text(".env"), "PASS=\"s3cret 'x'\"\n");
+    let seen = host.path(".env").metadata().unwrap();
+    assert_eq!((seen.uid(), seen.gid(), mode(&host.path(".env"))), (4321, 4322, 0o600), "as the compose file");
+}
+
+#[test]
+fn an_env_file_is_edited_and_made_private() {
+    let host = Host::new(REFERENCE, Some("s3cret"));
+    host.write(".env", "# c\r\nPASS=old # d\r\nB=2", 0o664);
+    std::os::unix::fs::chown(host.path(".env"), Some(4321), Some(4322)).unwrap();
+    host.apply();
+    assert_eq!(host.text(".env"), "# c\r\nPASS=s3cret # d\r\nB=2");
+    let seen = host.path(".env").metadata().unwrap();
+    assert_eq!((seen.uid(), seen.gid(), mode(&host.path(".env"))), (4321, 4322, 0o600));
+    // Its mode alone: the same inode.
+    std::fs::set_permissions(host.path(".env"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let diff = host.apply();
+    assert!(matches!(&diff.changes[..], [Change::EnvFileMode { .. }]), "{:?}", diff.changes);
+    assert_eq!(diff.notes, Vec::<String>::new(), "no container is the worse for it");
+    assert_eq!(host.path(".env").metadata().unwrap().ino(), seen.ino());
+}
+
+#[test]
+fn without_a_value_what_is_there_is_left_alone() {
+    let host = Host::new(LITERAL, None);
+    let diff = host.plan().unwrap();
+    assert_eq!((diff.changes.len(), diff.notes), (0, vec!["content not checked".to_owned()]));
+    let host = Host::new(REFERENCE, None);
+    let refusal = host.plan().unwrap_err();
+    assert_eq!(refusal.hint.as_deref(), Some("set the environment variable PW"));
+}
+
+#[test]
+fn one_line_ending_of_a_file_or_command_is_no_part_of_the_value() {
+    let mut host = Host::new(LITERAL, Some("s3cret\n"));
+    for source in [r#"{"file": "/x"}"#, r#"{"command": ["x"]}"#] {
+        let step = serde_json::json!({ "file": host.step.file, "variable": "PW",
+            "value": serde_json::from_str::<serde_json::Value>(source).unwrap() });
+        host.step = serde_json::from_value(step).unwrap();
+        host.apply();
+        assert_eq!(host.text("docker-compose.yml"), LITERAL.replace("old", "s3cret"));
+    }
+    let host = Host::new(LITERAL, Some("s3cret\n"));
+    host.apply();
+    assert_eq!(host.text("docker-compose.yml"), LITERAL.replace("old", "\"s3cret\\n\""));
+}
+
+#[test]
+fn values_that_no_variable_can_hold_are_refused() {
+    for (bytes, told) in [(&b"a\0b"[..], "NUL"), (&b"a\xff"[..], "UTF-8")] {
+        let mut host = Host::new(LITERAL, None);
+        host.secret = Some(Secret::new(bytes.to_vec()));
+        assert!(host.plan().unwrap_err().reason.contains(told));
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_file_is_refused() {
+    let host = Host::new(REFERENCE, Some("s3cret"));
+    symlink("/etc/passwd", host.path(".env")).unwrap();
+    assert!(host.plan().unwrap_err().reason.contains(".env is a symlink, not a file"));
+    std::fs::rename(host.path("docker-compose.yml"), host.path("real.yml")).unwrap();
+    symlink("real.yml", host.path("docker-compose.yml")).unwrap();
+    assert!(host.plan().unwrap_err().hint.unwrap().contains("name the real path"));
+    std::fs::remove_file(host.path("docker-compose.yml")).unwrap();
+    assert!(host.plan().unwrap_err().reason.contains("does not exist"));
+    std::fs::create_dir(host.path("docker-compose.yml")).unwrap();
+    assert!(host.plan().unwrap_err().reason.contains("is a directory"));
+    std::fs::remove_dir(host.path("docker-compose.yml")).unwrap();
+    nix::unistd::mkfifo(&host.path("docker-compose.yml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(host.plan().unwrap_err().reason.contains("is a FIFO"));
+    host.home.close().unwrap();
+}
+
+#[test]
+fn a_missing_directory_is_a_missing_file() {
+    let mut host = Host::new(LITERAL, Some("s3cret"));
+    let step = serde_json::json!({ "file": host.path("not/there.yml"), "variable": "PW", "value": null });
+    host.step = serde_json::from_value(step).unwrap();
+    assert!(host.plan().unwrap_err().reason.contains("does not exist"));
+}
+
+#[test]
+fn a_change_is_not_made_to_a_file_that_is_another_now() {
+    let host = Host::new(LITERAL, Some("s3cret"));
+    let diff = host.plan().unwrap();
+    let other = LITERAL.replace("web:", "web:\n    image: x");
+    std::fs::write(host.path("docker-compose.yml"), &other).unwrap();
+    assert!(host.make(&diff.changes[0]).unwrap_err().message.contains("not as it was"));
+    assert_eq!(host.text("docker-compose.yml"), other);
+}
+
+#[test]
+fn what_an_interrupted_run_left_is_removed() {
+    let host = Host::new(LITERAL, Some("s3cret"));
+    for name in ["docker-compose.yml", ".env"] {
+        let hash = blake3::hash(name.as_bytes()).to_hex();
+        host.write(&format!(".provision-{}-{:016x}", &hash[..12], 5), "half", 0o600);
+    }
+    let diff = host.apply();
+    assert!(
+        matches!(&diff.changes[0], Change::RemoveLeftovers { names, .. } if names.len() == 2),
+        "{:?}",
+        diff.changes
+    );
+    assert_eq!(std::fs::read_dir(host.home.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn observing_leaves_no_trace() {
+    let host = Host::new(REFERENCE, Some("s3cret"));
+    host.write(".env", "PASS=old\n", 0o644);
+    let seen = || {
+        ["docker-compose.yml", ".env", "."].map(|name| {
+            let seen = host.path(name).metadata().unwrap();
+            let times = [seen.atime_nsec(), seen.mtime_nsec(), seen.ctime_nsec()];
+            (seen.ino(), seen.mode(), seen.atime(), times)
+        })
+    };
+    let before = seen();
+    let actual = host.observe();
+    assert_eq!(seen(), before);
+    let sent = serde_json::to_string(&actual).unwrap();
+    assert!(!sent.contains("s3cret") && !sent.contains("old"), "{sent}");
+    assert_eq!(serde_json::from_str::<Actual>(&sent).unwrap(), actual);
+}
+
+#[test]
+fn a_step_is_read_strictly() {
+    let read = |text: &str| serde_yaml::from_str::<ComposeEnv>(text).map_err(|error| error.to_string());
+    for nothing in ["", "\nvalue: null", "\nvalue: { file: null }", "\nvalue: { env: ~ }"] {
+        assert_eq!(read(&format!("file: /a/b.yml\nvariable: PW{nothing}")).unwrap().value, None, "{nothing}");
+    }
+    for (wrong, told) in [
+        ("file: a.yml\nvariable: PW", "not absolute"),
+        ("file: /a.yml\nvariable: 'P W'", "no variable's name"),
+        ("file: /a.yml\nvariable: 1P", "no variable's name"),
+        ("file: /a.yml\nvariable: ''", "no variable's name"),
+        ("file: /a.yml\nvariable: PW\nvalu: 1", "unknown field `valu`"),
+        ("file: /a.yml\nvariable: PW\nvalue: { env: A, file: /b }", "one source"),
+        ("file: /a.yml\nvariable: PW\nvalue: {}", "one source"),
+        ("file: /a.yml\nvariable: PW\nvalue: { evn: A }", "unknown field `evn`"),
+        ("file: /a.yml\nvariable: PW\nvalue: secret", "invalid type"),
+        ("variable: PW", "missing field `file`"),
+    ] {
+        let error = read(wrong).unwrap_err();
+        assert!(error.contains(told), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn the_fixtures_hold() {
+    crate::resource::fixtures::check::<ComposeEnv>();
+}

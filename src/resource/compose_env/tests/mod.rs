@@ -1,0 +1,4 @@
+mod dotenv;
+mod editor;
+mod entangled;
+mod kind;

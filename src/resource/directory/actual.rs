@@ -1,0 +1,165 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Directory, differs};
+use crate::host::fs::{self, FileKind, Place, tree};
+use crate::resource::Failure;
+use crate::resource::value::{Identity, Mode};
+
+/// How many paths stand for all in a message.
+const EXAMPLES: usize = 3;
+
+/// What was observed of a directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Actual {
+    /// The wanted owner and group, as this host knows them.
+    pub owner: Option<Identity>,
+    pub group: Option<Identity>,
+    /// The user that looked, and would make the changes.
+    pub acting_uid: u32,
+    /// Whether that user may give what it owns to the wanted group.
+    pub may_set_group: bool,
+    /// Temporary entries of a run that was killed.
+    #[serde(default)]
+    pub leftovers: Vec<String>,
+    pub found: Found,
+}
+
+/// What is at the path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Found {
+    Missing {
+        /// The parents that are missing too, the outermost first.
+        missing_parents: Vec<String>,
+        /// The deepest directory that exists.
+        holder: String,
+        /// Whether the acting user may make entries in it.
+        holder_writable: bool,
+        /// The mode of a new directory where the plan file gives none.
+        default_mode: Mode,
+    },
+    Directory(Seen),
+    /// Something else has the name.
+    Other {
+        kind: FileKind,
+    },
+}
+
+/// A directory that is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: Mode,
+    /// What is in it, where the plan file asks for that.
+    pub tree: Option<Tree>,
+}
+
+/// Everything below a directory, counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    /// All entries.
+    pub entries: u64,
+    /// Those that have another owner or group than is wanted.
+    pub differing: Examples,
+    /// Those of them that are hard-linked and no directory.
+    #[serde(default)]
+    pub hard_linked: Examples,
+    /// Those of them that have the setuid or setgid bit and lose it with the change, as chown(2) says.
+    #[serde(default)]
+    pub set_id: Examples,
+    /// Those of them that only root can change.
+    #[serde(default)]
+    pub beyond_rights: Examples,
+    /// What is mounted in the tree, and was not entered.
+    #[serde(default)]
+    pub mounts: Examples,
+}
+
+/// How many there are, and the first few of them, by their path below the directory.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Examples {
+    pub count: u64,
+    pub first: Vec<String>,
+}
+
+impl Examples {
+    fn add(&mut self, path: impl FnOnce() -> std::path::PathBuf) {
+        self.count += 1;
+        if self.first.len() < EXAMPLES {
+            self.first.push(fs::show(&path()));
+        }
+    }
+}
+
+impl std::fmt::Display for Examples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.first.join(", "))?;
+        match self.count - self.first.len() as u64 {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+pub(super) fn observe(desired: &Directory) -> Result<Actual, Failure> {
+    let owner = desired.owner.as_ref().map(|owner| owner.user()).transpose()?;
+    let group = desired.group.as_ref().map(|group| group.group()).transpose()?;
+    let place = Place::find(&desired.path)?;
+    let uid = owner.as_ref().map(|owner| owner.id);
+    let gid = group.as_ref().map(|group| group.id);
+    let found = match place.stat()? {
+        None => Found::Missing {
+            missing_parents: place.missing_paths().iter().map(|path| fs::show(path)).collect(),
+            holder: fs::show(place.dir.path()),
+            holder_writable: place.dir.is_writable(),
+            default_mode: Mode::from_bits(fs::default_dir_mode(&place.dir.stat_self()?)),
+        },
+        Some(stat) if stat.kind == FileKind::Directory => {
+            let walked = desired.recursive && (uid.is_some() || gid.is_some());
+            let tree = if walked { Some(survey(&place, uid, gid)?) } else { None };
+            Found::Directory(Seen { uid: stat.uid, gid: stat.gid, mode: Mode::from_bits(stat.mode), tree })
+        }
+        Some(stat) => Found::Other { kind: stat.kind },
+    };
+    Ok(Actual {
+        acting_uid: fs::acting_ids().0,
+        may_set_group: gid.is_none_or(fs::acts_in_group),
+        leftovers: place.leftovers()?,
+        owner,
+        group,
+        found,
+    })
+}
+
+fn survey(place: &Place, uid: Option<u32>, gid: Option<u32>) -> Result<Tree, Failure> {
+    let acting_uid = fs::acting_ids().0;
+    let may_set_group = gid.is_none_or(fs::acts_in_group);
+    let mut tree = Tree::default();
+    tree::walk(&place.dir.open_dir(&place.name)?, |met| {
+        let entry = match met {
+            tree::Met::Mount(path) => {
+                tree.mounts.add(|| path);
+                return Ok(());
+            }
+            tree::Met::Entry(entry) => entry,
+        };
+        tree.entries += 1;
+        if !differs(&entry, uid, gid) {
+            return Ok(());
+        }
+        tree.differing.add(|| entry.path());
+        if entry.links > 1 && entry.kind != FileKind::Directory {
+            tree.hard_linked.add(|| entry.path());
+        }
+        if entry.mode & 0o6000 != 0 && entry.kind == FileKind::File {
+            tree.set_id.add(|| entry.path());
+        }
+        let keeps_owner = uid.is_none_or(|uid| uid == entry.uid) && entry.uid == acting_uid;
+        if acting_uid != 0 && !(keeps_owner && may_set_group) {
+            tree.beyond_rights.add(|| entry.path());
+        }
+        Ok(())
+    })?;
+    Ok(tree)
+}

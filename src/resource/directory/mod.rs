@@ -1,0 +1,146 @@
+//! A directory with its owner, group and mode, and with `recursive` the owner and group of everything in it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::value::{AbsolutePath, Account, Mode, shell_word};
+use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};
+use crate::host::fs::{self, Attributes, Place, tree};
+
+mod actual;
+mod change;
+mod diff;
+#[cfg(test)]
+mod tests;
+
+pub use actual::{Actual, Examples, Found, Seen, Tree};
+pub use change::Change;
+
+/// The resource as the plan file gives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directory {
+    path: AbsolutePath,
+    /// The directory's user; left as it is where none is given.
+    #[serde(default)]
+    owner: Option<Account>,
+    /// The directory's group; left as it is where none is given.
+    #[serde(default)]
+    group: Option<Account>,
+    /// The directory's own mode, compared in all its bits; 0755 where it is created and none is given.
+    #[serde(default)]
+    mode: Option<Mode>,
+    /// Whether owner and group hold for every entry below as well.
+    #[serde(default, deserialize_with = "super::value::or_default")]
+    recursive: bool,
+    #[serde(default, deserialize_with = "super::value::or_default")]
+    hard_links: HardLinks,
+}
+
+/// What to do with a file that has a second name: changing its owner changes it under the other name too, which may
+/// lie outside the directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HardLinks {
+    #[default]
+    Refuse,
+    Change,
+}
+
+impl Resource for Directory {
+    const KIND: &'static str = "directory";
+    type Actual = Actual;
+    type Change = Change;
+
+    fn provides(&self) -> Vec<Handle> {
+        vec![Handle::Path(self.path.to_path_buf())]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Inside(self.path.to_path_buf())]
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        let path = shell_word(&self.path.to_string_lossy());
+        let mut lines = vec![format!("mkdir -p {path}")];
+        let recursive = if self.recursive { " -R" } else { "" };
+        match (&self.owner, &self.group) {
+            (Some(owner), Some(group)) => {
+                lines.push(format!("sudo chown{recursive} {} {path}", shell_word(&format!("{owner}:{group}"))));
+            }
+            (Some(owner), None) => {
+                lines.push(format!("sudo chown{recursive} {} {path}", shell_word(&owner.to_string())))
+            }
+            (None, Some(group)) => {
+                lines.push(format!("sudo chgrp{recursive} {} {path}", shell_word(&group.to_string())))
+            }
+            (None, None) => {}
+        }
+        lines.extend(self.mode.map(|mode| format!("chmod {mode} {path}")));
+        lines
+    }
+
+    fn touches(&self, _change: &Change, path: &Path) -> bool {
+        path.starts_with(&*self.path) || self.path.starts_with(path)
+    }
+
+    async fn observe(&self, _look: &Look) -> Result<Actual, Failure> {
+        actual::observe(self)
+    }
+
+    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+        diff::diff(self, actual)
+    }
+
+    async fn execute(&self, change: &Change, _act: &Act) -> Result<(), Failure> {
+        let place = Place::find(&self.path)?;
+        match change {
+            Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
+            Change::Create { owner, group, mode, .. } => {
+                let name = place.name.clone();
+                let uid = owner.as_ref().map(|owner| owner.id);
+                let gid = group.as_ref().map(|group| group.id);
+                place.create_parents()?.create_dir(&name, Attributes { uid, gid, mode: mode.bits() })?;
+            }
+            Change::SetTreeOwner { owner, group, hard_links, .. } => {
+                let uid = owner.as_ref().map(|owner| owner.id);
+                let gid = group.as_ref().map(|group| group.id);
+                let allowed = *hard_links == HardLinks::Change;
+                tree::walk(&place.dir.open_dir(&place.name)?, |met| {
+                    if let tree::Met::Entry(entry) = met
+                        && differs(&entry, uid, gid)
+                    {
+                        entry.set_owner(uid, gid, allowed)?;
+                    }
+                    Ok(())
+                })?;
+            }
+            Change::SetOwner { owner, group, .. } => {
+                let uid = owner.as_ref().map(|owner| owner.id);
+                let gid = group.as_ref().map(|group| group.id);
+                place.dir.set_owner(&place.name, &self.present(&place)?, uid, gid)?;
+            }
+            Change::SetMode { mode, .. } => {
+                place.dir.set_mode(&place.name, &self.present(&place)?, mode.bits())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Directory {
+    /// The directory as it is now, for a change that needs one.
+    fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
+        let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::Directory);
+        stat.ok_or_else(|| {
+            Failure::new(format!("{} is no longer a directory", self.path))
+                .hint("see who else works there, then run again")
+        })
+    }
+}
+
+/// Whether an entry has another owner or group than is wanted.
+fn differs(entry: &tree::Entry<'_>, uid: Option<u32>, gid: Option<u32>) -> bool {
+    uid.is_some_and(|uid| uid != entry.uid) || gid.is_some_and(|gid| gid != entry.gid)
+}

@@ -1,0 +1,187 @@
+//! Moves a checkout to the remote's head of its branch, in an order that can be cut off after any step:
+//! rescue, objects, remote-tracking branch, files, index, and the branch and HEAD last.
+
+use std::path::Path;
+
+use git2::{Oid, Repository};
+
+use super::actual::ChangedPath;
+use super::change::Advance;
+use super::delta::{Delta, Position};
+use super::observe::{Head, position, read_head, remote_url};
+use super::survey::{Survey, survey};
+use super::work_area::WorkArea;
+use super::{delta, git_failure, index_file, move_files, refs, rescue};
+use crate::resource::Failure;
+use crate::resource::repository::Repository as Desired;
+
+/// Carries out a move that was planned.
+pub fn execute(desired: &Desired, change: &Advance, run: &str) -> Result<(), Failure> {
+    let top = &desired.path;
+    super::clone::tidy_up(top)?;
+    let repo = open(top)?;
+    let url = remote_url(&repo, &desired.remote)
+        .ok_or_else(|| Failure::new(format!("{} has no remote named {}", top.display(), desired.remote)))?;
+    let head = read_head(&repo, top)?;
+    let position = position(&repo, &head, &desired.branch, top)?;
+    let target = id(&change.commit, top)?;
+    let delta = delta::find(&repo, top, (&url, &desired.branch), &position, target)?;
+    let log = if head.commit.is_none() { "clone" } else { "pull" };
+    let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log };
+    let mut area = plan.lock()?;
+    let survey = survey(&repo, top, &delta)?;
+    plan.check(change, &survey)?;
+    if let Some(last) = change.local_commits.first() {
+        rescue::keep_commits(&mut area, &repo, run, "commits", &last.id)?;
+    }
+    if let Some(last) = change.detached_commits.first() {
+        rescue::keep_commits(&mut area, &repo, run, "detached", &last.id)?;
+    }
+    rescue::keep_files(&mut area, &repo, top, run, (head.branch.as_deref(), head.commit), &survey)?;
+    plan.carry_out(area, &survey)
+}
+
+fn open(top: &Path) -> Result<Repository, Failure> {
+    let flags = git2::RepositoryOpenFlags::NO_SEARCH;
+    Repository::open_ext(top, flags, std::iter::empty::<&Path>()).map_err(git_failure("open the repository", top))
+}
+
+fn id(text: &str, top: &Path) -> Result<Oid, Failure> {
+    Oid::from_str(text).map_err(git_failure("read a commit id", top))
+}
+
+/// Moves a fresh clone, which has objects and no files yet, to its branch.
+pub fn fill(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
+    let top = &desired.path;
+    let repo = open(top)?;
+    let head = read_head(&repo, top)?;
+    let position = position(&repo, &head, &desired.branch, top)?;
+    let delta = delta::find(&repo, top, (url, &desired.branch), &position, target)?;
+    let log = format!("clone: from {}", super::remote::without_password(url));
+    let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };
+    let area = plan.lock()?;
+    let survey = survey(&repo, top, &delta)?;
+    if let Some(found) = survey.in_the_way.values().next() {
+        return Err(Failure::new(format!("{} appeared in {} meanwhile", found.change.path, top.display())));
+    }
+    plan.carry_out(area, &survey)
+}
+
+struct Plan<'a> {
+    desired: &'a Desired,
+    repo: &'a Repository,
+    top: &'a Path,
+    head: &'a Head,
+    position: &'a Position,
+    target: Oid,
+    delta: &'a Delta,
+    /// What the reflog says of a new commit at HEAD.
+    log: &'a str,
+}
+
+impl Plan<'_> {
+    fn branch_ref(&self) -> String {
+        format!("refs/heads/{}", self.desired.branch)
+    }
+
+    /// Keeps every other git process out of index, HEAD and branch.
+    fn lock(&self) -> Result<WorkArea, Failure> {
+        let git = self.repo.path();
+        let mut area = WorkArea::enter(git)?;
+        for name in ["index", "HEAD", &self.branch_ref()] {
+            area.lock(&git.join(name))?;
+        }
+        Ok(area)
+    }
+
+    /// Under the locks: is all still as it was planned?
+    fn check(&self, change: &Advance, survey: &Survey) -> Result<(), Failure> {
+        let head = read_head(self.repo, self.top)?;
+        let paths: Vec<ChangedPath> = self.delta.entries.iter().map(super::delta::Entry::changed).collect();
+        let in_the_way: Vec<_> = survey.in_the_way.values().map(|local| local.change.clone()).collect();
+        let text = |commit: Option<Oid>| commit.map(|commit| commit.to_string());
+        let same = head == *self.head
+            && head.branch == change.head_branch
+            && text(head.commit) == change.head
+            && text(self.position.branch) == change.branch_before
+            && paths == change.paths
+            && in_the_way == change.in_the_way
+            && self.delta.local_commits == change.local_commits
+            && self.delta.detached_commits == change.detached_commits;
+        if let Some(obstacle) = survey.obstacles.first() {
+            let refusal = obstacle.refusal(self.top);
+            return Err(Failure { message: refusal.reason, hint: refusal.hint });
+        }
+        if same {
+            Ok(())
+        } else {
+            Err(Failure::new(format!("{} has changed since it was planned", self.top.display())).hint("run again"))
+        }
+    }
+
+    fn carry_out(&self, mut area: WorkArea, survey: &Survey) -> Result<(), Failure> {
+        for pack in &self.delta.packs {
+            area.install_pack(pack)?;
+        }
+        // Another handle: this one may have looked for objects before they were there.
+        let repo = open(self.top)?;
+        self.track(&mut area, &repo)?;
+        if self.position.branch.is_none() {
+            refs::follow(&mut area, &repo, &self.desired.remote, &self.desired.branch)?;
+        }
+        move_files::settle(&area, &repo, self.top, self.target, survey)?;
+        index_file::replace(&area, self.top, survey)?;
+        self.move_head(&mut area, &repo)?;
+        area.leave()
+    }
+
+    /// Updates the remote-tracking branch, as a fetch does.
+    fn track(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
+        let Some(name) = refs::tracking(repo, &self.desired.remote, &self.desired.branch) else { return Ok(()) };
+        let before = repo.find_reference(&name).ok().and_then(|reference| reference.target());
+        if before == Some(self.target) {
+            return Ok(());
+        }
+        let forward = before.is_none_or(|before| repo.graph_descendant_of(self.target, before).unwrap_or(false));
+        let how = match (before, forward) {
+            (None, _) => "storing head",
+            (_, true) => "fast-forward",
+            (_, false) => "forced-update",
+        };
+        refs::log(repo, &name, before, self.target, &format!("fetch: {how}"))?;
+        refs::set(area, repo, &name, before, self.target)
+    }
+
+    /// Sets the branch, and HEAD to it. Both are locked since the beginning.
+    fn move_head(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
+        let (name, before) = (self.branch_ref(), self.position.branch);
+        refs::expect(repo, &name, before)?;
+        let on_branch = self.head.branch.as_deref() == Some(self.desired.branch.as_str());
+        let message = match (before, on_branch) {
+            (None, false) => format!("branch: Created from {}/{}", self.desired.remote, self.desired.branch),
+            (Some(_), _) if !self.delta.local_commits.is_empty() => format!("reset: moving to {}", self.target),
+            (None, true) => self.log.to_owned(),
+            _ => format!("{}: Fast-forward", self.log),
+        };
+        if before != Some(self.target) {
+            refs::log(repo, &name, before, self.target, &message)?;
+        }
+        if on_branch {
+            refs::log(repo, "HEAD", self.head.commit, self.target, &message)?;
+        } else {
+            let from = match (&self.head.branch, self.head.commit) {
+                (Some(branch), _) => branch.clone(),
+                (None, commit) => commit.map(|commit| commit.to_string()).unwrap_or_default(),
+            };
+            let message = format!("checkout: moving from {from} to {}", self.desired.branch);
+            refs::log(repo, "HEAD", self.head.commit, self.target, &message)?;
+        }
+        if before != Some(self.target) {
+            area.install(&repo.path().join(&name), format!("{}\n", self.target).as_bytes())?;
+        }
+        if !on_branch {
+            area.install(&repo.path().join("HEAD"), format!("ref: {name}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The changes a `repository` step can make, as data.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::actual::{ChangedPath, Commit, LocalChange, short};
+use crate::resource::{Action, Change, Description};
+
+/// How many names a one-line summary spells out.
+const NAMES_IN_SUMMARY: usize = 5;
+
+/// One decided change. A step has one at most: it is carried out whole or begun again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum RepositoryChange {
+    /// Make the checkout.
+    Clone(NewClone),
+    /// Move an existing checkout to the remote's head of the branch.
+    Advance(Box<Advance>),
+    /// Remove what an interrupted run left.
+    TidyUp { path: PathBuf },
+}
+
+/// A clone to be made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewClone {
+    pub path: PathBuf,
+    /// Without a password: the step itself has the one to connect with.
+    pub url: String,
+    pub branch: String,
+    /// The remote's head of the branch.
+    pub commit: String,
+}
+
+/// A move of a checkout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Advance {
+    pub path: PathBuf,
+    pub branch: String,
+    /// The branch that HEAD names before; none where it is detached.
+    pub head_branch: Option<String>,
+    /// The commit that HEAD stands on before; none before the first commit.
+    pub head: Option<String>,
+    /// Where the branch stands before; none where it is new here.
+    pub branch_before: Option<String>,
+    /// The remote's head of the branch.
+    pub commit: String,
+    /// How many of the remote's commits the branch lacks.
+    pub behind: usize,
+    /// The paths in which HEAD and the remote's head differ.
+    pub paths: Vec<ChangedPath>,
+    /// Local changes to rescue and take out of the way.
+    pub in_the_way: Vec<LocalChange>,
+    /// Commits of the branch to rescue before it is reset.
+    pub local_commits: Vec<Commit>,
+    /// Commits to rescue that only the detached HEAD holds.
+    pub detached_commits: Vec<Commit>,
+}
+
+impl RepositoryChange {
+    /// Whether the change may alter what is at `path`.
+    pub fn touches(&self, path: &Path) -> bool {
+        match self {
+            Self::Clone(clone) => path.starts_with(&clone.path) || clone.path.starts_with(path),
+            Self::TidyUp { .. } => false,
+            Self::Advance(advance) => {
+                let changed = advance.paths.iter().map(|changed| &changed.path);
+                // What stands in the way lies above or below a changed path, and is removed with it.
+                let removed = advance.in_the_way.iter().map(|local| &local.path);
+                changed.chain(removed).any(|name| {
+                    let changed = advance.path.join(name.as_path());
+                    changed.starts_with(path) || path.starts_with(&changed)
+                })
+            }
+        }
+    }
+}
+
+impl Change for RepositoryChange {
+    fn describe(&self) -> Description {
+        match self {
+            Self::Clone(clone) => Description {
+                action: Action::Create,
+                target: clone.path.display().to_string(),
+                summary: format!("clone {} at branch {}, commit {}", clone.url, clone.branch, short(&clone.commit)),
+                before: serde_json::Value::Null,
+                after: json!({ "url": clone.url, "branch": clone.branch, "commit": clone.commit }),
+                risk: None,
+            },
+            Self::TidyUp { path } => Description {
+                action: Action::Delete,
+                target: path.display().to_string(),
+                summary: "remove what an interrupted run left".to_owned(),
+                before: json!({ "leftovers": true }),
+                after: json!({ "leftovers": false }),
+                risk: None,
+            },
+            Self::Advance(advance) => advance.describe(),
+        }
+    }
+}
+
+impl Advance {
+    fn describe(&self) -> Description {
+        let names: Vec<String> = self.in_the_way.iter().map(|local| local.path.to_string()).collect();
+        Description {
+            action: Action::Update,
+            target: self.path.display().to_string(),
+            summary: self.summary(&names),
+            before: json!({
+                "branch": self.head_branch,
+                "commit": self.head,
+                "behind": self.behind,
+                "in_the_way": self.in_the_way,
+                "local_commits": self.local_commits,
+                "detached_commits": self.detached_commits,
+            }),
+            after: json!({
+                "branch": self.branch,
+                "commit": self.commit,
+                "behind": 0,
+                "changed_paths": self.paths.len(),
+                "stashed": names,
+            }),
+            risk: self.risk(&names),
+        }
+    }
+
+    fn summary(&self, names: &[String]) -> String {
+        let to = short(&self.commit);
+        let mut parts = Vec::new();
+        if self.head_branch.as_deref() != Some(self.branch.as_str()) {
+            let from = match (&self.head_branch, &self.head) {
+                (Some(branch), _) => branch.clone(),
+                (None, Some(commit)) => format!("detached {}", short(commit)),
+                (None, None) => "nothing".to_owned(),
+            };
+            parts.push(format!("switch from {from} to {}", self.branch));
+        }
+        match &self.branch_before {
+            None => parts.push(format!("start {} at {to}", self.branch)),
+            Some(before) if *before == self.commit => {}
+            Some(before) if self.local_commits.is_empty() => parts.push(format!(
+                "fast-forward {} by {} ({} to {to})",
+                self.branch,
+                counted(self.behind, "commit"),
+                short(before)
+            )),
+            Some(before) => parts.push(format!("reset {} from {} to {to}", self.branch, short(before))),
+        }
+        let rescued = self.local_commits.len() + self.detached_commits.len();
+        if rescued > 0 {
+            parts.push(format!("rescue {} first", counted(rescued, "local commit")));
+        }
+        if !names.is_empty() {
+            parts.push(format!("stash {} in the way: {}", counted(names.len(), "file"), some_of(names)));
+        }
+        parts.join(", ")
+    }
+
+    fn risk(&self, names: &[String]) -> Option<String> {
+        let mut risks = Vec::new();
+        if !names.is_empty() {
+            risks.push(format!(
+                "takes local changes to {} out of the way; a copy is kept under refs/provision/rescue",
+                counted(names.len(), "file")
+            ));
+        }
+        let commits = self.local_commits.len() + self.detached_commits.len();
+        if commits > 0 {
+            risks.push(format!(
+                "leaves {} to refs/provision/rescue, off every branch",
+                counted(commits, "local commit")
+            ));
+        }
+        (!risks.is_empty()).then(|| risks.join("; "))
+    }
+}
+
+/// `1 file`, `2 files`.
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// The first few of the names and how many more there are.
+pub fn some_of(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_IN_SUMMARY).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_IN_SUMMARY) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

@@ -1,0 +1,176 @@
+//! Makes a checkout where there is none: the git directory is built under another name and renamed when it is whole,
+//! then the files are brought in as for any other move.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use git2::{Oid, Repository, RepositoryInitOptions};
+
+use super::change::NewClone;
+use super::work_area::{Leftover, hold, leftover};
+use super::{advance, delta, git_failure, io_failure, refs, remote, tree_check};
+use crate::resource::Failure;
+use crate::resource::repository::Repository as Desired;
+
+/// The git directory's name while it is being built.
+pub const UNFINISHED: &str = ".provision-clone";
+
+/// Carries out a clone that was planned.
+pub fn execute(desired: &Desired, change: &NewClone, _run: &str) -> Result<(), Failure> {
+    let Some(url) = &desired.url else {
+        return Err(Failure::new(format!("there is no url to clone {} from", desired.path.display())));
+    };
+    let top = &desired.path;
+    let target = Oid::from_str(&change.commit).map_err(git_failure("read a commit id", top))?;
+    let made = make_parents(top)?;
+    let result = build(desired, url, target);
+    if result.is_err() {
+        // Nothing half done: what was made goes again, as far as it is empty.
+        for folder in made.iter().rev() {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+    result?;
+    advance::fill(desired, url, target)
+}
+
+/// Creates the path and what is missing above it; gives back what was created.
+fn make_parents(top: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
+    let mut missing: Vec<_> = top.ancestors().take_while(|folder| fs::symlink_metadata(folder).is_err()).collect();
+    missing.reverse();
+    for folder in &missing {
+        match DirBuilder::new().mode(0o777).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_failure("create", folder)(error).hint(
+                    "make the directory above it writable for the step's user, or create it in an earlier step",
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(missing.into_iter().map(Path::to_owned).collect())
+}
+
+/// Builds the git directory and renames it to `.git`.
+fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
+    let top = &desired.path;
+    let unfinished = top.join(UNFINISHED);
+    let alive = hold(&unfinished)?;
+    let result = fill_git_directory(desired, url, target, &unfinished);
+    match result {
+        Ok(()) => {
+            let open = File::open(&unfinished).map_err(io_failure("open", &unfinished))?;
+            rustix::fs::syncfs(&open)
+                .map_err(io::Error::from)
+                .map_err(io_failure("write through to disk", &unfinished))?;
+            let git = top.join(".git");
+            fs::rename(&unfinished, &git).map_err(io_failure("create", &git))?;
+        }
+        Err(failure) => {
+            let _ = fs::remove_dir_all(&unfinished);
+            return Err(failure);
+        }
+    }
+    drop(alive);
+    Ok(())
+}
+
+fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> Result<(), Failure> {
+    let top = &desired.path;
+    clear(at)?;
+    let failed = git_failure("make the repository", top);
+    let mut options = RepositoryInitOptions::new();
+    // No template: its hooks would be programs that git runs later.
+    options.bare(true).no_reinit(true).mkdir(false).external_template(false);
+    let reference = format!("refs/heads/{}", desired.branch);
+    options.initial_head(&reference);
+    let repo = Repository::init_opts(at, &options).map_err(&failed)?;
+    let mut config = repo.config().map_err(&failed)?;
+    config.set_bool("core.bare", false).map_err(&failed)?;
+    config.set_bool("core.logAllRefUpdates", true).map_err(&failed)?;
+    let name = &desired.remote;
+    config.set_str(&format!("remote.{name}.url"), url).map_err(&failed)?;
+    config
+        .set_str(&format!("remote.{name}.fetch"), &format!("+refs/heads/*:refs/remotes/{name}/*"))
+        .map_err(&failed)?;
+    config.set_str(&format!("branch.{}.remote", desired.branch), name).map_err(&failed)?;
+    config.set_str(&format!("branch.{}.merge", desired.branch), &reference).map_err(&failed)?;
+
+    let default = fetch(desired, url, &repo)?;
+    if repo.find_reference(&format!("refs/remotes/{name}/{}", desired.branch)).ok().and_then(|found| found.target())
+        != Some(target)
+    {
+        return Err(Failure::new(format!("{} moved on the remote meanwhile", desired.branch)).hint("run again"));
+    }
+    if let Some(default) = default.as_deref().and_then(|default| default.strip_prefix("refs/heads/")) {
+        let head = format!("refs/remotes/{name}/HEAD");
+        let to = format!("refs/remotes/{name}/{default}");
+        if let Some(commit) = repo.find_reference(&to).ok().and_then(|found| found.target()) {
+            repo.reference_symbolic(&head, &to, false, "").map_err(&failed)?;
+            refs::log(&repo, &head, None, commit, &format!("clone: from {}", remote::without_password(url)))?;
+        }
+    }
+    let tree = repo.find_commit(target).and_then(|commit| commit.tree()).map_err(&failed)?;
+    let config = config.snapshot().map_err(&failed)?;
+    let mut obstacles = tree_check::obstacles(&repo, &config, &tree).map_err(&failed)?;
+    let entries = delta::entries(&repo, None, Some(&tree)).map_err(&failed)?;
+    obstacles.extend(
+        entries
+            .into_iter()
+            .filter(|entry| !entry.path.is_safe())
+            .map(|entry| super::actual::Obstacle::UnsafeName { path: entry.path }),
+    );
+    match obstacles.first() {
+        Some(obstacle) => {
+            let refusal = obstacle.refusal(top);
+            Err(Failure { message: refusal.reason, hint: refusal.hint })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Fetches all branches and tags, and gives back the remote's own branch.
+fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<String>, Failure> {
+    remote::prepare(repo)?;
+    let failed = |error: git2::Error| remote::failure(url, &error);
+    let mut source = repo.remote_anonymous(&remote::reachable(url, &desired.path)).map_err(failed)?;
+    let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
+    let mut options = git2::FetchOptions::new();
+    options.remote_callbacks(remote::callbacks(config)).download_tags(git2::AutotagOption::All).update_fetchhead(false);
+    let specs = [format!("+refs/heads/*:refs/remotes/{}/*", desired.remote)];
+    source.fetch(&specs, Some(&mut options), None).map_err(failed)?;
+    let heads = source.list().map_err(failed)?;
+    let default =
+        heads.iter().find(|head| head.name() == "HEAD").and_then(|head| head.symref_target().map(str::to_owned));
+    // A clone keeps no log of the branches that it began with.
+    let _ = fs::remove_dir_all(repo.path().join("logs"));
+    let _ = fs::remove_file(repo.path().join("FETCH_HEAD"));
+    Ok(default)
+}
+
+/// Empties the unfinished git directory of an interrupted run.
+fn clear(at: &Path) -> Result<(), Failure> {
+    let failed = io_failure("clear", at);
+    for entry in fs::read_dir(at).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        if entry.file_type().map_err(&failed)?.is_dir() {
+            fs::remove_dir_all(entry.path()).map_err(&failed)?;
+        } else {
+            fs::remove_file(entry.path()).map_err(&failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the unfinished git directory of an interrupted run, where there is one.
+pub fn tidy_up(top: &Path) -> Result<(), Failure> {
+    let at = top.join(UNFINISHED);
+    if leftover(&at)? == Leftover::Nothing {
+        return Ok(());
+    }
+    let _alive = hold(&at)?;
+    clear(&at)?;
+    fs::remove_dir(&at).map_err(io_failure("remove", &at))
+}

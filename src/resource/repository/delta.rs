@@ -1,0 +1,230 @@
+//! The way from HEAD to the remote's head: commits, paths, and what the target tree asks for. Fetched once a process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use git2::{DiffOptions, ObjectType, Oid, Repository, Sort};
+
+use super::actual::{ChangedPath, Commit, Obstacle, PathChange};
+use super::path::RepoPath;
+use super::scratch::{FetchedPack, Scratch};
+use super::{git_failure, remote, tree_check};
+use crate::resource::Failure;
+
+/// A file in a tree or index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob {
+    pub id: Oid,
+    /// As git writes it: `0o100644`, `0o100755`, `0o120000`.
+    pub mode: u32,
+}
+
+/// A path in which two trees differ.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub path: RepoPath,
+    pub old: Option<Blob>,
+    pub new: Option<Blob>,
+}
+
+impl Entry {
+    /// The path as changes name it.
+    pub fn changed(&self) -> ChangedPath {
+        let change = match (&self.old, &self.new) {
+            (None, _) => PathChange::Added,
+            (_, None) => PathChange::Deleted,
+            _ => PathChange::Modified,
+        };
+        ChangedPath { path: self.path.clone(), change }
+    }
+}
+
+/// All that is known of the way, in order of path.
+#[derive(Debug, Default)]
+pub struct Delta {
+    pub entries: Vec<Entry>,
+    pub behind: usize,
+    pub local_commits: Vec<Commit>,
+    pub detached_commits: Vec<Commit>,
+    pub obstacles: Vec<Obstacle>,
+    /// What had to be fetched: not in the repository yet.
+    pub packs: Vec<FetchedPack>,
+}
+
+/// Where the repository stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub head: Option<Oid>,
+    pub detached: bool,
+    /// Where the wanted branch stands.
+    pub branch: Option<Oid>,
+    /// The commits that local refs name.
+    pub tips: Vec<Oid>,
+}
+
+/// The objects that a fetch of this process brought, by checkout, position and target.
+type Known = Mutex<HashMap<(PathBuf, Position, Oid), Arc<Delta>>>;
+static KNOWN: LazyLock<Known> = LazyLock::new(Mutex::default);
+
+/// Finds the way from where `repo` stands to `target`, fetching what is missing into scratch space.
+pub fn find(
+    repo: &Repository,
+    top: &Path,
+    (url, branch): (&str, &str),
+    position: &Position,
+    target: Oid,
+) -> Result<Arc<Delta>, Failure> {
+    let key = (top.to_owned(), position.clone(), target);
+    if let Some(known) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return Ok(Arc::clone(known));
+    }
+    let failed = git_failure("compare HEAD with the remote's head", top);
+    let delta = if is_whole(repo, position, target) {
+        compute(repo, repo, position, target).map_err(failed)?
+    } else {
+        let scratch = Scratch::new(Some(repo), &position.tips)?;
+        let view = scratch.repo()?;
+        // By its name: many servers refuse to be asked for a commit by its id.
+        remote::download(view, url, &[format!("+refs/heads/{branch}:refs/fetched/head")], top)?;
+        if view.find_commit(target).is_err() {
+            return Err(Failure::new(format!(
+                "the remote {} moved on while it was asked",
+                remote::without_password(url)
+            ))
+            .hint("run again"));
+        }
+        let mut delta = compute(repo, view, position, target).map_err(failed)?;
+        delta.packs = scratch.packs()?;
+        delta
+    };
+    let delta = Arc::new(delta);
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&delta));
+    Ok(delta)
+}
+
+/// Whether the repository has `target` with all that it needs: reachable from a ref, or with no gap down to one.
+fn is_whole(repo: &Repository, position: &Position, target: Oid) -> bool {
+    if repo.find_commit(target).is_err() {
+        return false;
+    }
+    if position.tips.contains(&target) {
+        return true;
+    }
+    // A commit that an interrupted or foreign fetch left may lack parents or files; a gap means: fetch again.
+    let check = || -> Result<bool, git2::Error> {
+        let mut walk = repo.revwalk()?;
+        walk.push(target)?;
+        for tip in &position.tips {
+            walk.hide(*tip)?;
+        }
+        let odb = repo.odb()?;
+        for commit in walk {
+            let tree = repo.find_commit(commit?)?.tree()?;
+            if !tree_is_whole(repo, &odb, &tree)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    check().unwrap_or(false)
+}
+
+fn tree_is_whole(repo: &Repository, odb: &git2::Odb<'_>, tree: &git2::Tree<'_>) -> Result<bool, git2::Error> {
+    for entry in tree {
+        let whole = match entry.kind() {
+            Some(ObjectType::Tree) => tree_is_whole(repo, odb, &repo.find_tree(entry.id())?)?,
+            Some(ObjectType::Blob) => odb.exists(entry.id()),
+            _ => true,
+        };
+        if !whole {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Compares in `view`, which sees the objects of both sides.
+pub fn compute(repo: &Repository, view: &Repository, position: &Position, target: Oid) -> Result<Delta, git2::Error> {
+    let tree = view.find_commit(target)?.tree()?;
+    let config = repo.config()?.snapshot()?;
+    let mut obstacles = tree_check::obstacles(view, &config, &tree)?;
+    obstacles.extend(tree_check::beside_the_tree(repo, &config));
+    let entries = entries(view, position.head, Some(&tree))?;
+    for entry in &entries {
+        if entry.old.is_some_and(|old| old.mode == 0o160_000) {
+            obstacles.push(Obstacle::Submodules { path: entry.path.clone() });
+        }
+        if !entry.path.is_safe() {
+            obstacles.push(Obstacle::UnsafeName { path: entry.path.clone() });
+        }
+    }
+    let base = position.branch.or(position.head);
+    Ok(Delta {
+        entries,
+        behind: walk(view, target, base.as_slice())?.count(),
+        local_commits: match position.branch {
+            Some(branch) => commits(view, branch, &[target])?,
+            None => Vec::new(),
+        },
+        detached_commits: match position.head {
+            Some(head) if position.detached => {
+                let mut named = position.tips.clone();
+                named.push(target);
+                commits(view, head, &named)?
+            }
+            _ => Vec::new(),
+        },
+        obstacles,
+        packs: Vec::new(),
+    })
+}
+
+/// The paths in which the trees of a commit and `new` differ; no commit is an empty tree.
+pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>) -> Result<Vec<Entry>, git2::Error> {
+    let old = old.map(|commit| view.find_commit(commit)?.tree()).transpose()?;
+    let mut options = DiffOptions::new();
+    options.include_typechange(true).ignore_submodules(false);
+    let diff = view.diff_tree_to_tree(old.as_ref(), new, Some(&mut options))?;
+    let mut entries: BTreeMap<RepoPath, Entry> = BTreeMap::new();
+    for delta in diff.deltas() {
+        for (file, is_new) in [(delta.old_file(), false), (delta.new_file(), true)] {
+            let (Some(path), true) = (file.path_bytes(), file.exists()) else { continue };
+            let path = RepoPath::new(path);
+            let blob = Some(Blob { id: file.id(), mode: u32::from(file.mode()) });
+            let entry = entries.entry(path.clone()).or_insert_with(|| Entry { path, old: None, new: None });
+            if is_new {
+                entry.new = blob;
+            } else {
+                entry.old = blob;
+            }
+        }
+    }
+    Ok(entries.into_values().collect())
+}
+
+fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Revwalk<'a>, git2::Error> {
+    let mut walk = view.revwalk()?;
+    walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
+    walk.push(from)?;
+    for commit in hidden {
+        walk.hide(*commit)?;
+    }
+    Ok(walk)
+}
+
+fn commits(view: &Repository, from: Oid, hidden: &[Oid]) -> Result<Vec<Commit>, git2::Error> {
+    walk(view, from, hidden)?
+        .map(|id| {
+            let commit = view.find_commit(id?)?;
+            Ok(Commit { id: commit.id().to_string(), subject: subject(&commit) })
+        })
+        .collect()
+}
+
+/// The first line of a commit's message, fit for a terminal.
+pub fn subject(commit: &git2::Commit<'_>) -> String {
+    let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
+    let line = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    line.chars().map(|c| if c.is_control() { '?' } else { c }).take(72).collect()
+}

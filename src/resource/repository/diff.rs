@@ -1,0 +1,187 @@
+//! Decides what a checkout needs. Pure: all it knows is what was observed.
+
+use super::actual::{Actual, Checkout, Commit, LocalChange, Upstream, short};
+use super::change::{Advance, NewClone, RepositoryChange, counted};
+use super::{LocalCommits, Repository, quoted, remote};
+use crate::resource::{Diff, Refusal};
+
+/// How many commits a refusal names.
+const COMMITS_NAMED: usize = 10;
+
+/// How many local changes that stay a note names.
+const KEPT_NAMED: usize = 20;
+
+pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
+    match actual {
+        Actual::Absent { upstream, obstacle, .. } => {
+            if let Some(obstacle) = obstacle {
+                return Err(obstacle.refusal(&desired.path));
+            }
+            let Some(upstream) = upstream else {
+                return Err(Refusal::new(format!(
+                    "there is no checkout at {}, and no url to clone from",
+                    desired.path.display()
+                ))
+                .hint("give the step a url"));
+            };
+            let commit = head_of(desired, upstream)?;
+            let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
+            Ok(one(RepositoryChange::Clone(NewClone { path, url, branch, commit })))
+        }
+        Actual::Occupied { by } => Err(Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()))
+            .hint("move it aside; an empty or missing path is cloned into")),
+        Actual::Unusable { obstacle } => Err(obstacle.refusal(&desired.path)),
+        Actual::Checkout(checkout) => diff_checkout(desired, checkout),
+    }
+}
+
+fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<RepositoryChange>, Refusal> {
+    if let Some(obstacle) = found.obstacles.iter().find(|obstacle| obstacle.always()) {
+        return Err(obstacle.refusal(&desired.path));
+    }
+    check_remote(desired, found)?;
+    let Some(upstream) = &found.upstream else {
+        return Err(Refusal::new(format!("the remote {} of {} was not asked", desired.remote, desired.path.display())));
+    };
+    let commit = head_of(desired, upstream)?;
+    let on_branch = found.head_branch.as_deref() == Some(desired.branch.as_str());
+    if on_branch && found.head.as_ref() == Some(&commit) {
+        return Ok(converged(desired, found));
+    }
+    if let Some(obstacle) = found.obstacles.first() {
+        return Err(obstacle.refusal(&desired.path));
+    }
+    if !found.local_commits.is_empty() && desired.local_commits == LocalCommits::Refuse {
+        return Err(refuse_local_commits(desired, found));
+    }
+    let mut diff = one(RepositoryChange::Advance(Box::new(Advance {
+        path: desired.path.clone(),
+        branch: desired.branch.clone(),
+        head_branch: found.head_branch.clone(),
+        head: found.head.clone(),
+        branch_before: found.branch.clone(),
+        commit,
+        behind: found.behind,
+        paths: found.paths.clone(),
+        in_the_way: found.in_the_way.clone(),
+        local_commits: found.local_commits.clone(),
+        detached_commits: found.detached_commits.clone(),
+    })));
+    diff.notes = notes(found);
+    Ok(diff)
+}
+
+fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
+    let mut diff = Diff { notes: notes(found), ..Diff::default() };
+    if found.leftovers {
+        diff.changes.push(RepositoryChange::TidyUp { path: desired.path.clone() });
+    }
+    for obstacle in &found.obstacles {
+        if let super::actual::Obstacle::Locked { path } = obstacle {
+            diff.warnings.push(format!("{path} is there: another git process is at work, or was killed"));
+        }
+    }
+    diff
+}
+
+/// The remote has to be there, and to be the one that the step names.
+fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Refusal> {
+    let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
+    let name = &desired.remote;
+    match (&found.remote_url, &desired.url) {
+        (None, url) => {
+            let url = url.as_deref().map_or("URL".to_owned(), |url| quoted(&remote::without_password(url)));
+            Err(Refusal::new(format!("{} has no remote named {name}", desired.path.display()))
+                .hint(format!("add it: `{git} remote add {} {url}`", quoted(name))))
+        }
+        (Some(there), Some(wanted)) if !remote::same_url(there, wanted) => {
+            let wanted = remote::without_password(wanted);
+            Err(Refusal::new(format!(
+                "the remote {name} of {} is {there}, and the step says {wanted}",
+                desired.path.display()
+            ))
+            .hint(format!(
+                "if the step is right: `{git} remote set-url {} {}`",
+                quoted(name),
+                quoted(&wanted)
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The remote's head of the branch, or what it has instead.
+fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Refusal> {
+    if let Some(head) = &upstream.head {
+        return Ok(head.clone());
+    }
+    let refusal = Refusal::new(format!("the remote {} has no branch {}", upstream.url, desired.branch));
+    Err(if upstream.branches.is_empty() {
+        refusal.hint("the remote has no branch at all: push one, or correct the url")
+    } else {
+        refusal.hint(format!("it has {}", upstream.branches.join(", ")))
+    })
+}
+
+fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Refusal {
+    let commits = &found.local_commits;
+    Refusal::new(format!(
+        "{} of {} in {} not at the remote: {}",
+        counted(commits.len(), "commit"),
+        desired.branch,
+        desired.path.display(),
+        named(commits)
+    ))
+    .hint(format!(
+        "push them (`git -C {} push {} {}`), or set local_commits: rescue_and_reset",
+        quoted(&desired.path.to_string_lossy()),
+        quoted(&desired.remote),
+        quoted(&desired.branch)
+    ))
+}
+
+fn named(commits: &[Commit]) -> String {
+    let shown = commits.iter().take(COMMITS_NAMED).map(Commit::short).collect::<Vec<_>>().join("; ");
+    match commits.len().saturating_sub(COMMITS_NAMED) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
+}
+
+/// What a reader of the plan should know of local work.
+fn notes(found: &Checkout) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !found.in_the_way.is_empty() {
+        notes.push(format!(
+            "{} in the way, rescued and stashed: {}",
+            counted(found.in_the_way.len(), "local change"),
+            joined(&found.in_the_way, usize::MAX)
+        ));
+    }
+    if !found.local_commits.is_empty() {
+        notes.push(format!("rescued before the branch is reset: {}", named(&found.local_commits)));
+    }
+    if !found.detached_commits.is_empty() {
+        notes.push(format!(
+            "rescued because nothing but the detached HEAD {} holds them: {}",
+            found.head.as_deref().map_or("", short),
+            named(&found.detached_commits)
+        ));
+    }
+    if !found.kept.is_empty() {
+        notes.push(format!("{} kept: {}", counted(found.kept.len(), "local change"), joined(&found.kept, KEPT_NAMED)));
+    }
+    notes
+}
+
+fn joined(changes: &[LocalChange], limit: usize) -> String {
+    let shown = changes.iter().take(limit).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match changes.len().saturating_sub(limit) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn one(change: RepositoryChange) -> Diff<RepositoryChange> {
+    Diff { changes: vec![change], ..Diff::default() }
+}

@@ -1,0 +1,95 @@
+//! Writes the index that goes with a move, every other entry kept as it is.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use git2::{Index, IndexEntry, IndexTime, Oid};
+
+use super::survey::{Survey, lstat_below};
+use super::work_area::WorkArea;
+use super::{git_failure, io_failure};
+use crate::resource::Failure;
+
+/// Replaces the index of the checkout at `top`. The caller holds its lock, and the files are in place.
+pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failure> {
+    let current = top.join(".git/index");
+    let new = area.path("index");
+    let failed = git_failure("write the index", top);
+    let before = match fs::metadata(&current) {
+        Ok(found) => {
+            fs::copy(&current, &new).map_err(io_failure("copy", &current))?;
+            Some((found.mtime(), found.mtime_nsec()))
+        }
+        Err(_) => None,
+    };
+    let mut index = Index::open(&new).map_err(&failed)?;
+    if let Some(before) = before {
+        distrust_recent(&mut index, before).map_err(&failed)?;
+    }
+    for path in survey.in_the_way.keys() {
+        // Those that the target has come back below.
+        let _ = index.remove(path.as_path(), 0);
+    }
+    for item in &survey.items {
+        match item.new {
+            None => {
+                let _ = index.remove(item.path.as_path(), 0);
+            }
+            Some(blob) => {
+                let mut entry = entry(item.path.bytes(), blob.id, blob.mode);
+                if let Some(found) = lstat_below(top, &item.path)? {
+                    fill(&mut entry, &found);
+                }
+                index.add(&entry).map_err(&failed)?;
+            }
+        }
+    }
+    index.write().map_err(&failed)?;
+    area.install_file(&new, &current)
+}
+
+/// An entry that knows nothing of a file yet.
+pub fn entry(path: &[u8], id: Oid, mode: u32) -> IndexEntry {
+    let never = IndexTime::new(0, 0);
+    IndexEntry {
+        ctime: never,
+        mtime: never,
+        dev: 0,
+        ino: 0,
+        mode,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id,
+        flags: 0,
+        flags_extended: 0,
+        path: path.to_vec(),
+    }
+}
+
+/// Numbers are cut to the index format's 32 bits, as git cuts them.
+fn fill(entry: &mut IndexEntry, found: &fs::Metadata) {
+    entry.ctime = IndexTime::new(found.ctime() as i32, found.ctime_nsec() as u32);
+    entry.mtime = IndexTime::new(found.mtime() as i32, found.mtime_nsec() as u32);
+    entry.dev = found.dev() as u32;
+    entry.ino = found.ino() as u32;
+    entry.uid = found.uid();
+    entry.gid = found.gid();
+    entry.file_size = found.size() as u32;
+}
+
+/// A file changed in the very moment in which the old index was written has to be read again, and a newer index
+/// would hide that. git's way to say so is a size of zero.
+fn distrust_recent(index: &mut Index, (seconds, nanoseconds): (i64, i64)) -> Result<(), git2::Error> {
+    let is_recent = |entry: &IndexEntry| {
+        let time = &entry.mtime;
+        (i64::from(time.seconds()), i64::from(time.nanoseconds())) >= (seconds, nanoseconds)
+    };
+    let recent: Vec<IndexEntry> = index.iter().filter(is_recent).collect();
+    for mut entry in recent {
+        entry.file_size = 0;
+        index.add(&entry)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! `repository`: a git checkout that stands on a branch, at the head which its remote has of it.
+//!
+//! The way of a step: [`observe`] reads the checkout and asks the remote, and where objects are missing fetches them
+//! into memory-backed scratch space, never into the repository. [`diff`] decides. [`advance`] and [`clone`] act, in an
+//! order that can be cut off anywhere: first the rescue, then objects, files, index, and the branch last. [`rescue`]
+//! and [`restore`] keep and give back what was in the way.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource};
+
+mod actual;
+mod advance;
+mod change;
+mod clone;
+mod delta;
+mod diff;
+mod index_file;
+mod move_files;
+mod observe;
+mod obstacle;
+mod path;
+mod refs;
+mod remote;
+mod rescue;
+mod restore;
+mod scratch;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod tree_check;
+mod work_area;
+
+pub use actual::Actual;
+pub use change::RepositoryChange;
+
+/// The desired state of a checkout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// The checkout's top directory.
+    #[serde(deserialize_with = "absolute")]
+    pub path: PathBuf,
+    /// Where to clone from. Needed only while there is no checkout; where one is, it has to agree with its remote.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The branch, here and at the remote.
+    #[serde(deserialize_with = "branch_name")]
+    pub branch: String,
+    /// The remote's name in the repository's configuration.
+    #[serde(default = "origin", deserialize_with = "remote_name")]
+    pub remote: String,
+    /// What becomes of commits that the remote does not have.
+    #[serde(default)]
+    pub local_commits: LocalCommits,
+}
+
+/// What becomes of commits that the remote does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LocalCommits {
+    /// Nothing: the step is blocked.
+    #[default]
+    Refuse,
+    /// They get a name under `refs/provision/rescue`, and the branch is set to the remote's head.
+    RescueAndReset,
+}
+
+fn origin() -> String {
+    "origin".to_owned()
+}
+
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if !path.is_absolute() {
+        return Err(de::Error::custom(format!("`{}` is a relative path; an absolute one is needed", path.display())));
+    }
+    if path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(de::Error::custom(format!("`{}` has `..` in it; write the path without", path.display())));
+    }
+    Ok(path.components().collect())
+}
+
+fn branch_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    match git2::Branch::name_is_valid(&name) {
+        Ok(true) => Ok(name),
+        _ => Err(de::Error::custom(format!("`{name}` is not a valid branch name"))),
+    }
+}
+
+fn remote_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if git2::Remote::is_valid_name(&name) {
+        Ok(name)
+    } else {
+        Err(de::Error::custom(format!("`{name}` is not a valid name of a remote")))
+    }
+}
+
+impl Resource for Repository {
+    const KIND: &'static str = "repository";
+    const KEEPS_RESCUES: bool = true;
+    type Actual = Actual;
+    type Change = RepositoryChange;
+
+    fn provides(&self) -> Vec<Handle> {
+        vec![Handle::Path(self.path.clone())]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Inside(self.path.clone())]
+    }
+
+    fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+        Ok(match request {
+            RescueRequest::List => {
+                let rescues = restore::list(&self.path)?.into_iter().map(|rescue| Rescue {
+                    id: rescue.id,
+                    place: rescue.reference,
+                    subject: rescue.subject,
+                    files: rescue.files.iter().map(ToString::to_string).collect(),
+                    delete: rescue.delete,
+                });
+                RescueAnswer::List(rescues.collect())
+            }
+            RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
+            RescueRequest::Restore(id) => {
+                let paths = restore::restore(&self.path, id)?;
+                RescueAnswer::Restore(paths.iter().map(ToString::to_string).collect())
+            }
+        })
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        let (path, branch, remote) = (quoted(&self.path.to_string_lossy()), quoted(&self.branch), &self.remote);
+        let mut lines = Vec::new();
+        if let Some(url) = &self.url {
+            let origin = if remote == "origin" { String::new() } else { format!(" -o {}", quoted(remote)) };
+            lines.push(format!(
+                "test -e {path} || git clone{origin} -b {branch} {} {path}",
+                quoted(&remote::without_password(url))
+            ));
+        }
+        lines.push(format!("cd {path}"));
+        lines.push(format!("git checkout {branch}"));
+        lines.push("git pull --ff-only".to_owned());
+        lines.push("# where local changes are in the way of the pull:".to_owned());
+        lines.push("git stash --include-untracked && git pull --ff-only && git stash drop".to_owned());
+        lines
+    }
+
+    fn touches(&self, change: &Self::Change, path: &Path) -> bool {
+        change.touches(path)
+    }
+
+    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
+        let _ = look;
+        observe::observe(self)
+    }
+
+    fn diff(&self, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
+        diff::diff(self, actual)
+    }
+
+    async fn execute(&self, change: &RepositoryChange, act: &Act) -> Result<(), Failure> {
+        match change {
+            RepositoryChange::Clone(clone) => clone::execute(self, clone, act.run()),
+            RepositoryChange::Advance(advance) => advance::execute(self, advance, act.run()),
+            RepositoryChange::TidyUp { .. } => work_area::tidy_up(&self.path),
+        }
+    }
+}
+
+/// A word as a shell reads it back unchanged.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@:+=".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// What libgit2 said, as the end of a sentence.
+fn git_text(error: &git2::Error) -> String {
+    let text = error.message().trim_end_matches('.').trim();
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) if !text.starts_with(|c: char| c.is_uppercase() && text[1..].starts_with(char::is_uppercase)) => {
+            first.to_lowercase().collect::<String>() + characters.as_str()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// A failure of a file system call: what was tried, on which path, and the system's word for it.
+fn io_failure<'a>(tried: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -> Failure + 'a {
+    move |error| Failure::new(format!("cannot {tried} {}: {}", path.display(), system_word(&error)))
+}
+
+/// The system's word for an error, without Rust's number in brackets.
+fn system_word(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    }
+}
+
+/// A failure of libgit2.
+fn git_failure<'a>(tried: &'a str, path: &'a Path) -> impl Fn(git2::Error) -> Failure + 'a {
+    move |error| Failure::new(format!("cannot {tried} in {}: {}", path.display(), git_text(&error)))
+}

@@ -1,0 +1,366 @@
+//! Reads a checkout and asks its remote, and leaves no trace in either.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use git2::{ErrorCode, Oid, Repository, RepositoryOpenFlags, RepositoryState, Status, StatusOptions, StatusShow};
+
+use super::actual::{Actual, Checkout, LocalChange, LocalState, Obstacle, Upstream};
+use super::delta::{self, Delta, Position};
+use super::path::RepoPath;
+use super::scratch::Scratch;
+use super::survey::{SKIP_WORKTREE, survey};
+use super::work_area::{Leftover, area_of, is_own_lock, leftover};
+use super::{clone, git_failure, git_text, io_failure, remote};
+use crate::resource::Failure;
+use crate::resource::repository::Repository as Desired;
+
+/// Observes the step.
+pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
+    let top = &desired.path;
+    let found = match fs::symlink_metadata(top) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return absent(desired, false),
+        other => other.map_err(io_failure("look at", top))?,
+    };
+    if !found.is_dir() {
+        let by = if found.is_symlink() { "a symbolic link" } else { "a file" };
+        return Ok(Actual::Occupied { by: by.to_owned() });
+    }
+    let names = names_in(top)?;
+    let leftovers = names.iter().any(|name| name == clone::UNFINISHED);
+    if !names.iter().any(|name| name == ".git") {
+        let foreign: Vec<&String> = names.iter().filter(|name| *name != clone::UNFINISHED).collect();
+        if foreign.is_empty() {
+            if leftovers && leftover(&top.join(clone::UNFINISHED))? == Leftover::Live {
+                return Ok(Actual::Unusable { obstacle: Obstacle::AnotherRun });
+            }
+            return absent(desired, leftovers);
+        }
+        if ["HEAD", "objects", "refs"].iter().all(|part| names.iter().any(|name| name == part)) {
+            return Ok(Actual::Unusable { obstacle: Obstacle::Bare });
+        }
+        let shown = foreign.iter().take(3).map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        let more = if foreign.len() > 3 { ", …" } else { "" };
+        let count = super::change::counted(foreign.len(), "entry").replace("entrys", "entries");
+        return Ok(Actual::Occupied { by: format!("a directory with {count} ({shown}{more})") });
+    }
+    let git = top.join(".git");
+    if let Some(obstacle) = foreign_hands(top, &git)? {
+        return Ok(Actual::Unusable { obstacle });
+    }
+    let repo = match Repository::open_ext(top, RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>()) {
+        Ok(repo) => repo,
+        Err(error) if error.code() == ErrorCode::Owner => {
+            let owner = user_name(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
+            return Ok(Actual::Unusable { obstacle: Obstacle::NotOwned { owner, user: own_name() } });
+        }
+        Err(error) => return Ok(Actual::Unusable { obstacle: Obstacle::Broken { problem: git_text(&error) } }),
+    };
+    if repo.is_bare() {
+        return Ok(Actual::Unusable { obstacle: Obstacle::Bare });
+    }
+    let mut checkout = Checkout { leftovers, ..Checkout::default() };
+    Ok(match look(desired, &repo, &mut checkout)? {
+        Some(obstacle) => Actual::Unusable { obstacle },
+        None => Actual::Checkout(Box::new(checkout)),
+    })
+}
+
+fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
+    let nearest = desired.path.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
+    let obstacle = nearest.map(trusted).transpose()?.flatten();
+    let upstream = match (&desired.url, &obstacle) {
+        (Some(url), None) => {
+            // libgit2 wants a repository to speak from: an empty one in memory.
+            let scratch = Scratch::new(None, &[])?;
+            Some(ask(scratch.repo()?, url, desired)?)
+        }
+        _ => None,
+    };
+    Ok(Actual::Absent { upstream, leftovers, obstacle })
+}
+
+fn ask(repo: &Repository, url: &str, desired: &Desired) -> Result<Upstream, Failure> {
+    let answer = remote::ask(repo, url, &desired.branch, &desired.path)?;
+    Ok(Upstream {
+        url: remote::without_password(url),
+        head: answer.head.map(|head| head.to_string()),
+        branches: answer.branches,
+    })
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
+    let failed = io_failure("read the directory", folder);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(&failed)? {
+        names.push(
+            RepoPath::new(std::os::unix::ffi::OsStrExt::as_bytes(entry.map_err(&failed)?.file_name().as_os_str()))
+                .to_string(),
+        );
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Git work is done as the checkout's owner alone: whoever can write to a repository can make git run programs.
+fn foreign_hands(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failure> {
+    if let Some(obstacle) = trusted(top)? {
+        return Ok(Some(obstacle));
+    }
+    let found = fs::symlink_metadata(git).map_err(io_failure("look at", git))?;
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Ok(Some(Obstacle::NotOwned { owner: user_name(found.uid()), user: own_name() }));
+    }
+    Ok((!found.is_dir()).then_some(Obstacle::SeparateGitDirectory))
+}
+
+/// Whether nobody but the acting user decides what `folder` is. An ordinary user may work in directories of others
+/// on the way to it; root may not.
+fn trusted(folder: &Path) -> Result<Option<Obstacle>, Failure> {
+    let user = rustix::process::geteuid().as_raw();
+    if user != 0 {
+        return Ok(None);
+    }
+    let real = fs::canonicalize(folder).map_err(io_failure("look at", folder))?;
+    for above in real.ancestors().chain(folder.ancestors()) {
+        let found = fs::symlink_metadata(above).map_err(io_failure("look at", above))?;
+        let open_to_others = !found.is_symlink() && found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
+        if above == real && found.uid() != 0 {
+            return Ok(Some(Obstacle::NotOwned { owner: user_name(found.uid()), user: own_name() }));
+        }
+        if found.uid() != 0 || open_to_others {
+            return Ok(Some(Obstacle::Untrusted { path: above.display().to_string() }));
+        }
+    }
+    Ok(None)
+}
+
+fn user_name(uid: u32) -> String {
+    users::get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned())
+}
+
+fn own_name() -> String {
+    user_name(rustix::process::geteuid().as_raw())
+}
+
+/// What HEAD is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// None where it is detached.
+    pub branch: Option<String>,
+    /// None before the first commit.
+    pub commit: Option<Oid>,
+}
+
+/// Reads HEAD; an error means that the repository is broken.
+pub fn read_head(repo: &Repository, top: &Path) -> Result<Head, Failure> {
+    let failed = git_failure("read HEAD", top);
+    let head = repo.find_reference("HEAD").map_err(&failed)?;
+    let Ok(Some(name)) = head.symbolic_target() else {
+        return Ok(Head { branch: None, commit: head.target() });
+    };
+    let Some(branch) = name.strip_prefix("refs/heads/") else {
+        return Err(Failure::new(format!("HEAD in {} is {name}, which is no branch", top.display())));
+    };
+    let commit = match repo.find_reference(name) {
+        Ok(reference) => reference.target(),
+        Err(error) if error.code() == ErrorCode::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    Ok(Head { branch: Some(branch.to_owned()), commit })
+}
+
+/// The remote's URL as the configuration has it.
+pub fn remote_url(repo: &Repository, remote: &str) -> Option<String> {
+    repo.config().and_then(|config| config.get_string(&format!("remote.{remote}.url"))).ok()
+}
+
+/// Where the repository stands, and what it has names for.
+pub fn position(repo: &Repository, head: &Head, branch: &str, top: &Path) -> Result<Position, Failure> {
+    let failed = git_failure("list the refs", top);
+    let mut tips = Vec::new();
+    for reference in repo.references().map_err(&failed)?.flatten() {
+        if let Ok(commit) = reference.peel_to_commit() {
+            tips.push(commit.id());
+        }
+    }
+    tips.sort();
+    tips.dedup();
+    let branch = match repo.find_reference(&format!("refs/heads/{branch}")) {
+        Ok(reference) => reference.target(),
+        Err(error) if error.code() == ErrorCode::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tips })
+}
+
+/// Fills in `checkout`; an obstacle is a reason for which no more can be read.
+fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result<Option<Obstacle>, Failure> {
+    let top = &desired.path;
+    match leftover(&area_of(repo.path()))? {
+        Leftover::Live => return Ok(Some(Obstacle::AnotherRun)),
+        Leftover::Stale => checkout.leftovers = true,
+        Leftover::Nothing => {}
+    }
+    let broken = |problem: String| Ok(Some(Obstacle::Broken { problem }));
+    let head = match read_head(repo, top) {
+        Ok(head) => head,
+        Err(failure) => return broken(failure.message),
+    };
+    if let Some(commit) = head.commit
+        && let Err(error) = repo.find_commit(commit).and_then(|commit| commit.tree())
+    {
+        return broken(git_text(&error));
+    }
+    let position = match position(repo, &head, &desired.branch, top) {
+        Ok(position) => position,
+        Err(failure) => return broken(failure.message),
+    };
+    checkout.head_branch.clone_from(&head.branch);
+    checkout.head = head.commit.map(|commit| commit.to_string());
+    checkout.branch = position.branch.map(|commit| commit.to_string());
+    match obstacles(desired, repo) {
+        Ok(found) => checkout.obstacles = found,
+        Err(error) => return broken(git_text(&error)),
+    }
+    let Some(url) = remote_url(repo, &desired.remote) else { return Ok(None) };
+    checkout.remote_url = Some(remote::without_password(&url));
+    let wrong = desired.url.as_deref().is_some_and(|wanted| !remote::same_url(&url, wanted));
+    if wrong || checkout.obstacles.iter().any(Obstacle::always) {
+        return Ok(None);
+    }
+    let upstream = ask(repo, &url, desired)?;
+    let target = upstream.head.as_deref().and_then(|head| Oid::from_str(head).ok());
+    checkout.upstream = Some(upstream);
+    let Some(target) = target else { return Ok(None) };
+    if head.branch.as_deref() == Some(desired.branch.as_str()) && head.commit == Some(target) {
+        checkout.kept = local_changes(repo)?;
+        return Ok(None);
+    }
+    if !checkout.obstacles.is_empty() {
+        return Ok(None);
+    }
+    let delta = delta::find(repo, top, (&url, &desired.branch), &position, target)?;
+    compare(repo, top, &delta, checkout)?;
+    Ok(None)
+}
+
+fn compare(repo: &Repository, top: &Path, delta: &Delta, checkout: &mut Checkout) -> Result<(), Failure> {
+    checkout.obstacles.extend(delta.obstacles.iter().cloned());
+    checkout.behind = delta.behind;
+    checkout.local_commits.clone_from(&delta.local_commits);
+    checkout.detached_commits.clone_from(&delta.detached_commits);
+    checkout.paths = delta.entries.iter().map(delta::Entry::changed).collect();
+    if !checkout.obstacles.is_empty() {
+        return Ok(());
+    }
+    let survey = survey(repo, top, delta)?;
+    checkout.obstacles.extend(survey.obstacles);
+    checkout.in_the_way = survey.in_the_way.values().map(|local| local.change.clone()).collect();
+    let moved: std::collections::BTreeSet<&RepoPath> =
+        survey.items.iter().map(|item| &item.path).chain(survey.in_the_way.keys()).collect();
+    checkout.kept = local_changes(repo)?;
+    checkout.kept.retain(|local| {
+        let folder = local.path.bytes().strip_suffix(b"/").map(RepoPath::new);
+        match folder {
+            // A directory that git does not know is named whole; what of it moves is named by itself.
+            Some(folder) => !moved.iter().any(|path| path.is_under(&folder)),
+            None => !moved.contains(&local.path),
+        }
+    });
+    Ok(())
+}
+
+/// What speaks against a move, the worst first. Whether it matters is for `diff` to say.
+fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2::Error> {
+    let git = repo.path();
+    let mut found = Vec::new();
+    if repo.workdir().is_none_or(|workdir| workdir != desired.path.as_path()) {
+        found.push(Obstacle::SeparateGitDirectory);
+    }
+    if let Some(name) = operation(repo.state()) {
+        found.push(Obstacle::Operation { name: name.to_owned() });
+    }
+    let index = repo.index()?;
+    if index.has_conflicts() {
+        let conflicted = index.iter().find(|entry| (entry.flags >> 12) & 3 != 0);
+        let path = RepoPath::new(conflicted.map(|entry| entry.path).unwrap_or_default());
+        found.push(Obstacle::Unmerged { path });
+    }
+    let branch = format!("refs/heads/{}", desired.branch);
+    for name in ["index", "HEAD", "config", "packed-refs", &branch] {
+        let lock = git.join(format!("{name}.lock"));
+        if fs::symlink_metadata(&lock).is_ok() && !is_own_lock(git, &lock) {
+            found.push(Obstacle::Locked { path: lock.display().to_string() });
+        }
+    }
+    let config = repo.config()?.snapshot()?;
+    if repo.is_shallow() {
+        found.push(Obstacle::Shallow);
+    }
+    if config.get_bool(&format!("remote.{}.promisor", desired.remote)).unwrap_or(false) {
+        found.push(Obstacle::PartialClone);
+    }
+    let left_out = || index.iter().any(|entry| entry.flags_extended & SKIP_WORKTREE != 0);
+    if config.get_bool("core.sparseCheckout").unwrap_or(false) || left_out() {
+        found.push(Obstacle::Sparse);
+    }
+    if let Ok(worktrees) = fs::read_dir(git.join("worktrees")) {
+        for worktree in worktrees.flatten() {
+            let head = fs::read_to_string(worktree.path().join("HEAD")).unwrap_or_default();
+            if head.trim_end() == format!("ref: {branch}") {
+                let at = fs::read_to_string(worktree.path().join("gitdir")).unwrap_or_default();
+                let path = at.trim_end().trim_end_matches("/.git").to_owned();
+                found.push(Obstacle::CheckedOutElsewhere { path });
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn operation(state: RepositoryState) -> Option<&'static str> {
+    Some(match state {
+        RepositoryState::Clean => return None,
+        RepositoryState::Merge => "merge",
+        RepositoryState::Revert | RepositoryState::RevertSequence => "revert",
+        RepositoryState::CherryPick | RepositoryState::CherryPickSequence => "cherry-pick",
+        RepositoryState::Bisect => "bisect",
+        RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => "rebase",
+        RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => "git am",
+    })
+}
+
+/// Every local change, as `git status` lists them. The index is not refreshed on disk.
+fn local_changes(repo: &Repository) -> Result<Vec<LocalChange>, Failure> {
+    let mut options = StatusOptions::new();
+    options.show(StatusShow::IndexAndWorkdir).include_untracked(true).update_index(false).exclude_submodules(true);
+    let statuses = match repo.statuses(Some(&mut options)) {
+        Ok(statuses) => statuses,
+        // A directory of another user that cannot be read holds nothing that git knows.
+        Err(_) => repo
+            .statuses(Some(options.include_untracked(false)))
+            .map_err(git_failure("list the local changes", repo.path()))?,
+    };
+    let mut changes: Vec<LocalChange> = statuses
+        .iter()
+        .filter_map(|entry| {
+            let state = match entry.status() {
+                status if status.intersects(Status::WT_TYPECHANGE | Status::INDEX_TYPECHANGE) => {
+                    LocalState::TypeChanged
+                }
+                status if status.contains(Status::WT_DELETED) => LocalState::Deleted,
+                status if status.intersects(Status::WT_MODIFIED | Status::WT_RENAMED) => LocalState::Modified,
+                status if status.intersects(Status::INDEX_NEW | Status::INDEX_MODIFIED | Status::INDEX_DELETED) => {
+                    LocalState::Staged
+                }
+                status if status.contains(Status::WT_NEW) => LocalState::Untracked,
+                _ => return None,
+            };
+            Some(LocalChange { path: RepoPath::new(entry.path_bytes()), state })
+        })
+        .collect();
+    changes.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(changes)
+}

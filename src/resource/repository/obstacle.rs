@@ -1,0 +1,90 @@
+//! The words for each obstacle, and its remedy.
+
+use std::path::Path;
+
+use super::actual::Obstacle;
+use super::quoted;
+use crate::resource::Refusal;
+
+impl Obstacle {
+    /// Why the checkout at `path` is left as it is, and what a person can do about it.
+    pub fn refusal(&self, path: &Path) -> Refusal {
+        let at = path.display();
+        let git = format!("git -C {}", quoted(&path.to_string_lossy()));
+        match self {
+            Self::Broken { problem } => Refusal::new(format!("the repository at {at} is broken: {problem}")).hint(
+                format!("look at it with `{git} fsck`; or move it aside, and it is cloned anew (the step needs a url)"),
+            ),
+            Self::Bare => Refusal::new(format!("{at} is a bare repository: it has no working tree"))
+                .hint("give the path of a checkout, or move the bare repository aside"),
+            Self::NotOwned { owner, user } => {
+                Refusal::new(format!("the checkout {at} belongs to {owner}, and the step acts as {user}"))
+                    .hint(format!("set run_as: {owner}; git work is done as the checkout's owner alone"))
+            }
+            Self::Untrusted { path } => Refusal::new(format!(
+                "as root nothing is done at {at}: others than root can change what {path} leads to"
+            ))
+            .hint("set run_as to the user whose directory it is"),
+            Self::SeparateGitDirectory => Refusal::new(format!(
+                "{at}/.git is no directory: it is a linked worktree, a submodule or a separate git directory"
+            ))
+            .hint("give the path of a checkout of its own, made by `git clone`"),
+            Self::Operation { name } => Refusal::new(format!("a {name} is in progress in {at}"))
+                .hint(format!("finish or abort it: `{git} status` says how")),
+            Self::Unmerged { path } => Refusal::new(format!("the index of {at} holds a conflict in {path}"))
+                .hint(format!("resolve it: `{git} status` says how")),
+            Self::Locked { path } => Refusal::new(format!("another git process holds {path}"))
+                .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", quoted(path))),
+            Self::AnotherRun => Refusal::new(format!("another provision run is at work in {at}"))
+                .hint("wait until it is done, then run again"),
+            Self::Shallow => Refusal::new(format!("{at} is a shallow clone: its history is cut off"))
+                .hint(format!("fetch the rest: `{git} fetch --unshallow`")),
+            Self::PartialClone => {
+                Refusal::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))
+                    .hint("replace it by a full clone")
+            }
+            Self::Sparse => Refusal::new(format!("{at} is a sparse checkout: parts of the tree are left out"))
+                .hint(format!("check out all of it: `{git} sparse-checkout disable`")),
+            Self::Submodules { path } => {
+                Refusal::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
+                    .hint(format!("move this checkout by hand: `{git} pull --recurse-submodules`"))
+            }
+            Self::Lfs { path } => Refusal::new(format!(
+                "{path} stores files in git LFS, which is not supported: pointers would be checked out instead of files"
+            ))
+            .hint(format!("move this checkout by hand: `{git} pull`")),
+            Self::Filter { name, path } => Refusal::new(format!(
+                "{path} sends files through the filter `{name}`, and no program of a repository's configuration is run"
+            ))
+            .hint(format!("move this checkout by hand: `{git} pull`")),
+            Self::Encoding { path } => Refusal::new(format!(
+                "{path} sets working-tree-encoding, which is not supported: files would get other bytes than git gives"
+            ))
+            .hint(format!("move this checkout by hand: `{git} pull`")),
+            Self::CheckedOutElsewhere { path } => {
+                Refusal::new(format!("the branch is checked out in another worktree: {path}"))
+                    .hint(format!("remove it: `{git} worktree remove {}`", quoted(path)))
+            }
+            Self::Unwritable { path } => Refusal::new(format!(
+                "files in {path} have to change, and the step's user cannot write there"
+            ))
+            .hint(format!(
+                "give the directory back to the checkout's owner: `sudo chown -R --reference={} {}`",
+                quoted(&at.to_string()),
+                quoted(path)
+            )),
+            Self::NestedRepository { path } => {
+                Refusal::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
+                    .hint("move it aside")
+            }
+            Self::SpecialFile { path } => {
+                Refusal::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
+                    .hint("move it aside")
+            }
+            Self::UnsafeName { path } => {
+                Refusal::new(format!("the tree has the name {path}, which leads out of the checkout"))
+                    .hint("look at who can push to the remote")
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Names inside a repository: bytes, which need not be UTF-8.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A path relative to the checkout's top, with `/` between its parts, as git's trees and index hold it.
+///
+/// Its text form is lossless: control characters, backslashes and bytes that are no UTF-8 are written `\xNN`, so
+/// that a name can neither break a terminal nor be taken for another one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepoPath(Vec<u8>);
+
+impl RepoPath {
+    /// Takes the bytes as git gave them.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The raw name.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name as a relative path.
+    pub fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+
+    /// The directories above it, nearest to the top first, the top itself left out.
+    pub fn parents(&self) -> impl Iterator<Item = RepoPath> + '_ {
+        self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| RepoPath(self.0[..at].to_vec()))
+    }
+
+    /// Whether this lies under `top`.
+    pub fn is_under(&self, top: &RepoPath) -> bool {
+        self.0.len() > top.0.len() && self.0[top.0.len()] == b'/' && self.0.starts_with(&top.0)
+    }
+
+    /// Whether no part of it could lead out of the checkout or into the repository's own files.
+    pub fn is_safe(&self) -> bool {
+        !self.0.contains(&0)
+            && self
+                .0
+                .split(|byte| *byte == b'/')
+                .all(|part| !(part.is_empty() || part == b"." || part == b".." || part.eq_ignore_ascii_case(b".git")))
+    }
+}
+
+impl fmt::Display for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                if character.is_control() || character == '\\' {
+                    let mut buffer = [0; 4];
+                    for byte in character.encode_utf8(&mut buffer).bytes() {
+                        write!(f, "\\x{byte:02x}")?;
+                    }
+                } else {
+                    write!(f, "{character}")?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for RepoPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RepoPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find("\\x") {
+            bytes.extend_from_slice(&rest.as_bytes()[..at]);
+            let digits = rest.get(at + 2..at + 4).ok_or_else(|| de::Error::custom("a cut escape in a path"))?;
+            bytes.push(u8::from_str_radix(digits, 16).map_err(de::Error::custom)?);
+            rest = &rest[at + 4..];
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_name_survives_its_text_form(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let path = RepoPath::new(bytes);
+            let text = serde_json::to_string(&path).unwrap();
+            let back: RepoPath = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(back, path);
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_unsafe() {
+        for name in ["../x", "a/../b", ".git/hooks/x", "a/.GIT/config", "/etc/passwd", "a//b", "./a", ""] {
+            assert!(!RepoPath::new(name).is_safe(), "{name}");
+        }
+        for name in ["a", ".gitignore", "a/.gitattributes", "..a", "a b/\u{e9}"] {
+            assert!(RepoPath::new(name).is_safe(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Writes refs, HEAD, reflogs and the branch's configuration as git does, one atomic step each.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use git2::{Config, Oid, Repository, Signature, Time};
+
+use super::work_area::WorkArea;
+use super::{git_failure, io_failure};
+use crate::resource::Failure;
+
+/// Who writes commits and reflogs: the configured identity, or the login name at this host as git makes it up.
+pub fn identity(repo: &Repository, time: Option<Time>) -> Result<Signature<'static>, Failure> {
+    let failed = git_failure("find an identity", repo.path());
+    let configured = repo.signature();
+    let (name, email) = match &configured {
+        Ok(signature) => (
+            String::from_utf8_lossy(signature.name_bytes()).into_owned(),
+            String::from_utf8_lossy(signature.email_bytes()).into_owned(),
+        ),
+        Err(_) => {
+            let uid = rustix::process::geteuid().as_raw();
+            let login = users::get_user_by_uid(uid)
+                .map_or_else(|| format!("uid-{uid}"), |user| user.name().to_string_lossy().into_owned());
+            let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+            (login.clone(), format!("{login}@{}", host.unwrap_or_else(|_| "localhost".to_owned())))
+        }
+    };
+    match time {
+        Some(time) => Signature::new(&name, &email, &time),
+        None => Signature::now(&name, &email),
+    }
+    .map(|signature| signature.to_owned())
+    .map_err(failed)
+}
+
+/// Sets `name` to `new` in one step, under git's lock, if it still is `old`.
+pub fn set(area: &mut WorkArea, repo: &Repository, name: &str, old: Option<Oid>, new: Oid) -> Result<(), Failure> {
+    let target = repo.path().join(name);
+    area.lock(&target)?;
+    expect(repo, name, old)?;
+    area.install(&target, format!("{new}\n").as_bytes())?;
+    area.unlock(&target)
+}
+
+/// Fails where the ref `name` is no longer at `old`.
+pub fn expect(repo: &Repository, name: &str, old: Option<Oid>) -> Result<(), Failure> {
+    let found = repo.find_reference(name).ok().and_then(|reference| reference.target());
+    if found == old {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{name} in {} has moved meanwhile", repo.path().display())).hint("run again"))
+    }
+}
+
+/// Appends a line to the reflog of `name`, as git does for HEAD, branches and remote-tracking branches.
+pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &str) -> Result<(), Failure> {
+    let path = repo.path().join("logs").join(name);
+    let wanted = repo.config().and_then(|config| config.get_bool("core.logAllRefUpdates")).unwrap_or(true);
+    if !wanted && !path.exists() {
+        return Ok(());
+    }
+    let old = old.unwrap_or(Oid::ZERO_SHA1);
+    let failed = io_failure("write", &path);
+    // An interrupted run may have written this line and not moved the ref.
+    let last = fs::read(&path).unwrap_or_default();
+    let last = last.strip_suffix(b"\n").unwrap_or(&last).rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    if last.starts_with(format!("{old} {new} ").as_bytes()) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
+    }
+    let who = identity(repo, None)?;
+    let offset = who.when().offset_minutes();
+    let sign = if offset < 0 { '-' } else { '+' };
+    let line = format!(
+        "{old} {new} {} <{}> {} {sign}{:02}{:02}\t{message}\n",
+        String::from_utf8_lossy(who.name_bytes()),
+        String::from_utf8_lossy(who.email_bytes()),
+        who.when().seconds(),
+        offset.abs() / 60,
+        offset.abs() % 60,
+    );
+    let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(&failed)?;
+    file.write_all(line.as_bytes()).map_err(&failed)
+}
+
+/// The remote-tracking branch that the remote's fetch configuration gives to `branch`.
+pub fn tracking(repo: &Repository, remote: &str, branch: &str) -> Option<String> {
+    let remote = repo.find_remote(remote).ok()?;
+    let source = format!("refs/heads/{branch}");
+    remote
+        .refspecs()
+        .filter(|spec| spec.direction() == git2::Direction::Fetch && spec.src_matches(&source))
+        .find_map(|spec| spec.transform(&source).ok().map(|name| String::from_utf8_lossy(&name).into_owned()))
+}
+
+/// Makes `branch` follow the remote's branch of the same name, as `git checkout` does when it makes one.
+pub fn follow(area: &mut WorkArea, repo: &Repository, remote: &str, branch: &str) -> Result<(), Failure> {
+    let keys = [
+        (format!("branch.{branch}.remote"), remote.to_owned()),
+        (format!("branch.{branch}.merge"), format!("refs/heads/{branch}")),
+    ];
+    let failed = git_failure("configure the branch", repo.path());
+    let there = repo.config().map_err(&failed)?;
+    if keys.iter().all(|(key, value)| there.get_string(key).is_ok_and(|found| found == *value)) {
+        return Ok(());
+    }
+    // The configuration may be a link; it is its target that git writes to.
+    let link = repo.path().join("config");
+    let target: PathBuf = fs::canonicalize(&link).map_err(io_failure("read", &link))?;
+    area.lock(&link)?;
+    let new = area.path("config");
+    fs::copy(&target, &new).map_err(io_failure("copy", &target))?;
+    let mut config = Config::open(&new).map_err(&failed)?;
+    for (key, value) in &keys {
+        config.set_str(key, value).map_err(&failed)?;
+    }
+    let same_device = |path: &Path| fs::metadata(path).map(|found| std::os::unix::fs::MetadataExt::dev(&found)).ok();
+    if target.parent().and_then(same_device) == same_device(&new) {
+        area.install_file(&new, &target)?;
+    } else {
+        return Err(
+            Failure::new(format!("{} leads to another file system", link.display())).hint("make it a plain file")
+        );
+    }
+    area.unlock(&link)
+}

@@ -1,0 +1,227 @@
+//! Speaks to remotes as git itself would reach them, and says clearly why one cannot be reached.
+
+use std::path::Path;
+use std::sync::Once;
+
+use git2::{Config, Cred, CredentialType, Direction, FetchOptions, Oid, RemoteCallbacks, Repository};
+
+use super::git_text;
+use crate::host::ssh_transport;
+use crate::resource::Failure;
+
+/// Milliseconds until a server that does not answer is given up.
+const CONNECT_TIMEOUT_MS: i32 = 15_000;
+
+/// Milliseconds until a server that fell silent is given up.
+const SILENCE_TIMEOUT_MS: i32 = 60_000;
+
+/// How many branches are named where the wanted one is missing.
+const BRANCHES_NAMED: usize = 8;
+
+/// What a remote answers to `ls-remote`.
+pub struct Answer {
+    /// The head of the wanted branch.
+    pub head: Option<Oid>,
+    /// Where it has none: the names it has, the most similar first.
+    pub branches: Vec<String>,
+}
+
+/// Asks the remote at `url` for the head of `branch`, with the configuration of `repo`. Writes nothing.
+pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Result<Answer, Failure> {
+    prepare(repo)?;
+    let failed = |error: git2::Error| failure(url, &error);
+    let mut remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(failed)?;
+    let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
+    let connection = remote.connect_auth(Direction::Fetch, Some(callbacks(config)), None).map_err(failed)?;
+    let wanted = format!("refs/heads/{branch}");
+    let mut head = None;
+    let mut branches = Vec::new();
+    for reference in connection.list().map_err(failed)? {
+        if reference.name() == wanted {
+            head = Some(reference.oid());
+        } else if let Some(name) = reference.name().strip_prefix("refs/heads/") {
+            branches.push(name.to_owned());
+        }
+    }
+    if head.is_some() {
+        branches.clear();
+    }
+    let likeness = |name: &String| strsim::jaro_winkler(name, branch);
+    branches.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)).then_with(|| a.cmp(b)));
+    branches.truncate(BRANCHES_NAMED);
+    Ok(Answer { head, branches })
+}
+
+/// Downloads the objects behind `refspecs` into the object store of `repo`; no ref is made.
+pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: &Path) -> Result<(), Failure> {
+    prepare(repo)?;
+    let failed = |error: git2::Error| failure(url, &error);
+    let mut remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(failed)?;
+    let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
+    let mut options = FetchOptions::new();
+    options.remote_callbacks(callbacks(config)).download_tags(git2::AutotagOption::None).update_fetchhead(false);
+    remote.download(refspecs, Some(&mut options)).map_err(failed)
+}
+
+/// Sets what libgit2 and the ssh transport need before a connection of this thread.
+pub fn prepare(repo: &Repository) -> Result<(), Failure> {
+    static TIMEOUTS: Once = Once::new();
+    TIMEOUTS.call_once(|| {
+        #[expect(unsafe_code, reason = "git2 marks libgit2's process-wide settings unsafe")]
+        // SAFETY: the settings are plain numbers that libgit2 reads when it opens a connection; they are set once,
+        // before the first connection of this process is made through this module.
+        unsafe {
+            // Without them a silent server is waited for as long as the system likes: no reason to fail.
+            let _ = git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS);
+            let _ = git2::opts::set_server_timeout_in_milliseconds(SILENCE_TIMEOUT_MS);
+        }
+    });
+    ssh_transport::register().map_err(|error| Failure::new(format!("cannot use ssh remotes: {}", git_text(&error))))?;
+    let command = repo.config().and_then(|config| config.get_string("core.sshCommand")).ok();
+    ssh_transport::set_command(command.filter(|command| !command.is_empty()));
+    Ok(())
+}
+
+/// Credentials by git's own helpers. Nothing is ever asked of a person.
+pub fn callbacks(config: Config) -> RemoteCallbacks<'static> {
+    let mut callbacks = RemoteCallbacks::new();
+    let mut helper_asked = false;
+    callbacks.credentials(move |url, user, allowed| {
+        if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) && !helper_asked {
+            helper_asked = true;
+            return Cred::credential_helper(&config, url, user).map_err(|_| {
+                git2::Error::from_str("authentication needed, and no credential helper knows the password")
+            });
+        }
+        Err(git2::Error::from_str("authentication failed"))
+    });
+    callbacks
+}
+
+/// The URL as libgit2 has to get it: a relative path is meant from the checkout's top, and a path with a colon in it
+/// would be taken for `host:path`.
+pub fn reachable(url: &str, relative_to: &Path) -> String {
+    if url.contains("://") || is_scp_like(url) {
+        return url.to_owned();
+    }
+    let path = relative_to.join(url);
+    let path = path.to_string_lossy();
+    if path.contains(':') {
+        format!("file://{}", path.replace('%', "%25").replace(':', "%3A"))
+    } else {
+        path.into_owned()
+    }
+}
+
+/// git's rule: a colon before any slash makes it `host:path`.
+fn is_scp_like(url: &str) -> bool {
+    match (url.find(':'), url.find('/')) {
+        (Some(colon), Some(slash)) => colon < slash,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// The URL as it may be shown: `user:password@` becomes `user@`.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            // A token is often given as the user's name alone: only a user of ssh is no secret.
+            let user = match user.split_once(':') {
+                Some((user, _)) => format!("{user}@"),
+                None if scheme == "ssh" => format!("{user}@"),
+                None => String::new(),
+            };
+            format!("{scheme}://{user}{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// Whether two URLs name the same remote, passwords and a slash at the end aside.
+pub fn same_url(one: &str, other: &str) -> bool {
+    let plain = |url: &str| {
+        let url = without_password(url);
+        let url = url.strip_prefix("file://").unwrap_or(&url);
+        url.trim_end_matches('/').to_owned()
+    };
+    plain(one) == plain(other)
+}
+
+/// What went wrong at the remote, and the remedy.
+pub fn failure(url: &str, error: &git2::Error) -> Failure {
+    let shown = without_password(url);
+    let text = git_text(error).replace(url, &shown);
+    let failure = Failure::new(format!("cannot reach the remote {shown}: {text}"));
+    match remedy(&text.to_lowercase(), url, error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn remedy(text: &str, url: &str, error: &git2::Error) -> Option<String> {
+    let has = |part: &str| text.contains(part);
+    let hint = if has("identification has changed") {
+        "the host's key is not the one in known_hosts: ask its owner before you remove the old line with `ssh-keygen -R HOST`"
+    } else if has("host key verification failed") || has("host key is known") {
+        "the host's key is not in the step's user's known_hosts: compare its fingerprint with the owner's, then add it with `ssh HOST` as that user"
+    } else if has("permission denied (") || has("too many authentication failures") {
+        "the host takes none of the step's user's keys: try `ssh HOST` as that user"
+    } else if has("could not resolve") || has("failed to resolve") || has("name or service not known") {
+        "the host's name is unknown here: check the url and the network"
+    } else if has("timed out") || has("refused") || has("no route") || has("unreachable") {
+        "the host does not answer: check the url, the network and the firewall"
+    } else if has("certificate") {
+        "the server's certificate is not trusted here: check the url, the clock and ca-certificates"
+    } else if has("authentication") || has("401") || has("403") {
+        "set up a credential helper for the step's user, or use an ssh url"
+    } else if error.code() == git2::ErrorCode::Owner || has("not owned by") {
+        "the remote's directory belongs to another user: the step's user can allow it with `git config --global --add safe.directory PATH`"
+    } else if has("not appear to be a git repository")
+        || has("404")
+        || has("not found")
+        || error.code() == git2::ErrorCode::NotFound
+    {
+        "there is no such repository, or it is not shown to the step's user: check the url"
+    } else if has("unsupported url protocol") && !url.contains("://") {
+        "there is no directory of that name on this host: check the url"
+    } else if has("unsupported url protocol") {
+        "use a path, file://, https:// or ssh://"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_and_tokens_are_not_shown() {
+        assert_eq!(without_password("https://u:p@h/x"), "https://u@h/x");
+        assert_eq!(without_password("https://token@h/x"), "https://h/x");
+        assert_eq!(without_password("ssh://git@h/x"), "ssh://git@h/x");
+        assert_eq!(without_password("https://u:p@ss@h/x"), "https://u@h/x");
+        assert_eq!(without_password("git@h:x"), "git@h:x");
+        assert_eq!(without_password("https://h/x@y"), "https://h/x@y");
+    }
+
+    #[test]
+    fn urls_are_compared_by_what_they_name() {
+        assert!(same_url("https://u:p@h/x", "https://u@h/x/"));
+        assert!(same_url("file:///srv/x", "/srv/x"));
+        assert!(!same_url("https://h/x", "https://h/y"));
+    }
+
+    #[test]
+    fn a_local_path_is_never_taken_for_a_host() {
+        let top = Path::new("/srv/work");
+        assert_eq!(reachable("../remote.git", top), "/srv/work/../remote.git");
+        assert_eq!(reachable("/srv/a:b", top), "file:///srv/a%3Ab");
+        assert_eq!(reachable("host:path", top), "host:path");
+        assert_eq!(reachable("https://h/x", top), "https://h/x");
+    }
+}

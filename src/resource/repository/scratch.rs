@@ -1,0 +1,137 @@
+//! A place to fetch objects to without touching the repository: a bare repository in memory-backed storage, which
+//! sees the checkout's objects as alternates and its configuration as an include.
+
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use git2::{Oid, Repository, RepositoryOpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use super::io_failure;
+use crate::resource::Failure;
+
+/// What the names of scratch directories begin with.
+const PREFIX: &str = "provision-fetch-";
+
+/// A pack that was fetched: open files without a name, gone with their last owner however that ends.
+#[derive(Debug)]
+pub struct FetchedPack {
+    /// `pack-<digits>`, as it is to be called in an object store.
+    pub name: String,
+    pub pack: File,
+    pub index: File,
+}
+
+/// The scratch repository. Its directory is removed when it is dropped; one whose owner was killed is removed by the
+/// next that is made.
+pub struct Scratch {
+    /// Dropped before the directory goes.
+    repo: Option<Repository>,
+    dir: tempfile::TempDir,
+    _alive: File,
+}
+
+impl Scratch {
+    /// Makes a scratch repository beside `checkout`, or an empty one.
+    pub fn new(checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
+        let mut problem = None;
+        for base in [PathBuf::from("/dev/shm"), std::env::temp_dir()] {
+            sweep(&base);
+            match Self::make(&base, checkout, tips) {
+                Ok(scratch) => return Ok(scratch),
+                Err(failure) => problem = Some(failure),
+            }
+        }
+        Err(problem.unwrap_or_else(|| Failure::new("there is no place for temporary files")))
+    }
+
+    fn make(base: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
+        let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base);
+        let dir = made.map_err(io_failure("make a temporary directory in", base))?;
+        let at = &dir.path().to_owned();
+        let failed = io_failure("write to the temporary directory", at);
+        let alive = File::open(at).map_err(&failed)?;
+        flock(&alive, FlockOperation::NonBlockingLockExclusive).map_err(std::io::Error::from).map_err(&failed)?;
+        let repo = bare_beside(at, checkout, tips)?;
+        Ok(Self { repo: Some(repo), dir, _alive: alive })
+    }
+
+    /// The scratch repository itself.
+    pub fn repo(&self) -> Result<&Repository, Failure> {
+        self.repo.as_ref().ok_or_else(|| Failure::new("the temporary repository is gone"))
+    }
+
+    /// What was fetched, as files that outlive the directory.
+    pub fn packs(&self) -> Result<Vec<FetchedPack>, Failure> {
+        let folder = self.dir.path().join("objects/pack");
+        let failed = io_failure("read", &folder);
+        let mut packs = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(&failed)? {
+            let path = entry.map_err(&failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "pack") {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let pack = File::open(&path).map_err(io_failure("read", &path))?;
+                let index = File::open(path.with_extension("idx")).map_err(io_failure("read", &path))?;
+                packs.push(FetchedPack { name, pack, index });
+            }
+        }
+        packs.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(packs)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.repo = None;
+    }
+}
+
+/// Makes a bare repository in the empty directory `at`: it sees the objects of `checkout` and its configuration, and
+/// tells remotes that it has `tips`.
+pub fn bare_beside(at: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Repository, Failure> {
+    let failed = io_failure("write to the temporary directory", at);
+    for part in ["objects/info", "objects/pack", "refs/heads"] {
+        fs::create_dir_all(at.join(part)).map_err(&failed)?;
+    }
+    fs::write(at.join("HEAD"), "ref: refs/heads/scratch\n").map_err(&failed)?;
+    let mut config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n".to_owned();
+    if let Some(checkout) = checkout {
+        let path = checkout.path().join("config");
+        let path = path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\"");
+        config.push_str(&format!("[include]\n\tpath = \"{path}\"\n[core]\n\tbare = true\n"));
+        let mut alternates = checkout.path().join("objects").as_os_str().as_bytes().to_vec();
+        alternates.push(b'\n');
+        fs::write(at.join("objects/info/alternates"), alternates).map_err(&failed)?;
+    }
+    fs::write(at.join("config"), config).map_err(&failed)?;
+    // What is here already is told to the remote by refs: it then sends the rest alone.
+    let mut refs = String::from("# pack-refs with: sorted \n");
+    for (number, tip) in tips.iter().enumerate() {
+        refs.push_str(&format!("{tip} refs/have/{number:08}\n"));
+    }
+    fs::write(at.join("packed-refs"), refs).map_err(&failed)?;
+    let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::BARE;
+    Repository::open_ext(at, flags, std::iter::empty::<&Path>())
+        .map_err(super::git_failure("use the temporary repository", at))
+}
+
+/// Removes scratch directories of this user whose owner is gone.
+fn sweep(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())) {
+        let path = entry.path();
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        let age = found.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+        // One that was made this instant has no lock yet.
+        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || age.as_secs() < 10 {
+            continue;
+        }
+        if let Ok(dir) = File::open(&path)
+            && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}

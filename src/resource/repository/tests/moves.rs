@@ -1,0 +1,229 @@
+//! Moves of a checkout, and what stays and what goes with them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::bench::{Bench, apply, files, git, plan, seen, snapshot, try_git, write};
+use crate::resource::Change;
+use crate::resource::repository::RepositoryChange;
+
+fn advance(bench: &Bench) -> Box<crate::resource::repository::change::Advance> {
+    match plan(&bench.desired()).unwrap().unwrap().changes.remove(0) {
+        RepositoryChange::Advance(advance) => advance,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn head(bench: &Bench) -> String {
+    git(&bench.seed(), &["rev-parse", "qa"]).trim().to_owned()
+}
+
+#[test]
+fn a_checkout_at_the_head_has_converged() {
+    let bench = Bench::new();
+    let before = snapshot(bench.dir.path());
+    assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes, []);
+    assert_eq!(snapshot(bench.dir.path()), before);
+}
+
+#[test]
+fn planning_leaves_no_trace() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n")), ("new", Some("n\n"))]);
+    write(&bench.checkout(), "a", Some("mine\n"));
+    write(&bench.checkout(), "new", Some("mine too\n"));
+    let before = snapshot(bench.dir.path());
+    let planned = plan(&bench.desired()).unwrap().unwrap();
+    assert_eq!(snapshot(bench.dir.path()), before);
+    let left = |folder: &str| {
+        let Ok(entries) = fs::read_dir(folder) else { return 0 };
+        let own = std::process::id();
+        let _ = own;
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("provision-fetch-")).count()
+    };
+    let _ = left("/dev/shm");
+    assert_eq!(planned.changes[0].describe().summary.lines().count(), 1);
+    assert_eq!(
+        planned.notes,
+        ["2 local changes in the way, rescued and stashed: a (modified), new (untracked)".to_owned()]
+    );
+}
+
+#[test]
+fn a_fast_forward_counts_the_commits_and_logs_as_git_does() {
+    let bench = Bench::new();
+    bench.push("two", &[("a", Some("a2\n"))]);
+    bench.push("three", &[("d/c", None), ("e/f/g", Some("g\n"))]);
+    let change = advance(&bench);
+    assert_eq!(change.behind, 2);
+    let names: Vec<String> = change.paths.iter().map(|changed| changed.path.to_string()).collect();
+    assert_eq!(names, ["a", "d/c", "e/f/g"]);
+    apply(&bench.desired(), "run-1");
+    assert_eq!(git(&bench.checkout(), &["rev-parse", "HEAD", "origin/qa"]), format!("{0}\n{0}\n", head(&bench)));
+    assert!(!bench.checkout().join("d").exists());
+    let log = git(&bench.checkout(), &["reflog", "-1", "HEAD"]);
+    assert!(log.ends_with("HEAD@{0}: pull: Fast-forward\n"), "{log}");
+    assert_eq!(git(&bench.checkout(), &["for-each-ref", "refs/provision"]), "");
+    git(&bench.checkout(), &["fsck", "--strict"]);
+}
+
+#[test]
+fn switching_creates_the_branch_as_git_checkout_does() {
+    let bench = Bench::new();
+    let git_made = bench.dir.path().join("git-made");
+    for top in [&bench.checkout(), &git_made] {
+        let _ = fs::remove_dir_all(top);
+        git(bench.dir.path(), &["clone", "-q", bench.remote().to_str().unwrap(), top.to_str().unwrap()]);
+    }
+    bench.push("more", &[("q", Some("q2\n"))]);
+    git(&git_made, &["checkout", "-q", "qa"]);
+    git(&git_made, &["pull", "-q"]);
+    apply(&bench.desired(), "run-1");
+    assert_eq!(seen(&bench.checkout()), seen(&git_made));
+    assert_eq!(git(&bench.checkout(), &["config", "-l", "--local"]), git(&git_made, &["config", "-l", "--local"]));
+}
+
+#[test]
+fn a_detached_head_with_commits_of_its_own_is_rescued() {
+    let bench = Bench::new();
+    git(&bench.checkout(), &["checkout", "-q", "--detach"]);
+    apply(&bench.desired(), "run-0");
+    assert_eq!(git(&bench.checkout(), &["for-each-ref", "refs/provision"]), "");
+    git(&bench.checkout(), &["checkout", "-q", "--detach"]);
+    write(&bench.checkout(), "mine", Some("mine\n"));
+    git(&bench.checkout(), &["add", "-A"]);
+    git(&bench.checkout(), &["commit", "-qm", "mine"]);
+    let mine = git(&bench.checkout(), &["rev-parse", "HEAD"]);
+    apply(&bench.desired(), "run-1");
+    assert_eq!(git(&bench.checkout(), &["rev-parse", "refs/provision/rescue/run-1-detached"]), mine);
+    assert!(!bench.checkout().join("mine").exists());
+}
+
+#[test]
+fn what_is_in_the_way_is_rescued_and_the_rest_stays() {
+    let bench = Bench::new();
+    bench.push(
+        "more",
+        &[
+            ("a", Some("a2\n")),
+            ("b", None),
+            ("run.sh", Some("#!x\n")),
+            ("d/new", Some("theirs\n")),
+            ("place", Some("a file\n")),
+            ("same", Some("same\n")),
+        ],
+    );
+    let top = bench.checkout();
+    write(&top, "a", Some("mine a\n"));
+    write(&top, "b", Some("mine b\n"));
+    git(&top, &["add", "b"]);
+    fs::set_permissions(top.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    write(&top, "d/new", Some("mine new\n"));
+    write(&top, "place/one", Some("1\n"));
+    write(&top, "place/deep/two", Some("-> one"));
+    write(&top, "same", Some("same\n"));
+    write(&top, "q", Some("kept\n"));
+    write(&top, "other", Some("kept too\n"));
+    write(&top, "staged", Some("kept staged\n"));
+    git(&top, &["add", "staged"]);
+    let planned = apply(&bench.desired(), "run-1");
+    assert_eq!(
+        planned.notes,
+        [
+            "6 local changes in the way, rescued and stashed: a (modified), b (modified), d/new (untracked), \
+         place/deep/two (untracked), place/one (untracked), run.sh (modified)"
+                .to_owned(),
+            "3 local changes kept: other (untracked), q (modified), staged (staged)".to_owned(),
+        ]
+    );
+    assert_eq!(
+        git(&top, &["status", "--porcelain"]),
+        "M  staged\n".replace("M ", "A ").replace("A  staged\n", " M q\nA  staged\n?? other\n")
+    );
+    assert_eq!(git(&top, &["stash", "list"]), "");
+    assert_eq!(fs::read_to_string(top.join("place")).unwrap(), "a file\n");
+    // The rescue is a stash to git.
+    let other = bench.dir.path().join("other");
+    super::bench::copy(&top, &other);
+    git(&other, &["checkout", "-q", "-f", "HEAD~1"]);
+    git(&other, &["stash", "apply", "-q", "refs/provision/rescue/run-1"]);
+    assert_eq!(fs::read_to_string(other.join("a")).unwrap(), "mine a\n");
+    assert_eq!(fs::read_to_string(other.join("b")).unwrap(), "mine b\n");
+    assert_eq!(fs::read_to_string(other.join("place/one")).unwrap(), "1\n");
+    assert_eq!(fs::read_link(other.join("place/deep/two")).unwrap().to_str(), Some("one"));
+    assert_eq!(fs::metadata(other.join("run.sh")).unwrap().permissions().mode() & 0o111, 0o111);
+}
+
+#[test]
+fn local_commits_are_refused_or_rescued() {
+    let bench = Bench::new();
+    bench.push("theirs", &[("a", Some("a2\n"))]);
+    write(&bench.checkout(), "mine", Some("mine\n"));
+    git(&bench.checkout(), &["add", "-A"]);
+    git(&bench.checkout(), &["commit", "-qm", "my own work"]);
+    let mine = git(&bench.checkout(), &["rev-parse", "HEAD"]);
+    let refused = super::bench::refusal(&bench.desired());
+    assert!(refused.reason.contains("my own work"), "{refused:?}");
+    assert!(refused.hint.unwrap().contains("rescue_and_reset"));
+    let mut desired = bench.desired();
+    desired.local_commits = crate::resource::repository::LocalCommits::RescueAndReset;
+    apply(&desired, "run-1");
+    assert_eq!(git(&bench.checkout(), &["rev-parse", "refs/provision/rescue/run-1-commits"]), mine);
+    assert_eq!(git(&bench.checkout(), &["rev-parse", "HEAD"]).trim(), head(&bench));
+    assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn attributes_that_come_with_the_move_decide_on_line_endings() {
+    let bench = Bench::new();
+    bench.push("crlf", &[(".gitattributes", Some("*.bat eol=crlf\n")), ("x.bat", Some("one\ntwo\n"))]);
+    let by_git = bench.dir.path().join("by-git");
+    super::bench::copy(&bench.checkout(), &by_git);
+    apply(&bench.desired(), "run-1");
+    git(&by_git, &["pull", "-q"]);
+    assert_eq!(fs::read(bench.checkout().join("x.bat")).unwrap(), b"one\r\ntwo\r\n");
+    assert_eq!(files(&bench.checkout()), files(&by_git));
+    assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn no_hook_is_run() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n"))]);
+    for hook in ["post-checkout", "post-merge", "pre-commit", "reference-transaction", "post-index-change"] {
+        let path = bench.checkout().join(".git/hooks").join(hook);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\ntouch {}/ran\n", bench.dir.path().display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    git(&bench.checkout(), &["config", "core.fsmonitor", &format!("touch {}/ran;", bench.dir.path().display())]);
+    apply(&bench.desired(), "run-1");
+    assert!(!bench.dir.path().join("ran").exists());
+    try_git(&bench.checkout(), &["status"]);
+    assert!(bench.dir.path().join("ran").exists(), "git itself runs it");
+}
+
+#[test]
+fn a_second_apply_writes_nothing() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n"))]);
+    write(&bench.checkout(), "a", Some("mine\n"));
+    apply(&bench.desired(), "run-1");
+    let before = snapshot(bench.dir.path());
+    apply(&bench.desired(), "run-2");
+    assert_eq!(snapshot(bench.dir.path()), before);
+}
+
+#[test]
+fn names_of_every_sort_are_moved() {
+    let bench = Bench::new();
+    let names = ["with space", "new\nline", "\u{fc}ml\u{e4}ut", "quote\"back\\slash", "*", ":(glob)x", "[a]", "-x"];
+    let files: Vec<(&str, Option<&str>)> = names.iter().map(|name| (*name, Some("x\n"))).collect();
+    bench.push("names", &files);
+    write(&bench.checkout(), "new\nline", Some("mine\n"));
+    apply(&bench.desired(), "run-1");
+    for name in names {
+        assert_eq!(fs::read_to_string(bench.checkout().join(name)).unwrap(), "x\n", "{name}");
+    }
+    assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
+}

@@ -1,0 +1,326 @@
+//! `.git/provision`: where everything is prepared before it is put in its place by one rename or link, and from which
+//! a later run recognises what an interrupted one left.
+//!
+//! A lock such as `index.lock` is a hard link to the area's own file `claim`. git sees a lock like any other; this
+//! program sees whose it is, so it can remove its own after a kill and never touches that of a living git process.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::actual::Obstacle;
+use super::io_failure;
+use super::scratch::FetchedPack;
+use crate::resource::Failure;
+
+const AREA: &str = "provision";
+const CLAIM: &str = "claim";
+
+/// What is there of an earlier run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    Nothing,
+    /// Its process is gone.
+    Stale,
+    /// Its process lives.
+    Live,
+}
+
+/// Looks for an area at `dir`. Writes nothing.
+pub fn leftover(dir: &Path) -> Result<Leftover, Failure> {
+    let failed = io_failure("open", dir);
+    match fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Leftover::Nothing),
+        Err(error) => return Err(failed(error)),
+        Ok(_) => {}
+    }
+    let open = match File::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Leftover::Nothing),
+        other => other.map_err(failed)?,
+    };
+    match flock(&open, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Leftover::Stale),
+        Err(_) => Ok(Leftover::Live),
+    }
+}
+
+/// The area of the repository whose git directory is `git`.
+pub fn area_of(git: &Path) -> PathBuf {
+    git.join(AREA)
+}
+
+/// Whether the lock at `path` was made by a run of this program that has ended.
+pub fn is_own_lock(git: &Path, path: &Path) -> bool {
+    let claim = fs::symlink_metadata(git.join(AREA).join(CLAIM));
+    let lock = fs::symlink_metadata(path);
+    matches!((claim, lock), (Ok(claim), Ok(lock)) if (claim.dev(), claim.ino()) == (lock.dev(), lock.ino()))
+}
+
+/// Removes what an interrupted run left in the checkout at `top`.
+pub fn tidy_up(top: &Path) -> Result<(), Failure> {
+    super::clone::tidy_up(top)?;
+    WorkArea::enter(&top.join(".git"))?.leave()
+}
+
+/// The area, held by this process alone. What is in it goes when it is left or dropped.
+pub struct WorkArea {
+    git: PathBuf,
+    dir: PathBuf,
+    /// The directory, locked.
+    _alive: File,
+    locks: Vec<PathBuf>,
+    left: bool,
+}
+
+impl WorkArea {
+    /// Makes the area, or takes over that of a run that has ended and clears away what is in it.
+    pub fn enter(git: &Path) -> Result<Self, Failure> {
+        let dir = git.join(AREA);
+        let alive = hold(&dir)?;
+        let mut area = Self { git: git.to_owned(), dir, _alive: alive, locks: Vec::new(), left: false };
+        area.clear()?;
+        let claim = area.dir.join(CLAIM);
+        let new = OpenOptions::new().write(true).create_new(true).open(&claim);
+        new.map_err(io_failure("create", &claim))?;
+        Ok(area)
+    }
+
+    /// A path in the area, for something that is being prepared.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Takes git's lock of `target`.
+    pub fn lock(&mut self, target: &Path) -> Result<(), Failure> {
+        let lock = lock_of(target);
+        if let Some(folder) = lock.parent() {
+            fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
+        }
+        match fs::hard_link(self.dir.join(CLAIM), &lock) {
+            Ok(()) => {
+                self.locks.push(lock);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let refusal = Obstacle::Locked { path: lock.display().to_string() }.refusal(&self.git);
+                Err(Failure { message: refusal.reason, hint: refusal.hint })
+            }
+            Err(error) => Err(io_failure("lock", target)(error)),
+        }
+    }
+
+    /// Gives git's lock of `target` back.
+    pub fn unlock(&mut self, target: &Path) -> Result<(), Failure> {
+        let lock = lock_of(target);
+        fs::remove_file(&lock).map_err(io_failure("remove", &lock))?;
+        self.locks.retain(|held| *held != lock);
+        Ok(())
+    }
+
+    /// Puts `content` at `target` in one step. The caller holds the lock of `target`.
+    pub fn install(&self, target: &Path, content: &[u8]) -> Result<(), Failure> {
+        let new = self.path("new");
+        let failed = io_failure("write", &new);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&new).map_err(&failed)?;
+        file.write_all(content).map_err(&failed)?;
+        if let Ok(there) = fs::symlink_metadata(target)
+            && there.is_file()
+        {
+            file.set_permissions(fs::Permissions::from_mode(there.mode() & 0o7777)).map_err(&failed)?;
+        }
+        drop(file);
+        self.install_file(&new, target)
+    }
+
+    /// Puts a file that was prepared in the area at `target` in one step.
+    pub fn install_file(&self, new: &Path, target: &Path) -> Result<(), Failure> {
+        sync(new)?;
+        // git leaves an empty directory behind where a ref with a longer name was deleted.
+        let _ = fs::remove_dir(target);
+        fs::rename(new, target).map_err(io_failure("replace", target))?;
+        target.parent().map_or(Ok(()), sync)
+    }
+
+    /// Puts a pack into the repository's object store: the pack first, and the index that makes git look at it last.
+    pub fn install_pack(&self, pack: &FetchedPack) -> Result<(), Failure> {
+        let store = self.git.join("objects/pack");
+        fs::create_dir_all(&store).map_err(io_failure("create", &store))?;
+        if store.join(format!("{}.idx", pack.name)).exists() {
+            return Ok(());
+        }
+        for (extension, content) in [("pack", &pack.pack), ("idx", &pack.index)] {
+            let name = format!("{}.{extension}", pack.name);
+            let own = self.path(&name);
+            copy(content, &own)?;
+            match fs::hard_link(&own, store.join(&name)) {
+                // The name is made of the content: the same pack without its index, left by somebody else.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(io_failure("add a pack to", &store))?,
+            }
+            sync(&store)?;
+        }
+        for extension in ["idx", "pack"] {
+            let own = self.path(&format!("{}.{extension}", pack.name));
+            fs::remove_file(&own).map_err(io_failure("remove", &own))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the loose objects of the repository at `from` into the repository's object store.
+    pub fn install_objects(&self, from: &Path) -> Result<(), Failure> {
+        let failed = io_failure("read", from);
+        for folder in fs::read_dir(from.join("objects")).map_err(&failed)? {
+            let folder = folder.map_err(&failed)?;
+            if folder.file_name().len() != 2 {
+                continue;
+            }
+            let store = self.git.join("objects").join(folder.file_name());
+            fs::create_dir_all(&store).map_err(io_failure("create", &store))?;
+            for object in fs::read_dir(folder.path()).map_err(&failed)? {
+                let object = object.map_err(&failed)?;
+                sync(&object.path())?;
+                let target = store.join(object.file_name());
+                fs::rename(object.path(), &target).map_err(io_failure("write", &target))?;
+            }
+            sync(&store)?;
+        }
+        sync(&self.git.join("objects"))
+    }
+
+    /// Gives the locks back and removes the area.
+    pub fn leave(mut self) -> Result<(), Failure> {
+        self.left = true;
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<(), Failure> {
+        for lock in std::mem::take(&mut self.locks) {
+            fs::remove_file(&lock).map_err(io_failure("remove", &lock))?;
+        }
+        self.clear()?;
+        fs::remove_dir(&self.dir).map_err(io_failure("remove", &self.dir))
+    }
+
+    /// Removes what is in the area, and before it what an interrupted run put elsewhere; `claim`, by which that is
+    /// known, goes last.
+    fn clear(&mut self) -> Result<(), Failure> {
+        let claim = self.dir.join(CLAIM);
+        if fs::symlink_metadata(&claim).is_ok_and(|claim| claim.nlink() > 1) {
+            for name in ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock"] {
+                self.remove_own_lock(&self.git.join(name))?;
+            }
+            self.remove_own_locks_below(&self.git.join("refs"))?;
+        }
+        let failed = io_failure("clear", &self.dir);
+        for entry in fs::read_dir(&self.dir).map_err(&failed)? {
+            let path = entry.map_err(&failed)?.path();
+            if path.extension() == Some(OsStr::new("pack")) {
+                self.remove_half_pack(&path)?;
+            }
+            if path == claim {
+                continue;
+            }
+            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                fs::remove_dir_all(&path).map_err(&failed)?;
+            } else {
+                fs::remove_file(&path).map_err(&failed)?;
+            }
+        }
+        match fs::remove_file(&claim) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_own_lock(&self, lock: &Path) -> Result<(), Failure> {
+        if is_own_lock(&self.git, lock) {
+            fs::remove_file(lock).map_err(io_failure("remove", lock))?;
+        }
+        Ok(())
+    }
+
+    fn remove_own_locks_below(&self, folder: &Path) -> Result<(), Failure> {
+        let failed = io_failure("read", folder);
+        for entry in fs::read_dir(folder).map_err(&failed)? {
+            let entry = entry.map_err(&failed)?;
+            let path = entry.path();
+            if entry.file_type().map_err(&failed)?.is_dir() {
+                self.remove_own_locks_below(&path)?;
+            } else if path.extension() == Some(OsStr::new("lock")) {
+                self.remove_own_lock(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a pack that was put into the object store without its index.
+    fn remove_half_pack(&self, own: &Path) -> Result<(), Failure> {
+        let Some(name) = own.file_name() else { return Ok(()) };
+        let there = self.git.join("objects/pack").join(name);
+        let inode = |path: &Path| fs::symlink_metadata(path).map(|found| (found.dev(), found.ino())).ok();
+        if !there.with_extension("idx").exists() && inode(&there).is_some() && inode(&there) == inode(own) {
+            fs::remove_file(&there).map_err(io_failure("remove", &there))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for WorkArea {
+    fn drop(&mut self) {
+        if !self.left {
+            // The way out after an error: what cannot be removed now is found by the next run.
+            let _ = self.close();
+        }
+    }
+}
+
+/// Makes the directory `dir` if it is not there, and locks it for as long as the result lives.
+pub fn hold(dir: &Path) -> Result<File, Failure> {
+    let failed = io_failure("use", dir);
+    loop {
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_failure("create", dir)(error)),
+            _ => {}
+        }
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+        let open = match rustix::fs::open(dir, flags, rustix::fs::Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => continue,
+            other => File::from(other.map_err(io::Error::from).map_err(&failed)?),
+        };
+        if flock(&open, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(Failure::new(format!("another provision run is at work in {}", dir.display()))
+                .hint("wait until it is done, then run again"));
+        }
+        // The one before may have removed the directory between the opening and the locking.
+        let (held, there) = (open.metadata().map_err(&failed)?, fs::symlink_metadata(dir));
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
+            return Ok(open);
+        }
+    }
+}
+
+/// Writes a file or directory through to the disk.
+pub fn sync(path: &Path) -> Result<(), Failure> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(io_failure("write through to disk", path))
+}
+
+fn lock_of(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+/// Copies an open file, from its beginning, to a new read-only file on disk.
+fn copy(content: &File, to: &Path) -> Result<(), Failure> {
+    let failed = io_failure("write", to);
+    let mut from = content;
+    io::Seek::seek(&mut from, io::SeekFrom::Start(0)).map_err(&failed)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(to).map_err(&failed)?;
+    io::copy(&mut from, &mut file).map_err(&failed)?;
+    file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(&failed)?;
+    file.sync_all().map_err(&failed)
+}

@@ -1,0 +1,310 @@
+//! Values that several kinds share: paths, modes, accounts. Reading one judges it, so that a wrong plan file is
+//! refused before the host is touched.
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::{Component, Path, PathBuf};
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Failure;
+use crate::host::fs;
+
+/// An absolute path without `.`, `..` and doubled slashes, and not `/` itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// Judges and tidies a path.
+    ///
+    /// # Errors
+    /// Why it is refused, with what to write instead.
+    pub fn new(path: &str) -> Result<Self, String> {
+        let quoted = fs::show(Path::new(path));
+        if path.starts_with('~') {
+            return Err(format!("`{quoted}` is not absolute: write the home directory out"));
+        }
+        if !path.starts_with('/') {
+            return Err(format!("`{quoted}` is not absolute: a path begins with `/`"));
+        }
+        if path.contains('\0') {
+            return Err(format!("`{quoted}` holds a NUL byte"));
+        }
+        let mut tidy = PathBuf::from("/");
+        for component in Path::new(path).components() {
+            match component {
+                Component::Normal(name) if name.len() > 255 => {
+                    return Err(format!("`{quoted}` has a name of more than 255 bytes"));
+                }
+                Component::Normal(name) => tidy.push(name),
+                Component::ParentDir => {
+                    return Err(format!("`{quoted}` goes up by `..`: write the path that is meant"));
+                }
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        if tidy.parent().is_none() {
+            return Err("`/` cannot be managed: give a path below it".to_owned());
+        }
+        Ok(Self(tidy))
+    }
+}
+
+impl Deref for AbsolutePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&fs::show(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for AbsolutePath {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::new(&text).map_err(D::Error::custom)
+    }
+}
+
+/// Permission bits, as `chmod` reads them: three or four octal digits, in quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// The bits, `0o7777` at most.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The mode with these bits; more than `0o7777` is cut off.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits & 0o7777)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Mode;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mode: three or four octal digits in quotes, such as \"0755\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Mode, E> {
+                let octal = text.bytes().all(|digit| matches!(digit, b'0'..=b'7')) && matches!(text.len(), 3 | 4);
+                let bits = if octal { u32::from_str_radix(text, 8).ok() } else { None };
+                bits.map(Mode).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Mode, E> {
+                Err(E::custom(format_args!(
+                    "the mode is the bare number {number}, and a decimal number is not an octal mode (400 is not 0400): \
+                     write the mode in quotes, such as \"0400\""
+                )))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Mode, E> {
+                Err(E::invalid_value(Unexpected::Signed(number), &self))
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// A user or group as the plan file names it: a name that the host knows, or a number, which needs no entry anywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Account(String);
+
+impl Account {
+    /// The user's number on this host.
+    ///
+    /// # Errors
+    /// A name that the host does not know.
+    pub fn user(&self) -> Result<Identity, Failure> {
+        let found = || users::get_user_by_name(&self.0).map(|user| user.uid());
+        self.identity(found).ok_or_else(|| self.unknown("user", "useradd"))
+    }
+
+    /// The group's number on this host.
+    ///
+    /// # Errors
+    /// A name that the host does not know.
+    pub fn group(&self) -> Result<Identity, Failure> {
+        let found = || users::get_group_by_name(&self.0).map(|group| group.gid());
+        self.identity(found).ok_or_else(|| self.unknown("group", "groupadd"))
+    }
+
+    fn identity(&self, find: impl FnOnce() -> Option<u32>) -> Option<Identity> {
+        match self.0.parse() {
+            Ok(id) => Some(Identity { id, name: None }),
+            Err(_) => find().map(|id| Identity { id, name: Some(self.0.clone()) }),
+        }
+    }
+
+    fn unknown(&self, what: &str, maker: &str) -> Failure {
+        let name = fs::show(Path::new(&self.0));
+        Failure::new(format!("this host has no {what} named `{name}`"))
+            .hint(format!("make it with {maker}, or give the number: a number needs no entry"))
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Account {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Account;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // The highest number means "leave it" to chown(2).
+                f.write_str("the name of a user or group, or a number from 0 to 4294967294")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Account, E> {
+                let number = text.starts_with(|first: char| first.is_ascii_digit() || first == '-' || first == '+');
+                if number {
+                    let plain = text.bytes().all(|digit| digit.is_ascii_digit());
+                    let id = if plain { text.parse::<u32>().ok() } else { None };
+                    let id = id.filter(|id| *id != u32::MAX);
+                    return id
+                        .map(|id| Account(id.to_string()))
+                        .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self));
+                }
+                if text.is_empty() || text.contains([':', '\0', '\n']) {
+                    return Err(E::invalid_value(Unexpected::Str(text), &self));
+                }
+                Ok(Account(text.to_owned()))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Account, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Account, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// A user or group as the host knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub id: u32,
+    /// As the plan file spells it, where that is a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} ({})", self.id),
+            None => write!(f, "{}", self.id),
+        }
+    }
+}
+
+/// Reads `null` as the default: a template that evaluates to none counts as not given.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// A word quoted for a shell, where it needs to be.
+pub fn shell_word(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_absolute_and_tidy() {
+        assert_eq!(AbsolutePath::new("/a//b/./c/").unwrap().to_str(), Some("/a/b/c"));
+        for (wrong, told) in [
+            ("a/b", "begins with"),
+            ("", "begins with"),
+            ("~/a", "home directory"),
+            ("/a/../b", "goes up"),
+            ("/", "below it"),
+            ("//./", "below it"),
+            ("/a\0b", "NUL"),
+        ] {
+            let error = AbsolutePath::new(wrong).unwrap_err();
+            assert!(error.contains(told), "{wrong}: {error}");
+        }
+        assert!(AbsolutePath::new(&format!("/{}", "n".repeat(256))).is_err());
+    }
+
+    #[test]
+    fn a_mode_is_a_quoted_octal_string() {
+        let read = |yaml: &str| serde_yaml::from_str::<Mode>(yaml).map_err(|error| error.to_string());
+        assert_eq!(read("'0400'"), Ok(Mode(0o400)));
+        assert_eq!(read("'755'"), Ok(Mode(0o755)));
+        assert_eq!(read("'2775'"), Ok(Mode(0o2775)));
+        for bare in ["400", "755", "0o755"] {
+            let error = read(bare).unwrap_err();
+            assert!(error.contains("is not 0400"), "{bare}: {error}");
+        }
+        for wrong in ["'0800'", "'u+x'", "''", "'75'", "'07777777'", "'+755'", "-5", "[1]"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(serde_json::to_string(&Mode(0o400)).unwrap(), "\"0400\"");
+    }
+
+    #[test]
+    fn an_account_is_a_name_or_a_number() {
+        let read = |yaml: &str| serde_yaml::from_str::<Account>(yaml).map_err(|error| error.to_string());
+        assert_eq!(read("'50000'").unwrap().user(), Ok(Identity { id: 50000, name: None }));
+        assert_eq!(read("50000").unwrap().group(), Ok(Identity { id: 50000, name: None }));
+        assert_eq!(read("root").unwrap().user(), Ok(Identity { id: 0, name: Some("root".into()) }));
+        assert_eq!(read("root").unwrap().group().unwrap().to_string(), "root (0)");
+        let unknown = read("nobody-here").unwrap();
+        assert!(unknown.user().unwrap_err().message.contains("no user named `nobody-here`"));
+        assert!(unknown.group().unwrap_err().message.contains("no group named"));
+        for wrong in ["'-1'", "'4294967295'", "''", "'a:b'", "'12ab'", "1.5"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_shell_word_is_quoted_where_it_has_to_be() {
+        assert_eq!(shell_word("/home/a-b"), "/home/a-b");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+}
