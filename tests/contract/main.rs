@@ -1,12 +1,23 @@
 //! The contract: what people and scripts may rely on, held against the program as it is started on a real host.
 //!
-//! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. One file a theme.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a helper that cannot go on fails its test"
-)]
+//! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. One file a theme;
+//! `law_*` are the promises that docs/architecture.md lists.
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 mod sandbox;
+
+mod command_line;
+mod events;
+mod law_1_no_trace;
+mod law_2_plan_is_apply;
+mod law_3_second_apply;
+mod law_4_killed;
+mod law_5_rescue;
+mod law_6_secrets;
+mod law_7_failures;
+mod law_8_users;
+mod law_9_bad_input;
+mod oracle;
+mod remotes;
 mod self_test;
+mod signals;
