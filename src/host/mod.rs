@@ -5,6 +5,6 @@ pub mod fs;
 pub mod secret;
 pub mod secret_source;
 pub mod ssh_transport;
-pub mod warehouse;
 #[cfg(test)]
 pub mod testing;
+pub mod warehouse;

@@ -95,7 +95,7 @@ pub fn now<F: Future>(future: F) -> F::Output {
 
 /// A view for a step whose source yields `secret`.
 pub fn look(secret: Option<&[u8]>) -> Look {
-    Look::new(Digester::with_key([7; 32]), secret.map(|secret| Secret::new(secret.to_vec())))
+    Look::on_host(Digester::with_key([7; 32]), secret.map(|secret| Secret::new(secret.to_vec())))
 }
 
 pub fn desired<R: Resource>(yaml: &str) -> R {
