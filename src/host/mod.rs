@@ -2,3 +2,5 @@
 //! process or speaks to a server.
 
 pub mod secret;
+pub mod ssh;
+pub mod warehouse;

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 mod context;
 #[cfg(test)]
 pub mod fixtures;
+pub mod period_tables;
+pub mod relation;
+pub mod table;
 pub use context::{Act, Look};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
