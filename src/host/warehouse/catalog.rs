@@ -118,18 +118,82 @@ pub struct Relation {
 }
 
 /// A column: its name, its type in the catalog's spelling, and whether it takes NULL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
     pub name: String,
     #[serde(rename = "type")]
     pub type_name: String,
-    #[serde(default = "yes")]
+    /// True unless given.
     pub null: bool,
 }
 
-fn yes() -> bool {
-    true
+/// A column's key. YAML takes an unquoted `null` for the null value, though it is the key's name here.
+enum ColumnKey {
+    Name,
+    Type,
+    Null,
+}
+
+impl<'de> Deserialize<'de> for ColumnKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = ColumnKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`name`, `type` or `null`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<ColumnKey, E> {
+                match key {
+                    "name" => Ok(ColumnKey::Name),
+                    "type" => Ok(ColumnKey::Type),
+                    "null" => Ok(ColumnKey::Null),
+                    other => Err(E::unknown_field(other, &["name", "type", "null"])),
+                }
+            }
+
+            fn visit_unit<E>(self) -> Result<ColumnKey, E> {
+                Ok(ColumnKey::Null)
+            }
+
+            fn visit_none<E>(self) -> Result<ColumnKey, E> {
+                Ok(ColumnKey::Null)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Column {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Column;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a column: { name: NAME, type: TYPE, null: true or false }")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Column, A::Error> {
+                let (mut name, mut type_name, mut null) = (None, None, true);
+                while let Some(key) = map.next_key()? {
+                    match key {
+                        ColumnKey::Name => name = Some(map.next_value()?),
+                        ColumnKey::Type => type_name = Some(map.next_value()?),
+                        ColumnKey::Null => null = map.next_value()?,
+                    }
+                }
+                let missing = <A::Error as serde::de::Error>::missing_field;
+                Ok(Column {
+                    name: name.ok_or_else(|| missing("name"))?,
+                    type_name: type_name.ok_or_else(|| missing("type"))?,
+                    null,
+                })
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
 }
 
 /// `pg_class.relkind`.
@@ -186,26 +250,30 @@ impl fmt::Display for RelationKind {
 
 /// How Redshift spreads a table's rows over its slices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "style", rename_all = "snake_case")]
 pub enum Dist {
     Even,
     /// By the values of this column.
-    Key(String),
+    Key {
+        column: String,
+    },
     All,
     /// Redshift decides, and changes its mind by itself.
     Auto,
     /// A `reldiststyle` that the documentation does not name.
-    Other(i64),
+    Other {
+        number: i64,
+    },
 }
 
 impl fmt::Display for Dist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Even => f.write_str("DISTSTYLE EVEN"),
-            Self::Key(column) => write!(f, "DISTSTYLE KEY DISTKEY ({column})"),
+            Self::Key { column } => write!(f, "DISTSTYLE KEY DISTKEY ({column})"),
             Self::All => f.write_str("DISTSTYLE ALL"),
             Self::Auto => f.write_str("DISTSTYLE AUTO"),
-            Self::Other(style) => write!(f, "an unknown dist style ({style})"),
+            Self::Other { number } => write!(f, "an unknown dist style ({number})"),
         }
     }
 }

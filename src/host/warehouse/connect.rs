@@ -100,7 +100,8 @@ impl Dialler {
                         Ok(session(client, connection))
                     }
                     Some(tunnel) => {
-                        let stream = tunnel.channel(&tunnelled_host(server), server.port).await.map_err(Stage::Tunnel)?;
+                        let stream =
+                            tunnel.channel(&tunnelled_host(server), server.port).await.map_err(Stage::Tunnel)?;
                         let name = server.name.as_deref().unwrap_or_default();
                         let tls = MakeTlsConnect::<tokio::net::UnixStream>::make_tls_connect(&mut connector, name)
                             .map_err(|error| Stage::Tunnel(Failure::new(format!("cannot set up TLS: {error}"))))?;

@@ -166,7 +166,9 @@ impl std::str::FromStr for Endpoint {
         let text = text.trim();
         let pairs = match text.split_once("://") {
             Some(("postgresql" | "postgres", rest)) => url_pairs(rest)?,
-            Some((scheme, _)) if scheme.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"+:-.".contains(&letter)) => {
+            Some((scheme, _))
+                if scheme.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"+:-.".contains(&letter)) =>
+            {
                 return Err(format!("a connection URL begins with postgresql://, not {scheme}://"));
             }
             _ => key_value_pairs(text)?,
@@ -228,10 +230,13 @@ fn unknown_key(key: &str) -> String {
         .chain(PASSED_ON)
         .map(|known| (strsim::damerau_levenshtein(known, key), known))
         .min()
-        .filter(|(distance, _)| *distance <= 3);
+        .filter(|(distance, _)| distance * 3 <= key.len());
     match nearest {
         // The word may be a piece of a password with an unescaped `@` or `?` in it, so it is not said again.
-        None => "the connection string has an option that is not known (is a `@`, `?` or `=` in the password not escaped?)".into(),
+        None => {
+            "the connection string has an option that is not known (is a `@`, `?` or `=` in the password not escaped?)"
+                .into()
+        }
         Some((_, known)) => format!("unknown connection option `{key}`: did you mean `{known}`?"),
     }
 }
@@ -284,6 +289,9 @@ fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
     };
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+    if database.contains('@') {
+        return Err("the URL has an @ after its first `/`: in a password `/` is written %2F, in a name @ is %40".into());
+    }
     let mut hosts = Vec::new();
     let mut ports = Vec::new();
     for server in authority.split(',') {
@@ -295,7 +303,10 @@ fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
             None => server.split_once(':').unwrap_or((server, "")),
         };
         if !port.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err("the URL's port is no number (a `/`, `@` or `:` in a password has to be written as %2F, %40, %3A)".into());
+            return Err(
+                "the URL's port is no number (a `/`, `@` or `:` in a password has to be written as %2F, %40, %3A)"
+                    .into(),
+            );
         }
         hosts.push(host);
         ports.push(port);

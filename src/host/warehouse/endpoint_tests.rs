@@ -39,7 +39,7 @@ fn knows_sockets_lists_and_ipv6() {
 
 #[test]
 fn quotes_and_backslashes_survive() {
-    let endpoint = read(r"host=h user='o\'brien \\ co' dbname=a\ b password='it''s'");
+    let endpoint = read(r"host=h user='o\'brien \\ co' dbname=a\ b");
     assert_eq!(endpoint.user(), r"o'brien \ co");
     assert_eq!(endpoint.database(), "a b");
 }
@@ -54,7 +54,8 @@ fn refusals_name_the_key_and_never_a_value() {
         ("host=h port=hunter2", "`port`"),
         ("host=h connect_timeout=hunter2", "`connect_timeout`"),
         ("user=u password=hunter2", "names no host"),
-        ("postgresql://u:hunter2/x@h/d", "no number"),
+        ("postgresql://u:hunter2/x@h/d", "written %2F"),
+        ("postgresql://u:hunter2/x", "no number"),
         ("postgresql://u:hunter2%@h/d", "write it as %25"),
         ("postgresql://u:hunter2@h:1,h:2,h:3/d?port=1,2", "neither one port"),
         ("host=h password='hunter2", "not closed"),

@@ -62,7 +62,9 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
     let serializable = code.code() == "1023" || answer.message().trim() == "1023";
     let internal = *code == SqlState::INTERNAL_ERROR && CONFLICT_TEXTS.iter().any(|known| text.contains(known));
     if in_the_way.contains(code) || serializable || internal {
-        return Trouble::Conflict(failure.hint("another session changes the same tables; run it again when it is done"));
+        return Trouble::Conflict(
+            failure.hint("another session changes the same tables; run it again when it is done"),
+        );
     }
     Trouble::Fatal(match remedy(code, answer) {
         Some(remedy) => failure.hint(remedy),
@@ -72,14 +74,18 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
 
 fn remedy(code: &SqlState, answer: &DbError) -> Option<String> {
     Some(match code.code() {
-        "25006" => "the server takes no writes (a replica, or default_transaction_read_only): connect to the primary".into(),
+        "25006" => {
+            "the server takes no writes (a replica, or default_transaction_read_only): connect to the primary".into()
+        }
         "57014" if answer.message().contains("statement timeout") => {
             "another session may hold a lock on the table; raise `statement_timeout` of the connection, or find the \
              session in pg_stat_activity (PostgreSQL) or stv_locks (Redshift)"
                 .into()
         }
         "55P03" => "another session holds a lock on the table: wait for it to end".into(),
-        "42501" => "grant the connected user what it lacks: CREATE and USAGE on the schema, ownership to change a table".into(),
+        "42501" => {
+            "grant the connected user what it lacks: CREATE and USAGE on the schema, ownership to change a table".into()
+        }
         "3F000" => "create the schema first".into(),
         "42704" => "create the user, group or role first, or correct its name".into(),
         "53100" | "53200" => "free space or memory on the server".into(),
@@ -140,13 +146,19 @@ impl Attempt<'_> {
                      stored as `sha256|…`)",
                     self.server, self.user
                 ))
-                .hint(format!("store it as MD5: ALTER USER {} PASSWORD 'md5…' (md5 of the password followed by the user's name)", self.user)),
+                .hint(format!(
+                    "store it as MD5: ALTER USER {} PASSWORD 'md5…' (md5 of the password followed by the user's name)",
+                    self.user
+                )),
             );
         }
         if cause.contains("unknown authentication tag") || cause.contains("unsupported authentication method") {
             return Trouble::Fatal(
-                self.failure(&format!("{} wants a way of logging in that is not supported (Kerberos, SSPI)", self.server))
-                    .hint("use a user that logs in by password"),
+                self.failure(&format!(
+                    "{} wants a way of logging in that is not supported (Kerberos, SSPI)",
+                    self.server
+                ))
+                .hint("use a user that logs in by password"),
             );
         }
         if cause.contains("channel binding") || cause.contains("SASL") {
@@ -161,8 +173,9 @@ impl Attempt<'_> {
         let server = self.server;
         if cause.contains("failed to lookup address") || cause.contains("could not resolve any addresses") {
             return Trouble::Fatal(
-                self.failure(&format!("unknown host: {server} ({cause})"))
-                    .hint("is the name right, and does this machine's DNS know it? (a private one may need a `tunnel`)"),
+                self.failure(&format!("unknown host: {server} ({cause})")).hint(
+                    "is the name right, and does this machine's DNS know it? (a private one may need a `tunnel`)",
+                ),
             );
         }
         let failure = match kind {
@@ -197,7 +210,8 @@ impl Attempt<'_> {
             ("is not valid yet", "compare the clocks of this machine and the server".into())
         } else if cause.contains("ostname mismatch") || cause.contains("IP address mismatch") {
             ("is for another name", format!("connect by the name in the certificate, not as {name}"))
-        } else if cause.contains("self-signed") || cause.contains("self signed") || cause.contains("issuer certificate") {
+        } else if cause.contains("self-signed") || cause.contains("self signed") || cause.contains("issuer certificate")
+        {
             (
                 "comes from an authority that is not trusted",
                 "name the authority's certificate in `sslrootcert`; for public ones install ca-certificates".into(),
@@ -231,12 +245,17 @@ impl Attempt<'_> {
                 format!("{server} does not let user {user} into database {database} from here: {text}"),
                 "add a line to pg_hba.conf; where it says `no encryption`, use sslmode=require or stronger",
             ),
-            "28000" => fatal(format!("{server} does not let user {user} in: {text}"), "create the user, or correct its name"),
+            "28000" => {
+                fatal(format!("{server} does not let user {user} in: {text}"), "create the user, or correct its name")
+            }
             "3D000" => fatal(
                 format!("there is no database {database} at {server}"),
                 "correct the database's name at the end of the URL",
             ),
-            "42501" => fatal(format!("user {user} may not connect to database {database} at {server}: {text}"), "grant CONNECT on it"),
+            "42501" => fatal(
+                format!("user {user} may not connect to database {database} at {server}: {text}"),
+                "grant CONNECT on it",
+            ),
             "53300" => fatal(
                 format!("{server} has no connection left: {text}"),
                 "end idle sessions (pg_stat_activity, stv_sessions), or raise the limit",

@@ -20,9 +20,7 @@ mod query;
 mod spec;
 mod tls;
 
-pub use catalog::{
-    Account, Catalog, Column, Dialect, Dist, Privilege, Relation, RelationKind, Schema, Sort, Wanted,
-};
+pub use catalog::{Account, Catalog, Column, Dialect, Dist, Privilege, Relation, RelationKind, Schema, Sort, Wanted};
 pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use name::{Shown, TableName};
 pub use pgpass::PasswordFile;
@@ -180,8 +178,7 @@ impl Warehouse {
         let Some(session) = &mut state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
         let doing = format!("connection `{}`: cannot read the catalog", self.name());
         let ahead = usize::from(setting.is_some());
-        let statements: Vec<_> =
-            setting.into_iter().chain(query::statements(&state.wanted, session.dialect)).collect();
+        let statements: Vec<_> = setting.into_iter().chain(query::statements(&state.wanted, session.dialect)).collect();
         let messages = self.in_time(session.client.simple_query(&statements.join("; ")), &doing).await?;
         state.prepared = true;
         let mut results = query::results(messages);

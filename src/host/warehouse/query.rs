@@ -43,7 +43,9 @@ pub(super) fn statements(wanted: &Wanted, dialect: Dialect) -> Vec<String> {
         ),
     ];
     match dialect {
-        Dialect::Postgresql => statements.push(format!("SELECT 'role', rolname FROM pg_roles WHERE rolname IN ({accounts})")),
+        Dialect::Postgresql => {
+            statements.push(format!("SELECT 'role', rolname FROM pg_roles WHERE rolname IN ({accounts})"))
+        }
         Dialect::Redshift => {
             statements.push(format!(
                 "SELECT 'user', usename FROM pg_user WHERE usename IN ({accounts}) \
@@ -107,7 +109,8 @@ pub(super) fn decode(
     let rows = |at: usize| results.get(at).map(Vec::as_slice).unwrap_or_default();
     let is_wanted: BTreeSet<TableName> = names(wanted).collect();
     let user = rows(0).first().and_then(|row| field(row, 1)).unwrap_or_default().to_owned();
-    let mut catalog = Catalog { dialect, user, schemas: BTreeMap::new(), relations: BTreeMap::new(), accounts: BTreeSet::new() };
+    let mut catalog =
+        Catalog { dialect, user, schemas: BTreeMap::new(), relations: BTreeMap::new(), accounts: BTreeSet::new() };
     let external: BTreeSet<&str> = match dialect {
         Dialect::Redshift => rows(5).iter().filter_map(|row| field(row, 0)).collect(),
         Dialect::Postgresql => BTreeSet::new(),
@@ -216,10 +219,10 @@ fn columns(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Columns>, Incomplete
 fn dist(style: &str, key: Option<String>) -> Dist {
     match (style, key) {
         ("0", _) => Dist::Even,
-        ("1", Some(key)) => Dist::Key(key),
+        ("1", Some(column)) => Dist::Key { column },
         ("8", _) => Dist::All,
         ("9" | "10" | "11" | "12", _) => Dist::Auto,
-        (other, _) => Dist::Other(other.parse().unwrap_or(-1)),
+        (other, _) => Dist::Other { number: other.parse().unwrap_or(-1) },
     }
 }
 

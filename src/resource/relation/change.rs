@@ -11,7 +11,7 @@ use crate::resource::{Action, Change, Description, Failure};
 
 /// One statement on one table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "change", rename_all = "snake_case")]
 pub enum TableChange {
     /// Make the table, by exactly this statement.
     Create {
@@ -22,9 +22,17 @@ pub enum TableChange {
         sql: String,
     },
     /// Add a column at the end.
-    AddColumn { table: TableName, column: Column },
+    AddColumn {
+        table: TableName,
+        column: Column,
+    },
     /// Lengthen a VARCHAR.
-    Widen { table: TableName, column: String, before: String, after: String },
+    Widen {
+        table: TableName,
+        column: String,
+        before: String,
+        after: String,
+    },
     Grant {
         table: TableName,
         to: Account,
@@ -34,7 +42,11 @@ pub enum TableChange {
         /// Redshift says GROUP and ROLE, PostgreSQL takes every account for a role.
         dialect: Dialect,
     },
-    SetOwner { table: TableName, before: String, owner: String },
+    SetOwner {
+        table: TableName,
+        before: String,
+        owner: String,
+    },
 }
 
 impl TableChange {
@@ -44,7 +56,12 @@ impl TableChange {
             Self::Create { sql, .. } => sql.clone(),
             Self::AddColumn { table, column } => {
                 // Never NOT NULL: the rows that are there have no value for it, and neither server takes it then.
-                format!("ALTER TABLE {} ADD COLUMN {} {}", table.sql(), escape_identifier(&column.name), column.type_name)
+                format!(
+                    "ALTER TABLE {} ADD COLUMN {} {}",
+                    table.sql(),
+                    escape_identifier(&column.name),
+                    column.type_name
+                )
             }
             Self::Widen { table, column, after, .. } => {
                 format!("ALTER TABLE {} ALTER COLUMN {} TYPE {after}", table.sql(), escape_identifier(column))
@@ -55,6 +72,22 @@ impl TableChange {
             Self::SetOwner { table, owner, .. } => {
                 format!("ALTER TABLE {} OWNER TO {}", table.sql(), escape_identifier(owner))
             }
+        }
+    }
+
+    /// Whether both are after the same thing on the same table, though from different states.
+    pub fn same_purpose(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Create { table, .. }, Self::Create { table: other, .. })
+            | (Self::SetOwner { table, .. }, Self::SetOwner { table: other, .. }) => table == other,
+            (Self::AddColumn { table, column }, Self::AddColumn { table: other, column: its }) => {
+                table == other && column.name == its.name
+            }
+            (Self::Widen { table, column, .. }, Self::Widen { table: other, column: its, .. }) => {
+                table == other && column == its
+            }
+            (Self::Grant { table, to, .. }, Self::Grant { table: other, to: its, .. }) => table == other && to == its,
+            _ => false,
         }
     }
 

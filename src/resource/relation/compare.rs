@@ -78,7 +78,8 @@ fn moved(wanted: &[Column], found: &[Column], fold: &impl Fn(&Column) -> String)
         columns.iter().map(fold).filter(|name| others.contains(name)).collect()
     };
     let (want, have) = (order(wanted, found), order(found, wanted));
-    let place = |name: &String, columns: &[Column]| columns.iter().position(|column| fold(column) == *name).map(|at| at + 1);
+    let place =
+        |name: &String, columns: &[Column]| columns.iter().position(|column| fold(column) == *name).map(|at| at + 1);
     want.iter()
         .zip(&have)
         .filter(|(want, have)| want != have)
