@@ -192,3 +192,16 @@ fn halves_that_do_not_belong_together_are_refused() {
         assert_eq!(KeyRead::of(wrap(&changed).as_bytes()).key(), None, "{kind}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, kind in 0..3_usize) {
+        use base64::Engine as _;
+        KeyRead::of(&bytes);
+        let body = [b"openssh-key-v1\0\0\0\0\x04none".as_slice(), &bytes].concat();
+        let label = ["OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY"][kind];
+        let body = base64::engine::general_purpose::STANDARD.encode(body);
+        let text = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+        proptest::prop_assert!(KeyRead::of(text.as_bytes()).key().is_none());
+    }
+}
