@@ -3,3 +3,5 @@
 
 pub mod fs;
 pub mod secret;
+#[cfg(test)]
+pub mod testing;

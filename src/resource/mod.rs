@@ -13,6 +13,7 @@ mod context;
 pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
+pub mod key_file;
 pub mod value;
 pub use context::{Act, Look};
 

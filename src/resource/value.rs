@@ -233,6 +233,11 @@ impl fmt::Display for Identity {
     }
 }
 
+/// Reads `null` as the default: a template that evaluates to none counts as not given.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 /// A word quoted for a shell, where it needs to be.
 pub fn shell_word(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte);

@@ -32,9 +32,9 @@ pub struct Directory {
     #[serde(default)]
     mode: Option<Mode>,
     /// Whether owner and group hold for every entry below as well.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::value::or_default")]
     recursive: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::value::or_default")]
     hard_links: HardLinks,
 }
 

@@ -1,0 +1,126 @@
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::PublicFacts;
+use crate::resource::value::{Identity, Mode};
+use crate::resource::{Action, Description};
+
+/// One change of a key file. Where no owner or group is given, it stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// Takes away what a killed run left beside the target.
+    RemoveLeftovers {
+        path: String,
+        names: Vec<String>,
+    },
+    Create {
+        path: String,
+        /// The parents that are made first.
+        parents: Vec<String>,
+        key: PublicFacts,
+        mode: Mode,
+        owner: Option<Identity>,
+        group: Option<Identity>,
+    },
+    /// Puts the source's key in the place of another content.
+    Replace {
+        path: String,
+        /// The key that was there; `None` where it was no private key, or could not be read.
+        before: Option<PublicFacts>,
+        /// What was there instead of a key.
+        before_text: Option<String>,
+        key: PublicFacts,
+        mode: Mode,
+        uid: u32,
+        gid: u32,
+    },
+    SetOwner {
+        path: String,
+        uid: u32,
+        gid: u32,
+        owner: Option<Identity>,
+        group: Option<Identity>,
+    },
+    SetMode {
+        path: String,
+        before: Mode,
+        mode: Mode,
+    },
+}
+
+impl crate::resource::Change for Change {
+    fn describe(&self) -> Description {
+        let (action, path, summary, before, after) = match self {
+            Self::RemoveLeftovers { path, names } => (
+                Action::Delete,
+                path,
+                "remove what an interrupted run left".to_owned(),
+                json!({ "leftovers": names }),
+                Value::Null,
+            ),
+            Self::Create { path, parents, key, mode, owner, group } => {
+                let mut summary = format!("create the key file with {} and mode {mode}", short(key));
+                if !parents.is_empty() {
+                    summary.push_str(&format!(", and its parents {}", parents.join(", ")));
+                }
+                let mut after = json!({ "key": key, "mode": mode, "parents": parents });
+                set_ids(&mut after, owner, group);
+                (Action::Create, path, summary, Value::Null, after)
+            }
+            Self::Replace { path, before, before_text, key, mode, uid, gid } => {
+                let was = before.as_ref().map(short).or_else(|| before_text.clone()).unwrap_or_default();
+                let summary = match before {
+                    Some(before) if before == key => {
+                        format!("rewrite the same key, {}, as the source has it", short(key))
+                    }
+                    _ => format!("replace {was} by {}", short(key)),
+                };
+                let old = match before {
+                    Some(before) => json!({ "key": before }),
+                    None => json!({ "content": before_text }),
+                };
+                let after = json!({ "key": key, "mode": mode, "owner": uid, "group": gid });
+                (Action::Update, path, summary, old, after)
+            }
+            Self::SetOwner { path, uid, gid, owner, group } => {
+                let mut after = json!({});
+                set_ids(&mut after, owner, group);
+                let owner = owner.as_ref().map(|owner| format!("owner {owner}"));
+                let group = group.as_ref().map(|group| format!("group {group}"));
+                let both = owner.into_iter().chain(group).collect::<Vec<_>>().join(" and ");
+                let summary = format!("set {both}, was {uid}:{gid}");
+                (Action::Update, path, summary, json!({ "owner": uid, "group": gid }), after)
+            }
+            Self::SetMode { path, before, mode } => {
+                let summary = format!("set mode {mode}, was {before}");
+                (Action::Update, path, summary, json!({ "mode": before }), json!({ "mode": mode }))
+            }
+        };
+        Description { action, target: path.clone(), summary, before, after, risk: self.risk() }
+    }
+}
+
+impl Change {
+    fn risk(&self) -> Option<String> {
+        match self {
+            Self::Replace { before: Some(before), key, .. } if before == key => None,
+            Self::Replace { before: Some(before), .. } => Some(format!("the key {} is not kept", before.fingerprint)),
+            Self::Replace { before: None, .. } => Some("what is in the file now is not kept".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn short(key: &PublicFacts) -> String {
+    format!("{} {}", key.algorithm, key.fingerprint)
+}
+
+fn set_ids(state: &mut Value, owner: &Option<Identity>, group: &Option<Identity>) {
+    if let Some(owner) = owner {
+        state["owner"] = json!(owner.id);
+    }
+    if let Some(group) = group {
+        state["group"] = json!(group.id);
+    }
+}

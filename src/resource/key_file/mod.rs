@@ -1,0 +1,176 @@
+//! A private key in a file, with its mode and owner.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::value::{AbsolutePath, Account, Mode, shell_word};
+use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource, SecretSource};
+use crate::host::fs::{self, Attributes, Place};
+use crate::host::secret::{Secret, optional_source};
+
+mod actual;
+mod change;
+mod diff;
+mod key;
+#[cfg(test)]
+mod key_tests;
+mod openssh;
+#[cfg(test)]
+mod tests;
+
+pub use actual::{Actual, Content, FileContent, FileSeen, Target};
+pub use change::Change;
+pub use key::{KeyRead, NoKey, PublicFacts};
+
+/// The mode that `ssh` and the runbook want of a key.
+const DEFAULT_MODE: Mode = Mode::from_bits(0o400);
+
+/// The resource as the plan file gives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFile {
+    path: AbsolutePath,
+    /// Where the key comes from. Without it, content that is there is left alone.
+    #[serde(default, deserialize_with = "optional_source")]
+    source: Option<SecretSource>,
+    /// 0400 where none is given.
+    #[serde(default)]
+    mode: Option<Mode>,
+    /// The file's user; a new file is the acting user's where none is given.
+    #[serde(default)]
+    owner: Option<Account>,
+    #[serde(default)]
+    group: Option<Account>,
+    #[serde(default)]
+    verify: Option<Verify>,
+}
+
+/// Where the key has to be good for a login.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// `user@host[:port]`; without it, nothing is verified.
+    #[serde(default)]
+    ssh: Option<String>,
+    /// The host key's fingerprint, `SHA256:…`.
+    #[serde(default)]
+    host_key: Option<String>,
+    /// Whether a host that cannot be reached blocks the step.
+    #[serde(default, deserialize_with = "super::value::or_default")]
+    required: bool,
+    /// Whether the replaced key should be rejected from then on.
+    #[serde(default, deserialize_with = "super::value::or_default")]
+    retire: bool,
+}
+
+impl KeyFile {
+    fn wanted_mode(&self) -> Mode {
+        self.mode.unwrap_or(DEFAULT_MODE)
+    }
+}
+
+impl Resource for KeyFile {
+    const KIND: &'static str = "key_file";
+    type Actual = Actual;
+    type Change = Change;
+
+    fn provides(&self) -> Vec<Handle> {
+        vec![Handle::Path(self.path.to_path_buf())]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        vec![Need::Inside(self.path.to_path_buf())]
+    }
+
+    fn secret_source(&self) -> Option<&SecretSource> {
+        self.source.as_ref()
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        let path = shell_word(&self.path.to_string_lossy());
+        let parent = self.path.parent().map(|parent| shell_word(&parent.to_string_lossy()));
+        let mut lines: Vec<String> = parent.map(|parent| format!("mkdir -p {parent}")).into_iter().collect();
+        lines.push(match &self.source {
+            Some(SecretSource::File(source)) => format!("cp {} {path}", shell_word(&source.to_string_lossy())),
+            Some(SecretSource::Env(name)) => format!("(umask 077; printenv {} > {path})", shell_word(name)),
+            Some(SecretSource::Command(argv)) => {
+                let argv: Vec<_> = argv.iter().map(|word| shell_word(word)).collect();
+                format!("(umask 077; {} > {path})", argv.join(" "))
+            }
+            None => format!("cp /path/to/key {path}"),
+        });
+        lines.push(format!("chmod {} {path}", self.wanted_mode()));
+        lines.extend(self.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(&owner.to_string()))));
+        lines.extend(self.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(&group.to_string()))));
+        lines
+    }
+
+    fn touches(&self, _change: &Change, path: &Path) -> bool {
+        self.path.starts_with(path)
+    }
+
+    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
+        actual::observe(self, look)
+    }
+
+    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+        diff::diff(self, actual)
+    }
+
+    async fn execute(&self, change: &Change, act: &Act) -> Result<(), Failure> {
+        let place = Place::find(&self.path)?;
+        match change {
+            Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
+            Change::Create { mode, owner, group, .. } => {
+                let name = place.name.clone();
+                let uid = owner.as_ref().map(|owner| owner.id);
+                let gid = group.as_ref().map(|group| group.id);
+                let attributes = Attributes { uid, gid, mode: mode.bits() };
+                place.create_parents()?.create(&name, self.content(act)?.expose(), attributes)?;
+            }
+            Change::Replace { mode, uid, gid, .. } => {
+                self.present(&place)?;
+                let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
+                place.dir.replace(&place.name, self.content(act)?.expose(), attributes)?;
+            }
+            Change::SetOwner { owner, group, .. } => {
+                let uid = owner.as_ref().map(|owner| owner.id);
+                let gid = group.as_ref().map(|group| group.id);
+                place.dir.set_owner(&place.name, &self.single(&place)?, uid, gid)?;
+            }
+            Change::SetMode { mode, .. } => {
+                place.dir.set_mode(&place.name, &self.single(&place)?, mode.bits())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KeyFile {
+    /// The key to write.
+    fn content<'act>(&self, act: &'act Act) -> Result<&'act Secret, Failure> {
+        act.secret().ok_or_else(|| {
+            Failure::new(format!("the source of {} yields nothing any more", self.path))
+                .hint("see that it is there, then run again")
+        })
+    }
+
+    /// The file as it is now, for a change that needs one.
+    fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
+        let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::File);
+        stat.ok_or_else(|| {
+            Failure::new(format!("{} is no longer a file", self.path)).hint("see who else works there, then run again")
+        })
+    }
+
+    /// The same, where a second name of the file must not be affected.
+    fn single(&self, place: &Place) -> Result<fs::Stat, Failure> {
+        let stat = self.present(place)?;
+        if stat.links > 1 {
+            return Err(Failure::new(format!("{} was hard-linked meanwhile", self.path))
+                .hint("see who else works there, then run again"));
+        }
+        Ok(stat)
+    }
+}
