@@ -109,7 +109,9 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     }
     let tree = repo.find_commit(target).and_then(|commit| commit.tree()).map_err(&failed)?;
     let config = config.snapshot().map_err(&failed)?;
-    let mut obstacles = tree_check::obstacles(&repo, &config, &tree).map_err(&failed)?;
+    let mut obstacles = tree_check::obstacles(&repo, &tree).map_err(&failed)?;
+    obstacles.extend(tree_check::beside_the_tree(&repo, &config));
+    obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
     let entries = delta::entries(&repo, None, Some(&tree)).map_err(&failed)?;
     obstacles.extend(
         entries.into_iter().filter(|entry| !entry.path.is_safe()).map(|entry| super::actual::Obstacle::UnsafeName { path: entry.path }),

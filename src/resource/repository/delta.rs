@@ -81,7 +81,7 @@ pub fn find(
     }
     let failed = git_failure("compare HEAD with the remote's head", top);
     let delta = if is_whole(repo, position, target) {
-        compute(repo, repo, position, target).map_err(failed)?
+        compute(repo, position, target).map_err(failed)?
     } else {
         let scratch = Scratch::new(Some(repo), &position.tips)?;
         let view = scratch.repo()?;
@@ -91,7 +91,7 @@ pub fn find(
             return Err(Failure::new(format!("the remote {} moved on while it was asked", remote::without_password(url)))
                 .hint("run again"));
         }
-        let mut delta = compute(repo, view, position, target).map_err(failed)?;
+        let mut delta = compute(view, position, target).map_err(failed)?;
         delta.packs = scratch.packs()?;
         delta
     };
@@ -142,11 +142,9 @@ fn tree_is_whole(repo: &Repository, odb: &git2::Odb<'_>, tree: &git2::Tree<'_>) 
 }
 
 /// Compares in `view`, which sees the objects of both sides.
-pub fn compute(repo: &Repository, view: &Repository, position: &Position, target: Oid) -> Result<Delta, git2::Error> {
+fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta, git2::Error> {
     let tree = view.find_commit(target)?.tree()?;
-    let config = repo.config()?.snapshot()?;
-    let mut obstacles = tree_check::obstacles(view, &config, &tree)?;
-    obstacles.extend(tree_check::beside_the_tree(repo, &config));
+    let mut obstacles = tree_check::obstacles(view, &tree)?;
     let entries = entries(view, position.head, Some(&tree))?;
     for entry in &entries {
         if entry.old.is_some_and(|old| old.mode == 0o160_000) {

@@ -13,7 +13,7 @@ use super::path::RepoPath;
 use super::scratch::Scratch;
 use super::survey::{SKIP_WORKTREE, survey};
 use super::work_area::{Leftover, area_of, is_own_lock, leftover};
-use super::{clone, git_failure, git_text, io_failure, remote};
+use super::{clone, git_failure, git_text, io_failure, remote, tree_check};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -245,7 +245,11 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
 }
 
 fn compare(repo: &Repository, top: &Path, delta: &Delta, checkout: &mut Checkout) -> Result<(), Failure> {
+    let config = repo.config().and_then(|mut config| config.snapshot());
+    let config = config.map_err(git_failure("read the configuration", top))?;
     checkout.obstacles.extend(delta.obstacles.iter().cloned());
+    checkout.obstacles.extend(tree_check::beside_the_tree(repo, &config));
+    checkout.obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
     checkout.behind = delta.behind;
     checkout.local_commits.clone_from(&delta.local_commits);
     checkout.detached_commits.clone_from(&delta.detached_commits);

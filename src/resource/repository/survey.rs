@@ -123,11 +123,10 @@ struct Surveyor<'a> {
 
 impl Surveyor<'_> {
     fn look(&mut self, path: &RepoPath, old: Option<Blob>, new: Option<Blob>) -> Result<(), Failure> {
-        let staged = self.index.get(path).copied();
-        if staged == new && staged != old {
-            // The index is there already: whatever the file is, git leaves it alone and so do we.
+        if !self.moves(path) {
             return Ok(());
         }
+        let staged = self.index.get(path).copied();
         let found = lstat_below(self.top, path)?;
         let is_dir = found.as_ref().is_some_and(Metadata::is_dir);
         let file = match &found {
@@ -164,10 +163,17 @@ impl Surveyor<'_> {
         Ok(())
     }
 
+    /// Whether the move has to do with the path itself. Where the index is at the target already, whatever the file
+    /// is, git leaves it alone and so do we.
+    fn moves(&self, path: &RepoPath) -> bool {
+        let staged = self.index.get(path).copied();
+        self.delta.get(path).is_some_and(|(old, new)| staged != *new || staged == *old)
+    }
+
     /// What a file at `path` cannot stand beside: a file or link above it, anything below it.
     fn look_around(&mut self, path: &RepoPath, is_dir: bool) -> Result<(), Failure> {
         for above in path.parents() {
-            if self.delta.contains_key(&above) {
+            if self.moves(&above) {
                 continue;
             }
             let found = lstat_below(self.top, &above)?;
@@ -186,7 +192,7 @@ impl Surveyor<'_> {
             // Names such as `a.b` sort between `a` and `a/b`.
             .take_while(|(name, _)| name.bytes().starts_with(path.bytes()))
             .map(|(name, _)| name.clone())
-            .filter(|name| name.is_under(path) && !self.delta.contains_key(name))
+            .filter(|name| name.is_under(path) && !self.moves(name))
             .collect();
         for name in below {
             if !self.result.in_the_way.contains_key(&name) {
@@ -213,7 +219,7 @@ impl Surveyor<'_> {
             let found = entry.metadata().map_err(io_failure("look at", &entry.path()))?;
             if found.is_dir() {
                 self.look_below(&name)?;
-            } else if !self.delta.contains_key(&name) {
+            } else if !self.moves(&name) {
                 self.stray(&name, Some(&found))?;
             }
         }
