@@ -80,7 +80,8 @@ impl SmartSubtransport for SshTransport {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| git2::Error::from_str(&format!("cannot start ssh: {error}")))?;
-        let (Some(input), Some(output), Some(mut errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        let (Some(input), Some(output), Some(mut errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(git2::Error::from_str("ssh was started without its pipes"));
         };
@@ -117,7 +118,8 @@ impl SshStream {
         };
         let status = running.child.wait();
         let said = running.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let lines: Vec<&str> = said.lines().map(|line| line.trim_matches(|c| c == '@' || c == ' ' || c == '\r')).collect();
+        let lines: Vec<&str> =
+            said.lines().map(|line| line.trim_matches(|c| c == '@' || c == ' ' || c == '\r')).collect();
         let said = lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
         match (said.is_empty(), status) {
             (false, _) => io::Error::other(format!("ssh: {said}")),
@@ -248,7 +250,9 @@ mod tests {
 
     #[test]
     fn a_host_that_would_be_an_option_is_refused() {
-        for url in ["ssh://-oProxyCommand=x/y", "-oProxyCommand=x:y", "ssh://u@-x/y", "ssh:///y", "h:-x", "ssh://h:99999/x"] {
+        for url in
+            ["ssh://-oProxyCommand=x/y", "-oProxyCommand=x:y", "ssh://u@-x/y", "ssh:///y", "h:-x", "ssh://h:99999/x"]
+        {
             assert!(Target::parse(url).is_err(), "{url}");
         }
     }

@@ -43,8 +43,9 @@ fn make_parents(top: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
     for folder in &missing {
         match DirBuilder::new().mode(0o777).create(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io_failure("create", folder)(error)
-                    .hint("make the directory above it writable for the step's user, or create it in an earlier step"));
+                return Err(io_failure("create", folder)(error).hint(
+                    "make the directory above it writable for the step's user, or create it in an earlier step",
+                ));
             }
             _ => {}
         }
@@ -61,7 +62,9 @@ fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     match result {
         Ok(()) => {
             let open = File::open(&unfinished).map_err(io_failure("open", &unfinished))?;
-            rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("write through to disk", &unfinished))?;
+            rustix::fs::syncfs(&open)
+                .map_err(io::Error::from)
+                .map_err(io_failure("write through to disk", &unfinished))?;
             let git = top.join(".git");
             fs::rename(&unfinished, &git).map_err(io_failure("create", &git))?;
         }
@@ -89,7 +92,9 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     config.set_bool("core.logAllRefUpdates", true).map_err(&failed)?;
     let name = &desired.remote;
     config.set_str(&format!("remote.{name}.url"), url).map_err(&failed)?;
-    config.set_str(&format!("remote.{name}.fetch"), &format!("+refs/heads/*:refs/remotes/{name}/*")).map_err(&failed)?;
+    config
+        .set_str(&format!("remote.{name}.fetch"), &format!("+refs/heads/*:refs/remotes/{name}/*"))
+        .map_err(&failed)?;
     config.set_str(&format!("branch.{}.remote", desired.branch), name).map_err(&failed)?;
     config.set_str(&format!("branch.{}.merge", desired.branch), &reference).map_err(&failed)?;
 
@@ -114,7 +119,10 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
     let entries = delta::entries(&repo, None, Some(&tree)).map_err(&failed)?;
     obstacles.extend(
-        entries.into_iter().filter(|entry| !entry.path.is_safe()).map(|entry| super::actual::Obstacle::UnsafeName { path: entry.path }),
+        entries
+            .into_iter()
+            .filter(|entry| !entry.path.is_safe())
+            .map(|entry| super::actual::Obstacle::UnsafeName { path: entry.path }),
     );
     match obstacles.first() {
         Some(obstacle) => {
@@ -132,14 +140,12 @@ fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<Strin
     let mut source = repo.remote_anonymous(&remote::reachable(url, &desired.path)).map_err(failed)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let mut options = git2::FetchOptions::new();
-    options
-        .remote_callbacks(remote::callbacks(config))
-        .download_tags(git2::AutotagOption::All)
-        .update_fetchhead(false);
+    options.remote_callbacks(remote::callbacks(config)).download_tags(git2::AutotagOption::All).update_fetchhead(false);
     let specs = [format!("+refs/heads/*:refs/remotes/{}/*", desired.remote)];
     source.fetch(&specs, Some(&mut options), None).map_err(failed)?;
     let heads = source.list().map_err(failed)?;
-    let default = heads.iter().find(|head| head.name() == "HEAD").and_then(|head| head.symref_target().map(str::to_owned));
+    let default =
+        heads.iter().find(|head| head.name() == "HEAD").and_then(|head| head.symref_target().map(str::to_owned));
     // A clone keeps no log of the branches that it began with.
     let _ = fs::remove_dir_all(repo.path().join("logs"));
     let _ = fs::remove_file(repo.path().join("FETCH_HEAD"));

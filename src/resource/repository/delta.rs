@@ -26,6 +26,9 @@ pub struct Entry {
     pub path: RepoPath,
     pub old: Option<Blob>,
     pub new: Option<Blob>,
+    /// What an earlier head of the remote had here, which an interrupted run may have been bringing in. The target's
+    /// history holds it, so nothing is lost with it.
+    pub interim: Option<Blob>,
 }
 
 impl Entry {
@@ -59,6 +62,8 @@ pub struct Position {
     pub detached: bool,
     /// Where the wanted branch stands.
     pub branch: Option<Oid>,
+    /// Where the remote's branch stood when it was last fetched.
+    pub tracking: Option<Oid>,
     /// The commits that local refs name.
     pub tips: Vec<Oid>,
 }
@@ -88,8 +93,11 @@ pub fn find(
         // By its name: many servers refuse to be asked for a commit by its id.
         remote::download(view, url, &[format!("+refs/heads/{branch}:refs/fetched/head")], top)?;
         if view.find_commit(target).is_err() {
-            return Err(Failure::new(format!("the remote {} moved on while it was asked", remote::without_password(url)))
-                .hint("run again"));
+            return Err(Failure::new(format!(
+                "the remote {} moved on while it was asked",
+                remote::without_password(url)
+            ))
+            .hint("run again"));
         }
         let mut delta = compute(view, position, target).map_err(failed)?;
         delta.packs = scratch.packs()?;
@@ -145,7 +153,15 @@ fn tree_is_whole(repo: &Repository, odb: &git2::Odb<'_>, tree: &git2::Tree<'_>) 
 fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta, git2::Error> {
     let tree = view.find_commit(target)?.tree()?;
     let mut obstacles = tree_check::obstacles(view, &tree)?;
-    let entries = entries(view, position.head, Some(&tree))?;
+    let mut entries = entries(view, position.head, Some(&tree))?;
+    if let Some(earlier) =
+        position.tracking.filter(|earlier| view.graph_descendant_of(target, *earlier).unwrap_or(false))
+    {
+        let earlier = view.find_commit(earlier)?.tree()?;
+        for entry in &mut entries {
+            entry.interim = blob_in(&earlier, &entry.path);
+        }
+    }
     for entry in &entries {
         if entry.old.is_some_and(|old| old.mode == 0o160_000) {
             obstacles.push(Obstacle::Submodules { path: entry.path.clone() });
@@ -188,7 +204,7 @@ pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>
             let path = RepoPath::new(path);
             let blob = Some(Blob { id: file.id(), mode: u32::from(file.mode()) });
             let entry =
-                entries.entry(path.clone()).or_insert_with(|| Entry { path, old: None, new: None });
+                entries.entry(path.clone()).or_insert_with(|| Entry { path, old: None, new: None, interim: None });
             if is_new {
                 entry.new = blob;
             } else {
@@ -197,6 +213,13 @@ pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>
         }
     }
     Ok(entries.into_values().collect())
+}
+
+/// What a tree has at a path, directories aside.
+pub fn blob_in(tree: &git2::Tree<'_>, path: &RepoPath) -> Option<Blob> {
+    let entry = tree.get_path(path.as_path()).ok()?;
+    let mode = u32::try_from(entry.filemode_raw()).ok()?;
+    (entry.kind() == Some(ObjectType::Blob)).then_some(Blob { id: entry.id(), mode })
 }
 
 fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Revwalk<'a>, git2::Error> {

@@ -18,17 +18,18 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
                 return Err(obstacle.refusal(&desired.path));
             }
             let Some(upstream) = upstream else {
-                return Err(Refusal::new(format!("there is no checkout at {}, and no url to clone from", desired.path.display()))
-                    .hint("give the step a url"));
+                return Err(Refusal::new(format!(
+                    "there is no checkout at {}, and no url to clone from",
+                    desired.path.display()
+                ))
+                .hint("give the step a url"));
             };
             let commit = head_of(desired, upstream)?;
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
             Ok(one(RepositoryChange::Clone(NewClone { path, url, branch, commit })))
         }
-        Actual::Occupied { by } => {
-            Err(Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()))
-                .hint("move it aside; an empty or missing path is cloned into"))
-        }
+        Actual::Occupied { by } => Err(Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()))
+            .hint("move it aside; an empty or missing path is cloned into")),
         Actual::Unusable { obstacle } => Err(obstacle.refusal(&desired.path)),
         Actual::Checkout(checkout) => diff_checkout(desired, checkout),
     }
@@ -95,8 +96,15 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Refusal> {
         }
         (Some(there), Some(wanted)) if !remote::same_url(there, wanted) => {
             let wanted = remote::without_password(wanted);
-            Err(Refusal::new(format!("the remote {name} of {} is {there}, and the step says {wanted}", desired.path.display()))
-                .hint(format!("if the step is right: `{git} remote set-url {} {}`", quoted(name), quoted(&wanted))))
+            Err(Refusal::new(format!(
+                "the remote {name} of {} is {there}, and the step says {wanted}",
+                desired.path.display()
+            ))
+            .hint(format!(
+                "if the step is right: `{git} remote set-url {} {}`",
+                quoted(name),
+                quoted(&wanted)
+            )))
         }
         _ => Ok(()),
     }
@@ -161,11 +169,7 @@ fn notes(found: &Checkout) -> Vec<String> {
         ));
     }
     if !found.kept.is_empty() {
-        notes.push(format!(
-            "{} kept: {}",
-            counted(found.kept.len(), "local change"),
-            joined(&found.kept, KEPT_NAMED)
-        ));
+        notes.push(format!("{} kept: {}", counted(found.kept.len(), "local change"), joined(&found.kept, KEPT_NAMED)));
     }
     notes
 }

@@ -43,7 +43,9 @@ fn stage(area: &WorkArea, repo: &Repository, target: Oid, writes: &[&Item]) -> R
     let mut all = Index::new().map_err(&failed)?;
     all.read_tree(&tree).map_err(&failed)?;
     let mut index = Index::new().map_err(&failed)?;
-    for attributes in all.iter().filter(|entry| entry.path.rsplit(|byte| *byte == b'/').next() == Some(b".gitattributes")) {
+    for attributes in
+        all.iter().filter(|entry| entry.path.rsplit(|byte| *byte == b'/').next() == Some(b".gitattributes"))
+    {
         index.add(&attributes).map_err(&failed)?;
     }
     for item in writes {

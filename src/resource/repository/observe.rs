@@ -13,7 +13,7 @@ use super::path::RepoPath;
 use super::scratch::Scratch;
 use super::survey::{SKIP_WORKTREE, survey};
 use super::work_area::{Leftover, area_of, is_own_lock, leftover};
-use super::{clone, git_failure, git_text, io_failure, remote, tree_check};
+use super::{clone, git_failure, git_text, io_failure, refs, remote, tree_check};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -95,7 +95,10 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
     let failed = io_failure("read the directory", folder);
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(&failed)? {
-        names.push(RepoPath::new(std::os::unix::ffi::OsStrExt::as_bytes(entry.map_err(&failed)?.file_name().as_os_str())).to_string());
+        names.push(
+            RepoPath::new(std::os::unix::ffi::OsStrExt::as_bytes(entry.map_err(&failed)?.file_name().as_os_str()))
+                .to_string(),
+        );
     }
     names.sort();
     Ok(names)
@@ -175,7 +178,8 @@ pub fn remote_url(repo: &Repository, remote: &str) -> Option<String> {
 }
 
 /// Where the repository stands, and what it has names for.
-pub fn position(repo: &Repository, head: &Head, branch: &str, top: &Path) -> Result<Position, Failure> {
+pub fn position(repo: &Repository, head: &Head, desired: &Desired) -> Result<Position, Failure> {
+    let (top, branch) = (&desired.path, &desired.branch);
     let failed = git_failure("list the refs", top);
     let mut tips = Vec::new();
     for reference in repo.references().map_err(&failed)?.flatten() {
@@ -190,7 +194,9 @@ pub fn position(repo: &Repository, head: &Head, branch: &str, top: &Path) -> Res
         Err(error) if error.code() == ErrorCode::NotFound => None,
         Err(error) => return Err(failed(error)),
     };
-    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tips })
+    let tracking = refs::tracking(repo, &desired.remote, &desired.branch);
+    let tracking = tracking.and_then(|name| repo.find_reference(&name).ok()?.target());
+    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tracking, tips })
 }
 
 /// Fills in `checkout`; an obstacle is a reason for which no more can be read.
@@ -211,7 +217,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     {
         return broken(git_text(&error));
     }
-    let position = match position(repo, &head, &desired.branch, top) {
+    let position = match position(repo, &head, desired) {
         Ok(position) => position,
         Err(failure) => return broken(failure.message),
     };
@@ -348,10 +354,14 @@ fn local_changes(repo: &Repository) -> Result<Vec<LocalChange>, Failure> {
         .iter()
         .filter_map(|entry| {
             let state = match entry.status() {
-                status if status.intersects(Status::WT_TYPECHANGE | Status::INDEX_TYPECHANGE) => LocalState::TypeChanged,
+                status if status.intersects(Status::WT_TYPECHANGE | Status::INDEX_TYPECHANGE) => {
+                    LocalState::TypeChanged
+                }
                 status if status.contains(Status::WT_DELETED) => LocalState::Deleted,
                 status if status.intersects(Status::WT_MODIFIED | Status::WT_RENAMED) => LocalState::Modified,
-                status if status.intersects(Status::INDEX_NEW | Status::INDEX_MODIFIED | Status::INDEX_DELETED) => LocalState::Staged,
+                status if status.intersects(Status::INDEX_NEW | Status::INDEX_MODIFIED | Status::INDEX_DELETED) => {
+                    LocalState::Staged
+                }
                 status if status.contains(Status::WT_NEW) => LocalState::Untracked,
                 _ => return None,
             };

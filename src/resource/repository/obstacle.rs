@@ -33,10 +33,8 @@ impl Obstacle {
                 .hint(format!("finish or abort it: `{git} status` says how")),
             Self::Unmerged { path } => Refusal::new(format!("the index of {at} holds a conflict in {path}"))
                 .hint(format!("resolve it: `{git} status` says how")),
-            Self::Locked { path } => Refusal::new(format!("another git process holds {path}")).hint(format!(
-                "wait until it is done; if none is running, remove the file: `rm {}`",
-                quoted(path)
-            )),
+            Self::Locked { path } => Refusal::new(format!("another git process holds {path}"))
+                .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", quoted(path))),
             Self::AnotherRun => Refusal::new(format!("another provision run is at work in {at}"))
                 .hint("wait until it is done, then run again"),
             Self::Shallow => Refusal::new(format!("{at} is a shallow clone: its history is cut off"))
@@ -67,19 +65,22 @@ impl Obstacle {
                 Refusal::new(format!("the branch is checked out in another worktree: {path}"))
                     .hint(format!("remove it: `{git} worktree remove {}`", quoted(path)))
             }
-            Self::Unwritable { path } => {
-                Refusal::new(format!("files in {path} have to change, and the step's user cannot write there"))
-                    .hint(format!("give the directory back to the checkout's owner: `sudo chown -R --reference={} {}`",
-                        quoted(&at.to_string()), quoted(path)))
-            }
+            Self::Unwritable { path } => Refusal::new(format!(
+                "files in {path} have to change, and the step's user cannot write there"
+            ))
+            .hint(format!(
+                "give the directory back to the checkout's owner: `sudo chown -R --reference={} {}`",
+                quoted(&at.to_string()),
+                quoted(path)
+            )),
             Self::NestedRepository { path } => {
                 Refusal::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
                     .hint("move it aside")
             }
-            Self::SpecialFile { path } => Refusal::new(format!(
-                "{at}/{path} is a FIFO, socket or device, where the remote now has a file"
-            ))
-            .hint("move it aside"),
+            Self::SpecialFile { path } => {
+                Refusal::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
+                    .hint("move it aside")
+            }
             Self::UnsafeName { path } => {
                 Refusal::new(format!("the tree has the name {path}, which leads out of the checkout"))
                     .hint("look at who can push to the remote")

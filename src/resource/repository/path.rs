@@ -43,9 +43,10 @@ impl RepoPath {
     /// Whether no part of it could lead out of the checkout or into the repository's own files.
     pub fn is_safe(&self) -> bool {
         !self.0.contains(&0)
-            && self.0.split(|byte| *byte == b'/').all(|part| {
-                !(part.is_empty() || part == b"." || part == b".." || part.eq_ignore_ascii_case(b".git"))
-            })
+            && self
+                .0
+                .split(|byte| *byte == b'/')
+                .all(|part| !(part.is_empty() || part == b"." || part == b".." || part.eq_ignore_ascii_case(b".git")))
     }
 }
 

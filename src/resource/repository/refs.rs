@@ -122,8 +122,9 @@ pub fn follow(area: &mut WorkArea, repo: &Repository, remote: &str, branch: &str
     if target.parent().and_then(same_device) == same_device(&new) {
         area.install_file(&new, &target)?;
     } else {
-        return Err(Failure::new(format!("{} leads to another file system", link.display()))
-            .hint("make it a plain file"));
+        return Err(
+            Failure::new(format!("{} leads to another file system", link.display())).hint("make it a plain file")
+        );
     }
     area.unlock(&link)
 }

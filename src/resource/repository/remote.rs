@@ -89,8 +89,9 @@ pub fn callbacks(config: Config) -> RemoteCallbacks<'static> {
     callbacks.credentials(move |url, user, allowed| {
         if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) && !helper_asked {
             helper_asked = true;
-            return Cred::credential_helper(&config, url, user)
-                .map_err(|_| git2::Error::from_str("authentication needed, and no credential helper knows the password"));
+            return Cred::credential_helper(&config, url, user).map_err(|_| {
+                git2::Error::from_str("authentication needed, and no credential helper knows the password")
+            });
         }
         Err(git2::Error::from_str("authentication failed"))
     });
@@ -121,20 +122,16 @@ fn is_scp_like(url: &str) -> bool {
     }
 }
 
-/// The URL as it may be shown: `user:password@` becomes `user@`.
+/// The URL as it may be shown: without what stands before an `@`, but for the user of an ssh URL.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            // A token is often given as the user's name alone: only a user of ssh is no secret.
-            let user = match user.split_once(':') {
-                Some((user, _)) => format!("{user}@"),
-                None if scheme == "ssh" => format!("{user}@"),
-                None => String::new(),
-            };
-            format!("{scheme}://{user}{host}{path}")
-        }
+        // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
+        Some((user, host)) => match user.split(':').next() {
+            Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{host}{path}"),
+            _ => format!("{scheme}://{host}{path}"),
+        },
         None => url.to_owned(),
     }
 }
@@ -178,7 +175,11 @@ fn remedy(text: &str, url: &str, error: &git2::Error) -> Option<String> {
         "set up a credential helper for the step's user, or use an ssh url"
     } else if error.code() == git2::ErrorCode::Owner || has("not owned by") {
         "the remote's directory belongs to another user: the step's user can allow it with `git config --global --add safe.directory PATH`"
-    } else if has("not appear to be a git repository") || has("404") || has("not found") || error.code() == git2::ErrorCode::NotFound {
+    } else if has("not appear to be a git repository")
+        || has("404")
+        || has("not found")
+        || error.code() == git2::ErrorCode::NotFound
+    {
         "there is no such repository, or it is not shown to the step's user: check the url"
     } else if has("unsupported url protocol") && !url.contains("://") {
         "there is no directory of that name on this host: check the url"
@@ -196,10 +197,10 @@ mod tests {
 
     #[test]
     fn passwords_and_tokens_are_not_shown() {
-        assert_eq!(without_password("https://u:p@h/x"), "https://u@h/x");
+        assert_eq!(without_password("https://u:p@h/x"), "https://h/x");
         assert_eq!(without_password("https://token@h/x"), "https://h/x");
         assert_eq!(without_password("ssh://git@h/x"), "ssh://git@h/x");
-        assert_eq!(without_password("https://u:p@ss@h/x"), "https://u@h/x");
+        assert_eq!(without_password("https://u:p@ss@h/x"), "https://h/x");
         assert_eq!(without_password("git@h:x"), "git@h:x");
         assert_eq!(without_password("https://h/x@y"), "https://h/x@y");
     }

@@ -10,9 +10,9 @@ use std::path::Path;
 use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags, TreeWalkMode, TreeWalkResult};
 use serde::{Deserialize, Serialize};
 
-use super::delta::{Blob, entries, subject};
+use super::delta::{Blob, blob_in, entries, subject};
 use super::path::RepoPath;
-use super::rescue::{NAMESPACE, Stash, all, blob_in};
+use super::rescue::{NAMESPACE, Stash, all};
 use super::survey::{lstat_below, mode_of, raw_id};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure, quoted};
@@ -205,9 +205,9 @@ fn check<'a>(
     let mut newer = Vec::new();
     for (path, blob) in wanted {
         let at = top.join(path.as_path());
-        let blocked = path.parents().any(|above| {
-            fs::symlink_metadata(top.join(above.as_path())).is_ok_and(|found| !found.is_dir())
-        });
+        let blocked = path
+            .parents()
+            .any(|above| fs::symlink_metadata(top.join(above.as_path())).is_ok_and(|found| !found.is_dir()));
         let found = lstat_below(top, path)?;
         let current = match &found {
             Some(found) => match mode_of(found, None) {
@@ -224,9 +224,7 @@ fn check<'a>(
             (None, _) => true,
             // A directory may be replaced where there is nothing in it.
             (Some(found), None) => found.is_dir() && is_empty(&at),
-            (Some(_), Some(_)) => repo
-                .status_file(path.as_path())
-                .is_ok_and(|status| status == git2::Status::CURRENT),
+            (Some(_), Some(_)) => repo.status_file(path.as_path()).is_ok_and(|status| status == git2::Status::CURRENT),
         };
         if free {
             todo.push((path, *blob));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use git2::{Index, ObjectType, Odb, Oid, Repository};
 
 use super::actual::{LocalChange, LocalState, Obstacle};
-use super::delta::{Blob, Delta};
+use super::delta::{Blob, Delta, Entry};
 use super::path::RepoPath;
 use super::{git_failure, io_failure};
 use crate::resource::Failure;
@@ -96,7 +96,7 @@ pub fn survey(repo: &Repository, top: &Path, delta: &Delta) -> Result<Survey, Fa
         result: Survey::default(),
     };
     for entry in &delta.entries {
-        surveyor.look(&entry.path, entry.old, entry.new)?;
+        surveyor.look(entry)?;
     }
     surveyor.check_writable();
     Ok(surveyor.result)
@@ -122,7 +122,9 @@ struct Surveyor<'a> {
 }
 
 impl Surveyor<'_> {
-    fn look(&mut self, path: &RepoPath, old: Option<Blob>, new: Option<Blob>) -> Result<(), Failure> {
+    fn look(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let Entry { path, old, new, interim } = entry;
+        let (old, new) = (*old, *new);
         if !self.moves(path) {
             return Ok(());
         }
@@ -142,11 +144,12 @@ impl Surveyor<'_> {
         }
         let known = old.is_some() || staged.is_some();
         let work = match file {
-            _ if file == old || file == new => Work::Same,
+            _ if file == old || file == new || (file.is_some() && file == *interim) => Work::Same,
             Some(file) => Work::File { mode: file.mode },
             None => Work::Missing,
         };
-        if work != Work::Same || staged != old {
+        let staged_work = staged != old && (staged.is_none() || staged != *interim);
+        if work != Work::Same || staged_work {
             let state = match (work, old, file) {
                 (Work::Same, ..) => LocalState::Staged,
                 (Work::Missing, ..) => LocalState::Deleted,
@@ -319,7 +322,9 @@ pub fn mode_of(found: &Metadata, like: Option<u32>) -> Option<u32> {
             _ => Some(if found.mode() & 0o100 == 0 { 0o100_644 } else { 0o100_755 }),
         }
     } else {
-        debug_assert!(kind.is_dir() || kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device());
+        debug_assert!(
+            kind.is_dir() || kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device()
+        );
         None
     }
 }

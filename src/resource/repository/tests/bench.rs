@@ -47,7 +47,10 @@ impl Bench {
         git(bench.dir.path(), &["init", "-q", "--bare", "remote.git"]);
         git(bench.dir.path(), &["init", "-q", "seed"]);
         git(&bench.seed(), &["remote", "add", "origin", bench.remote().to_str().unwrap()]);
-        bench.commit("first", &[("a", Some("a1\n")), ("b", Some("b1\n")), ("d/c", Some("c1\n")), ("run.sh", Some("#!\n"))]);
+        bench.commit(
+            "first",
+            &[("a", Some("a1\n")), ("b", Some("b1\n")), ("d/c", Some("c1\n")), ("run.sh", Some("#!\n"))],
+        );
         git(&bench.seed(), &["push", "-q", "origin", "main"]);
         git(&bench.seed(), &["checkout", "-q", "-b", "qa"]);
         bench.commit("qa begins", &[("q", Some("q1\n"))]);

@@ -57,7 +57,11 @@ fn outcome(top: &Path) -> (Vec<String>, String, BTreeSet<String>) {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(top).unwrap().display().to_string();
             // A pack is named by how it was packed; that it is alone and whole is what fsck and the count say.
-            let name = if name.contains("/pack/pack-") { format!(".git/pack.{}", path.extension().unwrap().display()) } else { name };
+            let name = if name.contains("/pack/pack-") {
+                format!(".git/pack.{}", path.extension().unwrap().display())
+            } else {
+                name
+            };
             assert!(!entries.contains(&name) || !name.contains("/pack."), "{name} twice");
             if path.is_dir() {
                 folders.push(path);
@@ -110,15 +114,18 @@ fn kill_everywhere(prepare: &dyn Fn() -> Bench, step: usize, check: &dyn Fn(&Pat
 
 fn conflicting() -> Bench {
     let bench = Bench::new();
-    bench.push("more", &[
-        ("a", Some("a2\n")),
-        ("b", None),
-        ("d/c", None),
-        ("d/e/f", Some("f\n")),
-        ("new", Some("theirs\n")),
-        ("place", Some("a file\n")),
-        ("link", Some("-> a")),
-    ]);
+    bench.push(
+        "more",
+        &[
+            ("a", Some("a2\n")),
+            ("b", None),
+            ("d/c", None),
+            ("d/e/f", Some("f\n")),
+            ("new", Some("theirs\n")),
+            ("place", Some("a file\n")),
+            ("link", Some("-> a")),
+        ],
+    );
     let top = bench.checkout();
     write(&top, "a", Some("mine a\n"));
     write(&top, "b", Some("mine b\n"));
@@ -155,6 +162,35 @@ fn a_move_that_was_killed_is_finished_by_the_next_run() {
 fn a_clone_that_was_killed_is_finished_by_the_next_run() {
     let points = kill_everywhere(&to_be_cloned, 17, &|_, _| {});
     assert!(points > 10, "{points}");
+}
+
+#[test]
+fn a_remote_that_moves_on_after_a_kill_makes_no_second_rescue() {
+    for (call, when) in [("rename", 12), ("rename", 14), ("unlink", 30)] {
+        let bench = conflicting();
+        fs::write(bench.dir.path().join("url"), bench.remote().display().to_string()).unwrap();
+        // Late enough that the rescue is made and files are being moved.
+        let killed = (when..).find(|when| {
+            let top = bench.checkout();
+            let _ = fs::remove_dir_all(&top);
+            git(bench.dir.path(), &["clone", "-q", "-b", "qa", bench.remote().to_str().unwrap(), "checkout"]);
+            git(&top, &["reset", "-q", "--hard", "HEAD~1"]);
+            git(&top, &["update-ref", "refs/remotes/origin/qa", "HEAD"]);
+            write(&top, "a", Some("mine a\n"));
+            write(&top, "new", Some("mine new\n"));
+            killed_at(bench.dir.path(), call, *when);
+            fs::read_to_string(top.join("new")).unwrap() == "theirs\n"
+        });
+        assert!(killed.is_some());
+        bench.push("even more", &[("a", Some("a3\n")), ("new", Some("theirs again\n"))]);
+        apply(&bench.desired(), "run-2");
+        assert_eq!(
+            git(&bench.checkout(), &["for-each-ref", "--format=%(refname)", "refs/provision"]),
+            "refs/provision/rescue/run-1\n"
+        );
+        assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
+        assert_eq!(fs::read_to_string(bench.checkout().join("new")).unwrap(), "theirs again\n");
+    }
 }
 
 #[test]

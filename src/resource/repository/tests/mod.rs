@@ -8,6 +8,7 @@ mod moves;
 mod oracle;
 mod refusals;
 mod rescues;
+mod ssh;
 
 #[test]
 fn fixtures() {

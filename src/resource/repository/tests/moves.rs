@@ -102,14 +102,17 @@ fn a_detached_head_with_commits_of_its_own_is_rescued() {
 #[test]
 fn what_is_in_the_way_is_rescued_and_the_rest_stays() {
     let bench = Bench::new();
-    bench.push("more", &[
-        ("a", Some("a2\n")),
-        ("b", None),
-        ("run.sh", Some("#!x\n")),
-        ("d/new", Some("theirs\n")),
-        ("place", Some("a file\n")),
-        ("same", Some("same\n")),
-    ]);
+    bench.push(
+        "more",
+        &[
+            ("a", Some("a2\n")),
+            ("b", None),
+            ("run.sh", Some("#!x\n")),
+            ("d/new", Some("theirs\n")),
+            ("place", Some("a file\n")),
+            ("same", Some("same\n")),
+        ],
+    );
     let top = bench.checkout();
     write(&top, "a", Some("mine a\n"));
     write(&top, "b", Some("mine b\n"));
@@ -124,13 +127,19 @@ fn what_is_in_the_way_is_rescued_and_the_rest_stays() {
     write(&top, "staged", Some("kept staged\n"));
     git(&top, &["add", "staged"]);
     let planned = apply(&bench.desired(), "run-1");
-    assert_eq!(planned.notes, [
-        "6 local changes in the way, rescued and stashed: a (modified), b (modified), d/new (untracked), \
+    assert_eq!(
+        planned.notes,
+        [
+            "6 local changes in the way, rescued and stashed: a (modified), b (modified), d/new (untracked), \
          place/deep/two (untracked), place/one (untracked), run.sh (modified)"
-            .to_owned(),
-        "3 local changes kept: other (untracked), q (modified), staged (staged)".to_owned(),
-    ]);
-    assert_eq!(git(&top, &["status", "--porcelain"]), "M  staged\n".replace("M ", "A ") .replace("A  staged\n", " M q\nA  staged\n?? other\n"));
+                .to_owned(),
+            "3 local changes kept: other (untracked), q (modified), staged (staged)".to_owned(),
+        ]
+    );
+    assert_eq!(
+        git(&top, &["status", "--porcelain"]),
+        "M  staged\n".replace("M ", "A ").replace("A  staged\n", " M q\nA  staged\n?? other\n")
+    );
     assert_eq!(git(&top, &["stash", "list"]), "");
     assert_eq!(fs::read_to_string(top.join("place")).unwrap(), "a file\n");
     // The rescue is a stash to git.

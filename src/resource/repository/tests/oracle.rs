@@ -62,7 +62,9 @@ fn try_chmod(path: &Path) {
 
 /// `git checkout qa; git pull`, and where that does not do it, git's own way to put everything aside first.
 fn by_runbook(top: &Path) -> bool {
-    if try_git(top, &["checkout", "-q", "qa"]).status.success() && try_git(top, &["pull", "-q", "--ff-only"]).status.success() {
+    if try_git(top, &["checkout", "-q", "qa"]).status.success()
+        && try_git(top, &["pull", "-q", "--ff-only"]).status.success()
+    {
         return true;
     }
     false
@@ -113,10 +115,11 @@ proptest! {
 fn lost(top: &Path, head: &str, work: &std::collections::BTreeMap<String, String>, staged: &str) -> Vec<String> {
     let mut lost = Vec::new();
     let now = files(top);
-    let rescued: String = ["refs/provision/rescue/run-1", "refs/provision/rescue/run-1^2", "refs/provision/rescue/run-1^3"]
-        .iter()
-        .map(|tree| String::from_utf8(try_git(top, &["ls-tree", "-r", tree]).stdout).unwrap())
-        .collect();
+    let rescued: String =
+        ["refs/provision/rescue/run-1", "refs/provision/rescue/run-1^2", "refs/provision/rescue/run-1^3"]
+            .iter()
+            .map(|tree| String::from_utf8(try_git(top, &["ls-tree", "-r", tree]).stdout).unwrap())
+            .collect();
     let known = git(top, &["ls-tree", "-r", head]) + &git(top, &["ls-tree", "-r", "HEAD"]);
     for line in staged.lines() {
         // 100644 <id> 0\t<path>
@@ -133,11 +136,8 @@ fn lost(top: &Path, head: &str, work: &std::collections::BTreeMap<String, String
             continue;
         }
         let content = was.splitn(3, ' ').nth(2).unwrap();
-        let content = if was.starts_with("12") {
-            content.to_owned()
-        } else {
-            content.trim_matches('"').replace("\\n", "\n")
-        };
+        let content =
+            if was.starts_with("12") { content.to_owned() } else { content.trim_matches('"').replace("\\n", "\n") };
         let id = hash(&content);
         let held = |text: &str| text.lines().any(|line| line.contains(&id) && line.ends_with(&format!("\t{path}")));
         if !held(&rescued) && !held(&known) {
