@@ -135,9 +135,8 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
 
 /// Fetches all branches and tags, and gives back the remote's own branch.
 fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<String>, Failure> {
-    remote::prepare(repo)?;
     let failed = |error: git2::Error| remote::failure(url, &error);
-    let mut source = repo.remote_anonymous(&remote::reachable(url, &desired.path)).map_err(failed)?;
+    let mut source = remote::open(repo, url, &desired.path)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let mut options = git2::FetchOptions::new();
     options.remote_callbacks(remote::callbacks(config)).download_tags(git2::AutotagOption::All).update_fetchhead(false);

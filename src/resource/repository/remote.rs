@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Once;
 
-use git2::{Config, Cred, CredentialType, Direction, FetchOptions, Oid, RemoteCallbacks, Repository};
+use git2::{Config, Cred, CredentialType, Direction, FetchOptions, Oid, Remote, RemoteCallbacks, Repository};
 
 use super::git_text;
-use crate::host::ssh_transport;
+use crate::host::{git_tls, ssh_transport};
 use crate::resource::Failure;
 
 /// Milliseconds until a server that does not answer is given up.
@@ -28,9 +28,8 @@ pub struct Answer {
 
 /// Asks the remote at `url` for the head of `branch`, with the configuration of `repo`. Writes nothing.
 pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Result<Answer, Failure> {
-    prepare(repo)?;
     let failed = |error: git2::Error| failure(url, &error);
-    let mut remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(failed)?;
+    let mut remote = open(repo, url, relative_to)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let connection = remote.connect_auth(Direction::Fetch, Some(callbacks(config)), None).map_err(failed)?;
     let wanted = format!("refs/heads/{branch}");
@@ -54,17 +53,27 @@ pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Re
 
 /// Downloads the objects behind `refspecs` into the object store of `repo`; no ref is made.
 pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: &Path) -> Result<(), Failure> {
-    prepare(repo)?;
     let failed = |error: git2::Error| failure(url, &error);
-    let mut remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(failed)?;
+    let mut remote = open(repo, url, relative_to)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks(config)).download_tags(git2::AutotagOption::None).update_fetchhead(false);
     remote.download(refspecs, Some(&mut options)).map_err(failed)
 }
 
+/// The remote at `url`, ready to be connected to.
+pub fn open<'a>(repo: &'a Repository, url: &str, relative_to: &Path) -> Result<Remote<'a>, Failure> {
+    prepare(repo)?;
+    let remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(|error| failure(url, &error))?;
+    // Not what was asked for counts but what the user's `insteadOf` made of it.
+    if remote.url_bytes().starts_with(b"http") {
+        git_tls::load_certificates().map_err(|error| failure(url, &error))?;
+    }
+    Ok(remote)
+}
+
 /// Sets what libgit2 and the ssh transport need before a connection of this thread.
-pub fn prepare(repo: &Repository) -> Result<(), Failure> {
+fn prepare(repo: &Repository) -> Result<(), Failure> {
     static TIMEOUTS: Once = Once::new();
     TIMEOUTS.call_once(|| {
         #[expect(unsafe_code, reason = "git2 marks libgit2's process-wide settings unsafe")]

@@ -3,8 +3,10 @@
 
 mod bench;
 mod clones;
+mod https;
 mod kills;
 mod moves;
+mod not_root;
 mod oracle;
 mod refusals;
 mod rescues;
