@@ -80,6 +80,16 @@ impl Cluster {
         }
     }
 
+    /// Has the server read its settings again, and waits until it has.
+    pub fn reload(&self) {
+        let loaded = || self.psql("postgres", "SELECT pg_conf_load_time()");
+        let before = loaded();
+        self.psql("postgres", "SELECT pg_reload_conf()");
+        while loaded() == before {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
@@ -121,11 +131,8 @@ impl Drop for Cluster {
 /// Starts the server under a shell that waits for its standard input to close: however this process ends, the server
 /// ends too, and its folder goes.
 fn supervise(folder: &Path, port: u16, settings: &[String]) -> Child {
-    let drop_rights = if nix::unistd::geteuid().is_root() {
-        "setpriv --reuid=postgres --regid=postgres --clear-groups"
-    } else {
-        ""
-    };
+    let drop_rights =
+        if nix::unistd::geteuid().is_root() { "setpriv --reuid=postgres --regid=postgres --clear-groups" } else { "" };
     let settings: Vec<_> = settings.iter().map(|setting| format!("-c '{setting}'")).collect();
     let script = format!(
         "{drop_rights} {BIN}/postgres -D \"$0/data\" -k \"$0\" -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 use provision::host::secret::{Digester, Secret};
-use provision::host::warehouse::{ConnectionSpec, PasswordFile, Wanted, Warehouse};
+use provision::host::warehouse::{ConnectionSpec, Surroundings, Wanted, Warehouse};
 use provision::resource::period_tables::PeriodTables;
 use provision::resource::table::Table;
 use provision::resource::{Act, Change, Diff, Failure, Look, Refusal, Resource};
@@ -18,10 +18,15 @@ pub fn spec(lines: &str) -> ConnectionSpec {
 
 /// A connection by a URL and further lines of the plan file.
 pub fn connect_with(url: &str, lines: &str, password: Option<&str>) -> Arc<Warehouse> {
+    connect_from(Surroundings::default(), url, lines, password)
+}
+
+/// The same, from a home directory or with `PGPASSFILE`.
+pub fn connect_from(surroundings: Surroundings, url: &str, lines: &str, password: Option<&str>) -> Arc<Warehouse> {
     let url = serde_json::to_string(url).unwrap();
     let password = password.map(|password| Secret::new(password.as_bytes().to_vec()));
     let spec = spec(&format!("url: {url}\n{lines}"));
-    Arc::new(Warehouse::new("warehouse", spec, password, PasswordFile::default(), Wanted::default()))
+    Arc::new(Warehouse::new("warehouse", spec, password, surroundings, Wanted::default()))
 }
 
 pub fn connect(url: &str) -> Arc<Warehouse> {

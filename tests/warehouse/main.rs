@@ -1,9 +1,14 @@
 //! The warehouse and the kinds that keep tables in it, on real servers.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod certificates;
 mod cluster;
+mod connecting;
 mod kit;
 mod suite;
 mod target;
+mod tunnel;
 
 /// The suite on one server, each case with an attribute.
 macro_rules! suite {
