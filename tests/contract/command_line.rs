@@ -136,7 +136,16 @@ fn validate_and_explain_touch_nothing_and_need_nothing() {
         let one = sandbox.provision("mallory", ["explain", PLAN, step]).run().exits(0).stdout;
         assert!(one.contains(step) && all.contains(one.trim()), "{one}");
     }
-    for typed in ["git pull", "chown", "50000", "chmod", "0400", "CREATE TABLE", "mart_uni_tracking_spath", "ALERT_SMTP_PASSWORD"] {
+    for typed in [
+        "git pull",
+        "chown",
+        "50000",
+        "chmod",
+        "0400",
+        "CREATE TABLE",
+        "mart_uni_tracking_spath",
+        "ALERT_SMTP_PASSWORD",
+    ] {
         assert!(all.contains(typed), "{typed:?} is how it is done by hand\n{all}");
     }
     start.is_same_as(&Snapshot::whole(&sandbox), "nothing was touched");

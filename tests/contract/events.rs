@@ -66,12 +66,17 @@ fn a_fresh_server_then_a_done_one() {
     let plan = sandbox.plan("ubuntu").exits(0);
     well_formed(&plan, "plan");
     assert_eq!(plan.events().last().unwrap()["outcome"], "changes");
-    let kinds: Vec<_> = plan.events_of("step_planned").iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect();
+    let kinds: Vec<_> =
+        plan.events_of("step_planned").iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect();
     for kind in ["repository", "directory", "key_file", "compose_env", "period_tables", "table"] {
         assert!(kinds.iter().any(|found| found == kind), "{kind}\n{plan}");
     }
     assert_eq!(plan.step("step_planned", "repository")["certainty"], "exact");
-    assert_eq!(plan.step("step_planned", "smtp-password")["certainty"], "provisional", "the file comes with the checkout");
+    assert_eq!(
+        plan.step("step_planned", "smtp-password")["certainty"],
+        "provisional",
+        "the file comes with the checkout"
+    );
 
     let apply = sandbox.apply("ubuntu").exits(0);
     well_formed(&apply, "apply");

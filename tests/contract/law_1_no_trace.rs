@@ -23,12 +23,18 @@ fn on_hosts_in_every_state() {
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
     sandbox.commit("airflow_poc/dags/late.py", "LATE = True\n");
     leaves_no_trace(&sandbox, "ubuntu", "behind");
-    sandbox.bash("ubuntu", &format!("cd {CHECKOUT}/airflow_poc; echo x >> dags/order_tracking.py; echo y > dags/late.py; touch README.md"));
+    sandbox.bash(
+        "ubuntu",
+        &format!("cd {CHECKOUT}/airflow_poc; echo x >> dags/order_tracking.py; echo y > dags/late.py; touch README.md"),
+    );
     sandbox.bash("ubuntu", &format!("cd {CHECKOUT}; touch -d '2020-01-01' airflow_poc/dags/alerts.py; rm README.md"));
     leaves_no_trace(&sandbox, "ubuntu", "behind with local changes in the way");
     leaves_no_trace(&sandbox, "root", "behind with local changes in the way");
     sandbox.git("checkout -q --detach");
-    sandbox.bash("root", &format!("chown -R mallory {CHECKOUT}/airflow_poc/logs; chmod 644 /home/ubuntu/etl/etl_dw/ssh/*"));
+    sandbox.bash(
+        "root",
+        &format!("chown -R mallory {CHECKOUT}/airflow_poc/logs; chmod 644 /home/ubuntu/etl/etl_dw/ssh/*"),
+    );
     sandbox.new_key();
     sandbox.sql("DROP TABLE settlement_ods.hist_ecs_order_info_2026_h1");
     leaves_no_trace(&sandbox, "ubuntu", "with everything wrong");

@@ -57,10 +57,13 @@ fn the_changes_of_plan_are_the_changes_of_apply() {
             set.iter().map(|change| change.split(':').next().unwrap().to_owned()).collect()
         };
         let promised: BTreeSet<String> = exact.union(&provisional).cloned().collect();
-        let unannounced: Vec<_> = done.difference(&exact).filter(|change| {
-            // What was provisional may come otherwise; a step that was shown as exact may not.
-            !steps(&provisional).contains(change.split(':').next().unwrap())
-        }).collect();
+        let unannounced: Vec<_> = done
+            .difference(&exact)
+            .filter(|change| {
+                // What was provisional may come otherwise; a step that was shown as exact may not.
+                !steps(&provisional).contains(change.split(':').next().unwrap())
+            })
+            .collect();
         assert!(unannounced.is_empty(), "{state}: done and not shown: {unannounced:?}\nof {promised:?}");
         assert_eq!(sandbox.plan("ubuntu").exits(0).events().last().unwrap()["outcome"], "ok", "{state}");
     }

@@ -40,7 +40,8 @@ fn the_operator_and_root_leave_the_same_host() {
         sandbox.apply(user).exits(0);
         let files = Snapshot::take(&sandbox, "/home/ubuntu/etl", &[&format!("{CHECKOUT}/.git")]).without_traces();
         let git = Snapshot::take(&sandbox, &format!("{CHECKOUT}/.git"), &[]).without_traces();
-        let owners: Vec<_> = git.0.values().map(|entry| (entry.owner, entry.group)).filter(|ids| *ids != (1000, 1000)).collect();
+        let owners: Vec<_> =
+            git.0.values().map(|entry| (entry.owner, entry.group)).filter(|ids| *ids != (1000, 1000)).collect();
         assert!(owners.is_empty(), "as {user}, all of .git is its owner's: {owners:?}");
         (files, sandbox.definitions())
     };

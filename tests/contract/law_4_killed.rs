@@ -7,8 +7,25 @@ use crate::sandbox::{CHECKOUT, KEY, PLAN, Sandbox, Snapshot, Tracing};
 
 /// The calls after which something is different on the host, or is about to be.
 const CALLS: &[&str] = &[
-    "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "fchown", "fchownat", "fchmod",
-    "fchmodat", "ftruncate", "fsync", "fdatasync", "write", "pwrite64", "sendto",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "fchown",
+    "fchownat",
+    "fchmod",
+    "fchmodat",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "write",
+    "pwrite64",
+    "sendto",
 ];
 /// How many points of each call: the first, the last, and some between.
 const POINTS: u32 = 4;
@@ -77,9 +94,11 @@ fn an_apply_that_was_killed_converges_when_it_is_run_again() {
         let (_, trace) = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).traced(&kill);
         bitten += u32::from(trace.bitten());
         let at = format!("killed at {call} number {number}");
-        for (file, text) in
-            [("airflow_poc/dags/order_tracking.py", HOT_FIX), ("airflow_poc/dags/late.py", UNTRACKED), ("airflow_poc/dags/notes.txt", UNTRACKED)]
-        {
+        for (file, text) in [
+            ("airflow_poc/dags/order_tracking.py", HOT_FIX),
+            ("airflow_poc/dags/late.py", UNTRACKED),
+            ("airflow_poc/dags/notes.txt", UNTRACKED),
+        ] {
             assert!(is_kept(&sandbox, file, text) || sandbox.git("stash list") != "", "{at}: {file} is gone");
         }
         let again = sandbox.apply("ubuntu");

@@ -85,7 +85,12 @@ fn failures_keep_quiet_as_well() {
     sandbox.bash("ubuntu", &format!("rm {COMPOSE}; mkdir {COMPOSE}; chmod u+w {KEY}; echo no-key > {KEY}"));
     keeps_quiet(&sandbox, &sandbox.apply("ubuntu").exits(1));
     let password = sandbox.env_of("REDSHIFT_PASSWORD");
-    for url in ["postgresql://etl:{}@127.0.0.1:notaport/warehouse", "postgresql://etl:{}@[bad/warehouse", "etl:{}@", "host='{} port="] {
+    for url in [
+        "postgresql://etl:{}@127.0.0.1:notaport/warehouse",
+        "postgresql://etl:{}@[bad/warehouse",
+        "etl:{}@",
+        "host='{} port=",
+    ] {
         sandbox.set_env("REDSHIFT_URL", url.replace("{}", &password));
         for args in [["plan", PLAN], ["validate", PLAN], ["explain", PLAN]] {
             keeps_quiet(&sandbox, &sandbox.provision("ubuntu", args).run());
@@ -98,8 +103,17 @@ fn what_is_written_is_never_open_to_others() {
     let sandbox = Sandbox::order_tracking();
     sandbox.apply("ubuntu").exits(0);
     assert_eq!(sandbox.bash("root", &format!("stat -c '%a %U:%G' {KEY}")), "400 ubuntu:ubuntu\n");
-    let litter = sandbox.bash("root", &format!("ls -A $(dirname {KEY}) /tmp /var/tmp; cd {CHECKOUT}; git -c safe.directory='*' status --short"));
-    let expected = format!("/home/ubuntu/etl/etl_dw/ssh:\njasleentung.pem\n\n/tmp:\n\n/var/tmp:\n M airflow_poc/docker-compose.yml\n");
-    let sorted = |text: &str| { let mut lines: Vec<_> = text.lines().map(str::to_owned).filter(|l| !l.is_empty()).collect(); lines.sort(); lines };
+    let litter = sandbox.bash(
+        "root",
+        &format!("ls -A $(dirname {KEY}) /tmp /var/tmp; cd {CHECKOUT}; git -c safe.directory='*' status --short"),
+    );
+    let expected = format!(
+        "/home/ubuntu/etl/etl_dw/ssh:\njasleentung.pem\n\n/tmp:\n\n/var/tmp:\n M airflow_poc/docker-compose.yml\n"
+    );
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).filter(|l| !l.is_empty()).collect();
+        lines.sort();
+        lines
+    };
     assert_eq!(sorted(&litter), sorted(&expected));
 }

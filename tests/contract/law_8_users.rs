@@ -43,7 +43,8 @@ fn without_sudo_nothing_is_changed_before_it_is_said() {
 fn a_worker_has_its_users_rights_and_a_clean_environment() {
     let sandbox = Sandbox::converged();
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
-    let apply = sandbox.provision("root", ["apply", PLAN, "--yes"]).env("LD_DEBUG_OUTPUT", "/tmp/x").env("STRAY", "value");
+    let apply =
+        sandbox.provision("root", ["apply", PLAN, "--yes"]).env("LD_DEBUG_OUTPUT", "/tmp/x").env("STRAY", "value");
     let (outcome, trace) = apply.traced(&Tracing::Executions);
     assert_eq!(outcome.code, 0, "{outcome}");
     for line in trace.executions().iter().filter(|line| !line.contains("\"apply\"")) {
@@ -61,19 +62,38 @@ fn a_program_that_the_user_cannot_reach_works_all_the_same() {
     for name in ["REDSHIFT_URL", "REDSHIFT_PASSWORD", "ALERT_SMTP_PASSWORD"] {
         apply = apply.env(name, sandbox.env_of(name));
     }
-    apply.args(["--var", "repo_url=/srv/git/s3-redshift-backup-tool.git", "--var", "key_source=/home/ubuntu/jasleentung.pem"]).run().exits(0);
+    apply
+        .args([
+            "--var",
+            "repo_url=/srv/git/s3-redshift-backup-tool.git",
+            "--var",
+            "key_source=/home/ubuntu/jasleentung.pem",
+        ])
+        .run()
+        .exits(0);
     sandbox.provision("ubuntu", ["plan", PLAN, "--detailed-exitcode"]).run().exits(0);
 }
 
 #[test]
 fn links_do_not_lead_a_walk_of_roots_outside() {
     let sandbox = Sandbox::converged();
-    sandbox.bash("root", "echo secret > /root/target; mkdir /srv/outside; echo x > /srv/outside/file; chown -R mallory /srv/outside");
+    sandbox.bash(
+        "root",
+        "echo secret > /root/target; mkdir /srv/outside; echo x > /srv/outside/file; chown -R mallory /srv/outside",
+    );
     let outside = || Snapshot::take(&sandbox, "/srv/outside", &[]).difference(&Snapshot::default());
     let before = (outside(), Snapshot::take(&sandbox, "/root", &[]));
-    sandbox.bash("root", &format!("ln -s /root/target {LOGS}/file; ln -s /srv/outside {LOGS}/tree; mkdir {LOGS}/dag; touch {LOGS}/dag/log"));
+    sandbox.bash(
+        "root",
+        &format!(
+            "ln -s /root/target {LOGS}/file; ln -s /srv/outside {LOGS}/tree; mkdir {LOGS}/dag; touch {LOGS}/dag/log"
+        ),
+    );
     sandbox.apply("ubuntu").exits(0);
-    assert_eq!(sandbox.bash("root", &format!("stat -c %u {LOGS}/file {LOGS}/tree {LOGS}/dag/log")), "50000\n50000\n50000\n");
+    assert_eq!(
+        sandbox.bash("root", &format!("stat -c %u {LOGS}/file {LOGS}/tree {LOGS}/dag/log")),
+        "50000\n50000\n50000\n"
+    );
     assert_eq!(outside(), before.0);
     before.1.is_same_as(&Snapshot::take(&sandbox, "/root", &[]), "a link's target was changed");
 }
@@ -81,7 +101,12 @@ fn links_do_not_lead_a_walk_of_roots_outside() {
 #[test]
 fn a_hard_link_to_somebody_elses_file_is_refused() {
     let sandbox = Sandbox::converged();
-    sandbox.bash("root", &format!("echo root:x > /home/ubuntu/victim; chown root: /home/ubuntu/victim; ln /home/ubuntu/victim {LOGS}/innocent"));
+    sandbox.bash(
+        "root",
+        &format!(
+            "echo root:x > /home/ubuntu/victim; chown root: /home/ubuntu/victim; ln /home/ubuntu/victim {LOGS}/innocent"
+        ),
+    );
     let outcome = sandbox.apply("ubuntu").exits(1);
     assert!(outcome.all().contains("innocent"), "the file is named\n{outcome}");
     assert_eq!(sandbox.bash("root", "stat -c %u /home/ubuntu/victim"), "0\n");

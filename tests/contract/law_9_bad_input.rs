@@ -16,7 +16,12 @@ fn hosts_in_odd_states() {
         ("the key is a fifo", "ubuntu", format!("rm -f {KEY}; mkfifo {KEY}"), "jasleentung.pem"),
         ("the source is no key", "ubuntu", "echo '<html>' > /home/ubuntu/jasleentung.pem".into(), "jasleentung.pem"),
         ("compose is no YAML", "ubuntu", format!("printf 'a: [\\n' > {COMPOSE}"), "docker-compose.yml"),
-        ("compose lacks the variable", "ubuntu", format!("sed -i /ALERT_SMTP_PASSWORD/d {COMPOSE}"), "ALERT_SMTP_PASSWORD"),
+        (
+            "compose lacks the variable",
+            "ubuntu",
+            format!("sed -i /ALERT_SMTP_PASSWORD/d {COMPOSE}"),
+            "ALERT_SMTP_PASSWORD",
+        ),
     ];
     let sandbox = Sandbox::converged();
     sandbox.save();
@@ -25,7 +30,8 @@ fn hosts_in_odd_states() {
         sandbox.bash(user, &break_it);
         let plan = sandbox.plan("ubuntu");
         assert_eq!(plan.code, 1, "{what}\n{plan}");
-        let broken: Vec<_> = plan.events_of("step_planned").into_iter().filter(|event| event["reason"].is_string()).collect();
+        let broken: Vec<_> =
+            plan.events_of("step_planned").into_iter().filter(|event| event["reason"].is_string()).collect();
         assert!(broken.iter().any(|event| event.to_string().contains(named)), "{what}: {named:?} is not named\n{plan}");
         for event in broken {
             let reason = event["reason"].as_str().unwrap();
@@ -50,7 +56,11 @@ fn warehouses_in_odd_states() {
              CREATE VIEW settlement_ods.order_tracking_exceptions AS SELECT 1 AS order_id",
             "view",
         ),
-        ("no right to look", "REVOKE ALL ON SCHEMA settlement_ods FROM etl; ALTER SCHEMA settlement_ods OWNER TO postgres", "settlement_ods"),
+        (
+            "no right to look",
+            "REVOKE ALL ON SCHEMA settlement_ods FROM etl; ALTER SCHEMA settlement_ods OWNER TO postgres",
+            "settlement_ods",
+        ),
     ] {
         sandbox.restore();
         sandbox.sql(sql);

@@ -2,7 +2,12 @@
 //!
 //! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. One file a theme;
 //! `law_*` are the promises that docs/architecture.md lists.
-#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper that cannot go on fails its test"
+)]
 
 mod sandbox;
 

@@ -114,7 +114,8 @@ fn states() -> impl Strategy<Value = State> {
         10 => (branch, 0..=COMMITS, prop::collection::vec((file, edit), 0..4))
             .prop_map(|(branch, behind, edits)| Checkout::Cloned { branch, behind, edits }),
     ];
-    let logs = prop_oneof![Just(Logs::Missing), Just(Logs::Owned(1000)), Just(Logs::Owned(50000)), Just(Logs::Owned(0))];
+    let logs =
+        prop_oneof![Just(Logs::Missing), Just(Logs::Owned(1000)), Just(Logs::Owned(50000)), Just(Logs::Owned(0))];
     let key = prop_oneof![Just(Key::Missing), Just(Key::Right), Just(Key::Stale), Just(Key::TooOpen)];
     let compose = prop_oneof![Just(Compose::Placeholder), Just(Compose::Old), Just(Compose::Right)];
     (checkout, logs, key, any::<bool>(), compose, any::<bool>(), 0u16..1024).prop_map(
@@ -137,7 +138,9 @@ fn host() -> Sandbox {
     sandbox.commit(File::Dag.path(), "LAG_LIMIT_MINUTES = 60\n");
     sandbox.commit(File::Late.path(), "LATE = True\n");
     sandbox.commit_removal(File::Alerts.path());
-    let compose = std::fs::read_to_string(sandbox.path("/opt/provision/order_tracking/repository/airflow_poc/docker-compose.yml"));
+    let compose = std::fs::read_to_string(
+        sandbox.path("/opt/provision/order_tracking/repository/airflow_poc/docker-compose.yml"),
+    );
     sandbox.commit("airflow_poc/docker-compose.yml", &compose.unwrap().replace("8080:8080", "8081:8080"));
     sandbox.bash("ubuntu", "ssh-keygen -q -t ed25519 -N '' -f old.pem");
     sandbox.save();
@@ -172,7 +175,10 @@ fn make(sandbox: &Sandbox, state: &State, password: &str) {
                     Edit::Delete => format!("rm -f {file}"),
                     Edit::StageDelete => format!("git rm -q --force --ignore-unmatch {file}"),
                 };
-                sandbox.bash("ubuntu", &format!("cd {CHECKOUT}; mkdir -p airflow_poc/dags airflow_poc/dbt/models/mart; {line}"));
+                sandbox.bash(
+                    "ubuntu",
+                    &format!("cd {CHECKOUT}; mkdir -p airflow_poc/dags airflow_poc/dbt/models/mart; {line}"),
+                );
             }
             if let Logs::Owned(owner) = state.logs {
                 sandbox.bash(
@@ -193,7 +199,8 @@ fn make(sandbox: &Sandbox, state: &State, password: &str) {
     let mut names = Vec::new();
     for table in ["uni_tracking_info", "ecs_order_info", "uni_tracking_spath"] {
         for period in ["2025_h2", "2026_h1", "2026_h2"] {
-            names.push(format!("CREATE TABLE settlement_ods.hist_{table}_{period} (LIKE settlement_ods.mart_{table});"));
+            names
+                .push(format!("CREATE TABLE settlement_ods.hist_{table}_{period} (LIKE settlement_ods.mart_{table});"));
         }
     }
     names.push(
@@ -201,7 +208,8 @@ fn make(sandbox: &Sandbox, state: &State, password: &str) {
          detected_at timestamp NOT NULL, resolved_at timestamp, notes varchar(1024));"
             .into(),
     );
-    let there: Vec<_> = names.into_iter().enumerate().filter(|(bit, _)| state.tables & (1 << bit) != 0).map(|(_, sql)| sql).collect();
+    let there: Vec<_> =
+        names.into_iter().enumerate().filter(|(bit, _)| state.tables & (1 << bit) != 0).map(|(_, sql)| sql).collect();
     sandbox.sql(&format!("SET ROLE etl; {}", there.join("\n")));
 }
 
@@ -239,7 +247,8 @@ fn left(sandbox: &Sandbox, apart: &BTreeSet<String>) -> (Snapshot, String, Strin
     let mut repository = sandbox.repository_state();
     for file in apart {
         files = files.without(&format!("{CHECKOUT}/{file}"));
-        repository = repository.lines().filter(|line| !line.ends_with(file.as_str())).map(|line| format!("{line}\n")).collect();
+        repository =
+            repository.lines().filter(|line| !line.ends_with(file.as_str())).map(|line| format!("{line}\n")).collect();
     }
     (files, repository, sandbox.definitions())
 }
@@ -321,7 +330,13 @@ fn a_fresh_host_and_one_with_everything_wrong() {
         tables: 0,
     };
     compare(&mut sandbox, &fresh);
-    let edits = vec![(File::Dag, Edit::Write), (File::Late, Edit::Write), (File::Alerts, Edit::Stage), (File::Model, Edit::Write), (File::Notes, Edit::Write)];
+    let edits = vec![
+        (File::Dag, Edit::Write),
+        (File::Late, Edit::Write),
+        (File::Alerts, Edit::Stage),
+        (File::Model, Edit::Write),
+        (File::Notes, Edit::Write),
+    ];
     let wrong = State {
         checkout: Checkout::Cloned { branch: Branch::Wanted, behind: COMMITS, edits },
         logs: Logs::Owned(1000),

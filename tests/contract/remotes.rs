@@ -30,7 +30,10 @@ fn a_path_and_a_file_url() {
         let mut sandbox = Sandbox::new().remote();
         sandbox.set_var("repo_url", url);
         apply(&sandbox, "ubuntu").exits(0);
-        assert_eq!(sandbox.git("rev-parse HEAD"), sandbox.bash("ubuntu", &format!("git -C {BARE} rev-parse jasleen_qa")));
+        assert_eq!(
+            sandbox.git("rev-parse HEAD"),
+            sandbox.bash("ubuntu", &format!("git -C {BARE} rev-parse jasleen_qa"))
+        );
     }
 }
 

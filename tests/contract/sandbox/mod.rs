@@ -17,9 +17,9 @@ mod trace;
 mod warehouse;
 
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
-pub use run::{Outcome, Run, Running};
+pub use run::{Outcome, Run};
 pub use snapshot::Snapshot;
-pub use trace::{Trace, Tracing};
+pub use trace::Tracing;
 pub use warehouse::random_word;
 
 /// The plan file under test, where a host has it.
