@@ -4,6 +4,7 @@
 pub mod fs;
 pub mod secret;
 pub mod secret_source;
+pub mod ssh;
 pub mod ssh_transport;
 #[cfg(test)]
 pub mod testing;
