@@ -99,7 +99,7 @@ fn a_fresh_server_then_a_done_one() {
 #[test]
 fn a_blocked_step_says_why_and_what_to_do() {
     let mut sandbox = Sandbox::order_tracking();
-    sandbox.set_var("key_source", "");
+    sandbox.unset_var("key_source");
     let plan = sandbox.plan("ubuntu").exits(1);
     well_formed(&plan, "plan");
     let blocked = plan.step("step_planned", "bastion-key");

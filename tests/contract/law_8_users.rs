@@ -29,7 +29,7 @@ fn git_never_runs_what_the_repository_names() {
 fn without_sudo_nothing_is_changed_before_it_is_said() {
     let sandbox = Sandbox::order_tracking();
     sandbox.checkout();
-    sandbox.bash("root", "sed -i /^ubuntu/d /etc/sudoers");
+    sandbox.bash("root", "sed /^ubuntu/d /etc/sudoers > /tmp/rules; cat /tmp/rules > /etc/sudoers; rm /tmp/rules");
     let (files, catalog) = (Snapshot::whole(&sandbox), sandbox.catalog());
     let outcome = sandbox.apply("ubuntu").exits(1);
     assert!(outcome.all().contains("sudo"), "{outcome}");

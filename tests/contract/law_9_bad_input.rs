@@ -75,10 +75,20 @@ fn warehouses_in_odd_states() {
 #[test]
 fn environments_that_lack_something() {
     let sandbox = Sandbox::order_tracking();
-    for name in ["REDSHIFT_URL", "ALERT_SMTP_PASSWORD"] {
-        let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).without_env(name).run().exits(1);
-        assert!(outcome.all().contains(name), "{outcome}");
-    }
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).without_env("REDSHIFT_URL").run().exits(1);
+    assert!(outcome.all().contains("REDSHIFT_URL"), "{outcome}");
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).without_env("HOME").without_env("PATH").run();
     assert!(outcome.code <= 1, "{outcome}");
+}
+
+#[test]
+fn a_source_that_yields_nothing_leaves_its_target_alone() {
+    let mut sandbox = Sandbox::converged();
+    sandbox.unset_var("key_source");
+    let plan = sandbox.provision("ubuntu", ["plan", PLAN, "--json"]).without_env("ALERT_SMTP_PASSWORD").run().exits(0);
+    for step in ["bastion-key", "smtp-password"] {
+        let planned = plan.step("step_planned", step);
+        assert_eq!(planned["outcome"], "unchanged", "{plan}");
+        assert!(planned.to_string().contains("content not checked"), "{planned}");
+    }
 }

@@ -266,7 +266,10 @@ fn standing(sandbox: &Sandbox, kept: &BTreeSet<String>) -> Vec<String> {
 fn compare(sandbox: &mut Sandbox, state: &State) {
     let password = random_word();
     sandbox.set_env("ALERT_SMTP_PASSWORD", if state.password_given { password.as_str() } else { "" });
-    sandbox.set_var("key_source", if state.key_given { KEY_SOURCE } else { "" });
+    sandbox.set_var("key_source", KEY_SOURCE);
+    if !state.key_given {
+        sandbox.unset_var("key_source");
+    }
 
     sandbox.restore();
     make(sandbox, state, &password);

@@ -17,9 +17,9 @@ mod trace;
 mod warehouse;
 
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
-pub use run::{Outcome, Run, Running};
+pub use run::{Outcome, Run};
 pub use snapshot::Snapshot;
-pub use trace::{Trace, Tracing};
+pub use trace::Tracing;
 pub use warehouse::random_word;
 
 /// The plan file under test, where a host has it.
@@ -136,6 +136,9 @@ impl Sandbox {
         argv.extend(args.into_iter().map(str::to_owned));
         if argv.get(1).is_some_and(|command| command == "plan" || command == "apply") {
             for (name, value) in &self.vars {
+                if argv.iter().any(|word| word.starts_with(&format!("{name}="))) {
+                    continue;
+                }
                 argv.extend(["--var".to_owned(), format!("{name}={value}")]);
             }
         }
@@ -154,6 +157,11 @@ impl Sandbox {
     /// `provision apply --yes --json` on the shipped plan file.
     pub fn apply(&self, user: &str) -> Outcome {
         self.provision(user, ["apply", PLAN, "--yes", "--json"]).run()
+    }
+
+    /// Gives later runs no such `--var`.
+    pub fn unset_var(&mut self, name: &str) {
+        self.vars.remove(name);
     }
 
     /// Keeps a copy of what lies under `/home` and in the warehouse, for [`Sandbox::restore`].

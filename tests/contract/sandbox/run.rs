@@ -22,26 +22,11 @@ pub struct Run<'a> {
     stdin: Option<String>,
     terminal: bool,
     tracer: Vec<String>,
-    directory: Option<String>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(sandbox: &'a Sandbox, user: &str, argv: Vec<String>) -> Self {
-        Self {
-            sandbox,
-            user: user.into(),
-            argv,
-            env: Vec::new(),
-            stdin: None,
-            terminal: false,
-            tracer: Vec::new(),
-            directory: None,
-        }
-    }
-
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
-        self.argv.push(arg.into());
-        self
+        Self { sandbox, user: user.into(), argv, env: Vec::new(), stdin: None, terminal: false, tracer: Vec::new() }
     }
 
     pub fn args<'b>(mut self, args: impl IntoIterator<Item = &'b str>) -> Self {
@@ -57,12 +42,6 @@ impl<'a> Run<'a> {
 
     pub fn without_env(mut self, name: &str) -> Self {
         self.env.retain(|(known, _)| known != name);
-        self
-    }
-
-    /// The directory to start in; the user's home where nothing is said.
-    pub fn directory(mut self, path: &str) -> Self {
-        self.directory = Some(path.into());
         self
     }
 
@@ -106,7 +85,7 @@ impl<'a> Run<'a> {
             let id = account.id.to_string();
             argv.extend(["setpriv", "--reuid", &id, "--regid", &id, "--init-groups", "--"].map(String::from));
         }
-        argv.extend(["env", "-i", "-C", self.directory.as_deref().unwrap_or(&account.home)].map(String::from));
+        argv.extend(["env", "-i", "-C", &account.home].map(String::from));
         let login = [("HOME", account.home.as_str()), ("USER", &self.user), ("LOGNAME", &self.user), ("PATH", PATH)];
         let fixed = [("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TERM", "dumb")];
         argv.extend(login.iter().chain(&fixed).map(|(name, value)| format!("{name}={value}")));

@@ -33,9 +33,9 @@ impl Snapshot {
         snapshot
     }
 
-    /// The whole host, but for the database server's files.
+    /// The whole host, but for the files of the database server, and for the program, which hosts share.
     pub fn whole(sandbox: &Sandbox) -> Self {
-        Self::take(sandbox, "/", &["/var/lib/postgresql"])
+        Self::take(sandbox, "/", &["/var/lib/postgresql", "/opt/provision/bin"])
     }
 
     fn add(&mut self, sandbox: &Sandbox, path: &Path, except: &[&str]) {

@@ -83,7 +83,9 @@ impl Trace {
         let writing = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "creat("];
         let elsewhere = ["\"/dev/", "\"/proc/", "\"/sys/", "\"/run/", "\"/var/run/", "</dev/", "<pipe:", "<socket:"];
         self.lines()
-            .filter(|line| line.contains('(') && !line.contains(" = -1 ") && !line.starts_with("+++"))
+            .filter(|line| {
+                line.contains('(') && !line.contains(" = -1 ") && !line.starts_with("+++") && !line.starts_with("???")
+            })
             .filter(|line| {
                 !opens.iter().any(|open| line.starts_with(open)) || writing.iter().any(|flag| line.contains(flag))
             })
