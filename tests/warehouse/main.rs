@@ -5,6 +5,8 @@
 mod certificates;
 mod cluster;
 mod connecting;
+mod double;
+mod faults;
 mod kit;
 mod suite;
 mod target;
@@ -21,6 +23,7 @@ macro_rules! suite {
             a_missing_parent_or_schema_blocks,
             grants_and_owner_are_given_and_kept,
             drift_is_reported_and_what_can_be_is_mended,
+            dist_and_sort_count_on_redshift,
             two_applies_at_once_both_end_well,
             names_that_need_quotation_marks_work,
             a_plan_writes_nothing,
@@ -40,3 +43,5 @@ macro_rules! suite {
 }
 
 suite!(postgresql, crate::target::Target::postgresql(), cfg(test));
+suite!(dialect_double, crate::target::Target::double().await, cfg(test));
+suite!(live_redshift, crate::target::Target::live().await, ignore = "needs a live cluster in REDSHIFT_TEST_URL");

@@ -1,12 +1,23 @@
-//! A server to run the suite on: a schema `settlement_ods` that is empty, a user and a group to grant to.
+//! A server to run the suite on: an empty schema, a user and a group to grant to.
+
+use provision::resource::period_tables::PeriodTables;
+use provision::resource::table::Table;
 
 use crate::cluster;
+use crate::double::{Double, cut};
+use crate::kit;
 
 pub struct Target {
     pub url: String,
     pub user: String,
     pub group: String,
+    /// Whether dist and sort are kept there.
+    pub redshift: bool,
+    /// What stands for `settlement_ods`.
+    schema: String,
+    /// The database of the shared PostgreSQL; none on a live cluster.
     database: Option<String>,
+    pub double: Option<Double>,
 }
 
 impl Target {
@@ -19,27 +30,65 @@ impl Target {
         let group = format!("etl_{database}");
         cluster.psql(&database, &format!("CREATE USER {user}"));
         cluster.psql(&database, &format!("CREATE GROUP {group}"));
-        Self { url: cluster.socket_url(&database), user, group, database: Some(database) }
+        let (url, schema) = (cluster.socket_url(&database), "settlement_ods".into());
+        Self { url, user, group, redshift: false, schema, database: Some(database), double: None }
     }
 
-    /// Sets something up, by the same wire that the program uses: Redshift's own words are understood where the
-    /// server understands them, and left out where it does not.
+    /// The same behind the dialect double.
+    pub async fn double() -> Self {
+        let mut target = Self::postgresql();
+        let double = Double::start(cluster::shared(), target.database.as_deref().unwrap()).await;
+        target.url = double.url();
+        target.redshift = true;
+        target.double = Some(double);
+        target
+    }
+
+    /// A schema of its own on the cluster that `REDSHIFT_TEST_URL` names, gone afterwards.
+    pub async fn live() -> Self {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        #[expect(clippy::disallowed_methods, reason = "a test is told by its environment where a live cluster is")]
+        let url = std::env::var("REDSHIFT_TEST_URL").expect("REDSHIFT_TEST_URL names the live cluster");
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let schema = format!("provision_test_{}_{number}", std::process::id());
+        let (user, group) = (format!("{schema}_user"), format!("{schema}_group"));
+        let target = Self { url, user, group, redshift: true, schema, database: None, double: None };
+        let (schema, user, group) = (&target.schema, &target.user, &target.group);
+        target.sql(&format!("CREATE SCHEMA {schema}")).await;
+        target.sql(&format!("CREATE USER {user} PASSWORD DISABLE")).await;
+        target.sql(&format!("CREATE GROUP {group}")).await;
+        target
+    }
+
+    /// A text that speaks of this target's schema.
+    pub fn text(&self, text: &str) -> String {
+        text.replace("settlement_ods", &self.schema)
+    }
+
+    pub fn table(&self, ddl: &str) -> Table {
+        kit::table(&self.text(ddl), "")
+    }
+
+    pub fn periods(&self, lines: &str) -> PeriodTables {
+        kit::periods(&self.text(lines))
+    }
+
+    /// Sets something up, statement by statement; on PostgreSQL without what only Redshift knows.
     pub async fn sql(&self, sql: &str) {
-        let plain = match &self.database {
-            Some(_) => without_attributes(sql),
-            None => sql.to_owned(),
-        };
-        match &self.database {
-            Some(database) => {
-                cluster::shared().psql(database, &plain);
+        let sql = self.text(sql);
+        for statement in sql.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+            match (&self.database, &self.double) {
+                (Some(database), None) => {
+                    cluster::shared().psql(database, &cut(statement).0);
+                }
+                _ => statement_on(&self.url, statement).await,
             }
-            None => unreachable!("a target has a database"),
         }
     }
 
-    /// All that a plan could have changed: every catalog row of the schema's relations, with its transaction.
+    /// All that a plan could have changed, with the transactions that wrote it.
     pub async fn fingerprint(&self) -> String {
-        let database = self.database.as_deref().unwrap();
+        let Some(database) = &self.database else { return String::new() };
         cluster::shared().psql(
             database,
             "SELECT c.xmin, c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -49,6 +98,29 @@ impl Target {
     }
 }
 
-fn without_attributes(sql: &str) -> String {
-    ["DISTKEY (id)", "SORTKEY (at)"].iter().fold(sql.to_owned(), |sql, words| sql.replace(words, ""))
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.database.is_some() {
+            return;
+        }
+        let (url, schema, user, group) = (&self.url, &self.schema, &self.user, &self.group);
+        let cleanup = async {
+            for sql in
+                [format!("DROP SCHEMA {schema} CASCADE"), format!("DROP USER {user}"), format!("DROP GROUP {group}")]
+            {
+                statement_on(url, &sql).await;
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(cleanup)
+            });
+        });
+    }
+}
+
+/// One statement by the program's own way to a server.
+async fn statement_on(url: &str, sql: &str) {
+    let done = kit::connect(url).execute("cannot set up the test", sql, |_| Ok(false)).await;
+    done.unwrap_or_else(|failure| panic!("{sql}: {failure:?}"));
 }

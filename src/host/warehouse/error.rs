@@ -210,7 +210,10 @@ impl Attempt<'_> {
             ("is not valid yet", "compare the clocks of this machine and the server".into())
         } else if cause.contains("ostname mismatch") || cause.contains("IP address mismatch") {
             ("is for another name", format!("connect by the name in the certificate, not as {name}"))
-        } else if cause.contains("self-signed") || cause.contains("self signed") || cause.contains("issuer certificate")
+        } else if cause.contains("certificate signature failure")
+            || cause.contains("self-signed")
+            || cause.contains("self signed")
+            || cause.contains("issuer certificate")
         {
             (
                 "comes from an authority that is not trusted",

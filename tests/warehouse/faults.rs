@@ -1,0 +1,1 @@
+//! Servers, networks and other sessions that get in the way.
