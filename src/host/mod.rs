@@ -2,6 +2,7 @@
 //! process or speaks to a server.
 
 pub mod fs;
+pub mod git_tls;
 pub mod secret;
 pub mod secret_source;
 pub mod ssh;

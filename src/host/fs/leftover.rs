@@ -28,10 +28,13 @@ fn stem(name: &OsStr) -> String {
 
 /// Marks a temporary entry as in use for as long as its descriptor is open, so that no other run takes it for a
 /// leftover. The lock ends with the process.
+///
+/// Never waits, since someone who exchanged the entry could hold a lock on it for ever. Where another run happens to
+/// look at the entry just then, it goes without.
 pub(super) fn hold(fd: impl AsFd) -> Result<(), Errno> {
-    match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::LockExclusive)) {
-        // File systems without locks: a leftover cannot be told from a live one there, and is taken for a leftover.
-        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok(()),
+    match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)) {
+        // The last three: a file system without locks. What is left and what is live look the same there.
+        Err(Errno::WOULDBLOCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok(()),
         other => other,
     }
 }

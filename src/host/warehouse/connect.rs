@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, Connection};
 use super::catalog::Dialect;
 use super::endpoint::{Endpoint, Server};
 use super::error::{Attempt, Trouble, other_way_may_do};
-use super::pgpass::{Found, PasswordFile};
+use super::pgpass::{Found, Surroundings};
 use super::spec::ConnectionSpec;
 use super::tls;
 use crate::host::secret::Secret;
@@ -42,7 +42,7 @@ pub(super) struct Dialler {
     pub name: String,
     pub spec: ConnectionSpec,
     pub password: Option<Secret>,
-    pub password_file: PasswordFile,
+    pub surroundings: Surroundings,
     pub tunnel: Option<Tunnel>,
 }
 
@@ -129,7 +129,7 @@ impl Dialler {
         if let Some(given) = self.password.as_ref().or(self.endpoint().password.as_ref()) {
             return (Some(given.without_line_ending()), None);
         }
-        match self.password_file.look_up(self.endpoint().passfile.as_deref().map(Path::new), server, database, user) {
+        match self.surroundings.look_up(self.endpoint().passfile.as_deref().map(Path::new), server, database, user) {
             Found::Password(password) => (Some(password), None),
             Found::Nothing => (None, None),
             Found::PassedOver(why) => (None, Some(why)),

@@ -124,12 +124,15 @@ impl Endpoint {
 }
 
 impl Server {
-    /// Whether what is sent there stays on this machine.
+    /// Whether what is sent there stays on this machine. The name decides where there is one: behind a loopback
+    /// address that goes by another name, something forwards.
     pub fn is_local(&self) -> bool {
-        match &self.host {
-            Host::Unix(_) => true,
-            Host::Tcp(host) if host == "localhost" => true,
-            Host::Tcp(host) => host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
+        match (&self.host, &self.name) {
+            (Host::Unix(_), _) => true,
+            (Host::Tcp(_), Some(name)) if name == "localhost" => true,
+            (Host::Tcp(host), name) => {
+                name.as_ref().unwrap_or(host).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
         }
     }
 }

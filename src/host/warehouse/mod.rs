@@ -23,7 +23,7 @@ mod tls;
 pub use catalog::{Account, Catalog, Column, Dialect, Dist, Privilege, Relation, RelationKind, Schema, Sort, Wanted};
 pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use name::{Shown, TableName};
-pub use pgpass::PasswordFile;
+pub use pgpass::Surroundings;
 pub use spec::{ConnectionSpec, TunnelSpec};
 
 use crate::host::secret::Secret;
@@ -62,11 +62,14 @@ impl Warehouse {
         name: impl Into<String>,
         spec: ConnectionSpec,
         password: Option<Secret>,
-        password_file: PasswordFile,
+        surroundings: Surroundings,
         wanted: Wanted,
     ) -> Self {
-        let tunnel = spec.tunnel.as_ref().map(|tunnel| Tunnel::new(tunnel, &password_file));
-        let dialler = Dialler { name: name.into(), spec, password, password_file, tunnel };
+        let tunnel = spec
+            .tunnel
+            .as_ref()
+            .map(|tunnel| Tunnel::new(tunnel.ssh.clone(), tunnel.key.clone(), surroundings.home.as_deref()));
+        let dialler = Dialler { name: name.into(), spec, password, surroundings, tunnel };
         Self { dialler, state: Mutex::new(State { wanted, ..State::default() }) }
     }
 

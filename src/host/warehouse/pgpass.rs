@@ -12,12 +12,12 @@ use zeroize::Zeroizing;
 use super::endpoint::Server;
 use crate::host::secret::Secret;
 
-/// Where a password file may be, as the process that was started by the user knows it.
+/// What a connection takes from the surroundings of the process that the user started, and all that it takes.
 #[derive(Debug, Clone, Default)]
-pub struct PasswordFile {
+pub struct Surroundings {
     /// `PGPASSFILE`.
-    pub from_environment: Option<PathBuf>,
-    /// The user's home directory, for `.pgpass` in it.
+    pub pgpassfile: Option<PathBuf>,
+    /// The user's home directory, for `.pgpass` and `.ssh/known_hosts` in it.
     pub home: Option<PathBuf>,
 }
 
@@ -31,11 +31,11 @@ pub(super) enum Found {
     PassedOver(String),
 }
 
-impl PasswordFile {
+impl Surroundings {
     /// Looks for the password of `user` on `server`.
     pub(super) fn look_up(&self, named: Option<&Path>, server: &Server, database: &str, user: &str) -> Found {
         let default = || self.home.as_ref().map(|home| home.join(".pgpass"));
-        let Some(path) = named.map(Path::to_owned).or_else(|| self.from_environment.clone()).or_else(default) else {
+        let Some(path) = named.map(Path::to_owned).or_else(|| self.pgpassfile.clone()).or_else(default) else {
             return Found::Nothing;
         };
         let passed_over = |why: String| Found::PassedOver(format!("{} was passed over: {why}", path.display()));
@@ -125,7 +125,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".pgpass");
         std::fs::write(&path, "*:*:*:*:hunter2").unwrap();
-        let file = PasswordFile { from_environment: None, home: Some(folder.path().to_owned()) };
+        let file = Surroundings { pgpassfile: None, home: Some(folder.path().to_owned()) };
         for (mode, readable) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             match file.look_up(None, &server("db", 1), "d", "u") {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::endpoint::Endpoint;
 use crate::host::secret::SecretSource;
+use crate::host::ssh::Address;
 
 /// How a warehouse is reached. Templates are evaluated already; a password inside the URL is taken out of it and
 /// never shown, so there is no `Serialize` and `Debug` is safe.
@@ -33,7 +34,7 @@ pub struct ConnectionSpec {
 #[serde(deny_unknown_fields)]
 pub struct TunnelSpec {
     /// `user@host` or `user@host:port`.
-    pub ssh: String,
+    pub ssh: Address,
     /// The private key's file.
     pub key: PathBuf,
 }

@@ -60,8 +60,9 @@ impl Document {
     /// Reads the one document of `text`.
     ///
     /// Refused, beside what is no YAML: several documents, a key that stands twice in a mapping (Compose refuses it
-    /// too), an anchor inside of which it is used, and the line separators U+0085, U+2028 and U+2029, which YAML 1.1
-    /// readers such as Compose's take for line ends and YAML 1.2 readers do not.
+    /// too), an alias inside of what it stands for, a tab right after a key's colon (valid, but the parser does not
+    /// take it), and the line separators U+0085, U+2028 and U+2029, which YAML 1.1 readers such as Compose's take for
+    /// line ends and YAML 1.2 readers do not.
     pub fn parse(text: &str) -> Result<Self, Unreadable> {
         for (number, line) in text.lines().enumerate() {
             if let Some(column) = line.chars().position(|c| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')) {

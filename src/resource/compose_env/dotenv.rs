@@ -70,9 +70,7 @@ pub fn set(text: &str, name: &str, value: &str) -> Result<Option<String>, Unread
     let proven = last(&reread, name).is_some_and(|entry| entry.value == Value::Text(value.to_owned()));
     let others = |entries: &[Entry]| -> Vec<(String, Value)> {
         let kept = last(entries, name).map(|entry| entry.range.start);
-        // A line end after the last line can turn what was nameless there into a name alone; neither has a value.
-        let valued = |entry: &&Entry| !entry.name.is_empty() && entry.value != Value::Inherited;
-        let entries = entries.iter().filter(valued).filter(|entry| Some(entry.range.start) != kept);
+        let entries = entries.iter().filter(|entry| Some(entry.range.start) != kept);
         entries.map(|entry| (entry.name.clone(), entry.value.clone())).collect()
     };
     Ok((proven && others(&entries) == others(&reread)).then_some(edited))
@@ -137,10 +135,13 @@ fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
             _ => return Err(Unreadable::new("a character that a name cannot have", line, column(key_start + at))),
         }
     }
-    // A name alone at the very end of the file is, for Compose, the value of a variable without a name.
     let (name, after) = end.map_or(("", key_start), |(at, _)| (text[key_start..at].trim_end(), at + 1));
     if name.contains(' ') {
         return Err(Unreadable::new("a name with a space in it", line, column(key_start)));
+    }
+    if name.is_empty() && !matches!(end, Some((_, '\n'))) {
+        // Compose takes a name alone for such a value, too, where the file ends right after it.
+        return Err(Unreadable::new("a value without a name", line, column(key_start)));
     }
     let name = name.to_owned();
     let value_start = skip_spaces(text, after);

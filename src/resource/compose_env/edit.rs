@@ -114,7 +114,7 @@ pub fn splice(source: &str, mut replacements: Vec<(Range<usize>, String)>) -> St
 }
 
 /// Reads the edited text and compares it, node by node, with what was there and what was meant.
-fn prove(old: &Document, edited: &str, targets: &BTreeMap<NodeId, String>) -> Result<(), EditError> {
+pub fn prove(old: &Document, edited: &str, targets: &BTreeMap<NodeId, String>) -> Result<(), EditError> {
     let first = targets.keys().next().map_or(1, |id| old.node(*id).line);
     let unproven = |line| EditError::Unproven { line };
     let new = Document::parse(edited).map_err(|_| unproven(first))?;

@@ -165,14 +165,15 @@ fn closing_quote(source: &str, start: usize, quote: char) -> Option<usize> {
     None
 }
 
-/// Whether every YAML reader takes `text`, written plain in block or flow context, for this very string.
+/// Whether every YAML reader takes `text`, written plain in block or flow context, for this very string. Compose's
+/// own reader, for one, ends a plain scalar of a flow collection at a question mark.
 fn can_be_plain(text: &str) -> bool {
     let unmistakable = |c: char| c.is_ascii_alphabetic() && !"abcdefABCDEFxXoOtTzZ".contains(c);
     let Some(first) = text.chars().next() else { return false };
     let word = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf"];
     (first.is_ascii_alphanumeric() || "_$/^(;".contains(first))
         && (!first.is_ascii_digit() || text.chars().any(unmistakable))
-        && text.chars().all(|c| c.is_ascii_graphic() && !"#:,[]{}\"'`".contains(c))
+        && text.chars().all(|c| c.is_ascii_graphic() && !"#:?,[]{}\"'`".contains(c))
         && !word.contains(&text.to_ascii_lowercase().as_str())
 }
 

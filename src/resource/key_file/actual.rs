@@ -67,7 +67,14 @@ pub struct FileSeen {
     pub mode: Mode,
     /// The number of hard links.
     pub links: u64,
+    /// Whether the acting user can give a new file the group that this one has.
+    #[serde(default = "yes")]
+    pub may_keep_group: bool,
     pub content: FileContent,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What could be learnt of a file's content.
@@ -98,6 +105,7 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
             gid: stat.gid,
             mode: Mode::from_bits(stat.mode),
             links: stat.links,
+            may_keep_group: fs::acts_in_group(stat.gid),
             content: content(&place, &stat, look)?,
         }),
         Some(stat) => Target::Other { kind: stat.kind },

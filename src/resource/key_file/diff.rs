@@ -101,6 +101,13 @@ fn diff_content(
     }
     writable(desired, actual)?;
     ownable(desired, actual, seen.uid, Some(seen.gid))?;
+    if actual.group.is_none() && !seen.may_keep_group {
+        return Err(Refusal::new(format!(
+            "{path} has group {}, which uid {} may not give to the file that replaces it",
+            seen.gid, actual.acting_uid
+        ))
+        .hint("set `group` to one of that user's, or give the step run_as: root"));
+    }
     diff.changes.push(Change::Replace {
         path: path.to_string(),
         before,

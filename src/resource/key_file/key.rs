@@ -7,6 +7,8 @@ use ssh_key::public::{DsaPublicKey, EcdsaPublicKey, Ed25519PublicKey, KeyData, R
 use ssh_key::{HashAlg, Mpint};
 use zeroize::Zeroizing;
 
+use super::openssh::Unusable;
+
 /// What some bytes are, as far as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -153,11 +155,10 @@ fn openssh(text: &str) -> Result<KeyData, NoKey> {
     let length = base64::engine::general_purpose::STANDARD
         .decode_slice(letters.as_slice(), binary.as_mut_slice())
         .map_err(|_| damaged())?;
-    let key = ssh_key::PrivateKey::from_bytes(&binary[..length]).map_err(|_| damaged())?;
-    if key.is_encrypted() {
-        return Err(passphrase());
-    }
-    Ok(key.public_key().key_data().clone())
+    super::openssh::read(&binary[..length]).map_err(|unusable| match unusable {
+        Unusable::Encrypted => passphrase(),
+        Unusable::Damaged => damaged(),
+    })
 }
 
 /// PKCS#1, SEC1 and PKCS#8, which `ssh` leaves to OpenSSL as well.

@@ -153,3 +153,55 @@ fn lines_of_any_length_are_read() {
     assert_eq!(KeyRead::of(long.as_bytes()), KeyRead::of(text.as_bytes()));
     assert!(KeyRead::of(long.as_bytes()).key().is_some());
 }
+
+#[test]
+fn a_secret_number_that_begins_with_zeros_is_no_damage() {
+    let folder = folder();
+    // Every second key over P-521 has one; sixteen without would be a chance of 1 to 65,536.
+    for number in 0..16 {
+        let path = keygen(folder.path(), &["-t", "ecdsa", "-b", "521", "-C", &number.to_string()]);
+        assert!(KeyRead::of(&std::fs::read(path).unwrap()).key().is_some());
+    }
+}
+
+#[test]
+fn halves_that_do_not_belong_together_are_refused() {
+    use base64::Engine as _;
+    let folder = folder();
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let decode = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        base64.decode(body).unwrap()
+    };
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let bytes = decode(&keygen(folder.path(), &["-t", kind]));
+        let wrap = |bytes: &[u8]| {
+            format!(
+                "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n",
+                base64.encode(bytes)
+            )
+        };
+        assert!(KeyRead::of(wrap(&bytes).as_bytes()).key().is_some());
+        // One bit in the public half, which begins some 60 bytes in.
+        let mut changed = bytes.clone();
+        changed[90] ^= 1;
+        assert_eq!(KeyRead::of(wrap(&changed).as_bytes()).key(), None, "{kind}");
+        changed = bytes.clone();
+        changed.push(0);
+        assert_eq!(KeyRead::of(wrap(&changed).as_bytes()).key(), None, "{kind}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, kind in 0..3_usize) {
+        use base64::Engine as _;
+        KeyRead::of(&bytes);
+        let body = [b"openssh-key-v1\0\0\0\0\x04none".as_slice(), &bytes].concat();
+        let label = ["OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY"][kind];
+        let body = base64::engine::general_purpose::STANDARD.encode(body);
+        let text = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+        proptest::prop_assert!(KeyRead::of(text.as_bytes()).key().is_none());
+    }
+}

@@ -15,6 +15,7 @@ mod diff;
 mod key;
 #[cfg(test)]
 mod key_tests;
+mod openssh;
 #[cfg(test)]
 mod tests;
 

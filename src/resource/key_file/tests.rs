@@ -178,6 +178,8 @@ fn a_user_handles_what_it_cannot_read() {
         std_fs::create_dir(folder.join("closed")).unwrap();
         std_fs::write(folder.join("roots"), "").unwrap();
         chmod(&folder.join("roots"), 0o600);
+        std_fs::write(folder.join("grouped"), "").unwrap();
+        chown(&folder.join("grouped"), 50000, 4);
         // ssh-keygen makes no keys for a user without an entry.
         std_fs::write(folder.join("source"), keys().0).unwrap();
     };
@@ -197,6 +199,7 @@ fn a_user_handles_what_it_cannot_read() {
         assert_eq!(attributes(&shut).2, 0o400);
         for (name, more, wanted) in [
             ("roots", "", "belongs to uid 0, and uid 50000 may not replace it"),
+            ("grouped", "", "has group 4, which uid 50000 may not give"),
             ("closed/key", "", "may not write in"),
             ("new", "owner: root", "may not make root (0) the owner"),
         ] {

@@ -23,7 +23,7 @@ pub fn execute(desired: &Desired, change: &Advance, run: &str) -> Result<(), Fai
     let url = remote_url(&repo, &desired.remote)
         .ok_or_else(|| Failure::new(format!("{} has no remote named {}", top.display(), desired.remote)))?;
     let head = read_head(&repo, top)?;
-    let position = position(&repo, &head, &desired.branch, top)?;
+    let position = position(&repo, &head, desired)?;
     let target = id(&change.commit, top)?;
     let delta = delta::find(&repo, top, (&url, &desired.branch), &position, target)?;
     let log = if head.commit.is_none() { "clone" } else { "pull" };
@@ -55,7 +55,7 @@ pub fn fill(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let top = &desired.path;
     let repo = open(top)?;
     let head = read_head(&repo, top)?;
-    let position = position(&repo, &head, &desired.branch, top)?;
+    let position = position(&repo, &head, desired)?;
     let delta = delta::find(&repo, top, (url, &desired.branch), &position, target)?;
     let log = format!("clone: from {}", super::remote::without_password(url));
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };

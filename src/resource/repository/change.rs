@@ -192,3 +192,56 @@ pub fn some_of(names: &[String]) -> String {
         more => format!("{shown} and {more} more"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(case: &str) -> RepositoryChange {
+        let path = format!("{}/fixtures/diff/repository/{case}/changes.yaml", env!("CARGO_MANIFEST_DIR"));
+        let diff: crate::resource::Diff<RepositoryChange> =
+            serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        diff.changes.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn each_move_is_summed_up_in_a_line() {
+        for (case, summary) in [
+            ("behind", "fast-forward qa by 2 commits (11111111 to 22222222)"),
+            (
+                "behind-with-changes-in-the-way",
+                "fast-forward qa by 2 commits (11111111 to 22222222), \
+                 stash 2 files in the way: docker-compose.yml, dags/\\xff.py",
+            ),
+            ("other-branch-new-here", "switch from main to qa, start qa at 22222222"),
+            (
+                "other-branch-that-is-behind",
+                "switch from main to qa, fast-forward qa by 2 commits (11111111 to 22222222)",
+            ),
+            ("detached-at-the-head", "switch from detached 22222222 to qa"),
+            ("local-commits-rescued", "reset qa from 11111111 to 22222222, rescue 1 local commit first"),
+            ("no-commit-yet", "start qa at 22222222"),
+            ("clone", "clone ssh://git@git.example.org/app.git at branch qa, commit 22222222"),
+            ("leftovers-of-an-interrupted-run", "remove what an interrupted run left"),
+        ] {
+            assert_eq!(change(case).describe().summary, summary, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_step_below_a_checkout_is_touched_by_what_changes_its_path() {
+        let change = change("behind-with-changes-in-the-way");
+        for (path, touched) in [
+            ("/srv/app/docker-compose.yml", true),
+            ("/srv/app/dags", true),
+            ("/srv/app/dags/old.py/x", true),
+            ("/srv/app", true),
+            ("/srv/app/logs", false),
+            ("/srv/app/docker-compose.yml.bak", false),
+            ("/srv", true),
+            ("/etc", false),
+        ] {
+            assert_eq!(change.touches(Path::new(path)), touched, "{path}");
+        }
+    }
+}

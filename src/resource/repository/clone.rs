@@ -114,7 +114,9 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     }
     let tree = repo.find_commit(target).and_then(|commit| commit.tree()).map_err(&failed)?;
     let config = config.snapshot().map_err(&failed)?;
-    let mut obstacles = tree_check::obstacles(&repo, &config, &tree).map_err(&failed)?;
+    let mut obstacles = tree_check::obstacles(&repo, &tree).map_err(&failed)?;
+    obstacles.extend(tree_check::beside_the_tree(&repo, &config));
+    obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
     let entries = delta::entries(&repo, None, Some(&tree)).map_err(&failed)?;
     obstacles.extend(
         entries
@@ -133,9 +135,8 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
 
 /// Fetches all branches and tags, and gives back the remote's own branch.
 fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<String>, Failure> {
-    remote::prepare(repo)?;
     let failed = |error: git2::Error| remote::failure(url, &error);
-    let mut source = repo.remote_anonymous(&remote::reachable(url, &desired.path)).map_err(failed)?;
+    let mut source = remote::open(repo, url, &desired.path)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let mut options = git2::FetchOptions::new();
     options.remote_callbacks(remote::callbacks(config)).download_tags(git2::AutotagOption::All).update_fetchhead(false);

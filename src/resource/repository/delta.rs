@@ -26,6 +26,9 @@ pub struct Entry {
     pub path: RepoPath,
     pub old: Option<Blob>,
     pub new: Option<Blob>,
+    /// What an earlier head of the remote had here, which an interrupted run may have been bringing in. The target's
+    /// history holds it, so nothing is lost with it.
+    pub interim: Option<Blob>,
 }
 
 impl Entry {
@@ -59,6 +62,8 @@ pub struct Position {
     pub detached: bool,
     /// Where the wanted branch stands.
     pub branch: Option<Oid>,
+    /// Where the remote's branch stood when it was last fetched.
+    pub tracking: Option<Oid>,
     /// The commits that local refs name.
     pub tips: Vec<Oid>,
 }
@@ -81,7 +86,7 @@ pub fn find(
     }
     let failed = git_failure("compare HEAD with the remote's head", top);
     let delta = if is_whole(repo, position, target) {
-        compute(repo, repo, position, target).map_err(failed)?
+        compute(repo, position, target).map_err(failed)?
     } else {
         let scratch = Scratch::new(Some(repo), &position.tips)?;
         let view = scratch.repo()?;
@@ -94,7 +99,7 @@ pub fn find(
             ))
             .hint("run again"));
         }
-        let mut delta = compute(repo, view, position, target).map_err(failed)?;
+        let mut delta = compute(view, position, target).map_err(failed)?;
         delta.packs = scratch.packs()?;
         delta
     };
@@ -145,12 +150,18 @@ fn tree_is_whole(repo: &Repository, odb: &git2::Odb<'_>, tree: &git2::Tree<'_>) 
 }
 
 /// Compares in `view`, which sees the objects of both sides.
-pub fn compute(repo: &Repository, view: &Repository, position: &Position, target: Oid) -> Result<Delta, git2::Error> {
+fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta, git2::Error> {
     let tree = view.find_commit(target)?.tree()?;
-    let config = repo.config()?.snapshot()?;
-    let mut obstacles = tree_check::obstacles(view, &config, &tree)?;
-    obstacles.extend(tree_check::beside_the_tree(repo, &config));
-    let entries = entries(view, position.head, Some(&tree))?;
+    let mut obstacles = tree_check::obstacles(view, &tree)?;
+    let mut entries = entries(view, position.head, Some(&tree))?;
+    if let Some(earlier) =
+        position.tracking.filter(|earlier| view.graph_descendant_of(target, *earlier).unwrap_or(false))
+    {
+        let earlier = view.find_commit(earlier)?.tree()?;
+        for entry in &mut entries {
+            entry.interim = blob_in(&earlier, &entry.path);
+        }
+    }
     for entry in &entries {
         if entry.old.is_some_and(|old| old.mode == 0o160_000) {
             obstacles.push(Obstacle::Submodules { path: entry.path.clone() });
@@ -192,7 +203,8 @@ pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>
             let (Some(path), true) = (file.path_bytes(), file.exists()) else { continue };
             let path = RepoPath::new(path);
             let blob = Some(Blob { id: file.id(), mode: u32::from(file.mode()) });
-            let entry = entries.entry(path.clone()).or_insert_with(|| Entry { path, old: None, new: None });
+            let entry =
+                entries.entry(path.clone()).or_insert_with(|| Entry { path, old: None, new: None, interim: None });
             if is_new {
                 entry.new = blob;
             } else {
@@ -201,6 +213,13 @@ pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>
         }
     }
     Ok(entries.into_values().collect())
+}
+
+/// What a tree has at a path, directories aside.
+pub fn blob_in(tree: &git2::Tree<'_>, path: &RepoPath) -> Option<Blob> {
+    let entry = tree.get_path(path.as_path()).ok()?;
+    let mode = u32::try_from(entry.filemode_raw()).ok()?;
+    (entry.kind() == Some(ObjectType::Blob)).then_some(Blob { id: entry.id(), mode })
 }
 
 fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Revwalk<'a>, git2::Error> {

@@ -166,6 +166,7 @@ impl Resource for Repository {
     }
 
     async fn execute(&self, change: &RepositoryChange, act: &Act) -> Result<(), Failure> {
+        scratch::sweep_up();
         match change {
             RepositoryChange::Clone(clone) => clone::execute(self, clone, act.run()),
             RepositoryChange::Advance(advance) => advance::execute(self, advance, act.run()),

@@ -13,7 +13,7 @@ use super::path::RepoPath;
 use super::scratch::Scratch;
 use super::survey::{SKIP_WORKTREE, survey};
 use super::work_area::{Leftover, area_of, is_own_lock, leftover};
-use super::{clone, git_failure, git_text, io_failure, remote};
+use super::{clone, git_failure, git_text, io_failure, refs, remote, tree_check};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -178,7 +178,8 @@ pub fn remote_url(repo: &Repository, remote: &str) -> Option<String> {
 }
 
 /// Where the repository stands, and what it has names for.
-pub fn position(repo: &Repository, head: &Head, branch: &str, top: &Path) -> Result<Position, Failure> {
+pub fn position(repo: &Repository, head: &Head, desired: &Desired) -> Result<Position, Failure> {
+    let (top, branch) = (&desired.path, &desired.branch);
     let failed = git_failure("list the refs", top);
     let mut tips = Vec::new();
     for reference in repo.references().map_err(&failed)?.flatten() {
@@ -193,7 +194,9 @@ pub fn position(repo: &Repository, head: &Head, branch: &str, top: &Path) -> Res
         Err(error) if error.code() == ErrorCode::NotFound => None,
         Err(error) => return Err(failed(error)),
     };
-    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tips })
+    let tracking = refs::tracking(repo, &desired.remote, &desired.branch);
+    let tracking = tracking.and_then(|name| repo.find_reference(&name).ok()?.target());
+    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tracking, tips })
 }
 
 /// Fills in `checkout`; an obstacle is a reason for which no more can be read.
@@ -214,7 +217,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     {
         return broken(git_text(&error));
     }
-    let position = match position(repo, &head, &desired.branch, top) {
+    let position = match position(repo, &head, desired) {
         Ok(position) => position,
         Err(failure) => return broken(failure.message),
     };
@@ -248,7 +251,11 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
 }
 
 fn compare(repo: &Repository, top: &Path, delta: &Delta, checkout: &mut Checkout) -> Result<(), Failure> {
+    let config = repo.config().and_then(|mut config| config.snapshot());
+    let config = config.map_err(git_failure("read the configuration", top))?;
     checkout.obstacles.extend(delta.obstacles.iter().cloned());
+    checkout.obstacles.extend(tree_check::beside_the_tree(repo, &config));
+    checkout.obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
     checkout.behind = delta.behind;
     checkout.local_commits.clone_from(&delta.local_commits);
     checkout.detached_commits.clone_from(&delta.detached_commits);

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Once;
 
-use git2::{Config, Cred, CredentialType, Direction, FetchOptions, Oid, RemoteCallbacks, Repository};
+use git2::{Config, Cred, CredentialType, Direction, FetchOptions, Oid, Remote, RemoteCallbacks, Repository};
 
 use super::git_text;
-use crate::host::ssh_transport;
+use crate::host::{git_tls, ssh_transport};
 use crate::resource::Failure;
 
 /// Milliseconds until a server that does not answer is given up.
@@ -28,9 +28,8 @@ pub struct Answer {
 
 /// Asks the remote at `url` for the head of `branch`, with the configuration of `repo`. Writes nothing.
 pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Result<Answer, Failure> {
-    prepare(repo)?;
     let failed = |error: git2::Error| failure(url, &error);
-    let mut remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(failed)?;
+    let mut remote = open(repo, url, relative_to)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let connection = remote.connect_auth(Direction::Fetch, Some(callbacks(config)), None).map_err(failed)?;
     let wanted = format!("refs/heads/{branch}");
@@ -54,17 +53,27 @@ pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Re
 
 /// Downloads the objects behind `refspecs` into the object store of `repo`; no ref is made.
 pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: &Path) -> Result<(), Failure> {
-    prepare(repo)?;
     let failed = |error: git2::Error| failure(url, &error);
-    let mut remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(failed)?;
+    let mut remote = open(repo, url, relative_to)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks(config)).download_tags(git2::AutotagOption::None).update_fetchhead(false);
     remote.download(refspecs, Some(&mut options)).map_err(failed)
 }
 
+/// The remote at `url`, ready to be connected to.
+pub fn open<'a>(repo: &'a Repository, url: &str, relative_to: &Path) -> Result<Remote<'a>, Failure> {
+    prepare(repo)?;
+    let remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(|error| failure(url, &error))?;
+    // Not what was asked for counts but what the user's `insteadOf` made of it.
+    if remote.url_bytes().starts_with(b"http") {
+        git_tls::load_certificates().map_err(|error| failure(url, &error))?;
+    }
+    Ok(remote)
+}
+
 /// Sets what libgit2 and the ssh transport need before a connection of this thread.
-pub fn prepare(repo: &Repository) -> Result<(), Failure> {
+fn prepare(repo: &Repository) -> Result<(), Failure> {
     static TIMEOUTS: Once = Once::new();
     TIMEOUTS.call_once(|| {
         #[expect(unsafe_code, reason = "git2 marks libgit2's process-wide settings unsafe")]
@@ -122,20 +131,16 @@ fn is_scp_like(url: &str) -> bool {
     }
 }
 
-/// The URL as it may be shown: `user:password@` becomes `user@`.
+/// The URL as it may be shown: without what stands before an `@`, but for the user of an ssh URL.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            // A token is often given as the user's name alone: only a user of ssh is no secret.
-            let user = match user.split_once(':') {
-                Some((user, _)) => format!("{user}@"),
-                None if scheme == "ssh" => format!("{user}@"),
-                None => String::new(),
-            };
-            format!("{scheme}://{user}{host}{path}")
-        }
+        // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
+        Some((user, host)) => match user.split(':').next() {
+            Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{host}{path}"),
+            _ => format!("{scheme}://{host}{path}"),
+        },
         None => url.to_owned(),
     }
 }
@@ -201,10 +206,10 @@ mod tests {
 
     #[test]
     fn passwords_and_tokens_are_not_shown() {
-        assert_eq!(without_password("https://u:p@h/x"), "https://u@h/x");
+        assert_eq!(without_password("https://u:p@h/x"), "https://h/x");
         assert_eq!(without_password("https://token@h/x"), "https://h/x");
         assert_eq!(without_password("ssh://git@h/x"), "ssh://git@h/x");
-        assert_eq!(without_password("https://u:p@ss@h/x"), "https://u@h/x");
+        assert_eq!(without_password("https://u:p@ss@h/x"), "https://h/x");
         assert_eq!(without_password("git@h:x"), "git@h:x");
         assert_eq!(without_password("https://h/x@y"), "https://h/x@y");
     }

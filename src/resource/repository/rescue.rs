@@ -9,7 +9,7 @@ use std::path::Path;
 
 use git2::{Commit, Index, ObjectType, Oid, Repository, Signature, Time, Tree};
 
-use super::delta::{Blob, subject};
+use super::delta::{Blob, blob_in, subject};
 use super::index_file::entry;
 use super::path::RepoPath;
 use super::survey::{Local, Survey, Work, lstat_below, raw_id};
@@ -138,13 +138,6 @@ impl<'a> Stash<'a> {
         };
         Ok(work_held && (!local.tracked || blob_in(&self.index, path) == local.index))
     }
-}
-
-/// What a tree has at a path, directories aside.
-pub fn blob_in(tree: &Tree<'_>, path: &RepoPath) -> Option<Blob> {
-    let entry = tree.get_path(path.as_path()).ok()?;
-    let mode = u32::try_from(entry.filemode_raw()).ok()?;
-    (entry.kind() == Some(ObjectType::Blob)).then_some(Blob { id: entry.id(), mode })
 }
 
 /// The date of a rescue: that of the newest file in it, or of HEAD. So a run that was killed and begun again makes

@@ -10,9 +10,9 @@ use std::path::Path;
 use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags, TreeWalkMode, TreeWalkResult};
 use serde::{Deserialize, Serialize};
 
-use super::delta::{Blob, entries, subject};
+use super::delta::{Blob, blob_in, entries, subject};
 use super::path::RepoPath;
-use super::rescue::{NAMESPACE, Stash, all, blob_in};
+use super::rescue::{NAMESPACE, Stash, all};
 use super::survey::{lstat_below, mode_of, raw_id};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure, quoted};

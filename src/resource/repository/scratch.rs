@@ -15,6 +15,9 @@ use crate::resource::Failure;
 /// What the names of scratch directories begin with.
 const PREFIX: &str = "provision-fetch-";
 
+/// How often a directory is made anew that was swept away in the moment before it was locked.
+const ATTEMPTS: usize = 8;
+
 /// A pack that was fetched: open files without a name, gone with their last owner however that ends.
 #[derive(Debug)]
 pub struct FetchedPack {
@@ -37,7 +40,7 @@ impl Scratch {
     /// Makes a scratch repository beside `checkout`, or an empty one.
     pub fn new(checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
         let mut problem = None;
-        for base in [PathBuf::from("/dev/shm"), std::env::temp_dir()] {
+        for base in places() {
             sweep(&base);
             match Self::make(&base, checkout, tips) {
                 Ok(scratch) => return Ok(scratch),
@@ -48,14 +51,25 @@ impl Scratch {
     }
 
     fn make(base: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
-        let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base);
-        let dir = made.map_err(io_failure("make a temporary directory in", base))?;
+        let (dir, alive) =
+            (0..ATTEMPTS).find_map(|_| Self::directory(base).transpose()).transpose()?.ok_or_else(|| {
+                Failure::new(format!(
+                    "cannot keep a temporary directory in {}: another process removes it",
+                    base.display()
+                ))
+            })?;
         let at = &dir.path().to_owned();
-        let failed = io_failure("write to the temporary directory", at);
-        let alive = File::open(at).map_err(&failed)?;
-        flock(&alive, FlockOperation::NonBlockingLockExclusive).map_err(std::io::Error::from).map_err(&failed)?;
         let repo = bare_beside(at, checkout, tips)?;
         Ok(Self { repo: Some(repo), dir, _alive: alive })
+    }
+
+    /// Makes a directory and locks it. None where another process swept it away before it was locked.
+    fn directory(base: &Path) -> Result<Option<(tempfile::TempDir, File)>, Failure> {
+        let failed = io_failure("make a temporary directory in", base);
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(&failed)?;
+        let Ok(alive) = File::open(dir.path()) else { return Ok(None) };
+        let held = flock(&alive, FlockOperation::NonBlockingLockExclusive).is_ok();
+        Ok((held && fs::symlink_metadata(dir.path()).is_ok()).then_some((dir, alive)))
     }
 
     /// The scratch repository itself.
@@ -117,15 +131,22 @@ pub fn bare_beside(at: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Re
         .map_err(super::git_failure("use the temporary repository", at))
 }
 
-/// Removes scratch directories of this user whose owner is gone.
+/// Where scratch directories are made, the best place first.
+fn places() -> [PathBuf; 2] {
+    [PathBuf::from("/dev/shm"), std::env::temp_dir()]
+}
+
+/// Removes scratch directories of this user whose owner was killed.
+pub fn sweep_up() {
+    places().iter().for_each(|base| sweep(base));
+}
+
 fn sweep(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())) {
         let path = entry.path();
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
-        let age = found.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
-        // One that was made this instant has no lock yet.
-        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || age.as_secs() < 10 {
+        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
             continue;
         }
         if let Ok(dir) = File::open(&path)
@@ -133,5 +154,29 @@ fn sweep(base: &Path) {
         {
             let _ = fs::remove_dir_all(&path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_up_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let left = base.path().join("provision-fetch-left");
+        let other = base.path().join("other");
+        for folder in [&left, &other] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("file"), "").unwrap();
+        }
+        let alive = Scratch::make(base.path(), None, &[]).unwrap();
+        sweep(base.path());
+        assert!(!left.exists());
+        assert!(other.exists());
+        assert!(alive.dir.path().exists());
+        let at = alive.dir.path().to_owned();
+        drop(alive);
+        assert!(!at.exists());
     }
 }

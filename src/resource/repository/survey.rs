@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use git2::{Index, ObjectType, Odb, Oid, Repository};
 
 use super::actual::{LocalChange, LocalState, Obstacle};
-use super::delta::{Blob, Delta};
+use super::delta::{Blob, Delta, Entry};
 use super::path::RepoPath;
 use super::{git_failure, io_failure};
 use crate::resource::Failure;
@@ -96,7 +96,7 @@ pub fn survey(repo: &Repository, top: &Path, delta: &Delta) -> Result<Survey, Fa
         result: Survey::default(),
     };
     for entry in &delta.entries {
-        surveyor.look(&entry.path, entry.old, entry.new)?;
+        surveyor.look(entry)?;
     }
     surveyor.check_writable();
     Ok(surveyor.result)
@@ -122,12 +122,13 @@ struct Surveyor<'a> {
 }
 
 impl Surveyor<'_> {
-    fn look(&mut self, path: &RepoPath, old: Option<Blob>, new: Option<Blob>) -> Result<(), Failure> {
-        let staged = self.index.get(path).copied();
-        if staged == new && staged != old {
-            // The index is there already: whatever the file is, git leaves it alone and so do we.
+    fn look(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let Entry { path, old, new, interim } = entry;
+        let (old, new) = (*old, *new);
+        if !self.moves(path) {
             return Ok(());
         }
+        let staged = self.index.get(path).copied();
         let found = lstat_below(self.top, path)?;
         let is_dir = found.as_ref().is_some_and(Metadata::is_dir);
         let file = match &found {
@@ -143,11 +144,12 @@ impl Surveyor<'_> {
         }
         let known = old.is_some() || staged.is_some();
         let work = match file {
-            _ if file == old || file == new => Work::Same,
+            _ if file == old || file == new || (file.is_some() && file == *interim) => Work::Same,
             Some(file) => Work::File { mode: file.mode },
             None => Work::Missing,
         };
-        if work != Work::Same || staged != old {
+        let staged_work = staged != old && (staged.is_none() || staged != *interim);
+        if work != Work::Same || staged_work {
             let state = match (work, old, file) {
                 (Work::Same, ..) => LocalState::Staged,
                 (Work::Missing, ..) => LocalState::Deleted,
@@ -164,10 +166,17 @@ impl Surveyor<'_> {
         Ok(())
     }
 
+    /// Whether the move has to do with the path itself. Where the index is at the target already, whatever the file
+    /// is, git leaves it alone and so do we.
+    fn moves(&self, path: &RepoPath) -> bool {
+        let staged = self.index.get(path).copied();
+        self.delta.get(path).is_some_and(|(old, new)| staged != *new || staged == *old)
+    }
+
     /// What a file at `path` cannot stand beside: a file or link above it, anything below it.
     fn look_around(&mut self, path: &RepoPath, is_dir: bool) -> Result<(), Failure> {
         for above in path.parents() {
-            if self.delta.contains_key(&above) {
+            if self.moves(&above) {
                 continue;
             }
             let found = lstat_below(self.top, &above)?;
@@ -186,7 +195,7 @@ impl Surveyor<'_> {
             // Names such as `a.b` sort between `a` and `a/b`.
             .take_while(|(name, _)| name.bytes().starts_with(path.bytes()))
             .map(|(name, _)| name.clone())
-            .filter(|name| name.is_under(path) && !self.delta.contains_key(name))
+            .filter(|name| name.is_under(path) && !self.moves(name))
             .collect();
         for name in below {
             if !self.result.in_the_way.contains_key(&name) {
@@ -213,7 +222,7 @@ impl Surveyor<'_> {
             let found = entry.metadata().map_err(io_failure("look at", &entry.path()))?;
             if found.is_dir() {
                 self.look_below(&name)?;
-            } else if !self.delta.contains_key(&name) {
+            } else if !self.moves(&name) {
                 self.stray(&name, Some(&found))?;
             }
         }

@@ -5,11 +5,18 @@ use git2::{Config, ObjectType, Repository, Tree};
 use super::actual::Obstacle;
 use super::path::RepoPath;
 
-/// Looks through the whole tree, and at the attribute files of the repository and the user.
-pub fn obstacles(view: &Repository, config: &Config, tree: &Tree<'_>) -> Result<Vec<Obstacle>, git2::Error> {
+/// Looks through the whole tree. Every filter is named: whether it [`matters`] is for the configuration to say.
+pub fn obstacles(view: &Repository, tree: &Tree<'_>) -> Result<Vec<Obstacle>, git2::Error> {
     let mut found = Vec::new();
-    look(view, config, tree, &mut Vec::new(), &mut found)?;
+    look(view, tree, &mut Vec::new(), &mut found)?;
     Ok(found)
+}
+
+/// git passes over a filter that is not configured.
+pub fn matters(obstacle: &Obstacle, config: &Config) -> bool {
+    let Obstacle::Filter { name, .. } = obstacle else { return true };
+    let set = |key: &str| config.get_entry(&format!("filter.{name}.{key}")).is_ok();
+    ["clean", "smudge", "process"].into_iter().any(set)
 }
 
 /// The files beside the tree that give attributes too: `info/attributes` and `core.attributesFile`.
@@ -18,7 +25,7 @@ pub fn beside_the_tree(repo: &Repository, config: &Config) -> Vec<Obstacle> {
     let global = config.get_path("core.attributesFile").ok();
     for path in [Some(repo.path().join("info/attributes")), global].into_iter().flatten() {
         if let Ok(text) = std::fs::read(&path) {
-            attributes(config, &RepoPath::new(path.to_string_lossy().into_owned().into_bytes()), &text, &mut found);
+            attributes(&RepoPath::new(path.to_string_lossy().into_owned().into_bytes()), &text, &mut found);
         }
     }
     found
@@ -26,7 +33,6 @@ pub fn beside_the_tree(repo: &Repository, config: &Config) -> Vec<Obstacle> {
 
 fn look(
     view: &Repository,
-    config: &Config,
     tree: &Tree<'_>,
     folder: &mut Vec<u8>,
     found: &mut Vec<Obstacle>,
@@ -39,12 +45,12 @@ fn look(
         folder.extend_from_slice(entry.name_bytes());
         match entry.kind() {
             Some(ObjectType::Tree) => {
-                look(view, config, &view.find_tree(entry.id())?, folder, found)?;
+                look(view, &view.find_tree(entry.id())?, folder, found)?;
             }
             Some(ObjectType::Commit) => found.push(Obstacle::Submodules { path: RepoPath::new(folder.as_slice()) }),
             _ if entry.name_bytes() == b".gitattributes" => {
                 let blob = view.find_blob(entry.id())?;
-                attributes(config, &RepoPath::new(folder.as_slice()), blob.content(), found);
+                attributes(&RepoPath::new(folder.as_slice()), blob.content(), found);
             }
             _ => {}
         }
@@ -53,17 +59,14 @@ fn look(
     Ok(())
 }
 
-fn attributes(config: &Config, path: &RepoPath, text: &[u8], found: &mut Vec<Obstacle>) {
+fn attributes(path: &RepoPath, text: &[u8], found: &mut Vec<Obstacle>) {
     let text = String::from_utf8_lossy(text);
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
         for word in line.split_whitespace().skip(1) {
             if word == "filter=lfs" {
                 found.push(Obstacle::Lfs { path: path.clone() });
             } else if let Some(name) = word.strip_prefix("filter=") {
-                let set = |key: &str| config.get_entry(&format!("filter.{name}.{key}")).is_ok();
-                if ["clean", "smudge", "process"].into_iter().any(set) {
-                    found.push(Obstacle::Filter { name: name.to_owned(), path: path.clone() });
-                }
+                found.push(Obstacle::Filter { name: name.to_owned(), path: path.clone() });
             } else if word.starts_with("working-tree-encoding=") {
                 found.push(Obstacle::Encoding { path: path.clone() });
             }

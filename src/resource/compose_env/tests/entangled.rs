@@ -188,3 +188,29 @@ fn styles_are_kept_where_they_hold_the_value() {
         assert_eq!(edit::set(&in_file(old), "PW", None, password), Ok(in_file(new)), "{old} {password}");
     }
 }
+
+#[test]
+fn an_edit_that_changes_anything_else_is_not_let_through() {
+    let source = "a: &x old\nb: !!str 1\nc: *x\nd: [1]\n";
+    let old = Document::parse(source).unwrap();
+    let target = old.nodes().iter().position(|node| node.end == "a: &x old".len()).unwrap();
+    let targets = [(target, "new".to_owned())].into();
+    assert_eq!(edit::prove(&old, &source.replace("old", "'new'"), &targets), Ok(()));
+    for (from, to) in [
+        ("old", "other"),
+        ("old", "new, too"),
+        ("&x old", "new"),
+        ("&x old", "!!str &x new"),
+        ("old\nb", "new\ne"),
+        ("old\nb: !!str 1", "new\nb: 1"),
+        ("old\nb: !!str 1", "new\nb: !!str '1'"),
+        ("old\nb: !!str 1\nc: *x", "new\nb: !!str 1\nc: new"),
+        ("old\nb: !!str 1\nc: *x\nd: [1]", "new\nb: !!str 1\nc: *x\nd: [1, 2]"),
+        ("old\nb: !!str 1\nc: *x\nd: [1]", "new\nb: !!str 1\nc: *x\nd: {1: 1}"),
+        ("old\n", "new\n---\n"),
+        ("old\n", "'new\n"),
+    ] {
+        let edited = source.replace(from, to);
+        assert!(edited != source && edit::prove(&old, &edited, &targets).is_err(), "{edited}");
+    }
+}

@@ -1,24 +1,14 @@
 //! The whole kind on real files.
 
-use std::future::Future;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use tempfile::TempDir;
 
 use crate::host::secret::{Digester, Secret};
+use crate::host::testing::{as_user, attributes, chown, converge, desired, look, now, plan};
 use crate::resource::compose_env::{Actual, Change, ComposeEnv};
 use crate::resource::{Act, Change as _, Diff, Failure, Look, Refusal, Resource};
-
-/// The kind's futures never wait.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("the future waits"),
-    }
-}
 
 struct Host {
     home: TempDir,
@@ -262,4 +252,30 @@ fn a_step_is_read_strictly() {
 #[test]
 fn the_fixtures_hold() {
     crate::resource::fixtures::check::<ComposeEnv>();
+}
+
+#[test]
+fn a_user_keeps_what_is_his_and_leaves_what_is_not() {
+    const USER: u32 = 50000;
+    let name = concat!(module_path!(), "::a_user_keeps_what_is_his_and_leaves_what_is_not");
+    let prepare = |folder: &Path| {
+        for (file, owner) in [("own.yml", USER), ("other.yml", 0)] {
+            std::fs::write(folder.join(file), format!("{LITERAL}      REF: ${{PASS}}\n")).unwrap();
+            chown(&folder.join(file), owner, USER);
+        }
+    };
+    as_user(USER, name, prepare, |folder| {
+        let step = |file: &str, variable: &str| -> ComposeEnv {
+            let file = folder.join(file);
+            desired(&format!("file: {}\nvariable: {variable}\nvalue: {{ env: PW }}", file.display()))
+        };
+        let look = look(Some(b"s3cret"));
+        converge(&step("own.yml", "PW"), &look, folder);
+        assert_eq!(attributes(&folder.join("own.yml")).0, USER);
+        let refusal = plan(&step("other.yml", "PW"), &look).unwrap().unwrap_err();
+        assert!(refusal.reason.contains("other.yml belongs to user 0"), "{}", refusal.reason);
+        // The file is another's, but its .env is to be the user's own.
+        converge(&step("other.yml", "REF"), &look, folder);
+        assert_eq!(attributes(&folder.join(".env")), (USER, USER, 0o600));
+    });
 }

@@ -1,1 +1,102 @@
-//! To be written.
+//! Clones, compared with what `git clone -b` makes.
+
+use std::fs;
+
+use super::bench::{Bench, apply, desired, files, git, plan, refusal, seen};
+use crate::resource::repository::Repository;
+
+fn to_clone(bench: &Bench, url: &str) -> Repository {
+    let mut desired = desired(&bench.dir.path().join("deep/er/clone"));
+    desired.url = Some(url.to_owned());
+    desired
+}
+
+#[test]
+fn a_clone_is_what_git_clone_makes() {
+    let bench = Bench::new();
+    git(&bench.seed(), &["tag", "-m", "one", "v1"]);
+    git(&bench.seed(), &["tag", "light"]);
+    git(&bench.seed(), &["push", "-q", "--tags"]);
+    let by_git = bench.dir.path().join("by-git");
+    for url in [bench.remote().display().to_string(), format!("file://{}", bench.remote().display())] {
+        let _ = fs::remove_dir_all(&by_git);
+        let desired = to_clone(&bench, &url);
+        let _ = fs::remove_dir_all(&desired.path);
+        git(bench.dir.path(), &["clone", "-q", "-b", "qa", &url, "by-git"]);
+        let planned = apply(&desired, "run-1");
+        assert_eq!(planned.changes.len(), 1);
+        assert_eq!(seen(&desired.path), seen(&by_git));
+        for ask in [
+            &["for-each-ref"][..],
+            &["config", "--local", "-l"],
+            &["symbolic-ref", "refs/remotes/origin/HEAD"],
+            &["reflog", "show", "--format=%H %gs", "HEAD"],
+            &["reflog", "show", "--format=%H %gs", "qa"],
+        ] {
+            let sorted = |text: String| {
+                let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            assert_eq!(sorted(git(&desired.path, ask)), sorted(git(&by_git, ask)), "{ask:?}");
+        }
+        assert!(!desired.path.join(".git/FETCH_HEAD").exists());
+    }
+}
+
+#[test]
+fn an_empty_directory_is_cloned_into_and_any_other_is_not() {
+    let bench = Bench::new();
+    let desired = to_clone(&bench, bench.remote().to_str().unwrap());
+    fs::create_dir_all(&desired.path).unwrap();
+    fs::write(desired.path.join("mine"), "x").unwrap();
+    let refused = refusal(&desired);
+    assert!(refused.reason.contains("a directory with 1 entry (mine)"), "{refused:?}");
+    fs::remove_file(desired.path.join("mine")).unwrap();
+    apply(&desired, "run-1");
+    assert_eq!(fs::read_to_string(desired.path.join("q")).unwrap(), "q1\n");
+}
+
+#[test]
+fn a_clone_that_cannot_be_finished_leaves_nothing() {
+    let bench = Bench::new();
+    bench.push("lfs", &[(".gitattributes", Some("*.bin filter=lfs diff=lfs\n"))]);
+    let desired = to_clone(&bench, bench.remote().to_str().unwrap());
+    let change = plan(&desired).unwrap().unwrap().changes.remove(0);
+    let failure = super::bench::execute(&desired, &change, "run-1").unwrap_err();
+    assert!(failure.message.contains("git LFS"), "{failure:?}");
+    assert!(!bench.dir.path().join("deep").exists());
+}
+
+#[test]
+fn a_branch_that_moved_since_the_plan_is_not_cloned() {
+    let bench = Bench::new();
+    let desired = to_clone(&bench, bench.remote().to_str().unwrap());
+    let change = plan(&desired).unwrap().unwrap().changes.remove(0);
+    bench.push("later", &[("later", Some("x\n"))]);
+    let failure = super::bench::execute(&desired, &change, "run-1").unwrap_err();
+    assert!(failure.message.contains("moved on the remote"), "{failure:?}");
+    assert!(!desired.path.exists());
+}
+
+#[test]
+fn no_url_and_no_checkout_is_refused() {
+    let bench = Bench::new();
+    let desired = desired(&bench.dir.path().join("nowhere"));
+    let refused = refusal(&desired);
+    assert_eq!(refused.hint.as_deref(), Some("give the step a url"));
+}
+
+#[test]
+fn an_empty_repository_with_a_remote_is_filled() {
+    let bench = Bench::new();
+    let top = bench.dir.path().join("init");
+    fs::create_dir(&top).unwrap();
+    git(&top, &["init", "-q"]);
+    git(&top, &["remote", "add", "origin", bench.remote().to_str().unwrap()]);
+    fs::write(top.join("a"), "mine\n").unwrap();
+    apply(&desired(&top), "run-1");
+    assert_eq!(files(&top), files(&bench.checkout()));
+    assert_eq!(git(&top, &["status", "--porcelain"]), "");
+    assert_eq!(git(&top, &["show", "refs/provision/rescue/run-1^3:a"]), "mine\n");
+}

@@ -3,11 +3,14 @@
 
 mod bench;
 mod clones;
+mod https;
 mod kills;
 mod moves;
+mod not_root;
 mod oracle;
 mod refusals;
 mod rescues;
+mod ssh;
 
 #[test]
 fn fixtures() {

@@ -1,1 +1,152 @@
-//! To be written.
+//! The runbook as oracle: random local states, brought forward by git's own commands and by `execute`.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::bench::{Bench, apply, copy, desired, files, git, seen, try_git, write};
+
+const NAMES: [&str; 8] = ["a", "b", "q", "d/c", "d/x", "n", "d", "n/m"];
+
+#[derive(Debug, Clone)]
+enum Edit {
+    Write(&'static str, String),
+    Link(&'static str),
+    Remove(&'static str),
+    Executable(&'static str),
+    Add(&'static str),
+    RemoveCached(&'static str),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let name = || proptest::sample::select(&NAMES[..]);
+    prop_oneof![
+        4 => (name(), "[xyz]").prop_map(|(name, text)| Edit::Write(name, format!("{text}\n"))),
+        1 => name().prop_map(Edit::Link),
+        2 => name().prop_map(Edit::Remove),
+        1 => name().prop_map(Edit::Executable),
+        3 => name().prop_map(Edit::Add),
+        1 => name().prop_map(Edit::RemoveCached),
+    ]
+}
+
+fn make(top: &Path, edits: &[Edit]) {
+    for edit in edits {
+        match edit {
+            Edit::Write(name, text) => write(top, name, Some(text)),
+            Edit::Link(name) => write(top, name, Some("-> somewhere")),
+            Edit::Remove(name) => {
+                if top.join(name).parent().unwrap().is_dir() {
+                    write(top, name, None);
+                }
+            }
+            Edit::Executable(name) => {
+                try_chmod(&top.join(name));
+            }
+            Edit::Add(name) => {
+                try_git(top, &["add", "-A", "--", name]);
+            }
+            Edit::RemoveCached(name) => {
+                try_git(top, &["rm", "-q", "-r", "--cached", "-f", "--", name]);
+            }
+        }
+    }
+}
+
+fn try_chmod(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    if path.is_file() && !path.is_symlink() {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// `git checkout qa; git pull`, and where that does not do it, git's own way to put everything aside first.
+fn by_runbook(top: &Path) -> bool {
+    if try_git(top, &["checkout", "-q", "qa"]).status.success()
+        && try_git(top, &["pull", "-q", "--ff-only"]).status.success()
+    {
+        return true;
+    }
+    false
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn local_states_end_as_the_runbook_ends_them(
+        theirs in proptest::collection::vec(edit(), 1..5),
+        mine in proptest::collection::vec(edit(), 0..6),
+        from_main in any::<bool>(),
+    ) {
+        let bench = Bench::new();
+        make(&bench.seed(), &theirs);
+        git(&bench.seed(), &["add", "-A"]);
+        try_git(&bench.seed(), &["commit", "-q", "--allow-empty", "-m", "theirs"]);
+        git(&bench.seed(), &["push", "-q", "origin", "qa"]);
+        if from_main {
+            git(&bench.checkout(), &["checkout", "-q", "main"]);
+        }
+        make(&bench.checkout(), &mine);
+        let by_git = bench.dir.path().join("by-git");
+        copy(&bench.checkout(), &by_git);
+        // A copy has other inodes: git is to find out now that the files are the same.
+        try_git(&by_git, &["update-index", "-q", "--refresh"]);
+        let work = files(&bench.checkout());
+        let staged = git(&bench.checkout(), &["ls-files", "-s"]);
+        let head = git(&bench.checkout(), &["rev-parse", "HEAD"]).trim().to_owned();
+        let planned = apply(&desired(&bench.checkout()), "run-1");
+        let kept = planned.notes.iter().any(|note| note.contains("kept"));
+        if by_runbook(&by_git) {
+            // git overwrites deletions without a word; they are rescued here, and the end is the same.
+            prop_assert_eq!(seen(&bench.checkout()), seen(&by_git));
+        } else if !kept {
+            git(&by_git, &["stash", "-q", "--include-untracked"]);
+            prop_assert!(by_runbook(&by_git));
+            git(&by_git, &["stash", "drop", "-q"]);
+            prop_assert_eq!(seen(&bench.checkout()), seen(&by_git));
+        }
+        let lost = lost(&bench.checkout(), &head, &work, &staged);
+        prop_assert!(lost.is_empty(), "{:?}", lost);
+    }
+}
+
+/// Contents that were there before and are nowhere now.
+fn lost(top: &Path, head: &str, work: &std::collections::BTreeMap<String, String>, staged: &str) -> Vec<String> {
+    let mut lost = Vec::new();
+    let now = files(top);
+    let rescued: String =
+        ["refs/provision/rescue/run-1", "refs/provision/rescue/run-1^2", "refs/provision/rescue/run-1^3"]
+            .iter()
+            .map(|tree| String::from_utf8(try_git(top, &["ls-tree", "-r", tree]).stdout).unwrap())
+            .collect();
+    let known = git(top, &["ls-tree", "-r", head]) + &git(top, &["ls-tree", "-r", "HEAD"]);
+    for line in staged.lines() {
+        // 100644 <id> 0\t<path>
+        let (about, path) = line.split_once('\t').unwrap();
+        let (mode, id) = (about.split(' ').next().unwrap(), about.split(' ').nth(1).unwrap());
+        let wanted = format!("{mode} blob {id}\t{path}");
+        let held = |text: &str| text.lines().any(|line| line == wanted);
+        if !held(&rescued) && !held(&known) && !git(top, &["ls-files", "-s"]).lines().any(|now| now == line) {
+            lost.push(line.to_owned());
+        }
+    }
+    for (path, was) in work {
+        if now.get(path) == Some(was) || was.starts_with('4') {
+            continue;
+        }
+        let content = was.splitn(3, ' ').nth(2).unwrap();
+        let content =
+            if was.starts_with("12") { content.to_owned() } else { content.trim_matches('"').replace("\\n", "\n") };
+        let id = hash(&content);
+        let held = |text: &str| text.lines().any(|line| line.contains(&id) && line.ends_with(&format!("\t{path}")));
+        if !held(&rescued) && !held(&known) {
+            lost.push(format!("{path}: {was}"));
+        }
+    }
+    lost
+}
+
+fn hash(content: &str) -> String {
+    git2::Oid::hash_object(git2::ObjectType::Blob, content.as_bytes()).unwrap().to_string()
+}

@@ -1,1 +1,239 @@
-//! To be written.
+//! States in which a checkout is left exactly as it is, with one clear error.
+
+use std::fs;
+use std::path::Path;
+
+use super::bench::{Bench, copy, git, plan, refusal, snapshot, try_git, write};
+
+/// A bench whose checkout is behind, so that there would be something to do.
+fn behind() -> Bench {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n"))]);
+    bench
+}
+
+#[track_caller]
+fn refused(bench: &Bench, words: &[&str]) {
+    let before = snapshot(bench.dir.path());
+    let refusal = refusal(&bench.desired());
+    let text = format!("{} / {}", refusal.reason, refusal.hint.as_deref().expect("a remedy"));
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(snapshot(bench.dir.path()), before);
+}
+
+#[track_caller]
+fn failed(bench: &Bench, words: &[&str]) {
+    let failure = plan(&bench.desired()).unwrap_err();
+    let text = format!("{} / {}", failure.message, failure.hint.as_deref().expect("a remedy"));
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn lock_files() {
+    let bench = behind();
+    for name in ["index.lock", "HEAD.lock", "refs/heads/qa.lock", "config.lock"] {
+        let lock = bench.checkout().join(".git").join(name);
+        fs::write(&lock, "").unwrap();
+        refused(&bench, &[name, "if none is running, remove the file"]);
+        fs::remove_file(&lock).unwrap();
+    }
+}
+
+#[test]
+fn a_lock_of_another_process_at_the_moment_of_the_move() {
+    let bench = behind();
+    let change = plan(&bench.desired()).unwrap().unwrap().changes.remove(0);
+    let lock = bench.checkout().join(".git/index.lock");
+    fs::write(&lock, "theirs").unwrap();
+    let failure = super::bench::execute(&bench.desired(), &change, "run-1").unwrap_err();
+    assert!(failure.message.contains("index.lock"), "{failure:?}");
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "theirs");
+    assert!(!bench.checkout().join(".git/provision").exists());
+    assert_eq!(git(&bench.checkout(), &["rev-parse", "HEAD"]), git(&bench.seed(), &["rev-parse", "qa~1"]));
+}
+
+#[test]
+fn operations_in_progress() {
+    let bench = behind();
+    let top = bench.checkout();
+    write(&top, "a", Some("mine\n"));
+    git(&top, &["commit", "-qam", "mine"]);
+    git(&top, &["fetch", "-q"]);
+    for (command, word) in [("merge", "a merge"), ("rebase", "a rebase"), ("cherry-pick", "a cherry-pick")] {
+        assert!(!try_git(&top, &[command, "origin/qa"]).status.success());
+        refused(&bench, &[word, "git -C"]);
+        git(&top, &[command, "--abort"]);
+    }
+    git(&top, &["bisect", "start"]);
+    refused(&bench, &["a bisect"]);
+}
+
+#[test]
+fn conflicts_without_an_operation() {
+    let bench = behind();
+    let top = bench.checkout();
+    write(&top, "a", Some("mine\n"));
+    git(&top, &["stash", "-q"]);
+    git(&top, &["pull", "-q"]);
+    assert!(!try_git(&top, &["stash", "pop"]).status.success());
+    refused(&bench, &["a conflict in a"]);
+}
+
+#[test]
+fn repositories_of_other_kinds() {
+    let bench = behind();
+    let top = bench.checkout();
+    git(&top, &["config", "core.bare", "true"]);
+    refused(&bench, &["bare repository"]);
+    fs::remove_dir_all(&top).unwrap();
+    git(bench.dir.path(), &["clone", "-q", "--bare", "remote.git", "checkout"]);
+    refused(&bench, &["bare repository"]);
+    fs::remove_dir_all(&top).unwrap();
+    git(
+        bench.dir.path(),
+        &["clone", "-q", "-b", "qa", "--depth", "1", &format!("file://{}", bench.remote().display()), "checkout"],
+    );
+    bench.push("again", &[("a", Some("a3\n"))]);
+    refused(&bench, &["shallow clone", "--unshallow"]);
+    fs::remove_dir_all(&top).unwrap();
+    git(&bench.seed(), &["worktree", "add", "-q", "-f", top.to_str().unwrap(), "main"]);
+    refused(&bench, &["linked worktree"]);
+}
+
+#[test]
+fn sparse_checkouts_and_branches_of_other_worktrees() {
+    let bench = behind();
+    git(&bench.checkout(), &["sparse-checkout", "set", "d"]);
+    refused(&bench, &["sparse checkout", "sparse-checkout disable"]);
+    git(&bench.checkout(), &["sparse-checkout", "disable"]);
+    git(&bench.checkout(), &["checkout", "-q", "main"]);
+    git(&bench.checkout(), &["worktree", "add", "-q", "../other", "qa"]);
+    refused(&bench, &["another worktree", "other"]);
+}
+
+#[test]
+fn other_object_and_ref_formats() {
+    let bench = behind();
+    git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "1"]);
+    git(&bench.checkout(), &["config", "extensions.refStorage", "reftable"]);
+    refused(&bench, &["is broken", "unsupported extension name extensions.refstorage"]);
+    fs::remove_dir_all(bench.checkout()).unwrap();
+    git(bench.dir.path(), &["init", "-q", "--object-format=sha256", "checkout"]);
+    refused(&bench, &["is broken"]);
+}
+
+#[test]
+fn broken_repositories() {
+    let bench = behind();
+    let backup = bench.dir.path().join("backup");
+    copy(&bench.checkout(), &backup);
+    let restore = || {
+        fs::remove_dir_all(bench.checkout()).unwrap();
+        copy(&backup, &bench.checkout());
+    };
+    let git_dir = bench.checkout().join(".git");
+    fs::write(git_dir.join("HEAD"), "rubbish\n").unwrap();
+    refused(&bench, &["is broken"]);
+    restore();
+    fs::write(git_dir.join("refs/heads/qa"), "rubbish\n").unwrap();
+    refused(&bench, &["is broken"]);
+    restore();
+    fs::write(git_dir.join("index"), "rubbish").unwrap();
+    refused(&bench, &["is broken"]);
+    restore();
+    fs::remove_dir_all(git_dir.join("objects")).unwrap();
+    fs::create_dir(git_dir.join("objects")).unwrap();
+    refused(&bench, &["is broken"]);
+    restore();
+    fs::write(git_dir.join("config"), "[core\n").unwrap();
+    refused(&bench, &["is broken"]);
+}
+
+#[test]
+fn what_is_no_checkout() {
+    let bench = behind();
+    let top = bench.checkout();
+    let moved = bench.dir.path().join("moved");
+    fs::rename(&top, &moved).unwrap();
+    fs::write(&top, "").unwrap();
+    refused(&bench, &["is a file"]);
+    fs::remove_file(&top).unwrap();
+    std::os::unix::fs::symlink(&moved, &top).unwrap();
+    refused(&bench, &["is a symbolic link"]);
+}
+
+#[test]
+fn remotes_that_are_wrong() {
+    let bench = behind();
+    let mut desired = bench.desired();
+    desired.url = Some("https://user:secret@example.org/x.git".to_owned());
+    let refused_url = refusal(&desired);
+    let text = format!("{refused_url:?}");
+    assert!(text.contains("remote set-url origin https://example.org/x.git"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+    desired = bench.desired();
+    desired.branch = "qaa".to_owned();
+    let missing = refusal(&desired);
+    assert!(missing.reason.contains("no branch qaa"), "{missing:?}");
+    assert_eq!(missing.hint.as_deref(), Some("it has qa, main"));
+    git(&bench.checkout(), &["remote", "rename", "origin", "upstream"]);
+    refused(&bench, &["no remote named origin", "remote add origin URL"]);
+    git(&bench.checkout(), &["remote", "add", "origin", "/nowhere/x.git"]);
+    failed(&bench, &["cannot reach the remote /nowhere/x.git", "check the url"]);
+    for url in ["https://127.0.0.1:9/x.git", "git@localhost.invalid:x.git"] {
+        git(&bench.checkout(), &["remote", "set-url", "origin", url]);
+        failed(&bench, &["cannot reach the remote", url]);
+    }
+    fs::create_dir(bench.dir.path().join("empty.git")).unwrap();
+    git(bench.dir.path(), &["init", "-q", "--bare", "empty.git"]);
+    git(&bench.checkout(), &["remote", "set-url", "origin", "../empty.git"]);
+    refused(&bench, &["no branch qa", "no branch at all"]);
+}
+
+#[test]
+fn trees_that_ask_for_more() {
+    let bench = Bench::new();
+    bench.push("lfs", &[("d/.gitattributes", Some("*.bin filter=lfs\n"))]);
+    refused(&bench, &["d/.gitattributes stores files in git LFS"]);
+    bench.push("filter", &[("d/.gitattributes", Some("*.bin filter=own\n"))]);
+    assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes.len(), 1, "an unknown filter is none");
+    git(&bench.checkout(), &["config", "filter.own.smudge", "touch /tmp/x"]);
+    refused(&bench, &["filter `own`"]);
+    bench.push("encoding", &[("d/.gitattributes", Some("*.bin working-tree-encoding=UTF-16\n"))]);
+    refused(&bench, &["working-tree-encoding"]);
+    bench.push("none", &[("d/.gitattributes", None)]);
+    git(&bench.seed(), &["-c", "protocol.file.allow=always", "submodule", "add", "-q", "../remote.git", "sub"]);
+    bench.push("submodule", &[]);
+    refused(&bench, &["sub in", "submodule"]);
+}
+
+#[test]
+fn things_that_cannot_be_kept() {
+    let bench = Bench::new();
+    bench.push("more", &[("place", Some("x\n")), ("pipe", Some("x\n"))]);
+    let top = bench.checkout();
+    nix::unistd::mkfifo(&top.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    refused(&bench, &["pipe is a FIFO"]);
+    fs::remove_file(top.join("pipe")).unwrap();
+    fs::create_dir(top.join("place")).unwrap();
+    git(&top.join("place"), &["init", "-q"]);
+    refused(&bench, &["place is a repository of its own"]);
+}
+
+#[test]
+fn checkouts_of_others() {
+    let bench = behind();
+    chown(&bench.checkout(), 4321);
+    refused(&bench, &["belongs to 4321", "run_as: 4321"]);
+    chown(&bench.checkout().join(".git"), 0);
+    refused(&bench, &["belongs to 4321"]);
+}
+
+fn chown(path: &Path, uid: u32) {
+    let done = std::process::Command::new("chown").args(["-R", &uid.to_string()]).arg(path).status().unwrap();
+    assert!(done.success());
+}

@@ -1,1 +1,83 @@
-//! To be written.
+//! What was rescued comes back.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::bench::{Bench, apply, files, git, write};
+use crate::resource::repository::{LocalCommits, RescueKind, list_rescues, restore_rescue, show_rescue};
+
+fn rescued() -> Bench {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n")), ("b", None), ("d/c", Some("c2\n")), ("new", Some("theirs\n"))]);
+    let top = bench.checkout();
+    git(&top, &["config", "core.autocrlf", "input"]);
+    write(&top, "a", Some("mine\r\nand mine\n"));
+    fs::set_permissions(top.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+    write(&top, "b", Some("-> a"));
+    write(&top, "d/c", None);
+    write(&top, "new", Some("mine \u{0}\u{1}\n"));
+    apply(&bench.desired(), "run-1");
+    bench
+}
+
+#[test]
+fn restoring_brings_bytes_modes_and_links_back() {
+    let bench = rescued();
+    let top = bench.checkout();
+    let found = list_rescues(&top).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].id.as_str(), found[0].kind), ("run-1", RescueKind::Changes));
+    assert_eq!(found[0].files.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "b", "d/c", "new"]);
+    let text = show_rescue(&top, "run-1").unwrap();
+    assert!(text.contains("+and mine") && text.contains("b/new"), "{text}");
+    let restored = restore_rescue(&top, "run-1").unwrap();
+    assert_eq!(restored.len(), 4);
+    assert_eq!(fs::read_to_string(top.join("a")).unwrap(), "mine\r\nand mine\n");
+    assert_eq!(fs::metadata(top.join("a")).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(fs::read_link(top.join("b")).unwrap().to_str(), Some("a"));
+    assert!(!top.join("d/c").exists());
+    assert_eq!(fs::read(top.join("new")).unwrap(), b"mine \x00\x01\n");
+    assert!(!top.join(".git/provision").exists());
+    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 0, "it is all there");
+    // The ref goes by the command that the listing names.
+    assert!(std::process::Command::new("sh").arg("-c").arg(&found[0].delete).status().unwrap().success());
+    assert_eq!(list_rescues(&top).unwrap(), []);
+}
+
+#[test]
+fn restoring_does_not_replace_newer_work() {
+    let bench = rescued();
+    let top = bench.checkout();
+    for (name, content) in [("a", "newer\n"), ("b", "newer\n")] {
+        let before_write = files(&top);
+        write(&top, name, Some(content));
+        let before = files(&top);
+        let failure = restore_rescue(&top, "run-1").unwrap_err();
+        assert!(failure.message.contains(&format!("nothing was restored: {name} would")), "{failure:?}");
+        assert_eq!(files(&top), before);
+        if before_write.contains_key(name) {
+            git(&top, &["checkout", "-q", "--", name]);
+        } else {
+            write(&top, name, None);
+        }
+        assert_eq!(files(&top), before_write);
+    }
+}
+
+#[test]
+fn rescued_commits_are_told_how_to_come_back() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    write(&top, "mine", Some("x\n"));
+    git(&top, &["add", "-A"]);
+    git(&top, &["commit", "-qm", "mine"]);
+    let mut desired = bench.desired();
+    desired.local_commits = LocalCommits::RescueAndReset;
+    apply(&desired, "run-1");
+    let found = list_rescues(&top).unwrap();
+    assert_eq!((found[0].id.as_str(), found[0].kind), ("run-1-commits", RescueKind::Commits));
+    let hint = restore_rescue(&top, "run-1-commits").unwrap_err().hint.unwrap();
+    assert!(hint.contains("branch rescued-run-1-commits refs/provision/rescue/run-1-commits"), "{hint}");
+    let unknown = restore_rescue(&top, "run-2").unwrap_err();
+    assert_eq!(unknown.hint.as_deref(), Some("there is run-1-commits"));
+}

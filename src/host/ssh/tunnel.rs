@@ -1,0 +1,210 @@
+//! A way to a server behind an SSH host: one session, a forwarded channel a connection.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use ssh2::{BlockDirections, Channel, Session};
+use zeroize::Zeroizing;
+
+use super::known_hosts::KnownHosts;
+use super::{Address, HostKey, authenticate, connect};
+use crate::resource::Failure;
+
+/// How long one step of the SSH protocol may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds of silence after which the SSH host is asked whether it is still there.
+const KEEPALIVE: u32 = 15;
+
+/// An SSH host to forward through. Nothing is opened before it is needed.
+pub struct Tunnel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: Address,
+    key: PathBuf,
+    known_hosts: KnownHosts,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    session: Option<Session>,
+    /// Carries the bytes of the channel in use. There is one at a time: libssh2 has one lock for a whole session.
+    carrier: Option<JoinHandle<()>>,
+}
+
+impl Tunnel {
+    /// Through `address`, with the private key in the file `key`; `home` has the `known_hosts`.
+    pub fn new(address: Address, key: PathBuf, home: Option<&Path>) -> Self {
+        let known_hosts = KnownHosts::of(home);
+        Self { inner: Arc::new(Inner { address, key, known_hosts, open: Mutex::default() }) }
+    }
+
+    /// A stream to a host and port as the SSH host sees them. The session is opened the first time and after it broke.
+    pub async fn channel(&self, host: &str, port: u16) -> Result<tokio::net::UnixStream, Failure> {
+        let (inner, host) = (Arc::clone(&self.inner), host.to_owned());
+        let opened = tokio::task::spawn_blocking(move || inner.channel(&host, port)).await;
+        let stream = opened.map_err(|error| Failure::new(format!("opening the tunnel was broken off: {error}")))??;
+        tokio::net::UnixStream::from_std(stream)
+            .map_err(|error| Failure::new(format!("cannot use the tunnel: {error}")))
+    }
+}
+
+impl Inner {
+    fn channel(&self, host: &str, port: u16) -> Result<UnixStream, Failure> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(carrier) = open.carrier.take() {
+            // It ends when the connection before this one is closed.
+            let _ended = carrier.join();
+        }
+        let mut channel = None;
+        if let Some(session) = &open.session {
+            session.set_blocking(true);
+            channel = session.channel_direct_tcpip(host, port, None).ok();
+        }
+        let channel = match channel {
+            Some(channel) => channel,
+            None => {
+                let session = self.log_in()?;
+                let channel =
+                    session.channel_direct_tcpip(host, port, None).map_err(|error| self.refused(host, port, &error))?;
+                open.session = Some(session);
+                channel
+            }
+        };
+        let Some(session) = open.session.clone() else { return Err(Failure::new("the tunnel is closed")) };
+        let failed = |error: io::Error| Failure::new(format!("cannot set up the tunnel: {error}"));
+        let (near, far) = UnixStream::pair().map_err(failed)?;
+        near.set_nonblocking(true).map_err(failed)?;
+        far.set_nonblocking(true).map_err(failed)?;
+        session.set_blocking(false);
+        let carry = move || {
+            // How it ends is seen at the near end: it is closed.
+            let _ended = carry(&session, channel, far);
+        };
+        let carrier = std::thread::Builder::new().name("tunnel".into()).spawn(carry).map_err(failed)?;
+        open.carrier = Some(carrier);
+        Ok(near)
+    }
+
+    fn log_in(&self) -> Result<Session, Failure> {
+        let through = |failure: Failure| Failure { message: format!("tunnel: {}", failure.message), ..failure };
+        let key = Zeroizing::new(std::fs::read(&self.key).map_err(|error| {
+            Failure::new(format!("tunnel: cannot read the key {}: {error}", self.key.display()))
+                .hint("name a private key in the connection's `tunnel: { key: … }`")
+        })?);
+        let host_key = HostKey::Known(self.known_hosts.clone());
+        let session = connect(&self.address, &host_key, TIMEOUT).map_err(|error| through(error.into()))?;
+        authenticate(&session, &self.address, &key).map_err(|error| through(error.into()))?;
+        session.set_keepalive(true, KEEPALIVE);
+        Ok(session)
+    }
+
+    fn refused(&self, host: &str, port: u16, error: &ssh2::Error) -> Failure {
+        Failure::new(format!("tunnel: {} does not forward to {host}:{port}: {}", self.address, error.message())).hint(
+            "does its sshd allow it (AllowTcpForwarding, PermitOpen, permitopen=), and can it reach the warehouse?",
+        )
+    }
+}
+
+/// Bytes under way in one direction.
+struct Way {
+    buffer: Box<[u8]>,
+    /// What is read and not written yet.
+    waiting: std::ops::Range<usize>,
+    ended: bool,
+}
+
+impl Way {
+    fn new() -> Self {
+        Self { buffer: vec![0; 32 * 1024].into(), waiting: 0..0, ended: false }
+    }
+
+    /// Moves what can be moved now; whether anything was.
+    fn carry(&mut self, from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<bool> {
+        let mut moved = false;
+        if self.waiting.is_empty() && !self.ended {
+            match from.read(&mut self.buffer) {
+                Ok(0) => self.ended = true,
+                Ok(length) => self.waiting = 0..length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            moved |= self.ended || !self.waiting.is_empty();
+        }
+        while !self.waiting.is_empty() {
+            match to.write(&self.buffer[self.waiting.clone()]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    self.waiting.start += length;
+                    moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn done(&self) -> bool {
+        self.ended && self.waiting.is_empty()
+    }
+}
+
+/// Carries bytes both ways until one side ends. Everything here is non-blocking: one thread serves both ways.
+fn carry(session: &Session, mut channel: Channel, mut local: UnixStream) -> io::Result<()> {
+    let (mut out, mut back) = (Way::new(), Way::new());
+    loop {
+        let mut moved = out.carry(&mut local, &mut channel)?;
+        moved |= match back.carry(&mut channel.stream(0), &mut local) {
+            // Nothing more to read and not at its end is libssh2's way of saying later.
+            Ok(_) if back.ended && !channel.eof() => {
+                back.ended = false;
+                false
+            }
+            other => other?,
+        };
+        if back.done() || out.done() {
+            let _closed = channel.close();
+            return Ok(());
+        }
+        if !moved {
+            wait(session, &out, &back, &local)?;
+        }
+    }
+}
+
+/// Waits until one of the ways can go on, or the SSH host has been silent for too long.
+fn wait(session: &Session, out: &Way, back: &Way, local: &UnixStream) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let directions = session.block_directions();
+    let mut remote = PollFlags::IN;
+    if matches!(directions, BlockDirections::Outbound | BlockDirections::Both) {
+        remote |= PollFlags::OUT;
+    }
+    let mut near = PollFlags::empty();
+    if out.waiting.is_empty() {
+        near |= PollFlags::IN;
+    }
+    if !back.waiting.is_empty() {
+        near |= PollFlags::OUT;
+    }
+    #[expect(unsafe_code, reason = "ssh2 gives its socket as a bare number")]
+    // SAFETY: the session owns the socket and outlives this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(session.as_raw_fd()) };
+    let mut fds = [PollFd::from_borrowed_fd(socket, remote), PollFd::from_borrowed_fd(local.as_fd(), near)];
+    let limit = Timespec { tv_sec: i64::from(KEEPALIVE), tv_nsec: 0 };
+    match poll(&mut fds, Some(&limit)) {
+        Ok(0) => session.keepalive_send().map(drop).map_err(io::Error::from),
+        Ok(_) => Ok(()),
+        Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,74 @@
+//! https remotes: the server's certificate is verified, against the certificates that the environment names.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use super::bench::{Bench, git, plan};
+
+/// What a process of its own runs, since libgit2 reads certificates once a process.
+#[test]
+#[ignore = "the other test of this file starts it"]
+fn child() {
+    if fs::exists("start").unwrap() {
+        crate::host::git_tls::start();
+    }
+    let desired = super::bench::desired(&std::env::current_dir().unwrap().join("checkout"));
+    println!("answer: {}", plan(&desired).unwrap_err().message);
+}
+
+#[test]
+fn a_certificate_is_verified_and_a_known_one_is_taken() {
+    let bench = Bench::new();
+    let folder = bench.dir.path();
+    let openssl = |args: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.args(args).current_dir(folder).stdin(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let made =
+        openssl(&["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args([
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-keyout",
+                "key",
+                "-out",
+                "cert",
+            ])
+            .status()
+            .unwrap();
+    assert!(made.success());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server =
+        openssl(&["s_server", "-WWW", "-cert", "cert", "-key", "key", "-accept", &format!("127.0.0.1:{port}")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("ACCEPT")), "openssl s_server does not start");
+    git(&bench.checkout(), &["remote", "set-url", "origin", &format!("https://localhost:{port}/none.git")]);
+    for start in [false, true] {
+        if start {
+            fs::write(folder.join("start"), "").unwrap();
+        }
+        for (known, word) in [(false, "certificate"), (true, "content-type")] {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "resource::repository::tests::https::child", "--ignored", "--nocapture"]);
+            command.current_dir(folder).env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+            if known {
+                command.env("SSL_CERT_FILE", folder.join("cert"));
+            }
+            let output = command.output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(
+                text.contains("cannot reach the remote https://localhost") && text.contains(word),
+                "{start} {known} {text}"
+            );
+        }
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}

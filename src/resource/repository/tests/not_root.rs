@@ -1,0 +1,91 @@
+//! As an ordinary user, on a checkout in which other users have left files: the containers' logs are such a place.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::bench::{Bench, apply, copy, desired, plan};
+
+const USER: u32 = 65_534;
+
+/// What the other user's process runs: plans and applies the checkout in the working directory, and prints the result.
+#[test]
+#[ignore = "the other tests of this file start it"]
+fn child() {
+    let desired = desired(&std::env::current_dir().unwrap().join("checkout"));
+    match plan(&desired).unwrap() {
+        Ok(found) if fs::exists("apply").unwrap() => {
+            println!("answer: {:?}", apply(&desired, "run-1").notes.len() + found.changes.len())
+        }
+        Ok(found) => println!("answer: {:?}", found.notes),
+        Err(refused) => println!("answer: {refused}"),
+    }
+}
+
+/// Hands the bench to the user, and runs the child as that user.
+fn as_user(bench: &Bench, but: &dyn Fn(&Path)) -> String {
+    let folder = bench.dir.path();
+    let binary = folder.join("binary");
+    if !binary.exists() {
+        copy(&std::env::current_exe().unwrap(), &binary);
+        fs::write(folder.join("apply"), "").unwrap();
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(folder).status().unwrap().success());
+    but(&bench.checkout());
+    let mut command = Command::new(&binary);
+    command.args(["--exact", "resource::repository::tests::not_root::child", "--ignored", "--nocapture"]);
+    let output = command.current_dir(folder).env("HOME", folder).uid(USER).gid(USER).output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn directories_of_others_that_are_in_nobodys_way_do_not_matter() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n"))]);
+    let text = as_user(&bench, &|top| {
+        for (name, mode) in [("logs", 0o700), ("open", 0o755)] {
+            let logs = top.join(name);
+            fs::create_dir_all(logs.join("deep")).unwrap();
+            fs::set_permissions(&logs, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(Command::new("chown").args(["-R", "50000:50000"]).arg(&logs).status().unwrap().success());
+        }
+    });
+    assert!(text.contains("answer: 1"), "{text}");
+    assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a2\n");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_stops_the_move_before_it_begins() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n")), ("d/c", Some("c2\n"))]);
+    let text = as_user(&bench, &|top| {
+        assert!(Command::new("chown").arg("50000:50000").arg(top.join("d")).status().unwrap().success());
+    });
+    assert!(text.contains("the step's user cannot write there"), "{text}");
+    assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a1\n");
+    // Root's own files in the way, as SCP by root leaves them, are readable and so are rescued.
+    let text = as_user(&bench, &|top| {
+        fs::write(top.join("a"), "root's\n").unwrap();
+        assert!(Command::new("chown").arg("0:0").arg(top.join("a")).status().unwrap().success());
+    });
+    assert!(text.contains("answer: 2"), "{text}");
+    let show = ["show", "refs/provision/rescue/run-1:a"];
+    let rescued = Command::new("git").args(show).current_dir(bench.checkout()).uid(USER).gid(USER).output().unwrap();
+    assert_eq!(String::from_utf8(rescued.stdout).unwrap(), "root's\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_before_anything_is_changed() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n")), ("b", Some("b2\n"))]);
+    let text = as_user(&bench, &|top| {
+        fs::write(top.join("b"), "secret\n").unwrap();
+        fs::set_permissions(top.join("b"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Command::new("chown").arg("0:0").arg(top.join("b")).status().unwrap().success());
+    });
+    assert!(text.contains("cannot read") && text.contains("permission denied"), "{text}");
+    assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a1\n");
+}

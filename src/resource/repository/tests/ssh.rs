@@ -1,0 +1,124 @@
+//! Remotes by ssh, through a real sshd on loopback.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::bench::{Bench, apply, git, plan, write};
+
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn keygen(path: &Path) {
+    let _ = fs::remove_file(path);
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+/// Starts sshd with its own host key; it takes the key `client`.
+fn serve(folder: &Path) -> Server {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // sshd as root insists on its empty directory.
+    if rustix::process::geteuid().is_root() {
+        fs::create_dir_all("/run/sshd").unwrap();
+    }
+    let at = folder.display();
+    let config = format!(
+        "ListenAddress 127.0.0.1:{port}\nHostKey {at}/host\nAuthorizedKeysFile {at}/client.pub\nStrictModes no\n\
+         UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nPermitRootLogin yes\n"
+    );
+    fs::write(folder.join("sshd_config"), config).unwrap();
+    let mut child = Command::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(folder.join("sshd_config"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("Server listening")), "sshd does not start");
+    std::thread::spawn(move || lines.for_each(drop));
+    Server { child, port }
+}
+
+fn known(folder: &Path, port: u16) {
+    let key = fs::read_to_string(folder.join("host.pub")).unwrap();
+    fs::write(folder.join("known_hosts"), format!("[127.0.0.1]:{port} {key}")).unwrap();
+}
+
+/// A bench whose checkout reaches its remote by ssh, with keys and known hosts in the bench's own folder.
+fn bench() -> (Bench, Server) {
+    let bench = Bench::new();
+    let folder = bench.dir.path();
+    keygen(&folder.join("host"));
+    keygen(&folder.join("client"));
+    let server = serve(folder);
+    known(folder, server.port);
+    let at = folder.display();
+    let command = format!(
+        "ssh -F none -i '{at}/client' -o IdentitiesOnly=yes -o UserKnownHostsFile={at}/known_hosts -o GlobalKnownHostsFile=none"
+    );
+    git(&bench.checkout(), &["config", "core.sshCommand", &command]);
+    let user = users::get_current_username().unwrap().into_string().unwrap();
+    let url = format!("ssh://{user}@127.0.0.1:{}{}", server.port, bench.remote().display());
+    git(&bench.checkout(), &["remote", "set-url", "origin", &url]);
+    (bench, server)
+}
+
+fn failure(bench: &Bench, words: &[&str]) {
+    let failure = plan(&bench.desired()).unwrap_err();
+    let text = format!("{} / {}", failure.message, failure.hint.as_deref().expect("a remedy"));
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_checkout_follows_its_remote_by_ssh() {
+    let (bench, _server) = bench();
+    assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes, []);
+    bench.push("more", &[("a", Some(&"a line\n".repeat(100_000))), ("new", Some("theirs\n"))]);
+    write(&bench.checkout(), "new", Some("mine\n"));
+    apply(&bench.desired(), "run-1");
+    assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
+    assert_eq!(git(&bench.checkout(), &["rev-parse", "HEAD"]), git(&bench.seed(), &["rev-parse", "qa"]));
+    git(&bench.checkout(), &["fsck"]);
+}
+
+#[test]
+fn what_ssh_refuses_is_said_with_its_remedy() {
+    let (bench, server) = bench();
+    let folder = bench.dir.path();
+    fs::remove_file(folder.join("known_hosts")).unwrap();
+    failure(&bench, &["Host key verification failed", "known_hosts"]);
+    fs::rename(folder.join("host.pub"), folder.join("host.pub.right")).unwrap();
+    keygen(&folder.join("other"));
+    fs::copy(folder.join("other.pub"), folder.join("host.pub")).unwrap();
+    known(folder, server.port);
+    failure(&bench, &["IDENTIFICATION HAS CHANGED", "ask its owner"]);
+    fs::rename(folder.join("host.pub.right"), folder.join("host.pub")).unwrap();
+    known(folder, server.port);
+    fs::remove_file(folder.join("client")).unwrap();
+    keygen(&folder.join("client-2"));
+    fs::copy(folder.join("client-2"), folder.join("client")).unwrap();
+    failure(&bench, &["Permission denied", "takes none of the step's user's keys"]);
+    drop(server);
+    failure(&bench, &["refused", "does not answer"]);
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_said() {
+    let (bench, _server) = bench();
+    fs::rename(bench.remote(), bench.dir.path().join("moved.git")).unwrap();
+    failure(&bench, &["cannot reach the remote ssh://", "check the url"]);
+}

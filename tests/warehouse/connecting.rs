@@ -1,0 +1,204 @@
+//! Every way in which connecting can fail has its own message and remedy, and none says the password.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use provision::host::warehouse::Surroundings;
+use provision::resource::Failure;
+
+use crate::certificates::Authority;
+use crate::cluster::{Cluster, PASSWORD, free_port, shared};
+use crate::kit::{connect_from, connect_with};
+
+const SECRET: &str = "hunter2-canary";
+
+async fn failure(url: &str, lines: &str, password: Option<&str>) -> Failure {
+    let failure = connect_with(url, lines, password).catalog().await.expect_err(url);
+    for secret in [SECRET, PASSWORD] {
+        assert!(!format!("{failure:?}").contains(secret), "{failure:?}");
+    }
+    failure
+}
+
+async fn works(url: &str, password: Option<&str>) {
+    connect_with(url, "", password).catalog().await.unwrap_or_else(|failure| panic!("{url}: {failure:?}"));
+}
+
+#[track_caller]
+fn says(failure: &Failure, message: &str, hint: &str) {
+    assert!(failure.message.contains(message), "{failure:?}");
+    assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{failure:?}");
+}
+
+#[tokio::test]
+async fn logins_that_fail_say_why() {
+    let port = shared().port;
+    let url = |user: &str, database: &str| format!("postgresql://{user}@127.0.0.1:{port}/{database}?sslmode=disable");
+    works(&url("postgres", "postgres"), Some(PASSWORD)).await;
+    works(&url("postgres", "postgres"), Some(&format!("{PASSWORD}\n"))).await;
+    let wrong = failure(&url("postgres", "postgres"), "", Some(SECRET)).await;
+    says(&wrong, "wrong password for user postgres", "correct the connection's `password`");
+    let in_url = failure(&url(&format!("postgres:{SECRET}"), "postgres"), "", None).await;
+    says(&in_url, "wrong password for user postgres", "");
+    let none = failure(&url("postgres", "postgres"), "", None).await;
+    says(&none, "asks for a password and there is none", "`password:`");
+    let database = failure(&url("postgres", "nowhere"), "", Some(PASSWORD)).await;
+    says(&database, "there is no database nowhere", "end of the URL");
+    let options = format!("{}&options=-c%20search_path%3Dpg_catalog", url("postgres", "postgres"));
+    works(&options, Some(PASSWORD)).await;
+}
+
+#[tokio::test]
+async fn places_that_cannot_be_reached_say_why() {
+    let port = free_port();
+    let refused = failure(&format!("postgresql://u:{SECRET}@127.0.0.1:{port}/d"), "", None).await;
+    says(&refused, "refused the connection", "PostgreSQL 5432, Redshift 5439");
+    let unknown = failure(&format!("postgresql://u:{SECRET}@warehouse.invalid/d"), "", None).await;
+    says(&unknown, "unknown host: warehouse.invalid:5432", "DNS");
+    let socket = failure("host=/nowhere user=u", "", None).await;
+    says(&socket, "there is no socket /nowhere/.s.PGSQL.5432", "running");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgresql://u:{SECRET}@127.0.0.1:{}/d", silent.local_addr().unwrap().port());
+    says(&failure(&url, "connect_timeout: 1", None).await, "did not answer within 1 s", "firewall");
+    let second = format!("host=127.0.0.1,127.0.0.1 port={port},{} user=postgres sslmode=disable", shared().port);
+    works(&second, Some(PASSWORD)).await;
+}
+
+/// A server that answers every login in one way, as no real one here does.
+fn answering(bytes: &'static [u8]) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut startup = [0; 512];
+            let _read = stream.read(&mut startup).unwrap();
+            stream.write_all(bytes).unwrap();
+            let _closed = stream.read(&mut startup);
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_sha256_password_is_explained() {
+    let port = answering(b"R\0\0\0\x10\0\0\0\x0d\0\0\0\0\0\0\0\0");
+    let url = format!("postgresql://etl:{SECRET}@127.0.0.1:{port}/d?sslmode=disable");
+    says(&failure(&url, "", None).await, "its password is stored as `sha256|…`", "ALTER USER etl PASSWORD 'md5…'");
+    let port = answering(b"R\0\0\0\x08\0\0\0\x07");
+    let url = format!("postgresql://etl:{SECRET}@127.0.0.1:{port}/d?sslmode=disable");
+    says(&failure(&url, "", None).await, "a way of logging in that is not supported", "by password");
+    let port = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    let url = format!("postgresql://etl:{SECRET}@127.0.0.1:{port}/d?sslmode=disable");
+    says(&failure(&url, "", None).await, "", "");
+}
+
+#[tokio::test]
+async fn tls_is_what_sslmode_says() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let root = authority.write(&folder.path().join("root.pem"));
+    let foreign = Authority::new().write(&folder.path().join("foreign.pem"));
+    let cluster = Cluster::start(&[]);
+    let plain = format!("host=db.example hostaddr=127.0.0.1 port={} user=postgres dbname=postgres", cluster.port);
+    let none = failure(&plain, "", Some(PASSWORD)).await;
+    says(
+        &none,
+        "does not speak TLS, and the connection asks for it (sslmode=verify-full, the default",
+        "sslmode=disable",
+    );
+    works(&format!("{plain} sslmode=prefer"), Some(PASSWORD)).await;
+    works(&format!("host=localhost hostaddr=127.0.0.1 port={} user=postgres", cluster.port), Some(PASSWORD)).await;
+
+    serve_with(&cluster, &authority, "db.example", false);
+    let with = |mode: &str, root: &Path| format!("{plain} sslmode={mode} sslrootcert={}", root.display());
+    works(&with("verify-full", &root), Some(PASSWORD)).await;
+    works(&format!("{plain} sslmode=require"), Some(PASSWORD)).await;
+    let untrusted = "comes from an authority that is not trusted";
+    says(&failure(&plain, "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
+    says(&failure(&with("verify-ca", &foreign), "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
+    says(&failure(&with("require", &foreign), "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
+    says(&failure(&with("verify-full", Path::new("/nowhere")), "", None).await, "cannot read the certificates", "PEM");
+    // A server that insists on TLS, and one that insists on none.
+    only(&cluster, "hostssl");
+    works(&format!("{plain} sslmode=allow"), Some(PASSWORD)).await;
+    let clear = failure(&format!("{plain} sslmode=disable"), "", Some(PASSWORD)).await;
+    says(&clear, "does not let user postgres into database postgres from here", "sslmode=require");
+    only(&cluster, "hostnossl");
+    works(&format!("{plain} sslmode=prefer"), Some(PASSWORD)).await;
+    only(&cluster, "host");
+
+    serve_with(&cluster, &authority, "other.example", false);
+    let mismatch = failure(&with("verify-full", &root), "", Some(PASSWORD)).await;
+    says(&mismatch, "is for another name", "not as db.example");
+    works(&with("verify-ca", &root), Some(PASSWORD)).await;
+    serve_with(&cluster, &authority, "db.example", true);
+    says(&failure(&with("verify-full", &root), "", Some(PASSWORD)).await, "has expired", "renew");
+    let encrypted = cluster.psql("postgres", "SHOW ssl");
+    assert_eq!(encrypted, "on");
+}
+
+/// Gives the server a certificate, and has it read its settings again.
+pub fn serve_with(cluster: &Cluster, authority: &Authority, host: &str, expired: bool) {
+    let data = cluster.folder.join("data");
+    authority.sign(&data, host, expired);
+    let key = data.join("server.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(
+        Command::new("chown")
+            .arg("postgres:postgres")
+            .arg(&key)
+            .arg(data.join("server.crt"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    cluster.psql("postgres", "ALTER SYSTEM SET ssl = on");
+    cluster.reload();
+}
+
+/// Lets TCP in by one sort of line of pg_hba.conf alone.
+fn only(cluster: &Cluster, sort: &str) {
+    let lines = format!("local all all trust\n{sort} all all 127.0.0.1/32 scram-sha-256\n");
+    std::fs::write(cluster.folder.join("data/pg_hba.conf"), lines).unwrap();
+    cluster.reload();
+}
+
+#[tokio::test]
+async fn password_files_are_read_by_libpqs_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(".pgpass");
+    let escaped = PASSWORD.replace('\\', "\\\\").replace(':', "\\:");
+    std::fs::write(&file, format!("127.0.0.1:{}:*:postgres:{escaped}\n", shared().port)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let url = format!("postgresql://postgres@127.0.0.1:{}/postgres?sslmode=disable", shared().port);
+    let home = || Surroundings { pgpassfile: None, home: Some(folder.path().to_owned()) };
+    connect_from(home(), &url, "", None).catalog().await.unwrap();
+    let named = Surroundings { pgpassfile: Some(file.clone()), home: None };
+    connect_from(named, &url, "", None).catalog().await.unwrap();
+    connect_with(&format!("{url}&passfile={}", file.display()), "", None).catalog().await.unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let failure = connect_from(home(), &url, "", None).catalog().await.unwrap_err();
+    says(&failure, ".pgpass was passed over: its mode is 0644", "");
+}
+
+#[tokio::test]
+async fn full_servers_and_missing_privileges_say_so() {
+    let cluster = Cluster::start(&["max_connections=4", "superuser_reserved_connections=3"]);
+    cluster.psql(
+        "postgres",
+        "CREATE USER little; CREATE SCHEMA closed; CREATE SCHEMA seen; GRANT USAGE ON SCHEMA seen TO little",
+    );
+    let url = cluster.socket_url("postgres").replace("postgres@", "little@");
+    let first = connect_with(&url, "", None);
+    first.catalog().await.unwrap();
+    says(&failure(&url, "", None).await, "has no connection left", "end idle sessions");
+    for schema in ["closed", "seen"] {
+        let step = crate::kit::table(&format!("CREATE TABLE {schema}.t (id INT)"), "");
+        let refusal = crate::kit::plan(&step, &first, crate::kit::DAY).await.unwrap_err();
+        let reason = format!("the connected user little has no CREATE and USAGE privilege on schema {schema}");
+        assert_eq!(refusal.reason, reason);
+    }
+}

@@ -1,0 +1,42 @@
+//! The warehouse and the kinds that keep tables in it, on real servers.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod certificates;
+mod cluster;
+mod connecting;
+mod kit;
+mod suite;
+mod target;
+mod tunnel;
+
+/// The suite on one server, each case with an attribute.
+macro_rules! suite {
+    ($server:ident, $target:expr, $attribute:meta) => {
+        suite!($server, $target, $attribute:
+            the_exceptions_table_is_made_once,
+            history_tables_are_made_and_gaps_filled,
+            another_shape_is_refused_column_by_column,
+            what_has_taken_the_name_is_refused_with_its_kind,
+            a_missing_parent_or_schema_blocks,
+            grants_and_owner_are_given_and_kept,
+            drift_is_reported_and_what_can_be_is_mended,
+            two_applies_at_once_both_end_well,
+            names_that_need_quotation_marks_work,
+            a_plan_writes_nothing,
+        );
+    };
+    ($server:ident, $target:expr, $attribute:meta: $($case:ident,)*) => {
+        mod $server {
+            $(
+                #[$attribute]
+                #[tokio::test]
+                async fn $case() {
+                    crate::suite::$case(&$target).await;
+                }
+            )*
+        }
+    };
+}
+
+suite!(postgresql, crate::target::Target::postgresql(), cfg(test));
