@@ -38,7 +38,11 @@ pub enum Request {
         step: String,
         change: AnyChange,
     },
-    Rescue { ticket: u64, step: String, request: RescueRequest },
+    Rescue {
+        ticket: u64,
+        step: String,
+        request: RescueRequest,
+    },
 }
 
 /// What a worker answers.
