@@ -1,6 +1,7 @@
 //! What plan and apply share: from arguments to a survey.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -18,7 +19,7 @@ use crate::engine::stop::Stop;
 use crate::engine::survey::{PlannedStep, planned_event, survey};
 use crate::host::secret::{Digester, Secret};
 use crate::host::secret_source;
-use crate::host::warehouse::{ConnectionSpec, Warehouse};
+use crate::host::warehouse::{ConnectionSpec, PasswordFile, Warehouse};
 use crate::plan_file::{Problem, Selection};
 use crate::render::{Human, Json};
 use crate::resource::Failure;
@@ -67,7 +68,7 @@ impl Session {
         let reach = Reach::new(run.clone(), as_of, digester, &plan.steps, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
-            Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, wanted))
+            Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, password_file(), wanted))
         });
         let sink: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
         let report = Arc::new(Report::new(sink));
@@ -123,6 +124,14 @@ fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<
             Err(Failure { hint: problem.help.clone(), ..failure })
         }
         None => Err(Failure::new(format!("there is no connection `{name}`"))),
+    }
+}
+
+/// Where libpq looks for passwords too.
+fn password_file() -> PasswordFile {
+    PasswordFile {
+        from_environment: std::env::var_os("PGPASSFILE").map(PathBuf::from),
+        home: std::env::var_os("HOME").map(PathBuf::from),
     }
 }
 

@@ -4,5 +4,8 @@
 pub mod fs;
 pub mod secret;
 pub mod secret_source;
+pub mod ssh;
 pub mod ssh_transport;
+#[cfg(test)]
+pub mod testing;
 pub mod warehouse;

@@ -1,27 +1,31 @@
 //! What the engine hands to a kind: [`Look`] to observe with, [`Act`] to execute with.
 
+use std::sync::Arc;
+
+use jiff::civil::Date;
+
+use super::Failure;
 use crate::host::secret::{Digester, Secret};
+use crate::host::warehouse::Warehouse;
 
 /// What a kind may use to observe. It offers no way to write.
 #[derive(Clone)]
 pub struct Look {
     digester: Digester,
     secret: Option<Secret>,
+    /// The step's warehouse, and the day for which periods are reckoned.
+    warehouse: Option<(Arc<Warehouse>, Date)>,
 }
 
 impl Look {
-    /// A view for one host step. `secret` is what the step's source yielded, if it yielded anything.
+    /// A view of the host for one step. `secret` is what the step's source yielded, if it yielded anything.
     pub fn on_host(digester: Digester, secret: Option<Secret>) -> Self {
-        Self { digester, secret }
+        Self { digester, secret, warehouse: None }
     }
 
-    /// A view for one step of a warehouse.
-    pub fn on_warehouse(
-        digester: Digester,
-        _: std::sync::Arc<crate::host::warehouse::Warehouse>,
-        _: jiff::civil::Date,
-    ) -> Self {
-        Self { digester, secret: None }
+    /// A view of a warehouse as of a day: today in UTC, or the day that `--as-of` says.
+    pub fn on_warehouse(digester: Digester, warehouse: Arc<Warehouse>, as_of: Date) -> Self {
+        Self { digester, secret: None, warehouse: Some((warehouse, as_of)) }
     }
 
     /// Makes the digests under which secrets are compared.
@@ -33,6 +37,22 @@ impl Look {
     pub fn secret(&self) -> Option<&Secret> {
         self.secret.as_ref()
     }
+
+    /// The warehouse of the step's connection.
+    pub fn warehouse(&self) -> Result<&Arc<Warehouse>, Failure> {
+        let (warehouse, _) = self.warehouse.as_ref().ok_or_else(no_warehouse)?;
+        Ok(warehouse)
+    }
+
+    /// The day for which periods are reckoned.
+    pub fn as_of(&self) -> Result<Date, Failure> {
+        let (_, as_of) = self.warehouse.as_ref().ok_or_else(no_warehouse)?;
+        Ok(*as_of)
+    }
+}
+
+fn no_warehouse() -> Failure {
+    Failure::new("the step was given no connection to a warehouse")
 }
 
 /// What a kind may use to execute: all of [`Look`], and the run that the change belongs to.

@@ -159,4 +159,6 @@ kinds! {
     KeyFile in key_file,
     ComposeEnv in compose_env,
     Repository in repository,
+    Table in table,
+    PeriodTables in period_tables,
 }

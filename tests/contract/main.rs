@@ -1,6 +1,7 @@
 //! The contract: what people and scripts may rely on, held against the program as it is started on a real host.
 //!
-//! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. One file a theme.
+//! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. One file a theme;
+//! `law_*` are the promises that docs/architecture.md lists.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -9,4 +10,19 @@
 )]
 
 mod sandbox;
+
+mod command_line;
+mod events;
+mod law_1_no_trace;
+mod law_2_plan_is_apply;
+mod law_3_second_apply;
+mod law_4_killed;
+mod law_5_rescue;
+mod law_6_secrets;
+mod law_7_failures;
+mod law_8_users;
+mod law_9_bad_input;
+mod oracle;
+mod remotes;
 mod self_test;
+mod signals;

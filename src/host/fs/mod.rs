@@ -19,6 +19,9 @@ mod open;
 pub mod tree;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use access::FileSeen;
 pub use create::default_dir_mode;
 pub use error::Error;

@@ -1,18 +1,251 @@
-//! Placeholder until the warehouse lands.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted;
-impl Wanted {
-    pub fn extend(&mut self, _: Wanted) {}
+//! A warehouse: one connection of the plan file, on PostgreSQL or Redshift.
+//!
+//! All steps of a connection share one [`Warehouse`]: one session, and one reading of the catalog for all their tables.
+//! Everything goes by simple queries; prepared statements are where clients lose their connections to Redshift.
+//! Each statement is a transaction of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+mod acl;
+mod catalog;
+mod connect;
+mod endpoint;
+mod error;
+mod name;
+mod pgpass;
+mod query;
+mod spec;
+mod tls;
+
+pub use catalog::{Account, Catalog, Column, Dialect, Dist, Privilege, Relation, RelationKind, Schema, Sort, Wanted};
+pub use endpoint::{Endpoint, RootCert, SslMode};
+pub use name::{Shown, TableName};
+pub use pgpass::PasswordFile;
+pub use spec::{ConnectionSpec, TunnelSpec};
+
+use crate::host::secret::Secret;
+use crate::host::ssh::Tunnel;
+use crate::resource::Failure;
+use connect::{Dialler, Session};
+use error::Trouble;
+
+/// How often a statement or a reading is tried where another session or the network got in the way.
+const ATTEMPTS: u32 = 8;
+/// Seconds for one statement unless the plan file says otherwise.
+const STATEMENT_TIMEOUT: u32 = 60;
+
+/// A connection of the plan file, for one run. Connects when it is first used.
+pub struct Warehouse {
+    dialler: Dialler,
+    state: Mutex<State>,
 }
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConnectionSpec {
-    pub url: String,
-    pub password: Option<super::secret::SecretSource>,
+
+#[derive(Default)]
+struct State {
+    wanted: Wanted,
+    session: Option<Session>,
+    /// Whether this run has reached the server before: a lost connection is worth waiting for, a wrong address is not.
+    met: bool,
+    /// Whether the session has its timeout set.
+    prepared: bool,
+    /// The last reading, or why there is none.
+    reading: Option<Result<Arc<Catalog>, Failure>>,
 }
-pub struct Warehouse;
+
 impl Warehouse {
-    pub fn new(_: &str, _: ConnectionSpec, _: Option<super::secret::Secret>, _: Wanted) -> Self {
-        Self
+    /// The connection `name` of the plan file. `wanted` is what the run's steps look at, so that one reading brings
+    /// it all; `password` is what the connection's own source yielded. Nothing is done yet.
+    pub fn new(
+        name: impl Into<String>,
+        spec: ConnectionSpec,
+        password: Option<Secret>,
+        password_file: PasswordFile,
+        wanted: Wanted,
+    ) -> Self {
+        let tunnel = spec.tunnel.as_ref().map(|tunnel| Tunnel::new(tunnel, &password_file));
+        let dialler = Dialler { name: name.into(), spec, password, password_file, tunnel };
+        Self { dialler, state: Mutex::new(State { wanted, ..State::default() }) }
     }
+
+    /// The connection's name in the plan file.
+    pub fn name(&self) -> &str {
+        &self.dialler.name
+    }
+
+    /// The last reading of the catalog; read now where there is none.
+    pub async fn catalog(&self) -> Result<Arc<Catalog>, Failure> {
+        let mut state = self.state.lock().await;
+        self.reading(&mut state).await
+    }
+
+    /// The part of the last reading that `wanted` names. It is read anew where it was not among what the run wanted:
+    /// what was not asked for must never look absent.
+    pub async fn look_at(&self, wanted: &Wanted) -> Result<Catalog, Failure> {
+        let mut state = self.state.lock().await;
+        if !state.wanted.covers(wanted) {
+            state.wanted.extend(wanted.clone());
+            state.reading = None;
+        }
+        Ok(self.reading(&mut state).await?.part(wanted))
+    }
+
+    /// Forgets the last reading: the next look is a fresh one.
+    pub async fn invalidate(&self) {
+        self.state.lock().await.reading = None;
+    }
+
+    /// Carries out one statement in a transaction of its own. `doing` says in a message what was tried (`cannot create
+    /// a.b`). Where another session was in the way or the connection was lost, the catalog is read anew and `done` is
+    /// asked: true ends it, false has the statement tried again, a bounded number of times.
+    pub async fn execute(
+        &self,
+        doing: &str,
+        sql: &str,
+        done: impl Fn(&Catalog) -> Result<bool, Failure> + Send + Sync,
+    ) -> Result<(), Failure> {
+        let mut state = self.state.lock().await;
+        state.reading = None;
+        for attempt in 1.. {
+            let trouble = match self.send(&mut state, doing, sql).await {
+                Ok(()) => return Ok(()),
+                Err(trouble) => trouble,
+            };
+            // A session that a conflict has met may see the old state still: Redshift's users reconnect.
+            state.session = None;
+            match trouble {
+                Trouble::Fatal(failure) => return Err(failure),
+                trouble if attempt == ATTEMPTS => return Err(trouble.into_failure()),
+                Trouble::Lost(_) | Trouble::Conflict(_) => pause(attempt).await,
+            }
+            let catalog = self.reading(&mut state).await?;
+            if done(&catalog)? {
+                return Ok(());
+            }
+            state.reading = None;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, state: &mut State, doing: &str, sql: &str) -> Result<(), Trouble> {
+        self.connect(state).await?;
+        let setting = (!state.prepared).then(|| self.setting());
+        let Some(session) = &state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
+        if let Some(setting) = setting {
+            // Apart from the statement: the two in one query would be one transaction, which some statements refuse.
+            self.in_time(session.client.batch_execute(&setting), "cannot set the statement timeout").await?;
+            state.prepared = true;
+        }
+        self.in_time(session.client.batch_execute(sql), doing).await
+    }
+
+    /// The reading in hand, or a new one.
+    async fn reading(&self, state: &mut State) -> Result<Arc<Catalog>, Failure> {
+        if let Some(reading) = &state.reading {
+            return reading.clone();
+        }
+        let reading = self.read(state).await.map(Arc::new);
+        state.reading = Some(reading.clone());
+        reading
+    }
+
+    /// Reads the catalog, again where it was disturbed.
+    async fn read(&self, state: &mut State) -> Result<Catalog, Failure> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let trouble = match self.read_once(state).await {
+                Ok(Some(catalog)) => return Ok(catalog),
+                // The dialect was guessed wrong; now it is known.
+                Ok(None) => continue,
+                Err(trouble) => trouble,
+            };
+            state.session = None;
+            match trouble {
+                Trouble::Lost(failure) if !state.met => return Err(failure),
+                Trouble::Fatal(failure) => return Err(failure),
+                trouble if attempt >= ATTEMPTS => return Err(trouble.into_failure()),
+                Trouble::Lost(_) | Trouble::Conflict(_) => pause(attempt).await,
+            }
+        }
+    }
+
+    async fn read_once(&self, state: &mut State) -> Result<Option<Catalog>, Trouble> {
+        self.connect(state).await?;
+        let setting = (!state.prepared).then(|| self.setting());
+        let Some(session) = &mut state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
+        let doing = format!("connection `{}`: cannot read the catalog", self.name());
+        let ahead = usize::from(setting.is_some());
+        let statements: Vec<_> = setting.into_iter().chain(query::statements(&state.wanted, session.dialect)).collect();
+        let messages = self.in_time(session.client.simple_query(&statements.join("; ")), &doing).await?;
+        state.prepared = true;
+        let mut results = query::results(messages);
+        results.drain(..ahead.min(results.len()));
+        let version = results.first().and_then(|rows| rows.first()?.try_get(0).ok().flatten().map(str::to_owned));
+        let Some(version) = version else {
+            return Err(Trouble::Conflict(Failure::new(format!("{doing}: the server does not say its version"))));
+        };
+        let dialect = query::dialect_of(&version);
+        if dialect != session.dialect {
+            session.dialect = dialect;
+            return Ok(None);
+        }
+        match query::decode(&state.wanted, dialect, &results) {
+            Ok(catalog) => Ok(Some(catalog)),
+            Err(query::Incomplete(what)) => {
+                Err(Trouble::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again")))
+            }
+        }
+    }
+
+    async fn connect(&self, state: &mut State) -> Result<(), Trouble> {
+        if state.session.as_ref().is_some_and(|session| session.client.is_closed()) {
+            state.session = None;
+        }
+        if state.session.is_none() {
+            state.prepared = false;
+            state.session = Some(self.dialler.dial().await?);
+            state.met = true;
+        }
+        Ok(())
+    }
+
+    fn setting(&self) -> String {
+        format!("SET statement_timeout TO {}", u64::from(self.statement_timeout()) * 1000)
+    }
+
+    fn statement_timeout(&self) -> u32 {
+        self.dialler.spec.statement_timeout.unwrap_or(STATEMENT_TIMEOUT)
+    }
+
+    /// Waits for an answer no longer than the server may take to give it: the way there may swallow everything.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        doing: &str,
+    ) -> Result<T, Trouble> {
+        let limit = match self.statement_timeout() {
+            0 => return answer.await.map_err(|error| error::of_statement(&error, doing)),
+            seconds => Duration::from_secs(seconds.into()) + self.dialler.timeout(),
+        };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.map_err(|error| error::of_statement(&error, doing)),
+            Err(_) => Err(Trouble::Lost(
+                Failure::new(format!("{doing}: no answer within {} s", limit.as_secs()))
+                    .hint("the server or the network hangs; run it again: what was done is read back first"),
+            )),
+        }
+    }
+}
+
+/// Longer after every attempt, and never the same for two hosts that met each other.
+async fn pause(attempt: u32) {
+    let mut random = [0; 2];
+    // Without randomness the pause is only less well spread.
+    let _spread = openssl::rand::rand_bytes(&mut random);
+    let step = 50 * (1 << attempt.min(7));
+    let jitter = step * u64::from(u16::from_le_bytes(random)) / u64::from(u16::MAX);
+    tokio::time::sleep(Duration::from_millis(step + jitter)).await;
 }

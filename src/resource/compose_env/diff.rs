@@ -200,12 +200,18 @@ fn remark(actual: &Actual, occurrences: &[Occurrence], diff: &mut Diff<Change>) 
     if actual.source == Source::Nothing {
         diff.notes.push("content not checked".to_owned());
     }
-    let writes = |change: &Change| {
-        matches!(change, Change::ComposeFile { .. } | Change::EnvFile { .. } | Change::CreateEnvFile { .. })
+    let changed = |occurrence: &&Occurrence| {
+        diff.changes.iter().any(|change| match (change, &occurrence.form) {
+            (Change::EnvFile { names, .. } | Change::CreateEnvFile { names, .. }, Form::Reference { name, .. }) => {
+                names.contains(name)
+            }
+            (Change::ComposeFile { places, .. }, _) => places.contains(&at(occurrence)),
+            _ => false,
+        })
     };
-    let services: BTreeSet<&str> =
-        occurrences.iter().flat_map(|occurrence| &occurrence.services).map(String::as_str).collect();
-    if diff.changes.iter().any(writes) && !services.is_empty() {
+    let changed = occurrences.iter().filter(changed);
+    let services: BTreeSet<&str> = changed.flat_map(|occurrence| &occurrence.services).map(String::as_str).collect();
+    if !services.is_empty() {
         let services: Vec<&str> = services.into_iter().collect();
         diff.notes.push(format!(
             "a container gets its environment when it is created: recreate {} (docker compose up -d {})",

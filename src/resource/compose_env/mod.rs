@@ -9,10 +9,14 @@
 //!
 //! The value is written into the compose file where a literal stands there, `$` as `$$`, and no other byte changes.
 //! Where the file says `${NAME}` (a default or an error message may follow), or names the variable without a value,
-//! the value is kept in `.env` beside it. Files named by `env_file` and by `extends` or `include` are not looked into.
+//! the value is kept in `.env` beside it, of mode 0600. A text that mixes variables and other letters counts as a
+//! literal: it is replaced, and the change says so. Entries are never added, and nothing else is looked into: no
+//! `env_file`, no file that is included or extended, and not the shell's environment, which for Compose comes before
+//! `.env`.
 
 use std::path::{Path, PathBuf};
 
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
@@ -119,27 +123,68 @@ fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 }
 
 /// A source that may be absent, null, or name nothing (`{ file: null }`).
+///
+/// Whatever else stands there may be the password itself, so no message repeats it.
 fn source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretSource>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Sources {
-        #[serde(default, deserialize_with = "given")]
-        env: Given<String>,
-        #[serde(default, deserialize_with = "given")]
-        file: Given<PathBuf>,
-        #[serde(default, deserialize_with = "given")]
-        command: Given<Vec<String>>,
+    from.deserialize_any(SourceReader)
+}
+
+struct SourceReader;
+
+impl SourceReader {
+    fn refuse<E: serde::de::Error>(self) -> Result<Option<SecretSource>, E> {
+        Err(E::custom("a value is given by its source, such as { env: NAME }, and is not written here"))
     }
-    /// The outer option is whether the key is there, the inner one whether it has a value.
-    type Given<T> = Option<Option<T>>;
-    fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Given<T>, D::Error> {
-        Option::deserialize(from).map(Some)
+}
+
+impl<'de> Visitor<'de> for SourceReader {
+    type Value = Option<SecretSource>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a source: { env: NAME }, { file: PATH } or { command: [WORD, …] }")
     }
-    let Some(sources) = Option::<Sources>::deserialize(from)? else { return Ok(None) };
-    match (sources.env, sources.file, sources.command) {
-        (Some(env), None, None) => Ok(env.map(SecretSource::Env)),
-        (None, Some(file), None) => Ok(file.map(SecretSource::File)),
-        (None, None, Some(command)) => Ok(command.map(SecretSource::Command)),
-        _ => Err(serde::de::Error::custom("a value has one source: `env`, `file` or `command`")),
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut source = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if source.is_some() {
+                return Err(serde::de::Error::custom("a value has one source: `env`, `file` or `command`"));
+            }
+            source = Some(match key.as_str() {
+                "env" => map.next_value::<Option<String>>()?.map(SecretSource::Env),
+                "file" => map.next_value::<Option<PathBuf>>()?.map(SecretSource::File),
+                "command" => map.next_value::<Option<Vec<String>>>()?.map(SecretSource::Command),
+                other => return Err(serde::de::Error::unknown_field(other, &["env", "file", "command"])),
+            });
+        }
+        source.ok_or_else(|| serde::de::Error::custom("a value has one source: `env`, `file` or `command`"))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Self::Value, E> {
+        self.refuse()
     }
 }

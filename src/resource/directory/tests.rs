@@ -1,1 +1,245 @@
+use std::fs as std_fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
+use super::*;
+use crate::host::testing::{
+    as_user, attributes, chmod, chown, converge, desired, folder, look, now, plan, refused, snapshot,
+};
+use crate::resource::{Action, Change as _};
+
+fn directory(path: &Path, more: &str) -> Directory {
+    desired(&format!("{{ path: '{}', {more} }}", path.display()))
+}
+
+fn summaries(diff: &Diff<Change>) -> Vec<String> {
+    diff.changes.iter().map(|change| change.describe().summary).collect()
+}
+
+#[test]
+fn fixtures() {
+    crate::resource::fixtures::check::<Directory>();
+}
+
+#[test]
+fn a_missing_directory_is_made_with_its_parents() {
+    let folder = folder();
+    chown(folder.path(), 1000, 1000);
+    let path = folder.path().join("a/b/logs");
+    let wanted = directory(&path, "owner: '50000', group: '50001', mode: '2770', recursive: true");
+    let done = converge(&wanted, &look(None), folder.path());
+    assert_eq!(done.changes.len(), 1);
+    assert_eq!(done.changes[0].describe().action, Action::Create);
+    assert_eq!(attributes(&path), (50000, 50001, 0o2770));
+    assert_eq!(attributes(&folder.path().join("a/b")), (1000, 1000, 0o755));
+    let before = snapshot(folder.path());
+    assert!(converge(&wanted, &look(None), folder.path()).changes.is_empty());
+    assert_eq!(snapshot(folder.path()), before);
+}
+
+#[test]
+fn what_is_not_given_is_left_alone() {
+    let folder = folder();
+    let path = folder.path().join("logs");
+    std_fs::create_dir(&path).unwrap();
+    chown(&path, 50000, 50001);
+    chmod(&path, 0o3711);
+    let wanted = directory(&path, "owner: null, group: null, mode: null, recursive: null, hard_links: null");
+    assert_eq!(converge(&wanted, &look(None), folder.path()), Diff::default());
+    assert_eq!(attributes(&path), (50000, 50001, 0o3711));
+    converge(&directory(&path, "mode: '0755'"), &look(None), folder.path());
+    assert_eq!(attributes(&path), (50000, 50001, 0o755));
+}
+
+#[test]
+fn a_tree_changes_hands_as_a_whole() {
+    let folder = folder();
+    let top = folder.path().join("logs");
+    std_fs::create_dir_all(top.join("dag/run")).unwrap();
+    std_fs::write(top.join("dag/run/1.log"), "x").unwrap();
+    std_fs::write(top.join("right.log"), "x").unwrap();
+    chown(&top.join("right.log"), 50000, 50000);
+    let outside = folder.path().join("outside");
+    std_fs::write(&outside, "").unwrap();
+    symlink(&outside, top.join("latest")).unwrap();
+    std_fs::write(top.join("tool"), "").unwrap();
+    chmod(&top.join("tool"), 0o4755);
+    let wanted = directory(&top, "owner: '50000', group: '50000', mode: '0750', recursive: true");
+    let right = snapshot(&top.join("right.log"));
+    let done = converge(&wanted, &look(None), folder.path());
+    let told = summaries(&done);
+    assert_eq!(told.len(), 3);
+    assert!(told[0].starts_with("set owner 50000 and group 50000 on 5 entries below: "), "{told:?}");
+    assert!(told[0].ends_with(" and 2 more"), "{told:?}");
+    assert_eq!(told[1..], ["set owner 50000 and group 50000, was 0:0", "set mode 0750, was 0755"]);
+    assert_eq!(done.changes[0].describe().risk.as_deref(), Some("setuid or setgid is lost, as with chown, on 1: tool"));
+    for path in ["", "dag", "dag/run", "dag/run/1.log", "latest", "right.log"] {
+        let found = attributes(&top.join(path));
+        assert_eq!((found.0, found.1), (50000, 50000), "{path}");
+    }
+    assert_eq!(attributes(&outside).0, 0);
+    assert_eq!(attributes(&top.join("tool")), (50000, 50000, 0o755));
+    assert_eq!(snapshot(&top.join("right.log")), right, "a right entry was touched");
+    let before = snapshot(folder.path());
+    assert!(converge(&wanted, &look(None), folder.path()).changes.is_empty());
+    assert_eq!(snapshot(folder.path()), before);
+}
+
+#[test]
+fn hard_links_change_hands_only_where_that_is_asked_for() {
+    let folder = folder();
+    let top = folder.path().join("logs");
+    std_fs::create_dir(&top).unwrap();
+    let outside = folder.path().join("outside");
+    std_fs::write(&outside, "").unwrap();
+    std_fs::hard_link(&outside, top.join("linked")).unwrap();
+    let refusal = refused(&directory(&top, "owner: '50000', recursive: true"), &look(None));
+    assert!(refusal.reason.contains("1 entry below") && refusal.reason.ends_with(": linked"), "{}", refusal.reason);
+    assert_eq!(attributes(&outside).0, 0);
+    converge(&directory(&top, "owner: '50000', recursive: true, hard_links: change"), &look(None), folder.path());
+    assert_eq!(attributes(&outside).0, 50000);
+    // One that is right already is nobody's concern.
+    assert!(plan(&directory(&top, "owner: '50000', recursive: true"), &look(None)).unwrap().is_ok());
+}
+
+#[test]
+fn mounts_in_the_tree_are_reported_and_not_entered() {
+    let folder = folder();
+    let top = folder.path().join("logs");
+    std_fs::create_dir_all(top.join("mounted/d")).unwrap();
+    let outside = folder.path().join("outside");
+    std_fs::create_dir(&outside).unwrap();
+    std_fs::write(outside.join("file"), "").unwrap();
+    // A bind mount of the same file system, which the device number does not show.
+    let mounted = top.join("mounted");
+    let mount = |arguments: &[&std::ffi::OsStr]| {
+        assert!(std::process::Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success());
+    };
+    mount(&["mount".as_ref(), "--bind".as_ref(), outside.as_ref(), mounted.as_ref()]);
+    struct Unmount<'a>(&'a Path);
+    impl Drop for Unmount<'_> {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg(self.0).status();
+        }
+    }
+    let unmount = Unmount(&mounted);
+    let done = converge(&directory(&top, "owner: '50000', recursive: true"), &look(None), folder.path());
+    assert_eq!(done.notes, ["not entered, since something is mounted there: mounted"]);
+    assert_eq!(attributes(&outside).0, 0);
+    assert_eq!(attributes(&outside.join("file")).0, 0);
+    drop(unmount);
+}
+
+#[test]
+fn what_is_no_directory_stays() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    std_fs::write(at("file"), "").unwrap();
+    std_fs::create_dir(at("real")).unwrap();
+    symlink("real", at("link")).unwrap();
+    symlink("nowhere", at("dangling")).unwrap();
+    for (name, told) in [("file", "is a file"), ("link", "is a symlink"), ("dangling", "is a symlink")] {
+        let refusal = refused(&directory(&at(name), "owner: '50000', mode: '0700'"), &look(None));
+        assert!(refusal.reason.contains(told), "{name}: {}", refusal.reason);
+        assert!(refusal.hint.is_some());
+    }
+    assert_eq!(attributes(&at("real")).0, 0);
+}
+
+#[test]
+fn an_unknown_owner_fails_and_a_number_needs_no_entry() {
+    let folder = folder();
+    let failure = plan(&directory(folder.path(), "owner: nobody-here"), &look(None)).unwrap_err();
+    assert!(failure.message.contains("no user named `nobody-here`") && failure.hint.is_some());
+    assert!(plan(&directory(folder.path(), "group: '54321'"), &look(None)).unwrap().is_ok());
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed() {
+    let folder = folder();
+    let path = folder.path().join("a/b");
+    let wanted = directory(&path, "");
+    // As a kill between mkdir and rename leaves it: for the first missing parent, and for the directory itself.
+    let place = Place::find(&path).unwrap();
+    let stem = |name: &str| format!(".provision-{}-0123456789abcdef", &blake3::hash(name.as_bytes()).to_hex()[..12]);
+    std_fs::create_dir(folder.path().join(stem("a"))).unwrap();
+    assert_eq!(place.leftovers().unwrap(), [stem("a")]);
+    let done = converge(&wanted, &look(None), folder.path());
+    assert_eq!(done.changes[0].describe().action, Action::Delete);
+    assert_eq!(done.changes.len(), 2);
+    std_fs::create_dir(folder.path().join("a").join(stem("b"))).unwrap();
+    let done = converge(&wanted, &look(None), folder.path());
+    assert_eq!(summaries(&done), ["remove what an interrupted run left"]);
+    assert_eq!(std_fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_user_is_refused_what_only_root_can_do() {
+    let prepare = |folder: &Path| {
+        for name in ["mine", "roots", "closed", "mixed"] {
+            std_fs::create_dir(folder.join(name)).unwrap();
+        }
+        std_fs::write(folder.join("mixed/roots-file"), "").unwrap();
+        for name in ["mine", "mixed"] {
+            chown(&folder.join(name), 50000, 50000);
+        }
+    };
+    let name = concat!(module_path!(), "::a_user_is_refused_what_only_root_can_do");
+    as_user(50000, name, prepare, |folder| {
+        for (name, wanted, told) in [
+            ("mine", "owner: '50001'", "uid 50000 may not make 50001 the owner"),
+            ("mine", "group: '50001'", "may not give"),
+            ("roots", "mode: '0700'", "may not set the mode"),
+            ("closed/new", "", "uid 50000 may not write in"),
+            ("new", "owner: root", "may not make root (0) the owner"),
+            ("mixed", "owner: '50000', recursive: true", "1 entry below"),
+        ] {
+            let refusal = refused(&directory(&folder.join(name), wanted), &look(None));
+            assert!(refusal.reason.contains(told), "{name}: {}", refusal.reason);
+            assert!(refusal.hint.unwrap().contains("run_as: root"));
+        }
+        let wanted = directory(&folder.join("a/own"), "owner: '50000', group: '50000', mode: '0700'");
+        converge(&wanted, &look(None), folder);
+        assert_eq!(attributes(&folder.join("a/own")), (50000, 50000, 0o700));
+        assert_eq!(attributes(&folder.join("a")), (50000, 50000, 0o755));
+    });
+}
+
+#[test]
+fn a_target_that_changed_its_nature_is_not_touched() {
+    let folder = folder();
+    let path = folder.path().join("logs");
+    std_fs::create_dir(&path).unwrap();
+    let wanted = directory(&path, "owner: '50000', mode: '0700'");
+    let planned = plan(&wanted, &look(None)).unwrap().unwrap();
+    std_fs::remove_dir(&path).unwrap();
+    let outside = folder.path().join("outside");
+    std_fs::create_dir(&outside).unwrap();
+    symlink(&outside, &path).unwrap();
+    for change in &planned.changes {
+        let failure = now(wanted.execute(change, &Act::new(look(None), "test"))).unwrap_err();
+        assert!(failure.message.contains("no longer a directory"), "{failure}");
+    }
+    assert_eq!(attributes(&outside), (0, 0, 0o755));
+}
+
+#[test]
+fn the_plan_file_is_judged() {
+    let read = |yaml: &str| serde_yaml::from_str::<Directory>(yaml).map_err(|error| error.to_string());
+    for (wrong, told) in [
+        ("{ path: logs }", "not absolute"),
+        ("{ path: /a, mode: 755 }", "is not 0400"),
+        ("{ path: /a, owners: b }", "unknown field"),
+        ("{ owner: b }", "missing field `path`"),
+        ("{ path: /a, owner: '-1' }", "user or group"),
+        ("{ path: /a, hard_links: follow }", "unknown variant"),
+    ] {
+        let error = read(wrong).unwrap_err();
+        assert!(error.contains(told), "{wrong}: {error}");
+    }
+    let logs = read("{ path: /srv/my logs, owner: 50000, group: '50000', recursive: true, mode: '0755' }").unwrap();
+    assert_eq!(
+        logs.by_hand(),
+        ["mkdir -p '/srv/my logs'", "sudo chown -R 50000:50000 '/srv/my logs'", "chmod 0755 '/srv/my logs'"]
+    );
+}

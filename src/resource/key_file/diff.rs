@@ -36,6 +36,9 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
             source => {
                 if source.is_none() {
                     diff.notes.push("content not checked: the source yields nothing".to_owned());
+                    if let FileContent::Read(Content { key: KeyRead::Other(other), .. }) = &seen.content {
+                        diff.warnings.push(format!("{path} {}; give a source to replace it", other.reason));
+                    }
                 }
                 diff_attributes(desired, actual, seen, &mut diff)?;
             }

@@ -1,1 +1,251 @@
+use std::fs as std_fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 
+use super::key_tests::keygen;
+use super::*;
+use crate::host::testing::{
+    as_user, attributes, chmod, chown, converge, desired, folder, look, now, plan, refused, snapshot,
+};
+use crate::resource::{Action, Change as _};
+
+fn key_file(path: &Path, more: &str) -> KeyFile {
+    desired(&format!("{{ path: '{}', source: {{ file: /somewhere }}, {more} }}", path.display()))
+}
+
+/// Two keys.
+fn keys() -> (Vec<u8>, Vec<u8>) {
+    let folder = folder();
+    let read = |more: &[&str]| std_fs::read(keygen(folder.path(), more)).unwrap();
+    (read(&["-t", "ed25519"]), read(&["-t", "ecdsa"]))
+}
+
+fn told(diff: &Diff<Change>) -> Vec<String> {
+    diff.changes.iter().map(|change| change.describe().summary).collect()
+}
+
+#[test]
+fn fixtures() {
+    crate::resource::fixtures::check::<KeyFile>();
+}
+
+#[test]
+fn a_missing_key_is_installed_with_its_parents() {
+    let (key, _) = keys();
+    let folder = folder();
+    chown(folder.path(), 1000, 1000);
+    let path = folder.path().join("etl/ssh/server.pem");
+    let wanted = key_file(&path, "owner: '50000', group: '50001'");
+    let done = converge(&wanted, &look(Some(&key)), folder.path());
+    assert_eq!(done.changes.len(), 1);
+    assert_eq!(done.changes[0].describe().action, Action::Create);
+    assert_eq!(std_fs::read(&path).unwrap(), key);
+    assert_eq!(attributes(&path), (50000, 50001, 0o400));
+    assert_eq!(attributes(path.parent().unwrap()), (1000, 1000, 0o755));
+    let before = snapshot(folder.path());
+    assert!(converge(&wanted, &look(Some(&key)), folder.path()).changes.is_empty());
+    assert_eq!(snapshot(folder.path()), before);
+}
+
+#[test]
+fn a_key_is_rotated_and_keeps_its_owner() {
+    let (old, new) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    std_fs::write(&path, &old).unwrap();
+    chmod(&path, 0o644);
+    chown(&path, 50000, 50001);
+    let inode = path.metadata().unwrap().ino();
+    let done = converge(&key_file(&path, ""), &look(Some(&new)), folder.path());
+    let description = done.changes[0].describe();
+    assert!(description.summary.starts_with("replace ssh-ed25519 SHA256:"), "{}", description.summary);
+    assert!(description.summary.contains(" by ecdsa-sha2-nistp256 SHA256:"), "{}", description.summary);
+    assert!(description.risk.unwrap().ends_with("is not kept"));
+    assert!(done.notes[0].contains("a container that mounts"));
+    assert_eq!((std_fs::read(&path).unwrap(), attributes(&path)), (new, (50000, 50001, 0o400)));
+    assert_ne!(path.metadata().unwrap().ino(), inode);
+    assert_eq!(std_fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn mode_and_owner_are_set_in_place() {
+    let (key, _) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    std_fs::write(&path, &key).unwrap();
+    chmod(&path, 0o644);
+    let inode = path.metadata().unwrap().ino();
+    let wanted = key_file(&path, "owner: '50000', group: '50000', mode: '0440'");
+    for source in [Some(&key[..]), None] {
+        chown(&path, 0, 0);
+        chmod(&path, 0o644);
+        let done = converge(&wanted, &look(source), folder.path());
+        assert_eq!(told(&done), ["set owner 50000 and group 50000, was 0:0", "set mode 0440, was 0644"]);
+        assert_eq!(done.notes.len(), usize::from(source.is_none()));
+        assert_eq!(attributes(&path), (50000, 50000, 0o440));
+    }
+    assert_eq!(path.metadata().unwrap().ino(), inode);
+}
+
+#[test]
+fn a_source_that_is_no_key_replaces_nothing() {
+    let (key, _) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    std_fs::write(&path, &key).unwrap();
+    let before = snapshot(folder.path());
+    for wrong in ["", "<html>", "ssh-ed25519 AAAA user@host", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"] {
+        let refusal = refused(&key_file(&path, ""), &look(Some(wrong.as_bytes())));
+        assert!(refusal.reason.starts_with("the source /somewhere "), "{}", refusal.reason);
+        assert!(refusal.hint.is_some());
+    }
+    assert_eq!(snapshot(folder.path()), before);
+}
+
+#[test]
+fn without_a_source_a_missing_key_is_refused_with_what_to_pass() {
+    let folder = folder();
+    let path = folder.path().join("key").display().to_string();
+    for (source, hint) in [
+        ("null", "--var key_source=PATH"),
+        ("{ file: null }", "--var key_source=PATH"),
+        ("{ env: BASTION_KEY }", "environment variable BASTION_KEY"),
+        ("{ file: /a/b }", "put the key at /a/b"),
+        ("{ command: [vault, read] }", "see why vault"),
+    ] {
+        let wanted: KeyFile = desired(&format!("{{ path: '{path}', source: {source} }}"));
+        let refusal = refused(&wanted, &look(None));
+        assert!(refusal.hint.as_ref().unwrap().contains(hint), "{refusal:?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_stays() {
+    let (key, _) = keys();
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    std_fs::create_dir(at("directory")).unwrap();
+    std_fs::write(at("real"), &key).unwrap();
+    symlink("real", at("link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    for (name, what) in [("directory", "is a directory"), ("link", "is a symlink"), ("fifo", "is a FIFO")] {
+        let refusal = refused(&key_file(&at(name), "mode: '0600'"), &look(Some(&key)));
+        assert!(refusal.reason.contains(what), "{name}: {}", refusal.reason);
+    }
+    assert_eq!(attributes(&at("real")).2, 0o644);
+}
+
+#[test]
+fn a_hard_linked_key_is_replaced_and_never_changed() {
+    let (old, new) = keys();
+    let folder = folder();
+    let (path, other) = (folder.path().join("key"), folder.path().join("other"));
+    std_fs::write(&path, &old).unwrap();
+    std_fs::hard_link(&path, &other).unwrap();
+    let refusal = refused(&key_file(&path, ""), &look(Some(&old)));
+    assert!(refusal.reason.contains("has 2 hard links"), "{}", refusal.reason);
+    converge(&key_file(&path, "owner: '50000'"), &look(Some(&new)), folder.path());
+    assert_eq!((std_fs::read(&other).unwrap(), attributes(&other)), (old, (0, 0, 0o644)));
+}
+
+#[test]
+fn a_sparse_giant_is_no_key() {
+    let (key, _) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    std_fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    assert!(refused(&key_file(&path, ""), &look(Some(&key))).reason.contains("no key is that large"));
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_though_the_key_is_right() {
+    let (key, _) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    std_fs::write(&path, &key).unwrap();
+    chmod(&path, 0o400);
+    let left = format!(".provision-{}-0123456789abcdef", &blake3::hash(b"key").to_hex()[..12]);
+    std_fs::write(folder.path().join(&left), &key[..10]).unwrap();
+    let done = converge(&key_file(&path, ""), &look(Some(&key)), folder.path());
+    assert_eq!(told(&done), ["remove what an interrupted run left"]);
+    assert!(!folder.path().join(left).exists());
+}
+
+#[test]
+fn a_user_handles_what_it_cannot_read() {
+    let name = concat!(module_path!(), "::a_user_handles_what_it_cannot_read");
+    let prepare = |folder: &Path| {
+        std_fs::create_dir(folder.join("closed")).unwrap();
+        std_fs::write(folder.join("roots"), "").unwrap();
+        chmod(&folder.join("roots"), 0o600);
+        // ssh-keygen makes no keys for a user without an entry.
+        std_fs::write(folder.join("source"), keys().0).unwrap();
+    };
+    as_user(50000, name, prepare, |folder| {
+        let key = std_fs::read(folder.join("source")).unwrap();
+        let look = look(Some(&key));
+        let shut = folder.join("shut");
+        std_fs::write(&shut, &key).unwrap();
+        chmod(&shut, 0);
+        let done = converge(&key_file(&shut, ""), &look, folder);
+        assert!(told(&done)[0].starts_with("replace a file that cannot be read by"));
+        chmod(&shut, 0);
+        let without = crate::host::testing::look(None);
+        let planned = plan(&key_file(&shut, ""), &without).unwrap().unwrap();
+        assert_eq!(told(&planned), ["set mode 0400, was 0000"]);
+        now(key_file(&shut, "").execute(&planned.changes[0], &Act::new(without, "test"))).unwrap();
+        assert_eq!(attributes(&shut).2, 0o400);
+        for (name, more, wanted) in [
+            ("roots", "", "belongs to uid 0, and uid 50000 may not replace it"),
+            ("closed/key", "", "may not write in"),
+            ("new", "owner: root", "may not make root (0) the owner"),
+        ] {
+            let refusal = refused(&key_file(&folder.join(name), more), &look);
+            assert!(refusal.reason.contains(wanted), "{name}: {}", refusal.reason);
+        }
+        converge(&key_file(&folder.join("a/new"), ""), &look, folder);
+        assert_eq!(attributes(&folder.join("a/new")), (50000, 50000, 0o400));
+    });
+}
+
+#[test]
+fn nothing_that_is_shown_holds_the_key() {
+    let (key, _) = keys();
+    let folder = folder();
+    let wanted = key_file(&folder.path().join("key"), "");
+    let look = look(Some(&key));
+    let actual = now(wanted.observe(&look)).unwrap();
+    let diff = wanted.diff(&actual).unwrap();
+    let mut shown = serde_json::to_string(&actual).unwrap();
+    shown.push_str(&serde_json::to_string(&diff).unwrap());
+    shown.push_str(&serde_json::to_string(&diff.changes[0].describe()).unwrap());
+    shown.push_str(&format!("{actual:?}{diff:?}{look:?}", look = look.secret()));
+    let text = String::from_utf8(key).unwrap();
+    for line in text.lines().filter(|line| !line.starts_with('-')) {
+        assert!(!shown.contains(&line[..line.len().min(16)]));
+    }
+    assert!(shown.contains("SHA256:"));
+}
+
+#[test]
+fn the_bastion_is_named_where_one_is_given() {
+    let (key, _) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    let notes = |verify: &str| plan(&key_file(&path, verify), &look(Some(&key))).unwrap().unwrap().notes;
+    assert!(notes("verify: null").is_empty());
+    assert!(notes("verify: { ssh: null, host_key: null, required: null }").is_empty());
+    assert!(notes("verify: { ssh: user@host }")[0].starts_with("not proven against user@host"));
+}
+
+#[test]
+fn by_hand_is_what_one_would_type() {
+    let wanted: KeyFile = desired("{ path: /srv/ssh/k.pem, source: { file: /tmp/k }, owner: etl, mode: null }");
+    assert_eq!(
+        wanted.by_hand(),
+        ["mkdir -p /srv/ssh", "cp /tmp/k /srv/ssh/k.pem", "chmod 0400 /srv/ssh/k.pem", "sudo chown etl /srv/ssh/k.pem"]
+    );
+    let wanted: KeyFile = desired("{ path: /k, source: { env: KEY }, verify: { ssh: a@b } }");
+    assert_eq!(wanted.by_hand()[1], "(umask 077; printenv KEY > /k)");
+    assert_eq!(wanted.secret_source(), Some(&SecretSource::Env("KEY".into())));
+}

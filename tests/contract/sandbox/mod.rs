@@ -20,6 +20,7 @@ pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
 pub use run::{Outcome, Run, Running};
 pub use snapshot::Snapshot;
 pub use trace::{Trace, Tracing};
+pub use warehouse::random_word;
 
 /// The plan file under test, where a host has it.
 pub const PLAN: &str = "/opt/provision/plans/order_tracking.yaml";
@@ -86,6 +87,11 @@ impl Sandbox {
     pub fn var(mut self, name: &str, value: impl Into<String>) -> Self {
         self.vars.insert(name.into(), value.into());
         self
+    }
+
+    /// What a variable of the runs' environment holds.
+    pub fn env_of(&self, name: &str) -> String {
+        self.env[name].clone()
     }
 
     /// Changes a variable in the environment of later runs.

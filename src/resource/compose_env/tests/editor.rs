@@ -53,7 +53,7 @@ const TEMPLATES: &[Template] = &[
     template(
         "unicode before",
         PW,
-        "# \u{1f600} é\nservices:\n  wéb: {}\n  web:\n    environment:\n      É: 日本\n      PW: ",
+        "# \u{1f600} é\nservices:\n  web:\n    image: \"é\"\n    environment:\n      É: 日本\n      PW: ",
         "öld",
         " # ü\n",
     ),

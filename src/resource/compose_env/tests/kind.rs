@@ -50,7 +50,7 @@ impl Host {
     }
 
     fn look(&self) -> Look {
-        Look::new(Digester::with_key([7; 32]), self.secret.clone())
+        Look::on_host(Digester::with_key([7; 32]), self.secret.clone())
     }
 
     fn observe(&self) -> Actual {
@@ -249,11 +249,13 @@ fn a_step_is_read_strictly() {
         ("file: /a.yml\nvariable: PW\nvalue: { env: A, file: /b }", "one source"),
         ("file: /a.yml\nvariable: PW\nvalue: {}", "one source"),
         ("file: /a.yml\nvariable: PW\nvalue: { evn: A }", "unknown field `evn`"),
-        ("file: /a.yml\nvariable: PW\nvalue: secret", "invalid type"),
+        ("file: /a.yml\nvariable: PW\nvalue: s3cret", "such as { env: NAME }"),
+        ("file: /a.yml\nvariable: PW\nvalue: 53", "such as { env: NAME }"),
         ("variable: PW", "missing field `file`"),
     ] {
         let error = read(wrong).unwrap_err();
         assert!(error.contains(told), "{wrong}: {error}");
+        assert!(!error.contains("s3cret") && !error.contains("53"), "{error}");
     }
 }
 

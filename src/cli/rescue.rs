@@ -1,0 +1,111 @@
+//! `provision rescue`
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::args::{RescueArguments, RescueCommand};
+use super::session::today;
+use super::{Error, Exit, inputs};
+use crate::engine::reach::Reach;
+use crate::engine::step::Step;
+use crate::host::secret::Digester;
+use crate::plan_file::{Evaluated, Selection};
+use crate::resource::{Failure, RescueAnswer, RescueRequest};
+
+/// Lists, shows or gives back what was taken out of the way.
+pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
+    let (RescueCommand::List(arguments) | RescueCommand::Show(arguments) | RescueCommand::Restore(arguments)) =
+        &command;
+    let (file, id) = inputs::file_and_id(&arguments.words);
+    let Evaluated { steps, .. } = evaluate(arguments, file.as_deref())?;
+    let digester = Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
+    let reach = Reach::new("rescue".to_owned(), today(), digester, &steps, HashMap::new(), &mut |name, _| {
+        Err(Failure::new(format!("connection {name} is not needed")))
+    });
+    let result = match (&command, id) {
+        (RescueCommand::List(_), None) => list(&reach, &steps).await,
+        (RescueCommand::List(_), Some(id)) => list(&reach, &only(steps, &id)?).await,
+        (RescueCommand::Show(_), Some(id)) => show(&reach, &steps, id).await,
+        (RescueCommand::Restore(_), Some(id)) => restore(&reach, &steps, id).await,
+        (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
+            Err(Failure::new("which rescue?").hint("give its id: `provision rescue list` tells them").into())
+        }
+    };
+    reach.end().await;
+    anstream::print!("{}", result?);
+    Ok(Exit::Done)
+}
+
+/// The steps as the plan file has them; only those that keep rescues are evaluated.
+fn evaluate(arguments: &RescueArguments, file: Option<&std::path::Path>) -> Result<Evaluated, Error> {
+    let plan_file = inputs::plan_file(file)?;
+    let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
+    if selection.only.is_empty() {
+        return Err(Failure::new("the plan file has no step that takes anything out of the way").into());
+    }
+    Ok(plan_file.evaluate(&inputs::inputs(&arguments.variables), &selection)?)
+}
+
+fn only(steps: Vec<Step>, id: &str) -> Result<Vec<Step>, Failure> {
+    let steps: Vec<Step> = steps.into_iter().filter(|step| step.id == id).collect();
+    if steps.is_empty() {
+        return Err(Failure::new(format!("no step `{id}` keeps rescues")).hint("leave the id out to list all rescues"));
+    }
+    Ok(steps)
+}
+
+async fn list(reach: &Reach, steps: &[Step]) -> Result<String, Error> {
+    let mut text = String::new();
+    for step in steps {
+        let RescueAnswer::List(rescues) = reach.rescue(step, RescueRequest::List).await? else { continue };
+        for rescue in rescues {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "{}  {}  {}", rescue.id, step.id, rescue.subject);
+            for file in &rescue.files {
+                let _ = writeln!(text, "    {file}");
+            }
+        }
+    }
+    if text.is_empty() {
+        text.push_str("no rescues\n");
+    }
+    Ok(text)
+}
+
+/// The step that has the rescue, which its id alone does not tell, and the command that deletes it.
+async fn owner<'a>(reach: &Reach, steps: &'a [Step], id: &str) -> Result<(&'a Step, String), Error> {
+    let mut known = Vec::new();
+    for step in steps {
+        let RescueAnswer::List(rescues) = reach.rescue(step, RescueRequest::List).await? else { continue };
+        if let Some(rescue) = rescues.iter().find(|rescue| rescue.id == id) {
+            return Ok((step, rescue.delete.clone()));
+        }
+        known.extend(rescues.into_iter().map(|rescue| rescue.id));
+    }
+    let hint = if known.is_empty() { "there is none".to_owned() } else { format!("there is: {}", known.join(", ")) };
+    Err(Failure::new(format!("there is no rescue `{id}`")).hint(hint).into())
+}
+
+async fn show(reach: &Reach, steps: &[Step], id: String) -> Result<String, Error> {
+    let (step, _) = owner(reach, steps, &id).await?;
+    match reach.rescue(step, RescueRequest::Show(id)).await? {
+        RescueAnswer::Show(text) => Ok(text),
+        _ => Ok(String::new()),
+    }
+}
+
+async fn restore(reach: &Reach, steps: &[Step], id: String) -> Result<String, Error> {
+    let (step, delete) = owner(reach, steps, &id).await?;
+    let RescueAnswer::Restore(paths) = reach.rescue(step, RescueRequest::Restore(id.clone())).await? else {
+        return Ok(String::new());
+    };
+    let mut text = String::new();
+    for path in &paths {
+        let _ = writeln!(text, "restored  {path}");
+    }
+    if paths.is_empty() {
+        let _ = writeln!(text, "nothing to restore: the files are as the rescue has them");
+    }
+    let _ = writeln!(text, "\nthe rescue {id} is kept; to delete it: {delete}");
+    Ok(text)
+}

@@ -1,0 +1,127 @@
+//! Means of the unit tests: acting as another user, converging a step, and seeing every trace on a file system.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::host::fs;
+use crate::host::secret::{Digester, Secret};
+use crate::resource::{Act, Diff, Failure, Look, Refusal, Resource};
+
+const FOLDER: &str = "PROVISION_TEST_FOLDER";
+
+/// Runs the body of the test `name` (its path as cargo shows it) as user and group `uid`, in a process of its own, in
+/// a folder that `prepare` got as root and that belongs to the user. Needs root.
+pub fn as_user(uid: u32, name: &str, prepare: impl FnOnce(&Path), body: impl FnOnce(&Path)) {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        assert_eq!(fs::acting_ids(), (uid, uid));
+        return body(Path::new(&folder));
+    }
+    assert!(fs::acts_as_root(), "this test needs root");
+    let folder = folder();
+    chown(folder.path(), uid, uid);
+    prepare(folder.path());
+    let name = name.split_once("::").map_or(name, |(_crate, test)| test);
+    let output = Command::new("/proc/self/exe")
+        .args([name, "--exact", "--nocapture"])
+        .env(FOLDER, folder.path())
+        .uid(uid)
+        .gid(uid)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("1 passed"), "{name} was not run: {told}");
+}
+
+/// A folder of the test's own, removed afterwards. Its path holds no symlink.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("provision-test-").tempdir_in("/tmp").unwrap()
+}
+
+pub fn chown(path: &Path, uid: u32, gid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).unwrap();
+}
+
+pub fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// Owner, group and permission bits.
+pub fn attributes(path: &Path) -> (u32, u32, u32) {
+    let stat = path.symlink_metadata().unwrap();
+    (stat.uid(), stat.gid(), stat.mode() & 0o7777)
+}
+
+/// Everything `lstat` tells of a tree, all times included.
+pub fn snapshot(top: &Path) -> BTreeMap<PathBuf, Vec<i64>> {
+    let mut seen = BTreeMap::new();
+    let mut left = vec![top.to_owned()];
+    while let Some(path) = left.pop() {
+        let stat = path.symlink_metadata().unwrap();
+        let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec(), stat.atime(), stat.atime_nsec()];
+        let mut facts = vec![stat.ino() as i64, stat.mode().into(), stat.uid().into(), stat.gid().into()];
+        facts.extend([stat.nlink() as i64, stat.size() as i64]);
+        facts.extend(times);
+        if stat.is_dir() && !fs::acts_as_root() && stat.uid() != fs::acting_ids().0 {
+            // The listing below moves the access time of another user's directory.
+            facts.truncate(facts.len() - 2);
+        }
+        seen.insert(path.clone(), facts);
+        if stat.is_dir() {
+            left.extend(entries(&path));
+        }
+    }
+    seen
+}
+
+/// Lists a directory without moving its access time.
+fn entries(path: &Path) -> Vec<PathBuf> {
+    use rustix::fs::{Mode, OFlags};
+    let open = |flags| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | flags, Mode::empty());
+    let fd = open(OFlags::NOATIME).or_else(|_| open(OFlags::empty())).unwrap();
+    let names = rustix::fs::Dir::new(fd).unwrap().map(|entry| entry.unwrap().file_name().to_bytes().to_vec());
+    let names = names.filter(|name| name != b"." && name != b"..");
+    names.map(|name| path.join(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(name))).collect()
+}
+
+pub fn now<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+/// A view for a step whose source yields `secret`.
+pub fn look(secret: Option<&[u8]>) -> Look {
+    Look::on_host(Digester::with_key([7; 32]), secret.map(|secret| Secret::new(secret.to_vec())))
+}
+
+pub fn desired<R: Resource>(yaml: &str) -> R {
+    serde_yaml::from_str(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"))
+}
+
+/// Observes and decides.
+pub fn plan<R: Resource>(desired: &R, look: &Look) -> Result<Result<Diff<R::Change>, Refusal>, Failure> {
+    now(desired.observe(look)).map(|actual| desired.diff(&actual))
+}
+
+/// Plans, which must leave no trace in `folder`, makes the changes, and checks that nothing is left to do.
+pub fn converge<R: Resource>(desired: &R, look: &Look, folder: &Path) -> Diff<R::Change> {
+    let before = snapshot(folder);
+    let planned = plan(desired, look).unwrap().unwrap();
+    assert_eq!(snapshot(folder), before, "planning left a trace");
+    let act = Act::new(look.clone(), "test");
+    for change in &planned.changes {
+        now(desired.execute(change, &act)).unwrap_or_else(|failure| panic!("{change:?}: {failure:?}"));
+    }
+    let left = plan(desired, look).unwrap().unwrap();
+    assert!(left.changes.is_empty(), "{:?} left after {:?}", left.changes, planned.changes);
+    planned
+}
+
+/// The refusal that is expected.
+pub fn refused<R: Resource>(desired: &R, look: &Look) -> Refusal {
+    plan(desired, look).unwrap().unwrap_err()
+}

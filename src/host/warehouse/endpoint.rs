@@ -1,0 +1,377 @@
+//! Where a warehouse is, from a libpq URL or key/value string.
+//!
+//! The keys are libpq's (<https://www.postgresql.org/docs/current/libpq-connect.html>, sections 34.1.1 and 34.1.2).
+//! tokio-postgres reads most of them; those it lacks (the verifying TLS modes, certificates, password files) are
+//! taken off first. Nothing is taken from `PG*` environment variables but the password file's place. No message says a
+//! value, for one of them may be a password that stands in the wrong place.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+
+use crate::host::secret::Secret;
+
+/// The keys that tokio-postgres reads itself.
+const PASSED_ON: &[&str] = &[
+    "user",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+];
+/// The keys that are read here.
+const OWN: &[&str] = &["password", "sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "keepalives_count"];
+
+/// A server's address, the login, and how the way there is protected. Holds no password outside a [`Secret`].
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Endpoint {
+    /// All but the password and the TLS mode.
+    pub(super) config: Config,
+    pub(super) password: Option<Secret>,
+    pub(super) sslmode: Option<SslMode>,
+    pub(super) root_cert: Option<RootCert>,
+    /// A client's certificate and its key.
+    pub(super) client_cert: Option<(PathBuf, PathBuf)>,
+    pub(super) passfile: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    Disable,
+    /// In clear; encrypted where the server insists.
+    Allow,
+    /// Encrypted; in clear where the server cannot.
+    Prefer,
+    /// Encrypted, whoever answers.
+    Require,
+    /// The certificate comes from an authority that is trusted.
+    VerifyCa,
+    /// And it is for the host's name.
+    VerifyFull,
+}
+
+/// Which authorities are trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootCert {
+    System,
+    File(PathBuf),
+}
+
+/// One server of the list that a connection string may hold.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub host: Host,
+    /// The name in a certificate; none for a Unix socket.
+    pub name: Option<String>,
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// The servers, in the order in which they are tried.
+    pub(super) fn servers(&self) -> Vec<Server> {
+        let ports = self.config.get_ports();
+        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        let addresses = self.config.get_hostaddrs();
+        let count = self.config.get_hosts().len().max(addresses.len());
+        (0..count)
+            .filter_map(|at| {
+                let named = self.config.get_hosts().get(at);
+                let host = match (addresses.get(at), named) {
+                    (Some(address), _) => Host::Tcp(address.to_string()),
+                    (None, Some(host)) => host.clone(),
+                    (None, None) => return None,
+                };
+                let name = match named {
+                    Some(Host::Tcp(name)) => Some(name.clone()),
+                    Some(Host::Unix(_)) => None,
+                    None => addresses.get(at).map(ToString::to_string),
+                };
+                Some(Server { host, name, port: port(at) })
+            })
+            .collect()
+    }
+
+    /// The user to log in as: the connection string's, or the one this process runs as.
+    pub(super) fn user(&self) -> String {
+        let own = || users::get_effective_username().map(|name| name.to_string_lossy().into_owned());
+        self.config.get_user().map(str::to_owned).or_else(own).unwrap_or_default()
+    }
+
+    /// The database: the connection string's, or the one named like the user.
+    pub(super) fn database(&self) -> String {
+        self.config.get_dbname().map_or_else(|| self.user(), str::to_owned)
+    }
+}
+
+impl Server {
+    /// Whether what is sent there stays on this machine.
+    pub fn is_local(&self) -> bool {
+        match &self.host {
+            Host::Unix(_) => true,
+            Host::Tcp(host) if host == "localhost" => true,
+            Host::Tcp(host) => host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Unix(folder) => write!(f, "{}/.s.PGSQL.{}", folder.display(), self.port),
+            Host::Tcp(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),
+            Host::Tcp(host) => write!(f, "{}:{}", self.name.as_deref().unwrap_or(host), self.port),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<_> = self.servers().iter().map(ToString::to_string).collect();
+        write!(f, "Endpoint({}@{}/{})", self.user(), servers.join(","), self.database())
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let pairs = match text.split_once("://") {
+            Some(("postgresql" | "postgres", rest)) => url_pairs(rest)?,
+            Some((scheme, _))
+                if scheme.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"+:-.".contains(&letter)) =>
+            {
+                return Err(format!("a connection URL begins with postgresql://, not {scheme}://"));
+            }
+            _ => key_value_pairs(text)?,
+        };
+        let mut settings = BTreeMap::new();
+        for (key, value) in pairs {
+            if !OWN.contains(&key.as_str()) && !PASSED_ON.contains(&key.as_str()) {
+                return Err(unknown_key(&key));
+            }
+            settings.insert(key, value);
+        }
+        let mut own = |key: &str| settings.remove(key).filter(|value| !value.is_empty());
+        let password = own("password").map(|password| Secret::new(password.into_bytes()));
+        let sslmode = own("sslmode").map(|mode| ssl_mode(&mode)).transpose()?;
+        let root_cert = own("sslrootcert").map(|value| match value.as_str() {
+            "system" => RootCert::System,
+            _ => RootCert::File(value.into()),
+        });
+        if root_cert == Some(RootCert::System) && sslmode.is_some_and(|mode| mode < SslMode::VerifyFull) {
+            return Err("`sslrootcert=system` needs `sslmode=verify-full`: anybody can have a certificate from a public authority".into());
+        }
+        let client_cert = match (own("sslcert"), own("sslkey")) {
+            (Some(cert), Some(key)) => Some((cert.into(), key.into())),
+            (None, None) => None,
+            _ => return Err("`sslcert` and `sslkey` are given together or not at all".into()),
+        };
+        let passfile = own("passfile").map(PathBuf::from);
+        // libpq calls it `keepalives_count`, tokio-postgres `keepalives_retries`.
+        if let Some(count) = own("keepalives_count") {
+            settings.insert("keepalives_retries".into(), count);
+        }
+        settings.retain(|_, value| !value.is_empty());
+        let keys: Vec<_> = settings.iter().map(|(key, value)| format!("{key}='{}'", escaped(value))).collect();
+        let mut config: Config = keys.join(" ").parse().map_err(|error| invalid(&error))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err("the connection names no host: write postgresql://USER@HOST:PORT/DATABASE".into());
+        }
+        let (hosts, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
+        if hosts > 0 && addresses > 0 && hosts != addresses {
+            return Err(format!("`host` lists {hosts} servers and `hostaddr` lists {addresses}"));
+        }
+        if config.get_ports().len() > 1 && config.get_ports().len() != hosts.max(addresses) {
+            return Err("`port` lists neither one port nor one for each host".into());
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("provision");
+        }
+        if !settings.contains_key("keepalives_idle") {
+            // The kernel's two hours outlast every firewall's memory of an idle connection.
+            config.keepalives_idle(Duration::from_secs(60));
+        }
+        Ok(Self { config, password, sslmode, root_cert, client_cert, passfile })
+    }
+}
+
+fn unknown_key(key: &str) -> String {
+    let nearest = OWN
+        .iter()
+        .chain(PASSED_ON)
+        .map(|known| (strsim::damerau_levenshtein(known, key), known))
+        .min()
+        .filter(|(distance, _)| distance * 3 <= key.len());
+    match nearest {
+        // The word may be a piece of a password with an unescaped `@` or `?` in it, so it is not said again.
+        None => {
+            "the connection string has an option that is not known (is a `@`, `?` or `=` in the password not escaped?)"
+                .into()
+        }
+        Some((_, known)) => format!("unknown connection option `{key}`: did you mean `{known}`?"),
+    }
+}
+
+fn ssl_mode(word: &str) -> Result<SslMode, String> {
+    Ok(match word {
+        "disable" => SslMode::Disable,
+        "allow" => SslMode::Allow,
+        "prefer" => SslMode::Prefer,
+        "require" => SslMode::Require,
+        "verify-ca" => SslMode::VerifyCa,
+        "verify-full" => SslMode::VerifyFull,
+        _ => return Err("`sslmode` is one of disable, allow, prefer, require, verify-ca, verify-full".into()),
+    })
+}
+
+/// What tokio-postgres objects to: its own text names the key, never the value.
+fn invalid(error: &tokio_postgres::Error) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    match cause.strip_prefix("invalid value for option ") {
+        Some(key) => format!("the connection option {key} has a value that cannot be read"),
+        None => "the connection string cannot be read".into(),
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\'', "\\'")
+}
+
+/// The settings in what follows `postgresql://`: `[user[:password]@][host[:port][,…]][/database][?key=value&…]`.
+fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs = Vec::new();
+    let mut set = |key: &str, value: &str| -> Result<(), String> {
+        if !value.is_empty() {
+            pairs.push((key.to_owned(), decoded(key, value)?));
+        }
+        Ok(())
+    };
+    // As libpq: an @ before the first slash ends the login; the last of them, so that one in a password does no harm.
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    let login_end = rest[..authority_end].rfind('@');
+    let rest = match login_end {
+        Some(end) => {
+            let (user, password) = rest[..end].split_once(':').unwrap_or((&rest[..end], ""));
+            set("user", user)?;
+            set("password", password)?;
+            &rest[end + 1..]
+        }
+        None => rest,
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+    if database.contains('@') {
+        return Err("the URL has an @ after its first `/`: in a password `/` is written %2F, in a name @ is %40".into());
+    }
+    let mut hosts = Vec::new();
+    let mut ports = Vec::new();
+    for server in authority.split(',') {
+        let (host, port) = match server.strip_prefix('[') {
+            Some(address) => {
+                let (address, rest) = address.split_once(']').ok_or("an IPv6 address in the URL lacks its `]`")?;
+                (address, rest.strip_prefix(':').unwrap_or(rest))
+            }
+            None => server.split_once(':').unwrap_or((server, "")),
+        };
+        if !port.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(
+                "the URL's port is no number (a `/`, `@` or `:` in a password has to be written as %2F, %40, %3A)"
+                    .into(),
+            );
+        }
+        hosts.push(host);
+        ports.push(port);
+    }
+    set("host", &hosts.join(","))?;
+    if ports.iter().any(|port| !port.is_empty()) {
+        let ports: Vec<_> = ports.iter().map(|port| if port.is_empty() { "5432" } else { port }).collect();
+        set("port", &ports.join(","))?;
+    }
+    set("dbname", database)?;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or("an option in the URL has no `=`")?;
+        pairs.push((decoded("option", key)?, decoded(key, value)?));
+    }
+    Ok(pairs)
+}
+
+fn decoded(key: &str, value: &str) -> Result<String, String> {
+    // A lone % passes the decoder as it is; libpq refuses it, and so it would be another password than was meant.
+    let mut rest = value;
+    while let Some(at) = rest.find('%') {
+        let digits = rest.get(at + 1..at + 3).unwrap_or_default();
+        if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(format!("the URL's {key} has a % that begins no escape: write it as %25"));
+        }
+        rest = &rest[at + 3..];
+    }
+    let decoded = percent_decode_str(value).decode_utf8().map_err(|_| format!("the URL's {key} is not UTF-8"))?;
+    Ok(decoded.into_owned())
+}
+
+/// The settings in `key = value key='quoted value'`, backslash escapes as in libpq.
+fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs = Vec::new();
+    let mut letters = text.chars().peekable();
+    loop {
+        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+        if letters.peek().is_none() {
+            return Ok(pairs);
+        }
+        let mut key = String::new();
+        while let Some(letter) = letters.next_if(|letter| *letter != '=' && !letter.is_whitespace()) {
+            key.push(letter);
+        }
+        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+        if letters.next() != Some('=') {
+            return Err("the connection is neither a postgresql:// URL nor a list of key=value".into());
+        }
+        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+        let quoted = letters.next_if_eq(&'\'').is_some();
+        let mut value = String::new();
+        loop {
+            match letters.next() {
+                Some('\'') if quoted => break,
+                Some('\\') => value.extend(letters.next()),
+                Some(letter) if !quoted && letter.is_whitespace() => break,
+                Some(letter) => value.push(letter),
+                None if quoted => return Err(format!("a quotation mark after `{key}=` is not closed")),
+                None => break,
+            }
+        }
+        pairs.push((key, value));
+    }
+}
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;

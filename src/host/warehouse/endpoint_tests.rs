@@ -1,0 +1,93 @@
+use super::*;
+
+fn read(text: &str) -> Endpoint {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn reads_urls_and_key_value_strings_alike() {
+    for text in [
+        "postgresql://etl:p%40ss@db.example:5439/dev?sslmode=require&connect_timeout=7",
+        "postgres://etl:p@ss@db.example:5439/dev?sslmode=require&connect_timeout=7",
+        "host=db.example port=5439 user=etl password=p@ss dbname=dev sslmode=require connect_timeout=7",
+        " host = 'db.example' port=5439 user=etl password = 'p@ss' dbname=dev sslmode='require' connect_timeout=7 ",
+    ] {
+        let endpoint = read(text);
+        assert_eq!(endpoint.user(), "etl", "{text}");
+        assert_eq!(endpoint.database(), "dev", "{text}");
+        assert_eq!(endpoint.servers()[0].to_string(), "db.example:5439", "{text}");
+        assert_eq!(endpoint.password.as_ref().unwrap().expose(), b"p@ss", "{text}");
+        assert_eq!(endpoint.sslmode, Some(SslMode::Require), "{text}");
+        assert_eq!(endpoint.config.get_connect_timeout(), Some(&Duration::from_secs(7)), "{text}");
+        assert_eq!(endpoint.config.get_application_name(), Some("provision"), "{text}");
+        assert_eq!(endpoint.config.get_password(), None, "{text}");
+        assert!(!format!("{endpoint:?}").contains("ss@db"), "{endpoint:?}");
+    }
+}
+
+#[test]
+fn knows_sockets_lists_and_ipv6() {
+    let socket = read("postgresql://u@%2Frun%2Fpg:5433/d").servers();
+    assert_eq!(socket[0].to_string(), "/run/pg/.s.PGSQL.5433");
+    assert!(socket[0].is_local());
+    let list: Vec<_> = read("postgresql://u@one:1,two,[::1]:3/d").servers().iter().map(ToString::to_string).collect();
+    assert_eq!(list, ["one:1", "two:5432", "[::1]:3"]);
+    let pinned = read("host=db.example hostaddr=10.0.0.9 user=u").servers();
+    assert_eq!(pinned[0].name.as_deref(), Some("db.example"));
+    assert!(matches!(&pinned[0].host, Host::Tcp(address) if address == "10.0.0.9"));
+}
+
+#[test]
+fn quotes_and_backslashes_survive() {
+    let endpoint = read(r"host=h user='o\'brien \\ co' dbname=a\ b");
+    assert_eq!(endpoint.user(), r"o'brien \ co");
+    assert_eq!(endpoint.database(), "a b");
+}
+
+#[test]
+fn refusals_name_the_key_and_never_a_value() {
+    for (text, reason) in [
+        ("mysql://u:hunter2@h/d", "begins with postgresql://"),
+        ("jdbc:redshift://h/d", "begins with postgresql://"),
+        ("host=h sslmod=hunter2", "did you mean `sslmode`?"),
+        ("host=h sslmode=hunter2", "`sslmode` is one of"),
+        ("host=h port=hunter2", "`port`"),
+        ("host=h connect_timeout=hunter2", "`connect_timeout`"),
+        ("user=u password=hunter2", "names no host"),
+        ("postgresql://u:hunter2/x@h/d", "written %2F"),
+        ("postgresql://u:hunter2/x", "no number"),
+        ("postgresql://u:hunter2%@h/d", "write it as %25"),
+        ("postgresql://u:hunter2@h:1,h:2,h:3/d?port=1,2", "neither one port"),
+        ("host=h password='hunter2", "not closed"),
+        ("hunter2", "neither a postgresql:// URL nor"),
+        ("host=h sslrootcert=system sslmode=require", "needs `sslmode=verify-full`"),
+        ("host=h sslcert=/c", "together or not at all"),
+        ("host=h hunter2zzzzzz=1", "an option that is not known"),
+    ] {
+        let found = text.parse::<Endpoint>().unwrap_err();
+        assert!(found.contains(reason), "{text}: {found}");
+        assert!(!found.contains("hunter2"), "{text}: {found}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics_and_never_shows_a_password(password in "[ -~]{8,20}") {
+        let text = format!("postgresql://u:{password}@h:1/d");
+        match text.parse::<Endpoint>() {
+            Err(error) => proptest::prop_assert!(!error.contains(&password)),
+            Ok(endpoint) => {
+                let shown = format!("{endpoint:?}");
+                proptest::prop_assert!(!shown.contains(&password), "{}", shown);
+            }
+        }
+    }
+
+    #[test]
+    fn an_escaped_password_arrives(password in "\\PC{1,20}") {
+        let escaped = percent_encoding::utf8_percent_encode(&password, percent_encoding::NON_ALPHANUMERIC);
+        let endpoint: Endpoint = format!("postgresql://u:{escaped}@h/d").parse().unwrap();
+        let secret = endpoint.password.unwrap();
+        proptest::prop_assert_eq!(secret.expose(), password.as_bytes());
+    }
+}

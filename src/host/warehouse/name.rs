@@ -1,0 +1,171 @@
+//! Qualified table names: read from text, folded as the servers fold them, and quoted for SQL.
+
+use std::fmt;
+use std::str::FromStr;
+
+use postgres_protocol::escape::escape_identifier;
+use serde::{Deserialize, Serialize};
+
+/// A schema and a relation's name in it, spelled as the catalog stores them: folded to lower case unless quoted.
+///
+/// A name without a schema is refused: which table it meant would hang on the `search_path` of whoever connects.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TableName {
+    pub schema: String,
+    pub name: String,
+}
+
+impl TableName {
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { schema: schema.into(), name: name.into() }
+    }
+
+    /// Both parts as quoted identifiers, for SQL.
+    pub fn sql(&self) -> String {
+        format!("{}.{}", escape_identifier(&self.schema), escape_identifier(&self.name))
+    }
+
+    /// The name as Redshift stores it unless `enable_case_sensitive_identifier` is on: folded although quoted.
+    pub fn folded(&self) -> Self {
+        Self::new(self.schema.to_lowercase(), self.name.to_lowercase())
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", Shown(&self.schema), Shown(&self.name))
+    }
+}
+
+/// An identifier as a person would write it: quoted only where it has to be.
+pub struct Shown<'a>(pub &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.0.chars().enumerate().all(|(at, letter)| match letter {
+            'a'..='z' | '_' => true,
+            '0'..='9' | '$' => at > 0,
+            _ => false,
+        });
+        if plain && !self.0.is_empty() { f.write_str(self.0) } else { f.write_str(&escape_identifier(self.0)) }
+    }
+}
+
+impl From<TableName> for String {
+    fn from(name: TableName) -> Self {
+        name.to_string()
+    }
+}
+
+impl TryFrom<String> for TableName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for TableName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = identifiers(text)?;
+        match <[String; 2]>::try_from(parts) {
+            Ok([schema, name]) => Ok(Self { schema, name }),
+            Err(parts) if parts.len() == 1 => {
+                Err(format!("`{text}` names no schema: write schema.table, the search_path is not consulted"))
+            }
+            Err(_) => Err(format!("`{text}` has more than two parts: write schema.table")),
+        }
+    }
+}
+
+/// The dotted identifiers of `text`, folded unless quoted.
+fn identifiers(text: &str) -> Result<Vec<String>, String> {
+    let wrong = |what: &str| format!("`{text}` is no table name: {what}");
+    let mut parts = Vec::new();
+    let mut rest = text;
+    loop {
+        let part;
+        (part, rest) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_identifier(quoted).ok_or_else(|| wrong("a quotation mark is not closed"))?,
+            None => {
+                let end = rest.find('.').unwrap_or(rest.len());
+                let (word, rest) = rest.split_at(end);
+                if let Some(bad) = word.chars().find(|letter| !(letter.is_alphanumeric() || "_$".contains(*letter))) {
+                    return Err(wrong(&format!("`{bad}` needs quotation marks around the name")));
+                }
+                if word.starts_with(|first: char| first.is_ascii_digit() || first == '$') {
+                    return Err(wrong("a name begins with a letter or an underscore"));
+                }
+                (word.to_lowercase(), rest)
+            }
+        };
+        if part.is_empty() {
+            return Err(wrong("a part of it is empty"));
+        }
+        parts.push(part);
+        match rest.strip_prefix('.') {
+            Some(more) => rest = more,
+            None if rest.is_empty() => return Ok(parts),
+            None => return Err(wrong("something follows the closing quotation mark")),
+        }
+    }
+}
+
+/// The identifier up to its closing quotation mark (doubled ones stand for one), and what follows.
+fn quoted_identifier(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let end = rest.find('"')?;
+        name.push_str(&rest[..end]);
+        rest = &rest[end + 1..];
+        match rest.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, rest)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folds_unless_quoted() {
+        let name: TableName = "Settlement_ODS.\"Hist \"\"x\"\"\"".parse().unwrap();
+        assert_eq!(name, TableName::new("settlement_ods", "Hist \"x\""));
+        assert_eq!(name.to_string(), "settlement_ods.\"Hist \"\"x\"\"\"");
+        assert_eq!(name.to_string().parse(), Ok(name));
+    }
+
+    #[test]
+    fn refuses_what_is_no_qualified_name() {
+        for (text, reason) in [
+            ("mart", "names no schema"),
+            ("a.b.c", "more than two parts"),
+            ("a.", "empty"),
+            ("a.\"b", "not closed"),
+            ("a.b;drop", "needs quotation marks"),
+            ("a.1b", "begins with"),
+            ("\"a\"x.b", "follows the closing"),
+        ] {
+            let found = text.parse::<TableName>().unwrap_err();
+            assert!(found.contains(reason), "{text}: {found}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(schema in "[a-zA-Z\"._ é]{1,9}", name in "[a-zA-Z0-9\"._$ é]{1,9}") {
+            let name = TableName::new(schema, name);
+            proptest::prop_assert_eq!(name.to_string().parse(), Ok(name.clone()));
+            proptest::prop_assert_eq!(name.sql().parse(), Ok(name));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Password files: `passfile=` in the connection string, else `PGPASSFILE`, else `~/.pgpass`.
+//!
+//! The format and the rule that nobody else may read the file are libpq's
+//! (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tokio_postgres::config::Host;
+use zeroize::Zeroizing;
+
+use super::endpoint::Server;
+use crate::host::secret::Secret;
+
+/// Where a password file may be, as the process that was started by the user knows it.
+#[derive(Debug, Clone, Default)]
+pub struct PasswordFile {
+    /// `PGPASSFILE`.
+    pub from_environment: Option<PathBuf>,
+    /// The user's home directory, for `.pgpass` in it.
+    pub home: Option<PathBuf>,
+}
+
+/// What a password file had to say.
+#[derive(Debug)]
+pub(super) enum Found {
+    Password(Secret),
+    /// There is none, or no line of it fits.
+    Nothing,
+    /// It was passed over, for this reason.
+    PassedOver(String),
+}
+
+impl PasswordFile {
+    /// Looks for the password of `user` on `server`.
+    pub(super) fn look_up(&self, named: Option<&Path>, server: &Server, database: &str, user: &str) -> Found {
+        let default = || self.home.as_ref().map(|home| home.join(".pgpass"));
+        let Some(path) = named.map(Path::to_owned).or_else(|| self.from_environment.clone()).or_else(default) else {
+            return Found::Nothing;
+        };
+        let passed_over = |why: String| Found::PassedOver(format!("{} was passed over: {why}", path.display()));
+        let metadata = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Found::Nothing,
+            Err(error) => return passed_over(error.to_string()),
+        };
+        if !metadata.is_file() {
+            return passed_over("it is no plain file".into());
+        }
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return passed_over(format!("its mode is {mode:04o}, and others may read it (chmod 600 makes it right)"));
+        }
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(error) => return passed_over(error.to_string()),
+        };
+        match find(&text, server, database, user) {
+            Some(password) => Found::Password(Secret::new(password.to_vec())),
+            None => Found::Nothing,
+        }
+    }
+}
+
+/// The password in the first line that fits.
+fn find(text: &[u8], server: &Server, database: &str, user: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let port = server.port.to_string();
+    // A file entry names the host that the user wrote; a socket's folder also counts as localhost.
+    let hosts = match (&server.host, &server.name) {
+        (Host::Unix(folder), _) => vec![folder.to_string_lossy().into_owned(), "localhost".to_owned()],
+        (Host::Tcp(host), Some(name)) => vec![name.clone(), host.clone()],
+        (Host::Tcp(host), None) => vec![host.clone()],
+    };
+    text.split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.starts_with(b"#"))
+        .find_map(|line| {
+            let mut fields = fields(line);
+            let password = fields.pop().filter(|_| fields.len() == 4)?;
+            let fits = |at: usize, wanted: &str| *fields[at] == *b"*" || *fields[at] == *wanted.as_bytes();
+            let host = hosts.iter().any(|host| fits(0, host));
+            (host && fits(1, &port) && fits(2, database) && fits(3, user)).then_some(password)
+        })
+}
+
+/// A line's four fields and the password; a backslash takes the next character as it is.
+fn fields(line: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut fields = vec![Zeroizing::new(Vec::new())];
+    let mut bytes = line.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b':' if fields.len() < 5 => fields.push(Zeroizing::new(Vec::new())),
+            byte => {
+                let byte = if byte == b'\\' { bytes.next().unwrap_or(byte) } else { byte };
+                if let Some(field) = fields.last_mut() {
+                    field.push(byte);
+                }
+            }
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(host: &str, port: u16) -> Server {
+        Server { host: Host::Tcp(host.into()), name: Some(host.into()), port }
+    }
+
+    #[test]
+    fn takes_the_first_line_that_fits() {
+        let text = b"# a comment\nother:*:*:*:no\ndb:5439:dev:etl:it\\:s \\\\ ok\n*:*:*:*:last:with:colons\r\n";
+        let found = |host: &str, user: &str| {
+            find(text, &server(host, 5439), "dev", user).map(|found| String::from_utf8(found.to_vec()).unwrap())
+        };
+        assert_eq!(found("db", "etl").as_deref(), Some("it:s \\ ok"));
+        assert_eq!(found("db", "dbt").as_deref(), Some("last:with:colons"));
+        assert_eq!(find(b"db:1:dev:etl\n", &server("db", 1), "dev", "etl"), None);
+    }
+
+    #[test]
+    fn passes_over_a_file_that_others_may_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".pgpass");
+        std::fs::write(&path, "*:*:*:*:hunter2").unwrap();
+        let file = PasswordFile { from_environment: None, home: Some(folder.path().to_owned()) };
+        for (mode, readable) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            match file.look_up(None, &server("db", 1), "d", "u") {
+                Found::Password(password) => assert!(readable && password.expose() == b"hunter2"),
+                Found::PassedOver(why) => assert!(!readable && why.contains("chmod 600"), "{why}"),
+                Found::Nothing => panic!("{mode:o}"),
+            }
+        }
+    }
+}

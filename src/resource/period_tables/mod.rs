@@ -1,0 +1,141 @@
+//! The kind `period_tables`: for each mart its history tables, one a period, made before they are needed.
+//!
+//! Every period from `from` to `through` and `ahead` further ones has its table, gaps in the middle included. A table
+//! that has drifted from its parent is a warning and no refusal: a half year that is over must not keep the next one's
+//! table from being made in time.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+mod decide;
+mod period;
+mod written;
+
+use super::relation::{Access, TableChange};
+use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};
+use crate::host::warehouse::{Catalog, TableName, Wanted};
+use period::Period;
+pub use written::OnDrift;
+use written::{Series, Through, Written};
+
+/// How many periods after the last one that is wanted are looked at, to tell when the tables run out.
+const BEYOND: u32 = 4;
+
+/// Series of tables, one table a period, as the plan file describes them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct PeriodTables {
+    written: Written,
+    from: Period,
+    through: Through,
+    series: Vec<Series>,
+}
+
+/// What was observed: the catalog, and the day for which the periods are reckoned.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Actual {
+    pub as_of: Date,
+    pub catalog: Catalog,
+}
+
+impl PeriodTables {
+    fn access(&self) -> Access<'_> {
+        Access { grants: &self.written.grants, owner: self.written.owner.as_deref() }
+    }
+
+    fn current(&self, as_of: Date) -> Period {
+        Period::of(self.written.every, as_of)
+    }
+
+    /// The last period that has to have its table.
+    fn end(&self, as_of: Date) -> Period {
+        let through = match self.through {
+            Through::Current => self.current(as_of),
+            Through::Period(period) => period,
+        };
+        through.plus(self.written.ahead.into())
+    }
+
+    fn handle(&self, name: String) -> Handle {
+        Handle::Table { connection: self.written.connection.clone(), name: name.to_lowercase() }
+    }
+}
+
+impl Resource for PeriodTables {
+    const KIND: &'static str = "period_tables";
+
+    type Actual = Actual;
+    type Change = TableChange;
+
+    fn connection(&self) -> Option<&str> {
+        Some(&self.written.connection)
+    }
+
+    /// Its tables and some after them, their parents, and the accounts.
+    fn wanted(&self, as_of: Date) -> Wanted {
+        let last = self.end(as_of).max(self.current(as_of)).plus(BEYOND);
+        let mut relations = BTreeSet::new();
+        for series in &self.series {
+            relations.insert(series.parent.clone());
+            relations.extend(self.from.through(last).map(|period| series.table(period)));
+        }
+        Wanted { relations, accounts: self.access().accounts() }
+    }
+
+    /// The series' patterns, `{period}` and all: which periods there are depends on the day.
+    fn provides(&self) -> Vec<Handle> {
+        self.series.iter().map(|series| self.handle(series.pattern())).collect()
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        self.series.iter().map(|series| Need::Is(self.handle(series.parent.to_string()))).collect()
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        let mut lines = vec![format!("-- for each {} from {} on:", self.written.every.word(), self.from)];
+        for series in &self.series {
+            let table = series.table(self.from);
+            lines.push(format!("CREATE TABLE {table} (LIKE {});", series.parent));
+            for grant in &self.written.grants {
+                let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
+                lines.push(format!("GRANT {} ON {table} TO {};", privileges.join(", "), grant.to));
+            }
+            lines.extend(self.written.owner.iter().map(|owner| format!("ALTER TABLE {table} OWNER TO {owner};")));
+        }
+        lines
+    }
+
+    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
+        let as_of = look.as_of()?;
+        Ok(Actual { as_of, catalog: look.warehouse()?.look_at(&self.wanted(as_of)).await? })
+    }
+
+    fn diff(&self, actual: &Actual) -> Result<Diff<TableChange>, Refusal> {
+        decide::diff(self, actual)
+    }
+
+    async fn execute(&self, change: &TableChange, act: &Act) -> Result<(), Failure> {
+        let as_of = act.as_of()?;
+        let wanted = self.wanted(as_of);
+        let still_asked_for = |catalog: &Catalog| match self.diff(&Actual { as_of, catalog: catalog.part(&wanted) }) {
+            Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
+            Err(Refusal { reason, hint }) => Err(Failure { message: reason, hint }),
+        };
+        change.execute(act.warehouse()?, still_asked_for).await
+    }
+}
+
+/// A period's table in a series.
+fn longest(table: &TableName) -> usize {
+    table.schema.len().max(table.name.len())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fixtures() {
+        crate::resource::fixtures::check::<super::PeriodTables>();
+    }
+}

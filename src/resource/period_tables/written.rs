@@ -1,0 +1,247 @@
+//! The plan file's mapping, and what is refused in it before any server is asked.
+
+use serde::{Deserialize, Serialize};
+
+use super::period::{Every, Period};
+use super::{PeriodTables, longest};
+use crate::host::warehouse::TableName;
+use crate::resource::relation::Grant;
+
+/// The longest name that Redshift keeps, in bytes; PostgreSQL's shorter limit is judged when the server is known.
+const LONGEST_NAME: usize = 127;
+/// More periods than this in one series are taken for a slip.
+const MOST_PERIODS: usize = 1200;
+/// More periods ahead than this are taken for a slip.
+const MOST_AHEAD: u16 = 120;
+
+/// The plan file's mapping.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    /// A connection of the plan file.
+    pub connection: String,
+    pub every: Every,
+    /// The first period.
+    pub from: String,
+    /// The last period, or `current`.
+    #[serde(default = "current")]
+    pub through: String,
+    /// Further periods that are kept ready.
+    #[serde(default)]
+    pub ahead: u16,
+    pub tables: Vec<Pair>,
+    /// From how many days before a period without a table its start is warned of.
+    #[serde(default = "thirty")]
+    pub warn_days: u16,
+    #[serde(default)]
+    pub on_drift: OnDrift,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+fn current() -> String {
+    "current".into()
+}
+
+fn thirty() -> u16 {
+    30
+}
+
+/// A series: the tables' name with `{period}` in it, and the table they are like.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    pub name: String,
+    pub like: TableName,
+}
+
+/// What happens to a table that is no longer like its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDrift {
+    /// A warning for each column.
+    #[default]
+    Report,
+    /// Columns that the parent has gained at its end are added, VARCHARs widened; the rest is a warning.
+    AddColumns,
+}
+
+/// The last period before those ahead.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Through {
+    /// The one that holds the day for which it is reckoned.
+    Current,
+    Period(Period),
+}
+
+/// A [`Pair`] that has been read.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// With `{period}` in the place of the period.
+    template: TableName,
+    pub parent: TableName,
+}
+
+/// Stands for `{period}` while a name is read, for braces are no letters of a name. Not a word that people use.
+const MARK: &str = "pErIoDpErIoD";
+
+impl Series {
+    fn read(pair: &Pair) -> Result<Self, String> {
+        let wrong =
+            |what: &str| format!("`{}` {what}: a name is written like settlement_ods.hist_x_{{period}}", pair.name);
+        match pair.name.matches("{period}").count() {
+            0 => return Err(wrong("has no {period} in it")),
+            1 => {}
+            _ => return Err(wrong("has more than one {period} in it")),
+        }
+        let marked = pair.name.replace("{period}", MARK);
+        let name: TableName = marked.parse().map_err(|error: String| error.replace(MARK, "{period}"))?;
+        let unmarked = |part: &str| part.replace(MARK, "{period}").replace(&MARK.to_lowercase(), "{period}");
+        let template = TableName::new(unmarked(&name.schema), unmarked(&name.name));
+        if !template.name.contains("{period}") {
+            return Err(wrong("has its {period} in the schema"));
+        }
+        Ok(Self { template, parent: pair.like.clone() })
+    }
+
+    /// The period's table.
+    pub fn table(&self, period: Period) -> TableName {
+        TableName::new(&self.template.schema, self.template.name.replace("{period}", &period.to_string()))
+    }
+
+    /// The name with `{period}` in it, as people write it.
+    pub fn pattern(&self) -> String {
+        TableName::new(&self.template.schema, self.template.name.replace("{period}", MARK_PLAIN))
+            .to_string()
+            .replace(MARK_PLAIN, "{period}")
+    }
+}
+
+/// Like [`MARK`], in letters that need no quotation marks.
+const MARK_PLAIN: &str = "periodperiod";
+
+impl TryFrom<Written> for PeriodTables {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let from = Period::read(written.every, &written.from).map_err(|error| format!("`from`: {error}"))?;
+        let through = match written.through.as_str() {
+            "current" => Through::Current,
+            name => Period::read(written.every, name)
+                .map(Through::Period)
+                .map_err(|error| format!("`through`: {error}, or `current`"))?,
+        };
+        if written.ahead > MOST_AHEAD {
+            return Err(format!("`ahead` is {}, and at most {MOST_AHEAD} is taken", written.ahead));
+        }
+        if let Through::Period(end) = through {
+            if end < from {
+                return Err(format!("`through` ({end}) lies before `from` ({from})"));
+            }
+            let count = from.count_through(end);
+            if count > MOST_PERIODS {
+                return Err(format!("{from} to {end} are {count} periods, and at most {MOST_PERIODS} are taken"));
+            }
+        }
+        if written.tables.is_empty() {
+            return Err("`tables` is empty".into());
+        }
+        let series = written.tables.iter().map(Series::read).collect::<Result<Vec<_>, _>>()?;
+        let mut patterns = std::collections::BTreeSet::new();
+        for series in &series {
+            if !patterns.insert(series.pattern()) {
+                return Err(format!("`tables` lists {} twice", series.pattern()));
+            }
+            let table = series.table(from);
+            if longest(&table) > LONGEST_NAME {
+                return Err(format!("{table} is longer than {LONGEST_NAME} bytes, the most that a server keeps"));
+            }
+            if from.through(from.plus(24)).any(|period| series.table(period) == series.parent) {
+                return Err(format!("{} is its own parent", series.parent));
+            }
+        }
+        let tables = Self { written, from, through, series };
+        tables.access().check()?;
+        Ok(tables)
+    }
+}
+
+impl From<PeriodTables> for Written {
+    fn from(tables: PeriodTables) -> Self {
+        tables.written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str) -> Result<Series, String> {
+        Series::read(&Pair { name: name.into(), like: TableName::new("s", "mart") })
+    }
+
+    #[test]
+    fn the_period_takes_its_place() {
+        let period = Period::read(Every::Quarter, "2025_q3").unwrap();
+        for (name, table, pattern) in [
+            ("s.hist_{period}", "s.hist_2025_q3", "s.hist_{period}"),
+            ("S.Hist_{period}_x", "s.hist_2025_q3_x", "s.hist_{period}_x"),
+            ("s.\"Hist {period}\"", "s.\"Hist 2025_q3\"", "s.\"Hist {period}\""),
+        ] {
+            let series = read(name).unwrap();
+            assert_eq!(series.table(period).to_string(), table);
+            assert_eq!(series.pattern(), pattern);
+        }
+    }
+
+    #[test]
+    fn names_without_one_period_are_refused() {
+        for (name, reason) in [
+            ("s.hist", "no {period}"),
+            ("s.{period}_{period}", "more than one"),
+            ("s_{period}.hist", "in the schema"),
+            ("hist_{period}", "names no schema"),
+            ("s.hist {period}", "needs quotation marks"),
+            ("s.{period}.x", "more than two parts"),
+        ] {
+            let error = read(name).unwrap_err();
+            assert!(error.contains(reason), "{name}: {error}");
+            assert!(!error.contains(MARK), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_mapping_is_judged_before_a_server_is_asked() {
+        let read = |lines: &str| {
+            let text = format!("connection: w\nevery: half_year\n{lines}");
+            serde_yaml::from_str::<PeriodTables>(&text).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let tables = "tables: [{ name: 's.h_{period}', like: s.m }]";
+        assert_eq!(read(&format!("from: 2025_h2\n{tables}")), Ok(()));
+        for (lines, reason) in [
+            (format!("from: 2025_q2\n{tables}"), "`2025_q2` is no half year: they are written like 2025_h2"),
+            (format!("from: 2025_h2\nthrough: now\n{tables}"), "or `current`"),
+            (format!("from: 2025_h2\nthrough: 2025_h1\n{tables}"), "lies before `from`"),
+            (format!("from: 1000_h1\nthrough: 2025_h1\n{tables}"), "at most 1200"),
+            (format!("from: 2025_h2\nahead: 500\n{tables}"), "at most 120"),
+            ("from: 2025_h2\ntables: []".into(), "is empty"),
+            (format!("from: 2025_h2\n{tables}\ngrants: [{{ to: dbt, privileges: [] }}]"), "list no privileges"),
+            (format!("from: 2025_h2\n{tables}\ngrants: [{{ to: dbt, privileges: [drop] }}]"), "unknown variant"),
+            (format!("from: 2025_h2\n{tables}\nowners: x"), "unknown field"),
+            (
+                "from: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m }, { name: 'S.H_{period}', like: s.n }]"
+                    .into(),
+                "twice",
+            ),
+            (
+                format!("from: 2025_h2\ntables: [{{ name: 's.{}_{{period}}', like: s.m }}]", "x".repeat(120)),
+                "127 bytes",
+            ),
+        ] {
+            let error = read(&lines).unwrap_err();
+            assert!(error.contains(reason), "{lines}: {error}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The changes that are made to tables. None of them takes anything away.
+
+use std::collections::BTreeSet;
+
+use postgres_protocol::escape::escape_identifier;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::host::warehouse::{Account, Catalog, Column, Dialect, Privilege, Shown, TableName, Warehouse};
+use crate::resource::{Action, Change, Description, Failure};
+
+/// One statement on one table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum TableChange {
+    /// Make the table, by exactly this statement.
+    Create {
+        table: TableName,
+        /// The table it is modelled on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        like: Option<TableName>,
+        sql: String,
+    },
+    /// Add a column at the end.
+    AddColumn {
+        table: TableName,
+        column: Column,
+    },
+    /// Lengthen a VARCHAR.
+    Widen {
+        table: TableName,
+        column: String,
+        before: String,
+        after: String,
+    },
+    Grant {
+        table: TableName,
+        to: Account,
+        #[serde(default)]
+        held: BTreeSet<Privilege>,
+        missing: BTreeSet<Privilege>,
+        /// Redshift says GROUP and ROLE, PostgreSQL takes every account for a role.
+        dialect: Dialect,
+    },
+    SetOwner {
+        table: TableName,
+        before: String,
+        owner: String,
+    },
+}
+
+impl TableChange {
+    /// The statement that makes the change.
+    pub fn sql(&self) -> String {
+        match self {
+            Self::Create { sql, .. } => sql.clone(),
+            Self::AddColumn { table, column } => {
+                // Never NOT NULL: the rows that are there have no value for it, and neither server takes it then.
+                format!(
+                    "ALTER TABLE {} ADD COLUMN {} {}",
+                    table.sql(),
+                    escape_identifier(&column.name),
+                    column.type_name
+                )
+            }
+            Self::Widen { table, column, after, .. } => {
+                format!("ALTER TABLE {} ALTER COLUMN {} TYPE {after}", table.sql(), escape_identifier(column))
+            }
+            Self::Grant { table, to, missing, dialect, .. } => {
+                format!("GRANT {} ON TABLE {} TO {}", words(missing).to_uppercase(), table.sql(), grantee(to, *dialect))
+            }
+            Self::SetOwner { table, owner, .. } => {
+                format!("ALTER TABLE {} OWNER TO {}", table.sql(), escape_identifier(owner))
+            }
+        }
+    }
+
+    /// Whether both are after the same thing on the same table, though from different states.
+    pub fn same_purpose(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Create { table, .. }, Self::Create { table: other, .. })
+            | (Self::SetOwner { table, .. }, Self::SetOwner { table: other, .. }) => table == other,
+            (Self::AddColumn { table, column }, Self::AddColumn { table: other, column: its }) => {
+                table == other && column.name == its.name
+            }
+            (Self::Widen { table, column, .. }, Self::Widen { table: other, column: its, .. }) => {
+                table == other && column == its
+            }
+            (Self::Grant { table, to, .. }, Self::Grant { table: other, to: its, .. }) => table == other && to == its,
+            _ => false,
+        }
+    }
+
+    /// Carries the statement out. `still_asked_for` says, from a new reading, whether the change is needed any more:
+    /// it is asked after another session was in the way or the connection was lost.
+    pub async fn execute(
+        &self,
+        warehouse: &Warehouse,
+        still_asked_for: impl Fn(&Catalog) -> Result<bool, Failure> + Send + Sync,
+    ) -> Result<(), Failure> {
+        let doing = format!("cannot {}", self.describe().summary);
+        warehouse.execute(&doing, &self.sql(), |catalog| Ok(!still_asked_for(catalog)?)).await
+    }
+}
+
+fn grantee(to: &Account, dialect: Dialect) -> String {
+    match (to, dialect) {
+        (Account::Public, _) => "PUBLIC".into(),
+        (Account::Group(name), Dialect::Redshift) => format!("GROUP {}", escape_identifier(name)),
+        (Account::Role(name), Dialect::Redshift) => format!("ROLE {}", escape_identifier(name)),
+        (account, _) => escape_identifier(account.name()),
+    }
+}
+
+fn words(privileges: &BTreeSet<Privilege>) -> String {
+    privileges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Change for TableChange {
+    fn describe(&self) -> Description {
+        let (action, table, summary, before, after) = match self {
+            Self::Create { table, like, sql } => {
+                let like = like.as_ref().map(|like| format!(" like {like}")).unwrap_or_default();
+                let summary = format!("create table {table}{like}");
+                (Action::Create, table, summary, json!(null), json!({ "sql": sql }))
+            }
+            Self::AddColumn { table, column } => {
+                let summary = format!("add column {} {} to {table}", Shown(&column.name), column.type_name);
+                (Action::Update, table, summary, json!(null), json!({ "column": column }))
+            }
+            Self::Widen { table, column, before, after } => {
+                let summary = format!("widen column {} of {table} from {before} to {after}", Shown(column));
+                (Action::Update, table, summary, json!({ "type": before }), json!({ "type": after }))
+            }
+            Self::Grant { table, to, held, missing, .. } => {
+                let summary = format!("grant {} on {table} to {to}", words(missing));
+                let all: BTreeSet<_> = held.union(missing).collect();
+                let (before, after) = (json!({ "privileges": held }), json!({ "privileges": all }));
+                (Action::Update, table, summary, before, after)
+            }
+            Self::SetOwner { table, before, owner } => {
+                let summary = format!("set owner of {table} to {}", Shown(owner));
+                (Action::Update, table, summary, json!({ "owner": before }), json!({ "owner": owner }))
+            }
+        };
+        Description { action, target: table.to_string(), summary, before, after, risk: None }
+    }
+}

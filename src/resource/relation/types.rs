@@ -1,0 +1,158 @@
+//! Column types in one spelling: `VARCHAR(64)`, `character varying (64)` and `varchar( 64 )` are one type.
+//!
+//! The spelling is that of `format_type`, which both servers use in their catalogs. Defaults are each server's own:
+//! <https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html> and
+//! <https://www.postgresql.org/docs/current/datatype.html>.
+
+use crate::host::warehouse::Dialect;
+
+/// The one spelling of a type, or `None` for a type that is not known here.
+pub fn canonical(text: &str, dialect: Dialect) -> Option<String> {
+    let text = text.trim().to_lowercase();
+    let (head, arguments, tail) = parts(&text)?;
+    let redshift = dialect == Dialect::Redshift;
+    let word = |known: &str| arguments.is_empty().then(|| known.to_owned());
+    let length = |known: &str, default: Option<&str>, most: &str| match arguments.as_slice() {
+        [] => Some(default.map_or_else(|| known.to_owned(), |default| format!("{known}({default})"))),
+        [max] if redshift && max == "max" => Some(format!("{known}({most})")),
+        [length] => Some(format!("{known}({})", number(length)?)),
+        _ => None,
+    };
+    let head = if tail.is_empty() { head } else { format!("{head} {tail}") };
+    match head.as_str() {
+        "smallint" | "int2" => word("smallint"),
+        "integer" | "int" | "int4" => word("integer"),
+        "bigint" | "int8" => word("bigint"),
+        "smallserial" | "serial2" if !redshift => word("smallint"),
+        "serial" | "serial4" if !redshift => word("integer"),
+        "bigserial" | "serial8" if !redshift => word("bigint"),
+        "real" | "float4" => word("real"),
+        "double precision" | "float8" | "double" => word("double precision"),
+        "float" => match arguments.as_slice() {
+            [] => Some("double precision".into()),
+            [bits] => match number(bits)? {
+                1..=24 => Some("real".into()),
+                25..=53 => Some("double precision".into()),
+                _ => None,
+            },
+            _ => None,
+        },
+        "numeric" | "decimal" | "dec" => match arguments.as_slice() {
+            [] if redshift => Some("numeric(18,0)".into()),
+            [] => Some("numeric".into()),
+            [precision] => Some(format!("numeric({},0)", number(precision)?)),
+            [precision, scale] => Some(format!("numeric({},{})", number(precision)?, number(scale)?)),
+            _ => None,
+        },
+        "boolean" | "bool" => word("boolean"),
+        "character varying" | "varchar" | "char varying" => {
+            length("character varying", redshift.then_some("256"), "65535")
+        }
+        "nvarchar" if redshift => length("character varying", Some("256"), "65535"),
+        "text" if redshift => word("character varying(256)"),
+        "text" => word("text"),
+        "character" | "char" => length("character", Some("1"), "4096"),
+        "nchar" if redshift => length("character", Some("1"), "4096"),
+        "bpchar" if redshift => length("character", Some("256"), "4096"),
+        "bpchar" => length("character", None, ""),
+        "date" => word("date"),
+        "timestamp" | "timestamp without time zone" => time("timestamp", "without", &arguments),
+        "timestamptz" | "timestamp with time zone" => time("timestamp", "with", &arguments),
+        "time" | "time without time zone" => time("time", "without", &arguments),
+        "timetz" | "time with time zone" => time("time", "with", &arguments),
+        "datetime" if redshift => word("timestamp without time zone"),
+        "binary varying" | "varbinary" | "varbyte" if redshift => length("binary varying", Some("64000"), "1024000"),
+        "super" | "geometry" | "geography" | "hllsketch" if redshift => word(&head),
+        "bytea" | "uuid" | "json" | "jsonb" | "xml" | "inet" | "cidr" | "macaddr" | "oid" | "money" | "tsvector"
+        | "tsquery"
+            if !redshift =>
+        {
+            word(&head)
+        }
+        "interval" | "interval day to second" | "interval year to month" => word(&head),
+        _ => None,
+    }
+}
+
+/// Whether a column of that written type takes no NULL without saying so.
+pub fn implies_not_null(text: &str) -> bool {
+    let text = text.trim().to_lowercase();
+    ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"].contains(&text.as_str())
+}
+
+/// The length of a `character varying(n)` in its one spelling.
+pub fn varchar_length(canonical: &str) -> Option<u32> {
+    canonical.strip_prefix("character varying(")?.strip_suffix(')')?.parse().ok()
+}
+
+fn time(kind: &str, zone: &str, arguments: &[String]) -> Option<String> {
+    match arguments {
+        [] => Some(format!("{kind} {zone} time zone")),
+        // Six digits are what both servers keep anyway, but PostgreSQL remembers that they were asked for.
+        [digits] => Some(format!("{kind}({}) {zone} time zone", number(digits)?)),
+        _ => None,
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
+/// The words before the parentheses, what is in them, and the words after them, each with single spaces.
+fn parts(text: &str) -> Option<(String, Vec<String>, String)> {
+    let spaced = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some((head, rest)) = text.split_once('(') else { return Some((spaced(text), Vec::new(), String::new())) };
+    let (inside, tail) = rest.split_once(')')?;
+    let arguments = inside.split(',').map(|argument| argument.trim().to_owned()).collect();
+    Some((spaced(head), arguments, spaced(tail)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Dialect::{Postgresql, Redshift};
+
+    #[test]
+    fn one_spelling_for_each_type() {
+        for (written, postgresql, redshift) in [
+            ("VARCHAR(64)", "character varying(64)", "character varying(64)"),
+            ("character  varying ( 64 )", "character varying(64)", "character varying(64)"),
+            ("varchar", "character varying", "character varying(256)"),
+            ("CHAR", "character(1)", "character(1)"),
+            ("TIMESTAMP", "timestamp without time zone", "timestamp without time zone"),
+            ("timestamp(3) with time zone", "timestamp(3) with time zone", "timestamp(3) with time zone"),
+            ("timestamptz", "timestamp with time zone", "timestamp with time zone"),
+            ("INT", "integer", "integer"),
+            ("int8", "bigint", "bigint"),
+            ("float(10)", "real", "real"),
+            ("FLOAT", "double precision", "double precision"),
+            ("DECIMAL(10, 2)", "numeric(10,2)", "numeric(10,2)"),
+            ("numeric(10)", "numeric(10,0)", "numeric(10,0)"),
+            ("numeric", "numeric", "numeric(18,0)"),
+            ("text", "text", "character varying(256)"),
+            ("bool", "boolean", "boolean"),
+        ] {
+            assert_eq!(canonical(written, Postgresql).as_deref(), Some(postgresql), "{written}");
+            assert_eq!(canonical(written, Redshift).as_deref(), Some(redshift), "{written}");
+        }
+        assert_eq!(canonical("varchar(max)", Redshift).as_deref(), Some("character varying(65535)"));
+        assert_eq!(canonical("super", Redshift).as_deref(), Some("super"));
+        for unknown in ["mood", "varchar(1,2)", "varchar(", "int(x)", "super"] {
+            assert_eq!(canonical(unknown, Postgresql), None, "{unknown}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_spelling_is_a_fixed_point(
+            head in "(varchar|char|numeric|decimal|timestamp|time|float|int|text|bool)",
+            arguments in "(|\\([0-9]{1,2}\\)|\\([0-9],[0-9]\\))",
+        ) {
+            for dialect in [Postgresql, Redshift] {
+                if let Some(once) = canonical(&format!("{head}{arguments}"), dialect) {
+                    proptest::prop_assert_eq!(canonical(&once, dialect), Some(once));
+                }
+            }
+        }
+    }
+}

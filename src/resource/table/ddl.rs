@@ -1,0 +1,191 @@
+//! A CREATE TABLE statement as the plan file gives it, read far enough to know which columns it makes.
+//!
+//! The parser is an allow-list: what it cannot read is refused with the place, and `columns:` beside `ddl` then says what
+//! to compare. It also takes some things that no server takes (attributes beside LIKE, LIKE among columns); they are
+//! refused here.
+
+use std::collections::BTreeSet;
+
+use sqlparser::ast::{ColumnDef, ColumnOption, CreateTable, CreateTableLikeKind, Ident, Statement, TableConstraint};
+use sqlparser::dialect::RedshiftSqlDialect;
+use sqlparser::parser::Parser;
+
+use super::attributes::{Outline, outline};
+use crate::host::warehouse::{Column, Dialect, TableName};
+use crate::resource::relation::types::{canonical, implies_not_null};
+
+/// What a statement makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ddl {
+    pub outline: Outline,
+    pub shape: Shape,
+    /// Whether it says more of the columns than is compared: defaults, keys, checks.
+    pub says_more: bool,
+}
+
+/// Which columns the table has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shape {
+    /// These; types as they are written.
+    Columns(Vec<Column>),
+    /// Those of another table.
+    Like(TableName),
+}
+
+impl Ddl {
+    /// Reads a statement. With `columns` it need not be readable further than that it is one CREATE TABLE.
+    pub fn read(ddl: &str, columns: Option<&[Column]>) -> Result<Self, String> {
+        let outline = outline(ddl)?;
+        if let Some(columns) = columns {
+            no_duplicates(columns.iter().map(|column| column.name.as_str()))?;
+            return Ok(Self { outline, shape: Shape::Columns(columns.to_vec()), says_more: false });
+        }
+        let create = parse(ddl)?;
+        if let Some(like) = &create.like {
+            return Ok(Self { shape: Shape::Like(parent(&create, like, &outline)?), outline, says_more: false });
+        }
+        if create.columns.is_empty() {
+            return Err("the DDL lists no columns".into());
+        }
+        only_what_is_known(&create)?;
+        let mut says_more = !create.constraints.is_empty();
+        let keys = primary_key(&create.constraints);
+        let mut columns = Vec::new();
+        for definition in &create.columns {
+            let (column, more) = column(definition, &keys)?;
+            says_more |= more;
+            columns.push(column);
+        }
+        no_duplicates(columns.iter().map(|column| column.name.as_str()))?;
+        Ok(Self { outline, shape: Shape::Columns(columns), says_more })
+    }
+
+    /// The statement for a server: on Redshift as it is written, on PostgreSQL without what only Redshift knows.
+    pub fn sql(&self, written: &str, dialect: Dialect) -> String {
+        match dialect {
+            Dialect::Redshift => written.trim().to_owned(),
+            Dialect::Postgresql => self.outline.without_attributes.trim().to_owned(),
+        }
+    }
+}
+
+const WAY_OUT: &str = "(`columns:` beside `ddl` says what to compare where the DDL cannot be read)";
+
+fn parse(ddl: &str) -> Result<Box<CreateTable>, String> {
+    let statements = Parser::parse_sql(&RedshiftSqlDialect {}, ddl).map_err(|error| {
+        let text = error.to_string();
+        let text = text.trim_start_matches("sql parser error: ");
+        match text.rsplit_once(" at Line: ") {
+            Some((what, place)) => {
+                let place = place.replace(", Column: ", ", column ");
+                format!(
+                    "the DDL cannot be read at line {place}: {} {WAY_OUT}",
+                    what.replacen("Expected", "expected", 1)
+                )
+            }
+            None => format!("the DDL cannot be read: {text} {WAY_OUT}"),
+        }
+    })?;
+    match <[Statement; 1]>::try_from(statements) {
+        Ok([Statement::CreateTable(create)]) => Ok(Box::new(create)),
+        _ => Err("the DDL is not one CREATE TABLE".into()),
+    }
+}
+
+/// The parent in `(LIKE parent [INCLUDING DEFAULTS])`.
+fn parent(create: &CreateTable, like: &CreateTableLikeKind, outline: &Outline) -> Result<TableName, String> {
+    let CreateTableLikeKind::Parenthesized(like) = like else {
+        return Err("LIKE stands in parentheses: CREATE TABLE name (LIKE parent)".into());
+    };
+    if outline.has_attributes || !create.columns.is_empty() || !create.constraints.is_empty() {
+        return Err(
+            "nothing can stand beside LIKE: the dist style, the sort key and the columns are the parent's".into()
+        );
+    }
+    let parts = like.name.0.iter().map(|part| part.as_ident().map(folded)).collect::<Option<Vec<_>>>();
+    match parts.map(<[String; 2]>::try_from) {
+        Some(Ok([schema, name])) => Ok(TableName::new(schema, name)),
+        _ => Err(format!("`{}` after LIKE has to be written schema.table", like.name)),
+    }
+}
+
+fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+/// Refuses every clause that is not accounted for: takes out what is, and what is left has to be nothing.
+fn only_what_is_known(create: &CreateTable) -> Result<(), String> {
+    let Ok(mut bare) = parse("CREATE TABLE a.b (c INT)") else { return Err("the parser is broken".into()) };
+    bare.name = create.name.clone();
+    bare.columns = create.columns.clone();
+    bare.constraints = create.constraints.clone();
+    bare.diststyle = create.diststyle.clone();
+    bare.distkey = create.distkey.clone();
+    bare.sortkey = create.sortkey.clone();
+    bare.backup = create.backup;
+    if *bare == *create {
+        return Ok(());
+    }
+    Err(format!("the DDL has a clause after its columns whose meaning for them is not known {WAY_OUT}"))
+}
+
+fn primary_key(constraints: &[TableConstraint]) -> BTreeSet<String> {
+    let mut columns = BTreeSet::new();
+    for constraint in constraints {
+        if let TableConstraint::PrimaryKey(key) = constraint {
+            columns.extend(key.columns.iter().filter_map(|column| match &column.column.expr {
+                sqlparser::ast::Expr::Identifier(name) => Some(folded(name)),
+                _ => None,
+            }));
+        }
+    }
+    columns
+}
+
+/// A column, and whether its definition says more than is compared.
+fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bool), String> {
+    let name = folded(&definition.name);
+    if definition.name.quote_style.is_none() && name == "like" {
+        return Err("LIKE beside columns is refused: write out the columns, or LIKE alone".into());
+    }
+    let type_name = definition.data_type.to_string();
+    // Known on either server will do here: which one it is, is not known yet.
+    if [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(&type_name, *dialect).is_none()) {
+        return Err(format!("column `{name}` has the type {type_name}, which cannot be compared {WAY_OUT}"));
+    }
+    let mut null = !(keys.contains(&name) || implies_not_null(&type_name));
+    let mut more = false;
+    for option in &definition.options {
+        match &option.option {
+            ColumnOption::NotNull => null = false,
+            ColumnOption::Null => {}
+            ColumnOption::PrimaryKey(_) => {
+                null = false;
+                more = true;
+            }
+            ColumnOption::Default(_)
+            | ColumnOption::Unique(_)
+            | ColumnOption::ForeignKey(_)
+            | ColumnOption::Check(_)
+            | ColumnOption::Collation(_) => more = true,
+            other => {
+                return Err(format!("column `{name}` has an option whose meaning is not known: {other} {WAY_OUT}"));
+            }
+        }
+    }
+    Ok((Column { name, type_name, null }, more))
+}
+
+fn no_duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(format!("column `{name}` is listed twice"));
+        }
+    }
+    if seen.is_empty() { Err("no columns are listed".into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[path = "ddl_tests.rs"]
+mod tests;

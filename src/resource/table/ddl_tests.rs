@@ -1,0 +1,136 @@
+use super::*;
+use crate::host::warehouse::{Dist, Sort};
+
+pub(super) const EXCEPTIONS: &str = "CREATE TABLE settlement_ods.order_tracking_exceptions (
+    order_id      VARCHAR(64),
+    exception_type VARCHAR(64)   NOT NULL,
+    detected_at   TIMESTAMP     NOT NULL,
+    resolved_at   TIMESTAMP,
+    notes         VARCHAR(1024)
+)
+DISTSTYLE ALL
+SORTKEY (exception_type, detected_at);
+";
+
+fn sort(columns: &[&str], interleaved: bool) -> Option<Sort> {
+    Some(Sort { columns: columns.iter().map(ToString::to_string).collect(), interleaved })
+}
+
+#[test]
+fn reads_the_exceptions_table() {
+    let ddl = Ddl::read(EXCEPTIONS, None).unwrap();
+    assert_eq!(ddl.outline.table.to_string(), "settlement_ods.order_tracking_exceptions");
+    assert_eq!(ddl.outline.dist, Some(Dist::All));
+    assert_eq!(ddl.outline.sort, sort(&["exception_type", "detected_at"], false));
+    let Shape::Columns(columns) = &ddl.shape else { panic!("{ddl:?}") };
+    let found: Vec<_> = columns.iter().map(|c| (c.name.as_str(), c.type_name.as_str(), c.null)).collect();
+    assert_eq!(
+        found,
+        [
+            ("order_id", "VARCHAR(64)", true),
+            ("exception_type", "VARCHAR(64)", false),
+            ("detected_at", "TIMESTAMP", false),
+            ("resolved_at", "TIMESTAMP", true),
+            ("notes", "VARCHAR(1024)", true),
+        ]
+    );
+    let (columns, _) = EXCEPTIONS.split_once("\nDISTSTYLE").unwrap();
+    assert_eq!(ddl.sql(EXCEPTIONS, Dialect::Postgresql), format!("{columns};"));
+    assert_eq!(ddl.sql(EXCEPTIONS, Dialect::Redshift), EXCEPTIONS.trim());
+}
+
+#[test]
+fn refuses_all_but_one_plain_create_table() {
+    for (ddl, reason) in [
+        ("", "empty"),
+        ("-- nothing\n;", "empty"),
+        ("DROP TABLE a.b", "not a CREATE TABLE"),
+        ("CREATE VIEW a.b AS SELECT 1", "not a CREATE TABLE"),
+        ("CREATE TABLE IF NOT EXISTS a.b (c INT)", "IF NOT EXISTS is refused"),
+        ("CREATE OR REPLACE TABLE a.b (c INT)", "OR REPLACE is refused"),
+        ("CREATE TEMP TABLE a.b (c INT)", "temporary table is refused"),
+        ("create local temporary table b (c INT)", "temporary table is refused"),
+        ("CREATE EXTERNAL TABLE a.b (c INT)", "CREATE EXTERNAL TABLE is refused"),
+        ("CREATE TABLE a.b AS SELECT 1", "CREATE TABLE AS is refused"),
+        ("CREATE TABLE a.b (c) AS SELECT 1", "CREATE TABLE AS is refused"),
+        ("CREATE TABLE a.b (c INT); DROP TABLE a.c", "more than one statement: the first ends at line 1, column 25"),
+        ("CREATE TABLE b (c INT)", "names no schema"),
+        ("CREATE TABLE x.a.b (c INT)", "more than two parts"),
+        ("CREATE TABLE a.b (c INT", "not closed"),
+        ("CREATE TABLE a.b (c INT))", "too many"),
+        ("CREATE TABLE a.b ()", "no columns"),
+        ("CREATE TABLE a.b (c INT, C INT)", "listed twice"),
+        ("CREATE TABLE a.b (c INT) DISTSTYLE SOME", "DISTSTYLE takes"),
+        ("CREATE TABLE a.b (c INT) SORTKEY c", "list of columns in parentheses"),
+        ("CREATE TABLE a.b (LIKE a.c) DISTSTYLE ALL", "nothing can stand beside LIKE"),
+        ("CREATE TABLE a.b (c INT, LIKE a.d)", "LIKE beside columns"),
+        ("CREATE TABLE a.b LIKE a.c", "columns is expected"),
+        ("CREATE TABLE a.b (LIKE c)", "has to be written schema.table"),
+        ("CREATE TABLE a.b (c mood)", "which cannot be compared"),
+        ("CREATE TABLE a.b (c INT) INHERITS (a.c)", "whose meaning for them is not known"),
+        ("CREATE TABLE a.b (c INT 'unclosed)", "cannot be read at line 1"),
+        ("CREATE TABLE a.b (\n  c INT ENCODE zstd)", "cannot be read at line 2, column 9"),
+        ("CREATE TABLE a.b (c INT) INTERLEAVED SORTKEY (c)", "cannot be read at line 1, column 26"),
+        ("CREATE TABLE a.b (c BIGINT IDENTITY(0, 1))", "`columns:` beside `ddl`"),
+    ] {
+        let found = Ddl::read(ddl, None).unwrap_err();
+        assert!(found.contains(reason), "{ddl}\n  {found}");
+    }
+}
+
+#[test]
+fn with_columns_the_words_are_enough() {
+    let columns = [Column { name: "c".into(), type_name: "int".into(), null: true }];
+    for (ddl, dist, sort_key, plain) in [
+        (
+            "CREATE TABLE a.b (c INT ENCODE az64 DISTKEY, \"encode\" INT) INTERLEAVED SORTKEY (c, \"encode\") ENCODE AUTO",
+            Some(Dist::Key { column: "c".into() }),
+            sort(&["c", "encode"], true),
+            "CREATE TABLE a.b (c INT, \"encode\" INT)",
+        ),
+        (
+            "CREATE TABLE a.b (encode INT SORTKEY /* é */ NOT NULL, distkey INT)\nBACKUP NO DISTSTYLE KEY DISTKEY(distkey);",
+            Some(Dist::Key { column: "distkey".into() }),
+            sort(&["encode"], false),
+            "CREATE TABLE a.b (encode INT /* é */ NOT NULL, distkey INT);",
+        ),
+        (
+            "CREATE TABLE a.b (c TEXT DEFAULT encode('é', 'hex')) SORTKEY AUTO DISTSTYLE AUTO",
+            Some(Dist::Auto),
+            None,
+            "CREATE TABLE a.b (c TEXT DEFAULT encode('é', 'hex'))",
+        ),
+    ] {
+        let read = Ddl::read(ddl, Some(&columns)).unwrap();
+        assert_eq!((read.outline.dist.clone(), read.outline.sort.clone()), (dist, sort_key), "{ddl}");
+        assert_eq!(read.sql(ddl, Dialect::Postgresql), plain);
+        assert_eq!(read.sql(ddl, Dialect::Redshift), ddl);
+    }
+    assert!(Ddl::read("DROP TABLE a.b", Some(&columns)).is_err());
+    assert!(Ddl::read("CREATE TABLE a.b (c INT)", Some(&[])).unwrap_err().contains("no columns"));
+}
+
+#[test]
+fn reads_keys_defaults_and_like() {
+    let read = Ddl::read(
+        "CREATE TABLE a.b (id INT, \"Name\" TEXT NULL DEFAULT 'x', k INT PRIMARY KEY, PRIMARY KEY (id))",
+        None,
+    );
+    let read = read.unwrap();
+    assert!(read.says_more);
+    let Shape::Columns(columns) = read.shape else { panic!() };
+    let found: Vec<_> = columns.iter().map(|c| (c.name.as_str(), c.null)).collect();
+    assert_eq!(found, [("id", false), ("Name", true), ("k", false)]);
+    let read = Ddl::read("create table A.\"B\" (like A.mart including defaults)", None).unwrap();
+    assert_eq!(read.shape, Shape::Like(TableName::new("a", "mart")));
+    assert_eq!(read.outline.table, TableName::new("a", "B"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics(ddl in "(CREATE TABLE a.b )?[a-zA-Z(),.;'\"\\[ \né*/-]{0,60}") {
+        let _read = Ddl::read(&ddl, None);
+        let columns = [Column { name: "c".into(), type_name: "int".into(), null: true }];
+        let _read = Ddl::read(&ddl, Some(&columns));
+    }
+}

@@ -1,0 +1,212 @@
+//! The kind `table`: a table as its DDL says.
+//!
+//! It is made where it is missing. One that is there with another shape is reported column by column and left alone:
+//! nothing is ever dropped, made anew or altered.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+mod attributes;
+mod ddl;
+
+use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
+use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};
+use crate::host::warehouse::{Catalog, Column, Dialect, Dist, Relation, TableName, Wanted};
+use ddl::{Ddl, Shape};
+
+/// A table as the plan file describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct Table {
+    written: Written,
+    ddl: Ddl,
+}
+
+/// The plan file's mapping.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// A connection of the plan file.
+    connection: String,
+    /// One CREATE TABLE.
+    ddl: String,
+    /// What to compare, where the DDL cannot be read: name, type, null (true unless given).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<Column>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    grants: Vec<Grant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+}
+
+impl TryFrom<Written> for Table {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let ddl = Ddl::read(&written.ddl, written.columns.as_deref())?;
+        let table = Self { written, ddl };
+        table.access().check()?;
+        Ok(table)
+    }
+}
+
+impl From<Table> for Written {
+    fn from(table: Table) -> Self {
+        table.written
+    }
+}
+
+impl Table {
+    fn name(&self) -> &TableName {
+        &self.ddl.outline.table
+    }
+
+    fn access(&self) -> Access<'_> {
+        Access { grants: &self.written.grants, owner: self.written.owner.as_deref() }
+    }
+
+    fn handle(&self, name: &TableName) -> Handle {
+        Handle::Table { connection: self.written.connection.clone(), name: name.to_string().to_lowercase() }
+    }
+
+    /// What differs between the table that is there and the one that is wanted.
+    fn differences(&self, found: &Relation, columns: &[Column], dialect: Dialect) -> Vec<String> {
+        let mut differences: Vec<_> =
+            compare::columns(columns, &found.columns, dialect).iter().map(ToString::to_string).collect();
+        if dialect == Dialect::Redshift {
+            differences.extend(self.layout(found));
+        }
+        differences
+    }
+
+    /// Dist style and sort key, where the DDL declares them. AUTO is Redshift's own to choose, now and later.
+    fn layout(&self, found: &Relation) -> Vec<String> {
+        let mut differences = Vec::new();
+        match (&self.ddl.outline.dist, &found.dist) {
+            (None | Some(Dist::Auto), _) => {}
+            (Some(wanted), Some(there)) if wanted == there => {}
+            (Some(wanted), there) => {
+                let there = there.as_ref().map_or("not known".to_owned(), ToString::to_string);
+                differences.push(format!("the dist style is {there}, wanted is {wanted}"));
+            }
+        }
+        if let Some(wanted) = &self.ddl.outline.sort
+            && found.sort.as_ref() != Some(wanted)
+        {
+            let there = found.sort.as_ref().map_or("none".to_owned(), ToString::to_string);
+            differences.push(format!("the sort key is {there}, wanted is {wanted}"));
+        }
+        differences
+    }
+}
+
+impl Resource for Table {
+    const KIND: &'static str = "table";
+
+    type Actual = Catalog;
+    type Change = TableChange;
+
+    fn connection(&self) -> Option<&str> {
+        Some(&self.written.connection)
+    }
+
+    /// The day makes no difference here.
+    fn wanted(&self, _as_of: Date) -> Wanted {
+        let mut relations = BTreeSet::from([self.name().clone()]);
+        if let Shape::Like(parent) = &self.ddl.shape {
+            relations.insert(parent.clone());
+        }
+        Wanted { relations, accounts: self.access().accounts() }
+    }
+
+    fn provides(&self) -> Vec<Handle> {
+        vec![self.handle(self.name())]
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        match &self.ddl.shape {
+            Shape::Like(parent) => vec![Need::Is(self.handle(parent))],
+            Shape::Columns(_) => Vec::new(),
+        }
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        let mut lines: Vec<_> = self.written.ddl.trim().lines().map(str::to_owned).collect();
+        for grant in &self.written.grants {
+            let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
+            lines.push(format!("GRANT {} ON {} TO {};", privileges.join(", "), self.name(), grant.to));
+        }
+        lines.extend(self.written.owner.iter().map(|owner| format!("ALTER TABLE {} OWNER TO {owner};", self.name())));
+        lines
+    }
+
+    async fn observe(&self, look: &Look) -> Result<Catalog, Failure> {
+        look.warehouse()?.look_at(&self.wanted(look.as_of()?)).await
+    }
+
+    fn diff(&self, catalog: &Catalog) -> Result<Diff<TableChange>, Refusal> {
+        let name = self.name();
+        let unknown = self.access().unknown(catalog);
+        if !unknown.is_empty() {
+            return Err(Refusal::new(format!("the server knows no {}", unknown.join(", no ")))
+                .hint("create them on the server, or correct `grants` and `owner`"));
+        }
+        let columns = match &self.ddl.shape {
+            Shape::Columns(columns) => columns,
+            Shape::Like(parent) => match catalog.relation(parent) {
+                Some(found) => &found.columns,
+                None => {
+                    return Err(Refusal::new(format!("parent {parent} does not exist"))
+                        .hint("the table is made when its parent is there"));
+                }
+            },
+        };
+        let mut diff = Diff::default();
+        let Some(found) = catalog.relation(name) else {
+            if let Some((reason, hint)) = cannot_create_in(catalog, name) {
+                return Err(Refusal::new(reason).hint(hint));
+            }
+            let like = match &self.ddl.shape {
+                Shape::Like(parent) => Some(parent.clone()),
+                Shape::Columns(_) => None,
+            };
+            let sql = self.ddl.sql(&self.written.ddl, catalog.dialect);
+            diff.changes.push(TableChange::Create { table: name.clone(), like, sql });
+            diff.changes.extend(self.access().changes(name, None, catalog));
+            return Ok(diff);
+        };
+        if !found.kind.is_table() {
+            return Err(Refusal::new(format!("{name} exists, but is {}", found.kind))
+                .hint("rename or drop it yourself if the table is to take its place"));
+        }
+        let differences = self.differences(found, columns, catalog.dialect);
+        if !differences.is_empty() {
+            return Err(Refusal::new(format!("table {name} exists in another shape: {}", differences.join("; ")))
+                .hint("nothing is altered: change the table by hand, or the plan file if the table is right"));
+        }
+        if self.ddl.says_more {
+            diff.notes.push("defaults, keys and checks of the table are not compared".into());
+        }
+        diff.changes = self.access().changes(name, Some(found), catalog);
+        Ok(diff)
+    }
+
+    async fn execute(&self, change: &TableChange, act: &Act) -> Result<(), Failure> {
+        let wanted = self.wanted(act.as_of()?);
+        let still_asked_for = |catalog: &Catalog| match self.diff(&catalog.part(&wanted)) {
+            Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
+            Err(Refusal { reason, hint }) => Err(Failure { message: reason, hint }),
+        };
+        change.execute(act.warehouse()?, still_asked_for).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fixtures() {
+        crate::resource::fixtures::check::<super::Table>();
+    }
+}

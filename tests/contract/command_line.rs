@@ -1,0 +1,154 @@
+//! Exit codes, the question before an apply, the selection of steps, where the plan file is found.
+
+use crate::sandbox::{CHECKOUT, PLAN, Sandbox, Snapshot};
+
+const ONE_DIRECTORY: &str = "
+name: small
+steps:
+  - id: data
+    title: A place for data
+    why: The program keeps its data there.
+    symptom: The program ends with ENOENT.
+    when: once
+    directory: { path: /home/ubuntu/data, mode: \"0750\" }
+";
+
+/// A host with a plan file of one step that needs nothing.
+fn small() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", ONE_DIRECTORY);
+    sandbox
+}
+
+#[test]
+fn a_plan_exits_with_0_whether_there_are_changes_or_not() {
+    let sandbox = small();
+    sandbox.provision("ubuntu", ["plan"]).run().exits(0);
+    sandbox.provision("ubuntu", ["plan", "--detailed-exitcode"]).run().exits(2);
+    sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(0);
+    sandbox.provision("ubuntu", ["plan"]).run().exits(0);
+    sandbox.provision("ubuntu", ["plan", "--detailed-exitcode"]).run().exits(0);
+}
+
+#[test]
+fn a_blocked_or_failed_plan_exits_with_1() {
+    let sandbox = small();
+    sandbox.bash("ubuntu", "touch data");
+    sandbox.provision("ubuntu", ["plan"]).run().exits(1);
+    sandbox.provision("ubuntu", ["plan", "--detailed-exitcode"]).run().exits(1);
+    sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(1);
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_1_and_says_what_is_right() {
+    let sandbox = small();
+    for (args, said) in [
+        (vec!["plan", "--detailed-exit"], "--detailed-exitcode"),
+        (vec!["paln"], "plan"),
+        (vec![], "plan"),
+        (vec!["plan", "--var", "novalue"], "NAME=VALUE"),
+        (vec!["plan", "--as-of", "yesterday"], "--as-of"),
+        (vec!["plan", "--only", "dta"], "data"),
+        (vec!["plan", "--skip", "dta"], "data"),
+        (vec!["plan", "--var", "home=/x"], "home"),
+        (vec!["plan", "nowhere.yaml"], "nowhere.yaml"),
+    ] {
+        let outcome = sandbox.provision("ubuntu", args.iter().copied()).run().exits(1);
+        assert!(outcome.stderr.contains(said), "{said:?} was to be read\n{outcome}");
+        assert_eq!(outcome.stdout, "", "messages go to standard error\n{outcome}");
+    }
+}
+
+#[test]
+fn without_a_terminal_an_apply_needs_yes() {
+    let sandbox = small();
+    let start = Snapshot::whole(&sandbox);
+    for input in [None, Some("y\n"), Some("yes\n")] {
+        let run = sandbox.provision("ubuntu", ["apply"]);
+        let outcome = if let Some(text) = input { run.stdin(text) } else { run }.run().exits(1);
+        assert!(outcome.stderr.contains("--yes"), "{outcome}");
+        start.is_same_as(&Snapshot::whole(&sandbox), "nothing was changed");
+    }
+}
+
+#[test]
+fn on_a_terminal_an_apply_shows_the_plan_and_asks() {
+    let sandbox = small();
+    for typed in ["n\n", "\n", "maybe\n"] {
+        let outcome = sandbox.provision("ubuntu", ["apply"]).terminal(typed).run().exits(1);
+        let (plan, question) = (outcome.stdout.find("/home/ubuntu/data"), outcome.stdout.find("[y/N]"));
+        assert!(plan.is_some() && plan < question, "the plan comes before the question\n{outcome}");
+        assert!(!sandbox.path("/home/ubuntu/data").exists());
+    }
+    sandbox.provision("ubuntu", ["apply"]).terminal("y\n").run().exits(0);
+    assert!(sandbox.path("/home/ubuntu/data").exists());
+    // Nothing to change: nothing is asked, with a terminal or without.
+    let outcome = sandbox.provision("ubuntu", ["apply"]).run().exits(0);
+    assert!(outcome.stdout.contains("nothing to change"), "{outcome}");
+    let outcome = sandbox.provision("ubuntu", ["apply"]).terminal("").run().exits(0);
+    assert!(!outcome.stdout.contains("[y/N]"), "{outcome}");
+}
+
+#[test]
+fn colour_is_for_terminals_that_want_it() {
+    let sandbox = small();
+    let plain = sandbox.provision("ubuntu", ["plan"]).without_env("NO_COLOR").run();
+    assert!(!plain.all().contains('\u{1b}'), "{plain}");
+    let refused = sandbox.provision("ubuntu", ["plan"]).env("TERM", "xterm").terminal("").run();
+    assert!(!refused.all().contains("\u{1b}[3"), "NO_COLOR is honoured\n{refused:?}");
+}
+
+#[test]
+fn the_plan_file_is_found_or_the_choice_is_named() {
+    let sandbox = Sandbox::new();
+    let outcome = sandbox.provision("ubuntu", ["plan"]).run().exits(1);
+    assert!(outcome.stderr.contains("provision.yaml") && outcome.stderr.contains("plans"), "{outcome}");
+    sandbox.write("/home/ubuntu/plans/one.yaml", "ubuntu", ONE_DIRECTORY);
+    sandbox.provision("ubuntu", ["plan"]).run().exits(0);
+    sandbox.write("/home/ubuntu/plans/two.yaml", "ubuntu", ONE_DIRECTORY);
+    let outcome = sandbox.provision("ubuntu", ["plan"]).run().exits(1);
+    assert!(outcome.stderr.contains("one.yaml") && outcome.stderr.contains("two.yaml"), "{outcome}");
+    sandbox.provision("ubuntu", ["plan", "plans/two.yaml"]).run().exits(0);
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", ONE_DIRECTORY);
+    sandbox.provision("ubuntu", ["plan"]).run().exits(0);
+}
+
+#[test]
+fn only_what_a_selected_step_uses_is_needed() {
+    let sandbox = Sandbox::new().remote();
+    sandbox.checkout();
+    let only = ["apply", PLAN, "--yes", "--json", "--only", "logs-directory"];
+    let outcome = sandbox.provision("ubuntu", only).run().exits(0);
+    assert_eq!(outcome.step("step_finished", "logs-directory")["outcome"], "changed");
+    assert_eq!(sandbox.bash("root", &format!("stat -c %u:%g {CHECKOUT}/airflow_poc/logs")), "50000:50000\n");
+    let skip = ["plan", PLAN, "--json", "--skip", "history-tables,exceptions-table,bastion-key,smtp-password"];
+    let outcome = sandbox.provision("ubuntu", skip).run().exits(0);
+    assert_eq!(outcome.events_of("step_planned").len(), 2, "{outcome}");
+}
+
+#[test]
+fn validate_and_explain_touch_nothing_and_need_nothing() {
+    let sandbox = Sandbox::new();
+    let start = Snapshot::whole(&sandbox);
+    sandbox.provision("mallory", ["validate", PLAN]).run().exits(0);
+    let all = sandbox.provision("mallory", ["explain", PLAN]).run().exits(0).stdout;
+    for step in ["repository", "logs-directory", "bastion-key", "smtp-password", "history-tables", "exceptions-table"] {
+        let one = sandbox.provision("mallory", ["explain", PLAN, step]).run().exits(0).stdout;
+        assert!(one.contains(step) && all.contains(one.trim()), "{one}");
+    }
+    for typed in [
+        "git pull",
+        "chown",
+        "50000",
+        "chmod",
+        "0400",
+        "CREATE TABLE",
+        "mart_uni_tracking_spath",
+        "ALERT_SMTP_PASSWORD",
+    ] {
+        assert!(all.contains(typed), "{typed:?} is how it is done by hand\n{all}");
+    }
+    start.is_same_as(&Snapshot::whole(&sandbox), "nothing was touched");
+    let outcome = sandbox.provision("mallory", ["explain", PLAN, "log-directory"]).run().exits(1);
+    assert!(outcome.stderr.contains("logs-directory"), "the nearest right word\n{outcome}");
+}

@@ -1,0 +1,76 @@
+//! Whatever is taken out of the way is rescued first; the output says how to get it back, and that works.
+
+use crate::sandbox::{CHECKOUT, PLAN, Sandbox};
+
+const DAG: &str = "airflow_poc/dags/order_tracking.py";
+const NEW: &str = "airflow_poc/dags/late.py";
+
+/// A converged host with a modified and an untracked file in the way of new commits.
+fn in_the_way() -> Sandbox {
+    let sandbox = Sandbox::converged();
+    sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 60\n");
+    sandbox.commit(NEW, "LATE = True\n");
+    sandbox.write(&format!("{CHECKOUT}/{DAG}"), "ubuntu", "hot fix\n");
+    sandbox.write(&format!("{CHECKOUT}/{NEW}"), "ubuntu", "made by hand\n");
+    sandbox
+}
+
+#[test]
+fn the_plan_names_what_would_be_stashed_and_that_it_is_a_risk() {
+    let sandbox = in_the_way();
+    let plan = sandbox.plan("ubuntu").exits(0);
+    let step = plan.step("step_planned", "repository");
+    let text = step["changes"].to_string();
+    assert!(text.contains(DAG) && text.contains(NEW), "{step}");
+    assert!(step["changes"].as_array().unwrap().iter().any(|change| change["risk"].is_string()), "{step}");
+    let shown = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
+    assert!(shown.stdout.contains(DAG) && shown.stdout.contains(NEW), "{shown}");
+}
+
+#[test]
+fn a_rescue_is_listed_shown_and_restored() {
+    let sandbox = in_the_way();
+    let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
+    assert!(apply.all().contains("provision rescue"), "how to get it back\n{apply}");
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/{DAG}")), "LAG_LIMIT_MINUTES = 60\n");
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/{NEW}")), "LATE = True\n");
+    assert_eq!(sandbox.git("stash list"), "");
+    let rescues = sandbox.rescues();
+    assert_eq!(rescues.len(), 1, "{rescues:?}");
+    let id = rescues[0].rsplit('/').next().unwrap();
+
+    let list = sandbox.provision("ubuntu", ["rescue", "list", PLAN]).run().exits(0);
+    assert!(list.stdout.contains(id), "{list}");
+    let show = sandbox.provision("ubuntu", ["rescue", "show", PLAN, id]).run().exits(0);
+    assert!(show.stdout.contains(DAG) && show.stdout.contains(NEW), "{show}");
+    sandbox.provision("ubuntu", ["rescue", "restore", PLAN, id]).run().exits(0);
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/{DAG}")), "hot fix\n");
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/{NEW}")), "made by hand\n");
+    let outcome = sandbox.provision("ubuntu", ["rescue", "show", PLAN, "no-such-rescue"]).run().exits(1);
+    assert!(outcome.stderr.contains("no-such-rescue"), "{outcome}");
+}
+
+#[test]
+fn nothing_in_the_way_makes_no_rescue() {
+    let sandbox = Sandbox::converged();
+    sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 60\n");
+    sandbox.write(&format!("{CHECKOUT}/airflow_poc/dags/notes.txt"), "ubuntu", "mine\n");
+    sandbox.apply("ubuntu").exits(0);
+    assert_eq!(sandbox.rescues(), Vec::<String>::new());
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/airflow_poc/dags/notes.txt")), "mine\n");
+    let list = sandbox.provision("ubuntu", ["rescue", "list", PLAN]).run().exits(0);
+    assert!(!list.stdout.contains("refs/"), "{list}");
+}
+
+#[test]
+fn unpushed_commits_are_refused_and_stay() {
+    let sandbox = Sandbox::converged();
+    sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 60\n");
+    sandbox.git("commit -q --allow-empty -m 'only here'");
+    let head = sandbox.git("rev-parse HEAD");
+    let apply = sandbox.apply("ubuntu").exits(1);
+    let step = apply.step("step_planned", "repository");
+    assert_eq!(step["outcome"], "blocked", "{apply}");
+    assert!(step["hint"].is_string(), "{step}");
+    assert_eq!(sandbox.git("rev-parse HEAD"), head);
+}

@@ -1,0 +1,119 @@
+//! A secret's value is in its target alone. Canaries are looked for in all that comes out, in every process that is
+//! started, and in every file of the host.
+
+use std::path::Path;
+
+use crate::sandbox::{CHECKOUT, COMPOSE, KEY, KEY_SOURCE, Outcome, PLAN, Sandbox, Tracing};
+
+/// Values that are nobody's business, with the places where they may be.
+fn canaries(sandbox: &Sandbox) -> Vec<(&'static str, String, Vec<&'static str>)> {
+    let key = sandbox.read(KEY_SOURCE);
+    let line = key.lines().nth(2).unwrap().to_owned();
+    vec![
+        ("the warehouse's password", sandbox.env_of("REDSHIFT_PASSWORD"), vec![]),
+        ("the mail password", sandbox.env_of("ALERT_SMTP_PASSWORD"), vec![COMPOSE]),
+        ("the key", line, vec![KEY, KEY_SOURCE]),
+    ]
+}
+
+fn files_with(sandbox: &Sandbox, folder: &Path, text: &str, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() {
+            files_with(sandbox, &path, text, found);
+        } else if kind.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            if bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
+                found.push(format!("/{}", path.strip_prefix(sandbox.dir()).unwrap().display()));
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn keeps_quiet(sandbox: &Sandbox, outcome: &Outcome) {
+    for (what, value, _) in canaries(sandbox) {
+        assert!(!outcome.all().contains(&value), "{what} was printed\n{outcome}");
+    }
+}
+
+#[track_caller]
+fn keeps_in_place(sandbox: &Sandbox) {
+    for (what, value, allowed) in canaries(sandbox) {
+        let mut found = Vec::new();
+        files_with(sandbox, sandbox.dir(), &value, &mut found);
+        found.retain(|path| !allowed.contains(&path.as_str()));
+        assert!(found.is_empty(), "{what} lies in {found:?}");
+    }
+}
+
+#[test]
+fn canaries_stay_in_their_targets() {
+    for user in ["ubuntu", "root"] {
+        let mut sandbox = Sandbox::order_tracking();
+        for rotated in [false, true] {
+            if rotated {
+                sandbox.new_key();
+                sandbox.set_env("ALERT_SMTP_PASSWORD", crate::sandbox::random_word());
+            }
+            for command in [["plan", PLAN], ["plan", "--json"], ["explain", PLAN], ["validate", PLAN]] {
+                let command = if command[1] == "--json" { vec!["plan", PLAN, "--json"] } else { command.to_vec() };
+                keeps_quiet(&sandbox, &sandbox.provision(user, command).run());
+            }
+            let apply = sandbox.provision(user, ["apply", PLAN, "--yes", "--json"]);
+            let (outcome, trace) = apply.traced(&Tracing::Executions);
+            keeps_quiet(&sandbox, &outcome.exits(0));
+            let executions = trace.executions();
+            // The first is our own start of the program, whose environment the secrets come by.
+            let children: Vec<_> = executions.iter().filter(|line| !line.contains("\"apply\"")).collect();
+            assert!(!children.is_empty(), "workers are processes: {executions:?}");
+            for (what, value, _) in canaries(&sandbox) {
+                for line in &children {
+                    assert!(!line.contains(&value), "{what} was given to a process: {line}");
+                }
+            }
+            keeps_in_place(&sandbox);
+        }
+    }
+}
+
+#[test]
+fn failures_keep_quiet_as_well() {
+    let mut sandbox = Sandbox::converged();
+    // A wrong password, an unparsable URL with a password in it, a key that is none, a target that is a directory.
+    sandbox.sql("ALTER ROLE etl PASSWORD 'another'");
+    sandbox.bash("ubuntu", &format!("rm {COMPOSE}; mkdir {COMPOSE}; chmod u+w {KEY}; echo no-key > {KEY}"));
+    keeps_quiet(&sandbox, &sandbox.apply("ubuntu").exits(1));
+    let password = sandbox.env_of("REDSHIFT_PASSWORD");
+    for url in [
+        "postgresql://etl:{}@127.0.0.1:notaport/warehouse",
+        "postgresql://etl:{}@[bad/warehouse",
+        "etl:{}@",
+        "host='{} port=",
+    ] {
+        sandbox.set_env("REDSHIFT_URL", url.replace("{}", &password));
+        for args in [["plan", PLAN], ["validate", PLAN], ["explain", PLAN]] {
+            keeps_quiet(&sandbox, &sandbox.provision("ubuntu", args).run());
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_never_open_to_others() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.apply("ubuntu").exits(0);
+    assert_eq!(sandbox.bash("root", &format!("stat -c '%a %U:%G' {KEY}")), "400 ubuntu:ubuntu\n");
+    let litter = sandbox.bash(
+        "root",
+        &format!("ls -A $(dirname {KEY}) /tmp /var/tmp; cd {CHECKOUT}; git -c safe.directory='*' status --short"),
+    );
+    let expected = format!(
+        "/home/ubuntu/etl/etl_dw/ssh:\njasleentung.pem\n\n/tmp:\n\n/var/tmp:\n M airflow_poc/docker-compose.yml\n"
+    );
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).filter(|l| !l.is_empty()).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&litter), sorted(&expected));
+}

@@ -1,0 +1,76 @@
+//! Remotes as git itself would reach them: by path, by `file://`, by ssh with the operator's own keys and known hosts.
+
+use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox};
+
+const SSH_URL: &str = "ssh://ubuntu@127.0.0.1/srv/git/s3-redshift-backup-tool.git";
+
+/// A host whose remote is served by sshd; the operator's key opens it.
+fn served_by_ssh() -> Sandbox {
+    let mut sandbox = Sandbox::new().remote();
+    sandbox.bash("root", "/opt/provision/scripts/services sshd");
+    sandbox.bash(
+        "ubuntu",
+        "mkdir -m 700 .ssh; ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519; cp .ssh/id_ed25519.pub .ssh/authorized_keys",
+    );
+    sandbox.set_var("repo_url", SSH_URL);
+    sandbox
+}
+
+fn trust_the_host(sandbox: &Sandbox) {
+    sandbox.bash("root", "echo \"127.0.0.1 $(cut -d' ' -f1,2 /etc/ssh/host_key.pub)\" > /home/ubuntu/.ssh/known_hosts; chown ubuntu: /home/ubuntu/.ssh/known_hosts");
+}
+
+fn apply(sandbox: &Sandbox, user: &str) -> crate::sandbox::Outcome {
+    sandbox.provision(user, ["apply", PLAN, "--yes", "--json", "--only", "repository"]).run()
+}
+
+#[test]
+fn a_path_and_a_file_url() {
+    for url in [BARE.to_owned(), format!("file://{BARE}")] {
+        let mut sandbox = Sandbox::new().remote();
+        sandbox.set_var("repo_url", url);
+        apply(&sandbox, "ubuntu").exits(0);
+        assert_eq!(
+            sandbox.git("rev-parse HEAD"),
+            sandbox.bash("ubuntu", &format!("git -C {BARE} rev-parse jasleen_qa"))
+        );
+    }
+}
+
+#[test]
+fn ssh_with_a_default_key_and_a_known_host() {
+    for user in ["ubuntu", "root"] {
+        let sandbox = served_by_ssh();
+        trust_the_host(&sandbox);
+        apply(&sandbox, user).exits(0);
+        sandbox.commit("airflow_poc/dags/late.py", "LATE = True\n");
+        apply(&sandbox, user).exits(0);
+        assert_eq!(sandbox.read(&format!("{CHECKOUT}/airflow_poc/dags/late.py")), "LATE = True\n");
+    }
+}
+
+#[test]
+fn ssh_to_a_host_that_is_not_known_or_has_changed_is_refused() {
+    let sandbox = served_by_ssh();
+    let outcome = apply(&sandbox, "ubuntu").exits(1);
+    assert!(outcome.all().contains("127.0.0.1") && outcome.all().contains("known_hosts"), "{outcome}");
+    trust_the_host(&sandbox);
+    sandbox.bash("root", "kill $(cat /run/sshd.pid); rm /etc/ssh/host_key*; while ss -ltn | grep -q :22; do :; done; /opt/provision/scripts/services sshd");
+    let outcome = apply(&sandbox, "ubuntu").exits(1);
+    assert!(outcome.all().contains("127.0.0.1") && outcome.all().contains("host key"), "{outcome}");
+    assert!(!sandbox.path(format!("{CHECKOUT}/.git")).exists());
+    assert!(!sandbox.read("/home/ubuntu/.ssh/known_hosts").is_empty());
+}
+
+#[test]
+fn ssh_by_an_alias_of_the_configuration() {
+    let mut sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    sandbox.bash(
+        "ubuntu",
+        "mv .ssh/id_ed25519 .ssh/deploy; rm .ssh/id_ed25519.pub
+        printf 'Host forge\\n  HostName 127.0.0.1\\n  User ubuntu\\n  IdentityFile ~/.ssh/deploy\\n' > .ssh/config; chmod 600 .ssh/config",
+    );
+    sandbox.set_var("repo_url", "forge:/srv/git/s3-redshift-backup-tool.git");
+    apply(&sandbox, "ubuntu").exits(0);
+}
