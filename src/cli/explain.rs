@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::args::ExplainArguments;
 use super::{Error, Exit, inputs};
-use crate::plan_file::{Inputs, PlanFile};
+use crate::plan_file::Described;
 
 const BOLD: Style = Style::new().bold();
 /// Columns of running text.
@@ -16,26 +16,26 @@ const WIDTH: usize = 100;
 pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
     let (file, id) = inputs::file_and_id(&arguments.words);
     let plan_file = inputs::plan_file(file.as_deref())?;
-    let inputs = inputs::inputs(&arguments.variables);
-    let ids = match &id {
-        Some(id) => vec![id.as_str()],
-        None => plan_file.ids(),
-    };
+    let ids: Vec<String> = id.into_iter().collect();
+    let steps = plan_file.describe(&ids, &inputs::inputs(&arguments.variables))?;
     let mut text = String::new();
-    for (index, id) in ids.iter().enumerate() {
+    for (index, step) in steps.iter().enumerate() {
         if index > 0 {
             text.push('\n');
         }
-        explain(&plan_file, id, &inputs, &mut text)?;
+        explain(step, &mut text);
     }
     anstream::print!("{text}");
-    Ok(Exit::Done)
+    // What the environment lacks is no fault of the plan file; what is wrong with a step is told after the others.
+    let wrong = steps.into_iter().filter_map(|step| step.step.err());
+    match wrong.into_iter().find(|problems| problems.list.iter().any(|problem| problem.unset.is_none())) {
+        Some(problems) => Err(problems.into()),
+        None => Ok(Exit::Done),
+    }
 }
 
-fn explain(plan_file: &PlanFile, id: &str, inputs: &Inputs, out: &mut String) -> Result<(), Error> {
-    let Some((prose, kind, step)) = plan_file.describe(id, inputs) else {
-        return Err(plan_file.unknown_step(id).into());
-    };
+fn explain(described: &Described, out: &mut String) {
+    let Described { id, kind, prose, step } = described;
     // Writing to a `String` cannot fail.
     let _ = writeln!(out, "{BOLD}{id}{BOLD:#} ({kind})");
     if !prose.title.is_empty() {
@@ -59,11 +59,12 @@ fn explain(plan_file: &PlanFile, id: &str, inputs: &Inputs, out: &mut String) ->
                 }
             }
         }
-        Err(problem) => {
-            let _ = writeln!(out, "    (cannot be told here: {})", problem.message);
+        Err(problems) => {
+            for problem in &problems.list {
+                let _ = writeln!(out, "    (cannot be told here: {})", problem.message);
+            }
         }
     }
-    Ok(())
 }
 
 /// Wraps running text; lines that are indented in the plan file (commands, log lines) stay as they are.

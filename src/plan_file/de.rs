@@ -62,7 +62,21 @@ impl de::Error for Error {
             de::Unexpected::Map => "a mapping",
             _ => "something else",
         };
-        Self(Problem::of_file(format!("expected {expected}, found {found}")))
+        let expected = plain(expected);
+        let problem = Problem::of_file(format!("expected {expected}, found {found}"));
+        let quotes = expected == "a string" && matches!(found, "a boolean" | "a number");
+        Self(if quotes { problem.help("write it in quotes") } else { problem })
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let found = match found {
+            de::Unexpected::Str(text) => format!("`{text}`"),
+            de::Unexpected::Unsigned(number) => number.to_string(),
+            de::Unexpected::Signed(number) => number.to_string(),
+            de::Unexpected::Float(number) => number.to_string(),
+            _ => "something else".to_owned(),
+        };
+        Self(Problem::of_file(format!("expected {}, found {found}", plain(expected))))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -70,11 +84,26 @@ impl de::Error for Error {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self(Problem::of_file(format!("`{variant}` is not known here")).help(suggest(variant, expected)))
+        // The word itself may be a secret in the wrong place; the source line shows it where it is none.
+        Self(Problem::of_file("this word is not known here").help(suggest(variant, expected)))
     }
 
     fn missing_field(field: &'static str) -> Self {
         Self(Problem::of_file(format!("key `{field}` is missing")))
+    }
+}
+
+/// What serde expects, in the words of a plan file.
+fn plain(expected: &dyn de::Expected) -> String {
+    let expected = expected.to_string();
+    match expected.as_str() {
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "f64" => "a number".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a mapping of keys".to_owned(),
+        "path string" => "a path".to_owned(),
+        text if text.starts_with("struct ") => "a mapping of keys".to_owned(),
+        text if text.starts_with("enum ") => "a word".to_owned(),
+        _ => expected,
     }
 }
 
@@ -90,8 +119,15 @@ impl<'de> Reader<'de> {
     }
 
     fn scalar<V: Visitor<'de>>(self, scalar: &'de Scalar, visitor: V) -> Result<V::Value, Error> {
-        if scalar.style != Style::Plain {
-            return visitor.visit_str(&scalar.text);
+        match scalar.style {
+            Style::Quoted | Style::Rendered => return visitor.visit_str(&scalar.text),
+            Style::RenderedNone => {
+                return visitor.visit_unit().map_err(|Error(problem)| {
+                    let help = "the template gives none: give its variable a value (--var NAME=VALUE)";
+                    Error(if problem.help.is_none() { problem.help(help) } else { problem })
+                });
+            }
+            Style::Plain | Style::Native => {}
         }
         match scalar.text.as_str() {
             "" | "~" | "null" | "Null" | "NULL" => visitor.visit_unit(),
@@ -146,6 +182,19 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         result.map_err(|error| error.placed(&self.0.span))
     }
 
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.0.value {
+            Value::Scalar(Scalar { text, style: Style::Native }) => {
+                visitor.visit_str(text).map_err(|error: Error| error.placed(&self.0.span))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
@@ -182,7 +231,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     }
 
     serde::forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        i128 u128 char bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
         ignored_any
     }
 }

@@ -1,8 +1,10 @@
 //! What can only be judged of all steps together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use super::PlanFile;
+use super::node::Value;
 use super::problem::{Problem, suggest};
 use crate::engine::order::Order;
 use crate::engine::step::Step;
@@ -33,11 +35,17 @@ impl PlanFile {
     }
 
     fn references(&self, steps: &[Step], problems: &mut Vec<Problem>) {
-        let ids = self.ids();
-        for (id, span) in self.steps.iter().flat_map(|step| &step.after) {
-            if !ids.contains(&id.as_str()) {
-                problems
-                    .push(Problem::at(span.clone(), format!("`after` names no step: `{id}`")).help(suggest(id, &ids)));
+        let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
+        let known: HashSet<&str> = ids.iter().copied().collect();
+        for step in &self.steps {
+            for (id, span) in &step.after {
+                if *id == step.id {
+                    let problem = Problem::at(span.clone(), format!("step `{id}` waits for itself"));
+                    problems.push(problem.help("take it out of `after`"));
+                } else if !known.contains(id.as_str()) {
+                    let problem = Problem::at(span.clone(), format!("`after` names no step: `{id}`"));
+                    problems.push(problem.help(suggest(id, &ids)));
+                }
             }
         }
         let names: Vec<&str> = self.connections.keys().map(String::as_str).collect();
@@ -46,12 +54,20 @@ impl PlanFile {
                 && !self.connections.contains_key(name)
             {
                 let message = format!("step `{}` uses a connection that is not declared: `{name}`", step.id);
-                problems.push(Problem::at(self.place(&step.id), message).help(suggest(name, &names)));
+                let place = self.key(&step.id, "connection").unwrap_or_else(|| self.place(&step.id));
+                problems.push(Problem::at(place, message).help(suggest(name, &names)));
             }
         }
     }
 
-    fn place(&self, id: &str) -> std::ops::Range<usize> {
+    fn place(&self, id: &str) -> Range<usize> {
         self.steps.iter().find(|step| step.id == id).map_or(0..0, |step| step.span.clone())
+    }
+
+    /// Where the value of a key of a step's resource stands.
+    fn key(&self, id: &str, name: &str) -> Option<Range<usize>> {
+        let step = self.steps.iter().find(|step| step.id == id)?;
+        let Value::Mapping(pairs) = &step.body.value else { return None };
+        pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value.span.clone())
     }
 }

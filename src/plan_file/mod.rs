@@ -14,23 +14,26 @@ use std::ops::Range;
 pub use problem::{Problem, Problems};
 pub use template::Inputs;
 
-use node::Node;
-use problem::suggest;
+use node::{Node, Value};
+use problem::{Source, suggest};
 use template::Evaluator;
 
 use crate::engine::step::{Prose, Step};
 use crate::host::warehouse::ConnectionSpec;
 use crate::resource::AnyResource;
 
-/// A plan file as it was written: read and checked for shape, nothing evaluated yet.
+/// A plan file as it was written, nothing evaluated yet.
 #[derive(Debug, Clone)]
 pub struct PlanFile {
-    path: String,
-    text: String,
+    source: Source,
     pub name: String,
     vars: BTreeMap<String, Node>,
     connections: BTreeMap<String, Node>,
     steps: Vec<WrittenStep>,
+    /// Every id that is written, those of steps that could not be read too.
+    ids: Vec<String>,
+    /// What is wrong with its shape. Nothing can be had from a plan file with flaws but an error that names them all.
+    flaws: Vec<Problem>,
 }
 
 /// A step before its templates are evaluated.
@@ -46,7 +49,18 @@ struct WrittenStep {
     run_as: Node,
     after: Vec<(String, Range<usize>)>,
     kind: &'static str,
+    kind_span: Range<usize>,
     body: Node,
+}
+
+/// What `explain` tells of a step.
+#[derive(Debug, Clone)]
+pub struct Described {
+    pub id: String,
+    pub kind: &'static str,
+    pub prose: Prose,
+    /// The step, or why it cannot be evaluated here.
+    pub step: Result<Step, Problems>,
 }
 
 /// Which steps a run is about.
@@ -81,13 +95,16 @@ impl PlanFile {
     /// Reads a plan file. `path` is how messages name it.
     ///
     /// # Errors
-    /// Every problem of its shape: no YAML, unknown or missing keys, duplicate ids.
+    /// Where the text is no YAML. What else is wrong with it, [`PlanFile::evaluate`] and [`PlanFile::validate`] tell
+    /// together with what they find.
     pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
-        read::plan_file(path, text).map_err(|problem| Problems {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            list: vec![problem],
-        })
+        let shape = read::shape(text);
+        let source = Source { path: path.to_owned(), text: text.to_owned(), secrets: shape.secrets };
+        if shape.ids.is_empty() && !shape.flaws.is_empty() {
+            return Err(Problems { source, list: shape.flaws });
+        }
+        let read::Shape { name, vars, connections, steps, ids, flaws, .. } = shape;
+        Ok(Self { source, name, vars, connections, steps, ids, flaws })
     }
 
     /// Evaluates the selected steps and judges them together. Steps that are not selected are left alone, so that what
@@ -97,7 +114,7 @@ impl PlanFile {
     /// Everything that is wrong with the selected steps, unset environment variables included, and with the selection.
     pub fn evaluate(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Problems> {
         let mut problems = self.check_inputs(inputs, selection);
-        let evaluator = Evaluator::new(self.vars.clone(), inputs.clone());
+        let evaluator = self.evaluator(inputs);
         let mut steps = Vec::new();
         let mut deselected = Vec::new();
         for written in &self.steps {
@@ -107,18 +124,19 @@ impl PlanFile {
             }
             match self.step(written, &evaluator) {
                 Ok(step) => steps.push(step),
-                Err(problem) => problems.push(problem),
+                Err(found) => problems.extend(found),
+            }
+        }
+        let mut connections = BTreeMap::new();
+        for name in steps.iter().filter_map(|step| step.resource.connection()) {
+            let Some(node) = self.connections.get(name) else { continue };
+            match self.connection(node, &evaluator) {
+                Err(problem) if problem.unset.is_none() => problems.push(problem),
+                result => drop(connections.insert(name.to_owned(), result)),
             }
         }
         problems.extend(self.judge_together(&steps));
-        if !problems.is_empty() {
-            return Err(self.problems(problems));
-        }
-        let used: Vec<&str> = steps.iter().filter_map(|step| step.resource.connection()).collect();
-        let connections = used
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), self.connection(self.connections.get(name)?, &evaluator))))
-            .collect();
+        self.all_well(problems)?;
         Ok(Evaluated { name: self.name.clone(), steps, deselected, connections })
     }
 
@@ -128,7 +146,7 @@ impl PlanFile {
     /// Everything that is wrong.
     pub fn validate(&self, inputs: &Inputs) -> Result<(), Problems> {
         let mut problems = self.check_inputs(inputs, &Selection::default());
-        let evaluator = Evaluator::new(self.vars.clone(), inputs.clone());
+        let evaluator = self.evaluator(inputs);
         for node in self.vars.values() {
             problems.extend(evaluator.node(node).err());
         }
@@ -139,18 +157,17 @@ impl PlanFile {
         for written in &self.steps {
             match self.step(written, &evaluator) {
                 Ok(step) => steps.push(step),
-                Err(problem) => problems.push(problem),
+                Err(found) => problems.extend(found),
             }
         }
         problems.retain(|problem| problem.unset.is_none());
         problems.extend(self.judge_together(&steps));
-        problems.dedup();
-        if problems.is_empty() { Ok(()) } else { Err(self.problems(problems)) }
+        self.all_well(problems)
     }
 
     /// The path as the user gave it.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.source.path
     }
 
     /// The environment variables that the plan file reads, secrets among them: no child inherits one.
@@ -177,54 +194,148 @@ impl PlanFile {
             .collect()
     }
 
-    /// What the plan file says of a step in prose, and the step itself where it can be evaluated here.
-    pub fn describe(&self, id: &str, inputs: &Inputs) -> Option<(Prose, &'static str, Result<Step, Problem>)> {
-        let written = self.steps.iter().find(|step| step.id == id)?;
-        let evaluator = Evaluator::new(self.vars.clone(), inputs.clone());
-        Some((prose(written, &evaluator), written.kind, self.step(written, &evaluator)))
+    /// What the plan file says of the steps with these ids, of all where there is none, and the steps themselves. What
+    /// an unset environment variable would give is shown as its name in angle brackets.
+    ///
+    /// # Errors
+    /// Flaws of the plan file, and what is wrong with the ids and the inputs.
+    pub fn describe(&self, ids: &[String], inputs: &Inputs) -> Result<Vec<Described>, Problems> {
+        let mut problems = self.unknown_variables(inputs);
+        problems.extend(self.unknown_steps(ids, ""));
+        self.all_well(problems)?;
+        // A kind can judge no more of a name than whether it is a path.
+        let evaluators = [None, Some("<"), Some("/<")].map(|placeholder| self.evaluator(inputs).showing(placeholder));
+        let describe = |written: &WrittenStep| {
+            let mut tries = evaluators.iter().map(|evaluator| self.step(written, evaluator));
+            let mut step = tries.next()?;
+            if step.as_ref().is_err_and(|problems| problems.iter().any(|problem| problem.unset.is_some())) {
+                step = tries.find(Result::is_ok).unwrap_or(step);
+            }
+            let step = step.map_err(|list| self.problems(list));
+            Some(Described { id: written.id.clone(), kind: written.kind, prose: prose(written, &evaluators[1]), step })
+        };
+        let wanted = |step: &&WrittenStep| ids.is_empty() || ids.contains(&step.id);
+        Ok(self.steps.iter().filter(wanted).filter_map(describe).collect())
     }
 
-    /// The error to show for `id` where no step has it.
-    pub fn unknown_step(&self, id: &str) -> Problems {
-        let problem = Problem::of_file(format!("there is no step `{id}`")).help(suggest(id, &self.ids()));
-        self.problems(vec![problem])
+    fn evaluator(&self, inputs: &Inputs) -> Evaluator {
+        Evaluator::new(&self.source.text, self.vars.clone(), inputs.clone())
     }
 
     fn check_inputs(&self, inputs: &Inputs, selection: &Selection) -> Vec<Problem> {
-        let known: Vec<&str> = self.vars.keys().map(String::as_str).collect();
-        let vars = inputs.vars.keys().filter(|name| !self.vars.contains_key(*name)).map(|name| {
-            Problem::of_file(format!("--var {name}: the plan file declares no such variable"))
-                .help(suggest(name, &known))
-        });
-        let ids = self.ids();
-        let steps = [("--only", &selection.only), ("--skip", &selection.skip)].into_iter().flat_map(|(flag, list)| {
-            let ids = ids.clone();
-            list.iter()
-                .filter(move |id| !self.steps.iter().any(|step| step.id == **id))
-                .map(move |id| Problem::of_file(format!("{flag} {id}: there is no such step")).help(suggest(id, &ids)))
-        });
-        vars.chain(steps).collect()
+        let mut problems = self.unknown_variables(inputs);
+        problems.extend(self.unknown_steps(&selection.only, "--only "));
+        problems.extend(self.unknown_steps(&selection.skip, "--skip "));
+        if problems.is_empty() && !self.ids.iter().any(|id| selection.includes(id)) {
+            let message = "no step is left: --skip leaves out all that --only names";
+            problems.push(Problem::of_file(message).help("correct --only or --skip"));
+        }
+        problems
     }
 
-    fn step(&self, written: &WrittenStep, evaluator: &Evaluator) -> Result<Step, Problem> {
-        let run_as = evaluator.node(&written.run_as)?;
-        let run_as: Option<String> = de::from_node(&run_as)?;
-        let resource = de::with_seed(&evaluator.node(&written.body)?, AnyResource::seed(written.kind))?;
-        Ok(Step {
-            id: written.id.clone(),
-            prose: prose(written, evaluator),
-            run_as,
-            after: written.after.iter().map(|(id, _)| id.clone()).collect(),
-            resource,
-        })
+    fn unknown_variables(&self, inputs: &Inputs) -> Vec<Problem> {
+        let known: Vec<&str> = self.vars.keys().map(String::as_str).collect();
+        let unknown = inputs.vars.keys().filter(|name| !self.vars.contains_key(*name));
+        let problem = |name: &String| {
+            Problem::of_file(format!("--var {name}: the plan file declares no such variable"))
+                .help(suggest(name, &known))
+        };
+        unknown.map(problem).collect()
+    }
+
+    fn unknown_steps(&self, ids: &[String], flag: &str) -> Vec<Problem> {
+        let known = self.ids();
+        let unknown = ids.iter().filter(|id| !self.ids.contains(id));
+        let problem =
+            |id: &String| Problem::of_file(format!("{flag}{id}: there is no such step")).help(suggest(id, &known));
+        unknown.map(problem).collect()
+    }
+
+    /// A step with its templates evaluated, or all that is wrong with it by itself.
+    fn step(&self, written: &WrittenStep, evaluator: &Evaluator) -> Result<Step, Vec<Problem>> {
+        let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
+        match (run_as, resource(written, evaluator)) {
+            (Ok(run_as), Ok(resource)) => Ok(Step {
+                id: written.id.clone(),
+                prose: prose(written, evaluator),
+                run_as,
+                after: written.after.iter().map(|(id, _)| id.clone()).collect(),
+                resource,
+            }),
+            (run_as, resource) => Err(run_as.err().into_iter().chain(resource.err().into_iter().flatten()).collect()),
+        }
     }
 
     fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Problem> {
         de::from_node(&evaluator.node(node)?)
     }
 
+    /// An error where there is any problem, with the flaws of the shape, in the order of the text.
+    fn all_well(&self, problems: Vec<Problem>) -> Result<(), Problems> {
+        let mut list = self.flaws.clone();
+        // What is wrong with the shape of a value says more than what a kind makes of it.
+        list.extend(
+            problems
+                .into_iter()
+                .filter(|problem| problem.span.is_none() || !self.flaws.iter().any(|flaw| flaw.span == problem.span)),
+        );
+        list.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+        list.dedup();
+        if list.is_empty() { Ok(()) } else { Err(self.problems(list)) }
+    }
+
     fn problems(&self, list: Vec<Problem>) -> Problems {
-        Problems { path: self.path.clone(), text: self.text.clone(), list }
+        Problems { source: self.source.clone(), list }
+    }
+}
+
+fn run_as(node: &Node) -> Result<Option<String>, Problem> {
+    let name: Option<String> = de::from_node(node)?;
+    match name {
+        Some(name) if name.trim().is_empty() => Err(Problem::at(node.span.clone(), "`run_as` is empty")
+            .help("give a user's name, or leave it out: the step acts as whoever starts the program then")),
+        name => Ok(name),
+    }
+}
+
+/// The resource of a step. What is wrong under one of its keys does not hide what is wrong under another.
+fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource, Vec<Problem>> {
+    let Value::Mapping(pairs) = &written.body.value else { return Err(Vec::new()) };
+    let mut problems = Vec::new();
+    let mut evaluated = Vec::new();
+    for (key, value) in pairs {
+        match evaluator.node(value) {
+            Ok(value) => evaluated.push((key.clone(), value)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    loop {
+        let body = Node { span: written.body.span.clone(), value: Value::Mapping(evaluated) };
+        let mut problem = match de::with_seed(&body, AnyResource::seed(written.kind)) {
+            Ok(resource) if problems.is_empty() => return Ok(resource),
+            Ok(_) => return Err(problems),
+            Err(problem) => problem,
+        };
+        let Value::Mapping(pairs) = body.value else { return Err(problems) };
+        evaluated = pairs;
+        let within = |(key, value): &(Node, Node)| {
+            let span = key.span.start..value.span.end.max(key.span.end);
+            problem.span.as_ref().is_some_and(|at| span.start <= at.start && at.end <= span.end)
+        };
+        let at = evaluated.iter().position(within);
+        // Of the step as a whole only the first is told: a key that was taken away would be missed next.
+        let whole = problem.span.as_ref() == Some(&body.span);
+        if whole {
+            problem.span = Some(written.kind_span.clone());
+        }
+        match at.filter(|_| !whole) {
+            Some(at) => {
+                problems.push(problem);
+                evaluated.remove(at);
+            }
+            None if problems.is_empty() => return Err(vec![problem]),
+            None => return Err(problems),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// Keys under which people put secrets, though they should not: their values are not shown in an error.
-const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
+pub const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
 
 /// One thing that is wrong, with its place in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +36,20 @@ impl Problem {
     }
 }
 
-/// All that is wrong with a plan file; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems {
+/// A plan file's text and how to show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
     /// The plan file as the user named it.
     pub path: String,
     pub text: String,
+    /// What is not shown, in bytes.
+    pub secrets: Vec<Range<usize>>,
+}
+
+/// All that is wrong with a plan file; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems {
+    pub source: Source,
     pub list: Vec<Problem>,
 }
 
@@ -54,16 +62,18 @@ impl std::fmt::Display for Problems {
             if index > 0 {
                 f.write_str("\n\n")?;
             }
-            f.write_str(&self.render(problem))?;
+            f.write_str(&self.source.render(problem))?;
         }
         Ok(())
     }
 }
 
-impl Problems {
+impl Source {
     fn render(&self, problem: &Problem) -> String {
-        let title = Level::ERROR.primary_title(problem.message.as_str());
+        let message = clean(&problem.message);
+        let title = Level::ERROR.primary_title(message.as_str());
         let line;
+        let help;
         let mut group = match &problem.span {
             Some(span) => {
                 let place = self.place(span);
@@ -77,7 +87,8 @@ impl Problems {
             }
             None => Group::with_title(title).element(annotate_snippets::Origin::path(self.path.as_str())),
         };
-        if let Some(help) = &problem.help {
+        if let Some(text) = &problem.help {
+            help = clean(text);
             group = group.element(Level::HELP.message(help.as_str()));
         }
         Renderer::plain().render(&[group])
@@ -85,23 +96,74 @@ impl Problems {
 
     /// The line that a span starts in, what may not be shown left out, and the span within that line.
     fn place(&self, span: &Range<usize>) -> Place {
-        let start = span.start.min(self.text.len());
+        let mut start = floor(&self.text, span.start);
+        let mut end = floor(&self.text, span.end).max(start);
+        if start == self.text.len() {
+            // What is missing at the end is shown behind the last line that says something.
+            start = self.text.trim_end().len();
+            end = start;
+        }
         let begin = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
-        let shown = mask(&self.text[begin..end]);
-        let from = (start - begin).min(shown.len());
-        let to = (span.end.min(end).max(start) - begin).clamp(from, shown.len());
-        let columns = if shown.is_char_boundary(from) && shown.is_char_boundary(to) { from..to } else { 0..0 };
-        Place { number: self.text[..start].matches('\n').count() + 1, columns, text: shown }
+        let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
+        let number = self.text[..start].matches('\n').count() + 1;
+        let line = self.text[begin..line_end].trim_end_matches('\r');
+        let columns = start - begin..(end.min(line_end) - begin).max(start - begin);
+        let (text, columns) = self.hide(line, begin, columns);
+        Place { number, columns, text }
     }
 
-    /// Line and column (both from 1, in characters) of a problem.
-    pub fn line_and_column(&self, problem: &Problem) -> Option<(usize, usize)> {
-        let span = problem.span.as_ref()?;
-        let start = span.start.min(self.text.len());
-        let begin = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
-        Some((self.text[..start].matches('\n').count() + 1, self.text[begin..start].chars().count() + 1))
+    /// A line that begins at `begin` without the secrets in it, and where `columns` are then.
+    fn hide(&self, line: &str, begin: usize, columns: Range<usize>) -> (String, Range<usize>) {
+        let within = |secret: &Range<usize>| {
+            let range = secret.start.max(begin)..secret.end.min(begin + line.len());
+            (range.start < range.end).then(|| range.start - begin..range.end - begin)
+        };
+        let secrets: Vec<Range<usize>> = self.secrets.iter().filter_map(within).collect();
+        if secrets.is_empty() {
+            let before = self.text[..begin].trim_end().rsplit('\n').next().unwrap_or("");
+            let shown = mask(line, before);
+            let columns = floor(&shown, columns.start)..floor(&shown, columns.end);
+            return (shown, columns);
+        }
+        let (mut shown, mut at) = (String::new(), 0);
+        for secret in &secrets {
+            shown.push_str(&line[at..secret.start]);
+            shown.push_str(HIDDEN);
+            at = secret.end;
+        }
+        shown.push_str(&line[at..]);
+        // A column inside of a secret moves to the border of what stands for it.
+        let moved = |column: usize, border: usize| {
+            secrets.iter().fold(column, |moved, secret| {
+                if column >= secret.end {
+                    moved + HIDDEN.len() - secret.len()
+                } else if column > secret.start {
+                    moved + border - (column - secret.start)
+                } else {
+                    moved
+                }
+            })
+        };
+        let columns = moved(columns.start, 0)..moved(columns.end, HIDDEN.len());
+        (shown, columns)
     }
+}
+
+/// What stands for a secret.
+const HIDDEN: &str = "(hidden)";
+
+/// The nearest border of a character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// A terminal gets no control characters out of a plan file.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 struct Place {
@@ -110,24 +172,33 @@ struct Place {
     text: String,
 }
 
-/// A source line without a value that stands where a secret would, were it written into the plan file by mistake. A
-/// mapping (`{ env: NAME }`), a template and a null name a source and are shown.
-fn mask(line: &str) -> String {
-    let line = line.trim_end_matches('\r');
+/// A line of a text that is no YAML, or of a part of it that could not be read: without a value that stands behind a
+/// key for secrets, or in the line below one. A mapping (`{ env: NAME }`), a template and a null name a source and are
+/// shown.
+fn mask(line: &str, before: &str) -> String {
     for (at, _) in line.match_indices(':') {
-        let before = line[..at].trim_end_matches(['"', '\'']);
-        let key = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
         let value = line[at + 1..].trim_start();
         let named = value.is_empty()
-            || value.starts_with('{')
-            || value.starts_with('#')
-            || value.trim_start_matches('"').starts_with("{{")
+            || value.starts_with(['{', '#', '|', '>'])
+            || value.trim_start_matches(['"', '\'']).starts_with("{{")
             || matches!(value.trim_end_matches([' ', '}', ',']), "null" | "~");
-        if SENSITIVE.contains(&key) && line[at + 1..].starts_with([' ', '\t']) && !named {
-            return format!("{} (hidden)", &line[..=at]);
+        if is_sensitive(&line[..at]) && line[at + 1..].starts_with([' ', '\t']) && !named {
+            return format!("{} {HIDDEN}", &line[..=at]);
         }
     }
+    let opened = before.trim_end().trim_end_matches(['|', '>', '-', '+']).trim_end().strip_suffix(':');
+    let named = ["env:", "file:", "command:"].iter().any(|word| line.trim_start().starts_with(word));
+    if opened.is_some_and(is_sensitive) && !named && !line.trim().is_empty() {
+        return format!("{}{HIDDEN}", &line[..line.len() - line.trim_start().len()]);
+    }
     line.to_owned()
+}
+
+/// Whether the text in front of a colon ends in a key for secrets.
+fn is_sensitive(before: &str) -> bool {
+    let before = before.trim_end().trim_end_matches(['"', '\'']);
+    let key = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
+    SENSITIVE.contains(&key)
 }
 
 /// The known word that is nearest to a wrong one, if one is near enough to be meant.
@@ -155,11 +226,37 @@ mod tests {
 
     #[test]
     fn a_value_where_a_secret_would_stand_is_hidden() {
-        assert_eq!(mask("      value: hunter2"), "      value: (hidden)");
-        assert_eq!(mask("    password: 'hunter2' # x"), "    password: (hidden)");
-        assert_eq!(mask("  w: { url: x, password: hunter2 }"), "  w: { url: (hidden)");
-        assert_eq!(mask("      value: { env: NAME }"), "      value: { env: NAME }");
-        assert_eq!(mask("    url: \"{{ env_var('URL') }}\""), "    url: \"{{ env_var('URL') }}\"");
+        for (line, before, shown) in [
+            ("      value: hunter2", "", "      value: (hidden)"),
+            ("    password: 'hunter2' # x", "", "    password: (hidden)"),
+            ("  w: { url: x, password: hunter2 }", "", "  w: { url: (hidden)"),
+            ("      value: { env: NAME }", "", "      value: { env: NAME }"),
+            ("    url: \"{{ env_var('URL') }}\"", "", "    url: \"{{ env_var('URL') }}\""),
+            ("  hunter2", "value: |-", "  (hidden)"),
+            ("  hunter2: [", "  \"password\":", "  (hidden)"),
+            ("  env: NAME", "value:", "  env: NAME"),
+            ("  owner: x", "path:", "  owner: x"),
+        ] {
+            assert_eq!(mask(line, before), shown);
+        }
+    }
+
+    #[test]
+    fn a_place_within_a_line_with_secrets_stays_where_it_is() {
+        let text = "a: { value: s3cret, password: other, key: 1 }\n";
+        let secrets = vec![12..18, 30..35];
+        let source = Source { path: "x".to_owned(), text: text.to_owned(), secrets };
+        let shown = |word: &str| {
+            let at = text.find(word).unwrap();
+            let place = source.place(&(at..at + word.len()));
+            place.text[place.columns].to_owned()
+        };
+        assert_eq!(shown("key"), "key");
+        assert_eq!(shown("password"), "password");
+        assert_eq!(shown("a:"), "a:");
+        assert_eq!(shown("s3cret"), HIDDEN);
+        assert_eq!(shown("other"), HIDDEN);
+        assert_eq!(source.place(&(0..1)).text, "a: { value: (hidden), password: (hidden), key: 1 }");
     }
 
     #[test]

@@ -1,104 +1,224 @@
 //! The plan file's own keys; each step's resource is left to its kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
+use super::WrittenStep;
 use super::node::{self, Node, Value};
 use super::problem::{Problem, nearest, suggest};
-use super::{PlanFile, WrittenStep};
 use crate::resource::KINDS;
 
 const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
 const STEP: [&str; 7] = ["id", "title", "why", "symptom", "when", "run_as", "after"];
 
-pub(super) fn plan_file(path: &str, text: &str) -> Result<PlanFile, Problem> {
-    let root = node::parse(text)?;
-    let mut keys = Keys::of(&root, "the plan file")?;
-    let name = keys.required("name")?;
-    let name = identifier(&name, "name")?;
-    let vars = match keys.take("vars") {
-        Some(node) if !node.is_null() => named(&node, "vars")?,
-        _ => BTreeMap::new(),
-    };
-    for (name, node) in &vars {
-        if !matches!(node.value, Value::Scalar(_)) {
-            let message = format!("variable `{name}` has to be a string, a number, a boolean or null");
-            return Err(Problem::at(node.span.clone(), message));
-        }
-    }
-    let connections = match keys.take("connections") {
-        Some(node) if !node.is_null() => named(&node, "connections")?,
-        _ => BTreeMap::new(),
-    };
-    let list = keys.required("steps")?;
-    keys.none_left(&TOP)?;
-    let Value::Sequence(list) = &list.value else {
-        return Err(Problem::at(list.span, "`steps` has to be a list").help("start each step with `- id: …`"));
-    };
-    if list.is_empty() {
-        return Err(Problem::at(root.span, "`steps` is empty: there is nothing to provision"));
-    }
-    let mut steps: Vec<WrittenStep> = Vec::new();
-    for node in list {
-        let step = step(node)?;
-        if let Some(other) = steps.iter().find(|other| other.id == step.id) {
-            let line = text[..other.span.start].matches('\n').count() + 1;
-            let message = format!("two steps have the id `{}`; the other is in line {line}", step.id);
-            return Err(Problem::at(step.span, message).help("give one of them another id"));
-        }
-        steps.push(step);
-    }
-    Ok(PlanFile { path: path.to_owned(), text: text.to_owned(), name, vars, connections, steps })
+/// More steps than this belong into several plan files.
+const MAX_STEPS: usize = 2_000;
+
+/// What could be read of a plan file, and what is wrong with its shape.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    pub name: String,
+    pub vars: BTreeMap<String, Node>,
+    pub connections: BTreeMap<String, Node>,
+    pub steps: Vec<WrittenStep>,
+    /// Every id that is written, those of unreadable steps too.
+    pub ids: Vec<String>,
+    pub flaws: Vec<Problem>,
+    pub secrets: Vec<Range<usize>>,
 }
 
-fn step(node: &Node) -> Result<WrittenStep, Problem> {
-    let mut keys = Keys::of(node, "a step")?;
-    let id = keys.required("id")?;
-    let span = id.span.clone();
-    let id = identifier(&id, "id")?;
-    let mut prose = |name| match keys.take(name) {
-        Some(node) if !matches!(node.value, Value::Scalar(_)) => {
-            Err(Problem::at(node.span, format!("`{name}` has to be text")))
+pub(super) fn shape(text: &str) -> Shape {
+    let mut shape = Shape::default();
+    let document = match node::parse(text) {
+        Ok(document) => document,
+        Err((problem, secrets)) => {
+            shape.flaws.push(problem);
+            shape.secrets = secrets;
+            return shape;
         }
-        Some(node) => Ok(node),
-        None => Ok(Node::null(span.clone())),
     };
-    let (title, why, symptom, when) = (prose("title")?, prose("why")?, prose("symptom")?, prose("when")?);
-    let run_as = prose("run_as")?;
-    let after = match keys.take("after") {
-        None => Vec::new(),
-        Some(Node { value: Value::Sequence(items), .. }) => items.iter().map(reference).collect::<Result<_, _>>()?,
-        Some(one) => vec![reference(&one)?],
-    };
-    let mut kinds = Vec::new();
-    for (key, body) in std::mem::take(&mut keys.pairs) {
-        let word = key.text().unwrap_or_default();
-        match KINDS.iter().find(|kind| **kind == word) {
-            Some(kind) => kinds.push((*kind, key.span, body)),
-            None => {
-                let known = [STEP.as_slice(), KINDS].concat();
-                let help = match nearest(word, known.iter().copied()) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("a step has {}, and one of {}", STEP.join(", "), KINDS.join(", ")),
-                };
-                let message = format!("unknown key `{word}` in step `{id}`");
-                return Err(Problem::at(key.span.clone(), message).help(help));
+    shape.flaws = document.flaws;
+    shape.secrets = document.secrets;
+    if let Err(problem) = shape.top(&document.root, text) {
+        shape.flaws.push(problem);
+    }
+    shape
+}
+
+impl Shape {
+    fn top(&mut self, root: &Node, text: &str) -> Result<(), Problem> {
+        let mut keys = Keys::of(root, "the plan file")?;
+        match keys.required("name").and_then(|name| identifier(&name, "name")) {
+            Ok(name) => self.name = name,
+            Err(problem) => self.flaws.push(problem),
+        }
+        if let Some(node) = keys.take("vars").filter(|node| !node.is_null()) {
+            self.vars = self.named(&node, "vars", variable_name);
+        }
+        for (name, node) in &self.vars {
+            if !matches!(node.value, Value::Scalar(_)) {
+                let message = format!("variable `{name}` has to be a string, a number, a boolean or null");
+                self.flaws.push(Problem::at(node.span.clone(), message));
+            }
+        }
+        self.vars.retain(|_, node| matches!(node.value, Value::Scalar(_)));
+        if let Some(node) = keys.take("connections").filter(|node| !node.is_null()) {
+            self.connections = self.named(&node, "connections", |name| identifier(name, "a connection's name"));
+        }
+        let steps = keys.required("steps");
+        // A misspelt key was told of already.
+        let told = self.flaws.iter().chain(steps.as_ref().err()).filter_map(|flaw| flaw.span.clone());
+        let told: Vec<_> = told.collect();
+        self.flaws.extend(
+            keys.others(&TOP).into_iter().filter(|other| other.span.as_ref().is_none_or(|span| !told.contains(span))),
+        );
+        let steps = steps?;
+        let Value::Sequence(list) = &steps.value else {
+            return Err(Problem::at(steps.span, "`steps` has to be a list").help("start each step with `- id: …`"));
+        };
+        if list.is_empty() {
+            return Err(Problem::at(steps.span, "`steps` is empty: there is nothing to provision"));
+        }
+        if list.len() > MAX_STEPS {
+            let message = format!("{} steps are more than the {MAX_STEPS} of one plan file", list.len());
+            return Err(Problem::at(steps.span, message).help("write several plan files"));
+        }
+        self.read_steps(list, text);
+        Ok(())
+    }
+
+    fn read_steps(&mut self, list: &[Node], text: &str) {
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for node in list {
+            let mut keys = match Keys::of(node, "a step") {
+                Ok(keys) => keys,
+                Err(problem) => {
+                    self.flaws.push(problem.help("start each step with `- id: …`"));
+                    continue;
+                }
+            };
+            let id = keys.required("id").and_then(|id| Ok((identifier(&id, "id")?, id.span)));
+            let (id, span) = match id {
+                Ok(id) => id,
+                Err(problem) => {
+                    self.flaws.push(problem);
+                    continue;
+                }
+            };
+            self.ids.push(id.clone());
+            if let Some(other) = places.insert(id.clone(), span.start) {
+                let line = text[..other].matches('\n').count() + 1;
+                let message = format!("two steps have the id `{id}`; the other is in line {line}");
+                self.flaws.push(Problem::at(span, message).help("give one of them another id"));
+                continue;
+            }
+            if let Some(step) = self.step(id, span, keys) {
+                self.steps.push(step);
             }
         }
     }
-    let mut kinds = kinds.into_iter();
-    let Some((kind, _, body)) = kinds.next() else {
-        return Err(Problem::at(span, format!("step `{id}` says nothing of what it provides"))
-            .help(format!("give it one of {}", KINDS.join(", "))));
-    };
-    if let Some((other, span, _)) = kinds.next() {
-        let message = format!("step `{id}` is a `{kind}` and a `{other}`");
-        return Err(Problem::at(span, message).help("a step has one resource: make two steps of it"));
+
+    fn step(&mut self, id: String, span: Range<usize>, mut keys: Keys) -> Option<WrittenStep> {
+        let mut text = |name| match keys.take(name) {
+            Some(node) if !matches!(node.value, Value::Scalar(_)) => {
+                self.flaws.push(Problem::at(node.span, format!("`{name}` has to be text")));
+                Node::null(span.clone())
+            }
+            Some(node) => node,
+            None => Node::null(span.clone()),
+        };
+        let [title, why, symptom, when, run_as] = ["title", "why", "symptom", "when", "run_as"].map(&mut text);
+        let after = self.after(keys.take("after"));
+        let known = [STEP.as_slice(), KINDS].concat();
+        let mut kinds = Vec::new();
+        let mut misspelt = false;
+        for (key, body) in keys.pairs {
+            let word = key.text().unwrap_or_default();
+            if let Some(kind) = KINDS.iter().find(|kind| **kind == word) {
+                kinds.push((*kind, key.span, body));
+                continue;
+            }
+            let meant = nearest(word, known.iter().copied());
+            misspelt |= meant.is_none_or(|meant| KINDS.contains(&meant));
+            let help = match meant {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("a step has {}, and one of {}", STEP.join(", "), KINDS.join(", ")),
+            };
+            let message = format!("unknown key `{word}` in step `{id}`");
+            self.flaws.push(Problem::at(key.span.clone(), message).help(help));
+        }
+        let mut kinds = kinds.into_iter();
+        let Some((kind, kind_span, body)) = kinds.next() else {
+            if !misspelt {
+                let message = format!("step `{id}` does not say what is to be provided");
+                let help = format!("give it one of {}", KINDS.join(", "));
+                self.flaws.push(Problem::at(span, message).help(help));
+            }
+            return None;
+        };
+        for (other, span, _) in kinds {
+            let message = format!("step `{id}` is a `{kind}` and a `{other}`");
+            self.flaws.push(Problem::at(span, message).help("a step has one resource: make two steps of it"));
+        }
+        if !matches!(body.value, Value::Mapping(_)) {
+            let problem = Problem::at(
+                if body.is_null() { kind_span } else { body.span },
+                format!("`{kind}` has to be a mapping of keys"),
+            );
+            self.flaws.push(problem.help("write its keys below it, indented"));
+            return None;
+        }
+        Some(WrittenStep { id, span, title, why, symptom, when, run_as, after, kind, kind_span, body })
     }
-    Ok(WrittenStep { id, span, title, why, symptom, when, run_as, after, kind, body })
+
+    fn after(&mut self, node: Option<Node>) -> Vec<(String, Range<usize>)> {
+        let items = match node {
+            None => Vec::new(),
+            Some(node) if node.is_null() => Vec::new(),
+            Some(Node { value: Value::Sequence(items), .. }) => items,
+            Some(one) => vec![one],
+        };
+        let mut after = Vec::new();
+        for item in items {
+            match identifier(&item, "after") {
+                Ok(id) => after.push((id, item.span)),
+                Err(problem) => self.flaws.push(problem.help("it is a step's id, or a list of ids")),
+            }
+        }
+        after
+    }
+
+    fn named(
+        &mut self,
+        node: &Node,
+        key: &str,
+        name_of: impl Fn(&Node) -> Result<String, Problem>,
+    ) -> BTreeMap<String, Node> {
+        let mut map = BTreeMap::new();
+        let Value::Mapping(pairs) = &node.value else {
+            self.flaws.push(Problem::at(node.span.clone(), format!("`{key}` has to be a mapping of names")));
+            return map;
+        };
+        for (name, value) in pairs {
+            match name_of(name) {
+                Ok(name) => drop(map.insert(name, value.clone())),
+                Err(problem) => self.flaws.push(problem),
+            }
+        }
+        map
+    }
 }
 
-fn reference(node: &Node) -> Result<(String, std::ops::Range<usize>), Problem> {
-    Ok((identifier(node, "after")?, node.span.clone()))
+/// A variable is named as Jinja names one: `my-var` would be a subtraction.
+fn variable_name(node: &Node) -> Result<String, Problem> {
+    let text = node.text().unwrap_or_default();
+    let fine = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if fine && text != "env_var" {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::at(node.span.clone(), "a variable cannot have this name")
+        .help("it starts with a letter or `_` and has letters, digits and `_`, so that templates can name it"))
 }
 
 /// Ids and names go into output, file names and SQL comments: letters, digits, `-`, `_` and `.` are enough.
@@ -112,13 +232,6 @@ fn identifier(node: &Node, key: &str) -> Result<String, Problem> {
     }
     Err(Problem::at(node.span.clone(), format!("`{key}` has to be one word"))
         .help("it starts with a letter or digit and has letters, digits, `-`, `_` and `.`, at most 100 of them"))
-}
-
-fn named(node: &Node, key: &str) -> Result<BTreeMap<String, Node>, Problem> {
-    let Value::Mapping(pairs) = &node.value else {
-        return Err(Problem::at(node.span.clone(), format!("`{key}` has to be a mapping of names")));
-    };
-    pairs.iter().map(|(name, value)| Ok((identifier(name, key)?, value.clone()))).collect()
 }
 
 /// The keys of a mapping that nobody has asked for yet.
@@ -152,13 +265,17 @@ impl Keys {
                 Problem::at(key.span.clone(), format!("unknown key `{}`", key.text().unwrap_or_default()))
                     .help(format!("did you mean `{name}`?"))
             }
-            None => Problem::at(self.span.clone(), format!("{} has no `{name}`", self.what)),
+            None => Problem::at(self.span.clone(), format!("{} has no `{name}`", self.what))
+                .help(format!("add the key `{name}`")),
         })
     }
 
-    fn none_left(&self, known: &[&str]) -> Result<(), Problem> {
-        let Some((key, _)) = self.pairs.first() else { return Ok(()) };
-        let word = key.text().unwrap_or_default();
-        Err(Problem::at(key.span.clone(), format!("unknown key `{word}` in {}", self.what)).help(suggest(word, known)))
+    /// What is wrong with the keys that are left.
+    fn others(&self, known: &[&str]) -> Vec<Problem> {
+        let unknown = |(key, _): &(Node, Node)| {
+            let word = key.text().unwrap_or_default();
+            Problem::at(key.span.clone(), format!("unknown key `{word}` in {}", self.what)).help(suggest(word, known))
+        };
+        self.pairs.iter().map(unknown).collect()
     }
 }

@@ -23,16 +23,34 @@ pub struct Inputs {
 #[derive(Debug, Clone)]
 pub struct Evaluator(Arc<Scope>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Scope {
+    /// The plan file, to find a word of a template in.
+    text: Arc<str>,
     vars: BTreeMap<String, Node>,
     inputs: Inputs,
+    /// What to put in front of the name of an unset environment variable, to show a step without it.
+    placeholder: Option<&'static str>,
+    /// Variables that were evaluated already: one that many need is evaluated once.
+    known: Arc<Mutex<BTreeMap<String, Node>>>,
 }
+
+/// Variables may need each other this deep; templates within templates take stack.
+const MAX_DEPTH: usize = 32;
+/// No evaluated string is longer (1 MiB): a few variables that double each other would fill the memory.
+const MAX_LENGTH: usize = 1 << 20;
+/// Instructions that a template may take, so that a loop in one ends.
+const FUEL: u64 = 200_000;
 
 impl Evaluator {
     /// An evaluator for a plan file's `vars` under what the user gave.
-    pub fn new(vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
-        Self(Arc::new(Scope { vars, inputs }))
+    pub fn new(text: &str, vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
+        Self(Arc::new(Scope { text: text.into(), vars, inputs, placeholder: None, known: Arc::default() }))
+    }
+
+    /// The same, with an unset environment variable shown as its name behind `placeholder` and before `>`.
+    pub fn showing(&self, placeholder: Option<&'static str>) -> Self {
+        Self(Arc::new(Scope { placeholder, known: Arc::default(), ..Scope::clone(&self.0) }))
     }
 
     /// The same tree with every template in it evaluated. Where one wants an environment variable that is not set,
@@ -73,6 +91,17 @@ impl Scope {
         Ok(Node { span: node.span.clone(), value })
     }
 
+    fn variable(self: &Arc<Self>, name: &str, node: &Node, inside: &[String]) -> Result<Node, Problem> {
+        if let Some(node) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(node.clone());
+        }
+        let mut inside = inside.to_vec();
+        inside.push(name.to_owned());
+        let node = self.node(node, &mut inside)?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), node.clone());
+        Ok(node)
+    }
+
     fn render(self: &Arc<Self>, text: &str, span: &Range<usize>, inside: &[String]) -> Result<Value, Problem> {
         let look = Arc::new(Lookup {
             scope: Arc::clone(self),
@@ -82,14 +111,41 @@ impl Scope {
         });
         let mut jinja = Environment::new();
         jinja.set_undefined_behavior(UndefinedBehavior::Strict);
+        jinja.set_fuel(Some(FUEL));
         let env = Arc::clone(&look);
         jinja.add_function("env_var", move |name: String, default: Rest<Jinja>| env.env_var(&name, &default));
+        let within = Arc::clone(&look);
+        jinja.set_formatter(move |out, state, value| {
+            if value.is_none() {
+                within.note(
+                    Problem::of_file("the template gives none in the middle of a text")
+                        .help("give the variable a value (--var NAME=VALUE), or write a default: {{ name or '…' }}"),
+                );
+                return Err(Error::new(ErrorKind::InvalidOperation, "none in the middle of a text"));
+            }
+            minijinja::escape_formatter(out, state, value)
+        });
         let context = Jinja::from_dyn_object(Arc::clone(&look));
         let value = match single_expression(text) {
             Some(expression) => jinja.compile_expression(expression).and_then(|compiled| compiled.eval(context)),
             None => jinja.render_str(text, context).map(Jinja::from),
         };
         value.and_then(|value| scalar(&value)).map_err(|error| look.explain(&error, span))
+    }
+
+    /// Where a word of a template stands, or else the whole template.
+    fn find(&self, word: &str, span: &Range<usize>) -> Range<usize> {
+        let source = self.text.get(span.clone()).unwrap_or_default();
+        let borders = |at: usize| {
+            let letter = |c: char| c.is_alphanumeric() || c == '_';
+            !source[..at].ends_with(letter) && !source[at + word.len()..].starts_with(letter)
+        };
+        let inside = source.find(['{']).unwrap_or(0);
+        let found = source.match_indices(word).map(|(at, _)| at).find(|at| *at >= inside && borders(*at));
+        found.filter(|_| !word.is_empty()).map_or(span.clone(), |at| {
+            let start = span.start + at;
+            start..start + word.len()
+        })
     }
 }
 
@@ -109,13 +165,16 @@ impl Lookup {
             return Ok(Some(Jinja::from(value.as_str())));
         }
         let Some(node) = self.scope.vars.get(name) else { return Ok(None) };
-        if self.inside.iter().any(|outer| outer == name) {
-            let chain = [self.inside.as_slice(), &[name.to_owned()]].concat().join(" -> ");
-            return Err(Problem::at(node.span.clone(), format!("variables need each other: {chain}")));
+        if let Some(at) = self.inside.iter().position(|outer| outer == name) {
+            let chain = [&self.inside[at..], &[name.to_owned()]].concat().join(" -> ");
+            return Err(Problem::at(node.span.clone(), format!("variables need each other: {chain}"))
+                .help("give one of them a value of its own"));
         }
-        let mut inside = self.inside.clone();
-        inside.push(name.to_owned());
-        let node = self.scope.node(node, &mut inside)?;
+        if self.inside.len() >= MAX_DEPTH {
+            return Err(Problem::at(node.span.clone(), format!("variables need each other {MAX_DEPTH} deep"))
+                .help("write some of them out"));
+        }
+        let node = self.scope.variable(name, node, &self.inside)?;
         Ok(Some(match &node.value {
             _ if node.is_null() => Jinja::from(()),
             Value::Scalar(scalar) => native(scalar),
@@ -129,6 +188,9 @@ impl Lookup {
             return Ok(Jinja::from(value.as_str()));
         }
         match default {
+            [] if self.scope.placeholder.is_some() => {
+                Ok(Jinja::from(format!("{}{name}>", self.scope.placeholder.unwrap_or_default())))
+            }
             [] => {
                 self.note(unset(name, &(0..0)));
                 Err(Error::new(ErrorKind::UndefinedError, format!("environment variable {name} is not set")))
@@ -144,19 +206,31 @@ impl Lookup {
 
     fn explain(&self, error: &Error, span: &Range<usize>) -> Problem {
         if let Some(mut problem) = self.problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            if problem.unset.is_some() {
-                problem.span = Some(span.clone());
+            match &problem.unset {
+                Some(name) => problem.span = Some(self.scope.find(name, span)),
+                None => drop(problem.span.get_or_insert_with(|| span.clone())),
             }
             return problem;
         }
         let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (ErrorKind::UndefinedError | ErrorKind::UnknownFunction, Some(name)) = (error.kind(), unknown) {
-            let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
-            return Problem::at(span.clone(), format!("variable `{name}` is not declared"))
-                .help(suggest(&name, &known));
+        let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
+        match (error.kind(), unknown) {
+            (ErrorKind::UndefinedError, Some(name)) => {
+                return Problem::at(self.scope.find(&name, span), format!("variable `{name}` is not declared"))
+                    .help(suggest(&name, &known));
+            }
+            (ErrorKind::UnknownFunction, Some(name)) => {
+                return Problem::at(self.scope.find(&name, span), format!("there is no function `{name}`"))
+                    .help("there is env_var(NAME), and env_var(NAME, DEFAULT)");
+            }
+            (ErrorKind::OutOfFuel, _) => {
+                return Problem::at(span.clone(), "the template takes too long").help("take the loop out of it");
+            }
+            _ => {}
         }
         let detail = error.detail().unwrap_or("it cannot be evaluated");
-        Problem::at(span.clone(), format!("the template is wrong: {}: {detail}", error.kind()))
+        Problem::at(span.clone(), format!("the template is wrong: {detail}"))
+            .help("templates are Jinja: {{ name }}, {{ name or 'default' }}, {{ env_var('NAME') }}")
     }
 }
 
@@ -218,18 +292,19 @@ fn has_template(text: &str) -> bool {
 fn single_expression(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let plain = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
-    plain.then(|| inner.trim_start_matches('-').trim_end_matches('-').trim())
+    let inner = inner.strip_prefix('-').unwrap_or(inner);
+    plain.then(|| inner.strip_suffix('-').unwrap_or(inner).trim())
 }
 
 /// A variable's value with the type that the plan file gave it.
 fn native(scalar: &Scalar) -> Jinja {
-    if scalar.style == Style::Plain {
+    if matches!(scalar.style, Style::Plain | Style::Native) {
         if let Ok(number) = scalar.text.parse::<i64>() {
             return Jinja::from(number);
         }
         match scalar.text.as_str() {
-            "true" => return Jinja::from(true),
-            "false" => return Jinja::from(false),
+            "true" | "True" | "TRUE" => return Jinja::from(true),
+            "false" | "False" | "FALSE" => return Jinja::from(false),
             _ => {}
         }
     }
@@ -239,8 +314,11 @@ fn native(scalar: &Scalar) -> Jinja {
 fn scalar(value: &Jinja) -> Result<Value, Error> {
     use minijinja::value::ValueKind;
     let (text, style) = match value.kind() {
-        ValueKind::None => (String::new(), Style::Plain),
-        ValueKind::Bool | ValueKind::Number => (value.to_string(), Style::Plain),
+        ValueKind::None => (String::new(), Style::RenderedNone),
+        ValueKind::Bool | ValueKind::Number => (value.to_string(), Style::Native),
+        ValueKind::String if value.as_str().is_some_and(|text| text.len() > MAX_LENGTH) => {
+            return Err(Error::new(ErrorKind::InvalidOperation, "it gives more than 1 MiB of text"));
+        }
         ValueKind::String => (value.to_string(), Style::Rendered),
         ValueKind::Undefined => return Err(Error::new(ErrorKind::UndefinedError, "there is no such value")),
         other => {
