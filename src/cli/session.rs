@@ -19,7 +19,7 @@ use crate::engine::stop::Stop;
 use crate::engine::survey::{PlannedStep, planned_event, survey};
 use crate::host::secret::{Digester, Secret};
 use crate::host::secret_source;
-use crate::host::warehouse::{ConnectionSpec, PasswordFile, Warehouse};
+use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
 use crate::plan_file::{Problem, Selection};
 use crate::render::{Human, Json};
 use crate::resource::Failure;
@@ -68,7 +68,7 @@ impl Session {
         let reach = Reach::new(run.clone(), as_of, digester, &plan.steps, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
-            Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, password_file(), wanted))
+            Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, surroundings(), wanted))
         });
         let sink: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
         let report = Arc::new(Report::new(sink));
@@ -127,10 +127,10 @@ fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<
     }
 }
 
-/// Where libpq looks for passwords too.
-fn password_file() -> PasswordFile {
-    PasswordFile {
-        from_environment: std::env::var_os("PGPASSFILE").map(PathBuf::from),
+/// What a connection takes from the surroundings, as libpq and ssh do.
+fn surroundings() -> Surroundings {
+    Surroundings {
+        pgpassfile: std::env::var_os("PGPASSFILE").map(PathBuf::from),
         home: std::env::var_os("HOME").map(PathBuf::from),
     }
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::bench::{Bench, apply, files, git, write};
-use crate::resource::repository::{LocalCommits, RescueKind, list_rescues, restore_rescue, show_rescue};
+use crate::resource::repository::LocalCommits;
+use crate::resource::repository::restore::{
+    RescueKind, list as list_rescues, restore as restore_rescue, show as show_rescue,
+};
 
 fn rescued() -> Bench {
     let bench = Bench::new();
