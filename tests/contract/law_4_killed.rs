@@ -99,7 +99,7 @@ fn an_apply_that_was_killed_converges_when_it_is_run_again() {
             ("airflow_poc/dags/late.py", UNTRACKED),
             ("airflow_poc/dags/notes.txt", UNTRACKED),
         ] {
-            assert!(is_kept(&sandbox, file, text) || sandbox.git("stash list") != "", "{at}: {file} is gone");
+            assert!(is_kept(&sandbox, file, text) || !sandbox.git("stash list").is_empty(), "{at}: {file} is gone");
         }
         let again = sandbox.apply("ubuntu");
         assert_eq!(again.code, 0, "{at}: the rerun\n{again}");

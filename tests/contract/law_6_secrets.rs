@@ -101,13 +101,12 @@ fn what_is_written_is_never_open_to_others() {
         "root",
         &format!("ls -A $(dirname {KEY}) /tmp /var/tmp; cd {CHECKOUT}; git -c safe.directory='*' status --short"),
     );
-    let expected = format!(
-        "/home/ubuntu/etl/etl_dw/ssh:\njasleentung.pem\n\n/tmp:\n\n/var/tmp:\n M airflow_poc/docker-compose.yml\n"
-    );
+    let expected =
+        "/home/ubuntu/etl/etl_dw/ssh:\njasleentung.pem\n\n/tmp:\n\n/var/tmp:\n M airflow_poc/docker-compose.yml\n";
     let sorted = |text: &str| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).filter(|l| !l.is_empty()).collect();
         lines.sort();
         lines
     };
-    assert_eq!(sorted(&litter), sorted(&expected));
+    assert_eq!(sorted(&litter), sorted(expected));
 }

@@ -308,6 +308,7 @@ fn compare(sandbox: &mut Sandbox, state: &State) {
 #[test]
 fn generated_hosts() {
     let sandbox = RefCell::new(host());
+    #[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to go on")]
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     let config = Config { cases, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
     let checked = TestRunner::new(config).run(&states(), |state| {

@@ -1,1 +1,401 @@
-//! Servers, networks and other sessions that get in the way.
+//! Servers and networks that fail: each fault ends in a table that is there once, or in a clear message and a run
+//! afterwards that converges.
+
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use provision::host::warehouse::Warehouse;
+use provision::resource::table::Table;
+use provision::resource::{Failure, Resource as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::cluster::{Cluster, PASSWORD, shared};
+use crate::double::Fault;
+use crate::kit::{DAY, apply, connect, connect_with, look, periods, plan, summaries, table, try_apply};
+use crate::target::Target;
+
+/// One history table of a parent that the tests lock.
+const SERIES: &str =
+    "through: 2025_h2\nahead: 0\ntables:\n  - { name: 'settlement_ods.hist_{period}', like: settlement_ods.mart }\n";
+
+/// A session of another user of the server, which holds what it takes until it is dropped.
+struct Other(Child);
+
+impl Other {
+    /// Opens a transaction in which `sql` was carried out.
+    fn holding(cluster: &Cluster, database: &str, sql: &str) -> Self {
+        let mut session = Command::new("/usr/lib/postgresql/15/bin/psql")
+            .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &cluster.socket_url(database)])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(session.stdin.as_mut().unwrap(), "SET application_name TO other; BEGIN; {sql};").unwrap();
+        let held = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE application_name = 'other' AND datname = current_database() AND state = 'idle in transaction'";
+        until(|| cluster.psql(database, held) == "1");
+        Self(session)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ended = self.0.wait();
+    }
+}
+
+fn until(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed().as_secs() < 30, "what was waited for did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The process that serves a CREATE and waits for a lock, once there is one.
+fn waiting(database: &str) -> String {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'provision' \
+               AND wait_event_type = 'Lock' AND query LIKE 'CREATE TABLE%'";
+    until(|| !shared().psql(database, sql).is_empty());
+    shared().psql(database, sql)
+}
+
+/// A database of the shared server with the parent in it.
+fn database() -> String {
+    let database = shared().database();
+    shared().psql(&database, "CREATE SCHEMA settlement_ods; CREATE TABLE settlement_ods.mart (id INT NOT NULL)");
+    database
+}
+
+#[track_caller]
+fn says(failure: &Failure, message: &str, hint: &str) {
+    assert!(failure.message.contains(message), "{failure:?}");
+    assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{failure:?}");
+}
+
+/// A killed backend: the CREATE that it was in is made by another session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_killed_in_a_create_is_replaced() {
+    let database = database();
+    let warehouse = connect(&shared().socket_url(&database));
+    let other = Other::holding(shared(), &database, "LOCK TABLE settlement_ods.mart IN ACCESS EXCLUSIVE MODE");
+    let applying = tokio::spawn(async move { apply(&periods(SERIES), &warehouse, DAY).await });
+    let pid = waiting(&database);
+    shared().psql(&database, &format!("SELECT pg_terminate_backend({pid})"));
+    until(|| shared().psql(&database, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}")) == "0");
+    drop(other);
+    let done = applying.await.unwrap();
+    assert_eq!(done, ["create table settlement_ods.hist_2025_h2 like settlement_ods.mart"]);
+    assert_eq!(apply(&periods(SERIES), &connect(&shared().socket_url(&database)), DAY).await, Vec::<String>::new());
+}
+
+/// A lock that goes in time is waited for; one that stays is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_are_waited_for_as_long_as_the_connection_says() {
+    let database = database();
+    let url = shared().socket_url(&database);
+    let lock = || Other::holding(shared(), &database, "LOCK TABLE settlement_ods.mart IN ACCESS EXCLUSIVE MODE");
+    let other = lock();
+    let impatient = connect_with(&url, "statement_timeout: 1", None);
+    let failure = try_apply(&periods(SERIES), &impatient, DAY).await.unwrap_err();
+    says(&failure, "cannot create settlement_ods.hist_2025_h2", "another session may hold a lock");
+    says(&failure, "statement timeout", "pg_stat_activity");
+    drop(other);
+    let other = lock();
+    let bounded = connect(&format!("{url}?options=-c%20lock_timeout%3D200"));
+    let failure = try_apply(&periods(SERIES), &bounded, DAY).await.unwrap_err();
+    says(&failure, "lock timeout", "another session holds a lock on the table");
+    let patient = connect(&url);
+    let applying = tokio::spawn(async move { apply(&periods(SERIES), &patient, DAY).await });
+    waiting(&database);
+    drop(other);
+    assert_eq!(applying.await.unwrap().len(), 1);
+}
+
+/// The other session makes the table while this one waits for the name: both end well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_race_for_the_name_that_is_lost_is_read_back() {
+    let database = database();
+    let url = shared().socket_url(&database);
+    let mine = || table("CREATE TABLE settlement_ods.t (id INT NOT NULL)", "");
+    let race = |theirs: &'static str, database: &str, url: &str| {
+        let other = Other::holding(shared(), database, theirs);
+        let warehouse = connect(url);
+        let applying = tokio::spawn(async move { try_apply(&mine(), &warehouse, DAY).await });
+        waiting(database);
+        let mut other = other;
+        writeln!(other.0.stdin.as_mut().unwrap(), "COMMIT;").unwrap();
+        applying
+    };
+    let same = race("CREATE TABLE settlement_ods.t (id INT NOT NULL)", &database, &url).await.unwrap();
+    assert_eq!(same.unwrap(), ["create table settlement_ods.t"]);
+    shared().psql(&database, "DROP TABLE settlement_ods.t");
+    let another = race("CREATE TABLE settlement_ods.t (id TEXT)", &database, &url).await.unwrap().unwrap_err();
+    says(&another, "column id is text, wanted is integer", "");
+}
+
+#[tokio::test]
+async fn a_server_may_restart_between_plan_and_apply() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.psql("postgres", "CREATE SCHEMA s");
+    let url = cluster.socket_url("postgres");
+    let warehouse = connect(&url);
+    let step = table("CREATE TABLE s.t (id INT)", "");
+    let planned = plan(&step, &warehouse, DAY).await.unwrap();
+    cluster.restart();
+    let act = provision::resource::Act::new(look(&warehouse, DAY), "run");
+    step.execute(&planned.changes[0], &act).await.unwrap();
+    assert_eq!(summaries(&plan(&step, &warehouse, DAY).await.unwrap()), Vec::<String>::new());
+
+    let second = table("CREATE TABLE s.u (id INT)", "");
+    let planned = plan(&second, &warehouse, DAY).await.unwrap();
+    cluster.stop();
+    let failure = second.execute(&planned.changes[0], &act).await.unwrap_err();
+    says(&failure, "there is no socket", "is the server running");
+    cluster.restart();
+    assert_eq!(apply(&second, &warehouse, DAY).await, ["create table s.u"]);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_called_so() {
+    let database = database();
+    let url = shared().socket_url(&database);
+    shared().psql("postgres", &format!("ALTER DATABASE {database} SET default_transaction_read_only TO on"));
+    let failure = try_apply(&periods(SERIES), &connect(&url), DAY).await.unwrap_err();
+    says(&failure, "cannot create settlement_ods.hist_2025_h2", "the server takes no writes");
+    shared().psql("postgres", &format!("ALTER DATABASE {database} RESET default_transaction_read_only"));
+    assert_eq!(apply(&periods(SERIES), &connect(&url), DAY).await.len(), 1);
+}
+
+/// The session is lost and there is no place for another.
+#[tokio::test]
+async fn a_server_that_has_filled_up_since_the_plan_is_called_full() {
+    let cluster = Cluster::start(&["max_connections=5", "superuser_reserved_connections=3"]);
+    cluster.psql("postgres", "CREATE USER little; CREATE SCHEMA s; GRANT ALL ON SCHEMA s TO little");
+    let url = cluster.socket_url("postgres").replace("postgres@", "little@");
+    let warehouse = connect(&url);
+    let step = table("CREATE TABLE s.t (id INT)", "");
+    let planned = plan(&step, &warehouse, DAY).await.unwrap();
+    cluster.psql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'little'");
+    let mut hogs = Vec::new();
+    for _ in 0..2 {
+        let mut config: tokio_postgres::Config = url.parse().unwrap();
+        let (client, connection) = config.application_name("hog").connect(tokio_postgres::NoTls).await.unwrap();
+        hogs.push((client, tokio::spawn(connection)));
+    }
+    let act = provision::resource::Act::new(look(&warehouse, DAY), "run");
+    let failure = step.execute(&planned.changes[0], &act).await.unwrap_err();
+    says(&failure, "has no connection left", "end idle sessions");
+    for (client, connection) in hogs {
+        drop(client);
+        let _closed = connection.await.unwrap();
+    }
+    until(|| cluster.psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'little'") == "0");
+    assert_eq!(apply(&step, &warehouse, DAY).await, ["create table s.t"]);
+}
+
+/// What a network does to the first connection that passes through it; later ones are let through.
+#[derive(Debug, Clone, Copy)]
+enum Ailment {
+    /// Nothing; the bytes are counted.
+    None,
+    /// After so many bytes of the server's answers the stream ends.
+    TruncateAnswers(usize),
+    /// After so many bytes of the client's requests the connection is reset.
+    CutRequests(usize),
+    /// After so many bytes of the server's answers nothing passes any more, and the connection stays open.
+    Silence(usize),
+    /// Bytes come one by one.
+    Dribble,
+}
+
+/// A proxy before a server.
+struct Network {
+    port: u16,
+    /// Bytes of answers and of requests that have passed.
+    answers: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Network {
+    async fn start(to: u16, ailment: Ailment) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (answers, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (up, down) = (Arc::clone(&requests), Arc::clone(&answers));
+        let server = tokio::spawn(async move {
+            let mut ailment = Some(ailment);
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                let ailment = ailment.take().unwrap_or(Ailment::None);
+                tokio::spawn(carry(near, far, ailment, Arc::clone(&up), Arc::clone(&down)));
+            }
+        });
+        Self { port, answers, requests, server }
+    }
+
+    fn connect(&self, database: &str, lines: &str) -> Arc<Warehouse> {
+        let url = format!("postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port);
+        connect_with(&url, lines, Some(PASSWORD))
+    }
+}
+
+async fn carry(near: TcpStream, far: TcpStream, ailment: Ailment, up: Arc<AtomicUsize>, down: Arc<AtomicUsize>) {
+    let (mut from_client, mut to_client) = near.into_split();
+    let (mut from_server, mut to_server) = far.into_split();
+    let requests = async {
+        let mut left = if let Ailment::CutRequests(bytes) = ailment { bytes } else { usize::MAX };
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+            let passed = count.min(left);
+            up.fetch_add(passed, Ordering::Relaxed);
+            let sent = to_server.write_all(&buffer[..passed]).await;
+            left -= passed;
+            if left == 0 || sent.is_err() {
+                return;
+            }
+        }
+    };
+    let answers = async {
+        let bound =
+            if let Ailment::TruncateAnswers(bytes) | Ailment::Silence(bytes) = ailment { bytes } else { usize::MAX };
+        let mut left = bound;
+        let mut buffer = [0; 4096];
+        let size = if matches!(ailment, Ailment::Dribble) { 1 } else { buffer.len() };
+        while let Ok(count @ 1..) = from_server.read(&mut buffer[..size]).await {
+            let passed = count.min(left);
+            down.fetch_add(passed, Ordering::Relaxed);
+            if to_client.write_all(&buffer[..passed]).await.is_err() {
+                return;
+            }
+            left -= passed;
+            if left == 0 {
+                if matches!(ailment, Ailment::Silence(_)) {
+                    std::future::pending::<()>().await;
+                }
+                return;
+            }
+            if size == 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    // Whichever way ends first ends the other: both sockets close.
+    tokio::select! {
+        () = requests => {}
+        () = answers => {}
+    }
+}
+
+fn small() -> Table {
+    table("CREATE TABLE s.t (id INT NOT NULL, name VARCHAR(20))", "grants: [{ to: postgres, privileges: [select] }]")
+}
+
+/// An apply through an ailing network, and another through a healthy one: what the first could not do, the second does.
+async fn ail(ailment: Ailment) {
+    let database = shared().database();
+    shared().psql(&database, "CREATE SCHEMA s");
+    let network = Network::start(shared().port, ailment).await;
+    let first = try_apply(&small(), &network.connect(&database, ""), DAY).await;
+    if let Err(failure) = &first {
+        let named =
+            ["broke off while connecting", "the connection was lost", "there is no table", "TLS", "logging in at"];
+        assert!(named.iter().any(|words| failure.message.contains(words)), "{ailment:?}: {failure:?}");
+        assert!(!format!("{failure:?}").contains(PASSWORD), "{failure:?}");
+    }
+    let second = try_apply(&small(), &network.connect(&database, ""), DAY).await;
+    assert!(second.is_ok(), "{ailment:?}: {first:?}, then {second:?}");
+    let there = shared().psql(&database, "SELECT count(*) FROM pg_class WHERE relname = 't' AND relkind = 'r'");
+    assert_eq!(there, "1", "{ailment:?}: {first:?}, then {second:?}");
+    shared().psql("postgres", &format!("DROP DATABASE {database} WITH (FORCE)"));
+}
+
+/// A connection may end at any byte, in either direction. The points are a stride apart; the stride is no length of
+/// any message, so that over all messages each part is met.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_ends_at_any_byte_is_no_loss() {
+    let database = shared().database();
+    shared().psql(&database, "CREATE SCHEMA s");
+    let whole = Network::start(shared().port, Ailment::None).await;
+    apply(&small(), &whole.connect(&database, ""), DAY).await;
+    let (answers, requests) = (whole.answers.load(Ordering::Relaxed), whole.requests.load(Ordering::Relaxed));
+    let points = (0..answers).step_by(37).map(Ailment::TruncateAnswers);
+    let points = points.chain((0..requests).step_by(61).map(Ailment::CutRequests));
+    let mut running = tokio::task::JoinSet::new();
+    for point in points.chain([Ailment::Dribble]) {
+        if running.len() == 8 {
+            running.join_next().await.unwrap().unwrap();
+        }
+        running.spawn(ail(point));
+    }
+    while let Some(done) = running.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_network_that_falls_silent_is_waited_for_no_longer_than_the_timeouts() {
+    let database = shared().database();
+    shared().psql(&database, "CREATE SCHEMA s");
+    let lines = "connect_timeout: 1\nstatement_timeout: 1";
+    let logging_in = Network::start(shared().port, Ailment::Silence(20)).await;
+    let failure = try_apply(&small(), &logging_in.connect(&database, lines), DAY).await.unwrap_err();
+    says(&failure, "did not answer within 1 s", "firewall");
+    let reading = Network::start(shared().port, Ailment::Silence(900)).await;
+    let start = Instant::now();
+    assert_eq!(apply(&small(), &reading.connect(&database, lines), DAY).await.len(), 1);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+/// Redshift's own troubles, injected: a conflict before and after the work was done, and a catalog read that meets a DROP.
+#[tokio::test]
+async fn conflicts_of_redshift_are_read_back_and_tried_again() {
+    let create = "CREATE TABLE settlement_ods.order_tracking_exceptions";
+    let conflict = "conflict with concurrent transaction";
+    for (when, code, message, done) in [
+        (create, "XX000", conflict, false),
+        (create, "XX000", conflict, true),
+        (create, "1023", "Serializable isolation violation on table in Redshift", false),
+        (create, "23505", "duplicate key value violates unique constraint \"pg_class_relname_nsp_index\"", true),
+        ("FROM pg_attribute", "XX000", "could not open relation with OID 16385", false),
+    ] {
+        let target = Target::double().await;
+        let double = target.double.as_ref().unwrap();
+        double.inject(Fault { when, code, message, done });
+        let step = target.table(crate::suite::EXCEPTIONS);
+        assert_eq!(apply(&step, &connect(&target.url), DAY).await.len(), 1, "{message}");
+        assert_eq!(double.left(), 0, "{message}: the error was met");
+        assert_eq!(apply(&step, &connect(&target.url), DAY).await, Vec::<String>::new());
+    }
+}
+
+/// A conflict that never ends is given up, with what to do.
+#[tokio::test]
+async fn retries_are_bounded() {
+    let target = Target::double().await;
+    let double = target.double.as_ref().unwrap();
+    for _ in 0..20 {
+        double.inject(Fault {
+            when: "CREATE TABLE",
+            code: "XX000",
+            message: "conflict with concurrent transaction",
+            done: false,
+        });
+    }
+    let step = target.table(crate::suite::EXCEPTIONS);
+    let failure = try_apply(&step, &connect(&target.url), DAY).await.unwrap_err();
+    says(&failure, "conflict with concurrent transaction", "run it again");
+    assert_eq!(double.left(), 12, "eight attempts");
+}

@@ -1,6 +1,6 @@
 //! The warehouse and the kinds that keep tables in it, on real servers.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod certificates;
 mod cluster;
