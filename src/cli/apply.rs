@@ -15,6 +15,11 @@ use crate::resource::Failure;
 pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
     let session = Session::open("apply", &arguments.run).await?;
     let Some(planned) = session.survey().await else { return Ok(stopped(&session).await) };
+    if let Some(failure) = session.reach.unserved() {
+        let failure = Failure { message: format!("nothing was changed: {}", failure.message), ..failure };
+        session.close(Some(RunOutcome::Failed), Some(failure)).await;
+        return Ok(Exit::Failed);
+    }
     let changes = planned.iter().any(|step| step.outcome() == Planned::Changes);
     if changes && !arguments.yes {
         match ask(&session).await {
@@ -53,6 +58,7 @@ async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
             why: None,
             notes: Vec::new(),
             warnings: Vec::new(),
+            rescues: Vec::new(),
         });
     }
     apply(&session.reach, &session.steps, &session.order, planned, &sink, &session.stop).await;

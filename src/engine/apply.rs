@@ -11,7 +11,7 @@ use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
 use super::survey::{PlannedStep, Verdict, decide, planned_event, why};
-use crate::resource::{AnyChange, Diff, Failure};
+use crate::resource::{AnyChange, AnyResource, Diff, Failure, RescueAnswer, RescueRequest};
 
 /// How a step ended, and why.
 struct End {
@@ -19,11 +19,12 @@ struct End {
     failure: Option<Failure>,
     notes: Vec<String>,
     warnings: Vec<String>,
+    rescues: Vec<String>,
 }
 
 impl End {
     fn of(outcome: Finished, failure: Option<Failure>) -> Self {
-        Self { outcome, failure, notes: Vec::new(), warnings: Vec::new() }
+        Self { outcome, failure, notes: Vec::new(), warnings: Vec::new(), rescues: Vec::new() }
     }
 }
 
@@ -141,6 +142,16 @@ impl StepRun {
         if diff.changes.is_empty() {
             return End { notes: diff.notes, warnings: diff.warnings, ..End::of(Finished::Unchanged, None) };
         }
+        // What may take somebody's work out of the way says so in the plan; how to get it back is said in the end.
+        let risky = diff.changes.iter().any(|change| change.describe().risk.is_some());
+        let mut end = self.make_all(diff).await;
+        if risky && AnyResource::kind_keeps_rescues(self.step().resource.kind()) {
+            end.rescues = self.rescues().await;
+        }
+        end
+    }
+
+    async fn make_all(&self, diff: Diff<AnyChange>) -> End {
         for (made, change) in diff.changes.iter().enumerate() {
             if self.stop.signal().is_some() {
                 let left = diff.changes.len() - made;
@@ -168,6 +179,16 @@ impl StepRun {
             }
         }
         self.verify(diff).await
+    }
+
+    /// The rescues of this run; where it made none, the last one: a run that was cut off had kept the same work already.
+    async fn rescues(&self) -> Vec<String> {
+        let Ok(RescueAnswer::List(rescues)) = self.reach.rescue(self.step(), RescueRequest::List).await else {
+            return Vec::new();
+        };
+        let ids: Vec<String> = rescues.into_iter().map(|rescue| rescue.id).collect();
+        let own: Vec<String> = ids.iter().filter(|id| id.starts_with(self.reach.run())).cloned().collect();
+        if own.is_empty() { ids.into_iter().next_back().into_iter().collect() } else { own }
     }
 
     /// A change that was made and did not hold is a failure, whatever the call that made it said.
@@ -206,6 +227,7 @@ impl StepRun {
             why: why(self.step(), matches!(end.outcome, Finished::Blocked | Finished::Failed)),
             notes: end.notes.clone(),
             warnings: end.warnings.clone(),
+            rescues: end.rescues.clone(),
         });
     }
 }

@@ -66,6 +66,8 @@ pub enum Event {
         why: Option<String>,
         notes: Vec<String>,
         warnings: Vec<String>,
+        /// The ids of the rescues that keep what was taken out of the way: `provision rescue restore ID` brings it back.
+        rescues: Vec<String>,
     },
     /// The last event.
     RunFinished {

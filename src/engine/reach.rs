@@ -103,6 +103,16 @@ impl Reach {
         self.workers.rescue(step.run_as.as_deref(), &step.id, request).await
     }
 
+    /// The run's id.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Why one of the steps' users cannot be acted as, where a step has shown that already.
+    pub fn unserved(&self) -> Option<Failure> {
+        self.workers.not_started()
+    }
+
     /// Ends what was started.
     pub async fn end(&self) {
         self.workers.end().await;

@@ -26,6 +26,8 @@ pub struct Human(Mutex<State>);
 
 struct State {
     command: &'static str,
+    /// The plan file's path as the user gave it.
+    file: String,
     /// On a terminal alone.
     spinner: ProgressBar,
     /// Steps that the plan showed as blocked or failed: how they end is known then.
@@ -40,7 +42,7 @@ impl Default for Human {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             spinner.set_style(style);
         }
-        Self(Mutex::new(State { command: "plan", spinner, told: BTreeSet::new() }))
+        Self(Mutex::new(State { command: "plan", file: String::new(), spinner, told: BTreeSet::new() }))
     }
 }
 
@@ -61,8 +63,9 @@ impl State {
     fn render(&mut self, event: &Event) -> (String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         match event {
-            Event::RunStarted { command, plan, host, user, .. } => {
+            Event::RunStarted { command, plan, file, host, user, .. } => {
                 self.command = command;
+                self.file.clone_from(file);
                 let _ = writeln!(out, "{BOLD}{plan}{BOLD:#} on {host}, as {user}\n");
                 self.busy("looking at the host".to_owned());
             }
@@ -75,8 +78,16 @@ impl State {
                 };
                 let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(&with_target(target, summary)));
             }
-            Event::StepFinished { step, outcome, reason, hint, why, warnings, .. } => {
+            Event::StepFinished { step, outcome, reason, hint, why, warnings, rescues, .. } => {
                 self.finished(step, *outcome, (reason, hint, why), &mut out);
+                for id in rescues {
+                    let back = format!("provision rescue restore {} {id}", self.file);
+                    let _ = writeln!(
+                        out,
+                        "  {GREEN}rescued{GREEN:#}    {step}: to get back what was in the way: {}",
+                        clean(&back)
+                    );
+                }
                 for warning in warnings {
                     warn(&mut err, step, warning);
                 }

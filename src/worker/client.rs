@@ -73,6 +73,11 @@ impl Workers {
         }
     }
 
+    /// Why a worker could not be started, where one was needed.
+    pub fn not_started(&self) -> Option<Failure> {
+        self.users.values().find_map(|crew| crew.worker.get()?.as_ref().err().cloned())
+    }
+
     async fn worker(&self, user: Option<&str>) -> Result<&Worker, Failure> {
         let user = user.map(str::to_owned);
         let crew = self.users.get(&user).ok_or_else(|| Failure::new("no step of this run acts as that user"))?;

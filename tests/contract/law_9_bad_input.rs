@@ -57,8 +57,9 @@ fn warehouses_in_odd_states() {
             "view",
         ),
         (
-            "no right to look",
-            "REVOKE ALL ON SCHEMA settlement_ods FROM etl; ALTER SCHEMA settlement_ods OWNER TO postgres",
+            "no right to create what is missing",
+            "DROP TABLE settlement_ods.order_tracking_exceptions;
+             REVOKE ALL ON SCHEMA settlement_ods FROM etl; ALTER SCHEMA settlement_ods OWNER TO postgres",
             "settlement_ods",
         ),
     ] {

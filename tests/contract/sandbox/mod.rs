@@ -27,6 +27,9 @@ pub const PLAN: &str = "/opt/provision/plans/order_tracking.yaml";
 /// The program under test, where a host has it: outside of every user's home, readable by all.
 pub const PROVISION: &str = "/opt/provision/bin/provision";
 
+/// The day of the runs, unless a test says another: what a host has must not depend on when the tests run.
+pub const DAY: &str = "2026-03-01";
+
 /// A throwaway host. Its files go when it is dropped, unless the test is failing: then they stay to be looked at.
 pub struct Sandbox {
     dir: PathBuf,
@@ -130,7 +133,8 @@ impl Sandbox {
         Run::new(self, user, argv.into_iter().map(str::to_owned).collect())
     }
 
-    /// `provision` with a command and its arguments, as `user`; `--var` and the environment of this host are added.
+    /// `provision` with a command and its arguments, as `user`; `--var`, `--as-of` and the environment of this host are
+    /// added.
     pub fn provision<'a>(&'a self, user: &str, args: impl IntoIterator<Item = &'a str>) -> Run<'a> {
         let mut argv = vec![PROVISION.to_owned()];
         argv.extend(args.into_iter().map(str::to_owned));
@@ -140,6 +144,9 @@ impl Sandbox {
                     continue;
                 }
                 argv.extend(["--var".to_owned(), format!("{name}={value}")]);
+            }
+            if !argv.iter().any(|word| word == "--as-of") {
+                argv.extend(["--as-of".to_owned(), DAY.to_owned()]);
             }
         }
         let mut run = Run::new(self, user, argv);
