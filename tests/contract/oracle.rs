@@ -258,7 +258,7 @@ fn left(sandbox: &Sandbox, apart: &BTreeSet<String>) -> (Snapshot, String, Strin
         files = files.without(&format!("{CHECKOUT}/{file}"));
         // Git takes a directory away with its last file, so those above come and go with the kept ones.
         for folder in Path::new(file).ancestors().skip(1).filter(|folder| *folder != Path::new("")) {
-            files = files.without(&format!("{CHECKOUT}/{}", folder.display()));
+            files = files.without_entry(&format!("{CHECKOUT}/{}", folder.display()));
         }
         repository =
             repository.lines().filter(|line| !line.ends_with(file.as_str())).map(|line| format!("{line}\n")).collect();
