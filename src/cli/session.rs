@@ -1,7 +1,7 @@
 //! What plan and apply share: from arguments to a survey.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -9,18 +9,24 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::Error;
 use super::args::RunArguments;
-use super::inputs;
+use super::inputs::{self, Source};
+use super::saved::{self, Target};
 use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
+use crate::engine::journal::{self, Journal, Record, Unfinished};
+use crate::engine::lock::{Holder, Lock, Wait, time};
 use crate::engine::order::Order;
 use crate::engine::reach::{Reach, Yielded};
 use crate::engine::report::Report;
+use crate::engine::saved::{Fingerprints, Flags, Origin, Saved};
 use crate::engine::step::Step;
 use crate::engine::stop::Stop;
 use crate::engine::survey::{PlannedStep, planned_event, survey};
+use crate::host::machine;
 use crate::host::secret::{Digester, Secret};
 use crate::host::secret_source;
+use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
-use crate::plan_file::{Problem, Selection};
+use crate::plan_file::{Evaluated, Inputs, PlanFile, Problem, Selection};
 use crate::render::{Human, Json};
 use crate::resource::Failure;
 use crate::worker::current_user;
@@ -33,55 +39,107 @@ pub struct Session {
     pub reach: Arc<Reach>,
     pub report: Arc<Report>,
     pub stop: Stop,
+    pub folder: StateFolder,
+    journal: Arc<Journal>,
+    /// The plan file as it was read.
+    source: Source,
+    /// Its path without symlinks.
+    path: PathBuf,
+    saved: Option<Saved>,
+    origin: Origin,
+    flags: Flags,
+    digester: Digester,
+    fingerprints: Fingerprints,
+    /// Earlier runs of the plan file that want settling.
+    cut_off: Vec<Unfinished>,
+    holder: Holder,
 }
 
 impl Session {
-    /// Reads, evaluates and judges the plan file, asks the secret sources, and announces the run.
+    /// Reads, evaluates and judges the plan file, asks the secret sources, and announces the run. In a saved plan's case
+    /// the plan file and the flags are those that it was made with.
     ///
     /// # Errors
-    /// Where the plan file, the flags or the environment are wrong; nothing was touched then.
+    /// Where the plan file, the flags or the environment are wrong, or a saved plan does not hold here; nothing was
+    /// touched then.
     pub async fn open(command: &'static str, arguments: &RunArguments) -> Result<Self, Error> {
-        let plan_file = inputs::plan_file(arguments.file.as_deref())?;
-        let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
-        let plan = plan_file.evaluate(&inputs::inputs(&arguments.variables), &selection)?;
+        let given = Source::read(arguments.file.as_deref())?;
+        let saved = match Saved::is_one(&given.bytes) && command == "apply" {
+            true => Some(saved::load(&given.path)?),
+            false => None,
+        };
+        let source = match &saved {
+            Some(saved) => Source::read(Some(Path::new(saved.file())))?,
+            None => given,
+        };
+        let digester = match &saved {
+            Some(saved) => saved.digester().clone(),
+            None => Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?,
+        };
+        let path = std::fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone());
+        let origin = origin(&path, &source, &digester);
+        let mut inputs = inputs::inputs(&arguments.variables);
+        if let Some(saved) = &saved {
+            saved.check_origin(&origin)?;
+            inputs.vars = saved::variables(arguments, saved)?;
+        }
+        let flags = match &saved {
+            Some(saved) => saved.flags().clone(),
+            None => saved::flags(arguments, arguments.as_of.unwrap_or_else(today), &digester),
+        };
+        let plan_file = source.plan_file()?;
+        let plan = evaluate(&plan_file, &inputs, &flags)?;
         let order = Order::of(&plan.steps)
             .map_err(|cycle| Failure::new(format!("steps wait for each other: {}", cycle.join(" -> "))))?;
-        let as_of = arguments.as_of.unwrap_or_else(today);
         let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
-        let digester =
-            Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
-        let hidden = plan_file.environment_names();
-        let mut secrets = HashMap::new();
-        for step in &plan.steps {
-            if let Some(source) = step.resource.secret_source() {
-                secrets.insert(step.id.clone(), secret_source::read(source, &hidden).await);
-            }
-        }
-        let mut passwords: HashMap<String, Yielded> = HashMap::new();
-        for (name, spec) in &plan.connections {
-            if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
-                passwords.insert(name.clone(), secret_source::read(source, &hidden).await);
-            }
+        let (secrets, mut passwords) = ask_sources(&plan_file, &plan).await;
+        let fingerprints = fingerprints(&plan, &secrets, &passwords, &digester);
+        if let Some(saved) = &saved {
+            saved.check_steps(&fingerprints)?;
         }
         let run = run_id(&digester);
         let connections = &plan.connections;
-        let reach = Reach::new(run.clone(), as_of, digester, &plan.steps, secrets, &mut |name, wanted| {
+        let for_reach = digester.clone();
+        let reach = Reach::new(run.clone(), flags.as_of, for_reach, &plan.steps, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
             Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, surroundings(), wanted))
         });
-        let sink: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
-        let report = Arc::new(Report::new(sink));
+        let holder = Holder {
+            user: Some(origin.user.clone()),
+            pid: Some(std::process::id()),
+            host: Some(origin.host.clone()),
+            run: Some(run.clone()),
+            since: Some(time(Timestamp::now())),
+        };
+        let started = Record::RunStarted {
+            at: time(Timestamp::now()),
+            format: journal::FORMAT,
+            run: run.clone(),
+            plan: plan.name.clone(),
+            file: origin.file.clone(),
+            saved: saved.as_ref().map(|saved| saved.id().to_owned()),
+            version: origin.version.clone(),
+            host: origin.host.clone(),
+            user: origin.user.clone(),
+            pid: std::process::id(),
+        };
+        let shown: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
+        let journal = Arc::new(Journal::new(started, shown));
+        let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
         report.event(&Event::RunStarted {
             format: FORMAT,
             command,
             plan: plan.name,
-            file: plan_file.path().to_owned(),
+            file: source.path.display().to_string(),
             run,
-            host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            user: current_user().name,
-            as_of: as_of.to_string(),
+            host: origin.host.clone(),
+            user: origin.user.clone(),
+            as_of: flags.as_of.to_string(),
+            saved: saved.as_ref().map(|saved| saved.id().to_owned()),
         });
+        let folder = state_folder();
+        let cut_off = tell_cut_off(&folder, &origin.file, report.as_ref());
         Ok(Self {
             steps: Arc::new(plan.steps),
             deselected: plan.deselected,
@@ -89,13 +147,45 @@ impl Session {
             reach: Arc::new(reach),
             report,
             stop,
+            folder,
+            journal,
+            source,
+            path,
+            saved,
+            origin,
+            flags,
+            digester,
+            fingerprints,
+            cut_off,
+            holder,
         })
+    }
+
+    /// Takes the plan file's lock, or waits for it. `None`: a signal came first.
+    ///
+    /// # Errors
+    /// Another apply holds it, or the saved plan was applied already.
+    pub async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
+        let mut busy = |holder: &Holder| self.report.event(&Event::RunWaiting { holder: holder.clone() });
+        let lock = Lock::take(&self.path, &self.folder, wait, &self.stop, &mut busy).await?;
+        if lock.as_ref().is_some_and(|lock| !lock.is_on(&self.source.bytes)) {
+            return Err(Failure::new(format!("the plan file {} was changed just now", self.source.path.display()))
+                .hint("run apply again"));
+        }
+        if let Some(saved) = &self.saved {
+            saved.check_unused(&self.folder)?;
+        }
+        Ok(lock)
     }
 
     /// Observes all steps and tells what is planned. `None`: a signal came first.
     pub async fn survey(&self) -> Option<Vec<PlannedStep>> {
+        let admit = |step: &Step, verdict| match &self.saved {
+            Some(saved) => saved.admit(&step.id, verdict, &self.fingerprints),
+            None => verdict,
+        };
         let planned = tokio::select! {
-            planned = survey(&self.reach, &self.steps, &self.order) => planned,
+            planned = survey(&self.reach, &self.steps, &self.order, &admit) => planned,
             () = self.stop.asked() => return None,
         };
         for (index, step) in planned.iter().enumerate() {
@@ -104,16 +194,131 @@ impl Session {
         Some(planned)
     }
 
+    /// Writes the plan to a file of its own.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub fn save(&self, target: &Target, planned: &[PlannedStep]) -> Result<(), Failure> {
+        let run = self.reach.run();
+        let steps: Vec<_> = self.steps.iter().zip(planned).collect();
+        let (origin, flags, fingerprints) = (self.origin.clone(), self.flags.clone(), self.fingerprints.clone());
+        let saved = Saved::new(run, time(Timestamp::now()), origin, flags, &self.digester, fingerprints, &steps);
+        target.write(&saved)?;
+        self.report.event(&Event::PlanSaved { id: run.to_owned(), path: target.shown() });
+        Ok(())
+    }
+
+    /// Prepares for the first change: says who holds the lock, begins the journal, and uses the saved plan up.
+    ///
+    /// # Errors
+    /// Where one of them cannot be done; nothing but the state folder was touched then.
+    pub fn begin(&self, lock: &mut Lock) -> Result<(), Failure> {
+        lock.register(&self.holder)?;
+        self.journal.open(&self.folder, self.reach.run())?;
+        self.saved.as_ref().map_or(Ok(()), |saved| saved.use_up(&self.folder, self.reach.run()))
+    }
+
     /// Ends the run: its last event, and its workers.
     pub async fn close(&self, outcome: Option<RunOutcome>, stopped: Option<Failure>) -> RunOutcome {
         if self.stop.signal().is_none() {
             self.reach.end().await;
         }
-        let outcome = outcome.unwrap_or_else(|| self.report.outcome());
+        let stopped = stopped.or_else(|| self.journal.failure());
+        let outcome = match (outcome, &stopped) {
+            (Some(outcome), _) => outcome,
+            (None, Some(_)) => RunOutcome::Failed,
+            (None, None) => self.report.outcome(),
+        };
+        let told = stopped.is_some();
         let (reason, hint) = stopped.map_or((None, None), |failure| (Some(failure.message), failure.hint));
         self.report.event(&Event::RunFinished { outcome, counts: self.report.counts(), reason, hint });
+        if let Some(failure) = self.journal.failure().filter(|_| !told) {
+            // The record of the end itself: the changes are made, and the run will be taken for one that was cut off.
+            anstream::eprintln!("warning: {}", failure.message);
+        }
         outcome
     }
+
+    /// After an apply that left nothing to do: runs that were cut off before it need nobody's attention any more.
+    pub fn settle(&self) {
+        let here = |step: &str| self.steps.iter().any(|known| known.id == step);
+        let settled = |run: &&Unfinished| run.changes.iter().all(|change| here(&change.step));
+        let runs: Vec<Unfinished> = self.cut_off.iter().filter(settled).cloned().collect();
+        if let Err(failure) = journal::settle(&self.folder, &runs, self.reach.run()) {
+            self.report.event(&Event::Warning { message: failure.message });
+        }
+    }
+}
+
+fn evaluate(plan_file: &PlanFile, inputs: &Inputs, flags: &Flags) -> Result<Evaluated, Error> {
+    let selection = Selection { only: flags.only.clone(), skip: flags.skip.clone() };
+    Ok(plan_file.evaluate(inputs, &selection)?)
+}
+
+/// What the steps' secret sources yield, and the connections'.
+async fn ask_sources(plan_file: &PlanFile, plan: &Evaluated) -> (HashMap<String, Yielded>, HashMap<String, Yielded>) {
+    let hidden = plan_file.environment_names();
+    let mut secrets = HashMap::new();
+    for step in &plan.steps {
+        if let Some(source) = step.resource.secret_source() {
+            secrets.insert(step.id.clone(), secret_source::read(source, &hidden).await);
+        }
+    }
+    let mut passwords: HashMap<String, Yielded> = HashMap::new();
+    for (name, spec) in &plan.connections {
+        if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
+            passwords.insert(name.clone(), secret_source::read(source, &hidden).await);
+        }
+    }
+    (secrets, passwords)
+}
+
+fn fingerprints(
+    plan: &Evaluated,
+    secrets: &HashMap<String, Yielded>,
+    passwords: &HashMap<String, Yielded>,
+    digester: &Digester,
+) -> Fingerprints {
+    let mut prints = Fingerprints::default();
+    for step in &plan.steps {
+        let connection = step.resource.connection();
+        let spec = connection.and_then(|name| plan.connections.get(name)).map(|spec| format!("{spec:?}"));
+        let whole = serde_json::to_vec(&(&step.run_as, &step.after, &step.resource, spec)).unwrap_or_default();
+        prints.steps.insert(step.id.clone(), digester.digest(&whole));
+        let yielded = secrets.get(&step.id).or_else(|| passwords.get(connection?));
+        if let Some(Ok(Some(secret))) = yielded {
+            prints.secrets.insert(step.id.clone(), digester.digest(secret.expose()));
+        }
+    }
+    prints
+}
+
+fn origin(path: &Path, source: &Source, digester: &Digester) -> Origin {
+    let user = current_user();
+    Origin {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: machine::host_name().unwrap_or_default(),
+        machine: digester.digest(machine::machine_id().as_bytes()),
+        user: user.name,
+        uid: user.uid,
+        file: path.display().to_string(),
+        content: digester.digest(&source.bytes),
+    }
+}
+
+/// Tells of earlier runs of the plan file that were cut off, and of journals that are damaged.
+fn tell_cut_off(folder: &StateFolder, file: &str, report: &Report) -> Vec<Unfinished> {
+    let (cut_off, wrong) = match journal::cut_off(folder, file) {
+        Ok(found) => found,
+        Err(failure) => (Vec::new(), vec![failure.message]),
+    };
+    for message in wrong {
+        report.event(&Event::Warning { message });
+    }
+    for run in &cut_off {
+        report.event(&Event::RunCutOff(run.clone()));
+    }
+    cut_off
 }
 
 fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<ConnectionSpec, Failure> {
@@ -133,6 +338,13 @@ fn surroundings() -> Surroundings {
         pgpassfile: std::env::var_os("PGPASSFILE").map(PathBuf::from),
         home: std::env::var_os("HOME").map(PathBuf::from),
     }
+}
+
+/// The acting user's state folder.
+pub fn state_folder() -> StateFolder {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = home.unwrap_or_else(|| current_user().home);
+    StateFolder::of(std::env::var_os("XDG_STATE_HOME").map(PathBuf::from), &home)
 }
 
 /// The date that periods are counted by: UTC, as Redshift's own clock.

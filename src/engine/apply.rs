@@ -166,7 +166,10 @@ impl StepRun {
                 target: description.target.clone(),
                 summary: description.summary.clone(),
             });
-            let result = self.reach.execute(self.step(), change).await;
+            let result = match self.sink.ready() {
+                Ok(()) => self.reach.execute(self.step(), change).await,
+                Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
+            };
             self.sink.event(&Event::ChangeFinished {
                 step: self.step().id.clone(),
                 action: description.action,

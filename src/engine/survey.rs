@@ -66,8 +66,14 @@ pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
     }
 }
 
-/// Observes all steps at the same time, which leaves no trace, and decides them in order.
-pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order) -> Vec<PlannedStep> {
+/// Observes all steps at the same time, which leaves no trace, and decides them in order. `admit` has the last word on a
+/// step: a saved plan lets nothing pass that was not planned.
+pub async fn survey(
+    reach: &Arc<Reach>,
+    steps: &Arc<Vec<Step>>,
+    order: &Order,
+    admit: &(dyn Fn(&Step, Verdict) -> Verdict + Sync),
+) -> Vec<PlannedStep> {
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (reach, steps) = (Arc::clone(reach), Arc::clone(steps));
@@ -77,7 +83,7 @@ pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order) -
     let mut verdicts: Vec<Verdict> = steps.iter().map(|_| unseen()).collect();
     while let Some(result) = looking.join_next().await {
         if let Ok((index, verdict)) = result {
-            verdicts[index] = verdict;
+            verdicts[index] = admit(&steps[index], verdict);
         }
     }
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();
