@@ -10,6 +10,7 @@ use super::session::state_folder;
 use super::{Error, Exit, inputs};
 use crate::engine::event::{ChangeOutcome, Counts, Finished};
 use crate::engine::journal::{Ending, Past, Record, past};
+use crate::render::{clean, with_target};
 use crate::resource::Failure;
 
 const BOLD: Style = Style::new().bold();
@@ -90,9 +91,12 @@ fn show(past: &Past) -> String {
     text.push('\n');
     for record in &past.records {
         let (at, word, step, what) = match record {
-            Record::ChangeStarted { at, step, summary, .. } => (at, "begins", step, summary.clone()),
-            Record::ChangeFinished { at, step, summary, outcome, .. } => {
-                (at, if *outcome == ChangeOutcome::Changed { "done" } else { "failed" }, step, summary.clone())
+            Record::ChangeStarted { at, step, target, summary, .. } => {
+                (at, "begins", step, with_target(target, summary))
+            }
+            Record::ChangeFinished { at, step, target, summary, outcome, .. } => {
+                let word = if *outcome == ChangeOutcome::Changed { "done" } else { "failed" };
+                (at, word, step, with_target(target, summary))
             }
             Record::StepFinished { at, step, outcome, reason, .. } => {
                 let word = match outcome {
@@ -116,7 +120,11 @@ fn show(past: &Past) -> String {
     }
     for change in &past.unfinished {
         let what = if past.outcome == Ending::Running { "under way" } else { "cut off in" };
-        let _ = writeln!(text, "  {what}: {}", clean(&format!("{}: {}", change.step, change.summary)));
+        let _ = writeln!(
+            text,
+            "  {what}: {}",
+            clean(&format!("{}: {}", change.step, with_target(&change.target, &change.summary)))
+        );
     }
     text
 }
@@ -143,9 +151,4 @@ fn ending(past: &Past) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
     format!("{word}: {}", counts.join(", "))
-}
-
-/// Journals may have been damaged by anything; a terminal gets no control characters from them.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -30,7 +30,7 @@ impl Target {
     /// There is none, or the file is there already.
     pub fn find(path: &Path) -> Result<Self, Failure> {
         let cannot = |why: &str| Failure::new(format!("cannot save the plan to {}: {why}", path.display()));
-        let name = path.file_name().ok_or_else(|| cannot("it has no file name"))?;
+        let name = path.file_name().ok_or_else(|| cannot("it has no file name").hint("name the new file"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = std::fs::canonicalize(parent)
             .map_err(|error| cannot(&format!("its folder: {}", reason(&error))).hint("name a folder that exists"))?;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::stop::Stop;
-use crate::host::fs::show;
+use crate::host::fs::{says, show};
 use crate::host::machine;
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 use crate::resource::Failure;
@@ -109,10 +109,9 @@ impl Lock {
 
     fn attempt(path: &Path, folder: &StateFolder) -> Result<Result<Lock, Holder>, Failure> {
         let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or(0);
-        let plan_file =
-            File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
-                Failure::new(format!("cannot open the plan file {} for its lock: {error}", show(path)))
-            })?;
+        let plan_file = File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
+            Failure::new(format!("cannot open the plan file {} for its lock: {}", show(path), says(&error)))
+        })?;
         let name = format!("{}.lock", state::name_for(path));
         let dir = folder.existing(Part::Locks).ok().flatten();
         // What is wrong with the state folder is told when it is needed: before the first change.
@@ -135,7 +134,8 @@ impl Lock {
         let gone = || Failure::new(format!("{} went away", show(&dir.path_of(self.name.as_ref()))));
         let mut file = state::open(&dir, &self.name, Access::Keep)?.ok_or_else(gone)?;
         if self.state_file.is_none() {
-            let mine = file.try_clone().map_err(|error| Failure::new(format!("cannot keep the lock: {error}")))?;
+            let mine =
+                file.try_clone().map_err(|error| Failure::new(format!("cannot keep the lock: {}", says(&error))))?;
             if state::try_lock(&mine) == Locked::Theirs {
                 return Err(Failure::new("another apply of the same plan file began at the same time")
                     .hint("run apply again once it has ended, or with --wait"));
@@ -144,7 +144,7 @@ impl Lock {
         }
         let line = serde_json::to_vec(holder).unwrap_or_default();
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&line)).map_err(|error| {
-            Failure::new(format!("cannot write {}: {error}", show(&dir.path_of(self.name.as_ref()))))
+            Failure::new(format!("cannot write {}: {}", show(&dir.path_of(self.name.as_ref())), says(&error)))
                 .hint(format!("see to the file system of {}", show(self.folder.path())))
         })?;
         self.registered = Some(file);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Planned;
 use super::step::Step;
 use super::survey::{PlannedStep, Verdict};
-use crate::host::fs::show;
+use crate::host::fs::{says, show};
 use crate::host::secret::{Digest, Digester};
 use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::{AnyChange, Failure};
@@ -254,7 +254,7 @@ impl Saved {
             return Err(used(&state::read(&dir, self.id(), MAX_USED)?.unwrap_or_default()));
         };
         file.write_all(by.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-            Failure::new(format!("cannot note that the saved plan is used: {error}"))
+            Failure::new(format!("cannot note that the saved plan is used: {}", says(&error)))
                 .hint(format!("see to the file system of {}", show(dir.path())))
         })?;
         state::sync(&dir)

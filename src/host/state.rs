@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::{Dir, Place, acting_ids, acts_as_root, show};
+use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, says, show};
 use crate::resource::Failure;
 
 const HINT: &str = "the state folder is where runs are recorded before they change anything: see to it, or as a user other \
@@ -65,8 +65,8 @@ impl StateFolder {
     pub fn existing(&self, part: Part) -> Result<Option<Dir>, Failure> {
         match Dir::open(&self.0.join(part.name())) {
             Ok(dir) => {
-                trusted(&Dir::open(&self.0)?)?;
-                trusted(&dir)?;
+                trust(&Dir::open(&self.0)?, &self.0)?;
+                trust(&dir, &self.0.join(part.name()))?;
                 Ok(Some(dir))
             }
             Err(error) if error.is_missing() => Ok(None),
@@ -79,45 +79,52 @@ impl StateFolder {
     /// # Errors
     /// As [`StateFolder::existing`], and where it cannot be made.
     pub fn make(&self, part: Part) -> Result<Dir, Failure> {
-        let made = || -> Result<Dir, Failure> {
-            let Place { mut dir, missing_parents, name } = Place::find(&self.0.join(part.name()))?;
-            for missing in missing_parents.iter().chain([&name]) {
-                dir = open_or_make(&dir, missing)?;
+        let hinted = |error: Error| Failure { hint: Some(HINT.to_owned()), ..error.into() };
+        let Place { mut dir, missing_parents, name } = Place::find(&self.0).map_err(hinted)?;
+        for missing in missing_parents.iter().chain([&name]) {
+            // The folder itself can be a symlink that was there already: whether it leads somewhere good is seen to below.
+            if dir.stat(missing).map_err(hinted)?.is_none() {
+                make_dir(&dir, missing)?;
             }
-            trusted(&Dir::open(&self.0)?)?;
-            trusted(&dir)?;
-            Ok(dir)
-        };
-        made().map_err(|failure| Failure { hint: Some(HINT.to_owned()), ..failure })
-    }
-}
-
-fn open_or_make(dir: &Dir, name: &OsStr) -> Result<Dir, Failure> {
-    if dir.stat(name)?.is_none() {
-        match retry_on_intr(|| rustix::fs::mkdirat(dir, name, Mode::RWXU)) {
-            // Another run made it meanwhile.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("create", dir, name, errno)),
+            if missing != &name {
+                dir = dir.open_dir(missing).map_err(hinted)?;
+            }
         }
+        let folder = Dir::open(&self.0).map_err(hinted)?;
+        trust(&folder, &self.0)?;
+        let name = OsStr::new(part.name());
+        if folder.stat(name).map_err(hinted)?.is_none() {
+            make_dir(&folder, name)?;
+        }
+        let dir = folder.open_dir(name).map_err(hinted)?;
+        trust(&dir, &self.0.join(part.name()))?;
+        Ok(dir)
     }
-    Ok(dir.open_dir(name)?)
 }
 
-fn trusted(dir: &Dir) -> Result<(), Failure> {
+fn make_dir(dir: &Dir, name: &OsStr) -> Result<(), Failure> {
+    match retry_on_intr(|| rustix::fs::mkdirat(dir, name, Mode::RWXU)) {
+        // Another run made it meanwhile.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(failed("create", dir, name, errno)),
+    }
+}
+
+/// Whether what is in a folder can only be the acting user's doing.
+fn trust(dir: &Dir, path: &Path) -> Result<(), Failure> {
     let stat = dir.stat_self()?;
-    if stat.uid == acting_ids().0 && stat.mode & 0o022 == 0 {
+    let own = stat.uid == acting_ids().0;
+    if own && stat.mode & 0o022 == 0 {
         return Ok(());
     }
-    let why = if stat.uid == acting_ids().0 { "others can write to it" } else { "it belongs to another user" };
-    Err(Failure::new(format!("the state folder {} is not to be trusted: {why}", show(dir.path())))
+    let why = if own { "others can write to it" } else { "it belongs to another user" };
+    Err(Failure::new(format!("the state folder {} is not to be trusted: {why}", show(path)))
         .hint("give it to the user who starts provision, with mode 0700"))
 }
 
 fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failure {
     let path = dir.path_of(name.as_ref());
-    let says = std::io::Error::from(errno).to_string();
-    let says = says.split(" (os error").next().unwrap_or_default().to_lowercase();
-    Failure::new(format!("cannot {verb} {}: {says}", show(&path))).hint(HINT)
+    Failure::new(format!("cannot {verb} {}: {}", show(&path), says(&errno.into()))).hint(HINT)
 }
 
 /// How a file of the state folder is opened.

@@ -191,7 +191,7 @@ fn describe(out: &mut String, change: &Description) {
 }
 
 /// A summary that does not name its target itself is put behind it.
-fn with_target(target: &str, summary: &str) -> String {
+pub fn with_target(target: &str, summary: &str) -> String {
     if summary.contains(target) { summary.to_owned() } else { format!("{target}: {summary}") }
 }
 
@@ -246,6 +246,6 @@ fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
 }
 
 /// What comes from the host may hold anything; a terminal gets no control characters from it.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

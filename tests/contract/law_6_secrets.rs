@@ -54,6 +54,9 @@ fn canaries_stay_in_their_targets() {
                 let command = if command[1] == "--json" { vec!["plan", PLAN, "--json"] } else { command.to_vec() };
                 keeps_quiet(&sandbox, &sandbox.provision(user, command).run());
             }
+            let saved = format!("/var/tmp/saved-{rotated}");
+            keeps_quiet(&sandbox, &sandbox.provision(user, ["plan", PLAN, "--out", &saved]).run());
+            assert!(sandbox.path(&saved).exists());
             let apply = sandbox.provision(user, ["apply", PLAN, "--yes", "--json"]);
             let (outcome, trace) = apply.traced(&Tracing::Executions);
             keeps_quiet(&sandbox, &outcome.exits(0));
@@ -66,7 +69,9 @@ fn canaries_stay_in_their_targets() {
                     assert!(!line.contains(&value), "{what} was given to a process: {line}");
                 }
             }
+            // The journal and the saved plan among all the host's files.
             keeps_in_place(&sandbox);
+            keeps_quiet(&sandbox, &sandbox.provision(user, ["history", "--json"]).run());
         }
     }
 }

@@ -16,7 +16,7 @@ pub use record::{Damage, FORMAT, Record, parse};
 
 use super::event::{Event, Sink};
 use super::lock::time;
-use crate::host::fs::{Dir, show};
+use crate::host::fs::{Dir, says, show};
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 use crate::resource::Failure;
 
@@ -148,9 +148,7 @@ impl Writer {
 
     fn failed(&self, error: &std::io::Error) -> Failure {
         let path = self.dir.path_of(format!("{}.{RUNNING}", self.run).as_ref());
-        let says = error.to_string();
-        let says = says.split(" (os error").next().unwrap_or_default().to_lowercase();
-        Failure::new(format!("the run cannot be recorded in {}: {says}", show(&path)))
+        Failure::new(format!("the run cannot be recorded in {}: {}", show(&path), says(error)))
             .hint("see to that file system, then run apply again")
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::record::{Damage, Record, parse};
 use super::{ENDED, RUNNING, now};
 use crate::engine::event::{Counts, RunOutcome};
-use crate::host::fs::Dir;
+use crate::host::fs::{Dir, says, show};
 use crate::host::machine;
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 use crate::resource::{Action, Failure};
@@ -119,7 +119,7 @@ pub fn settle(folder: &StateFolder, runs: &[Unfinished], by: &str) -> Result<(),
         line.extend(serde_json::to_vec(&Record::RunSettled { at: now(), by: by.to_owned() }).unwrap_or_default());
         line.push(b'\n');
         let written = file.write_all(&line).and_then(|()| file.sync_data());
-        written.map_err(|error| Failure::new(format!("cannot note that {run} is settled: {error}")))?;
+        written.map_err(|error| Failure::new(format!("cannot note that {run} is settled: {}", says(&error))))?;
         state::rename(&dir, &name, &format!("{run}.{ENDED}"))?;
     }
     Ok(())
@@ -140,7 +140,7 @@ pub(super) fn prune(dir: &Dir, kept: usize) {
 fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Option<Past> {
     let name = format!("{run}.{extension}");
     if ![RUNNING, ENDED].contains(&extension) {
-        wrong.push(format!("{} is no journal", crate::host::fs::show(&dir.path_of(name.as_ref()))));
+        wrong.push(format!("{} is no journal", show(&dir.path_of(name.as_ref()))));
         return None;
     }
     // The lock is looked at before the records: a run that ends in between is not taken for one that was cut off.
@@ -155,7 +155,7 @@ fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Optio
         }
     };
     let (records, damages) = parse(&bytes);
-    let path = crate::host::fs::show(&dir.path_of(name.as_ref()));
+    let path = show(&dir.path_of(name.as_ref()));
     wrong.extend(damages.into_iter().map(|Damage { line, why }| format!("{path}:{line} is passed over: {why}")));
     let past = fold(run, records, alive);
     if past.is_none() && !bytes.is_empty() {
