@@ -80,7 +80,8 @@ async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
             rescues: Vec::new(),
         });
     }
-    apply(&session.reach, &session.steps, &session.order, planned, &sink, &session.stop).await;
+    let (order, admit) = (&session.order, &session.admit);
+    apply(&session.reach, &session.steps, order, planned, admit, &sink, &session.stop).await;
 }
 
 /// Ends a run that a signal stopped, and says what is left.

@@ -20,7 +20,7 @@ use crate::engine::report::Report;
 use crate::engine::saved::{Fingerprints, Flags, Origin, Saved};
 use crate::engine::step::Step;
 use crate::engine::stop::Stop;
-use crate::engine::survey::{PlannedStep, planned_event, survey};
+use crate::engine::survey::{Admit, PlannedStep, planned_event, survey};
 use crate::host::machine;
 use crate::host::secret::{Digester, Secret};
 use crate::host::secret_source;
@@ -36,6 +36,7 @@ pub struct Session {
     pub steps: Arc<Vec<Step>>,
     pub deselected: Vec<(String, &'static str)>,
     pub order: Order,
+    pub admit: Arc<Admit>,
     pub reach: Arc<Reach>,
     pub report: Arc<Report>,
     pub stop: Stop,
@@ -144,6 +145,7 @@ impl Session {
             steps: Arc::new(plan.steps),
             deselected: plan.deselected,
             order,
+            admit: admission(saved.clone(), fingerprints.clone()),
             reach: Arc::new(reach),
             report,
             stop,
@@ -180,12 +182,8 @@ impl Session {
 
     /// Observes all steps and tells what is planned. `None`: a signal came first.
     pub async fn survey(&self) -> Option<Vec<PlannedStep>> {
-        let admit = |step: &Step, verdict| match &self.saved {
-            Some(saved) => saved.admit(&step.id, verdict, &self.fingerprints),
-            None => verdict,
-        };
         let planned = tokio::select! {
-            planned = survey(&self.reach, &self.steps, &self.order, &admit) => planned,
+            planned = survey(&self.reach, &self.steps, &self.order, self.admit.as_ref()) => planned,
             () = self.stop.asked() => return None,
         };
         for (index, step) in planned.iter().enumerate() {
@@ -253,6 +251,14 @@ impl Session {
 fn evaluate(plan_file: &PlanFile, inputs: &Inputs, flags: &Flags) -> Result<Evaluated, Error> {
     let selection = Selection { only: flags.only.clone(), skip: flags.skip.clone() };
     Ok(plan_file.evaluate(inputs, &selection)?)
+}
+
+/// What passes of a step's verdict: all of it, or what a saved plan has.
+fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
+    Arc::new(move |step: &Step, verdict| match &saved {
+        Some(saved) => saved.admit(&step.id, verdict, &now),
+        None => verdict,
+    })
 }
 
 /// What the steps' secret sources yield, and the connections'.

@@ -55,6 +55,9 @@ impl PlannedStep {
     }
 }
 
+/// Has the last word on a step's verdict: a saved plan lets nothing pass that was not planned.
+pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
+
 /// Decides one step on what is there now.
 pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
     match reach.observe(step).await {
@@ -66,14 +69,8 @@ pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
     }
 }
 
-/// Observes all steps at the same time, which leaves no trace, and decides them in order. `admit` has the last word on a
-/// step: a saved plan lets nothing pass that was not planned.
-pub async fn survey(
-    reach: &Arc<Reach>,
-    steps: &Arc<Vec<Step>>,
-    order: &Order,
-    admit: &(dyn Fn(&Step, Verdict) -> Verdict + Sync),
-) -> Vec<PlannedStep> {
+/// Observes all steps at the same time, which leaves no trace, and decides them in order.
+pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order, admit: &Admit) -> Vec<PlannedStep> {
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (reach, steps) = (Arc::clone(reach), Arc::clone(steps));
