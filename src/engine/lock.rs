@@ -121,7 +121,7 @@ impl Lock {
                 return Ok(Err(holder(file, state_file.as_ref())));
             }
         }
-        Ok(Ok(Lock { folder: folder.clone(), name, plan_file: plan_file, state_file, registered: None }))
+        Ok(Ok(Lock { folder: folder.clone(), name, plan_file, state_file, registered: None }))
     }
 
     /// Writes into the state folder who holds the lock, for others to read. Called before the first change.

@@ -53,6 +53,11 @@ impl StateFolder {
         Self(base.join("provision"))
     }
 
+    /// The folder at a path that is known.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// The folder itself, for a message.
     pub fn path(&self) -> &Path {
         &self.0

@@ -74,8 +74,11 @@ impl Journal {
         }
         let mut writer = Writer { dir, run: run.to_owned(), file, torn: false };
         let heard = std::mem::take(&mut state.heard);
-        writer.write(&heard, true)?;
-        state::sync(&writer.dir)?;
+        if let Err(failure) = writer.write(&heard, true).and_then(|()| state::sync(&writer.dir)) {
+            // Nothing was changed: there is no run to speak of.
+            drop(state::remove(&writer.dir, &name));
+            return Err(failure);
+        }
         state.writer = Some(writer);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{ENDED, RUNNING, now};
 use crate::engine::event::{Counts, RunOutcome};
 use crate::host::fs::{Dir, says, show};
 use crate::host::machine;
-use crate::host::state::{self, Access, Locked, Part, StateFolder};
+use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::{Action, Failure};
 
 /// No journal that is read is larger, in bytes.
@@ -105,24 +105,39 @@ pub fn cut_off(folder: &StateFolder, file: &str) -> Result<(Vec<Unfinished>, Vec
     Ok((found, wrong))
 }
 
-/// Notes in the journals of runs that were cut off that the run `by` has brought their plan file to a good end.
+/// Notes in the journals of runs that were cut off that the run `by` has brought their plan file to a good end. Journals
+/// whose runs were cut off before their first line was whole, and so before any change, need nobody's attention either.
+///
+/// # Errors
+/// Where the state folder cannot be written to.
 pub fn settle(folder: &StateFolder, runs: &[Unfinished], by: &str) -> Result<(), Failure> {
     let Some(dir) = folder.existing(Part::Runs)? else { return Ok(()) };
-    for Unfinished { run, .. } in runs {
-        let name = format!("{run}.{RUNNING}");
-        let Some(mut file) = state::open(&dir, &name, Access::Append)? else { continue };
-        if state::try_lock(&file) == Locked::Theirs {
+    for name in state::names(&dir)? {
+        let Some(run) = name.strip_suffix(RUNNING).and_then(|name| name.strip_suffix('.')) else { continue };
+        let Ok(Some(file)) = state::open(&dir, &name, Access::Read) else { continue };
+        if state::is_locked(&file) {
             continue;
         }
-        // The last line may have been cut.
-        let mut line = vec![b'\n'];
-        line.extend(serde_json::to_vec(&Record::RunSettled { at: now(), by: by.to_owned() }).unwrap_or_default());
-        line.push(b'\n');
-        let written = file.write_all(&line).and_then(|()| file.sync_data());
-        written.map_err(|error| Failure::new(format!("cannot note that {run} is settled: {}", says(&error))))?;
+        if runs.iter().any(|settled| settled.run == run) {
+            append(&dir, &name, &Record::RunSettled { at: now(), by: by.to_owned() })?;
+        } else if read(&dir, run, RUNNING, &mut Vec::new()).is_some() {
+            continue;
+        }
         state::rename(&dir, &name, &format!("{run}.{ENDED}"))?;
     }
     Ok(())
+}
+
+fn append(dir: &Dir, name: &str, record: &Record) -> Result<(), Failure> {
+    let Some(mut file) = state::open(dir, name, Access::Append)? else { return Ok(()) };
+    // The last line may have been cut.
+    let mut line = vec![b'\n'];
+    line.extend(serde_json::to_vec(record).unwrap_or_default());
+    line.push(b'\n');
+    file.write_all(&line).and_then(|()| file.sync_data()).map_err(|error| {
+        let path = show(&dir.path_of(name.as_ref()));
+        Failure::new(format!("cannot write {path}: {}", says(&error)))
+    })
 }
 
 /// Removes the oldest journals beyond `kept`, but for those of runs that still run. What cannot be removed stays.
@@ -260,5 +275,40 @@ mod tests {
         assert!(fold("a", vec![started("b"), change("x", false)], false).is_none());
         assert!(fold("a", vec![change("x", false), started("a")], false).is_none());
         assert!(fold("a", vec![], false).is_none());
+    }
+
+    #[test]
+    fn the_oldest_runs_go_first_and_living_ones_stay() {
+        let folder = crate::host::testing::folder();
+        let state = StateFolder::at(folder.path().join("provision"));
+        let dir = state.make(Part::Runs).unwrap();
+        let path = |name: &str| folder.path().join("provision/runs").join(name);
+        for name in ["1.running", "2.jsonl", "3.running", "4.jsonl", "5.jsonl"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        let living = std::fs::File::open(path("1.running")).unwrap();
+        assert_eq!(state::try_lock(&living), state::Locked::Mine);
+        prune(&dir, 2);
+        assert_eq!(state::names(&dir).unwrap(), ["1.running", "4.jsonl", "5.jsonl"]);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_before_it_began_is_put_to_rest_by_the_next() {
+        let folder = crate::host::testing::folder();
+        let state = StateFolder::at(folder.path().join("provision"));
+        let dir = state.make(Part::Runs).unwrap();
+        let path = |name: &str| folder.path().join("provision/runs").join(name);
+        let mut whole = serde_json::to_vec(&started("3")).unwrap();
+        whole.push(b'\n');
+        for (name, bytes) in [("1.running", &b""[..]), ("2.running", &whole[..9]), ("3.running", &whole)] {
+            std::fs::write(path(name), bytes).unwrap();
+        }
+        settle(&state, &[], "4").unwrap();
+        assert_eq!(state::names(&dir).unwrap(), ["1.jsonl", "2.jsonl", "3.running"]);
+        let cut_off = Unfinished { run: "3".into(), started: String::new(), user: String::new(), changes: Vec::new() };
+        settle(&state, &[cut_off], "4").unwrap();
+        let (runs, _) = past(&state).unwrap();
+        let [run] = runs.try_into().unwrap();
+        assert!(matches!(run.records.last(), Some(Record::RunSettled { by, .. }) if by == "4"));
     }
 }
