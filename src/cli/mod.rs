@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod exit;
 mod explain;
+mod given;
 mod history;
 mod inputs;
 mod plan;

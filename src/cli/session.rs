@@ -1,7 +1,7 @@
 //! What plan and apply share: from arguments to a survey.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -9,24 +9,23 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::Error;
 use super::args::RunArguments;
-use super::inputs::{self, Source};
-use super::saved::{self, Target};
+use super::given::Given;
+use super::saved::Target;
 use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
-use crate::engine::journal::{self, Journal, Record, Unfinished};
+use crate::engine::journal::{self, Journal, Unfinished};
 use crate::engine::lock::{Holder, Lock, Wait, time};
 use crate::engine::order::Order;
 use crate::engine::reach::{Reach, Yielded};
 use crate::engine::report::Report;
-use crate::engine::saved::{Fingerprints, Flags, Origin, Saved};
+use crate::engine::saved::{Fingerprints, Saved};
 use crate::engine::step::Step;
 use crate::engine::stop::Stop;
 use crate::engine::survey::{Admit, PlannedStep, planned_event, survey};
-use crate::host::machine;
 use crate::host::secret::{Digester, Secret};
 use crate::host::secret_source;
 use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
-use crate::plan_file::{Evaluated, Inputs, PlanFile, Problem, Selection};
+use crate::plan_file::{Evaluated, PlanFile, Problem};
 use crate::render::{Human, Json};
 use crate::resource::Failure;
 use crate::worker::current_user;
@@ -42,14 +41,7 @@ pub struct Session {
     pub stop: Stop,
     pub folder: StateFolder,
     journal: Arc<Journal>,
-    /// The plan file as it was read.
-    source: Source,
-    /// Its path without symlinks.
-    path: PathBuf,
-    saved: Option<Saved>,
-    origin: Origin,
-    flags: Flags,
-    digester: Digester,
+    given: Given,
     fingerprints: Fingerprints,
     /// Earlier runs of the plan file that want settling.
     cut_off: Vec<Unfinished>,
@@ -64,67 +56,24 @@ impl Session {
     /// Where the plan file, the flags or the environment are wrong, or a saved plan does not hold here; nothing was
     /// touched then.
     pub async fn open(command: &'static str, arguments: &RunArguments) -> Result<Self, Error> {
-        let given = Source::read(arguments.file.as_deref())?;
-        let saved = match Saved::is_one(&given.bytes) && command == "apply" {
-            true => Some(saved::load(&given.path)?),
-            false => None,
-        };
-        let source = match &saved {
-            Some(saved) => Source::read(Some(Path::new(saved.file())))?,
-            None => given,
-        };
-        let digester = match &saved {
-            Some(saved) => saved.digester().clone(),
-            None => Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?,
-        };
-        let path = std::fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone());
-        let origin = origin(&path, &source, &digester);
-        let mut inputs = inputs::inputs(&arguments.variables);
-        if let Some(saved) = &saved {
-            saved.check_origin(&origin)?;
-            inputs.vars = saved::variables(arguments, saved)?;
-        }
-        let flags = match &saved {
-            Some(saved) => saved.flags().clone(),
-            None => saved::flags(arguments, arguments.as_of.unwrap_or_else(today), &digester),
-        };
-        let plan_file = source.plan_file()?;
-        let plan = evaluate(&plan_file, &inputs, &flags)?;
+        let given = Given::take(command, arguments)?;
+        let plan_file = given.source.plan_file()?;
+        let plan = given.evaluate(&plan_file)?;
         let order = Order::of(&plan.steps)
             .map_err(|cycle| Failure::new(format!("steps wait for each other: {}", cycle.join(" -> "))))?;
         let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
         let (secrets, mut passwords) = ask_sources(&plan_file, &plan).await;
-        let fingerprints = fingerprints(&plan, &secrets, &passwords, &digester);
-        if let Some(saved) = &saved {
-            saved.check_steps(&fingerprints)?;
-        }
-        let run = run_id(&digester);
+        let fingerprints = given.fingerprints(&plan, &secrets, &passwords)?;
+        let run = run_id(&given.digester);
         let connections = &plan.connections;
-        let for_reach = digester.clone();
-        let reach = Reach::new(run.clone(), flags.as_of, for_reach, &plan.steps, secrets, &mut |name, wanted| {
+        let (as_of, digester) = (given.flags.as_of, given.digester.clone());
+        let reach = Reach::new(run.clone(), as_of, digester, &plan.steps, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
             Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, surroundings(), wanted))
         });
-        let holder = Holder {
-            user: Some(origin.user.clone()),
-            pid: Some(std::process::id()),
-            host: Some(origin.host.clone()),
-            run: Some(run.clone()),
-            since: Some(time(Timestamp::now())),
-        };
-        let started = Record::RunStarted {
-            at: time(Timestamp::now()),
-            format: journal::FORMAT,
-            run: run.clone(),
-            plan: plan.name.clone(),
-            file: origin.file.clone(),
-            saved: saved.as_ref().map(|saved| saved.id().to_owned()),
-            version: origin.version.clone(),
-            host: origin.host.clone(),
-            user: origin.user.clone(),
-            pid: std::process::id(),
-        };
+        let holder = given.holder(&run);
+        let started = given.started(&run, &plan.name);
         let shown: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
         let journal = Arc::new(Journal::new(started, shown));
         let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
@@ -132,31 +81,26 @@ impl Session {
             format: FORMAT,
             command,
             plan: plan.name,
-            file: source.path.display().to_string(),
+            file: given.source.path.display().to_string(),
             run,
-            host: origin.host.clone(),
-            user: origin.user.clone(),
-            as_of: flags.as_of.to_string(),
-            saved: saved.as_ref().map(|saved| saved.id().to_owned()),
+            host: given.origin.host.clone(),
+            user: given.origin.user.clone(),
+            as_of: as_of.to_string(),
+            saved: given.saved_id(),
         });
         let folder = state_folder();
-        let cut_off = tell_cut_off(&folder, &origin.file, report.as_ref());
+        let cut_off = tell_cut_off(&folder, &given.origin.file, report.as_ref());
         Ok(Self {
             steps: Arc::new(plan.steps),
             deselected: plan.deselected,
             order,
-            admit: admission(saved.clone(), fingerprints.clone()),
+            admit: admission(given.saved.clone(), fingerprints.clone()),
             reach: Arc::new(reach),
             report,
             stop,
             folder,
             journal,
-            source,
-            path,
-            saved,
-            origin,
-            flags,
-            digester,
+            given,
             fingerprints,
             cut_off,
             holder,
@@ -169,12 +113,15 @@ impl Session {
     /// Another apply holds it, or the saved plan was applied already.
     pub async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
         let mut busy = |holder: &Holder| self.report.event(&Event::RunWaiting { holder: holder.clone() });
-        let lock = Lock::take(&self.path, &self.folder, wait, &self.stop, &mut busy).await?;
-        if lock.as_ref().is_some_and(|lock| !lock.is_on(&self.source.bytes)) {
-            return Err(Failure::new(format!("the plan file {} was changed just now", self.source.path.display()))
-                .hint("run apply again"));
+        let lock = Lock::take(&self.given.path, &self.folder, wait, &self.stop, &mut busy).await?;
+        if lock.as_ref().is_some_and(|lock| !lock.is_on(&self.given.source.bytes)) {
+            return Err(Failure::new(format!(
+                "the plan file {} was changed just now",
+                self.given.source.path.display()
+            ))
+            .hint("run apply again"));
         }
-        if let Some(saved) = &self.saved {
+        if let Some(saved) = &self.given.saved {
             saved.check_unused(&self.folder)?;
         }
         Ok(lock)
@@ -199,8 +146,9 @@ impl Session {
     pub fn save(&self, target: &Target, planned: &[PlannedStep]) -> Result<(), Failure> {
         let run = self.reach.run();
         let steps: Vec<_> = self.steps.iter().zip(planned).collect();
-        let (origin, flags, fingerprints) = (self.origin.clone(), self.flags.clone(), self.fingerprints.clone());
-        let saved = Saved::new(run, time(Timestamp::now()), origin, flags, &self.digester, fingerprints, &steps);
+        let Given { origin, flags, digester, .. } = &self.given;
+        let (origin, flags, fingerprints) = (origin.clone(), flags.clone(), self.fingerprints.clone());
+        let saved = Saved::new(run, time(Timestamp::now()), origin, flags, digester, fingerprints, &steps);
         target.write(&saved)?;
         self.report.event(&Event::PlanSaved { id: run.to_owned(), path: target.shown() });
         Ok(())
@@ -213,7 +161,7 @@ impl Session {
     pub fn begin(&self, lock: &mut Lock) -> Result<(), Failure> {
         lock.register(&self.holder)?;
         self.journal.open(&self.folder, self.reach.run())?;
-        self.saved.as_ref().map_or(Ok(()), |saved| saved.use_up(&self.folder, self.reach.run()))
+        self.given.saved.as_ref().map_or(Ok(()), |saved| saved.use_up(&self.folder, self.reach.run()))
     }
 
     /// Ends the run: its last event, and its workers.
@@ -248,11 +196,6 @@ impl Session {
     }
 }
 
-fn evaluate(plan_file: &PlanFile, inputs: &Inputs, flags: &Flags) -> Result<Evaluated, Error> {
-    let selection = Selection { only: flags.only.clone(), skip: flags.skip.clone() };
-    Ok(plan_file.evaluate(inputs, &selection)?)
-}
-
 /// What passes of a step's verdict: all of it, or what a saved plan has.
 fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
     Arc::new(move |step: &Step, verdict| match &saved {
@@ -277,39 +220,6 @@ async fn ask_sources(plan_file: &PlanFile, plan: &Evaluated) -> (HashMap<String,
         }
     }
     (secrets, passwords)
-}
-
-fn fingerprints(
-    plan: &Evaluated,
-    secrets: &HashMap<String, Yielded>,
-    passwords: &HashMap<String, Yielded>,
-    digester: &Digester,
-) -> Fingerprints {
-    let mut prints = Fingerprints::default();
-    for step in &plan.steps {
-        let connection = step.resource.connection();
-        let spec = connection.and_then(|name| plan.connections.get(name)).map(|spec| format!("{spec:?}"));
-        let whole = serde_json::to_vec(&(&step.run_as, &step.after, &step.resource, spec)).unwrap_or_default();
-        prints.steps.insert(step.id.clone(), digester.digest(&whole));
-        let yielded = secrets.get(&step.id).or_else(|| passwords.get(connection?));
-        if let Some(Ok(Some(secret))) = yielded {
-            prints.secrets.insert(step.id.clone(), digester.digest(secret.expose()));
-        }
-    }
-    prints
-}
-
-fn origin(path: &Path, source: &Source, digester: &Digester) -> Origin {
-    let user = current_user();
-    Origin {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: machine::host_name().unwrap_or_default(),
-        machine: digester.digest(machine::machine_id().as_bytes()),
-        user: user.name,
-        uid: user.uid,
-        file: path.display().to_string(),
-        content: digester.digest(&source.bytes),
-    }
 }
 
 /// Tells of earlier runs of the plan file that were cut off, and of journals that are damaged.
