@@ -45,8 +45,10 @@ fn keeps_in_place(sandbox: &Sandbox) {
 fn canaries_stay_in_their_targets() {
     for user in ["ubuntu", "root"] {
         let mut sandbox = Sandbox::order_tracking();
+        let mut old: Vec<String> = Vec::new();
         for rotated in [false, true] {
             if rotated {
+                old = canaries(&sandbox).into_iter().skip(1).map(|(_, value, _)| value).collect();
                 sandbox.new_key();
                 sandbox.set_env("ALERT_SMTP_PASSWORD", crate::sandbox::random_word());
             }
@@ -71,7 +73,12 @@ fn canaries_stay_in_their_targets() {
             }
             // The journal and the saved plan among all the host's files.
             keeps_in_place(&sandbox);
-            keeps_quiet(&sandbox, &sandbox.provision(user, ["history", "--json"]).run());
+            let history = sandbox.provision(user, ["history", "--json"]).run().exits(0);
+            assert_eq!(history.stdout.lines().count(), 1 + usize::from(rotated), "{history}");
+            keeps_quiet(&sandbox, &history);
+            for value in &old {
+                assert_eq!(files_with(&sandbox, value), Vec::<String>::new(), "a secret that was replaced");
+            }
         }
     }
 }

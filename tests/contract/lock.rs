@@ -132,3 +132,29 @@ fn state_is_kept_where_it_is_asked_to_be() {
     assert_eq!(modes, "700 ubuntu\n700 ubuntu\n700 ubuntu\n600 ubuntu\n600 ubuntu\n");
     assert!(!sandbox.path("/home/ubuntu/.local").exists());
 }
+
+#[test]
+fn of_applies_started_at_once_each_change_is_made_by_one() {
+    let sandbox = Sandbox::new();
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", DIRECTORY.replace("/srv/data", "/home/ubuntu/data"));
+    let start = |user: &str, wait: &'static [&'static str]| {
+        sandbox
+            .provision(user, ["apply", "/home/ubuntu/provision.yaml", "--yes", "--json"])
+            .args(wait.iter().copied())
+            .start()
+    };
+    for wait in [&["--wait"][..], &[]] {
+        for _ in 0..5 {
+            let running: Vec<_> = ["ubuntu", "root", "ubuntu", "root"].map(|user| start(user, wait)).into();
+            let ended: Vec<_> = running.into_iter().map(crate::sandbox::Running::wait).collect();
+            let made = ended.iter().map(|outcome| outcome.events_of("change_started").len()).sum::<usize>();
+            assert_eq!(made, 1, "{ended:?}");
+            for outcome in ended {
+                let refused = outcome.stdout.contains("is being applied by");
+                assert_eq!(outcome.code, i32::from(refused), "{outcome}");
+                assert!(!refused || wait.is_empty(), "{outcome}");
+            }
+            sandbox.bash("root", "rmdir /home/ubuntu/data");
+        }
+    }
+}

@@ -230,3 +230,19 @@ fn what_was_blocked_stays_so() {
     assert_eq!(outcome.step("step_finished", "one")["outcome"], "blocked", "{outcome}");
     assert!(!sandbox.path("/home/ubuntu/one").exists() && sandbox.path("/home/ubuntu/two").exists(), "{outcome}");
 }
+
+#[test]
+fn of_copies_applied_at_once_one_is() {
+    for _ in 0..5 {
+        let sandbox = small();
+        save(&sandbox);
+        sandbox.bash("ubuntu", "cp -p saved copy");
+        let start =
+            |file: &'static str| sandbox.provision("ubuntu", ["apply", file, "--yes", "--json", "--wait"]).start();
+        let ended = [start(SAVED), start("/home/ubuntu/copy")].map(crate::sandbox::Running::wait);
+        let mut codes = ended.iter().map(|outcome| outcome.code).collect::<Vec<_>>();
+        codes.sort_unstable();
+        assert_eq!(codes, [0, 1], "{ended:?}");
+        assert!(ended.iter().any(|outcome| outcome.stdout.contains("applied already")), "{ended:?}");
+    }
+}

@@ -19,7 +19,7 @@ mod warehouse;
 
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
 pub use midway::own_plan;
-pub use run::{Outcome, Run};
+pub use run::{Outcome, Run, Running};
 pub use snapshot::Snapshot;
 pub use trace::Tracing;
 pub use warehouse::random_word;
