@@ -37,7 +37,7 @@ pub enum Command {
 /// What a run is about.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// The plan file [default: ./provision.yaml, or else the only *.yaml under ./plans]
+    /// The plan file, or for `apply` a saved plan [default: ./provision.yaml, or else the only *.yaml under ./plans]
     pub file: Option<PathBuf>,
     /// These steps alone
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]

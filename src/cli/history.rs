@@ -69,14 +69,15 @@ fn list(runs: &[Past]) -> String {
     let mut text = String::new();
     for past in runs {
         // Writing to a `String` cannot fail.
-        let _ = writeln!(text, "{}  {}  {BOLD}{}{BOLD:#}  {}", past.run, past.started, clean(&past.plan), ending(past));
+        let (run, started, plan) = (clean(&past.run), clean(&past.started), clean(&past.plan));
+        let _ = writeln!(text, "{run}  {started}  {BOLD}{plan}{BOLD:#}  {}", ending(past));
     }
     text
 }
 
 fn show(past: &Past) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{BOLD}{}{BOLD:#}  {}", past.run, ending(past));
+    let _ = writeln!(text, "{BOLD}{}{BOLD:#}  {}", clean(&past.run), ending(past));
     let mut rows = vec![
         ("plan", format!("{} ({})", past.plan, past.file)),
         ("by", format!("{} on {}", past.user, past.host)),
@@ -110,13 +111,13 @@ fn show(past: &Past) -> String {
                 (at, word, step, reason.clone().unwrap_or_default())
             }
             Record::RunSettled { at, by } => {
-                let _ = writeln!(text, "  {at}  settled    by the run {}", clean(by));
+                let _ = writeln!(text, "  {}  settled    by the run {}", clean(at), clean(by));
                 continue;
             }
             _ => continue,
         };
         let what = if what.is_empty() { String::new() } else { format!(": {what}") };
-        let _ = writeln!(text, "  {at}  {word:<9}  {}", clean(&format!("{step}{what}")));
+        let _ = writeln!(text, "  {}  {word:<9}  {}", clean(at), clean(&format!("{step}{what}")));
     }
     for change in &past.unfinished {
         let what = if past.outcome == Ending::Running { "under way" } else { "cut off in" };

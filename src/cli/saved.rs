@@ -96,7 +96,7 @@ pub fn flags(arguments: &RunArguments, as_of: Date, digester: &Digester) -> Flag
         only: arguments.only.clone(),
         skip: arguments.skip.clone(),
         as_of,
-        vars: vars.iter().map(|(name, value)| (name.clone(), Var::of(value, digester))).collect(),
+        vars: vars.iter().map(|(name, value)| (name.clone(), Var::of(name, value, digester))).collect(),
     }
 }
 

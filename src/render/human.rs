@@ -208,13 +208,14 @@ fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why
 
 fn cut_off(unfinished: &Unfinished, err: &mut String) {
     let Unfinished { run, started, user, changes } = unfinished;
-    let _ = write!(err, "{YELLOW}warning{YELLOW:#}: the run {run} of {started}, by {}, was cut off", clean(user));
+    let (run, started, user) = (clean(run), clean(started), clean(user));
+    let _ = write!(err, "{YELLOW}warning{YELLOW:#}: the run {run} of {started}, by {user}, was cut off");
     let _ = match changes.as_slice() {
         [] => writeln!(err, " between two changes"),
         changes => {
             let list: Vec<String> = changes
                 .iter()
-                .map(|change| format!("{}: {}", change.step, clean(&with_target(&change.target, &change.summary))))
+                .map(|change| clean(&format!("{}: {}", change.step, with_target(&change.target, &change.summary))))
                 .collect();
             writeln!(err, " in the middle of: {}", list.join("; "))
         }
@@ -241,6 +242,9 @@ fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
     .map(|(count, word)| format!("{count} {word}"))
     .collect();
     let style = if outcome == RunOutcome::Failed { RED } else { BOLD };
+    if parts.is_empty() {
+        return format!("{style}{command}{style:#}: no step was looked at");
+    }
     let tail = if outcome == RunOutcome::Ok && changed == 0 { ": nothing to change" } else { "" };
     format!("{style}{command}{style:#}: {}{tail}", parts.join(", "))
 }

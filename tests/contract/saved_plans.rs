@@ -246,3 +246,34 @@ fn of_copies_applied_at_once_one_is() {
         assert!(ended.iter().any(|outcome| outcome.stdout.contains("applied already")), "{ended:?}");
     }
 }
+
+#[test]
+fn a_source_that_cannot_be_read_any_more_says_so() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.checkout();
+    let only = ["--only", "bastion-key"];
+    sandbox.provision("ubuntu", ["plan", PLAN, "--out", SAVED]).args(only).run().exits(0);
+    sandbox.bash("ubuntu", "mv jasleentung.pem elsewhere");
+    let outcome = apply(&sandbox, "ubuntu").exits(1);
+    let failed = outcome.step("step_finished", "bastion-key");
+    assert!(failed["reason"].as_str().unwrap().contains("jasleentung.pem"), "{outcome}");
+    // Nothing was changed, so the plan is not used.
+    sandbox.bash("ubuntu", "mv elsewhere jasleentung.pem");
+    apply(&sandbox, "ubuntu").exits(0);
+}
+
+#[test]
+fn a_variable_that_may_hold_a_password_is_given_again() {
+    let sandbox = small();
+    let plan = TWO.replace("vars:\n", "vars:\n  login: null\n");
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
+    let login = "login=https://me:hunter2@example.com/";
+    sandbox.provision("ubuntu", ["plan", "--out", "saved", "--var", login]).run().exits(0);
+    assert!(!sandbox.read(SAVED).contains("hunter2"));
+    refuses(&sandbox, "ubuntu", &["--var login"]);
+    for wrong in ["login=https://me:hunter3@example.com/", "other=1"] {
+        let outcome = sandbox.provision("ubuntu", ["apply", SAVED, "--yes", "--var", wrong]).run().exits(1);
+        assert!(outcome.stderr.contains("--var"), "{outcome}");
+    }
+    sandbox.provision("ubuntu", ["apply", SAVED, "--yes", "--var", login]).run().exits(0);
+}

@@ -108,11 +108,13 @@ struct SavedStep {
 }
 
 impl Var {
-    /// A `--var` as it may be kept.
-    pub fn of(value: &str, digester: &Digester) -> Self {
-        let lower = value.to_lowercase();
-        let has_userinfo = lower.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-        if has_userinfo || lower.contains("password") || lower.contains("passwd") {
+    /// A `--var` as it may be kept. There is no telling what a value is for, so whatever looks like a password, by its
+    /// name or as URLs and connection strings hold one, is not.
+    pub fn of(name: &str, value: &str, digester: &Digester) -> Self {
+        let (name, lower) = (name.to_lowercase(), value.to_lowercase());
+        let in_url = lower.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+        let named = |word: &str| name.contains(word) || lower.contains(word);
+        if in_url || ["passw", "secret", "token"].into_iter().any(named) {
             Self::Hidden(digester.digest(value.as_bytes()))
         } else {
             Self::Value(value.to_owned())
@@ -269,16 +271,16 @@ impl Saved {
             return Verdict::Blocked(Failure::new("the saved plan has no such step").hint(AGAIN));
         };
         let then = &self.body.fingerprints.secrets;
-        if then.get(step) != now.secrets.get(step) {
-            let failure = Failure::new("the source of its secret yields another value than when the plan was made");
-            return Verdict::Blocked(failure.hint(AGAIN));
-        }
         match (saved.outcome, verdict) {
             (Planned::Blocked | Planned::Failed, _) => {
                 let was = if saved.outcome == Planned::Failed { "failed" } else { "was blocked" };
                 let why = saved.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
                 Verdict::Blocked(Failure::new(format!("it {was} when the plan was made{why}")).hint(AGAIN))
             }
+            (_, Verdict::Failed(failure)) => Verdict::Failed(failure),
+            _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
+                Failure::new("the source of its secret yields another value than when the plan was made").hint(AGAIN),
+            ),
             (_, Verdict::Decided(diff)) if !saved.provisional => {
                 match diff.changes.iter().find(|change| !saved.changes.contains(change)) {
                     None => Verdict::Decided(diff),

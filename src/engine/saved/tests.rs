@@ -20,8 +20,9 @@ fn saved() -> Saved {
         ("plain", "/home/ubuntu/key.pem"),
         ("url", "https://user:hunter2@example.com/x.git"),
         ("dsn", "host=h password=hunter2"),
+        ("api_token", "hunter2"),
     ];
-    let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), Var::of(value, &digester))).collect();
+    let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), Var::of(name, value, &digester))).collect();
     let flags = Flags { only: Vec::new(), skip: Vec::new(), as_of: jiff::civil::date(2026, 3, 1), vars };
     let made = "2026-03-01T12:00:00Z".to_owned();
     Saved::new("run", made, origin(&digester), flags, &digester, Fingerprints::default(), &[])
@@ -33,6 +34,66 @@ fn what_is_written_is_read() {
     let read = Saved::parse(&bytes).unwrap();
     assert_eq!(read.bytes().unwrap(), bytes);
     assert_eq!(read.flags(), saved().flags());
+}
+
+fn change(mode: &str) -> AnyChange {
+    let json = serde_json::json!({ "directory": {
+        "change": "create", "path": "/data", "parents": [], "owner": null, "group": null, "mode": mode } });
+    serde_json::from_value(json).unwrap()
+}
+
+fn decided(changes: Vec<AnyChange>) -> Verdict {
+    Verdict::Decided(crate::resource::Diff { changes, ..Default::default() })
+}
+
+/// Whether a verdict passes under a plan of a step with `outcome`, which was to be changed to mode 0750.
+fn passes(outcome: Planned, provisional: bool, verdict: Verdict) -> bool {
+    let mut saved = saved();
+    let changes = if outcome == Planned::Changes { vec![change("0750")] } else { Vec::new() };
+    saved.body.steps = vec![SavedStep { id: "data".into(), outcome, provisional, changes, failure: None }];
+    !matches!(saved.admit("data", verdict, &Fingerprints::default()), Verdict::Blocked(_))
+}
+
+#[test]
+fn nothing_passes_that_was_not_planned() {
+    use Planned::{Blocked, Changes, Failed, Unchanged};
+    assert!(passes(Changes, false, decided(vec![change("0750")])));
+    assert!(passes(Changes, false, decided(vec![])));
+    assert!(!passes(Changes, false, decided(vec![change("0700")])));
+    assert!(!passes(Changes, false, decided(vec![change("0750"), change("0700")])));
+    assert!(passes(Unchanged, false, decided(vec![])));
+    assert!(!passes(Unchanged, false, decided(vec![change("0750")])));
+    for outcome in [Blocked, Failed] {
+        assert!(!passes(outcome, false, decided(vec![])));
+        assert!(!passes(outcome, false, decided(vec![change("0750")])));
+    }
+    // What waits for other steps is planned again after them, and that was said.
+    assert!(passes(Changes, true, decided(vec![change("0700")])));
+    assert!(passes(Changes, true, Verdict::Undecided));
+}
+
+#[test]
+fn a_step_whose_secret_is_another_does_not_pass() {
+    let mut saved = saved();
+    let step = SavedStep {
+        id: "data".into(),
+        outcome: Planned::Changes,
+        provisional: true,
+        changes: Vec::new(),
+        failure: None,
+    };
+    saved.body.steps = vec![step];
+    let prints = |secret: &[u8]| Fingerprints {
+        steps: BTreeMap::new(),
+        secrets: BTreeMap::from([("data".to_owned(), saved.digester.digest(secret))]),
+    };
+    let (then, other) = (prints(b"one"), prints(b"another"));
+    saved.body.fingerprints = then.clone();
+    assert!(matches!(saved.admit("data", decided(vec![]), &then), Verdict::Decided(_)));
+    for now in [other, Fingerprints::default()] {
+        assert!(matches!(saved.admit("data", decided(vec![]), &now), Verdict::Blocked(_)));
+    }
+    assert!(matches!(saved.admit("unknown", decided(vec![]), &then), Verdict::Blocked(_)));
 }
 
 #[test]
