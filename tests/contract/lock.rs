@@ -158,3 +158,17 @@ fn of_applies_started_at_once_each_change_is_made_by_one() {
         }
     }
 }
+
+#[test]
+fn a_plan_file_that_changes_under_an_apply_that_waits_is_not_applied() {
+    let sandbox = Sandbox::new().warehouse();
+    let plan = own_plan(&sandbox);
+    let first = sandbox.apply_midway("ubuntu", plan);
+    let mut waiting = sandbox.apply_held("ubuntu", plan).args(["--wait"]).start();
+    waiting.until(|line| line.contains("run_waiting"));
+    sandbox.bash("ubuntu", "echo '# another remark' >> provision.yaml");
+    first.let_go().exits(0);
+    let waited = waiting.wait().exits(1);
+    assert!(waited.stdout.contains("was changed just now"), "{waited}");
+    assert!(waited.events_of("step_planned").is_empty(), "{waited}");
+}
