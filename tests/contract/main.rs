@@ -13,6 +13,7 @@ mod sandbox;
 
 mod command_line;
 mod events;
+mod history;
 mod law_1_no_trace;
 mod law_2_plan_is_apply;
 mod law_3_second_apply;
@@ -22,7 +23,9 @@ mod law_6_secrets;
 mod law_7_failures;
 mod law_8_users;
 mod law_9_bad_input;
+mod lock;
 mod oracle;
 mod remotes;
+mod saved_plans;
 mod self_test;
 mod signals;

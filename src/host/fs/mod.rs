@@ -24,7 +24,7 @@ mod tests;
 
 pub use access::FileSeen;
 pub use create::default_dir_mode;
-pub use error::Error;
+pub use error::{Error, says};
 pub use open::{Dir, Place};
 
 /// What kind of thing a directory entry is.

@@ -11,13 +11,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 mod checkout;
+mod midway;
 mod run;
 mod snapshot;
 mod trace;
 mod warehouse;
 
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
-pub use run::{Outcome, Run};
+pub use midway::own_plan;
+pub use run::{Outcome, Run, Running};
 pub use snapshot::Snapshot;
 pub use trace::Tracing;
 pub use warehouse::random_word;
