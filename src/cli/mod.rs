@@ -34,6 +34,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
             };
         }
     };
+    if let Err(failure) = crate::host::process::leave_no_core_dump() {
+        anstream::eprintln!("{}", Error::from(failure));
+        return Exit::Failed;
+    }
     let result = match arguments.command {
         Command::Worker(worker) => {
             crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)

@@ -10,7 +10,7 @@ use super::step::Step;
 use crate::host::secret::{Digester, Secret};
 use crate::host::warehouse::{Wanted, Warehouse};
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look, RescueAnswer, RescueRequest};
-use crate::worker::{Resources, Workers};
+use crate::worker::{Task, Tasks, Workers};
 
 /// What a step's secret source yielded: nothing is not the same as a failure to ask.
 pub type Yielded = Result<Option<Secret>, Failure>;
@@ -39,7 +39,7 @@ impl Reach {
         mut secrets: HashMap<String, Yielded>,
         open: &mut OpenWarehouse<'_>,
     ) -> Self {
-        let mut users: BTreeMap<Option<String>, Resources> = BTreeMap::new();
+        let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         let mut unreadable = HashMap::new();
         for step in steps {
@@ -54,7 +54,8 @@ impl Reach {
                     None
                 }
             };
-            users.entry(step.run_as.clone()).or_default().push((step.id.clone(), step.resource.clone(), secret));
+            let task = Task { id: step.id.clone(), resource: step.resource.clone(), max_changes: step.max_changes };
+            users.entry(step.run_as.clone()).or_default().push((task, secret));
         }
         let warehouses = wanted
             .into_iter()

@@ -3,6 +3,7 @@
 
 pub mod fs;
 pub mod git_tls;
+pub mod process;
 pub mod secret;
 pub mod secret_source;
 pub mod ssh;

@@ -135,6 +135,11 @@ macro_rules! kinds {
             pub fn describe(&self) -> Description {
                 match self { $(AnyChange::$variant(change) => change.describe()),* }
             }
+
+            /// [`Change::size`]
+            pub fn size(&self) -> u64 {
+                match self { $(AnyChange::$variant(change) => change.size()),* }
+            }
         }
 
         impl<'de> DeserializeSeed<'de> for KindSeed {

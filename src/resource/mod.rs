@@ -88,6 +88,11 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync {
     /// The change as events, people and scripts see it.
     fn describe(&self) -> Description;
+
+    /// How many things it alters, as `max_changes` counts them: each entry of a tree, and whatever is no tree as one.
+    fn size(&self) -> u64 {
+        1
+    }
 }
 
 /// What `diff` found: the changes in the order in which they are to be made, and what a reader should know besides.
