@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::Variables;
+use crate::host::fs;
 use crate::plan_file::{Inputs, PlanFile};
 use crate::resource::Failure;
 
@@ -23,19 +24,17 @@ pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, Error> {
     };
     let shown = path.display().to_string();
     let cannot = |why: String| Failure::new(format!("cannot read the plan file {shown}: {why}"));
-    let metadata = std::fs::metadata(&path)
-        .map_err(|error| cannot(reason(&error)).hint("name the plan file: provision COMMAND FILE"))?;
-    if !metadata.is_file() {
-        return Err(cannot("it is not a regular file".to_owned()).into());
-    }
-    if metadata.len() > MAX_PLAN_FILE {
-        return Err(cannot(format!("it has {} bytes, more than 4 MiB", metadata.len())).into());
-    }
-    let bytes = std::fs::read(&path).map_err(|error| cannot(reason(&error)))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        cannot(format!("byte {} is not UTF-8", error.utf8_error().valid_up_to())).hint("save the file as UTF-8")
+    let seen = fs::read_file(&path, MAX_PLAN_FILE).map_err(|error| {
+        let failure = cannot(reason(&error));
+        if error.kind() == std::io::ErrorKind::Other {
+            failure
+        } else {
+            failure.hint("name the plan file: provision COMMAND FILE")
+        }
     })?;
-    Ok(PlanFile::parse(&shown, text.strip_prefix('\u{feff}').unwrap_or(&text))?)
+    let text = std::str::from_utf8(&seen.bytes)
+        .map_err(|error| cannot(format!("byte {} is not UTF-8", error.valid_up_to())).hint("save the file as UTF-8"))?;
+    Ok(PlanFile::parse(&shown, text.strip_prefix('\u{feff}').unwrap_or(text))?)
 }
 
 fn find() -> Result<PathBuf, Failure> {

@@ -1,6 +1,6 @@
 //! What plan and apply share: from arguments to a survey.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::engine::report::Report;
 use crate::engine::step::Step;
 use crate::engine::stop::Stop;
 use crate::engine::survey::{PlannedStep, planned_event, survey};
-use crate::host::secret::{Digester, Secret};
+use crate::host::secret::{Digester, Secret, SecretSource};
 use crate::host::secret_source;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
 use crate::plan_file::{Problem, Selection};
@@ -54,13 +54,13 @@ impl Session {
         let mut secrets = HashMap::new();
         for step in &plan.steps {
             if let Some(source) = step.resource.secret_source() {
-                secrets.insert(step.id.clone(), secret_source::read(source, &hidden).await);
+                secrets.insert(step.id.clone(), ask(source, &hidden, &stop).await?);
             }
         }
         let mut passwords: HashMap<String, Yielded> = HashMap::new();
         for (name, spec) in &plan.connections {
             if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
-                passwords.insert(name.clone(), secret_source::read(source, &hidden).await);
+                passwords.insert(name.clone(), ask(source, &hidden, &stop).await?);
             }
         }
         let run = run_id(&digester);
@@ -113,6 +113,14 @@ impl Session {
         let (reason, hint) = stopped.map_or((None, None), |failure| (Some(failure.message), failure.hint));
         self.report.event(&Event::RunFinished { outcome, counts: self.report.counts(), reason, hint });
         outcome
+    }
+}
+
+/// What a secret source yields, unless a signal comes first: a program may wait for long.
+async fn ask(source: &SecretSource, hidden: &BTreeSet<String>, stop: &Stop) -> Result<Yielded, Error> {
+    tokio::select! {
+        yielded = secret_source::read(source, hidden) => Ok(yielded),
+        () = stop.asked() => Err(Error::stopped(stop.signal().unwrap_or(2))),
     }
 }
 

@@ -22,7 +22,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use access::FileSeen;
+pub use access::{FileSeen, read_file};
 pub use create::default_dir_mode;
 pub use error::Error;
 pub use open::{Dir, Place};
@@ -93,6 +93,11 @@ impl Stat {
             device: stat.st_dev.into(),
             inode: stat.st_ino.into(),
         }
+    }
+
+    /// Whether it belongs to root, and nobody else may write to it by its mode.
+    fn is_roots_alone(&self) -> bool {
+        self.uid == 0 && self.mode & 0o022 == 0
     }
 
     /// Whether both are the same inode.
