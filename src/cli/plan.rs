@@ -7,7 +7,9 @@ use super::{Error, Exit};
 /// Shows what differs. Leaves no trace.
 pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
     let session = Session::open("plan", &arguments.run).await?;
-    session.survey().await;
+    if let Some(planned) = session.survey().await {
+        session.foresee(&planned);
+    }
     let outcome = session.close(None, None).await;
     Ok(match session.stop.signal() {
         Some(signal) => Exit::by_signal(signal),

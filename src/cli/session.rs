@@ -10,7 +10,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::Error;
 use super::args::RunArguments;
 use super::inputs;
-use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
+use crate::engine::event::{Event, FORMAT, Planned, RunOutcome, Sink};
 use crate::engine::order::Order;
 use crate::engine::reach::{Reach, Yielded};
 use crate::engine::report::Report;
@@ -29,6 +29,7 @@ use crate::worker::current_user;
 pub struct Session {
     pub steps: Arc<Vec<Step>>,
     pub deselected: Vec<(String, &'static str)>,
+    bystanders: Vec<Step>,
     pub order: Order,
     pub reach: Arc<Reach>,
     pub report: Arc<Report>,
@@ -65,7 +66,8 @@ impl Session {
         }
         let run = run_id(&digester);
         let connections = &plan.connections;
-        let reach = Reach::new(run.clone(), as_of, digester, &plan.steps, secrets, &mut |name, wanted| {
+        let reachable = [plan.steps.as_slice(), &plan.bystanders].concat();
+        let reach = Reach::new(run.clone(), as_of, digester, &reachable, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
             Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, surroundings(), wanted))
@@ -85,6 +87,7 @@ impl Session {
         Ok(Self {
             steps: Arc::new(plan.steps),
             deselected: plan.deselected,
+            bystanders: plan.bystanders,
             order,
             reach: Arc::new(reach),
             report,
@@ -101,7 +104,43 @@ impl Session {
         for (index, step) in planned.iter().enumerate() {
             self.report.event(&planned_event(index, step, &self.steps));
         }
+        // Before anything is changed: what runs now was made from what is there now.
+        if planned.iter().any(|step| step.outcome() == Planned::Changes) {
+            self.look_around().await;
+        }
         Some(planned)
+    }
+
+    /// Looks at the services that steps outside of this run tell of. Where that fails, they are not told of.
+    async fn look_around(&self) {
+        for step in &self.bystanders {
+            tokio::select! {
+                actual = self.reach.observe(step) => drop(actual),
+                () = self.stop.asked() => return,
+            }
+        }
+    }
+
+    /// Tells what is left to a person after the changes that were made.
+    pub async fn follow_up(&self) {
+        if self.reach.follow_ups().is_needed() {
+            self.look_around().await;
+        }
+        for event in self.reach.follow_ups().events() {
+            self.report.event(&event);
+        }
+    }
+
+    /// Tells what will be left to a person after the changes that are planned.
+    pub fn foresee(&self, planned: &[PlannedStep]) {
+        for (step, planned) in self.steps.iter().zip(planned) {
+            for change in planned.changes() {
+                self.reach.follow_ups().changed(step, change);
+            }
+        }
+        for event in self.reach.follow_ups().events() {
+            self.report.event(&event);
+        }
     }
 
     /// Ends the run: its last event, and its workers.

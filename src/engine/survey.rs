@@ -42,7 +42,8 @@ impl PlannedStep {
         }
     }
 
-    fn changes(&self) -> &[AnyChange] {
+    /// The changes that are known by now.
+    pub fn changes(&self) -> &[AnyChange] {
         match &self.verdict {
             Verdict::Decided(diff) => &diff.changes,
             _ => &[],

@@ -87,6 +87,8 @@ pub struct Evaluated {
     pub steps: Vec<Step>,
     /// The ids and kinds of the others.
     pub deselected: Vec<(String, &'static str)>,
+    /// Those of the others that are looked at for the services they tell of, where they can be evaluated.
+    pub bystanders: Vec<Step>,
     /// The connections that the selected steps use. One that wants an unset environment variable is the failure of its
     /// steps, not of the run.
     pub connections: BTreeMap<String, Result<ConnectionSpec, Problem>>,
@@ -118,9 +120,13 @@ impl PlanFile {
         let evaluator = self.evaluator(inputs);
         let mut steps = Vec::new();
         let mut deselected = Vec::new();
+        let mut bystanders = Vec::new();
         for written in &self.steps {
             if !selection.includes(&written.id) {
                 deselected.push((written.id.clone(), written.kind));
+                if AnyResource::kind_sees_services(written.kind) {
+                    bystanders.extend(self.step(written, &evaluator).ok());
+                }
                 continue;
             }
             match self.step(written, &evaluator) {
@@ -138,7 +144,7 @@ impl PlanFile {
         }
         problems.extend(self.judge_together(&steps));
         self.all_well(problems)?;
-        Ok(Evaluated { name: self.name.clone(), steps, deselected, connections })
+        Ok(Evaluated { name: self.name.clone(), steps, deselected, bystanders, connections })
     }
 
     /// Judges the whole plan file, without the host: an environment variable that is not set here is no problem.

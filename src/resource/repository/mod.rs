@@ -156,6 +156,10 @@ impl Resource for Repository {
         change.touches(path)
     }
 
+    fn replaces(&self, change: &Self::Change, path: &Path) -> bool {
+        change.replaces(path)
+    }
+
     async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
         let _ = look;
         observe::observe(self)
