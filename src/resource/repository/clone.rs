@@ -10,7 +10,7 @@ use git2::{Oid, Repository, RepositoryInitOptions};
 
 use super::change::NewClone;
 use super::work_area::{Leftover, hold, leftover};
-use super::{advance, delta, git_failure, io_failure, refs, remote, tree_check};
+use super::{advance, delta, git_failure, io_failure, observe, refs, remote, tree_check};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -25,7 +25,15 @@ pub fn execute(desired: &Desired, change: &NewClone, _run: &str) -> Result<(), F
     let top = &desired.path;
     let target = Oid::from_str(&change.commit).map_err(git_failure("read a commit id", top))?;
     let made = make_parents(top)?;
-    let result = build(desired, url, target);
+    // In a directory like /tmp, somebody else can have been there first.
+    let result = match observe::trusted(top) {
+        Ok(Some(obstacle)) => {
+            let refusal = obstacle.refusal(top);
+            Err(Failure { message: refusal.reason, hint: refusal.hint })
+        }
+        Ok(None) => build(desired, url, target),
+        Err(failure) => Err(failure),
+    };
     if result.is_err() {
         // Nothing half done: what was made goes again, as far as it is empty.
         for folder in made.iter().rev() {

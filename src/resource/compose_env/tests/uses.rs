@@ -116,7 +116,8 @@ configs:
 
 #[test]
 fn an_odd_file_has_no_uses() {
-    for text in ["", "# nothing\n", "services:\n", "services: 1\n", "services: [a]\n", "services:\n  web: 1\n", "[]\n"] {
+    for text in ["", "# nothing\n", "services:\n", "services: 1\n", "services: [a]\n", "services:\n  web: 1\n", "[]\n"]
+    {
         assert!(services(text).iter().all(|service| service.files.is_empty()), "{text}");
     }
 }
