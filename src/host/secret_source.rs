@@ -57,21 +57,20 @@ async fn command(argv: &[String], hidden: &BTreeSet<String>) -> Result<Secret, F
     };
     let cannot = |why: String| Failure::new(format!("the secret's command {program} {why}"));
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    // Nobody knows what a program says about the secret that it was asked for, so its messages are not shown.
+    command.stderr(Stdio::null());
     for name in hidden {
         command.env_remove(name);
     }
     let mut child = command.spawn().map_err(|error| cannot(format!("cannot be started: {error}")))?;
-    let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(cannot("was started without its pipes".to_owned()));
+    let Some(output) = child.stdout.take() else {
+        return Err(cannot("was started without its pipe".to_owned()));
     };
     // Room for all that is read, so that the buffer never moves and leaves a copy behind.
     let mut value = Zeroizing::new(Vec::with_capacity(MAX_SECRET as usize + 64));
-    let mut said = Vec::new();
     let ended = tokio::time::timeout(COMMAND_TIMEOUT, async {
-        let (mut output, mut errors) = (output.take(MAX_SECRET + 1), errors.take(4096));
-        let (read, _) = tokio::join!(output.read_to_end(&mut value), errors.read_to_end(&mut said));
-        read?;
+        output.take(MAX_SECRET + 1).read_to_end(&mut value).await?;
         if value.len() as u64 > MAX_SECRET {
             return Err(std::io::Error::other("printed more than 1 MiB"));
         }
@@ -83,7 +82,6 @@ async fn command(argv: &[String], hidden: &BTreeSet<String>) -> Result<Secret, F
         Ok(Ok(status)) => status,
     };
     if !status.success() {
-        // Its standard error is not shown: nobody knows what a program says about the secret that it was asked for.
         return Err(cannot(format!("failed ({status})")).hint("run it by hand to see what it says"));
     }
     Ok(Secret::copy_of(&value))

@@ -40,7 +40,8 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    fn of(mode: rustix::fs::RawMode) -> Self {
+    /// By the type bits of a mode, as `stat` gives it.
+    pub fn of(mode: rustix::fs::RawMode) -> Self {
         match rustix::fs::FileType::from_raw_mode(mode) {
             rustix::fs::FileType::RegularFile => Self::File,
             rustix::fs::FileType::Directory => Self::Directory,

@@ -31,6 +31,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod tree_check;
+mod waits;
 mod work_area;
 
 pub use actual::Actual;
