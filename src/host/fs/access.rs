@@ -82,7 +82,7 @@ impl Dir {
         let fd =
             open_at(self, name, OFlags::PATH | OFlags::NOFOLLOW).map_err(|errno| Error::call("open", &path, errno))?;
         let now = stat_fd(&fd).map_err(|errno| Error::call("look at", &path, errno))?;
-        if now.is_same_file(seen) && now.kind == seen.kind {
+        if now.is_same_file(seen) && now.kind == seen.kind && now.links <= seen.links {
             return Ok(fd);
         }
         Err(Error::refused(

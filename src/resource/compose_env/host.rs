@@ -75,7 +75,14 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
         }
         Change::EnvFileMode { .. } => {
             let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
-            place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
+            if stat.links > 1 {
+                // Its other name may be a file of somebody else's, whose mode is not ours to change.
+                let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
+                let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
+                place.dir.replace(env, &seen.bytes, attributes)?;
+            } else {
+                place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
+            }
         }
         Change::ComposeFile { places, .. } => {
             let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
