@@ -126,7 +126,7 @@ fn foreign_hands(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failure> {
 
 /// Whether nobody but the acting user decides what `folder` is. An ordinary user may work in directories of others
 /// on the way to it; root may not.
-pub fn trusted(folder: &Path) -> Result<Option<Obstacle>, Failure> {
+fn trusted(folder: &Path) -> Result<Option<Obstacle>, Failure> {
     let user = rustix::process::geteuid().as_raw();
     if user != 0 {
         return Ok(None);
