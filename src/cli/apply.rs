@@ -47,6 +47,7 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
         }
     }
     carry_out(&session, planned).await;
+    session.follow_up().await;
     if session.stop.signal().is_some() {
         return Ok(stopped(&session).await);
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::Variables;
 use crate::engine::saved::Saved;
+use crate::host::fs;
 use crate::plan_file::{Inputs, PlanFile};
 use crate::resource::Failure;
 
@@ -32,17 +33,16 @@ impl Source {
             Some(path) => path.to_owned(),
             None => find()?,
         };
-        let metadata = std::fs::metadata(&path)
-            .map_err(|error| cannot(&path, &reason(&error)).hint("name the plan file: provision COMMAND FILE"))?;
-        if !metadata.is_file() {
-            return Err(cannot(&path, "it is not a regular file"));
-        }
         // A saved plan holds as many changes as a plan file can bring about: more than it has bytes.
-        if metadata.len() > MAX_SAVED {
-            return Err(cannot(&path, &format!("it has {} bytes, more than 64 MiB", metadata.len())));
-        }
-        let bytes = std::fs::read(&path).map_err(|error| cannot(&path, &reason(&error)))?;
-        Ok(Self { path, bytes })
+        let seen = fs::read_file(&path, MAX_SAVED).map_err(|error| {
+            let failure = cannot(&path, &reason(&error));
+            if error.kind() == std::io::ErrorKind::Other {
+                failure
+            } else {
+                failure.hint("name the plan file: provision COMMAND FILE")
+            }
+        })?;
+        Ok(Self { path, bytes: seen.bytes.to_vec() })
     }
 
     /// The plan file in it.

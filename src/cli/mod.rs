@@ -37,6 +37,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
             };
         }
     };
+    if let Err(failure) = crate::host::process::leave_no_core_dump() {
+        anstream::eprintln!("{}", Error::from(failure));
+        return Exit::Failed;
+    }
     let result = match arguments.command {
         Command::Worker(worker) => {
             crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)
@@ -50,7 +54,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     };
     result.unwrap_or_else(|error| {
         anstream::eprintln!("{error}");
-        Exit::Failed
+        error.exit
     })
 }
 
@@ -67,23 +71,34 @@ fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Ex
 
 /// What ends a command before it has a result, as it is shown.
 #[derive(Debug)]
-pub struct Error(String);
+pub struct Error {
+    text: String,
+    exit: Exit,
+}
+
+impl Error {
+    /// A signal came before there was anything to report.
+    fn stopped(signal: i32) -> Self {
+        let name = if signal == 2 { "SIGINT" } else { "SIGTERM" };
+        Self { text: format!("error: stopped by {name}; nothing was changed"), exit: Exit::by_signal(signal) }
+    }
+}
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let hint = failure.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-        Self(format!("error: {}{hint}", failure.message))
+        Self { text: format!("error: {}{hint}", failure.message), exit: Exit::Failed }
     }
 }
 
 impl From<crate::plan_file::Problems> for Error {
     fn from(problems: crate::plan_file::Problems) -> Self {
-        Self(problems.to_string())
+        Self { text: problems.to_string(), exit: Exit::Failed }
     }
 }

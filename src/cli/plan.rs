@@ -12,8 +12,9 @@ pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
     let session = Session::open("plan", &arguments.run).await?;
     let planned = session.survey().await;
     let mut refused = None;
-    if let (Some(target), Some(planned)) = (&target, &planned) {
-        refused = session.save(target, planned).err();
+    if let Some(planned) = &planned {
+        session.foresee(planned);
+        refused = target.as_ref().and_then(|target| session.save(target, planned).err());
     }
     let outcome = session.close(None, refused).await;
     Ok(match session.stop.signal() {

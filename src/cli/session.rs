@@ -1,6 +1,6 @@
 //! What plan and apply share: from arguments to a survey.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::Error;
 use super::args::RunArguments;
 use super::given::Given;
 use super::saved::Target;
-use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
+use crate::engine::event::{Event, FORMAT, Planned, RunOutcome, Sink};
 use crate::engine::journal::{self, Journal, Unfinished};
 use crate::engine::lock::{Holder, Lock, Wait, time};
 use crate::engine::order::Order;
@@ -21,7 +21,7 @@ use crate::engine::saved::{Fingerprints, Saved};
 use crate::engine::step::Step;
 use crate::engine::stop::Stop;
 use crate::engine::survey::{Admit, PlannedStep, planned_event, survey};
-use crate::host::secret::{Digester, Secret};
+use crate::host::secret::{Digester, Secret, SecretSource};
 use crate::host::secret_source;
 use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
@@ -34,6 +34,7 @@ use crate::worker::current_user;
 pub struct Session {
     pub steps: Arc<Vec<Step>>,
     pub deselected: Vec<(String, &'static str)>,
+    bystanders: Vec<Step>,
     pub order: Order,
     pub admit: Arc<Admit>,
     pub reach: Arc<Reach>,
@@ -62,12 +63,13 @@ impl Session {
         let order = Order::of(&plan.steps)
             .map_err(|cycle| Failure::new(format!("steps wait for each other: {}", cycle.join(" -> "))))?;
         let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
-        let (secrets, mut passwords) = ask_sources(&plan_file, &plan).await;
+        let (secrets, mut passwords) = ask_sources(&plan_file, &plan, &stop).await?;
         let fingerprints = given.fingerprints(&plan, &secrets, &passwords)?;
         let run = run_id(&given.digester);
         let connections = &plan.connections;
         let (as_of, digester) = (given.flags.as_of, given.digester.clone());
-        let reach = Reach::new(run.clone(), as_of, digester, &plan.steps, secrets, &mut |name, wanted| {
+        let reachable = [plan.steps.as_slice(), &plan.bystanders].concat();
+        let reach = Reach::new(run.clone(), as_of, digester, &reachable, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
             Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, surroundings(), wanted))
@@ -93,6 +95,7 @@ impl Session {
         Ok(Self {
             steps: Arc::new(plan.steps),
             deselected: plan.deselected,
+            bystanders: plan.bystanders,
             order,
             admit: admission(given.saved.clone(), fingerprints.clone()),
             reach: Arc::new(reach),
@@ -136,6 +139,10 @@ impl Session {
         for (index, step) in planned.iter().enumerate() {
             self.report.event(&planned_event(index, step, &self.steps));
         }
+        // Before anything is changed: what runs now was made from what is there now.
+        if planned.iter().any(|step| step.outcome() == Planned::Changes) {
+            self.look_around().await;
+        }
         Some(planned)
     }
 
@@ -162,6 +169,38 @@ impl Session {
         lock.register(&self.holder)?;
         self.journal.open(&self.folder, self.reach.run())?;
         self.given.saved.as_ref().map_or(Ok(()), |saved| saved.use_up(&self.folder, self.reach.run()))
+    }
+
+    /// Looks at the services that steps outside of this run tell of. Where that fails, they are not told of.
+    async fn look_around(&self) {
+        for step in &self.bystanders {
+            tokio::select! {
+                actual = self.reach.observe(step) => drop(actual),
+                () = self.stop.asked() => return,
+            }
+        }
+    }
+
+    /// Tells what is left to a person after the changes that were made.
+    pub async fn follow_up(&self) {
+        if self.reach.follow_ups().is_needed() {
+            self.look_around().await;
+        }
+        for event in self.reach.follow_ups().events() {
+            self.report.event(&event);
+        }
+    }
+
+    /// Tells what will be left to a person after the changes that are planned.
+    pub fn foresee(&self, planned: &[PlannedStep]) {
+        for (step, planned) in self.steps.iter().zip(planned) {
+            for change in planned.changes() {
+                self.reach.follow_ups().changed(step, change);
+            }
+        }
+        for event in self.reach.follow_ups().events() {
+            self.report.event(&event);
+        }
     }
 
     /// Ends the run: its last event, and its workers.
@@ -205,21 +244,25 @@ fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
 }
 
 /// What the steps' secret sources yield, and the connections'.
-async fn ask_sources(plan_file: &PlanFile, plan: &Evaluated) -> (HashMap<String, Yielded>, HashMap<String, Yielded>) {
+async fn ask_sources(
+    plan_file: &PlanFile,
+    plan: &Evaluated,
+    stop: &Stop,
+) -> Result<(HashMap<String, Yielded>, HashMap<String, Yielded>), Error> {
     let hidden = plan_file.environment_names();
     let mut secrets = HashMap::new();
     for step in &plan.steps {
         if let Some(source) = step.resource.secret_source() {
-            secrets.insert(step.id.clone(), secret_source::read(source, &hidden).await);
+            secrets.insert(step.id.clone(), ask(source, &hidden, stop).await?);
         }
     }
     let mut passwords: HashMap<String, Yielded> = HashMap::new();
     for (name, spec) in &plan.connections {
         if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
-            passwords.insert(name.clone(), secret_source::read(source, &hidden).await);
+            passwords.insert(name.clone(), ask(source, &hidden, stop).await?);
         }
     }
-    (secrets, passwords)
+    Ok((secrets, passwords))
 }
 
 /// Tells of earlier runs of the plan file that were cut off, and of journals that are damaged.
@@ -235,6 +278,14 @@ fn tell_cut_off(folder: &StateFolder, file: &str, report: &Report) -> Vec<Unfini
         report.event(&Event::RunCutOff(run.clone()));
     }
     cut_off
+}
+
+/// What a secret source yields, unless a signal comes first: a program may wait for long.
+async fn ask(source: &SecretSource, hidden: &BTreeSet<String>, stop: &Stop) -> Result<Yielded, Error> {
+    tokio::select! {
+        yielded = secret_source::read(source, hidden) => Ok(yielded),
+        () = stop.asked() => Err(Error::stopped(stop.signal().unwrap_or(2))),
+    }
 }
 
 fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<ConnectionSpec, Failure> {

@@ -88,6 +88,15 @@ pub enum Event {
         id: String,
         path: String,
     },
+    /// What is left to a person once the step's changes are made; on plan, once they will be.
+    FollowUp {
+        step: String,
+        reason: String,
+        /// Empty: whichever of the project's services it takes.
+        services: Vec<String>,
+        /// A shell's line. Nothing runs it but the reader.
+        command: String,
+    },
     /// The last event.
     RunFinished {
         outcome: RunOutcome,

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod event;
+pub mod follow_up;
 pub mod journal;
 pub mod lock;
 pub mod order;

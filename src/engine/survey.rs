@@ -42,7 +42,8 @@ impl PlannedStep {
         }
     }
 
-    fn changes(&self) -> &[AnyChange] {
+    /// The changes that are known by now.
+    pub fn changes(&self) -> &[AnyChange] {
         match &self.verdict {
             Verdict::Decided(diff) => &diff.changes,
             _ => &[],
@@ -63,10 +64,27 @@ pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
     match reach.observe(step).await {
         Err(failure) => Verdict::Failed(failure),
         Ok(actual) => match step.resource.diff(&actual) {
-            Ok(diff) => Verdict::Decided(diff),
+            Ok(diff) => match within_bounds(step, &diff) {
+                Ok(()) => Verdict::Decided(diff),
+                Err(failure) => Verdict::Blocked(failure),
+            },
             Err(refusal) => Verdict::Blocked(Failure { message: refusal.reason, hint: refusal.hint }),
         },
     }
+}
+
+/// A step that would change more things than its `max_changes` is not begun.
+fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
+    let (Some(most), size) = (step.max_changes, diff.changes.iter().map(AnyChange::size).sum::<u64>()) else {
+        return Ok(());
+    };
+    if size <= most {
+        return Ok(());
+    }
+    let largest = diff.changes.iter().max_by_key(|change| change.size()).map(AnyChange::describe);
+    let example = largest.map(|change| format!(" ({}: {})", change.target, change.summary)).unwrap_or_default();
+    Err(Failure::new(format!("it would make {size} changes, more than the {most} of max_changes{example}"))
+        .hint("see that they are all meant, then raise the step's max_changes"))
 }
 
 /// Observes all steps at the same time, which leaves no trace, and decides them in order.

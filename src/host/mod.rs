@@ -4,6 +4,7 @@
 pub mod fs;
 pub mod git_tls;
 pub mod machine;
+pub mod process;
 pub mod secret;
 pub mod secret_source;
 pub mod ssh;

@@ -105,6 +105,11 @@ impl State {
                     warn(&mut err, step, warning);
                 }
             }
+            Event::FollowUp { step, reason, command, .. } => {
+                let when = if self.command == "plan" { "after it" } else { "to do" };
+                let _ = writeln!(out, "\n  {YELLOW}{when:<9}{YELLOW:#}  {BOLD}{step}{BOLD:#}: {}", clean(reason));
+                let _ = writeln!(out, "{INDENT}{}", clean(command));
+            }
             Event::RunFinished { outcome, counts, reason, hint } => {
                 self.spinner.finish_and_clear();
                 if let Some(reason) = reason {

@@ -32,7 +32,7 @@ impl Error {
     }
 
     /// A state of the host that is refused, with the remedy.
-    pub(super) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other }
     }
 
