@@ -117,8 +117,10 @@ impl fmt::Display for Fingerprint {
 pub enum Error {
     /// The host did not answer, or broke off.
     Unreachable(Failure),
-    /// Its key is not known, has changed or is revoked. Nothing was sent to it but the greeting.
+    /// Its key has changed, is revoked or not the wanted one. Nothing was sent to it but the greeting.
     HostKey(Failure),
+    /// Its key is not known. Nothing was sent to it but the greeting.
+    UnknownHostKey(Failure),
     /// It does not take the key.
     Rejected(Failure),
     /// The key cannot be used at all: a passphrase, another format.
@@ -128,9 +130,11 @@ pub enum Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unreachable(failure) | Error::HostKey(failure) | Error::Rejected(failure) | Error::Key(failure) => {
-                failure
-            }
+            Error::Unreachable(failure)
+            | Error::HostKey(failure)
+            | Error::UnknownHostKey(failure)
+            | Error::Rejected(failure)
+            | Error::Key(failure) => failure,
         }
     }
 }
@@ -279,10 +283,13 @@ fn check(address: &Address, known: &KnownHosts, key: &[u8]) -> Result<(), Error>
     let wrong = |what: String, hint: &str| Err(Error::HostKey(Failure::new(what).hint(hint)));
     match known.judge(&address.host, address.port, key) {
         Verdict::Known => Ok(()),
-        Verdict::Unknown => wrong(
-            format!("the host key of {address} is not known ({fingerprint})"),
-            "compare the fingerprint with the host's own, then add it: ssh-keyscan, or one login by ssh",
-        ),
+        Verdict::Unknown => {
+            let failure = Failure::new(format!("the host key of {address} is not known ({fingerprint})"));
+            Err(Error::UnknownHostKey(
+                failure
+                    .hint("compare the fingerprint with the host's own, then add it: ssh-keyscan, or one login by ssh"),
+            ))
+        }
         Verdict::Changed(place) => wrong(
             format!("the host key of {address} has changed: it is {fingerprint}, and {place} has another"),
             "find out whether the host was set up anew, or somebody stands in between; then ssh-keygen -R",
