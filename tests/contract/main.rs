@@ -24,5 +24,7 @@ mod law_8_users;
 mod law_9_bad_input;
 mod oracle;
 mod remotes;
+mod rotation;
+mod rotation_faults;
 mod self_test;
 mod signals;

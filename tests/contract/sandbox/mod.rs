@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod bastion;
 mod checkout;
 mod run;
 mod snapshot;
 mod trace;
 mod warehouse;
 
+pub use bastion::{AUTHORIZED, BASTION, KNOWN_HOSTS, Rotation, channels};
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
 pub use run::{Outcome, Run};
 pub use snapshot::Snapshot;
