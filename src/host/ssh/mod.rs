@@ -20,8 +20,14 @@ use known_hosts::{KnownHosts, Verdict};
 pub use prove::prove;
 pub use tunnel::Tunnel;
 
-/// libssh2's LIBSSH2_ERROR_AUTHENTICATION_FAILED and LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED: the server says no.
-const REJECTED: [i32; 2] = [-18, -19];
+/// LIBSSH2_ERROR_AUTHENTICATION_FAILED: the server says no to the public half.
+const NO: i32 = -18;
+/// LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED: anything from a server that hung up to a signature that it does not take.
+const UNVERIFIED: i32 = -19;
+/// LIBSSH2_ERROR_FILE: the key could not be read.
+const UNREADABLE: i32 = -16;
+/// LIBSSH2_ERROR_TIMEOUT.
+const TIMEOUT: i32 = -9;
 /// LIBSSH2_ERROR_KEX_FAILURE and LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE: no algorithm in common.
 const NOTHING_IN_COMMON: [i32; 2] = [-5, -8];
 
@@ -115,13 +121,13 @@ impl fmt::Display for Fingerprint {
 /// Why a connection or a login did not come about. The cases that callers treat differently are apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The host did not answer, or broke off.
+    /// The host did not answer, or broke off before the key was offered.
     Unreachable(Failure),
     /// Its key has changed, is revoked or not the wanted one. Nothing was sent to it but the greeting.
     HostKey(Failure),
     /// Its key is not known. Nothing was sent to it but the greeting.
     UnknownHostKey(Failure),
-    /// It does not take the key.
+    /// It does not take the key, or hung up on it.
     Rejected(Failure),
     /// The key cannot be used at all: a passphrase, another format.
     Key(Failure),
@@ -305,19 +311,38 @@ pub fn authenticate(session: &Session, address: &Address, key: &[u8]) -> Result<
     let Ok(text) = std::str::from_utf8(key) else {
         return Err(Error::Key(Failure::new(format!("the key for {address} is no text: it is no private key"))));
     };
+    // The binding and libssh2 read copies of the text that they do not wipe; those go with this process.
     match session.userauth_pubkey_memory(&address.user, None, text, None) {
         Ok(()) if session.authenticated() => Ok(()),
         Ok(()) => Err(rejected(address, "it wants more than a key")),
-        Err(error) => match error.code() {
-            ErrorCode::Session(code) if REJECTED.contains(&code) => Err(rejected(address, error.message())),
-            // LIBSSH2_ERROR_FILE: the key could not be read.
-            ErrorCode::Session(-16) => {
-                let failure = Failure::new(format!("the key for {address} cannot be used: {}", error.message()));
-                Err(Error::Key(failure.hint("is it a private key, and without a passphrase?")))
-            }
-            _ => Err(Error::Unreachable(Failure::new(format!("{address} broke off the login: {}", error.message())))),
-        },
+        Err(error) => Err(login_failed(address, &error)),
     }
+}
+
+/// libssh2 has one number for several outcomes; its texts tell them apart.
+fn login_failed(address: &Address, error: &ssh2::Error) -> Error {
+    let text = error.message();
+    let code = match error.code() {
+        ErrorCode::Session(code) => code,
+        ErrorCode::SFTP(_) => 0,
+    };
+    match code {
+        NO => rejected(address, text),
+        UNVERIFIED if text.starts_with("Invalid signature") => rejected(address, text),
+        TIMEOUT => Error::Unreachable(Failure::new(format!("{address} did not answer when the key was offered"))),
+        UNREADABLE => unusable(address, text),
+        UNVERIFIED if text.starts_with("Callback") || text.starts_with("Invalid public key") => unusable(address, text),
+        // OpenSSH's MaxAuthTries has this instead of a no.
+        _ => Error::Rejected(
+            Failure::new(format!("{address} hung up when the key was offered: {text}"))
+                .hint("run again; where it happens again, that is its way to say no"),
+        ),
+    }
+}
+
+fn unusable(address: &Address, why: &str) -> Error {
+    let failure = Failure::new(format!("the key for {address} cannot be used: {why}"));
+    Error::Key(failure.hint("is it a private key, and without a passphrase?"))
 }
 
 fn rejected(address: &Address, why: &str) -> Error {

@@ -91,15 +91,12 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
 /// What follows from the proof of the key that the file is to hold.
 fn judge(desired: &KeyFile, actual: &Actual, source: Option<(&Content, &PublicFacts)>) -> Option<Judgement> {
     let (verify, proof) = desired.verify.as_ref().zip(actual.proof.as_ref())?;
-    let what = match (source, &actual.target) {
-        (Some((source, key)), Target::File(seen)) if !same(seen, source) => format!("the new key {}", key.fingerprint),
-        (Some((_, key)), _) => format!("the key {}", key.fingerprint),
-        (None, Target::File(FileSeen { content: FileContent::Read(content), .. })) => {
-            format!("the key {}", content.key.key()?.fingerprint)
-        }
+    let key = match (source, &actual.target) {
+        (Some((_, key)), _) => key,
+        (None, Target::File(FileSeen { content: FileContent::Read(content), .. })) => content.key.key()?,
         _ => return None,
     };
-    Some(verify.judge(&what, proof))
+    Some(verify.judge(&format!("the key {}", key.fingerprint), proof))
 }
 
 /// Whether the file holds what it is to hold, as far as anybody can tell.

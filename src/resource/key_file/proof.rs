@@ -38,9 +38,9 @@ pub struct Verify {
 pub enum Proof {
     /// The host takes the key.
     Accepted,
-    /// The host does not, or does not let the user in.
+    /// The host does not, or does not let the user in, or hung up on it.
     Rejected(Failure),
-    /// The host did not answer, or broke off: it said neither yes nor no.
+    /// The host did not answer, or broke off before the key was offered: it said neither yes nor no.
     Unreachable(Failure),
     /// It is not known to be the right host, so its answer would mean nothing.
     HostKey(Failure),
@@ -86,7 +86,7 @@ impl Verify {
         })
     }
 
-    /// What a proof of a key means for it. `what` names the key: "the key SHA256:… of the source".
+    /// What a proof of a key means for it. `what` names the key: "the key SHA256:…".
     pub(super) fn judge(&self, what: &str, proof: &Proof) -> Judgement {
         let bastion = self.ssh.as_ref().map(ToString::to_string).unwrap_or_default();
         match proof {
@@ -127,4 +127,37 @@ pub(super) fn by_hand_options(address: &Address) -> String {
     let Address { user, host, .. } = address;
     let place = crate::resource::value::shell_word(&format!("{user}@{host}"));
     format!("-o IdentitiesOnly=yes -o BatchMode=yes {port}{place} true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A place at which nobody listens.
+    fn verify(more: &str) -> Verify {
+        serde_yaml::from_str(&format!("{{ ssh: 'etl@127.0.0.1:1', {more} }}")).unwrap()
+    }
+
+    fn prove(verify: &Verify, algorithm: &str) -> Option<Proof> {
+        let facts = PublicFacts { algorithm: algorithm.to_owned(), fingerprint: "SHA256:a".to_owned() };
+        verify.prove(&Secret::new(b"key".to_vec()), &facts)
+    }
+
+    #[test]
+    fn keys_that_need_their_hardware_are_not_tried() {
+        for algorithm in ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com", "ssh-dss"] {
+            let proof = prove(&verify(""), algorithm).unwrap();
+            let Proof::Unusable(why) = &proof else { panic!("{proof:?}") };
+            assert!(why.message.contains("cannot be tried here"), "{why:?}");
+            assert!(why.hint.as_ref().unwrap().contains("-p 1 etl@127.0.0.1 true"), "{why:?}");
+            assert!(matches!(verify("").judge("it", &proof), Judgement::Open(_)));
+            assert!(matches!(verify("required: true").judge("it", &proof), Judgement::Bad(_)));
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_where_no_host_is_named() {
+        assert_eq!(prove(&Verify::default(), "ssh-ed25519"), None);
+        assert!(matches!(prove(&verify(""), "ssh-ed25519"), Some(Proof::Unreachable(_))));
+    }
 }

@@ -91,12 +91,12 @@ impl KeyFile {
             Ok(Some(seen)) => {
                 let KeyRead::PrivateKey(facts) = KeyRead::of(&seen.bytes) else { return Err(exchanged()) };
                 let proof = verify.prove(&Secret::new(seen.bytes.to_vec()), &facts);
-                (format!("the new key {}", facts.fingerprint), proof)
+                (format!("the key {}", facts.fingerprint), proof)
             }
             Ok(None) => return Err(exchanged()),
             // With the mode and owner that it is to have, the step's own user cannot read it.
             Err(error) if error.is_denied() => {
-                (format!("the new key in {}", self.path), Some(Proof::Unusable(error.into())))
+                (format!("the key in {}", self.path), Some(Proof::Unusable(error.into())))
             }
             Err(error) => return Err(error.into()),
         };
