@@ -31,7 +31,7 @@ pub struct Actual {
     pub target: Target,
     /// The file that an interrupted run kept until the key in its place was proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<Kept>,
+    pub kept: Option<Box<Kept>>,
     /// What came of a login with the key that the file is to hold: the source's, or where there is none, its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
@@ -128,7 +128,7 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
         Some(stat) => (Target::Other { kind: stat.kind }, Some(stat)),
     };
     let kept = kept(&place, target_stat, look)?;
-    if let (Target::File(seen), Some(Kept { is_target: true, .. })) = (&mut target, &kept) {
+    if let (Target::File(seen), Some(_)) = (&mut target, kept.as_ref().filter(|kept| kept.is_target)) {
         // The second name is ours and goes.
         seen.links -= 1;
     }
@@ -144,7 +144,7 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
         owner,
         group,
         target,
-        kept,
+        kept: kept.map(Box::new),
         proof,
         old_proof,
     })
