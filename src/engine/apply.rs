@@ -118,7 +118,10 @@ impl StepRun {
             Verdict::Decided(diff) => Some(diff.changes),
             Verdict::Undecided => None,
         };
-        let now = (self.admit)(self.step(), decide(&self.reach, self.step()).await);
+        let Some(now) = self.decide_unless_stopped().await else {
+            return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
+        };
+        let now = (self.admit)(self.step(), now);
         let diff = match now {
             Verdict::Decided(diff) => diff,
             Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
@@ -139,6 +142,19 @@ impl StepRun {
             return End::of(Finished::Failed, Some(failure.hint("look at the new plan, then run apply again")));
         }
         self.make(diff).await
+    }
+
+    /// Looks at the step once more; `None` where a signal comes first, since a host that is asked may be slow to answer.
+    async fn decide_unless_stopped(&self) -> Option<Verdict> {
+        let (reach, steps, index) = (Arc::clone(&self.reach), Arc::clone(&self.steps), self.index);
+        // A task of its own: a request to a worker that was broken off in its middle would spoil those after it.
+        let deciding = tokio::spawn(async move { decide(&reach, &steps[index]).await });
+        tokio::select! {
+            verdict = deciding => {
+                Some(verdict.unwrap_or_else(|_| Verdict::Failed(Failure::new("the observation ended without a result"))))
+            }
+            () = self.stop.asked() => None,
+        }
     }
 
     async fn make(&self, diff: Diff<AnyChange>) -> End {

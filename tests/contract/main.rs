@@ -30,6 +30,8 @@ mod max_changes;
 mod oracle;
 mod races;
 mod remotes;
+mod rotation;
+mod rotation_faults;
 mod saved_plans;
 mod self_test;
 mod signals;

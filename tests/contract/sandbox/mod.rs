@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod bastion;
 mod checkout;
 mod midway;
 mod run;
@@ -17,6 +18,7 @@ mod snapshot;
 mod trace;
 mod warehouse;
 
+pub use bastion::{AUTHORIZED, BASTION, KNOWN_HOSTS, Rotation, channels};
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
 pub use midway::own_plan;
 pub use run::{Outcome, Run, Running};
