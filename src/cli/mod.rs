@@ -4,9 +4,12 @@ mod apply;
 mod args;
 mod exit;
 mod explain;
+mod given;
+mod history;
 mod inputs;
 mod plan;
 mod rescue;
+mod saved;
 mod session;
 mod validate;
 
@@ -34,6 +37,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
             };
         }
     };
+    if let Err(failure) = crate::host::process::leave_no_core_dump() {
+        anstream::eprintln!("{}", Error::from(failure));
+        return Exit::Failed;
+    }
     let result = match arguments.command {
         Command::Worker(worker) => {
             crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)
@@ -42,11 +49,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::History(arguments) => history::run(arguments),
         Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
     result.unwrap_or_else(|error| {
         anstream::eprintln!("{error}");
-        Exit::Failed
+        error.exit
     })
 }
 
@@ -63,23 +71,34 @@ fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Ex
 
 /// What ends a command before it has a result, as it is shown.
 #[derive(Debug)]
-pub struct Error(String);
+pub struct Error {
+    text: String,
+    exit: Exit,
+}
+
+impl Error {
+    /// A signal came before there was anything to report.
+    fn stopped(signal: i32) -> Self {
+        let name = if signal == 2 { "SIGINT" } else { "SIGTERM" };
+        Self { text: format!("error: stopped by {name}; nothing was changed"), exit: Exit::by_signal(signal) }
+    }
+}
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let hint = failure.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-        Self(format!("error: {}{hint}", failure.message))
+        Self { text: format!("error: {}{hint}", failure.message), exit: Exit::Failed }
     }
 }
 
 impl From<crate::plan_file::Problems> for Error {
     fn from(problems: crate::plan_file::Problems) -> Self {
-        Self(problems.to_string())
+        Self { text: problems.to_string(), exit: Exit::Failed }
     }
 }

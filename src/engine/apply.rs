@@ -10,7 +10,7 @@ use super::order::Order;
 use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
-use super::survey::{PlannedStep, Verdict, decide, planned_event, why};
+use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
 use crate::resource::{AnyChange, AnyResource, Diff, Failure, RescueAnswer, RescueRequest};
 
 /// How a step ended, and why.
@@ -35,6 +35,7 @@ pub async fn apply(
     steps: &Arc<Vec<Step>>,
     order: &Order,
     planned: Vec<PlannedStep>,
+    admit: &Arc<Admit>,
     sink: &Arc<dyn Sink>,
     stop: &Stop,
 ) {
@@ -47,6 +48,7 @@ pub async fn apply(
             index,
             reach: Arc::clone(reach),
             steps: Arc::clone(steps),
+            admit: Arc::clone(admit),
             sink: Arc::clone(sink),
             stop: stop.clone(),
         };
@@ -92,6 +94,7 @@ struct StepRun {
     index: usize,
     reach: Arc<Reach>,
     steps: Arc<Vec<Step>>,
+    admit: Arc<Admit>,
     sink: Arc<dyn Sink>,
     stop: Stop,
 }
@@ -118,6 +121,7 @@ impl StepRun {
         let Some(now) = self.decide_unless_stopped().await else {
             return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         };
+        let now = (self.admit)(self.step(), now);
         let diff = match now {
             Verdict::Decided(diff) => diff,
             Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
@@ -181,7 +185,10 @@ impl StepRun {
                 target: description.target.clone(),
                 summary: description.summary.clone(),
             });
-            let result = self.reach.execute(self.step(), change).await;
+            let result = match self.sink.ready() {
+                Ok(()) => self.reach.execute(self.step(), change).await,
+                Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
+            };
             self.sink.event(&Event::ChangeFinished {
                 step: self.step().id.clone(),
                 action: description.action,

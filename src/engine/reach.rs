@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
+use super::follow_up::FollowUps;
 use super::step::Step;
 use crate::host::secret::{Digester, Secret};
 use crate::host::warehouse::{Wanted, Warehouse};
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look, RescueAnswer, RescueRequest};
-use crate::worker::{Resources, Workers};
+use crate::worker::{Task, Tasks, Workers};
 
 /// What a step's secret source yielded: nothing is not the same as a failure to ask.
 pub type Yielded = Result<Option<Secret>, Failure>;
@@ -27,6 +28,7 @@ pub struct Reach {
     digester: Digester,
     run: String,
     as_of: Date,
+    follow_ups: FollowUps,
 }
 
 impl Reach {
@@ -39,7 +41,7 @@ impl Reach {
         mut secrets: HashMap<String, Yielded>,
         open: &mut OpenWarehouse<'_>,
     ) -> Self {
-        let mut users: BTreeMap<Option<String>, Resources> = BTreeMap::new();
+        let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         let mut unreadable = HashMap::new();
         for step in steps {
@@ -54,7 +56,8 @@ impl Reach {
                     None
                 }
             };
-            users.entry(step.run_as.clone()).or_default().push((step.id.clone(), step.resource.clone(), secret));
+            let task = Task { id: step.id.clone(), resource: step.resource.clone(), max_changes: step.max_changes };
+            users.entry(step.run_as.clone()).or_default().push((task, secret));
         }
         let warehouses = wanted
             .into_iter()
@@ -64,7 +67,7 @@ impl Reach {
             })
             .collect();
         let workers = Workers::new(run.clone(), digester.clone(), users);
-        Self { workers, warehouses, unreadable, digester, run, as_of }
+        Self { workers, warehouses, unreadable, digester, run, as_of, follow_ups: FollowUps::default() }
     }
 
     /// Observes a step.
@@ -75,10 +78,12 @@ impl Reach {
         if let Some(failure) = self.unreadable.get(&step.id) {
             return Err(failure.clone());
         }
-        match step.resource.connection() {
+        let actual = match step.resource.connection() {
             Some(connection) => step.resource.observe(&self.look(connection)?).await,
             None => self.workers.observe(step.run_as.as_deref(), &step.id).await,
-        }
+        }?;
+        self.follow_ups.saw(step, &actual);
+        Ok(actual)
     }
 
     /// Makes one change.
@@ -92,7 +97,14 @@ impl Reach {
                 step.resource.execute(change, &act).await
             }
             None => self.workers.execute(step.run_as.as_deref(), &step.id, change).await,
-        }
+        }?;
+        self.follow_ups.changed(step, change);
+        Ok(())
+    }
+
+    /// What was seen and changed through this, for what is left to do afterwards.
+    pub fn follow_ups(&self) -> &FollowUps {
+        &self.follow_ups
     }
 
     /// Asks a step about what its changes took out of the way.

@@ -11,6 +11,8 @@ pub struct Step {
     pub run_as: Option<String>,
     /// The steps that the plan file wants done before.
     pub after: Vec<String>,
+    /// How many things one run may change; see [`crate::resource::Change::size`].
+    pub max_changes: Option<u64>,
     pub resource: AnyResource,
 }
 

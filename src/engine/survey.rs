@@ -42,7 +42,8 @@ impl PlannedStep {
         }
     }
 
-    fn changes(&self) -> &[AnyChange] {
+    /// The changes that are known by now.
+    pub fn changes(&self) -> &[AnyChange] {
         match &self.verdict {
             Verdict::Decided(diff) => &diff.changes,
             _ => &[],
@@ -55,19 +56,39 @@ impl PlannedStep {
     }
 }
 
+/// Has the last word on a step's verdict: a saved plan lets nothing pass that was not planned.
+pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
+
 /// Decides one step on what is there now.
 pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
     match reach.observe(step).await {
         Err(failure) => Verdict::Failed(failure),
         Ok(actual) => match step.resource.diff(&actual) {
-            Ok(diff) => Verdict::Decided(diff),
+            Ok(diff) => match within_bounds(step, &diff) {
+                Ok(()) => Verdict::Decided(diff),
+                Err(failure) => Verdict::Blocked(failure),
+            },
             Err(refusal) => Verdict::Blocked(Failure { message: refusal.reason, hint: refusal.hint }),
         },
     }
 }
 
+/// A step that would change more things than its `max_changes` is not begun.
+fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
+    let (Some(most), size) = (step.max_changes, diff.changes.iter().map(AnyChange::size).sum::<u64>()) else {
+        return Ok(());
+    };
+    if size <= most {
+        return Ok(());
+    }
+    let largest = diff.changes.iter().max_by_key(|change| change.size()).map(AnyChange::describe);
+    let example = largest.map(|change| format!(" ({}: {})", change.target, change.summary)).unwrap_or_default();
+    Err(Failure::new(format!("it would make {size} changes, more than the {most} of max_changes{example}"))
+        .hint("see that they are all meant, then raise the step's max_changes"))
+}
+
 /// Observes all steps at the same time, which leaves no trace, and decides them in order.
-pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order) -> Vec<PlannedStep> {
+pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order, admit: &Admit) -> Vec<PlannedStep> {
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (reach, steps) = (Arc::clone(reach), Arc::clone(steps));
@@ -77,7 +98,7 @@ pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order) -
     let mut verdicts: Vec<Verdict> = steps.iter().map(|_| unseen()).collect();
     while let Some(result) = looking.join_next().await {
         if let Ok((index, verdict)) = result {
-            verdicts[index] = verdict;
+            verdicts[index] = admit(&steps[index], verdict);
         }
     }
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();

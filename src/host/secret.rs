@@ -63,9 +63,15 @@ pub fn optional_source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secr
 pub struct Secret(SecretSlice<u8>);
 
 impl Secret {
-    /// Takes the bytes over; the caller's buffer becomes the secret's own.
+    /// Takes the bytes over; the caller's buffer is wiped.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(SecretSlice::from(bytes))
+        // Not the buffer itself: giving its spare room back could move it, and leave the bytes where they were.
+        Self::copy_of(&Zeroizing::new(bytes))
+    }
+
+    /// A copy of the bytes, whose owner has to wipe them.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        Self(SecretSlice::new(bytes.into()))
     }
 
     /// The value itself, for the one place that writes it to its target.
@@ -78,7 +84,7 @@ impl Secret {
         let bytes = self.expose();
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        Secret::new(bytes.to_vec())
+        Secret::copy_of(bytes)
     }
 }
 
@@ -105,7 +111,7 @@ impl Digest {
     }
 }
 
-/// Makes digests under one run's key (32 random bytes, never stored).
+/// Makes digests under one run's key (32 random bytes). A saved plan alone keeps one, for the run that applies it.
 #[derive(Clone)]
 pub struct Digester(Zeroizing<[u8; 32]>);
 

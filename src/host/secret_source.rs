@@ -1,7 +1,6 @@
 //! Asks a secret source for its value, in the process that the user started and with that user's rights.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
+use super::fs;
 use super::secret::{Secret, SecretSource};
 use crate::resource::Failure;
 
@@ -25,59 +25,52 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 /// Where a file cannot be read, or a program fails, is not there, or does not end within a minute.
 pub async fn read(source: &SecretSource, hidden: &BTreeSet<String>) -> Result<Option<Secret>, Failure> {
-    let bytes = match source {
+    let secret = match source {
         SecretSource::Env(name) => {
-            std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default()
+            Secret::new(std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default())
         }
         SecretSource::File(path) => file(path)?,
         SecretSource::Command(argv) => command(argv, hidden).await?,
     };
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()).map(Secret::new))
+    Ok(Some(secret).filter(|secret| !secret.expose().is_empty()))
 }
 
-fn file(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Root follows no symlink that another user can have made: it would read a file of root's own for that user.
+fn file(path: &Path) -> Result<Secret, Failure> {
     let cannot = |why: &str| {
-        Failure::new(format!("cannot read the secret's source {}: {why}", path.display()))
+        Failure::new(format!("cannot read the secret's source {}: {why}", fs::show(path)))
             .hint("give the path of a file that you can read")
     };
-    let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => cannot("it does not exist"),
-        std::io::ErrorKind::PermissionDenied => cannot("permission denied"),
-        _ => cannot(&error.to_string()),
-    };
-    // Asked before it is opened: opening a FIFO would wait for a writer.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(cannot("it is not a regular file"));
+    let seen = fs::Place::follow(path).and_then(|place| place.dir.read(&place.name, MAX_SECRET));
+    match seen {
+        Ok(Some(seen)) => Ok(Secret::copy_of(&seen.bytes)),
+        Ok(None) => Err(cannot("it does not exist")),
+        Err(error) if error.is_missing() => Err(cannot("it does not exist")),
+        Err(error) if error.is_denied() => Err(cannot("permission denied")),
+        Err(error) => Err(cannot(&error.to_string())),
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(MAX_SECRET + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_SECRET {
-        return Err(cannot("it is larger than 1 MiB"));
-    }
-    Ok(std::mem::take(&mut *bytes))
 }
 
-async fn command(argv: &[String], hidden: &BTreeSet<String>) -> Result<Vec<u8>, Failure> {
+async fn command(argv: &[String], hidden: &BTreeSet<String>) -> Result<Secret, Failure> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(Failure::new("the secret's command is empty").hint("write it as [program, argument, …]"));
     };
     let cannot = |why: String| Failure::new(format!("the secret's command {program} {why}"));
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    // Nobody knows what a program says about the secret that it was asked for, so its messages are not shown.
+    command.stderr(Stdio::null());
     for name in hidden {
         command.env_remove(name);
     }
     let mut child = command.spawn().map_err(|error| cannot(format!("cannot be started: {error}")))?;
-    let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(cannot("was started without its pipes".to_owned()));
+    let Some(output) = child.stdout.take() else {
+        return Err(cannot("was started without its pipe".to_owned()));
     };
-    let mut value = Zeroizing::new(Vec::new());
-    let mut said = Vec::new();
+    // Room for all that is read, so that the buffer never moves and leaves a copy behind.
+    let mut value = Zeroizing::new(Vec::with_capacity(MAX_SECRET as usize + 64));
     let ended = tokio::time::timeout(COMMAND_TIMEOUT, async {
-        let (mut output, mut errors) = (output.take(MAX_SECRET + 1), errors.take(4096));
-        let (read, _) = tokio::join!(output.read_to_end(&mut value), errors.read_to_end(&mut said));
-        read?;
+        output.take(MAX_SECRET + 1).read_to_end(&mut value).await?;
         if value.len() as u64 > MAX_SECRET {
             return Err(std::io::Error::other("printed more than 1 MiB"));
         }
@@ -89,8 +82,7 @@ async fn command(argv: &[String], hidden: &BTreeSet<String>) -> Result<Vec<u8>, 
         Ok(Ok(status)) => status,
     };
     if !status.success() {
-        // Its standard error is not shown: nobody knows what a program says about the secret that it was asked for.
         return Err(cannot(format!("failed ({status})")).hint("run it by hand to see what it says"));
     }
-    Ok(std::mem::take(&mut *value))
+    Ok(Secret::copy_of(&value))
 }

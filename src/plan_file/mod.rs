@@ -7,6 +7,8 @@ mod node;
 mod problem;
 mod read;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -48,6 +50,7 @@ struct WrittenStep {
     when: Node,
     run_as: Node,
     after: Vec<(String, Range<usize>)>,
+    max_changes: Node,
     kind: &'static str,
     kind_span: Range<usize>,
     body: Node,
@@ -86,6 +89,8 @@ pub struct Evaluated {
     pub steps: Vec<Step>,
     /// The ids and kinds of the others.
     pub deselected: Vec<(String, &'static str)>,
+    /// Those of the others that are looked at for the services they tell of, where they can be evaluated.
+    pub bystanders: Vec<Step>,
     /// The connections that the selected steps use. One that wants an unset environment variable is the failure of its
     /// steps, not of the run.
     pub connections: BTreeMap<String, Result<ConnectionSpec, Problem>>,
@@ -117,9 +122,13 @@ impl PlanFile {
         let evaluator = self.evaluator(inputs);
         let mut steps = Vec::new();
         let mut deselected = Vec::new();
+        let mut bystanders = Vec::new();
         for written in &self.steps {
             if !selection.includes(&written.id) {
                 deselected.push((written.id.clone(), written.kind));
+                if AnyResource::kind_sees_services(written.kind) {
+                    bystanders.extend(self.step(written, &evaluator).ok());
+                }
                 continue;
             }
             match self.step(written, &evaluator) {
@@ -137,7 +146,7 @@ impl PlanFile {
         }
         problems.extend(self.judge_together(&steps));
         self.all_well(problems)?;
-        Ok(Evaluated { name: self.name.clone(), steps, deselected, connections })
+        Ok(Evaluated { name: self.name.clone(), steps, deselected, bystanders, connections })
     }
 
     /// Judges the whole plan file, without the host: an environment variable that is not set here is no problem.
@@ -254,15 +263,20 @@ impl PlanFile {
     /// A step with its templates evaluated, or all that is wrong with it by itself.
     fn step(&self, written: &WrittenStep, evaluator: &Evaluator) -> Result<Step, Vec<Problem>> {
         let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
-        match (run_as, resource(written, evaluator)) {
-            (Ok(run_as), Ok(resource)) => Ok(Step {
+        let max_changes = evaluator.node(&written.max_changes).and_then(|node| max_changes(&node));
+        match (run_as, max_changes, resource(written, evaluator)) {
+            (Ok(run_as), Ok(max_changes), Ok(resource)) => Ok(Step {
                 id: written.id.clone(),
                 prose: prose(written, evaluator),
                 run_as,
                 after: written.after.iter().map(|(id, _)| id.clone()).collect(),
+                max_changes,
                 resource,
             }),
-            (run_as, resource) => Err(run_as.err().into_iter().chain(resource.err().into_iter().flatten()).collect()),
+            (run_as, max_changes, resource) => {
+                let of_step = run_as.err().into_iter().chain(max_changes.err());
+                Err(of_step.chain(resource.err().into_iter().flatten()).collect())
+            }
         }
     }
 
@@ -298,6 +312,14 @@ fn run_as(node: &Node) -> Result<Option<String>, Problem> {
     }
 }
 
+fn max_changes(node: &Node) -> Result<Option<u64>, Problem> {
+    de::from_node(node).map_err(|problem| match problem.unset {
+        Some(_) => problem,
+        None => Problem::at(node.span.clone(), "`max_changes` has to be a whole number, 0 or more")
+            .help("the step is blocked where it would change more things than that; leave it out for no limit"),
+    })
+}
+
 /// The resource of a step. What is wrong under one of its keys does not hide what is wrong under another.
 fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource, Vec<Problem>> {
     let Value::Mapping(pairs) = &written.body.value else { return Err(Vec::new()) };
@@ -326,7 +348,7 @@ fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource,
         // Of the step as a whole only the first is told: a key that was taken away would be missed next.
         let whole = problem.span.as_ref() == Some(&body.span);
         if whole {
-            problem.span = Some(written.kind_span.clone());
+            problem.span = Some(key_in(&problem.message, &evaluated).unwrap_or(&written.kind_span).clone());
         }
         match at.filter(|_| !whole) {
             Some(at) => {
@@ -337,6 +359,12 @@ fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource,
             None => return Err(problems),
         }
     }
+}
+
+/// The place of the key that a message of a whole step begins with: `` `from`: … ``.
+fn key_in<'a>(message: &str, pairs: &'a [(Node, Node)]) -> Option<&'a Range<usize>> {
+    let (word, _) = message.strip_prefix('`')?.split_once('`')?;
+    pairs.iter().find(|(key, _)| key.text() == Some(word)).map(|(key, _)| &key.span)
 }
 
 fn prose(written: &WrittenStep, evaluator: &Evaluator) -> Prose {

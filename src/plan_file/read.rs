@@ -9,7 +9,7 @@ use super::problem::{Problem, nearest, suggest};
 use crate::resource::KINDS;
 
 const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
-const STEP: [&str; 7] = ["id", "title", "why", "symptom", "when", "run_as", "after"];
+const STEP: [&str; 8] = ["id", "title", "why", "symptom", "when", "run_as", "after", "max_changes"];
 
 /// More steps than this belong into several plan files.
 const MAX_STEPS: usize = 2_000;
@@ -47,7 +47,8 @@ pub(super) fn shape(text: &str) -> Shape {
 
 impl Shape {
     fn top(&mut self, root: &Node, text: &str) -> Result<(), Problem> {
-        let mut keys = Keys::of(root, "the plan file")?;
+        let mut keys = Keys::of(root, "the plan file")
+            .map_err(|problem| problem.help("it begins with `name: …`, and its steps are a list under `steps:`"))?;
         match keys.required("name").and_then(|name| identifier(&name, "name")) {
             Ok(name) => self.name = name,
             Err(problem) => self.flaws.push(problem),
@@ -129,6 +130,7 @@ impl Shape {
         };
         let [title, why, symptom, when, run_as] = ["title", "why", "symptom", "when", "run_as"].map(&mut text);
         let after = self.after(keys.take("after"));
+        let max_changes = keys.take("max_changes").unwrap_or_else(|| Node::null(span.clone()));
         let known = [STEP.as_slice(), KINDS].concat();
         let mut kinds = Vec::new();
         let mut misspelt = false;
@@ -168,7 +170,7 @@ impl Shape {
             self.flaws.push(problem.help("write its keys below it, indented"));
             return None;
         }
-        Some(WrittenStep { id, span, title, why, symptom, when, run_as, after, kind, kind_span, body })
+        Some(WrittenStep { id, span, title, why, symptom, when, run_as, after, max_changes, kind, kind_span, body })
     }
 
     fn after(&mut self, node: Option<Node>) -> Vec<(String, Range<usize>)> {

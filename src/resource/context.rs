@@ -60,12 +60,24 @@ fn no_warehouse() -> Failure {
 pub struct Act {
     look: Look,
     run: String,
+    at_most: Option<u64>,
 }
 
 impl Act {
     /// The means to make the changes of one step in the run named `run`.
     pub fn new(look: Look, run: impl Into<String>) -> Self {
-        Self { look, run: run.into() }
+        Self { look, run: run.into(), at_most: None }
+    }
+
+    /// The same means for a step that may change so many things and no more.
+    pub fn at_most(mut self, max_changes: Option<u64>) -> Self {
+        self.at_most = max_changes;
+        self
+    }
+
+    /// How many things one change may alter, whatever has come since it was planned.
+    pub fn max_changes(&self) -> u64 {
+        self.at_most.unwrap_or(u64::MAX)
     }
 
     /// The run's id, letters and digits and hyphens alone: rescues are named by it.

@@ -6,8 +6,8 @@ use serde::de::{DeserializeSeed, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Act, Change, Description, Diff, Failure, Handle, Look, Need, Refusal, RescueAnswer, RescueRequest, Resource,
-    SecretSource,
+    Act, Change, Description, Diff, Failure, Handle, Look, Need, Project, Refusal, RescueAnswer, RescueRequest,
+    Resource, SecretSource,
 };
 
 macro_rules! kinds {
@@ -96,6 +96,40 @@ macro_rules! kinds {
                 }
             }
 
+            /// [`Resource::SEES_SERVICES`] of the kind with this name.
+            pub fn kind_sees_services(kind: &str) -> bool {
+                $((<super::$module::$variant as Resource>::KIND == kind
+                    && <super::$module::$variant as Resource>::SEES_SERVICES))||*
+            }
+
+            /// [`Resource::project`]
+            pub fn project(&self, actual: &AnyActual) -> Option<Project> {
+                match (self, actual) {
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => resource.project(actual),)*
+                    _ => None,
+                }
+            }
+
+            /// [`Resource::outdates`]
+            pub fn outdates(&self, actual: &AnyActual, change: &AnyChange) -> Vec<String> {
+                match (self, actual, change) {
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual), AnyChange::$variant(change)) => {
+                        resource.outdates(actual, change)
+                    })*
+                    _ => Vec::new(),
+                }
+            }
+
+            /// [`Resource::replaces`]
+            pub fn replaces(&self, change: &AnyChange, path: &Path) -> bool {
+                match (self, change) {
+                    $((AnyResource::$variant(resource), AnyChange::$variant(change)) => {
+                        resource.replaces(change, path)
+                    })*
+                    _ => false,
+                }
+            }
+
             /// [`Resource::observe`]
             pub async fn observe(&self, look: &Look) -> Result<AnyActual, Failure> {
                 match self {
@@ -134,6 +168,11 @@ macro_rules! kinds {
             /// [`Change::describe`]
             pub fn describe(&self) -> Description {
                 match self { $(AnyChange::$variant(change) => change.describe()),* }
+            }
+
+            /// [`Change::size`]
+            pub fn size(&self) -> u64 {
+                match self { $(AnyChange::$variant(change) => change.size()),* }
             }
         }
 

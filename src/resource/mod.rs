@@ -13,6 +13,7 @@ mod context;
 pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
+mod follow_up;
 pub mod key_file;
 mod kinds;
 pub mod period_tables;
@@ -22,6 +23,7 @@ mod rescue;
 pub mod table;
 pub mod value;
 pub use context::{Act, Look};
+pub use follow_up::{Project, Service};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS};
 pub use rescue::{Rescue, RescueAnswer, RescueRequest};
 
@@ -33,6 +35,9 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 
     /// Whether changes of this kind may take somebody's work out of the way, so that there may be rescues.
     const KEEPS_RESCUES: bool = false;
+
+    /// Whether [`Resource::project`] may have something to say.
+    const SEES_SERVICES: bool = false;
 
     /// What was observed of one step. Free of secrets: it crosses process borders and is printed when tests fail.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;
@@ -69,6 +74,21 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
         true
     }
 
+    /// The services that were seen where the step looks.
+    fn project(&self, _actual: &Self::Actual) -> Option<Project> {
+        None
+    }
+
+    /// Those of [`Resource::project`]'s services whose containers have an environment of before `change`.
+    fn outdates(&self, _actual: &Self::Actual, _change: &Self::Change) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether `change` puts another inode at `path`: what mounts the file that was there keeps it.
+    fn replaces(&self, _change: &Self::Change, _path: &Path) -> bool {
+        false
+    }
+
     /// Reads the actual state. Leaves no trace: same bytes, same times.
     fn observe(&self, look: &Look) -> impl Future<Output = Result<Self::Actual, Failure>> + Send;
 
@@ -88,6 +108,11 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync {
     /// The change as events, people and scripts see it.
     fn describe(&self) -> Description;
+
+    /// How many things it alters, as `max_changes` counts them: each entry of a tree, and whatever is no tree as one.
+    fn size(&self) -> u64 {
+        1
+    }
 }
 
 /// What `diff` found: the changes in the order in which they are to be made, and what a reader should know besides.

@@ -9,14 +9,14 @@ use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Mutex, OnceCell, oneshot};
 
-use super::frame::{self, Answer, Frame, Request, VERSION};
+use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, current_user};
 use super::server::KEPT;
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{AnyActual, AnyChange, AnyResource, Failure, RescueAnswer, RescueRequest};
+use crate::resource::{AnyActual, AnyChange, Failure, RescueAnswer, RescueRequest};
 
-/// The steps of one user: ids, resources, and what their secret sources yielded.
-pub type Resources = Vec<(String, AnyResource, Option<Secret>)>;
+/// The steps of one user, and what their secret sources yielded.
+pub type Tasks = Vec<(Task, Option<Secret>)>;
 
 /// The workers of one run, by user.
 pub struct Workers {
@@ -27,7 +27,7 @@ pub struct Workers {
 
 impl Workers {
     /// Workers for these steps; none is started yet.
-    pub fn new(run: String, digester: Digester, users: BTreeMap<Option<String>, Resources>) -> Self {
+    pub fn new(run: String, digester: Digester, users: BTreeMap<Option<String>, Tasks>) -> Self {
         let users = users.into_iter().map(|(user, steps)| (user, Crew { steps, worker: OnceCell::new() })).collect();
         Self { run, digester, users }
     }
@@ -98,7 +98,7 @@ impl Workers {
 
 /// A user's steps, and the worker that serves them once one was needed.
 struct Crew {
-    steps: Resources,
+    steps: Tasks,
     worker: OnceCell<Result<Worker, Failure>>,
 }
 
@@ -114,7 +114,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn start(user: Option<&str>, run: &str, digester: &Digester, steps: &Resources) -> Result<Worker, Failure> {
+    async fn start(user: Option<&str>, run: &str, digester: &Digester, steps: &Tasks) -> Result<Worker, Failure> {
         let me = current_user();
         let other = match user {
             Some(name) => Some(User::named(name)?).filter(|user| user.uid != me.uid),
@@ -188,15 +188,15 @@ async fn greet(
     output: &mut BufReader<ChildStdout>,
     run: &str,
     digester: &Digester,
-    steps: &Resources,
+    steps: &Tasks,
 ) -> std::io::Result<()> {
     frame::send_secret(input, "", digester.key()).await?;
-    for (id, _, secret) in steps {
+    for (task, secret) in steps {
         if let Some(secret) = secret {
-            frame::send_secret(input, id, secret.expose()).await?;
+            frame::send_secret(input, &task.id, secret.expose()).await?;
         }
     }
-    let list = steps.iter().map(|(id, resource, _)| (id.clone(), resource.clone())).collect();
+    let list = steps.iter().map(|(task, _)| task.clone()).collect();
     frame::send(input, &Request::Greeting { version: VERSION, run: run.to_owned(), steps: list }).await?;
     match frame::receive(output).await? {
         Some(Frame::Message(Answer::Ready { version: VERSION })) => Ok(()),

@@ -16,18 +16,21 @@ pub const VERSION: u32 = 1;
 /// No frame is longer (64 MiB): whoever announces more is not believed.
 const MAX_FRAME: u32 = 64 << 20;
 
+/// No secret's frame is longer: the value of a source (1 MiB) and the id of its step.
+const MAX_SECRET_FRAME: u32 = (1 << 20) + (64 << 10) + 2;
+
 const TAG_MESSAGE: u8 = b'M';
 const TAG_SECRET: u8 = b'S';
 
 /// What a launcher asks of a worker. Steps are named by their ids: there is no way to name a path or a program that no
-/// step of the greeting names.
+/// step of the greeting names, since a change is made only where the worker itself decided on it (see `server`).
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// The first: all that the worker will be asked about.
     Greeting {
         version: u32,
         run: String,
-        steps: Vec<(String, AnyResource)>,
+        steps: Vec<Task>,
     },
     Observe {
         ticket: u64,
@@ -43,6 +46,15 @@ pub enum Request {
         step: String,
         request: RescueRequest,
     },
+}
+
+/// A step as its worker knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Task {
+    pub id: String,
+    pub resource: AnyResource,
+    /// How many things the step may change in one run; `None`: any number.
+    pub max_changes: Option<u64>,
 }
 
 /// What a worker answers.
@@ -116,25 +128,84 @@ pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncReadExt + Unpin)
     };
     from.read_exact(&mut head[1..]).await?;
     let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-    if length > MAX_FRAME {
-        return Err(std::io::Error::other(format!("a frame of {length} bytes is announced")));
-    }
-    // Grows with what really comes, not with what was announced.
-    let mut body = Zeroizing::new(Vec::new());
-    from.take(length.into()).read_to_end(&mut body).await?;
-    if body.len() != length as usize {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
+    let announced = || std::io::Error::other(format!("a frame of {length} bytes is announced"));
+    let bounded = |most| Some(length).filter(|length| *length <= most).ok_or_else(announced);
     match head[4] {
-        TAG_MESSAGE => Ok(Some(Frame::Message(serde_json::from_slice(&body)?))),
+        TAG_MESSAGE => {
+            // Grows with what really comes, not with what was announced.
+            let mut body = Vec::new();
+            let length = bounded(MAX_FRAME)?;
+            from.take(length.into()).read_to_end(&mut body).await?;
+            if body.len() != length as usize {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(Some(Frame::Message(serde_json::from_slice(&body)?)))
+        }
         TAG_SECRET => {
+            // Never moved while it is filled, so that no copy is left behind.
+            let mut body = Zeroizing::new(vec![0; bounded(MAX_SECRET_FRAME)? as usize]);
+            from.read_exact(&mut body).await?;
             let malformed = || std::io::Error::other("a malformed secret frame");
             let (length, rest) = body.split_first_chunk::<2>().ok_or_else(malformed)?;
             let (name, secret) =
                 rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or_else(malformed)?;
             let name = std::str::from_utf8(name).map_err(|_| malformed())?;
-            Ok(Some(Frame::Secret(name.to_owned(), Secret::new(secret.to_vec()))))
+            Ok(Some(Frame::Secret(name.to_owned(), Secret::copy_of(secret))))
         }
         tag => Err(std::io::Error::other(format!("a frame of unknown kind {tag}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> std::io::Result<Option<Frame<Request>>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(receive(&mut &*bytes))
+    }
+
+    fn frame(length: u32, tag: u8, body: &[u8]) -> Vec<u8> {
+        [&length.to_be_bytes(), &[tag][..], body].concat()
+    }
+
+    #[test]
+    fn what_is_sent_is_received() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut sent = Vec::new();
+        runtime.block_on(send_secret(&mut sent, "key", b"hunter2")).unwrap();
+        let Some(Frame::Secret(name, secret)) = read(&sent).unwrap() else { panic!("a secret was sent") };
+        assert_eq!((name.as_str(), secret.expose()), ("key", &b"hunter2"[..]));
+        let mut sent = Vec::new();
+        let request = Request::Observe { ticket: 7, step: "key".to_owned() };
+        runtime.block_on(send(&mut sent, &request)).unwrap();
+        let received = read(&sent).unwrap();
+        assert!(matches!(received, Some(Frame::Message(Request::Observe { ticket: 7, step })) if step == "key"));
+        assert!(read(b"").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_frame_that_is_none_is_refused() {
+        let largest = frame(MAX_FRAME + 1, TAG_MESSAGE, b"");
+        let secret = frame(MAX_SECRET_FRAME + 1, TAG_SECRET, b"");
+        let unknown = frame(0, b'X', b"");
+        for (bytes, told) in [
+            (&largest[..], "a frame of 67108865 bytes is announced"),
+            (&secret, "a frame of 1114115 bytes is announced"),
+            (&unknown, "a frame of unknown kind 88"),
+            (&frame(1, TAG_SECRET, b"x"), "a malformed secret frame"),
+            (&frame(3, TAG_SECRET, b"\0\x09x"), "a malformed secret frame"),
+            (&frame(3, TAG_SECRET, b"\0\x01\xff"), "a malformed secret frame"),
+            (&frame(2, TAG_MESSAGE, b"{}"), "expected value"),
+            (&frame(18, TAG_MESSAGE, br#"{"Shell":"whoami"}"#), "unknown variant `Shell`"),
+            (&frame(MAX_FRAME, TAG_MESSAGE, b"cut"), "unexpected end of file"),
+            (b"\0\0", "early eof"),
+            (b"GET / HTTP/1.1\r\n\r\n", "a frame of unknown kind 47"),
+        ] {
+            match read(bytes) {
+                Ok(_) => panic!("{bytes:?} was taken for a frame"),
+                Err(error) => assert!(error.to_string().contains(told), "{bytes:?}: {error}"),
+            }
+        }
     }
 }

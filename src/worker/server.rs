@@ -1,15 +1,21 @@
 //! The worker's side: becomes its user, then observes and executes what it is asked to.
+//!
+//! A change comes from the launcher, and names paths. The worker makes it only where its own `diff` of its own last
+//! observation of the step has that very change, and once: whoever speaks for the launcher can choose among the
+//! changes that the steps of the greeting need, and can make up none.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 
-use super::frame::{self, Answer, Frame, Request, VERSION};
+use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{Act, AnyResource, Failure, Look};
+use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
 
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
 /// and certificates. Nothing else passes, so a secret in the launcher's environment ends there.
@@ -44,6 +50,8 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
         Some(name) => become_user(name)?,
         None => current_user(),
     };
+    // Another identity is another process to the kernel, and may leave core dumps again.
+    crate::host::process::leave_no_core_dump()?;
     clean_environment(&who, user.is_none());
     std::env::set_current_dir("/").map_err(|error| Failure::new(format!("cannot enter /: {error}")))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -78,7 +86,7 @@ fn clean_environment(user: &User, own: bool) {
 }
 
 async fn requests() -> std::io::Result<()> {
-    let mut input = tokio::io::BufReader::new(tokio::io::stdin());
+    let mut input = input()?;
     let output = Arc::new(Mutex::new(tokio::io::stdout()));
     let mut secrets: HashMap<String, Secret> = HashMap::new();
     let mut job = None;
@@ -99,7 +107,8 @@ async fn requests() -> std::io::Result<()> {
                     let secrets = std::mem::take(&mut secrets);
                     job = Some(Arc::new(Job {
                         run,
-                        steps: steps.into_iter().collect(),
+                        steps: steps.into_iter().map(|task| (task.id.clone(), task)).collect(),
+                        decided: StdMutex::default(),
                         digester: Digester::with_key(key),
                         secrets,
                     }));
@@ -130,6 +139,16 @@ async fn requests() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Standard input without a buffer: one would keep what secrets were read through it.
+fn input() -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+    let pipe = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(match pipe::Receiver::from_owned_fd(pipe) {
+        Ok(pipe) => Box::new(pipe),
+        // sudo can put something else there.
+        Err(_) => Box::new(tokio::io::stdin()),
+    })
+}
+
 async fn answer(output: &Mutex<tokio::io::Stdout>, answer: Answer) -> std::io::Result<()> {
     let mut output = output.lock().await;
     frame::send(&mut *output, &answer).await?;
@@ -139,7 +158,9 @@ async fn answer(output: &Mutex<tokio::io::Stdout>, answer: Answer) -> std::io::R
 /// What the greeting brought.
 struct Job {
     run: String,
-    steps: HashMap<String, AnyResource>,
+    steps: HashMap<String, Task>,
+    /// What the last observation of each step calls for.
+    decided: StdMutex<HashMap<String, Decided>>,
     digester: Digester,
     secrets: HashMap<String, Secret>,
 }
@@ -148,29 +169,63 @@ impl Job {
     async fn handle(&self, request: Request) -> Answer {
         match request {
             Request::Greeting { .. } => Answer::Ready { version: VERSION },
-            Request::Observe { ticket, step } => {
-                let result = match self.step(&step) {
-                    Ok((resource, look)) => resource.observe(&look).await,
-                    Err(failure) => Err(failure),
-                };
-                Answer::Observed { ticket, result }
-            }
+            Request::Observe { ticket, step } => Answer::Observed { ticket, result: self.observe(&step).await },
             Request::Execute { ticket, step, change } => {
-                let result = match self.step(&step) {
-                    Ok((resource, look)) => resource.execute(&change, &Act::new(look, &self.run)).await,
-                    Err(failure) => Err(failure),
-                };
-                Answer::Executed { ticket, result }
+                Answer::Executed { ticket, result: self.execute(&step, &change).await }
             }
             Request::Rescue { ticket, step, request } => {
-                let result = self.step(&step).and_then(|(resource, _)| resource.rescue(&request));
+                let result = self.task(&step).and_then(|task| task.resource.rescue(&request));
                 Answer::Rescued { ticket, result }
             }
         }
     }
 
-    fn step(&self, id: &str) -> Result<(&AnyResource, Look), Failure> {
-        let resource = self.steps.get(id).ok_or_else(|| Failure::new(format!("the worker knows no step `{id}`")))?;
-        Ok((resource, Look::on_host(self.digester.clone(), self.secrets.get(id).cloned())))
+    async fn observe(&self, step: &str) -> Result<AnyActual, Failure> {
+        let task = self.task(step)?;
+        let actual = task.resource.observe(&self.look(step)).await?;
+        let changes = task.resource.diff(&actual).map(|diff| diff.changes).unwrap_or_default();
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner).insert(step.to_owned(), Decided::of(task, changes));
+        Ok(actual)
+    }
+
+    async fn execute(&self, step: &str, change: &AnyChange) -> Result<(), Failure> {
+        let task = self.task(step)?;
+        let taken = self.decided.lock().unwrap_or_else(PoisonError::into_inner).get_mut(step).and_then(|decided| {
+            let place = decided.changes.iter().position(|known| known == change)?;
+            decided.changes.remove(place);
+            Some(decided.spare.map(|spare| change.size() + spare))
+        });
+        let at_most = taken.ok_or_else(|| {
+            Failure::new(format!("the worker refuses a change that step `{step}` does not call for"))
+                .hint("the host may have changed since it was looked at: run plan to see how it stands")
+        })?;
+        task.resource.execute(change, &Act::new(self.look(step), &self.run).at_most(at_most)).await
+    }
+
+    fn task(&self, id: &str) -> Result<&Task, Failure> {
+        self.steps.get(id).ok_or_else(|| Failure::new(format!("the worker knows no step `{id}`")))
+    }
+
+    fn look(&self, id: &str) -> Look {
+        Look::on_host(self.digester.clone(), self.secrets.get(id).cloned())
+    }
+}
+
+/// What a step calls for.
+struct Decided {
+    /// Those that have not been asked for yet.
+    changes: Vec<AnyChange>,
+    /// By how many things they stay below the step's `max_changes`, where it has one.
+    spare: Option<u64>,
+}
+
+impl Decided {
+    /// Nothing, where it is more than the step may change.
+    fn of(task: &Task, changes: Vec<AnyChange>) -> Self {
+        let size = changes.iter().map(AnyChange::size).sum();
+        match task.max_changes.map(|most| most.checked_sub(size)) {
+            Some(None) => Self { changes: Vec::new(), spare: None },
+            spare => Self { changes, spare: spare.flatten() },
+        }
     }
 }

@@ -8,6 +8,7 @@
 //!   way of the switch of the branch alone is put aside and back again there; we go to the head at once and leave it.
 //! - Once a single file is in the way, `git stash` and `stash drop` lose every local change. Ours that are in nobody's
 //!   way stay: they have to be as they were.
+//! - Runs are recorded under `~/.local/state/provision`, so that one that was cut off is known; the runbook keeps no record.
 //! - Unpushed commits are refused (law 5), where `git pull` merges or aborts by the user's configuration: not generated.
 
 use std::cell::RefCell;
@@ -252,7 +253,8 @@ fn local(sandbox: &Sandbox) -> Local {
 
 /// What is left behind, but for the paths in `apart`.
 fn left(sandbox: &Sandbox, apart: &BTreeSet<String>) -> (Snapshot, String, String) {
-    let mut files = Snapshot::take(sandbox, "/home/ubuntu", &[&format!("{CHECKOUT}/.git")]).without_traces();
+    let ours = "/home/ubuntu/.local";
+    let mut files = Snapshot::take(sandbox, "/home/ubuntu", &[&format!("{CHECKOUT}/.git"), ours]).without_traces();
     let mut repository = sandbox.repository_state();
     for file in apart {
         files = files.without(&format!("{CHECKOUT}/{file}"));

@@ -1,6 +1,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
@@ -38,39 +39,18 @@ impl Dir {
         };
         let stat = stat_fd(&fd).map_err(|errno| Error::call("read", &path, errno))?;
         regular(self, name, &stat)?;
-        let too_large = || {
-            Error::refused(
+        match whole(fd, &stat, limit) {
+            Ok(bytes) => Ok(Some(FileSeen { bytes, stat })),
+            Err(Unread::TooLarge) => Err(Error::refused(
                 format!("{} is larger than {limit} bytes", show(&path)),
                 "this is not the file that was meant; check the path",
-            )
-        };
-        if stat.size > limit {
-            return Err(too_large());
+            )),
+            Err(Unread::Grew) => Err(Error::refused(
+                format!("{} grew while it was read", show(&path)),
+                "run again when nobody writes to it",
+            )),
+            Err(Unread::Call(errno)) => Err(Error::call("read", &path, errno)),
         }
-        // Room for one byte more than there should be, so that the buffer never moves and leaves a copy behind.
-        let room = usize::try_from(stat.size).map_err(|_| too_large())?.saturating_add(1);
-        let mut bytes = Zeroizing::new(vec![0; room]);
-        let mut file = std::fs::File::from(fd);
-        let mut filled = 0;
-        loop {
-            match file.read(&mut bytes[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                    return Err(Error::call("read", &path, errno));
-                }
-            }
-            if filled == room {
-                return Err(Error::refused(
-                    format!("{} grew while it was read", show(&path)),
-                    "run again when nobody writes to it",
-                ));
-            }
-        }
-        bytes.truncate(filled);
-        Ok(Some(FileSeen { bytes, stat }))
     }
 
     /// Sets owner and group of the entry `name`, which has to be the inode that was `seen`. A symlink is changed
@@ -102,7 +82,7 @@ impl Dir {
         let fd =
             open_at(self, name, OFlags::PATH | OFlags::NOFOLLOW).map_err(|errno| Error::call("open", &path, errno))?;
         let now = stat_fd(&fd).map_err(|errno| Error::call("look at", &path, errno))?;
-        if now.is_same_file(seen) && now.kind == seen.kind {
+        if now.is_same_file(seen) && now.kind == seen.kind && now.links <= seen.links {
             return Ok(fd);
         }
         Err(Error::refused(
@@ -110,6 +90,61 @@ impl Dir {
             "see who else works in that directory, then run again",
         ))
     }
+}
+
+/// Reads the regular file of at most `limit` bytes that a path leads to, symlinks and all, as the kernel follows it.
+/// For paths that are the starting user's own. Never waits: a FIFO or device is refused.
+///
+/// # Errors
+/// What the kernel says; `Other` for anything but a regular file, and for a larger one.
+pub fn read_file(path: &Path, limit: u64) -> std::io::Result<FileSeen> {
+    let regular = |stat: &Stat| match stat.kind {
+        FileKind::File => Ok(()),
+        other => Err(std::io::Error::other(format!("it is {}, not a file", other.name()))),
+    };
+    // Opening a device can have effects of its own, so the type is looked at first, and again once it is open.
+    regular(&Stat::of(&retry_on_intr(|| rustix::fs::stat(path))?))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = retry_on_intr(|| rustix::fs::open(path, flags, rustix::fs::Mode::empty()))?;
+    let stat = stat_fd(&fd)?;
+    regular(&stat)?;
+    match whole(fd, &stat, limit) {
+        Ok(bytes) => Ok(FileSeen { bytes, stat }),
+        Err(Unread::TooLarge) => Err(std::io::Error::other(format!("it is larger than {limit} bytes"))),
+        Err(Unread::Grew) => Err(std::io::Error::other("it grew while it was read")),
+        Err(Unread::Call(errno)) => Err(errno.into()),
+    }
+}
+
+/// Why a file could not be read to its end.
+enum Unread {
+    TooLarge,
+    Grew,
+    Call(Errno),
+}
+
+fn whole(fd: OwnedFd, stat: &Stat, limit: u64) -> Result<Zeroizing<Vec<u8>>, Unread> {
+    if stat.size > limit {
+        return Err(Unread::TooLarge);
+    }
+    // Room for one byte more than there should be, so that the buffer never moves and leaves a copy behind.
+    let room = usize::try_from(stat.size).map_err(|_| Unread::TooLarge)?.saturating_add(1);
+    let mut bytes = Zeroizing::new(vec![0; room]);
+    let mut file = std::fs::File::from(fd);
+    let mut filled = 0;
+    loop {
+        match file.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Unread::Call(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+        }
+        if filled == room {
+            return Err(Unread::Grew);
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 pub(super) fn stat_fd(fd: &OwnedFd) -> Result<Stat, Errno> {

@@ -61,6 +61,24 @@ impl Dir {
         }
     }
 
+    /// Makes the directory `name` as mkdir(2) does, with the mode that the umask leaves. `None` where something by that
+    /// name exists.
+    ///
+    /// # Errors
+    /// A system call fails, or somebody took its name away at once.
+    pub fn make_dir(&self, name: &OsStr) -> Result<Option<Self>, Error> {
+        match retry_on_intr(|| rustix::fs::mkdirat(self, name, Mode::from_raw_mode(0o777))) {
+            Ok(()) => self.open_dir(name).map(Some),
+            Err(Errno::EXIST) => Ok(None),
+            Err(errno) => Err(Error::call("create", &self.path_of(name), errno)),
+        }
+    }
+
+    /// Whether this process acts as root, and others than root decide what is in this directory.
+    pub fn is_exposed(&self) -> Result<bool, Error> {
+        Ok(acts_as_root() && !self.stat_self()?.is_roots_alone())
+    }
+
     fn create_parent(&self, name: &OsStr) -> Result<Self, Error> {
         let holder = self.stat_self()?;
         let (uid, gid) = if acts_as_root() { (Some(holder.uid), Some(holder.gid)) } else { (None, None) };

@@ -25,14 +25,14 @@ impl Error {
             _ => None,
         };
         Self {
-            message: format!("cannot {verb} {}: {}", show(path), says(errno)),
+            message: format!("cannot {verb} {}: {}", show(path), says(&io::Error::from(errno))),
             hint: hint.map(str::to_owned),
             kind: io::Error::from(errno).kind(),
         }
     }
 
     /// A state of the host that is refused, with the remedy.
-    pub(super) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other }
     }
 
@@ -58,8 +58,8 @@ impl Error {
 }
 
 /// The kernel's words for an error, in lower case and without the number.
-fn says(errno: Errno) -> String {
-    let text = io::Error::from(errno).to_string();
+pub fn says(error: &io::Error) -> String {
+    let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
     match letters.next() {

@@ -24,9 +24,9 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use access::FileSeen;
+pub use access::{FileSeen, read_file};
 pub use create::default_dir_mode;
-pub use error::Error;
+pub use error::{Error, says};
 pub use keep::Keep;
 pub use open::{Dir, Place};
 
@@ -43,7 +43,8 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    fn of(mode: rustix::fs::RawMode) -> Self {
+    /// By the type bits of a mode, as `stat` gives it.
+    pub fn of(mode: rustix::fs::RawMode) -> Self {
         match rustix::fs::FileType::from_raw_mode(mode) {
             rustix::fs::FileType::RegularFile => Self::File,
             rustix::fs::FileType::Directory => Self::Directory,
@@ -96,6 +97,11 @@ impl Stat {
             device: stat.st_dev.into(),
             inode: stat.st_ino.into(),
         }
+    }
+
+    /// Whether it belongs to root, and nobody else may write to it by its mode.
+    fn is_roots_alone(&self) -> bool {
+        self.uid == 0 && self.mode & 0o022 == 0
     }
 
     /// Whether both are the same inode.

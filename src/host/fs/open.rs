@@ -134,6 +134,28 @@ impl Place {
         Ok(Self { dir: trail.dir, missing_parents, name: name.to_owned() })
     }
 
+    /// Follows a path through symlinks at its end too, by the rule of [`Dir::open`], up to the directory that holds
+    /// what it leads to. A relative path begins at the current directory.
+    ///
+    /// # Errors
+    /// As [`Dir::open`]; the entry itself need not exist.
+    pub fn follow(path: &Path) -> Result<Self, Error> {
+        let mut rest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut trail = Dir::root()?;
+        loop {
+            let Some(name) = rest.file_name().map(OsStr::to_owned) else {
+                return Err(Error::refused(format!("{} is a directory, not a file", show(path)), "give another path"));
+            };
+            if let Some(parent) = rest.parent() {
+                trail = trail.pass(parent)?;
+            }
+            match trail.dir.stat(&name)? {
+                Some(stat) if stat.kind == super::FileKind::Symlink => rest = trail.read_link(&name, &stat)?,
+                _ => return Ok(Self { dir: trail.dir, missing_parents: Vec::new(), name }),
+            }
+        }
+    }
+
     /// What the entry itself is; `None` where it or a parent is missing.
     pub fn stat(&self) -> Result<Option<Stat>, Error> {
         if self.missing_parents.is_empty() { self.dir.stat(&self.name) } else { Ok(None) }
@@ -171,8 +193,7 @@ struct Trail {
 
 impl Trail {
     fn descend(mut self, name: &OsStr) -> Result<Self, Error> {
-        let here = self.dir.stat_self()?;
-        self.trusted = self.trusted && here.uid == 0 && here.mode & 0o022 == 0;
+        self.trusted = self.trusted && self.dir.stat_self()?.is_roots_alone();
         match self.dir.stat(name)? {
             None => Err(Error::call("open", &self.dir.path_of(name), Errno::NOENT)),
             Some(stat) if stat.kind == super::FileKind::Symlink => self.follow(name, &stat),
@@ -184,8 +205,15 @@ impl Trail {
     }
 
     fn follow(mut self, name: &OsStr, link: &Stat) -> Result<Self, Error> {
+        let target = self.read_link(name, link)?;
+        self.pass(&target)
+    }
+
+    /// Where a symlink leads, from where this then is: at the root for an absolute target.
+    fn read_link(&mut self, name: &OsStr, link: &Stat) -> Result<PathBuf, Error> {
         let path = self.dir.path_of(name);
-        if acts_as_root() && !(self.trusted && link.uid == 0) {
+        let trusted = self.trusted && self.dir.stat_self()?.is_roots_alone();
+        if acts_as_root() && !(trusted && link.uid == 0) {
             return Err(Error::refused(
                 format!("{} is a symlink that another user can have made: root does not follow it", show(&path)),
                 "write the real path in the plan file",
@@ -199,11 +227,15 @@ impl Trail {
             .map_err(|errno| Error::call("read the symlink", &path, errno))?;
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
         if target.is_absolute() {
-            let root = Dir::root()?;
-            self.dir = root.dir;
+            self.dir = Dir::root()?.dir;
             self.trusted = true;
         }
-        for component in target.components() {
+        Ok(target)
+    }
+
+    /// Passes through all components of a path from here.
+    fn pass(mut self, path: &Path) -> Result<Self, Error> {
+        for component in path.components() {
             match component {
                 Component::Normal(name) => self = self.descend(name)?,
                 // The kernel's own `..`: the parent of where the directory is now.

@@ -11,6 +11,11 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
 
+use crate::host::fs;
+
+/// A file of known hosts is text of some lines; a larger one (16 MiB) is something else.
+const LARGEST: u64 = 16 << 20;
+
 /// The files of one user, the user's own first.
 #[derive(Debug, Clone, Default)]
 pub struct KnownHosts {
@@ -75,8 +80,8 @@ impl KnownHosts {
         let name = if port == 22 { host } else { format!("[{host}]:{port}") };
         let mut entries = Vec::new();
         for file in &self.files {
-            let Ok(text) = std::fs::read(file) else { continue };
-            let text = String::from_utf8_lossy(&text);
+            let Ok(seen) = fs::read_file(file, LARGEST) else { continue };
+            let text = String::from_utf8_lossy(&seen.bytes);
             let lines = text.lines().enumerate();
             entries
                 .extend(lines.filter_map(|(at, line)| entry(line, &name, || format!("{}:{}", file.display(), at + 1))));

@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, Channel, Session};
-use zeroize::Zeroizing;
 
 use super::known_hosts::KnownHosts;
 use super::{Address, HostKey, authenticate, connect};
+use crate::host::fs;
 use crate::resource::Failure;
 
 /// How long one step of the SSH protocol may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds of silence after which the SSH host is asked whether it is still there.
 const KEEPALIVE: u32 = 15;
+/// No key is larger, in bytes.
+const LARGEST_KEY: u64 = 1 << 20;
 
 /// An SSH host to forward through. Nothing is opened before it is needed.
 pub struct Tunnel {
@@ -96,13 +98,13 @@ impl Inner {
 
     fn log_in(&self) -> Result<Session, Failure> {
         let through = |failure: Failure| Failure { message: format!("tunnel: {}", failure.message), ..failure };
-        let key = Zeroizing::new(std::fs::read(&self.key).map_err(|error| {
+        let seen = fs::read_file(&self.key, LARGEST_KEY).map_err(|error| {
             Failure::new(format!("tunnel: cannot read the key {}: {error}", self.key.display()))
                 .hint("name a private key in the connection's `tunnel: { key: … }`")
-        })?);
+        })?;
         let host_key = HostKey::Known(self.known_hosts.clone());
         let session = connect(&self.address, &host_key, TIMEOUT).map_err(|error| through(error.into()))?;
-        authenticate(&session, &self.address, &key).map_err(|error| through(error.into()))?;
+        authenticate(&session, &self.address, &seen.bytes).map_err(|error| through(error.into()))?;
         session.set_keepalive(true, KEEPALIVE);
         Ok(session)
     }

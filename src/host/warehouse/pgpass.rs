@@ -3,14 +3,17 @@
 //! The format and the rule that nobody else may read the file are libpq's
 //! (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tokio_postgres::config::Host;
 use zeroize::Zeroizing;
 
 use super::endpoint::Server;
+use crate::host::fs;
 use crate::host::secret::Secret;
+
+/// A file of passwords is text of some lines; a larger one (1 MiB) is something else.
+const LARGEST: u64 = 1 << 20;
 
 /// What a connection takes from the surroundings of the process that the user started, and all that it takes.
 #[derive(Debug, Clone, Default)]
@@ -39,23 +42,16 @@ impl Surroundings {
             return Found::Nothing;
         };
         let passed_over = |why: String| Found::PassedOver(format!("{} was passed over: {why}", path.display()));
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata,
+        let seen = match fs::read_file(&path, LARGEST) {
+            Ok(seen) => seen,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Found::Nothing,
             Err(error) => return passed_over(error.to_string()),
         };
-        if !metadata.is_file() {
-            return passed_over("it is no plain file".into());
-        }
-        let mode = metadata.permissions().mode() & 0o7777;
+        let mode = seen.stat.mode;
         if mode & 0o077 != 0 {
             return passed_over(format!("its mode is {mode:04o}, and others may read it (chmod 600 makes it right)"));
         }
-        let text = match std::fs::read(&path) {
-            Ok(bytes) => Zeroizing::new(bytes),
-            Err(error) => return passed_over(error.to_string()),
-        };
-        match find(&text, server, database, user) {
+        match find(&seen.bytes, server, database, user) {
             Some(password) => Found::Password(Secret::new(password.to_vec())),
             None => Found::Nothing,
         }
@@ -103,6 +99,8 @@ fn fields(line: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn server(host: &str, port: u16) -> Server {

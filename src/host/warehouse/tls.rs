@@ -6,7 +6,11 @@ use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::config::{SslMode as Wire, SslNegotiation};
 
 use super::endpoint::{Endpoint, RootCert, Server, SslMode};
+use crate::host::fs;
 use crate::resource::Failure;
+
+/// A system's whole store of certificates has some 200 KiB; a larger file (16 MiB) is something else.
+const LARGEST: u64 = 16 << 20;
 
 /// The mode in force for a server: the one that is written, else `verify-full`, and for this machine itself `prefer`.
 pub(super) fn mode(endpoint: &Endpoint, server: &Server, tunnelled: bool) -> SslMode {
@@ -39,8 +43,9 @@ pub(super) fn connector(endpoint: &Endpoint, mode: SslMode) -> Result<MakeTlsCon
             Failure::new(format!("cannot read the certificates of `sslrootcert` in {}: {reason}", path.display()))
                 .hint("give a file of PEM certificates, or `sslrootcert=system`")
         };
-        let pem = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-        let certificates = openssl::x509::X509::stack_from_pem(&pem).map_err(|error| unreadable(error.to_string()))?;
+        let seen = fs::read_file(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
+        let certificates =
+            openssl::x509::X509::stack_from_pem(&seen.bytes).map_err(|error| unreadable(error.to_string()))?;
         if certificates.is_empty() {
             return Err(unreadable("there is none in it".into()));
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::fs::FileKind;
 use crate::host::secret::Digest;
+use crate::resource::Service;
 
 /// The whole of what `diff` decides on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub enum ComposeFile {
         /// Whether a service reads files named by `env_file`, which are not looked into.
         #[serde(default)]
         uses_env_file: bool,
+        /// What their containers are created from.
+        #[serde(default)]
+        uses: Vec<Service>,
         occurrences: Vec<Occurrence>,
         /// The owner, where the acting user is another one and could not keep it.
         #[serde(default)]

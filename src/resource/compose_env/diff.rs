@@ -6,7 +6,7 @@ use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, So
 use super::{Change, ComposeEnv};
 use crate::host::fs::{FileKind, show};
 use crate::host::secret::{Digest, SecretSource};
-use crate::resource::{Diff, Refusal};
+use crate::resource::{Diff, Refusal, Service};
 
 /// Access that `.env` may grant: its owner's reading and writing.
 const PRIVATE: u32 = 0o600;
@@ -24,7 +24,9 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
     }
     in_env_file(step, actual, occurrences, &mut diff)?;
     in_compose_file(step, actual, occurrences, &mut diff)?;
-    remark(actual, occurrences, &mut diff);
+    if actual.source == Source::Nothing {
+        diff.notes.push("content not checked".to_owned());
+    }
     Ok(diff)
 }
 
@@ -196,29 +198,26 @@ pub fn place_at(place: &str, line: usize) -> String {
     format!("{place}, line {line}")
 }
 
-fn remark(actual: &Actual, occurrences: &[Occurrence], diff: &mut Diff<Change>) {
-    if actual.source == Source::Nothing {
-        diff.notes.push("content not checked".to_owned());
-    }
-    let changed = |occurrence: &&Occurrence| {
-        diff.changes.iter().any(|change| match (change, &occurrence.form) {
-            (Change::EnvFile { names, .. } | Change::CreateEnvFile { names, .. }, Form::Reference { name, .. }) => {
-                names.contains(name)
-            }
-            (Change::ComposeFile { places, .. }, _) => places.contains(&at(occurrence)),
-            _ => false,
-        })
+/// The services whose containers were created with what the change is about.
+pub fn outdates(step: &ComposeEnv, actual: &Actual, change: &Change) -> Vec<String> {
+    let ComposeFile::Read { occurrences, uses, .. } = &actual.file else { return Vec::new() };
+    let changed = |occurrence: &&Occurrence| match (change, &occurrence.form) {
+        (Change::EnvFile { names, .. } | Change::CreateEnvFile { names, .. }, Form::Reference { name, .. }) => {
+            names.contains(name)
+        }
+        (Change::ComposeFile { places, .. }, _) => places.contains(&at(occurrence)),
+        _ => false,
     };
-    let changed = occurrences.iter().filter(changed);
-    let services: BTreeSet<&str> = changed.flat_map(|occurrence| &occurrence.services).map(String::as_str).collect();
-    if !services.is_empty() {
-        let services: Vec<&str> = services.into_iter().collect();
-        diff.notes.push(format!(
-            "a container gets its environment when it is created: recreate {} (docker compose up -d {})",
-            services.join(", "),
-            services.join(" "),
-        ));
+    let mut services: BTreeSet<&String> =
+        occurrences.iter().filter(changed).flat_map(|occurrence| &occurrence.services).collect();
+    if let Change::EnvFile { names, .. } | Change::CreateEnvFile { names, .. } = change {
+        let env_file = step.env_file();
+        let reads = |service: &&Service| {
+            service.files.contains(&env_file) || service.variables.iter().any(|name| names.contains(name))
+        };
+        services.extend(uses.iter().filter(reads).map(|service| &service.name));
     }
+    services.into_iter().cloned().collect()
 }
 
 fn owned_by_another(path: &str, owner: u32) -> Refusal {

@@ -1,17 +1,20 @@
 //! Reads and writes the compose file and the `.env` file beside it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
 use super::document::Document;
 use super::occurrences::{self, Reading};
+use super::uses::{self, Around};
 use super::{Change, ComposeEnv, diff, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, show};
 use crate::host::secret::{Digester, Secret, SecretSource};
-use crate::resource::{Act, Failure, Look};
+use crate::resource::{Act, Failure, Look, Service};
 
 const ENV_FILE: &str = ".env";
 /// Larger files are something else.
@@ -72,7 +75,14 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
         }
         Change::EnvFileMode { .. } => {
             let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
-            place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
+            if stat.links > 1 {
+                // Its other name may be a file of somebody else's, whose mode is not ours to change.
+                let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
+                let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
+                place.dir.replace(env, &seen.bytes, attributes)?;
+            } else {
+                place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
+            }
         }
         Change::ComposeFile { places, .. } => {
             let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
@@ -124,6 +134,7 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
     };
     let (variable, service) = (step.variable.as_str(), step.service.as_deref());
     let found = occurrences::find(&document, variable, service);
+    let uses = uses(place, &document);
     let occurrences = found.occurrences.iter().map(|occurrence| Occurrence {
         place: occurrence.place.clone(),
         line: occurrence.line,
@@ -141,8 +152,27 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
         occurrences: occurrences.collect(),
         services: found.services,
         uses_env_file: found.uses_env_file,
+        uses,
         foreign_owner: foreign_owner(&seen.stat),
     })
+}
+
+/// What the services' containers are created from. The `.env` file is looked into where a path has a variable in it;
+/// where it cannot be read, it has no values.
+fn uses(place: &Place, document: &Document) -> Vec<Service> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let entries = OnceCell::new();
+    let value = |name: &str| {
+        let entries = entries.get_or_init(|| {
+            let seen = read(place, OsStr::new(ENV_FILE)).ok().flatten()?;
+            dotenv::read(std::str::from_utf8(&seen.bytes).ok()?).ok()
+        });
+        match &dotenv::last(entries.as_ref()?, name)?.value {
+            dotenv::Value::Text(text) => Some(text.clone()),
+            dotenv::Value::Inherited | dotenv::Value::Expanded => None,
+        }
+    };
+    uses::find(document, &Around { folder: place.dir.path(), home: home.as_deref(), value: &value })
 }
 
 fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFile, Failure> {

@@ -37,6 +37,83 @@ pub fn read(text: &str) -> Template {
     Template::Literal(literal)
 }
 
+/// What substitution makes of a text, a variable without a value being empty. `None` where an alternative
+/// (`${NAME:+text}`) or something that Compose refuses is in it, or a variable that has to be there is not.
+pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            filled.push('$');
+            rest = after;
+            continue;
+        }
+        let length = match rest.strip_prefix('{') {
+            Some(braced) => closing(braced)? + 2,
+            None => name_length(rest),
+        };
+        let (inner, after) = rest.split_at(length);
+        rest = after;
+        let inner = inner.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(inner);
+        let (name, operator) = inner.split_at(name_length(inner));
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
+        let found = value(name);
+        let given = found.clone().filter(|value| !value.is_empty());
+        match operator.split_at_checked(if operator.starts_with(':') { 2 } else { 1 }) {
+            None if operator.is_empty() => filled.push_str(&found.unwrap_or_default()),
+            Some((":-", default)) => filled.push_str(&given.or_else(|| fill(default, value))?),
+            Some(("-", default)) => filled.push_str(&found.or_else(|| fill(default, value))?),
+            Some((":?", _)) => filled.push_str(&given?),
+            Some(("?", _)) => filled.push_str(&found?),
+            _ => return None,
+        }
+    }
+    filled.push_str(rest);
+    Some(filled)
+}
+
+/// The variables that a text refers to, those in defaults too.
+pub fn names(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        rest = rest.strip_prefix('{').unwrap_or(rest);
+        let (name, after) = rest.split_at(name_length(rest));
+        if !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) {
+            names.push(name.to_owned());
+        }
+        rest = after;
+    }
+    names
+}
+
+fn name_length(text: &str) -> usize {
+    text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len())
+}
+
+/// Where the brace is that closes one before `inner`.
+fn closing(inner: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' if inner[..at].ends_with('$') => open += 1,
+            '}' if open == 0 => return Some(at),
+            '}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The text that substitution turns into `value`.
 pub fn escape(value: &str) -> String {
     value.replace('$', "$$")
@@ -47,12 +124,12 @@ fn reference(text: &str) -> Option<Template> {
     let inner = match body.strip_prefix('{') {
         None => body,
         Some(braced) => {
-            let inner = braced.strip_suffix('}')?;
-            closes_at_end(inner).then_some(inner)?
+            // `${A}-${B}` is two references.
+            let end = closing(braced).filter(|end| end + 1 == braced.len())?;
+            &braced[..end]
         }
     };
-    let length = inner.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(inner.len());
-    let (name, operator) = inner.split_at(length);
+    let (name, operator) = inner.split_at(name_length(inner));
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
@@ -64,20 +141,6 @@ fn reference(text: &str) -> Option<Template> {
         _ => return None,
     };
     Some(Template::Reference { name: name.to_owned(), refuses_empty })
-}
-
-/// Whether the brace before `inner` is closed by the one after it: `${A}-${B}` is two references.
-fn closes_at_end(inner: &str) -> bool {
-    let mut open = 0_usize;
-    for (at, c) in inner.char_indices() {
-        match c {
-            '{' if inner[..at].ends_with('$') => open += 1,
-            '}' if open == 0 => return false,
-            '}' => open -= 1,
-            _ => {}
-        }
-    }
-    open == 0
 }
 
 #[cfg(test)]
@@ -118,5 +181,38 @@ mod tests {
         assert_eq!(read(""), Template::Literal(String::new()));
         assert_eq!(read("{A}"), Template::Literal("{A}".to_owned()));
         assert_eq!(read(&escape("$${A}$")), Template::Literal("$${A}$".to_owned()));
+    }
+
+    #[test]
+    fn variables_are_put_in() {
+        let value = |name: &str| match name {
+            "A" => Some("a".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        for (text, filled) in [
+            ("x", Some("x")),
+            ("$A/${A}$$A", Some("a/a$A")),
+            ("${NO}-${NO:-${A}/}x", Some("-a/x")),
+            ("[${EMPTY:-d}][${EMPTY-d}][${NO-d}]", Some("[d][][d]")),
+            ("${A:?told}${A?told}", Some("aa")),
+            ("${NO:?told}", None),
+            ("${EMPTY:?told}", None),
+            ("${NO?told}", None),
+            ("${A:+b}", None),
+            ("${A", None),
+            ("$", None),
+            ("$1", None),
+            ("${A:}", None),
+            ("${A\u{fc}}", None),
+        ] {
+            assert_eq!(fill(text, &value).as_deref(), filled, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_variables_of_a_text_are_known() {
+        assert_eq!(names("a"), [""; 0]);
+        assert_eq!(names("$A ${B} ${C:-${D}}/$$E $1 ${F:+$G}"), ["A", "B", "C", "D", "F", "G"]);
     }
 }

@@ -4,6 +4,7 @@
 //! document.rs       YAML text -> tree with byte positions      interpolation.rs  Compose's `$`
 //! occurrences.rs    where the variable gets its value          dotenv.rs         the .env file
 //! scalar.rs         one value: reading, and writing in style   edit.rs           text -> edited text, proven
+//! uses.rs           what containers are created from
 //! actual.rs, diff.rs, change.rs, host.rs                       observe, decide, execute
 //! ```
 //!
@@ -20,7 +21,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
-use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource, SecretSource};
+use super::{Act, Diff, Failure, Handle, Look, Need, Project, Refusal, Resource, SecretSource};
 
 mod actual;
 mod change;
@@ -34,6 +35,9 @@ mod occurrences;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod uses;
+
+use actual::ComposeFile;
 
 pub use actual::Actual;
 pub use change::Change;
@@ -64,6 +68,7 @@ impl ComposeEnv {
 
 impl Resource for ComposeEnv {
     const KIND: &'static str = "compose_env";
+    const SEES_SERVICES: bool = true;
     type Actual = Actual;
     type Change = Change;
 
@@ -96,6 +101,23 @@ impl Resource for ComposeEnv {
 
     fn touches(&self, change: &Change, path: &Path) -> bool {
         change.path() == path
+    }
+
+    fn project(&self, actual: &Actual) -> Option<Project> {
+        match &actual.file {
+            ComposeFile::Read { uses, .. } => Some(Project { file: self.file.to_path_buf(), services: uses.clone() }),
+            _ => None,
+        }
+    }
+
+    fn outdates(&self, actual: &Actual, change: &Change) -> Vec<String> {
+        diff::outdates(self, actual, change)
+    }
+
+    fn replaces(&self, change: &Change, path: &Path) -> bool {
+        let written =
+            matches!(change, Change::CreateEnvFile { .. } | Change::EnvFile { .. } | Change::ComposeFile { .. });
+        written && change.path() == path
     }
 
     async fn observe(&self, look: &Look) -> Result<Actual, Failure> {

@@ -60,7 +60,7 @@ pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found
     for (key, value) in services {
         let Some(name) = document.text(*key) else { continue };
         found.services.push(name.to_owned());
-        found.uses_env_file |= !finder.lookup(*value, "env_file", true).is_empty();
+        found.uses_env_file |= !lookup(document, *value, "env_file", true).is_empty();
         // One service has what wins; all of them have what a merge brings and a service overrides, too.
         for site in finder.of_service(*value, true) {
             finder.sites.entry(site).or_default().insert(name.to_owned());
@@ -130,7 +130,7 @@ impl Finder<'_> {
     /// The sites in one service: those that win alone, or all of them.
     fn of_service(&self, service: NodeId, winning: bool) -> Vec<Site> {
         let mut sites = Vec::new();
-        for environment in self.lookup(service, "environment", winning) {
+        for environment in lookup(self.document, service, "environment", winning) {
             sites.extend(self.in_environment(environment, winning));
         }
         sites
@@ -144,25 +144,7 @@ impl Finder<'_> {
             };
             return items.iter().filter(named).map(|item| (*item, true)).collect();
         }
-        self.lookup(environment, self.variable, winning).into_iter().map(|value| (value, false)).collect()
-    }
-
-    /// The values under `key` in a mapping and in what is merged into it: the winning one, or all.
-    fn lookup(&self, mapping: NodeId, key: &str, winning: bool) -> Vec<NodeId> {
-        let mut found = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut stack = vec![mapping];
-        while let Some(mapping) = stack.pop() {
-            if !seen.insert(self.document.resolve(mapping)) {
-                continue;
-            }
-            found.extend(self.document.get(mapping, key));
-            if winning && !found.is_empty() {
-                break;
-            }
-            stack.extend(self.document.merged(mapping).into_iter().rev());
-        }
-        found
+        lookup(self.document, environment, self.variable, winning).into_iter().map(|value| (value, false)).collect()
     }
 
     /// Every `environment` as it is written inside a block; aliases are looked at where they point to.
@@ -196,6 +178,24 @@ impl Finder<'_> {
             })
             .collect()
     }
+}
+
+/// The values under `key` in a mapping and in what is merged into it: the winning one, or all.
+pub fn lookup(document: &Document, mapping: NodeId, key: &str, winning: bool) -> Vec<NodeId> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut stack = vec![mapping];
+    while let Some(mapping) = stack.pop() {
+        if !seen.insert(document.resolve(mapping)) {
+            continue;
+        }
+        found.extend(document.get(mapping, key));
+        if winning && !found.is_empty() {
+            break;
+        }
+        stack.extend(document.merged(mapping).into_iter().rev());
+    }
+    found
 }
 
 /// The part of the file that a node stands in: `service web`, or the top-level key.

@@ -88,6 +88,13 @@ impl crate::resource::Change for Change {
         };
         Description { action, target: path.clone(), summary, before, after, risk: self.risk() }
     }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::SetTreeOwner { differing, .. } => differing.count,
+            _ => 1,
+        }
+    }
 }
 
 impl Change {

@@ -93,7 +93,7 @@ impl Resource for Directory {
         diff::diff(self, actual)
     }
 
-    async fn execute(&self, change: &Change, _act: &Act) -> Result<(), Failure> {
+    async fn execute(&self, change: &Change, act: &Act) -> Result<(), Failure> {
         let place = Place::find(&self.path)?;
         match change {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
@@ -107,10 +107,13 @@ impl Resource for Directory {
                 let uid = owner.as_ref().map(|owner| owner.id);
                 let gid = group.as_ref().map(|group| group.id);
                 let allowed = *hard_links == HardLinks::Change;
+                let mut left = act.max_changes();
                 tree::walk(&place.dir.open_dir(&place.name)?, |met| {
                     if let tree::Met::Entry(entry) = met
                         && differs(&entry, uid, gid)
                     {
+                        // The tree may have grown since it was counted.
+                        left = left.checked_sub(1).ok_or_else(|| self.too_many(act.max_changes()))?;
                         entry.set_owner(uid, gid, allowed)?;
                     }
                     Ok(())
@@ -130,6 +133,16 @@ impl Resource for Directory {
 }
 
 impl Directory {
+    fn too_many(&self, most: u64) -> fs::Error {
+        fs::Error::refused(
+            format!(
+                "{} has grown since it was counted: max_changes allows no more than the {most} entries that were changed",
+                self.path
+            ),
+            "run plan to see what is left, then raise max_changes or run apply again",
+        )
+    }
+
     /// The directory as it is now, for a change that needs one.
     fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
         let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::Directory);

@@ -101,6 +101,10 @@ impl Resource for KeyFile {
         self.path.starts_with(path)
     }
 
+    fn replaces(&self, change: &Change, path: &Path) -> bool {
+        matches!(change, Change::Create { .. } | Change::Replace { .. }) && *self.path == *path
+    }
+
     async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
         actual::observe(self, look)
     }

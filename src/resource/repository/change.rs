@@ -60,6 +60,19 @@ pub struct Advance {
 }
 
 impl RepositoryChange {
+    /// Whether the change puts another file at `path`, or takes the one there away.
+    pub fn replaces(&self, path: &Path) -> bool {
+        match self {
+            Self::Clone(clone) => path.starts_with(&clone.path),
+            Self::TidyUp { .. } => false,
+            Self::Advance(advance) => {
+                let changed = advance.paths.iter().map(|changed| &changed.path);
+                let removed = advance.in_the_way.iter().map(|local| &local.path);
+                changed.chain(removed).any(|name| advance.path.join(name.as_path()) == path)
+            }
+        }
+    }
+
     /// Whether the change may alter what is at `path`.
     pub fn touches(&self, path: &Path) -> bool {
         match self {

@@ -1,16 +1,17 @@
 //! Makes a checkout where there is none: the git directory is built under another name and renamed when it is whole,
 //! then the files are brought in as for any other move.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{Oid, Repository, RepositoryInitOptions};
 
+use super::actual::Obstacle;
 use super::change::NewClone;
 use super::work_area::{Leftover, hold, leftover};
 use super::{advance, delta, git_failure, io_failure, refs, remote, tree_check};
+use crate::host::fs::Place;
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -24,8 +25,8 @@ pub fn execute(desired: &Desired, change: &NewClone, _run: &str) -> Result<(), F
     };
     let top = &desired.path;
     let target = Oid::from_str(&change.commit).map_err(git_failure("read a commit id", top))?;
-    let made = make_parents(top)?;
-    let result = build(desired, url, target);
+    let mut made = Vec::new();
+    let result = make_parents(top, &mut made).and_then(|()| build(desired, url, target));
     if result.is_err() {
         // Nothing half done: what was made goes again, as far as it is empty.
         for folder in made.iter().rev() {
@@ -36,21 +37,30 @@ pub fn execute(desired: &Desired, change: &NewClone, _run: &str) -> Result<(), F
     advance::fill(desired, url, target)
 }
 
-/// Creates the path and what is missing above it; gives back what was created.
-fn make_parents(top: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
-    let mut missing: Vec<_> = top.ancestors().take_while(|folder| fs::symlink_metadata(folder).is_err()).collect();
-    missing.reverse();
-    for folder in &missing {
-        match DirBuilder::new().mode(0o777).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io_failure("create", folder)(error).hint(
-                    "make the directory above it writable for the step's user, or create it in an earlier step",
-                ));
+/// Creates the path and what is missing above it, and notes what was created. By descriptors, since in a directory like
+/// /tmp somebody else can put a link in the place of each name that is not there yet.
+fn make_parents(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let place = Place::find(top)?;
+    if place.missing_parents.is_empty() && place.stat()?.is_some() {
+        return Ok(());
+    }
+    let mut dir = place.dir;
+    for name in place.missing_parents.iter().chain([&place.name]) {
+        let path = dir.path_of(name);
+        dir = match dir.make_dir(name)? {
+            Some(new) => {
+                made.push(path);
+                new
             }
-            _ => {}
+            None => dir.open_dir(name)?,
+        };
+        if dir.is_exposed()? {
+            let obstacle = Obstacle::Untrusted { path: dir.path().display().to_string() };
+            let refusal = obstacle.refusal(top);
+            return Err(Failure { message: refusal.reason, hint: refusal.hint });
         }
     }
-    Ok(missing.into_iter().map(Path::to_owned).collect())
+    Ok(())
 }
 
 /// Builds the git directory and renames it to `.git`.
@@ -122,7 +132,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
         entries
             .into_iter()
             .filter(|entry| !entry.path.is_safe())
-            .map(|entry| super::actual::Obstacle::UnsafeName { path: entry.path }),
+            .map(|entry| Obstacle::UnsafeName { path: entry.path }),
     );
     match obstacles.first() {
         Some(obstacle) => {

@@ -31,6 +31,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod tree_check;
+mod waits;
 mod work_area;
 
 pub use actual::Actual;
@@ -154,6 +155,10 @@ impl Resource for Repository {
 
     fn touches(&self, change: &Self::Change, path: &Path) -> bool {
         change.touches(path)
+    }
+
+    fn replaces(&self, change: &Self::Change, path: &Path) -> bool {
+        change.replaces(path)
     }
 
     async fn observe(&self, look: &Look) -> Result<Actual, Failure> {

@@ -13,7 +13,7 @@ use super::path::RepoPath;
 use super::scratch::Scratch;
 use super::survey::{SKIP_WORKTREE, survey};
 use super::work_area::{Leftover, area_of, is_own_lock, leftover};
-use super::{clone, git_failure, git_text, io_failure, refs, remote, tree_check};
+use super::{clone, git_failure, git_text, io_failure, refs, remote, tree_check, waits};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -50,6 +50,9 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     if let Some(obstacle) = foreign_hands(top, &git)? {
         return Ok(Actual::Unusable { obstacle });
     }
+    if let Some(obstacle) = waits::in_git_directory(&git) {
+        return Ok(Actual::Unusable { obstacle });
+    }
     let repo = match Repository::open_ext(top, RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>()) {
         Ok(repo) => repo,
         Err(error) if error.code() == ErrorCode::Owner => {
@@ -60,6 +63,11 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     };
     if repo.is_bare() {
         return Ok(Actual::Unusable { obstacle: Obstacle::Bare });
+    }
+    if let Ok(index) = repo.index()
+        && let Some(obstacle) = waits::in_working_tree(top, index.iter().map(|entry| entry.path))
+    {
+        return Ok(Actual::Unusable { obstacle });
     }
     let mut checkout = Checkout { leftovers, ..Checkout::default() };
     Ok(match look(desired, &repo, &mut checkout)? {

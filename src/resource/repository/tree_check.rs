@@ -5,6 +5,9 @@ use git2::{Config, ObjectType, Repository, Tree};
 use super::actual::Obstacle;
 use super::path::RepoPath;
 
+/// A file of attributes is text of some lines; a larger one (16 MiB) is something else.
+const LARGEST: u64 = 16 << 20;
+
 /// Looks through the whole tree. Every filter is named: whether it [`matters`] is for the configuration to say.
 pub fn obstacles(view: &Repository, tree: &Tree<'_>) -> Result<Vec<Obstacle>, git2::Error> {
     let mut found = Vec::new();
@@ -24,8 +27,8 @@ pub fn beside_the_tree(repo: &Repository, config: &Config) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let global = config.get_path("core.attributesFile").ok();
     for path in [Some(repo.path().join("info/attributes")), global].into_iter().flatten() {
-        if let Ok(text) = std::fs::read(&path) {
-            attributes(&RepoPath::new(path.to_string_lossy().into_owned().into_bytes()), &text, &mut found);
+        if let Ok(seen) = crate::host::fs::read_file(&path, LARGEST) {
+            attributes(&RepoPath::new(path.to_string_lossy().into_owned().into_bytes()), &seen.bytes, &mut found);
         }
     }
     found

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,12 +22,24 @@ pub struct Run<'a> {
     env: Vec<(String, String)>,
     stdin: Option<String>,
     terminal: bool,
+    directory: Option<String>,
+    limit: Option<Duration>,
     tracer: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(sandbox: &'a Sandbox, user: &str, argv: Vec<String>) -> Self {
-        Self { sandbox, user: user.into(), argv, env: Vec::new(), stdin: None, terminal: false, tracer: Vec::new() }
+        Self {
+            sandbox,
+            user: user.into(),
+            argv,
+            env: Vec::new(),
+            stdin: None,
+            terminal: false,
+            directory: None,
+            limit: None,
+            tracer: Vec::new(),
+        }
     }
 
     pub fn args<'b>(mut self, args: impl IntoIterator<Item = &'b str>) -> Self {
@@ -58,6 +71,18 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// Runs in a directory of the host's; in the user's home where nothing is said.
+    pub fn directory(mut self, path: &str) -> Self {
+        self.directory = Some(path.into());
+        self
+    }
+
+    /// Kills the command where it has not ended by then; its exit code is 137 then.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
     /// Runs under a tracer (a command line that takes the command as its last arguments), started by root.
     pub(super) fn tracer(mut self, argv: Vec<String>) -> Self {
         self.tracer = argv;
@@ -85,12 +110,15 @@ impl<'a> Run<'a> {
             let id = account.id.to_string();
             argv.extend(["setpriv", "--reuid", &id, "--regid", &id, "--init-groups", "--"].map(String::from));
         }
-        argv.extend(["env", "-i", "-C", &account.home].map(String::from));
+        argv.extend(["env", "-i", "-C", self.directory.as_ref().unwrap_or(&account.home)].map(String::from));
         let login = [("HOME", account.home.as_str()), ("USER", &self.user), ("LOGNAME", &self.user), ("PATH", PATH)];
         let fixed = [("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TERM", "dumb")];
         argv.extend(login.iter().chain(&fixed).map(|(name, value)| format!("{name}={value}")));
         argv.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
         argv.extend(self.tracer.iter().cloned());
+        if let Some(limit) = self.limit {
+            argv.extend(["timeout", "--signal=KILL", &limit.as_secs().to_string()].map(String::from));
+        }
         if self.terminal {
             let line = self.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
             argv.extend(

@@ -27,6 +27,8 @@ pub enum Tracing {
     Calls,
     /// SIGKILL to the process whose thread enters its `number`-th call of the name.
     Kill { call: String, number: u32 },
+    /// So long a wait after each call of the name.
+    Delay { call: String, microseconds: u32 },
     /// The error (`ENOSPC`) in place of a thread's `number`-th call of the name.
     Error { call: String, number: u32, error: String },
 }
@@ -52,6 +54,9 @@ impl Run<'_> {
             Tracing::Calls => vec![format!("trace={TOUCHING}")],
             Tracing::Kill { call, number } => {
                 vec![format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}")]
+            }
+            Tracing::Delay { call, microseconds } => {
+                vec![format!("trace={call}"), format!("inject={call}:delay_exit={microseconds}")]
             }
             Tracing::Error { call, number, error } => {
                 vec![format!("trace={call}"), format!("inject={call}:error={error}:when={number}")]

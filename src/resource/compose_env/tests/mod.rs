@@ -2,3 +2,4 @@ mod dotenv;
 mod editor;
 mod entangled;
 mod kind;
+mod uses;

@@ -1,0 +1,65 @@
+//! FIFOs and devices in the place of git's own files: libgit2 opens what it finds, and would wait there for ever.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::actual::Obstacle;
+use super::path::RepoPath;
+use crate::host::fs::{Dir, Error, FileKind, show, tree};
+
+/// The first thing in the git directory, and in the user's own configuration, that opening could wait for.
+pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
+    let own = ["HOME", "XDG_CONFIG_HOME"].map(|name| std::env::var_os(name).map(PathBuf::from));
+    let [home, config] = own;
+    let files = [
+        home.as_ref().map(|home| home.join(".gitconfig")),
+        home.as_ref().map(|home| home.join(".config/git/config")),
+        config.map(|config| config.join("git/config")),
+    ];
+    if let Some(obstacle) = files.into_iter().flatten().find_map(|file| at(&file)) {
+        return Some(obstacle);
+    }
+    let mut found = None;
+    // What cannot be walked cannot be opened either, and libgit2 says what is wrong with it.
+    let _ = Dir::open(git).and_then(|dir| {
+        tree::walk(&dir, |met| match met {
+            tree::Met::Entry(entry) if waits(entry.kind) => {
+                found = Some(obstacle(&git.join(entry.path()), entry.kind));
+                Err(Error::refused("found", "stop"))
+            }
+            _ => Ok(()),
+        })
+    });
+    found
+}
+
+/// The same for the files of the working tree that git reads by their names, in the directories of these paths.
+pub fn in_working_tree(top: &Path, paths: impl Iterator<Item = Vec<u8>>) -> Option<Obstacle> {
+    let mut folders = BTreeSet::from([Vec::new()]);
+    for path in paths {
+        for parent in RepoPath::new(path).parents() {
+            folders.insert(parent.bytes().to_vec());
+        }
+    }
+    folders.into_iter().find_map(|folder| {
+        let folder = top.join(Path::new(OsStr::from_bytes(&folder)));
+        [".gitignore", ".gitattributes"].into_iter().find_map(|name| at(&folder.join(name)))
+    })
+}
+
+/// What a path leads to, symlinks and all: libgit2 follows them.
+fn at(path: &Path) -> Option<Obstacle> {
+    let stat = rustix::fs::stat(path).ok()?;
+    let kind = FileKind::of(stat.st_mode);
+    waits(kind).then(|| obstacle(path, kind))
+}
+
+fn waits(kind: FileKind) -> bool {
+    matches!(kind, FileKind::Fifo | FileKind::Socket | FileKind::Device)
+}
+
+fn obstacle(path: &Path, kind: FileKind) -> Obstacle {
+    Obstacle::Broken { problem: format!("{} is {}, not a file", show(path), kind.name()) }
+}

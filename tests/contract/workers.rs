@@ -1,0 +1,249 @@
+//! Workers: what they take from a launcher, what they refuse, and that their memory stays with them.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use nix::sys::signal::Signal;
+use provision::resource::{AnyActual, AnyChange, AnyResource};
+use provision::worker::Task;
+use provision::worker::frame::{Answer, Frame, Request, VERSION, receive, send, send_secret};
+use serde_json::json;
+
+use crate::sandbox::{PLAN, Sandbox};
+
+/// A worker and its pipes, spoken to without a launcher.
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+    ticket: u64,
+}
+
+fn block<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+impl Worker {
+    fn start() -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_provision"))
+            .arg("worker")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = program.unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, input, output, ticket: 0 }
+    }
+
+    fn greeted(tasks: Vec<Task>) -> Self {
+        let mut worker = Self::start();
+        let mut key = Vec::new();
+        block(send_secret(&mut key, "", &[7; 32])).unwrap();
+        worker.input.write_all(&key).unwrap();
+        worker.say(&Request::Greeting { version: VERSION, run: "test".to_owned(), steps: tasks });
+        assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }));
+        worker
+    }
+
+    fn say(&mut self, request: &Request) {
+        let mut bytes = Vec::new();
+        block(send(&mut bytes, request)).unwrap();
+        self.input.write_all(&bytes).unwrap();
+    }
+
+    fn hear(&mut self) -> Answer {
+        let mut frame = vec![0; 5];
+        self.output.read_exact(&mut frame).unwrap();
+        let length = u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize;
+        frame.resize(5 + length, 0);
+        self.output.read_exact(&mut frame[5..]).unwrap();
+        match block(receive(&mut &frame[..])).unwrap() {
+            Some(Frame::Message(answer)) => answer,
+            _ => panic!("a worker sends messages alone"),
+        }
+    }
+
+    fn observe(&mut self, step: &str) -> AnyActual {
+        self.ticket += 1;
+        self.say(&Request::Observe { ticket: self.ticket, step: step.to_owned() });
+        let Answer::Observed { ticket, result } = self.hear() else { panic!("an observation was asked for") };
+        assert_eq!(ticket, self.ticket);
+        result.unwrap()
+    }
+
+    fn execute(&mut self, step: &str, change: &AnyChange) -> Result<(), String> {
+        self.ticket += 1;
+        self.say(&Request::Execute { ticket: self.ticket, step: step.to_owned(), change: change.clone() });
+        let Answer::Executed { result, .. } = self.hear() else { panic!("a change was asked for") };
+        result.map_err(|failure| failure.message)
+    }
+
+    /// Closes its input, and gives its exit code and what it said on standard error.
+    fn end(self) -> (Option<i32>, String) {
+        let Self { child, input, output, .. } = self;
+        drop((input, output));
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+fn directory(path: &Path) -> AnyResource {
+    serde_json::from_value(json!({ "directory": { "path": path, "mode": "0700" } })).unwrap()
+}
+
+fn task(id: &str, path: &Path) -> Task {
+    Task { id: id.to_owned(), resource: directory(path), max_changes: None }
+}
+
+fn changes(task: &Task, actual: &AnyActual) -> Vec<AnyChange> {
+    task.resource.diff(actual).unwrap().changes
+}
+
+#[test]
+fn a_worker_makes_the_changes_of_its_steps_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, other] = ["one", "two", "other"].map(|name| folder.path().join(name));
+    let tasks = vec![task("one", &one), task("two", &two)];
+    let mut worker = Worker::greeted(tasks.clone());
+    let [of_one, of_two] = [0, 1].map(|at| changes(&tasks[at], &Worker::greeted(tasks.clone()).observe(&tasks[at].id)));
+    let refused = |result: Result<(), String>, why: &str| {
+        let message = result.expect_err(why);
+        assert!(message.contains("refuses") || message.contains("knows no step"), "{message}");
+    };
+    refused(worker.execute("one", &of_one[0]), "nothing was observed yet");
+    worker.observe("one");
+    worker.observe("two");
+    refused(worker.execute("one", &of_two[0]), "the change of another step");
+    refused(worker.execute("three", &of_one[0]), "a step that it does not have");
+    let forged = serde_json::to_string(&of_one[0]).unwrap().replace(one.to_str().unwrap(), other.to_str().unwrap());
+    refused(worker.execute("one", &serde_json::from_str(&forged).unwrap()), "a change of another path");
+    let forged = serde_json::to_string(&of_one[0]).unwrap().replace("0700", "4777");
+    refused(worker.execute("one", &serde_json::from_str(&forged).unwrap()), "a change to another mode");
+    assert!(!one.exists() && !two.exists() && !other.exists());
+    worker.execute("one", &of_one[0]).unwrap();
+    assert!(one.is_dir() && !two.exists());
+    std::fs::remove_dir(&one).unwrap();
+    refused(worker.execute("one", &of_one[0]), "it was made already");
+    assert!(!one.exists());
+    worker.observe("one");
+    worker.execute("one", &of_one[0]).unwrap();
+    assert_eq!(worker.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn a_worker_refuses_more_than_max_changes_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a"), "").unwrap();
+    std::fs::write(folder.path().join("b"), "").unwrap();
+    let tree = json!({ "directory": { "path": folder.path(), "owner": "1234", "recursive": true } });
+    let task = |most| Task {
+        id: "tree".to_owned(),
+        resource: serde_json::from_value(tree.clone()).unwrap(),
+        max_changes: Some(most),
+    };
+    // The two files and the directory itself.
+    for (most, allowed) in [(2, false), (3, true)] {
+        let mut worker = Worker::greeted(vec![task(most)]);
+        let planned = changes(&task(most), &worker.observe("tree"));
+        assert_eq!(worker.execute("tree", &planned[0]).is_ok(), allowed, "{most}");
+    }
+}
+
+#[test]
+fn a_launcher_of_another_version_gets_no_further() {
+    let mut worker = Worker::start();
+    worker.say(&Request::Greeting { version: VERSION + 1, run: "test".to_owned(), steps: Vec::new() });
+    assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }), "it says what it speaks");
+    worker.say(&Request::Observe { ticket: 1, step: "one".to_owned() });
+    let (code, said) = worker.end();
+    assert_eq!(code, Some(1));
+    assert!(said.contains("a request came before the greeting"), "{said}");
+}
+
+#[test]
+fn what_is_no_frame_ends_a_worker_at_once() {
+    for (bytes, told) in [
+        (&b"\xff\xff\xff\xffM"[..], "a frame of 4294967295 bytes is announced"),
+        (b"\xff\xff\xff\xffS", "a frame of 4294967295 bytes is announced"),
+        (b"GET / HTTP/1.1\r\n\r\n", "unknown kind"),
+        (b"\0\0\0\x02M{}", "expected"),
+        (b"\0\0\0\x12M{\"Shell\":\"whoami\"}", "unknown variant"),
+        (b"\0\0\0\x01Sx", "malformed secret"),
+        (b"\0\0\0\x7fM{\"Gree", "end of file"),
+        (b"\0\0", "eof"),
+    ] {
+        let mut worker = Worker::start();
+        worker.input.write_all(bytes).unwrap();
+        let (code, said) = worker.end();
+        assert_eq!(code, Some(1), "{bytes:?}: {said}");
+        assert!(said.contains("lost its launcher") && said.contains(told), "{bytes:?}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    assert_eq!(Worker::start().end(), (Some(0), String::new()), "nobody ever spoke");
+}
+
+#[test]
+fn no_process_that_holds_a_secret_can_be_read_or_dumped() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.checkout();
+    let mut apply = sandbox.provision("ubuntu", ["apply", PLAN]).terminal("").start();
+    // The plan is shown when all workers have looked; then the question keeps them waiting.
+    apply.until(|line| line.contains("exceptions-table"));
+    let look = "
+        for pid in $(pgrep -f '^(/proc/self/exe|/opt/provision/bin/provision|/proc/[0-9]+/exe) (apply|worker)'); do
+            [ \"$(awk '/^Max core file size/ { print $5, $6 }' /proc/$pid/limits)\" = '0 0' ] && core=off || core=on
+            user=$(awk '/^Uid:/ { print $2 }' /proc/$pid/status)
+            command=$(tr '\\0' ' ' < /proc/$pid/cmdline)
+            echo \"$command: $user, core dumps $core, /proc of user $(stat -c %u /proc/$pid/mem)\"
+        done";
+    let said = sandbox.bash("root", look);
+    let lines: BTreeSet<&str> = said.lines().collect();
+    // A process whose memory may be read by others of its user has a /proc of that user's.
+    for (who, user) in [("apply", 1000), ("worker : ", 1000), ("worker --user root", 0)] {
+        let line = lines.iter().find(|line| line.contains(who));
+        let line = line.unwrap_or_else(|| panic!("no process {who}: {said}"));
+        assert!(line.contains(&format!(": {user}, core dumps off, /proc of user 0")), "{line}");
+    }
+    apply.signal(Signal::SIGKILL);
+}
+
+#[test]
+fn secrets_reach_a_worker_by_its_pipe_alone() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.checkout();
+    let mut apply = sandbox.provision("root", ["apply", PLAN]).terminal("").start();
+    apply.until(|line| line.contains("exceptions-table"));
+    let look = "for pid in $(pgrep -f ' worker'); do cat /proc/$pid/environ /proc/$pid/cmdline | tr '\\0' '\\n'; ls -l /proc/$pid/fd; done";
+    let said = sandbox.bash("root", look);
+    assert!(said.contains("LANG") || said.contains("PATH="), "a worker was looked at: {said}");
+    for name in ["ALERT_SMTP_PASSWORD", "REDSHIFT_PASSWORD"] {
+        assert!(!said.contains(name) && !said.contains(&sandbox.env_of(name)), "{name}: {said}");
+    }
+    let open: Vec<&str> = said.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
+    let files: Vec<&&str> = open.iter().filter(|to| to.starts_with('/') && !to.starts_with("/dev/")).collect();
+    assert!(files.is_empty(), "{files:?} are open in a worker: {said}");
+    apply.signal(Signal::SIGKILL);
+}
+
+#[test]
+fn a_worker_that_is_killed_in_the_middle_is_missed_and_the_next_run_goes_on() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "/root/tree.yaml",
+        "root",
+        "name: tree\nsteps:\n  - id: tree\n    run_as: root\n    directory: { path: /srv/tree, owner: ubuntu, recursive: true }\n",
+    );
+    sandbox.bash("root", "mkdir /srv/tree; cd /srv/tree; for d in {1..60}; do mkdir $d; touch $d/{1..1000}; done");
+    let mut apply = sandbox.provision("root", ["apply", "tree.yaml", "--yes", "--json"]).start();
+    apply.until(|line| line.contains("change_started"));
+    sandbox.bash("root", "pkill -KILL -f '^/proc/self/exe worker'");
+    let outcome = apply.wait().exits(1);
+    let finished = outcome.step("step_finished", "tree");
+    assert!(finished["reason"].as_str().unwrap().contains("ended in the middle of its work"), "{outcome}");
+    assert!(finished["hint"].is_string(), "{outcome}");
+    sandbox.provision("root", ["apply", "tree.yaml", "--yes"]).run().exits(0);
+    assert_eq!(sandbox.bash("root", "find /srv/tree ! -user ubuntu | wc -l"), "0\n");
+}
