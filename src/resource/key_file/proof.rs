@@ -18,8 +18,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// `user@host[:port]`; without it, nothing is verified.
-    #[serde(default)]
+    /// `user@host[:port]`; null (a template that gives none): nothing is verified. The key itself has to be there.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(super) ssh: Option<Address>,
     /// The host key's fingerprint; without it, the step's user has to know the host (`known_hosts`).
     #[serde(default)]
