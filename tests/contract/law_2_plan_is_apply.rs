@@ -96,7 +96,7 @@ fn a_host_that_moved_between_plan_and_yes_is_not_changed_blindly() {
 fn parents_that_several_steps_lack_are_made_by_one() {
     let sandbox = Sandbox::new();
     let step = |number| format!("  - id: step-{number}\n    directory: {{ path: /home/ubuntu/a/b/{number} }}\n");
-    let plan = format!("name: many\nsteps:\n{}", (0..12).map(step).collect::<String>());
+    let plan = format!("name: many\nsteps:\n{}", (0..120).map(step).collect::<String>());
     sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
     for _ in 0..5 {
         sandbox.provision("ubuntu", ["plan", "--out", "saved"]).run().exits(0);
