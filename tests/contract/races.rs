@@ -12,13 +12,17 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::sandbox::{Sandbox, Snapshot, random_word};
+use crate::sandbox::{Sandbox, Snapshot, Tracing, random_word};
 
 /// How many exchanges each scenario has at the least; there are five.
 const SWAPS: u64 = 25_000;
 /// For how long each goes on, and when it is given up.
 const TIME: Duration = Duration::from_secs(5);
 const TOO_LONG: Duration = Duration::from_secs(50);
+
+/// The calls between which something can be exchanged, and the wait after each, in microseconds.
+const GAPS: &str = "openat,statx,newfstatat,readlinkat,mkdirat,renameat2,mkdir,lstat,stat";
+const SLOWLY: u32 = 150;
 
 const ATTACKER: &str = "/opt/provision/bin/attacker";
 const COUNT: &str = "/var/tmp/swaps";
@@ -84,6 +88,8 @@ struct Arena {
     sandbox: Sandbox,
     before: Snapshot,
     linked: Snapshot,
+    /// Mallory's hard links to the victim's file.
+    links: Vec<String>,
     /// What root does after each round, so that the next one has something to do.
     reset: Option<&'static str>,
 }
@@ -102,16 +108,26 @@ impl Arena {
             ssh-keygen -q -t ed25519 -N '' -f /root/one; ssh-keygen -q -t ed25519 -N '' -f /root/two",
         );
         sandbox.bash("mallory", prepare);
-        for link in links {
-            // From outside: on the host itself, both lie on mounts of their own.
-            let link = sandbox.path("/home/mallory").join(link);
-            std::fs::hard_link(sandbox.path("/srv/linked/file"), link).unwrap();
-        }
         let program = sandbox.path(ATTACKER);
         let own = std::env::current_exe().unwrap();
         std::fs::hard_link(&own, &program).or_else(|_| std::fs::copy(&own, &program).map(drop)).unwrap();
         let (before, linked) = (Self::victim(&sandbox), Self::linked(&sandbox));
-        Self { sandbox, before, linked, reset: None }
+        let links = links.iter().map(ToString::to_string).collect();
+        let arena = Self { sandbox, before, linked, links, reset: None };
+        arena.relink();
+        arena
+    }
+
+    /// Makes mallory's hard links anew: what is replaced is lost to them.
+    fn relink(&self) {
+        for link in &self.links {
+            // From outside: on the host itself, both lie on mounts of their own.
+            let (link, new) = (self.sandbox.path("/home/mallory").join(link), self.sandbox.path("/home/mallory/new"));
+            std::fs::hard_link(self.sandbox.path("/srv/linked/file"), &new).unwrap();
+            std::fs::rename(&new, link).unwrap();
+            // Where both are the same file, rename(2) does nothing.
+            let _ = std::fs::remove_file(&new);
+        }
     }
 
     fn victim(sandbox: &Sandbox) -> Snapshot {
@@ -158,7 +174,10 @@ impl Arena {
             let [one, two] = vars(round);
             let apply =
                 sandbox.provision("root", ["apply", "plan.yaml", "--yes", "--json", "--var", &one, "--var", &two]);
-            let outcome = apply.env("VALUE", random_word()).within(TOO_LONG).run();
+            let apply = apply.env("VALUE", random_word()).within(TOO_LONG);
+            // Every other run is slowed down between its looking and its acting, so that each gap is found.
+            let outcome = if round % 2 == 0 { apply.run() } else { apply.traced(&Tracing::slow(GAPS, SLOWLY)).0 };
+            self.relink();
             begun.set(begun.get() + u32::from(!outcome.events_of("change_started").is_empty()));
             match outcome.code {
                 0 => done += 1,
@@ -187,11 +206,11 @@ const NO_VARS: fn(u64) -> [String; 2] = |_| ["a=1".to_owned(), "b=1".to_owned()]
 
 /// A tree of mallory's, and directories in it to be exchanged for links that lead to the victim.
 const FOLDERS: &str =
-    "mkdir tree pool; for n in {0..39}; do mkdir tree/$n; touch tree/$n/{0..9}; ln -s /srv/victim/inner pool/$n; done";
+    "mkdir tree pool; for n in {0..19}; do mkdir tree/$n; touch tree/$n/{0..3}; ln -s /srv/victim/inner pool/$n; done";
 
 fn folders() -> String {
     let lines: Vec<String> =
-        (0..40).map(|n| format!("exchange /home/mallory/tree/{n} /home/mallory/pool/{n}")).collect();
+        (0..20).map(|n| format!("flicker /home/mallory/tree/{n} /home/mallory/pool/{n}\nwait 20")).collect();
     lines.join("\n")
 }
 
@@ -228,7 +247,7 @@ fn a_walk_among_files_that_become_hard_links() {
 fn a_key_written_where_directory_target_and_preparations_are_exchanged() {
     let arena = Arena::new(
         "mkdir ssh; ln -s /srv/victim/inner ssh-link; ln -s /srv/victim/key ssh/decoy; touch ssh/key; mkdir pool; ln -s /srv/victim/key pool/link",
-        &["ssh/hard", "pool/hard"],
+        &["pool/target", "pool/hard"],
     );
     let program = "litter /home/mallory/ssh /home/mallory/pool/link
 flicker /home/mallory/ssh /home/mallory/ssh-link
@@ -236,7 +255,7 @@ wait 100
 litter /home/mallory/ssh /home/mallory/pool/hard
 flicker /home/mallory/ssh/key /home/mallory/ssh/decoy
 wait 100
-flicker /home/mallory/ssh/key /home/mallory/ssh/hard";
+flicker /home/mallory/ssh/key /home/mallory/pool/target";
     let plan = "
 name: key
 vars: { a: 0, b: 0 }
@@ -257,7 +276,7 @@ fn a_value_written_where_directory_and_files_are_exchanged() {
     let arena = Arena::new(
         "mkdir app pool; ln -s /srv/victim/inner app-link; cp /srv/victim/docker-compose.yml /srv/victim/.env app
         ln -s /srv/victim/docker-compose.yml app/decoy; ln -s /srv/victim/.env app/env-decoy; ln -s /srv/victim/key pool/link",
-        &["app/env-hard"],
+        &["pool/env-hard"],
     );
     let program = "litter /home/mallory/app /home/mallory/pool/link
 flicker /home/mallory/app /home/mallory/app-link
@@ -266,7 +285,7 @@ flicker /home/mallory/app/docker-compose.yml /home/mallory/app/decoy
 wait 100
 flicker /home/mallory/app/.env /home/mallory/app/env-decoy
 wait 100
-exchange /home/mallory/app/.env /home/mallory/app/env-hard";
+exchange /home/mallory/app/.env /home/mallory/pool/env-hard";
     let plan = "
 name: value
 vars: { a: 0, b: 0 }
