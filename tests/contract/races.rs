@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::sandbox::{Sandbox, Snapshot, Tracing, random_word};
 
-/// How many exchanges each scenario has at the least; there are five.
-const SWAPS: u64 = 25_000;
+/// How many exchanges all scenarios have at the least, and each of the five.
+const ALL_SWAPS: u64 = 100_000;
+const SWAPS: u64 = ALL_SWAPS / 5;
 /// For how long each goes on, and when it is given up.
 const TIME: Duration = Duration::from_secs(5);
 const TOO_LONG: Duration = Duration::from_secs(50);
@@ -120,6 +122,10 @@ impl Arena {
 
     /// Makes mallory's hard links anew: what is replaced is lost to them.
     fn relink(&self) {
+        let names = std::fs::metadata(self.sandbox.path("/srv/linked/file")).unwrap().nlink();
+        if names == 1 + self.links.len() as u64 {
+            return;
+        }
         for link in &self.links {
             // From outside: on the host itself, both lie on mounts of their own.
             let (link, new) = (self.sandbox.path("/home/mallory").join(link), self.sandbox.path("/home/mallory/new"));
@@ -164,21 +170,23 @@ impl Arena {
         attacker.wait();
     }
 
-    /// Runs `provision apply` on a plan file again and again under the attack. `vars` gives each round its own.
+    /// Runs `provision apply` on these steps again and again under the attack. `vars` gives each round its own.
     #[track_caller]
-    fn withstands(&self, what: &str, program: &str, plan: &str, vars: impl Fn(u64) -> [String; 2]) {
-        self.sandbox.write("/root/plan.yaml", "root", plan);
+    fn withstands(&self, what: &str, program: &str, steps: &str, vars: impl Fn(u64) -> [String; 2]) {
+        self.sandbox.write("/root/plan.yaml", "root", format!("{FIRST}{steps}"));
         let (mut done, mut refused) = (0, 0);
         let begun = Cell::new(0);
         let act = |sandbox: &Sandbox, round: u64| {
             let [one, two] = vars(round);
+            let first = format!("round={round}");
             let apply =
                 sandbox.provision("root", ["apply", "plan.yaml", "--yes", "--json", "--var", &one, "--var", &two]);
-            let apply = apply.env("VALUE", random_word()).within(TOO_LONG);
+            let apply = apply.args(["--var", &first]).env("VALUE", random_word()).within(TOO_LONG);
             // Every other run is slowed down between its looking and its acting, so that each gap is found.
             let outcome = if round % 2 == 0 { apply.run() } else { apply.traced(&Tracing::slow(GAPS, SLOWLY)).0 };
             self.relink();
-            begun.set(begun.get() + u32::from(!outcome.events_of("change_started").is_empty()));
+            let changes = outcome.events_of("change_started");
+            begun.set(begun.get() + u32::from(changes.iter().any(|change| change["step"] != "first")));
             match outcome.code {
                 0 => done += 1,
                 1 => refused += 1,
@@ -202,6 +210,17 @@ impl Arena {
     }
 }
 
+/// A step with something to do each time. Those after it are decided on when it is done, and begin at once: they do not
+/// have to find the host as the plan had it, which mallory hardly ever leaves.
+const FIRST: &str = "
+name: race
+vars: { a: 0, b: 0, round: 0 }
+steps:
+  - id: first
+    run_as: root
+    directory: { path: \"/root/rounds/{{ round }}\" }
+";
+
 const NO_VARS: fn(u64) -> [String; 2] = |_| ["a=1".to_owned(), "b=1".to_owned()];
 
 /// A tree of mallory's, and directories in it to be exchanged for links that lead to the victim.
@@ -210,16 +229,14 @@ const FOLDERS: &str =
 
 fn folders() -> String {
     let lines: Vec<String> =
-        (0..20).map(|n| format!("flicker /home/mallory/tree/{n} /home/mallory/pool/{n}\nwait 20")).collect();
+        (0..20).map(|n| format!("exchange /home/mallory/tree/{n} /home/mallory/pool/{n}")).collect();
     lines.join("\n")
 }
 
 /// Groups, for mallory stays the owner so, and goes on.
 const WALK: &str = "
-name: walk
-vars: { a: 0, b: 0 }
-steps:
   - id: walk
+    after: [first]
     run_as: root
     directory: { path: /home/mallory/tree, group: \"{{ a }}\", recursive: true }
 ";
@@ -250,17 +267,17 @@ fn a_key_written_where_directory_target_and_preparations_are_exchanged() {
         &["pool/target", "pool/hard"],
     );
     let program = "litter /home/mallory/ssh /home/mallory/pool/link
-flicker /home/mallory/ssh /home/mallory/ssh-link
-wait 100
+exchange /home/mallory/ssh /home/mallory/ssh-link
+wait 40
+exchange /home/mallory/ssh /home/mallory/ssh-link
+wait 600
 litter /home/mallory/ssh /home/mallory/pool/hard
 flicker /home/mallory/ssh/key /home/mallory/ssh/decoy
 wait 100
 flicker /home/mallory/ssh/key /home/mallory/pool/target";
     let plan = "
-name: key
-vars: { a: 0, b: 0 }
-steps:
   - id: key
+    after: [first]
     run_as: root
     key_file: { path: /home/mallory/ssh/key, source: { file: \"/root/{{ a }}\" }, mode: \"{{ b }}\", owner: mallory }
 ";
@@ -279,24 +296,26 @@ fn a_value_written_where_directory_and_files_are_exchanged() {
         &["pool/env-hard"],
     );
     let program = "litter /home/mallory/app /home/mallory/pool/link
-flicker /home/mallory/app /home/mallory/app-link
-wait 100
+exchange /home/mallory/app /home/mallory/app-link
+wait 40
+exchange /home/mallory/app /home/mallory/app-link
+wait 600
 flicker /home/mallory/app/docker-compose.yml /home/mallory/app/decoy
 wait 100
 flicker /home/mallory/app/.env /home/mallory/app/env-decoy
 wait 100
 exchange /home/mallory/app/.env /home/mallory/pool/env-hard";
     let plan = "
-name: value
-vars: { a: 0, b: 0 }
-steps:
   - id: referred
+    after: [first]
     run_as: root
     compose_env: { file: /home/mallory/app/docker-compose.yml, variable: A, value: { env: VALUE } }
   - id: mode-alone
+    after: [first]
     run_as: root
     compose_env: { file: /home/mallory/app/docker-compose.yml, variable: A, service: web }
   - id: literal
+    after: [first]
     run_as: root
     compose_env: { file: /home/mallory/app/docker-compose.yml, variable: B, value: { env: VALUE } }
 ";
@@ -319,10 +338,8 @@ fn a_clone_where_somebody_else_is_always_first() {
     let program = "occupy /srv/open/repo /srv/victim/inner\noccupy /srv/open/parent /srv/victim/inner\nwait 200";
     let plan = format!(
         "
-name: clone
-vars: {{ a: 0, b: 0 }}
-steps:
   - id: clone
+    after: [first]
     run_as: root
     repository: {{ path: \"/srv/open/{{{{ a }}}}\", url: {}, branch: jasleen_qa }}
 ",
