@@ -45,6 +45,7 @@ fn attacker() {
         .map(|line| line.split(|byte| *byte == b' ').map(OsStr::from_bytes).collect())
         .collect();
     let exchange = |one: &Path, other: &Path| renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok();
+    let original = std::env::var_os("ORIGINAL").unwrap_or_default().into_encoded_bytes();
     let mut swaps = 0_u64;
     for round in 0_u64.. {
         for line in &lines {
@@ -54,6 +55,12 @@ fn attacker() {
                 "flicker" => {
                     swaps += u64::from(exchange(paths[0], paths[1]));
                     swaps += u64::from(exchange(paths[0], paths[1]));
+                    // What root wrote in between has taken one of the two away.
+                    if let Ok(target) = std::fs::read_link(paths[0]) {
+                        let _ = std::fs::remove_file(paths[0]).and_then(|()| std::fs::write(paths[0], &original));
+                        let _ = std::fs::remove_file(paths[1]);
+                        let _ = std::os::unix::fs::symlink(target, paths[1]);
+                    }
                 }
                 "wait" => {
                     let start = Instant::now();
@@ -83,6 +90,9 @@ fn attacker() {
         }
     }
 }
+
+/// A compose file, which serves for any other file as well.
+const VALUES: &str = "services:\n  web:\n    environment:\n      A: ${A}\n      B: old\n";
 
 /// A host with a victim in `/srv`, and a neighbour called mallory. The victim's file of the name `linked` has hard links
 /// among mallory's files.
@@ -157,7 +167,7 @@ impl Arena {
     /// Has root act again and again, while mallory attacks by the program, until `enough`.
     fn fight(&self, program: &str, mut act: impl FnMut(&Sandbox, u64), enough: impl Fn(&Self, Duration) -> bool) {
         let argv = [ATTACKER, "races::attacker", "--exact", "--ignored", "--nocapture"];
-        let attacker = self.sandbox.command("mallory", argv).env(PROGRAM, program).start();
+        let attacker = self.sandbox.command("mallory", argv).env(PROGRAM, program).env("ORIGINAL", VALUES).start();
         let start = Instant::now();
         for round in 0.. {
             act(&self.sandbox, round);
@@ -251,12 +261,16 @@ fn a_walk_among_directories_that_become_links() {
     arena.withstands("a walk among directories that become links", &folders(), WALK, groups);
 }
 
+const DEEP: &str = "/home/mallory/tree/deep";
+const LINK: &str = "/home/mallory/pool/link";
+
 #[test]
 fn a_walk_among_files_that_become_hard_links() {
     let arena =
         Arena::new("mkdir tree pool; touch tree/{a..z}; mkdir tree/deep; touch tree/deep/{a..z}", &["pool/link"]);
-    let lines: Vec<String> =
-        ('a'..='z').map(|n| format!("flicker /home/mallory/tree/deep/{n} /home/mallory/pool/link\nwait 100")).collect();
+    let lines: Vec<String> = ('a'..='z')
+        .map(|n| format!("exchange {DEEP}/{n} {LINK}\nwait 25\nexchange {DEEP}/{n} {LINK}\nwait 130"))
+        .collect();
     arena.withstands("a walk among files that become hard links", &lines.join("\n"), WALK, groups);
 }
 
@@ -292,7 +306,7 @@ flicker /home/mallory/ssh/key /home/mallory/pool/target";
 fn a_value_written_where_directory_and_files_are_exchanged() {
     let arena = Arena::new(
         "mkdir app pool; ln -s /srv/victim/inner app-link; cp /srv/victim/docker-compose.yml /srv/victim/.env app
-        ln -s /srv/victim/docker-compose.yml app/decoy; ln -s /srv/victim/.env app/env-decoy; ln -s /srv/victim/key pool/link",
+        ln -s /srv/victim/docker-compose.yml app/decoy; ln -s /srv/victim/key pool/link",
         &["pool/env-hard"],
     );
     let program = "litter /home/mallory/app /home/mallory/pool/link
@@ -302,9 +316,10 @@ exchange /home/mallory/app /home/mallory/app-link
 wait 600
 flicker /home/mallory/app/docker-compose.yml /home/mallory/app/decoy
 wait 100
-flicker /home/mallory/app/.env /home/mallory/app/env-decoy
-wait 100
-exchange /home/mallory/app/.env /home/mallory/pool/env-hard";
+exchange /home/mallory/app/.env /home/mallory/pool/env-hard
+wait 40
+exchange /home/mallory/app/.env /home/mallory/pool/env-hard
+wait 100";
     let plan = "
   - id: referred
     after: [first]
