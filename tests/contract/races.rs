@@ -288,7 +288,10 @@ wait 600
 litter /home/mallory/ssh /home/mallory/pool/hard
 flicker /home/mallory/ssh/key /home/mallory/ssh/decoy
 wait 100
-flicker /home/mallory/ssh/key /home/mallory/pool/target";
+exchange /home/mallory/ssh/key /home/mallory/pool/target
+wait 40
+exchange /home/mallory/ssh/key /home/mallory/pool/target
+wait 100";
     let plan = "
   - id: key
     after: [first]
@@ -296,7 +299,7 @@ flicker /home/mallory/ssh/key /home/mallory/pool/target";
     key_file: { path: /home/mallory/ssh/key, source: { file: \"/root/{{ a }}\" }, mode: \"{{ b }}\", owner: mallory }
 ";
     let vars = |round| {
-        let (key, mode) = (["one", "two"][(round % 2) as usize], ["0400", "0600", "0440"][(round % 3) as usize]);
+        let (key, mode) = (["one", "two"][(round / 2 % 2) as usize], ["0400", "0600", "0440"][(round % 3) as usize]);
         [format!("a={key}"), format!("b={mode}")]
     };
     arena.withstands("a key written among exchanged names", program, plan, vars);
