@@ -2,40 +2,48 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::ApplyArguments;
 use super::session::Session;
 use super::{Error, Exit};
 use crate::engine::apply::apply;
 use crate::engine::event::{Event, Finished, Planned, RunOutcome, Sink};
+use crate::engine::lock::Wait;
 use crate::engine::survey::PlannedStep;
 use crate::resource::Failure;
 
-/// Shows the plan, asks, and makes its changes.
+/// Shows the plan, asks, and makes its changes. One at a time for a plan file: the lock is held from before the first look
+/// to the end. What has nothing to change leaves no trace; else the journal is begun first.
 pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
     let session = Session::open("apply", &arguments.run).await?;
+    let wait = match arguments.wait {
+        None => Wait::No,
+        Some(None) => Wait::Yes,
+        Some(Some(seconds)) => Wait::AtMost(Duration::from_secs(seconds)),
+    };
+    let mut lock = match session.lock(wait).await {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Ok(stopped(&session).await),
+        Err(failure) => return Ok(refused(&session, failure).await),
+    };
     let Some(planned) = session.survey().await else { return Ok(stopped(&session).await) };
     if let Some(failure) = session.reach.unserved() {
-        let failure = Failure { message: format!("nothing was changed: {}", failure.message), ..failure };
-        session.close(Some(RunOutcome::Failed), Some(failure)).await;
-        return Ok(Exit::Failed);
+        return Ok(refused(&session, failure).await);
     }
-    let changes = planned.iter().any(|step| step.outcome() == Planned::Changes);
-    if changes && !arguments.yes {
-        match ask(&session).await {
-            Answer::Yes => {}
+    if planned.iter().any(|step| step.outcome() == Planned::Changes) {
+        let answer = if arguments.yes { Answer::Yes } else { ask(&session).await };
+        let failure = match answer {
+            Answer::Yes => session.begin(&mut lock).err(),
             Answer::Stopped => return Ok(stopped(&session).await),
-            Answer::No => {
-                let failure = Failure::new("nothing was changed: the plan was not confirmed");
-                session.close(Some(RunOutcome::Failed), Some(failure)).await;
-                return Ok(Exit::Failed);
-            }
-            Answer::NoTerminal => {
-                let failure = Failure::new("nothing was changed: there is no terminal to ask on")
-                    .hint("apply with --yes makes the changes without asking");
-                session.close(Some(RunOutcome::Failed), Some(failure)).await;
-                return Ok(Exit::Failed);
-            }
+            Answer::No => Some(Failure::new("the plan was not confirmed")),
+            Answer::NoTerminal => Some(
+                Failure::new("there is no terminal to ask on")
+                    .hint("apply with --yes makes the changes without asking"),
+            ),
+        };
+        if let Some(failure) = failure {
+            return Ok(refused(&session, failure).await);
         }
     }
     carry_out(&session, planned).await;
@@ -43,8 +51,19 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
     if session.stop.signal().is_some() {
         return Ok(stopped(&session).await);
     }
+    if session.report.outcome() == RunOutcome::Ok {
+        session.settle();
+    }
     let outcome = session.close(None, None).await;
+    drop(lock);
     Ok(Exit::of(outcome, false))
+}
+
+/// Ends a run that is not to be, before anything was changed.
+async fn refused(session: &Session, failure: Failure) -> Exit {
+    let failure = Failure { message: format!("nothing was changed: {}", failure.message), ..failure };
+    session.close(Some(RunOutcome::Failed), Some(failure)).await;
+    Exit::Failed
 }
 
 async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
@@ -62,7 +81,8 @@ async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
             rescues: Vec::new(),
         });
     }
-    apply(&session.reach, &session.steps, &session.order, planned, &sink, &session.stop).await;
+    let (order, admit) = (&session.order, &session.admit);
+    apply(&session.reach, &session.steps, order, planned, admit, &sink, &session.stop).await;
 }
 
 /// Ends a run that a signal stopped, and says what is left.

@@ -28,6 +28,8 @@ pub enum Command {
         #[command(subcommand)]
         command: RescueCommand,
     },
+    /// List the runs that changed something on this host, or show one
+    History(HistoryArguments),
     #[command(hide = true)]
     Worker(WorkerArguments),
 }
@@ -35,7 +37,7 @@ pub enum Command {
 /// What a run is about.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// The plan file [default: ./provision.yaml, or else the only *.yaml under ./plans]
+    /// The plan file, or for `apply` a saved plan [default: ./provision.yaml, or else the only *.yaml under ./plans]
     pub file: Option<PathBuf>,
     /// These steps alone
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
@@ -67,6 +69,9 @@ pub struct PlanArguments {
     /// Exit with 0 where nothing is to change, 2 where something is, 1 on failure
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Save the plan to this new file (mode 0600); `provision apply SAVED` makes its changes and no others, once
+    #[arg(long, value_name = "SAVED")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +81,9 @@ pub struct ApplyArguments {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Where another apply of the plan file is under way, wait for its end (for so many seconds at most)
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    pub wait: Option<Option<u64>>,
 }
 
 #[derive(Debug, Args)]
@@ -112,6 +120,16 @@ pub struct RescueArguments {
     pub words: Vec<String>,
     #[command(flatten)]
     pub variables: Variables,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArguments {
+    /// The plan file whose runs to list, a run's id or the beginning of one, or both
+    #[arg(value_name = "FILE] [RUN", num_args = 0..=2)]
+    pub words: Vec<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

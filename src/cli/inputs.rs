@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::Variables;
+use crate::engine::saved::Saved;
 use crate::host::fs;
 use crate::plan_file::{Inputs, PlanFile};
 use crate::resource::Failure;
@@ -11,30 +12,71 @@ use crate::resource::Failure;
 use super::Error;
 
 /// A plan file is prose and a few steps; a larger one is something else.
-const MAX_PLAN_FILE: u64 = 4 << 20;
+const MAX_PLAN_FILE: usize = 4 << 20;
+const MAX_SAVED: u64 = 64 << 20;
 
-/// Finds and reads the plan file: the given one, else `./provision.yaml`, else the only `*.yaml` under `./plans`.
+/// A file as it was read: a plan file, or a saved plan.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// As the user gave it.
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+}
+
+impl Source {
+    /// Reads the given file, else `./provision.yaml`, else the only `*.yaml` under `./plans`.
+    ///
+    /// # Errors
+    /// Where there is none or several, or it cannot be read.
+    pub fn read(given: Option<&Path>) -> Result<Self, Failure> {
+        let path = match given {
+            Some(path) => path.to_owned(),
+            None => find()?,
+        };
+        // A saved plan holds as many changes as a plan file can bring about: more than it has bytes.
+        let seen = fs::read_file(&path, MAX_SAVED).map_err(|error| {
+            let failure = cannot(&path, &reason(&error));
+            if error.kind() == std::io::ErrorKind::Other {
+                failure
+            } else {
+                failure.hint("name the plan file: provision COMMAND FILE")
+            }
+        })?;
+        Ok(Self { path, bytes: seen.bytes.to_vec() })
+    }
+
+    /// The plan file in it.
+    ///
+    /// # Errors
+    /// Where it is none, or its shape is wrong.
+    pub fn plan_file(&self) -> Result<PlanFile, Error> {
+        if Saved::is_one(&self.bytes) {
+            let shown = self.path.display();
+            return Err(cannot(&self.path, "it is a saved plan")
+                .hint(format!("a saved plan is for apply: provision apply {shown}"))
+                .into());
+        }
+        if self.bytes.len() > MAX_PLAN_FILE {
+            return Err(cannot(&self.path, &format!("it has {} bytes, more than 4 MiB", self.bytes.len())).into());
+        }
+        let text = std::str::from_utf8(&self.bytes).map_err(|error| {
+            cannot(&self.path, &format!("byte {} is not UTF-8", error.valid_up_to())).hint("save the file as UTF-8")
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Ok(PlanFile::parse(&self.path.display().to_string(), text)?)
+    }
+}
+
+fn cannot(path: &Path, why: &str) -> Failure {
+    Failure::new(format!("cannot read the plan file {}: {why}", path.display()))
+}
+
+/// Finds and reads the plan file, as [`Source::read`] finds it.
 ///
 /// # Errors
 /// Where there is none or several, it cannot be read, or its shape is wrong.
 pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, Error> {
-    let path = match given {
-        Some(path) => path.to_owned(),
-        None => find()?,
-    };
-    let shown = path.display().to_string();
-    let cannot = |why: String| Failure::new(format!("cannot read the plan file {shown}: {why}"));
-    let seen = fs::read_file(&path, MAX_PLAN_FILE).map_err(|error| {
-        let failure = cannot(reason(&error));
-        if error.kind() == std::io::ErrorKind::Other {
-            failure
-        } else {
-            failure.hint("name the plan file: provision COMMAND FILE")
-        }
-    })?;
-    let text = std::str::from_utf8(&seen.bytes)
-        .map_err(|error| cannot(format!("byte {} is not UTF-8", error.valid_up_to())).hint("save the file as UTF-8"))?;
-    Ok(PlanFile::parse(&shown, text.strip_prefix('\u{feff}').unwrap_or(text))?)
+    Source::read(given)?.plan_file()
 }
 
 fn find() -> Result<PathBuf, Failure> {

@@ -4,9 +4,12 @@ mod apply;
 mod args;
 mod exit;
 mod explain;
+mod given;
+mod history;
 mod inputs;
 mod plan;
 mod rescue;
+mod saved;
 mod session;
 mod validate;
 
@@ -46,6 +49,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::History(arguments) => history::run(arguments),
         Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
     result.unwrap_or_else(|error| {

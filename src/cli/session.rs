@@ -9,18 +9,23 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::Error;
 use super::args::RunArguments;
-use super::inputs;
+use super::given::Given;
+use super::saved::Target;
 use crate::engine::event::{Event, FORMAT, Planned, RunOutcome, Sink};
+use crate::engine::journal::{self, Journal, Unfinished};
+use crate::engine::lock::{Holder, Lock, Wait, time};
 use crate::engine::order::Order;
 use crate::engine::reach::{Reach, Yielded};
 use crate::engine::report::Report;
+use crate::engine::saved::{Fingerprints, Saved};
 use crate::engine::step::Step;
 use crate::engine::stop::Stop;
-use crate::engine::survey::{PlannedStep, planned_event, survey};
+use crate::engine::survey::{Admit, PlannedStep, planned_event, survey};
 use crate::host::secret::{Digester, Secret, SecretSource};
 use crate::host::secret_source;
+use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
-use crate::plan_file::{Problem, Selection};
+use crate::plan_file::{Evaluated, PlanFile, Problem};
 use crate::render::{Human, Json};
 use crate::resource::Failure;
 use crate::worker::current_user;
@@ -31,74 +36,104 @@ pub struct Session {
     pub deselected: Vec<(String, &'static str)>,
     bystanders: Vec<Step>,
     pub order: Order,
+    pub admit: Arc<Admit>,
     pub reach: Arc<Reach>,
     pub report: Arc<Report>,
     pub stop: Stop,
+    pub folder: StateFolder,
+    journal: Arc<Journal>,
+    given: Given,
+    fingerprints: Fingerprints,
+    /// Earlier runs of the plan file that want settling.
+    cut_off: Vec<Unfinished>,
+    holder: Holder,
 }
 
 impl Session {
-    /// Reads, evaluates and judges the plan file, asks the secret sources, and announces the run.
+    /// Reads, evaluates and judges the plan file, asks the secret sources, and announces the run. In a saved plan's case
+    /// the plan file and the flags are those that it was made with.
     ///
     /// # Errors
-    /// Where the plan file, the flags or the environment are wrong; nothing was touched then.
+    /// Where the plan file, the flags or the environment are wrong, or a saved plan does not hold here; nothing was
+    /// touched then.
     pub async fn open(command: &'static str, arguments: &RunArguments) -> Result<Self, Error> {
-        let plan_file = inputs::plan_file(arguments.file.as_deref())?;
-        let selection = Selection { only: arguments.only.clone(), skip: arguments.skip.clone() };
-        let plan = plan_file.evaluate(&inputs::inputs(&arguments.variables), &selection)?;
+        let given = Given::take(command, arguments)?;
+        let plan_file = given.source.plan_file()?;
+        let plan = given.evaluate(&plan_file)?;
         let order = Order::of(&plan.steps)
             .map_err(|cycle| Failure::new(format!("steps wait for each other: {}", cycle.join(" -> "))))?;
-        let as_of = arguments.as_of.unwrap_or_else(today);
         let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
-        let digester =
-            Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
-        let hidden = plan_file.environment_names();
-        let mut secrets = HashMap::new();
-        for step in &plan.steps {
-            if let Some(source) = step.resource.secret_source() {
-                secrets.insert(step.id.clone(), ask(source, &hidden, &stop).await?);
-            }
-        }
-        let mut passwords: HashMap<String, Yielded> = HashMap::new();
-        for (name, spec) in &plan.connections {
-            if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
-                passwords.insert(name.clone(), ask(source, &hidden, &stop).await?);
-            }
-        }
-        let run = run_id(&digester);
+        let (secrets, mut passwords) = ask_sources(&plan_file, &plan, &stop).await?;
+        let fingerprints = given.fingerprints(&plan, &secrets, &passwords)?;
+        let run = run_id(&given.digester);
         let connections = &plan.connections;
+        let (as_of, digester) = (given.flags.as_of, given.digester.clone());
         let reachable = [plan.steps.as_slice(), &plan.bystanders].concat();
         let reach = Reach::new(run.clone(), as_of, digester, &reachable, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
             Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, surroundings(), wanted))
         });
-        let sink: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
-        let report = Arc::new(Report::new(sink));
+        let holder = given.holder(&run);
+        let started = given.started(&run, &plan.name);
+        let shown: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
+        let journal = Arc::new(Journal::new(started, shown));
+        let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
         report.event(&Event::RunStarted {
             format: FORMAT,
             command,
             plan: plan.name,
-            file: plan_file.path().to_owned(),
+            file: given.source.path.display().to_string(),
             run,
-            host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            user: current_user().name,
+            host: given.origin.host.clone(),
+            user: given.origin.user.clone(),
             as_of: as_of.to_string(),
+            saved: given.saved_id(),
         });
+        let folder = state_folder();
+        let cut_off = tell_cut_off(&folder, &given.origin.file, report.as_ref());
         Ok(Self {
             steps: Arc::new(plan.steps),
             deselected: plan.deselected,
             bystanders: plan.bystanders,
             order,
+            admit: admission(given.saved.clone(), fingerprints.clone()),
             reach: Arc::new(reach),
             report,
             stop,
+            folder,
+            journal,
+            given,
+            fingerprints,
+            cut_off,
+            holder,
         })
+    }
+
+    /// Takes the plan file's lock, or waits for it. `None`: a signal came first.
+    ///
+    /// # Errors
+    /// Another apply holds it, or the saved plan was applied already.
+    pub async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
+        let mut busy = |holder: &Holder| self.report.event(&Event::RunWaiting { holder: holder.clone() });
+        let lock = Lock::take(&self.given.path, &self.folder, wait, &self.stop, &mut busy).await?;
+        if lock.as_ref().is_some_and(|lock| !lock.is_on(&self.given.source.bytes)) {
+            return Err(Failure::new(format!(
+                "the plan file {} was changed just now",
+                self.given.source.path.display()
+            ))
+            .hint("run apply again"));
+        }
+        if let Some(saved) = &self.given.saved {
+            saved.check_unused(&self.folder)?;
+        }
+        Ok(lock)
     }
 
     /// Observes all steps and tells what is planned. `None`: a signal came first.
     pub async fn survey(&self) -> Option<Vec<PlannedStep>> {
         let planned = tokio::select! {
-            planned = survey(&self.reach, &self.steps, &self.order) => planned,
+            planned = survey(&self.reach, &self.steps, &self.order, self.admit.as_ref()) => planned,
             () = self.stop.asked() => return None,
         };
         for (index, step) in planned.iter().enumerate() {
@@ -109,6 +144,31 @@ impl Session {
             self.look_around().await;
         }
         Some(planned)
+    }
+
+    /// Writes the plan to a file of its own.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub fn save(&self, target: &Target, planned: &[PlannedStep]) -> Result<(), Failure> {
+        let run = self.reach.run();
+        let steps: Vec<_> = self.steps.iter().zip(planned).collect();
+        let Given { origin, flags, digester, .. } = &self.given;
+        let (origin, flags, fingerprints) = (origin.clone(), flags.clone(), self.fingerprints.clone());
+        let saved = Saved::new(run, time(Timestamp::now()), origin, flags, digester, fingerprints, &steps);
+        target.write(&saved)?;
+        self.report.event(&Event::PlanSaved { id: run.to_owned(), path: target.shown() });
+        Ok(())
+    }
+
+    /// Prepares for the first change: says who holds the lock, begins the journal, and uses the saved plan up.
+    ///
+    /// # Errors
+    /// Where one of them cannot be done; nothing but the state folder was touched then.
+    pub fn begin(&self, lock: &mut Lock) -> Result<(), Failure> {
+        lock.register(&self.holder)?;
+        self.journal.open(&self.folder, self.reach.run())?;
+        self.given.saved.as_ref().map_or(Ok(()), |saved| saved.use_up(&self.folder, self.reach.run()))
     }
 
     /// Looks at the services that steps outside of this run tell of. Where that fails, they are not told of.
@@ -148,11 +208,76 @@ impl Session {
         if self.stop.signal().is_none() {
             self.reach.end().await;
         }
-        let outcome = outcome.unwrap_or_else(|| self.report.outcome());
+        let stopped = stopped.or_else(|| self.journal.failure());
+        let outcome = match (outcome, &stopped) {
+            (Some(outcome), _) => outcome,
+            (None, Some(_)) => RunOutcome::Failed,
+            (None, None) => self.report.outcome(),
+        };
+        let told = stopped.is_some();
         let (reason, hint) = stopped.map_or((None, None), |failure| (Some(failure.message), failure.hint));
         self.report.event(&Event::RunFinished { outcome, counts: self.report.counts(), reason, hint });
+        if let Some(failure) = self.journal.failure().filter(|_| !told) {
+            // The record of the end itself: the changes are made, and the run will be taken for one that was cut off.
+            anstream::eprintln!("warning: {}", failure.message);
+        }
         outcome
     }
+
+    /// After an apply that left nothing to do: runs that were cut off before it need nobody's attention any more.
+    pub fn settle(&self) {
+        let here = |step: &str| self.steps.iter().any(|known| known.id == step);
+        let settled = |run: &&Unfinished| run.changes.iter().all(|change| here(&change.step));
+        let runs: Vec<Unfinished> = self.cut_off.iter().filter(settled).cloned().collect();
+        if let Err(failure) = journal::settle(&self.folder, &runs, self.reach.run()) {
+            self.report.event(&Event::Warning { message: failure.message });
+        }
+    }
+}
+
+/// What passes of a step's verdict: all of it, or what a saved plan has.
+fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
+    Arc::new(move |step: &Step, verdict| match &saved {
+        Some(saved) => saved.admit(&step.id, verdict, &now),
+        None => verdict,
+    })
+}
+
+/// What the steps' secret sources yield, and the connections'.
+async fn ask_sources(
+    plan_file: &PlanFile,
+    plan: &Evaluated,
+    stop: &Stop,
+) -> Result<(HashMap<String, Yielded>, HashMap<String, Yielded>), Error> {
+    let hidden = plan_file.environment_names();
+    let mut secrets = HashMap::new();
+    for step in &plan.steps {
+        if let Some(source) = step.resource.secret_source() {
+            secrets.insert(step.id.clone(), ask(source, &hidden, stop).await?);
+        }
+    }
+    let mut passwords: HashMap<String, Yielded> = HashMap::new();
+    for (name, spec) in &plan.connections {
+        if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
+            passwords.insert(name.clone(), ask(source, &hidden, stop).await?);
+        }
+    }
+    Ok((secrets, passwords))
+}
+
+/// Tells of earlier runs of the plan file that were cut off, and of journals that are damaged.
+fn tell_cut_off(folder: &StateFolder, file: &str, report: &Report) -> Vec<Unfinished> {
+    let (cut_off, wrong) = match journal::cut_off(folder, file) {
+        Ok(found) => found,
+        Err(failure) => (Vec::new(), vec![failure.message]),
+    };
+    for message in wrong {
+        report.event(&Event::Warning { message });
+    }
+    for run in &cut_off {
+        report.event(&Event::RunCutOff(run.clone()));
+    }
+    cut_off
 }
 
 /// What a secret source yields, unless a signal comes first: a program may wait for long.
@@ -180,6 +305,13 @@ fn surroundings() -> Surroundings {
         pgpassfile: std::env::var_os("PGPASSFILE").map(PathBuf::from),
         home: std::env::var_os("HOME").map(PathBuf::from),
     }
+}
+
+/// The acting user's state folder.
+pub fn state_folder() -> StateFolder {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = home.unwrap_or_else(|| current_user().home);
+    StateFolder::of(std::env::var_os("XDG_STATE_HOME").map(PathBuf::from), &home)
 }
 
 /// The date that periods are counted by: UTC, as Redshift's own clock.

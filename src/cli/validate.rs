@@ -7,6 +7,7 @@ use super::{Error, Exit, inputs};
 pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     let plan_file = inputs::plan_file(arguments.file.as_deref())?;
     plan_file.validate(&inputs::inputs(&arguments.variables))?;
-    anstream::println!("{}: fine, {} steps", plan_file.path(), plan_file.ids().len());
+    let count = plan_file.ids().len();
+    anstream::println!("{}: fine, {count} step{}", plan_file.path(), if count == 1 { "" } else { "s" });
     Ok(Exit::Done)
 }

@@ -10,7 +10,7 @@ use super::order::Order;
 use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
-use super::survey::{PlannedStep, Verdict, decide, planned_event, why};
+use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
 use crate::resource::{AnyChange, AnyResource, Diff, Failure, RescueAnswer, RescueRequest};
 
 /// How a step ended, and why.
@@ -35,6 +35,7 @@ pub async fn apply(
     steps: &Arc<Vec<Step>>,
     order: &Order,
     planned: Vec<PlannedStep>,
+    admit: &Arc<Admit>,
     sink: &Arc<dyn Sink>,
     stop: &Stop,
 ) {
@@ -47,6 +48,7 @@ pub async fn apply(
             index,
             reach: Arc::clone(reach),
             steps: Arc::clone(steps),
+            admit: Arc::clone(admit),
             sink: Arc::clone(sink),
             stop: stop.clone(),
         };
@@ -92,6 +94,7 @@ struct StepRun {
     index: usize,
     reach: Arc<Reach>,
     steps: Arc<Vec<Step>>,
+    admit: Arc<Admit>,
     sink: Arc<dyn Sink>,
     stop: Stop,
 }
@@ -115,7 +118,10 @@ impl StepRun {
             Verdict::Decided(diff) => Some(diff.changes),
             Verdict::Undecided => None,
         };
-        let now = decide(&self.reach, self.step()).await;
+        let Some(now) = self.decide_unless_stopped().await else {
+            return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
+        };
+        let now = (self.admit)(self.step(), now);
         let diff = match now {
             Verdict::Decided(diff) => diff,
             Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
@@ -136,6 +142,19 @@ impl StepRun {
             return End::of(Finished::Failed, Some(failure.hint("look at the new plan, then run apply again")));
         }
         self.make(diff).await
+    }
+
+    /// Looks at the step once more; `None` where a signal comes first, since a host that is asked may be slow to answer.
+    async fn decide_unless_stopped(&self) -> Option<Verdict> {
+        let (reach, steps, index) = (Arc::clone(&self.reach), Arc::clone(&self.steps), self.index);
+        // A task of its own: a request to a worker that was broken off in its middle would spoil those after it.
+        let deciding = tokio::spawn(async move { decide(&reach, &steps[index]).await });
+        tokio::select! {
+            verdict = deciding => {
+                Some(verdict.unwrap_or_else(|_| Verdict::Failed(Failure::new("the observation ended without a result"))))
+            }
+            () = self.stop.asked() => None,
+        }
     }
 
     async fn make(&self, diff: Diff<AnyChange>) -> End {
@@ -166,7 +185,10 @@ impl StepRun {
                 target: description.target.clone(),
                 summary: description.summary.clone(),
             });
-            let result = self.reach.execute(self.step(), change).await;
+            let result = match self.sink.ready() {
+                Ok(()) => self.reach.execute(self.step(), change).await,
+                Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
+            };
             self.sink.event(&Event::ChangeFinished {
                 step: self.step().id.clone(),
                 action: description.action,

@@ -1,8 +1,10 @@
 //! Events: the only thing that leaves the engine. Human text, JSON lines and the exit code are folds of them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::resource::{Action, Description};
+use super::journal::Unfinished;
+use super::lock::Holder;
+use crate::resource::{Action, Description, Failure};
 
 /// The version of the JSON lines. Within a number no key is renamed or removed; new ones may come.
 pub const FORMAT: u32 = 1;
@@ -24,6 +26,18 @@ pub enum Event {
         user: String,
         /// The date (UTC, `YYYY-MM-DD`) that periods are counted by.
         as_of: String,
+        /// The id of the saved plan that is applied, where one is.
+        saved: Option<String>,
+    },
+    /// An earlier run of the same plan file, by the same user, that never came to its end.
+    RunCutOff(Unfinished),
+    /// Another apply of the same plan file is waited for.
+    RunWaiting {
+        holder: Holder,
+    },
+    /// Something that needs a person's attention and belongs to no step.
+    Warning {
+        message: String,
     },
     /// What is to be done for one step.
     StepPlanned {
@@ -69,6 +83,11 @@ pub enum Event {
         /// The ids of the rescues that keep what was taken out of the way: `provision rescue restore ID` brings it back.
         rescues: Vec<String>,
     },
+    /// The plan was written to a file that `apply` takes.
+    PlanSaved {
+        id: String,
+        path: String,
+    },
     /// What is left to a person once the step's changes are made; on plan, once they will be.
     FollowUp {
         step: String,
@@ -89,7 +108,7 @@ pub enum Event {
 }
 
 /// What a plan says of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Planned {
     Unchanged,
@@ -101,7 +120,7 @@ pub enum Planned {
 }
 
 /// Whether apply does just this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     Exact,
@@ -110,7 +129,7 @@ pub enum Certainty {
 }
 
 /// How one change went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeOutcome {
     Changed,
@@ -118,7 +137,7 @@ pub enum ChangeOutcome {
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finished {
     Unchanged,
@@ -130,7 +149,7 @@ pub enum Finished {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
     Ok,
@@ -140,7 +159,7 @@ pub enum RunOutcome {
 }
 
 /// How many steps ended how; each step is counted once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub unchanged: usize,
     pub changes: usize,
@@ -154,4 +173,22 @@ pub struct Counts {
 pub trait Sink: Send + Sync {
     /// Called once for each event, in order.
     fn event(&self, event: &Event);
+
+    /// Whether what was told so far is kept as it has to be: the next change is made only then.
+    ///
+    /// # Errors
+    /// Why it is not.
+    fn ready(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<T: Sink + ?Sized> Sink for std::sync::Arc<T> {
+    fn event(&self, event: &Event) {
+        (**self).event(event);
+    }
+
+    fn ready(&self) -> Result<(), Failure> {
+        (**self).ready()
+    }
 }

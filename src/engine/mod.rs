@@ -3,9 +3,12 @@
 pub mod apply;
 pub mod event;
 pub mod follow_up;
+pub mod journal;
+pub mod lock;
 pub mod order;
 pub mod reach;
 pub mod report;
+pub mod saved;
 pub mod step;
 pub mod stop;
 pub mod survey;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink};
+use crate::resource::Failure;
 
 /// Counts what passes, and hands it on.
 pub struct Report {
@@ -60,5 +61,9 @@ impl Sink for Report {
             self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone(), state);
         }
         self.next.event(event);
+    }
+
+    fn ready(&self) -> Result<(), Failure> {
+        self.next.ready()
     }
 }

@@ -56,6 +56,9 @@ impl PlannedStep {
     }
 }
 
+/// Has the last word on a step's verdict: a saved plan lets nothing pass that was not planned.
+pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
+
 /// Decides one step on what is there now.
 pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
     match reach.observe(step).await {
@@ -85,7 +88,7 @@ fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
 }
 
 /// Observes all steps at the same time, which leaves no trace, and decides them in order.
-pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order) -> Vec<PlannedStep> {
+pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order, admit: &Admit) -> Vec<PlannedStep> {
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (reach, steps) = (Arc::clone(reach), Arc::clone(steps));
@@ -95,7 +98,7 @@ pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order) -
     let mut verdicts: Vec<Verdict> = steps.iter().map(|_| unseen()).collect();
     while let Some(result) = looking.join_next().await {
         if let Ok((index, verdict)) = result {
-            verdicts[index] = verdict;
+            verdicts[index] = admit(&steps[index], verdict);
         }
     }
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();

@@ -3,11 +3,13 @@
 
 pub mod fs;
 pub mod git_tls;
+pub mod machine;
 pub mod process;
 pub mod secret;
 pub mod secret_source;
 pub mod ssh;
 pub mod ssh_transport;
+pub mod state;
 #[cfg(test)]
 pub mod testing;
 pub mod warehouse;

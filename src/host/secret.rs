@@ -111,7 +111,7 @@ impl Digest {
     }
 }
 
-/// Makes digests under one run's key (32 random bytes, never stored).
+/// Makes digests under one run's key (32 random bytes). A saved plan alone keeps one, for the run that applies it.
 #[derive(Clone)]
 pub struct Digester(Zeroizing<[u8; 32]>);
 

@@ -97,7 +97,10 @@ impl de::Error for Error {
 fn plain(expected: &dyn de::Expected) -> String {
     let expected = expected.to_string();
     match expected.as_str() {
-        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "f64" => "a number".to_owned(),
+        "u8" => "a number from 0 to 255".to_owned(),
+        "u16" => "a number from 0 to 65535".to_owned(),
+        "u32" | "u64" => "a whole number from 0 up".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "f64" => "a number".to_owned(),
         "a sequence" => "a list".to_owned(),
         "a map" => "a mapping of keys".to_owned(),
         "path string" => "a path".to_owned(),

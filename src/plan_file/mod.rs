@@ -7,6 +7,8 @@ mod node;
 mod problem;
 mod read;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -346,7 +348,7 @@ fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource,
         // Of the step as a whole only the first is told: a key that was taken away would be missed next.
         let whole = problem.span.as_ref() == Some(&body.span);
         if whole {
-            problem.span = Some(written.kind_span.clone());
+            problem.span = Some(key_in(&problem.message, &evaluated).unwrap_or(&written.kind_span).clone());
         }
         match at.filter(|_| !whole) {
             Some(at) => {
@@ -357,6 +359,12 @@ fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource,
             None => return Err(problems),
         }
     }
+}
+
+/// The place of the key that a message of a whole step begins with: `` `from`: … ``.
+fn key_in<'a>(message: &str, pairs: &'a [(Node, Node)]) -> Option<&'a Range<usize>> {
+    let (word, _) = message.strip_prefix('`')?.split_once('`')?;
+    pairs.iter().find(|(key, _)| key.text() == Some(word)).map(|(key, _)| &key.span)
 }
 
 fn prose(written: &WrittenStep, evaluator: &Evaluator) -> Prose {

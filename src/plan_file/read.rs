@@ -47,7 +47,8 @@ pub(super) fn shape(text: &str) -> Shape {
 
 impl Shape {
     fn top(&mut self, root: &Node, text: &str) -> Result<(), Problem> {
-        let mut keys = Keys::of(root, "the plan file")?;
+        let mut keys = Keys::of(root, "the plan file")
+            .map_err(|problem| problem.help("it begins with `name: …`, and its steps are a list under `steps:`"))?;
         match keys.required("name").and_then(|name| identifier(&name, "name")) {
             Ok(name) => self.name = name,
             Err(problem) => self.flaws.push(problem),

@@ -10,6 +10,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, Planned, RunOutcome, Sink};
+use crate::engine::journal::Unfinished;
 use crate::resource::{Action, Description};
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -68,6 +69,18 @@ impl State {
                 self.file.clone_from(file);
                 let _ = writeln!(out, "{BOLD}{plan}{BOLD:#} on {host}, as {user}\n");
                 self.busy("looking at the host".to_owned());
+            }
+            Event::RunCutOff(unfinished) => cut_off(unfinished, &mut err),
+            Event::RunWaiting { holder } => {
+                let _ = writeln!(err, "waiting: the plan file is being applied by {}", clean(&holder.to_string()));
+                self.busy("waiting".to_owned());
+            }
+            Event::Warning { message } => {
+                let _ = writeln!(err, "{YELLOW}warning{YELLOW:#}: {}", clean(message));
+            }
+            Event::PlanSaved { path, .. } => {
+                let path = clean(path);
+                let _ = writeln!(out, "\nsaved: `provision apply {path}` makes these changes and no others, once");
             }
             Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
             Event::ChangeStarted { step, summary, .. } => self.busy(format!("{step}: {summary}")),
@@ -183,7 +196,7 @@ fn describe(out: &mut String, change: &Description) {
 }
 
 /// A summary that does not name its target itself is put behind it.
-fn with_target(target: &str, summary: &str) -> String {
+pub fn with_target(target: &str, summary: &str) -> String {
     if summary.contains(target) { summary.to_owned() } else { format!("{target}: {summary}") }
 }
 
@@ -196,6 +209,23 @@ fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why
             label = "";
         }
     }
+}
+
+fn cut_off(unfinished: &Unfinished, err: &mut String) {
+    let Unfinished { run, started, user, changes } = unfinished;
+    let (run, started, user) = (clean(run), clean(started), clean(user));
+    let _ = write!(err, "{YELLOW}warning{YELLOW:#}: the run {run} of {started}, by {user}, was cut off");
+    let _ = match changes.as_slice() {
+        [] => writeln!(err, " between two changes"),
+        changes => {
+            let list: Vec<String> = changes
+                .iter()
+                .map(|change| clean(&format!("{}: {}", change.step, with_target(&change.target, &change.summary))))
+                .collect();
+            writeln!(err, " in the middle of: {}", list.join("; "))
+        }
+    };
+    let _ = writeln!(err, "  hint: apply brings it to its end; `provision history {run}` shows how far it came");
 }
 
 fn warn(err: &mut String, step: &str, warning: &str) {
@@ -217,11 +247,14 @@ fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
     .map(|(count, word)| format!("{count} {word}"))
     .collect();
     let style = if outcome == RunOutcome::Failed { RED } else { BOLD };
+    if parts.is_empty() {
+        return format!("{style}{command}{style:#}: no step was looked at");
+    }
     let tail = if outcome == RunOutcome::Ok && changed == 0 { ": nothing to change" } else { "" };
     format!("{style}{command}{style:#}: {}{tail}", parts.join(", "))
 }
 
 /// What comes from the host may hold anything; a terminal gets no control characters from it.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -3,5 +3,5 @@
 mod human;
 mod json;
 
-pub use human::Human;
+pub use human::{Human, clean, with_target};
 pub use json::Json;

@@ -49,7 +49,8 @@ fn conflicting() -> Sandbox {
 
 /// All that a converged host has in common with another one.
 fn host(sandbox: &Sandbox) -> (Snapshot, String, String) {
-    let files = Snapshot::take(sandbox, "/home", &[&format!("{CHECKOUT}/.git")]).without_traces();
+    let files =
+        Snapshot::take(sandbox, "/home", &[&format!("{CHECKOUT}/.git"), "/home/ubuntu/.local"]).without_traces();
     (files, sandbox.repository_state(), sandbox.definitions())
 }
 

@@ -45,8 +45,10 @@ fn keeps_in_place(sandbox: &Sandbox) {
 fn canaries_stay_in_their_targets() {
     for user in ["ubuntu", "root"] {
         let mut sandbox = Sandbox::order_tracking();
+        let mut old: Vec<String> = Vec::new();
         for rotated in [false, true] {
             if rotated {
+                old = canaries(&sandbox).into_iter().skip(1).map(|(_, value, _)| value).collect();
                 sandbox.new_key();
                 sandbox.set_env("ALERT_SMTP_PASSWORD", crate::sandbox::random_word());
             }
@@ -54,6 +56,9 @@ fn canaries_stay_in_their_targets() {
                 let command = if command[1] == "--json" { vec!["plan", PLAN, "--json"] } else { command.to_vec() };
                 keeps_quiet(&sandbox, &sandbox.provision(user, command).run());
             }
+            let saved = format!("/var/tmp/saved-{rotated}");
+            keeps_quiet(&sandbox, &sandbox.provision(user, ["plan", PLAN, "--out", &saved]).run());
+            assert!(sandbox.path(&saved).exists());
             let apply = sandbox.provision(user, ["apply", PLAN, "--yes", "--json"]);
             let (outcome, trace) = apply.traced(&Tracing::Executions);
             keeps_quiet(&sandbox, &outcome.exits(0));
@@ -66,7 +71,14 @@ fn canaries_stay_in_their_targets() {
                     assert!(!line.contains(&value), "{what} was given to a process: {line}");
                 }
             }
+            // The journal and the saved plan among all the host's files.
             keeps_in_place(&sandbox);
+            let history = sandbox.provision(user, ["history", "--json"]).run().exits(0);
+            assert_eq!(history.stdout.lines().count(), 1 + usize::from(rotated), "{history}");
+            keeps_quiet(&sandbox, &history);
+            for value in &old {
+                assert_eq!(files_with(&sandbox, value), Vec::<String>::new(), "a secret that was replaced");
+            }
         }
     }
 }

@@ -4,13 +4,16 @@
 //! Where we chose to differ, and so what the comparison makes allowance for:
 //! - A rescue keeps what is taken out of the way under `refs/provision/rescue`; the runbook keeps nothing.
 //! - An untracked file in the way of a commit is rescued. The runbook stops there (`git stash` leaves it, the second pull
-//!   aborts as the first did), so its copy of the host gets the file removed first, as somebody would have to.
+//!   aborts as the first did), so its copy of the host gets the file removed first, as somebody would have to. One in the
+//!   way of the switch of the branch alone is put aside and back again there; we go to the head at once and leave it.
 //! - Once a single file is in the way, `git stash` and `stash drop` lose every local change. Ours that are in nobody's
 //!   way stay: they have to be as they were.
+//! - Runs are recorded under `~/.local/state/provision`, so that one that was cut off is known; the runbook keeps no record.
 //! - Unpushed commits are refused (law 5), where `git pull` merges or aborts by the user's configuration: not generated.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -217,36 +220,48 @@ fn make(sandbox: &Sandbox, state: &State, password: &str) {
 struct Local {
     /// Not tracked, and a newer commit has a file there.
     untracked_in_the_way: Vec<String>,
+    /// Not tracked, and only the commit that the branch is switched to has a file there: by the head it is gone again.
+    untracked_on_the_way: Vec<String>,
     /// Local changes that the runbook's stash would lose although nothing needs their place.
     kept: BTreeSet<String>,
 }
 
 fn local(sandbox: &Sandbox) -> Local {
     if !sandbox.path(format!("{CHECKOUT}/.git")).exists() {
-        return Local { untracked_in_the_way: Vec::new(), kept: BTreeSet::new() };
+        return Local { untracked_in_the_way: Vec::new(), untracked_on_the_way: Vec::new(), kept: BTreeSet::new() };
     }
     let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     sandbox.git("fetch -q origin jasleen_qa:refs/probe/head");
     let upstream = &lines(sandbox.git("diff --no-renames --name-only HEAD refs/probe/head"))
         | &lines(sandbox.git("diff --no-renames --name-only HEAD jasleen_qa"));
+    let at_head = lines(sandbox.git("ls-tree -r --name-only refs/probe/head"));
+    let at_branch = lines(sandbox.git("ls-tree -r --name-only jasleen_qa"));
     sandbox.git("update-ref -d refs/probe/head");
     let untracked = lines(sandbox.git("ls-files --others --exclude-standard"));
-    let changed = lines(sandbox.git("diff --no-renames --name-only HEAD"));
+    // The index too: a file that was added and is gone again differs from nothing else.
+    let changed = &lines(sandbox.git("diff --no-renames --name-only HEAD"))
+        | &lines(sandbox.git("diff --no-renames --name-only --cached HEAD"));
     // A file that is only missing is in nobody's way: a pull puts its own there.
     let missing = lines(sandbox.git("diff --no-renames --name-only --diff-filter=D"));
     let stashed = changed.iter().any(|file| upstream.contains(file) && !missing.contains(file));
     Local {
-        untracked_in_the_way: untracked.intersection(&upstream).cloned().collect(),
+        untracked_in_the_way: (&(&untracked & &upstream) & &at_head).into_iter().collect(),
+        untracked_on_the_way: (&(&(&untracked & &upstream) & &at_branch) - &at_head).into_iter().collect(),
         kept: if stashed { changed.difference(&upstream).cloned().collect() } else { BTreeSet::new() },
     }
 }
 
 /// What is left behind, but for the paths in `apart`.
 fn left(sandbox: &Sandbox, apart: &BTreeSet<String>) -> (Snapshot, String, String) {
-    let mut files = Snapshot::take(sandbox, "/home/ubuntu", &[&format!("{CHECKOUT}/.git")]).without_traces();
+    let ours = "/home/ubuntu/.local";
+    let mut files = Snapshot::take(sandbox, "/home/ubuntu", &[&format!("{CHECKOUT}/.git"), ours]).without_traces();
     let mut repository = sandbox.repository_state();
     for file in apart {
         files = files.without(&format!("{CHECKOUT}/{file}"));
+        // Git takes a directory away with its last file, so those above come and go with the kept ones.
+        for folder in Path::new(file).ancestors().skip(1).filter(|folder| *folder != Path::new("")) {
+            files = files.without_entry(&format!("{CHECKOUT}/{}", folder.display()));
+        }
         repository =
             repository.lines().filter(|line| !line.ends_with(file.as_str())).map(|line| format!("{line}\n")).collect();
     }
@@ -273,7 +288,7 @@ fn compare(sandbox: &mut Sandbox, state: &State) {
 
     sandbox.restore();
     make(sandbox, state, &password);
-    let Local { untracked_in_the_way, mut kept } = local(sandbox);
+    let Local { untracked_in_the_way, untracked_on_the_way, mut kept } = local(sandbox);
     if state.password_given {
         // Both write the password after the pull, into the committed file or the one that stayed.
         kept.remove("airflow_poc/docker-compose.yml");
@@ -282,7 +297,13 @@ fn compare(sandbox: &mut Sandbox, state: &State) {
     for file in &untracked_in_the_way {
         sandbox.bash("ubuntu", &format!("rm {CHECKOUT}/{file}"));
     }
+    for file in &untracked_on_the_way {
+        sandbox.bash("ubuntu", &format!("mv {CHECKOUT}/{file} aside"));
+    }
     sandbox.runbook().exits(0);
+    for file in &untracked_on_the_way {
+        sandbox.bash("ubuntu", &format!("mkdir -p $(dirname {CHECKOUT}/{file}); mv aside {CHECKOUT}/{file}"));
+    }
     let by_hand = left(sandbox, &kept);
 
     sandbox.restore();

@@ -25,7 +25,7 @@ impl Error {
             _ => None,
         };
         Self {
-            message: format!("cannot {verb} {}: {}", show(path), says(errno)),
+            message: format!("cannot {verb} {}: {}", show(path), says(&io::Error::from(errno))),
             hint: hint.map(str::to_owned),
             kind: io::Error::from(errno).kind(),
         }
@@ -58,8 +58,8 @@ impl Error {
 }
 
 /// The kernel's words for an error, in lower case and without the number.
-fn says(errno: Errno) -> String {
-    let text = io::Error::from(errno).to_string();
+pub fn says(error: &io::Error) -> String {
+    let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
     match letters.next() {

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::open::open_quietly;
-use super::{Dir, Error, FileKind, acting_ids, acts_as_root};
+use super::{Dir, Error, FileKind, Stat, acting_ids, acts_as_root};
 
 /// Begins each name that stands in a directory only while an entry is being made.
 const PREFIX: &str = ".provision-";
@@ -43,6 +43,17 @@ impl Dir {
     /// The entries that a process which was killed while it made the entry `name` left here, in order of name. What
     /// a live process is still working on is none of them.
     pub fn leftovers(&self, name: &OsStr) -> Result<Vec<String>, Error> {
+        let mut found = Vec::new();
+        for candidate in self.prepared(name, "")? {
+            if self.is_leftover(OsStr::new(&candidate))? {
+                found.push(candidate);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The temporary names of the entry `name` that end in `suffix`, in order.
+    pub(super) fn prepared(&self, name: &OsStr, suffix: &str) -> Result<Vec<String>, Error> {
         let failed = |errno| Error::call("list", self.path(), errno);
         let fd = match self.readable() {
             Ok(fd) => fd,
@@ -55,10 +66,9 @@ impl Dir {
         for entry in rustix::fs::Dir::new(fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if let Ok(candidate) = entry.file_name().to_str()
-                && let Some(random) = candidate.strip_prefix(&stem)
+                && let Some(random) = candidate.strip_prefix(&stem).and_then(|rest| rest.strip_suffix(suffix))
                 && random.len() == DIGITS.1
                 && random.bytes().all(|digit| digit.is_ascii_hexdigit())
-                && self.is_leftover(OsStr::new(candidate))?
             {
                 found.push(candidate.to_owned());
             }
@@ -85,14 +95,17 @@ impl Dir {
     fn is_leftover(&self, candidate: &OsStr) -> Result<bool, Error> {
         let Some(stat) = self.stat(candidate)? else { return Ok(false) };
         let mine = acts_as_root() || stat.uid == acting_ids().0;
+        let single = stat.kind == FileKind::Directory || (stat.kind == FileKind::File && stat.links == 1);
+        Ok(mine && single && self.is_free(candidate, &stat)?)
+    }
+
+    /// Whether no live process works on a file or an empty directory.
+    pub(super) fn is_free(&self, candidate: &OsStr, stat: &Stat) -> Result<bool, Error> {
         let flags = match stat.kind {
-            FileKind::File if stat.links == 1 => OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
+            FileKind::File => OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
             FileKind::Directory => OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::DIRECTORY,
             _ => return Ok(false),
         };
-        if !mine {
-            return Ok(false);
-        }
         match open_quietly(self, candidate, flags) {
             Ok(fd) => {
                 let free = retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared));

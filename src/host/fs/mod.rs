@@ -4,7 +4,8 @@
 //! A path is opened a component at a time ([`Dir::open`]); everything after that names one entry of the open
 //! directory and never follows a symlink there. [`Dir::create`] and [`Dir::replace`] are atomic. A process that is
 //! killed in one of them can leave an entry `.provision-…` behind, which [`Dir::leftovers`] finds and
-//! [`Dir::remove_leftovers`] removes.
+//! [`Dir::remove_leftovers`] removes. A file that may have to come back is kept under a second name while another
+//! takes its place ([`Dir::keep`]).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod access;
 mod create;
 mod error;
+mod keep;
 mod leftover;
 mod open;
 pub mod tree;
@@ -24,7 +26,8 @@ mod tests;
 
 pub use access::{FileSeen, read_file};
 pub use create::default_dir_mode;
-pub use error::Error;
+pub use error::{Error, says};
+pub use keep::Keep;
 pub use open::{Dir, Place};
 
 /// What kind of thing a directory entry is.

@@ -56,6 +56,8 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
     let in_the_way = [
         SqlState::UNIQUE_VIOLATION,
         SqlState::DUPLICATE_TABLE,
+        // PostgreSQL, where two sessions create one table: the one that loses meets the other's row type.
+        SqlState::DUPLICATE_OBJECT,
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
     ];

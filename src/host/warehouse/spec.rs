@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::endpoint::Endpoint;
-use crate::host::secret::SecretSource;
+use crate::host::secret::{SecretSource, optional_source};
 use crate::host::ssh::Address;
 
 /// How a warehouse is reached. Templates are evaluated already; a password inside the URL is taken out of it and
@@ -16,7 +16,7 @@ pub struct ConnectionSpec {
     /// A libpq URL (`postgresql://user@host:5439/db?sslmode=…`) or key/value string (`host=… dbname=…`).
     pub url: Endpoint,
     /// Where the password comes from. Goes before one in the URL and before a password file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_source")]
     pub password: Option<SecretSource>,
     /// Seconds for reaching the server and logging in; goes before the URL's own `connect_timeout`. 10 unless given.
     #[serde(default)]

@@ -1,13 +1,13 @@
+use std::ffi::OsStr;
+
 use serde::{Deserialize, Serialize};
 
-use super::{KeyFile, KeyRead};
+use super::replace::LARGEST;
+use super::{KeyFile, KeyRead, Proof, PublicFacts};
 use crate::host::fs::{self, FileKind, Place};
-use crate::host::secret::Digest;
+use crate::host::secret::{Digest, Secret};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Failure, Look};
-
-/// No key is larger, in bytes: RSA keys of 16384 bits take some 13,000.
-const LARGEST: u64 = 1 << 20;
 
 /// What was observed of a key file and of the key's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,25 @@ pub struct Actual {
     /// What the source yielded, if it yielded anything.
     pub source: Option<Content>,
     pub target: Target,
+    /// The file that an interrupted run kept until the key in its place was proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Box<Kept>>,
+    /// What came of a login with the key that the file is to hold: the source's, or where there is none, its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+    /// What came of one with the key that is to be replaced, where it is to be retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_proof: Option<Proof>,
+}
+
+/// A file that is kept beside the target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its name in the target's directory.
+    pub name: String,
+    /// Whether the target is still this very file.
+    pub is_target: bool,
+    pub file: FileSeen,
 }
 
 /// Some bytes, without showing them.
@@ -95,45 +114,111 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
     let owner = desired.owner.as_ref().map(|owner| owner.user()).transpose()?;
     let group = desired.group.as_ref().map(|group| group.group()).transpose()?;
     let place = Place::find(&desired.path)?;
-    let target = match place.stat()? {
+    let mut in_place = None;
+    let (mut target, target_stat) = match place.stat()? {
         None => {
             let missing_parents = place.missing_paths().iter().map(|path| fs::show(path)).collect();
-            Target::Missing { missing_parents }
+            (Target::Missing { missing_parents }, None)
         }
-        Some(stat) if stat.kind == FileKind::File => Target::File(FileSeen {
-            uid: stat.uid,
-            gid: stat.gid,
-            mode: Mode::from_bits(stat.mode),
-            links: stat.links,
-            may_keep_group: fs::acts_in_group(stat.gid),
-            content: content(&place, &stat, look)?,
-        }),
-        Some(stat) => Target::Other { kind: stat.kind },
+        Some(stat) if stat.kind == FileKind::File => {
+            let (seen, bytes) = file(&place, &place.name, &stat, look)?;
+            in_place = bytes;
+            (Target::File(seen), Some(stat))
+        }
+        Some(stat) => (Target::Other { kind: stat.kind }, Some(stat)),
     };
+    let kept = kept(&place, target_stat, look)?;
+    if let (Target::File(seen), Some(_)) = (&mut target, kept.as_ref().filter(|kept| kept.is_target)) {
+        // The second name is ours and goes.
+        seen.links -= 1;
+    }
+    let source = look.secret().map(|secret| Content::of(look, secret.expose()));
+    let (proof, old_proof) = prove(desired, look, source.as_ref(), &target, in_place.as_ref());
     Ok(Actual {
         acting_uid: fs::acting_ids().0,
         may_set_group: group.as_ref().is_none_or(|group| fs::acts_in_group(group.id)),
         holder: fs::show(place.dir.path()),
         holder_writable: place.dir.is_writable(),
         leftovers: place.leftovers()?,
-        source: look.secret().map(|secret| Content::of(look, secret.expose())),
+        source,
         owner,
         group,
         target,
+        kept: kept.map(Box::new),
+        proof,
+        old_proof,
     })
 }
 
-fn content(place: &Place, stat: &fs::Stat, look: &Look) -> Result<FileContent, Failure> {
+/// A regular file as it is seen, and its bytes where they could be read.
+fn file(place: &Place, name: &OsStr, stat: &fs::Stat, look: &Look) -> Result<(FileSeen, Option<Secret>), Failure> {
+    let (content, bytes) = content(place, name, stat, look)?;
+    let seen = FileSeen {
+        uid: stat.uid,
+        gid: stat.gid,
+        mode: Mode::from_bits(stat.mode),
+        links: stat.links,
+        may_keep_group: fs::acts_in_group(stat.gid),
+        content,
+    };
+    Ok((seen, bytes))
+}
+
+fn content(
+    place: &Place,
+    name: &OsStr,
+    stat: &fs::Stat,
+    look: &Look,
+) -> Result<(FileContent, Option<Secret>), Failure> {
     if stat.size > LARGEST {
-        return Ok(FileContent::TooLarge { size: stat.size });
+        return Ok((FileContent::TooLarge { size: stat.size }, None));
     }
-    match place.dir.read(&place.name, LARGEST) {
-        Ok(Some(seen)) => Ok(FileContent::Read(Content::of(look, &seen.bytes))),
-        Ok(None) => {
-            Err(Failure::new(format!("{} vanished while it was read", fs::show(&place.dir.path_of(&place.name))))
-                .hint("see who else works there, then run again"))
+    match place.dir.read(name, LARGEST) {
+        Ok(Some(seen)) => {
+            let content = FileContent::Read(Content::of(look, &seen.bytes));
+            Ok((content, Some(Secret::new(seen.bytes.to_vec()))))
         }
-        Err(error) if error.is_denied() => Ok(FileContent::Denied),
+        Ok(None) => Err(Failure::new(format!("{} vanished while it was read", fs::show(&place.dir.path_of(name))))
+            .hint("see who else works there, then run again")),
+        Err(error) if error.is_denied() => Ok((FileContent::Denied, None)),
         Err(error) => Err(error.into()),
     }
+}
+
+fn kept(place: &Place, target: Option<fs::Stat>, look: &Look) -> Result<Option<Kept>, Failure> {
+    if !place.missing_parents.is_empty() {
+        return Ok(None);
+    }
+    let Some(name) = place.dir.kept(&place.name)? else { return Ok(None) };
+    let Some(stat) = place.dir.stat(OsStr::new(&name))? else { return Ok(None) };
+    let (file, _) = file(place, OsStr::new(&name), &stat, look)?;
+    Ok(Some(Kept { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))
+}
+
+/// Tries the key that the file is to hold, and at the same time the one that is to be retired.
+fn prove(
+    desired: &KeyFile,
+    look: &Look,
+    source: Option<&Content>,
+    target: &Target,
+    in_place: Option<&Secret>,
+) -> (Option<Proof>, Option<Proof>) {
+    let Some(verify) = &desired.verify else { return (None, None) };
+    let there = match target {
+        Target::File(FileSeen { content: FileContent::Read(content), .. }) => content.key.key().zip(in_place),
+        Target::Other { .. } => return (None, None),
+        _ => None,
+    };
+    let wanted = match source {
+        Some(source) => source.key.key().zip(look.secret()),
+        None => there,
+    };
+    let old = there.filter(|(facts, _)| verify.retire && wanted.is_some_and(|(wanted, _)| wanted != *facts));
+    let try_one = |key: Option<(&PublicFacts, &Secret)>| key.and_then(|(facts, key)| verify.prove(key, facts));
+    std::thread::scope(|scope| {
+        let tried = old.map(|old| scope.spawn(move || try_one(Some(old))));
+        let proof = try_one(wanted);
+        // A thread that panicked has proven nothing.
+        (proof, tried.and_then(|tried| tried.join().ok().flatten()))
+    })
 }

@@ -14,6 +14,21 @@ pub enum Change {
         path: String,
         names: Vec<String>,
     },
+    /// Gives the key that an interrupted run kept its place back.
+    PutBack {
+        path: String,
+        /// The name under which it is kept.
+        name: String,
+        /// `None` where it is no private key, or could not be read.
+        key: Option<PublicFacts>,
+        /// The key that is there now.
+        instead_of: Option<PublicFacts>,
+    },
+    /// Takes away what an interrupted run kept: the key in its place is good.
+    RemoveKept {
+        path: String,
+        name: String,
+    },
     Create {
         path: String,
         /// The parents that are made first.
@@ -22,6 +37,9 @@ pub enum Change {
         mode: Mode,
         owner: Option<Identity>,
         group: Option<Identity>,
+        /// Where a login has to succeed with it, before and after it is put in place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proven_by: Option<String>,
     },
     /// Puts the source's key in the place of another content.
     Replace {
@@ -34,6 +52,9 @@ pub enum Change {
         mode: Mode,
         uid: u32,
         gid: u32,
+        /// As in `Create`. Where the login fails once it is in place, the key that was there comes back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proven_by: Option<String>,
     },
     SetOwner {
         path: String,
@@ -59,23 +80,40 @@ impl crate::resource::Change for Change {
                 json!({ "leftovers": names }),
                 Value::Null,
             ),
-            Self::Create { path, parents, key, mode, owner, group } => {
+            Self::PutBack { path, name, key, instead_of } => {
+                let show = |key: &Option<PublicFacts>| key.as_ref().map_or("what is there".to_owned(), short);
+                let kept = key.as_ref().map_or("the file".to_owned(), short);
+                let summary =
+                    format!("put back {kept}, which an interrupted run kept, instead of {}", show(instead_of));
+                let before = json!({ "key": instead_of, "kept": name });
+                (Action::Update, path, summary, before, json!({ "key": key }))
+            }
+            Self::RemoveKept { path, name } => (
+                Action::Delete,
+                path,
+                "remove the old key that an interrupted run kept beside it".to_owned(),
+                json!({ "kept": name }),
+                Value::Null,
+            ),
+            Self::Create { path, parents, key, mode, owner, group, proven_by } => {
                 let mut summary = format!("create the key file with {} and mode {mode}", short(key));
                 if !parents.is_empty() {
                     summary.push_str(&format!(", and its parents {}", parents.join(", ")));
                 }
+                add_proof(&mut summary, proven_by);
                 let mut after = json!({ "key": key, "mode": mode, "parents": parents });
                 set_ids(&mut after, owner, group);
                 (Action::Create, path, summary, Value::Null, after)
             }
-            Self::Replace { path, before, before_text, key, mode, uid, gid } => {
+            Self::Replace { path, before, before_text, key, mode, uid, gid, proven_by } => {
                 let was = before.as_ref().map(short).or_else(|| before_text.clone()).unwrap_or_default();
-                let summary = match before {
+                let mut summary = match before {
                     Some(before) if before == key => {
                         format!("rewrite the same key, {}, as the source has it", short(key))
                     }
                     _ => format!("replace {was} by {}", short(key)),
                 };
+                add_proof(&mut summary, proven_by);
                 let old = match before {
                     Some(before) => json!({ "key": before }),
                     None => json!({ "content": before_text }),
@@ -114,6 +152,12 @@ impl Change {
 
 fn short(key: &PublicFacts) -> String {
     format!("{} {}", key.algorithm, key.fingerprint)
+}
+
+fn add_proof(summary: &mut String, proven_by: &Option<String>) {
+    if let Some(bastion) = proven_by {
+        summary.push_str(&format!(", and prove it again at {bastion}"));
+    }
 }
 
 fn set_ids(state: &mut Value, owner: &Option<Identity>, group: &Option<Identity>) {

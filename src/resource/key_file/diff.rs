@@ -1,4 +1,5 @@
-use super::{Actual, Change, Content, FileContent, FileSeen, KeyFile, KeyRead, PublicFacts, Target};
+use super::proof::{Judgement, one_line};
+use super::{Actual, Change, Content, FileContent, FileSeen, Kept, KeyFile, KeyRead, Proof, PublicFacts, Target};
 use crate::resource::{Diff, Refusal, SecretSource};
 
 const AS_ROOT: &str = "give the step run_as: root, or the user that owns the file";
@@ -10,7 +11,36 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
         diff.changes.push(Change::RemoveLeftovers { path: path.clone(), names: actual.leftovers.clone() });
     }
     let source = actual.source.as_ref().map(|source| usable(desired, source)).transpose()?;
-    match &actual.target {
+    let mut bad = match judge(desired, actual, source) {
+        Some(Judgement::Good(note)) => {
+            diff.notes.push(note);
+            None
+        }
+        Some(Judgement::Open(warning)) => {
+            diff.warnings.push(warning);
+            None
+        }
+        Some(Judgement::Bad(refusal)) => Some(refusal),
+        None => None,
+    };
+    let target = match &actual.kept {
+        None => actual.target.clone(),
+        Some(kept) if kept.is_target || (bad.is_none() && is_finished(&actual.target, source)) => {
+            diff.changes.push(Change::RemoveKept { path: path.clone(), name: kept.name.clone() });
+            actual.target.clone()
+        }
+        Some(kept) => {
+            writable(desired, actual)?;
+            diff.changes.push(put_back(&path, actual, kept));
+            if let Some(refusal) = bad.take() {
+                // Nothing takes the place of the key that comes back. The step is blocked once it has.
+                diff.warnings.push(one_line(&refusal));
+                return Ok(diff);
+            }
+            Target::File(kept.file.clone())
+        }
+    };
+    match &target {
         Target::Other { kind } => {
             return Err(Refusal::new(format!("{path} is {}, not a file", kind.name()))
                 .hint("move it away, or give the path of the file itself"));
@@ -20,6 +50,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
                 return Err(Refusal::new(format!("{path} is missing, and there is no source to make it from"))
                     .hint(source_hint(desired)));
             };
+            bad.map_or(Ok(()), Err)?;
             writable(desired, actual)?;
             ownable(desired, actual, actual.acting_uid, None)?;
             diff.changes.push(Change::Create {
@@ -29,11 +60,21 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
                 mode: desired.wanted_mode(),
                 owner: actual.owner.clone(),
                 group: actual.group.clone(),
+                proven_by: proven_by(desired),
             });
         }
         Target::File(seen) => match source {
-            Some((source, key)) if !same(seen, source) => diff_content(desired, actual, seen, key, &mut diff)?,
+            Some((source, key)) if !same(seen, source) => {
+                bad.map_or(Ok(()), Err)?;
+                diff_content(desired, actual, seen, key, &mut diff)?;
+            }
             source => {
+                match bad {
+                    Some(refusal) if desired.verify.as_ref().is_some_and(|verify| verify.required) => {
+                        return Err(refusal);
+                    }
+                    refusal => diff.warnings.extend(refusal.as_ref().map(one_line)),
+                }
                 if source.is_none() {
                     diff.notes.push("content not checked: the source yields nothing".to_owned());
                     if let FileContent::Read(Content { key: KeyRead::Other(other), .. }) = &seen.content {
@@ -44,10 +85,39 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
             }
         },
     }
-    if let Some(bastion) = desired.verify.as_ref().and_then(|verify| verify.ssh.as_ref()) {
-        diff.notes.push(format!("not proven against {bastion}: no login with the key was tried"));
-    }
     Ok(diff)
+}
+
+/// What follows from the proof of the key that the file is to hold.
+fn judge(desired: &KeyFile, actual: &Actual, source: Option<(&Content, &PublicFacts)>) -> Option<Judgement> {
+    let (verify, proof) = desired.verify.as_ref().zip(actual.proof.as_ref())?;
+    let key = match (source, &actual.target) {
+        (Some((_, key)), _) => key,
+        (None, Target::File(FileSeen { content: FileContent::Read(content), .. })) => content.key.key()?,
+        _ => return None,
+    };
+    Some(verify.judge(&format!("the key {}", key.fingerprint), proof))
+}
+
+/// Whether the file holds what it is to hold, as far as anybody can tell.
+fn is_finished(target: &Target, source: Option<(&Content, &PublicFacts)>) -> bool {
+    matches!(target, Target::File(seen) if source.is_none_or(|(source, _)| same(seen, source)))
+}
+
+fn put_back(path: &str, actual: &Actual, kept: &Kept) -> Change {
+    let key = |seen: &FileSeen| match &seen.content {
+        FileContent::Read(content) => content.key.key().cloned(),
+        _ => None,
+    };
+    let instead_of = match &actual.target {
+        Target::File(seen) => key(seen),
+        _ => None,
+    };
+    Change::PutBack { path: path.to_owned(), name: kept.name.clone(), key: key(&kept.file), instead_of }
+}
+
+fn proven_by(desired: &KeyFile) -> Option<String> {
+    Some(desired.verify.as_ref()?.ssh.as_ref()?.to_string())
 }
 
 /// The source's key, where it is one: what is there is never replaced by anything else.
@@ -116,9 +186,27 @@ fn diff_content(
         mode: desired.wanted_mode(),
         uid: actual.owner.as_ref().map_or(seen.uid, |owner| owner.id),
         gid: actual.group.as_ref().map_or(seen.gid, |group| group.id),
+        proven_by: proven_by(desired),
     });
+    tell_old_proof(desired, actual, seen, diff);
     diff.notes.push(format!("a container that mounts {path} keeps the old content until it is recreated"));
     Ok(())
+}
+
+/// Whether the key that goes has been retired where it was good.
+fn tell_old_proof(desired: &KeyFile, actual: &Actual, seen: &FileSeen, diff: &mut Diff<Change>) {
+    let FileContent::Read(Content { key: KeyRead::PrivateKey(old), .. }) = &seen.content else { return };
+    let (Some(bastion), Some(proof)) = (proven_by(desired), &actual.old_proof) else { return };
+    let fingerprint = &old.fingerprint;
+    match proof {
+        Proof::Accepted => diff.warnings.push(format!(
+            "{bastion} still takes the old key {fingerprint}: take its line out of authorized_keys there"
+        )),
+        Proof::Rejected(_) => diff.notes.push(format!("{bastion} no longer takes the old key {fingerprint}")),
+        Proof::Unreachable(why) | Proof::HostKey(why) | Proof::Unusable(why) => {
+            diff.notes.push(format!("whether {bastion} still takes the old key {fingerprint} is not known: {why}"));
+        }
+    }
 }
 
 /// Owner before mode: a new owner can cost mode bits.

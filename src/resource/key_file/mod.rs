@@ -16,12 +16,15 @@ mod key;
 #[cfg(test)]
 mod key_tests;
 mod openssh;
+mod proof;
+mod replace;
 #[cfg(test)]
 mod tests;
 
-pub use actual::{Actual, Content, FileContent, FileSeen, Target};
+pub use actual::{Actual, Content, FileContent, FileSeen, Kept, Target};
 pub use change::Change;
 pub use key::{KeyRead, NoKey, PublicFacts};
+pub use proof::{Proof, Verify};
 
 /// The mode that `ssh` and the runbook want of a key.
 const DEFAULT_MODE: Mode = Mode::from_bits(0o400);
@@ -44,24 +47,6 @@ pub struct KeyFile {
     group: Option<Account>,
     #[serde(default)]
     verify: Option<Verify>,
-}
-
-/// Where the key has to be good for a login.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Verify {
-    /// `user@host[:port]`; without it, nothing is verified.
-    #[serde(default)]
-    ssh: Option<String>,
-    /// The host key's fingerprint, `SHA256:…`.
-    #[serde(default)]
-    host_key: Option<String>,
-    /// Whether a host that cannot be reached blocks the step.
-    #[serde(default, deserialize_with = "super::value::or_default")]
-    required: bool,
-    /// Whether the replaced key should be rejected from then on.
-    #[serde(default, deserialize_with = "super::value::or_default")]
-    retire: bool,
 }
 
 impl KeyFile {
@@ -91,6 +76,11 @@ impl Resource for KeyFile {
         let path = shell_word(&self.path.to_string_lossy());
         let parent = self.path.parent().map(|parent| shell_word(&parent.to_string_lossy()));
         let mut lines: Vec<String> = parent.map(|parent| format!("mkdir -p {parent}")).into_iter().collect();
+        let bastion = self.verify.as_ref().and_then(|verify| verify.ssh.as_ref());
+        let prove = |key: &str| bastion.map(|bastion| format!("ssh -i {key} {}", proof::by_hand_options(bastion)));
+        if let Some(SecretSource::File(source)) = &self.source {
+            lines.extend(prove(&shell_word(&source.to_string_lossy())));
+        }
         lines.push(match &self.source {
             Some(SecretSource::File(source)) => format!("cp {} {path}", shell_word(&source.to_string_lossy())),
             Some(SecretSource::Env(name)) => format!("(umask 077; printenv {} > {path})", shell_word(name)),
@@ -103,6 +93,7 @@ impl Resource for KeyFile {
         lines.push(format!("chmod {} {path}", self.wanted_mode()));
         lines.extend(self.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(&owner.to_string()))));
         lines.extend(self.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(&group.to_string()))));
+        lines.extend(prove(&path));
         lines
     }
 
@@ -126,17 +117,26 @@ impl Resource for KeyFile {
         let place = Place::find(&self.path)?;
         match change {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
+            Change::RemoveKept { name, .. } => {
+                self.still_kept(&place, name)?;
+                place.dir.unkeep(name)?;
+            }
+            Change::PutBack { name, .. } => {
+                self.still_kept(&place, name)?;
+                place.dir.put_back(name, &place.name)?;
+            }
             Change::Create { mode, owner, group, .. } => {
                 let name = place.name.clone();
                 let uid = owner.as_ref().map(|owner| owner.id);
                 let gid = group.as_ref().map(|group| group.id);
                 let attributes = Attributes { uid, gid, mode: mode.bits() };
-                place.create_parents()?.create(&name, self.content(act)?.expose(), attributes)?;
+                let content = self.content(act)?;
+                self.create_proven(&place.create_parents()?, &name, content, attributes)?;
             }
             Change::Replace { mode, uid, gid, .. } => {
-                self.present(&place)?;
+                let seen = self.present(&place)?;
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
-                place.dir.replace(&place.name, self.content(act)?.expose(), attributes)?;
+                self.replace_proven(&place, &seen, self.content(act)?, attributes)?;
             }
             Change::SetOwner { owner, group, .. } => {
                 let uid = owner.as_ref().map(|owner| owner.id);
@@ -158,6 +158,15 @@ impl KeyFile {
             Failure::new(format!("the source of {} yields nothing any more", self.path))
                 .hint("see that it is there, then run again")
         })
+    }
+
+    /// The kept file, for a change that is about it.
+    fn still_kept(&self, place: &Place, name: &str) -> Result<(), Failure> {
+        if place.dir.kept(&place.name)?.as_deref() == Some(name) {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{name}, kept beside {}, is no longer there", self.path))
+            .hint("see who else works there, then run again"))
     }
 
     /// The file as it is now, for a change that needs one.

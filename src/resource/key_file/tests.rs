@@ -231,14 +231,62 @@ fn nothing_that_is_shown_holds_the_key() {
 }
 
 #[test]
-fn the_bastion_is_named_where_one_is_given() {
+fn a_host_of_null_is_none() {
     let (key, _) = keys();
     let folder = folder();
     let path = folder.path().join("key");
-    let notes = |verify: &str| plan(&key_file(&path, verify), &look(Some(&key))).unwrap().unwrap().notes;
-    assert!(notes("verify: null").is_empty());
-    assert!(notes("verify: { ssh: null, host_key: null, required: null }").is_empty());
-    assert!(notes("verify: { ssh: user@host }")[0].starts_with("not proven against user@host"));
+    for verify in ["verify: null", "verify: { ssh: null, host_key: null, required: null, retire: null }"] {
+        let planned = plan(&key_file(&path, verify), &look(Some(&key))).unwrap().unwrap();
+        assert_eq!((planned.notes.len(), planned.warnings.len()), (0, 0), "{verify}");
+    }
+}
+
+#[test]
+fn a_host_that_is_down_is_a_warning_or_blocks() {
+    let (old, new) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    std_fs::write(&path, &old).unwrap();
+    chmod(&path, 0o400);
+    let before = snapshot(folder.path());
+    // Port 1 is not listened on.
+    let verify = |more: &str| key_file(&path, &format!("verify: {{ ssh: 'etl@127.0.0.1:1', {more} }}"));
+    let refusal = refused(&verify("required: true"), &look(Some(&new)));
+    assert!(refusal.reason.contains("cannot reach 127.0.0.1:1"), "{}", refusal.reason);
+    let planned = plan(&verify(""), &look(Some(&old))).unwrap().unwrap();
+    assert!(planned.changes.is_empty() && planned.warnings[0].contains("is not proven"), "{:?}", planned.warnings);
+    assert_eq!(snapshot(folder.path()), before);
+    let done = converge(&verify("retire: true"), &look(Some(&new)), folder.path());
+    assert!(done.warnings[0].contains("is not proven"), "{:?}", done.warnings);
+    assert!(done.notes[0].contains("is not known: cannot reach"), "{:?}", done.notes);
+    assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (new, 1));
+}
+
+#[test]
+fn what_an_interrupted_run_kept_is_seen_to() {
+    let (old, new) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    let kept = folder.path().join(format!(".provision-{}-0123456789abcdef.kept", &blake3::hash(b"key").to_hex()[..12]));
+    std_fs::write(&kept, &old).unwrap();
+    std_fs::write(&path, &new).unwrap();
+    chmod(&path, 0o400);
+    let wanted = key_file(&path, "");
+    assert_eq!(
+        told(&converge(&wanted, &look(Some(&new)), folder.path())),
+        ["remove the old key that an interrupted run kept beside it"]
+    );
+    // Killed before the new key took the name: one file with two names.
+    std_fs::hard_link(&path, &kept).unwrap();
+    assert_eq!(converge(&wanted, &look(Some(&old)), folder.path()).changes.len(), 2);
+    assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (old.clone(), 1));
+    // Another key again is wanted by now.
+    std_fs::write(&kept, &new).unwrap();
+    let (third, _) = keys();
+    let done = converge(&wanted, &look(Some(&third)), folder.path());
+    assert!(told(&done)[0].starts_with("put back ecdsa-sha2-nistp256 SHA256:"), "{:?}", told(&done));
+    assert!(told(&done)[1].starts_with("replace ecdsa-sha2-nistp256 SHA256:"), "{:?}", told(&done));
+    assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (third, 1));
 }
 
 #[test]
@@ -250,5 +298,10 @@ fn by_hand_is_what_one_would_type() {
     );
     let wanted: KeyFile = desired("{ path: /k, source: { env: KEY }, verify: { ssh: a@b } }");
     assert_eq!(wanted.by_hand()[1], "(umask 077; printenv KEY > /k)");
+    let options = "-o IdentitiesOnly=yes -o BatchMode=yes";
+    assert_eq!(wanted.by_hand()[3], format!("ssh -i /k {options} a@b true"));
+    let both: KeyFile = desired("{ path: /k, source: { file: /tmp/k }, verify: { ssh: 'a@b:2222' } }");
+    assert_eq!(both.by_hand()[1], format!("ssh -i /tmp/k {options} -p 2222 a@b true"));
+    assert_eq!(both.by_hand()[4], format!("ssh -i /k {options} -p 2222 a@b true"));
     assert_eq!(wanted.secret_source(), Some(&SecretSource::Env("KEY".into())));
 }

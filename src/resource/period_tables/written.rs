@@ -148,7 +148,8 @@ impl TryFrom<Written> for PeriodTables {
         if written.tables.is_empty() {
             return Err("`tables` is empty".into());
         }
-        let series = written.tables.iter().map(Series::read).collect::<Result<Vec<_>, _>>()?;
+        let series = written.tables.iter().map(Series::read).collect::<Result<Vec<_>, _>>();
+        let series = series.map_err(|error| format!("`tables`: {error}"))?;
         let mut patterns = std::collections::BTreeSet::new();
         for series in &series {
             if !patterns.insert(series.pattern()) {
@@ -156,10 +157,12 @@ impl TryFrom<Written> for PeriodTables {
             }
             let table = series.table(from);
             if longest(&table) > LONGEST_NAME {
-                return Err(format!("{table} is longer than {LONGEST_NAME} bytes, the most that a server keeps"));
+                return Err(format!(
+                    "`tables`: {table} is longer than {LONGEST_NAME} bytes, the most that a server keeps"
+                ));
             }
             if from.through(from.plus(24)).any(|period| series.table(period) == series.parent) {
-                return Err(format!("{} is its own parent", series.parent));
+                return Err(format!("`tables`: {} is its own parent", series.parent));
             }
         }
         let tables = Self { written, from, through, series };

@@ -45,7 +45,7 @@ impl TryFrom<Written> for Table {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let ddl = Ddl::read(&written.ddl, written.columns.as_deref())?;
+        let ddl = Ddl::read(&written.ddl, written.columns.as_deref()).map_err(|error| format!("`ddl`: {error}"))?;
         let table = Self { written, ddl };
         table.access().check()?;
         Ok(table)

@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod bastion;
 mod checkout;
+mod midway;
 mod run;
 mod snapshot;
 mod trace;
 mod warehouse;
 
+pub use bastion::{AUTHORIZED, BASTION, KNOWN_HOSTS, Rotation, channels};
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
-pub use run::{Outcome, Run};
+pub use midway::own_plan;
+pub use run::{Outcome, Run, Running};
 pub use snapshot::Snapshot;
 pub use trace::Tracing;
 pub use warehouse::random_word;

@@ -93,6 +93,12 @@ impl Snapshot {
         self
     }
 
+    /// Leaves out one entry, and nothing below it.
+    pub fn without_entry(mut self, path: &str) -> Self {
+        self.0.remove(Path::new(path));
+        self
+    }
+
     /// What differs, a line a path and side; empty where nothing does.
     pub fn difference(&self, other: &Self) -> String {
         let mut text = String::new();

@@ -1,0 +1,155 @@
+//! `provision history`
+
+use std::fmt::Write as _;
+
+use anstyle::Style;
+use serde::Serialize;
+
+use super::args::HistoryArguments;
+use super::session::state_folder;
+use super::{Error, Exit, inputs};
+use crate::engine::event::{ChangeOutcome, Counts, Finished};
+use crate::engine::journal::{Ending, Past, Record, past};
+use crate::render::{clean, with_target};
+use crate::resource::Failure;
+
+const BOLD: Style = Style::new().bold();
+
+/// Lists runs, or shows one. Reads the acting user's state folder and nothing else.
+pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
+    let (file, run) = inputs::file_and_id(&arguments.words);
+    let folder = state_folder();
+    let (mut runs, wrong) = past(&folder)?;
+    for message in wrong {
+        anstream::eprintln!("warning: {}", clean(&message));
+    }
+    if let Some(file) = file {
+        // A plan file that is gone still has a history, by the path that it had.
+        let path = std::fs::canonicalize(&file).or_else(|_| std::path::absolute(&file)).unwrap_or(file);
+        let path = path.display().to_string();
+        runs.retain(|past| past.file == path);
+    }
+    let text = match run {
+        Some(id) => {
+            let past = one(runs, &id)?;
+            if arguments.json { records(&past) } else { show(&past) }
+        }
+        None if arguments.json => runs.iter().map(line).collect(),
+        None if runs.is_empty() => "no runs\n".to_owned(),
+        None => list(&runs),
+    };
+    anstream::print!("{text}");
+    Ok(Exit::Done)
+}
+
+/// The run of an id, or of the beginning of one that no other begins with.
+fn one(runs: Vec<Past>, id: &str) -> Result<Past, Failure> {
+    let mut found: Vec<Past> = runs.into_iter().filter(|past| past.run.starts_with(id)).collect();
+    if found.len() > 1 {
+        let ids: Vec<&str> = found.iter().map(|past| past.run.as_str()).collect();
+        return Err(
+            Failure::new(format!("several runs begin with `{id}`")).hint(format!("there is: {}", ids.join(", ")))
+        );
+    }
+    found.pop().ok_or_else(|| {
+        Failure::new(format!("there is no run `{id}` in this user's history"))
+            .hint("`provision history` lists the runs; each user has their own")
+    })
+}
+
+fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).map(|line| line + "\n").unwrap_or_default()
+}
+
+fn records(past: &Past) -> String {
+    past.records.iter().map(line).collect()
+}
+
+fn list(runs: &[Past]) -> String {
+    let mut text = String::new();
+    for past in runs {
+        // Writing to a `String` cannot fail.
+        let (run, started, plan) = (clean(&past.run), clean(&past.started), clean(&past.plan));
+        let _ = writeln!(text, "{run}  {started}  {BOLD}{plan}{BOLD:#}  {}", ending(past));
+    }
+    text
+}
+
+fn show(past: &Past) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{BOLD}{}{BOLD:#}  {}", clean(&past.run), ending(past));
+    let mut rows = vec![
+        ("plan", format!("{} ({})", past.plan, past.file)),
+        ("by", format!("{} on {}", past.user, past.host)),
+        ("started", past.started.clone()),
+    ];
+    rows.extend(past.finished.clone().map(|finished| ("finished", finished)));
+    rows.extend(past.saved.clone().map(|saved| ("saved plan", saved)));
+    rows.extend(past.reason.clone().map(|reason| ("because", reason)));
+    for (label, value) in rows {
+        let _ = writeln!(text, "  {label:<10}  {}", clean(&value));
+    }
+    text.push('\n');
+    for record in &past.records {
+        let (at, word, step, what) = match record {
+            Record::ChangeStarted { at, step, target, summary, .. } => {
+                (at, "begins", step, with_target(target, summary))
+            }
+            Record::ChangeFinished { at, step, target, summary, outcome, .. } => {
+                let word = if *outcome == ChangeOutcome::Changed { "done" } else { "failed" };
+                (at, word, step, with_target(target, summary))
+            }
+            Record::StepFinished { at, step, outcome, reason, .. } => {
+                let word = match outcome {
+                    // Its changes say so already.
+                    Finished::Changed => continue,
+                    Finished::Unchanged => "unchanged",
+                    Finished::Skipped => "skipped",
+                    Finished::Blocked => "blocked",
+                    Finished::Failed => "failed",
+                };
+                (at, word, step, reason.clone().unwrap_or_default())
+            }
+            Record::RunSettled { at, by } => {
+                let _ = writeln!(text, "  {}  settled    by the run {}", clean(at), clean(by));
+                continue;
+            }
+            _ => continue,
+        };
+        let what = if what.is_empty() { String::new() } else { format!(": {what}") };
+        let _ = writeln!(text, "  {}  {word:<9}  {}", clean(at), clean(&format!("{step}{what}")));
+    }
+    for change in &past.unfinished {
+        let what = if past.outcome == Ending::Running { "under way" } else { "cut off in" };
+        let _ = writeln!(
+            text,
+            "  {what}: {}",
+            clean(&format!("{}: {}", change.step, with_target(&change.target, &change.summary)))
+        );
+    }
+    text
+}
+
+fn ending(past: &Past) -> String {
+    let word = match past.outcome {
+        Ending::Ok => "ok",
+        Ending::Changes => "changes left",
+        Ending::Failed => "failed",
+        Ending::Running => "running",
+        Ending::CutOff => "cut off",
+    };
+    let Some(Counts { unchanged, changes, changed, skipped, blocked, failed }) = past.counts else {
+        return word.to_owned();
+    };
+    let counts = [
+        (failed, "failed"),
+        (blocked, "blocked"),
+        (changed, "changed"),
+        (changes, "to change"),
+        (unchanged, "unchanged"),
+        (skipped, "skipped"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
+    format!("{word}: {}", counts.join(", "))
+}

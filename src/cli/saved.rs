@@ -1,0 +1,145 @@
+//! Saved plans as files: where `plan --out` writes one, and how `apply` takes one in.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+
+use super::args::RunArguments;
+use super::inputs::reason;
+use crate::engine::saved::{Flags, Saved, Var};
+use crate::host::fs::{Attributes, Dir, acting_ids};
+use crate::host::secret::Digester;
+use crate::resource::Failure;
+
+/// Where a plan is to be saved; nothing is there yet.
+pub struct Target {
+    dir: Dir,
+    name: OsString,
+    /// As the user gave it.
+    shown: PathBuf,
+}
+
+impl Target {
+    /// Finds the folder that the new file is to be in.
+    ///
+    /// # Errors
+    /// There is none, or the file is there already.
+    pub fn find(path: &Path) -> Result<Self, Failure> {
+        let cannot = |why: &str| Failure::new(format!("cannot save the plan to {}: {why}", path.display()));
+        let name = path.file_name().ok_or_else(|| cannot("it has no file name").hint("name the new file"))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = std::fs::canonicalize(parent)
+            .map_err(|error| cannot(&format!("its folder: {}", reason(&error))).hint("name a folder that exists"))?;
+        let target = Self { dir: Dir::open(&parent)?, name: name.to_owned(), shown: path.to_owned() };
+        if target.dir.stat(&target.name)?.is_some() {
+            return Err(target.exists());
+        }
+        Ok(target)
+    }
+
+    /// Writes the plan: whole, or not at all.
+    ///
+    /// # Errors
+    /// Something is there by now, or it cannot be written.
+    pub fn write(&self, saved: &Saved) -> Result<(), Failure> {
+        let attributes = Attributes { uid: None, gid: None, mode: 0o600 };
+        self.dir.create(&self.name, &saved.bytes()?, attributes).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::AlreadyExists { self.exists() } else { error.into() }
+        })
+    }
+
+    /// As the user gave it.
+    pub fn shown(&self) -> String {
+        self.shown.display().to_string()
+    }
+
+    fn exists(&self) -> Failure {
+        Failure::new(format!("cannot save the plan to {}: it exists already", self.shown()))
+            .hint("a saved plan is a new file: give another name, or remove what is there")
+    }
+}
+
+/// Reads a saved plan from the file at `path`, which has to be one that the acting user alone could have written.
+///
+/// # Errors
+/// It is not as `plan --out` left it, or others could have had their hands on it.
+pub fn load(path: &Path) -> Result<Saved, Failure> {
+    let cannot = |why: &str| Failure::new(format!("cannot take the saved plan {}: {why}", path.display()));
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let is_link = std::fs::symlink_metadata(path).is_ok_and(|stat| stat.is_symlink());
+    let mut file = match std::fs::File::options().read(true).custom_flags(flags).open(path) {
+        Err(_) if is_link => return Err(cannot("it is a symlink").hint("give the file's own path")),
+        file => file.map_err(|error| cannot(&reason(&error)))?,
+    };
+    let stat = file.metadata().map_err(|error| cannot(&reason(&error)))?;
+    if stat.uid() != acting_ids().0 {
+        return Err(cannot("it belongs to another user").hint("apply it as the user who made it"));
+    }
+    if stat.mode() & 0o077 != 0 {
+        return Err(cannot(&format!("its mode is {:04o}: others can read it or write to it", stat.mode() & 0o7777))
+            .hint("make a new plan, and leave its file as it is: it is for its owner alone"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| cannot(&reason(&error)))?;
+    Saved::parse(&bytes)
+}
+
+/// The flags of a run, as a saved plan keeps them.
+pub fn flags(arguments: &RunArguments, as_of: Date, digester: &Digester) -> Flags {
+    let vars = &arguments.variables.vars;
+    Flags {
+        only: arguments.only.clone(),
+        skip: arguments.skip.clone(),
+        as_of,
+        vars: vars.iter().map(|(name, value)| (name.clone(), Var::of(name, value, digester))).collect(),
+    }
+}
+
+/// The variables that a saved plan was made with. The flags that are given beside it cannot ask for anything else.
+///
+/// # Errors
+/// They do, or they lack a value that the plan does not keep.
+pub fn variables(arguments: &RunArguments, saved: &Saved) -> Result<BTreeMap<String, String>, Failure> {
+    let flags = saved.flags();
+    let differs = |flag: &str| {
+        Failure::new(format!("{flag} asks for something else than the saved plan was made with"))
+            .hint("leave it out: a saved plan brings its own; or make a new plan")
+    };
+    if !arguments.only.is_empty() && arguments.only != flags.only {
+        return Err(differs("--only"));
+    }
+    if !arguments.skip.is_empty() && arguments.skip != flags.skip {
+        return Err(differs("--skip"));
+    }
+    if arguments.as_of.is_some_and(|as_of| as_of != flags.as_of) {
+        return Err(differs("--as-of"));
+    }
+    let mut variables = BTreeMap::new();
+    for (name, value) in &arguments.variables.vars {
+        let same = match flags.vars.get(name) {
+            Some(Var::Value(planned)) => planned == value,
+            Some(Var::Hidden(digest)) => *digest == saved.digester().digest(value.as_bytes()),
+            None => false,
+        };
+        if !same {
+            return Err(differs(&format!("--var {name}")));
+        }
+        variables.insert(name.clone(), value.clone());
+    }
+    for (name, var) in &flags.vars {
+        match var {
+            Var::Value(value) => drop(variables.insert(name.clone(), value.clone())),
+            Var::Hidden(_) if variables.contains_key(name) => {}
+            Var::Hidden(_) => {
+                return Err(Failure::new(format!("--var {name} has to be given again, as it was for the plan"))
+                    .hint("its value may hold a password, so the saved plan does not keep it"));
+            }
+        }
+    }
+    Ok(variables)
+}

@@ -1,0 +1,183 @@
+//! The journal: each run that changes something, its steps and its changes, as lines of JSON in the user's state folder.
+//!
+//! A file a run, so that runs never mix: `ID.running` from before the first change until the run has ended, then
+//! `ID.jsonl`. The run holds a lock on its file, so one that is `running` without a lock was cut off. A change is made
+//! only once its record is on the disk. A run with nothing to change writes nothing.
+
+mod past;
+mod record;
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use past::{Ending, Past, Unfinished, cut_off, past, settle};
+pub use record::{Damage, FORMAT, Record, parse};
+
+use super::event::{Event, Sink};
+use super::lock::time;
+use crate::host::fs::{Dir, says, show};
+use crate::host::state::{self, Access, Locked, Part, StateFolder};
+use crate::resource::Failure;
+
+/// So many runs are kept; the oldest go first.
+pub const KEPT: usize = 500;
+const RUNNING: &str = "running";
+const ENDED: &str = "jsonl";
+
+/// Writes one run's events down, before it hands them on.
+pub struct Journal {
+    next: Box<dyn Sink>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What came before there was a change to be made.
+    heard: Vec<Record>,
+    writer: Option<Writer>,
+    /// Why nothing more can be kept.
+    failure: Option<Failure>,
+}
+
+/// A run's open file.
+struct Writer {
+    dir: Dir,
+    run: String,
+    file: File,
+    /// A write that failed may have left a part of a line.
+    torn: bool,
+}
+
+impl Journal {
+    /// The journal of the run that `started` is the first record of.
+    pub fn new(started: Record, next: Box<dyn Sink>) -> Self {
+        Self { next, state: Mutex::new(State { heard: vec![started], writer: None, failure: None }) }
+    }
+
+    /// Makes the run's file, with what was told so far in it. Called once there is a change to be made.
+    ///
+    /// # Errors
+    /// Where it cannot be made, written or synced.
+    pub fn open(&self, folder: &StateFolder, run: &str) -> Result<(), Failure> {
+        let mut state = self.state();
+        let dir = folder.make(Part::Runs)?;
+        past::prune(&dir, KEPT - 1);
+        let name = format!("{run}.{RUNNING}");
+        let file = state::open(&dir, &name, Access::New)?
+            .ok_or_else(|| Failure::new(format!("{} exists already", show(&dir.path_of(name.as_ref())))))?;
+        // Nobody has the file yet but a reader, for the moment that it takes to see whether somebody writes.
+        for _ in 0..1000 {
+            if state::try_lock(&file) != Locked::Theirs {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let mut writer = Writer { dir, run: run.to_owned(), file, torn: false };
+        let heard = std::mem::take(&mut state.heard);
+        if let Err(failure) = writer.write(&heard, true).and_then(|()| state::sync(&writer.dir)) {
+            // Nothing was changed: there is no run to speak of.
+            drop(state::remove(&writer.dir, &name));
+            return Err(failure);
+        }
+        state.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Why the run cannot be written down any more, where that is so.
+    pub fn failure(&self) -> Option<Failure> {
+        self.state().failure.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Journal {
+    fn event(&self, event: &Event) {
+        if let Some(record) = record_of(event) {
+            self.state().keep(record);
+        }
+        self.next.event(event);
+    }
+
+    fn ready(&self) -> Result<(), Failure> {
+        self.failure().map_or_else(|| self.next.ready(), Err)
+    }
+}
+
+impl State {
+    fn keep(&mut self, record: Record) {
+        let Some(writer) = &mut self.writer else {
+            self.heard.push(record);
+            return;
+        };
+        let sync = !matches!(record, Record::StepPlanned { .. } | Record::StepFinished { .. });
+        let ended = matches!(record, Record::RunFinished { .. });
+        let mut kept = writer.write(&[record], sync);
+        if ended {
+            kept = kept.and_then(|()| writer.end());
+        }
+        if let Err(failure) = kept {
+            self.failure.get_or_insert(failure);
+        }
+        if ended {
+            self.writer = None;
+        }
+    }
+}
+
+impl Writer {
+    /// Appends whole lines by one write.
+    fn write(&mut self, records: &[Record], sync: bool) -> Result<(), Failure> {
+        let mut lines = if self.torn { vec![b'\n'] } else { Vec::new() };
+        for record in records {
+            serde_json::to_writer(&mut lines, record).map_err(|error| self.failed(&error.into()))?;
+            lines.push(b'\n');
+        }
+        self.torn = true;
+        self.file.write_all(&lines).map_err(|error| self.failed(&error))?;
+        self.torn = false;
+        if sync {
+            self.file.sync_data().map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        state::rename(&self.dir, &format!("{}.{RUNNING}", self.run), &format!("{}.{ENDED}", self.run))?;
+        state::sync(&self.dir)
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Failure {
+        let path = self.dir.path_of(format!("{}.{RUNNING}", self.run).as_ref());
+        Failure::new(format!("the run cannot be recorded in {}: {}", show(&path), says(error)))
+            .hint("see to that file system, then run apply again")
+    }
+}
+
+fn now() -> String {
+    time(jiff::Timestamp::now())
+}
+
+/// The record of an event; `None` for those that a journal has no use for.
+fn record_of(event: &Event) -> Option<Record> {
+    let at = now();
+    Some(match event.clone() {
+        Event::StepPlanned { step, kind, outcome, changes, reason, .. } => {
+            let changes = changes.into_iter().map(|change| change.summary).collect();
+            Record::StepPlanned { at, step, kind: kind.to_owned(), outcome, changes, reason }
+        }
+        Event::ChangeStarted { step, action, target, summary } => {
+            Record::ChangeStarted { at, step, action, target, summary }
+        }
+        Event::ChangeFinished { step, action, target, summary, outcome } => {
+            Record::ChangeFinished { at, step, action, target, summary, outcome }
+        }
+        Event::StepFinished { step, kind, outcome, reason, .. } => {
+            Record::StepFinished { at, step, kind: kind.to_owned(), outcome, reason }
+        }
+        Event::RunFinished { outcome, counts, reason, .. } => Record::RunFinished { at, outcome, counts, reason },
+        _ => return None,
+    })
+}

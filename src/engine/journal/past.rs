@@ -1,0 +1,314 @@
+//! Earlier runs, as their journals tell of them.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::record::{Damage, Record, parse};
+use super::{ENDED, RUNNING, now};
+use crate::engine::event::{Counts, RunOutcome};
+use crate::host::fs::{Dir, says, show};
+use crate::host::machine;
+use crate::host::state::{self, Access, Part, StateFolder};
+use crate::resource::{Action, Failure};
+
+/// No journal that is read is larger, in bytes.
+const MAX_JOURNAL: u64 = 64 << 20;
+
+/// One run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Past {
+    pub run: String,
+    pub started: String,
+    /// Absent where the run never came to its end, or has not yet.
+    pub finished: Option<String>,
+    pub plan: String,
+    pub file: String,
+    pub saved: Option<String>,
+    pub host: String,
+    pub user: String,
+    pub outcome: Ending,
+    /// Absent until the run has ended.
+    pub counts: Option<Counts>,
+    pub reason: Option<String>,
+    /// The changes that were begun and not finished.
+    pub unfinished: Vec<UnfinishedChange>,
+    #[serde(skip)]
+    pub records: Vec<Record>,
+}
+
+/// How a run ended, if it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    Ok,
+    /// It left changes undone.
+    Changes,
+    Failed,
+    /// Its process lives.
+    Running,
+    /// Its process ended, and it did not.
+    CutOff,
+}
+
+/// A change that a run was in when it was cut off.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UnfinishedChange {
+    pub step: String,
+    pub action: Action,
+    pub target: String,
+    pub summary: String,
+}
+
+/// A run that was cut off.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unfinished {
+    pub run: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    pub user: String,
+    /// None: it was between two changes.
+    pub changes: Vec<UnfinishedChange>,
+}
+
+/// All runs that are kept, the oldest first, and what is wrong with their files: lines that are no records, files that
+/// cannot be read.
+///
+/// # Errors
+/// Where the state folder cannot be read or is not to be trusted.
+pub fn past(folder: &StateFolder) -> Result<(Vec<Past>, Vec<String>), Failure> {
+    let Some(dir) = folder.existing(Part::Runs)? else { return Ok((Vec::new(), Vec::new())) };
+    let (mut runs, mut wrong) = (Vec::new(), Vec::new());
+    for name in state::names(&dir)? {
+        if let Some((run, extension)) = name.split_once('.') {
+            runs.extend(read(&dir, run, extension, &mut wrong));
+        }
+    }
+    Ok((runs, wrong))
+}
+
+/// The runs of the plan file at `file` on this host that were cut off and that no later one has settled.
+///
+/// # Errors
+/// As [`past`].
+pub fn cut_off(folder: &StateFolder, file: &str) -> Result<(Vec<Unfinished>, Vec<String>), Failure> {
+    let Some(dir) = folder.existing(Part::Runs)? else { return Ok((Vec::new(), Vec::new())) };
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    let host = machine::host_name().unwrap_or_default();
+    for name in state::names(&dir)? {
+        let Some(run) = name.strip_suffix(RUNNING).and_then(|name| name.strip_suffix('.')) else { continue };
+        let past = read(&dir, run, RUNNING, &mut wrong);
+        found.extend(past.filter(|past| past.outcome == Ending::CutOff && past.file == file && past.host == host).map(
+            |past| Unfinished { run: past.run, started: past.started, user: past.user, changes: past.unfinished },
+        ));
+    }
+    Ok((found, wrong))
+}
+
+/// Notes in the journals of runs that were cut off that the run `by` has brought their plan file to a good end. Journals
+/// whose runs were cut off before their first line was whole, and so before any change, need nobody's attention either.
+///
+/// # Errors
+/// Where the state folder cannot be written to.
+pub fn settle(folder: &StateFolder, runs: &[Unfinished], by: &str) -> Result<(), Failure> {
+    let Some(dir) = folder.existing(Part::Runs)? else { return Ok(()) };
+    for name in state::names(&dir)? {
+        let Some(run) = name.strip_suffix(RUNNING).and_then(|name| name.strip_suffix('.')) else { continue };
+        let Ok(Some(file)) = state::open(&dir, &name, Access::Read) else { continue };
+        if state::is_locked(&file) {
+            continue;
+        }
+        if runs.iter().any(|settled| settled.run == run) {
+            append(&dir, &name, &Record::RunSettled { at: now(), by: by.to_owned() })?;
+        } else if read(&dir, run, RUNNING, &mut Vec::new()).is_some() {
+            continue;
+        }
+        state::rename(&dir, &name, &format!("{run}.{ENDED}"))?;
+    }
+    Ok(())
+}
+
+fn append(dir: &Dir, name: &str, record: &Record) -> Result<(), Failure> {
+    let Some(mut file) = state::open(dir, name, Access::Append)? else { return Ok(()) };
+    // The last line may have been cut.
+    let mut line = vec![b'\n'];
+    line.extend(serde_json::to_vec(record).unwrap_or_default());
+    line.push(b'\n');
+    file.write_all(&line).and_then(|()| file.sync_data()).map_err(|error| {
+        let path = show(&dir.path_of(name.as_ref()));
+        Failure::new(format!("cannot write {path}: {}", says(&error)))
+    })
+}
+
+/// Removes the oldest journals beyond `kept`, but for those of runs that still run. What cannot be removed stays.
+pub(super) fn prune(dir: &Dir, kept: usize) {
+    let names = state::names(dir).unwrap_or_default();
+    for name in names.iter().take(names.len().saturating_sub(kept)) {
+        let running = name.ends_with(RUNNING)
+            && state::open(dir, name, Access::Read).is_ok_and(|file| file.is_some_and(|file| state::is_locked(&file)));
+        if !running {
+            drop(state::remove(dir, name));
+        }
+    }
+}
+
+fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Option<Past> {
+    let name = format!("{run}.{extension}");
+    if ![RUNNING, ENDED].contains(&extension) {
+        wrong.push(format!("{} is no journal", show(&dir.path_of(name.as_ref()))));
+        return None;
+    }
+    // The lock is looked at before the records: a run that ends in between is not taken for one that was cut off.
+    let file = state::open(dir, &name, Access::Read).ok().flatten();
+    let alive = extension == RUNNING && file.as_ref().is_some_and(state::is_locked);
+    drop(file);
+    let bytes = match state::read(dir, &name, MAX_JOURNAL) {
+        Ok(bytes) => bytes?,
+        Err(failure) => {
+            wrong.push(failure.message);
+            return None;
+        }
+    };
+    let (records, damages) = parse(&bytes);
+    let path = show(&dir.path_of(name.as_ref()));
+    wrong.extend(damages.into_iter().map(|Damage { line, why }| format!("{path}:{line} is passed over: {why}")));
+    let past = fold(run, records, alive);
+    if past.is_none() && !bytes.is_empty() {
+        wrong.push(format!("{path} is passed over: it does not begin as the journal of that run"));
+    }
+    past
+}
+
+/// What a run's records come to; `None` where the first is not this run's beginning.
+fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<Past> {
+    let mut found: Option<Past> = None;
+    for record in &records {
+        if let Record::RunStarted { at, run, plan, file, saved, host, user, .. } = record
+            && found.is_none()
+            && run == id
+        {
+            found = Some(Past {
+                run: run.clone(),
+                started: at.clone(),
+                finished: None,
+                plan: plan.clone(),
+                file: file.clone(),
+                saved: saved.clone(),
+                host: host.clone(),
+                user: user.clone(),
+                outcome: if alive { Ending::Running } else { Ending::CutOff },
+                counts: None,
+                reason: None,
+                unfinished: Vec::new(),
+                records: Vec::new(),
+            });
+            continue;
+        }
+        let past = found.as_mut()?;
+        match record {
+            Record::ChangeStarted { step, action, target, summary, .. } => past.unfinished.push(UnfinishedChange {
+                step: step.clone(),
+                action: *action,
+                target: target.clone(),
+                summary: summary.clone(),
+            }),
+            // A step makes one change at a time.
+            Record::ChangeFinished { step, .. } => past.unfinished.retain(|change| change.step != *step),
+            Record::RunFinished { at, outcome, counts, reason } => {
+                past.finished = Some(at.clone());
+                past.counts = Some(*counts);
+                past.reason.clone_from(reason);
+                past.outcome = match outcome {
+                    RunOutcome::Ok => Ending::Ok,
+                    RunOutcome::Changes => Ending::Changes,
+                    RunOutcome::Failed => Ending::Failed,
+                };
+            }
+            _ => {}
+        }
+    }
+    found.map(|past| Past { records, ..past })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::ChangeOutcome;
+
+    fn started(run: &str) -> Record {
+        Record::RunStarted {
+            at: "2026-03-01T12:00:00Z".into(),
+            format: super::super::FORMAT,
+            run: run.into(),
+            plan: "small".into(),
+            file: "/plan.yaml".into(),
+            saved: None,
+            version: "0.1.0".into(),
+            host: "throwaway".into(),
+            user: "ubuntu".into(),
+            pid: 7,
+        }
+    }
+
+    fn change(step: &str, finished: bool) -> Record {
+        let (at, step, action) = ("2026-03-01T12:00:01Z".to_owned(), step.to_owned(), Action::Create);
+        let (target, summary) = (format!("/{step}"), format!("create /{step}"));
+        if finished {
+            Record::ChangeFinished { at, step, action, target, summary, outcome: ChangeOutcome::Changed }
+        } else {
+            Record::ChangeStarted { at, step, action, target, summary }
+        }
+    }
+
+    #[test]
+    fn a_run_without_an_end_was_in_the_changes_that_it_had_begun() {
+        let records = vec![started("a"), change("x", false), change("y", false), change("x", true), change("z", false)];
+        let past = fold("a", records.clone(), false).unwrap();
+        assert_eq!(past.outcome, Ending::CutOff);
+        let steps: Vec<_> = past.unfinished.iter().map(|change| change.step.as_str()).collect();
+        assert_eq!(steps, ["y", "z"]);
+        assert_eq!(fold("a", records, true).unwrap().outcome, Ending::Running);
+    }
+
+    #[test]
+    fn a_file_of_another_run_is_not_taken_for_this_one() {
+        assert!(fold("a", vec![started("b"), change("x", false)], false).is_none());
+        assert!(fold("a", vec![change("x", false), started("a")], false).is_none());
+        assert!(fold("a", vec![], false).is_none());
+    }
+
+    #[test]
+    fn the_oldest_runs_go_first_and_living_ones_stay() {
+        let folder = crate::host::testing::folder();
+        let state = StateFolder::at(folder.path().join("provision"));
+        let dir = state.make(Part::Runs).unwrap();
+        let path = |name: &str| folder.path().join("provision/runs").join(name);
+        for name in ["1.running", "2.jsonl", "3.running", "4.jsonl", "5.jsonl"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        let living = std::fs::File::open(path("1.running")).unwrap();
+        assert_eq!(state::try_lock(&living), state::Locked::Mine);
+        prune(&dir, 2);
+        assert_eq!(state::names(&dir).unwrap(), ["1.running", "4.jsonl", "5.jsonl"]);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_before_it_began_is_put_to_rest_by_the_next() {
+        let folder = crate::host::testing::folder();
+        let state = StateFolder::at(folder.path().join("provision"));
+        let dir = state.make(Part::Runs).unwrap();
+        let path = |name: &str| folder.path().join("provision/runs").join(name);
+        let mut whole = serde_json::to_vec(&started("3")).unwrap();
+        whole.push(b'\n');
+        for (name, bytes) in [("1.running", &b""[..]), ("2.running", &whole[..9]), ("3.running", &whole)] {
+            std::fs::write(path(name), bytes).unwrap();
+        }
+        settle(&state, &[], "4").unwrap();
+        assert_eq!(state::names(&dir).unwrap(), ["1.jsonl", "2.jsonl", "3.running"]);
+        let cut_off = Unfinished { run: "3".into(), started: String::new(), user: String::new(), changes: Vec::new() };
+        settle(&state, &[cut_off], "4").unwrap();
+        let (runs, _) = past(&state).unwrap();
+        let [run] = runs.try_into().unwrap();
+        assert!(matches!(run.records.last(), Some(Record::RunSettled { by, .. }) if by == "4"));
+    }
+}

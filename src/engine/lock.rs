@@ -1,0 +1,230 @@
+//! One apply at a time for a plan file on a host.
+//!
+//! Two locks, both flock(2), so that they end with their holder however that ends, and neither leaves a trace:
+//! - on the plan file itself, which every user who can read it shares: root's apply keeps out ubuntu's, and the reverse;
+//! - on a file in the user's state folder named after the plan file's path: an editor or a git pull that puts another
+//!   file in the plan file's place does not let a second apply of the same user in. It also tells who holds it.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::stop::Stop;
+use crate::host::fs::{says, show};
+use crate::host::machine;
+use crate::host::state::{self, Access, Locked, Part, StateFolder};
+use crate::resource::Failure;
+
+/// How often a lock that is waited for is asked for.
+const PAUSE: Duration = Duration::from_millis(200);
+/// What is written of a holder is shorter.
+const MAX_HOLDER: u64 = 4096;
+
+/// Who holds a lock, as far as it can be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub user: Option<String>,
+    pub pid: Option<u32>,
+    pub host: Option<String>,
+    pub run: Option<String>,
+    /// RFC 3339, UTC.
+    pub since: Option<String>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.user.as_deref().unwrap_or("another process"))?;
+        let mut details = Vec::new();
+        details.extend(self.pid.map(|pid| format!("pid {pid}")));
+        details.extend(self.host.as_ref().map(|host| format!("host {host}")));
+        details.extend(self.run.as_ref().map(|run| format!("run {run}")));
+        if !details.is_empty() {
+            write!(f, " ({})", details.join(", "))?;
+        }
+        self.since.as_ref().map_or(Ok(()), |since| write!(f, " since {since}"))
+    }
+}
+
+/// How long to wait for a lock that another holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    No,
+    Yes,
+    AtMost(Duration),
+}
+
+/// A plan file's lock, for as long as this lives.
+#[derive(Debug)]
+pub struct Lock {
+    folder: StateFolder,
+    name: String,
+    /// Held open for its lock, and so is the other.
+    plan_file: File,
+    state_file: Option<File>,
+    registered: Option<File>,
+}
+
+impl Lock {
+    /// Takes the lock of the plan file at `path` (canonical), or waits for it, and tells `busy` once who has it.
+    /// `None`: a signal came first. Nothing is written.
+    ///
+    /// # Errors
+    /// Another holds it, for longer than `wait` says; or the plan file cannot be opened.
+    pub async fn take(
+        path: &Path,
+        folder: &StateFolder,
+        wait: Wait,
+        stop: &Stop,
+        busy: &mut dyn FnMut(&Holder),
+    ) -> Result<Option<Lock>, Failure> {
+        let began = std::time::Instant::now();
+        let mut told = false;
+        loop {
+            let holder = match Self::attempt(path, folder)? {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(holder) => holder,
+            };
+            let waited = began.elapsed();
+            match wait {
+                Wait::AtMost(bound) if waited >= bound => {
+                    return Err(refusal(path, &holder, &format!(", which has not ended in {} s", bound.as_secs())));
+                }
+                Wait::No => return Err(refusal(path, &holder, "")),
+                Wait::Yes | Wait::AtMost(_) => {}
+            }
+            if !std::mem::replace(&mut told, true) {
+                busy(&holder);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = stop.asked() => return Ok(None),
+            }
+        }
+    }
+
+    fn attempt(path: &Path, folder: &StateFolder) -> Result<Result<Lock, Holder>, Failure> {
+        let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or(0);
+        let plan_file = File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
+            Failure::new(format!("cannot open the plan file {} for its lock: {}", show(path), says(&error)))
+        })?;
+        let name = format!("{}.lock", state::name_for(path));
+        let dir = folder.existing(Part::Locks).ok().flatten();
+        // What is wrong with the state folder is told when it is needed: before the first change.
+        let state_file = dir.and_then(|dir| state::open(&dir, &name, Access::Read).ok().flatten());
+        for file in [Some(&plan_file), state_file.as_ref()].into_iter().flatten() {
+            if state::try_lock(file) == Locked::Theirs {
+                return Ok(Err(holder(file, state_file.as_ref())));
+            }
+        }
+        Ok(Ok(Lock { folder: folder.clone(), name, plan_file, state_file, registered: None }))
+    }
+
+    /// Writes into the state folder who holds the lock, for others to read. Called before the first change.
+    ///
+    /// # Errors
+    /// The state folder cannot be written to; or another apply by this user began at the same time, on another file
+    /// that was in the plan file's place.
+    pub fn register(&mut self, holder: &Holder) -> Result<(), Failure> {
+        let dir = self.folder.make(Part::Locks)?;
+        let gone = || Failure::new(format!("{} went away", show(&dir.path_of(self.name.as_ref()))));
+        let mut file = state::open(&dir, &self.name, Access::Keep)?.ok_or_else(gone)?;
+        if self.state_file.is_none() {
+            let mine =
+                file.try_clone().map_err(|error| Failure::new(format!("cannot keep the lock: {}", says(&error))))?;
+            if state::try_lock(&mine) == Locked::Theirs {
+                return Err(Failure::new("another apply of the same plan file began at the same time")
+                    .hint("run apply again once it has ended, or with --wait"));
+            }
+            self.state_file = Some(mine);
+        }
+        let line = serde_json::to_vec(holder).unwrap_or_default();
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&line)).map_err(|error| {
+            Failure::new(format!("cannot write {}: {}", show(&dir.path_of(self.name.as_ref())), says(&error)))
+                .hint(format!("see to the file system of {}", show(self.folder.path())))
+        })?;
+        self.registered = Some(file);
+        Ok(())
+    }
+
+    /// Whether the locked plan file still holds these bytes: one may have waited long for it.
+    pub fn is_on(&self, bytes: &[u8]) -> bool {
+        let mut found = vec![0; bytes.len()];
+        let same_length = self.plan_file.metadata().is_ok_and(|stat| stat.len() == bytes.len() as u64);
+        same_length && self.plan_file.read_exact_at(&mut found, 0).is_ok() && found == bytes
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(file) = &self.registered {
+            // A name that stays is seen to be old by its pid.
+            drop(file.set_len(0));
+        }
+    }
+}
+
+fn refusal(path: &Path, holder: &Holder, tail: &str) -> Failure {
+    Failure::new(format!("{} is being applied by {holder}{tail}", show(path)))
+        .hint("run apply again once that has ended, or let it wait with --wait (--wait=SECONDS for no longer)")
+}
+
+/// Who has the lock of `file`: by the kernel's account, and by the holder's own where it is that process's.
+fn holder(file: &File, state_file: Option<&File>) -> Holder {
+    let written = state_file.and_then(|file| {
+        let mut text = String::new();
+        let mut file = file.try_clone().ok()?;
+        file.rewind().ok()?;
+        file.take(MAX_HOLDER).read_to_string(&mut text).ok()?;
+        serde_json::from_str::<Holder>(&text).ok()
+    });
+    let found = locker(file);
+    match (written, found) {
+        (Some(written), Some(pid)) if written.pid == Some(pid) => written,
+        (Some(written), None) => written,
+        (_, Some(pid)) => process(pid),
+        (None, None) => Holder::default(),
+    }
+}
+
+/// The process that took the flock of a file: the line of proc_locks(5) with its device and inode.
+fn locker(file: &File) -> Option<u32> {
+    let stat = file.metadata().ok()?;
+    let (major, minor) = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
+    let file = format!("{major:02x}:{minor:02x}:{}", stat.ino());
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let line = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut of_file = line.filter(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&file.as_str()));
+    // A process of another namespace is shown as 0.
+    of_file.next()?.get(4)?.parse().ok().filter(|pid| *pid != 0)
+}
+
+/// What /proc tells everybody of a process.
+fn process(pid: u32) -> Holder {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    let user = std::fs::metadata(&folder).ok().map(|stat| {
+        let name = users::get_user_by_uid(stat.uid());
+        name.map_or_else(|| stat.uid().to_string(), |user| user.name().to_string_lossy().into_owned())
+    });
+    Holder { user, pid: Some(pid), host: machine::host_name(), run: None, since: started(&folder).map(time) }
+}
+
+/// When a process started: field 22 of /proc/PID/stat, in ticks since the boot that /proc/stat dates (proc_pid_stat(5)).
+fn started(folder: &Path) -> Option<Timestamp> {
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: i64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: i64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let per_second = i64::try_from(rustix::param::clock_ticks_per_second()).ok().filter(|rate| *rate > 0)?;
+    Timestamp::from_second(boot + ticks / per_second).ok()
+}
+
+/// A time as records and messages have it: RFC 3339, UTC, to the second.
+pub fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,346 @@
+//! Saved plans: what `plan --out` writes and `apply` takes, once.
+//!
+//! A file of three lines: what it is, its body (JSON), and a keyed hash of both. It holds the changes that were planned,
+//! and of everything that they depend on a keyed hash: what the steps evaluate to, what their secrets' sources yielded.
+//! The key is in it too, so that what is observed later can be compared with what was observed then; who can read the
+//! file can therefore try guesses at a weak secret, and its mode (0600) is what prevents that.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::event::Planned;
+use super::step::Step;
+use super::survey::{PlannedStep, Verdict};
+use crate::host::fs::{says, show};
+use crate::host::secret::{Digest, Digester};
+use crate::host::state::{self, Access, Part, StateFolder};
+use crate::resource::{AnyChange, Failure};
+
+#[cfg(test)]
+mod tests;
+
+/// The first line; the number is the format's.
+const MAGIC: &str = "provision saved plan 1";
+/// How the first line of any format begins.
+const ANY_MAGIC: &[u8] = b"provision saved plan ";
+
+/// A run's id is shorter, in bytes.
+const MAX_USED: u64 = 1024;
+const AGAIN: &str = "make a new plan: provision plan FILE --out SAVED";
+
+/// A saved plan, its seal checked.
+#[derive(Clone)]
+pub struct Saved {
+    body: Body,
+    digester: Digester,
+}
+
+/// What a plan depends on besides its steps. Two are equal where a plan of the one holds for the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The version of provision.
+    pub version: String,
+    pub host: String,
+    /// Of the machine's id, which is not to leave the machine.
+    pub machine: Digest,
+    pub user: String,
+    pub uid: u32,
+    /// The plan file's path, without symlinks.
+    pub file: String,
+    /// Of the plan file's bytes.
+    pub content: Digest,
+}
+
+/// The flags that the plan was made with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flags {
+    pub only: Vec<String>,
+    pub skip: Vec<String>,
+    pub as_of: Date,
+    pub vars: BTreeMap<String, Var>,
+}
+
+/// The value of a `--var`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Var {
+    Value(String),
+    /// There may be a password in it, as in a URL: it has to be given again.
+    Hidden(Digest),
+}
+
+/// What a run's steps come down to, under the run's key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprints {
+    /// By step: of the step with its templates evaluated, its connection included.
+    pub steps: BTreeMap<String, Digest>,
+    /// By step: of what its secret's source yielded, or its connection's. Absent where it yielded nothing.
+    pub secrets: BTreeMap<String, Digest>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Body {
+    /// The run that made it.
+    id: String,
+    /// RFC 3339, UTC.
+    made: String,
+    origin: Origin,
+    flags: Flags,
+    /// Hexadecimal.
+    key: String,
+    fingerprints: Fingerprints,
+    steps: Vec<SavedStep>,
+}
+
+/// What was planned of a step.
+#[derive(Clone, Serialize, Deserialize)]
+struct SavedStep {
+    id: String,
+    outcome: Planned,
+    /// It is planned again after other steps, whatever it takes then.
+    provisional: bool,
+    changes: Vec<AnyChange>,
+    /// Why it is blocked or failed.
+    failure: Option<Failure>,
+}
+
+impl Var {
+    /// A `--var` as it may be kept. There is no telling what a value is for, so whatever looks like a password, by its
+    /// name or as URLs and connection strings hold one, is not.
+    pub fn of(name: &str, value: &str, digester: &Digester) -> Self {
+        let (name, lower) = (name.to_lowercase(), value.to_lowercase());
+        let in_url = lower.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+        let named = |word: &str| name.contains(word) || lower.contains(word);
+        if in_url || ["passw", "secret", "token"].into_iter().any(named) {
+            Self::Hidden(digester.digest(value.as_bytes()))
+        } else {
+            Self::Value(value.to_owned())
+        }
+    }
+}
+
+impl Saved {
+    /// What was planned, to be written.
+    pub fn new(
+        id: &str,
+        made: String,
+        origin: Origin,
+        flags: Flags,
+        digester: &Digester,
+        fingerprints: Fingerprints,
+        planned: &[(&Step, &PlannedStep)],
+    ) -> Self {
+        let steps = planned.iter().map(|(step, planned)| SavedStep::of(step, planned)).collect();
+        let key = digester.key().iter().map(|byte| format!("{byte:02x}")).collect();
+        let body = Body { id: id.to_owned(), made, origin, flags, key, fingerprints, steps };
+        Self { body, digester: digester.clone() }
+    }
+
+    /// Whether these bytes set out to be a saved plan, of whatever format and however damaged.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        bytes.starts_with(ANY_MAGIC) || (!bytes.is_empty() && ANY_MAGIC.starts_with(bytes))
+    }
+
+    /// Reads a saved plan. Its id, which names a file, is checked to be one.
+    ///
+    /// # Errors
+    /// It is of another format, or not as it was written.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+        let broken =
+            || Failure::new("the saved plan was cut off or altered: it is not as `plan --out` wrote it").hint(AGAIN);
+        let text = std::str::from_utf8(bytes).map_err(|_| broken())?;
+        let (magic, rest) = text.split_once('\n').ok_or_else(broken)?;
+        if magic != MAGIC {
+            let format = magic.strip_prefix("provision saved plan ").filter(|format| format.parse::<u32>().is_ok());
+            return Err(format.map_or_else(broken, |format| {
+                Failure::new(format!("the saved plan is of format {format}, and this version of provision reads 1"))
+                    .hint(AGAIN)
+            }));
+        }
+        let (body, seal) = rest.split_once('\n').ok_or_else(broken)?;
+        let parsed: Body = serde_json::from_str(body).map_err(|_| broken())?;
+        let digester = Digester::with_key(key(&parsed.key).ok_or_else(broken)?);
+        let id_is_name = parsed.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if seal != sealed(&digester, body) || parsed.id.is_empty() || !id_is_name {
+            return Err(broken());
+        }
+        Ok(Self { body: parsed, digester })
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// Where a change cannot be written as JSON: a path that is not UTF-8.
+    pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
+        let body = serde_json::to_string(&self.body)
+            .map_err(|error| Failure::new(format!("the plan cannot be written down: {error}")))?;
+        Ok(format!("{MAGIC}\n{body}\n{}", sealed(&self.digester, &body)).into_bytes())
+    }
+
+    /// Its name: that of the run that made it.
+    pub fn id(&self) -> &str {
+        &self.body.id
+    }
+
+    /// The plan file that it was made from.
+    pub fn file(&self) -> &str {
+        &self.body.origin.file
+    }
+
+    /// The flags that it was made with.
+    pub fn flags(&self) -> &Flags {
+        &self.body.flags
+    }
+
+    /// Makes digests that can be compared with its own.
+    pub fn digester(&self) -> &Digester {
+        &self.digester
+    }
+
+    /// Compares where it was made with where it is to be applied.
+    ///
+    /// # Errors
+    /// All that differs.
+    pub fn check_origin(&self, here: &Origin) -> Result<(), Failure> {
+        let there = &self.body.origin;
+        let mut differs = Vec::new();
+        if there.host != here.host || there.machine != here.machine {
+            let same_name = if there.host == here.host { ", another machine of that name" } else { "" };
+            differs.push(format!("it was made on host {}, and this is {}{same_name}", there.host, here.host));
+        }
+        if there.uid != here.uid {
+            differs.push(format!("it was made by {}, and you are {}", there.user, here.user));
+        }
+        if there.version != here.version {
+            differs.push(format!("provision {} made it, and this is {}", there.version, here.version));
+        }
+        if there.file != here.file || there.content != here.content {
+            differs.push(format!("the plan file {} has changed since", there.file));
+        }
+        refused(&differs)
+    }
+
+    /// Compares what the steps evaluate to.
+    ///
+    /// # Errors
+    /// The steps that differ: variables or the environment have changed.
+    pub fn check_steps(&self, now: &Fingerprints) -> Result<(), Failure> {
+        let then = &self.body.fingerprints.steps;
+        let ids = then.keys().chain(now.steps.keys().filter(|id| !then.contains_key(*id)));
+        let differs: Vec<String> = ids
+            .filter(|id| then.get(*id) != now.steps.get(*id))
+            .map(|id| format!("step `{id}` comes out otherwise: its variables or the environment are not the same"))
+            .collect();
+        refused(&differs)
+    }
+
+    /// Whether it is still to be applied.
+    ///
+    /// # Errors
+    /// It was applied before, from this file or from a copy; or the state folder, which knows that, cannot be read.
+    pub fn check_unused(&self, folder: &StateFolder) -> Result<(), Failure> {
+        let Some(dir) = folder.existing(Part::Used)? else { return Ok(()) };
+        match state::read(&dir, self.id(), MAX_USED)? {
+            Some(by) => Err(used(&by)),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that it is applied now, by the run `by`, and on the disk before anything is changed.
+    ///
+    /// # Errors
+    /// It was applied before, or that cannot be noted.
+    pub fn use_up(&self, folder: &StateFolder, by: &str) -> Result<(), Failure> {
+        let dir = folder.make(Part::Used)?;
+        let Some(mut file) = state::open(&dir, self.id(), Access::New)? else {
+            return Err(used(&state::read(&dir, self.id(), MAX_USED)?.unwrap_or_default()));
+        };
+        file.write_all(by.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+            Failure::new(format!("cannot note that the saved plan is used: {}", says(&error)))
+                .hint(format!("see to the file system of {}", show(dir.path())))
+        })?;
+        state::sync(&dir)
+    }
+
+    /// What is left of a step's verdict, as things are now, under this plan: nothing that was not planned.
+    pub fn admit(&self, step: &str, verdict: Verdict, now: &Fingerprints) -> Verdict {
+        let Some(saved) = self.body.steps.iter().find(|saved| saved.id == step) else {
+            return Verdict::Blocked(Failure::new("the saved plan has no such step").hint(AGAIN));
+        };
+        let then = &self.body.fingerprints.secrets;
+        match (saved.outcome, verdict) {
+            (Planned::Blocked | Planned::Failed, _) => {
+                let was = if saved.outcome == Planned::Failed { "failed" } else { "was blocked" };
+                let why = saved.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+                Verdict::Blocked(Failure::new(format!("it {was} when the plan was made{why}")).hint(AGAIN))
+            }
+            (_, Verdict::Failed(failure)) => Verdict::Failed(failure),
+            _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
+                Failure::new("the source of its secret yields another value than when the plan was made").hint(AGAIN),
+            ),
+            (_, Verdict::Decided(diff)) if !saved.provisional => {
+                match diff.changes.iter().find(|change| !saved.changes.contains(change)) {
+                    None => Verdict::Decided(diff),
+                    Some(other) => Verdict::Blocked(
+                        Failure::new(format!(
+                            "the host has moved on since the plan was made: it now takes this to converge: {}",
+                            other.describe().summary
+                        ))
+                        .hint(AGAIN),
+                    ),
+                }
+            }
+            (_, verdict) => verdict,
+        }
+    }
+}
+
+impl SavedStep {
+    fn of(step: &Step, planned: &PlannedStep) -> Self {
+        let (changes, failure) = match &planned.verdict {
+            Verdict::Decided(diff) => (diff.changes.clone(), None),
+            Verdict::Undecided => (Vec::new(), None),
+            Verdict::Blocked(failure) | Verdict::Failed(failure) => (Vec::new(), Some(failure.clone())),
+        };
+        Self {
+            id: step.id.clone(),
+            outcome: planned.outcome(),
+            provisional: planned.is_provisional(),
+            changes,
+            failure,
+        }
+    }
+}
+
+fn used(by: &[u8]) -> Failure {
+    let by = String::from_utf8_lossy(by);
+    let by = by.trim();
+    let run = if by.is_empty() { String::new() } else { format!(", by the run {by}") };
+    Failure::new(format!("the saved plan was applied already{run}: it is used once")).hint(AGAIN)
+}
+
+fn refused(differs: &[String]) -> Result<(), Failure> {
+    if differs.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the saved plan does not hold here: {}", differs.join("; "))).hint(AGAIN))
+}
+
+fn sealed(digester: &Digester, body: &str) -> String {
+    let seal = blake3::keyed_hash(digester.key(), format!("{MAGIC}\n{body}\n").as_bytes());
+    format!("{}\n", seal.to_hex())
+}
+
+fn key(hexadecimal: &str) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    if hexadecimal.len() != 64 || !hexadecimal.is_ascii() {
+        return None;
+    }
+    for (index, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hexadecimal.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(key)
+}

@@ -1,0 +1,199 @@
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::leftover::{hold, temporary_name};
+use super::open::open_quietly;
+use super::{Dir, Error, FileKind, Stat, acting_ids, acts_as_root, show};
+
+/// Ends the names under which files are kept.
+pub(super) const SUFFIX: &str = ".kept";
+
+/// A file that goes on under a second name, `.provision-….kept`, while another takes its place. It is no leftover for
+/// as long as this lives.
+#[derive(Debug)]
+pub struct Keep {
+    name: String,
+    /// Carries the lock; `None` where the file's mode shuts its own user out.
+    _held: Option<OwnedFd>,
+}
+
+impl Keep {
+    /// The second name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Dir {
+    /// Gives the file `name`, which has to be the inode that was `seen`, a second name beside it. The inode itself stays
+    /// as it is.
+    ///
+    /// # Errors
+    /// The file was exchanged, or the file system has no hard links; nothing is left behind then.
+    pub fn keep(&self, name: &OsStr, seen: &Stat) -> Result<Keep, Error> {
+        let path = self.path_of(name);
+        let failed = |errno| Error::call("keep", &path, errno);
+        let kept = temporary_name(name).map_err(failed)? + SUFFIX;
+        retry_on_intr(|| rustix::fs::linkat(self, name, self, &kept, AtFlags::empty())).map_err(failed)?;
+        if !self.stat(OsStr::new(&kept))?.is_some_and(|stat| stat.is_same_file(seen)) {
+            self.unlink(&kept)?;
+            return Err(Error::refused(
+                format!("{} was exchanged while it was to be replaced", show(&path)),
+                "see who else works in that directory, then run again",
+            ));
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let held = open_quietly(self, OsStr::new(&kept), flags).ok();
+        if let Some(fd) = &held {
+            hold(fd).map_err(failed)?;
+        }
+        // The second name has to be safe before the first leads elsewhere.
+        self.sync().map_err(failed)?;
+        Ok(Keep { name: kept, _held: held })
+    }
+
+    /// Gives a kept file its place back in one step, whatever is there now.
+    pub fn put_back(&self, kept: &str, name: &OsStr) -> Result<(), Error> {
+        let failed = |errno| Error::call("put back", &self.path_of(name), errno);
+        retry_on_intr(|| rustix::fs::renameat(self, kept, self, name)).map_err(failed)?;
+        self.sync().map_err(failed)
+    }
+
+    /// Takes the second name of a kept file away.
+    pub fn unkeep(&self, kept: &str) -> Result<(), Error> {
+        self.unlink(kept)
+    }
+
+    /// Removes the file `name`, if it is the inode that was `seen`.
+    pub fn remove(&self, name: &OsStr, seen: &Stat) -> Result<(), Error> {
+        match self.stat(name)? {
+            Some(stat) if stat.is_same_file(seen) => self.unlink(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// The second name under which a run that was killed kept the file `name`, if there is one. A name that only
+    /// somebody without any right to the file can have made is none.
+    pub fn kept(&self, name: &OsStr) -> Result<Option<String>, Error> {
+        for candidate in self.prepared(name, SUFFIX)? {
+            let entry = OsStr::new(&candidate);
+            let Some(stat) = self.stat(entry)?.filter(|stat| stat.kind == FileKind::File) else { continue };
+            if self.may_be_kept(name, &stat)? && self.is_free(entry, &stat)? {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
+    }
+
+    /// In a directory such as `/tmp` anybody can make names, and root would put a stranger's file in the place of its
+    /// own.
+    fn may_be_kept(&self, name: &OsStr, kept: &Stat) -> Result<bool, Error> {
+        if !acts_as_root() {
+            return Ok(kept.uid == acting_ids().0);
+        }
+        let target = self.stat(name)?.map(|stat| stat.uid);
+        Ok(kept.uid == 0 || Some(kept.uid) == target || kept.uid == self.stat_self()?.uid)
+    }
+
+    fn unlink(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        let name = name.as_ref();
+        let failed = |errno| Error::call("remove", &self.path_of(name), errno);
+        match retry_on_intr(|| rustix::fs::unlinkat(self, name, AtFlags::empty())) {
+            Ok(()) | Err(Errno::NOENT) => self.sync().map_err(failed),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs as std_fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::super::{Attributes, Place};
+    use super::*;
+    use crate::host::testing::{as_user, chmod, chown, folder};
+
+    const KEY: Attributes = Attributes { uid: None, gid: None, mode: 0o400 };
+
+    fn names(folder: &std::path::Path) -> Vec<String> {
+        let names = std_fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_kept_file_comes_back_as_the_inode_it_was() {
+        let folder = folder();
+        let path = folder.path().join("key");
+        std_fs::write(&path, "old").unwrap();
+        // Its own mode shuts a user out; the name alone counts.
+        chmod(&path, 0);
+        let inode = path.metadata().unwrap().ino();
+        let place = Place::find(&path).unwrap();
+        let kept = place.dir.keep(&place.name, &place.stat().unwrap().unwrap()).unwrap();
+        place.dir.replace(&place.name, b"new", KEY).unwrap();
+        assert_eq!(std_fs::read(&path).unwrap(), b"new");
+        assert_eq!(place.dir.kept(&place.name).unwrap(), None, "a live run is at it");
+        assert_eq!(place.leftovers().unwrap(), Vec::<String>::new());
+        let name = kept.name().to_owned();
+        drop(kept);
+        assert_eq!(place.dir.kept(&place.name).unwrap(), Some(name.clone()));
+        place.dir.put_back(&name, &place.name).unwrap();
+        assert_eq!((std_fs::read(&path).unwrap(), path.metadata().unwrap().ino()), (b"old".to_vec(), inode));
+        assert_eq!((path.metadata().unwrap().nlink(), names(folder.path())), (1, vec!["key".to_owned()]));
+    }
+
+    #[test]
+    fn an_exchanged_file_is_not_kept() {
+        let folder = folder();
+        let path = folder.path().join("key");
+        std_fs::write(&path, "old").unwrap();
+        let place = Place::find(&path).unwrap();
+        let seen = place.stat().unwrap().unwrap();
+        std_fs::write(folder.path().join("other"), "").unwrap();
+        std_fs::rename(folder.path().join("other"), &path).unwrap();
+        assert!(place.dir.keep(&place.name, &seen).unwrap_err().to_string().contains("was exchanged"));
+        assert_eq!(names(folder.path()), ["key"]);
+    }
+
+    #[test]
+    fn what_a_stranger_made_is_not_put_back() {
+        let folder = folder();
+        chmod(folder.path(), 0o1777);
+        let path = folder.path().join("key");
+        std_fs::write(&path, "roots").unwrap();
+        let place = Place::find(&path).unwrap();
+        let name = temporary_name(&place.name).unwrap() + SUFFIX;
+        std_fs::write(folder.path().join(&name), "strangers").unwrap();
+        chown(&folder.path().join(&name), 1001, 1001);
+        assert_eq!(place.dir.kept(&place.name).unwrap(), None);
+        chown(folder.path(), 1001, 1001);
+        assert_eq!(place.dir.kept(&place.name).unwrap(), Some(name));
+    }
+
+    #[test]
+    fn a_user_keeps_its_own_file() {
+        let name = concat!(module_path!(), "::a_user_keeps_its_own_file");
+        as_user(
+            50000,
+            name,
+            |_| {},
+            |folder| {
+                let path = folder.join("key");
+                std_fs::write(&path, "old").unwrap();
+                chmod(&path, 0o400);
+                let place = Place::find(&path).unwrap();
+                let kept = place.dir.keep(&place.name, &place.stat().unwrap().unwrap()).unwrap();
+                place.dir.replace(&place.name, b"new", KEY).unwrap();
+                place.dir.unkeep(kept.name()).unwrap();
+                assert_eq!(names(folder), ["key"]);
+                assert_eq!(std_fs::read(&path).unwrap(), b"new");
+            },
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! Runs `fixtures/plans/valid/*.yaml`, which have to be taken, and `fixtures/plans/invalid/*.yaml`, which have to be
+//! refused with just the message in the `.txt` beside each. To see what a new one gets:
+//! `cd fixtures/plans/invalid && provision validate CASE.yaml`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Inputs, PlanFile};
+
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans").join(folder);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    cases.sort();
+    cases
+}
+
+/// What is wrong with a plan file, by its text alone; none where nothing is.
+fn judged(path: &Path) -> Option<String> {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    let judged = PlanFile::parse(name, &text).and_then(|plan| plan.validate(&Inputs::default()));
+    judged.err().map(|problems| problems.to_string())
+}
+
+#[test]
+fn valid_plan_files_are_taken() {
+    let cases = cases("valid");
+    assert!(cases.len() >= 8, "{} cases", cases.len());
+    for case in cases {
+        assert_eq!(judged(&case), None, "{}", case.display());
+    }
+}
+
+#[test]
+fn each_invalid_plan_file_gets_its_message() {
+    let cases = cases("invalid");
+    assert!(cases.len() >= 40, "{} cases", cases.len());
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let found = anstream::adapter::strip_str(&judged(case).unwrap_or_default()).to_string();
+        let expected = std::fs::read_to_string(case.with_extension("txt")).unwrap_or_default();
+        if found.trim_end() != expected.trim_end() || found.is_empty() {
+            wrong.push(format!("--- {}\nexpected:\n{expected}\nfound:\n{found}", case.display()));
+        }
+        assert!(!found.contains("the-secret-itself"), "{} shows a secret:\n{found}", case.display());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

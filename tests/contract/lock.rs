@@ -1,0 +1,174 @@
+//! One apply at a time for a plan file on a host, whoever starts it; and a state folder that is not trusted blindly.
+
+use nix::sys::signal::Signal;
+
+use crate::sandbox::{PLAN, Sandbox, Snapshot, own_plan};
+
+const DIRECTORY: &str = "
+name: small
+steps:
+  - id: data
+    directory: { path: /srv/data, mode: \"0750\" }
+";
+
+#[test]
+fn a_second_apply_is_told_who_holds_the_first() {
+    let sandbox = Sandbox::new().warehouse();
+    let first = sandbox.apply_midway("ubuntu", PLAN);
+    let tables = sandbox.tables();
+
+    let second = sandbox.apply_held("ubuntu", PLAN).run().exits(1);
+    let reason = second.events().pop().unwrap()["reason"].as_str().unwrap().to_owned();
+    let run = first.started["run"].as_str().unwrap();
+    for told in ["ubuntu", "pid ", "throwaway", run, "since 2"] {
+        assert!(reason.contains(told), "{told:?}: {reason}");
+    }
+    assert!(reason.starts_with("nothing was changed"), "{reason}");
+    assert!(second.events_of("change_started").is_empty(), "{second}");
+
+    // Root cannot read what ubuntu noted of itself as its own, and is kept out all the same.
+    let roots = sandbox.apply_held("root", PLAN).run().exits(1);
+    let reason = roots.events().pop().unwrap()["reason"].as_str().unwrap().to_owned();
+    for told in ["ubuntu", "pid ", "throwaway", "since 2"] {
+        assert!(reason.contains(told), "{told:?}: {reason}");
+    }
+    assert!(!sandbox.path("/var/lib/provision/runs").exists());
+
+    // A plan looks, and waits for nobody; another plan file is another matter.
+    sandbox.provision("ubuntu", ["plan", PLAN, "--only", "history-tables"]).run().exits(0);
+    sandbox.write("/root/provision.yaml", "root", DIRECTORY);
+    sandbox.provision("root", ["apply", "--yes"]).run().exits(0);
+
+    assert_eq!(tables, sandbox.tables());
+    first.let_go().exits(0);
+    sandbox.apply_held("root", PLAN).run().exits(0);
+}
+
+#[test]
+fn a_plan_file_that_was_replaced_meanwhile_lets_nobody_in() {
+    let sandbox = Sandbox::new().warehouse();
+    let plan = own_plan(&sandbox);
+    let first = sandbox.apply_midway("ubuntu", plan);
+    sandbox.bash("ubuntu", "cp provision.yaml new; mv new provision.yaml");
+    let second = sandbox.apply_held("ubuntu", plan).run().exits(1);
+    let run = first.started["run"].as_str().unwrap();
+    assert!(second.stdout.contains(run), "{second}");
+    // By another name it is the same plan file.
+    sandbox.bash("ubuntu", "mkdir elsewhere; ln -s ../provision.yaml elsewhere/link.yaml");
+    sandbox.apply_held("ubuntu", "/home/ubuntu/elsewhere/link.yaml").run().exits(1);
+    first.let_go().exits(0);
+}
+
+#[test]
+fn a_second_apply_waits_where_it_is_asked_to() {
+    let sandbox = Sandbox::new().warehouse();
+    let first = sandbox.apply_midway("ubuntu", PLAN);
+    let bounded = sandbox.apply_held("ubuntu", PLAN).args(["--wait=1"]).run().exits(1);
+    assert!(bounded.stdout.contains("has not ended in 1 s"), "{bounded}");
+    assert_eq!(bounded.events_of("run_waiting")[0]["holder"]["user"], "ubuntu", "{bounded}");
+
+    let mut stopped = sandbox.apply_held("ubuntu", PLAN).args(["--wait"]).start();
+    stopped.until(|line| line.contains("run_waiting"));
+    stopped.signal(Signal::SIGTERM);
+    let stopped = stopped.wait().exits(143);
+    assert_eq!(stopped.events().pop().unwrap()["event"], "run_finished", "{stopped}");
+
+    let mut waiting = sandbox.apply_held("root", PLAN).args(["--wait"]).start();
+    waiting.until(|line| line.contains("run_waiting"));
+    first.let_go().exits(0);
+    let waited = waiting.wait().exits(0);
+    // It looked once the other had ended, and found everything done.
+    assert_eq!(waited.step("step_planned", "history-tables")["outcome"], "unchanged", "{waited}");
+}
+
+#[test]
+fn the_lock_dies_with_its_holder() {
+    let sandbox = Sandbox::new().warehouse();
+    sandbox.apply_midway("ubuntu", PLAN).kill();
+    sandbox.apply_held("root", PLAN).run().exits(0);
+    sandbox.apply_held("ubuntu", PLAN).run().exits(0);
+}
+
+#[test]
+fn a_state_folder_that_others_could_write_to_is_refused_before_anything_is_changed() {
+    for (user, spoil) in [
+        ("root", "chown mallory /var/lib/provision"),
+        ("root", "chmod 777 /var/lib/provision"),
+        (
+            "root",
+            "rmdir /var/lib/provision; mkdir /home/mallory/x; chown mallory /home/mallory/x; ln -s /home/mallory/x /var/lib/provision",
+        ),
+        ("root", "install -d -o mallory /var/lib/provision/runs"),
+        ("root", "rmdir /var/lib/provision; touch /var/lib/provision"),
+        ("ubuntu", "install -d -m 755 /home/ubuntu/.local/state"),
+        ("ubuntu", "install -d -o ubuntu -m 777 /home/ubuntu/.local/state/provision"),
+        (
+            "ubuntu",
+            "install -d -o ubuntu /home/ubuntu/.local /home/ubuntu/.local/state; install -d -o mallory -m 777 /home/ubuntu/.local/state/provision",
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        let plan = DIRECTORY.replace("/srv/data", "/home/ubuntu/data");
+        sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
+        sandbox.bash("root", spoil);
+        let before = Snapshot::take(&sandbox, "/home", &["/home/ubuntu/.local"]);
+        let outcome = sandbox.provision(user, ["apply", "/home/ubuntu/provision.yaml", "--yes"]).run().exits(1);
+        assert!(outcome.stderr.contains("nothing was changed"), "{spoil}\n{outcome}");
+        assert!(outcome.stderr.contains("hint: "), "{spoil}\n{outcome}");
+        assert!(outcome.stderr.contains("provision"), "{spoil}\n{outcome}");
+        before.is_same_as(&Snapshot::take(&sandbox, "/home", &["/home/ubuntu/.local"]), spoil);
+        // A plan needs no state.
+        sandbox.provision(user, ["plan", "/home/ubuntu/provision.yaml"]).run().exits(0);
+    }
+}
+
+#[test]
+fn state_is_kept_where_it_is_asked_to_be() {
+    let sandbox = Sandbox::new();
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", DIRECTORY.replace("/srv/data", "/home/ubuntu/data"));
+    let apply = sandbox.provision("ubuntu", ["apply", "--yes"]).env("XDG_STATE_HOME", "/home/ubuntu/state");
+    apply.run().exits(0);
+    let modes = sandbox.bash("root", "cd /home/ubuntu; stat -c '%a %U' state state/provision/* state/provision/*/*");
+    assert_eq!(modes, "700 ubuntu\n700 ubuntu\n700 ubuntu\n600 ubuntu\n600 ubuntu\n");
+    assert!(!sandbox.path("/home/ubuntu/.local").exists());
+}
+
+#[test]
+fn of_applies_started_at_once_each_change_is_made_by_one() {
+    let sandbox = Sandbox::new();
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", DIRECTORY.replace("/srv/data", "/home/ubuntu/data"));
+    let start = |user: &str, wait: &'static [&'static str]| {
+        sandbox
+            .provision(user, ["apply", "/home/ubuntu/provision.yaml", "--yes", "--json"])
+            .args(wait.iter().copied())
+            .start()
+    };
+    for wait in [&["--wait"][..], &[]] {
+        for _ in 0..5 {
+            let running: Vec<_> = ["ubuntu", "root", "ubuntu", "root"].map(|user| start(user, wait)).into();
+            let ended: Vec<_> = running.into_iter().map(crate::sandbox::Running::wait).collect();
+            let made = ended.iter().map(|outcome| outcome.events_of("change_started").len()).sum::<usize>();
+            assert_eq!(made, 1, "{ended:?}");
+            for outcome in ended {
+                let refused = outcome.stdout.contains("is being applied by");
+                assert_eq!(outcome.code, i32::from(refused), "{outcome}");
+                assert!(!refused || wait.is_empty(), "{outcome}");
+            }
+            sandbox.bash("root", "rmdir /home/ubuntu/data");
+        }
+    }
+}
+
+#[test]
+fn a_plan_file_that_changes_under_an_apply_that_waits_is_not_applied() {
+    let sandbox = Sandbox::new().warehouse();
+    let plan = own_plan(&sandbox);
+    let first = sandbox.apply_midway("ubuntu", plan);
+    let mut waiting = sandbox.apply_held("ubuntu", plan).args(["--wait"]).start();
+    waiting.until(|line| line.contains("run_waiting"));
+    sandbox.bash("ubuntu", "echo '# another remark' >> provision.yaml");
+    first.let_go().exits(0);
+    let waited = waiting.wait().exits(1);
+    assert!(waited.stdout.contains("was changed just now"), "{waited}");
+    assert!(waited.events_of("step_planned").is_empty(), "{waited}");
+}

@@ -1,0 +1,239 @@
+//! A key is proven before it replaces another, on a real sshd: the host never ends up with a key that does not work
+//! where one did before.
+
+use crate::sandbox::{AUTHORIZED, BASTION, KEY, KEY_SOURCE, KNOWN_HOSTS, Outcome, PLAN, Rotation, Snapshot, channels};
+
+/// Requires that plan and apply are blocked for a reason, and that nothing has changed.
+#[track_caller]
+fn is_blocked(rotation: &Rotation, more: &str, reason: &str, hint: &str) {
+    for command in ["plan", "apply"] {
+        let outcome = rotation.run(command, more).exits(1);
+        assert_eq!(outcome.outcomes(), [("key".to_owned(), "blocked".to_owned())], "{outcome}");
+        let event = outcome.step("step_planned", "key");
+        let told = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        assert!(told("reason").contains(reason), "{reason}\n{outcome}");
+        assert!(told("hint").contains(hint), "{hint}\n{outcome}");
+        rotation.left_no_litter(reason);
+    }
+}
+
+fn texts(outcome: &Outcome, key: &str) -> String {
+    let events = outcome.events();
+    events.iter().filter_map(|event| event[key].as_array()).flatten().filter_map(|text| text.as_str()).collect()
+}
+
+#[test]
+fn a_good_key_takes_the_place_of_the_old_one() {
+    let rotation = Rotation::new();
+    let before = Snapshot::take(&rotation.sandbox, "/home", &[]);
+    let log = rotation.logged(|| drop(rotation.run("plan", "").exits(0)));
+    before.is_same_as(&Snapshot::take(&rotation.sandbox, "/home", &[]), "plan left a trace");
+    assert_eq!(log.matches("Accepted publickey for git").count(), 1, "{log}");
+    let log = rotation.logged(|| {
+        let outcome = rotation.run("apply", "").exits(0);
+        assert!(texts(&outcome, "notes").contains("git@127.0.0.1:2222 takes the key SHA256:"), "{outcome}");
+        assert_eq!(texts(&outcome, "warnings"), "", "{outcome}");
+    });
+    // Before it is planned, before it is written, from its place, and as part of the last look.
+    assert_eq!(log.matches("Accepted publickey for git").count(), 4, "{log}");
+    assert!(channels(&log).is_empty(), "nothing but authentication: {:?}\n{log}", channels(&log));
+    let log = rotation.logged(|| rotation.took_the_new_key("a good key"));
+    assert!(channels(&log).len() > 2, "a login that runs something is seen in the log\n{log}");
+    let inode = rotation.key().1;
+    assert_eq!(rotation.run("apply", "").exits(0).outcomes(), [("key".to_owned(), "unchanged".to_owned())]);
+    assert_eq!(rotation.key().1, inode);
+}
+
+#[test]
+fn the_shipped_plan_file_proves_the_key_as_the_operator() {
+    for user in ["ubuntu", "root"] {
+        let mut rotation = Rotation::new();
+        rotation.sandbox.set_var("key_source", KEY_SOURCE);
+        let args = ["apply", PLAN, "--yes", "--json", "--only", "bastion-key"];
+        rotation.sandbox.set_var("bastion", BASTION);
+        rotation.authorize(&["old"]);
+        rotation.sandbox.provision(user, args).run().exits(1);
+        rotation.kept_the_old_key("the shipped plan file");
+        rotation.authorize(&["old", "new"]);
+        let outcome = rotation.sandbox.provision(user, args).run().exits(0);
+        assert!(outcome.all().contains("takes the key"), "{outcome}");
+        rotation.took_the_new_key("the shipped plan file");
+        // Without a bastion nobody is asked.
+        rotation.sandbox.unset_var("bastion");
+        rotation.stop();
+        let outcome = rotation.sandbox.provision(user, args).run().exits(0);
+        assert_eq!(texts(&outcome, "warnings"), "", "{outcome}");
+    }
+}
+
+#[test]
+fn a_wrong_key_is_blocked_and_the_old_one_stays() {
+    let rotation = Rotation::new();
+    rotation.authorize(&["old"]);
+    let log = rotation.logged(|| is_blocked(&rotation, "", "does not take the key", "authorized_keys of git"));
+    assert!(channels(&log).is_empty(), "{log}");
+    rotation.kept_the_old_key("a wrong key");
+    for more in ["required: true", "retire: true"] {
+        is_blocked(&rotation, more, "does not take the key", "authorized_keys of git");
+    }
+    rotation.kept_the_old_key("a wrong key");
+}
+
+#[test]
+fn a_locked_out_account_is_blocked_and_the_old_key_stays() {
+    let rotation = Rotation::new();
+    let edit = |path: &str, from: &str, to: &str| {
+        let text = rotation.sandbox.read(path);
+        assert!(text.contains(from), "{text}");
+        std::fs::write(rotation.sandbox.path(path), text.replace(from, to)).unwrap();
+    };
+    for (path, right, wrong) in
+        [("/etc/shadow", "git:*:", "git:!:"), ("/etc/passwd", "/home/git:/bin/bash", "/home/git:/bin/gone")]
+    {
+        edit(path, right, wrong);
+        assert!(!rotation.opens(KEY), "{wrong} locks the account");
+        is_blocked(&rotation, "", "does not take the key", "locked");
+        edit(path, wrong, right);
+        rotation.kept_the_old_key(wrong);
+    }
+    for line in ["DenyUsers git", "AuthenticationMethods publickey,password\nPasswordAuthentication yes"] {
+        rotation.serve(line);
+        is_blocked(&rotation, "", "does not take the key", "may that user log in");
+        rotation.serve("");
+        rotation.kept_the_old_key(line);
+    }
+    rotation.sandbox.bash("root", &format!("chmod 777 {AUTHORIZED}"));
+    is_blocked(&rotation, "", "does not take the key", "authorized_keys of git");
+}
+
+#[test]
+fn a_host_key_that_is_not_right_blocks() {
+    let rotation = Rotation::new();
+    // Another host answers at the address; the key that is sent to it is public, and nothing it says is believed.
+    rotation.sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/bastion_other");
+    rotation.know("other");
+    let log = rotation.logged(|| is_blocked(&rotation, "", "host key of git@127.0.0.1:2222 has changed", "in between"));
+    assert!(!log.contains("publickey for git"), "no login is tried at a wrong host\n{log}");
+    rotation.sandbox.bash("root", &format!("rm {KNOWN_HOSTS}"));
+    is_blocked(&rotation, "", "is not known (SHA256:", "host_key");
+    let pin = |algorithm: &str| format!("host_key: '{}'", rotation.fingerprint(algorithm));
+    is_blocked(&rotation, &pin("other"), "is wanted", "in between");
+    rotation.kept_the_old_key("a wrong host key");
+    for algorithm in ["ed25519", "ecdsa", "rsa"] {
+        rotation.run("plan", &pin(algorithm)).exits(0);
+    }
+    rotation.run("apply", &pin("rsa")).exits(0);
+    rotation.took_the_new_key("a pinned host key");
+    // A fingerprint is read when the plan file is.
+    let outcome = rotation.run("plan", "host_key: 'MD5:aa:bb'").exits(1);
+    assert!(outcome.stderr.contains("ssh-keygen -lf") && outcome.stderr.contains("rotation.yaml:"), "{outcome}");
+}
+
+#[test]
+fn every_known_host_key_will_do() {
+    let rotation = Rotation::new();
+    for algorithm in ["ed25519", "ecdsa", "rsa"] {
+        rotation.know(algorithm);
+        rotation.run("plan", "").exits(0);
+    }
+}
+
+#[test]
+fn a_bastion_that_is_down_is_a_warning_or_blocks() {
+    let rotation = Rotation::new();
+    rotation.stop();
+    is_blocked(&rotation, "required: true", "cannot reach 127.0.0.1:2222", "firewall");
+    let unknown = rotation.at("git@no-such-host.invalid", "plan", "required: true").exits(1);
+    assert!(unknown.all().contains("unknown host: no-such-host.invalid"), "{unknown}");
+    rotation.serve("");
+    rotation.kept_the_old_key("required");
+    rotation.stop();
+    let outcome = rotation.run("apply", "").exits(0);
+    assert!(texts(&outcome, "warnings").contains("is not proven: cannot reach 127.0.0.1:2222"), "{outcome}");
+    // A key that is right stays unchanged, with the same warning; where a proof is required, the step does not hold.
+    let outcome = rotation.run("plan", "").exits(0);
+    assert_eq!(outcome.outcomes(), [("key".to_owned(), "unchanged".to_owned())]);
+    assert!(texts(&outcome, "warnings").contains("is not proven"), "{outcome}");
+    is_blocked(&rotation, "required: true", "cannot reach 127.0.0.1:2222", "firewall");
+    rotation.serve("");
+    rotation.took_the_new_key("a bastion that was down");
+}
+
+#[test]
+fn a_key_with_a_passphrase_is_blocked_and_the_old_one_stays() {
+    let rotation = Rotation::new();
+    for format in ["", "-m PEM -t rsa", "-m PKCS8 -t ecdsa"] {
+        let line = format!("rm -f {KEY_SOURCE}*; ssh-keygen -q {format} -N secret -f {KEY_SOURCE}");
+        rotation.sandbox.bash("ubuntu", &line);
+        rotation.authorize(&["old", "new"]);
+        is_blocked(&rotation, "", "is protected by a passphrase", "ssh-keygen -p");
+        rotation.kept_the_old_key(format);
+    }
+}
+
+#[test]
+fn every_type_of_key_that_openssh_makes_is_proven() {
+    let mut rotation = Rotation::new();
+    let types = "ed25519|rsa|rsa -b 1024|rsa -b 4096|ecdsa|ecdsa -b 384|ecdsa -b 521|rsa -m PEM|rsa -m PKCS8|ecdsa -m PEM|\
+                 ecdsa -b 384 -m PEM|ecdsa -b 521 -m PEM|ecdsa -m PKCS8|ecdsa -b 384 -m PKCS8|ecdsa -b 521 -m PKCS8";
+    for kind in types.split('|') {
+        let line = format!("rm -f {KEY_SOURCE}*; ssh-keygen -q -t {kind} -N '' -f {KEY_SOURCE}");
+        rotation.sandbox.bash("ubuntu", &line);
+        rotation.authorize(&["old", "new"]);
+        let outcome = rotation.run("apply", "required: true").exits(0);
+        assert!(texts(&outcome, "notes").contains("takes the key"), "{kind}\n{outcome}");
+        rotation.took_the_new_key(kind);
+        rotation.again();
+    }
+    // What servers no longer take is not tried.
+    rotation.sandbox.bash("ubuntu", &format!("rm -f {KEY_SOURCE}*; ssh-keygen -q -t dsa -N '' -f {KEY_SOURCE}"));
+    is_blocked(&rotation, "required: true", "a key of type ssh-dss cannot be tried here", "ssh -i KEY");
+    rotation.kept_the_old_key("dsa");
+}
+
+#[test]
+fn an_old_key_that_is_to_be_retired_is_tried_as_well() {
+    let mut rotation = Rotation::new();
+    let still = "still takes the old key SHA256:";
+    for command in ["plan", "apply"] {
+        let outcome = rotation.run(command, "retire: true").exits(0);
+        assert!(texts(&outcome, "warnings").contains(still), "{outcome}");
+    }
+    rotation.took_the_new_key("retire");
+    assert_eq!(texts(&rotation.run("plan", "retire: true").exits(0), "warnings"), "");
+    rotation.again();
+    rotation.authorize(&["new"]);
+    let outcome = rotation.run("apply", "retire: true").exits(0);
+    assert!(texts(&outcome, "notes").contains("no longer takes the old key SHA256:"), "{outcome}");
+    assert!(!outcome.all().contains(still), "{outcome}");
+    rotation.took_the_new_key("retire");
+}
+
+#[test]
+fn a_key_in_place_that_is_no_longer_taken_is_told() {
+    let rotation = Rotation::new();
+    rotation.run("apply", "").exits(0);
+    rotation.authorize(&["old"]);
+    for command in ["plan", "apply"] {
+        let outcome = rotation.run(command, "").exits(0);
+        assert_eq!(outcome.outcomes(), [("key".to_owned(), "unchanged".to_owned())]);
+        assert!(texts(&outcome, "warnings").contains("does not take the key"), "{outcome}");
+    }
+    is_blocked(&rotation, "required: true", "does not take the key", "authorized_keys of git");
+}
+
+#[test]
+fn a_first_key_is_proven_too() {
+    let rotation = Rotation::new();
+    rotation.sandbox.bash("ubuntu", &format!("rm -f {KEY}"));
+    rotation.authorize(&["old"]);
+    let outcome = rotation.run("apply", "").exits(1);
+    assert!(outcome.all().contains("does not take the key") && !rotation.sandbox.path(KEY).exists(), "{outcome}");
+    rotation.decides("in_place || cat $NEW");
+    let outcome = rotation.run("apply", "").exits(1);
+    assert!(outcome.all().contains("once it was in place; the file is removed again"), "{outcome}");
+    assert!(!rotation.sandbox.path(KEY).exists(), "{outcome}");
+    rotation.decides("cat $NEW");
+    rotation.run("apply", "").exits(0);
+    rotation.took_the_new_key("a first key");
+}

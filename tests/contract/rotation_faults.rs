@@ -1,0 +1,211 @@
+//! Rotations that go wrong on the way: servers that are none, a bastion that changes its mind, a run that is killed.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::sandbox::{BASTION, Outcome, Rotation, Tracing};
+
+/// A proof ends after 10 seconds; the rest is for a machine under load.
+const LONG: Duration = Duration::from_secs(25);
+
+fn reason(outcome: &Outcome, event: &str) -> String {
+    outcome.step(event, "key")["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Requires that plan says in time why the key is not proven, and that apply changes nothing.
+#[track_caller]
+fn is_not_proven_at(rotation: &Rotation, port: u16, told: &str) {
+    let start = Instant::now();
+    let bastion = format!("git@127.0.0.1:{port}");
+    let outcome = rotation.at(&bastion, "plan", "required: true").exits(1);
+    let reason = reason(&outcome, "step_planned");
+    assert!(reason.contains("the key SHA256:") && reason.contains(told), "{told}: {reason}");
+    assert!(start.elapsed() < LONG, "it took {:?}", start.elapsed());
+}
+
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for() {
+    let rotation = Rotation::new();
+    rotation.impostor(1, "sleep 600");
+    is_not_proven_at(&rotation, 1, "did not let a login through within 10 seconds");
+    rotation.kept_the_old_key("silence");
+    // Without `required` it is a warning, and the whole apply has its bound as well.
+    let start = Instant::now();
+    let outcome = rotation.at("git@127.0.0.1:1", "apply", "").exits(0);
+    assert!(outcome.all().contains("did not let a login through"), "{outcome}");
+    assert!(start.elapsed() < 3 * LONG, "it took {:?}", start.elapsed());
+    rotation.took_the_new_key("silence");
+}
+
+#[test]
+fn a_server_that_drips_or_never_stops_is_cut_off() {
+    let rotation = Rotation::new();
+    rotation.impostor(1, r#"while (print $c "S") { $c->flush; sleep 1 }"#);
+    is_not_proven_at(&rotation, 1, "did not let a login through within 10 seconds");
+    rotation.impostor(2, r#"while (print $c "this is no ssh\r\n") {}"#);
+    is_not_proven_at(&rotation, 2, "");
+    // A packet that is announced and never comes whole.
+    rotation.impostor(3, r#"print $c "SSH-2.0-drip\r\n\0\0\x80\0"; while (print $c "S") { $c->flush; sleep 1 }"#);
+    is_not_proven_at(&rotation, 3, "");
+    rotation.kept_the_old_key("a drip");
+}
+
+#[test]
+fn a_server_that_is_none_or_dies_is_told() {
+    let rotation = Rotation::new();
+    rotation.impostor(1, r#"print $c "HTTP/1.1 400 Bad Request\r\n\r\n""#);
+    is_not_proven_at(&rotation, 1, "handshake with git@127.0.0.1:1 failed");
+    rotation.impostor(2, "");
+    is_not_proven_at(&rotation, 2, "handshake with git@127.0.0.1:2 failed");
+    rotation.impostor(3, r#"print $c "SSH-2.0-x\r\n", join("", map { chr(int(rand(256))) } 1 .. 5000)"#);
+    is_not_proven_at(&rotation, 3, "handshake with git@127.0.0.1:3 failed");
+    rotation.kept_the_old_key("a server that is none");
+}
+
+#[test]
+fn a_bastion_that_dies_in_the_middle_of_the_login_is_told() {
+    let rotation = Rotation::new();
+    // The real bastion, cut off after so many bytes of what it says; its host key is known by any port.
+    let known = rotation.sandbox.read(crate::sandbox::KNOWN_HOSTS);
+    let mut cut = 0;
+    for (port, bytes) in (3001..).zip([10, 45, 700, 1200, 1500, 1800, 2000, 2100, 2200, 2300]) {
+        let lines = known.clone() + &known.replace(":2222", &format!(":{port}"));
+        rotation.sandbox.write(crate::sandbox::KNOWN_HOSTS, "ubuntu", lines);
+        rotation.impostor(
+            port,
+            &format!(
+                "my $b = IO::Socket::INET->new('127.0.0.1:2222'); my $left = {bytes};
+                 if (!fork) {{ my $d; while (sysread $c, $d, 4096) {{ syswrite $b, $d }} exit }}
+                 my $d; while ($left > 0 && sysread $b, $d, $left) {{ $left -= length $d; syswrite $c, $d }}
+                 $c->shutdown(2); $b->shutdown(2)"
+            ),
+        );
+        let outcome = rotation.at(&format!("git@127.0.0.1:{port}"), "plan", "required: true");
+        if outcome.code == 1 {
+            let reason = reason(&outcome, "step_planned");
+            assert!(reason.contains("handshake with") || reason.contains("hung up"), "{bytes}: {reason}");
+            cut += 1;
+        }
+    }
+    assert!(cut >= 5, "only {cut} logins were cut off");
+    rotation.kept_the_old_key("a bastion that dies");
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_silent_server() {
+    let rotation = Rotation::new();
+    rotation.impostor(1, "print STDERR qq(taken\\n); sleep 600");
+    let taken = |count: usize| {
+        let log = "/root/impostor-1.log";
+        let line = format!("until [ $(grep -c taken {log}) -ge {count} ]; do sleep 0.02; done");
+        rotation.sandbox.bash("root", &line);
+    };
+    let mut connections = 0;
+    for command in ["plan", "apply"] {
+        let start = Instant::now();
+        let running = rotation.command("git@127.0.0.1:1", command, "").start();
+        // An apply is stopped while it looks once more, before anything is written.
+        connections += if command == "plan" { 1 } else { 2 };
+        taken(connections);
+        let asked = Instant::now();
+        running.signal(Signal::SIGINT);
+        running.wait().exits(130);
+        assert!(asked.elapsed() < Duration::from_secs(5), "{command}: {:?} of {:?}", asked.elapsed(), start.elapsed());
+        rotation.kept_the_old_key(command);
+    }
+}
+
+#[test]
+fn a_key_that_is_revoked_once_it_is_in_place_gives_way_to_the_old_one() {
+    let rotation = Rotation::new();
+    rotation.decides("cat $OLD; in_place || cat $NEW");
+    let outcome = rotation.run("apply", "").exits(1);
+    assert_eq!(outcome.step("step_planned", "key")["outcome"], "changes", "{outcome}");
+    assert_eq!(outcome.step("step_finished", "key")["outcome"], "failed", "{outcome}");
+    let reason = reason(&outcome, "step_finished");
+    assert!(reason.contains("once it was in place; the old key is back in its place"), "{reason}");
+    rotation.kept_the_old_key("revoked");
+}
+
+#[test]
+fn a_bastion_that_hangs_up_on_the_key_has_said_no() {
+    let rotation = Rotation::new();
+    rotation.authorize(&["old"]);
+    rotation.serve("MaxAuthTries 1");
+    let outcome = rotation.run("apply", "").exits(1);
+    let reason = reason(&outcome, "step_finished");
+    assert!(reason.contains("hung up when the key was offered"), "{reason}");
+    rotation.serve("");
+    rotation.kept_the_old_key("MaxAuthTries");
+}
+
+#[test]
+fn a_bastion_that_dies_once_the_key_is_in_place_gives_way_to_the_old_key() {
+    let rotation = Rotation::new();
+    // The process that serves the login dies when it is asked for the keys that it takes.
+    rotation.decides("cat $OLD $NEW; if in_place && [ -e /run/die ]; then kill -9 $PPID; fi");
+    rotation.sandbox.bash("root", "touch /run/die");
+    let outcome = rotation.run("apply", "").exits(1);
+    let told = reason(&outcome, "step_finished");
+    assert!(told.contains("hung up when the key was offered") && told.contains("the old key is back"), "{told}");
+    rotation.sandbox.bash("root", "rm /run/die");
+    rotation.kept_the_old_key("a bastion that died");
+}
+
+#[test]
+fn a_bastion_that_goes_down_once_the_key_is_in_place_is_a_warning_or_takes_it_back() {
+    let rotation = Rotation::new();
+    // The third login of an apply is the one from its place; the bastion takes no more than two.
+    let twice = "cat $OLD $NEW; echo >> /run/logins; [ $(wc -l < /run/logins) -lt 4 ] || kill $(cat /run/bastion.pid)";
+    rotation.decides(twice);
+    let outcome = rotation.run("apply", "required: true").exits(1);
+    let told = reason(&outcome, "step_finished");
+    assert!(told.contains("cannot reach 127.0.0.1:2222") && told.contains("the old key is back"), "{told}");
+    rotation.sandbox.bash("root", "rm /run/logins");
+    rotation.decides("cat $OLD $NEW");
+    rotation.kept_the_old_key("a bastion that went down");
+    rotation.decides(twice);
+    let outcome = rotation.run("apply", "").exits(0);
+    assert!(outcome.all().contains("is not proven: cannot reach 127.0.0.1:2222"), "{outcome}");
+    rotation.decides("cat $OLD $NEW");
+    rotation.took_the_new_key("a bastion that went down");
+}
+
+/// The calls at which a rotation is killed. Where one is made in several threads, each counts for itself.
+const CALLS: &[&str] =
+    &["linkat", "renameat2", "renameat", "unlinkat", "fsync", "fchmod", "flock", "connect", "sendto", "shutdown"];
+
+/// Kills an apply at every call of the list, runs it again, and checks how it ends.
+fn killed(rotation: &mut Rotation, code: i32, check: impl Fn(&Rotation, &str)) {
+    let (_, trace) = rotation.command(BASTION, "apply", "").traced(&Tracing::Calls);
+    let calls = trace.calls();
+    let mut bitten = 0;
+    for call in CALLS {
+        for number in 1..=calls.get(*call).copied().unwrap_or(0).min(8) {
+            rotation.again();
+            let kill = Tracing::Kill { call: (*call).to_owned(), number };
+            let (_, trace) = rotation.command(BASTION, "apply", "").traced(&kill);
+            bitten += u32::from(trace.bitten());
+            let at = format!("killed at {call} number {number}");
+            let again = rotation.run("apply", "");
+            assert!(again.code == code, "{at}: {code} was wanted of the rerun\n{again}");
+            check(rotation, &at);
+        }
+    }
+    println!("killed at {bitten} points");
+    assert!(bitten >= 10, "only {bitten} points were reached: {calls:?}");
+}
+
+#[test]
+fn a_rotation_that_is_killed_is_finished_by_the_next_run() {
+    let mut rotation = Rotation::new();
+    killed(&mut rotation, 0, |rotation, at| rotation.took_the_new_key(at));
+}
+
+#[test]
+fn a_rotation_that_is_killed_is_taken_back_where_the_key_is_revoked() {
+    let mut rotation = Rotation::new();
+    rotation.decides("cat $OLD; in_place || cat $NEW");
+    killed(&mut rotation, 1, |rotation, at| rotation.kept_the_old_key(at));
+}
