@@ -85,7 +85,7 @@ fn attacker() {
                 other => panic!("{other}?"),
             }
         }
-        if round % 64 == 0 {
+        if round.is_multiple_of(64) {
             std::fs::write(COUNT, swaps.to_string()).unwrap();
         }
     }
@@ -193,7 +193,8 @@ impl Arena {
                 sandbox.provision("root", ["apply", "plan.yaml", "--yes", "--json", "--var", &one, "--var", &two]);
             let apply = apply.args(["--var", &first]).env("VALUE", random_word()).within(TOO_LONG);
             // Every other run is slowed down between its looking and its acting, so that each gap is found.
-            let outcome = if round % 2 == 0 { apply.run() } else { apply.traced(&Tracing::slow(GAPS, SLOWLY)).0 };
+            let outcome =
+                if round.is_multiple_of(2) { apply.run() } else { apply.traced(&Tracing::slow(GAPS, SLOWLY)).0 };
             self.relink();
             let changes = outcome.events_of("change_started");
             begun.set(begun.get() + u32::from(changes.iter().any(|change| change["step"] != "first")));
