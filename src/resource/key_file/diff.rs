@@ -65,7 +65,9 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
         }
         Target::File(seen) => match source {
             Some((source, key)) if !same(seen, source) => {
-                bad.map_or(Ok(()), Err)?;
+                if let Some(Refusal { reason, hint }) = bad {
+                    return Err(Refusal { reason: format!("{reason}; the file stays as it is"), hint });
+                }
                 diff_content(desired, actual, seen, key, &mut diff)?;
             }
             source => {
