@@ -70,16 +70,14 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
         Change::EnvFile { names, .. } => {
             let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
             let text = set_all(text(&seen, change)?, names, &wanted(step, act)?)?;
-            let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
-            place.dir.replace(env, text.as_bytes(), attributes)?;
+            place.dir.rewrite(env, text.as_bytes(), &seen.stat, seen.stat.mode & 0o600)?;
         }
         Change::EnvFileMode { .. } => {
             let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
             if stat.links > 1 {
                 // Its other name may be a file of somebody else's, whose mode is not ours to change.
                 let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
-                let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
-                place.dir.replace(env, &seen.bytes, attributes)?;
+                place.dir.rewrite(env, &seen.bytes, &seen.stat, seen.stat.mode & 0o600)?;
             } else {
                 place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
             }
@@ -94,7 +92,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
                 return Err(moved_on(change));
             }
             let edited = Zeroizing::new(edited);
-            place.dir.replace(&place.name, edited.as_bytes(), Attributes::from(&seen.stat))?;
+            place.dir.rewrite(&place.name, edited.as_bytes(), &seen.stat, seen.stat.mode)?;
         }
     }
     Ok(())
