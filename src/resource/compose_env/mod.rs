@@ -22,6 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
 use super::{Act, Diff, Failure, Handle, Look, Need, Project, Refusal, Resource, SecretSource};
+use crate::host::secret::judge_file;
 
 mod actual;
 mod change;
@@ -186,6 +187,9 @@ impl<'de> Visitor<'de> for SourceReader {
                 "command" => map.next_value::<Option<Vec<String>>>()?.map(SecretSource::Command),
                 other => return Err(serde::de::Error::unknown_field(other, &["env", "file", "command"])),
             });
+        }
+        if let Some(Some(SecretSource::File(path))) = &source {
+            judge_file(path).map_err(serde::de::Error::custom)?;
         }
         source.ok_or_else(|| serde::de::Error::custom("a value has one source: `env`, `file` or `command`"))
     }

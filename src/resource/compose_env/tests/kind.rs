@@ -237,6 +237,7 @@ fn a_step_is_read_strictly() {
         ("file: /a.yml\nvariable: PW\nvalu: 1", "unknown field `valu`"),
         ("file: /a.yml\nvariable: PW\nvalue: { env: A, file: /b }", "one source"),
         ("file: /a.yml\nvariable: PW\nvalue: {}", "one source"),
+        ("file: /a.yml\nvariable: PW\nvalue: { file: pw.txt }", "`pw.txt` is not absolute"),
         ("file: /a.yml\nvariable: PW\nvalue: { evn: A }", "unknown field `evn`"),
         ("file: /a.yml\nvariable: PW\nvalue: s3cret", "such as { env: NAME }"),
         ("file: /a.yml\nvariable: PW\nvalue: 53", "such as { env: NAME }"),
