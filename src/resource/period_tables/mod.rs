@@ -94,7 +94,8 @@ impl Resource for PeriodTables {
     }
 
     fn by_hand(&self) -> Vec<String> {
-        let mut lines = vec![format!("-- for each {} from {} on:", self.written.every.word(), self.from)];
+        let every = self.written.every.word();
+        let mut lines = vec![format!("-- for each {every} from {} on, the first as an example:", self.from)];
         for series in &self.series {
             let table = series.table(self.from);
             lines.push(format!("CREATE TABLE {table} (LIKE {});", series.parent));
