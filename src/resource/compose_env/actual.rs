@@ -58,6 +58,9 @@ pub enum ComposeFile {
         /// What their containers are created from.
         #[serde(default)]
         uses: Vec<Service>,
+        /// Where else a variable of `.env` is put in that an occurrence refers to, by its name.
+        #[serde(default)]
+        elsewhere: BTreeMap<String, Vec<String>>,
         occurrences: Vec<Occurrence>,
         /// The owner, where the acting user is another one and could not keep it.
         #[serde(default)]
@@ -120,6 +123,9 @@ pub enum EnvFile {
         mode: String,
         /// What it says of each variable that an occurrence refers to.
         values: BTreeMap<String, EnvValue>,
+        /// Which of its other variables one of them is put into.
+        #[serde(default)]
+        put_into: BTreeMap<String, Vec<String>>,
         #[serde(default)]
         foreign_owner: Option<u32>,
     },

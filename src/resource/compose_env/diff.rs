@@ -94,16 +94,16 @@ fn in_env_file(
     }
     let path = step.env_file();
     let shown = show(&path);
-    let nothing = BTreeMap::new();
-    let (mode, values, foreign_owner) = match &actual.env_file {
-        None | Some(EnvFile::Missing) => (None, &nothing, None),
+    let (nothing, nowhere) = (BTreeMap::new(), BTreeMap::new());
+    let (mode, values, put_into, foreign_owner) = match &actual.env_file {
+        None | Some(EnvFile::Missing) => (None, &nothing, &nowhere, None),
         Some(EnvFile::NotAFile { found }) => return Err(not_a_file(&shown, *found)),
         Some(EnvFile::Unreadable { reason }) => {
             return Err(Refusal::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
         }
-        Some(EnvFile::Read { mode, values, foreign_owner }) => {
+        Some(EnvFile::Read { mode, values, put_into, foreign_owner }) => {
             let bits = u32::from_str_radix(mode, 8).unwrap_or(PRIVATE);
-            (Some((mode, bits)), values, *foreign_owner)
+            (Some((mode, bits)), values, put_into, *foreign_owner)
         }
     };
     let value = |name: &str| values.get(name).unwrap_or(&EnvValue::Missing);
@@ -126,15 +126,39 @@ fn in_env_file(
     {
         return Err(owned_by_another(&shown, owner));
     }
+    shared(step, actual, &names)?;
+    let mut elsewhere = BTreeSet::new();
+    if let ComposeFile::Read { elsewhere: places, .. } = &actual.file {
+        elsewhere.extend(names.iter().filter_map(|name| places.get(name)).flatten().cloned());
+    }
+    let holders = names.iter().filter_map(|name| put_into.get(name)).flatten();
+    elsewhere.extend(holders.map(|holder| format!("{holder} in .env")));
+    let elsewhere = elsewhere.into_iter().collect();
     match (mode, wide, names.is_empty()) {
-        (None, _, false) => diff.changes.push(Change::CreateEnvFile { path, names }),
+        (None, _, false) => diff.changes.push(Change::CreateEnvFile { path, names, elsewhere }),
         (Some(_), wide, false) => {
-            diff.changes.push(Change::EnvFile { path, names, mode: wide.map(|(mode, _)| mode.clone()) });
+            let mode = wide.map(|(mode, _)| mode.clone());
+            diff.changes.push(Change::EnvFile { path, names, mode, elsewhere });
         }
         (_, Some((from, bits)), true) => {
             diff.changes.push(Change::EnvFileMode { path, from: from.clone(), to: format!("{:04o}", bits & PRIVATE) });
         }
         (_, None, true) => {}
+    }
+    Ok(())
+}
+
+/// Refuses to change for one service what others use, too.
+fn shared(step: &ComposeEnv, actual: &Actual, names: &[String]) -> Result<(), Refusal> {
+    let (Some(service), ComposeFile::Read { uses, .. }) = (&step.service, &actual.file) else { return Ok(()) };
+    for name in names {
+        let others = uses.iter().filter(|other| other.name != *service && other.variables.contains(name));
+        let others: Vec<&str> = others.map(|other| other.name.as_str()).collect();
+        if !others.is_empty() {
+            let what = format!("service {service} shares its value with {} through ${{{name}}}", others.join(", "));
+            return Err(Refusal::new(format!("{}: {what}", show(&step.file)))
+                .hint("leave out `service`, or give the service a variable of its own"));
+        }
     }
     Ok(())
 }

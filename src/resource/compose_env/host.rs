@@ -133,6 +133,7 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
     let (variable, service) = (step.variable.as_str(), step.service.as_deref());
     let found = occurrences::find(&document, variable, service);
     let uses = uses(place, &document);
+    let mut elsewhere = BTreeMap::new();
     let occurrences = found.occurrences.iter().map(|occurrence| Occurrence {
         place: occurrence.place.clone(),
         line: occurrence.line,
@@ -141,13 +142,18 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
             Reading::Literal(text) => Form::Literal { digest: digester.digest(Zeroizing::new(text).as_bytes()) },
             Reading::Retyped => Form::Retyped,
             Reading::Mixed => Form::Mixed,
-            Reading::Reference { name, refuses_empty } => Form::Reference { name, refuses_empty },
+            Reading::Reference { name, refuses_empty } => {
+                elsewhere.entry(name.clone()).or_insert_with(|| uses::elsewhere(&document, variable, &name));
+                Form::Reference { name, refuses_empty }
+            }
             Reading::Foreign => Form::Foreign,
         },
         entangled: edit::target(&document, &found.occurrences, occurrence, service).err(),
     });
+    let occurrences = occurrences.collect();
     Ok(ComposeFile::Read {
-        occurrences: occurrences.collect(),
+        occurrences,
+        elsewhere,
         services: found.services,
         uses_env_file: found.uses_env_file,
         uses,
@@ -194,7 +200,9 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
         Some(dotenv::Value::Expanded) => EnvValue::Expanded,
     };
     let values: BTreeMap<String, EnvValue> = names.iter().map(|name| ((*name).to_owned(), value(name))).collect();
-    Ok(EnvFile::Read { mode: format!("{:04o}", seen.stat.mode), values, foreign_owner: foreign_owner(&seen.stat) })
+    let put_into = names.iter().map(|name| ((*name).to_owned(), dotenv::holders(text, &entries, name))).collect();
+    let mode = format!("{:04o}", seen.stat.mode);
+    Ok(EnvFile::Read { mode, values, put_into, foreign_owner: foreign_owner(&seen.stat) })
 }
 
 /// The owner that a new version of the file would lose: only root can give files away.
