@@ -52,9 +52,9 @@ pub enum ComposeFile {
     Read {
         /// In the order of the file.
         services: Vec<String>,
-        /// Whether a service reads files named by `env_file`, which are not looked into.
+        /// The words that name other files, which are not looked into: `env_file`, `extends`, `include`.
         #[serde(default)]
-        uses_env_file: bool,
+        not_searched: Vec<String>,
         /// What their containers are created from.
         #[serde(default)]
         uses: Vec<Service>,
@@ -62,9 +62,18 @@ pub enum ComposeFile {
         #[serde(default)]
         elsewhere: BTreeMap<String, Vec<String>>,
         occurrences: Vec<Occurrence>,
+        /// Why the places cannot be given the value, although each by itself can.
+        #[serde(default)]
+        unproven: Option<String>,
         /// The owner, where the acting user is another one and could not keep it.
         #[serde(default)]
         foreign_owner: Option<u32>,
+        /// Four octal digits.
+        #[serde(default)]
+        mode: String,
+        /// The number of hard links.
+        #[serde(default)]
+        links: u64,
     },
 }
 
@@ -104,7 +113,10 @@ pub enum Form {
         refuses_empty: bool,
     },
     /// No text.
-    Foreign,
+    Foreign {
+        /// Completes "the value …".
+        why: String,
+    },
 }
 
 /// The `.env` file beside the compose file.

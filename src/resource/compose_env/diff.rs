@@ -33,7 +33,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
 /// The places that there are, or why the step cannot go on.
 fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Refusal> {
     let (variable, file) = (&step.variable, show(&step.file));
-    let (services, uses_env_file, occurrences) = match &actual.file {
+    let (services, not_searched, occurrences) = match &actual.file {
         ComposeFile::Missing => {
             let refusal = Refusal::new(format!("{file} does not exist, so there is no place for {variable}"));
             return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
@@ -43,7 +43,7 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
             return Err(Refusal::new(format!("{file} cannot be edited: {reason}"))
                 .hint("`docker compose config --quiet` tells what Compose says of the file; correct it there"));
         }
-        ComposeFile::Read { services, uses_env_file, occurrences, .. } => (services, *uses_env_file, occurrences),
+        ComposeFile::Read { services, not_searched, occurrences, .. } => (services, not_searched, occurrences),
     };
     if !occurrences.is_empty() {
         return Ok(occurrences);
@@ -61,7 +61,10 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
         Some(service) => format!("the environment of service {service} in {file} has no {variable}"),
         None => format!("no environment in {file} has {variable}; looked through: {known}, x- blocks"),
     };
-    let elsewhere = if uses_env_file { "; files named by env_file are not looked into" } else { "" };
+    let elsewhere = match &not_searched[..] {
+        [] => String::new(),
+        words => format!("; files named by {} are not looked into", words.join(" and ")),
+    };
     Err(Refusal::new(format!("{place}{elsewhere}")).hint(hint))
 }
 
@@ -174,8 +177,8 @@ fn in_compose_file(
     let mut places = Vec::new();
     let mut references = Vec::new();
     for occurrence in occurrences.iter().filter(|occurrence| differs(occurrence, digest)) {
-        if occurrence.form == Form::Foreign {
-            let what = format!("{file}: the value of {} in {} is no plain text", step.variable, at(occurrence));
+        if let Form::Foreign { why } = &occurrence.form {
+            let what = format!("{file}: the value of {} in {} {why}", step.variable, at(occurrence));
             return Err(Refusal::new(what).hint("write a text there, without a tag other than !!str"));
         }
         if let Some(why) = &occurrence.entangled {
@@ -193,8 +196,19 @@ fn in_compose_file(
     if places.is_empty() {
         return Ok(());
     }
-    if let ComposeFile::Read { foreign_owner: Some(owner), .. } = actual.file {
-        return Err(owned_by_another(&file, owner));
+    let ComposeFile::Read { foreign_owner, unproven, mode, links, .. } = &actual.file else { return Ok(()) };
+    if let Some(owner) = foreign_owner {
+        return Err(owned_by_another(&file, *owner));
+    }
+    if let Some(why) = unproven {
+        return Err(Refusal::new(format!("{file} cannot be edited: {why}"))
+            .hint(format!("write the value in double quotes on one line there, or as `${{{}}}`", step.variable)));
+    }
+    if u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0) {
+        diff.notes.push(format!("everybody can read {file} (mode {mode}), and with it the value of {}", step.variable));
+    }
+    if *links > 1 {
+        diff.notes.push(format!("the other names of {file} ({links} hard links) keep the old content"));
     }
     diff.changes.push(Change::ComposeFile {
         path: step.file.to_path_buf(),
@@ -208,7 +222,7 @@ fn in_compose_file(
 fn differs(occurrence: &Occurrence, wanted: &Digest) -> bool {
     match &occurrence.form {
         Form::Literal { digest } => digest != wanted,
-        Form::Retyped | Form::Mixed | Form::Foreign => true,
+        Form::Retyped | Form::Mixed | Form::Foreign { .. } => true,
         Form::Reference { .. } => false,
     }
 }

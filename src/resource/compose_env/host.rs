@@ -19,12 +19,15 @@ use crate::resource::{Act, Failure, Look, Service};
 const ENV_FILE: &str = ".env";
 /// Larger files are something else.
 const LIMIT: u64 = 4 << 20;
+const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` tells how";
 
 pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
     let digester = look.digester();
-    let source = match value(step, look) {
+    let secret = value(step, look);
+    let wanted = secret.as_ref().and_then(|secret| usable(secret).ok());
+    let source = match &secret {
         None => Source::Nothing,
-        Some(secret) => match usable(&secret) {
+        Some(secret) => match usable(secret) {
             Ok(text) => Source::Value { digest: digester.digest(text.as_bytes()), empty: text.is_empty() },
             Err(reason) => Source::Unusable { reason: reason.to_owned() },
         },
@@ -34,7 +37,7 @@ pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
     if !place.missing_parents.is_empty() {
         return Ok(actual);
     }
-    actual.file = compose_file(step, &place, digester)?;
+    actual.file = compose_file(step, &place, digester, wanted)?;
     if let ComposeFile::Read { occurrences, .. } = &actual.file {
         let names: Vec<&str> = occurrences
             .iter()
@@ -86,8 +89,9 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
             let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
             let wanted = wanted(step, act)?;
             let (wanted, source) = (usable(&wanted).map_err(Failure::new)?, text(&seen, change)?);
-            let edited = edit::set(source, &step.variable, step.service.as_deref(), wanted)
-                .map_err(|error| Failure::new(format!("cannot edit {}: {error}", show(&step.file))))?;
+            let edited = edit::set(source, &step.variable, step.service.as_deref(), wanted).map_err(|error| {
+                Failure::new(format!("cannot edit {}: {error}", show(&step.file))).hint(EDIT_BY_HAND)
+            })?;
             if changed_places(step, source, wanted).as_ref() != Some(places) {
                 return Err(moved_on(change));
             }
@@ -116,7 +120,12 @@ fn usable(secret: &Secret) -> Result<&str, &'static str> {
     if text.contains('\0') { Err("it holds a NUL byte") } else { Ok(text) }
 }
 
-fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result<ComposeFile, Failure> {
+fn compose_file(
+    step: &ComposeEnv,
+    place: &Place,
+    digester: &Digester,
+    wanted: Option<&str>,
+) -> Result<ComposeFile, Failure> {
     match place.stat()? {
         None => return Ok(ComposeFile::Missing),
         Some(stat) if stat.kind != FileKind::File => return Ok(ComposeFile::NotAFile { found: stat.kind }),
@@ -131,9 +140,15 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
         Err(error) => return Ok(ComposeFile::Unreadable { reason: error.to_string() }),
     };
     let (variable, service) = (step.variable.as_str(), step.service.as_deref());
+    // The edit is tried here already: what it cannot do is no change to plan.
+    let unproven = wanted.and_then(|wanted| match edit::set(text, variable, service, wanted).map(Zeroizing::new) {
+        Err(error @ edit::EditError::Unproven { .. }) => Some(error.to_string()),
+        _ => None,
+    });
     let found = occurrences::find(&document, variable, service);
     let uses = uses(place, &document);
     let mut elsewhere = BTreeMap::new();
+    let sharing = edit::Sharing::of(&document, &found.occurrences);
     let occurrences = found.occurrences.iter().map(|occurrence| Occurrence {
         place: occurrence.place.clone(),
         line: occurrence.line,
@@ -146,18 +161,21 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
                 elsewhere.entry(name.clone()).or_insert_with(|| uses::elsewhere(&document, variable, &name));
                 Form::Reference { name, refuses_empty }
             }
-            Reading::Foreign => Form::Foreign,
+            Reading::Foreign(why) => Form::Foreign { why },
         },
-        entangled: edit::target(&document, &found.occurrences, occurrence, service).err(),
+        entangled: sharing.target(occurrence, service).err(),
     });
     let occurrences = occurrences.collect();
     Ok(ComposeFile::Read {
         occurrences,
         elsewhere,
         services: found.services,
-        uses_env_file: found.uses_env_file,
+        not_searched: found.not_searched.into_iter().collect(),
         uses,
+        unproven,
         foreign_owner: foreign_owner(&seen.stat),
+        mode: format!("{:04o}", seen.stat.mode),
+        links: seen.stat.links,
     })
 }
 
@@ -212,11 +230,11 @@ fn foreign_owner(stat: &Stat) -> Option<u32> {
 
 fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<String>, Failure> {
     let wanted = usable(wanted).map_err(Failure::new)?;
+    let failed = |message: String| Failure::new(message).hint(EDIT_BY_HAND);
     let mut text = Zeroizing::new(text.to_owned());
     for name in names {
-        let edited =
-            dotenv::set(&text, name, wanted).map_err(|error| Failure::new(format!("cannot edit .env: {error}")))?;
-        let unproven = || Failure::new(format!("the edit of {name} in .env does not read back as intended"));
+        let edited = dotenv::set(&text, name, wanted).map_err(|error| failed(format!("cannot edit .env: {error}")))?;
+        let unproven = || failed(format!("the edit of {name} in .env does not read back as intended"));
         text = Zeroizing::new(edited.ok_or_else(unproven)?);
     }
     Ok(text)
@@ -229,7 +247,7 @@ fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<S
     let changed = found.iter().filter(|occurrence| match occurrences::read(&document, occurrence, &step.variable) {
         Reading::Literal(old) => old != wanted,
         Reading::Reference { .. } => false,
-        Reading::Retyped | Reading::Mixed | Reading::Foreign => true,
+        Reading::Retyped | Reading::Mixed | Reading::Foreign(_) => true,
     });
     Some(changed.map(|occurrence| diff::place_at(&occurrence.place, occurrence.line)).collect())
 }

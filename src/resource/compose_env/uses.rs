@@ -29,12 +29,12 @@ pub struct Around<'a> {
 pub fn find(document: &Document, around: &Around<'_>) -> Vec<Service> {
     let Some(root) = document.root() else { return Vec::new() };
     let finder = Finder { document, root, around };
-    let services = document.get(root, "services").map_or(&[][..], |services| document.entries(services));
-    let service = |(key, value): &(NodeId, NodeId)| {
-        let name = document.text(*key)?.to_owned();
-        Some(Service { name, files: finder.files(*value), variables: finder.variables(*value) })
+    let service = |(name, value): (&str, NodeId)| Service {
+        name: name.to_owned(),
+        files: finder.files(value),
+        variables: finder.variables(value),
     };
-    services.iter().filter_map(service).collect()
+    occurrences::services(document).into_iter().map(service).collect()
 }
 
 /// The places that `name`, a variable of `.env`, is put in beside the values of `variable`; in the order of the file.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::document::Document;
+use super::super::occurrences;
 use super::super::uses::{Around, elsewhere, find};
 use crate::resource::Service;
 
@@ -44,6 +45,19 @@ services:
     );
     let other = "services: { a: { environment: { X: '${PW}' } }, b: { environment: [ PW, 'PW=1', 'X=$PW' ] } }";
     assert_eq!(elsewhere(&Document::parse(other).unwrap(), "X", "PW"), ["service b, line 1"]);
+}
+
+#[test]
+fn services_may_be_merged_in() {
+    let source = "x-base: &base { db: { environment: [ PW=1 ] }, web: { image: x } }
+services: { <<: *base, web: { extends: { file: a.yml, service: w }, environment: { PW: 2 } } }\ninclude: [ b.yml ]";
+    let names: Vec<String> = services(source).into_iter().map(|service| service.name).collect();
+    assert_eq!(names, ["web", "db"]);
+    let document = Document::parse(source).unwrap();
+    let found = occurrences::find(&document, "PW", None);
+    let services: Vec<_> = found.occurrences.iter().map(|occurrence| &occurrence.services).collect();
+    assert_eq!(services, [&["db".to_owned()].into(), &["web".to_owned()].into()]);
+    assert_eq!(found.not_searched.iter().collect::<Vec<_>>(), ["extends", "include"]);
 }
 
 fn files(volumes: &str) -> Vec<String> {
