@@ -1,6 +1,7 @@
 //! What is observed of a variable: pure data, and no secret in it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,9 @@ pub enum ComposeFile {
         #[serde(default)]
         elsewhere: BTreeMap<String, Vec<String>>,
         occurrences: Vec<Occurrence>,
+        /// The file beside it that Compose lays over it.
+        #[serde(default)]
+        override_file: Option<Override>,
         /// Why the places cannot be given the value, although each by itself can.
         #[serde(default)]
         unproven: Option<String>,
@@ -75,6 +79,15 @@ pub enum ComposeFile {
         #[serde(default)]
         links: u64,
     },
+}
+
+/// A file of a name such as `docker-compose.override.yml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    pub path: PathBuf,
+    /// Where it gives the variable a value of its own; or why it cannot be read.
+    pub places: Result<Vec<String>, String>,
 }
 
 /// One place that gives the variable a value.

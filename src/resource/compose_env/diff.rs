@@ -24,6 +24,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
     }
     in_env_file(step, actual, occurrences, &mut diff)?;
     in_compose_file(step, actual, occurrences, &mut diff)?;
+    diff.warnings.extend(overridden(step, actual));
     if actual.source == Source::Nothing {
         diff.notes.push("content not checked".to_owned());
     }
@@ -149,6 +150,21 @@ fn in_env_file(
         (_, None, true) => {}
     }
     Ok(())
+}
+
+/// Containers may get another value than the one that is set here.
+fn overridden(step: &ComposeEnv, actual: &Actual) -> Option<String> {
+    let ComposeFile::Read { override_file: Some(file), .. } = &actual.file else { return None };
+    let path = show(&file.path);
+    match &file.places {
+        Ok(places) if places.is_empty() => None,
+        Ok(places) => Some(format!(
+            "{path} has a value of its own for {} ({}), which Compose takes instead; it is not edited",
+            step.variable,
+            places.join("; ")
+        )),
+        Err(why) => Some(format!("{path}, which Compose lays over the file, cannot be read: {why}")),
+    }
 }
 
 /// Refuses to change for one service what others use, too.

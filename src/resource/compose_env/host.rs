@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
+use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Override, Source};
 use super::document::Document;
 use super::occurrences::{self, Reading};
 use super::uses::{self, Around};
@@ -172,11 +172,42 @@ fn compose_file(
         services: found.services,
         not_searched: found.not_searched.into_iter().collect(),
         uses,
+        override_file: override_file(step, place)?,
         unproven,
         foreign_owner: foreign_owner(&seen.stat),
         mode: format!("{:04o}", seen.stat.mode),
         links: seen.stat.links,
     })
+}
+
+/// Compose lays the first of these that it finds over a file that it has found itself (compose-go's `cli/options.go`).
+const OVERRIDES: [&str; 4] =
+    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+
+fn override_file(step: &ComposeEnv, place: &Place) -> Result<Option<Override>, Failure> {
+    if !step.has_a_default_name() {
+        return Ok(None);
+    }
+    for name in OVERRIDES {
+        let name = OsStr::new(name);
+        if place.dir.stat(name)?.is_some() {
+            let places = overriding_places(step, place, name).map_err(|failure| failure.message);
+            return Ok(Some(Override { path: place.dir.path_of(name), places }));
+        }
+    }
+    Ok(None)
+}
+
+fn overriding_places(step: &ComposeEnv, place: &Place, name: &OsStr) -> Result<Vec<String>, Failure> {
+    let Some(seen) = read(place, name)? else { return Ok(Vec::new()) };
+    let text = std::str::from_utf8(&seen.bytes).map_err(|_| Failure::new("it is not UTF-8"))?;
+    let document = Document::parse(text).map_err(|error| Failure::new(error.to_string()))?;
+    let found = occurrences::find(&document, &step.variable, step.service.as_deref()).occurrences;
+    let own = found.iter().filter(|occurrence| {
+        let reading = occurrences::read(&document, occurrence, &step.variable);
+        !occurrence.services.is_empty() && !matches!(reading, Reading::Reference { .. })
+    });
+    Ok(own.map(|occurrence| diff::place_at(&occurrence.place, occurrence.line)).collect())
 }
 
 /// What the services' containers are created from. The `.env` file is looked into where a path has a variable in it;

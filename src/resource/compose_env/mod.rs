@@ -61,6 +61,12 @@ pub struct ComposeEnv {
 }
 
 impl ComposeEnv {
+    /// Whether Compose finds the file by itself, and then lays another one over it.
+    fn has_a_default_name(&self) -> bool {
+        let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+        self.file.file_name().is_some_and(|name| names.iter().any(|default| name == *default))
+    }
+
     /// Where Compose looks for the values of `${NAME}`.
     fn env_file(&self) -> PathBuf {
         self.file.with_file_name(".env")
@@ -96,7 +102,13 @@ impl Resource for ComposeEnv {
             format!("grep -n {} {file}   # where it stands; `${{NAME}}` there means .env", shell_word(&self.variable)),
             format!("\"${{EDITOR:-vi}}\" {file}   # put the value in quotes, each $ as $$"),
             format!("\"${{EDITOR:-vi}}\" {env_file} && chmod 600 {env_file}   # or NAME='value' here"),
-            format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d"),
+            match self.file.parent().filter(|_| self.has_a_default_name()) {
+                Some(folder) => {
+                    let folder = shell_word(&folder.to_string_lossy());
+                    format!("cd {folder} && docker compose config --quiet && docker compose up -d")
+                }
+                None => format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d"),
+            },
         ]
     }
 
@@ -106,7 +118,11 @@ impl Resource for ComposeEnv {
 
     fn project(&self, actual: &Actual) -> Option<Project> {
         match &actual.file {
-            ComposeFile::Read { uses, .. } => Some(Project { file: self.file.to_path_buf(), services: uses.clone() }),
+            ComposeFile::Read { uses, override_file, .. } => Some(Project {
+                file: self.file.to_path_buf(),
+                override_file: override_file.as_ref().map(|file| file.path.clone()),
+                services: uses.clone(),
+            }),
             _ => None,
         }
     }

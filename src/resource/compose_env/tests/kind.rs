@@ -123,6 +123,21 @@ fn a_value_that_goes_elsewhere_too_is_told_or_refused() {
 }
 
 #[test]
+fn a_file_that_compose_lays_over_is_told_of() {
+    let host = Host::new(LITERAL, Some("s3cret"));
+    host.write("docker-compose.override.yml", "services: { web: { environment: { PW: other } } }\n", 0o600);
+    let diff = host.plan().unwrap();
+    assert!(diff.warnings[0].contains("override.yml has a value of its own for PW (service web, line 1)"), "{diff:?}");
+    let project = host.step.project(&host.observe()).unwrap();
+    let (file, over) = (host.step.file.display(), host.path("docker-compose.override.yml"));
+    assert_eq!(project.up(), format!("docker compose -f {file} -f {} up -d", over.display()));
+    for (other, warnings) in [("services: { web: { environment: [ PW ] } }", 0), ("a: [", 1)] {
+        host.write("docker-compose.override.yml", other, 0o600);
+        assert_eq!(host.plan().unwrap().warnings.len(), warnings, "{other}");
+    }
+}
+
+#[test]
 fn an_env_file_is_edited_and_made_private() {
     let host = Host::new(REFERENCE, Some("s3cret"));
     host.write(".env", "# c\r\nPASS=old # d\r\nB=2", 0o664);
