@@ -139,9 +139,15 @@ impl PlanFile {
         let mut connections = BTreeMap::new();
         for name in steps.iter().filter_map(|step| step.resource.connection()) {
             let Some(node) = self.connections.get(name) else { continue };
-            match self.connection(node, &evaluator) {
-                Err(problem) if problem.unset.is_none() => problems.push(problem),
-                result => drop(connections.insert(name.to_owned(), result)),
+            let result = self.connection(node, &evaluator).map_err(|found| {
+                let (unset, wrong): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.unset.is_some());
+                problems.extend(wrong);
+                unset.into_iter().next()
+            });
+            match result {
+                Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
+                Err(Some(unset)) => drop(connections.insert(name.to_owned(), Err(unset))),
+                Err(None) => {}
             }
         }
         problems.extend(self.judge_together(&steps));
@@ -160,7 +166,7 @@ impl PlanFile {
             problems.extend(evaluator.node(node).err());
         }
         for node in self.connections.values() {
-            problems.extend(self.connection(node, &evaluator).err());
+            problems.extend(self.connection(node, &evaluator).err().into_iter().flatten());
         }
         let mut steps = Vec::new();
         for written in &self.steps {
@@ -280,8 +286,8 @@ impl PlanFile {
         }
     }
 
-    fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Problem> {
-        de::from_node(&evaluator.node(node)?)
+    fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Problem>> {
+        by_key(node, &node.span, evaluator, de::from_node)
     }
 
     /// An error where there is any problem, with the flaws of the shape, in the order of the text.
@@ -320,9 +326,22 @@ fn max_changes(node: &Node) -> Result<Option<u64>, Problem> {
     })
 }
 
-/// The resource of a step. What is wrong under one of its keys does not hide what is wrong under another.
+/// The resource of a step.
 fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource, Vec<Problem>> {
-    let Value::Mapping(pairs) = &written.body.value else { return Err(Vec::new()) };
+    by_key(&written.body, &written.kind_span, evaluator, |body| de::with_seed(body, AnyResource::seed(written.kind)))
+}
+
+/// Evaluates a mapping and reads it. What is wrong under one of its keys does not hide what is wrong under another;
+/// what is wrong with it as a whole is told at `whole`.
+fn by_key<T>(
+    mapping: &Node,
+    whole: &Range<usize>,
+    evaluator: &Evaluator,
+    read: impl Fn(&Node) -> Result<T, Problem>,
+) -> Result<T, Vec<Problem>> {
+    let Value::Mapping(pairs) = &mapping.value else {
+        return evaluator.node(mapping).and_then(|node| read(&node)).map_err(|problem| vec![problem]);
+    };
     let mut problems = Vec::new();
     let mut evaluated = Vec::new();
     for (key, value) in pairs {
@@ -332,9 +351,9 @@ fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource,
         }
     }
     loop {
-        let body = Node { span: written.body.span.clone(), value: Value::Mapping(evaluated) };
-        let mut problem = match de::with_seed(&body, AnyResource::seed(written.kind)) {
-            Ok(resource) if problems.is_empty() => return Ok(resource),
+        let body = Node { span: mapping.span.clone(), value: Value::Mapping(evaluated) };
+        let mut problem = match read(&body) {
+            Ok(value) if problems.is_empty() => return Ok(value),
             Ok(_) => return Err(problems),
             Err(problem) => problem,
         };
@@ -345,12 +364,12 @@ fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource,
             problem.span.as_ref().is_some_and(|at| span.start <= at.start && at.end <= span.end)
         };
         let at = evaluated.iter().position(within);
-        // Of the step as a whole only the first is told: a key that was taken away would be missed next.
-        let whole = problem.span.as_ref() == Some(&body.span);
-        if whole {
-            problem.span = Some(key_in(&problem.message, &evaluated).unwrap_or(&written.kind_span).clone());
+        // Of the mapping as a whole only the first is told: a key that was taken away would be missed next.
+        let of_all = problem.span.as_ref() == Some(&body.span);
+        if of_all {
+            problem.span = Some(key_in(&problem.message, &evaluated).unwrap_or(whole).clone());
         }
-        match at.filter(|_| !whole) {
+        match at.filter(|_| !of_all) {
             Some(at) => {
                 problems.push(problem);
                 evaluated.remove(at);
