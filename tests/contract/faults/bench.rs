@@ -25,7 +25,8 @@ pub struct Bench {
     pub sandbox: Sandbox,
     /// Who runs the program.
     user: &'static str,
-    before: Snapshot,
+    /// What files may hold in between: before the first change, and after the checkout has been brought to its head.
+    stages: Vec<Snapshot>,
     relations: Vec<String>,
     warehouse: Warehouse,
     unbroken: Option<State>,
@@ -61,8 +62,11 @@ impl Bench {
         sandbox.bash("root", "cp -a --reflink=auto /home /var/saved");
         let mut warehouse = Warehouse::connect(&sandbox);
         let relations = warehouse.relations();
-        let before = files(&sandbox);
-        let mut bench = Self { sandbox, user, before, relations, warehouse, unbroken: None };
+        let mut bench = Self { sandbox, user, stages: Vec::new(), relations, warehouse, unbroken: None };
+        bench.stages.push(files(&bench.sandbox));
+        bench.run().args(["--only", "repository"]).run().exits(0);
+        bench.stages.push(files(&bench.sandbox));
+        bench.reset();
         bench.run().run().exits(0);
         bench.unbroken = Some(bench.state());
         bench
@@ -130,7 +134,8 @@ impl Bench {
         let Some(wanted) = &self.unbroken else { return String::new() };
         let mut text = String::new();
         for (path, entry) in &found.0 {
-            let known: Vec<_> = [&self.before, &wanted.files].iter().filter_map(|state| state.0.get(path)).collect();
+            let known: Vec<_> =
+                self.stages.iter().chain([&wanted.files]).filter_map(|state| state.0.get(path)).collect();
             let temporary = path.iter().any(|name| name.to_string_lossy().starts_with(".provision-"));
             let whole = known.iter().any(|known| (known.kind, &known.content) == (entry.kind, &entry.content));
             if !(whole || known.is_empty() && temporary) {
@@ -138,7 +143,7 @@ impl Bench {
             }
         }
         let key = Path::new(KEY);
-        if self.before.0.contains_key(key) && !found.0.contains_key(key) {
+        if self.stages[0].0.contains_key(key) && !found.0.contains_key(key) {
             text += "the key is gone\n";
         }
         text
