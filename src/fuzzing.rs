@@ -8,11 +8,11 @@ use saphyr_parser::{Event, Parser};
 use tokio::runtime::Runtime;
 
 use crate::engine::{journal, order::Order};
+use crate::host::warehouse::Dialect;
 use crate::plan_file::{Inputs, PlanFile, Selection};
 use crate::resource::AnyResource;
 use crate::resource::compose_env::{dotenv, edit, interpolation};
 use crate::resource::table::ddl::Ddl;
-use crate::host::warehouse::Dialect;
 use crate::worker::frame::{self, Answer, Frame, Request};
 
 /// A function for the bytes of one input.
@@ -73,7 +73,9 @@ pub fn compose(bytes: &[u8]) {
     let service = Some(service).filter(|service| !service.is_empty());
     let edited = match edit::set(source, variable, service, value) {
         Ok(edited) => edited,
-        Err(edit::EditError::Unproven { line }) => panic!("the edit of line {line} was wrong, and only the proof said so"),
+        Err(edit::EditError::Unproven { line }) => {
+            panic!("the edit of line {line} was wrong, and only the proof said so")
+        }
         Err(_) => return,
     };
     let escaped = interpolation::escape(value);
@@ -194,7 +196,8 @@ mod tests {
     fn the_corpora_keep_every_promise() {
         for (name, target) in TARGETS {
             let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-            let files: Vec<_> = std::fs::read_dir(&corpus).expect("a corpus").map(|entry| entry.unwrap().path()).collect();
+            let files: Vec<_> =
+                std::fs::read_dir(&corpus).expect("a corpus").map(|entry| entry.unwrap().path()).collect();
             assert!(!files.is_empty(), "{} is empty", corpus.display());
             for file in files {
                 println!("{}", file.display());

@@ -109,15 +109,13 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     config.set_str(&format!("branch.{}.merge", desired.branch), &reference).map_err(&failed)?;
 
     let default = fetch(desired, url, &repo)?;
-    if repo.find_reference(&format!("refs/remotes/{name}/{}", desired.branch)).ok().and_then(|found| found.target())
-        != Some(target)
-    {
+    if refs::target(&repo, &format!("refs/remotes/{name}/{}", desired.branch))? != Some(target) {
         return Err(Failure::new(format!("{} moved on the remote meanwhile", desired.branch)).hint("run again"));
     }
     if let Some(default) = default.as_deref().and_then(|default| default.strip_prefix("refs/heads/")) {
         let head = format!("refs/remotes/{name}/HEAD");
         let to = format!("refs/remotes/{name}/{default}");
-        if let Some(commit) = repo.find_reference(&to).ok().and_then(|found| found.target()) {
+        if let Some(commit) = refs::target(&repo, &to)? {
             repo.reference_symbolic(&head, &to, false, "").map_err(&failed)?;
             refs::log(&repo, &head, None, commit, &format!("clone: from {}", remote::without_password(url)))?;
         }

@@ -45,12 +45,16 @@ impl Bench {
         sandbox.checkout();
         sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
         sandbox.commit("airflow_poc/dags/late.py", "LATE = True\n");
-        let file = |name: &str, content: &str| sandbox.write(&format!("{CHECKOUT}/airflow_poc/{name}"), "ubuntu", content);
+        let file =
+            |name: &str, content: &str| sandbox.write(&format!("{CHECKOUT}/airflow_poc/{name}"), "ubuntu", content);
         file("dags/order_tracking.py", "# hot fix, straight onto the server\n");
         file("dags/late.py", "made by hand\n");
         file("dags/notes.txt", "made by hand, and in nobody's way\n");
         file("logs/old.log", "a log\n");
-        sandbox.bash("ubuntu", &format!("cd {CHECKOUT}/airflow_poc; sed -i 's/\"change-me\"/\"an old password\"/' docker-compose.yml"));
+        sandbox.bash(
+            "ubuntu",
+            &format!("cd {CHECKOUT}/airflow_poc; sed -i 's/\"change-me\"/\"an old password\"/' docker-compose.yml"),
+        );
         sandbox.write(KEY, "ubuntu", "an old key\n");
         sandbox.sql(
             "SET ROLE etl; CREATE TABLE settlement_ods.hist_ecs_order_info_2025_h2 (LIKE settlement_ods.mart_ecs_order_info);",
@@ -79,7 +83,8 @@ impl Bench {
 
     /// Brings everything back to where it was.
     pub fn reset(&mut self) {
-        let script = "cd \"$0\"; find home var/lib/provision tmp -mindepth 1 -delete; cp -a --reflink=auto var/saved/. home/";
+        let script =
+            "cd \"$0\"; find home var/lib/provision tmp -mindepth 1 -delete; cp -a --reflink=auto var/saved/. home/";
         let done = Command::new("sh").args(["-euc", script]).arg(self.sandbox.dir()).status().unwrap();
         assert!(done.success());
         self.warehouse.reset(&self.relations);
@@ -209,7 +214,9 @@ impl Warehouse {
     }
 
     fn relations(&mut self) -> Vec<String> {
-        self.rows("SELECT oid::regclass FROM pg_class WHERE relnamespace = 'settlement_ods'::regnamespace AND relkind = 'r'")
+        self.rows(
+            "SELECT oid::regclass FROM pg_class WHERE relnamespace = 'settlement_ods'::regnamespace AND relkind = 'r'",
+        )
     }
 
     fn definitions(&mut self) -> String {

@@ -27,7 +27,12 @@ fn option_env(name: &str) -> Option<usize> {
 }
 
 /// Tries `fault` at points of a run on `bench`; `judge` says what is wrong, once a fault has struck.
-fn try_points(mut bench: Bench, fault: Fault, amount: Amount, judge: impl Fn(&mut Bench, &Point) -> Result<bool, String>) {
+fn try_points(
+    mut bench: Bench,
+    fault: Fault,
+    amount: Amount,
+    judge: impl Fn(&mut Bench, &Point) -> Result<bool, String>,
+) {
     bench.reset();
     let counted = bench.run().counted(fault);
     assert!(counted.outcome.code == 0 && !counted.hung, "{}", counted.outcome);

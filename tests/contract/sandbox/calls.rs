@@ -105,9 +105,10 @@ impl Call {
             | (Errno::EACCES, Class::Open | Class::Look | Class::Change | Class::Execute)
             | (Errno::EROFS, Class::Change)
             | (Errno::EMFILE, Class::Open | Class::Descriptor) => true,
-            (Errno::EINTR, Class::Open | Class::Write | Class::Lock | Class::Connect | Class::Message | Class::Wait) => {
-                true
-            }
+            (
+                Errno::EINTR,
+                Class::Open | Class::Write | Class::Lock | Class::Connect | Class::Message | Class::Wait,
+            ) => true,
             (Errno::EINTR, Class::Read) => matches!(self.name, "read" | "pread64" | "readv"),
             (Errno::EINTR | Errno::EIO, Class::Other) => self.name == "close" && is_file(),
             _ => false,

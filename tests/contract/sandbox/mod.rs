@@ -11,10 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 mod bastion;
-mod checkout;
-mod midway;
 #[cfg(target_arch = "x86_64")]
 mod calls;
+mod checkout;
+mod midway;
 mod run;
 mod snapshot;
 #[cfg(target_arch = "x86_64")]

@@ -254,7 +254,8 @@ impl<'a> Supervisor<'a> {
         let Some(call) = self.strikable(pid, number, arguments) else { return self.resume(pid, None) };
         let calls = self.calls.entry(role.clone()).or_default();
         calls.push(call);
-        if self.struck.is_some() || self.point.is_none_or(|point| point.process != role || point.number != calls.len()) {
+        if self.struck.is_some() || self.point.is_none_or(|point| point.process != role || point.number != calls.len())
+        {
             return self.resume(pid, None);
         }
         self.struck = Some(describe(pid, call, arguments));

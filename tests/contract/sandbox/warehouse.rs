@@ -26,7 +26,8 @@ impl Sandbox {
     }
 
     /// Every relation outside of the system's schemas, column by column.
-    pub const DEFINITIONS: &str = "SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), a.attnum, a.attname,
+    pub const DEFINITIONS: &str =
+        "SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), a.attnum, a.attname,
                     format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
              FROM pg_class c
              JOIN pg_namespace n ON n.oid = c.relnamespace
