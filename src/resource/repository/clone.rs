@@ -154,9 +154,17 @@ fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<Strin
     let default =
         heads.iter().find(|head| head.name() == "HEAD").and_then(|head| head.symref_target().map(str::to_owned));
     // A clone keeps no log of the branches that it began with.
-    let _ = fs::remove_dir_all(repo.path().join("logs"));
-    let _ = fs::remove_file(repo.path().join("FETCH_HEAD"));
+    let (logs, fetched) = (repo.path().join("logs"), repo.path().join("FETCH_HEAD"));
+    unless_missing(fs::remove_dir_all(&logs)).map_err(io_failure("remove", &logs))?;
+    unless_missing(fs::remove_file(&fetched)).map_err(io_failure("remove", &fetched))?;
     Ok(default)
+}
+
+fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Empties the unfinished git directory of an interrupted run.

@@ -6,8 +6,6 @@ use super::bench::Bench;
 use super::{Amount, try_points};
 use crate::sandbox::{Fault, Outcome, Point};
 
-const ERRORS: [Errno; 6] = [Errno::ENOSPC, Errno::EIO, Errno::EACCES, Errno::EROFS, Errno::EMFILE, Errno::EINTR];
-
 fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     let watched = bench.run().struck(point);
     let Some(at) = watched.struck else { return Ok(false) };
@@ -43,8 +41,10 @@ fn names_the_place(outcome: &Outcome) -> Result<(), String> {
     let mut reasons: Vec<String> = Vec::new();
     for line in outcome.stdout.lines() {
         let event: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
-        if event["outcome"] == "failed" && event["reason"].is_string() {
-            reasons.extend(event["reason"].as_str().map(str::to_owned));
+        // A step that waits for another one says so.
+        let is_own = |reason: &&str| !reason.starts_with("it waits for ");
+        if event["outcome"] == "failed" || event["outcome"] == "blocked" {
+            reasons.extend(event["reason"].as_str().filter(is_own).map(str::to_owned));
         }
     }
     reasons.extend(outcome.stderr.lines().filter_map(|line| line.strip_prefix("error: ")).map(str::to_owned));
@@ -58,30 +58,46 @@ fn names_the_place(outcome: &Outcome) -> Result<(), String> {
     }
 }
 
-fn errors(bench: impl Fn() -> Bench, amount: Amount) {
-    for errno in ERRORS {
-        try_points(bench(), Fault::Error(errno), amount, judge);
-    }
+/// Every point in a test of its own, so that they can run beside each other.
+macro_rules! every_call {
+    ($($errno:ident: $first:ident $conflicts:ident;)+) => {
+        const ERRORS: [Errno; 6] = [$(Errno::$errno),+];
+
+        $(
+            #[test]
+            #[ignore = "an hour: every call instead of a sample"]
+            fn $first() {
+                try_points(Bench::fresh(), Fault::Error(Errno::$errno), Amount::All, judge);
+            }
+
+            #[test]
+            #[ignore = "an hour: every call instead of a sample"]
+            fn $conflicts() {
+                try_points(Bench::conflicting(), Fault::Error(Errno::$errno), Amount::All, judge);
+            }
+        )+
+    };
+}
+
+every_call! {
+    ENOSPC: no_space_at_every_call_of_a_first_run no_space_at_every_call_among_conflicts;
+    EIO: io_error_at_every_call_of_a_first_run io_error_at_every_call_among_conflicts;
+    EACCES: no_access_at_every_call_of_a_first_run no_access_at_every_call_among_conflicts;
+    EROFS: read_only_at_every_call_of_a_first_run read_only_at_every_call_among_conflicts;
+    EMFILE: no_descriptor_at_every_call_of_a_first_run no_descriptor_at_every_call_among_conflicts;
+    EINTR: interrupted_at_every_call_of_a_first_run interrupted_at_every_call_among_conflicts;
 }
 
 #[test]
 fn some_calls_of_a_first_run() {
-    errors(Bench::fresh, Amount::Sample(6));
+    for errno in ERRORS {
+        try_points(Bench::fresh(), Fault::Error(errno), Amount::Sample(4), judge);
+    }
 }
 
 #[test]
 fn some_calls_among_conflicts() {
-    errors(Bench::conflicting, Amount::Sample(6));
-}
-
-#[test]
-#[ignore = "an hour: every call instead of a sample"]
-fn every_call_of_a_first_run() {
-    errors(Bench::fresh, Amount::All);
-}
-
-#[test]
-#[ignore = "an hour: every call instead of a sample"]
-fn every_call_among_conflicts() {
-    errors(Bench::conflicting, Amount::All);
+    for errno in ERRORS {
+        try_points(Bench::conflicting(), Fault::Error(errno), Amount::Sample(4), judge);
+    }
 }
