@@ -367,7 +367,9 @@ fn by_key<T>(
         // Of the mapping as a whole only the first is told: a key that was taken away would be missed next.
         let of_all = problem.span.as_ref() == Some(&body.span);
         if of_all {
-            problem.span = Some(key_in(&problem.message, &evaluated).unwrap_or(whole).clone());
+            let key = key_in(&problem.message, &evaluated);
+            let place = key.and_then(|key| place_in_block(evaluator.text(), key, &problem.message));
+            problem.span = Some(place.unwrap_or_else(|| key.unwrap_or(whole).clone()));
         }
         match at.filter(|_| !of_all) {
             Some(at) => {
@@ -384,6 +386,28 @@ fn by_key<T>(
 fn key_in<'a>(message: &str, pairs: &'a [(Node, Node)]) -> Option<&'a Range<usize>> {
     let (word, _) = message.strip_prefix('`')?.split_once('`')?;
     pairs.iter().find(|(key, _)| key.text() == Some(word)).map(|(key, _)| &key.span)
+}
+
+/// Where a message's `line 3, column 7` is, in the block text (`|`) of the key that it is about.
+fn place_in_block(text: &str, key: &Range<usize>, message: &str) -> Option<Range<usize>> {
+    let (line, rest) = message.split_once("line ")?.1.split_once(", column ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (line, column) = (line.parse::<usize>().ok()?, rest[..digits].parse::<usize>().ok()?);
+    let (header, block) = text.get(key.end..)?.split_once('\n')?;
+    let header = header.split_once(" #").map_or(header, |(header, _)| header);
+    let literal = header.trim().trim_start_matches(':').trim_start().strip_prefix('|')?;
+    if !literal.trim().trim_start_matches(['-', '+']).is_empty()
+        || block.lines().take(line).any(|one| one.contains("{{"))
+    {
+        return None;
+    }
+    let indent = block.lines().find(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len())?;
+    let begins = block.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum::<usize>();
+    let shown = block.get(begins..)?.lines().next()?;
+    let (at, _) = shown.get(indent..)?.char_indices().nth(column.checked_sub(1)?)?;
+    let word = shown[indent + at..].find(char::is_whitespace).unwrap_or(shown.len() - indent - at);
+    let start = text.len() - block.len() + begins + indent + at;
+    Some(start..start + word)
 }
 
 fn prose(written: &WrittenStep, evaluator: &Evaluator) -> Prose {
