@@ -58,6 +58,7 @@ fn explain(described: &Described, out: &mut String) {
             }
             for line in step.resource.by_hand() {
                 for line in line.lines() {
+                    let line = if step.run_as.as_deref() == Some("root") { without_sudo(line) } else { line };
                     let _ = writeln!(out, "    {line}");
                 }
             }
@@ -68,6 +69,11 @@ fn explain(described: &Described, out: &mut String) {
             }
         }
     }
+}
+
+/// A command for somebody who is root already.
+fn without_sudo(line: &str) -> &str {
+    line.strip_prefix("sudo ").unwrap_or(line)
 }
 
 /// Wraps running text; lines that are indented in the plan file (commands, log lines) stay as they are.

@@ -1,11 +1,13 @@
 //! Secrets: where they come from, how they are held, and how two of them are compared without being shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretSlice};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
+
+use super::fs::show;
 
 /// Where a secret's value is to be had, as the plan file names it. It is no secret itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +69,25 @@ pub fn optional_source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secr
     if empty {
         return Err(D::Error::custom("the secret source is empty: leave it out, or give it a value"));
     }
+    if let Some(SecretSource::File(path)) = &source {
+        judge_file(path).map_err(D::Error::custom)?;
+    }
     Ok(source)
+}
+
+/// Refuses a source's path that means another file in another directory.
+///
+/// # Errors
+/// Why it is refused, with what to write instead.
+pub fn judge_file(path: &Path) -> Result<(), String> {
+    let quoted = show(path);
+    if path.starts_with("~") {
+        return Err(format!("`{quoted}` is not absolute: write the home directory out"));
+    }
+    if !path.is_absolute() {
+        return Err(format!("`{quoted}` is not absolute: a path begins with `/`"));
+    }
+    Ok(())
 }
 
 /// A secret's bytes. Wiped when dropped; there is no `Display`, no `Serialize`, and `Debug` hides the value.
@@ -94,9 +114,8 @@ impl Secret {
     /// The value without one line ending at its end: editors and `echo` add one that is no part of a password.
     pub fn without_line_ending(&self) -> Secret {
         let bytes = self.expose();
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        Secret::copy_of(bytes)
+        let line = bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n"));
+        Secret::copy_of(line.unwrap_or(bytes))
     }
 }
 
@@ -183,12 +202,22 @@ mod tests {
             ("source: { env: A, file: /b }", "exactly one of"),
             ("source: { env: A, file: null }", "exactly one of"),
             ("source: { file: '' }", "empty"),
+            ("source: { file: key.pem }", "`key.pem` is not absolute: a path begins"),
+            ("source: { file: ./key.pem }", "not absolute"),
+            ("source: { file: ~/key.pem }", "write the home directory out"),
             ("source: { command: [] }", "empty"),
             ("source: { vault: a }", "unknown field"),
             ("source: /a", "a secret source"),
         ] {
             let error = read(wrong).unwrap_err();
             assert!(error.contains(told), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_line_ending_alone_is_taken_off() {
+        for (value, line) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), ("a", "a"), ("\n", "")] {
+            assert_eq!(Secret::copy_of(value.as_bytes()).without_line_ending().expose(), line.as_bytes(), "{value:?}");
         }
     }
 }

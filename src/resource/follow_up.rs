@@ -11,6 +11,8 @@ use super::value::shell_word;
 pub struct Project {
     /// The compose file.
     pub file: PathBuf,
+    /// What Compose lays over it by itself, unless a file is named to it.
+    pub override_file: Option<PathBuf>,
     pub services: Vec<Service>,
 }
 
@@ -36,6 +38,8 @@ impl Project {
 
     /// The command that creates those containers anew whose description has changed.
     pub fn up(&self) -> String {
-        format!("docker compose -f {} up -d", shell_word(&self.file.to_string_lossy()))
+        let files = [Some(&self.file), self.override_file.as_ref()].into_iter().flatten();
+        let files: Vec<String> = files.map(|file| format!("-f {}", shell_word(&file.to_string_lossy()))).collect();
+        format!("docker compose {} up -d", files.join(" "))
     }
 }

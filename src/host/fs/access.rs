@@ -77,7 +77,7 @@ impl Dir {
     }
 
     /// Holds the inode `name` without opening its content, and checks that it is the one that was seen.
-    fn pin(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, Error> {
+    pub(super) fn pin(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, Error> {
         let path = self.path_of(name);
         let fd =
             open_at(self, name, OFlags::PATH | OFlags::NOFOLLOW).map_err(|errno| Error::call("open", &path, errno))?;

@@ -2,7 +2,7 @@
 //! meanwhile.
 //!
 //! A path is opened a component at a time ([`Dir::open`]); everything after that names one entry of the open
-//! directory and never follows a symlink there. [`Dir::create`] and [`Dir::replace`] are atomic. A process that is
+//! directory and never follows a symlink there. [`Dir::create`], [`Dir::replace`] and [`Dir::rewrite`] are atomic. A process that is
 //! killed in one of them can leave an entry `.provision-…` behind, which [`Dir::leftovers`] finds and
 //! [`Dir::remove_leftovers`] removes. A file that may have to come back is kept under a second name while another
 //! takes its place ([`Dir::keep`]).
@@ -20,6 +20,7 @@ mod leftover;
 mod open;
 pub mod tree;
 mod write;
+mod xattr;
 
 #[cfg(test)]
 mod path_tests;
@@ -120,14 +121,6 @@ pub struct Attributes {
     pub gid: Option<u32>,
     /// `0o400` and the like.
     pub mode: u32,
-}
-
-impl From<&Stat> for Attributes {
-    /// The attributes of what is there, to keep them where it is replaced. An owner or group that is the acting
-    /// user's own needs no change, so an unprivileged process can keep them too.
-    fn from(stat: &Stat) -> Self {
-        Self { uid: Some(stat.uid), gid: Some(stat.gid), mode: stat.mode }
-    }
 }
 
 /// A path for a message: control characters and invalid UTF-8 cannot break the line or the terminal.

@@ -34,7 +34,7 @@ fn a_file_is_created_read_and_replaced() {
     let error = dir.create(name, b"two", PRIVATE).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     let old = std_fs::File::open(folder.path().join("key")).unwrap();
-    dir.replace(name, b"two", Attributes::from(&seen.stat)).unwrap();
+    dir.rewrite(name, b"two", &seen.stat, seen.stat.mode).unwrap();
     assert_eq!(attributes(&folder.path().join("key")), (50000, 50001, 0o440));
     assert_eq!(std_fs::read(folder.path().join("key")).unwrap(), b"two");
     assert_eq!(std::io::read_to_string(old).unwrap(), "one", "the old inode is left alone");

@@ -15,7 +15,7 @@ impl Dir {
     /// # Errors
     /// Something by that name exists, or a system call fails; nothing is left behind then.
     pub fn create(&self, name: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), Error> {
-        self.write(name, bytes, attributes, Publish::New)
+        self.write(name, Publish::New, |fd| fill(fd, bytes, attributes))
     }
 
     /// Puts a new file in the place of the file `name`, or of nothing, in one step. The old inode is left as it is:
@@ -24,17 +24,39 @@ impl Dir {
     /// # Errors
     /// A system call fails: the old file is as it was then, and nothing is left behind.
     pub fn replace(&self, name: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), Error> {
-        self.write(name, bytes, attributes, Publish::Over)
+        self.write(name, Publish::Over, |fd| fill(fd, bytes, attributes))
     }
 
-    fn write(&self, name: &OsStr, bytes: &[u8], attributes: Attributes, publish: Publish) -> Result<(), Error> {
+    /// As [`Dir::replace`], for a new content of the file that was `seen`: its owner, group and extended attributes are
+    /// kept. So is its access control list, unless it is to have another `mode`.
+    ///
+    /// # Errors
+    /// The file was exchanged, one of the attributes cannot be kept, or a system call fails.
+    pub fn rewrite(&self, name: &OsStr, bytes: &[u8], seen: &Stat, mode: u32) -> Result<(), Error> {
+        let old = self.pin(name, seen)?;
+        let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
+        let xattrs = super::xattr::read(&old).map_err(failed)?;
+        self.write(name, Publish::Over, |fd| {
+            hold(fd)?;
+            change_owner(fd, Some(seen.uid), Some(seen.gid))?;
+            super::xattr::write(fd, &xattrs, mode == seen.mode)?;
+            fill(fd, bytes, Attributes { uid: None, gid: None, mode })
+        })
+    }
+
+    fn write(
+        &self,
+        name: &OsStr,
+        publish: Publish,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Error> {
         let path = self.path_of(name);
         let failed = |errno| Error::call("write", &path, errno);
         let temporary = temporary_name(name).map_err(failed)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| rustix::fs::openat(self, &temporary, flags, Mode::RUSR | Mode::WUSR));
         let fd = fd.map_err(failed)?;
-        let written = fill(&fd, bytes, attributes).and_then(|()| self.publish(&fd, &temporary, name, publish));
+        let written = fill(&fd).and_then(|()| self.publish(&fd, &temporary, name, publish));
         if let Err(errno) = written {
             // The error that came first is the one to tell; a name that stays is found as a leftover.
             let _ = retry_on_intr(|| rustix::fs::unlinkat(self, &temporary, AtFlags::empty()));

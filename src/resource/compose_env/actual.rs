@@ -1,6 +1,7 @@
 //! What is observed of a variable: pure data, and no secret in it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,17 +53,41 @@ pub enum ComposeFile {
     Read {
         /// In the order of the file.
         services: Vec<String>,
-        /// Whether a service reads files named by `env_file`, which are not looked into.
+        /// The words that name other files, which are not looked into: `env_file`, `extends`, `include`.
         #[serde(default)]
-        uses_env_file: bool,
+        not_searched: Vec<String>,
         /// What their containers are created from.
         #[serde(default)]
         uses: Vec<Service>,
+        /// Where else a variable of `.env` is put in that an occurrence refers to, by its name.
+        #[serde(default)]
+        elsewhere: BTreeMap<String, Vec<String>>,
         occurrences: Vec<Occurrence>,
+        /// The file beside it that Compose lays over it.
+        #[serde(default)]
+        override_file: Option<Override>,
+        /// Why the places cannot be given the value, although each by itself can.
+        #[serde(default)]
+        unproven: Option<String>,
         /// The owner, where the acting user is another one and could not keep it.
         #[serde(default)]
         foreign_owner: Option<u32>,
+        /// Four octal digits.
+        #[serde(default)]
+        mode: String,
+        /// The number of hard links.
+        #[serde(default)]
+        links: u64,
     },
+}
+
+/// A file of a name such as `docker-compose.override.yml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    pub path: PathBuf,
+    /// Where it gives the variable a value of its own; or why it cannot be read.
+    pub places: Result<Vec<String>, String>,
 }
 
 /// One place that gives the variable a value.
@@ -101,7 +126,10 @@ pub enum Form {
         refuses_empty: bool,
     },
     /// No text.
-    Foreign,
+    Foreign {
+        /// Completes "the value …".
+        why: String,
+    },
 }
 
 /// The `.env` file beside the compose file.
@@ -120,6 +148,9 @@ pub enum EnvFile {
         mode: String,
         /// What it says of each variable that an occurrence refers to.
         values: BTreeMap<String, EnvValue>,
+        /// Which of its other variables one of them is put into.
+        #[serde(default)]
+        put_into: BTreeMap<String, Vec<String>>,
         #[serde(default)]
         foreign_owner: Option<u32>,
     },

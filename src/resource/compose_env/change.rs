@@ -18,13 +18,22 @@ pub enum Change {
     /// Removes what an interrupted run left.
     RemoveLeftovers { directory: PathBuf, names: Vec<String> },
     /// Makes `.env`.
-    CreateEnvFile { path: PathBuf, names: Vec<String> },
+    CreateEnvFile {
+        path: PathBuf,
+        names: Vec<String>,
+        /// Where else the value goes, for they are put in there too: `service db, line 7`.
+        #[serde(default)]
+        elsewhere: Vec<String>,
+    },
     /// Sets variables in `.env`. `mode` is its mode, where that is too wide and becomes 0600.
     EnvFile {
         path: PathBuf,
         names: Vec<String>,
         #[serde(default)]
         mode: Option<String>,
+        /// As for a new one.
+        #[serde(default)]
+        elsewhere: Vec<String>,
     },
     /// Takes access to `.env` away from group and others.
     EnvFileMode { path: PathBuf, from: String, to: String },
@@ -53,6 +62,10 @@ impl Change {
     }
 }
 
+fn goes_elsewhere(places: &[String]) -> Option<String> {
+    (!places.is_empty()).then(|| format!("the value goes to other places too ({})", places.join("; ")))
+}
+
 impl crate::resource::Change for Change {
     fn describe(&self) -> Description {
         let target = show(self.path());
@@ -73,24 +86,30 @@ impl crate::resource::Change for Change {
                 risk: None,
                 target,
             },
-            Self::CreateEnvFile { names, .. } => Description {
+            Self::CreateEnvFile { names, elsewhere, .. } => Description {
                 action: Action::Create,
                 summary: format!("create .env with {}, mode 0600", names.join(", ")),
                 before: Value::Null,
                 after: json!({ "value": HIDDEN, "mode": "0600" }),
-                risk: None,
+                risk: goes_elsewhere(elsewhere),
                 target,
             },
-            Self::EnvFile { names, mode: None, .. } => update(
-                format!("set {} in .env", names.join(", ")),
-                json!({ "value": HIDDEN }),
-                json!({ "value": HIDDEN }),
-            ),
-            Self::EnvFile { names, mode: Some(mode), .. } => update(
-                format!("set {} in .env, and its mode to 0600", names.join(", ")),
-                json!({ "value": HIDDEN, "mode": mode }),
-                json!({ "value": HIDDEN, "mode": "0600" }),
-            ),
+            Self::EnvFile { names, mode: None, elsewhere, .. } => Description {
+                risk: goes_elsewhere(elsewhere),
+                ..update(
+                    format!("set {} in .env", names.join(", ")),
+                    json!({ "value": HIDDEN }),
+                    json!({ "value": HIDDEN }),
+                )
+            },
+            Self::EnvFile { names, mode: Some(mode), elsewhere, .. } => Description {
+                risk: goes_elsewhere(elsewhere),
+                ..update(
+                    format!("set {} in .env, and its mode to 0600", names.join(", ")),
+                    json!({ "value": HIDDEN, "mode": mode }),
+                    json!({ "value": HIDDEN, "mode": "0600" }),
+                )
+            },
             Self::EnvFileMode { from, to, .. } => {
                 update(format!("set the mode of .env to {to}"), json!({ "mode": from }), json!({ "mode": to }))
             }

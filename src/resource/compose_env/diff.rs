@@ -24,6 +24,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
     }
     in_env_file(step, actual, occurrences, &mut diff)?;
     in_compose_file(step, actual, occurrences, &mut diff)?;
+    diff.warnings.extend(overridden(step, actual));
     if actual.source == Source::Nothing {
         diff.notes.push(format!("content not checked: {}", yields_nothing(step.value.as_ref())));
     }
@@ -33,7 +34,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
 /// The places that there are, or why the step cannot go on.
 fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Refusal> {
     let (variable, file) = (&step.variable, show(&step.file));
-    let (services, uses_env_file, occurrences) = match &actual.file {
+    let (services, not_searched, occurrences) = match &actual.file {
         ComposeFile::Missing => {
             let refusal = Refusal::new(format!("{file} does not exist, so there is no place for {variable}"));
             return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
@@ -43,7 +44,7 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
             return Err(Refusal::new(format!("{file} cannot be edited: {reason}"))
                 .hint("`docker compose config --quiet` tells what Compose says of the file; correct it there"));
         }
-        ComposeFile::Read { services, uses_env_file, occurrences, .. } => (services, *uses_env_file, occurrences),
+        ComposeFile::Read { services, not_searched, occurrences, .. } => (services, not_searched, occurrences),
     };
     if !occurrences.is_empty() {
         return Ok(occurrences);
@@ -61,7 +62,10 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
         Some(service) => format!("the environment of service {service} in {file} has no {variable}"),
         None => format!("no environment in {file} has {variable}; looked through: {known}, x- blocks"),
     };
-    let elsewhere = if uses_env_file { "; files named by env_file are not looked into" } else { "" };
+    let elsewhere = match &not_searched[..] {
+        [] => String::new(),
+        words => format!("; files named by {} are not looked into", words.join(" and ")),
+    };
     Err(Refusal::new(format!("{place}{elsewhere}")).hint(hint))
 }
 
@@ -94,16 +98,16 @@ fn in_env_file(
     }
     let path = step.env_file();
     let shown = show(&path);
-    let nothing = BTreeMap::new();
-    let (mode, values, foreign_owner) = match &actual.env_file {
-        None | Some(EnvFile::Missing) => (None, &nothing, None),
+    let (nothing, nowhere) = (BTreeMap::new(), BTreeMap::new());
+    let (mode, values, put_into, foreign_owner) = match &actual.env_file {
+        None | Some(EnvFile::Missing) => (None, &nothing, &nowhere, None),
         Some(EnvFile::NotAFile { found }) => return Err(not_a_file(&shown, *found)),
         Some(EnvFile::Unreadable { reason }) => {
             return Err(Refusal::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
         }
-        Some(EnvFile::Read { mode, values, foreign_owner }) => {
+        Some(EnvFile::Read { mode, values, put_into, foreign_owner }) => {
             let bits = u32::from_str_radix(mode, 8).unwrap_or(PRIVATE);
-            (Some((mode, bits)), values, *foreign_owner)
+            (Some((mode, bits)), values, put_into, *foreign_owner)
         }
     };
     let value = |name: &str| values.get(name).unwrap_or(&EnvValue::Missing);
@@ -126,15 +130,54 @@ fn in_env_file(
     {
         return Err(owned_by_another(&shown, owner));
     }
+    shared(step, actual, &names)?;
+    let mut elsewhere = BTreeSet::new();
+    if let ComposeFile::Read { elsewhere: places, .. } = &actual.file {
+        elsewhere.extend(names.iter().filter_map(|name| places.get(name)).flatten().cloned());
+    }
+    let holders = names.iter().filter_map(|name| put_into.get(name)).flatten();
+    elsewhere.extend(holders.map(|holder| format!("{holder} in .env")));
+    let elsewhere = elsewhere.into_iter().collect();
     match (mode, wide, names.is_empty()) {
-        (None, _, false) => diff.changes.push(Change::CreateEnvFile { path, names }),
+        (None, _, false) => diff.changes.push(Change::CreateEnvFile { path, names, elsewhere }),
         (Some(_), wide, false) => {
-            diff.changes.push(Change::EnvFile { path, names, mode: wide.map(|(mode, _)| mode.clone()) });
+            let mode = wide.map(|(mode, _)| mode.clone());
+            diff.changes.push(Change::EnvFile { path, names, mode, elsewhere });
         }
         (_, Some((from, bits)), true) => {
             diff.changes.push(Change::EnvFileMode { path, from: from.clone(), to: format!("{:04o}", bits & PRIVATE) });
         }
         (_, None, true) => {}
+    }
+    Ok(())
+}
+
+/// Containers may get another value than the one that is set here.
+fn overridden(step: &ComposeEnv, actual: &Actual) -> Option<String> {
+    let ComposeFile::Read { override_file: Some(file), .. } = &actual.file else { return None };
+    let path = show(&file.path);
+    match &file.places {
+        Ok(places) if places.is_empty() => None,
+        Ok(places) => Some(format!(
+            "{path} has a value of its own for {} ({}), which Compose takes instead; it is not edited",
+            step.variable,
+            places.join("; ")
+        )),
+        Err(why) => Some(format!("{path}, which Compose lays over the file, cannot be read: {why}")),
+    }
+}
+
+/// Refuses to change for one service what others use, too.
+fn shared(step: &ComposeEnv, actual: &Actual, names: &[String]) -> Result<(), Refusal> {
+    let (Some(service), ComposeFile::Read { uses, .. }) = (&step.service, &actual.file) else { return Ok(()) };
+    for name in names {
+        let others = uses.iter().filter(|other| other.name != *service && other.variables.contains(name));
+        let others: Vec<&str> = others.map(|other| other.name.as_str()).collect();
+        if !others.is_empty() {
+            let what = format!("service {service} shares its value with {} through ${{{name}}}", others.join(", "));
+            return Err(Refusal::new(format!("{}: {what}", show(&step.file)))
+                .hint("leave out `service`, or give the service a variable of its own"));
+        }
     }
     Ok(())
 }
@@ -150,8 +193,8 @@ fn in_compose_file(
     let mut places = Vec::new();
     let mut references = Vec::new();
     for occurrence in occurrences.iter().filter(|occurrence| differs(occurrence, digest)) {
-        if occurrence.form == Form::Foreign {
-            let what = format!("{file}: the value of {} in {} is no plain text", step.variable, at(occurrence));
+        if let Form::Foreign { why } = &occurrence.form {
+            let what = format!("{file}: the value of {} in {} {why}", step.variable, at(occurrence));
             return Err(Refusal::new(what).hint("write a text there, without a tag other than !!str"));
         }
         if let Some(why) = &occurrence.entangled {
@@ -169,8 +212,19 @@ fn in_compose_file(
     if places.is_empty() {
         return Ok(());
     }
-    if let ComposeFile::Read { foreign_owner: Some(owner), .. } = actual.file {
-        return Err(owned_by_another(&file, owner));
+    let ComposeFile::Read { foreign_owner, unproven, mode, links, .. } = &actual.file else { return Ok(()) };
+    if let Some(owner) = foreign_owner {
+        return Err(owned_by_another(&file, *owner));
+    }
+    if let Some(why) = unproven {
+        return Err(Refusal::new(format!("{file} cannot be edited: {why}"))
+            .hint(format!("write the value in double quotes on one line there, or as `${{{}}}`", step.variable)));
+    }
+    if u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0) {
+        diff.notes.push(format!("everybody can read {file} (mode {mode}), and with it the value of {}", step.variable));
+    }
+    if *links > 1 {
+        diff.notes.push(format!("the other names of {file} ({links} hard links) keep the old content"));
     }
     diff.changes.push(Change::ComposeFile {
         path: step.file.to_path_buf(),
@@ -184,7 +238,7 @@ fn in_compose_file(
 fn differs(occurrence: &Occurrence, wanted: &Digest) -> bool {
     match &occurrence.form {
         Form::Literal { digest } => digest != wanted,
-        Form::Retyped | Form::Mixed | Form::Foreign => true,
+        Form::Retyped | Form::Mixed | Form::Foreign { .. } => true,
         Form::Reference { .. } => false,
     }
 }

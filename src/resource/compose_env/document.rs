@@ -1,6 +1,6 @@
 //! YAML text as a tree of nodes that know which bytes they were written with.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use zeroize::Zeroize;
@@ -30,6 +30,8 @@ pub struct Node {
     pub end: usize,
     /// From 1.
     pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
 }
 
 /// What a node holds.
@@ -136,11 +138,13 @@ impl Document {
     fn refuse_duplicates(&self) -> Result<(), Unreadable> {
         for node in &self.nodes {
             let Content::Mapping(entries) = &node.content else { continue };
-            let mut seen = HashSet::new();
+            let mut seen = HashMap::new();
             for (key, _) in entries {
                 let Some(text) = self.text(*key) else { continue };
-                if !seen.insert(text) {
-                    return Err(Unreadable::new("a key that the same mapping has already", self.nodes[*key].line, 1));
+                if let Some(first) = seen.insert(text, *key) {
+                    let (first, second) = (self.node(first), self.node(*key));
+                    let what = format!("a key that the same mapping has already in line {}", first.line);
+                    return Err(Unreadable::new(what, second.line, second.column));
                 }
             }
         }
@@ -167,12 +171,15 @@ struct Builder {
     documents: usize,
     /// Byte offset of each character, for the parser counts characters.
     offsets: Vec<usize>,
+    /// Whether the last line has no line ending.
+    unended: bool,
 }
 
 impl Builder {
     fn new(text: &str) -> Self {
         let offsets = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
-        Self { nodes: Vec::new(), open: Vec::new(), anchors: HashMap::new(), documents: 0, offsets }
+        let unended = text.lines().next_back().is_some_and(|line| !line.trim().is_empty()) && !text.ends_with('\n');
+        Self { nodes: Vec::new(), open: Vec::new(), anchors: HashMap::new(), documents: 0, offsets, unended }
     }
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Unreadable> {
@@ -184,8 +191,13 @@ impl Builder {
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let content = Content::Scalar { text: text.into_owned(), style };
-                self.add(content, anchor, tag.as_deref(), &span);
+                let mut text = text.into_owned();
+                let at_the_end = span.end.index() + 1 >= self.offsets.len();
+                if at_the_end && self.unended && matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
+                    // The parser puts one there; Compose's reader does not.
+                    text.truncate(text.strip_suffix('\n').map_or(text.len(), str::len));
+                }
+                self.add(Content::Scalar { text, style }, anchor, tag.as_deref(), &span);
             }
             Event::Alias(anchor) => {
                 let target = self.anchors.get(&anchor).copied();
@@ -220,6 +232,7 @@ impl Builder {
             start: self.offsets[span.start.index().min(last)],
             end: self.offsets[span.end.index().min(last)],
             line: span.start.line(),
+            column: span.start.col() + 1,
         });
         if let Some((_, children)) = self.open.last_mut() {
             children.push(id);

@@ -60,6 +60,18 @@ pub fn last<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
     entries.iter().rfind(|entry| entry.name == name && entry.value != Value::Inherited)
 }
 
+/// The other variables that `name` is put into.
+pub fn holders(text: &str, entries: &[Entry], name: &str) -> Vec<String> {
+    let holds = |entry: &&Entry| {
+        let written = text.get(entry.range.clone()).unwrap_or_default();
+        entry.value == Value::Expanded && interpolation::names(written).iter().any(|found| found == name)
+    };
+    let mut holders: Vec<String> = entries.iter().filter(holds).map(|entry| entry.name.clone()).collect();
+    holders.retain(|holder| holder != name);
+    holders.dedup();
+    holders
+}
+
 /// Gives `name` the value, in the place of its last one or at the end; every other byte stays.
 ///
 /// `None` where the result does not read back as intended, which no text without NUL should bring about.

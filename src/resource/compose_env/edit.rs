@@ -1,6 +1,6 @@
 //! Gives a variable a new value in the text of a compose file, and changes no other byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::document::{Content, Document, NodeId, Unreadable};
@@ -27,15 +27,16 @@ pub enum EditError {
 pub fn set(source: &str, variable: &str, service: Option<&str>, value: &str) -> Result<String, EditError> {
     let document = Document::parse(source)?;
     let occurrences = occurrences::find(&document, variable, service).occurrences;
+    let sharing = Sharing::of(&document, &occurrences);
     let mut targets: BTreeMap<NodeId, String> = BTreeMap::new();
     for occurrence in &occurrences {
         match occurrences::read(&document, occurrence, variable) {
             Reading::Reference { .. } => continue,
             Reading::Literal(old) if old == value => continue,
             Reading::Literal(_) | Reading::Retyped | Reading::Mixed => {}
-            Reading::Foreign => return Err(entangled(occurrence, "the value is no plain text".to_owned())),
+            Reading::Foreign(why) => return Err(entangled(occurrence, format!("the value {why}"))),
         }
-        let target = target(&document, &occurrences, occurrence, service).map_err(|why| entangled(occurrence, why))?;
+        let target = sharing.target(occurrence, service).map_err(|why| entangled(occurrence, why))?;
         let escaped = interpolation::escape(value);
         let text = if occurrence.item { format!("{variable}={escaped}") } else { escaped };
         targets.insert(target, text);
@@ -55,37 +56,55 @@ pub fn set(source: &str, variable: &str, service: Option<&str>, value: &str) -> 
     Ok(edited)
 }
 
-/// The node whose bytes have to change for an occurrence to get a new value, or why none can.
-///
-/// The definition behind an alias, where it serves this variable alone; the alias itself otherwise.
-pub fn target(
-    document: &Document,
-    occurrences: &[Occurrence],
-    occurrence: &Occurrence,
-    service: Option<&str>,
-) -> Result<NodeId, String> {
-    if let Some(service) = service {
-        let others: Vec<&str> =
-            occurrence.services.iter().map(String::as_str).filter(|name| *name != service).collect();
-        if !others.is_empty() {
-            return Err(format!("service {service} shares its value with {}", others.join(", ")));
-        }
-    }
-    let definition = document.resolve(occurrence.node);
-    let ours = |id: NodeId| occurrences.iter().any(|other| other.node == id && other.item == occurrence.item);
-    let foreign = |id: &NodeId| !ours(*id);
-    let aliases = document.nodes().iter().enumerate();
-    let mut aliases = aliases.filter(|(_, node)| node.content == Content::Alias(definition)).map(|(id, _)| id);
-    if definition == occurrence.node {
-        return match aliases.find(foreign) {
-            None => Ok(definition),
-            Some(other) => {
-                Err(format!("the value is used in line {}, too, for something else", document.node(other).line))
+/// Who uses the values of a variable, and for what.
+pub struct Sharing<'a> {
+    document: &'a Document,
+    /// The nodes of the occurrences, and whether each is an item of a list.
+    ours: HashSet<(NodeId, bool)>,
+    /// The first alias of a definition that is no occurrence.
+    foreign: HashMap<(NodeId, bool), NodeId>,
+}
+
+impl<'a> Sharing<'a> {
+    pub fn of(document: &'a Document, occurrences: &[Occurrence]) -> Self {
+        let ours: HashSet<_> = occurrences.iter().map(|occurrence| (occurrence.node, occurrence.item)).collect();
+        let mut foreign = HashMap::new();
+        for (id, node) in document.nodes().iter().enumerate() {
+            let Content::Alias(definition) = node.content else { continue };
+            for item in [false, true] {
+                if !ours.contains(&(id, item)) {
+                    foreign.entry((definition, item)).or_insert(id);
+                }
             }
-        };
+        }
+        Self { document, ours, foreign }
     }
-    let serves_others = aliases.any(|id| foreign(&id)) || !(ours(definition) || only_holds(document, definition));
-    Ok(if serves_others { occurrence.node } else { definition })
+
+    /// The node whose bytes have to change for an occurrence to get a new value, or why none can.
+    ///
+    /// The definition behind an alias, where it serves this variable alone; the alias itself otherwise.
+    pub fn target(&self, occurrence: &Occurrence, service: Option<&str>) -> Result<NodeId, String> {
+        if let Some(service) = service {
+            let others: Vec<&str> =
+                occurrence.services.iter().map(String::as_str).filter(|name| *name != service).collect();
+            if !others.is_empty() {
+                return Err(format!("service {service} shares its value with {}", others.join(", ")));
+            }
+        }
+        let definition = self.document.resolve(occurrence.node);
+        let foreign = self.foreign.get(&(definition, occurrence.item));
+        if definition == occurrence.node {
+            return match foreign {
+                None => Ok(definition),
+                Some(other) => {
+                    let line = self.document.node(*other).line;
+                    Err(format!("the value is used in line {line}, too, for something else"))
+                }
+            };
+        }
+        let ours = self.ours.contains(&(definition, occurrence.item)) || only_holds(self.document, definition);
+        Ok(if foreign.is_some() || !ours { occurrence.node } else { definition })
+    }
 }
 
 /// Whether a node is the value of a top-level `x-` key, which means nothing by itself.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
+use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Override, Source};
 use super::document::Document;
 use super::occurrences::{self, Reading};
 use super::uses::{self, Around};
@@ -19,12 +19,15 @@ use crate::resource::{Act, Failure, Look, Service};
 const ENV_FILE: &str = ".env";
 /// Larger files are something else.
 const LIMIT: u64 = 4 << 20;
+const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` tells how";
 
 pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
     let digester = look.digester();
-    let source = match value(step, look) {
+    let secret = value(step, look);
+    let wanted = secret.as_ref().and_then(|secret| usable(secret).ok());
+    let source = match &secret {
         None => Source::Nothing,
-        Some(secret) => match usable(&secret) {
+        Some(secret) => match usable(secret) {
             Ok(text) => Source::Value { digest: digester.digest(text.as_bytes()), empty: text.is_empty() },
             Err(reason) => Source::Unusable { reason: reason.to_owned() },
         },
@@ -34,7 +37,7 @@ pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
     if !place.missing_parents.is_empty() {
         return Ok(actual);
     }
-    actual.file = compose_file(step, &place, digester)?;
+    actual.file = compose_file(step, &place, digester, wanted)?;
     if let ComposeFile::Read { occurrences, .. } = &actual.file {
         let names: Vec<&str> = occurrences
             .iter()
@@ -70,16 +73,14 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
         Change::EnvFile { names, .. } => {
             let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
             let text = set_all(text(&seen, change)?, names, &wanted(step, act)?)?;
-            let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
-            place.dir.replace(env, text.as_bytes(), attributes)?;
+            place.dir.rewrite(env, text.as_bytes(), &seen.stat, seen.stat.mode & 0o600)?;
         }
         Change::EnvFileMode { .. } => {
             let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
             if stat.links > 1 {
                 // Its other name may be a file of somebody else's, whose mode is not ours to change.
                 let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
-                let attributes = Attributes { mode: seen.stat.mode & 0o600, ..Attributes::from(&seen.stat) };
-                place.dir.replace(env, &seen.bytes, attributes)?;
+                place.dir.rewrite(env, &seen.bytes, &seen.stat, seen.stat.mode & 0o600)?;
             } else {
                 place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
             }
@@ -88,13 +89,14 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
             let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
             let wanted = wanted(step, act)?;
             let (wanted, source) = (usable(&wanted).map_err(Failure::new)?, text(&seen, change)?);
-            let edited = edit::set(source, &step.variable, step.service.as_deref(), wanted)
-                .map_err(|error| Failure::new(format!("cannot edit {}: {error}", show(&step.file))))?;
+            let edited = edit::set(source, &step.variable, step.service.as_deref(), wanted).map_err(|error| {
+                Failure::new(format!("cannot edit {}: {error}", show(&step.file))).hint(EDIT_BY_HAND)
+            })?;
             if changed_places(step, source, wanted).as_ref() != Some(places) {
                 return Err(moved_on(change));
             }
             let edited = Zeroizing::new(edited);
-            place.dir.replace(&place.name, edited.as_bytes(), Attributes::from(&seen.stat))?;
+            place.dir.rewrite(&place.name, edited.as_bytes(), &seen.stat, seen.stat.mode)?;
         }
     }
     Ok(())
@@ -118,7 +120,12 @@ fn usable(secret: &Secret) -> Result<&str, &'static str> {
     if text.contains('\0') { Err("it holds a NUL byte") } else { Ok(text) }
 }
 
-fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result<ComposeFile, Failure> {
+fn compose_file(
+    step: &ComposeEnv,
+    place: &Place,
+    digester: &Digester,
+    wanted: Option<&str>,
+) -> Result<ComposeFile, Failure> {
     match place.stat()? {
         None => return Ok(ComposeFile::Missing),
         Some(stat) if stat.kind != FileKind::File => return Ok(ComposeFile::NotAFile { found: stat.kind }),
@@ -133,8 +140,15 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
         Err(error) => return Ok(ComposeFile::Unreadable { reason: error.to_string() }),
     };
     let (variable, service) = (step.variable.as_str(), step.service.as_deref());
+    // The edit is tried here already: what it cannot do is no change to plan.
+    let unproven = wanted.and_then(|wanted| match edit::set(text, variable, service, wanted).map(Zeroizing::new) {
+        Err(error @ edit::EditError::Unproven { .. }) => Some(error.to_string()),
+        _ => None,
+    });
     let found = occurrences::find(&document, variable, service);
     let uses = uses(place, &document);
+    let mut elsewhere = BTreeMap::new();
+    let sharing = edit::Sharing::of(&document, &found.occurrences);
     let occurrences = found.occurrences.iter().map(|occurrence| Occurrence {
         place: occurrence.place.clone(),
         line: occurrence.line,
@@ -143,18 +157,57 @@ fn compose_file(step: &ComposeEnv, place: &Place, digester: &Digester) -> Result
             Reading::Literal(text) => Form::Literal { digest: digester.digest(Zeroizing::new(text).as_bytes()) },
             Reading::Retyped => Form::Retyped,
             Reading::Mixed => Form::Mixed,
-            Reading::Reference { name, refuses_empty } => Form::Reference { name, refuses_empty },
-            Reading::Foreign => Form::Foreign,
+            Reading::Reference { name, refuses_empty } => {
+                elsewhere.entry(name.clone()).or_insert_with(|| uses::elsewhere(&document, variable, &name));
+                Form::Reference { name, refuses_empty }
+            }
+            Reading::Foreign(why) => Form::Foreign { why },
         },
-        entangled: edit::target(&document, &found.occurrences, occurrence, service).err(),
+        entangled: sharing.target(occurrence, service).err(),
     });
+    let occurrences = occurrences.collect();
     Ok(ComposeFile::Read {
-        occurrences: occurrences.collect(),
+        occurrences,
+        elsewhere,
         services: found.services,
-        uses_env_file: found.uses_env_file,
+        not_searched: found.not_searched.into_iter().collect(),
         uses,
+        override_file: override_file(step, place)?,
+        unproven,
         foreign_owner: foreign_owner(&seen.stat),
+        mode: format!("{:04o}", seen.stat.mode),
+        links: seen.stat.links,
     })
+}
+
+/// Compose lays the first of these that it finds over a file that it has found itself (compose-go's `cli/options.go`).
+const OVERRIDES: [&str; 4] =
+    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+
+fn override_file(step: &ComposeEnv, place: &Place) -> Result<Option<Override>, Failure> {
+    if !step.has_a_default_name() {
+        return Ok(None);
+    }
+    for name in OVERRIDES {
+        let name = OsStr::new(name);
+        if place.dir.stat(name)?.is_some() {
+            let places = overriding_places(step, place, name).map_err(|failure| failure.message);
+            return Ok(Some(Override { path: place.dir.path_of(name), places }));
+        }
+    }
+    Ok(None)
+}
+
+fn overriding_places(step: &ComposeEnv, place: &Place, name: &OsStr) -> Result<Vec<String>, Failure> {
+    let Some(seen) = read(place, name)? else { return Ok(Vec::new()) };
+    let text = std::str::from_utf8(&seen.bytes).map_err(|_| Failure::new("it is not UTF-8"))?;
+    let document = Document::parse(text).map_err(|error| Failure::new(error.to_string()))?;
+    let found = occurrences::find(&document, &step.variable, step.service.as_deref()).occurrences;
+    let own = found.iter().filter(|occurrence| {
+        let reading = occurrences::read(&document, occurrence, &step.variable);
+        !occurrence.services.is_empty() && !matches!(reading, Reading::Reference { .. })
+    });
+    Ok(own.map(|occurrence| diff::place_at(&occurrence.place, occurrence.line)).collect())
 }
 
 /// What the services' containers are created from. The `.env` file is looked into where a path has a variable in it;
@@ -196,7 +249,9 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
         Some(dotenv::Value::Expanded) => EnvValue::Expanded,
     };
     let values: BTreeMap<String, EnvValue> = names.iter().map(|name| ((*name).to_owned(), value(name))).collect();
-    Ok(EnvFile::Read { mode: format!("{:04o}", seen.stat.mode), values, foreign_owner: foreign_owner(&seen.stat) })
+    let put_into = names.iter().map(|name| ((*name).to_owned(), dotenv::holders(text, &entries, name))).collect();
+    let mode = format!("{:04o}", seen.stat.mode);
+    Ok(EnvFile::Read { mode, values, put_into, foreign_owner: foreign_owner(&seen.stat) })
 }
 
 /// The owner that a new version of the file would lose: only root can give files away.
@@ -206,11 +261,11 @@ fn foreign_owner(stat: &Stat) -> Option<u32> {
 
 fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<String>, Failure> {
     let wanted = usable(wanted).map_err(Failure::new)?;
+    let failed = |message: String| Failure::new(message).hint(EDIT_BY_HAND);
     let mut text = Zeroizing::new(text.to_owned());
     for name in names {
-        let edited =
-            dotenv::set(&text, name, wanted).map_err(|error| Failure::new(format!("cannot edit .env: {error}")))?;
-        let unproven = || Failure::new(format!("the edit of {name} in .env does not read back as intended"));
+        let edited = dotenv::set(&text, name, wanted).map_err(|error| failed(format!("cannot edit .env: {error}")))?;
+        let unproven = || failed(format!("the edit of {name} in .env does not read back as intended"));
         text = Zeroizing::new(edited.ok_or_else(unproven)?);
     }
     Ok(text)
@@ -223,7 +278,7 @@ fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<S
     let changed = found.iter().filter(|occurrence| match occurrences::read(&document, occurrence, &step.variable) {
         Reading::Literal(old) => old != wanted,
         Reading::Reference { .. } => false,
-        Reading::Retyped | Reading::Mixed | Reading::Foreign => true,
+        Reading::Retyped | Reading::Mixed | Reading::Foreign(_) => true,
     });
     Some(changed.map(|occurrence| diff::place_at(&occurrence.place, occurrence.line)).collect())
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
 use super::{Act, Diff, Failure, Handle, Look, Need, Project, Refusal, Resource, SecretSource};
+use crate::host::secret::judge_file;
 
 mod actual;
 mod change;
@@ -60,6 +61,12 @@ pub struct ComposeEnv {
 }
 
 impl ComposeEnv {
+    /// Whether Compose finds the file by itself, and then lays another one over it.
+    fn has_a_default_name(&self) -> bool {
+        let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+        self.file.file_name().is_some_and(|name| names.iter().any(|default| name == *default))
+    }
+
     /// Where Compose looks for the values of `${NAME}`.
     fn env_file(&self) -> PathBuf {
         self.file.with_file_name(".env")
@@ -98,7 +105,11 @@ impl Resource for ComposeEnv {
             format!("\"${{EDITOR:-vi}}\" {file}   # the value goes in quotes, each $ in it as $$"),
             "# where the file says ${NAME} in its place, the value goes into .env, as NAME='value':".to_owned(),
             "\"${EDITOR:-vi}\" .env && chmod 600 .env".to_owned(),
-            format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d"),
+            if self.has_a_default_name() {
+                "docker compose config --quiet && docker compose up -d".to_owned()
+            } else {
+                format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d")
+            },
         ]
     }
 
@@ -108,7 +119,11 @@ impl Resource for ComposeEnv {
 
     fn project(&self, actual: &Actual) -> Option<Project> {
         match &actual.file {
-            ComposeFile::Read { uses, .. } => Some(Project { file: self.file.to_path_buf(), services: uses.clone() }),
+            ComposeFile::Read { uses, override_file, .. } => Some(Project {
+                file: self.file.to_path_buf(),
+                override_file: override_file.as_ref().map(|file| file.path.clone()),
+                services: uses.clone(),
+            }),
             _ => None,
         }
     }
@@ -189,6 +204,9 @@ impl<'de> Visitor<'de> for SourceReader {
                 "command" => map.next_value::<Option<Vec<String>>>()?.map(SecretSource::Command),
                 other => return Err(serde::de::Error::unknown_field(other, &["env", "file", "command"])),
             });
+        }
+        if let Some(Some(SecretSource::File(path))) = &source {
+            judge_file(path).map_err(serde::de::Error::custom)?;
         }
         source.ok_or_else(|| serde::de::Error::custom("a value has one source: `env`, `file` or `command`"))
     }

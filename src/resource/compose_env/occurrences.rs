@@ -37,8 +37,8 @@ pub enum Reading {
     Mixed,
     /// The value of a variable of the shell or of `.env`; a name without a value is one of itself.
     Reference { name: String, refuses_empty: bool },
-    /// A tag that changes the meaning, a list or a mapping.
-    Foreign,
+    /// A tag that changes the meaning, a list or a mapping; completes "the value …".
+    Foreign(String),
 }
 
 /// What was found, and where it was looked for.
@@ -47,26 +47,52 @@ pub struct Found {
     pub occurrences: Vec<Occurrence>,
     /// In the order of the file.
     pub services: Vec<String>,
-    /// Whether a service reads files named by `env_file`.
-    pub uses_env_file: bool,
+    /// The words that name other files, which are not looked into: `env_file`, `extends`, `include`.
+    pub not_searched: BTreeSet<String>,
+}
+
+/// The services in the order of the file, and after them those that are merged in.
+pub fn services(document: &Document) -> Vec<(&str, NodeId)> {
+    let mut found: Vec<(&str, NodeId)> = Vec::new();
+    let mut names = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut stack: Vec<NodeId> = document.root().and_then(|root| document.get(root, "services")).into_iter().collect();
+    while let Some(mapping) = stack.pop() {
+        if !seen.insert(document.resolve(mapping)) {
+            continue;
+        }
+        for (key, value) in document.entries(mapping) {
+            let Some(name) = document.text(*key).filter(|name| *name != "<<") else { continue };
+            if names.insert(name) {
+                found.push((name, *value));
+            }
+        }
+        stack.extend(document.merged(mapping).into_iter().rev());
+    }
+    found
 }
 
 /// Finds `variable`, for all services or one, in the order of the text.
 pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found {
     let mut finder = Finder { document, variable, sites: BTreeMap::new() };
     let Some(root) = document.root() else { return Found::default() };
-    let services = document.get(root, "services").map_or(&[][..], |services| document.entries(services));
     let mut found = Found::default();
-    for (key, value) in services {
-        let Some(name) = document.text(*key) else { continue };
+    if document.get(root, "include").is_some() {
+        found.not_searched.insert("include".to_owned());
+    }
+    for (name, value) in services(document) {
         found.services.push(name.to_owned());
-        found.uses_env_file |= !lookup(document, *value, "env_file", true).is_empty();
+        for word in ["env_file", "extends"] {
+            if !lookup(document, value, word, true).is_empty() {
+                found.not_searched.insert(word.to_owned());
+            }
+        }
         // One service has what wins; all of them have what a merge brings and a service overrides, too.
-        for site in finder.of_service(*value, true) {
+        for site in finder.of_service(value, true) {
             finder.sites.entry(site).or_default().insert(name.to_owned());
         }
         if service.is_none() {
-            for site in finder.of_service(*value, false) {
+            for site in finder.of_service(value, false) {
                 finder.sites.entry(site).or_default();
             }
         }
@@ -88,11 +114,16 @@ pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found
 /// Reads what an occurrence says.
 pub fn read(document: &Document, occurrence: &Occurrence, variable: &str) -> Reading {
     let node = document.node(document.resolve(occurrence.node));
-    let Content::Scalar { text, style } = &node.content else { return Reading::Foreign };
+    let Content::Scalar { text, style } = &node.content else {
+        return Reading::Foreign("is a list or a mapping".to_owned());
+    };
     let tagged_text = match node.tag.as_deref() {
         None => false,
         Some("tag:yaml.org,2002:str" | "!") => true,
-        Some(_) => return Reading::Foreign,
+        Some(tag) => {
+            let tag = tag.strip_prefix("tag:yaml.org,2002:").map_or(tag.to_owned(), |name| format!("!!{name}"));
+            return Reading::Foreign(format!("has the tag {}", tag.escape_debug()));
+        }
     };
     let of_itself = || Reading::Reference { name: variable.to_owned(), refuses_empty: false };
     let value = if occurrence.item {

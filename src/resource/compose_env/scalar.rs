@@ -83,11 +83,18 @@ fn replace_block(source: &str, header: usize, end: usize, text: &str) -> Option<
     let body_start = source[line_end..].find('\n').map_or(source.len(), |at| line_end + at + 1);
     let body = source.get(body_start..end).unwrap_or_default();
     let body_end = body_start + body.trim_end_matches([' ', '\t', '\r', '\n']).len();
+    // Blanks at the end of the last line, and on lines after it, are part of the value; the indent of what follows is not.
+    let after = &source[body_end..];
+    let after = &after[..after
+        .find(|c| !matches!(c, ' ' | '\t' | '\r' | '\n'))
+        .map_or(after.len(), |next| after[..next].rfind('\n').map_or(next, |at| at + 1))];
     let core = match options.as_str() {
         "-" => Some(text),
-        "" => text.strip_suffix('\n'),
+        // Without a line ending at the end of the file there is none in the value.
+        "" if !after.is_empty() => text.strip_suffix('\n'),
         _ => None,
     };
+    let core = core.filter(|_| !after.contains([' ', '\t']));
     let first = body.lines().find(|line| !line.trim().is_empty());
     if let (Some(core), Some(first)) = (core, first)
         && !core.is_empty()
@@ -115,7 +122,9 @@ fn skip_properties(source: &str, node: &Node) -> usize {
         let rest = &source[at..];
         let trimmed = rest.trim_start_matches([' ', '\t', '\r', '\n']);
         at += rest.len() - trimmed.len();
-        if trimmed.starts_with(['&', '!']) {
+        if trimmed.starts_with("!<") {
+            at += trimmed.find('>').map_or(trimmed.len(), |end| end + 1);
+        } else if trimmed.starts_with(['&', '!']) {
             at += trimmed.find([' ', '\t', '\r', '\n', ',', ']', '}']).unwrap_or(trimmed.len());
         } else if trimmed.starts_with('#') && at < node.end {
             at += trimmed.find('\n').unwrap_or(trimmed.len());

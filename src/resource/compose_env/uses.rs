@@ -9,8 +9,9 @@ use std::path::{Component, Path, PathBuf};
 
 use saphyr_parser::ScalarStyle;
 
+use super::diff::place_at;
 use super::document::{Content, Document, NodeId};
-use super::occurrences::lookup;
+use super::occurrences::{self, Occurrence, Reading, lookup};
 use super::{interpolation, scalar};
 use crate::resource::Service;
 
@@ -28,12 +29,49 @@ pub struct Around<'a> {
 pub fn find(document: &Document, around: &Around<'_>) -> Vec<Service> {
     let Some(root) = document.root() else { return Vec::new() };
     let finder = Finder { document, root, around };
-    let services = document.get(root, "services").map_or(&[][..], |services| document.entries(services));
-    let service = |(key, value): &(NodeId, NodeId)| {
-        let name = document.text(*key)?.to_owned();
-        Some(Service { name, files: finder.files(*value), variables: finder.variables(*value) })
+    let service = |(name, value): (&str, NodeId)| Service {
+        name: name.to_owned(),
+        files: finder.files(value),
+        variables: finder.variables(value),
     };
-    services.iter().filter_map(service).collect()
+    occurrences::services(document).into_iter().map(service).collect()
+}
+
+/// The places that `name`, a variable of `.env`, is put in beside the values of `variable`; in the order of the file.
+pub fn elsewhere(document: &Document, variable: &str, name: &str) -> Vec<String> {
+    let Some(root) = document.root() else { return Vec::new() };
+    let sites = |variable| occurrences::find(document, variable, None).occurrences;
+    let ours: HashSet<NodeId> = sites(variable).iter().map(|occurrence| occurrence.node).collect();
+    let mut found = BTreeSet::new();
+    let blocks = |key: &NodeId| document.text(*key).is_some_and(|key| key.starts_with("x-"));
+    let entries = document.entries(root).iter().filter(|(key, _)| !blocks(key));
+    let (mut seen, mut stack) = (HashSet::new(), entries.map(|(_, value)| *value).collect::<Vec<_>>());
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
+        match &document.node(node).content {
+            Content::Sequence(items) => stack.extend(items),
+            Content::Mapping(entries) => stack.extend(entries.iter().map(|(_, value)| value)),
+            _ => match document.text(node) {
+                Some(text) if interpolation::names(text).iter().any(|found| found == name) => {
+                    found.extend((!ours.contains(&node)).then_some(node));
+                }
+                Some(_) => {}
+                None => stack.push(document.resolve(node)),
+            },
+        }
+    }
+    if variable != name {
+        // Named without a value.
+        let of_itself = |occurrence: &Occurrence| {
+            let reading = occurrences::read(document, occurrence, name);
+            matches!(reading, Reading::Reference { name: found, .. } if found == name)
+        };
+        found.extend(sites(name).iter().filter(|occurrence| of_itself(occurrence)).map(|occurrence| occurrence.node));
+    }
+    let place = |node: NodeId| place_at(&occurrences::place(document, root, node), document.node(node).line);
+    found.into_iter().map(place).collect()
 }
 
 struct Finder<'a> {

@@ -132,8 +132,9 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
         // The second name is ours and goes.
         seen.links -= 1;
     }
-    let source = look.secret().map(|secret| Content::of(look, secret.expose()));
-    let (proof, old_proof) = prove(desired, look, source.as_ref(), &target, in_place.as_ref());
+    let key = desired.key(look);
+    let source = key.as_ref().map(|key| Content::of(look, key.expose()));
+    let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
     Ok(Actual {
         acting_uid: fs::acting_ids().0,
         may_set_group: group.as_ref().is_none_or(|group| fs::acts_in_group(group.id)),
@@ -198,8 +199,7 @@ fn kept(place: &Place, target: Option<fs::Stat>, look: &Look) -> Result<Option<K
 /// Tries the key that the file is to hold, and at the same time the one that is to be retired.
 fn prove(
     desired: &KeyFile,
-    look: &Look,
-    source: Option<&Content>,
+    source: Option<(&Content, &Secret)>,
     target: &Target,
     in_place: Option<&Secret>,
 ) -> (Option<Proof>, Option<Proof>) {
@@ -210,7 +210,7 @@ fn prove(
         _ => None,
     };
     let wanted = match source {
-        Some(source) => source.key.key().zip(look.secret()),
+        Some((source, key)) => source.key.key().zip(Some(key)),
         None => there,
     };
     let old = there.filter(|(facts, _)| verify.retire && wanted.is_some_and(|(wanted, _)| wanted != *facts));

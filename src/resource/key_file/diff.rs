@@ -192,6 +192,12 @@ fn diff_content(
         proven_by: proven_by(desired),
     });
     tell_old_proof(desired, actual, seen, diff);
+    if seen.links > 1 {
+        diff.notes.push(format!(
+            "the old content of {path} stays under its other names ({} hard links): find them with find / -xdev -samefile",
+            seen.links
+        ));
+    }
     diff.notes.push(format!("a container that mounts {path} keeps the old content until it is recreated"));
     Ok(())
 }

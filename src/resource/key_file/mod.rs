@@ -81,16 +81,19 @@ impl Resource for KeyFile {
         if let Some(SecretSource::File(source)) = &self.source {
             lines.extend(prove(&shell_word(&source.to_string_lossy())));
         }
+        // The file is never there with another mode.
+        let install = format!("install -m {}", self.wanted_mode());
         lines.push(match &self.source {
-            Some(SecretSource::File(source)) => format!("cp {} {path}", shell_word(&source.to_string_lossy())),
-            Some(SecretSource::Env(name)) => format!("(umask 077; printenv {} > {path})", shell_word(name)),
+            Some(SecretSource::File(source)) => format!("{install} {} {path}", shell_word(&source.to_string_lossy())),
+            Some(SecretSource::Env(name)) => {
+                format!("printf '%s\\n' \"$(printenv {})\" | {install} /dev/stdin {path}", shell_word(name))
+            }
             Some(SecretSource::Command(argv)) => {
                 let argv: Vec<_> = argv.iter().map(|word| shell_word(word)).collect();
-                format!("(umask 077; {} > {path})", argv.join(" "))
+                format!("{} | {install} /dev/stdin {path}", argv.join(" "))
             }
-            None => format!("cp /path/to/key {path}"),
+            None => format!("{install} /path/to/key {path}"),
         });
-        lines.push(format!("chmod {} {path}", self.wanted_mode()));
         lines.extend(self.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(&owner.to_string()))));
         lines.extend(self.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(&group.to_string()))));
         lines.extend(prove(&path));
@@ -131,12 +134,12 @@ impl Resource for KeyFile {
                 let gid = group.as_ref().map(|group| group.id);
                 let attributes = Attributes { uid, gid, mode: mode.bits() };
                 let content = self.content(act)?;
-                self.create_proven(&place.create_parents()?, &name, content, attributes)?;
+                self.create_proven(&place.create_parents()?, &name, &content, attributes)?;
             }
             Change::Replace { mode, uid, gid, .. } => {
                 let seen = self.present(&place)?;
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
-                self.replace_proven(&place, &seen, self.content(act)?, attributes)?;
+                self.replace_proven(&place, &seen, &self.content(act)?, attributes)?;
             }
             Change::SetOwner { owner, group, .. } => {
                 let uid = owner.as_ref().map(|owner| owner.id);
@@ -152,9 +155,20 @@ impl Resource for KeyFile {
 }
 
 impl KeyFile {
+    /// What the source yields. `$(…)`, by which a shell fills a variable, takes off the line ending that `ssh` wants at
+    /// the end of a key, so that one is put back.
+    fn key(&self, look: &Look) -> Option<Secret> {
+        let secret = look.secret()?;
+        let text = secret.expose();
+        if matches!(self.source, Some(SecretSource::Env(_))) && text.ends_with(b"-----") {
+            return Some(Secret::new([text, b"\n"].concat()));
+        }
+        Some(secret.clone())
+    }
+
     /// The key to write.
-    fn content<'act>(&self, act: &'act Act) -> Result<&'act Secret, Failure> {
-        act.secret().ok_or_else(|| {
+    fn content(&self, act: &Act) -> Result<Secret, Failure> {
+        self.key(act).ok_or_else(|| {
             Failure::new(format!("the source of {} yields nothing any more", self.path))
                 .hint("see that it is there, then run again")
         })

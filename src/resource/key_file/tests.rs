@@ -68,6 +68,32 @@ fn a_key_is_rotated_and_keeps_its_owner() {
 }
 
 #[test]
+fn the_line_ending_that_a_shell_took_off_a_variable_is_put_back() {
+    let folder = folder();
+    for more in [&["-t", "ed25519"][..], &["-t", "ecdsa", "-m", "PEM"]] {
+        let key = std_fs::read(keygen(folder.path(), more)).unwrap();
+        let cut = key.strip_suffix(b"\n").unwrap();
+        let path = folder.path().join("copy");
+        let from_env: KeyFile = desired(&format!("{{ path: '{}', source: {{ env: KEY }} }}", path.display()));
+        converge(&from_env, &look(Some(cut)), folder.path());
+        assert_eq!(std_fs::read(&path).unwrap(), key);
+        assert!(converge(&from_env, &look(Some(&key)), folder.path()).changes.is_empty());
+    }
+}
+
+#[test]
+fn a_second_name_of_the_old_key_is_told_of() {
+    let (old, new) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    std_fs::write(&path, &old).unwrap();
+    std_fs::hard_link(&path, folder.path().join("other")).unwrap();
+    let done = converge(&key_file(&path, ""), &look(Some(&new)), folder.path());
+    assert!(done.notes.iter().any(|note| note.contains("other names (2 hard links)")), "{:?}", done.notes);
+    assert_eq!(std_fs::read(folder.path().join("other")).unwrap(), old);
+}
+
+#[test]
 fn mode_and_owner_are_set_in_place() {
     let (key, _) = keys();
     let folder = folder();
@@ -294,14 +320,14 @@ fn by_hand_is_what_one_would_type() {
     let wanted: KeyFile = desired("{ path: /srv/ssh/k.pem, source: { file: /tmp/k }, owner: etl, mode: null }");
     assert_eq!(
         wanted.by_hand(),
-        ["mkdir -p /srv/ssh", "cp /tmp/k /srv/ssh/k.pem", "chmod 0400 /srv/ssh/k.pem", "sudo chown etl /srv/ssh/k.pem"]
+        ["mkdir -p /srv/ssh", "install -m 0400 /tmp/k /srv/ssh/k.pem", "sudo chown etl /srv/ssh/k.pem"]
     );
     let wanted: KeyFile = desired("{ path: /k, source: { env: KEY }, verify: { ssh: a@b } }");
-    assert_eq!(wanted.by_hand()[1], "(umask 077; printenv KEY > /k)");
+    assert_eq!(wanted.by_hand()[1], r#"printf '%s\n' "$(printenv KEY)" | install -m 0400 /dev/stdin /k"#);
     let options = "-o IdentitiesOnly=yes -o BatchMode=yes";
-    assert_eq!(wanted.by_hand()[3], format!("ssh -i /k {options} a@b true"));
+    assert_eq!(wanted.by_hand()[2], format!("ssh -i /k {options} a@b true"));
     let both: KeyFile = desired("{ path: /k, source: { file: /tmp/k }, verify: { ssh: 'a@b:2222' } }");
     assert_eq!(both.by_hand()[1], format!("ssh -i /tmp/k {options} -p 2222 a@b true"));
-    assert_eq!(both.by_hand()[4], format!("ssh -i /k {options} -p 2222 a@b true"));
+    assert_eq!(both.by_hand()[3], format!("ssh -i /k {options} -p 2222 a@b true"));
     assert_eq!(wanted.secret_source(), Some(&SecretSource::Env("KEY".into())));
 }

@@ -138,7 +138,8 @@ impl Resource for Repository {
         lines.push(format!("git checkout {branch}"));
         lines.push("git pull --ff-only".to_owned());
         lines.push("# where local changes are in the way of the pull:".to_owned());
-        lines.push("git stash --include-untracked && git pull --ff-only && git stash drop".to_owned());
+        lines.push("git stash && git pull --ff-only".to_owned());
+        lines.push("git stash show --patch   # only when nothing of it is needed: git stash drop".to_owned());
         lines
     }
 

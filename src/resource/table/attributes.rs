@@ -19,6 +19,8 @@ pub struct Outline {
     pub sort: Option<Sort>,
     /// The statement without the attributes that Redshift alone knows.
     pub without_attributes: String,
+    /// The same with blanks in their place, so that every other word keeps its line and column.
+    pub blanked: String,
     /// Whether it has any.
     pub has_attributes: bool,
 }
@@ -178,6 +180,7 @@ impl Words<'_> {
             dist: found.dist(),
             sort: found.sort,
             without_attributes: cut(self.ddl, &cuts),
+            blanked: blank_out(self.ddl, &cuts),
             has_attributes,
         })
     }
@@ -216,11 +219,7 @@ impl Words<'_> {
     /// How many tokens an attribute of a column takes, none being zero.
     fn column_attribute(&self, column: &str, found: &mut Attributes) -> usize {
         match self.word().as_deref() {
-            Some("ENCODE")
-                if matches!(self.tokens.get(self.at + 1).map(|token| &token.token), Some(Token::Word(_))) =>
-            {
-                2
-            }
+            Some("ENCODE") if self.word_at(self.at + 1).is_some() => 2,
             Some("DISTKEY") => {
                 found.dist_key = Some(column.to_owned());
                 1
@@ -295,7 +294,32 @@ fn cut(text: &str, ranges: &[Range<usize>]) -> String {
     let mut kept = String::new();
     let mut from = 0;
     for range in ranges {
-        kept.push_str(text[from..range.start].trim_end());
+        kept.push_str(trim_end(&text[from..range.start]));
+        from = range.end;
+    }
+    kept.push_str(&text[from..]);
+    kept
+}
+
+/// Takes off blanks and line ends, but for one that may end a comment: what comes next would be part of it.
+fn trim_end(mut text: &str) -> &str {
+    loop {
+        text = text.trim_end_matches([' ', '\t']);
+        let Some(rest) = text.strip_suffix('\n') else { return text };
+        if rest.rsplit('\n').next().is_some_and(|line| line.contains("--")) {
+            return text;
+        }
+        text = rest.strip_suffix('\r').unwrap_or(rest);
+    }
+}
+
+/// The text with blanks for every letter of the ranges; line ends stay.
+fn blank_out(text: &str, ranges: &[Range<usize>]) -> String {
+    let mut kept = String::new();
+    let mut from = 0;
+    for range in ranges {
+        kept.push_str(&text[from..range.start]);
+        kept.extend(text[range.clone()].chars().map(|letter| if letter == '\n' { letter } else { ' ' }));
         from = range.end;
     }
     kept.push_str(&text[from..]);

@@ -69,8 +69,7 @@ fn refuses_all_but_one_plain_create_table() {
         ("CREATE TABLE a.b (c mood)", "which cannot be compared"),
         ("CREATE TABLE a.b (c INT) INHERITS (a.c)", "whose meaning for them is not known"),
         ("CREATE TABLE a.b (c INT 'unclosed)", "cannot be read at line 1"),
-        ("CREATE TABLE a.b (\n  c INT ENCODE zstd)", "cannot be read at line 2, column 9"),
-        ("CREATE TABLE a.b (c INT) INTERLEAVED SORTKEY (c)", "cannot be read at line 1, column 26"),
+        ("CREATE TABLE a.b (\n  c INT DISTKEY mood)", "cannot be read at line 2, column 17"),
         ("CREATE TABLE a.b (c BIGINT IDENTITY(0, 1))", "`columns:` beside `ddl`"),
     ] {
         let found = Ddl::read(ddl, None).unwrap_err();
@@ -108,6 +107,47 @@ fn with_columns_the_words_are_enough() {
     }
     assert!(Ddl::read("DROP TABLE a.b", Some(&columns)).is_err());
     assert!(Ddl::read("CREATE TABLE a.b (c INT)", Some(&[])).unwrap_err().contains("no columns"));
+}
+
+#[test]
+fn redshifts_attributes_need_no_columns_beside_them() {
+    let ddl = "CREATE TABLE a.b (
+        id INT ENCODE az64 NOT NULL DISTKEY, -- the key
+        at TIMESTAMP SORTKEY,
+        name VARCHAR(10) ENCODE zstd DEFAULT 'x'
+    ) INTERLEAVED SORTKEY (id, at) BACKUP NO";
+    let read = Ddl::read(ddl, None).unwrap();
+    let Shape::Columns(columns) = &read.shape else { panic!("{read:?}") };
+    let found: Vec<_> = columns.iter().map(|c| (c.name.as_str(), c.type_name.as_str(), c.null)).collect();
+    assert_eq!(found, [("id", "INT", false), ("at", "TIMESTAMP", true), ("name", "VARCHAR(10)", true)]);
+    assert_eq!(read.outline.dist, Some(Dist::Key { column: "id".into() }));
+    assert_eq!(read.outline.sort, sort(&["id", "at"], true));
+    assert_eq!(read.sql(ddl, Dialect::Redshift), ddl);
+}
+
+#[test]
+fn a_comment_before_an_attribute_swallows_nothing() {
+    let columns = [Column { name: "b".into(), type_name: "int".into(), null: false }];
+    for (ddl, plain) in [
+        (
+            "CREATE TABLE a.c (b INT -- must be there\n ENCODE az64 NOT NULL\n)",
+            "CREATE TABLE a.c (b INT -- must be there\n NOT NULL\n)",
+        ),
+        (
+            "CREATE TABLE a.c (b INT) -- x\r\n\nDISTSTYLE ALL TABLESPACE pg_default;",
+            "CREATE TABLE a.c (b INT) -- x\r\n TABLESPACE pg_default;",
+        ),
+        (
+            "CREATE TABLE a.c (b INT)\n\tSORTKEY -- x\n (b) TABLESPACE pg_default;",
+            "CREATE TABLE a.c (b INT) TABLESPACE pg_default;",
+        ),
+        (
+            "CREATE TABLE a.c (b INT ENCODE/* é */zstd\tNOT NULL) -- ENCODE x",
+            "CREATE TABLE a.c (b INT\tNOT NULL) -- ENCODE x",
+        ),
+    ] {
+        assert_eq!(Ddl::read(ddl, Some(&columns)).unwrap().sql(ddl, Dialect::Postgresql), plain);
+    }
 }
 
 #[test]

@@ -87,6 +87,17 @@ fn a_service_that_shares_its_value_is_not_edited_alone() {
 }
 
 #[test]
+fn a_value_shared_by_thousands_is_edited_in_no_time() {
+    let mut source = "x-pw: &pw old\nservices:\n".to_owned();
+    for number in 0..4000 {
+        source.push_str(&format!("  s{number}: {{environment: {{PW: *pw}}}}\n"));
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(set(&source, None).unwrap(), source.replace("old", "new"));
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
+#[test]
 fn an_alias_is_replaced_where_its_definition_serves_others() {
     for (source, edited) in [
         // The holder has another user.
@@ -140,14 +151,21 @@ fn what_has_another_meaning_is_no_text() {
         let source = format!("services: {{a: {{environment: {{PW: {value}}}}}}}\n");
         assert!(matches!(set(&source, None), Err(EditError::Entangled { .. })), "{value}");
     }
+    for (value, told) in
+        [("!secret old", "has the tag !secret"), ("!!int 5", "has the tag !!int"), ("[a]", "is a list")]
+    {
+        let source = format!("services: {{a: {{environment: {{PW: {value}}}}}}}\n");
+        let error = set(&source, None).unwrap_err().to_string();
+        assert!(error.contains(&format!("the value {told}")), "{error}");
+    }
 }
 
 #[test]
 fn files_that_are_not_worked_on_are_refused_with_the_place() {
     for (source, told) in [
         ("a: 1\n---\nb: 2\n", "a second document, where only one is worked on at line 2, column 1"),
-        ("a:\n  b: 1\n  b: 2\n", "a key that the same mapping has already at line 3, column 1"),
-        ("a: {b: 1, 'b': 2}\n", "a key that the same mapping has already at line 1, column 1"),
+        ("a:\n  b: 1\n  b: 2\n", "a key that the same mapping has already in line 2 at line 3, column 3"),
+        ("a: {b: 1, 'b': 2}\n", "a key that the same mapping has already in line 1 at line 1, column 11"),
         ("# é\na: b\u{2028}c\n", "a unicode line separator, which YAML readers do not agree about at line 2, column 5"),
         ("a: &x\n  b: *x\n", "an alias inside of what it stands for at line 2, column 6"),
         ("a: *x\n", "while parsing node, found unknown anchor at line 1, column 4"),
@@ -183,9 +201,33 @@ fn styles_are_kept_where_they_hold_the_value() {
         ("|-  # c\n        old\n", "n w", "|-  # c\n        n w\n"),
         (">\n        old", "n w\n", ">\n        n w"),
         ("|  # c\n        old\n", "n w", "\"n w\"  # c\n"),
+        ("|-\n        old \t", "n w", "\"n w\" \t"),
+        ("|-\n        old\n          \n", "n w", "\"n w\"\n          \n"),
+        ("|\n        old  # no comment \n", "n w\n", "\"n w\\n\" \n"),
+        ("!<tag:yaml.org,2002:str> 12", "n3w", "!<tag:yaml.org,2002:str> n3w"),
         ("&a !!str  old", "0123", "&a !!str  \"0123\""),
     ] {
         assert_eq!(edit::set(&in_file(old), "PW", None, password), Ok(in_file(new)), "{old} {password}");
+    }
+}
+
+#[test]
+fn a_block_at_the_end_of_a_file_without_a_line_ending_has_none_either() {
+    for (block, value) in [
+        ("|\n        old", "old"),
+        (">\n        old", "old"),
+        ("|+\n        old", "old"),
+        ("|\n        old\n", "old\n"),
+    ] {
+        let source = format!("services:\n  a:\n    environment:\n      PW: {block}");
+        assert!(found(&source, None)[0].ends_with(&format!("[a] {value}")), "{:?}", found(&source, None));
+        let read: serde_yaml::Value = serde_yaml::from_str(&source).unwrap();
+        assert_eq!(read["services"]["a"]["environment"]["PW"], value);
+        for new in ["new", "new\n", "new\n\n"] {
+            let edited = edit::set(&source, "PW", None, new).unwrap();
+            let read: serde_yaml::Value = serde_yaml::from_str(&edited).unwrap();
+            assert_eq!(read["services"]["a"]["environment"]["PW"], new, "{edited}");
+        }
     }
 }
 

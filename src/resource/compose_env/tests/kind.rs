@@ -102,6 +102,42 @@ fn a_reference_is_kept_in_a_new_private_file() {
 }
 
 #[test]
+fn a_value_that_goes_elsewhere_too_is_told_or_refused() {
+    let compose = "services:\n  web:\n    image: pg:${PW}\n    environment:\n      PW: ${PW}\n  db:\n    environment:\n      PW: ${PW}\n";
+    let mut host = Host::new(compose, Some("s3cret"));
+    host.write(".env", "PW=old\nB=${PW}/x\n", 0o600);
+    let diff = host.plan().unwrap();
+    let risk = diff.changes[0].describe().risk;
+    assert_eq!(risk.as_deref(), Some("the value goes to other places too (B in .env; service web, line 3)"));
+    host.step.service = Some("web".to_owned());
+    let refusal = host.plan().unwrap_err();
+    assert!(refusal.reason.ends_with("service web shares its value with db through ${PW}"), "{}", refusal.reason);
+    // What is right already is nobody else's matter.
+    host.write(".env", "PW=s3cret\n", 0o600);
+    assert_eq!(host.apply().changes, []);
+    let own = compose.replacen("PW: ${PW}", "PW: ${OWN}", 1);
+    std::fs::write(host.path("docker-compose.yml"), own).unwrap();
+    let diff = host.apply();
+    assert_eq!((diff.changes.len(), diff.changes[0].describe().risk), (1, None));
+    assert_eq!(host.text(".env"), "PW=s3cret\nOWN='s3cret'\n");
+}
+
+#[test]
+fn a_file_that_compose_lays_over_is_told_of() {
+    let host = Host::new(LITERAL, Some("s3cret"));
+    host.write("docker-compose.override.yml", "services: { web: { environment: { PW: other } } }\n", 0o600);
+    let diff = host.plan().unwrap();
+    assert!(diff.warnings[0].contains("override.yml has a value of its own for PW (service web, line 1)"), "{diff:?}");
+    let project = host.step.project(&host.observe()).unwrap();
+    let (file, over) = (host.step.file.display(), host.path("docker-compose.override.yml"));
+    assert_eq!(project.up(), format!("docker compose -f {file} -f {} up -d", over.display()));
+    for (other, warnings) in [("services: { web: { environment: [ PW ] } }", 0), ("a: [", 1)] {
+        host.write("docker-compose.override.yml", other, 0o600);
+        assert_eq!(host.plan().unwrap().warnings.len(), warnings, "{other}");
+    }
+}
+
+#[test]
 fn an_env_file_is_edited_and_made_private() {
     let host = Host::new(REFERENCE, Some("s3cret"));
     host.write(".env", "# c\r\nPASS=old # d\r\nB=2", 0o664);
@@ -240,6 +276,7 @@ fn a_step_is_read_strictly() {
         ("file: /a.yml\nvariable: PW\nvalu: 1", "unknown field `valu`"),
         ("file: /a.yml\nvariable: PW\nvalue: { env: A, file: /b }", "one source"),
         ("file: /a.yml\nvariable: PW\nvalue: {}", "one source"),
+        ("file: /a.yml\nvariable: PW\nvalue: { file: pw.txt }", "`pw.txt` is not absolute"),
         ("file: /a.yml\nvariable: PW\nvalue: { evn: A }", "unknown field `evn`"),
         ("file: /a.yml\nvariable: PW\nvalue: s3cret", "such as { env: NAME }"),
         ("file: /a.yml\nvariable: PW\nvalue: 53", "such as { env: NAME }"),

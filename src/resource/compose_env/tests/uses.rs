@@ -3,13 +3,61 @@
 use std::path::Path;
 
 use super::super::document::Document;
-use super::super::uses::{Around, find};
+use super::super::occurrences;
+use super::super::uses::{Around, elsewhere, find};
 use crate::resource::Service;
 
 fn services(text: &str) -> Vec<Service> {
     let value = |name: &str| (name == "KEYS").then(|| "../keys".to_owned());
     let around = Around { folder: Path::new("/srv/app"), home: Some(Path::new("/home/ubuntu")), value: &value };
     find(&Document::parse(text).unwrap(), &around)
+}
+
+#[test]
+fn a_variable_of_the_env_file_is_found_wherever_else_it_is_put_in() {
+    let source = "\
+x-unused: { image: 'a:${PW}' }
+x-common: &common
+  labels: { note: 'x$PW' }
+x-pw: &pw ${PW}
+services:
+  db:
+    <<: *common
+    image: pg:${PW:-16}
+    environment: { PW: *pw, OTHER: *pw, MORE: '$$PW ${PWX}' }
+  web:
+    environment: [ 'PW=${PW}', 'URL=pg://u:${PW}@db' ]
+    command: [ run, $PW ]
+    build: { args: { PW: } }
+  bare:
+    environment: [ PW ]
+";
+    let document = Document::parse(source).unwrap();
+    assert_eq!(
+        elsewhere(&document, "PW", "PW"),
+        [
+            "x-common, line 3",
+            "service db, line 8",
+            "service db, line 9",
+            "service web, line 11",
+            "service web, line 12"
+        ]
+    );
+    let other = "services: { a: { environment: { X: '${PW}' } }, b: { environment: [ PW, 'PW=1', 'X=$PW' ] } }";
+    assert_eq!(elsewhere(&Document::parse(other).unwrap(), "X", "PW"), ["service b, line 1"]);
+}
+
+#[test]
+fn services_may_be_merged_in() {
+    let source = "x-base: &base { db: { environment: [ PW=1 ] }, web: { image: x } }
+services: { <<: *base, web: { extends: { file: a.yml, service: w }, environment: { PW: 2 } } }\ninclude: [ b.yml ]";
+    let names: Vec<String> = services(source).into_iter().map(|service| service.name).collect();
+    assert_eq!(names, ["web", "db"]);
+    let document = Document::parse(source).unwrap();
+    let found = occurrences::find(&document, "PW", None);
+    let services: Vec<_> = found.occurrences.iter().map(|occurrence| &occurrence.services).collect();
+    assert_eq!(services, [&["db".to_owned()].into(), &["web".to_owned()].into()]);
+    assert_eq!(found.not_searched.iter().collect::<Vec<_>>(), ["extends", "include"]);
 }
 
 fn files(volumes: &str) -> Vec<String> {
