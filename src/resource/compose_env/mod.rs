@@ -28,10 +28,10 @@ mod actual;
 mod change;
 mod diff;
 mod document;
-mod dotenv;
-mod edit;
+pub(crate) mod dotenv;
+pub(crate) mod edit;
 mod host;
-mod interpolation;
+pub(crate) mod interpolation;
 mod occurrences;
 mod scalar;
 #[cfg(test)]
