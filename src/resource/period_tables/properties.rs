@@ -102,7 +102,8 @@ fn case() -> impl Strategy<Value = Case> {
         Just(Calendar { every: "quarter", months: 3 }),
         Just(Calendar { every: "month", months: 1 }),
     ];
-    let first = (1100i16..=2900, 1i8..=12, 1i8..=28).prop_map(|(year, month, day)| Date::new(year, month, day).unwrap());
+    let first =
+        (1100i16..=2900, 1i8..=12, 1i8..=28).prop_map(|(year, month, day)| Date::new(year, month, day).unwrap());
     let through = prop::option::of(0i64..60);
     let there = prop::collection::vec(prop::bool::weighted(0.8), 0..90);
     (calendar, first, through, 0i64..6, 0i64..200, -800i32..4000, there).prop_map(
