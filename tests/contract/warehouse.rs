@@ -42,9 +42,9 @@ fn two_applies_at_once_make_each_table_once() {
     let psql = ["psql", "-h", "/run/postgresql", "-U", "postgres", "-d", "warehouse", "-XAtq", "-v", "ON_ERROR_STOP=1"];
     let mut holder = sandbox.command("root", psql).stdin(hold).start();
     holder.until(|line| line == "held\n");
-    let (one, other) = (started("ubuntu", "/home/ubuntu/one.yaml"), started("mallory", "/home/mallory/other.yaml"));
+    let (one, other) = (started("ubuntu", "/home/ubuntu/one.yaml"), started("root", "/root/other.yaml"));
+    let (other, one) = (other.wait().exits(0), one.wait().exits(0));
     holder.wait().exits(0);
-    let (one, other) = (one.wait().exits(0), other.wait().exits(0));
     assert_eq!(sandbox.tables().len(), 3 + 9 + 1, "{one}{other}");
     for outcome in [&one, &other] {
         assert!(outcome.events_of("change_finished").iter().all(|event| event["outcome"] == "changed"), "{outcome}");

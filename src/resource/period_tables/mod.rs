@@ -76,6 +76,7 @@ impl PeriodTables {
 
 impl Resource for PeriodTables {
     const KIND: &'static str = "period_tables";
+    const TELLS_HOW_IT_STANDS: bool = true;
 
     type Actual = Actual;
     type Change = TableChange;
