@@ -137,7 +137,7 @@ pub async fn grants_to_roles_are_given_and_kept(target: &Target) {
     let role = &target.role;
     let step = target.table_with(EXCEPTIONS, &format!("grants: [{{ to: {{ role: {role} }}, privileges: [insert] }}]"));
     let grant = target.text(&format!("grant insert on settlement_ods.order_tracking_exceptions to role {role}"));
-    assert_eq!(apply(&step, &warehouse, DAY).await[1..], [grant.clone()]);
+    assert_eq!(apply(&step, &warehouse, DAY).await.last(), Some(&grant));
     assert_eq!(apply(&step, &warehouse, DAY).await, Vec::<String>::new());
     let sort = if target.redshift { "ROLE " } else { "" };
     target.sql(&format!("REVOKE INSERT ON settlement_ods.order_tracking_exceptions FROM {sort}{role}")).await;
