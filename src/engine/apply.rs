@@ -133,7 +133,7 @@ impl StepRun {
             let exact = PlannedStep { verdict: Verdict::Decided(diff.clone()), waits_for: Vec::new() };
             self.sink.event(&planned_event(self.index, &exact, &self.steps));
         } else if let Some(other) =
-            diff.changes.iter().find(|change| expected.as_ref().is_none_or(|expected| !expected.contains(change)))
+            diff.changes.iter().find(|change| !expected.iter().flatten().any(|planned| change.is_left_of(planned)))
         {
             let failure = Failure::new(format!(
                 "the host has changed since it was planned: it now takes this to converge: {}",

@@ -64,8 +64,12 @@ impl de::Error for Error {
         };
         let expected = plain(expected);
         let problem = Problem::of_file(format!("expected {expected}, found {found}"));
-        let quotes = expected == "a string" && matches!(found, "a boolean" | "a number");
-        Self(if quotes { problem.help("write it in quotes") } else { problem })
+        Self(match (expected.as_str(), found) {
+            ("a string", "a boolean" | "a number") => problem.help("write it in quotes"),
+            ("a boolean", _) => problem.help("write true or false"),
+            ("a list", "a string") => problem.help("write it as a list: [one, another]"),
+            _ => problem,
+        })
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -202,6 +206,22 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
+    /// Keys have names here: serde would also take a list for them, by their places.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match &self.0.value {
+            Value::Sequence(_) => {
+                let error: Error = de::Error::invalid_type(de::Unexpected::Seq, &visitor);
+                Err(error.placed(&self.0.span))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self).map_err(|error| error.placed(&self.0.span))
     }
@@ -234,7 +254,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     }
 
     serde::forward_to_deserialize_any! {
-        i128 u128 char bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        i128 u128 char bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier
         ignored_any
     }
 }

@@ -17,12 +17,16 @@ impl PlanFile {
         self.references(steps, &mut problems);
         let mut owners: HashMap<Handle, &str> = HashMap::new();
         for step in steps {
-            for handle in step.resource.provides() {
-                if let Some(other) = owners.insert(handle.clone(), &step.id) {
-                    let message = format!("steps `{other}` and `{}` both provide {}", step.id, handle);
+            let provided = step.resource.provides();
+            for handle in &provided {
+                let wide = owners.iter().find(|(other, id)| **id != step.id && overlap(other, handle));
+                let other = owners.get(handle).or(wide.map(|(_, id)| id));
+                if let Some(other) = other {
+                    let message = format!("steps `{other}` and `{}` both provide {handle}", step.id);
                     problems.push(Problem::at(self.place(&step.id), message).help("leave it to one of them"));
                 }
             }
+            owners.extend(provided.into_iter().map(|handle| (handle, step.id.as_str())));
         }
         if problems.is_empty()
             && let Err(cycle) = Order::of(steps)
@@ -55,7 +59,12 @@ impl PlanFile {
             {
                 let message = format!("step `{}` uses a connection that is not declared: `{name}`", step.id);
                 let place = self.key(&step.id, "connection").unwrap_or_else(|| self.place(&step.id));
-                problems.push(Problem::at(place, message).help(suggest(name, &names)));
+                let help = if names.is_empty() {
+                    format!("declare it: `connections:` at the top, with `{name}: {{ url: … }}` below it")
+                } else {
+                    suggest(name, &names)
+                };
+                problems.push(Problem::at(place, message).help(help));
             }
         }
     }
@@ -70,4 +79,30 @@ impl PlanFile {
         let Value::Mapping(pairs) = &step.body.value else { return None };
         pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value.span.clone())
     }
+}
+
+/// Whether two handles that are not equal name one thing all the same: a variable of one service and of all, a table
+/// and the series that it is in.
+fn overlap(one: &Handle, other: &Handle) -> bool {
+    match (one, other) {
+        (
+            Handle::Variable { file, name, service },
+            Handle::Variable { file: other_file, name: other_name, service: other_service },
+        ) => file == other_file && name == other_name && (service.is_none() || other_service.is_none()),
+        (Handle::Table { connection, name }, Handle::Table { connection: other_connection, name: other_name }) => {
+            connection == other_connection && (is_of(name, other_name) || is_of(other_name, name))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a table's name is one of a series' (`ods.hist_{period}`).
+fn is_of(table: &str, series: &str) -> bool {
+    let Some((before, after)) = series.split_once("{period}") else { return false };
+    let period = table.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    // 2025_h2, 2025_q3, 2025_07
+    period.is_some_and(|period| {
+        let letters = period.as_bytes();
+        letters.len() == 7 && letters[..4].iter().all(u8::is_ascii_digit) && letters[4] == b'_'
+    })
 }

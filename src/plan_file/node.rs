@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::problem::{Problem, SENSITIVE};
+use super::problem::{Problem, is_sensitive, login};
 
 /// Nesting deeper than this is refused: no plan file needs it, and the reader is recursive.
 const MAX_DEPTH: usize = 64;
@@ -144,7 +144,11 @@ impl<'text> Reader<'text> {
             Some(Ok(event)) => Ok(Some(event)),
             Some(Err(error)) => {
                 let at = self.byte(error.marker().index());
-                Err(Problem::at(at..at, format!("not YAML: {}", error.info())))
+                let problem = Problem::at(at..at, format!("not YAML: {}", error.info()));
+                Err(match remedy(error.info()) {
+                    Some(help) => problem.help(help),
+                    None => problem,
+                })
             }
         }
     }
@@ -167,9 +171,10 @@ impl<'text> Reader<'text> {
             Event::Alias(id) => (0, self.alias(id, start.clone(), depth)?),
             Event::Scalar(text, style, anchor, tag) => {
                 let string = self.is_string(tag.as_ref(), &start);
+                let span = self.trimmed(start.clone());
                 let style = if style == ScalarStyle::Plain && !string { Style::Plain } else { Style::Quoted };
                 let value = Value::Scalar(Scalar { text: text.into_owned(), style });
-                (anchor, Node { span: start.clone(), value })
+                (anchor, Node { span, value })
             }
             Event::SequenceStart(anchor, tag) => {
                 self.is_string(tag.as_ref(), &start);
@@ -243,7 +248,9 @@ impl<'text> Reader<'text> {
                 self.flaws.push(Problem::at(key.span, "merge keys (`<<`) are not read").help("write the keys out"));
                 continue;
             }
-            if SENSITIVE.contains(&name.as_str()) && is_written_out(&value) {
+            if is_sensitive(&name) {
+                self.hide(&value);
+            } else if value.text().is_some_and(|text| login(text).is_some()) {
                 self.secrets.push(value.span.clone());
             }
             if names.insert(name.clone()) {
@@ -253,6 +260,25 @@ impl<'text> Reader<'text> {
                 self.flaws.push(Problem::at(key.span, message).help("keep one of them"));
             }
         }
+    }
+
+    /// Hides what is written out at a place for secrets. A source's words name one, and are shown.
+    fn hide(&mut self, node: &Node) {
+        match &node.value {
+            Value::Sequence(items) => items.iter().for_each(|item| self.hide(item)),
+            Value::Mapping(pairs) => {
+                let shown = |key: &Node| matches!(key.text(), Some("env" | "file" | "command"));
+                pairs.iter().filter(|(key, _)| !shown(key)).for_each(|(_, value)| self.hide(value));
+            }
+            _ if is_written_out(node) => self.secrets.push(node.span.clone()),
+            _ => {}
+        }
+    }
+
+    /// The span of a scalar without the blanks after it.
+    fn trimmed(&self, span: Range<usize>) -> Range<usize> {
+        let text = self.text.get(span.clone()).unwrap_or_default();
+        span.start..span.start + text.trim_end().len()
     }
 
     /// Whether a tag makes a string of a scalar; any other tag is a flaw, since nobody would heed it.
@@ -280,6 +306,28 @@ impl<'text> Reader<'text> {
         let end = self.bytes.last().copied().unwrap_or(0);
         self.next()?.ok_or_else(|| Problem::at(end..end, "not YAML: the text ends in the middle of a value"))
     }
+}
+
+/// What helps against the slips that are made most, by what the parser says of them.
+fn remedy(info: &str) -> Option<&'static str> {
+    let remedies = [
+        ("tab", "indent with spaces: YAML takes no tabs there"),
+        (
+            "mapping values are not allowed",
+            "a text with `: ` in it has to be in quotes, and keys of one mapping line up",
+        ),
+        ("quoted scalar", "is a closing quotation mark missing?"),
+        (
+            "did not find expected key",
+            "keys of one mapping line up, and a text that begins with a quotation mark ends with it",
+        ),
+        ("parsing a flow", "is a closing bracket, or a comma, missing?"),
+        (
+            "unknown anchor",
+            "`*name` repeats what `&name` marks further up; a text that begins with `*` has to be in quotes",
+        ),
+    ];
+    remedies.into_iter().find(|(slip, _)| info.contains(slip)).map(|(_, help)| help)
 }
 
 fn too_deep(span: Range<usize>) -> Problem {

@@ -5,7 +5,24 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// Keys under which people put secrets, though they should not: their values are not shown in an error.
-pub const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
+const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
+/// What else in a key tells of a secret.
+const TELLING: [&str; 6] = ["pass", "pwd", "secret", "token", "credential", "private"];
+
+/// Whether a secret may stand under a key: one of [`SENSITIVE`], misspelt too, or a word of the plan file's author.
+pub fn is_sensitive(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    nearest(&key, SENSITIVE).is_some() || TELLING.iter().any(|part| key.contains(part))
+}
+
+/// Where the login of a URL with a password begins: after `://` in `scheme://user:password@host`.
+pub fn login(text: &str) -> Option<usize> {
+    let begins = text.match_indices("://").map(|(at, mark)| at + mark.len());
+    begins.into_iter().find(|at| {
+        let word = text[*at..].split(char::is_whitespace).next().unwrap_or_default();
+        word.rfind('@').is_some_and(|end| word[..end].contains(':'))
+    })
+}
 
 /// One thing that is wrong, with its place in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,23 +199,25 @@ fn mask(line: &str, before: &str) -> String {
             || value.starts_with(['{', '#', '|', '>'])
             || value.trim_start_matches(['"', '\'']).starts_with("{{")
             || matches!(value.trim_end_matches([' ', '}', ',']), "null" | "~");
-        if is_sensitive(&line[..at]) && line[at + 1..].starts_with([' ', '\t']) && !named {
+        if is_sensitive(last_word(&line[..at])) && line[at + 1..].starts_with([' ', '\t']) && !named {
             return format!("{} {HIDDEN}", &line[..=at]);
         }
     }
     let opened = before.trim_end().trim_end_matches(['|', '>', '-', '+']).trim_end().strip_suffix(':');
     let named = ["env:", "file:", "command:"].iter().any(|word| line.trim_start().starts_with(word));
-    if opened.is_some_and(is_sensitive) && !named && !line.trim().is_empty() {
+    if opened.is_some_and(|before| is_sensitive(last_word(before))) && !named && !line.trim().is_empty() {
         return format!("{}{HIDDEN}", &line[..line.len() - line.trim_start().len()]);
     }
-    line.to_owned()
+    match login(line) {
+        Some(at) => format!("{}{HIDDEN}", &line[..at]),
+        None => line.to_owned(),
+    }
 }
 
-/// Whether the text in front of a colon ends in a key for secrets.
-fn is_sensitive(before: &str) -> bool {
+/// The key in front of a colon.
+fn last_word(before: &str) -> &str {
     let before = before.trim_end().trim_end_matches(['"', '\'']);
-    let key = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
-    SENSITIVE.contains(&key)
+    before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("")
 }
 
 /// The known word that is nearest to a wrong one, if one is near enough to be meant.
@@ -236,6 +255,11 @@ mod tests {
             ("  hunter2: [", "  \"password\":", "  (hidden)"),
             ("  env: NAME", "value:", "  env: NAME"),
             ("  owner: x", "path:", "  owner: x"),
+            ("    pasword: hunter2", "", "    pasword: (hidden)"),
+            ("    SMTP_TOKEN: hunter2", "", "    SMTP_TOKEN: (hidden)"),
+            ("  dw: postgresql://etl:hunter2@h/d", "", "  dw: postgresql://(hidden)"),
+            ("  dw: https://h:8080/d", "", "  dw: https://h:8080/d"),
+            ("  repo: ssh://git@h:22/d", "", "  repo: ssh://git@h:22/d"),
         ] {
             assert_eq!(mask(line, before), shown);
         }

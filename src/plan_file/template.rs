@@ -216,8 +216,16 @@ impl Lookup {
         let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
         match (error.kind(), unknown) {
             (ErrorKind::UndefinedError, Some(name)) => {
-                return Problem::at(self.scope.find(&name, span), format!("variable `{name}` is not declared"))
-                    .help(suggest(&name, &known));
+                let place = self.scope.find(&name, span);
+                let before = self.scope.text.get(..place.start).unwrap_or_default().trim_end();
+                let help = if before.ends_with("env_var(") {
+                    format!("the name of an environment variable is in quotes: env_var('{name}')")
+                } else if known.is_empty() {
+                    format!("declare it: `vars:` at the top, with `{name}: …` below it")
+                } else {
+                    suggest(&name, &known)
+                };
+                return Problem::at(place, format!("variable `{name}` is not declared")).help(help);
             }
             (ErrorKind::UnknownFunction, Some(name)) => {
                 return Problem::at(self.scope.find(&name, span), format!("there is no function `{name}`"))

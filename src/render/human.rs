@@ -106,7 +106,7 @@ impl State {
                 }
             }
             Event::FollowUp { step, reason, command, .. } => {
-                let when = if self.command == "plan" { "after it" } else { "to do" };
+                let when = if self.command == "plan" { "then" } else { "to do" };
                 let _ = writeln!(out, "\n  {YELLOW}{when:<9}{YELLOW:#}  {BOLD}{step}{BOLD:#}: {}", clean(reason));
                 let _ = writeln!(out, "{INDENT}{}", clean(command));
             }

@@ -176,6 +176,14 @@ macro_rules! kinds {
                 match self { $(AnyChange::$variant(change) => change.describe()),* }
             }
 
+            /// [`Change::is_left_of`]
+            pub fn is_left_of(&self, planned: &Self) -> bool {
+                match (self, planned) {
+                    $((AnyChange::$variant(change), AnyChange::$variant(planned)) => change.is_left_of(planned),)*
+                    _ => false,
+                }
+            }
+
             /// [`Change::size`]
             pub fn size(&self) -> u64 {
                 match self { $(AnyChange::$variant(change) => change.size()),* }

@@ -112,6 +112,11 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
     /// The change as events, people and scripts see it.
     fn describe(&self) -> Description;
 
+    /// Whether this is the `planned` change, or what is left of it once another step has made the parents that both lacked.
+    fn is_left_of(&self, planned: &Self) -> bool {
+        self == planned
+    }
+
     /// How many things it alters, as `max_changes` counts them: each entry of a tree, and whatever is no tree as one.
     fn size(&self) -> u64 {
         1

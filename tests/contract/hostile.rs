@@ -149,7 +149,7 @@ fn huge_sources_are_read_within_bounds() {
         assert!(!sandbox.path("/home/ubuntu/key").exists());
     }
     let outcome = ends(sandbox.provision("ubuntu", ["plan", "sparse.yaml"])).exits(1);
-    assert!(outcome.stderr.contains("larger than 4194304 bytes"), "{outcome}");
+    assert!(outcome.stderr.contains("sparse.yaml: it is larger than"), "{outcome}");
     // A target that is huge is no key, and is not read to find out.
     key_from(&sandbox, &format!("{{ file: {KEY_SOURCE} }}"));
     sandbox.new_key();
@@ -197,6 +197,43 @@ fn root_reads_no_source_through_a_link_of_anothers() {
         ends(sandbox.provision(user, ["apply", "/home/ubuntu/key.yaml", "--yes"]).directory("/srv")).exits(0);
         assert!(sandbox.path("/home/ubuntu/key").exists());
     }
+}
+
+#[test]
+fn a_second_name_of_somebody_elses_file_is_no_way_to_it() {
+    let sandbox = Sandbox::new();
+    sandbox.bash(
+        "root",
+        "mkdir /home/mallory/theirs; cd /home/mallory/theirs; echo A=secret > env; ssh-keygen -q -t ed25519 -N '' -f key
+        printf 'services: { web: { environment: { A: $A, B: old } } }\n' > compose
+        chmod 644 env key compose; mkdir ../mine; chown mallory ../mine
+        cd ../mine; ln ../theirs/env .env; ln ../theirs/key key; ln ../theirs/compose docker-compose.yml",
+    );
+    let theirs = || Snapshot::take(&sandbox, "/home/mallory/theirs", &[]).without_traces();
+    let before = theirs();
+    sandbox.write(
+        "/root/plan.yaml",
+        "root",
+        "
+name: links
+steps:
+  - id: private
+    run_as: root
+    compose_env: { file: /home/mallory/mine/docker-compose.yml, variable: A }
+  - id: literal
+    run_as: root
+    compose_env: { file: /home/mallory/mine/docker-compose.yml, variable: B, value: { env: VALUE } }
+  - id: key
+    run_as: root
+    key_file: { path: /home/mallory/mine/key, owner: mallory, mode: \"0400\" }
+",
+    );
+    for _ in 0..2 {
+        ends(sandbox.provision("root", ["apply", "plan.yaml", "--yes"]).env("VALUE", "new"));
+        before.is_same_as(&theirs(), "the file was reached by its second name");
+    }
+    assert_eq!(sandbox.bash("root", "stat -c %a /home/mallory/mine/.env"), "600\n");
+    assert!(sandbox.read("/home/mallory/mine/docker-compose.yml").contains("B: new"));
 }
 
 const TREE: &str = "

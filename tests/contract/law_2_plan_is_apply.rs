@@ -89,3 +89,20 @@ fn a_host_that_moved_between_plan_and_yes_is_not_changed_blindly() {
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(sandbox.path("/home/ubuntu/data").is_file(), "{outcome}");
 }
+
+/// Steps that run at the same time lack the same parents: the first makes them for all, and nobody takes that for a host that
+/// has changed.
+#[test]
+fn parents_that_several_steps_lack_are_made_by_one() {
+    let sandbox = Sandbox::new();
+    let step = |number| format!("  - id: step-{number}\n    directory: {{ path: /home/ubuntu/a/b/{number} }}\n");
+    let plan = format!("name: many\nsteps:\n{}", (0..120).map(step).collect::<String>());
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
+    for _ in 0..5 {
+        sandbox.provision("ubuntu", ["plan", "--out", "saved"]).run().exits(0);
+        sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(0);
+        sandbox.bash("ubuntu", "rm -r a");
+        sandbox.provision("ubuntu", ["apply", "saved", "--yes"]).run().exits(0);
+        sandbox.bash("ubuntu", "rm -r a saved");
+    }
+}

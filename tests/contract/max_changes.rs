@@ -53,7 +53,7 @@ fn a_tree_that_grows_under_the_apply_is_not_followed() {
     let sandbox = bounded();
     sandbox.bash("root", "cd /srv/data; rm a b c; mkdir a b c; chown ubuntu a b c; touch a/file b/file c/file");
     // Each change of an owner takes as long as it takes to make some more files.
-    let slow = Tracing::Delay { call: "fchownat".into(), microseconds: 400_000 };
+    let slow = Tracing::slow("fchownat", 400_000);
     sandbox.write(
         "/root/grow",
         "root",

@@ -6,19 +6,25 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::sandbox::{Sandbox, Snapshot, random_word};
+use crate::sandbox::{Sandbox, Snapshot, Tracing, random_word};
 
-/// How many exchanges each scenario has at the least; there are five.
-const SWAPS: u64 = 25_000;
+/// How many exchanges all scenarios have at the least, and each of the five.
+const ALL_SWAPS: u64 = 100_000;
+const SWAPS: u64 = ALL_SWAPS / 5;
 /// For how long each goes on, and when it is given up.
 const TIME: Duration = Duration::from_secs(5);
-const TOO_LONG: Duration = Duration::from_secs(50);
+const TOO_LONG: Duration = Duration::from_secs(200);
+
+/// The calls between which something can be exchanged, and the wait after each, in microseconds.
+const GAPS: &str = "openat,statx,newfstatat,readlinkat,mkdirat,renameat2,mkdir,lstat,stat";
+const SLOWLY: u32 = 150;
 
 const ATTACKER: &str = "/opt/provision/bin/attacker";
 const COUNT: &str = "/var/tmp/swaps";
@@ -39,6 +45,7 @@ fn attacker() {
         .map(|line| line.split(|byte| *byte == b' ').map(OsStr::from_bytes).collect())
         .collect();
     let exchange = |one: &Path, other: &Path| renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok();
+    let original = std::env::var_os("ORIGINAL").unwrap_or_default().into_encoded_bytes();
     let mut swaps = 0_u64;
     for round in 0_u64.. {
         for line in &lines {
@@ -48,6 +55,12 @@ fn attacker() {
                 "flicker" => {
                     swaps += u64::from(exchange(paths[0], paths[1]));
                     swaps += u64::from(exchange(paths[0], paths[1]));
+                    // What root wrote in between has taken one of the two away.
+                    if let Ok(target) = std::fs::read_link(paths[0]) {
+                        let _ = std::fs::remove_file(paths[0]).and_then(|()| std::fs::write(paths[0], &original));
+                        let _ = std::fs::remove_file(paths[1]);
+                        let _ = std::os::unix::fs::symlink(target, paths[1]);
+                    }
                 }
                 "wait" => {
                     let start = Instant::now();
@@ -72,11 +85,14 @@ fn attacker() {
                 other => panic!("{other}?"),
             }
         }
-        if round % 64 == 0 {
+        if round.is_multiple_of(64) {
             std::fs::write(COUNT, swaps.to_string()).unwrap();
         }
     }
 }
+
+/// A compose file, which serves for any other file as well.
+const VALUES: &str = "services:\n  web:\n    environment:\n      A: ${A}\n      B: old\n";
 
 /// A host with a victim in `/srv`, and a neighbour called mallory. The victim's file of the name `linked` has hard links
 /// among mallory's files.
@@ -84,6 +100,8 @@ struct Arena {
     sandbox: Sandbox,
     before: Snapshot,
     linked: Snapshot,
+    /// Mallory's hard links to the victim's file.
+    links: Vec<String>,
     /// What root does after each round, so that the next one has something to do.
     reset: Option<&'static str>,
 }
@@ -102,16 +120,30 @@ impl Arena {
             ssh-keygen -q -t ed25519 -N '' -f /root/one; ssh-keygen -q -t ed25519 -N '' -f /root/two",
         );
         sandbox.bash("mallory", prepare);
-        for link in links {
-            // From outside: on the host itself, both lie on mounts of their own.
-            let link = sandbox.path("/home/mallory").join(link);
-            std::fs::hard_link(sandbox.path("/srv/linked/file"), link).unwrap();
-        }
         let program = sandbox.path(ATTACKER);
         let own = std::env::current_exe().unwrap();
         std::fs::hard_link(&own, &program).or_else(|_| std::fs::copy(&own, &program).map(drop)).unwrap();
         let (before, linked) = (Self::victim(&sandbox), Self::linked(&sandbox));
-        Self { sandbox, before, linked, reset: None }
+        let links = links.iter().map(ToString::to_string).collect();
+        let arena = Self { sandbox, before, linked, links, reset: None };
+        arena.relink();
+        arena
+    }
+
+    /// Makes mallory's hard links anew: what is replaced is lost to them.
+    fn relink(&self) {
+        let names = std::fs::metadata(self.sandbox.path("/srv/linked/file")).unwrap().nlink();
+        if names == 1 + self.links.len() as u64 {
+            return;
+        }
+        for link in &self.links {
+            // From outside: on the host itself, both lie on mounts of their own.
+            let (link, new) = (self.sandbox.path("/home/mallory").join(link), self.sandbox.path("/home/mallory/new"));
+            std::fs::hard_link(self.sandbox.path("/srv/linked/file"), &new).unwrap();
+            std::fs::rename(&new, link).unwrap();
+            // Where both are the same file, rename(2) does nothing.
+            let _ = std::fs::remove_file(&new);
+        }
     }
 
     fn victim(sandbox: &Sandbox) -> Snapshot {
@@ -135,7 +167,7 @@ impl Arena {
     /// Has root act again and again, while mallory attacks by the program, until `enough`.
     fn fight(&self, program: &str, mut act: impl FnMut(&Sandbox, u64), enough: impl Fn(&Self, Duration) -> bool) {
         let argv = [ATTACKER, "races::attacker", "--exact", "--ignored", "--nocapture"];
-        let attacker = self.sandbox.command("mallory", argv).env(PROGRAM, program).start();
+        let attacker = self.sandbox.command("mallory", argv).env(PROGRAM, program).env("ORIGINAL", VALUES).start();
         let start = Instant::now();
         for round in 0.. {
             act(&self.sandbox, round);
@@ -148,18 +180,24 @@ impl Arena {
         attacker.wait();
     }
 
-    /// Runs `provision apply` on a plan file again and again under the attack. `vars` gives each round its own.
+    /// Runs `provision apply` on these steps again and again under the attack. `vars` gives each round its own.
     #[track_caller]
-    fn withstands(&self, what: &str, program: &str, plan: &str, vars: impl Fn(u64) -> [String; 2]) {
-        self.sandbox.write("/root/plan.yaml", "root", plan);
+    fn withstands(&self, what: &str, program: &str, steps: &str, vars: impl Fn(u64) -> [String; 2]) {
+        self.sandbox.write("/root/plan.yaml", "root", format!("{FIRST}{steps}"));
         let (mut done, mut refused) = (0, 0);
         let begun = Cell::new(0);
         let act = |sandbox: &Sandbox, round: u64| {
             let [one, two] = vars(round);
+            let first = format!("round={round}");
             let apply =
                 sandbox.provision("root", ["apply", "plan.yaml", "--yes", "--json", "--var", &one, "--var", &two]);
-            let outcome = apply.env("VALUE", random_word()).within(TOO_LONG).run();
-            begun.set(begun.get() + u32::from(!outcome.events_of("change_started").is_empty()));
+            let apply = apply.args(["--var", &first]).env("VALUE", random_word()).within(TOO_LONG);
+            // Every other run is slowed down between its looking and its acting, so that each gap is found.
+            let outcome =
+                if round.is_multiple_of(2) { apply.run() } else { apply.traced(&Tracing::slow(GAPS, SLOWLY)).0 };
+            self.relink();
+            let changes = outcome.events_of("change_started");
+            begun.set(begun.get() + u32::from(changes.iter().any(|change| change["step"] != "first")));
             match outcome.code {
                 0 => done += 1,
                 1 => refused += 1,
@@ -183,24 +221,33 @@ impl Arena {
     }
 }
 
+/// A step with something to do each time. Those after it are decided on when it is done, and begin at once: they do not
+/// have to find the host as the plan had it, which mallory hardly ever leaves.
+const FIRST: &str = "
+name: race
+vars: { a: 0, b: 0, round: 0 }
+steps:
+  - id: first
+    run_as: root
+    directory: { path: \"/root/rounds/{{ round }}\" }
+";
+
 const NO_VARS: fn(u64) -> [String; 2] = |_| ["a=1".to_owned(), "b=1".to_owned()];
 
 /// A tree of mallory's, and directories in it to be exchanged for links that lead to the victim.
 const FOLDERS: &str =
-    "mkdir tree pool; for n in {0..39}; do mkdir tree/$n; touch tree/$n/{0..9}; ln -s /srv/victim/inner pool/$n; done";
+    "mkdir tree pool; for n in {0..19}; do mkdir tree/$n; touch tree/$n/{0..3}; ln -s /srv/victim/inner pool/$n; done";
 
 fn folders() -> String {
     let lines: Vec<String> =
-        (0..40).map(|n| format!("exchange /home/mallory/tree/{n} /home/mallory/pool/{n}")).collect();
+        (0..20).map(|n| format!("exchange /home/mallory/tree/{n} /home/mallory/pool/{n}")).collect();
     lines.join("\n")
 }
 
 /// Groups, for mallory stays the owner so, and goes on.
 const WALK: &str = "
-name: walk
-vars: { a: 0, b: 0 }
-steps:
   - id: walk
+    after: [first]
     run_as: root
     directory: { path: /home/mallory/tree, group: \"{{ a }}\", recursive: true }
 ";
@@ -215,12 +262,16 @@ fn a_walk_among_directories_that_become_links() {
     arena.withstands("a walk among directories that become links", &folders(), WALK, groups);
 }
 
+const DEEP: &str = "/home/mallory/tree/deep";
+const LINK: &str = "/home/mallory/pool/link";
+
 #[test]
 fn a_walk_among_files_that_become_hard_links() {
     let arena =
         Arena::new("mkdir tree pool; touch tree/{a..z}; mkdir tree/deep; touch tree/deep/{a..z}", &["pool/link"]);
-    let lines: Vec<String> =
-        ('a'..='z').map(|n| format!("flicker /home/mallory/tree/deep/{n} /home/mallory/pool/link\nwait 100")).collect();
+    let lines: Vec<String> = ('a'..='z')
+        .map(|n| format!("exchange {DEEP}/{n} {LINK}\nwait 25\nexchange {DEEP}/{n} {LINK}\nwait 130"))
+        .collect();
     arena.withstands("a walk among files that become hard links", &lines.join("\n"), WALK, groups);
 }
 
@@ -228,25 +279,28 @@ fn a_walk_among_files_that_become_hard_links() {
 fn a_key_written_where_directory_target_and_preparations_are_exchanged() {
     let arena = Arena::new(
         "mkdir ssh; ln -s /srv/victim/inner ssh-link; ln -s /srv/victim/key ssh/decoy; touch ssh/key; mkdir pool; ln -s /srv/victim/key pool/link",
-        &["ssh/hard", "pool/hard"],
+        &["pool/target", "pool/hard"],
     );
     let program = "litter /home/mallory/ssh /home/mallory/pool/link
-flicker /home/mallory/ssh /home/mallory/ssh-link
-wait 100
+exchange /home/mallory/ssh /home/mallory/ssh-link
+wait 40
+exchange /home/mallory/ssh /home/mallory/ssh-link
+wait 600
 litter /home/mallory/ssh /home/mallory/pool/hard
 flicker /home/mallory/ssh/key /home/mallory/ssh/decoy
 wait 100
-flicker /home/mallory/ssh/key /home/mallory/ssh/hard";
+exchange /home/mallory/ssh/key /home/mallory/pool/target
+wait 40
+exchange /home/mallory/ssh/key /home/mallory/pool/target
+wait 100";
     let plan = "
-name: key
-vars: { a: 0, b: 0 }
-steps:
   - id: key
+    after: [first]
     run_as: root
     key_file: { path: /home/mallory/ssh/key, source: { file: \"/root/{{ a }}\" }, mode: \"{{ b }}\", owner: mallory }
 ";
     let vars = |round| {
-        let (key, mode) = (["one", "two"][(round % 2) as usize], ["0400", "0600", "0440"][(round % 3) as usize]);
+        let (key, mode) = (["one", "two"][(round / 2 % 2) as usize], ["0400", "0600", "0440"][(round % 3) as usize]);
         [format!("a={key}"), format!("b={mode}")]
     };
     arena.withstands("a key written among exchanged names", program, plan, vars);
@@ -256,28 +310,31 @@ steps:
 fn a_value_written_where_directory_and_files_are_exchanged() {
     let arena = Arena::new(
         "mkdir app pool; ln -s /srv/victim/inner app-link; cp /srv/victim/docker-compose.yml /srv/victim/.env app
-        ln -s /srv/victim/docker-compose.yml app/decoy; ln -s /srv/victim/.env app/env-decoy; ln -s /srv/victim/key pool/link",
-        &["app/env-hard"],
+        ln -s /srv/victim/docker-compose.yml app/decoy; ln -s /srv/victim/key pool/link",
+        &["pool/env-hard"],
     );
     let program = "litter /home/mallory/app /home/mallory/pool/link
-flicker /home/mallory/app /home/mallory/app-link
-wait 100
+exchange /home/mallory/app /home/mallory/app-link
+wait 40
+exchange /home/mallory/app /home/mallory/app-link
+wait 600
 flicker /home/mallory/app/docker-compose.yml /home/mallory/app/decoy
 wait 100
-flicker /home/mallory/app/.env /home/mallory/app/env-decoy
-wait 100
-exchange /home/mallory/app/.env /home/mallory/app/env-hard";
+exchange /home/mallory/app/.env /home/mallory/pool/env-hard
+wait 40
+exchange /home/mallory/app/.env /home/mallory/pool/env-hard
+wait 100";
     let plan = "
-name: value
-vars: { a: 0, b: 0 }
-steps:
   - id: referred
+    after: [first]
     run_as: root
     compose_env: { file: /home/mallory/app/docker-compose.yml, variable: A, value: { env: VALUE } }
   - id: mode-alone
+    after: [first]
     run_as: root
     compose_env: { file: /home/mallory/app/docker-compose.yml, variable: A, service: web }
   - id: literal
+    after: [first]
     run_as: root
     compose_env: { file: /home/mallory/app/docker-compose.yml, variable: B, value: { env: VALUE } }
 ";
@@ -300,10 +357,8 @@ fn a_clone_where_somebody_else_is_always_first() {
     let program = "occupy /srv/open/repo /srv/victim/inner\noccupy /srv/open/parent /srv/victim/inner\nwait 200";
     let plan = format!(
         "
-name: clone
-vars: {{ a: 0, b: 0 }}
-steps:
   - id: clone
+    after: [first]
     run_as: root
     repository: {{ path: \"/srv/open/{{{{ a }}}}\", url: {}, branch: jasleen_qa }}
 ",

@@ -33,6 +33,8 @@ fn a_good_key_takes_the_place_of_the_old_one() {
         let outcome = rotation.run("apply", "").exits(0);
         assert!(texts(&outcome, "notes").contains("git@127.0.0.1:2222 takes the key SHA256:"), "{outcome}");
         assert_eq!(texts(&outcome, "warnings"), "", "{outcome}");
+        let secret = rotation.sandbox.read(KEY_SOURCE);
+        assert!(secret.lines().all(|line| !outcome.all().contains(line)), "the key is printed\n{outcome}");
     });
     // Before it is planned, before it is written, from its place, and as part of the last look.
     assert_eq!(log.matches("Accepted publickey for git").count(), 4, "{log}");

@@ -28,7 +28,7 @@ fn is_not_proven_at(rotation: &Rotation, port: u16, told: &str) {
 fn a_server_that_says_nothing_is_not_waited_for() {
     let rotation = Rotation::new();
     rotation.impostor(1, "sleep 600");
-    is_not_proven_at(&rotation, 1, "did not let a login through within 10 seconds");
+    is_not_proven_at(&rotation, 1, "did not let a login through within 10 s");
     rotation.kept_the_old_key("silence");
     // Without `required` it is a warning, and the whole apply has its bound as well.
     let start = Instant::now();
@@ -42,7 +42,7 @@ fn a_server_that_says_nothing_is_not_waited_for() {
 fn a_server_that_drips_or_never_stops_is_cut_off() {
     let rotation = Rotation::new();
     rotation.impostor(1, r#"while (print $c "S") { $c->flush; sleep 1 }"#);
-    is_not_proven_at(&rotation, 1, "did not let a login through within 10 seconds");
+    is_not_proven_at(&rotation, 1, "did not let a login through within 10 s");
     rotation.impostor(2, r#"while (print $c "this is no ssh\r\n") {}"#);
     is_not_proven_at(&rotation, 2, "");
     // A packet that is announced and never comes whole.
@@ -180,21 +180,22 @@ const CALLS: &[&str] =
 fn killed(rotation: &mut Rotation, code: i32, check: impl Fn(&Rotation, &str)) {
     let (_, trace) = rotation.command(BASTION, "apply", "").traced(&Tracing::Calls);
     let calls = trace.calls();
-    let mut bitten = 0;
+    let (mut bitten, mut between) = (0, 0);
     for call in CALLS {
         for number in 1..=calls.get(*call).copied().unwrap_or(0).min(8) {
             rotation.again();
             let kill = Tracing::Kill { call: (*call).to_owned(), number };
             let (_, trace) = rotation.command(BASTION, "apply", "").traced(&kill);
             bitten += u32::from(trace.bitten());
+            between += u32::from(rotation.holds_both());
             let at = format!("killed at {call} number {number}");
             let again = rotation.run("apply", "");
             assert!(again.code == code, "{at}: {code} was wanted of the rerun\n{again}");
             check(rotation, &at);
         }
     }
-    println!("killed at {bitten} points");
-    assert!(bitten >= 10, "only {bitten} points were reached: {calls:?}");
+    println!("killed at {bitten} points, at {between} of them between the new key and its proof");
+    assert!(bitten >= 10 && between >= 2, "only {bitten} points were reached, {between} in between: {calls:?}");
 }
 
 #[test]
@@ -208,4 +209,31 @@ fn a_rotation_that_is_killed_is_taken_back_where_the_key_is_revoked() {
     let mut rotation = Rotation::new();
     rotation.decides("cat $OLD; in_place || cat $NEW");
     killed(&mut rotation, 1, |rotation, at| rotation.kept_the_old_key(at));
+}
+
+#[test]
+fn a_rotation_that_is_killed_while_the_key_is_proven_from_its_place() {
+    let mut rotation = Rotation::new();
+    let killer = "if in_place && [ -e /run/kill ]; then rm /run/kill; pkill -9 -f /opt/provision/bin/provision; pkill -9 -f 'exe worker'; fi";
+    for (more, revoked) in [("", false), ("", true), ("required: true", true), ("retire: true", false)] {
+        rotation.decides(&format!("{killer}; cat $OLD; [ -e /run/revoked ] && in_place || cat $NEW"));
+        rotation.sandbox.bash(
+            "root",
+            &format!("rm -f /run/revoked; touch /run/kill {}", if revoked { "/run/revoked" } else { "" }),
+        );
+        rotation.run("apply", more);
+        assert!(rotation.holds_both(), "killed in between");
+        let plan = rotation.run("plan", more).exits(0);
+        let change = plan.step("step_planned", "key")["changes"][0]["summary"].as_str().unwrap().to_owned();
+        if revoked {
+            assert!(change.starts_with("put back ssh-ed25519 SHA256:"), "{change}");
+            rotation.run("apply", more).exits(1);
+            rotation.kept_the_old_key("killed in between");
+        } else {
+            assert!(change.starts_with("remove the old key"), "{change}");
+            rotation.run("apply", more).exits(0);
+            rotation.took_the_new_key("killed in between");
+        }
+        rotation.again();
+    }
 }

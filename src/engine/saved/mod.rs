@@ -282,7 +282,7 @@ impl Saved {
                 Failure::new("the source of its secret yields another value than when the plan was made").hint(AGAIN),
             ),
             (_, Verdict::Decided(diff)) if !saved.provisional => {
-                match diff.changes.iter().find(|change| !saved.changes.contains(change)) {
+                match diff.changes.iter().find(|now| !saved.changes.iter().any(|planned| now.is_left_of(planned))) {
                     None => Verdict::Decided(diff),
                     Some(other) => Verdict::Blocked(
                         Failure::new(format!(

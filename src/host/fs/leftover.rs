@@ -1,6 +1,7 @@
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -12,6 +13,9 @@ use super::{Dir, Error, FileKind, Stat, acting_ids, acts_as_root};
 const PREFIX: &str = ".provision-";
 /// How many hexadecimal digits name the entry, and how many are random.
 const DIGITS: (usize, usize) = (12, 16);
+
+/// Longer than it takes to make an entry, mark it as in use, and give it its name.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// A fresh name under which the entry `name` is prepared: `.provision-<of name>-<random>`.
 pub(super) fn temporary_name(name: &OsStr) -> Result<String, Errno> {
@@ -43,11 +47,19 @@ impl Dir {
     /// The entries that a process which was killed while it made the entry `name` left here, in order of name. What
     /// a live process is still working on is none of them.
     pub fn leftovers(&self, name: &OsStr) -> Result<Vec<String>, Error> {
-        let mut found = Vec::new();
-        for candidate in self.prepared(name, "")? {
-            if self.is_leftover(OsStr::new(&candidate))? {
-                found.push(candidate);
+        let mut found = self.prepared(name, "")?;
+        let mut left = |dir: &Self| -> Result<bool, Error> {
+            for index in (0..found.len()).rev() {
+                if !dir.is_leftover(OsStr::new(&found[index]))? {
+                    found.remove(index);
+                }
             }
+            Ok(!found.is_empty())
+        };
+        if left(self)? {
+            // Another step, or another run, may have made it just now and not have marked it yet: see whether it stays.
+            std::thread::sleep(MOMENT);
+            left(self)?;
         }
         Ok(found)
     }

@@ -22,6 +22,8 @@ pub mod tree;
 mod write;
 
 #[cfg(test)]
+mod path_tests;
+#[cfg(test)]
 mod tests;
 
 pub use access::{FileSeen, read_file};

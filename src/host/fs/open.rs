@@ -41,6 +41,10 @@ impl Dir {
         match open_at(&self.fd, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
             Ok(fd) => Ok(Self { fd, path }),
             Err(Errno::NOTDIR | Errno::LOOP) => match self.stat(name)? {
+                Some(stat) if stat.kind == super::FileKind::Directory => Err(Error::refused(
+                    format!("{} was exchanged while it was opened", show(&path)),
+                    "see who else works in that directory, then run again",
+                )),
                 Some(stat) => Err(Error::refused(
                     format!("{} is {}, not a directory", show(&path), stat.kind.name()),
                     "move it away, or give another path",

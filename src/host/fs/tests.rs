@@ -18,7 +18,7 @@ fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-fn fifo(path: &Path) {
+pub(super) fn fifo(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
 }
 

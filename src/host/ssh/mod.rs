@@ -65,22 +65,23 @@ pub enum HostKey {
     Fingerprint(Fingerprint),
 }
 
-/// A session with a host whose key has been found right, not logged in yet. `timeout` is for each step; an address has
-/// half of it to accept the connection, since a host can have several.
+/// A session with a host whose key has been found right, not logged in yet. `timeout` is for each step.
 pub fn connect(address: &Address, host_key: &HostKey, timeout: Duration) -> Result<Session, Error> {
-    connect_watched(address, host_key, timeout, &|_| {})
+    connect_watched(address, host_key, timeout, timeout, &|_| {})
 }
 
-/// The same. `watch` is told of each connection before a byte is exchanged over it.
+/// The same. Each of the host's addresses has `dialling` to accept a connection; `watch` is told of each connection
+/// before a byte is exchanged over it.
 fn connect_watched(
     address: &Address,
     host_key: &HostKey,
+    dialling: Duration,
     timeout: Duration,
     watch: &dyn Fn(&TcpStream),
 ) -> Result<Session, Error> {
     let mut shown: Vec<Shown> = Vec::new();
     loop {
-        let stream = dial(address, timeout)?;
+        let stream = dial(address, dialling)?;
         watch(&stream);
         let session = match greet(address, host_key, timeout, stream, &shown) {
             Ok(session) => session,
@@ -124,7 +125,7 @@ fn dial(address: &Address, timeout: Duration) -> Result<TcpStream, Error> {
     })?;
     let mut stream = Err(Error::Unreachable(Failure::new(format!("{} has no address", address.host))));
     for place in places {
-        stream = TcpStream::connect_timeout(&place, timeout / 2).map_err(|error| {
+        stream = TcpStream::connect_timeout(&place, timeout).map_err(|error| {
             let failure = Failure::new(format!("cannot reach {}:{}: {error}", address.host, address.port));
             Error::Unreachable(failure.hint("is the address right, and does a firewall let this host in?"))
         });

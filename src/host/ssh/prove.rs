@@ -29,14 +29,15 @@ pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duratio
     answer.recv_timeout(limit).unwrap_or_else(|_| {
         // The thread goes on by itself, in the resolver for example; cut off from the host it ends soon.
         line.cut();
-        let seconds = limit.as_secs();
-        let failure = Failure::new(format!("{address} did not let a login through within {seconds} seconds"));
+        let failure = Failure::new(format!("{address} did not let a login through within {} s", limit.as_secs()));
         Err(Error::Unreachable(failure.hint("is it an SSH server, and is it or the network under load?")))
     })
 }
 
 fn log_in(address: &Address, host_key: &HostKey, key: &Secret, limit: Duration, line: &Line) -> Result<(), Error> {
-    let session = connect_watched(address, host_key, limit, &|stream| line.hold(stream))?;
+    // Two of the host's addresses can be dead before a third answers. The steps after that have no limit of their own
+    // that would come first.
+    let session = connect_watched(address, host_key, limit / 3, limit * 2, &|stream| line.hold(stream))?;
     authenticate(&session, address, key.expose())?;
     // The login is through; how the farewell is taken does not matter.
     drop(session.disconnect(None, "the key was tried", None));
@@ -71,8 +72,46 @@ impl Line {
 impl State {
     fn end_if_cut(&self) {
         if let Some(stream) = self.stream.as_ref().filter(|_| self.cut) {
-            // It may have ended by itself.
+            // It may have ended by itself. Shutting it down wakes who waits for it; what a host goes on to send would
+            // still be read, so the connection is dissolved as well.
             drop(stream.shutdown(Shutdown::Both));
+            let _dissolved = rustix::net::connect_unspec(stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::host::ssh::known_hosts::KnownHosts;
+
+    /// Tries a login at a server that does `serve` until it fails; gives how long it took both sides to end.
+    fn prove_at(serve: impl FnOnce(TcpStream) + Send + 'static) -> Duration {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("etl@127.0.0.1:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let server = std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        let start = Instant::now();
+        let key = Secret::new(b"key".to_vec());
+        let result = prove(&address, &HostKey::Known(KnownHosts::default()), &key, Duration::from_secs(1));
+        let Err(Error::Unreachable(failure)) = result else { panic!("{result:?}") };
+        assert!(failure.message.contains("did not let a login through within 1 s"), "{failure:?}");
+        server.join().unwrap();
+        start.elapsed()
+    }
+
+    #[test]
+    fn a_server_that_never_stops_is_hung_up_on() {
+        let took = prove_at(|mut stream| while stream.write_all(b"this is no ssh\r\n").is_ok() {});
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_is_hung_up_on() {
+        let took = prove_at(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
+        assert!(took < Duration::from_secs(20), "{took:?}");
     }
 }

@@ -387,7 +387,9 @@ fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         }
         while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
         if letters.next() != Some('=') {
-            return Err("the connection is neither a postgresql:// URL nor a list of key=value".into());
+            return Err("the connection is neither a postgresql:// URL nor a list of key=value\n\
+                        write postgresql://USER@HOST:PORT/DATABASE"
+                .into());
         }
         while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
         let quoted = letters.next_if_eq(&'\'').is_some();

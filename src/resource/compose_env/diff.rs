@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
 use super::{Change, ComposeEnv};
 use crate::host::fs::{FileKind, show};
-use crate::host::secret::{Digest, SecretSource};
+use crate::host::secret::{Digest, SecretSource, yields_nothing};
 use crate::resource::{Diff, Refusal, Service};
 
 /// Access that `.env` may grant: its owner's reading and writing.
@@ -25,7 +25,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
     in_env_file(step, actual, occurrences, &mut diff)?;
     in_compose_file(step, actual, occurrences, &mut diff)?;
     if actual.source == Source::Nothing {
-        diff.notes.push("content not checked".to_owned());
+        diff.notes.push(format!("content not checked: {}", yields_nothing(step.value.as_ref())));
     }
     Ok(diff)
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use zeroize::Zeroize;
 
 /// Index of a node in its [`Document`], in the order in which the nodes begin in the text.
 pub type NodeId = usize;
@@ -144,6 +145,17 @@ impl Document {
             }
         }
         Ok(())
+    }
+}
+
+/// Its texts may be passwords.
+impl Drop for Document {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Content::Scalar { text, .. } = &mut node.content {
+                text.zeroize();
+            }
+        }
     }
 }
 

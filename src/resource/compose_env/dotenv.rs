@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use zeroize::Zeroize;
+
 use super::document::Unreadable;
 use super::interpolation::{self, Template};
 
@@ -30,6 +32,15 @@ pub enum Value {
     Expanded,
     /// The name alone: the shell's value.
     Inherited,
+}
+
+/// A text may be a password.
+impl Drop for Value {
+    fn drop(&mut self) {
+        if let Self::Text(text) = self {
+            text.zeroize();
+        }
+    }
 }
 
 /// Reads all entries, in their order.

@@ -243,3 +243,20 @@ fn the_plan_file_is_judged() {
         ["mkdir -p '/srv/my logs'", "sudo chown -R 50000:50000 '/srv/my logs'", "chmod 0755 '/srv/my logs'"]
     );
 }
+
+/// Two steps can lack the same parents, and the one that comes first makes them for both.
+#[test]
+fn what_is_left_of_a_creation_lacks_fewer_parents_and_differs_in_nothing_else() {
+    let create = |parents: &[&str], mode: &str| -> Change {
+        let json = serde_json::json!({
+            "change": "create", "path": "/a/b/c", "parents": parents, "owner": null, "group": null, "mode": mode });
+        serde_json::from_value(json).unwrap()
+    };
+    let planned = create(&["/a", "/a/b"], "0750");
+    for left in [&["/a", "/a/b"][..], &["/a/b"], &[]] {
+        assert!(create(left, "0750").is_left_of(&planned), "{left:?}");
+        assert!(!create(left, "0755").is_left_of(&planned), "{left:?}");
+    }
+    assert!(!create(&["/a"], "0750").is_left_of(&planned));
+    assert!(!planned.is_left_of(&create(&["/a/b"], "0750")));
+}

@@ -106,7 +106,25 @@ impl Resource for PeriodTables {
     }
 
     fn by_hand(&self) -> Vec<String> {
-        let mut lines = vec![format!("-- for each {} from {} on:", self.written.every.word(), self.from)];
+        let ahead = match self.written.ahead {
+            0 => String::new(),
+            ahead => format!(" and {ahead} more"),
+        };
+        let through = match self.through {
+            Through::Current => "the current one".to_owned(),
+            Through::Period(period) => period.to_string(),
+        };
+        let first = self.from.through(self.from.plus(2)).map(|period| period.to_string());
+        let first: Vec<String> = first.collect();
+        let mut lines = vec![
+            format!(
+                "-- one for each {} from {} to {through}{ahead}: {}, …",
+                self.written.every.word(),
+                self.from,
+                first.join(", ")
+            ),
+            "-- where some are there already, only those that are missing".to_owned(),
+        ];
         for series in &self.series {
             let table = series.table(self.from);
             lines.push(format!("CREATE TABLE {table} (LIKE {});", series.parent));

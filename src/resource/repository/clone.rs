@@ -38,12 +38,10 @@ pub fn execute(desired: &Desired, change: &NewClone, _run: &str) -> Result<(), F
 }
 
 /// Creates the path and what is missing above it, and notes what was created. By descriptors, since in a directory like
-/// /tmp somebody else can put a link in the place of each name that is not there yet.
+/// /tmp somebody else can put a link in the place of each name that is not there yet; what is there by now is looked at as
+/// what was made is, for the same reason.
 fn make_parents(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let place = Place::find(top)?;
-    if place.missing_parents.is_empty() && place.stat()?.is_some() {
-        return Ok(());
-    }
     let mut dir = place.dir;
     for name in place.missing_parents.iter().chain([&place.name]) {
         let path = dir.path_of(name);

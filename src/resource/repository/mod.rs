@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::value::AbsolutePath;
 use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource};
 
 mod actual;
@@ -74,14 +75,7 @@ fn origin() -> String {
 }
 
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    let path = PathBuf::deserialize(deserializer)?;
-    if !path.is_absolute() {
-        return Err(de::Error::custom(format!("`{}` is a relative path; an absolute one is needed", path.display())));
-    }
-    if path.components().any(|part| part == std::path::Component::ParentDir) {
-        return Err(de::Error::custom(format!("`{}` has `..` in it; write the path without", path.display())));
-    }
-    Ok(path.components().collect())
+    AbsolutePath::deserialize(deserializer).map(|path| path.to_path_buf())
 }
 
 fn branch_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -137,14 +131,9 @@ impl Resource for Repository {
 
     fn by_hand(&self) -> Vec<String> {
         let (path, branch, remote) = (quoted(&self.path.to_string_lossy()), quoted(&self.branch), &self.remote);
-        let mut lines = Vec::new();
-        if let Some(url) = &self.url {
-            let origin = if remote == "origin" { String::new() } else { format!(" -o {}", quoted(remote)) };
-            lines.push(format!(
-                "test -e {path} || git clone{origin} -b {branch} {} {path}",
-                quoted(&remote::without_password(url))
-            ));
-        }
+        let origin = if remote == "origin" { String::new() } else { format!(" -o {}", quoted(remote)) };
+        let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| quoted(&remote::without_password(url)));
+        let mut lines = vec![format!("test -e {path} || git clone{origin} -b {branch} {url} {path}")];
         lines.push(format!("cd {path}"));
         lines.push(format!("git checkout {branch}"));
         lines.push("git pull --ff-only".to_owned());

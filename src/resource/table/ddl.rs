@@ -69,7 +69,8 @@ impl Ddl {
     }
 }
 
-const WAY_OUT: &str = "(`columns:` beside `ddl` says what to compare where the DDL cannot be read)";
+/// The remedy, on a line of its own.
+const WAY_OUT: &str = "`columns:` beside `ddl` says what to compare where the DDL cannot be read";
 
 fn parse(ddl: &str) -> Result<Box<CreateTable>, String> {
     let statements = Parser::parse_sql(&RedshiftSqlDialect {}, ddl).map_err(|error| {
@@ -79,11 +80,11 @@ fn parse(ddl: &str) -> Result<Box<CreateTable>, String> {
             Some((what, place)) => {
                 let place = place.replace(", Column: ", ", column ");
                 format!(
-                    "the DDL cannot be read at line {place}: {} {WAY_OUT}",
+                    "the DDL cannot be read at line {place}: {}\n{WAY_OUT}",
                     what.replacen("Expected", "expected", 1)
                 )
             }
-            None => format!("the DDL cannot be read: {text} {WAY_OUT}"),
+            None => format!("the DDL cannot be read: {text}\n{WAY_OUT}"),
         }
     })?;
     match <[Statement; 1]>::try_from(statements) {
@@ -126,7 +127,7 @@ fn only_what_is_known(create: &CreateTable) -> Result<(), String> {
     if *bare == *create {
         return Ok(());
     }
-    Err(format!("the DDL has a clause after its columns whose meaning for them is not known {WAY_OUT}"))
+    Err(format!("the DDL has a clause after its columns whose meaning for them is not known\n{WAY_OUT}"))
 }
 
 fn primary_key(constraints: &[TableConstraint]) -> BTreeSet<String> {
@@ -151,7 +152,7 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
     let type_name = definition.data_type.to_string();
     // Known on either server will do here: which one it is, is not known yet.
     if [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(&type_name, *dialect).is_none()) {
-        return Err(format!("column `{name}` has the type {type_name}, which cannot be compared {WAY_OUT}"));
+        return Err(format!("column `{name}` has the type {type_name}, which cannot be compared\n{WAY_OUT}"));
     }
     let mut null = !(keys.contains(&name) || implies_not_null(&type_name));
     let mut more = false;
@@ -169,7 +170,7 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
             | ColumnOption::Check(_)
             | ColumnOption::Collation(_) => more = true,
             other => {
-                return Err(format!("column `{name}` has an option whose meaning is not known: {other} {WAY_OUT}"));
+                return Err(format!("column `{name}` has an option whose meaning is not known: {other}\n{WAY_OUT}"));
             }
         }
     }

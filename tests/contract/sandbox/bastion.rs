@@ -139,6 +139,12 @@ impl Rotation {
         assert_eq!(listed, "jasleentung.pem\n", "{what}");
     }
 
+    /// Whether the new key is in place, and the old one is kept beside it.
+    pub fn holds_both(&self) -> bool {
+        let listed = self.sandbox.bash("root", &format!("ls -A $(dirname {KEY})"));
+        listed.contains(".kept\n") && self.sandbox.read(KEY) == self.sandbox.read(KEY_SOURCE)
+    }
+
     /// Puts the old key back, the very inode, for another round.
     pub fn again(&mut self) {
         self.sandbox.bash(

@@ -33,6 +33,13 @@ pub enum Tracing {
     Error { call: String, number: u32, error: String },
 }
 
+impl Tracing {
+    /// So long a wait, in microseconds, after each of the calls.
+    pub fn slow(calls: &str, microseconds: u32) -> Self {
+        Self::Delay { call: calls.into(), microseconds }
+    }
+}
+
 /// What strace saw: the lines of each thread.
 pub struct Trace(Vec<Vec<String>>);
 
