@@ -151,7 +151,7 @@ chown -R 50000:50000 CHECKOUT/airflow_poc/logs",
         "
 # as ubuntu
 mkdir -p /home/ubuntu/etl/etl_dw/ssh
-install -m 0400 /path/to/key KEY",
+install -m 0400 /path/to/key KEYFILE",
     ),
     (
         "smtp-password",
@@ -199,7 +199,7 @@ fn validate_and_explain_touch_nothing_and_need_nothing() {
         let one = sandbox.provision("mallory", ["explain", PLAN, step]).run().exits(0).stdout;
         let (_, by_hand) = one.split_once("\n  By hand\n").unwrap();
         let by_hand: Vec<&str> = by_hand.lines().map(|line| line.strip_prefix("    ").unwrap()).collect();
-        let typed = typed.trim().replace("CHECKOUT", CHECKOUT).replace("COMPOSE", COMPOSE).replace("KEY", KEY);
+        let typed = typed.trim().replace("CHECKOUT", CHECKOUT).replace("COMPOSE", COMPOSE).replace("KEYFILE", KEY);
         assert_eq!(by_hand.join("\n"), typed, "how {step} is done by hand");
     }
     start.is_same_as(&Snapshot::whole(&sandbox), "nothing was touched");
