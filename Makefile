@@ -8,7 +8,7 @@ RUNNER := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 TEST_ENV := $(if $(RUNNER),CARGO_TARGET_$(TARGET)_RUNNER='$(RUNNER)')
 
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench faults fuzz
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -30,3 +30,12 @@ check: ## formatting, lints, licences and sources of dependencies
 bench: ## `provision plan` beside the runbook as a shell script, as ratios
 	@scripts/setup
 	@scripts/bench
+
+faults: ## kills and errors at every system call instead of a sample (hours; FAULT_STRIDE=50 takes every fiftieth)
+	@scripts/setup
+	$(TEST_ENV) cargo test --locked --test contract faults:: -- --ignored --nocapture
+	$(TEST_ENV) cargo test --locked --lib every_point -- --ignored --nocapture
+
+fuzz: ## each fuzzer for a minute (FUZZ_SECONDS)
+	@scripts/setup --fuzz
+	@scripts/fuzz

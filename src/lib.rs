@@ -11,6 +11,8 @@
 
 pub mod cli;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod host;
 pub mod plan_file;
 pub mod render;

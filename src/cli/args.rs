@@ -48,7 +48,7 @@ pub struct RunArguments {
     #[command(flatten)]
     pub variables: Variables,
     /// Count periods as of this date [default: today, UTC]
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = date)]
     pub as_of: Option<Date>,
     /// One JSON object a line
     #[arg(long)]
@@ -143,4 +143,8 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it as NAME=VALUE".to_owned()),
     }
+}
+
+fn date(text: &str) -> Result<Date, String> {
+    text.parse().map_err(|_| "write a date as YYYY-MM-DD".to_owned())
 }

@@ -21,6 +21,18 @@ pub enum SecretSource {
     Command(Vec<String>),
 }
 
+/// Why a source yields nothing, as the end of a sentence; `None` is a step that names no source.
+pub fn yields_nothing(source: Option<&SecretSource>) -> String {
+    match source {
+        None => "no source is given".to_owned(),
+        Some(SecretSource::Env(name)) => format!("environment variable {name} is not set, or empty"),
+        Some(SecretSource::File(path)) => format!("{} is empty", path.display()),
+        Some(SecretSource::Command(argv)) => {
+            format!("{} prints nothing", argv.first().map_or("the command", String::as_str))
+        }
+    }
+}
+
 /// Reads a source that may be left out: `null`, and a source whose value is `null` (a template that evaluates to none),
 /// count as not given. For `#[serde(default, deserialize_with = "optional_source")]`.
 ///

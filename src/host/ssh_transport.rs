@@ -122,7 +122,7 @@ impl SshStream {
             said.lines().map(|line| line.trim_matches(|c| c == '@' || c == ' ' || c == '\r')).collect();
         let said = lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
         match (said.is_empty(), status) {
-            (false, _) => io::Error::other(format!("ssh: {said}")),
+            (false, _) => io::Error::other(format!("ssh: {}", said.trim_start_matches("ssh: "))),
             (true, Ok(status)) => io::Error::other(format!("ssh ended without a word ({status})")),
             (true, Err(error)) => io::Error::other(format!("ssh: {error}")),
         }

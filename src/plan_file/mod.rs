@@ -3,6 +3,7 @@
 
 mod de;
 mod judge;
+mod keys;
 mod node;
 mod problem;
 mod read;
@@ -16,7 +17,8 @@ use std::ops::Range;
 pub use problem::{Problem, Problems};
 pub use template::Inputs;
 
-use node::{Node, Value};
+use keys::by_key;
+use node::Node;
 use problem::{Source, suggest};
 use template::Evaluator;
 
@@ -139,9 +141,15 @@ impl PlanFile {
         let mut connections = BTreeMap::new();
         for name in steps.iter().filter_map(|step| step.resource.connection()) {
             let Some(node) = self.connections.get(name) else { continue };
-            match self.connection(node, &evaluator) {
-                Err(problem) if problem.unset.is_none() => problems.push(problem),
-                result => drop(connections.insert(name.to_owned(), result)),
+            let result = self.connection(node, &evaluator).map_err(|found| {
+                let (unset, wrong): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.unset.is_some());
+                problems.extend(wrong);
+                unset.into_iter().next()
+            });
+            match result {
+                Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
+                Err(Some(unset)) => drop(connections.insert(name.to_owned(), Err(unset))),
+                Err(None) => {}
             }
         }
         problems.extend(self.judge_together(&steps));
@@ -160,7 +168,7 @@ impl PlanFile {
             problems.extend(evaluator.node(node).err());
         }
         for node in self.connections.values() {
-            problems.extend(self.connection(node, &evaluator).err());
+            problems.extend(self.connection(node, &evaluator).err().into_iter().flatten());
         }
         let mut steps = Vec::new();
         for written in &self.steps {
@@ -280,8 +288,8 @@ impl PlanFile {
         }
     }
 
-    fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Problem> {
-        de::from_node(&evaluator.node(node)?)
+    fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Problem>> {
+        by_key(node, &node.span, evaluator, de::from_node)
     }
 
     /// An error where there is any problem, with the flaws of the shape, in the order of the text.
@@ -320,51 +328,9 @@ fn max_changes(node: &Node) -> Result<Option<u64>, Problem> {
     })
 }
 
-/// The resource of a step. What is wrong under one of its keys does not hide what is wrong under another.
+/// The resource of a step.
 fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource, Vec<Problem>> {
-    let Value::Mapping(pairs) = &written.body.value else { return Err(Vec::new()) };
-    let mut problems = Vec::new();
-    let mut evaluated = Vec::new();
-    for (key, value) in pairs {
-        match evaluator.node(value) {
-            Ok(value) => evaluated.push((key.clone(), value)),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    loop {
-        let body = Node { span: written.body.span.clone(), value: Value::Mapping(evaluated) };
-        let mut problem = match de::with_seed(&body, AnyResource::seed(written.kind)) {
-            Ok(resource) if problems.is_empty() => return Ok(resource),
-            Ok(_) => return Err(problems),
-            Err(problem) => problem,
-        };
-        let Value::Mapping(pairs) = body.value else { return Err(problems) };
-        evaluated = pairs;
-        let within = |(key, value): &(Node, Node)| {
-            let span = key.span.start..value.span.end.max(key.span.end);
-            problem.span.as_ref().is_some_and(|at| span.start <= at.start && at.end <= span.end)
-        };
-        let at = evaluated.iter().position(within);
-        // Of the step as a whole only the first is told: a key that was taken away would be missed next.
-        let whole = problem.span.as_ref() == Some(&body.span);
-        if whole {
-            problem.span = Some(key_in(&problem.message, &evaluated).unwrap_or(&written.kind_span).clone());
-        }
-        match at.filter(|_| !whole) {
-            Some(at) => {
-                problems.push(problem);
-                evaluated.remove(at);
-            }
-            None if problems.is_empty() => return Err(vec![problem]),
-            None => return Err(problems),
-        }
-    }
-}
-
-/// The place of the key that a message of a whole step begins with: `` `from`: … ``.
-fn key_in<'a>(message: &str, pairs: &'a [(Node, Node)]) -> Option<&'a Range<usize>> {
-    let (word, _) = message.strip_prefix('`')?.split_once('`')?;
-    pairs.iter().find(|(key, _)| key.text() == Some(word)).map(|(key, _)| &key.span)
+    by_key(&written.body, &written.kind_span, evaluator, |body| de::with_seed(body, AnyResource::seed(written.kind)))
 }
 
 fn prose(written: &WrittenStep, evaluator: &Evaluator) -> Prose {

@@ -72,6 +72,12 @@ macro_rules! kinds {
                 each!(self, resource => resource.secret_source())
             }
 
+            /// [`Resource::TELLS_HOW_IT_STANDS`] of the kind with this name.
+            pub fn kind_tells_how_it_stands(kind: &str) -> bool {
+                $((kind == <super::$module::$variant as Resource>::KIND
+                    && <super::$module::$variant as Resource>::TELLS_HOW_IT_STANDS))||*
+            }
+
             /// [`Resource::KEEPS_RESCUES`] of the kind with this name.
             pub fn kind_keeps_rescues(kind: &str) -> bool {
                 $((<super::$module::$variant as Resource>::KIND == kind

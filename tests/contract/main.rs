@@ -13,13 +13,14 @@ mod sandbox;
 
 mod command_line;
 mod events;
+#[cfg(target_arch = "x86_64")]
+mod faults;
 mod follow_ups;
 mod history;
 mod hostile;
 mod law_1_no_trace;
 mod law_2_plan_is_apply;
 mod law_3_second_apply;
-mod law_4_killed;
 mod law_5_rescue;
 mod law_6_secrets;
 mod law_7_failures;
@@ -35,4 +36,5 @@ mod rotation_faults;
 mod saved_plans;
 mod self_test;
 mod signals;
+mod warehouse;
 mod workers;

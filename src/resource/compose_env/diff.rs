@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
 use super::{Change, ComposeEnv};
 use crate::host::fs::{FileKind, show};
-use crate::host::secret::{Digest, SecretSource};
+use crate::host::secret::{Digest, SecretSource, yields_nothing};
 use crate::resource::{Diff, Refusal, Service};
 
 /// Access that `.env` may grant: its owner's reading and writing.
@@ -26,7 +26,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
     in_compose_file(step, actual, occurrences, &mut diff)?;
     diff.warnings.extend(overridden(step, actual));
     if actual.source == Source::Nothing {
-        diff.notes.push("content not checked".to_owned());
+        diff.notes.push(format!("content not checked: {}", yields_nothing(step.value.as_ref())));
     }
     Ok(diff)
 }

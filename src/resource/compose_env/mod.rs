@@ -32,10 +32,10 @@ mod actual;
 mod change;
 mod diff;
 mod document;
-mod dotenv;
-mod edit;
+pub(crate) mod dotenv;
+pub(crate) mod edit;
 mod host;
-mod interpolation;
+pub(crate) mod interpolation;
 mod occurrences;
 mod scalar;
 #[cfg(test)]
@@ -100,18 +100,19 @@ impl Resource for ComposeEnv {
     }
 
     fn by_hand(&self) -> Vec<String> {
-        let file = shell_word(&self.file.to_string_lossy());
-        let env_file = shell_word(&self.env_file().to_string_lossy());
+        let folder = self.file.parent().unwrap_or(Path::new("/"));
+        let name = self.file.file_name().unwrap_or_default();
+        let file = shell_word(&name.to_string_lossy());
         vec![
-            format!("grep -n {} {file}   # where it stands; `${{NAME}}` there means .env", shell_word(&self.variable)),
-            format!("\"${{EDITOR:-vi}}\" {file}   # put the value in quotes, each $ as $$"),
-            format!("\"${{EDITOR:-vi}}\" {env_file} && chmod 600 {env_file}   # or NAME='value' here"),
-            match self.file.parent().filter(|_| self.has_a_default_name()) {
-                Some(folder) => {
-                    let folder = shell_word(&folder.to_string_lossy());
-                    format!("cd {folder} && docker compose config --quiet && docker compose up -d")
-                }
-                None => format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d"),
+            format!("cd {}", shell_word(&folder.to_string_lossy())),
+            format!("grep -n {} {file}   # where it stands", shell_word(&self.variable)),
+            format!("\"${{EDITOR:-vi}}\" {file}   # the value goes in quotes, each $ in it as $$"),
+            "# where the file says ${NAME} in its place, the value goes into .env, as NAME='value':".to_owned(),
+            "\"${EDITOR:-vi}\" .env && chmod 600 .env".to_owned(),
+            if self.has_a_default_name() {
+                "docker compose config --quiet && docker compose up -d".to_owned()
+            } else {
+                format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d")
             },
         ]
     }

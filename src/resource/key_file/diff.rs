@@ -1,5 +1,6 @@
 use super::proof::{Judgement, one_line};
 use super::{Actual, Change, Content, FileContent, FileSeen, Kept, KeyFile, KeyRead, Proof, PublicFacts, Target};
+use crate::host::secret::yields_nothing;
 use crate::resource::{Diff, Refusal, SecretSource};
 
 const AS_ROOT: &str = "give the step run_as: root, or the user that owns the file";
@@ -78,7 +79,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
                     refusal => diff.warnings.extend(refusal.as_ref().map(one_line)),
                 }
                 if source.is_none() {
-                    diff.notes.push("content not checked: the source yields nothing".to_owned());
+                    diff.notes.push(format!("content not checked: {}", yields_nothing(desired.source.as_ref())));
                     if let FileContent::Read(Content { key: KeyRead::Other(other), .. }) = &seen.content {
                         diff.warnings.push(format!("{path} {}; give a source to replace it", other.reason));
                     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::actual::{ChangedPath, Commit, LocalChange, short};
+use super::actual::{ChangedPath, Commit, LocalChange, PathChange, short};
 use crate::resource::{Action, Change, Description};
 
 /// How many names a one-line summary spells out.
@@ -85,7 +85,7 @@ impl RepositoryChange {
                 changed.chain(removed).any(|name| {
                     let changed = advance.path.join(name.as_path());
                     changed.starts_with(path) || path.starts_with(&changed)
-                })
+                }) || advance.may_make_or_remove_a_directory_around(path)
             }
         }
     }
@@ -116,6 +116,18 @@ impl Change for RepositoryChange {
 }
 
 impl Advance {
+    /// A directory of the checkout comes with its first file and goes with its last: so it may be where all that
+    /// changes in it is added, or all is deleted.
+    fn may_make_or_remove_a_directory_around(&self, path: &Path) -> bool {
+        let Ok(name) = path.strip_prefix(&self.path) else { return false };
+        let around = name.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
+        around.into_iter().any(|directory| {
+            let within = self.paths.iter().filter(|changed| changed.path.as_path().starts_with(directory));
+            let mut changes = within.map(|changed| changed.change);
+            changes.next().is_some_and(|first| first != PathChange::Modified && changes.all(|change| change == first))
+        })
+    }
+
     fn describe(&self) -> Description {
         let names: Vec<String> = self.in_the_way.iter().map(|local| local.path.to_string()).collect();
         Description {
@@ -208,6 +220,7 @@ pub fn some_of(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::path::RepoPath;
     use super::*;
 
     fn change(case: &str) -> RepositoryChange {
@@ -255,6 +268,24 @@ mod tests {
             ("/etc", false),
         ] {
             assert_eq!(change.touches(Path::new(path)), touched, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_touched_where_the_directory_that_it_is_in_may_come_or_go() {
+        let RepositoryChange::Advance(mut advance) = change("behind") else { panic!("no move") };
+        let path = |name: &str, change| ChangedPath { path: RepoPath::new(name), change };
+        let (added, modified, deleted) = (PathChange::Added, PathChange::Modified, PathChange::Deleted);
+        for (paths, touched) in [
+            (vec![path("airflow/dags/a.py", added)], true),
+            (vec![path("airflow/a.py", deleted), path("airflow/b.py", deleted)], true),
+            (vec![path("airflow/a.py", added), path("airflow/b.py", modified)], false),
+            (vec![path("airflow/a.py", added), path("airflow/b.py", deleted)], false),
+            (vec![path("a.py", added), path("dbt/a.sql", added)], false),
+        ] {
+            advance.paths = paths.clone();
+            let change = RepositoryChange::Advance(advance.clone());
+            assert_eq!(change.touches(&advance.path.join("airflow/logs")), touched, "{paths:?}");
         }
     }
 }

@@ -38,12 +38,10 @@ pub fn execute(desired: &Desired, change: &NewClone, _run: &str) -> Result<(), F
 }
 
 /// Creates the path and what is missing above it, and notes what was created. By descriptors, since in a directory like
-/// /tmp somebody else can put a link in the place of each name that is not there yet.
+/// /tmp somebody else can put a link in the place of each name that is not there yet; what is there by now is looked at as
+/// what was made is, for the same reason.
 fn make_parents(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let place = Place::find(top)?;
-    if place.missing_parents.is_empty() && place.stat()?.is_some() {
-        return Ok(());
-    }
     let mut dir = place.dir;
     for name in place.missing_parents.iter().chain([&place.name]) {
         let path = dir.path_of(name);
@@ -109,15 +107,13 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     config.set_str(&format!("branch.{}.merge", desired.branch), &reference).map_err(&failed)?;
 
     let default = fetch(desired, url, &repo)?;
-    if repo.find_reference(&format!("refs/remotes/{name}/{}", desired.branch)).ok().and_then(|found| found.target())
-        != Some(target)
-    {
+    if refs::target(&repo, &format!("refs/remotes/{name}/{}", desired.branch))? != Some(target) {
         return Err(Failure::new(format!("{} moved on the remote meanwhile", desired.branch)).hint("run again"));
     }
     if let Some(default) = default.as_deref().and_then(|default| default.strip_prefix("refs/heads/")) {
         let head = format!("refs/remotes/{name}/HEAD");
         let to = format!("refs/remotes/{name}/{default}");
-        if let Some(commit) = repo.find_reference(&to).ok().and_then(|found| found.target()) {
+        if let Some(commit) = refs::target(&repo, &to)? {
             repo.reference_symbolic(&head, &to, false, "").map_err(&failed)?;
             refs::log(&repo, &head, None, commit, &format!("clone: from {}", remote::without_password(url)))?;
         }
@@ -156,9 +152,17 @@ fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<Strin
     let default =
         heads.iter().find(|head| head.name() == "HEAD").and_then(|head| head.symref_target().map(str::to_owned));
     // A clone keeps no log of the branches that it began with.
-    let _ = fs::remove_dir_all(repo.path().join("logs"));
-    let _ = fs::remove_file(repo.path().join("FETCH_HEAD"));
+    let (logs, fetched) = (repo.path().join("logs"), repo.path().join("FETCH_HEAD"));
+    unless_missing(fs::remove_dir_all(&logs)).map_err(io_failure("remove", &logs))?;
+    unless_missing(fs::remove_file(&fetched)).map_err(io_failure("remove", &fetched))?;
     Ok(default)
+}
+
+fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Empties the unfinished git directory of an interrupted run.

@@ -22,7 +22,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
                     "there is no checkout at {}, and no url to clone from",
                     desired.path.display()
                 ))
-                .hint("give the step a url"));
+                .hint("give `url` a value: where to clone from, such as --var repo_url=URL"));
             };
             let commit = head_of(desired, upstream)?;
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
@@ -153,7 +153,7 @@ fn notes(found: &Checkout) -> Vec<String> {
     let mut notes = Vec::new();
     if !found.in_the_way.is_empty() {
         notes.push(format!(
-            "{} in the way, rescued and stashed: {}",
+            "{} in the way, to be rescued and stashed: {}",
             counted(found.in_the_way.len(), "local change"),
             joined(&found.in_the_way, usize::MAX)
         ));

@@ -1,6 +1,7 @@
 //! Writes the index that goes with a move, every other entry kept as it is.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -21,10 +22,15 @@ pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failu
             fs::copy(&current, &new).map_err(io_failure("copy", &current))?;
             Some((found.mtime(), found.mtime_nsec()))
         }
-        Err(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(io_failure("look at", &current)(error)),
     };
     let mut index = Index::open(&new).map_err(&failed)?;
     if let Some(before) = before {
+        // The library takes a file that it cannot look at for none, and every entry would be lost.
+        if index.len() != entries_of(&new).map_err(io_failure("read", &new))? {
+            return Err(Failure::new(format!("cannot read all of {}", current.display())).hint("run again"));
+        }
         distrust_recent(&mut index, before).map_err(&failed)?;
     }
     for path in survey.in_the_way.keys() {
@@ -47,6 +53,14 @@ pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failu
     }
     index.write().map_err(&failed)?;
     area.install_file(&new, &current)
+}
+
+/// How many entries an index file says it has (gitformat-index(5): the third of its first 32-bit numbers).
+fn entries_of(index: &Path) -> std::io::Result<usize> {
+    let mut header = [0; 12];
+    fs::File::open(index)?.read_exact(&mut header)?;
+    let [.., a, b, c, d] = header;
+    Ok(u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
 /// An entry that knows nothing of a file yet.

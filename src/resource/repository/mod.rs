@@ -131,14 +131,9 @@ impl Resource for Repository {
 
     fn by_hand(&self) -> Vec<String> {
         let (path, branch, remote) = (quoted(&self.path.to_string_lossy()), quoted(&self.branch), &self.remote);
-        let mut lines = Vec::new();
-        if let Some(url) = &self.url {
-            let origin = if remote == "origin" { String::new() } else { format!(" -o {}", quoted(remote)) };
-            lines.push(format!(
-                "test -e {path} || git clone{origin} -b {branch} {} {path}",
-                quoted(&remote::without_password(url))
-            ));
-        }
+        let origin = if remote == "origin" { String::new() } else { format!(" -o {}", quoted(remote)) };
+        let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| quoted(&remote::without_password(url)));
+        let mut lines = vec![format!("test -e {path} || git clone{origin} -b {branch} {url} {path}")];
         lines.push(format!("cd {path}"));
         lines.push(format!("git checkout {branch}"));
         lines.push("git pull --ff-only".to_owned());

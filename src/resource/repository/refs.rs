@@ -44,10 +44,18 @@ pub fn set(area: &mut WorkArea, repo: &Repository, name: &str, old: Option<Oid>,
     area.unlock(&target)
 }
 
+/// The commit that the ref `name` is at; none where there is no such ref. One that cannot be read is not taken for none.
+pub fn target(repo: &Repository, name: &str) -> Result<Option<Oid>, Failure> {
+    match repo.find_reference(name) {
+        Ok(reference) => Ok(reference.target()),
+        Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(git_failure(&format!("read {name}"), repo.path())(error)),
+    }
+}
+
 /// Fails where the ref `name` is no longer at `old`.
 pub fn expect(repo: &Repository, name: &str, old: Option<Oid>) -> Result<(), Failure> {
-    let found = repo.find_reference(name).ok().and_then(|reference| reference.target());
-    if found == old {
+    if target(repo, name)? == old {
         Ok(())
     } else {
         Err(Failure::new(format!("{name} in {} has moved meanwhile", repo.path().display())).hint("run again"))
@@ -64,7 +72,10 @@ pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &
     let old = old.unwrap_or(Oid::ZERO_SHA1);
     let failed = io_failure("write", &path);
     // An interrupted run may have written this line and not moved the ref.
-    let last = fs::read(&path).unwrap_or_default();
+    let last = match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(io_failure("read", &path))?,
+    };
     let last = last.strip_suffix(b"\n").unwrap_or(&last).rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     if last.starts_with(format!("{old} {new} ").as_bytes()) {
         return Ok(());

@@ -159,12 +159,17 @@ pub fn same_url(one: &str, other: &str) -> bool {
 pub fn failure(url: &str, error: &git2::Error) -> Failure {
     let shown = without_password(url);
     let text = git_text(error).replace(url, &shown);
-    let failure = Failure::new(format!("cannot reach the remote {shown}: {text}"));
+    // libgit2 takes a path that does not exist for a URL.
+    let told = if text.eq_ignore_ascii_case(NO_PROTOCOL) && !url.contains("://") { "it does not exist" } else { &text };
+    let failure = Failure::new(format!("cannot reach the remote {shown}: {told}"));
     match remedy(&text.to_lowercase(), url, error) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
+
+/// What libgit2 says of a URL that it cannot go by.
+const NO_PROTOCOL: &str = "unsupported URL protocol";
 
 fn remedy(text: &str, url: &str, error: &git2::Error) -> Option<String> {
     let has = |part: &str| text.contains(part);

@@ -68,7 +68,7 @@ pub fn all(repo: &Repository) -> Result<Vec<(String, Oid)>, Failure> {
 fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result<(), Failure> {
     let mut full = format!("{NAMESPACE}{id}");
     let mut number = 2;
-    while repo.find_reference(&full).is_ok() {
+    while refs::target(repo, &full)?.is_some() {
         full = format!("{NAMESPACE}{id}-{number}");
         number += 1;
     }

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 mod attributes;
-mod ddl;
+pub(crate) mod ddl;
 
 use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
 use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};

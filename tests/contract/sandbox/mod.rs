@@ -11,10 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 mod bastion;
+#[cfg(target_arch = "x86_64")]
+mod calls;
 mod checkout;
 mod midway;
 mod run;
 mod snapshot;
+#[cfg(target_arch = "x86_64")]
+mod supervisor;
 mod trace;
 mod warehouse;
 
@@ -23,6 +27,8 @@ pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
 pub use midway::own_plan;
 pub use run::{Outcome, Run, Running};
 pub use snapshot::Snapshot;
+#[cfg(target_arch = "x86_64")]
+pub use supervisor::{Fault, Point};
 pub use trace::Tracing;
 pub use warehouse::random_word;
 
@@ -77,6 +83,11 @@ impl Sandbox {
     /// Where a path of the host lies, seen from outside. `/run`, `/dev` and the machine's programs are not there.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.dir.join(path.as_ref().strip_prefix("/").expect("a path of the host is absolute"))
+    }
+
+    /// The host's root directory as its own processes see it, `/run` included.
+    pub fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.pid).into()
     }
 
     /// The host's whole tree, seen from outside.

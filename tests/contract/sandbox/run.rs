@@ -18,7 +18,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Run<'a> {
     pub(super) sandbox: &'a Sandbox,
     pub(super) user: String,
-    argv: Vec<String>,
+    pub(super) argv: Vec<String>,
     env: Vec<(String, String)>,
     stdin: Option<String>,
     terminal: bool,
@@ -96,6 +96,27 @@ impl<'a> Run<'a> {
 
     /// Starts, and gives the running command.
     pub fn start(self) -> Running {
+        let mut child = self.command().spawn().expect("nsenter starts");
+        if let (Some(text), Some(mut pipe)) = (&self.stdin, child.stdin.take()) {
+            // Who does not read its input may be gone by now.
+            let _ = pipe.write_all(text.as_bytes());
+            if self.terminal {
+                // The terminal stays open for as long as the command runs: its end would be an answer as well.
+                std::mem::forget(pipe);
+            }
+        }
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            text
+        });
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout, seen: String::new(), stderr, argv: self.argv }
+    }
+
+    /// The command line that enters the host and becomes the user.
+    pub(super) fn command(&self) -> Command {
         let account = self.sandbox.account(&self.user);
         let mut argv: Vec<String> = vec![
             "--target".into(),
@@ -127,29 +148,13 @@ impl<'a> Run<'a> {
         } else {
             argv.extend(self.argv.iter().cloned());
         }
-        let mut child = Command::new("nsenter")
+        let mut command = Command::new("nsenter");
+        command
             .args(&argv)
             .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("nsenter starts");
-        if let (Some(text), Some(mut pipe)) = (&self.stdin, child.stdin.take()) {
-            // Who does not read its input may be gone by now.
-            let _ = pipe.write_all(text.as_bytes());
-            if self.terminal {
-                // The terminal stays open for as long as the command runs: its end would be an answer as well.
-                std::mem::forget(pipe);
-            }
-        }
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
-            text
-        });
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Running { child, stdout, seen: String::new(), stderr, argv: self.argv }
+            .stderr(Stdio::piped());
+        command
     }
 }
 
@@ -188,16 +193,11 @@ impl Running {
         let mut rest = Vec::new();
         self.stdout.read_to_end(&mut rest).unwrap();
         let status = self.child.wait().unwrap();
-        let stdout = self.seen + &String::from_utf8(rest).expect("output is UTF-8");
-        let stderr = String::from_utf8(self.stderr.join().unwrap()).expect("messages are UTF-8");
         // A death by signal n arrives as 128 + n, as a shell has it; nsenter dies of the same signal.
         let code =
             status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap());
-        let outcome = Outcome { code, stdout, stderr, argv: self.argv };
-        for text in [&outcome.stdout, &outcome.stderr] {
-            assert!(!text.contains("panicked at"), "a panic is never an answer\n{outcome}");
-        }
-        outcome
+        let stderr = self.stderr.join().unwrap();
+        Outcome::new(code, [self.seen.into_bytes(), rest].concat(), stderr, self.argv)
     }
 }
 
@@ -211,6 +211,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    pub(super) fn new(code: i32, stdout: Vec<u8>, stderr: Vec<u8>, argv: Vec<String>) -> Self {
+        let stdout = String::from_utf8(stdout).expect("output is UTF-8");
+        let stderr = String::from_utf8(stderr).expect("messages are UTF-8");
+        let outcome = Self { code, stdout, stderr, argv };
+        for text in [&outcome.stdout, &outcome.stderr] {
+            assert!(!text.contains("panicked at"), "a panic is never an answer\n{outcome}");
+        }
+        outcome
+    }
+
     /// Requires an exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {

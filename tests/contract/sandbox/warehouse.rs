@@ -25,18 +25,20 @@ impl Sandbox {
         outcome.stdout
     }
 
-    /// Every relation outside of the system's schemas, column by column: what two warehouses can have in common.
-    pub fn definitions(&self) -> String {
-        self.sql(
-            "SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), a.attnum, a.attname,
+    /// Every relation outside of the system's schemas, column by column.
+    pub const DEFINITIONS: &str =
+        "SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), a.attnum, a.attname,
                     format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
              FROM pg_class c
              JOIN pg_namespace n ON n.oid = c.relnamespace
              LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
              LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
              WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-             ORDER BY 1, 2, 5",
-        )
+             ORDER BY 1, 2, 5";
+
+    /// What [`Sandbox::DEFINITIONS`] gives: what two warehouses can have in common.
+    pub fn definitions(&self) -> String {
+        self.sql(Self::DEFINITIONS)
     }
 
     /// The tables of the pipeline's schema.

@@ -158,7 +158,10 @@ fn an_env_file_is_edited_and_made_private() {
 fn without_a_value_what_is_there_is_left_alone() {
     let host = Host::new(LITERAL, None);
     let diff = host.plan().unwrap();
-    assert_eq!((diff.changes.len(), diff.notes), (0, vec!["content not checked".to_owned()]));
+    assert_eq!(
+        (diff.changes.len(), diff.notes),
+        (0, vec!["content not checked: environment variable PW is not set, or empty".to_owned()])
+    );
     let host = Host::new(REFERENCE, None);
     let refusal = host.plan().unwrap_err();
     assert_eq!(refusal.hint.as_deref(), Some("set the environment variable PW"));

@@ -45,7 +45,7 @@ fn planning_leaves_no_trace() {
     assert_eq!(planned.changes[0].describe().summary.lines().count(), 1);
     assert_eq!(
         planned.notes,
-        ["2 local changes in the way, rescued and stashed: a (modified), new (untracked)".to_owned()]
+        ["2 local changes in the way, to be rescued and stashed: a (modified), new (untracked)".to_owned()]
     );
 }
 
@@ -130,7 +130,7 @@ fn what_is_in_the_way_is_rescued_and_the_rest_stays() {
     assert_eq!(
         planned.notes,
         [
-            "6 local changes in the way, rescued and stashed: a (modified), b (modified), d/new (untracked), \
+            "6 local changes in the way, to be rescued and stashed: a (modified), b (modified), d/new (untracked), \
          place/deep/two (untracked), place/one (untracked), run.sh (modified)"
                 .to_owned(),
             "3 local changes kept: other (untracked), q (modified), staged (staged)".to_owned(),

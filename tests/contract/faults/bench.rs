@@ -1,0 +1,238 @@
+//! A host that is brought back to its start between two runs within some hundredths of a second, and its state in a
+//! form that two of can be compared.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use crate::sandbox::{CHECKOUT, KEY, PLAN, Run, Sandbox, Snapshot};
+
+/// What a run is not measured by: the journal and the lock, which each run has of its own.
+const RECORDS: [&str; 2] = ["/home/ubuntu/.local", "/var/lib/provision"];
+
+/// All that a converged host has in common with another one.
+#[derive(Debug, Clone)]
+pub struct State {
+    files: Snapshot,
+    repository: String,
+    /// The files of `.git` but for objects.
+    git_files: BTreeSet<String>,
+    tables: String,
+}
+
+/// A host with work to be done on it.
+pub struct Bench {
+    pub sandbox: Sandbox,
+    /// Who runs the program.
+    user: &'static str,
+    /// What files may hold in between: before the first change, and after the checkout has been brought to its head.
+    stages: Vec<Snapshot>,
+    relations: Vec<String>,
+    warehouse: Warehouse,
+    unbroken: Option<State>,
+}
+
+impl Bench {
+    /// A new server, provisioned by root.
+    pub fn fresh() -> Self {
+        Self::new(Sandbox::order_tracking(), "root")
+    }
+
+    /// A server after somebody's work on it, with everything to be done, provisioned by its operator: local changes in
+    /// the way and others, an old key, an old password, some of the tables.
+    pub fn conflicting() -> Self {
+        let sandbox = Sandbox::order_tracking();
+        sandbox.checkout();
+        sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
+        sandbox.commit("airflow_poc/dags/late.py", "LATE = True\n");
+        let file =
+            |name: &str, content: &str| sandbox.write(&format!("{CHECKOUT}/airflow_poc/{name}"), "ubuntu", content);
+        file("dags/order_tracking.py", "# hot fix, straight onto the server\n");
+        file("dags/late.py", "made by hand\n");
+        file("dags/notes.txt", "made by hand, and in nobody's way\n");
+        file("logs/old.log", "a log\n");
+        sandbox.bash(
+            "ubuntu",
+            &format!("cd {CHECKOUT}/airflow_poc; sed -i 's/\"change-me\"/\"an old password\"/' docker-compose.yml"),
+        );
+        sandbox.write(KEY, "ubuntu", "an old key\n");
+        sandbox.sql(
+            "SET ROLE etl; CREATE TABLE settlement_ods.hist_ecs_order_info_2025_h2 (LIKE settlement_ods.mart_ecs_order_info);",
+        );
+        Self::new(sandbox, "ubuntu")
+    }
+
+    fn new(sandbox: Sandbox, user: &'static str) -> Self {
+        sandbox.bash("root", "cp -a --reflink=auto /home /var/saved");
+        let mut warehouse = Warehouse::connect(&sandbox);
+        let relations = warehouse.relations();
+        let mut bench = Self { sandbox, user, stages: Vec::new(), relations, warehouse, unbroken: None };
+        bench.stages.push(files(&bench.sandbox));
+        bench.run().args(["--only", "repository"]).run().exits(0);
+        bench.stages.push(files(&bench.sandbox));
+        bench.reset();
+        bench.run().run().exits(0);
+        bench.unbroken = Some(bench.state());
+        bench
+    }
+
+    /// `provision apply`, to be run.
+    pub fn run(&self) -> Run<'_> {
+        self.sandbox.provision(self.user, ["apply", PLAN, "--yes", "--json", "--as-of", "2026-03-01"])
+    }
+
+    /// Brings everything back to where it was.
+    pub fn reset(&mut self) {
+        let script =
+            "cd \"$0\"; find home var/lib/provision tmp -mindepth 1 -delete; cp -a --reflink=auto var/saved/. home/";
+        let done = Command::new("sh").args(["-euc", script]).arg(self.sandbox.dir()).status().unwrap();
+        assert!(done.success());
+        self.warehouse.reset(&self.relations);
+    }
+
+    /// The host as it is.
+    fn state(&mut self) -> State {
+        let checkout = self.sandbox.path(CHECKOUT);
+        let script = "
+            cd \"$0\"; git() { command git -c safe.directory='*' --no-optional-locks \"$@\"; }
+            echo head; cat .git/HEAD; git rev-parse HEAD
+            echo index; git ls-files --stage
+            echo status; git status --porcelain=v1 --untracked-files=all
+            echo stashes; git stash list
+            echo branches; git for-each-ref refs/heads refs/remotes --format='%(refname) %(objectname) %(upstream)'
+            echo config; cat .git/config
+            echo rescues
+            for ref in $(git for-each-ref refs/provision --format='%(refname)'); do
+                echo worktree; git ls-tree -r $ref
+                echo index; git ls-tree -r $ref^2
+                echo untracked; git ls-tree -r $ref^3 || true
+            done
+            git fsck --no-dangling --no-progress";
+        let shown = Command::new("bash").args(["-euc", script]).arg(&checkout).output().unwrap();
+        let repository = String::from_utf8_lossy(&shown.stdout).into_owned() + &String::from_utf8_lossy(&shown.stderr);
+        let mut git_files = BTreeSet::new();
+        list(&checkout.join(".git"), "", &mut git_files);
+        State { files: files(&self.sandbox), repository, git_files, tables: self.warehouse.definitions() }
+    }
+
+    /// What of the host differs from what an unbroken run makes of it.
+    pub fn difference(&mut self) -> String {
+        let found = self.state();
+        let Some(wanted) = &self.unbroken else { return String::new() };
+        let mut text = wanted.files.difference(&found.files);
+        for (what, wanted, found) in
+            [("repository", &wanted.repository, &found.repository), ("tables", &wanted.tables, &found.tables)]
+        {
+            if wanted != found {
+                text += &format!("{what}: wanted\n{wanted}found\n{found}");
+            }
+        }
+        for name in wanted.git_files.symmetric_difference(&found.git_files) {
+            text += &format!(".git{name}: on one side alone\n");
+        }
+        text
+    }
+
+    /// Files that hold neither what they held nor what they are to hold; and the key, where it is gone.
+    pub fn torn(&self) -> String {
+        let found = files(&self.sandbox);
+        let Some(wanted) = &self.unbroken else { return String::new() };
+        let mut text = String::new();
+        for (path, entry) in &found.0 {
+            let known: Vec<_> =
+                self.stages.iter().chain([&wanted.files]).filter_map(|state| state.0.get(path)).collect();
+            let temporary = path.iter().any(|name| name.to_string_lossy().starts_with(".provision-"));
+            let whole = known.iter().any(|known| (known.kind, &known.content) == (entry.kind, &entry.content));
+            if !(whole || known.is_empty() && temporary) {
+                text += &format!("{}: {} {} is neither old nor new\n", path.display(), entry.kind, entry.content);
+            }
+        }
+        let key = Path::new(KEY);
+        if self.stages[0].0.contains_key(key) && !found.0.contains_key(key) {
+            text += "the key is gone\n";
+        }
+        text
+    }
+}
+
+/// All files but those of the database, of this run, and of `.git`.
+fn files(sandbox: &Sandbox) -> Snapshot {
+    let git = format!("{CHECKOUT}/.git");
+    let except = ["/var/lib/postgresql", "/opt/provision", "/var/saved", "/var/log", RECORDS[0], RECORDS[1], &git];
+    Snapshot::take(sandbox, "/", &except).without_traces()
+}
+
+fn list(folder: &Path, name: &str, names: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let inside = format!("{name}/{}", entry.file_name().to_string_lossy());
+        // Objects are what the refs reach, which is compared; what else lies among them is litter.
+        if name.starts_with("/objects") && !inside.contains("tmp") && !inside.contains(".provision-") {
+            if entry.path().is_dir() {
+                list(&entry.path(), &inside, names);
+            }
+            continue;
+        }
+        // A rescue is named by its run.
+        let shown = if name.ends_with("/refs/provision/rescue") { format!("{name}/RUN") } else { inside.clone() };
+        names.insert(shown);
+        if entry.path().is_dir() {
+            list(&entry.path(), &inside, names);
+        }
+    }
+}
+
+/// A connection to the host's PostgreSQL, from outside, by its socket.
+struct Warehouse {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Warehouse {
+    fn connect(sandbox: &Sandbox) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(sandbox.root().join("run/postgresql")).user("postgres").dbname("warehouse");
+        let client = runtime.block_on(async {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        });
+        Self { runtime, client }
+    }
+
+    /// The rows, their fields parted by `|`.
+    fn rows(&mut self, sql: &str) -> Vec<String> {
+        let messages = self.runtime.block_on(self.client.simple_query(sql)).unwrap();
+        let row = |message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).unwrap_or("")).collect::<Vec<_>>().join("|"))
+            }
+            _ => None,
+        };
+        messages.into_iter().filter_map(row).collect()
+    }
+
+    fn relations(&mut self) -> Vec<String> {
+        self.rows(
+            "SELECT oid::regclass FROM pg_class WHERE relnamespace = 'settlement_ods'::regnamespace AND relkind = 'r'",
+        )
+    }
+
+    fn definitions(&mut self) -> String {
+        self.rows(Sandbox::DEFINITIONS).join("\n") + "\n"
+    }
+
+    fn reset(&mut self, kept: &[String]) {
+        // A server process whose client was killed may still be at its last statement.
+        let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'etl'";
+        while !self.rows(others).is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        for relation in self.relations() {
+            if !kept.contains(&relation) {
+                self.rows(&format!("DROP TABLE {relation}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A call that fails: no panic, nothing half written, a message that says where, and a rerun that converges.
+
+use nix::errno::Errno;
+
+use super::bench::Bench;
+use super::{Amount, try_points};
+use crate::sandbox::{Fault, Outcome, Point};
+
+fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
+    let watched = bench.run().struck(point);
+    let Some(at) = watched.struck else { return Ok(false) };
+    let outcome = watched.outcome;
+    if watched.hung {
+        return Err(format!("failed at {at}: it hangs\n{outcome}"));
+    }
+    let torn = bench.torn();
+    if !torn.is_empty() {
+        return Err(format!("failed at {at}:\n{torn}{outcome}"));
+    }
+    match outcome.code {
+        // It found another way, so the work has to be done.
+        0 => {}
+        1 => {
+            names_the_place(&outcome).map_err(|message| format!("failed at {at}: {message}\n{outcome}"))?;
+            let again = bench.run().run();
+            if again.code != 0 {
+                return Err(format!("failed at {at}, the rerun:\n{again}\n after {outcome}"));
+            }
+        }
+        _ => return Err(format!("failed at {at}: exit code {}\n{outcome}", outcome.code)),
+    }
+    let difference = bench.difference();
+    if !difference.is_empty() {
+        return Err(format!("failed at {at}, exit code {}, in the end:\n{difference}{outcome}", outcome.code));
+    }
+    Ok(true)
+}
+
+/// Requires that each failure says where: by a path, or by what was to be started or reached.
+fn names_the_place(outcome: &Outcome) -> Result<(), String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for line in outcome.stdout.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+        // A step that waits for another one says so.
+        let is_own = |reason: &&str| !reason.starts_with("it waits for ");
+        if event["outcome"] == "failed" || event["outcome"] == "blocked" {
+            reasons.extend(event["reason"].as_str().filter(is_own).map(str::to_owned));
+        }
+    }
+    reasons.extend(outcome.stderr.lines().filter_map(|line| line.strip_prefix("error: ")).map(str::to_owned));
+    if reasons.is_empty() {
+        return Err("no message".to_owned());
+    }
+    let places = ["/", "worker", "warehouse", "runtime", "signals"];
+    match reasons.iter().find(|reason| !places.iter().any(|place| reason.contains(place))) {
+        Some(reason) => Err(format!("the message names no place: {reason}")),
+        None => Ok(()),
+    }
+}
+
+/// Every point in a test of its own, so that they can run beside each other.
+macro_rules! every_call {
+    ($($errno:ident: $first:ident $conflicts:ident;)+) => {
+        const ERRORS: [Errno; 6] = [$(Errno::$errno),+];
+
+        $(
+            #[test]
+            #[ignore = "an hour: every call instead of a sample"]
+            fn $first() {
+                try_points(Bench::fresh(), Fault::Error(Errno::$errno), Amount::All, judge);
+            }
+
+            #[test]
+            #[ignore = "an hour: every call instead of a sample"]
+            fn $conflicts() {
+                try_points(Bench::conflicting(), Fault::Error(Errno::$errno), Amount::All, judge);
+            }
+        )+
+    };
+}
+
+every_call! {
+    ENOSPC: no_space_at_every_call_of_a_first_run no_space_at_every_call_among_conflicts;
+    EIO: io_error_at_every_call_of_a_first_run io_error_at_every_call_among_conflicts;
+    EACCES: no_access_at_every_call_of_a_first_run no_access_at_every_call_among_conflicts;
+    EROFS: read_only_at_every_call_of_a_first_run read_only_at_every_call_among_conflicts;
+    EMFILE: no_descriptor_at_every_call_of_a_first_run no_descriptor_at_every_call_among_conflicts;
+    EINTR: interrupted_at_every_call_of_a_first_run interrupted_at_every_call_among_conflicts;
+}
+
+#[test]
+fn some_calls_of_a_first_run() {
+    for errno in ERRORS {
+        try_points(Bench::fresh(), Fault::Error(errno), Amount::Sample(4), judge);
+    }
+}
+
+#[test]
+fn some_calls_among_conflicts() {
+    for errno in ERRORS {
+        try_points(Bench::conflicting(), Fault::Error(errno), Amount::Sample(4), judge);
+    }
+}

@@ -1,0 +1,70 @@
+//! Killed at a call, run again: it converges, nothing a person made is gone, and no litter stays behind.
+
+use super::bench::Bench;
+use super::{Amount, try_points};
+use crate::sandbox::{Fault, Point};
+
+fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
+    let watched = bench.run().struck(point);
+    let at = watched.struck.clone().unwrap_or_default();
+    if watched.hung {
+        return Err(format!("killed at {at}: what is left hangs\n{}", watched.outcome));
+    }
+    let torn = bench.torn();
+    if !torn.is_empty() {
+        return Err(format!("killed at {at}:\n{torn}"));
+    }
+    let again = bench.run().run();
+    if again.code != 0 {
+        return Err(format!("killed at {at}, the rerun:\n{again}"));
+    }
+    let difference = bench.difference();
+    if !difference.is_empty() {
+        return Err(format!("killed at {at}, after the rerun:\n{difference}"));
+    }
+    Ok(watched.struck.is_some())
+}
+
+#[test]
+fn one_process_at_some_calls_of_a_first_run() {
+    try_points(Bench::fresh(), Fault::Kill, Amount::Sample(20), judge);
+}
+
+#[test]
+fn one_process_at_some_calls_among_conflicts() {
+    try_points(Bench::conflicting(), Fault::Kill, Amount::Sample(20), judge);
+}
+
+#[test]
+fn all_processes_at_some_calls_of_a_first_run() {
+    try_points(Bench::fresh(), Fault::KillAll, Amount::Sample(10), judge);
+}
+
+#[test]
+fn all_processes_at_some_calls_among_conflicts() {
+    try_points(Bench::conflicting(), Fault::KillAll, Amount::Sample(10), judge);
+}
+
+#[test]
+#[ignore = "an hour: every call instead of a sample"]
+fn one_process_at_every_call_of_a_first_run() {
+    try_points(Bench::fresh(), Fault::Kill, Amount::All, judge);
+}
+
+#[test]
+#[ignore = "an hour: every call instead of a sample"]
+fn one_process_at_every_call_among_conflicts() {
+    try_points(Bench::conflicting(), Fault::Kill, Amount::All, judge);
+}
+
+#[test]
+#[ignore = "an hour: every call instead of a sample"]
+fn all_processes_at_every_call_of_a_first_run() {
+    try_points(Bench::fresh(), Fault::KillAll, Amount::All, judge);
+}
+
+#[test]
+#[ignore = "an hour: every call instead of a sample"]
+fn all_processes_at_every_call_among_conflicts() {
+    try_points(Bench::conflicting(), Fault::KillAll, Amount::All, judge);
+}

@@ -1,0 +1,70 @@
+//! Faults at every system call: the program is killed, or a call of it fails, at one point after another; what is then on
+//! the host is whole, and the next run makes of it what an unbroken run does.
+//!
+//! A sample of the points is tried by default; the ignored tests (`make faults`) try all of them. The supervisor knows
+//! the registers of x86-64 alone.
+
+mod bench;
+mod errors;
+mod kills;
+
+use std::fmt::Write;
+
+use bench::Bench;
+
+use crate::sandbox::{Fault, Point};
+
+/// How many points are tried.
+#[derive(Clone, Copy)]
+enum Amount {
+    All,
+    Sample(usize),
+}
+
+/// `FAULT_STRIDE=50 make faults` tries every fiftieth point.
+fn option_env(name: &str) -> Option<usize> {
+    std::env::var_os(name)?.to_str()?.parse().ok()
+}
+
+/// Tries `fault` at points of a run on `bench`; `judge` says what is wrong, once a fault has struck.
+fn try_points(
+    mut bench: Bench,
+    fault: Fault,
+    amount: Amount,
+    judge: impl Fn(&mut Bench, &Point) -> Result<bool, String>,
+) {
+    bench.reset();
+    let counted = bench.run().counted(fault);
+    assert!(counted.outcome.code == 0 && !counted.hung, "{}", counted.outcome);
+    let mut points: Vec<Point> = Vec::new();
+    for (process, calls) in &counted.calls {
+        points.extend((1..=calls.len()).map(|number| Point { process: process.clone(), number, fault }));
+    }
+    let all = points.len();
+    if let (Amount::All, Some(stride)) = (amount, option_env("FAULT_STRIDE")) {
+        points = points.into_iter().step_by(stride).collect();
+    }
+    if let Amount::Sample(size) = amount {
+        let size = size.min(all);
+        // From the middles of equal parts, so that no process's first call stands for it.
+        points = (0..size).map(|part| points[(2 * part + 1) * all / (2 * size)].clone()).collect();
+    }
+    let (mut struck, mut wrong) = (0, String::new());
+    for (tried, point) in points.iter().enumerate() {
+        bench.reset();
+        match judge(&mut bench, point) {
+            Ok(bitten) => struck += u32::from(bitten),
+            Err(what) => {
+                struck += 1;
+                writeln!(wrong, "== {} call {} {fault:?}\n{what}", point.process, point.number).unwrap();
+            }
+        }
+        if (tried + 1) % 250 == 0 {
+            eprintln!("{fault:?}: {} of {} points", tried + 1, points.len());
+        }
+    }
+    println!("{fault:?}: struck at {struck} points of {} that were tried, of {all} that there are", points.len());
+    assert!(wrong.is_empty(), "{wrong}");
+    // Threads do not make the same number of calls each time, so the last numbers may not be reached.
+    assert!(struck as usize >= points.len() * 9 / 10, "only {struck} of {} points were reached", points.len());
+}

@@ -1,0 +1,117 @@
+//! The system calls that touch a file, a socket or a process, and the errors that the kernel may give for each.
+
+use nix::errno::Errno;
+use nix::libc::{self, c_long};
+
+/// What a call does, as far as its errors depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Open,
+    /// Looks at a name.
+    Look,
+    /// Changes a name, or what `stat` shows.
+    Change,
+    Read,
+    Write,
+    Sync,
+    Lock,
+    /// Makes a descriptor that is no file's.
+    Descriptor,
+    Connect,
+    /// Sends or receives.
+    Message,
+    /// Waits for a descriptor or a process.
+    Wait,
+    Execute,
+    /// Touches a process, a socket or a descriptor, and has none of the errors.
+    Other,
+}
+
+/// One entry of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    pub name: &'static str,
+    pub class: Class,
+    /// The argument that is the path, and the one that is the flags of an opening call.
+    pub path: Option<usize>,
+}
+
+macro_rules! position {
+    (-) => {
+        None
+    };
+    ($at:literal) => {
+        Some($at)
+    };
+}
+
+macro_rules! calls {
+    ($($class:ident $path:tt: $($name:ident)+;)+) => {
+        /// The call of a number; none where it touches nothing outside of its own process.
+        pub fn call(number: c_long) -> Option<Call> {
+            match number {
+                $($(libc::$name => Some(Call {
+                    name: stringify!($name).strip_prefix("SYS_").unwrap_or_default(),
+                    class: Class::$class,
+                    path: position!($path),
+                }),)+)+
+                _ => None,
+            }
+        }
+    };
+}
+
+calls! {
+    Open 0: SYS_open SYS_creat;
+    Open 1: SYS_openat SYS_openat2;
+    Look 0: SYS_stat SYS_lstat SYS_access SYS_readlink SYS_chdir SYS_statfs SYS_getxattr SYS_lgetxattr;
+    Look 1: SYS_newfstatat SYS_statx SYS_faccessat SYS_faccessat2 SYS_readlinkat;
+    Change 0: SYS_rename SYS_link SYS_unlink SYS_mkdir SYS_rmdir SYS_symlink SYS_chmod SYS_chown SYS_lchown SYS_truncate;
+    Change 0: SYS_utimes SYS_mknod;
+    Change 1: SYS_renameat SYS_renameat2 SYS_linkat SYS_unlinkat SYS_mkdirat SYS_fchmodat SYS_fchmodat2 SYS_fchownat;
+    Change 1: SYS_utimensat SYS_symlinkat;
+    Change -: SYS_fchmod SYS_fchown SYS_ftruncate;
+    Read -: SYS_read SYS_pread64 SYS_readv SYS_getdents64 SYS_fstat SYS_lseek SYS_fstatfs;
+    Write -: SYS_write SYS_pwrite64 SYS_writev SYS_fallocate SYS_copy_file_range SYS_sendfile;
+    Sync -: SYS_fsync SYS_fdatasync SYS_syncfs SYS_sync_file_range;
+    Lock -: SYS_flock;
+    Descriptor -: SYS_pipe SYS_pipe2 SYS_dup SYS_eventfd2 SYS_epoll_create1 SYS_socket SYS_socketpair SYS_accept4;
+    Descriptor -: SYS_pidfd_open SYS_inotify_init1 SYS_memfd_create;
+    Connect -: SYS_connect;
+    Message -: SYS_sendto SYS_recvfrom SYS_sendmsg SYS_recvmsg;
+    Wait -: SYS_poll SYS_ppoll SYS_epoll_wait SYS_epoll_pwait SYS_wait4 SYS_waitid;
+    Execute 0: SYS_execve;
+    Other -: SYS_clone SYS_clone3 SYS_fork SYS_vfork SYS_kill SYS_exit_group SYS_setsid SYS_setgroups SYS_setresuid;
+    Other -: SYS_setresgid SYS_setuid SYS_setgid SYS_dup2 SYS_dup3 SYS_bind SYS_listen SYS_shutdown SYS_setsockopt;
+    Other -: SYS_getsockopt SYS_getsockname SYS_getpeername SYS_close SYS_fcntl SYS_ioctl SYS_epoll_ctl SYS_umask;
+}
+
+impl Call {
+    /// Whether the call can fail so. `arguments` are those of the call; `is_file`: its first argument is the
+    /// descriptor of a file or directory.
+    ///
+    /// The errors are those of the manual pages (section 2), and EIO for whatever reaches a disk.
+    pub fn can_give(self, errno: Errno, arguments: [u64; 4], is_file: impl Fn() -> bool) -> bool {
+        let flags = self.path.and_then(|path| arguments.get(path + 1)).copied().unwrap_or(0);
+        let flag = |flag: libc::c_int| flags & u64::try_from(flag).unwrap() != 0;
+        let creates = self.class == Class::Open && flag(libc::O_CREAT);
+        let writes = creates || self.class == Class::Open && flag(libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC);
+        match (errno, self.class) {
+            (Errno::ENOSPC, Class::Open) => creates,
+            (Errno::ENOSPC, Class::Change) => !matches!(self.name, "unlink" | "unlinkat" | "rmdir"),
+            (Errno::EROFS, Class::Open) => writes,
+            (Errno::ENOSPC | Errno::EIO, Class::Write | Class::Sync) | (Errno::EIO, Class::Read) => is_file(),
+            (Errno::EIO, Class::Open | Class::Look | Class::Change)
+            | (Errno::EACCES, Class::Open | Class::Look | Class::Change | Class::Execute)
+            | (Errno::EROFS, Class::Change)
+            | (Errno::EMFILE, Class::Open | Class::Descriptor) => true,
+            (
+                Errno::EINTR,
+                Class::Open | Class::Write | Class::Lock | Class::Connect | Class::Message | Class::Wait,
+            ) => true,
+            (Errno::EINTR, Class::Read) => matches!(self.name, "read" | "pread64" | "readv"),
+            (Errno::EINTR | Errno::EIO, Class::Other) => self.name == "close" && is_file(),
+            _ => false,
+        }
+    }
+}
