@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWriteExt};
@@ -121,8 +122,11 @@ async fn requests() -> std::io::Result<()> {
                 let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
                 // Kinds block in their calls: each request has a thread of its own.
                 let handle = tokio::runtime::Handle::current();
+                let broken_off = broken_off(&request);
                 let thread = std::thread::Builder::new().spawn(move || {
-                    let result = handle.block_on(async { answer(&output, job.handle(request).await).await });
+                    // A launcher waits for every answer, so one comes even where a library gives up by a panic.
+                    let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.handle(request))));
+                    let result = handle.block_on(answer(&output, handled.unwrap_or(broken_off)));
                     // Where the launcher is gone, the reading side ends the process.
                     drop(result);
                 })?;
@@ -137,6 +141,18 @@ async fn requests() -> std::io::Result<()> {
         drop(change.join());
     }
     Ok(())
+}
+
+/// The answer to a request whose handling ended without one.
+fn broken_off(request: &Request) -> Answer {
+    let failure = Failure::new("the worker broke off in the middle of this: a mistake in provision")
+        .hint("run again; where it happens again, report it");
+    match *request {
+        Request::Greeting { .. } => Answer::Ready { version: VERSION },
+        Request::Observe { ticket, .. } => Answer::Observed { ticket, result: Err(failure) },
+        Request::Execute { ticket, .. } => Answer::Executed { ticket, result: Err(failure) },
+        Request::Rescue { ticket, .. } => Answer::Rescued { ticket, result: Err(failure) },
+    }
 }
 
 /// Standard input without a buffer: one would keep what secrets were read through it.
