@@ -26,7 +26,7 @@ use crate::host::secret_source;
 use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
 use crate::plan_file::{Evaluated, PlanFile, Problem};
-use crate::render::{Human, Json};
+use crate::render::{Human, Json, output};
 use crate::resource::Failure;
 use crate::worker::current_user;
 
@@ -219,7 +219,7 @@ impl Session {
         self.report.event(&Event::RunFinished { outcome, counts: self.report.counts(), reason, hint });
         if let Some(failure) = self.journal.failure().filter(|_| !told) {
             // The record of the end itself: the changes are made, and the run will be taken for one that was cut off.
-            anstream::eprintln!("warning: {}", failure.message);
+            output::tell(&format!("warning: {}\n", failure.message));
         }
         outcome
     }

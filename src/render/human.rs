@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output;
 use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, Planned, RunOutcome, Sink};
 use crate::engine::journal::Unfinished;
 use crate::resource::{Action, Description};
@@ -52,9 +53,8 @@ impl Sink for Human {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (out, err) = state.render(event);
         state.spinner.suspend(|| {
-            // As with JSON: a reader that went away has seen what it wanted.
-            drop(anstream::stdout().lock().write_all(out.as_bytes()));
-            drop(anstream::stderr().lock().write_all(err.as_bytes()));
+            output::print(&out);
+            output::tell(&err);
         });
     }
 }
