@@ -72,6 +72,11 @@ macro_rules! kinds {
                 each!(self, resource => resource.secret_source())
             }
 
+            /// [`Resource::MAKES_FILES`]
+            pub fn makes_files(&self) -> bool {
+                match self { $(AnyResource::$variant(_) => <super::$module::$variant as Resource>::MAKES_FILES),* }
+            }
+
             /// [`Resource::KEEPS_RESCUES`] of the kind with this name.
             pub fn kind_keeps_rescues(kind: &str) -> bool {
                 $((<super::$module::$variant as Resource>::KIND == kind
