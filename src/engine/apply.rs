@@ -217,6 +217,9 @@ impl StepRun {
     async fn verify(&self, made: Diff<AnyChange>) -> End {
         match decide(&self.reach, self.step()).await {
             Verdict::Decided(left) => match left.changes.first() {
+                None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
+                    End { notes: left.notes, warnings: left.warnings, ..End::of(Finished::Changed, None) }
+                }
                 None => {
                     let mut warnings = left.warnings;
                     warnings.extend(made.warnings);

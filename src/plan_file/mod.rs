@@ -3,6 +3,7 @@
 
 mod de;
 mod judge;
+mod keys;
 mod node;
 mod problem;
 mod read;
@@ -16,7 +17,8 @@ use std::ops::Range;
 pub use problem::{Problem, Problems};
 pub use template::Inputs;
 
-use node::{Node, Value};
+use keys::by_key;
+use node::Node;
 use problem::{Source, suggest};
 use template::Evaluator;
 
@@ -336,61 +338,6 @@ fn max_changes(node: &Node) -> Result<Option<u64>, Problem> {
 /// The resource of a step.
 fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource, Vec<Problem>> {
     by_key(&written.body, &written.kind_span, evaluator, |body| de::with_seed(body, AnyResource::seed(written.kind)))
-}
-
-/// Evaluates a mapping and reads it. What is wrong under one of its keys does not hide what is wrong under another;
-/// what is wrong with it as a whole is told at `whole`.
-fn by_key<T>(
-    mapping: &Node,
-    whole: &Range<usize>,
-    evaluator: &Evaluator,
-    read: impl Fn(&Node) -> Result<T, Problem>,
-) -> Result<T, Vec<Problem>> {
-    let Value::Mapping(pairs) = &mapping.value else {
-        return evaluator.node(mapping).and_then(|node| read(&node)).map_err(|problem| vec![problem]);
-    };
-    let mut problems = Vec::new();
-    let mut evaluated = Vec::new();
-    for (key, value) in pairs {
-        match evaluator.node(value) {
-            Ok(value) => evaluated.push((key.clone(), value)),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    loop {
-        let body = Node { span: mapping.span.clone(), value: Value::Mapping(evaluated) };
-        let mut problem = match read(&body) {
-            Ok(value) if problems.is_empty() => return Ok(value),
-            Ok(_) => return Err(problems),
-            Err(problem) => problem,
-        };
-        let Value::Mapping(pairs) = body.value else { return Err(problems) };
-        evaluated = pairs;
-        let within = |(key, value): &(Node, Node)| {
-            let span = key.span.start..value.span.end.max(key.span.end);
-            problem.span.as_ref().is_some_and(|at| span.start <= at.start && at.end <= span.end)
-        };
-        let at = evaluated.iter().position(within);
-        // Of the mapping as a whole only the first is told: a key that was taken away would be missed next.
-        let of_all = problem.span.as_ref() == Some(&body.span);
-        if of_all {
-            problem.span = Some(key_in(&problem.message, &evaluated).unwrap_or(whole).clone());
-        }
-        match at.filter(|_| !of_all) {
-            Some(at) => {
-                problems.push(problem);
-                evaluated.remove(at);
-            }
-            None if problems.is_empty() => return Err(vec![problem]),
-            None => return Err(problems),
-        }
-    }
-}
-
-/// The place of the key that a message of a whole step begins with: `` `from`: … ``.
-fn key_in<'a>(message: &str, pairs: &'a [(Node, Node)]) -> Option<&'a Range<usize>> {
-    let (word, _) = message.strip_prefix('`')?.split_once('`')?;
-    pairs.iter().find(|(key, _)| key.text() == Some(word)).map(|(key, _)| &key.span)
 }
 
 fn prose(written: &WrittenStep, evaluator: &Evaluator) -> Prose {

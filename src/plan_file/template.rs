@@ -62,6 +62,11 @@ impl Evaluator {
         self.0.node(node, &mut Vec::new())
     }
 
+    /// The plan file.
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
     /// Prose with its templates evaluated, or as it was written where they cannot be.
     pub fn prose(&self, node: &Node) -> String {
         let evaluated = self.node(node);

@@ -77,6 +77,12 @@ macro_rules! kinds {
                 match self { $(AnyResource::$variant(_) => <super::$module::$variant as Resource>::MAKES_FILES),* }
             }
 
+            /// [`Resource::TELLS_HOW_IT_STANDS`] of the kind with this name.
+            pub fn kind_tells_how_it_stands(kind: &str) -> bool {
+                $((kind == <super::$module::$variant as Resource>::KIND
+                    && <super::$module::$variant as Resource>::TELLS_HOW_IT_STANDS))||*
+            }
+
             /// [`Resource::KEEPS_RESCUES`] of the kind with this name.
             pub fn kind_keeps_rescues(kind: &str) -> bool {
                 $((<super::$module::$variant as Resource>::KIND == kind

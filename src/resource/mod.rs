@@ -39,6 +39,9 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Whether a step of this kind puts files at the paths that it provides, or below them.
     const MAKES_FILES: bool = true;
 
+    /// Whether notes and warnings tell how things stand, not what the changes do: once those are made, they are past.
+    const TELLS_HOW_IT_STANDS: bool = false;
+
     /// Whether [`Resource::project`] may have something to say.
     const SEES_SERVICES: bool = false;
 

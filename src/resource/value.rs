@@ -143,8 +143,8 @@ impl Account {
     /// # Errors
     /// A name that the host does not know.
     pub fn user(&self) -> Result<Identity, Failure> {
-        let found = || users::get_user_by_name(&self.0).map(|user| user.uid());
-        self.identity(found).ok_or_else(|| self.unknown("user", "useradd"))
+        let find = || Ok(nix::unistd::User::from_name(&self.0)?.map(|user| user.uid.as_raw()));
+        self.identity("user", "useradd", find)
     }
 
     /// The group's number on this host.
@@ -152,15 +152,26 @@ impl Account {
     /// # Errors
     /// A name that the host does not know.
     pub fn group(&self) -> Result<Identity, Failure> {
-        let found = || users::get_group_by_name(&self.0).map(|group| group.gid());
-        self.identity(found).ok_or_else(|| self.unknown("group", "groupadd"))
+        let find = || Ok(nix::unistd::Group::from_name(&self.0)?.map(|group| group.gid.as_raw()));
+        self.identity("group", "groupadd", find)
     }
 
-    fn identity(&self, find: impl FnOnce() -> Option<u32>) -> Option<Identity> {
-        match self.0.parse() {
-            Ok(id) => Some(Identity { id, name: None }),
-            Err(_) => find().map(|id| Identity { id, name: Some(self.0.clone()) }),
+    fn identity(
+        &self,
+        what: &str,
+        maker: &str,
+        find: impl FnOnce() -> Result<Option<u32>, nix::Error>,
+    ) -> Result<Identity, Failure> {
+        if let Ok(id) = self.0.parse() {
+            return Ok(Identity { id, name: None });
         }
+        let failed = |error: nix::Error| {
+            let name = fs::show(Path::new(&self.0));
+            Failure::new(format!("cannot look up the {what} `{name}` on this host: {}", error.desc()))
+                .hint("see whether `getent passwd` and `getent group` work, then run again")
+        };
+        let id = find().map_err(failed)?.ok_or_else(|| self.unknown(what, maker))?;
+        Ok(Identity { id, name: Some(self.0.clone()) })
     }
 
     fn unknown(&self, what: &str, maker: &str) -> Failure {

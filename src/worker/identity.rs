@@ -21,12 +21,17 @@ impl User {
     /// Looks a name up, as passwd(5) and its relatives have it.
     ///
     /// # Errors
-    /// Where no user has the name.
+    /// Where no user has the name, or the host cannot tell.
     pub fn named(name: &str) -> Result<Self, Failure> {
-        users::get_user_by_name(name).map(|user| Self::from(&user)).ok_or_else(|| {
-            Failure::new(format!("there is no user `{name}` on this host"))
-                .hint("correct the step's `run_as`, or make the user first (adduser)")
-        })
+        match nix::unistd::User::from_name(name) {
+            Ok(Some(user)) => {
+                Ok(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir })
+            }
+            Ok(None) => Err(Failure::new(format!("there is no user `{name}` on this host"))
+                .hint("correct the step's `run_as`, or make the user first (adduser)")),
+            Err(error) => Err(Failure::new(format!("cannot look up the user `{name}` on this host: {}", error.desc()))
+                .hint(format!("see whether `getent passwd {name}` works, then run again"))),
+        }
     }
 }
 

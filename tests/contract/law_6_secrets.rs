@@ -105,6 +105,25 @@ fn failures_keep_quiet_as_well() {
 }
 
 #[test]
+fn a_secret_is_written_into_a_file_that_is_shut_already() {
+    let sandbox = Sandbox::order_tracking();
+    let (outcome, trace) = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).traced(&Tracing::Calls);
+    outcome.exits(0);
+    for target in [KEY, COMPOSE] {
+        let (folder, _) = target.rsplit_once('/').unwrap();
+        let made = trace.on_new(&format!("{folder}/.provision-"));
+        assert!(!made.is_empty(), "{target} is written under another name first");
+        for calls in made {
+            let opened = calls[0];
+            assert!(["O_EXCL", "O_NOFOLLOW", ", 0600)"].iter().all(|flag| opened.contains(flag)), "{opened}");
+            let first = |call: &str| calls.iter().position(|line| line.starts_with(call));
+            let (mode, written) = (first("fchmod(").expect("its mode is set"), first("write(").expect("it is written"));
+            assert!(mode < written && !calls[written..].iter().any(|line| line.starts_with("fchmod(")), "{calls:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_written_is_never_open_to_others() {
     let sandbox = Sandbox::order_tracking();
     sandbox.apply("ubuntu").exits(0);

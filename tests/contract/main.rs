@@ -36,4 +36,5 @@ mod rotation_faults;
 mod saved_plans;
 mod self_test;
 mod signals;
+mod warehouse;
 mod workers;

@@ -31,12 +31,18 @@ CREATE FUNCTION shadow.version() RETURNS text LANGUAGE sql AS
 CREATE FUNCTION shadow.acl(list aclitem[]) RETURNS text[] LANGUAGE sql AS
   $$ SELECT array_agg(CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE NOT r.rolcanlogin
        AND item::text LIKE r.rolname || '=%') THEN '\"group ' || replace(item::text, '=', '\"=') ELSE item::text END)
-     FROM unnest(list) item $$;
+     FROM unnest(list) item WHERE item::text NOT LIKE 'role\\_%' $$;
 CREATE VIEW shadow.pg_class AS SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, shadow.acl(c.relacl) AS relacl,
   c.relnatts, coalesce(s.style, 9) AS reldiststyle FROM pg_catalog.pg_class c LEFT JOIN shadow.styles s ON s.relation = c.oid;
 CREATE VIEW shadow.pg_attribute AS SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attnum, a.attisdropped,
   coalesce(k.dist, false) AS attisdistkey, coalesce(k.sort, 0) AS attsortkeyord
   FROM pg_catalog.pg_attribute a LEFT JOIN shadow.keys k ON k.relation = a.attrelid AND k.attname = a.attname;
+CREATE VIEW shadow.pg_group AS SELECT * FROM pg_catalog.pg_group WHERE groname NOT LIKE 'role\\_%';
+CREATE VIEW shadow.svv_roles AS SELECT rolname::text AS role_name FROM pg_catalog.pg_roles WHERE rolname LIKE 'role\\_%';
+CREATE VIEW shadow.svv_relation_privileges AS SELECT n.nspname::text AS namespace_name, c.relname::text AS relation_name,
+  x.privilege_type, r.rolname::text AS identity_name, 'role'::text AS identity_type
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x
+  JOIN pg_catalog.pg_roles r ON r.oid = x.grantee WHERE r.rolname LIKE 'role\\_%';
 CREATE VIEW shadow.svv_external_schemas AS SELECT 'spectrum'::text AS schemaname;
 GRANT USAGE ON SCHEMA shadow TO PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA shadow TO PUBLIC;
@@ -46,6 +52,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA shadow TO PUBLIC;
 #[derive(Clone)]
 pub struct Fault {
     pub when: &'static str,
+    /// The error's SQLSTATE; `00000` is no error but an answer without rows, `02000` no answer to that statement at all.
     pub code: &'static str,
     pub message: &'static str,
     /// Whether the statement is carried out all the same.
@@ -153,11 +160,16 @@ impl SimpleQueryHandler for Session {
                 return Err(error(fault.code, fault.message));
             }
             let done = self.client.simple_query(&rewritten(statement)).await;
-            let messages = done.map_err(|failed| match failed.as_db_error() {
+            let mut messages = done.map_err(|failed| match failed.as_db_error() {
                 Some(answer) => error(answer.code().code(), answer.message()),
                 None => error("08006", &failed.to_string()),
             })?;
-            if let Some(fault) = fault {
+            match fault.as_ref().map(|fault| fault.code) {
+                Some("00000") => messages.retain(|message| !matches!(message, SimpleQueryMessage::Row(_))),
+                Some("02000") => continue,
+                _ => {}
+            }
+            if let Some(fault) = fault.filter(|fault| fault.code != "00000") {
                 return Err(error(fault.code, fault.message));
             }
             responses.push(response(messages)?);
@@ -226,6 +238,9 @@ fn refuse(statement: &str, in_transaction: bool) -> Result<(), (&'static str, St
 
 /// The statement for PostgreSQL, with what is kept beside the tables.
 fn rewritten(statement: &str) -> String {
+    if statement.starts_with("GRANT") || statement.starts_with("REVOKE") {
+        return statement.replace(" TO ROLE ", " TO ").replace(" FROM ROLE ", " FROM ");
+    }
     if !statement.to_uppercase().starts_with("CREATE TABLE") {
         return statement.to_owned();
     }

@@ -7,7 +7,9 @@ mod cluster;
 mod connecting;
 mod double;
 mod faults;
+mod generated;
 mod kit;
+mod readings;
 mod suite;
 mod target;
 mod tunnel;
@@ -22,6 +24,8 @@ macro_rules! suite {
             what_has_taken_the_name_is_refused_with_its_kind,
             a_missing_parent_or_schema_blocks,
             grants_and_owner_are_given_and_kept,
+            grants_to_roles_are_given_and_kept,
+            an_external_schema_is_refused,
             drift_is_reported_and_what_can_be_is_mended,
             dist_and_sort_count_on_redshift,
             two_applies_at_once_both_end_well,

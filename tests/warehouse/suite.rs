@@ -70,10 +70,29 @@ pub async fn another_shape_is_refused_column_by_column(target: &Target) {
 }
 
 pub async fn what_has_taken_the_name_is_refused_with_its_kind(target: &Target) {
-    target.sql("CREATE VIEW settlement_ods.order_tracking_exceptions AS SELECT 1 AS one").await;
     let warehouse = connect(&target.url);
-    let refusal = plan(&target.table(EXCEPTIONS), &warehouse, DAY).await.unwrap_err();
-    assert_eq!(refusal.reason, target.text("settlement_ods.order_tracking_exceptions exists, but is a view"));
+    target.sql("CREATE TABLE settlement_ods.other (id INT)").await;
+    let everywhere =
+        [("VIEW", "AS SELECT 1 AS one", "a view"), ("MATERIALIZED VIEW", "AS SELECT 1 AS one", "a materialized view")];
+    let on_postgresql = [
+        ("SEQUENCE", "", "a sequence"),
+        ("TYPE", "AS (id INT)", "a composite type"),
+        ("INDEX", "ON settlement_ods.other (id)", "an index"),
+        ("FOREIGN TABLE", "(id INT) SERVER elsewhere", "an external (foreign) table"),
+    ];
+    let ours = target.is_ours();
+    if ours {
+        target.sql("CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing").await;
+    }
+    for (what, body, kind) in everywhere.into_iter().chain(on_postgresql.into_iter().filter(|_| ours)) {
+        // An index is made without its schema, which is its table's.
+        let name = "settlement_ods.order_tracking_exceptions";
+        let made = if what == "INDEX" { "order_tracking_exceptions" } else { name };
+        target.sql(&format!("CREATE {what} {made} {body}")).await;
+        let refusal = plan(&target.table(EXCEPTIONS), &warehouse, DAY).await.unwrap_err();
+        assert_eq!(refusal.reason, target.text(&format!("{name} exists, but is {kind}")));
+        target.sql(&format!("DROP {what} {name}")).await;
+    }
 }
 
 pub async fn a_missing_parent_or_schema_blocks(target: &Target) {
@@ -111,6 +130,31 @@ pub async fn grants_and_owner_are_given_and_kept(target: &Target) {
     let unknown = target.periods(&format!("{SERIES}owner: nobody_at_all\n"));
     let refusal = plan(&unknown, &warehouse, DAY).await.unwrap_err();
     assert_eq!(refusal.reason, "the server knows no user nobody_at_all");
+}
+
+pub async fn grants_to_roles_are_given_and_kept(target: &Target) {
+    let warehouse = connect(&target.url);
+    let role = &target.role;
+    let step = target.table_with(EXCEPTIONS, &format!("grants: [{{ to: {{ role: {role} }}, privileges: [insert] }}]"));
+    let grant = target.text(&format!("grant insert on settlement_ods.order_tracking_exceptions to role {role}"));
+    assert_eq!(apply(&step, &warehouse, DAY).await.last(), Some(&grant));
+    assert_eq!(apply(&step, &warehouse, DAY).await, Vec::<String>::new());
+    let sort = if target.redshift { "ROLE " } else { "" };
+    target.sql(&format!("REVOKE INSERT ON settlement_ods.order_tracking_exceptions FROM {sort}{role}")).await;
+    assert_eq!(apply(&step, &warehouse, DAY).await, [grant]);
+    let unknown = target.table_with(EXCEPTIONS, "grants: [{ to: { role: role_nobody }, privileges: [insert] }]");
+    let refusal = plan(&unknown, &warehouse, DAY).await.unwrap_err();
+    assert_eq!(refusal.reason, "the server knows no role role_nobody");
+}
+
+pub async fn an_external_schema_is_refused(target: &Target) {
+    if !target.is_ours() || !target.redshift {
+        return;
+    }
+    target.sql("CREATE SCHEMA spectrum").await;
+    let step = target.table("CREATE TABLE spectrum.t (id INT)");
+    let refusal = plan(&step, &connect(&target.url), DAY).await.unwrap_err();
+    assert_eq!(refusal.reason, "schema spectrum is an external schema: its tables lie outside the warehouse");
 }
 
 pub async fn drift_is_reported_and_what_can_be_is_mended(target: &Target) {

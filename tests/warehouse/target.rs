@@ -11,6 +11,8 @@ pub struct Target {
     pub url: String,
     pub user: String,
     pub group: String,
+    /// Begins with `role_`, by which the dialect double knows Redshift's roles from its groups.
+    pub role: String,
     /// Whether dist and sort are kept there.
     pub redshift: bool,
     /// What stands for `settlement_ods`.
@@ -30,8 +32,10 @@ impl Target {
         let group = format!("etl_{database}");
         cluster.psql(&database, &format!("CREATE USER {user}"));
         cluster.psql(&database, &format!("CREATE GROUP {group}"));
+        let role = format!("role_{database}");
+        cluster.psql(&database, &format!("CREATE ROLE {role}"));
         let (url, schema) = (cluster.socket_url(&database), "settlement_ods".into());
-        Self { url, user, group, redshift: false, schema, database: Some(database), double: None }
+        Self { url, user, group, role, redshift: false, schema, database: Some(database), double: None }
     }
 
     /// The same behind the dialect double.
@@ -52,11 +56,13 @@ impl Target {
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let schema = format!("provision_test_{}_{number}", std::process::id());
         let (user, group) = (format!("{schema}_user"), format!("{schema}_group"));
-        let target = Self { url, user, group, redshift: true, schema, database: None, double: None };
-        let (schema, user, group) = (&target.schema, &target.user, &target.group);
+        let role = format!("role_{schema}");
+        let target = Self { url, user, group, role, redshift: true, schema, database: None, double: None };
+        let (schema, user, group, role) = (&target.schema, &target.user, &target.group, &target.role);
         target.sql(&format!("CREATE SCHEMA {schema}")).await;
         target.sql(&format!("CREATE USER {user} PASSWORD DISABLE")).await;
         target.sql(&format!("CREATE GROUP {group}")).await;
+        target.sql(&format!("CREATE ROLE {role}")).await;
         target
     }
 
@@ -66,7 +72,16 @@ impl Target {
     }
 
     pub fn table(&self, ddl: &str) -> Table {
-        kit::table(&self.text(ddl), "")
+        self.table_with(ddl, "")
+    }
+
+    pub fn table_with(&self, ddl: &str, lines: &str) -> Table {
+        kit::table(&self.text(ddl), lines)
+    }
+
+    /// Whether this is a server under our own hands, and no live cluster.
+    pub fn is_ours(&self) -> bool {
+        self.database.is_some()
     }
 
     pub fn periods(&self, lines: &str) -> PeriodTables {
@@ -105,9 +120,12 @@ impl Drop for Target {
         }
         let (url, schema, user, group) = (&self.url, &self.schema, &self.user, &self.group);
         let cleanup = async {
-            for sql in
-                [format!("DROP SCHEMA {schema} CASCADE"), format!("DROP USER {user}"), format!("DROP GROUP {group}")]
-            {
+            for sql in [
+                format!("DROP SCHEMA {schema} CASCADE"),
+                format!("DROP USER {user}"),
+                format!("DROP GROUP {group}"),
+                format!("DROP ROLE {}", self.role),
+            ] {
                 statement_on(url, &sql).await;
             }
         };

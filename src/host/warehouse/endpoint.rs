@@ -40,6 +40,30 @@ const PASSED_ON: &[&str] = &[
 /// The keys that are read here.
 const OWN: &[&str] = &["password", "sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "keepalives_count"];
 
+/// What libpq takes besides, and nothing here does.
+const LIBPQS_ALONE: &[&str] = &[
+    "service",
+    "client_encoding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "krbsrvname",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkeylogfile",
+    "sslpassword",
+    "sslsni",
+];
+
 /// A server's address, the login, and how the way there is protected. Holds no password outside a [`Secret`].
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
@@ -228,6 +252,13 @@ impl std::str::FromStr for Endpoint {
 }
 
 fn unknown_key(key: &str) -> String {
+    if key == "service" {
+        return "the connection option `service` is not supported: write what the service's entry in pg_service.conf says"
+            .into();
+    }
+    if LIBPQS_ALONE.contains(&key) {
+        return format!("the connection option `{key}` is libpq's alone and not supported: leave it out");
+    }
     let nearest = OWN
         .iter()
         .chain(PASSED_ON)

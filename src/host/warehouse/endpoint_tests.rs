@@ -62,6 +62,8 @@ fn refusals_name_the_key_and_never_a_value() {
         ("hunter2", "neither a postgresql:// URL nor"),
         ("host=h sslrootcert=system sslmode=require", "needs `sslmode=verify-full`"),
         ("host=h sslcert=/c", "together or not at all"),
+        ("service=hunter2", "`service` is not supported: write what"),
+        ("postgresql://u@h/d?sslcrl=hunter2", "`sslcrl` is libpq's alone"),
         ("host=h hunter2zzzzzz=1", "an option that is not known"),
     ] {
         let found = text.parse::<Endpoint>().unwrap_err();

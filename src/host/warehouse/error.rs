@@ -68,14 +68,19 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
             failure.hint("another session changes the same tables; run it again when it is done"),
         );
     }
-    Trouble::Fatal(match remedy(code, answer) {
+    Trouble::Fatal(match remedy(code, answer, doing) {
         Some(remedy) => failure.hint(remedy),
         None => failure,
     })
 }
 
-fn remedy(code: &SqlState, answer: &DbError) -> Option<String> {
+fn remedy(code: &SqlState, answer: &DbError, doing: &str) -> Option<String> {
     Some(match code.code() {
+        "0A000" if doing.starts_with("cannot widen") => {
+            "Redshift lengthens no column with the encoding BYTEDICT, RUNLENGTH, TEXT255 or TEXT32K and none in a key or \
+             with UNIQUE, PostgreSQL none that a view shows: use `on_drift: report`, or do it by hand"
+                .into()
+        }
         "25006" => {
             "the server takes no writes (a replica, or default_transaction_read_only): connect to the primary".into()
         }

@@ -4,6 +4,7 @@
 //! Everything goes by simple queries; prepared statements are where clients lose their connections to Redshift.
 //! Each statement is a transaction of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ struct State {
     met: bool,
     /// Whether the session has its timeout set.
     prepared: bool,
+    /// What the last good reading showed to exist.
+    seen: BTreeSet<TableName>,
     /// The last reading, or why there is none.
     reading: Option<Result<Arc<Catalog>, Failure>>,
 }
@@ -154,13 +157,24 @@ impl Warehouse {
         reading
     }
 
-    /// Reads the catalog, again where it was disturbed.
+    /// Reads the catalog, again where it was disturbed. That something is gone which was there before is believed when a
+    /// second session does not see it either: Redshift's catalog can come up empty where it is not.
     async fn read(&self, state: &mut State) -> Result<Catalog, Failure> {
         let mut attempt = 0;
+        let mut doubted = false;
         loop {
             attempt += 1;
             let trouble = match self.read_once(state).await {
-                Ok(Some(catalog)) => return Ok(catalog),
+                Ok(Some(catalog)) => {
+                    let gone = |name: &TableName| !catalog.relations.contains_key(name);
+                    if !doubted && state.seen.iter().any(gone) {
+                        doubted = true;
+                        state.session = None;
+                        continue;
+                    }
+                    state.seen = catalog.relations.keys().cloned().collect();
+                    return Ok(catalog);
+                }
                 // The dialect was guessed wrong; now it is known.
                 Ok(None) => continue,
                 Err(trouble) => trouble,
@@ -181,7 +195,9 @@ impl Warehouse {
         let Some(session) = &mut state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
         let doing = format!("connection `{}`: cannot read the catalog", self.name());
         let ahead = usize::from(setting.is_some());
-        let statements: Vec<_> = setting.into_iter().chain(query::statements(&state.wanted, session.dialect)).collect();
+        let questions = query::statements(&state.wanted, session.dialect);
+        let asked = questions.len();
+        let statements: Vec<_> = setting.into_iter().chain(questions).collect();
         let messages = self.in_time(session.client.simple_query(&statements.join("; ")), &doing).await?;
         state.prepared = true;
         let mut results = query::results(messages);
@@ -194,6 +210,10 @@ impl Warehouse {
         if dialect != session.dialect {
             session.dialect = dialect;
             return Ok(None);
+        }
+        if results.len() != asked {
+            let what = format!("{doing}: of {asked} questions the server answered {}", results.len());
+            return Err(Trouble::Conflict(Failure::new(what).hint("does something stand before the server?")));
         }
         match query::decode(&state.wanted, dialect, &results) {
             Ok(catalog) => Ok(Some(catalog)),

@@ -51,6 +51,40 @@ fn what_is_not_given_is_left_alone() {
     assert_eq!(attributes(&path), (50000, 50001, 0o755));
 }
 
+/// The most memory that this process has had at once, in KiB (`VmHWM`, proc(5)).
+fn peak() -> u64 {
+    let status = std_fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_tree_of_100_000_entries_is_looked_through_without_being_collected() {
+    const USER: u32 = 50000;
+    let name = concat!(module_path!(), "::a_tree_of_100_000_entries_is_looked_through_without_being_collected");
+    let prepare = |folder: &Path| {
+        for (tree, directories) in [("small", 1), ("large", 100)] {
+            for directory in 0..directories {
+                let directory = folder.join(tree).join(directory.to_string());
+                std_fs::create_dir_all(&directory).unwrap();
+                (0..1000).for_each(|file| drop(std_fs::File::create(directory.join(format!("{file}.log"))).unwrap()));
+            }
+        }
+    };
+    as_user(USER, name, prepare, |folder| {
+        // Nothing of it is the wanted owner's, so that every entry is one to tell of.
+        let look_at = |tree: &str| {
+            let wanted = directory(&folder.join(tree), "owner: '50000', recursive: true");
+            serde_json::to_string(&now(wanted.observe(&look(None))).unwrap()).unwrap()
+        };
+        assert!(look_at("small").contains("1001"), "every entry was looked at");
+        let before = peak();
+        assert!(look_at("large").contains("100100"), "every entry was looked at");
+        let grown = peak() - before;
+        assert!(grown < 4096, "{grown} KiB more for 99 times the entries: 43 bytes for each");
+    });
+}
+
 #[test]
 fn a_tree_changes_hands_as_a_whole() {
     let folder = folder();

@@ -1,8 +1,10 @@
 //! From what the catalog shows to what is to be done about it.
 
+use std::collections::BTreeSet;
+
 use super::period::{Period, days};
 use super::written::{OnDrift, Series};
-use super::{Actual, PeriodTables, longest};
+use super::{Actual, MOST_PERIODS, PeriodTables, longest};
 use crate::host::warehouse::{Catalog, Dialect, Relation, RelationKind, Shown, TableName};
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::varchar_length;
@@ -14,6 +16,12 @@ const LONGEST_POSTGRESQL_NAME: usize = 63;
 
 pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableChange>, Refusal> {
     let catalog = &actual.catalog;
+    let end = tables.end(actual.as_of);
+    let count = tables.from.count_through(end);
+    if count > MOST_PERIODS as usize {
+        let reason = format!("{} to {end} are {count} periods, and at most {MOST_PERIODS} are taken", tables.from);
+        return Err(Refusal::new(reason).hint("correct `from`, or the day of `--as-of`"));
+    }
     let mut blocked = Blocked::default();
     let unknown = tables.access().unknown(catalog);
     if !unknown.is_empty() {
@@ -24,6 +32,9 @@ pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableC
     for series in &tables.series {
         one_series(tables, series, actual, &mut diff, &mut blocked);
     }
+    // Missing tables first: a change to an old one that the server refuses must not keep them from being made in time.
+    let made: BTreeSet<TableName> = diff.changes.iter().filter_map(TableChange::creates).cloned().collect();
+    diff.changes.sort_by_key(|change| !made.contains(change.table()));
     blocked.verdict(diff)
 }
 
@@ -212,7 +223,7 @@ fn consequence(difference: &Difference) -> &'static str {
 fn outlook(tables: &PeriodTables, series: &Series, actual: &Actual, diff: &mut Diff<TableChange>) {
     let pattern = series.pattern();
     let (as_of, current, end) = (actual.as_of, tables.current(actual.as_of), tables.end(actual.as_of));
-    let last_seen = end.max(current).plus(super::BEYOND);
+    let last_seen = tables.horizon(as_of);
     let exists = |period: &Period| actual.catalog.relation(&series.table(*period)).is_some();
     let there: Vec<String> = tables.from.through(last_seen).filter(exists).map(|period| period.to_string()).collect();
     let there = if there.is_empty() { "no period".to_owned() } else { there.join(", ") };

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 mod decide;
 mod period;
+#[cfg(test)]
+mod properties;
 mod written;
 
 use super::relation::{Access, TableChange};
@@ -20,8 +22,10 @@ use period::Period;
 pub use written::OnDrift;
 use written::{Series, Through, Written};
 
-/// How many periods after the last one that is wanted are looked at, to tell when the tables run out.
+/// How many periods after the last one that is wanted are looked at.
 const BEYOND: u32 = 4;
+/// More periods than this in one series are taken for a slip.
+const MOST_PERIODS: u32 = 1200;
 
 /// Series of tables, one table a period, as the plan file describes them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +62,13 @@ impl PeriodTables {
         through.plus(self.written.ahead.into())
     }
 
+    /// The last period that is looked at. Some after the last one that is wanted, to tell when the tables run out; and
+    /// never so many that a slip of the calendar asks the server for thousands of names.
+    fn horizon(&self, as_of: Date) -> Period {
+        let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(BEYOND);
+        last.min(self.from.plus(MOST_PERIODS + BEYOND))
+    }
+
     fn handle(&self, name: String) -> Handle {
         Handle::Table { connection: self.written.connection.clone(), name: name.to_lowercase() }
     }
@@ -65,6 +76,7 @@ impl PeriodTables {
 
 impl Resource for PeriodTables {
     const KIND: &'static str = "period_tables";
+    const TELLS_HOW_IT_STANDS: bool = true;
 
     type Actual = Actual;
     type Change = TableChange;
@@ -75,7 +87,7 @@ impl Resource for PeriodTables {
 
     /// Its tables and some after them, their parents, and the accounts.
     fn wanted(&self, as_of: Date) -> Wanted {
-        let last = self.end(as_of).max(self.current(as_of)).plus(BEYOND);
+        let last = self.horizon(as_of);
         let mut relations = BTreeSet::new();
         for series in &self.series {
             relations.insert(series.parent.clone());

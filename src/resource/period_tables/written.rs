@@ -3,14 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::period::{Every, Period};
-use super::{PeriodTables, longest};
+use super::{MOST_PERIODS, PeriodTables, longest};
 use crate::host::warehouse::TableName;
 use crate::resource::relation::Grant;
 
 /// The longest name that Redshift keeps, in bytes; PostgreSQL's shorter limit is judged when the server is known.
 const LONGEST_NAME: usize = 127;
-/// More periods than this in one series are taken for a slip.
-const MOST_PERIODS: usize = 1200;
 /// More periods ahead than this are taken for a slip.
 const MOST_AHEAD: u16 = 120;
 
@@ -141,7 +139,7 @@ impl TryFrom<Written> for PeriodTables {
                 return Err(format!("`through` ({end}) lies before `from` ({from})"));
             }
             let count = from.count_through(end);
-            if count > MOST_PERIODS {
+            if count > MOST_PERIODS as usize {
                 return Err(format!("{from} to {end} are {count} periods, and at most {MOST_PERIODS} are taken"));
             }
         }

@@ -75,6 +75,25 @@ impl TableChange {
         }
     }
 
+    /// The table that it is about.
+    pub fn table(&self) -> &TableName {
+        match self {
+            Self::Create { table, .. }
+            | Self::AddColumn { table, .. }
+            | Self::Widen { table, .. }
+            | Self::Grant { table, .. }
+            | Self::SetOwner { table, .. } => table,
+        }
+    }
+
+    /// The table that it makes, if it makes one.
+    pub fn creates(&self) -> Option<&TableName> {
+        match self {
+            Self::Create { table, .. } => Some(table),
+            _ => None,
+        }
+    }
+
     /// Whether both are after the same thing on the same table, though from different states.
     pub fn same_purpose(&self, other: &Self) -> bool {
         match (self, other) {

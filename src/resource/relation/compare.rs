@@ -136,5 +136,29 @@ mod tests {
                 prop_assert!(moved);
             }
         }
+
+        /// One change to a table is one column's difference, told by its name.
+        #[test]
+        fn each_single_change_is_told(table in table(), at in any::<prop::sample::Index>(), what in 0..6) {
+            let at = at.index(table.len());
+            let mut other = table.clone();
+            let name = table[at].name.clone();
+            match what {
+                0 => other[at].null = !table[at].null,
+                1 => other[at].type_name = "date".into(),
+                2 => other[at].name = "x".into(),
+                3 => drop(other.remove(at)),
+                4 => other.insert(at, Column { name: "x".into(), type_name: "date".into(), null: true }),
+                _ => other.rotate_left(1),
+            }
+            let told = columns(&table, &other, Dialect::Postgresql);
+            let about = |wanted: &str| told.iter().filter(|one| one.to_string().contains(&format!("column {wanted} "))).count();
+            match what {
+                0 | 1 | 3 => prop_assert_eq!((told.len(), about(&name)), (1, 1), "{:?}", told),
+                2 => prop_assert_eq!((told.len(), about(&name), about("x")), (2, 1, 1), "{:?}", told),
+                4 => prop_assert_eq!((told.len(), about("x")), (1, 1), "{:?}", told),
+                _ => prop_assert_eq!(told.len(), if table.len() == 1 { 0 } else { table.len() }, "{:?}", told),
+            }
+        }
     }
 }

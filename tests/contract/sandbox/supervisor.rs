@@ -76,6 +76,7 @@ impl Run<'_> {
         unsafe {
             command.pre_exec(|| ptrace::traceme().map_err(std::io::Error::from));
         }
+        #[expect(clippy::zombie_processes, reason = "the supervisor waits for every process of the run")]
         let mut child = command.spawn().expect("nsenter starts");
         let (stdout, stderr) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
         let root = Pid::from_raw(child.id().try_into().unwrap());

@@ -105,6 +105,16 @@ impl Trace {
             .collect()
     }
 
+    /// What was done to an entry whose path begins so, call by call, for each process that made one.
+    pub fn on_new(&self, path: &str) -> Vec<Vec<&String>> {
+        let made = |line: &&String| line.starts_with("openat(") && line.contains("O_CREAT") && line.contains(path);
+        let of_thread = |lines: &'_ Vec<String>| lines.iter().any(|line| made(&line));
+        let threads = self.0.iter().filter(|lines| of_thread(lines));
+        threads
+            .map(|lines| lines.iter().filter(|line| line.contains(path)).skip_while(|line| !made(line)).collect())
+            .collect()
+    }
+
     /// Each program that was started, as strace prints it: path, arguments, environment.
     pub fn executions(&self) -> Vec<&String> {
         self.lines().filter(|line| line.starts_with("execve") && !line.contains(" = -1 ")).collect()

@@ -118,3 +118,76 @@ proptest! {
         let _ = set(&text, "A", "n'e\"w\\");
     }
 }
+
+/// What Compose's documentation says of `.env` files, row by row (docs.docker.com, "Syntax for environment files in
+/// Docker Compose"), read with nothing of this program's.
+fn documented(line: &str) -> String {
+    let (_, value) = line.split_once('=').unwrap();
+    if let Some(rest) = value.strip_prefix('\'') {
+        // "Single quoted values are used literally"; a quote is escaped with a backslash.
+        let mut text = String::new();
+        let mut letters = rest.chars().peekable();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '\'' => break,
+                '\\' if letters.peek() == Some(&'\'') => text.extend(letters.next()),
+                other => text.push(other),
+            }
+        }
+        return text;
+    }
+    if let Some(rest) = value.strip_prefix('"') {
+        // "Common shell escape sequences including \n, \r, \t, and \\ are supported in double-quoted values"; `\$` and
+        // `\"` keep those two from being read.
+        let mut text = String::new();
+        let mut letters = rest.chars();
+        loop {
+            match letters.next().expect("a closing quote") {
+                '"' => return text,
+                '$' => panic!("a variable in {line:?}"),
+                '\\' => text.push(match letters.next().unwrap() {
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    letter @ ('\\' | '"' | '$') => letter,
+                    other => panic!("\\{other} in {line:?}"),
+                }),
+                other => text.push(other),
+            }
+        }
+    }
+    // "Inline comments for unquoted values must be preceded with a space"; interpolation applies.
+    let value = value.split(" #").next().unwrap().trim_end();
+    assert!(!value.contains('$'), "a variable in {line:?}");
+    value.to_owned()
+}
+
+#[test]
+fn the_documented_table_is_read_by_the_independent_reader() {
+    for (line, value) in [
+        ("VAR=VAL", "VAL"),
+        ("VAR=VAL # comment", "VAL"),
+        ("VAR=VAL# not a comment", "VAL# not a comment"),
+        ("VAR=\"VAL # not a comment\"", "VAL # not a comment"),
+        ("VAR=\"VAL\" # comment", "VAL"),
+        ("VAR='$OTHER'", "$OTHER"),
+        ("VAR='${OTHER}'", "${OTHER}"),
+        ("VAR='Let\\'s go!'", "Let's go!"),
+        ("VAR=\"{\\\"hello\\\": \\\"json\\\"}\"", "{\"hello\": \"json\"}"),
+        ("VAR=\"some\\tvalue\"", "some\tvalue"),
+        ("VAR='some\\tvalue'", "some\\tvalue"),
+    ] {
+        assert_eq!(documented(line), value, "{line}");
+        assert_eq!(only(line).value, text(value), "{line}");
+    }
+}
+
+#[test]
+fn what_is_written_is_what_the_documentation_says() {
+    for password in super::editor::TELLING {
+        for old in ["", "A=old\n", "A='old'\n", "A=\"old\"\n", "A=old # c\n", "A='o' # c\n"] {
+            let edited = set(old, "A", password).unwrap().unwrap();
+            assert_eq!(documented(edited.trim_end_matches('\n')), *password, "{edited:?}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What holds of every series on every day, against a calendar that is walked by jiff's own arithmetic.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use proptest::prelude::*;
+
+use super::{Actual, BEYOND, PeriodTables};
+use crate::host::warehouse::{Catalog, Column, Dialect, Relation, RelationKind, Schema, TableName};
+use crate::resource::relation::TableChange;
+use crate::resource::relation::compare::{self, Difference};
+use crate::resource::{Diff, Resource as _};
+
+/// The calendar, told a second time: by dates and spans of jiff's alone.
+#[derive(Debug, Clone, Copy)]
+struct Calendar {
+    every: &'static str,
+    months: i64,
+}
+
+impl Calendar {
+    fn start_of(self, day: Date) -> Date {
+        let mut start = day.first_of_year();
+        while self.after(start, 1) <= day {
+            start = self.after(start, 1);
+        }
+        start
+    }
+
+    fn after(self, start: Date, periods: i64) -> Date {
+        start.checked_add((periods * self.months).months()).unwrap()
+    }
+
+    /// All starts from one to another, both included.
+    fn starts(self, from: Date, end: Date) -> impl Iterator<Item = Date> {
+        (0..).map(move |periods| self.after(from, periods)).take_while(move |start| *start <= end)
+    }
+
+    fn name(self, start: Date) -> String {
+        let part = i64::from(start.month() - 1) / self.months + 1;
+        match self.every {
+            "half_year" => start.strftime("%Y_h").to_string() + &part.to_string(),
+            "quarter" => start.strftime("%Y_q").to_string() + &part.to_string(),
+            _ => start.strftime("%Y_%m").to_string(),
+        }
+    }
+}
+
+/// A step, the day, and which of the periods from the first one on have their table.
+#[derive(Debug, Clone)]
+struct Case {
+    calendar: Calendar,
+    from: Date,
+    through: Option<Date>,
+    ahead: i64,
+    warn_days: i64,
+    as_of: Date,
+    there: Vec<bool>,
+}
+
+impl Case {
+    fn step(&self) -> PeriodTables {
+        let Self { calendar, from, through, ahead, warn_days, .. } = self;
+        let through = through.map_or("current".to_owned(), |start| calendar.name(start));
+        serde_yaml::from_str(&format!(
+            "connection: w\nevery: {}\nfrom: \"{}\"\nthrough: \"{through}\"\nahead: {ahead}\nwarn_days: {warn_days}\n\
+             tables: [{{ name: \"s.h_{{period}}\", like: s.mart }}]",
+            calendar.every,
+            calendar.name(*from),
+        ))
+        .unwrap()
+    }
+
+    fn end(&self) -> Date {
+        self.calendar.after(self.through.unwrap_or_else(|| self.calendar.start_of(self.as_of)), self.ahead)
+    }
+
+    /// The last start that is looked at.
+    fn horizon(&self) -> Date {
+        let last = self.end().max(self.calendar.start_of(self.as_of)).max(self.from);
+        self.calendar.after(last, BEYOND.into())
+    }
+
+    /// The starts up to a day without a table, and those with one.
+    fn split(&self, end: Date) -> (Vec<Date>, Vec<Date>) {
+        let there = self.there.iter().copied().chain(std::iter::repeat(false));
+        let all = self.calendar.starts(self.from, end).zip(there);
+        let (have, lack): (Vec<_>, Vec<_>) = all.partition(|(_, there)| *there);
+        let days = |list: Vec<(Date, bool)>| list.into_iter().map(|(day, _)| day).collect();
+        (days(lack), days(have))
+    }
+
+    fn table(&self, start: Date) -> TableName {
+        TableName::new("s", format!("h_{}", self.calendar.name(start)))
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let calendar = prop_oneof![
+        Just(Calendar { every: "half_year", months: 6 }),
+        Just(Calendar { every: "quarter", months: 3 }),
+        Just(Calendar { every: "month", months: 1 }),
+    ];
+    let first =
+        (1100i16..=2900, 1i8..=12, 1i8..=28).prop_map(|(year, month, day)| Date::new(year, month, day).unwrap());
+    let through = prop::option::of(0i64..60);
+    let there = prop::collection::vec(prop::bool::weighted(0.8), 0..90);
+    (calendar, first, through, 0i64..6, 0i64..200, -800i32..4000, there).prop_map(
+        |(calendar, first, through, ahead, warn_days, later, there)| {
+            let from = calendar.start_of(first);
+            let through = through.map(|periods| calendar.after(from, periods));
+            let as_of = first.checked_add(i64::from(later).days()).unwrap();
+            Case { calendar, from, through, ahead, warn_days, as_of, there }
+        },
+    )
+}
+
+fn relation(columns: Vec<Column>) -> Relation {
+    Relation {
+        kind: RelationKind::Table,
+        owner: "etl".into(),
+        grants: BTreeMap::new(),
+        columns,
+        dist: None,
+        sort: None,
+    }
+}
+
+fn catalog(relations: impl IntoIterator<Item = (TableName, Relation)>) -> Catalog {
+    Catalog {
+        dialect: Dialect::Redshift,
+        user: "etl".into(),
+        schemas: BTreeMap::from([("s".into(), Schema { usage: true, create: true, external: false })]),
+        relations: relations.into_iter().collect(),
+        accounts: BTreeSet::new(),
+    }
+}
+
+fn id() -> Vec<Column> {
+    vec![Column { name: "id".into(), type_name: "bigint".into(), null: false }]
+}
+
+/// What the servers make of a change, in the catalog.
+fn carry_out(change: &TableChange, catalog: &mut Catalog) {
+    let of = |name: &TableName, catalog: &Catalog| catalog.relations[name].columns.clone();
+    let (table, columns) = match change {
+        TableChange::Create { table, like, .. } => {
+            assert!(!catalog.relations.contains_key(table), "{table} is made twice");
+            (table, of(like.as_ref().unwrap(), catalog))
+        }
+        TableChange::AddColumn { table, column } => {
+            let mut columns = of(table, catalog);
+            columns.push(Column { null: true, ..column.clone() });
+            (table, columns)
+        }
+        TableChange::Widen { table, column, before, after } => {
+            let mut columns = of(table, catalog);
+            let column = columns.iter_mut().find(|one| one.name == *column).unwrap();
+            assert_eq!(column.type_name, *before);
+            column.type_name.clone_from(after);
+            (table, columns)
+        }
+        other => panic!("{other:?}"),
+    };
+    catalog.relations.insert(table.clone(), relation(columns));
+}
+
+proptest! {
+    /// Every period from the first to the last has its table afterwards, and nothing else is made.
+    #[test]
+    fn exactly_the_periods_without_a_table_get_one(case in case()) {
+        let (lack, _) = case.split(case.end());
+        let (_, have) = case.split(case.horizon());
+        let mart = [(TableName::new("s", "mart"), relation(id()))];
+        let catalog = catalog(mart.into_iter().chain(have.iter().map(|start| (case.table(*start), relation(id())))));
+        let step = case.step();
+        let mut actual = Actual { as_of: case.as_of, catalog };
+        let wanted: BTreeSet<_> = case.calendar.starts(case.from, case.horizon()).map(|start| case.table(start))
+            .chain([TableName::new("s", "mart")]).collect();
+        prop_assert_eq!(step.wanted(case.as_of).relations, wanted);
+        let Diff { changes, .. } = step.diff(&actual).unwrap();
+        let made: Vec<_> = changes.iter().map(|change| change.table().clone()).collect();
+        let expected: Vec<_> = lack.iter().map(|start| case.table(*start)).collect();
+        prop_assert_eq!(made, expected);
+        for change in &changes {
+            carry_out(change, &mut actual.catalog);
+        }
+        prop_assert_eq!(step.diff(&actual).unwrap().changes, vec![]);
+    }
+
+    /// The next start without a table is told with its days, and is a warning from `warn_days` before it on.
+    #[test]
+    fn the_next_start_without_a_table_is_told(case in case()) {
+        let (lack, have) = case.split(case.horizon());
+        let mart = [(TableName::new("s", "mart"), relation(id()))];
+        let catalog = catalog(mart.into_iter().chain(have.iter().map(|start| (case.table(*start), relation(id())))));
+        let diff = case.step().diff(&Actual { as_of: case.as_of, catalog }).unwrap();
+        let [note] = diff.notes.as_slice() else { panic!("{diff:?}") };
+        let names: Vec<_> = have.iter().map(|start| case.calendar.name(*start)).collect();
+        let has = if names.is_empty() { "no period".to_owned() } else { names.join(", ") };
+        let begins = format!("s.h_{{period}}: has {has}; ");
+        prop_assert!(note.starts_with(&begins), "{}", note);
+        let said: Vec<_> = diff.warnings.iter().filter(|text| text.contains("the next period without a table")).collect();
+        match lack.iter().find(|start| **start > case.as_of) {
+            None => {
+                prop_assert!(note.contains("nothing after"), "{}", note);
+                prop_assert_eq!(said.len(), 0);
+            }
+            Some(next) => {
+                let left = i64::from(case.as_of.until(*next).unwrap().get_days());
+                let unit = if left == 1 { "day" } else { "days" };
+                let told = format!("is {}, it begins on {next} in {left} {unit}", case.calendar.name(*next));
+                prop_assert!(note.ends_with(&told), "{} {}", note, told);
+                prop_assert_eq!(said.len(), usize::from(left <= case.warn_days));
+            }
+        }
+    }
+}
+
+fn table() -> impl Strategy<Value = Vec<Column>> {
+    let type_name = prop_oneof![
+        (1u32..5).prop_map(|length| format!("character varying({length})")),
+        Just("integer".to_owned()),
+        Just("date".to_owned()),
+    ];
+    let column =
+        ("[a-f]", type_name, any::<bool>()).prop_map(|(name, type_name, null)| Column { name, type_name, null });
+    prop::collection::vec(column, 1..6).prop_map(|mut columns| {
+        let mut seen = BTreeSet::new();
+        columns.retain(|column| seen.insert(column.name.clone()));
+        columns
+    })
+}
+
+/// A mart and a history table, mended until nothing is left to do: how the history table looks then.
+fn mended(mart: &[Column], history: &[Column], on_drift: &str) -> Vec<Column> {
+    let step: PeriodTables = serde_yaml::from_str(&format!(
+        "connection: w\nevery: half_year\nfrom: 2025_h2\nthrough: 2025_h2\non_drift: {on_drift}\n\
+         tables: [{{ name: \"s.h_{{period}}\", like: s.mart }}]"
+    ))
+    .unwrap();
+    let name = TableName::new("s", "h_2025_h2");
+    let tables = [(TableName::new("s", "mart"), mart.to_vec()), (name.clone(), history.to_vec())];
+    let catalog = catalog(tables.map(|(name, columns)| (name, relation(columns))));
+    let mut actual = Actual { as_of: Date::constant(2025, 8, 1), catalog };
+    for change in step.diff(&actual).unwrap().changes {
+        carry_out(&change, &mut actual.catalog);
+    }
+    assert_eq!(step.diff(&actual).unwrap().changes, vec![], "a second apply has nothing to do");
+    actual.catalog.relations.remove(&name).unwrap().columns
+}
+
+proptest! {
+    /// Mending ends after one round, takes nothing away, and leaves no more that differs than there was.
+    #[test]
+    fn mending_converges_and_takes_nothing_away(mart in table(), history in table()) {
+        let after = mended(&mart, &history, "add_columns");
+        prop_assert!(after.len() >= history.len());
+        for (old, new) in history.iter().zip(&after) {
+            prop_assert_eq!(&old.name, &new.name);
+            prop_assert_eq!(old.null, new.null);
+        }
+        let differ = |columns: &[Column]| {
+            let all = compare::columns(&mart, columns, Dialect::Redshift);
+            all.iter().filter(|one| !matches!(one, Difference::Null { .. })).count()
+        };
+        prop_assert!(differ(&after) <= differ(&history));
+        prop_assert_eq!(mended(&mart, &history, "report"), history);
+    }
+
+    /// Where the mart has only gained columns at its end and lengthened VARCHARs, the two are alike afterwards.
+    #[test]
+    fn what_can_be_mended_is(mart in table(), kept in 0usize..6) {
+        let kept = kept.clamp(1, mart.len());
+        let mut history = mart[..kept].to_vec();
+        for column in &mut history {
+            if column.type_name.starts_with("character varying") {
+                column.type_name = "character varying(1)".into();
+            }
+        }
+        let after = mended(&mart, &history, "add_columns");
+        let expected: Vec<_> = mart.iter().enumerate()
+            .map(|(at, column)| Column { null: column.null || at >= kept, ..column.clone() }).collect();
+        prop_assert_eq!(after, expected);
+    }
+}

@@ -1,0 +1,127 @@
+//! The history tables as a person sees them: which there are, when the next one is due, what has drifted; and two hosts
+//! that make them at the same moment.
+
+use serde_json::Value;
+
+use crate::sandbox::{Outcome, PLAN, Sandbox};
+
+const TABLES: &str = "history-tables,exceptions-table";
+
+fn plan_on(sandbox: &Sandbox, day: &str) -> Outcome {
+    sandbox.provision("ubuntu", ["plan", PLAN, "--json", "--detailed-exitcode", "--only", TABLES, "--as-of", day]).run()
+}
+
+fn apply_on(sandbox: &Sandbox, day: &str) -> Outcome {
+    sandbox.provision("ubuntu", ["apply", PLAN, "--json", "--yes", "--only", TABLES, "--as-of", day]).run().exits(0)
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// Two hosts that have planned the same and then stand in one queue: each table is made once, and neither run fails.
+#[test]
+fn two_applies_at_once_make_each_table_once() {
+    let sandbox = Sandbox::new().warehouse();
+    let started = |user: &str, file: &str| {
+        sandbox.write(file, user, sandbox.read(PLAN));
+        sandbox.provision(user, ["apply", file, "--json", "--yes", "--only", TABLES]).start()
+    };
+    // Holds the marts until both wait to make a table like one of them.
+    let hold = "BEGIN; LOCK TABLE settlement_ods.mart_uni_tracking_info IN ACCESS EXCLUSIVE MODE; SELECT 'held';
+        DO $$ DECLARE waiting int; BEGIN
+          FOR attempt IN 1..3000 LOOP
+            PERFORM pg_stat_clear_snapshot();
+            SELECT count(*) INTO waiting FROM pg_stat_activity
+              WHERE application_name = 'provision' AND wait_event_type = 'Lock' AND query LIKE 'CREATE TABLE%';
+            IF waiting = 2 THEN RETURN; END IF;
+            PERFORM pg_sleep(0.02);
+          END LOOP;
+          RAISE EXCEPTION 'only % runs came to their first table', waiting;
+        END $$; COMMIT;";
+    let psql = ["psql", "-h", "/run/postgresql", "-U", "postgres", "-d", "warehouse", "-XAtq", "-v", "ON_ERROR_STOP=1"];
+    let mut holder = sandbox.command("root", psql).stdin(hold).start();
+    holder.until(|line| line == "held\n");
+    let (one, other) = (started("ubuntu", "/home/ubuntu/one.yaml"), started("root", "/root/other.yaml"));
+    let (other, one) = (other.wait().exits(0), one.wait().exits(0));
+    holder.wait().exits(0);
+    assert_eq!(sandbox.tables().len(), 3 + 9 + 1, "{one}{other}");
+    for outcome in [&one, &other] {
+        assert!(outcome.events_of("change_finished").iter().all(|event| event["outcome"] == "changed"), "{outcome}");
+    }
+    plan_on(&sandbox, "2026-03-01").exits(0);
+}
+
+/// What is there, what is next and in how many days, on any day that is asked for.
+#[test]
+fn the_plan_tells_which_periods_there_are_and_which_is_next() {
+    let sandbox = Sandbox::new().warehouse();
+    apply_on(&sandbox, "2026-03-01");
+    let now = plan_on(&sandbox, "2026-03-01").exits(0).step("step_planned", "history-tables");
+    let notes = texts(&now["notes"]);
+    assert_eq!(notes.len(), 3, "{now}");
+    let told = "settlement_ods.hist_ecs_order_info_{period}: has 2025_h2, 2026_h1, 2026_h2; the next period without a \
+                table is 2027_h1, it begins on 2027-01-01 in 306 days";
+    assert!(notes.contains(&told), "{notes:?}");
+    assert_eq!(texts(&now["warnings"]), Vec::<&str>::new());
+
+    // What will be needed on 1 July?
+    let july = plan_on(&sandbox, "2026-07-01").exits(2).step("step_planned", "history-tables");
+    let summaries: Vec<_> =
+        july["changes"].as_array().unwrap().iter().map(|one| one["target"].as_str().unwrap()).collect();
+    let needed = ["uni_tracking_info", "ecs_order_info", "uni_tracking_spath"];
+    assert_eq!(summaries, needed.map(|mart| format!("settlement_ods.hist_{mart}_2027_h1")));
+    assert_eq!(texts(&july["warnings"]), Vec::<&str>::new());
+
+    // From thirty days before on, it is a warning.
+    plan_on(&sandbox, "2026-12-01").exits(2).step("step_planned", "history-tables")["warnings"]
+        .as_array()
+        .filter(|warnings| warnings.is_empty())
+        .expect("31 days before there is no warning");
+    let late = plan_on(&sandbox, "2026-12-02").exits(2).step("step_planned", "history-tables");
+    let warning = "settlement_ods.hist_ecs_order_info_{period}: the next period without a table is 2027_h1, it begins on \
+                   2027-01-01 in 30 days";
+    assert_eq!(texts(&late["warnings"]).len(), 3, "{late}");
+    assert!(texts(&late["warnings"]).contains(&warning), "{late}");
+    let human = sandbox.provision("ubuntu", ["plan", PLAN, "--only", TABLES, "--as-of", "2026-12-02"]).run().exits(0);
+    assert!(human.stderr.contains(&format!("warning: history-tables: {warning}")), "{human}");
+    assert!(human.stdout.contains(told.split_once("; ").unwrap().0), "{human}");
+
+    // Once the tables are made there is nothing to warn of.
+    let made = apply_on(&sandbox, "2026-12-02").step("step_finished", "history-tables");
+    assert_eq!((made["outcome"].as_str(), texts(&made["warnings"]).len()), (Some("changed"), 0), "{made}");
+}
+
+/// Drift is told column by column with what it does to the archive, and by default nothing is altered.
+#[test]
+fn drift_is_told_with_its_consequence() {
+    let sandbox = Sandbox::new().warehouse();
+    apply_on(&sandbox, "2026-03-01");
+    sandbox.sql(
+        "ALTER TABLE settlement_ods.mart_ecs_order_info ADD COLUMN carrier varchar(40);
+         ALTER TABLE settlement_ods.hist_uni_tracking_info_2025_h2 ADD COLUMN extra int;",
+    );
+    let before = sandbox.catalog();
+    let outcome = plan_on(&sandbox, "2026-03-01").exits(0);
+    let warnings = outcome.step("step_planned", "history-tables")["warnings"].clone();
+    for told in [
+        "settlement_ods.hist_ecs_order_info_2026_h2 has drifted from settlement_ods.mart_ecs_order_info: column carrier \
+         character varying(40) is in the parent alone: an archive INSERT fails, it has more values than columns",
+        "settlement_ods.hist_uni_tracking_info_2025_h2 has drifted from settlement_ods.mart_uni_tracking_info: column extra \
+         integer is not in the parent any more: an archive INSERT fails, or puts values in the wrong columns",
+    ] {
+        assert!(texts(&warnings).contains(&told), "{warnings}");
+    }
+    assert_eq!(texts(&warnings).len(), 4, "{warnings}");
+    assert_eq!(sandbox.catalog(), before);
+
+    let mending = sandbox.read(PLAN).replace("      ahead: 1\n", "      ahead: 1\n      on_drift: add_columns\n");
+    sandbox.write("/home/ubuntu/mending.yaml", "ubuntu", mending);
+    let apply = ["apply", "mending.yaml", "--json", "--yes", "--only", TABLES];
+    let mended = sandbox.provision("ubuntu", apply).run().exits(0);
+    assert_eq!(mended.events_of("change_finished").len(), 3, "{mended}");
+    sandbox
+        .sql("INSERT INTO settlement_ods.hist_ecs_order_info_2025_h2 SELECT * FROM settlement_ods.mart_ecs_order_info");
+    let again = sandbox.provision("ubuntu", apply).run().exits(0);
+    assert_eq!(again.events_of("change_finished").len(), 0, "{again}");
+}
