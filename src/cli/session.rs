@@ -76,7 +76,11 @@ impl Session {
         });
         let holder = given.holder(&run);
         let started = given.started(&run, &plan.name);
-        let shown: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
+        let shown: Box<dyn Sink> = if arguments.json {
+            Box::new(Json::default())
+        } else {
+            Box::new(Human::new(given.variables_of_rescues(&plan_file)))
+        };
         let journal = Arc::new(Journal::new(started, shown));
         let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
         report.event(&Event::RunStarted {
