@@ -124,7 +124,7 @@ async fn requests() -> std::io::Result<()> {
                 // Kinds block in their calls: each request has a thread of its own.
                 let handle = tokio::runtime::Handle::current();
                 let thread = std::thread::Builder::new().spawn(move || {
-                    // A panic is caught, or the launcher would wait for its answer for ever.
+                    // A launcher waits for every answer, so one comes even where a library gives up by a panic.
                     let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.handle(&request))));
                     // Where the launcher is gone, the reading side ends the process.
                     drop(handle.block_on(reply(&output, &request, handled)));
@@ -159,8 +159,8 @@ async fn reply(
     handled: std::thread::Result<Answer>,
 ) -> std::io::Result<()> {
     let handled = handled.unwrap_or_else(|_| {
-        let failure = Failure::new("the worker met an error in the program itself");
-        failed(request, failure.hint("report it with the plan file's step; the other steps can be run with --skip"))
+        let failure = Failure::new("the worker broke off in the middle of this: a mistake in provision");
+        failed(request, failure.hint("run again; where it happens again, report it"))
     });
     let Err(error) = answer(output, &handled).await else { return Ok(()) };
     let failure = Failure::new(format!("the worker cannot tell what came of the step: {}", says(&error)))
@@ -288,6 +288,6 @@ mod tests {
         let answer = |text: String| Answer::Rescued { ticket: 7, result: Ok(RescueAnswer::Show(text)) };
         assert_eq!(heard(Ok(answer("text".to_owned()))), "text");
         assert!(heard(Ok(answer("x".repeat(65 << 20)))).contains("too long for the worker protocol"));
-        assert!(heard(catch_unwind(|| panic!("a bug"))).contains("an error in the program itself"));
+        assert!(heard(catch_unwind(|| panic!("a bug"))).contains("a mistake in provision"));
     }
 }

@@ -1,6 +1,6 @@
 //! Exit codes, the question before an apply, the selection of steps, where the plan file is found.
 
-use crate::sandbox::{CHECKOUT, COMPOSE, KEY, PLAN, PROVISION, Sandbox, Snapshot};
+use crate::sandbox::{CHECKOUT, KEY, PLAN, PROVISION, Sandbox, Snapshot};
 
 const ONE_DIRECTORY: &str = "
 name: small
@@ -130,14 +130,15 @@ fn only_what_a_selected_step_uses_is_needed() {
 const BY_HAND: [(&str, &str); 6] = [
     (
         "repository",
-        "
+        r#"
 # as ubuntu
+test -e CHECKOUT || git clone -b jasleen_qa "$URL" CHECKOUT
 cd CHECKOUT
 git checkout jasleen_qa
 git pull --ff-only
 # where local changes are in the way of the pull:
 git stash && git pull --ff-only
-git stash show --patch   # only when nothing of it is needed: git stash drop",
+git stash show --patch   # only when nothing of it is needed: git stash drop"#,
     ),
     (
         "logs-directory",
@@ -157,15 +158,19 @@ install -m 0400 /path/to/key KEYFILE",
         "smtp-password",
         r#"
 # as ubuntu
-grep -n ALERT_SMTP_PASSWORD COMPOSE   # where it stands; `${NAME}` there means .env
-"${EDITOR:-vi}" COMPOSE   # put the value in quotes, each $ as $$
-"${EDITOR:-vi}" CHECKOUT/airflow_poc/.env && chmod 600 CHECKOUT/airflow_poc/.env   # or NAME='value' here
-cd CHECKOUT/airflow_poc && docker compose config --quiet && docker compose up -d"#,
+cd CHECKOUT/airflow_poc
+grep -n ALERT_SMTP_PASSWORD docker-compose.yml   # where it stands
+"${EDITOR:-vi}" docker-compose.yml   # the value goes in quotes, each $ in it as $$
+# where the file says ${NAME} in its place, the value goes into .env, as NAME='value':
+"${EDITOR:-vi}" .env && chmod 600 .env
+docker compose config --quiet && docker compose up -d"#,
     ),
     (
         "history-tables",
         "
--- for each half year from 2025_h2 on, the first as an example:
+-- in psql, on the connection warehouse
+-- one for each half year from 2025_h2 to the current one and 1 more: 2025_h2, 2026_h1, 2026_h2, …
+-- where some are there already, only those that are missing
 CREATE TABLE settlement_ods.hist_uni_tracking_info_2025_h2 (LIKE settlement_ods.mart_uni_tracking_info);
 CREATE TABLE settlement_ods.hist_ecs_order_info_2025_h2 (LIKE settlement_ods.mart_ecs_order_info);
 CREATE TABLE settlement_ods.hist_uni_tracking_spath_2025_h2 (LIKE settlement_ods.mart_uni_tracking_spath);",
@@ -173,6 +178,7 @@ CREATE TABLE settlement_ods.hist_uni_tracking_spath_2025_h2 (LIKE settlement_ods
     (
         "exceptions-table",
         "
+-- in psql, on the connection warehouse
 CREATE TABLE settlement_ods.order_tracking_exceptions (
     order_id        VARCHAR(64),
     exception_type  VARCHAR(64)   NOT NULL,
@@ -199,7 +205,7 @@ fn validate_and_explain_touch_nothing_and_need_nothing() {
         let one = sandbox.provision("mallory", ["explain", PLAN, step]).run().exits(0).stdout;
         let (_, by_hand) = one.split_once("\n  By hand\n").unwrap();
         let by_hand: Vec<&str> = by_hand.lines().map(|line| line.strip_prefix("    ").unwrap()).collect();
-        let typed = typed.trim().replace("CHECKOUT", CHECKOUT).replace("COMPOSE", COMPOSE).replace("KEYFILE", KEY);
+        let typed = typed.trim().replace("CHECKOUT", CHECKOUT).replace("KEYFILE", KEY);
         assert_eq!(by_hand.join("\n"), typed, "how {step} is done by hand");
     }
     start.is_same_as(&Snapshot::whole(&sandbox), "nothing was touched");

@@ -66,7 +66,7 @@ pub enum ComposeFile {
         occurrences: Vec<Occurrence>,
         /// The file beside it that Compose lays over it.
         #[serde(default)]
-        override_file: Option<Override>,
+        override_file: Option<Box<Override>>,
         /// Why the places cannot be given the value, although each by itself can.
         #[serde(default)]
         unproven: Option<String>,

@@ -184,7 +184,7 @@ fn compose_file(
 const OVERRIDES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
-fn override_file(step: &ComposeEnv, place: &Place) -> Result<Option<Override>, Failure> {
+fn override_file(step: &ComposeEnv, place: &Place) -> Result<Option<Box<Override>>, Failure> {
     if !step.has_a_default_name() {
         return Ok(None);
     }
@@ -192,7 +192,7 @@ fn override_file(step: &ComposeEnv, place: &Place) -> Result<Option<Override>, F
         let name = OsStr::new(name);
         if place.dir.stat(name)?.is_some() {
             let places = overriding_places(step, place, name).map_err(|failure| failure.message);
-            return Ok(Some(Override { path: place.dir.path_of(name), places }));
+            return Ok(Some(Box::new(Override { path: place.dir.path_of(name), places })));
         }
     }
     Ok(None)

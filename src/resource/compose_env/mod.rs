@@ -14,6 +14,10 @@
 //! literal: it is replaced, and the change says so. Entries are never added, and nothing else is looked into: no
 //! `env_file`, no file that is included or extended, and not the shell's environment, which for Compose comes before
 //! `.env`.
+//!
+//! A variable of `.env` can be put in elsewhere, too: in an image's name, a label, another variable. The change then says
+//! where its value goes; where one `service` is meant and another one uses the variable, it is refused. A file that
+//! Compose lays over the compose file (`docker-compose.override.yml`) is warned of where it has a value of its own.
 
 use std::path::{Path, PathBuf};
 

@@ -247,7 +247,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     checkout.upstream = Some(upstream);
     let Some(target) = target else { return Ok(None) };
     if head.branch.as_deref() == Some(desired.branch.as_str()) && head.commit == Some(target) {
-        checkout.kept = local_changes(repo)?;
+        checkout.kept = local_changes(repo, None)?;
         return Ok(None);
     }
     if !checkout.obstacles.is_empty() {
@@ -276,15 +276,15 @@ fn compare(repo: &Repository, top: &Path, delta: &Delta, checkout: &mut Checkout
     checkout.in_the_way = survey.in_the_way.values().map(|local| local.change.clone()).collect();
     let moved: std::collections::BTreeSet<&RepoPath> =
         survey.items.iter().map(|item| &item.path).chain(survey.in_the_way.keys()).collect();
-    checkout.kept = local_changes(repo)?;
-    checkout.kept.retain(|local| {
+    for local in local_changes(repo, None)? {
         let folder = local.path.bytes().strip_suffix(b"/").map(RepoPath::new);
-        match folder {
-            // A directory that git does not know is named whole; what of it moves is named by itself.
-            Some(folder) => !moved.iter().any(|path| path.is_under(&folder)),
-            None => !moved.contains(&local.path),
+        match folder.filter(|folder| moved.iter().any(|path| path.is_under(folder))) {
+            // A directory that git does not know is named whole, unless some of it moves.
+            Some(folder) => checkout.kept.extend(local_changes(repo, Some(&folder))?),
+            None => checkout.kept.push(local),
         }
-    });
+    }
+    checkout.kept.retain(|local| !moved.contains(&local.path));
     Ok(())
 }
 
@@ -347,10 +347,14 @@ fn operation(state: RepositoryState) -> Option<&'static str> {
     })
 }
 
-/// Every local change, as `git status` lists them. The index is not refreshed on disk.
-fn local_changes(repo: &Repository) -> Result<Vec<LocalChange>, Failure> {
+/// Every local change, as `git status` lists them; those in one folder are listed file by file. The index is not
+/// refreshed on disk.
+fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec<LocalChange>, Failure> {
     let mut options = StatusOptions::new();
     options.show(StatusShow::IndexAndWorkdir).include_untracked(true).update_index(false).exclude_submodules(true);
+    if let Some(folder) = folder {
+        options.pathspec(folder.bytes()).disable_pathspec_match(true).recurse_untracked_dirs(true);
+    }
     let statuses = match repo.statuses(Some(&mut options)) {
         Ok(statuses) => statuses,
         // A directory of another user that cannot be read holds nothing that git knows.
