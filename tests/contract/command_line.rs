@@ -95,7 +95,15 @@ fn colour_is_for_terminals_that_want_it() {
     let plain = sandbox.provision("ubuntu", ["plan"]).without_env("NO_COLOR").run();
     assert!(!plain.all().contains('\u{1b}'), "{plain}");
     let refused = sandbox.provision("ubuntu", ["plan"]).env("TERM", "xterm").terminal("").run();
-    assert!(!refused.all().contains("\u{1b}[3"), "NO_COLOR is honoured\n{refused:?}");
+    // A spinner moves the cursor, and sets no colour and no weight.
+    let styles = |text: &str| {
+        text.split("\u{1b}[")
+            .skip(1)
+            .any(|code| code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
+    };
+    assert!(!styles(&refused.all()), "NO_COLOR is honoured\n{refused:?}");
+    let wanted = sandbox.provision("ubuntu", ["plan"]).without_env("NO_COLOR").env("TERM", "xterm").terminal("").run();
+    assert!(styles(&wanted.all()) && wanted.all().contains("\u{1b}[33m"), "a terminal gets colour\n{wanted:?}");
 }
 
 #[test]
