@@ -7,6 +7,7 @@ use anstyle::Style;
 use super::args::ExplainArguments;
 use super::{Error, Exit, inputs};
 use crate::plan_file::Described;
+use crate::render::output;
 
 const BOLD: Style = Style::new().bold();
 /// Columns of running text.
@@ -25,7 +26,7 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
         }
         explain(step, &mut text);
     }
-    anstream::print!("{text}");
+    output::print(&text);
     // What the environment lacks is no fault of the plan file; what is wrong with a step is told after the others.
     let wrong = steps.into_iter().filter_map(|step| step.step.err());
     match wrong.into_iter().find(|problems| problems.list.iter().any(|problem| problem.unset.is_none())) {

@@ -13,11 +13,12 @@ use super::session::today;
 use crate::engine::journal::{self, Record};
 use crate::engine::lock::{Holder, time};
 use crate::engine::reach::Yielded;
-use crate::engine::saved::{Fingerprints, Flags, Origin, Saved};
+use crate::engine::saved::{Fingerprints, Flags, Origin, Saved, Var};
 use crate::host::machine;
 use crate::host::secret::Digester;
 use crate::plan_file::{Evaluated, Inputs, PlanFile, Selection};
 use crate::resource::Failure;
+use crate::resource::value::shell_word;
 use crate::worker::current_user;
 
 /// What was read before the plan file is judged.
@@ -64,6 +65,32 @@ impl Given {
     pub fn evaluate(&self, plan_file: &PlanFile) -> Result<Evaluated, Error> {
         let selection = Selection { only: self.flags.only.clone(), skip: self.flags.skip.clone() };
         Ok(plan_file.evaluate(&self.inputs, &selection)?)
+    }
+
+    /// The `--var`s (as words of a command line) without which `rescue` would look elsewhere or nowhere. A value that
+    /// may be a secret is left to be filled in, as a saved plan leaves it out.
+    pub fn variables_of_rescues(&self, plan_file: &PlanFile) -> String {
+        let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
+        let places = |inputs: &Inputs| -> Option<Vec<String>> {
+            let steps = plan_file.evaluate(inputs, &selection).ok()?.steps;
+            Some(
+                steps
+                    .iter()
+                    .flat_map(|step| [step.resource.target(), step.run_as.clone().unwrap_or_default()])
+                    .collect(),
+            )
+        };
+        let Some(with) = places(&self.inputs).filter(|_| !selection.only.is_empty()) else { return String::new() };
+        let words = self.inputs.vars.iter().filter_map(|(name, value)| {
+            let mut inputs = self.inputs.clone();
+            inputs.vars.remove(name);
+            let value = match self.flags.vars.get(name) {
+                Some(Var::Value(_)) => shell_word(value),
+                _ => "…".to_owned(),
+            };
+            (places(&inputs).as_ref() != Some(&with)).then(|| format!(" --var {name}={value}"))
+        });
+        words.collect()
     }
 
     /// What the steps come down to: it has to be what a saved plan has.

@@ -10,7 +10,7 @@ use super::session::state_folder;
 use super::{Error, Exit, inputs};
 use crate::engine::event::{ChangeOutcome, Counts, Finished};
 use crate::engine::journal::{Ending, Past, Record, past};
-use crate::render::{clean, with_target};
+use crate::render::{clean, output, with_target};
 use crate::resource::Failure;
 
 const BOLD: Style = Style::new().bold();
@@ -21,7 +21,7 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
     let folder = state_folder();
     let (mut runs, wrong) = past(&folder)?;
     for message in wrong {
-        anstream::eprintln!("warning: {}", clean(&message));
+        output::tell(&format!("warning: {}\n", clean(&message)));
     }
     if let Some(file) = file {
         // A plan file that is gone still has a history, by the path that it had.
@@ -38,7 +38,7 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
         None if runs.is_empty() => "no runs\n".to_owned(),
         None => list(&runs),
     };
-    anstream::print!("{text}");
+    output::print(&text);
     Ok(Exit::Done)
 }
 

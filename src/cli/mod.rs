@@ -22,6 +22,8 @@ pub use args::Arguments;
 use args::Command;
 pub use exit::Exit;
 
+use crate::host::fs::says;
+use crate::render::output;
 use crate::resource::Failure;
 
 /// Runs the program.
@@ -29,16 +31,19 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
+            let printed = error.print();
             // Help goes to standard output and is no failure; everything else is a wrong command line.
-            drop(error.print());
             return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    output::remember(printed);
+                    with_all_output(Exit::Done)
+                }
                 _ => Exit::Failed,
             };
         }
     };
     if let Err(failure) = crate::host::process::leave_no_core_dump() {
-        anstream::eprintln!("{}", Error::from(failure));
+        output::tell(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
     let result = match arguments.command {
@@ -52,10 +57,25 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::History(arguments) => history::run(arguments),
         Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
-    result.unwrap_or_else(|error| {
-        anstream::eprintln!("{error}");
+    with_all_output(result.unwrap_or_else(|error| {
+        output::tell(&format!("{error}\n"));
         error.exit
-    })
+    }))
+}
+
+/// A command whose result did not reach its reader has failed, whatever it did.
+fn with_all_output(exit: Exit) -> Exit {
+    match (output::lost(), exit) {
+        (Some(why), Exit::Done | Exit::Changes | Exit::Failed) => {
+            output::tell(&format!(
+                "error: not all output could be written to standard output: {}\n  hint: what an apply did is in \
+                 `provision history`\n",
+                says(why)
+            ));
+            Exit::Failed
+        }
+        (_, exit) => exit,
+    }
 }
 
 fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {

@@ -10,6 +10,7 @@ use crate::engine::reach::Reach;
 use crate::engine::step::Step;
 use crate::host::secret::Digester;
 use crate::plan_file::{Evaluated, Selection};
+use crate::render::output;
 use crate::resource::{Failure, RescueAnswer, RescueRequest};
 
 /// Lists, shows or gives back what was taken out of the way.
@@ -32,7 +33,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
         }
     };
     reach.end().await;
-    anstream::print!("{}", result?);
+    output::print(&result?);
     Ok(Exit::Done)
 }
 

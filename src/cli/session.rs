@@ -26,7 +26,7 @@ use crate::host::secret_source;
 use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
 use crate::plan_file::{Evaluated, PlanFile, Problem};
-use crate::render::{Human, Json};
+use crate::render::{Human, Json, output};
 use crate::resource::Failure;
 use crate::worker::current_user;
 
@@ -76,7 +76,11 @@ impl Session {
         });
         let holder = given.holder(&run);
         let started = given.started(&run, &plan.name);
-        let shown: Box<dyn Sink> = if arguments.json { Box::new(Json::default()) } else { Box::new(Human::default()) };
+        let shown: Box<dyn Sink> = if arguments.json {
+            Box::new(Json::default())
+        } else {
+            Box::new(Human::new(given.variables_of_rescues(&plan_file)))
+        };
         let journal = Arc::new(Journal::new(started, shown));
         let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
         report.event(&Event::RunStarted {
@@ -219,7 +223,7 @@ impl Session {
         self.report.event(&Event::RunFinished { outcome, counts: self.report.counts(), reason, hint });
         if let Some(failure) = self.journal.failure().filter(|_| !told) {
             // The record of the end itself: the changes are made, and the run will be taken for one that was cut off.
-            anstream::eprintln!("warning: {}", failure.message);
+            output::tell(&format!("warning: {}\n", failure.message));
         }
         outcome
     }

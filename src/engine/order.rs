@@ -41,7 +41,7 @@ impl Order {
         Ok(Self { edges, sequence })
     }
 
-    /// The steps that the one at `index` waits for, and why.
+    /// The steps that the one at `index` waits for, and why: a step comes once for each reason.
     pub fn before(&self, index: usize) -> &[(usize, Reason)] {
         &self.edges[index]
     }
@@ -67,8 +67,9 @@ impl Reason {
 fn edges(index: usize, step: &Step, steps: &[Step], provides: &[Vec<Handle>]) -> Vec<(usize, Reason)> {
     let mut edges: Vec<(usize, Reason)> = Vec::new();
     let mut add = |other: usize, reason: Reason| {
-        if other != index && !edges.iter().any(|(known, _)| *known == other) {
-            edges.push((other, reason));
+        let edge = (other, reason);
+        if other != index && !edges.contains(&edge) {
+            edges.push(edge);
         }
     };
     let needs = step.resource.needs();

@@ -129,10 +129,12 @@ fn weigh(
                     .hint(format!("see to `{id}` first, or leave it out with --skip {id}"));
                 return PlannedStep { verdict: Verdict::Blocked(failure), waits_for: Vec::new() };
             }
+            // What it will change is not known yet, were it seen to need nothing now.
+            _ if earlier.is_provisional() => true,
             Verdict::Undecided => true,
             Verdict::Decided(_) => earlier.changes().iter().any(|change| reason.is_touched_by(&steps[*other], change)),
         };
-        if touched || (earlier.is_provisional() && earlier.outcome() == Planned::Changes) {
+        if touched && !waits_for.contains(other) {
             waits_for.push(*other);
         }
     }

@@ -21,6 +21,17 @@ pub enum SecretSource {
     Command(Vec<String>),
 }
 
+impl SecretSource {
+    /// The files that the source names: what it yields may change with them.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            SecretSource::Env(_) => Vec::new(),
+            SecretSource::File(path) => vec![path],
+            SecretSource::Command(argv) => argv.iter().map(Path::new).filter(|word| word.is_absolute()).collect(),
+        }
+    }
+}
+
 /// Why a source yields nothing, as the end of a sentence; `None` is a step that names no source.
 pub fn yields_nothing(source: Option<&SecretSource>) -> String {
     match source {

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::path::Path;
 
 use super::PlanFile;
-use super::node::Value;
+use super::node::{Node, Value};
 use super::problem::{Problem, suggest};
 use crate::engine::order::Order;
 use crate::engine::step::Step;
+use crate::host::warehouse::ConnectionSpec;
 use crate::resource::Handle;
 
 impl PlanFile {
@@ -69,6 +71,40 @@ impl PlanFile {
         }
     }
 
+    /// Secret sources are asked once, before any step is run: what they read must not be what a step brings.
+    pub(super) fn judge_sources<'a>(
+        &self,
+        steps: &[Step],
+        connections: impl Iterator<Item = (&'a str, &'a ConnectionSpec)>,
+    ) -> Vec<Problem> {
+        let of_steps = steps.iter().filter_map(|step| {
+            let source = step.resource.secret_source()?;
+            let key = self.key(&step.id, "source").or_else(|| self.key(&step.id, "value"));
+            Some((format!("step `{}`", step.id), key.unwrap_or_else(|| self.place(&step.id)), source))
+        });
+        let of_connections = connections.filter_map(|(name, spec)| {
+            let place = self.connections.get(name).and_then(|node| value_of(node, "password")).unwrap_or(0..0);
+            Some((format!("connection `{name}`"), place, spec.password.as_ref()?))
+        });
+        let mut problems = Vec::new();
+        for (who, place, source) in of_steps.collect::<Vec<_>>().into_iter().chain(of_connections) {
+            let brought = source.files().into_iter().find_map(|file| {
+                let step = steps.iter().find(|step| brings(step, file))?;
+                Some((file, step))
+            });
+            if let Some((file, step)) = brought {
+                let (file, target) = (file.display(), step.resource.target());
+                let message = format!("{who} takes its secret from {file}, which step `{}` brings", step.id);
+                let help = format!(
+                    "sources are asked before any step is run, so this would be what was there before: keep the source \
+                     outside of {target}"
+                );
+                problems.push(Problem::at(place, message).help(help));
+            }
+        }
+        problems
+    }
+
     fn place(&self, id: &str) -> Range<usize> {
         self.steps.iter().find(|step| step.id == id).map_or(0..0, |step| step.span.clone())
     }
@@ -76,9 +112,23 @@ impl PlanFile {
     /// Where the value of a key of a step's resource stands.
     fn key(&self, id: &str, name: &str) -> Option<Range<usize>> {
         let step = self.steps.iter().find(|step| step.id == id)?;
-        let Value::Mapping(pairs) = &step.body.value else { return None };
-        pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value.span.clone())
+        value_of(&step.body, name)
     }
+}
+
+/// Where the value of a mapping's key stands.
+fn value_of(node: &Node, name: &str) -> Option<Range<usize>> {
+    let Value::Mapping(pairs) = &node.value else { return None };
+    pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value.span.clone())
+}
+
+/// Whether a step makes or changes the file at this path.
+fn brings(step: &Step, path: &Path) -> bool {
+    step.resource.makes_files()
+        && step.resource.provides().iter().any(|handle| match handle {
+            Handle::Path(provided) => path.starts_with(provided),
+            _ => false,
+        })
 }
 
 /// Whether two handles that are not equal name one thing all the same: a variable of one service and of all, a table

@@ -153,6 +153,8 @@ impl PlanFile {
             }
         }
         problems.extend(self.judge_together(&steps));
+        let specs = connections.iter().filter_map(|(name, spec)| Some((name.as_str(), spec.as_ref().ok()?)));
+        problems.extend(self.judge_sources(&steps, specs));
         self.all_well(problems)?;
         Ok(Evaluated { name: self.name.clone(), steps, deselected, bystanders, connections })
     }
@@ -167,8 +169,12 @@ impl PlanFile {
         for node in self.vars.values() {
             problems.extend(evaluator.node(node).err());
         }
-        for node in self.connections.values() {
-            problems.extend(self.connection(node, &evaluator).err().into_iter().flatten());
+        let mut specs = Vec::new();
+        for (name, node) in &self.connections {
+            match self.connection(node, &evaluator) {
+                Ok(spec) => specs.push((name.as_str(), spec)),
+                Err(found) => problems.extend(found),
+            }
         }
         let mut steps = Vec::new();
         for written in &self.steps {
@@ -179,6 +185,7 @@ impl PlanFile {
         }
         problems.retain(|problem| problem.unset.is_none());
         problems.extend(self.judge_together(&steps));
+        problems.extend(self.judge_sources(&steps, specs.iter().map(|(name, spec)| (*name, spec))));
         self.all_well(problems)
     }
 

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output;
 use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, Planned, RunOutcome, Sink};
 use crate::engine::journal::Unfinished;
+use crate::resource::value::shell_word;
 use crate::resource::{Action, Description};
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -29,21 +31,23 @@ struct State {
     command: &'static str,
     /// The plan file's path as the user gave it.
     file: String,
+    variables: String,
     /// On a terminal alone.
     spinner: ProgressBar,
     /// Steps that the plan showed as blocked or failed: how they end is known then.
     told: BTreeSet<String>,
 }
 
-impl Default for Human {
-    fn default() -> Self {
+impl Human {
+    /// `variables`: the `--var`s of the run that a `provision rescue` needs as well, as words of its command line.
+    pub fn new(variables: String) -> Self {
         let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let spinner = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             spinner.set_style(style);
         }
-        Self(Mutex::new(State { command: "plan", file: String::new(), spinner, told: BTreeSet::new() }))
+        Self(Mutex::new(State { command: "plan", file: String::new(), variables, spinner, told: BTreeSet::new() }))
     }
 }
 
@@ -52,9 +56,8 @@ impl Sink for Human {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (out, err) = state.render(event);
         state.spinner.suspend(|| {
-            // As with JSON: a reader that went away has seen what it wanted.
-            drop(anstream::stdout().lock().write_all(out.as_bytes()));
-            drop(anstream::stderr().lock().write_all(err.as_bytes()));
+            output::print(&out);
+            output::tell(&err);
         });
     }
 }
@@ -94,7 +97,7 @@ impl State {
             Event::StepFinished { step, outcome, reason, hint, why, warnings, rescues, .. } => {
                 self.finished(step, *outcome, (reason, hint, why), &mut out);
                 for id in rescues {
-                    let back = format!("provision rescue restore {} {id}", self.file);
+                    let back = format!("provision rescue restore {} {id}{}", shell_word(&self.file), self.variables);
                     let _ = writeln!(
                         out,
                         "  {GREEN}rescued{GREEN:#}    {step}: to get back what was in the way: {}",

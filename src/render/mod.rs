@@ -2,6 +2,7 @@
 
 mod human;
 mod json;
+pub mod output;
 
 pub use human::{Human, clean, with_target};
 pub use json::Json;

@@ -72,6 +72,11 @@ macro_rules! kinds {
                 each!(self, resource => resource.secret_source())
             }
 
+            /// [`Resource::MAKES_FILES`]
+            pub fn makes_files(&self) -> bool {
+                match self { $(AnyResource::$variant(_) => <super::$module::$variant as Resource>::MAKES_FILES),* }
+            }
+
             /// [`Resource::TELLS_HOW_IT_STANDS`] of the kind with this name.
             pub fn kind_tells_how_it_stands(kind: &str) -> bool {
                 $((kind == <super::$module::$variant as Resource>::KIND

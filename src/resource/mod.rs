@@ -36,6 +36,9 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Whether changes of this kind may take somebody's work out of the way, so that there may be rescues.
     const KEEPS_RESCUES: bool = false;
 
+    /// Whether a step of this kind puts files at the paths that it provides, or below them.
+    const MAKES_FILES: bool = true;
+
     /// Whether notes and warnings tell how things stand, not what the changes do: once those are made, they are past.
     const TELLS_HOW_IT_STANDS: bool = false;
 

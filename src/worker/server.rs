@@ -9,12 +9,13 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
+use crate::host::fs::says;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
 
@@ -114,7 +115,7 @@ async fn requests() -> std::io::Result<()> {
                         secrets,
                     }));
                 }
-                answer(&output, Answer::Ready { version: VERSION }).await?;
+                answer(&output, &Answer::Ready { version: VERSION }).await?;
             }
             request => {
                 let job = job.clone().ok_or_else(|| std::io::Error::other("a request came before the greeting"))?;
@@ -122,13 +123,11 @@ async fn requests() -> std::io::Result<()> {
                 let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
                 // Kinds block in their calls: each request has a thread of its own.
                 let handle = tokio::runtime::Handle::current();
-                let broken_off = broken_off(&request);
                 let thread = std::thread::Builder::new().spawn(move || {
                     // A launcher waits for every answer, so one comes even where a library gives up by a panic.
-                    let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.handle(request))));
-                    let result = handle.block_on(answer(&output, handled.unwrap_or(broken_off)));
+                    let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.handle(&request))));
                     // Where the launcher is gone, the reading side ends the process.
-                    drop(result);
+                    drop(handle.block_on(reply(&output, &request, handled)));
                 })?;
                 if is_change {
                     changes.push(thread);
@@ -143,18 +142,6 @@ async fn requests() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The answer to a request whose handling ended without one.
-fn broken_off(request: &Request) -> Answer {
-    let failure = Failure::new("the worker broke off in the middle of this: a mistake in provision")
-        .hint("run again; where it happens again, report it");
-    match *request {
-        Request::Greeting { .. } => Answer::Ready { version: VERSION },
-        Request::Observe { ticket, .. } => Answer::Observed { ticket, result: Err(failure) },
-        Request::Execute { ticket, .. } => Answer::Executed { ticket, result: Err(failure) },
-        Request::Rescue { ticket, .. } => Answer::Rescued { ticket, result: Err(failure) },
-    }
-}
-
 /// Standard input without a buffer: one would keep what secrets were read through it.
 fn input() -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
     let pipe = std::io::stdin().as_fd().try_clone_to_owned()?;
@@ -165,9 +152,34 @@ fn input() -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
     })
 }
 
-async fn answer(output: &Mutex<tokio::io::Stdout>, answer: Answer) -> std::io::Result<()> {
+/// Answers a request, whatever came of it: with a failure where that was a panic, or is too long to be sent.
+async fn reply(
+    output: &Mutex<impl AsyncWrite + Unpin>,
+    request: &Request,
+    handled: std::thread::Result<Answer>,
+) -> std::io::Result<()> {
+    let handled = handled.unwrap_or_else(|_| {
+        let failure = Failure::new("the worker broke off in the middle of this: a mistake in provision");
+        failed(request, failure.hint("run again; where it happens again, report it"))
+    });
+    let Err(error) = answer(output, &handled).await else { return Ok(()) };
+    let failure = Failure::new(format!("the worker cannot tell what came of the step: {}", says(&error)))
+        .hint("see whether the step covers more than it is meant to; the others can be run with --skip");
+    answer(output, &failed(request, failure)).await
+}
+
+fn failed(request: &Request, failure: Failure) -> Answer {
+    match *request {
+        Request::Greeting { .. } => Answer::Ready { version: VERSION },
+        Request::Observe { ticket, .. } => Answer::Observed { ticket, result: Err(failure) },
+        Request::Execute { ticket, .. } => Answer::Executed { ticket, result: Err(failure) },
+        Request::Rescue { ticket, .. } => Answer::Rescued { ticket, result: Err(failure) },
+    }
+}
+
+async fn answer(output: &Mutex<impl AsyncWrite + Unpin>, answer: &Answer) -> std::io::Result<()> {
     let mut output = output.lock().await;
-    frame::send(&mut *output, &answer).await?;
+    frame::send(&mut *output, answer).await?;
     output.flush().await
 }
 
@@ -182,16 +194,16 @@ struct Job {
 }
 
 impl Job {
-    async fn handle(&self, request: Request) -> Answer {
+    async fn handle(&self, request: &Request) -> Answer {
         match request {
             Request::Greeting { .. } => Answer::Ready { version: VERSION },
-            Request::Observe { ticket, step } => Answer::Observed { ticket, result: self.observe(&step).await },
+            Request::Observe { ticket, step } => Answer::Observed { ticket: *ticket, result: self.observe(step).await },
             Request::Execute { ticket, step, change } => {
-                Answer::Executed { ticket, result: self.execute(&step, &change).await }
+                Answer::Executed { ticket: *ticket, result: self.execute(step, change).await }
             }
             Request::Rescue { ticket, step, request } => {
-                let result = self.task(&step).and_then(|task| task.resource.rescue(&request));
-                Answer::Rescued { ticket, result }
+                let result = self.task(step).and_then(|task| task.resource.rescue(request));
+                Answer::Rescued { ticket: *ticket, result }
             }
         }
     }
@@ -243,5 +255,39 @@ impl Decided {
             Some(None) => Self { changes: Vec::new(), spare: None },
             spare => Self { changes, spare: spare.flatten() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{RescueAnswer, RescueRequest};
+
+    /// What a launcher hears of a request that ended so.
+    fn heard(handled: std::thread::Result<Answer>) -> String {
+        let request =
+            Request::Rescue { ticket: 7, step: "checkout".to_owned(), request: RescueRequest::Show("id".to_owned()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let output = Mutex::new(Vec::new());
+            reply(&output, &request, handled).await.unwrap();
+            let frames = output.into_inner();
+            match frame::receive(&mut &frames[..]).await.unwrap() {
+                Some(Frame::Message(Answer::Rescued { ticket: 7, result })) => match result {
+                    Ok(RescueAnswer::Show(text)) => text,
+                    Ok(_) => panic!("a text was sent"),
+                    Err(failure) => format!("{}; hint: {}", failure.message, failure.hint.unwrap()),
+                },
+                _ => panic!("an answer with the ticket of the request is waited for"),
+            }
+        })
+    }
+
+    #[test]
+    fn every_request_is_answered() {
+        let answer = |text: String| Answer::Rescued { ticket: 7, result: Ok(RescueAnswer::Show(text)) };
+        assert_eq!(heard(Ok(answer("text".to_owned()))), "text");
+        assert!(heard(Ok(answer("x".repeat(65 << 20)))).contains("too long for the worker protocol"));
+        assert!(heard(catch_unwind(|| panic!("a bug"))).contains("a mistake in provision"));
     }
 }

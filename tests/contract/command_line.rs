@@ -1,6 +1,6 @@
 //! Exit codes, the question before an apply, the selection of steps, where the plan file is found.
 
-use crate::sandbox::{CHECKOUT, KEY, PLAN, Sandbox, Snapshot};
+use crate::sandbox::{CHECKOUT, KEY, PLAN, PROVISION, Sandbox, Snapshot};
 
 const ONE_DIRECTORY: &str = "
 name: small
@@ -95,7 +95,15 @@ fn colour_is_for_terminals_that_want_it() {
     let plain = sandbox.provision("ubuntu", ["plan"]).without_env("NO_COLOR").run();
     assert!(!plain.all().contains('\u{1b}'), "{plain}");
     let refused = sandbox.provision("ubuntu", ["plan"]).env("TERM", "xterm").terminal("").run();
-    assert!(!refused.all().contains("\u{1b}[3"), "NO_COLOR is honoured\n{refused:?}");
+    // A spinner moves the cursor, and sets no colour and no weight.
+    let styles = |text: &str| {
+        text.split("\u{1b}[")
+            .skip(1)
+            .any(|code| code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
+    };
+    assert!(!styles(&refused.all()), "NO_COLOR is honoured\n{refused:?}");
+    let wanted = sandbox.provision("ubuntu", ["plan"]).without_env("NO_COLOR").env("TERM", "xterm").terminal("").run();
+    assert!(styles(&wanted.all()) && wanted.all().contains("\u{1b}[33m"), "a terminal gets colour\n{wanted:?}");
 }
 
 #[test]
@@ -211,4 +219,30 @@ fn validate_and_explain_touch_nothing_and_need_nothing() {
     start.is_same_as(&Snapshot::whole(&sandbox), "nothing was touched");
     let outcome = sandbox.provision("mallory", ["explain", PLAN, "log-directory"]).run().exits(1);
     assert!(outcome.stderr.contains("logs-directory"), "the nearest right word\n{outcome}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_none() {
+    let sandbox = small();
+    let redirected = |line: &str| sandbox.command("ubuntu", ["bash", "-c", line]).run();
+    for words in [
+        "plan",
+        "plan --json",
+        "plan --detailed-exitcode",
+        "apply --yes",
+        "apply --yes --json",
+        "explain",
+        "validate",
+        "history",
+        "history --json",
+        "--help",
+    ] {
+        let full = redirected(&format!("{PROVISION} {words} >/dev/full")).exits(1);
+        assert!(full.stderr.contains("no space left on device") && full.stderr.contains("hint:"), "{words}\n{full}");
+        redirected(&format!("{PROVISION} {words} 2>/dev/full >/dev/full")).exits(1);
+        let left = redirected(&format!("(sleep 0.2; {PROVISION} {words}) | true; exit ${{PIPESTATUS[0]}}"));
+        assert!(matches!(left.code, 0 | 2) && left.stderr.is_empty(), "{words}\n{left}");
+    }
+    redirected(&format!("{PROVISION} plan nowhere.yaml 2>/dev/full")).exits(1);
+    redirected(&format!("{PROVISION} rescue list 2>/dev/full")).exits(1);
 }

@@ -4,11 +4,22 @@ use crate::sandbox::{CHECKOUT, PLAN, Sandbox, Snapshot, Tracing};
 
 #[track_caller]
 fn leaves_no_trace(sandbox: &Sandbox, user: &str, state: &str) {
-    let (files, catalog) = (Snapshot::whole(sandbox), sandbox.catalog());
-    sandbox.plan(user);
-    sandbox.provision(user, ["plan", PLAN]).run();
+    let (files, catalog, memory) = (Snapshot::whole(sandbox), sandbox.catalog(), memory(sandbox));
+    let plan = sandbox.plan(user).exits(0);
+    // A plan that gives up early leaves no trace either: this one has looked at every step.
+    let steps = plan.events_of("step_planned");
+    assert_eq!(steps.len(), 6, "{plan}");
+    let outcome = if state == "converged" { "ok" } else { "changes" };
+    assert_eq!(plan.events().last().unwrap()["outcome"], outcome, "as {user}, {state}\n{plan}");
+    sandbox.provision(user, ["plan", PLAN]).run().exits(0);
     files.is_same_as(&Snapshot::whole(sandbox), &format!("a plan as {user}, {state}, changed files"));
+    assert_eq!(memory, self::memory(sandbox), "a plan as {user}, {state}, left something in /dev/shm");
     assert_eq!(catalog, sandbox.catalog(), "a plan as {user}, {state}, wrote to the database");
+}
+
+/// What lies in the host's shared memory, where a fetch has room for what it looks at.
+fn memory(sandbox: &Sandbox) -> String {
+    sandbox.bash("root", "find /dev/shm -mindepth 1 -printf '%p %s %T@\\n' | sort")
 }
 
 #[test]
@@ -45,7 +56,8 @@ fn and_makes_no_writing_call() {
     let sandbox = Sandbox::converged();
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
     for user in ["ubuntu", "root"] {
-        let (_, trace) = sandbox.provision(user, ["plan", PLAN]).traced(&Tracing::Writes);
+        let (outcome, trace) = sandbox.provision(user, ["plan", PLAN, "--detailed-exitcode"]).traced(&Tracing::Writes);
+        assert_eq!(outcome.code, 2, "{outcome}");
         assert_eq!(trace.writes(), Vec::<&String>::new(), "as {user}");
     }
 }

@@ -106,3 +106,33 @@ fn parents_that_several_steps_lack_are_made_by_one() {
         sandbox.bash("ubuntu", "rm -r a saved");
     }
 }
+
+/// What a step brings may matter to those that come after those that come after it, and `after` says that it does, whatever
+/// else there is between two steps.
+#[test]
+fn what_waits_for_a_change_is_provisional_however_far_behind_it_comes() {
+    let sandbox = Sandbox::new();
+    let step = |id: &str, path: &str, more: &str| {
+        format!("  - id: {id}\n    directory: {{ path: /home/ubuntu/{path}, mode: \"0750\" }}\n{more}")
+    };
+    let plan = [
+        "name: chain\nsteps:\n".to_owned(),
+        step("first", "a", ""),
+        step("inside", "a/in", "    after: [first]\n"),
+        step("second", "b", "    after: [first]\n"),
+        step("third", "c", "    after: [second]\n"),
+        step("fourth", "d", ""),
+    ];
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan.concat());
+    sandbox.bash("ubuntu", "mkdir -p -m 750 a/in b c d; chmod 750 a/in; chmod 700 a");
+    let plan = sandbox.provision("ubuntu", ["plan", "--json"]).run().exits(0);
+    let waits = |step: &str| plan.step("step_planned", step)["waits_for"].to_string();
+    assert_eq!(waits("first"), "[]", "{plan}");
+    assert_eq!(waits("inside"), "[\"first\"]", "{plan}");
+    assert_eq!(waits("second"), "[\"first\"]", "{plan}");
+    assert_eq!(waits("third"), "[\"second\"]", "{plan}");
+    assert_eq!(waits("fourth"), "[]", "{plan}");
+    sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(0);
+    let plan = sandbox.provision("ubuntu", ["plan", "--json"]).run().exits(0);
+    assert!(plan.events_of("step_planned").iter().all(|event| event["certainty"] == "exact"), "{plan}");
+}

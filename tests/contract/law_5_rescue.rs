@@ -1,6 +1,6 @@
 //! Whatever is taken out of the way is rescued first; the output says how to get it back, and that works.
 
-use crate::sandbox::{CHECKOUT, PLAN, Sandbox};
+use crate::sandbox::{BARE, CHECKOUT, Outcome, PLAN, PROVISION, Sandbox};
 
 const DAG: &str = "airflow_poc/dags/order_tracking.py";
 const NEW: &str = "airflow_poc/dags/late.py";
@@ -31,7 +31,6 @@ fn the_plan_names_what_would_be_stashed_and_that_it_is_a_risk() {
 fn a_rescue_is_listed_shown_and_restored() {
     let sandbox = in_the_way();
     let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
-    assert!(apply.all().contains("provision rescue"), "how to get it back\n{apply}");
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/{DAG}")), "LAG_LIMIT_MINUTES = 60\n");
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/{NEW}")), "LATE = True\n");
     assert_eq!(sandbox.git("stash list"), "");
@@ -43,11 +42,54 @@ fn a_rescue_is_listed_shown_and_restored() {
     assert!(list.stdout.contains(id), "{list}");
     let show = sandbox.provision("ubuntu", ["rescue", "show", PLAN, id]).run().exits(0);
     assert!(show.stdout.contains(DAG) && show.stdout.contains(NEW), "{show}");
-    sandbox.provision("ubuntu", ["rescue", "restore", PLAN, id]).run().exits(0);
+    let printed = printed(&apply);
+    assert_eq!(printed, format!("provision rescue restore {PLAN} {id}"));
+    sandbox.bash("ubuntu", &printed.replace("provision rescue", &format!("{PROVISION} rescue")));
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/{DAG}")), "hot fix\n");
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/{NEW}")), "made by hand\n");
     let outcome = sandbox.provision("ubuntu", ["rescue", "show", PLAN, "no-such-rescue"]).run().exits(1);
     assert!(outcome.stderr.contains("no-such-rescue"), "{outcome}");
+}
+
+/// The command that an apply printed to get back what it took out of the way.
+fn printed(apply: &Outcome) -> String {
+    let line = apply.stdout.lines().find(|line| line.contains("provision rescue restore"));
+    let line = line.unwrap_or_else(|| panic!("how to get it back\n{apply}"));
+    line[line.find("provision rescue").unwrap()..].to_owned()
+}
+
+#[test]
+fn the_command_that_is_printed_gives_the_work_back() {
+    let mut sandbox = Sandbox::new().remote();
+    sandbox.unset_var("repo_url");
+    sandbox.write(
+        "/home/ubuntu/a plan.yaml",
+        "ubuntu",
+        "name: elsewhere
+vars: { d: null, token_url: \"{{ env_var('APP_URL') }}\", branch: main, unused: '1' }
+steps:
+  - id: app
+    repository: { path: '{{ d }}', url: '{{ token_url }}', branch: '{{ branch }}' }
+",
+    );
+    sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 50\n");
+    sandbox.bash("ubuntu", &format!("git clone -q -b jasleen_qa {BARE} \"it's here\""));
+    sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 60\n");
+    let file = format!("/home/ubuntu/it's here/{DAG}");
+    sandbox.bash("ubuntu", &format!("echo hot fix > \"{file}\""));
+    let url = format!("token_url={BARE}");
+    let mut apply = sandbox.provision("ubuntu", ["apply", "a plan.yaml", "--yes"]);
+    for variable in ["d=/home/ubuntu/it's here", &url, "branch=jasleen_qa", "unused=2"] {
+        apply = apply.args(["--var", variable]);
+    }
+    let apply = apply.run().exits(0);
+    assert_eq!(sandbox.read(&file), "LAG_LIMIT_MINUTES = 60\n");
+    let printed = printed(&apply);
+    // What tells where the checkout is; the value of a variable that may be a secret is to be filled in.
+    assert!(printed.ends_with(" --var d='/home/ubuntu/it'\\''s here' --var token_url=…"), "{printed}");
+    let command = printed.replace("provision rescue", &format!("{PROVISION} rescue")).replace('…', BARE);
+    sandbox.bash("ubuntu", &command);
+    assert_eq!(sandbox.read(&file), "hot fix\n");
 }
 
 #[test]
@@ -59,7 +101,7 @@ fn nothing_in_the_way_makes_no_rescue() {
     assert_eq!(sandbox.rescues(), Vec::<String>::new());
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/airflow_poc/dags/notes.txt")), "mine\n");
     let list = sandbox.provision("ubuntu", ["rescue", "list", PLAN]).run().exits(0);
-    assert!(!list.stdout.contains("refs/"), "{list}");
+    assert_eq!(list.stdout, "no rescues\n", "{list}");
 }
 
 #[test]

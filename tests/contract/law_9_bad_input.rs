@@ -36,6 +36,7 @@ fn hosts_in_odd_states() {
         for event in broken {
             let reason = event["reason"].as_str().unwrap();
             assert!(!reason.ends_with('.') && !reason.trim().is_empty(), "{what}: {reason}");
+            assert!(event["hint"].as_str().is_some_and(|hint| !hint.trim().is_empty()), "{what}: no remedy\n{event}");
         }
     }
 }
@@ -78,8 +79,9 @@ fn environments_that_lack_something() {
     let sandbox = Sandbox::order_tracking();
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).without_env("REDSHIFT_URL").run().exits(1);
     assert!(outcome.all().contains("REDSHIFT_URL"), "{outcome}");
-    let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).without_env("HOME").without_env("PATH").run();
-    assert!(outcome.code <= 1, "{outcome}");
+    let bare = sandbox.provision("ubuntu", ["plan", PLAN, "--detailed-exitcode", "--json"]);
+    let outcome = bare.without_env("HOME").without_env("PATH").run().exits(2);
+    assert_eq!(outcome.events_of("step_planned").len(), 6, "{outcome}");
 }
 
 #[test]

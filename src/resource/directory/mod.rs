@@ -50,6 +50,7 @@ pub enum HardLinks {
 
 impl Resource for Directory {
     const KIND: &'static str = "directory";
+    const MAKES_FILES: bool = false;
     type Actual = Actual;
     type Change = Change;
 

@@ -20,6 +20,8 @@ pub struct Run<'a> {
     pub(super) user: String,
     pub(super) argv: Vec<String>,
     env: Vec<(String, String)>,
+    /// Names that not even a login sets.
+    unset: Vec<String>,
     stdin: Option<String>,
     terminal: bool,
     directory: Option<String>,
@@ -34,6 +36,7 @@ impl<'a> Run<'a> {
             user: user.into(),
             argv,
             env: Vec::new(),
+            unset: Vec::new(),
             stdin: None,
             terminal: false,
             directory: None,
@@ -55,6 +58,7 @@ impl<'a> Run<'a> {
 
     pub fn without_env(mut self, name: &str) -> Self {
         self.env.retain(|(known, _)| known != name);
+        self.unset.push(name.into());
         self
     }
 
@@ -134,7 +138,13 @@ impl<'a> Run<'a> {
         argv.extend(["env", "-i", "-C", self.directory.as_ref().unwrap_or(&account.home)].map(String::from));
         let login = [("HOME", account.home.as_str()), ("USER", &self.user), ("LOGNAME", &self.user), ("PATH", PATH)];
         let fixed = [("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TERM", "dumb")];
-        argv.extend(login.iter().chain(&fixed).map(|(name, value)| format!("{name}={value}")));
+        argv.extend(
+            login
+                .iter()
+                .chain(&fixed)
+                .filter(|(name, _)| !self.unset.iter().any(|unset| unset == name))
+                .map(|(name, value)| format!("{name}={value}")),
+        );
         argv.extend(self.env.iter().map(|(name, value)| format!("{name}={value}")));
         argv.extend(self.tracer.iter().cloned());
         if let Some(limit) = self.limit {
