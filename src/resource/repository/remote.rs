@@ -134,21 +134,34 @@ fn is_scp_like(url: &str) -> bool {
 /// The URL as it may be shown: without what stands before an `@`, but for the user of an ssh URL.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
-        Some((user, host)) => match user.split(':').next() {
-            Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{host}{path}"),
-            _ => format!("{scheme}://{host}{path}"),
-        },
-        None => url.to_owned(),
+    // A password may hold a slash or an `@` that should have been escaped: what may be one ends with the last `@`.
+    let has_password = rest.split('@').next().is_some_and(|user| user.len() < rest.len() && user.contains(':'));
+    let end = if has_password { rest.rfind('@') } else { rest[..authority(rest)].rfind('@') };
+    without_login(scheme, rest, end)
+}
+
+/// How long the part of a URL after `://` is that names user and host.
+fn authority(rest: &str) -> usize {
+    rest.find('/').unwrap_or(rest.len())
+}
+
+fn without_login(scheme: &str, rest: &str, end: Option<usize>) -> String {
+    let Some(end) = end else { return format!("{scheme}://{rest}") };
+    let place = &rest[end + 1..];
+    // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
+    match rest[..end].split(':').next() {
+        Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{place}"),
+        _ => format!("{scheme}://{place}"),
     }
 }
 
 /// Whether two URLs name the same remote, passwords and a slash at the end aside.
 pub fn same_url(one: &str, other: &str) -> bool {
     let plain = |url: &str| {
-        let url = without_password(url);
+        let url = match url.split_once("://") {
+            Some((scheme, rest)) => without_login(scheme, rest, rest[..authority(rest)].rfind('@')),
+            None => url.to_owned(),
+        };
         let url = url.strip_prefix("file://").unwrap_or(&url);
         url.trim_end_matches('/').to_owned()
     };
@@ -215,6 +228,11 @@ mod tests {
         assert_eq!(without_password("https://token@h/x"), "https://h/x");
         assert_eq!(without_password("ssh://git@h/x"), "ssh://git@h/x");
         assert_eq!(without_password("https://u:p@ss@h/x"), "https://h/x");
+        assert_eq!(without_password("https://u:s3cr/et@h/x"), "https://h/x");
+        assert_eq!(without_password("https://u:s3@cr/et@h/x"), "https://h/x");
+        assert_eq!(without_password("ssh://u:s3cr/et@h/x"), "ssh://u@h/x");
+        assert_eq!(without_password("ssh://git@h:22/x@y"), "ssh://git@h:22/x@y");
+        assert_eq!(without_password("https://h:8080/x"), "https://h:8080/x");
         assert_eq!(without_password("git@h:x"), "git@h:x");
         assert_eq!(without_password("https://h/x@y"), "https://h/x@y");
     }
@@ -224,6 +242,7 @@ mod tests {
         assert!(same_url("https://u:p@h/x", "https://u@h/x/"));
         assert!(same_url("file:///srv/x", "/srv/x"));
         assert!(!same_url("https://h/x", "https://h/y"));
+        assert!(!same_url("https://h:8080/x@y", "https://k:8080/x@y"));
     }
 
     #[test]
