@@ -237,3 +237,11 @@ fn chown(path: &Path, uid: u32) {
     let done = std::process::Command::new("chown").args(["-R", &uid.to_string()]).arg(path).status().unwrap();
     assert!(done.success());
 }
+
+#[test]
+fn a_remote_name_with_a_nul_is_refused() {
+    let step = serde_yaml::from_str::<crate::resource::repository::Repository>(
+        "path: /srv/x\nbranch: qa\nremote: \"a\\0b\"\n",
+    );
+    assert!(step.unwrap_err().to_string().contains("not a valid name of a remote"));
+}
