@@ -18,6 +18,9 @@ const SILENCE_TIMEOUT_MS: i32 = 60_000;
 /// How many branches are named where the wanted one is missing.
 const BRANCHES_NAMED: usize = 8;
 
+/// What can be spoken.
+const SCHEMES: [&str; 5] = ["file", "git", "http", "https", "ssh"];
+
 /// What a remote answers to `ls-remote`.
 pub struct Answer {
     /// The head of the wanted branch.
@@ -63,8 +66,18 @@ pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: 
 
 /// The remote at `url`, ready to be connected to.
 pub fn open<'a>(repo: &'a Repository, url: &str, relative_to: &Path) -> Result<Remote<'a>, Failure> {
+    if url.is_empty() {
+        return Err(Failure::new("the remote's url is empty").hint("give it a path, or a url with ssh:// or https://"));
+    }
     prepare(repo)?;
     let remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(|error| failure(url, &error))?;
+    // The library takes any other scheme for the name of an ssh host.
+    if let Ok(Some((scheme, _))) = std::str::from_utf8(remote.url_bytes()).map(|url| url.split_once("://"))
+        && !SCHEMES.contains(&scheme.to_ascii_lowercase().as_str())
+    {
+        let what = format!("the remote {}: {scheme}:// is not supported", without_password(url));
+        return Err(Failure::new(what).hint("use a path, file://, https:// or ssh://"));
+    }
     // Not what was asked for counts but what the user's `insteadOf` made of it.
     if remote.url_bytes().starts_with(b"http") {
         git_tls::load_certificates().map_err(|error| failure(url, &error))?;
@@ -235,6 +248,18 @@ mod tests {
         assert_eq!(without_password("https://h:8080/x"), "https://h:8080/x");
         assert_eq!(without_password("git@h:x"), "git@h:x");
         assert_eq!(without_password("https://h/x@y"), "https://h/x@y");
+    }
+
+    #[test]
+    fn a_url_that_leads_nowhere_is_named_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repository::init_bare(dir.path()).unwrap();
+        for (url, told) in
+            [("", "url is empty"), ("ftp://u:p@h/x", "ftp://h/x: ftp:// is"), ("git+ssh://h/x", "git+ssh")]
+        {
+            let failure = open(&repo, url, dir.path()).err().unwrap();
+            assert!(failure.message.contains(told) && failure.hint.is_some(), "{failure:?}");
+        }
     }
 
     #[test]
