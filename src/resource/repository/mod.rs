@@ -118,6 +118,7 @@ impl Resource for Repository {
                     place: rescue.reference,
                     subject: rescue.subject,
                     files: rescue.files.iter().map(ToString::to_string).collect(),
+                    way_back: rescue.way_back,
                     delete: rescue.delete,
                 });
                 RescueAnswer::List(rescues.collect())

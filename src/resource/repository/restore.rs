@@ -15,7 +15,7 @@ use super::path::RepoPath;
 use super::rescue::{NAMESPACE, Stash, all};
 use super::survey::{Seen, lstat_below, mode_of, raw_id};
 use super::work_area::WorkArea;
-use super::{git_failure, index_file, io_failure, move_files, quoted};
+use super::{git_failure, index_file, io_failure, move_files, observe, quoted};
 use crate::resource::Failure;
 
 /// How the index differs from HEAD.
@@ -37,6 +37,8 @@ pub struct Rescue {
     pub time: i64,
     /// The files of a rescue of changes, in order.
     pub files: Vec<RepoPath>,
+    /// What brings commits back, for a shell.
+    pub way_back: Option<String>,
     /// What deletes the rescue, for a shell.
     pub delete: String,
 }
@@ -52,7 +54,14 @@ pub enum RescueKind {
 }
 
 /// The rescues of the checkout at `path`, in order of id.
+///
+/// Where there is no checkout, there is none.
 pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match fs::symlink_metadata(path.join(".git")) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(Vec::new()),
+        found => found.map_err(io_failure("look at", path))?,
+    };
     let repo = open(path)?;
     all(&repo)?.into_iter().map(|(id, commit)| describe(&repo, path, id, commit)).collect()
 }
@@ -121,11 +130,8 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     let failed = git_failure("read the rescue", path);
     let commit = repo.find_commit(commit).map_err(&failed)?;
     let Some(stash) = Stash::open(&repo, &commit) else {
-        return Err(Failure::new(format!("{id} holds commits, not files")).hint(format!(
-            "give them a branch: `git -C {} branch rescued-{id} {}`",
-            quoted(&path.to_string_lossy()),
-            rescue.reference
-        )));
+        let hint = format!("give them a branch: `{}`", rescue.way_back.unwrap_or_default());
+        return Err(Failure::new(format!("{id} holds commits, not files")).hint(hint));
     };
     let held = Held::of(&repo, &stash).map_err(&failed)?;
     let mut area = WorkArea::enter(repo.path())?;
@@ -166,11 +172,8 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
 }
 
 fn open(path: &Path) -> Result<Repository, Failure> {
-    let uid = rustix::process::geteuid().as_raw();
-    let found = fs::symlink_metadata(path).map_err(io_failure("look at", path))?;
-    if found.uid() != uid {
-        return Err(Failure::new(format!("the checkout {} belongs to another user", path.display()))
-            .hint("git work is done as the checkout's owner alone: set run_as"));
+    if let Some(obstacle) = observe::foreign_hands(path, &path.join(".git"))? {
+        return Err(obstacle.refusal(path).into());
     }
     Repository::open_ext(path, RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>())
         .map_err(git_failure("open the repository", path))
@@ -195,8 +198,10 @@ fn describe(repo: &Repository, path: &Path, id: String, commit: Oid) -> Result<R
         None => Vec::new(),
     };
     let reference = format!("{NAMESPACE}{id}");
+    let git = format!("git -C {}", quoted(&path.to_string_lossy()));
     Ok(Rescue {
-        delete: format!("git -C {} update-ref -d {reference}", quoted(&path.to_string_lossy())),
+        way_back: stash.is_none().then(|| format!("{git} branch rescued-{id} {reference}")),
+        delete: format!("{git} update-ref -d {reference}"),
         kind: if stash.is_some() { RescueKind::Changes } else { RescueKind::Commits },
         commit: commit.to_string(),
         subject: subject(&found),

@@ -85,6 +85,9 @@ fn rescued_commits_are_told_how_to_come_back() {
     assert!(text.find("+x\n") < text.find("+y\n") && text.contains("+x\n"), "every commit, in order: {text}");
     let hint = restore_rescue(&top, "run-1-commits").unwrap_err().hint.unwrap();
     assert!(hint.contains("branch rescued-run-1-commits refs/provision/rescue/run-1-commits"), "{hint}");
+    let way_back = found[0].way_back.as_ref().unwrap();
+    assert!(std::process::Command::new("sh").arg("-c").arg(way_back).status().unwrap().success());
+    assert_eq!(git(&top, &["rev-parse", "rescued-run-1-commits"]).trim(), found[0].commit);
     let unknown = restore_rescue(&top, "run-2").unwrap_err();
     assert_eq!(unknown.hint.as_deref(), Some("there is run-1-commits"));
 }
@@ -118,4 +121,23 @@ fn what_was_staged_comes_back_staged_and_reverts_nothing() {
     let failure = restore_rescue(&top, "run-1").unwrap_err();
     assert!(failure.message.contains("a in the index"), "{failure:?}");
     assert_eq!(git(&top, &["show", ":a"]), "newer\n");
+}
+
+#[test]
+fn where_no_checkout_is_no_rescue_is() {
+    let bench = Bench::new();
+    for path in [bench.dir.path().join("absent/app"), bench.dir.path().to_owned(), bench.checkout().join("a")] {
+        assert_eq!(list_rescues(&path).unwrap(), []);
+    }
+}
+
+#[test]
+fn nothing_is_restored_where_others_decide_what_the_path_is() {
+    let bench = rescued();
+    let top = bench.checkout();
+    std::os::unix::fs::chown(bench.dir.path(), Some(65_534), None).unwrap();
+    let before = files(&top);
+    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    assert!(failure.message.contains("as root nothing is done"), "{failure:?}");
+    assert_eq!(files(&top), before);
 }
