@@ -79,6 +79,7 @@ async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
             notes: Vec::new(),
             warnings: Vec::new(),
             rescues: Vec::new(),
+            ways_back: Vec::new(),
         });
     }
     let (order, admit) = (&session.order, &session.admit);

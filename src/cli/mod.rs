@@ -28,6 +28,8 @@ use crate::resource::Failure;
 
 /// Runs the program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
+    // No other thread runs yet.
+    crate::host::git_tls::start();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

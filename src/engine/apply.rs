@@ -11,7 +11,7 @@ use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
-use crate::resource::{AnyChange, AnyResource, Diff, Failure, RescueAnswer, RescueRequest};
+use crate::resource::{AnyChange, AnyResource, Diff, Failure, Rescue, RescueAnswer, RescueRequest};
 
 /// How a step ended, and why.
 struct End {
@@ -19,7 +19,7 @@ struct End {
     failure: Option<Failure>,
     notes: Vec<String>,
     warnings: Vec<String>,
-    rescues: Vec<String>,
+    rescues: Vec<Rescue>,
 }
 
 impl End {
@@ -204,13 +204,13 @@ impl StepRun {
     }
 
     /// The rescues of this run; where it made none, the last one: a run that was cut off had kept the same work already.
-    async fn rescues(&self) -> Vec<String> {
+    async fn rescues(&self) -> Vec<Rescue> {
         let Ok(RescueAnswer::List(rescues)) = self.reach.rescue(self.step(), RescueRequest::List).await else {
             return Vec::new();
         };
-        let ids: Vec<String> = rescues.into_iter().map(|rescue| rescue.id).collect();
-        let own: Vec<String> = ids.iter().filter(|id| id.starts_with(self.reach.run())).cloned().collect();
-        if own.is_empty() { ids.into_iter().next_back().into_iter().collect() } else { own }
+        let (own, mut others): (Vec<Rescue>, Vec<Rescue>) =
+            rescues.into_iter().partition(|rescue| rescue.id.starts_with(self.reach.run()));
+        if own.is_empty() { others.pop().into_iter().collect() } else { own }
     }
 
     /// A change that was made and did not hold is a failure, whatever the call that made it said.
@@ -243,6 +243,7 @@ impl StepRun {
 
     fn finish(&self, end: &End) {
         let failure = end.failure.clone();
+        let ids = end.rescues.iter().filter(|rescue| rescue.way_back.is_none()).map(|rescue| rescue.id.clone());
         self.sink.event(&Event::StepFinished {
             step: self.step().id.clone(),
             kind: self.step().resource.kind(),
@@ -252,7 +253,8 @@ impl StepRun {
             why: why(self.step(), matches!(end.outcome, Finished::Blocked | Finished::Failed)),
             notes: end.notes.clone(),
             warnings: end.warnings.clone(),
-            rescues: end.rescues.clone(),
+            rescues: ids.collect(),
+            ways_back: end.rescues.iter().filter_map(|rescue| rescue.way_back.clone()).collect(),
         });
     }
 }

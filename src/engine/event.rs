@@ -82,6 +82,8 @@ pub enum Event {
         warnings: Vec<String>,
         /// The ids of the rescues that keep what was taken out of the way: `provision rescue restore ID` brings it back.
         rescues: Vec<String>,
+        /// Of each rescue that `rescue restore` does not take, the command that brings it back: commits get a branch.
+        ways_back: Vec<String>,
     },
     /// The plan was written to a file that `apply` takes.
     PlanSaved {

@@ -68,7 +68,7 @@ pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
                 Ok(()) => Verdict::Decided(diff),
                 Err(failure) => Verdict::Blocked(failure),
             },
-            Err(refusal) => Verdict::Blocked(Failure { message: refusal.reason, hint: refusal.hint }),
+            Err(refusal) => Verdict::Blocked(refusal.into()),
         },
     }
 }

@@ -207,6 +207,8 @@ impl Target {
             None => Command::new("ssh"),
         };
         command.args(["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
+        // A master that the user's configuration asks for would stay behind with its socket.
+        command.args(["-o", "ControlMaster=no"]);
         command.arg("-o").arg(format!("ConnectTimeout={CONNECT_TIMEOUT_S}"));
         command.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]);
         if let Some(port) = &self.port {

@@ -94,10 +94,12 @@ impl State {
                 };
                 let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(&with_target(target, summary)));
             }
-            Event::StepFinished { step, outcome, reason, hint, why, warnings, rescues, .. } => {
+            Event::StepFinished { step, outcome, reason, hint, why, warnings, rescues, ways_back, .. } => {
                 self.finished(step, *outcome, (reason, hint, why), &mut out);
-                for id in rescues {
-                    let back = format!("provision rescue restore {} {id}{}", shell_word(&self.file), self.variables);
+                let restore = rescues
+                    .iter()
+                    .map(|id| format!("provision rescue restore {} {id}{}", shell_word(&self.file), self.variables));
+                for back in restore.chain(ways_back.iter().cloned()) {
                     let _ = writeln!(
                         out,
                         "  {GREEN}rescued{GREEN:#}    {step}: to get back what was in the way: {}",

@@ -254,4 +254,10 @@ impl Refusal {
     }
 }
 
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self { message: refusal.reason, hint: refusal.hint }
+    }
+}
+
 pub use crate::host::secret::SecretSource;

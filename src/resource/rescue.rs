@@ -13,6 +13,8 @@ pub struct Rescue {
     pub subject: String,
     /// The files in it, for output; none where it holds commits.
     pub files: Vec<String>,
+    /// The command that brings it back, where `rescue restore` does not: commits get a branch.
+    pub way_back: Option<String>,
     /// The command that deletes it.
     pub delete: String,
 }

@@ -161,6 +161,8 @@ pub enum Obstacle {
     Untrusted { path: String },
     /// `.git` is no directory: a linked worktree, a submodule, a separate git directory.
     SeparateGitDirectory,
+    /// `core.worktree` names another directory.
+    WorktreeElsewhere { path: String },
     /// A merge, rebase, bisect and the like waits for its end.
     Operation { name: String },
     /// The index holds conflicts.
@@ -175,6 +177,8 @@ pub enum Obstacle {
     PartialClone,
     /// Parts of the tree are left out of the working tree.
     Sparse,
+    /// A file of the index is marked as left out of the working tree (`git update-index --skip-worktree`).
+    LeftOut { path: RepoPath },
     /// The tree holds other repositories.
     Submodules { path: RepoPath },
     /// Files are stored by git LFS.
@@ -187,6 +191,12 @@ pub enum Obstacle {
     CheckedOutElsewhere { path: String },
     /// A directory in which files change cannot be written to.
     Unwritable { path: String },
+    /// The checkout is not there, and the directory to make it in cannot be written to.
+    UnwritableParent { path: String },
+    /// A ref stands where the wanted one needs a directory, or the other way round.
+    RefConflict { found: String, wanted: String },
+    /// A file or directory below `.git` that a move writes cannot be written to.
+    UnwritableGit { path: String },
     /// A repository stands where a file has to be.
     NestedRepository { path: RepoPath },
     /// A FIFO, socket or device stands where a file has to be.
@@ -205,6 +215,7 @@ impl Obstacle {
                 | Self::NotOwned { .. }
                 | Self::Untrusted { .. }
                 | Self::SeparateGitDirectory
+                | Self::WorktreeElsewhere { .. }
                 | Self::Operation { .. }
                 | Self::Unmerged { .. }
                 | Self::AnotherRun

@@ -110,7 +110,7 @@ impl Plan<'_> {
             && self.delta.detached_commits == change.detached_commits;
         if let Some(obstacle) = survey.obstacles.first() {
             let refusal = obstacle.refusal(self.top);
-            return Err(Failure { message: refusal.reason, hint: refusal.hint });
+            return Err(refusal.into());
         }
         if same {
             Ok(())

@@ -55,7 +55,7 @@ fn make_parents(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
         if dir.is_exposed()? {
             let obstacle = Obstacle::Untrusted { path: dir.path().display().to_string() };
             let refusal = obstacle.refusal(top);
-            return Err(Failure { message: refusal.reason, hint: refusal.hint });
+            return Err(refusal.into());
         }
     }
     Ok(())
@@ -133,7 +133,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     match obstacles.first() {
         Some(obstacle) => {
             let refusal = obstacle.refusal(top);
-            Err(Failure { message: refusal.reason, hint: refusal.hint })
+            Err(refusal.into())
         }
         None => Ok(()),
     }

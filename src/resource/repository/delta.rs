@@ -126,7 +126,7 @@ fn is_whole(repo: &Repository, position: &Position, target: Oid) -> bool {
         let odb = repo.odb()?;
         for commit in walk {
             let tree = repo.find_commit(commit?)?.tree()?;
-            if !tree_is_whole(repo, &odb, &tree)? {
+            if !tree_is_whole(repo, &odb, tree.id())? {
                 return Ok(false);
             }
         }
@@ -135,15 +135,16 @@ fn is_whole(repo: &Repository, position: &Position, target: Oid) -> bool {
     check().unwrap_or(false)
 }
 
-fn tree_is_whole(repo: &Repository, odb: &git2::Odb<'_>, tree: &git2::Tree<'_>) -> Result<bool, git2::Error> {
-    for entry in tree {
-        let whole = match entry.kind() {
-            Some(ObjectType::Tree) => tree_is_whole(repo, odb, &repo.find_tree(entry.id())?)?,
-            Some(ObjectType::Blob) => odb.exists(entry.id()),
-            _ => true,
-        };
-        if !whole {
-            return Ok(false);
+/// Not by recursion: a hostile tree would overflow the stack.
+fn tree_is_whole(repo: &Repository, odb: &git2::Odb<'_>, tree: Oid) -> Result<bool, git2::Error> {
+    let mut trees = vec![tree];
+    while let Some(tree) = trees.pop() {
+        for entry in &repo.find_tree(tree)? {
+            match entry.kind() {
+                Some(ObjectType::Tree) => trees.push(entry.id()),
+                Some(ObjectType::Blob) if !odb.exists(entry.id()) => return Ok(false),
+                _ => {}
+            }
         }
     }
     Ok(true)

@@ -1,6 +1,6 @@
 //! Decides what a checkout needs. Pure: all it knows is what was observed.
 
-use super::actual::{Actual, Checkout, Commit, LocalChange, Upstream, short};
+use super::actual::{Actual, Checkout, Commit, LocalChange, Obstacle, Upstream, short};
 use super::change::{Advance, NewClone, RepositoryChange, counted};
 use super::{LocalCommits, Repository, quoted, remote};
 use crate::resource::{Diff, Refusal};
@@ -77,8 +77,17 @@ fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
         diff.changes.push(RepositoryChange::TidyUp { path: desired.path.clone() });
     }
     for obstacle in &found.obstacles {
-        if let super::actual::Obstacle::Locked { path } = obstacle {
-            diff.warnings.push(format!("{path} is there: another git process is at work, or was killed"));
+        match obstacle {
+            Obstacle::Locked { path } => {
+                diff.warnings.push(format!("{path} is there: another git process is at work, or was killed"));
+            }
+            Obstacle::Submodules { path } => {
+                diff.notes.push(format!("{path} is a submodule: whether it is up to date is not looked at"));
+            }
+            Obstacle::Lfs { path } => {
+                diff.notes.push(format!("{path} stores files in git LFS: whether they are there is not looked at"));
+            }
+            _ => {}
         }
     }
     diff

@@ -7,32 +7,21 @@ use std::path::Path;
 
 use git2::{Index, IndexEntry, IndexTime, Oid};
 
+use super::delta::Blob;
+use super::path::RepoPath;
 use super::survey::{Survey, lstat_below};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure};
 use crate::resource::Failure;
 
+const INDEX: &str = ".git/index";
+/// Name of its copy in the area.
+const COPY: &str = "index";
+
 /// Replaces the index of the checkout at `top`. The caller holds its lock, and the files are in place.
 pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failure> {
-    let current = top.join(".git/index");
-    let new = area.path("index");
     let failed = git_failure("write the index", top);
-    let before = match fs::metadata(&current) {
-        Ok(found) => {
-            fs::copy(&current, &new).map_err(io_failure("copy", &current))?;
-            Some((found.mtime(), found.mtime_nsec()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(io_failure("look at", &current)(error)),
-    };
-    let mut index = Index::open(&new).map_err(&failed)?;
-    if let Some(before) = before {
-        // The library takes a file that it cannot look at for none, and every entry would be lost.
-        if index.len() != entries_of(&new).map_err(io_failure("read", &new))? {
-            return Err(Failure::new(format!("cannot read all of {}", current.display())).hint("run again"));
-        }
-        distrust_recent(&mut index, before).map_err(&failed)?;
-    }
+    let mut index = copy(area, top)?;
     for path in survey.in_the_way.keys() {
         // Those that the target has come back below.
         let _ = index.remove(path.as_path(), 0);
@@ -52,7 +41,44 @@ pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failu
         }
     }
     index.write().map_err(&failed)?;
-    area.install_file(&new, &current)
+    area.install_file(&area.path(COPY), &top.join(INDEX))
+}
+
+/// Stages blobs, or the removal of a path, beside what the index has. The caller holds its lock.
+pub fn stage(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) -> Result<(), Failure> {
+    let failed = git_failure("write the index", top);
+    let mut index = copy(area, top)?;
+    for (path, blob) in staged {
+        match blob {
+            Some(blob) => index.add(&entry(path.bytes(), blob.id, blob.mode)).map_err(&failed)?,
+            None => index.remove(path.as_path(), 0).map_err(&failed)?,
+        }
+    }
+    index.write().map_err(&failed)?;
+    area.install_file(&area.path(COPY), &top.join(INDEX))
+}
+
+/// A copy of the index in the area, to be changed and put in its place.
+fn copy(area: &WorkArea, top: &Path) -> Result<Index, Failure> {
+    let (current, new) = (top.join(INDEX), area.path(COPY));
+    let failed = git_failure("write the index", top);
+    let before = match fs::metadata(&current) {
+        Ok(found) => {
+            fs::copy(&current, &new).map_err(io_failure("copy", &current))?;
+            Some((found.mtime(), found.mtime_nsec()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(io_failure("look at", &current)(error)),
+    };
+    let mut index = Index::open(&new).map_err(&failed)?;
+    if let Some(before) = before {
+        // The library takes a file that it cannot look at for none, and every entry would be lost.
+        if index.len() != entries_of(&new).map_err(io_failure("read", &new))? {
+            return Err(Failure::new(format!("cannot read all of {}", current.display())).hint("run again"));
+        }
+        distrust_recent(&mut index, before).map_err(&failed)?;
+    }
+    Ok(index)
 }
 
 /// How many entries an index file says it has (gitformat-index(5): the third of its first 32-bit numbers).

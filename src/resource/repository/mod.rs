@@ -88,7 +88,8 @@ fn branch_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
 
 fn remote_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
-    if git2::Remote::is_valid_name(&name) {
+    // git2 panics at a NUL.
+    if !name.contains('\0') && git2::Remote::is_valid_name(&name) {
         Ok(name)
     } else {
         Err(de::Error::custom(format!("`{name}` is not a valid name of a remote")))
@@ -117,6 +118,7 @@ impl Resource for Repository {
                     place: rescue.reference,
                     subject: rescue.subject,
                     files: rescue.files.iter().map(ToString::to_string).collect(),
+                    way_back: rescue.way_back,
                     delete: rescue.delete,
                 });
                 RescueAnswer::List(rescues.collect())
@@ -151,8 +153,7 @@ impl Resource for Repository {
         change.replaces(path)
     }
 
-    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
-        let _ = look;
+    async fn observe(&self, _look: &Look) -> Result<Actual, Failure> {
         observe::observe(self)
     }
 

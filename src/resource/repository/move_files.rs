@@ -132,7 +132,8 @@ fn unchanged(top: &Path, path: &RepoPath, survey: &Survey, found: &fs::Metadata)
     if survey.seen.get(path) == Some(&Seen::of(found)) { Ok(()) } else { Err(changed(&top.join(path.as_path()))) }
 }
 
-fn changed(path: &Path) -> Failure {
+/// A file is not as it was when it was compared.
+pub fn changed(path: &Path) -> Failure {
     Failure::new(format!("{} was changed in this very moment; it is left as it is", path.display())).hint("run again")
 }
 

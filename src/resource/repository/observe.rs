@@ -43,7 +43,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
         }
         let shown = foreign.iter().take(3).map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
         let more = if foreign.len() > 3 { ", …" } else { "" };
-        let count = super::change::counted(foreign.len(), "entry").replace("entrys", "entries");
+        let count = if foreign.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", foreign.len()) };
         return Ok(Actual::Occupied { by: format!("a directory with {count} ({shown}{more})") });
     }
     let git = top.join(".git");
@@ -78,7 +78,12 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
 
 fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     let nearest = desired.path.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
-    let obstacle = nearest.map(trusted).transpose()?.flatten();
+    let mut obstacle = nearest.map(trusted).transpose()?.flatten();
+    if let (Some(nearest), None) = (nearest, &obstacle)
+        && !refs::can_change_names_in(nearest)
+    {
+        obstacle = Some(Obstacle::UnwritableParent { path: nearest.display().to_string() });
+    }
     let upstream = match (&desired.url, &obstacle) {
         (Some(url), None) => {
             // libgit2 wants a repository to speak from: an empty one in memory.
@@ -113,7 +118,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// Git work is done as the checkout's owner alone: whoever can write to a repository can make git run programs.
-fn foreign_hands(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failure> {
+pub fn foreign_hands(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failure> {
     if let Some(obstacle) = trusted(top)? {
         return Ok(Some(obstacle));
     }
@@ -248,17 +253,21 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     let Some(target) = target else { return Ok(None) };
     if head.branch.as_deref() == Some(desired.branch.as_str()) && head.commit == Some(target) {
         checkout.kept = local_changes(repo, None)?;
+        // What the library cannot read here git may well do without: nothing is to be moved.
+        let tree = repo.find_commit(target).and_then(|commit| commit.tree());
+        checkout.obstacles.extend(tree.and_then(|tree| tree_check::obstacles(repo, &tree)).unwrap_or_default());
         return Ok(None);
     }
     if !checkout.obstacles.is_empty() {
         return Ok(None);
     }
     let delta = delta::find(repo, top, (&url, &desired.branch), &position, target)?;
-    compare(repo, top, &delta, checkout)?;
+    compare(repo, desired, &delta, checkout)?;
     Ok(None)
 }
 
-fn compare(repo: &Repository, top: &Path, delta: &Delta, checkout: &mut Checkout) -> Result<(), Failure> {
+fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut Checkout) -> Result<(), Failure> {
+    let top = &desired.path;
     let config = repo.config().and_then(|mut config| config.snapshot());
     let config = config.map_err(git_failure("read the configuration", top))?;
     checkout.obstacles.extend(delta.obstacles.iter().cloned());
@@ -268,6 +277,12 @@ fn compare(repo: &Repository, top: &Path, delta: &Delta, checkout: &mut Checkout
     checkout.local_commits.clone_from(&delta.local_commits);
     checkout.detached_commits.clone_from(&delta.detached_commits);
     checkout.paths = delta.entries.iter().map(delta::Entry::changed).collect();
+    if let Some((found, wanted)) = refs::conflict(repo, &refs::moved(repo, desired))? {
+        checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
+    }
+    if let Some(path) = refs::unwritable(repo, desired) {
+        checkout.obstacles.push(Obstacle::UnwritableGit { path: path.display().to_string() });
+    }
     if !checkout.obstacles.is_empty() {
         return Ok(());
     }
@@ -292,8 +307,12 @@ fn compare(repo: &Repository, top: &Path, delta: &Delta, checkout: &mut Checkout
 fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2::Error> {
     let git = repo.path();
     let mut found = Vec::new();
-    if repo.workdir().is_none_or(|workdir| workdir != desired.path.as_path()) {
-        found.push(Obstacle::SeparateGitDirectory);
+    // The library resolves links on the way, so what is compared is the directory and not its name.
+    let same = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    match repo.workdir() {
+        Some(workdir) if same(workdir).is_some() && same(workdir) == same(&desired.path) => {}
+        Some(workdir) => found.push(Obstacle::WorktreeElsewhere { path: workdir.display().to_string() }),
+        None => found.push(Obstacle::SeparateGitDirectory),
     }
     if let Some(name) = operation(repo.state()) {
         found.push(Obstacle::Operation { name: name.to_owned() });
@@ -318,9 +337,10 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     if config.get_bool(&format!("remote.{}.promisor", desired.remote)).unwrap_or(false) {
         found.push(Obstacle::PartialClone);
     }
-    let left_out = || index.iter().any(|entry| entry.flags_extended & SKIP_WORKTREE != 0);
-    if config.get_bool("core.sparseCheckout").unwrap_or(false) || left_out() {
+    if config.get_bool("core.sparseCheckout").unwrap_or(false) {
         found.push(Obstacle::Sparse);
+    } else if let Some(entry) = index.iter().find(|entry| entry.flags_extended & SKIP_WORKTREE != 0) {
+        found.push(Obstacle::LeftOut { path: RepoPath::new(entry.path) });
     }
     if let Ok(worktrees) = fs::read_dir(git.join("worktrees")) {
         for worktree in worktrees.flatten() {

@@ -29,6 +29,10 @@ impl Obstacle {
                 "{at}/.git is no directory: it is a linked worktree, a submodule or a separate git directory"
             ))
             .hint("give the path of a checkout of its own, made by `git clone`"),
+            Self::WorktreeElsewhere { path } => {
+                Refusal::new(format!("the repository at {at} has its working tree at {path}"))
+                    .hint(format!("remove the setting: `{git} config --unset core.worktree`"))
+            }
             Self::Operation { name } => Refusal::new(format!("a {name} is in progress in {at}"))
                 .hint(format!("finish or abort it: `{git} status` says how")),
             Self::Unmerged { path } => Refusal::new(format!("the index of {at} holds a conflict in {path}"))
@@ -45,6 +49,12 @@ impl Obstacle {
             }
             Self::Sparse => Refusal::new(format!("{at} is a sparse checkout: parts of the tree are left out"))
                 .hint(format!("check out all of it: `{git} sparse-checkout disable`")),
+            Self::LeftOut { path } => {
+                let mark =
+                    format!("{path} in {at} is marked skip-worktree: git takes it for unchanged whatever is there");
+                let name = quoted(&path.to_string());
+                Refusal::new(mark).hint(format!("take the mark off: `{git} update-index --no-skip-worktree {name}`"))
+            }
             Self::Submodules { path } => {
                 Refusal::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
                     .hint(format!("move this checkout by hand: `{git} pull --recurse-submodules`"))
@@ -53,10 +63,10 @@ impl Obstacle {
                 "{path} stores files in git LFS, which is not supported: pointers would be checked out instead of files"
             ))
             .hint(format!("move this checkout by hand: `{git} pull`")),
-            Self::Filter { name, path } => Refusal::new(format!(
-                "{path} sends files through the filter `{name}`, and no program of a repository's configuration is run"
-            ))
-            .hint(format!("move this checkout by hand: `{git} pull`")),
+            Self::Filter { name, path } => {
+                Refusal::new(format!("{path} sends files through the filter `{name}`, and filters are not run"))
+                    .hint(format!("move this checkout by hand: `{git} pull`"))
+            }
             Self::Encoding { path } => Refusal::new(format!(
                 "{path} sets working-tree-encoding, which is not supported: files would get other bytes than git gives"
             ))
@@ -73,6 +83,29 @@ impl Obstacle {
                 quoted(&at.to_string()),
                 quoted(path)
             )),
+            Self::UnwritableParent { path } => Refusal::new(format!(
+                "{at} cannot be made: the step's user cannot write to {path}"
+            ))
+            .hint(format!("make it and give it to that user: `sudo install -d -o USER {}`", quoted(&at.to_string()))),
+            Self::RefConflict { found, wanted } => {
+                let remedy = match found.strip_prefix("refs/heads/") {
+                    Some(branch) => format!("rename that branch: `{git} branch -m {} NAME`", quoted(branch)),
+                    None => format!(
+                        "remove it where the remote has no such branch: `{git} update-ref -d {}`",
+                        quoted(found)
+                    ),
+                };
+                Refusal::new(format!("{at} has {found}, which cannot stand beside {wanted}")).hint(remedy)
+            }
+            Self::UnwritableGit { path } => {
+                let owned = quoted(&format!("{at}/.git"));
+                Refusal::new(format!("git's own file {path} has to change, and the step's user cannot write it")).hint(
+                    format!(
+                        "give it back to the checkout's owner: `sudo chown -R --reference={} {owned}`",
+                        quoted(&at.to_string())
+                    ),
+                )
+            }
             Self::NestedRepository { path } => {
                 Refusal::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
                     .hint("move it aside")

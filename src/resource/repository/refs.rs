@@ -9,6 +9,7 @@ use git2::{Config, Oid, Repository, Signature, Time};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure};
 use crate::resource::Failure;
+use crate::resource::repository::Repository as Desired;
 
 /// Who writes commits and reflogs: the configured identity, or the login name at this host as git makes it up.
 pub fn identity(repo: &Repository, time: Option<Time>) -> Result<Signature<'static>, Failure> {
@@ -96,6 +97,49 @@ pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &
     );
     let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(&failed)?;
     file.write_all(line.as_bytes()).map_err(&failed)
+}
+
+/// A ref that cannot stand beside one of `names`, since one name is a directory of the other, and the wanted one.
+pub fn conflict(repo: &Repository, names: &[String]) -> Result<Option<(String, String)>, Failure> {
+    let failed = git_failure("list the refs", repo.path());
+    for reference in repo.references().map_err(&failed)? {
+        let found = String::from_utf8_lossy(reference.map_err(&failed)?.name_bytes()).into_owned();
+        let within = |below: &str, above: &str| below.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(name) = names.iter().find(|name| within(name, &found) || within(&found, name)) {
+            return Ok(Some((found, name.clone())));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether this user can make and remove files in a directory.
+pub fn can_change_names_in(folder: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}
+
+/// The refs that a move sets.
+pub fn moved(repo: &Repository, desired: &Desired) -> Vec<String> {
+    let branch = format!("refs/heads/{}", desired.branch);
+    [Some(branch), tracking(repo, &desired.remote, &desired.branch)].into_iter().flatten().collect()
+}
+
+/// The first of git's own files and directories which a move writes and this user cannot: refs, logs, objects, index.
+pub fn unwritable(repo: &Repository, desired: &Desired) -> Option<PathBuf> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let git = repo.path();
+    let refs = moved(repo, desired);
+    // A file is replaced by a rename in its directory; a log is written to, and so is the directory of a new one.
+    let logs = refs.iter().map(String::as_str).chain(["HEAD"]).map(|name| git.join("logs").join(name));
+    let (logs, new): (Vec<PathBuf>, Vec<PathBuf>) = logs.partition(|log| log.exists());
+    let replaced = refs.iter().map(|name| git.join(name)).chain([git.join("HEAD"), git.join("objects/pack/new")]);
+    let folders = replaced
+        .chain(new)
+        .filter_map(|path| path.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned));
+    let folders = folders.chain([git.join("objects")]).map(|path| (path, Access::WRITE_OK | Access::EXEC_OK));
+    let mut all = folders.chain(logs.into_iter().map(|path| (path, Access::WRITE_OK | Access::READ_OK)));
+    let found = all.find(|(path, wanted)| accessat(CWD, path, *wanted, AtFlags::EACCESS).is_err());
+    found.map(|(path, _)| path)
 }
 
 /// The remote-tracking branch that the remote's fetch configuration gives to `branch`.

@@ -18,6 +18,9 @@ const SILENCE_TIMEOUT_MS: i32 = 60_000;
 /// How many branches are named where the wanted one is missing.
 const BRANCHES_NAMED: usize = 8;
 
+/// What can be spoken.
+const SCHEMES: [&str; 5] = ["file", "git", "http", "https", "ssh"];
+
 /// What a remote answers to `ls-remote`.
 pub struct Answer {
     /// The head of the wanted branch.
@@ -63,8 +66,18 @@ pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: 
 
 /// The remote at `url`, ready to be connected to.
 pub fn open<'a>(repo: &'a Repository, url: &str, relative_to: &Path) -> Result<Remote<'a>, Failure> {
+    if url.is_empty() {
+        return Err(Failure::new("the remote's url is empty").hint("give it a path, or a url with ssh:// or https://"));
+    }
     prepare(repo)?;
     let remote = repo.remote_anonymous(&reachable(url, relative_to)).map_err(|error| failure(url, &error))?;
+    // The library takes any other scheme for the name of an ssh host.
+    if let Ok(Some((scheme, _))) = std::str::from_utf8(remote.url_bytes()).map(|url| url.split_once("://"))
+        && !SCHEMES.contains(&scheme.to_ascii_lowercase().as_str())
+    {
+        let what = format!("the remote {}: {scheme}:// is not supported", without_password(url));
+        return Err(Failure::new(what).hint("use a path, file://, https:// or ssh://"));
+    }
     // Not what was asked for counts but what the user's `insteadOf` made of it.
     if remote.url_bytes().starts_with(b"http") {
         git_tls::load_certificates().map_err(|error| failure(url, &error))?;
@@ -134,21 +147,34 @@ fn is_scp_like(url: &str) -> bool {
 /// The URL as it may be shown: without what stands before an `@`, but for the user of an ssh URL.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
-        Some((user, host)) => match user.split(':').next() {
-            Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{host}{path}"),
-            _ => format!("{scheme}://{host}{path}"),
-        },
-        None => url.to_owned(),
+    // A password may hold a slash or an `@` that should have been escaped: what may be one ends with the last `@`.
+    let has_password = rest.split('@').next().is_some_and(|user| user.len() < rest.len() && user.contains(':'));
+    let end = if has_password { rest.rfind('@') } else { rest[..authority(rest)].rfind('@') };
+    without_login(scheme, rest, end)
+}
+
+/// How long the part of a URL after `://` is that names user and host.
+fn authority(rest: &str) -> usize {
+    rest.find('/').unwrap_or(rest.len())
+}
+
+fn without_login(scheme: &str, rest: &str, end: Option<usize>) -> String {
+    let Some(end) = end else { return format!("{scheme}://{rest}") };
+    let place = &rest[end + 1..];
+    // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
+    match rest[..end].split(':').next() {
+        Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{place}"),
+        _ => format!("{scheme}://{place}"),
     }
 }
 
 /// Whether two URLs name the same remote, passwords and a slash at the end aside.
 pub fn same_url(one: &str, other: &str) -> bool {
     let plain = |url: &str| {
-        let url = without_password(url);
+        let url = match url.split_once("://") {
+            Some((scheme, rest)) => without_login(scheme, rest, rest[..authority(rest)].rfind('@')),
+            None => url.to_owned(),
+        };
         let url = url.strip_prefix("file://").unwrap_or(&url);
         url.trim_end_matches('/').to_owned()
     };
@@ -215,8 +241,25 @@ mod tests {
         assert_eq!(without_password("https://token@h/x"), "https://h/x");
         assert_eq!(without_password("ssh://git@h/x"), "ssh://git@h/x");
         assert_eq!(without_password("https://u:p@ss@h/x"), "https://h/x");
+        assert_eq!(without_password("https://u:s3cr/et@h/x"), "https://h/x");
+        assert_eq!(without_password("https://u:s3@cr/et@h/x"), "https://h/x");
+        assert_eq!(without_password("ssh://u:s3cr/et@h/x"), "ssh://u@h/x");
+        assert_eq!(without_password("ssh://git@h:22/x@y"), "ssh://git@h:22/x@y");
+        assert_eq!(without_password("https://h:8080/x"), "https://h:8080/x");
         assert_eq!(without_password("git@h:x"), "git@h:x");
         assert_eq!(without_password("https://h/x@y"), "https://h/x@y");
+    }
+
+    #[test]
+    fn a_url_that_leads_nowhere_is_named_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repository::init_bare(dir.path()).unwrap();
+        for (url, told) in
+            [("", "url is empty"), ("ftp://u:p@h/x", "ftp://h/x: ftp:// is"), ("git+ssh://h/x", "git+ssh")]
+        {
+            let failure = open(&repo, url, dir.path()).err().unwrap();
+            assert!(failure.message.contains(told) && failure.hint.is_some(), "{failure:?}");
+        }
     }
 
     #[test]
@@ -224,6 +267,7 @@ mod tests {
         assert!(same_url("https://u:p@h/x", "https://u@h/x/"));
         assert!(same_url("file:///srv/x", "/srv/x"));
         assert!(!same_url("https://h/x", "https://h/y"));
+        assert!(!same_url("https://h:8080/x@y", "https://k:8080/x@y"));
     }
 
     #[test]

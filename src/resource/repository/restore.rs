@@ -1,22 +1,26 @@
 //! Lists, shows and gives back what was rescued.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags, TreeWalkMode, TreeWalkResult};
+use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags, Sort, Status, TreeWalkMode, TreeWalkResult};
 use serde::{Deserialize, Serialize};
 
 use super::delta::{Blob, blob_in, entries, subject};
 use super::path::RepoPath;
 use super::rescue::{NAMESPACE, Stash, all};
-use super::survey::{lstat_below, mode_of, raw_id};
+use super::survey::{Seen, lstat_below, mode_of, raw_id};
 use super::work_area::WorkArea;
-use super::{git_failure, io_failure, quoted};
+use super::{git_failure, index_file, io_failure, move_files, observe, quoted};
 use crate::resource::Failure;
+
+/// How the index differs from HEAD.
+const STAGED: Status =
+    Status::INDEX_MODIFIED.union(Status::INDEX_DELETED).union(Status::INDEX_RENAMED).union(Status::INDEX_TYPECHANGE);
 
 /// A rescue, as `rescue list` names it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,8 @@ pub struct Rescue {
     pub time: i64,
     /// The files of a rescue of changes, in order.
     pub files: Vec<RepoPath>,
+    /// What brings commits back, for a shell.
+    pub way_back: Option<String>,
     /// What deletes the rescue, for a shell.
     pub delete: String,
 }
@@ -48,7 +54,14 @@ pub enum RescueKind {
 }
 
 /// The rescues of the checkout at `path`, in order of id.
+///
+/// Where there is no checkout, there is none.
 pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match fs::symlink_metadata(path.join(".git")) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(Vec::new()),
+        found => found.map_err(io_failure("look at", path))?,
+    };
     let repo = open(path)?;
     all(&repo)?.into_iter().map(|(id, commit)| describe(&repo, path, id, commit)).collect()
 }
@@ -60,7 +73,8 @@ pub fn show(path: &Path, id: &str) -> Result<String, Failure> {
     let failed = git_failure("show the rescue", path);
     let mut text = format!("{}\n{}\n\n", rescue.reference, rescue.subject);
     let commit = repo.find_commit(commit).map_err(&failed)?;
-    let mut patch = |old: Option<&git2::Tree<'_>>, new: Option<&git2::Tree<'_>>| -> Result<(), git2::Error> {
+    let mut add = |heading: &str, old: Option<&git2::Tree<'_>>, new: Option<&git2::Tree<'_>>| {
+        text.push_str(heading);
         let diff = repo.diff_tree_to_tree(old, new, None)?;
         diff.print(git2::DiffFormat::Patch, |_, _, line| {
             if matches!(line.origin(), '+' | '-' | ' ') {
@@ -72,65 +86,94 @@ pub fn show(path: &Path, id: &str) -> Result<String, Failure> {
     };
     match Stash::open(&repo, &commit) {
         Some(stash) => {
-            patch(Some(&stash.base_tree), Some(&stash.work)).map_err(&failed)?;
+            let staged = ![stash.work.id(), stash.base_tree.id()].contains(&stash.index.id());
+            if staged {
+                add("staged:\n", Some(&stash.base_tree), Some(&stash.index)).map_err(&failed)?;
+            }
+            let heading = if staged { "\nin the working tree:\n" } else { "" };
+            add(heading, Some(&stash.base_tree), Some(&stash.work)).map_err(&failed)?;
             if let Some(untracked) = &stash.untracked {
-                patch(None, Some(untracked)).map_err(&failed)?;
+                add("", None, Some(untracked)).map_err(&failed)?;
             }
         }
         None => {
-            let before = commit.parent(0).and_then(|parent| parent.tree()).ok();
-            patch(before.as_ref(), Some(&commit.tree().map_err(&failed)?)).map_err(&failed)?;
+            for commit in line_of(&repo, &commit).map_err(&failed)? {
+                let heading = format!("commit {}: {}\n", commit.id(), subject(&commit));
+                let before = commit.parent(0).and_then(|parent| parent.tree()).ok();
+                add(&heading, before.as_ref(), Some(&commit.tree().map_err(&failed)?)).map_err(&failed)?;
+            }
         }
     }
     Ok(text)
 }
 
-/// Brings the files of a rescue back into the working tree: bytes, modes, untracked ones too. All of them or, where
-/// one would replace newer work, none. The rescue stays. Gives back the paths that were written or removed.
+/// The commits of a rescue, the oldest first: those that no branch has, here or at a remote; the last one at least.
+fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2::Commit<'a>>, git2::Error> {
+    let mut walk = repo.revwalk()?;
+    walk.set_sorting(Sort::TOPOLOGICAL | Sort::REVERSE)?;
+    walk.push(last.id())?;
+    walk.hide_glob("refs/remotes/*")?;
+    walk.hide_glob("refs/heads/*")?;
+    let mut commits = walk.map(|id| repo.find_commit(id?)).collect::<Result<Vec<_>, _>>()?;
+    if commits.is_empty() {
+        commits.push(last.clone());
+    }
+    Ok(commits)
+}
+
+/// Brings the files of a rescue back into the working tree: bytes, modes, untracked ones too; and what was staged into
+/// the index. All of it or, where newer work would be replaced, nothing. The rescue stays. Gives back the paths that
+/// were written, removed or staged. A file that was only staged stays as it is: its bytes were those of HEAD.
 pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     let repo = open(path)?;
     let (rescue, commit) = find(&repo, path, id)?;
     let failed = git_failure("read the rescue", path);
     let commit = repo.find_commit(commit).map_err(&failed)?;
     let Some(stash) = Stash::open(&repo, &commit) else {
-        return Err(Failure::new(format!("{id} holds commits, not files")).hint(format!(
-            "give them a branch: `git -C {} branch rescued-{id} {}`",
-            quoted(&path.to_string_lossy()),
-            rescue.reference
-        )));
+        let hint = format!("give them a branch: `{}`", rescue.way_back.unwrap_or_default());
+        return Err(Failure::new(format!("{id} holds commits, not files")).hint(hint));
     };
-    let wanted = files_of(&repo, &stash).map_err(&failed)?;
-    let area = WorkArea::enter(repo.path())?;
-    let todo = check(&repo, path, &rescue, &wanted)?;
+    let held = Held::of(&repo, &stash).map_err(&failed)?;
+    let mut area = WorkArea::enter(repo.path())?;
+    area.lock(&repo.path().join("index"))?;
+    let todo = check(&repo, path, &rescue, &held)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
-    for (number, (name, blob)) in todo.iter().enumerate() {
-        let at = path.join(name.as_path());
-        match blob {
-            None => fs::remove_file(&at).map_err(io_failure("remove", &at))?,
+    for (number, file) in todo.files.iter().enumerate() {
+        let at = path.join(file.path.as_path());
+        match file.blob {
+            None => {
+                file.still(path)?;
+                fs::remove_file(&at).map_err(io_failure("remove", &at))?;
+            }
             Some(blob) => {
                 let new = stage.join(number.to_string());
-                write(&repo, *blob, &new)?;
+                write(&repo, blob, &new)?;
                 if let Some(folder) = at.parent() {
                     fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
                 }
-                if fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
+                file.still(path)?;
+                if file.found.as_ref().is_some_and(fs::Metadata::is_dir) {
                     fs::remove_dir(&at).map_err(io_failure("replace the directory", &at))?;
                 }
                 fs::rename(&new, &at).map_err(io_failure("write", &at))?;
             }
         }
     }
+    if !todo.staged.is_empty() {
+        index_file::stage(&area, path, &todo.staged)?;
+    }
     area.leave()?;
-    Ok(todo.into_iter().map(|(name, _)| name.clone()).collect())
+    let mut paths: Vec<RepoPath> = todo.files.iter().map(|file| file.path.clone()).collect();
+    paths.extend(todo.staged.iter().map(|(path, _)| (*path).clone()));
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
 }
 
 fn open(path: &Path) -> Result<Repository, Failure> {
-    let uid = rustix::process::geteuid().as_raw();
-    let found = fs::symlink_metadata(path).map_err(io_failure("look at", path))?;
-    if found.uid() != uid {
-        return Err(Failure::new(format!("the checkout {} belongs to another user", path.display()))
-            .hint("git work is done as the checkout's owner alone: set run_as"));
+    if let Some(obstacle) = observe::foreign_hands(path, &path.join(".git"))? {
+        return Err(obstacle.refusal(path).into());
     }
     Repository::open_ext(path, RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>())
         .map_err(git_failure("open the repository", path))
@@ -151,12 +194,14 @@ fn describe(repo: &Repository, path: &Path, id: String, commit: Oid) -> Result<R
     let found = repo.find_commit(commit).map_err(&failed)?;
     let stash = Stash::open(repo, &found);
     let files = match &stash {
-        Some(stash) => files_of(repo, stash).map_err(&failed)?.into_keys().collect(),
+        Some(stash) => Held::of(repo, stash).map_err(&failed)?.paths(),
         None => Vec::new(),
     };
     let reference = format!("{NAMESPACE}{id}");
+    let git = format!("git -C {}", quoted(&path.to_string_lossy()));
     Ok(Rescue {
-        delete: format!("git -C {} update-ref -d {reference}", quoted(&path.to_string_lossy())),
+        way_back: stash.is_none().then(|| format!("{git} branch rescued-{id} {reference}")),
+        delete: format!("{git} update-ref -d {reference}"),
         kind: if stash.is_some() { RescueKind::Changes } else { RescueKind::Commits },
         commit: commit.to_string(),
         subject: subject(&found),
@@ -167,43 +212,77 @@ fn describe(repo: &Repository, path: &Path, id: String, commit: Oid) -> Result<R
     })
 }
 
-/// What the working tree had; nothing for a file that was gone.
-fn files_of(repo: &Repository, stash: &Stash<'_>) -> Result<BTreeMap<RepoPath, Option<Blob>>, git2::Error> {
-    let mut files = BTreeMap::new();
-    for entry in entries(repo, Some(stash.base.id()), Some(&stash.work))? {
-        files.insert(entry.path, entry.new);
+/// What a rescue holds, by path; nothing for what was gone.
+struct Held {
+    /// What the working tree had of its own.
+    files: BTreeMap<RepoPath, Option<Blob>>,
+    /// What was staged.
+    staged: BTreeMap<RepoPath, Option<Blob>>,
+}
+
+impl Held {
+    fn of(repo: &Repository, stash: &Stash<'_>) -> Result<Self, git2::Error> {
+        let changed = |tree| -> Result<BTreeMap<RepoPath, Option<Blob>>, git2::Error> {
+            let entries = entries(repo, Some(stash.base.id()), Some(tree))?;
+            Ok(entries.into_iter().map(|entry| (entry.path, entry.new)).collect())
+        };
+        let (mut files, mut staged) = (changed(&stash.work)?, changed(&stash.index)?);
+        if let Some(untracked) = &stash.untracked {
+            untracked.walk(TreeWalkMode::PreOrder, |folder, entry| {
+                if entry.kind() == Some(ObjectType::Blob)
+                    && let Ok(mode) = u32::try_from(entry.filemode_raw())
+                {
+                    let mut name = folder.as_bytes().to_vec();
+                    name.extend_from_slice(entry.name_bytes());
+                    files.insert(RepoPath::new(name), Some(Blob { id: entry.id(), mode }));
+                }
+                TreeWalkResult::Ok
+            })?;
+        }
+        files.retain(|path, _| path.is_safe());
+        staged.retain(|path, _| path.is_safe());
+        Ok(Self { files, staged })
     }
-    // What was only staged: the file itself was as HEAD has it.
-    for entry in entries(repo, Some(stash.base.id()), Some(&stash.index))? {
-        let there = blob_in(&stash.work, &entry.path);
-        files.entry(entry.path).or_insert(there);
+
+    fn paths(&self) -> Vec<RepoPath> {
+        let paths: BTreeSet<&RepoPath> = self.files.keys().chain(self.staged.keys()).collect();
+        paths.into_iter().cloned().collect()
     }
-    if let Some(untracked) = &stash.untracked {
-        untracked.walk(TreeWalkMode::PreOrder, |folder, entry| {
-            if entry.kind() == Some(ObjectType::Blob)
-                && let Ok(mode) = u32::try_from(entry.filemode_raw())
-            {
-                let mut name = folder.as_bytes().to_vec();
-                name.extend_from_slice(entry.name_bytes());
-                files.insert(RepoPath::new(name), Some(Blob { id: entry.id(), mode }));
-            }
-            TreeWalkResult::Ok
-        })?;
+}
+
+/// A file to write or to remove.
+struct File<'a> {
+    path: &'a RepoPath,
+    blob: Option<Blob>,
+    /// What was there when it was compared.
+    found: Option<fs::Metadata>,
+}
+
+impl File<'_> {
+    /// Fails where the path is not as it was when it was compared.
+    fn still(&self, top: &Path) -> Result<(), Failure> {
+        let now = lstat_below(top, self.path)?;
+        let same = match (&self.found, &now) {
+            // What is in a directory is for its removal to find out.
+            (Some(before), Some(now)) if before.is_dir() => now.is_dir(),
+            (before, now) => before.as_ref().map(Seen::of) == now.as_ref().map(Seen::of),
+        };
+        let blocked = now.is_none() && fs::symlink_metadata(top.join(self.path.as_path())).is_ok();
+        if same && !blocked { Ok(()) } else { Err(move_files::changed(&top.join(self.path.as_path()))) }
     }
-    files.retain(|path, _| path.is_safe());
-    Ok(files)
+}
+
+/// What is not as the rescue has it.
+struct Todo<'a> {
+    files: Vec<File<'a>>,
+    staged: Vec<(&'a RepoPath, Option<Blob>)>,
 }
 
 /// What has to be written, after a look that nothing newer would be lost.
-fn check<'a>(
-    repo: &Repository,
-    top: &Path,
-    rescue: &Rescue,
-    wanted: &'a BTreeMap<RepoPath, Option<Blob>>,
-) -> Result<Vec<(&'a RepoPath, Option<Blob>)>, Failure> {
-    let mut todo = Vec::new();
+fn check<'a>(repo: &Repository, top: &Path, rescue: &Rescue, held: &'a Held) -> Result<Todo<'a>, Failure> {
+    let mut todo = Todo { files: Vec::new(), staged: Vec::new() };
     let mut newer = Vec::new();
-    for (path, blob) in wanted {
+    for (path, blob) in &held.files {
         let at = top.join(path.as_path());
         let blocked = path
             .parents()
@@ -219,31 +298,46 @@ fn check<'a>(
         if current == *blob && (found.is_none() || current.is_some()) {
             continue;
         }
+        // What is staged there is judged below.
+        let in_work = |status: Status| status.bits() & !STAGED.bits() == 0;
         let free = match (&found, current) {
             _ if blocked => false,
             (None, _) => true,
             // A directory may be replaced where there is nothing in it.
             (Some(found), None) => found.is_dir() && is_empty(&at),
-            (Some(_), Some(_)) => repo.status_file(path.as_path()).is_ok_and(|status| status == git2::Status::CURRENT),
+            (Some(_), Some(_)) => repo.status_file(path.as_path()).is_ok_and(in_work),
         };
         if free {
-            todo.push((path, *blob));
+            todo.files.push(File { path, blob: *blob, found });
         } else {
             newer.push(path.to_string());
+        }
+    }
+    let failed = git_failure("read the index", top);
+    let index = repo.index().map_err(&failed)?;
+    let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
+    for (path, blob) in &held.staged {
+        let current = index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: entry.mode });
+        if current == *blob {
+            continue;
+        }
+        if current == head.as_ref().and_then(|head| blob_in(head, path)) {
+            todo.staged.push((path, *blob));
+        } else {
+            newer.push(format!("{path} in the index"));
         }
     }
     if newer.is_empty() {
         return Ok(todo);
     }
+    let (top, reference) = (quoted(&top.to_string_lossy()), &rescue.reference);
     Err(Failure::new(format!(
         "nothing was restored: {} would be overwritten, with local changes of its own",
         newer.join(", ")
     ))
     .hint(format!(
-        "commit or move these first; a single file comes from `git -C {} show {}:FILE`, an untracked one from `{}^3:FILE`",
-        quoted(&top.to_string_lossy()),
-        rescue.reference,
-        rescue.reference
+        "commit or move these first; a single file comes from `git -C {top} show {reference}:FILE`, \
+         a staged one from `{reference}^2:FILE`, an untracked one from `{reference}^3:FILE`"
     )))
 }
 

@@ -8,10 +8,13 @@ use super::path::RepoPath;
 /// A file of attributes is text of some lines; a larger one (16 MiB) is something else.
 const LARGEST: u64 = 16 << 20;
 
+/// How many trees may lie in one another: git's own default (core.maxTreeDepth, git-config(1)).
+const DEEPEST: usize = 2048;
+
 /// Looks through the whole tree. Every filter is named: whether it [`matters`] is for the configuration to say.
 pub fn obstacles(view: &Repository, tree: &Tree<'_>) -> Result<Vec<Obstacle>, git2::Error> {
     let mut found = Vec::new();
-    look(view, tree, &mut Vec::new(), &mut found)?;
+    look(view, tree, &mut found)?;
     Ok(found)
 }
 
@@ -34,30 +37,25 @@ pub fn beside_the_tree(repo: &Repository, config: &Config) -> Vec<Obstacle> {
     found
 }
 
-fn look(
-    view: &Repository,
-    tree: &Tree<'_>,
-    folder: &mut Vec<u8>,
-    found: &mut Vec<Obstacle>,
-) -> Result<(), git2::Error> {
-    for entry in tree {
-        let length = folder.len();
-        if length > 0 {
-            folder.push(b'/');
+/// Not by recursion: a hostile tree would overflow the stack.
+fn look(view: &Repository, tree: &Tree<'_>, found: &mut Vec<Obstacle>) -> Result<(), git2::Error> {
+    let mut trees = vec![(tree.id(), Vec::new(), 1)];
+    while let Some((tree, folder, depth)) = trees.pop() {
+        if depth > DEEPEST {
+            return Err(git2::Error::from_str(&format!("the tree is nested more than {DEEPEST} directories deep")));
         }
-        folder.extend_from_slice(entry.name_bytes());
-        match entry.kind() {
-            Some(ObjectType::Tree) => {
-                look(view, &view.find_tree(entry.id())?, folder, found)?;
+        for entry in &view.find_tree(tree)? {
+            let path = [folder.as_slice(), entry.name_bytes()].concat();
+            match entry.kind() {
+                Some(ObjectType::Tree) => trees.push((entry.id(), [path.as_slice(), b"/"].concat(), depth + 1)),
+                Some(ObjectType::Commit) => found.push(Obstacle::Submodules { path: RepoPath::new(path) }),
+                _ if entry.name_bytes() == b".gitattributes" => {
+                    let blob = view.find_blob(entry.id())?;
+                    attributes(&RepoPath::new(path), blob.content(), found);
+                }
+                _ => {}
             }
-            Some(ObjectType::Commit) => found.push(Obstacle::Submodules { path: RepoPath::new(folder.as_slice()) }),
-            _ if entry.name_bytes() == b".gitattributes" => {
-                let blob = view.find_blob(entry.id())?;
-                attributes(&RepoPath::new(folder.as_slice()), blob.content(), found);
-            }
-            _ => {}
         }
-        folder.truncate(length);
     }
     Ok(())
 }

@@ -107,7 +107,7 @@ impl WorkArea {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let refusal = Obstacle::Locked { path: lock.display().to_string() }.refusal(&self.git);
-                Err(Failure { message: refusal.reason, hint: refusal.hint })
+                Err(refusal.into())
             }
             Err(error) => Err(io_failure("lock", target)(error)),
         }

@@ -58,6 +58,31 @@ fn directories_of_others_that_are_in_nobodys_way_do_not_matter() {
 }
 
 #[test]
+fn a_clone_into_a_directory_of_another_user_is_refused_in_the_plan() {
+    let bench = Bench::new();
+    let text = as_user(&bench, &|top| {
+        fs::rename(top, top.with_file_name("earlier")).unwrap();
+        fs::create_dir(top).unwrap();
+        assert!(Command::new("chown").arg("0:0").arg(top).status().unwrap().success());
+    });
+    assert!(text.contains("the step's user cannot write to"), "{text}");
+}
+
+#[test]
+fn a_log_of_roots_stops_the_move_before_it_begins() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n"))]);
+    for name in ["logs/HEAD", "logs/refs/heads/qa", "refs/heads", "objects"] {
+        let text = as_user(&bench, &|top| {
+            let at = top.join(".git").join(name);
+            assert!(Command::new("chown").arg("0:0").arg(&at).status().unwrap().success());
+        });
+        assert!(text.contains(&format!(".git/{name} has to change")), "{text}");
+        assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a1\n");
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_stops_the_move_before_it_begins() {
     let bench = Bench::new();
     bench.push("more", &[("a", Some("a2\n")), ("d/c", Some("c2\n"))]);

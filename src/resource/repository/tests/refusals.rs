@@ -237,3 +237,71 @@ fn chown(path: &Path, uid: u32) {
     let done = std::process::Command::new("chown").args(["-R", &uid.to_string()]).arg(path).status().unwrap();
     assert!(done.success());
 }
+
+#[test]
+fn a_remote_name_with_a_nul_is_refused() {
+    let step = serde_yaml::from_str::<crate::resource::repository::Repository>(
+        "path: /srv/x\nbranch: qa\nremote: \"a\\0b\"\n",
+    );
+    assert!(step.unwrap_err().to_string().contains("not a valid name of a remote"));
+}
+
+#[test]
+fn files_of_lfs_at_the_head_are_not_called_up_to_date() {
+    let bench = behind();
+    bench.push("lfs", &[(".gitattributes", Some("*.bin filter=lfs\n"))]);
+    git(&bench.checkout(), &["pull", "-q"]);
+    let found = plan(&bench.desired()).unwrap().unwrap();
+    assert!(found.changes.is_empty());
+    assert_eq!(found.notes, [".gitattributes stores files in git LFS: whether they are there is not looked at"]);
+}
+
+#[test]
+fn refs_that_cannot_stand_beside_the_wanted_ones_are_named() {
+    for (packed, remedy) in
+        [("refs/heads/feature", "branch -m feature"), ("refs/remotes/origin/feature", "update-ref -d")]
+    {
+        let bench = behind();
+        git(&bench.seed(), &["push", "-q", "origin", "qa:feature/x"]);
+        git(&bench.checkout(), &["update-ref", packed, "HEAD"]);
+        git(&bench.checkout(), &["pack-refs", "--all"]);
+        let mut desired = bench.desired();
+        desired.branch = "feature/x".to_owned();
+        let before = snapshot(bench.dir.path());
+        let refusal = plan(&desired).unwrap().unwrap_err();
+        assert!(refusal.reason.contains(&format!("{packed}, which cannot stand beside")), "{refusal:?}");
+        assert!(refusal.hint.unwrap().contains(remedy));
+        assert_eq!(snapshot(bench.dir.path()), before);
+    }
+}
+
+#[test]
+fn a_tree_nested_too_deep_is_an_error() {
+    let bench = behind();
+    let repo = git2::Repository::open(bench.remote()).unwrap();
+    let mut tree = repo.treebuilder(None).unwrap();
+    tree.insert("f", repo.blob(b"x").unwrap(), 0o100_644).unwrap();
+    let mut tree = tree.write().unwrap();
+    for _ in 0..3_000 {
+        let mut above = repo.treebuilder(None).unwrap();
+        above.insert("d", tree, 0o040_000).unwrap();
+        tree = above.write().unwrap();
+    }
+    let who = git2::Signature::now("A", "a@example.org").unwrap();
+    let head = repo.find_reference("refs/heads/qa").unwrap().peel_to_commit().unwrap();
+    let tree = repo.find_tree(tree).unwrap();
+    repo.commit(Some("refs/heads/qa"), &who, &who, "deep", &tree, &[&head]).unwrap();
+    let failure = plan(&bench.desired()).unwrap_err();
+    assert!(failure.message.contains("nested more than 2048"), "{failure:?}");
+}
+
+#[test]
+fn a_link_on_the_way_to_a_checkout_is_followed_and_another_working_tree_is_named() {
+    let bench = behind();
+    let link = bench.dir.path().join("link");
+    std::os::unix::fs::symlink(bench.dir.path(), &link).unwrap();
+    super::bench::apply(&super::bench::desired(&link.join("checkout")), "run-1");
+    assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a2\n");
+    git(&bench.checkout(), &["config", "core.worktree", "../../seed"]);
+    refused(&bench, &["has its working tree at", "config --unset core.worktree"]);
+}

@@ -71,16 +71,73 @@ fn restoring_does_not_replace_newer_work() {
 fn rescued_commits_are_told_how_to_come_back() {
     let bench = Bench::new();
     let top = bench.checkout();
-    write(&top, "mine", Some("x\n"));
-    git(&top, &["add", "-A"]);
-    git(&top, &["commit", "-qm", "mine"]);
+    for (name, content) in [("mine", "x\n"), ("also mine", "y\n")] {
+        write(&top, name, Some(content));
+        git(&top, &["add", "-A"]);
+        git(&top, &["commit", "-qm", name]);
+    }
     let mut desired = bench.desired();
     desired.local_commits = LocalCommits::RescueAndReset;
     apply(&desired, "run-1");
     let found = list_rescues(&top).unwrap();
     assert_eq!((found[0].id.as_str(), found[0].kind), ("run-1-commits", RescueKind::Commits));
+    let text = show_rescue(&top, "run-1-commits").unwrap();
+    assert!(text.find("+x\n") < text.find("+y\n") && text.contains("+x\n"), "every commit, in order: {text}");
     let hint = restore_rescue(&top, "run-1-commits").unwrap_err().hint.unwrap();
     assert!(hint.contains("branch rescued-run-1-commits refs/provision/rescue/run-1-commits"), "{hint}");
+    let way_back = found[0].way_back.as_ref().unwrap();
+    assert!(std::process::Command::new("sh").arg("-c").arg(way_back).status().unwrap().success());
+    assert_eq!(git(&top, &["rev-parse", "rescued-run-1-commits"]).trim(), found[0].commit);
     let unknown = restore_rescue(&top, "run-2").unwrap_err();
     assert_eq!(unknown.hint.as_deref(), Some("there is run-1-commits"));
+}
+
+#[test]
+fn what_was_staged_comes_back_staged_and_reverts_nothing() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    write(&top, "a", Some("staged\n"));
+    write(&top, "b", Some("staged b\n"));
+    git(&top, &["add", "a", "b"]);
+    git(&top, &["rm", "-q", "--cached", "d/c"]);
+    write(&top, "a", Some("a1\n"));
+    write(&top, "b", Some("edited b\n"));
+    bench.push("more", &[("a", Some("a2\n")), ("b", Some("b2\n")), ("d/c", Some("c2\n"))]);
+    apply(&bench.desired(), "run-1");
+    let text = show_rescue(&top, "run-1").unwrap();
+    for line in ["+staged", "+staged b", "+edited b"] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    assert_eq!(list_rescues(&top).unwrap()[0].files.len(), 3);
+    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 3);
+    assert_eq!(fs::read_to_string(top.join("a")).unwrap(), "a2\n", "the pulled file stays");
+    assert_eq!(fs::read_to_string(top.join("b")).unwrap(), "edited b\n");
+    assert_eq!(git(&top, &["show", ":a"]), "staged\n");
+    assert_eq!(git(&top, &["show", ":b"]), "staged b\n");
+    assert_eq!(git(&top, &["ls-files", "d/c"]), "");
+    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 0, "it is all there");
+    write(&top, "a", Some("newer\n"));
+    git(&top, &["add", "a"]);
+    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    assert!(failure.message.contains("a in the index"), "{failure:?}");
+    assert_eq!(git(&top, &["show", ":a"]), "newer\n");
+}
+
+#[test]
+fn where_no_checkout_is_no_rescue_is() {
+    let bench = Bench::new();
+    for path in [bench.dir.path().join("absent/app"), bench.dir.path().to_owned(), bench.checkout().join("a")] {
+        assert_eq!(list_rescues(&path).unwrap(), []);
+    }
+}
+
+#[test]
+fn nothing_is_restored_where_others_decide_what_the_path_is() {
+    let bench = rescued();
+    let top = bench.checkout();
+    std::os::unix::fs::chown(bench.dir.path(), Some(65_534), None).unwrap();
+    let before = files(&top);
+    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    assert!(failure.message.contains("as root nothing is done"), "{failure:?}");
+    assert_eq!(files(&top), before);
 }
