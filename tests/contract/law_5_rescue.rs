@@ -86,7 +86,7 @@ fn rescued_commits_come_back_by_the_command_that_is_printed() {
     let branch = plan.lines().find(|line| line.trim_start().starts_with("branch:")).unwrap();
     let indent = &branch[..branch.len() - branch.trim_start().len()];
     let with = format!("{branch}\n{indent}local_commits: rescue_and_reset");
-    sandbox.write(PLAN, "ubuntu", &plan.replacen(branch, &with, 1));
+    sandbox.write(PLAN, "ubuntu", plan.replacen(branch, &with, 1));
     let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
     let all = apply.all();
     assert!(!all.contains("rescue restore"), "{apply}");
