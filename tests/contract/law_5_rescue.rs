@@ -116,3 +116,25 @@ fn unpushed_commits_are_refused_and_stay() {
     assert!(step["hint"].is_string(), "{step}");
     assert_eq!(sandbox.git("rev-parse HEAD"), head);
 }
+
+/// The printed command brings rescued commits back, as it stands.
+#[test]
+fn rescued_commits_come_back_by_the_command_that_is_printed() {
+    let sandbox = Sandbox::converged();
+    sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 60\n");
+    sandbox.git("commit -q --allow-empty -m 'only here'");
+    let head = sandbox.git("rev-parse HEAD");
+    let plan = sandbox.read(PLAN);
+    let branch = plan.lines().find(|line| line.trim_start().starts_with("branch:")).unwrap();
+    let indent = &branch[..branch.len() - branch.trim_start().len()];
+    let with = format!("{branch}\n{indent}local_commits: rescue_and_reset");
+    sandbox.write(PLAN, "ubuntu", plan.replacen(branch, &with, 1));
+    let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
+    let all = apply.all();
+    assert!(!all.contains("rescue restore"), "{apply}");
+    let command = all.split("to get back what was in the way: ").nth(1).unwrap().lines().next().unwrap();
+    let rest = command.strip_prefix(&format!("git -C {CHECKOUT} ")).unwrap_or_else(|| panic!("{command}"));
+    sandbox.git(rest);
+    let name = rest.split(' ').nth(1).unwrap();
+    assert_eq!(sandbox.git(&format!("rev-parse {name}")), head);
+}

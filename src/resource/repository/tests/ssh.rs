@@ -65,8 +65,11 @@ fn bench() -> (Bench, Server) {
     let server = serve(folder);
     known(folder, server.port);
     let at = folder.display();
+    // A master connection that the user's configuration asks for would outlive the plan.
+    let master = format!("ControlMaster auto\nControlPath {at}/master-%C\nControlPersist 20\n");
+    fs::write(folder.join("config"), master).unwrap();
     let command = format!(
-        "ssh -F none -i '{at}/client' -o IdentitiesOnly=yes -o UserKnownHostsFile={at}/known_hosts -o GlobalKnownHostsFile=none"
+        "ssh -F '{at}/config' -i '{at}/client' -o IdentitiesOnly=yes -o UserKnownHostsFile={at}/known_hosts -o GlobalKnownHostsFile=none"
     );
     git(&bench.checkout(), &["config", "core.sshCommand", &command]);
     let user = users::get_current_username().unwrap().into_string().unwrap();
@@ -87,6 +90,8 @@ fn failure(bench: &Bench, words: &[&str]) {
 fn a_checkout_follows_its_remote_by_ssh() {
     let (bench, _server) = bench();
     assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes, []);
+    let names = fs::read_dir(bench.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names.into_iter().any(|name| name.to_string_lossy().starts_with("master-")));
     bench.push("more", &[("a", Some(&"a line\n".repeat(100_000))), ("new", Some("theirs\n"))]);
     write(&bench.checkout(), "new", Some("mine\n"));
     apply(&bench.desired(), "run-1");
