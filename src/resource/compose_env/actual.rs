@@ -41,7 +41,6 @@ pub enum Source {
 /// The compose file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each look at a step")]
 pub enum ComposeFile {
     Missing,
     NotAFile {
