@@ -92,7 +92,7 @@ fn attacker() {
 }
 
 /// A compose file, which serves for any other file as well.
-const VALUES: &str = "services:\n  web:\n    environment:\n      A: ${A}\n      B: old\n";
+const VALUES: &str = "services:\n  web:\n    environment:\n      A: ${A}\n      C: ${C}\n      B: old\n";
 
 /// A host with a victim in `/srv`, and a neighbour called mallory. The victim's file of the name `linked` has hard links
 /// among mallory's files.
@@ -114,8 +114,8 @@ impl Arena {
             "root",
             "mkdir -p /srv/victim/inner /srv/linked; cd /srv/victim
             for n in {0..9}; do echo $n > $n; echo $n > inner/$n; done
-            printf 'services:\\n  web:\\n    environment:\\n      A: ${A}\\n      B: old\\n' | tee docker-compose.yml > inner/docker-compose.yml
-            echo A=old | tee .env > inner/.env; echo precious | tee key > inner/key; chmod 600 key inner/key
+            printf 'services:\\n  web:\\n    environment:\\n      A: ${A}\\n      C: ${C}\\n      B: old\\n' | tee docker-compose.yml > inner/docker-compose.yml
+            printf 'A=old\\nC=old\\n' | tee .env > inner/.env; echo precious | tee key > inner/key; chmod 600 key inner/key
             echo A=linked > /srv/linked/file; chmod 644 /srv/linked/file
             ssh-keygen -q -t ed25519 -N '' -f /root/one; ssh-keygen -q -t ed25519 -N '' -f /root/two",
         );
@@ -332,7 +332,7 @@ wait 100";
   - id: mode-alone
     after: [first]
     run_as: root
-    compose_env: { file: /home/mallory/app/docker-compose.yml, variable: A, service: web }
+    compose_env: { file: /home/mallory/app/docker-compose.yml, variable: C }
   - id: literal
     after: [first]
     run_as: root

@@ -97,6 +97,13 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     let repo = Repository::init_opts(at, &options).map_err(&failed)?;
     let mut config = repo.config().map_err(&failed)?;
     config.set_bool("core.bare", false).map_err(&failed)?;
+    // libgit2 probes the file system, and takes any error of a probe for a file system that lacks something.
+    config.set_bool("core.filemode", true).map_err(&failed)?;
+    for probed in ["core.symlinks", "core.ignorecase"] {
+        if config.get_entry(probed).is_ok() {
+            config.remove(probed).map_err(&failed)?;
+        }
+    }
     config.set_bool("core.logAllRefUpdates", true).map_err(&failed)?;
     let name = &desired.remote;
     config.set_str(&format!("remote.{name}.url"), url).map_err(&failed)?;
