@@ -33,7 +33,7 @@ bench: ## `provision plan` beside the runbook as a shell script, as ratios
 
 faults: ## kills and errors at every system call instead of a sample (hours; FAULT_STRIDE=50 takes every fiftieth)
 	@scripts/setup
-	$(TEST_ENV) cargo test --locked --test contract faults:: -- --ignored --nocapture
+	$(TEST_ENV) cargo test --locked --test contract -- faults::kills faults::errors --ignored --nocapture
 	$(TEST_ENV) cargo test --locked --lib every_point -- --ignored --nocapture
 
 fuzz: ## each fuzzer for a minute (FUZZ_SECONDS)

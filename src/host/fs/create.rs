@@ -81,13 +81,35 @@ impl Dir {
 
     fn create_parent(&self, name: &OsStr) -> Result<Self, Error> {
         let holder = self.stat_self()?;
-        let (uid, gid) = if acts_as_root() { (Some(holder.uid), Some(holder.gid)) } else { (None, None) };
         let mode = default_dir_mode(&holder);
+        if !acts_as_root() || (holder.uid, holder.gid) == (0, 0) {
+            return self.create_own_parent(name, mode);
+        }
+        let (uid, gid) = (Some(holder.uid), Some(holder.gid));
+        self.remove_leftovers(name)?;
         match self.create_dir(name, Attributes { uid, gid, mode }) {
             // Another step made it meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.open_dir(name),
             other => other,
         }
+    }
+
+    /// Where owner and group come out right by themselves, mkdir(2) makes the whole of it: a run that is killed leaves
+    /// nothing besides.
+    fn create_own_parent(&self, name: &OsStr, mode: u32) -> Result<Self, Error> {
+        let failed = |errno| Error::call("create", &self.path_of(name), errno);
+        match retry_on_intr(|| rustix::fs::mkdirat(self, name, Mode::from_raw_mode(PARENT_MODE))) {
+            Ok(()) => {}
+            // Another step made it meanwhile.
+            Err(Errno::EXIST) => return self.open_dir(name),
+            Err(errno) => return Err(failed(errno)),
+        }
+        let fd = open_at(self, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW).map_err(failed)?;
+        if super::access::stat_fd(&fd).map_err(failed)?.mode != mode {
+            // The umask took something away.
+            retry_on_intr(|| rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))).map_err(failed)?;
+        }
+        Ok(Self::at(fd, self.path_of(name)))
     }
 
     fn prepare_dir(&self, temporary: &str, attributes: Attributes) -> Result<OwnedFd, Errno> {
