@@ -125,7 +125,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
             refs::log(&repo, &head, None, commit, &format!("clone: from {}", remote::without_password(url)))?;
         }
     }
-    clear_locks(at)?;
+    clear_strays(at)?;
     let tree = repo.find_commit(target).and_then(|commit| commit.tree()).map_err(&failed)?;
     let config = config.snapshot().map_err(&failed)?;
     let mut obstacles = tree_check::obstacles(&repo, &tree).map_err(&failed)?;
@@ -173,18 +173,20 @@ fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
-/// Takes away the lock files below a git directory in the making: libgit2 says nothing where it cannot remove one of its
-/// own, and a lock that is left would stop every later change. No ref's name ends in `.lock`.
-fn clear_locks(folder: &Path) -> Result<(), Failure> {
+/// Takes away what libgit2 could not remove again below a git directory in the making, and said nothing of: its locks, which
+/// would stop every later change (no ref's name ends in `.lock`), and the links by which it probes the file system.
+fn clear_strays(folder: &Path) -> Result<(), Failure> {
     let failed = io_failure("clear", folder);
     for entry in fs::read_dir(folder).map_err(&failed)? {
         let entry = entry.map_err(&failed)?;
         let (path, name) = (entry.path(), entry.file_name());
         if entry.file_type().map_err(&failed)?.is_dir() {
             if name != "objects" {
-                clear_locks(&path)?;
+                clear_strays(&path)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "lock") {
+        } else if path.extension().is_some_and(|extension| extension == "lock")
+            || name.to_string_lossy().starts_with("_git2_")
+        {
             fs::remove_file(&path).map_err(io_failure("remove", &path))?;
         }
     }
