@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::args::HistoryArguments;
 use super::session::state_folder;
 use super::{Error, Exit, inputs};
-use crate::engine::event::{ChangeOutcome, Counts, Finished};
+use crate::engine::event::{ChangeOutcome, Finished};
 use crate::engine::journal::{Ending, Past, Record, past};
 use crate::render::{clean, output, with_target};
 use crate::resource::Failure;
@@ -138,18 +138,5 @@ fn ending(past: &Past) -> String {
         Ending::Running => "running",
         Ending::CutOff => "cut off",
     };
-    let Some(Counts { unchanged, changes, changed, skipped, blocked, failed }) = past.counts else {
-        return word.to_owned();
-    };
-    let counts = [
-        (failed, "failed"),
-        (blocked, "blocked"),
-        (changed, "changed"),
-        (changes, "to change"),
-        (unchanged, "unchanged"),
-        (skipped, "skipped"),
-    ];
-    let counts = counts.iter().filter(|(count, _)| *count > 0);
-    let counts: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
-    format!("{word}: {}", counts.join(", "))
+    past.counts.map_or_else(|| word.to_owned(), |counts| format!("{word}: {counts}"))
 }

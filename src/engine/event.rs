@@ -171,6 +171,27 @@ pub struct Counts {
     pub failed: usize,
 }
 
+impl std::fmt::Display for Counts {
+    /// `1 failed, 2 changed`: what needs attention first, and nothing that did not occur.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Counts { unchanged, changes, changed, skipped, blocked, failed } = *self;
+        let counts = [
+            (failed, "failed"),
+            (blocked, "blocked"),
+            (changed, "changed"),
+            (changes, "to change"),
+            (unchanged, "unchanged"),
+            (skipped, "skipped"),
+        ];
+        let mut between = "";
+        for (count, word) in counts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{between}{count} {word}")?;
+            between = ", ";
+        }
+        Ok(())
+    }
+}
+
 /// Takes events as they happen.
 pub trait Sink: Send + Sync {
     /// Called once for each event, in order.

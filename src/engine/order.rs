@@ -145,3 +145,36 @@ fn visit(
     sequence.push(index);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::step::Prose;
+    use crate::resource::AnyResource;
+
+    fn step(id: &str, after: &[&str], resource: &str) -> Step {
+        let resource: AnyResource = serde_json::from_str(resource).unwrap();
+        let after = after.iter().map(ToString::to_string).collect();
+        Step { id: id.into(), prose: Prose::default(), run_as: None, after, max_changes: None, resource }
+    }
+
+    #[test]
+    fn every_reason_to_wait_is_kept() {
+        let steps = [
+            step("code", &[], r#"{"directory": {"path": "/srv/code"}}"#),
+            step("logs", &["code"], r#"{"directory": {"path": "/srv/code/logs"}}"#),
+        ];
+        let order = Order::of(&steps).unwrap();
+        let reasons: Vec<&Reason> = order.before(1).iter().map(|(_, reason)| reason).collect();
+        assert_eq!(reasons, [&Reason::Needs(Need::Inside("/srv/code/logs".into())), &Reason::After]);
+    }
+
+    #[test]
+    fn steps_that_wait_for_each_other_are_named() {
+        let steps = [
+            step("a", &["b"], r#"{"directory": {"path": "/srv/a"}}"#),
+            step("b", &["a"], r#"{"directory": {"path": "/srv/b"}}"#),
+        ];
+        assert_eq!(Order::of(&steps).unwrap_err(), ["a", "b", "a"]);
+    }
+}

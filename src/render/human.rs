@@ -238,25 +238,12 @@ fn warn(err: &mut String, step: &str, warning: &str) {
 }
 
 fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
-    let Counts { unchanged, changes, changed, skipped, blocked, failed } = *counts;
-    let parts: Vec<String> = [
-        (failed, "failed"),
-        (blocked, "blocked"),
-        (changed, "changed"),
-        (changes, "to change"),
-        (unchanged, "unchanged"),
-        (skipped, "skipped"),
-    ]
-    .iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, word)| format!("{count} {word}"))
-    .collect();
     let style = if outcome == RunOutcome::Failed { RED } else { BOLD };
-    if parts.is_empty() {
+    if *counts == Counts::default() {
         return format!("{style}{command}{style:#}: no step was looked at");
     }
-    let tail = if outcome == RunOutcome::Ok && changed == 0 { ": nothing to change" } else { "" };
-    format!("{style}{command}{style:#}: {}{tail}", parts.join(", "))
+    let tail = if outcome == RunOutcome::Ok && counts.changed == 0 { ": nothing to change" } else { "" };
+    format!("{style}{command}{style:#}: {counts}{tail}")
 }
 
 /// What comes from the host may hold anything; a terminal gets no control characters from it.

@@ -117,7 +117,17 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
 
     /// Whether this is the `planned` change, or what is left of it once another step has made the parents that both lacked.
     fn is_left_of(&self, planned: &Self) -> bool {
-        self == planned
+        let (mut left, mut all) = (self.clone(), planned.clone());
+        let (Some(parents), Some(planned_parents)) = (left.parents(), all.parents()) else { return self == planned };
+        // The outermost come first, so what others have made is the beginning.
+        let fits = planned_parents.ends_with(parents);
+        planned_parents.clone_from(parents);
+        fits && *self == all
+    }
+
+    /// The parents that are made on the way, the outermost first, where it makes any.
+    fn parents(&mut self) -> Option<&mut Vec<String>> {
+        None
     }
 
     /// How many things it alters, as `max_changes` counts them: each entry of a tree, and whatever is no tree as one.

@@ -16,7 +16,7 @@ fn git_never_runs_what_the_repository_names() {
                 for hook in post-checkout post-merge pre-commit reference-transaction post-index-change; do
                     cp /tmp/hook hooks/$hook
                 done
-                git config core.fsmonitor /tmp/hook; git config core.sshCommand /tmp/hook"
+                git config core.fsmonitor /tmp/hook"
             ),
         );
         sandbox.bash("root", "rm -f /tmp/ran-hook");

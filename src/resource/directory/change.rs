@@ -48,16 +48,11 @@ pub enum Change {
 }
 
 impl crate::resource::Change for Change {
-    fn is_left_of(&self, planned: &Self) -> bool {
-        let (Self::Create { parents, .. }, Self::Create { parents: all, .. }) = (self, planned) else {
-            return self == planned;
-        };
-        let mut rest = planned.clone();
-        if let Self::Create { parents: left, .. } = &mut rest {
-            left.clone_from(parents);
+    fn parents(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Self::Create { parents, .. } => Some(parents),
+            _ => None,
         }
-        // The outermost come first, so what others have made is the beginning.
-        all.ends_with(parents) && *self == rest
     }
 
     fn describe(&self) -> Description {
