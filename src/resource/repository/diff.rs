@@ -26,7 +26,13 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             };
             let commit = head_of(desired, upstream)?;
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
-            Ok(one(RepositoryChange::Clone(NewClone { path, url, branch, commit })))
+            let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit }));
+            // Nothing is fetched for a plan where there is no checkout to compare with.
+            diff.notes.push(
+                "its files are seen when it is cloned: with submodules or LFS files the step fails and leaves nothing"
+                    .into(),
+            );
+            Ok(diff)
         }
         Actual::Occupied { by } => Err(Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()))
             .hint("move it aside; an empty or missing path is cloned into")),
