@@ -160,7 +160,10 @@ mod tests {
         #[test]
         fn steps_are_jiffs_months(every in every(), day in day(), steps in 0u32..60) {
             let months = i64::from(12 / every.in_a_year()) * i64::from(steps);
-            let later = day.first_of_month().checked_add(months.months()).unwrap();
+            // jiff's calendar ends with the year 9999, and so does what can be compared.
+            let later = day.first_of_month().checked_add(months.months());
+            prop_assume!(later.is_ok());
+            let later = later.unwrap();
             prop_assert_eq!(Period::of(every, day).plus(steps), Period::of(every, later));
             prop_assert_eq!(Period::of(every, day).count_through(Period::of(every, later)), steps as usize + 1);
         }
