@@ -3,9 +3,12 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 
@@ -74,6 +77,7 @@ impl SmartSubtransport for SshTransport {
         };
         let target = Target::parse(url).map_err(|problem| git2::Error::from_str(&problem))?;
         let mut command = target.command(self.command.as_deref());
+        end_with_this_thread(&mut command);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -99,6 +103,16 @@ impl SmartSubtransport for SshTransport {
     fn close(&self) -> Result<(), git2::Error> {
         lock(&self.child).take();
         Ok(())
+    }
+}
+
+/// Has the command ended when the process is, or is killed, that this thread belongs to: ssh itself would wait for a
+/// remote that has fallen silent.
+#[expect(unsafe_code, reason = "there is no safe way to have a child end with its parent")]
+fn end_with_this_thread(command: &mut Command) {
+    // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox};
 const SSH_URL: &str = "ssh://ubuntu@127.0.0.1/srv/git/s3-redshift-backup-tool.git";
 
 /// A host whose remote is served by sshd; the operator's key opens it.
-fn served_by_ssh() -> Sandbox {
+pub fn served_by_ssh() -> Sandbox {
     let mut sandbox = Sandbox::new().remote();
     sandbox.bash("root", "/opt/provision/scripts/services sshd");
     sandbox.bash(
@@ -16,7 +16,7 @@ fn served_by_ssh() -> Sandbox {
     sandbox
 }
 
-fn trust_the_host(sandbox: &Sandbox) {
+pub fn trust_the_host(sandbox: &Sandbox) {
     sandbox.bash("root", "echo \"127.0.0.1 $(cut -d' ' -f1,2 /etc/ssh/host_key.pub)\" > /home/ubuntu/.ssh/known_hosts; chown ubuntu: /home/ubuntu/.ssh/known_hosts");
 }
 

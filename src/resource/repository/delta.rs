@@ -89,7 +89,7 @@ pub fn find(
         compute(repo, position, target).map_err(failed)?
     } else {
         let scratch = Scratch::new(Some(repo), &position.tips)?;
-        let view = scratch.repo()?;
+        let view = scratch.repo();
         // By its name: many servers refuse to be asked for a commit by its id.
         remote::download(view, url, &[format!("+refs/heads/{branch}:refs/fetched/head")], top)?;
         if view.find_commit(target).is_err() {

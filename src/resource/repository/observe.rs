@@ -88,7 +88,7 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         (Some(url), None) => {
             // libgit2 wants a repository to speak from: an empty one in memory.
             let scratch = Scratch::new(None, &[])?;
-            Some(ask(scratch.repo()?, url, desired)?)
+            Some(ask(scratch.repo(), url, desired)?)
         }
         _ => None,
     };
