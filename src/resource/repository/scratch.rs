@@ -13,6 +13,7 @@ use git2::{Oid, Repository, RepositoryOpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
 use super::io_failure;
+use super::remote::{self, Downloaded};
 use crate::resource::Failure;
 
 /// What the names of scratch directories begin with.
@@ -80,13 +81,33 @@ impl Drop for Directory {
 impl Scratch {
     /// Makes a scratch repository beside `checkout`, or an empty one.
     pub fn new(checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
+        Self::with(checkout, tips, "", |_| Ok(Downloaded::All))
+    }
+
+    /// Makes one, and downloads what is wanted from `url` into it: in the first place that has room for it.
+    pub fn with(
+        checkout: Option<&Repository>,
+        tips: &[Oid],
+        url: &str,
+        download: impl Fn(&Repository) -> Result<Downloaded, Failure>,
+    ) -> Result<Self, Failure> {
         let mut problem = None;
+        let mut full = Vec::new();
         for base in places() {
             sweep(&base);
             match Self::make(&base, checkout, tips) {
-                Ok(scratch) => return Ok(scratch),
+                Ok(scratch) => match download(&scratch.repo)? {
+                    Downloaded::All => return Ok(scratch),
+                    Downloaded::NoRoom => full.push(base.display().to_string()),
+                },
                 Err(failure) => problem = Some(failure),
             }
+        }
+        if !full.is_empty() {
+            let (full, url) = (full.join(" and in "), remote::without_password(url));
+            let what = format!("there is no room in {full} for what the remote {url} sends");
+            return Err(Failure::new(what)
+                .hint("free space there; for a step of the user who runs provision, TMPDIR can name another place"));
         }
         Err(problem.unwrap_or_else(|| Failure::new("there is no place for temporary files")))
     }
