@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
@@ -29,6 +30,9 @@ use crate::plan_file::{Evaluated, PlanFile, Problem};
 use crate::render::{Human, Json, output};
 use crate::resource::Failure;
 use crate::worker::current_user;
+
+/// How long a run that was stopped waits for its workers to end.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// One run, ready to observe.
 pub struct Session {
@@ -211,6 +215,9 @@ impl Session {
     pub async fn close(&self, outcome: Option<RunOutcome>, stopped: Option<Failure>) -> RunOutcome {
         if self.stop.signal().is_none() {
             self.reach.end().await;
+        } else {
+            // Without a trace, once this process has ended; nobody waits for a worker that hangs.
+            let _ = tokio::time::timeout(LAST_WAIT, self.reach.end()).await;
         }
         let stopped = stopped.or_else(|| self.journal.failure());
         let outcome = match (outcome, &stopped) {

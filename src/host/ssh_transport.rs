@@ -3,11 +3,16 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 thread_local! {
     /// `core.sshCommand` for connections of this thread: libgit2 does not tell a transport whose repository it serves.
@@ -16,6 +21,9 @@ thread_local! {
 
 /// Seconds until a host that does not answer is given up.
 const CONNECT_TIMEOUT_S: u32 = 15;
+
+/// How long a host that has fallen silent is waited for. A server at work lets hear of itself more often than that.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How much of ssh's standard error is kept, in bytes.
 const STDERR_LIMIT: usize = 8192;
@@ -74,6 +82,7 @@ impl SmartSubtransport for SshTransport {
         };
         let target = Target::parse(url).map_err(|problem| git2::Error::from_str(&problem))?;
         let mut command = target.command(self.command.as_deref());
+        end_with_this_thread(&mut command);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -93,12 +102,22 @@ impl SmartSubtransport for SshTransport {
             String::from_utf8_lossy(&kept).into_owned()
         });
         *lock(&self.child) = Some(Running { child, complaints: Some(complaints) });
-        Ok(Box::new(SshStream { input, output, child: Arc::clone(&self.child), silent: true }))
+        Ok(Box::new(SshStream { input, output, child: Arc::clone(&self.child), silent: true, patience: SILENCE }))
     }
 
     fn close(&self) -> Result<(), git2::Error> {
         lock(&self.child).take();
         Ok(())
+    }
+}
+
+/// Has the command ended when the process is, or is killed, that this thread belongs to: ssh itself would wait for a
+/// remote that has fallen silent.
+#[expect(unsafe_code, reason = "there is no safe way to have a child end with its parent")]
+fn end_with_this_thread(command: &mut Command) {
+    // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
     }
 }
 
@@ -108,9 +127,28 @@ struct SshStream {
     child: Arc<Mutex<Option<Running>>>,
     /// Nothing has been received yet.
     silent: bool,
+    /// How long a silence may be.
+    patience: Duration,
 }
 
 impl SshStream {
+    /// Waits until there is something to read, an end included.
+    fn wait_for_output(&self) -> io::Result<()> {
+        let until = Instant::now() + self.patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            match poll(&mut [PollFd::new(&self.output, PollFlags::IN)], Some(&left)) {
+                Ok(0) => {
+                    let seconds = self.patience.as_secs();
+                    return Err(io::Error::other(format!("ssh: timed out: the host has said nothing for {seconds} s")));
+                }
+                Err(Errno::INTR) => {}
+                ready => return ready.map(drop).map_err(io::Error::from),
+            }
+        }
+    }
+
     /// Why ssh ended: its own words.
     fn why_it_ended(&self) -> io::Error {
         let Some(mut running) = lock(&self.child).take() else {
@@ -131,6 +169,7 @@ impl SshStream {
 
 impl Read for SshStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait_for_output()?;
         let count = self.output.read(buffer)?;
         if count == 0 && self.silent && !buffer.is_empty() {
             return Err(self.why_it_ended());
@@ -248,6 +287,23 @@ mod tests {
         assert_eq!(parsed("ssh://h/~u/x"), ("h".into(), None, "~u/x".into()));
         assert_eq!(parsed("ssh://u:secret@[::1]:22/x"), ("u@::1".into(), port("22"), "/x".into()));
         assert_eq!(parsed("u@[h:2200]:x"), ("u@h".into(), port("2200"), "x".into()));
+    }
+
+    #[test]
+    fn a_silence_is_not_waited_out() {
+        let mut child = Command::new("sh")
+            .args(["-c", "echo word; exec sleep 60"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let child = Arc::new(Mutex::new(Some(Running { child, complaints: None })));
+        let mut stream = SshStream { input, output, child, silent: true, patience: Duration::from_secs(2) };
+        let mut text = String::new();
+        let error = stream.read_to_string(&mut text).unwrap_err();
+        assert_eq!(text, "word\n");
+        assert_eq!(error.to_string(), "ssh: timed out: the host has said nothing for 2 s");
     }
 
     #[test]

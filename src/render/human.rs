@@ -36,6 +36,8 @@ struct State {
     spinner: ProgressBar,
     /// Steps that the plan showed as blocked or failed: how they end is known then.
     told: BTreeSet<String>,
+    /// Any step has changes.
+    changes: bool,
 }
 
 impl Human {
@@ -47,7 +49,14 @@ impl Human {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             spinner.set_style(style);
         }
-        Self(Mutex::new(State { command: "plan", file: String::new(), variables, spinner, told: BTreeSet::new() }))
+        Self(Mutex::new(State {
+            command: "plan",
+            file: String::new(),
+            variables,
+            spinner,
+            told: BTreeSet::new(),
+            changes: false,
+        }))
     }
 }
 
@@ -83,7 +92,8 @@ impl State {
             }
             Event::PlanSaved { path, .. } => {
                 let path = clean(path);
-                let _ = writeln!(out, "\nsaved: `provision apply {path}` makes these changes and no others, once");
+                let does = if self.changes { "makes these changes and no others, once" } else { "changes nothing" };
+                let _ = writeln!(out, "\nsaved: `provision apply {path}` {does}");
             }
             Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
             Event::ChangeStarted { step, summary, .. } => self.busy(format!("{step}: {summary}")),
@@ -137,6 +147,7 @@ impl State {
     fn planned(&mut self, event: &Event, out: &mut String, err: &mut String) {
         let Event::StepPlanned { step, outcome, certainty, waits_for, changes, .. } = event else { return };
         let Event::StepPlanned { reason, hint, why, notes, warnings, .. } = event else { return };
+        self.changes |= *outcome == Planned::Changes;
         let (style, word) = match outcome {
             Planned::Unchanged => (GREEN, "ok"),
             Planned::Changes => (YELLOW, "change"),

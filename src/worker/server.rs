@@ -8,15 +8,18 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::thread::JoinHandle;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
 use crate::host::fs::says;
 use crate::host::secret::{Digester, Secret};
+use crate::resource::repository::leave_no_scratch;
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
 
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
@@ -62,7 +65,7 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the worker's threads: {error}")))?;
-    let result = runtime.block_on(requests());
+    let result = runtime.block_on(serve_launcher());
     runtime.shutdown_background();
     result.map_err(|error| Failure::new(format!("the worker lost its launcher: {error}")))
 }
@@ -87,12 +90,35 @@ fn clean_environment(user: &User, own: bool) {
     }
 }
 
-async fn requests() -> std::io::Result<()> {
+/// Serves until the launcher is gone, or a signal asks this process to end, as a service manager sends one to everything
+/// that it started.
+async fn serve_launcher() -> std::io::Result<()> {
+    let mut signals =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    let mut changes = Vec::new();
+    let served = {
+        let [interrupt, terminate, hangup] = &mut signals;
+        tokio::select! {
+            served = requests(&mut changes) => served,
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            _ = hangup.recv() => Ok(()),
+        }
+    };
+    // A launcher that went away leaves the change in hand to be finished.
+    for change in changes {
+        drop(change.join());
+    }
+    // Nobody waits for the observations that are left.
+    leave_no_scratch();
+    served
+}
+
+async fn requests(changes: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
     let mut input = input()?;
     let output = Arc::new(Mutex::new(tokio::io::stdout()));
     let mut secrets: HashMap<String, Secret> = HashMap::new();
     let mut job = None;
-    let mut changes = Vec::new();
     while let Some(frame) = frame::receive(&mut input).await? {
         let request = match frame {
             Frame::Secret(name, secret) => {
@@ -134,10 +160,6 @@ async fn requests() -> std::io::Result<()> {
                 }
             }
         }
-    }
-    // A launcher that went away leaves the change in hand to be finished.
-    for change in changes {
-        drop(change.join());
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Remotes as git itself would reach them: by path, by `file://`, by ssh with the operator's own keys and known hosts.
 
-use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox};
+use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, random_word};
 
 const SSH_URL: &str = "ssh://ubuntu@127.0.0.1/srv/git/s3-redshift-backup-tool.git";
 
 /// A host whose remote is served by sshd; the operator's key opens it.
-fn served_by_ssh() -> Sandbox {
+pub fn served_by_ssh() -> Sandbox {
     let mut sandbox = Sandbox::new().remote();
     sandbox.bash("root", "/opt/provision/scripts/services sshd");
     sandbox.bash(
@@ -16,7 +16,7 @@ fn served_by_ssh() -> Sandbox {
     sandbox
 }
 
-fn trust_the_host(sandbox: &Sandbox) {
+pub fn trust_the_host(sandbox: &Sandbox) {
     sandbox.bash("root", "echo \"127.0.0.1 $(cut -d' ' -f1,2 /etc/ssh/host_key.pub)\" > /home/ubuntu/.ssh/known_hosts; chown ubuntu: /home/ubuntu/.ssh/known_hosts");
 }
 
@@ -73,4 +73,35 @@ fn ssh_by_an_alias_of_the_configuration() {
     );
     sandbox.set_var("repo_url", "forge:/srv/git/s3-redshift-backup-tool.git");
     apply(&sandbox, "ubuntu").exits(0);
+}
+
+/// What is fetched for a plan lies in /dev/shm, or else in the directory for temporary files.
+#[test]
+fn where_one_place_has_no_room_the_other_is_taken() {
+    let sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    apply(&sandbox, "ubuntu").exits(0);
+    let noise: String = (0..200_000).map(|_| random_word() + "\n").collect();
+    sandbox.commit("noise", &noise);
+    let plan = |url: &str| {
+        sandbox.git(&format!("remote set-url origin {url}"));
+        let url = format!("repo_url={url}");
+        let words = ["plan", PLAN, "--json", "--only", "repository", "--var", &url];
+        let outcome = sandbox.provision("ubuntu", words).run();
+        let left = sandbox.bash("root", "find /dev/shm /tmp -name 'provision-fetch-*'");
+        assert_eq!(left, "", "{outcome}");
+        outcome
+    };
+    sandbox.bash("root", "mount -t tmpfs -o mode=1777,size=1m tmpfs /dev/shm");
+    for url in [SSH_URL, BARE] {
+        let outcome = plan(url).exits(0);
+        assert_eq!(outcome.step("step_planned", "repository")["outcome"], "changes", "{outcome}");
+    }
+    sandbox.bash("root", "mount -t tmpfs -o mode=1777,size=1m tmpfs /tmp");
+    for url in [SSH_URL, BARE] {
+        let step = plan(url).exits(1).step("step_planned", "repository");
+        let reason = step["reason"].as_str().unwrap();
+        assert!(reason.starts_with("there is no room in /dev/shm and in /tmp for what the remote"), "{step}");
+        assert!(step["hint"].as_str().unwrap().contains("TMPDIR"), "{step}");
+    }
 }

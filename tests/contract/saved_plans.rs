@@ -81,6 +81,16 @@ fn it_is_applied_as_it_was_planned_and_once() {
 }
 
 #[test]
+fn a_plan_without_changes_is_saved_as_such() {
+    let sandbox = small();
+    let shown = |name: &str| sandbox.provision("ubuntu", ["plan", "--out", name]).run().exits(0).stdout;
+    assert!(shown("first").contains("saved: `provision apply first` makes these changes and no others, once"));
+    sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(0);
+    let second = shown("second");
+    assert!(second.contains("saved: `provision apply second` changes nothing"), "{second}");
+}
+
+#[test]
 fn it_asks_as_any_apply_does_and_is_not_used_by_a_no() {
     let sandbox = small();
     save(&sandbox);

@@ -1,8 +1,12 @@
-//! SIGINT and SIGTERM: the change in hand is finished, no other is started, and what is left is said.
+//! SIGINT and SIGTERM: the change in hand is finished, no other is started, and what is left is said. What was being
+//! looked at is let go without a trace.
+
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{PLAN, Sandbox};
+use crate::remotes::{served_by_ssh, trust_the_host};
+use crate::sandbox::{PLAN, Running, Sandbox, random_word};
 
 /// Holds an apply in the middle of its first CREATE TABLE by a lock on the parent, sends the signal, lets go.
 fn stopped_by(signal: Signal, code: i32) {
@@ -43,4 +47,90 @@ fn sigint_ends_with_130() {
 #[test]
 fn sigterm_ends_with_143() {
     stopped_by(Signal::SIGTERM, 143);
+}
+
+/// What the remote does with a connection: git's own upload-pack, which falls silent in the middle of a pack.
+const STALL: &str = r#"#!/bin/bash
+eval "$SSH_ORIGINAL_COMMAND" | {
+    dd bs=1 count=200000 status=none
+    [ "$(head -c 1 | wc -c)" = 0 ] || { touch /tmp/silent; exec sleep 600; }
+}
+"#;
+
+/// A checkout that is behind a remote which falls silent in the middle of a fetch.
+fn behind_a_remote_that_falls_silent() -> Sandbox {
+    let sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--only", "repository"]).run().exits(0);
+    let noise: String = (0..40_000).map(|_| random_word() + "\n").collect();
+    sandbox.commit("noise", &noise);
+    sandbox.write("/home/ubuntu/stall", "ubuntu", STALL);
+    sandbox.bash(
+        "ubuntu",
+        "chmod +x stall; sed 's|^|command=\"/home/ubuntu/stall\" |' .ssh/id_ed25519.pub > .ssh/authorized_keys",
+    );
+    sandbox
+}
+
+/// A command of `user`'s that has begun to fetch, and hears nothing more.
+fn fetching<'a>(sandbox: &'a Sandbox, user: &str, command: &[&'a str]) -> Running {
+    sandbox.bash("root", "rm -f /tmp/silent");
+    let running = sandbox.provision(user, [command, &[PLAN, "--json", "--only", "repository"]].concat()).start();
+    soon("the remote has fallen silent", || sandbox.path("/tmp/silent").exists());
+    soon("a part of the pack was written", || {
+        let packs = sandbox.bash("root", "find /dev/shm/provision-fetch-*/objects/pack -type f -size +0");
+        !packs.is_empty()
+    });
+    running
+}
+
+/// What a fetch has in the places for it, and the programs that fetch.
+fn left(sandbox: &Sandbox) -> String {
+    sandbox.bash("root", "find /dev/shm /tmp -name 'provision-fetch-*'; pgrep -ax ssh || true")
+}
+
+#[track_caller]
+fn soon(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it did not come to this: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_fetch_that_is_stopped_leaves_no_trace() {
+    let sandbox = behind_a_remote_that_falls_silent();
+    for (user, command) in [("ubuntu", &["plan"][..]), ("root", &["plan"]), ("root", &["apply", "--yes"])] {
+        for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+            let running = fetching(&sandbox, user, command);
+            let begun = Instant::now();
+            running.signal(signal);
+            running.wait().exits(code);
+            assert!(begun.elapsed() < Duration::from_secs(5), "a silent remote is waited for");
+            let files = sandbox.bash("root", "find /dev/shm /tmp -name 'provision-fetch-*'");
+            assert_eq!(files, "", "{command:?} as {user}, {signal}");
+            soon("ssh has ended", || left(&sandbox).is_empty());
+        }
+    }
+}
+
+#[test]
+fn nor_does_one_whose_launcher_or_worker_is_ended() {
+    let sandbox = behind_a_remote_that_falls_silent();
+    for user in ["ubuntu", "root"] {
+        for (signal, code) in [(Signal::SIGHUP, 129), (Signal::SIGKILL, 137)] {
+            let running = fetching(&sandbox, user, &["plan"]);
+            running.signal(signal);
+            running.wait().exits(code);
+            soon("nothing is left", || left(&sandbox).is_empty());
+        }
+        for signal in ["TERM", "INT", "HUP"] {
+            let running = fetching(&sandbox, user, &["plan"]);
+            sandbox.bash("root", &format!("pkill -{signal} -f 'exe worker'"));
+            let outcome = running.wait().exits(1);
+            assert!(outcome.all().contains("ended in the middle of its work"), "{outcome}");
+            soon("nothing is left", || left(&sandbox).is_empty());
+        }
+    }
 }

@@ -59,7 +59,7 @@ impl PeriodTables {
             Through::Current => self.current(as_of),
             Through::Period(period) => period,
         };
-        through.plus(self.written.ahead.into())
+        through.plus(self.written.ahead)
     }
 
     /// The last period that is looked at. Some after the last one that is wanted, to tell when the tables run out; and

@@ -10,7 +10,7 @@ use crate::resource::relation::Grant;
 /// The longest name that Redshift keeps, in bytes; PostgreSQL's shorter limit is judged when the server is known.
 const LONGEST_NAME: usize = 127;
 /// More periods ahead than this are taken for a slip.
-const MOST_AHEAD: u16 = 120;
+const MOST_AHEAD: u32 = 120;
 
 /// The plan file's mapping.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Written {
     pub through: String,
     /// Further periods that are kept ready.
     #[serde(default)]
-    pub ahead: u16,
+    pub ahead: u32,
     pub tables: Vec<Pair>,
     /// From how many days before a period without a table its start is warned of.
     #[serde(default = "thirty")]
@@ -227,6 +227,7 @@ mod tests {
             (format!("from: 2025_h2\nthrough: 2025_h1\n{tables}"), "lies before `from`"),
             (format!("from: 1000_h1\nthrough: 2025_h1\n{tables}"), "at most 1200"),
             (format!("from: 2025_h2\nahead: 500\n{tables}"), "at most 120"),
+            (format!("from: 2025_h2\nahead: 100000\n{tables}"), "at most 120"),
             ("from: 2025_h2\ntables: []".into(), "is empty"),
             (format!("from: 2025_h2\n{tables}\ngrants: [{{ to: dbt, privileges: [] }}]"), "list no privileges"),
             (format!("from: 2025_h2\n{tables}\ngrants: [{{ to: dbt, privileges: [drop] }}]"), "unknown variant"),

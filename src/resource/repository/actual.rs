@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::path::RepoPath;
 
+/// How many local changes that stay are named.
+const KEPT_NAMED: usize = 20;
+
 /// What is at the step's path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
@@ -39,6 +42,8 @@ pub struct Checkout {
     pub branch: Option<String>,
     /// The remote's URL as the repository's configuration has it, without a password.
     pub remote_url: Option<String>,
+    /// The step's `url` is another path to the same directory.
+    pub same_place: bool,
     /// The remote's answer; none where it was not asked, because something else has to be settled first.
     pub upstream: Option<Upstream>,
     /// What speaks against touching the checkout.
@@ -53,10 +58,21 @@ pub struct Checkout {
     pub paths: Vec<ChangedPath>,
     /// Local changes that the move would overwrite, in order.
     pub in_the_way: Vec<LocalChange>,
-    /// The other local changes, in order.
+    /// The first of the other local changes, in order.
     pub kept: Vec<LocalChange>,
+    /// How many more of them there are.
+    pub kept_more: usize,
     /// An interrupted run of this program left files in the repository.
     pub leftovers: bool,
+}
+
+impl Checkout {
+    /// Takes down which local changes stay: the first by name, the rest by number. They have no bound of their own.
+    pub fn keep(&mut self, mut changes: Vec<LocalChange>) {
+        self.kept_more = changes.len().saturating_sub(KEPT_NAMED);
+        changes.truncate(KEPT_NAMED);
+        self.kept = changes;
+    }
 }
 
 /// The remote's answer to the question for a branch.

@@ -19,7 +19,7 @@ use crate::resource::repository::Repository as Desired;
 pub const UNFINISHED: &str = ".provision-clone";
 
 /// Carries out a clone that was planned.
-pub fn execute(desired: &Desired, change: &NewClone, _run: &str) -> Result<(), Failure> {
+pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
     let Some(url) = &desired.url else {
         return Err(Failure::new(format!("there is no url to clone {} from", desired.path.display())));
     };

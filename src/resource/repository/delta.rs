@@ -88,10 +88,10 @@ pub fn find(
     let delta = if is_whole(repo, position, target) {
         compute(repo, position, target).map_err(failed)?
     } else {
-        let scratch = Scratch::new(Some(repo), &position.tips)?;
-        let view = scratch.repo()?;
         // By its name: many servers refuse to be asked for a commit by its id.
-        remote::download(view, url, &[format!("+refs/heads/{branch}:refs/fetched/head")], top)?;
+        let wanted = [format!("+refs/heads/{branch}:refs/fetched/head")];
+        let scratch = Scratch::with(Some(repo), &position.tips, url, |view| remote::download(view, url, &wanted, top))?;
+        let view = scratch.repo();
         if view.find_commit(target).is_err() {
             return Err(Failure::new(format!(
                 "the remote {} moved on while it was asked",

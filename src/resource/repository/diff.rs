@@ -8,9 +8,6 @@ use crate::resource::{Diff, Refusal};
 /// How many commits a refusal names.
 const COMMITS_NAMED: usize = 10;
 
-/// How many local changes that stay a note names.
-const KEPT_NAMED: usize = 20;
-
 pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
     match actual {
         Actual::Absent { upstream, obstacle, .. } => {
@@ -109,7 +106,7 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Refusal> {
             Err(Refusal::new(format!("{} has no remote named {name}", desired.path.display()))
                 .hint(format!("add it: `{git} remote add {} {url}`", quoted(name))))
         }
-        (Some(there), Some(wanted)) if !remote::same_url(there, wanted) => {
+        (Some(there), Some(wanted)) if !found.same_place && !remote::same_url(there, wanted) => {
             let wanted = remote::without_password(wanted);
             Err(Refusal::new(format!(
                 "the remote {name} of {} is {there}, and the step says {wanted}",
@@ -170,7 +167,7 @@ fn notes(found: &Checkout) -> Vec<String> {
         notes.push(format!(
             "{} in the way, to be rescued and stashed: {}",
             counted(found.in_the_way.len(), "local change"),
-            joined(&found.in_the_way, usize::MAX)
+            joined(&found.in_the_way, 0)
         ));
     }
     if !found.local_commits.is_empty() {
@@ -184,14 +181,15 @@ fn notes(found: &Checkout) -> Vec<String> {
         ));
     }
     if !found.kept.is_empty() {
-        notes.push(format!("{} kept: {}", counted(found.kept.len(), "local change"), joined(&found.kept, KEPT_NAMED)));
+        let count = found.kept.len() + found.kept_more;
+        notes.push(format!("{} kept: {}", counted(count, "local change"), joined(&found.kept, found.kept_more)));
     }
     notes
 }
 
-fn joined(changes: &[LocalChange], limit: usize) -> String {
-    let shown = changes.iter().take(limit).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match changes.len().saturating_sub(limit) {
+fn joined(changes: &[LocalChange], more: usize) -> String {
+    let shown = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match more {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }

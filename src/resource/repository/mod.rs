@@ -37,6 +37,7 @@ mod work_area;
 
 pub use actual::Actual;
 pub use change::RepositoryChange;
+pub use scratch::leave_none as leave_no_scratch;
 
 /// The desired state of a checkout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,7 +165,7 @@ impl Resource for Repository {
     async fn execute(&self, change: &RepositoryChange, act: &Act) -> Result<(), Failure> {
         scratch::sweep_up();
         match change {
-            RepositoryChange::Clone(clone) => clone::execute(self, clone, act.run()),
+            RepositoryChange::Clone(clone) => clone::execute(self, clone),
             RepositoryChange::Advance(advance) => advance::execute(self, advance, act.run()),
             RepositoryChange::TidyUp { .. } => work_area::tidy_up(&self.path),
         }

@@ -88,7 +88,7 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         (Some(url), None) => {
             // libgit2 wants a repository to speak from: an empty one in memory.
             let scratch = Scratch::new(None, &[])?;
-            Some(ask(scratch.repo()?, url, desired)?)
+            Some(ask(scratch.repo(), url, desired)?)
         }
         _ => None,
     };
@@ -243,7 +243,8 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     }
     let Some(url) = remote_url(repo, &desired.remote) else { return Ok(None) };
     checkout.remote_url = Some(remote::without_password(&url));
-    let wrong = desired.url.as_deref().is_some_and(|wanted| !remote::same_url(&url, wanted));
+    checkout.same_place = desired.url.as_deref().is_some_and(|wanted| remote::same_place(&url, wanted, top));
+    let wrong = desired.url.as_deref().is_some_and(|wanted| !remote::same_url(&url, wanted)) && !checkout.same_place;
     if wrong || checkout.obstacles.iter().any(Obstacle::always) {
         return Ok(None);
     }
@@ -252,7 +253,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     checkout.upstream = Some(upstream);
     let Some(target) = target else { return Ok(None) };
     if head.branch.as_deref() == Some(desired.branch.as_str()) && head.commit == Some(target) {
-        checkout.kept = local_changes(repo, None)?;
+        checkout.keep(local_changes(repo, None)?);
         // What the library cannot read here git may well do without: nothing is to be moved.
         let tree = repo.find_commit(target).and_then(|commit| commit.tree());
         checkout.obstacles.extend(tree.and_then(|tree| tree_check::obstacles(repo, &tree)).unwrap_or_default());
@@ -291,15 +292,17 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     checkout.in_the_way = survey.in_the_way.values().map(|local| local.change.clone()).collect();
     let moved: std::collections::BTreeSet<&RepoPath> =
         survey.items.iter().map(|item| &item.path).chain(survey.in_the_way.keys()).collect();
+    let mut kept = Vec::new();
     for local in local_changes(repo, None)? {
         let folder = local.path.bytes().strip_suffix(b"/").map(RepoPath::new);
         match folder.filter(|folder| moved.iter().any(|path| path.is_under(folder))) {
             // A directory that git does not know is named whole, unless some of it moves.
-            Some(folder) => checkout.kept.extend(local_changes(repo, Some(&folder))?),
-            None => checkout.kept.push(local),
+            Some(folder) => kept.extend(local_changes(repo, Some(&folder))?),
+            None => kept.push(local),
         }
     }
-    checkout.kept.retain(|local| !moved.contains(&local.path));
+    kept.retain(|local| !moved.contains(&local.path));
+    checkout.keep(kept);
     Ok(())
 }
 

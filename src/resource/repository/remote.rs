@@ -1,5 +1,6 @@
 //! Speaks to remotes as git itself would reach them, and says clearly why one cannot be reached.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Once;
 
@@ -54,14 +55,25 @@ pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Re
     Ok(Answer { head, branches })
 }
 
+/// What came of a download.
+pub enum Downloaded {
+    All,
+    /// Not all of it: there is no room where the object store is.
+    NoRoom,
+}
+
 /// Downloads the objects behind `refspecs` into the object store of `repo`; no ref is made.
-pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: &Path) -> Result<(), Failure> {
+pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: &Path) -> Result<Downloaded, Failure> {
     let failed = |error: git2::Error| failure(url, &error);
     let mut remote = open(repo, url, relative_to)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks(config)).download_tags(git2::AutotagOption::None).update_fetchhead(false);
-    remote.download(refspecs, Some(&mut options)).map_err(failed)
+    match remote.download(refspecs, Some(&mut options)) {
+        Ok(()) => Ok(Downloaded::All),
+        Err(error) if lacks_room(&error) => Ok(Downloaded::NoRoom),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// The remote at `url`, ready to be connected to.
@@ -181,17 +193,36 @@ pub fn same_url(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
+/// Whether two URLs are paths to the same directory of this host, links and `..` on the way followed.
+pub fn same_place(one: &str, other: &str, relative_to: &Path) -> bool {
+    let place = |url: &str| {
+        let path = url.strip_prefix("file://").or((!url.contains("://") && !is_scp_like(url)).then_some(url))?;
+        fs::canonicalize(relative_to.join(path)).ok()
+    };
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
 /// What went wrong at the remote, and the remedy.
 pub fn failure(url: &str, error: &git2::Error) -> Failure {
     let shown = without_password(url);
     let text = git_text(error).replace(url, &shown);
     // libgit2 takes a path that does not exist for a URL.
     let told = if text.eq_ignore_ascii_case(NO_PROTOCOL) && !url.contains("://") { "it does not exist" } else { &text };
+    if lacks_room(error) {
+        let what = format!("there is no room for what the remote {shown} sends: {told}");
+        return Failure::new(what).hint("free space there");
+    }
     let failure = Failure::new(format!("cannot reach the remote {shown}: {told}"));
     match remedy(&text.to_lowercase(), url, error) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+/// Whether it is no fault of the remote's: what it sent cannot be stored.
+fn lacks_room(error: &git2::Error) -> bool {
+    let text = error.message().to_lowercase();
+    text.contains("no space left on device") || text.contains("disk quota exceeded")
 }
 
 /// What libgit2 says of a URL that it cannot go by.
@@ -263,11 +294,39 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_not_blamed_on_the_remote() {
+        let full = "cannot extend packfile '/srv/x/.git/objects/pack/pack_1': No space left on device";
+        let error = git2::Error::new(git2::ErrorCode::GenericError, git2::ErrorClass::Os, full);
+        let failure = failure("https://u:p@h/x", &error);
+        assert!(failure.message.starts_with("there is no room for what the remote https://h/x sends: cannot extend"));
+        assert!(failure.hint.unwrap().contains("free space"));
+    }
+
+    #[test]
     fn urls_are_compared_by_what_they_name() {
         assert!(same_url("https://u:p@h/x", "https://u@h/x/"));
         assert!(same_url("file:///srv/x", "/srv/x"));
         assert!(!same_url("https://h/x", "https://h/y"));
         assert!(!same_url("https://h:8080/x@y", "https://k:8080/x@y"));
+    }
+
+    #[test]
+    fn paths_are_compared_by_where_they_lead() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path).to_string_lossy().into_owned();
+        for folder in ["remote.git", "other.git", "a/remote.git", "a/b"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(at("a/b"), at("link")).unwrap();
+        let same = |one: &str, other: &str| same_place(one, other, dir.path());
+        assert!(same(&at("a/../remote.git"), &at("remote.git")));
+        assert!(same(&format!("file://{}", at("a/..//./remote.git/")), &at("remote.git")));
+        assert!(same("remote.git", &at("remote.git")));
+        assert!(same(&at("link/../remote.git"), &at("a/remote.git")), "as the kernel goes");
+        assert!(!same(&at("link/../remote.git"), &at("remote.git")));
+        assert!(!same(&at("other.git"), &at("remote.git")));
+        assert!(!same(&at("missing"), &at("missing")), "nothing is there");
+        assert!(!same("https://h/x", "https://h/x") && !same("host:x", "host:x"));
     }
 
     #[test]

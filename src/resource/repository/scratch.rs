@@ -1,15 +1,19 @@
 //! A place to fetch objects to without touching the repository: a bare repository in memory-backed storage, which
 //! sees the checkout's objects as alternates and its configuration as an include.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use git2::{Oid, Repository, RepositoryOpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
 use super::io_failure;
+use super::remote::{self, Downloaded};
 use crate::resource::Failure;
 
 /// What the names of scratch directories begin with.
@@ -27,59 +31,102 @@ pub struct FetchedPack {
     pub index: File,
 }
 
-/// The scratch repository. Its directory is removed when it is dropped; one whose owner was killed is removed by the
-/// next that is made.
+/// The scratch directories of this process; none once it ends.
+static LIVE: Mutex<Option<BTreeSet<PathBuf>>> = Mutex::new(Some(BTreeSet::new()));
+
+/// The scratch repository. It is removed when it is dropped, and by [`leave_none`]; one whose owner was killed is removed
+/// by the next that is made.
 pub struct Scratch {
-    /// Dropped before the directory goes.
-    repo: Option<Repository>,
-    dir: tempfile::TempDir,
+    // In this order: the repository is closed, then its directory removed.
+    repo: Repository,
+    dir: Directory,
+}
+
+/// A directory in [`LIVE`], locked for as long as it is in use.
+struct Directory {
+    path: PathBuf,
     _alive: File,
+}
+
+impl Directory {
+    /// None where another process swept it away before it was locked.
+    fn make(base: &Path) -> Result<Option<Self>, Failure> {
+        let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = live.as_mut().ok_or_else(|| Failure::new("nothing is fetched any more: this process ends"))?;
+        let failed = io_failure("make a temporary directory in", base);
+        let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(&failed)?.keep();
+        live.insert(path.clone());
+        let alive = File::open(&path).ok().filter(|dir| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok());
+        match alive.filter(|_| fs::symlink_metadata(&path).is_ok()) {
+            Some(_alive) => Ok(Some(Self { path, _alive })),
+            None => {
+                live.remove(&path);
+                let _ = fs::remove_dir(&path);
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Under the lock to the end: a process that ends meanwhile waits for it.
+        if let Some(live) = LIVE.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            let _ = fs::remove_dir_all(&self.path);
+            live.remove(&self.path);
+        }
+    }
 }
 
 impl Scratch {
     /// Makes a scratch repository beside `checkout`, or an empty one.
     pub fn new(checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
+        Self::with(checkout, tips, "", |_| Ok(Downloaded::All))
+    }
+
+    /// Makes one, and downloads what is wanted from `url` into it: in the first place that has room for it.
+    pub fn with(
+        checkout: Option<&Repository>,
+        tips: &[Oid],
+        url: &str,
+        download: impl Fn(&Repository) -> Result<Downloaded, Failure>,
+    ) -> Result<Self, Failure> {
         let mut problem = None;
+        let mut full = Vec::new();
         for base in places() {
             sweep(&base);
             match Self::make(&base, checkout, tips) {
-                Ok(scratch) => return Ok(scratch),
+                Ok(scratch) => match download(&scratch.repo)? {
+                    Downloaded::All => return Ok(scratch),
+                    Downloaded::NoRoom => full.push(base.display().to_string()),
+                },
                 Err(failure) => problem = Some(failure),
             }
+        }
+        if !full.is_empty() {
+            let (full, url) = (full.join(" and in "), remote::without_password(url));
+            let what = format!("there is no room in {full} for what the remote {url} sends");
+            return Err(Failure::new(what)
+                .hint("free space there; for a step of the user who runs provision, TMPDIR can name another place"));
         }
         Err(problem.unwrap_or_else(|| Failure::new("there is no place for temporary files")))
     }
 
     fn make(base: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
-        let (dir, alive) =
-            (0..ATTEMPTS).find_map(|_| Self::directory(base).transpose()).transpose()?.ok_or_else(|| {
-                Failure::new(format!(
-                    "cannot keep a temporary directory in {}: another process removes it",
-                    base.display()
-                ))
-            })?;
-        let at = &dir.path().to_owned();
-        let repo = bare_beside(at, checkout, tips)?;
-        Ok(Self { repo: Some(repo), dir, _alive: alive })
-    }
-
-    /// Makes a directory and locks it. None where another process swept it away before it was locked.
-    fn directory(base: &Path) -> Result<Option<(tempfile::TempDir, File)>, Failure> {
-        let failed = io_failure("make a temporary directory in", base);
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(&failed)?;
-        let Ok(alive) = File::open(dir.path()) else { return Ok(None) };
-        let held = flock(&alive, FlockOperation::NonBlockingLockExclusive).is_ok();
-        Ok((held && fs::symlink_metadata(dir.path()).is_ok()).then_some((dir, alive)))
+        let dir = (0..ATTEMPTS).find_map(|_| Directory::make(base).transpose()).transpose()?.ok_or_else(|| {
+            Failure::new(format!("cannot keep a temporary directory in {}: another process removes it", base.display()))
+        })?;
+        Ok(Self { repo: bare_beside(&dir.path, checkout, tips)?, dir })
     }
 
     /// The scratch repository itself.
-    pub fn repo(&self) -> Result<&Repository, Failure> {
-        self.repo.as_ref().ok_or_else(|| Failure::new("the temporary repository is gone"))
+    pub fn repo(&self) -> &Repository {
+        &self.repo
     }
 
     /// What was fetched, as files that outlive the directory.
     pub fn packs(&self) -> Result<Vec<FetchedPack>, Failure> {
-        let folder = self.dir.path().join("objects/pack");
+        let folder = self.dir.path.join("objects/pack");
         let failed = io_failure("read", &folder);
         let mut packs = Vec::new();
         for entry in fs::read_dir(&folder).map_err(&failed)? {
@@ -93,12 +140,6 @@ impl Scratch {
         }
         packs.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(packs)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        self.repo = None;
     }
 }
 
@@ -141,6 +182,23 @@ pub fn sweep_up() {
     places().iter().for_each(|base| sweep(base));
 }
 
+/// Removes what this process has fetched and not yet let go, and has it fetch nothing more. For its end: a fetch that is
+/// under way in another thread fails, or ends with the process.
+pub fn leave_none() {
+    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    for path in live.into_iter().flatten() {
+        // Under another name nothing is added to it any more while it is emptied.
+        let aside = path.with_extension("ended");
+        let path = if fs::rename(&path, &aside).is_ok() { aside } else { path };
+        let removed = (0..ATTEMPTS).map(|_| fs::remove_dir_all(&path));
+        let gone = |removed: &io::Result<()>| match removed {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        let _ = removed.into_iter().find(gone);
+    }
+}
+
 fn sweep(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())) {
@@ -174,8 +232,8 @@ mod tests {
         sweep(base.path());
         assert!(!left.exists());
         assert!(other.exists());
-        assert!(alive.dir.path().exists());
-        let at = alive.dir.path().to_owned();
+        assert!(alive.dir.path.exists());
+        let at = alive.dir.path.clone();
         drop(alive);
         assert!(!at.exists());
     }

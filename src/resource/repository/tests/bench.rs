@@ -138,7 +138,7 @@ pub fn plan(desired: &Repository) -> Result<Result<Diff<RepositoryChange>, Refus
 
 pub fn execute(desired: &Repository, change: &RepositoryChange, run: &str) -> Result<(), Failure> {
     match change {
-        RepositoryChange::Clone(change) => clone::execute(desired, change, run),
+        RepositoryChange::Clone(change) => clone::execute(desired, change),
         RepositoryChange::Advance(change) => advance::execute(desired, change, run),
         RepositoryChange::TidyUp { .. } => work_area::tidy_up(&desired.path),
     }

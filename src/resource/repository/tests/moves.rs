@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::bench::{Bench, apply, files, git, plan, seen, snapshot, try_git, write};
 use crate::resource::Change;
-use crate::resource::repository::RepositoryChange;
+use crate::resource::repository::{RepositoryChange, observe};
 
 fn advance(bench: &Bench) -> Box<crate::resource::repository::change::Advance> {
     match plan(&bench.desired()).unwrap().unwrap().changes.remove(0) {
@@ -34,6 +34,20 @@ fn what_stays_in_a_folder_of_which_something_moves_is_listed() {
     write(&bench.checkout(), "d/x", Some("mine\n"));
     let planned = plan(&bench.desired()).unwrap().unwrap();
     assert!(planned.notes.contains(&"1 local change kept: d/x (untracked)".to_owned()), "{:?}", planned.notes);
+}
+
+#[test]
+fn of_many_local_changes_the_first_are_named_and_all_are_counted() {
+    let bench = Bench::new();
+    for number in 0..321 {
+        write(&bench.checkout(), &format!("{}{number:03}", "n".repeat(200)), Some("x"));
+    }
+    let actual = observe::observe(&bench.desired()).unwrap();
+    let length = serde_json::to_string(&actual).unwrap().len();
+    assert!(length < 10_000, "{length} bytes");
+    let notes = plan(&bench.desired()).unwrap().unwrap().notes;
+    assert!(notes[0].starts_with("321 local changes kept: nnn") && notes[0].ends_with(" and 301 more"), "{notes:?}");
+    assert_eq!(notes[0].matches("(untracked)").count(), 20);
 }
 
 #[test]
