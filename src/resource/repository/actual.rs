@@ -18,7 +18,7 @@ pub enum Actual {
         /// An interrupted run of this program began a clone here.
         #[serde(default)]
         leftovers: bool,
-        /// Why nothing can be made here.
+        /// Why nothing can be made here, or what in the remote's files speaks against it.
         #[serde(default)]
         obstacle: Option<Obstacle>,
     },

@@ -1,14 +1,18 @@
 //! Makes a checkout where there is none: the git directory is built under another name and renamed when it is whole,
 //! then the files are brought in as for any other move.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use git2::{Oid, Repository, RepositoryInitOptions};
 
 use super::actual::Obstacle;
 use super::change::NewClone;
+use super::remote::History;
+use super::scratch::Scratch;
 use super::work_area::{Leftover, hold, leftover};
 use super::{advance, delta, git_failure, io_failure, refs, remote, tree_check};
 use crate::host::fs::Place;
@@ -126,25 +130,49 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
         }
     }
     clear_strays(at)?;
-    let tree = repo.find_commit(target).and_then(|commit| commit.tree()).map_err(&failed)?;
-    let config = config.snapshot().map_err(&failed)?;
-    let mut obstacles = tree_check::obstacles(&repo, &tree).map_err(&failed)?;
-    obstacles.extend(tree_check::beside_the_tree(&repo, &config));
-    obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
-    let entries = delta::entries(&repo, None, Some(&tree)).map_err(&failed)?;
-    obstacles.extend(
-        entries
-            .into_iter()
-            .filter(|entry| !entry.path.is_safe())
-            .map(|entry| Obstacle::UnsafeName { path: entry.path }),
-    );
-    match obstacles.first() {
+    match obstacle_in(&repo, target).map_err(&failed)? {
         Some(obstacle) => {
-            let refusal = obstacle.refusal(top);
+            let refusal = obstacle.refusal_to_clone(desired, &remote::without_password(url));
             Err(refusal.into())
         }
         None => Ok(()),
     }
+}
+
+/// What in the tree of a commit speaks against its checkout.
+fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2::Error> {
+    let tree = repo.find_commit(target)?.tree()?;
+    let config = repo.config()?.snapshot()?;
+    let mut obstacles = tree_check::obstacles(repo, &tree)?;
+    obstacles.extend(tree_check::beside_the_tree(repo, &config));
+    obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
+    let entries = delta::entries(repo, None, Some(&tree))?;
+    let unsafe_names = entries.into_iter().filter(|entry| !entry.path.is_safe());
+    obstacles.extend(unsafe_names.map(|entry| Obstacle::UnsafeName { path: entry.path }));
+    Ok(obstacles.into_iter().next())
+}
+
+/// What was seen of commits that are to be cloned, by url.
+type Seen = Mutex<HashMap<(String, Oid), Option<Obstacle>>>;
+static SEEN: LazyLock<Seen> = LazyLock::new(Mutex::default);
+
+/// What in the remote's tree will speak against the clone. The tree is fetched into scratch space, once a process, and
+/// without its history where the remote can give it so.
+pub fn obstacle_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Option<Obstacle>, Failure> {
+    let key = (url.to_owned(), target);
+    if let Some(seen) = SEEN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return Ok(seen.clone());
+    }
+    let wanted = [format!("+refs/heads/{}:refs/fetched/head", desired.branch)];
+    let download = |view: &Repository| remote::download(view, url, &wanted, &desired.path, History::NotNeeded);
+    let scratch = Scratch::with(None, &[], url, download)?;
+    let view = scratch.repo();
+    if view.find_commit(target).is_err() {
+        return Err(remote::moved_on(url));
+    }
+    let seen = obstacle_in(view, target).map_err(git_failure("look through the remote's files for", &desired.path))?;
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, seen.clone());
+    Ok(seen)
 }
 
 /// Fetches all branches and tags, and gives back the remote's own branch.

@@ -8,6 +8,7 @@ use git2::{DiffOptions, ObjectType, Oid, Repository, Sort};
 
 use super::actual::{ChangedPath, Commit, Obstacle, PathChange};
 use super::path::RepoPath;
+use super::remote::History;
 use super::scratch::{FetchedPack, Scratch};
 use super::{git_failure, remote, tree_check};
 use crate::resource::Failure;
@@ -90,14 +91,10 @@ pub fn find(
     } else {
         // By its name: many servers refuse to be asked for a commit by its id.
         let wanted = [format!("+refs/heads/{branch}:refs/fetched/head")];
-        let scratch = Scratch::with(Some(repo), &position.tips, url, |view| remote::download(view, url, &wanted, top))?;
+        let scratch = Scratch::with(Some(repo), &position.tips, url, |view| remote::download(view, url, &wanted, top, History::Needed))?;
         let view = scratch.repo();
         if view.find_commit(target).is_err() {
-            return Err(Failure::new(format!(
-                "the remote {} moved on while it was asked",
-                remote::without_password(url)
-            ))
-            .hint("run again"));
+            return Err(remote::moved_on(url));
         }
         let mut delta = compute(view, position, target).map_err(failed)?;
         delta.packs = scratch.packs()?;

@@ -12,7 +12,8 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
     match actual {
         Actual::Absent { upstream, obstacle, .. } => {
             if let Some(obstacle) = obstacle {
-                return Err(obstacle.refusal(&desired.path));
+                let url = upstream.as_ref().map_or("URL", |upstream| &upstream.url);
+                return Err(obstacle.refusal_to_clone(desired, url));
             }
             let Some(upstream) = upstream else {
                 return Err(Refusal::new(format!(
@@ -23,13 +24,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             };
             let commit = head_of(desired, upstream)?;
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
-            let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit }));
-            // Nothing is fetched for a plan where there is no checkout to compare with.
-            diff.notes.push(
-                "its files are seen when it is cloned: with submodules or LFS files the step fails and leaves nothing"
-                    .into(),
-            );
-            Ok(diff)
+            Ok(one(RepositoryChange::Clone(NewClone { path, url, branch, commit })))
         }
         Actual::Occupied { by } => Err(Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()))
             .hint("move it aside; an empty or missing path is cloned into")),

@@ -88,10 +88,15 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         (Some(url), None) => {
             // libgit2 wants a repository to speak from: an empty one in memory.
             let scratch = Scratch::new(None, &[])?;
-            Some(ask(scratch.repo(), url, desired)?)
+            Some((url, ask(scratch.repo(), url, desired)?))
         }
         _ => None,
     };
+    if let Some((url, Upstream { head: Some(head), .. })) = &upstream {
+        let target = Oid::from_str(head).map_err(git_failure("read a commit id", &desired.path))?;
+        obstacle = clone::obstacle_ahead(desired, url, target)?;
+    }
+    let upstream = upstream.map(|(_, upstream)| upstream);
     Ok(Actual::Absent { upstream, leftovers, obstacle })
 }
 

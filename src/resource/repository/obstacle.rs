@@ -3,10 +3,22 @@
 use std::path::Path;
 
 use super::actual::Obstacle;
-use super::quoted;
+use super::{Repository, quoted};
 use crate::resource::Refusal;
 
 impl Obstacle {
+    /// Why nothing is cloned to where there is no checkout yet. `url` is one to be shown.
+    pub fn refusal_to_clone(&self, desired: &Repository, url: &str) -> Refusal {
+        let refusal = self.refusal(&desired.path);
+        let options = match self {
+            Self::Submodules { .. } => " --recurse-submodules",
+            Self::Lfs { .. } | Self::Filter { .. } | Self::Encoding { .. } => "",
+            _ => return refusal,
+        };
+        let (branch, url, path) = (quoted(&desired.branch), quoted(url), quoted(&desired.path.to_string_lossy()));
+        refusal.hint(format!("clone it by hand: `git clone{options} --branch {branch} {url} {path}`"))
+    }
+
     /// Why the checkout at `path` is left as it is, and what a person can do about it.
     pub fn refusal(&self, path: &Path) -> Refusal {
         let at = path.display();

@@ -62,13 +62,30 @@ pub enum Downloaded {
     NoRoom,
 }
 
+/// How much of what leads to a commit is downloaded with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    Needed,
+    /// The commit and its files will do. libgit2 gives a path's whole history all the same.
+    NotNeeded,
+}
+
 /// Downloads the objects behind `refspecs` into the object store of `repo`; no ref is made.
-pub fn download(repo: &Repository, url: &str, refspecs: &[String], relative_to: &Path) -> Result<Downloaded, Failure> {
+pub fn download(
+    repo: &Repository,
+    url: &str,
+    refspecs: &[String],
+    relative_to: &Path,
+    history: History,
+) -> Result<Downloaded, Failure> {
     let failed = |error: git2::Error| failure(url, &error);
     let mut remote = open(repo, url, relative_to)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks(config)).download_tags(git2::AutotagOption::None).update_fetchhead(false);
+    if history == History::NotNeeded && !is_local(remote.url_bytes()) {
+        options.depth(1);
+    }
     match remote.download(refspecs, Some(&mut options)) {
         Ok(()) => Ok(Downloaded::All),
         Err(error) if lacks_room(&error) => Ok(Downloaded::NoRoom),
@@ -147,6 +164,11 @@ pub fn reachable(url: &str, relative_to: &Path) -> String {
     }
 }
 
+fn is_local(url: &[u8]) -> bool {
+    let url = String::from_utf8_lossy(url);
+    url.starts_with("file://") || !(url.contains("://") || is_scp_like(&url))
+}
+
 /// git's rule: a colon before any slash makes it `host:path`.
 fn is_scp_like(url: &str) -> bool {
     match (url.find(':'), url.find('/')) {
@@ -217,6 +239,11 @@ pub fn failure(url: &str, error: &git2::Error) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+/// The remote's branch has another head than it had a moment ago.
+pub fn moved_on(url: &str) -> Failure {
+    Failure::new(format!("the remote {} moved on while it was asked", without_password(url))).hint("run again")
 }
 
 /// Whether it is no fault of the remote's: what it sent cannot be stored.

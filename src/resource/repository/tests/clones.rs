@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::bench::{Bench, apply, desired, files, git, plan, refusal, seen};
-use crate::resource::repository::Repository;
+use crate::resource::repository::change::NewClone;
+use crate::resource::repository::{Repository, RepositoryChange};
 
 fn to_clone(bench: &Bench, url: &str) -> Repository {
     let mut desired = desired(&bench.dir.path().join("deep/er/clone"));
@@ -58,12 +59,38 @@ fn an_empty_directory_is_cloned_into_and_any_other_is_not() {
 }
 
 #[test]
+fn what_cannot_be_checked_out_is_refused_before_anything_is_made() {
+    let bench = Bench::new();
+    let url = bench.remote().display().to_string();
+    let desired = to_clone(&bench, &url);
+    plan(&desired).unwrap().unwrap();
+    let by_hand = format!("--branch qa {url} {}`", desired.path.display());
+
+    bench.push("lfs", &[(".gitattributes", Some("*.bin filter=lfs diff=lfs\n"))]);
+    let refused = refusal(&desired);
+    assert!(refused.reason.contains(".gitattributes stores files in git LFS"), "{refused:?}");
+    assert_eq!(refused.hint, Some(format!("clone it by hand: `git clone {by_hand}")));
+
+    git(&bench.seed(), &["rm", "-q", ".gitattributes"]);
+    let commit = git(&bench.seed(), &["rev-parse", "HEAD"]);
+    git(&bench.seed(), &["update-index", "--add", "--cacheinfo", &format!("160000,{},lib", commit.trim())]);
+    git(&bench.seed(), &["commit", "-q", "-m", "a submodule"]);
+    git(&bench.seed(), &["push", "-q", "origin", "qa"]);
+    let refused = refusal(&desired);
+    assert!(refused.reason.starts_with("lib in ") && refused.reason.contains("is a submodule"), "{refused:?}");
+    assert_eq!(refused.hint, Some(format!("clone it by hand: `git clone --recurse-submodules {by_hand}")));
+    assert!(!bench.dir.path().join("deep").exists());
+}
+
+#[test]
 fn a_clone_that_cannot_be_finished_leaves_nothing() {
     let bench = Bench::new();
     bench.push("lfs", &[(".gitattributes", Some("*.bin filter=lfs diff=lfs\n"))]);
-    let desired = to_clone(&bench, bench.remote().to_str().unwrap());
-    let change = plan(&desired).unwrap().unwrap().changes.remove(0);
-    let failure = super::bench::execute(&desired, &change, "run-1").unwrap_err();
+    let url = bench.remote().display().to_string();
+    let desired = to_clone(&bench, &url);
+    let commit = git(&bench.seed(), &["rev-parse", "HEAD"]).trim().to_owned();
+    let change = NewClone { path: desired.path.clone(), url, branch: desired.branch.clone(), commit };
+    let failure = super::bench::execute(&desired, &RepositoryChange::Clone(change), "run-1").unwrap_err();
     assert!(failure.message.contains("git LFS"), "{failure:?}");
     assert!(!bench.dir.path().join("deep").exists());
 }
