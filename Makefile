@@ -31,10 +31,11 @@ bench: ## `provision plan` beside the runbook as a shell script, as ratios
 	@scripts/setup
 	@scripts/bench
 
-faults: ## kills and errors at every system call instead of a sample (hours; FAULT_STRIDE=50 takes every fiftieth)
+faults: ## kills and errors at every system call instead of a sample (two hours; FAULT_STRIDE=50 takes every fiftieth)
 	@scripts/setup
-	$(TEST_ENV) cargo test --locked --test contract -- faults::kills faults::errors --ignored --nocapture
-	$(TEST_ENV) cargo test --locked --lib every_point -- --ignored --nocapture
+	CARGO_TARGET_$(TARGET)_RUNNER='$(RUNNER) unshare --mount scripts/in-memory' \
+		cargo test --release --locked --test contract --lib -- faults::kills faults::errors every_point --ignored --nocapture \
+		--test-threads=$$((2 * $$(nproc)))
 
 fuzz: ## each fuzzer for a minute (FUZZ_SECONDS)
 	@scripts/setup --fuzz

@@ -58,6 +58,9 @@ macro_rules! calls {
                 _ => None,
             }
         }
+
+        /// The numbers of all calls in the table.
+        pub const NUMBERS: &[c_long] = &[$($(libc::$name,)+)+];
     };
 }
 

@@ -1,17 +1,20 @@
 //! Runs the program under ptrace(2), counts the calls of each of its processes, and at one of them kills or lies.
 //!
 //! Counted are the launcher's and the workers' own calls, from the first that is not the dynamic linker's: the Rust
-//! runtime begins with a poll(2). What sudo and other programs call is not counted.
+//! runtime begins with a poll(2). What sudo and other programs call is not counted. A seccomp(2) filter stops the
+//! processes at these calls and lets the others pass, which makes a supervised run several times faster.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -69,17 +72,8 @@ impl Run<'_> {
         self.supervised(point.fault, Some(point))
     }
 
-    #[expect(unsafe_code, reason = "there is no safe way to be traced from the first instruction on")]
     fn supervised(self, fault: Fault, point: Option<&Point>) -> Watched {
-        let mut command = self.command();
-        // SAFETY: between fork and exec only ptrace(2) is called, which is async-signal-safe and touches no memory.
-        unsafe {
-            command.pre_exec(|| ptrace::traceme().map_err(std::io::Error::from));
-        }
-        #[expect(clippy::zombie_processes, reason = "the supervisor waits for every process of the run")]
-        let mut child = command.spawn().expect("nsenter starts");
-        let (stdout, stderr) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
-        let root = Pid::from_raw(child.id().try_into().unwrap());
+        let (root, output) = start_traced(self.command(), filter(fault));
         let mut supervisor = Supervisor::new(root, fault, point);
         let (done, wait) = mpsc::channel::<()>();
         let living = Arc::clone(&supervisor.living);
@@ -94,9 +88,84 @@ impl Run<'_> {
         let code = supervisor.watch();
         drop(done);
         let hung = watchdog.join().unwrap();
-        let outcome = Outcome::new(code, stdout.join().unwrap(), stderr.join().unwrap(), self.argv);
+        let (stdout, stderr) = output.join().unwrap();
+        let outcome = Outcome::new(code, stdout, stderr, self.argv);
         Watched { outcome, calls: supervisor.calls, struck: supervisor.struck, hung }
     }
+}
+
+/// What a command wrote to standard output and standard error.
+type Written = (Vec<u8>, Vec<u8>);
+
+/// Starts a command whose processes are all traced by this thread and stop where `filter` says; gives its process and
+/// what it will have written to standard output and standard error.
+///
+/// The tracer has to be there before the filter, or the filtered calls fail, and the filter before the execution. Spawning
+/// ends with the execution, at which the tracer is already needed: it is for another thread to do.
+#[expect(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
+fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pid, JoinHandle<Written>) {
+    let options = Options::PTRACE_O_TRACESECCOMP
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_EXITKILL;
+    let (mut told, tell) = std::io::pipe().unwrap();
+    let (await_tracer, mut seized) = std::io::pipe().unwrap();
+    let length = filter.len().try_into().unwrap();
+    // SAFETY: between fork and exec only getpid(2), write(2), read(2) and prctl(2) are called, which are
+    // async-signal-safe, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            (&tell).write_all(&libc::getpid().to_ne_bytes())?;
+            (&await_tracer).read_exact(&mut [0])?;
+            let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
+            match libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let output = std::thread::spawn(move || {
+        #[expect(clippy::zombie_processes, reason = "the supervisor waits for every process of the run")]
+        let mut child = command.spawn().expect("nsenter starts");
+        let stderr = drain(child.stderr.take().unwrap());
+        let mut stdout = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        (stdout, stderr.join().unwrap())
+    });
+    let mut root = [0; 4];
+    told.read_exact(&mut root).unwrap();
+    let root = Pid::from_raw(i32::from_ne_bytes(root));
+    ptrace::seize(root, options).unwrap();
+    seized.write_all(&[0]).unwrap();
+    (root, output)
+}
+
+/// A filter that stops at each call that `fault` may strike, and at the poll(2) that says that a program has begun; it
+/// gives the call's number to the tracer.
+fn filter(fault: Fault) -> Vec<libc::sock_filter> {
+    let jump = |value: u32, missed: u8| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).try_into().unwrap(),
+        jt: 0,
+        jf: missed,
+        k: value,
+    };
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code.try_into().unwrap(), jt: 0, jf: 0, k };
+    let load = |offset: usize| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset.try_into().unwrap());
+    let end = |action: u32| statement(libc::BPF_RET | libc::BPF_K, action);
+    let mut filter = vec![load(std::mem::offset_of!(libc::seccomp_data, nr))];
+    let may_strike = |number: &&c_long| match fault {
+        Fault::Error(errno) => calls::call(**number).is_some_and(|call| call.can_give(errno, [u64::MAX; 4], || true)),
+        Fault::Kill | Fault::KillAll => true,
+    };
+    for number in calls::NUMBERS.iter().filter(may_strike).chain([&libc::SYS_poll]) {
+        let number: u16 = (*number).try_into().unwrap();
+        filter.extend([jump(number.into(), 1), end(libc::SECCOMP_RET_TRACE | u32::from(number))]);
+    }
+    filter.push(end(libc::SECCOMP_RET_ALLOW));
+    filter
 }
 
 /// SIGKILL. One that has ended meanwhile is what was wanted.
@@ -104,7 +173,7 @@ fn slay(pid: &Pid) {
     let _ = kill(*pid, Signal::SIGKILL);
 }
 
-fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = pipe.read_to_end(&mut bytes);
@@ -130,8 +199,6 @@ struct Supervisor<'a> {
     living: Arc<Mutex<BTreeSet<Pid>>>,
     calls: BTreeMap<String, Vec<Call>>,
     struck: Option<String>,
-    /// The thread whose call is being failed.
-    lying: Option<(Pid, Errno)>,
     code: i32,
 }
 
@@ -146,7 +213,6 @@ impl<'a> Supervisor<'a> {
             living: Arc::new(Mutex::new(BTreeSet::from([root]))),
             calls: BTreeMap::new(),
             struck: None,
-            lying: None,
             code: -1,
         }
     }
@@ -165,8 +231,9 @@ impl<'a> Supervisor<'a> {
             match status {
                 WaitStatus::Exited(_, code) => self.end(pid, code),
                 WaitStatus::Signaled(_, signal, _) => self.end(pid, 128 + signal as i32),
-                WaitStatus::PtraceSyscall(_) => self.at_call(pid),
+                WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_SECCOMP) => self.at_call(pid),
                 WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => self.executed(pid),
+                WaitStatus::PtraceSyscall(_) => self.closed(pid),
                 WaitStatus::Stopped(_, signal) if !fresh => self.resume(pid, Some(signal)),
                 _ => self.resume(pid, None),
             }
@@ -183,15 +250,7 @@ impl<'a> Supervisor<'a> {
         };
         let process = field("Tgid:").unwrap_or(pid);
         self.threads.insert(pid, process);
-        if pid == self.root {
-            let options = Options::PTRACE_O_TRACESYSGOOD
-                | Options::PTRACE_O_TRACEFORK
-                | Options::PTRACE_O_TRACEVFORK
-                | Options::PTRACE_O_TRACECLONE
-                | Options::PTRACE_O_TRACEEXEC
-                | Options::PTRACE_O_EXITKILL;
-            ptrace::setoptions(pid, options).unwrap();
-        } else if pid == process {
+        if pid == process && pid != self.root {
             let parent = field("PPid:").and_then(|parent| self.processes.get(&parent)).cloned();
             self.processes.insert(pid, parent.unwrap_or_default());
         }
@@ -225,40 +284,35 @@ impl<'a> Supervisor<'a> {
     }
 
     fn resume(&self, pid: Pid, signal: Option<Signal>) {
-        let role = self.threads.get(&pid).and_then(|process| self.processes.get(process)?.role.as_ref());
-        let watched = role.is_some_and(|role| self.point.is_none_or(|point| point.process == *role));
-        let is_lying = self.lying.is_some_and(|(thread, _)| thread == pid);
         // ESRCH: it was killed meanwhile, and its end will be told.
-        let _ = if watched && self.struck.is_none() || is_lying {
-            ptrace::syscall(pid, signal)
-        } else {
-            ptrace::cont(pid, signal)
-        };
+        let _ = ptrace::cont(pid, signal);
     }
 
     fn at_call(&mut self, pid: Pid) {
-        let (Ok(info), Ok(registers)) = (ptrace::syscall_info(pid), ptrace::getregs(pid)) else { return };
-        if info.op == libc::PTRACE_SYSCALL_INFO_EXIT {
-            if let Some((_, errno)) = self.lying.take_if(|(thread, _)| *thread == pid) {
-                let mut registers = registers;
-                registers.rax = i64::from(-(errno as i32)).cast_unsigned();
-                ptrace::setregs(pid, registers).unwrap();
-            }
-            return self.resume(pid, None);
+        if self.strike(pid).is_none() {
+            self.resume(pid, None);
         }
-        let number = registers.orig_rax.cast_signed();
-        let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
-        let Some(group) = self.threads.get(&pid).copied() else { return self.resume(pid, None) };
-        let Some(process) = self.processes.get_mut(&group) else { return self.resume(pid, None) };
+    }
+
+    /// Counts a call that is about to be made and, at the point, strikes. None: nothing keeps the thread.
+    fn strike(&mut self, pid: Pid) -> Option<()> {
+        if self.struck.is_some() {
+            return None;
+        }
+        let number = ptrace::getevent(pid).ok()?;
+        let group = *self.threads.get(&pid)?;
+        let process = self.processes.get_mut(&group)?;
         process.begun |= number == libc::SYS_poll;
-        let (Some(role), true) = (process.role.clone(), process.begun) else { return self.resume(pid, None) };
-        let Some(call) = self.strikable(pid, number, arguments) else { return self.resume(pid, None) };
-        let calls = self.calls.entry(role.clone()).or_default();
-        calls.push(call);
-        if self.struck.is_some() || self.point.is_none_or(|point| point.process != role || point.number != calls.len())
-        {
-            return self.resume(pid, None);
+        let role = process.role.as_ref().filter(|_| process.begun)?.clone();
+        if self.point.is_some_and(|point| point.process != role) {
+            return None;
         }
+        let mut registers = ptrace::getregs(pid).ok()?;
+        let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
+        let call = self.strikable(pid, number, arguments)?;
+        let calls = self.calls.entry(role).or_default();
+        calls.push(call);
+        self.point.filter(|point| point.number == calls.len())?;
         self.struck = Some(describe(pid, call, arguments));
         match self.fault {
             Fault::Kill => slay(&group),
@@ -266,16 +320,25 @@ impl<'a> Supervisor<'a> {
                 let all: BTreeSet<Pid> = self.living.lock().unwrap().clone();
                 all.iter().for_each(slay);
             }
+            Fault::Error(_) if call.name == "close" => ptrace::syscall(pid, None).ok()?,
             Fault::Error(errno) => {
-                self.lying = Some((pid, errno));
-                if call.name != "close" {
-                    let mut registers = registers;
-                    registers.orig_rax = u64::MAX;
-                    ptrace::setregs(pid, registers).unwrap();
-                }
-                self.resume(pid, None);
+                // No call has this number, so that none is made, and the result is what stands here.
+                registers.orig_rax = u64::MAX;
+                registers.rax = result(errno);
+                ptrace::setregs(pid, registers).ok()?;
+                return None;
             }
         }
+        Some(())
+    }
+
+    /// A descriptor that was closed in fact: the process is told that it was not.
+    fn closed(&self, pid: Pid) {
+        if let (Fault::Error(errno), Ok(mut registers)) = (self.fault, ptrace::getregs(pid)) {
+            registers.rax = result(errno);
+            let _ = ptrace::setregs(pid, registers);
+        }
+        self.resume(pid, None);
     }
 
     fn strikable(&self, pid: Pid, number: c_long, arguments: [u64; 4]) -> Option<Call> {
@@ -284,6 +347,11 @@ impl<'a> Supervisor<'a> {
         let is_file = || open_file(pid, arguments[0]).is_some_and(|path| path.starts_with('/'));
         call.can_give(errno, arguments, is_file).then_some(call)
     }
+}
+
+/// What a failed call leaves in its register of results.
+fn result(errno: Errno) -> u64 {
+    i64::from(-(errno as i32)).cast_unsigned()
 }
 
 fn open_file(pid: Pid, descriptor: u64) -> Option<String> {
