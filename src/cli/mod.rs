@@ -28,8 +28,6 @@ use crate::resource::Failure;
 
 /// Runs the program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
-    // No other thread runs yet.
-    crate::host::git_tls::start();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -47,6 +45,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     if let Err(failure) = crate::host::process::leave_no_core_dump() {
         output::tell(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
+    }
+    if !matches!(arguments.command, Command::Worker(_)) {
+        // No other thread runs yet. A worker is somebody else first.
+        crate::host::git_tls::start();
     }
     let result = match arguments.command {
         Command::Worker(worker) => {

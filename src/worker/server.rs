@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
 use crate::host::fs::says;
+use crate::host::git_tls;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::repository::leave_no_scratch;
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
@@ -58,6 +59,8 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     // Another identity is another process to the kernel, and may leave core dumps again.
     crate::host::process::leave_no_core_dump()?;
     clean_environment(&who, user.is_none());
+    // Not before: libgit2 takes down at its start whose configuration it reads.
+    git_tls::start();
     std::env::set_current_dir("/").map_err(|error| Failure::new(format!("cannot enter /: {error}")))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let runtime = tokio::runtime::Builder::new_multi_thread()

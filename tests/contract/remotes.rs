@@ -34,6 +34,26 @@ fn a_path_and_a_file_url() {
             sandbox.git("rev-parse HEAD"),
             sandbox.bash("ubuntu", &format!("git -C {BARE} rev-parse jasleen_qa"))
         );
+        for same in ["/srv/git/./s3-redshift-backup-tool.git/", "file:///srv//git/../git/s3-redshift-backup-tool.git"] {
+            sandbox.set_var("repo_url", same);
+            let plan = sandbox.provision("ubuntu", ["plan", PLAN, "--json", "--only", "repository"]).run().exits(0);
+            assert_eq!(plan.step("step_planned", "repository")["outcome"], "unchanged", "{plan}");
+        }
+    }
+}
+
+/// Whoever starts the run.
+#[test]
+fn the_configuration_of_the_steps_user_counts() {
+    let mut sandbox = Sandbox::new().remote();
+    // Mallory's worker is started by sudo.
+    sandbox.bash("root", "echo 'mallory ALL=(ALL:ALL) NOPASSWD: ALL' >> /etc/sudoers");
+    sandbox.bash("ubuntu", "git config --global url./srv/git/.insteadOf forge:");
+    sandbox.set_var("repo_url", "forge:s3-redshift-backup-tool.git");
+    for (user, file) in [("ubuntu", "one"), ("root", "two"), ("mallory", "three")] {
+        sandbox.commit(file, file);
+        apply(&sandbox, user).exits(0);
+        assert_eq!(sandbox.read(&format!("{CHECKOUT}/{file}")), file);
     }
 }
 

@@ -101,7 +101,11 @@ fn soon(what: &str, is_so: impl Fn() -> bool) {
 #[test]
 fn a_fetch_that_is_stopped_leaves_no_trace() {
     let sandbox = behind_a_remote_that_falls_silent();
-    for (user, command) in [("ubuntu", &["plan"][..]), ("root", &["plan"]), ("root", &["apply", "--yes"])] {
+    // Mallory's worker is started by sudo.
+    sandbox.bash("root", "echo 'mallory ALL=(ALL:ALL) NOPASSWD: ALL' >> /etc/sudoers");
+    for (user, command) in
+        [("ubuntu", &["plan"][..]), ("root", &["plan"]), ("root", &["apply", "--yes"]), ("mallory", &["plan"])]
+    {
         for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
             let running = fetching(&sandbox, user, command);
             let begun = Instant::now();
