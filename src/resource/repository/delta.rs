@@ -91,7 +91,9 @@ pub fn find(
     } else {
         // By its name: many servers refuse to be asked for a commit by its id.
         let wanted = [format!("+refs/heads/{branch}:refs/fetched/head")];
-        let scratch = Scratch::with(Some(repo), &position.tips, url, |view| remote::download(view, url, &wanted, top, History::Needed))?;
+        let scratch = Scratch::with(Some(repo), &position.tips, url, |view| {
+            remote::download(view, url, &wanted, top, History::Needed)
+        })?;
         let view = scratch.repo();
         if view.find_commit(target).is_err() {
             return Err(remote::moved_on(url));

@@ -8,7 +8,6 @@ mod bench;
 mod errors;
 mod kills;
 
-use std::fmt::Write;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,14 +29,15 @@ fn option_env(name: &str) -> Option<usize> {
     std::env::var_os(name)?.to_str()?.parse().ok()
 }
 
-/// A supervisor and what it supervises take turns: between cores each turn costs several times what it does on one.
+/// A supervisor and what it supervises take turns: between cores each turn costs several times what it does on one. It is
+/// the next one for each point, so that the tests that run beside each other share them all.
 fn keep_to_one_core() {
     // Asked for once, before any thread keeps to one.
     static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().unwrap().get());
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     let cores = *CORES;
     let mut own = CpuSet::new();
-    own.set(STARTED.fetch_add(1, Ordering::Relaxed) % cores).unwrap();
+    own.set(NEXT.fetch_add(1, Ordering::Relaxed) % cores).unwrap();
     // Where these cores are not to be had, it is slower.
     let _ = sched_setaffinity(Pid::from_raw(0), &own);
 }
@@ -49,7 +49,6 @@ fn try_points(
     amount: Amount,
     judge: impl Fn(&mut Bench, &Point) -> Result<bool, String>,
 ) {
-    keep_to_one_core();
     bench.reset();
     let counted = bench.run().counted(fault);
     assert!(counted.outcome.code == 0 && !counted.hung, "{}", counted.outcome);
@@ -68,12 +67,15 @@ fn try_points(
     }
     let (mut struck, mut wrong) = (0, String::new());
     for (tried, point) in points.iter().enumerate() {
+        keep_to_one_core();
         bench.reset();
         match judge(&mut bench, point) {
             Ok(bitten) => struck += u32::from(bitten),
             Err(what) => {
                 struck += 1;
-                writeln!(wrong, "== {} call {} {fault:?}\n{what}", point.process, point.number).unwrap();
+                let what = format!("== {} call {} {fault:?}\n{what}\n", point.process, point.number);
+                eprint!("{what}");
+                wrong += &what;
             }
         }
         if (tried + 1) % 250 == 0 {
