@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::bench::{Bench, apply, copy, desired, files, git, seen, try_git, write};
 
-const NAMES: [&str; 8] = ["a", "b", "q", "d/c", "d/x", "n", "d", "n/m"];
+const NAMES: [&str; 9] = ["a", "b", "q", "d/c", "d/x", "n", "d", "n/m", IGNORED];
+
+/// What the checkout's git passes over, whoever made it.
+const IGNORED: &str = "ignored";
 
 #[derive(Debug, Clone)]
 enum Edit {
@@ -87,6 +90,7 @@ proptest! {
         if from_main {
             git(&bench.checkout(), &["checkout", "-q", "main"]);
         }
+        write(&bench.checkout(), ".git/info/exclude", Some(IGNORED));
         make(&bench.checkout(), &mine);
         let by_git = bench.dir.path().join("by-git");
         copy(&bench.checkout(), &by_git);
