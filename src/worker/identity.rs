@@ -4,7 +4,6 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid, getgroups, initgroups, setresgid, setresuid};
-use users::os::unix::UserExt;
 
 use crate::resource::Failure;
 
@@ -23,36 +22,41 @@ impl User {
     /// # Errors
     /// Where no user has the name, or the host cannot tell.
     pub fn named(name: &str) -> Result<Self, Failure> {
-        match nix::unistd::User::from_name(name) {
-            Ok(Some(user)) => {
-                Ok(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir })
-            }
-            Ok(None) => Err(Failure::new(format!("there is no user `{name}` on this host"))
-                .hint("correct the step's `run_as`, or make the user first (adduser)")),
+        match asked(|| nix::unistd::User::from_name(name)) {
+            Ok(Some(user)) => Ok(user.into()),
+            Ok(None) => Err(Failure::new(format!(
+                "this host knows no user `{name}`, by /etc/passwd or what else /etc/nsswitch.conf names"
+            ))
+            .hint("correct the step's `run_as`, or make the user first (adduser)")),
             Err(error) => Err(Failure::new(format!("cannot look up the user `{name}` on this host: {}", error.desc()))
                 .hint(format!("see whether `getent passwd {name}` works, then run again"))),
         }
     }
 }
 
-impl From<&users::User> for User {
-    fn from(user: &users::User) -> Self {
-        Self {
-            name: user.name().to_string_lossy().into_owned(),
-            uid: user.uid(),
-            gid: user.primary_group_id(),
-            home: user.home_dir().to_owned(),
-        }
+impl From<nix::unistd::User> for User {
+    fn from(user: nix::unistd::User) -> Self {
+        Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir }
+    }
+}
+
+/// Asks again where nothing is found: glibc says the same of a source that cannot be read at the moment
+/// (nsswitch.conf(5): "unavail" goes on to the next source, and after the last one is "not found").
+fn asked<T>(find: impl Fn() -> nix::Result<Option<T>>) -> nix::Result<Option<T>> {
+    match find() {
+        Ok(Some(found)) => Ok(Some(found)),
+        Ok(None) | Err(_) => find(),
     }
 }
 
 /// Whoever this process acts as. A uid without a passwd entry is named by its number.
 pub fn current_user() -> User {
-    let uid = users::get_effective_uid();
-    users::get_user_by_uid(uid).map(|user| User::from(&user)).unwrap_or_else(|| User {
+    let uid = Uid::effective();
+    let known = asked(|| nix::unistd::User::from_uid(uid)).ok().flatten().map(User::from);
+    known.unwrap_or_else(|| User {
         name: uid.to_string(),
-        uid,
-        gid: users::get_effective_gid(),
+        uid: uid.as_raw(),
+        gid: Gid::effective().as_raw(),
         home: PathBuf::from("/"),
     })
 }

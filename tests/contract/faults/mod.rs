@@ -8,6 +8,8 @@ mod bench;
 mod errors;
 mod kills;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,6 +44,12 @@ fn keep_to_one_core() {
     let _ = sched_setaffinity(Pid::from_raw(0), &own);
 }
 
+/// What a test that panicked said.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
 /// Tries `fault` at points of a run on `bench`; `judge` says what is wrong, once a fault has struck.
 fn try_points(
     mut bench: Bench,
@@ -69,7 +77,9 @@ fn try_points(
     for (tried, point) in points.iter().enumerate() {
         keep_to_one_core();
         bench.reset();
-        match judge(&mut bench, point) {
+        // A panic of the program's, say, is no reason to stop: all that is wrong is to be known.
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(&mut bench, point)));
+        match judged.unwrap_or_else(|panic| Err(said(panic.as_ref()))) {
             Ok(bitten) => struck += u32::from(bitten),
             Err(what) => {
                 struck += 1;

@@ -90,11 +90,17 @@ calls! {
 }
 
 impl Call {
-    /// Whether the call can fail so. `arguments` are those of the call; `is_file`: its first argument is the
-    /// descriptor of a file or directory.
+    /// Whether the call can fail so, with whatever arguments.
+    pub fn could_give(self, errno: Errno) -> bool {
+        self.can_give(errno, [u64::MAX; 4], || "/".to_owned())
+    }
+
+    /// Whether the call can fail so. `arguments` are those of the call; `open`: what its first argument is open for, as
+    /// /proc shows it: a path, `socket:[1]`, `anon_inode:[eventfd]`.
     ///
     /// The errors are those of the manual pages (section 2), and EIO for whatever reaches a disk.
-    pub fn can_give(self, errno: Errno, arguments: [u64; 4], is_file: impl Fn() -> bool) -> bool {
+    pub fn can_give(self, errno: Errno, arguments: [u64; 4], open: impl Fn() -> String) -> bool {
+        let is_file = || open().starts_with('/');
         let flags = self.path.and_then(|path| arguments.get(path + 1)).copied().unwrap_or(0);
         let flag = |flag: libc::c_int| flags & u64::try_from(flag).unwrap() != 0;
         let creates = self.class == Class::Open && flag(libc::O_CREAT);
@@ -108,10 +114,9 @@ impl Call {
             | (Errno::EACCES, Class::Open | Class::Look | Class::Change | Class::Execute)
             | (Errno::EROFS, Class::Change)
             | (Errno::EMFILE, Class::Open | Class::Descriptor) => true,
-            (
-                Errno::EINTR,
-                Class::Open | Class::Write | Class::Lock | Class::Connect | Class::Message | Class::Wait,
-            ) => true,
+            (Errno::EINTR, Class::Open | Class::Lock | Class::Connect | Class::Message | Class::Wait) => true,
+            // A counter that is not waited for is added to or is full (eventfd(2)).
+            (Errno::EINTR, Class::Write) => open() != "anon_inode:[eventfd]",
             (Errno::EINTR, Class::Read) => matches!(self.name, "read" | "pread64" | "readv"),
             (Errno::EINTR | Errno::EIO, Class::Other) => self.name == "close" && is_file(),
             _ => false,

@@ -157,7 +157,7 @@ fn filter(fault: Fault) -> Vec<libc::sock_filter> {
     let end = |action: u32| statement(libc::BPF_RET | libc::BPF_K, action);
     let mut filter = vec![load(std::mem::offset_of!(libc::seccomp_data, nr))];
     let may_strike = |number: &&c_long| match fault {
-        Fault::Error(errno) => calls::call(**number).is_some_and(|call| call.can_give(errno, [u64::MAX; 4], || true)),
+        Fault::Error(errno) => calls::call(**number).is_some_and(|call| call.could_give(errno)),
         Fault::Kill | Fault::KillAll => true,
     };
     for number in calls::NUMBERS.iter().filter(may_strike).chain([&libc::SYS_poll]) {
@@ -344,8 +344,7 @@ impl<'a> Supervisor<'a> {
     fn strikable(&self, pid: Pid, number: c_long, arguments: [u64; 4]) -> Option<Call> {
         let call = calls::call(number)?;
         let Fault::Error(errno) = self.fault else { return Some(call) };
-        let is_file = || open_file(pid, arguments[0]).is_some_and(|path| path.starts_with('/'));
-        call.can_give(errno, arguments, is_file).then_some(call)
+        call.can_give(errno, arguments, || open_file(pid, arguments[0]).unwrap_or_default()).then_some(call)
     }
 }
 

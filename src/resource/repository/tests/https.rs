@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::bench::{Bench, git, plan};
@@ -17,33 +18,27 @@ fn child() {
     println!("answer: {}", plan(&desired).unwrap_err().message);
 }
 
+fn openssl(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(args).current_dir(folder).stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Makes `key` and `cert`, a certificate for localhost that signs itself.
+pub fn certificate(folder: &Path) {
+    let key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+    let name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "key", "-out", "cert"];
+    assert!(openssl(folder, &[&key[..], &name[..]].concat()).status().unwrap().success());
+}
+
 #[test]
 fn a_certificate_is_verified_and_a_known_one_is_taken() {
     let bench = Bench::new();
     let folder = bench.dir.path();
-    let openssl = |args: &[&str]| {
-        let mut command = Command::new("openssl");
-        command.args(args).current_dir(folder).stdin(Stdio::null()).stderr(Stdio::null());
-        command
-    };
-    let made =
-        openssl(&["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-            .args([
-                "-subj",
-                "/CN=localhost",
-                "-addext",
-                "subjectAltName=DNS:localhost",
-                "-keyout",
-                "key",
-                "-out",
-                "cert",
-            ])
-            .status()
-            .unwrap();
-    assert!(made.success());
+    certificate(folder);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut server =
-        openssl(&["s_server", "-WWW", "-cert", "cert", "-key", "key", "-accept", &format!("127.0.0.1:{port}")])
+        openssl(folder, &["s_server", "-WWW", "-cert", "cert", "-key", "key", "-accept", &format!("127.0.0.1:{port}")])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

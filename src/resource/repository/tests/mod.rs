@@ -4,6 +4,7 @@
 mod bench;
 mod clones;
 mod https;
+mod https_git;
 mod kills;
 mod moves;
 mod not_root;
