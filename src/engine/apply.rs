@@ -11,7 +11,7 @@ use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
-use crate::resource::{AnyChange, AnyResource, Diff, Failure, Rescue, RescueAnswer, RescueRequest};
+use crate::resource::{AnyChange, AnyResource, Description, Diff, Failure, Rescue, RescueAnswer, RescueRequest};
 
 /// How a step ended, and why.
 struct End {
@@ -227,8 +227,9 @@ impl StepRun {
                     End { notes: made.notes, warnings, ..End::of(Finished::Changed, None) }
                 }
                 Some(change) => {
-                    let summary = change.describe().summary;
-                    let failure = Failure::new(format!("the changes were made, but this is still to do: {summary}"));
+                    let Description { target, summary, .. } = change.describe();
+                    let message = format!("the changes were made, but this is still to do at {target}: {summary}");
+                    let failure = Failure::new(message);
                     let hint = "something else may be changing it at the same time; run plan to see how it stands";
                     End::of(Finished::Failed, Some(failure.hint(hint)))
                 }

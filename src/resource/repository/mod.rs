@@ -19,6 +19,7 @@ mod clone;
 mod delta;
 mod diff;
 mod index_file;
+mod local_changes;
 mod move_files;
 mod observe;
 mod obstacle;
