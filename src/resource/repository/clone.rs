@@ -119,7 +119,12 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
 
     let default = fetch(desired, url, &repo)?;
     if refs::target(&repo, &format!("refs/remotes/{name}/{}", desired.branch))? != Some(target) {
-        return Err(Failure::new(format!("{} moved on the remote meanwhile", desired.branch)).hint("run again"));
+        let what = format!(
+            "{} at {} has moved on meanwhile, or cannot be read",
+            desired.branch,
+            remote::without_password(url)
+        );
+        return Err(Failure::new(what).hint("run again"));
     }
     if let Some(default) = default.as_deref().and_then(|default| default.strip_prefix("refs/heads/")) {
         let head = format!("refs/remotes/{name}/HEAD");
@@ -202,7 +207,8 @@ fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
 }
 
 /// Takes away what libgit2 could not remove again below a git directory in the making, and said nothing of: its locks, which
-/// would stop every later change (no ref's name ends in `.lock`), and the links by which it probes the file system.
+/// would stop every later change (no ref's name ends in `.lock`), the links by which it probes the file system, and an
+/// empty list of the commits at which a shallow clone ends: git takes it for one all the same.
 fn clear_strays(folder: &Path) -> Result<(), Failure> {
     let failed = io_failure("clear", folder);
     for entry in fs::read_dir(folder).map_err(&failed)? {
@@ -214,6 +220,7 @@ fn clear_strays(folder: &Path) -> Result<(), Failure> {
             }
         } else if path.extension().is_some_and(|extension| extension == "lock")
             || name.to_string_lossy().starts_with("_git2_")
+            || name == "shallow" && entry.metadata().is_ok_and(|found| found.len() == 0)
         {
             fs::remove_file(&path).map_err(io_failure("remove", &path))?;
         }

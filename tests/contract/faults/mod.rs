@@ -9,6 +9,7 @@ mod errors;
 mod kills;
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +27,7 @@ enum Amount {
     Sample(usize),
 }
 
-/// `FAULT_STRIDE=50 make faults` tries every fiftieth point.
+/// `FAULT_STRIDE=50 make faults` tries every fiftieth point, `FAULT_ONLY='worker: openat 7'` those whose names begin so.
 fn option_env(name: &str) -> Option<usize> {
     std::env::var_os(name)?.to_str()?.parse().ok()
 }
@@ -62,11 +63,19 @@ fn try_points(
     assert!(counted.outcome.code == 0 && !counted.hung, "{}", counted.outcome);
     let mut points: Vec<Point> = Vec::new();
     for (process, calls) in &counted.calls {
-        points.extend((1..=calls.len()).map(|number| Point { process: process.clone(), number, fault }));
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        for call in calls {
+            let number = numbers.entry(call.name).or_default();
+            *number += 1;
+            points.push(Point { process: process.clone(), call: call.name, number: *number, fault });
+        }
     }
     let all = points.len();
     if let (Amount::All, Some(stride)) = (amount, option_env("FAULT_STRIDE")) {
         points = points.into_iter().step_by(stride).collect();
+    }
+    if let (Amount::All, Ok(only)) = (amount, std::env::var("FAULT_ONLY")) {
+        points.retain(|point| point.to_string().starts_with(&only));
     }
     if let Amount::Sample(size) = amount {
         let size = size.min(all);
@@ -83,7 +92,7 @@ fn try_points(
             Ok(bitten) => struck += u32::from(bitten),
             Err(what) => {
                 struck += 1;
-                let what = format!("== {} call {} {fault:?}\n{what}\n", point.process, point.number);
+                let what = format!("== {point}, {fault:?}\n{what}\n");
                 eprint!("{what}");
                 wrong += &what;
             }

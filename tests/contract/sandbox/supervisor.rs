@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -41,13 +42,21 @@ pub enum Fault {
     Error(Errno),
 }
 
-/// Where: the `number`-th call of those that touch something or, for an error, of those that can give it.
+/// Where: the `number`-th time that a process of the run makes the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     /// `launcher`, `worker`, `worker of NAME`.
     pub process: String,
+    pub call: &'static str,
+    /// From 1 on, of those that the fault could strike.
     pub number: usize,
     pub fault: Fault,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.process, self.call, self.number)
+    }
 }
 
 /// What came of a supervised run.
@@ -73,7 +82,7 @@ impl Run<'_> {
     }
 
     fn supervised(self, fault: Fault, point: Option<&Point>) -> Watched {
-        let (root, output) = start_traced(self.command(), filter(fault));
+        let (root, output) = start_traced(self.command(), filter(fault, point));
         let mut supervisor = Supervisor::new(root, fault, point);
         let (done, wait) = mpsc::channel::<()>();
         let living = Arc::clone(&supervisor.living);
@@ -143,9 +152,9 @@ fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pi
     (root, output)
 }
 
-/// A filter that stops at each call that `fault` may strike, and at the poll(2) that says that a program has begun; it
-/// gives the call's number to the tracer.
-fn filter(fault: Fault) -> Vec<libc::sock_filter> {
+/// A filter that stops at each call that `fault` may strike (for a point: at those of its name, since each stop costs
+/// more than the call), and at the poll(2) that says that a program has begun. It gives the call's number to the tracer.
+fn filter(fault: Fault, point: Option<&Point>) -> Vec<libc::sock_filter> {
     let jump = |value: u32, missed: u8| libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).try_into().unwrap(),
         jt: 0,
@@ -156,9 +165,13 @@ fn filter(fault: Fault) -> Vec<libc::sock_filter> {
     let load = |offset: usize| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset.try_into().unwrap());
     let end = |action: u32| statement(libc::BPF_RET | libc::BPF_K, action);
     let mut filter = vec![load(std::mem::offset_of!(libc::seccomp_data, nr))];
-    let may_strike = |number: &&c_long| match fault {
-        Fault::Error(errno) => calls::call(**number).is_some_and(|call| call.could_give(errno)),
-        Fault::Kill | Fault::KillAll => true,
+    let may_strike = |number: &&c_long| {
+        calls::call(**number).filter(|call| point.is_none_or(|point| point.call == call.name)).is_some_and(|call| {
+            match fault {
+                Fault::Error(errno) => call.could_give(errno),
+                Fault::Kill | Fault::KillAll => true,
+            }
+        })
     };
     for number in calls::NUMBERS.iter().filter(may_strike).chain([&libc::SYS_poll]) {
         let number: u16 = (*number).try_into().unwrap();
@@ -310,6 +323,9 @@ impl<'a> Supervisor<'a> {
         let mut registers = ptrace::getregs(pid).ok()?;
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
         let call = self.strikable(pid, number, arguments)?;
+        if self.point.is_some_and(|point| point.call != call.name) {
+            return None;
+        }
         let calls = self.calls.entry(role).or_default();
         calls.push(call);
         self.point.filter(|point| point.number == calls.len())?;
