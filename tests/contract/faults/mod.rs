@@ -74,7 +74,8 @@ fn try_points(
     if let (Amount::All, Some(stride)) = (amount, option_env("FAULT_STRIDE")) {
         points = points.into_iter().step_by(stride).collect();
     }
-    if let (Amount::All, Ok(only)) = (amount, std::env::var("FAULT_ONLY")) {
+    if let (Amount::All, Some(only)) = (amount, std::env::var_os("FAULT_ONLY")) {
+        let only = only.to_string_lossy().into_owned();
         points.retain(|point| point.to_string().starts_with(&only));
     }
     if let Amount::Sample(size) = amount {
