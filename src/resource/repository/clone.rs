@@ -189,6 +189,9 @@ fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<Strin
     options.remote_callbacks(remote::callbacks(config)).download_tags(git2::AutotagOption::All).update_fetchhead(false);
     let specs = [format!("+refs/heads/*:refs/remotes/{}/*", desired.remote)];
     source.fetch(&specs, Some(&mut options), None).map_err(failed)?;
+    if remote::is_local(source.url_bytes()) {
+        nothing_is_missing(desired, url, repo)?;
+    }
     let heads = source.list().map_err(failed)?;
     let default =
         heads.iter().find(|head| head.name() == "HEAD").and_then(|head| head.symref_target().map(str::to_owned));
@@ -197,6 +200,22 @@ fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<Strin
     unless_missing(fs::remove_dir_all(&logs)).map_err(io_failure("remove", &logs))?;
     unless_missing(fs::remove_file(&fetched)).map_err(io_failure("remove", &fetched))?;
     Ok(default)
+}
+
+/// Compares with the remote's refs once more: of a repository on this host libgit2 passes over those that it cannot read.
+fn nothing_is_missing(desired: &Desired, url: &str, repo: &Repository) -> Result<(), Failure> {
+    for (theirs, _) in remote::refs(repo, url, &desired.path)? {
+        let ours = match theirs.strip_prefix("refs/heads/") {
+            Some(branch) => format!("refs/remotes/{}/{branch}", desired.remote),
+            None if theirs.starts_with("refs/tags/") && !theirs.ends_with("^{}") => theirs.clone(),
+            None => continue,
+        };
+        if refs::target(repo, &ours)?.is_none() {
+            let what = format!("{theirs} at {} is new, or cannot be read", remote::without_password(url));
+            return Err(Failure::new(what).hint("run again"));
+        }
+    }
+    Ok(())
 }
 
 fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {

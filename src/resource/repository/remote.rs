@@ -30,19 +30,25 @@ pub struct Answer {
     pub branches: Vec<String>,
 }
 
-/// Asks the remote at `url` for the head of `branch`, with the configuration of `repo`. Writes nothing.
-pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Result<Answer, Failure> {
+/// The refs of the remote at `url`, by name. Writes nothing.
+pub fn refs(repo: &Repository, url: &str, relative_to: &Path) -> Result<Vec<(String, Oid)>, Failure> {
     let failed = |error: git2::Error| failure(url, &error);
     let mut remote = open(repo, url, relative_to)?;
     let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
     let connection = remote.connect_auth(Direction::Fetch, Some(callbacks(config)), None).map_err(failed)?;
+    let refs = connection.list().map_err(failed)?;
+    Ok(refs.iter().map(|reference| (reference.name().to_owned(), reference.oid())).collect())
+}
+
+/// Asks the remote at `url` for the head of `branch`, with the configuration of `repo`. Writes nothing.
+pub fn ask(repo: &Repository, url: &str, branch: &str, relative_to: &Path) -> Result<Answer, Failure> {
     let wanted = format!("refs/heads/{branch}");
     let mut head = None;
     let mut branches = Vec::new();
-    for reference in connection.list().map_err(failed)? {
-        if reference.name() == wanted {
-            head = Some(reference.oid());
-        } else if let Some(name) = reference.name().strip_prefix("refs/heads/") {
+    for (name, commit) in refs(repo, url, relative_to)? {
+        if name == wanted {
+            head = Some(commit);
+        } else if let Some(name) = name.strip_prefix("refs/heads/") {
             branches.push(name.to_owned());
         }
     }
@@ -164,7 +170,8 @@ pub fn reachable(url: &str, relative_to: &Path) -> String {
     }
 }
 
-fn is_local(url: &[u8]) -> bool {
+/// Whether a URL leads to a directory of this host.
+pub fn is_local(url: &[u8]) -> bool {
     let url = String::from_utf8_lossy(url);
     url.starts_with("file://") || !(url.contains("://") || is_scp_like(&url))
 }
