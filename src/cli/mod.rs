@@ -86,7 +86,7 @@ fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Ex
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| Failure::new(format!("cannot start the runtime: {}", says(&error))))?;
     let result = runtime.block_on(command);
     // A prompt that a signal ended is still waiting for its line.
     runtime.shutdown_background();

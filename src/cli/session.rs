@@ -22,6 +22,7 @@ use crate::engine::saved::{Fingerprints, Saved};
 use crate::engine::step::Step;
 use crate::engine::stop::Stop;
 use crate::engine::survey::{Admit, PlannedStep, planned_event, survey};
+use crate::host::fs::says;
 use crate::host::secret::{Digester, Secret, SecretSource};
 use crate::host::secret_source;
 use crate::host::state::StateFolder;
@@ -66,7 +67,8 @@ impl Session {
         let plan = given.evaluate(&plan_file)?;
         let order = Order::of(&plan.steps)
             .map_err(|cycle| Failure::new(format!("steps wait for each other: {}", cycle.join(" -> "))))?;
-        let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+        let stop =
+            Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {}", says(&error))))?;
         let (secrets, mut passwords) = ask_sources(&plan_file, &plan, &stop).await?;
         let fingerprints = given.fingerprints(&plan, &secrets, &passwords)?;
         let run = run_id(&given.digester);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::Notify;
+
+use crate::host::signals;
 
 /// Whether the run was asked to stop, and by which signal.
 #[derive(Debug, Clone, Default)]
@@ -20,11 +22,11 @@ impl Stop {
     /// Listens for both signals from now on.
     ///
     /// # Errors
-    /// Where the kernel refuses to install a handler.
+    /// Those of [`signals::listen`].
     pub fn listen() -> std::io::Result<Self> {
         let stop = Self::default();
         for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
-            let mut signals = signal(kind)?;
+            let mut signals = signals::listen(kind)?;
             let inner = Arc::clone(&stop.0);
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {

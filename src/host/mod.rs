@@ -7,6 +7,7 @@ pub mod machine;
 pub mod process;
 pub mod secret;
 pub mod secret_source;
+pub mod signals;
 pub mod ssh;
 pub mod ssh_transport;
 pub mod state;

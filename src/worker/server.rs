@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::Mutex;
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
@@ -20,6 +20,7 @@ use super::identity::{User, become_user, current_user};
 use crate::host::fs::says;
 use crate::host::git_tls;
 use crate::host::secret::{Digester, Secret};
+use crate::host::signals;
 use crate::resource::repository::leave_no_scratch;
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
 
@@ -67,10 +68,10 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(format!("cannot start the worker's threads: {error}")))?;
+        .map_err(|error| Failure::new(format!("cannot start the worker's threads: {}", says(&error))))?;
     let result = runtime.block_on(serve_launcher());
     runtime.shutdown_background();
-    result.map_err(|error| Failure::new(format!("the worker lost its launcher: {error}")))
+    result
 }
 
 #[expect(unsafe_code, reason = "std::env's setters are unsafe; a worker calls them before it has a second thread")]
@@ -95,9 +96,12 @@ fn clean_environment(user: &User, own: bool) {
 
 /// Serves until the launcher is gone, or a signal asks this process to end, as a service manager sends one to everything
 /// that it started.
-async fn serve_launcher() -> std::io::Result<()> {
+async fn serve_launcher() -> Result<(), Failure> {
+    let listen = |kind| {
+        signals::listen(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {}", says(&error))))
+    };
     let mut signals =
-        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+        [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?];
     let mut changes = Vec::new();
     let served = {
         let [interrupt, terminate, hangup] = &mut signals;
@@ -114,7 +118,7 @@ async fn serve_launcher() -> std::io::Result<()> {
     }
     // Nobody waits for the observations that are left.
     leave_no_scratch();
-    served
+    served.map_err(|error| Failure::new(format!("the worker lost its launcher: {}", says(&error))))
 }
 
 async fn requests(changes: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {

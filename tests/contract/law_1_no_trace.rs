@@ -1,5 +1,6 @@
 //! `plan` leaves no trace: not on the files, the repository or the database, whatever state they are in.
 
+use crate::remotes::{served_by_ssh, trust_the_host};
 use crate::sandbox::{CHECKOUT, PLAN, Sandbox, Snapshot, Tracing};
 
 #[track_caller]
@@ -49,6 +50,28 @@ fn on_hosts_in_every_state() {
     sandbox.new_key();
     sandbox.sql("DROP TABLE settlement_ods.hist_ecs_order_info_2026_h1");
     leaves_no_trace(&sandbox, "ubuntu", "with everything wrong");
+}
+
+#[test]
+fn nor_on_what_a_remote_is_asked_for_by_ssh() {
+    let sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    let only = ["--json", "--only", "repository"];
+    for state in ["fresh", "behind"] {
+        if state == "behind" {
+            sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).args(only).run().exits(0);
+            sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
+        }
+        for user in ["ubuntu", "root"] {
+            // The server is this host, and logs who has asked.
+            let files = || Snapshot::whole(&sandbox).without_entry("/var/log/sshd");
+            let (before, memory) = (files(), memory(&sandbox));
+            let plan = sandbox.provision(user, ["plan", PLAN]).args(only).run().exits(0);
+            assert_eq!(plan.step("step_planned", "repository")["outcome"], "changes", "{plan}");
+            before.is_same_as(&files(), &format!("a plan as {user}, {state}, changed files"));
+            assert_eq!(memory, self::memory(&sandbox), "a plan as {user}, {state}, left something in /dev/shm");
+        }
+    }
 }
 
 #[test]

@@ -51,6 +51,48 @@ fn a_rescue_is_listed_shown_and_restored() {
     assert!(outcome.stderr.contains("no-such-rescue"), "{outcome}");
 }
 
+/// Whatever the local change is: staged, gone, become a link, in the way of a new file although git passes over it.
+#[test]
+fn every_sort_of_change_comes_back_as_it_was() {
+    let sandbox = Sandbox::converged();
+    for (file, content) in [(DAG, "LAG_LIMIT_MINUTES = 60\n"), ("README.md", "# new\n"), (NEW, "LATE = True\n")] {
+        sandbox.commit(file, content);
+    }
+    sandbox.commit("airflow_poc/dags/alerts.py", "ALERTS = []\n");
+    sandbox.bash(
+        "ubuntu",
+        &format!(
+            "cd {CHECKOUT}; echo {NEW} >> .git/info/exclude; echo ignored > {NEW}
+            echo staged > {DAG}; git add {DAG}; echo 'and changed' > {DAG}
+            ln -sf elsewhere README.md; git rm -q airflow_poc/dags/alerts.py; chmod 755 airflow_poc/docs/operations.md"
+        ),
+    );
+    let status = "status --porcelain=v1 --untracked-files=all --ignored=matching -- . :!airflow_poc/logs";
+    let (before, seen) = (sandbox.git(status), work(&sandbox));
+    assert_eq!(before.lines().count(), 7, "{before}");
+    let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/{NEW}")), "LATE = True\n");
+    assert_eq!(
+        sandbox.git("status --porcelain=v1"),
+        " M airflow_poc/docker-compose.yml\n M airflow_poc/docs/operations.md\n"
+    );
+    sandbox.bash("ubuntu", &printed(&apply).replace("provision rescue", &format!("{PROVISION} rescue")));
+    assert_eq!(work(&sandbox), seen);
+    // The ignored file is a tracked one by now.
+    let after = sandbox.git(status);
+    assert_eq!(after.replace(&format!(" M {NEW}\n"), ""), before.replace(&format!("!! {NEW}\n"), ""));
+    let again = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
+    assert!(again.stdout.contains("nothing to change"), "{again}");
+}
+
+/// What a person sees of the files that the test has changed.
+fn work(sandbox: &Sandbox) -> String {
+    let script = format!(
+        "cd {CHECKOUT}; git show :{DAG}; cat {DAG} {NEW}; readlink README.md; ls airflow_poc/dags; stat -c %a airflow_poc/docs/*"
+    );
+    sandbox.bash("ubuntu", &script)
+}
+
 /// The command that an apply printed to get back what it took out of the way.
 fn printed(apply: &Outcome) -> String {
     let line = apply.stdout.lines().find(|line| line.contains("provision rescue restore"));

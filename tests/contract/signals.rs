@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::remotes::{served_by_ssh, trust_the_host};
-use crate::sandbox::{PLAN, Running, Sandbox, random_word};
+use crate::sandbox::{Outcome, PLAN, Running, Sandbox, random_word};
 
 /// Holds an apply in the middle of its first CREATE TABLE by a lock on the parent, sends the signal, lets go.
 fn stopped_by(signal: Signal, code: i32) {
@@ -47,6 +47,42 @@ fn sigint_ends_with_130() {
 #[test]
 fn sigterm_ends_with_143() {
     stopped_by(Signal::SIGTERM, 143);
+}
+
+/// A step after another one, each with much to do; the first has begun when the signal comes.
+#[test]
+fn the_change_of_a_file_system_in_hand_is_finished_too() {
+    let mut sandbox = Sandbox::new().remote();
+    sandbox.unset_var("repo_url");
+    let files = "mkdir -p noise; for n in $(seq 3000); do echo $n > noise/$n; done; git add noise";
+    sandbox.bash("ubuntu", "git clone -q -b jasleen_qa /srv/git/s3-redshift-backup-tool.git mine");
+    let commit = "git -c user.name=u -c user.email=u@example.com commit -q -m noise";
+    sandbox.bash("ubuntu", &format!("cd mine; {files}; {commit}; git clone -q --bare . ../much.git"));
+    sandbox.bash("ubuntu", "mkdir tree; cd tree; seq 60000 | xargs touch");
+    sandbox.write(
+        "/home/ubuntu/provision.yaml",
+        "ubuntu",
+        "name: much
+steps:
+  - { id: code, repository: { path: /home/ubuntu/code, url: /home/ubuntu/much.git, branch: jasleen_qa } }
+  - { id: tree, after: [code], run_as: root, directory: { path: /home/ubuntu/tree, owner: '50000', recursive: true } }
+  - { id: last, after: [tree], directory: { path: /home/ubuntu/last } }
+",
+    );
+    let changed = |run: &Outcome, step: &str| run.events_of("step_finished").iter().any(|e| e["step"] == step);
+    for (step, next) in [("code", "tree"), ("tree", "last")] {
+        let mut apply = sandbox.provision("ubuntu", ["apply", "provision.yaml", "--yes", "--json"]).start();
+        apply.until(|line| line.contains("change_started") && line.contains(&format!("\"step\":\"{step}\"")));
+        apply.signal(Signal::SIGINT);
+        let outcome = apply.wait().exits(130);
+        assert!(changed(&outcome, step), "the change in hand is finished\n{outcome}");
+        assert!(!outcome.events_of("change_started").iter().any(|event| event["step"] == next), "{outcome}");
+    }
+    assert_eq!(sandbox.bash("ubuntu", "git -C code status --porcelain; ls code/noise | wc -l"), "3000\n");
+    assert_eq!(sandbox.bash("ubuntu", "find tree -mindepth 1 -not -uid 50000; test -e last || echo not begun"), "not begun\n");
+    sandbox.provision("ubuntu", ["apply", "provision.yaml", "--yes"]).run().exits(0);
+    let plan = sandbox.provision("ubuntu", ["plan", "provision.yaml", "--detailed-exitcode"]).run();
+    assert_eq!(plan.code, 0, "{plan}");
 }
 
 /// What the remote does with a connection: git's own upload-pack, which falls silent in the middle of a pack.

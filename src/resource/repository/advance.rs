@@ -137,7 +137,7 @@ impl Plan<'_> {
 
     /// Updates the remote-tracking branch, as a fetch does.
     fn track(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
-        let Some(name) = refs::tracking(repo, &self.desired.remote, &self.desired.branch) else { return Ok(()) };
+        let Some(name) = refs::tracking(repo, &self.desired.remote, &self.desired.branch)? else { return Ok(()) };
         let before = refs::target(repo, &name)?;
         if before == Some(self.target) {
             return Ok(());

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use git2::{Index, IndexEntry, IndexTime, Oid};
+use git2::{Index, IndexEntry, IndexTime, Oid, Repository};
 
 use super::delta::Blob;
 use super::path::RepoPath;
@@ -72,13 +72,30 @@ fn copy(area: &WorkArea, top: &Path) -> Result<Index, Failure> {
     };
     let mut index = Index::open(&new).map_err(&failed)?;
     if let Some(before) = before {
-        // The library takes a file that it cannot look at for none, and every entry would be lost.
-        if index.len() != entries_of(&new).map_err(io_failure("read", &new))? {
-            return Err(Failure::new(format!("cannot read all of {}", current.display())).hint("run again"));
-        }
+        is_whole(&index, &new)?;
         distrust_recent(&mut index, before).map_err(&failed)?;
     }
     Ok(index)
+}
+
+/// The repository's index.
+pub fn read(repo: &Repository) -> Result<Index, Failure> {
+    let index = repo.index().map_err(git_failure("read the index", repo.path()))?;
+    let path = repo.path().join("index");
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_failure("look at", &path)(error)),
+        Ok(_) => is_whole(&index, &path)?,
+    }
+    Ok(index)
+}
+
+/// The library takes a file that it cannot look at for none: every entry would be lost, or taken for staged as deleted.
+fn is_whole(index: &Index, path: &Path) -> Result<(), Failure> {
+    if index.len() == entries_of(path).map_err(io_failure("read", path))? {
+        return Ok(());
+    }
+    Err(Failure::new(format!("cannot read all of {}", path.display())).hint("run again"))
 }
 
 /// How many entries an index file says it has (gitformat-index(5): the third of its first 32-bit numbers).

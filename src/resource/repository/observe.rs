@@ -213,7 +213,10 @@ pub fn position(repo: &Repository, head: &Head, desired: &Desired) -> Result<Pos
         Err(error) if error.code() == ErrorCode::NotFound => None,
         Err(error) => return Err(failed(error)),
     };
-    let tracking = refs::tracking(repo, &desired.remote, &desired.branch);
+    let tracking = match remote_url(repo, &desired.remote) {
+        Some(_) => refs::tracking(repo, &desired.remote, &desired.branch)?,
+        None => None,
+    };
     let tracking = tracking.and_then(|name| repo.find_reference(&name).ok()?.target());
     Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tracking, tips })
 }
@@ -284,10 +287,10 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     checkout.local_commits.clone_from(&delta.local_commits);
     checkout.detached_commits.clone_from(&delta.detached_commits);
     checkout.paths = delta.entries.iter().map(delta::Entry::changed).collect();
-    if let Some((found, wanted)) = refs::conflict(repo, &refs::moved(repo, desired))? {
+    if let Some((found, wanted)) = refs::conflict(repo, &refs::moved(repo, desired)?)? {
         checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
     }
-    if let Some(path) = refs::unwritable(repo, desired) {
+    if let Some(path) = refs::unwritable(repo, desired)? {
         checkout.obstacles.push(Obstacle::UnwritableGit { path: path.display().to_string() });
     }
     if !checkout.obstacles.is_empty() {

@@ -119,16 +119,16 @@ pub fn can_change_names_in(folder: &Path) -> bool {
 }
 
 /// The refs that a move sets.
-pub fn moved(repo: &Repository, desired: &Desired) -> Vec<String> {
+pub fn moved(repo: &Repository, desired: &Desired) -> Result<Vec<String>, Failure> {
     let branch = format!("refs/heads/{}", desired.branch);
-    [Some(branch), tracking(repo, &desired.remote, &desired.branch)].into_iter().flatten().collect()
+    Ok([Some(branch), tracking(repo, &desired.remote, &desired.branch)?].into_iter().flatten().collect())
 }
 
 /// The first of git's own files and directories which a move writes and this user cannot: refs, logs, objects, index.
-pub fn unwritable(repo: &Repository, desired: &Desired) -> Option<PathBuf> {
+pub fn unwritable(repo: &Repository, desired: &Desired) -> Result<Option<PathBuf>, Failure> {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     let git = repo.path();
-    let refs = moved(repo, desired);
+    let refs = moved(repo, desired)?;
     // A file is replaced by a rename in its directory; a log is written to, and so is the directory of a new one.
     let logs = refs.iter().map(String::as_str).chain(["HEAD"]).map(|name| git.join("logs").join(name));
     let (logs, new): (Vec<PathBuf>, Vec<PathBuf>) = logs.partition(|log| log.exists());
@@ -139,17 +139,21 @@ pub fn unwritable(repo: &Repository, desired: &Desired) -> Option<PathBuf> {
     let folders = folders.chain([git.join("objects")]).map(|path| (path, Access::WRITE_OK | Access::EXEC_OK));
     let mut all = folders.chain(logs.into_iter().map(|path| (path, Access::WRITE_OK | Access::READ_OK)));
     let found = all.find(|(path, wanted)| accessat(CWD, path, *wanted, AtFlags::EACCESS).is_err());
-    found.map(|(path, _)| path)
+    Ok(found.map(|(path, _)| path))
 }
 
-/// The remote-tracking branch that the remote's fetch configuration gives to `branch`.
-pub fn tracking(repo: &Repository, remote: &str, branch: &str) -> Option<String> {
-    let remote = repo.find_remote(remote).ok()?;
+/// The remote-tracking branch that the remote's fetch configuration gives to `branch`, where it gives one.
+///
+/// # Errors
+/// Where the configuration has no such remote, as one has that cannot be read.
+pub fn tracking(repo: &Repository, remote: &str, branch: &str) -> Result<Option<String>, Failure> {
+    let remote = repo.find_remote(remote).map_err(git_failure("read the configuration of the remote", repo.path()))?;
     let source = format!("refs/heads/{branch}");
-    remote
+    let name = remote
         .refspecs()
         .filter(|spec| spec.direction() == git2::Direction::Fetch && spec.src_matches(&source))
-        .find_map(|spec| spec.transform(&source).ok().map(|name| String::from_utf8_lossy(&name).into_owned()))
+        .find_map(|spec| spec.transform(&source).ok().map(|name| String::from_utf8_lossy(&name).into_owned()));
+    Ok(name)
 }
 
 /// Makes `branch` follow the remote's branch of the same name, as `git checkout` does when it makes one.

@@ -313,8 +313,7 @@ fn check<'a>(repo: &Repository, top: &Path, rescue: &Rescue, held: &'a Held) -> 
             newer.push(path.to_string());
         }
     }
-    let failed = git_failure("read the index", top);
-    let index = repo.index().map_err(&failed)?;
+    let index = index_file::read(repo)?;
     let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
     for (path, blob) in &held.staged {
         let current = index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: entry.mode });

@@ -12,7 +12,7 @@ use git2::{Index, ObjectType, Odb, Oid, Repository};
 use super::actual::{LocalChange, LocalState, Obstacle};
 use super::delta::{Blob, Delta, Entry};
 use super::path::RepoPath;
-use super::{git_failure, io_failure};
+use super::{git_failure, index_file, io_failure};
 use crate::resource::Failure;
 
 /// Index flags of entries that stand for something to come (`git add -N`) or are left out (sparse checkouts).
@@ -86,7 +86,7 @@ pub struct Survey {
 /// Looks at the paths of `delta` in the checkout at `top`.
 pub fn survey(repo: &Repository, top: &Path, delta: &Delta) -> Result<Survey, Failure> {
     let failed = git_failure("read the index", top);
-    let index = repo.index().map_err(&failed)?;
+    let index = index_file::read(repo)?;
     let mut surveyor = Surveyor {
         top,
         repo,

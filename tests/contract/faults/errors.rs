@@ -51,7 +51,7 @@ fn names_the_place(outcome: &Outcome) -> Result<(), String> {
     if reasons.is_empty() {
         return Err("no message".to_owned());
     }
-    let places = ["/", "worker", "warehouse", "the user `", "cannot act as"];
+    let places = ["/", "the runtime", "signals", "worker", "warehouse", "the user `", "cannot act as"];
     match reasons.iter().find(|reason| !places.iter().any(|place| reason.contains(place))) {
         Some(reason) => Err(format!("the message names no place: {reason}")),
         None => Ok(()),

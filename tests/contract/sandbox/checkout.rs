@@ -75,8 +75,8 @@ impl Sandbox {
         self.bash("ubuntu", &format!("mkdir -p {CHECKOUT}; git clone -q -b jasleen_qa {BARE} {CHECKOUT}"));
     }
 
-    /// What git says of the checkout: head, branch, index, status, stashes, branches. Ours alone is left out: the refs
-    /// of rescues.
+    /// What git says of the checkout: head, branch, index, status, stashes, refs. Ours alone are left out: those of
+    /// rescues.
     pub fn repository_state(&self) -> String {
         self.bash(
             "ubuntu",
@@ -86,7 +86,8 @@ impl Sandbox {
                 echo index; git ls-files --stage
                 echo status; git status --porcelain=v1 --untracked-files=all
                 echo stashes; git stash list
-                echo branches; git for-each-ref refs/heads --format='%(refname) %(objectname) %(upstream)'"
+                echo refs; git for-each-ref --format='%(refname) %(objectname) %(upstream) %(symref)' |
+                    sed '/^refs\\/provision\\//d'"
             ),
         )
     }
