@@ -215,11 +215,10 @@ impl Session {
 
     /// Ends the run: its last event, and its workers.
     pub async fn close(&self, outcome: Option<RunOutcome>, stopped: Option<Failure>) -> RunOutcome {
-        if self.stop.signal().is_none() {
-            self.reach.end().await;
-        } else {
-            // Without a trace, once this process has ended; nobody waits for a worker that hangs.
-            let _ = tokio::time::timeout(LAST_WAIT, self.reach.end()).await;
+        // The workers remove what they have fetched: that is waited for, and after a signal not for one that hangs.
+        tokio::select! {
+            () = self.reach.end() => {}
+            () = async { self.stop.asked().await; tokio::time::sleep(LAST_WAIT).await } => {}
         }
         let stopped = stopped.or_else(|| self.journal.failure());
         let outcome = match (outcome, &stopped) {

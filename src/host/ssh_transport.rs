@@ -204,7 +204,8 @@ struct Target {
 impl Target {
     /// Reads `ssh://[user@]host[:port]/path` and `[user@]host:path`, with git's reading of `/~user` and `[host]`.
     fn parse(url: &str) -> Result<Self, String> {
-        let unclear = || format!("`{url}` is no ssh URL: write ssh://user@host/path or user@host:path");
+        // Without the URL, which may hold a password.
+        let unclear = || "it is no ssh URL: write ssh://user@host/path or user@host:path".to_owned();
         let target = if let Some(rest) = url.strip_prefix("ssh://") {
             let (authority, path) = rest.split_once('/').ok_or_else(unclear)?;
             let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));

@@ -30,6 +30,11 @@ macro_rules! kinds {
         #[serde(rename_all = "snake_case")]
         pub enum AnyChange { $($variant(<super::$module::$variant as Resource>::Change)),* }
 
+        /// Removes what observations of this process still have in temporary places. For its end.
+        pub fn leave_nothing() {
+            $(<super::$module::$variant as Resource>::leave_nothing();)*
+        }
+
         macro_rules! each {
             ($any:expr, $resource:ident => $result:expr) => {
                 match $any { $(AnyResource::$variant($resource) => $result),* }

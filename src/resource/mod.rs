@@ -24,7 +24,7 @@ pub mod table;
 pub mod value;
 pub use context::{Act, Look};
 pub use follow_up::{Project, Service};
-pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS};
+pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS, leave_nothing};
 pub use rescue::{Rescue, RescueAnswer, RescueRequest};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
@@ -100,6 +100,10 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 
     /// Decides what has to change. Pure and complete: the same input gives the same changes.
     fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Refusal>;
+
+    /// Removes what observations of this process still have in temporary places: it is about to end, and they are not
+    /// waited for.
+    fn leave_nothing() {}
 
     /// Lists, shows or gives back what the step's changes took out of the way.
     fn rescue(&self, _request: &RescueRequest) -> Result<RescueAnswer, Failure> {

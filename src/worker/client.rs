@@ -86,12 +86,15 @@ impl Workers {
         started.as_ref().map_err(Clone::clone)
     }
 
-    /// Closes the workers' pipes and waits until they have ended.
+    /// Closes the workers' pipes, of all before any is waited for, and waits until they have ended.
     pub async fn end(&self) {
-        for crew in self.users.values() {
-            if let Some(Ok(worker)) = crew.worker.get() {
-                worker.end().await;
-            }
+        let workers = || self.users.values().filter_map(|crew| crew.worker.get()?.as_ref().ok());
+        for worker in workers() {
+            worker.input.lock().await.take();
+        }
+        for worker in workers() {
+            // How it ends says nothing any more: every answer that was waited for has come.
+            drop(worker.child.lock().await.wait().await);
         }
     }
 }
@@ -174,12 +177,6 @@ impl Worker {
             frame::send(input, &request(ticket)).await.map_err(|_| gone())?;
         }
         receiver.await.map_err(|_| gone())
-    }
-
-    async fn end(&self) {
-        self.input.lock().await.take();
-        // How it ends says nothing any more: every answer that was waited for has come.
-        drop(self.child.lock().await.wait().await);
     }
 }
 

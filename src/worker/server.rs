@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -21,8 +22,7 @@ use crate::host::fs::says;
 use crate::host::git_tls;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
-use crate::resource::repository::leave_no_scratch;
-use crate::resource::{Act, AnyActual, AnyChange, Failure, Look};
+use crate::resource::{self, Act, AnyActual, AnyChange, Failure, Look};
 
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
 /// and certificates. Nothing else passes, so a secret in the launcher's environment ends there.
@@ -95,7 +95,7 @@ fn clean_environment(user: &User, own: bool) {
 }
 
 /// Serves until the launcher is gone, or a signal asks this process to end, as a service manager sends one to everything
-/// that it started.
+/// that it started. Once there was a change the launcher decides: how the change turned out is still to be seen.
 async fn serve_launcher() -> Result<(), Failure> {
     let listen = |kind| {
         signals::listen(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {}", says(&error))))
@@ -103,25 +103,34 @@ async fn serve_launcher() -> Result<(), Failure> {
     let mut signals =
         [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?];
     let mut changes = Vec::new();
-    let served = {
+    let has_changed = AtomicBool::new(false);
+    let asked_to_end = async {
         let [interrupt, terminate, hangup] = &mut signals;
-        tokio::select! {
-            served = requests(&mut changes) => served,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-            _ = hangup.recv() => Ok(()),
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            if !has_changed.load(Ordering::SeqCst) {
+                break;
+            }
         }
+    };
+    let served = tokio::select! {
+        served = requests(&mut changes, &has_changed) => served,
+        () = asked_to_end => Ok(()),
     };
     // A launcher that went away leaves the change in hand to be finished.
     for change in changes {
         drop(change.join());
     }
     // Nobody waits for the observations that are left.
-    leave_no_scratch();
+    resource::leave_nothing();
     served.map_err(|error| Failure::new(format!("the worker lost its launcher: {}", says(&error))))
 }
 
-async fn requests(changes: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
+async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -> std::io::Result<()> {
     let mut input = input()?;
     let output = Arc::new(Mutex::new(tokio::io::stdout()));
     let mut secrets: HashMap<String, Secret> = HashMap::new();
@@ -154,6 +163,7 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
                 let job = job.clone().ok_or_else(|| std::io::Error::other("a request came before the greeting"))?;
                 let output = Arc::clone(&output);
                 let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
+                has_changed.fetch_or(is_change, Ordering::SeqCst);
                 // Kinds block in their calls: each request has a thread of its own.
                 let handle = tokio::runtime::Handle::current();
                 let thread = std::thread::Builder::new().spawn(move || {

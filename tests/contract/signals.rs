@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::remotes::{served_by_ssh, trust_the_host};
-use crate::sandbox::{Outcome, PLAN, Running, Sandbox, random_word};
+use crate::sandbox::{PLAN, Running, Sandbox, random_word};
 
 /// Holds an apply in the middle of its first CREATE TABLE by a lock on the parent, sends the signal, lets go.
 fn stopped_by(signal: Signal, code: i32) {
@@ -69,17 +69,26 @@ steps:
   - { id: last, after: [tree], directory: { path: /home/ubuntu/last } }
 ",
     );
-    let changed = |run: &Outcome, step: &str| run.events_of("step_finished").iter().any(|e| e["step"] == step);
-    for (step, next) in [("code", "tree"), ("tree", "last")] {
+    for (step, next, code) in [("code", "tree", 130), ("tree", "last", 143)] {
         let mut apply = sandbox.provision("ubuntu", ["apply", "provision.yaml", "--yes", "--json"]).start();
         apply.until(|line| line.contains("change_started") && line.contains(&format!("\"step\":\"{step}\"")));
-        apply.signal(Signal::SIGINT);
-        let outcome = apply.wait().exits(130);
-        assert!(changed(&outcome, step), "the change in hand is finished\n{outcome}");
+        if code == 130 {
+            apply.signal(Signal::SIGINT);
+        } else {
+            // As a service manager ends all that a service has started.
+            sandbox.bash("root", "pkill -TERM -x 'exe|provision|sudo'");
+        }
+        let outcome = apply.wait().exits(code);
+        assert_eq!(outcome.events_of("change_finished").last().unwrap()["outcome"], "changed", "{outcome}");
+        let finished = outcome.events_of("step_finished").into_iter().find(|event| event["step"] == step);
+        assert!(!finished.unwrap().to_string().contains("in the middle of its work"), "{outcome}");
         assert!(!outcome.events_of("change_started").iter().any(|event| event["step"] == next), "{outcome}");
     }
     assert_eq!(sandbox.bash("ubuntu", "git -C code status --porcelain; ls code/noise | wc -l"), "3000\n");
-    assert_eq!(sandbox.bash("ubuntu", "find tree -mindepth 1 -not -uid 50000; test -e last || echo not begun"), "not begun\n");
+    assert_eq!(
+        sandbox.bash("ubuntu", "find tree -mindepth 1 -not -uid 50000; test -e last || echo not begun"),
+        "not begun\n"
+    );
     sandbox.provision("ubuntu", ["apply", "provision.yaml", "--yes"]).run().exits(0);
     let plan = sandbox.provision("ubuntu", ["plan", "provision.yaml", "--detailed-exitcode"]).run();
     assert_eq!(plan.code, 0, "{plan}");

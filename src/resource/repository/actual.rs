@@ -21,6 +21,9 @@ pub enum Actual {
         /// Why nothing can be made here, or what in the remote's files speaks against it.
         #[serde(default)]
         obstacle: Option<Obstacle>,
+        /// There was no room to look at the remote's files.
+        #[serde(default)]
+        unseen: bool,
     },
     /// Something that is no checkout: `a file`, `a symbolic link`, `a directory with 3 entries (a, b, c)`.
     Occupied { by: String },

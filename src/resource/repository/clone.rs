@@ -12,7 +12,7 @@ use git2::{Oid, Repository, RepositoryInitOptions};
 use super::actual::Obstacle;
 use super::change::NewClone;
 use super::remote::History;
-use super::scratch::Scratch;
+use super::scratch::{Problem, Scratch};
 use super::work_area::{Leftover, hold, leftover};
 use super::{advance, delta, git_failure, io_failure, refs, remote, tree_check};
 use crate::host::fs::Place;
@@ -129,12 +129,14 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     if let Some(default) = default.as_deref().and_then(|default| default.strip_prefix("refs/heads/")) {
         let head = format!("refs/remotes/{name}/HEAD");
         let to = format!("refs/remotes/{name}/{default}");
-        if let Some(commit) = refs::target(&repo, &to)? {
+        // A branch of the remote's can be called HEAD.
+        let is_taken = refs::target(&repo, &head)?.is_some();
+        if let Some(commit) = refs::target(&repo, &to)?.filter(|_| !is_taken) {
             repo.reference_symbolic(&head, &to, false, "").map_err(&failed)?;
             refs::log(&repo, &head, None, commit, &format!("clone: from {}", remote::without_password(url)))?;
         }
     }
-    clear_strays(at)?;
+    clear_strays(at, true)?;
     match obstacle_in(&repo, target).map_err(&failed)? {
         Some(obstacle) => {
             let refusal = obstacle.refusal_to_clone(desired, &remote::without_password(url));
@@ -157,25 +159,37 @@ fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2:
     Ok(obstacles.into_iter().next())
 }
 
-/// What was seen of commits that are to be cloned, by url.
-type Seen = Mutex<HashMap<(String, Oid), Option<Obstacle>>>;
+/// What is known of the files of a commit that is to be cloned.
+#[derive(Debug, Clone, Default)]
+pub struct Ahead {
+    pub obstacle: Option<Obstacle>,
+    /// There is no room to look at them.
+    pub unseen: bool,
+}
+
+/// What was seen, by url and commit.
+type Seen = Mutex<HashMap<(String, Oid), Ahead>>;
 static SEEN: LazyLock<Seen> = LazyLock::new(Mutex::default);
 
 /// What in the remote's tree will speak against the clone. The tree is fetched into scratch space, once a process, and
 /// without its history where the remote can give it so.
-pub fn obstacle_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Option<Obstacle>, Failure> {
+pub fn look_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Ahead, Failure> {
     let key = (url.to_owned(), target);
     if let Some(seen) = SEEN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(seen.clone());
     }
     let wanted = [format!("+refs/heads/{}:refs/fetched/head", desired.branch)];
     let download = |view: &Repository| remote::download(view, url, &wanted, &desired.path, History::NotNeeded);
-    let scratch = Scratch::with(None, &[], url, download)?;
-    let view = scratch.repo();
-    if view.find_commit(target).is_err() {
-        return Err(remote::moved_on(url));
-    }
-    let seen = obstacle_in(view, target).map_err(git_failure("look through the remote's files for", &desired.path))?;
+    let seen = match Scratch::with(None, &[], url, download) {
+        Ok(scratch) if scratch.repo().find_commit(target).is_err() => return Err(remote::moved_on(url)),
+        Ok(scratch) => {
+            let failed = git_failure("look through the remote's files for", &desired.path);
+            Ahead { obstacle: obstacle_in(scratch.repo(), target).map_err(failed)?, unseen: false }
+        }
+        // The place that is cloned to may have more.
+        Err(Problem::NoRoom(_)) => Ahead { obstacle: None, unseen: true },
+        Err(Problem::Other(failure)) => return Err(failure),
+    };
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, seen.clone());
     Ok(seen)
 }
@@ -228,18 +242,18 @@ fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
 /// Takes away what libgit2 could not remove again below a git directory in the making, and said nothing of: its locks, which
 /// would stop every later change (no ref's name ends in `.lock`), the links by which it probes the file system, and an
 /// empty list of the commits at which a shallow clone ends: git takes it for one all the same.
-fn clear_strays(folder: &Path) -> Result<(), Failure> {
+fn clear_strays(folder: &Path, is_top: bool) -> Result<(), Failure> {
     let failed = io_failure("clear", folder);
     for entry in fs::read_dir(folder).map_err(&failed)? {
         let entry = entry.map_err(&failed)?;
         let (path, name) = (entry.path(), entry.file_name());
         if entry.file_type().map_err(&failed)?.is_dir() {
             if name != "objects" {
-                clear_strays(&path)?;
+                clear_strays(&path, false)?;
             }
         } else if path.extension().is_some_and(|extension| extension == "lock")
-            || name.to_string_lossy().starts_with("_git2_")
-            || name == "shallow" && entry.metadata().is_ok_and(|found| found.len() == 0)
+            || is_top && name.to_string_lossy().starts_with("_git2_")
+            || is_top && name == "shallow" && entry.metadata().is_ok_and(|found| found.len() == 0)
         {
             fs::remove_file(&path).map_err(io_failure("remove", &path))?;
         }

@@ -10,7 +10,7 @@ const COMMITS_NAMED: usize = 10;
 
 pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
     match actual {
-        Actual::Absent { upstream, obstacle, .. } => {
+        Actual::Absent { upstream, obstacle, unseen, .. } => {
             if let Some(obstacle) = obstacle {
                 let url = upstream.as_ref().map_or("URL", |upstream| &upstream.url);
                 return Err(obstacle.refusal_to_clone(desired, url));
@@ -24,7 +24,12 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             };
             let commit = head_of(desired, upstream)?;
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
-            Ok(one(RepositoryChange::Clone(NewClone { path, url, branch, commit })))
+            let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit }));
+            if *unseen {
+                let note = "there is no room for temporary files to look at its files before: with submodules or LFS files the step fails and leaves nothing";
+                diff.notes.push(note.into());
+            }
+            Ok(diff)
         }
         Actual::Occupied { by } => Err(Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()))
             .hint("move it aside; an empty or missing path is cloned into")),

@@ -38,7 +38,6 @@ mod work_area;
 
 pub use actual::Actual;
 pub use change::RepositoryChange;
-pub use scratch::leave_none as leave_no_scratch;
 
 /// The desired state of a checkout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,6 +160,10 @@ impl Resource for Repository {
 
     fn diff(&self, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
         diff::diff(self, actual)
+    }
+
+    fn leave_nothing() {
+        scratch::leave_none();
     }
 
     async fn execute(&self, change: &RepositoryChange, act: &Act) -> Result<(), Failure> {

@@ -93,12 +93,13 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         }
         _ => None,
     };
+    let mut unseen = false;
     if let Some((url, Upstream { head: Some(head), .. })) = &upstream {
         let target = Oid::from_str(head).map_err(git_failure("read a commit id", &desired.path))?;
-        obstacle = clone::obstacle_ahead(desired, url, target)?;
+        clone::Ahead { obstacle, unseen } = clone::look_ahead(desired, url, target)?;
     }
     let upstream = upstream.map(|(_, upstream)| upstream);
-    Ok(Actual::Absent { upstream, leftovers, obstacle })
+    Ok(Actual::Absent { upstream, leftovers, obstacle, unseen })
 }
 
 fn ask(repo: &Repository, url: &str, desired: &Desired) -> Result<Upstream, Failure> {

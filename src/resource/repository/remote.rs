@@ -95,6 +95,11 @@ pub fn download(
     match remote.download(refspecs, Some(&mut options)) {
         Ok(()) => Ok(Downloaded::All),
         Err(error) if lacks_room(&error) => Ok(Downloaded::NoRoom),
+        // A server that cannot leave history out (gitprotocol-capabilities(5), `shallow`).
+        Err(error) if history == History::NotNeeded && error.message().contains("shallow") => {
+            drop(remote);
+            download(repo, url, refspecs, relative_to, History::Needed)
+        }
         Err(error) => Err(failed(error)),
     }
 }
@@ -194,6 +199,12 @@ pub fn without_password(url: &str) -> String {
     without_login(scheme, rest, end)
 }
 
+/// A word of a message, a URL in quotes perhaps.
+fn without_password_in(word: &str) -> String {
+    let start = word.find(|letter: char| letter.is_ascii_alphanumeric()).unwrap_or(0);
+    format!("{}{}", &word[..start], without_password(&word[start..]))
+}
+
 /// How long the part of a URL after `://` is that names user and host.
 fn authority(rest: &str) -> usize {
     rest.find('/').unwrap_or(rest.len())
@@ -235,6 +246,8 @@ pub fn same_place(one: &str, other: &str, relative_to: &Path) -> bool {
 pub fn failure(url: &str, error: &git2::Error) -> Failure {
     let shown = without_password(url);
     let text = git_text(error).replace(url, &shown);
+    // What the user's `insteadOf` made of the URL can hold a password too.
+    let text = text.split(' ').map(without_password_in).collect::<Vec<_>>().join(" ");
     // libgit2 takes a path that does not exist for a URL.
     let told = if text.eq_ignore_ascii_case(NO_PROTOCOL) && !url.contains("://") { "it does not exist" } else { &text };
     if lacks_room(error) {
@@ -253,10 +266,11 @@ pub fn moved_on(url: &str) -> Failure {
     Failure::new(format!("the remote {} moved on while it was asked", without_password(url))).hint("run again")
 }
 
-/// Whether it is no fault of the remote's: what it sent cannot be stored.
+/// Whether what the remote sent cannot be stored here. What the remote says of its own disk is of another class.
 fn lacks_room(error: &git2::Error) -> bool {
     let text = error.message().to_lowercase();
-    text.contains("no space left on device") || text.contains("disk quota exceeded")
+    error.class() == git2::ErrorClass::Os
+        && (text.contains("no space left on device") || text.contains("disk quota exceeded"))
 }
 
 /// What libgit2 says of a URL that it cannot go by.
@@ -316,6 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_the_configuration_puts_into_the_url_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repository::init_bare(dir.path()).unwrap();
+        let mut config = repo.config().unwrap();
+        config.set_str("url.ssh://u:s3cret@.insteadOf", "forge:").unwrap();
+        config.set_str("url.https://u:s3cret@h:x/.insteadOf", "web:").unwrap();
+        for url in ["forge:host", "web:host"] {
+            let failure = refs(&repo, url, dir.path()).unwrap_err();
+            let told = format!("{} {}", failure.message, failure.hint.unwrap_or_default());
+            assert!(told.contains(url) && !told.contains("s3cret"), "{told}");
+        }
+        let quoted = git2::Error::from_str("malformed URL 'ssh://u:s3cret@host'");
+        let told = failure("forge:host", &quoted).message;
+        assert!(told.ends_with("malformed URL 'ssh://u@host'"), "{told}");
+    }
+
+    #[test]
     fn a_url_that_leads_nowhere_is_named_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repository::init_bare(dir.path()).unwrap();
@@ -334,6 +365,8 @@ mod tests {
         let failure = failure("https://u:p@h/x", &error);
         assert!(failure.message.starts_with("there is no room for what the remote https://h/x sends: cannot extend"));
         assert!(failure.hint.unwrap().contains("free space"));
+        let theirs = git2::Error::from_str("cannot create temp file: No space left on device");
+        assert!(super::failure("ssh://h/x", &theirs).message.starts_with("cannot reach the remote ssh://h/x"));
     }
 
     #[test]

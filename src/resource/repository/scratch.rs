@@ -78,10 +78,31 @@ impl Drop for Directory {
     }
 }
 
+/// Why nothing was downloaded.
+pub enum Problem {
+    /// What the remote sends fits into none of the places.
+    NoRoom(Failure),
+    Other(Failure),
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::NoRoom(failure) | Problem::Other(failure) => failure,
+        }
+    }
+}
+
 impl Scratch {
     /// Makes a scratch repository beside `checkout`, or an empty one.
     pub fn new(checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
-        Self::with(checkout, tips, "", |_| Ok(Downloaded::All))
+        Ok(Self::with(checkout, tips, "", |_| Ok(Downloaded::All))?)
     }
 
     /// Makes one, and downloads what is wanted from `url` into it: in the first place that has room for it.
@@ -90,7 +111,7 @@ impl Scratch {
         tips: &[Oid],
         url: &str,
         download: impl Fn(&Repository) -> Result<Downloaded, Failure>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Problem> {
         let mut problem = None;
         let mut full = Vec::new();
         for base in places() {
@@ -106,10 +127,10 @@ impl Scratch {
         if !full.is_empty() {
             let (full, url) = (full.join(" and in "), remote::without_password(url));
             let what = format!("there is no room in {full} for what the remote {url} sends");
-            return Err(Failure::new(what)
-                .hint("free space there; for a step of the user who runs provision, TMPDIR can name another place"));
+            let hint = "free space there; for a step of the user who runs provision, TMPDIR can name another place";
+            return Err(Problem::NoRoom(Failure::new(what).hint(hint)));
         }
-        Err(problem.unwrap_or_else(|| Failure::new("there is no place for temporary files")))
+        Err(problem.unwrap_or_else(|| Failure::new("there is no place for temporary files")).into())
     }
 
     fn make(base: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {

@@ -8,8 +8,11 @@ use crate::sandbox::{Fault, Outcome, Point};
 
 fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     let watched = bench.run().struck(point);
-    let Some(at) = watched.struck else { return Ok(false) };
     let outcome = watched.outcome;
+    let Some(at) = watched.struck else {
+        let difference = if outcome.code == 0 { bench.difference() } else { outcome.to_string() };
+        return if difference.is_empty() { Ok(false) } else { Err(format!("not struck, and yet:\n{difference}")) };
+    };
     if watched.hung {
         return Err(format!("failed at {at}: it hangs\n{outcome}"));
     }
@@ -51,11 +54,23 @@ fn names_the_place(outcome: &Outcome) -> Result<(), String> {
     if reasons.is_empty() {
         return Err("no message".to_owned());
     }
-    let places = ["/", "the runtime", "signals", "worker", "warehouse", "the user `", "cannot act as"];
-    match reasons.iter().find(|reason| !places.iter().any(|place| reason.contains(place))) {
-        Some(reason) => Err(format!("the message names no place: {reason}")),
-        None => Ok(()),
+    for reason in reasons {
+        // Nothing was killed: a worker that is gone has panicked.
+        if ["a mistake in provision", "ended in the middle of its work"].iter().any(|word| reason.contains(word)) {
+            return Err(format!("a panic is never an answer: {reason}"));
+        }
+        let places = ["the runtime", "signals", "worker", "warehouse", "the user `", "cannot act as"];
+        if !names_a_path(&reason) && !places.iter().any(|place| reason.contains(place)) {
+            return Err(format!("the message names no place: {reason}"));
+        }
     }
+    Ok(())
+}
+
+/// A slash that begins a path; the one in "input/output error" does not.
+fn names_a_path(reason: &str) -> bool {
+    let begins = |(at, _): (usize, &str)| !reason[..at].ends_with(char::is_alphanumeric);
+    reason.match_indices('/').any(begins)
 }
 
 /// Every point in a test of its own, so that they can run beside each other.

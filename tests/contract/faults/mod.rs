@@ -28,8 +28,15 @@ enum Amount {
 }
 
 /// `FAULT_STRIDE=50 make faults` tries every fiftieth point, `FAULT_ONLY='worker: openat 7'` those whose names begin so.
-fn option_env(name: &str) -> Option<usize> {
-    std::env::var_os(name)?.to_str()?.parse().ok()
+fn only(points: &mut Vec<Point>) {
+    let option = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    if let Some(stride) = option("FAULT_STRIDE") {
+        let stride: std::num::NonZeroUsize = stride.parse().expect("FAULT_STRIDE is a number from 1 on");
+        *points = points.iter().step_by(stride.get()).cloned().collect();
+    }
+    if let Some(start) = option("FAULT_ONLY") {
+        points.retain(|point| point.to_string().starts_with(&start));
+    }
 }
 
 /// A supervisor and what it supervises take turns: between cores each turn costs several times what it does on one. It is
@@ -71,26 +78,24 @@ fn try_points(
         }
     }
     let all = points.len();
-    if let (Amount::All, Some(stride)) = (amount, option_env("FAULT_STRIDE")) {
-        points = points.into_iter().step_by(stride).collect();
-    }
-    if let (Amount::All, Some(only)) = (amount, std::env::var_os("FAULT_ONLY")) {
-        let only = only.to_string_lossy().into_owned();
-        points.retain(|point| point.to_string().starts_with(&only));
+    if let Amount::All = amount {
+        only(&mut points);
     }
     if let Amount::Sample(size) = amount {
         let size = size.min(all);
         // From the middles of equal parts, so that no process's first call stands for it.
         points = (0..size).map(|part| points[(2 * part + 1) * all / (2 * size)].clone()).collect();
     }
-    let (mut struck, mut wrong) = (0, String::new());
+    assert!(!points.is_empty(), "there is no such point");
+    let (mut struck, mut wrong, mut missed) = (0, String::new(), String::new());
     for (tried, point) in points.iter().enumerate() {
         keep_to_one_core();
         bench.reset();
         // A panic of the program's, say, is no reason to stop: all that is wrong is to be known.
         let judged = catch_unwind(AssertUnwindSafe(|| judge(&mut bench, point)));
         match judged.unwrap_or_else(|panic| Err(said(panic.as_ref()))) {
-            Ok(bitten) => struck += u32::from(bitten),
+            Ok(true) => struck += 1,
+            Ok(false) => missed += &format!("; {point}"),
             Err(what) => {
                 struck += 1;
                 let what = format!("== {point}, {fault:?}\n{what}\n");
@@ -103,6 +108,9 @@ fn try_points(
         }
     }
     println!("{fault:?}: struck at {struck} points of {} that were tried, of {all} that there are", points.len());
+    if !missed.is_empty() {
+        println!("{fault:?}: not reached{missed}");
+    }
     assert!(wrong.is_empty(), "{wrong}");
     // Threads do not make the same number of calls each time, so the last numbers may not be reached.
     assert!(struck as usize >= points.len() * 9 / 10, "only {struck} of {} points were reached", points.len());

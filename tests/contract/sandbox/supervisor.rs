@@ -240,6 +240,10 @@ impl<'a> Supervisor<'a> {
             let fresh = !ended && !self.threads.contains_key(&pid);
             if fresh {
                 self.meet(pid);
+                // Born while all were killed.
+                if self.struck.is_some() && self.fault == Fault::KillAll {
+                    slay(&pid);
+                }
             }
             match status {
                 WaitStatus::Exited(_, code) => self.end(pid, code),
@@ -329,7 +333,7 @@ impl<'a> Supervisor<'a> {
         let calls = self.calls.entry(role).or_default();
         calls.push(call);
         self.point.filter(|point| point.number == calls.len())?;
-        self.struck = Some(describe(pid, call, arguments));
+        let struck = Some(describe(pid, call, arguments));
         match self.fault {
             Fault::Kill => slay(&group),
             Fault::KillAll => {
@@ -342,9 +346,11 @@ impl<'a> Supervisor<'a> {
                 registers.orig_rax = u64::MAX;
                 registers.rax = result(errno);
                 ptrace::setregs(pid, registers).ok()?;
+                self.struck = struck;
                 return None;
             }
         }
+        self.struck = struck;
         Some(())
     }
 

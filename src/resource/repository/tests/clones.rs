@@ -46,6 +46,21 @@ fn a_clone_is_what_git_clone_makes() {
 }
 
 #[test]
+fn branches_with_names_of_git_s_own_are_branches() {
+    let bench = Bench::new();
+    git(
+        &bench.seed(),
+        &["push", "-q", "origin", "qa:refs/heads/_git2_x", "qa:refs/heads/HEAD", "qa:refs/heads/shallow"],
+    );
+    let desired = to_clone(&bench, bench.remote().to_str().unwrap());
+    apply(&desired, "run-1");
+    let refs = git(&desired.path, &["for-each-ref", "--format=%(refname)", "refs/remotes"]);
+    for branch in ["HEAD", "_git2_x", "main", "qa", "shallow"] {
+        assert!(refs.contains(&format!("refs/remotes/origin/{branch}\n")), "{branch}: {refs}");
+    }
+}
+
+#[test]
 fn an_empty_directory_is_cloned_into_and_any_other_is_not() {
     let bench = Bench::new();
     let desired = to_clone(&bench, bench.remote().to_str().unwrap());
