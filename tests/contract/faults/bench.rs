@@ -4,11 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::sandbox::{CHECKOUT, KEY, PLAN, Run, Sandbox, Snapshot};
 
 /// What a run is not measured by: the journal and the lock, which each run has of its own.
 const RECORDS: [&str; 2] = ["/home/ubuntu/.local", "/var/lib/provision"];
+
+/// Nothing takes that long; what does hangs, and is to be told instead of waited for.
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// All that a converged host has in common with another one.
 #[derive(Debug, Clone)]
@@ -108,7 +112,8 @@ impl Bench {
                 echo untracked; git ls-tree -r $ref^3 || true
             done
             git fsck --no-dangling --no-progress";
-        let shown = Command::new("bash").args(["-euc", script]).arg(&checkout).output().unwrap();
+        let limit = LIMIT.as_secs().to_string();
+        let shown = Command::new("timeout").args([&limit, "bash", "-euc", script]).arg(&checkout).output().unwrap();
         let repository = String::from_utf8_lossy(&shown.stdout).into_owned() + &String::from_utf8_lossy(&shown.stderr);
         let mut git_files = BTreeSet::new();
         list(&checkout.join(".git"), "", &mut git_files);
@@ -226,8 +231,10 @@ impl Warehouse {
     fn reset(&mut self, kept: &[String]) {
         // A server process whose client was killed may still be at its last statement.
         let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'etl'";
+        let begun = Instant::now();
         while !self.rows(others).is_empty() {
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            assert!(begun.elapsed() < LIMIT, "the server keeps sessions of etl");
+            std::thread::sleep(Duration::from_millis(2));
         }
         for relation in self.relations() {
             if !kept.contains(&relation) {

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::bench::Bench;
+use super::bench::{Bench, LIMIT};
 use super::{Amount, try_points};
 use crate::sandbox::{Fault, Outcome, Point};
 
@@ -25,7 +25,7 @@ fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
         0 => {}
         1 => {
             names_the_place(&outcome).map_err(|message| format!("failed at {at}: {message}\n{outcome}"))?;
-            let again = bench.run().run();
+            let again = bench.run().within(LIMIT).run();
             if again.code != 0 {
                 return Err(format!("failed at {at}, the rerun:\n{again}\n after {outcome}"));
             }

@@ -1,6 +1,6 @@
 //! Killed at a call, run again: it converges, nothing a person made is gone, and no litter stays behind.
 
-use super::bench::Bench;
+use super::bench::{Bench, LIMIT};
 use super::{Amount, try_points};
 use crate::sandbox::{Fault, Point};
 
@@ -14,7 +14,7 @@ fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     if !torn.is_empty() {
         return Err(format!("killed at {at}:\n{torn}"));
     }
-    let again = bench.run().run();
+    let again = bench.run().within(LIMIT).run();
     if again.code != 0 {
         return Err(format!("killed at {at}, the rerun:\n{again}"));
     }

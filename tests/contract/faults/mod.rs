@@ -90,9 +90,11 @@ fn try_points(
     let (mut struck, mut wrong, mut missed) = (0, String::new(), String::new());
     for (tried, point) in points.iter().enumerate() {
         keep_to_one_core();
-        bench.reset();
         // A panic of the program's, say, is no reason to stop: all that is wrong is to be known.
-        let judged = catch_unwind(AssertUnwindSafe(|| judge(&mut bench, point)));
+        let judged = catch_unwind(AssertUnwindSafe(|| {
+            bench.reset();
+            judge(&mut bench, point)
+        }));
         match judged.unwrap_or_else(|panic| Err(said(panic.as_ref()))) {
             Ok(true) => struck += 1,
             Ok(false) => missed += &format!("; {point}"),
