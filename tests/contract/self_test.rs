@@ -87,7 +87,7 @@ fn the_runbook_converges_and_a_host_comes_back_as_it_was_saved() {
     assert!(sandbox.read(COMPOSE).contains("canary"));
     assert_eq!(sandbox.tables().len(), 3 + 9 + 1);
     let state = sandbox.repository_state();
-    assert!(state.contains(" M airflow_poc/docker-compose.yml\nstashes\nbranches"), "{state}");
+    assert!(state.contains(" M airflow_poc/docker-compose.yml\nstashes\nrefs"), "{state}");
     let done = Snapshot::take(&sandbox, "/home", &[&format!("{CHECKOUT}/.git")]);
     sandbox.runbook().exits(0);
     let again = Snapshot::take(&sandbox, "/home", &[&format!("{CHECKOUT}/.git")]).without_traces();
