@@ -72,6 +72,11 @@ impl Document {
                 let message = "a unicode line separator, which YAML readers do not agree about";
                 return Err(Unreadable::new(message, number + 1, column + 1));
             }
+            // YAML 1.2.2, section 5.1: not even in quotes. The parser takes some for letters and some for blanks.
+            if let Some(column) = line.chars().position(|c| c.is_control() && !matches!(c, '\t' | '\r')) {
+                let message = "a control character, which YAML does not allow";
+                return Err(Unreadable::new(message, number + 1, column + 1));
+            }
         }
         let mut builder = Builder::new(text);
         for event in Parser::new_from_str(text) {
