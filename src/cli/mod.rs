@@ -23,6 +23,7 @@ use args::Command;
 pub use exit::Exit;
 
 use crate::host::fs::says;
+use crate::host::signals::without_panic;
 use crate::render::output;
 use crate::resource::Failure;
 
@@ -83,9 +84,7 @@ fn with_all_output(exit: Exit) -> Exit {
 }
 
 fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    let runtime = without_panic(|| tokio::runtime::Builder::new_current_thread().enable_all().build())
         .map_err(|error| Failure::new(format!("cannot start the runtime: {}", says(&error))))?;
     let result = runtime.block_on(command);
     // A prompt that a signal ended is still waiting for its line.

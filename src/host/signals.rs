@@ -1,7 +1,7 @@
 //! Listening for signals.
 
 use std::io;
-use std::panic::{catch_unwind, set_hook, take_hook};
+use std::panic::{UnwindSafe, catch_unwind, set_hook, take_hook};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -10,12 +10,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// # Errors
 /// Where no descriptors are left, or the kernel installs no handler.
 pub fn listen(kind: SignalKind) -> io::Result<Signal> {
-    // At its first call tokio makes a pair of sockets, and panics where it cannot.
+    without_panic(|| signal(kind))
+}
+
+/// Calls what listens for signals, or makes a runtime that can. To be called before there are other threads that could
+/// panic.
+///
+/// # Errors
+/// Those of `make`, and where tokio can make no pair of sockets, at which it panics.
+pub fn without_panic<T>(make: impl FnOnce() -> io::Result<T> + UnwindSafe) -> io::Result<T> {
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
-    let listening = catch_unwind(|| signal(kind));
+    let made = catch_unwind(make);
     set_hook(hook);
-    listening.unwrap_or_else(|_| {
+    made.unwrap_or_else(|_| {
         Err(io::Error::other("no sockets can be made; see whether the limit of open files is reached (`ulimit -n`)"))
     })
 }

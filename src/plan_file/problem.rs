@@ -135,7 +135,16 @@ impl Source {
             let range = secret.start.max(begin)..secret.end.min(begin + line.len());
             (range.start < range.end).then(|| range.start - begin..range.end - begin)
         };
-        let secrets: Vec<Range<usize>> = self.secrets.iter().filter_map(within).collect();
+        let mut secrets: Vec<Range<usize>> = self.secrets.iter().filter_map(within).collect();
+        // What stands in another one, or is written once for two, is hidden once.
+        secrets.sort_by_key(|secret| secret.start);
+        secrets.dedup_by(|next, kept| {
+            let is_within = next.start < kept.end;
+            if is_within {
+                kept.end = kept.end.max(next.end);
+            }
+            is_within
+        });
         if secrets.is_empty() {
             let before = self.text[..begin].trim_end().rsplit('\n').next().unwrap_or("");
             let shown = mask(line, before);

@@ -64,10 +64,8 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     git_tls::start();
     std::env::set_current_dir("/").map_err(|error| Failure::new(format!("cannot enter /: {error}")))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
+    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = signals::without_panic(build)
         .map_err(|error| Failure::new(format!("cannot start the worker's threads: {}", says(&error))))?;
     let result = runtime.block_on(serve_launcher());
     runtime.shutdown_background();
