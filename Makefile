@@ -31,7 +31,7 @@ bench: ## `provision plan` beside the runbook as a shell script, as ratios
 	@scripts/setup
 	@scripts/bench
 
-faults: ## kills and errors at every system call instead of a sample (two hours; see CONTRIBUTING.md)
+faults: ## kills and errors at every system call instead of a sample (hours; see CONTRIBUTING.md)
 	@scripts/setup
 	CARGO_TARGET_$(TARGET)_RUNNER='$(RUNNER) unshare --mount scripts/in-memory' \
 		cargo test --release --locked --test contract --lib -- faults::kills faults::errors every_point --ignored --nocapture \

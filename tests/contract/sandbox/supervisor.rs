@@ -2,7 +2,7 @@
 //!
 //! Counted are the launcher's and the workers' own calls, from the first that is not the dynamic linker's: the Rust
 //! runtime begins with a poll(2). What sudo and other programs call is not counted. A seccomp(2) filter stops the
-//! processes at these calls and lets the others pass, which makes a supervised run several times faster.
+//! processes at these calls and lets the others pass: each stop costs more than most calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
