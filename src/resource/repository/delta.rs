@@ -86,22 +86,21 @@ pub fn find(
         return Ok(Arc::clone(known));
     }
     let failed = git_failure("compare HEAD with the remote's head", top);
-    let delta = if is_whole(repo, position, target) {
-        compute(repo, position, target).map_err(failed)?
-    } else {
-        // By its name: many servers refuse to be asked for a commit by its id.
-        let wanted = [format!("+refs/heads/{branch}:refs/fetched/head")];
-        let scratch = Scratch::with(Some(repo), &position.tips, url, |view| {
-            remote::download(view, url, &wanted, top, History::Needed)
-        })?;
-        let view = scratch.repo();
-        if view.find_commit(target).is_err() {
-            return Err(remote::moved_on(url));
-        }
-        let mut delta = compute(view, position, target).map_err(failed)?;
-        delta.packs = scratch.packs()?;
-        delta
-    };
+    if is_whole(repo, position, target) {
+        // Not kept: objects that no ref needs can go at any time (git-gc(1)), and then they have to be fetched.
+        return compute(repo, position, target).map(Arc::new).map_err(failed);
+    }
+    // By its name: many servers refuse to be asked for a commit by its id.
+    let wanted = [format!("+refs/heads/{branch}:refs/fetched/head")];
+    let scratch = Scratch::with(Some(repo), &position.tips, url, |view| {
+        remote::download(view, url, &wanted, top, History::Needed)
+    })?;
+    let view = scratch.repo();
+    if view.find_commit(target).is_err() {
+        return Err(remote::moved_on(url));
+    }
+    let mut delta = compute(view, position, target).map_err(failed)?;
+    delta.packs = scratch.packs()?;
     let delta = Arc::new(delta);
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&delta));
     Ok(delta)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::bench::{Bench, apply, files, git, plan, seen, snapshot, try_git, write};
+use super::bench::{Bench, apply, execute, files, git, plan, seen, snapshot, try_git, write};
 use crate::resource::Change;
 use crate::resource::repository::{RepositoryChange, observe};
 
@@ -218,6 +218,19 @@ fn no_hook_is_run() {
     assert!(!bench.dir.path().join("ran").exists());
     try_git(&bench.checkout(), &["status"]);
     assert!(bench.dir.path().join("ran").exists(), "git itself runs it");
+}
+
+#[test]
+fn objects_that_go_after_the_plan_are_fetched() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n"))]);
+    git(&bench.checkout(), &["fetch", "-q", "origin"]);
+    git(&bench.checkout(), &["update-ref", "refs/remotes/origin/qa", "HEAD"]);
+    let planned = plan(&bench.desired()).unwrap().unwrap();
+    git(&bench.checkout(), &["reflog", "expire", "--expire=now", "--all"]);
+    git(&bench.checkout(), &["prune", "--expire=now"]);
+    execute(&bench.desired(), &planned.changes[0], "run-1").unwrap();
+    assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a2\n");
 }
 
 #[test]
