@@ -2,17 +2,18 @@
 //! and `known_hosts` work without a word here. An unknown or changed host key is an error, and nothing is ever asked.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
 thread_local! {
     /// `core.sshCommand` for connections of this thread: libgit2 does not tell a transport whose repository it serves.
@@ -57,18 +58,58 @@ struct SshTransport {
     child: Arc<Mutex<Option<Running>>>,
 }
 
-/// An ssh process, and the thread that collects what it complains about.
+/// The process groups of the ssh processes of this process that were not waited for yet.
+static LIVE: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
+
+fn live() -> MutexGuard<'static, HashSet<Pid>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends every ssh of this process, with what a shell started for it. For its end: connections in other threads fail.
+pub fn end_all() {
+    for group in &*live() {
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
+}
+
+/// An ssh process at the head of a process group, and the thread that collects what it complains about.
 struct Running {
     child: Child,
     complaints: Option<JoinHandle<String>>,
 }
 
+impl Running {
+    fn new(child: Child, complaints: Option<JoinHandle<String>>) -> Self {
+        live().extend(group_of(&child));
+        Self { child, complaints }
+    }
+
+    /// Waits until ssh ends by itself.
+    fn wait(&mut self) -> io::Result<ExitStatus> {
+        // Before its number is free for another process.
+        if let Some(group) = group_of(&self.child) {
+            live().remove(&group);
+        }
+        self.child.wait()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // The conversation is over: either ssh has ended by itself, or nobody listens to it any more.
-        let _ = self.child.kill();
+        if let Some(group) = group_of(&self.child) {
+            let mut live = live();
+            if matches!(self.child.try_wait(), Ok(None)) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            live.remove(&group);
+        }
         let _ = self.child.wait();
     }
+}
+
+fn group_of(leader: &Child) -> Option<Pid> {
+    Pid::from_raw(leader.id().cast_signed())
 }
 
 fn lock(child: &Mutex<Option<Running>>) -> MutexGuard<'_, Option<Running>> {
@@ -84,6 +125,7 @@ impl SmartSubtransport for SshTransport {
         let mut command = target.command(self.command.as_deref());
         end_with_this_thread(&mut command);
         let mut child = command
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -101,7 +143,7 @@ impl SmartSubtransport for SshTransport {
             let _ = io::copy(&mut errors, &mut io::sink());
             String::from_utf8_lossy(&kept).into_owned()
         });
-        *lock(&self.child) = Some(Running { child, complaints: Some(complaints) });
+        *lock(&self.child) = Some(Running::new(child, Some(complaints)));
         Ok(Box::new(SshStream { input, output, child: Arc::clone(&self.child), silent: true, patience: SILENCE }))
     }
 
@@ -154,7 +196,7 @@ impl SshStream {
         let Some(mut running) = lock(&self.child).take() else {
             return io::Error::other("ssh: the connection is closed");
         };
-        let status = running.child.wait();
+        let status = running.wait();
         let said = running.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let lines: Vec<&str> =
             said.lines().map(|line| line.trim_matches(|c| c == '@' || c == ' ' || c == '\r')).collect();
@@ -296,10 +338,11 @@ mod tests {
             .args(["-c", "echo word; exec sleep 60"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let child = Arc::new(Mutex::new(Some(Running { child, complaints: None })));
+        let child = Arc::new(Mutex::new(Some(Running::new(child, None))));
         let mut stream = SshStream { input, output, child, silent: true, patience: Duration::from_secs(2) };
         let mut text = String::new();
         let error = stream.read_to_string(&mut text).unwrap_err();

@@ -165,6 +165,20 @@ fn a_fetch_that_is_stopped_leaves_no_trace() {
 }
 
 #[test]
+fn a_stopped_fetch_ends_what_the_shell_of_ssh_command_started() {
+    let sandbox = behind_a_remote_that_falls_silent();
+    // A shell that stays, with ssh below it.
+    sandbox.bash("ubuntu", "git -C etl/etl_dw/s3-redshift-backup-tool config core.sshCommand 'ssh \"$@\"; true'");
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        let running = fetching(&sandbox, "ubuntu", &["plan"]);
+        assert!(sandbox.bash("root", "pgrep -ax sh").contains("true"), "ssh is not below a shell");
+        running.signal(signal);
+        running.wait();
+        soon("ssh has ended", || left(&sandbox).is_empty());
+    }
+}
+
+#[test]
 fn nor_does_one_whose_launcher_or_worker_is_ended() {
     let sandbox = behind_a_remote_that_falls_silent();
     for user in ["ubuntu", "root"] {

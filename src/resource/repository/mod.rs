@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::value::AbsolutePath;
 use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource};
+use crate::host::ssh_transport;
 
 mod actual;
 mod advance;
@@ -163,6 +164,7 @@ impl Resource for Repository {
     }
 
     fn leave_nothing() {
+        ssh_transport::end_all();
         scratch::leave_none();
     }
 
