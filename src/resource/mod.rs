@@ -101,8 +101,8 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Decides what has to change. Pure and complete: the same input gives the same changes.
     fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Refusal>;
 
-    /// Removes what observations of this process still have in temporary places: it is about to end, and they are not
-    /// waited for.
+    /// Removes what observations of this process still have in temporary places, and ends the programs that work for them:
+    /// it is about to end, and they are not waited for.
     fn leave_nothing() {}
 
     /// Lists, shows or gives back what the step's changes took out of the way.
