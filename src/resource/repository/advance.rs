@@ -11,7 +11,7 @@ use super::delta::{Delta, Position};
 use super::observe::{Head, position, read_head, remote_url};
 use super::survey::{Survey, survey};
 use super::work_area::WorkArea;
-use super::{delta, git_failure, index_file, move_files, refs, rescue};
+use super::{delta, git_failure, index_file, move_files, open_repository, refs, rescue};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -42,8 +42,7 @@ pub fn execute(desired: &Desired, change: &Advance, run: &str) -> Result<(), Fai
 }
 
 fn open(top: &Path) -> Result<Repository, Failure> {
-    let flags = git2::RepositoryOpenFlags::NO_SEARCH;
-    Repository::open_ext(top, flags, std::iter::empty::<&Path>()).map_err(git_failure("open the repository", top))
+    open_repository(top).map_err(git_failure("open the repository", top))
 }
 
 fn id(text: &str, top: &Path) -> Result<Oid, Failure> {

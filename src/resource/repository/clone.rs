@@ -116,6 +116,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
         .map_err(&failed)?;
     config.set_str(&format!("branch.{}.remote", desired.branch), name).map_err(&failed)?;
     config.set_str(&format!("branch.{}.merge", desired.branch), &reference).map_err(&failed)?;
+    super::read_configuration_once(&repo).map_err(&failed)?;
 
     let default = fetch(desired, url, &repo)?;
     if refs::target(&repo, &format!("refs/remotes/{name}/{}", desired.branch))? != Some(target) {
@@ -149,7 +150,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
 /// What in the tree of a commit speaks against its checkout.
 fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2::Error> {
     let tree = repo.find_commit(target)?.tree()?;
-    let config = repo.config()?.snapshot()?;
+    let config = repo.config()?;
     let mut obstacles = tree_check::obstacles(repo, &tree)?;
     obstacles.extend(tree_check::beside_the_tree(repo, &config));
     obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
@@ -198,7 +199,7 @@ pub fn look_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Ahead, Fa
 fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<String>, Failure> {
     let failed = |error: git2::Error| remote::failure(url, &error);
     let mut source = remote::open(repo, url, &desired.path)?;
-    let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
+    let config = repo.config().map_err(failed)?;
     let mut options = git2::FetchOptions::new();
     options.remote_callbacks(remote::callbacks(config)).download_tags(git2::AutotagOption::All).update_fetchhead(false);
     let specs = [format!("+refs/heads/*:refs/remotes/{}/*", desired.remote)];

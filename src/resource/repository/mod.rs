@@ -188,6 +188,20 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// Opens the repository at `path`, and no other above it.
+fn open_repository(path: &Path) -> Result<git2::Repository, git2::Error> {
+    let repo = git2::Repository::open_ext(path, git2::RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>())?;
+    read_configuration_once(&repo)?;
+    Ok(repo)
+}
+
+/// Has `repo` look up its configuration in what its files say now. libgit2 reads them anew at each look-up otherwise, and
+/// where one cannot be read just then it frees what it never had (`get_entry` in its config.c), or takes its own defaults
+/// for the user's wish (`crlf_check` in its crlf.c: CRLF line ends).
+fn read_configuration_once(repo: &git2::Repository) -> Result<(), git2::Error> {
+    repo.set_config(&repo.config()?.snapshot()?)
+}
+
 /// What libgit2 said, as the end of a sentence.
 fn git_text(error: &git2::Error) -> String {
     let text = error.message().trim_end_matches('.').trim();

@@ -12,7 +12,7 @@ use super::index_file::entry;
 use super::path::RepoPath;
 use super::survey::{Item, Seen, Survey, Work, lstat_below};
 use super::work_area::WorkArea;
-use super::{git_failure, io_failure};
+use super::{git_failure, io_failure, open_repository};
 use crate::resource::Failure;
 
 /// Name of the area's directory with the files to come.
@@ -38,11 +38,7 @@ fn stage(area: &WorkArea, repo: &Repository, target: Oid, writes: &[&Item]) -> R
     let at = area.path(STAGE);
     fs::create_dir(&at).map_err(io_failure("create", &at))?;
     let failed = git_failure("check files out", repo.path());
-    let own = Repository::open(repo.path()).map_err(&failed)?;
-    // Read once, or not at all: libgit2 takes a configuration that it cannot read for one that asks for CRLF line ends
-    // (crlf_check in its crlf.c passes over the error).
-    let config = own.config().and_then(|mut config| config.snapshot()).map_err(&failed)?;
-    own.set_config(&config).map_err(&failed)?;
+    let own = open_repository(repo.path()).map_err(&failed)?;
     let tree = own.find_commit(target).and_then(|commit| commit.tree()).map_err(&failed)?;
     let mut all = Index::new().map_err(&failed)?;
     all.read_tree(&tree).map_err(&failed)?;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use git2::{ErrorCode, Oid, Repository, RepositoryOpenFlags, RepositoryState};
+use git2::{ErrorCode, Oid, Repository, RepositoryState};
 
 use super::actual::{Actual, Checkout, Obstacle, Upstream};
 use super::delta::{self, Delta, Position};
@@ -14,7 +14,7 @@ use super::path::RepoPath;
 use super::scratch::Scratch;
 use super::survey::{SKIP_WORKTREE, survey};
 use super::work_area::{Leftover, area_of, is_own_lock, leftover};
-use super::{clone, git_failure, git_text, io_failure, refs, remote, tree_check, waits};
+use super::{clone, git_failure, git_text, io_failure, open_repository, refs, remote, tree_check, waits};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -54,7 +54,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     if let Some(obstacle) = waits::in_git_directory(&git) {
         return Ok(Actual::Unusable { obstacle });
     }
-    let repo = match Repository::open_ext(top, RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>()) {
+    let repo = match open_repository(top) {
         Ok(repo) => repo,
         Err(error) if error.code() == ErrorCode::Owner => {
             let owner = user_name(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
@@ -279,8 +279,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
 
 fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut Checkout) -> Result<(), Failure> {
     let top = &desired.path;
-    let config = repo.config().and_then(|mut config| config.snapshot());
-    let config = config.map_err(git_failure("read the configuration", top))?;
+    let config = repo.config().map_err(git_failure("read the configuration", top))?;
     checkout.obstacles.extend(delta.obstacles.iter().cloned());
     checkout.obstacles.extend(tree_check::beside_the_tree(repo, &config));
     checkout.obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
@@ -343,7 +342,7 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
             found.push(Obstacle::Locked { path: lock.display().to_string() });
         }
     }
-    let config = repo.config()?.snapshot()?;
+    let config = repo.config()?;
     if repo.is_shallow() {
         found.push(Obstacle::Shallow);
     }

@@ -34,7 +34,7 @@ pub struct Answer {
 pub fn refs(repo: &Repository, url: &str, relative_to: &Path) -> Result<Vec<(String, Oid)>, Failure> {
     let failed = |error: git2::Error| failure(url, &error);
     let mut remote = open(repo, url, relative_to)?;
-    let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
+    let config = repo.config().map_err(failed)?;
     let connection = remote.connect_auth(Direction::Fetch, Some(callbacks(config)), None).map_err(failed)?;
     let refs = connection.list().map_err(failed)?;
     Ok(refs.iter().map(|reference| (reference.name().to_owned(), reference.oid())).collect())
@@ -86,7 +86,7 @@ pub fn download(
 ) -> Result<Downloaded, Failure> {
     let failed = |error: git2::Error| failure(url, &error);
     let mut remote = open(repo, url, relative_to)?;
-    let config = repo.config().and_then(|mut config| config.snapshot()).map_err(failed)?;
+    let config = repo.config().map_err(failed)?;
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks(config)).download_tags(git2::AutotagOption::None).update_fetchhead(false);
     if history == History::NotNeeded && !is_local(remote.url_bytes()) {

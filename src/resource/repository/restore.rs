@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags, Sort, Status, TreeWalkMode, TreeWalkResult};
+use git2::{ObjectType, Oid, Repository, Sort, Status, TreeWalkMode, TreeWalkResult};
 use serde::{Deserialize, Serialize};
 
 use super::delta::{Blob, blob_in, entries, subject};
@@ -15,7 +15,7 @@ use super::path::RepoPath;
 use super::rescue::{NAMESPACE, Stash, all};
 use super::survey::{Seen, lstat_below, mode_of, raw_id};
 use super::work_area::WorkArea;
-use super::{git_failure, index_file, io_failure, move_files, observe, quoted};
+use super::{git_failure, index_file, io_failure, move_files, observe, open_repository, quoted};
 use crate::resource::Failure;
 
 /// How the index differs from HEAD.
@@ -175,8 +175,7 @@ fn open(path: &Path) -> Result<Repository, Failure> {
     if let Some(obstacle) = observe::foreign_hands(path, &path.join(".git"))? {
         return Err(obstacle.refusal(path).into());
     }
-    Repository::open_ext(path, RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>())
-        .map_err(git_failure("open the repository", path))
+    open_repository(path).map_err(git_failure("open the repository", path))
 }
 
 fn find(repo: &Repository, path: &Path, id: &str) -> Result<(Rescue, Oid), Failure> {

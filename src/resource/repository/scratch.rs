@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use git2::{Oid, Repository, RepositoryOpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
-use super::io_failure;
 use super::remote::{self, Downloaded};
+use super::{git_failure, io_failure, read_configuration_once};
 use crate::resource::Failure;
 
 /// What the names of scratch directories begin with.
@@ -188,9 +188,11 @@ pub fn bare_beside(at: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Re
         refs.push_str(&format!("{tip} refs/have/{number:08}\n"));
     }
     fs::write(at.join("packed-refs"), refs).map_err(&failed)?;
+    let failed = git_failure("use the temporary repository", at);
     let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::BARE;
-    Repository::open_ext(at, flags, std::iter::empty::<&Path>())
-        .map_err(super::git_failure("use the temporary repository", at))
+    let repo = Repository::open_ext(at, flags, std::iter::empty::<&Path>()).map_err(&failed)?;
+    read_configuration_once(&repo).map_err(&failed)?;
+    Ok(repo)
 }
 
 /// Where scratch directories are made, the best place first.

@@ -12,7 +12,7 @@ use git2::{Index, ObjectType, Odb, Oid, Repository};
 use super::actual::{LocalChange, LocalState, Obstacle};
 use super::delta::{Blob, Delta, Entry};
 use super::path::RepoPath;
-use super::{git_failure, index_file, io_failure};
+use super::{git_failure, index_file, io_failure, open_repository};
 use crate::resource::Failure;
 
 /// Index flags of entries that stand for something to come (`git add -N`) or are left out (sparse checkouts).
@@ -341,7 +341,7 @@ impl<'a> Hasher<'a> {
     fn new(repo: &Repository, top: &'a Path) -> Result<Self, git2::Error> {
         let memory = Odb::new()?;
         memory.add_new_mempack_backend(1)?;
-        let own = Repository::open(repo.path())?;
+        let own = open_repository(repo.path())?;
         own.set_odb(&memory)?;
         let trusts_modes = repo.config()?.get_bool("core.fileMode").unwrap_or(true);
         Ok(Self { top, repo: own, trusts_modes })

@@ -92,11 +92,11 @@ calls! {
 impl Call {
     /// Whether the call can fail so, with whatever arguments.
     pub fn could_give(self, errno: Errno) -> bool {
-        self.can_give(errno, [u64::MAX; 4], || "/".to_owned())
+        self.can_give(errno, [u64::MAX; 4], || "/file".to_owned())
     }
 
     /// Whether the call can fail so. `arguments` are those of the call; `open`: what its first argument is open for, as
-    /// /proc shows it: a path, `socket:[1]`, `anon_inode:[eventfd]`.
+    /// /proc shows it: a path, with a slash at the end of a directory's, `socket:[1]`, `anon_inode:[eventfd]`.
     ///
     /// The errors are those of the manual pages (section 2), and EIO for whatever reaches a disk.
     pub fn can_give(self, errno: Errno, arguments: [u64; 4], open: impl Fn() -> String) -> bool {
@@ -118,7 +118,9 @@ impl Call {
             // A counter that is not waited for is added to or is full (eventfd(2)).
             (Errno::EINTR, Class::Write) => open() != "anon_inode:[eventfd]",
             (Errno::EINTR, Class::Read) => matches!(self.name, "read" | "pread64" | "readv"),
-            (Errno::EINTR | Errno::EIO, Class::Other) => self.name == "close" && is_file(),
+            (Errno::EINTR, Class::Other) => self.name == "close" && is_file(),
+            // What close(2) gives is what the file's `flush` gave (filp_close in Linux's fs/open.c), and directories have none.
+            (Errno::EIO, Class::Other) => self.name == "close" && is_file() && !open().ends_with('/'),
             _ => false,
         }
     }

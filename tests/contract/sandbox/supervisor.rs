@@ -366,7 +366,7 @@ impl<'a> Supervisor<'a> {
     fn strikable(&self, pid: Pid, number: c_long, arguments: [u64; 4]) -> Option<Call> {
         let call = calls::call(number)?;
         let Fault::Error(errno) = self.fault else { return Some(call) };
-        call.can_give(errno, arguments, || open_file(pid, arguments[0]).unwrap_or_default()).then_some(call)
+        call.can_give(errno, arguments, || open_for(pid, arguments[0])).then_some(call)
     }
 }
 
@@ -377,6 +377,15 @@ fn result(errno: Errno) -> u64 {
 
 fn open_file(pid: Pid, descriptor: u64) -> Option<String> {
     Some(fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?.display().to_string())
+}
+
+/// What a descriptor is open for, with a slash at the end where that is a directory.
+fn open_for(pid: Pid, descriptor: u64) -> String {
+    let mut path = open_file(pid, descriptor).unwrap_or_default();
+    if fs::metadata(format!("/proc/{pid}/fd/{descriptor}")).is_ok_and(|found| found.is_dir()) {
+        path.push('/');
+    }
+    path
 }
 
 /// The call with its path or the file of its descriptor.

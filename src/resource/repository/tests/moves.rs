@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::bench::{Bench, apply, execute, files, git, plan, seen, snapshot, try_git, write};
 use crate::resource::Change;
-use crate::resource::repository::{RepositoryChange, observe};
+use crate::resource::repository::{RepositoryChange, observe, open_repository};
 
 fn advance(bench: &Bench) -> Box<crate::resource::repository::change::Advance> {
     match plan(&bench.desired()).unwrap().unwrap().changes.remove(0) {
@@ -231,6 +231,18 @@ fn objects_that_go_after_the_plan_are_fetched() {
     git(&bench.checkout(), &["prune", "--expire=now"]);
     execute(&bench.desired(), &planned.changes[0], "run-1").unwrap();
     assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a2\n");
+}
+
+#[test]
+fn a_configuration_that_is_broken_meanwhile_counts_as_it_was() {
+    let bench = Bench::new();
+    git(&bench.checkout(), &["config", "user.name", "Somebody"]);
+    let repo = open_repository(&bench.checkout()).unwrap();
+    write(&bench.checkout(), ".git/config", Some("[broken\n"));
+    let config = repo.config().unwrap();
+    assert_eq!(config.get_string("user.name").unwrap(), "Somebody");
+    assert_eq!(config.get_string("core.sshCommand").unwrap_err().code(), git2::ErrorCode::NotFound);
+    assert!(open_repository(&bench.checkout()).is_err());
 }
 
 #[test]
