@@ -135,9 +135,10 @@ impl StepRun {
         } else if let Some(other) =
             diff.changes.iter().find(|change| !expected.iter().flatten().any(|planned| change.is_left_of(planned)))
         {
+            let now = other.describe();
             let failure = Failure::new(format!(
-                "the host has changed since it was planned: it now takes this to converge: {}",
-                other.describe().summary
+                "the host has changed since it was planned: {} now takes this to converge: {}",
+                now.target, now.summary
             ));
             return End::of(Finished::Failed, Some(failure.hint("look at the new plan, then run apply again")));
         }

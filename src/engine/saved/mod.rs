@@ -284,13 +284,14 @@ impl Saved {
             (_, Verdict::Decided(diff)) if !saved.provisional => {
                 match diff.changes.iter().find(|now| !saved.changes.iter().any(|planned| now.is_left_of(planned))) {
                     None => Verdict::Decided(diff),
-                    Some(other) => Verdict::Blocked(
-                        Failure::new(format!(
-                            "the host has moved on since the plan was made: it now takes this to converge: {}",
-                            other.describe().summary
-                        ))
-                        .hint(AGAIN),
-                    ),
+                    Some(other) => {
+                        let now = other.describe();
+                        let failure = Failure::new(format!(
+                            "the host has moved on since the plan was made: {} now takes this to converge: {}",
+                            now.target, now.summary
+                        ));
+                        Verdict::Blocked(failure.hint(AGAIN))
+                    }
                 }
             }
             (_, verdict) => verdict,
