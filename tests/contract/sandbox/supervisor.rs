@@ -81,7 +81,13 @@ impl Run<'_> {
         self.supervised(point.fault, Some(point))
     }
 
+    /// In a thread that has no children besides, so that those of the run are all that it can wait for.
     fn supervised(self, fault: Fault, point: Option<&Point>) -> Watched {
+        std::thread::scope(|scope| scope.spawn(|| self.supervised_here(fault, point)).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn supervised_here(self, fault: Fault, point: Option<&Point>) -> Watched {
         let (root, output) = start_traced(self.command(), filter(fault, point));
         let mut supervisor = Supervisor::new(root, fault, point);
         let (done, wait) = mpsc::channel::<()>();
@@ -232,9 +238,12 @@ impl<'a> Supervisor<'a> {
 
     /// Follows all processes to their ends; gives the exit code as a shell has it.
     fn watch(&mut self) -> i32 {
-        while !self.living.lock().unwrap().is_empty() {
-            // The test's own threads have children besides, which are not for this one to wait for.
-            let status = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).unwrap();
+        loop {
+            // One that was forked in the moment in which its parent was killed comes after the parent's end.
+            let status = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+                Err(Errno::ECHILD) => return self.code,
+                status => status.unwrap(),
+            };
             let Some(pid) = status.pid() else { continue };
             let ended = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
             let fresh = !ended && !self.threads.contains_key(&pid);
@@ -255,7 +264,6 @@ impl<'a> Supervisor<'a> {
                 _ => self.resume(pid, None),
             }
         }
-        self.code
     }
 
     fn meet(&mut self, pid: Pid) {
