@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, set_parent_process_death_signal, waitid,
+};
+
+use crate::host::fs::says;
 
 thread_local! {
     /// `core.sshCommand` for connections of this thread: libgit2 does not tell a transport whose repository it serves.
@@ -25,6 +29,9 @@ const CONNECT_TIMEOUT_S: u32 = 15;
 
 /// How long a host that has fallen silent is waited for. A server at work lets hear of itself more often than that.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long an ssh may take to end that has closed its output.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How much of ssh's standard error is kept, in bytes.
 const STDERR_LIMIT: usize = 8192;
@@ -58,37 +65,61 @@ struct SshTransport {
     child: Arc<Mutex<Option<Running>>>,
 }
 
-/// The process groups of the ssh processes of this process that were not waited for yet.
-static LIVE: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
+/// The process groups of this process's ssh; none once it ends.
+static LIVE: LazyLock<Mutex<Option<HashSet<Pid>>>> = LazyLock::new(|| Mutex::new(Some(HashSet::new())));
 
-fn live() -> MutexGuard<'static, HashSet<Pid>> {
+fn live() -> MutexGuard<'static, Option<HashSet<Pid>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends every ssh of this process, with what a shell started for it. For its end: connections in other threads fail.
+/// Ends every ssh of this process, with what a shell started for it, and has it start no more. For its end: connections in
+/// other threads fail.
 pub fn end_all() {
-    for group in &*live() {
-        let _ = kill_process_group(*group, Signal::KILL);
+    for group in live().take().into_iter().flatten() {
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
 /// An ssh process at the head of a process group, and the thread that collects what it complains about.
 struct Running {
     child: Child,
+    /// None once the process was waited for, and its number can be another's.
+    group: Option<Pid>,
     complaints: Option<JoinHandle<String>>,
 }
 
 impl Running {
-    fn new(child: Child, complaints: Option<JoinHandle<String>>) -> Self {
-        live().extend(group_of(&child));
-        Self { child, complaints }
+    fn start(command: &mut Command) -> io::Result<Self> {
+        let mut live = live();
+        let live = live.as_mut().ok_or_else(|| io::Error::other("this process ends"))?;
+        let child = command.process_group(0).spawn()?;
+        let group = Pid::from_raw(child.id().cast_signed());
+        live.extend(group);
+        Ok(Self { child, group, complaints: None })
     }
 
-    /// Waits until ssh ends by itself.
-    fn wait(&mut self) -> io::Result<ExitStatus> {
-        // Before its number is free for another process.
-        if let Some(group) = group_of(&self.child) {
-            live().remove(&group);
+    /// Ends ssh, at once or if it has ended by itself; what is left of its group ends with it.
+    fn end(&mut self, at_once: bool) {
+        let Some(group) = self.group else { return };
+        let mut live = live();
+        // Looked at and not yet waited for: until it is, nobody else gets the number.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if at_once || !matches!(waitid(WaitId::Pid(group), look), Ok(None)) {
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = self.child.wait();
+            self.group = None;
+            if let Some(live) = live.as_mut() {
+                live.remove(&group);
+            }
+        }
+    }
+
+    /// How ssh ended, which has closed its output or input and so is about to.
+    fn status(&mut self) -> io::Result<ExitStatus> {
+        let until = Instant::now() + GRACE;
+        while self.group.is_some() {
+            self.end(Instant::now() > until);
+            std::thread::sleep(Duration::from_millis(5));
         }
         self.child.wait()
     }
@@ -96,20 +127,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The conversation is over: either ssh has ended by itself, or nobody listens to it any more.
-        if let Some(group) = group_of(&self.child) {
-            let mut live = live();
-            if matches!(self.child.try_wait(), Ok(None)) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            live.remove(&group);
-        }
-        let _ = self.child.wait();
+        // The conversation is over: nobody listens to it any more.
+        self.end(true);
     }
-}
-
-fn group_of(leader: &Child) -> Option<Pid> {
-    Pid::from_raw(leader.id().cast_signed())
 }
 
 fn lock(child: &Mutex<Option<Running>>) -> MutexGuard<'_, Option<Running>> {
@@ -124,26 +144,24 @@ impl SmartSubtransport for SshTransport {
         let target = Target::parse(url).map_err(|problem| git2::Error::from_str(&problem))?;
         let mut command = target.command(self.command.as_deref());
         end_with_this_thread(&mut command);
-        let mut child = command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| git2::Error::from_str(&format!("cannot start ssh: {error}")))?;
+        let failed = |error: io::Error| git2::Error::from_str(&format!("cannot start ssh: {}", says(&error)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running::start(&mut command).map_err(failed)?;
+        let child = &mut running.child;
         let (Some(input), Some(output), Some(mut errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(git2::Error::from_str("ssh was started without its pipes"));
         };
-        let complaints = std::thread::spawn(move || {
+        let complaints = std::thread::Builder::new().spawn(move || {
             let mut kept = Vec::new();
             let _ = (&mut errors).take(STDERR_LIMIT as u64).read_to_end(&mut kept);
             // Past the limit it is read and thrown away: a full pipe would stop ssh.
             let _ = io::copy(&mut errors, &mut io::sink());
             String::from_utf8_lossy(&kept).into_owned()
         });
-        *lock(&self.child) = Some(Running::new(child, Some(complaints)));
+        running.complaints = Some(complaints.map_err(failed)?);
+        *lock(&self.child) = Some(running);
         Ok(Box::new(SshStream { input, output, child: Arc::clone(&self.child), silent: true, patience: SILENCE }))
     }
 
@@ -196,7 +214,7 @@ impl SshStream {
         let Some(mut running) = lock(&self.child).take() else {
             return io::Error::other("ssh: the connection is closed");
         };
-        let status = running.wait();
+        let status = running.status();
         let said = running.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let lines: Vec<&str> =
             said.lines().map(|line| line.trim_matches(|c| c == '@' || c == ' ' || c == '\r')).collect();
@@ -332,22 +350,30 @@ mod tests {
         assert_eq!(parsed("u@[h:2200]:x"), ("u@h".into(), port("2200"), "x".into()));
     }
 
+    /// What an ssh does that is these lines of shell.
+    fn stream(script: &str) -> SshStream {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = Running::start(&mut command).unwrap();
+        let (input, output) = (running.child.stdin.take().unwrap(), running.child.stdout.take().unwrap());
+        let child = Arc::new(Mutex::new(Some(running)));
+        SshStream { input, output, child, silent: true, patience: Duration::from_secs(2) }
+    }
+
     #[test]
     fn a_silence_is_not_waited_out() {
-        let mut child = Command::new("sh")
-            .args(["-c", "echo word; exec sleep 60"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let child = Arc::new(Mutex::new(Some(Running::new(child, None))));
-        let mut stream = SshStream { input, output, child, silent: true, patience: Duration::from_secs(2) };
+        let mut stream = stream("echo word; exec sleep 60");
         let mut text = String::new();
         let error = stream.read_to_string(&mut text).unwrap_err();
         assert_eq!(text, "word\n");
         assert_eq!(error.to_string(), "ssh: timed out: the host has said nothing for 2 s");
+    }
+
+    #[test]
+    fn nor_is_an_ssh_that_stays_when_it_has_closed_its_output() {
+        let mut stream = stream("exec >&-; sleep 60; true");
+        let error = stream.read_to_string(&mut String::new()).unwrap_err();
+        assert_eq!(error.to_string(), "ssh ended without a word (signal: 9 (SIGKILL))");
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn the_configuration_of_the_steps_user_counts() {
     // Mallory's worker is started by sudo.
     sandbox.bash("root", "echo 'mallory ALL=(ALL:ALL) NOPASSWD: ALL' >> /etc/sudoers");
     sandbox.bash("ubuntu", "git config --global url./srv/git/.insteadOf forge:");
+    sandbox.bash("ubuntu", "git config --global core.symlinks true; git config --global core.ignoreCase false");
     sandbox.set_var("repo_url", "forge:s3-redshift-backup-tool.git");
     for (user, file) in [("ubuntu", "one"), ("root", "two"), ("mallory", "three")] {
         sandbox.commit(file, file);

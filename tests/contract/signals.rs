@@ -169,7 +169,7 @@ fn a_stopped_fetch_ends_what_the_shell_of_ssh_command_started() {
     let sandbox = behind_a_remote_that_falls_silent();
     // A shell that stays, with ssh below it.
     sandbox.bash("ubuntu", "git -C etl/etl_dw/s3-redshift-backup-tool config core.sshCommand 'ssh \"$@\"; true'");
-    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let running = fetching(&sandbox, "ubuntu", &["plan"]);
         assert!(sandbox.bash("root", "pgrep -ax sh").contains("true"), "ssh is not below a shell");
         running.signal(signal);

@@ -104,8 +104,9 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     // libgit2 probes the file system, and takes any error of a probe for a file system that lacks something.
     config.set_bool("core.filemode", true).map_err(&failed)?;
     for probed in ["core.symlinks", "core.ignorecase"] {
-        if config.get_entry(probed).is_ok() {
-            config.remove(probed).map_err(&failed)?;
+        match config.remove(probed) {
+            Err(error) if error.code() == git2::ErrorCode::NotFound => {}
+            removed => removed.map_err(&failed)?,
         }
     }
     config.set_bool("core.logAllRefUpdates", true).map_err(&failed)?;

@@ -92,10 +92,21 @@ pub fn find(
     }
     // By its name: many servers refuse to be asked for a commit by its id.
     let wanted = [format!("+refs/heads/{branch}:refs/fetched/head")];
-    let scratch = Scratch::with(Some(repo), &position.tips, url, |view| {
+    // libgit2 asks for nothing below a commit that it finds. Where this one is there with gaps, an interrupted fetch's say,
+    // it must not find it until all has come.
+    let has_gaps = repo.find_commit(target).is_ok();
+    let (beside, tips) = if has_gaps { (None, &[][..]) } else { (Some(repo), &position.tips[..]) };
+    let scratch = Scratch::with(beside, tips, url, |view| {
+        if has_gaps {
+            repo.config().and_then(|config| view.set_config(&config)).map_err(&failed)?;
+        }
         remote::download(view, url, &wanted, top, History::Needed)
     })?;
     let view = scratch.repo();
+    if has_gaps {
+        let objects = repo.path().join("objects");
+        view.odb().and_then(|odb| odb.add_disk_alternate(&objects.to_string_lossy())).map_err(&failed)?;
+    }
     if view.find_commit(target).is_err() {
         return Err(remote::moved_on(url));
     }

@@ -166,6 +166,7 @@ impl Scratch {
 
 /// Makes a bare repository in the empty directory `at`: it sees the objects of `checkout` and its configuration, and
 /// tells remotes that it has `tips`.
+#[expect(clippy::disallowed_methods, reason = "as a bare repository, whatever the configuration says")]
 pub fn bare_beside(at: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Repository, Failure> {
     let failed = io_failure("write to the temporary directory", at);
     for part in ["objects/info", "objects/pack", "refs/heads"] {

@@ -343,7 +343,7 @@ impl<'a> Hasher<'a> {
         memory.add_new_mempack_backend(1)?;
         let own = open_repository(repo.path())?;
         own.set_odb(&memory)?;
-        let trusts_modes = repo.config()?.get_bool("core.fileMode").unwrap_or(true);
+        let trusts_modes = own.config()?.get_bool("core.fileMode").unwrap_or(true);
         Ok(Self { top, repo: own, trusts_modes })
     }
 

@@ -234,6 +234,22 @@ fn objects_that_go_after_the_plan_are_fetched() {
 }
 
 #[test]
+fn what_an_interrupted_fetch_left_out_is_fetched() {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n")), ("new/file", Some("new\n"))]);
+    git(&bench.checkout(), &["fetch", "-q", "origin"]);
+    for lost in ["a", "new"] {
+        let object = git(&bench.seed(), &["rev-parse", &format!("qa:{lost}")]);
+        let (folder, name) = object.trim().split_at(2);
+        fs::remove_file(bench.checkout().join(".git/objects").join(folder).join(name)).unwrap();
+    }
+    git(&bench.checkout(), &["update-ref", "refs/remotes/origin/qa", "HEAD"]);
+    apply(&bench.desired(), "run-1");
+    assert_eq!(fs::read_to_string(bench.checkout().join("new/file")).unwrap(), "new\n");
+    git(&bench.checkout(), &["fsck"]);
+}
+
+#[test]
 fn a_configuration_that_is_broken_meanwhile_counts_as_it_was() {
     let bench = Bench::new();
     git(&bench.checkout(), &["config", "user.name", "Somebody"]);

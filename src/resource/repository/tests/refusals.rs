@@ -278,7 +278,7 @@ fn refs_that_cannot_stand_beside_the_wanted_ones_are_named() {
 #[test]
 fn a_tree_nested_too_deep_is_an_error() {
     let bench = behind();
-    let repo = git2::Repository::open(bench.remote()).unwrap();
+    let repo = crate::resource::repository::open_repository(&bench.remote()).unwrap();
     let mut tree = repo.treebuilder(None).unwrap();
     tree.insert("f", repo.blob(b"x").unwrap(), 0o100_644).unwrap();
     let mut tree = tree.write().unwrap();
