@@ -64,16 +64,21 @@ impl Document {
     ///
     /// Refused, beside what is no YAML: several documents, a key that stands twice in a mapping (Compose refuses it
     /// too), an alias inside of what it stands for, a tab right after a key's colon (valid, but the parser does not
-    /// take it), and the line separators U+0085, U+2028 and U+2029, which YAML 1.1 readers such as Compose's take for
-    /// line ends and YAML 1.2 readers do not.
+    /// take it), a carriage return without a newline, and the line separators U+0085, U+2028 and U+2029, which YAML 1.1
+    /// readers such as Compose's take for line ends and YAML 1.2 readers do not.
     pub fn parse(text: &str) -> Result<Self, Unreadable> {
         for (number, line) in text.lines().enumerate() {
             if let Some(column) = line.chars().position(|c| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')) {
                 let message = "a unicode line separator, which YAML readers do not agree about";
                 return Err(Unreadable::new(message, number + 1, column + 1));
             }
+            // A line end of its own to YAML, and none to most other tools.
+            if let Some(column) = line.chars().position(|c| c == '\r') {
+                let message = "a carriage return without a newline, which is easily overlooked";
+                return Err(Unreadable::new(message, number + 1, column + 1));
+            }
             // YAML 1.2.2, section 5.1: not even in quotes. The parser takes some for letters and some for blanks.
-            if let Some(column) = line.chars().position(|c| c.is_control() && !matches!(c, '\t' | '\r')) {
+            if let Some(column) = line.chars().position(|c| c.is_control() && c != '\t') {
                 let message = "a control character, which YAML does not allow";
                 return Err(Unreadable::new(message, number + 1, column + 1));
             }

@@ -168,6 +168,7 @@ fn files_that_are_not_worked_on_are_refused_with_the_place() {
         ("a: {b: 1, 'b': 2}\n", "a key that the same mapping has already in line 1 at line 1, column 11"),
         ("# é\na: b\u{2028}c\n", "a unicode line separator, which YAML readers do not agree about at line 2, column 5"),
         ("a: b\u{c}c\n", "a control character, which YAML does not allow at line 1, column 5"),
+        ("a: b\r\nc: |\rd\n", "a carriage return without a newline, which is easily overlooked at line 2, column 5"),
         ("a: &x\n  b: *x\n", "an alias inside of what it stands for at line 2, column 6"),
         ("a: *x\n", "while parsing node, found unknown anchor at line 1, column 4"),
         ("a: [1, 2\nb: 3\n", ""),
