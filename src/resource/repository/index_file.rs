@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -36,7 +37,7 @@ pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failu
                 if let Some(found) = lstat_below(top, &item.path)? {
                     fill(&mut entry, &found);
                 }
-                index.add(&entry).map_err(&failed)?;
+                add(&mut index, &entry).map_err(&failed)?;
             }
         }
     }
@@ -50,8 +51,11 @@ pub fn stage(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) 
     let mut index = copy(area, top)?;
     for (path, blob) in staged {
         match blob {
-            Some(blob) => index.add(&entry(path.bytes(), blob.id, blob.mode)).map_err(&failed)?,
-            None => index.remove(path.as_path(), 0).map_err(&failed)?,
+            Some(blob) => add(&mut index, &entry(path.bytes(), blob.id, blob.mode)).map_err(&failed)?,
+            // What was added before may have taken its place.
+            None => {
+                let _ = index.remove(path.as_path(), 0);
+            }
         }
     }
     index.write().map_err(&failed)?;
@@ -106,6 +110,14 @@ fn entries_of(index: &Path) -> std::io::Result<usize> {
     Ok(u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
+/// Adds an entry; what the index has below its path goes, as with git. The library leaves that there
+/// (<https://github.com/libgit2/libgit2/issues/7160>), and of the two a tree then holds the directory alone.
+#[expect(clippy::disallowed_methods, reason = "the one place that clears the way first")]
+pub fn add(index: &mut Index, entry: &IndexEntry) -> Result<(), git2::Error> {
+    index.remove_dir(Path::new(std::ffi::OsStr::from_bytes(&entry.path)), 0)?;
+    index.add(entry)
+}
+
 /// An entry that knows nothing of a file yet.
 pub fn entry(path: &[u8], id: Oid, mode: u32) -> IndexEntry {
     let never = IndexTime::new(0, 0);
@@ -146,7 +158,7 @@ fn distrust_recent(index: &mut Index, (seconds, nanoseconds): (i64, i64)) -> Res
     let recent: Vec<IndexEntry> = index.iter().filter(is_recent).collect();
     for mut entry in recent {
         entry.file_size = 0;
-        index.add(&entry)?;
+        add(index, &entry)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use git2::build::CheckoutBuilder;
 use git2::{Index, Oid, Repository};
 
-use super::index_file::entry;
+use super::index_file::{add, entry};
 use super::path::RepoPath;
 use super::survey::{Item, Seen, Survey, Work, lstat_below};
 use super::work_area::WorkArea;
@@ -46,11 +46,11 @@ fn stage(area: &WorkArea, repo: &Repository, target: Oid, writes: &[&Item]) -> R
     for attributes in
         all.iter().filter(|entry| entry.path.rsplit(|byte| *byte == b'/').next() == Some(b".gitattributes"))
     {
-        index.add(&attributes).map_err(&failed)?;
+        add(&mut index, &attributes).map_err(&failed)?;
     }
     for item in writes {
         if let Some(blob) = item.new {
-            index.add(&entry(item.path.bytes(), blob.id, blob.mode)).map_err(&failed)?;
+            add(&mut index, &entry(item.path.bytes(), blob.id, blob.mode)).map_err(&failed)?;
         }
     }
     own.set_workdir(&at, false).map_err(&failed)?;
@@ -115,7 +115,7 @@ fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<()
 }
 
 /// Removes a directory that holds nothing but directories.
-fn remove_empty(folder: &Path) -> Result<(), Failure> {
+pub fn remove_empty(folder: &Path) -> Result<(), Failure> {
     let failed = io_failure("remove", folder);
     for entry in fs::read_dir(folder).map_err(&failed)? {
         let entry = entry.map_err(&failed)?;

@@ -35,6 +35,11 @@ impl RepoPath {
         self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| RepoPath(self.0[..at].to_vec()))
     }
 
+    /// A name in this directory.
+    pub fn child(&self, name: &OsStr) -> RepoPath {
+        RepoPath([&self.0, &b"/"[..], name.as_bytes()].concat())
+    }
+
     /// Whether this lies under `top`.
     pub fn is_under(&self, top: &RepoPath) -> bool {
         self.0.len() > top.0.len() && self.0[top.0.len()] == b'/' && self.0.starts_with(&top.0)

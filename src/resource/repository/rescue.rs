@@ -10,7 +10,7 @@ use std::path::Path;
 use git2::{Commit, Index, ObjectType, Oid, Repository, Signature, Time, Tree};
 
 use super::delta::{Blob, blob_in, subject};
-use super::index_file::entry;
+use super::index_file::{add, entry};
 use super::path::RepoPath;
 use super::survey::{Local, Survey, Work, lstat_below, raw_id};
 use super::work_area::WorkArea;
@@ -36,6 +36,14 @@ pub fn keep_files(
     fs::create_dir(&own).map_err(io_failure("create", &own))?;
     let store = scratch::bare_beside(&own, Some(repo), &[])?;
     let commit = Maker { repo: &store, top, survey, time: time_of(repo, top, head.1, survey)? }.stash(head)?;
+    // Nothing is taken away that has not come out of the rescue again.
+    if !holds_all(&store, top, head.1, survey, commit)? {
+        let top = top.display();
+        return Err(Failure::new(format!(
+            "a rescue did not hold the local changes in {top} as they are; they are left"
+        ))
+        .hint("run again"));
+    }
     area.install_objects(&own)?;
     name(area, repo, run, commit)
 }
@@ -78,20 +86,25 @@ fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result
 /// Whether some rescue of the same HEAD has every bit of the work in the way.
 fn is_kept(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<bool, Failure> {
     for (_, commit) in all(repo)? {
-        let Ok(commit) = repo.find_commit(commit) else { continue };
-        if let Some(stash) = Stash::open(repo, &commit)
-            && head.is_none_or(|head| stash.base.id() == head)
-        {
-            let mut kept = true;
-            for local in survey.in_the_way.values() {
-                kept &= stash.holds(top, local)?;
-            }
-            if kept {
-                return Ok(true);
-            }
+        if holds_all(repo, top, head, survey, commit)? {
+            return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn holds_all(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey, commit: Oid) -> Result<bool, Failure> {
+    let Ok(commit) = repo.find_commit(commit) else { return Ok(false) };
+    let Some(stash) = Stash::open(repo, &commit) else { return Ok(false) };
+    if head.is_some_and(|head| stash.base.id() != head) {
+        return Ok(false);
+    }
+    for local in survey.in_the_way.values() {
+        if !stash.holds(top, local)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A commit of the shape that `git stash` makes.
@@ -170,27 +183,29 @@ impl Maker<'_> {
         };
         let base = self.repo.find_commit(base).map_err(&failed)?;
         let branch = branch.unwrap_or("(no branch)");
+        let tree = base.tree().map_err(&failed)?;
         let mut index = Index::new().map_err(&failed)?;
-        index.read_tree(&base.tree().map_err(&failed)?).map_err(&failed)?;
+        index.read_tree(&tree).map_err(&failed)?;
         for local in self.tracked() {
             put(&mut index, &local.change.path, local.index).map_err(&failed)?;
         }
         let about = format!("{branch}: {} {}", &base.id().to_string()[..8], subject(&base));
         let staged = self.commit(&who, &format!("index on {about}"), &mut index, &[base.id()])?;
         let untracked = self.untracked(&who, &about)?;
+        let mut work = Index::new().map_err(&failed)?;
+        work.read_tree(&tree).map_err(&failed)?;
         for local in self.tracked() {
             let path = &local.change.path;
-            let blob = match local.work {
-                Work::File { mode } => Some(self.store(path, mode)?),
-                Work::Missing => None,
-                Work::Same => blob_in(&base.tree().map_err(&failed)?, path).or(local.index),
-            };
-            put(&mut index, path, blob).map_err(&failed)?;
+            match local.work {
+                Work::File { mode } => put(&mut work, path, Some(self.store(path, mode)?)).map_err(&failed)?,
+                Work::Missing => put(&mut work, path, None).map_err(&failed)?,
+                Work::Same => {}
+            }
         }
         let mut parents = vec![base.id(), staged];
         parents.extend(untracked);
         let message = format!("On {branch}: local changes in the way of a pull, kept by provision");
-        self.commit(&who, &message, &mut index, &parents)
+        self.commit(&who, &message, &mut work, &parents)
     }
 
     fn tracked(&self) -> impl Iterator<Item = &Local> {
@@ -248,7 +263,7 @@ fn empty() -> Result<Index, Failure> {
 
 fn put(index: &mut Index, path: &RepoPath, blob: Option<Blob>) -> Result<(), git2::Error> {
     match blob {
-        Some(blob) => index.add(&entry(path.bytes(), blob.id, blob.mode)),
+        Some(blob) => add(index, &entry(path.bytes(), blob.id, blob.mode)),
         None => {
             let _ = index.remove(path.as_path(), 0);
             Ok(())

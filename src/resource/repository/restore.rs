@@ -139,26 +139,24 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     let todo = check(&repo, path, &rescue, &held)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
-    for (number, file) in todo.files.iter().enumerate() {
+    // What goes may stand where something else is to come, and a directory goes after what is in it.
+    for file in todo.files.iter().rev().filter(|file| file.blob.is_none()) {
         let at = path.join(file.path.as_path());
-        match file.blob {
-            None => {
-                file.still(path)?;
-                fs::remove_file(&at).map_err(io_failure("remove", &at))?;
-            }
-            Some(blob) => {
-                let new = stage.join(number.to_string());
-                write(&repo, blob, &new)?;
-                if let Some(folder) = at.parent() {
-                    fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
-                }
-                file.still(path)?;
-                if file.found.as_ref().is_some_and(fs::Metadata::is_dir) {
-                    fs::remove_dir(&at).map_err(io_failure("replace the directory", &at))?;
-                }
-                fs::rename(&new, &at).map_err(io_failure("write", &at))?;
-            }
+        file.still(path)?;
+        fs::remove_file(&at).map_err(io_failure("remove", &at))?;
+    }
+    for (number, file) in todo.files.iter().enumerate() {
+        let Some(blob) = file.blob else { continue };
+        let (at, new) = (path.join(file.path.as_path()), stage.join(number.to_string()));
+        write(&repo, blob, &new)?;
+        if let Some(folder) = at.parent() {
+            fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
         }
+        file.still(path)?;
+        if file.found.as_ref().is_some_and(fs::Metadata::is_dir) {
+            move_files::remove_empty(&at)?;
+        }
+        fs::rename(&new, &at).map_err(io_failure("write", &at))?;
     }
     if !todo.staged.is_empty() {
         index_file::stage(&area, path, &todo.staged)?;
@@ -281,35 +279,38 @@ struct Todo<'a> {
 fn check<'a>(repo: &Repository, top: &Path, rescue: &Rescue, held: &'a Held) -> Result<Todo<'a>, Failure> {
     let mut todo = Todo { files: Vec::new(), staged: Vec::new() };
     let mut newer = Vec::new();
+    // What is staged there is judged below.
+    let in_work = |status: Status| status.bits() & !STAGED.bits() == 0;
     for (path, blob) in &held.files {
-        let at = top.join(path.as_path());
-        let blocked = path
-            .parents()
-            .any(|above| fs::symlink_metadata(top.join(above.as_path())).is_ok_and(|found| !found.is_dir()));
         let found = lstat_below(top, path)?;
-        let current = match &found {
-            Some(found) => match mode_of(found, None) {
-                Some(mode) => Some(Blob { id: raw_id(&at, mode)?, mode }),
-                None => None,
-            },
+        let current = match found.as_ref().and_then(|found| mode_of(found, None)) {
+            Some(mode) => Some(Blob { id: raw_id(&top.join(path.as_path()), mode)?, mode }),
             None => None,
         };
         if current == *blob && (found.is_none() || current.is_some()) {
             continue;
         }
-        // What is staged there is judged below.
-        let in_work = |status: Status| status.bits() & !STAGED.bits() == 0;
         let free = match (&found, current) {
-            _ if blocked => false,
             (None, _) => true,
-            // A directory may be replaced where there is nothing in it.
-            (Some(found), None) => found.is_dir() && is_empty(&at),
+            (Some(found), None) => found.is_dir(),
             (Some(_), Some(_)) => repo.status_file(path.as_path()).is_ok_and(in_work),
         };
         if free {
             todo.files.push(File { path, blob: *blob, found });
         } else {
             newer.push(path.to_string());
+        }
+    }
+    let goes: BTreeSet<&RepoPath> =
+        todo.files.iter().filter(|file| file.blob.is_none()).map(|file| file.path).collect();
+    for file in todo.files.iter().filter(|file| file.blob.is_some()) {
+        let blocked = file.path.parents().any(|above| {
+            let found = fs::symlink_metadata(top.join(above.as_path()));
+            found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above)
+        });
+        let is_dir = file.found.as_ref().is_some_and(fs::Metadata::is_dir);
+        if blocked || (is_dir && !all_goes(top, file.path, &goes)?) {
+            newer.push(file.path.to_string());
         }
     }
     let index = index_file::read(repo)?;
@@ -319,7 +320,8 @@ fn check<'a>(repo: &Repository, top: &Path, rescue: &Rescue, held: &'a Held) -> 
         if current == *blob {
             continue;
         }
-        if current == head.as_ref().and_then(|head| blob_in(head, path)) {
+        let there = current == head.as_ref().and_then(|head| blob_in(head, path));
+        if there && (blob.is_none() || beside(&index, path).all(|name| held.staged.get(&name) == Some(&None))) {
             todo.staged.push((path, *blob));
         } else {
             newer.push(format!("{path} in the index"));
@@ -339,8 +341,25 @@ fn check<'a>(repo: &Repository, top: &Path, rescue: &Rescue, held: &'a Held) -> 
     )))
 }
 
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+/// Whether a directory holds nothing but directories and what goes.
+fn all_goes(top: &Path, folder: &RepoPath, goes: &BTreeSet<&RepoPath>) -> Result<bool, Failure> {
+    let at = top.join(folder.as_path());
+    let failed = io_failure("read the directory", &at);
+    for entry in fs::read_dir(&at).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        let name = folder.child(&entry.file_name());
+        let is_dir = entry.file_type().map_err(&failed)?.is_dir();
+        if !(goes.contains(&name) || is_dir && all_goes(top, &name, goes)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What an index has above and below a path, which cannot be beside it.
+fn beside<'a>(index: &'a git2::Index, path: &'a RepoPath) -> impl Iterator<Item = RepoPath> + 'a {
+    let names = index.iter().map(|entry| RepoPath::new(entry.path));
+    names.filter(move |name| name.is_under(path) || path.is_under(name))
 }
 
 fn write(repo: &Repository, blob: Blob, to: &Path) -> Result<(), Failure> {

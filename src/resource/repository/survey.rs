@@ -211,10 +211,7 @@ impl Surveyor<'_> {
         let failed = io_failure("read the directory", &at);
         for entry in fs::read_dir(&at).map_err(&failed)? {
             let entry = entry.map_err(&failed)?;
-            let mut name = folder.bytes().to_vec();
-            name.push(b'/');
-            name.extend_from_slice(entry.file_name().as_bytes());
-            let name = RepoPath::new(name);
+            let name = folder.child(&entry.file_name());
             if entry.file_name() == ".git" {
                 self.result.obstacles.push(Obstacle::NestedRepository { path: folder.clone() });
                 return Ok(());

@@ -1,8 +1,15 @@
 //! The runbook as oracle: random local states, brought forward by git's own commands and by `execute`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
+
+use crate::resource::repository::RepositoryChange;
+use crate::resource::repository::actual::LocalChange;
+use crate::resource::repository::change::Advance;
+use crate::resource::repository::path::RepoPath;
+use crate::resource::repository::restore::restore;
 
 use super::bench::{Bench, apply, copy, desired, files, git, seen, try_git, write};
 
@@ -112,11 +119,56 @@ proptest! {
         }
         let lost = lost(&bench.checkout(), &head, &work, &staged);
         prop_assert!(lost.is_empty(), "{:?}", lost);
+        if let [RepositoryChange::Advance(change)] = &planned.changes[..]
+            && !change.in_the_way.is_empty()
+        {
+            restores(&bench.checkout(), &head, change, &work, &staged)?;
+        }
     }
 }
 
+/// Where the checkout is as it was before anybody worked in it, the rescue brings all of that work back, save what was
+/// like the remote's already. Where a directory stands in the way of that it brings nothing.
+fn restores(
+    top: &Path,
+    head: &str,
+    change: &Advance,
+    work: &BTreeMap<String, String>,
+    staged: &str,
+) -> Result<(), TestCaseError> {
+    let (pulled, pulled_index) = (files(top), git(top, &["ls-files", "-s"]));
+    git(top, &["checkout", "-q", "-f", "--detach", head]);
+    git(top, &["clean", "-ffdxq"]);
+    let before = seen(top);
+    if let Err(failure) = restore(top, "run-1") {
+        let stands_in_the_way = |local: &LocalChange| {
+            let base = git(top, &["ls-files"]);
+            base.lines().map(RepoPath::new).any(|name| name.is_under(&local.path) || local.path.is_under(&name))
+        };
+        prop_assert!(change.in_the_way.iter().any(stands_in_the_way), "{:?}", failure);
+        prop_assert_eq!(seen(top), before);
+        return Ok(());
+    }
+    let (now, restaged) = (files(top), git(top, &["ls-files", "-s"]));
+    for local in &change.in_the_way {
+        let name = local.path.to_string();
+        if work.get(&name) != pulled.get(&name) {
+            prop_assert_eq!(now.get(&name), work.get(&name), "{}", name);
+        }
+        if staged_at(staged, &name) != staged_at(&pulled_index, &name) {
+            prop_assert_eq!(staged_at(&restaged, &name), staged_at(staged, &name), "{}", name);
+        }
+    }
+    Ok(())
+}
+
+/// The line of a path in what `git ls-files -s` wrote.
+fn staged_at<'a>(listed: &'a str, path: &str) -> Option<&'a str> {
+    listed.lines().find(|line| line.split('\t').nth(1) == Some(path))
+}
+
 /// Contents that were there before and are nowhere now.
-fn lost(top: &Path, head: &str, work: &std::collections::BTreeMap<String, String>, staged: &str) -> Vec<String> {
+fn lost(top: &Path, head: &str, work: &BTreeMap<String, String>, staged: &str) -> Vec<String> {
     let mut lost = Vec::new();
     let now = files(top);
     let rescued: String =

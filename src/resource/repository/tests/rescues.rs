@@ -124,6 +124,37 @@ fn what_was_staged_comes_back_staged_and_reverts_nothing() {
 }
 
 #[test]
+fn a_staged_file_in_the_place_of_a_directory_is_kept_and_comes_back() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    let head = git(&top, &["rev-parse", "HEAD"]);
+    write(&top, "d", Some("mine\n"));
+    git(&top, &["add", "-A", "d"]);
+    bench.push("more", &[("d/x", Some("theirs\n"))]);
+    apply(&bench.desired(), "run-1");
+    for commit in ["run-1", "run-1^2"] {
+        assert_eq!(git(&top, &["show", &format!("refs/provision/rescue/{commit}:d")]), "mine\n");
+    }
+    let before = files(&top);
+    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    assert!(failure.message.contains("d, d in the index would be overwritten"), "{failure:?}");
+    assert_eq!(files(&top), before);
+    git(&top, &["checkout", "-q", "-f", "--detach", head.trim()]);
+    restore_rescue(&top, "run-1").unwrap();
+    assert_eq!(fs::read_to_string(top.join("d")).unwrap(), "mine\n");
+    assert_eq!(git(&top, &["status", "--porcelain"]), "A  d\nD  d/c\n");
+    // And the other way round: a directory comes back in the place of a file.
+    git(&top, &["checkout", "-q", "-f", "qa"]);
+    let head = git(&top, &["rev-parse", "HEAD"]);
+    write(&top, "a/b", Some("mine\n"));
+    bench.push("still more", &[("a", Some("a2\n"))]);
+    apply(&bench.desired(), "run-2");
+    git(&top, &["checkout", "-q", "-f", "--detach", head.trim()]);
+    assert!(restore_rescue(&top, "run-2").is_ok());
+    assert_eq!(fs::read_to_string(top.join("a/b")).unwrap(), "mine\n");
+}
+
+#[test]
 fn where_no_checkout_is_no_rescue_is() {
     let bench = Bench::new();
     for path in [bench.dir.path().join("absent/app"), bench.dir.path().to_owned(), bench.checkout().join("a")] {
