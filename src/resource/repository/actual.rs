@@ -172,6 +172,8 @@ impl std::fmt::Display for LocalChange {
 pub enum Obstacle {
     /// The repository cannot be read.
     Broken { problem: String },
+    /// A format of objects, refs or the index that the library cannot read, though git can.
+    Unsupported { problem: String },
     /// There is no working tree.
     Bare,
     /// The checkout belongs to another user than the one who acts.
@@ -230,6 +232,7 @@ impl Obstacle {
         matches!(
             self,
             Self::Broken { .. }
+                | Self::Unsupported { .. }
                 | Self::Bare
                 | Self::NotOwned { .. }
                 | Self::Untrusted { .. }

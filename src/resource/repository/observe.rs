@@ -60,7 +60,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
             let owner = user_name(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
             return Ok(Actual::Unusable { obstacle: Obstacle::NotOwned { owner, user: own_name() } });
         }
-        Err(error) => return Ok(Actual::Unusable { obstacle: Obstacle::Broken { problem: git_text(&error) } }),
+        Err(error) => return Ok(Actual::Unusable { obstacle: Obstacle::unreadable(git_text(&error)) }),
     };
     if repo.is_bare() {
         return Ok(Actual::Unusable { obstacle: Obstacle::Bare });
@@ -230,7 +230,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
         Leftover::Stale => checkout.leftovers = true,
         Leftover::Nothing => {}
     }
-    let broken = |problem: String| Ok(Some(Obstacle::Broken { problem }));
+    let broken = |problem: String| Ok(Some(Obstacle::unreadable(problem)));
     let head = match read_head(repo, top) {
         Ok(head) => head,
         Err(failure) => return broken(failure.message),

@@ -6,7 +6,24 @@ use super::actual::Obstacle;
 use super::{Repository, quoted};
 use crate::resource::Refusal;
 
+/// libgit2's words (repository.c, refs.c and index.c) for what a git of its own day did not know yet.
+const UNSUPPORTED: [&str; 4] = [
+    "unsupported extension name",
+    "unsupported mandatory extension",
+    "unknown object format",
+    "unsupported repository version",
+];
+
 impl Obstacle {
+    /// What keeps the library from reading a repository, from its own words.
+    pub fn unreadable(problem: String) -> Self {
+        if UNSUPPORTED.iter().any(|words| problem.contains(words)) {
+            Self::Unsupported { problem }
+        } else {
+            Self::Broken { problem }
+        }
+    }
+
     /// Why nothing is cloned to where there is no checkout yet. `url` is one to be shown.
     pub fn refusal_to_clone(&self, desired: &Repository, url: &str) -> Refusal {
         let refusal = self.refusal(&desired.path);
@@ -27,6 +44,18 @@ impl Obstacle {
             Self::Broken { problem } => Refusal::new(format!("the repository at {at} is broken: {problem}")).hint(
                 format!("look at it with `{git} fsck`; or move it aside, and it is cloned anew (the step needs a url)"),
             ),
+            Self::Unsupported { problem } => {
+                let refusal =
+                    Refusal::new(format!("the repository at {at} has a format that is not supported: {problem}"));
+                // The index's extensions by the names that gitformat-index(5) gives them.
+                refusal.hint(if problem.contains("'link'") {
+                    format!("join the split index: `{git} update-index --no-split-index`")
+                } else if problem.contains("'sdir'") {
+                    format!("check out all of the tree: `{git} sparse-checkout disable`")
+                } else {
+                    "move it aside, and it is cloned anew in git's default formats (the step needs a url)".to_owned()
+                })
+            }
             Self::Bare => Refusal::new(format!("{at} is a bare repository: it has no working tree"))
                 .hint("give the path of a checkout, or move the bare repository aside"),
             Self::NotOwned { owner, user } => {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::bench::{Bench, copy, git, plan, refusal, snapshot, try_git, write};
 
@@ -118,12 +119,39 @@ fn sparse_checkouts_and_branches_of_other_worktrees() {
 #[test]
 fn other_object_and_ref_formats() {
     let bench = behind();
+    let config = bench.checkout().join(".git/config");
+    let before = fs::read_to_string(&config).unwrap();
     git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "1"]);
     git(&bench.checkout(), &["config", "extensions.refStorage", "reftable"]);
-    refused(&bench, &["is broken", "unsupported extension name extensions.refstorage"]);
+    refused(&bench, &["not supported", "unsupported extension name extensions.refstorage", "move it aside"]);
+    fs::write(&config, before).unwrap();
+    git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "2"]);
+    refused(&bench, &["not supported", "version", "move it aside"]);
     fs::remove_dir_all(bench.checkout()).unwrap();
     git(bench.dir.path(), &["init", "-q", "--object-format=sha256", "checkout"]);
-    refused(&bench, &["is broken"]);
+    refused(&bench, &["not supported", "sha256", "move it aside"]);
+}
+
+#[test]
+fn other_index_formats() {
+    let bench = behind();
+    let top = bench.checkout();
+    for (make, undo) in [
+        ("git update-index --split-index", "update-index --no-split-index"),
+        ("git sparse-checkout set --cone --sparse-index d", "sparse-checkout disable"),
+    ] {
+        let run = |command: &str| {
+            assert!(
+                Command::new("sh").args(["-c", command]).current_dir(&top).status().unwrap().success(),
+                "{command}"
+            );
+        };
+        run(make);
+        refused(&bench, &["not supported", undo]);
+        let hint = refusal(&bench.desired()).hint.unwrap();
+        run(hint.split('`').nth(1).unwrap());
+        assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes.len(), 1, "{make}");
+    }
 }
 
 #[test]
