@@ -77,7 +77,7 @@ fn copy(area: &WorkArea, top: &Path) -> Result<Index, Failure> {
     let mut index = Index::open(&new).map_err(&failed)?;
     if let Some(before) = before {
         is_whole(&index, &new)?;
-        distrust_recent(&mut index, before).map_err(&failed)?;
+        distrust_recent(&mut index, top, before)?;
     }
     Ok(index)
 }
@@ -148,17 +148,24 @@ fn fill(entry: &mut IndexEntry, found: &fs::Metadata) {
     entry.file_size = found.size() as u32;
 }
 
-/// A file changed in the very moment in which the old index was written has to be read again, and a newer index
-/// would hide that. git's way to say so is a size of zero.
-fn distrust_recent(index: &mut Index, (seconds, nanoseconds): (i64, i64)) -> Result<(), git2::Error> {
-    let is_recent = |entry: &IndexEntry| {
-        let time = &entry.mtime;
-        (i64::from(time.seconds()), i64::from(time.nanoseconds())) >= (seconds, nanoseconds)
-    };
-    let recent: Vec<IndexEntry> = index.iter().filter(is_recent).collect();
-    for mut entry in recent {
-        entry.file_size = 0;
-        add(index, &entry)?;
+/// A file changed after the old index was written, but within the same second, has to be read again: most builds of git
+/// compare whole seconds (USE_NSEC in git's Makefile), and a newer index would hide the change. git's way to say so is a
+/// size of zero. Nanoseconds, which git records in any case, tell the files that did not change.
+fn distrust_recent(index: &mut Index, top: &Path, (seconds, nanoseconds): (i64, i64)) -> Result<(), Failure> {
+    let time = |time: &IndexTime| (i64::from(time.seconds()), i64::from(time.nanoseconds()));
+    let recent: Vec<IndexEntry> = index.iter().filter(|entry| time(&entry.mtime).0 >= seconds).collect();
+    for mut recorded in recent {
+        let found = lstat_below(top, &RepoPath::new(recorded.path.clone()))?;
+        let unchanged = found.is_some_and(|found| {
+            let mut now = entry(&recorded.path, recorded.id, recorded.mode);
+            fill(&mut now, &found);
+            let of = |entry: &IndexEntry| (time(&entry.mtime), time(&entry.ctime), entry.ino, entry.file_size);
+            of(&now) == of(&recorded) && time(&recorded.mtime) < (seconds, nanoseconds)
+        });
+        if !unchanged {
+            recorded.file_size = 0;
+            add(index, &recorded).map_err(git_failure("write the index", top))?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Moves of a checkout, and what stays and what goes with them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use super::bench::{Bench, apply, execute, files, git, plan, seen, snapshot, try_git, write};
 use crate::resource::Change;
@@ -284,4 +285,48 @@ fn names_of_every_sort_are_moved() {
         assert_eq!(fs::read_to_string(bench.checkout().join(name)).unwrap(), "x\n", "{name}");
     }
     assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
+}
+
+/// The second in which a file of the checkout was last written.
+fn second(top: &Path, name: &str) -> i64 {
+    fs::metadata(top.join(name)).unwrap().mtime()
+}
+
+#[test]
+fn a_file_changed_in_the_second_in_which_it_was_staged_still_shows_as_changed() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    loop {
+        write(&top, "q", Some("staged\n"));
+        let staged = second(&top, "q");
+        git(&top, &["add", "q"]);
+        write(&top, "q", Some("edited\n"));
+        if [second(&top, "q"), second(&top, ".git/index")] == [staged, staged] {
+            break;
+        }
+    }
+    bench.push("more", &[("a", Some("a2\n"))]);
+    // The new index is of a later second, so nothing but what it says of the file can tell.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    apply(&bench.desired(), "run-1");
+    assert_eq!(git(&top, &["status", "--porcelain"]), "MM q\n");
+}
+
+#[test]
+fn a_file_that_did_not_change_in_that_second_need_not_be_read_again() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    loop {
+        write(&top, "q", Some("staged\n"));
+        git(&top, &["add", "q"]);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        git(&top, &["update-index", "--force-write-index"]);
+        if second(&top, "q") == second(&top, ".git/index") {
+            break;
+        }
+    }
+    bench.push("more", &[("a", Some("a2\n"))]);
+    apply(&bench.desired(), "run-1");
+    let index = git2::Index::open(&top.join(".git/index")).unwrap();
+    assert_eq!(index.get_path(Path::new("q"), 0).unwrap().file_size, 7);
 }
