@@ -222,6 +222,8 @@ pub enum Obstacle {
     NestedRepository { path: RepoPath },
     /// A FIFO, socket or device stands where a file has to be.
     SpecialFile { path: RepoPath },
+    /// A submodule is staged where the remote has something else: a stash cannot hold it.
+    StagedSubmodule { path: RepoPath },
     /// The remote's tree has a name that leads out of the checkout.
     UnsafeName { path: RepoPath },
 }

@@ -155,6 +155,10 @@ impl Obstacle {
                 Refusal::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
                     .hint("move it aside")
             }
+            Self::StagedSubmodule { path } => Refusal::new(format!(
+                "{path} in {at} is staged as a submodule, where the remote now has something else"
+            ))
+            .hint(format!("unstage it: `{git} rm --cached {}`", quoted(&path.to_string()))),
             Self::UnsafeName { path } => {
                 Refusal::new(format!("the tree has the name {path}, which leads out of the checkout"))
                     .hint("look at who can push to the remote")

@@ -257,6 +257,10 @@ impl Surveyor<'_> {
 
     fn in_the_way(&mut self, path: &RepoPath, state: LocalState, tracked: bool, work: Work) {
         let index = self.index.get(path).copied();
+        if index.is_some_and(|blob| blob.mode == 0o160_000) {
+            self.result.obstacles.push(Obstacle::StagedSubmodule { path: path.clone() });
+            return;
+        }
         let change = LocalChange { path: path.clone(), state };
         self.result.in_the_way.insert(path.clone(), Local { change, tracked, index, work });
     }

@@ -250,6 +250,13 @@ fn things_that_cannot_be_kept() {
     fs::create_dir(top.join("place")).unwrap();
     git(&top.join("place"), &["init", "-q"]);
     refused(&bench, &["place is a repository of its own"]);
+    fs::remove_dir_all(top.join("place")).unwrap();
+    let commit = git(&top, &["rev-parse", "HEAD"]);
+    for name in ["place", "place/below", "pipe"] {
+        git(&top, &["update-index", "--add", "--cacheinfo", &format!("160000,{},{name}", commit.trim())]);
+        refused(&bench, &[&format!("{name} in "), "staged as a submodule", &format!("rm --cached {name}`")]);
+        git(&top, &["rm", "-q", "--cached", name]);
+    }
 }
 
 #[test]
