@@ -212,7 +212,7 @@ pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>
         for (file, is_new) in [(delta.old_file(), false), (delta.new_file(), true)] {
             let (Some(path), true) = (file.path_bytes(), file.exists()) else { continue };
             let path = RepoPath::new(path);
-            let blob = Some(Blob { id: file.id(), mode: u32::from(file.mode()) });
+            let blob = Some(Blob { id: file.id(), mode: usual(u32::from(file.mode())) });
             let entry =
                 entries.entry(path.clone()).or_insert_with(|| Entry { path, old: None, new: None, interim: None });
             if is_new {
@@ -222,13 +222,18 @@ pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>
             }
         }
     }
-    Ok(entries.into_values().collect())
+    Ok(entries.into_values().filter(|entry| entry.old != entry.new).collect())
+}
+
+/// The mode that git writes for one in a tree: old ones hold files that a group may write to, which it takes for others.
+pub fn usual(mode: u32) -> u32 {
+    if mode == 0o100_664 { 0o100_644 } else { mode }
 }
 
 /// What a tree has at a path, directories aside.
 pub fn blob_in(tree: &git2::Tree<'_>, path: &RepoPath) -> Option<Blob> {
     let entry = tree.get_path(path.as_path()).ok()?;
-    let mode = u32::try_from(entry.filemode_raw()).ok()?;
+    let mode = usual(u32::try_from(entry.filemode_raw()).ok()?);
     (entry.kind() == Some(ObjectType::Blob)).then_some(Blob { id: entry.id(), mode })
 }
 

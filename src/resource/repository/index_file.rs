@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use git2::{Index, IndexEntry, IndexTime, Oid, Repository};
+use git2::{ErrorCode, Index, IndexEntry, IndexTime, Oid, Repository};
 
 use super::delta::Blob;
 use super::path::RepoPath;
@@ -25,13 +25,11 @@ pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failu
     let mut index = copy(area, top)?;
     for path in survey.in_the_way.keys() {
         // Those that the target has come back below.
-        let _ = index.remove(path.as_path(), 0);
+        remove(&mut index, path).map_err(&failed)?;
     }
     for item in &survey.items {
         match item.new {
-            None => {
-                let _ = index.remove(item.path.as_path(), 0);
-            }
+            None => remove(&mut index, &item.path).map_err(&failed)?,
             Some(blob) => {
                 let mut entry = entry(item.path.bytes(), blob.id, blob.mode);
                 if let Some(found) = lstat_below(top, &item.path)? {
@@ -52,10 +50,7 @@ pub fn stage(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) 
     for (path, blob) in staged {
         match blob {
             Some(blob) => add(&mut index, &entry(path.bytes(), blob.id, blob.mode)).map_err(&failed)?,
-            // What was added before may have taken its place.
-            None => {
-                let _ = index.remove(path.as_path(), 0);
-            }
+            None => remove(&mut index, path).map_err(&failed)?,
         }
     }
     index.write().map_err(&failed)?;
@@ -116,6 +111,14 @@ fn entries_of(index: &Path) -> std::io::Result<usize> {
 pub fn add(index: &mut Index, entry: &IndexEntry) -> Result<(), git2::Error> {
     index.remove_dir(Path::new(std::ffi::OsStr::from_bytes(&entry.path)), 0)?;
     index.add(entry)
+}
+
+/// Removes an entry, where there is one.
+pub fn remove(index: &mut Index, path: &RepoPath) -> Result<(), git2::Error> {
+    match index.remove(path.as_path(), 0) {
+        Err(error) if error.code() != ErrorCode::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// An entry that knows nothing of a file yet.

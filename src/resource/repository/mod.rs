@@ -33,6 +33,7 @@ mod scratch;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod todo;
 mod tree_check;
 mod waits;
 mod work_area;

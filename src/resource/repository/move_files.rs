@@ -81,7 +81,7 @@ fn remove(top: &Path, survey: &Survey) -> Result<(), Failure> {
 }
 
 /// Removes the directories above `path` that are empty, as git does.
-fn prune(top: &Path, path: &RepoPath) {
+pub fn prune(top: &Path, path: &RepoPath) {
     let above: Vec<RepoPath> = path.parents().collect();
     for folder in above.iter().rev() {
         let plain = lstat_below(top, folder).ok().flatten().is_some_and(|found| found.is_dir());

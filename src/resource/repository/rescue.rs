@@ -9,8 +9,8 @@ use std::path::Path;
 
 use git2::{Commit, Index, ObjectType, Oid, Repository, Signature, Time, Tree};
 
-use super::delta::{Blob, blob_in, subject};
-use super::index_file::{add, entry};
+use super::delta::{Blob, blob_in, subject, usual};
+use super::index_file::{add, entry, remove};
 use super::path::RepoPath;
 use super::survey::{Local, Survey, Work, lstat_below, raw_id};
 use super::work_area::WorkArea;
@@ -37,12 +37,11 @@ pub fn keep_files(
     let store = scratch::bare_beside(&own, Some(repo), &[])?;
     let commit = Maker { repo: &store, top, survey, time: time_of(repo, top, head.1, survey)? }.stash(head)?;
     // Nothing is taken away that has not come out of the rescue again.
-    if !holds_all(&store, top, head.1, survey, commit)? {
-        let top = top.display();
-        return Err(Failure::new(format!(
-            "a rescue did not hold the local changes in {top} as they are; they are left"
-        ))
-        .hint("run again"));
+    let made = store.find_commit(commit).map_err(git_failure("read the rescue", top))?;
+    let stash = Stash::open(&store, &made).ok_or_else(|| Failure::new(format!("{commit} is no rescue")))?;
+    if let Some(path) = stash.lacks(top, survey)? {
+        return Err(Failure::new(format!("the rescue did not hold {path} of {} as it is; it is left", top.display()))
+            .hint("run again, if it was changed in this very moment"));
     }
     area.install_objects(&own)?;
     name(area, repo, run, commit)
@@ -86,25 +85,13 @@ fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result
 /// Whether some rescue of the same HEAD has every bit of the work in the way.
 fn is_kept(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<bool, Failure> {
     for (_, commit) in all(repo)? {
-        if holds_all(repo, top, head, survey, commit)? {
+        let Ok(commit) = repo.find_commit(commit) else { continue };
+        let Some(stash) = Stash::open(repo, &commit) else { continue };
+        if stash.is_of(head) && stash.lacks(top, survey)?.is_none() {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-fn holds_all(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey, commit: Oid) -> Result<bool, Failure> {
-    let Ok(commit) = repo.find_commit(commit) else { return Ok(false) };
-    let Some(stash) = Stash::open(repo, &commit) else { return Ok(false) };
-    if head.is_some_and(|head| stash.base.id() != head) {
-        return Ok(false);
-    }
-    for local in survey.in_the_way.values() {
-        if !stash.holds(top, local)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// A commit of the shape that `git stash` makes.
@@ -138,6 +125,24 @@ impl<'a> Stash<'a> {
             work: commit.tree().ok()?,
             untracked,
         })
+    }
+
+    /// Whether it was made when HEAD was this; where nothing was committed yet, on top of nothing.
+    fn is_of(&self, head: Option<Oid>) -> bool {
+        match head {
+            Some(head) => self.base.id() == head,
+            None => self.base.parent_count() == 0 && self.base_tree.is_empty(),
+        }
+    }
+
+    /// The first path in the way that it does not hold in every bit.
+    fn lacks<'b>(&self, top: &Path, survey: &'b Survey) -> Result<Option<&'b RepoPath>, Failure> {
+        for (path, local) in &survey.in_the_way {
+            if !self.holds(top, local)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     fn holds(&self, top: &Path, local: &Local) -> Result<bool, Failure> {
@@ -184,16 +189,14 @@ impl Maker<'_> {
         let base = self.repo.find_commit(base).map_err(&failed)?;
         let branch = branch.unwrap_or("(no branch)");
         let tree = base.tree().map_err(&failed)?;
-        let mut index = Index::new().map_err(&failed)?;
-        index.read_tree(&tree).map_err(&failed)?;
+        let mut index = index_of(&tree).map_err(&failed)?;
         for local in self.tracked() {
             put(&mut index, &local.change.path, local.index).map_err(&failed)?;
         }
         let about = format!("{branch}: {} {}", &base.id().to_string()[..8], subject(&base));
         let staged = self.commit(&who, &format!("index on {about}"), &mut index, &[base.id()])?;
         let untracked = self.untracked(&who, &about)?;
-        let mut work = Index::new().map_err(&failed)?;
-        work.read_tree(&tree).map_err(&failed)?;
+        let mut work = index_of(&tree).map_err(&failed)?;
         for local in self.tracked() {
             let path = &local.change.path;
             match local.work {
@@ -261,12 +264,21 @@ fn empty() -> Result<Index, Failure> {
     Index::new().map_err(|error| Failure::new(format!("cannot make an index: {}", super::git_text(&error))))
 }
 
+/// An index of a tree, with the modes that a new tree may have.
+fn index_of(tree: &Tree<'_>) -> Result<Index, git2::Error> {
+    let mut index = Index::new()?;
+    index.read_tree(tree)?;
+    let unusual: Vec<_> = index.iter().filter(|entry| usual(entry.mode) != entry.mode).collect();
+    for mut entry in unusual {
+        entry.mode = usual(entry.mode);
+        add(&mut index, &entry)?;
+    }
+    Ok(index)
+}
+
 fn put(index: &mut Index, path: &RepoPath, blob: Option<Blob>) -> Result<(), git2::Error> {
     match blob {
         Some(blob) => add(index, &entry(path.bytes(), blob.id, blob.mode)),
-        None => {
-            let _ = index.remove(path.as_path(), 0);
-            Ok(())
-        }
+        None => remove(index, path),
     }
 }

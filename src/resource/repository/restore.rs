@@ -7,20 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use git2::{ObjectType, Oid, Repository, Sort, Status, TreeWalkMode, TreeWalkResult};
+use git2::{ObjectType, Oid, Repository, Sort, TreeWalkMode, TreeWalkResult};
 use serde::{Deserialize, Serialize};
 
-use super::delta::{Blob, blob_in, entries, subject};
+use super::delta::{Blob, entries, subject, usual};
 use super::path::RepoPath;
 use super::rescue::{NAMESPACE, Stash, all};
-use super::survey::{Seen, lstat_below, mode_of, raw_id};
+use super::todo::{There, Todo};
 use super::work_area::WorkArea;
 use super::{git_failure, index_file, io_failure, move_files, observe, open_repository, quoted};
 use crate::resource::Failure;
-
-/// How the index differs from HEAD.
-const STAGED: Status =
-    Status::INDEX_MODIFIED.union(Status::INDEX_DELETED).union(Status::INDEX_RENAMED).union(Status::INDEX_TYPECHANGE);
 
 /// A rescue, as `rescue list` names it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,7 +117,7 @@ fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2
     Ok(commits)
 }
 
-/// Brings the files of a rescue back into the working tree: bytes, modes, untracked ones too; and what was staged into
+/// Brings the files of a rescue back into the working tree: bytes, executable bits, untracked ones too; and what was staged into
 /// the index. All of it or, where newer work would be replaced, nothing. The rescue stays. Gives back the paths that
 /// were written, removed or staged. A file that was only staged stays as it is: its bytes were those of HEAD.
 pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
@@ -136,37 +132,36 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     let held = Held::of(&repo, &stash).map_err(&failed)?;
     let mut area = WorkArea::enter(repo.path())?;
     area.lock(&repo.path().join("index"))?;
-    let todo = check(&repo, path, &rescue, &held)?;
+    let todo = Todo::find(&repo, path, &rescue.reference, &held)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
-    // What goes may stand where something else is to come, and a directory goes after what is in it.
-    for file in todo.files.iter().rev().filter(|file| file.blob.is_none()) {
-        let at = path.join(file.path.as_path());
-        file.still(path)?;
-        fs::remove_file(&at).map_err(io_failure("remove", &at))?;
+    // All that can fail for want of room or of an object comes before the first file is touched.
+    for (number, (_, blob, _)) in todo.written().enumerate() {
+        write(&repo, blob, &stage.join(number.to_string()))?;
     }
-    for (number, file) in todo.files.iter().enumerate() {
-        let Some(blob) = file.blob else { continue };
-        let (at, new) = (path.join(file.path.as_path()), stage.join(number.to_string()));
-        write(&repo, blob, &new)?;
+    // What goes may stand where something else is to come, and a directory goes after what is in it.
+    for (name, there) in todo.removed().rev() {
+        let at = path.join(name.as_path());
+        there.still(path, name)?;
+        fs::remove_file(&at).map_err(io_failure("remove", &at))?;
+        move_files::prune(path, name);
+    }
+    for (number, (name, _, there)) in todo.written().enumerate() {
+        let at = path.join(name.as_path());
         if let Some(folder) = at.parent() {
             fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
         }
-        file.still(path)?;
-        if file.found.as_ref().is_some_and(fs::Metadata::is_dir) {
+        there.still(path, name)?;
+        if there == There::Directory && fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
             move_files::remove_empty(&at)?;
         }
-        fs::rename(&new, &at).map_err(io_failure("write", &at))?;
+        fs::rename(stage.join(number.to_string()), &at).map_err(io_failure("write", &at))?;
     }
     if !todo.staged.is_empty() {
         index_file::stage(&area, path, &todo.staged)?;
     }
     area.leave()?;
-    let mut paths: Vec<RepoPath> = todo.files.iter().map(|file| file.path.clone()).collect();
-    paths.extend(todo.staged.iter().map(|(path, _)| (*path).clone()));
-    paths.sort();
-    paths.dedup();
-    Ok(paths)
+    Ok(todo.paths())
 }
 
 fn open(path: &Path) -> Result<Repository, Failure> {
@@ -210,11 +205,11 @@ fn describe(repo: &Repository, path: &Path, id: String, commit: Oid) -> Result<R
 }
 
 /// What a rescue holds, by path; nothing for what was gone.
-struct Held {
+pub struct Held {
     /// What the working tree had of its own.
-    files: BTreeMap<RepoPath, Option<Blob>>,
+    pub files: BTreeMap<RepoPath, Option<Blob>>,
     /// What was staged.
-    staged: BTreeMap<RepoPath, Option<Blob>>,
+    pub staged: BTreeMap<RepoPath, Option<Blob>>,
 }
 
 impl Held {
@@ -231,7 +226,7 @@ impl Held {
                 {
                     let mut name = folder.as_bytes().to_vec();
                     name.extend_from_slice(entry.name_bytes());
-                    files.insert(RepoPath::new(name), Some(Blob { id: entry.id(), mode }));
+                    files.insert(RepoPath::new(name), Some(Blob { id: entry.id(), mode: usual(mode) }));
                 }
                 TreeWalkResult::Ok
             })?;
@@ -245,121 +240,6 @@ impl Held {
         let paths: BTreeSet<&RepoPath> = self.files.keys().chain(self.staged.keys()).collect();
         paths.into_iter().cloned().collect()
     }
-}
-
-/// A file to write or to remove.
-struct File<'a> {
-    path: &'a RepoPath,
-    blob: Option<Blob>,
-    /// What was there when it was compared.
-    found: Option<fs::Metadata>,
-}
-
-impl File<'_> {
-    /// Fails where the path is not as it was when it was compared.
-    fn still(&self, top: &Path) -> Result<(), Failure> {
-        let now = lstat_below(top, self.path)?;
-        let same = match (&self.found, &now) {
-            // What is in a directory is for its removal to find out.
-            (Some(before), Some(now)) if before.is_dir() => now.is_dir(),
-            (before, now) => before.as_ref().map(Seen::of) == now.as_ref().map(Seen::of),
-        };
-        let blocked = now.is_none() && fs::symlink_metadata(top.join(self.path.as_path())).is_ok();
-        if same && !blocked { Ok(()) } else { Err(move_files::changed(&top.join(self.path.as_path()))) }
-    }
-}
-
-/// What is not as the rescue has it.
-struct Todo<'a> {
-    files: Vec<File<'a>>,
-    staged: Vec<(&'a RepoPath, Option<Blob>)>,
-}
-
-/// What has to be written, after a look that nothing newer would be lost.
-fn check<'a>(repo: &Repository, top: &Path, rescue: &Rescue, held: &'a Held) -> Result<Todo<'a>, Failure> {
-    let mut todo = Todo { files: Vec::new(), staged: Vec::new() };
-    let mut newer = Vec::new();
-    // What is staged there is judged below.
-    let in_work = |status: Status| status.bits() & !STAGED.bits() == 0;
-    for (path, blob) in &held.files {
-        let found = lstat_below(top, path)?;
-        let current = match found.as_ref().and_then(|found| mode_of(found, None)) {
-            Some(mode) => Some(Blob { id: raw_id(&top.join(path.as_path()), mode)?, mode }),
-            None => None,
-        };
-        if current == *blob && (found.is_none() || current.is_some()) {
-            continue;
-        }
-        let free = match (&found, current) {
-            (None, _) => true,
-            (Some(found), None) => found.is_dir(),
-            (Some(_), Some(_)) => repo.status_file(path.as_path()).is_ok_and(in_work),
-        };
-        if free {
-            todo.files.push(File { path, blob: *blob, found });
-        } else {
-            newer.push(path.to_string());
-        }
-    }
-    let goes: BTreeSet<&RepoPath> =
-        todo.files.iter().filter(|file| file.blob.is_none()).map(|file| file.path).collect();
-    for file in todo.files.iter().filter(|file| file.blob.is_some()) {
-        let blocked = file.path.parents().any(|above| {
-            let found = fs::symlink_metadata(top.join(above.as_path()));
-            found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above)
-        });
-        let is_dir = file.found.as_ref().is_some_and(fs::Metadata::is_dir);
-        if blocked || (is_dir && !all_goes(top, file.path, &goes)?) {
-            newer.push(file.path.to_string());
-        }
-    }
-    let index = index_file::read(repo)?;
-    let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
-    for (path, blob) in &held.staged {
-        let current = index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: entry.mode });
-        if current == *blob {
-            continue;
-        }
-        let there = current == head.as_ref().and_then(|head| blob_in(head, path));
-        if there && (blob.is_none() || beside(&index, path).all(|name| held.staged.get(&name) == Some(&None))) {
-            todo.staged.push((path, *blob));
-        } else {
-            newer.push(format!("{path} in the index"));
-        }
-    }
-    if newer.is_empty() {
-        return Ok(todo);
-    }
-    let (top, reference) = (quoted(&top.to_string_lossy()), &rescue.reference);
-    Err(Failure::new(format!(
-        "nothing was restored: {} would be overwritten, with local changes of its own",
-        newer.join(", ")
-    ))
-    .hint(format!(
-        "commit or move these first; a single file comes from `git -C {top} show {reference}:FILE`, \
-         a staged one from `{reference}^2:FILE`, an untracked one from `{reference}^3:FILE`"
-    )))
-}
-
-/// Whether a directory holds nothing but directories and what goes.
-fn all_goes(top: &Path, folder: &RepoPath, goes: &BTreeSet<&RepoPath>) -> Result<bool, Failure> {
-    let at = top.join(folder.as_path());
-    let failed = io_failure("read the directory", &at);
-    for entry in fs::read_dir(&at).map_err(&failed)? {
-        let entry = entry.map_err(&failed)?;
-        let name = folder.child(&entry.file_name());
-        let is_dir = entry.file_type().map_err(&failed)?.is_dir();
-        if !(goes.contains(&name) || is_dir && all_goes(top, &name, goes)?) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// What an index has above and below a path, which cannot be beside it.
-fn beside<'a>(index: &'a git2::Index, path: &'a RepoPath) -> impl Iterator<Item = RepoPath> + 'a {
-    let names = index.iter().map(|entry| RepoPath::new(entry.path));
-    names.filter(move |name| name.is_under(path) || path.is_under(name))
 }
 
 fn write(repo: &Repository, blob: Blob, to: &Path) -> Result<(), Failure> {

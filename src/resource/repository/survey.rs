@@ -103,7 +103,7 @@ pub fn survey(repo: &Repository, top: &Path, delta: &Delta) -> Result<Survey, Fa
 }
 
 /// The index by path, conflicts and placeholders left out.
-fn index_entries(index: &Index) -> BTreeMap<RepoPath, Blob> {
+pub fn index_entries(index: &Index) -> BTreeMap<RepoPath, Blob> {
     let stage = |flags: u16| (flags >> 12) & 3;
     index
         .iter()
@@ -188,15 +188,7 @@ impl Surveyor<'_> {
         if is_dir {
             self.look_below(path)?;
         }
-        let below: Vec<RepoPath> = self
-            .index
-            .range(path.clone()..)
-            .skip_while(|(name, _)| *name == path)
-            // Names such as `a.b` sort between `a` and `a/b`.
-            .take_while(|(name, _)| name.bytes().starts_with(path.bytes()))
-            .map(|(name, _)| name.clone())
-            .filter(|name| name.is_under(path) && !self.moves(name))
-            .collect();
+        let below: Vec<RepoPath> = below(&self.index, path).filter(|name| !self.moves(name)).cloned().collect();
         for name in below {
             if !self.result.in_the_way.contains_key(&name) {
                 let found = lstat_below(self.top, &name)?.filter(|found| !found.is_dir());
@@ -267,26 +259,39 @@ impl Surveyor<'_> {
 
     /// Every directory in which names change has to be writable, or the move would stop half way.
     fn check_writable(&mut self) {
-        let mut folders: Vec<PathBuf> = Vec::new();
         let removed = self.result.in_the_way.keys();
-        for path in self.result.items.iter().filter(|item| !item.satisfied).map(|item| &item.path).chain(removed) {
-            let mut folder = self.top.join(path.as_path());
-            while folder.pop() && folder.starts_with(self.top) {
-                if fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) {
-                    folders.push(folder);
-                    break;
-                }
-            }
+        let written = self.result.items.iter().filter(|item| !item.satisfied).map(|item| &item.path);
+        for folder in unwritable(self.top, written.chain(removed)) {
+            self.result.obstacles.push(Obstacle::Unwritable { path: folder.display().to_string() });
         }
-        folders.sort();
-        folders.dedup();
-        for folder in folders {
-            let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-            if rustix::fs::accessat(rustix::fs::CWD, &folder, wanted, rustix::fs::AtFlags::EACCESS).is_err() {
-                self.result.obstacles.push(Obstacle::Unwritable { path: folder.display().to_string() });
+    }
+}
+
+/// The names of an index below a path.
+pub fn below<'a>(index: &'a BTreeMap<RepoPath, Blob>, path: &'a RepoPath) -> impl Iterator<Item = &'a RepoPath> {
+    let from = index.range(path.clone()..).map(|(name, _)| name);
+    // Names such as `a.b` sort between `a` and `a/b`.
+    from.take_while(|name| name.bytes().starts_with(path.bytes())).filter(|name| name.is_under(path))
+}
+
+/// The directories that a user without the right to write there would have to write to for a change of these paths.
+pub fn unwritable<'a>(top: &Path, paths: impl Iterator<Item = &'a RepoPath>) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        let mut folder = top.join(path.as_path());
+        while folder.pop() && folder.starts_with(top) {
+            if fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) {
+                folders.push(folder);
+                break;
             }
         }
     }
+    folders.sort();
+    folders.dedup();
+    let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let flags = rustix::fs::AtFlags::EACCESS;
+    folders.retain(|folder| rustix::fs::accessat(rustix::fs::CWD, folder, wanted, flags).is_err());
+    folders
 }
 
 /// Looks at a path of the checkout without following a link anywhere on the way; what is behind one is not there.
@@ -331,15 +336,16 @@ pub fn mode_of(found: &Metadata, like: Option<u32>) -> Option<u32> {
 }
 
 /// Finds the ids that files would have as blobs, line endings converted as git would, and stores nothing anywhere.
-struct Hasher<'a> {
+pub struct Hasher<'a> {
     top: &'a Path,
     /// The repository with an object store in memory: libgit2 would otherwise write the blob, or touch the one there.
     repo: Repository,
-    trusts_modes: bool,
+    /// Whether executable bits of files mean anything (`core.fileMode`).
+    pub trusts_modes: bool,
 }
 
 impl<'a> Hasher<'a> {
-    fn new(repo: &Repository, top: &'a Path) -> Result<Self, git2::Error> {
+    pub fn new(repo: &Repository, top: &'a Path) -> Result<Self, git2::Error> {
         let memory = Odb::new()?;
         memory.add_new_mempack_backend(1)?;
         let own = open_repository(repo.path())?;
@@ -349,7 +355,7 @@ impl<'a> Hasher<'a> {
     }
 
     /// The file as git would store it; none for a FIFO, socket or device. `ends` are the blobs it may well be.
-    fn blob(&self, path: &RepoPath, found: &Metadata, ends: [Option<Blob>; 2]) -> Result<Option<Blob>, Failure> {
+    pub fn blob(&self, path: &RepoPath, found: &Metadata, ends: [Option<Blob>; 2]) -> Result<Option<Blob>, Failure> {
         let like = if self.trusts_modes { None } else { ends.iter().flatten().next().map(|blob| blob.mode) };
         let Some(mode) = mode_of(found, like) else { return Ok(None) };
         let at = self.top.join(path.as_path());

@@ -25,6 +25,8 @@ enum Edit {
     Remove(&'static str),
     Executable(&'static str),
     Add(&'static str),
+    /// `git add -N`: the index has a placeholder.
+    Announce(&'static str),
     RemoveCached(&'static str),
 }
 
@@ -36,6 +38,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => name().prop_map(Edit::Remove),
         1 => name().prop_map(Edit::Executable),
         3 => name().prop_map(Edit::Add),
+        1 => name().prop_map(Edit::Announce),
         1 => name().prop_map(Edit::RemoveCached),
     ]
 }
@@ -55,6 +58,9 @@ fn make(top: &Path, edits: &[Edit]) {
             }
             Edit::Add(name) => {
                 try_git(top, &["add", "-A", "--", name]);
+            }
+            Edit::Announce(name) => {
+                try_git(top, &["add", "-N", "--", name]);
             }
             Edit::RemoveCached(name) => {
                 try_git(top, &["rm", "-q", "-r", "--cached", "-f", "--", name]);
@@ -104,7 +110,7 @@ proptest! {
         // A copy has other inodes: git is to find out now that the files are the same.
         try_git(&by_git, &["update-index", "-q", "--refresh"]);
         let work = files(&bench.checkout());
-        let staged = git(&bench.checkout(), &["ls-files", "-s"]);
+        let staged = staged_in(&bench.checkout());
         let head = git(&bench.checkout(), &["rev-parse", "HEAD"]).trim().to_owned();
         let planned = apply(&desired(&bench.checkout()), "run-1");
         let kept = planned.notes.iter().any(|note| note.contains("kept"));
@@ -136,7 +142,7 @@ fn restores(
     work: &BTreeMap<String, String>,
     staged: &str,
 ) -> Result<(), TestCaseError> {
-    let (pulled, pulled_index) = (files(top), git(top, &["ls-files", "-s"]));
+    let (pulled, pulled_index) = (files(top), staged_in(top));
     git(top, &["checkout", "-q", "-f", "--detach", head]);
     git(top, &["clean", "-ffdxq"]);
     let before = seen(top);
@@ -149,7 +155,8 @@ fn restores(
         prop_assert_eq!(seen(top), before);
         return Ok(());
     }
-    let (now, restaged) = (files(top), git(top, &["ls-files", "-s"]));
+    let (now, restaged) = (files(top), staged_in(top));
+    prop_assert_eq!(restore(top, "run-1").unwrap(), [], "it is all there");
     for local in &change.in_the_way {
         let name = local.path.to_string();
         if work.get(&name) != pulled.get(&name) {
@@ -160,6 +167,12 @@ fn restores(
         }
     }
     Ok(())
+}
+
+/// What `git ls-files -s` lists, without the placeholders of `git add -N`: no edit makes an empty file.
+fn staged_in(top: &Path) -> String {
+    let listed = git(top, &["ls-files", "-s"]);
+    listed.lines().filter(|line| !line.contains(&hash(""))).map(|line| format!("{line}\n")).collect()
 }
 
 /// The line of a path in what `git ls-files -s` wrote.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use super::bench::{Bench, apply, files, git, write};
 use crate::resource::repository::LocalCommits;
@@ -43,7 +44,7 @@ fn restoring_brings_bytes_modes_and_links_back() {
     assert!(!top.join(".git/provision").exists());
     assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 0, "it is all there");
     // The ref goes by the command that the listing names.
-    assert!(std::process::Command::new("sh").arg("-c").arg(&found[0].delete).status().unwrap().success());
+    assert!(Command::new("sh").arg("-c").arg(&found[0].delete).status().unwrap().success());
     assert_eq!(list_rescues(&top).unwrap(), []);
 }
 
@@ -86,7 +87,7 @@ fn rescued_commits_are_told_how_to_come_back() {
     let hint = restore_rescue(&top, "run-1-commits").unwrap_err().hint.unwrap();
     assert!(hint.contains("branch rescued-run-1-commits refs/provision/rescue/run-1-commits"), "{hint}");
     let way_back = found[0].way_back.as_ref().unwrap();
-    assert!(std::process::Command::new("sh").arg("-c").arg(way_back).status().unwrap().success());
+    assert!(Command::new("sh").arg("-c").arg(way_back).status().unwrap().success());
     assert_eq!(git(&top, &["rev-parse", "rescued-run-1-commits"]).trim(), found[0].commit);
     let unknown = restore_rescue(&top, "run-2").unwrap_err();
     assert_eq!(unknown.hint.as_deref(), Some("there is run-1-commits"));
@@ -121,6 +122,77 @@ fn what_was_staged_comes_back_staged_and_reverts_nothing() {
     let failure = restore_rescue(&top, "run-1").unwrap_err();
     assert!(failure.message.contains("a in the index"), "{failure:?}");
     assert_eq!(git(&top, &["show", ":a"]), "newer\n");
+}
+
+#[test]
+fn what_git_is_told_to_pass_over_is_newer_work_all_the_same() {
+    for (mark, no_mark) in [("--skip-worktree", "--no-skip-worktree"), ("--assume-unchanged", "--no-assume-unchanged")]
+    {
+        let bench = rescued();
+        let top = bench.checkout();
+        git(&top, &["update-index", mark, "a"]);
+        write(&top, "a", Some("newer\n"));
+        let failure = restore_rescue(&top, "run-1").unwrap_err();
+        assert!(failure.message.contains("nothing was restored: a would"), "{failure:?}");
+        assert_eq!(fs::read_to_string(top.join("a")).unwrap(), "newer\n");
+        git(&top, &["update-index", no_mark, "a"]);
+        git(&top, &["checkout", "-q", "a"]);
+        assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn what_was_gone_is_gone_where_a_directory_came_in_its_place() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    write(&top, "a", None);
+    write(&top, "b", None);
+    bench.push("more", &[("a", Some("a2\n")), ("b", Some("b2\n"))]);
+    apply(&bench.desired(), "run-1");
+    bench.push("still more", &[("a/x", Some("x\n"))]);
+    apply(&bench.desired(), "run-2");
+    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 1);
+    assert_eq!(git(&top, &["status", "--porcelain"]), " D b\n");
+    assert_eq!(restore_rescue(&top, "run-1").unwrap(), [], "it is all there");
+}
+
+#[test]
+fn what_a_rescue_cannot_write_it_does_not_begin_to_write() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    write(&top, "a", Some("my a\n"));
+    write(&top, "d/c", Some("my c\n"));
+    bench.push("more", &[("a", Some("a2\n")), ("d/c", Some("c2\n"))]);
+    apply(&bench.desired(), "run-1");
+    let lost = git(&top, &["rev-parse", "refs/provision/rescue/run-1:d/c"]);
+    let (folder, name) = lost.trim().split_at(2);
+    fs::remove_file(top.join(".git/objects").join(folder).join(name)).unwrap();
+    let before = files(&top);
+    assert!(restore_rescue(&top, "run-1").is_err());
+    assert_eq!(files(&top), before);
+    assert!(!top.join(".git/provision").exists() && !top.join(".git/index.lock").exists());
+}
+
+#[test]
+fn a_mode_of_old_trees_is_no_change_and_blocks_no_rescue() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    let blob = git(&top, &["hash-object", "-w", "q"]);
+    let listed = format!("100664 blob {}\told\n100644 blob {0}\tq\n", blob.trim());
+    let listing = bench.dir.path().join("listing");
+    fs::write(&listing, listed).unwrap();
+    let tree = Command::new("git").arg("-C").arg(&top).arg("mktree").stdin(fs::File::open(listing).unwrap()).output();
+    let tree = String::from_utf8(tree.unwrap().stdout).unwrap();
+    let commit = git(&top, &["commit-tree", "-p", "HEAD", "-m", "old", tree.trim()]);
+    git(&top, &["push", "-q", "origin", &format!("{}:refs/heads/qa", commit.trim())]);
+    git(&top, &["pull", "-q", "--ff-only"]);
+    write(&top, "q", Some("mine\n"));
+    git(&bench.seed(), &["pull", "-q", "--ff-only", "origin", "qa"]);
+    bench.push("more", &[("q", Some("q2\n")), ("old", Some("new\n"))]);
+    let planned = apply(&bench.desired(), "run-1");
+    assert_eq!(planned.notes, ["1 local change in the way, to be rescued and stashed: q (modified)"]);
+    assert_eq!(git(&top, &["status", "--porcelain"]), "");
+    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 1);
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! What the restoring of a rescue has to write, after a look that nothing newer would be lost. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use git2::Repository;
+
+use super::delta::{Blob, blob_in};
+use super::path::RepoPath;
+use super::restore::Held;
+use super::survey::{Hasher, Seen, below, index_entries, lstat_below, mode_of, raw_id, unwritable};
+use super::{git_failure, index_file, io_failure, move_files, quoted};
+use crate::resource::Failure;
+
+/// What a path of the working tree was when it was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum There {
+    Nothing,
+    /// A file or symbolic link.
+    File(Seen),
+    Directory,
+    /// A FIFO, socket or device.
+    Special,
+}
+
+impl There {
+    fn at(top: &Path, path: &RepoPath) -> Result<(Self, Option<fs::Metadata>), Failure> {
+        let found = lstat_below(top, path)?;
+        let there = match &found {
+            None => Self::Nothing,
+            Some(found) if found.is_dir() => Self::Directory,
+            Some(found) if mode_of(found, None).is_some() => Self::File(Seen::of(found)),
+            Some(_) => Self::Special,
+        };
+        Ok((there, found))
+    }
+
+    /// Fails where the path is not as it was when it was compared.
+    pub fn still(self, top: &Path, path: &RepoPath) -> Result<(), Failure> {
+        let (now, _) = Self::at(top, path)?;
+        // An empty directory goes with the last file in it; whether one is empty is for its removal to find out.
+        let same = now == self || (self, now) == (Self::Directory, Self::Nothing);
+        // What is behind a link was not looked at.
+        let hidden = now == Self::Nothing && fs::symlink_metadata(top.join(path.as_path())).is_ok();
+        if same && !hidden { Ok(()) } else { Err(move_files::changed(&top.join(path.as_path()))) }
+    }
+}
+
+/// What is not as the rescue has it.
+pub struct Todo<'a> {
+    files: BTreeMap<&'a RepoPath, (Option<Blob>, There)>,
+    pub staged: Vec<(&'a RepoPath, Option<Blob>)>,
+}
+
+impl<'a> Todo<'a> {
+    /// Compares; where newer work would be replaced, or could not be, it fails with all the paths.
+    pub fn find(repo: &Repository, top: &Path, reference: &str, held: &'a Held) -> Result<Self, Failure> {
+        let failed = git_failure("compare with the rescue", top);
+        let index = index_entries(&index_file::read(repo)?);
+        let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
+        let in_head = |path: &RepoPath| head.as_ref().and_then(|head| blob_in(head, path));
+        let hasher = Hasher::new(repo, top).map_err(&failed)?;
+        let mut todo = Self { files: BTreeMap::new(), staged: Vec::new() };
+        let mut newer = Vec::new();
+        for (path, blob) in &held.files {
+            let (there, found) = There::at(top, path)?;
+            let free = match (there, &found, blob) {
+                // As a file it is gone.
+                (There::Nothing | There::Directory, _, None) => continue,
+                (There::Nothing | There::Directory, _, Some(_)) => true,
+                (There::File(_), Some(found), blob) => {
+                    let mode = mode_of(found, blob.map(|blob| blob.mode).filter(|_| !hasher.trusts_modes));
+                    if let (Some(blob), Some(mode)) = (blob, mode)
+                        && (Blob { id: raw_id(&top.join(path.as_path()), mode)?, mode }) == *blob
+                    {
+                        continue;
+                    }
+                    // Not what the library calls clean: it believes marks such as skip-worktree.
+                    let current = hasher.blob(path, found, [in_head(path), None])?;
+                    current.is_some() && current == in_head(path)
+                }
+                _ => false,
+            };
+            if free {
+                todo.files.insert(path, (*blob, there));
+            } else {
+                newer.push(path.to_string());
+            }
+        }
+        let goes: BTreeSet<&RepoPath> = todo.removed().map(|(path, _)| path).collect();
+        for (path, _, there) in todo.written() {
+            let blocked = path.parents().any(|above| {
+                let found = fs::symlink_metadata(top.join(above.as_path()));
+                found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above)
+            });
+            if blocked || (there == There::Directory && !all_goes(top, path, &goes)?) {
+                newer.push(path.to_string());
+            }
+        }
+        for (path, blob) in &held.staged {
+            let current = index.get(path).copied();
+            if current == *blob {
+                continue;
+            }
+            let goes = |name: &RepoPath| held.staged.get(name) == Some(&None);
+            let mut above = path.parents().filter(|name| index.contains_key(name));
+            let alone = blob.is_none() || (below(&index, path).all(goes) && above.all(|name| goes(&name)));
+            if current == in_head(path) && alone {
+                todo.staged.push((path, *blob));
+            } else {
+                newer.push(format!("{path} in the index"));
+            }
+        }
+        if !newer.is_empty() {
+            return Err(overwritten(top, reference, &newer));
+        }
+        match unwritable(top, todo.files.keys().copied()).first() {
+            Some(folder) => Err(Failure::new(format!(
+                "nothing was restored: files in {} have to change, and this user cannot write there",
+                folder.display()
+            ))
+            .hint("run it as the checkout's owner, or give the directory back to that user")),
+            None => Ok(todo),
+        }
+    }
+
+    /// The files to remove.
+    pub fn removed(&self) -> impl DoubleEndedIterator<Item = (&'a RepoPath, There)> + '_ {
+        self.files.iter().filter(|(_, (blob, _))| blob.is_none()).map(|(path, (_, there))| (*path, *there))
+    }
+
+    /// The files to write.
+    pub fn written(&self) -> impl Iterator<Item = (&'a RepoPath, Blob, There)> + '_ {
+        self.files.iter().filter_map(|(path, (blob, there))| Some((*path, (*blob)?, *there)))
+    }
+
+    /// All the paths, in order.
+    pub fn paths(&self) -> Vec<RepoPath> {
+        let staged = self.staged.iter().map(|(path, _)| *path);
+        let paths: BTreeSet<&RepoPath> = self.files.keys().copied().chain(staged).collect();
+        paths.into_iter().cloned().collect()
+    }
+}
+
+fn overwritten(top: &Path, reference: &str, newer: &[String]) -> Failure {
+    let top = quoted(&top.to_string_lossy());
+    Failure::new(format!(
+        "nothing was restored: {} would be overwritten, with local changes of its own",
+        newer.join(", ")
+    ))
+    .hint(format!(
+        "commit or move these first; a single file comes from `git -C {top} show {reference}:FILE`, \
+         a staged one from `{reference}^2:FILE`, an untracked one from `{reference}^3:FILE`"
+    ))
+}
+
+/// Whether a directory holds nothing but directories and files that go.
+fn all_goes(top: &Path, folder: &RepoPath, goes: &BTreeSet<&RepoPath>) -> Result<bool, Failure> {
+    let at = top.join(folder.as_path());
+    let failed = io_failure("read the directory", &at);
+    for entry in fs::read_dir(&at).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        let name = folder.child(&entry.file_name());
+        let is_dir = entry.file_type().map_err(&failed)?.is_dir();
+        if !(if is_dir { all_goes(top, &name, goes)? } else { goes.contains(&name) }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
