@@ -128,8 +128,8 @@ impl Plan<'_> {
         if self.position.branch.is_none() {
             refs::follow(&mut area, &repo, &self.desired.remote, &self.desired.branch)?;
         }
-        move_files::settle(&area, &repo, self.top, self.target, survey)?;
-        index_file::replace(&area, self.top, survey)?;
+        let brought = move_files::settle(&area, &repo, self.top, self.target, survey)?;
+        index_file::replace(&area, self.top, survey, &brought)?;
         self.move_head(&mut area, &repo)?;
         area.leave()
     }

@@ -209,32 +209,32 @@ pub fn entries(view: &Repository, old: Option<Oid>, new: Option<&git2::Tree<'_>>
     let diff = view.diff_tree_to_tree(old.as_ref(), new, Some(&mut options))?;
     let mut entries: BTreeMap<RepoPath, Entry> = BTreeMap::new();
     for delta in diff.deltas() {
-        for (file, is_new) in [(delta.old_file(), false), (delta.new_file(), true)] {
-            let (Some(path), true) = (file.path_bytes(), file.exists()) else { continue };
+        for path in [delta.old_file().path_bytes(), delta.new_file().path_bytes()].into_iter().flatten() {
             let path = RepoPath::new(path);
-            let blob = Some(Blob { id: file.id(), mode: usual(u32::from(file.mode())) });
-            let entry =
-                entries.entry(path.clone()).or_insert_with(|| Entry { path, old: None, new: None, interim: None });
-            if is_new {
-                entry.new = blob;
-            } else {
-                entry.old = blob;
-            }
+            let in_tree = |tree: Option<&git2::Tree<'_>>| tree.and_then(|tree| blob_in(tree, &path));
+            // From the trees: the diff's own modes cannot be read where they are none of today's.
+            let (old, new) = (in_tree(old.as_ref()), in_tree(new));
+            entries.insert(path.clone(), Entry { path, old, new, interim: None });
         }
     }
     Ok(entries.into_values().filter(|entry| entry.old != entry.new).collect())
 }
 
-/// The mode that git writes for one in a tree: old ones hold files that a group may write to, which it takes for others.
+/// The mode that git gives an entry of a tree (`canon_mode` in its object.h): of a file's mode the owner's executable
+/// bit counts alone. Old trees hold others, such as `100664`.
 pub fn usual(mode: u32) -> u32 {
-    if mode == 0o100_664 { 0o100_644 } else { mode }
+    match mode & 0o170_000 {
+        0o100_000 if mode & 0o100 == 0 => 0o100_644,
+        0o100_000 => 0o100_755,
+        kind => kind,
+    }
 }
 
 /// What a tree has at a path, directories aside.
 pub fn blob_in(tree: &git2::Tree<'_>, path: &RepoPath) -> Option<Blob> {
     let entry = tree.get_path(path.as_path()).ok()?;
     let mode = usual(u32::try_from(entry.filemode_raw()).ok()?);
-    (entry.kind() == Some(ObjectType::Blob)).then_some(Blob { id: entry.id(), mode })
+    matches!(entry.kind(), Some(ObjectType::Blob | ObjectType::Commit)).then_some(Blob { id: entry.id(), mode })
 }
 
 fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Revwalk<'a>, git2::Error> {

@@ -1,5 +1,6 @@
 //! Writes the index that goes with a move, every other entry kept as it is.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +11,7 @@ use git2::{ErrorCode, Index, IndexEntry, IndexTime, Oid, Repository};
 
 use super::delta::Blob;
 use super::path::RepoPath;
-use super::survey::{Survey, lstat_below};
+use super::survey::{Seen, Survey, lstat_below};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure};
 use crate::resource::Failure;
@@ -19,8 +20,14 @@ const INDEX: &str = ".git/index";
 /// Name of its copy in the area.
 const COPY: &str = "index";
 
-/// Replaces the index of the checkout at `top`. The caller holds its lock, and the files are in place.
-pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failure> {
+/// Replaces the index of the checkout at `top`. The caller holds its lock, and the files are in place; `brought` are those
+/// that the move wrote. A file that somebody changed since is left for git to read.
+pub fn replace(
+    area: &WorkArea,
+    top: &Path,
+    survey: &Survey,
+    brought: &BTreeMap<RepoPath, Seen>,
+) -> Result<(), Failure> {
     let failed = git_failure("write the index", top);
     let mut index = copy(area, top)?;
     for path in survey.in_the_way.keys() {
@@ -33,7 +40,14 @@ pub fn replace(area: &WorkArea, top: &Path, survey: &Survey) -> Result<(), Failu
             Some(blob) => {
                 let mut entry = entry(item.path.bytes(), blob.id, blob.mode);
                 if let Some(found) = lstat_below(top, &item.path)? {
-                    fill(&mut entry, &found);
+                    let now = Seen::of(&found);
+                    let untouched = match brought.get(&item.path) {
+                        Some(new) => new.was_renamed_to(now),
+                        None => survey.seen.get(&item.path) == Some(&now),
+                    };
+                    if untouched {
+                        fill(&mut entry, &found);
+                    }
                 }
                 add(&mut index, &entry).map_err(&failed)?;
             }

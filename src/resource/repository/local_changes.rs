@@ -3,6 +3,7 @@
 use git2::{Repository, Status, StatusOptions, StatusShow};
 
 use super::actual::{LocalChange, LocalState};
+use super::delta::{Blob, blob_in, usual};
 use super::git_failure;
 use super::path::RepoPath;
 use crate::resource::Failure;
@@ -22,8 +23,16 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
             .statuses(Some(options.include_untracked(false)))
             .map_err(git_failure("list the local changes", repo.path()))?,
     };
+    let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
+    let index = repo.index().map_err(git_failure("read the index", repo.path()))?;
+    // A mode of an old tree that the index holds as git writes it today is nobody's change.
+    let is_old_mode = |path: &RepoPath| {
+        let staged = index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: usual(entry.mode) });
+        staged.is_some() && staged == head.as_ref().and_then(|head| blob_in(head, path))
+    };
     let mut changes: Vec<LocalChange> = statuses
         .iter()
+        .filter(|entry| entry.status() != Status::INDEX_MODIFIED || !is_old_mode(&RepoPath::new(entry.path_bytes())))
         .filter_map(|entry| {
             let state = match entry.status() {
                 status if status.intersects(Status::WT_TYPECHANGE | Status::INDEX_TYPECHANGE) => {

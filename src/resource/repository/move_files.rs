@@ -1,5 +1,6 @@
 //! Brings the files of a move into place: prepared beside the repository, renamed one by one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -18,19 +19,28 @@ use crate::resource::Failure;
 /// Name of the area's directory with the files to come.
 const STAGE: &str = "stage";
 
-/// Makes the working tree what the survey says. Local work that is in the way has been rescued.
-pub fn settle(area: &WorkArea, repo: &Repository, top: &Path, target: Oid, survey: &Survey) -> Result<(), Failure> {
+/// Makes the working tree what the survey says. Local work that is in the way has been rescued. Gives back the files that
+/// it brought, as they were before they were renamed into place.
+pub fn settle(
+    area: &WorkArea,
+    repo: &Repository,
+    top: &Path,
+    target: Oid,
+    survey: &Survey,
+) -> Result<BTreeMap<RepoPath, Seen>, Failure> {
     let usual = UsualMode::of_this_process();
     let writes = survey.items.iter().filter(|item| item.new.is_some() && !(item.satisfied && usual.has(top, item)));
     let writes: Vec<&Item> = writes.collect();
     stage(area, repo, target, &writes)?;
     remove(top, survey)?;
+    let mut brought = BTreeMap::new();
     for item in &writes {
-        place(area, top, survey, item)?;
+        brought.insert(item.path.clone(), place(area, top, survey, item)?);
     }
     // The branch is to move only when the files would survive a power cut.
     let open = fs::File::open(top).map_err(io_failure("open", top))?;
-    rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("write through to disk", top))
+    rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("write through to disk", top))?;
+    Ok(brought)
 }
 
 /// Checks the files out into the area, with the attributes that the target's own `.gitattributes` give them.
@@ -91,7 +101,7 @@ pub fn prune(top: &Path, path: &RepoPath) {
     }
 }
 
-fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<(), Failure> {
+fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<Seen, Failure> {
     let at = top.join(item.path.as_path());
     for above in item.path.parents() {
         let folder = top.join(above.as_path());
@@ -111,7 +121,10 @@ fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<()
         Some(found) => unchanged(top, &item.path, survey, &found)?,
         None => {}
     }
-    fs::rename(area.path(STAGE).join(item.path.as_path()), &at).map_err(io_failure("write", &at))
+    let new = area.path(STAGE).join(item.path.as_path());
+    let seen = Seen::of(&fs::symlink_metadata(&new).map_err(io_failure("look at", &new))?);
+    fs::rename(new, &at).map_err(io_failure("write", &at))?;
+    Ok(seen)
 }
 
 /// Removes a directory that holds nothing but directories.

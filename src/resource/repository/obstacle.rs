@@ -158,7 +158,7 @@ impl Obstacle {
             Self::StagedSubmodule { path } => Refusal::new(format!(
                 "{path} in {at} is staged as a submodule, where the remote now has something else"
             ))
-            .hint(format!("unstage it: `{git} rm --cached {}`", quoted(&path.to_string()))),
+            .hint(format!("unstage it: `{git} reset -q -- {}`", quoted(&path.to_string()))),
             Self::UnsafeName { path } => {
                 Refusal::new(format!("the tree has the name {path}, which leads out of the checkout"))
                     .hint("look at who can push to the remote")

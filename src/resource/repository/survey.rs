@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use git2::{Index, ObjectType, Odb, Oid, Repository};
 
 use super::actual::{LocalChange, LocalState, Obstacle};
-use super::delta::{Blob, Delta, Entry};
+use super::delta::{Blob, Delta, Entry, usual};
 use super::path::RepoPath;
 use super::{git_failure, index_file, io_failure, open_repository};
 use crate::resource::Failure;
@@ -38,6 +38,11 @@ impl Seen {
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
         }
+    }
+
+    /// Whether a file is still this one after it was renamed, which counts as a change of its inode alone.
+    pub fn was_renamed_to(self, now: Self) -> bool {
+        self == Self { changed: self.changed, ..now }
     }
 }
 
@@ -108,7 +113,7 @@ pub fn index_entries(index: &Index) -> BTreeMap<RepoPath, Blob> {
     index
         .iter()
         .filter(|entry| stage(entry.flags) == 0 && entry.flags_extended & INTENT_TO_ADD == 0)
-        .map(|entry| (RepoPath::new(entry.path), Blob { id: entry.id, mode: entry.mode }))
+        .map(|entry| (RepoPath::new(entry.path), Blob { id: entry.id, mode: usual(entry.mode) }))
         .collect()
 }
 

@@ -330,3 +330,29 @@ fn a_file_that_did_not_change_in_that_second_need_not_be_read_again() {
     let index = git2::Index::open(&top.join(".git/index")).unwrap();
     assert_eq!(index.get_path(Path::new("q"), 0).unwrap().file_size, 7);
 }
+
+#[test]
+fn a_file_changed_right_after_it_was_brought_shows_as_changed() {
+    for (before, name) in [("a1\n", "a"), ("a2\n", "a file that has the target's content already")] {
+        let bench = Bench::new();
+        let top = bench.checkout();
+        write(&top, "a", Some(before));
+        bench.push("more", &[("a", Some("a2\n")), ("last", Some("x\n"))]);
+        let change = RepositoryChange::Advance(advance(&bench));
+        let (file, last) = (top.join("a"), top.join("last"));
+        // Whoever saves at any moment after the files are in place, and before the index is: the write through to the
+        // disk lies between.
+        let somebody = std::thread::spawn(move || {
+            while !last.exists() {}
+            fs::write(file, "X2\n").unwrap();
+        });
+        execute(&bench.desired(), &change, "run-1").unwrap();
+        somebody.join().unwrap();
+        assert_eq!(git(&top, &["status", "--porcelain"]), " M a\n", "{name}");
+        // git reads what is as young as its index in any case; a later index would be believed.
+        let entry = git2::Index::open(&top.join(".git/index")).unwrap().get_path(Path::new("a"), 0).unwrap();
+        let found = fs::metadata(top.join("a")).unwrap();
+        let recorded = (i64::from(entry.mtime.seconds()), i64::from(entry.mtime.nanoseconds()));
+        assert_ne!(recorded, (found.mtime(), found.mtime_nsec()), "{name}");
+    }
+}

@@ -242,7 +242,7 @@ fn trees_that_ask_for_more() {
 #[test]
 fn things_that_cannot_be_kept() {
     let bench = Bench::new();
-    bench.push("more", &[("place", Some("x\n")), ("pipe", Some("x\n"))]);
+    bench.push("more", &[("place", Some("x\n")), ("pipe", Some("x\n")), ("a", Some("a2\n"))]);
     let top = bench.checkout();
     nix::unistd::mkfifo(&top.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     refused(&bench, &["pipe is a FIFO"]);
@@ -252,10 +252,11 @@ fn things_that_cannot_be_kept() {
     refused(&bench, &["place is a repository of its own"]);
     fs::remove_dir_all(top.join("place")).unwrap();
     let commit = git(&top, &["rev-parse", "HEAD"]);
-    for name in ["place", "place/below", "pipe"] {
+    for name in ["place", "place/below", "pipe", "a"] {
         git(&top, &["update-index", "--add", "--cacheinfo", &format!("160000,{},{name}", commit.trim())]);
-        refused(&bench, &[&format!("{name} in "), "staged as a submodule", &format!("rm --cached {name}`")]);
-        git(&top, &["rm", "-q", "--cached", name]);
+        refused(&bench, &[&format!("{name} in "), "staged as a submodule", &format!("reset -q -- {name}`")]);
+        git(&top, &["reset", "-q", "--", name]);
+        assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes.len(), 1);
     }
 }
 

@@ -174,25 +174,32 @@ fn what_a_rescue_cannot_write_it_does_not_begin_to_write() {
 }
 
 #[test]
-fn a_mode_of_old_trees_is_no_change_and_blocks_no_rescue() {
-    let bench = Bench::new();
-    let top = bench.checkout();
-    let blob = git(&top, &["hash-object", "-w", "q"]);
-    let listed = format!("100664 blob {}\told\n100644 blob {0}\tq\n", blob.trim());
-    let listing = bench.dir.path().join("listing");
-    fs::write(&listing, listed).unwrap();
-    let tree = Command::new("git").arg("-C").arg(&top).arg("mktree").stdin(fs::File::open(listing).unwrap()).output();
-    let tree = String::from_utf8(tree.unwrap().stdout).unwrap();
-    let commit = git(&top, &["commit-tree", "-p", "HEAD", "-m", "old", tree.trim()]);
-    git(&top, &["push", "-q", "origin", &format!("{}:refs/heads/qa", commit.trim())]);
-    git(&top, &["pull", "-q", "--ff-only"]);
-    write(&top, "q", Some("mine\n"));
-    git(&bench.seed(), &["pull", "-q", "--ff-only", "origin", "qa"]);
-    bench.push("more", &[("q", Some("q2\n")), ("old", Some("new\n"))]);
-    let planned = apply(&bench.desired(), "run-1");
-    assert_eq!(planned.notes, ["1 local change in the way, to be rescued and stashed: q (modified)"]);
-    assert_eq!(git(&top, &["status", "--porcelain"]), "");
-    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 1);
+fn modes_of_old_trees_are_no_change_and_block_no_rescue() {
+    for mode in ["100664", "100640", "100775", "100600"] {
+        let bench = Bench::new();
+        let top = bench.checkout();
+        let blob = git(&top, &["hash-object", "-w", "q"]);
+        let id: Vec<u8> = (0..40).step_by(2).map(|at| u8::from_str_radix(&blob[at..at + 2], 16).unwrap()).collect();
+        let mut tree = Vec::new();
+        for (mode, name) in [(mode, "kept"), (mode, "old"), ("100644", "q")] {
+            tree.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+            tree.extend_from_slice(&id);
+        }
+        let file = bench.dir.path().join("tree");
+        fs::write(&file, tree).unwrap();
+        let tree = git(&top, &["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()]);
+        let commit = git(&top, &["commit-tree", "-p", "HEAD", "-m", "old", tree.trim()]);
+        git(&top, &["push", "-q", "origin", &format!("{}:refs/heads/qa", commit.trim())]);
+        apply(&bench.desired(), "run-1");
+        assert_eq!(git(&top, &["status", "--porcelain"]), "");
+        write(&top, "q", Some("mine\n"));
+        git(&bench.seed(), &["pull", "-q", "--ff-only", "origin", "qa"]);
+        bench.push("more", &[("q", Some("q2\n")), ("old", Some("new\n"))]);
+        let planned = apply(&bench.desired(), "run-2");
+        assert_eq!(planned.notes, ["1 local change in the way, to be rescued and stashed: q (modified)"], "{mode}");
+        assert_eq!(git(&top, &["status", "--porcelain"]), "");
+        assert_eq!(restore_rescue(&top, "run-2").unwrap().len(), 1);
+    }
 }
 
 #[test]
