@@ -54,11 +54,12 @@ pub fn replace(
         }
     }
     index.write().map_err(&failed)?;
-    area.install_file(&area.path(COPY), &top.join(INDEX))
+    install(area, top)
 }
 
-/// Stages blobs, or the removal of a path, beside what the index has. The caller holds its lock.
-pub fn stage(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) -> Result<(), Failure> {
+/// Prepares an index that has these blobs, or the removal of a path, beside what the index has now. The caller holds its
+/// lock.
+pub fn prepare(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) -> Result<(), Failure> {
     let failed = git_failure("write the index", top);
     let mut index = copy(area, top)?;
     for (path, blob) in staged {
@@ -67,7 +68,11 @@ pub fn stage(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) 
             None => remove(&mut index, path).map_err(&failed)?,
         }
     }
-    index.write().map_err(&failed)?;
+    index.write().map_err(&failed)
+}
+
+/// Puts the index that was prepared in its place.
+pub fn install(area: &WorkArea, top: &Path) -> Result<(), Failure> {
     area.install_file(&area.path(COPY), &top.join(INDEX))
 }
 

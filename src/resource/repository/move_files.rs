@@ -103,7 +103,21 @@ pub fn prune(top: &Path, path: &RepoPath) {
 
 fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<Seen, Failure> {
     let at = top.join(item.path.as_path());
-    for above in item.path.parents() {
+    make_folders(top, &item.path)?;
+    match lstat_below(top, &item.path)? {
+        Some(found) if found.is_dir() => remove_empty(&at)?,
+        Some(found) => unchanged(top, &item.path, survey, &found)?,
+        None => {}
+    }
+    let new = area.path(STAGE).join(item.path.as_path());
+    let seen = Seen::of(&fs::symlink_metadata(&new).map_err(io_failure("look at", &new))?);
+    fs::rename(new, &at).map_err(io_failure("write", &at))?;
+    Ok(seen)
+}
+
+/// Makes the directories above a path, and follows no link on the way.
+pub fn make_folders(top: &Path, path: &RepoPath) -> Result<(), Failure> {
+    for above in path.parents() {
         let folder = top.join(above.as_path());
         match fs::create_dir(&folder) {
             Ok(()) => {}
@@ -116,15 +130,7 @@ fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<Se
             Err(error) => return Err(io_failure("create", &folder)(error)),
         }
     }
-    match lstat_below(top, &item.path)? {
-        Some(found) if found.is_dir() => remove_empty(&at)?,
-        Some(found) => unchanged(top, &item.path, survey, &found)?,
-        None => {}
-    }
-    let new = area.path(STAGE).join(item.path.as_path());
-    let seen = Seen::of(&fs::symlink_metadata(&new).map_err(io_failure("look at", &new))?);
-    fs::rename(new, &at).map_err(io_failure("write", &at))?;
-    Ok(seen)
+    Ok(())
 }
 
 /// Removes a directory that holds nothing but directories.

@@ -330,11 +330,7 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
         found.push(Obstacle::Operation { name: name.to_owned() });
     }
     let index = repo.index()?;
-    if index.has_conflicts() {
-        let conflicted = index.iter().find(|entry| (entry.flags >> 12) & 3 != 0);
-        let path = RepoPath::new(conflicted.map(|entry| entry.path).unwrap_or_default());
-        found.push(Obstacle::Unmerged { path });
-    }
+    found.extend(unmerged(&index).map(|path| Obstacle::Unmerged { path }));
     let branch = format!("refs/heads/{}", desired.branch);
     for name in ["index", "HEAD", "config", "packed-refs", &branch] {
         let lock = git.join(format!("{name}.lock"));
@@ -377,4 +373,9 @@ fn operation(state: RepositoryState) -> Option<&'static str> {
         RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => "rebase",
         RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => "git am",
     })
+}
+
+/// A path in which the index holds a conflict.
+pub fn unmerged(index: &git2::Index) -> Option<RepoPath> {
+    index.iter().find(|entry| (entry.flags >> 12) & 3 != 0).map(|entry| RepoPath::new(entry.path))
 }

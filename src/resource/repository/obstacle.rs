@@ -49,7 +49,9 @@ impl Obstacle {
                     Refusal::new(format!("the repository at {at} has a format that is not supported: {problem}"));
                 // The index's extensions by the names that gitformat-index(5) gives them.
                 refusal.hint(if problem.contains("'link'") {
-                    format!("join the split index: `{git} update-index --no-split-index`")
+                    format!(
+                        "join the split index: `{git} config core.splitIndex false && {git} update-index --no-split-index`"
+                    )
                 } else if problem.contains("'sdir'") {
                     format!("check out all of the tree: `{git} sparse-checkout disable`")
                 } else {

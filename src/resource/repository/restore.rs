@@ -135,9 +135,24 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     let todo = Todo::find(&repo, path, &rescue.reference, &held)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
-    // All that can fail for want of room or of an object comes before the first file is touched.
+    // What needs room or an object comes before the first file is touched.
     for (number, (_, blob, _)) in todo.written().enumerate() {
         write(&repo, blob, &stage.join(number.to_string()))?;
+    }
+    let odb = repo.odb().map_err(&failed)?;
+    for (name, blob) in &todo.staged {
+        if let Some(blob) = blob.filter(|blob| blob.mode != 0o160_000)
+            && !odb.exists(blob.id)
+        {
+            return Err(Failure::new(format!(
+                "nothing was restored: the staged {name} is missing: no object {}",
+                blob.id
+            ))
+            .hint(format!("look at it with `git -C {} fsck`", quoted(&path.to_string_lossy()))));
+        }
+    }
+    if !todo.staged.is_empty() {
+        index_file::prepare(&area, path, &todo.staged)?;
     }
     // What goes may stand where something else is to come, and a directory goes after what is in it.
     for (name, there) in todo.removed().rev() {
@@ -148,9 +163,7 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     }
     for (number, (name, _, there)) in todo.written().enumerate() {
         let at = path.join(name.as_path());
-        if let Some(folder) = at.parent() {
-            fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
-        }
+        move_files::make_folders(path, name)?;
         there.still(path, name)?;
         if there == There::Directory && fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
             move_files::remove_empty(&at)?;
@@ -158,7 +171,7 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
         fs::rename(stage.join(number.to_string()), &at).map_err(io_failure("write", &at))?;
     }
     if !todo.staged.is_empty() {
-        index_file::stage(&area, path, &todo.staged)?;
+        index_file::install(&area, path)?;
     }
     area.leave()?;
     Ok(todo.paths())

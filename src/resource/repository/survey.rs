@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use git2::{Index, ObjectType, Odb, Oid, Repository};
+use git2::{ErrorClass, Index, ObjectType, Odb, Oid, Repository};
 
 use super::actual::{LocalChange, LocalState, Obstacle};
 use super::delta::{Blob, Delta, Entry, usual};
@@ -368,7 +368,11 @@ impl<'a> Hasher<'a> {
         if mode == 0o120_000 || ends.iter().flatten().any(|end| end.id == raw) {
             return Ok(Some(Blob { id: raw, mode }));
         }
-        let id = self.repo.blob_path(&at).map_err(git_failure("read a file", self.top))?;
+        let id = match self.repo.blob_path(&at) {
+            // `core.safecrlf` turns a line end down that git would turn down only when the file is added.
+            Err(error) if error.class() == ErrorClass::Filter => raw,
+            other => other.map_err(git_failure("read a file", self.top))?,
+        };
         Ok(Some(Blob { id, mode }))
     }
 }

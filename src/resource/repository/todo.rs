@@ -6,7 +6,9 @@ use std::path::Path;
 
 use git2::Repository;
 
+use super::actual::Obstacle;
 use super::delta::{Blob, blob_in};
+use super::observe::unmerged;
 use super::path::RepoPath;
 use super::restore::Held;
 use super::survey::{Hasher, Seen, below, index_entries, lstat_below, mode_of, raw_id, unwritable};
@@ -57,7 +59,11 @@ impl<'a> Todo<'a> {
     /// Compares; where newer work would be replaced, or could not be, it fails with all the paths.
     pub fn find(repo: &Repository, top: &Path, reference: &str, held: &'a Held) -> Result<Self, Failure> {
         let failed = git_failure("compare with the rescue", top);
-        let index = index_entries(&index_file::read(repo)?);
+        let index = index_file::read(repo)?;
+        if let Some(path) = unmerged(&index) {
+            return Err(Obstacle::Unmerged { path }.refusal(top).into());
+        }
+        let index = index_entries(&index);
         let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
         let in_head = |path: &RepoPath| head.as_ref().and_then(|head| blob_in(head, path));
         let hasher = Hasher::new(repo, top).map_err(&failed)?;
@@ -89,12 +95,16 @@ impl<'a> Todo<'a> {
             }
         }
         let goes: BTreeSet<&RepoPath> = todo.removed().map(|(path, _)| path).collect();
+        // What is removed from directories that give way to a file.
+        let mut inside = Vec::new();
         for (path, _, there) in todo.written() {
             let blocked = path.parents().any(|above| {
-                let found = fs::symlink_metadata(top.join(above.as_path()));
-                found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above)
+                let at = top.join(above.as_path());
+                let found = fs::symlink_metadata(&at);
+                (found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above))
+                    || fs::symlink_metadata(at.join(".git")).is_ok()
             });
-            if blocked || (there == There::Directory && !all_goes(top, path, &goes)?) {
+            if blocked || (there == There::Directory && !all_goes(top, path, &goes, &mut inside)?) {
                 newer.push(path.to_string());
             }
         }
@@ -115,7 +125,7 @@ impl<'a> Todo<'a> {
         if !newer.is_empty() {
             return Err(overwritten(top, reference, &newer));
         }
-        match unwritable(top, todo.files.keys().copied()).first() {
+        match unwritable(top, todo.files.keys().copied().chain(&inside)).first() {
             Some(folder) => Err(Failure::new(format!(
                 "nothing was restored: files in {} have to change, and this user cannot write there",
                 folder.display()
@@ -146,7 +156,7 @@ impl<'a> Todo<'a> {
 fn overwritten(top: &Path, reference: &str, newer: &[String]) -> Failure {
     let top = quoted(&top.to_string_lossy());
     Failure::new(format!(
-        "nothing was restored: {} would be overwritten, with local changes of its own",
+        "nothing was restored: {} would be overwritten, and what is there now is kept nowhere else",
         newer.join(", ")
     ))
     .hint(format!(
@@ -155,17 +165,23 @@ fn overwritten(top: &Path, reference: &str, newer: &[String]) -> Failure {
     ))
 }
 
-/// Whether a directory holds nothing but directories and files that go.
-fn all_goes(top: &Path, folder: &RepoPath, goes: &BTreeSet<&RepoPath>) -> Result<bool, Failure> {
+/// Whether a directory holds nothing but directories and files that go. Adds what is in it to `inside`.
+fn all_goes(
+    top: &Path,
+    folder: &RepoPath,
+    goes: &BTreeSet<&RepoPath>,
+    inside: &mut Vec<RepoPath>,
+) -> Result<bool, Failure> {
     let at = top.join(folder.as_path());
     let failed = io_failure("read the directory", &at);
     for entry in fs::read_dir(&at).map_err(&failed)? {
         let entry = entry.map_err(&failed)?;
         let name = folder.child(&entry.file_name());
         let is_dir = entry.file_type().map_err(&failed)?.is_dir();
-        if !(if is_dir { all_goes(top, &name, goes)? } else { goes.contains(&name) }) {
+        if !(if is_dir { all_goes(top, &name, goes, inside)? } else { goes.contains(&name) }) {
             return Ok(false);
         }
+        inside.push(name);
     }
     Ok(true)
 }

@@ -356,3 +356,15 @@ fn a_file_changed_right_after_it_was_brought_shows_as_changed() {
         assert_ne!(recorded, (found.mtime(), found.mtime_nsec()), "{name}");
     }
 }
+
+#[test]
+fn a_line_end_that_safecrlf_would_turn_down_is_a_local_change() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    git(&top, &["config", "core.autocrlf", "input"]);
+    git(&top, &["config", "core.safecrlf", "true"]);
+    write(&top, "a", Some("mine\r\n"));
+    bench.push("more", &[("a", Some("a2\n"))]);
+    apply(&bench.desired(), "run-1");
+    assert_eq!(git(&top, &["show", "refs/provision/rescue/run-1:a"]), "mine\r\n");
+}

@@ -137,7 +137,7 @@ fn other_index_formats() {
     let bench = behind();
     let top = bench.checkout();
     for (make, undo) in [
-        ("git update-index --split-index", "update-index --no-split-index"),
+        ("git config core.splitIndex true && git update-index --split-index", "update-index --no-split-index"),
         ("git sparse-checkout set --cone --sparse-index d", "sparse-checkout disable"),
     ] {
         let run = |command: &str| {
@@ -150,6 +150,7 @@ fn other_index_formats() {
         refused(&bench, &["not supported", undo]);
         let hint = refusal(&bench.desired()).hint.unwrap();
         run(hint.split('`').nth(1).unwrap());
+        git(&top, &["add", "-A"]);
         assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes.len(), 1, "{make}");
     }
 }

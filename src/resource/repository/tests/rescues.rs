@@ -158,19 +158,54 @@ fn what_was_gone_is_gone_where_a_directory_came_in_its_place() {
 
 #[test]
 fn what_a_rescue_cannot_write_it_does_not_begin_to_write() {
+    for missing in ["refs/provision/rescue/run-1:d/c", "refs/provision/rescue/run-1^2:d/c"] {
+        let bench = Bench::new();
+        let top = bench.checkout();
+        write(&top, "a", Some("my a\n"));
+        write(&top, "d/c", Some("staged c\n"));
+        git(&top, &["add", "d/c"]);
+        write(&top, "d/c", Some("my c\n"));
+        bench.push("more", &[("a", Some("a2\n")), ("d/c", Some("c2\n"))]);
+        apply(&bench.desired(), "run-1");
+        let lost = git(&top, &["rev-parse", missing]);
+        let (folder, name) = lost.trim().split_at(2);
+        fs::remove_file(top.join(".git/objects").join(folder).join(name)).unwrap();
+        let before = files(&top);
+        assert!(restore_rescue(&top, "run-1").is_err());
+        assert_eq!(files(&top), before);
+        assert_eq!(git(&top, &["status", "--porcelain"]), "");
+        assert!(!top.join(".git/provision").exists() && !top.join(".git/index.lock").exists());
+    }
+}
+
+#[test]
+fn nothing_is_restored_beside_a_conflict_or_into_another_repository() {
+    let bench = rescued();
+    let top = bench.checkout();
+    let id = git(&top, &["rev-parse", "HEAD:a"]);
+    let entry = format!("100644 {} 1\tconflict\n", id.trim());
+    let listing = bench.dir.path().join("listing");
+    fs::write(&listing, entry).unwrap();
+    let mut index = Command::new("git");
+    index.args(["update-index", "--index-info"]).current_dir(&top).stdin(fs::File::open(&listing).unwrap());
+    assert!(index.status().unwrap().success());
+    let before = files(&top);
+    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    assert!(failure.message.contains("holds a conflict in conflict"), "{failure:?}");
+    git(&top, &["reset", "-q"]);
+    assert_eq!(files(&top), before);
+
     let bench = Bench::new();
     let top = bench.checkout();
-    write(&top, "a", Some("my a\n"));
-    write(&top, "d/c", Some("my c\n"));
-    bench.push("more", &[("a", Some("a2\n")), ("d/c", Some("c2\n"))]);
+    write(&top, "n/mine", Some("mine\n"));
+    bench.push("more", &[("n/mine", Some("theirs\n"))]);
     apply(&bench.desired(), "run-1");
-    let lost = git(&top, &["rev-parse", "refs/provision/rescue/run-1:d/c"]);
-    let (folder, name) = lost.trim().split_at(2);
-    fs::remove_file(top.join(".git/objects").join(folder).join(name)).unwrap();
-    let before = files(&top);
-    assert!(restore_rescue(&top, "run-1").is_err());
-    assert_eq!(files(&top), before);
-    assert!(!top.join(".git/provision").exists() && !top.join(".git/index.lock").exists());
+    bench.push("no more", &[("n/mine", None)]);
+    apply(&bench.desired(), "run-2");
+    git(&top, &["init", "-q", "n"]);
+    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    assert!(failure.message.contains("nothing was restored: n/mine would"), "{failure:?}");
+    assert!(!top.join("n/mine").exists());
 }
 
 #[test]
