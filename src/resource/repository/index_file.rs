@@ -20,8 +20,8 @@ const INDEX: &str = ".git/index";
 /// Name of its copy in the area.
 const COPY: &str = "index";
 
-/// Replaces the index of the checkout at `top`. The caller holds its lock, and the files are in place; `brought` are those
-/// that the move wrote. A file that somebody changed since is left for git to read.
+/// Replaces the index of the checkout at `top`. The caller holds its lock, and the files are in place; `brought` are
+/// those that the move wrote. A file that somebody changed since is left for git to read.
 pub fn replace(
     area: &WorkArea,
     top: &Path,
@@ -57,8 +57,8 @@ pub fn replace(
     install(area, top)
 }
 
-/// Prepares an index that has these blobs, or the removal of a path, beside what the index has now. The caller holds its
-/// lock.
+/// Prepares an index that has these blobs, or the removal of a path, beside what the index has now. The caller holds
+/// its lock.
 pub fn prepare(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) -> Result<(), Failure> {
     let failed = git_failure("write the index", top);
     let mut index = copy(area, top)?;
@@ -170,9 +170,9 @@ fn fill(entry: &mut IndexEntry, found: &fs::Metadata) {
     entry.file_size = found.size() as u32;
 }
 
-/// A file changed after the old index was written, but within the same second, has to be read again: most builds of git
-/// compare whole seconds (USE_NSEC in git's Makefile), and a newer index would hide the change. git's way to say so is a
-/// size of zero. Nanoseconds, which git records in any case, tell the files that did not change.
+/// A file changed after the old index was written, but within the same second, has to be read again: most builds of
+/// git compare whole seconds (USE_NSEC in git's Makefile), and a newer index would hide the change. git's way to say so
+/// is a size of zero. Nanoseconds, which git records in any case, tell the files that did not change.
 fn distrust_recent(index: &mut Index, top: &Path, (seconds, nanoseconds): (i64, i64)) -> Result<(), Failure> {
     let time = |time: &IndexTime| (i64::from(time.seconds()), i64::from(time.nanoseconds()));
     let recent: Vec<IndexEntry> = index.iter().filter(|entry| time(&entry.mtime).0 >= seconds).collect();

@@ -117,8 +117,8 @@ fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2
     Ok(commits)
 }
 
-/// Brings the files of a rescue back into the working tree: bytes, executable bits, untracked ones too; and what was staged into
-/// the index. All of it or, where newer work would be replaced, nothing. The rescue stays. Gives back the paths that
+/// Brings the files of a rescue back into the working tree: bytes, executable bits, untracked ones too; and what was
+/// staged into the index. All of it or, where newer work would be replaced, nothing. The rescue stays. Gives back the paths that
 /// were written, removed or staged. A file that was only staged stays as it is: its bytes were those of HEAD.
 pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     let repo = open(path)?;

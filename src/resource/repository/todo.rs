@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use git2::Repository;
+use git2::{Repository, Tree};
 
 use super::actual::Obstacle;
 use super::delta::{Blob, blob_in};
@@ -52,76 +52,24 @@ impl There {
 /// What is not as the rescue has it.
 pub struct Todo<'a> {
     files: BTreeMap<&'a RepoPath, (Option<Blob>, There)>,
+    /// The index's entries to write, or to remove.
     pub staged: Vec<(&'a RepoPath, Option<Blob>)>,
 }
 
 impl<'a> Todo<'a> {
     /// Compares; where newer work would be replaced, or could not be, it fails with all the paths.
     pub fn find(repo: &Repository, top: &Path, reference: &str, held: &'a Held) -> Result<Self, Failure> {
-        let failed = git_failure("compare with the rescue", top);
         let index = index_file::read(repo)?;
         if let Some(path) = unmerged(&index) {
             return Err(Obstacle::Unmerged { path }.refusal(top).into());
         }
-        let index = index_entries(&index);
         let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
-        let in_head = |path: &RepoPath| head.as_ref().and_then(|head| blob_in(head, path));
-        let hasher = Hasher::new(repo, top).map_err(&failed)?;
+        let look = Look { repo, top, index: index_entries(&index), head };
         let mut todo = Self { files: BTreeMap::new(), staged: Vec::new() };
         let mut newer = Vec::new();
-        for (path, blob) in &held.files {
-            let (there, found) = There::at(top, path)?;
-            let free = match (there, &found, blob) {
-                // As a file it is gone.
-                (There::Nothing | There::Directory, _, None) => continue,
-                (There::Nothing | There::Directory, _, Some(_)) => true,
-                (There::File(_), Some(found), blob) => {
-                    let mode = mode_of(found, blob.map(|blob| blob.mode).filter(|_| !hasher.trusts_modes));
-                    if let (Some(blob), Some(mode)) = (blob, mode)
-                        && (Blob { id: raw_id(&top.join(path.as_path()), mode)?, mode }) == *blob
-                    {
-                        continue;
-                    }
-                    // Not what the library calls clean: it believes marks such as skip-worktree.
-                    let current = hasher.blob(path, found, [in_head(path), None])?;
-                    current.is_some() && current == in_head(path)
-                }
-                _ => false,
-            };
-            if free {
-                todo.files.insert(path, (*blob, there));
-            } else {
-                newer.push(path.to_string());
-            }
-        }
-        let goes: BTreeSet<&RepoPath> = todo.removed().map(|(path, _)| path).collect();
-        // What is removed from directories that give way to a file.
-        let mut inside = Vec::new();
-        for (path, _, there) in todo.written() {
-            let blocked = path.parents().any(|above| {
-                let at = top.join(above.as_path());
-                let found = fs::symlink_metadata(&at);
-                (found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above))
-                    || fs::symlink_metadata(at.join(".git")).is_ok()
-            });
-            if blocked || (there == There::Directory && !all_goes(top, path, &goes, &mut inside)?) {
-                newer.push(path.to_string());
-            }
-        }
-        for (path, blob) in &held.staged {
-            let current = index.get(path).copied();
-            if current == *blob {
-                continue;
-            }
-            let goes = |name: &RepoPath| held.staged.get(name) == Some(&None);
-            let mut above = path.parents().filter(|name| index.contains_key(name));
-            let alone = blob.is_none() || (below(&index, path).all(goes) && above.all(|name| goes(&name)));
-            if current == in_head(path) && alone {
-                todo.staged.push((path, *blob));
-            } else {
-                newer.push(format!("{path} in the index"));
-            }
-        }
+        look.compare_files(held, &mut todo, &mut newer)?;
+        let inside = look.check_places(&todo, &mut newer)?;
+        look.compare_index(held, &mut todo, &mut newer);
         if !newer.is_empty() {
             return Err(overwritten(top, reference, &newer));
         }
@@ -150,6 +98,87 @@ impl<'a> Todo<'a> {
         let staged = self.staged.iter().map(|(path, _)| *path);
         let paths: BTreeSet<&RepoPath> = self.files.keys().copied().chain(staged).collect();
         paths.into_iter().cloned().collect()
+    }
+}
+
+/// What the rescue is compared with.
+struct Look<'a> {
+    repo: &'a Repository,
+    top: &'a Path,
+    index: BTreeMap<RepoPath, Blob>,
+    head: Option<Tree<'a>>,
+}
+
+impl Look<'_> {
+    fn in_head(&self, path: &RepoPath) -> Option<Blob> {
+        self.head.as_ref().and_then(|head| blob_in(head, path))
+    }
+
+    /// Files that are not as the rescue has them are replaced where HEAD has what is there.
+    fn compare_files<'h>(&self, held: &'h Held, todo: &mut Todo<'h>, newer: &mut Vec<String>) -> Result<(), Failure> {
+        let hasher = Hasher::new(self.repo, self.top).map_err(git_failure("compare with the rescue", self.top))?;
+        for (path, blob) in &held.files {
+            let (there, found) = There::at(self.top, path)?;
+            let free = match (there, &found, blob) {
+                // As a file it is gone.
+                (There::Nothing | There::Directory, _, None) => continue,
+                (There::Nothing | There::Directory, _, Some(_)) => true,
+                (There::File(_), Some(found), blob) => {
+                    let mode = mode_of(found, blob.map(|blob| blob.mode).filter(|_| !hasher.trusts_modes));
+                    if let (Some(blob), Some(mode)) = (blob, mode)
+                        && (Blob { id: raw_id(&self.top.join(path.as_path()), mode)?, mode }) == *blob
+                    {
+                        continue;
+                    }
+                    // Not what the library calls clean: it believes marks such as skip-worktree.
+                    let current = hasher.blob(path, found, [self.in_head(path), None])?;
+                    current.is_some() && current == self.in_head(path)
+                }
+                _ => false,
+            };
+            if free {
+                todo.files.insert(path, (*blob, there));
+            } else {
+                newer.push(path.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each file can come to its place. Gives back what is in the directories that give way to a file.
+    fn check_places(&self, todo: &Todo<'_>, newer: &mut Vec<String>) -> Result<Vec<RepoPath>, Failure> {
+        let goes: BTreeSet<&RepoPath> = todo.removed().map(|(path, _)| path).collect();
+        let mut inside = Vec::new();
+        for (path, _, there) in todo.written() {
+            let blocked = path.parents().any(|above| {
+                let at = self.top.join(above.as_path());
+                let found = fs::symlink_metadata(&at);
+                (found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above))
+                    || fs::symlink_metadata(at.join(".git")).is_ok()
+            });
+            if blocked || (there == There::Directory && !all_goes(self.top, path, &goes, &mut inside)?) {
+                newer.push(path.to_string());
+            }
+        }
+        Ok(inside)
+    }
+
+    /// What was staged is staged again where the index has what HEAD has, and nothing that cannot stand beside it.
+    fn compare_index<'h>(&self, held: &'h Held, todo: &mut Todo<'h>, newer: &mut Vec<String>) {
+        let goes = |name: &RepoPath| held.staged.get(name) == Some(&None);
+        for (path, blob) in &held.staged {
+            let current = self.index.get(path).copied();
+            if current == *blob {
+                continue;
+            }
+            let mut above = path.parents().filter(|name| self.index.contains_key(name));
+            let alone = blob.is_none() || (below(&self.index, path).all(goes) && above.all(|name| goes(&name)));
+            if current == self.in_head(path) && alone {
+                todo.staged.push((path, *blob));
+            } else {
+                newer.push(format!("{path} in the index"));
+            }
+        }
     }
 }
 
