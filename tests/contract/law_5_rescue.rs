@@ -51,6 +51,27 @@ fn a_rescue_is_listed_shown_and_restored() {
     assert!(outcome.stderr.contains("no-such-rescue"), "{outcome}");
 }
 
+#[test]
+fn a_rescue_is_restored_whole_or_not_at_all() {
+    let sandbox = in_the_way();
+    sandbox.commit("README.md", "# new\n");
+    sandbox.write(&format!("{CHECKOUT}/README.md"), "ubuntu", "# mine\n");
+    sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
+    let id = sandbox.rescues()[0].rsplit('/').next().unwrap().to_owned();
+    let restore = || sandbox.provision("ubuntu", ["rescue", "restore", PLAN, &id]).run();
+    sandbox.bash("root", &format!("chmod 555 {CHECKOUT}/airflow_poc/dags"));
+    let outcome = restore().exits(1);
+    assert!(outcome.stderr.contains("nothing was restored: files in"), "{outcome}");
+    for (file, content) in [("README.md", "# new\n"), (DAG, "LAG_LIMIT_MINUTES = 60\n")] {
+        assert_eq!(sandbox.read(&format!("{CHECKOUT}/{file}")), content);
+    }
+    sandbox.bash("root", &format!("chmod 755 {CHECKOUT}/airflow_poc/dags"));
+    restore().exits(0);
+    for (file, content) in [("README.md", "# mine\n"), (DAG, "hot fix\n")] {
+        assert_eq!(sandbox.read(&format!("{CHECKOUT}/{file}")), content);
+    }
+}
+
 /// Whatever the local change is: staged, gone, become a link, in the way of a new file although git passes over it.
 #[test]
 fn every_sort_of_change_comes_back_as_it_was() {

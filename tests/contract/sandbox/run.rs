@@ -135,7 +135,11 @@ impl<'a> Run<'a> {
             let id = account.id.to_string();
             argv.extend(["setpriv", "--reuid", &id, "--regid", &id, "--init-groups", "--"].map(String::from));
         }
-        argv.extend(["env", "-i", "-C", self.directory.as_ref().unwrap_or(&account.home)].map(String::from));
+        // A caller such as nohup has SIGHUP ignored, and what it starts inherits that.
+        argv.extend(
+            ["env", "--default-signal=HUP", "-i", "-C", self.directory.as_ref().unwrap_or(&account.home)]
+                .map(String::from),
+        );
         let login = [("HOME", account.home.as_str()), ("USER", &self.user), ("LOGNAME", &self.user), ("PATH", PATH)];
         let fixed = [("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TERM", "dumb")];
         argv.extend(

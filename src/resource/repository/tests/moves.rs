@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::bench::{Bench, apply, execute, files, git, plan, seen, snapshot, try_git, write};
 use crate::resource::Change;
-use crate::resource::repository::{RepositoryChange, observe, open_repository};
+use crate::resource::repository::path::RepoPath;
+use crate::resource::repository::{RepositoryChange, move_files, observe, open_repository};
 
 fn advance(bench: &Bench) -> Box<crate::resource::repository::change::Advance> {
     match plan(&bench.desired()).unwrap().unwrap().changes.remove(0) {
@@ -287,24 +288,25 @@ fn names_of_every_sort_are_moved() {
     assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
 }
 
-/// The second in which a file of the checkout was last written.
-fn second(top: &Path, name: &str) -> i64 {
-    fs::metadata(top.join(name)).unwrap().mtime()
+/// Stages `q` and does more, until file and index are of the same second.
+fn stage_within_a_second(top: &Path, more: impl Fn()) {
+    let second = |name: &str| fs::metadata(top.join(name)).unwrap().mtime();
+    loop {
+        write(top, "q", Some("staged\n"));
+        let staged = second("q");
+        git(top, &["add", "q"]);
+        more();
+        if [second("q"), second(".git/index")] == [staged, staged] {
+            return;
+        }
+    }
 }
 
 #[test]
 fn a_file_changed_in_the_second_in_which_it_was_staged_still_shows_as_changed() {
     let bench = Bench::new();
     let top = bench.checkout();
-    loop {
-        write(&top, "q", Some("staged\n"));
-        let staged = second(&top, "q");
-        git(&top, &["add", "q"]);
-        write(&top, "q", Some("edited\n"));
-        if [second(&top, "q"), second(&top, ".git/index")] == [staged, staged] {
-            break;
-        }
-    }
+    stage_within_a_second(&top, || write(&top, "q", Some("edited\n")));
     bench.push("more", &[("a", Some("a2\n"))]);
     // The new index is of a later second, so nothing but what it says of the file can tell.
     std::thread::sleep(std::time::Duration::from_secs(1));
@@ -316,19 +318,29 @@ fn a_file_changed_in_the_second_in_which_it_was_staged_still_shows_as_changed() 
 fn a_file_that_did_not_change_in_that_second_need_not_be_read_again() {
     let bench = Bench::new();
     let top = bench.checkout();
-    loop {
-        write(&top, "q", Some("staged\n"));
-        git(&top, &["add", "q"]);
+    stage_within_a_second(&top, || {
         std::thread::sleep(std::time::Duration::from_millis(50));
         git(&top, &["update-index", "--force-write-index"]);
-        if second(&top, "q") == second(&top, ".git/index") {
-            break;
-        }
-    }
+    });
     bench.push("more", &[("a", Some("a2\n"))]);
     apply(&bench.desired(), "run-1");
     let index = git2::Index::open(&top.join(".git/index")).unwrap();
     assert_eq!(index.get_path(Path::new("q"), 0).unwrap().file_size, 7);
+}
+
+#[test]
+fn directories_are_made_and_no_link_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (top, outside) = (dir.path().join("top"), dir.path().join("outside"));
+    for folder in [&top, &outside] {
+        fs::create_dir(folder).unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, top.join("link")).unwrap();
+    move_files::make_folders(&top, &RepoPath::new("a/b/file")).unwrap();
+    assert!(top.join("a/b").is_dir() && !top.join("a/b/file").exists());
+    let failure = move_files::make_folders(&top, &RepoPath::new("link/b/file")).unwrap_err();
+    assert!(failure.message.contains("was changed in this very moment"), "{failure:?}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
 
 #[test]
