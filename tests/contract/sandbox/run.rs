@@ -162,8 +162,10 @@ impl<'a> Run<'a> {
         } else {
             argv.extend(self.argv.iter().cloned());
         }
-        let mut command = Command::new("nsenter");
+        // A caller such as nohup has SIGHUP ignored, and what it starts inherits that.
+        let mut command = Command::new("env");
         command
+            .args(["--default-signal=HUP", "nsenter"])
             .args(&argv)
             .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
