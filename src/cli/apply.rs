@@ -8,7 +8,7 @@ use super::args::ApplyArguments;
 use super::session::Session;
 use super::{Error, Exit};
 use crate::engine::apply::apply;
-use crate::engine::event::{Event, Finished, Planned, RunOutcome, Sink};
+use crate::engine::event::{Event, Finished, RunOutcome, Sink};
 use crate::engine::lock::Wait;
 use crate::engine::survey::PlannedStep;
 use crate::resource::Failure;
@@ -31,7 +31,7 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
     if let Some(failure) = session.reach.unserved() {
         return Ok(refused(&session, failure).await);
     }
-    if planned.iter().any(|step| step.outcome() == Planned::Changes) {
+    if planned.iter().any(PlannedStep::has_changes) {
         let answer = if arguments.yes { Answer::Yes } else { ask(&session).await };
         let failure = match answer {
             Answer::Yes => session.begin(&mut lock).err(),
@@ -73,6 +73,7 @@ async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
             step: id.clone(),
             kind,
             outcome: Finished::Skipped,
+            drift: Vec::new(),
             reason: None,
             hint: None,
             why: None,

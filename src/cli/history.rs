@@ -105,6 +105,7 @@ fn show(past: &Past) -> String {
                     Finished::Changed => continue,
                     Finished::Unchanged => "unchanged",
                     Finished::Skipped => "skipped",
+                    Finished::Drifted => "drifted",
                     Finished::Blocked => "blocked",
                     Finished::Failed => "failed",
                 };

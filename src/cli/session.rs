@@ -12,7 +12,7 @@ use super::Error;
 use super::args::RunArguments;
 use super::given::Given;
 use super::saved::Target;
-use crate::engine::event::{Event, FORMAT, Planned, RunOutcome, Sink};
+use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
 use crate::engine::journal::{self, Journal, Unfinished};
 use crate::engine::lock::{Holder, Lock, Wait, time};
 use crate::engine::order::Order;
@@ -150,7 +150,7 @@ impl Session {
             self.report.event(&planned_event(index, step, &self.steps));
         }
         // Before anything is changed: what runs now was made from what is there now.
-        if planned.iter().any(|step| step.outcome() == Planned::Changes) {
+        if planned.iter().any(PlannedStep::has_changes) {
             self.look_around().await;
         }
         Some(planned)

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::event::{ChangeOutcome, Event, Finished, Planned, Sink};
+use super::event::{ChangeOutcome, Event, Finished, Sink};
 use super::order::Order;
 use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
-use crate::resource::{AnyChange, AnyResource, Description, Diff, Failure, Rescue, RescueAnswer, RescueRequest};
+use crate::resource::{
+    AnyChange, AnyResource, Description, Diff, Failure, Refusal, Rescue, RescueAnswer, RescueRequest,
+};
 
 /// How a step ended, and why.
 struct End {
     outcome: Finished,
+    drift: Vec<String>,
     failure: Option<Failure>,
     notes: Vec<String>,
     warnings: Vec<String>,
@@ -24,7 +27,20 @@ struct End {
 
 impl End {
     fn of(outcome: Finished, failure: Option<Failure>) -> Self {
-        Self { outcome, failure, notes: Vec::new(), warnings: Vec::new(), rescues: Vec::new() }
+        let (drift, notes, warnings) = (Vec::new(), Vec::new(), Vec::new());
+        Self { outcome, drift, failure, notes, warnings, rescues: Vec::new() }
+    }
+
+    /// The end of a step that has no changes left: as it was asked for, unless something stands in the way or differs
+    /// that it does not repair.
+    fn converged(outcome: Finished, diff: Diff<AnyChange>) -> Self {
+        let (outcome, failure) = match (Refusal::join(&diff.obstacles), Refusal::join(&diff.drift)) {
+            (Some(obstacles), _) => (Finished::Blocked, Some(obstacles.into())),
+            (None, Some(drift)) => (Finished::Drifted, Some(drift.into())),
+            (None, None) => (outcome, None),
+        };
+        let drift = diff.drift.into_iter().map(|difference| difference.reason).collect();
+        Self { drift, notes: diff.notes, warnings: diff.warnings, ..Self::of(outcome, failure) }
     }
 }
 
@@ -81,7 +97,7 @@ async fn predecessors(
             Some(Finished::Failed) => "failed",
             Some(Finished::Blocked) => "is blocked",
             Some(Finished::Skipped) | None => return Ok(None),
-            Some(Finished::Unchanged | Finished::Changed) => continue,
+            Some(Finished::Unchanged | Finished::Changed | Finished::Drifted) => continue,
         };
         let id = &steps[*other].id;
         return Err(Failure::new(format!("it waits for `{id}`, which {word}"))
@@ -105,7 +121,7 @@ impl StepRun {
     }
 
     async fn carry_out(&self, planned: PlannedStep) -> End {
-        if self.stop.signal().is_some() && planned.outcome() == Planned::Changes {
+        if self.stop.signal().is_some() && planned.has_changes() {
             return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         }
         let provisional = planned.is_provisional();
@@ -113,7 +129,7 @@ impl StepRun {
             Verdict::Blocked(failure) => return End::of(Finished::Blocked, Some(failure)),
             Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
             Verdict::Decided(diff) if diff.changes.is_empty() && !provisional => {
-                return End { notes: diff.notes, warnings: diff.warnings, ..End::of(Finished::Unchanged, None) };
+                return End::converged(Finished::Unchanged, diff);
             }
             Verdict::Decided(diff) => Some(diff.changes),
             Verdict::Undecided => None,
@@ -160,7 +176,7 @@ impl StepRun {
 
     async fn make(&self, diff: Diff<AnyChange>) -> End {
         if diff.changes.is_empty() {
-            return End { notes: diff.notes, warnings: diff.warnings, ..End::of(Finished::Unchanged, None) };
+            return End::converged(Finished::Unchanged, diff);
         }
         // What may take somebody's work out of the way says so in the plan; how to get it back is said in the end.
         let risky = diff.changes.iter().any(|change| change.describe().risk.is_some());
@@ -171,37 +187,54 @@ impl StepRun {
         end
     }
 
+    /// Makes the changes in their order. One that fails keeps those from being made that depend on it, and no others.
     async fn make_all(&self, diff: Diff<AnyChange>) -> End {
+        // With the failure, where it was tried.
+        let mut undone: Vec<(&AnyChange, Option<Failure>)> = Vec::new();
         for (made, change) in diff.changes.iter().enumerate() {
+            if undone.iter().any(|(failed, _)| change.depends_on(failed)) {
+                undone.push((change, None));
+                continue;
+            }
             if self.stop.signal().is_some() {
                 let left = diff.changes.len() - made;
                 let failure = Failure::new(format!("the run was stopped with {left} of its changes left"))
                     .hint("run apply again to make them");
                 return End::of(if made == 0 { Finished::Skipped } else { Finished::Failed }, Some(failure));
             }
-            let description = change.describe();
-            self.sink.event(&Event::ChangeStarted {
-                step: self.step().id.clone(),
-                action: description.action,
-                target: description.target.clone(),
-                summary: description.summary.clone(),
-            });
-            let result = match self.sink.ready() {
-                Ok(()) => self.reach.execute(self.step(), change).await,
-                Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
-            };
-            self.sink.event(&Event::ChangeFinished {
-                step: self.step().id.clone(),
-                action: description.action,
-                target: description.target,
-                summary: description.summary,
-                outcome: if result.is_ok() { ChangeOutcome::Changed } else { ChangeOutcome::Failed },
-            });
-            if let Err(failure) = result {
-                return End::of(Finished::Failed, Some(failure));
+            if let Err(failure) = self.make_one(change).await {
+                undone.push((change, Some(failure)));
             }
         }
-        self.verify(diff).await
+        if undone.is_empty() {
+            return self.verify(diff).await;
+        }
+        let undone: Vec<Refusal> = undone
+            .into_iter()
+            .filter_map(|(_, failure)| failure)
+            .map(|failure| Refusal { reason: failure.message, hint: failure.hint })
+            .chain(diff.obstacles)
+            .collect();
+        let drift = diff.drift.into_iter().map(|difference| difference.reason).collect();
+        End { drift, ..End::of(Finished::Failed, Refusal::join(&undone).map(Failure::from)) }
+    }
+
+    async fn make_one(&self, change: &AnyChange) -> Result<(), Failure> {
+        let Description { action, target, summary, .. } = change.describe();
+        let step = self.step().id.clone();
+        self.sink.event(&Event::ChangeStarted {
+            step: step.clone(),
+            action,
+            target: target.clone(),
+            summary: summary.clone(),
+        });
+        let result = match self.sink.ready() {
+            Ok(()) => self.reach.execute(self.step(), change).await,
+            Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
+        };
+        let outcome = if result.is_ok() { ChangeOutcome::Changed } else { ChangeOutcome::Failed };
+        self.sink.event(&Event::ChangeFinished { step, action, target, summary, outcome });
+        result
     }
 
     /// The rescues of this run; where it made none, the last one: a run that was cut off had kept the same work already.
@@ -219,13 +252,13 @@ impl StepRun {
         match decide(&self.reach, self.step()).await {
             Verdict::Decided(left) => match left.changes.first() {
                 None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
-                    End { notes: left.notes, warnings: left.warnings, ..End::of(Finished::Changed, None) }
+                    End::converged(Finished::Changed, left)
                 }
                 None => {
-                    let mut warnings = left.warnings;
+                    let mut warnings = left.warnings.clone();
                     warnings.extend(made.warnings);
                     warnings.dedup();
-                    End { notes: made.notes, warnings, ..End::of(Finished::Changed, None) }
+                    End::converged(Finished::Changed, Diff { notes: made.notes, warnings, ..left })
                 }
                 Some(change) => {
                     let Description { target, summary, .. } = change.describe();
@@ -250,9 +283,10 @@ impl StepRun {
             step: self.step().id.clone(),
             kind: self.step().resource.kind(),
             outcome: end.outcome,
+            drift: end.drift.clone(),
             reason: failure.as_ref().map(|failure| failure.message.clone()),
             hint: failure.and_then(|failure| failure.hint),
-            why: why(self.step(), matches!(end.outcome, Finished::Blocked | Finished::Failed)),
+            why: why(self.step(), matches!(end.outcome, Finished::Drifted | Finished::Blocked | Finished::Failed)),
             notes: end.notes.clone(),
             warnings: end.warnings.clone(),
             rescues: ids.collect(),

@@ -49,9 +49,11 @@ pub enum Event {
         /// The steps whose changes come first, where the certainty is provisional.
         waits_for: Vec<String>,
         changes: Vec<Description>,
+        /// The differences that the step does not repair, each with its consequence.
+        drift: Vec<String>,
         reason: Option<String>,
         hint: Option<String>,
-        /// Why the step exists, by the plan file, where it was blocked or failed.
+        /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
         why: Option<String>,
         notes: Vec<String>,
         warnings: Vec<String>,
@@ -74,9 +76,11 @@ pub enum Event {
         step: String,
         kind: &'static str,
         outcome: Finished,
+        /// The differences that the step does not repair, each with its consequence.
+        drift: Vec<String>,
         reason: Option<String>,
         hint: Option<String>,
-        /// Why the step exists, by the plan file, where it was blocked or failed.
+        /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
         why: Option<String>,
         notes: Vec<String>,
         warnings: Vec<String>,
@@ -115,7 +119,10 @@ pub enum Event {
 pub enum Planned {
     Unchanged,
     Changes,
-    /// It cannot be done as things are, and nothing is touched.
+    /// Something differs that the step does not repair. Its other changes, where it has any, are made all the same.
+    Drifted,
+    /// It cannot be done as things are. Changes that are listed all the same do not depend on what stands in the way,
+    /// and are made.
     Blocked,
     /// It could not be observed.
     Failed,
@@ -146,6 +153,8 @@ pub enum Finished {
     Changed,
     /// Not selected, or the run was stopped before it.
     Skipped,
+    /// All its changes are made, and something differs that it does not repair.
+    Drifted,
     Blocked,
     Failed,
 }
@@ -162,11 +171,13 @@ pub enum RunOutcome {
 
 /// How many steps ended how; each step is counted once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     pub unchanged: usize,
     pub changes: usize,
     pub changed: usize,
     pub skipped: usize,
+    pub drifted: usize,
     pub blocked: usize,
     pub failed: usize,
 }
@@ -174,10 +185,11 @@ pub struct Counts {
 impl std::fmt::Display for Counts {
     /// `1 failed, 2 changed`: what needs attention first, and nothing that did not occur.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Counts { unchanged, changes, changed, skipped, blocked, failed } = *self;
+        let Counts { unchanged, changes, changed, skipped, drifted, blocked, failed } = *self;
         let counts = [
             (failed, "failed"),
             (blocked, "blocked"),
+            (drifted, "drifted"),
             (changed, "changed"),
             (changes, "to change"),
             (unchanged, "unchanged"),

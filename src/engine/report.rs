@@ -33,6 +33,7 @@ impl Report {
                 State::Planned(Planned::Changes) => &mut counts.changes,
                 State::Finished(Finished::Changed) => &mut counts.changed,
                 State::Finished(Finished::Skipped) => &mut counts.skipped,
+                State::Planned(Planned::Drifted) | State::Finished(Finished::Drifted) => &mut counts.drifted,
                 State::Planned(Planned::Blocked) | State::Finished(Finished::Blocked) => &mut counts.blocked,
                 State::Planned(Planned::Failed) | State::Finished(Finished::Failed) => &mut counts.failed,
             } += 1;
@@ -43,8 +44,8 @@ impl Report {
     /// How the run stands.
     pub fn outcome(&self) -> RunOutcome {
         match self.counts() {
-            Counts { blocked: 0, failed: 0, changes: 0, .. } => RunOutcome::Ok,
-            Counts { blocked: 0, failed: 0, .. } => RunOutcome::Changes,
+            Counts { drifted: 0, blocked: 0, failed: 0, changes: 0, .. } => RunOutcome::Ok,
+            Counts { drifted: 0, blocked: 0, failed: 0, .. } => RunOutcome::Changes,
             _ => RunOutcome::Failed,
         }
     }
@@ -65,5 +66,48 @@ impl Sink for Report {
 
     fn ready(&self) -> Result<(), Failure> {
         self.next.ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        fn event(&self, _: &Event) {}
+    }
+
+    fn finished(step: &str, outcome: Finished) -> Event {
+        Event::StepFinished {
+            step: step.into(),
+            kind: "period_tables",
+            outcome,
+            drift: Vec::new(),
+            reason: None,
+            hint: None,
+            why: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+            rescues: Vec::new(),
+            ways_back: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn drift_is_counted_by_itself_and_fails_the_run() {
+        let report = Report::new(Box::new(Nowhere));
+        report.event(&finished("one", Finished::Changed));
+        assert_eq!(report.outcome(), RunOutcome::Ok);
+        report.event(&finished("two", Finished::Drifted));
+        assert_eq!(report.counts(), Counts { changed: 1, drifted: 1, ..Counts::default() });
+        assert_eq!(
+            (report.counts().to_string().as_str(), report.outcome()),
+            ("1 drifted, 1 changed", RunOutcome::Failed)
+        );
+        // What an older version has recorded has no such count.
+        let old = r#"{"unchanged":1,"changes":0,"changed":0,"skipped":0,"blocked":0,"failed":0}"#;
+        assert_eq!(serde_json::from_str::<Counts>(old).unwrap().unchanged, 1);
     }
 }

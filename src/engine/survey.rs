@@ -8,7 +8,7 @@ use super::event::{Certainty, Event, Planned};
 use super::order::Order;
 use super::reach::Reach;
 use super::step::Step;
-use crate::resource::{Action, AnyChange, Description, Diff, Failure};
+use crate::resource::{Action, AnyChange, Description, Diff, Failure, Refusal};
 
 /// What is known of one step before anything is done.
 #[derive(Debug, Clone)]
@@ -35,10 +35,21 @@ impl PlannedStep {
     /// What the plan says of the step.
     pub fn outcome(&self) -> Planned {
         match &self.verdict {
+            Verdict::Decided(diff) if !diff.obstacles.is_empty() => Planned::Blocked,
+            Verdict::Decided(diff) if !diff.drift.is_empty() => Planned::Drifted,
             Verdict::Decided(diff) if diff.changes.is_empty() => Planned::Unchanged,
             Verdict::Decided(_) | Verdict::Undecided => Planned::Changes,
             Verdict::Blocked(_) => Planned::Blocked,
             Verdict::Failed(_) => Planned::Failed,
+        }
+    }
+
+    /// Whether there is something to do, whatever else the plan says of the step.
+    pub fn has_changes(&self) -> bool {
+        match &self.verdict {
+            Verdict::Decided(diff) => !diff.changes.is_empty(),
+            Verdict::Undecided => true,
+            Verdict::Blocked(_) | Verdict::Failed(_) => false,
         }
     }
 
@@ -121,19 +132,16 @@ fn weigh(
     let mut waits_for = Vec::new();
     for (other, reason) in order.before(index) {
         let Some(earlier) = &planned[*other] else { continue };
-        let touched = match &earlier.verdict {
-            Verdict::Blocked(_) | Verdict::Failed(_) => {
-                let word = if matches!(earlier.verdict, Verdict::Failed(_)) { "failed" } else { "is blocked" };
-                let id = &steps[*other].id;
-                let failure = Failure::new(format!("it waits for `{id}`, which {word}"))
-                    .hint(format!("see to `{id}` first, or leave it out with --skip {id}"));
-                return PlannedStep { verdict: Verdict::Blocked(failure), waits_for: Vec::new() };
-            }
-            // What it will change is not known yet, were it seen to need nothing now.
-            _ if earlier.is_provisional() => true,
-            Verdict::Undecided => true,
-            Verdict::Decided(_) => earlier.changes().iter().any(|change| reason.is_touched_by(&steps[*other], change)),
-        };
+        if matches!(earlier.outcome(), Planned::Blocked | Planned::Failed) {
+            let word = if earlier.outcome() == Planned::Failed { "failed" } else { "is blocked" };
+            let id = &steps[*other].id;
+            let failure = Failure::new(format!("it waits for `{id}`, which {word}"))
+                .hint(format!("see to `{id}` first, or leave it out with --skip {id}"));
+            return PlannedStep { verdict: Verdict::Blocked(failure), waits_for: Vec::new() };
+        }
+        // What a provisional step will change is not known yet, were it seen to need nothing now.
+        let touched = earlier.is_provisional()
+            || earlier.changes().iter().any(|change| reason.is_touched_by(&steps[*other], change));
         if touched && !waits_for.contains(other) {
             waits_for.push(*other);
         }
@@ -141,6 +149,7 @@ fn weigh(
     let verdict = match verdict {
         // What stands in the way now may be just what an earlier step is about to bring.
         Verdict::Blocked(_) | Verdict::Failed(_) if !waits_for.is_empty() => Verdict::Undecided,
+        Verdict::Decided(diff) if !diff.obstacles.is_empty() && !waits_for.is_empty() => Verdict::Undecided,
         verdict => verdict,
     };
     PlannedStep { verdict, waits_for }
@@ -150,17 +159,20 @@ fn weigh(
 pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Event {
     let step = &steps[index];
     let waits_for: Vec<String> = planned.waits_for.iter().map(|other| steps[*other].id.clone()).collect();
-    let (mut reason, mut hint, mut notes, mut warnings) = (None, None, Vec::new(), Vec::new());
-    let mut changes = Vec::new();
+    let (mut changes, mut drift, mut notes, mut warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (reason, hint);
     match &planned.verdict {
         Verdict::Decided(diff) => {
             changes = diff.changes.iter().map(AnyChange::describe).collect();
             notes.clone_from(&diff.notes);
             warnings.clone_from(&diff.warnings);
+            drift = diff.drift.iter().map(|difference| difference.reason.clone()).collect();
+            let told = Refusal::join(&diff.obstacles).or(Refusal::join(&diff.drift));
+            (reason, hint) = told.map_or((None, None), |refusal| (Some(refusal.reason), refusal.hint));
         }
         Verdict::Undecided => {
             let after = waits_for.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
-            reason = Some(format!("to be decided after {after}"));
+            (reason, hint) = (Some(format!("to be decided after {after}")), None);
             changes.push(Description {
                 action: Action::Update,
                 target: step.resource.target(),
@@ -171,8 +183,7 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Eve
             });
         }
         Verdict::Blocked(failure) | Verdict::Failed(failure) => {
-            reason = Some(failure.message.clone());
-            hint.clone_from(&failure.hint);
+            (reason, hint) = (Some(failure.message.clone()), failure.hint.clone());
         }
     }
     Event::StepPlanned {
@@ -183,9 +194,10 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Eve
         certainty: if planned.is_provisional() { Certainty::Provisional } else { Certainty::Exact },
         waits_for,
         changes,
+        drift,
         reason,
         hint,
-        why: why(step, matches!(planned.outcome(), Planned::Blocked | Planned::Failed)),
+        why: why(step, matches!(planned.outcome(), Planned::Drifted | Planned::Blocked | Planned::Failed)),
         notes,
         warnings,
     }

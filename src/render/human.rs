@@ -34,7 +34,7 @@ struct State {
     variables: String,
     /// On a terminal alone.
     spinner: ProgressBar,
-    /// Steps that the plan showed as blocked or failed: how they end is known then.
+    /// Steps that the plan showed as drifted, blocked or failed: how they end is known then.
     told: BTreeSet<String>,
     /// Any step has changes.
     changes: bool,
@@ -104,8 +104,8 @@ impl State {
                 };
                 let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(&with_target(target, summary)));
             }
-            Event::StepFinished { step, outcome, reason, hint, why, warnings, rescues, ways_back, .. } => {
-                self.finished(step, *outcome, (reason, hint, why), &mut out);
+            Event::StepFinished { step, outcome, drift, reason, hint, why, warnings, rescues, ways_back, .. } => {
+                self.finished(step, *outcome, drift, (reason, hint, why), &mut out);
                 let restore = rescues
                     .iter()
                     .map(|id| format!("provision rescue restore {} {id}{}", shell_word(&self.file), self.variables));
@@ -145,12 +145,13 @@ impl State {
     }
 
     fn planned(&mut self, event: &Event, out: &mut String, err: &mut String) {
-        let Event::StepPlanned { step, outcome, certainty, waits_for, changes, .. } = event else { return };
+        let Event::StepPlanned { step, outcome, certainty, waits_for, changes, drift, .. } = event else { return };
         let Event::StepPlanned { reason, hint, why, notes, warnings, .. } = event else { return };
-        self.changes |= *outcome == Planned::Changes;
+        self.changes |= !changes.is_empty();
         let (style, word) = match outcome {
             Planned::Unchanged => (GREEN, "ok"),
             Planned::Changes => (YELLOW, "change"),
+            Planned::Drifted => (RED, "drifted"),
             Planned::Blocked => (RED, "blocked"),
             Planned::Failed => (RED, "failed"),
         };
@@ -162,7 +163,9 @@ impl State {
         for change in changes {
             describe(out, change);
         }
-        if matches!(outcome, Planned::Blocked | Planned::Failed) {
+        tell_drift(out, drift);
+        if matches!(outcome, Planned::Drifted | Planned::Blocked | Planned::Failed) {
+            let reason = if *outcome == Planned::Drifted { &None } else { reason };
             explain(out, reason, hint, why);
             self.told.insert(step.clone());
         }
@@ -178,19 +181,30 @@ impl State {
         &mut self,
         step: &str,
         outcome: Finished,
+        drift: &[String],
         (reason, hint, why): (&Option<String>, &Option<String>, &Option<String>),
         out: &mut String,
     ) {
         let (style, word) = match outcome {
             Finished::Unchanged | Finished::Changed => return,
-            Finished::Blocked | Finished::Failed if self.told.contains(step) => return,
+            Finished::Drifted | Finished::Blocked | Finished::Failed if self.told.contains(step) => return,
             Finished::Skipped if reason.is_none() => return,
             Finished::Skipped => (YELLOW, "skipped"),
+            Finished::Drifted => (RED, "drifted"),
             Finished::Blocked => (RED, "blocked"),
             Finished::Failed => (RED, "failed"),
         };
         let _ = writeln!(out, "  {style}{word:<9}{style:#}  {BOLD}{step}{BOLD:#}");
+        tell_drift(out, drift);
+        // The drift has been told line by line.
+        let reason = if outcome == Finished::Drifted { &None } else { reason };
         explain(out, reason, hint, why);
+    }
+}
+
+fn tell_drift(out: &mut String, drift: &[String]) {
+    for difference in drift {
+        let _ = writeln!(out, "{INDENT}{RED}!{RED:#} {}", clean(difference));
     }
 }
 

@@ -157,8 +157,9 @@ macro_rules! kinds {
             pub fn diff(&self, actual: &AnyActual) -> Result<Diff<AnyChange>, Refusal> {
                 match (self, actual) {
                     $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
-                        let Diff { changes, notes, warnings } = resource.diff(actual)?;
-                        Ok(Diff { changes: changes.into_iter().map(AnyChange::$variant).collect(), notes, warnings })
+                        let Diff { changes, drift, obstacles, notes, warnings } = resource.diff(actual)?;
+                        let changes = changes.into_iter().map(AnyChange::$variant).collect();
+                        Ok(Diff { changes, drift, obstacles, notes, warnings })
                     })*
                     _ => Err(Refusal::new("what was observed is of another kind than the step")),
                 }
@@ -191,6 +192,14 @@ macro_rules! kinds {
                 match (self, planned) {
                     $((AnyChange::$variant(change), AnyChange::$variant(planned)) => change.is_left_of(planned),)*
                     _ => false,
+                }
+            }
+
+            /// [`Change::depends_on`]
+            pub fn depends_on(&self, failed: &Self) -> bool {
+                match (self, failed) {
+                    $((AnyChange::$variant(change), AnyChange::$variant(failed)) => change.depends_on(failed),)*
+                    _ => true,
                 }
             }
 

@@ -134,6 +134,11 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
         None
     }
 
+    /// Whether it cannot be made, or must not, once `failed`, an earlier change of the same step, could not be made.
+    fn depends_on(&self, _failed: &Self) -> bool {
+        true
+    }
+
     /// How many things it alters, as `max_changes` counts them: each entry of a tree, and whatever is no tree as one.
     fn size(&self) -> u64 {
         1
@@ -145,6 +150,12 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
 pub struct Diff<C> {
     /// Empty where the step has converged.
     pub changes: Vec<C>,
+    /// Differences that the step does not repair, each with its consequence. The changes are made all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<Refusal>,
+    /// What keeps a part of the step from being done. The changes do not depend on it, and are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<Refusal>,
     /// Remarks that change nothing (`content not checked`, local changes that are kept).
     #[serde(default)]
     pub notes: Vec<String>,
@@ -155,7 +166,7 @@ pub struct Diff<C> {
 
 impl<C> Default for Diff<C> {
     fn default() -> Self {
-        Self { changes: Vec::new(), notes: Vec::new(), warnings: Vec::new() }
+        Self { changes: Vec::new(), drift: Vec::new(), obstacles: Vec::new(), notes: Vec::new(), warnings: Vec::new() }
     }
 }
 
@@ -265,6 +276,22 @@ impl Refusal {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Several refusals as one, each reason and each remedy once. `None` where there are none.
+    pub fn join(refusals: &[Self]) -> Option<Self> {
+        let once = |texts: Vec<&str>, between: &str| {
+            let mut kept: Vec<&str> = Vec::new();
+            texts.into_iter().for_each(|text| {
+                if !kept.contains(&text) {
+                    kept.push(text)
+                }
+            });
+            kept.join(between)
+        };
+        let reason = once(refusals.iter().map(|refusal| refusal.reason.as_str()).collect(), "; ");
+        let hint = once(refusals.iter().filter_map(|refusal| refusal.hint.as_deref()).collect(), "\n");
+        (!refusals.is_empty()).then(|| Self { reason, hint: Some(hint).filter(|hint| !hint.is_empty()) })
     }
 }
 

@@ -17,7 +17,7 @@ use super::survey::{PlannedStep, Verdict};
 use crate::host::fs::{says, show};
 use crate::host::secret::{Digest, Digester};
 use crate::host::state::{self, Access, Part, StateFolder};
-use crate::resource::{AnyChange, Failure};
+use crate::resource::{AnyChange, Failure, Refusal};
 
 #[cfg(test)]
 mod tests;
@@ -272,11 +272,9 @@ impl Saved {
         };
         let then = &self.body.fingerprints.secrets;
         match (saved.outcome, verdict) {
-            (Planned::Blocked | Planned::Failed, _) => {
-                let was = if saved.outcome == Planned::Failed { "failed" } else { "was blocked" };
-                let why = saved.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
-                Verdict::Blocked(Failure::new(format!("it {was} when the plan was made{why}")).hint(AGAIN))
-            }
+            (Planned::Failed, _) => saved.not_planned("failed"),
+            // One that was blocked in part has changes that were planned all the same.
+            (Planned::Blocked, _) if saved.changes.is_empty() => saved.not_planned("was blocked"),
             (_, Verdict::Failed(failure)) => Verdict::Failed(failure),
             _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
                 Failure::new("the source of its secret yields another value than when the plan was made").hint(AGAIN),
@@ -300,9 +298,15 @@ impl Saved {
 }
 
 impl SavedStep {
+    /// The verdict of a step that the plan was not made for.
+    fn not_planned(&self, was: &str) -> Verdict {
+        let why = self.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+        Verdict::Blocked(Failure::new(format!("it {was} when the plan was made{why}")).hint(AGAIN))
+    }
+
     fn of(step: &Step, planned: &PlannedStep) -> Self {
         let (changes, failure) = match &planned.verdict {
-            Verdict::Decided(diff) => (diff.changes.clone(), None),
+            Verdict::Decided(diff) => (diff.changes.clone(), Refusal::join(&diff.obstacles).map(Failure::from)),
             Verdict::Undecided => (Vec::new(), None),
             Verdict::Blocked(failure) | Verdict::Failed(failure) => (Vec::new(), Some(failure.clone())),
         };

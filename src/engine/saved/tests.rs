@@ -72,6 +72,23 @@ fn nothing_passes_that_was_not_planned() {
     assert!(passes(Changes, true, Verdict::Undecided));
 }
 
+/// What stands in the way of a part of a step keeps the saved plan from none of its other changes.
+#[test]
+fn a_step_that_was_blocked_in_part_passes_with_its_planned_changes() {
+    let mut saved = saved();
+    let outcome = Planned::Blocked;
+    saved.body.steps = vec![SavedStep {
+        id: "data".into(),
+        outcome,
+        provisional: false,
+        changes: vec![change("0750")],
+        failure: None,
+    }];
+    let passes = |verdict| matches!(saved.admit("data", verdict, &Fingerprints::default()), Verdict::Decided(_));
+    assert!(passes(decided(vec![change("0750")])));
+    assert!(!passes(decided(vec![change("0750"), change("0700")])));
+}
+
 #[test]
 fn a_step_whose_secret_is_another_does_not_pass() {
     let mut saved = saved();
