@@ -12,10 +12,10 @@ use super::saved;
 use super::session::today;
 use crate::engine::journal::{self, Record};
 use crate::engine::lock::{Holder, time};
-use crate::engine::reach::Yielded;
 use crate::engine::saved::{Fingerprints, Flags, Origin, Saved, Var};
 use crate::host::machine;
 use crate::host::secret::Digester;
+use crate::host::secret_source::SecretResult;
 use crate::plan_file::{Evaluated, Inputs, PlanFile, Selection};
 use crate::resource::Failure;
 use crate::resource::value::shell_word;
@@ -100,8 +100,8 @@ impl Given {
     pub fn fingerprints(
         &self,
         plan: &Evaluated,
-        secrets: &HashMap<String, Yielded>,
-        passwords: &HashMap<String, Yielded>,
+        secrets: &HashMap<String, SecretResult>,
+        passwords: &HashMap<String, SecretResult>,
     ) -> Result<Fingerprints, Failure> {
         let mut prints = Fingerprints::default();
         for step in &plan.steps {

@@ -104,6 +104,7 @@ fn show(past: &Past) -> String {
                     // Its changes say so already.
                     Finished::Changed => continue,
                     Finished::Unchanged => "unchanged",
+                    Finished::Unchecked => "unchecked",
                     Finished::Skipped => "skipped",
                     Finished::Drifted => "drifted",
                     Finished::Blocked => "blocked",

@@ -9,6 +9,7 @@ use super::{Error, Exit, inputs};
 use crate::engine::reach::Reach;
 use crate::engine::step::Step;
 use crate::host::secret::Digester;
+use crate::host::secret_source::SecretError;
 use crate::plan_file::{Evaluated, Selection};
 use crate::render::output;
 use crate::resource::{Failure, RescueAnswer, RescueRequest};
@@ -21,7 +22,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let Evaluated { steps, .. } = evaluate(arguments, file.as_deref())?;
     let digester = Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
     let reach = Reach::new("rescue".to_owned(), today(), digester, &steps, HashMap::new(), &mut |name, _| {
-        Err(Failure::new(format!("connection {name} is not needed")))
+        Err(SecretError::Unreadable(Failure::new(format!("connection {name} is not needed"))))
     });
     let result = match (&command, id) {
         (RescueCommand::List(_), None) => list(&reach, &steps).await,

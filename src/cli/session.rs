@@ -16,7 +16,7 @@ use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
 use crate::engine::journal::{self, Journal, Unfinished};
 use crate::engine::lock::{Holder, Lock, Wait, time};
 use crate::engine::order::Order;
-use crate::engine::reach::{Reach, Yielded};
+use crate::engine::reach::Reach;
 use crate::engine::report::Report;
 use crate::engine::saved::{Fingerprints, Saved};
 use crate::engine::step::Step;
@@ -24,7 +24,7 @@ use crate::engine::stop::Stop;
 use crate::engine::survey::{Admit, PlannedStep, planned_event, survey};
 use crate::host::fs::says;
 use crate::host::secret::{Digester, Secret, SecretSource};
-use crate::host::secret_source;
+use crate::host::secret_source::{self, SecretError, SecretResult};
 use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
 use crate::plan_file::{Evaluated, PlanFile, Problem};
@@ -78,7 +78,8 @@ impl Session {
         let reach = Reach::new(run.clone(), as_of, digester, &reachable, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
-            Ok(Warehouse::new(name, usable(name, connections.get(name))?, password, surroundings(), wanted))
+            let spec = usable(name, connections.get(name)).map_err(SecretError::Unreadable)?;
+            Ok(Warehouse::new(name, spec, password, surroundings(), wanted))
         });
         let holder = given.holder(&run);
         let started = given.started(&run, &plan.name);
@@ -260,7 +261,7 @@ async fn ask_sources(
     plan_file: &PlanFile,
     plan: &Evaluated,
     stop: &Stop,
-) -> Result<(HashMap<String, Yielded>, HashMap<String, Yielded>), Error> {
+) -> Result<(HashMap<String, SecretResult>, HashMap<String, SecretResult>), Error> {
     let hidden = plan_file.environment_names();
     let mut secrets = HashMap::new();
     for step in &plan.steps {
@@ -268,7 +269,7 @@ async fn ask_sources(
             secrets.insert(step.id.clone(), ask(source, &hidden, stop).await?);
         }
     }
-    let mut passwords: HashMap<String, Yielded> = HashMap::new();
+    let mut passwords: HashMap<String, SecretResult> = HashMap::new();
     for (name, spec) in &plan.connections {
         if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
             passwords.insert(name.clone(), ask(source, &hidden, stop).await?);
@@ -293,9 +294,9 @@ fn tell_cut_off(folder: &StateFolder, file: &str, report: &Report) -> Vec<Unfini
 }
 
 /// What a secret source yields, unless a signal comes first: a program may wait for long.
-async fn ask(source: &SecretSource, hidden: &BTreeSet<String>, stop: &Stop) -> Result<Yielded, Error> {
+async fn ask(source: &SecretSource, hidden: &BTreeSet<String>, stop: &Stop) -> Result<SecretResult, Error> {
     tokio::select! {
-        yielded = secret_source::read(source, hidden) => Ok(yielded),
+        result = secret_source::read(source, hidden) => Ok(result),
         () = stop.asked() => Err(Error::stopped(stop.signal().unwrap_or(2))),
     }
 }

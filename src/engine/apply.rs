@@ -37,6 +37,7 @@ impl End {
         let (outcome, failure) = match (Refusal::join(&diff.obstacles), Refusal::join(&diff.drift)) {
             (Some(obstacles), _) => (Finished::Blocked, Some(obstacles.into())),
             (None, Some(drift)) => (Finished::Drifted, Some(drift.into())),
+            (None, None) if outcome == Finished::Unchanged && diff.unchecked => (Finished::Unchecked, None),
             (None, None) => (outcome, None),
         };
         let drift = diff.drift.into_iter().map(|difference| difference.reason).collect();
@@ -97,7 +98,7 @@ async fn predecessors(
             Some(Finished::Failed) => "failed",
             Some(Finished::Blocked) => "is blocked",
             Some(Finished::Skipped) | None => return Ok(None),
-            Some(Finished::Unchanged | Finished::Changed | Finished::Drifted) => continue,
+            Some(Finished::Unchanged | Finished::Unchecked | Finished::Changed | Finished::Drifted) => continue,
         };
         let id = &steps[*other].id;
         return Err(Failure::new(format!("it waits for `{id}`, which {word}"))

@@ -118,6 +118,8 @@ pub enum Event {
 #[serde(rename_all = "snake_case")]
 pub enum Planned {
     Unchanged,
+    /// What is there is left alone, since the secret to compare it with is not given.
+    Unchecked,
     Changes,
     /// Something differs that the step does not repair. Its other changes, where it has any, are made all the same.
     Drifted,
@@ -150,6 +152,8 @@ pub enum ChangeOutcome {
 #[serde(rename_all = "snake_case")]
 pub enum Finished {
     Unchanged,
+    /// As [`Planned::Unchecked`].
+    Unchecked,
     Changed,
     /// Not selected, or the run was stopped before it.
     Skipped,
@@ -174,6 +178,7 @@ pub enum RunOutcome {
 #[serde(default)]
 pub struct Counts {
     pub unchanged: usize,
+    pub unchecked: usize,
     pub changes: usize,
     pub changed: usize,
     pub skipped: usize,
@@ -185,13 +190,14 @@ pub struct Counts {
 impl std::fmt::Display for Counts {
     /// `1 failed, 2 changed`: what needs attention first, and nothing that did not occur.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Counts { unchanged, changes, changed, skipped, drifted, blocked, failed } = *self;
+        let Counts { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
         let counts = [
             (failed, "failed"),
             (blocked, "blocked"),
             (drifted, "drifted"),
             (changed, "changed"),
             (changes, "to change"),
+            (unchecked, "unchecked"),
             (unchanged, "unchanged"),
             (skipped, "skipped"),
         ];

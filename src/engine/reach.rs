@@ -8,23 +8,21 @@ use jiff::civil::Date;
 
 use super::follow_up::FollowUps;
 use super::step::Step;
-use crate::host::secret::{Digester, Secret};
+use crate::host::secret::Digester;
+use crate::host::secret_source::{SecretError, SecretResult};
 use crate::host::warehouse::{Wanted, Warehouse};
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look, RescueAnswer, RescueRequest};
 use crate::worker::{Task, Tasks, Workers};
 
-/// What a step's secret source yielded: nothing is not the same as a failure to ask.
-pub type Yielded = Result<Option<Secret>, Failure>;
-
 /// Opens a connection to the warehouse of the name; called once for each that the steps use.
-pub type OpenWarehouse<'a> = dyn FnMut(&str, Wanted) -> Result<Warehouse, Failure> + 'a;
+pub type OpenWarehouse<'a> = dyn FnMut(&str, Wanted) -> Result<Warehouse, SecretError> + 'a;
 
 /// The means to observe and to execute every step of one run.
 pub struct Reach {
     workers: Workers,
-    warehouses: BTreeMap<String, Result<Arc<Warehouse>, Failure>>,
-    /// Steps whose secret source could not be read.
-    unreadable: HashMap<String, Failure>,
+    warehouses: BTreeMap<String, Result<Arc<Warehouse>, SecretError>>,
+    /// Steps whose secret source has no value to give.
+    without_secret: HashMap<String, SecretError>,
     digester: Digester,
     run: String,
     as_of: Date,
@@ -38,12 +36,12 @@ impl Reach {
         as_of: Date,
         digester: Digester,
         steps: &[Step],
-        mut secrets: HashMap<String, Yielded>,
+        mut secrets: HashMap<String, SecretResult>,
         open: &mut OpenWarehouse<'_>,
     ) -> Self {
         let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
-        let mut unreadable = HashMap::new();
+        let mut without_secret = HashMap::new();
         for step in steps {
             if let Some(connection) = step.resource.connection() {
                 wanted.entry(connection.to_owned()).or_default().extend(step.resource.wanted(as_of));
@@ -51,8 +49,8 @@ impl Reach {
             }
             let secret = match secrets.remove(&step.id).unwrap_or(Ok(None)) {
                 Ok(secret) => secret,
-                Err(failure) => {
-                    unreadable.insert(step.id.clone(), failure);
+                Err(error) => {
+                    without_secret.insert(step.id.clone(), error);
                     None
                 }
             };
@@ -67,7 +65,15 @@ impl Reach {
             })
             .collect();
         let workers = Workers::new(run.clone(), digester.clone(), users);
-        Self { workers, warehouses, unreadable, digester, run, as_of, follow_ups: FollowUps::default() }
+        Self { workers, warehouses, without_secret, digester, run, as_of, follow_ups: FollowUps::default() }
+    }
+
+    /// Why the source of the step's secret, or of its connection's, has no value to give.
+    pub fn secret_error(&self, step: &Step) -> Option<&SecretError> {
+        match step.resource.connection() {
+            Some(connection) => self.warehouses.get(connection)?.as_ref().err(),
+            None => self.without_secret.get(&step.id),
+        }
     }
 
     /// Observes a step.
@@ -75,8 +81,8 @@ impl Reach {
     /// # Errors
     /// What its kind says, or why it cannot be reached.
     pub async fn observe(&self, step: &Step) -> Result<AnyActual, Failure> {
-        if let Some(failure) = self.unreadable.get(&step.id) {
-            return Err(failure.clone());
+        if let Some(error) = self.secret_error(step) {
+            return Err(error.failure().clone());
         }
         let actual = match step.resource.connection() {
             Some(connection) => step.resource.observe(&self.look(connection)?).await,
@@ -134,6 +140,7 @@ impl Reach {
         let warehouse = self.warehouses.get(connection);
         let warehouse =
             warehouse.ok_or_else(|| Failure::new(format!("there is no connection `{connection}` in this run")))?;
-        Ok(Look::on_warehouse(self.digester.clone(), Arc::clone(warehouse.as_ref().map_err(Clone::clone)?), self.as_of))
+        let warehouse = warehouse.as_ref().map_err(|error| error.failure().clone())?;
+        Ok(Look::on_warehouse(self.digester.clone(), Arc::clone(warehouse), self.as_of))
     }
 }

@@ -30,6 +30,7 @@ impl Report {
         for state in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
             *match state {
                 State::Planned(Planned::Unchanged) | State::Finished(Finished::Unchanged) => &mut counts.unchanged,
+                State::Planned(Planned::Unchecked) | State::Finished(Finished::Unchecked) => &mut counts.unchecked,
                 State::Planned(Planned::Changes) => &mut counts.changes,
                 State::Finished(Finished::Changed) => &mut counts.changed,
                 State::Finished(Finished::Skipped) => &mut counts.skipped,

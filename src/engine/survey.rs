@@ -8,6 +8,7 @@ use super::event::{Certainty, Event, Planned};
 use super::order::Order;
 use super::reach::Reach;
 use super::step::Step;
+use crate::host::secret_source::SecretError;
 use crate::resource::{Action, AnyChange, Description, Diff, Failure, Refusal};
 
 /// What is known of one step before anything is done.
@@ -37,6 +38,7 @@ impl PlannedStep {
         match &self.verdict {
             Verdict::Decided(diff) if !diff.obstacles.is_empty() => Planned::Blocked,
             Verdict::Decided(diff) if !diff.drift.is_empty() => Planned::Drifted,
+            Verdict::Decided(diff) if diff.changes.is_empty() && diff.unchecked => Planned::Unchecked,
             Verdict::Decided(diff) if diff.changes.is_empty() => Planned::Unchanged,
             Verdict::Decided(_) | Verdict::Undecided => Planned::Changes,
             Verdict::Blocked(_) => Planned::Blocked,
@@ -72,6 +74,9 @@ pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
 
 /// Decides one step on what is there now.
 pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
+    if let Some(SecretError::Unusable(failure)) = reach.secret_error(step) {
+        return Verdict::Blocked(failure.clone());
+    }
     match reach.observe(step).await {
         Err(failure) => Verdict::Failed(failure),
         Ok(actual) => match step.resource.diff(&actual) {

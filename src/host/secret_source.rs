@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::fs;
 use super::secret::{Secret, SecretSource};
 use crate::resource::Failure;
+use crate::resource::value::shell_word;
 
 /// A secret is a password or a key: whatever is larger (1 MiB) is something else.
 const MAX_SECRET: u64 = 1 << 20;
@@ -18,21 +19,75 @@ const MAX_SECRET: u64 = 1 << 20;
 /// A program that fetches a secret and takes longer is waiting for somebody who is not there.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The value of a source; `None` where it yields nothing: an unset or empty variable, an empty file, no output.
+/// What a secret source yielded. `None`: an environment variable that is unset or empty.
+pub type SecretResult = Result<Option<Secret>, SecretError>;
+
+/// Why a source has no value to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretError {
+    /// It could not be read: the steps that need it have failed.
+    Unreadable(Failure),
+    /// It was read, and what it holds cannot be meant: the steps that need it are blocked.
+    Unusable(Failure),
+}
+
+impl SecretError {
+    /// What went wrong, and the remedy.
+    pub fn failure(&self) -> &Failure {
+        match self {
+            Self::Unreadable(failure) | Self::Unusable(failure) => failure,
+        }
+    }
+}
+
+/// Returns the value of a source.
+///
+/// An environment variable may be unset or empty: then the source yields nothing. A file or a command was named because
+/// it has the secret, so one that is empty, or holds line endings alone, is a mistake: a lookup that found nothing often
+/// prints an empty line.
 ///
 /// A program gets the environment without the variables named in `hidden`, since those hold other secrets.
 ///
 /// # Errors
-/// Where a file cannot be read, or a program fails, is not there, or does not end within a minute.
-pub async fn read(source: &SecretSource, hidden: &BTreeSet<String>) -> Result<Option<Secret>, Failure> {
+/// A file cannot be read; a program fails, is not there, or does not end within a minute; either has no content.
+pub async fn read(source: &SecretSource, hidden: &BTreeSet<String>) -> SecretResult {
     let secret = match source {
         SecretSource::Env(name) => {
-            Secret::new(std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default())
+            let value = std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default();
+            let secret = Secret::new(value);
+            return Ok(if is_blank(secret.expose()) { None } else { Some(secret) });
         }
-        SecretSource::File(path) => file(path)?,
-        SecretSource::Command(argv) => command(argv, hidden).await?,
+        SecretSource::File(path) => file(path).map_err(SecretError::Unreadable)?,
+        SecretSource::Command(argv) => command(argv, hidden).await.map_err(SecretError::Unreadable)?,
     };
-    Ok(Some(secret).filter(|secret| !secret.expose().is_empty()))
+    if is_blank(secret.expose()) {
+        return Err(SecretError::Unusable(blank(source, secret.expose().is_empty())));
+    }
+    Ok(Some(secret))
+}
+
+/// Whether bytes hold no value: nothing, or nothing but line endings.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\n' | b'\r'))
+}
+
+fn blank(source: &SecretSource, is_empty: bool) -> Failure {
+    let but = if is_empty { "" } else { " but line endings" };
+    match source {
+        SecretSource::Env(name) => Failure::new(format!("environment variable {name} is empty")),
+        SecretSource::File(path) => {
+            let path = fs::show(path);
+            let found = if is_empty { "is empty" } else { "holds nothing but line endings" };
+            Failure::new(format!("the secret's source {path} {found}"))
+                .hint(format!("write the secret into {path}, or name another source"))
+        }
+        SecretSource::Command(argv) => {
+            let program = argv.first().map_or("", String::as_str);
+            let line: Vec<_> = argv.iter().map(|word| shell_word(word)).collect();
+            Failure::new(format!("the secret's command {program} succeeded and printed nothing{but}"))
+                .hint(format!("run it to see whether it finds the secret: {}", line.join(" ")))
+        }
+    }
 }
 
 /// Root follows no symlink that another user can have made: it would read a file of root's own for that user.

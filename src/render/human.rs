@@ -150,6 +150,7 @@ impl State {
         self.changes |= !changes.is_empty();
         let (style, word) = match outcome {
             Planned::Unchanged => (GREEN, "ok"),
+            Planned::Unchecked => (YELLOW, "unchecked"),
             Planned::Changes => (YELLOW, "change"),
             Planned::Drifted => (RED, "drifted"),
             Planned::Blocked => (RED, "blocked"),
@@ -186,7 +187,7 @@ impl State {
         out: &mut String,
     ) {
         let (style, word) = match outcome {
-            Finished::Unchanged | Finished::Changed => return,
+            Finished::Unchanged | Finished::Unchecked | Finished::Changed => return,
             Finished::Drifted | Finished::Blocked | Finished::Failed if self.told.contains(step) => return,
             Finished::Skipped if reason.is_none() => return,
             Finished::Skipped => (YELLOW, "skipped"),
@@ -267,7 +268,8 @@ fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
     if *counts == Counts::default() {
         return format!("{style}{command}{style:#}: no step was looked at");
     }
-    let tail = if outcome == RunOutcome::Ok && counts.changed == 0 { ": nothing to change" } else { "" };
+    let in_order = outcome == RunOutcome::Ok && counts.changed == 0 && counts.unchecked == 0;
+    let tail = if in_order { ": nothing to change" } else { "" };
     format!("{style}{command}{style:#}: {counts}{tail}")
 }
 

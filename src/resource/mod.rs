@@ -156,6 +156,9 @@ pub struct Diff<C> {
     /// What keeps a part of the step from being done. The changes do not depend on it, and are made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<Refusal>,
+    /// Whether a secret that was to be compared with what is there is not given; a note says which source lacks it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
     /// Remarks that change nothing (`content not checked`, local changes that are kept).
     #[serde(default)]
     pub notes: Vec<String>,
@@ -166,7 +169,14 @@ pub struct Diff<C> {
 
 impl<C> Default for Diff<C> {
     fn default() -> Self {
-        Self { changes: Vec::new(), drift: Vec::new(), obstacles: Vec::new(), notes: Vec::new(), warnings: Vec::new() }
+        Self {
+            changes: Vec::new(),
+            drift: Vec::new(),
+            obstacles: Vec::new(),
+            unchecked: false,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod remotes;
 mod rotation;
 mod rotation_faults;
 mod saved_plans;
+mod secret_sources;
 mod self_test;
 mod signals;
 mod warehouse;

@@ -26,6 +26,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
     in_compose_file(step, actual, occurrences, &mut diff)?;
     diff.warnings.extend(overridden(step, actual));
     if actual.source == Source::Nothing {
+        diff.unchecked = step.value.is_some();
         diff.notes.push(format!("content not checked: {}", yields_nothing(step.value.as_ref())));
     }
     Ok(diff)

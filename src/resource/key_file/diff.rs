@@ -79,6 +79,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
                     refusal => diff.warnings.extend(refusal.as_ref().map(one_line)),
                 }
                 if source.is_none() {
+                    diff.unchecked = desired.source.is_some();
                     diff.notes.push(format!("content not checked: {}", yields_nothing(desired.source.as_ref())));
                     if let FileContent::Read(Content { key: KeyRead::Other(other), .. }) = &seen.content {
                         diff.warnings.push(format!("{path} {}; give a source to replace it", other.reason));
