@@ -308,7 +308,9 @@ impl Target {
         };
         command.args(["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
         // A master that the user's configuration asks for would stay behind with its socket.
-        command.args(["-o", "ControlMaster=no"]);
+        command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none"]);
+        // What ssh adds to known_hosts and to the agent by itself (ssh_config(5)).
+        command.args(["-o", "UpdateHostKeys=no", "-o", "CheckHostIP=no", "-o", "AddKeysToAgent=no"]);
         command.arg("-o").arg(format!("ConnectTimeout={CONNECT_TIMEOUT_S}"));
         command.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]);
         if let Some(port) = &self.port {

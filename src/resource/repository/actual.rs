@@ -45,6 +45,8 @@ pub struct Checkout {
     pub branch: Option<String>,
     /// The remote's URL as the repository's configuration has it, without a password.
     pub remote_url: Option<String>,
+    /// The configuration has more URLs for the remote, to push to.
+    pub several_urls: bool,
     /// The step's `url` is another path to the same directory.
     pub same_place: bool,
     /// The remote's answer; none where it was not asked, because something else has to be settled first.

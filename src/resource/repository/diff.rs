@@ -112,11 +112,13 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Refusal> {
                 "the remote {name} of {} is {there}, and the step says {wanted}",
                 desired.path.display()
             ))
-            .hint(format!(
-                "if the step is right: `{git} remote set-url {} {}`",
-                quoted(name),
-                quoted(&wanted)
-            )))
+            .hint(if found.several_urls {
+                // `git remote set-url` refuses to replace several values.
+                let key = quoted(&format!("remote.{name}.url"));
+                format!("if the step is right: `{git} config --replace-all {key} {}`", quoted(&wanted))
+            } else {
+                format!("if the step is right: `{git} remote set-url {} {}`", quoted(name), quoted(&wanted))
+            }))
         }
         _ => Ok(()),
     }

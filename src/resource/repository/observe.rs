@@ -192,9 +192,28 @@ pub fn read_head(repo: &Repository, top: &Path) -> Result<Head, Failure> {
     Ok(Head { branch: Some(branch.to_owned()), commit })
 }
 
-/// The remote's URL as the configuration has it.
+/// The URLs that the configuration gives a remote. git fetches from the first of them, and pushes to all. An empty one takes
+/// back those before it (git-config(1), `remote.<name>.url`).
+pub fn remote_urls(repo: &Repository, remote: &str) -> Vec<String> {
+    let mut urls = Vec::new();
+    let config = repo.config();
+    let Ok(found) = config
+        .as_ref()
+        .map_err(drop)
+        .and_then(|config| config.multivar(&format!("remote.{remote}.url"), None).map_err(drop))
+    else {
+        return urls;
+    };
+    let _ = found.for_each(|entry| match String::from_utf8_lossy(entry.value_bytes()).into_owned() {
+        empty if empty.is_empty() => urls.clear(),
+        url => urls.push(url),
+    });
+    urls
+}
+
+/// The URL that git fetches from.
 pub fn remote_url(repo: &Repository, remote: &str) -> Option<String> {
-    repo.config().and_then(|config| config.get_string(&format!("remote.{remote}.url"))).ok()
+    remote_urls(repo, remote).into_iter().next()
 }
 
 /// Where the repository stands, and what it has names for.
@@ -251,7 +270,9 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
         Ok(found) => checkout.obstacles = found,
         Err(error) => return broken(git_text(&error)),
     }
-    let Some(url) = remote_url(repo, &desired.remote) else { return Ok(None) };
+    let urls = remote_urls(repo, &desired.remote);
+    checkout.several_urls = urls.len() > 1;
+    let Some(url) = urls.into_iter().next() else { return Ok(None) };
     checkout.remote_url = Some(remote::without_password(&url));
     checkout.same_place = desired.url.as_deref().is_some_and(|wanted| remote::same_place(&url, wanted, top));
     let wrong = desired.url.as_deref().is_some_and(|wanted| !remote::same_url(&url, wanted)) && !checkout.same_place;

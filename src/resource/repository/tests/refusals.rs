@@ -342,3 +342,28 @@ fn a_link_on_the_way_to_a_checkout_is_followed_and_another_working_tree_is_named
     git(&bench.checkout(), &["config", "core.worktree", "../../seed"]);
     refused(&bench, &["has its working tree at", "config --unset core.worktree"]);
 }
+
+#[test]
+fn of_several_urls_the_first_is_fetched_from() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    let remote = bench.remote().display().to_string();
+    git(bench.dir.path(), &["clone", "-q", "--bare", &remote, "mirror.git"]);
+    let mirror = bench.dir.path().join("mirror.git").display().to_string();
+    bench.commit("at the mirror alone", &[("a", Some("mirrored\n"))]);
+    git(&bench.seed(), &["push", "-q", &mirror, "qa"]);
+    git(&top, &["remote", "set-url", "--add", "origin", &mirror]);
+    let mut desired = bench.desired();
+    assert_eq!(plan(&desired).unwrap().unwrap().changes, []);
+    desired.url = Some(remote.clone());
+    assert_eq!(plan(&desired).unwrap().unwrap().changes, []);
+
+    desired.url = Some(mirror.clone());
+    let refused = refusal(&desired);
+    assert!(refused.reason.contains(&format!("origin of {} is {remote}, and", top.display())), "{refused:?}");
+    let hint = refused.hint.unwrap();
+    let command = hint.split('`').nth(1).unwrap().strip_prefix("git ").unwrap();
+    git(&top, &command.split(' ').collect::<Vec<_>>());
+    assert_eq!(git(&top, &["remote", "get-url", "--all", "origin"]), format!("{mirror}\n"));
+    assert_eq!(plan(&desired).unwrap().unwrap().changes.len(), 1);
+}
