@@ -239,3 +239,81 @@ fn a_first_key_is_proven_too() {
     rotation.run("apply", "").exits(0);
     rotation.took_the_new_key("a first key");
 }
+
+/// Rotates, with and without a proof, to a key that the bastion takes; requires that it is refused.
+#[track_caller]
+fn is_refused(rotation: &Rotation, told: &str) {
+    let plan = format!(
+        "name: rotation\nsteps:\n  - id: key\n    run_as: ubuntu\n    key_file: {{ path: {KEY}, source: {{ file: {KEY_SOURCE} }} }}\n"
+    );
+    rotation.sandbox.write("/srv/unproven.yaml", "root", plan);
+    for outcome in [
+        rotation.run("plan", ""),
+        rotation.run("apply", ""),
+        rotation.sandbox.provision("ubuntu", ["apply", "/srv/unproven.yaml", "--yes", "--json"]).run(),
+    ] {
+        let outcome = outcome.exits(1);
+        let planned = outcome.step("step_planned", "key");
+        assert_eq!(planned["outcome"], "blocked", "{outcome}");
+        assert!(planned["reason"].as_str().unwrap().contains(told), "{told}\n{outcome}");
+        assert!(planned["hint"].is_string(), "{outcome}");
+    }
+}
+
+#[test]
+fn a_key_that_ssh_cannot_load_replaces_none_that_works() {
+    let rotation = Rotation::new();
+    for (make, told) in [
+        ("openssl genpkey -algorithm ed25519", "PKCS#8"),
+        ("openssl genrsa -traditional 1000", "1000 bits"),
+        ("openssl ecparam -name secp256k1 -genkey -noout", "SSH does not know"),
+    ] {
+        rotation.sandbox.bash("ubuntu", &format!("rm {KEY_SOURCE}; umask 077; {make} > {KEY_SOURCE} 2> /dev/null"));
+        is_refused(&rotation, told);
+        rotation.kept_the_old_key(told);
+    }
+}
+
+#[test]
+fn a_rotation_keeps_the_access_control_list_and_other_attributes() {
+    let rotation = Rotation::new();
+    let attributes =
+        || rotation.sandbox.bash("root", &format!("getfacl -cn {KEY}; getfattr -d -m - {KEY} | grep -v '^system'"));
+    let plan = |verify: &str| {
+        let plan = format!(
+            "name: rotation\nsteps:\n  - id: key\n    run_as: ubuntu\n    key_file: {{ path: {KEY}, mode: '0440', \
+             source: {{ file: {KEY_SOURCE} }}{verify} }}\n"
+        );
+        rotation.sandbox.write("/srv/kept.yaml", "root", plan);
+    };
+    rotation.sandbox.bash(
+        "ubuntu",
+        &format!("chmod 440 {KEY}; setfacl -m u:50000:r {KEY}; chmod u+w {KEY}; setfattr -n user.note -v mine {KEY}; chmod u-w {KEY}"),
+    );
+    let before = attributes();
+    assert!(before.contains("user:50000:r--") && before.contains("user.note"), "{before}");
+    for verify in ["", ", verify: { ssh: 'git@127.0.0.1:2222' }"] {
+        plan(verify);
+        let outcome =
+            rotation.sandbox.provision("ubuntu", ["apply", "/srv/kept.yaml", "--yes", "--json"]).run().exits(0);
+        assert!(texts(&outcome, "notes").contains("access control list, user.note"), "{outcome}");
+        assert_eq!(rotation.sandbox.read(KEY), rotation.sandbox.read(KEY_SOURCE));
+        assert_eq!(attributes(), before, "{outcome}");
+        rotation.sandbox.new_key();
+        rotation.authorize(&["new"]);
+    }
+}
+
+#[test]
+fn a_new_key_is_for_nobody_whom_its_mode_does_not_name() {
+    let rotation = Rotation::new();
+    rotation.sandbox.bash("ubuntu", &format!("rm -f {KEY}; setfacl -d -m u:50000:r $(dirname {KEY})"));
+    let plan = format!(
+        "name: rotation\nsteps:\n  - id: key\n    run_as: ubuntu\n    key_file: {{ path: {KEY}, mode: '0440', \
+         source: {{ file: {KEY_SOURCE} }} }}\n"
+    );
+    rotation.sandbox.write("/srv/new.yaml", "root", plan);
+    rotation.sandbox.provision("ubuntu", ["apply", "/srv/new.yaml", "--yes"]).run().exits(0);
+    let list = rotation.sandbox.bash("root", &format!("getfacl -cn {KEY}"));
+    assert!(!list.contains("50000"), "{list}");
+}

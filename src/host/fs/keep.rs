@@ -119,6 +119,10 @@ mod tests {
 
     const KEY: Attributes = Attributes { uid: None, gid: None, mode: 0o400 };
 
+    fn replace(place: &Place) {
+        place.dir.replace(&place.name, b"new", &place.stat().unwrap().unwrap(), KEY).unwrap();
+    }
+
     fn names(folder: &std::path::Path) -> Vec<String> {
         let names = std_fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
@@ -136,7 +140,7 @@ mod tests {
         let inode = path.metadata().unwrap().ino();
         let place = Place::find(&path).unwrap();
         let kept = place.dir.keep(&place.name, &place.stat().unwrap().unwrap()).unwrap();
-        place.dir.replace(&place.name, b"new", KEY).unwrap();
+        replace(&place);
         assert_eq!(std_fs::read(&path).unwrap(), b"new");
         assert_eq!(place.dir.kept(&place.name).unwrap(), None, "a live run is at it");
         assert_eq!(place.leftovers().unwrap(), Vec::<String>::new());
@@ -189,7 +193,7 @@ mod tests {
                 chmod(&path, 0o400);
                 let place = Place::find(&path).unwrap();
                 let kept = place.dir.keep(&place.name, &place.stat().unwrap().unwrap()).unwrap();
-                place.dir.replace(&place.name, b"new", KEY).unwrap();
+                replace(&place);
                 place.dir.unkeep(kept.name()).unwrap();
                 assert_eq!(names(folder), ["key"]);
                 assert_eq!(std_fs::read(&path).unwrap(), b"new");

@@ -79,7 +79,7 @@ fn any_name_works() {
         let name = OsStr::from_bytes(&name);
         let dir = Dir::open(folder.path()).unwrap();
         dir.create(name, b"1", PRIVATE).unwrap();
-        dir.replace(name, b"2", PRIVATE).unwrap();
+        dir.rewrite(name, b"2", &dir.stat(name).unwrap().unwrap(), 0o600).unwrap();
         assert_eq!(&**dir.read(name, 9).unwrap().unwrap().bytes, b"2");
         dir.create_dir(OsStr::new("directory"), PRIVATE).unwrap();
         std_fs::remove_dir(folder.path().join("directory")).unwrap();
@@ -213,7 +213,9 @@ fn a_write_that_fails_leaves_nothing() {
     let prepare = |folder: &Path| std_fs::write(folder.join("key"), "old").unwrap();
     as_user(50000, &format!("{}::{name}", module_path!()), prepare, |folder| {
         let dir = Dir::open(folder).unwrap();
-        let error = dir.replace(OsStr::new("key"), b"new", Attributes { uid: Some(0), gid: None, mode: 0o400 });
+        let name = OsStr::new("key");
+        let seen = dir.stat(name).unwrap().unwrap();
+        let error = dir.replace(name, b"new", &seen, Attributes { uid: Some(0), gid: None, mode: 0o400 });
         let error = error.unwrap_err();
         assert!(error.is_denied() && error.to_string().contains("cannot write"), "{error}");
         assert_eq!(names_in(folder), ["key"]);

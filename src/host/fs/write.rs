@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::leftover::{hold, temporary_name};
+use super::xattr::Xattrs;
 use super::{Attributes, Dir, Error, Stat, show};
 
 impl Dir {
@@ -15,33 +16,41 @@ impl Dir {
     /// # Errors
     /// Something by that name exists, or a system call fails; nothing is left behind then.
     pub fn create(&self, name: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), Error> {
-        self.write(name, Publish::New, |fd| fill(fd, bytes, attributes))
+        self.write(name, Publish::New, |fd| fill(fd, bytes, attributes, &Xattrs::default()))
     }
 
-    /// Puts a new file in the place of the file `name`, or of nothing, in one step. The old inode is left as it is:
-    /// who holds it open, or bind-mounts it into a container, goes on seeing the old content.
+    /// Puts a new file in the place of the file `name`, which has to be the inode that was `seen`, in one step. Its
+    /// extended attributes are kept: access control list, label, capabilities, a user's own. As after chmod(2), the mode
+    /// limits what the list grants. The old inode is left as it is: who holds it open, or bind-mounts it into a container,
+    /// goes on seeing the old content.
     ///
     /// # Errors
-    /// A system call fails: the old file is as it was then, and nothing is left behind.
-    pub fn replace(&self, name: &OsStr, bytes: &[u8], attributes: Attributes) -> Result<(), Error> {
-        self.write(name, Publish::Over, |fd| fill(fd, bytes, attributes))
-    }
-
-    /// As [`Dir::replace`], for a new content of the file that was `seen`: its owner, group and extended attributes are
-    /// kept. So is its access control list, unless it is to have another `mode`.
-    ///
-    /// # Errors
-    /// The file was exchanged, one of the attributes cannot be kept, or a system call fails.
-    pub fn rewrite(&self, name: &OsStr, bytes: &[u8], seen: &Stat, mode: u32) -> Result<(), Error> {
+    /// The file was exchanged, one of the attributes cannot be kept, or a system call fails: the old file is as it was
+    /// then, and nothing is left behind.
+    pub fn replace(&self, name: &OsStr, bytes: &[u8], seen: &Stat, attributes: Attributes) -> Result<(), Error> {
         let old = self.pin(name, seen)?;
         let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
-        let xattrs = super::xattr::read(&old).map_err(failed)?;
-        self.write(name, Publish::Over, |fd| {
-            hold(fd)?;
-            change_owner(fd, Some(seen.uid), Some(seen.gid))?;
-            super::xattr::write(fd, &xattrs, mode == seen.mode)?;
-            fill(fd, bytes, Attributes { uid: None, gid: None, mode })
-        })
+        let xattrs = Xattrs::read(&old).map_err(failed)?;
+        self.write(name, Publish::Over, |fd| fill(fd, bytes, attributes, &xattrs))
+    }
+
+    /// As [`Dir::replace`], with the owner and group of the file that was `seen`.
+    ///
+    /// # Errors
+    /// As [`Dir::replace`].
+    pub fn rewrite(&self, name: &OsStr, bytes: &[u8], seen: &Stat, mode: u32) -> Result<(), Error> {
+        self.replace(name, bytes, seen, Attributes { uid: Some(seen.uid), gid: Some(seen.gid), mode })
+    }
+
+    /// The extended attributes of the file `name` that [`Dir::replace`] keeps, as people call them; a label, which every
+    /// file has where there are any, is not named.
+    ///
+    /// # Errors
+    /// The file was exchanged, or a system call fails.
+    pub fn attribute_names(&self, name: &OsStr, seen: &Stat) -> Result<Vec<String>, Error> {
+        let file = self.pin(name, seen)?;
+        let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
+        super::xattr::names(&file).map_err(failed)
     }
 
     fn write(
@@ -121,13 +130,16 @@ pub(super) enum Publish {
     Over,
 }
 
-fn fill(fd: &OwnedFd, bytes: &[u8], attributes: Attributes) -> Result<(), Errno> {
+fn fill(fd: &OwnedFd, bytes: &[u8], attributes: Attributes, xattrs: &Xattrs) -> Result<(), Errno> {
     hold(fd)?;
     change_owner(fd, attributes.uid, attributes.gid)?;
+    xattrs.write(fd)?;
+    // After a list, whose limit it sets.
     retry_on_intr(|| rustix::fs::fchmod(fd, Mode::from_raw_mode(attributes.mode)))?;
     // `write_all` on a duplicate keeps the descriptor, and with it the lock, for the rename.
     let mut file = std::fs::File::from(fd.try_clone().map_err(errno_of)?);
-    file.write_all(bytes).map_err(errno_of)
+    file.write_all(bytes).map_err(errno_of)?;
+    xattrs.write_capabilities(fd)
 }
 
 fn errno_of(error: std::io::Error) -> Errno {

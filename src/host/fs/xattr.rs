@@ -11,43 +11,95 @@ const ACL: &CStr = c"system.posix_acl_access";
 /// Hashes of the content, which the kernel keeps itself.
 const OF_THE_CONTENT: [&CStr; 2] = [c"security.ima", c"security.evm"];
 
-/// An attribute's name and value.
-type Xattr = (CString, Vec<u8>);
+/// The Linux capabilities of a program. The kernel takes them away when the file is written to.
+const CAPABILITIES: &CStr = c"security.capability";
+/// SELinux's label.
+const LABEL: &CStr = c"security.selinux";
 
-/// What the file behind an `O_PATH` descriptor bears, but for what tells of its content.
-pub fn read(fd: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
-    // The calls on descriptors refuse O_PATH; its name in /proc leads to the very inode it holds.
-    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let names = whole(|buffer| rustix::fs::listxattr(&link, buffer)).or_else(|errno| match errno {
+/// What a file bears besides its mode and owner, but for what tells of its content: names and values.
+#[derive(Default)]
+pub struct Xattrs(Vec<(CString, Vec<u8>)>);
+
+impl Xattrs {
+    /// Reads those of the file behind an `O_PATH` descriptor.
+    ///
+    /// # Errors
+    /// What the kernel says; a file system without attributes has none.
+    pub fn read(fd: &OwnedFd) -> Result<Self, Errno> {
+        let link = link(fd);
+        let found = list(&link)?.into_iter().map(|name| {
+            let value = whole(|buffer| rustix::fs::getxattr(&link, name.as_c_str(), buffer))?;
+            Ok((name, value))
+        });
+        found.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Gives a new, still empty file these attributes, but for capabilities. An access control list that its directory
+    /// has handed down goes: it could grant what the mode does not.
+    ///
+    /// The mode is to be set after this: it changes with a list.
+    ///
+    /// # Errors
+    /// What the kernel says, such as where the acting user may not set a label.
+    pub fn write(&self, fd: &OwnedFd) -> Result<(), Errno> {
+        match retry_on_intr(|| rustix::fs::fremovexattr(fd, ACL)) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(errno) => return Err(errno),
+        }
+        self.set(fd, |name| name != CAPABILITIES && name != ACL)?;
+        // Last: its owner's bits become the mode's, and may shut the owner out of the rest.
+        self.set(fd, |name| name == ACL)
+    }
+
+    /// Gives a file that has its content the capabilities among these attributes.
+    ///
+    /// # Errors
+    /// The acting user may not set them.
+    pub fn write_capabilities(&self, fd: &OwnedFd) -> Result<(), Errno> {
+        self.set(fd, |name| name == CAPABILITIES)
+    }
+
+    fn set(&self, fd: &OwnedFd, wanted: impl Fn(&CStr) -> bool) -> Result<(), Errno> {
+        for (name, value) in self.0.iter().filter(|(name, _)| wanted(name)) {
+            // A label that the new file has already may not be set by everybody.
+            if whole(|buffer| rustix::fs::fgetxattr(fd, name.as_c_str(), buffer)).as_ref() != Ok(value) {
+                retry_on_intr(|| rustix::fs::fsetxattr(fd, name.as_c_str(), value, XattrFlags::empty()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The attributes of the file behind an `O_PATH` descriptor that are worth telling of, as people call them.
+///
+/// # Errors
+/// What the kernel says.
+pub fn names(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
+    let names = list(&link(fd))?.into_iter().filter(|name| name.as_c_str() != LABEL);
+    let mut called: Vec<String> = names
+        .map(|name| match name.to_string_lossy().as_ref() {
+            "system.posix_acl_access" => "access control list".to_owned(),
+            "security.capability" => "capabilities".to_owned(),
+            name => name.to_owned(),
+        })
+        .collect();
+    // The kernel's order is that in which they were set.
+    called.sort();
+    Ok(called)
+}
+
+/// The calls on descriptors refuse `O_PATH`; its name in /proc leads to the very inode it holds.
+fn link(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn list(link: &str) -> Result<Vec<CString>, Errno> {
+    let names = whole(|buffer| rustix::fs::listxattr(link, buffer)).or_else(|errno| match errno {
         Errno::OPNOTSUPP | Errno::NOSYS => Ok(Vec::new()),
         errno => Err(errno),
     })?;
-    let mut found = Vec::new();
-    for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if !OF_THE_CONTENT.contains(&name) {
-            found.push((name.to_owned(), whole(|buffer| rustix::fs::getxattr(&link, name, buffer))?));
-        }
-    }
-    Ok(found)
-}
-
-/// Gives a new, still empty file the attributes of the one before it. Of what it has by itself, it loses the access
-/// control list that the directory hands down. Without `acl` it gets none either.
-///
-/// The mode is to be set after this: it changes with a list.
-pub fn write(fd: &OwnedFd, xattrs: &[Xattr], acl: bool) -> Result<(), Errno> {
-    match retry_on_intr(|| rustix::fs::fremovexattr(fd, ACL)) {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-        Err(errno) => return Err(errno),
-    }
-    for (name, value) in xattrs.iter().filter(|(name, _)| acl || name.as_c_str() != ACL) {
-        // A label that the new file has already may not be set by everybody.
-        if whole(|buffer| rustix::fs::fgetxattr(fd, name.as_c_str(), buffer)).as_ref() != Ok(value) {
-            retry_on_intr(|| rustix::fs::fsetxattr(fd, name.as_c_str(), value, XattrFlags::empty()))?;
-        }
-    }
-    Ok(())
+    let names = names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok());
+    Ok(names.filter(|name| !OF_THE_CONTENT.contains(name)).map(CStr::to_owned).collect())
 }
 
 /// The largest that the kernel has (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
@@ -110,11 +162,38 @@ mod tests {
         assert_eq!((attributes(&path), std_fs::read(&path).unwrap()), ((50000, 50001, 0o660), b"two".to_vec()));
         assert_eq!(xattr(&path, ACL), Some(list));
         assert_eq!(xattr(&path, "user.note").as_deref(), Some(&b"mine"[..]));
-        // Another mode is what was asked for, and no list goes with it.
+        // As after chmod(2), the mode limits the list.
         dir.rewrite(name, b"three", &seen(), 0o600).unwrap();
-        assert_eq!((attributes(&path).2, xattr(&path, ACL)), (0o600, None));
+        assert_eq!((attributes(&path).2, xattr(&path, ACL)), (0o600, Some(acl([6, 6, 0, 0, 0]))));
         assert_eq!(xattr(&path, "user.note").as_deref(), Some(&b"mine"[..]));
         dir.rewrite(name, b"four", &seen(), 0o640).unwrap();
-        assert_eq!((attributes(&path).2, xattr(&path, ACL)), (0o640, None));
+        assert_eq!((attributes(&path).2, xattr(&path, ACL)), (0o640, Some(acl([6, 6, 0, 4, 0]))));
+        assert_eq!(dir.attribute_names(name, &seen()).unwrap(), ["access control list", "user.note"]);
+    }
+
+    #[test]
+    fn a_new_file_grants_what_its_mode_grants_and_no_more() {
+        let folder = folder();
+        let default = acl([7, 7, 7, 7, 7]);
+        rustix::fs::setxattr(folder.path(), "system.posix_acl_default", &default, rustix::fs::XattrFlags::empty())
+            .unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let attributes = super::super::Attributes { uid: None, gid: None, mode: 0o440 };
+        dir.create(OsStr::new("key"), b"secret", attributes).unwrap();
+        assert_eq!(xattr(&folder.path().join("key"), "system.posix_acl_access"), None);
+    }
+
+    #[test]
+    fn capabilities_outlive_a_rewrite() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        std_fs::write(&path, "one").unwrap();
+        // VFS_CAP_REVISION_2, effective, with CAP_CHOWN alone.
+        let value: Vec<u8> = [0x0200_0001_u32, 1, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+        rustix::fs::setxattr(&path, "security.capability", &value, rustix::fs::XattrFlags::empty()).unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let name = OsStr::new("file");
+        dir.rewrite(name, b"two", &dir.stat(name).unwrap().unwrap(), 0o600).unwrap();
+        assert_eq!(xattr(&path, "security.capability"), Some(value));
     }
 }

@@ -8,13 +8,19 @@ use std::time::Duration;
 use ssh2::{ErrorCode, MethodType, Session};
 
 mod address;
+mod keygen;
 pub mod known_hosts;
+mod openssh_format;
+mod private_key;
+#[cfg(test)]
+pub mod private_key_tests;
 mod prove;
 mod tunnel;
 
 use crate::resource::Failure;
 pub use address::{Address, Fingerprint};
 use known_hosts::{KnownHosts, Verdict};
+pub use private_key::{KeyRead, NoKey, PublicFacts};
 pub use prove::prove;
 pub use tunnel::Tunnel;
 

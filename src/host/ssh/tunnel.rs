@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, Channel, Session};
 
 use super::known_hosts::KnownHosts;
-use super::{Address, HostKey, authenticate, connect};
+use super::{Address, HostKey, KeyRead, authenticate, connect};
 use crate::host::fs;
 use crate::resource::Failure;
 
@@ -102,6 +102,10 @@ impl Inner {
             Failure::new(format!("tunnel: cannot read the key {}: {error}", self.key.display()))
                 .hint("name a private key in the connection's `tunnel: { key: … }`")
         })?;
+        if let KeyRead::Other(other) = KeyRead::on_this_host(&seen.bytes) {
+            let key = fs::show(&self.key);
+            return Err(Failure::new(format!("tunnel: the key {key} {}", other.reason)).hint(other.remedy));
+        }
         let host_key = HostKey::Known(self.known_hosts.clone());
         let session = connect(&self.address, &host_key, TIMEOUT).map_err(|error| through(error.into()))?;
         authenticate(&session, &self.address, &seen.bytes).map_err(|error| through(error.into()))?;

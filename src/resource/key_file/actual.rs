@@ -58,8 +58,13 @@ pub struct Content {
 }
 
 impl Content {
-    fn of(look: &Look, bytes: &[u8]) -> Self {
-        Self { digest: look.digester().digest(bytes), key: KeyRead::of(bytes) }
+    /// Reads some bytes; where they are those of `other`, what is known of that is not asked for again.
+    fn of(look: &Look, bytes: &[u8], other: Option<&Self>) -> Self {
+        let digest = look.digester().digest(bytes);
+        match other.filter(|other| other.digest == digest) {
+            Some(other) => other.clone(),
+            None => Self { digest, key: KeyRead::on_this_host(bytes) },
+        }
     }
 }
 
@@ -89,6 +94,9 @@ pub struct FileSeen {
     /// Whether the acting user can give a new file the group that this one has.
     #[serde(default = "yes")]
     pub may_keep_group: bool,
+    /// What it bears besides mode and owner, as people call it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<String>,
     pub content: FileContent,
 }
 
@@ -113,6 +121,8 @@ pub enum FileContent {
 pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure> {
     let owner = desired.owner.as_ref().map(|owner| owner.user()).transpose()?;
     let group = desired.group.as_ref().map(|group| group.group()).transpose()?;
+    let key = desired.key(look);
+    let source = key.as_ref().map(|key| Content::of(look, key.expose(), None));
     let place = Place::find(&desired.path)?;
     let mut in_place = None;
     let (mut target, target_stat) = match place.stat()? {
@@ -121,19 +131,17 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
             (Target::Missing { missing_parents }, None)
         }
         Some(stat) if stat.kind == FileKind::File => {
-            let (seen, bytes) = file(&place, &place.name, &stat, look)?;
+            let (seen, bytes) = file(&place, &place.name, &stat, look, source.as_ref())?;
             in_place = bytes;
             (Target::File(seen), Some(stat))
         }
         Some(stat) => (Target::Other { kind: stat.kind }, Some(stat)),
     };
-    let kept = kept(&place, target_stat, look)?;
+    let kept = kept(&place, target_stat, look, source.as_ref())?;
     if let (Target::File(seen), Some(_)) = (&mut target, kept.as_ref().filter(|kept| kept.is_target)) {
         // The second name is ours and goes.
         seen.links -= 1;
     }
-    let key = desired.key(look);
-    let source = key.as_ref().map(|key| Content::of(look, key.expose()));
     let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
     Ok(Actual {
         acting_uid: fs::acting_ids().0,
@@ -152,14 +160,21 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
 }
 
 /// A regular file as it is seen, and its bytes where they could be read.
-fn file(place: &Place, name: &OsStr, stat: &fs::Stat, look: &Look) -> Result<(FileSeen, Option<Secret>), Failure> {
-    let (content, bytes) = content(place, name, stat, look)?;
+fn file(
+    place: &Place,
+    name: &OsStr,
+    stat: &fs::Stat,
+    look: &Look,
+    source: Option<&Content>,
+) -> Result<(FileSeen, Option<Secret>), Failure> {
+    let (content, bytes) = content(place, name, stat, look, source)?;
     let seen = FileSeen {
         uid: stat.uid,
         gid: stat.gid,
         mode: Mode::from_bits(stat.mode),
         links: stat.links,
         may_keep_group: fs::acts_in_group(stat.gid),
+        attributes: place.dir.attribute_names(name, stat)?,
         content,
     };
     Ok((seen, bytes))
@@ -170,13 +185,14 @@ fn content(
     name: &OsStr,
     stat: &fs::Stat,
     look: &Look,
+    source: Option<&Content>,
 ) -> Result<(FileContent, Option<Secret>), Failure> {
     if stat.size > LARGEST {
         return Ok((FileContent::TooLarge { size: stat.size }, None));
     }
     match place.dir.read(name, LARGEST) {
         Ok(Some(seen)) => {
-            let content = FileContent::Read(Content::of(look, &seen.bytes));
+            let content = FileContent::Read(Content::of(look, &seen.bytes, source));
             Ok((content, Some(Secret::new(seen.bytes.to_vec()))))
         }
         Ok(None) => Err(Failure::new(format!("{} vanished while it was read", fs::show(&place.dir.path_of(name))))
@@ -186,13 +202,18 @@ fn content(
     }
 }
 
-fn kept(place: &Place, target: Option<fs::Stat>, look: &Look) -> Result<Option<Kept>, Failure> {
+fn kept(
+    place: &Place,
+    target: Option<fs::Stat>,
+    look: &Look,
+    source: Option<&Content>,
+) -> Result<Option<Kept>, Failure> {
     if !place.missing_parents.is_empty() {
         return Ok(None);
     }
     let Some(name) = place.dir.kept(&place.name)? else { return Ok(None) };
     let Some(stat) = place.dir.stat(OsStr::new(&name))? else { return Ok(None) };
-    let (file, _) = file(place, OsStr::new(&name), &stat, look)?;
+    let (file, _) = file(place, OsStr::new(&name), &stat, look, source)?;
     Ok(Some(Kept { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))
 }
 

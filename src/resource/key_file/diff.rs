@@ -193,6 +193,9 @@ fn diff_content(
         proven_by: proven_by(desired),
     });
     tell_old_proof(desired, actual, seen, diff);
+    if !seen.attributes.is_empty() {
+        diff.notes.push(format!("the new file keeps what the old one bears: {}", seen.attributes.join(", ")));
+    }
     if seen.links > 1 {
         diff.notes.push(format!(
             "the old content of {path} stays under its other names ({} hard links): find them with find / -xdev -samefile",

@@ -12,18 +12,14 @@ use crate::host::secret::{Secret, optional_source};
 mod actual;
 mod change;
 mod diff;
-mod key;
-#[cfg(test)]
-mod key_tests;
-mod openssh;
 mod proof;
 mod replace;
 #[cfg(test)]
 mod tests;
 
+pub use crate::host::ssh::{KeyRead, NoKey, PublicFacts};
 pub use actual::{Actual, Content, FileContent, FileSeen, Kept, Target};
 pub use change::Change;
-pub use key::{KeyRead, NoKey, PublicFacts};
 pub use proof::{Proof, Verify};
 
 /// The mode that `ssh` and the runbook want of a key.

@@ -5,11 +5,11 @@
 
 use std::ffi::OsStr;
 
-use super::key::KeyRead;
 use super::proof::{Judgement, Proof};
 use super::{Attributes, KeyFile};
 use crate::host::fs::{Dir, Place, Stat};
 use crate::host::secret::Secret;
+use crate::host::ssh::KeyRead;
 use crate::resource::{Failure, Refusal};
 
 /// No key is larger, in bytes: RSA keys of 16384 bits take some 13,000.
@@ -46,10 +46,12 @@ impl KeyFile {
     ) -> Result<(), Failure> {
         let Place { dir, name, .. } = place;
         if self.verify.as_ref().is_none_or(|verify| verify.ssh.is_none()) {
-            return Ok(dir.replace(name, key.expose(), attributes)?);
+            return Ok(dir.replace(name, key.expose(), seen, attributes)?);
         }
         let kept = dir.keep(name, seen)?;
-        if let Err(error) = dir.replace(name, key.expose(), attributes) {
+        // The second name counts as one more link.
+        let seen = &dir.stat(name)?.filter(|stat| stat.is_same_file(seen)).unwrap_or(*seen);
+        if let Err(error) = dir.replace(name, key.expose(), seen, attributes) {
             // Whether the new file is there or not, the old one is to be.
             self.put_back(dir, kept.name(), name, seen)?;
             return Err(error.into());
@@ -89,7 +91,7 @@ impl KeyFile {
         };
         let (what, proof) = match dir.read(name, LARGEST) {
             Ok(Some(seen)) => {
-                let KeyRead::PrivateKey(facts) = KeyRead::of(&seen.bytes) else { return Err(exchanged()) };
+                let KeyRead::PrivateKey(facts) = KeyRead::on_this_host(&seen.bytes) else { return Err(exchanged()) };
                 let proof = verify.prove(&Secret::new(seen.bytes.to_vec()), &facts);
                 (format!("the key {}", facts.fingerprint), proof)
             }

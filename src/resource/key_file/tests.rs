@@ -2,8 +2,8 @@ use std::fs as std_fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use super::key_tests::keygen;
 use super::*;
+use crate::host::ssh::private_key_tests::keygen;
 use crate::host::testing::{
     as_user, attributes, chmod, chown, converge, desired, folder, look, now, plan, refused, snapshot,
 };

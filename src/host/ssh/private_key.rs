@@ -3,11 +3,12 @@
 use base64::Engine as _;
 use openssl::pkey::{Id, PKey, Private};
 use serde::{Deserialize, Serialize};
-use ssh_key::public::{DsaPublicKey, EcdsaPublicKey, Ed25519PublicKey, KeyData, RsaPublicKey};
+use ssh_key::public::{DsaPublicKey, EcdsaPublicKey, KeyData, RsaPublicKey};
 use ssh_key::{HashAlg, Mpint};
 use zeroize::Zeroizing;
 
-use super::openssh::Unusable;
+use super::keygen;
+use super::openssh_format::{self, Unusable};
 
 /// What some bytes are, as far as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,14 +38,28 @@ pub struct NoKey {
 }
 
 impl KeyRead {
-    /// Reads a file's content as `ssh` would.
+    /// Reads a file's content as every OpenSSH would: what some versions cannot load is no key.
     pub fn of(bytes: &[u8]) -> Self {
         match read(bytes) {
-            Ok(key) => Self::PrivateKey(PublicFacts {
-                algorithm: key.algorithm().to_string(),
-                fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-            }),
+            Ok(key) => Self::PrivateKey(PublicFacts::of(&key)),
             Err(other) => Self::Other(other),
+        }
+    }
+
+    /// Reads a file's content as the OpenSSH of this host does, whose `ssh-keygen` has the last word where there is one.
+    pub fn on_this_host(bytes: &[u8]) -> Self {
+        let own = Self::of(bytes);
+        // Whatever else it may be, `ssh` loads nothing without it.
+        if !bytes.windows(PRIVATE.len()).any(|window| window == PRIVATE) {
+            return own;
+        }
+        match (keygen::load(bytes), own) {
+            (None, own) | (Some(Err(_)), own @ Self::Other(_)) => own,
+            (Some(Ok(key)), _) => Self::PrivateKey(PublicFacts::of(&key)),
+            (Some(Err(why)), Self::PrivateKey(facts)) => Self::Other(no(
+                format!("is a key of type {} that ssh on this host cannot load ({why})", facts.algorithm),
+                "give the key in a form that `ssh-keygen -y -f KEY` reads on this host",
+            )),
         }
     }
 
@@ -57,6 +72,17 @@ impl KeyRead {
     }
 }
 
+impl PublicFacts {
+    fn of(key: &KeyData) -> Self {
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        Self { algorithm: key.algorithm().to_string(), fingerprint }
+    }
+}
+
+/// In the first line of every private key that OpenSSH reads.
+const PRIVATE: &[u8] = b"PRIVATE KEY-----";
+/// OpenSSH loads no shorter RSA key, in bits (`SSH_RSA_MINIMUM_MODULUS_SIZE` in its ssh-rsa.c).
+const MIN_RSA_BITS: usize = 1024;
 const BEGIN: &str = "-----BEGIN ";
 const OPENSSH_BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const OPENSSH_END: &str = "-----END OPENSSH PRIVATE KEY-----";
@@ -90,7 +116,19 @@ fn read(bytes: &[u8]) -> Result<KeyData, NoKey> {
     if *label == "ENCRYPTED PRIVATE KEY" || text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(passphrase());
     }
-    if *label == "OPENSSH PRIVATE KEY" { openssh(text) } else { pem(text) }
+    let key = if *label == "OPENSSH PRIVATE KEY" { openssh(text)? } else { pem(text)? };
+    match key.rsa().map(|rsa| rsa.n.as_positive_bytes().map_or(0, bit_length)) {
+        Some(bits) if bits < MIN_RSA_BITS => Err(no(
+            format!("is an RSA key of {bits} bits, and OpenSSH loads none below {MIN_RSA_BITS}"),
+            "make a new one, and give its public half to the host that it is for: ssh-keygen -t ed25519 -f KEY",
+        )),
+        _ => Ok(key),
+    }
+}
+
+/// The number of bits of a number, its first byte first.
+fn bit_length(bytes: &[u8]) -> usize {
+    bytes.first().map_or(0, |first| bytes.len() * 8 - first.leading_zeros() as usize)
 }
 
 /// What people take for a private key, and can be told by its looks.
@@ -155,7 +193,7 @@ fn openssh(text: &str) -> Result<KeyData, NoKey> {
     let length = base64::engine::general_purpose::STANDARD
         .decode_slice(letters.as_slice(), binary.as_mut_slice())
         .map_err(|_| damaged())?;
-    super::openssh::read(&binary[..length]).map_err(|unusable| match unusable {
+    openssh_format::read(&binary[..length]).map_err(|unusable| match unusable {
         Unusable::Encrypted => passphrase(),
         Unusable::Damaged => damaged(),
     })
@@ -165,6 +203,13 @@ fn openssh(text: &str) -> Result<KeyData, NoKey> {
 fn pem(text: &str) -> Result<KeyData, NoKey> {
     // Without a callback, OpenSSL would ask for a passphrase on the terminal.
     let key = PKey::private_key_from_pem_callback(text.as_bytes(), |_| Ok(0)).map_err(|_| damaged())?;
+    if key.id() == Id::ED25519 {
+        return Err(no(
+            "is an Ed25519 key in PKCS#8 form, which OpenSSH before 9.6 cannot load",
+            "give the same key in OpenSSH's own form (in Terraform `private_key_openssh`); OpenSSH 9.6 and later \
+             converts a copy: ssh-keygen -p -N '' -f COPY",
+        ));
+    }
     public_half(&key)?
         .ok_or_else(|| no("is a private key of a kind that SSH does not know", "make one with ssh-keygen"))
 }
@@ -192,10 +237,6 @@ fn public_half(key: &PKey<Private>) -> Result<Option<KeyData>, NoKey> {
                 return Ok(None);
             }
             KeyData::Ecdsa(EcdsaPublicKey::from_sec1_bytes(&point).map_err(|_| damaged())?)
-        }
-        Id::ED25519 => {
-            let public = key.raw_public_key().map_err(|_| damaged())?;
-            KeyData::Ed25519(Ed25519PublicKey(public.try_into().map_err(|_| damaged())?))
         }
         _ => return Ok(None),
     };

@@ -13,7 +13,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Makes a key with ssh-keygen, and gives its path.
-pub(super) fn keygen(folder: &Path, more: &[&str]) -> PathBuf {
+pub fn keygen(folder: &Path, more: &[&str]) -> PathBuf {
     let path = folder.join(format!("key-{}", more.join("")));
     let at = path.to_str().unwrap();
     run("ssh-keygen", &[&["-q", "-N", "", "-C", "a comment", "-f", at], more].concat());
@@ -83,8 +83,6 @@ fn a_key_of_openssl_is_read_too() {
     let folder = folder();
     let at = folder.path().join("key");
     let at = at.to_str().unwrap();
-    run("openssl", &["genpkey", "-algorithm", "ed25519", "-out", at]);
-    assert_eq!(KeyRead::of(&std::fs::read(at).unwrap()).key().unwrap().algorithm, "ssh-ed25519");
     // With the block of parameters before it that openssl writes.
     run("openssl", &["ecparam", "-name", "prime256v1", "-genkey", "-out", at]);
     let bytes = std::fs::read(at).unwrap();
@@ -98,6 +96,69 @@ fn a_key_of_openssl_is_read_too() {
     for other in [&["genpkey", "-algorithm", "x25519"][..], &["ecparam", "-name", "secp256k1", "-genkey"]] {
         run("openssl", &[other, &["-out", at]].concat());
         assert!(reason(&std::fs::read(at).unwrap()).contains("of a kind that SSH does not know"));
+    }
+}
+
+/// Whether this host's OpenSSH loads a key.
+fn loads(path: &Path) -> bool {
+    run("chmod", &["600", path.to_str().unwrap()]);
+    let output = Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(path).output().unwrap();
+    output.status.success()
+}
+
+#[test]
+fn a_key_that_ssh_on_this_host_cannot_load_is_none() {
+    let folder = folder();
+    let at = folder.path().join("key");
+    let path = at.to_str().unwrap();
+    let mut refused = 0;
+    for (arguments, told) in [
+        (&["genpkey", "-algorithm", "ed25519", "-out", path][..], "in PKCS#8 form"),
+        (&["genrsa", "-traditional", "-out", path, "768"], "of 768 bits"),
+        (&["genrsa", "-traditional", "-out", path, "1000"], "of 1000 bits"),
+        (&["genrsa", "-traditional", "-out", path, "1023"], "of 1023 bits"),
+        (&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1000", "-out", path], "of 1000 bits"),
+        (&["genrsa", "-traditional", "-out", path, "1024"], ""),
+        (&["ecparam", "-name", "secp256k1", "-genkey", "-noout", "-out", path], "of a kind that SSH does not know"),
+        (&["ecparam", "-name", "brainpoolP256r1", "-genkey", "-noout", "-out", path], "does not know"),
+        (&["genpkey", "-algorithm", "ed448", "-out", path], "does not know"),
+        (&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", path], ""),
+    ] {
+        run("openssl", arguments);
+        let bytes = std::fs::read(path).unwrap();
+        let read = KeyRead::on_this_host(&bytes);
+        assert_eq!(read.key().is_some(), loads(&at), "{arguments:?}: {read:?}");
+        // Where ssh-keygen cannot be asked, what some version would not load is refused.
+        assert_eq!(KeyRead::of(&bytes).key().is_none(), !told.is_empty(), "{arguments:?}");
+        if let KeyRead::Other(other) = read {
+            assert!(other.reason.contains(told), "{arguments:?}: {other:?}");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 7);
+}
+
+#[test]
+fn a_key_that_ssh_on_this_host_loads_is_one() {
+    let folder = folder();
+    let pem = std::fs::read_to_string(keygen(folder.path(), &["-t", "rsa", "-m", "PEM"])).unwrap();
+    let openssh = std::fs::read_to_string(keygen(folder.path(), &["-t", "ed25519"])).unwrap();
+    let at = folder.path().join("copy");
+    for text in [&pem, &openssh] {
+        for copy in [
+            text.replace('\n', "\r\n"),
+            format!("\u{feff}{text}"),
+            text.trim_end().to_owned(),
+            format!("\n{text}"),
+            format!("Bag Attributes\n{text}"),
+            format!("{text}\n\n"),
+            text.replace('\n', " \n"),
+        ] {
+            std::fs::write(&at, &copy).unwrap();
+            let read = KeyRead::on_this_host(copy.as_bytes());
+            assert_eq!(read.key().is_some(), loads(&at), "{read:?}\n{copy}");
+            assert!(read.key().is_none_or(|facts| Some(facts) == KeyRead::of(text.as_bytes()).key()));
+        }
     }
 }
 
