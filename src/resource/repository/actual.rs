@@ -134,6 +134,9 @@ pub enum PathChange {
 pub struct LocalChange {
     pub path: RepoPath,
     pub state: LocalState,
+    /// Some user cannot read the file that is in the way. Of changes that stay it is not asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
 }
 
 /// In what a path differs from HEAD.
@@ -164,7 +167,8 @@ impl std::fmt::Display for LocalChange {
             LocalState::Untracked => "untracked",
             LocalState::Ignored => "ignored",
         };
-        write!(f, "{} ({state})", self.path)
+        let private = if self.private { ", private" } else { "" };
+        write!(f, "{} ({state}{private})", self.path)
     }
 }
 

@@ -193,6 +193,15 @@ impl Advance {
                 counted(names.len(), "file")
             ));
         }
+        let private = self.in_the_way.iter().filter(|local| local.private).map(|local| local.path.to_string());
+        let private: Vec<String> = private.collect();
+        if !private.is_empty() {
+            let (is, its) = if private.len() == 1 { ("is", "its copy") } else { ("are", "their copies") };
+            risks.push(format!(
+                "{} {is} private: only the checkout's owner can read {its}, and a file that comes in its place has the usual mode",
+                some_of(&private)
+            ));
+        }
         let commits = self.local_commits.len() + self.detached_commits.len();
         if commits > 0 {
             risks.push(format!(

@@ -46,7 +46,7 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
                 status if status.contains(Status::WT_NEW) => LocalState::Untracked,
                 _ => return None,
             };
-            Some(LocalChange { path: RepoPath::new(entry.path_bytes()), state })
+            Some(LocalChange { path: RepoPath::new(entry.path_bytes()), state, private: false })
         })
         .collect();
     changes.sort_by(|one, other| one.path.cmp(&other.path));

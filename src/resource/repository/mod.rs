@@ -13,6 +13,7 @@ use super::value::AbsolutePath;
 use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource};
 use crate::host::ssh_transport;
 
+mod access;
 mod actual;
 mod advance;
 mod change;
@@ -24,12 +25,15 @@ mod local_changes;
 mod move_files;
 mod observe;
 mod obstacle;
+mod opened;
 mod path;
+mod private_store;
 mod refs;
 mod remote;
 mod rescue;
 mod restore;
 mod scratch;
+mod stash;
 mod survey;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,19 @@ impl RepoPath {
         Self(bytes.into())
     }
 
+    /// Reads the text form; none where an escape in it is cut short or holds no number.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find("\\x") {
+            bytes.extend_from_slice(&rest.as_bytes()[..at]);
+            bytes.push(u8::from_str_radix(rest.get(at + 2..at + 4)?, 16).ok()?);
+            rest = &rest[at + 4..];
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        Some(Self(bytes))
+    }
+
     /// The raw name.
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -91,16 +104,7 @@ impl Serialize for RepoPath {
 impl<'de> Deserialize<'de> for RepoPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find("\\x") {
-            bytes.extend_from_slice(&rest.as_bytes()[..at]);
-            let digits = rest.get(at + 2..at + 4).ok_or_else(|| de::Error::custom("a cut escape in a path"))?;
-            bytes.push(u8::from_str_radix(digits, 16).map_err(de::Error::custom)?);
-            rest = &rest[at + 4..];
-        }
-        bytes.extend_from_slice(rest.as_bytes());
-        Ok(Self(bytes))
+        Self::parse(&text).ok_or_else(|| de::Error::custom("a wrong escape in a path"))
     }
 }
 

@@ -1,18 +1,15 @@
 //! Keeps what a move takes out of the way: commits of the shape that `git stash` makes, named under
-//! `refs/provision/rescue`.
+//! `refs/provision/rescue`. Private files among it are kept apart ([`private_store`]).
 
 use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use git2::{Commit, Index, ObjectType, Oid, Repository, Signature, Time, Tree};
+use git2::{Oid, Repository, Time};
 
-use super::delta::{Blob, blob_in, subject, usual};
-use super::index_file::{add, entry, remove};
-use super::path::RepoPath;
-use super::survey::{Local, Survey, Work, lstat_below, raw_id};
+use super::private_store;
+use super::stash::{Maker, Stash};
+use super::survey::{Local, Survey, Work, lstat_below};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure, refs, scratch};
 use crate::resource::Failure;
@@ -26,136 +23,125 @@ pub fn keep_files(
     repo: &Repository,
     top: &Path,
     run: &str,
-    head: (Option<&str>, Option<Oid>),
+    (branch, head): (Option<&str>, Option<Oid>),
     survey: &Survey,
 ) -> Result<(), Failure> {
-    if survey.in_the_way.is_empty() || is_kept(repo, top, head.1, survey)? {
+    if survey.in_the_way.is_empty() || is_kept(repo, top, head, survey)? {
         return Ok(());
     }
-    let own = area.path("rescue");
-    fs::create_dir(&own).map_err(io_failure("create", &own))?;
-    let store = scratch::bare_beside(&own, Some(repo), &[])?;
-    let commit = Maker { repo: &store, top, survey, time: time_of(repo, top, head.1, survey)? }.stash(head)?;
-    // Nothing is taken away that has not come out of the rescue again.
-    let made = store.find_commit(commit).map_err(git_failure("read the rescue", top))?;
-    let stash = Stash::open(&store, &made).ok_or_else(|| Failure::new(format!("{commit} is no rescue")))?;
-    if let Some(path) = stash.lacks(top, survey)? {
-        return Err(Failure::new(format!("the rescue did not hold {path} of {} as it is; it is left", top.display()))
-            .hint("run again, if it was changed in this very moment"));
+    let (private, shared): (Vec<&Local>, Vec<&Local>) =
+        survey.in_the_way.values().partition(|local| local.change.private);
+    let time = time_of(repo, top, head, survey)?;
+    let who = refs::identity(repo, Some(time))?;
+    let branch = branch.unwrap_or("(no branch)");
+    let made = |store: &Repository, locals: &[&Local], apart: bool, what: &str| {
+        let commit = Maker { repo, store, apart, head, branch, top, locals, what, who: &who }.stash()?;
+        // Nothing is taken away that has not come out of the rescue again.
+        let found = store.find_commit(commit).map_err(git_failure("read the rescue", top))?;
+        let stash = Stash::open(store, &found).ok_or_else(|| Failure::new(format!("{commit} is no rescue")))?;
+        for local in locals {
+            if !stash.holds(top, local)? {
+                let path = &local.change.path;
+                return Err(Failure::new(format!(
+                    "the rescue did not hold {path} of {} as it is; it is left",
+                    top.display()
+                ))
+                .hint("run again, if it was changed in this very moment"));
+            }
+        }
+        Ok(commit)
+    };
+    let (own, apart) = (area.path("rescue"), area.path("private"));
+    let mut what = "local changes in the way of a pull";
+    let mut apart_commit = None;
+    if !private.is_empty() {
+        apart_commit =
+            Some(made(&private_store::create(&apart)?, &private, true, "private files in the way of a pull")?);
+        what = "local changes in the way of a pull, private files apart";
     }
+    fs::create_dir(&own).map_err(io_failure("create", &own))?;
+    let commit = made(&scratch::bare_beside(&own, Some(repo), &[])?, &shared, false, what)?;
     area.install_objects(&own)?;
-    name(area, repo, run, commit)
+    let Some(apart_commit) = apart_commit else { return name(area, repo, run, commit).map(|_| ()) };
+    // A run that was cut off here had named the one half and not the other.
+    let half = all(repo)?.into_iter().find(|kept| kept.commit == Some(commit) && !kept.is_private);
+    let id = match half {
+        Some(half) => half.id,
+        None => name(area, repo, run, commit)?,
+    };
+    private_store::install(repo, &apart, apart_commit, &id)
 }
 
 /// Keeps a line of commits by a ref to its end, called after the run and `what`.
 pub fn keep_commits(area: &mut WorkArea, repo: &Repository, run: &str, what: &str, end: &str) -> Result<(), Failure> {
     let end = Oid::from_str(end).map_err(git_failure("read a commit id", repo.path()))?;
-    if all(repo)?.iter().any(|(_, kept)| *kept == end) {
+    if all(repo)?.iter().any(|kept| kept.commit == Some(end)) {
         return Ok(());
     }
-    name(area, repo, &format!("{run}-{what}"), end)
+    name(area, repo, &format!("{run}-{what}"), end).map(|_| ())
 }
 
-/// Every rescue: its id and the commit it names, in order of id.
-pub fn all(repo: &Repository) -> Result<Vec<(String, Oid)>, Failure> {
+/// What is kept under an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub id: String,
+    /// The commit that the ref names; none where the ref was deleted, and private files are still there.
+    pub commit: Option<Oid>,
+    /// It has private files, kept apart.
+    pub is_private: bool,
+}
+
+/// Every rescue, in order of id.
+pub fn all(repo: &Repository) -> Result<Vec<Kept>, Failure> {
     let failed = git_failure("list the rescues", repo.path());
+    let mut private = private_store::ids(repo)?;
     let mut found = Vec::new();
     for reference in repo.references_glob(&format!("{NAMESPACE}*")).map_err(&failed)? {
         let reference = reference.map_err(&failed)?;
         let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
-        if let (Some(id), Some(commit)) = (name.strip_prefix(NAMESPACE), reference.target()) {
-            found.push((id.to_owned(), commit));
+        if let (Some(id), commit @ Some(_)) = (name.strip_prefix(NAMESPACE), reference.target()) {
+            let place = private.iter().position(|private| private == id);
+            let is_private = place.map(|place| private.swap_remove(place)).is_some();
+            found.push(Kept { id: id.to_owned(), commit, is_private });
         }
     }
-    found.sort();
+    found.extend(private.into_iter().map(|id| Kept { id, commit: None, is_private: true }));
+    found.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(found)
 }
 
-/// Names a rescue, with a number after the id where that is taken.
-fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result<(), Failure> {
-    let mut full = format!("{NAMESPACE}{id}");
+/// Names a rescue, with a number after the id where that is taken. Gives back the id.
+fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result<String, Failure> {
+    let mut free = id.to_owned();
     let mut number = 2;
-    while refs::target(repo, &full)?.is_some() {
-        full = format!("{NAMESPACE}{id}-{number}");
+    while refs::target(repo, &format!("{NAMESPACE}{free}"))?.is_some() || private_store::folder(repo, &free).exists() {
+        free = format!("{id}-{number}");
         number += 1;
     }
-    refs::set(area, repo, &full, None, commit)
+    refs::set(area, repo, &format!("{NAMESPACE}{free}"), None, commit)?;
+    Ok(free)
 }
 
 /// Whether some rescue of the same HEAD has every bit of the work in the way.
 fn is_kept(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<bool, Failure> {
-    for (_, commit) in all(repo)? {
-        let Ok(commit) = repo.find_commit(commit) else { continue };
-        let Some(stash) = Stash::open(repo, &commit) else { continue };
-        if stash.is_of(head) && stash.lacks(top, survey)?.is_none() {
+    for kept in all(repo)? {
+        let Some(Ok(commit)) = kept.commit.map(|commit| repo.find_commit(commit)) else { continue };
+        let Some(stash) = Stash::open(repo, &commit).filter(|stash| stash.is_of(head)) else { continue };
+        let store = private_store::open(repo, &kept.id)?;
+        let apart = match &store {
+            Some(store) => Stash::open(store, &private_store::commit(store)?),
+            None => None,
+        };
+        let mut whole = true;
+        for local in survey.in_the_way.values() {
+            let holder = if local.change.private { apart.as_ref() } else { Some(&stash) };
+            whole = whole && holder.map_or(Ok(false), |stash| stash.holds(top, local))?;
+        }
+        if whole {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-/// A commit of the shape that `git stash` makes.
-pub struct Stash<'a> {
-    /// HEAD as it was.
-    pub base: Commit<'a>,
-    pub base_tree: Tree<'a>,
-    pub index: Tree<'a>,
-    pub work: Tree<'a>,
-    /// The files that git did not know.
-    pub untracked: Option<Tree<'a>>,
-}
-
-impl<'a> Stash<'a> {
-    /// Takes the commit apart; none where it has not that shape.
-    pub fn open(repo: &'a Repository, commit: &Commit<'a>) -> Option<Self> {
-        let index = commit.parent(1).ok()?;
-        let base = repo.find_commit(commit.parent_id(0).ok()?).ok()?;
-        // A merge has two parents as well.
-        if index.parent_id(0).ok() != Some(base.id()) || !index.message_bytes().starts_with(b"index on ") {
-            return None;
-        }
-        let untracked = match commit.parent(2) {
-            Ok(untracked) => Some(untracked.tree().ok()?),
-            Err(_) => None,
-        };
-        Some(Self {
-            base_tree: base.tree().ok()?,
-            base,
-            index: index.tree().ok()?,
-            work: commit.tree().ok()?,
-            untracked,
-        })
-    }
-
-    /// Whether it was made when HEAD was this; where nothing was committed yet, on top of nothing.
-    fn is_of(&self, head: Option<Oid>) -> bool {
-        match head {
-            Some(head) => self.base.id() == head,
-            None => self.base.parent_count() == 0 && self.base_tree.is_empty(),
-        }
-    }
-
-    /// The first path in the way that it does not hold in every bit.
-    fn lacks<'b>(&self, top: &Path, survey: &'b Survey) -> Result<Option<&'b RepoPath>, Failure> {
-        for (path, local) in &survey.in_the_way {
-            if !self.holds(top, local)? {
-                return Ok(Some(path));
-            }
-        }
-        Ok(None)
-    }
-
-    fn holds(&self, top: &Path, local: &Local) -> Result<bool, Failure> {
-        let path = &local.change.path;
-        let work = if local.tracked { Some(&self.work) } else { self.untracked.as_ref() };
-        let there = work.and_then(|tree| blob_in(tree, path));
-        let work_held = match local.work {
-            Work::Same => true,
-            Work::Missing => there.is_none(),
-            Work::File { mode } => there == Some(Blob { id: raw_id(&top.join(path.as_path()), mode)?, mode }),
-        };
-        Ok(work_held && (!local.tracked || blob_in(&self.index, path) == local.index))
-    }
 }
 
 /// The date of a rescue: that of the newest file in it, or of HEAD. So a run that was killed and begun again makes
@@ -169,116 +155,4 @@ fn time_of(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) ->
     }
     let head = head.and_then(|head| repo.find_commit(head).ok()).map(|commit| commit.time().seconds());
     Ok(Time::new(newest.or(head).unwrap_or_default(), 0))
-}
-
-struct Maker<'a> {
-    repo: &'a Repository,
-    top: &'a Path,
-    survey: &'a Survey,
-    time: Time,
-}
-
-impl Maker<'_> {
-    fn stash(&self, (branch, head): (Option<&str>, Option<Oid>)) -> Result<Oid, Failure> {
-        let failed = git_failure("keep the local changes", self.top);
-        let who = refs::identity(self.repo, Some(self.time))?;
-        let base = match head {
-            Some(head) => head,
-            None => self.commit(&who, "nothing committed yet", &mut empty()?, &[])?,
-        };
-        let base = self.repo.find_commit(base).map_err(&failed)?;
-        let branch = branch.unwrap_or("(no branch)");
-        let tree = base.tree().map_err(&failed)?;
-        let mut index = index_of(&tree).map_err(&failed)?;
-        for local in self.tracked() {
-            put(&mut index, &local.change.path, local.index).map_err(&failed)?;
-        }
-        let about = format!("{branch}: {} {}", &base.id().to_string()[..8], subject(&base));
-        let staged = self.commit(&who, &format!("index on {about}"), &mut index, &[base.id()])?;
-        let untracked = self.untracked(&who, &about)?;
-        let mut work = index_of(&tree).map_err(&failed)?;
-        for local in self.tracked() {
-            let path = &local.change.path;
-            match local.work {
-                Work::File { mode } => put(&mut work, path, Some(self.store(path, mode)?)).map_err(&failed)?,
-                Work::Missing => put(&mut work, path, None).map_err(&failed)?,
-                Work::Same => {}
-            }
-        }
-        let mut parents = vec![base.id(), staged];
-        parents.extend(untracked);
-        let message = format!("On {branch}: local changes in the way of a pull, kept by provision");
-        self.commit(&who, &message, &mut work, &parents)
-    }
-
-    fn tracked(&self) -> impl Iterator<Item = &Local> {
-        self.survey.in_the_way.values().filter(|local| local.tracked)
-    }
-
-    fn untracked(&self, who: &Signature<'_>, about: &str) -> Result<Option<Oid>, Failure> {
-        let failed = git_failure("keep the local changes", self.top);
-        let mut index = empty()?;
-        for local in self.survey.in_the_way.values().filter(|local| !local.tracked) {
-            if let Work::File { mode } = local.work {
-                let path = &local.change.path;
-                put(&mut index, path, Some(self.store(path, mode)?)).map_err(&failed)?;
-            }
-        }
-        if index.is_empty() {
-            return Ok(None);
-        }
-        self.commit(who, &format!("untracked files on {about}"), &mut index, &[]).map(Some)
-    }
-
-    /// Stores a file byte for byte: no line ending is converted, since it is to come back as it was.
-    fn store(&self, path: &RepoPath, mode: u32) -> Result<Blob, Failure> {
-        let at = self.top.join(path.as_path());
-        let failed = git_failure("keep a file", self.top);
-        let odb = self.repo.odb().map_err(&failed)?;
-        if mode == 0o120_000 {
-            let target = fs::read_link(&at).map_err(io_failure("read the link", &at))?;
-            let id = odb.write(ObjectType::Blob, target.as_os_str().as_bytes()).map_err(&failed)?;
-            return Ok(Blob { id, mode });
-        }
-        let read = io_failure("read", &at);
-        let mut file = fs::File::open(&at).map_err(&read)?;
-        let size = file.metadata().map_err(&read)?.len();
-        let size = usize::try_from(size).map_err(|_| Failure::new(format!("{} is too large to keep", at.display())))?;
-        let mut writer = odb.writer(size, ObjectType::Blob).map_err(&failed)?;
-        io::copy(&mut file, &mut writer).map_err(&read)?;
-        let id = writer.finalize().map_err(&failed)?;
-        Ok(Blob { id, mode })
-    }
-
-    fn commit(&self, who: &Signature<'_>, message: &str, index: &mut Index, parents: &[Oid]) -> Result<Oid, Failure> {
-        let make = |index: &mut Index| -> Result<Oid, git2::Error> {
-            let tree = self.repo.find_tree(index.write_tree_to(self.repo)?)?;
-            let parents = parents.iter().map(|parent| self.repo.find_commit(*parent)).collect::<Result<Vec<_>, _>>()?;
-            self.repo.commit(None, who, who, message, &tree, &parents.iter().collect::<Vec<_>>())
-        };
-        make(index).map_err(git_failure("keep the local changes", self.top))
-    }
-}
-
-fn empty() -> Result<Index, Failure> {
-    Index::new().map_err(|error| Failure::new(format!("cannot make an index: {}", super::git_text(&error))))
-}
-
-/// An index of a tree, with the modes that a new tree may have.
-fn index_of(tree: &Tree<'_>) -> Result<Index, git2::Error> {
-    let mut index = Index::new()?;
-    index.read_tree(tree)?;
-    let unusual: Vec<_> = index.iter().filter(|entry| usual(entry.mode) != entry.mode).collect();
-    for mut entry in unusual {
-        entry.mode = usual(entry.mode);
-        add(&mut index, &entry)?;
-    }
-    Ok(index)
-}
-
-fn put(index: &mut Index, path: &RepoPath, blob: Option<Blob>) -> Result<(), git2::Error> {
-    match blob {
-        Some(blob) => add(index, &entry(path.bytes(), blob.id, blob.mode)),
-        None => remove(index, path),
-    }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorClass, Index, ObjectType, Odb, Oid, Repository};
 
+use super::access::{self, AccessList};
 use super::actual::{LocalChange, LocalState, Obstacle};
 use super::delta::{Blob, Delta, Entry, usual};
 use super::path::RepoPath;
@@ -66,6 +67,8 @@ pub struct Local {
     /// The index's entry.
     pub index: Option<Blob>,
     pub work: Work,
+    /// Modes and groups to be remembered, of the file and of private directories above it.
+    pub access: AccessList,
 }
 
 /// What a move has to do to one path.
@@ -162,7 +165,7 @@ impl Surveyor<'_> {
                 (_, Some(old), Some(file)) if (old.mode ^ file.mode) & 0o170_000 != 0 => LocalState::TypeChanged,
                 _ => LocalState::Modified,
             };
-            self.in_the_way(path, state, known, work);
+            self.in_the_way(path, state, known, work)?;
         }
         if new.is_some() {
             self.look_around(path, is_dir)?;
@@ -241,8 +244,7 @@ impl Surveyor<'_> {
             None => Work::Missing,
         };
         let state = if staged { LocalState::Staged } else { self.unknown_state(path) };
-        self.in_the_way(path, state, staged, work);
-        Ok(())
+        self.in_the_way(path, state, staged, work)
     }
 
     fn unknown_state(&self, path: &RepoPath) -> LocalState {
@@ -252,14 +254,16 @@ impl Surveyor<'_> {
         }
     }
 
-    fn in_the_way(&mut self, path: &RepoPath, state: LocalState, tracked: bool, work: Work) {
+    fn in_the_way(&mut self, path: &RepoPath, state: LocalState, tracked: bool, work: Work) -> Result<(), Failure> {
         let index = self.index.get(path).copied();
         if index.is_some_and(|blob| blob.mode == 0o160_000) {
             self.result.obstacles.push(Obstacle::StagedSubmodule { path: path.clone() });
-            return;
+            return Ok(());
         }
-        let change = LocalChange { path: path.clone(), state };
-        self.result.in_the_way.insert(path.clone(), Local { change, tracked, index, work });
+        let (private, access) = access::look(self.top, path)?;
+        let change = LocalChange { path: path.clone(), state, private };
+        self.result.in_the_way.insert(path.clone(), Local { change, tracked, index, work, access });
+        Ok(())
     }
 
     /// Every directory in which names change has to be writable, or the move would stop half way.

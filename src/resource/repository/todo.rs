@@ -9,10 +9,10 @@ use git2::{Repository, Tree};
 use super::actual::Obstacle;
 use super::delta::{Blob, blob_in};
 use super::observe::unmerged;
+use super::opened::Held;
 use super::path::RepoPath;
-use super::restore::Held;
 use super::survey::{Hasher, Seen, below, index_entries, lstat_below, mode_of, raw_id, unwritable};
-use super::{git_failure, index_file, io_failure, move_files, quoted};
+use super::{git_failure, index_file, io_failure, move_files};
 use crate::resource::Failure;
 
 /// What a path of the working tree was when it was compared.
@@ -58,7 +58,7 @@ pub struct Todo<'a> {
 
 impl<'a> Todo<'a> {
     /// Compares; where newer work would be replaced, or could not be, it fails with all the paths.
-    pub fn find(repo: &Repository, top: &Path, reference: &str, held: &'a Held) -> Result<Self, Failure> {
+    pub fn find(repo: &Repository, top: &Path, held: &'a Held) -> Result<Self, Failure> {
         let index = index_file::read(repo)?;
         if let Some(path) = unmerged(&index) {
             return Err(Obstacle::Unmerged { path }.refusal(top).into());
@@ -71,7 +71,7 @@ impl<'a> Todo<'a> {
         let inside = look.check_places(&todo, &mut newer)?;
         look.compare_index(held, &mut todo, &mut newer);
         if !newer.is_empty() {
-            return Err(overwritten(top, reference, &newer));
+            return Err(overwritten(top, held, &newer));
         }
         match unwritable(top, todo.files.keys().copied().chain(&inside)).first() {
             Some(folder) => Err(Failure::new(format!(
@@ -115,7 +115,12 @@ impl Look<'_> {
     }
 
     /// Files that are not as the rescue has them are replaced where HEAD has what is there.
-    fn compare_files<'h>(&self, held: &'h Held, todo: &mut Todo<'h>, newer: &mut Vec<String>) -> Result<(), Failure> {
+    fn compare_files<'h>(
+        &self,
+        held: &'h Held,
+        todo: &mut Todo<'h>,
+        newer: &mut Vec<Newer<'h>>,
+    ) -> Result<(), Failure> {
         let hasher = Hasher::new(self.repo, self.top).map_err(git_failure("compare with the rescue", self.top))?;
         for (path, blob) in &held.files {
             let (there, found) = There::at(self.top, path)?;
@@ -139,14 +144,14 @@ impl Look<'_> {
             if free {
                 todo.files.insert(path, (*blob, there));
             } else {
-                newer.push(path.to_string());
+                newer.push(Newer { path, staged: false });
             }
         }
         Ok(())
     }
 
     /// Whether each file can come to its place. Gives back what is in the directories that give way to a file.
-    fn check_places(&self, todo: &Todo<'_>, newer: &mut Vec<String>) -> Result<Vec<RepoPath>, Failure> {
+    fn check_places<'h>(&self, todo: &Todo<'h>, newer: &mut Vec<Newer<'h>>) -> Result<Vec<RepoPath>, Failure> {
         let goes: BTreeSet<&RepoPath> = todo.removed().map(|(path, _)| path).collect();
         let mut inside = Vec::new();
         for (path, _, there) in todo.written() {
@@ -157,14 +162,14 @@ impl Look<'_> {
                     || fs::symlink_metadata(at.join(".git")).is_ok()
             });
             if blocked || (there == There::Directory && !all_goes(self.top, path, &goes, &mut inside)?) {
-                newer.push(path.to_string());
+                newer.push(Newer { path, staged: false });
             }
         }
         Ok(inside)
     }
 
     /// What was staged is staged again where the index has what HEAD has, and nothing that cannot stand beside it.
-    fn compare_index<'h>(&self, held: &'h Held, todo: &mut Todo<'h>, newer: &mut Vec<String>) {
+    fn compare_index<'h>(&self, held: &'h Held, todo: &mut Todo<'h>, newer: &mut Vec<Newer<'h>>) {
         let goes = |name: &RepoPath| held.staged.get(name) == Some(&None);
         for (path, blob) in &held.staged {
             let current = self.index.get(path).copied();
@@ -176,22 +181,31 @@ impl Look<'_> {
             if current == self.in_head(path) && alone {
                 todo.staged.push((path, *blob));
             } else {
-                newer.push(format!("{path} in the index"));
+                newer.push(Newer { path, staged: true });
             }
         }
     }
 }
 
-fn overwritten(top: &Path, reference: &str, newer: &[String]) -> Failure {
-    let top = quoted(&top.to_string_lossy());
-    Failure::new(format!(
-        "nothing was restored: {} would be overwritten, and what is there now is kept nowhere else",
-        newer.join(", ")
-    ))
-    .hint(format!(
-        "commit or move these first; a single file comes from `git -C {top} show {reference}:FILE`, \
-         a staged one from `{reference}^2:FILE`, an untracked one from `{reference}^3:FILE`"
-    ))
+/// A path whose newer state the restoring would replace.
+struct Newer<'h> {
+    path: &'h RepoPath,
+    /// In the index, and not in the working tree.
+    staged: bool,
+}
+
+fn overwritten(top: &Path, held: &Held, newer: &[Newer<'_>]) -> Failure {
+    let name = |newer: &Newer<'_>| format!("{}{}", newer.path, if newer.staged { " in the index" } else { "" });
+    let names = newer.iter().map(name).collect::<Vec<_>>().join(", ");
+    let failure = Failure::new(format!(
+        "nothing was restored: {names} would be overwritten, and what is there now is kept nowhere else"
+    ));
+    match newer.iter().find_map(|newer| Some((newer.path, held.command_to_print(top, newer.path)?))) {
+        Some((path, command)) => {
+            failure.hint(format!("commit or move these first; `{command}` prints {path} as it was rescued"))
+        }
+        None => failure.hint("commit or move these first"),
+    }
 }
 
 /// Whether a directory holds nothing but directories and files that go. Adds what is in it to `inside`.

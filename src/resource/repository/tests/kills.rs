@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -132,6 +133,8 @@ fn conflicting() -> Bench {
     git(&top, &["add", "b"]);
     write(&top, "new", Some("mine new\n"));
     write(&top, "place/one", Some("1\n"));
+    // Kept apart from the others.
+    fs::set_permissions(top.join("place/one"), fs::Permissions::from_mode(0o600)).unwrap();
     write(&top, "place/two/three", Some("3\n"));
     write(&top, "q", Some("kept\n"));
     bench
@@ -149,6 +152,8 @@ fn rescued(top: &Path, at: &str) {
     assert_eq!(show("^2:b"), "mine b\n", "{at}");
     assert_eq!(show("^3:new"), "mine new\n", "{at}");
     assert_eq!(show("^3:place/two/three"), "3\n", "{at}");
+    let private = top.join(".git/provision-private/run-1");
+    assert_eq!(git(&private, &["show", "HEAD^3:place/one"]), "1\n", "{at}");
     assert!(files(top)["q"].ends_with("\"kept\\n\""), "{at}");
 }
 

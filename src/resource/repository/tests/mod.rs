@@ -9,6 +9,7 @@ mod kills;
 mod moves;
 mod not_root;
 mod oracle;
+mod private_rescues;
 mod refusals;
 mod rescues;
 mod ssh;
