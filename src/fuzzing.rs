@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use saphyr_parser::{Event, Parser};
 use tokio::runtime::Runtime;
 
-use crate::engine::{journal, order::Order};
+use crate::engine::journal;
 use crate::host::warehouse::Dialect;
 use crate::plan_file::{Inputs, PlanFile, Selection};
 use crate::resource::AnyResource;
@@ -42,7 +42,6 @@ pub fn plan_file(bytes: &[u8]) {
     drop(plan_file.environment_names());
     match plan_file.evaluate(&inputs, &Selection::default()) {
         Ok(plan) => {
-            drop(Order::of(&plan.steps));
             for step in &plan.steps {
                 travels(&step.resource);
             }

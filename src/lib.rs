@@ -14,6 +14,7 @@ pub mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod host;
+pub mod plan;
 pub mod plan_file;
 pub mod render;
 pub mod resource;

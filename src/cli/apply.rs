@@ -83,8 +83,8 @@ async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
             ways_back: Vec::new(),
         });
     }
-    let (order, admit) = (&session.order, &session.admit);
-    apply(&session.reach, &session.steps, order, planned, admit, &sink, &session.stop).await;
+    let (graph, admit) = (&session.graph, &session.admit);
+    apply(&session.reach, &session.steps, graph, planned, admit, &sink, &session.stop).await;
 }
 
 /// Ends a run that a signal stopped, and says what is left.

@@ -16,6 +16,7 @@ use crate::engine::saved::{Fingerprints, Flags, Origin, Saved, Var};
 use crate::host::machine;
 use crate::host::secret::Digester;
 use crate::host::secret_source::SecretResult;
+use crate::host::warehouse::ConnectionSpec;
 use crate::plan_file::{Evaluated, Inputs, PlanFile, Selection};
 use crate::resource::Failure;
 use crate::resource::value::shell_word;
@@ -106,16 +107,19 @@ impl Given {
         let mut prints = Fingerprints::default();
         for step in &plan.steps {
             let connection = step.resource.connection();
-            // Its `Debug` holds where it leads and as whom, and no password.
-            let spec = connection.and_then(|name| plan.connections.get(name)).map(|spec| format!("{spec:?}"));
-            let whole = serde_json::to_vec(&(&step.run_as, &step.after, &step.resource, spec));
+            let spec = connection.and_then(|name| plan.connections.get(name)?.as_ref().ok());
+            let settings = spec.map(ConnectionSpec::settings);
+            let whole = serde_json::to_vec(&(&step.run_as, &step.after, &step.resource, settings));
             let whole = whole.map_err(|error| {
                 Failure::new(format!("step `{}` cannot be written as JSON: {error}", step.id))
                     .hint("give it paths that are UTF-8")
             })?;
             prints.steps.insert(step.id.clone(), self.digester.digest(&whole));
-            let yielded = secrets.get(&step.id).or_else(|| passwords.get(connection?));
-            if let Some(Ok(Some(secret))) = yielded {
+            let yielded = match secrets.get(&step.id).or_else(|| passwords.get(connection?)) {
+                Some(Ok(secret)) => secret.as_ref(),
+                _ => None,
+            };
+            if let Some(secret) = yielded.or_else(|| spec?.password_in_url()) {
                 prints.secrets.insert(step.id.clone(), self.digester.digest(secret.expose()));
             }
         }

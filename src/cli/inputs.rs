@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::args::Variables;
 use crate::engine::saved::Saved;
 use crate::host::fs;
-use crate::plan_file::{Inputs, PlanFile};
+use crate::plan_file::{HostAccess, Inputs, PlanFile};
 use crate::resource::Failure;
 
 use super::Error;
@@ -118,7 +118,11 @@ pub fn file_and_id(words: &[String]) -> (Option<PathBuf>, Option<String>) {
 pub fn inputs(variables: &Variables) -> Inputs {
     let env =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Inputs { vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(), env: env.collect() }
+    Inputs {
+        vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
+        env: env.collect(),
+        host: HostAccess::Read,
+    }
 }
 
 /// An I/O error in the tone of our own messages.

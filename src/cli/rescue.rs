@@ -21,7 +21,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let (file, id) = inputs::file_and_id(&arguments.words);
     let Evaluated { steps, .. } = evaluate(arguments, file.as_deref())?;
     let digester = Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
-    let reach = Reach::new("rescue".to_owned(), today(), digester, &steps, HashMap::new(), &mut |name, _| {
+    let reach = Reach::new("rescue".to_owned(), today(), digester, &steps, &[], HashMap::new(), &mut |name, _| {
         Err(SecretError::Unreadable(Failure::new(format!("connection {name} is not needed"))))
     });
     let result = match (&command, id) {

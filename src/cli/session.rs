@@ -15,7 +15,6 @@ use super::saved::Target;
 use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
 use crate::engine::journal::{self, Journal, Unfinished};
 use crate::engine::lock::{Holder, Lock, Wait, time};
-use crate::engine::order::Order;
 use crate::engine::reach::Reach;
 use crate::engine::report::Report;
 use crate::engine::saved::{Fingerprints, Saved};
@@ -27,6 +26,7 @@ use crate::host::secret::{Digester, Secret, SecretSource};
 use crate::host::secret_source::{self, SecretError, SecretResult};
 use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
+use crate::plan::graph::Graph;
 use crate::plan_file::{Evaluated, PlanFile, Problem};
 use crate::render::{Human, Json, output};
 use crate::resource::Failure;
@@ -40,7 +40,7 @@ pub struct Session {
     pub steps: Arc<Vec<Step>>,
     pub deselected: Vec<(String, &'static str)>,
     bystanders: Vec<Step>,
-    pub order: Order,
+    pub graph: Graph,
     pub admit: Arc<Admit>,
     pub reach: Arc<Reach>,
     pub report: Arc<Report>,
@@ -65,8 +65,6 @@ impl Session {
         let given = Given::take(command, arguments)?;
         let plan_file = given.source.plan_file()?;
         let plan = given.evaluate(&plan_file)?;
-        let order = Order::of(&plan.steps)
-            .map_err(|cycle| Failure::new(format!("steps wait for each other: {}", cycle.join(" -> "))))?;
         let stop =
             Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {}", says(&error))))?;
         let (secrets, mut passwords) = ask_sources(&plan_file, &plan, &stop).await?;
@@ -75,7 +73,8 @@ impl Session {
         let connections = &plan.connections;
         let (as_of, digester) = (given.flags.as_of, given.digester.clone());
         let reachable = [plan.steps.as_slice(), &plan.bystanders].concat();
-        let reach = Reach::new(run.clone(), as_of, digester, &reachable, secrets, &mut |name, wanted| {
+        let below = &plan.relations.below;
+        let reach = Reach::new(run.clone(), as_of, digester, &reachable, below, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
             let password = password.map(|secret: Secret| secret.without_line_ending());
             let spec = usable(name, connections.get(name)).map_err(SecretError::Unreadable)?;
@@ -107,7 +106,7 @@ impl Session {
             steps: Arc::new(plan.steps),
             deselected: plan.deselected,
             bystanders: plan.bystanders,
-            order,
+            graph: plan.relations.graph,
             admit: admission(given.saved.clone(), fingerprints.clone()),
             reach: Arc::new(reach),
             report,
@@ -144,7 +143,7 @@ impl Session {
     /// Observes all steps and tells what is planned. `None`: a signal came first.
     pub async fn survey(&self) -> Option<Vec<PlannedStep>> {
         let planned = tokio::select! {
-            planned = survey(&self.reach, &self.steps, &self.order, self.admit.as_ref()) => planned,
+            planned = survey(&self.reach, &self.steps, &self.graph, self.admit.as_ref()) => planned,
             () = self.stop.asked() => return None,
         };
         for (index, step) in planned.iter().enumerate() {

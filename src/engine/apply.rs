@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use super::event::{ChangeOutcome, Event, Finished, Sink};
-use super::order::Order;
 use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
+use crate::plan::graph::Graph;
 use crate::resource::{
     AnyChange, AnyResource, Description, Diff, Failure, Refusal, Rescue, RescueAnswer, RescueRequest,
 };
@@ -50,7 +50,7 @@ impl End {
 pub async fn apply(
     reach: &Arc<Reach>,
     steps: &Arc<Vec<Step>>,
-    order: &Order,
+    graph: &Graph,
     planned: Vec<PlannedStep>,
     admit: &Arc<Admit>,
     sink: &Arc<dyn Sink>,
@@ -58,9 +58,10 @@ pub async fn apply(
 ) {
     let (ends, _) = watch::channel(vec![None; steps.len()]);
     let ends = Arc::new(ends);
+    let slots: Vec<Arc<Mutex<()>>> = (0..graph.slot_count()).map(|_| Arc::default()).collect();
     let mut running = JoinSet::new();
     for (index, planned) in planned.into_iter().enumerate() {
-        let before: Vec<usize> = order.before(index).iter().map(|(other, _)| *other).collect();
+        let before: Vec<usize> = graph.before(index).iter().map(|(other, _)| *other).collect();
         let run = StepRun {
             index,
             reach: Arc::clone(reach),
@@ -69,11 +70,19 @@ pub async fn apply(
             sink: Arc::clone(sink),
             stop: stop.clone(),
         };
+        let slots: Vec<Arc<Mutex<()>>> = graph.slots(index).iter().map(|slot| Arc::clone(&slots[*slot])).collect();
         let ends = Arc::clone(&ends);
         running.spawn(async move {
             let end = match predecessors(&before, &run.steps, &ends).await {
                 Err(failure) => End::of(Finished::Blocked, Some(failure)),
-                Ok(Some(())) => run.carry_out(planned).await,
+                Ok(Some(())) => {
+                    // Always in the same order, so that two steps never wait for each other.
+                    let mut held = Vec::new();
+                    for slot in &slots {
+                        held.push(slot.lock().await);
+                    }
+                    run.carry_out(planned).await
+                }
                 Ok(None) => End::of(Finished::Skipped, None),
             };
             run.finish(&end);
@@ -135,6 +144,9 @@ impl StepRun {
             Verdict::Decided(diff) => Some(diff.changes),
             Verdict::Undecided => None,
         };
+        if provisional {
+            self.reach.forget(self.step()).await;
+        }
         let Some(now) = self.decide_unless_stopped().await else {
             return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         };
@@ -166,7 +178,10 @@ impl StepRun {
     async fn decide_unless_stopped(&self) -> Option<Verdict> {
         let (reach, steps, index) = (Arc::clone(&self.reach), Arc::clone(&self.steps), self.index);
         // A task of its own: a request to a worker that was broken off in its middle would spoil those after it.
-        let deciding = tokio::spawn(async move { decide(&reach, &steps[index]).await });
+        let deciding = tokio::spawn(async move {
+            let observed = decide(&reach, &steps[index]).await;
+            observed.beside_others(&reach, index, &steps)
+        });
         tokio::select! {
             verdict = deciding => {
                 Some(verdict.unwrap_or_else(|_| Verdict::Failed(Failure::new("the observation ended without a result"))))
@@ -250,7 +265,7 @@ impl StepRun {
 
     /// A change that was made and did not hold is a failure, whatever the call that made it said.
     async fn verify(&self, made: Diff<AnyChange>) -> End {
-        match decide(&self.reach, self.step()).await {
+        match decide(&self.reach, self.step()).await.verdict {
             Verdict::Decided(left) => match left.changes.first() {
                 None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
                     End::converged(Finished::Changed, left)

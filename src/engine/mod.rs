@@ -5,7 +5,6 @@ pub mod event;
 pub mod follow_up;
 pub mod journal;
 pub mod lock;
-pub mod order;
 pub mod reach;
 pub mod report;
 pub mod saved;

@@ -2,15 +2,18 @@
 //! warehouse.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::civil::Date;
 
 use super::follow_up::FollowUps;
 use super::step::Step;
+use crate::host::fs::Locator;
 use crate::host::secret::Digester;
 use crate::host::secret_source::{SecretError, SecretResult};
 use crate::host::warehouse::{Wanted, Warehouse};
+use crate::plan::claim::{Claim, Claims};
+use crate::plan::conflict::{ClaimedBelow, conflicts};
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look, RescueAnswer, RescueRequest};
 use crate::worker::{Task, Tasks, Workers};
 
@@ -27,6 +30,8 @@ pub struct Reach {
     run: String,
     as_of: Date,
     follow_ups: FollowUps,
+    /// What each step was seen to own when it was observed, by its place.
+    seen_claims: Mutex<BTreeMap<usize, Vec<Claim>>>,
 }
 
 impl Reach {
@@ -36,13 +41,14 @@ impl Reach {
         as_of: Date,
         digester: Digester,
         steps: &[Step],
+        below: &[Vec<ClaimedBelow>],
         mut secrets: HashMap<String, SecretResult>,
         open: &mut OpenWarehouse<'_>,
     ) -> Self {
         let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         let mut without_secret = HashMap::new();
-        for step in steps {
+        for (index, step) in steps.iter().enumerate() {
             if let Some(connection) = step.resource.connection() {
                 wanted.entry(connection.to_owned()).or_default().extend(step.resource.wanted(as_of));
                 continue;
@@ -54,7 +60,12 @@ impl Reach {
                     None
                 }
             };
-            let task = Task { id: step.id.clone(), resource: step.resource.clone(), max_changes: step.max_changes };
+            let task = Task {
+                id: step.id.clone(),
+                resource: step.resource.clone(),
+                max_changes: step.max_changes,
+                below: below.get(index).cloned().unwrap_or_default(),
+            };
             users.entry(step.run_as.clone()).or_default().push((task, secret));
         }
         let warehouses = wanted
@@ -65,7 +76,16 @@ impl Reach {
             })
             .collect();
         let workers = Workers::new(run.clone(), digester.clone(), users);
-        Self { workers, warehouses, without_secret, digester, run, as_of, follow_ups: FollowUps::default() }
+        Self {
+            workers,
+            warehouses,
+            without_secret,
+            digester,
+            run,
+            as_of,
+            follow_ups: FollowUps::default(),
+            seen_claims: Mutex::default(),
+        }
     }
 
     /// Why the source of the step's secret, or of its connection's, has no value to give.
@@ -90,6 +110,37 @@ impl Reach {
         }?;
         self.follow_ups.saw(step, &actual);
         Ok(actual)
+    }
+
+    /// Takes note of what the step at `index` was seen to own, and tells which other step owns the same.
+    pub fn conflict(&self, index: usize, claims: Vec<Claim>) -> Option<(usize, Claim)> {
+        if claims.is_empty() {
+            return None;
+        }
+        let located = |claims: &[Claim]| {
+            Claims { owns: claims.to_vec(), ..Claims::default() }.locate(&Locator::default(), &|_| None)
+        };
+        let mut seen = self.seen_claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let conflict = seen.iter().filter(|(other, _)| **other != index).find_map(|(other, theirs)| {
+            let pair = [
+                Claims { owns: theirs.clone(), ..Claims::default() },
+                Claims { owns: claims.clone(), ..Claims::default() },
+            ];
+            let found = conflicts(&pair, &[located(theirs), located(&claims)]);
+            found.into_iter().next().map(|conflict| (*other, conflict.claim))
+        });
+        if conflict.is_none() {
+            seen.insert(index, claims);
+        }
+        conflict
+    }
+
+    /// Forgets what was read for the step, and that it could not be read: steps before it may have changed that.
+    pub async fn forget(&self, step: &Step) {
+        let warehouse = step.resource.connection().and_then(|name| self.warehouses.get(name));
+        if let Some(Ok(warehouse)) = warehouse {
+            warehouse.invalidate().await;
+        }
     }
 
     /// Makes one change.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::event::{Certainty, Event, Planned};
-use super::order::Order;
 use super::reach::Reach;
 use super::step::Step;
 use crate::host::secret_source::SecretError;
+use crate::plan::claim::Claim;
+use crate::plan::graph::{Graph, Reason};
 use crate::resource::{Action, AnyChange, Description, Diff, Failure, Refusal};
 
 /// What is known of one step before anything is done.
@@ -73,19 +74,44 @@ impl PlannedStep {
 pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
 
 /// Decides one step on what is there now.
-pub async fn decide(reach: &Reach, step: &Step) -> Verdict {
+pub async fn decide(reach: &Reach, step: &Step) -> Observed {
     if let Some(SecretError::Unusable(failure)) = reach.secret_error(step) {
-        return Verdict::Blocked(failure.clone());
+        return Observed { verdict: Verdict::Blocked(failure.clone()), claims: Vec::new() };
     }
     match reach.observe(step).await {
-        Err(failure) => Verdict::Failed(failure),
-        Ok(actual) => match step.resource.diff(&actual) {
-            Ok(diff) => match within_bounds(step, &diff) {
-                Ok(()) => Verdict::Decided(diff),
-                Err(failure) => Verdict::Blocked(failure),
-            },
-            Err(refusal) => Verdict::Blocked(refusal.into()),
-        },
+        Err(failure) => Observed { verdict: Verdict::Failed(failure), claims: Vec::new() },
+        Ok(actual) => {
+            let verdict = match step.resource.diff(&actual) {
+                Ok(diff) => match within_bounds(step, &diff) {
+                    Ok(()) => Verdict::Decided(diff),
+                    Err(failure) => Verdict::Blocked(failure),
+                },
+                Err(refusal) => Verdict::Blocked(refusal.into()),
+            };
+            Observed { verdict, claims: step.resource.seen_claims(&actual) }
+        }
+    }
+}
+
+/// A step's verdict by itself, and what it was seen to own.
+#[derive(Debug)]
+pub struct Observed {
+    pub verdict: Verdict,
+    claims: Vec<Claim>,
+}
+
+impl Observed {
+    /// The verdict in the light of what other steps were seen to own: two that would undo each other are not both done.
+    pub fn beside_others(self, reach: &Reach, index: usize, steps: &[Step]) -> Verdict {
+        match reach.conflict(index, self.claims) {
+            None => self.verdict,
+            Some((other, claim)) => {
+                let id = &steps[other].id;
+                let failure = Failure::new(format!("it and `{id}` both own {claim}: each would undo the other"))
+                    .hint("leave it to one of them, or give it a name of its own in one of the two files");
+                Verdict::Blocked(failure)
+            }
+        }
     }
 }
 
@@ -104,23 +130,29 @@ fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
 }
 
 /// Observes all steps at the same time, which leaves no trace, and decides them in order.
-pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, order: &Order, admit: &Admit) -> Vec<PlannedStep> {
+pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, graph: &Graph, admit: &Admit) -> Vec<PlannedStep> {
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (reach, steps) = (Arc::clone(reach), Arc::clone(steps));
         looking.spawn(async move { (index, decide(&reach, &steps[index]).await) });
     }
     let unseen = || Verdict::Failed(Failure::new("the observation ended without a result"));
-    let mut verdicts: Vec<Verdict> = steps.iter().map(|_| unseen()).collect();
+    let mut observed: Vec<Option<Observed>> = steps.iter().map(|_| None).collect();
     while let Some(result) = looking.join_next().await {
-        if let Ok((index, verdict)) = result {
-            verdicts[index] = admit(&steps[index], verdict);
+        if let Ok((index, found)) = result {
+            observed[index] = Some(found);
         }
     }
+    // In document order, so that of two steps that own the same it is always the later one that is refused.
+    let verdict = |(index, found): (usize, Option<Observed>)| match found {
+        Some(found) => admit(&steps[index], found.beside_others(reach, index, steps)),
+        None => unseen(),
+    };
+    let mut verdicts: Vec<Verdict> = observed.into_iter().enumerate().map(verdict).collect();
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();
-    for index in order.sequence() {
+    for index in graph.sequence() {
         let verdict = std::mem::replace(&mut verdicts[*index], Verdict::Undecided);
-        let step = weigh(verdict, *index, steps, order, &planned);
+        let step = weigh(verdict, *index, steps, graph, &planned);
         planned[*index] = Some(step);
     }
     planned.into_iter().flatten().collect()
@@ -131,11 +163,11 @@ fn weigh(
     verdict: Verdict,
     index: usize,
     steps: &[Step],
-    order: &Order,
+    graph: &Graph,
     planned: &[Option<PlannedStep>],
 ) -> PlannedStep {
     let mut waits_for = Vec::new();
-    for (other, reason) in order.before(index) {
+    for (other, reason) in graph.before(index) {
         let Some(earlier) = &planned[*other] else { continue };
         if matches!(earlier.outcome(), Planned::Blocked | Planned::Failed) {
             let word = if earlier.outcome() == Planned::Failed { "failed" } else { "is blocked" };
@@ -145,8 +177,8 @@ fn weigh(
             return PlannedStep { verdict: Verdict::Blocked(failure), waits_for: Vec::new() };
         }
         // What a provisional step will change is not known yet, were it seen to need nothing now.
-        let touched = earlier.is_provisional()
-            || earlier.changes().iter().any(|change| reason.is_touched_by(&steps[*other], change));
+        let touched =
+            earlier.is_provisional() || earlier.changes().iter().any(|change| touches(reason, &steps[*other], change));
         if touched && !waits_for.contains(other) {
             waits_for.push(*other);
         }
@@ -158,6 +190,14 @@ fn weigh(
         verdict => verdict,
     };
     PlannedStep { verdict, waits_for }
+}
+
+/// Whether a planned change of the earlier step may alter what was observed of the later one.
+fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
+    match reason {
+        Reason::After | Reason::Table => true,
+        Reason::Path(path) => earlier.resource.touches(change, path),
+    }
 }
 
 /// The event that tells of a planned step.

@@ -1,43 +1,99 @@
 //! What can only be judged of all steps together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
 use super::PlanFile;
 use super::node::{Node, Value};
 use super::problem::{Problem, suggest};
-use crate::engine::order::Order;
 use crate::engine::step::Step;
 use crate::host::warehouse::ConnectionSpec;
-use crate::resource::Handle;
+use crate::plan::claim::{Claim, Claims, Host, Need};
+use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, conflicts};
+use crate::plan::graph::{Graph, Node as GraphNode};
+
+/// What the claims of all steps come to.
+#[derive(Debug, Clone, Default)]
+pub struct Relations {
+    /// Which step waits for which.
+    pub graph: Graph,
+    /// For each step what other steps claim below what it owns whole.
+    pub below: Vec<Vec<ClaimedBelow>>,
+}
 
 impl PlanFile {
-    /// What is wrong with these steps beside each other.
-    pub(super) fn judge_together(&self, steps: &[Step]) -> Vec<Problem> {
+    /// What is wrong with these steps beside each other, and how they relate. `others` are steps of the plan file that
+    /// the run is not about: what they own is left to them all the same.
+    pub(super) fn judge_together(
+        &self,
+        steps: &[Step],
+        others: &[Step],
+        connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
+        host: &dyn Host,
+    ) -> (Vec<Problem>, Relations) {
         let mut problems = Vec::new();
         self.references(steps, &mut problems);
-        let mut owners: HashMap<Handle, &str> = HashMap::new();
-        for step in steps {
-            let provided = step.resource.provides();
-            for handle in &provided {
-                let wide = owners.iter().find(|(other, id)| **id != step.id && overlap(other, handle));
-                let other = owners.get(handle).or(wide.map(|(_, id)| id));
-                if let Some(other) = other {
-                    let message = format!("steps `{other}` and `{}` both provide {handle}", step.id);
-                    problems.push(Problem::at(self.place(&step.id), message).help("leave it to one of them"));
+        let databases = |name: &str| connection(name).map(|spec| spec.database(name));
+        let written: Vec<Claims> = steps.iter().map(|step| claims(step, connection, host)).collect();
+        let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
+        for conflict in conflicts(&written, &located) {
+            problems.push(self.undoing(steps, &conflict));
+        }
+        let after: Vec<Vec<usize>> = steps
+            .iter()
+            .map(|step| step.after.iter().filter_map(|id| steps.iter().position(|other| other.id == *id)).collect())
+            .collect();
+        let nodes: Vec<GraphNode<'_>> = (after.iter().zip(&written).zip(&located))
+            .map(|((after, written), located)| GraphNode { after, written, located })
+            .collect();
+        let others: Vec<(&str, Claims)> = others
+            .iter()
+            .map(|step| (step.id.as_str(), claims(step, connection, host).locate(host, &databases)))
+            .collect();
+        let below = steps.iter().zip(&located).map(|(step, own)| {
+            let selected = steps.iter().zip(&located).map(|(step, claims)| (step.id.as_str(), claims));
+            let all = selected.chain(others.iter().map(|(id, claims)| (*id, claims)));
+            conflict::claimed_below(own, all.filter(|(id, _)| *id != step.id))
+        });
+        let below = below.collect();
+        match Graph::new(&nodes) {
+            Ok(graph) => (problems, Relations { graph, below }),
+            Err(circle) => {
+                if problems.is_empty() {
+                    let ids: Vec<&str> = circle.iter().map(|index| steps[*index].id.as_str()).collect();
+                    let place = ids.first().map_or(0..0, |id| self.place(id));
+                    let message = format!("steps wait for each other: {}", ids.join(" -> "));
+                    problems.push(Problem::at(place, message).help("remove one `after` from the circle"));
                 }
+                (problems, Relations::default())
             }
-            owners.extend(provided.into_iter().map(|handle| (handle, step.id.as_str())));
         }
-        if problems.is_empty()
-            && let Err(cycle) = Order::of(steps)
-        {
-            let place = cycle.first().map_or(0..0, |id| self.place(id));
-            let message = format!("steps wait for each other: {}", cycle.join(" -> "));
-            problems.push(Problem::at(place, message).help("take one `after` out of the circle"));
-        }
-        problems
+    }
+
+    /// Two steps that would undo each other, with the places of both.
+    fn undoing(&self, steps: &[Step], conflict: &Conflict) -> Problem {
+        let (first, second) = (&steps[conflict.first].id, &steps[conflict.second].id);
+        let claim = match &conflict.located {
+            Some(path) => format!("{} (which is {})", conflict.claim, path.display()),
+            None => conflict.claim.to_string(),
+        };
+        let (message, help) = match conflict.reason {
+            Reason::Same => (format!("steps `{first}` and `{second}` both own {claim}"), "leave it to one of them"),
+            Reason::BelowFile => (
+                format!(
+                    "one of the steps `{first}` and `{second}` makes a file where the other needs a directory: {claim}"
+                ),
+                "correct one of the two paths",
+            ),
+            Reason::EditsOwnedFile => (
+                format!(
+                    "one of the steps `{first}` and `{second}` owns the content of {claim}, and the other sets a value in it"
+                ),
+                "set the value where the content comes from, or leave the file to one of them",
+            ),
+        };
+        Problem::at(self.place(second), message).related(self.place(first), "the other step").help(help)
     }
 
     fn references(&self, steps: &[Step], problems: &mut Vec<Problem>) {
@@ -76,6 +132,7 @@ impl PlanFile {
         &self,
         steps: &[Step],
         connections: impl Iterator<Item = (&'a str, &'a ConnectionSpec)>,
+        host: &dyn Host,
     ) -> Vec<Problem> {
         let of_steps = steps.iter().filter_map(|step| {
             let source = step.resource.secret_source()?;
@@ -89,7 +146,7 @@ impl PlanFile {
         let mut problems = Vec::new();
         for (who, place, source) in of_steps.collect::<Vec<_>>().into_iter().chain(of_connections) {
             let brought = source.files().into_iter().find_map(|file| {
-                let step = steps.iter().find(|step| brings(step, file))?;
+                let step = steps.iter().find(|step| brings(step, file, host))?;
                 Some((file, step))
             });
             if let Some((file, step)) = brought {
@@ -122,37 +179,21 @@ fn value_of(node: &Node, name: &str) -> Option<Range<usize>> {
     pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value.span.clone())
 }
 
-/// Whether a step makes or changes the file at this path.
-fn brings(step: &Step, path: &Path) -> bool {
-    step.resource.makes_files()
-        && step.resource.provides().iter().any(|handle| match handle {
-            Handle::Path(provided) => path.starts_with(provided),
-            _ => false,
-        })
-}
-
-/// Whether two handles that are not equal name one thing all the same: a variable of one service and of all, a table
-/// and the series that it is in.
-fn overlap(one: &Handle, other: &Handle) -> bool {
-    match (one, other) {
-        (
-            Handle::Variable { file, name, service },
-            Handle::Variable { file: other_file, name: other_name, service: other_service },
-        ) => file == other_file && name == other_name && (service.is_none() || other_service.is_none()),
-        (Handle::Table { connection, name }, Handle::Table { connection: other_connection, name: other_name }) => {
-            connection == other_connection && (is_of(name, other_name) || is_of(other_name, name))
-        }
-        _ => false,
+/// What a step claims, with the files that its connection needs.
+fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, host: &dyn Host) -> Claims {
+    let mut claims = step.resource.claims(host);
+    if let Some(spec) = step.resource.connection().and_then(connection) {
+        claims.needs.extend(spec.files().into_iter().map(Need::Path));
     }
+    claims
 }
 
-/// Whether a table's name is one of a series' (`ods.hist_{period}`).
-fn is_of(table: &str, series: &str) -> bool {
-    let Some((before, after)) = series.split_once("{period}") else { return false };
-    let period = table.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-    // 2025_h2, 2025_q3, 2025_07
-    period.is_some_and(|period| {
-        let letters = period.as_bytes();
-        letters.len() == 7 && letters[..4].iter().all(u8::is_ascii_digit) && letters[4] == b'_'
+/// Whether a step makes or changes the file at this path.
+fn brings(step: &Step, path: &Path, host: &dyn Host) -> bool {
+    let path = host.path(path);
+    step.resource.claims(host).owns.iter().any(|claim| match claim {
+        Claim::File(own) => host.path(own) == path,
+        Claim::Checkout(own) => path.starts_with(host.path(own)),
+        _ => false,
     })
 }

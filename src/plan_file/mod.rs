@@ -14,8 +14,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub use judge::Relations;
 pub use problem::{Problem, Problems};
-pub use template::Inputs;
+pub use template::{HostAccess, Inputs};
 
 use keys::by_key;
 use node::Node;
@@ -24,6 +25,7 @@ use template::Evaluator;
 
 use crate::engine::step::{Prose, Step};
 use crate::host::warehouse::ConnectionSpec;
+use crate::plan::claim::{Claim, Unseen};
 use crate::resource::AnyResource;
 
 /// A plan file as it was written, nothing evaluated yet.
@@ -96,6 +98,8 @@ pub struct Evaluated {
     /// The connections that the selected steps use. One that wants an unset environment variable is the failure of its
     /// steps, not of the run.
     pub connections: BTreeMap<String, Result<ConnectionSpec, Problem>>,
+    /// How the selected steps relate.
+    pub relations: Relations,
 }
 
 impl PlanFile {
@@ -152,11 +156,44 @@ impl PlanFile {
                 Err(None) => {}
             }
         }
-        problems.extend(self.judge_together(&steps));
+        let host = inputs.host.view();
+        let connection = |name: &str| match connections.get(name) {
+            Some(spec) => spec.as_ref().ok().cloned(),
+            None => self.connection(self.connections.get(name)?, &evaluator).ok(),
+        };
+        let others = self.others(&steps, selection, &evaluator, &mut problems);
+        let (found, relations) = self.judge_together(&steps, &others, &connection, host.as_ref());
+        problems.extend(found);
         let specs = connections.iter().filter_map(|(name, spec)| Some((name.as_str(), spec.as_ref().ok()?)));
-        problems.extend(self.judge_sources(&steps, specs));
+        problems.extend(self.judge_sources(&steps, specs, host.as_ref()));
         self.all_well(problems)?;
-        Ok(Evaluated { name: self.name.clone(), steps, deselected, bystanders, connections })
+        Ok(Evaluated { name: self.name.clone(), steps, deselected, bystanders, connections, relations })
+    }
+
+    /// The steps that the run is not about. Where a selected step owns a whole tree, it has to be known what they own in
+    /// it; elsewhere those that cannot be evaluated are passed over.
+    fn others(
+        &self,
+        steps: &[Step],
+        selection: &Selection,
+        evaluator: &Evaluator,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Step> {
+        let whole = |step: &&Step| step.resource.claims(&Unseen).owns.iter().any(Claim::is_whole);
+        let Some(tree) = steps.iter().find(whole) else { return Vec::new() };
+        let mut others = Vec::new();
+        for written in self.steps.iter().filter(|written| !selection.includes(&written.id)) {
+            match self.step(written, evaluator) {
+                Ok(step) => others.push(step),
+                Err(_) if AnyResource::kind_is_of_warehouse(written.kind) => {}
+                Err(found) => problems.extend(found.into_iter().map(|problem| {
+                    let why =
+                        format!("step `{}` is not selected, but `{}` leaves to it what it owns", written.id, tree.id);
+                    Problem { message: format!("{why}: {}", problem.message), ..problem }
+                })),
+            }
+        }
+        others
     }
 
     /// Judges the whole plan file, without the host: an environment variable that is not set here is no problem.
@@ -184,8 +221,10 @@ impl PlanFile {
             }
         }
         problems.retain(|problem| problem.unset.is_none());
-        problems.extend(self.judge_together(&steps));
-        problems.extend(self.judge_sources(&steps, specs.iter().map(|(name, spec)| (*name, spec))));
+        let host = inputs.host.view();
+        let connection = |name: &str| specs.iter().find(|(known, _)| *known == name).map(|(_, spec)| spec.clone());
+        problems.extend(self.judge_together(&steps, &[], &connection, host.as_ref()).0);
+        problems.extend(self.judge_sources(&steps, specs.iter().map(|(name, spec)| (*name, spec)), host.as_ref()));
         self.all_well(problems)
     }
 

@@ -30,6 +30,8 @@ pub struct Problem {
     /// `None`: no single place (the file as a whole, the command line).
     pub span: Option<Range<usize>>,
     pub message: String,
+    /// Another place that has to do with it, and what stands there.
+    pub related: Option<(Range<usize>, String)>,
     pub help: Option<String>,
     /// The problem is that this environment variable is not set: no fault of the plan file.
     pub unset: Option<String>,
@@ -38,12 +40,18 @@ pub struct Problem {
 impl Problem {
     /// A problem at a place.
     pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span: Some(span), message: message.into(), help: None, unset: None }
+        Self { span: Some(span), message: message.into(), related: None, help: None, unset: None }
     }
 
     /// A problem of the file as a whole.
     pub fn of_file(message: impl Into<String>) -> Self {
-        Self { span: None, message: message.into(), help: None, unset: None }
+        Self { span: None, message: message.into(), related: None, help: None, unset: None }
+    }
+
+    /// The same problem with another place that it is about.
+    pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.related = Some((span, label.into()));
+        self
     }
 
     /// The same problem with its remedy.
@@ -91,6 +99,7 @@ impl Source {
         let title = Level::ERROR.primary_title(message.as_str());
         let line;
         let help;
+        let (related, label);
         let mut group = match &problem.span {
             Some(span) => {
                 let place = self.place(span);
@@ -104,6 +113,16 @@ impl Source {
             }
             None => Group::with_title(title).element(annotate_snippets::Origin::path(self.path.as_str())),
         };
+        if let Some((span, text)) = &problem.related {
+            related = self.place(span);
+            label = clean(text);
+            group = group.element(
+                Snippet::source(related.text.as_str())
+                    .path(self.path.as_str())
+                    .line_start(related.number)
+                    .annotation(AnnotationKind::Context.span(related.columns.clone()).label(label.as_str())),
+            );
+        }
         if let Some(text) = &problem.help {
             help = clean(text);
             group = group.element(Level::HELP.message(help.as_str()));

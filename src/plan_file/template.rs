@@ -9,6 +9,8 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja
 
 use super::node::{Node, Scalar, Style, Value};
 use super::problem::{Problem, suggest};
+use crate::host::fs::Locator;
+use crate::plan::claim::{Host, Unseen};
 
 /// What templates can see besides the plan file itself.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +19,27 @@ pub struct Inputs {
     pub vars: BTreeMap<String, String>,
     /// The environment of the process that the user started.
     pub env: BTreeMap<String, String>,
+    /// Whether the host may be read to tell what two steps share: its symlinks and compose files.
+    pub host: HostAccess,
+}
+
+/// Whether the host may be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HostAccess {
+    /// The plan file is checked by its text alone.
+    #[default]
+    None,
+    Read,
+}
+
+impl HostAccess {
+    /// The host as claims see it.
+    pub fn view(self) -> Box<dyn Host> {
+        match self {
+            Self::None => Box::new(Unseen),
+            Self::Read => Box::new(Locator::default()),
+        }
+    }
 }
 
 /// Evaluates strings against the plan file's variables.

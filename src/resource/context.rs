@@ -7,12 +7,14 @@ use jiff::civil::Date;
 use super::Failure;
 use crate::host::secret::{Digester, Secret};
 use crate::host::warehouse::Warehouse;
+use crate::plan::conflict::ClaimedBelow;
 
 /// What a kind may use to observe. It offers no way to write.
 #[derive(Clone)]
 pub struct Look {
     digester: Digester,
     secret: Option<Secret>,
+    below: Arc<Vec<ClaimedBelow>>,
     /// The step's warehouse, and the day for which periods are reckoned.
     warehouse: Option<(Arc<Warehouse>, Date)>,
 }
@@ -20,12 +22,23 @@ pub struct Look {
 impl Look {
     /// A view of the host for one step. `secret` is what the step's source yielded, if it yielded anything.
     pub fn on_host(digester: Digester, secret: Option<Secret>) -> Self {
-        Self { digester, secret, warehouse: None }
+        Self { digester, secret, below: Arc::default(), warehouse: None }
     }
 
     /// A view of a warehouse as of a day: today in UTC, or the day that `--as-of` says.
     pub fn on_warehouse(digester: Digester, warehouse: Arc<Warehouse>, as_of: Date) -> Self {
-        Self { digester, secret: None, warehouse: Some((warehouse, as_of)) }
+        Self { digester, secret: None, below: Arc::default(), warehouse: Some((warehouse, as_of)) }
+    }
+
+    /// The same view for a step below whose path other steps own these.
+    pub fn with_claimed_below(mut self, below: Vec<ClaimedBelow>) -> Self {
+        self.below = Arc::new(below);
+        self
+    }
+
+    /// What other steps own below the step's path, and this step leaves to them.
+    pub fn claimed_below(&self) -> &[ClaimedBelow] {
+        &self.below
     }
 
     /// Makes the digests under which secrets are compared.

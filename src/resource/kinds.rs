@@ -5,8 +5,10 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer};
 use serde::{Deserialize, Serialize};
 
+use crate::plan::claim::Unseen;
+
 use super::{
-    Act, Change, Description, Diff, Failure, Handle, Look, Need, Project, Refusal, RescueAnswer, RescueRequest,
+    Act, Change, Claim, Claims, Description, Diff, Failure, Host, Look, Project, Refusal, RescueAnswer, RescueRequest,
     Resource, SecretSource,
 };
 
@@ -47,19 +49,22 @@ macro_rules! kinds {
                 match self { $(AnyResource::$variant(_) => <super::$module::$variant as Resource>::KIND),* }
             }
 
-            /// [`Resource::provides`]
-            pub fn provides(&self) -> Vec<Handle> {
-                each!(self, resource => resource.provides())
+            /// [`Resource::claims`]
+            pub fn claims(&self, host: &dyn Host) -> Claims {
+                each!(self, resource => resource.claims(host))
             }
 
-            /// What it is about, for output: the first thing that it provides.
+            /// [`Resource::seen_claims`]
+            pub fn seen_claims(&self, actual: &AnyActual) -> Vec<Claim> {
+                match (self, actual) {
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => resource.seen_claims(actual),)*
+                    _ => Vec::new(),
+                }
+            }
+
+            /// What it is about, for output: the first thing that it owns.
             pub fn target(&self) -> String {
-                self.provides().first().map(Handle::to_string).unwrap_or_default()
-            }
-
-            /// [`Resource::needs`]
-            pub fn needs(&self) -> Vec<Need> {
-                each!(self, resource => resource.needs())
+                self.claims(&Unseen).owns.first().map(Claim::to_string).unwrap_or_default()
             }
 
             /// [`Resource::connection`]
@@ -77,9 +82,10 @@ macro_rules! kinds {
                 each!(self, resource => resource.secret_source())
             }
 
-            /// [`Resource::MAKES_FILES`]
-            pub fn makes_files(&self) -> bool {
-                match self { $(AnyResource::$variant(_) => <super::$module::$variant as Resource>::MAKES_FILES),* }
+            /// [`Resource::ON_WAREHOUSE`] of the kind with this name.
+            pub fn kind_is_of_warehouse(kind: &str) -> bool {
+                $((kind == <super::$module::$variant as Resource>::KIND
+                    && <super::$module::$variant as Resource>::ON_WAREHOUSE))||*
             }
 
             /// [`Resource::TELLS_HOW_IT_STANDS`] of the kind with this name.

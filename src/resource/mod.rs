@@ -4,7 +4,7 @@
 //! acts ([`Resource::execute`], which decides nothing).
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -22,6 +22,7 @@ pub mod repository;
 mod rescue;
 pub mod table;
 pub mod value;
+pub use crate::plan::claim::{Claim, Claims, Database, Host, Need};
 pub use context::{Act, Look};
 pub use follow_up::{Project, Service};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS, leave_nothing};
@@ -36,8 +37,8 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Whether changes of this kind may take somebody's work out of the way, so that there may be rescues.
     const KEEPS_RESCUES: bool = false;
 
-    /// Whether a step of this kind puts files at the paths that it provides, or below them.
-    const MAKES_FILES: bool = true;
+    /// Whether its steps work on a warehouse, by a connection, and own nothing of the host.
+    const ON_WAREHOUSE: bool = false;
 
     /// Whether notes and warnings tell how things stand, not what the changes do: once those are made, they are past.
     const TELLS_HOW_IT_STANDS: bool = false;
@@ -51,11 +52,9 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// One decided mutation, with its before and after.
     type Change: Change;
 
-    /// What exists once the step holds. Two steps of one plan never provide the same.
-    fn provides(&self) -> Vec<Handle>;
-
-    /// What has to be there first, so that steps which make it run before this one.
-    fn needs(&self) -> Vec<Need>;
+    /// What the step owns, needs, and must not share at the same time, as the plan file spells it. A claim may depend
+    /// on a file of the host, which is read through `host` for that alone.
+    fn claims(&self, host: &dyn Host) -> Claims;
 
     /// The source of the secret that the step puts into its target.
     fn secret_source(&self) -> Option<&SecretSource> {
@@ -65,6 +64,11 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// The connection that the step works on. Such a step runs in the launching process, every other in a worker.
     fn connection(&self) -> Option<&str> {
         None
+    }
+
+    /// What the step is seen to own once it was observed, beside what [`Resource::claims`] knows beforehand.
+    fn seen_claims(&self, _actual: &Self::Actual) -> Vec<Claim> {
+        Vec::new()
     }
 
     /// What the step looks at in the catalog, so that one catalog read serves all steps of a connection.
@@ -203,39 +207,6 @@ pub enum Action {
     Create,
     Update,
     Delete,
-}
-
-/// Something that exists once a step holds.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Handle {
-    /// A file or directory.
-    Path(PathBuf),
-    /// The value of one variable in one file; steps that edit files in one directory never run at the same time.
-    Variable { file: PathBuf, name: String, service: Option<String> },
-    /// A table of a connection, by its qualified name in lower case.
-    Table { connection: String, name: String },
-}
-
-impl std::fmt::Display for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Handle::Path(path) => write!(f, "{}", path.display()),
-            Handle::Variable { file, name, service: None } => write!(f, "{name} in {}", file.display()),
-            Handle::Variable { file, name, service: Some(service) } => {
-                write!(f, "{name} of {service} in {}", file.display())
-            }
-            Handle::Table { connection, name } => write!(f, "table {name} of {connection}"),
-        }
-    }
-}
-
-/// Something that has to exist before a step can hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Need {
-    /// The step works at this path: a step that provides a directory or checkout around it comes first.
-    Inside(PathBuf),
-    /// Exactly this.
-    Is(Handle),
 }
 
 /// A step cannot be observed or a change cannot be made: what was tried, what was found, and the remedy.

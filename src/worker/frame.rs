@@ -8,10 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::host::secret::Secret;
+use crate::plan::conflict::ClaimedBelow;
 use crate::resource::{AnyActual, AnyChange, AnyResource, Failure, RescueAnswer, RescueRequest};
 
 /// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// No frame is longer (64 MiB): whoever announces more is not believed.
 const MAX_FRAME: u32 = 64 << 20;
@@ -55,6 +56,8 @@ pub struct Task {
     pub resource: AnyResource,
     /// How many things the step may change in one run; `None`: any number.
     pub max_changes: Option<u64>,
+    /// What other steps own below the step's path.
+    pub below: Vec<ClaimedBelow>,
 }
 
 /// What a worker answers.

@@ -272,7 +272,8 @@ impl Job {
     }
 
     fn look(&self, id: &str) -> Look {
-        Look::on_host(self.digester.clone(), self.secrets.get(id).cloned())
+        let below = self.steps.get(id).map(|task| task.below.clone()).unwrap_or_default();
+        Look::on_host(self.digester.clone(), self.secrets.get(id).cloned()).with_claimed_below(below)
     }
 }
 

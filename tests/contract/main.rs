@@ -30,6 +30,7 @@ mod lock;
 mod max_changes;
 mod oracle;
 mod races;
+mod relations;
 mod remotes;
 mod rotation;
 mod rotation_faults;

@@ -17,6 +17,7 @@ mod create;
 mod error;
 mod keep;
 mod leftover;
+mod locate;
 mod open;
 pub mod tree;
 mod write;
@@ -31,6 +32,7 @@ pub use access::{FileSeen, read_file};
 pub use create::default_dir_mode;
 pub use error::{Error, says};
 pub use keep::Keep;
+pub use locate::Locator;
 pub use open::{Dir, Place};
 
 /// What kind of thing a directory entry is.

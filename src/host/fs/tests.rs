@@ -249,7 +249,7 @@ fn owner_and_mode_change_only_the_inode_that_was_seen() {
 
 fn walked(top: &Path) -> Vec<(PathBuf, FileKind)> {
     let mut met = Vec::new();
-    tree::walk(&Dir::open(top).unwrap(), |entry| {
+    tree::walk(&Dir::open(top).unwrap(), &tree::LeftOut::default(), |entry| {
         if let tree::Met::Entry(entry) = entry {
             met.push((entry.path(), entry.kind));
         }
@@ -301,7 +301,7 @@ fn a_walk_of_any_depth_keeps_few_directories_open() {
     }
     let mut most = 0;
     let mut met = 0;
-    tree::walk(&Dir::open(folder.path()).unwrap(), |_| {
+    tree::walk(&Dir::open(folder.path()).unwrap(), &tree::LeftOut::default(), |_| {
         met += 1;
         if met % 100 == 0 {
             let mine = folder.path().to_owned();
@@ -326,7 +326,7 @@ fn a_walk_changes_a_symlink_and_never_its_target() {
     symlink(&outside, top.join("d/link")).unwrap();
     fifo(&top.join("fifo"));
     let _listener = UnixListener::bind(top.join("socket")).unwrap();
-    tree::walk(&Dir::open(&top).unwrap(), |met| {
+    tree::walk(&Dir::open(&top).unwrap(), &tree::LeftOut::default(), |met| {
         if let tree::Met::Entry(entry) = met {
             assert!(entry.set_owner(Some(50000), Some(50001), false)?);
         }
@@ -352,7 +352,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     let open = Dir::open(&top).unwrap();
     // A file becomes a hard link to one outside between the look and the change.
     std_fs::write(top.join("file"), "").unwrap();
-    let result = tree::walk(&open, |met| {
+    let result = tree::walk(&open, &tree::LeftOut::default(), |met| {
         if let tree::Met::Entry(entry) = met {
             std_fs::remove_file(top.join("file")).unwrap();
             std_fs::hard_link(outside.join("file"), top.join("file")).unwrap();
@@ -362,7 +362,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     });
     assert!(result.unwrap_err().to_string().contains("exchanged or hard-linked"));
     // It vanishes.
-    tree::walk(&open, |met| {
+    tree::walk(&open, &tree::LeftOut::default(), |met| {
         if let tree::Met::Entry(entry) = met {
             std_fs::remove_file(top.join("file")).unwrap();
             assert!(!entry.set_owner(Some(50000), None, false)?);
@@ -373,7 +373,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     // A directory that has been entered becomes a symlink to one outside.
     std_fs::create_dir(top.join("d")).unwrap();
     std_fs::write(top.join("d/file"), "").unwrap();
-    tree::walk(&open, |met| {
+    tree::walk(&open, &tree::LeftOut::default(), |met| {
         if let tree::Met::Entry(entry) = met {
             if entry.path() == Path::new("d/file") {
                 std_fs::rename(top.join("d"), folder.path().join("moved")).unwrap();

@@ -1,9 +1,10 @@
 //! A walk over everything below a directory, by descriptors: no path is ever built to be opened.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, OFlags, Statx, StatxAttributes, StatxFlags, statx};
 use rustix::io::{Errno, retry_on_intr};
@@ -61,6 +62,8 @@ struct Level {
     listing: Option<rustix::fs::Dir>,
     /// Where the listing goes on after the entry that was read last.
     resume: i64,
+    /// What is left out of it, where anything is.
+    left_out: Option<usize>,
 }
 
 impl Entry<'_> {
@@ -112,21 +115,68 @@ impl Entry<'_> {
     }
 }
 
-/// Meets everything below `top`, each directory after its entries, and not `top` itself. No entry is kept: memory and
+/// Paths below the top of a tree that a walk leaves out, as a trie of their names.
+#[derive(Debug, Default)]
+pub struct LeftOut(Vec<LeftOutName>);
+
+#[derive(Debug, Default)]
+struct LeftOutName {
+    below: HashMap<OsString, usize>,
+    extent: Option<Extent>,
+}
+
+/// How much of a path is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    /// The entry itself.
+    Entry,
+    /// And all below it.
+    Whole,
+}
+
+impl LeftOut {
+    /// Leaves out each path, and with `true` all that is below it.
+    pub fn new<'a>(paths: impl Iterator<Item = (&'a Path, bool)>) -> Self {
+        let mut names = vec![LeftOutName::default()];
+        for (path, whole) in paths {
+            let mut at = 0;
+            for name in path.iter() {
+                let next = names.len();
+                at = *names[at].below.entry(name.to_owned()).or_insert(next);
+                if at == next {
+                    names.push(LeftOutName::default());
+                }
+            }
+            let extent = if whole { Extent::Whole } else { Extent::Entry };
+            names[at].extent = names[at].extent.max(Some(extent));
+        }
+        Self(names)
+    }
+
+    fn below(&self, at: Option<usize>, name: &CStr) -> Option<usize> {
+        self.0.get(at?)?.below.get(OsStr::from_bytes(name.to_bytes())).copied()
+    }
+
+    fn extent(&self, at: Option<usize>) -> Option<Extent> {
+        self.0.get(at?)?.extent
+    }
+}
+
+/// Meets everything below `top` but what is left out, each directory after its entries, and not `top` itself. No entry is kept: memory and
 /// open descriptors do not grow with the tree (but for the names of the directories the walk is in).
 ///
 /// An entry that vanishes meanwhile is passed over.
-pub fn walk(top: &Dir, mut visit: impl FnMut(Met<'_>) -> Result<(), Error>) -> Result<(), Error> {
+pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Met<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let failed = |errno| Error::call("list", top.path(), errno);
     let fd = top.readable().map_err(failed)?;
     let seen = look(&fd, c"", AtFlags::EMPTY_PATH).map_err(failed)?;
-    let mut levels = vec![Level::new(CString::default(), seen, fd).map_err(failed)?];
+    let mut levels = vec![Level::new(CString::default(), seen, fd, Some(0)).map_err(failed)?];
     while let Some(level) = levels.last_mut() {
         let failed = |levels: &[Level], errno| Error::call("list", &top.path().join(below_top(levels, c"")), errno);
         let next = level.listing.as_mut().and_then(rustix::fs::Dir::read);
         let entry = match next {
             None => {
-                leave(top, &mut levels, &mut visit)?;
+                leave(top, left_out, &mut levels, &mut visit)?;
                 continue;
             }
             Some(Err(errno)) => return Err(failed(&levels, errno)),
@@ -137,6 +187,11 @@ pub fn walk(top: &Dir, mut visit: impl FnMut(Met<'_>) -> Result<(), Error>) -> R
             continue;
         }
         level.resume = entry.offset();
+        let place = left_out.below(level.left_out, name);
+        let extent = left_out.extent(place);
+        if extent == Some(Extent::Whole) {
+            continue;
+        }
         let fd = innermost(&levels).map_err(|errno| failed(&levels, errno))?;
         let stat = match look(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
@@ -147,8 +202,8 @@ pub fn walk(top: &Dir, mut visit: impl FnMut(Met<'_>) -> Result<(), Error>) -> R
         if outside {
             visit(Met::Mount(below_top(&levels, name)))?;
         } else if FileKind::of(stat.stx_mode.into()) == FileKind::Directory {
-            enter(top, &mut levels, name, &mut visit)?;
-        } else {
+            enter(top, &mut levels, name, place, &mut visit)?;
+        } else if extent.is_none() {
             visit(Met::Entry(Entry::new(&stat, At::Name(name), &levels, top)))?;
         }
     }
@@ -160,6 +215,7 @@ fn enter(
     top: &Dir,
     levels: &mut Vec<Level>,
     name: &CStr,
+    left_out: Option<usize>,
     visit: &mut impl FnMut(Met<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let failed = |levels: &[Level], errno| Error::call("open", &top.path().join(below_top(levels, name)), errno);
@@ -175,7 +231,7 @@ fn enter(
     if levels.first().is_some_and(|top| is_mount(&seen, &top.seen)) {
         return visit(Met::Mount(below_top(levels, name)));
     }
-    let level = Level::new(name.to_owned(), seen, fd).map_err(|errno| failed(levels, errno))?;
+    let level = Level::new(name.to_owned(), seen, fd, left_out).map_err(|errno| failed(levels, errno))?;
     levels.push(level);
     if let Some(far) = levels.len().checked_sub(OPEN_LEVELS + 1) {
         levels[far].listing = None;
@@ -186,6 +242,7 @@ fn enter(
 /// Meets the innermost directory itself, all of whose entries have been met, and goes back to the one around it.
 fn leave(
     top: &Dir,
+    left_out: &LeftOut,
     levels: &mut Vec<Level>,
     visit: &mut impl FnMut(Met<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -200,6 +257,9 @@ fn leave(
                 "run again when nobody moves directories there",
             ));
         }
+    }
+    if left_out.extent(done.left_out).is_some() {
+        return Ok(());
     }
     visit(Met::Entry(Entry::new(&done.seen, At::Open(&done), levels, top)))
 }
@@ -219,8 +279,8 @@ fn reopen(around: &mut Level, inner: &Level) -> Result<bool, Errno> {
 }
 
 impl Level {
-    fn new(name: CString, seen: Statx, fd: OwnedFd) -> Result<Self, Errno> {
-        Ok(Self { name, seen, listing: Some(rustix::fs::Dir::new(fd)?), resume: 0 })
+    fn new(name: CString, seen: Statx, fd: OwnedFd, left_out: Option<usize>) -> Result<Self, Errno> {
+        Ok(Self { name, seen, listing: Some(rustix::fs::Dir::new(fd)?), resume: 0, left_out })
     }
 }
 

@@ -5,7 +5,7 @@
 //! taken off first. Nothing is taken from `PG*` environment variables but the password file's place. No message says a
 //! value, for one of them may be a password that stands in the wrong place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,6 +64,9 @@ const LIBPQS_ALONE: &[&str] = &[
     "sslsni",
 ];
 
+/// How this machine is named among the addresses.
+pub(super) const LOCAL: &str = "127.0.0.1";
+
 /// A server's address, the login, and how the way there is protected. Holds no password outside a [`Secret`].
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
@@ -76,6 +79,8 @@ pub struct Endpoint {
     /// A client's certificate and its key.
     pub(super) client_cert: Option<(PathBuf, PathBuf)>,
     pub(super) passfile: Option<PathBuf>,
+    /// Every setting but the password, as it was given: what a saved plan is held against.
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 /// libpq's `sslmode`, weakest first.
@@ -133,6 +138,34 @@ impl Endpoint {
                 Some(Server { host, name, port: port(at) })
             })
             .collect()
+    }
+
+    /// Every address and port by which the servers are known: the host's name in lower case, and its address.
+    pub(super) fn addresses(&self) -> BTreeSet<(String, u16)> {
+        let one = |name: &str| {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            if name == "localhost" { LOCAL.to_owned() } else { name }
+        };
+        let mut addresses = BTreeSet::new();
+        for server in self.servers() {
+            let host = match &server.host {
+                Host::Tcp(host) => one(host),
+                Host::Unix(folder) => folder.display().to_string(),
+            };
+            addresses.insert((host, server.port));
+            addresses.extend(server.name.as_deref().map(|name| (one(name), server.port)));
+        }
+        addresses
+    }
+
+    /// The files that are read when a connection is made.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let root = self.root_cert.iter().filter_map(|root| match root {
+            RootCert::File(path) => Some(path.clone()),
+            RootCert::System => None,
+        });
+        let client = self.client_cert.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]);
+        root.chain(client).chain(self.passfile.clone()).filter(|path| path.is_absolute())
     }
 
     /// The user to log in as: the connection string's, or the one this process runs as.
@@ -207,6 +240,11 @@ impl std::str::FromStr for Endpoint {
             }
             settings.insert(key, value);
         }
+        let given: BTreeMap<_, _> = settings
+            .iter()
+            .filter(|(key, _)| *key != "password")
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         let mut own = |key: &str| settings.remove(key).filter(|value| !value.is_empty());
         let password = own("password").map(|password| Secret::new(password.into_bytes()));
         let sslmode = own("sslmode").map(|mode| ssl_mode(&mode)).transpose()?;
@@ -247,7 +285,7 @@ impl std::str::FromStr for Endpoint {
             // The kernel's two hours outlast every firewall's memory of an idle connection.
             config.keepalives_idle(Duration::from_secs(60));
         }
-        Ok(Self { config, password, sslmode, root_cert, client_cert, passfile })
+        Ok(Self { config, password, sslmode, root_cert, client_cert, passfile, settings: given })
     }
 }
 

@@ -107,6 +107,16 @@ pub struct Occurrence {
     pub entangled: Option<String>,
 }
 
+impl Occurrence {
+    /// The variable of `.env` in which the value lives, where it lives there.
+    pub fn referred(&self) -> Option<&String> {
+        match &self.form {
+            Form::Reference { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// What Compose makes of the place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]

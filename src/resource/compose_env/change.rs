@@ -62,11 +62,45 @@ impl Change {
     }
 }
 
+/// The places by what they are in: a value of several lines moves those after it.
+fn without_lines(places: &[String]) -> impl Iterator<Item = &str> {
+    places.iter().map(|place| place.rsplit_once(", line ").map_or(place.as_str(), |(place, _)| place))
+}
+
 fn goes_elsewhere(places: &[String]) -> Option<String> {
     (!places.is_empty()).then(|| format!("the value goes to other places too ({})", places.join("; ")))
 }
 
 impl crate::resource::Change for Change {
+    /// Another step of the run may have made `.env` first, or put another value into one of the two files.
+    fn is_left_of(&self, planned: &Self) -> bool {
+        match (self, planned) {
+            (
+                Self::EnvFile { path, names, mode: None, elsewhere },
+                Self::CreateEnvFile { path: planned_path, names: planned_names, elsewhere: planned_elsewhere },
+            )
+            | (
+                Self::EnvFile { path, names, mode: None, elsewhere },
+                Self::EnvFile { path: planned_path, names: planned_names, mode: Some(_), elsewhere: planned_elsewhere },
+            ) => path == planned_path && names == planned_names && elsewhere == planned_elsewhere,
+            (
+                Self::ComposeFile { path, variable, places, references },
+                Self::ComposeFile {
+                    path: planned_path,
+                    variable: planned_variable,
+                    places: planned_places,
+                    references: planned_references,
+                },
+            ) => {
+                path == planned_path
+                    && variable == planned_variable
+                    && without_lines(places).eq(without_lines(planned_places))
+                    && without_lines(references).eq(without_lines(planned_references))
+            }
+            _ => self == planned,
+        }
+    }
+
     fn describe(&self) -> Description {
         let target = show(self.path());
         let update = |summary, before, after| Description {

@@ -19,13 +19,14 @@
 //! where its value goes; where one `service` is meant and another one uses the variable, it is refused. A file that
 //! Compose lays over the compose file (`docker-compose.override.yml`) is warned of where it has a value of its own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
-use super::{Act, Diff, Failure, Handle, Look, Need, Project, Refusal, Resource, SecretSource};
+use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Project, Refusal, Resource, SecretSource};
 use crate::host::secret::judge_file;
 
 mod actual;
@@ -42,7 +43,7 @@ mod scalar;
 mod tests;
 mod uses;
 
-use actual::ComposeFile;
+use actual::{ComposeFile, Occurrence};
 
 pub use actual::Actual;
 pub use change::Change;
@@ -83,16 +84,35 @@ impl Resource for ComposeEnv {
     type Actual = Actual;
     type Change = Change;
 
-    fn provides(&self) -> Vec<Handle> {
-        vec![Handle::Variable {
-            file: self.file.to_path_buf(),
-            name: self.variable.clone(),
-            service: self.service.clone(),
-        }]
+    /// The variable, and where its value lives in `.env` the variable there. Of a compose file that cannot be read yet
+    /// both are taken to be possible.
+    fn claims(&self, host: &dyn Host) -> Claims {
+        let (file, env_file) = (self.file.to_path_buf(), self.env_file());
+        let text = host.read(&file).and_then(|bytes| String::from_utf8(bytes).ok());
+        let referred = text.and_then(|text| occurrences::referred(&text, &self.variable, self.service.as_deref()));
+        let mut claims = Claims {
+            owns: vec![Claim::Variable {
+                file: file.clone(),
+                name: self.variable.clone(),
+                service: self.service.clone(),
+            }],
+            needs: vec![Need::Path(file.clone()), Need::Path(env_file.clone())],
+            edits: file.parent().map(Path::to_path_buf).into_iter().collect(),
+        };
+        claims.owns.push(Claim::EditedFile { path: file, certain: true });
+        if referred.as_ref().is_none_or(|names| !names.is_empty()) {
+            claims.owns.push(Claim::EditedFile { path: env_file.clone(), certain: referred.is_some() });
+        }
+        let names = referred.into_iter().flatten();
+        claims.owns.extend(names.map(|name| Claim::EnvVariable { file: env_file.clone(), name }));
+        claims
     }
 
-    fn needs(&self) -> Vec<Need> {
-        vec![Need::Inside(self.file.to_path_buf())]
+    fn seen_claims(&self, actual: &Actual) -> Vec<Claim> {
+        let ComposeFile::Read { occurrences, .. } = &actual.file else { return Vec::new() };
+        let names: BTreeSet<&String> = occurrences.iter().filter_map(Occurrence::referred).collect();
+        let claim = |name: &String| Claim::EnvVariable { file: self.env_file(), name: name.clone() };
+        names.into_iter().map(claim).collect()
     }
 
     fn secret_source(&self) -> Option<&SecretSource> {

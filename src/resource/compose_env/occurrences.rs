@@ -72,6 +72,17 @@ pub fn services(document: &Document) -> Vec<(&str, NodeId)> {
     found
 }
 
+/// The names in `.env` in which the variable's value lives; none where the text is not a compose file.
+pub fn referred(text: &str, variable: &str, service: Option<&str>) -> Option<BTreeSet<String>> {
+    let document = Document::parse(text).ok()?;
+    let found = find(&document, variable, service).occurrences;
+    let names = found.iter().filter_map(|occurrence| match read(&document, occurrence, variable) {
+        Reading::Reference { name, .. } => Some(name),
+        _ => None,
+    });
+    Some(names.collect())
+}
+
 /// Finds `variable`, for all services or one, in the order of the text.
 pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found {
     let mut finder = Finder { document, variable, sites: BTreeMap::new() };

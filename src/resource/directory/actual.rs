@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Directory, differs};
+use super::{Directory, differs, left_out};
 use crate::host::fs::{self, FileKind, Place, tree};
-use crate::resource::Failure;
 use crate::resource::value::{Identity, Mode};
+use crate::resource::{Failure, Look};
 
 /// How many paths stand for all in a message.
 const EXAMPLES: usize = 3;
@@ -74,6 +74,16 @@ pub struct Tree {
     /// What is mounted in the tree, and was not entered.
     #[serde(default)]
     pub mounts: Examples,
+    /// What other steps own in the tree: it was not looked at.
+    #[serde(default)]
+    pub left_to_others: Vec<LeftToOther>,
+}
+
+/// A path below the directory that another step owns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeftToOther {
+    pub path: String,
+    pub step: String,
 }
 
 /// How many there are, and the first few of them, by their path below the directory.
@@ -102,7 +112,7 @@ impl std::fmt::Display for Examples {
     }
 }
 
-pub(super) fn observe(desired: &Directory) -> Result<Actual, Failure> {
+pub(super) fn observe(desired: &Directory, look: &Look) -> Result<Actual, Failure> {
     let owner = desired.owner.as_ref().map(|owner| owner.user()).transpose()?;
     let group = desired.group.as_ref().map(|group| group.group()).transpose()?;
     let place = Place::find(&desired.path)?;
@@ -117,7 +127,7 @@ pub(super) fn observe(desired: &Directory) -> Result<Actual, Failure> {
         },
         Some(stat) if stat.kind == FileKind::Directory => {
             let walked = desired.recursive && (uid.is_some() || gid.is_some());
-            let tree = if walked { Some(survey(&place, uid, gid)?) } else { None };
+            let tree = if walked { Some(survey(&place, uid, gid, look)?) } else { None };
             Found::Directory(Seen { uid: stat.uid, gid: stat.gid, mode: Mode::from_bits(stat.mode), tree })
         }
         Some(stat) => Found::Other { kind: stat.kind },
@@ -132,11 +142,15 @@ pub(super) fn observe(desired: &Directory) -> Result<Actual, Failure> {
     })
 }
 
-fn survey(place: &Place, uid: Option<u32>, gid: Option<u32>) -> Result<Tree, Failure> {
+fn survey(place: &Place, uid: Option<u32>, gid: Option<u32>, look: &Look) -> Result<Tree, Failure> {
     let acting_uid = fs::acting_ids().0;
     let may_set_group = gid.is_none_or(fs::acts_in_group);
-    let mut tree = Tree::default();
-    tree::walk(&place.dir.open_dir(&place.name)?, |met| {
+    let left_to_others = look
+        .claimed_below()
+        .iter()
+        .map(|claimed| LeftToOther { path: fs::show(&claimed.path), step: claimed.step.clone() });
+    let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
+    tree::walk(&place.dir.open_dir(&place.name)?, &left_out(look), |met| {
         let entry = match met {
             tree::Met::Mount(path) => {
                 tree.mounts.add(|| path);

@@ -50,6 +50,10 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
     if tree.mounts.count > 0 {
         diff.notes.push(format!("not entered, since something is mounted there: {}", tree.mounts));
     }
+    if !tree.left_to_others.is_empty() {
+        let each = tree.left_to_others.iter().map(|left| format!("{} (step `{}`)", left.path, left.step));
+        diff.notes.push(format!("left to other steps: {}", each.collect::<Vec<_>>().join(", ")));
+    }
     if tree.differing.count == 0 {
         return Ok(());
     }

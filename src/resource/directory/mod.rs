@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::value::{AbsolutePath, Account, Mode, shell_word};
-use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};
+use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Resource};
 use crate::host::fs::{self, Attributes, Place, tree};
 
 mod actual;
@@ -50,16 +50,16 @@ pub enum HardLinks {
 
 impl Resource for Directory {
     const KIND: &'static str = "directory";
-    const MAKES_FILES: bool = false;
     type Actual = Actual;
     type Change = Change;
 
-    fn provides(&self) -> Vec<Handle> {
-        vec![Handle::Path(self.path.to_path_buf())]
-    }
-
-    fn needs(&self) -> Vec<Need> {
-        vec![Need::Inside(self.path.to_path_buf())]
+    fn claims(&self, _host: &dyn Host) -> Claims {
+        let path = self.path.to_path_buf();
+        Claims {
+            needs: vec![Need::Path(path.clone())],
+            owns: vec![Claim::Directory { path, recursive: self.recursive }],
+            edits: Vec::new(),
+        }
     }
 
     fn by_hand(&self) -> Vec<String> {
@@ -86,8 +86,8 @@ impl Resource for Directory {
         path.starts_with(&*self.path) || self.path.starts_with(path)
     }
 
-    async fn observe(&self, _look: &Look) -> Result<Actual, Failure> {
-        actual::observe(self)
+    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
+        actual::observe(self, look)
     }
 
     fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Refusal> {
@@ -109,7 +109,7 @@ impl Resource for Directory {
                 let gid = group.as_ref().map(|group| group.id);
                 let allowed = *hard_links == HardLinks::Change;
                 let mut left = act.max_changes();
-                tree::walk(&place.dir.open_dir(&place.name)?, |met| {
+                tree::walk(&place.dir.open_dir(&place.name)?, &left_out(act), |met| {
                     if let tree::Met::Entry(entry) = met
                         && differs(&entry, uid, gid)
                     {
@@ -152,6 +152,11 @@ impl Directory {
                 .hint("see who else works there, then run again")
         })
     }
+}
+
+/// What the walk leaves to other steps.
+fn left_out(look: &Look) -> tree::LeftOut {
+    tree::LeftOut::new(look.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole)))
 }
 
 /// Whether an entry has another owner or group than is wanted.

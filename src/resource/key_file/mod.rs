@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::value::{AbsolutePath, Account, Mode, shell_word};
-use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource, SecretSource};
+use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Resource, SecretSource};
 use crate::host::fs::{self, Attributes, Place};
 use crate::host::secret::{Secret, optional_source};
 
@@ -56,12 +56,9 @@ impl Resource for KeyFile {
     type Actual = Actual;
     type Change = Change;
 
-    fn provides(&self) -> Vec<Handle> {
-        vec![Handle::Path(self.path.to_path_buf())]
-    }
-
-    fn needs(&self) -> Vec<Need> {
-        vec![Need::Inside(self.path.to_path_buf())]
+    fn claims(&self, _host: &dyn Host) -> Claims {
+        let path = self.path.to_path_buf();
+        Claims { needs: vec![Need::Path(path.clone())], owns: vec![Claim::File(path)], edits: Vec::new() }
     }
 
     fn secret_source(&self) -> Option<&SecretSource> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::period::{Period, days};
 use super::written::{OnDrift, Series};
 use super::{Actual, MOST_PERIODS, PeriodTables, longest};
 use crate::host::warehouse::{Catalog, Dialect, Relation, RelationKind, Shown, TableName};
+use crate::plan::period::{Period, days};
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::varchar_length;
 use crate::resource::relation::{TableChange, cannot_create_in};

@@ -10,15 +10,15 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 mod decide;
-mod period;
 #[cfg(test)]
 mod properties;
 mod written;
 
 use super::relation::{Access, TableChange};
-use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};
+use super::{Act, Claim, Claims, Database, Diff, Failure, Host, Look, Need, Refusal, Resource};
 use crate::host::warehouse::{Catalog, TableName, Wanted};
-use period::Period;
+use crate::plan::claim;
+use crate::plan::period::Period;
 pub use written::OnDrift;
 use written::{Series, Through, Written};
 
@@ -68,14 +68,11 @@ impl PeriodTables {
         let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(BEYOND);
         last.min(self.from.plus(MOST_PERIODS + BEYOND))
     }
-
-    fn handle(&self, name: String) -> Handle {
-        Handle::Table { connection: self.written.connection.clone(), name: name.to_lowercase() }
-    }
 }
 
 impl Resource for PeriodTables {
     const KIND: &'static str = "period_tables";
+    const ON_WAREHOUSE: bool = true;
     const TELLS_HOW_IT_STANDS: bool = true;
 
     type Actual = Actual;
@@ -96,13 +93,23 @@ impl Resource for PeriodTables {
         Wanted { relations, accounts: self.access().accounts() }
     }
 
-    /// The series' patterns, `{period}` and all: which periods there are depends on the day.
-    fn provides(&self) -> Vec<Handle> {
-        self.series.iter().map(|series| self.handle(series.pattern())).collect()
-    }
-
-    fn needs(&self) -> Vec<Need> {
-        self.series.iter().map(|series| Need::Is(self.handle(series.parent.to_string()))).collect()
+    /// Every period from the first one on that the series will have: which of them there are by now depends on the day.
+    fn claims(&self, _host: &dyn Host) -> Claims {
+        let database = || Database::Connection(self.written.connection.clone());
+        let through = match self.through {
+            Through::Current => None,
+            Through::Period(period) => Some(period.plus(self.written.ahead)),
+        };
+        let owns = self.series.iter().map(|series| {
+            let pattern = series.pattern().to_lowercase();
+            let (before, after) = pattern.split_once("{period}").unwrap_or((&pattern, ""));
+            let (before, after) = (before.to_owned(), after.to_owned());
+            let series = claim::Series { before, after, every: self.written.every, from: self.from, through };
+            Claim::Series { database: database(), series }
+        });
+        let parent = |series: &Series| series.parent.to_string().to_lowercase();
+        let needs = self.series.iter().map(|series| Need::Table { database: database(), name: parent(series) });
+        Claims { owns: owns.collect(), needs: needs.collect(), edits: Vec::new() }
     }
 
     fn by_hand(&self) -> Vec<String> {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::period::{Every, Period};
 use super::{MOST_PERIODS, PeriodTables, longest};
 use crate::host::warehouse::TableName;
+use crate::plan::period::{Every, Period};
 use crate::resource::relation::Grant;
 
 /// The longest name that Redshift keeps, in bytes; PostgreSQL's shorter limit is judged when the server is known.

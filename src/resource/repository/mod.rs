@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::value::AbsolutePath;
-use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource};
+use super::{
+    Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource,
+};
 use crate::host::ssh_transport;
 
 mod access;
@@ -109,12 +111,12 @@ impl Resource for Repository {
     type Actual = Actual;
     type Change = RepositoryChange;
 
-    fn provides(&self) -> Vec<Handle> {
-        vec![Handle::Path(self.path.clone())]
-    }
-
-    fn needs(&self) -> Vec<Need> {
-        vec![Need::Inside(self.path.clone())]
+    fn claims(&self, _host: &dyn Host) -> Claims {
+        Claims {
+            owns: vec![Claim::Checkout(self.path.clone())],
+            needs: vec![Need::Path(self.path.clone())],
+            edits: Vec::new(),
+        }
     }
 
     fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {

@@ -24,7 +24,7 @@ pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
     let mut found = None;
     // What cannot be walked cannot be opened either, and libgit2 says what is wrong with it.
     let _ = Dir::open(git).and_then(|dir| {
-        tree::walk(&dir, |met| match met {
+        tree::walk(&dir, &tree::LeftOut::default(), |met| match met {
             tree::Met::Entry(entry) if waits(entry.kind) => {
                 found = Some(obstacle(&git.join(entry.path()), entry.kind));
                 Err(Error::refused("found", "stop"))

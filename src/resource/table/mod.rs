@@ -12,7 +12,7 @@ mod attributes;
 pub(crate) mod ddl;
 
 use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
-use super::{Act, Diff, Failure, Handle, Look, Need, Refusal, Resource};
+use super::{Act, Claim, Claims, Database, Diff, Failure, Host, Look, Need, Refusal, Resource};
 use crate::host::warehouse::{Catalog, Column, Dialect, Dist, Relation, TableName, Wanted};
 use ddl::{Ddl, Shape};
 
@@ -67,10 +67,6 @@ impl Table {
         Access { grants: &self.written.grants, owner: self.written.owner.as_deref() }
     }
 
-    fn handle(&self, name: &TableName) -> Handle {
-        Handle::Table { connection: self.written.connection.clone(), name: name.to_string().to_lowercase() }
-    }
-
     /// What differs between the table that is there and the one that is wanted.
     fn differences(&self, found: &Relation, columns: &[Column], dialect: Dialect) -> Vec<String> {
         let mut differences: Vec<_> =
@@ -104,6 +100,7 @@ impl Table {
 
 impl Resource for Table {
     const KIND: &'static str = "table";
+    const ON_WAREHOUSE: bool = true;
 
     type Actual = Catalog;
     type Change = TableChange;
@@ -121,14 +118,16 @@ impl Resource for Table {
         Wanted { relations, accounts: self.access().accounts() }
     }
 
-    fn provides(&self) -> Vec<Handle> {
-        vec![self.handle(self.name())]
-    }
-
-    fn needs(&self) -> Vec<Need> {
-        match &self.ddl.shape {
-            Shape::Like(parent) => vec![Need::Is(self.handle(parent))],
-            Shape::Columns(_) => Vec::new(),
+    fn claims(&self, _host: &dyn Host) -> Claims {
+        let database = || Database::Connection(self.written.connection.clone());
+        let name = |table: &TableName| table.to_string().to_lowercase();
+        Claims {
+            owns: vec![Claim::Table { database: database(), name: name(self.name()) }],
+            needs: match &self.ddl.shape {
+                Shape::Like(parent) => vec![Need::Table { database: database(), name: name(parent) }],
+                Shape::Columns(_) => Vec::new(),
+            },
+            edits: Vec::new(),
         }
     }
 

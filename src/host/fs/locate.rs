@@ -1,0 +1,124 @@
+//! Where paths lead, so that two spellings of one path are known to be one: symlinks, and what is mounted or hard-linked
+//! in two places. For comparing alone: nothing is ever opened by what is found here.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::Place;
+use crate::plan::claim::Host;
+
+/// As many as Linux follows on one path (path_resolution(7)).
+const MAX_SYMLINKS: usize = 40;
+/// Larger files are not read for what they claim.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Resolves paths, each directory to the same path whichever way it is reached.
+#[derive(Debug, Default)]
+pub struct Locator {
+    /// By device and inode: the path by which a directory or a hard-linked file was first met.
+    known: RefCell<HashMap<(u64, u64), PathBuf>>,
+}
+
+impl Host for Locator {
+    fn path(&self, written: &Path) -> PathBuf {
+        let mut rest: VecDeque<OsString> = names(written);
+        let mut found = PathBuf::from("/");
+        let mut symlinks = 0;
+        let mut exists = true;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                found.pop();
+                continue;
+            }
+            found.push(&name);
+            // Only what can be looked at is resolved; what is missing or denied stays as it is written.
+            let Some(meta) = exists.then(|| std::fs::symlink_metadata(&found).ok()).flatten() else {
+                exists = false;
+                continue;
+            };
+            if meta.is_symlink() {
+                symlinks += 1;
+                let Some(target) = (symlinks <= MAX_SYMLINKS).then(|| std::fs::read_link(&found).ok()).flatten() else {
+                    exists = false;
+                    continue;
+                };
+                found.pop();
+                if target.is_absolute() {
+                    found = PathBuf::from("/");
+                }
+                for name in names(&target).into_iter().rev() {
+                    rest.push_front(name);
+                }
+            } else if meta.is_dir() || meta.nlink() > 1 {
+                let mut known = self.known.borrow_mut();
+                found.clone_from(known.entry((meta.dev(), meta.ino())).or_insert_with(|| found.clone()));
+            }
+        }
+        found
+    }
+
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let place = Place::find(path).ok()?;
+        let seen = place.missing_parents.is_empty().then(|| place.dir.read(&place.name, MAX_BYTES).ok())??;
+        seen.map(|seen| seen.bytes.to_vec())
+    }
+}
+
+fn names(path: &Path) -> VecDeque<OsString> {
+    let name = |component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_at_any_depth_lead_to_the_same_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("app/sub")).unwrap();
+        symlink("app", top.join("current")).unwrap();
+        symlink("../app/sub", top.join("app/up")).unwrap();
+        let locator = Locator::default();
+        for written in ["app/sub/f", "current/sub/f", "current/up/f", "app/./up//f", "current/../app/sub/f"] {
+            assert_eq!(locator.path(&top.join(written)), top.join("app/sub/f"), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_link_whose_target_is_missing_leads_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        symlink("releases/1", top.join("current")).unwrap();
+        assert_eq!(Locator::default().path(&top.join("current/x/y")), top.join("releases/1/x/y"));
+    }
+
+    #[test]
+    fn a_loop_of_links_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        symlink("b", top.join("a")).unwrap();
+        symlink("a", top.join("b")).unwrap();
+        assert!(Locator::default().path(&top.join("a/x")).ends_with("x"));
+    }
+
+    #[test]
+    fn two_names_of_one_file_lead_to_one_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::write(top.join("one"), "").unwrap();
+        std::fs::hard_link(top.join("one"), top.join("two")).unwrap();
+        let locator = Locator::default();
+        assert_eq!(locator.path(&top.join("two")), locator.path(&top.join("one")));
+    }
+}

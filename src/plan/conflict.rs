@@ -1,0 +1,185 @@
+//! What two steps must not both own, and what a step has to leave to others.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::claim::{Claim, Claims, Database};
+
+/// Two steps that would undo each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The steps by their places, the earlier one first.
+    pub first: usize,
+    pub second: usize,
+    /// What both claim, as the second one spells it.
+    pub claim: Claim,
+    /// Where it leads, where the plan file's spelling does not show it.
+    pub located: Option<PathBuf>,
+    pub reason: Reason,
+}
+
+/// Why two claims exclude each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Both own the same thing.
+    Same,
+    /// One makes a file where the other needs a directory.
+    BelowFile,
+    /// One owns a file's whole content, in which the other sets a value.
+    EditsOwnedFile,
+}
+
+/// A path below a step's own that another step claims, relative to the step's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClaimedBelow {
+    pub path: PathBuf,
+    /// Whether everything below the path is claimed with it.
+    pub whole: bool,
+    /// The id of the step that claims it.
+    pub step: String,
+}
+
+/// Finds every pair of steps that own the same thing. `written` and `located` are the claims of the same steps.
+pub fn conflicts(written: &[Claims], located: &[Claims]) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    let mut known = Known::default();
+    for (second, claims) in located.iter().enumerate() {
+        for (at, claim) in claims.owns.iter().enumerate() {
+            let Some((first, reason)) = known.conflict_with(claim, second) else { continue };
+            let Some(spelled) = written[second].owns.get(at) else { continue };
+            if !found.iter().any(|conflict: &Conflict| (conflict.first, conflict.second) == (first, second)) {
+                let leads = claim.path().filter(|path| Some(*path) != spelled.path()).map(Path::to_path_buf);
+                found.push(Conflict { first, second, claim: spelled.clone(), located: leads, reason });
+            }
+        }
+        for claim in &claims.owns {
+            known.add(claim, second);
+        }
+    }
+    found
+}
+
+/// What the other steps claim below the paths that a step owns whole. All claims are located.
+pub fn claimed_below<'a>(own: &Claims, others: impl Iterator<Item = (&'a str, &'a Claims)>) -> Vec<ClaimedBelow> {
+    let tops: Vec<&Path> = own.owns.iter().filter(|claim| claim.is_whole()).filter_map(Claim::path).collect();
+    let mut below = Vec::new();
+    if tops.is_empty() {
+        return below;
+    }
+    for (step, claims) in others {
+        for claim in &claims.owns {
+            for rest in tops.iter().filter_map(|top| claim.path()?.strip_prefix(top).ok()) {
+                if !rest.as_os_str().is_empty() {
+                    below.push(ClaimedBelow { path: rest.to_owned(), whole: claim.is_whole(), step: step.to_owned() });
+                }
+            }
+        }
+    }
+    below.sort();
+    // A file that several steps edit is left out once.
+    below.dedup_by(|one, other| one.path == other.path && one.whole == other.whole);
+    below
+}
+
+/// The claims of earlier steps, by what they are found by.
+#[derive(Default)]
+struct Known<'a> {
+    paths: HashMap<&'a Path, Vec<(usize, &'a Claim)>>,
+    /// For every directory on the way to a claimed path, a step that needs it to be one.
+    parents: HashMap<&'a Path, usize>,
+    variables: HashMap<(&'a Path, &'a str), Vec<(usize, &'a Claim)>>,
+    tables: Vec<(usize, &'a Database, &'a Claim)>,
+}
+
+impl<'a> Known<'a> {
+    fn add(&mut self, claim: &'a Claim, step: usize) {
+        match claim {
+            Claim::Variable { file, name, .. } | Claim::EnvVariable { file, name } => {
+                self.variables.entry((file, name)).or_default().push((step, claim));
+            }
+            Claim::Table { database, .. } | Claim::Series { database, .. } => {
+                self.tables.push((step, database, claim));
+            }
+            Claim::File(path)
+            | Claim::Checkout(path)
+            | Claim::Directory { path, .. }
+            | Claim::EditedFile { path, .. } => {
+                self.paths.entry(path).or_default().push((step, claim));
+                for parent in path.ancestors().skip(1) {
+                    self.parents.entry(parent).or_insert(step);
+                }
+            }
+        }
+    }
+
+    fn conflict_with(&self, claim: &Claim, step: usize) -> Option<(usize, Reason)> {
+        let others = |list: Option<&Vec<(usize, &'a Claim)>>| -> Vec<(usize, &'a Claim)> {
+            list.into_iter().flatten().filter(|(other, _)| *other != step).copied().collect()
+        };
+        match claim {
+            Claim::Variable { file, name, service } => {
+                let same = others(self.variables.get(&(file.as_path(), name.as_str())));
+                same.into_iter().find_map(|(other, theirs)| match theirs {
+                    Claim::Variable { service: theirs, .. } => {
+                        (theirs == service || theirs.is_none() || service.is_none()).then_some((other, Reason::Same))
+                    }
+                    _ => None,
+                })
+            }
+            Claim::EnvVariable { file, name } => {
+                let same = others(self.variables.get(&(file.as_path(), name.as_str())));
+                let same = same.into_iter().find(|(_, theirs)| matches!(theirs, Claim::EnvVariable { .. }));
+                same.map(|(other, _)| (other, Reason::Same))
+            }
+            Claim::Table { database, name } => self.table(database, step, |theirs| match theirs {
+                Claim::Table { name: theirs, .. } => theirs == name,
+                Claim::Series { series, .. } => series.contains(name),
+                _ => false,
+            }),
+            Claim::Series { database, series } => self.table(database, step, |theirs| match theirs {
+                Claim::Table { name, .. } => series.contains(name),
+                Claim::Series { series: theirs, .. } => series.overlaps(theirs),
+                _ => false,
+            }),
+            Claim::File(path)
+            | Claim::Checkout(path)
+            | Claim::Directory { path, .. }
+            | Claim::EditedFile { path, .. } => {
+                let same = others(self.paths.get(path.as_path()));
+                same.into_iter().find_map(|(other, theirs)| Some((other, same_path(claim, theirs)?))).or_else(|| {
+                    let file = path.ancestors().skip(1).find_map(|parent| {
+                        let above = others(self.paths.get(parent));
+                        above.into_iter().find(|(_, theirs)| is_file(theirs)).map(|(other, _)| other)
+                    });
+                    let below = self.parents.get(path.as_path()).copied().filter(|_| is_file(claim));
+                    file.or(below).filter(|other| *other != step).map(|other| (other, Reason::BelowFile))
+                })
+            }
+        }
+    }
+
+    fn table(&self, database: &Database, step: usize, same: impl Fn(&Claim) -> bool) -> Option<(usize, Reason)> {
+        let mut others = self.tables.iter().filter(|(other, theirs, _)| *other != step && theirs.is_same(database));
+        others.find(|(_, _, claim)| same(claim)).map(|(other, _, _)| (*other, Reason::Same))
+    }
+}
+
+fn is_file(claim: &Claim) -> bool {
+    matches!(claim, Claim::File(_) | Claim::EditedFile { certain: true, .. })
+}
+
+/// Why two claims of one path exclude each other, where they do.
+fn same_path(one: &Claim, other: &Claim) -> Option<Reason> {
+    match (one, other) {
+        (Claim::EditedFile { .. }, Claim::EditedFile { .. }) => None,
+        (Claim::EditedFile { certain, .. }, Claim::File(_)) | (Claim::File(_), Claim::EditedFile { certain, .. }) => {
+            certain.then_some(Reason::EditsOwnedFile)
+        }
+        (Claim::EditedFile { certain, .. }, _) | (_, Claim::EditedFile { certain, .. }) => {
+            certain.then_some(Reason::Same)
+        }
+        _ => Some(Reason::Same),
+    }
+}

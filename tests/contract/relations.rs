@@ -1,0 +1,460 @@
+//! Law 10: no two steps of a valid plan file undo each other. And law 3 for steps that influence each other: after an
+//! apply that succeeded, plan is empty.
+
+use crate::sandbox::{BASTION, KEY_SOURCE, Outcome, Rotation, Sandbox, random_word};
+
+const FILE: &str = "/root/p.yaml";
+
+/// Users whom the steps hand things to, and the plan file.
+fn host(steps: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    write_plan(&sandbox, steps);
+    sandbox
+}
+
+fn write_plan(sandbox: &Sandbox, steps: &str) {
+    sandbox.write(FILE, "root", format!("name: x\nsteps:\n{steps}"));
+}
+
+fn validate(sandbox: &Sandbox) -> Outcome {
+    sandbox.provision("root", ["validate", FILE]).run()
+}
+
+fn apply(sandbox: &Sandbox) -> Outcome {
+    sandbox.provision("root", ["apply", FILE, "--yes", "--json"]).run()
+}
+
+fn plan(sandbox: &Sandbox) -> Outcome {
+    sandbox.provision("root", ["plan", FILE, "--json", "--detailed-exitcode"]).run()
+}
+
+/// Applies once and sees that nothing is left to do, and that the plan's changes are those that were made.
+fn converges_in_one_apply(sandbox: &Sandbox) {
+    validate(sandbox).exits(0);
+    let outcome = apply(sandbox).exits(0);
+    assert!(outcome.events_of("run_finished")[0]["counts"]["changed"] != 0, "{outcome}");
+    plan(sandbox).exits(0);
+}
+
+/// `validate` refuses, and names both steps with their places.
+#[track_caller]
+fn refuses(sandbox: &Sandbox, told: &[&str]) {
+    let outcome = validate(sandbox).exits(1);
+    for text in told {
+        assert!(outcome.stderr.contains(text), "{text:?} is missing\n{outcome}");
+    }
+    assert!(outcome.stderr.matches("- id:").count() + outcome.stderr.matches("{ id:").count() >= 2, "{outcome}");
+    plan(sandbox).exits(1);
+}
+
+fn owner(sandbox: &Sandbox, path: &str) -> String {
+    sandbox.bash("root", &format!("stat -c %u:%g {path}")).trim().to_owned()
+}
+
+/// A remote with one commit, and a clone of it in which `up` makes further ones.
+fn remote(sandbox: &Sandbox, files: &str) {
+    sandbox.bash(
+        "root",
+        &format!(
+            "git config --global user.name up; git config --global user.email up@example
+             git init -q --bare -b main /srv/app.git; git clone -q /srv/app.git /root/up 2>/dev/null; cd /root/up
+             {files}
+             git add -A; git commit -qm first; git push -q origin HEAD:main"
+        ),
+    );
+}
+
+fn up(sandbox: &Sandbox, change: &str) {
+    sandbox.bash(
+        "root",
+        &format!("cd /root/up; {change}; git add -Af; git commit -qm next; git push -q origin HEAD:main"),
+    );
+}
+
+const CODE_AND_PASSWORD: &str = "
+  - { id: r, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+  - { id: c, compose_env: { file: /srv/app/dc.yml, variable: P, value: { env: P } } }
+";
+const REFERS: &str = "printf 'services: { a: { environment: { P: \"${P}\" } } }\\n' > dc.yml";
+
+#[test]
+fn a_password_in_a_tracked_env_file_survives_a_pull() {
+    let sandbox = host(CODE_AND_PASSWORD).env("P", "s3cr3t");
+    remote(&sandbox, &format!("{REFERS}; echo OTHER=1 > .env"));
+    converges_in_one_apply(&sandbox);
+    up(&sandbox, "echo OTHER=2 > .env");
+    let planned = plan(&sandbox).exits(2).step("step_planned", "c");
+    assert_eq!((&planned["certainty"], &planned["waits_for"][0]), (&"provisional".into(), &"r".into()));
+    converges_in_one_apply(&sandbox);
+    assert_eq!(sandbox.read("/srv/app/.env"), "OTHER=2\nP='s3cr3t'\n");
+}
+
+#[test]
+fn a_password_survives_the_commit_that_starts_to_track_the_env_file() {
+    let sandbox = host(CODE_AND_PASSWORD).env("P", "s3cr3t");
+    remote(&sandbox, REFERS);
+    converges_in_one_apply(&sandbox);
+    up(&sandbox, "echo OTHER=2 > .env");
+    converges_in_one_apply(&sandbox);
+    assert!(sandbox.read("/srv/app/.env").contains("P='s3cr3t'"));
+    up(&sandbox, "git rm -q .env");
+    converges_in_one_apply(&sandbox);
+    assert!(sandbox.read("/srv/app/.env").contains("P='s3cr3t'"));
+}
+
+#[test]
+fn a_recursive_directory_leaves_a_checkout_to_its_step() {
+    let sandbox = host(
+        "
+  - { id: app, directory: { path: /srv/app, owner: \"50000\", group: \"50000\", recursive: true } }
+  - { id: code, run_as: ubuntu, after: [own], repository: { path: /srv/app/sub/code, url: /srv/r.git, branch: main } }
+  - { id: own, directory: { path: /srv/app/sub, owner: ubuntu } }
+",
+    );
+    sandbox.bash(
+        "root",
+        "git init -q --bare -b main /srv/r.git; git clone -q /srv/r.git /root/up 2>/dev/null; cd /root/up; echo 1 > a; git add a
+         git -c user.name=u -c user.email=u@example commit -q --allow-empty -m first; git push -q origin HEAD:main
+         chown -R ubuntu /srv/r.git; mkdir -p /srv/app/other; touch /srv/app/other/f",
+    );
+    converges_in_one_apply(&sandbox);
+    apply(&sandbox).exits(0);
+    let planned = plan(&sandbox).exits(0).step("step_planned", "app");
+    let notes = planned["notes"].to_string();
+    assert!(notes.contains("sub/code (step `code`)") && notes.contains("sub (step `own`)"), "{planned}");
+    assert_eq!(owner(&sandbox, "/srv/app/other/f"), "50000:50000");
+    assert_eq!(owner(&sandbox, "/srv/app/sub/code/.git"), "1000:1000");
+    sandbox.bash("root", "touch /srv/app/sub/stray");
+    converges_in_one_apply(&sandbox);
+    assert_eq!(
+        owner(&sandbox, "/srv/app/sub/stray"),
+        "50000:50000",
+        "a directory that is not recursive claims itself alone"
+    );
+}
+
+#[test]
+fn a_recursive_directory_leaves_what_a_step_outside_of_the_run_owns() {
+    let sandbox = host(
+        "
+  - { id: outer, directory: { path: /srv/app, owner: root, group: root, recursive: true } }
+  - { id: inner, directory: { path: /srv/app/grafana, owner: \"472\", group: \"472\", recursive: true } }
+",
+    );
+    sandbox.bash("root", "mkdir -p /srv/app/grafana; touch /srv/app/grafana/f");
+    converges_in_one_apply(&sandbox);
+    sandbox.bash("root", "touch /srv/app/x; chown 1000 /srv/app/x");
+    sandbox.provision("root", ["apply", FILE, "--yes", "--only", "outer"]).run().exits(0);
+    assert_eq!(owner(&sandbox, "/srv/app/x"), "0:0");
+    assert_eq!(owner(&sandbox, "/srv/app/grafana/f"), "472:472");
+    plan(&sandbox).exits(0);
+}
+
+#[test]
+fn a_private_key_never_belongs_to_another_user() {
+    let sandbox = host(
+        "
+  - { id: app, directory: { path: /srv/app, owner: \"50000\", group: \"50000\", recursive: true } }
+  - { id: key, key_file: { path: /srv/app/key.pem, source: { file: /srv/k }, owner: \"50002\" } }
+",
+    );
+    sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /srv/k; mkdir /srv/app; touch /srv/app/f");
+    converges_in_one_apply(&sandbox);
+    sandbox.bash("root", "chown 0 /srv/app/f");
+    converges_in_one_apply(&sandbox);
+    assert_eq!(owner(&sandbox, "/srv/app/key.pem"), "50002:0");
+}
+
+#[test]
+fn directories_three_levels_deep_keep_their_owners() {
+    for inner_recursive in [true, false] {
+        let sandbox = host(&format!(
+            "
+  - {{ id: inner, directory: {{ path: /srv/a/b/c/, owner: \"3\", group: \"3\", recursive: {inner_recursive} }} }}
+  - {{ id: outer, directory: {{ path: /srv/a, owner: \"1\", group: \"1\", recursive: true }} }}
+  - {{ id: middle, directory: {{ path: /srv/./a/b, group: \"2\", recursive: true }} }}
+"
+        ));
+        sandbox.bash("root", "mkdir -p /srv/a/b/c; touch /srv/a/f /srv/a/b/f /srv/a/b/c/f");
+        converges_in_one_apply(&sandbox);
+        let owners =
+            ["/srv/a/f", "/srv/a/b", "/srv/a/b/f", "/srv/a/b/c", "/srv/a/b/c/f"].map(|path| owner(&sandbox, path));
+        let deepest = if inner_recursive { "3:3" } else { "0:2" };
+        assert_eq!(owners, ["1:1", "0:2", "0:2", "3:3", deepest]);
+    }
+}
+
+const TWO_FILES: &str = "
+  - { id: one, compose_env: { file: /srv/app/c1.yml, variable: PW, value: { env: PW1 } } }
+  - { id: two, compose_env: { file: /srv/app/c2.yml, variable: PW, value: { env: PW2 } } }
+";
+
+#[test]
+fn one_name_in_one_env_file_from_two_compose_files_is_refused() {
+    let sandbox = host(TWO_FILES).env("PW1", "first").env("PW2", "second");
+    sandbox.bash(
+        "root",
+        "mkdir /srv/app; cd /srv/app; echo PW=x > .env; chmod 600 .env
+        printf 'services: { a: { environment: { PW: \"${PW}\" } } }' | tee c1.yml > c2.yml",
+    );
+    refuses(&sandbox, &["`one` and `two` both own PW in /srv/app/.env"]);
+    // A literal in one of them is another place.
+    sandbox.bash("root", "cd /srv/app; printf 'services: { a: { environment: { PW: x } } }' > c1.yml");
+    converges_in_one_apply(&sandbox);
+    assert_eq!(sandbox.read("/srv/app/.env"), "PW=second\n");
+    assert!(sandbox.read("/srv/app/c1.yml").contains("PW: first"));
+}
+
+#[test]
+fn one_name_in_one_env_file_is_refused_where_a_clone_brings_the_compose_files() {
+    let sandbox =
+        host(&format!("  - {{ id: r, repository: {{ path: /srv/app, url: /srv/app.git, branch: main }} }}{TWO_FILES}"))
+            .env("PW1", "first")
+            .env("PW2", "second");
+    remote(&sandbox, "printf 'services: { a: { environment: { PW: \"${PW}\" } } }' | tee c1.yml > c2.yml");
+    let outcome = apply(&sandbox).exits(1);
+    let blocked = outcome.outcomes().into_iter().filter(|(_, outcome)| outcome == "blocked").count();
+    assert_eq!(blocked, 1, "{outcome}");
+    assert!(outcome.stdout.contains("both own PW in /srv/app/.env"), "{outcome}");
+}
+
+#[test]
+fn two_variables_of_one_fresh_env_file_are_set_in_one_apply() {
+    for user in ["root", "ubuntu"] {
+        let sandbox = host(&format!(
+            "
+  - {{ id: one, compose_env: {{ file: /srv/app/dc.yml, variable: PA, value: {{ env: PA }} }} }}
+  - {{ id: two, run_as: {user}, compose_env: {{ file: /srv/app/dc.yml, variable: PB, value: {{ env: PB }} }} }}
+"
+        ))
+        .env("PA", "a")
+        .env("PB", "b");
+        sandbox.bash(
+            "root",
+            &format!(
+                "mkdir /srv/app; chown {user} /srv/app; cd /srv/app
+            printf 'services: {{ a: {{ environment: {{ PA: \"${{PA}}\", PB: \"${{PB}}\" }} }} }}' > dc.yml"
+            ),
+        );
+        if user == "root" {
+            converges_in_one_apply(&sandbox);
+            let env = sandbox.read("/srv/app/.env");
+            assert!(env.contains("PA='a'\n") && env.contains("PB='b'\n"), "{env}");
+        }
+    }
+}
+
+#[test]
+fn two_edits_of_one_file_may_be_in_any_order_and_do_not_wait_for_each_other() {
+    let sandbox = host(
+        "
+  - { id: a, after: [b], compose_env: { file: /srv/app/dc.yml, variable: A, value: { env: A } } }
+  - { id: b, compose_env: { file: /srv/app/dc.yml, variable: B, value: { env: B } } }
+",
+    )
+    .env("A", "new\nand two\nlines")
+    .env("B", "new");
+    sandbox.bash("root", "mkdir /srv/app; printf 'services:\\n  x:\\n    environment:\\n      A: old\\n      B: old\\n' > /srv/app/dc.yml");
+    converges_in_one_apply(&sandbox);
+    // A step whose secret is missing does not keep the other one from being done.
+    write_plan(
+        &sandbox,
+        "
+  - { id: a, compose_env: { file: /srv/app/dc.yml, variable: C, value: { env: NOT_SET } } }
+  - { id: b, compose_env: { file: /srv/app/dc.yml, variable: B, value: { env: A } } }
+",
+    );
+    let outcome = apply(&sandbox).exits(1);
+    assert_eq!(outcome.outcomes(), [("a".into(), "blocked".into()), ("b".into(), "changed".into())]);
+}
+
+#[test]
+fn a_path_through_a_link_is_known_to_be_inside() {
+    let sandbox = host(
+        "
+  - { id: c, compose_env: { file: /srv/current/dc.yml, variable: P, value: { env: P } } }
+  - { id: r, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+",
+    )
+    .env("P", "s3cr3t");
+    remote(&sandbox, REFERS);
+    sandbox.bash("root", "ln -s app /srv/current");
+    converges_in_one_apply(&sandbox);
+    up(&sandbox, "echo '# more' >> dc.yml; echo OTHER=1 > .env");
+    let planned = plan(&sandbox).exits(2).step("step_planned", "c");
+    assert_eq!(planned["waits_for"][0], "r", "{planned}");
+    converges_in_one_apply(&sandbox);
+    // The same variable by both spellings.
+    write_plan(
+        &sandbox,
+        "
+  - { id: c, compose_env: { file: /srv/current/dc.yml, variable: P, value: { env: P } } }
+  - { id: d, compose_env: { file: /srv/app/dc.yml, variable: P, value: { env: Q } } }
+",
+    );
+    refuses(&sandbox, &["`c` and `d` both own P in /srv/app/dc.yml"]);
+}
+
+#[test]
+fn one_path_by_two_spellings_is_refused() {
+    for other in ["/srv/a/", "//srv/a", "/srv/./a", "/srv/link", "/srv/sub/../a", "/srv/mounted"] {
+        let sandbox = host(&format!(
+            "
+  - {{ id: one, directory: {{ path: /srv/a, owner: root }} }}
+  - {{ id: two, directory: {{ path: {other}, owner: ubuntu }} }}
+"
+        ));
+        sandbox.bash("root", "mkdir /srv/a /srv/sub /srv/mounted; ln -s a /srv/link; mount --bind /srv/a /srv/mounted");
+        let outcome = validate(&sandbox).exits(1);
+        if !other.contains("..") {
+            assert!(outcome.stderr.contains("steps `one` and `two` both own"), "{outcome}");
+        }
+    }
+}
+
+#[test]
+fn a_file_where_another_step_needs_a_directory_is_refused() {
+    let sandbox = host(
+        "
+  - { id: key, key_file: { path: /srv/app/key } }
+  - { id: below, directory: { path: /srv/app/key/more } }
+",
+    );
+    refuses(&sandbox, &["makes a file where the other needs a directory"]);
+}
+
+const WAREHOUSE: &str = "
+connections:
+  w: { url: \"{{ env_var('REDSHIFT_URL') }}\", password: { env: REDSHIFT_PASSWORD } }
+  v: { url: 'host=LOCALHOST port=5432 dbname=warehouse user=etl sslmode=disable', password: { env: REDSHIFT_PASSWORD } }
+";
+
+fn warehouse(steps: &str) -> Sandbox {
+    let sandbox = Sandbox::new().warehouse();
+    sandbox.write(FILE, "root", format!("name: x\n{WAREHOUSE}steps:\n{steps}"));
+    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl; CREATE TABLE s.mart (a int); ALTER TABLE s.mart OWNER TO etl");
+    sandbox
+}
+
+#[test]
+fn a_table_like_a_period_table_is_made_after_it() {
+    let sandbox = warehouse("
+  - { id: grandchild, table: { connection: w, ddl: 'CREATE TABLE s.grandchild (LIKE s.child)' } }
+  - { id: child, table: { connection: v, ddl: 'CREATE TABLE s.child (LIKE s.HIST_2025_h2)' } }
+  - { id: series, period_tables: { connection: w, every: half_year, from: '2025_h2', through: '2026_h1', tables: [ { name: 's.hist_{period}', like: s.mart } ] } }
+");
+    let outcome = plan(&sandbox).exits(2);
+    assert_eq!(outcome.step("step_planned", "child")["waits_for"][0], "series");
+    converges_in_one_apply(&sandbox);
+}
+
+#[test]
+fn one_table_by_two_connections_is_refused() {
+    let sandbox = warehouse(
+        "
+  - { id: one, table: { connection: w, ddl: 'CREATE TABLE s.dd (a int)' } }
+  - { id: two, table: { connection: v, ddl: 'CREATE TABLE S.DD (a int, b int)' } }
+",
+    );
+    refuses(&sandbox, &["`one` and `two` both own table s.dd"]);
+}
+
+#[test]
+fn a_series_claims_the_names_of_its_own_calendar_alone() {
+    for (name, refused) in [
+        ("s.hist_2025_h2", false),
+        ("s.hist_2025_q3", false),
+        ("s.hist_2025_07", true),
+        ("s.hist_2031_12", true),
+        ("s.hist_2024_12", false),
+        ("s.hist_2025_13", false),
+        ("s.hist_latest", false),
+    ] {
+        let sandbox = warehouse(&format!("
+  - {{ id: months, period_tables: {{ connection: w, every: month, from: '2025_01', tables: [ {{ name: 's.hist_{{period}}', like: s.mart }} ] }} }}
+  - {{ id: one, table: {{ connection: w, ddl: 'CREATE TABLE {name} (a int)' }} }}
+"));
+        validate(&sandbox).exits(i32::from(refused));
+    }
+}
+
+#[test]
+fn a_saved_plan_is_not_applied_over_another_connection() {
+    let sandbox = Sandbox::new().warehouse();
+    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl; CREATE ROLE other; GRANT other TO etl");
+    sandbox.write(
+        FILE,
+        "root",
+        "name: x
+connections:
+  w: { url: \"{{ env_var('U') }}\", password: { env: REDSHIFT_PASSWORD }, connect_timeout: \"{{ env_var('T', '10') }}\" }
+steps:
+  - { id: t, table: { connection: w, ddl: 'CREATE TABLE s.t (a int)' } }
+",
+    );
+    let url = sandbox.env_of("REDSHIFT_URL");
+    sandbox.provision("root", ["plan", FILE, "--out", "/root/saved"]).env("U", &url).run().exits(0);
+    for (name, other) in [
+        ("U", format!("{url}&options=-c%20role%3Dother")),
+        ("U", url.replace("sslmode=disable", "sslmode=prefer")),
+        ("U", format!("{url}&application_name=x")),
+        ("U", format!("{url}&target_session_attrs=read-write")),
+        ("U", format!("{url}&passfile=/root/x")),
+        ("U", format!("{url}&sslrootcert=/root/x")),
+        ("T", "11".to_owned()),
+    ] {
+        let run = sandbox.provision("root", ["apply", "/root/saved", "--yes"]).env("U", &url).env(name, &other);
+        let outcome = run.run().exits(1);
+        assert!(outcome.stderr.contains("step `t` comes out otherwise"), "{name}={other}\n{outcome}");
+    }
+    assert_eq!(sandbox.sql("SELECT count(*) FROM pg_class WHERE relname = 't'"), "0\n");
+    sandbox.provision("root", ["apply", "/root/saved", "--yes"]).env("U", &url).run().exits(0);
+}
+
+#[test]
+fn a_tunnel_waits_for_the_step_that_makes_its_key() {
+    for after in ["", "after: [key], "] {
+        let rotation = Rotation::new();
+        rotation.serve("AllowTcpForwarding yes");
+        let host_key = rotation.sandbox.read("/etc/ssh/bastion_ed25519.pub");
+        rotation.sandbox.write("/root/.ssh/known_hosts", "root", format!("[127.0.0.1]:2222 {host_key}"));
+        let sandbox = &rotation.sandbox;
+        let password = random_word();
+        sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
+        sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
+        sandbox.write(
+            FILE,
+            "root",
+            format!(
+                "name: x
+connections:
+  w:
+    url: postgresql://etl@127.0.0.1:5432/warehouse?sslmode=disable
+    password: {{ env: W }}
+    tunnel: {{ ssh: '{BASTION}', key: /srv/app/key.pem }}
+steps:
+  - {{ id: tab, {after}table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
+  - {{ id: key, key_file: {{ path: /srv/app/key.pem, source: {{ env: K }} }} }}
+"
+            ),
+        );
+        let run = |command: &'static str, more: &'static [&'static str], key: &str| {
+            let key = sandbox.read(&if key == "new" { KEY_SOURCE.to_owned() } else { format!("/home/ubuntu/{key}") });
+            sandbox
+                .provision("root", [command, FILE, "--json"])
+                .args(more.iter().copied())
+                .env("W", &password)
+                .env("K", key)
+                .run()
+        };
+        let planned = run("plan", &[], "new").exits(0).step("step_planned", "tab");
+        assert_eq!(planned["waits_for"], serde_json::json!(["key"]), "{planned}");
+        run("apply", &["--yes"], "new").exits(0);
+        run("plan", &["--detailed-exitcode"], "new").exits(0);
+        // A rotation: the key in place is not taken any more, and the one that comes is.
+        rotation.authorize(&["old"]);
+        sandbox.sql("DROP TABLE s.kyx");
+        run("apply", &["--yes"], "old").exits(0);
+        run("plan", &["--detailed-exitcode"], "old").exits(0);
+    }
+}
