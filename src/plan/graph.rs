@@ -55,7 +55,8 @@ impl Graph {
             for Maker { step: other, reason, may_yield } in owners.makers(node.located, nodes) {
                 let edge = (other, reason);
                 let known = other == index || edges[index].contains(&edge);
-                if !known && !(may_yield && waits_by_after(&edges, other, index)) {
+                let yields = may_yield && waits_by_after(&edges, other, index);
+                if !known && !yields {
                     edges[index].push(edge);
                 }
             }

@@ -93,7 +93,7 @@ impl Node {
 /// # Errors
 /// Where the text is no YAML, has several documents or none, or is nested too deeply; with it, the places of secrets
 /// in what was read.
-pub fn parse(text: &str) -> Result<Document, (Problem, Vec<Range<usize>>)> {
+pub fn parse(text: &str) -> Result<Document, Box<(Problem, Vec<Range<usize>>)>> {
     let mut reader = Reader {
         text,
         parser: Parser::new_from_str(text),
@@ -105,7 +105,7 @@ pub fn parse(text: &str) -> Result<Document, (Problem, Vec<Range<usize>>)> {
     };
     match reader.document() {
         Ok(root) => Ok(Document { root, flaws: reader.flaws, secrets: reader.secrets }),
-        Err(problem) => Err((problem, reader.secrets)),
+        Err(problem) => Err(Box::new((problem, reader.secrets))),
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Problem {
     pub span: Option<Range<usize>>,
     pub message: String,
     /// Another place that has to do with it, and what stands there.
-    pub related: Option<(Range<usize>, String)>,
+    pub related: Option<Box<(Range<usize>, String)>>,
     pub help: Option<String>,
     /// The problem is that this environment variable is not set: no fault of the plan file.
     pub unset: Option<String>,
@@ -50,7 +50,7 @@ impl Problem {
 
     /// The same problem with another place that it is about.
     pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.related = Some((span, label.into()));
+        self.related = Some(Box::new((span, label.into())));
         self
     }
 
@@ -113,7 +113,7 @@ impl Source {
             }
             None => Group::with_title(title).element(annotate_snippets::Origin::path(self.path.as_str())),
         };
-        if let Some((span, text)) = &problem.related {
+        if let Some((span, text)) = problem.related.as_deref() {
             related = self.place(span);
             label = clean(text);
             group = group.element(

@@ -31,7 +31,8 @@ pub(super) fn shape(text: &str) -> Shape {
     let mut shape = Shape::default();
     let document = match node::parse(text) {
         Ok(document) => document,
-        Err((problem, secrets)) => {
+        Err(broken) => {
+            let (problem, secrets) = *broken;
             shape.flaws.push(problem);
             shape.secrets = secrets;
             return shape;
