@@ -88,12 +88,15 @@ impl Node {
     }
 }
 
+/// Why a text cannot be read, and the places of secrets in what was read of it.
+pub type Broken = Box<(Problem, Vec<Range<usize>>)>;
+
 /// Reads one YAML document.
 ///
 /// # Errors
 /// Where the text is no YAML, has several documents or none, or is nested too deeply; with it, the places of secrets
 /// in what was read.
-pub fn parse(text: &str) -> Result<Document, Box<(Problem, Vec<Range<usize>>)>> {
+pub fn parse(text: &str) -> Result<Document, Broken> {
     let mut reader = Reader {
         text,
         parser: Parser::new_from_str(text),
