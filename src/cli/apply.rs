@@ -1,16 +1,18 @@
 //! `provision apply`
 
-use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::ApplyArguments;
+use super::confirm::{Answer, confirm};
 use super::session::Session;
 use super::{Error, Exit};
 use crate::engine::apply::apply;
 use crate::engine::event::{Event, Finished, RunOutcome, Sink};
 use crate::engine::lock::Wait;
+use crate::engine::stop;
 use crate::engine::survey::PlannedStep;
+use crate::render::clean;
 use crate::resource::Failure;
 
 /// Shows the plan, asks, and makes its changes. One at a time for a plan file: the lock is held from before the first look
@@ -32,14 +34,17 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
         return Ok(refused(&session, failure).await);
     }
     if planned.iter().any(PlannedStep::has_changes) {
-        let answer = if arguments.yes { Answer::Yes } else { ask(&session).await };
+        let changes = planned.iter().map(PlannedStep::planned_changes).sum();
+        let (counts, follow_ups) = (session.report.counts(), session.foresee(&planned));
+        session.report.event(&Event::PlanFinished { counts, changes, follow_ups });
+        let answer = if arguments.yes { Answer::Yes } else { ask(&session, changes).await };
         let failure = match answer {
             Answer::Yes => session.begin(&mut lock).err(),
             Answer::Stopped => return Ok(stopped(&session).await),
             Answer::No => Some(Failure::new("the plan was not confirmed")),
+            Answer::None => Some(Failure::new("the question was not answered")),
             Answer::NoTerminal => Some(
-                Failure::new("there is no terminal to ask on")
-                    .hint("apply with --yes makes the changes without asking"),
+                Failure::new("there is no terminal to ask on").hint("use --yes to make the changes without a question"),
             ),
         };
         if let Some(failure) = failure {
@@ -61,9 +66,13 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
 
 /// Ends a run that is not to be, before anything was changed.
 async fn refused(session: &Session, failure: Failure) -> Exit {
-    let failure = Failure { message: format!("nothing was changed: {}", failure.message), ..failure };
-    session.close(Some(RunOutcome::Failed), Some(failure)).await;
+    session.close(Some(RunOutcome::Failed), Some(unchanged(failure))).await;
     Exit::Failed
+}
+
+/// Says first what matters most of a run that ends before its first change.
+fn unchanged(failure: Failure) -> Failure {
+    Failure { message: format!("nothing was changed: {}", failure.message), ..failure }
 }
 
 async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
@@ -90,37 +99,20 @@ async fn carry_out(session: &Session, planned: Vec<PlannedStep>) {
 /// Ends a run that a signal stopped, and says what is left.
 async fn stopped(session: &Session) -> Exit {
     let signal = session.stop.signal().unwrap_or(2);
-    let name = if signal == 2 { "SIGINT" } else { "SIGTERM" };
+    let name = stop::name(signal);
     let counts = session.report.counts();
     let left = counts.changes + counts.skipped.saturating_sub(session.deselected.len());
-    let failure = Failure::new(format!("stopped by {name}; steps left to do: {left}"))
-        .hint("run apply again to do them: what is done already is found and left alone");
+    let failure = if session.report.has_begun() {
+        Failure::new(format!("stopped by {name}; steps left to do: {left}"))
+            .hint("run apply again to do them: what is done already is found and left alone")
+    } else {
+        unchanged(Failure::new(format!("stopped by {name}")))
+    };
     session.close(Some(RunOutcome::Failed), Some(failure)).await;
     Exit::by_signal(signal)
 }
 
-enum Answer {
-    Yes,
-    No,
-    NoTerminal,
-    Stopped,
-}
-
-async fn ask(session: &Session) -> Answer {
-    if !std::io::stdin().is_terminal() {
-        return Answer::NoTerminal;
-    }
-    let mut err = std::io::stderr();
-    drop(write!(err, "\nMake these changes? [y/N] ").and_then(|()| err.flush()));
-    let line = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).map(|_| line)
-    });
-    tokio::select! {
-        line = line => match line {
-            Ok(Ok(line)) if matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes") => Answer::Yes,
-            _ => Answer::No,
-        },
-        () = session.stop.asked() => Answer::Stopped,
-    }
+async fn ask(session: &Session, changes: usize) -> Answer {
+    let what = if changes == 1 { "this change".to_owned() } else { format!("these {changes} changes") };
+    confirm(&format!("Apply {what} to {}?", clean(session.host())), &session.stop).await
 }

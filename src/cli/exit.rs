@@ -13,6 +13,8 @@ pub enum Exit {
     Failed,
     /// With `--detailed-exitcode`: the plan has changes.
     Changes,
+    /// Stopped by SIGHUP: the terminal was closed.
+    HungUp,
     /// Stopped by SIGINT.
     Interrupted,
     /// Stopped by SIGTERM.
@@ -32,7 +34,11 @@ impl Exit {
 
     /// The code of a run that a signal stopped: 128 and the signal's number, as shells have it.
     pub fn by_signal(signal: i32) -> Self {
-        if signal == 2 { Exit::Interrupted } else { Exit::Terminated }
+        match signal {
+            1 => Exit::HungUp,
+            2 => Exit::Interrupted,
+            _ => Exit::Terminated,
+        }
     }
 }
 
@@ -42,6 +48,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Changes => 2,
+            Exit::HungUp => 129,
             Exit::Interrupted => 130,
             Exit::Terminated => 143,
         })

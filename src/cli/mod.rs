@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod confirm;
 mod exit;
 mod explain;
 mod given;
@@ -22,6 +23,7 @@ pub use args::Arguments;
 use args::Command;
 pub use exit::Exit;
 
+use crate::engine::stop;
 use crate::host::fs::says;
 use crate::host::signals::without_panic;
 use crate::render::output;
@@ -62,6 +64,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::History(arguments) => history::run(arguments),
         Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
+    output::idle();
     with_all_output(result.unwrap_or_else(|error| {
         output::tell(&format!("{error}\n"));
         error.exit
@@ -87,7 +90,7 @@ fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Ex
     let runtime = without_panic(|| tokio::runtime::Builder::new_current_thread().enable_all().build())
         .map_err(|error| Failure::new(format!("cannot start the runtime: {}", says(&error))))?;
     let result = runtime.block_on(command);
-    // A prompt that a signal ended is still waiting for its line.
+    // A look-up that a signal ended may still be waiting in a thread of its own.
     runtime.shutdown_background();
     result
 }
@@ -102,8 +105,10 @@ pub struct Error {
 impl Error {
     /// A signal came before there was anything to report.
     fn stopped(signal: i32) -> Self {
-        let name = if signal == 2 { "SIGINT" } else { "SIGTERM" };
-        Self { text: format!("error: stopped by {name}; nothing was changed"), exit: Exit::by_signal(signal) }
+        Self {
+            text: format!("error: nothing was changed: stopped by {}", stop::name(signal)),
+            exit: Exit::by_signal(signal),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::args::PlanArguments;
 use super::saved::Target;
 use super::session::Session;
 use super::{Error, Exit};
+use crate::engine::event::{Event, Sink};
 
 /// Shows what differs. Leaves no trace but the saved plan that was asked for.
 pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
@@ -13,7 +14,9 @@ pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
     let planned = session.survey().await;
     let mut refused = None;
     if let Some(planned) = &planned {
-        session.foresee(planned);
+        for follow_up in session.foresee(planned) {
+            session.report.event(&Event::FollowUp(follow_up));
+        }
         refused = target.as_ref().and_then(|target| session.save(target, planned).err());
     }
     let outcome = session.close(None, refused).await;

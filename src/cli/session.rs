@@ -12,7 +12,7 @@ use super::Error;
 use super::args::RunArguments;
 use super::given::Given;
 use super::saved::Target;
-use crate::engine::event::{Event, FORMAT, RunOutcome, Sink};
+use crate::engine::event::{Event, FORMAT, FollowUp, RunOutcome, Sink};
 use crate::engine::journal::{self, Journal, Unfinished};
 use crate::engine::lock::{Holder, Lock, Wait, time};
 use crate::engine::reach::Reach;
@@ -120,6 +120,11 @@ impl Session {
         })
     }
 
+    /// The name of the machine that the run is on.
+    pub fn host(&self) -> &str {
+        &self.given.origin.host
+    }
+
     /// Takes the plan file's lock, or waits for it. `None`: a signal came first.
     ///
     /// # Errors
@@ -196,21 +201,16 @@ impl Session {
         if self.reach.follow_ups().is_needed() {
             self.look_around().await;
         }
-        for event in self.reach.follow_ups().events() {
-            self.report.event(&event);
+        for follow_up in self.reach.follow_ups().left() {
+            self.report.event(&Event::FollowUp(follow_up));
         }
     }
 
-    /// Tells what will be left to a person after the changes that are planned.
-    pub fn foresee(&self, planned: &[PlannedStep]) {
-        for (step, planned) in self.steps.iter().zip(planned) {
-            for change in planned.changes() {
-                self.reach.follow_ups().changed(step, change);
-            }
-        }
-        for event in self.reach.follow_ups().events() {
-            self.report.event(&event);
-        }
+    /// What will be left to a person after the changes that are planned.
+    pub fn foresee(&self, planned: &[PlannedStep]) -> Vec<FollowUp> {
+        let steps = self.steps.iter().zip(planned);
+        let changes = steps.flat_map(|(step, planned)| planned.changes().iter().map(move |change| (step, change)));
+        self.reach.follow_ups().after(changes)
     }
 
     /// Ends the run: its last event, and its workers.

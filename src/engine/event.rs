@@ -89,20 +89,21 @@ pub enum Event {
         /// Of each rescue that `rescue restore` does not take, the command that brings it back: commits get a branch.
         ways_back: Vec<String>,
     },
+    /// All that an apply is about to do was told; it asks, or goes on.
+    PlanFinished {
+        counts: Counts,
+        /// How many changes are planned.
+        changes: usize,
+        /// What will be left to a person once they are made.
+        follow_ups: Vec<FollowUp>,
+    },
     /// The plan was written to a file that `apply` takes.
     PlanSaved {
         id: String,
         path: String,
     },
     /// What is left to a person once the step's changes are made; on plan, once they will be.
-    FollowUp {
-        step: String,
-        reason: String,
-        /// Empty: whichever of the project's services it takes.
-        services: Vec<String>,
-        /// A shell's line. Nothing runs it but the reader.
-        command: String,
-    },
+    FollowUp(FollowUp),
     /// The last event.
     RunFinished {
         outcome: RunOutcome,
@@ -111,6 +112,17 @@ pub enum Event {
         reason: Option<String>,
         hint: Option<String>,
     },
+}
+
+/// What is left to a person.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FollowUp {
+    pub step: String,
+    pub reason: String,
+    /// Empty: whichever of the project's services it takes.
+    pub services: Vec<String>,
+    /// A shell's line. Nothing runs it but the reader.
+    pub command: String,
 }
 
 /// What a plan says of a step.

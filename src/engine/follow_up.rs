@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::event::Event;
+use super::event::FollowUp;
 use super::step::Step;
 use crate::resource::{AnyActual, AnyChange, Project};
 
@@ -45,11 +45,10 @@ impl FollowUps {
         notes.seen.insert(step.id.clone(), Seen { actual: actual.clone(), project, from_before });
     }
 
-    /// Takes note of a change, made or planned.
+    /// Takes note of a change that was made.
     pub fn changed(&self, step: &Step, change: &AnyChange) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let outdated = notes.seen.get(&step.id).map(|seen| step.resource.outdates(&seen.actual, change));
-        let made = Made { step: step.clone(), change: change.clone(), outdated: outdated.unwrap_or_default() };
+        let made = notes.made(step, change);
         notes.changes.push(made);
     }
 
@@ -58,45 +57,63 @@ impl FollowUps {
         !self.0.lock().unwrap_or_else(PoisonError::into_inner).changes.is_empty()
     }
 
-    /// What is left to do, each reason of each step by itself.
-    pub fn events(&self) -> Vec<Event> {
+    /// What is left to do after the changes that were made, each reason of each step by itself.
+    pub fn left(&self) -> Vec<FollowUp> {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.follow_ups(&notes.changes)
+    }
+
+    /// What would be left to do after these changes.
+    pub fn after<'a>(&self, changes: impl Iterator<Item = (&'a Step, &'a AnyChange)>) -> Vec<FollowUp> {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes: Vec<Made> = changes.map(|(step, change)| notes.made(step, change)).collect();
+        notes.follow_ups(&changes)
+    }
+}
+
+impl Notes {
+    fn made(&self, step: &Step, change: &AnyChange) -> Made {
+        let outdated = self.seen.get(&step.id).map(|seen| step.resource.outdates(&seen.actual, change));
+        Made { step: step.clone(), change: change.clone(), outdated: outdated.unwrap_or_default() }
+    }
+
+    fn follow_ups(&self, changes: &[Made]) -> Vec<FollowUp> {
         let mut projects: BTreeMap<&PathBuf, &Project> = BTreeMap::new();
-        for seen in notes.seen.values().filter(|seen| seen.from_before) {
+        for seen in self.seen.values().filter(|seen| seen.from_before) {
             projects.extend(seen.project.as_ref().map(|project| (&project.file, project)));
         }
         let mut ids: Vec<&str> = Vec::new();
-        for made in &notes.changes {
+        for made in changes {
             if !ids.contains(&made.step.id.as_str()) {
                 ids.push(&made.step.id);
             }
         }
-        let mut events = Vec::new();
+        let mut found = Vec::new();
         for id in ids {
-            let own = notes.seen.get(id).and_then(|seen| seen.project.as_ref()).map(|project| &project.file);
-            let changes: Vec<&Made> = notes.changes.iter().filter(|made| made.step.id == id).collect();
+            let own = self.seen.get(id).and_then(|seen| seen.project.as_ref()).map(|project| &project.file);
+            let changes: Vec<&Made> = changes.iter().filter(|made| made.step.id == id).collect();
             for project in projects.values() {
-                events.extend(of_step(id, &changes, project, own == Some(&project.file)));
+                found.extend(of_step(id, &changes, project, own == Some(&project.file)));
             }
         }
-        events
+        found
     }
 }
 
 /// What the changes of one step leave to do for one project. `own`: it is the one that the step edits.
-fn of_step(id: &str, changes: &[&Made], project: &Project, own: bool) -> Vec<Event> {
+fn of_step(id: &str, changes: &[&Made], project: &Project, own: bool) -> Vec<FollowUp> {
     let replaced = |path: &PathBuf| changes.iter().any(|made| made.step.resource.replaces(&made.change, path));
-    let event = |reason: String, services: Vec<String>, command: String| Event::FollowUp {
+    let follow_up = |reason: String, services: Vec<String>, command: String| FollowUp {
         step: id.to_owned(),
         reason,
         services,
         command,
     };
-    let mut events = Vec::new();
+    let mut found = Vec::new();
     if !own && replaced(&project.file) {
         let file = crate::host::fs::show(&project.file);
         let reason = format!("containers keep what {file} said when they were created");
-        events.push(event(reason, Vec::new(), project.up()));
+        found.push(follow_up(reason, Vec::new(), project.up()));
     }
     // By the order of the file, so that the same host always gives the same text.
     let (mut files, mut holders, mut outdated): (Vec<String>, Vec<String>, Vec<String>) = Default::default();
@@ -115,12 +132,16 @@ fn of_step(id: &str, changes: &[&Made], project: &Project, own: bool) -> Vec<Eve
     }
     if !outdated.is_empty() {
         let command = project.recreate(&outdated);
-        events.push(event("containers keep the environment that they were created with".to_owned(), outdated, command));
+        found.push(follow_up(
+            "containers keep the environment that they were created with".to_owned(),
+            outdated,
+            command,
+        ));
     }
     if !holders.is_empty() {
         let reason = format!("containers keep the file that they were created with: {}", files.join(", "));
         let command = project.recreate(&holders);
-        events.push(event(reason, holders, command));
+        found.push(follow_up(reason, holders, command));
     }
-    events
+    found
 }

@@ -1,6 +1,7 @@
 //! The fold of a run's events into its counts and outcome: the exit code says what was printed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink};
@@ -10,6 +11,8 @@ use crate::resource::Failure;
 pub struct Report {
     next: Box<dyn Sink>,
     steps: Mutex<BTreeMap<String, State>>,
+    /// Whether a change was begun.
+    begun: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +24,7 @@ enum State {
 impl Report {
     /// A report whose events go on to `next`.
     pub fn new(next: Box<dyn Sink>) -> Self {
-        Self { next, steps: Mutex::default() }
+        Self { next, steps: Mutex::default(), begun: AtomicBool::new(false) }
     }
 
     /// Every step once, by the last that was said of it.
@@ -42,6 +45,11 @@ impl Report {
         counts
     }
 
+    /// Whether anything may have been changed.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
+
     /// How the run stands.
     pub fn outcome(&self) -> RunOutcome {
         match self.counts() {
@@ -59,6 +67,9 @@ impl Sink for Report {
             Event::StepFinished { step, outcome, .. } => Some((step, State::Finished(*outcome))),
             _ => None,
         };
+        if matches!(event, Event::ChangeStarted { .. }) {
+            self.begun.store(true, Ordering::SeqCst);
+        }
         if let Some((step, state)) = state {
             self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone(), state);
         }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the change in hand is finished, and no other is started.
+//! SIGINT, SIGTERM and SIGHUP: the change in hand is finished, and no other is started.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -19,13 +19,17 @@ struct Inner {
 }
 
 impl Stop {
-    /// Listens for both signals from now on.
+    /// Listens for the signals from now on; for SIGHUP, which comes when the terminal is closed, not where whoever
+    /// started this has it ignored (nohup(1)).
     ///
     /// # Errors
     /// Those of [`signals::listen`].
     pub fn listen() -> std::io::Result<Self> {
         let stop = Self::default();
-        for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
+        for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)] {
+            if number == 1 && signals::is_ignored(number) {
+                continue;
+            }
             let mut signals = signals::listen(kind)?;
             let inner = Arc::clone(&stop.0);
             tokio::spawn(async move {
@@ -49,5 +53,14 @@ impl Stop {
         if self.signal().is_none() {
             asked.await;
         }
+    }
+}
+
+/// A signal's name, of those that are listened for.
+pub fn name(signal: i32) -> &'static str {
+    match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        _ => "SIGTERM",
     }
 }

@@ -49,11 +49,7 @@ impl PlannedStep {
 
     /// Whether there is something to do, whatever else the plan says of the step.
     pub fn has_changes(&self) -> bool {
-        match &self.verdict {
-            Verdict::Decided(diff) => !diff.changes.is_empty(),
-            Verdict::Undecided => true,
-            Verdict::Blocked(_) | Verdict::Failed(_) => false,
-        }
+        self.planned_changes() > 0
     }
 
     /// The changes that are known by now.
@@ -61,6 +57,15 @@ impl PlannedStep {
         match &self.verdict {
             Verdict::Decided(diff) => &diff.changes,
             _ => &[],
+        }
+    }
+
+    /// How many changes the plan shows; a step that cannot be decided yet has one.
+    pub fn planned_changes(&self) -> usize {
+        match &self.verdict {
+            Verdict::Decided(diff) => diff.changes.len(),
+            Verdict::Undecided => 1,
+            Verdict::Blocked(_) | Verdict::Failed(_) => 0,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod signals;
 pub mod ssh;
 pub mod ssh_transport;
 pub mod state;
+pub mod terminal;
 #[cfg(test)]
 pub mod testing;
 pub mod warehouse;

@@ -27,3 +27,11 @@ pub fn without_panic<T>(make: impl FnOnce() -> io::Result<T> + UnwindSafe) -> io
         Err(io::Error::other("no sockets can be made; see whether the limit of open files is reached (`ulimit -n`)"))
     })
 }
+
+/// Whether this process ignores a signal, by `/proc/self/status` (proc(5)).
+pub fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or_default();
+    (1..=64).contains(&number) && mask & (1 << (number - 1)) != 0
+}

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output;
-use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, Planned, RunOutcome, Sink};
+use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, FollowUp, Planned, RunOutcome, Sink};
 use crate::engine::journal::Unfinished;
 use crate::resource::value::shell_word;
 use crate::resource::{Action, Description};
@@ -32,8 +29,6 @@ struct State {
     /// The plan file's path as the user gave it.
     file: String,
     variables: String,
-    /// On a terminal alone.
-    spinner: ProgressBar,
     /// Steps that the plan showed as drifted, blocked or failed: how they end is known then.
     told: BTreeSet<String>,
     /// Any step has changes.
@@ -43,17 +38,10 @@ struct State {
 impl Human {
     /// `variables`: the `--var`s of the run that a `provision rescue` needs as well, as words of its command line.
     pub fn new(variables: String) -> Self {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let spinner = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-            spinner.set_style(style);
-        }
         Self(Mutex::new(State {
             command: "plan",
             file: String::new(),
             variables,
-            spinner,
             told: BTreeSet::new(),
             changes: false,
         }))
@@ -64,10 +52,14 @@ impl Sink for Human {
     fn event(&self, event: &Event) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (out, err) = state.render(event);
-        state.spinner.suspend(|| {
-            output::print(&out);
-            output::tell(&err);
-        });
+        let mut parts = [(out, output::print as fn(&str)), (err, output::tell)];
+        if matches!(event, Event::RunFinished { .. }) {
+            // Why a run has ended early is said before its counts.
+            parts.reverse();
+        }
+        for (text, write) in parts.iter().filter(|(text, _)| !text.is_empty()) {
+            write(text);
+        }
     }
 }
 
@@ -80,12 +72,12 @@ impl State {
                 self.command = command;
                 self.file.clone_from(file);
                 let _ = writeln!(out, "{BOLD}{plan}{BOLD:#} on {host}, as {user}\n");
-                self.busy("looking at the host".to_owned());
+                output::busy("looking at the host".to_owned());
             }
             Event::RunCutOff(unfinished) => cut_off(unfinished, &mut err),
             Event::RunWaiting { holder } => {
                 let _ = writeln!(err, "waiting: the plan file is being applied by {}", clean(&holder.to_string()));
-                self.busy("waiting".to_owned());
+                output::busy("waiting".to_owned());
             }
             Event::Warning { message } => {
                 let _ = writeln!(err, "{YELLOW}warning{YELLOW:#}: {}", clean(message));
@@ -96,7 +88,10 @@ impl State {
                 let _ = writeln!(out, "\nsaved: `provision apply {path}` {does}");
             }
             Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
-            Event::ChangeStarted { step, summary, .. } => self.busy(format!("{step}: {summary}")),
+            Event::ChangeStarted { step, summary, .. } => {
+                let line = summary.lines().next().unwrap_or_default();
+                output::busy(clean(&format!("{step}: {line}")));
+            }
             Event::ChangeFinished { step, target, summary, outcome, .. } => {
                 let (style, word) = match outcome {
                     ChangeOutcome::Changed => (GREEN, "done"),
@@ -120,13 +115,18 @@ impl State {
                     warn(&mut err, step, warning);
                 }
             }
-            Event::FollowUp { step, reason, command, .. } => {
-                let when = if self.command == "plan" { "then" } else { "to do" };
-                let _ = writeln!(out, "\n  {YELLOW}{when:<9}{YELLOW:#}  {BOLD}{step}{BOLD:#}: {}", clean(reason));
-                let _ = writeln!(out, "{INDENT}{}", clean(command));
+            Event::PlanFinished { counts, follow_ups, .. } => {
+                output::idle();
+                for follow_up in follow_ups {
+                    left_to_do("then", follow_up, &mut out);
+                }
+                let _ = writeln!(out, "\n{}", summary("plan", RunOutcome::Changes, counts));
+            }
+            Event::FollowUp(follow_up) => {
+                left_to_do(if self.command == "plan" { "then" } else { "to do" }, follow_up, &mut out);
             }
             Event::RunFinished { outcome, counts, reason, hint } => {
-                self.spinner.finish_and_clear();
+                output::idle();
                 if let Some(reason) = reason {
                     let _ = writeln!(err, "{RED}error{RED:#}: {}", clean(reason));
                     if let Some(hint) = hint {
@@ -137,11 +137,6 @@ impl State {
             }
         }
         (out, err)
-    }
-
-    fn busy(&self, message: String) {
-        self.spinner.set_message(message);
-        self.spinner.enable_steady_tick(Duration::from_millis(120));
     }
 
     fn planned(&mut self, event: &Event, out: &mut String, err: &mut String) {
@@ -207,6 +202,12 @@ fn tell_drift(out: &mut String, drift: &[String]) {
     for difference in drift {
         let _ = writeln!(out, "{INDENT}{RED}!{RED:#} {}", clean(difference));
     }
+}
+
+fn left_to_do(when: &str, follow_up: &FollowUp, out: &mut String) {
+    let FollowUp { step, reason, command, .. } = follow_up;
+    let _ = writeln!(out, "\n  {YELLOW}{when:<9}{YELLOW:#}  {BOLD}{step}{BOLD:#}: {}", clean(reason));
+    let _ = writeln!(out, "{INDENT}{}", clean(command));
 }
 
 fn describe(out: &mut String, change: &Description) {

@@ -1,27 +1,46 @@
-//! The one way to standard output and standard error, which may be full, closed or gone.
+//! The one way to standard output and standard error, which may be full, closed or gone, and the one owner of the
+//! spinner. Whatever is written while it turns is written here, so the two never mix.
 
-use std::io::{Error, ErrorKind, Result, Write};
-use std::sync::OnceLock;
+use std::fs::File;
+use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::fs::{FileType, fstat};
 
 /// Why standard output lost something; the first reason that came up. The stream is the process's own, and so is this.
 static LOST: OnceLock<Error> = OnceLock::new();
 
+/// The spinner, while it turns.
+static SPINNER: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
 /// Prints a result, styled where standard output takes styles. What cannot be written is remembered: see [`lost`].
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn print(text: &str) {
-    let mut out = anstream::stdout().lock();
-    remember(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    beside_spinner(|| {
+        let mut out = anstream::stdout().lock();
+        remember(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    });
 }
 
 /// Prints a result byte for byte, as [`print`].
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn print_raw(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    remember(out.write_all(bytes).and_then(|()| out.flush()));
+    beside_spinner(|| {
+        let mut out = std::io::stdout().lock();
+        remember(out.write_all(bytes).and_then(|()| out.flush()));
+    });
 }
 
 /// Prints a message on standard error. Where that cannot be written, there is nowhere left to say so.
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn tell(text: &str) {
-    let mut err = anstream::stderr().lock();
-    drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+    beside_spinner(|| {
+        let mut err = anstream::stderr().lock();
+        drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+    });
 }
 
 /// Takes note of how a write to standard output went. A reader that went away (EPIPE) has seen what it wanted.
@@ -37,4 +56,68 @@ pub fn remember(written: Result<()>) {
 /// Why some of the output did not reach standard output, where a reader still waited for it.
 pub fn lost() -> Option<&'static Error> {
     LOST.get()
+}
+
+/// Shows what is being done, with a spinner, until [`idle`]. Only on a terminal.
+pub fn busy(message: String) {
+    let mut spinner = spinner();
+    if spinner.is_none() && shows_spinner() {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        *spinner = Some(bar);
+    }
+    if let Some(bar) = spinner.as_ref() {
+        bar.set_message(message);
+    }
+}
+
+/// Takes the spinner away: from now on nothing is drawn that was not asked for.
+pub fn idle() {
+    if let Some(bar) = spinner().take() {
+        bar.finish_and_clear();
+    }
+}
+
+/// Whether one of the streams is a pipe, whose reader may show on the terminal what it reads.
+pub fn is_piped() -> bool {
+    pipes().next().is_some()
+}
+
+/// Whether a reader has not taken all of what was written to a pipe.
+pub fn is_unread() -> bool {
+    pipes().any(|pipe| rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0))
+}
+
+fn beside_spinner(write: impl FnOnce()) {
+    match spinner().as_ref() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+fn spinner() -> MutexGuard<'static, Option<ProgressBar>> {
+    SPINNER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A spinner is drawn on standard error. Where standard output is a pipe, its reader (`tee`, `less`) may write to the
+/// same terminal at any time.
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
+fn shows_spinner() -> bool {
+    std::io::stderr().is_terminal()
+        && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+        && !is_fifo(&std::io::stdout())
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
+fn pipes() -> impl Iterator<Item = File> {
+    let out = std::io::stdout().as_fd().try_clone_to_owned();
+    let err = std::io::stderr().as_fd().try_clone_to_owned();
+    [out, err].into_iter().flatten().filter(is_fifo).map(File::from)
+}
+
+fn is_fifo(stream: &impl AsFd) -> bool {
+    fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }

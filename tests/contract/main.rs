@@ -38,5 +38,6 @@ mod saved_plans;
 mod secret_sources;
 mod self_test;
 mod signals;
+mod terminal;
 mod warehouse;
 mod workers;

@@ -19,6 +19,7 @@ mod run;
 mod snapshot;
 #[cfg(target_arch = "x86_64")]
 mod supervisor;
+mod terminal;
 mod trace;
 mod warehouse;
 
@@ -29,6 +30,7 @@ pub use run::{Outcome, Run, Running};
 pub use snapshot::Snapshot;
 #[cfg(target_arch = "x86_64")]
 pub use supervisor::{Fault, Point};
+pub use terminal::Terminal;
 pub use trace::Tracing;
 pub use warehouse::random_word;
 

@@ -27,6 +27,8 @@ pub struct Run<'a> {
     directory: Option<String>,
     limit: Option<Duration>,
     tracer: Vec<String>,
+    /// A shell's line that runs the command, which is its arguments.
+    shell: Option<String>,
 }
 
 impl<'a> Run<'a> {
@@ -42,6 +44,7 @@ impl<'a> Run<'a> {
             directory: None,
             limit: None,
             tracer: Vec::new(),
+            shell: None,
         }
     }
 
@@ -90,6 +93,12 @@ impl<'a> Run<'a> {
     /// Runs under a tracer (a command line that takes the command as its last arguments), started by root.
     pub(super) fn tracer(mut self, argv: Vec<String>) -> Self {
         self.tracer = argv;
+        self
+    }
+
+    /// Starts a session whose terminal is standard input, and in it a line of bash in which `"$@"` is the command.
+    pub(super) fn in_session(mut self, line: &str) -> Self {
+        self.shell = Some(line.into());
         self
     }
 
@@ -160,6 +169,9 @@ impl<'a> Run<'a> {
                 ["script", "--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"].map(String::from),
             );
         } else {
+            if let Some(line) = &self.shell {
+                argv.extend(["setsid", "--ctty", "--wait", "bash", "-c", line, "bash"].map(String::from));
+            }
             argv.extend(self.argv.iter().cloned());
         }
         // A caller such as nohup has SIGHUP ignored, and what it starts inherits that.
