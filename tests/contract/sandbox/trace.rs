@@ -93,7 +93,8 @@ impl Trace {
     pub fn writes(&self) -> Vec<&String> {
         let opens = ["open(", "openat(", "openat2(", "creat("];
         let writing = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "creat("];
-        let elsewhere = ["\"/dev/", "\"/proc/", "\"/sys/", "\"/run/", "\"/var/run/", "</dev/", "<pipe:", "<socket:"];
+        let elsewhere =
+            ["\"/dev/", "\"/proc/", "\"/sys/", "\"/run/", "\"/var/run/", "</dev/", "</memfd:", "<pipe:", "<socket:"];
         self.lines()
             .filter(|line| {
                 line.contains('(') && !line.contains(" = -1 ") && !line.starts_with("+++") && !line.starts_with("???")
