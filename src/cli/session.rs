@@ -1,6 +1,6 @@
 //! What plan and apply share: from arguments to a survey.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,7 @@ use crate::engine::step::Step;
 use crate::engine::stop::Stop;
 use crate::engine::survey::{Admit, PlannedStep, planned_event, survey};
 use crate::host::fs::says;
-use crate::host::secret::{Digester, Secret, SecretSource};
-use crate::host::secret_source::{self, SecretError, SecretResult};
+use crate::host::secret::{Digester, Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource};
 use crate::host::state::StateFolder;
 use crate::host::warehouse::{ConnectionSpec, Surroundings, Warehouse};
 use crate::plan::graph::Graph;
@@ -76,7 +75,7 @@ impl Session {
         let below = &plan.relations.below;
         let reach = Reach::new(run.clone(), as_of, digester, &reachable, below, secrets, &mut |name, wanted| {
             let password = passwords.remove(name).unwrap_or(Ok(None))?;
-            let password = password.map(|secret: Secret| secret.without_line_ending());
+            let password = password.map(|secret: Secret| secret.as_password());
             let spec = usable(name, connections.get(name)).map_err(SecretError::Unreadable)?;
             Ok(Warehouse::new(name, spec, password, surroundings(), wanted))
         });
@@ -261,18 +260,23 @@ async fn ask_sources(
     plan: &Evaluated,
     stop: &Stop,
 ) -> Result<(HashMap<String, SecretResult>, HashMap<String, SecretResult>), Error> {
-    let hidden = plan_file.environment_names();
+    let of_steps = || plan.steps.iter().filter_map(|step| Some((&step.id, step.resource.secret_source()?)));
+    let of_connections =
+        || plan.connections.iter().filter_map(|(name, spec)| Some((name, spec.as_ref().ok()?.password.as_ref()?)));
+    let mut withheld = plan_file.environment_names();
+    // A name can come from a template.
+    withheld.extend(of_steps().chain(of_connections()).filter_map(|(_, source)| match &source.origin {
+        Origin::Env(name) => Some(name.clone()),
+        _ => None,
+    }));
+    let mut reader = SecretReader::new(withheld);
     let mut secrets = HashMap::new();
-    for step in &plan.steps {
-        if let Some(source) = step.resource.secret_source() {
-            secrets.insert(step.id.clone(), ask(source, &hidden, stop).await?);
-        }
+    for (id, source) in of_steps() {
+        secrets.insert(id.clone(), ask(&mut reader, source, stop).await?);
     }
-    let mut passwords: HashMap<String, SecretResult> = HashMap::new();
-    for (name, spec) in &plan.connections {
-        if let Some(source) = spec.as_ref().ok().and_then(|spec| spec.password.as_ref()) {
-            passwords.insert(name.clone(), ask(source, &hidden, stop).await?);
-        }
+    let mut passwords = HashMap::new();
+    for (name, source) in of_connections() {
+        passwords.insert(name.clone(), ask(&mut reader, source, stop).await?);
     }
     Ok((secrets, passwords))
 }
@@ -293,9 +297,9 @@ fn tell_cut_off(folder: &StateFolder, file: &str, report: &Report) -> Vec<Unfini
 }
 
 /// What a secret source yields, unless a signal comes first: a program may wait for long.
-async fn ask(source: &SecretSource, hidden: &BTreeSet<String>, stop: &Stop) -> Result<SecretResult, Error> {
+async fn ask(reader: &mut SecretReader, source: &SecretSource, stop: &Stop) -> Result<SecretResult, Error> {
     tokio::select! {
-        result = secret_source::read(source, hidden) => Ok(result),
+        result = reader.read(source) => Ok(result),
         () = stop.asked() => Err(Error::stopped(stop.signal().unwrap_or(2))),
     }
 }

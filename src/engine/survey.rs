@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::event::{Certainty, Event, Planned};
 use super::reach::Reach;
 use super::step::Step;
-use crate::host::secret_source::SecretError;
+use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
 use crate::plan::graph::{Graph, Reason};
 use crate::resource::{Action, AnyChange, Description, Diff, Failure, Refusal};

@@ -6,7 +6,6 @@ pub mod git_tls;
 pub mod machine;
 pub mod process;
 pub mod secret;
-pub mod secret_source;
 pub mod signals;
 pub mod ssh;
 pub mod ssh_transport;

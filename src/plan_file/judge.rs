@@ -12,6 +12,7 @@ use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, conflicts};
 use crate::plan::graph::{Graph, Node as GraphNode};
+use crate::resource::AnyResource;
 
 /// What the claims of all steps come to.
 #[derive(Debug, Clone, Default)]
@@ -136,7 +137,7 @@ impl PlanFile {
     ) -> Vec<Problem> {
         let of_steps = steps.iter().filter_map(|step| {
             let source = step.resource.secret_source()?;
-            let key = self.key(&step.id, "source").or_else(|| self.key(&step.id, "value"));
+            let key = AnyResource::kind_source_key(step.resource.kind()).and_then(|key| self.key(&step.id, key));
             Some((format!("step `{}`", step.id), key.unwrap_or_else(|| self.place(&step.id)), source))
         });
         let of_connections = connections.filter_map(|(name, spec)| {

@@ -7,6 +7,7 @@ mod keys;
 mod node;
 mod problem;
 mod read;
+mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -318,7 +319,14 @@ impl PlanFile {
     fn step(&self, written: &WrittenStep, evaluator: &Evaluator) -> Result<Step, Vec<Problem>> {
         let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
         let max_changes = evaluator.node(&written.max_changes).and_then(|node| max_changes(&node));
-        match (run_as, max_changes, resource(written, evaluator)) {
+        let sources = AnyResource::kind_source_key(written.kind)
+            .map_or_else(Vec::new, |key| sources::problems(&written.body, key, &self.vars));
+        let resource = match resource(written, evaluator) {
+            Ok(resource) if sources.is_empty() => Ok(resource),
+            Ok(_) => Err(sources),
+            Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
+        };
+        match (run_as, max_changes, resource) {
             (Ok(run_as), Ok(max_changes), Ok(resource)) => Ok(Step {
                 id: written.id.clone(),
                 prose: prose(written, evaluator),
@@ -335,7 +343,12 @@ impl PlanFile {
     }
 
     fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Problem>> {
-        by_key(node, &node.span, evaluator, de::from_node)
+        let sources = sources::problems(node, "password", &self.vars);
+        match by_key(node, &node.span, evaluator, de::from_node) {
+            Ok(spec) if sources.is_empty() => Ok(spec),
+            Ok(_) => Err(sources),
+            Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
+        }
     }
 
     /// An error where there is any problem, with the flaws of the shape, in the order of the text.

@@ -270,7 +270,7 @@ impl<'text> Reader<'text> {
         match &node.value {
             Value::Sequence(items) => items.iter().for_each(|item| self.hide(item)),
             Value::Mapping(pairs) => {
-                let shown = |key: &Node| matches!(key.text(), Some("env" | "file" | "command"));
+                let shown = |key: &Node| matches!(key.text(), Some("env" | "file" | "command" | "encoding" | "json"));
                 pairs.iter().filter(|(key, _)| !shown(key)).for_each(|(_, value)| self.hide(value));
             }
             _ if is_written_out(node) => self.secrets.push(node.span.clone()),

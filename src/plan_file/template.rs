@@ -136,6 +136,7 @@ impl Scope {
             inside: inside.to_vec(),
             problem: Mutex::default(),
             unknown: Mutex::default(),
+            given: Mutex::default(),
         });
         let mut jinja = Environment::new();
         jinja.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -185,6 +186,8 @@ struct Lookup {
     inside: Vec<String>,
     problem: Mutex<Option<Problem>>,
     unknown: Mutex<Option<String>>,
+    /// Values of environment variables that went into the evaluation. One of them may be a secret.
+    given: Mutex<Vec<String>>,
 }
 
 impl Lookup {
@@ -213,9 +216,19 @@ impl Lookup {
 
     fn env_var(&self, name: &str, default: &[Jinja]) -> Result<Jinja, Error> {
         if let Some(value) = self.scope.inputs.env.get(name) {
+            self.given.lock().unwrap_or_else(PoisonError::into_inner).push(value.clone());
             return Ok(Jinja::from(value.as_str()));
         }
+        // What an expression has given may be a secret; what is written in the plan file is none.
+        let is_written = ['\'', '"'].iter().any(|quote| self.scope.text.contains(&format!("{quote}{name}{quote}")));
         match default {
+            [] if !is_written => {
+                self.note(
+                    Problem::of_file("no environment variable has the name that the template gives to env_var")
+                        .help("write the name itself, in quotes: env_var('NAME')"),
+                );
+                Err(Error::new(ErrorKind::UndefinedError, "an environment variable is not set"))
+            }
             [] if self.scope.placeholder.is_some() => {
                 Ok(Jinja::from(format!("{}{name}>", self.scope.placeholder.unwrap_or_default())))
             }
@@ -264,7 +277,9 @@ impl Lookup {
             }
             _ => {}
         }
-        let detail = error.detail().unwrap_or("it cannot be evaluated");
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let shows_one = |detail: &&str| given.iter().any(|value| !value.is_empty() && detail.contains(value.as_str()));
+        let detail = error.detail().filter(|detail| !shows_one(detail)).unwrap_or("it cannot be evaluated");
         Problem::at(span.clone(), format!("the template is wrong: {detail}"))
             .help("templates are Jinja: {{ name }}, {{ name or 'default' }}, {{ env_var('NAME') }}")
     }
@@ -320,7 +335,7 @@ fn unset(name: &str, span: &Range<usize>) -> Problem {
     problem
 }
 
-fn has_template(text: &str) -> bool {
+pub(super) fn has_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 

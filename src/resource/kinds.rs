@@ -124,6 +124,14 @@ macro_rules! kinds {
                     && <super::$module::$variant as Resource>::SEES_SERVICES))||*
             }
 
+            /// [`Resource::SOURCE_KEY`] of the kind with this name.
+            pub fn kind_source_key(kind: &str) -> Option<&'static str> {
+                $(if kind == <super::$module::$variant as Resource>::KIND {
+                    return <super::$module::$variant as Resource>::SOURCE_KEY;
+                })*
+                None
+            }
+
             /// [`Resource::project`]
             pub fn project(&self, actual: &AnyActual) -> Option<Project> {
                 match (self, actual) {

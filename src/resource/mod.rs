@@ -46,6 +46,9 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Whether [`Resource::project`] may have something to say.
     const SEES_SERVICES: bool = false;
 
+    /// The key under which a step of this kind has the source of a secret.
+    const SOURCE_KEY: Option<&'static str> = None;
+
     /// What was observed of one step. Free of secrets: it crosses process borders and is printed when tests fail.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;
 

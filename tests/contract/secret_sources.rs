@@ -152,9 +152,298 @@ fn a_saved_plan_and_what_waits_for_a_step_take_unchecked_for_no_failure() {
     assert_eq!(found, wanted, "{outcome}");
     let history = sandbox.provision("root", ["history", "s.yaml", "--json"]).run().exits(0);
     assert!(history.stdout.contains("\"unchecked\":1"), "{history}");
-    // Given now, so that it is another plan.
+    // It is given now: another plan.
     sandbox.bash("root", "rmdir /srv/logs");
     sandbox.provision("root", ["plan", "s.yaml", "--out", "again"]).run().exits(0);
     let outcome = sandbox.provision("root", ["apply", "again", "--yes"]).env("PW", "now").run().exits(1);
     assert!(outcome.all().contains("yields another value"), "{outcome}");
+}
+
+/// The only step's event, planned.
+#[track_caller]
+fn planned(sandbox: &Sandbox, plan: &str, env: &[(&str, &str)]) -> serde_json::Value {
+    sandbox.write("/root/s.yaml", "root", plan);
+    let run = sandbox.provision("root", ["plan", "s.yaml", "--json"]);
+    env.iter().fold(run, |run, (name, value)| run.env(name, *value)).run().step("step_planned", "s")
+}
+
+fn compose(source: &str) -> String {
+    format!(
+        "name: s\nsteps:\n  - {{ id: s, compose_env: {{ file: /srv/literal/docker-compose.yml, variable: PW, value: {source} }} }}\n"
+    )
+}
+
+fn key(source: &str) -> String {
+    format!("name: s\nsteps:\n  - {{ id: s, key_file: {{ path: /srv/key/k, source: {source} }} }}\n")
+}
+
+#[test]
+fn a_source_is_asked_once_a_run() {
+    let sandbox = host();
+    sandbox.write("/srv/ask", "root", "#!/bin/sh\necho asked >> /srv/asked\necho '{\"a\": \"one\", \"b\": \"two\"}'\n");
+    sandbox.bash("root", "chmod 755 /srv/ask");
+    let [literal, reference, _] = TARGETS;
+    let plan = format!(
+        "name: s\nconnections:\n  w: {{ url: 'postgresql://u@127.0.0.1:1/d', password: {{ command: [/srv/ask], json: /a }} }}\nsteps:\n  \
+         - {{ id: a, compose_env: {{ file: {literal}/docker-compose.yml, variable: PW, value: {{ command: [/srv/ask], json: /a }} }} }}\n  \
+         - {{ id: b, compose_env: {{ file: {reference}/docker-compose.yml, variable: OTHER, value: {{ command: [/srv/ask], json: /b }} }} }}\n  \
+         - {{ id: t, table: {{ connection: w, ddl: 'create table s.t (a int)' }} }}\n"
+    );
+    sandbox.write("/root/s.yaml", "root", plan);
+    for command in [vec!["plan"], vec!["apply", "--yes"], vec!["plan", "--only", "a"]] {
+        sandbox.bash("root", "rm -f /srv/asked");
+        sandbox.provision("root", command.clone()).args(["s.yaml"]).run();
+        assert_eq!(sandbox.read("/srv/asked"), "asked\n", "{command:?}");
+    }
+    assert!(sandbox.read("/srv/literal/docker-compose.yml").contains("PW: one\n"));
+    assert_eq!(sandbox.read("/srv/reference/.env"), "OTHER='two'\n");
+}
+
+#[test]
+fn a_secret_is_taken_out_of_json_and_base64() {
+    let sandbox = host();
+    let text = sandbox.read("/srv/key/k");
+    let encoded = sandbox.bash("root", "base64 /srv/key/k");
+    let json = serde_json::json!({ "key": text, "encoded": encoded }).to_string();
+    sandbox.write("/srv/key.json", "root", &json);
+    for (source, name, value) in [
+        ("{ env: K, encoding: base64 }", "K", &encoded),
+        ("{ env: K, json: /key }", "K", &json),
+        ("{ file: /srv/key.json, json: /encoded, encoding: base64 }", "X", &json),
+        ("{ command: [cat, /srv/key.json], json: /key }", "X", &json),
+    ] {
+        let event = planned(&sandbox, &key(source), &[(name, value)]);
+        assert_eq!(event["outcome"], "unchanged", "{source}: {event}");
+    }
+    for (source, value, told) in [
+        ("{ env: K, encoding: base64 }", "hunter2!", "environment variable K is not base64"),
+        ("{ env: K, json: /key }", "hunter2", "environment variable K is not JSON"),
+        ("{ env: K, json: /key }", r#"{"k":"hunter2"}"#, "has no value at /key"),
+        ("{ env: K, json: /key }", r#"{"key":12}"#, "is a number, not a string"),
+        ("{ env: K, json: /key }", r#"{"key":"\n"}"#, "is empty once it is decoded"),
+        ("{ env: K, encoding: base64 }", "Cg==", "is empty once it is decoded"),
+    ] {
+        for plan in [key(source), compose(source)] {
+            let event = planned(&sandbox, &plan, &[("K", value)]);
+            assert_eq!(event["outcome"], "blocked", "{source}: {event}");
+            assert!(event["reason"].as_str().unwrap().contains(told), "{told}: {event}");
+            assert!(event["hint"].is_string() && !event.to_string().contains("hunter2"), "{event}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_lost_its_line_endings_at_its_ends_is_put_right_from_every_source() {
+    let sandbox = host();
+    let text = sandbox.read("/srv/key/k");
+    for damaged in [
+        text.trim_end().to_owned(),
+        format!("\n\n{text}"),
+        format!("{text}  \n"),
+        text.replace('\n', " \t\n"),
+        format!("  {}  ", text.trim()),
+    ] {
+        sandbox.write("/srv/damaged", "root", &damaged);
+        for source in ["{ env: K }", "{ file: /srv/damaged }", "{ command: [cat, /srv/damaged] }"] {
+            let event = planned(&sandbox, &key(source), &[("K", &damaged)]);
+            // What ssh loads as it is, blanks after the END line, is written as it is.
+            let wanted = if damaged.ends_with("  \n") { "changes" } else { "unchanged" };
+            assert_eq!(event["outcome"], wanted, "{source}: {damaged:?}: {event}");
+        }
+    }
+    for (damaged, told) in [
+        (sandbox.bash("root", "base64 -w0 /srv/key/k"), "is base64"),
+        (text.replace('\n', "\\n"), "letters \\n in place of line endings"),
+        (text.replace('\n', " "), "all on one line"),
+        (text.replace('\n', "\n    "), "is indented"),
+        (format!("\"{text}\""), "in quotation marks"),
+        (sandbox.bash("root", "iconv -f ASCII -t UTF-16LE /srv/key/k > /srv/utf16"), "is UTF-16 text"),
+        (text.replace('\n', "\r\n"), "CRLF"),
+    ] {
+        if !damaged.is_empty() {
+            let event = planned(&sandbox, &key("{ env: K }"), &[("K", &damaged)]);
+            assert!(event["reason"].as_str().unwrap().contains(told), "{told}: {event}");
+            assert!(!event["hint"].as_str().unwrap().contains("path"), "there is none: {event}");
+            sandbox.write("/srv/damaged", "root", &damaged);
+        } else {
+            sandbox.bash("root", "mv /srv/utf16 /srv/damaged");
+        }
+        let event = planned(&sandbox, &key("{ file: /srv/damaged }"), &[]);
+        assert!(event["reason"].as_str().unwrap().contains(told), "{told}: {event}");
+    }
+}
+
+#[test]
+fn what_stands_around_a_password_is_dropped_alike_from_every_source() {
+    let sandbox = host();
+    sandbox.bash("root", "sed -i 's/the-good-old-password/secret/' /srv/literal/docker-compose.yml");
+    for value in ["secret", "secret\n", "secret\r\n", "\u{feff}secret", "\u{feff}secret\n"] {
+        sandbox.write("/srv/pw", "root", value);
+        for source in ["{ env: PW }", "{ file: /srv/pw }", "{ command: [cat, /srv/pw] }"] {
+            let event = planned(&sandbox, &compose(source), &[("PW", value)]);
+            assert_eq!(event["outcome"], "unchanged", "{source}: {value:?}: {event}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_target_tells_which_source_yields_nothing() {
+    let sandbox = host();
+    sandbox.bash("root", "rm /srv/key/k");
+    let event = planned(&sandbox, &key("{ env: KEY }"), &[]);
+    assert_eq!(event["outcome"], "blocked");
+    assert!(event["reason"].as_str().unwrap().contains("environment variable KEY is not set, or empty"), "{event}");
+    assert!(event["hint"].as_str().unwrap().contains("set the environment variable KEY"), "{event}");
+}
+
+#[test]
+fn a_command_that_fails_says_how_and_what_it_was_run_without() {
+    let sandbox = host();
+    let plan = |argv: &str| {
+        format!(
+            "{}  - {{ id: token, key_file: {{ path: /srv/key/k, source: {{ env: VAULT_TOKEN }} }} }}\n",
+            compose(&format!("{{ command: {argv} }}"))
+        )
+    };
+    for (argv, told, hint) in [
+        (
+            "[sh, -c, 'echo hunter2 >&2; exit 3']",
+            "failed with exit code 3; its messages are not shown",
+            "env -u VAULT_TOKEN sh -c",
+        ),
+        ("[sh, -c, 'kill -9 $$']", "was ended by signal 9", "env -u VAULT_TOKEN"),
+        ("[no-such-program]", "no-such-program cannot be started", "absolute path"),
+        ("[/srv/literal/docker-compose.yml]", "cannot be started: permission denied", "chmod +x /srv/literal"),
+    ] {
+        let event = planned(&sandbox, &plan(argv), &[("VAULT_TOKEN", "hunter2")]);
+        assert!(event["reason"].as_str().unwrap().contains(told), "{told}: {event}");
+        assert!(event["hint"].as_str().unwrap().contains(hint), "{hint}: {event}");
+        assert!(!event["reason"].to_string().contains("hunter2"), "{event}");
+    }
+    let event = planned(&sandbox, &plan("[sh, -c, 'test -n \"$VAULT_TOKEN\"']"), &[("VAULT_TOKEN", "x")]);
+    assert!(event["reason"].as_str().unwrap().contains("run without VAULT_TOKEN"), "{event}");
+}
+
+#[test]
+fn a_source_that_is_no_plain_file_points_to_a_command() {
+    let sandbox = host();
+    sandbox.bash("root", "mkfifo /srv/fifo");
+    for path in ["/srv/fifo", "/dev/fd/63", "/proc/self/fd/0"] {
+        let event = planned(&sandbox, &compose(&format!("{{ file: {path} }}")), &[]);
+        assert!(event["hint"].as_str().unwrap().contains(&format!("{{ command: [cat, {path}] }}")), "{event}");
+        assert!(!event["reason"].as_str().unwrap().contains("does not exist"), "{event}");
+    }
+}
+
+#[test]
+fn a_source_that_may_not_be_read_names_who_reads_it() {
+    let sandbox = host();
+    sandbox.bash("root", "cp /srv/key/k /root/key; chmod 600 /root/key");
+    let plan =
+        "name: s\nsteps:\n  - { id: s, run_as: root, key_file: { path: /srv/key/k, source: { file: /root/key } } }\n";
+    sandbox.write("/srv/s.yaml", "root", plan);
+    let event = sandbox.provision("ubuntu", ["plan", "/srv/s.yaml", "--json"]).run().exits(1).step("step_planned", "s");
+    assert!(event["reason"].as_str().unwrap().contains("permission denied to ubuntu"), "{event}");
+    assert!(event["hint"].as_str().unwrap().contains("read by ubuntu, who started provision"), "{event}");
+}
+
+#[test]
+fn all_that_a_secret_command_started_ends_with_it() {
+    let sandbox = host();
+    let left = || sandbox.bash("root", "pgrep -f 'sleep [3]47' || true");
+    // However it ends: well, with too much output, by a failure.
+    for script in ["sleep 347 > /dev/null & echo hi", "sleep 347 & yes", "sleep 347 > /dev/null & exit 1"] {
+        sandbox.write("/root/s.yaml", "root", compose(&format!("{{ command: [sh, -c, '{script}'] }}")));
+        sandbox.provision("root", ["plan", "s.yaml"]).run();
+        assert_eq!(left(), "", "{script}");
+    }
+    for signal in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM] {
+        sandbox.write("/root/s.yaml", "root", compose("{ command: [sh, -c, 'sleep 347; cat /x'] }"));
+        let running = sandbox.provision("root", ["plan", "s.yaml"]).start();
+        sandbox.bash("root", "until pgrep -f 'sleep [3]47' > /dev/null; do sleep 0.02; done");
+        running.signal(signal);
+        assert!(running.wait().code > 128);
+        assert_eq!(left(), "", "{signal}");
+    }
+}
+
+#[test]
+fn a_secret_command_that_gives_no_answer_is_given_up_with_its_reason() {
+    let sandbox = host();
+    let [literal, reference, _] = TARGETS;
+    // Both at the same time would be asked one after the other; two runs share the minute.
+    let waits = compose("{ command: [sh, -c, 'sleep 347; cat /x'] }");
+    let holds = waits.replace("sleep 347; cat /x", "sleep 348 & echo hi").replace(literal, reference);
+    sandbox.write("/root/waits.yaml", "root", waits);
+    sandbox.write("/root/holds.yaml", "root", holds);
+    let waits = sandbox.provision("root", ["plan", "waits.yaml", "--json"]).start();
+    let holds = sandbox.provision("root", ["plan", "holds.yaml", "--json"]).start();
+    let reason = |outcome: Outcome| outcome.exits(1).step("step_planned", "s")["reason"].as_str().unwrap().to_owned();
+    let (waits, holds) = (reason(waits.wait()), reason(holds.wait()));
+    assert!(waits.contains("did not end within 60 s"), "{waits}");
+    assert!(holds.contains("a process that it started still keeps its output open after 60 s"), "{holds}");
+    assert_eq!(sandbox.bash("root", "pgrep -f 'sleep [3]4' || true"), "");
+}
+
+#[test]
+fn validate_refuses_what_no_source_can_be_and_says_what_was_meant() {
+    let sandbox = Sandbox::new();
+    let connection = |password: &str| {
+        format!(
+            "name: s\nconnections:\n  w: {{ url: 'postgresql://u@h/d', password: {password} }}\nsteps:\n  \
+                 - {{ id: t, table: {{ connection: w, ddl: 'create table s.t (a int)' }} }}\n"
+        )
+    };
+    for (source, told) in [
+        ("{ env: $DJANGO_SECRET_KEY }", "did you mean `DJANGO_SECRET_KEY`?"),
+        ("{ env: '${DJANGO_SECRET_KEY}' }", "did you mean `DJANGO_SECRET_KEY`?"),
+        ("{ env: 'DJANGO SECRET' }", "not a valid name of an environment variable"),
+        ("{ env: 'A=b' }", "did you mean `A`?"),
+        ("{ env: '' }", "the secret source is empty"),
+        ("{ env: \"{{ env_var('A_SECRET') }}\" }", "did you mean `A_SECRET`?"),
+        ("{ env: \"{{ A_SECRET }}\" }", "did you mean `A_SECRET`?"),
+        ("\"{{ env_var('A_SECRET') }}\"", "write `{ env: A_SECRET }`"),
+        ("\"{{ A_SECRET }}\"", "write `{ env: A_SECRET }`"),
+        ("hunter2", "write { env: NAME }"),
+        ("/srv/hunter2", "write { env: NAME }"),
+        ("[hunter2]", "write { env: NAME }"),
+        ("{ env: A, encoding: rot13 }", "base64"),
+        ("{ env: A, json: password }", "is not a JSON pointer"),
+    ] {
+        for plan in [key(source), compose(source), connection(source)] {
+            sandbox.write("/root/s.yaml", "root", &plan);
+            for set in [false, true] {
+                let run = sandbox.provision("root", ["validate", "s.yaml"]);
+                let run = if set { run.env("A_SECRET", "the-value-of-it") } else { run };
+                let outcome = run.run().exits(1);
+                assert!(outcome.all().contains(told), "{told}\n{plan}{outcome}");
+                assert!(
+                    !outcome.all().contains("the-value-of-it") && !outcome.all().contains("/srv/hunter2"),
+                    "{outcome}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_in_a_template_names_what_is_written_and_not_what_it_gave() {
+    let sandbox = host();
+    for template in [
+        "{{ env_var(env_var('U')) }}",
+        "{{ env_var(env_var('U') ~ '_X') }}",
+        "{{ env_var('U') | fromjson }}",
+        "{{ env_var('U') + 1 }}",
+        "{{ env_var('U') | int }}",
+    ] {
+        let plan = format!(
+            "name: s\nconnections:\n  w: {{ url: \"{template}\" }}\nsteps:\n  \
+                            - {{ id: s, table: {{ connection: w, ddl: 'create table s.t (a int)' }} }}\n"
+        );
+        sandbox.write("/root/s.yaml", "root", plan);
+        for command in ["plan", "validate", "explain"] {
+            let outcome = sandbox.provision("root", [command, "s.yaml"]).env("U", "hunter2").run();
+            assert!(!outcome.all().contains("hunter2"), "{command}: {outcome}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ mod tunnel;
 use crate::resource::Failure;
 pub use address::{Address, Fingerprint};
 use known_hosts::{KnownHosts, Verdict};
-pub use private_key::{KeyRead, NoKey, PublicFacts};
+pub use private_key::{KeyRead, NoKey, PublicFacts, mended};
 pub use prove::prove;
 pub use tunnel::Tunnel;
 

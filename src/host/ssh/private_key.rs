@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::keygen;
 use super::openssh_format::{self, Unusable};
+use crate::host::secret::Secret;
 
 /// What some bytes are, as far as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,21 @@ impl KeyRead {
     }
 }
 
+/// A key whose armour has come to harm on its way, as `ssh` wants it: nothing before its BEGIN line, no blanks at the ends
+/// of its lines, and a line ending after its END line. `None` where it is good as it is, or that is not all.
+pub fn mended(bytes: &[u8]) -> Option<Secret> {
+    if KeyRead::of(bytes).key().is_some() {
+        return bytes.ends_with(b"-----").then(|| Secret::new([bytes, b"\n"].concat()));
+    }
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    let mut whole = Zeroizing::new(String::with_capacity(text.len() + 1));
+    for line in text.split('\n') {
+        whole.push_str(line.trim_end_matches([' ', '\t']));
+        whole.push('\n');
+    }
+    KeyRead::of(whole.as_bytes()).key().map(|_| Secret::copy_of(whole.as_bytes()))
+}
+
 impl PublicFacts {
     fn of(key: &KeyData) -> Self {
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
@@ -99,10 +115,14 @@ fn read(bytes: &[u8]) -> Result<KeyData, NoKey> {
     if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") {
         return Err(no("begins with a byte order mark", "save the key as plain ASCII text"));
     }
+    if bytes.len() > 2 && (bytes[0] == 0 || bytes[1] == 0) && bytes.contains(&b'-') {
+        return Err(no("is UTF-16 text", "convert it: iconv -f UTF-16 -t ASCII KEY > COPY"));
+    }
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(no("holds binary data", "convert the key to text: openssl pkey -inform DER -in KEY -out KEY.pem"));
     };
     mistaken(text)?;
+    damaged_on_its_way(text)?;
     if text.contains('\r') {
         return Err(no("has CRLF line endings, as Windows writes them", "convert it: sed -i 's/\\r$//' KEY"));
     }
@@ -120,7 +140,7 @@ fn read(bytes: &[u8]) -> Result<KeyData, NoKey> {
     match key.rsa().map(|rsa| rsa.n.as_positive_bytes().map_or(0, bit_length)) {
         Some(bits) if bits < MIN_RSA_BITS => Err(no(
             format!("is an RSA key of {bits} bits, and OpenSSH loads none below {MIN_RSA_BITS}"),
-            "make a new one, and give its public half to the host that it is for: ssh-keygen -t ed25519 -f KEY",
+            "make a new one, and give its public half to the host that it is for: ssh-keygen -t ed25519 -f NEW",
         )),
         _ => Ok(key),
     }
@@ -151,6 +171,34 @@ fn mistaken(text: &str) -> Result<(), NoKey> {
     Ok(())
 }
 
+/// What becomes of a text of several lines in variables, JSON and `.env` files, and can be told by its looks.
+fn damaged_on_its_way(text: &str) -> Result<(), NoKey> {
+    let start = text.trim_start();
+    // `-----BEGIN` in base64.
+    if start.starts_with("LS0tLS1CRUdJTi") {
+        return Err(no("is base64", "add `encoding: base64` to the source"));
+    }
+    if start.starts_with(['"', '\'']) && start[1..].starts_with(BEGIN) {
+        return Err(no("stands in quotation marks", "take the quotation marks away"));
+    }
+    let Some((_, rest)) = start.split_once("PRIVATE KEY-----").filter(|_| start.starts_with(BEGIN)) else {
+        return Ok(());
+    };
+    if rest.starts_with("\\n") || rest.starts_with("\\r\\n") {
+        return Err(no("has the two letters \\n in place of line endings", "write it with line endings: printf '%b'"));
+    }
+    if rest.starts_with([' ', '\t']) && rest.trim_end().lines().count() == 1 {
+        return Err(no(
+            "is all on one line, with blanks in place of line endings",
+            "put quotation marks around the variable where it is set: NAME=\"$(cat FILE)\"",
+        ));
+    }
+    if text.lines().any(|line| line.starts_with([' ', '\t']) && line.trim_start().starts_with("-----END ")) {
+        return Err(no("is indented", "take the blanks at the beginnings of its lines away: sed 's/^[ \\t]*//' KEY"));
+    }
+    Ok(())
+}
+
 /// No block of a private key begins.
 fn not_begun(labels: &[&str]) -> NoKey {
     match labels.first() {
@@ -158,7 +206,7 @@ fn not_begun(labels: &[&str]) -> NoKey {
         Some(label) if label.starts_with("CERTIFICATE") || label.ends_with("CERTIFICATE") => {
             no("is a certificate", "give the private key that belongs to it")
         }
-        _ => no("is not a private key: no BEGIN … PRIVATE KEY line", "check the path, and copy the whole file"),
+        _ => no("is not a private key: no BEGIN … PRIVATE KEY line", "check that it is the key, and all of it"),
     }
 }
 

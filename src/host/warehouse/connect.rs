@@ -15,7 +15,7 @@ use super::error::{Attempt, Trouble, other_way_may_do};
 use super::pgpass::{Found, Surroundings};
 use super::spec::ConnectionSpec;
 use super::tls;
-use crate::host::secret::Secret;
+use crate::host::secret::{Secret, yields_nothing};
 use crate::host::ssh::Tunnel;
 use crate::resource::Failure;
 
@@ -88,6 +88,7 @@ impl Dialler {
             database: &database,
             mode,
             passed_over: passed_over.as_deref(),
+            password_source: self.spec.password.as_ref(),
         };
         let timeout = self.timeout();
         let attempts = tls::attempts(mode);
@@ -127,11 +128,15 @@ impl Dialler {
     /// The password for a server, and why a password file was passed over.
     fn password_for(&self, server: &Server, database: &str, user: &str) -> (Option<Secret>, Option<String>) {
         if let Some(given) = self.password.as_ref().or(self.endpoint().password.as_ref()) {
-            return (Some(given.without_line_ending()), None);
+            return (Some(given.as_password()), None);
         }
         match self.surroundings.look_up(self.endpoint().passfile.as_deref().map(Path::new), server, database, user) {
             Found::Password(password) => (Some(password), None),
-            Found::Nothing => (None, None),
+            // Its own source, if it has one, has yielded nothing.
+            Found::Nothing => {
+                let source = self.spec.password.as_ref();
+                (None, source.map(|source| format!("{}, and no password file has it", yields_nothing(Some(source)))))
+            }
             Found::PassedOver(why) => (None, Some(why)),
         }
     }

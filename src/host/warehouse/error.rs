@@ -7,6 +7,7 @@ use std::io;
 use tokio_postgres::error::{DbError, Error, SqlState};
 
 use super::endpoint::{Server, SslMode};
+use crate::host::secret::{SecretSource, how_to_give};
 use crate::resource::Failure;
 
 /// A failure, and what it leaves to do.
@@ -116,6 +117,8 @@ pub(super) struct Attempt<'a> {
     pub mode: SslMode,
     /// Why a password file was passed over, if one was.
     pub passed_over: Option<&'a str>,
+    /// The connection's own source of the password.
+    pub password_source: Option<&'a SecretSource>,
 }
 
 impl Attempt<'_> {
@@ -142,8 +145,12 @@ impl Attempt<'_> {
         if cause.contains("password missing") {
             let note = self.passed_over.map(|note| format!("; {note}")).unwrap_or_default();
             return Trouble::Fatal(
-                self.failure(&format!("{} asks for a password and there is none{note}", self.server))
-                    .hint("give the connection a `password:`, or a line in ~/.pgpass"),
+                self.failure(&format!("{} asks for a password and there is none{note}", self.server)).hint(match self
+                    .password_source
+                {
+                    Some(source) => how_to_give(Some(source), "password"),
+                    None => "give the connection a `password:`, or a line in ~/.pgpass".to_owned(),
+                }),
             );
         }
         if cause.contains("unknown authentication tag `13`") {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
 use super::{Change, ComposeEnv};
 use crate::host::fs::{FileKind, show};
-use crate::host::secret::{Digest, SecretSource, yields_nothing};
+use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::resource::{Diff, Refusal, Service};
 
 /// Access that `.env` may grant: its owner's reading and writing.
@@ -119,8 +119,9 @@ fn in_env_file(
         }
         Source::Nothing | Source::Unusable { .. } => {
             if let Some(name) = referred.iter().find(|name| *value(name) == EnvValue::Missing) {
-                return Err(Refusal::new(format!("{shown} has no {name}, and there is no value to write"))
-                    .hint(what_to_pass(step)));
+                let why = yields_nothing(step.value.as_ref());
+                return Err(Refusal::new(format!("{shown} has no {name}, and there is no value to write: {why}"))
+                    .hint(how_to_give(step.value.as_ref(), "value")));
             }
             Vec::new()
         }
@@ -278,15 +279,4 @@ pub fn outdates(step: &ComposeEnv, actual: &Actual, change: &Change) -> Vec<Stri
 fn owned_by_another(path: &str, owner: u32) -> Refusal {
     Refusal::new(format!("{path} belongs to user {owner}, and a new version of it would not"))
         .hint("run the step as its owner, or with run_as: root")
-}
-
-fn what_to_pass(step: &ComposeEnv) -> String {
-    match &step.value {
-        None => "give the step a `value`, such as { env: NAME }".to_owned(),
-        Some(SecretSource::Env(name)) => format!("set the environment variable {name}"),
-        Some(SecretSource::File(path)) => format!("put the value into {}", show(path)),
-        Some(SecretSource::Command(words)) => {
-            format!("{} yielded nothing; see why", words.first().map_or("the command", String::as_str))
-        }
-    }
 }

@@ -13,7 +13,7 @@ use super::occurrences::{self, Reading};
 use super::uses::{self, Around};
 use super::{Change, ComposeEnv, diff, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, show};
-use crate::host::secret::{Digester, Secret, SecretSource};
+use crate::host::secret::{Digester, Secret};
 use crate::resource::{Act, Failure, Look, Service};
 
 const ENV_FILE: &str = ".env";
@@ -23,7 +23,7 @@ const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` t
 
 pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
     let digester = look.digester();
-    let secret = value(step, look);
+    let secret = value(look);
     let wanted = secret.as_ref().and_then(|secret| usable(secret).ok());
     let source = match &secret {
         None => Source::Nothing,
@@ -102,17 +102,13 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
     Ok(())
 }
 
-/// The source's value, without the line ending that files and commands put after it.
-fn value(step: &ComposeEnv, look: &Look) -> Option<Secret> {
-    let secret = look.secret()?;
-    Some(match step.value {
-        Some(SecretSource::File(_) | SecretSource::Command(_)) => secret.without_line_ending(),
-        Some(SecretSource::Env(_)) | None => secret.clone(),
-    })
+/// The source's value as a password.
+fn value(look: &Look) -> Option<Secret> {
+    look.secret().map(Secret::as_password)
 }
 
 fn wanted(step: &ComposeEnv, act: &Act) -> Result<Secret, Failure> {
-    value(step, act).ok_or_else(|| Failure::new(format!("there is no value for {} any more", step.variable)))
+    value(act).ok_or_else(|| Failure::new(format!("there is no value for {} any more", step.variable)))
 }
 
 fn usable(secret: &Secret) -> Result<&str, &'static str> {

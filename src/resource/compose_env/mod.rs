@@ -22,12 +22,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
-use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Project, Refusal, Resource, SecretSource};
-use crate::host::secret::judge_file;
+use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Project, Refusal, Resource};
+use crate::host::secret::{SecretSource, optional_source};
 
 mod actual;
 mod change;
@@ -58,7 +57,7 @@ pub struct ComposeEnv {
     #[serde(deserialize_with = "name")]
     pub variable: String,
     /// Where its value comes from; none leaves the value alone.
-    #[serde(default, deserialize_with = "source")]
+    #[serde(default, deserialize_with = "optional_source")]
     pub value: Option<SecretSource>,
     /// The one service that is meant; all of them without it.
     #[serde(default)]
@@ -81,6 +80,7 @@ impl ComposeEnv {
 impl Resource for ComposeEnv {
     const KIND: &'static str = "compose_env";
     const SEES_SERVICES: bool = true;
+    const SOURCE_KEY: Option<&'static str> = Some("value");
     type Actual = Actual;
     type Change = Change;
 
@@ -184,74 +184,4 @@ fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         return Err(serde::de::Error::custom(told));
     }
     Ok(name)
-}
-
-/// A source that may be absent, null, or name nothing (`{ file: null }`).
-///
-/// Whatever else stands there may be the password itself, so no message repeats it.
-fn source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretSource>, D::Error> {
-    from.deserialize_any(SourceReader)
-}
-
-struct SourceReader;
-
-impl SourceReader {
-    fn refuse<E: serde::de::Error>(self) -> Result<Option<SecretSource>, E> {
-        Err(E::custom("a value is given by its source, such as { env: NAME }, and is not written here"))
-    }
-}
-
-impl<'de> Visitor<'de> for SourceReader {
-    type Value = Option<SecretSource>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a source: { env: NAME }, { file: PATH } or { command: [WORD, …] }")
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_none<E: serde::de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut source = None;
-        while let Some(key) = map.next_key::<String>()? {
-            if source.is_some() {
-                return Err(serde::de::Error::custom("a value has one source: `env`, `file` or `command`"));
-            }
-            source = Some(match key.as_str() {
-                "env" => map.next_value::<Option<String>>()?.map(SecretSource::Env),
-                "file" => map.next_value::<Option<PathBuf>>()?.map(SecretSource::File),
-                "command" => map.next_value::<Option<Vec<String>>>()?.map(SecretSource::Command),
-                other => return Err(serde::de::Error::unknown_field(other, &["env", "file", "command"])),
-            });
-        }
-        if let Some(Some(SecretSource::File(path))) = &source {
-            judge_file(path).map_err(serde::de::Error::custom)?;
-        }
-        source.ok_or_else(|| serde::de::Error::custom("a value has one source: `env`, `file` or `command`"))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        self.refuse()
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        self.refuse()
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        self.refuse()
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        self.refuse()
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        self.refuse()
-    }
 }

@@ -1,7 +1,8 @@
 use super::proof::{Judgement, one_line};
 use super::{Actual, Change, Content, FileContent, FileSeen, Kept, KeyFile, KeyRead, Proof, PublicFacts, Target};
-use crate::host::secret::yields_nothing;
-use crate::resource::{Diff, Refusal, SecretSource};
+use crate::host::secret::{Origin, how_to_give, yields_nothing};
+use crate::resource::value::shell_word;
+use crate::resource::{Diff, Refusal};
 
 const AS_ROOT: &str = "give the step run_as: root, or the user that owns the file";
 
@@ -48,8 +49,9 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
         }
         Target::Missing { missing_parents } => {
             let Some((_, key)) = source else {
-                return Err(Refusal::new(format!("{path} is missing, and there is no source to make it from"))
-                    .hint(source_hint(desired)));
+                let why = yields_nothing(desired.source.as_ref());
+                return Err(Refusal::new(format!("{path} is missing, and there is no key to make it from: {why}"))
+                    .hint(how_to_give(desired.source.as_ref(), "source")));
             };
             bad.map_or(Ok(()), Err)?;
             writable(desired, actual)?;
@@ -129,15 +131,20 @@ fn usable<'a>(desired: &KeyFile, source: &'a Content) -> Result<(&'a Content, &'
     match &source.key {
         KeyRead::PrivateKey(key) => Ok((source, key)),
         KeyRead::Other(other) => {
-            let from = match &desired.source {
-                Some(SecretSource::File(path)) => format!("the source {}", crate::host::fs::show(path)),
-                Some(SecretSource::Env(name)) => format!("the source, environment variable {name},"),
-                Some(SecretSource::Command(argv)) => {
-                    format!("the output of {}", argv.first().map_or("the command", String::as_str))
+            let (from, remedy) = match desired.source.as_ref().map(|source| &source.origin) {
+                Some(Origin::File(file)) => {
+                    let file = shell_word(&file.to_string_lossy());
+                    (format!("the source {file}"), other.remedy.replace("KEY", &file))
                 }
-                None => "the source".to_owned(),
+                // The value of a variable or a command is in no file yet.
+                Some(origin) if other.remedy.contains("KEY") => {
+                    let remedy = format!("correct it where it comes from, as a file KEY: {}", other.remedy);
+                    (format!("the source, {origin},"), remedy)
+                }
+                Some(origin) => (format!("the source, {origin},"), other.remedy.clone()),
+                None => ("the source".to_owned(), other.remedy.clone()),
             };
-            Err(Refusal::new(format!("{from} {}", other.reason)).hint(other.remedy.clone()))
+            Err(Refusal::new(format!("{from} {}", other.reason)).hint(remedy))
         }
     }
 }
@@ -287,15 +294,4 @@ fn ownable(desired: &KeyFile, actual: &Actual, uid: u32, gid: Option<u32>) -> Re
         return Err(Refusal::new(format!("uid {acting} may not give {path} to group {group}")).hint(AS_ROOT));
     }
     Ok(())
-}
-
-fn source_hint(desired: &KeyFile) -> String {
-    match &desired.source {
-        Some(SecretSource::Env(name)) => format!("set the environment variable {name} to the key"),
-        Some(SecretSource::File(path)) => format!("put the key at {}", crate::host::fs::show(path)),
-        Some(SecretSource::Command(argv)) => {
-            format!("see why {} prints nothing", argv.first().map_or("the command", String::as_str))
-        }
-        None => "give `source` a value: the path of the key, such as --var key_source=PATH".to_owned(),
-    }
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::value::{AbsolutePath, Account, Mode, shell_word};
-use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Resource, SecretSource};
+use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Resource};
 use crate::host::fs::{self, Attributes, Place};
-use crate::host::secret::{Secret, optional_source};
+use crate::host::secret::{Origin, Secret, SecretSource, optional_source};
+use crate::host::ssh::mended;
 
 mod actual;
 mod change;
@@ -53,6 +54,7 @@ impl KeyFile {
 
 impl Resource for KeyFile {
     const KIND: &'static str = "key_file";
+    const SOURCE_KEY: Option<&'static str> = Some("source");
     type Actual = Actual;
     type Change = Change;
 
@@ -71,21 +73,17 @@ impl Resource for KeyFile {
         let mut lines: Vec<String> = parent.map(|parent| format!("mkdir -p {parent}")).into_iter().collect();
         let bastion = self.verify.as_ref().and_then(|verify| verify.ssh.as_ref());
         let prove = |key: &str| bastion.map(|bastion| format!("ssh -i {key} {}", proof::by_hand_options(bastion)));
-        if let Some(SecretSource::File(source)) = &self.source {
+        if let Some(SecretSource { origin: Origin::File(source), encoding: None, pointer: None }) = &self.source {
             lines.extend(prove(&shell_word(&source.to_string_lossy())));
         }
         // The file is never there with another mode.
         let install = format!("install -m {}", self.wanted_mode());
         lines.push(match &self.source {
-            Some(SecretSource::File(source)) => format!("{install} {} {path}", shell_word(&source.to_string_lossy())),
-            Some(SecretSource::Env(name)) => {
-                format!("printf '%s\\n' \"$(printenv {})\" | {install} /dev/stdin {path}", shell_word(name))
+            Some(SecretSource { origin: Origin::File(source), encoding: None, pointer: None }) => {
+                format!("{install} {} {path}", shell_word(&source.to_string_lossy()))
             }
-            Some(SecretSource::Command(argv)) => {
-                let argv: Vec<_> = argv.iter().map(|word| shell_word(word)).collect();
-                format!("{} | {install} /dev/stdin {path}", argv.join(" "))
-            }
-            None => format!("{install} /path/to/key {path}"),
+            None | Some(SecretSource { origin: Origin::Nothing(_), .. }) => format!("{install} /path/to/key {path}"),
+            Some(source) => format!("{} | {install} /dev/stdin {path}", source.by_hand()),
         });
         lines.extend(self.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(&owner.to_string()))));
         lines.extend(self.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(&group.to_string()))));
@@ -148,15 +146,11 @@ impl Resource for KeyFile {
 }
 
 impl KeyFile {
-    /// What the source yields. `$(…)`, by which a shell fills a variable, takes off the line ending that `ssh` wants at
-    /// the end of a key, so that one is put back.
+    /// What the source yields. `$(…)`, by which a shell fills a variable, and many a tool take off the line ending that
+    /// `ssh` wants at the end of a key; white space around the key comes in on the way as well. That has one remedy.
     fn key(&self, look: &Look) -> Option<Secret> {
         let secret = look.secret()?;
-        let text = secret.expose();
-        if matches!(self.source, Some(SecretSource::Env(_))) && text.ends_with(b"-----") {
-            return Some(Secret::new([text, b"\n"].concat()));
-        }
-        Some(secret.clone())
+        Some(mended(secret.expose()).unwrap_or_else(|| secret.clone()))
     }
 
     /// The key to write.

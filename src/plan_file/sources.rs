@@ -1,0 +1,54 @@
+//! Templates in the place of a secret's source: the value would pass through the plan file, where it is no secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::node::{Node, Value};
+use super::problem::Problem;
+use super::template::{environment_names, has_template};
+use crate::host::secret::is_plain;
+
+/// What is wrong with the source under `key` of a mapping as it is written.
+pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>) -> Vec<Problem> {
+    let Some(source) = value_of(mapping, key) else { return Vec::new() };
+    if let Some(text) = source.text().filter(|text| has_template(text)) {
+        let help = match meant(source, text, vars) {
+            Some(name) => format!("write `{{ env: {name} }}`"),
+            None => "write { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }".to_owned(),
+        };
+        let message = "a secret is given by its source, and no template stands in its place";
+        return vec![Problem::at(source.span.clone(), message).help(help)];
+    }
+    let Some(name) = value_of(source, "env") else { return Vec::new() };
+    let meant = name.text().filter(|text| has_template(text)).and_then(|text| meant(name, text, vars));
+    let refused = meant.map(|meant| {
+        let message = "an environment variable is given by its name, and no template reads it here";
+        Problem::at(name.span.clone(), message).help(format!("did you mean `{meant}`?"))
+    });
+    refused.into_iter().collect()
+}
+
+/// Takes what is wrong within what is refused as a whole out of a list.
+pub(super) fn without_those_within(list: Vec<Problem>, refused: &[Problem]) -> Vec<Problem> {
+    let within = |place: &Range<usize>| {
+        refused
+            .iter()
+            .filter_map(|problem| problem.span.as_ref())
+            .any(|whole| whole.start <= place.start && place.end <= whole.end)
+    };
+    list.into_iter().filter(|problem| !problem.span.as_ref().is_some_and(within)).collect()
+}
+
+/// The environment variable that a template reads, or that its author has taken for a variable of the plan file.
+fn meant(node: &Node, text: &str, vars: &BTreeMap<String, Node>) -> Option<String> {
+    let mut names = BTreeSet::new();
+    environment_names(node, &mut names);
+    let bare = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}")).map(str::trim);
+    let undeclared = bare.filter(|name| is_plain(name) && !vars.contains_key(*name)).map(str::to_owned);
+    names.into_iter().next().or(undeclared)
+}
+
+fn value_of<'a>(mapping: &'a Node, name: &str) -> Option<&'a Node> {
+    let Value::Mapping(pairs) = &mapping.value else { return None };
+    pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
+}
