@@ -167,7 +167,7 @@ async fn bastions_that_are_not_right_say_why() {
     let (message, _) = bastion.failure(&good, "nowhere").await;
     assert!(message.contains("cannot read the key") && message.contains("nowhere"), "{message}");
     let (message, hint) = bastion.failure(&good, "user.pub").await;
-    assert!(message.contains("cannot be used") && hint.contains("private key"), "{message} {hint}");
+    assert!(message.contains("is a public key") && hint.contains("without .pub"), "{message} {hint}");
     let (message, hint) = bastion.failure(&url(1, "postgres"), "user").await;
     assert!(message.contains("does not forward to 127.0.0.1:1") && hint.contains("PermitOpen"), "{message}");
     bastion.know("stranger.pub");
