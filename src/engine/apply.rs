@@ -69,10 +69,13 @@ pub async fn apply(
             admit: Arc::clone(admit),
             sink: Arc::clone(sink),
             stop: stop.clone(),
+            inside_and_before: graph.inside_and_before(index).to_vec(),
         };
         let slots: Vec<Arc<Mutex<()>>> = graph.slots(index).iter().map(|slot| Arc::clone(&slots[*slot])).collect();
+        let makers: Vec<usize> = planned.makers_of_parents().collect();
         let ends = Arc::clone(&ends);
         running.spawn(async move {
+            ended(&makers, &ends).await;
             let end = match predecessors(&before, &run.steps, &ends).await {
                 Err(failure) => End::of(Finished::Blocked, Some(failure)),
                 Ok(Some(())) => {
@@ -92,16 +95,21 @@ pub async fn apply(
     while running.join_next().await.is_some() {}
 }
 
+/// Waits until these steps have ended, whatever came of them.
+async fn ended(steps: &[usize], ends: &watch::Sender<Vec<Option<Finished>>>) {
+    let mut seen = ends.subscribe();
+    // The sender lives in every step's task, so the channel cannot close while one waits.
+    drop(seen.wait_for(|ends| steps.iter().all(|step| ends[*step].is_some())).await);
+}
+
 /// Waits until the steps at `before` have ended. `None`: one of them was skipped because the run was stopped.
 async fn predecessors(
     before: &[usize],
     steps: &[Step],
     ends: &watch::Sender<Vec<Option<Finished>>>,
 ) -> Result<Option<()>, Failure> {
-    let mut seen = ends.subscribe();
-    // The sender lives in every step's task, so the channel cannot close while one waits.
-    let ends = seen.wait_for(|ends| before.iter().all(|other| ends[*other].is_some())).await;
-    let Ok(ends) = ends else { return Ok(None) };
+    ended(before, ends).await;
+    let ends = ends.borrow();
     for other in before {
         let word = match ends[*other] {
             Some(Finished::Failed) => "failed",
@@ -123,6 +131,8 @@ struct StepRun {
     admit: Arc<Admit>,
     sink: Arc<dyn Sink>,
     stop: Stop,
+    /// Steps inside of this one that ran before it.
+    inside_and_before: Vec<usize>,
 }
 
 impl StepRun {
@@ -159,7 +169,7 @@ impl StepRun {
         };
         if provisional {
             // It waited for other steps: now it is planned for good, and shown.
-            let exact = PlannedStep { verdict: Verdict::Decided(diff.clone()), waits_for: Vec::new() };
+            let exact = PlannedStep::exact(Verdict::Decided(diff.clone()));
             self.sink.event(&planned_event(self.index, &exact, &self.steps));
         } else if let Some(other) =
             diff.changes.iter().find(|change| !expected.iter().flatten().any(|planned| change.is_left_of(planned)))
@@ -200,7 +210,33 @@ impl StepRun {
         if risky && AnyResource::kind_keeps_rescues(self.step().resource.kind()) {
             end.rescues = self.rescues().await;
         }
+        if end.outcome == Finished::Changed {
+            self.verify_inside(&mut end).await;
+        }
         end
+    }
+
+    /// A step that holds what is around others may undo what they did before it: a directory that is handed to a user is
+    /// none in which root works any more.
+    async fn verify_inside(&self, end: &mut End) {
+        for other in &self.inside_and_before {
+            let step = &self.steps[*other];
+            let reason = match decide(&self.reach, step).await.verdict {
+                Verdict::Decided(diff) => match diff.changes.first().map(AnyChange::describe) {
+                    None => continue,
+                    Some(change) => format!("{} has to be changed again: {}", change.target, change.summary),
+                },
+                Verdict::Blocked(failure) | Verdict::Failed(failure) => failure.message,
+                Verdict::Undecided => continue,
+            };
+            let failure =
+                Failure::new(format!("the changes were made, and `{}` does not hold after them: {reason}", step.id))
+                    .hint(format!(
+                        "run `{}` after this step, or have it act as the user whose directory it is",
+                        step.id
+                    ));
+            (end.outcome, end.failure) = (Finished::Failed, Some(failure));
+        }
     }
 
     /// Makes the changes in their order. One that fails keeps those from being made that depend on it, and no others.

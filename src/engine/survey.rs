@@ -1,5 +1,6 @@
 //! The first half of every run: observe all steps, decide what each needs, and say so.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -31,9 +32,21 @@ pub struct PlannedStep {
     pub verdict: Verdict,
     /// Steps (by place) whose changes come first and may alter what was observed. None: the verdict is exact.
     pub waits_for: Vec<usize>,
+    /// Parents that this step would make too, and the steps that make them first.
+    made_by_others: BTreeMap<String, usize>,
 }
 
 impl PlannedStep {
+    /// A step with an exact verdict.
+    pub fn exact(verdict: Verdict) -> Self {
+        Self { verdict, waits_for: Vec::new(), made_by_others: BTreeMap::new() }
+    }
+
+    /// The steps that make a parent which this one would make too: it runs when they have ended.
+    pub fn makers_of_parents(&self) -> impl Iterator<Item = usize> {
+        self.made_by_others.values().copied()
+    }
+
     /// What the plan says of the step.
     pub fn outcome(&self) -> Planned {
         match &self.verdict {
@@ -160,7 +173,29 @@ pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, graph: &Graph, a
         let step = weigh(verdict, *index, steps, graph, &planned);
         planned[*index] = Some(step);
     }
-    planned.into_iter().flatten().collect()
+    let mut planned: Vec<PlannedStep> = planned.into_iter().flatten().collect();
+    announce_parents_once(&mut planned, graph);
+    planned
+}
+
+/// A parent that several steps need is announced by the one that will make it. What is exact comes first: it must not
+/// depend on a step that is decided later.
+fn announce_parents_once(planned: &mut [PlannedStep], graph: &Graph) {
+    let mut makers: BTreeMap<String, usize> = BTreeMap::new();
+    for provisional in [false, true] {
+        for index in graph.sequence() {
+            let Some(step) = planned.get_mut(*index).filter(|step| step.is_provisional() == provisional) else {
+                continue;
+            };
+            let mut changes = step.changes().to_vec();
+            for parent in changes.iter_mut().filter_map(AnyChange::parents).flatten() {
+                let maker = *makers.entry(parent.clone()).or_insert(*index);
+                if maker != *index {
+                    step.made_by_others.insert(parent.clone(), maker);
+                }
+            }
+        }
+    }
 }
 
 /// Sees a step's verdict in the light of those that come before it.
@@ -179,7 +214,7 @@ fn weigh(
             let id = &steps[*other].id;
             let failure = Failure::new(format!("it waits for `{id}`, which {word}"))
                 .hint(format!("see to `{id}` first, or leave it out with --skip {id}"));
-            return PlannedStep { verdict: Verdict::Blocked(failure), waits_for: Vec::new() };
+            return PlannedStep::exact(Verdict::Blocked(failure));
         }
         // What a provisional step will change is not known yet, were it seen to need nothing now.
         let touched =
@@ -194,7 +229,7 @@ fn weigh(
         Verdict::Decided(diff) if !diff.obstacles.is_empty() && !waits_for.is_empty() => Verdict::Undecided,
         verdict => verdict,
     };
-    PlannedStep { verdict, waits_for }
+    PlannedStep { waits_for, ..PlannedStep::exact(verdict) }
 }
 
 /// Whether a planned change of the earlier step may alter what was observed of the later one.
@@ -213,7 +248,14 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Eve
     let (reason, hint);
     match &planned.verdict {
         Verdict::Decided(diff) => {
-            changes = diff.changes.iter().map(AnyChange::describe).collect();
+            let announced = |change: &AnyChange| {
+                let mut change = change.clone();
+                if let Some(parents) = change.parents() {
+                    parents.retain(|parent| !planned.made_by_others.contains_key(parent));
+                }
+                change.describe()
+            };
+            changes = diff.changes.iter().map(announced).collect();
             notes.clone_from(&diff.notes);
             warnings.clone_from(&diff.warnings);
             drift = diff.drift.iter().map(|difference| difference.reason.clone()).collect();

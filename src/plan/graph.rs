@@ -26,6 +26,7 @@ pub struct Graph {
     edges: Vec<Vec<(usize, Reason)>>,
     sequence: Vec<usize>,
     slots: Vec<Vec<usize>>,
+    yielded: Vec<Vec<usize>>,
 }
 
 /// A step as the graph sees it.
@@ -51,12 +52,15 @@ impl Graph {
         let mut edges: Vec<Vec<(usize, Reason)>> = explicit.collect();
         sequence(&edges)?;
         let owners = Owners::of(nodes);
+        let mut yielded = vec![Vec::new(); nodes.len()];
         for (index, node) in nodes.iter().enumerate() {
             for Maker { step: other, reason, may_yield } in owners.makers(node.located, nodes) {
                 let edge = (other, reason);
                 let known = other == index || edges[index].contains(&edge);
                 let yields = may_yield && waits_by_after(&edges, other, index);
-                if !known && !yields {
+                if !known && yields {
+                    yielded[other].push(index);
+                } else if !known {
                     edges[index].push(edge);
                 }
             }
@@ -64,7 +68,7 @@ impl Graph {
             edges[index].sort_by_key(|(_, reason)| *reason == Reason::After);
         }
         let sequence = sequence(&edges)?;
-        Ok(Self { edges, sequence, slots: slots(nodes) })
+        Ok(Self { edges, sequence, slots: slots(nodes), yielded })
     }
 
     /// The steps that the one at `index` waits for, and why: a step comes once for each reason.
@@ -75,6 +79,11 @@ impl Graph {
     /// All steps, each after those that it waits for, else in document order.
     pub fn sequence(&self) -> &[usize] {
         &self.sequence
+    }
+
+    /// The steps inside of the one at `index` that run before it, since the plan file says so: its changes may undo theirs.
+    pub fn inside_and_before(&self, index: usize) -> &[usize] {
+        &self.yielded[index]
     }
 
     /// What the step at `index` must not share while it runs: numbers from 0, in ascending order.
@@ -281,6 +290,7 @@ mod tests {
         let graph = graph(&[(&[1], directory("/srv/code")), (&[], directory("/srv/code/logs"))]).unwrap();
         assert_eq!(graph.sequence(), [1, 0]);
         assert_eq!(graph.before(1), []);
+        assert_eq!(graph.inside_and_before(0), [1]);
     }
 
     #[test]

@@ -217,6 +217,11 @@ macro_rules! kinds {
                 }
             }
 
+            /// [`Change::parents`]
+            pub fn parents(&mut self) -> Option<&mut Vec<String>> {
+                match self { $(AnyChange::$variant(change) => change.parents()),* }
+            }
+
             /// [`Change::size`]
             pub fn size(&self) -> u64 {
                 match self { $(AnyChange::$variant(change) => change.size()),* }

@@ -16,6 +16,7 @@ mod events;
 #[cfg(target_arch = "x86_64")]
 mod faults;
 mod follow_ups;
+mod generated_plans;
 mod history;
 mod hostile;
 mod law_1_no_trace;

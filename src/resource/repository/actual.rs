@@ -24,6 +24,9 @@ pub enum Actual {
         /// There was no room to look at the remote's files.
         #[serde(default)]
         unseen: bool,
+        /// The parents that do not exist yet, the outermost first.
+        #[serde(default)]
+        missing_parents: Vec<String>,
     },
     /// Something that is no checkout: `a file`, `a symbolic link`, `a directory with 3 entries (a, b, c)`.
     Occupied { by: String },

@@ -32,6 +32,9 @@ pub struct NewClone {
     pub branch: String,
     /// The remote's head of the branch.
     pub commit: String,
+    /// The parents that are made first, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
 }
 
 /// A move of a checkout.
@@ -92,14 +95,30 @@ impl RepositoryChange {
 }
 
 impl Change for RepositoryChange {
+    fn parents(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Self::Clone(clone) => Some(&mut clone.parents),
+            Self::Advance(_) | Self::TidyUp { .. } => None,
+        }
+    }
+
     fn describe(&self) -> Description {
         match self {
             Self::Clone(clone) => Description {
                 action: Action::Create,
                 target: clone.path.display().to_string(),
-                summary: format!("clone {} at branch {}, commit {}", clone.url, clone.branch, short(&clone.commit)),
+                summary: {
+                    let NewClone { url, branch, commit, parents, .. } = clone;
+                    let mut summary = format!("clone {url} at branch {branch}, commit {}", short(commit));
+                    if !parents.is_empty() {
+                        summary.push_str(&format!(", and make its parents {}", parents.join(", ")));
+                    }
+                    summary
+                },
                 before: serde_json::Value::Null,
-                after: json!({ "url": clone.url, "branch": clone.branch, "commit": clone.commit }),
+                after: json!({
+                    "url": clone.url, "branch": clone.branch, "commit": clone.commit, "parents": clone.parents,
+                }),
                 risk: None,
             },
             Self::TidyUp { path } => Description {

@@ -10,7 +10,7 @@ const COMMITS_NAMED: usize = 10;
 
 pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
     match actual {
-        Actual::Absent { upstream, obstacle, unseen, .. } => {
+        Actual::Absent { upstream, obstacle, unseen, missing_parents, .. } => {
             if let Some(obstacle) = obstacle {
                 let url = upstream.as_ref().map_or("URL", |upstream| &upstream.url);
                 return Err(obstacle.refusal_to_clone(desired, url));
@@ -23,8 +23,9 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
                 .hint("give `url` a value: where to clone from, such as --var repo_url=URL"));
             };
             let commit = head_of(desired, upstream)?;
+            let parents = missing_parents.clone();
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
-            let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit }));
+            let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit, parents }));
             if *unseen {
                 let note = "there is no room for temporary files to look at its files before: with submodules or LFS files the step fails and leaves nothing";
                 diff.notes.push(note.into());

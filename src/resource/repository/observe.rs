@@ -99,7 +99,19 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         clone::Ahead { obstacle, unseen } = clone::look_ahead(desired, url, target)?;
     }
     let upstream = upstream.map(|(_, upstream)| upstream);
-    Ok(Actual::Absent { upstream, leftovers, obstacle, unseen })
+    let missing_parents = nearest.map(|nearest| missing_parents(&desired.path, nearest)).unwrap_or_default();
+    Ok(Actual::Absent { upstream, leftovers, obstacle, unseen, missing_parents })
+}
+
+/// The parents that a clone makes, the outermost first, by the paths that other steps of the run give them.
+fn missing_parents(path: &Path, nearest: &Path) -> Vec<String> {
+    let Some(rest) = path.strip_prefix(nearest).ok().and_then(Path::parent) else { return Vec::new() };
+    let mut parent = fs::canonicalize(nearest).unwrap_or_else(|_| nearest.to_owned());
+    let each = rest.iter().map(|name| {
+        parent.push(name);
+        crate::host::fs::show(&parent)
+    });
+    each.collect()
 }
 
 fn ask(repo: &Repository, url: &str, desired: &Desired) -> Result<Upstream, Failure> {

@@ -104,7 +104,8 @@ fn a_clone_that_cannot_be_finished_leaves_nothing() {
     let url = bench.remote().display().to_string();
     let desired = to_clone(&bench, &url);
     let commit = git(&bench.seed(), &["rev-parse", "HEAD"]).trim().to_owned();
-    let change = NewClone { path: desired.path.clone(), url, branch: desired.branch.clone(), commit };
+    let change =
+        NewClone { path: desired.path.clone(), url, branch: desired.branch.clone(), commit, parents: Vec::new() };
     let failure = super::bench::execute(&desired, &RepositoryChange::Clone(change), "run-1").unwrap_err();
     assert!(failure.message.contains("git LFS"), "{failure:?}");
     assert!(!bench.dir.path().join("deep").exists());

@@ -1,0 +1,368 @@
+//! The laws on generated plan files: two to five steps on nested paths, shared files and links, on hosts in random states.
+//!
+//! For every plan file that `validate` accepts: where apply exits with 0, plan is empty afterwards and a second apply writes
+//! nothing (laws 3 and 10); what plan showed as exact was made, and nothing else (law 2); nothing outside of what the steps
+//! claim has changed.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use crate::sandbox::{Outcome, Sandbox, Snapshot};
+
+const FILE: &str = "/root/generated.yaml";
+/// Where the remote is: a commit with compose files, and a second one that changes, tracks and adds files.
+const REMOTE: &str = "/var/tmp/app.git";
+
+/// The paths that steps are about: nested, and some of them by other spellings.
+const PATHS: [&str; 9] =
+    ["/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/d", "/srv/e", "/srv/link", "/srv/link/b", "/srv/a/d/", "/srv/./a/b"];
+
+#[derive(Debug, Clone)]
+struct Case {
+    host: Vec<State>,
+    steps: Vec<Step>,
+}
+
+/// One thing that is on the host beforehand.
+#[derive(Debug, Clone)]
+enum State {
+    /// `/srv/link` leads to `/srv/a`.
+    Link,
+    Directory {
+        path: &'static str,
+        owner: u32,
+    },
+    Compose {
+        path: &'static str,
+        file: u8,
+        form: Form,
+    },
+    EnvFile {
+        path: &'static str,
+        mode: &'static str,
+    },
+    /// A checkout, one commit behind or not.
+    Checkout {
+        path: &'static str,
+        behind: bool,
+    },
+    Key {
+        path: &'static str,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Literal,
+    Referred,
+    ByAnotherName,
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    /// The steps, by their places, that the plan file wants before.
+    after: Vec<usize>,
+    resource: Resource,
+    /// What the step needs of the host beforehand is there, in this form.
+    ready: Option<(Form, bool)>,
+}
+
+#[derive(Debug, Clone)]
+enum Resource {
+    Directory {
+        path: &'static str,
+        owner: Option<u32>,
+        group: Option<u32>,
+        mode: Option<&'static str>,
+        recursive: bool,
+    },
+    Key {
+        path: &'static str,
+        owner: u32,
+    },
+    Compose {
+        path: &'static str,
+        file: u8,
+        variable: &'static str,
+        source: &'static str,
+        service: Option<&'static str>,
+    },
+    Repository {
+        path: &'static str,
+    },
+}
+
+impl Resource {
+    fn yaml(&self) -> String {
+        match self {
+            Self::Directory { path, owner, group, mode, recursive } => {
+                let id = |name: &str, id: Option<u32>| id.map(|id| format!(", {name}: \"{id}\"")).unwrap_or_default();
+                let mode = mode.map(|mode| format!(", mode: \"{mode}\"")).unwrap_or_default();
+                let recursive = if *recursive { ", recursive: true" } else { "" };
+                format!("directory: {{ path: {path}{}{}{mode}{recursive} }}", id("owner", *owner), id("group", *group))
+            }
+            Self::Key { path, owner } => {
+                format!("key_file: {{ path: {path}/key.pem, source: {{ file: /var/tmp/key }}, owner: \"{owner}\" }}")
+            }
+            Self::Compose { path, file, variable, source, service } => {
+                let service = service.map(|service| format!(", service: {service}")).unwrap_or_default();
+                format!(
+                    "compose_env: {{ file: {path}/dc{file}.yml, variable: {variable}, value: {{ env: {source} }}{service} }}"
+                )
+            }
+            Self::Repository { path } => format!("repository: {{ path: {path}, url: {REMOTE}, branch: main }}"),
+        }
+    }
+
+    /// The path that the step may change, and whether all below it as well.
+    fn claimed(&self) -> Vec<(PathBuf, bool)> {
+        match self {
+            Self::Directory { path, recursive, .. } => vec![(located(path), *recursive)],
+            Self::Key { path, .. } => vec![(located(path).join("key.pem"), false)],
+            Self::Compose { path, file, .. } => {
+                vec![(located(path).join(format!("dc{file}.yml")), false), (located(path).join(".env"), false)]
+            }
+            Self::Repository { path } => vec![(located(path), true)],
+        }
+    }
+}
+
+/// The path without links, as every case's host has them.
+fn located(path: &str) -> PathBuf {
+    let path: PathBuf = Path::new(path).components().collect();
+    match path.strip_prefix("/srv/link") {
+        Ok(rest) => Path::new("/srv/a").join(rest).components().collect(),
+        Err(_) => path,
+    }
+}
+
+fn path() -> impl Strategy<Value = &'static str> {
+    select(&PATHS[..])
+}
+
+fn states() -> impl Strategy<Value = Vec<State>> {
+    let form = select(&[Form::Literal, Form::Referred, Form::ByAnotherName][..]);
+    let state = prop_oneof![
+        (path(), select(&[0u32, 7, 1000][..])).prop_map(|(path, owner)| State::Directory { path, owner }),
+        (path(), 1u8..3, form).prop_map(|(path, file, form)| State::Compose { path, file, form }),
+        (path(), select(&["600", "644"][..])).prop_map(|(path, mode)| State::EnvFile { path, mode }),
+        (path(), any::<bool>()).prop_map(|(path, behind)| State::Checkout { path, behind }),
+        path().prop_map(|path| State::Key { path }),
+    ];
+    prop::collection::vec(state, 0..3).prop_map(|mut states| {
+        states.insert(0, State::Link);
+        states
+    })
+}
+
+fn resource() -> impl Strategy<Value = Resource> {
+    let id = || prop::option::weighted(0.7, select(&[0u32, 7, 8, 1000][..]));
+    let mode = prop::option::weighted(0.3, select(&["0755", "0700", "2775"][..]));
+    prop_oneof![
+        4 => (path(), id(), id(), mode, any::<bool>())
+            .prop_map(|(path, owner, group, mode, recursive)| Resource::Directory { path, owner, group, mode, recursive }),
+        2 => (path(), select(&[0u32, 7][..])).prop_map(|(path, owner)| Resource::Key { path, owner }),
+        4 => (path(), 1u8..3, select(&["P", "Q"][..]), select(&["ONE", "TWO"][..]),
+              prop::option::weighted(0.2, select(&["web", "db"][..])))
+            .prop_map(|(path, file, variable, source, service)| Resource::Compose { path, file, variable, source, service }),
+        3 => path().prop_map(|path| Resource::Repository { path }),
+    ]
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let form = select(&[Form::Literal, Form::Referred, Form::ByAnotherName][..]);
+    let ready = prop::option::weighted(0.85, (form, any::<bool>()));
+    let after = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(0usize..5, 1)];
+    let step = (after, resource(), ready).prop_map(|(after, resource, ready)| Step { after, resource, ready });
+    (states(), prop::collection::vec(step, 2..6)).prop_map(|(host, steps)| Case { host, steps })
+}
+
+fn plan_file(steps: &[Step]) -> String {
+    let mut text = "name: generated\nsteps:\n".to_owned();
+    for (index, step) in steps.iter().enumerate() {
+        let after: Vec<String> = step
+            .after
+            .iter()
+            .filter(|other| **other < steps.len() && **other != index)
+            .map(|other| format!("s{other}"))
+            .collect();
+        let after = if after.is_empty() { String::new() } else { format!(", after: [{}]", after.join(", ")) };
+        text += &format!("  - {{ id: s{index}{after}, {} }}\n", step.resource.yaml());
+    }
+    text
+}
+
+/// Shell lines that bring the host into the case's state.
+fn prepare(case: &Case) -> String {
+    let mut lines = "cd /; find /srv -mindepth 1 -delete; rm -rf /var/lib/provision/*; mkdir -p /srv/a\n".to_owned();
+    // Checkouts come first: git clones into what is missing or empty.
+    for step in &case.steps {
+        if let (Resource::Repository { path }, Some((_, behind))) = (&step.resource, step.ready) {
+            lines += &format!("{}\n", clone(&located(path).display().to_string(), behind));
+        }
+    }
+    for state in &case.host {
+        lines += &match state {
+            State::Link => "ln -s a /srv/link".to_owned(),
+            State::Directory { path, owner } => {
+                format!("mkdir -p {path}/x; touch {path}/x/f; chown {owner}:{owner} {path}/x {path}/x/f {path}")
+            }
+            State::Compose { path, file, form } => compose(path, *file, *form),
+            State::EnvFile { path, mode } => {
+                format!("mkdir -p {path}; echo OTHER=1 > {path}/.env; chmod {mode} {path}/.env")
+            }
+            State::Checkout { path, behind } => clone(path, *behind),
+            State::Key { path } => format!("mkdir -p {path}; install -m 444 /var/tmp/old {path}/key.pem"),
+        };
+        lines.push('\n');
+    }
+    for step in &case.steps {
+        if let (Resource::Compose { path, file, .. }, Some((form, _))) = (&step.resource, step.ready) {
+            lines += &format!("[ -e {path}/dc{file}.yml ] || {{ {}; }}\n", compose(path, *file, form));
+        }
+    }
+    lines
+}
+
+fn clone(path: &str, behind: bool) -> String {
+    let back = if behind { format!("; git -C {path} reset -q --hard HEAD~1") } else { String::new() };
+    format!("[ -n \"$(ls -A {path} 2>/dev/null)\" ] || {{ git clone -q {REMOTE} {path}{back}; }}")
+}
+
+fn compose(path: &str, file: u8, form: Form) -> String {
+    let value = |name: &str| match form {
+        Form::Literal => "old".to_owned(),
+        Form::Referred => format!("${{{name}}}"),
+        Form::ByAnotherName => "${SHARED}".to_owned(),
+    };
+    let (p, q) = (value("P"), value("Q"));
+    format!(
+        "mkdir -p {path}; printf '%s\\n' 'services:' '  web: {{ environment: {{ P: \"{p}\", Q: \"{q}\" }} }}' \
+         '  db: {{ environment: {{ P: \"{p}\" }} }}' > {path}/dc{file}.yml"
+    )
+}
+
+const REMOTE_SCRIPT: &str = "
+git config --global user.name up; git config --global user.email up@example; git config --global init.defaultBranch main
+ssh-keygen -q -t ed25519 -N '' -f /var/tmp/key; ssh-keygen -q -t ed25519 -N '' -f /var/tmp/old
+git init -q --bare -b main /var/tmp/app.git; git clone -q /var/tmp/app.git /root/up 2>/dev/null; cd /root/up
+printf '%s\\n' 'services:' '  web: { environment: { P: \"${P}\", Q: old } }' '  db: { environment: { P: x } }' > dc1.yml
+mkdir b d; echo 1 > b/kept; echo 1 > d/kept
+git add -A; git commit -qm first; git push -q origin HEAD:main
+echo OTHER=2 > .env; echo '# more' >> dc1.yml; echo 2 > b/new; git rm -q d/kept
+git add -Af; git commit -qm second; git push -q origin HEAD:main
+";
+
+/// What came of one case.
+enum Came {
+    Refused,
+    Failed,
+    Converged,
+}
+
+fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
+    sandbox.write(FILE, "root", plan_file(&case.steps));
+    sandbox.bash("root", &prepare(case));
+    let run = |arguments: &[&'static str]| {
+        let run = sandbox.provision("root", arguments.iter().copied());
+        run.env("ONE", "first value").env("TWO", "second value").run()
+    };
+    let told = |what: &str, outcome: &Outcome| {
+        TestCaseError::fail(format!("{what}\n{}\n{}\n{outcome}", plan_file(&case.steps), prepare(case)))
+    };
+    if run(&["validate", FILE]).code != 0 {
+        return Ok(Came::Refused);
+    }
+    let before = Snapshot::take(sandbox, "/srv", &[]);
+    let planned = run(&["plan", FILE, "--json"]);
+    let after_plan = Snapshot::take(sandbox, "/srv", &[]);
+    prop_assert_eq!(before.difference(&after_plan), "", "plan left a trace");
+    let applied = run(&["apply", FILE, "--yes", "--json"]);
+    let after = Snapshot::take(sandbox, "/srv", &[]);
+    if applied.events_of("run_started").is_empty() {
+        return Err(told("apply did not start, and validate had accepted the plan file", &applied));
+    }
+    within_claims(case, &before, &after).map_err(|path| told(&format!("{path} belongs to no step"), &applied))?;
+    if applied.code != 0 {
+        return Ok(Came::Failed);
+    }
+    exact_is_exact(&planned, &applied)
+        .map_err(|step| told(&format!("{step} did not do what plan showed\n{planned}"), &applied))?;
+    let again = run(&["plan", FILE, "--json", "--detailed-exitcode"]);
+    if again.code != 0 {
+        return Err(told("plan is not empty after an apply that succeeded", &again));
+    }
+    let second = run(&["apply", FILE, "--yes", "--json"]);
+    let last = Snapshot::take(sandbox, "/srv", &[]);
+    if second.code != 0 || after != last {
+        return Err(told(&format!("a second apply wrote\n{}", after.difference(&last)), &second));
+    }
+    Ok(Came::Converged)
+}
+
+/// The first path that changed and is in no step's claim.
+fn within_claims(case: &Case, before: &Snapshot, after: &Snapshot) -> Result<(), String> {
+    let claimed: Vec<(PathBuf, bool)> = case.steps.iter().flat_map(|step| step.resource.claimed()).collect();
+    let (before, after) = (before.clone().without_traces(), after.clone().without_traces());
+    let paths: BTreeSet<&PathBuf> = before.0.keys().chain(after.0.keys()).collect();
+    let changed = paths.into_iter().filter(|path| before.0.get(*path) != after.0.get(*path));
+    let foreign = |path: &&PathBuf| {
+        let own = claimed.iter().any(|(own, whole)| *path == own || *whole && path.starts_with(own));
+        // The parents of what is made are made with it.
+        let parent = !before.0.contains_key(*path) && claimed.iter().any(|(own, _)| own.starts_with(path));
+        !own && !parent
+    };
+    match changed.into_iter().find(foreign) {
+        Some(path) => Err(path.display().to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Every change that plan showed as exact was made, and the steps that had none shown made none.
+fn exact_is_exact(planned: &Outcome, applied: &Outcome) -> Result<(), String> {
+    for step in planned.events_of("step_planned") {
+        if step["certainty"] != "exact" {
+            continue;
+        }
+        let id = step["step"].as_str().unwrap_or_default();
+        // Of two steps that set a variable in one `.env`, the first to run makes the file.
+        let told = |change: &serde_json::Value| match change["target"].as_str() {
+            Some(target) if target.ends_with("/.env") => target.to_owned(),
+            target => format!("{}: {}", target.unwrap_or_default(), change["summary"]),
+        };
+        let shown: Vec<String> = step["changes"].as_array().into_iter().flatten().map(told).collect();
+        let finished = applied.events_of("change_finished");
+        let made: Vec<String> = finished.iter().filter(|change| change["step"] == id).map(told).collect();
+        if shown != made {
+            return Err(format!("{id}: shown {shown:?}, made {made:?}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn accepted_plan_files_converge_in_one_apply_and_stay_so() {
+    let sandbox = Sandbox::new();
+    sandbox.bash("root", REMOTE_SCRIPT);
+    let count = RefCell::new([0; 3]);
+    // proptest's own default is for tests that start no host.
+    let asked = Config::default().cases;
+    let cases_wanted = if asked == 256 { 40 } else { asked };
+    let config = Config { cases: cases_wanted, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+    let result = TestRunner::new(config).run(&cases(), |case| {
+        let came = check(&sandbox, &case)?;
+        count.borrow_mut()[came as usize] += 1;
+        Ok(())
+    });
+    let [refused, failed, converged] = *count.borrow();
+    eprintln!("{refused} refused, {failed} failed, {converged} converged");
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    assert!(converged * 5 >= cases_wanted, "too few cases converge to say anything: {converged} of {cases_wanted}");
+}
