@@ -49,10 +49,6 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         output::tell(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
-    if !matches!(arguments.command, Command::Worker(_)) {
-        // No other thread runs yet. A worker is somebody else first.
-        crate::host::git_tls::start();
-    }
     let result = match arguments.command {
         Command::Worker(worker) => {
             crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)

@@ -2,13 +2,12 @@
 //! process or speaks to a server.
 
 pub mod fs;
-pub mod git_tls;
 pub mod machine;
 pub mod process;
+pub mod program;
 pub mod secret;
 pub mod signals;
 pub mod ssh;
-pub mod ssh_transport;
 pub mod state;
 pub mod terminal;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, OnceCell, oneshot};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, current_user};
-use super::server::KEPT;
+use super::server::kept;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, Failure, RescueAnswer, RescueRequest};
 
@@ -242,7 +242,7 @@ fn command(me: &User, other: Option<&User>) -> Result<Command, Failure> {
     command.env_clear();
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     if other.is_none() {
-        command.envs(KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
+        command.envs(kept());
     }
     // Away from the terminal: a Ctrl-C is for the launcher, which lets the change in hand be finished.
     detach(&mut command);

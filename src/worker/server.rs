@@ -19,14 +19,14 @@ use tokio::sync::Mutex;
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
 use crate::host::fs::says;
-use crate::host::git_tls;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
 use crate::resource::{self, Act, AnyActual, AnyChange, Failure, Look};
 
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
-/// and certificates. Nothing else passes, so a secret in the launcher's environment ends there.
-pub(super) const KEPT: &[&str] = &[
+/// and certificates, and how git reaches remotes (git(1)). Nothing else passes, so a secret in the launcher's environment
+/// ends there.
+const KEPT: &[&str] = &[
     "HOME",
     "PATH",
     "TMPDIR",
@@ -41,7 +41,43 @@ pub(super) const KEPT: &[&str] = &[
     "NO_PROXY",
     "ALL_PROXY",
     "all_proxy",
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_ASKPASS",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_EXEC_PATH",
+    "GIT_HTTP_LOW_SPEED_LIMIT",
+    "GIT_HTTP_LOW_SPEED_TIME",
+    "GIT_HTTP_PROXY_AUTHMETHOD",
+    "GIT_HTTP_USER_AGENT",
+    "GIT_PROXY_COMMAND",
+    "GIT_PROXY_SSL_CAINFO",
+    "GIT_PROXY_SSL_CERT",
+    "GIT_PROXY_SSL_KEY",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_CERT",
+    "GIT_SSL_CIPHER_LIST",
+    "GIT_SSL_KEY",
+    "GIT_SSL_NO_VERIFY",
+    "GIT_SSL_VERSION",
 ];
+
+/// The variables of `GIT_CONFIG_COUNT`, each with the number of a setting at its end (git-config(1)).
+const KEPT_NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
+
+/// What a worker of the launching user's own keeps of this process's environment.
+pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        KEPT.contains(&name.as_ref()) || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin))
+    })
+}
 
 /// The search path of a worker that acts as somebody else.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -60,8 +96,6 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     // Another identity is another process to the kernel, and may leave core dumps again.
     crate::host::process::leave_no_core_dump()?;
     clean_environment(&who, user.is_none());
-    // Not before: libgit2 takes down at its start whose configuration it reads.
-    git_tls::start();
     std::env::set_current_dir("/").map_err(|error| Failure::new(format!("cannot enter /: {error}")))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -74,7 +108,7 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
 
 #[expect(unsafe_code, reason = "std::env's setters are unsafe; a worker calls them before it has a second thread")]
 fn clean_environment(user: &User, own: bool) {
-    let kept: Vec<_> = KEPT.iter().filter(|_| own).filter_map(|name| Some((*name, std::env::var_os(name)?))).collect();
+    let kept: Vec<_> = kept().filter(|_| own).collect();
     // SAFETY: this process has one thread yet: `serve` is main's first act in a worker, and nothing else runs that could
     // read the environment at the same time.
     unsafe {

@@ -201,8 +201,6 @@ pub enum Obstacle {
     Locked { path: String },
     /// Another process of this program is at work here.
     AnotherRun,
-    /// History is cut off.
-    Shallow,
     /// Objects are fetched from the remote one by one.
     PartialClone,
     /// Parts of the tree are left out of the working tree.

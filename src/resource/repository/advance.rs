@@ -9,6 +9,7 @@ use super::actual::ChangedPath;
 use super::change::Advance;
 use super::delta::{Delta, Position};
 use super::observe::{Head, position, read_head, remote_url};
+use super::remote::{CheckoutState, Site};
 use super::survey::{Survey, survey};
 use super::work_area::WorkArea;
 use super::{delta, git_failure, index_file, move_files, open_repository, refs, rescue};
@@ -25,7 +26,7 @@ pub fn execute(desired: &Desired, change: &Advance, run: &str) -> Result<(), Fai
     let head = read_head(&repo, top)?;
     let position = position(&repo, &head, desired)?;
     let target = id(&change.commit, top)?;
-    let delta = delta::find(&repo, top, (&url, &desired.branch), &position, target)?;
+    let delta = delta::find(&repo, &Site::of(desired, &url, CheckoutState::There), &position, target)?;
     let log = if head.commit.is_none() { "clone" } else { "pull" };
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log };
     let mut area = plan.lock()?;
@@ -55,7 +56,7 @@ pub fn fill(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let repo = open(top)?;
     let head = read_head(&repo, top)?;
     let position = position(&repo, &head, desired)?;
-    let delta = delta::find(&repo, top, (url, &desired.branch), &position, target)?;
+    let delta = delta::find(&repo, &Site::of(desired, url, CheckoutState::There), &position, target)?;
     let log = format!("clone: from {}", super::remote::without_password(url));
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };
     let area = plan.lock()?;
@@ -125,6 +126,7 @@ impl Plan<'_> {
         // Another handle: this one may have looked for objects before they were there.
         let repo = open(self.top)?;
         self.track(&mut area, &repo)?;
+        self.set_tags(&mut area, &repo)?;
         if self.position.branch.is_none() {
             refs::follow(&mut area, &repo, &self.desired.remote, &self.desired.branch)?;
         }
@@ -149,6 +151,17 @@ impl Plan<'_> {
         };
         refs::log(repo, &name, before, self.target, &format!("fetch: {how}"))?;
         refs::set(area, repo, &name, before, self.target)
+    }
+
+    /// Makes the tags that came with the commits. One that is here by now stays as it is.
+    fn set_tags(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
+        for tag in &self.delta.tags {
+            let names = [tag.name.clone()];
+            if refs::target(repo, &tag.name)?.is_none() && refs::conflict(repo, &names)?.is_none() {
+                refs::set(area, repo, &tag.name, None, tag.id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets the branch, and HEAD to it. Both are locked since the beginning.

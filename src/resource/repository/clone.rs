@@ -11,7 +11,7 @@ use git2::{Oid, Repository, RepositoryInitOptions};
 
 use super::actual::Obstacle;
 use super::change::NewClone;
-use super::remote::History;
+use super::remote::{CheckoutState, History, Site};
 use super::scratch::{Problem, Scratch};
 use super::work_area::{Leftover, hold, leftover};
 use super::{advance, delta, git_failure, io_failure, refs, remote, tree_check};
@@ -128,7 +128,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
         );
         return Err(Failure::new(what).hint("run again"));
     }
-    if let Some(default) = default.as_deref().and_then(|default| default.strip_prefix("refs/heads/")) {
+    if let Some(default) = default {
         let head = format!("refs/remotes/{name}/HEAD");
         let to = format!("refs/remotes/{name}/{default}");
         // A branch of the remote's can be called HEAD.
@@ -180,11 +180,10 @@ pub fn look_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Ahead, Fa
     if let Some(seen) = SEEN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(seen.clone());
     }
-    let wanted = [format!("+refs/heads/{}:refs/fetched/head", desired.branch)];
-    let download = |view: &Repository| remote::download(view, url, &wanted, &desired.path, History::NotNeeded);
-    let seen = match Scratch::with(None, &[], url, download) {
-        Ok(scratch) if scratch.repo().find_commit(target).is_err() => return Err(remote::moved_on(url)),
-        Ok(scratch) => {
+    let site = Site::of(desired, url, CheckoutState::Missing);
+    let seen = match Scratch::with(&site, |git| remote::download(git, &site, History::NotNeeded)) {
+        Ok((scratch, _)) if scratch.repo().find_commit(target).is_err() => return Err(remote::moved_on(url)),
+        Ok((scratch, _)) => {
             let failed = git_failure("look through the remote's files for", &desired.path);
             Ahead { obstacle: obstacle_in(scratch.repo(), target).map_err(failed)?, unseen: false }
         }
@@ -198,40 +197,14 @@ pub fn look_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Ahead, Fa
 
 /// Fetches all branches and tags, and gives back the remote's own branch.
 fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<String>, Failure> {
-    let failed = |error: git2::Error| remote::failure(url, &error);
-    let mut source = remote::open(repo, url, &desired.path)?;
-    let config = repo.config().map_err(failed)?;
-    let mut options = git2::FetchOptions::new();
-    options.remote_callbacks(remote::callbacks(config)).download_tags(git2::AutotagOption::All).update_fetchhead(false);
-    let specs = [format!("+refs/heads/*:refs/remotes/{}/*", desired.remote)];
-    source.fetch(&specs, Some(&mut options), None).map_err(failed)?;
-    if remote::is_local(source.url_bytes()) {
-        nothing_is_missing(desired, url, repo)?;
-    }
-    let heads = source.list().map_err(failed)?;
-    let default =
-        heads.iter().find(|head| head.name() == "HEAD").and_then(|head| head.symref_target().map(str::to_owned));
+    let site = Site::of(desired, url, CheckoutState::Building(repo.path()));
+    let (_scratch, git) = Scratch::new(&site)?;
+    remote::download_all(&git, &site)?;
+    let default = remote::default_branch(&git, site.remote)?;
     // A clone keeps no log of the branches that it began with.
-    let (logs, fetched) = (repo.path().join("logs"), repo.path().join("FETCH_HEAD"));
+    let logs = repo.path().join("logs");
     unless_missing(fs::remove_dir_all(&logs)).map_err(io_failure("remove", &logs))?;
-    unless_missing(fs::remove_file(&fetched)).map_err(io_failure("remove", &fetched))?;
     Ok(default)
-}
-
-/// Compares with the remote's refs once more: of a repository on this host libgit2 passes over those that it cannot read.
-fn nothing_is_missing(desired: &Desired, url: &str, repo: &Repository) -> Result<(), Failure> {
-    for (theirs, _) in remote::refs(repo, url, &desired.path)? {
-        let ours = match theirs.strip_prefix("refs/heads/") {
-            Some(branch) => format!("refs/remotes/{}/{branch}", desired.remote),
-            None if theirs.starts_with("refs/tags/") && !theirs.ends_with("^{}") => theirs.clone(),
-            None => continue,
-        };
-        if refs::target(repo, &ours)?.is_none() {
-            let what = format!("{theirs} at {} is new, or cannot be read", remote::without_password(url));
-            return Err(Failure::new(what).hint("run again"));
-        }
-    }
-    Ok(())
 }
 
 fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {

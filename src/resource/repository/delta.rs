@@ -1,14 +1,14 @@
 //! The way from HEAD to the remote's head: commits, paths, and what the target tree asks for. Fetched once a process.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use git2::{DiffOptions, ObjectType, Oid, Repository, Sort};
 
 use super::actual::{ChangedPath, Commit, Obstacle, PathChange};
 use super::path::RepoPath;
-use super::remote::History;
+use super::remote::{History, Site, Tag};
 use super::scratch::{FetchedPack, Scratch};
 use super::{git_failure, remote, tree_check};
 use crate::resource::Failure;
@@ -54,6 +54,8 @@ pub struct Delta {
     pub obstacles: Vec<Obstacle>,
     /// What had to be fetched: not in the repository yet.
     pub packs: Vec<FetchedPack>,
+    /// Tags of the remote that are not here yet, and belong to what is.
+    pub tags: Vec<Tag>,
 }
 
 /// Where the repository stands.
@@ -74,13 +76,8 @@ type Known = Mutex<HashMap<(PathBuf, Position, Oid), Arc<Delta>>>;
 static KNOWN: LazyLock<Known> = LazyLock::new(Mutex::default);
 
 /// Finds the way from where `repo` stands to `target`, fetching what is missing into scratch space.
-pub fn find(
-    repo: &Repository,
-    top: &Path,
-    (url, branch): (&str, &str),
-    position: &Position,
-    target: Oid,
-) -> Result<Arc<Delta>, Failure> {
+pub fn find(repo: &Repository, site: &Site<'_>, position: &Position, target: Oid) -> Result<Arc<Delta>, Failure> {
+    let top = site.top;
     let key = (top.to_owned(), position.clone(), target);
     if let Some(known) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(Arc::clone(known));
@@ -90,27 +87,14 @@ pub fn find(
         // Not kept: objects that no ref needs can go at any time (git-gc(1)), and then they have to be fetched.
         return compute(repo, position, target).map(Arc::new).map_err(failed);
     }
-    // By its name: many servers refuse to be asked for a commit by its id.
-    let wanted = [format!("+refs/heads/{branch}:refs/fetched/head")];
-    // libgit2 asks for nothing below a commit that it finds. Where this one is there with gaps, an interrupted fetch's say,
-    // it must not find it until all has come.
-    let has_gaps = repo.find_commit(target).is_ok();
-    let (beside, tips) = if has_gaps { (None, &[][..]) } else { (Some(repo), &position.tips[..]) };
-    let scratch = Scratch::with(beside, tips, url, |view| {
-        if has_gaps {
-            repo.config().and_then(|config| view.set_config(&config)).map_err(&failed)?;
-        }
-        remote::download(view, url, &wanted, top, History::Needed)
-    })?;
+    let (scratch, git) = Scratch::with(site, |git| remote::download(git, site, History::Needed))?;
     let view = scratch.repo();
-    if has_gaps {
-        let objects = repo.path().join("objects");
-        view.odb().and_then(|odb| odb.add_disk_alternate(&objects.to_string_lossy())).map_err(&failed)?;
-    }
     if view.find_commit(target).is_err() {
-        return Err(remote::moved_on(url));
+        return Err(remote::moved_on(site.url));
     }
     let mut delta = compute(view, position, target).map_err(failed)?;
+    let odb = view.odb().map_err(git_failure("read what was fetched from", top))?;
+    delta.tags = remote::follow_tags(&git, site, |name| repo.find_reference(name).is_ok(), |id| odb.exists(id))?;
     delta.packs = scratch.packs()?;
     let delta = Arc::new(delta);
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&delta));
@@ -198,6 +182,7 @@ fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta,
         },
         obstacles,
         packs: Vec::new(),
+        tags: Vec::new(),
     })
 }
 

@@ -13,7 +13,7 @@ use super::value::AbsolutePath;
 use super::{
     Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource,
 };
-use crate::host::ssh_transport;
+use crate::host::program;
 
 mod access;
 mod actual;
@@ -171,7 +171,7 @@ impl Resource for Repository {
     }
 
     fn leave_nothing() {
-        ssh_transport::end_all();
+        program::kill_all();
         scratch::leave_none();
     }
 

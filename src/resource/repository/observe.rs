@@ -11,7 +11,7 @@ use super::actual::{Actual, Checkout, Obstacle, Upstream};
 use super::delta::{self, Delta, Position};
 use super::local_changes::local_changes;
 use super::path::RepoPath;
-use super::scratch::Scratch;
+use super::remote::{CheckoutState, Site};
 use super::survey::{SKIP_WORKTREE, survey};
 use super::work_area::{Leftover, area_of, is_own_lock, leftover};
 use super::{clone, git_failure, git_text, io_failure, open_repository, refs, remote, tree_check, waits};
@@ -86,11 +86,7 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         obstacle = Some(Obstacle::UnwritableParent { path: nearest.display().to_string() });
     }
     let upstream = match (&desired.url, &obstacle) {
-        (Some(url), None) => {
-            // libgit2 wants a repository to speak from: an empty one in memory.
-            let scratch = Scratch::new(None, &[])?;
-            Some((url, ask(scratch.repo(), url, desired)?))
-        }
+        (Some(url), None) => Some((url, ask(&Site::of(desired, url, CheckoutState::Missing))?)),
         _ => None,
     };
     let mut unseen = false;
@@ -114,10 +110,10 @@ fn missing_parents(path: &Path, nearest: &Path) -> Vec<String> {
     each.collect()
 }
 
-fn ask(repo: &Repository, url: &str, desired: &Desired) -> Result<Upstream, Failure> {
-    let answer = remote::ask(repo, url, &desired.branch, &desired.path)?;
+fn ask(site: &Site<'_>) -> Result<Upstream, Failure> {
+    let answer = remote::ask(site)?;
     Ok(Upstream {
-        url: remote::without_password(url),
+        url: remote::without_password(site.url),
         head: answer.head.map(|head| head.to_string()),
         branches: answer.branches,
     })
@@ -291,7 +287,8 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     if wrong || checkout.obstacles.iter().any(Obstacle::always) {
         return Ok(None);
     }
-    let upstream = ask(repo, &url, desired)?;
+    let site = Site::of(desired, &url, CheckoutState::There);
+    let upstream = ask(&site)?;
     let target = upstream.head.as_deref().and_then(|head| Oid::from_str(head).ok());
     checkout.upstream = Some(upstream);
     let Some(target) = target else { return Ok(None) };
@@ -305,7 +302,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     if !checkout.obstacles.is_empty() {
         return Ok(None);
     }
-    let delta = delta::find(repo, top, (&url, &desired.branch), &position, target)?;
+    let delta = delta::find(repo, &site, &position, target)?;
     compare(repo, desired, &delta, checkout)?;
     Ok(None)
 }
@@ -372,9 +369,6 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
         }
     }
     let config = repo.config()?;
-    if repo.is_shallow() {
-        found.push(Obstacle::Shallow);
-    }
     if config.get_bool(&format!("remote.{}.promisor", desired.remote)).unwrap_or(false) {
         found.push(Obstacle::PartialClone);
     }

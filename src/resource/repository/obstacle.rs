@@ -84,8 +84,6 @@ impl Obstacle {
                 .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", quoted(path))),
             Self::AnotherRun => Refusal::new(format!("another provision run is at work in {at}"))
                 .hint("wait until it is done, then run again"),
-            Self::Shallow => Refusal::new(format!("{at} is a shallow clone: its history is cut off"))
-                .hint(format!("fetch the rest: `{git} fetch --unshallow`")),
             Self::PartialClone => {
                 Refusal::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))
                     .hint("replace it by a full clone")

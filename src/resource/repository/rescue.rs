@@ -60,7 +60,7 @@ pub fn keep_files(
         what = "local changes in the way of a pull, private files apart";
     }
     fs::create_dir(&own).map_err(io_failure("create", &own))?;
-    let commit = made(&scratch::bare_beside(&own, Some(repo), &[])?, &shared, false, what)?;
+    let commit = made(&scratch::bare_beside(&own, Some(repo.path()))?, &shared, false, what)?;
     area.install_objects(&own)?;
     let Some(apart_commit) = apart_commit else { return name(area, repo, run, commit).map(|_| ()) };
     // A run that was cut off here had named the one half and not the other.

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use git2::{Oid, Repository, RepositoryOpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
-use super::remote::{self, Downloaded};
+use super::remote::{self, CheckoutState, Downloaded, Git, Site};
 use super::{git_failure, io_failure, read_configuration_once};
 use crate::resource::Failure;
 
@@ -100,32 +100,33 @@ impl From<Problem> for Failure {
 }
 
 impl Scratch {
-    /// Makes a scratch repository beside `checkout`, or an empty one.
-    pub fn new(checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
-        Ok(Self::with(checkout, tips, "", |_| Ok(Downloaded::All))?)
+    /// Makes a scratch repository from which git can be run at `site`.
+    pub fn new(site: &Site<'_>) -> Result<(Self, Git), Failure> {
+        Ok(Self::with(site, |_| Ok(Downloaded::All))?)
     }
 
-    /// Makes one, and downloads what is wanted from `url` into it: in the first place that has room for it.
+    /// Makes one, and downloads into it what is wanted: in the first place that has room for it.
     pub fn with(
-        checkout: Option<&Repository>,
-        tips: &[Oid],
-        url: &str,
-        download: impl Fn(&Repository) -> Result<Downloaded, Failure>,
-    ) -> Result<Self, Problem> {
+        site: &Site<'_>,
+        download: impl Fn(&Git) -> Result<Downloaded, Failure>,
+    ) -> Result<(Self, Git), Problem> {
         let mut problem = None;
         let mut full = Vec::new();
         for base in places() {
             sweep(&base);
-            match Self::make(&base, checkout, tips) {
-                Ok(scratch) => match download(&scratch.repo)? {
-                    Downloaded::All => return Ok(scratch),
-                    Downloaded::NoRoom => full.push(base.display().to_string()),
-                },
+            match Self::make(&base, site) {
+                Ok(scratch) => {
+                    let git = Git::prepare(site, &scratch.dir.path)?;
+                    match download(&git)? {
+                        Downloaded::All => return Ok((scratch, git)),
+                        Downloaded::NoRoom => full.push(base.display().to_string()),
+                    }
+                }
                 Err(failure) => problem = Some(failure),
             }
         }
         if !full.is_empty() {
-            let (full, url) = (full.join(" and in "), remote::without_password(url));
+            let (full, url) = (full.join(" and in "), remote::without_password(site.url));
             let what = format!("there is no room in {full} for what the remote {url} sends");
             let hint = "free space there; for a step of the user who runs provision, TMPDIR can name another place";
             return Err(Problem::NoRoom(Failure::new(what).hint(hint)));
@@ -133,11 +134,43 @@ impl Scratch {
         Err(problem.unwrap_or_else(|| Failure::new("there is no place for temporary files")).into())
     }
 
-    fn make(base: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Self, Failure> {
+    fn make(base: &Path, site: &Site<'_>) -> Result<Self, Failure> {
         let dir = (0..ATTEMPTS).find_map(|_| Directory::make(base).transpose()).transpose()?.ok_or_else(|| {
             Failure::new(format!("cannot keep a temporary directory in {}: another process removes it", base.display()))
         })?;
-        Ok(Self { repo: bare_beside(&dir.path, checkout, tips)?, dir })
+        Ok(Self {
+            repo: bare_beside(
+                &dir.path,
+                matches!(site.checkout, CheckoutState::There).then(|| site.top.join(".git")).as_deref(),
+            )?,
+            dir,
+        })
+    }
+
+    /// Puts objects that came one by one into a pack: a web server that knows nothing of git sends them so.
+    fn pack_loose_objects(&self) -> Result<(), Failure> {
+        let folder = self.dir.path.join("objects");
+        let failed = io_failure("read", &folder);
+        let mut loose = Vec::new();
+        for begin in fs::read_dir(&folder).map_err(&failed)? {
+            let begin = begin.map_err(&failed)?;
+            if begin.file_name().len() == 2 {
+                for rest in fs::read_dir(begin.path()).map_err(&failed)? {
+                    let rest = rest.map_err(&failed)?.file_name();
+                    let id = [begin.file_name().to_string_lossy(), rest.to_string_lossy()].concat();
+                    loose.extend(Oid::from_str(&id));
+                }
+            }
+        }
+        if loose.is_empty() {
+            return Ok(());
+        }
+        let failed = git_failure("pack what was fetched", &folder);
+        let mut pack = self.repo.packbuilder().map_err(&failed)?;
+        for id in loose {
+            pack.insert_object(id, None).map_err(&failed)?;
+        }
+        pack.write(&folder.join("pack"), 0o444).map_err(&failed)
     }
 
     /// The scratch repository itself.
@@ -147,6 +180,7 @@ impl Scratch {
 
     /// What was fetched, as files that outlive the directory.
     pub fn packs(&self) -> Result<Vec<FetchedPack>, Failure> {
+        self.pack_loose_objects()?;
         let folder = self.dir.path.join("objects/pack");
         let failed = io_failure("read", &folder);
         let mut packs = Vec::new();
@@ -164,10 +198,10 @@ impl Scratch {
     }
 }
 
-/// Makes a bare repository in the empty directory `at`: it sees the objects of `checkout` and its configuration, and
-/// tells remotes that it has `tips`.
+/// Makes a bare repository in the empty directory `at`: it sees the objects of the checkout whose git directory is
+/// `checkout`, its configuration, and where its history is cut off.
 #[expect(clippy::disallowed_methods, reason = "as a bare repository, whatever the configuration says")]
-pub fn bare_beside(at: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Result<Repository, Failure> {
+pub fn bare_beside(at: &Path, checkout: Option<&Path>) -> Result<Repository, Failure> {
     let failed = io_failure("write to the temporary directory", at);
     for part in ["objects/info", "objects/pack", "refs/heads"] {
         fs::create_dir_all(at.join(part)).map_err(&failed)?;
@@ -175,20 +209,22 @@ pub fn bare_beside(at: &Path, checkout: Option<&Repository>, tips: &[Oid]) -> Re
     fs::write(at.join("HEAD"), "ref: refs/heads/scratch\n").map_err(&failed)?;
     let mut config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n".to_owned();
     if let Some(checkout) = checkout {
-        let path = checkout.path().join("config");
-        let path = path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\"");
+        let path = checkout.join("config");
+        // git reads what kind of repository it is from this file alone, without what it includes.
+        if fs::symlink_metadata(checkout.join("config.worktree")).is_ok() {
+            config = "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tworktreeConfig = true\n".to_owned();
+        }
+        let path = path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
         config.push_str(&format!("[include]\n\tpath = \"{path}\"\n[core]\n\tbare = true\n"));
-        let mut alternates = checkout.path().join("objects").as_os_str().as_bytes().to_vec();
+        let mut alternates = checkout.join("objects").as_os_str().as_bytes().to_vec();
         alternates.push(b'\n');
         fs::write(at.join("objects/info/alternates"), alternates).map_err(&failed)?;
+        match fs::copy(checkout.join("shallow"), at.join("shallow")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
     }
     fs::write(at.join("config"), config).map_err(&failed)?;
-    // What is here already is told to the remote by refs: it then sends the rest alone.
-    let mut refs = String::from("# pack-refs with: sorted \n");
-    for (number, tip) in tips.iter().enumerate() {
-        refs.push_str(&format!("{tip} refs/have/{number:08}\n"));
-    }
-    fs::write(at.join("packed-refs"), refs).map_err(&failed)?;
     let failed = git_failure("use the temporary repository", at);
     let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::BARE;
     let repo = Repository::open_ext(at, flags, std::iter::empty::<&Path>()).map_err(&failed)?;
@@ -252,7 +288,14 @@ mod tests {
             fs::create_dir(folder).unwrap();
             fs::write(folder.join("file"), "").unwrap();
         }
-        let alive = Scratch::make(base.path(), None, &[]).unwrap();
+        let site = Site {
+            remote: "origin",
+            url: "x",
+            branch: "main",
+            top: Path::new("/nowhere"),
+            checkout: CheckoutState::Missing,
+        };
+        let alive = Scratch::make(base.path(), &site).unwrap();
         sweep(base.path());
         assert!(!left.exists());
         assert!(other.exists());

@@ -36,7 +36,8 @@ fn here() -> crate::resource::repository::Repository {
 /// Runs the child in `folder`, killed at the `when`-th `call`; says whether it was.
 fn killed_at(folder: &Path, call: &str, when: usize) -> bool {
     let status = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+        // Not the programs that it runs: `-b execve` lets go of them.
+        .args(["-f", "-b", "execve", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
         .args(["-e", &format!("inject={call}:signal=KILL:when={when}")])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "resource::repository::tests::kills::child", "--ignored", "--test-threads=1"])

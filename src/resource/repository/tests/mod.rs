@@ -11,6 +11,7 @@ mod not_root;
 mod oracle;
 mod private_rescues;
 mod refusals;
+mod remotes;
 mod rescues;
 mod ssh;
 

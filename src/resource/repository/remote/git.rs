@@ -1,0 +1,380 @@
+//! The `git` program, run so that it finds the configuration of the checkout's place and writes to the scratch directory
+//! alone.
+//!
+//! Conditional includes ask where the git directory is, so it is named as it is or will be (`GIT_DIR`); everything that a
+//! fetch writes or that has to be said otherwise lies elsewhere: in the "common directory" of gitrepository-layout(5),
+//! which is the scratch directory (`GIT_COMMON_DIR`). It includes the checkout's configuration and sees its objects.
+//!
+//! A fetch from a shallow remote makes a file in the git directory itself, so for a fetch another one takes its place. Its
+//! refs are links to the checkout's own, so git tells the remote what is there, and no ref is written since none is named
+//! as the destination.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::super::io_failure;
+use super::settings::{Settings, quoted};
+use super::ssh::{self, Ssh};
+use super::{CheckoutState, Site, login, url, words};
+use crate::host::program::{self, Ended, Limits};
+use crate::resource::Failure;
+
+/// The oldest git that this module's commands work with, that of Debian 11.
+const OLDEST: (u32, u32) = (2, 30);
+
+/// For what needs no network.
+const LOCAL_LIMITS: Limits = Limits { silence: Duration::from_secs(10), total: Duration::from_secs(10), memory: None };
+
+/// What is said otherwise than the user's configuration says it (git-config(1)).
+const OVERRIDES: &str = "\
+[core]
+	hooksPath = /dev/null
+	fsmonitor = false
+	logAllRefUpdates = false
+[gc]
+	auto = 0
+[maintenance]
+	auto = false
+[fetch]
+	unpackLimit = 1
+	writeCommitGraph = false
+	recurseSubmodules = false
+	prune = false
+	pruneTags = false
+[submodule]
+	recurse = false
+[pack]
+	writeReverseIndex = false
+[transfer]
+	bundleURI = false
+[http]
+	saveCookies = false
+[color]
+	ui = false
+	remote = false
+";
+
+/// git stores a password that was right, and erases one that was wrong, with every helper that it asked. So it is given
+/// one helper that passes on questions alone, to all that the user has configured, with the path by which they may be
+/// chosen.
+const CREDENTIALS: &str = r#"[credential]
+	useHttpPath = true
+	helper = "!f() { test \"$1\" = get || exit 0; unset GIT_CONFIG_PARAMETERS; exec git -c include.path=\"$PROVISION_SCRATCH/conditions\" credential fill; }; f"
+"#;
+
+/// git at one place.
+pub struct Git {
+    scratch: PathBuf,
+    git_dir: PathBuf,
+    common: Option<PathBuf>,
+    folder: PathBuf,
+    protocols: String,
+    ssh: Option<Ssh>,
+    settings: Settings,
+    /// As it is configured.
+    url: String,
+}
+
+impl Git {
+    /// Prepares git at `site`, with the scratch directory `scratch`, which is a bare repository already.
+    ///
+    /// # Errors
+    /// Where there is no git, or one that is too old, or it cannot read its configuration.
+    pub fn prepare(site: &Site<'_>, scratch: &Path) -> Result<Self, Failure> {
+        check_version()?;
+        let top = site.top;
+        let scratch = fs::canonicalize(scratch).map_err(io_failure("read", scratch))?;
+        let (git_dir, common) = match site.checkout {
+            CheckoutState::There => (top.join(".git"), Some(scratch.clone())),
+            CheckoutState::Missing => {
+                let url = url::absolute(site.url, top);
+                let remote = format!("[remote {}]\n\turl = {}\n", quoted(site.remote), quoted(&url));
+                append(&scratch.join("config"), &remote)?;
+                (stand_in(&scratch, top, site.branch, &scratch)?, None)
+            }
+            CheckoutState::Building(git) => (stand_in(&scratch, top, site.branch, git)?, None),
+        };
+        let folder = if top.is_dir() { top.to_owned() } else { PathBuf::from("/") };
+        let mut git = Self {
+            scratch,
+            git_dir,
+            common,
+            folder,
+            protocols: String::new(),
+            ssh: None,
+            settings: Settings::default(),
+            url: site.url.to_owned(),
+        };
+        let settings = git.settings(matches!(site.checkout, CheckoutState::There))?;
+        let own_protocols = std::env::var_os("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
+        git.protocols = settings.allowed_protocols(own_protocols.as_deref());
+        git.override_settings(&settings, site)?;
+        let command = environment("GIT_SSH_COMMAND")
+            .or_else(|| settings.get("core.sshcommand").map(str::to_owned))
+            .or_else(|| environment("GIT_SSH").map(|program| super::super::quoted(&program)))
+            .filter(|command| !command.trim().is_empty());
+        let variant = environment("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
+        let command = command.as_deref().unwrap_or("ssh");
+        let variant = variant.as_deref().filter(|variant| *variant != "auto");
+        git.ssh = Some(ssh::prepare(command, variant, &git.scratch, &git.folder)?);
+        git.settings = settings;
+        Ok(git)
+    }
+
+    /// The settings that hold here. For a place that is `there`, its conditions hold by themselves; else they are said
+    /// once more for the place that stands in for it.
+    fn settings(&self, there: bool) -> Result<Settings, Failure> {
+        let root = self.scratch.join("at");
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        let file = self.scratch.join("conditions");
+        let mut conditions = String::new();
+        loop {
+            fs::write(&file, &conditions).map_err(io_failure("write", &file))?;
+            let settings = self.list(&self.git_dir)?;
+            if there {
+                return Ok(settings);
+            }
+            // Those that a condition has brought in can have conditions of their own.
+            let moved: std::collections::BTreeSet<String> =
+                settings.conditions().filter_map(|condition| condition.below(&root, &home)).collect();
+            let moved: String = moved.into_iter().collect();
+            if moved.len() <= conditions.len() {
+                return Ok(settings);
+            }
+            conditions = moved;
+        }
+    }
+
+    /// All settings, as git reads them where its git directory is `git_dir`.
+    fn list(&self, git_dir: &Path) -> Result<Settings, Failure> {
+        let mut listed = Vec::new();
+        let ended = self.run_at(git_dir, &["config", "--null", "--list", "--show-origin"], LOCAL_LIMITS, |piece| {
+            listed.extend_from_slice(piece);
+            listed.len() < 16 << 20
+        })?;
+        if !ended.is_success() {
+            return Err(Failure::new(format!("cannot read git's configuration: {}", words::reason("", &ended)))
+                .hint("correct it: `git config --list --show-origin` as the step's user shows where it stands"));
+        }
+        Ok(Settings::parse(&listed))
+    }
+
+    fn override_settings(&self, settings: &Settings, site: &Site<'_>) -> Result<(), Failure> {
+        let mut text = OVERRIDES.to_owned();
+        for key in settings.keys("http.", ".savecookies") {
+            if let Some(server) = key.strip_prefix("http.").and_then(|key| key.strip_suffix(".savecookies")) {
+                text.push_str(&format!("[http {}]\n\tsaveCookies = false\n", quoted(server)));
+            }
+        }
+        text.push_str(&format!("[remote {}]\n\tfollowRemoteHEAD = never\n", quoted(site.remote)));
+        // What most programs read, and git's own library for https does not.
+        let own = settings.keys("http.", "sslcainfo").chain(settings.keys("http.", "sslcapath")).next();
+        for (name, key) in [("SSL_CERT_FILE", "sslCAInfo"), ("SSL_CERT_DIR", "sslCAPath")] {
+            if let Some(path) = environment(name).filter(|_| own.is_none()) {
+                text.push_str(&format!("[http]\n\t{key} = {}\n", quoted(&path)));
+            }
+        }
+        let configured = match site.checkout {
+            CheckoutState::Missing => url::absolute(site.url, site.top),
+            _ => site.url.to_owned(),
+        };
+        let resolved = settings.resolve(&configured);
+        login::check(&configured, &resolved)?;
+        text.push_str("[credential]\n\thelper =\n");
+        text.push_str(&login::hide(&configured, &resolved, &self.scratch)?);
+        text.push_str(CREDENTIALS);
+        append(&self.scratch.join("overrides"), &text)
+    }
+
+    /// Runs git with these arguments to its end. It writes nothing.
+    pub fn run(&self, args: &[&str], limits: Limits, take: impl FnMut(&[u8]) -> bool) -> Result<Ended, Failure> {
+        self.run_at(&self.git_dir, args, limits, take)
+    }
+
+    /// Runs `git fetch` with these arguments to its end. It writes to the scratch directory alone, but for the refs that it
+    /// is told to.
+    pub fn fetch(&self, args: &[&str], limits: Limits) -> Result<Ended, Failure> {
+        if self.common.is_none() {
+            return self.run_at(&self.git_dir, args, limits, |_| true);
+        }
+        let git_dir = self.scratch.join("aside");
+        if !git_dir.exists() {
+            self.stand_aside(&git_dir)?;
+        }
+        self.run_at(&git_dir, args, limits, |_| true)
+    }
+
+    /// Makes a git directory that takes the place of the checkout's: with its HEAD and refs, and its settings.
+    fn stand_aside(&self, aside: &Path) -> Result<(), Failure> {
+        fs::create_dir(aside).map_err(io_failure("create", aside))?;
+        let head = self.git_dir.join("HEAD");
+        fs::copy(&head, aside.join("HEAD")).map_err(io_failure("read", &head))?;
+        for name in ["refs", "packed-refs"] {
+            let link = aside.join(name);
+            std::os::unix::fs::symlink(self.git_dir.join(name), &link).map_err(io_failure("create", &link))?;
+        }
+        let include = |path: &Path| format!("[include]\n\tpath = {}\n", quoted(&path.to_string_lossy()));
+        append(&aside.join("config.worktree"), &include(&self.git_dir.join("config.worktree")))?;
+        // What a condition on the checkout's place has brought in there does not come by itself here.
+        for path in self.settings.conditions().filter_map(|condition| condition.included()) {
+            if self.settings.is_read(&path) && !self.list(aside)?.is_read(&path) {
+                append(&self.scratch.join("conditions"), &include(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_at(
+        &self,
+        git_dir: &Path,
+        args: &[&str],
+        limits: Limits,
+        take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<Ended, Failure> {
+        let mut command = Command::new("git");
+        for file in ["conditions", "overrides"] {
+            let path = self.scratch.join(file);
+            if path.exists() {
+                command.arg("-c").arg(format!("include.path={}", path.display()));
+            }
+        }
+        command.args(args).current_dir(&self.folder);
+        command.env("GIT_DIR", git_dir).env("PROVISION_SCRATCH", &self.scratch);
+        if let Some(common) = &self.common {
+            command.env("GIT_COMMON_DIR", common);
+        }
+        command.env("GIT_ALLOW_PROTOCOL", &self.protocols);
+        if let Some(ssh) = &self.ssh {
+            command.env("GIT_SSH_COMMAND", &ssh.command);
+            if let Some(programs) = &ssh.programs {
+                let mut path = programs.clone().into_os_string();
+                path.push(":");
+                path.push(std::env::var_os("PATH").unwrap_or_default());
+                command.env("PATH", path);
+            }
+        }
+        // Its words are read, nobody is asked, and nothing is noted down.
+        command.env("LC_ALL", "C").env_remove("LANGUAGE").env("GIT_TERMINAL_PROMPT", "0");
+        command.envs(["GIT_TRACE2", "GIT_TRACE2_EVENT", "GIT_TRACE2_PERF"].map(|name| (name, "0")));
+        command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_NO_LAZY_FETCH", "1");
+        program::run(command, limits, take).map_err(|error| not_started(&error, &self.folder))
+    }
+
+    /// The value of a setting at the checkout's place, its key as `git config --list` has it.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.get(key)
+    }
+
+    /// The URL as it is configured.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
+}
+
+/// Makes a git directory that stands below the scratch directory as that of `top` is to stand below the root, and has
+/// everything else in `common` (gitrepository-layout(5), `commondir`).
+fn stand_in(scratch: &Path, top: &Path, branch: &str, common: &Path) -> Result<PathBuf, Failure> {
+    let root = scratch.join("at");
+    let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path)).join(".git");
+    let (named, real) = (below(top), below(&resolved(top)));
+    fs::create_dir_all(&real).map_err(io_failure("create", &real))?;
+    if named != real {
+        // Conditions hold for the name of a place and for what it leads to.
+        if let Some(folder) = named.parent() {
+            fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
+        }
+        std::os::unix::fs::symlink(&real, &named).map_err(io_failure("create", &named))?;
+    }
+    append(&real.join("HEAD"), &format!("ref: refs/heads/{branch}\n"))?;
+    append(&real.join("commondir"), &format!("{}\n", common.display()))?;
+    Ok(named)
+}
+
+/// The path with links followed as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(above), path.strip_prefix(above)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}
+
+fn append(path: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let file = fs::OpenOptions::new().append(true).create(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io_failure("write", path))
+}
+
+/// Looks once a process whether git is there and new enough.
+fn check_version() -> Result<(), Failure> {
+    static GOOD: OnceLock<()> = OnceLock::new();
+    if GOOD.get().is_some() {
+        return Ok(());
+    }
+    let mut command = Command::new("git");
+    command.arg("--version").current_dir("/");
+    let mut text = Vec::new();
+    program::run(command, LOCAL_LIMITS, |piece| {
+        text.extend_from_slice(piece);
+        text.len() < 1000
+    })
+    .map_err(|error| not_started(&error, Path::new("/")))?;
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    // One that tells no number is taken for a new one.
+    if version(&text).is_some_and(|found| found < OLDEST) {
+        let (major, minor) = OLDEST;
+        let what = format!("cannot reach remotes with {text}: git {major}.{minor} or newer is needed");
+        return Err(Failure::new(what).hint(format!("install a newer one: `{}`", install())));
+    }
+    let () = *GOOD.get_or_init(|| ());
+    Ok(())
+}
+
+/// The first two numbers of `git version 2.47.3`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("git version ")?.split(['.', ' ']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn not_started(error: &std::io::Error, folder: &Path) -> Failure {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Failure::new("cannot reach remotes: the program git is not installed")
+            .hint(format!("install it: `{}`", install()));
+    }
+    Failure::new(format!("cannot run git in {}: {}", folder.display(), crate::host::fs::says(error)))
+}
+
+/// The command that installs git here.
+fn install() -> &'static str {
+    let there =
+        |program: &str| Path::new("/usr/bin").join(program).exists() || Path::new("/sbin").join(program).exists();
+    match () {
+        () if there("apt-get") => "sudo apt-get install git",
+        () if there("dnf") => "sudo dnf install git",
+        () if there("yum") => "sudo yum install git",
+        () if there("zypper") => "sudo zypper install git",
+        () if there("apk") => "apk add git",
+        () => "sudo apt-get install git",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version("git version 2.47.3"), Some((2, 47)));
+        assert_eq!(version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(version("git version 2.9"), Some((2, 9)));
+        assert_eq!(version("hub"), None);
+    }
+}

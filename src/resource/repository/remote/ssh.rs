@@ -1,0 +1,219 @@
+//! The ssh that git starts: the user's own command and configuration, but it asks nothing and leaves nothing.
+//!
+//! The same options have to hold for the ssh that another one starts. A jump host (`ProxyJump`) is reached by an ssh that
+//! gets its `-F FILE` and no `-o`, so a configuration file says them; that of a `ProxyCommand` gets nothing, so a program
+//! called `ssh` that comes first in the search path adds them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::super::io_failure;
+use crate::resource::Failure;
+
+/// What every ssh is told (ssh_config(5)).
+const OPTIONS: [&str; 11] = [
+    // Nobody is asked.
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    // What ssh writes by itself: known_hosts, the agent, and a master connection that stays behind with its socket.
+    "UpdateHostKeys=no",
+    "CheckHostIP=no",
+    "AddKeysToAgent=no",
+    "ControlMaster=no",
+    "ControlPath=none",
+    "ControlPersist=no",
+    // A host that does not answer, or has fallen silent.
+    "ConnectTimeout=15",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=4",
+];
+
+/// How much of a configuration file named by `-F` is read, in bytes.
+const MAX_CONFIG: usize = 1 << 20;
+
+/// Programs that take other options than OpenSSH's.
+const OTHERS: [&str; 4] = ["plink", "putty", "tortoiseplink", "simple"];
+
+/// What makes the ssh of git.
+pub struct Ssh {
+    /// For `GIT_SSH_COMMAND`.
+    pub command: String,
+    /// To come first in the search path.
+    pub programs: Option<PathBuf>,
+}
+
+/// Prepares the user's ssh command in the directory `at`; git would run `command` in the directory `top`. `variant` is
+/// git's `ssh.variant`.
+pub fn prepare(command: &str, variant: Option<&str>, at: &Path, top: &Path) -> Result<Ssh, Failure> {
+    let program = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or("ssh");
+    let name = program.rsplit('/').next().unwrap_or(program);
+    if variant.is_some_and(|variant| OTHERS.contains(&variant))
+        || variant.is_none() && OTHERS.contains(&name.trim_end_matches(".exe"))
+    {
+        return Ok(Ssh { command: command.to_owned(), programs: None });
+    }
+    let own = config_option(command, top);
+    let config = at.join("ssh_config");
+    write(&config, &config_file(own.as_ref().map(|(_, path)| path.as_path()))?, 0o600)?;
+    let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
+    let file = format!("-F {}", shell_quoted(&config.to_string_lossy()));
+    // The first `-o` of an option counts, and the last `-F`.
+    let command = match (command.split_once(program), &own) {
+        (Some((before, after)), None) if name == "ssh" => format!("{before}{program} {options} {file}{after}"),
+        (Some((before, after)), Some(_)) if name == "ssh" => format!("{before}{program} {options}{after} {file}"),
+        _ => format!("{command} {options} {file}"),
+    };
+    let programs = shim(at, &options, &file)?;
+    Ok(Ssh { command, programs })
+}
+
+/// A program `ssh` that adds the options, for what looks it up in the search path.
+fn shim(at: &Path, options: &str, file: &str) -> Result<Option<PathBuf>, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let real = std::env::split_paths(&path).map(|folder| folder.join("ssh")).find(|program| {
+        program.is_absolute()
+            && fs::metadata(program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    });
+    let Some(real) = real else { return Ok(None) };
+    let real = shell_quoted(&real.to_string_lossy());
+    let script = format!(
+        "#!/bin/sh\nfor word; do\n\tcase $word in\n\t-F*) exec {real} {options} \"$@\" ;;\n\tesac\ndone\nexec {real} {options} {file} \"$@\"\n"
+    );
+    let programs = at.join("bin");
+    fs::create_dir(&programs).map_err(io_failure("create", &programs))?;
+    write(&programs.join("ssh"), script.as_bytes(), 0o700)?;
+    Ok(Some(programs))
+}
+
+/// Our options, then those of the file that the user's command names, or else of the files that ssh reads by itself.
+fn config_file(own: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let mut text = String::new();
+    for option in OPTIONS {
+        text.push_str(&option.replacen('=', " ", 1));
+        text.push('\n');
+    }
+    match own {
+        None => text.push_str("Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n"),
+        Some(path) if path.as_os_str() == "none" => {}
+        // Not by `Include`, which wants other permissions of a file than `-F` does.
+        Some(path) => {
+            let failed = io_failure("read the ssh configuration", path);
+            if !fs::metadata(path).map_err(&failed)?.is_file() {
+                return Err(Failure::new(format!("the ssh configuration {} is not a file", path.display())));
+            }
+            let mut bytes = text.into_bytes();
+            bytes.extend(fs::read(path).map_err(&failed)?.into_iter().take(MAX_CONFIG));
+            return Ok(bytes);
+        }
+    }
+    Ok(text.into_bytes())
+}
+
+/// The file that a simple command names by `-F`, and the word that does so. `none` is no file.
+fn config_option(command: &str, top: &Path) -> Option<(String, PathBuf)> {
+    let mut words = words(command)?.into_iter();
+    let mut found = None;
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("-F") {
+            Some("") => words.next()?,
+            Some(value) => value.to_owned(),
+            None => continue,
+        };
+        let path = if value == "none" { PathBuf::from(&value) } else { top.join(&value) };
+        found = Some((word, path));
+    }
+    found
+}
+
+/// The words of a simple shell command; none of one that is more than that.
+fn words(command: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut letters = command.chars().peekable();
+    let mut quote = None;
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\'' | '"', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (end, Some(open)) if end == open => quote = None,
+            ('\\', None | Some('"')) => word.get_or_insert_default().push(letters.next()?),
+            ('`', None | Some('"')) | (';' | '|' | '&' | '<' | '>' | '(' | ')' | '\n', None) => return None,
+            ('$', None | Some('"')) => {
+                let braces = letters.next_if_eq(&'{').is_some();
+                let mut name = String::new();
+                while let Some(letter) = letters.next_if(|letter| letter.is_ascii_alphanumeric() || *letter == '_') {
+                    name.push(letter);
+                }
+                if name.is_empty() || braces && letters.next() != Some('}') {
+                    return None;
+                }
+                word.get_or_insert_default().push_str(std::env::var_os(name)?.to_str()?);
+            }
+            ('~', None) if word.is_none() && matches!(letters.peek(), Some('/')) => {
+                word.get_or_insert_default().push_str(std::env::var_os("HOME")?.to_str()?);
+            }
+            (space, None) if space.is_whitespace() => words.extend(word.take()),
+            (letter, _) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
+    let failed = io_failure("write", path);
+    fs::write(path, content).map_err(&failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(&failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(command: &str) -> (String, String) {
+        let at = tempfile::tempdir().unwrap();
+        fs::write(at.path().join("own config"), "Host own\n").unwrap();
+        let ssh = prepare(command, None, at.path(), at.path()).unwrap();
+        let config = fs::read_to_string(at.path().join("ssh_config")).unwrap_or_default();
+        let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
+        let command = ssh.command.replace(&at.path().display().to_string(), "AT").replace(&options, "-o …");
+        (command, config)
+    }
+
+    #[test]
+    fn the_users_command_keeps_its_options_and_gets_ours_before_them() {
+        assert_eq!(prepared("ssh").0, "ssh -o … -F 'AT/ssh_config'");
+        assert_eq!(prepared("A=b /usr/bin/ssh -i k").0, "A=b /usr/bin/ssh -o … -F 'AT/ssh_config' -i k");
+        assert_eq!(prepared("ssh \"$@\"; true").0, "ssh -o … -F 'AT/ssh_config' \"$@\"; true");
+        assert_eq!(prepared("sshpass -e ssh").0, "sshpass -e ssh -o … -F 'AT/ssh_config'");
+        assert_eq!(prepared("plink -batch").0, "plink -batch");
+        assert!(prepared("ssh").1.ends_with("Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n"));
+    }
+
+    #[test]
+    fn a_configuration_file_of_the_users_command_is_kept() {
+        for command in ["ssh -F 'own config'", "ssh -i k -F\"own config\" -v", r"ssh -F own\ config"] {
+            let (command, config) = prepared(command);
+            assert!(command.ends_with(" -F 'AT/ssh_config'"), "{command}");
+            assert!(config.starts_with("BatchMode yes\n") && config.ends_with("Host own\n"), "{config}");
+        }
+        assert!(prepared("ssh -F none").1.ends_with("ServerAliveCountMax 4\n"));
+    }
+
+    #[test]
+    fn words_are_those_of_the_shell() {
+        let split = |command: &str| words(command).unwrap();
+        assert_eq!(split(r#"a 'b c' d"e f"g \h "" "#), ["a", "b c", "de fg", "h", ""]);
+        assert_eq!(split("~/x ${HOME}/y a~"), [split("$HOME/x")[0].clone(), split("$HOME/y")[0].clone(), "a~".into()]);
+        for more in ["a; b", "a | b", "`a`", "$(a)", "a > b", "'a", "$1x$"] {
+            assert_eq!(words(more), None, "{more}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! URLs of remotes: whether they lead to this host, whether two name the same repository, and how they may be shown.
+
+use std::fs;
+use std::path::Path;
+
+/// The URL from wherever it is used: a relative path is meant from the checkout's top.
+pub fn absolute(url: &str, top: &Path) -> String {
+    if is_local(url) && !url.starts_with("file://") {
+        top.join(url).to_string_lossy().into_owned()
+    } else {
+        url.to_owned()
+    }
+}
+
+/// Whether a URL leads to a directory of this host.
+pub fn is_local(url: &str) -> bool {
+    url.starts_with("file://") || !(url.contains("://") || is_scp_like(url))
+}
+
+/// git's rule: a colon before any slash makes it `host:path`.
+fn is_scp_like(url: &str) -> bool {
+    match (url.find(':'), url.find('/')) {
+        (Some(colon), Some(slash)) => colon < slash,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// The URL as it may be shown: without what stands before an `@`, but for the user of an ssh URL, and without what stands
+/// after the path of a web address.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return without_scp_password(url) };
+    // A password may hold a slash or an `@` that should have been escaped: what may be one ends with the last `@`.
+    let has_password = rest.split('@').next().is_some_and(|user| user.len() < rest.len() && user.contains(':'));
+    let end = if has_password { rest.rfind('@') } else { rest[..authority(rest)].rfind('@') };
+    let shown = without_login(scheme, rest, end);
+    // A path of this host may well have these letters.
+    match shown.find(['?', '#']).filter(|_| scheme != "file" && scheme != "ssh") {
+        // What closes a quotation is no part of the URL.
+        Some(end) => {
+            let closing = shown[end..].rfind('\'').map_or("", |quote| &shown[end + quote..]);
+            format!("{}{}…{closing}", &shown[..end], &shown[end..=end])
+        }
+        None => shown,
+    }
+}
+
+/// `user:token@host:path`, which git takes for a path at the host `user`.
+fn without_scp_password(url: &str) -> String {
+    let before_path = &url[..authority(url)];
+    match (before_path.find(':'), before_path.rfind('@')) {
+        (Some(colon), Some(at)) if colon < at && before_path[at..].contains(':') => {
+            format!("{}{}", &url[..colon], &url[at..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// A word of a message, a URL in quotes perhaps.
+pub fn without_password_in(word: &str) -> String {
+    let start = word.find(|letter: char| letter.is_ascii_alphanumeric()).unwrap_or(0);
+    match word.contains("://") {
+        true => format!("{}{}", &word[..start], without_password(&word[start..])),
+        false => word.to_owned(),
+    }
+}
+
+/// How long the part of a URL after `://` is that names user and host.
+fn authority(rest: &str) -> usize {
+    rest.find('/').unwrap_or(rest.len())
+}
+
+fn without_login(scheme: &str, rest: &str, end: Option<usize>) -> String {
+    let Some(end) = end else { return format!("{scheme}://{rest}") };
+    let place = &rest[end + 1..];
+    // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
+    match rest[..end].split(':').next() {
+        Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{place}"),
+        _ => format!("{scheme}://{place}"),
+    }
+}
+
+/// Whether two URLs name the same remote, passwords and a slash at the end aside.
+pub fn same_url(one: &str, other: &str) -> bool {
+    let plain = |url: &str| {
+        let url = match url.split_once("://") {
+            Some((scheme, rest)) => without_login(scheme, rest, rest[..authority(rest)].rfind('@')),
+            None => url.to_owned(),
+        };
+        let url = url.strip_prefix("file://").unwrap_or(&url);
+        url.trim_end_matches('/').to_owned()
+    };
+    plain(one) == plain(other)
+}
+
+/// Whether two URLs are paths to the same directory of this host, links and `..` on the way followed.
+pub fn same_place(one: &str, other: &str, relative_to: &Path) -> bool {
+    let place = |url: &str| {
+        let path = url.strip_prefix("file://").or((!url.contains("://") && !is_scp_like(url)).then_some(url))?;
+        fs::canonicalize(relative_to.join(path)).ok()
+    };
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_and_tokens_are_not_shown() {
+        assert_eq!(without_password("https://u:p@h/x"), "https://h/x");
+        assert_eq!(without_password("https://token@h/x"), "https://h/x");
+        assert_eq!(without_password("ssh://git@h/x"), "ssh://git@h/x");
+        assert_eq!(without_password("https://u:p@ss@h/x"), "https://h/x");
+        assert_eq!(without_password("https://u:s3cr/et@h/x"), "https://h/x");
+        assert_eq!(without_password("https://u:s3@cr/et@h/x"), "https://h/x");
+        assert_eq!(without_password("ssh://u:s3cr/et@h/x"), "ssh://u@h/x");
+        assert_eq!(without_password("ssh://git@h:22/x@y"), "ssh://git@h:22/x@y");
+        assert_eq!(without_password("https://h:8080/x"), "https://h:8080/x");
+        assert_eq!(without_password("git@h:x"), "git@h:x");
+        assert_eq!(without_password("https://h/x@y"), "https://h/x@y");
+        assert_eq!(without_password("https://h/x.git?access_token=t"), "https://h/x.git?…");
+        assert_eq!(without_password("https://u:p@h/x.git#t"), "https://h/x.git#…");
+        assert_eq!(without_password("file:///srv/a?b#c"), "file:///srv/a?b#c");
+        assert_eq!(without_password("oauth2:t0ken@git.example:team/x.git"), "oauth2@git.example:team/x.git");
+        assert_eq!(without_password("host:a@b/x"), "host:a@b/x");
+        assert_eq!(without_password_in("'https://h/x?t=1'"), "'https://h/x?…'");
+        assert_eq!(without_password_in("'https://h/x?t=1/':"), "'https://h/x?…':");
+    }
+
+    #[test]
+    fn urls_are_compared_by_what_they_name() {
+        assert!(same_url("https://u:p@h/x", "https://u@h/x/"));
+        assert!(same_url("file:///srv/x", "/srv/x"));
+        assert!(!same_url("https://h/x", "https://h/y"));
+        assert!(!same_url("https://h:8080/x@y", "https://k:8080/x@y"));
+    }
+
+    #[test]
+    fn paths_are_compared_by_where_they_lead() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path).to_string_lossy().into_owned();
+        for folder in ["remote.git", "other.git", "a/remote.git", "a/b"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(at("a/b"), at("link")).unwrap();
+        let same = |one: &str, other: &str| same_place(one, other, dir.path());
+        assert!(same(&at("a/../remote.git"), &at("remote.git")));
+        assert!(same(&format!("file://{}", at("a/..//./remote.git/")), &at("remote.git")));
+        assert!(same("remote.git", &at("remote.git")));
+        assert!(same(&at("link/../remote.git"), &at("a/remote.git")), "as the kernel goes");
+        assert!(!same(&at("link/../remote.git"), &at("remote.git")));
+        assert!(!same(&at("other.git"), &at("remote.git")));
+        assert!(!same(&at("missing"), &at("missing")), "nothing is there");
+        assert!(!same("https://h/x", "https://h/x") && !same("host:x", "host:x"));
+    }
+
+    #[test]
+    fn a_relative_path_is_meant_from_the_checkout() {
+        let top = Path::new("/srv/work");
+        assert_eq!(absolute("../remote.git", top), "/srv/work/../remote.git");
+        assert_eq!(absolute("/srv/a:b", top), "/srv/a:b");
+        assert_eq!(absolute("host:path", top), "host:path");
+        assert_eq!(absolute("https://h/x", top), "https://h/x");
+    }
+}

@@ -1,0 +1,218 @@
+//! What git said of a remote that it could not reach, as a failure with its remedy.
+
+use super::url::{without_password, without_password_in};
+use crate::host::fs::show;
+use crate::host::program::{Cut, Ended};
+use crate::resource::Failure;
+use crate::resource::repository::quoted;
+
+/// How much of git's text is shown, in characters.
+const MAX_SHOWN: usize = 400;
+
+/// What git adds to every reason.
+const BESIDE_THE_POINT: [&str; 5] = [
+    "Could not read from remote repository",
+    "Please make sure you have the correct access rights",
+    "and the repository exists",
+    "the remote end hung up unexpectedly",
+    "To add an exception for this directory, call:",
+];
+
+/// Whether what the remote sent cannot be stored here. What the remote says of its own disk does not count.
+pub fn lacks_room(ended: &Ended) -> bool {
+    let full = |line: &String| {
+        let line = line.to_lowercase();
+        !line.starts_with("remote:")
+            && (line.contains("no space left on device") || line.contains("disk quota exceeded"))
+    };
+    ended.said.iter().any(full)
+}
+
+/// Why git failed at the remote `url`, and the remedy.
+pub fn failure(url: &str, ended: &Ended) -> Failure {
+    let shown = without_password(url);
+    let told = reason(url, ended);
+    if lacks_room(ended) {
+        let what = format!("there is no room for what the remote {shown} sends: {told}");
+        return Failure::new(what).hint("free space there");
+    }
+    let failure = Failure::new(format!("cannot reach the remote {shown}: {told}"));
+    match remedy(&told.to_lowercase(), ended) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// The remote's history begins after the commits that are here.
+pub fn cut_off(url: &str) -> Failure {
+    let url = without_password(url);
+    Failure::new(format!("the remote {url} is shallow: its history is cut off above the commits that are here"))
+        .hint("give it its whole history: run `git fetch --unshallow` in it")
+}
+
+/// git's words without what is beside the point, and without what may be a secret.
+pub fn reason(url: &str, ended: &Ended) -> String {
+    match ended.cut {
+        Some(Cut::Silent(limit)) => return format!("timed out: nothing was heard for {} s", limit.as_secs()),
+        Some(Cut::Late(limit)) => return format!("timed out: no end after {} s", limit.as_secs()),
+        Some(Cut::Enough) => return "it has more refs than this program takes (1,000,000)".to_owned(),
+        None => {}
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let mut fatal = false;
+    for line in &ended.said {
+        let line = line.trim_matches(|letter: char| letter == '@' || letter.is_whitespace());
+        fatal |= line.starts_with("fatal: ");
+        let line =
+            ["fatal: ", "error: ", "ssh: "].into_iter().find_map(|start| line.strip_prefix(start)).unwrap_or(line);
+        let line = line.trim_end_matches('.');
+        let beside = BESIDE_THE_POINT.iter().any(|words| line.trim_end_matches('.').ends_with(words))
+            || line.starts_with("warning:")
+            || line.starts_with("hint:")
+            || line.starts_with("git config --global --add safe.directory");
+        if !line.is_empty() && !beside && !lines.iter().any(|known| known == line) {
+            lines.push(line.to_owned());
+        }
+    }
+    let text = match lines.is_empty() {
+        true if fatal => "the connection was closed without a word".to_owned(),
+        true => format!("git ended without a word ({})", ended.status),
+        false => lines.join("; "),
+    };
+    let text = text.replace(url, &without_password(url));
+    // What the user's `insteadOf` made of the URL can hold a password too.
+    let text = text.split(' ').map(without_password_in).collect::<Vec<_>>().join(" ");
+    let text = show(std::path::Path::new(&text)).replace("\\'", "'").replace("\\\"", "\"");
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn remedy(text: &str, ended: &Ended) -> Option<String> {
+    let has = |part: &str| text.contains(part);
+    if let Some(directory) = dubious(ended) {
+        let command = format!("git config --global --add safe.directory {}", quoted(&directory));
+        return Some(format!(
+            "the remote's directory belongs to another user: the step's user can allow it with `{command}`"
+        ));
+    }
+    let hint = if has("identification has changed") {
+        "the host's key is not the one in known_hosts: ask its owner before you remove the old line with `ssh-keygen -R HOST`"
+    } else if has("host key verification failed") || has("host key is known") {
+        "the host's key is not in the step's user's known_hosts: compare its fingerprint with the owner's, then add it with `ssh HOST` as that user"
+    } else if has("permission denied (") || has("too many authentication failures") {
+        "the host takes none of the step's user's keys: try `ssh HOST` as that user"
+    } else if has("strange pathname") || has("strange hostname") {
+        "a url that begins with a dash is taken for an option: of a directory, write ./ before it"
+    } else if has("maximum allowed tree depth") {
+        "the commit holds a directory that is nested too deep for git itself: take it out of the branch"
+    } else if has("not allowed") && has("transport") {
+        "use a path, file://, https:// or ssh://"
+    } else if has("unable to find remote helper") {
+        "install what git needs for this url, or use a path, file://, https:// or ssh://"
+    } else if has("could not resolve") || has("unable to look up") || has("name or service not known") {
+        "the host's name is unknown here: check the url, the network and the proxy"
+    } else if has("timed out")
+        || has("refused")
+        || has("no route")
+        || has("unreachable")
+        || has("failed to connect")
+        || has("couldn't connect")
+    {
+        "the host does not answer: check the url, the network, the proxy and the firewall"
+    } else if has("certificate") || has("ssl") {
+        "the server's certificate is not trusted here: check the url, the clock, ca-certificates and git's http.sslCAInfo"
+    } else if has("could not read username")
+        || has("could not read password")
+        || has("authentication failed")
+        || has("401")
+        || has("403")
+    {
+        "set up a credential helper for the step's user, or use an ssh url"
+    } else if has("valid 'info/refs'") || has("is this a git repository") {
+        "what answers there is no git server: check the url; a page for people (a login, say) may have come in its place"
+    } else if has("out of memory") {
+        "the remote sends more than is taken in at once: look at what answers at the url"
+    } else if has("does not appear to be a git repository")
+        || has("does not exist")
+        || has("no such file")
+        || has("404")
+        || has("not found")
+    {
+        "there is no such repository, or it is not shown to the step's user: check the url"
+    } else if has("requested url returned error: 5") {
+        "the server has a fault of its own: try again later, or ask its owner"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+/// The directory that git does not trust because of its owner.
+fn dubious(ended: &Ended) -> Option<String> {
+    let line = ended.said.iter().find(|line| line.contains("dubious ownership in repository at"))?;
+    Some(line.split_once('\'')?.1.rsplit_once('\'')?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn ended(said: &[&str]) -> Ended {
+        Ended {
+            status: ExitStatus::from_raw(128 << 8),
+            cut: None,
+            said: said.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn told(said: &[&str]) -> (String, String) {
+        let failure = failure("https://u:p@h/x.git?access_token=t0ken", &ended(said));
+        (failure.message.replace("cannot reach the remote https://h/x.git?…: ", ""), failure.hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn the_reason_is_told_without_what_git_adds_to_every_one() {
+        let (text, hint) = told(&[
+            "ssh: connect to host h port 22: Connection refused",
+            "fatal: Could not read from remote repository.",
+            "Please make sure you have the correct access rights",
+            "and the repository exists.",
+        ]);
+        assert_eq!(text, "connect to host h port 22: Connection refused");
+        assert!(hint.contains("does not answer"));
+        let (text, hint) = told(&[
+            "fatal: detected dubious ownership in repository at '/srv/a b.git'",
+            "To add an exception for this directory, call:",
+            "\tgit config --global --add safe.directory '/srv/a b.git'",
+        ]);
+        assert_eq!(text, "detected dubious ownership in repository at '/srv/a b.git'");
+        assert!(hint.ends_with("`git config --global --add safe.directory '/srv/a b.git'`"), "{hint}");
+        assert_eq!(told(&["fatal: the remote end hung up unexpectedly"]).0, "the connection was closed without a word");
+        assert_eq!(told(&[]).0, "git ended without a word (exit status: 128)");
+    }
+
+    #[test]
+    fn passwords_control_characters_and_endless_texts_are_not_shown() {
+        let (text, _) = told(&[
+            "fatal: unable to access 'https://u:p@h/x.git?access_token=t0ken/': denied",
+            "remote: see https://other:s3cret@k/y?sig=s3cret \u{1b}[31mred",
+        ]);
+        assert_eq!(text, "unable to access 'https://h/x.git?…': denied; remote: see https://k/y?… \\u{1b}[31mred");
+        assert!(told(&[&"x".repeat(1000)]).0.chars().count() <= MAX_SHOWN + 1);
+    }
+
+    #[test]
+    fn a_full_disk_is_not_blamed_on_the_remote() {
+        let full = "fatal: write error: No space left on device";
+        let failure = failure("https://u:p@h/x", &ended(&[full]));
+        assert!(failure.message.starts_with("there is no room for what the remote https://h/x sends: write error"));
+        assert!(failure.hint.unwrap().contains("free space"));
+        let theirs = ended(&["remote: fatal: cannot create temp file: No space left on device"]);
+        assert!(super::failure("ssh://h/x", &theirs).message.starts_with("cannot reach the remote ssh://h/x"));
+    }
+}
