@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -80,8 +80,16 @@ fn password() -> String {
     URL_SAFE.encode(bytes)
 }
 
+/// A web server of a folder's repositories, for whoever has the login.
+pub struct Site {
+    pub login: String,
+    pub folder: PathBuf,
+    /// The `Authorization` of each request that had one.
+    pub seen: Mutex<Vec<String>>,
+}
+
 /// Serves the repositories of a folder to the user `deploy` until the process ends; gives the port.
-fn serve(folder: &Path, password: &str) -> u16 {
+pub fn serve(folder: &Path, password: &str) -> u16 {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
     acceptor.set_private_key_file(folder.join("key"), SslFiletype::PEM).unwrap();
     acceptor.set_certificate_chain_file(folder.join("cert")).unwrap();
@@ -89,14 +97,14 @@ fn serve(folder: &Path, password: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let login = format!("Basic {}", STANDARD.encode(format!("deploy:{password}")));
-    let folder = folder.to_owned();
+    let site = Arc::new(Site { login, folder: folder.to_owned(), seen: Mutex::default() });
     std::thread::spawn(move || {
         for connection in listener.incoming().map_while(Result::ok) {
-            let (acceptor, login, folder) = (Arc::clone(&acceptor), login.clone(), folder.clone());
+            let (acceptor, site) = (Arc::clone(&acceptor), Arc::clone(&site));
             std::thread::spawn(move || {
                 // A client that gives up is its own affair: what it says of it is looked at.
                 if let Ok(stream) = acceptor.accept(connection) {
-                    let _ = answer(stream, &login, &folder);
+                    let _ = answer(stream, &site);
                 }
             });
         }
@@ -105,7 +113,8 @@ fn serve(folder: &Path, password: &str) -> u16 {
 }
 
 /// Answers one request by way of git's own CGI program.
-fn answer(stream: impl Read + Write, login: &str, folder: &PathBuf) -> std::io::Result<()> {
+pub fn answer(stream: impl Read + Write, site: &Site) -> std::io::Result<()> {
+    let folder = &site.folder;
     let mut stream = BufReader::new(stream);
     let mut head = Vec::new();
     loop {
@@ -123,7 +132,11 @@ fn answer(stream: impl Read + Write, login: &str, folder: &PathBuf) -> std::io::
     let mut body = vec![0; field("content-length").parse().unwrap_or(0)];
     stream.read_exact(&mut body)?;
     let stream = stream.get_mut();
-    if field("authorization") != login {
+    let authorization = field("authorization");
+    if !authorization.is_empty() {
+        site.seen.lock().unwrap().push(authorization.clone());
+    }
+    if authorization != site.login {
         stream.write_all(
             b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"git\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         )?;
@@ -131,6 +144,8 @@ fn answer(stream: impl Read + Write, login: &str, folder: &PathBuf) -> std::io::
     }
     let mut words = head.first().map(|line| line.split(' ')).into_iter().flatten();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    // A proxy is asked for the whole url.
+    let target = target.strip_prefix("http://far.invalid").unwrap_or(target);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut backend = Command::new("git")
         .arg("http-backend")

@@ -3,6 +3,7 @@
 
 mod bench;
 mod clones;
+mod credentials;
 mod https;
 mod https_git;
 mod kills;
