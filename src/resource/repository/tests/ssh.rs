@@ -127,3 +127,33 @@ fn a_repository_that_is_not_there_is_said() {
     fs::rename(bench.remote(), bench.dir.path().join("moved.git")).unwrap();
     failure(&bench, &["cannot reach the remote ssh://", "check the url"]);
 }
+
+/// What ssh starts by itself, for a jump or a proxy, leaves no more behind than ssh does.
+#[test]
+fn a_jump_on_the_way_leaves_no_connection_and_writes_no_known_hosts() {
+    let (bench, server) = bench();
+    let folder = bench.dir.path();
+    let (at, port) = (folder.display(), server.port);
+    let before = fs::read_to_string(folder.join("known_hosts")).unwrap();
+    let user = users::get_current_username().unwrap().into_string().unwrap();
+    for way in [
+        "ProxyJump gitbox".to_owned(),
+        "ProxyJump gitbox,second".to_owned(),
+        format!("ProxyCommand ssh -F {at}/config -W %h:%p gitbox"),
+    ] {
+        let config = format!(
+            "Host far\n {way}\nHost *\n HostName 127.0.0.1\n Port {port}\n User {user}\n IdentityFile {at}/client\n \
+             IdentitiesOnly yes\n UserKnownHostsFile {at}/known_hosts\n UpdateHostKeys yes\n ControlMaster auto\n \
+             ControlPath {at}/master-%C\n ControlPersist 20\n"
+        );
+        fs::write(folder.join("config"), config).unwrap();
+        git(&bench.checkout(), &["config", "core.sshCommand", &format!("ssh -F {at}/config")]);
+        git(&bench.checkout(), &["remote", "set-url", "origin", &format!("far:{}", bench.remote().display())]);
+        bench.push(&way, &[("a", Some(&way))]);
+        apply(&bench.desired(), "run-1");
+        let left = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("master-")).collect();
+        assert!(left.is_empty(), "{way}: {left:?}");
+        assert_eq!(fs::read_to_string(folder.join("known_hosts")).unwrap(), before, "{way}");
+    }
+}
