@@ -1,6 +1,6 @@
 //! Remotes as git itself would reach them: by path, by `file://`, by ssh with the operator's own keys and known hosts.
 
-use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, random_word};
+use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, Tracing, random_word};
 
 const SSH_URL: &str = "ssh://ubuntu@127.0.0.1/srv/git/s3-redshift-backup-tool.git";
 
@@ -124,5 +124,65 @@ fn where_one_place_has_no_room_the_other_is_taken() {
         let reason = step["reason"].as_str().unwrap();
         assert!(reason.starts_with("there is no room in /dev/shm and in /tmp for what the remote"), "{step}");
         assert!(step["hint"].as_str().unwrap().contains("TMPDIR"), "{step}");
+    }
+}
+
+/// As for git itself: without `run_as` another user, the launcher's own variables count.
+#[test]
+fn git_ssh_command_of_the_launcher_counts_for_a_step_of_its_own_user() {
+    let mut sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    sandbox.bash(
+        "ubuntu",
+        "mv .ssh/id_ed25519 deploy; rm .ssh/id_ed25519.pub
+        printf 'Host forge\\n  HostName 127.0.0.1\\n  User ubuntu\\n  IdentityFile ~/deploy\\n' > ssh_config",
+    );
+    sandbox.set_var("repo_url", "forge:/srv/git/s3-redshift-backup-tool.git");
+    apply(&sandbox, "ubuntu").exits(1);
+    sandbox.set_env("GIT_SSH_COMMAND", "ssh -F /home/ubuntu/ssh_config");
+    apply(&sandbox, "root").exits(1);
+    apply(&sandbox, "ubuntu").exits(0);
+    sandbox.commit("one", "one");
+    apply(&sandbox, "ubuntu").exits(0);
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/one")), "one");
+}
+
+#[test]
+fn a_shallow_remote_is_cloned_soundly_by_ssh() {
+    let mut sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    sandbox.commit("one", "one");
+    sandbox
+        .bash("ubuntu", &format!("git clone -q --bare --depth 1 -b jasleen_qa file://{BARE} /home/ubuntu/shallow.git"));
+    sandbox.set_var("repo_url", "ssh://ubuntu@127.0.0.1/home/ubuntu/shallow.git");
+    apply(&sandbox, "ubuntu").exits(0);
+    sandbox.git("fsck");
+    assert_eq!(sandbox.git("rev-parse --is-shallow-repository"), "true\n");
+    assert_eq!(sandbox.read(&format!("{CHECKOUT}/one")), "one");
+}
+
+#[test]
+fn a_token_in_a_url_is_not_shown_and_no_argument_of_a_process() {
+    for url in [
+        "http://127.0.0.1:1/x.git?access_token=CANARY",
+        "http://127.0.0.1:1/x.git#CANARY",
+        "oauth2:CANARY@git.invalid:team/x.git",
+        "http://oauth2:CANARY@127.0.0.1:1/x.git",
+        "http://CANARY@127.0.0.1:1/x.git",
+    ] {
+        let mut sandbox = Sandbox::new().remote();
+        sandbox.set_var("repo_url", url);
+        for words in [vec!["plan", PLAN, "--only", "repository"], vec!["plan", PLAN, "--json", "--only", "repository"]]
+        {
+            let (outcome, trace) = sandbox.provision("ubuntu", words).traced(&Tracing::Executions);
+            let outcome = outcome.exits(1);
+            assert!(!outcome.all().contains("CANARY"), "{outcome}");
+            let executions = trace.executions();
+            // The first is our own start of the program.
+            let shown = executions.iter().filter(|line| !line.contains("\"plan\"") && line.contains("CANARY"));
+            assert_eq!(shown.count(), 0, "{executions:?}");
+        }
+        let outcome = sandbox.provision("ubuntu", ["explain", PLAN, "repository"]).run();
+        assert!(!outcome.all().contains("CANARY"), "{outcome}");
     }
 }
