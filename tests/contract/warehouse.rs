@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{Outcome, PLAN, Sandbox};
+use crate::sandbox::{Outcome, PLAN, Sandbox, Tracing};
 
 const TABLES: &str = "history-tables,exceptions-table";
 
@@ -124,4 +124,36 @@ fn drift_is_told_with_its_consequence() {
         .sql("INSERT INTO settlement_ods.hist_ecs_order_info_2025_h2 SELECT * FROM settlement_ods.mart_ecs_order_info");
     let again = sandbox.provision("ubuntu", apply).run().exits(0);
     assert_eq!(again.events_of("change_finished").len(), 0, "{again}");
+}
+
+/// OpenSSL parses the whole store of certificates where it is told to look for one, which takes longer than the rest of a
+/// converged plan.
+#[test]
+fn certificates_are_read_for_a_tls_handshake_alone() {
+    const STORE: &str = "/opt/store.pem";
+    let mut sandbox = Sandbox::new().warehouse();
+    sandbox.bash("root", &format!("cp /etc/ssl/certs/ca-certificates.crt {STORE} && chmod 644 {STORE}"));
+    sandbox.set_env("SSL_CERT_FILE", STORE);
+    let reads_it = |sandbox: &mut Sandbox, url: &str, code: i32| {
+        sandbox.set_env("REDSHIFT_URL", format!("postgresql://etl@{url}"));
+        let args = ["plan", PLAN, "--json", "--only", "exceptions-table"];
+        let (outcome, trace) = sandbox.provision("ubuntu", args).traced(&Tracing::Calls);
+        outcome.exits(code);
+        trace.names(STORE)
+    };
+    assert!(!reads_it(&mut sandbox, "127.0.0.1/warehouse?sslmode=disable", 0));
+    assert!(!reads_it(&mut sandbox, "127.0.0.1/warehouse", 0), "the server does not speak TLS");
+    assert!(!reads_it(&mut sandbox, "localhost/warehouse?sslmode=verify-full", 1), "it refuses TLS");
+    sandbox.bash(
+        "root",
+        "cd /var/lib/postgresql/data
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+           -addext subjectAltName=DNS:localhost -keyout server.key -out server.crt 2>/dev/null
+         chmod 600 server.key; chown postgres:postgres server.key server.crt
+         cat server.crt >>/opt/store.pem",
+    );
+    sandbox.sql("ALTER SYSTEM SET ssl = on");
+    sandbox.sql("SELECT pg_reload_conf()");
+    assert!(reads_it(&mut sandbox, "localhost/warehouse?sslmode=verify-full", 0));
+    assert!(!reads_it(&mut sandbox, "127.0.0.1/warehouse?sslmode=disable", 0));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode as Wire};
-use tokio_postgres::tls::{MakeTlsConnect, TlsStream};
+use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{Client, Config, Connection};
 
 use super::catalog::Dialect;
@@ -79,7 +79,7 @@ impl Dialler {
         let endpoint = self.endpoint();
         let (user, database) = (endpoint.user(), endpoint.database());
         let mode = tls::mode(endpoint, server, self.tunnel.is_some());
-        let mut connector = tls::connector(endpoint, mode).map_err(Trouble::Fatal)?;
+        let connector = tls::Connector { endpoint: endpoint.clone(), mode };
         let (password, passed_over) = self.password_for(server, &database, &user);
         let mut attempt = Attempt {
             connection: &self.name,
@@ -104,8 +104,7 @@ impl Dialler {
                         let stream =
                             tunnel.channel(&tunnelled_host(server), server.port).await.map_err(Stage::Tunnel)?;
                         let name = server.name.as_deref().unwrap_or_default();
-                        let tls = MakeTlsConnect::<tokio::net::UnixStream>::make_tls_connect(&mut connector, name)
-                            .map_err(|error| Stage::Tunnel(Failure::new(format!("cannot set up TLS: {error}"))))?;
+                        let tls = connector.handshake(name);
                         let (client, connection) = config.connect_raw(stream, tls).await.map_err(Stage::Server)?;
                         Ok(session(client, connection))
                     }
@@ -117,6 +116,9 @@ impl Dialler {
                 Ok(Err(Stage::Server(error))) => error,
                 Err(_) => return Err(attempt.timed_out(timeout.as_secs())),
             };
+            if let Some(failure) = tls::set_up_failure(&error) {
+                return Err(Trouble::Fatal(failure.clone()));
+            }
             if at + 1 == attempts.len() || !other_way_may_do(&error) {
                 attempt.mode = mode;
                 return Err(attempt.trouble(&error));

@@ -1,9 +1,20 @@
 //! TLS as the connection's `sslmode` says.
+//!
+//! Certificates are read when a server has agreed to TLS and not before: OpenSSL parses the system's whole store, which
+//! takes longer than everything else that a converged plan needs.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
-use postgres_openssl::MakeTlsConnector;
+use postgres_openssl::{MakeTlsConnector, TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::{SslMode as Wire, SslNegotiation};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::endpoint::{Endpoint, RootCert, Server, SslMode};
 use crate::host::fs;
@@ -32,8 +43,65 @@ pub(super) fn attempts(mode: SslMode) -> &'static [Wire] {
     }
 }
 
+/// Sets up TLS for one server, once that server agrees to it.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub endpoint: Endpoint,
+    pub mode: SslMode,
+}
+
+/// The TLS handshake with a server of this name.
+pub(super) struct Handshake {
+    connector: Connector,
+    name: String,
+}
+
+impl Connector {
+    /// The handshake with a server whose certificate has to be for `name`.
+    pub(super) fn handshake(&self, name: &str) -> Handshake {
+        Handshake { connector: self.clone(), name: name.to_owned() }
+    }
+}
+
+impl<S> MakeTlsConnect<S> for Connector
+where
+    S: AsyncRead + AsyncWrite + Unpin + Debug + Send + Sync + 'static,
+{
+    type Stream = TlsStream<S>;
+    type TlsConnect = Handshake;
+    type Error = Infallible;
+
+    fn make_tls_connect(&mut self, name: &str) -> Result<Handshake, Infallible> {
+        Ok(self.handshake(name))
+    }
+}
+
+impl<S> TlsConnect<S> for Handshake
+where
+    S: AsyncRead + AsyncWrite + Unpin + Debug + Send + Sync + 'static,
+{
+    type Stream = TlsStream<S>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<TlsStream<S>, Self::Error>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        Box::pin(async move {
+            let mut maker = set_up(&self.connector.endpoint, self.connector.mode)?;
+            let handshake = MakeTlsConnect::<S>::make_tls_connect(&mut maker, &self.name)?;
+            handshake.connect(stream).await
+        })
+    }
+}
+
+/// The failure of setting TLS up, where that is why connecting failed: no other way of connecting is tried after it.
+pub(super) fn set_up_failure(error: &tokio_postgres::Error) -> Option<&Failure> {
+    error.source()?.downcast_ref()
+}
+
 /// A maker of TLS sessions that verifies what `mode` asks for.
-pub(super) fn connector(endpoint: &Endpoint, mode: SslMode) -> Result<MakeTlsConnector, Failure> {
+///
+/// Fails if a certificate or key that the endpoint names cannot be read.
+fn set_up(endpoint: &Endpoint, mode: SslMode) -> Result<MakeTlsConnector, Failure> {
     let failed = |error: ErrorStack| Failure::new(format!("cannot set up TLS: {error}"));
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
     if let Some(RootCert::File(path)) = &endpoint.root_cert {

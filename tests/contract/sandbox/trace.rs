@@ -106,6 +106,12 @@ impl Trace {
             .collect()
     }
 
+    /// Whether a call names this path.
+    pub fn names(&self, path: &str) -> bool {
+        let quoted = format!("\"{path}\"");
+        self.lines().any(|line| line.contains(&quoted))
+    }
+
     /// What was done to an entry whose path begins so, call by call, for each process that made one.
     pub fn on_new(&self, path: &str) -> Vec<Vec<&String>> {
         let made = |line: &&String| line.starts_with("openat(") && line.contains("O_CREAT") && line.contains(path);
