@@ -102,6 +102,9 @@ pub struct Commit {
     pub id: String,
     /// The first line of its message.
     pub subject: String,
+    /// It came from the remote's branch, which was rewritten since and has it no longer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 impl Commit {

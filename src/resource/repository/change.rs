@@ -194,14 +194,21 @@ impl Advance {
             )),
             Some(before) => parts.push(format!("reset {} from {} to {to}", self.branch, short(before))),
         }
-        let rescued = self.local_commits.len() + self.detached_commits.len();
-        if rescued > 0 {
-            parts.push(format!("rescue {} first", counted(rescued, "local commit")));
+        if let Some(commits) = self.rescued_commits() {
+            parts.push(format!("rescue {commits} first"));
         }
         if !names.is_empty() {
             parts.push(format!("stash {} in the way: {}", counted(names.len(), "file"), some_of(names)));
         }
         parts.join(", ")
+    }
+
+    /// How many commits are rescued, such as `2 local commits`. Those that the remote withdrew are not local.
+    fn rescued_commits(&self) -> Option<String> {
+        let commits = self.local_commits.iter().chain(&self.detached_commits);
+        let noun = if commits.clone().any(|commit| commit.withdrawn) { "commit" } else { "local commit" };
+        let count = commits.count();
+        (count > 0).then(|| counted(count, noun))
     }
 
     fn risk(&self, names: &[String]) -> Option<String> {
@@ -221,12 +228,8 @@ impl Advance {
                 some_of(&private)
             ));
         }
-        let commits = self.local_commits.len() + self.detached_commits.len();
-        if commits > 0 {
-            risks.push(format!(
-                "leaves {} to refs/provision/rescue, off every branch",
-                counted(commits, "local commit")
-            ));
+        if let Some(commits) = self.rescued_commits() {
+            risks.push(format!("leaves {commits} to refs/provision/rescue, off every branch"));
         }
         (!risks.is_empty()).then(|| risks.join("; "))
     }

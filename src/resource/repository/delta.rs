@@ -1,6 +1,6 @@
 //! The way from HEAD to the remote's head: commits, paths, and what the target tree asks for. Fetched once a process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -67,6 +67,8 @@ pub struct Position {
     pub branch: Option<Oid>,
     /// Where the remote's branch stood when it was last fetched.
     pub tracking: Option<Oid>,
+    /// Where the remote's branch has been, by the reflog of its remote-tracking branch.
+    pub seen_at_remote: Vec<Oid>,
     /// The commits that local refs name.
     pub tips: Vec<Oid>,
 }
@@ -169,14 +171,14 @@ fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta,
         entries,
         behind: walk(view, target, base.as_slice())?.count(),
         local_commits: match position.branch {
-            Some(branch) => commits(view, branch, &[target])?,
+            Some(branch) => commits(view, branch, &[target], position)?,
             None => Vec::new(),
         },
         detached_commits: match position.head {
             Some(head) if position.detached => {
                 let mut named = position.tips.clone();
                 named.push(target);
-                commits(view, head, &named)?
+                commits(view, head, &named, position)?
             }
             _ => Vec::new(),
         },
@@ -232,11 +234,18 @@ fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Rev
     Ok(walk)
 }
 
-fn commits(view: &Repository, from: Oid, hidden: &[Oid]) -> Result<Vec<Commit>, git2::Error> {
+/// The commits from `from` down to those in `hidden`, newest first.
+fn commits(view: &Repository, from: Oid, hidden: &[Oid], position: &Position) -> Result<Vec<Commit>, git2::Error> {
+    // What the remote's branch never had is below none of the commits that it was seen at.
+    let mut seen = hidden.to_vec();
+    let reflog = position.tracking.iter().chain(&position.seen_at_remote).copied();
+    seen.extend(reflog.filter(|commit| view.find_commit(*commit).is_ok()));
+    let local: HashSet<Oid> = walk(view, from, &seen)?.collect::<Result<_, _>>()?;
     walk(view, from, hidden)?
         .map(|id| {
             let commit = view.find_commit(id?)?;
-            Ok(Commit { id: commit.id().to_string(), subject: subject(&commit) })
+            let withdrawn = !local.contains(&commit.id());
+            Ok(Commit { id: commit.id().to_string(), subject: subject(&commit), withdrawn })
         })
         .collect()
 }

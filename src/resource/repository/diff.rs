@@ -132,31 +132,53 @@ fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Refusal>
     }
     let refusal = Refusal::new(format!("the remote {} has no branch {}", upstream.url, desired.branch));
     Err(if upstream.branches.is_empty() {
-        refusal.hint("the remote has no branch at all: push one, or correct the url")
+        refusal.hint("the remote has no branch at all: correct the url, or wait until the project is published there")
     } else {
         refusal.hint(format!("it has {}", upstream.branches.join(", ")))
     })
 }
 
+/// Commits that the remote does not have are lost to nobody: they are pushed where they are local, and rescued where the
+/// remote's branch was rewritten. What somebody withdrew from the remote is not to be published again.
 fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Refusal {
-    let commits = &found.local_commits;
-    Refusal::new(format!(
-        "{} of {} in {} not at the remote: {}",
-        counted(commits.len(), "commit"),
-        desired.branch,
-        desired.path.display(),
-        named(commits)
-    ))
-    .hint(format!(
-        "push them (`git -C {} push {} {}`), or set local_commits: rescue_and_reset",
-        quoted(&desired.path.to_string_lossy()),
-        quoted(&desired.remote),
-        quoted(&desired.branch)
-    ))
+    let (withdrawn, local): (Vec<&Commit>, Vec<&Commit>) =
+        found.local_commits.iter().partition(|commit| commit.withdrawn);
+    let (branch, at) = (&desired.branch, desired.path.display());
+    let rescue = "set local_commits: rescue_and_reset, which keeps them under refs/provision/rescue";
+    if !withdrawn.is_empty() {
+        let are = if withdrawn.len() == 1 { "is" } else { "are" };
+        let mut reason = format!(
+            "the branch {branch} of the remote {} was rewritten: {} of {branch} in {at} {are} no longer in it: {}",
+            desired.remote,
+            counted(withdrawn.len(), "commit"),
+            named(&withdrawn)
+        );
+        if !local.is_empty() {
+            let were = if local.len() == 1 { "was" } else { "were" };
+            reason += &format!("; {} {were} never in it: {}", counted(local.len(), "local commit"), named(&local));
+        }
+        return Refusal::new(reason).hint(rescue);
+    }
+    let refusal = Refusal::new(format!(
+        "{} of {branch} in {at} not at the remote: {}",
+        counted(local.len(), "commit"),
+        named(&local)
+    ));
+    let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
+    let to = format!("{} {}", quoted(&desired.remote), quoted(branch));
+    if found.behind == 0 {
+        return refusal.hint(format!("push them (`{git} push {to}`), or {rescue}"));
+    }
+    // The remote has moved on, so it would reject the push.
+    refusal.hint(if found.head_branch.as_ref() == Some(branch) {
+        format!("{rescue}; or put them on top of the remote's and push: `{git} pull --rebase --autostash {to} && {git} push {to}`")
+    } else {
+        rescue.to_owned()
+    })
 }
 
-fn named(commits: &[Commit]) -> String {
-    let shown = commits.iter().take(COMMITS_NAMED).map(Commit::short).collect::<Vec<_>>().join("; ");
+fn named(commits: &[&Commit]) -> String {
+    let shown = commits.iter().take(COMMITS_NAMED).map(|commit| commit.short()).collect::<Vec<_>>().join("; ");
     match commits.len().saturating_sub(COMMITS_NAMED) {
         0 => shown,
         more => format!("{shown}; and {more} more"),
@@ -174,13 +196,23 @@ fn notes(found: &Checkout) -> Vec<String> {
         ));
     }
     if !found.local_commits.is_empty() {
-        notes.push(format!("rescued before the branch is reset: {}", named(&found.local_commits)));
+        let (withdrawn, local): (Vec<&Commit>, Vec<&Commit>) =
+            found.local_commits.iter().partition(|commit| commit.withdrawn);
+        if !withdrawn.is_empty() {
+            notes.push(format!(
+                "rescued because the remote's branch was rewritten and no longer has them: {}",
+                named(&withdrawn)
+            ));
+        }
+        if !local.is_empty() {
+            notes.push(format!("rescued before the branch is reset: {}", named(&local)));
+        }
     }
     if !found.detached_commits.is_empty() {
         notes.push(format!(
             "rescued because nothing but the detached HEAD {} holds them: {}",
             found.head.as_deref().map_or("", short),
-            named(&found.detached_commits)
+            named(&found.detached_commits.iter().collect::<Vec<_>>())
         ));
     }
     if !found.kept.is_empty() {

@@ -245,8 +245,9 @@ pub fn position(repo: &Repository, head: &Head, desired: &Desired) -> Result<Pos
         Some(_) => refs::tracking(repo, &desired.remote, &desired.branch)?,
         None => None,
     };
+    let seen_at_remote = tracking.as_deref().map(|name| refs::logged(repo, name)).unwrap_or_default();
     let tracking = tracking.and_then(|name| repo.find_reference(&name).ok()?.target());
-    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tracking, tips })
+    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tracking, seen_at_remote, tips })
 }
 
 /// Fills in `checkout`; an obstacle is a reason for which no more can be read.
@@ -362,7 +363,8 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let index = repo.index()?;
     found.extend(unmerged(&index).map(|path| Obstacle::Unmerged { path }));
     let branch = format!("refs/heads/{}", desired.branch);
-    for name in ["index", "HEAD", "config", "packed-refs", &branch] {
+    let tracking = refs::tracking(repo, &desired.remote, &desired.branch).ok().flatten();
+    for name in ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking.as_deref()) {
         let lock = git.join(format!("{name}.lock"));
         if fs::symlink_metadata(&lock).is_ok() && !is_own_lock(git, &lock) {
             found.push(Obstacle::Locked { path: lock.display().to_string() });

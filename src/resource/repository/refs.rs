@@ -1,5 +1,6 @@
 //! Writes refs, HEAD, reflogs and the branch's configuration as git does, one atomic step each.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,17 @@ pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &
     file.write_all(line.as_bytes()).map_err(&failed)
 }
 
+/// The commits in the reflog of `name`, each once; none where there is no reflog that can be read.
+///
+/// The file is read here because libgit2 creates a reflog that is missing.
+pub fn logged(repo: &Repository, name: &str) -> Vec<Oid> {
+    let text = fs::read(repo.path().join("logs").join(name)).unwrap_or_default();
+    let ids = text.split(|byte| *byte == b'\n').flat_map(|line| line.split(|byte| *byte == b' ').take(2));
+    let ids = ids.filter_map(|id| Oid::from_str(std::str::from_utf8(id).ok()?).ok());
+    let ids: BTreeSet<Oid> = ids.filter(|id| !id.is_zero()).collect();
+    ids.into_iter().collect()
+}
+
 /// A ref that cannot stand beside one of `names`, since one name is a directory of the other, and the wanted one.
 pub fn conflict(repo: &Repository, names: &[String]) -> Result<Option<(String, String)>, Failure> {
     let failed = git_failure("list the refs", repo.path());
@@ -153,7 +165,8 @@ pub fn tracking(repo: &Repository, remote: &str, branch: &str) -> Result<Option<
         .refspecs()
         .filter(|spec| spec.direction() == git2::Direction::Fetch && spec.src_matches(&source))
         .find_map(|spec| spec.transform(&source).ok().map(|name| String::from_utf8_lossy(&name).into_owned()));
-    Ok(name)
+    // `+refs/heads/*:refs/heads/*` names the branch itself, which is moved anyway.
+    Ok(name.filter(|name| *name != source))
 }
 
 /// Makes `branch` follow the remote's branch of the same name, as `git checkout` does when it makes one.

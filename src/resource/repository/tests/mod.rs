@@ -14,6 +14,7 @@ mod private_rescues;
 mod refusals;
 mod remotes;
 mod rescues;
+mod rewritten;
 mod ssh;
 
 #[test]

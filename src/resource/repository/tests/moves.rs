@@ -380,3 +380,17 @@ fn a_line_end_that_safecrlf_would_turn_down_is_a_local_change() {
     apply(&bench.desired(), "run-1");
     assert_eq!(git(&top, &["show", "refs/provision/rescue/run-1:a"]), "mine\r\n");
 }
+
+#[test]
+fn a_branch_that_the_fetch_configuration_maps_to_itself_is_moved_once() {
+    let bench = Bench::new();
+    git(&bench.checkout(), &["config", "remote.origin.fetch", "+refs/heads/*:refs/heads/*"]);
+    bench.push("more", &[("a", Some("a2\n"))]);
+    apply(&bench.desired(), "run-1");
+    assert_eq!(git(&bench.checkout(), &["rev-parse", "HEAD"]).trim(), head(&bench));
+    // What a person commits there is local work, though the branch is all that there is to tell by.
+    write(&bench.checkout(), "a", Some("mine\n"));
+    git(&bench.checkout(), &["commit", "-qam", "mine"]);
+    let refusal = plan(&bench.desired()).unwrap().unwrap_err();
+    assert!(refusal.hint.is_some_and(|hint| hint.starts_with("push them")));
+}

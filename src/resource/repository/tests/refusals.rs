@@ -36,7 +36,7 @@ fn failed(bench: &Bench, words: &[&str]) {
 #[test]
 fn lock_files() {
     let bench = behind();
-    for name in ["index.lock", "HEAD.lock", "refs/heads/qa.lock", "config.lock"] {
+    for name in ["index.lock", "HEAD.lock", "refs/heads/qa.lock", "config.lock", "refs/remotes/origin/qa.lock"] {
         let lock = bench.checkout().join(".git").join(name);
         fs::write(&lock, "").unwrap();
         refused(&bench, &[name, "if none is running, remove the file"]);
