@@ -29,7 +29,7 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
         Ok(None) => return Ok(stopped(&session).await),
         Err(failure) => return Ok(refused(&session, failure).await),
     };
-    let Some(planned) = session.survey().await else { return Ok(stopped(&session).await) };
+    let Some(planned) = session.survey(true).await else { return Ok(stopped(&session).await) };
     if let Some(failure) = session.reach.unserved() {
         return Ok(refused(&session, failure).await);
     }

@@ -11,7 +11,7 @@ pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
     // What stands in its way is told before anybody waits for a plan.
     let target = arguments.out.as_deref().map(Target::find).transpose()?;
     let session = Session::open("plan", &arguments.run).await?;
-    let planned = session.survey().await;
+    let planned = session.survey(false).await;
     let mut refused = None;
     if let Some(planned) = &planned {
         for follow_up in session.foresee(planned) {

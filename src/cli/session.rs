@@ -144,14 +144,14 @@ impl Session {
         Ok(lock)
     }
 
-    /// Observes all steps and tells what is planned. `None`: a signal came first.
-    pub async fn survey(&self) -> Option<Vec<PlannedStep>> {
+    /// Observes all steps and tells what is planned, to be made at once or not (`applying`). `None`: a signal came first.
+    pub async fn survey(&self, applying: bool) -> Option<Vec<PlannedStep>> {
         let planned = tokio::select! {
             planned = survey(&self.reach, &self.steps, &self.graph, self.admit.as_ref()) => planned,
             () = self.stop.asked() => return None,
         };
         for (index, step) in planned.iter().enumerate() {
-            self.report.event(&planned_event(index, step, &self.steps));
+            self.report.event(&planned_event(index, step, &self.steps, applying));
         }
         // Before anything is changed: what runs now was made from what is there now.
         if planned.iter().any(PlannedStep::has_changes) {

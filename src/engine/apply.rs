@@ -170,7 +170,7 @@ impl StepRun {
         if provisional {
             // It waited for other steps: now it is planned for good, and shown.
             let exact = PlannedStep::exact(Verdict::Decided(diff.clone()));
-            self.sink.event(&planned_event(self.index, &exact, &self.steps));
+            self.sink.event(&planned_event(self.index, &exact, &self.steps, true));
         } else if let Some(other) =
             diff.changes.iter().find(|change| !expected.iter().flatten().any(|planned| change.is_left_of(planned)))
         {
@@ -265,10 +265,19 @@ impl StepRun {
             .into_iter()
             .filter_map(|(_, failure)| failure)
             .map(|failure| Refusal { reason: failure.message, hint: failure.hint })
-            .chain(diff.obstacles)
+            .chain(diff.obstacles.clone())
             .collect();
-        let drift = diff.drift.into_iter().map(|difference| difference.reason).collect();
-        End { drift, ..End::of(Finished::Failed, Refusal::join(&undone).map(Failure::from)) }
+        let tells = AnyResource::kind_tells_how_it_stands(self.step().resource.kind());
+        let stands = if tells {
+            match decide(&self.reach, self.step()).await.verdict {
+                Verdict::Decided(stands) => stands,
+                _ => diff,
+            }
+        } else {
+            Diff { drift: diff.drift, ..Diff::default() }
+        };
+        let failure = Refusal::join(&undone).map(Failure::from);
+        End { outcome: Finished::Failed, failure, ..End::converged(Finished::Failed, stands) }
     }
 
     async fn make_one(&self, change: &AnyChange) -> Result<(), Failure> {

@@ -49,6 +49,8 @@ pub enum Event {
         /// The steps whose changes come first, where the certainty is provisional.
         waits_for: Vec<String>,
         changes: Vec<Description>,
+        /// The kind's own numbers and dates.
+        facts: serde_json::Map<String, serde_json::Value>,
         /// The differences that the step does not repair, each with its consequence.
         drift: Vec<String>,
         reason: Option<String>,

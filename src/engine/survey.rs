@@ -11,7 +11,7 @@ use super::step::Step;
 use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
 use crate::plan::graph::{Graph, Reason};
-use crate::resource::{Action, AnyChange, Description, Diff, Failure, Refusal};
+use crate::resource::{Action, AnyChange, AnyResource, Description, Diff, Failure, Refusal};
 
 /// What is known of one step before anything is done.
 #[derive(Debug, Clone)]
@@ -240,11 +240,13 @@ fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     }
 }
 
-/// The event that tells of a planned step.
-pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Event {
+/// The event that tells of a planned step. `applying`: its changes are about to be made. What notes and warnings say of a
+/// state that these end is not said then; how things stand is said at the step's end.
+pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applying: bool) -> Event {
     let step = &steps[index];
     let waits_for: Vec<String> = planned.waits_for.iter().map(|other| steps[*other].id.clone()).collect();
     let (mut changes, mut drift, mut notes, mut warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut facts = serde_json::Map::new();
     let (reason, hint);
     match &planned.verdict {
         Verdict::Decided(diff) => {
@@ -256,8 +258,12 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Eve
                 change.describe()
             };
             changes = diff.changes.iter().map(announced).collect();
-            notes.clone_from(&diff.notes);
-            warnings.clone_from(&diff.warnings);
+            facts.clone_from(&diff.facts);
+            let past = AnyResource::kind_tells_how_it_stands(step.resource.kind()) && !diff.changes.is_empty();
+            if !(applying && past) {
+                notes.clone_from(&diff.notes);
+                warnings.clone_from(&diff.warnings);
+            }
             drift = diff.drift.iter().map(|difference| difference.reason.clone()).collect();
             let told = Refusal::join(&diff.obstacles).or(Refusal::join(&diff.drift));
             (reason, hint) = told.map_or((None, None), |refusal| (Some(refusal.reason), refusal.hint));
@@ -286,6 +292,7 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Eve
         certainty: if planned.is_provisional() { Certainty::Provisional } else { Certainty::Exact },
         waits_for,
         changes,
+        facts,
         drift,
         reason,
         hint,

@@ -24,6 +24,15 @@ impl Every {
         }
     }
 
+    /// How many days a period has, about.
+    pub fn days(self) -> u16 {
+        match self {
+            Self::HalfYear => 182,
+            Self::Quarter => 91,
+            Self::Month => 30,
+        }
+    }
+
     /// For people: `half year`.
     pub fn word(self) -> &'static str {
         match self {
@@ -87,6 +96,11 @@ impl Period {
         let last = (*YEARS.end() + 1) * self.in_a_year - 1;
         let count = i32::try_from(periods).map_or(last, |periods| self.count.saturating_add(periods).min(last));
         Self { count, ..self }
+    }
+
+    /// The period before this one.
+    pub fn before(self) -> Self {
+        Self { count: self.count - 1, ..self }
     }
 
     /// The periods from this one to `end`, both included; none where `end` is earlier.

@@ -33,6 +33,8 @@ struct State {
     told: BTreeSet<String>,
     /// Any step has changes.
     changes: bool,
+    /// Notes and warnings, with their steps, that have been shown: how a step ends repeats none.
+    shown: BTreeSet<(String, String)>,
 }
 
 impl Human {
@@ -44,6 +46,7 @@ impl Human {
             variables,
             told: BTreeSet::new(),
             changes: false,
+            shown: BTreeSet::new(),
         }))
     }
 }
@@ -99,7 +102,19 @@ impl State {
                 };
                 let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(&with_target(target, summary)));
             }
-            Event::StepFinished { step, outcome, drift, reason, hint, why, warnings, rescues, ways_back, .. } => {
+            Event::StepFinished {
+                step,
+                outcome,
+                drift,
+                reason,
+                hint,
+                why,
+                notes,
+                warnings,
+                rescues,
+                ways_back,
+                ..
+            } => {
                 self.finished(step, *outcome, drift, (reason, hint, why), &mut out);
                 let restore = rescues
                     .iter()
@@ -111,9 +126,7 @@ impl State {
                         clean(&back)
                     );
                 }
-                for warning in warnings {
-                    warn(&mut err, step, warning);
-                }
+                self.remark(step, notes, warnings, &mut out, &mut err);
             }
             Event::PlanFinished { counts, follow_ups, .. } => {
                 output::idle();
@@ -165,11 +178,19 @@ impl State {
             explain(out, reason, hint, why);
             self.told.insert(step.clone());
         }
+        self.remark(step, notes, warnings, out, err);
+    }
+
+    fn remark(&mut self, step: &str, notes: &[String], warnings: &[String], out: &mut String, err: &mut String) {
         for note in notes {
-            let _ = writeln!(out, "{INDENT}{DIM}{}{DIM:#}", clean(note));
+            if self.shown.insert((step.to_owned(), note.clone())) {
+                let _ = writeln!(out, "{INDENT}{DIM}{}{DIM:#}", clean(note));
+            }
         }
         for warning in warnings {
-            warn(err, step, warning);
+            if self.shown.insert((step.to_owned(), warning.clone())) {
+                warn(err, step, warning);
+            }
         }
     }
 

@@ -171,9 +171,9 @@ macro_rules! kinds {
             pub fn diff(&self, actual: &AnyActual) -> Result<Diff<AnyChange>, Refusal> {
                 match (self, actual) {
                     $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
-                        let Diff { changes, drift, obstacles, unchecked, notes, warnings } = resource.diff(actual)?;
+                        let Diff { changes, drift, obstacles, unchecked, facts, notes, warnings } = resource.diff(actual)?;
                         let changes = changes.into_iter().map(AnyChange::$variant).collect();
-                        Ok(Diff { changes, drift, obstacles, unchecked, notes, warnings })
+                        Ok(Diff { changes, drift, obstacles, unchecked, facts, notes, warnings })
                     })*
                     _ => Err(Refusal::new("what was observed is of another kind than the step")),
                 }

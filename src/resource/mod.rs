@@ -166,6 +166,9 @@ pub struct Diff<C> {
     /// Whether a secret that was to be compared with what is there is not given; a note says which source lacks it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchecked: bool,
+    /// The kind's own numbers and dates, for programs: what stands in notes and warnings as prose.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub facts: serde_json::Map<String, serde_json::Value>,
     /// Remarks that change nothing (`content not checked`, local changes that are kept).
     #[serde(default)]
     pub notes: Vec<String>,
@@ -181,6 +184,7 @@ impl<C> Default for Diff<C> {
             drift: Vec::new(),
             obstacles: Vec::new(),
             unchecked: false,
+            facts: serde_json::Map::new(),
             notes: Vec::new(),
             warnings: Vec::new(),
         }

@@ -33,7 +33,7 @@ fn two_applies_at_once_make_each_table_once() {
           FOR attempt IN 1..3000 LOOP
             PERFORM pg_stat_clear_snapshot();
             SELECT count(*) INTO waiting FROM pg_stat_activity
-              WHERE application_name = 'provision' AND wait_event_type = 'Lock' AND query LIKE 'CREATE TABLE%';
+              WHERE application_name = 'provision' AND wait_event_type = 'Lock' AND query LIKE '%CREATE TABLE%';
             IF waiting = 2 THEN RETURN; END IF;
             PERFORM pg_sleep(0.02);
           END LOOP;

@@ -34,6 +34,9 @@ CREATE FUNCTION shadow.acl(list aclitem[]) RETURNS text[] LANGUAGE sql AS
      FROM unnest(list) item WHERE item::text NOT LIKE 'role\\_%' $$;
 CREATE VIEW shadow.pg_class AS SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, shadow.acl(c.relacl) AS relacl,
   c.relnatts, coalesce(s.style, 9) AS reldiststyle FROM pg_catalog.pg_class c LEFT JOIN shadow.styles s ON s.relation = c.oid;
+CREATE VIEW shadow.pg_attrdef AS SELECT adrelid, adnum, pg_catalog.pg_get_expr(adbin, adrelid) AS adbin FROM pg_catalog.pg_attrdef
+  UNION ALL SELECT attrelid, attnum, '\"identity\"(1, 0, ''1,1''::text)' FROM pg_catalog.pg_attribute WHERE attidentity = 'a';
+CREATE FUNCTION shadow.pg_get_expr(expression text, relation oid) RETURNS text LANGUAGE sql AS $$ SELECT expression $$;
 CREATE VIEW shadow.pg_attribute AS SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attnum, a.attisdropped,
   coalesce(k.dist, false) AS attisdistkey, coalesce(k.sort, 0) AS attsortkeyord
   FROM pg_catalog.pg_attribute a LEFT JOIN shadow.keys k ON k.relation = a.attrelid AND k.attname = a.attname;

@@ -66,6 +66,11 @@ impl Target {
         target
     }
 
+    /// Changes what stands before PostgreSQL's own catalog.
+    pub fn shadow(&self, sql: &str) {
+        cluster::shared().psql(self.database.as_deref().unwrap(), sql);
+    }
+
     /// A text that speaks of this target's schema.
     pub fn text(&self, text: &str) -> String {
         text.replace("settlement_ods", &self.schema)

@@ -51,6 +51,9 @@ pub struct Catalog {
     /// The wanted accounts that exist.
     #[serde(default)]
     pub accounts: BTreeSet<Account>,
+    /// Relations that have columns and came without them: what is known of them is not the truth.
+    #[serde(skip)]
+    pub incomplete: BTreeSet<TableName>,
 }
 
 impl Catalog {
@@ -63,6 +66,19 @@ impl Catalog {
         self.relations.get(name).or_else(folded)
     }
 
+    /// A relation that `wanted` names and whose columns the server does not show, though it has some.
+    pub(super) fn unreadable(&self, wanted: &Wanted) -> Option<&TableName> {
+        let names = |name: &&TableName| {
+            wanted.relations.contains(name) || wanted.relations.iter().any(|one| one.folded() == **name)
+        };
+        self.incomplete.iter().find(names)
+    }
+
+    /// Whether some relation came without its columns.
+    pub(super) fn is_incomplete(&self) -> bool {
+        !self.incomplete.is_empty()
+    }
+
     /// The part of this catalog that `wanted` names.
     pub fn part(&self, wanted: &Wanted) -> Catalog {
         let mut part = Catalog {
@@ -71,6 +87,7 @@ impl Catalog {
             schemas: BTreeMap::new(),
             relations: BTreeMap::new(),
             accounts: self.accounts.intersection(&wanted.accounts).cloned().collect(),
+            incomplete: BTreeSet::new(),
         };
         for name in wanted.relations.iter().flat_map(|name| [name.clone(), name.folded()]) {
             if let Some(schema) = self.schemas.get(&name.schema) {
@@ -109,6 +126,9 @@ pub struct Relation {
     pub grants: BTreeMap<String, BTreeSet<Privilege>>,
     /// In the table's own order.
     pub columns: Vec<Column>,
+    /// What an INSERT meets beside the columns.
+    #[serde(default, skip_serializing_if = "Inserts::is_empty")]
+    pub inserts: Inserts,
     /// Redshift alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dist: Option<Dist>,
@@ -196,6 +216,39 @@ impl<'de> Deserialize<'de> for Column {
     }
 }
 
+impl Column {
+    /// The name as it stands in a statement.
+    pub fn sql_name(&self) -> String {
+        postgres_protocol::escape::escape_identifier(&self.name)
+    }
+}
+
+/// What decides beside the columns' types whether rows can be inserted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inserts {
+    /// Columns that need no value, since they have a default.
+    pub defaults: BTreeSet<String>,
+    /// Columns that take no value, since the server makes it.
+    pub computed: BTreeMap<String, Computed>,
+    /// PostgreSQL alone: constraints and triggers that rows have to pass, in the server's words.
+    pub guards: BTreeSet<String>,
+}
+
+impl Inserts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How the server makes a column's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Computed {
+    Identity,
+    Generated,
+}
+
 /// `pg_class.relkind`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -208,6 +261,8 @@ pub enum RelationKind {
     Index,
     Sequence,
     CompositeType,
+    /// A type that is no relation, and has the name that a table's row type would have.
+    Type,
     Other(String),
 }
 
@@ -243,6 +298,7 @@ impl fmt::Display for RelationKind {
             Self::Index => "an index",
             Self::Sequence => "a sequence",
             Self::CompositeType => "a composite type",
+            Self::Type => "a type",
             Self::Other(relkind) => return write!(f, "a relation of kind `{relkind}`"),
         })
     }

@@ -65,7 +65,7 @@ impl Dialler {
             match self.dial_server(&server).await {
                 Ok(session) => return Ok(session),
                 // A server that answered and said no would say so again; only one that cannot be used has a successor.
-                Err(trouble @ (Trouble::Lost(_) | Trouble::Conflict(_))) => last = Some(trouble),
+                Err(trouble @ (Trouble::Lost(_) | Trouble::Silent(_) | Trouble::Conflict(_))) => last = Some(trouble),
                 Err(Trouble::Fatal(failure)) if failure.message.contains("unknown host") => {
                     last = Some(Trouble::Fatal(failure));
                 }
@@ -179,7 +179,11 @@ impl Dialler {
         if let Some(options) = all.get_options() {
             config.options(options);
         }
-        if let Some(name) = all.get_application_name() {
+        // A pooler gives the name that a session begins with to whoever has the session next. On Redshift's own
+        // hosts there is none, and there the name is only taken when a session begins.
+        let redshift = |host: &str| host.contains(".redshift") && host.ends_with(".amazonaws.com");
+        let own_host = server.name.as_deref().is_some_and(redshift);
+        if let Some(name) = all.get_application_name().filter(|_| own_host) {
             config.application_name(name);
         }
         if let Some(timeout) = all.get_tcp_user_timeout() {

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::time::Instant;
 
 use tokio_postgres::error::{DbError, Error, SqlState};
 
@@ -15,8 +16,12 @@ use crate::resource::Failure;
 pub(super) enum Trouble {
     /// The connection is gone. Whether the statement was carried out can only be read back.
     Lost(Failure),
+    /// Nothing was answered in the time that there was. It is not asked again: that would be waited for as long.
+    Silent(Failure),
     /// Another session was in the way. Reading again and trying again may help.
     Conflict(Failure),
+    /// Something has the name already. A new reading shows what, unless it is hidden.
+    Exists(Failure),
     /// Trying again would end the same way.
     Fatal(Failure),
 }
@@ -24,8 +29,17 @@ pub(super) enum Trouble {
 impl Trouble {
     pub fn into_failure(self) -> Failure {
         match self {
-            Self::Lost(failure) | Self::Conflict(failure) | Self::Fatal(failure) => failure,
+            Self::Lost(failure)
+            | Self::Silent(failure)
+            | Self::Conflict(failure)
+            | Self::Exists(failure)
+            | Self::Fatal(failure) => failure,
         }
+    }
+
+    /// Whether trying again may help, and there is time for it.
+    pub fn is_worth_waiting(&self, deadline: Option<Instant>) -> bool {
+        matches!(self, Self::Lost(_) | Self::Conflict(_)) && deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 }
 
@@ -55,13 +69,16 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
         return Trouble::Lost(failure.hint("run it again when the server is back"));
     }
     let in_the_way = [
+        // Where two sessions create one table at the same time, and neither sees the other's yet.
         SqlState::UNIQUE_VIOLATION,
-        SqlState::DUPLICATE_TABLE,
-        // PostgreSQL, where two sessions create one table: the one that loses meets the other's row type.
-        SqlState::DUPLICATE_OBJECT,
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
     ];
+    if [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT].contains(code) {
+        let hidden =
+            "something has the name that the catalog does not show to you: ask its owner, or take another name";
+        return Trouble::Exists(failure.hint(answer.hint().unwrap_or(hidden)));
+    }
     let serializable = code.code() == "1023" || answer.message().trim() == "1023";
     let internal = *code == SqlState::INTERNAL_ERROR && CONFLICT_TEXTS.iter().any(|known| text.contains(known));
     if in_the_way.contains(code) || serializable || internal {
@@ -127,7 +144,7 @@ impl Attempt<'_> {
     }
 
     pub fn timed_out(&self, seconds: u64) -> Trouble {
-        Trouble::Lost(
+        Trouble::Silent(
             self.failure(&format!("{} did not answer within {seconds} s", self.server))
                 .hint("is the address right, and does a firewall or security group let this host in? `connect_timeout` can be raised"),
         )

@@ -2,12 +2,14 @@
 //!
 //! All steps of a connection share one [`Warehouse`]: one session, and one reading of the catalog for all their tables.
 //! Everything goes by simple queries; prepared statements are where clients lose their connections to Redshift.
-//! Each statement is a transaction of its own.
+//! Each statement is a transaction of its own, and what is set for it ends with it: behind a pooler the session is
+//! somebody else's a moment later.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use tokio::sync::Mutex;
 
 mod acl;
@@ -21,7 +23,9 @@ mod query;
 mod spec;
 mod tls;
 
-pub use catalog::{Account, Catalog, Column, Dialect, Dist, Privilege, Relation, RelationKind, Schema, Sort, Wanted};
+pub use catalog::{
+    Account, Catalog, Column, Computed, Dialect, Dist, Inserts, Privilege, Relation, RelationKind, Schema, Sort, Wanted,
+};
 pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use name::{Shown, TableName};
 pub use pgpass::Surroundings;
@@ -35,6 +39,8 @@ use error::Trouble;
 
 /// How often a statement or a reading is tried where another session or the network got in the way.
 const ATTEMPTS: u32 = 8;
+/// How often a catalog is read that shows a table without columns: on Redshift that passes.
+const INCOMPLETE_ATTEMPTS: u32 = 3;
 /// Seconds for one statement unless the plan file says otherwise.
 const STATEMENT_TIMEOUT: u32 = 60;
 
@@ -50,8 +56,8 @@ struct State {
     session: Option<Session>,
     /// Whether this run has reached the server before: a lost connection is worth waiting for, a wrong address is not.
     met: bool,
-    /// Whether the session has its timeout set.
-    prepared: bool,
+    /// Why nothing can be done any more: tried and given up.
+    given_up: Option<Failure>,
     /// What the last good reading showed to exist.
     seen: BTreeSet<TableName>,
     /// The last reading, or why there is none.
@@ -95,12 +101,20 @@ impl Warehouse {
             state.wanted.extend(wanted.clone());
             state.reading = None;
         }
-        Ok(self.reading(&mut state).await?.part(wanted))
+        let catalog = self.reading(&mut state).await?;
+        match catalog.unreadable(wanted) {
+            Some(name) => {
+                Err(Failure::new(format!("{}: {}", self.reading_doing(), unreadable(name))).hint("run it again"))
+            }
+            None => Ok(catalog.part(wanted)),
+        }
     }
 
     /// Forgets the last reading: the next look is a fresh one.
     pub async fn invalidate(&self) {
-        self.state.lock().await.reading = None;
+        let mut state = self.state.lock().await;
+        state.reading = None;
+        state.given_up = None;
     }
 
     /// Carries out one statement in a transaction of its own. `doing` says in a message what was tried (`cannot create
@@ -113,7 +127,11 @@ impl Warehouse {
         done: impl Fn(&Catalog) -> Result<bool, Failure> + Send + Sync,
     ) -> Result<(), Failure> {
         let mut state = self.state.lock().await;
+        if let Some(failure) = &state.given_up {
+            return Err(Failure { message: format!("{doing}: not tried: {}", failure.message), ..failure.clone() });
+        }
         state.reading = None;
+        let deadline = self.deadline();
         for attempt in 1.. {
             let trouble = match self.send(&mut state, doing, sql).await {
                 Ok(()) => return Ok(()),
@@ -121,14 +139,24 @@ impl Warehouse {
             };
             // A session that a conflict has met may see the old state still: Redshift's users reconnect.
             state.session = None;
-            match trouble {
-                Trouble::Fatal(failure) => return Err(failure),
-                trouble if attempt == ATTEMPTS => return Err(trouble.into_failure()),
-                Trouble::Lost(_) | Trouble::Conflict(_) => pause(attempt).await,
+            match &trouble {
+                Trouble::Fatal(_) => return Err(trouble.into_failure()),
+                Trouble::Exists(_) => {}
+                Trouble::Lost(_) | Trouble::Silent(_) if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) => {
+                    return Err(state.give_up(trouble));
+                }
+                Trouble::Conflict(_) if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) => {
+                    return Err(trouble.into_failure());
+                }
+                Trouble::Lost(_) | Trouble::Silent(_) | Trouble::Conflict(_) => pause(attempt).await,
             }
             let catalog = self.reading(&mut state).await?;
             if done(&catalog)? {
                 return Ok(());
+            }
+            // Whoever races for a name shows what has won it.
+            if let Trouble::Exists(failure) = trouble {
+                return Err(failure);
             }
             state.reading = None;
         }
@@ -137,14 +165,17 @@ impl Warehouse {
 
     async fn send(&self, state: &mut State, doing: &str, sql: &str) -> Result<(), Trouble> {
         self.connect(state).await?;
-        let setting = (!state.prepared).then(|| self.setting());
         let Some(session) = &state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
-        if let Some(setting) = setting {
-            // Apart from the statement: the two in one query would be one transaction, which some statements refuse.
-            self.in_time(session.client.batch_execute(&setting), "cannot set the statement timeout").await?;
-            state.prepared = true;
+        let run = |sql: String| async move { self.in_time(session.client.batch_execute(&sql), doing).await };
+        if takes_no_transaction(sql, session.dialect) {
+            // Two statements in one query would be one transaction.
+            run(format!("SET statement_timeout TO {}", self.milliseconds())).await?;
+            let done = run(sql.to_owned()).await;
+            // Where the session is gone, so is the setting.
+            let _reset = run("RESET statement_timeout".to_owned()).await;
+            return done;
         }
-        self.in_time(session.client.batch_execute(sql), doing).await
+        run(format!("{}; {sql}", self.settings(session.dialect).join("; "))).await
     }
 
     /// The reading in hand, or a new one.
@@ -162,6 +193,7 @@ impl Warehouse {
     async fn read(&self, state: &mut State) -> Result<Catalog, Failure> {
         let mut attempt = 0;
         let mut doubted = false;
+        let deadline = self.deadline();
         loop {
             attempt += 1;
             let trouble = match self.read_once(state).await {
@@ -172,6 +204,11 @@ impl Warehouse {
                         state.session = None;
                         continue;
                     }
+                    if catalog.is_incomplete() && attempt < INCOMPLETE_ATTEMPTS {
+                        state.session = None;
+                        pause(attempt).await;
+                        continue;
+                    }
                     state.seen = catalog.relations.keys().cloned().collect();
                     return Ok(catalog);
                 }
@@ -180,47 +217,59 @@ impl Warehouse {
                 Err(trouble) => trouble,
             };
             state.session = None;
-            match trouble {
-                Trouble::Lost(failure) if !state.met => return Err(failure),
-                Trouble::Fatal(failure) => return Err(failure),
-                trouble if attempt >= ATTEMPTS => return Err(trouble.into_failure()),
-                Trouble::Lost(_) | Trouble::Conflict(_) => pause(attempt).await,
+            match &trouble {
+                Trouble::Lost(_) if !state.met => return Err(trouble.into_failure()),
+                Trouble::Fatal(_) | Trouble::Exists(_) => return Err(trouble.into_failure()),
+                other if attempt >= ATTEMPTS || !other.is_worth_waiting(deadline) => return Err(trouble.into_failure()),
+                Trouble::Lost(_) | Trouble::Silent(_) | Trouble::Conflict(_) => pause(attempt).await,
             }
         }
     }
 
     async fn read_once(&self, state: &mut State) -> Result<Option<Catalog>, Trouble> {
         self.connect(state).await?;
-        let setting = (!state.prepared).then(|| self.setting());
         let Some(session) = &mut state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
-        let doing = format!("connection `{}`: cannot read the catalog", self.name());
-        let ahead = usize::from(setting.is_some());
+        let doing = self.reading_doing();
         let questions = query::statements(&state.wanted, session.dialect);
         let asked = questions.len();
-        let statements: Vec<_> = setting.into_iter().chain(questions).collect();
-        let messages = self.in_time(session.client.simple_query(&statements.join("; ")), &doing).await?;
-        state.prepared = true;
+        let settings = self.settings(session.dialect);
+        let ahead = settings.len();
+        let statements = settings.into_iter().chain(questions).collect::<Vec<_>>().join("; ");
+        let mut messages = Vec::new();
+        let answer = async {
+            let stream = session.client.simple_query_raw(&statements).await?;
+            let mut stream = std::pin::pin!(stream);
+            while let Some(message) = stream.next().await {
+                messages.push(message?);
+            }
+            Ok(())
+        };
+        let answered = self.in_time(answer, &doing).await;
         let mut results = query::results(messages);
         results.drain(..ahead.min(results.len()));
         let version = results.first().and_then(|rows| rows.first()?.try_get(0).ok().flatten().map(str::to_owned));
-        let Some(version) = version else {
-            return Err(Trouble::Conflict(Failure::new(format!("{doing}: the server does not say its version"))));
-        };
-        let dialect = query::dialect_of(&version);
-        if dialect != session.dialect {
+        // The version comes first: the questions of another dialect fail only after it.
+        if let Some(dialect) = version.as_deref().map(query::dialect_of)
+            && dialect != session.dialect
+        {
             session.dialect = dialect;
             return Ok(None);
+        }
+        answered?;
+        if version.is_none() {
+            return Err(Trouble::Conflict(Failure::new(format!("{doing}: the server does not say its version"))));
         }
         if results.len() != asked {
             let what = format!("{doing}: of {asked} questions the server answered {}", results.len());
             return Err(Trouble::Conflict(Failure::new(what).hint("does something stand before the server?")));
         }
-        match query::decode(&state.wanted, dialect, &results) {
-            Ok(catalog) => Ok(Some(catalog)),
-            Err(query::Incomplete(what)) => {
-                Err(Trouble::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again")))
-            }
-        }
+        query::decode(&state.wanted, session.dialect, &results).map(Some).map_err(|query::Incomplete(what)| {
+            Trouble::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again"))
+        })
+    }
+
+    fn reading_doing(&self) -> String {
+        format!("connection `{}`: cannot read the catalog", self.name())
     }
 
     async fn connect(&self, state: &mut State) -> Result<(), Trouble> {
@@ -228,15 +277,30 @@ impl Warehouse {
             state.session = None;
         }
         if state.session.is_none() {
-            state.prepared = false;
             state.session = Some(self.dialler.dial().await?);
             state.met = true;
         }
         Ok(())
     }
 
-    fn setting(&self) -> String {
-        format!("SET statement_timeout TO {}", u64::from(self.statement_timeout()) * 1000)
+    /// What is set for one transaction, and ends with it.
+    fn settings(&self, dialect: Dialect) -> Vec<String> {
+        let mut settings = vec![format!("SET LOCAL statement_timeout TO {}", self.milliseconds())];
+        if let (Dialect::Postgresql, Some(name)) = (dialect, self.dialler.spec.url.config.get_application_name()) {
+            settings.push(format!("SET LOCAL application_name TO {}", postgres_protocol::escape::escape_literal(name)));
+        }
+        settings
+    }
+
+    /// The limit of a statement, as the servers take it.
+    fn milliseconds(&self) -> u64 {
+        u64::from(self.statement_timeout()) * 1000
+    }
+
+    /// Until when something that did not work is tried again: both limits of the connection hold for the whole.
+    fn deadline(&self) -> Option<Instant> {
+        let seconds = self.statement_timeout();
+        (seconds != 0).then(|| Instant::now() + Duration::from_secs(seconds.into()) + self.dialler.timeout())
     }
 
     fn statement_timeout(&self) -> u32 {
@@ -255,12 +319,31 @@ impl Warehouse {
         };
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map_err(|error| error::of_statement(&error, doing)),
-            Err(_) => Err(Trouble::Lost(
+            Err(_) => Err(Trouble::Silent(
                 Failure::new(format!("{doing}: no answer within {} s", limit.as_secs()))
                     .hint("the server or the network hangs; run it again: what was done is read back first"),
             )),
         }
     }
+}
+
+impl State {
+    /// Puts down that the server cannot be reached any more, so that what is left to do is not waited for.
+    fn give_up(&mut self, trouble: Trouble) -> Failure {
+        let failure = trouble.into_failure();
+        self.given_up = Some(failure.clone());
+        failure
+    }
+}
+
+/// Whether a statement fails in a transaction block. Redshift's ALTER COLUMN does; so does any statement beside it in one
+/// query, `SET LOCAL` included.
+fn takes_no_transaction(sql: &str, dialect: Dialect) -> bool {
+    dialect == Dialect::Redshift && sql.starts_with("ALTER TABLE") && sql.contains(" ALTER COLUMN ")
+}
+
+fn unreadable(name: &TableName) -> String {
+    format!("the catalog knows {name} and shows none of its columns")
 }
 
 /// Longer after every attempt, and never the same for two hosts that met each other.

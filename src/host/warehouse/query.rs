@@ -10,7 +10,9 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::acl;
-use super::catalog::{Account, Catalog, Column, Dialect, Dist, Relation, RelationKind, Schema, Sort, Wanted};
+use super::catalog::{
+    Account, Catalog, Column, Computed, Dialect, Dist, Inserts, Relation, RelationKind, Schema, Sort, Wanted,
+};
 use super::name::TableName;
 
 /// The statements that read what is wanted, in the order in which [`decode`] takes their answers.
@@ -26,6 +28,19 @@ pub(super) fn statements(wanted: &Wanted, dialect: Dialect) -> Vec<String> {
         Dialect::Redshift => ("c.reldiststyle", "a.attisdistkey, a.attsortkeyord"),
         Dialect::Postgresql => ("NULL", "NULL, NULL"),
     };
+    // Redshift keeps an identity column as a default that calls a function of that name.
+    let (value, defaults) = match dialect {
+        Dialect::Redshift => (
+            "CASE WHEN pg_get_expr(d.adbin, d.adrelid) LIKE '\"identity\"(%' THEN 'identity' \
+             WHEN d.adrelid IS NOT NULL THEN 'default' END",
+            "LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum",
+        ),
+        Dialect::Postgresql => (
+            "CASE WHEN a.attidentity = 'a' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated' \
+             WHEN a.atthasdef OR a.attidentity = 'd' THEN 'default' END",
+            "",
+        ),
+    };
     let mut statements = vec![
         "SELECT version(), current_user".to_owned(),
         format!(
@@ -37,14 +52,30 @@ pub(super) fn statements(wanted: &Wanted, dialect: Dialect) -> Vec<String> {
              array_to_string(c.relacl, ','), c.relnatts, {style} {relation}"
         ),
         format!(
-            "SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, {keys} \
-             FROM pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped \
+            "SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, {keys}, {value} \
+             FROM pg_attribute a {defaults} WHERE a.attnum > 0 AND NOT a.attisdropped \
              AND a.attrelid IN (SELECT c.oid {relation}) ORDER BY a.attrelid, a.attnum"
         ),
     ];
     match dialect {
         Dialect::Postgresql => {
-            statements.push(format!("SELECT 'role', rolname FROM pg_roles WHERE rolname IN ({accounts})"))
+            statements.push(format!("SELECT 'role', rolname FROM pg_roles WHERE rolname IN ({accounts})"));
+            let relations = format!("(SELECT c.oid {relation})");
+            // Rows have to pass these, and those with no partition to go to are refused.
+            statements.push(format!(
+                "SELECT conrelid, pg_get_constraintdef(oid) FROM pg_constraint \
+                 WHERE contype IN ('c', 'f', 'p', 'u', 'x') AND conrelid IN {relations} \
+                 UNION ALL SELECT tgrelid, 'TRIGGER ' || tgname FROM pg_trigger \
+                 WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 4 <> 0 AND tgrelid IN {relations} \
+                 UNION ALL SELECT p.partrelid, 'no partition' FROM pg_partitioned_table p \
+                 WHERE p.partrelid IN {relations} AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.partrelid)"
+            ));
+            // A table's row type has the table's name. Array types make way by themselves.
+            statements.push(format!(
+                "SELECT n.nspname, t.typname, pg_get_userbyid(t.typowner) FROM pg_type t \
+                 JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typrelid = 0 AND t.typcategory <> 'A' \
+                 AND n.nspname IN ({schemas}) AND t.typname IN ({tables})"
+            ));
         }
         Dialect::Redshift => {
             statements.push(format!(
@@ -109,12 +140,19 @@ pub(super) fn decode(
     let rows = |at: usize| results.get(at).map(Vec::as_slice).unwrap_or_default();
     let is_wanted: BTreeSet<TableName> = names(wanted).collect();
     let user = rows(0).first().and_then(|row| field(row, 1)).unwrap_or_default().to_owned();
-    let mut catalog =
-        Catalog { dialect, user, schemas: BTreeMap::new(), relations: BTreeMap::new(), accounts: BTreeSet::new() };
-    let external: BTreeSet<&str> = match dialect {
-        Dialect::Redshift => rows(5).iter().filter_map(|row| field(row, 0)).collect(),
-        Dialect::Postgresql => BTreeSet::new(),
+    let (schemas, relations) = (BTreeMap::new(), BTreeMap::new());
+    let (accounts_found, incomplete) = (BTreeSet::new(), BTreeSet::new());
+    let mut catalog = Catalog { dialect, user, schemas, relations, accounts: accounts_found, incomplete };
+    // From here on the questions differ.
+    let (external, roles, role_grants, passes, types) = match dialect {
+        Dialect::Redshift => (rows(5), rows(6), rows(7), rows(usize::MAX), rows(usize::MAX)),
+        Dialect::Postgresql => (rows(usize::MAX), rows(usize::MAX), rows(usize::MAX), rows(5), rows(6)),
     };
+    let external: BTreeSet<&str> = external.iter().filter_map(|row| field(row, 0)).collect();
+    let mut guards: HashMap<&str, BTreeSet<String>> = HashMap::new();
+    for row in passes {
+        guards.entry(text(row, 0)?).or_default().insert(text(row, 1)?.to_owned());
+    }
     for row in rows(1) {
         let name = text(row, 0)?;
         let schema = Schema { usage: flag(row, 1), create: flag(row, 2), external: external.contains(name) };
@@ -128,11 +166,15 @@ pub(super) fn decode(
             continue;
         }
         let found = columns.remove(text(row, 0)?).unwrap_or_default();
-        if found.columns.is_empty() && text(row, 6)? != "0" {
-            return Err(Incomplete(format!("the catalog knows {name} and shows none of its columns")));
+        let kind = RelationKind::from_relkind(text(row, 3)?);
+        // PostgreSQL lets a table's last column be dropped, and Redshift shows none of a late-binding view.
+        if dialect == Dialect::Redshift && kind.is_table() && found.columns.is_empty() && text(row, 6)? != "0" {
+            catalog.incomplete.insert(name.clone());
         }
+        let guards = guards.remove(text(row, 0)?).unwrap_or_default();
         let relation = Relation {
-            kind: RelationKind::from_relkind(text(row, 3)?),
+            kind,
+            inserts: Inserts { defaults: found.defaults.clone(), computed: found.computed.clone(), guards },
             owner: text(row, 4)?.to_owned(),
             grants: field(row, 5).map(|list| acl::read(list, field(row, 4).unwrap_or_default())).unwrap_or_default(),
             sort: found.sort_key(),
@@ -141,13 +183,28 @@ pub(super) fn decode(
         };
         catalog.relations.insert(name, relation);
     }
+    for row in types {
+        let name = TableName::new(text(row, 0)?, text(row, 1)?);
+        if is_wanted.contains(&name) {
+            let owner = text(row, 2)?.to_owned();
+            catalog.relations.entry(name).or_insert_with(|| Relation {
+                kind: RelationKind::Type,
+                owner,
+                grants: BTreeMap::new(),
+                columns: Vec::new(),
+                inserts: Inserts::default(),
+                dist: None,
+                sort: None,
+            });
+        }
+    }
     for row in rows(4) {
         catalog.accounts.extend(accounts(wanted, text(row, 0)?, text(row, 1)?));
     }
-    for row in rows(6) {
+    for row in roles {
         catalog.accounts.extend(accounts(wanted, "role", text(row, 0)?));
     }
-    for row in rows(7) {
+    for row in role_grants {
         let name = TableName::new(text(row, 0)?, text(row, 1)?);
         let held = super::catalog::Privilege::from_word(text(row, 2)?);
         if let (Some(relation), Some(privilege)) = (catalog.relations.get_mut(&name), held) {
@@ -186,6 +243,8 @@ struct Columns {
     dist_key: Option<String>,
     /// Position in the sort key and column; positions alternate in sign where the key is interleaved.
     sort: Vec<(i64, String)>,
+    defaults: BTreeSet<String>,
+    computed: BTreeMap<String, Computed>,
 }
 
 impl Columns {
@@ -209,6 +268,12 @@ fn columns(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Columns>, Incomplete
         let position = field(row, 5).and_then(|position| position.parse().ok()).unwrap_or(0);
         if position != 0 {
             entry.sort.push((position, name.clone()));
+        }
+        match field(row, 6) {
+            Some("identity") => drop(entry.computed.insert(name.clone(), Computed::Identity)),
+            Some("generated") => drop(entry.computed.insert(name.clone(), Computed::Generated)),
+            Some(_) => drop(entry.defaults.insert(name.clone())),
+            None => {}
         }
         entry.columns.push(Column { name, type_name: text(row, 2)?.to_owned(), null: !flag(row, 3) });
     }

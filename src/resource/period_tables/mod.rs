@@ -1,8 +1,7 @@
 //! The kind `period_tables`: for each mart its history tables, one a period, made before they are needed.
 //!
 //! Every period from `from` to `through` and `ahead` further ones has its table, gaps in the middle included. A table
-//! that has drifted from its parent is a warning and no refusal: a half year that is over must not keep the next one's
-//! table from being made in time.
+//! that has drifted from its parent, or that cannot be made, keeps no other from being made in time.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +9,8 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 mod decide;
+mod drift;
+mod outlook;
 #[cfg(test)]
 mod properties;
 mod written;

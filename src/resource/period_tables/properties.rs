@@ -122,6 +122,7 @@ fn relation(columns: Vec<Column>) -> Relation {
         owner: "etl".into(),
         grants: BTreeMap::new(),
         columns,
+        inserts: Default::default(),
         dist: None,
         sort: None,
     }
@@ -134,6 +135,7 @@ fn catalog(relations: impl IntoIterator<Item = (TableName, Relation)>) -> Catalo
         schemas: BTreeMap::from([("s".into(), Schema { usage: true, create: true, external: false })]),
         relations: relations.into_iter().collect(),
         accounts: BTreeSet::new(),
+        incomplete: BTreeSet::new(),
     }
 }
 
@@ -189,9 +191,10 @@ proptest! {
         prop_assert_eq!(step.diff(&actual).unwrap().changes, vec![]);
     }
 
-    /// The next start without a table is told with its days, and is a warning from `warn_days` before it on.
+    /// The first period without a table is told with its days, for people and for programs. It is a warning from
+    /// `warn_days` before it on, and one that is late is the first thing said.
     #[test]
-    fn the_next_start_without_a_table_is_told(case in case()) {
+    fn the_first_period_without_a_table_is_told(case in case()) {
         let (lack, have) = case.split(case.horizon());
         let mart = [(TableName::new("s", "mart"), relation(id()))];
         let catalog = catalog(mart.into_iter().chain(have.iter().map(|start| (case.table(*start), relation(id())))));
@@ -201,19 +204,52 @@ proptest! {
         let has = if names.is_empty() { "no period".to_owned() } else { names.join(", ") };
         let begins = format!("s.h_{{period}}: has {has}; ");
         prop_assert!(note.starts_with(&begins), "{}", note);
-        let said: Vec<_> = diff.warnings.iter().filter(|text| text.contains("the next period without a table")).collect();
-        match lack.iter().find(|start| **start > case.as_of) {
-            None => {
-                prop_assert!(note.contains("nothing after"), "{}", note);
-                prop_assert_eq!(said.len(), 0);
+        let next = lack.first().map(|start| case.calendar.name(*start));
+        let facts = serde_json::json!([{
+            "name": "s.h_{period}", "periods": names, "next_missing": next, "starts": lack.first().map(ToString::to_string),
+        }]);
+        prop_assert_eq!(&diff.facts["series"], &facts);
+        let days = |start: &Date| i64::from(case.as_of.until(*start).unwrap().get_days());
+        match (&next, lack.first().map(days)) {
+            (Some(next), Some(left)) => {
+                let told = match left {
+                    0 => "begins today".to_owned(),
+                    1.. => format!("begins on {} in {left} day", lack[0]),
+                    _ => format!("began on {}, {} day", lack[0], -left),
+                };
+                let told = format!("without a table is {next}, it {told}");
+                prop_assert!(note.contains(&told), "{} {}", note, told);
             }
-            Some(next) => {
-                let left = i64::from(case.as_of.until(*next).unwrap().get_days());
-                let unit = if left == 1 { "day" } else { "days" };
-                let told = format!("is {}, it begins on {next} in {left} {unit}", case.calendar.name(*next));
-                prop_assert!(note.ends_with(&told), "{} {}", note, told);
-                prop_assert_eq!(said.len(), usize::from(left <= case.warn_days));
+            _ => prop_assert!(note.contains("nothing after"), "{}", note),
+        }
+        let late: Vec<_> = lack.iter().filter(|start| **start <= case.as_of).collect();
+        let said = diff.warnings.first().is_some_and(|first| late.iter().all(|one| first.contains(&case.calendar.name(**one))) && first.contains("no table"));
+        prop_assert!(late.is_empty() || said, "{:?}", diff.warnings);
+        let coming = lack.iter().find(|start| **start > case.as_of);
+        let soon = coming.is_some_and(|start| days(start) <= case.warn_days);
+        let warned = diff.warnings.iter().any(|text| coming.is_some_and(|start| text.contains(&format!("it begins on {start}"))));
+        prop_assert_eq!(warned, soon, "{:?}", diff.warnings);
+        let never = diff.warnings.iter().any(|text| text.contains("no table is made yet"));
+        prop_assert_eq!(never, case.end() < case.from, "{:?}", diff.warnings);
+    }
+
+    /// Unless the plan file says otherwise, a third of the period is enough of a warning.
+    #[test]
+    fn no_series_warns_all_the_time_by_default(day in 0i64..366) {
+        for (every, from, third) in [("month", "2026_01", 10), ("quarter", "2026_q1", 30), ("half_year", "2026_h1", 30)] {
+            let step: PeriodTables = serde_yaml::from_str(&format!(
+                "connection: w\nevery: {every}\nfrom: \"{from}\"\ntables: [{{ name: \"s.h_{{period}}\", like: s.mart }}]"
+            )).unwrap();
+            let as_of = Date::constant(2026, 1, 1).checked_add(day.days()).unwrap();
+            let mart = (TableName::new("s", "mart"), relation(id()));
+            let mut actual = Actual { as_of, catalog: catalog([mart]) };
+            for change in step.diff(&actual).unwrap().changes {
+                carry_out(&change, &mut actual.catalog);
             }
+            let diff = step.diff(&actual).unwrap();
+            let starts: Date = diff.facts["series"][0]["starts"].as_str().unwrap().parse().unwrap();
+            let left = as_of.until(starts).unwrap().get_days();
+            prop_assert_eq!(!diff.warnings.is_empty(), left <= third, "{} {:?}", every, diff.warnings);
         }
     }
 }

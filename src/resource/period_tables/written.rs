@@ -29,8 +29,8 @@ pub struct Written {
     pub ahead: u32,
     pub tables: Vec<Pair>,
     /// From how many days before a period without a table its start is warned of.
-    #[serde(default = "thirty")]
-    pub warn_days: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn_days: Option<u16>,
     #[serde(default)]
     pub on_drift: OnDrift,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -43,10 +43,6 @@ fn current() -> String {
     "current".into()
 }
 
-fn thirty() -> u16 {
-    30
-}
-
 /// A series: the tables' name with `{period}` in it, and the table they are like.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,14 +51,17 @@ pub struct Pair {
     pub like: TableName,
 }
 
-/// What happens to a table that is no longer like its parent.
+/// What happens to a table that is no longer like its parent, so that an archive INSERT fails or misplaces values. Of
+/// periods that receive no rows any more it is a warning, whatever is said here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDrift {
-    /// A warning for each column.
+    /// The step has drifted, and the run fails once everything else is done.
     #[default]
+    Fail,
+    /// A warning for each column.
     Report,
-    /// Columns that the parent has gained at its end are added, VARCHARs widened; the rest is a warning.
+    /// Columns that the parent has gained at its end are added, VARCHARs widened; what is left after that is drift.
     AddColumns,
 }
 

@@ -51,9 +51,11 @@ impl Access<'_> {
     }
 
     /// What is missing on `table`; `found` is none where the table is only about to be made, by the connected user.
+    /// Accounts that the server does not know are left out.
     pub fn changes(&self, table: &TableName, found: Option<&Relation>, catalog: &Catalog) -> Vec<TableChange> {
         let owner_now = found.map_or(catalog.user.as_str(), |relation| &relation.owner);
-        let owner = self.owner.unwrap_or(owner_now);
+        let known = |account: &Account| catalog.accounts.contains(account);
+        let owner = self.owner.filter(|owner| known(&Account::User((*owner).to_owned()))).unwrap_or(owner_now);
         let none = BTreeSet::new();
         let mut changes = Vec::new();
         for grant in self.grants {
@@ -64,7 +66,7 @@ impl Access<'_> {
                 (account, Dialect::Postgresql) => account.name() == owner,
                 (_, Dialect::Redshift) => false,
             };
-            if is_owner {
+            if is_owner || !known(&grant.to) {
                 continue;
             }
             let key = grant.to.held_as(catalog.dialect);

@@ -136,6 +136,14 @@ fn words(privileges: &BTreeSet<Privilege>) -> String {
 }
 
 impl Change for TableChange {
+    /// A table that is not there can be given to nobody, columns are added in their order, and who has given a table away
+    /// can grant nothing on it any more.
+    fn depends_on(&self, failed: &Self) -> bool {
+        let first = matches!(failed, Self::Create { .. }) || matches!(self, Self::SetOwner { .. });
+        let in_order = matches!((self, failed), (Self::AddColumn { .. }, Self::AddColumn { .. }));
+        self.table() == failed.table() && (first || in_order)
+    }
+
     fn describe(&self) -> Description {
         let (action, table, summary, before, after) = match self {
             Self::Create { table, like, sql } => {

@@ -1,6 +1,7 @@
 //! What the kinds that keep tables share: comparing columns, privileges, and the changes they make.
 
 mod access;
+pub mod assignment;
 mod change;
 pub mod compare;
 pub mod types;

@@ -99,7 +99,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// The words before the parentheses, what is in them, and the words after them, each with single spaces.
-fn parts(text: &str) -> Option<(String, Vec<String>, String)> {
+pub(super) fn parts(text: &str) -> Option<(String, Vec<String>, String)> {
     let spaced = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let Some((head, rest)) = text.split_once('(') else { return Some((spaced(text), Vec::new(), String::new())) };
     let (inside, tail) = rest.split_once(')')?;

@@ -1,0 +1,87 @@
+//! Which periods a series has, which is the next one without a table, and what a person has to be told about it.
+
+use serde_json::json;
+
+use super::written::Series;
+use super::{Actual, PeriodTables};
+use crate::plan::period::{Period, days};
+
+/// How one series stands, as things are before any change.
+pub(super) struct Outlook {
+    pub note: String,
+    /// That a period has begun and has no table: said before all that is yet to come.
+    pub overdue: Option<String>,
+    pub warnings: Vec<String>,
+    /// The same as numbers and dates.
+    pub facts: serde_json::Value,
+}
+
+impl PeriodTables {
+    pub(super) fn outlook(&self, series: &Series, actual: &Actual) -> Outlook {
+        let pattern = series.pattern();
+        let (as_of, end, last_seen) = (actual.as_of, self.end(actual.as_of), self.horizon(actual.as_of));
+        let exists = |period: &Period| actual.catalog.relation(&series.table(*period)).is_some();
+        let (there, lacking): (Vec<Period>, Vec<Period>) = self.from.through(last_seen).partition(exists);
+        let (begun, to_come): (Vec<Period>, Vec<Period>) = lacking.iter().partition(|period| period.start() <= as_of);
+        let next = lacking.first();
+
+        let has = if there.is_empty() { "no period".to_owned() } else { names(&there) };
+        let note = match next {
+            None => format!("{pattern}: has {has}; nothing after {last_seen} was looked at"),
+            Some(next) => {
+                format!("{pattern}: has {has}; the next period without a table is {next}, it {}", when(as_of, *next))
+            }
+        };
+        let overdue = begun.first().map(|first| {
+            let which = match begun.as_slice() {
+                [one] => format!("{one} {}, and has no table", when(as_of, *one)),
+                several => format!("{} have no table; the first {}", names(several), when(as_of, *first)),
+            };
+            let beyond = begun.iter().any(|period| *period > end);
+            let last = if beyond { format!("; `through` and `ahead` end at {end}") } else { String::new() };
+            format!("{pattern}: {which}{last}")
+        });
+        let mut warnings = Vec::new();
+        let coming = to_come.first().filter(|coming| days(as_of, coming.start()) <= i32::from(self.warn_days()));
+        if let Some(coming) = coming {
+            let which = match &overdue {
+                None => format!("the next period without a table is {coming}, it"),
+                Some(_) => format!("{coming} has no table either, it"),
+            };
+            warnings.push(format!("{pattern}: {which} {}", when(as_of, *coming)));
+        }
+        if self.from > end {
+            let from = self.from;
+            warnings
+                .push(format!("{pattern}: no table is made yet: `from` is {from}, `through` and `ahead` end at {end}"));
+        }
+        let facts = json!({
+            "name": pattern,
+            "periods": there.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "next_missing": next.map(ToString::to_string),
+            "starts": next.map(|period| period.start().to_string()),
+        });
+        Outlook { note, overdue, warnings, facts }
+    }
+
+    /// From how many days before a period without a table its start is warned of: a third of the period's length and
+    /// at most 30, unless the plan file says otherwise.
+    pub(super) fn warn_days(&self) -> u16 {
+        self.written.warn_days.unwrap_or_else(|| (self.written.every.days() / 3).min(30))
+    }
+}
+
+fn names(periods: &[Period]) -> String {
+    periods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `begins on 2026-01-01 in 144 days`, or how long ago it began.
+fn when(as_of: jiff::civil::Date, period: Period) -> String {
+    let (start, left) = (period.start(), days(as_of, period.start()));
+    let unit = if left.abs() == 1 { "day" } else { "days" };
+    match left {
+        1.. => format!("begins on {start} in {left} {unit}"),
+        0 => format!("begins today, on {start}"),
+        _ => format!("began on {start}, {} {unit} ago", -left),
+    }
+}

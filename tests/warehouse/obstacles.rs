@@ -1,0 +1,100 @@
+//! One obstacle blocks what depends on it, and is not taken for another session that changes the same tables.
+
+use std::time::{Duration, Instant};
+
+use crate::cluster::shared;
+use crate::kit::{DAY, apply, connect, look, periods, plan, summaries, table, try_apply};
+
+fn database(sql: &str) -> String {
+    let database = shared().database();
+    shared().psql(&database, "CREATE SCHEMA s");
+    shared().psql(&database, sql);
+    database
+}
+
+const SERIES: &str = "through: current\nahead: 1\ntables: [{ name: 's.h_{period}', like: s.m }]\n";
+
+#[tokio::test]
+async fn a_view_in_the_place_of_an_old_table_keeps_no_other_from_being_made() {
+    let database = database("CREATE TABLE s.m (a int); CREATE VIEW s.h_2025_h2 AS SELECT 1 AS a");
+    let warehouse = connect(&shared().socket_url(&database));
+    let found = plan(&periods(SERIES), &warehouse, DAY).await.unwrap();
+    assert_eq!(found.obstacles[0].reason, "s.h_2025_h2 exists, but is a view");
+    assert_eq!(
+        apply(&periods(SERIES), &warehouse, DAY).await,
+        ["create table s.h_2026_h1 like s.m", "create table s.h_2026_h2 like s.m"]
+    );
+}
+
+#[tokio::test]
+async fn a_missing_mart_and_an_unknown_grantee_block_what_depends_on_them() {
+    let database = database("CREATE TABLE s.m (a int)");
+    let user = format!("known_{database}");
+    shared().psql(&database, &format!("CREATE USER {user}"));
+    let warehouse = connect(&shared().socket_url(&database));
+    let two = format!(
+        "through: 2025_h2\ntables: [{{ name: 's.g_{{period}}', like: s.gone }}, {{ name: 's.h_{{period}}', like: s.m }}]\n\
+         grants: [{{ to: nobody_at_all, privileges: [select] }}, {{ to: {user}, privileges: [select] }}]\nowner: no_owner\n"
+    );
+    let found = plan(&periods(&two), &warehouse, DAY).await.unwrap();
+    let told: Vec<_> = found.obstacles.iter().map(|obstacle| obstacle.reason.as_str()).collect();
+    assert_eq!(
+        told,
+        ["the server knows no user no_owner, no user nobody_at_all", "s.g_{period}: parent s.gone does not exist"]
+    );
+    let grant = format!("grant select on s.h_2025_h2 to {user}");
+    assert_eq!(apply(&periods(&two), &warehouse, DAY).await, ["create table s.h_2025_h2 like s.m", &grant]);
+}
+
+/// A table whose last column was dropped is odd, and nobody's business but its own step's.
+#[tokio::test]
+async fn a_table_without_columns_is_the_failure_of_no_other_step() {
+    let database = database("CREATE TABLE s.gone (a int); ALTER TABLE s.gone DROP COLUMN a");
+    let warehouse = connect(&shared().socket_url(&database));
+    let odd = table("CREATE TABLE s.gone (a int)", "");
+    let start = Instant::now();
+    let refusal = plan(&odd, &warehouse, DAY).await.unwrap_err();
+    assert!(
+        refusal.reason.contains("column a INT is missing") || refusal.reason.contains("column a int"),
+        "{refusal:?}"
+    );
+    let fine = table("CREATE TABLE s.fine (a int)", "");
+    assert_eq!(apply(&fine, &warehouse, DAY).await, ["create table s.fine"]);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+/// Something under the name that the catalog does not show: the first answer is the last.
+#[tokio::test]
+async fn a_name_that_is_taken_by_what_cannot_be_seen_is_not_tried_again() {
+    let database = database("");
+    let warehouse = connect(&shared().socket_url(&database));
+    let step = table("CREATE TABLE s.t (a int)", "");
+    let planned = plan(&step, &warehouse, DAY).await.unwrap();
+    // The type comes after the plan, and the answer is given before anybody reads again.
+    shared().psql(&database, "CREATE TYPE s.t AS ENUM ('x')");
+    let act = provision::resource::Act::new(look(&warehouse, DAY), "run");
+    let start = Instant::now();
+    let failure = provision::resource::Resource::execute(&step, &planned.changes[0], &act).await.unwrap_err();
+    assert!(failure.message.contains("s.t exists, but is a type"), "{failure:?}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+/// Behind rows that the catalog hides, as Redshift's metadata security does.
+#[tokio::test]
+async fn a_table_that_one_may_not_see_is_called_hidden() {
+    let target = crate::target::Target::double().await;
+    target.sql("CREATE TABLE settlement_ods.t (a INT)").await;
+    let hide = "CREATE OR REPLACE VIEW shadow.pg_class AS SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, \
+                shadow.acl(c.relacl) AS relacl, c.relnatts, 9 AS reldiststyle FROM pg_catalog.pg_class c \
+                WHERE c.relname <> 't'";
+    target.shadow(hide);
+    let warehouse = connect(&target.url);
+    let step = target.table("CREATE TABLE settlement_ods.t (a INT)");
+    let planned = plan(&step, &warehouse, DAY).await.unwrap();
+    assert_eq!(summaries(&planned).len(), 1);
+    let start = Instant::now();
+    let failure = try_apply(&step, &warehouse, DAY).await.unwrap_err();
+    assert!(failure.message.contains("already exists"), "{failure:?}");
+    assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains("does not show to you")), "{failure:?}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}

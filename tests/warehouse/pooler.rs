@@ -1,0 +1,151 @@
+//! Behind PgBouncer in transaction mode with one connection to the server: what a statement leaves behind in its session
+//! meets the next client, whoever that is.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::cluster::{Cluster, free_port, shared};
+use crate::kit::{DAY, apply, connect_with, look, plan, table, try_apply};
+
+/// A running PgBouncer, gone when this is dropped.
+struct Pooler {
+    supervisor: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Pooler {
+    fn start(cluster: &Cluster) -> Self {
+        let folder = tempfile::Builder::new().prefix("provision-pgbouncer-").tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let port = free_port();
+        let settings = format!(
+            "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = trust\nauth_file = {users}\npool_mode = transaction\ndefault_pool_size = 1\n",
+            cluster.folder.display(),
+            cluster.port,
+            users = folder.path().join("users").display(),
+        );
+        std::fs::write(folder.path().join("pgbouncer.ini"), settings).unwrap();
+        std::fs::write(folder.path().join("users"), "\"postgres\" \"\"\n").unwrap();
+        // PgBouncer does not run as root; the shell ends it when this process is gone, however it went.
+        let script = "setpriv --reuid=postgres --regid=postgres --clear-groups /usr/sbin/pgbouncer -q \"$0\" & pooler=$!; \
+                      cat >/dev/null; kill -INT $pooler; wait $pooler";
+        let supervisor = Command::new("sh")
+            .args(["-c", script])
+            .arg(folder.path().join("pgbouncer.ini"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(start.elapsed().as_secs() < 20, "pgbouncer does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { supervisor, port, _folder: folder }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// Another client of the same pool.
+    async fn client(&self, database: &str) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        let _ended = self.supervisor.wait();
+    }
+}
+
+/// All that a session keeps, as another client finds it.
+async fn session(client: &Client) -> Vec<String> {
+    let sql = "SELECT pg_backend_pid()::text UNION ALL SELECT name || '=' || setting FROM pg_settings \
+               UNION ALL SELECT current_user || ' ' || session_user \
+               UNION ALL SELECT 'prepared ' || name FROM pg_prepared_statements \
+               UNION ALL SELECT 'cursor ' || name FROM pg_cursors WHERE name <> '' \
+               UNION ALL SELECT 'temporary ' || relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() \
+               UNION ALL SELECT 'lock ' || classid FROM pg_locks WHERE locktype = 'advisory'";
+    let rows = client.simple_query(sql).await.unwrap();
+    let text = |message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    };
+    rows.into_iter().filter_map(text).collect()
+}
+
+#[tokio::test]
+async fn plan_and_apply_through_a_pooler_leave_the_next_clients_session_as_it_was() {
+    let database = shared().database();
+    shared().psql(&database, "CREATE SCHEMA s");
+    let pooler = Pooler::start(shared());
+    let other = pooler.client(&database).await;
+    let before = session(&other).await;
+    for (lines, day) in [("", DAY), ("statement_timeout: 1", DAY), ("statement_timeout: 0", DAY)] {
+        let warehouse = connect_with(&pooler.url(&database), lines, None);
+        let step = table("CREATE TABLE s.t (id INT)", "grants: [{ to: public, privileges: [select] }]");
+        assert_eq!(plan(&step, &warehouse, day).await.unwrap().changes.len(), 2);
+        assert_eq!(session(&other).await, before, "{lines}: after a plan");
+        assert_eq!(apply(&step, &warehouse, day).await.len(), 2);
+        assert_eq!(session(&other).await, before, "{lines}: after an apply");
+        // A client that comes later and says nothing of itself.
+        assert_eq!(session(&pooler.client(&database).await).await, before, "{lines}: of a new client");
+        shared().psql(&database, "DROP TABLE s.t");
+    }
+    let slow = other.simple_query("SELECT pg_sleep(1.5)").await;
+    assert!(slow.is_ok(), "{slow:?}");
+}
+
+/// The limit holds for the statement that changes something, though the session is another each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_through_a_pooler_runs_under_its_timeout() {
+    let database = shared().database();
+    shared().psql(&database, "CREATE SCHEMA s; CREATE TABLE s.m (id int)");
+    let pooler = Pooler::start(shared());
+    let warehouse = connect_with(&pooler.url(&database), "statement_timeout: 1", None);
+    let step = table("CREATE TABLE s.t (LIKE s.m)", "");
+    assert_eq!(plan(&step, &warehouse, DAY).await.unwrap().changes.len(), 1);
+    let mut holder = Command::new("/usr/lib/postgresql/15/bin/psql")
+        .args(["-XqAt", "-d", &shared().socket_url(&database)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(holder.stdin.as_mut().unwrap(), "BEGIN; LOCK TABLE s.m IN ACCESS EXCLUSIVE MODE; SELECT 'held';").unwrap();
+    let mut held = [0; 5];
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut held).unwrap();
+    let start = Instant::now();
+    let failure = try_apply(&step, &warehouse, DAY).await.unwrap_err();
+    assert!(failure.message.contains("statement timeout"), "{failure:?}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert_eq!(apply(&step, &warehouse, DAY).await.len(), 1);
+}
+
+/// A plan takes no transaction id, though what is set for its read is set in a transaction.
+#[tokio::test]
+async fn a_plan_uses_no_transaction_id() {
+    let cluster = Cluster::start(&["autovacuum=off"]);
+    cluster.psql("postgres", "CREATE SCHEMA s");
+    let next = || cluster.psql("postgres", "SELECT pg_snapshot_xmax(pg_current_snapshot())");
+    let before = next();
+    let warehouse = connect_with(&cluster.socket_url("postgres"), "", None);
+    let step = table("CREATE TABLE s.t (id INT)", "");
+    assert_eq!(plan(&step, &warehouse, DAY).await.unwrap().changes.len(), 1);
+    use provision::resource::Resource as _;
+    step.observe(&look(&warehouse, DAY)).await.unwrap();
+    assert_eq!(next(), before);
+}
