@@ -18,4 +18,5 @@ pub mod plan;
 pub mod plan_file;
 pub mod render;
 pub mod resource;
+pub mod text;
 pub mod worker;

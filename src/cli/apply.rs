@@ -12,8 +12,8 @@ use crate::engine::event::{Event, Finished, RunOutcome, Sink};
 use crate::engine::lock::Wait;
 use crate::engine::stop;
 use crate::engine::survey::PlannedStep;
-use crate::render::clean;
 use crate::resource::Failure;
+use crate::text::clean;
 
 /// Shows the plan, asks, and makes its changes. One at a time for a plan file: the lock is held from before the first look
 /// to the end. What has nothing to change leaves no trace; else the journal is begun first.

@@ -10,8 +10,9 @@ use super::session::state_folder;
 use super::{Error, Exit, inputs};
 use crate::engine::event::{ChangeOutcome, Finished};
 use crate::engine::journal::{Ending, Past, Record, past};
-use crate::render::{clean, output, with_target};
+use crate::render::{output, with_target};
 use crate::resource::Failure;
+use crate::text::clean;
 
 const BOLD: Style = Style::new().bold();
 

@@ -26,7 +26,10 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let result = match (&command, id) {
         (RescueCommand::List(_), None) => list(&reach, &steps).await,
         (RescueCommand::List(_), Some(id)) => list(&reach, &only(steps, &id)?).await,
-        (RescueCommand::Show(_), Some(id)) => show(&reach, &steps, id).await,
+        (RescueCommand::Show(_), Some(id)) => show(&reach, &steps, id).await.map(|content| {
+            output::print_content(&content);
+            String::new()
+        }),
         (RescueCommand::Restore(_), Some(id)) => restore(&reach, &steps, id).await,
         (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
             Err(Failure::new("which rescue?").hint("give its id: `provision rescue list` tells them").into())
@@ -87,11 +90,11 @@ async fn owner<'a>(reach: &Reach, steps: &'a [Step], id: &str) -> Result<(&'a St
     Err(Failure::new(format!("there is no rescue `{id}`")).hint(hint).into())
 }
 
-async fn show(reach: &Reach, steps: &[Step], id: String) -> Result<String, Error> {
+async fn show(reach: &Reach, steps: &[Step], id: String) -> Result<Vec<u8>, Error> {
     let (step, _) = owner(reach, steps, &id).await?;
     match reach.rescue(step, RescueRequest::Show(id)).await? {
-        RescueAnswer::Show(text) => Ok(text),
-        _ => Ok(String::new()),
+        RescueAnswer::Show(content) => Ok(content),
+        _ => Ok(Vec::new()),
     }
 }
 

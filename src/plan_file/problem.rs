@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::text::clean_lines;
+
 /// Keys under which people put secrets, though they should not: their values are not shown in an error.
 const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
 /// What else in a key tells of a secret.
@@ -95,7 +97,7 @@ impl std::fmt::Display for Problems {
 
 impl Source {
     fn render(&self, problem: &Problem) -> String {
-        let message = clean(&problem.message);
+        let message = clean_lines(&problem.message);
         let title = Level::ERROR.primary_title(message.as_str());
         let line;
         let help;
@@ -115,7 +117,7 @@ impl Source {
         };
         if let Some((span, text)) = problem.related.as_deref() {
             related = self.place(span);
-            label = clean(text);
+            label = clean_lines(text);
             group = group.element(
                 Snippet::source(related.text.as_str())
                     .path(self.path.as_str())
@@ -124,7 +126,7 @@ impl Source {
             );
         }
         if let Some(text) = &problem.help {
-            help = clean(text);
+            help = clean_lines(text);
             group = group.element(Level::HELP.message(help.as_str()));
         }
         Renderer::plain().render(&[group])
@@ -204,11 +206,6 @@ fn floor(text: &str, at: usize) -> usize {
         at -= 1;
     }
     at
-}
-
-/// A terminal gets no control characters out of a plan file.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 struct Place {

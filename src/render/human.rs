@@ -11,6 +11,7 @@ use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, Fo
 use crate::engine::journal::Unfinished;
 use crate::resource::value::shell_word;
 use crate::resource::{Action, Description};
+use crate::text::clean;
 
 const GREEN: Style = AnsiColor::Green.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
@@ -293,9 +294,4 @@ fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
     let in_order = outcome == RunOutcome::Ok && counts.changed == 0 && counts.unchecked == 0;
     let tail = if in_order { ": nothing to change" } else { "" };
     format!("{style}{command}{style:#}: {counts}{tail}")
-}
-
-/// What comes from the host may hold anything; a terminal gets no control characters from it.
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::output;
 use crate::engine::event::{Event, Sink};
+use crate::text::is_hidden;
 
 /// Writes events as JSON lines.
 #[derive(Default)]
@@ -12,8 +13,23 @@ pub struct Json(Mutex<()>);
 impl Sink for Json {
     fn event(&self, event: &Event) {
         let _one_at_a_time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
-        line.push(b'\n');
-        output::print_raw(&line);
+        let Ok(line) = serde_json::to_string(event) else { return };
+        output::print_raw(escape_hidden(&line).as_bytes());
     }
+}
+
+/// The line with its end. Hidden characters, which stand in strings alone, become JSON's own escapes: a reader gets the
+/// same string, and a terminal shows them.
+fn escape_hidden(json: &str) -> String {
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if is_hidden(c) {
+            let mut units = [0; 2];
+            line.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
 }

@@ -4,5 +4,5 @@ mod human;
 mod json;
 pub mod output;
 
-pub use human::{Human, clean, with_target};
+pub use human::{Human, with_target};
 pub use json::Json;

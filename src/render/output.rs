@@ -10,18 +10,20 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::{FileType, fstat};
 
+use crate::text::{clean_styled, escape_bytes};
+
 /// Why standard output lost something; the first reason that came up. The stream is the process's own, and so is this.
 static LOST: OnceLock<Error> = OnceLock::new();
 
 /// The spinner, while it turns.
 static SPINNER: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Prints a result, styled where standard output takes styles. What cannot be written is remembered: see [`lost`].
+/// Prints a result, styled where standard output takes styles, and without hidden characters. What cannot be written is remembered: see [`lost`].
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn print(text: &str) {
     beside_spinner(|| {
         let mut out = anstream::stdout().lock();
-        remember(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+        remember(out.write_all(clean_styled(text).as_bytes()).and_then(|()| out.flush()));
     });
 }
 
@@ -34,12 +36,18 @@ pub fn print_raw(bytes: &[u8]) {
     });
 }
 
+/// Prints the content of files: its exact bytes, but on a terminal as text that cannot control it.
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
+pub fn print_content(bytes: &[u8]) {
+    if std::io::stdout().is_terminal() { print(&escape_bytes(bytes)) } else { print_raw(bytes) }
+}
+
 /// Prints a message on standard error. Where that cannot be written, there is nowhere left to say so.
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn tell(text: &str) {
     beside_spinner(|| {
         let mut err = anstream::stderr().lock();
-        drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+        drop(err.write_all(clean_styled(text).as_bytes()).and_then(|()| err.flush()));
     });
 }
 

@@ -31,7 +31,23 @@ pub enum RescueRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RescueAnswer {
     List(Vec<Rescue>),
-    Show(String),
+    /// A patch with the bytes of the files.
+    Show(#[serde(with = "base64_text")] Vec<u8>),
     /// The paths that were brought back, for output.
     Restore(Vec<String>),
+}
+
+/// Bytes as base64: JSON has no bytes of its own.
+mod base64_text {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }

@@ -346,7 +346,7 @@ mod tests {
             let frames = output.into_inner();
             match frame::receive(&mut &frames[..]).await.unwrap() {
                 Some(Frame::Message(Answer::Rescued { ticket: 7, result })) => match result {
-                    Ok(RescueAnswer::Show(text)) => text,
+                    Ok(RescueAnswer::Show(text)) => String::from_utf8(text).unwrap(),
                     Ok(_) => panic!("a text was sent"),
                     Err(failure) => format!("{}; hint: {}", failure.message, failure.hint.unwrap()),
                 },
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn every_request_is_answered() {
-        let answer = |text: String| Answer::Rescued { ticket: 7, result: Ok(RescueAnswer::Show(text)) };
+        let answer = |text: String| Answer::Rescued { ticket: 7, result: Ok(RescueAnswer::Show(text.into_bytes())) };
         assert_eq!(heard(Ok(answer("text".to_owned()))), "text");
         assert!(heard(Ok(answer("x".repeat(65 << 20)))).contains("too long for the worker protocol"));
         assert!(heard(catch_unwind(|| panic!("a bug"))).contains("a mistake in provision"));

@@ -201,3 +201,27 @@ fn rescued_commits_come_back_by_the_command_that_is_printed() {
     let name = rest.split(' ').nth(1).unwrap();
     assert_eq!(sandbox.git(&format!("rev-parse {name}")), head);
 }
+
+/// What was kept holds escape sequences, a carriage return, bytes that are not UTF-8 and a text that runs backwards.
+#[test]
+fn a_rescue_is_shown_byte_for_byte_on_a_pipe_and_escaped_on_a_terminal() {
+    let sandbox = Sandbox::converged();
+    sandbox.commit(DAG, "committed\n");
+    sandbox.bash(
+        "ubuntu",
+        &format!("printf 'red: \\033[31mRED\\033[0m \\033]0;PWNED\\007\\r \\377 \\342\\200\\256end\\n' >{CHECKOUT}/{DAG}; cp {CHECKOUT}/{DAG} kept"),
+    );
+    let outcome =
+        sandbox.provision("ubuntu", ["apply", PLAN, "--json", "--yes", "--only", "repository"]).run().exits(0);
+    let id = outcome.step("step_finished", "repository")["rescues"][0].as_str().unwrap().to_owned();
+    let show = ["rescue", "show", PLAN, &id];
+    let written =
+        sandbox.provision("ubuntu", ["rescue", "show"]).on_terminal(200, &format!("\"$@\" {PLAN} {id} >fix.patch"));
+    assert_eq!(written.wait().0, 0);
+    sandbox.bash("ubuntu", &format!("sed -n 's/^+red/red/p' fix.patch | cmp - kept; mkdir -p base/airflow_poc/dags; cd base; git init -q; git -C {CHECKOUT} show HEAD~1:{DAG} >{DAG}; git apply ../fix.patch; cmp {DAG} ../kept"));
+    let shown = sandbox.provision("ubuntu", show).on_terminal(200, "exec \"$@\"");
+    let (code, seen) = shown.wait();
+    assert_eq!(code, 0, "{seen}");
+    assert!(seen.contains("red: \\x1b[31mRED\\x1b[0m \\x1b]0;PWNED\\x07\\x0d \\xff \\u{202e}end"), "{seen}");
+    assert!(!seen.contains('\u{1b}') && !seen.contains('\u{202e}'), "{seen:?}");
+}

@@ -12,6 +12,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_hidden;
+
 mod access;
 mod create;
 mod error;
@@ -130,7 +132,7 @@ pub fn show(path: &Path) -> String {
     let mut text = String::new();
     for piece in path.as_os_str().as_bytes().utf8_chunks() {
         for letter in piece.valid().chars() {
-            if letter.is_control() || letter == '\\' {
+            if is_hidden(letter) || letter == '\\' {
                 text.extend(letter.escape_default());
             } else {
                 text.push(letter);

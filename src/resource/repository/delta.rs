@@ -12,6 +12,7 @@ use super::remote::{History, Site, Tag};
 use super::scratch::{FetchedPack, Scratch};
 use super::{git_failure, remote, tree_check};
 use crate::resource::Failure;
+use crate::text::is_hidden;
 
 /// A file in a tree or index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,5 +255,5 @@ fn commits(view: &Repository, from: Oid, hidden: &[Oid], position: &Position) ->
 pub fn subject(commit: &git2::Commit<'_>) -> String {
     let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
     let line = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
-    line.chars().map(|c| if c.is_control() { '?' } else { c }).take(72).collect()
+    line.chars().map(|c| if is_hidden(c) { '?' } else { c }).take(72).collect()
 }

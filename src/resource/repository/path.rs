@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::text::is_hidden;
+
 /// A path relative to the checkout's top, with `/` between its parts, as git's trees and index hold it.
 ///
 /// Its text form is lossless: control characters, backslashes and bytes that are no UTF-8 are written `\xNN`, so
@@ -72,7 +74,7 @@ impl fmt::Display for RepoPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for character in chunk.valid().chars() {
-                if character.is_control() || character == '\\' {
+                if is_hidden(character) || character == '\\' {
                     let mut buffer = [0; 4];
                     for byte in character.encode_utf8(&mut buffer).bytes() {
                         write!(f, "\\x{byte:02x}")?;

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use git2::{ObjectType, Repository, Sort};
+use git2::{DiffOptions, ObjectType, Repository, Sort};
 use serde::{Deserialize, Serialize};
 
 use super::access::{self, Access};
@@ -63,13 +63,13 @@ pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
     all(&repo)?.into_iter().map(|kept| Opened::open(&repo, path, kept)?.describe(path)).collect()
 }
 
-/// The text of one rescue: what it is, and the difference it holds as a patch.
-pub fn show(path: &Path, id: &str) -> Result<String, Failure> {
+/// One rescue: what it is, and the difference it holds as a patch that `git apply` takes, binary files included.
+pub fn show(path: &Path, id: &str) -> Result<Vec<u8>, Failure> {
     let repo = open(path)?;
     let found = Opened::find(&repo, path, id)?;
     let failed = git_failure("show the rescue", path);
     let rescue = found.describe(path)?;
-    let mut text = format!("{}\n{}\n\n", rescue.reference, rescue.subject);
+    let mut text = format!("{}\n{}\n\n", rescue.reference, rescue.subject).into_bytes();
     let stashes = found.stashes()?;
     for stash in &stashes {
         let staged = ![stash.work.id(), stash.base_tree.id()].contains(&stash.index.id());
@@ -95,18 +95,20 @@ pub fn show(path: &Path, id: &str) -> Result<String, Failure> {
 }
 
 fn add_patch(
-    text: &mut String,
+    text: &mut Vec<u8>,
     heading: &str,
     repo: &Repository,
     old: Option<&git2::Tree<'_>>,
     new: Option<&git2::Tree<'_>>,
 ) -> Result<(), git2::Error> {
-    text.push_str(heading);
-    repo.diff_tree_to_tree(old, new, None)?.print(git2::DiffFormat::Patch, |_, _, line| {
+    text.extend_from_slice(heading.as_bytes());
+    let mut options = DiffOptions::new();
+    options.show_binary(true);
+    repo.diff_tree_to_tree(old, new, Some(&mut options))?.print(git2::DiffFormat::Patch, |_, _, line| {
         if matches!(line.origin(), '+' | '-' | ' ') {
-            text.push(line.origin());
+            text.extend(u8::try_from(line.origin()));
         }
-        text.push_str(&String::from_utf8_lossy(line.content()));
+        text.extend_from_slice(line.content());
         true
     })
 }

@@ -114,7 +114,7 @@ fn a_private_file_stays_private_in_its_rescue_whatever_git_did_not_know_of_it() 
             git(&top, &["gc", "-q", "--prune=now"]);
             assert!(is_secret(&top), "after gc, ignored: {ignored} {again}");
         }
-        assert!(show(&top, "run-1").unwrap().contains("+PASSWORD=topsecret"));
+        assert!(String::from_utf8(show(&top, "run-1").unwrap()).unwrap().contains("+PASSWORD=topsecret"));
         assert_eq!(restore(&top, "run-1").unwrap().len(), 1);
         assert_eq!(fs::read_to_string(top.join(".env")).unwrap(), SECRET);
         assert_eq!(mode(&top.join(".env")), 0o600);

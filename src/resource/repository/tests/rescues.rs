@@ -32,7 +32,7 @@ fn restoring_brings_bytes_modes_and_links_back() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].id.as_str(), found[0].kind), ("run-1", RescueKind::Changes));
     assert_eq!(found[0].files.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "b", "d/c", "new"]);
-    let text = show_rescue(&top, "run-1").unwrap();
+    let text = String::from_utf8(show_rescue(&top, "run-1").unwrap()).unwrap();
     assert!(text.contains("+and mine") && text.contains("b/new"), "{text}");
     let restored = restore_rescue(&top, "run-1").unwrap();
     assert_eq!(restored.len(), 4);
@@ -82,7 +82,7 @@ fn rescued_commits_are_told_how_to_come_back() {
     apply(&desired, "run-1");
     let found = list_rescues(&top).unwrap();
     assert_eq!((found[0].id.as_str(), found[0].kind), ("run-1-commits", RescueKind::Commits));
-    let text = show_rescue(&top, "run-1-commits").unwrap();
+    let text = String::from_utf8(show_rescue(&top, "run-1-commits").unwrap()).unwrap();
     assert!(text.find("+x\n") < text.find("+y\n") && text.contains("+x\n"), "every commit, in order: {text}");
     let hint = restore_rescue(&top, "run-1-commits").unwrap_err().hint.unwrap();
     assert!(hint.contains("branch rescued-run-1-commits refs/provision/rescue/run-1-commits"), "{hint}");
@@ -105,7 +105,7 @@ fn what_was_staged_comes_back_staged_and_reverts_nothing() {
     write(&top, "b", Some("edited b\n"));
     bench.push("more", &[("a", Some("a2\n")), ("b", Some("b2\n")), ("d/c", Some("c2\n"))]);
     apply(&bench.desired(), "run-1");
-    let text = show_rescue(&top, "run-1").unwrap();
+    let text = String::from_utf8(show_rescue(&top, "run-1").unwrap()).unwrap();
     for line in ["+staged", "+staged b", "+edited b"] {
         assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
     }

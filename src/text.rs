@@ -1,0 +1,80 @@
+//! Text of others (file names, commits, servers, plan files) for a terminal: nothing in it may control the terminal or
+//! change how the rest of a line looks.
+
+/// Whether a character is not seen itself but acts on what is: control characters, the line and paragraph separators, and
+/// Unicode's format characters (category Cf), which can reverse the order of a line (CVE-2021-42574).
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A piece of a line: hidden characters are replaced, all but tabs.
+pub fn clean(text: &str) -> String {
+    replace(text, "\t")
+}
+
+/// Lines: hidden characters are replaced, all but tabs and line ends.
+pub fn clean_lines(text: &str) -> String {
+    replace(text, "\t\n")
+}
+
+/// Lines with the program's own styles, whose pieces are clean already: format characters in what was overlooked are
+/// replaced.
+pub fn clean_styled(text: &str) -> String {
+    replace(text, "\t\n\u{1b}")
+}
+
+/// Content of a file for a terminal: hidden characters and invalid UTF-8 are written as escapes, so that they can be told
+/// apart.
+pub fn escape_bytes(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\t' | '\n' => text.push(c),
+                c if c.is_ascii() && is_hidden(c) => text.push_str(&format!("\\x{:02x}", u32::from(c))),
+                c if is_hidden(c) => text.extend(c.escape_unicode()),
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+fn replace(text: &str, kept: &str) -> String {
+    text.chars().map(|c| if is_hidden(c) && !kept.contains(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn every_format_and_control_character_is_hidden(text in "[\\p{Cf}\\p{Cc}\\p{Zl}\\p{Zp}]") {
+            prop_assert!(text.chars().all(is_hidden), "{:?}", text);
+        }
+
+        #[test]
+        fn what_is_seen_stays(text in "[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{0,20}") {
+            prop_assert_eq!(clean(&text), text);
+        }
+    }
+
+    #[test]
+    fn content_is_escaped_so_that_it_can_be_told_apart() {
+        let escaped = escape_bytes(b"a\tb\n\x1b[31m\r\xff \xe2\x80\xae \xc2\x9b");
+        assert_eq!(escaped, "a\tb\n\\x1b[31m\\x0d\\xff \\u{202e} \\u{9b}");
+    }
+}
