@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::engine::run::Answer;
 use crate::engine::stop::Stop;
 use crate::host::terminal::Terminal;
 use crate::render::output;
@@ -18,18 +19,6 @@ const SHOWING_TIME: Duration = Duration::from_millis(100);
 
 /// So long a signal takes at most that comes with the end of the input: a closed terminal sends SIGHUP too.
 const SIGNALS_TIME: Duration = Duration::from_millis(50);
-
-/// What became of a question.
-pub enum Answer {
-    Yes,
-    No,
-    /// The input ended, or the terminal is gone.
-    None,
-    /// There is no controlling terminal.
-    NoTerminal,
-    /// A signal came first.
-    Stopped,
-}
 
 /// Asks for a `y` or `yes`. The question stands on a line of its own until it is answered, and nothing else is drawn.
 pub async fn confirm(question: &str, stop: &Stop) -> Answer {

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use crate::engine::event::RunOutcome;
+use crate::engine::run::Ended;
+use crate::render::output;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,17 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The code of a run, which a signal may have stopped.
+    pub fn of_run(ended: Ended, detailed: bool) -> Self {
+        if let Some(failure) = ended.unrecorded {
+            output::tell(&format!("warning: {}\n", failure.message));
+        }
+        match ended.signal {
+            Some(signal) => Self::by_signal(signal),
+            None => Self::of(ended.outcome, detailed),
+        }
+    }
+
     /// The code of a run that came to its end.
     pub fn of(outcome: RunOutcome, detailed: bool) -> Self {
         match outcome {

@@ -6,10 +6,9 @@ use anstyle::Style;
 use serde::Serialize;
 
 use super::args::HistoryArguments;
-use super::session::state_folder;
 use super::{Error, Exit, inputs};
 use crate::engine::event::{ChangeOutcome, Finished};
-use crate::engine::journal::{Ending, Past, Record, past};
+use crate::engine::journal::{Record, RunStatus, RunSummary, past};
 use crate::render::{output, with_target};
 use crate::resource::Failure;
 use crate::text::clean;
@@ -19,7 +18,7 @@ const BOLD: Style = Style::new().bold();
 /// Lists runs, or shows one. Reads the acting user's state folder and nothing else.
 pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
     let (file, run) = inputs::file_and_id(&arguments.words);
-    let folder = state_folder();
+    let folder = inputs::state_folder();
     let (mut runs, wrong) = past(&folder)?;
     for message in wrong {
         output::tell(&format!("warning: {}\n", clean(&message)));
@@ -44,8 +43,8 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
 }
 
 /// The run of an id, or of the beginning of one that no other begins with.
-fn one(runs: Vec<Past>, id: &str) -> Result<Past, Failure> {
-    let mut found: Vec<Past> = runs.into_iter().filter(|past| past.run.starts_with(id)).collect();
+fn one(runs: Vec<RunSummary>, id: &str) -> Result<RunSummary, Failure> {
+    let mut found: Vec<RunSummary> = runs.into_iter().filter(|past| past.run.starts_with(id)).collect();
     if found.len() > 1 {
         let ids: Vec<&str> = found.iter().map(|past| past.run.as_str()).collect();
         return Err(
@@ -62,11 +61,11 @@ fn line(value: &impl Serialize) -> String {
     serde_json::to_string(value).map(|line| line + "\n").unwrap_or_default()
 }
 
-fn records(past: &Past) -> String {
+fn records(past: &RunSummary) -> String {
     past.records.iter().map(line).collect()
 }
 
-fn list(runs: &[Past]) -> String {
+fn list(runs: &[RunSummary]) -> String {
     let mut text = String::new();
     for past in runs {
         // Writing to a `String` cannot fail.
@@ -76,7 +75,7 @@ fn list(runs: &[Past]) -> String {
     text
 }
 
-fn show(past: &Past) -> String {
+fn show(past: &RunSummary) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{BOLD}{}{BOLD:#}  {}", clean(&past.run), ending(past));
     let mut rows = vec![
@@ -123,7 +122,7 @@ fn show(past: &Past) -> String {
         let _ = writeln!(text, "  {}  {word:<9}  {}", clean(at), clean(&format!("{step}{what}")));
     }
     for change in &past.unfinished {
-        let what = if past.outcome == Ending::Running { "under way" } else { "cut off in" };
+        let what = if past.outcome == RunStatus::Running { "under way" } else { "cut off in" };
         let _ = writeln!(
             text,
             "  {what}: {}",
@@ -133,13 +132,13 @@ fn show(past: &Past) -> String {
     text
 }
 
-fn ending(past: &Past) -> String {
+fn ending(past: &RunSummary) -> String {
     let word = match past.outcome {
-        Ending::Ok => "ok",
-        Ending::Changes => "changes left",
-        Ending::Failed => "failed",
-        Ending::Running => "running",
-        Ending::CutOff => "cut off",
+        RunStatus::Ok => "ok",
+        RunStatus::Changes => "changes left",
+        RunStatus::Failed => "failed",
+        RunStatus::Running => "running",
+        RunStatus::CutOff => "cut off",
     };
     past.counts.map_or_else(|| word.to_owned(), |counts| format!("{word}: {counts}"))
 }

@@ -1,82 +1,66 @@
 //! What a command takes in: the plan file, the variables, the environment.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::args::Variables;
-use crate::engine::saved::Saved;
-use crate::host::fs;
-use crate::plan_file::{HostAccess, Inputs, PlanFile};
-use crate::resource::Failure;
-
 use super::Error;
+use super::args::{RunArguments, Variables};
+use crate::engine::event::Sink;
+use crate::engine::run::{Command, Request, Source};
+use crate::host::environment::Environment;
+use crate::host::state::StateFolder;
+use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
+use crate::render::{Human, Json};
+use crate::resource::Failure;
+use crate::worker::current_user;
 
-/// A plan file is prose and a few steps; a larger one is something else.
-const MAX_PLAN_FILE: usize = 4 << 20;
-const MAX_SAVED: u64 = 64 << 20;
-
-/// A file as it was read: a plan file, or a saved plan.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// As the user gave it.
-    pub path: PathBuf,
-    pub bytes: Vec<u8>,
+/// Reads the given file, else `./provision.yaml`, else the only `*.yaml` under `./plans`.
+///
+/// # Errors
+/// There is none, there are several, or it cannot be read.
+fn source(given: Option<&Path>) -> Result<Source, Failure> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => find()?,
+    };
+    Source::read(&path)
 }
 
-impl Source {
-    /// Reads the given file, else `./provision.yaml`, else the only `*.yaml` under `./plans`.
-    ///
-    /// # Errors
-    /// Where there is none or several, or it cannot be read.
-    pub fn read(given: Option<&Path>) -> Result<Self, Failure> {
-        let path = match given {
-            Some(path) => path.to_owned(),
-            None => find()?,
-        };
-        // A saved plan holds as many changes as a plan file can bring about: more than it has bytes.
-        let seen = fs::read_file(&path, MAX_SAVED).map_err(|error| {
-            let failure = cannot(&path, &reason(&error));
-            if error.kind() == std::io::ErrorKind::Other {
-                failure
-            } else {
-                failure.hint("name the plan file: provision COMMAND FILE")
-            }
-        })?;
-        Ok(Self { path, bytes: seen.bytes.to_vec() })
-    }
-
-    /// The plan file in it.
-    ///
-    /// # Errors
-    /// Where it is none, or its shape is wrong.
-    pub fn plan_file(&self) -> Result<PlanFile, Error> {
-        if Saved::is_one(&self.bytes) {
-            let shown = self.path.display();
-            return Err(cannot(&self.path, "it is a saved plan")
-                .hint(format!("a saved plan is for apply: provision apply {shown}"))
-                .into());
-        }
-        if self.bytes.len() > MAX_PLAN_FILE {
-            return Err(cannot(&self.path, &format!("it has {} bytes, more than 4 MiB", self.bytes.len())).into());
-        }
-        let text = std::str::from_utf8(&self.bytes).map_err(|error| {
-            cannot(&self.path, &format!("byte {} is not UTF-8", error.valid_up_to())).hint("save the file as UTF-8")
-        })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Ok(PlanFile::parse(&self.path.display().to_string(), text)?)
-    }
+/// What plan or apply is asked to do.
+///
+/// # Errors
+/// The plan file cannot be found or read.
+pub fn request(command: Command, arguments: &RunArguments) -> Result<Request, Error> {
+    Ok(Request {
+        command,
+        source: source(arguments.file.as_deref())?,
+        selection: Selection { only: arguments.only.clone(), skip: arguments.skip.clone() },
+        vars: arguments.variables.vars.iter().cloned().collect(),
+        as_of: arguments.as_of,
+        environment: environment(),
+    })
 }
 
-fn cannot(path: &Path, why: &str) -> Failure {
-    Failure::new(format!("cannot read the plan file {}: {why}", path.display()))
+/// Where the events of a run go.
+pub fn sink(arguments: &RunArguments) -> Box<dyn Sink> {
+    if arguments.json { Box::new(Json::default()) } else { Box::new(Human::new()) }
 }
 
-/// Finds and reads the plan file, as [`Source::read`] finds it.
+/// The environment of the process.
+pub fn environment() -> Environment {
+    std::env::vars_os().collect()
+}
+
+/// The acting user's state folder.
+pub fn state_folder() -> StateFolder {
+    environment().state_folder(current_user().home)
+}
+
+/// Finds and reads the plan file, as a run does.
 ///
 /// # Errors
 /// Where there is none or several, it cannot be read, or its shape is wrong.
 pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, Error> {
-    Source::read(given)?.plan_file()
+    Ok(source(given)?.plan_file()?)
 }
 
 fn find() -> Result<PathBuf, Failure> {
@@ -116,22 +100,5 @@ pub fn file_and_id(words: &[String]) -> (Option<PathBuf>, Option<String>) {
 
 /// The variables and the environment that templates see.
 pub fn inputs(variables: &Variables) -> Inputs {
-    let env =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Inputs {
-        vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
-        env: env.collect(),
-        host: HostAccess::Read,
-    }
-}
-
-/// An I/O error in the tone of our own messages.
-pub fn reason(error: &std::io::Error) -> String {
-    use std::io::ErrorKind;
-    match error.kind() {
-        ErrorKind::NotFound => "it does not exist".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string(),
-    }
+    Inputs { vars: variables.vars.iter().cloned().collect(), env: environment().texts(), host: HostAccess::Read }
 }

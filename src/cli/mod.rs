@@ -5,13 +5,10 @@ mod args;
 mod confirm;
 mod exit;
 mod explain;
-mod given;
 mod history;
 mod inputs;
 mod plan;
 mod rescue;
-mod saved;
-mod session;
 mod validate;
 
 use std::ffi::OsString;
@@ -23,6 +20,7 @@ pub use args::Arguments;
 use args::Command;
 pub use exit::Exit;
 
+use crate::engine::run::NotPrepared;
 use crate::engine::stop;
 use crate::host::fs::says;
 use crate::host::signals::without_panic;
@@ -118,6 +116,16 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let hint = failure.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
         Self { text: format!("error: {}{hint}", failure.message), exit: Exit::Failed }
+    }
+}
+
+impl From<NotPrepared> for Error {
+    fn from(error: NotPrepared) -> Self {
+        match error {
+            NotPrepared::Failure(failure) => failure.into(),
+            NotPrepared::Problems(problems) => problems.into(),
+            NotPrepared::Stopped(signal) => Self::stopped(signal),
+        }
     }
 }
 

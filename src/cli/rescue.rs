@@ -1,14 +1,13 @@
 //! `provision rescue`
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::args::{RescueArguments, RescueCommand};
-use super::session::today;
 use super::{Error, Exit, inputs};
-use crate::engine::reach::Reach;
+use crate::engine::run::{RunSecrets, today};
 use crate::engine::step::Step;
-use crate::host::secret::{Digester, SecretError};
+use crate::engine::targets::Targets;
+use crate::host::secret::Digester;
 use crate::plan_file::{Evaluated, Selection};
 use crate::render::output;
 use crate::resource::{Failure, RescueAnswer, RescueRequest};
@@ -18,24 +17,24 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let (RescueCommand::List(arguments) | RescueCommand::Show(arguments) | RescueCommand::Restore(arguments)) =
         &command;
     let (file, id) = inputs::file_and_id(&arguments.words);
-    let Evaluated { steps, .. } = evaluate(arguments, file.as_deref())?;
+    let plan = evaluate(arguments, file.as_deref())?;
     let digester = Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
-    let reach = Reach::new("rescue".to_owned(), today(), digester, &steps, &[], HashMap::new(), &mut |name, _| {
-        Err(SecretError::Unreadable(Failure::new(format!("connection {name} is not needed"))))
-    });
+    let (secrets, environment) = (RunSecrets::default(), inputs::environment());
+    let targets = Targets::new("rescue".to_owned(), today(), digester, &plan, &secrets, &environment);
+    let steps = plan.steps;
     let result = match (&command, id) {
-        (RescueCommand::List(_), None) => list(&reach, &steps).await,
-        (RescueCommand::List(_), Some(id)) => list(&reach, &only(steps, &id)?).await,
-        (RescueCommand::Show(_), Some(id)) => show(&reach, &steps, id).await.map(|content| {
+        (RescueCommand::List(_), None) => list(&targets, &steps).await,
+        (RescueCommand::List(_), Some(id)) => list(&targets, &only(steps, &id)?).await,
+        (RescueCommand::Show(_), Some(id)) => show(&targets, &steps, id).await.map(|content| {
             output::print_content(&content);
             String::new()
         }),
-        (RescueCommand::Restore(_), Some(id)) => restore(&reach, &steps, id).await,
+        (RescueCommand::Restore(_), Some(id)) => restore(&targets, &steps, id).await,
         (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
             Err(Failure::new("which rescue?").hint("give its id: `provision rescue list` tells them").into())
         }
     };
-    reach.end().await;
+    targets.end().await;
     output::print(&result?);
     Ok(Exit::Done)
 }
@@ -58,10 +57,10 @@ fn only(steps: Vec<Step>, id: &str) -> Result<Vec<Step>, Failure> {
     Ok(steps)
 }
 
-async fn list(reach: &Reach, steps: &[Step]) -> Result<String, Error> {
+async fn list(targets: &Targets, steps: &[Step]) -> Result<String, Error> {
     let mut text = String::new();
     for step in steps {
-        let RescueAnswer::List(rescues) = reach.rescue(step, RescueRequest::List).await? else { continue };
+        let RescueAnswer::List(rescues) = targets.rescue(step, RescueRequest::List).await? else { continue };
         for rescue in rescues {
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{}  {}  {}", rescue.id, step.id, rescue.subject);
@@ -77,10 +76,10 @@ async fn list(reach: &Reach, steps: &[Step]) -> Result<String, Error> {
 }
 
 /// The step that has the rescue, which its id alone does not tell, and the command that deletes it.
-async fn owner<'a>(reach: &Reach, steps: &'a [Step], id: &str) -> Result<(&'a Step, String), Error> {
+async fn owner<'a>(targets: &Targets, steps: &'a [Step], id: &str) -> Result<(&'a Step, String), Error> {
     let mut known = Vec::new();
     for step in steps {
-        let RescueAnswer::List(rescues) = reach.rescue(step, RescueRequest::List).await? else { continue };
+        let RescueAnswer::List(rescues) = targets.rescue(step, RescueRequest::List).await? else { continue };
         if let Some(rescue) = rescues.iter().find(|rescue| rescue.id == id) {
             return Ok((step, rescue.delete.clone()));
         }
@@ -90,17 +89,17 @@ async fn owner<'a>(reach: &Reach, steps: &'a [Step], id: &str) -> Result<(&'a St
     Err(Failure::new(format!("there is no rescue `{id}`")).hint(hint).into())
 }
 
-async fn show(reach: &Reach, steps: &[Step], id: String) -> Result<Vec<u8>, Error> {
-    let (step, _) = owner(reach, steps, &id).await?;
-    match reach.rescue(step, RescueRequest::Show(id)).await? {
+async fn show(targets: &Targets, steps: &[Step], id: String) -> Result<Vec<u8>, Error> {
+    let (step, _) = owner(targets, steps, &id).await?;
+    match targets.rescue(step, RescueRequest::Show(id)).await? {
         RescueAnswer::Show(content) => Ok(content),
         _ => Ok(Vec::new()),
     }
 }
 
-async fn restore(reach: &Reach, steps: &[Step], id: String) -> Result<String, Error> {
-    let (step, delete) = owner(reach, steps, &id).await?;
-    let RescueAnswer::Restore(paths) = reach.rescue(step, RescueRequest::Restore(id.clone())).await? else {
+async fn restore(targets: &Targets, steps: &[Step], id: String) -> Result<String, Error> {
+    let (step, delete) = owner(targets, steps, &id).await?;
+    let RescueAnswer::Restore(paths) = targets.rescue(step, RescueRequest::Restore(id.clone())).await? else {
         return Ok(String::new());
     };
     let mut text = String::new();

@@ -6,14 +6,28 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use super::event::{ChangeOutcome, Event, Finished, Sink};
-use super::reach::Reach;
 use super::step::Step;
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
+use super::targets::Targets;
 use crate::plan::graph::Graph;
 use crate::resource::{
     AnyChange, AnyResource, Description, Diff, Failure, Refusal, Rescue, RescueAnswer, RescueRequest,
 };
+
+/// Makes the command line that brings a rescue back from its id.
+pub type RestoreCommand = dyn Fn(&str) -> String + Send + Sync;
+
+/// What all steps of an apply share.
+#[derive(Clone)]
+pub struct ApplyContext {
+    pub targets: Arc<Targets>,
+    pub steps: Arc<Vec<Step>>,
+    pub admit: Arc<Admit>,
+    pub sink: Arc<dyn Sink>,
+    pub stop: Stop,
+    pub restore: Arc<RestoreCommand>,
+}
 
 /// How a step ended, and why.
 struct End {
@@ -47,36 +61,20 @@ impl End {
 
 /// Makes the planned changes. Steps run as soon as those they wait for have ended, so independent ones run at the same
 /// time; a step whose predecessor did not succeed is blocked, and nothing else is.
-pub async fn apply(
-    reach: &Arc<Reach>,
-    steps: &Arc<Vec<Step>>,
-    graph: &Graph,
-    planned: Vec<PlannedStep>,
-    admit: &Arc<Admit>,
-    sink: &Arc<dyn Sink>,
-    stop: &Stop,
-) {
-    let (ends, _) = watch::channel(vec![None; steps.len()]);
+pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
+    let (ends, _) = watch::channel(vec![None; cx.steps.len()]);
     let ends = Arc::new(ends);
     let slots: Vec<Arc<Mutex<()>>> = (0..graph.slot_count()).map(|_| Arc::default()).collect();
     let mut running = JoinSet::new();
     for (index, planned) in planned.into_iter().enumerate() {
         let before: Vec<usize> = graph.before(index).iter().map(|(other, _)| *other).collect();
-        let run = StepRun {
-            index,
-            reach: Arc::clone(reach),
-            steps: Arc::clone(steps),
-            admit: Arc::clone(admit),
-            sink: Arc::clone(sink),
-            stop: stop.clone(),
-            inside_and_before: graph.inside_and_before(index).to_vec(),
-        };
+        let run = StepRun { index, cx: cx.clone(), inside_and_before: graph.inside_and_before(index).to_vec() };
         let slots: Vec<Arc<Mutex<()>>> = graph.slots(index).iter().map(|slot| Arc::clone(&slots[*slot])).collect();
         let makers: Vec<usize> = planned.makers_of_parents().collect();
         let ends = Arc::clone(&ends);
         running.spawn(async move {
             ended(&makers, &ends).await;
-            let end = match predecessors(&before, &run.steps, &ends).await {
+            let end = match predecessors(&before, &run.cx.steps, &ends).await {
                 Err(failure) => End::of(Finished::Blocked, Some(failure)),
                 Ok(Some(())) => {
                     // Always in the same order, so that two steps never wait for each other.
@@ -126,22 +124,18 @@ async fn predecessors(
 
 struct StepRun {
     index: usize,
-    reach: Arc<Reach>,
-    steps: Arc<Vec<Step>>,
-    admit: Arc<Admit>,
-    sink: Arc<dyn Sink>,
-    stop: Stop,
+    cx: ApplyContext,
     /// Steps inside of this one that ran before it.
     inside_and_before: Vec<usize>,
 }
 
 impl StepRun {
     fn step(&self) -> &Step {
-        &self.steps[self.index]
+        &self.cx.steps[self.index]
     }
 
     async fn carry_out(&self, planned: PlannedStep) -> End {
-        if self.stop.signal().is_some() && planned.has_changes() {
+        if self.cx.stop.signal().is_some() && planned.has_changes() {
             return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         }
         let provisional = planned.is_provisional();
@@ -155,12 +149,12 @@ impl StepRun {
             Verdict::Undecided => None,
         };
         if provisional {
-            self.reach.forget(self.step()).await;
+            self.cx.targets.forget(self.step()).await;
         }
         let Some(now) = self.decide_unless_stopped().await else {
             return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         };
-        let now = (self.admit)(self.step(), now);
+        let now = (self.cx.admit)(self.step(), now);
         let diff = match now {
             Verdict::Decided(diff) => diff,
             Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
@@ -170,7 +164,7 @@ impl StepRun {
         if provisional {
             // It waited for other steps: now it is planned for good, and shown.
             let exact = PlannedStep::exact(Verdict::Decided(diff.clone()));
-            self.sink.event(&planned_event(self.index, &exact, &self.steps, true));
+            self.cx.sink.event(&planned_event(self.index, &exact, &self.cx.steps, true));
         } else if let Some(other) =
             diff.changes.iter().find(|change| !expected.iter().flatten().any(|planned| change.is_left_of(planned)))
         {
@@ -186,17 +180,17 @@ impl StepRun {
 
     /// Looks at the step once more; `None` where a signal comes first, since a host that is asked may be slow to answer.
     async fn decide_unless_stopped(&self) -> Option<Verdict> {
-        let (reach, steps, index) = (Arc::clone(&self.reach), Arc::clone(&self.steps), self.index);
+        let (targets, steps, index) = (Arc::clone(&self.cx.targets), Arc::clone(&self.cx.steps), self.index);
         // A task of its own: a request to a worker that was broken off in its middle would spoil those after it.
         let deciding = tokio::spawn(async move {
-            let observed = decide(&reach, &steps[index]).await;
-            observed.beside_others(&reach, index, &steps)
+            let observed = decide(&targets, &steps[index]).await;
+            observed.beside_others(&targets, index, &steps)
         });
         tokio::select! {
             verdict = deciding => {
                 Some(verdict.unwrap_or_else(|_| Verdict::Failed(Failure::new("the observation ended without a result"))))
             }
-            () = self.stop.asked() => None,
+            () = self.cx.stop.asked() => None,
         }
     }
 
@@ -220,8 +214,8 @@ impl StepRun {
     /// none in which root works any more.
     async fn verify_inside(&self, end: &mut End) {
         for other in &self.inside_and_before {
-            let step = &self.steps[*other];
-            let reason = match decide(&self.reach, step).await.verdict {
+            let step = &self.cx.steps[*other];
+            let reason = match decide(&self.cx.targets, step).await.verdict {
                 Verdict::Decided(diff) => match diff.changes.first().map(AnyChange::describe) {
                     None => continue,
                     Some(change) => format!("{} has to be changed again: {}", change.target, change.summary),
@@ -248,7 +242,7 @@ impl StepRun {
                 undone.push((change, None));
                 continue;
             }
-            if self.stop.signal().is_some() {
+            if self.cx.stop.signal().is_some() {
                 let left = diff.changes.len() - made;
                 let failure = Failure::new(format!("the run was stopped with {left} of its changes left"))
                     .hint("run apply again to make them");
@@ -269,7 +263,7 @@ impl StepRun {
             .collect();
         let tells = AnyResource::kind_tells_how_it_stands(self.step().resource.kind());
         let stands = if tells {
-            match decide(&self.reach, self.step()).await.verdict {
+            match decide(&self.cx.targets, self.step()).await.verdict {
                 Verdict::Decided(stands) => stands,
                 _ => diff,
             }
@@ -283,34 +277,34 @@ impl StepRun {
     async fn make_one(&self, change: &AnyChange) -> Result<(), Failure> {
         let Description { action, target, summary, .. } = change.describe();
         let step = self.step().id.clone();
-        self.sink.event(&Event::ChangeStarted {
+        self.cx.sink.event(&Event::ChangeStarted {
             step: step.clone(),
             action,
             target: target.clone(),
             summary: summary.clone(),
         });
-        let result = match self.sink.ready() {
-            Ok(()) => self.reach.execute(self.step(), change).await,
+        let result = match self.cx.sink.ready() {
+            Ok(()) => self.cx.targets.execute(self.step(), change).await,
             Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
         };
         let outcome = if result.is_ok() { ChangeOutcome::Changed } else { ChangeOutcome::Failed };
-        self.sink.event(&Event::ChangeFinished { step, action, target, summary, outcome });
+        self.cx.sink.event(&Event::ChangeFinished { step, action, target, summary, outcome });
         result
     }
 
     /// The rescues of this run; where it made none, the last one: a run that was cut off had kept the same work already.
     async fn rescues(&self) -> Vec<Rescue> {
-        let Ok(RescueAnswer::List(rescues)) = self.reach.rescue(self.step(), RescueRequest::List).await else {
+        let Ok(RescueAnswer::List(rescues)) = self.cx.targets.rescue(self.step(), RescueRequest::List).await else {
             return Vec::new();
         };
         let (own, mut others): (Vec<Rescue>, Vec<Rescue>) =
-            rescues.into_iter().partition(|rescue| rescue.id.starts_with(self.reach.run()));
+            rescues.into_iter().partition(|rescue| rescue.id.starts_with(self.cx.targets.run()));
         if own.is_empty() { others.pop().into_iter().collect() } else { own }
     }
 
     /// A change that was made and did not hold is a failure, whatever the call that made it said.
     async fn verify(&self, made: Diff<AnyChange>) -> End {
-        match decide(&self.reach, self.step()).await.verdict {
+        match decide(&self.cx.targets, self.step()).await.verdict {
             Verdict::Decided(left) => match left.changes.first() {
                 None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
                     End::converged(Finished::Changed, left)
@@ -339,8 +333,9 @@ impl StepRun {
 
     fn finish(&self, end: &End) {
         let failure = end.failure.clone();
-        let ids = end.rescues.iter().filter(|rescue| rescue.way_back.is_none()).map(|rescue| rescue.id.clone());
-        self.sink.event(&Event::StepFinished {
+        let restorable = end.rescues.iter().filter(|rescue| rescue.way_back.is_none());
+        let rescues: Vec<String> = restorable.map(|rescue| rescue.id.clone()).collect();
+        self.cx.sink.event(&Event::StepFinished {
             step: self.step().id.clone(),
             kind: self.step().resource.kind(),
             outcome: end.outcome,
@@ -350,7 +345,8 @@ impl StepRun {
             why: why(self.step(), matches!(end.outcome, Finished::Drifted | Finished::Blocked | Finished::Failed)),
             notes: end.notes.clone(),
             warnings: end.warnings.clone(),
-            rescues: ids.collect(),
+            restore_commands: rescues.iter().map(|id| (self.cx.restore)(id)).collect(),
+            rescues,
             ways_back: end.rescues.iter().filter_map(|rescue| rescue.way_back.clone()).collect(),
         });
     }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::Unfinished;
-use super::lock::Holder;
 use crate::resource::{Action, Description, Failure};
 
 /// The version of the JSON lines. Within a number no key is renamed or removed; new ones may come.
@@ -30,7 +28,7 @@ pub enum Event {
         saved: Option<String>,
     },
     /// An earlier run of the same plan file, by the same user, that never came to its end.
-    RunCutOff(Unfinished),
+    RunCutOff(InterruptedRun),
     /// Another apply of the same plan file is waited for.
     RunWaiting {
         holder: Holder,
@@ -88,6 +86,8 @@ pub enum Event {
         warnings: Vec<String>,
         /// The ids of the rescues that keep what was taken out of the way: `provision rescue restore ID` brings it back.
         rescues: Vec<String>,
+        /// Of each of them the command that brings it back.
+        restore_commands: Vec<String>,
         /// Of each rescue that `rescue restore` does not take, the command that brings it back: commits get a branch.
         ways_back: Vec<String>,
     },
@@ -114,6 +114,71 @@ pub enum Event {
         reason: Option<String>,
         hint: Option<String>,
     },
+}
+
+impl Event {
+    /// The last event of a step that was not selected.
+    pub fn deselected(step: &str, kind: &'static str) -> Self {
+        Self::StepFinished {
+            step: step.to_owned(),
+            kind,
+            outcome: Finished::Skipped,
+            drift: Vec::new(),
+            reason: None,
+            hint: None,
+            why: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+            rescues: Vec::new(),
+            restore_commands: Vec::new(),
+            ways_back: Vec::new(),
+        }
+    }
+}
+
+/// A change that a run was in when it was cut off.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InterruptedChange {
+    pub step: String,
+    pub action: Action,
+    pub target: String,
+    pub summary: String,
+}
+
+/// A run that was cut off.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InterruptedRun {
+    pub run: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    pub user: String,
+    /// None: it was between two changes.
+    pub changes: Vec<InterruptedChange>,
+}
+
+/// Who holds a lock, as far as it can be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub user: Option<String>,
+    pub pid: Option<u32>,
+    pub host: Option<String>,
+    pub run: Option<String>,
+    /// RFC 3339, UTC.
+    pub since: Option<String>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.user.as_deref().unwrap_or("another process"))?;
+        let mut details = Vec::new();
+        details.extend(self.pid.map(|pid| format!("pid {pid}")));
+        details.extend(self.host.as_ref().map(|host| format!("host {host}")));
+        details.extend(self.run.as_ref().map(|run| format!("run {run}")));
+        if !details.is_empty() {
+            write!(f, " ({})", details.join(", "))?;
+        }
+        self.since.as_ref().map_or(Ok(()), |since| write!(f, " since {since}"))
+    }
 }
 
 /// What is left to a person.

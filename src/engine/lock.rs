@@ -11,44 +11,18 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
+use super::event::Holder;
 use super::stop::Stop;
 use crate::host::fs::{says, show};
 use crate::host::machine;
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 use crate::resource::Failure;
+use jiff::Timestamp;
 
 /// How often a lock that is waited for is asked for.
 const PAUSE: Duration = Duration::from_millis(200);
 /// What is written of a holder is shorter.
 const MAX_HOLDER: u64 = 4096;
-
-/// Who holds a lock, as far as it can be told.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    pub user: Option<String>,
-    pub pid: Option<u32>,
-    pub host: Option<String>,
-    pub run: Option<String>,
-    /// RFC 3339, UTC.
-    pub since: Option<String>,
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.user.as_deref().unwrap_or("another process"))?;
-        let mut details = Vec::new();
-        details.extend(self.pid.map(|pid| format!("pid {pid}")));
-        details.extend(self.host.as_ref().map(|host| format!("host {host}")));
-        details.extend(self.run.as_ref().map(|run| format!("run {run}")));
-        if !details.is_empty() {
-            write!(f, " ({})", details.join(", "))?;
-        }
-        self.since.as_ref().map_or(Ok(()), |since| write!(f, " since {since}"))
-    }
-}
 
 /// How long to wait for a lock that another holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -103,6 +103,7 @@ mod tests {
             notes: Vec::new(),
             warnings: Vec::new(),
             rescues: Vec::new(),
+            restore_commands: Vec::new(),
             ways_back: Vec::new(),
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::event::{Certainty, Event, Planned};
-use super::reach::Reach;
 use super::step::Step;
+use super::targets::Targets;
 use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
 use crate::plan::graph::{Graph, Reason};
@@ -92,11 +92,11 @@ impl PlannedStep {
 pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
 
 /// Decides one step on what is there now.
-pub async fn decide(reach: &Reach, step: &Step) -> Observed {
-    if let Some(SecretError::Unusable(failure)) = reach.secret_error(step) {
+pub async fn decide(targets: &Targets, step: &Step) -> Observed {
+    if let Some(SecretError::Unusable(failure)) = targets.secret_error(step) {
         return Observed { verdict: Verdict::Blocked(failure.clone()), claims: Vec::new() };
     }
-    match reach.observe(step).await {
+    match targets.observe(step).await {
         Err(failure) => Observed { verdict: Verdict::Failed(failure), claims: Vec::new() },
         Ok(actual) => {
             let verdict = match step.resource.diff(&actual) {
@@ -120,8 +120,8 @@ pub struct Observed {
 
 impl Observed {
     /// The verdict in the light of what other steps were seen to own: two that would undo each other are not both done.
-    pub fn beside_others(self, reach: &Reach, index: usize, steps: &[Step]) -> Verdict {
-        match reach.conflict(index, self.claims) {
+    pub fn beside_others(self, targets: &Targets, index: usize, steps: &[Step]) -> Verdict {
+        match targets.conflict(index, self.claims) {
             None => self.verdict,
             Some((other, claim)) => {
                 let id = &steps[other].id;
@@ -148,11 +148,11 @@ fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
 }
 
 /// Observes all steps at the same time, which leaves no trace, and decides them in order.
-pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, graph: &Graph, admit: &Admit) -> Vec<PlannedStep> {
+pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Graph, admit: &Admit) -> Vec<PlannedStep> {
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
-        let (reach, steps) = (Arc::clone(reach), Arc::clone(steps));
-        looking.spawn(async move { (index, decide(&reach, &steps[index]).await) });
+        let (targets, steps) = (Arc::clone(targets), Arc::clone(steps));
+        looking.spawn(async move { (index, decide(&targets, &steps[index]).await) });
     }
     let unseen = || Verdict::Failed(Failure::new("the observation ended without a result"));
     let mut observed: Vec<Option<Observed>> = steps.iter().map(|_| None).collect();
@@ -163,7 +163,7 @@ pub async fn survey(reach: &Arc<Reach>, steps: &Arc<Vec<Step>>, graph: &Graph, a
     }
     // In document order, so that of two steps that own the same it is always the later one that is refused.
     let verdict = |(index, found): (usize, Option<Observed>)| match found {
-        Some(found) => admit(&steps[index], found.beside_others(reach, index, steps)),
+        Some(found) => admit(&steps[index], found.beside_others(targets, index, steps)),
         None => unseen(),
     };
     let mut verdicts: Vec<Verdict> = observed.into_iter().enumerate().map(verdict).collect();

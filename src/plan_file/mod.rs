@@ -95,7 +95,7 @@ pub struct Evaluated {
     /// The ids and kinds of the others.
     pub deselected: Vec<(String, &'static str)>,
     /// Those of the others that are looked at for the services they tell of, where they can be evaluated.
-    pub bystanders: Vec<Step>,
+    pub observed_only: Vec<Step>,
     /// The connections that the selected steps use. One that wants an unset environment variable is the failure of its
     /// steps, not of the run.
     pub connections: BTreeMap<String, Result<ConnectionSpec, Problem>>,
@@ -129,12 +129,12 @@ impl PlanFile {
         let evaluator = self.evaluator(inputs);
         let mut steps = Vec::new();
         let mut deselected = Vec::new();
-        let mut bystanders = Vec::new();
+        let mut observed_only = Vec::new();
         for written in &self.steps {
             if !selection.includes(&written.id) {
                 deselected.push((written.id.clone(), written.kind));
                 if AnyResource::kind_sees_services(written.kind) {
-                    bystanders.extend(self.step(written, &evaluator).ok());
+                    observed_only.extend(self.step(written, &evaluator).ok());
                 }
                 continue;
             }
@@ -168,7 +168,7 @@ impl PlanFile {
         let specs = connections.iter().filter_map(|(name, spec)| Some((name.as_str(), spec.as_ref().ok()?)));
         problems.extend(self.judge_sources(&steps, specs, host.as_ref()));
         self.all_well(problems)?;
-        Ok(Evaluated { name: self.name.clone(), steps, deselected, bystanders, connections, relations })
+        Ok(Evaluated { name: self.name.clone(), steps, deselected, observed_only, connections, relations })
     }
 
     /// The steps that the run is not about. Where a selected step owns a whole tree, it has to be known what they own in

@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use anstyle::{AnsiColor, Style};
 
 use super::output;
-use crate::engine::event::{Certainty, ChangeOutcome, Counts, Event, Finished, FollowUp, Planned, RunOutcome, Sink};
-use crate::engine::journal::Unfinished;
-use crate::resource::value::shell_word;
+use crate::engine::event::{
+    Certainty, ChangeOutcome, Counts, Event, Finished, FollowUp, InterruptedRun, Planned, RunOutcome, Sink,
+};
 use crate::resource::{Action, Description};
 use crate::text::clean;
 
@@ -27,9 +27,6 @@ pub struct Human(Mutex<State>);
 
 struct State {
     command: &'static str,
-    /// The plan file's path as the user gave it.
-    file: String,
-    variables: String,
     /// Steps that the plan showed as drifted, blocked or failed: how they end is known then.
     told: BTreeSet<String>,
     /// Any step has changes.
@@ -38,17 +35,16 @@ struct State {
     shown: BTreeSet<(String, String)>,
 }
 
+impl Default for Human {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Human {
-    /// `variables`: the `--var`s of the run that a `provision rescue` needs as well, as words of its command line.
-    pub fn new(variables: String) -> Self {
-        Self(Mutex::new(State {
-            command: "plan",
-            file: String::new(),
-            variables,
-            told: BTreeSet::new(),
-            changes: false,
-            shown: BTreeSet::new(),
-        }))
+    /// A renderer that has seen nothing yet.
+    pub fn new() -> Self {
+        Self(Mutex::new(State { command: "plan", told: BTreeSet::new(), changes: false, shown: BTreeSet::new() }))
     }
 }
 
@@ -72,9 +68,8 @@ impl State {
     fn render(&mut self, event: &Event) -> (String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         match event {
-            Event::RunStarted { command, plan, file, host, user, .. } => {
+            Event::RunStarted { command, plan, host, user, .. } => {
                 self.command = command;
-                self.file.clone_from(file);
                 let _ = writeln!(out, "{BOLD}{plan}{BOLD:#} on {host}, as {user}\n");
                 output::busy("looking at the host".to_owned());
             }
@@ -112,19 +107,16 @@ impl State {
                 why,
                 notes,
                 warnings,
-                rescues,
+                restore_commands,
                 ways_back,
                 ..
             } => {
                 self.finished(step, *outcome, drift, (reason, hint, why), &mut out);
-                let restore = rescues
-                    .iter()
-                    .map(|id| format!("provision rescue restore {} {id}{}", shell_word(&self.file), self.variables));
-                for back in restore.chain(ways_back.iter().cloned()) {
+                for back in restore_commands.iter().chain(ways_back) {
                     let _ = writeln!(
                         out,
                         "  {GREEN}rescued{GREEN:#}    {step}: to get back what was in the way: {}",
-                        clean(&back)
+                        clean(back)
                     );
                 }
                 self.remark(step, notes, warnings, &mut out, &mut err);
@@ -265,8 +257,8 @@ fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why
     }
 }
 
-fn cut_off(unfinished: &Unfinished, err: &mut String) {
-    let Unfinished { run, started, user, changes } = unfinished;
+fn cut_off(unfinished: &InterruptedRun, err: &mut String) {
+    let InterruptedRun { run, started, user, changes } = unfinished;
     let (run, started, user) = (clean(run), clean(started), clean(user));
     let _ = write!(err, "{YELLOW}warning{YELLOW:#}: the run {run} of {started}, by {user}, was cut off");
     let _ = match changes.as_slice() {

@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use past::{Ending, Past, Unfinished, cut_off, past, settle};
-pub use record::{Damage, FORMAT, Record, parse};
+pub use past::{RunStatus, RunSummary, interrupted, mark_recovered, past};
+pub use record::{BadLine, FORMAT, Record, parse};
 
 use super::event::{Event, Sink};
 use super::lock::time;

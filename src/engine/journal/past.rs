@@ -4,20 +4,20 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::record::{Damage, Record, parse};
+use super::record::{BadLine, Record, parse};
 use super::{ENDED, RUNNING, now};
-use crate::engine::event::{Counts, RunOutcome};
+use crate::engine::event::{Counts, InterruptedChange, InterruptedRun, RunOutcome};
 use crate::host::fs::{Dir, says, show};
 use crate::host::machine;
 use crate::host::state::{self, Access, Part, StateFolder};
-use crate::resource::{Action, Failure};
+use crate::resource::Failure;
 
 /// No journal that is read is larger, in bytes.
 const MAX_JOURNAL: u64 = 64 << 20;
 
 /// One run.
 #[derive(Debug, Clone, Serialize)]
-pub struct Past {
+pub struct RunSummary {
     pub run: String,
     pub started: String,
     /// Absent where the run never came to its end, or has not yet.
@@ -27,12 +27,12 @@ pub struct Past {
     pub saved: Option<String>,
     pub host: String,
     pub user: String,
-    pub outcome: Ending,
+    pub outcome: RunStatus,
     /// Absent until the run has ended.
     pub counts: Option<Counts>,
     pub reason: Option<String>,
     /// The changes that were begun and not finished.
-    pub unfinished: Vec<UnfinishedChange>,
+    pub unfinished: Vec<InterruptedChange>,
     #[serde(skip)]
     pub records: Vec<Record>,
 }
@@ -40,7 +40,7 @@ pub struct Past {
 /// How a run ended, if it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ending {
+pub enum RunStatus {
     Ok,
     /// It left changes undone.
     Changes,
@@ -51,32 +51,12 @@ pub enum Ending {
     CutOff,
 }
 
-/// A change that a run was in when it was cut off.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct UnfinishedChange {
-    pub step: String,
-    pub action: Action,
-    pub target: String,
-    pub summary: String,
-}
-
-/// A run that was cut off.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Unfinished {
-    pub run: String,
-    /// RFC 3339, UTC.
-    pub started: String,
-    pub user: String,
-    /// None: it was between two changes.
-    pub changes: Vec<UnfinishedChange>,
-}
-
 /// All runs that are kept, the oldest first, and what is wrong with their files: lines that are no records, files that
 /// cannot be read.
 ///
 /// # Errors
 /// Where the state folder cannot be read or is not to be trusted.
-pub fn past(folder: &StateFolder) -> Result<(Vec<Past>, Vec<String>), Failure> {
+pub fn past(folder: &StateFolder) -> Result<(Vec<RunSummary>, Vec<String>), Failure> {
     let Some(dir) = folder.existing(Part::Runs)? else { return Ok((Vec::new(), Vec::new())) };
     let (mut runs, mut wrong) = (Vec::new(), Vec::new());
     for name in state::names(&dir)? {
@@ -91,16 +71,23 @@ pub fn past(folder: &StateFolder) -> Result<(Vec<Past>, Vec<String>), Failure> {
 ///
 /// # Errors
 /// As [`past`].
-pub fn cut_off(folder: &StateFolder, file: &str) -> Result<(Vec<Unfinished>, Vec<String>), Failure> {
+pub fn interrupted(folder: &StateFolder, file: &str) -> Result<(Vec<InterruptedRun>, Vec<String>), Failure> {
     let Some(dir) = folder.existing(Part::Runs)? else { return Ok((Vec::new(), Vec::new())) };
     let (mut found, mut wrong) = (Vec::new(), Vec::new());
     let host = machine::host_name().unwrap_or_default();
     for name in state::names(&dir)? {
         let Some(run) = name.strip_suffix(RUNNING).and_then(|name| name.strip_suffix('.')) else { continue };
         let past = read(&dir, run, RUNNING, &mut wrong);
-        found.extend(past.filter(|past| past.outcome == Ending::CutOff && past.file == file && past.host == host).map(
-            |past| Unfinished { run: past.run, started: past.started, user: past.user, changes: past.unfinished },
-        ));
+        found.extend(
+            past.filter(|past| past.outcome == RunStatus::CutOff && past.file == file && past.host == host).map(
+                |past| InterruptedRun {
+                    run: past.run,
+                    started: past.started,
+                    user: past.user,
+                    changes: past.unfinished,
+                },
+            ),
+        );
     }
     Ok((found, wrong))
 }
@@ -110,7 +97,7 @@ pub fn cut_off(folder: &StateFolder, file: &str) -> Result<(Vec<Unfinished>, Vec
 ///
 /// # Errors
 /// Where the state folder cannot be written to.
-pub fn settle(folder: &StateFolder, runs: &[Unfinished], by: &str) -> Result<(), Failure> {
+pub fn mark_recovered(folder: &StateFolder, runs: &[InterruptedRun], by: &str) -> Result<(), Failure> {
     let Some(dir) = folder.existing(Part::Runs)? else { return Ok(()) };
     for name in state::names(&dir)? {
         let Some(run) = name.strip_suffix(RUNNING).and_then(|name| name.strip_suffix('.')) else { continue };
@@ -152,7 +139,7 @@ pub(super) fn prune(dir: &Dir, kept: usize) {
     }
 }
 
-fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Option<Past> {
+fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Option<RunSummary> {
     let name = format!("{run}.{extension}");
     if ![RUNNING, ENDED].contains(&extension) {
         wrong.push(format!("{} is no journal", show(&dir.path_of(name.as_ref()))));
@@ -171,7 +158,7 @@ fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Optio
     };
     let (records, damages) = parse(&bytes);
     let path = show(&dir.path_of(name.as_ref()));
-    wrong.extend(damages.into_iter().map(|Damage { line, why }| format!("{path}:{line} is passed over: {why}")));
+    wrong.extend(damages.into_iter().map(|BadLine { line, why }| format!("{path}:{line} is passed over: {why}")));
     let past = fold(run, records, alive);
     if past.is_none() && !bytes.is_empty() {
         wrong.push(format!("{path} is passed over: it does not begin as the journal of that run"));
@@ -180,14 +167,14 @@ fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Optio
 }
 
 /// What a run's records come to; `None` where the first is not this run's beginning.
-fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<Past> {
-    let mut found: Option<Past> = None;
+fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
+    let mut found: Option<RunSummary> = None;
     for record in &records {
         if let Record::RunStarted { at, run, plan, file, saved, host, user, .. } = record
             && found.is_none()
             && run == id
         {
-            found = Some(Past {
+            found = Some(RunSummary {
                 run: run.clone(),
                 started: at.clone(),
                 finished: None,
@@ -196,7 +183,7 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<Past> {
                 saved: saved.clone(),
                 host: host.clone(),
                 user: user.clone(),
-                outcome: if alive { Ending::Running } else { Ending::CutOff },
+                outcome: if alive { RunStatus::Running } else { RunStatus::CutOff },
                 counts: None,
                 reason: None,
                 unfinished: Vec::new(),
@@ -206,7 +193,7 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<Past> {
         }
         let past = found.as_mut()?;
         match record {
-            Record::ChangeStarted { step, action, target, summary, .. } => past.unfinished.push(UnfinishedChange {
+            Record::ChangeStarted { step, action, target, summary, .. } => past.unfinished.push(InterruptedChange {
                 step: step.clone(),
                 action: *action,
                 target: target.clone(),
@@ -219,21 +206,22 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<Past> {
                 past.counts = Some(*counts);
                 past.reason.clone_from(reason);
                 past.outcome = match outcome {
-                    RunOutcome::Ok => Ending::Ok,
-                    RunOutcome::Changes => Ending::Changes,
-                    RunOutcome::Failed => Ending::Failed,
+                    RunOutcome::Ok => RunStatus::Ok,
+                    RunOutcome::Changes => RunStatus::Changes,
+                    RunOutcome::Failed => RunStatus::Failed,
                 };
             }
             _ => {}
         }
     }
-    found.map(|past| Past { records, ..past })
+    found.map(|past| RunSummary { records, ..past })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::event::ChangeOutcome;
+    use crate::resource::Action;
 
     fn started(run: &str) -> Record {
         Record::RunStarted {
@@ -264,10 +252,10 @@ mod tests {
     fn a_run_without_an_end_was_in_the_changes_that_it_had_begun() {
         let records = vec![started("a"), change("x", false), change("y", false), change("x", true), change("z", false)];
         let past = fold("a", records.clone(), false).unwrap();
-        assert_eq!(past.outcome, Ending::CutOff);
+        assert_eq!(past.outcome, RunStatus::CutOff);
         let steps: Vec<_> = past.unfinished.iter().map(|change| change.step.as_str()).collect();
         assert_eq!(steps, ["y", "z"]);
-        assert_eq!(fold("a", records, true).unwrap().outcome, Ending::Running);
+        assert_eq!(fold("a", records, true).unwrap().outcome, RunStatus::Running);
     }
 
     #[test]
@@ -303,10 +291,11 @@ mod tests {
         for (name, bytes) in [("1.running", &b""[..]), ("2.running", &whole[..9]), ("3.running", &whole)] {
             std::fs::write(path(name), bytes).unwrap();
         }
-        settle(&state, &[], "4").unwrap();
+        mark_recovered(&state, &[], "4").unwrap();
         assert_eq!(state::names(&dir).unwrap(), ["1.jsonl", "2.jsonl", "3.running"]);
-        let cut_off = Unfinished { run: "3".into(), started: String::new(), user: String::new(), changes: Vec::new() };
-        settle(&state, &[cut_off], "4").unwrap();
+        let cut_off =
+            InterruptedRun { run: "3".into(), started: String::new(), user: String::new(), changes: Vec::new() };
+        mark_recovered(&state, &[cut_off], "4").unwrap();
         let (runs, _) = past(&state).unwrap();
         let [run] = runs.try_into().unwrap();
         assert!(matches!(run.records.last(), Some(Record::RunSettled { by, .. }) if by == "4"));

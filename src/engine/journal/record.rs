@@ -81,18 +81,18 @@ pub enum Record {
 
 /// A line that is no record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
+pub struct BadLine {
     /// Counted from 1.
     pub line: usize,
     pub why: String,
 }
 
 /// Reads a journal, whatever it holds: records in their order, and the lines that are none.
-pub fn parse(bytes: &[u8]) -> (Vec<Record>, Vec<Damage>) {
+pub fn parse(bytes: &[u8]) -> (Vec<Record>, Vec<BadLine>) {
     let (mut records, mut damages) = (Vec::new(), Vec::new());
     let mut damage = |line: usize, why: &str| {
         if damages.len() < MAX_DAMAGES {
-            damages.push(Damage { line: line + 1, why: why.to_owned() });
+            damages.push(BadLine { line: line + 1, why: why.to_owned() });
         }
     };
     let whole = bytes.ends_with(b"\n") || bytes.is_empty();

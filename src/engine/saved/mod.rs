@@ -19,8 +19,11 @@ use crate::host::secret::{Digest, Digester};
 use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::{AnyChange, Failure, Refusal};
 
+mod file;
 #[cfg(test)]
 mod tests;
+
+pub use file::{Target, load};
 
 /// The first line; the number is the format's.
 const MAGIC: &str = "provision saved plan 1";

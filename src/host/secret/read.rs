@@ -1,13 +1,14 @@
 //! Asks a secret source for its value, in the process that the user started and with that user's rights.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::command;
 use super::decode::decode;
 use super::source::{Origin, SecretSource};
 use super::{MAX_SECRET, Secret};
+use crate::host::environment::Environment;
 use crate::host::fs;
 use crate::resource::Failure;
 use crate::resource::value::shell_word;
@@ -35,15 +36,17 @@ impl SecretError {
 
 /// Reads the sources of one run. What a source reads is read once, whoever needs it and in whatever part.
 pub struct SecretReader {
+    environment: Environment,
     /// The environment variables that no program gets, since they hold other secrets.
     withheld: BTreeSet<String>,
     known: HashMap<Origin, SecretResult>,
 }
 
 impl SecretReader {
-    /// A reader whose programs get the environment without the variables named in `withheld`.
-    pub fn new(withheld: BTreeSet<String>) -> Self {
-        Self { withheld, known: HashMap::new() }
+    /// A reader of the variables in `environment`, and of programs that get the process's own environment without those
+    /// named in `withheld`.
+    pub fn new(environment: Environment, withheld: BTreeSet<String>) -> Self {
+        Self { environment, withheld, known: HashMap::new() }
     }
 
     /// Returns the value of a source.
@@ -60,7 +63,7 @@ impl SecretReader {
         let raw = match self.known.get(origin) {
             Some(known) => known.clone(),
             None => {
-                let raw = read(origin, &self.withheld).await;
+                let raw = read(origin, &self.environment, &self.withheld).await;
                 self.known.insert(origin.clone(), raw.clone());
                 raw
             }
@@ -75,11 +78,11 @@ impl SecretReader {
     }
 }
 
-async fn read(origin: &Origin, withheld: &BTreeSet<String>) -> SecretResult {
+async fn read(origin: &Origin, environment: &Environment, withheld: &BTreeSet<String>) -> SecretResult {
     let secret = match origin {
         Origin::Nothing(_) => return Ok(None),
         Origin::Env(name) => {
-            let secret = Secret::new(std::env::var_os(name).map(OsStringExt::into_vec).unwrap_or_default());
+            let secret = Secret::copy_of(environment.get(name).map(OsStrExt::as_bytes).unwrap_or_default());
             return Ok(if is_blank(secret.expose()) { None } else { Some(secret) });
         }
         Origin::File(path) => file(path).map_err(SecretError::Unreadable)?,

@@ -9,6 +9,7 @@ use tokio_postgres::config::Host;
 use zeroize::Zeroizing;
 
 use super::endpoint::Server;
+use crate::host::environment::Environment;
 use crate::host::fs;
 use crate::host::secret::Secret;
 
@@ -35,6 +36,11 @@ pub(super) enum Found {
 }
 
 impl Surroundings {
+    /// Takes from the environment what libpq and ssh take from it.
+    pub fn of(environment: &Environment) -> Self {
+        Self { pgpassfile: environment.path("PGPASSFILE"), home: environment.path("HOME") }
+    }
+
     /// Looks for the password of `user` on `server`.
     pub(super) fn look_up(&self, named: Option<&Path>, server: &Server, database: &str, user: &str) -> Found {
         let default = || self.home.as_ref().map(|home| home.join(".pgpass"));

@@ -1,28 +1,28 @@
-//! What a run is given: a plan file and flags, or a saved plan that has them both.
+//! What a run is given: a plan file and flags, or a saved plan that has both.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::Error;
-use super::args::RunArguments;
-use super::inputs::{self, Source};
-use super::saved;
-use super::session::today;
+use super::secrets::RunSecrets;
+use super::source::Source;
+use super::{Command, NotPrepared, Request, today};
+use crate::engine::event::Holder;
 use crate::engine::journal::{self, Record};
-use crate::engine::lock::{Holder, time};
-use crate::engine::saved::{Fingerprints, Flags, Origin, Saved, Var};
+use crate::engine::lock::time;
+use crate::engine::saved::{self, Fingerprints, Flags, Origin, Saved, Var};
+use crate::host::environment::Environment;
 use crate::host::machine;
-use crate::host::secret::{Digester, SecretResult};
+use crate::host::secret::Digester;
 use crate::host::warehouse::ConnectionSpec;
-use crate::plan_file::{Evaluated, Inputs, PlanFile, Selection};
+use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
 use crate::resource::Failure;
 use crate::resource::value::shell_word;
 use crate::worker::current_user;
 
-/// What was read before the plan file is judged.
-pub struct Given {
+/// What was read before the plan file is checked.
+pub struct RunInputs {
     /// The plan file as it was read.
     pub source: Source,
     /// Its path without symlinks.
@@ -31,45 +31,48 @@ pub struct Given {
     pub origin: Origin,
     pub flags: Flags,
     pub digester: Digester,
-    inputs: Inputs,
+    pub environment: Environment,
+    templates: Inputs,
 }
 
-impl Given {
-    /// Reads what the arguments name. In a saved plan's case the plan file and the flags are those that it was made with.
+impl RunInputs {
+    /// Loads what the request names. With a saved plan, the plan file and the flags are those that it was made with.
     ///
     /// # Errors
-    /// It cannot be read, or a saved plan does not hold here.
-    pub fn take(command: &str, arguments: &RunArguments) -> Result<Self, Error> {
-        let given = Source::read(arguments.file.as_deref())?;
-        let mut inputs = inputs::inputs(&arguments.variables);
-        if command != "apply" || !Saved::is_one(&given.bytes) {
+    /// A file cannot be read, or a saved plan does not hold here.
+    pub fn load(request: Request) -> Result<Self, Failure> {
+        let Request { command, source, selection, vars, as_of, environment } = request;
+        let mut templates = Inputs { vars, env: environment.texts(), host: HostAccess::Read };
+        if command != Command::Apply || !Saved::is_one(&source.bytes) {
             let digester =
                 Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
-            let flags = saved::flags(arguments, arguments.as_of.unwrap_or_else(today), &digester);
-            let (path, origin) = origin(&given, &digester);
-            return Ok(Self { source: given, path, saved: None, origin, flags, digester, inputs });
+            let Selection { only, skip } = selection;
+            let vars = templates.vars.iter().map(|(name, value)| (name.clone(), Var::of(name, value, &digester)));
+            let flags = Flags { only, skip, as_of: as_of.unwrap_or_else(today), vars: vars.collect() };
+            let (path, origin) = origin(&source, &digester);
+            return Ok(Self { source, path, saved: None, origin, flags, digester, environment, templates });
         }
-        let saved = saved::load(&given.path)?;
-        let source = Source::read(Some(Path::new(saved.file())))?;
+        let saved = saved::load(&source.path)?;
+        let source = Source::read(Path::new(saved.file()))?;
         let (path, origin) = origin(&source, saved.digester());
         saved.check_origin(&origin)?;
-        inputs.vars = saved::variables(arguments, &saved)?;
+        templates.vars = saved_variables(&selection, as_of, &templates.vars, &saved)?;
         let (flags, digester) = (saved.flags().clone(), saved.digester().clone());
-        Ok(Self { source, path, saved: Some(saved), origin, flags, digester, inputs })
+        Ok(Self { source, path, saved: Some(saved), origin, flags, digester, environment, templates })
     }
 
     /// The selected steps.
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub fn evaluate(&self, plan_file: &PlanFile) -> Result<Evaluated, Error> {
+    pub fn evaluate(&self, plan_file: &PlanFile) -> Result<Evaluated, NotPrepared> {
         let selection = Selection { only: self.flags.only.clone(), skip: self.flags.skip.clone() };
-        Ok(plan_file.evaluate(&self.inputs, &selection)?)
+        Ok(plan_file.evaluate(&self.templates, &selection)?)
     }
 
     /// The `--var`s (as words of a command line) without which `rescue` would look elsewhere or nowhere. A value that
     /// may be a secret is left to be filled in, as a saved plan leaves it out.
-    pub fn variables_of_rescues(&self, plan_file: &PlanFile) -> String {
+    pub fn restore_arguments(&self, plan_file: &PlanFile) -> String {
         let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
         let places = |inputs: &Inputs| -> Option<Vec<String>> {
             let steps = plan_file.evaluate(inputs, &selection).ok()?.steps;
@@ -80,9 +83,9 @@ impl Given {
                     .collect(),
             )
         };
-        let Some(with) = places(&self.inputs).filter(|_| !selection.only.is_empty()) else { return String::new() };
-        let words = self.inputs.vars.iter().filter_map(|(name, value)| {
-            let mut inputs = self.inputs.clone();
+        let Some(with) = places(&self.templates).filter(|_| !selection.only.is_empty()) else { return String::new() };
+        let words = self.templates.vars.iter().filter_map(|(name, value)| {
+            let mut inputs = self.templates.clone();
             inputs.vars.remove(name);
             let value = match self.flags.vars.get(name) {
                 Some(Var::Value(_)) => shell_word(value),
@@ -97,12 +100,7 @@ impl Given {
     ///
     /// # Errors
     /// It is not.
-    pub fn fingerprints(
-        &self,
-        plan: &Evaluated,
-        secrets: &HashMap<String, SecretResult>,
-        passwords: &HashMap<String, SecretResult>,
-    ) -> Result<Fingerprints, Failure> {
+    pub fn fingerprints(&self, plan: &Evaluated, secrets: &RunSecrets) -> Result<Fingerprints, Failure> {
         let mut prints = Fingerprints::default();
         for step in &plan.steps {
             let connection = step.resource.connection();
@@ -114,11 +112,12 @@ impl Given {
                     .hint("give it paths that are UTF-8")
             })?;
             prints.steps.insert(step.id.clone(), self.digester.digest(&whole));
-            let yielded = match secrets.get(&step.id).or_else(|| passwords.get(connection?)) {
-                Some(Ok(secret)) => secret.as_ref(),
-                _ => None,
+            let yielded = match connection {
+                Some(name) => secrets.of_connection(name),
+                None => secrets.of_step(&step.id),
             };
-            if let Some(secret) = yielded.or_else(|| spec?.password_in_url()) {
+            let yielded = yielded.ok().flatten();
+            if let Some(secret) = yielded.as_ref().or_else(|| spec?.password_in_url()) {
                 prints.secrets.insert(step.id.clone(), self.digester.digest(secret.expose()));
             }
         }
@@ -172,4 +171,53 @@ fn origin(source: &Source, digester: &Digester) -> (PathBuf, Origin) {
         content: digester.digest(&source.bytes),
     };
     (path, origin)
+}
+
+/// The variables that a saved plan was made with. The flags that are given beside it cannot ask for anything else.
+///
+/// # Errors
+/// They do, or they lack a value that the plan does not keep.
+fn saved_variables(
+    selection: &Selection,
+    as_of: Option<jiff::civil::Date>,
+    vars: &BTreeMap<String, String>,
+    saved: &Saved,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let flags = saved.flags();
+    let differs = |flag: &str| {
+        Failure::new(format!("{flag} asks for something else than the saved plan was made with"))
+            .hint("leave it out: a saved plan brings its own; or make a new plan")
+    };
+    if !selection.only.is_empty() && selection.only != flags.only {
+        return Err(differs("--only"));
+    }
+    if !selection.skip.is_empty() && selection.skip != flags.skip {
+        return Err(differs("--skip"));
+    }
+    if as_of.is_some_and(|as_of| as_of != flags.as_of) {
+        return Err(differs("--as-of"));
+    }
+    let mut variables = BTreeMap::new();
+    for (name, value) in vars {
+        let same = match flags.vars.get(name) {
+            Some(Var::Value(planned)) => planned == value,
+            Some(Var::Hidden(digest)) => *digest == saved.digester().digest(value.as_bytes()),
+            None => false,
+        };
+        if !same {
+            return Err(differs(&format!("--var {name}")));
+        }
+        variables.insert(name.clone(), value.clone());
+    }
+    for (name, var) in &flags.vars {
+        match var {
+            Var::Value(value) => drop(variables.insert(name.clone(), value.clone())),
+            Var::Hidden(_) if variables.contains_key(name) => {}
+            Var::Hidden(_) => {
+                return Err(Failure::new(format!("--var {name} has to be given again, as it was for the plan"))
+                    .hint("its value may hold a password, so the saved plan does not keep it"));
+            }
+        }
+    }
+    Ok(variables)
 }

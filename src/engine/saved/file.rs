@@ -1,18 +1,13 @@
 //! Saved plans as files: where `plan --out` writes one, and how `apply` takes one in.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use jiff::civil::Date;
-
-use super::args::RunArguments;
-use super::inputs::reason;
-use crate::engine::saved::{Flags, Saved, Var};
+use super::Saved;
+use crate::engine::run::reason;
 use crate::host::fs::{Attributes, Dir, acting_ids};
-use crate::host::secret::Digester;
 use crate::resource::Failure;
 
 /// Where a plan is to be saved; nothing is there yet.
@@ -87,59 +82,4 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| cannot(&reason(&error)))?;
     Saved::parse(&bytes)
-}
-
-/// The flags of a run, as a saved plan keeps them.
-pub fn flags(arguments: &RunArguments, as_of: Date, digester: &Digester) -> Flags {
-    let vars = &arguments.variables.vars;
-    Flags {
-        only: arguments.only.clone(),
-        skip: arguments.skip.clone(),
-        as_of,
-        vars: vars.iter().map(|(name, value)| (name.clone(), Var::of(name, value, digester))).collect(),
-    }
-}
-
-/// The variables that a saved plan was made with. The flags that are given beside it cannot ask for anything else.
-///
-/// # Errors
-/// They do, or they lack a value that the plan does not keep.
-pub fn variables(arguments: &RunArguments, saved: &Saved) -> Result<BTreeMap<String, String>, Failure> {
-    let flags = saved.flags();
-    let differs = |flag: &str| {
-        Failure::new(format!("{flag} asks for something else than the saved plan was made with"))
-            .hint("leave it out: a saved plan brings its own; or make a new plan")
-    };
-    if !arguments.only.is_empty() && arguments.only != flags.only {
-        return Err(differs("--only"));
-    }
-    if !arguments.skip.is_empty() && arguments.skip != flags.skip {
-        return Err(differs("--skip"));
-    }
-    if arguments.as_of.is_some_and(|as_of| as_of != flags.as_of) {
-        return Err(differs("--as-of"));
-    }
-    let mut variables = BTreeMap::new();
-    for (name, value) in &arguments.variables.vars {
-        let same = match flags.vars.get(name) {
-            Some(Var::Value(planned)) => planned == value,
-            Some(Var::Hidden(digest)) => *digest == saved.digester().digest(value.as_bytes()),
-            None => false,
-        };
-        if !same {
-            return Err(differs(&format!("--var {name}")));
-        }
-        variables.insert(name.clone(), value.clone());
-    }
-    for (name, var) in &flags.vars {
-        match var {
-            Var::Value(value) => drop(variables.insert(name.clone(), value.clone())),
-            Var::Hidden(_) if variables.contains_key(name) => {}
-            Var::Hidden(_) => {
-                return Err(Failure::new(format!("--var {name} has to be given again, as it was for the plan"))
-                    .hint("its value may hold a password, so the saved plan does not keep it"));
-            }
-        }
-    }
-    Ok(variables)
 }

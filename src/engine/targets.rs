@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::civil::Date;
 
 use super::follow_up::FollowUps;
+use super::run::RunSecrets;
 use super::step::Step;
+use crate::host::environment::Environment;
 use crate::host::fs::Locator;
-use crate::host::secret::{Digester, SecretError, SecretResult};
-use crate::host::warehouse::{Wanted, Warehouse};
+use crate::host::secret::{Digester, SecretError};
+use crate::host::warehouse::{ConnectionSpec, Surroundings, Wanted, Warehouse};
 use crate::plan::claim::{Claim, Claims};
-use crate::plan::conflict::{ClaimedBelow, conflicts};
+use crate::plan::conflict::conflicts;
+use crate::plan_file::{Evaluated, Problem};
 use crate::resource::{Act, AnyActual, AnyChange, Failure, Look, RescueAnswer, RescueRequest};
 use crate::worker::{Task, Tasks, Workers};
 
-/// Opens a connection to the warehouse of the name; called once for each that the steps use.
-pub type OpenWarehouse<'a> = dyn FnMut(&str, Wanted) -> Result<Warehouse, SecretError> + 'a;
-
 /// The means to observe and to execute every step of one run.
-pub struct Reach {
+pub struct Targets {
     workers: Workers,
     warehouses: BTreeMap<String, Result<Arc<Warehouse>, SecretError>>,
     /// Steps whose secret source has no value to give.
@@ -33,26 +33,26 @@ pub struct Reach {
     seen_claims: Mutex<BTreeMap<usize, Vec<Claim>>>,
 }
 
-impl Reach {
+impl Targets {
     /// Prepares the ways to all steps; nothing is started or connected yet.
     pub fn new(
         run: String,
         as_of: Date,
         digester: Digester,
-        steps: &[Step],
-        below: &[Vec<ClaimedBelow>],
-        mut secrets: HashMap<String, SecretResult>,
-        open: &mut OpenWarehouse<'_>,
+        plan: &Evaluated,
+        secrets: &RunSecrets,
+        environment: &Environment,
     ) -> Self {
+        let steps: Vec<&Step> = plan.steps.iter().chain(&plan.observed_only).collect();
         let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         let mut without_secret = HashMap::new();
-        for (index, step) in steps.iter().enumerate() {
+        for (index, step) in steps.into_iter().enumerate() {
             if let Some(connection) = step.resource.connection() {
                 wanted.entry(connection.to_owned()).or_default().extend(step.resource.wanted(as_of));
                 continue;
             }
-            let secret = match secrets.remove(&step.id).unwrap_or(Ok(None)) {
+            let secret = match secrets.of_step(&step.id) {
                 Ok(secret) => secret,
                 Err(error) => {
                     without_secret.insert(step.id.clone(), error);
@@ -63,14 +63,14 @@ impl Reach {
                 id: step.id.clone(),
                 resource: step.resource.clone(),
                 max_changes: step.max_changes,
-                below: below.get(index).cloned().unwrap_or_default(),
+                below: plan.relations.below.get(index).cloned().unwrap_or_default(),
             };
             users.entry(step.run_as.clone()).or_default().push((task, secret));
         }
         let warehouses = wanted
             .into_iter()
             .map(|(name, wanted)| {
-                let warehouse = open(&name, wanted).map(Arc::new);
+                let warehouse = warehouse(&name, wanted, plan, secrets, environment).map(Arc::new);
                 (name, warehouse)
             })
             .collect();
@@ -177,7 +177,7 @@ impl Reach {
     }
 
     /// Why one of the steps' users cannot be acted as, where a step has shown that already.
-    pub fn unserved(&self) -> Option<Failure> {
+    pub fn worker_failure(&self) -> Option<Failure> {
         self.workers.not_started()
     }
 
@@ -192,5 +192,29 @@ impl Reach {
             warehouse.ok_or_else(|| Failure::new(format!("there is no connection `{connection}` in this run")))?;
         let warehouse = warehouse.as_ref().map_err(|error| error.failure().clone())?;
         Ok(Look::on_warehouse(self.digester.clone(), Arc::clone(warehouse), self.as_of))
+    }
+}
+
+/// Prepares a connection; nothing is connected yet.
+fn warehouse(
+    name: &str,
+    wanted: Wanted,
+    plan: &Evaluated,
+    secrets: &RunSecrets,
+    environment: &Environment,
+) -> Result<Warehouse, SecretError> {
+    let password = secrets.of_connection(name)?.map(|secret| secret.as_password());
+    let spec = usable(name, plan.connections.get(name)).map_err(SecretError::Unreadable)?;
+    Ok(Warehouse::new(name, spec, password, Surroundings::of(environment), wanted))
+}
+
+fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<ConnectionSpec, Failure> {
+    match spec {
+        Some(Ok(spec)) => Ok(spec.clone()),
+        Some(Err(problem)) => {
+            let failure = Failure::new(format!("connection `{name}`: {}", problem.message));
+            Err(Failure { hint: problem.help.clone(), ..failure })
+        }
+        None => Err(Failure::new(format!("there is no connection `{name}`"))),
     }
 }

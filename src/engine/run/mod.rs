@@ -1,0 +1,447 @@
+//! One run of a plan file: [`prepare`] reads and checks everything that it is given, then [`Run::plan`] or [`Run::apply`]
+//! does the work. Events are the only way out, and no command line is needed: a caller gives a [`Request`] and a sink.
+
+mod inputs;
+mod secrets;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::apply::{ApplyContext, RestoreCommand, apply};
+use super::event::{Event, FORMAT, FollowUp, Holder, InterruptedRun, RunOutcome, Sink};
+use super::journal::{self, Journal};
+use super::lock::{Lock, Wait, time};
+use super::report::Report;
+use super::saved::{Fingerprints, Saved, Target};
+use super::step::Step;
+use super::stop::{self, Stop};
+use super::survey::{Admit, PlannedStep, planned_event, survey};
+use super::targets::Targets;
+use crate::host::environment::Environment;
+use crate::host::fs::says;
+use crate::host::secret::Digester;
+use crate::host::state::StateFolder;
+use crate::plan::graph::Graph;
+use crate::plan_file::{Problems, Selection};
+use crate::resource::Failure;
+use crate::worker::current_user;
+
+use inputs::RunInputs;
+pub use secrets::RunSecrets;
+pub use source::{Source, reason};
+
+/// How long a stopped run waits for its workers to end.
+const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a run is asked to do.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub command: Command,
+    /// The plan file, or for an apply a saved plan.
+    pub source: Source,
+    pub selection: Selection,
+    /// The values of `--var`.
+    pub vars: BTreeMap<String, String>,
+    /// The day by which periods are counted; today in UTC where it is `None`.
+    pub as_of: Option<Date>,
+    pub environment: Environment,
+}
+
+/// Which of the two kinds of run it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    Plan,
+    Apply,
+}
+
+impl Command {
+    /// The name of the command, as events have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Apply => "apply",
+        }
+    }
+}
+
+/// Why a run could not be prepared. Nothing was touched.
+#[derive(Debug)]
+pub enum NotPrepared {
+    Failure(Failure),
+    /// The plan file is wrong.
+    Problems(Problems),
+    /// This signal came first.
+    Stopped(i32),
+}
+
+impl From<Failure> for NotPrepared {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Problems> for NotPrepared {
+    fn from(problems: Problems) -> Self {
+        Self::Problems(problems)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub outcome: RunOutcome,
+    /// The signal that stopped it, if one did.
+    pub signal: Option<i32>,
+    /// Why the journal lacks the run's end, if it does: the run will be taken for an interrupted one.
+    pub unrecorded: Option<Failure>,
+}
+
+/// What the person who is asked has to know beside the plan.
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub host: &'a str,
+    /// How many changes are planned.
+    pub changes: usize,
+    /// Ends the wait for an answer.
+    pub stop: &'a Stop,
+}
+
+/// The answer to the question before an apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Yes,
+    No,
+    /// The input ended, or the terminal is gone.
+    None,
+    /// There is no controlling terminal.
+    NoTerminal,
+    /// A signal came first.
+    Stopped,
+}
+
+/// One run, ready to observe.
+pub struct Run {
+    steps: Arc<Vec<Step>>,
+    deselected: Vec<(String, &'static str)>,
+    observed_only: Vec<Step>,
+    graph: Graph,
+    admit: Arc<Admit>,
+    targets: Arc<Targets>,
+    report: Arc<Report>,
+    stop: Stop,
+    folder: StateFolder,
+    journal: Arc<Journal>,
+    inputs: RunInputs,
+    fingerprints: Fingerprints,
+    /// Earlier runs of the plan file that were interrupted and not brought to their end since.
+    interrupted: Vec<InterruptedRun>,
+    holder: Holder,
+    restore_arguments: String,
+}
+
+/// Reads, evaluates and checks the plan file, asks the secret sources, and announces the run. With a saved plan, the plan
+/// file and the flags are those that it was made with.
+///
+/// # Errors
+/// The plan file, the flags or the environment are wrong, or a saved plan does not hold here.
+pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPrepared> {
+    let command = request.command;
+    let inputs = RunInputs::load(request)?;
+    let plan_file = inputs.source.plan_file()?;
+    let plan = inputs.evaluate(&plan_file)?;
+    let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {}", says(&error))))?;
+    let secrets = RunSecrets::read(&plan_file, &plan, &inputs.environment, &stop).await?;
+    let fingerprints = inputs.fingerprints(&plan, &secrets)?;
+    let run = run_id(&inputs.digester);
+    let as_of = inputs.flags.as_of;
+    let targets = Targets::new(run.clone(), as_of, inputs.digester.clone(), &plan, &secrets, &inputs.environment);
+    let holder = inputs.holder(&run);
+    let journal = Arc::new(Journal::new(inputs.started(&run, &plan.name), sink));
+    let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
+    report.event(&Event::RunStarted {
+        format: FORMAT,
+        command: command.name(),
+        plan: plan.name,
+        file: inputs.source.path.display().to_string(),
+        run,
+        host: inputs.origin.host.clone(),
+        user: inputs.origin.user.clone(),
+        as_of: as_of.to_string(),
+        saved: inputs.saved_id(),
+    });
+    let folder = inputs.environment.state_folder(current_user().home);
+    let interrupted = report_interrupted(&folder, &inputs.origin.file, report.as_ref());
+    let restore_arguments =
+        if command == Command::Apply { inputs.restore_arguments(&plan_file) } else { String::new() };
+    Ok(Run {
+        steps: Arc::new(plan.steps),
+        deselected: plan.deselected,
+        observed_only: plan.observed_only,
+        graph: plan.relations.graph,
+        admit: admission(inputs.saved.clone(), fingerprints.clone()),
+        targets: Arc::new(targets),
+        report,
+        stop,
+        folder,
+        journal,
+        inputs,
+        fingerprints,
+        interrupted,
+        holder,
+        restore_arguments,
+    })
+}
+
+impl Run {
+    /// Reports what differs, and writes the plan to `save_to` where it is given. Nothing else is left behind.
+    pub async fn plan(&self, save_to: Option<&Target>) -> Ended {
+        let planned = self.survey(false).await;
+        let mut refused = None;
+        if let Some(planned) = &planned {
+            for follow_up in self.plan_follow_ups(planned) {
+                self.report.event(&Event::FollowUp(follow_up));
+            }
+            refused = save_to.and_then(|target| self.save(target, planned).err());
+        }
+        self.close(None, refused).await
+    }
+
+    /// Reports the plan, asks, and makes its changes. One apply at a time for a plan file: the lock is held from before
+    /// the first observation to the end. A run that has nothing to change leaves no trace; otherwise the journal is begun
+    /// before the first change.
+    pub async fn apply(&self, wait: Wait, ask: impl AsyncFnOnce(Question<'_>) -> Answer) -> Ended {
+        let mut lock = match self.lock(wait).await {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return self.stopped().await,
+            Err(failure) => return self.refused(failure).await,
+        };
+        let Some(planned) = self.survey(true).await else { return self.stopped().await };
+        if let Some(failure) = self.targets.worker_failure() {
+            return self.refused(failure).await;
+        }
+        if planned.iter().any(PlannedStep::has_changes) {
+            let changes = planned.iter().map(PlannedStep::planned_changes).sum();
+            let (counts, follow_ups) = (self.report.counts(), self.plan_follow_ups(&planned));
+            self.report.event(&Event::PlanFinished { counts, changes, follow_ups });
+            let question = Question { host: &self.inputs.origin.host, changes, stop: &self.stop };
+            let failure = match ask(question).await {
+                Answer::Yes => self.begin(&mut lock).err(),
+                Answer::Stopped => return self.stopped().await,
+                Answer::No => Some(Failure::new("the plan was not confirmed")),
+                Answer::None => Some(Failure::new("the question was not answered")),
+                Answer::NoTerminal => Some(
+                    Failure::new("there is no terminal to ask on")
+                        .hint("use --yes to make the changes without a question"),
+                ),
+            };
+            if let Some(failure) = failure {
+                return self.refused(failure).await;
+            }
+        }
+        self.make_changes(planned).await;
+        self.follow_up().await;
+        if self.stop.signal().is_some() {
+            return self.stopped().await;
+        }
+        if self.report.outcome() == RunOutcome::Ok {
+            self.mark_recovered();
+        }
+        let ended = self.close(None, None).await;
+        drop(lock);
+        ended
+    }
+
+    /// Takes the plan file's lock, or waits for it. `None`: a signal came first.
+    async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
+        let mut busy = |holder: &Holder| self.report.event(&Event::RunWaiting { holder: holder.clone() });
+        let lock = Lock::take(&self.inputs.path, &self.folder, wait, &self.stop, &mut busy).await?;
+        if lock.as_ref().is_some_and(|lock| !lock.is_on(&self.inputs.source.bytes)) {
+            let file = self.inputs.source.path.display();
+            return Err(Failure::new(format!("the plan file {file} was changed just now")).hint("run apply again"));
+        }
+        if let Some(saved) = &self.inputs.saved {
+            saved.check_unused(&self.folder)?;
+        }
+        Ok(lock)
+    }
+
+    /// Observes all steps and reports what is planned, to be made at once or not (`applying`). `None`: a signal came first.
+    async fn survey(&self, applying: bool) -> Option<Vec<PlannedStep>> {
+        let planned = tokio::select! {
+            planned = survey(&self.targets, &self.steps, &self.graph, self.admit.as_ref()) => planned,
+            () = self.stop.asked() => return None,
+        };
+        for (index, step) in planned.iter().enumerate() {
+            self.report.event(&planned_event(index, step, &self.steps, applying));
+        }
+        // Before anything is changed: what runs now was made from what is there now.
+        if planned.iter().any(PlannedStep::has_changes) {
+            self.observe_related().await;
+        }
+        Some(planned)
+    }
+
+    fn save(&self, target: &Target, planned: &[PlannedStep]) -> Result<(), Failure> {
+        let run = self.targets.run();
+        let steps: Vec<_> = self.steps.iter().zip(planned).collect();
+        let RunInputs { origin, flags, digester, .. } = &self.inputs;
+        let (origin, flags, fingerprints) = (origin.clone(), flags.clone(), self.fingerprints.clone());
+        let saved = Saved::new(run, time(Timestamp::now()), origin, flags, digester, fingerprints, &steps);
+        target.write(&saved)?;
+        self.report.event(&Event::PlanSaved { id: run.to_owned(), path: target.shown() });
+        Ok(())
+    }
+
+    /// Prepares for the first change: records who holds the lock, begins the journal, and uses the saved plan up.
+    fn begin(&self, lock: &mut Lock) -> Result<(), Failure> {
+        lock.register(&self.holder)?;
+        self.journal.open(&self.folder, self.targets.run())?;
+        self.inputs.saved.as_ref().map_or(Ok(()), |saved| saved.use_up(&self.folder, self.targets.run()))
+    }
+
+    async fn make_changes(&self, planned: Vec<PlannedStep>) {
+        let sink: Arc<dyn Sink> = Arc::clone(&self.report) as Arc<dyn Sink>;
+        for (id, kind) in &self.deselected {
+            sink.event(&Event::deselected(id, kind));
+        }
+        let cx = ApplyContext {
+            targets: Arc::clone(&self.targets),
+            steps: Arc::clone(&self.steps),
+            admit: Arc::clone(&self.admit),
+            sink,
+            stop: self.stop.clone(),
+            restore: self.restore_command(),
+        };
+        apply(cx, &self.graph, planned).await;
+    }
+
+    /// Observes the steps outside of this run that know of services. Where that fails, their services are not mentioned.
+    async fn observe_related(&self) {
+        for step in &self.observed_only {
+            tokio::select! {
+                actual = self.targets.observe(step) => drop(actual),
+                () = self.stop.asked() => return,
+            }
+        }
+    }
+
+    /// Reports what is left to a person after the changes that were made.
+    async fn follow_up(&self) {
+        if self.targets.follow_ups().is_needed() {
+            self.observe_related().await;
+        }
+        for follow_up in self.targets.follow_ups().left() {
+            self.report.event(&Event::FollowUp(follow_up));
+        }
+    }
+
+    /// What will be left to a person after the changes that are planned.
+    fn plan_follow_ups(&self, planned: &[PlannedStep]) -> Vec<FollowUp> {
+        let steps = self.steps.iter().zip(planned);
+        let changes = steps.flat_map(|(step, planned)| planned.changes().iter().map(move |change| (step, change)));
+        self.targets.follow_ups().after(changes)
+    }
+
+    /// Makes the command line that brings a rescue back.
+    fn restore_command(&self) -> Arc<RestoreCommand> {
+        let file = crate::resource::value::shell_word(&self.inputs.source.path.display().to_string());
+        let arguments = self.restore_arguments.clone();
+        Arc::new(move |id| format!("provision rescue restore {file} {id}{arguments}"))
+    }
+
+    /// Ends a run that is not to be, before anything was changed.
+    async fn refused(&self, failure: Failure) -> Ended {
+        let ended = self.close(Some(RunOutcome::Failed), Some(nothing_changed(failure))).await;
+        Ended { signal: None, ..ended }
+    }
+
+    /// Ends a run that a signal stopped, and reports what is left.
+    async fn stopped(&self) -> Ended {
+        let signal = self.stop.signal().unwrap_or(2);
+        let name = stop::name(signal);
+        let counts = self.report.counts();
+        let left = counts.changes + counts.skipped.saturating_sub(self.deselected.len());
+        let failure = if self.report.has_begun() {
+            Failure::new(format!("stopped by {name}; steps left to do: {left}"))
+                .hint("run apply again to do them: what is done already is found and left alone")
+        } else {
+            nothing_changed(Failure::new(format!("stopped by {name}")))
+        };
+        let ended = self.close(Some(RunOutcome::Failed), Some(failure)).await;
+        Ended { signal: Some(signal), ..ended }
+    }
+
+    /// Ends the run: its last event, and its workers.
+    async fn close(&self, outcome: Option<RunOutcome>, stopped: Option<Failure>) -> Ended {
+        // The workers remove what they have fetched: that is waited for, and after a signal not for one that hangs.
+        tokio::select! {
+            () = self.targets.end() => {}
+            () = async { self.stop.asked().await; tokio::time::sleep(WORKERS_END_TIMEOUT).await } => {}
+        }
+        let stopped = stopped.or_else(|| self.journal.failure());
+        let outcome = match (outcome, &stopped) {
+            (Some(outcome), _) => outcome,
+            (None, Some(_)) => RunOutcome::Failed,
+            (None, None) => self.report.outcome(),
+        };
+        let reported = stopped.is_some();
+        let (reason, hint) = stopped.map_or((None, None), |failure| (Some(failure.message), failure.hint));
+        self.report.event(&Event::RunFinished { outcome, counts: self.report.counts(), reason, hint });
+        Ended { outcome, signal: self.stop.signal(), unrecorded: self.journal.failure().filter(|_| !reported) }
+    }
+
+    /// After an apply that left nothing to do, interrupted runs before it need nobody's attention any more.
+    fn mark_recovered(&self) {
+        let here = |step: &str| self.steps.iter().any(|known| known.id == step);
+        let recovered = |run: &&InterruptedRun| run.changes.iter().all(|change| here(&change.step));
+        let runs: Vec<InterruptedRun> = self.interrupted.iter().filter(recovered).cloned().collect();
+        if let Err(failure) = journal::mark_recovered(&self.folder, &runs, self.targets.run()) {
+            self.report.event(&Event::Warning { message: failure.message });
+        }
+    }
+}
+
+/// Puts first what matters most of a run that ends before its first change.
+fn nothing_changed(failure: Failure) -> Failure {
+    Failure { message: format!("nothing was changed: {}", failure.message), ..failure }
+}
+
+/// What passes of a step's verdict: all of it, or what a saved plan has.
+fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
+    Arc::new(move |step: &Step, verdict| match &saved {
+        Some(saved) => saved.admit(&step.id, verdict, &now),
+        None => verdict,
+    })
+}
+
+/// Reports earlier runs of the plan file that were interrupted, and damaged journals.
+fn report_interrupted(folder: &StateFolder, file: &str, report: &Report) -> Vec<InterruptedRun> {
+    let (interrupted, wrong) = match journal::interrupted(folder, file) {
+        Ok(found) => found,
+        Err(failure) => (Vec::new(), vec![failure.message]),
+    };
+    for message in wrong {
+        report.event(&Event::Warning { message });
+    }
+    for run in &interrupted {
+        report.event(&Event::RunCutOff(run.clone()));
+    }
+    interrupted
+}
+
+/// The date by which periods are counted: UTC, as Redshift's own clock.
+pub fn today() -> Date {
+    Timestamp::now().to_zoned_datetime(TimeZone::UTC).date()
+}
+
+/// A name for this run that sorts by time and is no other run's.
+fn run_id(digester: &Digester) -> String {
+    let now = Timestamp::now();
+    let random = digester.digest(now.as_nanosecond().to_string().as_bytes());
+    format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), random.short())
+}

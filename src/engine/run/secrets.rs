@@ -1,0 +1,68 @@
+//! What the secret sources of one run yielded.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::NotPrepared;
+use crate::engine::stop::Stop;
+use crate::host::environment::Environment;
+use crate::host::secret::{Origin, SecretReader, SecretResult, SecretSource};
+use crate::plan_file::{Evaluated, PlanFile};
+
+/// The secrets of a run's steps and connections. Each source was asked once.
+#[derive(Debug, Default)]
+pub struct RunSecrets {
+    /// By the id of the step.
+    steps: HashMap<String, SecretResult>,
+    /// By the name of the connection.
+    connections: HashMap<String, SecretResult>,
+}
+
+impl RunSecrets {
+    /// Asks all sources that the selected steps and their connections name.
+    ///
+    /// # Errors
+    /// A signal came before all of them had answered. What a source could not give is the failure of its steps.
+    pub async fn read(
+        plan_file: &PlanFile,
+        plan: &Evaluated,
+        environment: &Environment,
+        stop: &Stop,
+    ) -> Result<Self, NotPrepared> {
+        let of_steps = || plan.steps.iter().filter_map(|step| Some((&step.id, step.resource.secret_source()?)));
+        let of_connections =
+            || plan.connections.iter().filter_map(|(name, spec)| Some((name, spec.as_ref().ok()?.password.as_ref()?)));
+        let mut withheld: BTreeSet<String> = plan_file.environment_names();
+        // A name can come from a template.
+        withheld.extend(of_steps().chain(of_connections()).filter_map(|(_, source)| match &source.origin {
+            Origin::Env(name) => Some(name.clone()),
+            _ => None,
+        }));
+        let mut reader = SecretReader::new(environment.clone(), withheld);
+        let mut secrets = Self::default();
+        for (id, source) in of_steps() {
+            secrets.steps.insert(id.clone(), ask(&mut reader, source, stop).await?);
+        }
+        for (name, source) in of_connections() {
+            secrets.connections.insert(name.clone(), ask(&mut reader, source, stop).await?);
+        }
+        Ok(secrets)
+    }
+
+    /// Returns what the source of the step yielded.
+    pub fn of_step(&self, id: &str) -> SecretResult {
+        self.steps.get(id).cloned().unwrap_or(Ok(None))
+    }
+
+    /// Returns what the password's source of the connection yielded.
+    pub fn of_connection(&self, name: &str) -> SecretResult {
+        self.connections.get(name).cloned().unwrap_or(Ok(None))
+    }
+}
+
+/// Asks one source, unless a signal comes first: a program may take long.
+async fn ask(reader: &mut SecretReader, source: &SecretSource, stop: &Stop) -> Result<SecretResult, NotPrepared> {
+    tokio::select! {
+        result = reader.read(source) => Ok(result),
+        () = stop.asked() => Err(NotPrepared::Stopped(stop.signal().unwrap_or(2))),
+    }
+}
