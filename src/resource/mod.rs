@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub mod attributes;
 pub mod compose_env;
 mod context;
 pub mod directory;

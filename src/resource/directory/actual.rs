@@ -2,7 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Directory, differs, left_out};
 use crate::host::fs::{self, FileKind, Place, tree};
-use crate::resource::value::{Identity, Mode};
+use crate::resource::attributes::Ownership;
+use crate::resource::value::Mode;
 use crate::resource::{Failure, Look};
 
 /// How many paths stand for all in a message.
@@ -11,13 +12,8 @@ const EXAMPLES: usize = 3;
 /// What was observed of a directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Actual {
-    /// The wanted owner and group, as this host knows them.
-    pub owner: Option<Identity>,
-    pub group: Option<Identity>,
-    /// The user that looked, and would make the changes.
-    pub acting_uid: u32,
-    /// Whether that user may give what it owns to the wanted group.
-    pub may_set_group: bool,
+    #[serde(flatten)]
+    pub ownership: Ownership,
     /// Temporary entries of a run that was killed.
     #[serde(default)]
     pub leftovers: Vec<String>,
@@ -113,11 +109,8 @@ impl std::fmt::Display for Examples {
 }
 
 pub(super) fn observe(desired: &Directory, look: &Look) -> Result<Actual, Failure> {
-    let owner = desired.owner.as_ref().map(|owner| owner.user()).transpose()?;
-    let group = desired.group.as_ref().map(|group| group.group()).transpose()?;
+    let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
     let place = Place::find(&desired.path)?;
-    let uid = owner.as_ref().map(|owner| owner.id);
-    let gid = group.as_ref().map(|group| group.id);
     let found = match place.stat()? {
         None => Found::Missing {
             missing_parents: place.missing_paths().iter().map(|path| fs::show(path)).collect(),
@@ -126,25 +119,18 @@ pub(super) fn observe(desired: &Directory, look: &Look) -> Result<Actual, Failur
             default_mode: Mode::from_bits(fs::default_dir_mode(&place.dir.stat_self()?)),
         },
         Some(stat) if stat.kind == FileKind::Directory => {
-            let walked = desired.recursive && (uid.is_some() || gid.is_some());
-            let tree = if walked { Some(survey(&place, uid, gid, look)?) } else { None };
+            let walked = desired.recursive && (ownership.owner.is_some() || ownership.group.is_some());
+            let tree = if walked { Some(survey(&place, &ownership, look)?) } else { None };
             Found::Directory(Seen { uid: stat.uid, gid: stat.gid, mode: Mode::from_bits(stat.mode), tree })
         }
         Some(stat) => Found::Other { kind: stat.kind },
     };
-    Ok(Actual {
-        acting_uid: fs::acting_ids().0,
-        may_set_group: gid.is_none_or(fs::acts_in_group),
-        leftovers: place.leftovers()?,
-        owner,
-        group,
-        found,
-    })
+    Ok(Actual { leftovers: place.leftovers()?, ownership, found })
 }
 
-fn survey(place: &Place, uid: Option<u32>, gid: Option<u32>, look: &Look) -> Result<Tree, Failure> {
-    let acting_uid = fs::acting_ids().0;
-    let may_set_group = gid.is_none_or(fs::acts_in_group);
+fn survey(place: &Place, ownership: &Ownership, look: &Look) -> Result<Tree, Failure> {
+    let (uid, gid) = (ownership.uid(), ownership.gid());
+    let (acting_uid, may_set_group) = (ownership.acting_uid, ownership.may_set_group);
     let left_to_others = look
         .claimed_below()
         .iter()

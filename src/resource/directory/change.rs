@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Examples, HardLinks};
+use crate::resource::attributes::{AttributeChange, ownership, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 
@@ -10,10 +11,7 @@ use crate::resource::{Action, Description};
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     /// Takes away what a killed run left beside the target.
-    RemoveLeftovers {
-        path: String,
-        names: Vec<String>,
-    },
+    RemoveLeftovers { path: String, names: Vec<String> },
     Create {
         path: String,
         /// The parents that are made first.
@@ -32,19 +30,9 @@ pub enum Change {
         /// Those that lose setuid or setgid with it.
         set_id: Examples,
     },
-    /// Sets owner and group of the directory itself.
-    SetOwner {
-        path: String,
-        uid: u32,
-        gid: u32,
-        owner: Option<Identity>,
-        group: Option<Identity>,
-    },
-    SetMode {
-        path: String,
-        before: Mode,
-        mode: Mode,
-    },
+    /// Sets owner, group or mode of the directory itself.
+    #[serde(untagged)]
+    Attributes(AttributeChange),
 }
 
 impl crate::resource::Change for Change {
@@ -72,7 +60,7 @@ impl crate::resource::Change for Change {
                 if !parents.is_empty() {
                     summary.push_str(&format!(", and its parents {}", parents.join(", ")));
                 }
-                let mut after = ids(owner, group);
+                let mut after = with_ids(json!({}), owner, group);
                 after["mode"] = json!(mode);
                 after["parents"] = json!(parents);
                 (Action::Create, path, summary, Value::Null, after)
@@ -82,16 +70,9 @@ impl crate::resource::Change for Change {
                 let summary =
                     format!("set {} on {} {entries} below: {differing}", ownership(owner, group), differing.count);
                 let before = json!({ "differing": differing.count, "examples": differing.first });
-                (Action::Update, path, summary, before, ids(owner, group))
+                (Action::Update, path, summary, before, with_ids(json!({}), owner, group))
             }
-            Self::SetOwner { path, uid, gid, owner, group } => {
-                let summary = format!("set {}, was {uid}:{gid}", ownership(owner, group));
-                (Action::Update, path, summary, json!({ "owner": uid, "group": gid }), ids(owner, group))
-            }
-            Self::SetMode { path, before, mode } => {
-                let summary = format!("set mode {mode}, was {before}");
-                (Action::Update, path, summary, json!({ "mode": before }), json!({ "mode": mode }))
-            }
+            Self::Attributes(change) => return change.describe(),
         };
         Description { action, target: path.clone(), summary, before, after, risk: self.risk() }
     }
@@ -113,22 +94,4 @@ impl Change {
             _ => None,
         }
     }
-}
-
-/// `owner 50000 and group 50000`.
-fn ownership(owner: &Option<Identity>, group: &Option<Identity>) -> String {
-    let owner = owner.as_ref().map(|owner| format!("owner {owner}"));
-    let group = group.as_ref().map(|group| format!("group {group}"));
-    owner.into_iter().chain(group).collect::<Vec<_>>().join(" and ")
-}
-
-fn ids(owner: &Option<Identity>, group: &Option<Identity>) -> Value {
-    let mut ids = json!({});
-    if let Some(owner) = owner {
-        ids["owner"] = json!(owner.id);
-    }
-    if let Some(group) = group {
-        ids["group"] = json!(group.id);
-    }
-    ids
 }

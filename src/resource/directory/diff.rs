@@ -1,4 +1,5 @@
-use super::{Actual, Change, Directory, Found, HardLinks, Seen, Tree};
+use super::{Actual, Change, Directory, Found, HardLinks, Tree};
+use crate::resource::attributes;
 use crate::resource::{Diff, Refusal};
 
 const AS_ROOT: &str = "give the step run_as: root";
@@ -19,17 +20,17 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             if !holder_writable {
                 return Err(Refusal::new(format!(
                     "{path} cannot be created: uid {} may not write in {holder}",
-                    actual.acting_uid
+                    actual.ownership.acting_uid
                 ))
                 .hint(AS_ROOT));
             }
             // A new directory is the acting user's own.
-            may_change(desired, actual, actual.acting_uid, None)?;
+            actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             diff.changes.push(Change::Create {
                 path,
                 parents: missing_parents.clone(),
-                owner: actual.owner.clone(),
-                group: actual.group.clone(),
+                owner: actual.ownership.owner.clone(),
+                group: actual.ownership.group.clone(),
                 mode: desired.mode.unwrap_or(*default_mode),
             });
             Ok(diff)
@@ -38,7 +39,9 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             if let Some(tree) = &seen.tree {
                 diff_tree(desired, actual, tree, &mut diff)?;
             }
-            diff_top(desired, actual, seen, &mut diff)?;
+            let top = attributes::Seen { uid: seen.uid, gid: seen.gid, mode: seen.mode };
+            let changes = actual.ownership.diff(&path, top, desired.mode, AS_ROOT)?;
+            diff.changes.extend(changes.into_iter().map(Change::Attributes));
             Ok(diff)
         }
     }
@@ -60,7 +63,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
     if tree.beyond_rights.count > 0 {
         return Err(Refusal::new(format!(
             "uid {} may not set the owner of {} below {path}: {}",
-            actual.acting_uid,
+            actual.ownership.acting_uid,
             entries(tree.beyond_rights.count),
             tree.beyond_rights
         ))
@@ -76,53 +79,12 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
     }
     diff.changes.push(Change::SetTreeOwner {
         path: path.to_string(),
-        owner: actual.owner.clone(),
-        group: actual.group.clone(),
+        owner: actual.ownership.owner.clone(),
+        group: actual.ownership.group.clone(),
         hard_links: desired.hard_links,
         differing: tree.differing.clone(),
         set_id: tree.set_id.clone(),
     });
-    Ok(())
-}
-
-/// The owner before the mode: a new owner can cost mode bits.
-fn diff_top(desired: &Directory, actual: &Actual, seen: &Seen, diff: &mut Diff<Change>) -> Result<(), Refusal> {
-    let owner = actual.owner.clone().filter(|owner| owner.id != seen.uid);
-    let group = actual.group.clone().filter(|group| group.id != seen.gid);
-    if owner.is_some() || group.is_some() {
-        may_change(desired, actual, seen.uid, Some(seen.gid))?;
-        let (uid, gid) = (seen.uid, seen.gid);
-        diff.changes.push(Change::SetOwner { path: desired.path.to_string(), uid, gid, owner, group });
-    }
-    if let Some(mode) = desired.mode.filter(|mode| *mode != seen.mode) {
-        if actual.acting_uid != 0 && actual.acting_uid != seen.uid {
-            return Err(Refusal::new(format!(
-                "uid {} may not set the mode of {}, which belongs to uid {}",
-                actual.acting_uid, desired.path, seen.uid
-            ))
-            .hint(AS_ROOT));
-        }
-        diff.changes.push(Change::SetMode { path: desired.path.to_string(), before: seen.mode, mode });
-    }
-    Ok(())
-}
-
-/// Whether the acting user may give the wanted owner and group to what now belongs to `uid` and `gid` (`None`: it is
-/// yet to be made).
-fn may_change(desired: &Directory, actual: &Actual, uid: u32, gid: Option<u32>) -> Result<(), Refusal> {
-    let acting = actual.acting_uid;
-    if acting == 0 {
-        return Ok(());
-    }
-    let path = &desired.path;
-    if let Some(owner) = actual.owner.as_ref().filter(|owner| owner.id != uid) {
-        return Err(Refusal::new(format!("uid {acting} may not make {owner} the owner of {path}")).hint(AS_ROOT));
-    }
-    if let Some(group) = actual.group.as_ref().filter(|group| Some(group.id) != gid)
-        && (uid != acting || !actual.may_set_group)
-    {
-        return Err(Refusal::new(format!("uid {acting} may not give {path} to group {group}")).hint(AS_ROOT));
-    }
     Ok(())
 }
 

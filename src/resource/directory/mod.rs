@@ -120,14 +120,7 @@ impl Resource for Directory {
                     Ok(())
                 })?;
             }
-            Change::SetOwner { owner, group, .. } => {
-                let uid = owner.as_ref().map(|owner| owner.id);
-                let gid = group.as_ref().map(|group| group.id);
-                place.dir.set_owner(&place.name, &self.present(&place)?, uid, gid)?;
-            }
-            Change::SetMode { mode, .. } => {
-                place.dir.set_mode(&place.name, &self.present(&place)?, mode.bits())?;
-            }
+            Change::Attributes(change) => change.execute(&place, &self.present(&place)?)?,
         }
         Ok(())
     }

@@ -6,19 +6,15 @@ use super::replace::LARGEST;
 use super::{KeyFile, KeyRead, Proof, PublicFacts};
 use crate::host::fs::{self, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
-use crate::resource::value::{Identity, Mode};
+use crate::resource::attributes::Ownership;
+use crate::resource::value::Mode;
 use crate::resource::{Failure, Look};
 
 /// What was observed of a key file and of the key's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Actual {
-    /// The wanted owner and group, as this host knows them.
-    pub owner: Option<Identity>,
-    pub group: Option<Identity>,
-    /// The user and group that looked, and would make the changes.
-    pub acting_uid: u32,
-    /// Whether that user may give what it owns to the wanted group.
-    pub may_set_group: bool,
+    #[serde(flatten)]
+    pub ownership: Ownership,
     /// The deepest directory on the way to the file that exists.
     pub holder: String,
     /// Whether the acting user may make entries in it.
@@ -119,8 +115,7 @@ pub enum FileContent {
 }
 
 pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure> {
-    let owner = desired.owner.as_ref().map(|owner| owner.user()).transpose()?;
-    let group = desired.group.as_ref().map(|group| group.group()).transpose()?;
+    let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
     let key = desired.key(look);
     let source = key.as_ref().map(|key| Content::of(look, key.expose(), None));
     let place = Place::find(&desired.path)?;
@@ -144,14 +139,11 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
     }
     let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
     Ok(Actual {
-        acting_uid: fs::acting_ids().0,
-        may_set_group: group.as_ref().is_none_or(|group| fs::acts_in_group(group.id)),
+        ownership,
         holder: fs::show(place.dir.path()),
         holder_writable: place.dir.is_writable(),
         leftovers: place.leftovers()?,
         source,
-        owner,
-        group,
         target,
         kept: kept.map(Box::new),
         proof,

@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::PublicFacts;
+use crate::resource::attributes::{AttributeChange, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 
@@ -10,10 +11,7 @@ use crate::resource::{Action, Description};
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     /// Takes away what a killed run left beside the target.
-    RemoveLeftovers {
-        path: String,
-        names: Vec<String>,
-    },
+    RemoveLeftovers { path: String, names: Vec<String> },
     /// Gives the key that an interrupted run kept its place back.
     PutBack {
         path: String,
@@ -25,10 +23,7 @@ pub enum Change {
         instead_of: Option<PublicFacts>,
     },
     /// Takes away what an interrupted run kept: the key in its place is good.
-    RemoveKept {
-        path: String,
-        name: String,
-    },
+    RemoveKept { path: String, name: String },
     Create {
         path: String,
         /// The parents that are made first.
@@ -56,18 +51,8 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         proven_by: Option<String>,
     },
-    SetOwner {
-        path: String,
-        uid: u32,
-        gid: u32,
-        owner: Option<Identity>,
-        group: Option<Identity>,
-    },
-    SetMode {
-        path: String,
-        before: Mode,
-        mode: Mode,
-    },
+    #[serde(untagged)]
+    Attributes(AttributeChange),
 }
 
 impl crate::resource::Change for Change {
@@ -108,8 +93,7 @@ impl crate::resource::Change for Change {
                     summary.push_str(&format!(", and its parents {}", parents.join(", ")));
                 }
                 add_proof(&mut summary, proven_by);
-                let mut after = json!({ "key": key, "mode": mode, "parents": parents });
-                set_ids(&mut after, owner, group);
+                let after = with_ids(json!({ "key": key, "mode": mode, "parents": parents }), owner, group);
                 (Action::Create, path, summary, Value::Null, after)
             }
             Self::Replace { path, before, before_text, key, mode, uid, gid, proven_by } => {
@@ -128,19 +112,7 @@ impl crate::resource::Change for Change {
                 let after = json!({ "key": key, "mode": mode, "owner": uid, "group": gid });
                 (Action::Update, path, summary, old, after)
             }
-            Self::SetOwner { path, uid, gid, owner, group } => {
-                let mut after = json!({});
-                set_ids(&mut after, owner, group);
-                let owner = owner.as_ref().map(|owner| format!("owner {owner}"));
-                let group = group.as_ref().map(|group| format!("group {group}"));
-                let both = owner.into_iter().chain(group).collect::<Vec<_>>().join(" and ");
-                let summary = format!("set {both}, was {uid}:{gid}");
-                (Action::Update, path, summary, json!({ "owner": uid, "group": gid }), after)
-            }
-            Self::SetMode { path, before, mode } => {
-                let summary = format!("set mode {mode}, was {before}");
-                (Action::Update, path, summary, json!({ "mode": before }), json!({ "mode": mode }))
-            }
+            Self::Attributes(change) => return change.describe(),
         };
         Description { action, target: path.clone(), summary, before, after, risk: self.risk() }
     }
@@ -164,14 +136,5 @@ fn short(key: &PublicFacts) -> String {
 fn add_proof(summary: &mut String, proven_by: &Option<String>) {
     if let Some(bastion) = proven_by {
         summary.push_str(&format!(", and prove it again at {bastion}"));
-    }
-}
-
-fn set_ids(state: &mut Value, owner: &Option<Identity>, group: &Option<Identity>) {
-    if let Some(owner) = owner {
-        state["owner"] = json!(owner.id);
-    }
-    if let Some(group) = group {
-        state["group"] = json!(group.id);
     }
 }

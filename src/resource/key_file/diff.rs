@@ -1,6 +1,7 @@
 use super::proof::{Judgement, one_line};
 use super::{Actual, Change, Content, FileContent, FileSeen, Kept, KeyFile, KeyRead, Proof, PublicFacts, Target};
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
+use crate::resource::attributes;
 use crate::resource::value::shell_word;
 use crate::resource::{Diff, Refusal};
 
@@ -55,14 +56,14 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
             };
             bad.map_or(Ok(()), Err)?;
             writable(desired, actual)?;
-            ownable(desired, actual, actual.acting_uid, None)?;
+            actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             diff.changes.push(Change::Create {
                 path,
                 parents: missing_parents.clone(),
                 key: key.clone(),
                 mode: desired.wanted_mode(),
-                owner: actual.owner.clone(),
-                group: actual.group.clone(),
+                owner: actual.ownership.owner.clone(),
+                group: actual.ownership.group.clone(),
                 proven_by: proven_by(desired),
             });
         }
@@ -173,19 +174,20 @@ fn diff_content(
                 .hint("see what it is, and move it away if the path is right"));
         }
     };
-    if actual.acting_uid != 0 && actual.acting_uid != seen.uid {
+    let acting_uid = actual.ownership.acting_uid;
+    if acting_uid != 0 && acting_uid != seen.uid {
         return Err(Refusal::new(format!(
-            "{path} belongs to uid {}, and uid {} may not replace it",
-            seen.uid, actual.acting_uid
+            "{path} belongs to uid {}, and uid {acting_uid} may not replace it",
+            seen.uid
         ))
         .hint(AS_ROOT));
     }
     writable(desired, actual)?;
-    ownable(desired, actual, seen.uid, Some(seen.gid))?;
-    if actual.group.is_none() && !seen.may_keep_group {
+    actual.ownership.check(&path.to_string(), seen.uid, Some(seen.gid), AS_ROOT)?;
+    if actual.ownership.group.is_none() && !seen.may_keep_group {
         return Err(Refusal::new(format!(
-            "{path} has group {}, which uid {} may not give to the file that replaces it",
-            seen.gid, actual.acting_uid
+            "{path} has group {}, which uid {acting_uid} may not give to the file that replaces it",
+            seen.gid
         ))
         .hint("set `group` to one of that user's, or give the step run_as: root"));
     }
@@ -195,8 +197,8 @@ fn diff_content(
         before_text,
         key: key.clone(),
         mode: desired.wanted_mode(),
-        uid: actual.owner.as_ref().map_or(seen.uid, |owner| owner.id),
-        gid: actual.group.as_ref().map_or(seen.gid, |group| group.id),
+        uid: actual.ownership.uid().unwrap_or(seen.uid),
+        gid: actual.ownership.gid().unwrap_or(seen.gid),
         proven_by: proven_by(desired),
     });
     tell_old_proof(desired, actual, seen, diff);
@@ -229,7 +231,6 @@ fn tell_old_proof(desired: &KeyFile, actual: &Actual, seen: &FileSeen, diff: &mu
     }
 }
 
-/// Owner before mode: a new owner can cost mode bits.
 fn diff_attributes(
     desired: &KeyFile,
     actual: &Actual,
@@ -237,11 +238,9 @@ fn diff_attributes(
     diff: &mut Diff<Change>,
 ) -> Result<(), Refusal> {
     let path = &desired.path;
-    let owner = actual.owner.clone().filter(|owner| owner.id != seen.uid);
-    let group = actual.group.clone().filter(|group| group.id != seen.gid);
-    let mode = desired.wanted_mode();
-    let other_owner = owner.is_some() || group.is_some();
-    if !other_owner && mode == seen.mode {
+    let now = attributes::Seen { uid: seen.uid, gid: seen.gid, mode: seen.mode };
+    let changes = actual.ownership.diff(&path.to_string(), now, Some(desired.wanted_mode()), AS_ROOT);
+    if changes.as_ref().is_ok_and(Vec::is_empty) {
         return Ok(());
     }
     if seen.links > 1 {
@@ -251,20 +250,7 @@ fn diff_attributes(
         ))
         .hint("find them with find / -xdev -samefile, or put a copy in its place: cp --remove-destination"));
     }
-    if other_owner {
-        ownable(desired, actual, seen.uid, Some(seen.gid))?;
-        diff.changes.push(Change::SetOwner { path: path.to_string(), uid: seen.uid, gid: seen.gid, owner, group });
-    }
-    if mode != seen.mode {
-        if actual.acting_uid != 0 && actual.acting_uid != seen.uid {
-            return Err(Refusal::new(format!(
-                "{path} belongs to uid {}, and uid {} may not set its mode",
-                seen.uid, actual.acting_uid
-            ))
-            .hint(AS_ROOT));
-        }
-        diff.changes.push(Change::SetMode { path: path.to_string(), before: seen.mode, mode });
-    }
+    diff.changes.extend(changes?.into_iter().map(Change::Attributes));
     Ok(())
 }
 
@@ -272,26 +258,7 @@ fn writable(desired: &KeyFile, actual: &Actual) -> Result<(), Refusal> {
     if actual.holder_writable {
         return Ok(());
     }
-    let Actual { acting_uid, holder, .. } = actual;
+    let (acting_uid, holder) = (actual.ownership.acting_uid, &actual.holder);
     Err(Refusal::new(format!("{} cannot be written: uid {acting_uid} may not write in {holder}", desired.path))
         .hint("give the step run_as: root, or the user that owns the directory"))
-}
-
-/// Whether the acting user may give the wanted owner and group to what now belongs to `uid` and `gid` (`None`: it is
-/// yet to be made).
-fn ownable(desired: &KeyFile, actual: &Actual, uid: u32, gid: Option<u32>) -> Result<(), Refusal> {
-    let acting = actual.acting_uid;
-    if acting == 0 {
-        return Ok(());
-    }
-    let path = &desired.path;
-    if let Some(owner) = actual.owner.as_ref().filter(|owner| owner.id != uid) {
-        return Err(Refusal::new(format!("uid {acting} may not make {owner} the owner of {path}")).hint(AS_ROOT));
-    }
-    if let Some(group) = actual.group.as_ref().filter(|group| Some(group.id) != gid)
-        && (uid != acting || !actual.may_set_group)
-    {
-        return Err(Refusal::new(format!("uid {acting} may not give {path} to group {group}")).hint(AS_ROOT));
-    }
-    Ok(())
 }

@@ -132,14 +132,7 @@ impl Resource for KeyFile {
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
                 self.replace_proven(&place, &seen, &self.content(act)?, attributes)?;
             }
-            Change::SetOwner { owner, group, .. } => {
-                let uid = owner.as_ref().map(|owner| owner.id);
-                let gid = group.as_ref().map(|group| group.id);
-                place.dir.set_owner(&place.name, &self.single(&place)?, uid, gid)?;
-            }
-            Change::SetMode { mode, .. } => {
-                place.dir.set_mode(&place.name, &self.single(&place)?, mode.bits())?;
-            }
+            Change::Attributes(change) => change.execute(&place, &self.single(&place)?)?,
         }
         Ok(())
     }

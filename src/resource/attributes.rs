@@ -1,0 +1,173 @@
+//! Owner, group and mode of a file or a directory: what is wanted, what is there, and the changes between the two.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::value::{Account, Identity, Mode};
+use super::{Action, Description, Failure, Refusal};
+use crate::host::fs::{self, Place, Stat};
+
+/// The wanted owner and group as this host knows them, and the user that looked and would make the changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ownership {
+    pub owner: Option<Identity>,
+    pub group: Option<Identity>,
+    pub acting_uid: u32,
+    /// Whether that user may give what it owns to the wanted group.
+    pub may_set_group: bool,
+}
+
+impl Ownership {
+    /// Looks the accounts up on this host.
+    ///
+    /// # Errors
+    /// A name that the host does not know.
+    pub fn look_up(owner: Option<&Account>, group: Option<&Account>) -> Result<Self, Failure> {
+        let owner = owner.map(Account::user).transpose()?;
+        let group = group.map(Account::group).transpose()?;
+        let may_set_group = group.as_ref().is_none_or(|group| fs::acts_in_group(group.id));
+        Ok(Self { owner, group, acting_uid: fs::acting_ids().0, may_set_group })
+    }
+
+    /// The number of the wanted owner.
+    pub fn uid(&self) -> Option<u32> {
+        self.owner.as_ref().map(|owner| owner.id)
+    }
+
+    /// The number of the wanted group.
+    pub fn gid(&self) -> Option<u32> {
+        self.group.as_ref().map(|group| group.id)
+    }
+
+    /// Whether the acting user may give the wanted owner and group to the file or directory at `path`, which now
+    /// belongs to `uid` and `gid` (`None`: it does not exist yet).
+    ///
+    /// # Errors
+    /// The refusal; `as_root` is its remedy.
+    pub fn check(&self, path: &str, uid: u32, gid: Option<u32>, as_root: &str) -> Result<(), Refusal> {
+        let acting = self.acting_uid;
+        if acting == 0 {
+            return Ok(());
+        }
+        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.id != uid) {
+            return Err(Refusal::new(format!("uid {acting} may not make {owner} the owner of {path}")).hint(as_root));
+        }
+        if let Some(group) = self.group.as_ref().filter(|group| Some(group.id) != gid)
+            && (uid != acting || !self.may_set_group)
+        {
+            return Err(Refusal::new(format!("uid {acting} may not give {path} to group {group}")).hint(as_root));
+        }
+        Ok(())
+    }
+
+    /// The changes that give the file or directory at `path` the wanted owner and group, and the mode where one is
+    /// wanted. The owner comes before the mode, since a new owner can cost mode bits.
+    ///
+    /// # Errors
+    /// The acting user may not make one of them; `as_root` is the remedy.
+    pub fn diff(
+        &self,
+        path: &str,
+        seen: Seen,
+        mode: Option<Mode>,
+        as_root: &str,
+    ) -> Result<Vec<AttributeChange>, Refusal> {
+        let mut changes = Vec::new();
+        let owner = self.owner.clone().filter(|owner| owner.id != seen.uid);
+        let group = self.group.clone().filter(|group| group.id != seen.gid);
+        if owner.is_some() || group.is_some() {
+            self.check(path, seen.uid, Some(seen.gid), as_root)?;
+            let (uid, gid) = (seen.uid, seen.gid);
+            changes.push(AttributeChange::SetOwner { path: path.to_owned(), uid, gid, owner, group });
+        }
+        if let Some(mode) = mode.filter(|mode| *mode != seen.mode) {
+            if self.acting_uid != 0 && self.acting_uid != seen.uid {
+                return Err(Refusal::new(format!(
+                    "uid {} may not set the mode of {path}, which belongs to uid {}",
+                    self.acting_uid, seen.uid
+                ))
+                .hint(as_root));
+            }
+            changes.push(AttributeChange::SetMode { path: path.to_owned(), before: seen.mode, mode });
+        }
+        Ok(changes)
+    }
+}
+
+/// Owner, group and mode of what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: Mode,
+}
+
+/// A change of the owner, the group or the mode of one file or directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum AttributeChange {
+    /// Sets owner and group; where none is given, it stays as it is.
+    SetOwner {
+        path: String,
+        /// The owner and group before.
+        uid: u32,
+        gid: u32,
+        owner: Option<Identity>,
+        group: Option<Identity>,
+    },
+    SetMode {
+        path: String,
+        before: Mode,
+        mode: Mode,
+    },
+}
+
+impl AttributeChange {
+    /// The change as events and people see it.
+    pub fn describe(&self) -> Description {
+        let (path, summary, before, after) = match self {
+            Self::SetOwner { path, uid, gid, owner, group } => {
+                let summary = format!("set {}, was {uid}:{gid}", ownership(owner, group));
+                (path, summary, json!({ "owner": uid, "group": gid }), with_ids(json!({}), owner, group))
+            }
+            Self::SetMode { path, before, mode } => {
+                let summary = format!("set mode {mode}, was {before}");
+                (path, summary, json!({ "mode": before }), json!({ "mode": mode }))
+            }
+        };
+        Description { action: Action::Update, target: path.clone(), summary, before, after, risk: None }
+    }
+
+    /// Makes the change at `place`, where `present` was found just now.
+    ///
+    /// # Errors
+    /// What is there was exchanged meanwhile, or a system call fails.
+    pub fn execute(&self, place: &Place, present: &Stat) -> Result<(), Failure> {
+        match self {
+            Self::SetOwner { owner, group, .. } => {
+                let id = |identity: &Option<Identity>| identity.as_ref().map(|identity| identity.id);
+                place.dir.set_owner(&place.name, present, id(owner), id(group))?;
+            }
+            Self::SetMode { mode, .. } => place.dir.set_mode(&place.name, present, mode.bits())?,
+        }
+        Ok(())
+    }
+}
+
+/// `owner 50000 and group 50000`.
+pub fn ownership(owner: &Option<Identity>, group: &Option<Identity>) -> String {
+    let owner = owner.as_ref().map(|owner| format!("owner {owner}"));
+    let group = group.as_ref().map(|group| format!("group {group}"));
+    owner.into_iter().chain(group).collect::<Vec<_>>().join(" and ")
+}
+
+/// The same state with the numbers of owner and group, where they are given.
+pub fn with_ids(mut state: Value, owner: &Option<Identity>, group: &Option<Identity>) -> Value {
+    if let Some(owner) = owner {
+        state["owner"] = json!(owner.id);
+    }
+    if let Some(group) = group {
+        state["group"] = json!(group.id);
+    }
+    state
+}
