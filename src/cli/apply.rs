@@ -16,7 +16,8 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
         Some(None) => Wait::Yes,
         Some(Some(seconds)) => Wait::AtMost(Duration::from_secs(seconds)),
     };
-    let run = prepare(inputs::request(Command::Apply, &arguments.run)?, inputs::sink(&arguments.run)).await?;
+    let request = inputs::request(Command::Apply, arguments.file.as_deref(), &arguments.run)?;
+    let run = prepare(request, inputs::sink(&arguments.run)).await?;
     let ended = if arguments.yes {
         run.apply(wait, async |_: Question<'_>| Answer::Yes).await
     } else {

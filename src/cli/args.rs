@@ -37,12 +37,10 @@ pub enum Command {
 /// What a run is about.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// The plan file, or for `apply` a saved plan [default: ./provision.yaml, or else the only *.yaml under ./plans]
-    pub file: Option<PathBuf>,
-    /// These steps alone
+    /// Run only these steps
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// All steps but these
+    /// Run all steps but these
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub skip: Vec<String>,
     #[command(flatten)]
@@ -53,6 +51,12 @@ pub struct RunArguments {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+    /// The absolute path that names a plan file from standard input, for its lock and its history
+    #[arg(long = "as", value_name = "PATH")]
+    pub name: Option<PathBuf>,
+    /// Read one JSON object from standard input: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…}}
+    #[arg(long, conflicts_with_all = ["file", "name", "vars"])]
+    pub request: bool,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +68,8 @@ pub struct Variables {
 
 #[derive(Debug, Args)]
 pub struct PlanArguments {
+    /// The plan file, or `-` for standard input [default: ./provision.yaml, or else the only *.yaml under ./plans]
+    pub file: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArguments,
     /// Exit with 0 where nothing is to change, 2 where something is, 1 on failure
@@ -76,6 +82,10 @@ pub struct PlanArguments {
 
 #[derive(Debug, Args)]
 pub struct ApplyArguments {
+    /// The plan file, a saved plan, or `-` for standard input [default: ./provision.yaml, or else the only *.yaml under
+    /// ./plans]
+    #[arg(value_name = "FILE|SAVED")]
+    pub file: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArguments,
     /// Do not ask

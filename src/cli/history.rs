@@ -9,6 +9,7 @@ use super::args::HistoryArguments;
 use super::{Error, Exit, inputs};
 use crate::engine::event::{ChangeOutcome, Finished};
 use crate::engine::journal::{Record, RunStatus, RunSummary, past};
+use crate::engine::run::canonical;
 use crate::render::{output, with_target};
 use crate::resource::Failure;
 use crate::text::clean;
@@ -25,8 +26,7 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
     }
     if let Some(file) = file {
         // A plan file that is gone still has a history, by the path that it had.
-        let path = std::fs::canonicalize(&file).or_else(|_| std::path::absolute(&file)).unwrap_or(file);
-        let path = path.display().to_string();
+        let path = canonical(&file).display().to_string();
         runs.retain(|past| past.file == path);
     }
     let text = match run {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::args::{RunArguments, Variables};
 use crate::engine::event::Sink;
-use crate::engine::run::{Command, Request, Source};
+use crate::engine::run::{Command, Request, Source, StdinRequest, read_plan_file, read_request};
 use crate::host::environment::Environment;
 use crate::host::state::StateFolder;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
@@ -13,11 +13,19 @@ use crate::render::{Human, Json};
 use crate::resource::Failure;
 use crate::worker::current_user;
 
-/// Reads the given file, else `./provision.yaml`, else the only `*.yaml` under `./plans`.
+/// Reads the given file or standard input (`-`), else `./provision.yaml`, else the only `*.yaml` under `./plans`.
 ///
 /// # Errors
 /// There is none, there are several, or it cannot be read.
-fn source(given: Option<&Path>) -> Result<Source, Failure> {
+fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failure> {
+    if given.is_some_and(is_standard_input) {
+        return read_plan_file(std::io::stdin().lock(), name.map(Path::to_owned));
+    }
+    if let Some(name) = name {
+        let (name, file) = (name.display(), given.unwrap_or(Path::new("the default")).display());
+        return Err(Failure::new(format!("--as {name} names a plan file from standard input, not {file}"))
+            .hint("leave --as out, or give - in the place of the file"));
+    }
     let path = match given {
         Some(path) => path.to_owned(),
         None => find()?,
@@ -25,19 +33,24 @@ fn source(given: Option<&Path>) -> Result<Source, Failure> {
     Source::read(&path)
 }
 
+fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// What plan or apply is asked to do.
 ///
 /// # Errors
 /// The plan file cannot be found or read.
-pub fn request(command: Command, arguments: &RunArguments) -> Result<Request, Error> {
-    Ok(Request {
-        command,
-        source: source(arguments.file.as_deref())?,
-        selection: Selection { only: arguments.only.clone(), skip: arguments.skip.clone() },
-        vars: arguments.variables.vars.iter().cloned().collect(),
-        as_of: arguments.as_of,
-        environment: environment(),
-    })
+pub fn request(command: Command, file: Option<&Path>, arguments: &RunArguments) -> Result<Request, Error> {
+    let RunArguments { only, skip, variables, as_of, name, request, .. } = arguments;
+    let (source, vars, environment) = if *request {
+        let StdinRequest { source, vars, env } = read_request(std::io::stdin().lock())?;
+        (source, vars, environment().with_given(env))
+    } else {
+        (source(file, name.as_deref())?, variables.vars.iter().cloned().collect(), environment())
+    };
+    let selection = Selection { only: only.clone(), skip: skip.clone() };
+    Ok(Request { command, source, selection, vars, as_of: *as_of, environment })
 }
 
 /// Where the events of a run go.
@@ -60,7 +73,7 @@ pub fn state_folder() -> StateFolder {
 /// # Errors
 /// Where there is none or several, it cannot be read, or its shape is wrong.
 pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, Error> {
-    Ok(source(given)?.plan_file()?)
+    Ok(source(given, None)?.plan_file()?)
 }
 
 fn find() -> Result<PathBuf, Failure> {
@@ -90,8 +103,11 @@ pub fn file_and_id(words: &[String]) -> (Option<PathBuf>, Option<String>) {
     match words {
         [] => (None, None),
         [word] => {
-            let is_file =
-                word.ends_with(".yaml") || word.ends_with(".yml") || word.contains('/') || Path::new(word).is_file();
+            let is_file = word == "-"
+                || word.ends_with(".yaml")
+                || word.ends_with(".yml")
+                || word.contains('/')
+                || Path::new(word).is_file();
             if is_file { (Some(word.into()), None) } else { (None, Some(word.clone())) }
         }
         [file, id, ..] => (Some(file.into()), Some(id.clone())),

@@ -9,6 +9,10 @@ use crate::engine::saved::Target;
 pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
     // What stands in its way is told before anybody waits for a plan.
     let target = arguments.out.as_deref().map(Target::find).transpose()?;
-    let run = prepare(inputs::request(Command::Plan, &arguments.run)?, inputs::sink(&arguments.run)).await?;
+    let request = inputs::request(Command::Plan, arguments.file.as_deref(), &arguments.run)?;
+    if target.is_some() {
+        request.source.require_name("--out")?;
+    }
+    let run = prepare(request, inputs::sink(&arguments.run)).await?;
     Ok(Exit::of_run(run.plan(target.as_ref()).await, arguments.detailed_exitcode))
 }

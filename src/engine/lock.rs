@@ -4,6 +4,9 @@
 //! - on the plan file itself, which every user who can read it shares: root's apply keeps out ubuntu's, and the reverse;
 //! - on a file in the user's state folder named after the plan file's path: an editor or a git pull that puts another
 //!   file in the plan file's place does not let a second apply of the same user in. It also tells who holds it.
+//!
+//! A plan file that came from standard input goes by the path that it was given. Where there is no file at that path, the
+//! second lock is the only one.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -32,34 +35,43 @@ pub enum Wait {
     AtMost(Duration),
 }
 
+/// What is locked: a plan file, by its canonical path.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    pub path: &'a Path,
+    /// The plan file was read from there. Otherwise there may be no file at the path.
+    pub is_there: bool,
+}
+
 /// A plan file's lock, for as long as this lives.
 #[derive(Debug)]
 pub struct Lock {
     folder: StateFolder,
     name: String,
     /// Held open for its lock, and so is the other.
-    plan_file: File,
+    plan_file: Option<File>,
     state_file: Option<File>,
     registered: Option<File>,
 }
 
 impl Lock {
-    /// Takes the lock of the plan file at `path` (canonical), or waits for it, and tells `busy` once who has it.
+    /// Takes the lock of the plan file, or waits for it, and tells `busy` once who has it.
     /// `None`: a signal came first. Nothing is written.
     ///
     /// # Errors
     /// Another holds it, for longer than `wait` says; or the plan file cannot be opened.
     pub async fn take(
-        path: &Path,
+        subject: Subject<'_>,
         folder: &StateFolder,
         wait: Wait,
         stop: &Stop,
         busy: &mut dyn FnMut(&Holder),
     ) -> Result<Option<Lock>, Failure> {
+        let path = subject.path;
         let began = std::time::Instant::now();
         let mut told = false;
         loop {
-            let holder = match Self::attempt(path, folder)? {
+            let holder = match Self::attempt(subject, folder)? {
                 Ok(lock) => return Ok(Some(lock)),
                 Err(holder) => holder,
             };
@@ -81,16 +93,22 @@ impl Lock {
         }
     }
 
-    fn attempt(path: &Path, folder: &StateFolder) -> Result<Result<Lock, Holder>, Failure> {
+    fn attempt(subject: Subject<'_>, folder: &StateFolder) -> Result<Result<Lock, Holder>, Failure> {
+        let path = subject.path;
         let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or(0);
-        let plan_file = File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
-            Failure::new(format!("cannot open the plan file {} for its lock: {}", show(path), says(&error)))
-        })?;
+        let plan_file = match File::options().read(true).custom_flags(flags).open(path) {
+            Ok(file) => Some(file),
+            Err(_) if !subject.is_there => None,
+            Err(error) => {
+                let (path, why) = (show(path), says(&error));
+                return Err(Failure::new(format!("cannot open the plan file {path} for its lock: {why}")));
+            }
+        };
         let name = format!("{}.lock", state::name_for(path));
         let dir = folder.existing(Part::Locks).ok().flatten();
         // What is wrong with the state folder is told when it is needed: before the first change.
         let state_file = dir.and_then(|dir| state::open(&dir, &name, Access::Read).ok().flatten());
-        for file in [Some(&plan_file), state_file.as_ref()].into_iter().flatten() {
+        for file in [plan_file.as_ref(), state_file.as_ref()].into_iter().flatten() {
             if state::try_lock(file) == Locked::Theirs {
                 return Ok(Err(holder(file, state_file.as_ref())));
             }
@@ -127,9 +145,10 @@ impl Lock {
 
     /// Whether the locked plan file still holds these bytes: one may have waited long for it.
     pub fn is_on(&self, bytes: &[u8]) -> bool {
+        let Some(plan_file) = &self.plan_file else { return true };
         let mut found = vec![0; bytes.len()];
-        let same_length = self.plan_file.metadata().is_ok_and(|stat| stat.len() == bytes.len() as u64);
-        same_length && self.plan_file.read_exact_at(&mut found, 0).is_ok() && found == bytes
+        let same_length = plan_file.metadata().is_ok_and(|stat| stat.len() == bytes.len() as u64);
+        same_length && plan_file.read_exact_at(&mut found, 0).is_ok() && found == bytes
     }
 }
 

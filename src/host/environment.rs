@@ -9,12 +9,27 @@ use super::state::StateFolder;
 
 /// Environment variables. `Debug` shows their names alone, since their values may be secrets.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
+pub struct Environment {
+    process: BTreeMap<OsString, OsString>,
+    /// What a request gives for the plan file alone: no part of any process's environment.
+    given: BTreeMap<OsString, OsString>,
+}
 
 impl Environment {
-    /// Returns the value of a variable, unless it is unset.
+    /// The same environment with values that answer a plan file, and nobody else, before those of the process.
+    pub fn with_given(mut self, given: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.given = given.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self
+    }
+
+    /// Returns the value of a variable of the process, unless it is unset.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+        self.process.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// Returns the value of a variable that a plan file names, unless it is unset.
+    pub fn answer(&self, name: &str) -> Option<&OsStr> {
+        self.given.get(OsStr::new(name)).map(OsString::as_os_str).or_else(|| self.get(name))
     }
 
     /// Returns the value of a variable as a path, unless it is unset.
@@ -25,7 +40,8 @@ impl Environment {
     /// Returns the variables whose names and values are UTF-8: those that a plan file's templates can read.
     pub fn texts(&self) -> BTreeMap<String, String> {
         let text = |value: &OsString| value.to_str().map(str::to_owned);
-        self.0.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+        let variables = self.process.iter().chain(&self.given);
+        variables.filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
     }
 
     /// Returns the state folder of the user whose home directory is `home` unless `HOME` names another one.
@@ -37,12 +53,12 @@ impl Environment {
 
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
-        Self(variables.into_iter().collect())
+        Self { process: variables.into_iter().collect(), given: BTreeMap::new() }
     }
 }
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.process.keys().chain(self.given.keys())).finish()
     }
 }

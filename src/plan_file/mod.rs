@@ -234,6 +234,11 @@ impl PlanFile {
         &self.source.path
     }
 
+    /// The line of the first value that may be a password in clear, if there is one.
+    pub fn written_secret(&self) -> Option<usize> {
+        self.source.written_secret()
+    }
+
     /// The environment variables that the plan file reads, secrets among them: no child inherits one.
     pub fn environment_names(&self) -> std::collections::BTreeSet<String> {
         let mut names = std::collections::BTreeSet::new();

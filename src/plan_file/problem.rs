@@ -132,6 +132,17 @@ impl Source {
         Renderer::plain().render(&[group])
     }
 
+    /// The line of the first value that may be a password: one that is hidden, but for a URL that has no login in it.
+    pub fn written_secret(&self) -> Option<usize> {
+        let is_secret = |span: &&Range<usize>| {
+            let key = self.text[..span.start].trim_end().trim_end_matches(':');
+            let is_url = nearest(last_word(key), ["url"]).is_some();
+            login(&self.text[(*span).clone()]).is_some() || !is_url
+        };
+        let span = self.secrets.iter().filter(is_secret).min_by_key(|span| span.start)?;
+        Some(self.text[..span.start].matches('\n').count() + 1)
+    }
+
     /// The line that a span starts in, what may not be shown left out, and the span within that line.
     fn place(&self, span: &Range<usize>) -> Place {
         let mut start = floor(&self.text, span.start);

@@ -39,6 +39,7 @@ mod saved_plans;
 mod secret_sources;
 mod self_test;
 mod signals;
+mod standard_input;
 mod terminal;
 mod warehouse;
 mod workers;

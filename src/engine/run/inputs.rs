@@ -42,6 +42,13 @@ impl RunInputs {
     /// A file cannot be read, or a saved plan does not hold here.
     pub fn load(request: Request) -> Result<Self, Failure> {
         let Request { command, source, selection, vars, as_of, environment } = request;
+        if command == Command::Apply {
+            source.require_name("apply")?;
+            if source.is_input && Saved::is_one(&source.bytes) {
+                return Err(Failure::new("a saved plan cannot come from standard input")
+                    .hint("name its file: provision apply SAVED"));
+            }
+        }
         let mut templates = Inputs { vars, env: environment.texts(), host: HostAccess::Read };
         if command != Command::Apply || !Saved::is_one(&source.bytes) {
             let digester =
@@ -53,7 +60,10 @@ impl RunInputs {
             return Ok(Self { source, path, saved: None, origin, flags, digester, environment, templates });
         }
         let saved = saved::load(&source.path)?;
-        let source = Source::read(Path::new(saved.file()))?;
+        let source = match saved.plan_file() {
+            Some(text) => Source::of_input(text.as_bytes().to_vec(), Some(PathBuf::from(saved.file()))),
+            None => Source::read(Path::new(saved.file()))?,
+        };
         let (path, origin) = origin(&source, saved.digester());
         saved.check_origin(&origin)?;
         templates.vars = saved_variables(&selection, as_of, &templates.vars, &saved)?;
@@ -159,7 +169,7 @@ impl RunInputs {
 }
 
 fn origin(source: &Source, digester: &Digester) -> (PathBuf, Origin) {
-    let path = std::fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone());
+    let path = source.canonical_path();
     let user = current_user();
     let origin = Origin {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,6 +4,7 @@
 mod inputs;
 mod secrets;
 mod source;
+mod standard_input;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::apply::{ApplyContext, RestoreCommand, apply};
 use super::event::{Event, FORMAT, FollowUp, Holder, InterruptedRun, RunOutcome, Sink};
 use super::journal::{self, Journal};
-use super::lock::{Lock, Wait, time};
+use super::lock::{Lock, Subject, Wait, time};
 use super::report::Report;
 use super::saved::{Fingerprints, Saved, Target};
 use super::step::Step;
@@ -33,7 +34,8 @@ use crate::worker::current_user;
 
 use inputs::RunInputs;
 pub use secrets::RunSecrets;
-pub use source::{Source, reason};
+pub use source::{Source, canonical, reason};
+pub use standard_input::{StdinRequest, read_plan_file, read_request};
 
 /// How long a stopped run waits for its workers to end.
 const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -142,6 +144,8 @@ pub struct Run {
     interrupted: Vec<InterruptedRun>,
     holder: Holder,
     restore_arguments: String,
+    /// The line of the plan file that may hold a password in clear, if one does.
+    written_secret: Option<usize>,
 }
 
 /// Reads, evaluates and checks the plan file, asks the secret sources, and announces the run. With a saved plan, the plan
@@ -194,6 +198,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         interrupted,
         holder,
         restore_arguments,
+        written_secret: plan_file.written_secret(),
     })
 }
 
@@ -259,9 +264,11 @@ impl Run {
     /// Takes the plan file's lock, or waits for it. `None`: a signal came first.
     async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
         let mut busy = |holder: &Holder| self.report.event(&Event::RunWaiting { holder: holder.clone() });
-        let lock = Lock::take(&self.inputs.path, &self.folder, wait, &self.stop, &mut busy).await?;
-        if lock.as_ref().is_some_and(|lock| !lock.is_on(&self.inputs.source.bytes)) {
-            let file = self.inputs.source.path.display();
+        let source = &self.inputs.source;
+        let subject = Subject { path: &self.inputs.path, is_there: !source.is_input };
+        let lock = Lock::take(subject, &self.folder, wait, &self.stop, &mut busy).await?;
+        if !source.is_input && lock.as_ref().is_some_and(|lock| !lock.is_on(&source.bytes)) {
+            let file = source.path.display();
             return Err(Failure::new(format!("the plan file {file} was changed just now")).hint("run apply again"));
         }
         if let Some(saved) = &self.inputs.saved {
@@ -291,10 +298,25 @@ impl Run {
         let steps: Vec<_> = self.steps.iter().zip(planned).collect();
         let RunInputs { origin, flags, digester, .. } = &self.inputs;
         let (origin, flags, fingerprints) = (origin.clone(), flags.clone(), self.fingerprints.clone());
-        let saved = Saved::new(run, time(Timestamp::now()), origin, flags, digester, fingerprints, &steps);
+        let plan_file = self.inputs.source.is_input.then(|| self.plan_file_to_save()).transpose()?;
+        let made = time(Timestamp::now());
+        let saved = Saved::new(run, made, (origin, plan_file), flags, digester, fingerprints, &steps);
         target.write(&saved)?;
         self.report.event(&Event::PlanSaved { id: run.to_owned(), path: target.shown() });
         Ok(())
+    }
+
+    /// The text of the plan file from standard input, which a saved plan has to bring along.
+    fn plan_file_to_save(&self) -> Result<String, Failure> {
+        let source = &self.inputs.source;
+        source.require_name("--out")?;
+        if let Some(line) = self.written_secret {
+            let message = format!("cannot save the plan: line {line} of the plan file may hold a password");
+            return Err(Failure::new(message).hint(
+                "a saved plan holds no secret: read the password with env_var('NAME'), or from a plan file on disk",
+            ));
+        }
+        Ok(String::from_utf8_lossy(&source.bytes).into_owned())
     }
 
     /// Prepares for the first change: records who holds the lock, begins the journal, and uses the saved plan up.
@@ -349,8 +371,12 @@ impl Run {
 
     /// Makes the command line that brings a rescue back.
     fn restore_command(&self) -> Arc<RestoreCommand> {
-        let file = crate::resource::value::shell_word(&self.inputs.source.path.display().to_string());
+        let Source { path, is_input, .. } = &self.inputs.source;
+        let file = crate::resource::value::shell_word(&path.display().to_string());
         let arguments = self.restore_arguments.clone();
+        if *is_input && !path.exists() {
+            return Arc::new(move |id| format!("provision rescue restore - {id}{arguments} < {file}"));
+        }
         Arc::new(move |id| format!("provision rescue restore {file} {id}{arguments}"))
     }
 

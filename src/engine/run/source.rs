@@ -1,5 +1,6 @@
 //! A plan file or a saved plan, as it was read.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::NotPrepared;
@@ -7,11 +8,16 @@ use crate::engine::saved::Saved;
 use crate::host::fs;
 use crate::plan_file::PlanFile;
 use crate::resource::Failure;
+use crate::resource::value::shell_word;
+use crate::worker::current_user;
 
 /// A plan file is prose and a few steps; a larger one (4 MiB) is something else.
 const MAX_PLAN_FILE_BYTES: usize = 4 << 20;
 /// A saved plan holds as many changes as a plan file can bring about: more than it has bytes.
 const MAX_SAVED_PLAN_BYTES: u64 = 64 << 20;
+
+/// How messages and events name standard input.
+const STANDARD_INPUT: &str = "-";
 
 /// The bytes of a plan file or a saved plan.
 #[derive(Debug, Clone)]
@@ -19,6 +25,8 @@ pub struct Source {
     /// As the user gave it.
     pub path: PathBuf,
     pub bytes: Vec<u8>,
+    /// The bytes were not read from a file at `path`: there may be another one, or none.
+    pub is_input: bool,
 }
 
 impl Source {
@@ -29,13 +37,42 @@ impl Source {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let seen = fs::read_file(path, MAX_SAVED_PLAN_BYTES).map_err(|error| {
             let failure = cannot(path, &reason(&error));
-            if error.kind() == std::io::ErrorKind::Other {
-                failure
-            } else {
-                failure.hint("name the plan file: provision COMMAND FILE")
+            match error.kind() {
+                _ if path.is_dir() => failure.hint(format!("name a file in it: ls {}", word(path))),
+                // A pipe, a device, or too large.
+                std::io::ErrorKind::Other => failure.hint("a plan file from a pipe is read with: provision plan -"),
+                std::io::ErrorKind::PermissionDenied => failure.hint(rights_hint(path)),
+                _ => failure.hint("name the plan file: provision COMMAND FILE"),
             }
         })?;
-        Ok(Self { path: path.to_owned(), bytes: seen.bytes.to_vec() })
+        Ok(Self { path: path.to_owned(), bytes: seen.bytes.to_vec(), is_input: false })
+    }
+
+    /// The text of a plan file that came from standard input. `name` is the absolute path that it goes by.
+    pub fn of_input(bytes: Vec<u8>, name: Option<PathBuf>) -> Self {
+        Self { path: name.unwrap_or_else(|| PathBuf::from(STANDARD_INPUT)), bytes, is_input: true }
+    }
+
+    /// Whether a lock and a history can go by its path.
+    pub fn is_named(&self) -> bool {
+        !self.is_input || self.path.is_absolute()
+    }
+
+    /// Requires a name, for a run that locks or records. `what` does.
+    ///
+    /// # Errors
+    /// It came from standard input without one.
+    pub fn require_name(&self, what: &str) -> Result<(), Failure> {
+        if self.is_named() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{what} needs a name for the plan file on standard input, for its lock and history"))
+            .hint("name it by an absolute path: --as /etc/provision/NAME.yaml, or `as` in a request"))
+    }
+
+    /// Its path without symlinks. Where no file is there, those of its folder are followed.
+    pub fn canonical_path(&self) -> PathBuf {
+        if self.is_named() { canonical(&self.path) } else { self.path.clone() }
     }
 
     /// Reads the plan file's shape.
@@ -58,6 +95,33 @@ impl Source {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Ok(PlanFile::parse(&self.path.display().to_string(), text)?)
     }
+}
+
+/// How a plan file is read all the same that this user may not read.
+fn rights_hint(path: &Path) -> String {
+    let is_own = std::fs::metadata(path).is_ok_and(|stat| stat.uid() == current_user().uid);
+    if is_own {
+        format!("give yourself the right to read it: chmod u+r {}", word(path))
+    } else {
+        format!("let root read it: sudo cat {} | provision plan -", word(path))
+    }
+}
+
+fn word(path: &Path) -> String {
+    shell_word(&path.display().to_string())
+}
+
+/// The path without symlinks. Where no file is there, those of its folder are followed.
+pub fn canonical(path: &Path) -> PathBuf {
+    let of_folder = || {
+        let folder = std::fs::canonicalize(path.parent()?).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    std::fs::canonicalize(path)
+        .ok()
+        .or_else(of_folder)
+        .or_else(|| std::path::absolute(path).ok())
+        .unwrap_or_else(|| path.to_owned())
 }
 
 fn cannot(path: &Path, why: &str) -> Failure {

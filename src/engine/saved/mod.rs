@@ -92,6 +92,9 @@ struct Body {
     made: String,
     origin: Origin,
     flags: Flags,
+    /// The text of a plan file that came from standard input, so that it need not come again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan_file: Option<String>,
     /// Hexadecimal.
     key: String,
     fingerprints: Fingerprints,
@@ -130,7 +133,7 @@ impl Saved {
     pub fn new(
         id: &str,
         made: String,
-        origin: Origin,
+        (origin, plan_file): (Origin, Option<String>),
         flags: Flags,
         digester: &Digester,
         fingerprints: Fingerprints,
@@ -138,7 +141,7 @@ impl Saved {
     ) -> Self {
         let steps = planned.iter().map(|(step, planned)| SavedStep::of(step, planned)).collect();
         let key = digester.key().iter().map(|byte| format!("{byte:02x}")).collect();
-        let body = Body { id: id.to_owned(), made, origin, flags, key, fingerprints, steps };
+        let body = Body { id: id.to_owned(), made, origin, flags, plan_file, key, fingerprints, steps };
         Self { body, digester: digester.clone() }
     }
 
@@ -191,6 +194,11 @@ impl Saved {
     /// The plan file that it was made from.
     pub fn file(&self) -> &str {
         &self.body.origin.file
+    }
+
+    /// The plan file's text, where it came from standard input.
+    pub fn plan_file(&self) -> Option<&str> {
+        self.body.plan_file.as_deref()
     }
 
     /// The flags that it was made with.

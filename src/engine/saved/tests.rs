@@ -25,7 +25,7 @@ fn saved() -> Saved {
     let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), Var::of(name, value, &digester))).collect();
     let flags = Flags { only: Vec::new(), skip: Vec::new(), as_of: jiff::civil::date(2026, 3, 1), vars };
     let made = "2026-03-01T12:00:00Z".to_owned();
-    Saved::new("run", made, origin(&digester), flags, &digester, Fingerprints::default(), &[])
+    Saved::new("run", made, (origin(&digester), None), flags, &digester, Fingerprints::default(), &[])
 }
 
 #[test]

@@ -82,7 +82,7 @@ async fn read(origin: &Origin, environment: &Environment, withheld: &BTreeSet<St
     let secret = match origin {
         Origin::Nothing(_) => return Ok(None),
         Origin::Env(name) => {
-            let secret = Secret::copy_of(environment.get(name).map(OsStrExt::as_bytes).unwrap_or_default());
+            let secret = Secret::copy_of(environment.answer(name).map(OsStrExt::as_bytes).unwrap_or_default());
             return Ok(if is_blank(secret.expose()) { None } else { Some(secret) });
         }
         Origin::File(path) => file(path).map_err(SecretError::Unreadable)?,
