@@ -17,6 +17,7 @@ mod events;
 mod faults;
 mod follow_ups;
 mod generated_plans;
+mod git_configuration;
 mod history;
 mod hostile;
 mod law_1_no_trace;

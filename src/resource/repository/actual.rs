@@ -27,6 +27,9 @@ pub enum Actual {
         /// The parents that do not exist yet, the outermost first.
         #[serde(default)]
         missing_parents: Vec<String>,
+        /// What git leaves out of the user's configuration because it cannot be read.
+        #[serde(default)]
+        unread: Vec<String>,
     },
     /// Something that is no checkout: `a file`, `a symbolic link`, `a directory with 3 entries (a, b, c)`.
     Occupied { by: String },
@@ -72,6 +75,8 @@ pub struct Checkout {
     pub kept_more: usize,
     /// An interrupted run of this program left files in the repository.
     pub leftovers: bool,
+    /// What git leaves out of the user's configuration because it cannot be read.
+    pub unread: Vec<String>,
 }
 
 impl Checkout {
@@ -184,6 +189,10 @@ impl std::fmt::Display for LocalChange {
 pub enum Obstacle {
     /// The repository cannot be read.
     Broken { problem: String },
+    /// The system does not let a file of the repository be read.
+    Unreadable { path: String, problem: String },
+    /// A file of git's configuration cannot be read by the user who acts.
+    Configuration { path: String, problem: String, user: String },
     /// A format of objects, refs or the index that the library cannot read, though git can.
     Unsupported { problem: String },
     /// There is no working tree.
@@ -244,6 +253,8 @@ impl Obstacle {
         matches!(
             self,
             Self::Broken { .. }
+                | Self::Unreadable { .. }
+                | Self::Configuration { .. }
                 | Self::Unsupported { .. }
                 | Self::Bare
                 | Self::NotOwned { .. }

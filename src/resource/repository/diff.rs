@@ -10,7 +10,7 @@ const COMMITS_NAMED: usize = 10;
 
 pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
     match actual {
-        Actual::Absent { upstream, obstacle, unseen, missing_parents, .. } => {
+        Actual::Absent { upstream, obstacle, unseen, missing_parents, unread, .. } => {
             if let Some(obstacle) = obstacle {
                 let url = upstream.as_ref().map_or("URL", |upstream| &upstream.url);
                 return Err(obstacle.refusal_to_clone(desired, url));
@@ -26,6 +26,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             let parents = missing_parents.clone();
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
             let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit, parents }));
+            diff.warnings.clone_from(unread);
             if *unseen {
                 let note = "there is no room for temporary files to look at its files before: with submodules or LFS files the step fails and leaves nothing";
                 diff.notes.push(note.into());
@@ -72,11 +73,12 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
         detached_commits: found.detached_commits.clone(),
     })));
     diff.notes = notes(found);
+    diff.warnings.clone_from(&found.unread);
     Ok(diff)
 }
 
 fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
-    let mut diff = Diff { notes: notes(found), ..Diff::default() };
+    let mut diff = Diff { notes: notes(found), warnings: found.unread.clone(), ..Diff::default() };
     if found.leftovers {
         diff.changes.push(RepositoryChange::TidyUp { path: desired.path.clone() });
     }

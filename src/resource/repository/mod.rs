@@ -20,6 +20,7 @@ mod actual;
 mod advance;
 mod change;
 mod clone;
+mod configuration;
 mod delta;
 mod diff;
 mod index_file;
@@ -198,6 +199,7 @@ fn quoted(word: &str) -> String {
 /// Opens the repository at `path`, and no other above it.
 #[expect(clippy::disallowed_methods, reason = "this is what the others are to call")]
 fn open_repository(path: &Path) -> Result<git2::Repository, git2::Error> {
+    configuration::leave_out_unreachable();
     let repo = git2::Repository::open_ext(path, git2::RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>())?;
     read_configuration_once(&repo)?;
     Ok(repo)

@@ -14,7 +14,9 @@ use super::path::RepoPath;
 use super::remote::{CheckoutState, Site};
 use super::survey::{SKIP_WORKTREE, survey};
 use super::work_area::{Leftover, area_of, is_own_lock, leftover};
-use super::{clone, git_failure, git_text, io_failure, open_repository, refs, remote, tree_check, waits};
+use super::{
+    clone, configuration, git_failure, git_text, io_failure, open_repository, refs, remote, tree_check, waits,
+};
 use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
@@ -51,7 +53,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     if let Some(obstacle) = foreign_hands(top, &git)? {
         return Ok(Actual::Unusable { obstacle });
     }
-    if let Some(obstacle) = waits::in_git_directory(&git) {
+    if let Some(obstacle) = configuration::obstacle(Some(&git)).or_else(|| waits::in_git_directory(&git)) {
         return Ok(Actual::Unusable { obstacle });
     }
     let repo = match open_repository(top) {
@@ -60,7 +62,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
             let owner = user_name(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
             return Ok(Actual::Unusable { obstacle: Obstacle::NotOwned { owner, user: own_name() } });
         }
-        Err(error) => return Ok(Actual::Unusable { obstacle: Obstacle::unreadable(git_text(&error)) }),
+        Err(error) => return Ok(Actual::Unusable { obstacle: Obstacle::unreadable(git_text(&error), &git) }),
     };
     if repo.is_bare() {
         return Ok(Actual::Unusable { obstacle: Obstacle::Bare });
@@ -70,7 +72,8 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     {
         return Ok(Actual::Unusable { obstacle });
     }
-    let mut checkout = Checkout { leftovers, ..Checkout::default() };
+    let unread = configuration::left_out();
+    let mut checkout = Checkout { leftovers, unread, ..Checkout::default() };
     Ok(match look(desired, &repo, &mut checkout)? {
         Some(obstacle) => Actual::Unusable { obstacle },
         None => Actual::Checkout(Box::new(checkout)),
@@ -79,7 +82,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
 
 fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     let nearest = desired.path.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
-    let mut obstacle = nearest.map(trusted).transpose()?.flatten();
+    let mut obstacle = nearest.map(trusted).transpose()?.flatten().or_else(|| configuration::obstacle(None));
     if let (Some(nearest), None) = (nearest, &obstacle)
         && !refs::can_change_names_in(nearest)
     {
@@ -96,7 +99,8 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     }
     let upstream = upstream.map(|(_, upstream)| upstream);
     let missing_parents = nearest.map(|nearest| missing_parents(&desired.path, nearest)).unwrap_or_default();
-    Ok(Actual::Absent { upstream, leftovers, obstacle, unseen, missing_parents })
+    let unread = configuration::left_out();
+    Ok(Actual::Absent { upstream, leftovers, obstacle, unseen, missing_parents, unread })
 }
 
 /// The parents that a clone makes, the outermost first, by the paths that other steps of the run give them.
@@ -169,7 +173,8 @@ fn user_name(uid: u32) -> String {
     users::get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned())
 }
 
-fn own_name() -> String {
+/// The acting user's name.
+pub fn own_name() -> String {
     user_name(rustix::process::geteuid().as_raw())
 }
 
@@ -258,7 +263,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
         Leftover::Stale => checkout.leftovers = true,
         Leftover::Nothing => {}
     }
-    let broken = |problem: String| Ok(Some(Obstacle::unreadable(problem)));
+    let broken = |problem: String| Ok(Some(Obstacle::unreadable(problem, &top.join(".git"))));
     let head = match read_head(repo, top) {
         Ok(head) => head,
         Err(failure) => return broken(failure.message),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::actual::Obstacle;
-use super::{Repository, quoted};
+use super::{Repository, configuration, quoted};
 use crate::resource::Refusal;
 
 /// libgit2's words (repository.c, refs.c and index.c) for what a git of its own day did not know yet.
@@ -15,9 +15,11 @@ const UNSUPPORTED: [&str; 4] = [
 ];
 
 impl Obstacle {
-    /// What keeps the library from reading a repository, from its own words.
-    pub fn unreadable(problem: String) -> Self {
-        if UNSUPPORTED.iter().any(|words| problem.contains(words)) {
+    /// What keeps the library from reading a repository, from its own words. `git` is the git directory.
+    pub fn unreadable(problem: String, git: &Path) -> Self {
+        if let Some(cause) = configuration::cause(&problem, git) {
+            cause
+        } else if UNSUPPORTED.iter().any(|words| problem.contains(words)) {
             Self::Unsupported { problem }
         } else {
             Self::Broken { problem }
@@ -44,6 +46,24 @@ impl Obstacle {
             Self::Broken { problem } => Refusal::new(format!("the repository at {at} is broken: {problem}")).hint(
                 format!("look at it with `{git} fsck`; or move it aside, and it is cloned anew (the step needs a url)"),
             ),
+            Self::Unreadable { path, problem } => {
+                Refusal::new(format!("cannot read {path}, a file of the repository at {at}: {problem}")).hint(format!(
+                    "give it back to the checkout's owner: `sudo chown -R --reference={} {}`",
+                    quoted(&at.to_string()),
+                    quoted(&format!("{at}/.git"))
+                ))
+            }
+            Self::Configuration { path, problem, user } => {
+                let hint = if problem.starts_with("it is a") {
+                    let (path, aside) = (quoted(path), quoted(&format!("{path}.aside")));
+                    format!("git expects a file there; move it aside: `mv -T {path} {aside}`")
+                } else if problem.contains(", line ") {
+                    "correct that line; git itself does not work before".to_owned()
+                } else {
+                    format!("let {user} read it, or take it out of the file that includes it")
+                };
+                Refusal::new(format!("cannot read git's configuration {path}: {problem}")).hint(hint)
+            }
             Self::Unsupported { problem } => {
                 let refusal =
                     Refusal::new(format!("the repository at {at} has a format that is not supported: {problem}"));

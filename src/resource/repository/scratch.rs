@@ -13,7 +13,7 @@ use git2::{Oid, Repository, RepositoryOpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
 use super::remote::{self, CheckoutState, Downloaded, Git, Site};
-use super::{git_failure, io_failure, read_configuration_once};
+use super::{configuration, git_failure, git_text, io_failure, read_configuration_once};
 use crate::resource::Failure;
 
 /// What the names of scratch directories begin with.
@@ -225,10 +225,14 @@ pub fn bare_beside(at: &Path, checkout: Option<&Path>) -> Result<Repository, Fai
         }
     }
     fs::write(at.join("config"), config).map_err(&failed)?;
-    let failed = git_failure("use the temporary repository", at);
+    let failed = |error: git2::Error| match configuration::cause(&git_text(&error), at) {
+        Some(obstacle) => obstacle.refusal(at).into(),
+        None => git_failure("use the temporary repository", at)(error),
+    };
+    configuration::leave_out_unreachable();
     let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::BARE;
-    let repo = Repository::open_ext(at, flags, std::iter::empty::<&Path>()).map_err(&failed)?;
-    read_configuration_once(&repo).map_err(&failed)?;
+    let repo = Repository::open_ext(at, flags, std::iter::empty::<&Path>()).map_err(failed)?;
+    read_configuration_once(&repo).map_err(failed)?;
     Ok(repo)
 }
 

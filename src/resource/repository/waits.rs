@@ -3,24 +3,14 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::actual::Obstacle;
 use super::path::RepoPath;
 use crate::host::fs::{Dir, Error, FileKind, show, tree};
 
-/// The first thing in the git directory, and in the user's own configuration, that opening could wait for.
+/// The first thing in the git directory that opening could wait for.
 pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
-    let own = ["HOME", "XDG_CONFIG_HOME"].map(|name| std::env::var_os(name).map(PathBuf::from));
-    let [home, config] = own;
-    let files = [
-        home.as_ref().map(|home| home.join(".gitconfig")),
-        home.as_ref().map(|home| home.join(".config/git/config")),
-        config.map(|config| config.join("git/config")),
-    ];
-    if let Some(obstacle) = files.into_iter().flatten().find_map(|file| at(&file)) {
-        return Some(obstacle);
-    }
     let mut found = None;
     // What cannot be walked cannot be opened either, and libgit2 says what is wrong with it.
     let _ = Dir::open(git).and_then(|dir| {

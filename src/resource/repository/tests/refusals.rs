@@ -172,7 +172,7 @@ fn broken_repositories() {
     refused(&bench, &["is broken"]);
     restore();
     fs::write(git_dir.join("config"), "[core\n").unwrap();
-    refused(&bench, &["is broken"]);
+    refused(&bench, &["cannot read git's configuration", ".git/config", "line 1"]);
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! git's configuration that cannot be read: it is named, and a checkout that is sound is never called broken.
+
+use std::time::Duration;
+
+use crate::sandbox::{CHECKOUT, Outcome, PLAN, Sandbox};
+
+const CODE: [&str; 5] = ["plan", PLAN, "--json", "--only", "repository"];
+
+/// A checkout that is one commit behind.
+fn host() -> Sandbox {
+    let sandbox = Sandbox::new().remote();
+    sandbox.checkout();
+    sandbox.commit("late.txt", "late\n");
+    sandbox
+}
+
+/// Plans as `ubuntu`, with this home; never waits for a file.
+fn plan(sandbox: &Sandbox, home: &str) -> Outcome {
+    sandbox.provision("ubuntu", CODE).env("HOME", home).within(Duration::from_secs(30)).run()
+}
+
+/// The plan is refused, names the file, and does not speak of a broken repository.
+#[track_caller]
+fn refused(sandbox: &Sandbox, told: &[&str]) -> serde_json::Value {
+    let step = plan(sandbox, "/home/ubuntu").exits(1).step("step_planned", "repository");
+    let text = format!("{} / {}", step["reason"], step["hint"]);
+    for words in told {
+        assert!(text.contains(words), "{words:?} is missing: {text}");
+    }
+    assert!(!text.contains("broken") && !text.contains(CHECKOUT), "{text}");
+    step
+}
+
+/// Runs the command of the hint, and sees that the plan is fine then.
+#[track_caller]
+fn remedied(sandbox: &Sandbox, step: &serde_json::Value) {
+    let hint = step["hint"].as_str().unwrap();
+    sandbox.bash("ubuntu", hint.split('`').nth(1).unwrap());
+    plan(sandbox, "/home/ubuntu").exits(0);
+}
+
+#[test]
+fn a_home_that_cannot_be_entered_is_named_and_the_plan_goes_on_as_git_does() {
+    let sandbox = host();
+    sandbox.bash("root", "chmod 700 /root; git config --global user.name root");
+    let outcome = plan(&sandbox, "/root").exits(0);
+    let step = outcome.step("step_planned", "repository");
+    assert_eq!(step["outcome"], "changes", "{outcome}");
+    assert!(step["warnings"].to_string().contains("/root"), "{outcome}");
+    assert!(step["warnings"].to_string().contains("HOME"), "{outcome}");
+    assert!(!outcome.all().contains("broken"), "{outcome}");
+    sandbox.bash("root", &format!("rm -rf {CHECKOUT}"));
+    let outcome = plan(&sandbox, "/root").exits(0);
+    assert!(outcome.step("step_planned", "repository")["warnings"].to_string().contains("/root"), "{outcome}");
+    // Where there is none, there is nothing to tell.
+    let quiet = plan(&sandbox, "/nonexistent").exits(0);
+    assert_eq!(quiet.step("step_planned", "repository")["warnings"], serde_json::json!([]), "{quiet}");
+}
+
+#[test]
+fn a_configuration_of_the_user_that_may_not_be_read_is_left_out_as_git_does() {
+    for file in [".gitconfig", ".config/git/config"] {
+        let sandbox = host();
+        sandbox.bash("root", &format!("cd /home/ubuntu; mkdir -p .config/git; install -m 600 /dev/null {file}"));
+        let outcome = plan(&sandbox, "/home/ubuntu").exits(0);
+        let step = outcome.step("step_planned", "repository");
+        assert_eq!(step["outcome"], "changes", "{outcome}");
+        assert!(step["warnings"].to_string().contains(file), "{outcome}");
+    }
+}
+
+#[test]
+fn an_included_file_that_may_not_be_read_is_named() {
+    for (file, section) in [
+        ("/home/ubuntu/.gitconfig", "[include]"),
+        ("/home/ubuntu/.config/git/config", "[include]"),
+        ("/home/ubuntu/.gitconfig", "[includeIf \"gitdir:/home/\"]"),
+    ] {
+        let sandbox = host();
+        sandbox.bash("root", "install -m 600 /dev/null /srv/private.cfg");
+        sandbox.write(file, "root", format!("{section}\n\tpath = /srv/private.cfg\n"));
+        let step = refused(&sandbox, &["cannot read git's configuration", "/srv/private.cfg", "ermission denied"]);
+        assert!(step["hint"].as_str().unwrap().contains("ubuntu"), "{step}");
+    }
+}
+
+#[test]
+fn a_fifo_or_directory_in_place_of_a_configuration_is_named_and_not_waited_for() {
+    for file in ["/home/ubuntu/.gitconfig", "/home/ubuntu/.config/git/config", "/home/ubuntu/included.cfg"] {
+        for (make, kind) in [("mkfifo", "a FIFO"), ("mkdir", "a directory")] {
+            let sandbox = host();
+            if file.ends_with("included.cfg") {
+                sandbox.bash("ubuntu", "git config --global include.path included.cfg");
+            }
+            sandbox.bash("ubuntu", &format!("mkdir -p $(dirname {file}); {make} {file}"));
+            let step = refused(&sandbox, &["cannot read git's configuration", file, kind]);
+            remedied(&sandbox, &step);
+            sandbox.bash("ubuntu", &format!("rm -rf {CHECKOUT}; {make} {file}"));
+            let step = refused(&sandbox, &["cannot read git's configuration", file, kind]);
+            remedied(&sandbox, &step);
+        }
+    }
+    let sandbox = host();
+    sandbox.bash("ubuntu", "ln -s /dev/null .gitconfig");
+    plan(&sandbox, "/home/ubuntu").exits(0);
+}
+
+#[test]
+fn a_configuration_with_a_mistake_is_named_with_its_line() {
+    let sandbox = host();
+    sandbox.write("/home/ubuntu/.gitconfig", "ubuntu", "[user]\n\tname = x\n[core\n");
+    refused(&sandbox, &["cannot read git's configuration", "/home/ubuntu/.gitconfig", "3"]);
+    sandbox.bash("ubuntu", &format!("rm -rf {CHECKOUT}"));
+    refused(&sandbox, &["cannot read git's configuration", "/home/ubuntu/.gitconfig", "3"]);
+}
+
+/// Objects and refs that another user wrote: the repository is sound.
+#[test]
+fn a_file_of_the_repository_that_may_not_be_read_does_not_make_it_broken() {
+    for file in ["refs/heads/jasleen_qa", "index", "HEAD", "config"] {
+        let sandbox = host();
+        sandbox.bash("root", &format!("chown root: {CHECKOUT}/.git/{file}; chmod 600 {CHECKOUT}/.git/{file}"));
+        let outcome = plan(&sandbox, "/home/ubuntu").exits(1);
+        let step = outcome.step("step_planned", "repository");
+        let text = format!("{} / {}", step["reason"], step["hint"]);
+        assert!(text.contains(&format!("{CHECKOUT}/.git/{file}")) && text.contains("permission denied"), "{text}");
+        assert!(!text.contains("broken") && !text.contains("aside"), "{text}");
+        let hint = step["hint"].as_str().unwrap();
+        sandbox.bash("root", &hint.split('`').nth(1).unwrap().replace("sudo ", ""));
+        plan(&sandbox, "/home/ubuntu").exits(0);
+    }
+}
