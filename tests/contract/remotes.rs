@@ -186,3 +186,20 @@ fn a_token_in_a_url_is_not_shown_and_no_argument_of_a_process() {
         assert!(!outcome.all().contains("CANARY"), "{outcome}");
     }
 }
+
+/// A remote that belongs to a third user is allowed by the step's user, whoever starts the run.
+#[test]
+fn the_remedy_for_a_remote_of_another_user_works_when_it_is_pasted() {
+    for user in ["ubuntu", "root"] {
+        let sandbox = Sandbox::new().remote();
+        sandbox.bash("root", &format!("chown -R mallory: {BARE}"));
+        let words = ["plan", PLAN, "--json", "--only", "repository"];
+        let outcome = sandbox.provision(user, words).run().exits(1);
+        let step = outcome.step("step_planned", "repository");
+        let hint = step["hint"].as_str().unwrap();
+        let command = hint.split('`').nth(1).unwrap();
+        assert_eq!(command.starts_with("sudo -H -u ubuntu "), user == "root", "{hint}");
+        sandbox.bash(user, command);
+        sandbox.provision(user, words).run().exits(0);
+    }
+}

@@ -32,7 +32,12 @@ pub enum Actual {
         unread: Vec<String>,
     },
     /// Something that is no checkout: `a file`, `a symbolic link`, `a directory with 3 entries (a, b, c)`.
-    Occupied { by: String },
+    Occupied {
+        by: String,
+        /// Where the symbolic link leads; none where that is nowhere.
+        #[serde(default)]
+        leads_to: Option<String>,
+    },
     /// A repository that cannot be read any further.
     Unusable { obstacle: Obstacle },
     /// A checkout.
@@ -197,6 +202,8 @@ pub enum Obstacle {
     Unsupported { problem: String },
     /// There is no working tree.
     Bare,
+    /// A checkout whose configuration says `core.bare`.
+    BareSetting,
     /// The checkout belongs to another user than the one who acts.
     NotOwned { owner: String, user: String },
     /// As root: a directory on the way that others can write to.
@@ -228,11 +235,20 @@ pub enum Obstacle {
     /// Files are stored in another encoding than they are checked out in.
     Encoding { path: RepoPath },
     /// Another worktree of the repository has the branch.
-    CheckedOutElsewhere { path: String },
+    CheckedOutElsewhere {
+        path: String,
+        /// There is nothing at that path any more.
+        #[serde(default)]
+        gone: bool,
+    },
     /// A directory in which files change cannot be written to.
     Unwritable { path: String },
     /// The checkout is not there, and the directory to make it in cannot be written to.
-    UnwritableParent { path: String },
+    UnwritableParent {
+        path: String,
+        /// The user who acts.
+        user: String,
+    },
     /// A ref stands where the wanted one needs a directory, or the other way round.
     RefConflict { found: String, wanted: String },
     /// A file or directory below `.git` that a move writes cannot be written to.
@@ -257,6 +273,7 @@ impl Obstacle {
                 | Self::Configuration { .. }
                 | Self::Unsupported { .. }
                 | Self::Bare
+                | Self::BareSetting
                 | Self::NotOwned { .. }
                 | Self::Untrusted { .. }
                 | Self::SeparateGitDirectory

@@ -109,7 +109,7 @@ impl Plan<'_> {
             && self.delta.local_commits == change.local_commits
             && self.delta.detached_commits == change.detached_commits;
         if let Some(obstacle) = survey.obstacles.first() {
-            let refusal = obstacle.refusal(self.top);
+            let refusal = obstacle.refusal_to_move(self.desired);
             return Err(refusal.into());
         }
         if same {

@@ -2,6 +2,7 @@
 
 use super::actual::{Actual, Checkout, Commit, LocalChange, Obstacle, Upstream, short};
 use super::change::{Advance, NewClone, RepositoryChange, counted};
+use super::obstacle::aside;
 use super::{LocalCommits, Repository, quoted, remote};
 use crate::resource::{Diff, Refusal};
 
@@ -33,16 +34,36 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             }
             Ok(diff)
         }
-        Actual::Occupied { by } => Err(Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()))
-            .hint("move it aside; an empty or missing path is cloned into")),
-        Actual::Unusable { obstacle } => Err(obstacle.refusal(&desired.path)),
+        Actual::Occupied { by, leads_to } => {
+            let refusal = Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()));
+            Err(refusal.hint(way_in(desired, by, leads_to.as_deref())))
+        }
+        Actual::Unusable { obstacle } => Err(obstacle.refusal_to_move(desired)),
         Actual::Checkout(checkout) => diff_checkout(desired, checkout),
     }
 }
 
+/// What to do about something else in the checkout's place, so that nothing is lost which is used there.
+fn way_in(desired: &Repository, by: &str, leads_to: Option<&str>) -> String {
+    let path = desired.path.to_string_lossy();
+    if let Some(target) = leads_to {
+        return format!("give the path that it leads to: {target}");
+    }
+    if by == "a symbolic link" {
+        return "it leads nowhere: give the path of the checkout itself".to_owned();
+    }
+    let aside = format!("an empty or missing path is cloned into, so move it aside: `{}`", aside(&path));
+    let Some(url) = desired.url.as_deref().filter(|_| by != "a file") else { return aside };
+    let (git, branch, remote) = (format!("git -C {}", quoted(&path)), quoted(&desired.branch), quoted(&desired.remote));
+    let url = quoted(&remote::without_password(url));
+    format!(
+        "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; or, if nothing uses them, {aside}"
+    )
+}
+
 fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<RepositoryChange>, Refusal> {
     if let Some(obstacle) = found.obstacles.iter().find(|obstacle| obstacle.always()) {
-        return Err(obstacle.refusal(&desired.path));
+        return Err(obstacle.refusal_to_move(desired));
     }
     check_remote(desired, found)?;
     let Some(upstream) = &found.upstream else {
@@ -54,7 +75,7 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
         return Ok(converged(desired, found));
     }
     if let Some(obstacle) = found.obstacles.first() {
-        return Err(obstacle.refusal(&desired.path));
+        return Err(obstacle.refusal_to_move(desired));
     }
     if !found.local_commits.is_empty() && desired.local_commits == LocalCommits::Refuse {
         return Err(refuse_local_commits(desired, found));

@@ -29,7 +29,8 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     };
     if !found.is_dir() {
         let by = if found.is_symlink() { "a symbolic link" } else { "a file" };
-        return Ok(Actual::Occupied { by: by.to_owned() });
+        let leads_to = fs::canonicalize(top).ok().filter(|_| found.is_symlink()).map(|path| path.display().to_string());
+        return Ok(Actual::Occupied { by: by.to_owned(), leads_to });
     }
     let names = names_in(top)?;
     let leftovers = names.iter().any(|name| name == clone::UNFINISHED);
@@ -47,7 +48,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
         let shown = foreign.iter().take(3).map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
         let more = if foreign.len() > 3 { ", …" } else { "" };
         let count = if foreign.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", foreign.len()) };
-        return Ok(Actual::Occupied { by: format!("a directory with {count} ({shown}{more})") });
+        return Ok(Actual::Occupied { by: format!("a directory with {count} ({shown}{more})"), leads_to: None });
     }
     let git = top.join(".git");
     if let Some(obstacle) = foreign_hands(top, &git)? {
@@ -62,10 +63,21 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
             let owner = user_name(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
             return Ok(Actual::Unusable { obstacle: Obstacle::NotOwned { owner, user: own_name() } });
         }
-        Err(error) => return Ok(Actual::Unusable { obstacle: Obstacle::unreadable(git_text(&error), &git) }),
+        Err(error) => {
+            let worktree =
+                git2::Config::open(&git.join("config")).and_then(|config| config.get_string("core.worktree"));
+            return Ok(Actual::Unusable {
+                obstacle: match worktree {
+                    Ok(path) => Obstacle::WorktreeElsewhere { path },
+                    Err(_) => Obstacle::unreadable(git_text(&error), &git),
+                },
+            });
+        }
     };
     if repo.is_bare() {
-        return Ok(Actual::Unusable { obstacle: Obstacle::Bare });
+        // Only a working tree has an index.
+        let is_checkout = git.join("index").exists();
+        return Ok(Actual::Unusable { obstacle: if is_checkout { Obstacle::BareSetting } else { Obstacle::Bare } });
     }
     if let Ok(index) = repo.index()
         && let Some(obstacle) = waits::in_working_tree(top, index.iter().map(|entry| entry.path))
@@ -86,7 +98,7 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     if let (Some(nearest), None) = (nearest, &obstacle)
         && !refs::can_change_names_in(nearest)
     {
-        obstacle = Some(Obstacle::UnwritableParent { path: nearest.display().to_string() });
+        obstacle = Some(Obstacle::UnwritableParent { path: nearest.display().to_string(), user: own_name() });
     }
     let upstream = match (&desired.url, &obstacle) {
         (Some(url), None) => Some((url, ask(&Site::of(desired, url, CheckoutState::Missing))?)),
@@ -390,7 +402,8 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
             if head.trim_end() == format!("ref: {branch}") {
                 let at = fs::read_to_string(worktree.path().join("gitdir")).unwrap_or_default();
                 let path = at.trim_end().trim_end_matches("/.git").to_owned();
-                found.push(Obstacle::CheckedOutElsewhere { path });
+                let gone = !Path::new(&path).join(".git").exists();
+                found.push(Obstacle::CheckedOutElsewhere { path, gone });
             }
         }
     }

@@ -14,6 +14,19 @@ const UNSUPPORTED: [&str; 4] = [
     "unsupported repository version",
 ];
 
+/// The command that gives what is at `path` another name. It fails where that name is taken.
+pub fn aside(path: &str) -> String {
+    format!("mv -T {} {}", quoted(path), quoted(&format!("{path}.aside")))
+}
+
+/// What helps where nothing else does, and what it costs.
+fn cloned_anew(path: &Path) -> String {
+    let aside = aside(&path.to_string_lossy());
+    format!(
+        "have the step clone it anew from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"
+    )
+}
+
 impl Obstacle {
     /// What keeps the library from reading a repository, from its own words. `git` is the git directory.
     pub fn unreadable(problem: String, git: &Path) -> Self {
@@ -38,14 +51,45 @@ impl Obstacle {
         refusal.hint(format!("clone it by hand: `git clone{options} --branch {branch} {url} {path}`"))
     }
 
-    /// Why the checkout at `path` is left as it is, and what a person can do about it.
+    /// Why the step's checkout is not moved, and how a person can move it.
+    pub fn refusal_to_move(&self, desired: &Repository) -> Refusal {
+        let refusal = self.refusal(&desired.path);
+        let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
+        let (branch, remote) = (quoted(&desired.branch), quoted(&desired.remote));
+        let pull = |options: &str, then: &str| {
+            format!(
+                "move this checkout by hand: `{git} fetch {remote} && {git} checkout {branch} && {git} pull --ff-only{options} {remote} {branch}{then}`"
+            )
+        };
+        match self {
+            Self::Submodules { .. } => {
+                let then = format!(" && {git} submodule update --init --recursive");
+                refusal.hint(pull(" --recurse-submodules", &then))
+            }
+            Self::Lfs { .. } => refusal.hint(pull("", &format!(" && {git} lfs pull {remote}"))),
+            Self::Filter { .. } | Self::Encoding { .. } => refusal.hint(pull("", "")),
+            Self::PartialClone => {
+                let unset = |key: &str| {
+                    format!("{git} config --unset-all {}", quoted(&format!("remote.{}.{key}", desired.remote)))
+                };
+                let (promisor, filter) = (unset("promisor"), unset("partialclonefilter"));
+                refusal.hint(format!(
+                    "fetch all of it (git 2.36 or newer): `{git} fetch --refetch --no-filter --no-auto-maintenance {remote} && {promisor} && {filter}`"
+                ))
+            }
+            _ => refusal,
+        }
+    }
+
+    /// Why the checkout at `path` is left as it is, and what a person can do about it where that is the same for a move
+    /// and for a restore.
     pub fn refusal(&self, path: &Path) -> Refusal {
         let at = path.display();
         let git = format!("git -C {}", quoted(&path.to_string_lossy()));
         match self {
-            Self::Broken { problem } => Refusal::new(format!("the repository at {at} is broken: {problem}")).hint(
-                format!("look at it with `{git} fsck`; or move it aside, and it is cloned anew (the step needs a url)"),
-            ),
+            Self::Broken { problem } => {
+                Refusal::new(format!("the repository at {at} is broken: {problem}")).hint(cloned_anew(path))
+            }
             Self::Unreadable { path, problem } => {
                 Refusal::new(format!("cannot read {path}, a file of the repository at {at}: {problem}")).hint(format!(
                     "give it back to the checkout's owner: `sudo chown -R --reference={} {}`",
@@ -75,11 +119,15 @@ impl Obstacle {
                 } else if problem.contains("'sdir'") {
                     format!("check out all of the tree: `{git} sparse-checkout disable`")
                 } else {
-                    "move it aside, and it is cloned anew in git's default formats (the step needs a url)".to_owned()
+                    cloned_anew(path)
                 })
             }
             Self::Bare => Refusal::new(format!("{at} is a bare repository: it has no working tree"))
-                .hint("give the path of a checkout, or move the bare repository aside"),
+                .hint("give the path of a checkout; others may push to a bare repository and fetch from it"),
+            Self::BareSetting => {
+                Refusal::new(format!("the checkout at {at} is said to be a bare repository, by core.bare"))
+                    .hint(format!("correct the setting: `{git} config core.bare false`"))
+            }
             Self::NotOwned { owner, user } => {
                 Refusal::new(format!("the checkout {at} belongs to {owner}, and the step acts as {user}"))
                     .hint(format!("set run_as: {owner}; git work is done as the checkout's owner alone"))
@@ -91,10 +139,12 @@ impl Obstacle {
             Self::SeparateGitDirectory => Refusal::new(format!(
                 "{at}/.git is no directory: it is a linked worktree, a submodule or a separate git directory"
             ))
-            .hint("give the path of a checkout of its own, made by `git clone`"),
+            .hint("give the path of a checkout that has its own git directory, as a clone has"),
             Self::WorktreeElsewhere { path } => {
-                Refusal::new(format!("the repository at {at} has its working tree at {path}"))
-                    .hint(format!("remove the setting: `{git} config --unset core.worktree`"))
+                Refusal::new(format!("the repository at {at} has its working tree at {path}")).hint(format!(
+                    "remove the setting: `git config --file {} --unset-all core.worktree`",
+                    quoted(&format!("{at}/.git/config"))
+                ))
             }
             Self::Operation { name } => Refusal::new(format!("a {name} is in progress in {at}"))
                 .hint(format!("finish or abort it: `{git} status` says how")),
@@ -106,7 +156,6 @@ impl Obstacle {
                 .hint("wait until it is done, then run again"),
             Self::PartialClone => {
                 Refusal::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))
-                    .hint("replace it by a full clone")
             }
             Self::Sparse => Refusal::new(format!("{at} is a sparse checkout: parts of the tree are left out"))
                 .hint(format!("check out all of it: `{git} sparse-checkout disable`")),
@@ -118,23 +167,24 @@ impl Obstacle {
             }
             Self::Submodules { path } => {
                 Refusal::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
-                    .hint(format!("move this checkout by hand: `{git} pull --recurse-submodules`"))
             }
             Self::Lfs { path } => Refusal::new(format!(
                 "{path} stores files in git LFS, which is not supported: pointers would be checked out instead of files"
-            ))
-            .hint(format!("move this checkout by hand: `{git} pull`")),
+            )),
             Self::Filter { name, path } => {
                 Refusal::new(format!("{path} sends files through the filter `{name}`, and filters are not run"))
-                    .hint(format!("move this checkout by hand: `{git} pull`"))
             }
             Self::Encoding { path } => Refusal::new(format!(
                 "{path} sets working-tree-encoding, which is not supported: files would get other bytes than git gives"
-            ))
-            .hint(format!("move this checkout by hand: `{git} pull`")),
-            Self::CheckedOutElsewhere { path } => {
-                Refusal::new(format!("the branch is checked out in another worktree: {path}"))
-                    .hint(format!("remove it: `{git} worktree remove {}`", quoted(path)))
+            )),
+            Self::CheckedOutElsewhere { path, gone } => {
+                let refusal = Refusal::new(format!("the branch is checked out in another worktree: {path}"));
+                refusal.hint(if *gone {
+                    format!("that worktree is gone: `{git} worktree prune`")
+                } else {
+                    let elsewhere = quoted(path);
+                    format!("leave the branch there, which changes no file: `git -C {elsewhere} checkout --detach`")
+                })
             }
             Self::Unwritable { path } => Refusal::new(format!(
                 "files in {path} have to change, and the step's user cannot write there"
@@ -144,17 +194,25 @@ impl Obstacle {
                 quoted(&at.to_string()),
                 quoted(path)
             )),
-            Self::UnwritableParent { path } => Refusal::new(format!(
-                "{at} cannot be made: the step's user cannot write to {path}"
-            ))
-            .hint(format!("make it and give it to that user: `sudo install -d -o USER {}`", quoted(&at.to_string()))),
+            Self::UnwritableParent { path, user } => {
+                Refusal::new(format!("{at} cannot be made: the step's user cannot write to {path}")).hint(format!(
+                    "make it and give it to that user: `sudo install -d -o {} {}`",
+                    quoted(user),
+                    quoted(&at.to_string())
+                ))
+            }
             Self::RefConflict { found, wanted } => {
-                let remedy = match found.strip_prefix("refs/heads/") {
-                    Some(branch) => format!("rename that branch: `{git} branch -m {} NAME`", quoted(branch)),
-                    None => format!(
-                        "remove it where the remote has no such branch: `{git} update-ref -d {}`",
-                        quoted(found)
-                    ),
+                let remedy = match (found.strip_prefix("refs/heads/"), found.strip_prefix("refs/remotes/")) {
+                    (Some(branch), _) => {
+                        let other = format!("{}-old", branch.replace('/', "-"));
+                        format!("rename that branch: `{git} branch -m {} {}`", quoted(branch), quoted(&other))
+                    }
+                    (None, Some(branch)) => {
+                        let remote = branch.split('/').next().unwrap_or(branch);
+                        let what = "remove what the remote no longer has";
+                        format!("{what}: `{git} remote prune {}`", quoted(remote))
+                    }
+                    (None, None) => format!("look at what it is for: `{git} log -1 {}`", quoted(found)),
                 };
                 Refusal::new(format!("{at} has {found}, which cannot stand beside {wanted}")).hint(remedy)
             }
@@ -169,11 +227,11 @@ impl Obstacle {
             }
             Self::NestedRepository { path } => {
                 Refusal::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
-                    .hint("move it aside")
+                    .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
             }
             Self::SpecialFile { path } => {
                 Refusal::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
-                    .hint("move it aside")
+                    .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
             }
             Self::StagedSubmodule { path } => Refusal::new(format!(
                 "{path} in {at} is staged as a submodule, where the remote now has something else"

@@ -1,5 +1,8 @@
 //! What git said of a remote that it could not reach, as a failure with its remedy.
 
+use std::os::unix::fs::MetadataExt;
+
+use super::super::observe::own_name;
 use super::url::{without_password, without_password_in};
 use crate::host::fs::show;
 use crate::host::program::{Cut, Ended};
@@ -92,10 +95,8 @@ pub fn reason(url: &str, ended: &Ended) -> String {
 fn remedy(text: &str, ended: &Ended) -> Option<String> {
     let has = |part: &str| text.contains(part);
     if let Some(directory) = dubious(ended) {
-        let command = format!("git config --global --add safe.directory {}", quoted(&directory));
-        return Some(format!(
-            "the remote's directory belongs to another user: the step's user can allow it with `{command}`"
-        ));
+        let command = as_the_steps_user(&format!("git config --global --add safe.directory {}", quoted(&directory)));
+        return Some(format!("the remote's directory belongs to another user; allow it: `{command}`"));
     }
     let hint = if has("identification has changed") {
         "the host's key is not the one in known_hosts: ask its owner before you remove the old line with `ssh-keygen -R HOST`"
@@ -147,6 +148,18 @@ fn remedy(text: &str, ended: &Ended) -> Option<String> {
         return None;
     };
     Some(hint.to_owned())
+}
+
+/// The command as the launching user has to type it. A worker of another user is started by root.
+fn as_the_steps_user(command: &str) -> String {
+    let user = rustix::process::geteuid();
+    let launcher = rustix::process::getppid().map(|parent| format!("/proc/{}", parent.as_raw_nonzero()));
+    let launcher = launcher.and_then(|parent| std::fs::metadata(parent).ok());
+    if launcher.is_some_and(|parent| parent.uid() == user.as_raw()) {
+        command.to_owned()
+    } else {
+        format!("sudo -H -u {} {command}", quoted(&own_name()))
+    }
 }
 
 /// The directory that git does not trust because of its owner.

@@ -12,6 +12,7 @@ mod not_root;
 mod oracle;
 mod private_rescues;
 mod refusals;
+mod remedies;
 mod remotes;
 mod rescues;
 mod rewritten;

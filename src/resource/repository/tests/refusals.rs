@@ -89,7 +89,7 @@ fn repositories_of_other_kinds() {
     let bench = behind();
     let top = bench.checkout();
     git(&top, &["config", "core.bare", "true"]);
-    refused(&bench, &["bare repository"]);
+    refused(&bench, &["bare repository", "config core.bare false"]);
     fs::remove_dir_all(&top).unwrap();
     git(bench.dir.path(), &["clone", "-q", "--bare", "remote.git", "checkout"]);
     refused(&bench, &["bare repository"]);
@@ -116,13 +116,13 @@ fn other_object_and_ref_formats() {
     let before = fs::read_to_string(&config).unwrap();
     git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "1"]);
     git(&bench.checkout(), &["config", "extensions.refStorage", "reftable"]);
-    refused(&bench, &["not supported", "unsupported extension name extensions.refstorage", "move it aside"]);
+    refused(&bench, &["not supported", "unsupported extension name extensions.refstorage", "mv -T"]);
     fs::write(&config, before).unwrap();
     git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "2"]);
-    refused(&bench, &["not supported", "version", "move it aside"]);
+    refused(&bench, &["not supported", "version", "mv -T"]);
     fs::remove_dir_all(bench.checkout()).unwrap();
     git(bench.dir.path(), &["init", "-q", "--object-format=sha256", "checkout"]);
-    refused(&bench, &["not supported", "sha256", "move it aside"]);
+    refused(&bench, &["not supported", "sha256", "mv -T"]);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn remotes_that_are_wrong() {
     assert!(missing.reason.contains("no branch qaa"), "{missing:?}");
     assert_eq!(missing.hint.as_deref(), Some("it has qa, main"));
     git(&bench.checkout(), &["remote", "rename", "origin", "upstream"]);
-    refused(&bench, &["no remote named origin", "remote add origin URL"]);
+    refused(&bench, &["no remote named origin", "remote add origin"]);
     git(&bench.checkout(), &["remote", "add", "origin", "/nowhere/x.git"]);
     failed(&bench, &["cannot reach the remote /nowhere/x.git", "check the url"]);
     for url in ["https://127.0.0.1:9/x.git", "git@localhost.invalid:x.git"] {
@@ -289,7 +289,7 @@ fn files_of_lfs_at_the_head_are_not_called_up_to_date() {
 #[test]
 fn refs_that_cannot_stand_beside_the_wanted_ones_are_named() {
     for (packed, remedy) in
-        [("refs/heads/feature", "branch -m feature"), ("refs/remotes/origin/feature", "update-ref -d")]
+        [("refs/heads/feature", "branch -m feature"), ("refs/remotes/origin/feature", "remote prune origin")]
     {
         let bench = behind();
         git(&bench.seed(), &["push", "-q", "origin", "qa:feature/x"]);
@@ -333,7 +333,7 @@ fn a_link_on_the_way_to_a_checkout_is_followed_and_another_working_tree_is_named
     super::bench::apply(&super::bench::desired(&link.join("checkout")), "run-1");
     assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a2\n");
     git(&bench.checkout(), &["config", "core.worktree", "../../seed"]);
-    refused(&bench, &["has its working tree at", "config --unset core.worktree"]);
+    refused(&bench, &["has its working tree at", "--unset-all core.worktree"]);
 }
 
 #[test]

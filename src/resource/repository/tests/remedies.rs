@@ -1,0 +1,204 @@
+//! Each remedy is pasted into a shell: it succeeds, nothing of anybody's is gone, and the next plan is better for it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::bench::{Bench, apply, git, plan, refusal, write};
+use crate::resource::Refusal;
+use crate::resource::repository::Repository;
+
+/// A checkout that is one commit behind, with work of somebody's in it that git does not know.
+fn behind() -> Bench {
+    let bench = Bench::new();
+    bench.push("more", &[("a", Some("a2\n"))]);
+    write(&bench.checkout(), "own", Some("mine\n"));
+    bench
+}
+
+/// Runs the command in the hint.
+#[track_caller]
+fn paste(refusal: &Refusal) {
+    let hint = refusal.hint.as_deref().expect("a remedy");
+    let command = hint.split('`').nth(1).unwrap_or_else(|| panic!("no command: {hint}"));
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .current_dir("/")
+        .env("HOME", "/nonexistent")
+        .env("GIT_ALLOW_PROTOCOL", "file")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Pastes remedies until the step is not refused any more; gives how many there were.
+#[track_caller]
+fn remedied(desired: &Repository) -> usize {
+    for count in 0..4 {
+        match plan(desired).unwrap() {
+            Ok(_) => return count,
+            Err(refusal) => paste(&refusal),
+        }
+    }
+    panic!("still refused: {:?}", refusal(desired));
+}
+
+#[track_caller]
+fn own_work_is_in(folder: &Path) {
+    assert_eq!(fs::read_to_string(folder.join("own")).unwrap(), "mine\n");
+}
+
+#[test]
+fn a_link_is_not_moved_aside_but_replaced_by_what_it_leads_to() {
+    let bench = behind();
+    let link = bench.dir.path().join("current");
+    std::os::unix::fs::symlink("checkout", &link).unwrap();
+    let mut desired = super::bench::desired(&link);
+    let hint = refusal(&desired).hint.unwrap();
+    let real = fs::canonicalize(bench.checkout()).unwrap();
+    assert_eq!(hint, format!("give the path that it leads to: {}", real.display()));
+    desired.path = real;
+    apply(&desired, "run-1");
+
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let hint = refusal(&super::bench::desired(&link)).hint.unwrap();
+    assert!(hint.contains("leads nowhere") && !hint.contains("aside"), "{hint}");
+}
+
+#[test]
+fn a_directory_with_files_becomes_a_checkout_that_keeps_them() {
+    let bench = behind();
+    let top = bench.checkout();
+    fs::remove_dir_all(top.join(".git")).unwrap();
+    write(&top, "a", Some("changed on the host\n"));
+    let mut desired = bench.desired();
+    desired.url = Some(bench.remote().display().to_string());
+    assert_eq!(remedied(&desired), 1);
+    own_work_is_in(&top);
+    assert_eq!(fs::read_to_string(top.join("a")).unwrap(), "changed on the host\n");
+    let found = plan(&desired).unwrap().unwrap();
+    assert!(found.changes.is_empty() && found.notes[0].contains("a (modified), own (untracked)"), "{found:?}");
+}
+
+#[test]
+fn what_is_moved_aside_keeps_its_files_and_no_other_name_is_taken() {
+    let bench = behind();
+    let (top, aside) = (bench.checkout(), bench.dir.path().join("checkout.aside"));
+    fs::write(top.join(".git/HEAD"), "rubbish\n").unwrap();
+    let mut desired = bench.desired();
+    desired.url = Some(bench.remote().display().to_string());
+    assert_eq!(remedied(&desired), 1);
+    own_work_is_in(&aside);
+    apply(&desired, "run-1");
+
+    fs::remove_dir_all(&top).unwrap();
+    fs::write(&top, "a file\n").unwrap();
+    let hint = refusal(&desired).hint.unwrap();
+    let command = hint.split('`').nth(1).unwrap();
+    assert!(!Command::new("sh").args(["-c", command]).status().unwrap().success(), "the name is taken");
+    own_work_is_in(&aside);
+}
+
+#[test]
+fn a_branch_of_another_worktree_is_left_there_with_all_files() {
+    let bench = behind();
+    let (top, other) = (bench.checkout(), bench.dir.path().join("other"));
+    git(&top, &["checkout", "-q", "main"]);
+    git(&top, &["worktree", "add", "-q", "../other", "qa"]);
+    write(&top, ".git/info/exclude", Some("ignored\n"));
+    write(&other, "ignored", Some("mine\n"));
+    write(&other, "own", Some("mine\n"));
+    assert_eq!(remedied(&bench.desired()), 1);
+    assert_eq!(fs::read_to_string(other.join("ignored")).unwrap(), "mine\n");
+    own_work_is_in(&other);
+    git(&other, &["checkout", "-q", "qa"]);
+    fs::rename(&other, bench.dir.path().join("elsewhere")).unwrap();
+    assert_eq!(remedied(&bench.desired()), 1);
+    own_work_is_in(&bench.dir.path().join("elsewhere"));
+}
+
+#[test]
+fn settings_of_the_checkout_are_corrected_in_place() {
+    for (key, value) in [("core.bare", "true"), ("core.worktree", "/nonexistent")] {
+        let bench = behind();
+        git(&bench.checkout(), &["config", key, value]);
+        assert_eq!(remedied(&bench.desired()), 1, "{key}");
+        own_work_is_in(&bench.checkout());
+        apply(&bench.desired(), "run-1");
+    }
+}
+
+#[test]
+fn a_bare_repository_is_not_moved_aside() {
+    let bench = behind();
+    let hint = refusal(&super::bench::desired(&bench.remote())).hint.unwrap();
+    assert!(!hint.contains("aside"), "{hint}");
+}
+
+#[test]
+fn refs_in_the_way_of_others_get_other_names() {
+    for (wanted, found) in [("feature/x", "refs/heads/feature"), ("feature", "refs/heads/feature/x")] {
+        for found in [found.to_owned(), found.replace("heads", "remotes/origin")] {
+            let bench = behind();
+            git(&bench.seed(), &["push", "-q", "origin", &format!("qa:{wanted}")]);
+            git(&bench.checkout(), &["update-ref", &found, "HEAD"]);
+            let mut desired = bench.desired();
+            desired.branch = wanted.to_owned();
+            assert_eq!(remedied(&desired), 1, "{wanted} {found}");
+            apply(&desired, "run-1");
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_a_files_place_gets_another_name() {
+    let bench = behind();
+    bench.push("place", &[("place", Some("x\n")), ("pipe", Some("x\n"))]);
+    let top = bench.checkout();
+    nix::unistd::mkfifo(&top.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::create_dir(top.join("place")).unwrap();
+    git(&top.join("place"), &["init", "-q"]);
+    write(&top, "place/own", Some("mine\n"));
+    assert_eq!(remedied(&bench.desired()), 2);
+    own_work_is_in(&top.join("place.aside"));
+}
+
+#[test]
+fn what_is_moved_by_hand_is_complete_and_on_its_branch() {
+    let bench = behind();
+    let top = bench.checkout();
+    git(&top, &["checkout", "-q", "main"]);
+    git(
+        &bench.seed(),
+        &["-c", "protocol.file.allow=always", "submodule", "add", "-q", bench.remote().to_str().unwrap(), "sub"],
+    );
+    bench.push("submodule", &[]);
+    assert_eq!(remedied(&bench.desired()), 1);
+    own_work_is_in(&top);
+    assert!(top.join("sub/a").exists(), "the submodule is there");
+    assert_eq!(git(&top, &["rev-parse", "qa"]), git(&bench.seed(), &["rev-parse", "qa"]));
+    assert!(plan(&bench.desired()).unwrap().unwrap().changes.is_empty());
+
+    let bench = behind();
+    bench.push("encoding", &[("d/.gitattributes", Some("*.bin working-tree-encoding=UTF-16\n"))]);
+    assert_eq!(remedied(&bench.desired()), 1);
+    own_work_is_in(&bench.checkout());
+    assert!(plan(&bench.desired()).unwrap().unwrap().changes.is_empty());
+}
+
+#[test]
+fn a_partial_clone_becomes_a_whole_one() {
+    let bench = behind();
+    let (top, remote) = (bench.checkout(), format!("file://{}", bench.remote().display()));
+    fs::remove_dir_all(&top).unwrap();
+    git(&bench.remote(), &["config", "uploadpack.allowFilter", "true"]);
+    git(bench.dir.path(), &["clone", "-q", "-b", "qa", "--filter=blob:none", &remote, "checkout"]);
+    write(&top, "own", Some("mine\n"));
+    bench.push("later", &[("b", Some("b2\n"))]);
+    assert_eq!(remedied(&bench.desired()), 1);
+    own_work_is_in(&top);
+    assert_eq!(git(&top, &["rev-list", "--objects", "--all", "--missing=print"]).matches('?').count(), 0);
+    apply(&bench.desired(), "run-1");
+    git(&top, &["fsck"]);
+}
