@@ -82,6 +82,8 @@ pub struct Checkout {
     pub leftovers: bool,
     /// What git leaves out of the user's configuration because it cannot be read.
     pub unread: Vec<String>,
+    /// Files that fewer users can read than those that the move puts in their place, with their mode.
+    pub narrowed: Vec<(RepoPath, u32)>,
 }
 
 impl Checkout {

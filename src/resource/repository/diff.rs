@@ -95,6 +95,9 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
     })));
     diff.notes = notes(found);
     diff.warnings.clone_from(&found.unread);
+    diff.warnings.extend(found.narrowed.iter().map(|(path, mode)| {
+        format!("{path} has mode {mode:04o}, and the pull does not keep it: more users can read the new file, and what is set in it later")
+    }));
     Ok(diff)
 }
 

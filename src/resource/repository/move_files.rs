@@ -157,17 +157,22 @@ pub fn changed(path: &Path) -> Failure {
 }
 
 /// Mode and owner that git gives to files here.
-struct UsualMode {
+pub struct UsualMode {
     mask: u32,
     owner: u32,
 }
 
 impl UsualMode {
-    fn of_this_process() -> Self {
+    pub fn of_this_process() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
         let mask = mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022);
         Self { mask, owner: rustix::process::geteuid().as_raw() }
+    }
+
+    /// The umask.
+    pub fn mask(&self) -> u32 {
+        self.mask
     }
 
     /// Whether the file that has the target's content already is also like one that git wrote.

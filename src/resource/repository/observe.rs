@@ -10,6 +10,7 @@ use git2::{ErrorCode, Oid, Repository, RepositoryState};
 use super::actual::{Actual, Checkout, Obstacle, Upstream};
 use super::delta::{self, Delta, Position};
 use super::local_changes::local_changes;
+use super::move_files::UsualMode;
 use super::path::RepoPath;
 use super::remote::{CheckoutState, Site};
 use super::survey::{SKIP_WORKTREE, survey};
@@ -335,6 +336,7 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     checkout.local_commits.clone_from(&delta.local_commits);
     checkout.detached_commits.clone_from(&delta.detached_commits);
     checkout.paths = delta.entries.iter().map(delta::Entry::changed).collect();
+    checkout.narrowed = delta.entries.iter().filter_map(|entry| narrowed(top, entry)).collect();
     if let Some((found, wanted)) = refs::conflict(repo, &refs::moved(repo, desired)?)? {
         checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
     }
@@ -361,6 +363,14 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     kept.retain(|local| !moved.contains(&local.path));
     checkout.keep(kept);
     Ok(())
+}
+
+/// A file that the move replaces by one which more users can read. git keeps no mode but the right to execute.
+fn narrowed(top: &Path, entry: &delta::Entry) -> Option<(RepoPath, u32)> {
+    let found = fs::symlink_metadata(top.join(entry.path.as_path())).ok().filter(fs::Metadata::is_file)?;
+    let mode = found.mode() & 0o777;
+    let is_file = entry.new.is_some_and(|blob| blob.mode & 0o170_000 == 0o100_000);
+    (is_file && 0o044 & !UsualMode::of_this_process().mask() & !mode != 0).then(|| (entry.path.clone(), mode))
 }
 
 /// What speaks against a move, the worst first. Whether it matters is for `diff` to say.

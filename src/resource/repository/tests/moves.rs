@@ -394,3 +394,21 @@ fn a_branch_that_the_fetch_configuration_maps_to_itself_is_moved_once() {
     let refusal = plan(&bench.desired()).unwrap().unwrap_err();
     assert!(refusal.hint.is_some_and(|hint| hint.starts_with("push them")));
 }
+
+#[test]
+fn a_plan_says_that_a_pull_does_not_keep_a_narrower_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    let set = |name: &str, mode| {
+        fs::set_permissions(bench.checkout().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    bench.push("more", &[("a", Some("a2\n")), ("b", Some("b2\n")), ("d/c", None)]);
+    for name in ["a", "q", "d/c"] {
+        set(name, 0o600);
+    }
+    let warnings = plan(&bench.desired()).unwrap().unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("a has mode 0600"), "{warnings:?}");
+    apply(&bench.desired(), "run-1");
+    assert!(plan(&bench.desired()).unwrap().unwrap().warnings.is_empty());
+}
