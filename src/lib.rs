@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod engine;
+pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod host;

@@ -57,7 +57,7 @@ fn explain(described: &Described, out: &mut String) {
             if let Some(connection) = step.resource.connection() {
                 let _ = writeln!(out, "    -- in psql, on the connection {connection}");
             }
-            for line in step.resource.by_hand() {
+            for line in step.resource.manual() {
                 for line in line.lines() {
                     let line = if step.run_as.as_deref() == Some("root") { without_sudo(line) } else { line };
                     let _ = writeln!(out, "    {line}");

@@ -10,8 +10,8 @@ use super::{Error, Exit, inputs};
 use crate::engine::event::{ChangeOutcome, Finished};
 use crate::engine::journal::{Record, RunStatus, RunSummary, past};
 use crate::engine::run::canonical;
+use crate::failure::Failure;
 use crate::render::{output, with_target};
-use crate::resource::Failure;
 use crate::text::clean;
 
 const BOLD: Style = Style::new().bold();

@@ -6,11 +6,11 @@ use super::Error;
 use super::args::{RunArguments, Variables};
 use crate::engine::event::Sink;
 use crate::engine::run::{Command, Request, Source, StdinRequest, read_plan_file, read_request};
+use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::state::StateFolder;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
 use crate::render::{Human, Json};
-use crate::resource::Failure;
 use crate::worker::current_user;
 
 /// Reads the given file or standard input (`-`), else `./provision.yaml`, else the only `*.yaml` under `./plans`.

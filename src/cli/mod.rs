@@ -22,10 +22,10 @@ pub use exit::Exit;
 
 use crate::engine::run::NotPrepared;
 use crate::engine::stop;
-use crate::host::fs::says;
+use crate::failure::Failure;
+use crate::host::fs::io_error_text;
 use crate::host::signals::without_panic;
 use crate::render::output;
-use crate::resource::Failure;
 
 /// Runs the program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
@@ -72,7 +72,7 @@ fn with_all_output(exit: Exit) -> Exit {
             output::tell(&format!(
                 "error: not all output could be written to standard output: {}\n  hint: what an apply did is in \
                  `provision history`\n",
-                says(why)
+                io_error_text(why)
             ));
             Exit::Failed
         }
@@ -82,7 +82,7 @@ fn with_all_output(exit: Exit) -> Exit {
 
 fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
     let runtime = without_panic(|| tokio::runtime::Builder::new_current_thread().enable_all().build())
-        .map_err(|error| Failure::new(format!("cannot start the runtime: {}", says(&error))))?;
+        .map_err(|error| Failure::new(format!("cannot start the runtime: {}", io_error_text(&error))))?;
     let result = runtime.block_on(command);
     // A look-up that a signal ended may still be waiting in a thread of its own.
     runtime.shutdown_background();
@@ -123,14 +123,14 @@ impl From<NotPrepared> for Error {
     fn from(error: NotPrepared) -> Self {
         match error {
             NotPrepared::Failure(failure) => failure.into(),
-            NotPrepared::Problems(problems) => problems.into(),
+            NotPrepared::Diagnostics(problems) => problems.into(),
             NotPrepared::Stopped(signal) => Self::stopped(signal),
         }
     }
 }
 
-impl From<crate::plan_file::Problems> for Error {
-    fn from(problems: crate::plan_file::Problems) -> Self {
+impl From<crate::plan_file::Diagnostics> for Error {
+    fn from(problems: crate::plan_file::Diagnostics) -> Self {
         Self { text: problems.to_string(), exit: Exit::Failed }
     }
 }

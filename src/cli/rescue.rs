@@ -1,5 +1,6 @@
 //! `provision rescue`
 
+use crate::failure::Failure;
 use std::fmt::Write as _;
 
 use super::args::{RescueArguments, RescueCommand};
@@ -10,7 +11,7 @@ use crate::engine::targets::Targets;
 use crate::host::secret::Digester;
 use crate::plan_file::{Evaluated, Selection};
 use crate::render::output;
-use crate::resource::{Failure, RescueAnswer, RescueRequest};
+use crate::resource::{RescueAnswer, RescueRequest};
 
 /// Lists, shows or gives back what was taken out of the way.
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {

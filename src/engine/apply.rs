@@ -1,5 +1,6 @@
 //! The second half of an apply: the planned changes, in order, each only where it is still the one that was planned.
 
+use crate::failure::Failure;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, watch};
@@ -8,12 +9,10 @@ use tokio::task::JoinSet;
 use super::event::{ChangeOutcome, Event, Finished, Sink};
 use super::step::Step;
 use super::stop::Stop;
-use super::survey::{Admit, PlannedStep, Verdict, decide, planned_event, why};
+use super::survey::{Admit, PlannedStep, Verdict, plan_step, planned_event, why};
 use super::targets::Targets;
 use crate::plan::graph::Graph;
-use crate::resource::{
-    AnyChange, AnyResource, Description, Diff, Failure, Refusal, Rescue, RescueAnswer, RescueRequest,
-};
+use crate::resource::{AnyChange, AnyResource, Description, Diff, Rescue, RescueAnswer, RescueRequest};
 
 /// Makes the command line that brings a rescue back from its id.
 pub type RestoreCommand = dyn Fn(&str) -> String + Send + Sync;
@@ -30,7 +29,7 @@ pub struct ApplyContext {
 }
 
 /// How a step ended, and why.
-struct End {
+struct StepResult {
     outcome: Finished,
     drift: Vec<String>,
     failure: Option<Failure>,
@@ -39,7 +38,7 @@ struct End {
     rescues: Vec<Rescue>,
 }
 
-impl End {
+impl StepResult {
     fn of(outcome: Finished, failure: Option<Failure>) -> Self {
         let (drift, notes, warnings) = (Vec::new(), Vec::new(), Vec::new());
         Self { outcome, drift, failure, notes, warnings, rescues: Vec::new() }
@@ -48,13 +47,13 @@ impl End {
     /// The end of a step that has no changes left: as it was asked for, unless something stands in the way or differs
     /// that it does not repair.
     fn converged(outcome: Finished, diff: Diff<AnyChange>) -> Self {
-        let (outcome, failure) = match (Refusal::join(&diff.obstacles), Refusal::join(&diff.drift)) {
-            (Some(obstacles), _) => (Finished::Blocked, Some(obstacles.into())),
-            (None, Some(drift)) => (Finished::Drifted, Some(drift.into())),
+        let (outcome, failure) = match (Failure::join(&diff.obstacles), Failure::join(&diff.drift)) {
+            (Some(obstacles), _) => (Finished::Blocked, Some(obstacles)),
+            (None, Some(drift)) => (Finished::Drifted, Some(drift)),
             (None, None) if outcome == Finished::Unchanged && diff.unchecked => (Finished::Unchecked, None),
             (None, None) => (outcome, None),
         };
-        let drift = diff.drift.into_iter().map(|difference| difference.reason).collect();
+        let drift = diff.drift.into_iter().map(|difference| difference.message).collect();
         Self { drift, notes: diff.notes, warnings: diff.warnings, ..Self::of(outcome, failure) }
     }
 }
@@ -75,16 +74,16 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
         running.spawn(async move {
             ended(&makers, &ends).await;
             let end = match predecessors(&before, &run.cx.steps, &ends).await {
-                Err(failure) => End::of(Finished::Blocked, Some(failure)),
+                Err(failure) => StepResult::of(Finished::Blocked, Some(failure)),
                 Ok(Some(())) => {
                     // Always in the same order, so that two steps never wait for each other.
                     let mut held = Vec::new();
                     for slot in &slots {
                         held.push(slot.lock().await);
                     }
-                    run.carry_out(planned).await
+                    run.run_step(planned).await
                 }
-                Ok(None) => End::of(Finished::Skipped, None),
+                Ok(None) => StepResult::of(Finished::Skipped, None),
             };
             run.finish(&end);
             ends.send_modify(|ends| ends[index] = Some(end.outcome));
@@ -134,32 +133,32 @@ impl StepRun {
         &self.cx.steps[self.index]
     }
 
-    async fn carry_out(&self, planned: PlannedStep) -> End {
+    async fn run_step(&self, planned: PlannedStep) -> StepResult {
         if self.cx.stop.signal().is_some() && planned.has_changes() {
-            return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
+            return StepResult::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         }
         let provisional = planned.is_provisional();
         let expected = match planned.verdict {
-            Verdict::Blocked(failure) => return End::of(Finished::Blocked, Some(failure)),
-            Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
+            Verdict::Blocked(failure) => return StepResult::of(Finished::Blocked, Some(failure)),
+            Verdict::Failed(failure) => return StepResult::of(Finished::Failed, Some(failure)),
             Verdict::Decided(diff) if diff.changes.is_empty() && !provisional => {
-                return End::converged(Finished::Unchanged, diff);
+                return StepResult::converged(Finished::Unchanged, diff);
             }
             Verdict::Decided(diff) => Some(diff.changes),
-            Verdict::Undecided => None,
+            Verdict::Deferred => None,
         };
         if provisional {
             self.cx.targets.forget(self.step()).await;
         }
         let Some(now) = self.decide_unless_stopped().await else {
-            return End::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
+            return StepResult::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         };
         let now = (self.cx.admit)(self.step(), now);
         let diff = match now {
             Verdict::Decided(diff) => diff,
-            Verdict::Failed(failure) => return End::of(Finished::Failed, Some(failure)),
-            Verdict::Blocked(failure) => return End::of(Finished::Blocked, Some(failure)),
-            Verdict::Undecided => return End::of(Finished::Blocked, None),
+            Verdict::Failed(failure) => return StepResult::of(Finished::Failed, Some(failure)),
+            Verdict::Blocked(failure) => return StepResult::of(Finished::Blocked, Some(failure)),
+            Verdict::Deferred => return StepResult::of(Finished::Blocked, None),
         };
         if provisional {
             // It waited for other steps: now it is planned for good, and shown.
@@ -173,9 +172,9 @@ impl StepRun {
                 "the host has changed since it was planned: {} now takes this to converge: {}",
                 now.target, now.summary
             ));
-            return End::of(Finished::Failed, Some(failure.hint("look at the new plan, then run apply again")));
+            return StepResult::of(Finished::Failed, Some(failure.hint("look at the new plan, then run apply again")));
         }
-        self.make(diff).await
+        self.apply_changes(diff).await
     }
 
     /// Looks at the step once more; `None` where a signal comes first, since a host that is asked may be slow to answer.
@@ -183,7 +182,7 @@ impl StepRun {
         let (targets, steps, index) = (Arc::clone(&self.cx.targets), Arc::clone(&self.cx.steps), self.index);
         // A task of its own: a request to a worker that was broken off in its middle would spoil those after it.
         let deciding = tokio::spawn(async move {
-            let observed = decide(&targets, &steps[index]).await;
+            let observed = plan_step(&targets, &steps[index]).await;
             observed.beside_others(&targets, index, &steps)
         });
         tokio::select! {
@@ -194,13 +193,13 @@ impl StepRun {
         }
     }
 
-    async fn make(&self, diff: Diff<AnyChange>) -> End {
+    async fn apply_changes(&self, diff: Diff<AnyChange>) -> StepResult {
         if diff.changes.is_empty() {
-            return End::converged(Finished::Unchanged, diff);
+            return StepResult::converged(Finished::Unchanged, diff);
         }
         // What may take somebody's work out of the way says so in the plan; how to get it back is said in the end.
         let risky = diff.changes.iter().any(|change| change.describe().risk.is_some());
-        let mut end = self.make_all(diff).await;
+        let mut end = self.make_each(diff).await;
         if risky && AnyResource::kind_keeps_rescues(self.step().resource.kind()) {
             end.rescues = self.rescues().await;
         }
@@ -212,16 +211,16 @@ impl StepRun {
 
     /// A step that holds what is around others may undo what they did before it: a directory that is handed to a user is
     /// none in which root works any more.
-    async fn verify_inside(&self, end: &mut End) {
+    async fn verify_inside(&self, end: &mut StepResult) {
         for other in &self.inside_and_before {
             let step = &self.cx.steps[*other];
-            let reason = match decide(&self.cx.targets, step).await.verdict {
+            let reason = match plan_step(&self.cx.targets, step).await.verdict {
                 Verdict::Decided(diff) => match diff.changes.first().map(AnyChange::describe) {
                     None => continue,
                     Some(change) => format!("{} has to be changed again: {}", change.target, change.summary),
                 },
                 Verdict::Blocked(failure) | Verdict::Failed(failure) => failure.message,
-                Verdict::Undecided => continue,
+                Verdict::Deferred => continue,
             };
             let failure =
                 Failure::new(format!("the changes were made, and `{}` does not hold after them: {reason}", step.id))
@@ -234,7 +233,7 @@ impl StepRun {
     }
 
     /// Makes the changes in their order. One that fails keeps those from being made that depend on it, and no others.
-    async fn make_all(&self, diff: Diff<AnyChange>) -> End {
+    async fn make_each(&self, diff: Diff<AnyChange>) -> StepResult {
         // With the failure, where it was tried.
         let mut undone: Vec<(&AnyChange, Option<Failure>)> = Vec::new();
         for (made, change) in diff.changes.iter().enumerate() {
@@ -246,7 +245,7 @@ impl StepRun {
                 let left = diff.changes.len() - made;
                 let failure = Failure::new(format!("the run was stopped with {left} of its changes left"))
                     .hint("run apply again to make them");
-                return End::of(if made == 0 { Finished::Skipped } else { Finished::Failed }, Some(failure));
+                return StepResult::of(if made == 0 { Finished::Skipped } else { Finished::Failed }, Some(failure));
             }
             if let Err(failure) = self.make_one(change).await {
                 undone.push((change, Some(failure)));
@@ -255,23 +254,19 @@ impl StepRun {
         if undone.is_empty() {
             return self.verify(diff).await;
         }
-        let undone: Vec<Refusal> = undone
-            .into_iter()
-            .filter_map(|(_, failure)| failure)
-            .map(|failure| Refusal { reason: failure.message, hint: failure.hint })
-            .chain(diff.obstacles.clone())
-            .collect();
+        let undone: Vec<Failure> =
+            undone.into_iter().filter_map(|(_, failure)| failure).chain(diff.obstacles.clone()).collect();
         let tells = AnyResource::kind_tells_how_it_stands(self.step().resource.kind());
         let stands = if tells {
-            match decide(&self.cx.targets, self.step()).await.verdict {
+            match plan_step(&self.cx.targets, self.step()).await.verdict {
                 Verdict::Decided(stands) => stands,
                 _ => diff,
             }
         } else {
             Diff { drift: diff.drift, ..Diff::default() }
         };
-        let failure = Refusal::join(&undone).map(Failure::from);
-        End { outcome: Finished::Failed, failure, ..End::converged(Finished::Failed, stands) }
+        let failure = Failure::join(&undone);
+        StepResult { outcome: Finished::Failed, failure, ..StepResult::converged(Finished::Failed, stands) }
     }
 
     async fn make_one(&self, change: &AnyChange) -> Result<(), Failure> {
@@ -303,35 +298,35 @@ impl StepRun {
     }
 
     /// A change that was made and did not hold is a failure, whatever the call that made it said.
-    async fn verify(&self, made: Diff<AnyChange>) -> End {
-        match decide(&self.cx.targets, self.step()).await.verdict {
+    async fn verify(&self, made: Diff<AnyChange>) -> StepResult {
+        match plan_step(&self.cx.targets, self.step()).await.verdict {
             Verdict::Decided(left) => match left.changes.first() {
                 None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
-                    End::converged(Finished::Changed, left)
+                    StepResult::converged(Finished::Changed, left)
                 }
                 None => {
                     let mut warnings = left.warnings.clone();
                     warnings.extend(made.warnings);
                     warnings.dedup();
-                    End::converged(Finished::Changed, Diff { notes: made.notes, warnings, ..left })
+                    StepResult::converged(Finished::Changed, Diff { notes: made.notes, warnings, ..left })
                 }
                 Some(change) => {
                     let Description { target, summary, .. } = change.describe();
                     let message = format!("the changes were made, but this is still to do at {target}: {summary}");
                     let failure = Failure::new(message);
                     let hint = "something else may be changing it at the same time; run plan to see how it stands";
-                    End::of(Finished::Failed, Some(failure.hint(hint)))
+                    StepResult::of(Finished::Failed, Some(failure.hint(hint)))
                 }
             },
             Verdict::Failed(failure) | Verdict::Blocked(failure) => {
                 let message = format!("the changes were made, but cannot be verified: {}", failure.message);
-                End::of(Finished::Failed, Some(Failure { message, hint: failure.hint }))
+                StepResult::of(Finished::Failed, Some(Failure { message, hint: failure.hint }))
             }
-            Verdict::Undecided => End::of(Finished::Failed, None),
+            Verdict::Deferred => StepResult::of(Finished::Failed, None),
         }
     }
 
-    fn finish(&self, end: &End) {
+    fn finish(&self, end: &StepResult) {
         let failure = end.failure.clone();
         let restorable = end.rescues.iter().filter(|rescue| rescue.way_back.is_none());
         let rescues: Vec<String> = restorable.map(|rescue| rescue.id.clone()).collect();

@@ -1,8 +1,9 @@
 //! Events: the only thing that leaves the engine. Human text, JSON lines and the exit code are folds of them.
 
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-use crate::resource::{Action, Description, Failure};
+use crate::resource::{Action, Description};
 
 /// The version of the JSON lines. Within a number no key is renamed or removed; new ones may come.
 pub const FORMAT: u32 = 1;

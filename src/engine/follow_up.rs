@@ -73,7 +73,7 @@ impl FollowUps {
 
 impl Notes {
     fn made(&self, step: &Step, change: &AnyChange) -> Made {
-        let outdated = self.seen.get(&step.id).map(|seen| step.resource.outdates(&seen.actual, change));
+        let outdated = self.seen.get(&step.id).map(|seen| step.resource.stale_services(&seen.actual, change));
         Made { step: step.clone(), change: change.clone(), outdated: outdated.unwrap_or_default() }
     }
 
@@ -111,7 +111,7 @@ fn of_step(id: &str, changes: &[&Made], project: &Project, own: bool) -> Vec<Fol
     };
     let mut found = Vec::new();
     if !own && replaced(&project.file) {
-        let file = crate::host::fs::show(&project.file);
+        let file = crate::host::fs::escape_path(&project.file);
         let reason = format!("containers keep what {file} said when they were created");
         found.push(follow_up(reason, Vec::new(), project.up()));
     }
@@ -123,7 +123,7 @@ fn of_step(id: &str, changes: &[&Made], project: &Project, own: bool) -> Vec<Fol
             outdated.push(service.name.clone());
         } else if !held.is_empty() {
             holders.push(service.name.clone());
-            for path in held.into_iter().map(|path| crate::host::fs::show(path)) {
+            for path in held.into_iter().map(|path| crate::host::fs::escape_path(path)) {
                 if !files.contains(&path) {
                     files.push(path);
                 }

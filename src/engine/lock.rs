@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use super::event::Holder;
 use super::stop::Stop;
-use crate::host::fs::{says, show};
+use crate::failure::Failure;
+use crate::host::fs::{escape_path, io_error_text};
 use crate::host::machine;
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
-use crate::resource::Failure;
 use jiff::Timestamp;
 
 /// How often a lock that is waited for is asked for.
@@ -100,7 +100,7 @@ impl Lock {
             Ok(file) => Some(file),
             Err(_) if !subject.is_there => None,
             Err(error) => {
-                let (path, why) = (show(path), says(&error));
+                let (path, why) = (escape_path(path), io_error_text(&error));
                 return Err(Failure::new(format!("cannot open the plan file {path} for its lock: {why}")));
             }
         };
@@ -123,11 +123,12 @@ impl Lock {
     /// that was in the plan file's place.
     pub fn register(&mut self, holder: &Holder) -> Result<(), Failure> {
         let dir = self.folder.make(Part::Locks)?;
-        let gone = || Failure::new(format!("{} went away", show(&dir.path_of(self.name.as_ref()))));
+        let gone = || Failure::new(format!("{} went away", escape_path(&dir.path_of(self.name.as_ref()))));
         let mut file = state::open(&dir, &self.name, Access::Keep)?.ok_or_else(gone)?;
         if self.state_file.is_none() {
-            let mine =
-                file.try_clone().map_err(|error| Failure::new(format!("cannot keep the lock: {}", says(&error))))?;
+            let mine = file
+                .try_clone()
+                .map_err(|error| Failure::new(format!("cannot keep the lock: {}", io_error_text(&error))))?;
             if state::try_lock(&mine) == Locked::Theirs {
                 return Err(Failure::new("another apply of the same plan file began at the same time")
                     .hint("run apply again once it has ended, or with --wait"));
@@ -136,8 +137,12 @@ impl Lock {
         }
         let line = serde_json::to_vec(holder).unwrap_or_default();
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&line)).map_err(|error| {
-            Failure::new(format!("cannot write {}: {}", show(&dir.path_of(self.name.as_ref())), says(&error)))
-                .hint(format!("see to the file system of {}", show(self.folder.path())))
+            Failure::new(format!(
+                "cannot write {}: {}",
+                escape_path(&dir.path_of(self.name.as_ref())),
+                io_error_text(&error)
+            ))
+            .hint(format!("see to the file system of {}", escape_path(self.folder.path())))
         })?;
         self.registered = Some(file);
         Ok(())
@@ -162,7 +167,7 @@ impl Drop for Lock {
 }
 
 fn refusal(path: &Path, holder: &Holder, tail: &str) -> Failure {
-    Failure::new(format!("{} is being applied by {holder}{tail}", show(path)))
+    Failure::new(format!("{} is being applied by {holder}{tail}", escape_path(path)))
         .hint("run apply again once that has ended, or let it wait with --wait (--wait=SECONDS for no longer)")
 }
 

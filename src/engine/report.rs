@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Counts what passes, and hands it on.
 pub struct Report {

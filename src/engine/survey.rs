@@ -1,5 +1,6 @@
 //! The first half of every run: observe all steps, decide what each needs, and say so.
 
+use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::targets::Targets;
 use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
 use crate::plan::graph::{Graph, Reason};
-use crate::resource::{Action, AnyChange, AnyResource, Description, Diff, Failure, Refusal};
+use crate::resource::{Action, AnyChange, AnyResource, Description, Diff};
 
 /// What is known of one step before anything is done.
 #[derive(Debug, Clone)]
@@ -19,7 +20,7 @@ pub enum Verdict {
     /// Decided on what was observed. No changes: it has converged.
     Decided(Diff<AnyChange>),
     /// It cannot be decided before the steps that it waits for have made their changes.
-    Undecided,
+    Deferred,
     /// It is not to be done.
     Blocked(Failure),
     /// It could not be observed.
@@ -54,7 +55,7 @@ impl PlannedStep {
             Verdict::Decided(diff) if !diff.drift.is_empty() => Planned::Drifted,
             Verdict::Decided(diff) if diff.changes.is_empty() && diff.unchecked => Planned::Unchecked,
             Verdict::Decided(diff) if diff.changes.is_empty() => Planned::Unchanged,
-            Verdict::Decided(_) | Verdict::Undecided => Planned::Changes,
+            Verdict::Decided(_) | Verdict::Deferred => Planned::Changes,
             Verdict::Blocked(_) => Planned::Blocked,
             Verdict::Failed(_) => Planned::Failed,
         }
@@ -77,7 +78,7 @@ impl PlannedStep {
     pub fn planned_changes(&self) -> usize {
         match &self.verdict {
             Verdict::Decided(diff) => diff.changes.len(),
-            Verdict::Undecided => 1,
+            Verdict::Deferred => 1,
             Verdict::Blocked(_) | Verdict::Failed(_) => 0,
         }
     }
@@ -92,7 +93,7 @@ impl PlannedStep {
 pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
 
 /// Decides one step on what is there now.
-pub async fn decide(targets: &Targets, step: &Step) -> Observed {
+pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
     if let Some(SecretError::Unusable(failure)) = targets.secret_error(step) {
         return Observed { verdict: Verdict::Blocked(failure.clone()), claims: Vec::new() };
     }
@@ -104,7 +105,7 @@ pub async fn decide(targets: &Targets, step: &Step) -> Observed {
                     Ok(()) => Verdict::Decided(diff),
                     Err(failure) => Verdict::Blocked(failure),
                 },
-                Err(refusal) => Verdict::Blocked(refusal.into()),
+                Err(refusal) => Verdict::Blocked(refusal),
             };
             Observed { verdict, claims: step.resource.seen_claims(&actual) }
         }
@@ -152,7 +153,7 @@ pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Grap
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (targets, steps) = (Arc::clone(targets), Arc::clone(steps));
-        looking.spawn(async move { (index, decide(&targets, &steps[index]).await) });
+        looking.spawn(async move { (index, plan_step(&targets, &steps[index]).await) });
     }
     let unseen = || Verdict::Failed(Failure::new("the observation ended without a result"));
     let mut observed: Vec<Option<Observed>> = steps.iter().map(|_| None).collect();
@@ -169,8 +170,8 @@ pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Grap
     let mut verdicts: Vec<Verdict> = observed.into_iter().enumerate().map(verdict).collect();
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();
     for index in graph.sequence() {
-        let verdict = std::mem::replace(&mut verdicts[*index], Verdict::Undecided);
-        let step = weigh(verdict, *index, steps, graph, &planned);
+        let verdict = std::mem::replace(&mut verdicts[*index], Verdict::Deferred);
+        let step = mark_provisional(verdict, *index, steps, graph, &planned);
         planned[*index] = Some(step);
     }
     let mut planned: Vec<PlannedStep> = planned.into_iter().flatten().collect();
@@ -199,7 +200,7 @@ fn announce_parents_once(planned: &mut [PlannedStep], graph: &Graph) {
 }
 
 /// Sees a step's verdict in the light of those that come before it.
-fn weigh(
+fn mark_provisional(
     verdict: Verdict,
     index: usize,
     steps: &[Step],
@@ -225,8 +226,8 @@ fn weigh(
     }
     let verdict = match verdict {
         // What stands in the way now may be just what an earlier step is about to bring.
-        Verdict::Blocked(_) | Verdict::Failed(_) if !waits_for.is_empty() => Verdict::Undecided,
-        Verdict::Decided(diff) if !diff.obstacles.is_empty() && !waits_for.is_empty() => Verdict::Undecided,
+        Verdict::Blocked(_) | Verdict::Failed(_) if !waits_for.is_empty() => Verdict::Deferred,
+        Verdict::Decided(diff) if !diff.obstacles.is_empty() && !waits_for.is_empty() => Verdict::Deferred,
         verdict => verdict,
     };
     PlannedStep { waits_for, ..PlannedStep::exact(verdict) }
@@ -264,11 +265,11 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
                 notes.clone_from(&diff.notes);
                 warnings.clone_from(&diff.warnings);
             }
-            drift = diff.drift.iter().map(|difference| difference.reason.clone()).collect();
-            let told = Refusal::join(&diff.obstacles).or(Refusal::join(&diff.drift));
-            (reason, hint) = told.map_or((None, None), |refusal| (Some(refusal.reason), refusal.hint));
+            drift = diff.drift.iter().map(|difference| difference.message.clone()).collect();
+            let told = Failure::join(&diff.obstacles).or(Failure::join(&diff.drift));
+            (reason, hint) = told.map_or((None, None), |refusal| (Some(refusal.message), refusal.hint));
         }
-        Verdict::Undecided => {
+        Verdict::Deferred => {
             let after = waits_for.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
             (reason, hint) = (Some(format!("to be decided after {after}")), None);
             changes.push(Description {

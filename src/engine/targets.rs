@@ -1,6 +1,7 @@
 //! How the engine reaches what a step is about: a worker for what is on the host, a connection for what is in a
 //! warehouse.
 
+use crate::failure::Failure;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,11 +13,11 @@ use super::step::Step;
 use crate::host::environment::Environment;
 use crate::host::fs::Locator;
 use crate::host::secret::{Digester, SecretError};
-use crate::host::warehouse::{ConnectionSpec, Surroundings, Wanted, Warehouse};
+use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Warehouse};
 use crate::plan::claim::{Claim, Claims};
 use crate::plan::conflict::conflicts;
-use crate::plan_file::{Evaluated, Problem};
-use crate::resource::{Act, AnyActual, AnyChange, Failure, Look, RescueAnswer, RescueRequest};
+use crate::plan_file::{Diagnostic, Evaluated};
+use crate::resource::{AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
 use crate::worker::{Task, Tasks, Workers};
 
 /// The means to observe and to execute every step of one run.
@@ -45,7 +46,7 @@ impl Targets {
     ) -> Self {
         let steps: Vec<&Step> = plan.steps.iter().chain(&plan.observed_only).collect();
         let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
-        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, CatalogQuery> = BTreeMap::new();
         let mut without_secret = HashMap::new();
         for (index, step) in steps.into_iter().enumerate() {
             if let Some(connection) = step.resource.connection() {
@@ -104,7 +105,7 @@ impl Targets {
             return Err(error.failure().clone());
         }
         let actual = match step.resource.connection() {
-            Some(connection) => step.resource.observe(&self.look(connection)?).await,
+            Some(connection) => step.resource.observe(&self.context(connection)?).await,
             None => self.workers.observe(step.run_as.as_deref(), &step.id).await,
         }?;
         self.follow_ups.saw(step, &actual);
@@ -149,8 +150,8 @@ impl Targets {
     pub async fn execute(&self, step: &Step, change: &AnyChange) -> Result<(), Failure> {
         match step.resource.connection() {
             Some(connection) => {
-                let act = Act::new(self.look(connection)?, &self.run);
-                step.resource.execute(change, &act).await
+                let cx = ExecuteContext::new(self.context(connection)?, &self.run);
+                step.resource.execute(change, &cx).await
             }
             None => self.workers.execute(step.run_as.as_deref(), &step.id, change).await,
         }?;
@@ -186,29 +187,29 @@ impl Targets {
         self.workers.end().await;
     }
 
-    fn look(&self, connection: &str) -> Result<Look, Failure> {
+    fn context(&self, connection: &str) -> Result<ObserveContext, Failure> {
         let warehouse = self.warehouses.get(connection);
         let warehouse =
             warehouse.ok_or_else(|| Failure::new(format!("there is no connection `{connection}` in this run")))?;
         let warehouse = warehouse.as_ref().map_err(|error| error.failure().clone())?;
-        Ok(Look::on_warehouse(self.digester.clone(), Arc::clone(warehouse), self.as_of))
+        Ok(ObserveContext::on_warehouse(self.digester.clone(), Arc::clone(warehouse), self.as_of))
     }
 }
 
 /// Prepares a connection; nothing is connected yet.
 fn warehouse(
     name: &str,
-    wanted: Wanted,
+    wanted: CatalogQuery,
     plan: &Evaluated,
     secrets: &RunSecrets,
     environment: &Environment,
 ) -> Result<Warehouse, SecretError> {
     let password = secrets.of_connection(name)?.map(|secret| secret.as_password());
     let spec = usable(name, plan.connections.get(name)).map_err(SecretError::Unreadable)?;
-    Ok(Warehouse::new(name, spec, password, Surroundings::of(environment), wanted))
+    Ok(Warehouse::new(name, spec, password, ClientDefaults::of(environment), wanted))
 }
 
-fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Problem>>) -> Result<ConnectionSpec, Failure> {
+fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Diagnostic>>) -> Result<ConnectionSpec, Failure> {
     match spec {
         Some(Ok(spec)) => Ok(spec.clone()),
         Some(Err(problem)) => {

@@ -3,7 +3,7 @@
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, setrlimit};
 
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Keeps the kernel from writing this process's memory, which holds secrets, to disk, and other processes of its user
 /// from reading it: no core file (`RLIMIT_CORE`, core(5)), and none by way of a program that `core_pattern` names, no

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, says, show};
-use crate::resource::Failure;
+use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, escape_path, io_error_text};
+use crate::failure::Failure;
 
 const HINT: &str = "the state folder is where runs are recorded before they change anything: see to it, or as a user other \
                     than root name another one in XDG_STATE_HOME";
@@ -123,13 +123,13 @@ fn trust(dir: &Dir, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let why = if own { "others can write to it" } else { "it belongs to another user" };
-    Err(Failure::new(format!("the state folder {} is not to be trusted: {why}", show(path)))
+    Err(Failure::new(format!("the state folder {} is not to be trusted: {why}", escape_path(path)))
         .hint("give it to the user who starts provision, with mode 0700"))
 }
 
 fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failure {
     let path = dir.path_of(name.as_ref());
-    Failure::new(format!("cannot {verb} {}: {}", show(&path), says(&errno.into()))).hint(HINT)
+    Failure::new(format!("cannot {verb} {}: {}", escape_path(&path), io_error_text(&errno.into()))).hint(HINT)
 }
 
 /// How a file of the state folder is opened.
@@ -167,7 +167,7 @@ pub fn open(dir: &Dir, name: &str, access: Access) -> Result<Option<File>, Failu
     let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
     if !is_file || stat.st_uid != acting_ids().0 || stat.st_mode & 0o022 != 0 {
         let path = dir.path_of(name.as_ref());
-        return Err(Failure::new(format!("{} is not to be trusted: it is no file of our own", show(&path)))
+        return Err(Failure::new(format!("{} is not to be trusted: it is no file of our own", escape_path(&path)))
             .hint("remove it, and find out who put it there"));
     }
     Ok(Some(File::from(fd)))
@@ -184,7 +184,7 @@ pub fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Failur
     match file.read_to_end(&mut bytes) {
         Ok(_) if bytes.len() as u64 > limit => {
             let path = dir.path_of(name.as_ref());
-            Err(Failure::new(format!("{} is larger than {limit} bytes", show(&path))).hint("remove it"))
+            Err(Failure::new(format!("{} is larger than {limit} bytes", escape_path(&path))).hint("remove it"))
         }
         Ok(_) => Ok(Some(bytes)),
         Err(error) => Err(failed("read", dir, name, Errno::from_io_error(&error).unwrap_or(Errno::IO))),

@@ -1,5 +1,6 @@
 //! Means of the unit tests: acting as another user, converging a step, and seeing every trace on a file system.
 
+use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +10,7 @@ use std::process::Command;
 
 use crate::host::fs;
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{Act, Diff, Failure, Look, Refusal, Resource};
+use crate::resource::{Diff, ExecuteContext, ObserveContext, Resource};
 
 const FOLDER: &str = "PROVISION_TEST_FOLDER";
 
@@ -94,8 +95,8 @@ pub fn now<F: Future>(future: F) -> F::Output {
 }
 
 /// A view for a step whose source yields `secret`.
-pub fn look(secret: Option<&[u8]>) -> Look {
-    Look::on_host(Digester::with_key([7; 32]), secret.map(|secret| Secret::new(secret.to_vec())))
+pub fn context(secret: Option<&[u8]>) -> ObserveContext {
+    ObserveContext::on_host(Digester::with_key([7; 32]), secret.map(|secret| Secret::new(secret.to_vec())))
 }
 
 pub fn desired<R: Resource>(yaml: &str) -> R {
@@ -103,25 +104,25 @@ pub fn desired<R: Resource>(yaml: &str) -> R {
 }
 
 /// Observes and decides.
-pub fn plan<R: Resource>(desired: &R, look: &Look) -> Result<Result<Diff<R::Change>, Refusal>, Failure> {
-    now(desired.observe(look)).map(|actual| desired.diff(&actual))
+pub fn plan<R: Resource>(desired: &R, cx: &ObserveContext) -> Result<Result<Diff<R::Change>, Failure>, Failure> {
+    now(desired.observe(cx)).map(|actual| desired.diff(&actual))
 }
 
 /// Plans, which must leave no trace in `folder`, makes the changes, and checks that nothing is left to do.
-pub fn converge<R: Resource>(desired: &R, look: &Look, folder: &Path) -> Diff<R::Change> {
+pub fn converge<R: Resource>(desired: &R, cx: &ObserveContext, folder: &Path) -> Diff<R::Change> {
     let before = snapshot(folder);
-    let planned = plan(desired, look).unwrap().unwrap();
+    let planned = plan(desired, cx).unwrap().unwrap();
     assert_eq!(snapshot(folder), before, "planning left a trace");
-    let act = Act::new(look.clone(), "test");
+    let execute_cx = ExecuteContext::new(cx.clone(), "test");
     for change in &planned.changes {
-        now(desired.execute(change, &act)).unwrap_or_else(|failure| panic!("{change:?}: {failure:?}"));
+        now(desired.execute(change, &execute_cx)).unwrap_or_else(|failure| panic!("{change:?}: {failure:?}"));
     }
-    let left = plan(desired, look).unwrap().unwrap();
+    let left = plan(desired, cx).unwrap().unwrap();
     assert!(left.changes.is_empty(), "{:?} left after {:?}", left.changes, planned.changes);
     planned
 }
 
 /// The refusal that is expected.
-pub fn refused<R: Resource>(desired: &R, look: &Look) -> Refusal {
-    plan(desired, look).unwrap().unwrap_err()
+pub fn refused<R: Resource>(desired: &R, cx: &ObserveContext) -> Failure {
+    plan(desired, cx).unwrap().unwrap_err()
 }

@@ -5,25 +5,25 @@ use std::ops::Range;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
+use super::diagnostic::{Diagnostic, suggest};
 use super::node::{Node, Scalar, Style, Value};
-use super::problem::{Problem, suggest};
 
 /// Reads a typed value from a node.
 ///
 /// # Errors
 /// The first thing that does not fit, at its place.
-pub fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Problem> {
+pub fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Diagnostic> {
     T::deserialize(Reader(node)).map_err(|error| error.placed(&node.span).0)
 }
 
 /// The same for a type that is chosen by a seed.
-pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Result<S::Value, Problem> {
+pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Result<S::Value, Diagnostic> {
     seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span).0)
 }
 
 /// A problem that may not have its place yet.
 #[derive(Debug)]
-struct Error(Problem);
+struct Error(Diagnostic);
 
 impl Error {
     fn placed(mut self, span: &Range<usize>) -> Self {
@@ -44,9 +44,9 @@ impl de::Error for Error {
     fn custom<T: Display>(message: T) -> Self {
         // A kind gives its remedy on a line of its own.
         let text = message.to_string();
-        let mut problem = Problem::of_file(text.as_str());
+        let mut problem = Diagnostic::of_file(text.as_str());
         if let Some((message, help)) = text.split_once('\n') {
-            problem = Problem::of_file(message).help(help);
+            problem = Diagnostic::of_file(message).help(help);
         }
         Self(problem)
     }
@@ -63,7 +63,7 @@ impl de::Error for Error {
             _ => "something else",
         };
         let expected = plain(expected);
-        let problem = Problem::of_file(format!("expected {expected}, found {found}"));
+        let problem = Diagnostic::of_file(format!("expected {expected}, found {found}"));
         Self(match (expected.as_str(), found) {
             ("a string", "a boolean" | "a number") => problem.help("write it in quotes"),
             ("a boolean", _) => problem.help("write true or false"),
@@ -80,20 +80,20 @@ impl de::Error for Error {
             de::Unexpected::Float(number) => number.to_string(),
             _ => "something else".to_owned(),
         };
-        Self(Problem::of_file(format!("expected {}, found {found}", plain(expected))))
+        Self(Diagnostic::of_file(format!("expected {}, found {found}", plain(expected))))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self(Problem::of_file(format!("unknown key `{field}`")).help(suggest(field, expected)))
+        Self(Diagnostic::of_file(format!("unknown key `{field}`")).help(suggest(field, expected)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         // The word itself may be a secret in the wrong place; the source line shows it where it is none.
-        Self(Problem::of_file("this word is not known here").help(suggest(variant, expected)))
+        Self(Diagnostic::of_file("this word is not known here").help(suggest(variant, expected)))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self(Problem::of_file(format!("key `{field}` is missing")))
+        Self(Diagnostic::of_file(format!("key `{field}` is missing")))
     }
 }
 
@@ -119,7 +119,7 @@ struct Reader<'de>(&'de Node);
 
 impl<'de> Reader<'de> {
     fn unset(self, name: &str) -> Error {
-        let mut problem = Problem::at(self.0.span.clone(), format!("environment variable {name} is not set"))
+        let mut problem = Diagnostic::at(self.0.span.clone(), format!("environment variable {name} is not set"))
             .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
         problem.unset = Some(name.to_owned());
         Error(problem)
@@ -312,7 +312,7 @@ impl<'de> de::VariantAccess<'de> for Tagged<'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<(), Error> {
-        Err(Error(Problem::at(self.value.span.clone(), "no value is wanted here")))
+        Err(Error(Diagnostic::at(self.value.span.clone(), "no value is wanted here")))
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {

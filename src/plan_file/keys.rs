@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
-use super::problem::Problem;
 use super::template::Evaluator;
 
 /// Evaluates a mapping and reads it. What is wrong under one of its keys does not hide what is wrong under another;
@@ -12,8 +12,8 @@ pub(super) fn by_key<T>(
     mapping: &Node,
     whole: &Range<usize>,
     evaluator: &Evaluator,
-    read: impl Fn(&Node) -> Result<T, Problem>,
-) -> Result<T, Vec<Problem>> {
+    read: impl Fn(&Node) -> Result<T, Diagnostic>,
+) -> Result<T, Vec<Diagnostic>> {
     let Value::Mapping(pairs) = &mapping.value else {
         return evaluator.node(mapping).and_then(|node| read(&node)).map_err(|problem| vec![problem]);
     };

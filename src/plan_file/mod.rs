@@ -1,11 +1,11 @@
 //! YAML text -> [`PlanFile`] -> the steps of one run. Pure: it touches neither the host nor the environment, and what is
 //! wrong is said with its place.
 
+mod check;
 mod de;
-mod judge;
+mod diagnostic;
 mod keys;
 mod node;
-mod problem;
 mod read;
 mod sources;
 mod template;
@@ -15,13 +15,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-pub use judge::Relations;
-pub use problem::{Problem, Problems};
+pub use check::Relations;
+pub use diagnostic::{Diagnostic, Diagnostics};
 pub use template::{HostAccess, Inputs};
 
+use diagnostic::{Source, suggest};
 use keys::by_key;
 use node::Node;
-use problem::{Source, suggest};
 use template::Evaluator;
 
 use crate::engine::step::{Prose, Step};
@@ -36,16 +36,16 @@ pub struct PlanFile {
     pub name: String,
     vars: BTreeMap<String, Node>,
     connections: BTreeMap<String, Node>,
-    steps: Vec<WrittenStep>,
+    steps: Vec<StepSource>,
     /// Every id that is written, those of steps that could not be read too.
     ids: Vec<String>,
     /// What is wrong with its shape. Nothing can be had from a plan file with flaws but an error that names them all.
-    flaws: Vec<Problem>,
+    flaws: Vec<Diagnostic>,
 }
 
 /// A step before its templates are evaluated.
 #[derive(Debug, Clone)]
-struct WrittenStep {
+struct StepSource {
     id: String,
     /// Where the id stands: the place of what is wrong with the step as a whole.
     span: Range<usize>,
@@ -68,7 +68,7 @@ pub struct Described {
     pub kind: &'static str,
     pub prose: Prose,
     /// The step, or why it cannot be evaluated here.
-    pub step: Result<Step, Problems>,
+    pub step: Result<Step, Diagnostics>,
 }
 
 /// Which steps a run is about.
@@ -98,7 +98,7 @@ pub struct Evaluated {
     pub observed_only: Vec<Step>,
     /// The connections that the selected steps use. One that wants an unset environment variable is the failure of its
     /// steps, not of the run.
-    pub connections: BTreeMap<String, Result<ConnectionSpec, Problem>>,
+    pub connections: BTreeMap<String, Result<ConnectionSpec, Diagnostic>>,
     /// How the selected steps relate.
     pub relations: Relations,
 }
@@ -109,11 +109,11 @@ impl PlanFile {
     /// # Errors
     /// Where the text is no YAML. What else is wrong with it, [`PlanFile::evaluate`] and [`PlanFile::validate`] tell
     /// together with what they find.
-    pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
+    pub fn parse(path: &str, text: &str) -> Result<Self, Diagnostics> {
         let shape = read::shape(text);
         let source = Source { path: path.to_owned(), text: text.to_owned(), secrets: shape.secrets };
         if shape.ids.is_empty() && !shape.flaws.is_empty() {
-            return Err(Problems { source, list: shape.flaws });
+            return Err(Diagnostics { source, list: shape.flaws });
         }
         let read::Shape { name, vars, connections, steps, ids, flaws, .. } = shape;
         Ok(Self { source, name, vars, connections, steps, ids, flaws })
@@ -124,7 +124,7 @@ impl PlanFile {
     ///
     /// # Errors
     /// Everything that is wrong with the selected steps, unset environment variables included, and with the selection.
-    pub fn evaluate(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Problems> {
+    pub fn evaluate(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Diagnostics> {
         let mut problems = self.check_inputs(inputs, selection);
         let evaluator = self.evaluator(inputs);
         let mut steps = Vec::new();
@@ -163,11 +163,11 @@ impl PlanFile {
             None => self.connection(self.connections.get(name)?, &evaluator).ok(),
         };
         let others = self.others(&steps, selection, &evaluator, &mut problems);
-        let (found, relations) = self.judge_together(&steps, &others, &connection, host.as_ref());
+        let (found, relations) = self.check_steps(&steps, &others, &connection, host.as_ref());
         problems.extend(found);
         let specs = connections.iter().filter_map(|(name, spec)| Some((name.as_str(), spec.as_ref().ok()?)));
-        problems.extend(self.judge_sources(&steps, specs, host.as_ref()));
-        self.all_well(problems)?;
+        problems.extend(self.check_sources(&steps, specs, host.as_ref()));
+        self.result_of(problems)?;
         Ok(Evaluated { name: self.name.clone(), steps, deselected, observed_only, connections, relations })
     }
 
@@ -178,7 +178,7 @@ impl PlanFile {
         steps: &[Step],
         selection: &Selection,
         evaluator: &Evaluator,
-        problems: &mut Vec<Problem>,
+        problems: &mut Vec<Diagnostic>,
     ) -> Vec<Step> {
         let whole = |step: &&Step| step.resource.claims(&Unseen).owns.iter().any(Claim::is_whole);
         let Some(tree) = steps.iter().find(whole) else { return Vec::new() };
@@ -190,7 +190,7 @@ impl PlanFile {
                 Err(found) => problems.extend(found.into_iter().map(|problem| {
                     let why =
                         format!("step `{}` is not selected, but `{}` leaves to it what it owns", written.id, tree.id);
-                    Problem { message: format!("{why}: {}", problem.message), ..problem }
+                    Diagnostic { message: format!("{why}: {}", problem.message), ..problem }
                 })),
             }
         }
@@ -201,7 +201,7 @@ impl PlanFile {
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub fn validate(&self, inputs: &Inputs) -> Result<(), Problems> {
+    pub fn validate(&self, inputs: &Inputs) -> Result<(), Diagnostics> {
         let mut problems = self.check_inputs(inputs, &Selection::default());
         let evaluator = self.evaluator(inputs);
         for node in self.vars.values() {
@@ -224,9 +224,9 @@ impl PlanFile {
         problems.retain(|problem| problem.unset.is_none());
         let host = inputs.host.view();
         let connection = |name: &str| specs.iter().find(|(known, _)| *known == name).map(|(_, spec)| spec.clone());
-        problems.extend(self.judge_together(&steps, &[], &connection, host.as_ref()).0);
-        problems.extend(self.judge_sources(&steps, specs.iter().map(|(name, spec)| (*name, spec)), host.as_ref()));
-        self.all_well(problems)
+        problems.extend(self.check_steps(&steps, &[], &connection, host.as_ref()).0);
+        problems.extend(self.check_sources(&steps, specs.iter().map(|(name, spec)| (*name, spec)), host.as_ref()));
+        self.result_of(problems)
     }
 
     /// The path as the user gave it.
@@ -268,13 +268,13 @@ impl PlanFile {
     ///
     /// # Errors
     /// Flaws of the plan file, and what is wrong with the ids and the inputs.
-    pub fn describe(&self, ids: &[String], inputs: &Inputs) -> Result<Vec<Described>, Problems> {
+    pub fn describe(&self, ids: &[String], inputs: &Inputs) -> Result<Vec<Described>, Diagnostics> {
         let mut problems = self.unknown_variables(inputs);
         problems.extend(self.unknown_steps(ids, ""));
-        self.all_well(problems)?;
+        self.result_of(problems)?;
         // A kind can judge no more of a name than whether it is a path.
         let evaluators = [None, Some("<"), Some("/<")].map(|placeholder| self.evaluator(inputs).showing(placeholder));
-        let describe = |written: &WrittenStep| {
+        let describe = |written: &StepSource| {
             let mut tries = evaluators.iter().map(|evaluator| self.step(written, evaluator));
             let mut step = tries.next()?;
             if step.as_ref().is_err_and(|problems| problems.iter().any(|problem| problem.unset.is_some())) {
@@ -283,7 +283,7 @@ impl PlanFile {
             let step = step.map_err(|list| self.problems(list));
             Some(Described { id: written.id.clone(), kind: written.kind, prose: prose(written, &evaluators[1]), step })
         };
-        let wanted = |step: &&WrittenStep| ids.is_empty() || ids.contains(&step.id);
+        let wanted = |step: &&StepSource| ids.is_empty() || ids.contains(&step.id);
         Ok(self.steps.iter().filter(wanted).filter_map(describe).collect())
     }
 
@@ -291,37 +291,37 @@ impl PlanFile {
         Evaluator::new(&self.source.text, self.vars.clone(), inputs.clone())
     }
 
-    fn check_inputs(&self, inputs: &Inputs, selection: &Selection) -> Vec<Problem> {
+    fn check_inputs(&self, inputs: &Inputs, selection: &Selection) -> Vec<Diagnostic> {
         let mut problems = self.unknown_variables(inputs);
         problems.extend(self.unknown_steps(&selection.only, "--only "));
         problems.extend(self.unknown_steps(&selection.skip, "--skip "));
         if problems.is_empty() && !self.ids.iter().any(|id| selection.includes(id)) {
             let message = "no step is left: --skip leaves out all that --only names";
-            problems.push(Problem::of_file(message).help("correct --only or --skip"));
+            problems.push(Diagnostic::of_file(message).help("correct --only or --skip"));
         }
         problems
     }
 
-    fn unknown_variables(&self, inputs: &Inputs) -> Vec<Problem> {
+    fn unknown_variables(&self, inputs: &Inputs) -> Vec<Diagnostic> {
         let known: Vec<&str> = self.vars.keys().map(String::as_str).collect();
         let unknown = inputs.vars.keys().filter(|name| !self.vars.contains_key(*name));
         let problem = |name: &String| {
-            Problem::of_file(format!("--var {name}: the plan file declares no such variable"))
+            Diagnostic::of_file(format!("--var {name}: the plan file declares no such variable"))
                 .help(suggest(name, &known))
         };
         unknown.map(problem).collect()
     }
 
-    fn unknown_steps(&self, ids: &[String], flag: &str) -> Vec<Problem> {
+    fn unknown_steps(&self, ids: &[String], flag: &str) -> Vec<Diagnostic> {
         let known = self.ids();
         let unknown = ids.iter().filter(|id| !self.ids.contains(id));
         let problem =
-            |id: &String| Problem::of_file(format!("{flag}{id}: there is no such step")).help(suggest(id, &known));
+            |id: &String| Diagnostic::of_file(format!("{flag}{id}: there is no such step")).help(suggest(id, &known));
         unknown.map(problem).collect()
     }
 
     /// A step with its templates evaluated, or all that is wrong with it by itself.
-    fn step(&self, written: &WrittenStep, evaluator: &Evaluator) -> Result<Step, Vec<Problem>> {
+    fn step(&self, written: &StepSource, evaluator: &Evaluator) -> Result<Step, Vec<Diagnostic>> {
         let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
         let max_changes = evaluator.node(&written.max_changes).and_then(|node| max_changes(&node));
         let sources = AnyResource::kind_source_key(written.kind)
@@ -347,7 +347,7 @@ impl PlanFile {
         }
     }
 
-    fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Problem>> {
+    fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Diagnostic>> {
         let sources = sources::problems(node, "password", &self.vars);
         match by_key(node, &node.span, evaluator, de::from_node) {
             Ok(spec) if sources.is_empty() => Ok(spec),
@@ -357,7 +357,7 @@ impl PlanFile {
     }
 
     /// An error where there is any problem, with the flaws of the shape, in the order of the text.
-    fn all_well(&self, problems: Vec<Problem>) -> Result<(), Problems> {
+    fn result_of(&self, problems: Vec<Diagnostic>) -> Result<(), Diagnostics> {
         let mut list = self.flaws.clone();
         // What is wrong with the shape of a value says more than what a kind makes of it.
         list.extend(
@@ -370,34 +370,34 @@ impl PlanFile {
         if list.is_empty() { Ok(()) } else { Err(self.problems(list)) }
     }
 
-    fn problems(&self, list: Vec<Problem>) -> Problems {
-        Problems { source: self.source.clone(), list }
+    fn problems(&self, list: Vec<Diagnostic>) -> Diagnostics {
+        Diagnostics { source: self.source.clone(), list }
     }
 }
 
-fn run_as(node: &Node) -> Result<Option<String>, Problem> {
+fn run_as(node: &Node) -> Result<Option<String>, Diagnostic> {
     let name: Option<String> = de::from_node(node)?;
     match name {
-        Some(name) if name.trim().is_empty() => Err(Problem::at(node.span.clone(), "`run_as` is empty")
+        Some(name) if name.trim().is_empty() => Err(Diagnostic::at(node.span.clone(), "`run_as` is empty")
             .help("give a user's name, or leave it out: the step acts as whoever starts the program then")),
         name => Ok(name),
     }
 }
 
-fn max_changes(node: &Node) -> Result<Option<u64>, Problem> {
+fn max_changes(node: &Node) -> Result<Option<u64>, Diagnostic> {
     de::from_node(node).map_err(|problem| match problem.unset {
         Some(_) => problem,
-        None => Problem::at(node.span.clone(), "`max_changes` has to be a whole number, 0 or more")
+        None => Diagnostic::at(node.span.clone(), "`max_changes` has to be a whole number, 0 or more")
             .help("the step is blocked where it would change more things than that; leave it out for no limit"),
     })
 }
 
 /// The resource of a step.
-fn resource(written: &WrittenStep, evaluator: &Evaluator) -> Result<AnyResource, Vec<Problem>> {
+fn resource(written: &StepSource, evaluator: &Evaluator) -> Result<AnyResource, Vec<Diagnostic>> {
     by_key(&written.body, &written.kind_span, evaluator, |body| de::with_seed(body, AnyResource::seed(written.kind)))
 }
 
-fn prose(written: &WrittenStep, evaluator: &Evaluator) -> Prose {
+fn prose(written: &StepSource, evaluator: &Evaluator) -> Prose {
     Prose {
         title: evaluator.prose(&written.title),
         why: evaluator.prose(&written.why),

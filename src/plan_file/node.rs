@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::problem::{Problem, is_sensitive, login};
+use super::diagnostic::{Diagnostic, is_sensitive, login};
 
 /// Nesting deeper than this is refused: no plan file needs it, and the reader is recursive.
 const MAX_DEPTH: usize = 64;
@@ -18,7 +18,7 @@ const MAX_NODES: usize = 200_000;
 pub struct Document {
     pub root: Node,
     /// What is wrong with it and did not keep it from being read.
-    pub flaws: Vec<Problem>,
+    pub flaws: Vec<Diagnostic>,
     /// Values that stand where a secret would, were it written into the plan file by mistake.
     pub secrets: Vec<Range<usize>>,
 }
@@ -89,7 +89,7 @@ impl Node {
 }
 
 /// Why a text cannot be read, and the places of secrets in what was read of it.
-pub type Broken = Box<(Problem, Vec<Range<usize>>)>;
+pub type Broken = Box<(Diagnostic, Vec<Range<usize>>)>;
 
 /// Reads one YAML document.
 ///
@@ -119,18 +119,18 @@ struct Reader<'text> {
     bytes: Vec<usize>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
-    flaws: Vec<Problem>,
+    flaws: Vec<Diagnostic>,
     secrets: Vec<Range<usize>>,
 }
 
 impl<'text> Reader<'text> {
-    fn document(&mut self) -> Result<Node, Problem> {
+    fn document(&mut self) -> Result<Node, Diagnostic> {
         let mut root = None;
         while let Some((event, span)) = self.next()? {
             match event {
                 Event::StreamStart | Event::StreamEnd | Event::DocumentEnd | Event::Nothing => {}
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(Problem::at(self.range(span), "a second YAML document starts here")
+                    return Err(Diagnostic::at(self.range(span), "a second YAML document starts here")
                         .help("a plan file is one document: write a second file"));
                 }
                 Event::DocumentStart(_) => {}
@@ -138,16 +138,16 @@ impl<'text> Reader<'text> {
             }
         }
         root.filter(|root| !root.is_null())
-            .ok_or_else(|| Problem::of_file("the plan file is empty").help("it needs at least `name` and `steps`"))
+            .ok_or_else(|| Diagnostic::of_file("the plan file is empty").help("it needs at least `name` and `steps`"))
     }
 
-    fn next(&mut self) -> Result<Option<(Event<'text>, Span)>, Problem> {
+    fn next(&mut self) -> Result<Option<(Event<'text>, Span)>, Diagnostic> {
         match self.parser.next_event() {
             None => Ok(None),
             Some(Ok(event)) => Ok(Some(event)),
             Some(Err(error)) => {
                 let at = self.byte(error.marker().index());
-                let problem = Problem::at(at..at, format!("not YAML: {}", error.info()));
+                let problem = Diagnostic::at(at..at, format!("not YAML: {}", error.info()));
                 Err(match remedy(error.info()) {
                     Some(help) => problem.help(help),
                     None => problem,
@@ -164,7 +164,7 @@ impl<'text> Reader<'text> {
         self.byte(span.start.index())..self.byte(span.end.index())
     }
 
-    fn node(&mut self, event: Event<'text>, span: Span, depth: usize) -> Result<Node, Problem> {
+    fn node(&mut self, event: Event<'text>, span: Span, depth: usize) -> Result<Node, Diagnostic> {
         let start = self.range(span);
         if depth > MAX_DEPTH {
             return Err(too_deep(start));
@@ -199,34 +199,34 @@ impl<'text> Reader<'text> {
                 let (pairs, end) = self.pairs(depth)?;
                 (anchor, Node { span: start.start..end, value: Value::Mapping(pairs) })
             }
-            _ => return Err(Problem::at(start, "not YAML: a value was expected here")),
+            _ => return Err(Diagnostic::at(start, "not YAML: a value was expected here")),
         };
         if anchor != 0 {
             self.nodes += size(&node);
             self.anchors.insert(anchor, node.clone());
         }
         if self.nodes > MAX_NODES {
-            return Err(Problem::at(start, format!("more than {MAX_NODES} values, aliases expanded")));
+            return Err(Diagnostic::at(start, format!("more than {MAX_NODES} values, aliases expanded")));
         }
         Ok(node)
     }
 
-    fn alias(&mut self, id: usize, span: Range<usize>, depth: usize) -> Result<Node, Problem> {
+    fn alias(&mut self, id: usize, span: Range<usize>, depth: usize) -> Result<Node, Diagnostic> {
         let Some(node) = self.anchors.get(&id) else {
-            return Err(Problem::at(span, "this alias stands inside of its own anchor"));
+            return Err(Diagnostic::at(span, "this alias stands inside of its own anchor"));
         };
         if depth + height(node) > MAX_DEPTH {
             return Err(too_deep(span));
         }
         self.nodes += size(node);
         if self.nodes > MAX_NODES {
-            return Err(Problem::at(span, format!("more than {MAX_NODES} values, aliases expanded")));
+            return Err(Diagnostic::at(span, format!("more than {MAX_NODES} values, aliases expanded")));
         }
         Ok(Node { span, ..node.clone() })
     }
 
     /// The pairs of a mapping up to its end, and where that is.
-    fn pairs(&mut self, depth: usize) -> Result<(Vec<(Node, Node)>, usize), Problem> {
+    fn pairs(&mut self, depth: usize) -> Result<(Vec<(Node, Node)>, usize), Diagnostic> {
         let mut pairs: Vec<(Node, Node)> = Vec::new();
         let mut names = HashSet::new();
         loop {
@@ -235,7 +235,7 @@ impl<'text> Reader<'text> {
                 (event, span) => self.node(event, span, depth + 1)?,
             };
             let Some(name) = key.text().map(str::to_owned) else {
-                let problem = Problem::at(key.span.clone(), "a key has to be a word");
+                let problem = Diagnostic::at(key.span.clone(), "a key has to be a word");
                 let template =
                     self.text[..key.span.start].ends_with('{') && self.text[key.span.start..].starts_with('{');
                 return Err(if template {
@@ -248,7 +248,7 @@ impl<'text> Reader<'text> {
             let value = self.node(event, span, depth + 1)?;
             self.judge_number(&value);
             if name == "<<" {
-                self.flaws.push(Problem::at(key.span, "merge keys (`<<`) are not read").help("write the keys out"));
+                self.flaws.push(Diagnostic::at(key.span, "merge keys (`<<`) are not read").help("write the keys out"));
                 continue;
             }
             if is_sensitive(&name) {
@@ -260,7 +260,7 @@ impl<'text> Reader<'text> {
                 pairs.push((key, value));
             } else {
                 let message = format!("key `{name}` is there twice");
-                self.flaws.push(Problem::at(key.span, message).help("keep one of them"));
+                self.flaws.push(Diagnostic::at(key.span, message).help("keep one of them"));
             }
         }
     }
@@ -290,7 +290,7 @@ impl<'text> Reader<'text> {
         if tag.is_yaml_core_schema() && matches!(tag.suffix.as_str(), "str" | "map" | "seq") {
             return tag.suffix == "str";
         }
-        self.flaws.push(Problem::at(span.clone(), "YAML tags (`!…`) are not read").help("take the tag away"));
+        self.flaws.push(Diagnostic::at(span.clone(), "YAML tags (`!…`) are not read").help("take the tag away"));
         false
     }
 
@@ -301,13 +301,13 @@ impl<'text> Reader<'text> {
         if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             let message = "a bare number with a leading zero is octal to some YAML readers and decimal to others \
                            (0400 is not 400)";
-            self.flaws.push(Problem::at(node.span.clone(), message).help("write it in quotes, such as \"0400\""));
+            self.flaws.push(Diagnostic::at(node.span.clone(), message).help("write it in quotes, such as \"0400\""));
         }
     }
 
-    fn expect(&mut self) -> Result<(Event<'text>, Span), Problem> {
+    fn expect(&mut self) -> Result<(Event<'text>, Span), Diagnostic> {
         let end = self.bytes.last().copied().unwrap_or(0);
-        self.next()?.ok_or_else(|| Problem::at(end..end, "not YAML: the text ends in the middle of a value"))
+        self.next()?.ok_or_else(|| Diagnostic::at(end..end, "not YAML: the text ends in the middle of a value"))
     }
 }
 
@@ -333,8 +333,8 @@ fn remedy(info: &str) -> Option<&'static str> {
     remedies.into_iter().find(|(slip, _)| info.contains(slip)).map(|(_, help)| help)
 }
 
-fn too_deep(span: Range<usize>) -> Problem {
-    Problem::at(span, format!("nested more than {MAX_DEPTH} levels deep"))
+fn too_deep(span: Range<usize>) -> Diagnostic {
+    Diagnostic::at(span, format!("nested more than {MAX_DEPTH} levels deep"))
 }
 
 /// Whether a value is text of its own: neither null nor a template, which name no secret.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::WrittenStep;
+use super::StepSource;
+use super::diagnostic::{Diagnostic, nearest, suggest};
 use super::node::{self, Node, Value};
-use super::problem::{Problem, nearest, suggest};
 use crate::resource::KINDS;
 
 const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
@@ -20,10 +20,10 @@ pub(super) struct Shape {
     pub name: String,
     pub vars: BTreeMap<String, Node>,
     pub connections: BTreeMap<String, Node>,
-    pub steps: Vec<WrittenStep>,
+    pub steps: Vec<StepSource>,
     /// Every id that is written, those of unreadable steps too.
     pub ids: Vec<String>,
-    pub flaws: Vec<Problem>,
+    pub flaws: Vec<Diagnostic>,
     pub secrets: Vec<Range<usize>>,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn shape(text: &str) -> Shape {
 }
 
 impl Shape {
-    fn top(&mut self, root: &Node, text: &str) -> Result<(), Problem> {
+    fn top(&mut self, root: &Node, text: &str) -> Result<(), Diagnostic> {
         let mut keys = Keys::of(root, "the plan file")
             .map_err(|problem| problem.help("it begins with `name: …`, and its steps are a list under `steps:`"))?;
         match keys.required("name").and_then(|name| identifier(&name, "name")) {
@@ -60,7 +60,7 @@ impl Shape {
         for (name, node) in &self.vars {
             if !matches!(node.value, Value::Scalar(_)) {
                 let message = format!("variable `{name}` has to be a string, a number, a boolean or null");
-                self.flaws.push(Problem::at(node.span.clone(), message));
+                self.flaws.push(Diagnostic::at(node.span.clone(), message));
             }
         }
         self.vars.retain(|_, node| matches!(node.value, Value::Scalar(_)));
@@ -76,14 +76,14 @@ impl Shape {
         );
         let steps = steps?;
         let Value::Sequence(list) = &steps.value else {
-            return Err(Problem::at(steps.span, "`steps` has to be a list").help("start each step with `- id: …`"));
+            return Err(Diagnostic::at(steps.span, "`steps` has to be a list").help("start each step with `- id: …`"));
         };
         if list.is_empty() {
-            return Err(Problem::at(steps.span, "`steps` is empty: there is nothing to provision"));
+            return Err(Diagnostic::at(steps.span, "`steps` is empty: there is nothing to provision"));
         }
         if list.len() > MAX_STEPS {
             let message = format!("{} steps are more than the {MAX_STEPS} of one plan file", list.len());
-            return Err(Problem::at(steps.span, message).help("write several plan files"));
+            return Err(Diagnostic::at(steps.span, message).help("write several plan files"));
         }
         self.read_steps(list, text);
         Ok(())
@@ -111,7 +111,7 @@ impl Shape {
             if let Some(other) = places.insert(id.clone(), span.start) {
                 let line = text[..other].matches('\n').count() + 1;
                 let message = format!("two steps have the id `{id}`; the other is in line {line}");
-                self.flaws.push(Problem::at(span, message).help("give one of them another id"));
+                self.flaws.push(Diagnostic::at(span, message).help("give one of them another id"));
                 continue;
             }
             if let Some(step) = self.step(id, span, keys) {
@@ -120,10 +120,10 @@ impl Shape {
         }
     }
 
-    fn step(&mut self, id: String, span: Range<usize>, mut keys: Keys) -> Option<WrittenStep> {
+    fn step(&mut self, id: String, span: Range<usize>, mut keys: Keys) -> Option<StepSource> {
         let mut text = |name| match keys.take(name) {
             Some(node) if !matches!(node.value, Value::Scalar(_)) => {
-                self.flaws.push(Problem::at(node.span, format!("`{name}` has to be text")));
+                self.flaws.push(Diagnostic::at(node.span, format!("`{name}` has to be text")));
                 Node::null(span.clone())
             }
             Some(node) => node,
@@ -148,30 +148,30 @@ impl Shape {
                 None => format!("a step has {}, and one of {}", STEP.join(", "), KINDS.join(", ")),
             };
             let message = format!("unknown key `{word}` in step `{id}`");
-            self.flaws.push(Problem::at(key.span.clone(), message).help(help));
+            self.flaws.push(Diagnostic::at(key.span.clone(), message).help(help));
         }
         let mut kinds = kinds.into_iter();
         let Some((kind, kind_span, body)) = kinds.next() else {
             if !misspelt {
                 let message = format!("step `{id}` does not say what is to be provided");
                 let help = format!("give it one of {}", KINDS.join(", "));
-                self.flaws.push(Problem::at(span, message).help(help));
+                self.flaws.push(Diagnostic::at(span, message).help(help));
             }
             return None;
         };
         for (other, span, _) in kinds {
             let message = format!("step `{id}` is a `{kind}` and a `{other}`");
-            self.flaws.push(Problem::at(span, message).help("a step has one resource: make two steps of it"));
+            self.flaws.push(Diagnostic::at(span, message).help("a step has one resource: make two steps of it"));
         }
         if !matches!(body.value, Value::Mapping(_)) {
-            let problem = Problem::at(
+            let problem = Diagnostic::at(
                 if body.is_null() { kind_span } else { body.span },
                 format!("`{kind}` has to be a mapping of keys"),
             );
             self.flaws.push(problem.help("write its keys below it, indented"));
             return None;
         }
-        Some(WrittenStep { id, span, title, why, symptom, when, run_as, after, max_changes, kind, kind_span, body })
+        Some(StepSource { id, span, title, why, symptom, when, run_as, after, max_changes, kind, kind_span, body })
     }
 
     fn after(&mut self, node: Option<Node>) -> Vec<(String, Range<usize>)> {
@@ -195,11 +195,11 @@ impl Shape {
         &mut self,
         node: &Node,
         key: &str,
-        name_of: impl Fn(&Node) -> Result<String, Problem>,
+        name_of: impl Fn(&Node) -> Result<String, Diagnostic>,
     ) -> BTreeMap<String, Node> {
         let mut map = BTreeMap::new();
         let Value::Mapping(pairs) = &node.value else {
-            self.flaws.push(Problem::at(node.span.clone(), format!("`{key}` has to be a mapping of names")));
+            self.flaws.push(Diagnostic::at(node.span.clone(), format!("`{key}` has to be a mapping of names")));
             return map;
         };
         for (name, value) in pairs {
@@ -213,19 +213,19 @@ impl Shape {
 }
 
 /// A variable is named as Jinja names one: `my-var` would be a subtraction.
-fn variable_name(node: &Node) -> Result<String, Problem> {
+fn variable_name(node: &Node) -> Result<String, Diagnostic> {
     let text = node.text().unwrap_or_default();
     let fine = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if fine && text != "env_var" {
         return Ok(text.to_owned());
     }
-    Err(Problem::at(node.span.clone(), "a variable cannot have this name")
+    Err(Diagnostic::at(node.span.clone(), "a variable cannot have this name")
         .help("it starts with a letter or `_` and has letters, digits and `_`, so that templates can name it"))
 }
 
 /// Ids and names go into output, file names and SQL comments: letters, digits, `-`, `_` and `.` are enough.
-fn identifier(node: &Node, key: &str) -> Result<String, Problem> {
+fn identifier(node: &Node, key: &str) -> Result<String, Diagnostic> {
     let text = node.text().filter(|_| !node.is_null()).unwrap_or_default();
     let fine = text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
@@ -233,7 +233,7 @@ fn identifier(node: &Node, key: &str) -> Result<String, Problem> {
     if fine {
         return Ok(text.to_owned());
     }
-    Err(Problem::at(node.span.clone(), format!("`{key}` has to be one word"))
+    Err(Diagnostic::at(node.span.clone(), format!("`{key}` has to be one word"))
         .help("it starts with a letter or digit and has letters, digits, `-`, `_` and `.`, at most 100 of them"))
 }
 
@@ -245,10 +245,10 @@ struct Keys {
 }
 
 impl Keys {
-    fn of(node: &Node, what: &'static str) -> Result<Self, Problem> {
+    fn of(node: &Node, what: &'static str) -> Result<Self, Diagnostic> {
         match &node.value {
             Value::Mapping(pairs) => Ok(Self { pairs: pairs.clone(), span: node.span.clone(), what }),
-            _ => Err(Problem::at(node.span.clone(), format!("{what} has to be a mapping of keys"))),
+            _ => Err(Diagnostic::at(node.span.clone(), format!("{what} has to be a mapping of keys"))),
         }
     }
 
@@ -257,7 +257,7 @@ impl Keys {
         Some(self.pairs.remove(index).1)
     }
 
-    fn required(&mut self, name: &str) -> Result<Node, Problem> {
+    fn required(&mut self, name: &str) -> Result<Node, Diagnostic> {
         if let Some(node) = self.take(name) {
             return Ok(node);
         }
@@ -265,19 +265,20 @@ impl Keys {
         let close = self.pairs.iter().find(|(key, _)| nearest(key.text().unwrap_or_default(), [name]).is_some());
         Err(match close {
             Some((key, _)) => {
-                Problem::at(key.span.clone(), format!("unknown key `{}`", key.text().unwrap_or_default()))
+                Diagnostic::at(key.span.clone(), format!("unknown key `{}`", key.text().unwrap_or_default()))
                     .help(format!("did you mean `{name}`?"))
             }
-            None => Problem::at(self.span.clone(), format!("{} has no `{name}`", self.what))
+            None => Diagnostic::at(self.span.clone(), format!("{} has no `{name}`", self.what))
                 .help(format!("add the key `{name}`")),
         })
     }
 
     /// What is wrong with the keys that are left.
-    fn others(&self, known: &[&str]) -> Vec<Problem> {
+    fn others(&self, known: &[&str]) -> Vec<Diagnostic> {
         let unknown = |(key, _): &(Node, Node)| {
             let word = key.text().unwrap_or_default();
-            Problem::at(key.span.clone(), format!("unknown key `{word}` in {}", self.what)).help(suggest(word, known))
+            Diagnostic::at(key.span.clone(), format!("unknown key `{word}` in {}", self.what))
+                .help(suggest(word, known))
         };
         self.pairs.iter().map(unknown).collect()
     }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
-use super::problem::Problem;
 use super::template::{environment_names, has_template};
 use crate::host::secret::is_plain;
 
 /// What is wrong with the source under `key` of a mapping as it is written.
-pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>) -> Vec<Problem> {
+pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
     let Some(source) = value_of(mapping, key) else { return Vec::new() };
     if let Some(text) = source.text().filter(|text| has_template(text)) {
         let help = match meant(source, text, vars) {
@@ -17,19 +17,19 @@ pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>)
             None => "write { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }".to_owned(),
         };
         let message = "a secret is given by its source, and no template stands in its place";
-        return vec![Problem::at(source.span.clone(), message).help(help)];
+        return vec![Diagnostic::at(source.span.clone(), message).help(help)];
     }
     let Some(name) = value_of(source, "env") else { return Vec::new() };
     let meant = name.text().filter(|text| has_template(text)).and_then(|text| meant(name, text, vars));
     let refused = meant.map(|meant| {
         let message = "an environment variable is given by its name, and no template reads it here";
-        Problem::at(name.span.clone(), message).help(format!("did you mean `{meant}`?"))
+        Diagnostic::at(name.span.clone(), message).help(format!("did you mean `{meant}`?"))
     });
     refused.into_iter().collect()
 }
 
 /// Takes what is wrong within what is refused as a whole out of a list.
-pub(super) fn without_those_within(list: Vec<Problem>, refused: &[Problem]) -> Vec<Problem> {
+pub(super) fn without_those_within(list: Vec<Diagnostic>, refused: &[Diagnostic]) -> Vec<Diagnostic> {
     let within = |place: &Range<usize>| {
         refused
             .iter()

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{Object, Rest};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja};
 
+use super::diagnostic::{Diagnostic, suggest};
 use super::node::{Node, Scalar, Style, Value};
-use super::problem::{Problem, suggest};
 use crate::host::fs::Locator;
 use crate::plan::claim::{Host, Unseen};
 
@@ -81,7 +81,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// A template that is wrong, an unknown variable, or variables that need each other.
-    pub fn node(&self, node: &Node) -> Result<Node, Problem> {
+    pub fn node(&self, node: &Node) -> Result<Node, Diagnostic> {
         self.0.node(node, &mut Vec::new())
     }
 
@@ -98,11 +98,11 @@ impl Evaluator {
 }
 
 impl Scope {
-    fn node(self: &Arc<Self>, node: &Node, inside: &mut Vec<String>) -> Result<Node, Problem> {
+    fn node(self: &Arc<Self>, node: &Node, inside: &mut Vec<String>) -> Result<Node, Diagnostic> {
         let value = match &node.value {
             Value::Scalar(Scalar { text, .. }) if has_template(text) => match self.render(text, &node.span, inside) {
                 Ok(value) => value,
-                Err(Problem { unset: Some(name), .. }) => Value::Unset(name),
+                Err(Diagnostic { unset: Some(name), .. }) => Value::Unset(name),
                 Err(problem) => return Err(problem),
             },
             Value::Sequence(items) => {
@@ -112,14 +112,14 @@ impl Scope {
                 pairs
                     .iter()
                     .map(|(key, value)| Ok((key.clone(), self.node(value, inside)?)))
-                    .collect::<Result<_, Problem>>()?,
+                    .collect::<Result<_, Diagnostic>>()?,
             ),
             other => other.clone(),
         };
         Ok(Node { span: node.span.clone(), value })
     }
 
-    fn variable(self: &Arc<Self>, name: &str, node: &Node, inside: &[String]) -> Result<Node, Problem> {
+    fn variable(self: &Arc<Self>, name: &str, node: &Node, inside: &[String]) -> Result<Node, Diagnostic> {
         if let Some(node) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(node.clone());
         }
@@ -130,7 +130,7 @@ impl Scope {
         Ok(node)
     }
 
-    fn render(self: &Arc<Self>, text: &str, span: &Range<usize>, inside: &[String]) -> Result<Value, Problem> {
+    fn render(self: &Arc<Self>, text: &str, span: &Range<usize>, inside: &[String]) -> Result<Value, Diagnostic> {
         let look = Arc::new(Lookup {
             scope: Arc::clone(self),
             inside: inside.to_vec(),
@@ -147,7 +147,7 @@ impl Scope {
         jinja.set_formatter(move |out, state, value| {
             if value.is_none() {
                 within.note(
-                    Problem::of_file("the template gives none in the middle of a text")
+                    Diagnostic::of_file("the template gives none in the middle of a text")
                         .help("give the variable a value (--var NAME=VALUE), or write a default: {{ name or '…' }}"),
                 );
                 return Err(Error::new(ErrorKind::InvalidOperation, "none in the middle of a text"));
@@ -184,25 +184,25 @@ struct Lookup {
     scope: Arc<Scope>,
     /// The variables that are being evaluated around this one.
     inside: Vec<String>,
-    problem: Mutex<Option<Problem>>,
+    problem: Mutex<Option<Diagnostic>>,
     unknown: Mutex<Option<String>>,
     /// Values of environment variables that went into the evaluation. One of them may be a secret.
     given: Mutex<Vec<String>>,
 }
 
 impl Lookup {
-    fn variable(&self, name: &str) -> Result<Option<Jinja>, Problem> {
+    fn variable(&self, name: &str) -> Result<Option<Jinja>, Diagnostic> {
         if let Some(value) = self.scope.inputs.vars.get(name) {
             return Ok(Some(Jinja::from(value.as_str())));
         }
         let Some(node) = self.scope.vars.get(name) else { return Ok(None) };
         if let Some(at) = self.inside.iter().position(|outer| outer == name) {
             let chain = [&self.inside[at..], &[name.to_owned()]].concat().join(" -> ");
-            return Err(Problem::at(node.span.clone(), format!("variables need each other: {chain}"))
+            return Err(Diagnostic::at(node.span.clone(), format!("variables need each other: {chain}"))
                 .help("give one of them a value of its own"));
         }
         if self.inside.len() >= MAX_DEPTH {
-            return Err(Problem::at(node.span.clone(), format!("variables need each other {MAX_DEPTH} deep"))
+            return Err(Diagnostic::at(node.span.clone(), format!("variables need each other {MAX_DEPTH} deep"))
                 .help("write some of them out"));
         }
         let node = self.scope.variable(name, node, &self.inside)?;
@@ -224,7 +224,7 @@ impl Lookup {
         match default {
             [] if !is_written => {
                 self.note(
-                    Problem::of_file("no environment variable has the name that the template gives to env_var")
+                    Diagnostic::of_file("no environment variable has the name that the template gives to env_var")
                         .help("write the name itself, in quotes: env_var('NAME')"),
                 );
                 Err(Error::new(ErrorKind::UndefinedError, "an environment variable is not set"))
@@ -241,11 +241,11 @@ impl Lookup {
         }
     }
 
-    fn note(&self, problem: Problem) {
+    fn note(&self, problem: Diagnostic) {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
     }
 
-    fn explain(&self, error: &Error, span: &Range<usize>) -> Problem {
+    fn explain(&self, error: &Error, span: &Range<usize>) -> Diagnostic {
         if let Some(mut problem) = self.problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
             match &problem.unset {
                 Some(name) => problem.span = Some(self.scope.find(name, span)),
@@ -266,21 +266,21 @@ impl Lookup {
                 } else {
                     suggest(&name, &known)
                 };
-                return Problem::at(place, format!("variable `{name}` is not declared")).help(help);
+                return Diagnostic::at(place, format!("variable `{name}` is not declared")).help(help);
             }
             (ErrorKind::UnknownFunction, Some(name)) => {
-                return Problem::at(self.scope.find(&name, span), format!("there is no function `{name}`"))
+                return Diagnostic::at(self.scope.find(&name, span), format!("there is no function `{name}`"))
                     .help("there is env_var(NAME), and env_var(NAME, DEFAULT)");
             }
             (ErrorKind::OutOfFuel, _) => {
-                return Problem::at(span.clone(), "the template takes too long").help("take the loop out of it");
+                return Diagnostic::at(span.clone(), "the template takes too long").help("take the loop out of it");
             }
             _ => {}
         }
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let shows_one = |detail: &&str| given.iter().any(|value| !value.is_empty() && detail.contains(value.as_str()));
         let detail = error.detail().filter(|detail| !shows_one(detail)).unwrap_or("it cannot be evaluated");
-        Problem::at(span.clone(), format!("the template is wrong: {detail}"))
+        Diagnostic::at(span.clone(), format!("the template is wrong: {detail}"))
             .help("templates are Jinja: {{ name }}, {{ name or 'default' }}, {{ env_var('NAME') }}")
     }
 }
@@ -328,8 +328,8 @@ pub fn environment_names(node: &Node, names: &mut BTreeSet<String>) {
     }
 }
 
-fn unset(name: &str, span: &Range<usize>) -> Problem {
-    let mut problem = Problem::at(span.clone(), format!("environment variable {name} is not set"))
+fn unset(name: &str, span: &Range<usize>) -> Diagnostic {
+    let mut problem = Diagnostic::at(span.clone(), format!("environment variable {name} is not set"))
         .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
     problem.unset = Some(name.to_owned());
     problem

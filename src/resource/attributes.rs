@@ -1,10 +1,11 @@
 //! Owner, group and mode of a file or a directory: what is wanted, what is there, and the changes between the two.
 
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::value::{Account, Identity, Mode};
-use super::{Action, Description, Failure, Refusal};
+use super::{Action, Description};
 use crate::host::fs::{self, Place, Stat};
 
 /// The wanted owner and group as this host knows them, and the user that looked and would make the changes.
@@ -44,18 +45,18 @@ impl Ownership {
     ///
     /// # Errors
     /// The refusal; `as_root` is its remedy.
-    pub fn check(&self, path: &str, uid: u32, gid: Option<u32>, as_root: &str) -> Result<(), Refusal> {
+    pub fn check(&self, path: &str, uid: u32, gid: Option<u32>, as_root: &str) -> Result<(), Failure> {
         let acting = self.acting_uid;
         if acting == 0 {
             return Ok(());
         }
         if let Some(owner) = self.owner.as_ref().filter(|owner| owner.id != uid) {
-            return Err(Refusal::new(format!("uid {acting} may not make {owner} the owner of {path}")).hint(as_root));
+            return Err(Failure::new(format!("uid {acting} may not make {owner} the owner of {path}")).hint(as_root));
         }
         if let Some(group) = self.group.as_ref().filter(|group| Some(group.id) != gid)
             && (uid != acting || !self.may_set_group)
         {
-            return Err(Refusal::new(format!("uid {acting} may not give {path} to group {group}")).hint(as_root));
+            return Err(Failure::new(format!("uid {acting} may not give {path} to group {group}")).hint(as_root));
         }
         Ok(())
     }
@@ -71,7 +72,7 @@ impl Ownership {
         seen: Seen,
         mode: Option<Mode>,
         as_root: &str,
-    ) -> Result<Vec<AttributeChange>, Refusal> {
+    ) -> Result<Vec<AttributeChange>, Failure> {
         let mut changes = Vec::new();
         let owner = self.owner.clone().filter(|owner| owner.id != seen.uid);
         let group = self.group.clone().filter(|group| group.id != seen.gid);
@@ -82,7 +83,7 @@ impl Ownership {
         }
         if let Some(mode) = mode.filter(|mode| *mode != seen.mode) {
             if self.acting_uid != 0 && self.acting_uid != seen.uid {
-                return Err(Refusal::new(format!(
+                return Err(Failure::new(format!(
                     "uid {} may not set the mode of {path}, which belongs to uid {}",
                     self.acting_uid, seen.uid
                 ))

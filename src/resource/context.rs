@@ -1,4 +1,4 @@
-//! What the engine hands to a kind: [`Look`] to observe with, [`Act`] to execute with.
+//! What the engine hands to a kind: [`ObserveContext`] to observe with, [`ExecuteContext`] to execute with.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::plan::conflict::ClaimedBelow;
 
 /// What a kind may use to observe. It offers no way to write.
 #[derive(Clone)]
-pub struct Look {
+pub struct ObserveContext {
     digester: Digester,
     secret: Option<Secret>,
     below: Arc<Vec<ClaimedBelow>>,
@@ -19,7 +19,7 @@ pub struct Look {
     warehouse: Option<(Arc<Warehouse>, Date)>,
 }
 
-impl Look {
+impl ObserveContext {
     /// A view of the host for one step. `secret` is what the step's source yielded, if it yielded anything.
     pub fn on_host(digester: Digester, secret: Option<Secret>) -> Self {
         Self { digester, secret, below: Arc::default(), warehouse: None }
@@ -68,22 +68,22 @@ fn no_warehouse() -> Failure {
     Failure::new("the step was given no connection to a warehouse")
 }
 
-/// What a kind may use to execute: all of [`Look`], and the run that the change belongs to.
+/// What a kind may use to execute: all of [`ObserveContext`], and the run that the change belongs to.
 #[derive(Clone)]
-pub struct Act {
-    look: Look,
+pub struct ExecuteContext {
+    cx: ObserveContext,
     run: String,
     at_most: Option<u64>,
 }
 
-impl Act {
+impl ExecuteContext {
     /// The means to make the changes of one step in the run named `run`.
-    pub fn new(look: Look, run: impl Into<String>) -> Self {
-        Self { look, run: run.into(), at_most: None }
+    pub fn new(cx: ObserveContext, run: impl Into<String>) -> Self {
+        Self { cx, run: run.into(), at_most: None }
     }
 
     /// The same means for a step that may change so many things and no more.
-    pub fn at_most(mut self, max_changes: Option<u64>) -> Self {
+    pub fn with_max_changes(mut self, max_changes: Option<u64>) -> Self {
         self.at_most = max_changes;
         self
     }
@@ -99,10 +99,10 @@ impl Act {
     }
 }
 
-impl std::ops::Deref for Act {
-    type Target = Look;
+impl std::ops::Deref for ExecuteContext {
+    type Target = ObserveContext;
 
-    fn deref(&self) -> &Look {
-        &self.look
+    fn deref(&self) -> &ObserveContext {
+        &self.cx
     }
 }

@@ -1,16 +1,17 @@
 //! Runs `fixtures/diff/<kind>/<case>/{desired,actual,changes}.yaml`: pure tests of `diff`, one loop for every kind.
 
+use crate::failure::Failure;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Diff, Refusal, Resource};
+use super::{Diff, Resource};
 
 /// What a case expects: the diff, or the refusal.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Expected<C> {
-    Refused { refused: Refusal },
+    Refused { refused: Failure },
     Diff(Diff<C>),
 }
 

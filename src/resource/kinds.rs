@@ -1,5 +1,6 @@
 //! The one list of kinds, and the types that can be any of them.
 
+use crate::failure::Failure;
 use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer};
@@ -8,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::plan::claim::Unseen;
 
 use super::{
-    Act, Change, Claim, Claims, Description, Diff, Failure, Host, Look, Project, Refusal, RescueAnswer, RescueRequest,
-    Resource, SecretSource,
+    Change, Claim, Claims, Description, Diff, ExecuteContext, Host, ObserveContext, Project, RescueAnswer,
+    RescueRequest, Resource, SecretSource,
 };
 
 macro_rules! kinds {
@@ -33,8 +34,8 @@ macro_rules! kinds {
         pub enum AnyChange { $($variant(<super::$module::$variant as Resource>::Change)),* }
 
         /// Removes what observations of this process still have in temporary places. For its end.
-        pub fn leave_nothing() {
-            $(<super::$module::$variant as Resource>::leave_nothing();)*
+        pub fn cleanup_on_exit() {
+            $(<super::$module::$variant as Resource>::cleanup_on_exit();)*
         }
 
         macro_rules! each {
@@ -73,7 +74,7 @@ macro_rules! kinds {
             }
 
             /// [`Resource::wanted`]
-            pub fn wanted(&self, as_of: jiff::civil::Date) -> crate::host::warehouse::Wanted {
+            pub fn wanted(&self, as_of: jiff::civil::Date) -> crate::host::warehouse::CatalogQuery {
                 each!(self, resource => resource.wanted(as_of))
             }
 
@@ -106,8 +107,8 @@ macro_rules! kinds {
             }
 
             /// [`Resource::by_hand`]
-            pub fn by_hand(&self) -> Vec<String> {
-                each!(self, resource => resource.by_hand())
+            pub fn manual(&self) -> Vec<String> {
+                each!(self, resource => resource.manual())
             }
 
             /// [`Resource::touches`]; a change of another kind is taken to touch everything.
@@ -140,11 +141,11 @@ macro_rules! kinds {
                 }
             }
 
-            /// [`Resource::outdates`]
-            pub fn outdates(&self, actual: &AnyActual, change: &AnyChange) -> Vec<String> {
+            /// [`Resource::stale_services`]
+            pub fn stale_services(&self, actual: &AnyActual, change: &AnyChange) -> Vec<String> {
                 match (self, actual, change) {
                     $((AnyResource::$variant(resource), AnyActual::$variant(actual), AnyChange::$variant(change)) => {
-                        resource.outdates(actual, change)
+                        resource.stale_services(actual, change)
                     })*
                     _ => Vec::new(),
                 }
@@ -161,29 +162,29 @@ macro_rules! kinds {
             }
 
             /// [`Resource::observe`]
-            pub async fn observe(&self, look: &Look) -> Result<AnyActual, Failure> {
+            pub async fn observe(&self, cx: &ObserveContext) -> Result<AnyActual, Failure> {
                 match self {
-                    $(AnyResource::$variant(resource) => resource.observe(look).await.map(AnyActual::$variant),)*
+                    $(AnyResource::$variant(resource) => resource.observe(cx).await.map(AnyActual::$variant),)*
                 }
             }
 
             /// [`Resource::diff`]
-            pub fn diff(&self, actual: &AnyActual) -> Result<Diff<AnyChange>, Refusal> {
+            pub fn diff(&self, actual: &AnyActual) -> Result<Diff<AnyChange>, Failure> {
                 match (self, actual) {
                     $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
                         let Diff { changes, drift, obstacles, unchecked, facts, notes, warnings } = resource.diff(actual)?;
                         let changes = changes.into_iter().map(AnyChange::$variant).collect();
                         Ok(Diff { changes, drift, obstacles, unchecked, facts, notes, warnings })
                     })*
-                    _ => Err(Refusal::new("what was observed is of another kind than the step")),
+                    _ => Err(Failure::new("what was observed is of another kind than the step")),
                 }
             }
 
             /// [`Resource::execute`]
-            pub async fn execute(&self, change: &AnyChange, act: &Act) -> Result<(), Failure> {
+            pub async fn execute(&self, change: &AnyChange, cx: &ExecuteContext) -> Result<(), Failure> {
                 match (self, change) {
                     $((AnyResource::$variant(resource), AnyChange::$variant(change)) => {
-                        resource.execute(change, act).await
+                        resource.execute(change, cx).await
                     })*
                     _ => Err(Failure::new("the change is of another kind than the step")),
                 }

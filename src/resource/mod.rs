@@ -23,10 +23,11 @@ pub mod repository;
 mod rescue;
 pub mod table;
 pub mod value;
+pub use crate::failure::Failure;
 pub use crate::plan::claim::{Claim, Claims, Database, Host, Need};
-pub use context::{Act, Look};
+pub use context::{ExecuteContext, ObserveContext};
 pub use follow_up::{Project, Service};
-pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS, leave_nothing};
+pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS, cleanup_on_exit};
 pub use rescue::{Rescue, RescueAnswer, RescueRequest};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
@@ -76,12 +77,12 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     }
 
     /// What the step looks at in the catalog, so that one catalog read serves all steps of a connection.
-    fn wanted(&self, _as_of: jiff::civil::Date) -> crate::host::warehouse::Wanted {
-        crate::host::warehouse::Wanted::default()
+    fn wanted(&self, _as_of: jiff::civil::Date) -> crate::host::warehouse::CatalogQuery {
+        crate::host::warehouse::CatalogQuery::default()
     }
 
     /// Shell or SQL lines that do the same by hand; `explain` prints them.
-    fn by_hand(&self) -> Vec<String>;
+    fn manual(&self) -> Vec<String>;
 
     /// Whether `change` may alter what is at `path`: a step that needs `path` is planned provisionally then.
     fn touches(&self, _change: &Self::Change, _path: &Path) -> bool {
@@ -94,7 +95,7 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     }
 
     /// Those of [`Resource::project`]'s services whose containers have an environment of before `change`.
-    fn outdates(&self, _actual: &Self::Actual, _change: &Self::Change) -> Vec<String> {
+    fn stale_services(&self, _actual: &Self::Actual, _change: &Self::Change) -> Vec<String> {
         Vec::new()
     }
 
@@ -104,14 +105,14 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     }
 
     /// Reads the actual state. Leaves no trace: same bytes, same times.
-    fn observe(&self, look: &Look) -> impl Future<Output = Result<Self::Actual, Failure>> + Send;
+    fn observe(&self, cx: &ObserveContext) -> impl Future<Output = Result<Self::Actual, Failure>> + Send;
 
     /// Decides what has to change. Pure and complete: the same input gives the same changes.
-    fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Refusal>;
+    fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Failure>;
 
     /// Removes what observations of this process still have in temporary places, and ends the programs that work for them:
     /// it is about to end, and they are not waited for.
-    fn leave_nothing() {}
+    fn cleanup_on_exit() {}
 
     /// Lists, shows or gives back what the step's changes took out of the way.
     fn rescue(&self, _request: &RescueRequest) -> Result<RescueAnswer, Failure> {
@@ -119,7 +120,7 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     }
 
     /// Makes one change that `diff` decided on.
-    fn execute(&self, change: &Self::Change, act: &Act) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn execute(&self, change: &Self::Change, cx: &ExecuteContext) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// A kind's own type of change.
@@ -160,10 +161,10 @@ pub struct Diff<C> {
     pub changes: Vec<C>,
     /// Differences that the step does not repair, each with its consequence. The changes are made all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub drift: Vec<Refusal>,
+    pub drift: Vec<Failure>,
     /// What keeps a part of the step from being done. The changes do not depend on it, and are made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub obstacles: Vec<Refusal>,
+    pub obstacles: Vec<Failure>,
     /// Whether a secret that was to be compared with what is there is not given; a note says which source lacks it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchecked: bool,
@@ -215,79 +216,6 @@ pub enum Action {
     Create,
     Update,
     Delete,
-}
-
-/// A step cannot be observed or a change cannot be made: what was tried, what was found, and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// Lower case, no full stop: `cannot read /x/y: permission denied`.
-    pub message: String,
-    /// What the reader can do about it.
-    pub hint: Option<String>,
-}
-
-impl Failure {
-    /// A failure whose remedy is in its message.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
-    }
-
-    /// The same failure with its remedy.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl From<crate::host::fs::Error> for Failure {
-    fn from(error: crate::host::fs::Error) -> Self {
-        Self { message: error.to_string(), hint: error.hint().map(str::to_owned) }
-    }
-}
-
-/// `diff` decided that nothing may be done: the step is blocked, and what is there stays as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{reason}")]
-pub struct Refusal {
-    pub reason: String,
-    /// What the reader can do about it.
-    pub hint: Option<String>,
-}
-
-impl Refusal {
-    /// A refusal whose remedy is in its reason.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), hint: None }
-    }
-
-    /// The same refusal with its remedy.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// Several refusals as one, each reason and each remedy once. `None` where there are none.
-    pub fn join(refusals: &[Self]) -> Option<Self> {
-        let once = |texts: Vec<&str>, between: &str| {
-            let mut kept: Vec<&str> = Vec::new();
-            texts.into_iter().for_each(|text| {
-                if !kept.contains(&text) {
-                    kept.push(text)
-                }
-            });
-            kept.join(between)
-        };
-        let reason = once(refusals.iter().map(|refusal| refusal.reason.as_str()).collect(), "; ");
-        let hint = once(refusals.iter().filter_map(|refusal| refusal.hint.as_deref()).collect(), "\n");
-        (!refusals.is_empty()).then(|| Self { reason, hint: Some(hint).filter(|hint| !hint.is_empty()) })
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self { message: refusal.reason, hint: refusal.hint }
-    }
 }
 
 pub use crate::host::secret::SecretSource;

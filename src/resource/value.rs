@@ -22,7 +22,7 @@ impl AbsolutePath {
     /// # Errors
     /// Why it is refused, with what to write instead.
     pub fn new(path: &str) -> Result<Self, String> {
-        let quoted = fs::show(Path::new(path));
+        let quoted = fs::escape_path(Path::new(path));
         if path.starts_with('~') {
             return Err(format!("`{quoted}` is not absolute: write the home directory out"));
         }
@@ -62,7 +62,7 @@ impl Deref for AbsolutePath {
 
 impl fmt::Display for AbsolutePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&fs::show(&self.0))
+        f.write_str(&fs::escape_path(&self.0))
     }
 }
 
@@ -166,7 +166,7 @@ impl Account {
             return Ok(Identity { id, name: None });
         }
         let failed = |error: nix::Error| {
-            let name = fs::show(Path::new(&self.0));
+            let name = fs::escape_path(Path::new(&self.0));
             Failure::new(format!("cannot look up the {what} `{name}` on this host: {}", error.desc()))
                 .hint("see whether `getent passwd` and `getent group` work, then run again")
         };
@@ -175,7 +175,7 @@ impl Account {
     }
 
     fn unknown(&self, what: &str, maker: &str) -> Failure {
-        let name = fs::show(Path::new(&self.0));
+        let name = fs::escape_path(Path::new(&self.0));
         Failure::new(format!("this host has no {what} named `{name}`"))
             .hint(format!("make it with {maker}, or give the number: a number needs no entry"))
     }

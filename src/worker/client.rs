@@ -1,5 +1,6 @@
 //! The launcher's side: one worker a user, started when first needed.
 
+use crate::failure::Failure;
 use std::collections::{BTreeMap, HashMap};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, current_user};
 use super::server::kept;
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{AnyActual, AnyChange, Failure, RescueAnswer, RescueRequest};
+use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
 
 /// The steps of one user, and what their secret sources yielded.
 pub type Tasks = Vec<(Task, Option<Secret>)>;
@@ -22,13 +23,14 @@ pub type Tasks = Vec<(Task, Option<Secret>)>;
 pub struct Workers {
     run: String,
     digester: Digester,
-    users: BTreeMap<Option<String>, Crew>,
+    users: BTreeMap<Option<String>, UserWorker>,
 }
 
 impl Workers {
     /// Workers for these steps; none is started yet.
     pub fn new(run: String, digester: Digester, users: BTreeMap<Option<String>, Tasks>) -> Self {
-        let users = users.into_iter().map(|(user, steps)| (user, Crew { steps, worker: OnceCell::new() })).collect();
+        let users =
+            users.into_iter().map(|(user, steps)| (user, UserWorker { steps, worker: OnceCell::new() })).collect();
         Self { run, digester, users }
     }
 
@@ -100,7 +102,7 @@ impl Workers {
 }
 
 /// A user's steps, and the worker that serves them once one was needed.
-struct Crew {
+struct UserWorker {
     steps: Tasks,
     worker: OnceCell<Result<Worker, Failure>>,
 }
@@ -143,7 +145,7 @@ impl Worker {
             read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
         });
         let mut output = BufReader::new(output);
-        let greeted = greet(&mut input, &mut output, run, digester, steps).await;
+        let greeted = handshake(&mut input, &mut output, run, digester, steps).await;
         if let Err(error) = greeted {
             drop(input);
             let said = said.await.unwrap_or_default();
@@ -180,7 +182,7 @@ impl Worker {
     }
 }
 
-async fn greet(
+async fn handshake(
     input: &mut ChildStdin,
     output: &mut BufReader<ChildStdout>,
     run: &str,

@@ -3,13 +3,14 @@
 //! Secrets travel in frames of their own, as raw bytes, so that they pass through no text encoding that would leave
 //! copies behind.
 
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::host::secret::Secret;
 use crate::plan::conflict::ClaimedBelow;
-use crate::resource::{AnyActual, AnyChange, AnyResource, Failure, RescueAnswer, RescueRequest};
+use crate::resource::{AnyActual, AnyChange, AnyResource, RescueAnswer, RescueRequest};
 
 /// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
 pub const VERSION: u32 = 2;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid, getgroups, initgroups, setresgid, setresuid};
 
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// A user of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]

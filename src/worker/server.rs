@@ -4,6 +4,7 @@
 //! observation of the step has that very change, and once: whoever speaks for the launcher can choose among the
 //! changes that the steps of the greeting need, and can make up none.
 
+use crate::failure::Failure;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,15 +19,15 @@ use tokio::sync::Mutex;
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
-use crate::host::fs::says;
+use crate::host::fs::io_error_text;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
-use crate::resource::{self, Act, AnyActual, AnyChange, Failure, Look};
+use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext};
 
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
 /// and certificates, and how git reaches remotes (git(1)). Nothing else passes, so a secret in the launcher's environment
 /// ends there.
-const KEPT: &[&str] = &[
+const KEPT_ENV: &[&str] = &[
     "HOME",
     "PATH",
     "TMPDIR",
@@ -75,7 +76,7 @@ const KEPT_NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
 pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
     std::env::vars_os().filter(|(name, _)| {
         let name = name.to_string_lossy();
-        KEPT.contains(&name.as_ref()) || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin))
+        KEPT_ENV.contains(&name.as_ref()) || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin))
     })
 }
 
@@ -100,7 +101,7 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = signals::without_panic(build)
-        .map_err(|error| Failure::new(format!("cannot start the worker's threads: {}", says(&error))))?;
+        .map_err(|error| Failure::new(format!("cannot start the worker's threads: {}", io_error_text(&error))))?;
     let result = runtime.block_on(serve_launcher());
     runtime.shutdown_background();
     result
@@ -130,7 +131,8 @@ fn clean_environment(user: &User, own: bool) {
 /// that it started. Once there was a change the launcher decides: how the change turned out is still to be seen.
 async fn serve_launcher() -> Result<(), Failure> {
     let listen = |kind| {
-        signals::listen(kind).map_err(|error| Failure::new(format!("cannot listen for signals: {}", says(&error))))
+        signals::listen(kind)
+            .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))
     };
     let mut signals =
         [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?];
@@ -158,8 +160,8 @@ async fn serve_launcher() -> Result<(), Failure> {
         drop(change.join());
     }
     // Nobody waits for the observations that are left.
-    resource::leave_nothing();
-    served.map_err(|error| Failure::new(format!("the worker lost its launcher: {}", says(&error))))
+    resource::cleanup_on_exit();
+    served.map_err(|error| Failure::new(format!("the worker lost its launcher: {}", io_error_text(&error))))
 }
 
 async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -> std::io::Result<()> {
@@ -181,7 +183,7 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
                     let key = secrets.remove("").and_then(|key| key.expose().try_into().ok());
                     let key = key.ok_or_else(|| std::io::Error::other("no digest key came before the greeting"))?;
                     let secrets = std::mem::take(&mut secrets);
-                    job = Some(Arc::new(Job {
+                    job = Some(Arc::new(WorkerSession {
                         run,
                         steps: steps.into_iter().map(|task| (task.id.clone(), task)).collect(),
                         decided: StdMutex::default(),
@@ -234,7 +236,7 @@ async fn reply(
         failed(request, failure.hint("run again; where it happens again, report it"))
     });
     let Err(error) = answer(output, &handled).await else { return Ok(()) };
-    let failure = Failure::new(format!("the worker cannot tell what came of the step: {}", says(&error)))
+    let failure = Failure::new(format!("the worker cannot tell what came of the step: {}", io_error_text(&error)))
         .hint("see whether the step covers more than it is meant to; the others can be run with --skip");
     answer(output, &failed(request, failure)).await
 }
@@ -255,16 +257,16 @@ async fn answer(output: &Mutex<impl AsyncWrite + Unpin>, answer: &Answer) -> std
 }
 
 /// What the greeting brought.
-struct Job {
+struct WorkerSession {
     run: String,
     steps: HashMap<String, Task>,
     /// What the last observation of each step calls for.
-    decided: StdMutex<HashMap<String, Decided>>,
+    decided: StdMutex<HashMap<String, Approved>>,
     digester: Digester,
     secrets: HashMap<String, Secret>,
 }
 
-impl Job {
+impl WorkerSession {
     async fn handle(&self, request: &Request) -> Answer {
         match request {
             Request::Greeting { .. } => Answer::Ready { version: VERSION },
@@ -281,9 +283,12 @@ impl Job {
 
     async fn observe(&self, step: &str) -> Result<AnyActual, Failure> {
         let task = self.task(step)?;
-        let actual = task.resource.observe(&self.look(step)).await?;
+        let actual = task.resource.observe(&self.context(step)).await?;
         let changes = task.resource.diff(&actual).map(|diff| diff.changes).unwrap_or_default();
-        self.decided.lock().unwrap_or_else(PoisonError::into_inner).insert(step.to_owned(), Decided::of(task, changes));
+        self.decided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(step.to_owned(), Approved::of(task, changes));
         Ok(actual)
     }
 
@@ -292,40 +297,42 @@ impl Job {
         let taken = self.decided.lock().unwrap_or_else(PoisonError::into_inner).get_mut(step).and_then(|decided| {
             let place = decided.changes.iter().position(|known| known == change)?;
             decided.changes.remove(place);
-            Some(decided.spare.map(|spare| change.size() + spare))
+            Some(decided.remaining.map(|remaining| change.size() + remaining))
         });
         let at_most = taken.ok_or_else(|| {
             Failure::new(format!("the worker refuses a change that step `{step}` does not call for"))
                 .hint("the host may have changed since it was looked at: run plan to see how it stands")
         })?;
-        task.resource.execute(change, &Act::new(self.look(step), &self.run).at_most(at_most)).await
+        task.resource
+            .execute(change, &ExecuteContext::new(self.context(step), &self.run).with_max_changes(at_most))
+            .await
     }
 
     fn task(&self, id: &str) -> Result<&Task, Failure> {
         self.steps.get(id).ok_or_else(|| Failure::new(format!("the worker knows no step `{id}`")))
     }
 
-    fn look(&self, id: &str) -> Look {
+    fn context(&self, id: &str) -> ObserveContext {
         let below = self.steps.get(id).map(|task| task.below.clone()).unwrap_or_default();
-        Look::on_host(self.digester.clone(), self.secrets.get(id).cloned()).with_claimed_below(below)
+        ObserveContext::on_host(self.digester.clone(), self.secrets.get(id).cloned()).with_claimed_below(below)
     }
 }
 
 /// What a step calls for.
-struct Decided {
+struct Approved {
     /// Those that have not been asked for yet.
     changes: Vec<AnyChange>,
     /// By how many things they stay below the step's `max_changes`, where it has one.
-    spare: Option<u64>,
+    remaining: Option<u64>,
 }
 
-impl Decided {
+impl Approved {
     /// Nothing, where it is more than the step may change.
     fn of(task: &Task, changes: Vec<AnyChange>) -> Self {
         let size = changes.iter().map(AnyChange::size).sum();
         match task.max_changes.map(|most| most.checked_sub(size)) {
-            Some(None) => Self { changes: Vec::new(), spare: None },
-            spare => Self { changes, spare: spare.flatten() },
+            Some(None) => Self { changes: Vec::new(), remaining: None },
+            remaining => Self { changes, remaining: remaining.flatten() },
         }
     }
 }

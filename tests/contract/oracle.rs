@@ -42,7 +42,7 @@ enum Checkout {
 
 #[derive(Debug, Clone, Copy)]
 enum Branch {
-    Wanted,
+    CatalogQuery,
     Main,
     Detached,
 }
@@ -110,7 +110,7 @@ const COMMITS: u8 = 4;
 fn states() -> impl Strategy<Value = State> {
     let file = prop_oneof![Just(File::Dag), Just(File::Late), Just(File::Alerts), Just(File::Model), Just(File::Notes)];
     let edit = prop_oneof![3 => Just(Edit::Write), 2 => Just(Edit::Stage), 1 => Just(Edit::Delete), 1 => Just(Edit::StageDelete)];
-    let branch = prop_oneof![3 => Just(Branch::Wanted), 1 => Just(Branch::Main), 1 => Just(Branch::Detached)];
+    let branch = prop_oneof![3 => Just(Branch::CatalogQuery), 1 => Just(Branch::Main), 1 => Just(Branch::Detached)];
     let checkout = prop_oneof![
         1 => Just(Checkout::Missing),
         1 => Just(Checkout::Empty),
@@ -160,7 +160,7 @@ fn make(sandbox: &Sandbox, state: &State, password: &str) {
             sandbox.git(&format!("reset -q --hard HEAD~{behind}"));
             sandbox.git("update-ref refs/remotes/origin/jasleen_qa HEAD");
             match branch {
-                Branch::Wanted => {}
+                Branch::CatalogQuery => {}
                 Branch::Main => drop(sandbox.git("checkout -q -b main origin/main")),
                 Branch::Detached => drop(sandbox.git("checkout -q --detach")),
             }
@@ -395,7 +395,7 @@ fn a_fresh_host_and_one_with_everything_wrong() {
         (File::Notes, Edit::Write),
     ];
     let wrong = State {
-        checkout: Checkout::Cloned { branch: Branch::Wanted, behind: COMMITS, edits },
+        checkout: Checkout::Cloned { branch: Branch::CatalogQuery, behind: COMMITS, edits },
         logs: Logs::Owned(1000),
         key: Key::Stale,
         key_given: true,

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use provision::host::warehouse::Surroundings;
-use provision::resource::Failure;
+use provision::failure::Failure;
+use provision::host::warehouse::ClientDefaults;
 
 use crate::certificates::Authority;
 use crate::cluster::{Cluster, PASSWORD, free_port, shared};
@@ -174,9 +174,9 @@ async fn password_files_are_read_by_libpqs_rules() {
     std::fs::write(&file, format!("127.0.0.1:{}:*:postgres:{escaped}\n", shared().port)).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let url = format!("postgresql://postgres@127.0.0.1:{}/postgres?sslmode=disable", shared().port);
-    let home = || Surroundings { pgpassfile: None, home: Some(folder.path().to_owned()) };
+    let home = || ClientDefaults { pgpassfile: None, home: Some(folder.path().to_owned()) };
     connect_from(home(), &url, "", None).catalog().await.unwrap();
-    let named = Surroundings { pgpassfile: Some(file.clone()), home: None };
+    let named = ClientDefaults { pgpassfile: Some(file.clone()), home: None };
     connect_from(named, &url, "", None).catalog().await.unwrap();
     connect_with(&format!("{url}&passfile={}", file.display()), "", None).catalog().await.unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -199,6 +199,6 @@ async fn full_servers_and_missing_privileges_say_so() {
         let step = crate::kit::table(&format!("CREATE TABLE {schema}.t (id INT)"), "");
         let refusal = crate::kit::plan(&step, &first, crate::kit::DAY).await.unwrap_err();
         let reason = format!("the connected user little has no CREATE and USAGE privilege on schema {schema}");
-        assert_eq!(refusal.reason, reason);
+        assert_eq!(refusal.message, reason);
     }
 }

@@ -311,6 +311,6 @@ async fn an_identity_column_of_redshift_has_drifted() {
     let step =
         target.periods("through: 2025_h2\ntables: [{ name: 'settlement_ods.h_{period}', like: settlement_ods.m }]\n");
     let found = plan(&step, &connect(&target.url), DAY).await.unwrap();
-    let told: Vec<_> = found.drift.iter().map(|drift| drift.reason.as_str()).collect();
+    let told: Vec<_> = found.drift.iter().map(|drift| drift.message.as_str()).collect();
     assert!(told.iter().any(|told| told.contains("column a is an identity column")), "{found:?}");
 }

@@ -1,6 +1,7 @@
 //! Servers and networks that fail: each fault ends in a table that is there once, or in a clear message and a run
 //! afterwards that converges.
 
+use provision::failure::Failure;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use provision::host::warehouse::Warehouse;
+use provision::resource::Resource as _;
 use provision::resource::table::Table;
-use provision::resource::{Failure, Resource as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -147,7 +148,7 @@ async fn a_server_may_restart_between_plan_and_apply() {
     let step = table("CREATE TABLE s.t (id INT)", "");
     let planned = plan(&step, &warehouse, DAY).await.unwrap();
     cluster.restart();
-    let act = provision::resource::Act::new(look(&warehouse, DAY), "run");
+    let act = provision::resource::ExecuteContext::new(look(&warehouse, DAY), "run");
     step.execute(&planned.changes[0], &act).await.unwrap();
     assert_eq!(summaries(&plan(&step, &warehouse, DAY).await.unwrap()), Vec::<String>::new());
 
@@ -187,7 +188,7 @@ async fn a_server_that_has_filled_up_since_the_plan_is_called_full() {
         let (client, connection) = config.application_name("hog").connect(tokio_postgres::NoTls).await.unwrap();
         hogs.push((client, tokio::spawn(connection)));
     }
-    let act = provision::resource::Act::new(look(&warehouse, DAY), "run");
+    let act = provision::resource::ExecuteContext::new(look(&warehouse, DAY), "run");
     let failure = step.execute(&planned.changes[0], &act).await.unwrap_err();
     says(&failure, "has no connection left", "end idle sessions");
     for (client, connection) in hogs {

@@ -136,7 +136,7 @@ fn what_the_ddl_says_is_what_the_server_makes() {
             shared().psql(&database, &sql);
             let refusal = plan(&step, &warehouse, DAY).await.map(|diff| summaries(&diff)).unwrap_err();
             let shown = provision::host::warehouse::Shown(&column).to_string();
-            prop_assert!(refusal.reason.contains(&format!("column {shown} ")), "{}: {}", sql, refusal.reason);
+            prop_assert!(refusal.message.contains(&format!("column {shown} ")), "{}: {}", sql, refusal.message);
             Ok(())
         })
     });

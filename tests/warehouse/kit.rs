@@ -1,13 +1,14 @@
 //! One step on one warehouse, without an engine: look, decide, do, look again.
 
+use provision::failure::Failure;
 use std::sync::Arc;
 
 use jiff::civil::Date;
 use provision::host::secret::{Digester, Secret};
-use provision::host::warehouse::{ConnectionSpec, Surroundings, Wanted, Warehouse};
+use provision::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Warehouse};
 use provision::resource::period_tables::PeriodTables;
 use provision::resource::table::Table;
-use provision::resource::{Act, Change, Diff, Failure, Look, Refusal, Resource};
+use provision::resource::{Change, Diff, ExecuteContext, ObserveContext, Resource};
 
 /// The day of the tests, unless they say another.
 pub const DAY: &str = "2026-02-10";
@@ -18,15 +19,15 @@ pub fn spec(lines: &str) -> ConnectionSpec {
 
 /// A connection by a URL and further lines of the plan file.
 pub fn connect_with(url: &str, lines: &str, password: Option<&str>) -> Arc<Warehouse> {
-    connect_from(Surroundings::default(), url, lines, password)
+    connect_from(ClientDefaults::default(), url, lines, password)
 }
 
 /// The same, from a home directory or with `PGPASSFILE`.
-pub fn connect_from(surroundings: Surroundings, url: &str, lines: &str, password: Option<&str>) -> Arc<Warehouse> {
+pub fn connect_from(surroundings: ClientDefaults, url: &str, lines: &str, password: Option<&str>) -> Arc<Warehouse> {
     let url = serde_json::to_string(url).unwrap();
     let password = password.map(|password| Secret::new(password.as_bytes().to_vec()));
     let spec = spec(&format!("url: {url}\n{lines}"));
-    Arc::new(Warehouse::new("warehouse", spec, password, surroundings, Wanted::default()))
+    Arc::new(Warehouse::new("warehouse", spec, password, surroundings, CatalogQuery::default()))
 }
 
 pub fn connect(url: &str) -> Arc<Warehouse> {
@@ -42,13 +43,13 @@ pub fn periods(lines: &str) -> PeriodTables {
     serde_yaml::from_str(&format!("connection: warehouse\nevery: half_year\nfrom: 2025_h2\n{lines}")).unwrap()
 }
 
-pub fn look(warehouse: &Arc<Warehouse>, day: &str) -> Look {
+pub fn look(warehouse: &Arc<Warehouse>, day: &str) -> ObserveContext {
     let day: Date = day.parse().unwrap();
-    Look::on_warehouse(Digester::with_key([7; 32]), Arc::clone(warehouse), day)
+    ObserveContext::on_warehouse(Digester::with_key([7; 32]), Arc::clone(warehouse), day)
 }
 
 /// What a fresh look shows to be done.
-pub async fn plan<R: Resource>(step: &R, warehouse: &Arc<Warehouse>, day: &str) -> Result<Diff<R::Change>, Refusal> {
+pub async fn plan<R: Resource>(step: &R, warehouse: &Arc<Warehouse>, day: &str) -> Result<Diff<R::Change>, Failure> {
     warehouse.invalidate().await;
     let actual = step.observe(&look(warehouse, day)).await.unwrap();
     step.diff(&actual)
@@ -61,8 +62,8 @@ pub fn summaries<C: Change>(diff: &Diff<C>) -> Vec<String> {
 
 /// Does what a fresh look shows to be done, as the engine does: each change checked anew before it is made.
 pub async fn try_apply<R: Resource>(step: &R, warehouse: &Arc<Warehouse>, day: &str) -> Result<Vec<String>, Failure> {
-    let act = Act::new(look(warehouse, day), "run");
-    let decide = |actual: &R::Actual| step.diff(actual).map_err(|refusal| Failure::new(refusal.reason));
+    let act = ExecuteContext::new(look(warehouse, day), "run");
+    let decide = |actual: &R::Actual| step.diff(actual).map_err(|refusal| Failure::new(refusal.message));
     warehouse.invalidate().await;
     let planned = decide(&step.observe(&act).await?)?;
     let mut done = Vec::new();

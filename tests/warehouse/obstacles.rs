@@ -19,7 +19,7 @@ async fn a_view_in_the_place_of_an_old_table_keeps_no_other_from_being_made() {
     let database = database("CREATE TABLE s.m (a int); CREATE VIEW s.h_2025_h2 AS SELECT 1 AS a");
     let warehouse = connect(&shared().socket_url(&database));
     let found = plan(&periods(SERIES), &warehouse, DAY).await.unwrap();
-    assert_eq!(found.obstacles[0].reason, "s.h_2025_h2 exists, but is a view");
+    assert_eq!(found.obstacles[0].message, "s.h_2025_h2 exists, but is a view");
     assert_eq!(
         apply(&periods(SERIES), &warehouse, DAY).await,
         ["create table s.h_2026_h1 like s.m", "create table s.h_2026_h2 like s.m"]
@@ -37,7 +37,7 @@ async fn a_missing_mart_and_an_unknown_grantee_block_what_depends_on_them() {
          grants: [{{ to: nobody_at_all, privileges: [select] }}, {{ to: {user}, privileges: [select] }}]\nowner: no_owner\n"
     );
     let found = plan(&periods(&two), &warehouse, DAY).await.unwrap();
-    let told: Vec<_> = found.obstacles.iter().map(|obstacle| obstacle.reason.as_str()).collect();
+    let told: Vec<_> = found.obstacles.iter().map(|obstacle| obstacle.message.as_str()).collect();
     assert_eq!(
         told,
         ["the server knows no user no_owner, no user nobody_at_all", "s.g_{period}: parent s.gone does not exist"]
@@ -55,7 +55,7 @@ async fn a_table_without_columns_is_the_failure_of_no_other_step() {
     let start = Instant::now();
     let refusal = plan(&odd, &warehouse, DAY).await.unwrap_err();
     assert!(
-        refusal.reason.contains("column a INT is missing") || refusal.reason.contains("column a int"),
+        refusal.message.contains("column a INT is missing") || refusal.message.contains("column a int"),
         "{refusal:?}"
     );
     let fine = table("CREATE TABLE s.fine (a int)", "");
@@ -72,7 +72,7 @@ async fn a_name_that_is_taken_by_what_cannot_be_seen_is_not_tried_again() {
     let planned = plan(&step, &warehouse, DAY).await.unwrap();
     // The type comes after the plan, and the answer is given before anybody reads again.
     shared().psql(&database, "CREATE TYPE s.t AS ENUM ('x')");
-    let act = provision::resource::Act::new(look(&warehouse, DAY), "run");
+    let act = provision::resource::ExecuteContext::new(look(&warehouse, DAY), "run");
     let start = Instant::now();
     let failure = provision::resource::Resource::execute(&step, &planned.changes[0], &act).await.unwrap_err();
     assert!(failure.message.contains("s.t exists, but is a type"), "{failure:?}");

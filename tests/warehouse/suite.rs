@@ -65,7 +65,7 @@ pub async fn another_shape_is_refused_column_by_column(target: &Target) {
         "column order_id is at place 2, wanted is place 1",
         "column extra integer is not wanted",
     ] {
-        assert!(refusal.reason.contains(part), "{}", refusal.reason);
+        assert!(refusal.message.contains(part), "{}", refusal.message);
     }
 }
 
@@ -95,7 +95,7 @@ pub async fn what_has_taken_the_name_is_refused_with_its_kind(target: &Target) {
         let made = if what == "INDEX" { "order_tracking_exceptions" } else { name };
         target.sql(&format!("CREATE {what} {made} {body}")).await;
         let refusal = plan(&target.table(EXCEPTIONS), &warehouse, DAY).await.unwrap_err();
-        assert_eq!(refusal.reason, target.text(&format!("{name} exists, but is {kind}")));
+        assert_eq!(refusal.message, target.text(&format!("{name} exists, but is {kind}")));
         target.sql(&format!("DROP {what} {name}")).await;
     }
 }
@@ -105,10 +105,10 @@ pub async fn a_missing_parent_or_schema_blocks(target: &Target) {
     let found = plan(&target.periods(SERIES), &warehouse, DAY).await.unwrap();
     assert_eq!((found.changes.len(), found.obstacles.len()), (0, 3), "{found:?}");
     let reason = target.text("parent settlement_ods.mart_ecs_order_info does not exist");
-    assert!(found.obstacles[1].reason.contains(&reason), "{found:?}");
+    assert!(found.obstacles[1].message.contains(&reason), "{found:?}");
     let elsewhere = target.table("CREATE TABLE nowhere.t (id INT)");
     let refusal = plan(&elsewhere, &warehouse, DAY).await.unwrap_err();
-    assert_eq!(refusal.reason, "schema nowhere does not exist");
+    assert_eq!(refusal.message, "schema nowhere does not exist");
 }
 
 pub async fn grants_and_owner_are_given_and_kept(target: &Target) {
@@ -132,7 +132,7 @@ pub async fn grants_and_owner_are_given_and_kept(target: &Target) {
     assert_eq!(done.len(), 9, "{done:?}");
     let unknown = target.periods(&format!("{SERIES}owner: nobody_at_all\n"));
     let found = plan(&unknown, &warehouse, DAY).await.unwrap();
-    assert_eq!(found.obstacles[0].reason, "the server knows no user nobody_at_all");
+    assert_eq!(found.obstacles[0].message, "the server knows no user nobody_at_all");
 }
 
 pub async fn grants_to_roles_are_given_and_kept(target: &Target) {
@@ -147,7 +147,7 @@ pub async fn grants_to_roles_are_given_and_kept(target: &Target) {
     assert_eq!(apply(&step, &warehouse, DAY).await, [grant]);
     let unknown = target.table_with(EXCEPTIONS, "grants: [{ to: { role: role_nobody }, privileges: [insert] }]");
     let refusal = plan(&unknown, &warehouse, DAY).await.unwrap_err();
-    assert_eq!(refusal.reason, "the server knows no role role_nobody");
+    assert_eq!(refusal.message, "the server knows no role role_nobody");
 }
 
 pub async fn an_external_schema_is_refused(target: &Target) {
@@ -157,7 +157,7 @@ pub async fn an_external_schema_is_refused(target: &Target) {
     target.sql("CREATE SCHEMA spectrum").await;
     let step = target.table("CREATE TABLE spectrum.t (id INT)");
     let refusal = plan(&step, &connect(&target.url), DAY).await.unwrap_err();
-    assert_eq!(refusal.reason, "schema spectrum is an external schema: its tables lie outside the warehouse");
+    assert_eq!(refusal.message, "schema spectrum is an external schema: its tables lie outside the warehouse");
 }
 
 pub async fn drift_is_reported_and_what_can_be_is_mended(target: &Target) {
@@ -191,7 +191,7 @@ pub async fn dist_and_sort_count_on_redshift(target: &Target) {
     let found = plan(&target.table(EXCEPTIONS), &warehouse, DAY).await;
     if target.redshift {
         let reason = "the sort key is SORTKEY (detected_at), wanted is SORTKEY (exception_type, detected_at)";
-        assert!(found.as_ref().is_err_and(|refusal| refusal.reason.contains(reason)), "{found:?}");
+        assert!(found.as_ref().is_err_and(|refusal| refusal.message.contains(reason)), "{found:?}");
     } else {
         assert_eq!(summaries(&found.unwrap()), Vec::<String>::new());
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use provision::host::warehouse::{Surroundings, Warehouse};
+use provision::host::warehouse::{ClientDefaults, Warehouse};
 
 use crate::certificates::Authority;
 use crate::cluster::{Cluster, PASSWORD, free_port, shared};
@@ -85,7 +85,7 @@ impl Bastion {
 
     fn connect(&self, url: &str, key: &str) -> Arc<Warehouse> {
         let tunnel = format!("tunnel: {{ ssh: 'root@127.0.0.1:{}', key: {} }}", self.port, self.path(key).display());
-        let home = Surroundings { pgpassfile: None, home: Some(self.folder.path().to_owned()) };
+        let home = ClientDefaults { pgpassfile: None, home: Some(self.folder.path().to_owned()) };
         connect_from(home, url, &tunnel, Some(PASSWORD))
     }
 

@@ -16,12 +16,12 @@ pub use record::{BadLine, FORMAT, Record, parse};
 
 use super::event::{Event, Sink};
 use super::lock::time;
-use crate::host::fs::{Dir, says, show};
+use crate::failure::Failure;
+use crate::host::fs::{Dir, escape_path, io_error_text};
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
-use crate::resource::Failure;
 
 /// So many runs are kept; the oldest go first.
-pub const KEPT: usize = 500;
+pub const MAX_RUNS: usize = 500;
 const RUNNING: &str = "running";
 const ENDED: &str = "jsonl";
 
@@ -61,10 +61,10 @@ impl Journal {
     pub fn open(&self, folder: &StateFolder, run: &str) -> Result<(), Failure> {
         let mut state = self.state();
         let dir = folder.make(Part::Runs)?;
-        past::prune(&dir, KEPT - 1);
+        past::prune(&dir, MAX_RUNS - 1);
         let name = format!("{run}.{RUNNING}");
         let file = state::open(&dir, &name, Access::New)?
-            .ok_or_else(|| Failure::new(format!("{} exists already", show(&dir.path_of(name.as_ref())))))?;
+            .ok_or_else(|| Failure::new(format!("{} exists already", escape_path(&dir.path_of(name.as_ref())))))?;
         // Nobody has the file yet but a reader, for the moment that it takes to see whether somebody writes.
         for _ in 0..1000 {
             if state::try_lock(&file) != Locked::Theirs {
@@ -151,7 +151,7 @@ impl Writer {
 
     fn failed(&self, error: &std::io::Error) -> Failure {
         let path = self.dir.path_of(format!("{}.{RUNNING}", self.run).as_ref());
-        Failure::new(format!("the run cannot be recorded in {}: {}", show(&path), says(error)))
+        Failure::new(format!("the run cannot be recorded in {}: {}", escape_path(&path), io_error_text(error)))
             .hint("see to that file system, then run apply again")
     }
 }

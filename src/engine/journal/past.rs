@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::record::{BadLine, Record, parse};
 use super::{ENDED, RUNNING, now};
 use crate::engine::event::{Counts, InterruptedChange, InterruptedRun, RunOutcome};
-use crate::host::fs::{Dir, says, show};
+use crate::failure::Failure;
+use crate::host::fs::{Dir, escape_path, io_error_text};
 use crate::host::machine;
 use crate::host::state::{self, Access, Part, StateFolder};
-use crate::resource::Failure;
 
 /// No journal that is read is larger, in bytes.
 const MAX_JOURNAL: u64 = 64 << 20;
@@ -122,8 +122,8 @@ fn append(dir: &Dir, name: &str, record: &Record) -> Result<(), Failure> {
     line.extend(serde_json::to_vec(record).unwrap_or_default());
     line.push(b'\n');
     file.write_all(&line).and_then(|()| file.sync_data()).map_err(|error| {
-        let path = show(&dir.path_of(name.as_ref()));
-        Failure::new(format!("cannot write {path}: {}", says(&error)))
+        let path = escape_path(&dir.path_of(name.as_ref()));
+        Failure::new(format!("cannot write {path}: {}", io_error_text(&error)))
     })
 }
 
@@ -142,7 +142,7 @@ pub(super) fn prune(dir: &Dir, kept: usize) {
 fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Option<RunSummary> {
     let name = format!("{run}.{extension}");
     if ![RUNNING, ENDED].contains(&extension) {
-        wrong.push(format!("{} is no journal", show(&dir.path_of(name.as_ref()))));
+        wrong.push(format!("{} is no journal", escape_path(&dir.path_of(name.as_ref()))));
         return None;
     }
     // The lock is looked at before the records: a run that ends in between is not taken for one that was cut off.
@@ -157,7 +157,7 @@ fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Optio
         }
     };
     let (records, damages) = parse(&bytes);
-    let path = show(&dir.path_of(name.as_ref()));
+    let path = escape_path(&dir.path_of(name.as_ref()));
     wrong.extend(damages.into_iter().map(|BadLine { line, why }| format!("{path}:{line} is passed over: {why}")));
     let past = fold(run, records, alive);
     if past.is_none() && !bytes.is_empty() {

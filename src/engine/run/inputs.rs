@@ -12,12 +12,12 @@ use crate::engine::event::Holder;
 use crate::engine::journal::{self, Record};
 use crate::engine::lock::time;
 use crate::engine::saved::{self, Fingerprints, Flags, Origin, Saved, Var};
+use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::machine;
 use crate::host::secret::Digester;
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
-use crate::resource::Failure;
 use crate::resource::value::shell_word;
 use crate::worker::current_user;
 

@@ -23,13 +23,13 @@ use super::step::Step;
 use super::stop::{self, Stop};
 use super::survey::{Admit, PlannedStep, planned_event, survey};
 use super::targets::Targets;
+use crate::failure::Failure;
 use crate::host::environment::Environment;
-use crate::host::fs::says;
+use crate::host::fs::io_error_text;
 use crate::host::secret::Digester;
 use crate::host::state::StateFolder;
 use crate::plan::graph::Graph;
-use crate::plan_file::{Problems, Selection};
-use crate::resource::Failure;
+use crate::plan_file::{Diagnostics, Selection};
 use crate::worker::current_user;
 
 use inputs::RunInputs;
@@ -76,7 +76,7 @@ impl Command {
 pub enum NotPrepared {
     Failure(Failure),
     /// The plan file is wrong.
-    Problems(Problems),
+    Diagnostics(Diagnostics),
     /// This signal came first.
     Stopped(i32),
 }
@@ -87,9 +87,9 @@ impl From<Failure> for NotPrepared {
     }
 }
 
-impl From<Problems> for NotPrepared {
-    fn from(problems: Problems) -> Self {
-        Self::Problems(problems)
+impl From<Diagnostics> for NotPrepared {
+    fn from(problems: Diagnostics) -> Self {
+        Self::Diagnostics(problems)
     }
 }
 
@@ -158,7 +158,8 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let inputs = RunInputs::load(request)?;
     let plan_file = inputs.source.plan_file()?;
     let plan = inputs.evaluate(&plan_file)?;
-    let stop = Stop::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {}", says(&error))))?;
+    let stop = Stop::listen()
+        .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))?;
     let secrets = RunSecrets::read(&plan_file, &plan, &inputs.environment, &stop).await?;
     let fingerprints = inputs.fingerprints(&plan, &secrets)?;
     let run = run_id(&inputs.digester);

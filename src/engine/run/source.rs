@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::NotPrepared;
 use crate::engine::saved::Saved;
+use crate::failure::Failure;
 use crate::host::fs;
 use crate::plan_file::PlanFile;
-use crate::resource::Failure;
 use crate::resource::value::shell_word;
 use crate::worker::current_user;
 

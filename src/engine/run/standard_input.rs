@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use zeroize::Zeroizing;
 
 use super::source::{Source, reason};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// A plan file has at most 4 MiB; a request has room for its values and for JSON's escapes beside it.
 const MAX_INPUT_BYTES: usize = 16 << 20;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::Saved;
 use crate::engine::run::reason;
+use crate::failure::Failure;
 use crate::host::fs::{Attributes, Dir, acting_ids};
-use crate::resource::Failure;
 
 /// Where a plan is to be saved; nothing is there yet.
 pub struct Target {

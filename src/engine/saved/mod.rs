@@ -5,6 +5,7 @@
 //! The key is in it too, so that what is observed later can be compared with what was observed then; who can read the
 //! file can therefore try guesses at a weak secret, and its mode (0600) is what prevents that.
 
+use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -14,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::event::Planned;
 use super::step::Step;
 use super::survey::{PlannedStep, Verdict};
-use crate::host::fs::{says, show};
+use crate::host::fs::{escape_path, io_error_text};
 use crate::host::secret::{Digest, Digester};
 use crate::host::state::{self, Access, Part, StateFolder};
-use crate::resource::{AnyChange, Failure, Refusal};
+use crate::resource::AnyChange;
 
 mod file;
 #[cfg(test)]
@@ -270,8 +271,8 @@ impl Saved {
             return Err(used(&state::read(&dir, self.id(), MAX_USED)?.unwrap_or_default()));
         };
         file.write_all(by.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-            Failure::new(format!("cannot note that the saved plan is used: {}", says(&error)))
-                .hint(format!("see to the file system of {}", show(dir.path())))
+            Failure::new(format!("cannot note that the saved plan is used: {}", io_error_text(&error)))
+                .hint(format!("see to the file system of {}", escape_path(dir.path())))
         })?;
         state::sync(&dir)
     }
@@ -317,8 +318,8 @@ impl SavedStep {
 
     fn of(step: &Step, planned: &PlannedStep) -> Self {
         let (changes, failure) = match &planned.verdict {
-            Verdict::Decided(diff) => (diff.changes.clone(), Refusal::join(&diff.obstacles).map(Failure::from)),
-            Verdict::Undecided => (Vec::new(), None),
+            Verdict::Decided(diff) => (diff.changes.clone(), Failure::join(&diff.obstacles)),
+            Verdict::Deferred => (Vec::new(), None),
             Verdict::Blocked(failure) | Verdict::Failed(failure) => (Vec::new(), Some(failure.clone())),
         };
         Self {

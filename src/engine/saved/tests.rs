@@ -69,7 +69,7 @@ fn nothing_passes_that_was_not_planned() {
     }
     // What waits for other steps is planned again after them, and that was said.
     assert!(passes(Changes, true, decided(vec![change("0700")])));
-    assert!(passes(Changes, true, Verdict::Undecided));
+    assert!(passes(Changes, true, Verdict::Deferred));
 }
 
 /// What stands in the way of a part of a step keeps the saved plan from none of its other changes.

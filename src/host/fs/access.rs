@@ -8,7 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use zeroize::Zeroizing;
 
 use super::open::{open_at, open_quietly};
-use super::{Dir, Error, FileKind, Stat, show};
+use super::{Dir, Error, FileKind, Stat, escape_path};
 
 /// A file's content and what `fstat` said of the same inode.
 #[derive(Debug)]
@@ -42,11 +42,11 @@ impl Dir {
         match whole(fd, &stat, limit) {
             Ok(bytes) => Ok(Some(FileSeen { bytes, stat })),
             Err(Unread::TooLarge) => Err(Error::refused(
-                format!("{} is larger than {limit} bytes", show(&path)),
+                format!("{} is larger than {limit} bytes", escape_path(&path)),
                 "this is not the file that was meant; check the path",
             )),
             Err(Unread::Grew) => Err(Error::refused(
-                format!("{} grew while it was read", show(&path)),
+                format!("{} grew while it was read", escape_path(&path)),
                 "run again when nobody writes to it",
             )),
             Err(Unread::Call(errno)) => Err(Error::call("read", &path, errno)),
@@ -86,7 +86,7 @@ impl Dir {
             return Ok(fd);
         }
         Err(Error::refused(
-            format!("{} was exchanged for another {} meanwhile", show(&path), &now.kind.name()[2..]),
+            format!("{} was exchanged for another {} meanwhile", escape_path(&path), &now.kind.name()[2..]),
             "see who else works in that directory, then run again",
         ))
     }
@@ -156,7 +156,7 @@ fn regular(dir: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::refused(
-        format!("{} is {}, not a file", show(&dir.path_of(name)), stat.kind.name()),
+        format!("{} is {}, not a file", escape_path(&dir.path_of(name)), stat.kind.name()),
         "move it away, or give another path",
     ))
 }

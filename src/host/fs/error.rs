@@ -3,7 +3,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::show;
+use super::escape_path;
+use crate::failure::Failure;
 
 /// Why the file system could not be read or changed: what was tried on which path, what came of it, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +26,7 @@ impl Error {
             _ => None,
         };
         Self {
-            message: format!("cannot {verb} {}: {}", show(path), says(&io::Error::from(errno))),
+            message: format!("cannot {verb} {}: {}", escape_path(path), io_error_text(&io::Error::from(errno))),
             hint: hint.map(str::to_owned),
             kind: io::Error::from(errno).kind(),
         }
@@ -58,7 +59,7 @@ impl Error {
 }
 
 /// The kernel's words for an error, in lower case and without the number.
-pub fn says(error: &io::Error) -> String {
+pub fn io_error_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
@@ -68,5 +69,11 @@ pub fn says(error: &io::Error) -> String {
             first.to_lowercase().chain(letters).collect()
         }
         _ => text.to_owned(),
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { message: error.to_string(), hint: error.hint().map(str::to_owned) }
     }
 }

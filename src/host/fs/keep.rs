@@ -6,7 +6,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::leftover::{hold, temporary_name};
 use super::open::open_quietly;
-use super::{Dir, Error, FileKind, Stat, acting_ids, acts_as_root, show};
+use super::{Dir, Error, FileKind, Stat, acting_ids, acts_as_root, escape_path};
 
 /// Ends the names under which files are kept.
 pub(super) const SUFFIX: &str = ".kept";
@@ -14,13 +14,13 @@ pub(super) const SUFFIX: &str = ".kept";
 /// A file that goes on under a second name, `.provision-….kept`, while another takes its place. It is no leftover for
 /// as long as this lives.
 #[derive(Debug)]
-pub struct Keep {
+pub struct Backup {
     name: String,
     /// Carries the lock; `None` where the file's mode shuts its own user out.
     _held: Option<OwnedFd>,
 }
 
-impl Keep {
+impl Backup {
     /// The second name.
     pub fn name(&self) -> &str {
         &self.name
@@ -33,7 +33,7 @@ impl Dir {
     ///
     /// # Errors
     /// The file was exchanged, or the file system has no hard links; nothing is left behind then.
-    pub fn keep(&self, name: &OsStr, seen: &Stat) -> Result<Keep, Error> {
+    pub fn keep(&self, name: &OsStr, seen: &Stat) -> Result<Backup, Error> {
         let path = self.path_of(name);
         let failed = |errno| Error::call("keep", &path, errno);
         let kept = temporary_name(name).map_err(failed)? + SUFFIX;
@@ -41,7 +41,7 @@ impl Dir {
         if !self.stat(OsStr::new(&kept))?.is_some_and(|stat| stat.is_same_file(seen)) {
             self.unlink(&kept)?;
             return Err(Error::refused(
-                format!("{} was exchanged while it was to be replaced", show(&path)),
+                format!("{} was exchanged while it was to be replaced", escape_path(&path)),
                 "see who else works in that directory, then run again",
             ));
         }
@@ -52,18 +52,18 @@ impl Dir {
         }
         // The second name has to be safe before the first leads elsewhere.
         self.sync().map_err(failed)?;
-        Ok(Keep { name: kept, _held: held })
+        Ok(Backup { name: kept, _held: held })
     }
 
     /// Gives a kept file its place back in one step, whatever is there now.
-    pub fn put_back(&self, kept: &str, name: &OsStr) -> Result<(), Error> {
+    pub fn restore_backup(&self, kept: &str, name: &OsStr) -> Result<(), Error> {
         let failed = |errno| Error::call("put back", &self.path_of(name), errno);
         retry_on_intr(|| rustix::fs::renameat(self, kept, self, name)).map_err(failed)?;
         self.sync().map_err(failed)
     }
 
     /// Takes the second name of a kept file away.
-    pub fn unkeep(&self, kept: &str) -> Result<(), Error> {
+    pub fn discard_backup(&self, kept: &str) -> Result<(), Error> {
         self.unlink(kept)
     }
 
@@ -147,7 +147,7 @@ mod tests {
         let name = kept.name().to_owned();
         drop(kept);
         assert_eq!(place.dir.kept(&place.name).unwrap(), Some(name.clone()));
-        place.dir.put_back(&name, &place.name).unwrap();
+        place.dir.restore_backup(&name, &place.name).unwrap();
         assert_eq!((std_fs::read(&path).unwrap(), path.metadata().unwrap().ino()), (b"old".to_vec(), inode));
         assert_eq!((path.metadata().unwrap().nlink(), names(folder.path())), (1, vec!["key".to_owned()]));
     }
@@ -194,7 +194,7 @@ mod tests {
                 let place = Place::find(&path).unwrap();
                 let kept = place.dir.keep(&place.name, &place.stat().unwrap().unwrap()).unwrap();
                 replace(&place);
-                place.dir.unkeep(kept.name()).unwrap();
+                place.dir.discard_backup(kept.name()).unwrap();
                 assert_eq!(names(folder), ["key"]);
                 assert_eq!(std_fs::read(&path).unwrap(), b"new");
             },

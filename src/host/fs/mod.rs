@@ -32,8 +32,8 @@ mod tests;
 
 pub use access::{FileSeen, read_file};
 pub use create::default_dir_mode;
-pub use error::{Error, says};
-pub use keep::Keep;
+pub use error::{Error, io_error_text};
+pub use keep::Backup;
 pub use locate::Locator;
 pub use open::{Dir, Place};
 
@@ -128,7 +128,7 @@ pub struct Attributes {
 }
 
 /// A path for a message: control characters and invalid UTF-8 cannot break the line or the terminal.
-pub fn show(path: &Path) -> String {
+pub fn escape_path(path: &Path) -> String {
     let mut text = String::new();
     for piece in path.as_os_str().as_bytes().utf8_chunks() {
         for letter in piece.valid().chars() {

@@ -6,10 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{Error, Stat, acts_as_root, show};
+use super::{Error, Stat, acts_as_root, escape_path};
 
 /// As many symlinks as the kernel follows in one path (`man 7 path_resolution`).
-const MOST_SYMLINKS: usize = 40;
+const MAX_SYMLINKS: usize = 40;
 
 /// A directory by its descriptor, and the path it was opened by, which serves messages alone.
 #[derive(Debug)]
@@ -42,11 +42,11 @@ impl Dir {
             Ok(fd) => Ok(Self { fd, path }),
             Err(Errno::NOTDIR | Errno::LOOP) => match self.stat(name)? {
                 Some(stat) if stat.kind == super::FileKind::Directory => Err(Error::refused(
-                    format!("{} was exchanged while it was opened", show(&path)),
+                    format!("{} was exchanged while it was opened", escape_path(&path)),
                     "see who else works in that directory, then run again",
                 )),
                 Some(stat) => Err(Error::refused(
-                    format!("{} is {}, not a directory", show(&path), stat.kind.name()),
+                    format!("{} is {}, not a directory", escape_path(&path), stat.kind.name()),
                     "move it away, or give another path",
                 )),
                 None => Err(Error::call("open", &path, Errno::NOENT)),
@@ -124,7 +124,7 @@ impl Place {
     pub fn find(path: &Path) -> Result<Self, Error> {
         let mut names: Vec<&OsStr> = names(path).collect();
         let Some(name) = names.pop() else {
-            return Err(Error::refused(format!("{} cannot be managed", show(path)), "give a path below it"));
+            return Err(Error::refused(format!("{} cannot be managed", escape_path(path)), "give a path below it"));
         };
         let mut trail = Dir::root()?;
         let mut missing_parents = Vec::new();
@@ -148,7 +148,10 @@ impl Place {
         let mut trail = Dir::root()?;
         loop {
             let Some(name) = rest.file_name().map(OsStr::to_owned) else {
-                return Err(Error::refused(format!("{} is a directory, not a file", show(path)), "give another path"));
+                return Err(Error::refused(
+                    format!("{} is a directory, not a file", escape_path(path)),
+                    "give another path",
+                ));
             };
             if let Some(parent) = rest.parent() {
                 trail = trail.pass(parent)?;
@@ -219,12 +222,12 @@ impl Trail {
         let trusted = self.trusted && self.dir.stat_self()?.is_roots_alone();
         if acts_as_root() && !(trusted && link.uid == 0) {
             return Err(Error::refused(
-                format!("{} is a symlink that another user can have made: root does not follow it", show(&path)),
+                format!("{} is a symlink that another user can have made: root does not follow it", escape_path(&path)),
                 "write the real path in the plan file",
             ));
         }
         self.symlinks += 1;
-        if self.symlinks > MOST_SYMLINKS {
+        if self.symlinks > MAX_SYMLINKS {
             return Err(Error::call("open", &path, Errno::LOOP));
         }
         let target = retry_on_intr(|| rustix::fs::readlinkat(&self.dir.fd, name, Vec::new()))

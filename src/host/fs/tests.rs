@@ -84,7 +84,7 @@ fn any_name_works() {
         dir.create_dir(OsStr::new("directory"), PRIVATE).unwrap();
         std_fs::remove_dir(folder.path().join("directory")).unwrap();
     }
-    assert_eq!(show(Path::new(OsStr::from_bytes(b"/a\nb\xffc\x1b[1m"))), r"/a\nb\xffc\u{1b}[1m");
+    assert_eq!(escape_path(Path::new(OsStr::from_bytes(b"/a\nb\xffc\x1b[1m"))), r"/a\nb\xffc\u{1b}[1m");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn owner_and_mode_change_only_the_inode_that_was_seen() {
 fn walked(top: &Path) -> Vec<(PathBuf, FileKind)> {
     let mut met = Vec::new();
     tree::walk(&Dir::open(top).unwrap(), &tree::LeftOut::default(), |entry| {
-        if let tree::Met::Entry(entry) = entry {
+        if let tree::Visit::Entry(entry) = entry {
             met.push((entry.path(), entry.kind));
         }
         Ok(())
@@ -327,7 +327,7 @@ fn a_walk_changes_a_symlink_and_never_its_target() {
     fifo(&top.join("fifo"));
     let _listener = UnixListener::bind(top.join("socket")).unwrap();
     tree::walk(&Dir::open(&top).unwrap(), &tree::LeftOut::default(), |met| {
-        if let tree::Met::Entry(entry) = met {
+        if let tree::Visit::Entry(entry) = met {
             assert!(entry.set_owner(Some(50000), Some(50001), false)?);
         }
         Ok(())
@@ -353,7 +353,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     // A file becomes a hard link to one outside between the look and the change.
     std_fs::write(top.join("file"), "").unwrap();
     let result = tree::walk(&open, &tree::LeftOut::default(), |met| {
-        if let tree::Met::Entry(entry) = met {
+        if let tree::Visit::Entry(entry) = met {
             std_fs::remove_file(top.join("file")).unwrap();
             std_fs::hard_link(outside.join("file"), top.join("file")).unwrap();
             entry.set_owner(Some(50000), None, false)?;
@@ -363,7 +363,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     assert!(result.unwrap_err().to_string().contains("exchanged or hard-linked"));
     // It vanishes.
     tree::walk(&open, &tree::LeftOut::default(), |met| {
-        if let tree::Met::Entry(entry) = met {
+        if let tree::Visit::Entry(entry) = met {
             std_fs::remove_file(top.join("file")).unwrap();
             assert!(!entry.set_owner(Some(50000), None, false)?);
         }
@@ -374,7 +374,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     std_fs::create_dir(top.join("d")).unwrap();
     std_fs::write(top.join("d/file"), "").unwrap();
     tree::walk(&open, &tree::LeftOut::default(), |met| {
-        if let tree::Met::Entry(entry) = met {
+        if let tree::Visit::Entry(entry) = met {
             if entry.path() == Path::new("d/file") {
                 std_fs::rename(top.join("d"), folder.path().join("moved")).unwrap();
                 symlink(&outside, top.join("d")).unwrap();

@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::open::{open_at, open_quietly};
 use super::write::change_owner;
-use super::{Dir, Error, FileKind, show};
+use super::{Dir, Error, FileKind, escape_path};
 
 /// How many levels keep their directory open. Deeper trees close the outer ones and open them again by `..` on the
 /// way back, so that depth costs no descriptors.
@@ -25,7 +25,7 @@ const WANTED: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::INO);
 
 /// What the walk meets.
-pub enum Met<'walk> {
+pub enum Visit<'walk> {
     /// An entry; a directory comes after all that is in it.
     Entry(Entry<'walk>),
     /// Something mounted in the tree. It is not entered.
@@ -103,7 +103,7 @@ impl Entry<'_> {
                     || now.stx_nlink > 1 && !hard_links
                 {
                     return Err(Error::refused(
-                        format!("{} was exchanged or hard-linked meanwhile", show(&path())),
+                        format!("{} was exchanged or hard-linked meanwhile", escape_path(&path())),
                         "see who else works in that directory, then run again",
                     ));
                 }
@@ -166,7 +166,7 @@ impl LeftOut {
 /// open descriptors do not grow with the tree (but for the names of the directories the walk is in).
 ///
 /// An entry that vanishes meanwhile is passed over.
-pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Met<'_>) -> Result<(), Error>) -> Result<(), Error> {
+pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Visit<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let failed = |errno| Error::call("list", top.path(), errno);
     let fd = top.readable().map_err(failed)?;
     let seen = look(&fd, c"", AtFlags::EMPTY_PATH).map_err(failed)?;
@@ -200,11 +200,11 @@ pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Met<'_>) -> Res
         };
         let outside = levels.first().is_some_and(|top| is_mount(&stat, &top.seen));
         if outside {
-            visit(Met::Mount(below_top(&levels, name)))?;
+            visit(Visit::Mount(below_top(&levels, name)))?;
         } else if FileKind::of(stat.stx_mode.into()) == FileKind::Directory {
             enter(top, &mut levels, name, place, &mut visit)?;
         } else if extent.is_none() {
-            visit(Met::Entry(Entry::new(&stat, At::Name(name), &levels, top)))?;
+            visit(Visit::Entry(Entry::new(&stat, At::Name(name), &levels, top)))?;
         }
     }
     Ok(())
@@ -216,7 +216,7 @@ fn enter(
     levels: &mut Vec<Level>,
     name: &CStr,
     left_out: Option<usize>,
-    visit: &mut impl FnMut(Met<'_>) -> Result<(), Error>,
+    visit: &mut impl FnMut(Visit<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let failed = |levels: &[Level], errno| Error::call("open", &top.path().join(below_top(levels, name)), errno);
     let dir = innermost(levels).map_err(|errno| failed(levels, errno))?;
@@ -229,7 +229,7 @@ fn enter(
     };
     let seen = look(&fd, c"", AtFlags::EMPTY_PATH).map_err(|errno| failed(levels, errno))?;
     if levels.first().is_some_and(|top| is_mount(&seen, &top.seen)) {
-        return visit(Met::Mount(below_top(levels, name)));
+        return visit(Visit::Mount(below_top(levels, name)));
     }
     let level = Level::new(name.to_owned(), seen, fd, left_out).map_err(|errno| failed(levels, errno))?;
     levels.push(level);
@@ -244,7 +244,7 @@ fn leave(
     top: &Dir,
     left_out: &LeftOut,
     levels: &mut Vec<Level>,
-    visit: &mut impl FnMut(Met<'_>) -> Result<(), Error>,
+    visit: &mut impl FnMut(Visit<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(done) = levels.pop() else { return Ok(()) };
     let Some(around) = levels.last_mut() else { return Ok(()) };
@@ -253,7 +253,7 @@ fn leave(
         let reopened = reopen(around, &done).map_err(|errno| Error::call("open", &path(levels), errno))?;
         if !reopened {
             return Err(Error::refused(
-                format!("a directory below {} was moved away while its entries were read", show(&path(levels))),
+                format!("a directory below {} was moved away while its entries were read", escape_path(&path(levels))),
                 "run again when nobody moves directories there",
             ));
         }
@@ -261,7 +261,7 @@ fn leave(
     if left_out.extent(done.left_out).is_some() {
         return Ok(());
     }
-    visit(Met::Entry(Entry::new(&done.seen, At::Open(&done), levels, top)))
+    visit(Visit::Entry(Entry::new(&done.seen, At::Open(&done), levels, top)))
 }
 
 /// Opens a closed level from the one below it, if that still is in the same directory.

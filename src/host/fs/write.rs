@@ -7,7 +7,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::leftover::{hold, temporary_name};
 use super::xattr::Xattrs;
-use super::{Attributes, Dir, Error, Stat, show};
+use super::{Attributes, Dir, Error, Stat, escape_path};
 
 impl Dir {
     /// Makes the file `name` with its content in one step: it is there whole, or not at all. Nobody whom
@@ -117,7 +117,7 @@ impl Dir {
             return Ok(());
         }
         Err(Error::refused(
-            format!("{} was exchanged while it was written", show(&path)),
+            format!("{} was exchanged while it was written", escape_path(&path)),
             "see who else works in that directory, then run again",
         ))
     }

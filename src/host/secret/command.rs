@@ -12,8 +12,8 @@ use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
 use super::{MAX_SECRET, Secret};
-use crate::host::fs::says;
-use crate::resource::Failure;
+use crate::failure::Failure;
+use crate::host::fs::io_error_text;
 use crate::resource::value::shell_word;
 
 /// A program that fetches a secret and takes longer is waiting for somebody who is not there.
@@ -82,7 +82,7 @@ impl Drop for Group {
 }
 
 fn not_started(program: &str, error: &io::Error) -> Failure {
-    let failure = Failure::new(format!("the secret's command {program} cannot be started: {}", says(error)));
+    let failure = Failure::new(format!("the secret's command {program} cannot be started: {}", io_error_text(error)));
     match error.kind() {
         io::ErrorKind::NotFound if program.contains('/') => failure.hint("correct its path"),
         io::ErrorKind::NotFound => {

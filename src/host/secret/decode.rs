@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Secret;
 use super::source::{Encoding, Pointer, SecretSource};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Padding may be there or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -8,9 +8,9 @@ use super::command;
 use super::decode::decode;
 use super::source::{Origin, SecretSource};
 use super::{MAX_SECRET, Secret};
+use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::fs;
-use crate::resource::Failure;
 use crate::resource::value::shell_word;
 
 /// What a secret source yielded. `None`: an environment variable that is unset or empty, or a source without a value.
@@ -118,7 +118,7 @@ fn blank(origin: &Origin, is_empty: bool) -> Failure {
 
 /// Root follows no symlink that another user can have made: it would read a file of root's own for that user.
 fn file(path: &Path) -> Result<Secret, Failure> {
-    let shown = fs::show(path);
+    let shown = fs::escape_path(path);
     let cannot = |why: &str| Failure::new(format!("cannot read the secret's source {shown}: {why}"));
     let another = "give the path of a file that you can read";
     let by_command =

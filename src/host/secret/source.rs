@@ -7,7 +7,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::host::fs::show;
+use crate::host::fs::escape_path;
 use crate::resource::value::shell_word;
 
 /// Where a secret's value comes from, as the plan file names it. It is no secret itself.
@@ -107,7 +107,7 @@ impl SecretSource {
     }
 
     /// A pipe of commands that prints the secret, for a shell.
-    pub fn by_hand(&self) -> String {
+    pub fn manual(&self) -> String {
         let mut line = match &self.origin {
             Origin::Env(name) => format!("printf '%s\\n' \"$(printenv {})\"", shell_word(name)),
             Origin::File(path) => format!("cat {}", shell_word(&path.to_string_lossy())),
@@ -130,7 +130,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Env(name) => write!(f, "environment variable {name}"),
-            Origin::File(path) => f.write_str(&show(path)),
+            Origin::File(path) => f.write_str(&escape_path(path)),
             Origin::Command(argv) => {
                 write!(f, "the output of {}", argv.first().map_or("the command", String::as_str))
             }
@@ -342,7 +342,7 @@ impl TryFrom<PathBuf> for SourceFile {
 
     /// Refuses a path that means another file in another directory.
     fn try_from(path: PathBuf) -> Result<Self, String> {
-        let quoted = show(&path);
+        let quoted = escape_path(&path);
         if path.as_os_str().is_empty() {
             return Err(EMPTY.to_owned());
         }

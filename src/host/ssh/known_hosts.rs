@@ -14,7 +14,7 @@ use openssl::sign::Signer;
 use crate::host::fs;
 
 /// A file of known hosts is text of some lines; a larger one (16 MiB) is something else.
-const LARGEST: u64 = 16 << 20;
+const MAX_KNOWN_HOSTS_BYTES: u64 = 16 << 20;
 
 /// The files of one user, the user's own first.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +50,7 @@ impl KnownHosts {
     }
 
     /// What is known of the key (in its wire form) of a host at a port.
-    pub fn judge(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
+    pub fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
         let entries = self.entries(host, port);
         if let Some(revoked) = entries.iter().find(|entry| entry.revoked && entry.key == key) {
             return Verdict::Revoked(revoked.place.clone());
@@ -80,7 +80,7 @@ impl KnownHosts {
         let name = if port == 22 { host } else { format!("[{host}]:{port}") };
         let mut entries = Vec::new();
         for file in &self.files {
-            let Ok(seen) = fs::read_file(file, LARGEST) else { continue };
+            let Ok(seen) = fs::read_file(file, MAX_KNOWN_HOSTS_BYTES) else { continue };
             let text = String::from_utf8_lossy(&seen.bytes);
             let lines = text.lines().enumerate();
             entries
@@ -165,14 +165,14 @@ mod tests {
              |1|AQIDBAUGBwgJCgsMDQ4PEBESExQ=|aaaa ssh-rsa a2V5\n",
         );
         let place = |line: u32| format!("{}:{line}", folder.path().join(".ssh/known_hosts").display());
-        assert_eq!(hosts.judge("Bastion", 22, b"key"), Verdict::Known);
-        assert_eq!(hosts.judge("10.0.0.1", 22, b"key"), Verdict::Known);
-        assert_eq!(hosts.judge("bastion", 22, b"other"), Verdict::Changed(place(3)));
-        assert_eq!(hosts.judge("bastion", 2222, b"other"), Verdict::Known);
-        assert_eq!(hosts.judge("bastion", 2022, b"other"), Verdict::Unknown);
-        assert_eq!(hosts.judge("good.example", 22, b"key"), Verdict::Known);
-        assert_eq!(hosts.judge("bad.example", 22, b"key"), Verdict::Unknown);
-        assert_eq!(hosts.judge("bastion", 22, b"old"), Verdict::Revoked(place(6)));
+        assert_eq!(hosts.check("Bastion", 22, b"key"), Verdict::Known);
+        assert_eq!(hosts.check("10.0.0.1", 22, b"key"), Verdict::Known);
+        assert_eq!(hosts.check("bastion", 22, b"other"), Verdict::Changed(place(3)));
+        assert_eq!(hosts.check("bastion", 2222, b"other"), Verdict::Known);
+        assert_eq!(hosts.check("bastion", 2022, b"other"), Verdict::Unknown);
+        assert_eq!(hosts.check("good.example", 22, b"key"), Verdict::Known);
+        assert_eq!(hosts.check("bad.example", 22, b"key"), Verdict::Unknown);
+        assert_eq!(hosts.check("bastion", 22, b"old"), Verdict::Revoked(place(6)));
         assert_eq!(hosts.algorithms("bastion", 22), ["ssh-ed25519"]);
     }
 

@@ -17,7 +17,7 @@ pub mod private_key_tests;
 mod prove;
 mod tunnel;
 
-use crate::resource::Failure;
+use crate::failure::Failure;
 pub use address::{Address, Fingerprint};
 use known_hosts::{KnownHosts, Verdict};
 pub use private_key::{KeyRead, NoKey, PublicFacts, mended};
@@ -205,7 +205,7 @@ fn other_key(address: &Address, shown: &[Shown]) -> Error {
 fn check(address: &Address, known: &KnownHosts, key: &[u8]) -> Result<(), Error> {
     let fingerprint = Fingerprint::of(key);
     let wrong = |what: String, hint: &str| Err(Error::HostKey(Failure::new(what).hint(hint)));
-    match known.judge(&address.host, address.port, key) {
+    match known.check(&address.host, address.port, key) {
         Verdict::Known => Ok(()),
         Verdict::Unknown => {
             let failure = Failure::new(format!("the host key of {address} is not known ({fingerprint})"));

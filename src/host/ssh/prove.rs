@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::{Address, Error, HostKey, authenticate, connect_watched};
+use crate::failure::Failure;
 use crate::host::secret::Secret;
-use crate::resource::Failure;
 
 /// Logs in with a private key and hangs up: no channel is opened, nothing is asked of the host. Ends within `limit`
 /// whatever the host does, be it that it says nothing, or little, or never stops.

@@ -13,8 +13,8 @@ use ssh2::{BlockDirections, Channel, Session};
 
 use super::known_hosts::KnownHosts;
 use super::{Address, HostKey, KeyRead, authenticate, connect};
+use crate::failure::Failure;
 use crate::host::fs;
-use crate::resource::Failure;
 
 /// How long one step of the SSH protocol may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ impl Inner {
                 .hint("name a private key in the connection's `tunnel: { key: … }`")
         })?;
         if let KeyRead::Other(other) = KeyRead::on_this_host(&seen.bytes) {
-            let key = fs::show(&self.key);
+            let key = fs::escape_path(&self.key);
             return Err(Failure::new(format!("tunnel: the key {key} {}", other.reason)).hint(other.remedy));
         }
         let host_key = HostKey::Known(self.known_hosts.clone());

@@ -18,22 +18,22 @@ pub enum Dialect {
 
 /// What the steps of a connection look at. The catalog is read for exactly this.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct CatalogQuery {
     /// The steps' own tables and the parents in their LIKE clauses.
     pub relations: BTreeSet<TableName>,
     /// Who shall own a table or hold privileges on it.
     pub accounts: BTreeSet<Account>,
 }
 
-impl Wanted {
+impl CatalogQuery {
     /// Adds what another step looks at.
-    pub fn extend(&mut self, other: Wanted) {
+    pub fn extend(&mut self, other: CatalogQuery) {
         self.relations.extend(other.relations);
         self.accounts.extend(other.accounts);
     }
 
     /// Whether all of `other` is wanted already.
-    pub fn covers(&self, other: &Wanted) -> bool {
+    pub fn contains(&self, other: &CatalogQuery) -> bool {
         self.relations.is_superset(&other.relations) && self.accounts.is_superset(&other.accounts)
     }
 }
@@ -67,7 +67,7 @@ impl Catalog {
     }
 
     /// A relation that `wanted` names and whose columns the server does not show, though it has some.
-    pub(super) fn unreadable(&self, wanted: &Wanted) -> Option<&TableName> {
+    pub(super) fn unreadable(&self, wanted: &CatalogQuery) -> Option<&TableName> {
         let names = |name: &&TableName| {
             wanted.relations.contains(name) || wanted.relations.iter().any(|one| one.folded() == **name)
         };
@@ -80,7 +80,7 @@ impl Catalog {
     }
 
     /// The part of this catalog that `wanted` names.
-    pub fn part(&self, wanted: &Wanted) -> Catalog {
+    pub fn restrict_to(&self, wanted: &CatalogQuery) -> Catalog {
         let mut part = Catalog {
             dialect: self.dialect,
             user: self.user.clone(),

@@ -11,13 +11,13 @@ use tokio_postgres::{Client, Config, Connection};
 
 use super::catalog::Dialect;
 use super::endpoint::{Endpoint, Server};
-use super::error::{Attempt, Trouble, other_way_may_do};
-use super::pgpass::{Found, Surroundings};
+use super::error::{Attempt, DbError, other_way_may_do};
+use super::pgpass::{ClientDefaults, Found};
 use super::spec::ConnectionSpec;
 use super::tls;
+use crate::failure::Failure;
 use crate::host::secret::{Secret, yields_nothing};
 use crate::host::ssh::Tunnel;
-use crate::resource::Failure;
 
 /// Seconds for connecting, unless the plan file or the URL says otherwise. libpq waits for ever.
 const CONNECT_TIMEOUT: u64 = 10;
@@ -37,16 +37,16 @@ impl Drop for Session {
 }
 
 /// All that is needed to connect, again and again.
-pub(super) struct Dialler {
+pub(super) struct Connector {
     /// The connection's name in the plan file.
     pub name: String,
     pub spec: ConnectionSpec,
     pub password: Option<Secret>,
-    pub surroundings: Surroundings,
+    pub surroundings: ClientDefaults,
     pub tunnel: Option<Tunnel>,
 }
 
-impl Dialler {
+impl Connector {
     fn endpoint(&self) -> &Endpoint {
         &self.spec.url
     }
@@ -59,23 +59,25 @@ impl Dialler {
     }
 
     /// A session on the first server that lets one in.
-    pub async fn dial(&self) -> Result<Session, Trouble> {
+    pub async fn dial(&self) -> Result<Session, DbError> {
         let mut last = None;
         for server in self.endpoint().servers() {
             match self.dial_server(&server).await {
                 Ok(session) => return Ok(session),
                 // A server that answered and said no would say so again; only one that cannot be used has a successor.
-                Err(trouble @ (Trouble::Lost(_) | Trouble::Silent(_) | Trouble::Conflict(_))) => last = Some(trouble),
-                Err(Trouble::Fatal(failure)) if failure.message.contains("unknown host") => {
-                    last = Some(Trouble::Fatal(failure));
+                Err(trouble @ (DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_))) => {
+                    last = Some(trouble)
+                }
+                Err(DbError::Fatal(failure)) if failure.message.contains("unknown host") => {
+                    last = Some(DbError::Fatal(failure));
                 }
                 Err(fatal) => return Err(fatal),
             }
         }
-        Err(last.unwrap_or_else(|| Trouble::Fatal(Failure::new(format!("connection `{}` names no host", self.name)))))
+        Err(last.unwrap_or_else(|| DbError::Fatal(Failure::new(format!("connection `{}` names no host", self.name)))))
     }
 
-    async fn dial_server(&self, server: &Server) -> Result<Session, Trouble> {
+    async fn dial_server(&self, server: &Server) -> Result<Session, DbError> {
         let endpoint = self.endpoint();
         let (user, database) = (endpoint.user(), endpoint.database());
         let mode = tls::mode(endpoint, server, self.tunnel.is_some());
@@ -112,16 +114,16 @@ impl Dialler {
             };
             let error = match tokio::time::timeout(timeout, dialling).await {
                 Ok(Ok(session)) => return Ok(session),
-                Ok(Err(Stage::Tunnel(failure))) => return Err(Trouble::Lost(failure)),
+                Ok(Err(Stage::Tunnel(failure))) => return Err(DbError::ConnectionLost(failure)),
                 Ok(Err(Stage::Server(error))) => error,
                 Err(_) => return Err(attempt.timed_out(timeout.as_secs())),
             };
             if let Some(failure) = tls::set_up_failure(&error) {
-                return Err(Trouble::Fatal(failure.clone()));
+                return Err(DbError::Fatal(failure.clone()));
             }
             if at + 1 == attempts.len() || !other_way_may_do(&error) {
                 attempt.mode = mode;
-                return Err(attempt.trouble(&error));
+                return Err(attempt.classify(&error));
             }
         }
         Err(attempt.timed_out(timeout.as_secs()))

@@ -5,17 +5,17 @@ use std::error::Error as _;
 use std::io;
 use std::time::Instant;
 
-use tokio_postgres::error::{DbError, Error, SqlState};
+use tokio_postgres::error::{DbError as ServerError, Error, SqlState};
 
 use super::endpoint::{Server, SslMode};
+use crate::failure::Failure;
 use crate::host::secret::{SecretSource, how_to_give};
-use crate::resource::Failure;
 
 /// A failure, and what it leaves to do.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum DbError {
     /// The connection is gone. Whether the statement was carried out can only be read back.
-    Lost(Failure),
+    ConnectionLost(Failure),
     /// Nothing was answered in the time that there was. It is not asked again: that would be waited for as long.
     Silent(Failure),
     /// Another session was in the way. Reading again and trying again may help.
@@ -26,10 +26,10 @@ pub(super) enum Trouble {
     Fatal(Failure),
 }
 
-impl Trouble {
+impl DbError {
     pub fn into_failure(self) -> Failure {
         match self {
-            Self::Lost(failure)
+            Self::ConnectionLost(failure)
             | Self::Silent(failure)
             | Self::Conflict(failure)
             | Self::Exists(failure)
@@ -39,7 +39,8 @@ impl Trouble {
 
     /// Whether trying again may help, and there is time for it.
     pub fn is_worth_waiting(&self, deadline: Option<Instant>) -> bool {
-        matches!(self, Self::Lost(_) | Self::Conflict(_)) && deadline.is_none_or(|deadline| Instant::now() < deadline)
+        matches!(self, Self::ConnectionLost(_) | Self::Conflict(_))
+            && deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 }
 
@@ -54,10 +55,10 @@ const CONFLICT_TEXTS: &[&str] = &[
 ];
 
 /// What became of a statement. `doing` says what was tried: `cannot create a.b`.
-pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
+pub(super) fn of_statement(error: &Error, doing: &str) -> DbError {
     let Some(answer) = error.as_db_error() else {
         let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        return Trouble::Lost(
+        return DbError::ConnectionLost(
             Failure::new(format!("{doing}: the connection was lost ({reason})"))
                 .hint("run it again: what was done is read back first"),
         );
@@ -66,7 +67,7 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
     let code = answer.code();
     let text = format!("{} {}", answer.message(), answer.detail().unwrap_or_default());
     if code.code().starts_with("08") || ["57P01", "57P02", "57P03", "57P05"].contains(&code.code()) {
-        return Trouble::Lost(failure.hint("run it again when the server is back"));
+        return DbError::ConnectionLost(failure.hint("run it again when the server is back"));
     }
     let in_the_way = [
         // Where two sessions create one table at the same time, and neither sees the other's yet.
@@ -77,22 +78,22 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> Trouble {
     if [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT].contains(code) {
         let hidden =
             "something has the name that the catalog does not show to you: ask its owner, or take another name";
-        return Trouble::Exists(failure.hint(answer.hint().unwrap_or(hidden)));
+        return DbError::Exists(failure.hint(answer.hint().unwrap_or(hidden)));
     }
     let serializable = code.code() == "1023" || answer.message().trim() == "1023";
     let internal = *code == SqlState::INTERNAL_ERROR && CONFLICT_TEXTS.iter().any(|known| text.contains(known));
     if in_the_way.contains(code) || serializable || internal {
-        return Trouble::Conflict(
+        return DbError::Conflict(
             failure.hint("another session changes the same tables; run it again when it is done"),
         );
     }
-    Trouble::Fatal(match remedy(code, answer, doing) {
+    DbError::Fatal(match remedy(code, answer, doing) {
         Some(remedy) => failure.hint(remedy),
         None => failure,
     })
 }
 
-fn remedy(code: &SqlState, answer: &DbError, doing: &str) -> Option<String> {
+fn remedy(code: &SqlState, answer: &ServerError, doing: &str) -> Option<String> {
     Some(match code.code() {
         "0A000" if doing.starts_with("cannot widen") => {
             "Redshift lengthens no column with the encoding BYTEDICT, RUNLENGTH, TEXT255 or TEXT32K and none in a key or \
@@ -120,7 +121,7 @@ fn remedy(code: &SqlState, answer: &DbError, doing: &str) -> Option<String> {
 }
 
 /// The server's words: message, detail, SQLSTATE.
-fn said(answer: &DbError) -> String {
+fn said(answer: &ServerError) -> String {
     let detail = answer.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
     format!("{}{detail} [SQLSTATE {}]", answer.message().trim_end_matches('.'), answer.code().code())
 }
@@ -143,25 +144,25 @@ impl Attempt<'_> {
         Failure::new(format!("connection `{}`: {what}", self.connection))
     }
 
-    pub fn timed_out(&self, seconds: u64) -> Trouble {
-        Trouble::Silent(
+    pub fn timed_out(&self, seconds: u64) -> DbError {
+        DbError::Silent(
             self.failure(&format!("{} did not answer within {seconds} s", self.server))
                 .hint("is the address right, and does a firewall or security group let this host in? `connect_timeout` can be raised"),
         )
     }
 
     /// The cause, in the user's terms.
-    pub fn trouble(&self, error: &Error) -> Trouble {
+    pub fn classify(&self, error: &Error) -> DbError {
         if let Some(answer) = error.as_db_error() {
             return self.refused_login(answer);
         }
         let cause = error.source().map(ToString::to_string).unwrap_or_default();
         if error.to_string().starts_with("error performing TLS handshake") {
-            return Trouble::Fatal(self.tls(&cause));
+            return DbError::Fatal(self.tls(&cause));
         }
         if cause.contains("password missing") {
             let note = self.passed_over.map(|note| format!("; {note}")).unwrap_or_default();
-            return Trouble::Fatal(
+            return DbError::Fatal(
                 self.failure(&format!("{} asks for a password and there is none{note}", self.server)).hint(match self
                     .password_source
                 {
@@ -171,7 +172,7 @@ impl Attempt<'_> {
             );
         }
         if cause.contains("unknown authentication tag `13`") {
-            return Trouble::Fatal(
+            return DbError::Fatal(
                 self.failure(&format!(
                     "{} wants the password of user {} in a way that only Amazon's own drivers speak (its password is \
                      stored as `sha256|…`)",
@@ -184,7 +185,7 @@ impl Attempt<'_> {
             );
         }
         if cause.contains("unknown authentication tag") || cause.contains("unsupported authentication method") {
-            return Trouble::Fatal(
+            return DbError::Fatal(
                 self.failure(&format!(
                     "{} wants a way of logging in that is not supported (Kerberos, SSPI)",
                     self.server
@@ -193,17 +194,17 @@ impl Attempt<'_> {
             );
         }
         if cause.contains("channel binding") || cause.contains("SASL") {
-            return Trouble::Fatal(self.failure(&format!("logging in at {} failed: {cause}", self.server)));
+            return DbError::Fatal(self.failure(&format!("logging in at {} failed: {cause}", self.server)));
         }
         let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         self.unreachable(&cause, io.map(io::Error::kind))
     }
 
     /// The server cannot be reached, or breaks off.
-    fn unreachable(&self, cause: &str, kind: Option<io::ErrorKind>) -> Trouble {
+    fn unreachable(&self, cause: &str, kind: Option<io::ErrorKind>) -> DbError {
         let server = self.server;
         if cause.contains("failed to lookup address") || cause.contains("could not resolve any addresses") {
-            return Trouble::Fatal(
+            return DbError::Fatal(
                 self.failure(&format!("unknown host: {server} ({cause})")).hint(
                     "is the name right, and does this machine's DNS know it? (a private one may need a `tunnel`)",
                 ),
@@ -224,7 +225,7 @@ impl Attempt<'_> {
                 .failure(&format!("{server} broke off while connecting: {cause}"))
                 .hint("does a PostgreSQL or Redshift server listen there?"),
         };
-        Trouble::Lost(failure)
+        DbError::ConnectionLost(failure)
     }
 
     fn tls(&self, cause: &str) -> Failure {
@@ -260,11 +261,11 @@ impl Attempt<'_> {
         self.failure(&format!("the certificate of {server} {what} ({})", reason_of(cause))).hint(remedy)
     }
 
-    fn refused_login(&self, answer: &DbError) -> Trouble {
+    fn refused_login(&self, answer: &ServerError) -> DbError {
         let (server, user, database) = (self.server, self.user, self.database);
         let text = answer.message();
         let note = self.passed_over.map(|note| format!("; {note}")).unwrap_or_default();
-        let fatal = |what: String, remedy: &str| Trouble::Fatal(self.failure(&what).hint(remedy));
+        let fatal = |what: String, remedy: &str| DbError::Fatal(self.failure(&what).hint(remedy));
         match answer.code().code() {
             "28P01" => fatal(
                 format!("wrong password for user {user} at {server}{note}"),
@@ -294,10 +295,10 @@ impl Attempt<'_> {
                 format!("{server} has no connection left: {text}"),
                 "end idle sessions (pg_stat_activity, stv_sessions), or raise the limit",
             ),
-            "57P03" | "57P01" | "57P02" => {
-                Trouble::Lost(self.failure(&format!("{server} is not ready: {text}")).hint("wait until it has started"))
-            }
-            _ => Trouble::Fatal(self.failure(&format!("{server}: {}", said(answer)))),
+            "57P03" | "57P01" | "57P02" => DbError::ConnectionLost(
+                self.failure(&format!("{server} is not ready: {text}")).hint("wait until it has started"),
+            ),
+            _ => DbError::Fatal(self.failure(&format!("{server}: {}", said(answer)))),
         }
     }
 }

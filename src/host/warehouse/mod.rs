@@ -24,18 +24,19 @@ mod spec;
 mod tls;
 
 pub use catalog::{
-    Account, Catalog, Column, Computed, Dialect, Dist, Inserts, Privilege, Relation, RelationKind, Schema, Sort, Wanted,
+    Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Inserts, Privilege, Relation, RelationKind,
+    Schema, Sort,
 };
 pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use name::{Shown, TableName};
-pub use pgpass::Surroundings;
+pub use pgpass::ClientDefaults;
 pub use spec::{ConnectionSpec, TunnelSpec};
 
+use crate::failure::Failure;
 use crate::host::secret::Secret;
 use crate::host::ssh::Tunnel;
-use crate::resource::Failure;
-use connect::{Dialler, Session};
-use error::Trouble;
+use connect::{Connector, Session};
+use error::DbError;
 
 /// How often a statement or a reading is tried where another session or the network got in the way.
 const ATTEMPTS: u32 = 8;
@@ -46,13 +47,13 @@ const STATEMENT_TIMEOUT: u32 = 60;
 
 /// A connection of the plan file, for one run. Connects when it is first used.
 pub struct Warehouse {
-    dialler: Dialler,
+    dialler: Connector,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    wanted: Wanted,
+    wanted: CatalogQuery,
     session: Option<Session>,
     /// Whether this run has reached the server before: a lost connection is worth waiting for, a wrong address is not.
     met: bool,
@@ -71,14 +72,14 @@ impl Warehouse {
         name: impl Into<String>,
         spec: ConnectionSpec,
         password: Option<Secret>,
-        surroundings: Surroundings,
-        wanted: Wanted,
+        surroundings: ClientDefaults,
+        wanted: CatalogQuery,
     ) -> Self {
         let tunnel = spec
             .tunnel
             .as_ref()
             .map(|tunnel| Tunnel::new(tunnel.ssh.clone(), tunnel.key.clone(), surroundings.home.as_deref()));
-        let dialler = Dialler { name: name.into(), spec, password, surroundings, tunnel };
+        let dialler = Connector { name: name.into(), spec, password, surroundings, tunnel };
         Self { dialler, state: Mutex::new(State { wanted, ..State::default() }) }
     }
 
@@ -95,9 +96,9 @@ impl Warehouse {
 
     /// The part of the last reading that `wanted` names. It is read anew where it was not among what the run wanted:
     /// what was not asked for must never look absent.
-    pub async fn look_at(&self, wanted: &Wanted) -> Result<Catalog, Failure> {
+    pub async fn look_at(&self, wanted: &CatalogQuery) -> Result<Catalog, Failure> {
         let mut state = self.state.lock().await;
-        if !state.wanted.covers(wanted) {
+        if !state.wanted.contains(wanted) {
             state.wanted.extend(wanted.clone());
             state.reading = None;
         }
@@ -106,7 +107,7 @@ impl Warehouse {
             Some(name) => {
                 Err(Failure::new(format!("{}: {}", self.reading_doing(), unreadable(name))).hint("run it again"))
             }
-            None => Ok(catalog.part(wanted)),
+            None => Ok(catalog.restrict_to(wanted)),
         }
     }
 
@@ -140,22 +141,24 @@ impl Warehouse {
             // A session that a conflict has met may see the old state still: Redshift's users reconnect.
             state.session = None;
             match &trouble {
-                Trouble::Fatal(_) => return Err(trouble.into_failure()),
-                Trouble::Exists(_) => {}
-                Trouble::Lost(_) | Trouble::Silent(_) if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) => {
+                DbError::Fatal(_) => return Err(trouble.into_failure()),
+                DbError::Exists(_) => {}
+                DbError::ConnectionLost(_) | DbError::Silent(_)
+                    if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) =>
+                {
                     return Err(state.give_up(trouble));
                 }
-                Trouble::Conflict(_) if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) => {
+                DbError::Conflict(_) if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) => {
                     return Err(trouble.into_failure());
                 }
-                Trouble::Lost(_) | Trouble::Silent(_) | Trouble::Conflict(_) => pause(attempt).await,
+                DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_) => pause(attempt).await,
             }
             let catalog = self.reading(&mut state).await?;
             if done(&catalog)? {
                 return Ok(());
             }
             // Whoever races for a name shows what has won it.
-            if let Trouble::Exists(failure) = trouble {
+            if let DbError::Exists(failure) = trouble {
                 return Err(failure);
             }
             state.reading = None;
@@ -163,9 +166,9 @@ impl Warehouse {
         Ok(())
     }
 
-    async fn send(&self, state: &mut State, doing: &str, sql: &str) -> Result<(), Trouble> {
+    async fn send(&self, state: &mut State, doing: &str, sql: &str) -> Result<(), DbError> {
         self.connect(state).await?;
-        let Some(session) = &state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
+        let Some(session) = &state.session else { return Err(DbError::ConnectionLost(Failure::new("no session"))) };
         let run = |sql: String| async move { self.in_time(session.client.batch_execute(&sql), doing).await };
         if takes_no_transaction(sql, session.dialect) {
             // Two statements in one query would be one transaction.
@@ -218,17 +221,17 @@ impl Warehouse {
             };
             state.session = None;
             match &trouble {
-                Trouble::Lost(_) if !state.met => return Err(trouble.into_failure()),
-                Trouble::Fatal(_) | Trouble::Exists(_) => return Err(trouble.into_failure()),
+                DbError::ConnectionLost(_) if !state.met => return Err(trouble.into_failure()),
+                DbError::Fatal(_) | DbError::Exists(_) => return Err(trouble.into_failure()),
                 other if attempt >= ATTEMPTS || !other.is_worth_waiting(deadline) => return Err(trouble.into_failure()),
-                Trouble::Lost(_) | Trouble::Silent(_) | Trouble::Conflict(_) => pause(attempt).await,
+                DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_) => pause(attempt).await,
             }
         }
     }
 
-    async fn read_once(&self, state: &mut State) -> Result<Option<Catalog>, Trouble> {
+    async fn read_once(&self, state: &mut State) -> Result<Option<Catalog>, DbError> {
         self.connect(state).await?;
-        let Some(session) = &mut state.session else { return Err(Trouble::Lost(Failure::new("no session"))) };
+        let Some(session) = &mut state.session else { return Err(DbError::ConnectionLost(Failure::new("no session"))) };
         let doing = self.reading_doing();
         let questions = query::statements(&state.wanted, session.dialect);
         let asked = questions.len();
@@ -257,14 +260,14 @@ impl Warehouse {
         }
         answered?;
         if version.is_none() {
-            return Err(Trouble::Conflict(Failure::new(format!("{doing}: the server does not say its version"))));
+            return Err(DbError::Conflict(Failure::new(format!("{doing}: the server does not say its version"))));
         }
         if results.len() != asked {
             let what = format!("{doing}: of {asked} questions the server answered {}", results.len());
-            return Err(Trouble::Conflict(Failure::new(what).hint("does something stand before the server?")));
+            return Err(DbError::Conflict(Failure::new(what).hint("does something stand before the server?")));
         }
         query::decode(&state.wanted, session.dialect, &results).map(Some).map_err(|query::Incomplete(what)| {
-            Trouble::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again"))
+            DbError::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again"))
         })
     }
 
@@ -272,7 +275,7 @@ impl Warehouse {
         format!("connection `{}`: cannot read the catalog", self.name())
     }
 
-    async fn connect(&self, state: &mut State) -> Result<(), Trouble> {
+    async fn connect(&self, state: &mut State) -> Result<(), DbError> {
         if state.session.as_ref().is_some_and(|session| session.client.is_closed()) {
             state.session = None;
         }
@@ -312,14 +315,14 @@ impl Warehouse {
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
         doing: &str,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, DbError> {
         let limit = match self.statement_timeout() {
             0 => return answer.await.map_err(|error| error::of_statement(&error, doing)),
             seconds => Duration::from_secs(seconds.into()) + self.dialler.timeout(),
         };
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map_err(|error| error::of_statement(&error, doing)),
-            Err(_) => Err(Trouble::Silent(
+            Err(_) => Err(DbError::Silent(
                 Failure::new(format!("{doing}: no answer within {} s", limit.as_secs()))
                     .hint("the server or the network hangs; run it again: what was done is read back first"),
             )),
@@ -329,7 +332,7 @@ impl Warehouse {
 
 impl State {
     /// Puts down that the server cannot be reached any more, so that what is left to do is not waited for.
-    fn give_up(&mut self, trouble: Trouble) -> Failure {
+    fn give_up(&mut self, trouble: DbError) -> Failure {
         let failure = trouble.into_failure();
         self.given_up = Some(failure.clone());
         failure

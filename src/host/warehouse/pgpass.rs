@@ -14,11 +14,11 @@ use crate::host::fs;
 use crate::host::secret::Secret;
 
 /// A file of passwords is text of some lines; a larger one (1 MiB) is something else.
-const LARGEST: u64 = 1 << 20;
+const MAX_PASSFILE_BYTES: u64 = 1 << 20;
 
 /// What a connection takes from the surroundings of the process that the user started, and all that it takes.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct ClientDefaults {
     /// `PGPASSFILE`.
     pub pgpassfile: Option<PathBuf>,
     /// The user's home directory, for `.pgpass` and `.ssh/known_hosts` in it.
@@ -35,7 +35,7 @@ pub(super) enum Found {
     PassedOver(String),
 }
 
-impl Surroundings {
+impl ClientDefaults {
     /// Takes from the environment what libpq and ssh take from it.
     pub fn of(environment: &Environment) -> Self {
         Self { pgpassfile: environment.path("PGPASSFILE"), home: environment.path("HOME") }
@@ -48,7 +48,7 @@ impl Surroundings {
             return Found::Nothing;
         };
         let passed_over = |why: String| Found::PassedOver(format!("{} was passed over: {why}", path.display()));
-        let seen = match fs::read_file(&path, LARGEST) {
+        let seen = match fs::read_file(&path, MAX_PASSFILE_BYTES) {
             Ok(seen) => seen,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Found::Nothing,
             Err(error) => return passed_over(error.to_string()),
@@ -129,7 +129,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".pgpass");
         std::fs::write(&path, "*:*:*:*:hunter2").unwrap();
-        let file = Surroundings { pgpassfile: None, home: Some(folder.path().to_owned()) };
+        let file = ClientDefaults { pgpassfile: None, home: Some(folder.path().to_owned()) };
         for (mode, readable) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             match file.look_up(None, &server("db", 1), "d", "u") {

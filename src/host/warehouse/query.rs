@@ -11,12 +11,12 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::acl;
 use super::catalog::{
-    Account, Catalog, Column, Computed, Dialect, Dist, Inserts, Relation, RelationKind, Schema, Sort, Wanted,
+    Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Inserts, Relation, RelationKind, Schema, Sort,
 };
 use super::name::TableName;
 
 /// The statements that read what is wanted, in the order in which [`decode`] takes their answers.
-pub(super) fn statements(wanted: &Wanted, dialect: Dialect) -> Vec<String> {
+pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String> {
     let schemas = list(names(wanted).map(|name| name.schema.clone()));
     let tables = list(names(wanted).map(|name| name.name.clone()));
     let accounts = list(wanted.accounts.iter().map(|account| account.name().to_owned()));
@@ -98,7 +98,7 @@ pub(super) fn statements(wanted: &Wanted, dialect: Dialect) -> Vec<String> {
 }
 
 /// The names to ask for: as written, and as Redshift would have folded them.
-fn names(wanted: &Wanted) -> impl Iterator<Item = TableName> {
+fn names(wanted: &CatalogQuery) -> impl Iterator<Item = TableName> {
     wanted.relations.iter().flat_map(|name| [name.clone(), name.folded()])
 }
 
@@ -133,7 +133,7 @@ pub(super) fn dialect_of(version: &str) -> Dialect {
 
 /// The answers to [`statements`], one list of rows for each.
 pub(super) fn decode(
-    wanted: &Wanted,
+    wanted: &CatalogQuery,
     dialect: Dialect,
     results: &[Vec<SimpleQueryRow>],
 ) -> Result<Catalog, Incomplete> {
@@ -219,7 +219,7 @@ pub(super) fn decode(
 }
 
 /// The wanted accounts that a row of that sort shows to exist. PostgreSQL's roles answer for all three sorts.
-fn accounts<'a>(wanted: &'a Wanted, sort: &'a str, name: &'a str) -> impl Iterator<Item = Account> + 'a {
+fn accounts<'a>(wanted: &'a CatalogQuery, sort: &'a str, name: &'a str) -> impl Iterator<Item = Account> + 'a {
     let everything = !wanted.accounts.is_empty() && sort == "role";
     wanted
         .accounts

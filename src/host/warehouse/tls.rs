@@ -17,8 +17,8 @@ use tokio_postgres::config::{SslMode as Wire, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::endpoint::{Endpoint, RootCert, Server, SslMode};
+use crate::failure::Failure;
 use crate::host::fs;
-use crate::resource::Failure;
 
 /// A system's whole store of certificates has some 200 KiB; a larger file (16 MiB) is something else.
 const LARGEST: u64 = 16 << 20;

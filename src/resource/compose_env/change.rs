@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::host::fs::show;
+use crate::host::fs::escape_path;
 use crate::resource::{Action, Description};
 
 /// Stands for a value, the old one and the new one alike.
@@ -102,7 +102,7 @@ impl crate::resource::Change for Change {
     }
 
     fn describe(&self) -> Description {
-        let target = show(self.path());
+        let target = escape_path(self.path());
         let update = |summary, before, after| Description {
             action: Action::Update,
             target: target.clone(),

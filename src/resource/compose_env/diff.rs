@@ -1,19 +1,20 @@
 //! Decides what has to change. Pure.
 
+use crate::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
 use super::{Change, ComposeEnv};
-use crate::host::fs::{FileKind, show};
+use crate::host::fs::{FileKind, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
-use crate::resource::{Diff, Refusal, Service};
+use crate::resource::{Diff, Service};
 
 /// Access that `.env` may grant: its owner's reading and writing.
 const PRIVATE: u32 = 0o600;
 
-pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure> {
     if let Source::Unusable { reason } = &actual.source {
-        return Err(Refusal::new(format!("the value for {} cannot be used: {reason}", step.variable))
+        return Err(Failure::new(format!("the value for {} cannot be used: {reason}", step.variable))
             .hint("an environment variable holds text without NUL bytes; check the source of the value"));
     }
     let occurrences = occurrences(step, actual)?;
@@ -33,16 +34,16 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Refusal>
 }
 
 /// The places that there are, or why the step cannot go on.
-fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Refusal> {
-    let (variable, file) = (&step.variable, show(&step.file));
+fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Failure> {
+    let (variable, file) = (&step.variable, escape_path(&step.file));
     let (services, not_searched, occurrences) = match &actual.file {
         ComposeFile::Missing => {
-            let refusal = Refusal::new(format!("{file} does not exist, so there is no place for {variable}"));
+            let refusal = Failure::new(format!("{file} does not exist, so there is no place for {variable}"));
             return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
         }
         ComposeFile::NotAFile { found } => return Err(not_a_file(&file, *found)),
         ComposeFile::Unreadable { reason } => {
-            return Err(Refusal::new(format!("{file} cannot be edited: {reason}"))
+            return Err(Failure::new(format!("{file} cannot be edited: {reason}"))
                 .hint("`docker compose config --quiet` tells what Compose says of the file; correct it there"));
         }
         ComposeFile::Read { services, not_searched, occurrences, .. } => (services, not_searched, occurrences),
@@ -53,7 +54,7 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
     let known = if services.is_empty() { "no services".to_owned() } else { services.join(", ") };
     let hint = match &step.service {
         Some(service) if !services.contains(service) => {
-            return Err(Refusal::new(format!("{file} has no service {service}")).hint(format!("it has {known}")));
+            return Err(Failure::new(format!("{file} has no service {service}")).hint(format!("it has {known}")));
         }
         _ => format!(
             "write `{variable}: ${{{variable}}}` where it belongs; entries are never added, only their values set"
@@ -67,11 +68,11 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
         [] => String::new(),
         words => format!("; files named by {} are not looked into", words.join(" and ")),
     };
-    Err(Refusal::new(format!("{place}{elsewhere}")).hint(hint))
+    Err(Failure::new(format!("{place}{elsewhere}")).hint(hint))
 }
 
-fn not_a_file(path: &str, found: FileKind) -> Refusal {
-    let refusal = Refusal::new(format!("{path} is {}, not a file", found.name()));
+fn not_a_file(path: &str, found: FileKind) -> Failure {
+    let refusal = Failure::new(format!("{path} is {}, not a file", found.name()));
     match found {
         FileKind::Symlink => refusal.hint("symlinks are not followed: name the real path in the plan file"),
         _ => refusal.hint("move it away, or correct `file`"),
@@ -83,13 +84,13 @@ fn in_env_file(
     actual: &Actual,
     occurrences: &[Occurrence],
     diff: &mut Diff<Change>,
-) -> Result<(), Refusal> {
+) -> Result<(), Failure> {
     let mut referred = BTreeSet::new();
     for occurrence in occurrences {
         if let Form::Reference { name, refuses_empty } = &occurrence.form {
             if *refuses_empty && matches!(actual.source, Source::Value { empty: true, .. }) {
                 let what = format!("the value for {} is empty, which {} does not take", step.variable, at(occurrence));
-                return Err(Refusal::new(what).hint(format!("pass a value, or write `${{{name}}}` there")));
+                return Err(Failure::new(what).hint(format!("pass a value, or write `${{{name}}}` there")));
             }
             referred.insert(name);
         }
@@ -98,13 +99,13 @@ fn in_env_file(
         return Ok(());
     }
     let path = step.env_file();
-    let shown = show(&path);
+    let shown = escape_path(&path);
     let (nothing, nowhere) = (BTreeMap::new(), BTreeMap::new());
     let (mode, values, put_into, foreign_owner) = match &actual.env_file {
         None | Some(EnvFile::Missing) => (None, &nothing, &nowhere, None),
         Some(EnvFile::NotAFile { found }) => return Err(not_a_file(&shown, *found)),
         Some(EnvFile::Unreadable { reason }) => {
-            return Err(Refusal::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
+            return Err(Failure::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
         }
         Some(EnvFile::Read { mode, values, put_into, foreign_owner }) => {
             let bits = u32::from_str_radix(mode, 8).unwrap_or(PRIVATE);
@@ -120,7 +121,7 @@ fn in_env_file(
         Source::Nothing | Source::Unusable { .. } => {
             if let Some(name) = referred.iter().find(|name| *value(name) == EnvValue::Missing) {
                 let why = yields_nothing(step.value.as_ref());
-                return Err(Refusal::new(format!("{shown} has no {name}, and there is no value to write: {why}"))
+                return Err(Failure::new(format!("{shown} has no {name}, and there is no value to write: {why}"))
                     .hint(how_to_give(step.value.as_ref(), "value")));
             }
             Vec::new()
@@ -157,7 +158,7 @@ fn in_env_file(
 /// Containers may get another value than the one that is set here.
 fn overridden(step: &ComposeEnv, actual: &Actual) -> Option<String> {
     let ComposeFile::Read { override_file: Some(file), .. } = &actual.file else { return None };
-    let path = show(&file.path);
+    let path = escape_path(&file.path);
     match &file.places {
         Ok(places) if places.is_empty() => None,
         Ok(places) => Some(format!(
@@ -170,14 +171,14 @@ fn overridden(step: &ComposeEnv, actual: &Actual) -> Option<String> {
 }
 
 /// Refuses to change for one service what others use, too.
-fn shared(step: &ComposeEnv, actual: &Actual, names: &[String]) -> Result<(), Refusal> {
+fn shared(step: &ComposeEnv, actual: &Actual, names: &[String]) -> Result<(), Failure> {
     let (Some(service), ComposeFile::Read { uses, .. }) = (&step.service, &actual.file) else { return Ok(()) };
     for name in names {
         let others = uses.iter().filter(|other| other.name != *service && other.variables.contains(name));
         let others: Vec<&str> = others.map(|other| other.name.as_str()).collect();
         if !others.is_empty() {
             let what = format!("service {service} shares its value with {} through ${{{name}}}", others.join(", "));
-            return Err(Refusal::new(format!("{}: {what}", show(&step.file)))
+            return Err(Failure::new(format!("{}: {what}", escape_path(&step.file)))
                 .hint("leave out `service`, or give the service a variable of its own"));
         }
     }
@@ -189,22 +190,22 @@ fn in_compose_file(
     actual: &Actual,
     occurrences: &[Occurrence],
     diff: &mut Diff<Change>,
-) -> Result<(), Refusal> {
+) -> Result<(), Failure> {
     let Source::Value { digest, .. } = &actual.source else { return Ok(()) };
-    let file = show(&step.file);
+    let file = escape_path(&step.file);
     let mut places = Vec::new();
     let mut references = Vec::new();
     for occurrence in occurrences.iter().filter(|occurrence| differs(occurrence, digest)) {
         if let Form::Foreign { why } = &occurrence.form {
             let what = format!("{file}: the value of {} in {} {why}", step.variable, at(occurrence));
-            return Err(Refusal::new(what).hint("write a text there, without a tag other than !!str"));
+            return Err(Failure::new(what).hint("write a text there, without a tag other than !!str"));
         }
         if let Some(why) = &occurrence.entangled {
             let hint = match step.service {
                 Some(_) => "leave out `service`, or give the service an entry of its own",
                 None => "write the value out at one of the two places",
             };
-            return Err(Refusal::new(format!("{file}: {}: {why}", at(occurrence))).hint(hint));
+            return Err(Failure::new(format!("{file}: {}: {why}", at(occurrence))).hint(hint));
         }
         if occurrence.form == Form::Mixed {
             references.push(at(occurrence));
@@ -219,7 +220,7 @@ fn in_compose_file(
         return Err(owned_by_another(&file, *owner));
     }
     if let Some(why) = unproven {
-        return Err(Refusal::new(format!("{file} cannot be edited: {why}"))
+        return Err(Failure::new(format!("{file} cannot be edited: {why}"))
             .hint(format!("write the value in double quotes on one line there, or as `${{{}}}`", step.variable)));
     }
     if u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0) {
@@ -255,7 +256,7 @@ pub fn place_at(place: &str, line: usize) -> String {
 }
 
 /// The services whose containers were created with what the change is about.
-pub fn outdates(step: &ComposeEnv, actual: &Actual, change: &Change) -> Vec<String> {
+pub fn stale_services(step: &ComposeEnv, actual: &Actual, change: &Change) -> Vec<String> {
     let ComposeFile::Read { occurrences, uses, .. } = &actual.file else { return Vec::new() };
     let changed = |occurrence: &&Occurrence| match (change, &occurrence.form) {
         (Change::EnvFile { names, .. } | Change::CreateEnvFile { names, .. }, Form::Reference { name, .. }) => {
@@ -276,7 +277,7 @@ pub fn outdates(step: &ComposeEnv, actual: &Actual, change: &Change) -> Vec<Stri
     services.into_iter().cloned().collect()
 }
 
-fn owned_by_another(path: &str, owner: u32) -> Refusal {
-    Refusal::new(format!("{path} belongs to user {owner}, and a new version of it would not"))
+fn owned_by_another(path: &str, owner: u32) -> Failure {
+    Failure::new(format!("{path} belongs to user {owner}, and a new version of it would not"))
         .hint("run the step as its owner, or with run_as: root")
 }

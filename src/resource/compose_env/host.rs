@@ -1,5 +1,6 @@
 //! Reads and writes the compose file and the `.env` file beside it.
 
+use crate::failure::Failure;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,18 +13,18 @@ use super::document::Document;
 use super::occurrences::{self, Reading};
 use super::uses::{self, Around};
 use super::{Change, ComposeEnv, diff, dotenv, edit};
-use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, show};
+use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{Act, Failure, Look, Service};
+use crate::resource::{ExecuteContext, ObserveContext, Service};
 
 const ENV_FILE: &str = ".env";
 /// Larger files are something else.
 const LIMIT: u64 = 4 << 20;
 const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` tells how";
 
-pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
-    let digester = look.digester();
-    let secret = value(look);
+pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure> {
+    let digester = cx.digester();
+    let secret = value(cx);
     let wanted = secret.as_ref().and_then(|secret| usable(secret).ok());
     let source = match &secret {
         None => Source::Nothing,
@@ -55,7 +56,7 @@ pub fn observe(step: &ComposeEnv, look: &Look) -> Result<Actual, Failure> {
     Ok(actual)
 }
 
-pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Failure> {
+pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
     let place = Place::find(&step.file)?;
     let env = OsStr::new(ENV_FILE);
     match change {
@@ -64,7 +65,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
             place.dir.remove_leftovers(env)?;
         }
         Change::CreateEnvFile { names, .. } => {
-            let text = set_all("", names, &wanted(step, act)?)?;
+            let text = set_all("", names, &wanted(step, cx)?)?;
             // A user's own compose file and its .env belong to one owner, whoever makes the second.
             let owner = place.stat()?.filter(|_| fs::acts_as_root());
             let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
@@ -72,7 +73,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
         }
         Change::EnvFile { names, .. } => {
             let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
-            let text = set_all(text(&seen, change)?, names, &wanted(step, act)?)?;
+            let text = set_all(text(&seen, change)?, names, &wanted(step, cx)?)?;
             place.dir.rewrite(env, text.as_bytes(), &seen.stat, seen.stat.mode & 0o600)?;
         }
         Change::EnvFileMode { .. } => {
@@ -87,10 +88,10 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
         }
         Change::ComposeFile { places, .. } => {
             let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
-            let wanted = wanted(step, act)?;
+            let wanted = wanted(step, cx)?;
             let (wanted, source) = (usable(&wanted).map_err(Failure::new)?, text(&seen, change)?);
             let edited = edit::set(source, &step.variable, step.service.as_deref(), wanted).map_err(|error| {
-                Failure::new(format!("cannot edit {}: {error}", show(&step.file))).hint(EDIT_BY_HAND)
+                Failure::new(format!("cannot edit {}: {error}", escape_path(&step.file))).hint(EDIT_BY_HAND)
             })?;
             if changed_places(step, source, wanted).as_ref() != Some(places) {
                 return Err(moved_on(change));
@@ -103,12 +104,12 @@ pub fn execute(step: &ComposeEnv, change: &Change, act: &Act) -> Result<(), Fail
 }
 
 /// The source's value as a password.
-fn value(look: &Look) -> Option<Secret> {
-    look.secret().map(Secret::as_password)
+fn value(cx: &ObserveContext) -> Option<Secret> {
+    cx.secret().map(Secret::as_password)
 }
 
-fn wanted(step: &ComposeEnv, act: &Act) -> Result<Secret, Failure> {
-    value(act).ok_or_else(|| Failure::new(format!("there is no value for {} any more", step.variable)))
+fn wanted(step: &ComposeEnv, cx: &ExecuteContext) -> Result<Secret, Failure> {
+    value(cx).ok_or_else(|| Failure::new(format!("there is no value for {} any more", step.variable)))
 }
 
 fn usable(secret: &Secret) -> Result<&str, &'static str> {
@@ -288,6 +289,6 @@ fn text<'a>(seen: &'a FileSeen, change: &Change) -> Result<&'a str, Failure> {
 }
 
 fn moved_on(change: &Change) -> Failure {
-    Failure::new(format!("{} is not as it was when the change was planned", show(change.path())))
+    Failure::new(format!("{} is not as it was when the change was planned", escape_path(change.path())))
         .hint("see who else writes to it, then run again")
 }

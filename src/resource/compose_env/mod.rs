@@ -19,13 +19,14 @@
 //! where its value goes; where one `service` is meant and another one uses the variable, it is refused. A file that
 //! Compose lays over the compose file (`docker-compose.override.yml`) is warned of where it has a value of its own.
 
+use crate::failure::Failure;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
-use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Project, Refusal, Resource};
+use super::{Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Project, Resource};
 use crate::host::secret::{SecretSource, optional_source};
 
 mod actual;
@@ -119,7 +120,7 @@ impl Resource for ComposeEnv {
         self.value.as_ref()
     }
 
-    fn by_hand(&self) -> Vec<String> {
+    fn manual(&self) -> Vec<String> {
         let folder = self.file.parent().unwrap_or(Path::new("/"));
         let name = self.file.file_name().unwrap_or_default();
         let file = shell_word(&name.to_string_lossy());
@@ -152,8 +153,8 @@ impl Resource for ComposeEnv {
         }
     }
 
-    fn outdates(&self, actual: &Actual, change: &Change) -> Vec<String> {
-        diff::outdates(self, actual, change)
+    fn stale_services(&self, actual: &Actual, change: &Change) -> Vec<String> {
+        diff::stale_services(self, actual, change)
     }
 
     fn replaces(&self, change: &Change, path: &Path) -> bool {
@@ -162,16 +163,16 @@ impl Resource for ComposeEnv {
         written && change.path() == path
     }
 
-    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
-        host::observe(self, look)
+    async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
+        host::observe(self, cx)
     }
 
-    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Failure> {
         diff::diff(self, actual)
     }
 
-    async fn execute(&self, change: &Change, act: &Act) -> Result<(), Failure> {
-        host::execute(self, change, act)
+    async fn execute(&self, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
+        host::execute(self, change, cx)
     }
 }
 

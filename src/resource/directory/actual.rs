@@ -1,10 +1,11 @@
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::{Directory, differs, left_out};
 use crate::host::fs::{self, FileKind, Place, tree};
+use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
 use crate::resource::value::Mode;
-use crate::resource::{Failure, Look};
 
 /// How many paths stand for all in a message.
 const EXAMPLES: usize = 3;
@@ -93,7 +94,7 @@ impl Examples {
     fn add(&mut self, path: impl FnOnce() -> std::path::PathBuf) {
         self.count += 1;
         if self.first.len() < EXAMPLES {
-            self.first.push(fs::show(&path()));
+            self.first.push(fs::escape_path(&path()));
         }
     }
 }
@@ -108,19 +109,19 @@ impl std::fmt::Display for Examples {
     }
 }
 
-pub(super) fn observe(desired: &Directory, look: &Look) -> Result<Actual, Failure> {
+pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual, Failure> {
     let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
     let place = Place::find(&desired.path)?;
     let found = match place.stat()? {
         None => Found::Missing {
-            missing_parents: place.missing_paths().iter().map(|path| fs::show(path)).collect(),
-            holder: fs::show(place.dir.path()),
+            missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
+            holder: fs::escape_path(place.dir.path()),
             holder_writable: place.dir.is_writable(),
             default_mode: Mode::from_bits(fs::default_dir_mode(&place.dir.stat_self()?)),
         },
         Some(stat) if stat.kind == FileKind::Directory => {
             let walked = desired.recursive && (ownership.owner.is_some() || ownership.group.is_some());
-            let tree = if walked { Some(survey(&place, &ownership, look)?) } else { None };
+            let tree = if walked { Some(survey(&place, &ownership, cx)?) } else { None };
             Found::Directory(Seen { uid: stat.uid, gid: stat.gid, mode: Mode::from_bits(stat.mode), tree })
         }
         Some(stat) => Found::Other { kind: stat.kind },
@@ -128,21 +129,21 @@ pub(super) fn observe(desired: &Directory, look: &Look) -> Result<Actual, Failur
     Ok(Actual { leftovers: place.leftovers()?, ownership, found })
 }
 
-fn survey(place: &Place, ownership: &Ownership, look: &Look) -> Result<Tree, Failure> {
+fn survey(place: &Place, ownership: &Ownership, cx: &ObserveContext) -> Result<Tree, Failure> {
     let (uid, gid) = (ownership.uid(), ownership.gid());
     let (acting_uid, may_set_group) = (ownership.acting_uid, ownership.may_set_group);
-    let left_to_others = look
+    let left_to_others = cx
         .claimed_below()
         .iter()
-        .map(|claimed| LeftToOther { path: fs::show(&claimed.path), step: claimed.step.clone() });
+        .map(|claimed| LeftToOther { path: fs::escape_path(&claimed.path), step: claimed.step.clone() });
     let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
-    tree::walk(&place.dir.open_dir(&place.name)?, &left_out(look), |met| {
+    tree::walk(&place.dir.open_dir(&place.name)?, &left_out(cx), |met| {
         let entry = match met {
-            tree::Met::Mount(path) => {
+            tree::Visit::Mount(path) => {
                 tree.mounts.add(|| path);
                 return Ok(());
             }
-            tree::Met::Entry(entry) => entry,
+            tree::Visit::Entry(entry) => entry,
         };
         tree.entries += 1;
         if !differs(&entry, uid, gid) {

@@ -1,10 +1,11 @@
 use super::{Actual, Change, Directory, Found, HardLinks, Tree};
+use crate::failure::Failure;
+use crate::resource::Diff;
 use crate::resource::attributes;
-use crate::resource::{Diff, Refusal};
 
 const AS_ROOT: &str = "give the step run_as: root";
 
-pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
     let path = desired.path.to_string();
     if !actual.leftovers.is_empty() {
@@ -14,11 +15,11 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
         diff.notes.push("recursive has no effect without owner or group".to_owned());
     }
     match &actual.found {
-        Found::Other { kind } => Err(Refusal::new(format!("{path} is {}, not a directory", kind.name()))
+        Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
             .hint("move it away, or give the path of the directory itself")),
         Found::Missing { missing_parents, holder, holder_writable, default_mode } => {
             if !holder_writable {
-                return Err(Refusal::new(format!(
+                return Err(Failure::new(format!(
                     "{path} cannot be created: uid {} may not write in {holder}",
                     actual.ownership.acting_uid
                 ))
@@ -48,7 +49,7 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
 }
 
 /// What is in the directory comes before the directory itself: until the end, it keeps out whom it kept out.
-fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<Change>) -> Result<(), Refusal> {
+fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<Change>) -> Result<(), Failure> {
     let path = &desired.path;
     if tree.mounts.count > 0 {
         diff.notes.push(format!("not entered, since something is mounted there: {}", tree.mounts));
@@ -61,7 +62,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         return Ok(());
     }
     if tree.beyond_rights.count > 0 {
-        return Err(Refusal::new(format!(
+        return Err(Failure::new(format!(
             "uid {} may not set the owner of {} below {path}: {}",
             actual.ownership.acting_uid,
             entries(tree.beyond_rights.count),
@@ -70,7 +71,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         .hint(AS_ROOT));
     }
     if tree.hard_linked.count > 0 && desired.hard_links == HardLinks::Refuse {
-        return Err(Refusal::new(format!(
+        return Err(Failure::new(format!(
             "{} below {path} with more than one hard link would change hands, under the other names too: {}",
             entries(tree.hard_linked.count),
             tree.hard_linked

@@ -1,11 +1,12 @@
 //! A directory with its owner, group and mode, and with `recursive` the owner and group of everything in it.
 
+use crate::failure::Failure;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::value::{AbsolutePath, Account, Mode, shell_word};
-use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Resource};
+use super::{Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
 use crate::host::fs::{self, Attributes, Place, tree};
 
 mod actual;
@@ -62,7 +63,7 @@ impl Resource for Directory {
         }
     }
 
-    fn by_hand(&self) -> Vec<String> {
+    fn manual(&self) -> Vec<String> {
         let path = shell_word(&self.path.to_string_lossy());
         let mut lines = vec![format!("mkdir -p {path}")];
         let recursive = if self.recursive { " -R" } else { "" };
@@ -86,15 +87,15 @@ impl Resource for Directory {
         path.starts_with(&*self.path) || self.path.starts_with(path)
     }
 
-    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
-        actual::observe(self, look)
+    async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
+        actual::observe(self, cx)
     }
 
-    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Failure> {
         diff::diff(self, actual)
     }
 
-    async fn execute(&self, change: &Change, act: &Act) -> Result<(), Failure> {
+    async fn execute(&self, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
         let place = Place::find(&self.path)?;
         match change {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
@@ -108,13 +109,13 @@ impl Resource for Directory {
                 let uid = owner.as_ref().map(|owner| owner.id);
                 let gid = group.as_ref().map(|group| group.id);
                 let allowed = *hard_links == HardLinks::Change;
-                let mut left = act.max_changes();
-                tree::walk(&place.dir.open_dir(&place.name)?, &left_out(act), |met| {
-                    if let tree::Met::Entry(entry) = met
+                let mut left = cx.max_changes();
+                tree::walk(&place.dir.open_dir(&place.name)?, &left_out(cx), |met| {
+                    if let tree::Visit::Entry(entry) = met
                         && differs(&entry, uid, gid)
                     {
                         // The tree may have grown since it was counted.
-                        left = left.checked_sub(1).ok_or_else(|| self.too_many(act.max_changes()))?;
+                        left = left.checked_sub(1).ok_or_else(|| self.too_many(cx.max_changes()))?;
                         entry.set_owner(uid, gid, allowed)?;
                     }
                     Ok(())
@@ -148,8 +149,8 @@ impl Directory {
 }
 
 /// What the walk leaves to other steps.
-fn left_out(look: &Look) -> tree::LeftOut {
-    tree::LeftOut::new(look.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole)))
+fn left_out(cx: &ObserveContext) -> tree::LeftOut {
+    tree::LeftOut::new(cx.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole)))
 }
 
 /// Whether an entry has another owner or group than is wanted.

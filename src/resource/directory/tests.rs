@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::host::testing::{
-    as_user, attributes, chmod, chown, converge, desired, folder, look, now, plan, refused, snapshot,
+    as_user, attributes, chmod, chown, context, converge, desired, folder, now, plan, refused, snapshot,
 };
 use crate::resource::{Action, Change as _};
 
@@ -27,13 +27,13 @@ fn a_missing_directory_is_made_with_its_parents() {
     chown(folder.path(), 1000, 1000);
     let path = folder.path().join("a/b/logs");
     let wanted = directory(&path, "owner: '50000', group: '50001', mode: '2770', recursive: true");
-    let done = converge(&wanted, &look(None), folder.path());
+    let done = converge(&wanted, &context(None), folder.path());
     assert_eq!(done.changes.len(), 1);
     assert_eq!(done.changes[0].describe().action, Action::Create);
     assert_eq!(attributes(&path), (50000, 50001, 0o2770));
     assert_eq!(attributes(&folder.path().join("a/b")), (1000, 1000, 0o755));
     let before = snapshot(folder.path());
-    assert!(converge(&wanted, &look(None), folder.path()).changes.is_empty());
+    assert!(converge(&wanted, &context(None), folder.path()).changes.is_empty());
     assert_eq!(snapshot(folder.path()), before);
 }
 
@@ -45,9 +45,9 @@ fn what_is_not_given_is_left_alone() {
     chown(&path, 50000, 50001);
     chmod(&path, 0o3711);
     let wanted = directory(&path, "owner: null, group: null, mode: null, recursive: null, hard_links: null");
-    assert_eq!(converge(&wanted, &look(None), folder.path()), Diff::default());
+    assert_eq!(converge(&wanted, &context(None), folder.path()), Diff::default());
     assert_eq!(attributes(&path), (50000, 50001, 0o3711));
-    converge(&directory(&path, "mode: '0755'"), &look(None), folder.path());
+    converge(&directory(&path, "mode: '0755'"), &context(None), folder.path());
     assert_eq!(attributes(&path), (50000, 50001, 0o755));
 }
 
@@ -75,7 +75,7 @@ fn a_tree_of_100_000_entries_is_looked_through_without_being_collected() {
         // Nothing of it is the wanted owner's, so that every entry is one to tell of.
         let look_at = |tree: &str| {
             let wanted = directory(&folder.join(tree), "owner: '50000', recursive: true");
-            serde_json::to_string(&now(wanted.observe(&look(None))).unwrap()).unwrap()
+            serde_json::to_string(&now(wanted.observe(&context(None))).unwrap()).unwrap()
         };
         assert!(look_at("small").contains("1001"), "every entry was looked at");
         let before = peak();
@@ -100,7 +100,7 @@ fn a_tree_changes_hands_as_a_whole() {
     chmod(&top.join("tool"), 0o4755);
     let wanted = directory(&top, "owner: '50000', group: '50000', mode: '0750', recursive: true");
     let right = snapshot(&top.join("right.log"));
-    let done = converge(&wanted, &look(None), folder.path());
+    let done = converge(&wanted, &context(None), folder.path());
     let told = summaries(&done);
     assert_eq!(told.len(), 3);
     assert!(told[0].starts_with("set owner 50000 and group 50000 on 5 entries below: "), "{told:?}");
@@ -115,7 +115,7 @@ fn a_tree_changes_hands_as_a_whole() {
     assert_eq!(attributes(&top.join("tool")), (50000, 50000, 0o755));
     assert_eq!(snapshot(&top.join("right.log")), right, "a right entry was touched");
     let before = snapshot(folder.path());
-    assert!(converge(&wanted, &look(None), folder.path()).changes.is_empty());
+    assert!(converge(&wanted, &context(None), folder.path()).changes.is_empty());
     assert_eq!(snapshot(folder.path()), before);
 }
 
@@ -127,13 +127,13 @@ fn hard_links_change_hands_only_where_that_is_asked_for() {
     let outside = folder.path().join("outside");
     std_fs::write(&outside, "").unwrap();
     std_fs::hard_link(&outside, top.join("linked")).unwrap();
-    let refusal = refused(&directory(&top, "owner: '50000', recursive: true"), &look(None));
-    assert!(refusal.reason.contains("1 entry below") && refusal.reason.ends_with(": linked"), "{}", refusal.reason);
+    let refusal = refused(&directory(&top, "owner: '50000', recursive: true"), &context(None));
+    assert!(refusal.message.contains("1 entry below") && refusal.message.ends_with(": linked"), "{}", refusal.message);
     assert_eq!(attributes(&outside).0, 0);
-    converge(&directory(&top, "owner: '50000', recursive: true, hard_links: change"), &look(None), folder.path());
+    converge(&directory(&top, "owner: '50000', recursive: true, hard_links: change"), &context(None), folder.path());
     assert_eq!(attributes(&outside).0, 50000);
     // One that is right already is nobody's concern.
-    assert!(plan(&directory(&top, "owner: '50000', recursive: true"), &look(None)).unwrap().is_ok());
+    assert!(plan(&directory(&top, "owner: '50000', recursive: true"), &context(None)).unwrap().is_ok());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn mounts_in_the_tree_are_reported_and_not_entered() {
         }
     }
     let unmount = Unmount(&mounted);
-    let done = converge(&directory(&top, "owner: '50000', recursive: true"), &look(None), folder.path());
+    let done = converge(&directory(&top, "owner: '50000', recursive: true"), &context(None), folder.path());
     assert_eq!(done.notes, ["not entered, since something is mounted there: mounted"]);
     assert_eq!(attributes(&outside).0, 0);
     assert_eq!(attributes(&outside.join("file")).0, 0);
@@ -173,8 +173,8 @@ fn what_is_no_directory_stays() {
     symlink("real", at("link")).unwrap();
     symlink("nowhere", at("dangling")).unwrap();
     for (name, told) in [("file", "is a file"), ("link", "is a symlink"), ("dangling", "is a symlink")] {
-        let refusal = refused(&directory(&at(name), "owner: '50000', mode: '0700'"), &look(None));
-        assert!(refusal.reason.contains(told), "{name}: {}", refusal.reason);
+        let refusal = refused(&directory(&at(name), "owner: '50000', mode: '0700'"), &context(None));
+        assert!(refusal.message.contains(told), "{name}: {}", refusal.message);
         assert!(refusal.hint.is_some());
     }
     assert_eq!(attributes(&at("real")).0, 0);
@@ -183,9 +183,9 @@ fn what_is_no_directory_stays() {
 #[test]
 fn an_unknown_owner_fails_and_a_number_needs_no_entry() {
     let folder = folder();
-    let failure = plan(&directory(folder.path(), "owner: nobody-here"), &look(None)).unwrap_err();
+    let failure = plan(&directory(folder.path(), "owner: nobody-here"), &context(None)).unwrap_err();
     assert!(failure.message.contains("no user named `nobody-here`") && failure.hint.is_some());
-    assert!(plan(&directory(folder.path(), "group: '54321'"), &look(None)).unwrap().is_ok());
+    assert!(plan(&directory(folder.path(), "group: '54321'"), &context(None)).unwrap().is_ok());
 }
 
 #[test]
@@ -198,11 +198,11 @@ fn what_a_killed_run_left_is_removed() {
     let stem = |name: &str| format!(".provision-{}-0123456789abcdef", &blake3::hash(name.as_bytes()).to_hex()[..12]);
     std_fs::create_dir(folder.path().join(stem("a"))).unwrap();
     assert_eq!(place.leftovers().unwrap(), [stem("a")]);
-    let done = converge(&wanted, &look(None), folder.path());
+    let done = converge(&wanted, &context(None), folder.path());
     assert_eq!(done.changes[0].describe().action, Action::Delete);
     assert_eq!(done.changes.len(), 2);
     std_fs::create_dir(folder.path().join("a").join(stem("b"))).unwrap();
-    let done = converge(&wanted, &look(None), folder.path());
+    let done = converge(&wanted, &context(None), folder.path());
     assert_eq!(summaries(&done), ["remove what an interrupted run left"]);
     assert_eq!(std_fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
 }
@@ -228,12 +228,12 @@ fn a_user_is_refused_what_only_root_can_do() {
             ("new", "owner: root", "may not make root (0) the owner"),
             ("mixed", "owner: '50000', recursive: true", "1 entry below"),
         ] {
-            let refusal = refused(&directory(&folder.join(name), wanted), &look(None));
-            assert!(refusal.reason.contains(told), "{name}: {}", refusal.reason);
+            let refusal = refused(&directory(&folder.join(name), wanted), &context(None));
+            assert!(refusal.message.contains(told), "{name}: {}", refusal.message);
             assert!(refusal.hint.unwrap().contains("run_as: root"));
         }
         let wanted = directory(&folder.join("a/own"), "owner: '50000', group: '50000', mode: '0700'");
-        converge(&wanted, &look(None), folder);
+        converge(&wanted, &context(None), folder);
         assert_eq!(attributes(&folder.join("a/own")), (50000, 50000, 0o700));
         assert_eq!(attributes(&folder.join("a")), (50000, 50000, 0o755));
     });
@@ -245,13 +245,13 @@ fn a_target_that_changed_its_nature_is_not_touched() {
     let path = folder.path().join("logs");
     std_fs::create_dir(&path).unwrap();
     let wanted = directory(&path, "owner: '50000', mode: '0700'");
-    let planned = plan(&wanted, &look(None)).unwrap().unwrap();
+    let planned = plan(&wanted, &context(None)).unwrap().unwrap();
     std_fs::remove_dir(&path).unwrap();
     let outside = folder.path().join("outside");
     std_fs::create_dir(&outside).unwrap();
     symlink(&outside, &path).unwrap();
     for change in &planned.changes {
-        let failure = now(wanted.execute(change, &Act::new(look(None), "test"))).unwrap_err();
+        let failure = now(wanted.execute(change, &ExecuteContext::new(context(None), "test"))).unwrap_err();
         assert!(failure.message.contains("no longer a directory"), "{failure}");
     }
     assert_eq!(attributes(&outside), (0, 0, 0o755));
@@ -273,7 +273,7 @@ fn the_plan_file_is_judged() {
     }
     let logs = read("{ path: /srv/my logs, owner: 50000, group: '50000', recursive: true, mode: '0755' }").unwrap();
     assert_eq!(
-        logs.by_hand(),
+        logs.manual(),
         ["mkdir -p '/srv/my logs'", "sudo chown -R 50000:50000 '/srv/my logs'", "chmod 0755 '/srv/my logs'"]
     );
 }

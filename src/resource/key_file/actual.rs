@@ -1,14 +1,15 @@
+use crate::failure::Failure;
 use std::ffi::OsStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::replace::LARGEST;
+use super::replace::MAX_KEY_BYTES;
 use super::{KeyFile, KeyRead, Proof, PublicFacts};
 use crate::host::fs::{self, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
+use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
 use crate::resource::value::Mode;
-use crate::resource::{Failure, Look};
 
 /// What was observed of a key file and of the key's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,8 +56,8 @@ pub struct Content {
 
 impl Content {
     /// Reads some bytes; where they are those of `other`, what is known of that is not asked for again.
-    fn of(look: &Look, bytes: &[u8], other: Option<&Self>) -> Self {
-        let digest = look.digester().digest(bytes);
+    fn of(cx: &ObserveContext, bytes: &[u8], other: Option<&Self>) -> Self {
+        let digest = cx.digester().digest(bytes);
         match other.filter(|other| other.digest == digest) {
             Some(other) => other.clone(),
             None => Self { digest, key: KeyRead::on_this_host(bytes) },
@@ -114,25 +115,25 @@ pub enum FileContent {
     },
 }
 
-pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure> {
+pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, Failure> {
     let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
-    let key = desired.key(look);
-    let source = key.as_ref().map(|key| Content::of(look, key.expose(), None));
+    let key = desired.key(cx);
+    let source = key.as_ref().map(|key| Content::of(cx, key.expose(), None));
     let place = Place::find(&desired.path)?;
     let mut in_place = None;
     let (mut target, target_stat) = match place.stat()? {
         None => {
-            let missing_parents = place.missing_paths().iter().map(|path| fs::show(path)).collect();
+            let missing_parents = place.missing_paths().iter().map(|path| fs::escape_path(path)).collect();
             (Target::Missing { missing_parents }, None)
         }
         Some(stat) if stat.kind == FileKind::File => {
-            let (seen, bytes) = file(&place, &place.name, &stat, look, source.as_ref())?;
+            let (seen, bytes) = file(&place, &place.name, &stat, cx, source.as_ref())?;
             in_place = bytes;
             (Target::File(seen), Some(stat))
         }
         Some(stat) => (Target::Other { kind: stat.kind }, Some(stat)),
     };
-    let kept = kept(&place, target_stat, look, source.as_ref())?;
+    let kept = kept(&place, target_stat, cx, source.as_ref())?;
     if let (Target::File(seen), Some(_)) = (&mut target, kept.as_ref().filter(|kept| kept.is_target)) {
         // The second name is ours and goes.
         seen.links -= 1;
@@ -140,7 +141,7 @@ pub(super) fn observe(desired: &KeyFile, look: &Look) -> Result<Actual, Failure>
     let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
     Ok(Actual {
         ownership,
-        holder: fs::show(place.dir.path()),
+        holder: fs::escape_path(place.dir.path()),
         holder_writable: place.dir.is_writable(),
         leftovers: place.leftovers()?,
         source,
@@ -156,10 +157,10 @@ fn file(
     place: &Place,
     name: &OsStr,
     stat: &fs::Stat,
-    look: &Look,
+    cx: &ObserveContext,
     source: Option<&Content>,
 ) -> Result<(FileSeen, Option<Secret>), Failure> {
-    let (content, bytes) = content(place, name, stat, look, source)?;
+    let (content, bytes) = content(place, name, stat, cx, source)?;
     let seen = FileSeen {
         uid: stat.uid,
         gid: stat.gid,
@@ -176,19 +177,21 @@ fn content(
     place: &Place,
     name: &OsStr,
     stat: &fs::Stat,
-    look: &Look,
+    cx: &ObserveContext,
     source: Option<&Content>,
 ) -> Result<(FileContent, Option<Secret>), Failure> {
-    if stat.size > LARGEST {
+    if stat.size > MAX_KEY_BYTES {
         return Ok((FileContent::TooLarge { size: stat.size }, None));
     }
-    match place.dir.read(name, LARGEST) {
+    match place.dir.read(name, MAX_KEY_BYTES) {
         Ok(Some(seen)) => {
-            let content = FileContent::Read(Content::of(look, &seen.bytes, source));
+            let content = FileContent::Read(Content::of(cx, &seen.bytes, source));
             Ok((content, Some(Secret::new(seen.bytes.to_vec()))))
         }
-        Ok(None) => Err(Failure::new(format!("{} vanished while it was read", fs::show(&place.dir.path_of(name))))
-            .hint("see who else works there, then run again")),
+        Ok(None) => {
+            Err(Failure::new(format!("{} vanished while it was read", fs::escape_path(&place.dir.path_of(name))))
+                .hint("see who else works there, then run again"))
+        }
         Err(error) if error.is_denied() => Ok((FileContent::Denied, None)),
         Err(error) => Err(error.into()),
     }
@@ -197,7 +200,7 @@ fn content(
 fn kept(
     place: &Place,
     target: Option<fs::Stat>,
-    look: &Look,
+    cx: &ObserveContext,
     source: Option<&Content>,
 ) -> Result<Option<Kept>, Failure> {
     if !place.missing_parents.is_empty() {
@@ -205,7 +208,7 @@ fn kept(
     }
     let Some(name) = place.dir.kept(&place.name)? else { return Ok(None) };
     let Some(stat) = place.dir.stat(OsStr::new(&name))? else { return Ok(None) };
-    let (file, _) = file(place, OsStr::new(&name), &stat, look, source)?;
+    let (file, _) = file(place, OsStr::new(&name), &stat, cx, source)?;
     Ok(Some(Kept { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))
 }
 

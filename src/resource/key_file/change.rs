@@ -13,7 +13,7 @@ pub enum Change {
     /// Takes away what a killed run left beside the target.
     RemoveLeftovers { path: String, names: Vec<String> },
     /// Gives the key that an interrupted run kept its place back.
-    PutBack {
+    RestoreBackup {
         path: String,
         /// The name under which it is kept.
         name: String,
@@ -23,7 +23,7 @@ pub enum Change {
         instead_of: Option<PublicFacts>,
     },
     /// Takes away what an interrupted run kept: the key in its place is good.
-    RemoveKept { path: String, name: String },
+    RemoveBackup { path: String, name: String },
     Create {
         path: String,
         /// The parents that are made first.
@@ -72,7 +72,7 @@ impl crate::resource::Change for Change {
                 json!({ "leftovers": names }),
                 Value::Null,
             ),
-            Self::PutBack { path, name, key, instead_of } => {
+            Self::RestoreBackup { path, name, key, instead_of } => {
                 let show = |key: &Option<PublicFacts>| key.as_ref().map_or("what is there".to_owned(), short);
                 let kept = key.as_ref().map_or("the file".to_owned(), short);
                 let summary =
@@ -80,7 +80,7 @@ impl crate::resource::Change for Change {
                 let before = json!({ "key": instead_of, "kept": name });
                 (Action::Update, path, summary, before, json!({ "key": key }))
             }
-            Self::RemoveKept { path, name } => (
+            Self::RemoveBackup { path, name } => (
                 Action::Delete,
                 path,
                 "remove the old key that an interrupted run kept beside it".to_owned(),

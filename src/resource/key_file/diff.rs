@@ -1,20 +1,21 @@
 use super::proof::{Judgement, one_line};
 use super::{Actual, Change, Content, FileContent, FileSeen, Kept, KeyFile, KeyRead, Proof, PublicFacts, Target};
+use crate::failure::Failure;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
+use crate::resource::Diff;
 use crate::resource::attributes;
 use crate::resource::value::shell_word;
-use crate::resource::{Diff, Refusal};
 
 const AS_ROOT: &str = "give the step run_as: root, or the user that owns the file";
 
-pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
     let path = desired.path.to_string();
     if !actual.leftovers.is_empty() {
         diff.changes.push(Change::RemoveLeftovers { path: path.clone(), names: actual.leftovers.clone() });
     }
     let source = actual.source.as_ref().map(|source| usable(desired, source)).transpose()?;
-    let mut bad = match judge(desired, actual, source) {
+    let mut bad = match check(desired, actual, source) {
         Some(Judgement::Good(note)) => {
             diff.notes.push(note);
             None
@@ -29,12 +30,12 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
     let target = match &actual.kept {
         None => actual.target.clone(),
         Some(kept) if kept.is_target || (bad.is_none() && is_finished(&actual.target, source)) => {
-            diff.changes.push(Change::RemoveKept { path: path.clone(), name: kept.name.clone() });
+            diff.changes.push(Change::RemoveBackup { path: path.clone(), name: kept.name.clone() });
             actual.target.clone()
         }
         Some(kept) => {
             writable(desired, actual)?;
-            diff.changes.push(put_back(&path, actual, kept));
+            diff.changes.push(restore_backup(&path, actual, kept));
             if let Some(refusal) = bad.take() {
                 // Nothing takes the place of the key that comes back. The step is blocked once it has.
                 diff.warnings.push(one_line(&refusal));
@@ -45,13 +46,13 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
     };
     match &target {
         Target::Other { kind } => {
-            return Err(Refusal::new(format!("{path} is {}, not a file", kind.name()))
+            return Err(Failure::new(format!("{path} is {}, not a file", kind.name()))
                 .hint("move it away, or give the path of the file itself"));
         }
         Target::Missing { missing_parents } => {
             let Some((_, key)) = source else {
                 let why = yields_nothing(desired.source.as_ref());
-                return Err(Refusal::new(format!("{path} is missing, and there is no key to make it from: {why}"))
+                return Err(Failure::new(format!("{path} is missing, and there is no key to make it from: {why}"))
                     .hint(how_to_give(desired.source.as_ref(), "source")));
             };
             bad.map_or(Ok(()), Err)?;
@@ -69,8 +70,8 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
         }
         Target::File(seen) => match source {
             Some((source, key)) if !same(seen, source) => {
-                if let Some(Refusal { reason, hint }) = bad {
-                    return Err(Refusal { reason: format!("{reason}; the file stays as it is"), hint });
+                if let Some(Failure { message, hint }) = bad {
+                    return Err(Failure { message: format!("{message}; the file stays as it is"), hint });
                 }
                 diff_content(desired, actual, seen, key, &mut diff)?;
             }
@@ -96,14 +97,14 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, R
 }
 
 /// What follows from the proof of the key that the file is to hold.
-fn judge(desired: &KeyFile, actual: &Actual, source: Option<(&Content, &PublicFacts)>) -> Option<Judgement> {
+fn check(desired: &KeyFile, actual: &Actual, source: Option<(&Content, &PublicFacts)>) -> Option<Judgement> {
     let (verify, proof) = desired.verify.as_ref().zip(actual.proof.as_ref())?;
     let key = match (source, &actual.target) {
         (Some((_, key)), _) => key,
         (None, Target::File(FileSeen { content: FileContent::Read(content), .. })) => content.key.key()?,
         _ => return None,
     };
-    Some(verify.judge(&format!("the key {}", key.fingerprint), proof))
+    Some(verify.check(&format!("the key {}", key.fingerprint), proof))
 }
 
 /// Whether the file holds what it is to hold, as far as anybody can tell.
@@ -111,7 +112,7 @@ fn is_finished(target: &Target, source: Option<(&Content, &PublicFacts)>) -> boo
     matches!(target, Target::File(seen) if source.is_none_or(|(source, _)| same(seen, source)))
 }
 
-fn put_back(path: &str, actual: &Actual, kept: &Kept) -> Change {
+fn restore_backup(path: &str, actual: &Actual, kept: &Kept) -> Change {
     let key = |seen: &FileSeen| match &seen.content {
         FileContent::Read(content) => content.key.key().cloned(),
         _ => None,
@@ -120,7 +121,7 @@ fn put_back(path: &str, actual: &Actual, kept: &Kept) -> Change {
         Target::File(seen) => key(seen),
         _ => None,
     };
-    Change::PutBack { path: path.to_owned(), name: kept.name.clone(), key: key(&kept.file), instead_of }
+    Change::RestoreBackup { path: path.to_owned(), name: kept.name.clone(), key: key(&kept.file), instead_of }
 }
 
 fn proven_by(desired: &KeyFile) -> Option<String> {
@@ -128,7 +129,7 @@ fn proven_by(desired: &KeyFile) -> Option<String> {
 }
 
 /// The source's key, where it is one: what is there is never replaced by anything else.
-fn usable<'a>(desired: &KeyFile, source: &'a Content) -> Result<(&'a Content, &'a PublicFacts), Refusal> {
+fn usable<'a>(desired: &KeyFile, source: &'a Content) -> Result<(&'a Content, &'a PublicFacts), Failure> {
     match &source.key {
         KeyRead::PrivateKey(key) => Ok((source, key)),
         KeyRead::Other(other) => {
@@ -145,7 +146,7 @@ fn usable<'a>(desired: &KeyFile, source: &'a Content) -> Result<(&'a Content, &'
                 Some(origin) => (format!("the source, {origin},"), other.remedy.clone()),
                 None => ("the source".to_owned(), other.remedy.clone()),
             };
-            Err(Refusal::new(format!("{from} {}", other.reason)).hint(remedy))
+            Err(Failure::new(format!("{from} {}", other.reason)).hint(remedy))
         }
     }
 }
@@ -161,7 +162,7 @@ fn diff_content(
     seen: &FileSeen,
     key: &PublicFacts,
     diff: &mut Diff<Change>,
-) -> Result<(), Refusal> {
+) -> Result<(), Failure> {
     let path = &desired.path;
     let (before, before_text) = match &seen.content {
         FileContent::Read(content) => match &content.key {
@@ -170,13 +171,13 @@ fn diff_content(
         },
         FileContent::Denied => (None, Some("a file that cannot be read".to_owned())),
         FileContent::TooLarge { size } => {
-            return Err(Refusal::new(format!("{path} has {size} bytes, and no key is that large"))
+            return Err(Failure::new(format!("{path} has {size} bytes, and no key is that large"))
                 .hint("see what it is, and move it away if the path is right"));
         }
     };
     let acting_uid = actual.ownership.acting_uid;
     if acting_uid != 0 && acting_uid != seen.uid {
-        return Err(Refusal::new(format!(
+        return Err(Failure::new(format!(
             "{path} belongs to uid {}, and uid {acting_uid} may not replace it",
             seen.uid
         ))
@@ -185,7 +186,7 @@ fn diff_content(
     writable(desired, actual)?;
     actual.ownership.check(&path.to_string(), seen.uid, Some(seen.gid), AS_ROOT)?;
     if actual.ownership.group.is_none() && !seen.may_keep_group {
-        return Err(Refusal::new(format!(
+        return Err(Failure::new(format!(
             "{path} has group {}, which uid {acting_uid} may not give to the file that replaces it",
             seen.gid
         ))
@@ -236,7 +237,7 @@ fn diff_attributes(
     actual: &Actual,
     seen: &FileSeen,
     diff: &mut Diff<Change>,
-) -> Result<(), Refusal> {
+) -> Result<(), Failure> {
     let path = &desired.path;
     let now = attributes::Seen { uid: seen.uid, gid: seen.gid, mode: seen.mode };
     let changes = actual.ownership.diff(&path.to_string(), now, Some(desired.wanted_mode()), AS_ROOT);
@@ -244,7 +245,7 @@ fn diff_attributes(
         return Ok(());
     }
     if seen.links > 1 {
-        return Err(Refusal::new(format!(
+        return Err(Failure::new(format!(
             "{path} has {} hard links: its owner and mode would change under the other names too",
             seen.links
         ))
@@ -254,11 +255,11 @@ fn diff_attributes(
     Ok(())
 }
 
-fn writable(desired: &KeyFile, actual: &Actual) -> Result<(), Refusal> {
+fn writable(desired: &KeyFile, actual: &Actual) -> Result<(), Failure> {
     if actual.holder_writable {
         return Ok(());
     }
     let (acting_uid, holder) = (actual.ownership.acting_uid, &actual.holder);
-    Err(Refusal::new(format!("{} cannot be written: uid {acting_uid} may not write in {holder}", desired.path))
+    Err(Failure::new(format!("{} cannot be written: uid {acting_uid} may not write in {holder}", desired.path))
         .hint("give the step run_as: root, or the user that owns the directory"))
 }

@@ -1,11 +1,12 @@
 //! A private key in a file, with its mode and owner.
 
+use crate::failure::Failure;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::value::{AbsolutePath, Account, Mode, shell_word};
-use super::{Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Resource};
+use super::{Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
 use crate::host::fs::{self, Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource, optional_source};
 use crate::host::ssh::mended;
@@ -67,7 +68,7 @@ impl Resource for KeyFile {
         self.source.as_ref()
     }
 
-    fn by_hand(&self) -> Vec<String> {
+    fn manual(&self) -> Vec<String> {
         let path = shell_word(&self.path.to_string_lossy());
         let parent = self.path.parent().map(|parent| shell_word(&parent.to_string_lossy()));
         let mut lines: Vec<String> = parent.map(|parent| format!("mkdir -p {parent}")).into_iter().collect();
@@ -83,7 +84,7 @@ impl Resource for KeyFile {
                 format!("{install} {} {path}", shell_word(&source.to_string_lossy()))
             }
             None | Some(SecretSource { origin: Origin::Nothing(_), .. }) => format!("{install} /path/to/key {path}"),
-            Some(source) => format!("{} | {install} /dev/stdin {path}", source.by_hand()),
+            Some(source) => format!("{} | {install} /dev/stdin {path}", source.manual()),
         });
         lines.extend(self.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(&owner.to_string()))));
         lines.extend(self.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(&group.to_string()))));
@@ -99,38 +100,38 @@ impl Resource for KeyFile {
         matches!(change, Change::Create { .. } | Change::Replace { .. }) && *self.path == *path
     }
 
-    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
-        actual::observe(self, look)
+    async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
+        actual::observe(self, cx)
     }
 
-    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Refusal> {
+    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Failure> {
         diff::diff(self, actual)
     }
 
-    async fn execute(&self, change: &Change, act: &Act) -> Result<(), Failure> {
+    async fn execute(&self, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
         let place = Place::find(&self.path)?;
         match change {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
-            Change::RemoveKept { name, .. } => {
+            Change::RemoveBackup { name, .. } => {
                 self.still_kept(&place, name)?;
-                place.dir.unkeep(name)?;
+                place.dir.discard_backup(name)?;
             }
-            Change::PutBack { name, .. } => {
+            Change::RestoreBackup { name, .. } => {
                 self.still_kept(&place, name)?;
-                place.dir.put_back(name, &place.name)?;
+                place.dir.restore_backup(name, &place.name)?;
             }
             Change::Create { mode, owner, group, .. } => {
                 let name = place.name.clone();
                 let uid = owner.as_ref().map(|owner| owner.id);
                 let gid = group.as_ref().map(|group| group.id);
                 let attributes = Attributes { uid, gid, mode: mode.bits() };
-                let content = self.content(act)?;
+                let content = self.content(cx)?;
                 self.create_proven(&place.create_parents()?, &name, &content, attributes)?;
             }
             Change::Replace { mode, uid, gid, .. } => {
                 let seen = self.present(&place)?;
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
-                self.replace_proven(&place, &seen, &self.content(act)?, attributes)?;
+                self.replace_proven(&place, &seen, &self.content(cx)?, attributes)?;
             }
             Change::Attributes(change) => change.execute(&place, &self.single(&place)?)?,
         }
@@ -141,14 +142,14 @@ impl Resource for KeyFile {
 impl KeyFile {
     /// What the source yields. `$(…)`, by which a shell fills a variable, and many a tool take off the line ending that
     /// `ssh` wants at the end of a key; white space around the key comes in on the way as well. That has one remedy.
-    fn key(&self, look: &Look) -> Option<Secret> {
-        let secret = look.secret()?;
+    fn key(&self, cx: &ObserveContext) -> Option<Secret> {
+        let secret = cx.secret()?;
         Some(mended(secret.expose()).unwrap_or_else(|| secret.clone()))
     }
 
     /// The key to write.
-    fn content(&self, act: &Act) -> Result<Secret, Failure> {
-        self.key(act).ok_or_else(|| {
+    fn content(&self, cx: &ExecuteContext) -> Result<Secret, Failure> {
+        self.key(cx).ok_or_else(|| {
             Failure::new(format!("the source of {} yields nothing any more", self.path))
                 .hint("see that it is there, then run again")
         })

@@ -1,5 +1,6 @@
 //! Proving a key: a login at the host for which it is meant, and what follows from how that went.
 
+use crate::failure::Failure;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use super::PublicFacts;
 use crate::host::secret::Secret;
 use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::ssh::{self, Address, Fingerprint, HostKey};
-use crate::resource::{Failure, Refusal};
 
 /// No proof takes longer: whoever stands behind a bastion that is down should still see a plan.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ pub(super) enum Judgement {
     /// It is not known whether the key is good, and the step does not insist: a warning.
     Open(String),
     /// The key must not take the place of another.
-    Bad(Refusal),
+    Bad(Failure),
 }
 
 impl Verify {
@@ -87,7 +87,7 @@ impl Verify {
     }
 
     /// What a proof of a key means for it. `what` names the key: "the key SHA256:…".
-    pub(super) fn judge(&self, what: &str, proof: &Proof) -> Judgement {
+    pub(super) fn check(&self, what: &str, proof: &Proof) -> Judgement {
         let bastion = self.ssh.as_ref().map(ToString::to_string).unwrap_or_default();
         match proof {
             Proof::Accepted => Judgement::Good(format!("{bastion} takes {what}")),
@@ -102,14 +102,14 @@ impl Verify {
     }
 }
 
-fn refusal(what: &str, failure: &Failure) -> Refusal {
-    Refusal { reason: format!("{what} is not proven: {}", failure.message), hint: failure.hint.clone() }
+fn refusal(what: &str, failure: &Failure) -> Failure {
+    Failure { message: format!("{what} is not proven: {}", failure.message), hint: failure.hint.clone() }
 }
 
 /// A refusal as a warning, which has no hint of its own.
-pub(super) fn one_line(refusal: &Refusal) -> String {
+pub(super) fn one_line(refusal: &Failure) -> String {
     let hint = refusal.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    format!("{}{hint}", refusal.reason)
+    format!("{}{hint}", refusal.message)
 }
 
 /// Why a key of this algorithm cannot be tried, where it cannot.
@@ -150,8 +150,8 @@ mod tests {
             let Proof::Unusable(why) = &proof else { panic!("{proof:?}") };
             assert!(why.message.contains("cannot be tried here"), "{why:?}");
             assert!(why.hint.as_ref().unwrap().contains("-p 1 etl@127.0.0.1 true"), "{why:?}");
-            assert!(matches!(verify("").judge("it", &proof), Judgement::Open(_)));
-            assert!(matches!(verify("required: true").judge("it", &proof), Judgement::Bad(_)));
+            assert!(matches!(verify("").check("it", &proof), Judgement::Open(_)));
+            assert!(matches!(verify("required: true").check("it", &proof), Judgement::Bad(_)));
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::host::ssh::private_key_tests::keygen;
 use crate::host::testing::{
-    as_user, attributes, chmod, chown, converge, desired, folder, look, now, plan, refused, snapshot,
+    as_user, attributes, chmod, chown, context, converge, desired, folder, now, plan, refused, snapshot,
 };
 use crate::resource::{Action, Change as _};
 
@@ -36,14 +36,14 @@ fn a_missing_key_is_installed_with_its_parents() {
     chown(folder.path(), 1000, 1000);
     let path = folder.path().join("etl/ssh/server.pem");
     let wanted = key_file(&path, "owner: '50000', group: '50001'");
-    let done = converge(&wanted, &look(Some(&key)), folder.path());
+    let done = converge(&wanted, &context(Some(&key)), folder.path());
     assert_eq!(done.changes.len(), 1);
     assert_eq!(done.changes[0].describe().action, Action::Create);
     assert_eq!(std_fs::read(&path).unwrap(), key);
     assert_eq!(attributes(&path), (50000, 50001, 0o400));
     assert_eq!(attributes(path.parent().unwrap()), (1000, 1000, 0o755));
     let before = snapshot(folder.path());
-    assert!(converge(&wanted, &look(Some(&key)), folder.path()).changes.is_empty());
+    assert!(converge(&wanted, &context(Some(&key)), folder.path()).changes.is_empty());
     assert_eq!(snapshot(folder.path()), before);
 }
 
@@ -56,7 +56,7 @@ fn a_key_is_rotated_and_keeps_its_owner() {
     chmod(&path, 0o644);
     chown(&path, 50000, 50001);
     let inode = path.metadata().unwrap().ino();
-    let done = converge(&key_file(&path, ""), &look(Some(&new)), folder.path());
+    let done = converge(&key_file(&path, ""), &context(Some(&new)), folder.path());
     let description = done.changes[0].describe();
     assert!(description.summary.starts_with("replace ssh-ed25519 SHA256:"), "{}", description.summary);
     assert!(description.summary.contains(" by ecdsa-sha2-nistp256 SHA256:"), "{}", description.summary);
@@ -75,9 +75,9 @@ fn the_line_ending_that_a_shell_took_off_a_variable_is_put_back() {
         let cut = key.strip_suffix(b"\n").unwrap();
         let path = folder.path().join("copy");
         let from_env: KeyFile = desired(&format!("{{ path: '{}', source: {{ env: KEY }} }}", path.display()));
-        converge(&from_env, &look(Some(cut)), folder.path());
+        converge(&from_env, &context(Some(cut)), folder.path());
         assert_eq!(std_fs::read(&path).unwrap(), key);
-        assert!(converge(&from_env, &look(Some(&key)), folder.path()).changes.is_empty());
+        assert!(converge(&from_env, &context(Some(&key)), folder.path()).changes.is_empty());
     }
 }
 
@@ -88,7 +88,7 @@ fn a_second_name_of_the_old_key_is_told_of() {
     let path = folder.path().join("key");
     std_fs::write(&path, &old).unwrap();
     std_fs::hard_link(&path, folder.path().join("other")).unwrap();
-    let done = converge(&key_file(&path, ""), &look(Some(&new)), folder.path());
+    let done = converge(&key_file(&path, ""), &context(Some(&new)), folder.path());
     assert!(done.notes.iter().any(|note| note.contains("other names (2 hard links)")), "{:?}", done.notes);
     assert_eq!(std_fs::read(folder.path().join("other")).unwrap(), old);
 }
@@ -105,7 +105,7 @@ fn mode_and_owner_are_set_in_place() {
     for source in [Some(&key[..]), None] {
         chown(&path, 0, 0);
         chmod(&path, 0o644);
-        let done = converge(&wanted, &look(source), folder.path());
+        let done = converge(&wanted, &context(source), folder.path());
         assert_eq!(told(&done), ["set owner 50000 and group 50000, was 0:0", "set mode 0440, was 0644"]);
         assert_eq!(done.notes.len(), usize::from(source.is_none()));
         assert_eq!(attributes(&path), (50000, 50000, 0o440));
@@ -121,8 +121,8 @@ fn a_source_that_is_no_key_replaces_nothing() {
     std_fs::write(&path, &key).unwrap();
     let before = snapshot(folder.path());
     for wrong in ["", "<html>", "ssh-ed25519 AAAA user@host", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"] {
-        let refusal = refused(&key_file(&path, ""), &look(Some(wrong.as_bytes())));
-        assert!(refusal.reason.starts_with("the source /somewhere "), "{}", refusal.reason);
+        let refusal = refused(&key_file(&path, ""), &context(Some(wrong.as_bytes())));
+        assert!(refusal.message.starts_with("the source /somewhere "), "{}", refusal.message);
         assert!(refusal.hint.is_some());
     }
     assert_eq!(snapshot(folder.path()), before);
@@ -138,7 +138,7 @@ fn without_a_source_a_missing_key_is_refused_with_what_to_pass() {
         ("{ env: BASTION_KEY }", "environment variable BASTION_KEY"),
     ] {
         let wanted: KeyFile = desired(&format!("{{ path: '{path}', source: {source} }}"));
-        let refusal = refused(&wanted, &look(None));
+        let refusal = refused(&wanted, &context(None));
         assert!(refusal.hint.as_ref().unwrap().contains(hint), "{refusal:?}");
     }
 }
@@ -153,8 +153,8 @@ fn what_is_no_file_stays() {
     symlink("real", at("link")).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     for (name, what) in [("directory", "is a directory"), ("link", "is a symlink"), ("fifo", "is a FIFO")] {
-        let refusal = refused(&key_file(&at(name), "mode: '0600'"), &look(Some(&key)));
-        assert!(refusal.reason.contains(what), "{name}: {}", refusal.reason);
+        let refusal = refused(&key_file(&at(name), "mode: '0600'"), &context(Some(&key)));
+        assert!(refusal.message.contains(what), "{name}: {}", refusal.message);
     }
     assert_eq!(attributes(&at("real")).2, 0o644);
 }
@@ -166,9 +166,9 @@ fn a_hard_linked_key_is_replaced_and_never_changed() {
     let (path, other) = (folder.path().join("key"), folder.path().join("other"));
     std_fs::write(&path, &old).unwrap();
     std_fs::hard_link(&path, &other).unwrap();
-    let refusal = refused(&key_file(&path, ""), &look(Some(&old)));
-    assert!(refusal.reason.contains("has 2 hard links"), "{}", refusal.reason);
-    converge(&key_file(&path, "owner: '50000'"), &look(Some(&new)), folder.path());
+    let refusal = refused(&key_file(&path, ""), &context(Some(&old)));
+    assert!(refusal.message.contains("has 2 hard links"), "{}", refusal.message);
+    converge(&key_file(&path, "owner: '50000'"), &context(Some(&new)), folder.path());
     assert_eq!((std_fs::read(&other).unwrap(), attributes(&other)), (old, (0, 0, 0o644)));
 }
 
@@ -178,7 +178,7 @@ fn a_sparse_giant_is_no_key() {
     let folder = folder();
     let path = folder.path().join("key");
     std_fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    assert!(refused(&key_file(&path, ""), &look(Some(&key))).reason.contains("no key is that large"));
+    assert!(refused(&key_file(&path, ""), &context(Some(&key))).message.contains("no key is that large"));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn what_a_killed_run_left_is_removed_though_the_key_is_right() {
     chmod(&path, 0o400);
     let left = format!(".provision-{}-0123456789abcdef", &blake3::hash(b"key").to_hex()[..12]);
     std_fs::write(folder.path().join(&left), &key[..10]).unwrap();
-    let done = converge(&key_file(&path, ""), &look(Some(&key)), folder.path());
+    let done = converge(&key_file(&path, ""), &context(Some(&key)), folder.path());
     assert_eq!(told(&done), ["remove what an interrupted run left"]);
     assert!(!folder.path().join(left).exists());
 }
@@ -209,17 +209,17 @@ fn a_user_handles_what_it_cannot_read() {
     };
     as_user(50000, name, prepare, |folder| {
         let key = std_fs::read(folder.join("source")).unwrap();
-        let look = look(Some(&key));
+        let cx = context(Some(&key));
         let shut = folder.join("shut");
         std_fs::write(&shut, &key).unwrap();
         chmod(&shut, 0);
-        let done = converge(&key_file(&shut, ""), &look, folder);
+        let done = converge(&key_file(&shut, ""), &cx, folder);
         assert!(told(&done)[0].starts_with("replace a file that cannot be read by"));
         chmod(&shut, 0);
-        let without = crate::host::testing::look(None);
+        let without = crate::host::testing::context(None);
         let planned = plan(&key_file(&shut, ""), &without).unwrap().unwrap();
         assert_eq!(told(&planned), ["set mode 0400, was 0000"]);
-        now(key_file(&shut, "").execute(&planned.changes[0], &Act::new(without, "test"))).unwrap();
+        now(key_file(&shut, "").execute(&planned.changes[0], &ExecuteContext::new(without, "test"))).unwrap();
         assert_eq!(attributes(&shut).2, 0o400);
         for (name, more, wanted) in [
             ("roots", "", "belongs to uid 0, and uid 50000 may not replace it"),
@@ -227,10 +227,10 @@ fn a_user_handles_what_it_cannot_read() {
             ("closed/key", "", "may not write in"),
             ("new", "owner: root", "may not make root (0) the owner"),
         ] {
-            let refusal = refused(&key_file(&folder.join(name), more), &look);
-            assert!(refusal.reason.contains(wanted), "{name}: {}", refusal.reason);
+            let refusal = refused(&key_file(&folder.join(name), more), &cx);
+            assert!(refusal.message.contains(wanted), "{name}: {}", refusal.message);
         }
-        converge(&key_file(&folder.join("a/new"), ""), &look, folder);
+        converge(&key_file(&folder.join("a/new"), ""), &cx, folder);
         assert_eq!(attributes(&folder.join("a/new")), (50000, 50000, 0o400));
     });
 }
@@ -240,13 +240,13 @@ fn nothing_that_is_shown_holds_the_key() {
     let (key, _) = keys();
     let folder = folder();
     let wanted = key_file(&folder.path().join("key"), "");
-    let look = look(Some(&key));
-    let actual = now(wanted.observe(&look)).unwrap();
+    let cx = context(Some(&key));
+    let actual = now(wanted.observe(&cx)).unwrap();
     let diff = wanted.diff(&actual).unwrap();
     let mut shown = serde_json::to_string(&actual).unwrap();
     shown.push_str(&serde_json::to_string(&diff).unwrap());
     shown.push_str(&serde_json::to_string(&diff.changes[0].describe()).unwrap());
-    shown.push_str(&format!("{actual:?}{diff:?}{look:?}", look = look.secret()));
+    shown.push_str(&format!("{actual:?}{diff:?}{cx:?}", cx = cx.secret()));
     let text = String::from_utf8(key).unwrap();
     for line in text.lines().filter(|line| !line.starts_with('-')) {
         assert!(!shown.contains(&line[..line.len().min(16)]));
@@ -260,7 +260,7 @@ fn a_host_of_null_is_none() {
     let folder = folder();
     let path = folder.path().join("key");
     for verify in ["verify: null", "verify: { ssh: null, host_key: null, required: null, retire: null }"] {
-        let planned = plan(&key_file(&path, verify), &look(Some(&key))).unwrap().unwrap();
+        let planned = plan(&key_file(&path, verify), &context(Some(&key))).unwrap().unwrap();
         assert_eq!((planned.notes.len(), planned.warnings.len()), (0, 0), "{verify}");
     }
 }
@@ -275,12 +275,12 @@ fn a_host_that_is_down_is_a_warning_or_blocks() {
     let before = snapshot(folder.path());
     // Port 1 is not listened on.
     let verify = |more: &str| key_file(&path, &format!("verify: {{ ssh: 'etl@127.0.0.1:1', {more} }}"));
-    let refusal = refused(&verify("required: true"), &look(Some(&new)));
-    assert!(refusal.reason.contains("cannot reach 127.0.0.1:1"), "{}", refusal.reason);
-    let planned = plan(&verify(""), &look(Some(&old))).unwrap().unwrap();
+    let refusal = refused(&verify("required: true"), &context(Some(&new)));
+    assert!(refusal.message.contains("cannot reach 127.0.0.1:1"), "{}", refusal.message);
+    let planned = plan(&verify(""), &context(Some(&old))).unwrap().unwrap();
     assert!(planned.changes.is_empty() && planned.warnings[0].contains("is not proven"), "{:?}", planned.warnings);
     assert_eq!(snapshot(folder.path()), before);
-    let done = converge(&verify("retire: true"), &look(Some(&new)), folder.path());
+    let done = converge(&verify("retire: true"), &context(Some(&new)), folder.path());
     assert!(done.warnings[0].contains("is not proven"), "{:?}", done.warnings);
     assert!(done.notes[0].contains("is not known: cannot reach"), "{:?}", done.notes);
     assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (new, 1));
@@ -297,17 +297,17 @@ fn what_an_interrupted_run_kept_is_seen_to() {
     chmod(&path, 0o400);
     let wanted = key_file(&path, "");
     assert_eq!(
-        told(&converge(&wanted, &look(Some(&new)), folder.path())),
+        told(&converge(&wanted, &context(Some(&new)), folder.path())),
         ["remove the old key that an interrupted run kept beside it"]
     );
     // Killed before the new key took the name: one file with two names.
     std_fs::hard_link(&path, &kept).unwrap();
-    assert_eq!(converge(&wanted, &look(Some(&old)), folder.path()).changes.len(), 2);
+    assert_eq!(converge(&wanted, &context(Some(&old)), folder.path()).changes.len(), 2);
     assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (old.clone(), 1));
     // Another key again is wanted by now.
     std_fs::write(&kept, &new).unwrap();
     let (third, _) = keys();
-    let done = converge(&wanted, &look(Some(&third)), folder.path());
+    let done = converge(&wanted, &context(Some(&third)), folder.path());
     assert!(told(&done)[0].starts_with("put back ecdsa-sha2-nistp256 SHA256:"), "{:?}", told(&done));
     assert!(told(&done)[1].starts_with("replace ecdsa-sha2-nistp256 SHA256:"), "{:?}", told(&done));
     assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (third, 1));
@@ -317,15 +317,15 @@ fn what_an_interrupted_run_kept_is_seen_to() {
 fn by_hand_is_what_one_would_type() {
     let wanted: KeyFile = desired("{ path: /srv/ssh/k.pem, source: { file: /tmp/k }, owner: etl, mode: null }");
     assert_eq!(
-        wanted.by_hand(),
+        wanted.manual(),
         ["mkdir -p /srv/ssh", "install -m 0400 /tmp/k /srv/ssh/k.pem", "sudo chown etl /srv/ssh/k.pem"]
     );
     let wanted: KeyFile = desired("{ path: /k, source: { env: KEY }, verify: { ssh: a@b } }");
-    assert_eq!(wanted.by_hand()[1], r#"printf '%s\n' "$(printenv KEY)" | install -m 0400 /dev/stdin /k"#);
+    assert_eq!(wanted.manual()[1], r#"printf '%s\n' "$(printenv KEY)" | install -m 0400 /dev/stdin /k"#);
     let options = "-o IdentitiesOnly=yes -o BatchMode=yes";
-    assert_eq!(wanted.by_hand()[2], format!("ssh -i /k {options} a@b true"));
+    assert_eq!(wanted.manual()[2], format!("ssh -i /k {options} a@b true"));
     let both: KeyFile = desired("{ path: /k, source: { file: /tmp/k }, verify: { ssh: 'a@b:2222' } }");
-    assert_eq!(both.by_hand()[1], format!("ssh -i /tmp/k {options} -p 2222 a@b true"));
-    assert_eq!(both.by_hand()[3], format!("ssh -i /k {options} -p 2222 a@b true"));
+    assert_eq!(both.manual()[1], format!("ssh -i /tmp/k {options} -p 2222 a@b true"));
+    assert_eq!(both.manual()[3], format!("ssh -i /k {options} -p 2222 a@b true"));
     assert_eq!(wanted.secret_source(), Some(&SecretSource::plain(Origin::Env("KEY".into()))));
 }

@@ -1,28 +1,29 @@
 //! From what the catalog shows to what is to be done about it.
 
+use crate::failure::Failure;
 use serde_json::json;
 
-use super::written::Series;
+use super::spec::Series;
 use super::{Actual, MOST_PERIODS, PeriodTables, longest};
 use crate::host::warehouse::{Catalog, Dialect, Relation, RelationKind, TableName};
+use crate::resource::Diff;
 use crate::resource::relation::{TableChange, cannot_create_in};
-use crate::resource::{Diff, Refusal};
 
 /// PostgreSQL cuts longer names off (`NAMEDATALEN` less one); what is then there has another name than was asked for.
 const LONGEST_POSTGRESQL_NAME: usize = 63;
 
-pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableChange>, Refusal> {
+pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableChange>, Failure> {
     let catalog = &actual.catalog;
     let end = tables.end(actual.as_of);
     let count = tables.from.count_through(end);
     if count > MOST_PERIODS as usize {
         let reason = format!("{} to {end} are {count} periods, and at most {MOST_PERIODS} are taken", tables.from);
-        return Err(Refusal::new(reason).hint("correct `from`, or the day of `--as-of`"));
+        return Err(Failure::new(reason).hint("correct `from`, or the day of `--as-of`"));
     }
     let mut diff = Diff::default();
     let unknown = tables.access().unknown(catalog);
     if !unknown.is_empty() {
-        let refusal = Refusal::new(format!("the server knows no {}", unknown.join(", no ")));
+        let refusal = Failure::new(format!("the server knows no {}", unknown.join(", no ")));
         diff.obstacles.push(refusal.hint("create them on the server, or correct `grants` and `owner`"));
     }
     let mut overdue = Vec::new();
@@ -63,7 +64,7 @@ fn one_series(
     series: &Series,
     actual: &Actual,
     diff: &mut Diff<TableChange>,
-) -> Result<(), Refusal> {
+) -> Result<(), Failure> {
     let catalog = &actual.catalog;
     let parent = parent(series, catalog)?;
     let last_open = tables.current(actual.as_of).before();
@@ -80,7 +81,7 @@ fn one_series(
                 Err(obstacle) => diff.obstacles.push(obstacle),
             },
             Some(found) if !found.kind.is_table() => {
-                let refusal = Refusal::new(format!("{table} exists, but is {}", found.kind));
+                let refusal = Failure::new(format!("{table} exists, but is {}", found.kind));
                 diff.obstacles.push(refusal.hint("rename or drop it yourself if the table is to take its place"));
             }
             Some(found) => {
@@ -92,18 +93,18 @@ fn one_series(
     Ok(())
 }
 
-fn parent<'a>(series: &Series, catalog: &'a Catalog) -> Result<&'a Relation, Refusal> {
+fn parent<'a>(series: &Series, catalog: &'a Catalog) -> Result<&'a Relation, Failure> {
     let (name, pattern) = (&series.parent, series.pattern());
     let missing = "the history tables are made when their parents are there";
     match catalog.relation(name) {
         None if catalog.schema(name).is_none() => {
             let reason = format!("{pattern}: parent {name} does not exist: there is no schema {}", name.schema);
-            Err(Refusal::new(reason).hint(missing))
+            Err(Failure::new(reason).hint(missing))
         }
-        None => Err(Refusal::new(format!("{pattern}: parent {name} does not exist")).hint(missing)),
+        None => Err(Failure::new(format!("{pattern}: parent {name} does not exist")).hint(missing)),
         Some(parent) if !can_be_parent(parent, catalog.dialect) => {
             let reason = format!("{pattern}: parent {name} is {}, and a table is not made like that", parent.kind);
-            Err(Refusal::new(reason).hint("name a table in `like`"))
+            Err(Failure::new(reason).hint("name a table in `like`"))
         }
         Some(parent) => Ok(parent),
     }
@@ -116,14 +117,14 @@ fn can_be_parent(parent: &Relation, dialect: Dialect) -> bool {
     parent.kind.is_table() || (dialect == Dialect::Postgresql && like_a_table)
 }
 
-fn creation(series: &Series, table: &TableName, catalog: &Catalog) -> Result<TableChange, Refusal> {
+fn creation(series: &Series, table: &TableName, catalog: &Catalog) -> Result<TableChange, Failure> {
     if let Some((reason, hint)) = cannot_create_in(catalog, table) {
-        return Err(Refusal::new(format!("{}: {reason}", series.pattern())).hint(hint));
+        return Err(Failure::new(format!("{}: {reason}", series.pattern())).hint(hint));
     }
     if catalog.dialect == Dialect::Postgresql && longest(table) > LONGEST_POSTGRESQL_NAME {
         let pattern = series.pattern();
         let reason = format!("PostgreSQL would cut the names {pattern} off after {LONGEST_POSTGRESQL_NAME} bytes");
-        return Err(Refusal::new(reason).hint("shorten the name"));
+        return Err(Failure::new(reason).hint("shorten the name"));
     }
     let sql = format!("CREATE TABLE {} (LIKE {})", table.sql(), series.parent.sql());
     Ok(TableChange::Create { table: table.clone(), like: Some(series.parent.clone()), sql })

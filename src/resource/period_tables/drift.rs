@@ -4,13 +4,14 @@
 //! The INSERT goes by place alone and knows no names: the first column's values go into the first column.
 
 use super::PeriodTables;
-use super::written::{OnDrift, Series};
+use super::spec::{OnDrift, Series};
+use crate::failure::Failure;
 use crate::host::warehouse::{Column, Computed, Dialect, Relation, Shown, TableName};
+use crate::resource::Diff;
 use crate::resource::relation::TableChange;
 use crate::resource::relation::assignment::{Fit, fit};
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::varchar_length;
-use crate::resource::{Diff, Refusal};
 
 /// A table and its parent, side by side.
 struct Pair<'a> {
@@ -43,7 +44,7 @@ impl PeriodTables {
         open: bool,
         diff: &mut Diff<TableChange>,
     ) {
-        let repairs = match self.written.on_drift {
+        let repairs = match self.spec.on_drift {
             OnDrift::AddColumns => repairs(table, parent, found, dialect),
             OnDrift::Fail | OnDrift::Report => Vec::new(),
         };
@@ -53,10 +54,10 @@ impl PeriodTables {
         let pair = Pair { table, parent_name: &series.parent, parent, found: &after, dialect };
         for drift in pair.drifts() {
             let text = format!("{table} has drifted from {}: {}: {}", series.parent, drift.what, drift.consequence);
-            match (drift.harmful, open && self.written.on_drift != OnDrift::Report) {
+            match (drift.harmful, open && self.spec.on_drift != OnDrift::Report) {
                 (false, _) => diff.notes.push(text),
                 (true, false) => diff.warnings.push(text),
-                (true, true) => diff.drift.push(Refusal { reason: text, hint: Some(pair.hint(drift.remedy)) }),
+                (true, true) => diff.drift.push(Failure { message: text, hint: Some(pair.hint(drift.remedy)) }),
             }
         }
     }

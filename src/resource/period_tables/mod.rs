@@ -3,6 +3,7 @@
 //! Every period from `from` to `through` and `ahead` further ones has its table, gaps in the middle included. A table
 //! that has drifted from its parent, or that cannot be made, keeps no other from being made in time.
 
+use crate::failure::Failure;
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
@@ -13,26 +14,26 @@ mod drift;
 mod outlook;
 #[cfg(test)]
 mod properties;
-mod written;
+mod spec;
 
 use super::relation::{Access, TableChange};
-use super::{Act, Claim, Claims, Database, Diff, Failure, Host, Look, Need, Refusal, Resource};
-use crate::host::warehouse::{Catalog, TableName, Wanted};
+use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
+use crate::host::warehouse::{Catalog, CatalogQuery, TableName};
 use crate::plan::claim;
 use crate::plan::period::Period;
-pub use written::OnDrift;
-use written::{Series, Through, Written};
+pub use spec::OnDrift;
+use spec::{Series, Spec, Through};
 
 /// How many periods after the last one that is wanted are looked at.
-const BEYOND: u32 = 4;
+const LOOKAHEAD: u32 = 4;
 /// More periods than this in one series are taken for a slip.
 const MOST_PERIODS: u32 = 1200;
 
 /// Series of tables, one table a period, as the plan file describes them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "Spec", into = "Spec")]
 pub struct PeriodTables {
-    written: Written,
+    spec: Spec,
     from: Period,
     through: Through,
     series: Vec<Series>,
@@ -47,11 +48,11 @@ pub struct Actual {
 
 impl PeriodTables {
     fn access(&self) -> Access<'_> {
-        Access { grants: &self.written.grants, owner: self.written.owner.as_deref() }
+        Access { grants: &self.spec.grants, owner: self.spec.owner.as_deref() }
     }
 
     fn current(&self, as_of: Date) -> Period {
-        Period::of(self.written.every, as_of)
+        Period::of(self.spec.every, as_of)
     }
 
     /// The last period that has to have its table.
@@ -60,14 +61,14 @@ impl PeriodTables {
             Through::Current => self.current(as_of),
             Through::Period(period) => period,
         };
-        through.plus(self.written.ahead)
+        through.plus(self.spec.ahead)
     }
 
     /// The last period that is looked at. Some after the last one that is wanted, to tell when the tables run out; and
     /// never so many that a slip of the calendar asks the server for thousands of names.
     fn horizon(&self, as_of: Date) -> Period {
-        let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(BEYOND);
-        last.min(self.from.plus(MOST_PERIODS + BEYOND))
+        let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(LOOKAHEAD);
+        last.min(self.from.plus(MOST_PERIODS + LOOKAHEAD))
     }
 }
 
@@ -80,32 +81,32 @@ impl Resource for PeriodTables {
     type Change = TableChange;
 
     fn connection(&self) -> Option<&str> {
-        Some(&self.written.connection)
+        Some(&self.spec.connection)
     }
 
     /// Its tables and some after them, their parents, and the accounts.
-    fn wanted(&self, as_of: Date) -> Wanted {
+    fn wanted(&self, as_of: Date) -> CatalogQuery {
         let last = self.horizon(as_of);
         let mut relations = BTreeSet::new();
         for series in &self.series {
             relations.insert(series.parent.clone());
             relations.extend(self.from.through(last).map(|period| series.table(period)));
         }
-        Wanted { relations, accounts: self.access().accounts() }
+        CatalogQuery { relations, accounts: self.access().accounts() }
     }
 
     /// Every period from the first one on that the series will have: which of them there are by now depends on the day.
     fn claims(&self, _host: &dyn Host) -> Claims {
-        let database = || Database::Connection(self.written.connection.clone());
+        let database = || Database::Connection(self.spec.connection.clone());
         let through = match self.through {
             Through::Current => None,
-            Through::Period(period) => Some(period.plus(self.written.ahead)),
+            Through::Period(period) => Some(period.plus(self.spec.ahead)),
         };
         let owns = self.series.iter().map(|series| {
             let pattern = series.pattern().to_lowercase();
             let (before, after) = pattern.split_once("{period}").unwrap_or((&pattern, ""));
             let (before, after) = (before.to_owned(), after.to_owned());
-            let series = claim::Series { before, after, every: self.written.every, from: self.from, through };
+            let series = claim::Series { before, after, every: self.spec.every, from: self.from, through };
             Claim::Series { database: database(), series }
         });
         let parent = |series: &Series| series.parent.to_string().to_lowercase();
@@ -113,8 +114,8 @@ impl Resource for PeriodTables {
         Claims { owns: owns.collect(), needs: needs.collect(), edits: Vec::new() }
     }
 
-    fn by_hand(&self) -> Vec<String> {
-        let ahead = match self.written.ahead {
+    fn manual(&self) -> Vec<String> {
+        let ahead = match self.spec.ahead {
             0 => String::new(),
             ahead => format!(" and {ahead} more"),
         };
@@ -127,7 +128,7 @@ impl Resource for PeriodTables {
         let mut lines = vec![
             format!(
                 "-- one for each {} from {} to {through}{ahead}: {}, …",
-                self.written.every.word(),
+                self.spec.every.word(),
                 self.from,
                 first.join(", ")
             ),
@@ -136,32 +137,33 @@ impl Resource for PeriodTables {
         for series in &self.series {
             let table = series.table(self.from);
             lines.push(format!("CREATE TABLE {table} (LIKE {});", series.parent));
-            for grant in &self.written.grants {
+            for grant in &self.spec.grants {
                 let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
                 lines.push(format!("GRANT {} ON {table} TO {};", privileges.join(", "), grant.to));
             }
-            lines.extend(self.written.owner.iter().map(|owner| format!("ALTER TABLE {table} OWNER TO {owner};")));
+            lines.extend(self.spec.owner.iter().map(|owner| format!("ALTER TABLE {table} OWNER TO {owner};")));
         }
         lines
     }
 
-    async fn observe(&self, look: &Look) -> Result<Actual, Failure> {
-        let as_of = look.as_of()?;
-        Ok(Actual { as_of, catalog: look.warehouse()?.look_at(&self.wanted(as_of)).await? })
+    async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
+        let as_of = cx.as_of()?;
+        Ok(Actual { as_of, catalog: cx.warehouse()?.look_at(&self.wanted(as_of)).await? })
     }
 
-    fn diff(&self, actual: &Actual) -> Result<Diff<TableChange>, Refusal> {
+    fn diff(&self, actual: &Actual) -> Result<Diff<TableChange>, Failure> {
         decide::diff(self, actual)
     }
 
-    async fn execute(&self, change: &TableChange, act: &Act) -> Result<(), Failure> {
-        let as_of = act.as_of()?;
+    async fn execute(&self, change: &TableChange, cx: &ExecuteContext) -> Result<(), Failure> {
+        let as_of = cx.as_of()?;
         let wanted = self.wanted(as_of);
-        let still_asked_for = |catalog: &Catalog| match self.diff(&Actual { as_of, catalog: catalog.part(&wanted) }) {
-            Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
-            Err(Refusal { reason, hint }) => Err(Failure { message: reason, hint }),
-        };
-        change.execute(act.warehouse()?, still_asked_for).await
+        let still_asked_for =
+            |catalog: &Catalog| match self.diff(&Actual { as_of, catalog: catalog.restrict_to(&wanted) }) {
+                Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
+                Err(failure) => Err(failure),
+            };
+        change.execute(cx.warehouse()?, still_asked_for).await
     }
 }
 

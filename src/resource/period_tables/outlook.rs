@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::written::Series;
+use super::spec::Series;
 use super::{Actual, PeriodTables};
 use crate::plan::period::{Period, days};
 
@@ -67,7 +67,7 @@ impl PeriodTables {
     /// From how many days before a period without a table its start is warned of: a third of the period's length and
     /// at most 30, unless the plan file says otherwise.
     pub(super) fn warn_days(&self) -> u16 {
-        self.written.warn_days.unwrap_or_else(|| (self.written.every.days() / 3).min(30))
+        self.spec.warn_days.unwrap_or_else(|| (self.spec.every.days() / 3).min(30))
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use proptest::prelude::*;
 
-use super::{Actual, BEYOND, PeriodTables};
+use super::{Actual, LOOKAHEAD, PeriodTables};
 use crate::host::warehouse::{Catalog, Column, Dialect, Relation, RelationKind, Schema, TableName};
 use crate::resource::relation::TableChange;
 use crate::resource::relation::compare::{self, Difference};
@@ -79,7 +79,7 @@ impl Case {
     /// The last start that is looked at.
     fn horizon(&self) -> Date {
         let last = self.end().max(self.calendar.start_of(self.as_of)).max(self.from);
-        self.calendar.after(last, BEYOND.into())
+        self.calendar.after(last, LOOKAHEAD.into())
     }
 
     /// The starts up to a day without a table, and those with one.

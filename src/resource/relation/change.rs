@@ -1,5 +1,6 @@
 //! The changes that are made to tables. None of them takes anything away.
 
+use crate::failure::Failure;
 use std::collections::BTreeSet;
 
 use postgres_protocol::escape::escape_identifier;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::host::warehouse::{Account, Catalog, Column, Dialect, Privilege, Shown, TableName, Warehouse};
-use crate::resource::{Action, Change, Description, Failure};
+use crate::resource::{Action, Change, Description};
 
 /// One statement on one table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

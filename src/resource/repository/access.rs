@@ -8,7 +8,7 @@ use std::path::Path;
 use super::path::RepoPath;
 use super::survey::lstat_below;
 use super::{io_failure, move_files};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// What a line of a rescue's message begins with that tells a path's access.
 const LINE: &str = "access ";

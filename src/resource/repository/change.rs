@@ -18,9 +18,9 @@ pub enum RepositoryChange {
     /// Make the checkout.
     Clone(NewClone),
     /// Move an existing checkout to the remote's head of the branch.
-    Advance(Box<Advance>),
+    Update(Box<Update>),
     /// Remove what an interrupted run left.
-    TidyUp { path: PathBuf },
+    RemoveLeftovers { path: PathBuf },
 }
 
 /// A clone to be made.
@@ -39,7 +39,7 @@ pub struct NewClone {
 
 /// A move of a checkout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Advance {
+pub struct Update {
     pub path: PathBuf,
     pub branch: String,
     /// The branch that HEAD names before; none where it is detached.
@@ -67,11 +67,11 @@ impl RepositoryChange {
     pub fn replaces(&self, path: &Path) -> bool {
         match self {
             Self::Clone(clone) => path.starts_with(&clone.path),
-            Self::TidyUp { .. } => false,
-            Self::Advance(advance) => {
-                let changed = advance.paths.iter().map(|changed| &changed.path);
-                let removed = advance.in_the_way.iter().map(|local| &local.path);
-                changed.chain(removed).any(|name| advance.path.join(name.as_path()) == path)
+            Self::RemoveLeftovers { .. } => false,
+            Self::Update(update) => {
+                let changed = update.paths.iter().map(|changed| &changed.path);
+                let removed = update.in_the_way.iter().map(|local| &local.path);
+                changed.chain(removed).any(|name| update.path.join(name.as_path()) == path)
             }
         }
     }
@@ -80,15 +80,15 @@ impl RepositoryChange {
     pub fn touches(&self, path: &Path) -> bool {
         match self {
             Self::Clone(clone) => path.starts_with(&clone.path) || clone.path.starts_with(path),
-            Self::TidyUp { .. } => false,
-            Self::Advance(advance) => {
-                let changed = advance.paths.iter().map(|changed| &changed.path);
+            Self::RemoveLeftovers { .. } => false,
+            Self::Update(update) => {
+                let changed = update.paths.iter().map(|changed| &changed.path);
                 // What stands in the way lies above or below a changed path, and is removed with it.
-                let removed = advance.in_the_way.iter().map(|local| &local.path);
+                let removed = update.in_the_way.iter().map(|local| &local.path);
                 changed.chain(removed).any(|name| {
-                    let changed = advance.path.join(name.as_path());
+                    let changed = update.path.join(name.as_path());
                     changed.starts_with(path) || path.starts_with(&changed)
-                }) || advance.may_make_or_remove_a_directory_around(path)
+                }) || update.may_make_or_remove_a_directory_around(path)
             }
         }
     }
@@ -98,7 +98,7 @@ impl Change for RepositoryChange {
     fn parents(&mut self) -> Option<&mut Vec<String>> {
         match self {
             Self::Clone(clone) => Some(&mut clone.parents),
-            Self::Advance(_) | Self::TidyUp { .. } => None,
+            Self::Update(_) | Self::RemoveLeftovers { .. } => None,
         }
     }
 
@@ -121,7 +121,7 @@ impl Change for RepositoryChange {
                 }),
                 risk: None,
             },
-            Self::TidyUp { path } => Description {
+            Self::RemoveLeftovers { path } => Description {
                 action: Action::Delete,
                 target: path.display().to_string(),
                 summary: "remove what an interrupted run left".to_owned(),
@@ -129,12 +129,12 @@ impl Change for RepositoryChange {
                 after: json!({ "leftovers": false }),
                 risk: None,
             },
-            Self::Advance(advance) => advance.describe(),
+            Self::Update(update) => update.describe(),
         }
     }
 }
 
-impl Advance {
+impl Update {
     /// A directory of the checkout comes with its first file and goes with its last: so it may be where all that
     /// changes in it is added, or all is deleted.
     fn may_make_or_remove_a_directory_around(&self, path: &Path) -> bool {
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_step_is_touched_where_the_directory_that_it_is_in_may_come_or_go() {
-        let RepositoryChange::Advance(mut advance) = change("behind") else { panic!("no move") };
+        let RepositoryChange::Update(mut update) = change("behind") else { panic!("no move") };
         let path = |name: &str, change| ChangedPath { path: RepoPath::new(name), change };
         let (added, modified, deleted) = (PathChange::Added, PathChange::Modified, PathChange::Deleted);
         for (paths, touched) in [
@@ -314,9 +314,9 @@ mod tests {
             (vec![path("airflow/a.py", added), path("airflow/b.py", deleted)], false),
             (vec![path("a.py", added), path("dbt/a.sql", added)], false),
         ] {
-            advance.paths = paths.clone();
-            let change = RepositoryChange::Advance(advance.clone());
-            assert_eq!(change.touches(&advance.path.join("airflow/logs")), touched, "{paths:?}");
+            update.paths = paths.clone();
+            let change = RepositoryChange::Update(update.clone());
+            assert_eq!(change.touches(&update.path.join("airflow/logs")), touched, "{paths:?}");
         }
     }
 }

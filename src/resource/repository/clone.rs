@@ -14,9 +14,9 @@ use super::change::NewClone;
 use super::remote::{CheckoutState, History, Site};
 use super::scratch::{Problem, Scratch};
 use super::work_area::{Leftover, hold, leftover};
-use super::{advance, delta, git_failure, io_failure, refs, remote, tree_check};
+use super::{delta, git_failure, io_failure, refs, remote, tree_check, update};
+use crate::failure::Failure;
 use crate::host::fs::Place;
-use crate::resource::Failure;
 use crate::resource::repository::Repository as Desired;
 
 /// The git directory's name while it is being built.
@@ -38,7 +38,7 @@ pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
         }
     }
     result?;
-    advance::fill(desired, url, target)
+    update::fill(desired, url, target)
 }
 
 /// Creates the path and what is missing above it, and notes what was created. By descriptors, since in a directory like
@@ -59,7 +59,7 @@ fn make_parents(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
         if dir.is_exposed()? {
             let obstacle = Obstacle::Untrusted { path: dir.path().display().to_string() };
             let refusal = obstacle.refusal(top);
-            return Err(refusal.into());
+            return Err(refusal);
         }
     }
     Ok(())
@@ -142,7 +142,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     match obstacle_in(&repo, target).map_err(&failed)? {
         Some(obstacle) => {
             let refusal = obstacle.refusal_to_clone(desired, &remote::without_password(url));
-            Err(refusal.into())
+            Err(refusal)
         }
         None => Ok(()),
     }
@@ -251,7 +251,7 @@ fn clear(at: &Path) -> Result<(), Failure> {
 }
 
 /// Removes the unfinished git directory of an interrupted run, where there is one.
-pub fn tidy_up(top: &Path) -> Result<(), Failure> {
+pub fn remove_leftovers(top: &Path) -> Result<(), Failure> {
     let at = top.join(UNFINISHED);
     if leftover(&at)? == Leftover::Nothing {
         return Ok(());

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::actual::Obstacle;
 use super::observe::own_name;
 use super::system_word;
-use crate::host::fs::{FileKind, show};
+use crate::host::fs::{FileKind, escape_path};
 
 /// Opens a FIFO without a wait for its other end (open(2)).
 const O_NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -58,11 +58,11 @@ pub fn left_out() -> Vec<String> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let user = own_name();
     if denied(&home, Access::EXEC_OK) {
-        let home = show(&home);
+        let home = escape_path(&home);
         return vec![format!("git's configuration in {home} is left out: HOME is {home}, which {user} cannot enter")];
     }
     let files = own_files().into_iter().filter(|(_, file)| denied(file, Access::READ_OK));
-    let warning = |file: &Path| format!("git's configuration {} is left out: {user} cannot read it", show(file));
+    let warning = |file: &Path| format!("git's configuration {} is left out: {user} cannot read it", escape_path(file));
     files.map(|(_, file)| warning(&file)).collect()
 }
 
@@ -73,7 +73,7 @@ pub fn obstacle(git: Option<&Path>) -> Option<Obstacle> {
     files.extend(own_files().into_iter().map(|(_, file)| file));
     for file in git.into_iter().flat_map(|git| [git.join("config"), git.join("config.worktree")]) {
         if let Err(Errno::ACCESS) = access(&file, Access::READ_OK) {
-            return Some(Obstacle::Unreadable { path: show(&file), problem: "permission denied".to_owned() });
+            return Some(Obstacle::Unreadable { path: escape_path(&file), problem: "permission denied".to_owned() });
         }
         files.push(file);
     }
@@ -87,7 +87,7 @@ pub fn obstacle(git: Option<&Path>) -> Option<Obstacle> {
                 continue;
             }
             let problem = format!("it is {}", FileKind::of(found.mode()).name());
-            return Some(unusable(show(&file), problem));
+            return Some(unusable(escape_path(&file), problem));
         }
         if found.len() <= MAX_SEARCHED
             && known.len() < MAX_INCLUDES

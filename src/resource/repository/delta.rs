@@ -11,7 +11,7 @@ use super::path::RepoPath;
 use super::remote::{History, Site, Tag};
 use super::scratch::{FetchedPack, Scratch};
 use super::{git_failure, remote, tree_check};
-use crate::resource::Failure;
+use crate::failure::Failure;
 use crate::text::is_hidden;
 
 /// A file in a tree or index.

@@ -1,15 +1,16 @@
 //! Decides what a checkout needs. Pure: all it knows is what was observed.
 
 use super::actual::{Actual, Checkout, Commit, LocalChange, Obstacle, Upstream, short};
-use super::change::{Advance, NewClone, RepositoryChange, counted};
+use super::change::{NewClone, RepositoryChange, Update, counted};
 use super::obstacle::aside;
 use super::{LocalCommits, Repository, quoted, remote};
-use crate::resource::{Diff, Refusal};
+use crate::failure::Failure;
+use crate::resource::Diff;
 
 /// How many commits a refusal names.
 const COMMITS_NAMED: usize = 10;
 
-pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
+pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Failure> {
     match actual {
         Actual::Absent { upstream, obstacle, unseen, missing_parents, unread, .. } => {
             if let Some(obstacle) = obstacle {
@@ -17,7 +18,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
                 return Err(obstacle.refusal_to_clone(desired, url));
             }
             let Some(upstream) = upstream else {
-                return Err(Refusal::new(format!(
+                return Err(Failure::new(format!(
                     "there is no checkout at {}, and no url to clone from",
                     desired.path.display()
                 ))
@@ -35,7 +36,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             Ok(diff)
         }
         Actual::Occupied { by, leads_to } => {
-            let refusal = Refusal::new(format!("{} is {by}, and no checkout", desired.path.display()));
+            let refusal = Failure::new(format!("{} is {by}, and no checkout", desired.path.display()));
             Err(refusal.hint(way_in(desired, by, leads_to.as_deref())))
         }
         Actual::Unusable { obstacle } => Err(obstacle.refusal_to_move(desired)),
@@ -61,13 +62,13 @@ fn way_in(desired: &Repository, by: &str, leads_to: Option<&str>) -> String {
     )
 }
 
-fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<RepositoryChange>, Refusal> {
+fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<RepositoryChange>, Failure> {
     if let Some(obstacle) = found.obstacles.iter().find(|obstacle| obstacle.always()) {
         return Err(obstacle.refusal_to_move(desired));
     }
     check_remote(desired, found)?;
     let Some(upstream) = &found.upstream else {
-        return Err(Refusal::new(format!("the remote {} of {} was not asked", desired.remote, desired.path.display())));
+        return Err(Failure::new(format!("the remote {} of {} was not asked", desired.remote, desired.path.display())));
     };
     let commit = head_of(desired, upstream)?;
     let on_branch = found.head_branch.as_deref() == Some(desired.branch.as_str());
@@ -80,7 +81,7 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
     if !found.local_commits.is_empty() && desired.local_commits == LocalCommits::Refuse {
         return Err(refuse_local_commits(desired, found));
     }
-    let mut diff = one(RepositoryChange::Advance(Box::new(Advance {
+    let mut diff = one(RepositoryChange::Update(Box::new(Update {
         path: desired.path.clone(),
         branch: desired.branch.clone(),
         head_branch: found.head_branch.clone(),
@@ -104,7 +105,7 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
 fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
     let mut diff = Diff { notes: notes(found), warnings: found.unread.clone(), ..Diff::default() };
     if found.leftovers {
-        diff.changes.push(RepositoryChange::TidyUp { path: desired.path.clone() });
+        diff.changes.push(RepositoryChange::RemoveLeftovers { path: desired.path.clone() });
     }
     for obstacle in &found.obstacles {
         match obstacle {
@@ -124,18 +125,18 @@ fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
 }
 
 /// The remote has to be there, and to be the one that the step names.
-fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Refusal> {
+fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
     let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
     let name = &desired.remote;
     match (&found.remote_url, &desired.url) {
         (None, url) => {
             let url = url.as_deref().map_or("URL".to_owned(), |url| quoted(&remote::without_password(url)));
-            Err(Refusal::new(format!("{} has no remote named {name}", desired.path.display()))
+            Err(Failure::new(format!("{} has no remote named {name}", desired.path.display()))
                 .hint(format!("add it: `{git} remote add {} {url}`", quoted(name))))
         }
         (Some(there), Some(wanted)) if !found.same_place && !remote::same_url(there, wanted) => {
             let wanted = remote::without_password(wanted);
-            Err(Refusal::new(format!(
+            Err(Failure::new(format!(
                 "the remote {name} of {} is {there}, and the step says {wanted}",
                 desired.path.display()
             ))
@@ -152,11 +153,11 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Refusal> {
 }
 
 /// The remote's head of the branch, or what it has instead.
-fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Refusal> {
+fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Failure> {
     if let Some(head) = &upstream.head {
         return Ok(head.clone());
     }
-    let refusal = Refusal::new(format!("the remote {} has no branch {}", upstream.url, desired.branch));
+    let refusal = Failure::new(format!("the remote {} has no branch {}", upstream.url, desired.branch));
     Err(if upstream.branches.is_empty() {
         refusal.hint("the remote has no branch at all: correct the url, or wait until the project is published there")
     } else {
@@ -166,7 +167,7 @@ fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Refusal>
 
 /// Commits that the remote does not have are lost to nobody: they are pushed where they are local, and rescued where the
 /// remote's branch was rewritten. What somebody withdrew from the remote is not to be published again.
-fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Refusal {
+fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
     let (withdrawn, local): (Vec<&Commit>, Vec<&Commit>) =
         found.local_commits.iter().partition(|commit| commit.withdrawn);
     let (branch, at) = (&desired.branch, desired.path.display());
@@ -183,9 +184,9 @@ fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Refusal {
             let were = if local.len() == 1 { "was" } else { "were" };
             reason += &format!("; {} {were} never in it: {}", counted(local.len(), "local commit"), named(&local));
         }
-        return Refusal::new(reason).hint(rescue);
+        return Failure::new(reason).hint(rescue);
     }
-    let refusal = Refusal::new(format!(
+    let refusal = Failure::new(format!(
         "{} of {branch} in {at} not at the remote: {}",
         counted(local.len(), "commit"),
         named(&local)

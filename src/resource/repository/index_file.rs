@@ -14,7 +14,7 @@ use super::path::RepoPath;
 use super::survey::{Seen, Survey, lstat_below};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 const INDEX: &str = ".git/index";
 /// Name of its copy in the area.

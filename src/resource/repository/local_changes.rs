@@ -6,7 +6,7 @@ use super::actual::{LocalChange, LocalState};
 use super::delta::{Blob, blob_in, usual};
 use super::git_failure;
 use super::path::RepoPath;
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Every local change, as `git status` lists them; those in one folder are listed file by file. The index is not
 /// refreshed on disk.

@@ -1,23 +1,23 @@
 //! `repository`: a git checkout that stands on a branch, at the head which its remote has of it.
 //!
 //! The way of a step: [`observe`] reads the checkout and asks the remote, and where objects are missing fetches them
-//! into memory-backed scratch space, never into the repository. [`diff`] decides. [`advance`] and [`clone`] act, in an
+//! into memory-backed scratch space, never into the repository. [`diff`] decides. [`update`] and [`clone`] act, in an
 //! order that can be cut off anywhere: first the rescue, then objects, files, index, and the branch last. [`rescue`]
 //! and [`restore`] keep and give back what was in the way.
 
+use crate::failure::Failure;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::value::AbsolutePath;
 use super::{
-    Act, Claim, Claims, Diff, Failure, Host, Look, Need, Refusal, Rescue, RescueAnswer, RescueRequest, Resource,
+    Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Rescue, RescueAnswer, RescueRequest, Resource,
 };
 use crate::host::program;
 
 mod access;
 mod actual;
-mod advance;
 mod change;
 mod clone;
 mod configuration;
@@ -35,13 +35,14 @@ mod refs;
 mod remote;
 mod rescue;
 mod restore;
+mod restore_plan;
 mod scratch;
 mod stash;
 mod survey;
 #[cfg(test)]
 mod tests;
-mod todo;
 mod tree_check;
+mod update;
 mod waits;
 mod work_area;
 
@@ -141,7 +142,7 @@ impl Resource for Repository {
         })
     }
 
-    fn by_hand(&self) -> Vec<String> {
+    fn manual(&self) -> Vec<String> {
         let (path, branch, remote) = (quoted(&self.path.to_string_lossy()), quoted(&self.branch), &self.remote);
         let origin = if remote == "origin" { String::new() } else { format!(" -o {}", quoted(remote)) };
         let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| quoted(&remote::without_password(url)));
@@ -163,25 +164,25 @@ impl Resource for Repository {
         change.replaces(path)
     }
 
-    async fn observe(&self, _look: &Look) -> Result<Actual, Failure> {
+    async fn observe(&self, _look: &ObserveContext) -> Result<Actual, Failure> {
         observe::observe(self)
     }
 
-    fn diff(&self, actual: &Actual) -> Result<Diff<RepositoryChange>, Refusal> {
+    fn diff(&self, actual: &Actual) -> Result<Diff<RepositoryChange>, Failure> {
         diff::diff(self, actual)
     }
 
-    fn leave_nothing() {
+    fn cleanup_on_exit() {
         program::kill_all();
-        scratch::leave_none();
+        scratch::cleanup_on_exit();
     }
 
-    async fn execute(&self, change: &RepositoryChange, act: &Act) -> Result<(), Failure> {
-        scratch::sweep_up();
+    async fn execute(&self, change: &RepositoryChange, cx: &ExecuteContext) -> Result<(), Failure> {
+        scratch::remove_stale();
         match change {
             RepositoryChange::Clone(clone) => clone::execute(self, clone),
-            RepositoryChange::Advance(advance) => advance::execute(self, advance, act.run()),
-            RepositoryChange::TidyUp { .. } => work_area::tidy_up(&self.path),
+            RepositoryChange::Update(update) => update::execute(self, update, cx.run()),
+            RepositoryChange::RemoveLeftovers { .. } => work_area::remove_leftovers(&self.path),
         }
     }
 }

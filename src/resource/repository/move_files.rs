@@ -14,7 +14,7 @@ use super::path::RepoPath;
 use super::survey::{Item, Seen, Survey, Work, lstat_below};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure, open_repository};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Name of the area's directory with the files to come.
 const STAGE: &str = "stage";

@@ -18,7 +18,7 @@ use super::work_area::{Leftover, area_of, is_own_lock, leftover};
 use super::{
     clone, configuration, git_failure, git_text, io_failure, open_repository, refs, remote, tree_check, waits,
 };
-use crate::resource::Failure;
+use crate::failure::Failure;
 use crate::resource::repository::Repository as Desired;
 
 /// Observes the step.
@@ -52,7 +52,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
         return Ok(Actual::Occupied { by: format!("a directory with {count} ({shown}{more})"), leads_to: None });
     }
     let git = top.join(".git");
-    if let Some(obstacle) = foreign_hands(top, &git)? {
+    if let Some(obstacle) = check_ownership(top, &git)? {
         return Ok(Actual::Unusable { obstacle });
     }
     if let Some(obstacle) = configuration::obstacle(Some(&git)).or_else(|| waits::in_git_directory(&git)) {
@@ -122,7 +122,7 @@ fn missing_parents(path: &Path, nearest: &Path) -> Vec<String> {
     let mut parent = fs::canonicalize(nearest).unwrap_or_else(|_| nearest.to_owned());
     let each = rest.iter().map(|name| {
         parent.push(name);
-        crate::host::fs::show(&parent)
+        crate::host::fs::escape_path(&parent)
     });
     each.collect()
 }
@@ -150,7 +150,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// Git work is done as the checkout's owner alone: whoever can write to a repository can make git run programs.
-pub fn foreign_hands(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failure> {
+pub fn check_ownership(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failure> {
     if let Some(obstacle) = trusted(top)? {
         return Ok(Some(obstacle));
     }
@@ -306,7 +306,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     if wrong || checkout.obstacles.iter().any(Obstacle::always) {
         return Ok(None);
     }
-    let site = Site::of(desired, &url, CheckoutState::There);
+    let site = Site::of(desired, &url, CheckoutState::PathState);
     let upstream = ask(&site)?;
     let target = upstream.head.as_deref().and_then(|head| Oid::from_str(head).ok());
     checkout.upstream = Some(upstream);

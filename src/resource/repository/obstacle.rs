@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::actual::Obstacle;
 use super::{Repository, configuration, quoted};
-use crate::resource::Refusal;
+use crate::failure::Failure;
 
 /// libgit2's words (repository.c, refs.c and index.c) for what a git of its own day did not know yet.
 const UNSUPPORTED: [&str; 4] = [
@@ -40,7 +40,7 @@ impl Obstacle {
     }
 
     /// Why nothing is cloned to where there is no checkout yet. `url` is one to be shown.
-    pub fn refusal_to_clone(&self, desired: &Repository, url: &str) -> Refusal {
+    pub fn refusal_to_clone(&self, desired: &Repository, url: &str) -> Failure {
         let refusal = self.refusal(&desired.path);
         let options = match self {
             Self::Submodules { .. } => " --recurse-submodules",
@@ -52,7 +52,7 @@ impl Obstacle {
     }
 
     /// Why the step's checkout is not moved, and how a person can move it.
-    pub fn refusal_to_move(&self, desired: &Repository) -> Refusal {
+    pub fn refusal_to_move(&self, desired: &Repository) -> Failure {
         let refusal = self.refusal(&desired.path);
         let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
         let (branch, remote) = (quoted(&desired.branch), quoted(&desired.remote));
@@ -83,15 +83,15 @@ impl Obstacle {
 
     /// Why the checkout at `path` is left as it is, and what a person can do about it where that is the same for a move
     /// and for a restore.
-    pub fn refusal(&self, path: &Path) -> Refusal {
+    pub fn refusal(&self, path: &Path) -> Failure {
         let at = path.display();
         let git = format!("git -C {}", quoted(&path.to_string_lossy()));
         match self {
             Self::Broken { problem } => {
-                Refusal::new(format!("the repository at {at} is broken: {problem}")).hint(cloned_anew(path))
+                Failure::new(format!("the repository at {at} is broken: {problem}")).hint(cloned_anew(path))
             }
             Self::Unreadable { path, problem } => {
-                Refusal::new(format!("cannot read {path}, a file of the repository at {at}: {problem}")).hint(format!(
+                Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}")).hint(format!(
                     "give it back to the checkout's owner: `sudo chown -R --reference={} {}`",
                     quoted(&at.to_string()),
                     quoted(&format!("{at}/.git"))
@@ -106,11 +106,11 @@ impl Obstacle {
                 } else {
                     format!("let {user} read it, or take it out of the file that includes it")
                 };
-                Refusal::new(format!("cannot read git's configuration {path}: {problem}")).hint(hint)
+                Failure::new(format!("cannot read git's configuration {path}: {problem}")).hint(hint)
             }
             Self::Unsupported { problem } => {
                 let refusal =
-                    Refusal::new(format!("the repository at {at} has a format that is not supported: {problem}"));
+                    Failure::new(format!("the repository at {at} has a format that is not supported: {problem}"));
                 // The index's extensions by the names that gitformat-index(5) gives them.
                 refusal.hint(if problem.contains("'link'") {
                     format!(
@@ -122,63 +122,63 @@ impl Obstacle {
                     cloned_anew(path)
                 })
             }
-            Self::Bare => Refusal::new(format!("{at} is a bare repository: it has no working tree"))
+            Self::Bare => Failure::new(format!("{at} is a bare repository: it has no working tree"))
                 .hint("give the path of a checkout; others may push to a bare repository and fetch from it"),
             Self::BareSetting => {
-                Refusal::new(format!("the checkout at {at} is said to be a bare repository, by core.bare"))
+                Failure::new(format!("the checkout at {at} is said to be a bare repository, by core.bare"))
                     .hint(format!("correct the setting: `{git} config core.bare false`"))
             }
             Self::NotOwned { owner, user } => {
-                Refusal::new(format!("the checkout {at} belongs to {owner}, and the step acts as {user}"))
+                Failure::new(format!("the checkout {at} belongs to {owner}, and the step acts as {user}"))
                     .hint(format!("set run_as: {owner}; git work is done as the checkout's owner alone"))
             }
-            Self::Untrusted { path } => Refusal::new(format!(
+            Self::Untrusted { path } => Failure::new(format!(
                 "as root nothing is done at {at}: others than root can change what {path} leads to"
             ))
             .hint("set run_as to the user whose directory it is"),
-            Self::SeparateGitDirectory => Refusal::new(format!(
+            Self::SeparateGitDirectory => Failure::new(format!(
                 "{at}/.git is no directory: it is a linked worktree, a submodule or a separate git directory"
             ))
             .hint("give the path of a checkout that has its own git directory, as a clone has"),
             Self::WorktreeElsewhere { path } => {
-                Refusal::new(format!("the repository at {at} has its working tree at {path}")).hint(format!(
+                Failure::new(format!("the repository at {at} has its working tree at {path}")).hint(format!(
                     "remove the setting: `git config --file {} --unset-all core.worktree`",
                     quoted(&format!("{at}/.git/config"))
                 ))
             }
-            Self::Operation { name } => Refusal::new(format!("a {name} is in progress in {at}"))
+            Self::Operation { name } => Failure::new(format!("a {name} is in progress in {at}"))
                 .hint(format!("finish or abort it: `{git} status` says how")),
-            Self::Unmerged { path } => Refusal::new(format!("the index of {at} holds a conflict in {path}"))
+            Self::Unmerged { path } => Failure::new(format!("the index of {at} holds a conflict in {path}"))
                 .hint(format!("resolve it: `{git} status` says how")),
-            Self::Locked { path } => Refusal::new(format!("another git process holds {path}"))
+            Self::Locked { path } => Failure::new(format!("another git process holds {path}"))
                 .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", quoted(path))),
-            Self::AnotherRun => Refusal::new(format!("another provision run is at work in {at}"))
+            Self::AnotherRun => Failure::new(format!("another provision run is at work in {at}"))
                 .hint("wait until it is done, then run again"),
             Self::PartialClone => {
-                Refusal::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))
+                Failure::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))
             }
-            Self::Sparse => Refusal::new(format!("{at} is a sparse checkout: parts of the tree are left out"))
+            Self::Sparse => Failure::new(format!("{at} is a sparse checkout: parts of the tree are left out"))
                 .hint(format!("check out all of it: `{git} sparse-checkout disable`")),
             Self::LeftOut { path } => {
                 let mark =
                     format!("{path} in {at} is marked skip-worktree: git takes it for unchanged whatever is there");
                 let name = quoted(&path.to_string());
-                Refusal::new(mark).hint(format!("take the mark off: `{git} update-index --no-skip-worktree {name}`"))
+                Failure::new(mark).hint(format!("take the mark off: `{git} update-index --no-skip-worktree {name}`"))
             }
             Self::Submodules { path } => {
-                Refusal::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
+                Failure::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
             }
-            Self::Lfs { path } => Refusal::new(format!(
+            Self::Lfs { path } => Failure::new(format!(
                 "{path} stores files in git LFS, which is not supported: pointers would be checked out instead of files"
             )),
             Self::Filter { name, path } => {
-                Refusal::new(format!("{path} sends files through the filter `{name}`, and filters are not run"))
+                Failure::new(format!("{path} sends files through the filter `{name}`, and filters are not run"))
             }
-            Self::Encoding { path } => Refusal::new(format!(
+            Self::Encoding { path } => Failure::new(format!(
                 "{path} sets working-tree-encoding, which is not supported: files would get other bytes than git gives"
             )),
             Self::CheckedOutElsewhere { path, gone } => {
-                let refusal = Refusal::new(format!("the branch is checked out in another worktree: {path}"));
+                let refusal = Failure::new(format!("the branch is checked out in another worktree: {path}"));
                 refusal.hint(if *gone {
                     format!("that worktree is gone: `{git} worktree prune`")
                 } else {
@@ -186,7 +186,7 @@ impl Obstacle {
                     format!("leave the branch there, which changes no file: `git -C {elsewhere} checkout --detach`")
                 })
             }
-            Self::Unwritable { path } => Refusal::new(format!(
+            Self::Unwritable { path } => Failure::new(format!(
                 "files in {path} have to change, and the step's user cannot write there"
             ))
             .hint(format!(
@@ -195,7 +195,7 @@ impl Obstacle {
                 quoted(path)
             )),
             Self::UnwritableParent { path, user } => {
-                Refusal::new(format!("{at} cannot be made: the step's user cannot write to {path}")).hint(format!(
+                Failure::new(format!("{at} cannot be made: the step's user cannot write to {path}")).hint(format!(
                     "make it and give it to that user: `sudo install -d -o {} {}`",
                     quoted(user),
                     quoted(&at.to_string())
@@ -214,11 +214,11 @@ impl Obstacle {
                     }
                     (None, None) => format!("look at what it is for: `{git} log -1 {}`", quoted(found)),
                 };
-                Refusal::new(format!("{at} has {found}, which cannot stand beside {wanted}")).hint(remedy)
+                Failure::new(format!("{at} has {found}, which cannot stand beside {wanted}")).hint(remedy)
             }
             Self::UnwritableGit { path } => {
                 let owned = quoted(&format!("{at}/.git"));
-                Refusal::new(format!("git's own file {path} has to change, and the step's user cannot write it")).hint(
+                Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it")).hint(
                     format!(
                         "give it back to the checkout's owner: `sudo chown -R --reference={} {owned}`",
                         quoted(&at.to_string())
@@ -226,19 +226,19 @@ impl Obstacle {
                 )
             }
             Self::NestedRepository { path } => {
-                Refusal::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
+                Failure::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
                     .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
             }
             Self::SpecialFile { path } => {
-                Refusal::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
+                Failure::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
                     .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
             }
-            Self::StagedSubmodule { path } => Refusal::new(format!(
+            Self::StagedSubmodule { path } => Failure::new(format!(
                 "{path} in {at} is staged as a submodule, where the remote now has something else"
             ))
             .hint(format!("unstage it: `{git} reset -q -- {}`", quoted(&path.to_string()))),
             Self::UnsafeName { path } => {
-                Refusal::new(format!("the tree has the name {path}, which leads out of the checkout"))
+                Failure::new(format!("the tree has the name {path}, which leads out of the checkout"))
                     .hint("look at who can push to the remote")
             }
         }

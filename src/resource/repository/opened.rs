@@ -12,7 +12,7 @@ use super::rescue::{Kept, NAMESPACE, all};
 use super::restore::{Rescue, RescueKind};
 use super::stash::Stash;
 use super::{git_failure, private_store, quoted};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// A rescue, and the repositories that have it.
 pub struct Opened<'a> {
@@ -54,13 +54,13 @@ impl<'a> Opened<'a> {
     }
 
     /// The files of a rescue of changes; nothing where it holds commits.
-    pub fn held(&self, top: &Path) -> Result<Option<Held>, Failure> {
+    pub fn held(&self, top: &Path) -> Result<Option<RescueContents>, Failure> {
         let stashes = self.stashes()?;
         if stashes.is_empty() {
             return Ok(None);
         }
         let private_store = self.private.as_ref().map(|store| store.path().to_owned());
-        let mut held = Held { private_store, ..Held::default() };
+        let mut held = RescueContents { private_store, ..RescueContents::default() };
         for stash in &stashes {
             held.add(stash, !std::ptr::eq(stash.repo, self.repo)).map_err(git_failure("read a rescue", top))?;
         }
@@ -68,7 +68,7 @@ impl<'a> Opened<'a> {
     }
 
     /// The repository that has the content of a path.
-    pub fn repository_of(&self, path: &RepoPath, held: &Held) -> &Repository {
+    pub fn repository_of(&self, path: &RepoPath, held: &RescueContents) -> &Repository {
         self.private.as_ref().filter(|_| held.private.contains(path)).unwrap_or(self.repo)
     }
 
@@ -104,7 +104,7 @@ impl<'a> Opened<'a> {
 
 /// What a rescue holds, by path; nothing for what was gone.
 #[derive(Default)]
-pub struct Held {
+pub struct RescueContents {
     /// What the working tree had of its own.
     pub files: BTreeMap<RepoPath, Option<Blob>>,
     /// What was staged.
@@ -117,7 +117,7 @@ pub struct Held {
     pub access: AccessList,
 }
 
-impl Held {
+impl RescueContents {
     fn add(&mut self, stash: &Stash<'_>, private: bool) -> Result<(), git2::Error> {
         let changed = |tree| -> Result<BTreeMap<RepoPath, Option<Blob>>, git2::Error> {
             let entries = entries(stash.repo, Some(stash.base.id()), Some(tree))?;

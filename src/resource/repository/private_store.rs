@@ -12,7 +12,7 @@ use git2::{Commit, Oid, Repository};
 
 use super::work_area::sync;
 use super::{git_failure, io_failure, read_configuration_once};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// The directory's name in the git directory.
 const FOLDER: &str = "provision-private";

@@ -9,7 +9,7 @@ use git2::{Config, Oid, Repository, Signature, Time};
 
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure};
-use crate::resource::Failure;
+use crate::failure::Failure;
 use crate::resource::repository::Repository as Desired;
 
 /// Who writes commits and reflogs: the configured identity, or the login name at this host as git makes it up.

@@ -12,7 +12,7 @@ use super::stash::{Maker, Stash};
 use super::survey::{Local, Survey, Work, lstat_below};
 use super::work_area::WorkArea;
 use super::{git_failure, io_failure, refs, scratch};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Where rescues are named.
 pub const NAMESPACE: &str = "refs/provision/rescue/";
@@ -26,7 +26,7 @@ pub fn keep_files(
     (branch, head): (Option<&str>, Option<Oid>),
     survey: &Survey,
 ) -> Result<(), Failure> {
-    if survey.in_the_way.is_empty() || is_kept(repo, top, head, survey)? {
+    if survey.in_the_way.is_empty() || already_rescued(repo, top, head, survey)? {
         return Ok(());
     }
     let (private, shared): (Vec<&Local>, Vec<&Local>) =
@@ -123,7 +123,7 @@ fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result
 }
 
 /// Whether some rescue of the same HEAD has every bit of the work in the way.
-fn is_kept(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<bool, Failure> {
+fn already_rescued(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<bool, Failure> {
     for kept in all(repo)? {
         let Some(Ok(commit)) = kept.commit.map(|commit| repo.find_commit(commit)) else { continue };
         let Some(stash) = Stash::open(repo, &commit).filter(|stash| stash.is_of(head)) else { continue };

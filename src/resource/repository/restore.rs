@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{self, Access};
 use super::delta::{Blob, subject};
-use super::opened::{Held, Opened};
+use super::opened::{Opened, RescueContents};
 use super::path::RepoPath;
 use super::rescue::all;
-use super::todo::{There, Todo};
+use super::restore_plan::{PathState, RestorePlan};
 use super::work_area::WorkArea;
 use super::{git_failure, index_file, io_failure, move_files, observe, open_repository, private_store, quoted};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// A rescue, as `rescue list` names it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,7 +139,7 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     };
     let mut area = WorkArea::enter(repo.path())?;
     area.lock(&repo.path().join("index"))?;
-    let todo = Todo::find(&repo, path, &held)?;
+    let todo = RestorePlan::find(&repo, path, &held)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
     // What needs room or an object comes before the first file is touched.
@@ -162,7 +162,7 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
         let at = path.join(name.as_path());
         access::make_folders(path, name, &held.access)?;
         there.still(path, name)?;
-        if there == There::Directory && fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
+        if there == PathState::Directory && fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
             move_files::remove_empty(&at)?;
         }
         fs::rename(stage.join(number.to_string()), &at).map_err(io_failure("write", &at))?;
@@ -176,7 +176,13 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
 
 /// Sees to it that the repository has every object that is to be staged. Those of private files come with a mode for
 /// their owner alone.
-fn bring_staged(found: &Opened<'_>, held: &Held, todo: &Todo<'_>, top: &Path, area: &WorkArea) -> Result<(), Failure> {
+fn bring_staged(
+    found: &Opened<'_>,
+    held: &RescueContents,
+    todo: &RestorePlan<'_>,
+    top: &Path,
+    area: &WorkArea,
+) -> Result<(), Failure> {
     let failed = git_failure("stage the rescue's files", top);
     let odb = found.repo.odb().map_err(&failed)?;
     let own = area.path("staged");
@@ -195,8 +201,8 @@ fn bring_staged(found: &Opened<'_>, held: &Held, todo: &Todo<'_>, top: &Path, ar
 }
 
 fn open(path: &Path) -> Result<Repository, Failure> {
-    if let Some(obstacle) = observe::foreign_hands(path, &path.join(".git"))? {
-        return Err(obstacle.refusal(path).into());
+    if let Some(obstacle) = observe::check_ownership(path, &path.join(".git"))? {
+        return Err(obstacle.refusal(path));
     }
     open_repository(path).map_err(git_failure("open the repository", path))
 }

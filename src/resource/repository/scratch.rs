@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::remote::{self, CheckoutState, Downloaded, Git, Site};
 use super::{configuration, git_failure, git_text, io_failure, read_configuration_once};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// What the names of scratch directories begin with.
 const PREFIX: &str = "provision-fetch-";
@@ -34,7 +34,7 @@ pub struct FetchedPack {
 /// The scratch directories of this process; none once it ends.
 static LIVE: Mutex<Option<BTreeSet<PathBuf>>> = Mutex::new(Some(BTreeSet::new()));
 
-/// The scratch repository. It is removed when it is dropped, and by [`leave_none`]; one whose owner was killed is removed
+/// The scratch repository. It is removed when it is dropped, and by [`cleanup_on_exit`]; one whose owner was killed is removed
 /// by the next that is made.
 pub struct Scratch {
     // In this order: the repository is closed, then its directory removed.
@@ -141,7 +141,7 @@ impl Scratch {
         Ok(Self {
             repo: bare_beside(
                 &dir.path,
-                matches!(site.checkout, CheckoutState::There).then(|| site.top.join(".git")).as_deref(),
+                matches!(site.checkout, CheckoutState::PathState).then(|| site.top.join(".git")).as_deref(),
             )?,
             dir,
         })
@@ -226,7 +226,7 @@ pub fn bare_beside(at: &Path, checkout: Option<&Path>) -> Result<Repository, Fai
     }
     fs::write(at.join("config"), config).map_err(&failed)?;
     let failed = |error: git2::Error| match configuration::cause(&git_text(&error), at) {
-        Some(obstacle) => obstacle.refusal(at).into(),
+        Some(obstacle) => obstacle.refusal(at),
         None => git_failure("use the temporary repository", at)(error),
     };
     configuration::leave_out_unreachable();
@@ -242,13 +242,13 @@ fn places() -> [PathBuf; 2] {
 }
 
 /// Removes scratch directories of this user whose owner was killed.
-pub fn sweep_up() {
+pub fn remove_stale() {
     places().iter().for_each(|base| sweep(base));
 }
 
 /// Removes what this process has fetched and not yet let go, and has it fetch nothing more. For its end: a fetch that is
 /// under way in another thread fails, or ends with the process.
-pub fn leave_none() {
+pub fn cleanup_on_exit() {
     let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner).take();
     for path in live.into_iter().flatten() {
         // Under another name nothing is added to it any more while it is emptied.

@@ -13,7 +13,7 @@ use super::index_file::{add, entry, remove};
 use super::path::RepoPath;
 use super::survey::{Local, Work, raw_id};
 use super::{git_failure, io_failure};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// The mode of a submodule in a tree: its id is no object of this repository.
 const SUBMODULE: u32 = 0o160_000;

@@ -14,7 +14,7 @@ use super::actual::{LocalChange, LocalState, Obstacle};
 use super::delta::{Blob, Delta, Entry, usual};
 use super::path::RepoPath;
 use super::{git_failure, index_file, io_failure, open_repository};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Index flags of entries that stand for something to come (`git add -N`) or are left out (sparse checkouts).
 const INTENT_TO_ADD: u16 = 1 << 13;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::actual::Obstacle;
 use super::path::RepoPath;
-use crate::host::fs::{Dir, Error, FileKind, show, tree};
+use crate::host::fs::{Dir, Error, FileKind, escape_path, tree};
 
 /// The first thing in the git directory that opening could wait for.
 pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
@@ -15,7 +15,7 @@ pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
     // What cannot be walked cannot be opened either, and libgit2 says what is wrong with it.
     let _ = Dir::open(git).and_then(|dir| {
         tree::walk(&dir, &tree::LeftOut::default(), |met| match met {
-            tree::Met::Entry(entry) if waits(entry.kind) => {
+            tree::Visit::Entry(entry) if waits(entry.kind) => {
                 found = Some(obstacle(&git.join(entry.path()), entry.kind));
                 Err(Error::refused("found", "stop"))
             }
@@ -51,5 +51,5 @@ fn waits(kind: FileKind) -> bool {
 }
 
 fn obstacle(path: &Path, kind: FileKind) -> Obstacle {
-    Obstacle::Broken { problem: format!("{} is {}, not a file", show(path), kind.name()) }
+    Obstacle::Broken { problem: format!("{} is {}, not a file", escape_path(path), kind.name()) }
 }

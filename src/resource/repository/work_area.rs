@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::actual::Obstacle;
 use super::io_failure;
 use super::scratch::FetchedPack;
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 const AREA: &str = "provision";
 const CLAIM: &str = "claim";
@@ -61,8 +61,8 @@ pub fn is_own_lock(git: &Path, path: &Path) -> bool {
 }
 
 /// Removes what an interrupted run left in the checkout at `top`.
-pub fn tidy_up(top: &Path) -> Result<(), Failure> {
-    super::clone::tidy_up(top)?;
+pub fn remove_leftovers(top: &Path) -> Result<(), Failure> {
+    super::clone::remove_leftovers(top)?;
     WorkArea::enter(&top.join(".git"))?.leave()
 }
 
@@ -107,7 +107,7 @@ impl WorkArea {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let refusal = Obstacle::Locked { path: lock.display().to_string() }.refusal(&self.git);
-                Err(refusal.into())
+                Err(refusal)
             }
             Err(error) => Err(io_failure("lock", target)(error)),
         }

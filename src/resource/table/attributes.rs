@@ -123,10 +123,10 @@ impl Words<'_> {
             }
             self.at += 1;
         }
-        let written = parts.join(".");
+        let spec = parts.join(".");
         let [schema, name] = <[String; 2]>::try_from(parts).map_err(|parts| match parts.len() {
-            1 => format!("`{written}` names no schema: write schema.table, the search_path is not consulted"),
-            _ => format!("`{written}` has more than two parts: write schema.table"),
+            1 => format!("`{spec}` names no schema: write schema.table, the search_path is not consulted"),
+            _ => format!("`{spec}` has more than two parts: write schema.table"),
         })?;
         if self.word().as_deref() == Some("AS") {
             return Err("CREATE TABLE AS is refused: it copies rows".into());

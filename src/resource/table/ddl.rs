@@ -61,16 +61,16 @@ impl Ddl {
     }
 
     /// The statement for a server: on Redshift as it is written, on PostgreSQL without what only Redshift knows.
-    pub fn sql(&self, written: &str, dialect: Dialect) -> String {
+    pub fn sql(&self, spec: &str, dialect: Dialect) -> String {
         match dialect {
-            Dialect::Redshift => written.trim().to_owned(),
+            Dialect::Redshift => spec.trim().to_owned(),
             Dialect::Postgresql => self.outline.without_attributes.trim().to_owned(),
         }
     }
 }
 
 /// The remedy, on a line of its own.
-const WAY_OUT: &str = "`columns:` beside `ddl` says what to compare where the DDL cannot be read";
+const HINT_COLUMNS: &str = "`columns:` beside `ddl` says what to compare where the DDL cannot be read";
 
 fn parse(ddl: &str) -> Result<Box<CreateTable>, String> {
     let statements = Parser::parse_sql(&RedshiftSqlDialect {}, ddl).map_err(|error| {
@@ -80,11 +80,11 @@ fn parse(ddl: &str) -> Result<Box<CreateTable>, String> {
             Some((what, place)) => {
                 let place = place.replace(", Column: ", ", column ");
                 format!(
-                    "the DDL cannot be read at line {place}: {}\n{WAY_OUT}",
+                    "the DDL cannot be read at line {place}: {}\n{HINT_COLUMNS}",
                     what.replacen("Expected", "expected", 1)
                 )
             }
-            None => format!("the DDL cannot be read: {text}\n{WAY_OUT}"),
+            None => format!("the DDL cannot be read: {text}\n{HINT_COLUMNS}"),
         }
     })?;
     match <[Statement; 1]>::try_from(statements) {
@@ -124,7 +124,7 @@ fn only_what_is_known(create: &CreateTable) -> Result<(), String> {
     if *bare == *create {
         return Ok(());
     }
-    Err(format!("the DDL has a clause after its columns whose meaning for them is not known\n{WAY_OUT}"))
+    Err(format!("the DDL has a clause after its columns whose meaning for them is not known\n{HINT_COLUMNS}"))
 }
 
 fn primary_key(constraints: &[TableConstraint]) -> BTreeSet<String> {
@@ -149,7 +149,7 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
     let type_name = definition.data_type.to_string();
     // Known on either server will do here: which one it is, is not known yet.
     if [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(&type_name, *dialect).is_none()) {
-        return Err(format!("column `{name}` has the type {type_name}, which cannot be compared\n{WAY_OUT}"));
+        return Err(format!("column `{name}` has the type {type_name}, which cannot be compared\n{HINT_COLUMNS}"));
     }
     let mut null = !(keys.contains(&name) || implies_not_null(&type_name));
     let mut more = false;
@@ -167,7 +167,9 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
             | ColumnOption::Check(_)
             | ColumnOption::Collation(_) => more = true,
             other => {
-                return Err(format!("column `{name}` has an option whose meaning is not known: {other}\n{WAY_OUT}"));
+                return Err(format!(
+                    "column `{name}` has an option whose meaning is not known: {other}\n{HINT_COLUMNS}"
+                ));
             }
         }
     }

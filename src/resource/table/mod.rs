@@ -3,6 +3,7 @@
 //! It is made where it is missing. One that is there with another shape is reported column by column and left alone:
 //! nothing is ever dropped, made anew or altered.
 
+use crate::failure::Failure;
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
@@ -12,22 +13,22 @@ mod attributes;
 pub(crate) mod ddl;
 
 use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
-use super::{Act, Claim, Claims, Database, Diff, Failure, Host, Look, Need, Refusal, Resource};
-use crate::host::warehouse::{Catalog, Column, Dialect, Dist, Relation, TableName, Wanted};
+use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
+use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, TableName};
 use ddl::{Ddl, Shape};
 
 /// A table as the plan file describes it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "Spec", into = "Spec")]
 pub struct Table {
-    written: Written,
+    spec: Spec,
     ddl: Ddl,
 }
 
 /// The plan file's mapping.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct Spec {
     /// A connection of the plan file.
     connection: String,
     /// One CREATE TABLE.
@@ -41,20 +42,20 @@ struct Written {
     owner: Option<String>,
 }
 
-impl TryFrom<Written> for Table {
+impl TryFrom<Spec> for Table {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, String> {
-        let ddl = Ddl::read(&written.ddl, written.columns.as_deref()).map_err(|error| format!("`ddl`: {error}"))?;
-        let table = Self { written, ddl };
+    fn try_from(spec: Spec) -> Result<Self, String> {
+        let ddl = Ddl::read(&spec.ddl, spec.columns.as_deref()).map_err(|error| format!("`ddl`: {error}"))?;
+        let table = Self { spec, ddl };
         table.access().check()?;
         Ok(table)
     }
 }
 
-impl From<Table> for Written {
+impl From<Table> for Spec {
     fn from(table: Table) -> Self {
-        table.written
+        table.spec
     }
 }
 
@@ -64,7 +65,7 @@ impl Table {
     }
 
     fn access(&self) -> Access<'_> {
-        Access { grants: &self.written.grants, owner: self.written.owner.as_deref() }
+        Access { grants: &self.spec.grants, owner: self.spec.owner.as_deref() }
     }
 
     /// What differs between the table that is there and the one that is wanted.
@@ -106,20 +107,20 @@ impl Resource for Table {
     type Change = TableChange;
 
     fn connection(&self) -> Option<&str> {
-        Some(&self.written.connection)
+        Some(&self.spec.connection)
     }
 
     /// The day makes no difference here.
-    fn wanted(&self, _as_of: Date) -> Wanted {
+    fn wanted(&self, _as_of: Date) -> CatalogQuery {
         let mut relations = BTreeSet::from([self.name().clone()]);
         if let Shape::Like(parent) = &self.ddl.shape {
             relations.insert(parent.clone());
         }
-        Wanted { relations, accounts: self.access().accounts() }
+        CatalogQuery { relations, accounts: self.access().accounts() }
     }
 
     fn claims(&self, _host: &dyn Host) -> Claims {
-        let database = || Database::Connection(self.written.connection.clone());
+        let database = || Database::Connection(self.spec.connection.clone());
         let name = |table: &TableName| table.to_string().to_lowercase();
         Claims {
             owns: vec![Claim::Table { database: database(), name: name(self.name()) }],
@@ -131,25 +132,25 @@ impl Resource for Table {
         }
     }
 
-    fn by_hand(&self) -> Vec<String> {
-        let mut lines: Vec<_> = self.written.ddl.trim().lines().map(str::to_owned).collect();
-        for grant in &self.written.grants {
+    fn manual(&self) -> Vec<String> {
+        let mut lines: Vec<_> = self.spec.ddl.trim().lines().map(str::to_owned).collect();
+        for grant in &self.spec.grants {
             let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
             lines.push(format!("GRANT {} ON {} TO {};", privileges.join(", "), self.name(), grant.to));
         }
-        lines.extend(self.written.owner.iter().map(|owner| format!("ALTER TABLE {} OWNER TO {owner};", self.name())));
+        lines.extend(self.spec.owner.iter().map(|owner| format!("ALTER TABLE {} OWNER TO {owner};", self.name())));
         lines
     }
 
-    async fn observe(&self, look: &Look) -> Result<Catalog, Failure> {
-        look.warehouse()?.look_at(&self.wanted(look.as_of()?)).await
+    async fn observe(&self, cx: &ObserveContext) -> Result<Catalog, Failure> {
+        cx.warehouse()?.look_at(&self.wanted(cx.as_of()?)).await
     }
 
-    fn diff(&self, catalog: &Catalog) -> Result<Diff<TableChange>, Refusal> {
+    fn diff(&self, catalog: &Catalog) -> Result<Diff<TableChange>, Failure> {
         let name = self.name();
         let unknown = self.access().unknown(catalog);
         if !unknown.is_empty() {
-            return Err(Refusal::new(format!("the server knows no {}", unknown.join(", no ")))
+            return Err(Failure::new(format!("the server knows no {}", unknown.join(", no ")))
                 .hint("create them on the server, or correct `grants` and `owner`"));
         }
         let columns = match &self.ddl.shape {
@@ -157,7 +158,7 @@ impl Resource for Table {
             Shape::Like(parent) => match catalog.relation(parent) {
                 Some(found) => &found.columns,
                 None => {
-                    return Err(Refusal::new(format!("parent {parent} does not exist"))
+                    return Err(Failure::new(format!("parent {parent} does not exist"))
                         .hint("the table is made when its parent is there"));
                 }
             },
@@ -165,24 +166,24 @@ impl Resource for Table {
         let mut diff = Diff::default();
         let Some(found) = catalog.relation(name) else {
             if let Some((reason, hint)) = cannot_create_in(catalog, name) {
-                return Err(Refusal::new(reason).hint(hint));
+                return Err(Failure::new(reason).hint(hint));
             }
             let like = match &self.ddl.shape {
                 Shape::Like(parent) => Some(parent.clone()),
                 Shape::Columns(_) => None,
             };
-            let sql = self.ddl.sql(&self.written.ddl, catalog.dialect);
+            let sql = self.ddl.sql(&self.spec.ddl, catalog.dialect);
             diff.changes.push(TableChange::Create { table: name.clone(), like, sql });
             diff.changes.extend(self.access().changes(name, None, catalog));
             return Ok(diff);
         };
         if !found.kind.is_table() {
-            return Err(Refusal::new(format!("{name} exists, but is {}", found.kind))
+            return Err(Failure::new(format!("{name} exists, but is {}", found.kind))
                 .hint("rename or drop it yourself if the table is to take its place"));
         }
         let differences = self.differences(found, columns, catalog.dialect);
         if !differences.is_empty() {
-            return Err(Refusal::new(format!("table {name} exists in another shape: {}", differences.join("; ")))
+            return Err(Failure::new(format!("table {name} exists in another shape: {}", differences.join("; ")))
                 .hint("nothing is altered: change the table by hand, or the plan file if the table is right"));
         }
         if self.ddl.says_more {
@@ -192,13 +193,13 @@ impl Resource for Table {
         Ok(diff)
     }
 
-    async fn execute(&self, change: &TableChange, act: &Act) -> Result<(), Failure> {
-        let wanted = self.wanted(act.as_of()?);
-        let still_asked_for = |catalog: &Catalog| match self.diff(&catalog.part(&wanted)) {
+    async fn execute(&self, change: &TableChange, cx: &ExecuteContext) -> Result<(), Failure> {
+        let wanted = self.wanted(cx.as_of()?);
+        let still_asked_for = |catalog: &Catalog| match self.diff(&catalog.restrict_to(&wanted)) {
             Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
-            Err(Refusal { reason, hint }) => Err(Failure { message: reason, hint }),
+            Err(failure) => Err(failure),
         };
-        change.execute(act.warehouse()?, still_asked_for).await
+        change.execute(cx.warehouse()?, still_asked_for).await
     }
 }
 

@@ -8,7 +8,7 @@ use nix::libc::{self, c_long};
 pub enum Class {
     Open,
     /// Looks at a name.
-    Look,
+    ObserveContext,
     /// Changes a name, or what `stat` shows.
     Change,
     Read,
@@ -67,8 +67,8 @@ macro_rules! calls {
 calls! {
     Open 0: SYS_open SYS_creat;
     Open 1: SYS_openat SYS_openat2;
-    Look 0: SYS_stat SYS_lstat SYS_access SYS_readlink SYS_chdir SYS_statfs SYS_getxattr SYS_lgetxattr;
-    Look 1: SYS_newfstatat SYS_statx SYS_faccessat SYS_faccessat2 SYS_readlinkat;
+    ObserveContext 0: SYS_stat SYS_lstat SYS_access SYS_readlink SYS_chdir SYS_statfs SYS_getxattr SYS_lgetxattr;
+    ObserveContext 1: SYS_newfstatat SYS_statx SYS_faccessat SYS_faccessat2 SYS_readlinkat;
     Change 0: SYS_rename SYS_link SYS_unlink SYS_mkdir SYS_rmdir SYS_symlink SYS_chmod SYS_chown SYS_lchown SYS_truncate;
     Change 0: SYS_utimes SYS_mknod;
     Change 1: SYS_renameat SYS_renameat2 SYS_linkat SYS_unlinkat SYS_mkdirat SYS_fchmodat SYS_fchmodat2 SYS_fchownat;
@@ -110,8 +110,8 @@ impl Call {
             (Errno::ENOSPC, Class::Change) => !matches!(self.name, "unlink" | "unlinkat" | "rmdir"),
             (Errno::EROFS, Class::Open) => writes,
             (Errno::ENOSPC | Errno::EIO, Class::Write | Class::Sync) | (Errno::EIO, Class::Read) => is_file(),
-            (Errno::EIO, Class::Open | Class::Look | Class::Change)
-            | (Errno::EACCES, Class::Open | Class::Look | Class::Change | Class::Execute)
+            (Errno::EIO, Class::Open | Class::ObserveContext | Class::Change)
+            | (Errno::EACCES, Class::Open | Class::ObserveContext | Class::Change | Class::Execute)
             | (Errno::EROFS, Class::Change)
             | (Errno::EMFILE, Class::Open | Class::Descriptor) => true,
             (Errno::EINTR, Class::Open | Class::Lock | Class::Connect | Class::Message | Class::Wait) => true,

@@ -1,14 +1,15 @@
 //! The whole kind on real files.
 
+use crate::failure::Failure;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::host::secret::{Digester, Secret};
-use crate::host::testing::{as_user, attributes, chown, converge, desired, look, now, plan};
+use crate::host::testing::{as_user, attributes, chown, context, converge, desired, now, plan};
 use crate::resource::compose_env::{Actual, Change, ComposeEnv};
-use crate::resource::{Act, Change as _, Diff, Failure, Look, Refusal, Resource};
+use crate::resource::{Change as _, Diff, ExecuteContext, ObserveContext, Resource};
 
 struct Host {
     home: TempDir,
@@ -39,20 +40,20 @@ impl Host {
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn look(&self) -> Look {
-        Look::on_host(Digester::with_key([7; 32]), self.secret.clone())
+    fn context(&self) -> ObserveContext {
+        ObserveContext::on_host(Digester::with_key([7; 32]), self.secret.clone())
     }
 
     fn observe(&self) -> Actual {
-        now(self.step.observe(&self.look())).unwrap()
+        now(self.step.observe(&self.context())).unwrap()
     }
 
-    fn plan(&self) -> Result<Diff<Change>, Refusal> {
+    fn plan(&self) -> Result<Diff<Change>, Failure> {
         self.step.diff(&self.observe())
     }
 
     fn make(&self, change: &Change) -> Result<(), Failure> {
-        now(self.step.execute(change, &Act::new(self.look(), "run-1")))
+        now(self.step.execute(change, &ExecuteContext::new(self.context(), "run-1")))
     }
 
     /// Plans, makes the changes, and plans again: nothing may be left to do.
@@ -111,7 +112,7 @@ fn a_value_that_goes_elsewhere_too_is_told_or_refused() {
     assert_eq!(risk.as_deref(), Some("the value goes to other places too (B in .env; service web, line 3)"));
     host.step.service = Some("web".to_owned());
     let refusal = host.plan().unwrap_err();
-    assert!(refusal.reason.ends_with("service web shares its value with db through ${PW}"), "{}", refusal.reason);
+    assert!(refusal.message.ends_with("service web shares its value with db through ${PW}"), "{}", refusal.message);
     // What is right already is nobody else's matter.
     host.write(".env", "PW=s3cret\n", 0o600);
     assert_eq!(host.apply().changes, []);
@@ -184,7 +185,7 @@ fn values_that_no_variable_can_hold_are_refused() {
     for (bytes, told) in [(&b"a\0b"[..], "NUL"), (&b"a\xff"[..], "UTF-8")] {
         let mut host = Host::new(LITERAL, None);
         host.secret = Some(Secret::new(bytes.to_vec()));
-        assert!(host.plan().unwrap_err().reason.contains(told));
+        assert!(host.plan().unwrap_err().message.contains(told));
     }
 }
 
@@ -192,17 +193,17 @@ fn values_that_no_variable_can_hold_are_refused() {
 fn what_stands_in_the_place_of_a_file_is_refused() {
     let host = Host::new(REFERENCE, Some("s3cret"));
     symlink("/etc/passwd", host.path(".env")).unwrap();
-    assert!(host.plan().unwrap_err().reason.contains(".env is a symlink, not a file"));
+    assert!(host.plan().unwrap_err().message.contains(".env is a symlink, not a file"));
     std::fs::rename(host.path("docker-compose.yml"), host.path("real.yml")).unwrap();
     symlink("real.yml", host.path("docker-compose.yml")).unwrap();
     assert!(host.plan().unwrap_err().hint.unwrap().contains("name the real path"));
     std::fs::remove_file(host.path("docker-compose.yml")).unwrap();
-    assert!(host.plan().unwrap_err().reason.contains("does not exist"));
+    assert!(host.plan().unwrap_err().message.contains("does not exist"));
     std::fs::create_dir(host.path("docker-compose.yml")).unwrap();
-    assert!(host.plan().unwrap_err().reason.contains("is a directory"));
+    assert!(host.plan().unwrap_err().message.contains("is a directory"));
     std::fs::remove_dir(host.path("docker-compose.yml")).unwrap();
     nix::unistd::mkfifo(&host.path("docker-compose.yml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(host.plan().unwrap_err().reason.contains("is a FIFO"));
+    assert!(host.plan().unwrap_err().message.contains("is a FIFO"));
     host.home.close().unwrap();
 }
 
@@ -211,7 +212,7 @@ fn a_missing_directory_is_a_missing_file() {
     let mut host = Host::new(LITERAL, Some("s3cret"));
     let step = serde_json::json!({ "file": host.path("not/there.yml"), "variable": "PW", "value": null });
     host.step = serde_json::from_value(step).unwrap();
-    assert!(host.plan().unwrap_err().reason.contains("does not exist"));
+    assert!(host.plan().unwrap_err().message.contains("does not exist"));
 }
 
 #[test]
@@ -305,13 +306,13 @@ fn a_user_keeps_what_is_his_and_leaves_what_is_not() {
             let file = folder.join(file);
             desired(&format!("file: {}\nvariable: {variable}\nvalue: {{ env: PW }}", file.display()))
         };
-        let look = look(Some(b"s3cret"));
-        converge(&step("own.yml", "PW"), &look, folder);
+        let cx = context(Some(b"s3cret"));
+        converge(&step("own.yml", "PW"), &cx, folder);
         assert_eq!(attributes(&folder.join("own.yml")).0, USER);
-        let refusal = plan(&step("other.yml", "PW"), &look).unwrap().unwrap_err();
-        assert!(refusal.reason.contains("other.yml belongs to user 0"), "{}", refusal.reason);
+        let refusal = plan(&step("other.yml", "PW"), &cx).unwrap().unwrap_err();
+        assert!(refusal.message.contains("other.yml belongs to user 0"), "{}", refusal.message);
         // The file is another's, but its .env is to be the user's own.
-        converge(&step("other.yml", "REF"), &look, folder);
+        converge(&step("other.yml", "REF"), &cx, folder);
         assert_eq!(attributes(&folder.join(".env")), (USER, USER, 0o600));
     });
 }

@@ -19,8 +19,8 @@ use super::super::io_failure;
 use super::settings::{Settings, quoted};
 use super::ssh::{self, Ssh};
 use super::{CheckoutState, Site, login, url, words};
+use crate::failure::Failure;
 use crate::host::program::{self, Ended, Limits};
-use crate::resource::Failure;
 
 /// The oldest git that this module's commands work with, that of Debian 11.
 const OLDEST: (u32, u32) = (2, 30);
@@ -88,7 +88,7 @@ impl Git {
         let top = site.top;
         let scratch = fs::canonicalize(scratch).map_err(io_failure("read", scratch))?;
         let (git_dir, common) = match site.checkout {
-            CheckoutState::There => (top.join(".git"), Some(scratch.clone())),
+            CheckoutState::PathState => (top.join(".git"), Some(scratch.clone())),
             CheckoutState::Missing => {
                 let url = url::absolute(site.url, top);
                 let remote = format!("[remote {}]\n\turl = {}\n", quoted(site.remote), quoted(&url));
@@ -108,7 +108,7 @@ impl Git {
             settings: Settings::default(),
             url: site.url.to_owned(),
         };
-        let settings = git.settings(matches!(site.checkout, CheckoutState::There))?;
+        let settings = git.settings(matches!(site.checkout, CheckoutState::PathState))?;
         let own_protocols = std::env::var_os("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
         git.protocols = settings.allowed_protocols(own_protocols.as_deref());
         git.override_settings(&settings, site)?;
@@ -349,7 +349,7 @@ fn not_started(error: &std::io::Error, folder: &Path) -> Failure {
         return Failure::new("cannot reach remotes: the program git is not installed")
             .hint(format!("install it: `{}`", install()));
     }
-    Failure::new(format!("cannot run git in {}: {}", folder.display(), crate::host::fs::says(error)))
+    Failure::new(format!("cannot run git in {}: {}", folder.display(), crate::host::fs::io_error_text(error)))
 }
 
 /// The command that installs git here.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::super::io_failure;
 use super::settings::quoted;
 use super::url::without_password;
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// Refuses a URL, `resolved` of `url`, with a secret in a part that git gives to its helper programs as it is.
 pub fn check(url: &str, resolved: &str) -> Result<(), Failure> {

@@ -19,8 +19,8 @@ pub use url::{same_place, same_url, without_password};
 
 use super::Repository;
 use super::scratch::Scratch;
+use crate::failure::Failure;
 use crate::host::program::Limits;
-use crate::resource::Failure;
 
 /// How many branches are named where the wanted one is missing.
 const BRANCHES_NAMED: usize = 8;
@@ -77,7 +77,7 @@ impl<'a> Site<'a> {
 /// Whether there is a checkout.
 #[derive(Debug, Clone, Copy)]
 pub enum CheckoutState<'a> {
-    There,
+    PathState,
     Missing,
     /// The git directory that will be the checkout's, under another name yet.
     Building(&'a Path),

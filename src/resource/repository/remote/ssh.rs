@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::super::io_failure;
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// What every ssh is told (ssh_config(5)).
 const OPTIONS: [&str; 11] = [

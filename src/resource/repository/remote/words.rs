@@ -4,9 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use super::super::observe::own_name;
 use super::url::{without_password, without_password_in};
-use crate::host::fs::show;
+use crate::failure::Failure;
+use crate::host::fs::escape_path;
 use crate::host::program::{Cut, Ended};
-use crate::resource::Failure;
 use crate::resource::repository::quoted;
 
 /// How much of git's text is shown, in characters.
@@ -85,7 +85,7 @@ pub fn reason(url: &str, ended: &Ended) -> String {
     let text = text.replace(url, &without_password(url));
     // What the user's `insteadOf` made of the URL can hold a password too.
     let text = text.split(' ').map(without_password_in).collect::<Vec<_>>().join(" ");
-    let text = show(std::path::Path::new(&text)).replace("\\'", "'").replace("\\\"", "\"");
+    let text = escape_path(std::path::Path::new(&text)).replace("\\'", "'").replace("\\\"", "\"");
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

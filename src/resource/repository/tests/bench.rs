@@ -1,14 +1,15 @@
 //! A remote, someone who pushes to it, and a checkout of it, all made afresh.
 
+use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::resource::Diff;
 use crate::resource::repository::actual::Actual;
-use crate::resource::repository::{Repository, RepositoryChange, advance, clone, diff, observe, work_area};
-use crate::resource::{Diff, Failure, Refusal};
+use crate::resource::repository::{Repository, RepositoryChange, clone, diff, observe, update, work_area};
 
 pub struct Bench {
     pub dir: tempfile::TempDir,
@@ -129,7 +130,7 @@ pub fn write(top: &Path, name: &str, content: Option<&str>) {
     }
 }
 
-pub fn plan(desired: &Repository) -> Result<Result<Diff<RepositoryChange>, Refusal>, Failure> {
+pub fn plan(desired: &Repository) -> Result<Result<Diff<RepositoryChange>, Failure>, Failure> {
     let actual = observe::observe(desired)?;
     let sent: Actual = serde_json::from_str(&serde_json::to_string(&actual).unwrap()).unwrap();
     assert_eq!(sent, actual);
@@ -139,8 +140,8 @@ pub fn plan(desired: &Repository) -> Result<Result<Diff<RepositoryChange>, Refus
 pub fn execute(desired: &Repository, change: &RepositoryChange, run: &str) -> Result<(), Failure> {
     match change {
         RepositoryChange::Clone(change) => clone::execute(desired, change),
-        RepositoryChange::Advance(change) => advance::execute(desired, change, run),
-        RepositoryChange::TidyUp { .. } => work_area::tidy_up(&desired.path),
+        RepositoryChange::Update(change) => update::execute(desired, change, run),
+        RepositoryChange::RemoveLeftovers { .. } => work_area::remove_leftovers(&desired.path),
     }
 }
 
@@ -158,7 +159,7 @@ pub fn apply(desired: &Repository, run: &str) -> Diff<RepositoryChange> {
 }
 
 /// The refusal of a plan.
-pub fn refusal(desired: &Repository) -> Refusal {
+pub fn refusal(desired: &Repository) -> Failure {
     plan(desired).unwrap().unwrap_err()
 }
 

@@ -67,7 +67,7 @@ fn an_empty_directory_is_cloned_into_and_any_other_is_not() {
     fs::create_dir_all(&desired.path).unwrap();
     fs::write(desired.path.join("mine"), "x").unwrap();
     let refused = refusal(&desired);
-    assert!(refused.reason.contains("a directory with 1 entry (mine)"), "{refused:?}");
+    assert!(refused.message.contains("a directory with 1 entry (mine)"), "{refused:?}");
     fs::remove_file(desired.path.join("mine")).unwrap();
     apply(&desired, "run-1");
     assert_eq!(fs::read_to_string(desired.path.join("q")).unwrap(), "q1\n");
@@ -83,7 +83,7 @@ fn what_cannot_be_checked_out_is_refused_before_anything_is_made() {
 
     bench.push("lfs", &[(".gitattributes", Some("*.bin filter=lfs diff=lfs\n"))]);
     let refused = refusal(&desired);
-    assert!(refused.reason.contains(".gitattributes stores files in git LFS"), "{refused:?}");
+    assert!(refused.message.contains(".gitattributes stores files in git LFS"), "{refused:?}");
     assert_eq!(refused.hint, Some(format!("clone it by hand: `git clone {by_hand}")));
 
     git(&bench.seed(), &["rm", "-q", ".gitattributes"]);
@@ -92,7 +92,7 @@ fn what_cannot_be_checked_out_is_refused_before_anything_is_made() {
     git(&bench.seed(), &["commit", "-q", "-m", "a submodule"]);
     git(&bench.seed(), &["push", "-q", "origin", "qa"]);
     let refused = refusal(&desired);
-    assert!(refused.reason.starts_with("lib in ") && refused.reason.contains("is a submodule"), "{refused:?}");
+    assert!(refused.message.starts_with("lib in ") && refused.message.contains("is a submodule"), "{refused:?}");
     assert_eq!(refused.hint, Some(format!("clone it by hand: `git clone --recurse-submodules {by_hand}")));
     assert!(!bench.dir.path().join("deep").exists());
 }

@@ -9,9 +9,9 @@ use crate::resource::Change;
 use crate::resource::repository::path::RepoPath;
 use crate::resource::repository::{RepositoryChange, move_files, observe, open_repository};
 
-fn advance(bench: &Bench) -> Box<crate::resource::repository::change::Advance> {
+fn update(bench: &Bench) -> Box<crate::resource::repository::change::Update> {
     match plan(&bench.desired()).unwrap().unwrap().changes.remove(0) {
-        RepositoryChange::Advance(advance) => advance,
+        RepositoryChange::Update(update) => update,
         other => panic!("{other:?}"),
     }
 }
@@ -73,7 +73,7 @@ fn a_fast_forward_counts_the_commits_and_logs_as_git_does() {
     let bench = Bench::new();
     bench.push("two", &[("a", Some("a2\n"))]);
     bench.push("three", &[("d/c", None), ("e/f/g", Some("g\n"))]);
-    let change = advance(&bench);
+    let change = update(&bench);
     assert_eq!(change.behind, 2);
     let names: Vec<String> = change.paths.iter().map(|changed| changed.path.to_string()).collect();
     assert_eq!(names, ["a", "d/c", "e/f/g"]);
@@ -182,7 +182,7 @@ fn local_commits_are_refused_or_rescued() {
     git(&bench.checkout(), &["commit", "-qm", "my own work"]);
     let mine = git(&bench.checkout(), &["rev-parse", "HEAD"]);
     let refused = super::bench::refusal(&bench.desired());
-    assert!(refused.reason.contains("my own work"), "{refused:?}");
+    assert!(refused.message.contains("my own work"), "{refused:?}");
     assert!(refused.hint.unwrap().contains("rescue_and_reset"));
     let mut desired = bench.desired();
     desired.local_commits = crate::resource::repository::LocalCommits::RescueAndReset;
@@ -350,7 +350,7 @@ fn a_file_changed_right_after_it_was_brought_shows_as_changed() {
         let top = bench.checkout();
         write(&top, "a", Some(before));
         bench.push("more", &[("a", Some("a2\n")), ("last", Some("x\n"))]);
-        let change = RepositoryChange::Advance(advance(&bench));
+        let change = RepositoryChange::Update(update(&bench));
         let (file, last) = (top.join("a"), top.join("last"));
         // Whoever saves at any moment after the files are in place, and before the index is: the write through to the
         // disk lies between.

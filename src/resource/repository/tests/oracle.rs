@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::resource::repository::RepositoryChange;
 use crate::resource::repository::actual::LocalChange;
-use crate::resource::repository::change::Advance;
+use crate::resource::repository::change::Update;
 use crate::resource::repository::path::RepoPath;
 use crate::resource::repository::restore::restore;
 
@@ -128,7 +128,7 @@ proptest! {
         }
         let lost = lost(&bench.checkout(), &head, &work, &staged);
         prop_assert!(lost.is_empty(), "{:?}", lost);
-        if let [RepositoryChange::Advance(change)] = &planned.changes[..]
+        if let [RepositoryChange::Update(change)] = &planned.changes[..]
             && !change.in_the_way.is_empty()
         {
             restores(&bench.checkout(), &head, change, &work, &staged)?;
@@ -141,7 +141,7 @@ proptest! {
 fn restores(
     top: &Path,
     head: &str,
-    change: &Advance,
+    change: &Update,
     work: &BTreeMap<String, String>,
     staged: &str,
 ) -> Result<(), TestCaseError> {

@@ -17,7 +17,7 @@ fn behind() -> Bench {
 fn refused(bench: &Bench, words: &[&str]) {
     let before = snapshot(bench.dir.path());
     let refusal = refusal(&bench.desired());
-    let text = format!("{} / {}", refusal.reason, refusal.hint.as_deref().expect("a remedy"));
+    let text = format!("{} / {}", refusal.message, refusal.hint.as_deref().expect("a remedy"));
     for word in words {
         assert!(text.contains(word), "{word}: {text}");
     }
@@ -200,7 +200,7 @@ fn remotes_that_are_wrong() {
     desired = bench.desired();
     desired.branch = "qaa".to_owned();
     let missing = refusal(&desired);
-    assert!(missing.reason.contains("no branch qaa"), "{missing:?}");
+    assert!(missing.message.contains("no branch qaa"), "{missing:?}");
     assert_eq!(missing.hint.as_deref(), Some("it has qa, main"));
     git(&bench.checkout(), &["remote", "rename", "origin", "upstream"]);
     refused(&bench, &["no remote named origin", "remote add origin"]);
@@ -299,7 +299,7 @@ fn refs_that_cannot_stand_beside_the_wanted_ones_are_named() {
         desired.branch = "feature/x".to_owned();
         let before = snapshot(bench.dir.path());
         let refusal = plan(&desired).unwrap().unwrap_err();
-        assert!(refusal.reason.contains(&format!("{packed}, which cannot stand beside")), "{refusal:?}");
+        assert!(refusal.message.contains(&format!("{packed}, which cannot stand beside")), "{refusal:?}");
         assert!(refusal.hint.unwrap().contains(remedy));
         assert_eq!(snapshot(bench.dir.path()), before);
     }
@@ -353,7 +353,7 @@ fn of_several_urls_the_first_is_fetched_from() {
 
     desired.url = Some(mirror.clone());
     let refused = refusal(&desired);
-    assert!(refused.reason.contains(&format!("origin of {} is {remote}, and", top.display())), "{refused:?}");
+    assert!(refused.message.contains(&format!("origin of {} is {remote}, and", top.display())), "{refused:?}");
     let hint = refused.hint.unwrap();
     let command = hint.split('`').nth(1).unwrap().strip_prefix("git ").unwrap();
     git(&top, &command.split(' ').collect::<Vec<_>>());

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::bench::{Bench, apply, git, plan, refusal, write};
-use crate::resource::Refusal;
+use crate::failure::Failure;
 use crate::resource::repository::Repository;
 
 /// A checkout that is one commit behind, with work of somebody's in it that git does not know.
@@ -18,7 +18,7 @@ fn behind() -> Bench {
 
 /// Runs the command in the hint.
 #[track_caller]
-fn paste(refusal: &Refusal) {
+fn paste(refusal: &Failure) {
     let hint = refusal.hint.as_deref().expect("a remedy");
     let command = hint.split('`').nth(1).unwrap_or_else(|| panic!("no command: {hint}"));
     let output = Command::new("sh")

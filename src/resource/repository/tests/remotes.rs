@@ -74,7 +74,7 @@ fn a_shallow_clone_follows_its_remote() {
     bench.commit("another", &[("a", Some("another"))]);
     git(&bench.seed(), &["push", "-qf", "origin", "qa"]);
     let refusal = refusal(&bench.desired());
-    assert!(refusal.reason.contains("qa of the remote origin was rewritten"), "{refusal:?}");
+    assert!(refusal.message.contains("qa of the remote origin was rewritten"), "{refusal:?}");
 }
 
 #[test]

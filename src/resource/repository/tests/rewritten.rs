@@ -23,9 +23,9 @@ fn offers_a_rescue(bench: &Bench, words: &[&str]) {
     let refusal = refusal(&bench.desired());
     let hint = refusal.hint.clone().unwrap();
     for word in words {
-        assert!(refusal.reason.contains(word), "{word}: {refusal:?}");
+        assert!(refusal.message.contains(word), "{word}: {refusal:?}");
     }
-    assert!(refusal.reason.contains("the branch qa of the remote origin was rewritten"), "{refusal:?}");
+    assert!(refusal.message.contains("the branch qa of the remote origin was rewritten"), "{refusal:?}");
     assert!(hint.starts_with("set local_commits: rescue_and_reset"), "{hint}");
     assert!(!hint.contains("push"), "{hint}");
     let mut desired = bench.desired();

@@ -9,15 +9,15 @@ use git2::{Repository, Tree};
 use super::actual::Obstacle;
 use super::delta::{Blob, blob_in};
 use super::observe::unmerged;
-use super::opened::Held;
+use super::opened::RescueContents;
 use super::path::RepoPath;
 use super::survey::{Hasher, Seen, below, index_entries, lstat_below, mode_of, raw_id, unwritable};
 use super::{git_failure, index_file, io_failure, move_files};
-use crate::resource::Failure;
+use crate::failure::Failure;
 
 /// What a path of the working tree was when it was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum There {
+pub enum PathState {
     Nothing,
     /// A file or symbolic link.
     File(Seen),
@@ -26,7 +26,7 @@ pub enum There {
     Special,
 }
 
-impl There {
+impl PathState {
     fn at(top: &Path, path: &RepoPath) -> Result<(Self, Option<fs::Metadata>), Failure> {
         let found = lstat_below(top, path)?;
         let there = match &found {
@@ -50,26 +50,26 @@ impl There {
 }
 
 /// What is not as the rescue has it.
-pub struct Todo<'a> {
-    files: BTreeMap<&'a RepoPath, (Option<Blob>, There)>,
+pub struct RestorePlan<'a> {
+    files: BTreeMap<&'a RepoPath, (Option<Blob>, PathState)>,
     /// The index's entries to write, or to remove.
     pub staged: Vec<(&'a RepoPath, Option<Blob>)>,
 }
 
-impl<'a> Todo<'a> {
+impl<'a> RestorePlan<'a> {
     /// Compares; where newer work would be replaced, or could not be, it fails with all the paths.
-    pub fn find(repo: &Repository, top: &Path, held: &'a Held) -> Result<Self, Failure> {
+    pub fn find(repo: &Repository, top: &Path, held: &'a RescueContents) -> Result<Self, Failure> {
         let index = index_file::read(repo)?;
         if let Some(path) = unmerged(&index) {
-            return Err(Obstacle::Unmerged { path }.refusal(top).into());
+            return Err(Obstacle::Unmerged { path }.refusal(top));
         }
         let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
-        let look = Look { repo, top, index: index_entries(&index), head };
+        let cx = ObserveContext { repo, top, index: index_entries(&index), head };
         let mut todo = Self { files: BTreeMap::new(), staged: Vec::new() };
         let mut newer = Vec::new();
-        look.compare_files(held, &mut todo, &mut newer)?;
-        let inside = look.check_places(&todo, &mut newer)?;
-        look.compare_index(held, &mut todo, &mut newer);
+        cx.compare_files(held, &mut todo, &mut newer)?;
+        let inside = cx.check_places(&todo, &mut newer)?;
+        cx.compare_index(held, &mut todo, &mut newer);
         if !newer.is_empty() {
             return Err(overwritten(top, held, &newer));
         }
@@ -84,12 +84,12 @@ impl<'a> Todo<'a> {
     }
 
     /// The files to remove.
-    pub fn removed(&self) -> impl DoubleEndedIterator<Item = (&'a RepoPath, There)> + '_ {
+    pub fn removed(&self) -> impl DoubleEndedIterator<Item = (&'a RepoPath, PathState)> + '_ {
         self.files.iter().filter(|(_, (blob, _))| blob.is_none()).map(|(path, (_, there))| (*path, *there))
     }
 
     /// The files to write.
-    pub fn written(&self) -> impl Iterator<Item = (&'a RepoPath, Blob, There)> + '_ {
+    pub fn written(&self) -> impl Iterator<Item = (&'a RepoPath, Blob, PathState)> + '_ {
         self.files.iter().filter_map(|(path, (blob, there))| Some((*path, (*blob)?, *there)))
     }
 
@@ -102,14 +102,14 @@ impl<'a> Todo<'a> {
 }
 
 /// What the rescue is compared with.
-struct Look<'a> {
+struct ObserveContext<'a> {
     repo: &'a Repository,
     top: &'a Path,
     index: BTreeMap<RepoPath, Blob>,
     head: Option<Tree<'a>>,
 }
 
-impl Look<'_> {
+impl ObserveContext<'_> {
     fn in_head(&self, path: &RepoPath) -> Option<Blob> {
         self.head.as_ref().and_then(|head| blob_in(head, path))
     }
@@ -117,18 +117,18 @@ impl Look<'_> {
     /// Files that are not as the rescue has them are replaced where HEAD has what is there.
     fn compare_files<'h>(
         &self,
-        held: &'h Held,
-        todo: &mut Todo<'h>,
+        held: &'h RescueContents,
+        todo: &mut RestorePlan<'h>,
         newer: &mut Vec<Newer<'h>>,
     ) -> Result<(), Failure> {
         let hasher = Hasher::new(self.repo, self.top).map_err(git_failure("compare with the rescue", self.top))?;
         for (path, blob) in &held.files {
-            let (there, found) = There::at(self.top, path)?;
+            let (there, found) = PathState::at(self.top, path)?;
             let free = match (there, &found, blob) {
                 // As a file it is gone.
-                (There::Nothing | There::Directory, _, None) => continue,
-                (There::Nothing | There::Directory, _, Some(_)) => true,
-                (There::File(_), Some(found), blob) => {
+                (PathState::Nothing | PathState::Directory, _, None) => continue,
+                (PathState::Nothing | PathState::Directory, _, Some(_)) => true,
+                (PathState::File(_), Some(found), blob) => {
                     let mode = mode_of(found, blob.map(|blob| blob.mode).filter(|_| !hasher.trusts_modes));
                     if let (Some(blob), Some(mode)) = (blob, mode)
                         && (Blob { id: raw_id(&self.top.join(path.as_path()), mode)?, mode }) == *blob
@@ -151,7 +151,7 @@ impl Look<'_> {
     }
 
     /// Whether each file can come to its place. Gives back what is in the directories that give way to a file.
-    fn check_places<'h>(&self, todo: &Todo<'h>, newer: &mut Vec<Newer<'h>>) -> Result<Vec<RepoPath>, Failure> {
+    fn check_places<'h>(&self, todo: &RestorePlan<'h>, newer: &mut Vec<Newer<'h>>) -> Result<Vec<RepoPath>, Failure> {
         let goes: BTreeSet<&RepoPath> = todo.removed().map(|(path, _)| path).collect();
         let mut inside = Vec::new();
         for (path, _, there) in todo.written() {
@@ -161,7 +161,7 @@ impl Look<'_> {
                 (found.is_ok_and(|found| !found.is_dir()) && !goes.contains(&above))
                     || fs::symlink_metadata(at.join(".git")).is_ok()
             });
-            if blocked || (there == There::Directory && !all_goes(self.top, path, &goes, &mut inside)?) {
+            if blocked || (there == PathState::Directory && !all_goes(self.top, path, &goes, &mut inside)?) {
                 newer.push(Newer { path, staged: false });
             }
         }
@@ -169,7 +169,7 @@ impl Look<'_> {
     }
 
     /// What was staged is staged again where the index has what HEAD has, and nothing that cannot stand beside it.
-    fn compare_index<'h>(&self, held: &'h Held, todo: &mut Todo<'h>, newer: &mut Vec<Newer<'h>>) {
+    fn compare_index<'h>(&self, held: &'h RescueContents, todo: &mut RestorePlan<'h>, newer: &mut Vec<Newer<'h>>) {
         let goes = |name: &RepoPath| held.staged.get(name) == Some(&None);
         for (path, blob) in &held.staged {
             let current = self.index.get(path).copied();
@@ -194,7 +194,7 @@ struct Newer<'h> {
     staged: bool,
 }
 
-fn overwritten(top: &Path, held: &Held, newer: &[Newer<'_>]) -> Failure {
+fn overwritten(top: &Path, held: &RescueContents, newer: &[Newer<'_>]) -> Failure {
     let name = |newer: &Newer<'_>| format!("{}{}", newer.path, if newer.staged { " in the index" } else { "" });
     let names = newer.iter().map(name).collect::<Vec<_>>().join(", ");
     let failure = Failure::new(format!(

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::PlanFile;
+use super::diagnostic::{Diagnostic, suggest};
 use super::node::{Node, Value};
-use super::problem::{Problem, suggest};
 use crate::engine::step::Step;
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need};
@@ -26,13 +26,13 @@ pub struct Relations {
 impl PlanFile {
     /// What is wrong with these steps beside each other, and how they relate. `others` are steps of the plan file that
     /// the run is not about: what they own is left to them all the same.
-    pub(super) fn judge_together(
+    pub(super) fn check_steps(
         &self,
         steps: &[Step],
         others: &[Step],
         connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
         host: &dyn Host,
-    ) -> (Vec<Problem>, Relations) {
+    ) -> (Vec<Diagnostic>, Relations) {
         let mut problems = Vec::new();
         self.references(steps, &mut problems);
         let databases = |name: &str| connection(name).map(|spec| spec.database(name));
@@ -65,7 +65,7 @@ impl PlanFile {
                     let ids: Vec<&str> = circle.iter().map(|index| steps[*index].id.as_str()).collect();
                     let place = ids.first().map_or(0..0, |id| self.place(id));
                     let message = format!("steps wait for each other: {}", ids.join(" -> "));
-                    problems.push(Problem::at(place, message).help("remove one `after` from the circle"));
+                    problems.push(Diagnostic::at(place, message).help("remove one `after` from the circle"));
                 }
                 (problems, Relations::default())
             }
@@ -73,7 +73,7 @@ impl PlanFile {
     }
 
     /// Two steps that would undo each other, with the places of both.
-    fn undoing(&self, steps: &[Step], conflict: &Conflict) -> Problem {
+    fn undoing(&self, steps: &[Step], conflict: &Conflict) -> Diagnostic {
         let (first, second) = (&steps[conflict.first].id, &steps[conflict.second].id);
         let claim = match &conflict.located {
             Some(path) => format!("{} (which is {})", conflict.claim, path.display()),
@@ -94,19 +94,19 @@ impl PlanFile {
                 "set the value where the content comes from, or leave the file to one of them",
             ),
         };
-        Problem::at(self.place(second), message).related(self.place(first), "the other step").help(help)
+        Diagnostic::at(self.place(second), message).related(self.place(first), "the other step").help(help)
     }
 
-    fn references(&self, steps: &[Step], problems: &mut Vec<Problem>) {
+    fn references(&self, steps: &[Step], problems: &mut Vec<Diagnostic>) {
         let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
         let known: HashSet<&str> = ids.iter().copied().collect();
         for step in &self.steps {
             for (id, span) in &step.after {
                 if *id == step.id {
-                    let problem = Problem::at(span.clone(), format!("step `{id}` waits for itself"));
+                    let problem = Diagnostic::at(span.clone(), format!("step `{id}` waits for itself"));
                     problems.push(problem.help("take it out of `after`"));
                 } else if !known.contains(id.as_str()) {
-                    let problem = Problem::at(span.clone(), format!("`after` names no step: `{id}`"));
+                    let problem = Diagnostic::at(span.clone(), format!("`after` names no step: `{id}`"));
                     problems.push(problem.help(suggest(id, &ids)));
                 }
             }
@@ -123,18 +123,18 @@ impl PlanFile {
                 } else {
                     suggest(name, &names)
                 };
-                problems.push(Problem::at(place, message).help(help));
+                problems.push(Diagnostic::at(place, message).help(help));
             }
         }
     }
 
     /// Secret sources are asked once, before any step is run: what they read must not be what a step brings.
-    pub(super) fn judge_sources<'a>(
+    pub(super) fn check_sources<'a>(
         &self,
         steps: &[Step],
         connections: impl Iterator<Item = (&'a str, &'a ConnectionSpec)>,
         host: &dyn Host,
-    ) -> Vec<Problem> {
+    ) -> Vec<Diagnostic> {
         let of_steps = steps.iter().filter_map(|step| {
             let source = step.resource.secret_source()?;
             let key = AnyResource::kind_source_key(step.resource.kind()).and_then(|key| self.key(&step.id, key));
@@ -157,7 +157,7 @@ impl PlanFile {
                     "sources are asked before any step is run, so this would be what was there before: keep the source \
                      outside of {target}"
                 );
-                problems.push(Problem::at(place, message).help(help));
+                problems.push(Diagnostic::at(place, message).help(help));
             }
         }
         problems

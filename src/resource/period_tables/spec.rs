@@ -15,7 +15,7 @@ const MOST_AHEAD: u32 = 120;
 /// The plan file's mapping.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Written {
+pub struct Spec {
     /// A connection of the plan file.
     pub connection: String,
     pub every: Every,
@@ -119,19 +119,19 @@ impl Series {
 /// Like [`MARK`], in letters that need no quotation marks.
 const MARK_PLAIN: &str = "periodperiod";
 
-impl TryFrom<Written> for PeriodTables {
+impl TryFrom<Spec> for PeriodTables {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, String> {
-        let from = Period::read(written.every, &written.from).map_err(|error| format!("`from`: {error}"))?;
-        let through = match written.through.as_str() {
+    fn try_from(spec: Spec) -> Result<Self, String> {
+        let from = Period::read(spec.every, &spec.from).map_err(|error| format!("`from`: {error}"))?;
+        let through = match spec.through.as_str() {
             "current" => Through::Current,
-            name => Period::read(written.every, name)
+            name => Period::read(spec.every, name)
                 .map(Through::Period)
                 .map_err(|error| format!("`through`: {error}, or `current`"))?,
         };
-        if written.ahead > MOST_AHEAD {
-            return Err(format!("`ahead` is {}, and at most {MOST_AHEAD} is taken", written.ahead));
+        if spec.ahead > MOST_AHEAD {
+            return Err(format!("`ahead` is {}, and at most {MOST_AHEAD} is taken", spec.ahead));
         }
         if let Through::Period(end) = through {
             if end < from {
@@ -142,10 +142,10 @@ impl TryFrom<Written> for PeriodTables {
                 return Err(format!("{from} to {end} are {count} periods, and at most {MOST_PERIODS} are taken"));
             }
         }
-        if written.tables.is_empty() {
+        if spec.tables.is_empty() {
             return Err("`tables` is empty".into());
         }
-        let series = written.tables.iter().map(Series::read).collect::<Result<Vec<_>, _>>();
+        let series = spec.tables.iter().map(Series::read).collect::<Result<Vec<_>, _>>();
         let series = series.map_err(|error| format!("`tables`: {error}"))?;
         let mut patterns = std::collections::BTreeSet::new();
         for series in &series {
@@ -162,15 +162,15 @@ impl TryFrom<Written> for PeriodTables {
                 return Err(format!("`tables`: {} is its own parent", series.parent));
             }
         }
-        let tables = Self { written, from, through, series };
+        let tables = Self { spec, from, through, series };
         tables.access().check()?;
         Ok(tables)
     }
 }
 
-impl From<PeriodTables> for Written {
+impl From<PeriodTables> for Spec {
     fn from(tables: PeriodTables) -> Self {
-        tables.written
+        tables.spec
     }
 }
 

@@ -28,7 +28,7 @@ pub fn login(text: &str) -> Option<usize> {
 
 /// One thing that is wrong, with its place in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// `None`: no single place (the file as a whole, the command line).
     pub span: Option<Range<usize>>,
     pub message: String,
@@ -39,7 +39,7 @@ pub struct Problem {
     pub unset: Option<String>,
 }
 
-impl Problem {
+impl Diagnostic {
     /// A problem at a place.
     pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span: Some(span), message: message.into(), related: None, help: None, unset: None }
@@ -75,14 +75,14 @@ pub struct Source {
 
 /// All that is wrong with a plan file; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems {
+pub struct Diagnostics {
     pub source: Source,
-    pub list: Vec<Problem>,
+    pub list: Vec<Diagnostic>,
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for Diagnostics {}
 
-impl std::fmt::Display for Problems {
+impl std::fmt::Display for Diagnostics {
     /// Each problem as rustc shows its own: message, file, line and column, the source line, the remedy.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
@@ -96,7 +96,7 @@ impl std::fmt::Display for Problems {
 }
 
 impl Source {
-    fn render(&self, problem: &Problem) -> String {
+    fn render(&self, problem: &Diagnostic) -> String {
         let message = clean_lines(&problem.message);
         let title = Level::ERROR.primary_title(message.as_str());
         let line;

@@ -6,27 +6,27 @@ use std::path::Path;
 use git2::{Oid, Repository};
 
 use super::actual::ChangedPath;
-use super::change::Advance;
+use super::change::Update;
 use super::delta::{Delta, Position};
 use super::observe::{Head, position, read_head, remote_url};
 use super::remote::{CheckoutState, Site};
 use super::survey::{Survey, survey};
 use super::work_area::WorkArea;
 use super::{delta, git_failure, index_file, move_files, open_repository, refs, rescue};
-use crate::resource::Failure;
+use crate::failure::Failure;
 use crate::resource::repository::Repository as Desired;
 
 /// Carries out a move that was planned.
-pub fn execute(desired: &Desired, change: &Advance, run: &str) -> Result<(), Failure> {
+pub fn execute(desired: &Desired, change: &Update, run: &str) -> Result<(), Failure> {
     let top = &desired.path;
-    super::clone::tidy_up(top)?;
+    super::clone::remove_leftovers(top)?;
     let repo = open(top)?;
     let url = remote_url(&repo, &desired.remote)
         .ok_or_else(|| Failure::new(format!("{} has no remote named {}", top.display(), desired.remote)))?;
     let head = read_head(&repo, top)?;
     let position = position(&repo, &head, desired)?;
     let target = id(&change.commit, top)?;
-    let delta = delta::find(&repo, &Site::of(desired, &url, CheckoutState::There), &position, target)?;
+    let delta = delta::find(&repo, &Site::of(desired, &url, CheckoutState::PathState), &position, target)?;
     let log = if head.commit.is_none() { "clone" } else { "pull" };
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log };
     let mut area = plan.lock()?;
@@ -56,7 +56,7 @@ pub fn fill(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let repo = open(top)?;
     let head = read_head(&repo, top)?;
     let position = position(&repo, &head, desired)?;
-    let delta = delta::find(&repo, &Site::of(desired, url, CheckoutState::There), &position, target)?;
+    let delta = delta::find(&repo, &Site::of(desired, url, CheckoutState::PathState), &position, target)?;
     let log = format!("clone: from {}", super::remote::without_password(url));
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };
     let area = plan.lock()?;
@@ -95,7 +95,7 @@ impl Plan<'_> {
     }
 
     /// Under the locks: is all still as it was planned?
-    fn check(&self, change: &Advance, survey: &Survey) -> Result<(), Failure> {
+    fn check(&self, change: &Update, survey: &Survey) -> Result<(), Failure> {
         let head = read_head(self.repo, self.top)?;
         let paths: Vec<ChangedPath> = self.delta.entries.iter().map(super::delta::Entry::changed).collect();
         let in_the_way: Vec<_> = survey.in_the_way.values().map(|local| local.change.clone()).collect();
@@ -110,7 +110,7 @@ impl Plan<'_> {
             && self.delta.detached_commits == change.detached_commits;
         if let Some(obstacle) = survey.obstacles.first() {
             let refusal = obstacle.refusal_to_move(self.desired);
-            return Err(refusal.into());
+            return Err(refusal);
         }
         if same {
             Ok(())
