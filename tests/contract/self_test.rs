@@ -1,5 +1,7 @@
 //! The harness itself: what the other tests would not notice if it went blind.
 
+use std::process::Command;
+
 use crate::sandbox::{CHECKOUT, COMPOSE, Sandbox, Snapshot, Tracing};
 
 #[test]
@@ -18,6 +20,39 @@ fn a_host_hides_the_machine() {
     let sandbox = Sandbox::new();
     sandbox.bash("root", "touch /home/ubuntu/x /root/x /tmp/x /var/x /srv/x /run/x; ! ip route | grep .");
     assert!(sandbox.path("/root/x").exists() && !std::path::Path::new("/root/x").exists());
+}
+
+/// As `useradd` does it: a new file is renamed over the old one. The machine is played by a namespace with a copy of `/etc`.
+#[test]
+fn a_machine_that_replaces_files_of_its_etc_changes_no_host() {
+    let machine = tempfile::tempdir().unwrap();
+    let script = r#"
+        cd "$0"
+        cp -a /etc machine
+        mount --bind machine /etc
+        "$1" "$0/host" bash -euc '
+            before=$(cat /etc/passwd /etc/group /etc/shadow /etc/hosts /etc/nsswitch.conf)
+            touch /srv/runs
+            until [ -e /srv/replaced ]; do sleep 0.02; done
+            [ "$(cat /etc/passwd /etc/group /etc/shadow /etc/hosts /etc/nsswitch.conf)" = "$before" ]
+            [ "$(id -un 1000)" = ubuntu ]
+            setpriv --reuid ubuntu --regid ubuntu --init-groups -- sudo -n true
+            ! grep -r of-the-machine /etc' &
+        until [ -e host/srv/runs ]; do sleep 0.02; kill -0 $!; done
+        for file in passwd group shadow hosts nsswitch.conf; do
+            (echo '# of-the-machine'; cat /etc/$file) > /etc/$file.new
+            mv /etc/$file.new /etc/$file
+        done
+        echo of-the-machine > /etc/another
+        touch host/srv/replaced
+        wait $!"#;
+    let output = Command::new("unshare")
+        .args(["--mount", "bash", "-euc", script])
+        .arg(machine.path())
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/host"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
