@@ -420,6 +420,7 @@ fn a_tunnel_waits_for_the_step_that_makes_its_key() {
         rotation.sandbox.write("/root/.ssh/known_hosts", "root", format!("[127.0.0.1]:2222 {host_key}"));
         let sandbox = &rotation.sandbox;
         let password = random_word();
+        sandbox.place_cluster();
         sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
         sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
         sandbox.write(

@@ -24,9 +24,7 @@ pub struct Rotation {
 impl Rotation {
     pub fn new() -> Self {
         let sandbox = Sandbox::new();
-        for algorithm in ["ed25519", "ecdsa", "rsa"] {
-            sandbox.bash("root", &format!("ssh-keygen -q -t {algorithm} -N '' -f /etc/ssh/bastion_{algorithm}"));
-        }
+        sandbox.place_bastion_keys();
         sandbox.bash("git", "mkdir -m 700 .ssh");
         sandbox.bash("ubuntu", &format!("mkdir -m 700 .ssh; mkdir -p $(dirname {KEY}); ssh-keygen -q -t ed25519 -N '' -f old; cp old {KEY}; chmod 400 {KEY}"));
         sandbox.new_key();

@@ -19,6 +19,7 @@ mod run;
 mod snapshot;
 #[cfg(target_arch = "x86_64")]
 mod supervisor;
+mod template;
 mod terminal;
 mod trace;
 mod warehouse;
@@ -38,6 +39,9 @@ pub use warehouse::random_word;
 pub const PLAN: &str = "/opt/provision/plans/order_tracking.yaml";
 /// The program under test, where a host has it: outside of every user's home, readable by all.
 pub const PROVISION: &str = "/opt/provision/bin/provision";
+
+/// Where hosts lie.
+const PLACE: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The day of the runs, unless a test says another: what a host has must not depend on when the tests run.
 pub const DAY: &str = "2026-03-01";
@@ -61,11 +65,13 @@ impl Sandbox {
             "these tests make namespaces and act as several users: run them as root (`make test` does)"
         );
         let name = format!("host-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let dir = Path::new(PLACE).join(name);
+        template::new_host(&dir);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/host");
         let mut holder = Command::new(script)
             .arg(&dir)
             .arg("--hold")
+            .env("HOST_PARTS", template::parts())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -75,10 +81,6 @@ impl Sandbox {
         assert_eq!(line, "ready\n", "scripts/host did not come up; its message is above");
         let children = format!("/proc/{0}/task/{0}/children", holder.id());
         let pid = fs::read_to_string(children).unwrap().trim().parse().expect("one first process");
-        // A link costs nothing where a copy of a debug build costs a tenth of a second.
-        let program = dir.join(PROVISION.trim_start_matches('/'));
-        let built = env!("CARGO_BIN_EXE_provision");
-        fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
         Self { dir, holder, pid, env: BTreeMap::new(), vars: BTreeMap::new() }
     }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Sandbox;
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command to be run. Its environment holds what a login gives, and what the test adds.
 pub struct Run<'a> {

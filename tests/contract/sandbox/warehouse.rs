@@ -2,9 +2,18 @@
 
 use super::Sandbox;
 
+/// The program itself: the one in the path is Debian's script around it.
+const PSQL: &str = "/opt/provision/bin/psql";
+
 impl Sandbox {
     /// Starts PostgreSQL with the marts, and sets `REDSHIFT_URL` and `REDSHIFT_PASSWORD`.
     pub fn warehouse(self) -> Self {
+        self.place_cluster();
+        self.start_warehouse()
+    }
+
+    /// Starts the cluster that lies there, with a new password.
+    pub(super) fn start_warehouse(self) -> Self {
         let password = random_word();
         let script = format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres");
         self.bash("root", &script);
@@ -18,8 +27,7 @@ impl Sandbox {
     }
 
     fn sql_in(&self, database: &str, sql: &str) -> String {
-        let argv =
-            ["psql", "-h", "/run/postgresql", "-U", "postgres", "-d", database, "-XAtq", "-v", "ON_ERROR_STOP=1"];
+        let argv = [PSQL, "-h", "/run/postgresql", "-U", "postgres", "-d", database, "-XAtq", "-v", "ON_ERROR_STOP=1"];
         let outcome = self.command("root", argv).stdin(sql).run();
         assert!(outcome.code == 0, "{sql}\n{outcome}");
         outcome.stdout

@@ -1,0 +1,149 @@
+//! What hosts have in common is made once for each test process, and copied to each host that needs it: the files of a
+//! new host, the remote, the database's cluster, the bastion's host keys, and what the runbook leaves behind.
+//!
+//! A copy takes some hundredths of a second where making takes seconds of `initdb`, `git` and `ssh-keygen`.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use super::checkout::BARE;
+use super::{PLACE, Sandbox};
+
+const CLUSTER: &str = "/var/lib/postgresql/data";
+const COLLEAGUE: &str = "/home/git/work";
+const OPERATOR: &str = "/home/ubuntu";
+
+/// What a host is like after the runbook.
+pub struct Converged {
+    folder: PathBuf,
+    /// The password of the alert mails that stands in the compose file.
+    pub smtp_password: String,
+}
+
+/// Where the parts lie; hosts see it as `/run/parts`.
+pub fn parts() -> &'static Path {
+    static PARTS: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    &PARTS
+        .get_or_init(|| {
+            let parts = Path::new(PLACE).join(format!("parts-{}", std::process::id()));
+            fs::create_dir_all(&parts).unwrap();
+            // Its standard input ends with this process at the latest, however that ends.
+            let script = "cat >/dev/null; rm -rf \"$0\"";
+            let mut remover = Command::new("sh");
+            remover.args(["-c", script]).arg(&parts).stdin(Stdio::piped()).process_group(0);
+            (parts, remover.spawn().expect("sh starts"))
+        })
+        .0
+}
+
+/// A part's folder, and what fills it; a part is there as a whole or not at all.
+fn part(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let parts = parts();
+    let (begun, done) = (parts.join(format!("{name}.begun")), parts.join(name));
+    if begun.exists() {
+        fs::remove_dir_all(&begun).unwrap();
+    }
+    fs::create_dir_all(&begun).unwrap();
+    make(&begun);
+    fs::rename(&begun, &done).unwrap();
+    done
+}
+
+/// Copies a folder with all that belongs to it; what is in the way of a file is replaced.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let copied = Command::new("cp").args(["-aT", "--reflink=auto"]).arg(from).arg(to).status().expect("cp starts");
+    assert!(copied.success(), "{} is copied to {}", from.display(), to.display());
+}
+
+/// Makes the files of a new host.
+pub fn new_host(dir: &Path) {
+    static PART: OnceLock<PathBuf> = OnceLock::new();
+    let part = PART.get_or_init(|| {
+        part("host", |folder| {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/host");
+            let made = Command::new(script).arg(folder).arg("true").status().expect("scripts/host starts");
+            assert!(made.success(), "scripts/host makes a host");
+            let program = folder.join(super::PROVISION.trim_start_matches('/'));
+            let built = env!("CARGO_BIN_EXE_provision");
+            fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
+        })
+    });
+    copy(part, dir);
+    // One file for all hosts: a copy of a debug build costs more than the rest.
+    let program = super::PROVISION.trim_start_matches('/');
+    fs::remove_file(dir.join(program)).unwrap();
+    fs::hard_link(part.join(program), dir.join(program)).unwrap();
+}
+
+impl Sandbox {
+    /// Has the remote.
+    pub(super) fn place_remote(&self) {
+        static PART: OnceLock<PathBuf> = OnceLock::new();
+        let part = PART.get_or_init(|| {
+            part("remote", |folder| {
+                let maker = Self::new();
+                maker.bash("root", "/opt/provision/scripts/services remote");
+                copy(&maker.path(BARE), &folder.join("bare"));
+                copy(&maker.path(COLLEAGUE), &folder.join("work"));
+            })
+        });
+        copy(&part.join("bare"), &self.path(BARE));
+        copy(&part.join("work"), &self.path(COLLEAGUE));
+    }
+
+    /// Has a cluster with the marts, which is not started.
+    pub fn place_cluster(&self) {
+        static PART: OnceLock<PathBuf> = OnceLock::new();
+        let part = PART.get_or_init(|| {
+            part("cluster", |folder| {
+                let maker = Self::new();
+                maker.bash("root", "/opt/provision/scripts/services postgres; /opt/provision/scripts/services stop");
+                copy(&maker.path(CLUSTER), folder);
+            })
+        });
+        self.layer_cluster(part);
+    }
+
+    /// Has the bastion's host keys.
+    pub(super) fn place_bastion_keys(&self) {
+        static PART: OnceLock<PathBuf> = OnceLock::new();
+        let part = PART.get_or_init(|| {
+            part("bastion", |folder| {
+                let maker = Self::new();
+                for algorithm in ["ed25519", "ecdsa", "rsa"] {
+                    maker.bash("root", &format!("ssh-keygen -q -t {algorithm} -N '' -f /etc/ssh/bastion_{algorithm}"));
+                }
+                copy(&maker.path("/etc/ssh"), folder);
+            })
+        });
+        copy(part, &self.path("/etc/ssh"));
+    }
+
+    /// Has the checkout, the key and the tables as the runbook leaves them; nothing is started.
+    pub(super) fn place_converged(&self) -> &'static Converged {
+        static PART: OnceLock<Converged> = OnceLock::new();
+        let converged = PART.get_or_init(|| {
+            let maker = Self::order_tracking();
+            maker.runbook().exits(0);
+            maker.bash("root", "/opt/provision/scripts/services stop");
+            let folder = part("converged", |folder| {
+                copy(&maker.path(OPERATOR), &folder.join("home"));
+                copy(&maker.root().join(CLUSTER.trim_start_matches('/')), &folder.join("cluster"));
+            });
+            Converged { folder, smtp_password: maker.env_of("ALERT_SMTP_PASSWORD") }
+        });
+        copy(&converged.folder.join("home"), &self.path(OPERATOR));
+        self.layer_cluster(&converged.folder.join("cluster"));
+        converged
+    }
+
+    /// The cluster begins as a part's.
+    fn layer_cluster(&self, part: &Path) {
+        let part = part.strip_prefix(parts()).unwrap();
+        self.bash("root", &format!("/opt/provision/scripts/services cluster /run/parts/{}", part.display()));
+    }
+}
