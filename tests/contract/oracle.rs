@@ -341,13 +341,13 @@ fn compare(sandbox: &mut Sandbox, state: &State) {
     }
 }
 
-/// `PROPTEST_CASES` asks for more than the usual number.
-#[test]
-fn generated_hosts() {
+/// Draws its share of the cases; `PROPTEST_CASES` asks for more than the usual number of all shares together.
+fn draw() {
     let sandbox = RefCell::new(host());
     #[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to go on")]
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
-    let config = Config { cases, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
+    let cases: u32 = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
+    let config =
+        Config { cases: cases.div_ceil(SHARES), max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
     let checked = TestRunner::new(config).run(&states(), |state| {
         compare(&mut sandbox.borrow_mut(), &state);
         Ok(())
@@ -355,6 +355,29 @@ fn generated_hosts() {
     if let Err(failure) = checked {
         panic!("{failure}");
     }
+}
+
+/// Shares of the generated hosts, each with a host of its own, so that they run beside each other.
+const SHARES: u32 = 4;
+
+#[test]
+fn generated_hosts_first_share() {
+    draw();
+}
+
+#[test]
+fn generated_hosts_second_share() {
+    draw();
+}
+
+#[test]
+fn generated_hosts_third_share() {
+    draw();
+}
+
+#[test]
+fn generated_hosts_fourth_share() {
+    draw();
 }
 
 /// States that were once drawn, and in which the model was wrong.

@@ -73,46 +73,49 @@ fn names_a_path(reason: &str) -> bool {
     reason.match_indices('/').any(begins)
 }
 
-/// Every point in a test of its own, so that they can run beside each other.
-macro_rules! every_call {
-    ($($errno:ident: $first:ident $conflicts:ident;)+) => {
-        const ERRORS: [Errno; 6] = [$(Errno::$errno),+];
+/// How many points of each error are tried by default.
+const SAMPLE: Amount = Amount::Sample(4);
 
+/// Each error in tests of its own, so that they can run beside each other: at some calls, and at every call.
+macro_rules! errors {
+    ($($errno:ident: $some_first:ident $some_conflicts:ident $every_first:ident $every_conflicts:ident;)+) => {
         $(
             #[test]
+            fn $some_first() {
+                try_points(Bench::fresh(), Fault::Error(Errno::$errno), SAMPLE, judge);
+            }
+
+            #[test]
+            fn $some_conflicts() {
+                try_points(Bench::conflicting(), Fault::Error(Errno::$errno), SAMPLE, judge);
+            }
+
+            #[test]
             #[ignore = "an hour: every call instead of a sample"]
-            fn $first() {
+            fn $every_first() {
                 try_points(Bench::fresh(), Fault::Error(Errno::$errno), Amount::All, judge);
             }
 
             #[test]
             #[ignore = "an hour: every call instead of a sample"]
-            fn $conflicts() {
+            fn $every_conflicts() {
                 try_points(Bench::conflicting(), Fault::Error(Errno::$errno), Amount::All, judge);
             }
         )+
     };
 }
 
-every_call! {
-    ENOSPC: no_space_at_every_call_of_a_first_run no_space_at_every_call_among_conflicts;
-    EIO: io_error_at_every_call_of_a_first_run io_error_at_every_call_among_conflicts;
-    EACCES: no_access_at_every_call_of_a_first_run no_access_at_every_call_among_conflicts;
-    EROFS: read_only_at_every_call_of_a_first_run read_only_at_every_call_among_conflicts;
-    EMFILE: no_descriptor_at_every_call_of_a_first_run no_descriptor_at_every_call_among_conflicts;
-    EINTR: interrupted_at_every_call_of_a_first_run interrupted_at_every_call_among_conflicts;
-}
-
-#[test]
-fn some_calls_of_a_first_run() {
-    for errno in ERRORS {
-        try_points(Bench::fresh(), Fault::Error(errno), Amount::Sample(4), judge);
-    }
-}
-
-#[test]
-fn some_calls_among_conflicts() {
-    for errno in ERRORS {
-        try_points(Bench::conflicting(), Fault::Error(errno), Amount::Sample(4), judge);
-    }
+errors! {
+    ENOSPC: no_space_at_some_calls_of_a_first_run no_space_at_some_calls_among_conflicts
+        no_space_at_every_call_of_a_first_run no_space_at_every_call_among_conflicts;
+    EIO: io_error_at_some_calls_of_a_first_run io_error_at_some_calls_among_conflicts
+        io_error_at_every_call_of_a_first_run io_error_at_every_call_among_conflicts;
+    EACCES: no_access_at_some_calls_of_a_first_run no_access_at_some_calls_among_conflicts
+        no_access_at_every_call_of_a_first_run no_access_at_every_call_among_conflicts;
+    EROFS: read_only_at_some_calls_of_a_first_run read_only_at_some_calls_among_conflicts
+        read_only_at_every_call_of_a_first_run read_only_at_every_call_among_conflicts;
+    EMFILE: no_descriptor_at_some_calls_of_a_first_run no_descriptor_at_some_calls_among_conflicts
+        no_descriptor_at_every_call_of_a_first_run no_descriptor_at_every_call_among_conflicts;
+    EINTR: interrupted_at_some_calls_of_a_first_run interrupted_at_some_calls_among_conflicts
+        interrupted_at_every_call_of_a_first_run interrupted_at_every_call_among_conflicts;
 }

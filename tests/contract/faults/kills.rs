@@ -27,12 +27,22 @@ fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
 
 #[test]
 fn one_process_at_some_calls_of_a_first_run() {
-    try_points(Bench::fresh(), Fault::Kill, Amount::Sample(20), judge);
+    try_points(Bench::fresh(), Fault::Kill, Amount::Half { of: 20, second: false }, judge);
+}
+
+#[test]
+fn one_process_at_as_many_others_of_a_first_run() {
+    try_points(Bench::fresh(), Fault::Kill, Amount::Half { of: 20, second: true }, judge);
 }
 
 #[test]
 fn one_process_at_some_calls_among_conflicts() {
-    try_points(Bench::conflicting(), Fault::Kill, Amount::Sample(20), judge);
+    try_points(Bench::conflicting(), Fault::Kill, Amount::Half { of: 20, second: false }, judge);
+}
+
+#[test]
+fn one_process_at_as_many_others_among_conflicts() {
+    try_points(Bench::conflicting(), Fault::Kill, Amount::Half { of: 20, second: true }, judge);
 }
 
 #[test]

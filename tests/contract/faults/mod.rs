@@ -25,6 +25,11 @@ use crate::sandbox::{Fault, Point};
 enum Amount {
     All,
     Sample(usize),
+    /// Every other point of a sample, from its first or its second: two tests that run beside each other share it.
+    Half {
+        of: usize,
+        second: bool,
+    },
 }
 
 /// `FAULT_STRIDE=50 make faults` tries every fiftieth point, `FAULT_ONLY='worker: openat 7'` those whose names begin so.
@@ -81,10 +86,13 @@ fn try_points(
     if let Amount::All = amount {
         only(&mut points);
     }
-    if let Amount::Sample(size) = amount {
+    if let Amount::Sample(size) | Amount::Half { of: size, .. } = amount {
         let size = size.min(all);
         // From the middles of equal parts, so that no process's first call stands for it.
         points = (0..size).map(|part| points[(2 * part + 1) * all / (2 * size)].clone()).collect();
+    }
+    if let Amount::Half { second, .. } = amount {
+        points = points.into_iter().skip(usize::from(second)).step_by(2).collect();
     }
     assert!(!points.is_empty(), "there is no such point");
     let (mut struck, mut wrong, mut missed) = (0, String::new(), String::new());

@@ -74,7 +74,8 @@ fn outcome(top: &Path) -> (Vec<String>, String, BTreeSet<String>) {
     (seen(top), git(top, &["for-each-ref"]), entries)
 }
 
-fn kill_everywhere(prepare: &dyn Fn() -> Bench, step: usize, check: &dyn Fn(&Path, &str)) -> usize {
+/// Kills at every `step`-th call of `calls`.
+fn kill_everywhere(prepare: &dyn Fn() -> Bench, calls: &[&str], step: usize, check: &dyn Fn(&Path, &str)) -> usize {
     let bench = prepare();
     let unbroken = tempfile::tempdir().unwrap();
     // Paths are part of a remote's URL, so every run happens at the same place.
@@ -92,7 +93,8 @@ fn kill_everywhere(prepare: &dyn Fn() -> Bench, step: usize, check: &dyn Fn(&Pat
     apply(&wanted_step, "run-1");
     let wanted = outcome(&place.join("checkout"));
     let mut points = 0;
-    for (number, call) in CALLS.iter().enumerate() {
+    for call in calls {
+        let number = CALLS.iter().position(|known| known == call).unwrap();
         let mut when = 1 + number % step;
         loop {
             reset();
@@ -158,16 +160,33 @@ fn rescued(top: &Path, at: &str) {
     assert!(files(top)["q"].ends_with("\"kept\\n\""), "{at}");
 }
 
-#[test]
-fn a_move_that_was_killed_is_finished_by_the_next_run() {
-    let points = kill_everywhere(&conflicting, 9, &rescued);
-    assert!(points > 20, "{points}");
+/// The calls in shares, a test each, so that they run beside each other.
+macro_rules! shares {
+    ($($share:literal: $moved:ident $cloned:ident;)+) => {
+        $(
+            #[test]
+            fn $moved() {
+                let calls: Vec<&str> = CALLS.into_iter().skip($share).step_by(SHARES).collect();
+                let points = kill_everywhere(&conflicting, &calls, 9, &rescued);
+                assert!(points > 20 / SHARES, "{points}");
+            }
+
+            #[test]
+            fn $cloned() {
+                let calls: Vec<&str> = CALLS.into_iter().skip($share).step_by(SHARES).collect();
+                let points = kill_everywhere(&to_be_cloned, &calls, 17, &|_, _| {});
+                assert!(points > 10 / SHARES, "{points}");
+            }
+        )+
+    };
 }
 
-#[test]
-fn a_clone_that_was_killed_is_finished_by_the_next_run() {
-    let points = kill_everywhere(&to_be_cloned, 17, &|_, _| {});
-    assert!(points > 10, "{points}");
+const SHARES: usize = 3;
+
+shares! {
+    0: a_move_that_was_killed_is_finished_by_the_next_run a_clone_that_was_killed_is_finished_by_the_next_run;
+    1: a_move_killed_at_others_of_its_calls_is_finished a_clone_killed_at_others_of_its_calls_is_finished;
+    2: a_move_killed_at_the_rest_of_its_calls_is_finished a_clone_killed_at_the_rest_of_its_calls_is_finished;
 }
 
 #[test]
@@ -202,11 +221,11 @@ fn a_remote_that_moves_on_after_a_kill_makes_no_second_rescue() {
 #[test]
 #[ignore = "minutes: every point instead of a sample"]
 fn every_point_of_a_move() {
-    println!("{} points", kill_everywhere(&conflicting, 1, &rescued));
+    println!("{} points", kill_everywhere(&conflicting, &CALLS, 1, &rescued));
 }
 
 #[test]
 #[ignore = "minutes: every point instead of a sample"]
 fn every_point_of_a_clone() {
-    println!("{} points", kill_everywhere(&to_be_cloned, 1, &|_, _| {}));
+    println!("{} points", kill_everywhere(&to_be_cloned, &CALLS, 1, &|_, _| {}));
 }
