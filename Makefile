@@ -6,7 +6,6 @@ SHELL := /bin/bash
 # The tests make namespaces and act as several users, so their binaries run as root; building stays with the caller.
 RUNNER := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-TEST_ENV := $(if $(RUNNER),CARGO_TARGET_$(TARGET)_RUNNER='$(RUNNER)')
 
 .PHONY: help demo test check bench faults fuzz
 
@@ -17,9 +16,9 @@ demo: ## the shipped plan file on a throwaway host: plan, apply, plan, and again
 	@scripts/setup
 	@scripts/demo
 
-test: ## every test, on real git, PostgreSQL, sshd and users inside throwaway hosts
+test: ## every test, on real git, PostgreSQL, sshd and users inside throwaway hosts; then the ten slowest
 	@scripts/setup
-	$(TEST_ENV) cargo test --locked
+	@scripts/test
 
 check: ## formatting, lints, licences and sources of dependencies
 	@scripts/setup --check
