@@ -2,11 +2,13 @@
 
 use crate::failure::Failure;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 use super::event::{ChangeOutcome, Event, Finished, Sink};
+use super::live::{keep_planned, leave_out_newer};
 use super::step::Step;
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, plan_step, planned_event, why};
@@ -67,7 +69,12 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
     let mut running = JoinSet::new();
     for (index, planned) in planned.into_iter().enumerate() {
         let before: Vec<usize> = graph.before(index).iter().map(|(other, _)| *other).collect();
-        let run = StepRun { index, cx: cx.clone(), inside_and_before: graph.inside_and_before(index).to_vec() };
+        let run = StepRun {
+            index,
+            cx: cx.clone(),
+            observed: planned.observed,
+            inside_and_before: graph.inside_and_before(index).to_vec(),
+        };
         let slots: Vec<Arc<Mutex<()>>> = graph.slots(index).iter().map(|slot| Arc::clone(&slots[*slot])).collect();
         let makers: Vec<usize> = planned.makers_of_parents().collect();
         let ends = Arc::clone(&ends);
@@ -124,6 +131,8 @@ async fn predecessors(
 struct StepRun {
     index: usize,
     cx: ApplyContext,
+    /// When the step was looked at for the plan.
+    observed: SystemTime,
     /// Steps inside of this one that ran before it.
     inside_and_before: Vec<usize>,
 }
@@ -154,7 +163,7 @@ impl StepRun {
             return StepResult::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         };
         let now = (self.cx.admit)(self.step(), now);
-        let diff = match now {
+        let mut diff = match now {
             Verdict::Decided(diff) => diff,
             Verdict::Failed(failure) => return StepResult::of(Finished::Failed, Some(failure)),
             Verdict::Blocked(failure) => return StepResult::of(Finished::Blocked, Some(failure)),
@@ -164,9 +173,7 @@ impl StepRun {
             // It waited for other steps: now it is planned for good, and shown.
             let exact = PlannedStep::exact(Verdict::Decided(diff.clone()));
             self.cx.sink.event(&planned_event(self.index, &exact, &self.cx.steps, true));
-        } else if let Some(other) =
-            diff.changes.iter().find(|change| !expected.iter().flatten().any(|planned| change.is_left_of(planned)))
-        {
+        } else if let Err(other) = keep_planned(&mut diff, expected.as_deref().unwrap_or_default(), self.observed) {
             let now = other.describe();
             let failure = Failure::new(format!(
                 "the host has changed since it was planned: {} now takes this to converge: {}",
@@ -215,7 +222,12 @@ impl StepRun {
         for other in &self.inside_and_before {
             let step = &self.cx.steps[*other];
             let reason = match plan_step(&self.cx.targets, step).await.verdict {
-                Verdict::Decided(diff) => match diff.changes.first().map(AnyChange::describe) {
+                Verdict::Decided(diff) => match diff
+                    .changes
+                    .iter()
+                    .find(|change| !change.is_newer_than(self.observed))
+                    .map(AnyChange::describe)
+                {
                     None => continue,
                     Some(change) => format!("{} has to be changed again: {}", change.target, change.summary),
                 },
@@ -300,24 +312,27 @@ impl StepRun {
     /// A change that was made and did not hold is a failure, whatever the call that made it said.
     async fn verify(&self, made: Diff<AnyChange>) -> StepResult {
         match plan_step(&self.cx.targets, self.step()).await.verdict {
-            Verdict::Decided(left) => match left.changes.first() {
-                None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
-                    StepResult::converged(Finished::Changed, left)
+            Verdict::Decided(mut left) => {
+                leave_out_newer(&mut left, self.observed);
+                match left.changes.first() {
+                    None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
+                        StepResult::converged(Finished::Changed, left)
+                    }
+                    None => {
+                        let mut warnings = left.warnings.clone();
+                        warnings.extend(made.warnings);
+                        warnings.dedup();
+                        StepResult::converged(Finished::Changed, Diff { notes: made.notes, warnings, ..left })
+                    }
+                    Some(change) => {
+                        let Description { target, summary, .. } = change.describe();
+                        let message = format!("the changes were made, but this is still to do at {target}: {summary}");
+                        let failure = Failure::new(message);
+                        let hint = "something else may be changing it at the same time; run plan to see how it stands";
+                        StepResult::of(Finished::Failed, Some(failure.hint(hint)))
+                    }
                 }
-                None => {
-                    let mut warnings = left.warnings.clone();
-                    warnings.extend(made.warnings);
-                    warnings.dedup();
-                    StepResult::converged(Finished::Changed, Diff { notes: made.notes, warnings, ..left })
-                }
-                Some(change) => {
-                    let Description { target, summary, .. } = change.describe();
-                    let message = format!("the changes were made, but this is still to do at {target}: {summary}");
-                    let failure = Failure::new(message);
-                    let hint = "something else may be changing it at the same time; run plan to see how it stands";
-                    StepResult::of(Finished::Failed, Some(failure.hint(hint)))
-                }
-            },
+            }
             Verdict::Failed(failure) | Verdict::Blocked(failure) => {
                 let message = format!("the changes were made, but cannot be verified: {}", failure.message);
                 StepResult::of(Finished::Failed, Some(Failure { message, hint: failure.hint }))

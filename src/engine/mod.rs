@@ -4,6 +4,7 @@ pub mod apply;
 pub mod event;
 pub mod follow_up;
 pub mod journal;
+mod live;
 pub mod lock;
 pub mod report;
 pub mod run;

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
@@ -33,6 +34,8 @@ pub struct PlannedStep {
     pub verdict: Verdict,
     /// Steps (by place) whose changes come first and may alter what was observed. None: the verdict is exact.
     pub waits_for: Vec<usize>,
+    /// When the observation began that the verdict rests on.
+    pub observed: SystemTime,
     /// Parents that this step would make too, and the steps that make them first.
     made_by_others: BTreeMap<String, usize>,
 }
@@ -40,7 +43,7 @@ pub struct PlannedStep {
 impl PlannedStep {
     /// A step with an exact verdict.
     pub fn exact(verdict: Verdict) -> Self {
-        Self { verdict, waits_for: Vec::new(), made_by_others: BTreeMap::new() }
+        Self { verdict, waits_for: Vec::new(), observed: SystemTime::now(), made_by_others: BTreeMap::new() }
     }
 
     /// The steps that make a parent which this one would make too: it runs when they have ended.
@@ -150,6 +153,7 @@ fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
 
 /// Observes all steps at the same time, which leaves no trace, and decides them in order.
 pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Graph, admit: &Admit) -> Vec<PlannedStep> {
+    let observed_at = SystemTime::now();
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (targets, steps) = (Arc::clone(targets), Arc::clone(steps));
@@ -171,7 +175,7 @@ pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Grap
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();
     for index in graph.sequence() {
         let verdict = std::mem::replace(&mut verdicts[*index], Verdict::Deferred);
-        let step = mark_provisional(verdict, *index, steps, graph, &planned);
+        let step = PlannedStep { observed: observed_at, ..mark_provisional(verdict, *index, steps, graph, &planned) };
         planned[*index] = Some(step);
     }
     let mut planned: Vec<PlannedStep> = planned.into_iter().flatten().collect();

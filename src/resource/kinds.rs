@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::de::{DeserializeSeed, Deserializer};
 use serde::{Deserialize, Serialize};
@@ -208,6 +209,11 @@ macro_rules! kinds {
                     $((AnyChange::$variant(change), AnyChange::$variant(planned)) => change.is_left_of(planned),)*
                     _ => false,
                 }
+            }
+
+            /// [`Change::is_newer_than`]
+            pub fn is_newer_than(&self, time: SystemTime) -> bool {
+                match self { $(AnyChange::$variant(change) => change.is_newer_than(time)),* }
             }
 
             /// [`Change::depends_on`]

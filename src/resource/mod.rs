@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -130,12 +131,12 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
 
     /// Whether this is the `planned` change, or what is left of it once another step has made the parents that both lacked.
     fn is_left_of(&self, planned: &Self) -> bool {
-        let (mut left, mut all) = (self.clone(), planned.clone());
-        let (Some(parents), Some(planned_parents)) = (left.parents(), all.parents()) else { return self == planned };
-        // The outermost come first, so what others have made is the beginning.
-        let fits = planned_parents.ends_with(parents);
-        planned_parents.clone_from(parents);
-        fits && *self == all
+        is_left_of_with_parents(self, planned)
+    }
+
+    /// Whether all that it is about has come to the host after `time`.
+    fn is_newer_than(&self, _time: SystemTime) -> bool {
+        false
     }
 
     /// The parents that are made on the way, the outermost first, where it makes any.
@@ -152,6 +153,16 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
     fn size(&self) -> u64 {
         1
     }
+}
+
+/// [`Change::is_left_of`] of a change that is about one thing.
+fn is_left_of_with_parents<C: Change>(change: &C, planned: &C) -> bool {
+    let (mut left, mut all) = (change.clone(), planned.clone());
+    let (Some(parents), Some(planned_parents)) = (left.parents(), all.parents()) else { return change == planned };
+    // The outermost come first, so what others have made is the beginning.
+    let fits = planned_parents.ends_with(parents);
+    planned_parents.clone_from(parents);
+    fits && *change == all
 }
 
 /// What `diff` found: the changes in the order in which they are to be made, and what a reader should know besides.

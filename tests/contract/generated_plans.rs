@@ -79,7 +79,8 @@ enum Resource {
         owner: Option<u32>,
         group: Option<u32>,
         mode: Option<&'static str>,
-        recursive: bool,
+        /// `recursive` and the keys that need it, empty where it is not.
+        below: &'static str,
     },
     Key {
         path: &'static str,
@@ -100,11 +101,10 @@ enum Resource {
 impl Resource {
     fn yaml(&self) -> String {
         match self {
-            Self::Directory { path, owner, group, mode, recursive } => {
+            Self::Directory { path, owner, group, mode, below } => {
                 let id = |name: &str, id: Option<u32>| id.map(|id| format!(", {name}: \"{id}\"")).unwrap_or_default();
                 let mode = mode.map(|mode| format!(", mode: \"{mode}\"")).unwrap_or_default();
-                let recursive = if *recursive { ", recursive: true" } else { "" };
-                format!("directory: {{ path: {path}{}{}{mode}{recursive} }}", id("owner", *owner), id("group", *group))
+                format!("directory: {{ path: {path}{}{}{mode}{below} }}", id("owner", *owner), id("group", *group))
             }
             Self::Key { path, owner } => {
                 format!("key_file: {{ path: {path}/key.pem, source: {{ file: /var/tmp/key }}, owner: \"{owner}\" }}")
@@ -122,7 +122,7 @@ impl Resource {
     /// The path that the step may change, and whether all below it as well.
     fn claimed(&self) -> Vec<(PathBuf, bool)> {
         match self {
-            Self::Directory { path, recursive, .. } => vec![(located(path), *recursive)],
+            Self::Directory { path, below, .. } => vec![(located(path), !below.is_empty())],
             Self::Key { path, .. } => vec![(located(path).join("key.pem"), false)],
             Self::Compose { path, file, .. } => {
                 vec![(located(path).join(format!("dc{file}.yml")), false), (located(path).join(".env"), false)]
@@ -160,12 +160,21 @@ fn states() -> impl Strategy<Value = Vec<State>> {
     })
 }
 
+const BELOW: [&str; 6] = [
+    "",
+    "",
+    ", recursive: true",
+    ", recursive: owner",
+    ", recursive: true, dir_mode: \"0750\", file_mode: \"u=rwX,g=rX,o=\"",
+    ", recursive: owner, file_mode: \"0640\", exclude: [\"inner/**\", \"*.pem\"]",
+];
+
 fn resource() -> impl Strategy<Value = Resource> {
     let id = || prop::option::weighted(0.7, select(&[0u32, 7, 8, 1000][..]));
     let mode = prop::option::weighted(0.3, select(&["0755", "0700", "2775"][..]));
     prop_oneof![
-        4 => (path(), id(), id(), mode, any::<bool>())
-            .prop_map(|(path, owner, group, mode, recursive)| Resource::Directory { path, owner, group, mode, recursive }),
+        4 => (path(), id(), id(), mode, select(&BELOW[..]))
+            .prop_map(|(path, owner, group, mode, below)| Resource::Directory { path, owner, group, mode, below }),
         2 => (path(), select(&[0u32, 7][..])).prop_map(|(path, owner)| Resource::Key { path, owner }),
         4 => (path(), 1u8..3, select(&["P", "Q"][..]), select(&["ONE", "TWO"][..]),
               prop::option::weighted(0.2, select(&["web", "db"][..])))

@@ -42,5 +42,6 @@ mod self_test;
 mod signals;
 mod standard_input;
 mod terminal;
+mod trees;
 mod warehouse;
 mod workers;

@@ -280,10 +280,14 @@ impl Run {
 
     /// Observes all steps and reports what is planned, to be made at once or not (`applying`). `None`: a signal came first.
     async fn survey(&self, applying: bool) -> Option<Vec<PlannedStep>> {
-        let planned = tokio::select! {
+        let mut planned = tokio::select! {
             planned = survey(&self.targets, &self.steps, &self.graph, self.admit.as_ref()) => planned,
             () = self.stop.asked() => return None,
         };
+        if let Some(saved) = &self.inputs.saved {
+            // What has come since then is no more planned than what comes from now on.
+            planned.iter_mut().for_each(|step| step.observed = saved.observed());
+        }
         for (index, step) in planned.iter().enumerate() {
             self.report.event(&planned_event(index, step, &self.steps, applying));
         }

@@ -8,11 +8,13 @@
 use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::event::Planned;
+use super::live::keep_planned;
 use super::step::Step;
 use super::survey::{PlannedStep, Verdict};
 use crate::host::fs::{escape_path, io_error_text};
@@ -91,6 +93,8 @@ struct Body {
     id: String,
     /// RFC 3339, UTC.
     made: String,
+    /// When the observation began that it rests on, in microseconds since 1970.
+    observed: u64,
     origin: Origin,
     flags: Flags,
     /// The text of a plan file that came from standard input, so that it need not come again.
@@ -142,7 +146,10 @@ impl Saved {
     ) -> Self {
         let steps = planned.iter().map(|(step, planned)| SavedStep::of(step, planned)).collect();
         let key = digester.key().iter().map(|byte| format!("{byte:02x}")).collect();
-        let body = Body { id: id.to_owned(), made, origin, flags, plan_file, key, fingerprints, steps };
+        let observed = planned.iter().map(|(_, planned)| planned.observed).min().unwrap_or_else(SystemTime::now);
+        let observed = observed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let observed = u64::try_from(observed.as_micros()).unwrap_or(u64::MAX);
+        let body = Body { id: id.to_owned(), made, observed, origin, flags, plan_file, key, fingerprints, steps };
         Self { body, digester: digester.clone() }
     }
 
@@ -291,10 +298,10 @@ impl Saved {
             _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
                 Failure::new("the source of its secret yields another value than when the plan was made").hint(AGAIN),
             ),
-            (_, Verdict::Decided(diff)) if !saved.provisional => {
-                match diff.changes.iter().find(|now| !saved.changes.iter().any(|planned| now.is_left_of(planned))) {
-                    None => Verdict::Decided(diff),
-                    Some(other) => {
+            (_, Verdict::Decided(mut diff)) if !saved.provisional => {
+                match keep_planned(&mut diff, &saved.changes, self.observed()) {
+                    Ok(()) => Verdict::Decided(diff),
+                    Err(other) => {
                         let now = other.describe();
                         let failure = Failure::new(format!(
                             "the host has moved on since the plan was made: {} now takes this to converge: {}",
@@ -306,6 +313,13 @@ impl Saved {
             }
             (_, verdict) => verdict,
         }
+    }
+}
+
+impl Saved {
+    /// When the observation began that it rests on.
+    pub fn observed(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(self.body.observed)
     }
 }
 

@@ -69,11 +69,7 @@ impl Dir {
         if !matches!(seen.kind, FileKind::File | FileKind::Directory) {
             return Err(failed(Errno::INVAL));
         }
-        // fchmod refuses an O_PATH descriptor, and a file of mode 0000 cannot be opened otherwise by its owner; the
-        // descriptor's name in /proc leads to the very inode it holds.
-        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
-        let mode = rustix::fs::Mode::from_raw_mode(mode);
-        retry_on_intr(|| rustix::fs::chmod(&link, mode)).map_err(failed)
+        super::write::change_mode(&fd, mode).map_err(failed)
     }
 
     /// Holds the inode `name` without opening its content, and checks that it is the one that was seen.

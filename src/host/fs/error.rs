@@ -3,8 +3,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::escape_path;
-use crate::failure::Failure;
+use super::{acts_as_root, escape_path};
 
 /// Why the file system could not be read or changed: what was tried on which path, what came of it, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,15 +18,24 @@ impl Error {
     /// A failed system call: `cannot <verb> <path>: <what the kernel said>`.
     pub(super) fn call(verb: &str, path: &Path, errno: Errno) -> Self {
         let hint = match errno {
-            Errno::ACCESS | Errno::PERM => Some("run the step as the owner, or with run_as: root"),
-            Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again"),
-            Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again"),
-            Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (ulimit -n), then run again"),
+            Errno::ACCESS | Errno::PERM if acts_as_root() => Some(format!(
+                "root was denied it: see whether it is immutable (lsattr -d {path}); on NFS with root_squash, change it on \
+                 the server",
+                path = shell_path(path)
+            )),
+            Errno::INVAL | Errno::OVERFLOW if verb.contains("owner") => Some(
+                "in a user namespace, the number may not be mapped: see /proc/self/uid_map and /proc/self/gid_map"
+                    .into(),
+            ),
+            Errno::ACCESS | Errno::PERM => Some("run the step as the owner, or with run_as: root".into()),
+            Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again".into()),
+            Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again".into()),
+            Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (ulimit -n), then run again".into()),
             _ => None,
         };
         Self {
             message: format!("cannot {verb} {}: {}", escape_path(path), io_error_text(&io::Error::from(errno))),
-            hint: hint.map(str::to_owned),
+            hint,
             kind: io::Error::from(errno).kind(),
         }
     }
@@ -56,6 +64,13 @@ impl Error {
     pub fn is_denied(&self) -> bool {
         self.kind == io::ErrorKind::PermissionDenied
     }
+}
+
+/// A path as a word of a shell, where one can hold it.
+fn shell_path(path: &Path) -> String {
+    let shown = escape_path(path);
+    let plain = shown.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte));
+    if plain { shown } else { format!("'{}'", shown.replace('\'', r"'\''")) }
 }
 
 /// The kernel's words for an error, in lower case and without the number.

@@ -155,6 +155,19 @@ pub fn acting_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
+/// The mode that chown(2) leaves of one that something of this kind has. `keeps_group_bit`: the acting user is in its
+/// group, or root; then the set-group-ID bit goes only where the group may execute the file.
+pub fn mode_after_chown(kind: FileKind, mode: u32, keeps_group_bit: bool) -> u32 {
+    const SET_USER_ID: u32 = 0o4000;
+    const SET_GROUP_ID: u32 = 0o2000;
+    const GROUP_EXECUTE: u32 = 0o010;
+    if kind == FileKind::Directory {
+        return mode;
+    }
+    let mode = mode & !SET_USER_ID;
+    if mode & GROUP_EXECUTE != 0 || !keeps_group_bit { mode & !SET_GROUP_ID } else { mode }
+}
+
 /// Whether this process may give what it owns to the group `gid`.
 pub fn acts_in_group(gid: u32) -> bool {
     let mut groups = rustix::process::getgroups().unwrap_or_default().into_iter();

@@ -328,7 +328,7 @@ fn a_walk_changes_a_symlink_and_never_its_target() {
     let _listener = UnixListener::bind(top.join("socket")).unwrap();
     tree::walk(&Dir::open(&top).unwrap(), &tree::LeftOut::default(), |met| {
         if let tree::Visit::Entry(entry) = met {
-            assert!(entry.set_owner(Some(50000), Some(50001), false)?);
+            assert!(entry.change(Some(50000), Some(50001), None, false)?);
         }
         Ok(())
     })
@@ -356,7 +356,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
         if let tree::Visit::Entry(entry) = met {
             std_fs::remove_file(top.join("file")).unwrap();
             std_fs::hard_link(outside.join("file"), top.join("file")).unwrap();
-            entry.set_owner(Some(50000), None, false)?;
+            entry.change(Some(50000), None, None, false)?;
         }
         Ok(())
     });
@@ -365,7 +365,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     tree::walk(&open, &tree::LeftOut::default(), |met| {
         if let tree::Visit::Entry(entry) = met {
             std_fs::remove_file(top.join("file")).unwrap();
-            assert!(!entry.set_owner(Some(50000), None, false)?);
+            assert!(!entry.change(Some(50000), None, None, false)?);
         }
         Ok(())
     })
@@ -379,7 +379,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
                 std_fs::rename(top.join("d"), folder.path().join("moved")).unwrap();
                 symlink(&outside, top.join("d")).unwrap();
             }
-            entry.set_owner(Some(50000), None, false)?;
+            entry.change(Some(50000), None, None, false)?;
         }
         Ok(())
     })

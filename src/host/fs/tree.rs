@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, OFlags, Statx, StatxAttributes, StatxFlags, statx};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::open::{open_at, open_quietly};
-use super::write::change_owner;
+use super::write::{change_mode, change_owner};
 use super::{Dir, Error, FileKind, escape_path};
 
 /// How many levels keep their directory open. Deeper trees close the outer ones and open them again by `..` on the
@@ -22,7 +22,9 @@ const WANTED: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::NLINK)
     .union(StatxFlags::UID)
     .union(StatxFlags::GID)
-    .union(StatxFlags::INO);
+    .union(StatxFlags::INO)
+    .union(StatxFlags::CTIME)
+    .union(StatxFlags::BTIME);
 
 /// What the walk meets.
 pub enum Visit<'walk> {
@@ -41,6 +43,10 @@ pub struct Entry<'walk> {
     pub mode: u32,
     /// The number of hard links.
     pub links: u64,
+    /// Whether a flag of the file system keeps everybody from changing it (chattr(1)).
+    pub is_locked: bool,
+    /// When it was made, in microseconds since 1970; when it was last changed, where the file system does not know.
+    pub born: i64,
     at: At<'walk>,
     levels: &'walk [Level],
     top: &'walk Dir,
@@ -76,48 +82,77 @@ impl Entry<'_> {
         below_top(self.levels, name)
     }
 
-    /// Sets owner and group of just what was met. A symlink is changed itself.
+    /// Sets owner and group, then the mode, of just what was met. A symlink is changed itself, and has no mode to set.
     ///
     /// Gives `false` where the entry has vanished.
     ///
     /// # Errors
-    /// The entry was exchanged, or became hard-linked where `hard_links` does not allow it.
-    pub fn set_owner(&self, uid: Option<u32>, gid: Option<u32>, hard_links: bool) -> Result<bool, Error> {
+    /// The entry was exchanged, it became hard-linked where `hard_links` does not allow it, or a system call fails.
+    pub fn change(
+        &self,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        mode: Option<u32>,
+        hard_links: bool,
+    ) -> Result<bool, Error> {
         let path = || self.top.path().join(self.path());
-        let failed = |errno| Error::call("set the owner of", &path(), errno);
-        let pinned;
+        let Some(pinned) = self.pin().map_err(|errno| Error::call("open", &path(), errno))? else { return Ok(false) };
+        if let At::Name(_) = &self.at {
+            let now =
+                look(&pinned, c"", AtFlags::EMPTY_PATH).map_err(|errno| Error::call("look at", &path(), errno))?;
+            let top = self.levels.first().map_or(&now, |top| &top.seen);
+            // A hard link that another user made since would hand over a file that is not the tree's.
+            if FileKind::of(now.stx_mode.into()) != self.kind || is_mount(&now, top) || now.stx_nlink > 1 && !hard_links
+            {
+                return Err(Error::refused(
+                    format!("{} was exchanged or hard-linked meanwhile", escape_path(&path())),
+                    "see who else works in that directory, then run again",
+                ));
+            }
+        }
+        change_owner(&pinned, uid, gid).map_err(|errno| Error::call("set the owner of", &path(), errno))?;
+        if let Some(mode) = mode.filter(|_| self.kind != FileKind::Symlink) {
+            change_mode(&pinned, mode).map_err(|errno| Error::call("set the mode of", &path(), errno))?;
+        }
+        Ok(true)
+    }
+
+    /// Whether it has file capabilities. One that has vanished has none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn has_capabilities(&self) -> Result<bool, Error> {
+        if self.kind != FileKind::File {
+            return Ok(false);
+        }
+        let found = self.pin().and_then(|fd| fd.map_or(Ok(false), |fd| super::xattr::has_capabilities(&fd)));
+        found.map_err(|errno| Error::call("read the attributes of", &self.top.path().join(self.path()), errno))
+    }
+
+    /// Holds what was met without opening its content; `None` where it has vanished.
+    fn pin(&self) -> Result<Option<OwnedFd>, Errno> {
         let fd = match &self.at {
-            At::Open(level) => listing_fd(level).map_err(failed)?,
+            At::Open(level) => open_at(listing_fd(level)?, OsStr::new("."), OFlags::PATH | OFlags::DIRECTORY),
             At::Name(name) => {
-                let dir = innermost(self.levels).map_err(failed)?;
-                pinned = match open_at(dir, OsStr::from_bytes(name.to_bytes()), OFlags::PATH | OFlags::NOFOLLOW) {
-                    Ok(fd) => fd,
-                    Err(Errno::NOENT) => return Ok(false),
-                    Err(errno) => return Err(failed(errno)),
-                };
-                let now = look(&pinned, c"", AtFlags::EMPTY_PATH).map_err(failed)?;
-                let top = self.levels.first().map_or(&now, |top| &top.seen);
-                // A hard link that another user made since would hand over a file that is not the tree's.
-                if FileKind::of(now.stx_mode.into()) == FileKind::Directory
-                    || is_mount(&now, top)
-                    || now.stx_nlink > 1 && !hard_links
-                {
-                    return Err(Error::refused(
-                        format!("{} was exchanged or hard-linked meanwhile", escape_path(&path())),
-                        "see who else works in that directory, then run again",
-                    ));
-                }
-                pinned.as_fd()
+                let dir = innermost(self.levels)?;
+                open_at(dir, OsStr::from_bytes(name.to_bytes()), OFlags::PATH | OFlags::NOFOLLOW)
             }
         };
-        change_owner(fd, uid, gid).map_err(failed)?;
-        Ok(true)
+        match fd {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 }
 
 /// Paths below the top of a tree that a walk leaves out, as a trie of their names.
-#[derive(Debug, Default)]
-pub struct LeftOut(Vec<LeftOutName>);
+#[derive(Default)]
+pub struct LeftOut {
+    names: Vec<LeftOutName>,
+    /// Whether a path is left out with all that is below it.
+    excludes: Option<Box<dyn Fn(&Path) -> bool>>,
+}
 
 #[derive(Debug, Default)]
 struct LeftOutName {
@@ -150,15 +185,21 @@ impl LeftOut {
             let extent = if whole { Extent::Whole } else { Extent::Entry };
             names[at].extent = names[at].extent.max(Some(extent));
         }
-        Self(names)
+        Self { names, excludes: None }
+    }
+
+    /// Leaves out, besides, each path below the top for which `excludes` holds, and all that is below it.
+    pub fn excluding(mut self, excludes: impl Fn(&Path) -> bool + 'static) -> Self {
+        self.excludes = Some(Box::new(excludes));
+        self
     }
 
     fn below(&self, at: Option<usize>, name: &CStr) -> Option<usize> {
-        self.0.get(at?)?.below.get(OsStr::from_bytes(name.to_bytes())).copied()
+        self.names.get(at?)?.below.get(OsStr::from_bytes(name.to_bytes())).copied()
     }
 
     fn extent(&self, at: Option<usize>) -> Option<Extent> {
-        self.0.get(at?)?.extent
+        self.names.get(at?)?.extent
     }
 }
 
@@ -189,7 +230,9 @@ pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Visit<'_>) -> R
         level.resume = entry.offset();
         let place = left_out.below(level.left_out, name);
         let extent = left_out.extent(place);
-        if extent == Some(Extent::Whole) {
+        if extent == Some(Extent::Whole)
+            || left_out.excludes.as_ref().is_some_and(|excludes| excludes(&below_top(&levels, name)))
+        {
             continue;
         }
         let fd = innermost(&levels).map_err(|errno| failed(&levels, errno))?;
@@ -292,11 +335,19 @@ impl<'walk> Entry<'walk> {
             gid: stat.stx_gid,
             mode: u32::from(stat.stx_mode) & 0o7777,
             links: stat.stx_nlink.into(),
+            is_locked: stat.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
+            born: born(stat),
             at,
             levels,
             top,
         }
     }
+}
+
+fn born(stat: &Statx) -> i64 {
+    let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let time = if known { stat.stx_btime } else { stat.stx_ctime };
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(i64::from(time.tv_nsec / 1000))
 }
 
 fn listing_fd(level: &Level) -> Result<std::os::fd::BorrowedFd<'_>, Errno> {

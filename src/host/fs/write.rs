@@ -1,6 +1,6 @@
 use std::ffi::OsStr;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -144,6 +144,14 @@ fn fill(fd: &OwnedFd, bytes: &[u8], attributes: Attributes, xattrs: &Xattrs) -> 
 
 fn errno_of(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Sets the mode of what an `O_PATH` descriptor holds.
+pub(super) fn change_mode(fd: &OwnedFd, mode: u32) -> Result<(), Errno> {
+    // fchmod refuses such a descriptor, and a file of mode 0000 cannot be opened otherwise by its owner; the
+    // descriptor's name in /proc leads to the very inode it holds.
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    retry_on_intr(|| rustix::fs::chmod(&link, Mode::from_raw_mode(mode)))
 }
 
 /// Changes what differs of owner and group, so that an unprivileged process may ask for what already holds.

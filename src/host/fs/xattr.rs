@@ -88,6 +88,19 @@ pub fn names(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
     Ok(called)
 }
 
+/// Whether the file behind an `O_PATH` descriptor has capabilities.
+///
+/// # Errors
+/// What the kernel says; a file system without attributes has none.
+pub fn has_capabilities(fd: &OwnedFd) -> Result<bool, Errno> {
+    let link = link(fd);
+    match retry_on_intr(|| rustix::fs::getxattr(&link, CAPABILITIES, &mut [0; 0][..])) {
+        Ok(_) => Ok(true),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// The calls on descriptors refuse `O_PATH`; its name in /proc leads to the very inode it holds.
 fn link(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())

@@ -1,7 +1,8 @@
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-use super::{Directory, differs, left_out};
+use super::Directory;
+use super::tree_change::EntryRules;
 use crate::host::fs::{self, FileKind, Place, tree};
 use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
@@ -9,6 +10,8 @@ use crate::resource::value::Mode;
 
 /// How many paths stand for all in a message.
 const EXAMPLES: usize = 3;
+/// How many mount points of a tree are kept, so that one that has gone is noticed.
+const MAX_MOUNTS: usize = 1000;
 
 /// What was observed of a directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,17 +60,26 @@ pub struct Seen {
 pub struct Tree {
     /// All entries.
     pub entries: u64,
-    /// Those that have another owner or group than is wanted.
+    /// Those whose owner, group or mode is not as wanted, and that can be changed.
     pub differing: Examples,
     /// Those of them that are hard-linked and no directory.
     #[serde(default)]
     pub hard_linked: Examples,
-    /// Those of them that have the setuid or setgid bit and lose it with the change, as chown(2) says.
+    /// Those of them that lose the setuid or setgid bit with the change.
     #[serde(default)]
     pub set_id: Examples,
+    /// Those of them that lose their file capabilities with the change.
+    #[serde(default, skip_serializing_if = "Examples::is_empty")]
+    pub capabilities: Examples,
     /// Those of them that only root can change.
     #[serde(default)]
     pub beyond_rights: Examples,
+    /// When the first of them was made, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<i64>,
+    /// Those that are not as wanted and cannot be changed by anybody: they are immutable or append-only.
+    #[serde(default, skip_serializing_if = "Examples::is_empty")]
+    pub locked: Examples,
     /// What is mounted in the tree, and was not entered.
     #[serde(default)]
     pub mounts: Examples,
@@ -83,7 +95,7 @@ pub struct LeftToOther {
     pub step: String,
 }
 
-/// How many there are, and the first few of them, by their path below the directory.
+/// How many there are, and the first of them in order, by their path below the directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Examples {
     pub count: u64,
@@ -92,17 +104,34 @@ pub struct Examples {
 
 impl Examples {
     fn add(&mut self, path: impl FnOnce() -> std::path::PathBuf) {
+        self.add_up_to(EXAMPLES, path);
+    }
+
+    fn add_up_to(&mut self, most: usize, path: impl FnOnce() -> std::path::PathBuf) {
         self.count += 1;
-        if self.first.len() < EXAMPLES {
-            self.first.push(fs::escape_path(&path()));
+        let path = fs::escape_path(&path());
+        // The order in which a directory lists its entries differs from host to host.
+        let place = self.first.partition_point(|other| *other < path);
+        if place < most {
+            self.first.truncate(most - 1);
+            self.first.insert(place, path);
         }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Those that a message names.
+    pub fn shown(&self) -> &[String] {
+        &self.first[..self.first.len().min(EXAMPLES)]
     }
 }
 
 impl std::fmt::Display for Examples {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.first.join(", "))?;
-        match self.count - self.first.len() as u64 {
+        f.write_str(&self.shown().join(", "))?;
+        match self.count - self.shown().len() as u64 {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }
@@ -120,8 +149,8 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
             default_mode: Mode::from_bits(fs::default_dir_mode(&place.dir.stat_self()?)),
         },
         Some(stat) if stat.kind == FileKind::Directory => {
-            let walked = desired.recursive && (ownership.owner.is_some() || ownership.group.is_some());
-            let tree = if walked { Some(survey(&place, &ownership, cx)?) } else { None };
+            let rules = desired.entry_rules(&ownership);
+            let tree = rules.map(|rules| survey(desired, &place, &ownership, &rules, cx)).transpose()?;
             Found::Directory(Seen { uid: stat.uid, gid: stat.gid, mode: Mode::from_bits(stat.mode), tree })
         }
         Some(stat) => Found::Other { kind: stat.kind },
@@ -129,35 +158,46 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     Ok(Actual { leftovers: place.leftovers()?, ownership, found })
 }
 
-fn survey(place: &Place, ownership: &Ownership, cx: &ObserveContext) -> Result<Tree, Failure> {
-    let (uid, gid) = (ownership.uid(), ownership.gid());
-    let (acting_uid, may_set_group) = (ownership.acting_uid, ownership.may_set_group);
+fn survey(
+    desired: &Directory,
+    place: &Place,
+    ownership: &Ownership,
+    rules: &EntryRules,
+    cx: &ObserveContext,
+) -> Result<Tree, Failure> {
     let left_to_others = cx
         .claimed_below()
         .iter()
         .map(|claimed| LeftToOther { path: fs::escape_path(&claimed.path), step: claimed.step.clone() });
     let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
-    tree::walk(&place.dir.open_dir(&place.name)?, &left_out(cx), |met| {
+    tree::walk(&place.dir.open_dir(&place.name)?, &desired.left_out(cx), |met| {
         let entry = match met {
             tree::Visit::Mount(path) => {
-                tree.mounts.add(|| path);
+                tree.mounts.add_up_to(MAX_MOUNTS, || path);
                 return Ok(());
             }
             tree::Visit::Entry(entry) => entry,
         };
         tree.entries += 1;
-        if !differs(&entry, uid, gid) {
+        let Some(change) = rules.change_of(&entry) else { return Ok(()) };
+        if entry.is_locked {
+            tree.locked.add(|| entry.path());
             return Ok(());
         }
         tree.differing.add(|| entry.path());
+        tree.oldest = Some(tree.oldest.map_or(entry.born, |oldest| oldest.min(entry.born)));
         if entry.links > 1 && entry.kind != FileKind::Directory {
             tree.hard_linked.add(|| entry.path());
         }
-        if entry.mode & 0o6000 != 0 && entry.kind == FileKind::File {
+        if change.loses_set_id {
             tree.set_id.add(|| entry.path());
         }
-        let keeps_owner = uid.is_none_or(|uid| uid == entry.uid) && entry.uid == acting_uid;
-        if acting_uid != 0 && !(keeps_owner && may_set_group) {
+        if (change.sets_owner || change.sets_group) && entry.has_capabilities()? {
+            tree.capabilities.add(|| entry.path());
+        }
+        let may =
+            entry.uid == ownership.acting_uid && !change.sets_owner && (!change.sets_group || ownership.may_set_group);
+        if ownership.acting_uid != 0 && !may {
             tree.beyond_rights.add(|| entry.path());
         }
         Ok(())

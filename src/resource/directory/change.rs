@@ -1,7 +1,9 @@
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Examples, HardLinks};
+use super::TreeChange;
 use crate::resource::attributes::{AttributeChange, ownership, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
@@ -20,16 +22,9 @@ pub enum Change {
         group: Option<Identity>,
         mode: Mode,
     },
-    /// Sets owner and group of what is in the directory and differs, each directory after its entries.
-    SetTreeOwner {
-        path: String,
-        owner: Option<Identity>,
-        group: Option<Identity>,
-        hard_links: HardLinks,
-        differing: Examples,
-        /// Those that lose setuid or setgid with it.
-        set_id: Examples,
-    },
+    /// Sets owner, group and modes of what is in the directory and differs, each directory after its entries.
+    #[serde(rename = "change_tree")]
+    Tree(TreeChange),
     /// Sets owner, group or mode of the directory itself.
     #[serde(untagged)]
     Attributes(AttributeChange),
@@ -65,33 +60,32 @@ impl crate::resource::Change for Change {
                 after["parents"] = json!(parents);
                 (Action::Create, path, summary, Value::Null, after)
             }
-            Self::SetTreeOwner { path, owner, group, differing, .. } => {
-                let entries = if differing.count == 1 { "entry" } else { "entries" };
-                let summary =
-                    format!("set {} on {} {entries} below: {differing}", ownership(owner, group), differing.count);
-                let before = json!({ "differing": differing.count, "examples": differing.first });
-                (Action::Update, path, summary, before, with_ids(json!({}), owner, group))
-            }
+            Self::Tree(change) => return change.describe(),
             Self::Attributes(change) => return change.describe(),
         };
-        Description { action, target: path.clone(), summary, before, after, risk: self.risk() }
+        Description { action, target: path.clone(), summary, before, after, risk: None }
     }
 
     fn size(&self) -> u64 {
         match self {
-            Self::SetTreeOwner { differing, .. } => differing.count,
+            Self::Tree(change) => change.differing.count,
             _ => 1,
         }
     }
-}
 
-impl Change {
-    fn risk(&self) -> Option<String> {
-        match self {
-            Self::SetTreeOwner { set_id, .. } if set_id.count > 0 => {
-                Some(format!("setuid or setgid is lost, as with chown, on {}: {set_id}", set_id.count))
-            }
-            _ => None,
+    fn is_left_of(&self, planned: &Self) -> bool {
+        match (self, planned) {
+            (Self::Tree(now), Self::Tree(planned)) => now.is_within(planned),
+            _ => crate::resource::is_left_of_with_parents(self, planned),
         }
+    }
+
+    /// One entry that cannot be changed keeps nothing else from being changed.
+    fn depends_on(&self, failed: &Self) -> bool {
+        !matches!(failed, Self::Tree(_))
+    }
+
+    fn is_newer_than(&self, time: SystemTime) -> bool {
+        matches!(self, Self::Tree(change) if change.is_newer_than(time))
     }
 }

@@ -1,7 +1,7 @@
-use super::{Actual, Change, Directory, Found, HardLinks, Tree};
-use crate::failure::Failure;
-use crate::resource::Diff;
+use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::resource::attributes;
+use crate::resource::value::shell_word;
+use crate::resource::{Diff, Failure};
 
 const AS_ROOT: &str = "give the step run_as: root";
 
@@ -11,8 +11,11 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     if !actual.leftovers.is_empty() {
         diff.changes.push(Change::RemoveLeftovers { path: path.clone(), names: actual.leftovers.clone() });
     }
-    if desired.recursive && desired.owner.is_none() && desired.group.is_none() {
-        diff.notes.push("recursive has no effect without owner or group".to_owned());
+    if desired.recursive != Recursive::No && desired.entry_rules(&actual.ownership).is_none() {
+        diff.notes.push(match desired.recursive {
+            Recursive::Owner => "recursive: owner has no effect without owner".to_owned(),
+            _ => "recursive has no effect without owner or group".to_owned(),
+        });
     }
     match &actual.found {
         Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
@@ -58,9 +61,21 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         let each = tree.left_to_others.iter().map(|left| format!("{} (step `{}`)", left.path, left.step));
         diff.notes.push(format!("left to other steps: {}", each.collect::<Vec<_>>().join(", ")));
     }
-    if tree.differing.count == 0 {
-        return Ok(());
+    if tree.locked.count > 0 {
+        let word = if tree.locked.count == 1 { "is" } else { "are" };
+        let first = tree.locked.first.first().map_or(String::new(), |first| shell_word(&format!("{path}/{first}")));
+        diff.obstacles.push(
+            Failure::new(format!(
+                "{} below {path} cannot be changed by anybody, and {word} immutable or append-only (lsattr): {}",
+                entries(tree.locked.count),
+                tree.locked
+            ))
+            .hint(format!("as root: chattr -i -a {first}")),
+        );
     }
+    let Some(rules) = desired.entry_rules(&actual.ownership).filter(|_| tree.differing.count > 0) else {
+        return Ok(());
+    };
     if tree.beyond_rights.count > 0 {
         return Err(Failure::new(format!(
             "uid {} may not set the owner of {} below {path}: {}",
@@ -78,14 +93,17 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         ))
         .hint("find the other names with find / -xdev -samefile; if the change is meant, set hard_links: change"));
     }
-    diff.changes.push(Change::SetTreeOwner {
+    diff.changes.push(Change::Tree(TreeChange {
         path: path.to_string(),
-        owner: actual.ownership.owner.clone(),
-        group: actual.ownership.group.clone(),
+        rules,
         hard_links: desired.hard_links,
         differing: tree.differing.clone(),
         set_id: tree.set_id.clone(),
-    });
+        capabilities: tree.capabilities.clone(),
+        hard_linked: tree.hard_linked.clone(),
+        mounts: tree.mounts.first.clone(),
+        oldest: tree.oldest,
+    }));
     Ok(())
 }
 

@@ -1,26 +1,37 @@
-//! A directory with its owner, group and mode, and with `recursive` the owner and group of everything in it.
+//! A directory with its owner, group and mode, and with `recursive` those of everything in it.
 
 use crate::failure::Failure;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::attributes::Ownership;
 use super::value::{AbsolutePath, Account, Mode, shell_word};
 use super::{Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
 use crate::host::fs::{self, Attributes, Place, tree};
+use tree_change::EntryRules;
 
 mod actual;
 mod change;
 mod diff;
+mod exclude;
+mod mode_rule;
 #[cfg(test)]
 mod tests;
+mod tree_change;
+#[cfg(test)]
+mod tree_tests;
 
-pub use actual::{Actual, Examples, Found, Seen, Tree};
+pub use actual::{Actual, Examples, Found, LeftToOther, Seen, Tree};
 pub use change::Change;
+pub use exclude::Exclude;
+pub use mode_rule::ModeRule;
+pub use tree_change::TreeChange;
 
 /// The resource as the plan file gives it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Directory {
     path: AbsolutePath,
     /// The directory's user; left as it is where none is given.
@@ -32,11 +43,65 @@ pub struct Directory {
     /// The directory's own mode, compared in all its bits; 0755 where it is created and none is given.
     #[serde(default)]
     mode: Option<Mode>,
-    /// Whether owner and group hold for every entry below as well.
+    /// What holds for every entry below as well.
     #[serde(default, deserialize_with = "super::value::or_default")]
-    recursive: bool,
+    recursive: Recursive,
+    /// The mode of every directory below; left as it is where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dir_mode: Option<ModeRule>,
+    /// The mode of every regular file below; left as it is where none is given. Symlinks have no mode of their own, and
+    /// sockets, FIFOs and devices keep theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file_mode: Option<ModeRule>,
+    /// Entries below that are left out.
+    #[serde(default, deserialize_with = "super::value::or_default", skip_serializing_if = "Vec::is_empty")]
+    exclude: Vec<Exclude>,
     #[serde(default, deserialize_with = "super::value::or_default")]
     hard_links: HardLinks,
+}
+
+/// What of the directory holds for the entries below it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recursive {
+    /// Nothing.
+    #[default]
+    No,
+    /// Owner and group.
+    OwnerAndGroup,
+    /// The owner alone: the group of an entry is that of whoever writes it.
+    Owner,
+}
+
+impl Serialize for Recursive {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::No => to.serialize_bool(false),
+            Self::OwnerAndGroup => to.serialize_bool(true),
+            Self::Owner => to.serialize_str("owner"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Recursive {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Recursive;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("true, false or `owner`")
+            }
+
+            fn visit_bool<E: Error>(self, yes: bool) -> Result<Recursive, E> {
+                Ok(if yes { Recursive::OwnerAndGroup } else { Recursive::No })
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Recursive, E> {
+                if text == "owner" { Ok(Recursive::Owner) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
+            }
+        }
+        from.deserialize_any(Reader)
+    }
 }
 
 /// What to do with a file that has a second name: changing its owner changes it under the other name too, which may
@@ -49,6 +114,31 @@ pub enum HardLinks {
     Change,
 }
 
+impl Serialize for Directory {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Directory {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let directory = Self::deserialize(from)?;
+        if directory.recursive == Recursive::No {
+            let key = [
+                directory.dir_mode.as_ref().map(|_| "dir_mode"),
+                directory.file_mode.as_ref().map(|_| "file_mode"),
+                directory.exclude.first().map(|_| "exclude"),
+            ];
+            if let Some(key) = key.into_iter().flatten().next() {
+                return Err(D::Error::custom(format_args!(
+                    "`{key}` is about the entries below: set `recursive: true`, or `recursive: owner` for their owner alone"
+                )));
+            }
+        }
+        Ok(directory)
+    }
+}
+
 impl Resource for Directory {
     const KIND: &'static str = "directory";
     type Actual = Actual;
@@ -58,7 +148,7 @@ impl Resource for Directory {
         let path = self.path.to_path_buf();
         Claims {
             needs: vec![Need::Path(path.clone())],
-            owns: vec![Claim::Directory { path, recursive: self.recursive }],
+            owns: vec![Claim::Directory { path, recursive: self.recursive != Recursive::No }],
             edits: Vec::new(),
         }
     }
@@ -66,20 +156,31 @@ impl Resource for Directory {
     fn manual(&self) -> Vec<String> {
         let path = shell_word(&self.path.to_string_lossy());
         let mut lines = vec![format!("mkdir -p {path}")];
-        let recursive = if self.recursive { " -R" } else { "" };
-        match (&self.owner, &self.group) {
-            (Some(owner), Some(group)) => {
-                lines.push(format!("sudo chown{recursive} {} {path}", shell_word(&format!("{owner}:{group}"))));
+        let (owner, group) = (self.owner.as_ref().map(Account::to_string), self.group.as_ref().map(Account::to_string));
+        let chown = |flag: &str, account: &str| format!("sudo chown{flag} {} {path}", shell_word(account));
+        let chgrp = |flag: &str, account: &str| format!("sudo chgrp{flag} {} {path}", shell_word(account));
+        let below = if self.recursive == Recursive::OwnerAndGroup { " -R" } else { "" };
+        match (owner, group) {
+            (Some(owner), group) if self.recursive == Recursive::Owner => {
+                lines.push(chown(" -R", &owner));
+                lines.extend(group.map(|group| chgrp("", &group)));
             }
-            (Some(owner), None) => {
-                lines.push(format!("sudo chown{recursive} {} {path}", shell_word(&owner.to_string())))
-            }
-            (None, Some(group)) => {
-                lines.push(format!("sudo chgrp{recursive} {} {path}", shell_word(&group.to_string())))
-            }
+            (Some(owner), Some(group)) => lines.push(chown(below, &format!("{owner}:{group}"))),
+            (Some(owner), None) => lines.push(chown(below, &owner)),
+            (None, Some(group)) => lines.push(chgrp(below, &group)),
             (None, None) => {}
         }
+        for (mode, kind) in [(&self.dir_mode, 'd'), (&self.file_mode, 'f')] {
+            lines.extend(mode.as_ref().map(|mode| {
+                let mode = shell_word(&mode.to_string());
+                format!("find {path} -xdev -mindepth 1 -type {kind} -exec chmod {mode} {{}} +")
+            }));
+        }
         lines.extend(self.mode.map(|mode| format!("chmod {mode} {path}")));
+        if !self.exclude.is_empty() {
+            let patterns: Vec<String> = self.exclude.iter().map(|exclude| shell_word(&exclude.to_string())).collect();
+            lines.push(format!("# what is below is not to include: {}", patterns.join(" ")));
+        }
         lines
     }
 
@@ -105,22 +206,7 @@ impl Resource for Directory {
                 let gid = group.as_ref().map(|group| group.id);
                 place.create_parents()?.create_dir(&name, Attributes { uid, gid, mode: mode.bits() })?;
             }
-            Change::SetTreeOwner { owner, group, hard_links, .. } => {
-                let uid = owner.as_ref().map(|owner| owner.id);
-                let gid = group.as_ref().map(|group| group.id);
-                let allowed = *hard_links == HardLinks::Change;
-                let mut left = cx.max_changes();
-                tree::walk(&place.dir.open_dir(&place.name)?, &left_out(cx), |met| {
-                    if let tree::Visit::Entry(entry) = met
-                        && differs(&entry, uid, gid)
-                    {
-                        // The tree may have grown since it was counted.
-                        left = left.checked_sub(1).ok_or_else(|| self.too_many(cx.max_changes()))?;
-                        entry.set_owner(uid, gid, allowed)?;
-                    }
-                    Ok(())
-                })?;
-            }
+            Change::Tree(change) => change.execute(self, &place, cx)?,
             Change::Attributes(change) => change.execute(&place, &self.present(&place)?)?,
         }
         Ok(())
@@ -128,16 +214,6 @@ impl Resource for Directory {
 }
 
 impl Directory {
-    fn too_many(&self, most: u64) -> fs::Error {
-        fs::Error::refused(
-            format!(
-                "{} has grown since it was counted: max_changes allows no more than the {most} entries that were changed",
-                self.path
-            ),
-            "run plan to see what is left, then raise max_changes or run apply again",
-        )
-    }
-
     /// The directory as it is now, for a change that needs one.
     fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
         let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::Directory);
@@ -148,12 +224,26 @@ impl Directory {
     }
 }
 
-/// What the walk leaves to other steps.
-fn left_out(cx: &ObserveContext) -> tree::LeftOut {
-    tree::LeftOut::new(cx.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole)))
-}
+impl Directory {
+    /// What is wanted of the entries below; `None` where that is nothing.
+    fn entry_rules(&self, ownership: &Ownership) -> Option<EntryRules> {
+        let rules = EntryRules {
+            owner: ownership.owner.clone(),
+            group: ownership.group.clone().filter(|_| self.recursive == Recursive::OwnerAndGroup),
+            dir_mode: self.dir_mode.clone(),
+            file_mode: self.file_mode.clone(),
+        };
+        (self.recursive != Recursive::No && !rules.is_empty()).then_some(rules)
+    }
 
-/// Whether an entry has another owner or group than is wanted.
-fn differs(entry: &tree::Entry<'_>, uid: Option<u32>, gid: Option<u32>) -> bool {
-    uid.is_some_and(|uid| uid != entry.uid) || gid.is_some_and(|gid| gid != entry.gid)
+    /// What the walk leaves out: what other steps own, and what is excluded.
+    fn left_out(&self, cx: &ObserveContext) -> tree::LeftOut {
+        let claimed = cx.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole));
+        let left_out = tree::LeftOut::new(claimed);
+        if self.exclude.is_empty() {
+            return left_out;
+        }
+        let exclude = self.exclude.clone();
+        left_out.excluding(move |path| exclude.iter().any(|exclude| exclude.matches(path)))
+    }
 }

@@ -1,0 +1,34 @@
+//! Hosts go on living while a plan is read and changes are made: what has come since is left to the next apply.
+
+use std::time::SystemTime;
+
+use crate::resource::{AnyChange, Description, Diff};
+
+/// Keeps the changes of `diff` that were planned. One that is about nothing but what has come after `since` is left out,
+/// with a warning.
+///
+/// # Errors
+/// The first change that was not planned and is about more than that.
+pub fn keep_planned(diff: &mut Diff<AnyChange>, planned: &[AnyChange], since: SystemTime) -> Result<(), AnyChange> {
+    let was_planned = |change: &AnyChange| planned.iter().any(|planned| change.is_left_of(planned));
+    if let Some(other) = diff.changes.iter().find(|change| !was_planned(change) && !change.is_newer_than(since)) {
+        return Err(other.clone());
+    }
+    leave_out(diff, |change| !was_planned(change));
+    Ok(())
+}
+
+/// Leaves out the changes of `diff` that are about nothing but what has come after `since`, with a warning.
+pub fn leave_out_newer(diff: &mut Diff<AnyChange>, since: SystemTime) {
+    leave_out(diff, |change| change.is_newer_than(since));
+}
+
+fn leave_out(diff: &mut Diff<AnyChange>, newer: impl Fn(&AnyChange) -> bool) {
+    let (left, kept) = std::mem::take(&mut diff.changes).into_iter().partition(|change| newer(change));
+    diff.changes = kept;
+    let left: Vec<AnyChange> = left;
+    diff.warnings.extend(left.iter().map(|change| {
+        let Description { target, summary, .. } = change.describe();
+        format!("what has come to {target} since it was planned is left to the next apply: {summary}")
+    }));
+}

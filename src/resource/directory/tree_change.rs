@@ -1,0 +1,256 @@
+//! The change of all entries below a directory that are not as they should be.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Directory, Examples, HardLinks, ModeRule};
+use crate::host::fs::{self, FileKind, Place, tree};
+use crate::resource::attributes::{ownership, with_ids};
+use crate::resource::value::Identity;
+use crate::resource::{Action, Description, ExecuteContext, Failure};
+
+const SET_IDS: u32 = 0o6000;
+/// The kernel stamps files with the time of its last tick, which can be this much in the past (CONFIG_HZ=100).
+const CLOCK_TICK_MICROS: i64 = 10_000;
+/// How many errors stand for all in a message.
+const MAX_ERRORS: usize = 3;
+
+/// What is wanted of each entry below a directory. What is not given stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EntryRules {
+    pub owner: Option<Identity>,
+    pub group: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir_mode: Option<ModeRule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_mode: Option<ModeRule>,
+}
+
+/// What one entry needs.
+#[derive(Debug, Clone, Copy)]
+pub struct EntryChange {
+    pub sets_owner: bool,
+    pub sets_group: bool,
+    /// The mode to set after owner and group.
+    pub mode: Option<u32>,
+    pub loses_set_id: bool,
+}
+
+impl EntryRules {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What an entry needs; `None` where it is right.
+    pub fn change_of(&self, entry: &tree::Entry<'_>) -> Option<EntryChange> {
+        let sets_owner = self.owner.as_ref().is_some_and(|owner| owner.id != entry.uid);
+        let sets_group = self.group.as_ref().is_some_and(|group| group.id != entry.gid);
+        let after_chown = if sets_owner || sets_group {
+            fs::mode_after_chown(entry.kind, entry.mode, entry.mode & SET_IDS == 0 || fs::acts_in_group(entry.gid))
+        } else {
+            entry.mode
+        };
+        let rule = match entry.kind {
+            FileKind::Directory => self.dir_mode.as_ref(),
+            FileKind::File => self.file_mode.as_ref(),
+            _ => None,
+        };
+        let wanted = rule.map_or(after_chown, |rule| rule.apply(after_chown, entry.kind == FileKind::Directory));
+        let mode = (wanted != after_chown).then_some(wanted);
+        let loses_set_id = entry.mode & SET_IDS & !wanted != 0;
+        (sets_owner || sets_group || mode.is_some()).then_some(EntryChange {
+            sets_owner,
+            sets_group,
+            mode,
+            loses_set_id,
+        })
+    }
+}
+
+/// Sets owner, group and modes of the entries that differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TreeChange {
+    pub path: String,
+    #[serde(flatten)]
+    pub rules: EntryRules,
+    pub hard_links: HardLinks,
+    pub differing: Examples,
+    /// Those that lose setuid or setgid with it.
+    pub set_id: Examples,
+    /// Those that lose their file capabilities with it.
+    #[serde(default, skip_serializing_if = "Examples::is_empty")]
+    pub capabilities: Examples,
+    /// Those that change under other names too.
+    #[serde(default, skip_serializing_if = "Examples::is_empty")]
+    pub hard_linked: Examples,
+    /// What is mounted in the tree and is not entered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
+    /// When the first of the entries that differ was made, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<i64>,
+}
+
+impl TreeChange {
+    /// The change as events and people see it.
+    pub fn describe(&self) -> Description {
+        let EntryRules { owner, group, dir_mode, file_mode } = &self.rules;
+        let ownership = Some(ownership(owner, group)).filter(|words| !words.is_empty());
+        let dir_mode_words = dir_mode.as_ref().map(|mode| format!("mode {mode} of directories"));
+        let file_mode_words = file_mode.as_ref().map(|mode| format!("mode {mode} of files"));
+        let what: Vec<String> = ownership.into_iter().chain(dir_mode_words).chain(file_mode_words).collect();
+        let differing = &self.differing;
+        let entries = if differing.count == 1 { "entry" } else { "entries" };
+        let mut after = with_ids(json!({}), owner, group);
+        for (key, mode) in [("dir_mode", dir_mode), ("file_mode", file_mode)] {
+            if let Some(mode) = mode {
+                after[key] = json!(mode);
+            }
+        }
+        Description {
+            action: Action::Update,
+            target: self.path.clone(),
+            summary: format!("set {} on {} {entries} below: {differing}", what.join(", "), differing.count),
+            before: json!({ "differing": differing.count, "examples": differing.shown() }),
+            after,
+            risk: self.risk(),
+        }
+    }
+
+    fn risk(&self) -> Option<String> {
+        let Self { set_id, capabilities, hard_linked, .. } = self;
+        let chown = if self.rules.owner.is_some() || self.rules.group.is_some() { ", as with chown," } else { "" };
+        let mut risks = Vec::new();
+        if set_id.count > 0 {
+            risks.push(format!("setuid or setgid is lost{chown} on {}: {set_id}", set_id.count));
+        }
+        if capabilities.count > 0 {
+            risks.push(format!("file capabilities are lost{chown} on {}: {capabilities}", capabilities.count));
+        }
+        if hard_linked.count > 0 {
+            risks.push(format!("hard links change under their other names too, {}: {hard_linked}", hard_linked.count));
+        }
+        (!risks.is_empty()).then(|| risks.join("; "))
+    }
+
+    /// Whether this is the `planned` change, on however many entries, with no risk that `planned` does not show.
+    pub fn is_within(&self, planned: &Self) -> bool {
+        let shown = |now: &Examples, then: &Examples| now.count == 0 || then.count > 0;
+        self.path == planned.path
+            && self.rules == planned.rules
+            && self.hard_links == planned.hard_links
+            && shown(&self.set_id, &planned.set_id)
+            && shown(&self.capabilities, &planned.capabilities)
+            && shown(&self.hard_linked, &planned.hard_linked)
+            // What is no longer mounted does not cover what lies below any more.
+            && planned.mounts.iter().all(|mount| self.mounts.contains(mount))
+    }
+
+    /// Whether every entry that differs was made after `time`.
+    pub fn is_newer_than(&self, time: SystemTime) -> bool {
+        let micros = time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
+        self.oldest.zip(micros).is_some_and(|(oldest, time)| oldest >= time - CLOCK_TICK_MICROS)
+    }
+
+    /// Changes every entry that differs.
+    ///
+    /// # Errors
+    /// There are more than the step may change; or, once all others are changed, those that cannot be.
+    pub fn execute(&self, step: &Directory, place: &Place, cx: &ExecuteContext) -> Result<(), Failure> {
+        let top = place.dir.open_dir(&place.name)?;
+        let mut left = cx.max_changes();
+        let mut failed = Failed::default();
+        let (mut met_in_all, mut changed) = (0, 1);
+        // The second walk meets what was moved to where the first had been.
+        for _ in 0..2 {
+            if changed == 0 || failed.count > 0 {
+                break;
+            }
+            changed = 0;
+            tree::walk(&top, &step.left_out(cx), |met| {
+                let tree::Visit::Entry(entry) = met else { return Ok(()) };
+                // What is locked is told of by `diff`.
+                let Some(wanted) = self.rules.change_of(&entry).filter(|_| !entry.is_locked) else { return Ok(()) };
+                // The tree may have grown since it was counted.
+                left = left.checked_sub(1).ok_or_else(|| self.too_many(cx.max_changes()))?;
+                met_in_all += 1;
+                match self.change(&entry, wanted) {
+                    Ok(()) => changed += 1,
+                    Err(error) => failed.add(&error),
+                }
+                Ok(())
+            })?;
+        }
+        failed.into_result(&self.path, met_in_all)
+    }
+
+    fn change(&self, entry: &tree::Entry<'_>, wanted: EntryChange) -> Result<(), fs::Error> {
+        let sets_ownership = wanted.sets_owner || wanted.sets_group;
+        let unshown = |lost: &str| {
+            let path = fs::escape_path(&std::path::Path::new(&self.path).join(entry.path()));
+            fs::Error::refused(
+                format!("{path} would lose {lost}, which the plan did not show"),
+                "see that this is meant: run plan again, then apply",
+            )
+        };
+        if wanted.loses_set_id && self.set_id.count == 0 {
+            return Err(unshown("setuid or setgid"));
+        }
+        if sets_ownership && self.capabilities.count == 0 && entry.has_capabilities()? {
+            return Err(unshown("its file capabilities"));
+        }
+        let uid = self.rules.owner.as_ref().map(|owner| owner.id);
+        let gid = self.rules.group.as_ref().map(|group| group.id);
+        let hard_links = self.hard_links == HardLinks::Change && self.hard_linked.count > 0;
+        entry.change(uid, gid, wanted.mode, hard_links)?;
+        Ok(())
+    }
+
+    fn too_many(&self, most: u64) -> fs::Error {
+        fs::Error::refused(
+            format!(
+                "{} has grown since it was counted: max_changes allows no more than the {most} entries that were changed",
+                self.path
+            ),
+            "run plan to see what is left, then raise max_changes or run apply again",
+        )
+    }
+}
+
+/// Entries that could not be changed.
+#[derive(Default)]
+struct Failed {
+    count: u64,
+    errors: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl Failed {
+    fn add(&mut self, error: &fs::Error) {
+        self.count += 1;
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(error.to_string());
+            let hint = error.hint().map(str::to_owned);
+            self.hints.extend(hint.filter(|hint| !self.hints.contains(hint)));
+        }
+    }
+
+    fn into_result(self, path: &str, of: u64) -> Result<(), Failure> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let more = match self.count - self.errors.len() as u64 {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let entries = if of == 1 { "entry" } else { "entries" };
+        let message = format!(
+            "{} of {of} {entries} below {path} could not be changed: {}{more}",
+            self.count,
+            self.errors.join("; ")
+        );
+        Err(Failure { message, hint: Some(self.hints.join("\n")).filter(|hint| !hint.is_empty()) })
+    }
+}

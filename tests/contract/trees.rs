@@ -1,0 +1,151 @@
+//! Trees that live: directories that are written to while they are converged, and entries that cannot be changed.
+
+use serde_json::Value;
+
+use crate::sandbox::{LOGS, Outcome, Running, Sandbox};
+
+const TREE: &str = "/srv/app/logs";
+
+/// A host with a plan file that gives the tree to user and group 50000, and `more`.
+fn host(more: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let step = format!("directory: {{ path: {TREE}, owner: '50000', group: '50000', {more} }}");
+    sandbox.write("/root/d.yaml", "root", format!("name: d\nsteps:\n  - {{ id: logs, run_as: root, {step} }}\n"));
+    sandbox
+        .bash("root", &format!("mkdir -p {TREE}/{{a,b,c}}; touch {TREE}/{{a,b,c}}/{{1,2,3}}; chown -R 50000:0 {TREE}"));
+    sandbox
+}
+
+/// A process that makes entries as 50000:0, as a container does, until the file `/root/stop` is there.
+fn writer(sandbox: &Sandbox, make: &str) -> Running {
+    let script = format!(
+        "cd {TREE}; i=0; until [ -e /root/stop ]; do i=$((i + 1)); \
+         setpriv --reuid 50000 --regid 0 --clear-groups -- bash -c '{make}' \"$i\"; done"
+    );
+    sandbox.command("root", ["bash", "-c", &script]).start()
+}
+
+fn stop(sandbox: &Sandbox, writer: Running) {
+    sandbox.bash("root", "touch /root/stop");
+    writer.wait();
+    sandbox.bash("root", "rm /root/stop");
+}
+
+fn apply(sandbox: &Sandbox) -> Outcome {
+    sandbox.provision("root", ["apply", "d.yaml", "--yes", "--json"]).run()
+}
+
+fn finished(outcome: &Outcome) -> Value {
+    outcome.step("step_finished", "logs")
+}
+
+fn reason(event: &Value) -> &str {
+    event["reason"].as_str().unwrap_or_default()
+}
+
+/// How many entries, the top included, do not belong to user and group 50000.
+fn wrong(sandbox: &Sandbox) -> usize {
+    sandbox.bash("root", &format!("find {TREE} ! \\( -user 50000 -group 50000 \\)")).lines().count()
+}
+
+#[test]
+fn a_tree_that_is_written_to_converges() {
+    let sandbox = host("recursive: true");
+    sandbox.bash("root", &format!("mkdir {TREE}/many; touch {TREE}/many/{{1..3000}}; chown -R 50000:0 {TREE}/many"));
+    let makes = "echo x > file-$0; mkdir -p dir-$0/sub; echo x > dir-$0/sub/f; mv file-$0 dir-$0/moved; [ $0 -lt 9 ] || rm -r dir-$(($0 - 8))";
+    let writer = writer(&sandbox, makes);
+    for _ in 0..5 {
+        let outcome = apply(&sandbox).exits(0);
+        assert_eq!(sandbox.bash("root", &format!("find {TREE}/many ! -group 50000")), "", "{outcome}");
+        sandbox.bash("root", &format!("chgrp -R 0 {TREE}/many"));
+    }
+    stop(&sandbox, writer);
+    apply(&sandbox).exits(0);
+    assert_eq!(wrong(&sandbox), 0);
+    assert_eq!(finished(&apply(&sandbox).exits(0))["outcome"], "unchanged");
+}
+
+#[test]
+fn an_answer_that_takes_time_finds_more_entries() {
+    let sandbox = host("recursive: true");
+    let mut terminal = sandbox.provision("root", ["apply", "d.yaml"]).on_terminal(120, "exec \"$@\"");
+    terminal.until("[y/N] ");
+    sandbox.bash("root", &format!("touch {TREE}/a/{{4..20}}; rm {TREE}/a/1"));
+    terminal.types("yes\r");
+    let (code, shown) = terminal.wait();
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(wrong(&sandbox), 0);
+}
+
+#[test]
+fn a_saved_plan_holds_for_more_and_for_fewer_entries() {
+    for change in ["rm a/1", "touch a/{4..9}", "rm -r b; mkdir d; touch d/x"] {
+        let sandbox = host("recursive: true");
+        sandbox.provision("root", ["plan", "d.yaml", "--out", "saved"]).run().exits(0);
+        sandbox.bash("root", &format!("cd {TREE}; {change}"));
+        sandbox.provision("root", ["apply", "saved", "--yes"]).run().exits(0);
+        assert_eq!(wrong(&sandbox), 0, "{change}");
+    }
+}
+
+#[test]
+fn what_the_plan_did_not_show_still_stops_a_saved_plan() {
+    for (change, more) in [
+        ("chmod 4755 a/1", ""),
+        ("setcap cap_net_bind_service=ep a/1", ""),
+        ("ln a/1 /srv/app/other", ""),
+        ("ln a/1 /srv/app/other", ", hard_links: change"),
+        ("umount c", ""),
+    ] {
+        let sandbox = host(&format!("recursive: true{more}"));
+        sandbox.bash("root", &format!("cd {TREE}; chown 50000:50000 c; mount --bind c c"));
+        sandbox.provision("root", ["plan", "d.yaml", "--out", "saved"]).run().exits(0);
+        sandbox.bash("root", &format!("cd {TREE}; {change}"));
+        let before = wrong(&sandbox);
+        sandbox.provision("root", ["apply", "saved", "--yes"]).run().exits(1);
+        assert_eq!(wrong(&sandbox), before, "{change}{more}");
+    }
+}
+
+#[test]
+fn entries_that_came_after_a_plan_without_them_are_left_to_the_next_apply() {
+    let sandbox = host("mode: '0770', recursive: true");
+    sandbox.bash("root", &format!("chown -R 50000:50000 {TREE}"));
+    sandbox.provision("root", ["plan", "d.yaml", "--out", "saved"]).run().exits(0);
+    sandbox.bash("root", &format!("touch {TREE}/new"));
+    let outcome = sandbox.provision("root", ["apply", "saved", "--yes", "--json"]).run().exits(0);
+    let told = finished(&outcome)["warnings"].to_string();
+    assert!(told.contains("left to the next apply") && told.contains("new"), "{outcome}");
+    assert_eq!(sandbox.bash("root", &format!("stat -c '%a %u' {TREE} {TREE}/new")), "770 50000\n644 0\n");
+}
+
+#[test]
+fn the_owner_alone_holds_for_what_containers_write() {
+    let sandbox = Sandbox::converged();
+    sandbox.bash("root", &format!(
+        "setpriv --reuid 50000 --regid 0 --clear-groups -- bash -c 'mkdir -p {LOGS}/dag_id=x; touch {LOGS}/dag_id=x/1.log'"
+    ));
+    let outcome = sandbox.plan("ubuntu").exits(0);
+    assert_eq!(outcome.step("step_planned", "logs-directory")["outcome"], "unchanged", "{outcome}");
+    sandbox.bash("root", &format!("touch {LOGS}/roots"));
+    sandbox.apply("ubuntu").exits(0);
+    assert_eq!(sandbox.bash("root", &format!("stat -c %u:%g {LOGS} {LOGS}/roots")), "50000:50000\n50000:0\n");
+}
+
+#[test]
+fn one_entry_that_cannot_be_changed_does_not_stop_the_walk() {
+    let sandbox = host("recursive: true");
+    sandbox.bash("root", &format!("chown 50000:0 {TREE}; chattr +i {TREE}/b/1 || touch /root/no-flags"));
+    let plan = sandbox.provision("root", ["plan", "d.yaml", "--json"]).run().exits(1);
+    let told = plan.step("step_planned", "logs");
+    assert!(reason(&told).contains("1 entry below") && reason(&told).contains("b/1"), "{plan}");
+    let outcome = apply(&sandbox).exits(1);
+    let told = finished(&outcome);
+    assert!(reason(&told).contains("1 entry below") && reason(&told).contains("b/1"), "{outcome}");
+    assert_eq!(wrong(&sandbox), 1, "{outcome}");
+    // The remedy is what it says.
+    let hint = told["hint"].as_str().unwrap();
+    sandbox.bash("root", hint.strip_prefix("as root: ").unwrap());
+    apply(&sandbox).exits(0);
+    assert_eq!(wrong(&sandbox), 0);
+}
