@@ -9,10 +9,14 @@ use crate::resource::{AnyChange, Description, Diff};
 ///
 /// # Errors
 /// The first change that was not planned and is about more than that.
-pub fn keep_planned(diff: &mut Diff<AnyChange>, planned: &[AnyChange], since: SystemTime) -> Result<(), AnyChange> {
+pub fn keep_planned(
+    diff: &mut Diff<AnyChange>,
+    planned: &[AnyChange],
+    since: SystemTime,
+) -> Result<(), Box<AnyChange>> {
     let was_planned = |change: &AnyChange| planned.iter().any(|planned| change.is_left_of(planned));
     if let Some(other) = diff.changes.iter().find(|change| !was_planned(change) && !change.is_newer_than(since)) {
-        return Err(other.clone());
+        return Err(Box::new(other.clone()));
     }
     leave_out(diff, |change| !was_planned(change));
     Ok(())

@@ -1,6 +1,7 @@
 //! What touches the system. Nothing outside this module and the kinds that use it opens a file, starts a
 //! process or speaks to a server.
 
+pub mod capabilities;
 pub mod environment;
 pub mod fs;
 pub mod machine;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::value::{Account, Identity, Mode};
 use super::{Action, Description};
-use crate::host::fs::{self, Place, Stat};
+use crate::host::capabilities::{Capability, Id, has_capability, is_mapped};
+use crate::host::fs::{self, Denial, Place, Stat};
 
 /// The wanted owner and group as this host knows them, and the user that looked and would make the changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,18 @@ pub struct Ownership {
     pub acting_uid: u32,
     /// Whether that user may give what it owns to the wanted group.
     pub may_set_group: bool,
+    /// The user as a message has it: by name where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acting_name: Option<String>,
+    /// What root lacks here of its privileges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Capability>,
+    /// The user namespace does not know the wanted owner.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owner_is_unmapped: bool,
+    /// The user namespace does not know the wanted group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub group_is_unmapped: bool,
 }
 
 impl Ownership {
@@ -26,8 +39,43 @@ impl Ownership {
     pub fn look_up(owner: Option<&Account>, group: Option<&Account>) -> Result<Self, Failure> {
         let owner = owner.map(Account::user).transpose()?;
         let group = group.map(Account::group).transpose()?;
-        let may_set_group = group.as_ref().is_none_or(|group| fs::acts_in_group(group.id));
-        Ok(Self { owner, group, acting_uid: fs::acting_ids().0, may_set_group })
+        let acting_uid = fs::acting_ids().0;
+        let privileges = [Capability::ChangeOwner, Capability::FileOwner].into_iter();
+        let lacks: Vec<Capability> = privileges.filter(|one| fs::acts_as_root() && !has_capability(*one)).collect();
+        let may_give_any = fs::acts_as_root() && !lacks.contains(&Capability::ChangeOwner);
+        let is_unmapped =
+            |kind, identity: &Option<Identity>| identity.as_ref().is_some_and(|one| !is_mapped(kind, one.id));
+        Ok(Self {
+            acting_name: Some(fs::acting_user()),
+            may_set_group: may_give_any || group.as_ref().is_none_or(|group| fs::is_in_group(group.id)),
+            owner_is_unmapped: is_unmapped(Id::User, &owner),
+            group_is_unmapped: is_unmapped(Id::Group, &group),
+            owner,
+            group,
+            acting_uid,
+            lacks,
+        })
+    }
+
+    /// The acting user, for a message.
+    pub fn user(&self) -> String {
+        self.acting_name.clone().unwrap_or_else(|| format!("uid {}", self.acting_uid))
+    }
+
+    /// Whether the acting user has a privilege of root's.
+    pub fn can(&self, capability: Capability) -> bool {
+        self.acting_uid == 0 && !self.lacks.contains(&capability)
+    }
+
+    /// What helps a user that lacks the privilege; `as_root` where that is not root.
+    pub fn how_to_get(&self, capability: Capability, as_root: &str) -> String {
+        if self.acting_uid != 0 {
+            return as_root.to_owned();
+        }
+        let name = capability.name();
+        format!(
+            "root lacks {name} here: run provision with it (docker run --cap-add={name}, or CapabilityBoundingSet= of the unit)"
+        )
     }
 
     /// The number of the wanted owner.
@@ -47,16 +95,32 @@ impl Ownership {
     /// The refusal; `as_root` is its remedy.
     pub fn check(&self, path: &str, uid: u32, gid: Option<u32>, as_root: &str) -> Result<(), Failure> {
         let acting = self.acting_uid;
-        if acting == 0 {
+        let (owner, user) = (self.owner.as_ref().filter(|owner| owner.id != uid), self.user());
+        let new_group = self.group.as_ref().filter(|group| Some(group.id) != gid);
+        for (what, id, is_unmapped) in
+            [("uid", owner, self.owner_is_unmapped), ("gid", new_group, self.group_is_unmapped)]
+        {
+            if let Some(id) = id.filter(|_| is_unmapped) {
+                return Err(Failure::new(format!(
+                    "{path} cannot be given to {id}: {what} {} is not mapped in this user namespace",
+                    id.id
+                ))
+                .hint(format!(
+                    "run provision outside of the namespace, or map the number: see /proc/self/{what}_map"
+                )));
+            }
+        }
+        if self.can(Capability::ChangeOwner) {
             return Ok(());
         }
-        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.id != uid) {
-            return Err(Failure::new(format!("uid {acting} may not make {owner} the owner of {path}")).hint(as_root));
+        let as_root = self.how_to_get(Capability::ChangeOwner, as_root);
+        if let Some(owner) = owner {
+            return Err(Failure::new(format!("{user} may not make {owner} the owner of {path}")).hint(as_root));
         }
-        if let Some(group) = self.group.as_ref().filter(|group| Some(group.id) != gid)
+        if let Some(group) = new_group
             && (uid != acting || !self.may_set_group)
         {
-            return Err(Failure::new(format!("uid {acting} may not give {path} to group {group}")).hint(as_root));
+            return Err(Failure::new(format!("{user} may not give {path} to group {group}")).hint(as_root));
         }
         Ok(())
     }
@@ -69,7 +133,7 @@ impl Ownership {
     pub fn diff(
         &self,
         path: &str,
-        seen: Seen,
+        seen: &Seen,
         mode: Option<Mode>,
         as_root: &str,
     ) -> Result<Vec<AttributeChange>, Failure> {
@@ -82,22 +146,30 @@ impl Ownership {
             changes.push(AttributeChange::SetOwner { path: path.to_owned(), uid, gid, owner, group });
         }
         if let Some(mode) = mode.filter(|mode| *mode != seen.mode) {
-            if self.acting_uid != 0 && self.acting_uid != seen.uid {
+            if !self.can(Capability::FileOwner) && self.acting_uid != seen.uid {
                 return Err(Failure::new(format!(
-                    "uid {} may not set the mode of {path}, which belongs to uid {}",
-                    self.acting_uid, seen.uid
+                    "{} may not set the mode of {path}, which belongs to uid {}",
+                    self.user(),
+                    seen.uid
                 ))
-                .hint(as_root));
+                .hint(self.how_to_get(Capability::FileOwner, as_root)));
             }
             changes.push(AttributeChange::SetMode { path: path.to_owned(), before: seen.mode, mode });
         }
-        Ok(changes)
+        match &seen.denied {
+            Some(denial) if !changes.is_empty() => {
+                Err(refusal(&format!("owner and mode of {path} cannot be set"), denial))
+            }
+            _ => Ok(changes),
+        }
     }
 }
 
 /// Owner, group and mode of what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
+    /// What keeps everybody from changing them.
+    pub denied: Option<Denial>,
     pub uid: u32,
     pub gid: u32,
     pub mode: Mode,
@@ -153,6 +225,11 @@ impl AttributeChange {
         }
         Ok(())
     }
+}
+
+/// The refusal of a change that something keeps from being made; `what` says what cannot be done.
+pub fn refusal(what: &str, denial: &Denial) -> Failure {
+    Failure::new(format!("{what}: {}", denial.reason())).hint(denial.hint())
 }
 
 /// `owner 50000 and group 50000`.

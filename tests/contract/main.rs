@@ -12,6 +12,7 @@
 mod sandbox;
 
 mod command_line;
+mod denials;
 mod events;
 #[cfg(target_arch = "x86_64")]
 mod faults;

@@ -3,6 +3,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::failure::Failure;
+
 use super::{acts_as_root, escape_path};
 
 /// Why the file system could not be read or changed: what was tried on which path, what came of it, and the remedy.
@@ -67,7 +69,7 @@ impl Error {
 }
 
 /// A path as a word of a shell, where one can hold it.
-fn shell_path(path: &Path) -> String {
+pub(super) fn shell_path(path: &Path) -> String {
     let shown = escape_path(path);
     let plain = shown.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte));
     if plain { shown } else { format!("'{}'", shown.replace('\'', r"'\''")) }

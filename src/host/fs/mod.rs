@@ -16,6 +16,7 @@ use crate::text::is_hidden;
 
 mod access;
 mod create;
+mod denial;
 mod error;
 mod keep;
 mod leftover;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use access::{FileSeen, read_file};
 pub use create::default_dir_mode;
+pub use denial::Denial;
 pub use error::{Error, io_error_text};
 pub use keep::Backup;
 pub use locate::Locator;
@@ -168,8 +170,20 @@ pub fn mode_after_chown(kind: FileKind, mode: u32, keeps_group_bit: bool) -> u32
     if mode & GROUP_EXECUTE != 0 || !keeps_group_bit { mode & !SET_GROUP_ID } else { mode }
 }
 
+/// The acting user for a message: by name where it has one.
+pub fn acting_user() -> String {
+    let uid = acting_ids().0;
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
 /// Whether this process may give what it owns to the group `gid`.
 pub fn acts_in_group(gid: u32) -> bool {
+    acts_as_root() || is_in_group(gid)
+}
+
+/// Whether the group is one of this process's own.
+pub fn is_in_group(gid: u32) -> bool {
     let mut groups = rustix::process::getgroups().unwrap_or_default().into_iter();
-    acts_as_root() || acting_ids().1 == gid || groups.any(|group| group.as_raw() == gid)
+    acting_ids().1 == gid || groups.any(|group| group.as_raw() == gid)
 }

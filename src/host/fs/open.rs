@@ -80,12 +80,6 @@ impl Dir {
         }
     }
 
-    /// Whether the acting user may make entries here.
-    pub fn is_writable(&self) -> bool {
-        let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        retry_on_intr(|| rustix::fs::accessat(&self.fd, ".", wanted, AtFlags::EACCESS)).is_ok()
-    }
-
     /// A descriptor that can list and sync, which the `O_PATH` one cannot. Reading leaves the access time alone
     /// where the kernel permits that.
     pub(super) fn readable(&self) -> Result<OwnedFd, Errno> {

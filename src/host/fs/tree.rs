@@ -146,12 +146,14 @@ impl Entry<'_> {
     }
 }
 
+type Excludes = dyn Fn(&Path) -> bool;
+
 /// Paths below the top of a tree that a walk leaves out, as a trie of their names.
 #[derive(Default)]
 pub struct LeftOut {
     names: Vec<LeftOutName>,
     /// Whether a path is left out with all that is below it.
-    excludes: Option<Box<dyn Fn(&Path) -> bool>>,
+    excludes: Option<Box<Excludes>>,
 }
 
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::fs::FileKind;
+use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::Digest;
 use crate::resource::Service;
 
@@ -18,6 +18,9 @@ pub struct Actual {
     /// The file beside the compose file; looked at only where an occurrence refers to it.
     #[serde(default)]
     pub env_file: Option<EnvFile>,
+    /// What keeps the acting user from making `.env`, where it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder_denied: Option<Box<Denial>>,
     /// Names of entries that an interrupted run left beside the compose file.
     #[serde(default)]
     pub leftovers: Vec<String>,
@@ -72,6 +75,12 @@ pub enum ComposeFile {
         /// The owner, where the acting user is another one and could not keep it.
         #[serde(default)]
         foreign_owner: Option<u32>,
+        /// The group, where the acting user could not keep it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign_group: Option<u32>,
+        /// What keeps the acting user from putting a new version in its place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<Box<Denial>>,
         /// Four octal digits.
         #[serde(default)]
         mode: String,
@@ -163,6 +172,12 @@ pub enum EnvFile {
         put_into: BTreeMap<String, Vec<String>>,
         #[serde(default)]
         foreign_owner: Option<u32>,
+        /// The group, where the acting user could not keep it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign_group: Option<u32>,
+        /// What keeps the acting user from putting a new version in its place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<Box<Denial>>,
     },
 }
 

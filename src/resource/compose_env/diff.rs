@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
 use super::{Change, ComposeEnv};
-use crate::host::fs::{FileKind, escape_path};
+use crate::host::fs::{Denial, FileKind, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
+use crate::resource::attributes::refusal;
 use crate::resource::{Diff, Service};
 
 /// Access that `.env` may grant: its owner's reading and writing.
@@ -101,15 +102,15 @@ fn in_env_file(
     let path = step.env_file();
     let shown = escape_path(&path);
     let (nothing, nowhere) = (BTreeMap::new(), BTreeMap::new());
-    let (mode, values, put_into, foreign_owner) = match &actual.env_file {
-        None | Some(EnvFile::Missing) => (None, &nothing, &nowhere, None),
+    let (mode, values, put_into, foreign) = match &actual.env_file {
+        None | Some(EnvFile::Missing) => (None, &nothing, &nowhere, (&None, &None, &actual.folder_denied)),
         Some(EnvFile::NotAFile { found }) => return Err(not_a_file(&shown, *found)),
         Some(EnvFile::Unreadable { reason }) => {
             return Err(Failure::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
         }
-        Some(EnvFile::Read { mode, values, put_into, foreign_owner }) => {
+        Some(EnvFile::Read { mode, values, put_into, foreign_owner, foreign_group, denied }) => {
             let bits = u32::from_str_radix(mode, 8).unwrap_or(PRIVATE);
-            (Some((mode, bits)), values, put_into, *foreign_owner)
+            (Some((mode, bits)), values, put_into, (foreign_owner, foreign_group, denied))
         }
     };
     let value = |name: &str| values.get(name).unwrap_or(&EnvValue::Missing);
@@ -128,10 +129,11 @@ fn in_env_file(
         }
     };
     let wide = mode.filter(|(_, bits)| bits & !PRIVATE != 0);
-    if (wide.is_some() || !names.is_empty())
-        && let Some(owner) = foreign_owner
-    {
-        return Err(owned_by_another(&shown, owner));
+    if !names.is_empty() {
+        can_replace(&shown, foreign.0, foreign.1, foreign.2)?;
+    } else if wide.is_some() {
+        // The mode is set in place.
+        can_replace(&shown, foreign.0, &None, &foreign.2.clone().filter(|denial| denial.is_of_the_file()))?;
     }
     shared(step, actual, &names)?;
     let mut elsewhere = BTreeSet::new();
@@ -215,10 +217,10 @@ fn in_compose_file(
     if places.is_empty() {
         return Ok(());
     }
-    let ComposeFile::Read { foreign_owner, unproven, mode, links, .. } = &actual.file else { return Ok(()) };
-    if let Some(owner) = foreign_owner {
-        return Err(owned_by_another(&file, *owner));
-    }
+    let ComposeFile::Read { foreign_owner, foreign_group, denied, unproven, mode, links, .. } = &actual.file else {
+        return Ok(());
+    };
+    can_replace(&file, foreign_owner, foreign_group, denied)?;
     if let Some(why) = unproven {
         return Err(Failure::new(format!("{file} cannot be edited: {why}"))
             .hint(format!("write the value in double quotes on one line there, or as `${{{}}}`", step.variable)));
@@ -277,7 +279,25 @@ pub fn stale_services(step: &ComposeEnv, actual: &Actual, change: &Change) -> Ve
     services.into_iter().cloned().collect()
 }
 
-fn owned_by_another(path: &str, owner: u32) -> Failure {
-    Failure::new(format!("{path} belongs to user {owner}, and a new version of it would not"))
-        .hint("run the step as its owner, or with run_as: root")
+/// Whether the acting user can put a new version in the place of the file.
+fn can_replace(
+    path: &str,
+    foreign_owner: &Option<u32>,
+    foreign_group: &Option<u32>,
+    denied: &Option<Box<Denial>>,
+) -> Result<(), Failure> {
+    if let Some(owner) = foreign_owner {
+        return Err(Failure::new(format!("{path} belongs to user {owner}, and a new version of it would not"))
+            .hint("run the step as its owner, or with run_as: root"));
+    }
+    if let Some(denial) = denied {
+        return Err(refusal(&format!("{path} cannot be written"), denial));
+    }
+    if let Some(group) = foreign_group {
+        return Err(Failure::new(format!(
+            "{path} has group {group}, which the step's user may not give to a new version of it"
+        ))
+        .hint("run the step with run_as: root, or give the file to a group of that user's"));
+    }
+    Ok(())
 }

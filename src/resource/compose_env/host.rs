@@ -34,7 +34,8 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
         },
     };
     let place = Place::find(&step.file)?;
-    let mut actual = Actual { source, file: ComposeFile::Missing, env_file: None, leftovers: Vec::new() };
+    let mut actual =
+        Actual { source, file: ComposeFile::Missing, env_file: None, folder_denied: None, leftovers: Vec::new() };
     if !place.missing_parents.is_empty() {
         return Ok(actual);
     }
@@ -49,6 +50,9 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
             .collect();
         if !names.is_empty() {
             actual.env_file = Some(env_file(&place, &names, digester)?);
+            if actual.env_file == Some(EnvFile::Missing) {
+                actual.folder_denied = place.dir.entry_denial()?.map(Box::new);
+            }
         }
     }
     actual.leftovers = place.leftovers()?;
@@ -172,6 +176,8 @@ fn compose_file(
         override_file: override_file(step, place)?,
         unproven,
         foreign_owner: foreign_owner(&seen.stat),
+        foreign_group: foreign_group(&seen.stat),
+        denied: place.dir.replace_denial(&place.name, &seen.stat)?.map(Box::new),
         mode: format!("{:04o}", seen.stat.mode),
         links: seen.stat.links,
     })
@@ -248,12 +254,24 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
     let values: BTreeMap<String, EnvValue> = names.iter().map(|name| ((*name).to_owned(), value(name))).collect();
     let put_into = names.iter().map(|name| ((*name).to_owned(), dotenv::holders(text, &entries, name))).collect();
     let mode = format!("{:04o}", seen.stat.mode);
-    Ok(EnvFile::Read { mode, values, put_into, foreign_owner: foreign_owner(&seen.stat) })
+    Ok(EnvFile::Read {
+        mode,
+        values,
+        put_into,
+        foreign_owner: foreign_owner(&seen.stat),
+        foreign_group: foreign_group(&seen.stat),
+        denied: place.dir.replace_denial(name, &seen.stat)?.map(Box::new),
+    })
 }
 
 /// The owner that a new version of the file would lose: only root can give files away.
 fn foreign_owner(stat: &Stat) -> Option<u32> {
     (!fs::acts_as_root() && stat.uid != fs::acting_ids().0).then_some(stat.uid)
+}
+
+/// The group that a new version of the file would lose: a user can give files to its own groups alone.
+fn foreign_group(stat: &Stat) -> Option<u32> {
+    (!fs::acts_in_group(stat.gid)).then_some(stat.gid)
 }
 
 fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<String>, Failure> {

@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Directory;
 use super::tree_change::EntryRules;
-use crate::host::fs::{self, FileKind, Place, tree};
+use crate::host::capabilities::Capability;
+use crate::host::fs::{self, Denial, FileKind, Place, tree};
 use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
 use crate::resource::value::Mode;
@@ -31,14 +32,13 @@ pub enum Found {
     Missing {
         /// The parents that are missing too, the outermost first.
         missing_parents: Vec<String>,
-        /// The deepest directory that exists.
-        holder: String,
-        /// Whether the acting user may make entries in it.
-        holder_writable: bool,
+        /// What keeps the acting user from making entries in the deepest directory that exists.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<Denial>,
         /// The mode of a new directory where the plan file gives none.
         default_mode: Mode,
     },
-    Directory(Seen),
+    Directory(Box<Seen>),
     /// Something else has the name.
     Other {
         kind: FileKind,
@@ -51,6 +51,9 @@ pub struct Seen {
     pub uid: u32,
     pub gid: u32,
     pub mode: Mode,
+    /// What keeps everybody from changing its owner and mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denial>,
     /// What is in it, where the plan file asks for that.
     pub tree: Option<Tree>,
 }
@@ -80,6 +83,9 @@ pub struct Tree {
     /// Those that are not as wanted and cannot be changed by anybody: they are immutable or append-only.
     #[serde(default, skip_serializing_if = "Examples::is_empty")]
     pub locked: Examples,
+    /// The whole of it is mounted read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<Denial>,
     /// What is mounted in the tree, and was not entered.
     #[serde(default)]
     pub mounts: Examples,
@@ -144,14 +150,19 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     let found = match place.stat()? {
         None => Found::Missing {
             missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
-            holder: fs::escape_path(place.dir.path()),
-            holder_writable: place.dir.is_writable(),
+            denied: place.dir.entry_denial()?,
             default_mode: Mode::from_bits(fs::default_dir_mode(&place.dir.stat_self()?)),
         },
         Some(stat) if stat.kind == FileKind::Directory => {
             let rules = desired.entry_rules(&ownership);
             let tree = rules.map(|rules| survey(desired, &place, &ownership, &rules, cx)).transpose()?;
-            Found::Directory(Seen { uid: stat.uid, gid: stat.gid, mode: Mode::from_bits(stat.mode), tree })
+            Found::Directory(Box::new(Seen {
+                denied: place.dir.attribute_denial(&place.name)?,
+                uid: stat.uid,
+                gid: stat.gid,
+                mode: Mode::from_bits(stat.mode),
+                tree,
+            }))
         }
         Some(stat) => Found::Other { kind: stat.kind },
     };
@@ -170,7 +181,9 @@ fn survey(
         .iter()
         .map(|claimed| LeftToOther { path: fs::escape_path(&claimed.path), step: claimed.step.clone() });
     let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
-    tree::walk(&place.dir.open_dir(&place.name)?, &desired.left_out(cx), |met| {
+    let top = place.dir.open_dir(&place.name)?;
+    tree.read_only = top.read_only_mount()?;
+    tree::walk(&top, &desired.left_out(cx), |met| {
         let entry = match met {
             tree::Visit::Mount(path) => {
                 tree.mounts.add_up_to(MAX_MOUNTS, || path);
@@ -195,9 +208,12 @@ fn survey(
         if (change.sets_owner || change.sets_group) && entry.has_capabilities()? {
             tree.capabilities.add(|| entry.path());
         }
-        let may =
-            entry.uid == ownership.acting_uid && !change.sets_owner && (!change.sets_group || ownership.may_set_group);
-        if ownership.acting_uid != 0 && !may {
+        let owns = entry.uid == ownership.acting_uid;
+        let may_chown = ownership.can(Capability::ChangeOwner)
+            || owns && !change.sets_owner && (!change.sets_group || ownership.may_set_group);
+        let sets_ownership = change.sets_owner || change.sets_group;
+        let may_chmod = ownership.can(Capability::FileOwner) || owns;
+        if sets_ownership && !may_chown || change.mode.is_some() && !may_chmod {
             tree.beyond_rights.add(|| entry.path());
         }
         Ok(())

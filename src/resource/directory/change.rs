@@ -24,7 +24,7 @@ pub enum Change {
     },
     /// Sets owner, group and modes of what is in the directory and differs, each directory after its entries.
     #[serde(rename = "change_tree")]
-    Tree(TreeChange),
+    Tree(Box<TreeChange>),
     /// Sets owner, group or mode of the directory itself.
     #[serde(untagged)]
     Attributes(AttributeChange),

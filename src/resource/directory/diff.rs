@@ -1,4 +1,5 @@
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
+use crate::host::capabilities::Capability;
 use crate::resource::attributes;
 use crate::resource::value::shell_word;
 use crate::resource::{Diff, Failure};
@@ -20,13 +21,9 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     match &actual.found {
         Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
             .hint("move it away, or give the path of the directory itself")),
-        Found::Missing { missing_parents, holder, holder_writable, default_mode } => {
-            if !holder_writable {
-                return Err(Failure::new(format!(
-                    "{path} cannot be created: uid {} may not write in {holder}",
-                    actual.ownership.acting_uid
-                ))
-                .hint(AS_ROOT));
+        Found::Missing { missing_parents, denied, default_mode } => {
+            if let Some(denial) = denied {
+                return Err(attributes::refusal(&format!("{path} cannot be created"), denial));
             }
             // A new directory is the acting user's own.
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
@@ -43,8 +40,8 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             if let Some(tree) = &seen.tree {
                 diff_tree(desired, actual, tree, &mut diff)?;
             }
-            let top = attributes::Seen { uid: seen.uid, gid: seen.gid, mode: seen.mode };
-            let changes = actual.ownership.diff(&path, top, desired.mode, AS_ROOT)?;
+            let top = attributes::Seen { denied: seen.denied.clone(), uid: seen.uid, gid: seen.gid, mode: seen.mode };
+            let changes = actual.ownership.diff(&path, &top, desired.mode, AS_ROOT)?;
             diff.changes.extend(changes.into_iter().map(Change::Attributes));
             Ok(diff)
         }
@@ -76,14 +73,22 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
     let Some(rules) = desired.entry_rules(&actual.ownership).filter(|_| tree.differing.count > 0) else {
         return Ok(());
     };
+    if let Some(denial) = &tree.read_only {
+        let what = format!("{} below {path} cannot be changed", entries(tree.differing.count));
+        return Err(attributes::refusal(&what, denial));
+    }
+    // Whether the numbers are known here, for one entry as for all.
+    if actual.ownership.owner_is_unmapped || actual.ownership.group_is_unmapped {
+        actual.ownership.check(&format!("what is below {path}"), u32::MAX, None, AS_ROOT)?;
+    }
     if tree.beyond_rights.count > 0 {
         return Err(Failure::new(format!(
-            "uid {} may not set the owner of {} below {path}: {}",
-            actual.ownership.acting_uid,
+            "{} may not change {} below {path}: {}",
+            actual.ownership.user(),
             entries(tree.beyond_rights.count),
             tree.beyond_rights
         ))
-        .hint(AS_ROOT));
+        .hint(actual.ownership.how_to_get(Capability::ChangeOwner, AS_ROOT)));
     }
     if tree.hard_linked.count > 0 && desired.hard_links == HardLinks::Refuse {
         return Err(Failure::new(format!(
@@ -93,7 +98,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         ))
         .hint("find the other names with find / -xdev -samefile; if the change is meant, set hard_links: change"));
     }
-    diff.changes.push(Change::Tree(TreeChange {
+    diff.changes.push(Change::Tree(Box::new(TreeChange {
         path: path.to_string(),
         rules,
         hard_links: desired.hard_links,
@@ -103,7 +108,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         hard_linked: tree.hard_linked.clone(),
         mounts: tree.mounts.first.clone(),
         oldest: tree.oldest,
-    }));
+    })));
     Ok(())
 }
 

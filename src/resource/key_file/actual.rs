@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::replace::MAX_KEY_BYTES;
 use super::{KeyFile, KeyRead, Proof, PublicFacts};
-use crate::host::fs::{self, FileKind, Place};
+use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
 use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
@@ -16,10 +16,9 @@ use crate::resource::value::Mode;
 pub struct Actual {
     #[serde(flatten)]
     pub ownership: Ownership,
-    /// The deepest directory on the way to the file that exists.
-    pub holder: String,
-    /// Whether the acting user may make entries in it.
-    pub holder_writable: bool,
+    /// What keeps the acting user from making entries in the deepest directory on the way to the file that exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denial>,
     /// Temporary entries of a run that was killed.
     #[serde(default)]
     pub leftovers: Vec<String>,
@@ -91,6 +90,12 @@ pub struct FileSeen {
     /// Whether the acting user can give a new file the group that this one has.
     #[serde(default = "yes")]
     pub may_keep_group: bool,
+    /// What keeps the acting user from putting another file in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Box<Denial>>,
+    /// What keeps everybody from changing its owner and mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes_denied: Option<Box<Denial>>,
     /// What it bears besides mode and owner, as people call it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<String>,
@@ -141,8 +146,7 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
     let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
     Ok(Actual {
         ownership,
-        holder: fs::escape_path(place.dir.path()),
-        holder_writable: place.dir.is_writable(),
+        denied: place.dir.entry_denial()?,
         leftovers: place.leftovers()?,
         source,
         target,
@@ -167,6 +171,8 @@ fn file(
         mode: Mode::from_bits(stat.mode),
         links: stat.links,
         may_keep_group: fs::acts_in_group(stat.gid),
+        denied: place.dir.replace_denial(name, stat)?.map(Box::new),
+        attributes_denied: place.dir.attribute_denial(name)?.map(Box::new),
         attributes: place.dir.attribute_names(name, stat)?,
         content,
     };

@@ -1,6 +1,7 @@
 use super::proof::{Judgement, one_line};
 use super::{Actual, Change, Content, FileContent, FileSeen, Kept, KeyFile, KeyRead, Proof, PublicFacts, Target};
 use crate::failure::Failure;
+use crate::host::capabilities::Capability;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
 use crate::resource::attributes;
@@ -175,19 +176,19 @@ fn diff_content(
                 .hint("see what it is, and move it away if the path is right"));
         }
     };
-    let acting_uid = actual.ownership.acting_uid;
-    if acting_uid != 0 && acting_uid != seen.uid {
-        return Err(Failure::new(format!(
-            "{path} belongs to uid {}, and uid {acting_uid} may not replace it",
-            seen.uid
-        ))
-        .hint(AS_ROOT));
+    let (ownership, user) = (&actual.ownership, actual.ownership.user());
+    if !ownership.can(Capability::ChangeOwner) && ownership.acting_uid != seen.uid {
+        return Err(Failure::new(format!("{path} belongs to uid {}, and {user} may not replace it", seen.uid))
+            .hint(ownership.how_to_get(Capability::ChangeOwner, AS_ROOT)));
+    }
+    if let Some(denial) = &seen.denied {
+        return Err(attributes::refusal(&format!("{path} cannot be written"), denial));
     }
     writable(desired, actual)?;
     actual.ownership.check(&path.to_string(), seen.uid, Some(seen.gid), AS_ROOT)?;
     if actual.ownership.group.is_none() && !seen.may_keep_group {
         return Err(Failure::new(format!(
-            "{path} has group {}, which uid {acting_uid} may not give to the file that replaces it",
+            "{path} has group {}, which {user} may not give to the file that replaces it",
             seen.gid
         ))
         .hint("set `group` to one of that user's, or give the step run_as: root"));
@@ -239,8 +240,13 @@ fn diff_attributes(
     diff: &mut Diff<Change>,
 ) -> Result<(), Failure> {
     let path = &desired.path;
-    let now = attributes::Seen { uid: seen.uid, gid: seen.gid, mode: seen.mode };
-    let changes = actual.ownership.diff(&path.to_string(), now, Some(desired.wanted_mode()), AS_ROOT);
+    let now = attributes::Seen {
+        denied: seen.attributes_denied.as_deref().cloned(),
+        uid: seen.uid,
+        gid: seen.gid,
+        mode: seen.mode,
+    };
+    let changes = actual.ownership.diff(&path.to_string(), &now, Some(desired.wanted_mode()), AS_ROOT);
     if changes.as_ref().is_ok_and(Vec::is_empty) {
         return Ok(());
     }
@@ -256,10 +262,8 @@ fn diff_attributes(
 }
 
 fn writable(desired: &KeyFile, actual: &Actual) -> Result<(), Failure> {
-    if actual.holder_writable {
-        return Ok(());
+    match &actual.denied {
+        None => Ok(()),
+        Some(denial) => Err(attributes::refusal(&format!("{} cannot be written", desired.path), denial)),
     }
-    let (acting_uid, holder) = (actual.ownership.acting_uid, &actual.holder);
-    Err(Failure::new(format!("{} cannot be written: uid {acting_uid} may not write in {holder}", desired.path))
-        .hint("give the step run_as: root, or the user that owns the directory"))
 }

@@ -1,0 +1,204 @@
+//! Whether the acting user can change what is at a path, and the exact reason where it cannot.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, OFlags, StatVfsMountFlags, Statx, StatxAttributes, StatxFlags, statx};
+use rustix::io::{Errno, retry_on_intr};
+use serde::{Deserialize, Serialize};
+
+use super::error::shell_path;
+use super::open::open_at;
+use super::{Dir, Error, Stat, acting_ids, acting_user, escape_path};
+use crate::host::capabilities::{Capability, has_capability};
+
+const STICKY: u32 = 0o1000;
+const ROOT: &str = "root";
+
+/// Why something cannot be changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Denial {
+    /// The file system is mounted read-only there (EROFS).
+    ReadOnly { mount: String },
+    /// `chattr +i`: root may not change it either.
+    Immutable { path: String },
+    /// `chattr +a`: root may not change or replace it either.
+    AppendOnly { path: String },
+    /// Something is mounted at the path itself: it cannot be replaced (EBUSY).
+    MountPoint { path: String },
+    /// The acting user has no right to make entries in the directory (EACCES).
+    NotWritable { user: String, dir: String },
+    /// The directory is sticky, and the entry and the directory belong to others (EPERM).
+    Sticky { path: String },
+    /// What else the kernel said.
+    Other { path: String, error: String },
+}
+
+impl Denial {
+    /// Whether it keeps everybody from changing owner and mode too, and not only from replacing the file.
+    pub fn is_of_the_file(&self) -> bool {
+        matches!(self, Self::ReadOnly { .. } | Self::Immutable { .. } | Self::AppendOnly { .. })
+    }
+
+    /// The reason; completes "cannot …: ".
+    pub fn reason(&self) -> String {
+        match self {
+            Self::ReadOnly { mount } => format!("{mount} is mounted read-only"),
+            Self::Immutable { path } => format!("{path} is immutable (lsattr -d)"),
+            Self::AppendOnly { path } => format!("{path} is append-only (lsattr -d)"),
+            Self::MountPoint { path } => {
+                format!("{path} is a mount point, as a container's volume of a single file is, and cannot be replaced")
+            }
+            Self::NotWritable { user, dir } => format!("{user} may not write in {dir}"),
+            Self::Sticky { path } => {
+                format!(
+                    "{path} belongs to another user, in a directory in which only owners may replace files (sticky)"
+                )
+            }
+            Self::Other { path, error } => format!("{path}: {error}"),
+        }
+    }
+
+    /// What helps: a command where one does.
+    pub fn hint(&self) -> String {
+        let word = |path: &str| shell_path(Path::new(path));
+        match self {
+            Self::ReadOnly { mount } => format!(
+                "make it writable: mount -o remount,rw {}; in a systemd unit with ProtectSystem=, name it in ReadWritePaths=",
+                word(mount)
+            ),
+            Self::Immutable { path } => format!("take the flag away as root: chattr -i {}", word(path)),
+            Self::AppendOnly { path } => format!("take the flag away as root: chattr -a {}", word(path)),
+            Self::MountPoint { path } => {
+                format!("change the file that is mounted there instead (findmnt {}), or unmount it", word(path))
+            }
+            Self::NotWritable { user, dir } if user == ROOT => {
+                format!("root was denied it: on NFS with root_squash, change {} on the server", word(dir))
+            }
+            Self::NotWritable { .. } => "give the step run_as: root, or the user that owns the directory".to_owned(),
+            Self::Sticky { .. } => "give the step run_as: root, or the user that owns the file".to_owned(),
+            Self::Other { .. } => "see what kind of file system that is (findmnt -T PATH)".to_owned(),
+        }
+    }
+}
+
+impl Dir {
+    /// What keeps the acting user from making entries here and renaming them.
+    ///
+    /// # Errors
+    /// What the kernel says of the directory itself.
+    pub fn entry_denial(&self) -> Result<Option<Denial>, Error> {
+        let dir = || escape_path(self.path());
+        if let Some(denial) = self.found_self()?.denial() {
+            return Ok(Some(denial));
+        }
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        Ok(match retry_on_intr(|| rustix::fs::accessat(self, ".", wanted, AtFlags::EACCESS)) {
+            Ok(()) => None,
+            Err(Errno::ACCESS) => Some(Denial::NotWritable { user: acting_user(), dir: dir() }),
+            Err(Errno::ROFS) => Some(Denial::ReadOnly { mount: dir() }),
+            Err(errno) => Some(Denial::Other { path: dir(), error: super::io_error_text(&errno.into()) }),
+        })
+    }
+
+    /// What keeps the acting user from putting another file in the place of `name`, which was `seen`.
+    ///
+    /// # Errors
+    /// What the kernel says of the entry itself.
+    pub fn replace_denial(&self, name: &OsStr, seen: &Stat) -> Result<Option<Denial>, Error> {
+        let found = self.found(name)?;
+        if found.has(StatxAttributes::MOUNT_ROOT) {
+            return Ok(Some(Denial::MountPoint { path: escape_path(&found.path) }));
+        }
+        if let Some(denial) = self.entry_denial()?.or_else(|| found.denial()) {
+            return Ok(Some(denial));
+        }
+        let holder = self.stat_self()?;
+        let (uid, _) = acting_ids();
+        if holder.mode & STICKY != 0 && uid != seen.uid && uid != holder.uid && !has_capability(Capability::FileOwner) {
+            return Ok(Some(Denial::Sticky { path: escape_path(&found.path) }));
+        }
+        Ok(None)
+    }
+
+    /// What keeps everybody from changing owner and mode of `name`.
+    ///
+    /// # Errors
+    /// What the kernel says of the entry itself.
+    pub fn attribute_denial(&self, name: &OsStr) -> Result<Option<Denial>, Error> {
+        Ok(self.found(name)?.denial())
+    }
+
+    /// The mount that keeps everybody from changing anything below this directory, where it is read-only.
+    ///
+    /// # Errors
+    /// What the kernel says of the directory itself.
+    pub fn read_only_mount(&self) -> Result<Option<Denial>, Error> {
+        Ok(self.found_self()?.read_only())
+    }
+
+    fn found(&self, name: &OsStr) -> Result<Found, Error> {
+        let path = self.path_of(name);
+        let fd = open_at(self, name, OFlags::PATH | OFlags::NOFOLLOW);
+        let fd = fd.map_err(|errno| Error::call("look at", &path, errno))?;
+        Found::by(&fd, path)
+    }
+
+    fn found_self(&self) -> Result<Found, Error> {
+        Found::by(self, self.path().to_owned())
+    }
+}
+
+/// What is at a path.
+struct Found {
+    stat: Statx,
+    is_read_only: bool,
+    path: PathBuf,
+}
+
+impl Found {
+    fn by(fd: impl AsFd, path: PathBuf) -> Result<Self, Error> {
+        let look = || {
+            let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+            let stat = retry_on_intr(|| statx(&fd, "", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, wanted))?;
+            let flags = retry_on_intr(|| rustix::fs::fstatvfs(&fd))?.f_flag;
+            Ok((stat, flags.contains(StatVfsMountFlags::RDONLY)))
+        };
+        let (stat, is_read_only) = look().map_err(|errno| Error::call("look at", &path, errno))?;
+        Ok(Self { stat, is_read_only, path })
+    }
+
+    fn read_only(&self) -> Option<Denial> {
+        let mount = || mount_point(self.stat.stx_mnt_id).unwrap_or_else(|| escape_path(&self.path));
+        self.is_read_only.then(|| Denial::ReadOnly { mount: mount() })
+    }
+
+    /// What keeps everybody from changing the inode.
+    fn denial(&self) -> Option<Denial> {
+        let path = || escape_path(&self.path);
+        self.read_only().or_else(|| {
+            if self.has(StatxAttributes::IMMUTABLE) {
+                Some(Denial::Immutable { path: path() })
+            } else {
+                self.has(StatxAttributes::APPEND).then(|| Denial::AppendOnly { path: path() })
+            }
+        })
+    }
+
+    fn has(&self, attribute: StatxAttributes) -> bool {
+        self.stat.stx_attributes.contains(attribute)
+    }
+}
+
+/// Where a mount is, by its number (proc_pid_mountinfo(5)), as a message shows it.
+fn mount_point(id: u64) -> Option<String> {
+    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    let table = String::from_utf8_lossy(&table);
+    let line = table.lines().find(|line| line.split(' ').next().and_then(|field| field.parse().ok()) == Some(id))?;
+    let escaped = line.split(' ').nth(4)?;
+    // Blanks, tabs, line ends and backslashes are octal there.
+    let plain = escaped.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+    Some(escape_path(Path::new(&plain)))
+}

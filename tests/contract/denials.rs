@@ -1,0 +1,145 @@
+//! What is known to be impossible is said by plan, with the exact reason and a remedy that works, for every kind that
+//! changes files.
+
+use serde_json::Value;
+
+use crate::sandbox::{Outcome, Sandbox, Snapshot};
+
+/// A host with one step. What it works on is below `/srv/app`.
+struct Host {
+    sandbox: Sandbox,
+}
+
+const DIRECTORY: &str = "directory: { path: /srv/app/logs, owner: \"50000\", mode: \"0750\", recursive: true }";
+const NEW_DIRECTORY: &str = "directory: { path: /srv/app/new, mode: \"0750\" }";
+const KEY: &str = "key_file: { path: /srv/app/key.pem, source: { file: /root/new.pem } }";
+const COMPOSE: &str = "compose_env: { file: /srv/app/docker-compose.yml, variable: PW, value: { env: PW } }";
+
+impl Host {
+    fn new(step: &str) -> Self {
+        let sandbox = Sandbox::new().env("PW", "new");
+        sandbox.write("/root/p.yaml", "root", format!("name: p\nsteps:\n  - {{ id: it, run_as: root, {step} }}\n"));
+        sandbox.bash(
+            "root",
+            "mkdir -p /srv/app/logs/sub; touch /srv/app/logs/sub/a
+            ssh-keygen -q -t ed25519 -N '' -f /srv/app/key.pem; ssh-keygen -q -t ed25519 -N '' -f /root/new.pem
+            printf 'services:\\n  a:\\n    image: x\\n    environment:\\n      PW: old\\n' > /srv/app/docker-compose.yml",
+        );
+        Self { sandbox }
+    }
+
+    fn run(&self, command: &str, before: &str) -> Outcome {
+        let line = format!("PW=new {before} /opt/provision/bin/provision {command} /root/p.yaml --json");
+        self.sandbox.command("root", ["bash", "-c", &line]).run()
+    }
+
+    /// Plan blocks with these words, and apply changes nothing; gives the hint.
+    #[track_caller]
+    fn is_blocked(&self, before: &str, words: &[&str]) -> String {
+        let found = Snapshot::take(&self.sandbox, "/srv", &[]);
+        let plan = self.run("plan", before).exits(1);
+        let told = plan.step("step_planned", "it");
+        assert_eq!(told["outcome"], "blocked", "{plan}");
+        let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        let reason = text(&told, "reason");
+        for word in words {
+            assert!(reason.contains(word), "{word:?} was to be read in {reason}\n{plan}");
+        }
+        let hint = text(&told, "hint");
+        assert!(!hint.is_empty() && !hint.contains("run_as: root"), "{plan}");
+        self.run("apply --yes", before).exits(1);
+        found.is_same_as(&Snapshot::take(&self.sandbox, "/srv", &[]), &format!("blocked: {plan}"));
+        hint
+    }
+
+    /// The command at the end of a hint is run, and the step converges.
+    #[track_caller]
+    fn is_remedied_by(&self, hint: &str) {
+        let command = hint.split_once(": ").unwrap().1.split(';').next().unwrap();
+        self.sandbox.bash("root", command);
+        self.run("apply --yes", "").exits(0);
+        self.run("plan --detailed-exitcode", "").exits(0);
+    }
+}
+
+#[test]
+fn a_read_only_mount_is_foreseen() {
+    for step in [DIRECTORY, NEW_DIRECTORY, KEY, COMPOSE] {
+        let host = Host::new(step);
+        host.sandbox.bash("root", "mount --bind /srv/app /srv/app; mount -o remount,bind,ro /srv/app");
+        let hint = host.is_blocked("", &["/srv/app is mounted read-only"]);
+        host.is_remedied_by(&hint);
+    }
+}
+
+#[test]
+fn a_mode_alone_below_a_read_only_mount_is_foreseen() {
+    let host = Host::new("directory: { path: /srv/app/logs, mode: \"0700\" }");
+    host.sandbox.bash("root", "mount --bind /srv/app /srv/app; mount -o remount,bind,ro /srv/app");
+    host.is_blocked("", &["owner and mode of /srv/app/logs", "/srv/app is mounted read-only"]);
+}
+
+#[test]
+fn immutable_and_append_only_files_are_foreseen() {
+    for flag in ["i", "a"] {
+        let word = if flag == "i" { "immutable" } else { "append-only" };
+        for (step, path) in [
+            (KEY, "/srv/app/key.pem"),
+            ("key_file: { path: /srv/app/key.pem, mode: \"0440\" }", "/srv/app/key.pem"),
+            (COMPOSE, "/srv/app/docker-compose.yml"),
+            (DIRECTORY, "/srv/app/logs"),
+            (NEW_DIRECTORY, "/srv/app"),
+            (KEY, "/srv/app"),
+            (COMPOSE, "/srv/app"),
+        ] {
+            let host = Host::new(step);
+            host.sandbox.bash("root", &format!("chattr +{flag} {path}"));
+            let hint = host.is_blocked("", &[&format!("{path} is {word}")]);
+            host.is_remedied_by(&hint);
+        }
+    }
+}
+
+#[test]
+fn a_mount_point_that_would_have_to_be_replaced_is_foreseen() {
+    for (step, path) in [(KEY, "/srv/app/key.pem"), (COMPOSE, "/srv/app/docker-compose.yml")] {
+        let host = Host::new(step);
+        host.sandbox.bash("root", &format!("cp -p {path} /root/other; mount --bind /root/other {path}"));
+        host.is_blocked("", &[&format!("{path} is a mount point")]);
+        host.sandbox.bash("root", &format!("umount {path}"));
+        host.run("apply --yes", "").exits(0);
+    }
+}
+
+#[test]
+fn what_root_lacks_is_foreseen() {
+    let host = Host::new(DIRECTORY);
+    host.is_blocked("setpriv --bounding-set=-chown --inh-caps=-chown", &["root may not"]);
+    let host = Host::new(DIRECTORY);
+    host.is_blocked("unshare -r", &["50000 is not mapped in this user namespace"]);
+}
+
+#[test]
+fn a_compose_file_that_its_user_cannot_replace_is_foreseen() {
+    for (before, word) in [
+        ("chown ubuntu:root docker-compose.yml; chmod 600 docker-compose.yml; chown ubuntu .", "has group 0"),
+        ("chown -R ubuntu:ubuntu .; chmod 555 .", "may not write in /srv/app"),
+        ("chown ubuntu:ubuntu docker-compose.yml", "may not write in /srv/app"),
+        ("chown ubuntu:ubuntu docker-compose.yml; chmod 1777 .; chown root docker-compose.yml", "belongs to user 0"),
+        (
+            "chown -R ubuntu:ubuntu .; sed -i 's/old/${PW}/' docker-compose.yml; chmod 555 .",
+            "/srv/app/.env cannot be written",
+        ),
+    ] {
+        let host = Host::new(COMPOSE);
+        host.sandbox
+            .bash("root", &format!("cd /srv/app; {before}; sed s/root/ubuntu/ /root/p.yaml > /home/ubuntu/p.yaml"));
+        let found = Snapshot::take(&host.sandbox, "/srv", &[]);
+        let plan = host.sandbox.provision("ubuntu", ["plan", "p.yaml", "--json"]).run().exits(1);
+        let told = plan.step("step_planned", "it");
+        assert!(told["reason"].as_str().unwrap().contains(word), "{before}: {plan}");
+        assert!(told["hint"].as_str().unwrap().contains("run_as: root"), "{before}: {plan}");
+        host.sandbox.provision("ubuntu", ["apply", "p.yaml", "--yes"]).run().exits(1);
+        found.is_same_as(&Snapshot::take(&host.sandbox, "/srv", &[]), before);
+    }
+}
