@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::args::{RescueArguments, RescueCommand};
 use super::{Error, Exit, inputs};
@@ -21,7 +22,8 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let plan = evaluate(arguments, file.as_deref())?;
     let digester = Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
     let (secrets, environment) = (RunSecrets::default(), inputs::environment());
-    let targets = Targets::new("rescue".to_owned(), today(), digester, &plan, &secrets, &environment);
+    let targets =
+        Targets::new("rescue".to_owned(), today(), digester, &plan, &secrets, &environment, Arc::new(|_, _| ()));
     let steps = plan.steps;
     let result = match (&command, id) {
         (RescueCommand::List(_), None) => list(&targets, &steps).await,

@@ -14,7 +14,7 @@ use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, plan_step, planned_event, why};
 use super::targets::Targets;
 use crate::plan::graph::Graph;
-use crate::resource::{AnyChange, AnyResource, Description, Diff, Rescue, RescueAnswer, RescueRequest};
+use crate::resource::{AnyChange, Description, Diff, Rescue, RescueAnswer, RescueRequest};
 
 /// Makes the command line that brings a rescue back from its id.
 pub type RestoreCommand = dyn Fn(&str) -> String + Send + Sync;
@@ -207,7 +207,7 @@ impl StepRun {
         // What may take somebody's work out of the way says so in the plan; how to get it back is said in the end.
         let risky = diff.changes.iter().any(|change| change.describe().risk.is_some());
         let mut end = self.make_each(diff).await;
-        if risky && AnyResource::kind_keeps_rescues(self.step().resource.kind()) {
+        if risky && self.step().resource.info().keeps_rescues {
             end.rescues = self.rescues().await;
         }
         if end.outcome == Finished::Changed {
@@ -268,7 +268,7 @@ impl StepRun {
         }
         let undone: Vec<Failure> =
             undone.into_iter().filter_map(|(_, failure)| failure).chain(diff.obstacles.clone()).collect();
-        let tells = AnyResource::kind_tells_how_it_stands(self.step().resource.kind());
+        let tells = self.step().resource.info().notes_describe_state;
         let stands = if tells {
             match plan_step(&self.cx.targets, self.step()).await.verdict {
                 Verdict::Decided(stands) => stands,
@@ -315,7 +315,7 @@ impl StepRun {
             Verdict::Decided(mut left) => {
                 leave_out_newer(&mut left, self.observed);
                 match left.changes.first() {
-                    None if AnyResource::kind_tells_how_it_stands(self.step().resource.kind()) => {
+                    None if self.step().resource.info().notes_describe_state => {
                         StepResult::converged(Finished::Changed, left)
                     }
                     None => {

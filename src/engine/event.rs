@@ -92,6 +92,11 @@ pub enum Event {
         /// Of each rescue that `rescue restore` does not take, the command that brings it back: commits get a branch.
         ways_back: Vec<String>,
     },
+    /// How far a long piece of work has come. For people who wait: it is in no record and not among the JSON lines.
+    StepProgress {
+        step: String,
+        text: String,
+    },
     /// All that an apply is about to do was told; it asks, or goes on.
     PlanFinished {
         counts: Counts,
@@ -191,6 +196,8 @@ pub struct FollowUp {
     pub services: Vec<String>,
     /// A shell's line. Nothing runs it but the reader.
     pub command: String,
+    /// The same command as a program and its arguments.
+    pub argv: Vec<String>,
 }
 
 /// What a plan says of a step.

@@ -1,13 +1,13 @@
-//! What is left to a person after the changes: containers hold on to files and to an environment that were replaced,
-//! and are created anew by nobody but their owner.
+//! What is left to a person after the changes: what runs on the host may still use the files and values that were replaced.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::event::FollowUp;
 use super::step::Step;
-use crate::resource::{AnyActual, AnyChange, Project};
+use crate::resource::value::shell_word;
+use crate::resource::{AnyActual, AnyChange, Cause, Effect, Reaction};
 
 /// Notes of what was seen and what was changed, from which the follow-ups are made.
 #[derive(Debug, Default)]
@@ -22,9 +22,11 @@ struct Notes {
 
 #[derive(Debug)]
 struct Seen {
+    step: Step,
     actual: AnyActual,
-    project: Option<Project>,
-    /// Whether there were services when the step was first looked at. What a run brings first nobody runs yet.
+    /// What its follow-ups are about, if it has any.
+    subject: Option<PathBuf>,
+    /// Whether that was there when the step was first observed. What a run brings first nobody runs yet.
     from_before: bool,
 }
 
@@ -32,17 +34,17 @@ struct Seen {
 struct Made {
     step: Step,
     change: AnyChange,
-    /// Services of the step's own project.
-    outdated: Vec<String>,
+    /// The parts of the step's own subject that are out of date after it.
+    stale: Vec<String>,
 }
 
 impl FollowUps {
     /// Takes note of an observation.
     pub fn saw(&self, step: &Step, actual: &AnyActual) {
-        let project = step.resource.project(actual);
+        let subject = step.resource.subject(actual);
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let from_before = notes.seen.get(&step.id).map_or(project.is_some(), |seen| seen.from_before);
-        notes.seen.insert(step.id.clone(), Seen { actual: actual.clone(), project, from_before });
+        let from_before = notes.seen.get(&step.id).map_or(subject.is_some(), |seen| seen.from_before);
+        notes.seen.insert(step.id.clone(), Seen { step: step.clone(), actual: actual.clone(), subject, from_before });
     }
 
     /// Takes note of a change that was made.
@@ -73,14 +75,15 @@ impl FollowUps {
 
 impl Notes {
     fn made(&self, step: &Step, change: &AnyChange) -> Made {
-        let outdated = self.seen.get(&step.id).map(|seen| step.resource.stale_services(&seen.actual, change));
-        Made { step: step.clone(), change: change.clone(), outdated: outdated.unwrap_or_default() }
+        let stale = self.seen.get(&step.id).map(|seen| step.resource.stale(&seen.actual, change));
+        Made { step: step.clone(), change: change.clone(), stale: stale.unwrap_or_default() }
     }
 
     fn follow_ups(&self, changes: &[Made]) -> Vec<FollowUp> {
-        let mut projects: BTreeMap<&PathBuf, &Project> = BTreeMap::new();
+        // Of several steps about one subject, one answers.
+        let mut subjects: BTreeMap<&PathBuf, &Seen> = BTreeMap::new();
         for seen in self.seen.values().filter(|seen| seen.from_before) {
-            projects.extend(seen.project.as_ref().map(|project| (&project.file, project)));
+            subjects.extend(seen.subject.as_ref().map(|subject| (subject, seen)));
         }
         let mut ids: Vec<&str> = Vec::new();
         for made in changes {
@@ -90,58 +93,25 @@ impl Notes {
         }
         let mut found = Vec::new();
         for id in ids {
-            let own = self.seen.get(id).and_then(|seen| seen.project.as_ref()).map(|project| &project.file);
+            let own = self.seen.get(id).and_then(|seen| seen.subject.as_ref());
             let changes: Vec<&Made> = changes.iter().filter(|made| made.step.id == id).collect();
-            for project in projects.values() {
-                found.extend(of_step(id, &changes, project, own == Some(&project.file)));
+            let replaced = |path: &Path| {
+                changes.iter().any(|made| made.step.resource.effect(&made.change, path) == Effect::Replaces)
+            };
+            let stale: Vec<String> = changes.iter().flat_map(|made| made.stale.iter().cloned()).collect();
+            for (subject, seen) in &subjects {
+                let stale = (own == Some(*subject)).then_some(stale.as_slice());
+                let cause = Cause { replaced: &replaced, stale };
+                let reactions = seen.step.resource.follow_ups(&seen.actual, &cause).into_iter();
+                found.extend(reactions.map(|Reaction { reason, services, argv }| FollowUp {
+                    step: id.to_owned(),
+                    reason,
+                    services,
+                    command: argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" "),
+                    argv,
+                }));
             }
         }
         found
     }
-}
-
-/// What the changes of one step leave to do for one project. `own`: it is the one that the step edits.
-fn of_step(id: &str, changes: &[&Made], project: &Project, own: bool) -> Vec<FollowUp> {
-    let replaced = |path: &PathBuf| changes.iter().any(|made| made.step.resource.replaces(&made.change, path));
-    let follow_up = |reason: String, services: Vec<String>, command: String| FollowUp {
-        step: id.to_owned(),
-        reason,
-        services,
-        command,
-    };
-    let mut found = Vec::new();
-    if !own && replaced(&project.file) {
-        let file = crate::host::fs::escape_path(&project.file);
-        let reason = format!("containers keep what {file} said when they were created");
-        found.push(follow_up(reason, Vec::new(), project.up()));
-    }
-    // By the order of the file, so that the same host always gives the same text.
-    let (mut files, mut holders, mut outdated): (Vec<String>, Vec<String>, Vec<String>) = Default::default();
-    for service in &project.services {
-        let held: Vec<&PathBuf> = service.files.iter().filter(|path| replaced(path)).collect();
-        if own && changes.iter().any(|made| made.outdated.contains(&service.name)) {
-            outdated.push(service.name.clone());
-        } else if !held.is_empty() {
-            holders.push(service.name.clone());
-            for path in held.into_iter().map(|path| crate::host::fs::escape_path(path)) {
-                if !files.contains(&path) {
-                    files.push(path);
-                }
-            }
-        }
-    }
-    if !outdated.is_empty() {
-        let command = project.recreate(&outdated);
-        found.push(follow_up(
-            "containers keep the environment that they were created with".to_owned(),
-            outdated,
-            command,
-        ));
-    }
-    if !holders.is_empty() {
-        let reason = format!("containers keep the file that they were created with: {}", files.join(", "));
-        let command = project.recreate(&holders);
-        found.push(follow_up(reason, holders, command));
-    }
-    found
 }

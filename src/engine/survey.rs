@@ -13,7 +13,7 @@ use super::targets::Targets;
 use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
 use crate::plan::graph::{Graph, Reason};
-use crate::resource::{Action, AnyChange, AnyResource, Description, Diff};
+use crate::resource::{Action, AnyChange, Description, Diff, Effect};
 
 /// What is known of one step before anything is done.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
                 },
                 Err(refusal) => Verdict::Blocked(refusal),
             };
-            Observed { verdict, claims: step.resource.seen_claims(&actual) }
+            Observed { verdict, claims: step.resource.observed_claims(&actual) }
         }
     }
 }
@@ -241,7 +241,7 @@ fn mark_provisional(
 fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     match reason {
         Reason::After | Reason::Table => true,
-        Reason::Path(path) => earlier.resource.touches(change, path),
+        Reason::Path(path) => earlier.resource.effect(change, path) >= Effect::Alters,
     }
 }
 
@@ -264,7 +264,7 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
             };
             changes = diff.changes.iter().map(announced).collect();
             facts.clone_from(&diff.facts);
-            let past = AnyResource::kind_tells_how_it_stands(step.resource.kind()) && !diff.changes.is_empty();
+            let past = step.resource.info().notes_describe_state && !diff.changes.is_empty();
             if !(applying && past) {
                 notes.clone_from(&diff.notes);
                 warnings.clone_from(&diff.warnings);

@@ -17,8 +17,8 @@ use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Wareh
 use crate::plan::claim::{Claim, Claims};
 use crate::plan::conflict::conflicts;
 use crate::plan_file::{Diagnostic, Evaluated};
-use crate::resource::{AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
-use crate::worker::{Task, Tasks, Workers};
+use crate::resource::{AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest, Site};
+use crate::worker::{Progress, Task, Tasks, Workers};
 
 /// The means to observe and to execute every step of one run.
 pub struct Targets {
@@ -31,7 +31,7 @@ pub struct Targets {
     as_of: Date,
     follow_ups: FollowUps,
     /// What each step was seen to own when it was observed, by its place.
-    seen_claims: Mutex<BTreeMap<usize, Vec<Claim>>>,
+    observed_claims: Mutex<BTreeMap<usize, Vec<Claim>>>,
 }
 
 impl Targets {
@@ -43,30 +43,28 @@ impl Targets {
         plan: &Evaluated,
         secrets: &RunSecrets,
         environment: &Environment,
+        progress: Arc<Progress>,
     ) -> Self {
         let steps: Vec<&Step> = plan.steps.iter().chain(&plan.observed_only).collect();
         let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
         let mut wanted: BTreeMap<String, CatalogQuery> = BTreeMap::new();
         let mut without_secret = HashMap::new();
         for (index, step) in steps.into_iter().enumerate() {
-            if let Some(connection) = step.resource.connection() {
-                wanted.entry(connection.to_owned()).or_default().extend(step.resource.wanted(as_of));
+            if let Site::Warehouse { connection, query } = step.resource.site() {
+                wanted.entry(connection.to_owned()).or_default().extend(query(as_of));
                 continue;
             }
-            let secret = match secrets.of_step(&step.id) {
-                Ok(secret) => secret,
-                Err(error) => {
-                    without_secret.insert(step.id.clone(), error);
-                    None
-                }
-            };
+            let secrets = secrets.of_step(&step.id).unwrap_or_else(|error| {
+                without_secret.insert(step.id.clone(), error);
+                BTreeMap::new()
+            });
             let task = Task {
                 id: step.id.clone(),
                 resource: step.resource.clone(),
                 max_changes: step.max_changes,
                 below: plan.relations.below.get(index).cloned().unwrap_or_default(),
             };
-            users.entry(step.run_as.clone()).or_default().push((task, secret));
+            users.entry(step.run_as.clone()).or_default().push((task, secrets));
         }
         let warehouses = wanted
             .into_iter()
@@ -75,7 +73,7 @@ impl Targets {
                 (name, warehouse)
             })
             .collect();
-        let workers = Workers::new(run.clone(), digester.clone(), users);
+        let workers = Workers::new(run.clone(), digester.clone(), users, progress);
         Self {
             workers,
             warehouses,
@@ -84,7 +82,7 @@ impl Targets {
             run,
             as_of,
             follow_ups: FollowUps::default(),
-            seen_claims: Mutex::default(),
+            observed_claims: Mutex::default(),
         }
     }
 
@@ -120,7 +118,7 @@ impl Targets {
         let located = |claims: &[Claim]| {
             Claims { owns: claims.to_vec(), ..Claims::default() }.locate(&Locator::default(), &|_| None)
         };
-        let mut seen = self.seen_claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.observed_claims.lock().unwrap_or_else(PoisonError::into_inner);
         let conflict = seen.iter().filter(|(other, _)| **other != index).find_map(|(other, theirs)| {
             let pair = [
                 Claims { owns: theirs.clone(), ..Claims::default() },

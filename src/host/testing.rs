@@ -96,7 +96,8 @@ pub fn now<F: Future>(future: F) -> F::Output {
 
 /// A view for a step whose source yields `secret`.
 pub fn context(secret: Option<&[u8]>) -> ObserveContext {
-    ObserveContext::on_host(Digester::with_key([7; 32]), secret.map(|secret| Secret::new(secret.to_vec())))
+    let secret = secret.map(|secret| ("secret".to_owned(), Secret::new(secret.to_vec())));
+    ObserveContext::on_host(Digester::with_key([7; 32]), secret.into_iter().collect())
 }
 
 pub fn desired<R: Resource>(yaml: &str) -> R {

@@ -12,7 +12,6 @@ use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, conflicts};
 use crate::plan::graph::{Graph, Node as GraphNode};
-use crate::resource::AnyResource;
 
 /// What the claims of all steps come to.
 #[derive(Debug, Clone, Default)]
@@ -135,10 +134,10 @@ impl PlanFile {
         connections: impl Iterator<Item = (&'a str, &'a ConnectionSpec)>,
         host: &dyn Host,
     ) -> Vec<Diagnostic> {
-        let of_steps = steps.iter().filter_map(|step| {
-            let source = step.resource.secret_source()?;
-            let key = AnyResource::kind_source_key(step.resource.kind()).and_then(|key| self.key(&step.id, key));
-            Some((format!("step `{}`", step.id), key.unwrap_or_else(|| self.place(&step.id)), source))
+        let of_steps = steps.iter().flat_map(|step| {
+            let place = |key: &str| self.key(&step.id, key).unwrap_or_else(|| self.place(&step.id));
+            let secrets = step.resource.site().secrets();
+            secrets.into_iter().map(move |(key, source)| (format!("step `{}`", step.id), place(key), source))
         });
         let of_connections = connections.filter_map(|(name, spec)| {
             let place = self.connections.get(name).and_then(|node| value_of(node, "password")).unwrap_or(0..0);

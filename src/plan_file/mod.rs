@@ -27,7 +27,7 @@ use template::Evaluator;
 use crate::engine::step::{Prose, Step};
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Unseen};
-use crate::resource::AnyResource;
+use crate::resource::{AnyResource, kind_info};
 
 /// A plan file as it was written, nothing evaluated yet.
 #[derive(Debug, Clone)]
@@ -133,7 +133,7 @@ impl PlanFile {
         for written in &self.steps {
             if !selection.includes(&written.id) {
                 deselected.push((written.id.clone(), written.kind));
-                if AnyResource::kind_sees_services(written.kind) {
+                if kind_info(written.kind).is_some_and(|kind| kind.reacts) {
                     observed_only.extend(self.step(written, &evaluator).ok());
                 }
                 continue;
@@ -186,7 +186,7 @@ impl PlanFile {
         for written in self.steps.iter().filter(|written| !selection.includes(&written.id)) {
             match self.step(written, evaluator) {
                 Ok(step) => others.push(step),
-                Err(_) if AnyResource::kind_is_of_warehouse(written.kind) => {}
+                Err(_) if kind_info(written.kind).is_some_and(|kind| kind.on_warehouse) => {}
                 Err(found) => problems.extend(found.into_iter().map(|problem| {
                     let why =
                         format!("step `{}` is not selected, but `{}` leaves to it what it owns", written.id, tree.id);
@@ -258,7 +258,7 @@ impl PlanFile {
     pub fn ids_that_keep_rescues(&self) -> Vec<String> {
         self.steps
             .iter()
-            .filter(|step| AnyResource::kind_keeps_rescues(step.kind))
+            .filter(|step| kind_info(step.kind).is_some_and(|kind| kind.keeps_rescues))
             .map(|step| step.id.clone())
             .collect()
     }
@@ -324,8 +324,8 @@ impl PlanFile {
     fn step(&self, written: &StepSource, evaluator: &Evaluator) -> Result<Step, Vec<Diagnostic>> {
         let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
         let max_changes = evaluator.node(&written.max_changes).and_then(|node| max_changes(&node));
-        let sources = AnyResource::kind_source_key(written.kind)
-            .map_or_else(Vec::new, |key| sources::problems(&written.body, key, &self.vars));
+        let keys = kind_info(written.kind).map_or(&[][..], |kind| kind.secret_keys);
+        let sources: Vec<_> = keys.iter().flat_map(|key| sources::problems(&written.body, key, &self.vars)).collect();
         let resource = match resource(written, evaluator) {
             Ok(resource) if sources.is_empty() => Ok(resource),
             Ok(_) => Err(sources),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::StepSource;
 use super::diagnostic::{Diagnostic, nearest, suggest};
 use super::node::{self, Node, Value};
-use crate::resource::KINDS;
+use crate::resource::KIND_NAMES;
 
 const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
 const STEP: [&str; 8] = ["id", "title", "why", "symptom", "when", "run_as", "after", "max_changes"];
@@ -132,20 +132,20 @@ impl Shape {
         let [title, why, symptom, when, run_as] = ["title", "why", "symptom", "when", "run_as"].map(&mut text);
         let after = self.after(keys.take("after"));
         let max_changes = keys.take("max_changes").unwrap_or_else(|| Node::null(span.clone()));
-        let known = [STEP.as_slice(), KINDS].concat();
+        let known = [STEP.as_slice(), KIND_NAMES].concat();
         let mut kinds = Vec::new();
         let mut misspelt = false;
         for (key, body) in keys.pairs {
             let word = key.text().unwrap_or_default();
-            if let Some(kind) = KINDS.iter().find(|kind| **kind == word) {
+            if let Some(kind) = KIND_NAMES.iter().find(|kind| **kind == word) {
                 kinds.push((*kind, key.span, body));
                 continue;
             }
             let meant = nearest(word, known.iter().copied());
-            misspelt |= meant.is_none_or(|meant| KINDS.contains(&meant));
+            misspelt |= meant.is_none_or(|meant| KIND_NAMES.contains(&meant));
             let help = match meant {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("a step has {}, and one of {}", STEP.join(", "), KINDS.join(", ")),
+                None => format!("a step has {}, and one of {}", STEP.join(", "), KIND_NAMES.join(", ")),
             };
             let message = format!("unknown key `{word}` in step `{id}`");
             self.flaws.push(Diagnostic::at(key.span.clone(), message).help(help));
@@ -154,7 +154,7 @@ impl Shape {
         let Some((kind, kind_span, body)) = kinds.next() else {
             if !misspelt {
                 let message = format!("step `{id}` does not say what is to be provided");
-                let help = format!("give it one of {}", KINDS.join(", "));
+                let help = format!("give it one of {}", KIND_NAMES.join(", "));
                 self.flaws.push(Diagnostic::at(span, message).help(help));
             }
             return None;

@@ -91,6 +91,7 @@ impl State {
                 let line = summary.lines().next().unwrap_or_default();
                 output::busy(clean(&format!("{step}: {line}")));
             }
+            Event::StepProgress { step, text } => output::busy(clean(&format!("{step}: {text}"))),
             Event::ChangeFinished { step, target, summary, outcome, .. } => {
                 let (style, word) = match outcome {
                     ChangeOutcome::Changed => (GREEN, "done"),

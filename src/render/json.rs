@@ -12,6 +12,9 @@ pub struct Json(Mutex<()>);
 
 impl Sink for Json {
     fn event(&self, event: &Event) {
+        if matches!(event, Event::StepProgress { .. }) {
+            return;
+        }
         let _one_at_a_time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(line) = serde_json::to_string(event) else { return };
         output::print_raw(escape_hidden(&line).as_bytes());

@@ -1,5 +1,6 @@
 //! What the engine hands to a kind: [`ObserveContext`] to observe with, [`ExecuteContext`] to execute with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -13,21 +14,36 @@ use crate::plan::conflict::ClaimedBelow;
 #[derive(Clone)]
 pub struct ObserveContext {
     digester: Digester,
-    secret: Option<Secret>,
+    /// By the key under which the step has the source.
+    secrets: BTreeMap<String, Secret>,
+    progress: Option<Arc<dyn Fn(String) + Send + Sync>>,
     below: Arc<Vec<ClaimedBelow>>,
     /// The step's warehouse, and the day for which periods are reckoned.
     warehouse: Option<(Arc<Warehouse>, Date)>,
 }
 
 impl ObserveContext {
-    /// A view of the host for one step. `secret` is what the step's source yielded, if it yielded anything.
-    pub fn on_host(digester: Digester, secret: Option<Secret>) -> Self {
-        Self { digester, secret, below: Arc::default(), warehouse: None }
+    /// A view of the host for one step. `secrets` are what its sources yielded, by the keys under which it has them.
+    pub fn on_host(digester: Digester, secrets: BTreeMap<String, Secret>) -> Self {
+        Self { digester, secrets, progress: None, below: Arc::default(), warehouse: None }
     }
 
     /// A view of a warehouse as of a day: today in UTC, or the day that `--as-of` says.
     pub fn on_warehouse(digester: Digester, warehouse: Arc<Warehouse>, as_of: Date) -> Self {
-        Self { digester, secret: None, below: Arc::default(), warehouse: Some((warehouse, as_of)) }
+        Self { warehouse: Some((warehouse, as_of)), ..Self::on_host(digester, BTreeMap::new()) }
+    }
+
+    /// The same view with somebody who waits for news of long work.
+    pub fn with_progress(mut self, progress: Arc<dyn Fn(String) + Send + Sync>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Tells how far long work has come, in a few words (`12,000 entries`), if anybody waits for it.
+    pub fn progress(&self, text: impl FnOnce() -> String) {
+        if let Some(progress) = &self.progress {
+            progress(text());
+        }
     }
 
     /// The same view for a step below whose path other steps own these.
@@ -46,9 +62,14 @@ impl ObserveContext {
         &self.digester
     }
 
-    /// What the step's secret source yielded.
+    /// What the step's only secret source yielded.
     pub fn secret(&self) -> Option<&Secret> {
-        self.secret.as_ref()
+        self.secrets.values().next()
+    }
+
+    /// What the secret source under this key of the step yielded.
+    pub fn secret_of(&self, key: &str) -> Option<&Secret> {
+        self.secrets.get(key)
     }
 
     /// The warehouse of the step's connection.

@@ -17,7 +17,7 @@ enum Expected<C> {
 
 /// Checks each case of the kind `R`; there have to be at least twelve.
 pub fn check<R: Resource>() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/diff").join(R::KIND);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/diff").join(R::INFO.name);
     let mut cases: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())

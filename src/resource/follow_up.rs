@@ -1,45 +1,34 @@
-//! What runs on this host and was made from things that a step changes: it keeps the old ones until it is made anew.
+//! What is left to a person after changes: something runs on this host that was made from what a step has changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+/// Follow-ups of a kind to the changes of any step.
+pub trait Reacts<A, C> {
+    /// What the follow-ups are about (a compose file), if anything runs there. Of several steps about one subject, one
+    /// answers.
+    fn subject(&self, actual: &A) -> Option<PathBuf>;
 
-use super::value::shell_word;
+    /// The parts of the subject that are out of date after `change`, a change of this very step.
+    fn stale(&self, actual: &A, change: &C) -> Vec<String>;
 
-/// The services of a compose file, and what of the host their containers are created from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Project {
-    /// The compose file.
-    pub file: PathBuf,
-    /// What Compose lays over it by itself, unless a file is named to it.
-    pub override_file: Option<PathBuf>,
-    pub services: Vec<Service>,
+    /// What the changes of one step leave to do.
+    fn follow_ups(&self, actual: &A, cause: &Cause<'_>) -> Vec<Reaction>;
 }
 
-/// One service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    pub name: String,
-    /// What its containers mount from the host, or read when they are created: absolute paths, of directories too.
-    #[serde(default)]
-    pub files: Vec<PathBuf>,
-    /// The variables that are put into its description.
-    #[serde(default)]
-    pub variables: Vec<String>,
+/// The changes of one step, as a step that reacts to them sees them.
+pub struct Cause<'a> {
+    /// Whether they put another file at the path, or took the one there away.
+    pub replaced: &'a dyn Fn(&Path) -> bool,
+    /// The parts that [`Reacts::stale`] names, where the step is about the same subject.
+    pub stale: Option<&'a [String]>,
 }
 
-impl Project {
-    /// The command that creates the containers of these services anew.
-    pub fn recreate(&self, services: &[String]) -> String {
-        let words: Vec<String> = services.iter().map(|service| shell_word(service)).collect();
-        format!("{} --force-recreate {}", self.up(), words.join(" "))
-    }
-
-    /// The command that creates those containers anew whose description has changed.
-    pub fn up(&self) -> String {
-        let files = [Some(&self.file), self.override_file.as_ref()].into_iter().flatten();
-        let files: Vec<String> = files.map(|file| format!("-f {}", shell_word(&file.to_string_lossy()))).collect();
-        format!("docker compose {} up -d", files.join(" "))
-    }
+/// Something to do after changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaction {
+    pub reason: String,
+    /// Empty: whichever of the services it takes.
+    pub services: Vec<String>,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
 }

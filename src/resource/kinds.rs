@@ -1,7 +1,6 @@
 //! The one list of kinds, and the types that can be any of them.
 
-use crate::failure::Failure;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::de::{DeserializeSeed, Deserializer};
@@ -10,14 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::plan::claim::Unseen;
 
 use super::{
-    Change, Claim, Claims, Description, Diff, ExecuteContext, Host, ObserveContext, Project, RescueAnswer,
-    RescueRequest, Resource, SecretSource,
+    Cause, Change, Claim, Claims, Description, Diff, Effect, ExecuteContext, Failure, Host, KindInfo, ObserveContext,
+    Reaction, Rescues, Resource, Site,
 };
 
 macro_rules! kinds {
     ($($variant:ident in $module:ident),* $(,)?) => {
-        /// The kinds' names, as plan files and events have them.
-        pub const KINDS: &[&str] = &[$(<super::$module::$variant as Resource>::KIND),*];
+        /// The kinds, in the order of the documents.
+        pub const KINDS: &[KindInfo] = &[$(<super::$module::$variant as Resource>::INFO),*];
+
+        /// Their names, as plan files and events have them.
+        pub const KIND_NAMES: &[&str] = &[$(<super::$module::$variant as Resource>::INFO.name),*];
 
         /// A resource of any kind.
         #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,9 +48,14 @@ macro_rules! kinds {
         }
 
         impl AnyResource {
+            /// [`Resource::INFO`]
+            pub fn info(&self) -> &'static KindInfo {
+                match self { $(AnyResource::$variant(_) => const { &<super::$module::$variant as Resource>::INFO }),* }
+            }
+
             /// The name of its kind.
             pub fn kind(&self) -> &'static str {
-                match self { $(AnyResource::$variant(_) => <super::$module::$variant as Resource>::KIND),* }
+                self.info().name
             }
 
             /// [`Resource::claims`]
@@ -56,10 +63,12 @@ macro_rules! kinds {
                 each!(self, resource => resource.claims(host))
             }
 
-            /// [`Resource::seen_claims`]
-            pub fn seen_claims(&self, actual: &AnyActual) -> Vec<Claim> {
+            /// [`Resource::observed_claims`]
+            pub fn observed_claims(&self, actual: &AnyActual) -> Vec<Claim> {
                 match (self, actual) {
-                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => resource.seen_claims(actual),)*
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
+                        resource.observed_claims(actual)
+                    })*
                     _ => Vec::new(),
                 }
             }
@@ -69,42 +78,19 @@ macro_rules! kinds {
                 self.claims(&Unseen).owns.first().map(Claim::to_string).unwrap_or_default()
             }
 
-            /// [`Resource::connection`]
+            /// [`Resource::site`]
+            pub fn site(&self) -> Site<'_> {
+                each!(self, resource => resource.site())
+            }
+
+            /// The connection that it works by. See [`Resource::site`].
             pub fn connection(&self) -> Option<&str> {
-                each!(self, resource => resource.connection())
+                self.site().connection()
             }
 
-            /// [`Resource::wanted`]
-            pub fn wanted(&self, as_of: jiff::civil::Date) -> crate::host::warehouse::CatalogQuery {
-                each!(self, resource => resource.wanted(as_of))
-            }
-
-            /// [`Resource::secret_source`]
-            pub fn secret_source(&self) -> Option<&SecretSource> {
-                each!(self, resource => resource.secret_source())
-            }
-
-            /// [`Resource::ON_WAREHOUSE`] of the kind with this name.
-            pub fn kind_is_of_warehouse(kind: &str) -> bool {
-                $((kind == <super::$module::$variant as Resource>::KIND
-                    && <super::$module::$variant as Resource>::ON_WAREHOUSE))||*
-            }
-
-            /// [`Resource::TELLS_HOW_IT_STANDS`] of the kind with this name.
-            pub fn kind_tells_how_it_stands(kind: &str) -> bool {
-                $((kind == <super::$module::$variant as Resource>::KIND
-                    && <super::$module::$variant as Resource>::TELLS_HOW_IT_STANDS))||*
-            }
-
-            /// [`Resource::KEEPS_RESCUES`] of the kind with this name.
-            pub fn kind_keeps_rescues(kind: &str) -> bool {
-                $((<super::$module::$variant as Resource>::KIND == kind
-                    && <super::$module::$variant as Resource>::KEEPS_RESCUES))||*
-            }
-
-            /// [`Resource::rescue`]
-            pub fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
-                each!(self, resource => resource.rescue(request))
+            /// [`Resource::rescues`]
+            pub fn rescues(&self) -> Option<&dyn Rescues> {
+                each!(self, resource => resource.rescues())
             }
 
             /// [`Resource::by_hand`]
@@ -112,53 +98,41 @@ macro_rules! kinds {
                 each!(self, resource => resource.manual())
             }
 
-            /// [`Resource::touches`]; a change of another kind is taken to touch everything.
-            pub fn touches(&self, change: &AnyChange, path: &Path) -> bool {
+            /// [`Resource::effect`]; a change of another kind is taken to alter everything.
+            pub fn effect(&self, change: &AnyChange, path: &Path) -> Effect {
                 match (self, change) {
-                    $((AnyResource::$variant(resource), AnyChange::$variant(change)) => resource.touches(change, path),)*
-                    _ => true,
+                    $((AnyResource::$variant(resource), AnyChange::$variant(change)) => resource.effect(change, path),)*
+                    _ => Effect::Alters,
                 }
             }
 
-            /// [`Resource::SEES_SERVICES`] of the kind with this name.
-            pub fn kind_sees_services(kind: &str) -> bool {
-                $((<super::$module::$variant as Resource>::KIND == kind
-                    && <super::$module::$variant as Resource>::SEES_SERVICES))||*
-            }
-
-            /// [`Resource::SOURCE_KEY`] of the kind with this name.
-            pub fn kind_source_key(kind: &str) -> Option<&'static str> {
-                $(if kind == <super::$module::$variant as Resource>::KIND {
-                    return <super::$module::$variant as Resource>::SOURCE_KEY;
-                })*
-                None
-            }
-
-            /// [`Resource::project`]
-            pub fn project(&self, actual: &AnyActual) -> Option<Project> {
+            /// [`Reacts::subject`](super::Reacts::subject)
+            pub fn subject(&self, actual: &AnyActual) -> Option<PathBuf> {
                 match (self, actual) {
-                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => resource.project(actual),)*
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
+                        resource.reacts()?.subject(actual)
+                    })*
                     _ => None,
                 }
             }
 
-            /// [`Resource::stale_services`]
-            pub fn stale_services(&self, actual: &AnyActual, change: &AnyChange) -> Vec<String> {
+            /// [`Reacts::stale`](super::Reacts::stale)
+            pub fn stale(&self, actual: &AnyActual, change: &AnyChange) -> Vec<String> {
                 match (self, actual, change) {
                     $((AnyResource::$variant(resource), AnyActual::$variant(actual), AnyChange::$variant(change)) => {
-                        resource.stale_services(actual, change)
+                        resource.reacts().map(|reacts| reacts.stale(actual, change)).unwrap_or_default()
                     })*
                     _ => Vec::new(),
                 }
             }
 
-            /// [`Resource::replaces`]
-            pub fn replaces(&self, change: &AnyChange, path: &Path) -> bool {
-                match (self, change) {
-                    $((AnyResource::$variant(resource), AnyChange::$variant(change)) => {
-                        resource.replaces(change, path)
+            /// [`Reacts::follow_ups`](super::Reacts::follow_ups)
+            pub fn follow_ups(&self, actual: &AnyActual, cause: &Cause<'_>) -> Vec<Reaction> {
+                match (self, actual) {
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
+                        resource.reacts().map(|reacts| reacts.follow_ups(actual, cause)).unwrap_or_default()
                     })*
-                    _ => false,
+                    _ => Vec::new(),
                 }
             }
 
@@ -191,7 +165,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Reads a resource of the kind with this name, one of [`KINDS`].
+            /// Reads a resource of the kind with this name, one of [`KIND_NAMES`].
             pub fn seed(kind: &'static str) -> KindSeed {
                 KindSeed(kind)
             }
@@ -239,13 +213,18 @@ macro_rules! kinds {
             type Value = AnyResource;
 
             fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<AnyResource, D::Error> {
-                $(if self.0 == <super::$module::$variant as Resource>::KIND {
+                $(if self.0 == <super::$module::$variant as Resource>::INFO.name {
                     return Deserialize::deserialize(deserializer).map(AnyResource::$variant);
                 })*
-                Err(serde::de::Error::unknown_variant(self.0, KINDS))
+                Err(serde::de::Error::unknown_variant(self.0, KIND_NAMES))
             }
         }
     };
+}
+
+/// What is known of the kind of this name, if there is one.
+pub fn kind_info(name: &str) -> Option<&'static KindInfo> {
+    KINDS.iter().find(|kind| kind.name == name)
 }
 
 /// Reads a resource whose kind is known by name.

@@ -16,6 +16,7 @@ pub mod directory;
 #[cfg(test)]
 pub mod fixtures;
 mod follow_up;
+mod info;
 pub mod key_file;
 mod kinds;
 pub mod period_tables;
@@ -27,30 +28,16 @@ pub mod value;
 pub use crate::failure::Failure;
 pub use crate::plan::claim::{Claim, Claims, Database, Host, Need};
 pub use context::{ExecuteContext, ObserveContext};
-pub use follow_up::{Project, Service};
-pub use kinds::{AnyActual, AnyChange, AnyResource, KINDS, cleanup_on_exit};
-pub use rescue::{Rescue, RescueAnswer, RescueRequest};
+pub use follow_up::{Cause, Reaction, Reacts};
+pub use info::{KindInfo, Site};
+pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, cleanup_on_exit, kind_info};
+pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
 /// evaluated: `Deserialize` is the plan file's reading of it, so it must refuse what it does not know.
 pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
-    /// The kind's name in the plan file and in events.
-    const KIND: &'static str;
-
-    /// Whether changes of this kind may take somebody's work out of the way, so that there may be rescues.
-    const KEEPS_RESCUES: bool = false;
-
-    /// Whether its steps work on a warehouse, by a connection, and own nothing of the host.
-    const ON_WAREHOUSE: bool = false;
-
-    /// Whether notes and warnings tell how things stand, not what the changes do: once those are made, they are past.
-    const TELLS_HOW_IT_STANDS: bool = false;
-
-    /// Whether [`Resource::project`] may have something to say.
-    const SEES_SERVICES: bool = false;
-
-    /// The key under which a step of this kind has the source of a secret.
-    const SOURCE_KEY: Option<&'static str> = None;
+    /// What is known of the kind before a step of it is evaluated.
+    const INFO: KindInfo;
 
     /// What was observed of one step. Free of secrets: it crosses process borders and is printed when tests fail.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;
@@ -58,52 +45,20 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// One decided mutation, with its before and after.
     type Change: Change;
 
+    /// Where the step does its work, and what it needs there.
+    fn site(&self) -> Site<'_>;
+
     /// What the step owns, needs, and must not share at the same time, as the plan file spells it. A claim may depend
     /// on a file of the host, which is read through `host` for that alone.
     fn claims(&self, host: &dyn Host) -> Claims;
 
-    /// The source of the secret that the step puts into its target.
-    fn secret_source(&self) -> Option<&SecretSource> {
-        None
-    }
-
-    /// The connection that the step works on. Such a step runs in the launching process, every other in a worker.
-    fn connection(&self) -> Option<&str> {
-        None
-    }
-
     /// What the step is seen to own once it was observed, beside what [`Resource::claims`] knows beforehand.
-    fn seen_claims(&self, _actual: &Self::Actual) -> Vec<Claim> {
+    fn observed_claims(&self, _actual: &Self::Actual) -> Vec<Claim> {
         Vec::new()
-    }
-
-    /// What the step looks at in the catalog, so that one catalog read serves all steps of a connection.
-    fn wanted(&self, _as_of: jiff::civil::Date) -> crate::host::warehouse::CatalogQuery {
-        crate::host::warehouse::CatalogQuery::default()
     }
 
     /// Shell or SQL lines that do the same by hand; `explain` prints them.
     fn manual(&self) -> Vec<String>;
-
-    /// Whether `change` may alter what is at `path`: a step that needs `path` is planned provisionally then.
-    fn touches(&self, _change: &Self::Change, _path: &Path) -> bool {
-        true
-    }
-
-    /// The services that were seen where the step looks.
-    fn project(&self, _actual: &Self::Actual) -> Option<Project> {
-        None
-    }
-
-    /// Those of [`Resource::project`]'s services whose containers have an environment of before `change`.
-    fn stale_services(&self, _actual: &Self::Actual, _change: &Self::Change) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Whether `change` puts another inode at `path`: what mounts the file that was there keeps it.
-    fn replaces(&self, _change: &Self::Change, _path: &Path) -> bool {
-        false
-    }
 
     /// Reads the actual state. Leaves no trace: same bytes, same times.
     fn observe(&self, cx: &ObserveContext) -> impl Future<Output = Result<Self::Actual, Failure>> + Send;
@@ -111,17 +66,37 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Decides what has to change. Pure and complete: the same input gives the same changes.
     fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Failure>;
 
-    /// Removes what observations of this process still have in temporary places, and ends the programs that work for them:
-    /// it is about to end, and they are not waited for.
-    fn cleanup_on_exit() {}
-
-    /// Lists, shows or gives back what the step's changes took out of the way.
-    fn rescue(&self, _request: &RescueRequest) -> Result<RescueAnswer, Failure> {
-        Err(Failure::new(format!("a {} takes nothing out of the way", Self::KIND)))
+    /// What `change` may do to whatever is at `path`.
+    fn effect(&self, _change: &Self::Change, _path: &Path) -> Effect {
+        Effect::Alters
     }
 
     /// Makes one change that `diff` decided on.
     fn execute(&self, change: &Self::Change, cx: &ExecuteContext) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// The rescues of a kind whose changes may take somebody's work out of the way.
+    fn rescues(&self) -> Option<&dyn Rescues> {
+        None
+    }
+
+    /// The follow-ups of a kind that has some to other steps' changes.
+    fn reacts(&self) -> Option<&dyn Reacts<Self::Actual, Self::Change>> {
+        None
+    }
+
+    /// Removes what observations of this process still have in temporary places, and ends the programs that work for them:
+    /// it is about to end, and they are not waited for.
+    fn cleanup_on_exit() {}
+}
+
+/// What a change may do to whatever is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    None,
+    /// It may alter it: a step that needs the path is planned provisionally then.
+    Alters,
+    /// It puts another inode there, or takes the one there away: what mounts the file that was there keeps it.
+    Replaces,
 }
 
 /// A kind's own type of change.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
+
 /// A named copy of work that a step took out of the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rescue {
@@ -25,6 +27,15 @@ pub enum RescueRequest {
     List,
     Show(String),
     Restore(String),
+}
+
+/// A kind whose changes may take somebody's work out of the way.
+pub trait Rescues {
+    /// Lists, shows or gives back what the step's changes took out of the way.
+    ///
+    /// # Errors
+    /// There is no such rescue, or it cannot be read or given back.
+    fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure>;
 }
 
 /// The answer to a [`RescueRequest`] of the same name.

@@ -16,22 +16,31 @@ use super::server::kept;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
 
-/// The steps of one user, and what their secret sources yielded.
-pub type Tasks = Vec<(Task, Option<Secret>)>;
+/// The steps of one user, and what their secret sources yielded, by the keys under which they have them.
+pub type Tasks = Vec<(Task, BTreeMap<String, Secret>)>;
+
+/// Told how far long work on a step has come.
+pub type Progress = dyn Fn(&str, String) + Send + Sync;
 
 /// The workers of one run, by user.
 pub struct Workers {
     run: String,
     digester: Digester,
     users: BTreeMap<Option<String>, UserWorker>,
+    progress: Arc<Progress>,
 }
 
 impl Workers {
     /// Workers for these steps; none is started yet.
-    pub fn new(run: String, digester: Digester, users: BTreeMap<Option<String>, Tasks>) -> Self {
+    pub fn new(
+        run: String,
+        digester: Digester,
+        users: BTreeMap<Option<String>, Tasks>,
+        progress: Arc<Progress>,
+    ) -> Self {
         let users =
             users.into_iter().map(|(user, steps)| (user, UserWorker { steps, worker: OnceCell::new() })).collect();
-        Self { run, digester, users }
+        Self { run, digester, users, progress }
     }
 
     /// Observes a step as its user.
@@ -40,7 +49,7 @@ impl Workers {
     /// What the kind says, or why there is no worker.
     pub async fn observe(&self, user: Option<&str>, step: &str) -> Result<AnyActual, Failure> {
         let request = |ticket| Request::Observe { ticket, step: step.to_owned() };
-        match self.worker(user).await?.ask(request).await? {
+        match self.worker(user).await?.ask(step, request).await? {
             Answer::Observed { result, .. } => result,
             _ => Err(Failure::new("a worker answered something else than it was asked")),
         }
@@ -52,7 +61,7 @@ impl Workers {
     /// As [`Workers::observe`].
     pub async fn execute(&self, user: Option<&str>, step: &str, change: &AnyChange) -> Result<(), Failure> {
         let request = |ticket| Request::Execute { ticket, step: step.to_owned(), change: change.clone() };
-        match self.worker(user).await?.ask(request).await? {
+        match self.worker(user).await?.ask(step, request).await? {
             Answer::Executed { result, .. } => result,
             _ => Err(Failure::new("a worker answered something else than it was asked")),
         }
@@ -69,7 +78,7 @@ impl Workers {
         request: RescueRequest,
     ) -> Result<RescueAnswer, Failure> {
         let ask = |ticket| Request::Rescue { ticket, step: step.to_owned(), request };
-        match self.worker(user).await?.ask(ask).await? {
+        match self.worker(user).await?.ask(step, ask).await? {
             Answer::Rescued { result, .. } => result,
             _ => Err(Failure::new("a worker answered something else than it was asked")),
         }
@@ -83,8 +92,7 @@ impl Workers {
     async fn worker(&self, user: Option<&str>) -> Result<&Worker, Failure> {
         let user = user.map(str::to_owned);
         let crew = self.users.get(&user).ok_or_else(|| Failure::new("no step of this run acts as that user"))?;
-        let started =
-            crew.worker.get_or_init(|| Worker::start(user.as_deref(), &self.run, &self.digester, &crew.steps)).await;
+        let started = crew.worker.get_or_init(|| Worker::start(user.as_deref(), self, &crew.steps)).await;
         started.as_ref().map_err(Clone::clone)
     }
 
@@ -107,8 +115,8 @@ struct UserWorker {
     worker: OnceCell<Result<Worker, Failure>>,
 }
 
-/// Answers that are waited for, by ticket. `None` once the worker is gone.
-type Waiting = Arc<StdMutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
+/// Answers that are waited for, and the steps that they are about, by ticket. `None` once the worker is gone.
+type Waiting = Arc<StdMutex<Option<HashMap<u64, (String, oneshot::Sender<Answer>)>>>>;
 
 struct Worker {
     user: String,
@@ -119,7 +127,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn start(user: Option<&str>, run: &str, digester: &Digester, steps: &Tasks) -> Result<Worker, Failure> {
+    async fn start(user: Option<&str>, workers: &Workers, steps: &Tasks) -> Result<Worker, Failure> {
         let me = current_user();
         let other = match user {
             Some(name) => Some(User::named(name)?).filter(|user| user.uid != me.uid),
@@ -145,14 +153,14 @@ impl Worker {
             read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
         });
         let mut output = BufReader::new(output);
-        let greeted = handshake(&mut input, &mut output, run, digester, steps).await;
+        let greeted = handshake(&mut input, &mut output, &workers.run, &workers.digester, steps).await;
         if let Err(error) = greeted {
             drop(input);
             let said = said.await.unwrap_or_default();
             return Err(not_started(&me, &name, other.is_some(), &error, &said));
         }
         let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
-        tokio::spawn(answers(output, Arc::clone(&waiting)));
+        tokio::spawn(answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress)));
         Ok(Worker {
             user: name,
             input: Mutex::new(Some(input)),
@@ -162,7 +170,7 @@ impl Worker {
         })
     }
 
-    async fn ask(&self, request: impl FnOnce(u64) -> Request) -> Result<Answer, Failure> {
+    async fn ask(&self, step: &str, request: impl FnOnce(u64) -> Request) -> Result<Answer, Failure> {
         let gone = || {
             Failure::new(format!("the worker of {} ended in the middle of its work", self.user))
                 .hint("run again; where it happens again, look into the kernel's log (dmesg)")
@@ -170,7 +178,7 @@ impl Worker {
         let ticket = self.ticket.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            Some(waiting) => waiting.insert(ticket, sender),
+            Some(waiting) => waiting.insert(ticket, (step.to_owned(), sender)),
             None => return Err(gone()),
         };
         {
@@ -190,9 +198,9 @@ async fn handshake(
     steps: &Tasks,
 ) -> std::io::Result<()> {
     frame::send_secret(input, "", digester.key()).await?;
-    for (task, secret) in steps {
-        if let Some(secret) = secret {
-            frame::send_secret(input, &task.id, secret.expose()).await?;
+    for (task, secrets) in steps {
+        for (key, secret) in secrets {
+            frame::send_secret(input, &frame::secret_name(&task.id, key), secret.expose()).await?;
         }
     }
     let list = steps.iter().map(|(task, _)| task.clone()).collect();
@@ -207,16 +215,26 @@ async fn handshake(
     }
 }
 
-async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting) {
+async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress: Arc<Progress>) {
     while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
         let ticket = match &answer {
             Answer::Observed { ticket, .. } | Answer::Executed { ticket, .. } | Answer::Rescued { ticket, .. } => {
                 *ticket
             }
+            Answer::Progress { ticket, text } => {
+                let step = {
+                    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                    waiting.as_ref().and_then(|waiting| Some(waiting.get(ticket)?.0.clone()))
+                };
+                if let Some(step) = step {
+                    progress(&step, text.clone());
+                }
+                continue;
+            }
             Answer::Ready { .. } => continue,
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = waiting.as_mut().and_then(|waiting| waiting.remove(&ticket)) {
+        if let Some((_, sender)) = waiting.as_mut().and_then(|waiting| waiting.remove(&ticket)) {
             // Nobody waits any more where the run was stopped: the answer is not needed then.
             drop(sender.send(answer));
         }

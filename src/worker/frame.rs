@@ -13,7 +13,7 @@ use crate::plan::conflict::ClaimedBelow;
 use crate::resource::{AnyActual, AnyChange, AnyResource, RescueAnswer, RescueRequest};
 
 /// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// No frame is longer (64 MiB): whoever announces more is not believed.
 const MAX_FRAME: u32 = 64 << 20;
@@ -81,12 +81,18 @@ pub enum Answer {
         ticket: u64,
         result: Result<RescueAnswer, Failure>,
     },
+    /// How far the work on a request has come; its answer follows.
+    Progress {
+        ticket: u64,
+        text: String,
+    },
 }
 
 /// One frame as it was read.
 pub enum Frame<T> {
     Message(T),
-    /// A secret and what it is: a step's id, or empty for the run's digest key.
+    /// A secret and what it is: a step's id and the key of its source (see [`secret_name`]), or empty for the run's digest
+    /// key.
     Secret(String, Secret),
 }
 
@@ -96,6 +102,11 @@ pub enum Frame<T> {
 /// Where the other side is gone, or the message is too long for a frame.
 pub async fn send<T: Serialize>(to: &mut (impl AsyncWriteExt + Unpin), message: &T) -> std::io::Result<()> {
     write(to, TAG_MESSAGE, &serde_json::to_vec(message)?).await
+}
+
+/// The name under which a step's secret travels. No id holds a NUL.
+pub fn secret_name(step: &str, key: &str) -> String {
+    format!("{step}\0{key}")
 }
 
 /// Writes a secret.

@@ -8,7 +8,7 @@ pub mod frame;
 mod identity;
 mod server;
 
-pub use client::{Tasks, Workers};
+pub use client::{Progress, Tasks, Workers};
 pub use frame::Task;
 pub use identity::{User, current_user};
 pub use server::serve;

@@ -15,14 +15,14 @@ use std::thread::JoinHandle;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::SignalKind;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
 use crate::host::fs::io_error_text;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
-use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext};
+use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
 
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
 /// and certificates, and how git reaches remotes (git(1)). Nothing else passes, so a secret in the launcher's environment
@@ -79,6 +79,9 @@ pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsSt
         KEPT_ENV.contains(&name.as_ref()) || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin))
     })
 }
+
+/// How many pieces of news of long work wait at most for the launcher to take them.
+const PROGRESS_WAITING: usize = 16;
 
 /// The search path of a worker that acts as somebody else.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -168,6 +171,8 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
     let mut input = input()?;
     let output = Arc::new(Mutex::new(tokio::io::stdout()));
     let mut secrets: HashMap<String, Secret> = HashMap::new();
+    let (progress, news) = mpsc::channel(PROGRESS_WAITING);
+    tokio::spawn(forward(news, Arc::clone(&output)));
     let mut job = None;
     while let Some(frame) = frame::receive(&mut input).await? {
         let request = match frame {
@@ -182,6 +187,7 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
                 if version == VERSION {
                     let key = secrets.remove("").and_then(|key| key.expose().try_into().ok());
                     let key = key.ok_or_else(|| std::io::Error::other("no digest key came before the greeting"))?;
+                    let progress = progress.clone();
                     let secrets = std::mem::take(&mut secrets);
                     job = Some(Arc::new(WorkerSession {
                         run,
@@ -189,6 +195,7 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
                         decided: StdMutex::default(),
                         digester: Digester::with_key(key),
                         secrets,
+                        progress,
                     }));
                 }
                 answer(&output, &Answer::Ready { version: VERSION }).await?;
@@ -213,6 +220,15 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
         }
     }
     Ok(())
+}
+
+/// Passes news of long work on to the launcher.
+async fn forward(mut news: mpsc::Receiver<Answer>, output: Arc<Mutex<tokio::io::Stdout>>) {
+    while let Some(progress) = news.recv().await {
+        if answer(&output, &progress).await.is_err() {
+            break;
+        }
+    }
 }
 
 /// Standard input without a buffer: one would keep what secrets were read through it.
@@ -264,26 +280,29 @@ struct WorkerSession {
     decided: StdMutex<HashMap<String, Approved>>,
     digester: Digester,
     secrets: HashMap<String, Secret>,
+    progress: mpsc::Sender<Answer>,
 }
 
 impl WorkerSession {
     async fn handle(&self, request: &Request) -> Answer {
         match request {
             Request::Greeting { .. } => Answer::Ready { version: VERSION },
-            Request::Observe { ticket, step } => Answer::Observed { ticket: *ticket, result: self.observe(step).await },
+            Request::Observe { ticket, step } => {
+                Answer::Observed { ticket: *ticket, result: self.observe(*ticket, step).await }
+            }
             Request::Execute { ticket, step, change } => {
-                Answer::Executed { ticket: *ticket, result: self.execute(step, change).await }
+                Answer::Executed { ticket: *ticket, result: self.execute(*ticket, step, change).await }
             }
             Request::Rescue { ticket, step, request } => {
-                let result = self.task(step).and_then(|task| task.resource.rescue(request));
+                let result = self.task(step).and_then(|task| rescue(task, request));
                 Answer::Rescued { ticket: *ticket, result }
             }
         }
     }
 
-    async fn observe(&self, step: &str) -> Result<AnyActual, Failure> {
+    async fn observe(&self, ticket: u64, step: &str) -> Result<AnyActual, Failure> {
         let task = self.task(step)?;
-        let actual = task.resource.observe(&self.context(step)).await?;
+        let actual = task.resource.observe(&self.context(ticket, step)).await?;
         let changes = task.resource.diff(&actual).map(|diff| diff.changes).unwrap_or_default();
         self.decided
             .lock()
@@ -292,7 +311,7 @@ impl WorkerSession {
         Ok(actual)
     }
 
-    async fn execute(&self, step: &str, change: &AnyChange) -> Result<(), Failure> {
+    async fn execute(&self, ticket: u64, step: &str, change: &AnyChange) -> Result<(), Failure> {
         let task = self.task(step)?;
         let taken = self.decided.lock().unwrap_or_else(PoisonError::into_inner).get_mut(step).and_then(|decided| {
             let place = decided.changes.iter().position(|known| known == change)?;
@@ -304,7 +323,7 @@ impl WorkerSession {
                 .hint("the host may have changed since it was looked at: run plan to see how it stands")
         })?;
         task.resource
-            .execute(change, &ExecuteContext::new(self.context(step), &self.run).with_max_changes(at_most))
+            .execute(change, &ExecuteContext::new(self.context(ticket, step), &self.run).with_max_changes(at_most))
             .await
     }
 
@@ -312,10 +331,23 @@ impl WorkerSession {
         self.steps.get(id).ok_or_else(|| Failure::new(format!("the worker knows no step `{id}`")))
     }
 
-    fn context(&self, id: &str) -> ObserveContext {
-        let below = self.steps.get(id).map(|task| task.below.clone()).unwrap_or_default();
-        ObserveContext::on_host(self.digester.clone(), self.secrets.get(id).cloned()).with_claimed_below(below)
+    fn context(&self, ticket: u64, id: &str) -> ObserveContext {
+        let task = self.steps.get(id);
+        let below = task.map(|task| task.below.clone()).unwrap_or_default();
+        let keys = task.map(|task| task.resource.info().secret_keys).unwrap_or_default();
+        let secret = |key: &&str| Some(((*key).to_owned(), self.secrets.get(&frame::secret_name(id, key))?.clone()));
+        let progress = self.progress.clone();
+        // Where more news waits than the launcher takes, the older is enough.
+        let progress = move |text| drop(progress.try_send(Answer::Progress { ticket, text }));
+        ObserveContext::on_host(self.digester.clone(), keys.iter().filter_map(secret).collect())
+            .with_claimed_below(below)
+            .with_progress(Arc::new(progress))
     }
+}
+
+fn rescue(task: &Task, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+    let rescues = task.resource.rescues();
+    rescues.ok_or_else(|| Failure::new("a step of this kind takes nothing out of the way"))?.rescue(request)
 }
 
 /// What a step calls for.
@@ -340,7 +372,6 @@ impl Approved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{RescueAnswer, RescueRequest};
 
     /// What a launcher hears of a request that ended so.
     fn heard(handled: std::thread::Result<Answer>) -> String {

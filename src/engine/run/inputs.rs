@@ -15,7 +15,7 @@ use crate::engine::saved::{self, Fingerprints, Flags, Origin, Saved, Var};
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::machine;
-use crate::host::secret::Digester;
+use crate::host::secret::{Digest, Digester, Secret};
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
 use crate::resource::value::shell_word;
@@ -122,13 +122,20 @@ impl RunInputs {
                     .hint("give it paths that are UTF-8")
             })?;
             prints.steps.insert(step.id.clone(), self.digester.digest(&whole));
-            let yielded = match connection {
-                Some(name) => secrets.of_connection(name),
-                None => secrets.of_step(&step.id),
+            let yielded: Vec<Secret> = match connection {
+                Some(name) => secrets.of_connection(name).ok().flatten().into_iter().collect(),
+                None => secrets.of_step(&step.id).unwrap_or_default().into_values().collect(),
             };
-            let yielded = yielded.ok().flatten();
-            if let Some(secret) = yielded.as_ref().or_else(|| spec?.password_in_url()) {
-                prints.secrets.insert(step.id.clone(), self.digester.digest(secret.expose()));
+            let in_url = spec.and_then(ConnectionSpec::password_in_url).filter(|_| yielded.is_empty());
+            let digests: Vec<Digest> =
+                yielded.iter().chain(in_url).map(|secret| self.digester.digest(secret.expose())).collect();
+            match digests.as_slice() {
+                [] => {}
+                [digest] => drop(prints.secrets.insert(step.id.clone(), digest.clone())),
+                several => {
+                    let all = serde_json::to_vec(several).unwrap_or_default();
+                    prints.secrets.insert(step.id.clone(), self.digester.digest(&all));
+                }
             }
         }
         self.saved.as_ref().map_or(Ok(()), |saved| saved.check_steps(&prints))?;

@@ -164,10 +164,15 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let fingerprints = inputs.fingerprints(&plan, &secrets)?;
     let run = run_id(&inputs.digester);
     let as_of = inputs.flags.as_of;
-    let targets = Targets::new(run.clone(), as_of, inputs.digester.clone(), &plan, &secrets, &inputs.environment);
     let holder = inputs.holder(&run);
     let journal = Arc::new(Journal::new(inputs.started(&run, &plan.name), sink));
     let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
+    let progress = {
+        let report = Arc::clone(&report);
+        Arc::new(move |step: &str, text: String| report.event(&Event::StepProgress { step: step.to_owned(), text }))
+    };
+    let digester = inputs.digester.clone();
+    let targets = Targets::new(run.clone(), as_of, digester, &plan, &secrets, &inputs.environment, progress);
     report.event(&Event::RunStarted {
         format: FORMAT,
         command: command.name(),

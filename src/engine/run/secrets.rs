@@ -1,18 +1,18 @@
 //! What the secret sources of one run yielded.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::NotPrepared;
 use crate::engine::stop::Stop;
 use crate::host::environment::Environment;
-use crate::host::secret::{Origin, SecretReader, SecretResult, SecretSource};
+use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource};
 use crate::plan_file::{Evaluated, PlanFile};
 
 /// The secrets of a run's steps and connections. Each source was asked once.
 #[derive(Debug, Default)]
 pub struct RunSecrets {
-    /// By the id of the step.
-    steps: HashMap<String, SecretResult>,
+    /// By the id of the step, and the key under which it has the source.
+    steps: HashMap<String, BTreeMap<String, SecretResult>>,
     /// By the name of the connection.
     connections: HashMap<String, SecretResult>,
 }
@@ -28,19 +28,25 @@ impl RunSecrets {
         environment: &Environment,
         stop: &Stop,
     ) -> Result<Self, NotPrepared> {
-        let of_steps = || plan.steps.iter().filter_map(|step| Some((&step.id, step.resource.secret_source()?)));
+        let of_steps = || {
+            plan.steps.iter().flat_map(|step| {
+                step.resource.site().secrets().into_iter().map(|(key, source)| ((&step.id, key), source))
+            })
+        };
         let of_connections =
             || plan.connections.iter().filter_map(|(name, spec)| Some((name, spec.as_ref().ok()?.password.as_ref()?)));
         let mut withheld: BTreeSet<String> = plan_file.environment_names();
         // A name can come from a template.
-        withheld.extend(of_steps().chain(of_connections()).filter_map(|(_, source)| match &source.origin {
+        let sources = of_steps().map(|(_, source)| source).chain(of_connections().map(|(_, source)| source));
+        withheld.extend(sources.filter_map(|source| match &source.origin {
             Origin::Env(name) => Some(name.clone()),
             _ => None,
         }));
         let mut reader = SecretReader::new(environment.clone(), withheld);
         let mut secrets = Self::default();
-        for (id, source) in of_steps() {
-            secrets.steps.insert(id.clone(), ask(&mut reader, source, stop).await?);
+        for ((id, key), source) in of_steps() {
+            let result = ask(&mut reader, source, stop).await?;
+            secrets.steps.entry(id.clone()).or_default().insert(key.to_owned(), result);
         }
         for (name, source) in of_connections() {
             secrets.connections.insert(name.clone(), ask(&mut reader, source, stop).await?);
@@ -48,9 +54,17 @@ impl RunSecrets {
         Ok(secrets)
     }
 
-    /// Returns what the source of the step yielded.
-    pub fn of_step(&self, id: &str) -> SecretResult {
-        self.steps.get(id).cloned().unwrap_or(Ok(None))
+    /// Returns the secrets of the step, by the keys under which it has their sources. A source that yielded nothing has no
+    /// entry.
+    ///
+    /// # Errors
+    /// The first source that has no value to give.
+    pub fn of_step(&self, id: &str) -> Result<BTreeMap<String, Secret>, SecretError> {
+        let mut secrets = BTreeMap::new();
+        for (key, result) in self.steps.get(id).into_iter().flatten() {
+            secrets.extend(result.clone()?.map(|secret| (key.clone(), secret)));
+        }
+        Ok(secrets)
     }
 
     /// Returns what the password's source of the connection yielded.

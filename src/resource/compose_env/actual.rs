@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::project::Service;
 use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::Digest;
-use crate::resource::Service;
 
 /// The whole of what `diff` decides on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

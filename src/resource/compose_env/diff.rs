@@ -4,11 +4,12 @@ use crate::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
+use super::project::Service;
 use super::{Change, ComposeEnv};
 use crate::host::fs::{Denial, FileKind, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
+use crate::resource::Diff;
 use crate::resource::attributes::refusal;
-use crate::resource::{Diff, Service};
 
 /// Access that `.env` may grant: its owner's reading and writing.
 const PRIVATE: u32 = 0o600;

@@ -11,11 +11,12 @@ use zeroize::Zeroizing;
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Override, Source};
 use super::document::Document;
 use super::occurrences::{self, Reading};
+use super::project::Service;
 use super::uses::{self, Around};
 use super::{Change, ComposeEnv, diff, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
-use crate::resource::{ExecuteContext, ObserveContext, Service};
+use crate::resource::{ExecuteContext, ObserveContext};
 
 const ENV_FILE: &str = ".env";
 /// Larger files are something else.

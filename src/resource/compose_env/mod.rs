@@ -4,7 +4,7 @@
 //! document.rs       YAML text -> tree with byte positions      interpolation.rs  Compose's `$`
 //! occurrences.rs    where the variable gets its value          dotenv.rs         the .env file
 //! scalar.rs         one value: reading, and writing in style   edit.rs           text -> edited text, proven
-//! uses.rs           what containers are created from
+//! uses.rs           what containers are created from     project.rs        what is left to do for them
 //! actual.rs, diff.rs, change.rs, host.rs                       observe, decide, execute
 //! ```
 //!
@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::value::{AbsolutePath, shell_word};
-use super::{Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Project, Resource};
+use super::{
+    Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Reacts, Resource, Site,
+};
 use crate::host::secret::{SecretSource, optional_source};
 
 mod actual;
@@ -38,6 +40,7 @@ pub(crate) mod edit;
 mod host;
 pub(crate) mod interpolation;
 mod occurrences;
+mod project;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -79,9 +82,11 @@ impl ComposeEnv {
 }
 
 impl Resource for ComposeEnv {
-    const KIND: &'static str = "compose_env";
-    const SEES_SERVICES: bool = true;
-    const SOURCE_KEY: Option<&'static str> = Some("value");
+    const INFO: KindInfo = KindInfo {
+        secret_keys: &["value"],
+        reacts: true,
+        ..KindInfo::on_host("compose_env", "the value of one environment variable in a compose file")
+    };
     type Actual = Actual;
     type Change = Change;
 
@@ -109,15 +114,15 @@ impl Resource for ComposeEnv {
         claims
     }
 
-    fn seen_claims(&self, actual: &Actual) -> Vec<Claim> {
+    fn observed_claims(&self, actual: &Actual) -> Vec<Claim> {
         let ComposeFile::Read { occurrences, .. } = &actual.file else { return Vec::new() };
         let names: BTreeSet<&String> = occurrences.iter().filter_map(Occurrence::referred).collect();
         let claim = |name: &String| Claim::EnvVariable { file: self.env_file(), name: name.clone() };
         names.into_iter().map(claim).collect()
     }
 
-    fn secret_source(&self) -> Option<&SecretSource> {
-        self.value.as_ref()
+    fn site(&self) -> Site<'_> {
+        Site::Host { secrets: self.value.iter().map(|value| ("value", value)).collect() }
     }
 
     fn manual(&self) -> Vec<String> {
@@ -138,29 +143,18 @@ impl Resource for ComposeEnv {
         ]
     }
 
-    fn touches(&self, change: &Change, path: &Path) -> bool {
-        change.path() == path
-    }
-
-    fn project(&self, actual: &Actual) -> Option<Project> {
-        match &actual.file {
-            ComposeFile::Read { uses, override_file, .. } => Some(Project {
-                file: self.file.to_path_buf(),
-                override_file: override_file.as_ref().map(|file| file.path.clone()),
-                services: uses.clone(),
-            }),
-            _ => None,
+    fn effect(&self, change: &Change, path: &Path) -> Effect {
+        let is_written =
+            matches!(change, Change::CreateEnvFile { .. } | Change::EnvFile { .. } | Change::ComposeFile { .. });
+        match change.path() == path {
+            true if is_written => Effect::Replaces,
+            true => Effect::Alters,
+            false => Effect::None,
         }
     }
 
-    fn stale_services(&self, actual: &Actual, change: &Change) -> Vec<String> {
-        diff::stale_services(self, actual, change)
-    }
-
-    fn replaces(&self, change: &Change, path: &Path) -> bool {
-        let written =
-            matches!(change, Change::CreateEnvFile { .. } | Change::EnvFile { .. } | Change::ComposeFile { .. });
-        written && change.path() == path
+    fn reacts(&self) -> Option<&dyn Reacts<Actual, Change>> {
+        Some(self)
     }
 
     async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {

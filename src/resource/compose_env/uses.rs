@@ -12,8 +12,8 @@ use saphyr_parser::ScalarStyle;
 use super::diff::place_at;
 use super::document::{Content, Document, NodeId};
 use super::occurrences::{self, Occurrence, Reading, lookup};
+use super::project::Service;
 use super::{interpolation, scalar};
-use crate::resource::Service;
 
 /// Where paths and variables lead.
 pub struct Around<'a> {

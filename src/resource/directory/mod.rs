@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::attributes::Ownership;
 use super::value::{AbsolutePath, Account, Mode, shell_word};
-use super::{Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
+use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place, tree};
 use tree_change::EntryRules;
 
@@ -140,9 +140,13 @@ impl<'de> Deserialize<'de> for Directory {
 }
 
 impl Resource for Directory {
-    const KIND: &'static str = "directory";
+    const INFO: KindInfo = KindInfo::on_host("directory", "a directory with its owner, group and mode");
     type Actual = Actual;
     type Change = Change;
+
+    fn site(&self) -> Site<'_> {
+        Site::host()
+    }
 
     fn claims(&self, _host: &dyn Host) -> Claims {
         let path = self.path.to_path_buf();
@@ -184,8 +188,8 @@ impl Resource for Directory {
         lines
     }
 
-    fn touches(&self, _change: &Change, path: &Path) -> bool {
-        path.starts_with(&*self.path) || self.path.starts_with(path)
+    fn effect(&self, _change: &Change, path: &Path) -> Effect {
+        if path.starts_with(&*self.path) || self.path.starts_with(path) { Effect::Alters } else { Effect::None }
     }
 
     async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::value::{AbsolutePath, Account, Mode, shell_word};
-use super::{Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
+use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource, optional_source};
 use crate::host::ssh::mended;
@@ -54,8 +54,10 @@ impl KeyFile {
 }
 
 impl Resource for KeyFile {
-    const KIND: &'static str = "key_file";
-    const SOURCE_KEY: Option<&'static str> = Some("source");
+    const INFO: KindInfo = KindInfo {
+        secret_keys: &["source"],
+        ..KindInfo::on_host("key_file", "a private key with its content, owner, group and mode")
+    };
     type Actual = Actual;
     type Change = Change;
 
@@ -64,8 +66,8 @@ impl Resource for KeyFile {
         Claims { needs: vec![Need::Path(path.clone())], owns: vec![Claim::File(path)], edits: Vec::new() }
     }
 
-    fn secret_source(&self) -> Option<&SecretSource> {
-        self.source.as_ref()
+    fn site(&self) -> Site<'_> {
+        Site::Host { secrets: self.source.iter().map(|source| ("source", source)).collect() }
     }
 
     fn manual(&self) -> Vec<String> {
@@ -92,12 +94,13 @@ impl Resource for KeyFile {
         lines
     }
 
-    fn touches(&self, _change: &Change, path: &Path) -> bool {
-        self.path.starts_with(path)
-    }
-
-    fn replaces(&self, change: &Change, path: &Path) -> bool {
-        matches!(change, Change::Create { .. } | Change::Replace { .. }) && *self.path == *path
+    fn effect(&self, change: &Change, path: &Path) -> Effect {
+        let is_written = matches!(change, Change::Create { .. } | Change::Replace { .. });
+        match self.path.starts_with(path) {
+            true if is_written && *self.path == *path => Effect::Replaces,
+            true => Effect::Alters,
+            false => Effect::None,
+        }
     }
 
     async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {

@@ -327,5 +327,5 @@ fn by_hand_is_what_one_would_type() {
     let both: KeyFile = desired("{ path: /k, source: { file: /tmp/k }, verify: { ssh: 'a@b:2222' } }");
     assert_eq!(both.manual()[1], format!("ssh -i /tmp/k {options} -p 2222 a@b true"));
     assert_eq!(both.manual()[3], format!("ssh -i /k {options} -p 2222 a@b true"));
-    assert_eq!(wanted.secret_source(), Some(&SecretSource::plain(Origin::Env("KEY".into()))));
+    assert_eq!(wanted.site().secrets(), [("source", &SecretSource::plain(Origin::Env("KEY".into())))]);
 }

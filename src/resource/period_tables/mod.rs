@@ -17,7 +17,7 @@ mod properties;
 mod spec;
 
 use super::relation::{Access, TableChange};
-use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
+use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::warehouse::{Catalog, CatalogQuery, TableName};
 use crate::plan::claim;
 use crate::plan::period::Period;
@@ -73,26 +73,16 @@ impl PeriodTables {
 }
 
 impl Resource for PeriodTables {
-    const KIND: &'static str = "period_tables";
-    const ON_WAREHOUSE: bool = true;
-    const TELLS_HOW_IT_STANDS: bool = true;
+    const INFO: KindInfo = KindInfo {
+        notes_describe_state: true,
+        ..KindInfo::on_warehouse("period_tables", "a table for every period, like its parent")
+    };
 
     type Actual = Actual;
     type Change = TableChange;
 
-    fn connection(&self) -> Option<&str> {
-        Some(&self.spec.connection)
-    }
-
-    /// Its tables and some after them, their parents, and the accounts.
-    fn wanted(&self, as_of: Date) -> CatalogQuery {
-        let last = self.horizon(as_of);
-        let mut relations = BTreeSet::new();
-        for series in &self.series {
-            relations.insert(series.parent.clone());
-            relations.extend(self.from.through(last).map(|period| series.table(period)));
-        }
-        CatalogQuery { relations, accounts: self.access().accounts() }
+    fn site(&self) -> Site<'_> {
+        Site::Warehouse { connection: &self.spec.connection, query: Box::new(|as_of| self.query(as_of)) }
     }
 
     /// Every period from the first one on that the series will have: which of them there are by now depends on the day.
@@ -148,7 +138,7 @@ impl Resource for PeriodTables {
 
     async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
         let as_of = cx.as_of()?;
-        Ok(Actual { as_of, catalog: cx.warehouse()?.look_at(&self.wanted(as_of)).await? })
+        Ok(Actual { as_of, catalog: cx.warehouse()?.look_at(&self.query(as_of)).await? })
     }
 
     fn diff(&self, actual: &Actual) -> Result<Diff<TableChange>, Failure> {
@@ -157,13 +147,26 @@ impl Resource for PeriodTables {
 
     async fn execute(&self, change: &TableChange, cx: &ExecuteContext) -> Result<(), Failure> {
         let as_of = cx.as_of()?;
-        let wanted = self.wanted(as_of);
+        let wanted = self.query(as_of);
         let still_asked_for =
             |catalog: &Catalog| match self.diff(&Actual { as_of, catalog: catalog.restrict_to(&wanted) }) {
                 Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
                 Err(failure) => Err(failure),
             };
         change.execute(cx.warehouse()?, still_asked_for).await
+    }
+}
+
+impl PeriodTables {
+    /// Its tables and some after them, their parents, and the accounts.
+    fn query(&self, as_of: Date) -> CatalogQuery {
+        let last = self.horizon(as_of);
+        let mut relations = BTreeSet::new();
+        for series in &self.series {
+            relations.insert(series.parent.clone());
+            relations.extend(self.from.through(last).map(|period| series.table(period)));
+        }
+        CatalogQuery { relations, accounts: self.access().accounts() }
     }
 }
 

@@ -180,7 +180,7 @@ proptest! {
         let mut actual = Actual { as_of: case.as_of, catalog };
         let wanted: BTreeSet<_> = case.calendar.starts(case.from, case.horizon()).map(|start| case.table(start))
             .chain([TableName::new("s", "mart")]).collect();
-        prop_assert_eq!(step.wanted(case.as_of).relations, wanted);
+        prop_assert_eq!(step.query(case.as_of).relations, wanted);
         let Diff { changes, .. } = step.diff(&actual).unwrap();
         let made: Vec<_> = changes.iter().map(|change| change.table().clone()).collect();
         let expected: Vec<_> = lack.iter().map(|start| case.table(*start)).collect();

@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::value::AbsolutePath;
 use super::{
-    Claim, Claims, Diff, ExecuteContext, Host, Need, ObserveContext, Rescue, RescueAnswer, RescueRequest, Resource,
+    Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Rescue, RescueAnswer,
+    RescueRequest, Rescues, Resource, Site,
 };
 use crate::host::program;
 
@@ -108,10 +109,16 @@ fn remote_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
 }
 
 impl Resource for Repository {
-    const KIND: &'static str = "repository";
-    const KEEPS_RESCUES: bool = true;
+    const INFO: KindInfo = KindInfo {
+        keeps_rescues: true,
+        ..KindInfo::on_host("repository", "a git checkout that stands on a branch, at its remote's head")
+    };
     type Actual = Actual;
     type Change = RepositoryChange;
+
+    fn site(&self) -> Site<'_> {
+        Site::host()
+    }
 
     fn claims(&self, _host: &dyn Host) -> Claims {
         Claims {
@@ -119,27 +126,6 @@ impl Resource for Repository {
             needs: vec![Need::Path(self.path.clone())],
             edits: Vec::new(),
         }
-    }
-
-    fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
-        Ok(match request {
-            RescueRequest::List => {
-                let rescues = restore::list(&self.path)?.into_iter().map(|rescue| Rescue {
-                    id: rescue.id,
-                    place: rescue.reference,
-                    subject: rescue.subject,
-                    files: rescue.files.iter().map(ToString::to_string).collect(),
-                    way_back: rescue.way_back,
-                    delete: rescue.delete,
-                });
-                RescueAnswer::List(rescues.collect())
-            }
-            RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
-            RescueRequest::Restore(id) => {
-                let paths = restore::restore(&self.path, id)?;
-                RescueAnswer::Restore(paths.iter().map(ToString::to_string).collect())
-            }
-        })
     }
 
     fn manual(&self) -> Vec<String> {
@@ -156,12 +142,16 @@ impl Resource for Repository {
         lines
     }
 
-    fn touches(&self, change: &Self::Change, path: &Path) -> bool {
-        change.touches(path)
+    fn effect(&self, change: &RepositoryChange, path: &Path) -> Effect {
+        match change.touches(path) {
+            true if change.replaces(path) => Effect::Replaces,
+            true => Effect::Alters,
+            false => Effect::None,
+        }
     }
 
-    fn replaces(&self, change: &Self::Change, path: &Path) -> bool {
-        change.replaces(path)
+    fn rescues(&self) -> Option<&dyn Rescues> {
+        Some(self)
     }
 
     async fn observe(&self, _look: &ObserveContext) -> Result<Actual, Failure> {
@@ -184,6 +174,29 @@ impl Resource for Repository {
             RepositoryChange::Update(update) => update::execute(self, update, cx.run()),
             RepositoryChange::RemoveLeftovers { .. } => work_area::remove_leftovers(&self.path),
         }
+    }
+}
+
+impl Rescues for Repository {
+    fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+        Ok(match request {
+            RescueRequest::List => {
+                let rescues = restore::list(&self.path)?.into_iter().map(|rescue| Rescue {
+                    id: rescue.id,
+                    place: rescue.reference,
+                    subject: rescue.subject,
+                    files: rescue.files.iter().map(ToString::to_string).collect(),
+                    way_back: rescue.way_back,
+                    delete: rescue.delete,
+                });
+                RescueAnswer::List(rescues.collect())
+            }
+            RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
+            RescueRequest::Restore(id) => {
+                let paths = restore::restore(&self.path, id)?;
+                RescueAnswer::Restore(paths.iter().map(ToString::to_string).collect())
+            }
+        })
     }
 }
 

@@ -6,14 +6,13 @@
 use crate::failure::Failure;
 use std::collections::BTreeSet;
 
-use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 mod attributes;
 pub(crate) mod ddl;
 
 use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
-use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, Need, ObserveContext, Resource};
+use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, TableName};
 use ddl::{Ddl, Shape};
 
@@ -100,23 +99,13 @@ impl Table {
 }
 
 impl Resource for Table {
-    const KIND: &'static str = "table";
-    const ON_WAREHOUSE: bool = true;
+    const INFO: KindInfo = KindInfo::on_warehouse("table", "a table of the warehouse, as its DDL has it");
 
     type Actual = Catalog;
     type Change = TableChange;
 
-    fn connection(&self) -> Option<&str> {
-        Some(&self.spec.connection)
-    }
-
-    /// The day makes no difference here.
-    fn wanted(&self, _as_of: Date) -> CatalogQuery {
-        let mut relations = BTreeSet::from([self.name().clone()]);
-        if let Shape::Like(parent) = &self.ddl.shape {
-            relations.insert(parent.clone());
-        }
-        CatalogQuery { relations, accounts: self.access().accounts() }
+    fn site(&self) -> Site<'_> {
+        Site::Warehouse { connection: &self.spec.connection, query: Box::new(|_as_of| self.query()) }
     }
 
     fn claims(&self, _host: &dyn Host) -> Claims {
@@ -143,7 +132,7 @@ impl Resource for Table {
     }
 
     async fn observe(&self, cx: &ObserveContext) -> Result<Catalog, Failure> {
-        cx.warehouse()?.look_at(&self.wanted(cx.as_of()?)).await
+        cx.warehouse()?.look_at(&self.query()).await
     }
 
     fn diff(&self, catalog: &Catalog) -> Result<Diff<TableChange>, Failure> {
@@ -194,12 +183,23 @@ impl Resource for Table {
     }
 
     async fn execute(&self, change: &TableChange, cx: &ExecuteContext) -> Result<(), Failure> {
-        let wanted = self.wanted(cx.as_of()?);
+        let wanted = self.query();
         let still_asked_for = |catalog: &Catalog| match self.diff(&catalog.restrict_to(&wanted)) {
             Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
             Err(failure) => Err(failure),
         };
         change.execute(cx.warehouse()?, still_asked_for).await
+    }
+}
+
+impl Table {
+    /// What it reads of the catalog: the table and its parent, and the accounts.
+    fn query(&self) -> CatalogQuery {
+        let mut relations = BTreeSet::from([self.name().clone()]);
+        if let Shape::Like(parent) = &self.ddl.shape {
+            relations.insert(parent.clone());
+        }
+        CatalogQuery { relations, accounts: self.access().accounts() }
     }
 }
 

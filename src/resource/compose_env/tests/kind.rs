@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::host::secret::{Digester, Secret};
 use crate::host::testing::{as_user, attributes, chown, context, converge, desired, now, plan};
+use crate::resource::compose_env::project::Project;
 use crate::resource::compose_env::{Actual, Change, ComposeEnv};
 use crate::resource::{Change as _, Diff, ExecuteContext, ObserveContext, Resource};
 
@@ -41,7 +42,10 @@ impl Host {
     }
 
     fn context(&self) -> ObserveContext {
-        ObserveContext::on_host(Digester::with_key([7; 32]), self.secret.clone())
+        ObserveContext::on_host(
+            Digester::with_key([7; 32]),
+            self.secret.clone().map(|secret| ("value".to_owned(), secret)).into_iter().collect(),
+        )
     }
 
     fn observe(&self) -> Actual {
@@ -129,9 +133,11 @@ fn a_file_that_compose_lays_over_is_told_of() {
     host.write("docker-compose.override.yml", "services: { web: { environment: { PW: other } } }\n", 0o600);
     let diff = host.plan().unwrap();
     assert!(diff.warnings[0].contains("override.yml has a value of its own for PW (service web, line 1)"), "{diff:?}");
-    let project = host.step.project(&host.observe()).unwrap();
+    let actual = host.observe();
+    let project = Project::of(&host.step, &actual).unwrap();
     let (file, over) = (host.step.file.display(), host.path("docker-compose.override.yml"));
-    assert_eq!(project.up(), format!("docker compose -f {file} -f {} up -d", over.display()));
+    let command = format!("docker compose -f {file} -f {} up -d", over.display());
+    assert_eq!(project.up().join(" "), command);
     for (other, warnings) in [("services: { web: { environment: [ PW ] } }", 0), ("a: [", 1)] {
         host.write("docker-compose.override.yml", other, 0o600);
         assert_eq!(host.plan().unwrap().warnings.len(), warnings, "{other}");

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::document::Document;
 use super::super::occurrences;
 use super::super::uses::{Around, elsewhere, find};
-use crate::resource::Service;
+use crate::resource::compose_env::project::Service;
 
 fn services(text: &str) -> Vec<Service> {
     let value = |name: &str| (name == "KEYS").then(|| "../keys".to_owned());

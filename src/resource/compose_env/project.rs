@@ -1,0 +1,110 @@
+//! The project that a compose file describes, and what changes leave to do there: containers keep the files and the
+//! environment that they were created with until a person recreates them.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::actual::{Actual, ComposeFile};
+use super::change::Change;
+use super::{ComposeEnv, diff};
+use crate::host::fs::escape_path;
+use crate::resource::{Cause, Reaction, Reacts};
+
+/// The services of a compose file, and what of the host their containers are created from.
+#[derive(Debug)]
+pub struct Project<'a> {
+    /// The compose file.
+    pub file: &'a Path,
+    /// What Compose lays over it by itself, unless a file is named to it.
+    pub override_file: Option<&'a Path>,
+    pub services: &'a [Service],
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub name: String,
+    /// What its containers mount from the host, or read when they are created: absolute paths, of directories too.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// The variables that are put into its description.
+    #[serde(default)]
+    pub variables: Vec<String>,
+}
+
+impl<'a> Project<'a> {
+    /// The project of a step's compose file, if it could be read.
+    pub fn of(step: &'a ComposeEnv, actual: &'a Actual) -> Option<Self> {
+        match &actual.file {
+            ComposeFile::Read { uses, override_file, .. } => Some(Self {
+                file: &step.file,
+                override_file: override_file.as_ref().map(|file| file.path.as_path()),
+                services: uses,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The command that recreates the containers of these services.
+    pub fn recreate(&self, services: &[String]) -> Vec<String> {
+        let mut argv = self.up();
+        argv.push("--force-recreate".to_owned());
+        argv.extend_from_slice(services);
+        argv
+    }
+
+    /// The command that recreates the containers whose description has changed.
+    pub fn up(&self) -> Vec<String> {
+        let mut argv = vec!["docker".to_owned(), "compose".to_owned()];
+        for file in [Some(self.file), self.override_file].into_iter().flatten() {
+            argv.extend(["-f".to_owned(), file.to_string_lossy().into_owned()]);
+        }
+        argv.extend(["up".to_owned(), "-d".to_owned()]);
+        argv
+    }
+}
+
+impl Reacts<Actual, Change> for ComposeEnv {
+    fn subject(&self, actual: &Actual) -> Option<PathBuf> {
+        Project::of(self, actual).map(|project| project.file.to_path_buf())
+    }
+
+    fn stale(&self, actual: &Actual, change: &Change) -> Vec<String> {
+        diff::stale_services(self, actual, change)
+    }
+
+    fn follow_ups(&self, actual: &Actual, cause: &Cause<'_>) -> Vec<Reaction> {
+        let Some(project) = Project::of(self, actual) else { return Vec::new() };
+        let mut found = Vec::new();
+        if cause.stale.is_none() && (cause.replaced)(project.file) {
+            let reason = format!("containers keep what {} said when they were created", escape_path(project.file));
+            found.push(Reaction { reason, services: Vec::new(), argv: project.up() });
+        }
+        // By the order of the file, so that the same host always gives the same text.
+        let (mut files, mut holders, mut stale): (Vec<String>, Vec<String>, Vec<String>) = Default::default();
+        for service in project.services {
+            let held: Vec<&PathBuf> = service.files.iter().filter(|path| (cause.replaced)(path)).collect();
+            if cause.stale.is_some_and(|stale| stale.contains(&service.name)) {
+                stale.push(service.name.clone());
+            } else if !held.is_empty() {
+                holders.push(service.name.clone());
+                for path in held.into_iter().map(|path| escape_path(path)) {
+                    if !files.contains(&path) {
+                        files.push(path);
+                    }
+                }
+            }
+        }
+        if !stale.is_empty() {
+            let reason = "containers keep the environment that they were created with".to_owned();
+            found.push(Reaction { reason, argv: project.recreate(&stale), services: stale });
+        }
+        if !holders.is_empty() {
+            let reason = format!("containers keep the file that they were created with: {}", files.join(", "));
+            found.push(Reaction { reason, argv: project.recreate(&holders), services: holders });
+        }
+        found
+    }
+}
