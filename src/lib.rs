@@ -9,6 +9,8 @@
 //! Dependencies point one way: `cli -> {engine, render, plan_file}`, `engine -> resource -> host`,
 //! `render -> engine::event`. `docs/architecture.md` has the words and the reasons.
 
+#[cfg(test)]
+mod arrows;
 pub mod cli;
 pub mod engine;
 pub mod failure;

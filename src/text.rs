@@ -52,6 +52,30 @@ fn replace(text: &str, kept: &str) -> String {
     text.chars().map(|c| if is_hidden(c) && !kept.contains(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// A word quoted for a shell, where it needs to be.
+pub fn shell_word(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The kernel's words for an error, in lower case and without the number.
+pub fn io_error_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        // An abbreviation at the start keeps its capitals.
+        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -76,5 +100,12 @@ mod tests {
     fn content_is_escaped_so_that_it_can_be_told_apart() {
         let escaped = escape_bytes(b"a\tb\n\x1b[31m\r\xff \xe2\x80\xae \xc2\x9b");
         assert_eq!(escaped, "a\tb\n\\x1b[31m\\x0d\\xff \\u{202e} \\u{9b}");
+    }
+
+    #[test]
+    fn a_shell_word_is_quoted_where_it_has_to_be() {
+        assert_eq!(shell_word("/home/a-b"), "/home/a-b");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 }

@@ -11,6 +11,7 @@ mod plan;
 mod rescue;
 mod validate;
 
+use crate::text::io_error_text;
 use std::ffi::OsString;
 
 use clap::Parser;
@@ -23,7 +24,6 @@ pub use exit::Exit;
 use crate::engine::run::NotPrepared;
 use crate::engine::stop;
 use crate::failure::Failure;
-use crate::host::fs::io_error_text;
 use crate::host::signals::without_panic;
 use crate::render::output;
 

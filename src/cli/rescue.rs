@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::args::{RescueArguments, RescueCommand};
 use super::{Error, Exit, inputs};
 use crate::engine::run::{RunSecrets, today};
-use crate::engine::step::Step;
 use crate::engine::targets::Targets;
 use crate::host::secret::Digester;
 use crate::plan_file::{Evaluated, Selection};
 use crate::render::output;
+use crate::resource::Step;
 use crate::resource::{RescueAnswer, RescueRequest};
 
 /// Lists, shows or gives back what was taken out of the way.

@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use super::event::{ChangeOutcome, Event, Finished, Sink};
 use super::live::{keep_planned, leave_out_newer};
-use super::step::Step;
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, plan_step, planned_event, why};
 use super::targets::Targets;
 use crate::plan::graph::Graph;
+use crate::resource::Step;
 use crate::resource::{AnyChange, Description, Diff, Rescue, RescueAnswer, RescueRequest};
 
 /// Makes the command line that brings a rescue back from its id.

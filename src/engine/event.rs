@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-use crate::resource::{Action, Description};
+pub use crate::resource::{Action, Description};
 
 /// The version of the JSON lines. Within a number no key is renamed or removed; new ones may come.
 pub const FORMAT: u32 = 1;

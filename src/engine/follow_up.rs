@@ -1,12 +1,12 @@
 //! What is left to a person after the changes: what runs on the host may still use the files and values that were replaced.
 
+use crate::text::shell_word;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::event::FollowUp;
-use super::step::Step;
-use crate::resource::value::shell_word;
+use crate::resource::Step;
 use crate::resource::{AnyActual, AnyChange, Cause, Effect, Reaction};
 
 /// Notes of what was seen and what was changed, from which the follow-ups are made.

@@ -8,6 +8,7 @@
 //! A plan file that came from standard input goes by the path that it was given. Where there is no file at that path, the
 //! second lock is the only one.
 
+use crate::text::io_error_text;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use super::event::Holder;
 use super::stop::Stop;
 use crate::failure::Failure;
-use crate::host::fs::{escape_path, io_error_text};
+use crate::host::fs::escape_path;
 use crate::host::machine;
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 use jiff::Timestamp;

@@ -9,7 +9,6 @@ pub mod lock;
 pub mod report;
 pub mod run;
 pub mod saved;
-pub mod step;
 pub mod stop;
 pub mod survey;
 pub mod targets;

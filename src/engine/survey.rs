@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use tokio::task::JoinSet;
 
 use super::event::{Certainty, Event, Planned};
-use super::step::Step;
 use super::targets::Targets;
 use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
 use crate::plan::graph::{Graph, Reason};
+use crate::resource::Step;
 use crate::resource::{Action, AnyChange, Description, Diff, Effect};
 
 /// What is known of one step before anything is done.

@@ -9,7 +9,6 @@ use jiff::civil::Date;
 
 use super::follow_up::FollowUps;
 use super::run::RunSecrets;
-use super::step::Step;
 use crate::host::environment::Environment;
 use crate::host::fs::Locator;
 use crate::host::secret::{Digester, SecretError};
@@ -17,6 +16,7 @@ use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Wareh
 use crate::plan::claim::{Claim, Claims};
 use crate::plan::conflict::conflicts;
 use crate::plan_file::{Diagnostic, Evaluated};
+use crate::resource::Step;
 use crate::resource::{AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest, Site};
 use crate::worker::{Progress, Task, Tasks, Workers};
 

@@ -1,6 +1,7 @@
 //! The state folder: what this user's runs leave for later ones. Its files are their owner's alone (0600, folders 0700),
 //! and nothing in it is trusted that another user could have put there.
 
+use crate::text::io_error_text;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, escape_path, io_error_text};
+use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, escape_path};
 use crate::failure::Failure;
 
 const HINT: &str = "the state folder is where runs are recorded before they change anything: see to it, or as a user other \

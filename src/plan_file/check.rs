@@ -7,11 +7,11 @@ use std::path::Path;
 use super::PlanFile;
 use super::diagnostic::{Diagnostic, suggest};
 use super::node::{Node, Value};
-use crate::engine::step::Step;
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, conflicts};
 use crate::plan::graph::{Graph, Node as GraphNode};
+use crate::resource::Step;
 
 /// What the claims of all steps come to.
 #[derive(Debug, Clone, Default)]

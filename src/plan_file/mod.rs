@@ -24,10 +24,10 @@ use keys::by_key;
 use node::Node;
 use template::Evaluator;
 
-use crate::engine::step::{Prose, Step};
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Unseen};
 use crate::resource::{AnyResource, kind_info};
+use crate::resource::{Prose, Step};
 
 /// A plan file as it was written, nothing evaluated yet.
 #[derive(Debug, Clone)]

@@ -8,9 +8,9 @@ use anstyle::{AnsiColor, Style};
 
 use super::output;
 use crate::engine::event::{
-    Certainty, ChangeOutcome, Counts, Event, Finished, FollowUp, InterruptedRun, Planned, RunOutcome, Sink,
+    Action, Certainty, ChangeOutcome, Counts, Description, Event, Finished, FollowUp, InterruptedRun, Planned,
+    RunOutcome, Sink,
 };
-use crate::resource::{Action, Description};
 use crate::text::clean;
 
 const GREEN: Style = AnsiColor::Green.on_default();

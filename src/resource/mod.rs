@@ -23,6 +23,7 @@ pub mod period_tables;
 pub mod relation;
 pub mod repository;
 mod rescue;
+mod step;
 pub mod table;
 pub mod value;
 pub use crate::failure::Failure;
@@ -32,6 +33,7 @@ pub use follow_up::{Cause, Reaction, Reacts};
 pub use info::{KindInfo, Site};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, cleanup_on_exit, kind_info};
 pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues};
+pub use step::{Prose, Step};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
 /// evaluated: `Deserialize` is the plan file's reading of it, so it must refuse what it does not know.

@@ -249,16 +249,6 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// A word quoted for a shell, where it needs to be.
-pub fn shell_word(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,12 +300,5 @@ mod tests {
         for wrong in ["'-1'", "'4294967295'", "''", "'a:b'", "'12ab'", "1.5"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_shell_word_is_quoted_where_it_has_to_be() {
-        assert_eq!(shell_word("/home/a-b"), "/home/a-b");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
-        assert_eq!(shell_word(""), "''");
     }
 }

@@ -5,6 +5,7 @@
 //! changes that the steps of the greeting need, and can make up none.
 
 use crate::failure::Failure;
+use crate::text::io_error_text;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +20,6 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::{User, become_user, current_user};
-use crate::host::fs::io_error_text;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
 use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};

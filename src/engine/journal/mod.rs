@@ -7,6 +7,7 @@
 mod past;
 mod record;
 
+use crate::text::io_error_text;
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ pub use record::{BadLine, FORMAT, Record, parse};
 use super::event::{Event, Sink};
 use super::lock::time;
 use crate::failure::Failure;
-use crate::host::fs::{Dir, escape_path, io_error_text};
+use crate::host::fs::{Dir, escape_path};
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 
 /// So many runs are kept; the oldest go first.

@@ -1,5 +1,6 @@
 //! Earlier runs, as their journals tell of them.
 
+use crate::text::io_error_text;
 use std::io::Write;
 
 use serde::Serialize;
@@ -8,7 +9,7 @@ use super::record::{BadLine, Record, parse};
 use super::{ENDED, RUNNING, now};
 use crate::engine::event::{Counts, InterruptedChange, InterruptedRun, RunOutcome};
 use crate::failure::Failure;
-use crate::host::fs::{Dir, escape_path, io_error_text};
+use crate::host::fs::{Dir, escape_path};
 use crate::host::machine;
 use crate::host::state::{self, Access, Part, StateFolder};
 

@@ -1,5 +1,6 @@
 //! What a run is given: a plan file and flags, or a saved plan that has both.
 
+use crate::text::shell_word;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,6 @@ use crate::host::machine;
 use crate::host::secret::{Digest, Digester, Secret};
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
-use crate::resource::value::shell_word;
 use crate::worker::current_user;
 
 /// What was read before the plan file is checked.

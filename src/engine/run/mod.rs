@@ -6,6 +6,7 @@ mod secrets;
 mod source;
 mod standard_input;
 
+use crate::text::io_error_text;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +20,16 @@ use super::journal::{self, Journal};
 use super::lock::{Lock, Subject, Wait, time};
 use super::report::Report;
 use super::saved::{Fingerprints, Saved, Target};
-use super::step::Step;
 use super::stop::{self, Stop};
 use super::survey::{Admit, PlannedStep, planned_event, survey};
 use super::targets::Targets;
 use crate::failure::Failure;
 use crate::host::environment::Environment;
-use crate::host::fs::io_error_text;
 use crate::host::secret::Digester;
 use crate::host::state::StateFolder;
 use crate::plan::graph::Graph;
 use crate::plan_file::{Diagnostics, Selection};
+use crate::resource::Step;
 use crate::worker::current_user;
 
 use inputs::RunInputs;
@@ -382,7 +382,7 @@ impl Run {
     /// Makes the command line that brings a rescue back.
     fn restore_command(&self) -> Arc<RestoreCommand> {
         let Source { path, is_input, .. } = &self.inputs.source;
-        let file = crate::resource::value::shell_word(&path.display().to_string());
+        let file = crate::text::shell_word(&path.display().to_string());
         let arguments = self.restore_arguments.clone();
         if *is_input && !path.exists() {
             return Arc::new(move |id| format!("provision rescue restore - {id}{arguments} < {file}"));

@@ -1,5 +1,6 @@
 //! A plan file or a saved plan, as it was read.
 
+use crate::text::shell_word;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,6 @@ use crate::engine::saved::Saved;
 use crate::failure::Failure;
 use crate::host::fs;
 use crate::plan_file::PlanFile;
-use crate::resource::value::shell_word;
 use crate::worker::current_user;
 
 /// A plan file is prose and a few steps; a larger one (4 MiB) is something else.

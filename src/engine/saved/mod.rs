@@ -6,6 +6,7 @@
 //! file can therefore try guesses at a weak secret, and its mode (0600) is what prevents that.
 
 use crate::failure::Failure;
+use crate::text::io_error_text;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -15,12 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Planned;
 use super::live::keep_planned;
-use super::step::Step;
 use super::survey::{PlannedStep, Verdict};
-use crate::host::fs::{escape_path, io_error_text};
+use crate::host::fs::escape_path;
 use crate::host::secret::{Digest, Digester};
 use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::AnyChange;
+use crate::resource::Step;
 
 mod file;
 #[cfg(test)]

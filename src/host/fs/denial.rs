@@ -99,7 +99,7 @@ impl Dir {
             Ok(()) => None,
             Err(Errno::ACCESS) => Some(Denial::NotWritable { user: acting_user(), dir: dir() }),
             Err(Errno::ROFS) => Some(Denial::ReadOnly { mount: dir() }),
-            Err(errno) => Some(Denial::Other { path: dir(), error: super::io_error_text(&errno.into()) }),
+            Err(errno) => Some(Denial::Other { path: dir(), error: crate::text::io_error_text(&errno.into()) }),
         })
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::failure::Failure;
+use crate::text::{io_error_text, shell_word};
 
 use super::{acts_as_root, escape_path};
 
@@ -70,23 +71,7 @@ impl Error {
 
 /// A path as a word of a shell, where one can hold it.
 pub(super) fn shell_path(path: &Path) -> String {
-    let shown = escape_path(path);
-    let plain = shown.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte));
-    if plain { shown } else { format!("'{}'", shown.replace('\'', r"'\''")) }
-}
-
-/// The kernel's words for an error, in lower case and without the number.
-pub fn io_error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    match letters.next() {
-        // An abbreviation at the start keeps its capitals.
-        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
-            first.to_lowercase().chain(letters).collect()
-        }
-        _ => text.to_owned(),
-    }
+    shell_word(&escape_path(path))
 }
 
 impl From<Error> for Failure {

@@ -34,7 +34,7 @@ mod tests;
 pub use access::{FileSeen, read_file};
 pub use create::default_dir_mode;
 pub use denial::Denial;
-pub use error::{Error, io_error_text};
+pub use error::Error;
 pub use keep::Backup;
 pub use locate::Locator;
 pub use open::{Dir, Place};

@@ -1,5 +1,6 @@
 //! Runs a program for the secret that it prints.
 
+use crate::text::{io_error_text, shell_word};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
@@ -13,8 +14,6 @@ use zeroize::Zeroizing;
 
 use super::{MAX_SECRET, Secret};
 use crate::failure::Failure;
-use crate::host::fs::io_error_text;
-use crate::resource::value::shell_word;
 
 /// A program that fetches a secret and takes longer is waiting for somebody who is not there.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);

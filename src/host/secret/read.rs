@@ -1,5 +1,6 @@
 //! Asks a secret source for its value, in the process that the user started and with that user's rights.
 
+use crate::text::shell_word;
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,7 +12,6 @@ use super::{MAX_SECRET, Secret};
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::fs;
-use crate::resource::value::shell_word;
 
 /// What a secret source yielded. `None`: an environment variable that is unset or empty, or a source without a value.
 pub type SecretResult = Result<Option<Secret>, SecretError>;

@@ -1,5 +1,6 @@
 //! How a plan file names the place of a secret.
 
+use crate::text::shell_word;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,6 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::host::fs::escape_path;
-use crate::resource::value::shell_word;
 
 /// Where a secret's value comes from, as the plan file names it. It is no secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,12 +20,13 @@
 //! Compose lays over the compose file (`docker-compose.override.yml`) is warned of where it has a value of its own.
 
 use crate::failure::Failure;
+use crate::text::shell_word;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::value::{AbsolutePath, shell_word};
+use super::value::AbsolutePath;
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Reacts, Resource, Site,
 };

@@ -1,8 +1,8 @@
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
 use crate::resource::attributes;
-use crate::resource::value::shell_word;
 use crate::resource::{Diff, Failure};
+use crate::text::shell_word;
 
 const AS_ROOT: &str = "give the step run_as: root";
 

@@ -1,13 +1,14 @@
 //! A directory with its owner, group and mode, and with `recursive` those of everything in it.
 
 use crate::failure::Failure;
+use crate::text::shell_word;
 use std::path::Path;
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::attributes::Ownership;
-use super::value::{AbsolutePath, Account, Mode, shell_word};
+use super::value::{AbsolutePath, Account, Mode};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place, tree};
 use tree_change::EntryRules;

@@ -5,7 +5,7 @@ use crate::host::capabilities::Capability;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
 use crate::resource::attributes;
-use crate::resource::value::shell_word;
+use crate::text::shell_word;
 
 const AS_ROOT: &str = "give the step run_as: root, or the user that owns the file";
 

@@ -1,11 +1,12 @@
 //! A private key in a file, with its mode and owner.
 
 use crate::failure::Failure;
+use crate::text::shell_word;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{AbsolutePath, Account, Mode, shell_word};
+use super::value::{AbsolutePath, Account, Mode};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource, optional_source};

@@ -125,7 +125,7 @@ fn untriable(algorithm: &str) -> Option<&'static str> {
 pub(super) fn by_hand_options(address: &Address) -> String {
     let port = if address.port == 22 { String::new() } else { format!("-p {} ", address.port) };
     let Address { user, host, .. } = address;
-    let place = crate::resource::value::shell_word(&format!("{user}@{host}"));
+    let place = crate::text::shell_word(&format!("{user}@{host}"));
     format!("-o IdentitiesOnly=yes -o BatchMode=yes {port}{place} true")
 }
 

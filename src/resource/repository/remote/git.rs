@@ -349,7 +349,7 @@ fn not_started(error: &std::io::Error, folder: &Path) -> Failure {
         return Failure::new("cannot reach remotes: the program git is not installed")
             .hint(format!("install it: `{}`", install()));
     }
-    Failure::new(format!("cannot run git in {}: {}", folder.display(), crate::host::fs::io_error_text(error)))
+    Failure::new(format!("cannot run git in {}: {}", folder.display(), crate::text::io_error_text(error)))
 }
 
 /// The command that installs git here.

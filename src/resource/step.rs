@@ -1,6 +1,6 @@
 //! One piece of desired state.
 
-use crate::resource::AnyResource;
+use super::AnyResource;
 
 /// A step of the plan file, its templates evaluated.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ pub struct Step {
     pub run_as: Option<String>,
     /// The steps that the plan file wants done before.
     pub after: Vec<String>,
-    /// How many things one run may change; see [`crate::resource::Change::size`].
+    /// How many things one run may change; see [`super::Change::size`].
     pub max_changes: Option<u64>,
     pub resource: AnyResource,
 }
