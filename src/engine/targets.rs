@@ -63,6 +63,7 @@ impl Targets {
                 resource: step.resource.clone(),
                 max_changes: step.max_changes,
                 below: plan.relations.below.get(index).cloned().unwrap_or_default(),
+                above: plan.relations.above.get(index).cloned().unwrap_or_default(),
             };
             users.entry(step.run_as.clone()).or_default().push((task, secrets));
         }

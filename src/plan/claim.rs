@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::period::{Every, Period};
 
 /// All that one step claims.
@@ -26,8 +28,8 @@ pub struct Claims {
 pub enum Claim {
     /// A file: its content, owner and mode.
     File(PathBuf),
-    /// A directory; with `recursive` what is below it too, but for what other steps claim there.
-    Directory { path: PathBuf, recursive: bool },
+    /// A directory; with `tree` what is below it too, but for what other steps claim there.
+    Directory { path: PathBuf, tree: Option<TreeOwner> },
     /// A checkout, with everything below it.
     Checkout(PathBuf),
     /// A file in which the step sets one value and leaves the rest alone. `certain`: the value is known to live there.
@@ -40,6 +42,15 @@ pub enum Claim {
     Table { database: Database, name: String },
     /// The tables of a series.
     Series { database: Database, series: Series },
+}
+
+/// What a tree's step gives to the directories in it, as the plan file spells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeOwner {
+    pub owner: Option<String>,
+    pub group: Option<String>,
+    /// Octal, or symbolic as chmod(1) takes it.
+    pub mode: Option<String>,
 }
 
 /// Something that has to exist before a step can hold.
@@ -127,7 +138,7 @@ impl Claim {
 
     /// Whether everything below the path belongs to the step as well.
     pub fn is_whole(&self) -> bool {
-        matches!(self, Self::Checkout(_) | Self::Directory { recursive: true, .. })
+        matches!(self, Self::Checkout(_) | Self::Directory { tree: Some(_), .. })
     }
 
     fn locate(&self, host: &dyn Host, databases: &Databases<'_>) -> Self {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::{Claim, Claims, Database};
+use super::claim::{Claim, Claims, Database, TreeOwner};
 
 /// Two steps that would undo each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,14 @@ pub struct ClaimedBelow {
     pub whole: bool,
     /// The id of the step that claims it.
     pub step: String,
+}
+
+/// A tree of another step in which a step works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeAbove {
+    /// How many directories above what the step makes the top of the tree is. What lies between belongs to the tree.
+    pub height: usize,
+    pub owner: TreeOwner,
 }
 
 /// Finds every pair of steps that own the same thing. `written` and `located` are the claims of the same steps.
@@ -81,6 +89,21 @@ pub fn claimed_below<'a>(own: &Claims, others: impl Iterator<Item = (&'a str, &'
     // A file that several steps edit is left out once.
     below.dedup_by(|one, other| one.path == other.path && one.whole == other.whole);
     below
+}
+
+/// The trees of other steps around what a step makes, the innermost first. All claims are located.
+pub fn trees_above<'a>(own: &Claims, others: impl Iterator<Item = &'a Claims>) -> Vec<TreeAbove> {
+    let Some(target) = own.owns.first().and_then(Claim::path) else { return Vec::new() };
+    let mut trees: Vec<TreeAbove> = others
+        .flat_map(|claims| &claims.owns)
+        .filter_map(|claim| {
+            let Claim::Directory { path, tree: Some(owner) } = claim else { return None };
+            let height = target.strip_prefix(path).ok()?.components().count();
+            (height > 0).then(|| TreeAbove { height, owner: owner.clone() })
+        })
+        .collect();
+    trees.sort_by_key(|tree| tree.height);
+    trees
 }
 
 /// The claims of earlier steps, by what they are found by.

@@ -261,7 +261,7 @@ mod tests {
 
     fn directory(path: &str) -> Claims {
         Claims {
-            owns: vec![Claim::Directory { path: path.into(), recursive: false }],
+            owns: vec![Claim::Directory { path: path.into(), tree: None }],
             needs: vec![Need::Path(path.into())],
             edits: Vec::new(),
         }

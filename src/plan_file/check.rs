@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, suggest};
 use super::node::{Node, Value};
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need};
-use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, conflicts};
+use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
 use crate::plan::graph::{Graph, Node as GraphNode};
 use crate::resource::Step;
 
@@ -20,6 +20,8 @@ pub struct Relations {
     pub graph: Graph,
     /// For each step what other steps claim below what it owns whole.
     pub below: Vec<Vec<ClaimedBelow>>,
+    /// For each step the trees of other steps around what it makes.
+    pub above: Vec<Vec<TreeAbove>>,
 }
 
 impl PlanFile {
@@ -57,8 +59,13 @@ impl PlanFile {
             conflict::claimed_below(own, all.filter(|(id, _)| *id != step.id))
         });
         let below = below.collect();
+        let above = located.iter().enumerate().map(|(index, own)| {
+            let selected = located.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, claims)| claims);
+            conflict::trees_above(own, selected.chain(others.iter().map(|(_, claims)| claims)))
+        });
+        let above = above.collect();
         match Graph::new(&nodes) {
-            Ok(graph) => (problems, Relations { graph, below }),
+            Ok(graph) => (problems, Relations { graph, below, above }),
             Err(circle) => {
                 if problems.is_empty() {
                     let ids: Vec<&str> = circle.iter().map(|index| steps[*index].id.as_str()).collect();

@@ -4,8 +4,9 @@ use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::directory::ModeRule;
 use super::value::{Account, Identity, Mode};
-use super::{Action, Description};
+use super::{Action, Description, ExecuteContext};
 use crate::host::capabilities::{Capability, Id, has_capability, is_mapped};
 use crate::host::fs::{self, Denial, Place, Stat};
 
@@ -230,6 +231,31 @@ impl AttributeChange {
 /// The refusal of a change that something keeps from being made; `what` says what cannot be done.
 pub fn refusal(what: &str, denial: &Denial) -> Failure {
     Failure::new(format!("{what}: {}", denial.reason())).hint(denial.hint())
+}
+
+/// Makes the missing parents, and gives the directory that then holds the entry. In a tree of another step a parent gets
+/// what that step gives to directories, so that the tree holds afterwards.
+///
+/// # Errors
+/// The host does not know the tree's owner, or a system call fails.
+pub fn create_parents(place: Place, cx: &ExecuteContext) -> Result<fs::Dir, Failure> {
+    let attributes = |height: usize| -> Result<fs::ParentAttributes, Failure> {
+        let Some(tree) = cx.trees_above().iter().find(|tree| tree.height > height) else {
+            return Ok(fs::ParentAttributes::default());
+        };
+        let owner = tree.owner.owner.as_ref().map(|name| Account::named(name).user()).transpose()?;
+        let group = tree.owner.group.as_ref().map(|name| Account::named(name).group()).transpose()?;
+        let rule = tree.owner.mode.as_ref().map(|text| ModeRule::new(text).map_err(Failure::new)).transpose()?;
+        Ok(fs::ParentAttributes {
+            uid: owner.map(|owner| owner.id),
+            gid: group.map(|group| group.id),
+            mode: rule.map(|rule| rule.apply(fs::PARENT_MODE, true)),
+        })
+    };
+    // The innermost parent is one above what the step makes.
+    let heights = (1..=place.missing_parents.len()).rev();
+    let attributes = heights.map(attributes).collect::<Result<Vec<_>, _>>()?;
+    Ok(place.create_parents(&attributes)?)
 }
 
 /// `owner 50000 and group 50000`.

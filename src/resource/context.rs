@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use super::Failure;
 use crate::host::secret::{Digester, Secret};
 use crate::host::warehouse::Warehouse;
-use crate::plan::conflict::ClaimedBelow;
+use crate::plan::conflict::{ClaimedBelow, TreeAbove};
 
 /// What a kind may use to observe. It offers no way to write.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub struct ObserveContext {
     secrets: BTreeMap<String, Secret>,
     progress: Option<Arc<dyn Fn(String) + Send + Sync>>,
     below: Arc<Vec<ClaimedBelow>>,
+    above: Arc<Vec<TreeAbove>>,
     /// The step's warehouse, and the day for which periods are reckoned.
     warehouse: Option<(Arc<Warehouse>, Date)>,
 }
@@ -25,7 +26,7 @@ pub struct ObserveContext {
 impl ObserveContext {
     /// A view of the host for one step. `secrets` are what its sources yielded, by the keys under which it has them.
     pub fn on_host(digester: Digester, secrets: BTreeMap<String, Secret>) -> Self {
-        Self { digester, secrets, progress: None, below: Arc::default(), warehouse: None }
+        Self { digester, secrets, progress: None, below: Arc::default(), above: Arc::default(), warehouse: None }
     }
 
     /// A view of a warehouse as of a day: today in UTC, or the day that `--as-of` says.
@@ -50,6 +51,17 @@ impl ObserveContext {
     pub fn with_claimed_below(mut self, below: Vec<ClaimedBelow>) -> Self {
         self.below = Arc::new(below);
         self
+    }
+
+    /// The same view for a step that makes things in trees of other steps.
+    pub fn with_trees_above(mut self, above: Vec<TreeAbove>) -> Self {
+        self.above = Arc::new(above);
+        self
+    }
+
+    /// The trees of other steps around the step's path, the innermost first.
+    pub fn trees_above(&self) -> &[TreeAbove] {
+        &self.above
     }
 
     /// What other steps own below the step's path, and this step leaves to them.

@@ -138,6 +138,11 @@ impl<'de> Deserialize<'de> for Mode {
 pub struct Account(String);
 
 impl Account {
+    /// The account that another step's claim names: a plan file has been read for it already.
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The user's number on this host.
     ///
     /// # Errors

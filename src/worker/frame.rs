@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::host::secret::Secret;
-use crate::plan::conflict::ClaimedBelow;
+use crate::plan::conflict::{ClaimedBelow, TreeAbove};
 use crate::resource::{AnyActual, AnyChange, AnyResource, RescueAnswer, RescueRequest};
 
 /// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
@@ -59,6 +59,8 @@ pub struct Task {
     pub max_changes: Option<u64>,
     /// What other steps own below the step's path.
     pub below: Vec<ClaimedBelow>,
+    /// Trees of other steps in which the step makes things.
+    pub above: Vec<TreeAbove>,
 }
 
 /// What a worker answers.

@@ -333,7 +333,7 @@ impl WorkerSession {
 
     fn context(&self, ticket: u64, id: &str) -> ObserveContext {
         let task = self.steps.get(id);
-        let below = task.map(|task| task.below.clone()).unwrap_or_default();
+        let (below, above) = task.map(|task| (task.below.clone(), task.above.clone())).unwrap_or_default();
         let keys = task.map(|task| task.resource.info().secret_keys).unwrap_or_default();
         let secret = |key: &&str| Some(((*key).to_owned(), self.secrets.get(&frame::secret_name(id, key))?.clone()));
         let progress = self.progress.clone();
@@ -341,6 +341,7 @@ impl WorkerSession {
         let progress = move |text| drop(progress.try_send(Answer::Progress { ticket, text }));
         ObserveContext::on_host(self.digester.clone(), keys.iter().filter_map(secret).collect())
             .with_claimed_below(below)
+            .with_trees_above(above)
             .with_progress(Arc::new(progress))
     }
 }

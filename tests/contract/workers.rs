@@ -95,7 +95,7 @@ fn directory(path: &Path) -> AnyResource {
 }
 
 fn task(id: &str, path: &Path) -> Task {
-    Task { id: id.to_owned(), resource: directory(path), max_changes: None, below: Vec::new() }
+    Task { id: id.to_owned(), resource: directory(path), max_changes: None, below: Vec::new(), above: Vec::new() }
 }
 
 fn changes(task: &Task, actual: &AnyActual) -> Vec<AnyChange> {
@@ -144,6 +144,7 @@ fn a_worker_refuses_more_than_max_changes_by_itself() {
         resource: serde_json::from_value(tree.clone()).unwrap(),
         max_changes: Some(most),
         below: Vec::new(),
+        above: Vec::new(),
     };
     // The two files and the directory itself.
     for (most, allowed) in [(2, false), (3, true)] {

@@ -10,18 +10,26 @@ use super::write::{Publish, change_owner};
 use super::{Attributes, Dir, Error, Place, Stat, acts_as_root};
 
 /// The mode of a parent that is made on the way to a target.
-const PARENT_MODE: u32 = 0o755;
+pub const PARENT_MODE: u32 = 0o755;
 /// A directory made where this bit is set has it as well, as the kernel does: its entries keep the group.
 const SET_GROUP_ID: u32 = 0o2000;
+
+/// What a parent that is made has instead of what its own directory has. Only root gives another owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ParentAttributes {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub mode: Option<u32>,
+}
 
 impl Place {
     /// Makes the missing parents, and gives the directory that then holds the entry. A parent has mode 0755, and
     /// where root makes it the owner and group of the directory it is made in: a tree that belongs to a user goes on
-    /// belonging to that user.
-    pub fn create_parents(self) -> Result<Dir, Error> {
+    /// belonging to that user. `attributes` are what the parents have instead, the outermost first.
+    pub fn create_parents(self, attributes: &[ParentAttributes]) -> Result<Dir, Error> {
         let mut dir = self.dir;
-        for name in &self.missing_parents {
-            dir = dir.create_parent(name)?;
+        for (index, name) in self.missing_parents.iter().enumerate() {
+            dir = dir.create_parent(name, attributes.get(index).copied().unwrap_or_default())?;
         }
         Ok(dir)
     }
@@ -79,13 +87,14 @@ impl Dir {
         Ok(acts_as_root() && !self.stat_self()?.is_roots_alone())
     }
 
-    fn create_parent(&self, name: &OsStr) -> Result<Self, Error> {
+    fn create_parent(&self, name: &OsStr, attributes: ParentAttributes) -> Result<Self, Error> {
         let holder = self.stat_self()?;
-        let mode = default_dir_mode(&holder);
-        if !acts_as_root() || (holder.uid, holder.gid) == (0, 0) {
+        let mode = attributes.mode.unwrap_or_else(|| default_dir_mode(&holder));
+        let (uid, gid) = (attributes.uid.unwrap_or(holder.uid), attributes.gid.unwrap_or(holder.gid));
+        if !acts_as_root() || ((uid, gid) == (0, 0) && (holder.uid, holder.gid) == (0, 0)) {
             return self.create_own_parent(name, mode);
         }
-        let (uid, gid) = (Some(holder.uid), Some(holder.gid));
+        let (uid, gid) = (Some(uid), Some(gid));
         self.remove_leftovers(name)?;
         match self.create_dir(name, Attributes { uid, gid, mode }) {
             // Another step made it meanwhile.

@@ -32,7 +32,7 @@ mod path_tests;
 mod tests;
 
 pub use access::{FileSeen, read_file};
-pub use create::default_dir_mode;
+pub use create::{PARENT_MODE, ParentAttributes, default_dir_mode};
 pub use denial::Denial;
 pub use error::Error;
 pub use keep::Backup;

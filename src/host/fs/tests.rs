@@ -98,7 +98,7 @@ fn a_path_may_be_longer_than_the_kernel_takes_at_once() {
     let place = Place::find(&path).unwrap();
     assert_eq!(place.missing_parents.len(), 40);
     let name = place.name.clone();
-    place.create_parents().unwrap().create(&name, b"deep", PRIVATE).unwrap();
+    place.create_parents(&[]).unwrap().create(&name, b"deep", PRIVATE).unwrap();
     let place = Place::find(&path).unwrap();
     assert_eq!(place.missing_parents.len(), 0);
     assert_eq!(&**place.dir.read(&place.name, 9).unwrap().unwrap().bytes, b"deep");
@@ -170,7 +170,7 @@ fn parents_belong_to_whom_they_are_made_for() {
     let path = folder.path().join("a/b/c");
     let place = Place::find(&path).unwrap();
     assert_eq!(place.missing_paths(), [folder.path().join("a"), folder.path().join("a/b")]);
-    let dir = place.create_parents().unwrap();
+    let dir = place.create_parents(&[]).unwrap();
     dir.create_dir(OsStr::new("c"), Attributes { uid: None, gid: None, mode: 0o2750 }).unwrap();
     assert_eq!(attributes(&folder.path().join("a")), (50000, 50001, 0o755));
     assert_eq!(attributes(&folder.path().join("a/b")), (50000, 50001, 0o755));

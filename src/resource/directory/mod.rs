@@ -7,10 +7,11 @@ use std::path::Path;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::attributes::Ownership;
+use super::attributes::{Ownership, create_parents};
 use super::value::{AbsolutePath, Account, Mode};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place, tree};
+use crate::plan::claim::TreeOwner;
 use tree_change::EntryRules;
 
 mod actual;
@@ -153,7 +154,7 @@ impl Resource for Directory {
         let path = self.path.to_path_buf();
         Claims {
             needs: vec![Need::Path(path.clone())],
-            owns: vec![Claim::Directory { path, recursive: self.recursive != Recursive::No }],
+            owns: vec![Claim::Directory { path, tree: self.tree_owner() }],
             edits: Vec::new(),
         }
     }
@@ -209,7 +210,7 @@ impl Resource for Directory {
                 let name = place.name.clone();
                 let uid = owner.as_ref().map(|owner| owner.id);
                 let gid = group.as_ref().map(|group| group.id);
-                place.create_parents()?.create_dir(&name, Attributes { uid, gid, mode: mode.bits() })?;
+                create_parents(place, cx)?.create_dir(&name, Attributes { uid, gid, mode: mode.bits() })?;
             }
             Change::Tree(change) => change.execute(self, &place, cx)?,
             Change::Attributes(change) => change.execute(&place, &self.present(&place)?)?,
@@ -219,6 +220,16 @@ impl Resource for Directory {
 }
 
 impl Directory {
+    /// What it gives to directories in its tree, if it has one.
+    fn tree_owner(&self) -> Option<TreeOwner> {
+        let group = self.group.as_ref().filter(|_| self.recursive == Recursive::OwnerAndGroup);
+        (self.recursive != Recursive::No).then(|| TreeOwner {
+            owner: self.owner.as_ref().map(ToString::to_string),
+            group: group.map(ToString::to_string),
+            mode: self.dir_mode.as_ref().map(ToString::to_string),
+        })
+    }
+
     /// The directory as it is now, for a change that needs one.
     fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
         let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::Directory);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::attributes::create_parents;
 use super::value::{AbsolutePath, Account, Mode};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place};
@@ -130,7 +131,7 @@ impl Resource for KeyFile {
                 let gid = group.as_ref().map(|group| group.id);
                 let attributes = Attributes { uid, gid, mode: mode.bits() };
                 let content = self.content(cx)?;
-                self.create_proven(&place.create_parents()?, &name, &content, attributes)?;
+                self.create_proven(&create_parents(place, cx)?, &name, &content, attributes)?;
             }
             Change::Replace { mode, uid, gid, .. } => {
                 let seen = self.present(&place)?;
