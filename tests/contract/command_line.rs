@@ -153,7 +153,8 @@ git stash show --patch   # only when nothing of it is needed: git stash drop"#,
         "
 # as root
 mkdir -p CHECKOUT/airflow_poc/logs
-chown -R 50000:50000 CHECKOUT/airflow_poc/logs",
+chown -R 50000 CHECKOUT/airflow_poc/logs
+chgrp 50000 CHECKOUT/airflow_poc/logs",
     ),
     (
         "bastion-key",

@@ -474,7 +474,7 @@ steps:
   - { id: below, directory: { path: /srv/a/o/p/q, owner: \"5\" } }
   - { id: tree, directory: { path: /srv/a, owner: \"7\", group: \"8\", recursive: true, dir_mode: \"0750\" } }
 ";
-    sandbox.write("/srv/trees.yaml", "root", file.to_owned());
+    sandbox.write("/srv/trees.yaml", "root", file);
     sandbox.provision("root", ["apply", "/srv/trees.yaml", "--yes"]).run().exits(0);
     let owners = sandbox.bash("root", "stat -c '%n %u:%g %a' /srv/a/b/c /srv/a/b/c/d /srv/a/o/p");
     assert_eq!(owners, "/srv/a/b/c 7:8 750\n/srv/a/b/c/d 7:8 750\n/srv/a/o/p 7:8 750\n");
