@@ -7,7 +7,7 @@ SHELL := /bin/bash
 RUNNER := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 
-.PHONY: help demo test check bench faults fuzz
+.PHONY: help demo test check docs bench faults fuzz
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -20,9 +20,13 @@ test: ## every test, on real git, PostgreSQL, sshd and users inside throwaway ho
 	@scripts/setup
 	@scripts/test
 
-check: ## formatting, lints, licences and sources of dependencies
+docs: ## docs/reference.md, from the tables of keys beside the kinds
+	UPDATE_DOCS=1 cargo test --locked --lib the_reference_document
+
+check: ## formatting, lints, the generated documents, licences and sources of dependencies
 	@scripts/setup --check
 	cargo fmt --all --check
+	cargo test --locked --lib the_reference_document
 	cargo clippy --locked --all-targets -- --deny warnings
 	PATH="$$PWD/target/tools/bin:$$PATH" cargo deny --locked check licenses sources bans
 

@@ -48,6 +48,11 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     text
 }
 
+/// A count with its noun: `1 step`, `2 steps`.
+pub fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 fn replace(text: &str, kept: &str) -> String {
     text.chars().map(|c| if is_hidden(c) && !kept.contains(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -17,7 +17,7 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
         Some(Some(seconds)) => Wait::AtMost(Duration::from_secs(seconds)),
     };
     let request = inputs::request(Command::Apply, arguments.file.as_deref(), &arguments.run)?;
-    let run = prepare(request, inputs::sink(&arguments.run)).await?;
+    let run = prepare(request, inputs::sink(&arguments.run.format)).await?;
     let ended = if arguments.yes {
         run.apply(wait, async |_: Question<'_>| Answer::Yes).await
     } else {

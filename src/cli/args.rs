@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::civil::Date;
 
 /// Makes a runbook's steps true on this host: shows what differs, and does what is missing and nothing else.
@@ -19,19 +19,81 @@ pub enum Command {
     Plan(PlanArguments),
     /// Show the plan, ask, and make its changes
     Apply(ApplyArguments),
-    /// Judge the plan file; the host is not touched
+    /// Show what a saved plan would do, without applying it
+    Show(ShowArguments),
+    /// Check plan files without touching the host
     Validate(ValidateArguments),
-    /// Tell why steps exist, what their absence looks like, and how they are done by hand
+    /// Explain steps (why they exist, how they are done by hand), or the keys of a kind: `explain directory.mode`
     Explain(ExplainArguments),
-    /// The copies of local work that was taken out of the way
+    /// List, show and restore local work that was moved out of the way
     Rescue {
         #[command(subcommand)]
         command: RescueCommand,
     },
-    /// List the runs that changed something on this host, or show one
+    /// List the runs that changed something on this host, the newest first, or show one
     History(HistoryArguments),
+    /// Print a commented plan file to start from
+    Init(InitArguments),
+    /// Print the JSON Schema of plan files, for editors
+    Schema,
+    /// Print the completion script of a shell
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write the pages of all commands to a directory
+    Man(ManArguments),
     #[command(hide = true)]
     Worker(WorkerArguments),
+}
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Text for a terminal
+    Human,
+    /// One JSON object a line
+    Json,
+    /// A summary for a pull request or a CI job
+    Markdown,
+}
+
+/// How the result of a check is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// Text for a terminal
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct FormatArguments {
+    /// How to write the result
+    #[arg(long, value_enum, default_value = "human", conflicts_with = "json")]
+    format: Format,
+    /// The same as `--format json`
+    #[arg(long)]
+    json: bool,
+}
+
+impl FormatArguments {
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct CheckFormatArguments {
+    /// How to write the result
+    #[arg(long, value_enum, default_value = "human", conflicts_with = "json")]
+    format: CheckFormat,
+    /// The same as `--format json`
+    #[arg(long)]
+    json: bool,
+}
+
+impl CheckFormatArguments {
+    pub fn format(&self) -> CheckFormat {
+        if self.json { CheckFormat::Json } else { self.format }
+    }
 }
 
 /// What a run is about.
@@ -45,12 +107,11 @@ pub struct RunArguments {
     pub skip: Vec<String>,
     #[command(flatten)]
     pub variables: Variables,
-    /// Count periods as of this date [default: today, UTC]
+    /// The date by which periods are counted [default: today, UTC]
     #[arg(long, value_name = "DATE", value_parser = date)]
     pub as_of: Option<Date>,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub format: FormatArguments,
     /// The absolute path that names a plan file from standard input, for its lock and its history
     #[arg(long = "as", value_name = "PATH")]
     pub name: Option<PathBuf>,
@@ -68,11 +129,11 @@ pub struct Variables {
 
 #[derive(Debug, Args)]
 pub struct PlanArguments {
-    /// The plan file, or `-` for standard input [default: ./provision.yaml, or else the only *.yaml under ./plans]
+    /// The plan file, or `-` for standard input [default: ./provision.yaml, or else the only plan file under ./plans]
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArguments,
-    /// Exit with 0 where nothing is to change, 2 where something is, 1 on failure
+    /// Exit with 0 if there is nothing to change, 2 if there are changes, 1 on failure
     #[arg(long)]
     pub detailed_exitcode: bool,
     /// Save the plan to this new file (mode 0600); `provision apply SAVED` makes its changes and no others, once
@@ -82,40 +143,53 @@ pub struct PlanArguments {
 
 #[derive(Debug, Args)]
 pub struct ApplyArguments {
-    /// The plan file, a saved plan, or `-` for standard input [default: ./provision.yaml, or else the only *.yaml under
+    /// The plan file, a saved plan, or `-` for standard input [default: ./provision.yaml, or else the only plan file under
     /// ./plans]
     #[arg(value_name = "FILE|SAVED")]
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArguments,
-    /// Do not ask
+    /// Skip the confirmation prompt
     #[arg(long, short)]
     pub yes: bool,
-    /// Where another apply of the plan file is under way, wait for its end (for so many seconds at most)
+    /// If another apply of the plan file is under way, wait for its end (for so many seconds at most)
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
     pub wait: Option<Option<u64>>,
 }
 
 #[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// The file that `provision plan --out` wrote
+    #[arg(value_name = "SAVED")]
+    pub saved: PathBuf,
+    #[command(flatten)]
+    pub format: FormatArguments,
+}
+
+#[derive(Debug, Args)]
 pub struct ValidateArguments {
-    /// The plan file [default: ./provision.yaml, or else the only *.yaml under ./plans]
-    pub file: Option<PathBuf>,
+    /// The plan files, or `-` for standard input [default: ./provision.yaml, or else the only plan file under ./plans]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub variables: Variables,
+    #[command(flatten)]
+    pub format: CheckFormatArguments,
 }
 
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// The plan file, a step's id, or both
-    #[arg(value_name = "FILE] [ID", num_args = 0..=2)]
-    pub words: Vec<String>,
+    /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
+    pub file: Option<String>,
+    /// The step to explain [default: all of them], or a kind, or a key of a kind such as `key_file.verify`
+    pub id: Option<String>,
     #[command(flatten)]
     pub variables: Variables,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum RescueCommand {
-    /// List the rescues in the plan file's repositories
+    /// List the rescues in the plan file's repositories, the newest first
     List(RescueArguments),
     /// Show what a rescue holds
     Show(RescueArguments),
@@ -125,21 +199,47 @@ pub enum RescueCommand {
 
 #[derive(Debug, Args)]
 pub struct RescueArguments {
-    /// The plan file, a rescue's id, or both
-    #[arg(value_name = "FILE] [ID", num_args = 0..=2)]
-    pub words: Vec<String>,
+    /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
+    pub file: Option<String>,
+    /// The rescue, or for `list` a step
+    pub id: Option<String>,
     #[command(flatten)]
     pub variables: Variables,
 }
 
 #[derive(Debug, Args)]
 pub struct HistoryArguments {
-    /// The plan file whose runs to list, a run's id or the beginning of one, or both
-    #[arg(value_name = "FILE] [RUN", num_args = 0..=2)]
-    pub words: Vec<String>,
+    /// The plan file whose runs to list [default: all of them]
+    pub file: Option<String>,
+    /// The run to show, by its id or the beginning of it
+    pub run: Option<String>,
+    /// List only so many runs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The kinds of which to write a step [default: directory]
+    #[arg(value_name = "KIND")]
+    pub kinds: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArguments {
+    /// Write the page of each command to this directory; it is made if it is missing
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +255,64 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads a date, and tells one that does not exist from what is not written as one.
 fn date(text: &str) -> Result<Date, String> {
-    text.parse().map_err(|_| "write a date as YYYY-MM-DD".to_owned())
+    let parts: Vec<&str> = text.split('-').collect();
+    let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
+    let [year, month, day] = parts.as_slice() else { return Err(DATE_FORM.to_owned()) };
+    if !(digits(year, 4) && digits(month, 2) && digits(day, 2)) {
+        return Err(DATE_FORM.to_owned());
+    }
+    let number = |part: &str| part.parse::<i8>().unwrap_or_default();
+    let (month, day) = (number(month), number(day));
+    let Some(name) = usize::try_from(month - 1).ok().and_then(|at| MONTHS.get(at)) else {
+        return Err(format!("there is no month {month:02}"));
+    };
+    text.parse().map_err(|_| {
+        let in_year = if (month, day) == (2, 29) { format!(" in {year}") } else { String::new() };
+        format!("there is no {day} {name}{in_year}")
+    })
+}
+
+const DATE_FORM: &str = "write a date as YYYY-MM-DD";
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_that_does_not_exist_is_told_from_one_that_is_not_a_date() {
+        assert_eq!(date("2028-02-29").unwrap(), jiff::civil::date(2028, 2, 29));
+        for (text, said) in [
+            ("2027-02-30", "there is no 30 February"),
+            ("2027-02-29", "there is no 29 February in 2027"),
+            ("2027-04-31", "there is no 31 April"),
+            ("2027-13-01", "there is no month 13"),
+            ("2027-00-10", "there is no month 00"),
+            ("2027-01-00", "there is no 0 January"),
+            ("2027-01-99", "there is no 99 January"),
+            ("2027-1-1", DATE_FORM),
+            ("01-02-2027", DATE_FORM),
+            ("2027-02-01T00:00", DATE_FORM),
+            ("yesterday", DATE_FORM),
+            ("2027-²2-01", DATE_FORM),
+            ("", DATE_FORM),
+        ] {
+            assert_eq!(date(text), Err(said.to_owned()), "{text}");
+        }
+    }
 }

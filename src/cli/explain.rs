@@ -6,17 +6,29 @@ use anstyle::Style;
 
 use super::args::ExplainArguments;
 use super::{Error, Exit, inputs};
-use crate::plan_file::Described;
+use crate::plan_file::{Described, reference};
 use crate::render::output;
 
 const BOLD: Style = Style::new().bold();
 /// Columns of running text.
 const WIDTH: usize = 100;
 
-/// Tells of one step, or of all.
+/// Explains one step, or all; or a kind, or a key of one. A word that is both a step of the default plan file and a kind is
+/// explained as both.
 pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
-    let (file, id) = inputs::file_and_id(&arguments.words);
-    let plan_file = inputs::plan_file(file.as_deref())?;
+    let (file, id) = inputs::file_and_id(arguments.file, arguments.id);
+    let topic = if file.is_none() { id.as_deref().and_then(reference::explain) } else { None };
+    let plan_file = match (inputs::plan_file(file.as_deref()), topic) {
+        (Ok(plan_file), Some(topic)) if id.as_deref().is_some_and(|id| plan_file.ids().contains(&id)) => {
+            output::print(&format!("{}\n", topic?));
+            plan_file
+        }
+        (_, Some(topic)) => {
+            output::print(&topic?);
+            return Ok(Exit::Done);
+        }
+        (plan_file, None) => plan_file?,
+    };
     let ids: Vec<String> = id.into_iter().collect();
     let steps = plan_file.describe(&ids, &inputs::inputs(&arguments.variables))?;
     let mut text = String::new();

@@ -18,7 +18,7 @@ const BOLD: Style = Style::new().bold();
 
 /// Lists runs, or shows one. Reads the acting user's state folder and nothing else.
 pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
-    let (file, run) = inputs::file_and_id(&arguments.words);
+    let (file, run) = inputs::file_and_id(arguments.file, arguments.run);
     let folder = inputs::state_folder();
     let (mut runs, wrong) = past(&folder)?;
     for message in wrong {
@@ -29,14 +29,17 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
         let path = canonical(&file).display().to_string();
         runs.retain(|past| past.file == path);
     }
+    // The newest first: it is the one that is asked about.
+    runs.reverse();
+    let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let text = match run {
         Some(id) => {
             let past = one(runs, &id)?;
             if arguments.json { records(&past) } else { show(&past) }
         }
-        None if arguments.json => runs.iter().map(line).collect(),
+        None if arguments.json => runs.iter().take(limit).map(line).collect(),
         None if runs.is_empty() => "no runs\n".to_owned(),
-        None => list(&runs),
+        None => list(&runs[..runs.len().min(limit)]),
     };
     output::print(&text);
     Ok(Exit::Done)

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::args::{RunArguments, Variables};
+use super::args::{Format, FormatArguments, RunArguments, Variables};
+use super::discover::default_plan_file;
 use crate::engine::event::Sink;
-use crate::engine::run::{Command, Request, Source, StdinRequest, read_plan_file, read_request};
+use crate::engine::run::{Command, NotPrepared, Request, Source, StdinRequest, read_plan_file, read_request};
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::state::StateFolder;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
-use crate::render::{Human, Json};
+use crate::render::{Human, Json, Markdown};
 use crate::worker::current_user;
 
-/// Reads the given file or standard input (`-`), else `./provision.yaml`, else the only `*.yaml` under `./plans`.
+/// Reads the given file or standard input (`-`), else the default plan file.
 ///
 /// # Errors
 /// There is none, there are several, or it cannot be read.
@@ -28,7 +29,7 @@ fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failure> 
     }
     let path = match given {
         Some(path) => path.to_owned(),
-        None => find()?,
+        None => default_plan_file()?,
     };
     Source::read(&path)
 }
@@ -47,15 +48,24 @@ pub fn request(command: Command, file: Option<&Path>, arguments: &RunArguments) 
         let StdinRequest { source, vars, env } = read_request(std::io::stdin().lock())?;
         (source, vars, environment().with_given(env))
     } else {
-        (source(file, name.as_deref())?, variables.vars.iter().cloned().collect(), environment())
+        let source = source(file, name.as_deref());
+        let source = source.map_err(|failure| match file {
+            Some(path) => step_in_place_of_file(failure, path, only),
+            None => failure,
+        })?;
+        (source, variables.vars.iter().cloned().collect(), environment())
     };
     let selection = Selection { only: only.clone(), skip: skip.clone() };
     Ok(Request { command, source, selection, vars, as_of: *as_of, environment })
 }
 
 /// Where the events of a run go.
-pub fn sink(arguments: &RunArguments) -> Box<dyn Sink> {
-    if arguments.json { Box::new(Json::default()) } else { Box::new(Human::new()) }
+pub fn sink(arguments: &FormatArguments) -> Box<dyn Sink> {
+    match arguments.format() {
+        Format::Human => Box::new(Human::new()),
+        Format::Json => Box::new(Json::default()),
+        Format::Markdown => Box::new(Markdown::default()),
+    }
 }
 
 /// The environment of the process.
@@ -72,46 +82,38 @@ pub fn state_folder() -> StateFolder {
 ///
 /// # Errors
 /// Where there is none or several, it cannot be read, or its shape is wrong.
-pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, Error> {
-    Ok(source(given, None)?.plan_file()?)
+pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, NotPrepared> {
+    source(given, None)?.plan_file()
 }
 
-fn find() -> Result<PathBuf, Failure> {
-    let default = PathBuf::from("provision.yaml");
-    if default.exists() {
-        return Ok(default);
-    }
-    let mut found: Vec<PathBuf> = std::fs::read_dir("plans")
-        .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
-        .unwrap_or_default();
-    found.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    found.sort();
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(Failure::new("there is no plan file: neither ./provision.yaml nor a *.yaml under ./plans")
-            .hint("name it: provision COMMAND FILE")),
-        several => {
-            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
-            Err(Failure::new(format!("there are several plan files: {}", names.join(", ")))
-                .hint(format!("name one: provision COMMAND {}", names[0])))
+/// `[FILE] [ID]`, in either order. One word alone is a file where it looks like one, else an id.
+pub fn file_and_id(first: Option<String>, second: Option<String>) -> (Option<PathBuf>, Option<String>) {
+    match (first, second) {
+        (Some(word), None) if is_file_name(&word) => (Some(word.into()), None),
+        (word, None) => (None, word),
+        (Some(first), Some(second)) if is_file_name(&second) && !is_file_name(&first) => {
+            (Some(second.into()), Some(first))
         }
+        (first, second) => (first.map(PathBuf::from), second),
     }
 }
 
-/// `[FILE] [ID]`: one word alone is a file where it looks like one, else an id.
-pub fn file_and_id(words: &[String]) -> (Option<PathBuf>, Option<String>) {
-    match words {
-        [] => (None, None),
-        [word] => {
-            let is_file = word == "-"
-                || word.ends_with(".yaml")
-                || word.ends_with(".yml")
-                || word.contains('/')
-                || Path::new(word).is_file();
-            if is_file { (Some(word.into()), None) } else { (None, Some(word.clone())) }
-        }
-        [file, id, ..] => (Some(file.into()), Some(id.clone())),
+fn is_file_name(word: &str) -> bool {
+    word == "-" || word.ends_with(".yaml") || word.ends_with(".yml") || word.contains('/') || Path::new(word).is_file()
+}
+
+/// Where a word that was taken for a plan file is a step of the default plan file, says so.
+fn step_in_place_of_file(failure: Failure, path: &Path, only: &[String]) -> Failure {
+    let Some(word) = path.to_str().filter(|word| !is_file_name(word) && !path.exists()) else { return failure };
+    let Ok(default) = default_plan_file() else { return failure };
+    let plan_file = Source::read(&default).ok().and_then(|source| source.plan_file().ok());
+    if !plan_file.is_some_and(|plan_file| plan_file.ids().contains(&word)) {
+        return failure;
     }
+    let mut ids = only.to_vec();
+    ids.push(word.to_owned());
+    Failure::new(format!("`{word}` is a step of {}, not a plan file", default.display()))
+        .hint(format!("--only takes ids separated by commas: --only {}", ids.join(",")))
 }
 
 /// The variables and the environment that templates see.

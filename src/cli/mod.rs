@@ -2,13 +2,20 @@
 
 mod apply;
 mod args;
+mod completions;
 mod confirm;
+mod discover;
 mod exit;
 mod explain;
 mod history;
+mod init;
 mod inputs;
+mod man;
 mod plan;
 mod rescue;
+mod schema;
+mod show;
+mod tips;
 mod validate;
 
 use crate::text::io_error_text;
@@ -32,6 +39,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
+            let error = tips::better(error);
             let printed = error.print();
             // Help goes to standard output and is no failure; everything else is a wrong command line.
             return match error.kind() {
@@ -53,9 +61,14 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         }
         Command::Plan(arguments) => with_runtime(plan::run(arguments)),
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
+        Command::Show(arguments) => show::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::History(arguments) => history::run(arguments),
+        Command::Init(arguments) => init::run(arguments),
+        Command::Schema => schema::run(),
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
         Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
     output::idle();
@@ -63,6 +76,19 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         output::tell(&format!("{error}\n"));
         error.exit
     }))
+}
+
+/// The command line without the commands that are not for people, for completions and manual pages.
+fn visible(command: clap::Command) -> clap::Command {
+    let subcommands: Vec<clap::Command> =
+        command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).cloned().collect();
+    let about = command.get_about().cloned().unwrap_or_default();
+    clap::Command::new("provision")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .propagate_version(true)
+        .subcommand_required(true)
+        .subcommands(subcommands)
 }
 
 /// A command whose result did not reach its reader has failed, whatever it did.

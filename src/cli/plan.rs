@@ -13,6 +13,6 @@ pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
     if target.is_some() {
         request.source.require_name("--out")?;
     }
-    let run = prepare(request, inputs::sink(&arguments.run)).await?;
+    let run = prepare(request, inputs::sink(&arguments.run.format)).await?;
     Ok(Exit::of_run(run.plan(target.as_ref()).await, arguments.detailed_exitcode))
 }

@@ -18,7 +18,7 @@ use crate::resource::{RescueAnswer, RescueRequest};
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let (RescueCommand::List(arguments) | RescueCommand::Show(arguments) | RescueCommand::Restore(arguments)) =
         &command;
-    let (file, id) = inputs::file_and_id(&arguments.words);
+    let (file, id) = inputs::file_and_id(arguments.file.clone(), arguments.id.clone());
     let plan = evaluate(arguments, file.as_deref())?;
     let digester = Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
     let (secrets, environment) = (RunSecrets::default(), inputs::environment());
@@ -63,7 +63,9 @@ fn only(steps: Vec<Step>, id: &str) -> Result<Vec<Step>, Failure> {
 async fn list(targets: &Targets, steps: &[Step]) -> Result<String, Error> {
     let mut text = String::new();
     for step in steps {
-        let RescueAnswer::List(rescues) = targets.rescue(step, RescueRequest::List).await? else { continue };
+        let RescueAnswer::List(mut rescues) = targets.rescue(step, RescueRequest::List).await? else { continue };
+        // Their ids begin with the time: the newest come first.
+        rescues.sort_by(|one, other| other.id.cmp(&one.id));
         for rescue in rescues {
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{}  {}  {}", rescue.id, step.id, rescue.subject);

@@ -188,7 +188,7 @@ impl std::fmt::Display for Holder {
 }
 
 /// What is left to a person.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FollowUp {
     pub step: String,
     pub reason: String,

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use serde::Serialize;
+
 use crate::text::clean_lines;
 
 /// Keys under which people put secrets, though they should not: their values are not shown in an error.
@@ -37,22 +39,30 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// The problem is that this environment variable is not set: no fault of the plan file.
     pub unset: Option<String>,
+    /// The problem is the use of this variable, which is not declared, or not as it has to be.
+    pub variable: Option<Box<str>>,
 }
 
 impl Diagnostic {
     /// A problem at a place.
     pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span: Some(span), message: message.into(), related: None, help: None, unset: None }
+        Self { span: Some(span), message: message.into(), related: None, help: None, unset: None, variable: None }
     }
 
     /// A problem of the file as a whole.
     pub fn of_file(message: impl Into<String>) -> Self {
-        Self { span: None, message: message.into(), related: None, help: None, unset: None }
+        Self { span: None, message: message.into(), related: None, help: None, unset: None, variable: None }
     }
 
     /// The same problem with another place that it is about.
     pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.related = Some(Box::new((span, label.into())));
+        self
+    }
+
+    /// The same problem, known as the use of an undeclared variable.
+    pub fn of_variable(mut self, name: &str) -> Self {
+        self.variable = Some(name.into());
         self
     }
 
@@ -78,6 +88,40 @@ pub struct Source {
 pub struct Diagnostics {
     pub source: Source,
     pub list: Vec<Diagnostic>,
+}
+
+/// A problem with its place as people count it, for programs. Free of the plan file's text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiagnosticPlace {
+    pub message: String,
+    pub help: Option<String>,
+    /// From 1; `None`: no single place.
+    pub line: Option<usize>,
+    /// From 1, in characters.
+    pub column: Option<usize>,
+}
+
+impl Diagnostics {
+    /// The problems with their lines and columns.
+    pub fn places(&self) -> Vec<DiagnosticPlace> {
+        let place = |problem: &Diagnostic| {
+            let at = problem.span.as_ref().map(|span| line_and_column(&self.source.text, span.start));
+            DiagnosticPlace {
+                message: problem.message.clone(),
+                help: problem.help.clone(),
+                line: at.map(|(line, _)| line),
+                column: at.map(|(_, column)| column),
+            }
+        };
+        self.list.iter().map(place).collect()
+    }
+}
+
+/// The line and the column, each from 1, of a place in bytes. Columns are counted in characters.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..floor(text, at)];
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 impl std::error::Error for Diagnostics {}

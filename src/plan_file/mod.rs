@@ -7,16 +7,17 @@ mod diagnostic;
 mod keys;
 mod node;
 mod read;
+pub mod reference;
 mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 pub use check::Relations;
-pub use diagnostic::{Diagnostic, Diagnostics};
+pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, nearest};
 pub use template::{HostAccess, Inputs};
 
 use diagnostic::{Source, suggest};
@@ -35,6 +36,8 @@ pub struct PlanFile {
     source: Source,
     pub name: String,
     vars: BTreeMap<String, Node>,
+    /// Variables whose declaration is a flaw.
+    misdeclared: BTreeSet<String>,
     connections: BTreeMap<String, Node>,
     steps: Vec<StepSource>,
     /// Every id that is written, those of steps that could not be read too.
@@ -115,8 +118,8 @@ impl PlanFile {
         if shape.ids.is_empty() && !shape.flaws.is_empty() {
             return Err(Diagnostics { source, list: shape.flaws });
         }
-        let read::Shape { name, vars, connections, steps, ids, flaws, .. } = shape;
-        Ok(Self { source, name, vars, connections, steps, ids, flaws })
+        let read::Shape { name, vars, misdeclared, connections, steps, ids, flaws, .. } = shape;
+        Ok(Self { source, name, vars, misdeclared, connections, steps, ids, flaws })
     }
 
     /// Evaluates the selected steps and judges them together. Steps that are not selected are left alone, so that what
@@ -367,6 +370,9 @@ impl PlanFile {
         );
         list.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         list.dedup();
+        // One declaration mends every use: the first is told. None is where the declaration itself is wrong.
+        let mut told = self.misdeclared.clone();
+        list.retain(|problem| problem.variable.as_deref().is_none_or(|name| told.insert(name.to_owned())));
         if list.is_empty() { Ok(()) } else { Err(self.problems(list)) }
     }
 

@@ -1,6 +1,6 @@
 //! The plan file's own keys; each step's resource is left to its kind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use super::StepSource;
@@ -8,8 +8,8 @@ use super::diagnostic::{Diagnostic, nearest, suggest};
 use super::node::{self, Node, Value};
 use crate::resource::KIND_NAMES;
 
-const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
-const STEP: [&str; 8] = ["id", "title", "why", "symptom", "when", "run_as", "after", "max_changes"];
+pub(super) const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
+pub(super) const STEP: [&str; 8] = ["id", "title", "why", "symptom", "when", "run_as", "after", "max_changes"];
 
 /// More steps than this belong into several plan files.
 const MAX_STEPS: usize = 2_000;
@@ -19,6 +19,8 @@ const MAX_STEPS: usize = 2_000;
 pub(super) struct Shape {
     pub name: String,
     pub vars: BTreeMap<String, Node>,
+    /// Variables whose declaration is a flaw: their uses are none.
+    pub misdeclared: BTreeSet<String>,
     pub connections: BTreeMap<String, Node>,
     pub steps: Vec<StepSource>,
     /// Every id that is written, those of unreadable steps too.
@@ -56,11 +58,16 @@ impl Shape {
         }
         if let Some(node) = keys.take("vars").filter(|node| !node.is_null()) {
             self.vars = self.named(&node, "vars", variable_name);
+            if let Value::Mapping(pairs) = &node.value {
+                let names = pairs.iter().filter_map(|(name, _)| name.text());
+                self.misdeclared.extend(names.filter(|name| !self.vars.contains_key(*name)).map(str::to_owned));
+            }
         }
         for (name, node) in &self.vars {
             if !matches!(node.value, Value::Scalar(_)) {
                 let message = format!("variable `{name}` has to be a string, a number, a boolean or null");
                 self.flaws.push(Diagnostic::at(node.span.clone(), message));
+                self.misdeclared.insert(name.clone());
             }
         }
         self.vars.retain(|_, node| matches!(node.value, Value::Scalar(_)));
@@ -215,13 +222,23 @@ impl Shape {
 /// A variable is named as Jinja names one: `my-var` would be a subtraction.
 fn variable_name(node: &Node) -> Result<String, Diagnostic> {
     let text = node.text().unwrap_or_default();
-    let fine = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if fine && text != "env_var" {
+    if variable_name_fits(text) {
         return Ok(text.to_owned());
+    }
+    if text.contains('-') && variable_name_fits(&text.replace('-', "_")) {
+        let message = format!("a variable's name cannot hold `-`: `{text}`");
+        let better = text.replace('-', "_");
+        return Err(Diagnostic::at(node.span.clone(), message)
+            .help(format!("templates would read it as a subtraction: call it `{better}`, there too")));
     }
     Err(Diagnostic::at(node.span.clone(), "a variable cannot have this name")
         .help("it starts with a letter or `_` and has letters, digits and `_`, so that templates can name it"))
+}
+
+fn variable_name_fits(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && text != "env_var"
 }
 
 /// Ids and names go into output, file names and SQL comments: letters, digits, `-`, `_` and `.` are enough.

@@ -162,6 +162,18 @@ impl Scope {
         value.and_then(|value| scalar(&value)).map_err(|error| look.explain(&error, span))
     }
 
+    /// A word with hyphens in a template, of which an undeclared name is a part.
+    fn hyphenated(&self, part: &str, span: &Range<usize>) -> Option<String> {
+        let source = self.text.get(span.clone())?;
+        let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
+        let mut words = words.map(|word| word.trim_matches('-')).filter(|word| word.contains('-'));
+        let is_meant = |word: &&str| {
+            let mut names = word.split('-');
+            names.clone().any(|name| name == part) && !names.any(|name| self.vars.contains_key(name))
+        };
+        words.find(is_meant).map(str::to_owned)
+    }
+
     /// Where a word of a template stands, or else the whole template.
     fn find(&self, word: &str, span: &Range<usize>) -> Range<usize> {
         let source = self.text.get(span.clone()).unwrap_or_default();
@@ -255,6 +267,13 @@ impl Lookup {
         }
         let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
         let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
+        // `app-dir` is `app` less `dir` to Jinja, and the name that was meant to its author.
+        if let Some(name) = unknown.as_deref().and_then(|name| self.scope.hyphenated(name, span)) {
+            let better = name.replace('-', "_");
+            return Diagnostic::at(self.scope.find(&name, span), format!("a name cannot hold `-`: `{name}`"))
+                .help(format!("call the variable `{better}`, here and under `vars:`"))
+                .of_variable(&name);
+        }
         match (error.kind(), unknown) {
             (ErrorKind::UndefinedError, Some(name)) => {
                 let place = self.scope.find(&name, span);
@@ -266,7 +285,9 @@ impl Lookup {
                 } else {
                     suggest(&name, &known)
                 };
-                return Diagnostic::at(place, format!("variable `{name}` is not declared")).help(help);
+                return Diagnostic::at(place, format!("variable `{name}` is not declared"))
+                    .help(help)
+                    .of_variable(&name);
             }
             (ErrorKind::UnknownFunction, Some(name)) => {
                 return Diagnostic::at(self.scope.find(&name, span), format!("there is no function `{name}`"))

@@ -17,14 +17,14 @@ impl Sink for Json {
         }
         let _one_at_a_time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(line) = serde_json::to_string(event) else { return };
-        output::print_raw(escape_hidden(&line).as_bytes());
+        output::print_raw(format!("{}\n", escape_hidden(&line)).as_bytes());
     }
 }
 
-/// The line with its end. Hidden characters, which stand in strings alone, become JSON's own escapes: a reader gets the
+/// JSON as output shows it. Hidden characters, which stand in strings alone, become JSON's own escapes: a reader gets the
 /// same string, and a terminal shows them.
-fn escape_hidden(json: &str) -> String {
-    let mut line = String::with_capacity(json.len() + 1);
+pub fn escape_hidden(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
     for c in json.chars() {
         if is_hidden(c) {
             let mut units = [0; 2];
@@ -33,6 +33,5 @@ fn escape_hidden(json: &str) -> String {
             line.push(c);
         }
     }
-    line.push('\n');
     line
 }

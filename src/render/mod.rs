@@ -2,7 +2,9 @@
 
 mod human;
 mod json;
+mod markdown;
 pub mod output;
 
 pub use human::{Human, with_target};
-pub use json::Json;
+pub use json::{Json, escape_hidden};
+pub use markdown::Markdown;

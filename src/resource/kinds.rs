@@ -21,6 +21,12 @@ macro_rules! kinds {
         /// Their names, as plan files and events have them.
         pub const KIND_NAMES: &[&str] = &[$(<super::$module::$variant as Resource>::INFO.name),*];
 
+        /// What the keys of each kind mean.
+        pub const REFERENCES: &[(&str, &super::reference::Reference)] = &[$((
+            <super::$module::$variant as Resource>::INFO.name,
+            <super::$module::$variant as Resource>::REFERENCE,
+        )),*];
+
         /// A resource of any kind.
         #[derive(Debug, Clone, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]

@@ -20,6 +20,7 @@ mod info;
 pub mod key_file;
 mod kinds;
 pub mod period_tables;
+pub mod reference;
 pub mod relation;
 pub mod repository;
 mod rescue;
@@ -31,7 +32,7 @@ pub use crate::plan::claim::{Claim, Claims, Database, Host, Need};
 pub use context::{ExecuteContext, ObserveContext};
 pub use follow_up::{Cause, Reaction, Reacts};
 pub use info::{KindInfo, Site};
-pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, cleanup_on_exit, kind_info};
+pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES, cleanup_on_exit, kind_info};
 pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues};
 pub use step::{Prose, Step};
 
@@ -40,6 +41,9 @@ pub use step::{Prose, Step};
 pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// What is known of the kind before a step of it is evaluated.
     const INFO: KindInfo;
+
+    /// What its keys mean. A test holds it against `Deserialize`.
+    const REFERENCE: &'static reference::Reference;
 
     /// What was observed of one step. Free of secrets: it crosses process borders and is printed when tests fail.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;

@@ -42,6 +42,7 @@ mod secret_sources;
 mod self_test;
 mod signals;
 mod standard_input;
+mod surface;
 mod terminal;
 mod trees;
 mod warehouse;

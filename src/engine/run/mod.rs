@@ -32,9 +32,10 @@ use crate::plan_file::{Diagnostics, Selection};
 use crate::resource::Step;
 use crate::worker::current_user;
 
+pub use super::saved::show_saved;
 use inputs::RunInputs;
 pub use secrets::RunSecrets;
-pub use source::{Source, canonical, reason};
+pub use source::{MAX_SAVED_PLAN_BYTES, Source, canonical, reason};
 pub use standard_input::{StdinRequest, read_plan_file, read_request};
 
 /// How long a stopped run waits for its workers to end.
@@ -128,6 +129,8 @@ pub enum Answer {
 
 /// One run, ready to observe.
 pub struct Run {
+    /// The plan file's `name`.
+    plan: String,
     steps: Arc<Vec<Step>>,
     deselected: Vec<(String, &'static str)>,
     observed_only: Vec<Step>,
@@ -176,7 +179,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     report.event(&Event::RunStarted {
         format: FORMAT,
         command: command.name(),
-        plan: plan.name,
+        plan: plan.name.clone(),
         file: inputs.source.path.display().to_string(),
         run,
         host: inputs.origin.host.clone(),
@@ -189,6 +192,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let restore_arguments =
         if command == Command::Apply { inputs.restore_arguments(&plan_file) } else { String::new() };
     Ok(Run {
+        plan: plan.name,
         steps: Arc::new(plan.steps),
         deselected: plan.deselected,
         observed_only: plan.observed_only,
@@ -311,6 +315,9 @@ impl Run {
         let plan_file = self.inputs.source.is_input.then(|| self.plan_file_to_save()).transpose()?;
         let made = time(Timestamp::now());
         let saved = Saved::new(run, made, (origin, plan_file), flags, digester, fingerprints, &steps);
+        let events = planned.iter().enumerate().map(|(index, step)| planned_event(index, step, &self.steps, false));
+        let follow_ups = self.plan_follow_ups(planned).into_iter().map(Event::FollowUp);
+        let saved = saved.telling(&self.plan, events.chain(follow_ups));
         target.write(&saved)?;
         self.report.event(&Event::PlanSaved { id: run.to_owned(), path: target.shown() });
         Ok(())

@@ -14,7 +14,7 @@ use crate::worker::current_user;
 /// A plan file is prose and a few steps; a larger one (4 MiB) is something else.
 const MAX_PLAN_FILE_BYTES: usize = 4 << 20;
 /// A saved plan holds as many changes as a plan file can bring about: more than it has bytes.
-const MAX_SAVED_PLAN_BYTES: u64 = 64 << 20;
+pub const MAX_SAVED_PLAN_BYTES: u64 = 64 << 20;
 
 /// How messages and events name standard input.
 const STANDARD_INPUT: &str = "-";
@@ -46,6 +46,19 @@ impl Source {
             }
         })?;
         Ok(Self { path: path.to_owned(), bytes: seen.bytes.to_vec(), is_input: false })
+    }
+
+    fn not_utf8(&self, at: usize) -> Failure {
+        if [&[0xff, 0xfe], &[0xfe, 0xff]].iter().any(|mark| self.bytes.starts_with(*mark)) {
+            return cannot(&self.path, "it is UTF-16").hint("save the file as UTF-8");
+        }
+        let before = &self.bytes[..at];
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+        let byte = self.bytes.get(at).copied().unwrap_or_default();
+        cannot(&self.path, &format!("line {line}, column {column}: the byte {byte:#04x} is not UTF-8"))
+            .hint("save the file as UTF-8")
     }
 
     /// The text of a plan file that came from standard input. `name` is the absolute path that it goes by.
@@ -89,9 +102,7 @@ impl Source {
         if self.bytes.len() > MAX_PLAN_FILE_BYTES {
             return Err(cannot(&self.path, &format!("it has {} bytes, more than 4 MiB", self.bytes.len())).into());
         }
-        let text = std::str::from_utf8(&self.bytes).map_err(|error| {
-            cannot(&self.path, &format!("byte {} is not UTF-8", error.valid_up_to())).hint("save the file as UTF-8")
-        })?;
+        let text = std::str::from_utf8(&self.bytes).map_err(|error| self.not_utf8(error.valid_up_to()))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Ok(PlanFile::parse(&self.path.display().to_string(), text)?)
     }

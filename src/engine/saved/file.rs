@@ -6,9 +6,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Saved;
-use crate::engine::run::reason;
+use crate::engine::run::{MAX_SAVED_PLAN_BYTES, reason};
 use crate::failure::Failure;
 use crate::host::fs::{Attributes, Dir, acting_ids};
+use crate::text::shell_word;
 
 /// Where a plan is to be saved; nothing is there yet.
 pub struct Target {
@@ -72,6 +73,18 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
         file => file.map_err(|error| cannot(&reason(&error)))?,
     };
     let stat = file.metadata().map_err(|error| cannot(&reason(&error)))?;
+    let mut bytes = Vec::new();
+    let limit = MAX_SAVED_PLAN_BYTES + 1;
+    file.by_ref().take(limit).read_to_end(&mut bytes).map_err(|error| cannot(&reason(&error)))?;
+    if bytes.len() as u64 == limit {
+        return Err(cannot("it is larger than 64 MiB"));
+    }
+    if !Saved::is_one(&bytes) {
+        let file = shell_word(&path.display().to_string());
+        return Err(
+            cannot("it is not a saved plan").hint(format!("a plan file is planned with: provision plan {file}"))
+        );
+    }
     if stat.uid() != acting_ids().0 {
         return Err(cannot("it belongs to another user").hint("apply it as the user who made it"));
     }
@@ -79,7 +92,5 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
         return Err(cannot(&format!("its mode is {:04o}: others can read it or write to it", stat.mode() & 0o7777))
             .hint("make a new plan, and leave its file as it is: it is for its owner alone"));
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|error| cannot(&reason(&error)))?;
     Saved::parse(&bytes)
 }

@@ -24,10 +24,13 @@ use crate::resource::AnyChange;
 use crate::resource::Step;
 
 mod file;
+mod show;
 #[cfg(test)]
 mod tests;
 
 pub use file::{Target, load};
+use show::Told;
+pub use show::show_saved;
 
 /// The first line; the number is the format's.
 const MAGIC: &str = "provision saved plan 1";
@@ -105,6 +108,12 @@ struct Body {
     key: String,
     fingerprints: Fingerprints,
     steps: Vec<SavedStep>,
+    /// The plan file's `name`.
+    #[serde(default)]
+    plan: String,
+    /// How the plan was told when it was made.
+    #[serde(default)]
+    told: Vec<Told>,
 }
 
 /// What was planned of a step.
@@ -150,7 +159,8 @@ impl Saved {
         let observed = planned.iter().map(|(_, planned)| planned.observed).min().unwrap_or_else(SystemTime::now);
         let observed = observed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let observed = u64::try_from(observed.as_micros()).unwrap_or(u64::MAX);
-        let body = Body { id: id.to_owned(), made, observed, origin, flags, plan_file, key, fingerprints, steps };
+        let (id, plan, told) = (id.to_owned(), String::new(), Vec::new());
+        let body = Body { id, made, observed, origin, flags, plan_file, key, fingerprints, steps, plan, told };
         Self { body, digester: digester.clone() }
     }
 

@@ -42,6 +42,7 @@ mod host;
 pub(crate) mod interpolation;
 mod occurrences;
 mod project;
+mod reference;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,7 @@ impl Resource for ComposeEnv {
         reacts: true,
         ..KindInfo::on_host("compose_env", "the value of one environment variable in a compose file")
     };
+    const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = Change;
 

@@ -19,6 +19,7 @@ mod change;
 mod diff;
 mod exclude;
 mod mode_rule;
+mod reference;
 #[cfg(test)]
 mod tests;
 mod tree_change;
@@ -143,6 +144,7 @@ impl<'de> Deserialize<'de> for Directory {
 
 impl Resource for Directory {
     const INFO: KindInfo = KindInfo::on_host("directory", "a directory with its owner, group and mode");
+    const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = Change;
 

@@ -17,6 +17,7 @@ mod actual;
 mod change;
 mod diff;
 mod proof;
+mod reference;
 mod replace;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,7 @@ impl Resource for KeyFile {
         secret_keys: &["source"],
         ..KindInfo::on_host("key_file", "a private key with its content, owner, group and mode")
     };
+    const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = Change;
 

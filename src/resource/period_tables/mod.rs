@@ -14,6 +14,7 @@ mod drift;
 mod outlook;
 #[cfg(test)]
 mod properties;
+mod reference;
 mod spec;
 
 use super::relation::{Access, TableChange};
@@ -77,6 +78,7 @@ impl Resource for PeriodTables {
         notes_describe_state: true,
         ..KindInfo::on_warehouse("period_tables", "a table for every period, like its parent")
     };
+    const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
 
     type Actual = Actual;
     type Change = TableChange;

@@ -12,7 +12,7 @@ use git2::{Oid, Repository, RepositoryInitOptions};
 use super::actual::Obstacle;
 use super::change::NewClone;
 use super::remote::{CheckoutState, History, Site};
-use super::scratch::{Problem, Scratch};
+use super::scratch::{Diagnostic, Scratch};
 use super::work_area::{Leftover, hold, leftover};
 use super::{delta, git_failure, io_failure, refs, remote, tree_check, update};
 use crate::failure::Failure;
@@ -188,8 +188,8 @@ pub fn look_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Ahead, Fa
             Ahead { obstacle: obstacle_in(scratch.repo(), target).map_err(failed)?, unseen: false }
         }
         // The place that is cloned to may have more.
-        Err(Problem::NoRoom(_)) => Ahead { obstacle: None, unseen: true },
-        Err(Problem::Other(failure)) => return Err(failure),
+        Err(Diagnostic::NoRoom(_)) => Ahead { obstacle: None, unseen: true },
+        Err(Diagnostic::Other(failure)) => return Err(failure),
     };
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, seen.clone());
     Ok(seen)

@@ -32,6 +32,7 @@ mod obstacle;
 mod opened;
 mod path;
 mod private_store;
+mod reference;
 mod refs;
 mod remote;
 mod rescue;
@@ -113,6 +114,7 @@ impl Resource for Repository {
         keeps_rescues: true,
         ..KindInfo::on_host("repository", "a git checkout that stands on a branch, at its remote's head")
     };
+    const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = RepositoryChange;
 

@@ -79,22 +79,22 @@ impl Drop for Directory {
 }
 
 /// Why nothing was downloaded.
-pub enum Problem {
+pub enum Diagnostic {
     /// What the remote sends fits into none of the places.
     NoRoom(Failure),
     Other(Failure),
 }
 
-impl From<Failure> for Problem {
+impl From<Failure> for Diagnostic {
     fn from(failure: Failure) -> Self {
         Self::Other(failure)
     }
 }
 
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
+impl From<Diagnostic> for Failure {
+    fn from(problem: Diagnostic) -> Self {
         match problem {
-            Problem::NoRoom(failure) | Problem::Other(failure) => failure,
+            Diagnostic::NoRoom(failure) | Diagnostic::Other(failure) => failure,
         }
     }
 }
@@ -109,7 +109,7 @@ impl Scratch {
     pub fn with(
         site: &Site<'_>,
         download: impl Fn(&Git) -> Result<Downloaded, Failure>,
-    ) -> Result<(Self, Git), Problem> {
+    ) -> Result<(Self, Git), Diagnostic> {
         let mut problem = None;
         let mut full = Vec::new();
         for base in places() {
@@ -129,7 +129,7 @@ impl Scratch {
             let (full, url) = (full.join(" and in "), remote::without_password(site.url));
             let what = format!("there is no room in {full} for what the remote {url} sends");
             let hint = "free space there; for a step of the user who runs provision, TMPDIR can name another place";
-            return Err(Problem::NoRoom(Failure::new(what).hint(hint)));
+            return Err(Diagnostic::NoRoom(Failure::new(what).hint(hint)));
         }
         Err(problem.unwrap_or_else(|| Failure::new("there is no place for temporary files")).into())
     }

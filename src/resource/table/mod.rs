@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod attributes;
 pub(crate) mod ddl;
+mod reference;
 
 use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
 use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
@@ -100,6 +101,7 @@ impl Table {
 
 impl Resource for Table {
     const INFO: KindInfo = KindInfo::on_warehouse("table", "a table of the warehouse, as its DDL has it");
+    const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
 
     type Actual = Catalog;
     type Change = TableChange;

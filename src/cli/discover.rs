@@ -1,0 +1,70 @@
+//! Where the plan file is that nobody has named.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::engine::run::reason;
+use crate::failure::Failure;
+use crate::text::shell_word;
+
+const NAMES: [&str; 2] = ["provision.yaml", "provision.yml"];
+const FOLDER: &str = "plans";
+
+/// `./provision.yaml` or `./provision.yml`, else the only `*.yaml` or `*.yml` under `./plans`.
+///
+/// # Errors
+/// There is none, there are several, or `./plans` cannot be read.
+pub fn default_plan_file() -> Result<PathBuf, Failure> {
+    let mut found: Vec<PathBuf> =
+        NAMES.iter().map(PathBuf::from).filter(|path| path.symlink_metadata().is_ok()).collect();
+    if found.is_empty() {
+        found = entries(Path::new(FOLDER))?;
+        found.retain(|path| has_ending(path, &["yaml", "yml"]));
+    }
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(none()),
+        several => {
+            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            let first = shell_word(&names[0]);
+            Err(Failure::new(format!("there are several plan files: {}", names.join(", ")))
+                .hint(format!("name one: provision plan {first}")))
+        }
+    }
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    endings.iter().any(|ending| path.extension() == Some(OsStr::new(ending)))
+}
+
+/// The entries of a folder, sorted; none where it is not there.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let read = std::fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    match read {
+        Ok(paths) => {
+            let mut paths: Vec<PathBuf> = paths;
+            paths.sort();
+            Ok(paths)
+        }
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(Failure::new(format!("cannot look for plan files in ./{FOLDER}: {}", reason(&error)))
+            .hint("name the plan file: provision plan FILE")),
+    }
+}
+
+/// No plan file: what comes near to one is named.
+fn none() -> Failure {
+    let failure = Failure::new("there is no plan file: neither ./provision.yaml nor a *.yaml under ./plans");
+    let here = entries(Path::new(".")).unwrap_or_default();
+    let near = here.iter().chain(&entries(Path::new(FOLDER)).unwrap_or_default()).find_map(|path| {
+        let path = path.strip_prefix(".").unwrap_or(path);
+        let lower = PathBuf::from(path.to_string_lossy().to_lowercase());
+        (path.is_file() && has_ending(&lower, &["yaml", "yml"])).then(|| path.display().to_string())
+    });
+    failure.hint(match near {
+        Some(path) => format!("is it this one? provision plan {}", shell_word(&path)),
+        None => "name it: provision plan FILE".to_owned(),
+    })
+}

@@ -1,0 +1,51 @@
+//! `provision man`
+
+use std::path::Path;
+
+use clap::{Command, CommandFactory};
+
+use super::args::{Arguments, ManArguments};
+use super::{Error, Exit, visible};
+use crate::engine::run::reason;
+use crate::failure::Failure;
+use crate::render::output;
+
+/// Prints the program's manual page, or writes one for each command.
+pub fn run(arguments: ManArguments) -> Result<Exit, Error> {
+    let mut command = visible(Arguments::command());
+    command.build();
+    match arguments.out {
+        None => output::print_raw(page(&command)?.1.as_bytes()),
+        Some(folder) => write(&command, &folder)?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Writes the pages of a command and of those below it.
+fn write(command: &Command, folder: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(format!("cannot write the manual pages to {}: {}", folder.display(), reason(&error)))
+            .hint("name a directory that you can write to")
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let (name, text) = page(command)?;
+    std::fs::write(folder.join(name), text).map_err(failed)?;
+    // `help` has nothing that the others lack.
+    command.get_subcommands().filter(|below| below.get_name() != "help").try_for_each(|below| write(below, folder))
+}
+
+/// The file name and the text of a page, in ASCII: what else there is, roff reads as escapes.
+fn page(command: &Command) -> Result<(String, String), Failure> {
+    let mut page = Vec::new();
+    let man = clap_mangen::Man::new(command.clone().disable_help_subcommand(true));
+    man.render(&mut page).map_err(|error| Failure::new(format!("cannot write the manual page: {error}")))?;
+    let mut text = String::with_capacity(page.len());
+    for c in String::from_utf8_lossy(&page).chars() {
+        if c.is_ascii() {
+            text.push(c);
+        } else {
+            text.push_str(&format!("\\[u{:04X}]", u32::from(c)));
+        }
+    }
+    Ok((man.get_filename(), text))
+}

@@ -1,0 +1,140 @@
+//! What the argument parser says of a wrong command line: its guesses that would mislead are left out, and what people
+//! bring from other tools is answered with this program's own word.
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::plan_file::nearest;
+
+/// Options of other tools, and what to say.
+const OPTIONS: &[(&[&str], &str)] = &[
+    (
+        &["--dry-run", "--dryrun", "--check", "--noop", "--no-op", "--simulate", "--just-print", "-n", "-C"],
+        "`provision plan` is the dry run",
+    ),
+    (&["--diff", "-D"], "`provision plan` shows the differences"),
+    (
+        &["--yes", "-y", "--auto-approve", "-auto-approve", "--assume-yes", "--force", "-f"],
+        "`provision apply --yes` skips the question",
+    ),
+    (&["--tags", "-t", "--target", "-target", "--step", "--steps"], "`--only ID,…` selects steps"),
+    (&["--skip-tags", "--exclude"], "`--skip ID,…` leaves steps out"),
+    (&["--extra-vars", "-e", "-var", "--set", "--variable"], "`--var NAME=VALUE` sets a variable"),
+    (&["--var-file", "-var-file"], "`--var NAME=VALUE` sets a variable; `--request` reads them from standard input"),
+    (&["-detailed-exitcode"], "write it with two hyphens: --detailed-exitcode"),
+    (&["-out", "--output", "-o"], "`provision plan --out SAVED` saves the plan"),
+    (&["-json"], "write it with two hyphens: --json"),
+    (&["--become", "-b", "--user", "--sudo"], "`run_as` of a step says as whom it runs"),
+    (&["--inventory", "-i", "--limit-hosts", "--host"], "it works on the host that it is started on"),
+];
+
+/// Commands of other tools, and what to say.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (
+        &["destroy", "delete", "remove", "uninstall", "down", "clean", "teardown"],
+        "nothing is ever taken down: what a step made stays",
+    ),
+    (
+        &["undo", "rollback", "revert", "restore"],
+        "`provision rescue restore` brings back what was moved out of the way",
+    ),
+    (
+        &["run", "up", "deploy", "install", "converge", "execute", "play", "all", "make"],
+        "`provision apply` makes the changes",
+    ),
+    (
+        &["check", "diff", "preview", "dry-run", "dryrun", "status", "refresh", "test", "noop"],
+        "`provision plan` shows what differs",
+    ),
+    (&["lint", "verify", "syntax-check", "fmt"], "`provision validate` checks plan files"),
+    (&["log", "logs", "runs", "list"], "`provision history` lists the runs"),
+    (&["doc", "docs", "describe", "why"], "`provision explain` explains steps"),
+    (&["unlock", "force-unlock"], "a lock ends with its process: there is none to take away"),
+];
+
+/// The error with tips that help.
+pub fn better(mut error: clap::Error) -> clap::Error {
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let word = word(&error, ContextKind::InvalidArg);
+            // "to pass '--x' as a value, use '-- --x'": no value of this program begins with a hyphen.
+            error.remove(ContextKind::Suggested);
+            let word = word.split('=').next().unwrap_or_default();
+            if let Some(tip) = known(OPTIONS, word) {
+                error.remove(ContextKind::SuggestedArg);
+                set_tip(&mut error, tip);
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = word(&error, ContextKind::InvalidSubcommand);
+            error.remove(ContextKind::Suggested);
+            let suggested: Vec<String> = match error.get(ContextKind::SuggestedSubcommand) {
+                Some(ContextValue::Strings(words)) => words.clone(),
+                Some(ContextValue::String(one)) => vec![one.clone()],
+                _ => Vec::new(),
+            };
+            if let Some(tip) = known(COMMANDS, &word) {
+                error.remove(ContextKind::SuggestedSubcommand);
+                set_tip(&mut error, tip);
+            } else if nearest(&word, suggested.iter().map(String::as_str)).is_none() {
+                error.remove(ContextKind::SuggestedSubcommand);
+            }
+        }
+        _ => {}
+    }
+    error
+}
+
+fn word(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(word)) => word.clone(),
+        _ => String::new(),
+    }
+}
+
+fn known(table: &[(&[&str], &'static str)], word: &str) -> Option<&'static str> {
+    table.iter().find(|(words, _)| words.contains(&word)).map(|(_, tip)| *tip)
+}
+
+fn set_tip(error: &mut clap::Error, tip: &'static str) {
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Arguments;
+    use super::better;
+
+    fn said(words: &[&str]) -> String {
+        let words = std::iter::once(&"provision").chain(words);
+        better(Arguments::try_parse_from(words).unwrap_err()).to_string()
+    }
+
+    #[test]
+    fn words_of_other_tools_are_answered_with_this_programs_own() {
+        for (words, tip) in [
+            (&["plan", "--dry-run"][..], "`provision plan` is the dry run"),
+            (&["plan", "--yes"], "provision apply --yes"),
+            (&["plan", "-y"], "provision apply --yes"),
+            (&["apply", "--check"], "`provision plan` is the dry run"),
+            (&["apply", "-C"], "`provision plan` is the dry run"),
+            (&["apply", "-n"], "`provision plan` is the dry run"),
+            (&["apply", "--auto-approve"], "provision apply --yes"),
+            (&["apply", "--tags=x"], "--only ID,…"),
+            (&["destroy"], "nothing is ever taken down"),
+            (&["rollback"], "rescue restore"),
+            (&["lint", "x.yaml"], "provision validate"),
+            (&["deploy"], "provision apply"),
+            (&["paln"], "'plan'"),
+            (&["plan", "--detailed-exit"], "'--detailed-exitcode'"),
+        ] {
+            let said = said(words);
+            assert!(said.contains(tip), "{words:?}: {said}");
+            assert!(!said.contains("as a value") && !said.contains("history"), "{words:?}: {said}");
+        }
+        assert!(!said(&["xyzzy"]).contains("tip:"));
+        assert!(!said(&["plan", "--xyzzy"]).contains("tip:"));
+    }
+}

@@ -1,0 +1,139 @@
+//! The plan file's own keys as data, and what is made of them and of the kinds' keys: the schema for editors, `explain KIND`,
+//! the plan file that `init` writes, and docs/reference.md.
+
+mod init;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use init::example;
+pub use schema::schema;
+pub use text::{document, explain};
+
+use crate::resource::REFERENCES;
+use crate::resource::reference::{Key, Reference, SECRET_SOURCE, Shape};
+
+/// The plan file.
+pub static PLAN_FILE: Reference = Reference {
+    summary: "What has to hold on a host: variables, connections, and an ordered list of steps.",
+    keys: &[
+        Key::required("name", Shape::Word, "example", "Names the plan in output and in the history."),
+        Key::optional(
+            "vars",
+            Shape::Named(&Shape::Scalar),
+            "no variables",
+            "{ home: /srv/app }",
+            "Variables for templates (`{{ home }}`). `--var NAME=VALUE` sets one that is declared here.",
+        ),
+        Key::optional(
+            "connections",
+            Shape::Named(&Shape::Keys(&CONNECTION)),
+            "no connections",
+            "{ warehouse: { url: \"postgresql://etl@db.example:5439/dw\" } }",
+            "The warehouses that steps work on.",
+        ),
+        Key::required(
+            "steps",
+            Shape::List(&Shape::Keys(&STEP)),
+            "[]",
+            "The steps, in the order in which they are made.",
+        ),
+    ],
+};
+
+/// A step. Beside these keys it has the one of its kind.
+pub static STEP: Reference = Reference {
+    summary: "One piece of desired state. Beside these keys a step has exactly one of the kinds.",
+    keys: &[
+        Key::required("id", Shape::Word, "app-logs", "Names the step. No other step of the plan file has it."),
+        Key::usual(
+            "title",
+            Shape::Prose,
+            "no title",
+            "The logs of the application",
+            "What the step does, in a few words.",
+        ),
+        Key::optional("why", Shape::Prose, "not said", "The containers write here.", "Why the step exists."),
+        Key::optional("symptom", Shape::Prose, "not said", "Permission denied", "What its absence looks like."),
+        Key::optional("when", Shape::Prose, "not said", "every deploy", "When it is done. Prose: it is not evaluated."),
+        Key::optional(
+            "run_as",
+            Shape::Text,
+            "whoever starts the program",
+            "ubuntu",
+            "The user as whom the step is made.",
+        ),
+        Key::optional(
+            "after",
+            Shape::OneOrMany(&Shape::Word),
+            "the order of the file, and what steps need",
+            "[code]",
+            "Steps that come first.",
+        ),
+        Key::optional(
+            "max_changes",
+            Shape::Whole(u64::MAX),
+            "no limit",
+            "100",
+            "The step is blocked if it would change more things than that.",
+        ),
+    ],
+};
+
+/// A connection.
+pub static CONNECTION: Reference = Reference {
+    summary: "How a warehouse is reached.",
+    keys: &[
+        Key::required(
+            "url",
+            Shape::Text,
+            "\"postgresql://etl@db.example:5439/dw?sslmode=verify-full\"",
+            "A libpq URL, or a string of keywords (`host=… dbname=…`).",
+        ),
+        Key::optional(
+            "password",
+            Shape::Source,
+            "the URL's, or a password file's",
+            "{ env: DB_PASSWORD }",
+            "Where the password comes from.",
+        ),
+        Key::optional(
+            "connect_timeout",
+            Shape::Whole(u32::MAX as u64),
+            "10",
+            "10",
+            "Seconds for reaching the server and logging in.",
+        ),
+        Key::optional(
+            "statement_timeout",
+            Shape::Whole(u32::MAX as u64),
+            "60",
+            "60",
+            "Seconds for one statement; 0 is no limit.",
+        ),
+        Key::optional(
+            "tunnel",
+            Shape::Keys(&TUNNEL),
+            "a direct connection",
+            "{ ssh: ubuntu@bastion.example, key: /srv/key.pem }",
+            "An SSH server that forwards to the warehouse.",
+        ),
+    ],
+};
+
+/// A tunnel.
+pub static TUNNEL: Reference = Reference {
+    summary: "An SSH server that forwards to the warehouse.",
+    keys: &[
+        Key::required("ssh", Shape::Ssh, "ubuntu@bastion.example:22", "The account and the host."),
+        Key::required("key", Shape::Path, "/srv/key.pem", "The private key's file."),
+    ],
+};
+
+/// What `explain` has a reference for, by name.
+pub fn topics() -> Vec<(&'static str, &'static Reference)> {
+    let own =
+        [("plan_file", &PLAN_FILE), ("step", &STEP), ("connection", &CONNECTION), ("secret_source", &SECRET_SOURCE)];
+    REFERENCES.iter().copied().chain(own).collect()
+}

@@ -1,0 +1,141 @@
+//! The JSON Schema of plan files, for editors and linters.
+
+use serde_json::{Map, Value, json};
+
+use super::{CONNECTION, PLAN_FILE, STEP, TUNNEL};
+use crate::resource::REFERENCES;
+use crate::resource::reference::{Key, Presence, Reference, SECRET_SOURCE, Shape};
+
+/// What marks a template (Jinja).
+const TEMPLATE: &str = r"\{[{%#]";
+/// As plan files are read: ids, names of plans and connections.
+const WORD: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$";
+const VARIABLE: &str = "^(?!env_var$)[A-Za-z_][A-Za-z0-9_]*$";
+
+/// The schema (draft-07) of plan files. What it refuses, `validate` refuses; what takes more than one place to see
+/// (names that are used and not declared, two steps that own one thing), only `validate` sees.
+pub fn schema() -> Value {
+    let mut definitions = Map::new();
+    definitions.insert("template".to_owned(), json!({ "type": "string", "pattern": TEMPLATE }));
+    definitions.insert("secret_source".to_owned(), secret_source());
+    definitions.insert("connection".to_owned(), mapping(&CONNECTION));
+    definitions.insert("tunnel".to_owned(), mapping(&TUNNEL));
+    for (kind, reference) in REFERENCES {
+        definitions.insert((*kind).to_owned(), mapping(reference));
+    }
+    definitions.insert("step".to_owned(), step());
+    let mut schema = mapping(&PLAN_FILE);
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
+    schema["title"] = "provision plan file".into();
+    schema["properties"]["steps"]["items"] = json!({ "$ref": "#/definitions/step" });
+    schema["properties"]["steps"]["minItems"] = 1.into();
+    schema["definitions"] = definitions.into();
+    schema
+}
+
+/// A step has its own keys and exactly one kind.
+fn step() -> Value {
+    let mut step = mapping(&STEP);
+    for (kind, reference) in REFERENCES {
+        let summary = reference.summary;
+        step["properties"][*kind] =
+            json!({ "allOf": [{ "$ref": format!("#/definitions/{kind}") }], "description": summary });
+    }
+    step["oneOf"] = REFERENCES.iter().map(|(kind, _)| json!({ "required": [kind] })).collect();
+    step
+}
+
+fn secret_source() -> Value {
+    let mut source = mapping(&SECRET_SOURCE);
+    source["oneOf"] = ["env", "file", "command"].iter().map(|word| json!({ "required": [word] })).collect();
+    source
+}
+
+fn mapping(reference: &Reference) -> Value {
+    let properties: Map<String, Value> =
+        reference.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
+    let required: Vec<&str> = reference.keys.iter().filter(|key| key.is_required()).map(|key| key.name).collect();
+    json!({
+        "type": "object",
+        "description": reference.summary,
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+fn property(key: &Key) -> Value {
+    let nullable = !key.is_required() || key.is_nullable();
+    let mut property = value(&key.shape, nullable);
+    let default = match key.presence {
+        Presence::Required => String::new(),
+        Presence::Default(default) | Presence::Usual(default) => format!(" Without it: {default}."),
+    };
+    property["description"] = format!("{}{default}", key.doc).into();
+    property
+}
+
+/// What can stand in one place: the shape, a template in the place of a scalar, null where it counts as not given.
+fn value(shape: &Shape, nullable: bool) -> Value {
+    let mut any = Vec::new();
+    let template = || json!({ "$ref": "#/definitions/template" });
+    match shape {
+        Shape::Text => any.push(json!({ "type": "string" })),
+        Shape::Word => any.push(json!({ "type": ["string", "number"], "pattern": WORD })),
+        Shape::Prose | Shape::Scalar => any.push(json!({ "type": ["string", "number", "boolean", "null"] })),
+        Shape::Path => any.extend([json!({ "type": "string", "pattern": "^/+[^/]" }), template()]),
+        Shape::Mode => any.extend([json!({ "type": "string", "pattern": "^[0-7]{3,4}$" }), template()]),
+        Shape::Account => any.extend([
+            json!({ "type": "string", "pattern": "^([0-9]+|[^-+0-9:][^:]*)$" }),
+            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX - 1 }),
+            template(),
+        ]),
+        Shape::ModeRule => {
+            let octal_or_symbolic = "^([0-7]{3,4}|[ugoa]+[-+=].*)$";
+            any.extend([json!({ "type": "string", "pattern": octal_or_symbolic }), template()]);
+        }
+        Shape::BooleanOr(words) => any.extend([json!({ "type": "boolean" }), json!({ "enum": words }), template()]),
+        Shape::Boolean => any.extend([json!({ "type": "boolean" }), template()]),
+        Shape::Whole(max) => {
+            let mut whole = json!({ "type": "integer", "minimum": 0 });
+            if *max < u64::MAX {
+                whole["maximum"] = (*max).into();
+            }
+            any.extend([whole, template()]);
+        }
+        Shape::OneOf(words) => any.extend([json!({ "enum": words }), template()]),
+        Shape::Ssh => any.extend([json!({ "type": "string", "pattern": r"^[^@\s]+@[^@\s]+$" }), template()]),
+        Shape::Fingerprint => any.extend([json!({ "type": "string", "pattern": "^SHA256:" }), template()]),
+        Shape::PeriodName => any.extend([json!({ "type": "string", "pattern": r"\..*\{period\}" }), template()]),
+        Shape::Table => any.extend([json!({ "type": "string", "pattern": r".\.." }), template()]),
+        Shape::Grantee => any.extend([json!({ "type": "string", "minLength": 1 }), grantee("group"), grantee("role")]),
+        Shape::Source => any.push(json!({ "$ref": "#/definitions/secret_source" })),
+        Shape::List(item) => any.push(json!({ "type": "array", "items": value(item, false) })),
+        Shape::Some(item) => any.push(json!({ "type": "array", "items": value(item, false), "minItems": 1 })),
+        Shape::OneOrMany(item) => {
+            any.extend([value(item, false), json!({ "type": "array", "items": value(item, false) })]);
+        }
+        Shape::Keys(reference) => any.push(mapping(reference)),
+        Shape::Named(item) => {
+            let names = if matches!(item, Shape::Scalar) { VARIABLE } else { WORD };
+            let names = json!({ "pattern": names });
+            any.push(json!({ "type": "object", "propertyNames": names, "additionalProperties": value(item, false) }));
+        }
+    }
+    if nullable {
+        any.push(json!({ "type": "null" }));
+    }
+    match any.len() {
+        1 => any.remove(0),
+        _ => json!({ "anyOf": any }),
+    }
+}
+
+fn grantee(word: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": { word: { "type": "string" } },
+        "required": [word],
+        "additionalProperties": false,
+    })
+}

@@ -1,0 +1,488 @@
+//! A run as Markdown, for pull requests and CI summaries: counts first, a table of what is not in order, then the details.
+//! It is written whole, at the end of the run.
+
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use super::{output, with_target};
+use crate::engine::event::{
+    Action, Certainty, Counts, Description, Event, Finished, FollowUp, Planned, RunOutcome, Sink,
+};
+use crate::text::clean;
+
+/// GitHub takes comments of 65,536 characters; a caller may put a line of its own around the text.
+const MAX_CHARS: usize = 65_000;
+/// What the table may take of it. The rest is for the details.
+const MAX_TABLE_CHARS: usize = 30_000;
+/// What the details of one step may take.
+const MAX_STEP_CHARS: usize = 12_000;
+/// A longer line of a diff is cut.
+const MAX_LINE_CHARS: usize = 500;
+
+/// Writes a run as Markdown.
+#[derive(Default)]
+pub struct Markdown(Mutex<Summary>);
+
+/// What was told of the run so far.
+#[derive(Default)]
+struct Summary {
+    command: &'static str,
+    plan: String,
+    host: String,
+    user: String,
+    warnings: Vec<String>,
+    steps: Vec<StepSummary>,
+    follow_ups: Vec<FollowUp>,
+    saved: Option<String>,
+}
+
+/// What was told of one step, the last of it.
+#[derive(Default)]
+struct StepSummary {
+    id: String,
+    kind: &'static str,
+    title: String,
+    word: &'static str,
+    in_order: bool,
+    waits_for: Vec<String>,
+    changes: Vec<Description>,
+    drift: Vec<String>,
+    reason: Option<String>,
+    hint: Option<String>,
+    why: Option<String>,
+    remarks: Vec<String>,
+    commands: Vec<String>,
+}
+
+impl Sink for Markdown {
+    fn event(&self, event: &Event) {
+        let mut summary = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = summary.take_in(event) {
+            output::print_raw(text.as_bytes());
+        }
+    }
+}
+
+impl Summary {
+    /// Notes what an event tells. The last one gives the whole text.
+    fn take_in(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::RunStarted { command, plan, host, user, .. } => {
+                (self.command, self.plan, self.host, self.user) = (command, plan.clone(), host.clone(), user.clone());
+            }
+            Event::RunCutOff(run) => {
+                let text = format!("the run {} of {}, by {}, was cut off", run.run, run.started, run.user);
+                self.warnings.push(text);
+            }
+            Event::Warning { message } => self.warnings.push(message.clone()),
+            Event::StepPlanned {
+                step,
+                kind,
+                title,
+                outcome,
+                certainty,
+                waits_for,
+                changes,
+                drift,
+                reason,
+                hint,
+                why,
+                notes,
+                warnings,
+                ..
+            } => {
+                let word = match outcome {
+                    Planned::Unchanged => "in order",
+                    Planned::Unchecked => "unchecked",
+                    Planned::Changes => "to change",
+                    Planned::Drifted => "drifted",
+                    Planned::Blocked => "blocked",
+                    Planned::Failed => "failed",
+                };
+                self.warn(step, warnings);
+                let known = self.step(step, kind);
+                known.word = word;
+                known.in_order = *outcome == Planned::Unchanged;
+                (known.title, known.changes, known.drift) = (title.clone(), changes.clone(), drift.clone());
+                (known.reason, known.hint, known.why) = (reason.clone(), hint.clone(), why.clone());
+                known.waits_for = if *certainty == Certainty::Provisional { waits_for.clone() } else { Vec::new() };
+                add(&mut known.remarks, notes);
+            }
+            Event::StepFinished {
+                step,
+                kind,
+                outcome,
+                drift,
+                reason,
+                hint,
+                why,
+                notes,
+                warnings,
+                restore_commands,
+                ways_back,
+                ..
+            } => {
+                let word = match outcome {
+                    Finished::Unchanged => "in order",
+                    Finished::Unchecked => "unchecked",
+                    Finished::Changed => "changed",
+                    Finished::Skipped => "skipped",
+                    Finished::Drifted => "drifted",
+                    Finished::Blocked => "blocked",
+                    Finished::Failed => "failed",
+                };
+                self.warn(step, warnings);
+                let known = self.step(step, kind);
+                known.word = word;
+                // A step that was not selected has no reason.
+                let not_selected = *outcome == Finished::Skipped && reason.is_none();
+                known.in_order = *outcome == Finished::Unchanged || not_selected;
+                (known.drift, known.waits_for) = (drift.clone(), Vec::new());
+                (known.reason, known.hint, known.why) = (reason.clone(), hint.clone(), why.clone());
+                add(&mut known.remarks, notes);
+                add(&mut known.commands, restore_commands);
+                add(&mut known.commands, ways_back);
+            }
+            Event::FollowUp(follow_up) => self.follow_ups.push(follow_up.clone()),
+            Event::PlanSaved { path, .. } => self.saved = Some(path.clone()),
+            Event::RunFinished { outcome, counts, reason, hint } => {
+                return Some(self.text(*outcome, counts, reason.as_deref(), hint.as_deref()));
+            }
+            Event::RunWaiting { .. }
+            | Event::StepProgress { .. }
+            | Event::ChangeStarted { .. }
+            | Event::ChangeFinished { .. }
+            | Event::PlanFinished { .. } => {}
+        }
+        None
+    }
+
+    fn step(&mut self, id: &str, kind: &'static str) -> &mut StepSummary {
+        let at = self.steps.iter().position(|step| step.id == id).unwrap_or_else(|| {
+            self.steps.push(StepSummary { id: id.to_owned(), kind, ..StepSummary::default() });
+            self.steps.len() - 1
+        });
+        &mut self.steps[at]
+    }
+
+    fn warn(&mut self, step: &str, warnings: &[String]) {
+        let warnings: Vec<String> = warnings.iter().map(|warning| format!("{step}: {warning}")).collect();
+        add(&mut self.warnings, &warnings);
+    }
+
+    fn text(&self, outcome: RunOutcome, counts: &Counts, reason: Option<&str>, hint: Option<&str>) -> String {
+        let mut head = format!("<!-- provision:{}:{} -->\n", marker(&self.plan), marker(&self.host));
+        let (command, plan, host, user) = (self.command, inline(&self.plan), inline(&self.host), inline(&self.user));
+        let _ = writeln!(head, "### provision {command}: {plan} on {host} as {user}\n");
+        let all_in_order = outcome == RunOutcome::Ok && self.steps.iter().all(|step| step.in_order);
+        let counts = match counts.to_string() {
+            none if none.is_empty() => "no steps were evaluated".to_owned(),
+            counts if all_in_order => format!("nothing to change: {counts}"),
+            counts => counts,
+        };
+        let _ = writeln!(head, "**{}: {}**", capital(command), inline(&counts));
+        if let Some(reason) = reason {
+            let _ = writeln!(head, "\n**Error:** {}", inline(reason));
+            let _ = hint.map_or(Ok(()), |hint| writeln!(head, "\nHint: {}", inline(hint)));
+        }
+        let tail = self.tail();
+        let shown: Vec<&StepSummary> = self.steps.iter().filter(|step| !step.in_order).collect();
+        head.push_str(&table(&shown));
+        let room = MAX_CHARS.saturating_sub(length(&head) + length(&tail) + 200);
+        head + &details(&shown, room) + &tail
+    }
+
+    /// What stands below the steps.
+    fn tail(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        lines.extend(self.warnings.iter().map(|warning| format!("**Warning:** {}\n", inline(&cut(warning)))));
+        let mut commands: Vec<&str> = Vec::new();
+        for FollowUp { step, reason, command, .. } in &self.follow_ups {
+            lines.push(format!("**Next:** {}: {}\n", inline(step), inline(&cut(reason))));
+            if !commands.contains(&command.as_str()) {
+                commands.push(command);
+                lines.push(fence("sh", &clean(command)));
+            }
+        }
+        lines.extend(self.saved.iter().map(|path| format!("Saved: {}\n", code(&format!("provision apply {path}")))));
+        let (mut text, mut shown) = (String::new(), 0);
+        for line in &lines {
+            if length(&text) + length(line) > MAX_STEP_CHARS {
+                break;
+            }
+            text = text + "\n" + line;
+            shown += 1;
+        }
+        if shown < lines.len() {
+            let _ = writeln!(text, "\n_{} more lines_", lines.len() - shown);
+        }
+        text
+    }
+}
+
+/// The steps that are not in order, one a row.
+fn table(steps: &[&StepSummary]) -> String {
+    if steps.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n| step | kind | state | what |\n|---|---|---|---|\n".to_owned();
+    for (index, step) in steps.iter().enumerate() {
+        let what = if step.title.is_empty() { step.reason.as_deref().unwrap_or_default() } else { &step.title };
+        let after = if step.waits_for.is_empty() {
+            String::new()
+        } else {
+            format!(" (provisional: after {})", step.waits_for.join(", "))
+        };
+        let (state, what) = (format!("{}{}", step.word, cut(&after)), inline(&cut(what)));
+        let row = format!("| {} | {} | {} | {what} |\n", code(&step.id), step.kind, inline(&state));
+        if length(&text) + length(&row) > MAX_TABLE_CHARS {
+            let _ = writeln!(text, "| … | | | {} more steps |", steps.len() - index);
+            break;
+        }
+        text.push_str(&row);
+    }
+    text
+}
+
+/// The details of as many steps as there is room for.
+fn details(steps: &[&StepSummary], room: usize) -> String {
+    let mut text = String::new();
+    for (index, step) in steps.iter().enumerate() {
+        let one = step.details();
+        if length(&text) + length(&one) > room {
+            let left = steps.len() - index;
+            let plural = if left == 1 { "" } else { "s" };
+            let _ = writeln!(text, "\n**{left} more step{plural}.** `--format json` has all of them.");
+            break;
+        }
+        text.push_str(&one);
+    }
+    text
+}
+
+impl StepSummary {
+    fn details(&self) -> String {
+        let mut diff = String::new();
+        for (index, change) in self.changes.iter().enumerate() {
+            let one = difference(change);
+            if length(&diff) + length(&one) > MAX_STEP_CHARS {
+                let _ = writeln!(diff, "# and {} more changes", self.changes.len() - index);
+                break;
+            }
+            diff.push_str(&one);
+        }
+        for line in &self.drift {
+            let _ = writeln!(diff, "! {}", cut(&clean(line)));
+        }
+        let mut body = String::new();
+        if !diff.is_empty() {
+            body.push_str(&fence("diff", diff.trim_end()));
+        }
+        let labelled = [("", &self.reason), ("Hint: ", &self.hint), ("Why it matters: ", &self.why)];
+        let labelled = labelled.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?)));
+        let drifted = |label: &str| label.is_empty() && !self.drift.is_empty();
+        for (label, text) in labelled.filter(|(label, _)| !drifted(label)) {
+            let _ = writeln!(body, "\n{label}{}", inline(&cut(text)));
+        }
+        for remark in &self.remarks {
+            let _ = writeln!(body, "\n{}", inline(&cut(remark)));
+        }
+        if !self.commands.is_empty() {
+            let _ = writeln!(body, "\nTo get back what was in the way:\n");
+            body.push_str(&fence("sh", &clean_lines(&self.commands)));
+        }
+        if body.is_empty() {
+            return String::new();
+        }
+        let title = if self.title.is_empty() { String::new() } else { format!(" {}", html(&clean(&cut(&self.title)))) };
+        let id = html(&clean(&self.id));
+        format!("\n<details><summary><code>{id}</code>{title}</summary>\n\n{}\n\n</details>\n", body.trim())
+    }
+}
+
+/// A change as the lines of a diff.
+fn difference(change: &Description) -> String {
+    let sign = match change.action {
+        Action::Create => '+',
+        Action::Update => '!',
+        Action::Delete => '-',
+    };
+    let mut text = String::new();
+    let summary = with_target(&change.target, &change.summary);
+    for (index, line) in summary.lines().enumerate() {
+        let sign = if index == 0 { sign } else { ' ' };
+        let _ = writeln!(text, "{sign} {}", cut(&clean(line)));
+    }
+    if change.action == Action::Update {
+        for (sign, value, other) in [('-', &change.before, &change.after), ('+', &change.after, &change.before)] {
+            for line in lines(value, other) {
+                let _ = writeln!(text, "{sign}   {}", cut(&clean(&line)));
+            }
+        }
+    }
+    if let Some(risk) = &change.risk {
+        let _ = writeln!(text, "! risk: {}", cut(&clean(risk)));
+    }
+    text
+}
+
+/// The keys of a value that the other one does not have, or has otherwise.
+fn lines(value: &Value, other: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match value {
+        Value::Null => Vec::new(),
+        Value::Object(keys) => keys
+            .iter()
+            .filter(|(key, value)| other.get(key.as_str()) != Some(*value))
+            .map(|(key, value)| format!("{key}: {}", text(value)))
+            .collect(),
+        value => vec![text(value)],
+    }
+}
+
+fn add(list: &mut Vec<String>, more: &[String]) {
+    for text in more {
+        if !list.contains(text) {
+            list.push(text.clone());
+        }
+    }
+}
+
+/// A name inside of an HTML comment: nothing in it can end the comment.
+fn marker(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    name.chars().map(plain).collect::<String>().replace("--", "-_")
+}
+
+/// Text as Markdown shows it unchanged. What could call a person or an issue (`@`, `#`) is shown as code.
+fn inline(text: &str) -> String {
+    let text = clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    let calls = text.contains(['@', '#']);
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '<' | '>' | '#' | '!' | '|' | '~' | '&' | '$') {
+            let _ = write!(escaped, "&#{};", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    if calls { format!("<code>{escaped}</code>") } else { escaped }
+}
+
+/// Text as code within a line.
+fn code(text: &str) -> String {
+    let text = inline(text);
+    if text.starts_with("<code>") { text } else { format!("<code>{text}</code>") }
+}
+
+fn html(text: &str) -> String {
+    inline(text)
+}
+
+/// A block of code that nothing in it can end.
+fn fence(language: &str, text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let ticks = "`".repeat(longest.max(2) + 1);
+    format!("{ticks}{language}\n{text}\n{ticks}\n")
+}
+
+fn clean_lines(lines: &[String]) -> String {
+    lines.iter().map(|line| clean(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn cut(text: &str) -> String {
+    if length(text) <= MAX_LINE_CHARS {
+        return text.to_owned();
+    }
+    text.chars().take(MAX_LINE_CHARS).chain(['…']).collect()
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn capital(word: &str) -> String {
+    let mut rest = word.chars();
+    rest.next().map(|first| first.to_uppercase().chain(rest).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(step: &str, title: &str, outcome: Planned, changes: Vec<Description>) -> Event {
+        Event::StepPlanned {
+            step: step.into(),
+            kind: "directory",
+            title: title.into(),
+            outcome,
+            certainty: Certainty::Exact,
+            waits_for: Vec::new(),
+            changes,
+            facts: serde_json::Map::new(),
+            drift: Vec::new(),
+            reason: None,
+            hint: None,
+            why: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn change(target: &str) -> Description {
+        Description {
+            action: Action::Update,
+            target: target.into(),
+            summary: format!("set mode of {target} to 0700"),
+            before: serde_json::json!({ "mode": "0755", "owner": "root" }),
+            after: serde_json::json!({ "mode": "0700", "owner": "root" }),
+            risk: None,
+        }
+    }
+
+    fn rendered(events: Vec<Event>, counts: Counts) -> String {
+        let mut summary = Summary { plan: "x".into(), host: "h--><b>".into(), command: "plan", ..Summary::default() };
+        events.iter().for_each(|event| assert!(summary.take_in(event).is_none()));
+        let outcome = RunOutcome::Changes;
+        summary.take_in(&Event::RunFinished { outcome, counts, reason: None, hint: None }).unwrap()
+    }
+
+    #[test]
+    fn counts_come_first_and_only_what_is_not_in_order_is_in_the_table() {
+        let events = vec![
+            planned("fine", "", Planned::Unchanged, Vec::new()),
+            planned("data", "A | b <img> `c` @all", Planned::Changes, vec![change("/srv/```/x")]),
+        ];
+        let text = rendered(events, Counts { unchanged: 1, changes: 1, ..Counts::default() });
+        assert_eq!(
+            text,
+            "<!-- provision:x:h-___b_ -->\n\
+             ### provision plan: x on h--&#62;&#60;b&#62; as \n\n\
+             **Plan: 1 to change, 1 unchanged**\n\n\
+             | step | kind | state | what |\n|---|---|---|---|\n\
+             | <code>data</code> | directory | to change | <code>A &#124; b &#60;img&#62; &#96;c&#96; @all</code> |\n\n\
+             <details><summary><code>data</code> <code>A &#124; b &#60;img&#62; &#96;c&#96; @all</code></summary>\n\n\
+             ````diff\n! set mode of /srv/```/x to 0700\n-   mode: 0755\n+   mode: 0700\n````\n\n</details>\n"
+        );
+    }
+
+    #[test]
+    fn a_long_run_is_cut_at_a_step_and_says_so() {
+        for (count, changes) in [(2_000, 1), (300, 3), (3, 4_000)] {
+            let step = |index: usize| {
+                let changes = (0..changes).map(|at| change(&format!("/srv/ü/{index}/{at}"))).collect();
+                planned(&format!("step-{index}"), &"ö".repeat(90), Planned::Changes, changes)
+            };
+            let text = rendered((0..count).map(step).collect(), Counts { changes: count, ..Counts::default() });
+            assert!(length(&text) < MAX_CHARS, "{count}: {}", length(&text));
+            assert_eq!(text.matches("<details>").count(), text.matches("</details>").count());
+            assert_eq!(text.matches("```").count() % 2, 0);
+            let shown = text.matches("<details>").count();
+            let left = format!("{} more steps", count - shown);
+            assert!(count == 3 || text.contains(&left), "{left}: {}", &text[text.len() - 300..]);
+            assert!(count != 3 || text.contains("more changes"));
+        }
+    }
+}

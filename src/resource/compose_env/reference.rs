@@ -1,0 +1,31 @@
+//! The keys of the kind, for people and editors.
+
+use crate::resource::reference::{Key, Reference, Shape};
+
+/// What a plan file can say of a variable in a compose file.
+pub static REFERENCE: Reference = Reference {
+    summary: "The value of a variable in the `environment` of a Docker Compose file, or in the `.env` that the file refers to.",
+    keys: &[
+        Key::required(
+            "file",
+            Shape::Path,
+            "/srv/app/docker-compose.yml",
+            "The compose file. Only the value is edited, byte for byte.",
+        ),
+        Key::required("variable", Shape::Text, "SMTP_PASSWORD", "The variable's name."),
+        Key::usual(
+            "value",
+            Shape::Source,
+            "what is there is left alone",
+            "{ env: SMTP_PASSWORD }",
+            "Where the value comes from.",
+        ),
+        Key::optional(
+            "service",
+            Shape::Text,
+            "every service that has the variable",
+            "mailer",
+            "The one service that is meant.",
+        ),
+    ],
+};

@@ -1,0 +1,52 @@
+//! The keys of the kind, for people and editors.
+
+use crate::resource::reference::{GRANT, Key, Reference, Shape};
+
+/// What a plan file can say of series of tables.
+pub static REFERENCE: Reference = Reference {
+    summary: "Series of tables, one table a period, each like its parent. None is ever dropped or recreated.",
+    keys: &[
+        Key::required("connection", Shape::Text, "warehouse", "A connection of the plan file."),
+        Key::required("every", Shape::OneOf(&["half_year", "quarter", "month"]), "half_year", "How long a period is."),
+        Key::required("from", Shape::Text, "2025_h2", "The first period: 2025_h2, 2025_q3 or 2025_07."),
+        Key::required(
+            "tables",
+            Shape::Some(&Shape::Keys(&SERIES)),
+            "[{ name: \"ods.hist_orders_{period}\", like: ods.mart_orders }]",
+            "The series.",
+        ),
+        Key::optional("through", Shape::Text, "current", "current", "The last period, or `current`."),
+        Key::optional("ahead", Shape::Whole(120), "0", "1", "How many further periods are kept ready."),
+        Key::optional(
+            "warn_days",
+            Shape::Whole(65535),
+            "a third of the period, at most 30",
+            "30",
+            "How many days before a period without a table a warning begins.",
+        ),
+        Key::optional(
+            "on_drift",
+            Shape::OneOf(&["fail", "report", "add_columns"]),
+            "fail",
+            "fail",
+            "What happens if a table is no longer like its parent.",
+        ),
+        Key::optional(
+            "grants",
+            Shape::List(&Shape::Keys(&GRANT)),
+            "no privileges are granted",
+            "[{ to: dbt, privileges: [select, insert] }]",
+            "Privileges that accounts have to hold.",
+        ),
+        Key::optional("owner", Shape::Text, "the connected user, for new tables", "etl", "The tables' owner."),
+    ],
+};
+
+/// One series.
+pub static SERIES: Reference = Reference {
+    summary: "A series of tables.",
+    keys: &[
+        Key::required("name", Shape::PeriodName, "\"ods.hist_orders_{period}\"", "The tables' name."),
+        Key::required("like", Shape::Table, "ods.mart_orders", "The table that they are like."),
+    ],
+};

@@ -1,0 +1,264 @@
+//! The command line beside plan and apply: formats, show, validate, history, and what is said of a wrong word.
+
+use serde_json::Value;
+
+use crate::sandbox::{Outcome, PLAN, Sandbox, Snapshot};
+
+const TWO: &str = "
+name: small
+steps:
+  - id: one
+    title: The <first> directory
+    directory: { path: /home/ubuntu/one, mode: \"0750\" }
+  - id: two
+    after: one
+    directory: { path: /home/ubuntu/two, mode: \"0750\" }
+";
+
+fn small() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", TWO);
+    sandbox
+}
+
+fn run(sandbox: &Sandbox, args: &[&str]) -> Outcome {
+    sandbox.provision("ubuntu", args.iter().copied()).run()
+}
+
+fn lines(outcome: &Outcome) -> Vec<Value> {
+    outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The messages are in order on standard error, and the exit code is 1.
+#[track_caller]
+fn refuses(sandbox: &Sandbox, args: &[&str], said: &[&str]) {
+    let outcome = run(sandbox, args).exits(1);
+    for said in said {
+        assert!(outcome.stderr.contains(said), "{said:?} was to be read\n{outcome}");
+    }
+}
+
+#[test]
+fn a_run_is_written_in_the_format_that_is_asked_for() {
+    let sandbox = small();
+    let json = run(&sandbox, &["plan", "--format", "json"]).exits(0);
+    assert_eq!(json.events().len(), run(&sandbox, &["plan", "--json"]).events().len());
+    let human = run(&sandbox, &["plan", "--format", "human"]).exits(0).stdout;
+    assert_eq!(human, run(&sandbox, &["plan"]).stdout);
+    refuses(&sandbox, &["plan", "--json", "--format", "human"], &["--json"]);
+    refuses(&sandbox, &["plan", "--format", "yaml"], &["markdown"]);
+    let markdown = run(&sandbox, &["plan", "--format", "markdown"]).exits(0).stdout;
+    assert!(markdown.starts_with("<!-- provision:small:throwaway -->\n"), "{markdown}");
+    for part in [
+        "**Plan: 2 to change**",
+        "| <code>one</code> | directory | to change | The &#60;first&#62; directory |",
+        "| <code>two</code> |",
+        "```diff\n+ /home/ubuntu/one: create the directory",
+    ] {
+        assert!(markdown.contains(part), "{part:?} was to be read\n{markdown}");
+    }
+    let applied = run(&sandbox, &["apply", "--yes", "--format", "markdown"]).exits(0).stdout;
+    assert!(applied.contains("**Apply: 2 changed**"), "{applied}");
+    let again = run(&sandbox, &["plan", "--format", "markdown"]).exits(0).stdout;
+    assert!(again.contains("nothing to change: 2 unchanged") && !again.contains('|'), "{again}");
+}
+
+#[test]
+fn a_saved_plan_is_shown_and_not_applied() {
+    let sandbox = small();
+    let planned = run(&sandbox, &["plan", "--json", "--out", "saved"]).exits(0);
+    let before = Snapshot::whole(&sandbox);
+    let shown = run(&sandbox, &["show", "saved", "--json"]).exits(0);
+    before.is_same_as(&Snapshot::whole(&sandbox), "nothing was changed");
+    assert_eq!(shown.events()[0]["command"], "show");
+    assert_eq!(shown.events()[0]["saved"], planned.events()[0]["run"]);
+    assert_eq!(shown.events_of("step_planned"), planned.events_of("step_planned"));
+    assert_eq!(shown.events_of("run_finished")[0]["counts"], planned.events_of("run_finished")[0]["counts"]);
+    let human = run(&sandbox, &["show", "saved"]).exits(0);
+    assert!(human.stdout.contains("/home/ubuntu/two"), "{human}");
+    run(&sandbox, &["show", "saved", "--format", "markdown"]).exits(0);
+    sandbox.provision("ubuntu", ["apply", "saved", "--yes"]).run().exits(0);
+    let used = run(&sandbox, &["show", "saved"]).exits(0);
+    assert!(used.stderr.contains("applied already"), "{used}");
+    refuses(&sandbox, &["show", "provision.yaml"], &["provision.yaml", "is not a saved plan", "provision plan"]);
+    refuses(&sandbox, &["show", "nowhere"], &["nowhere", "does not exist"]);
+    sandbox.bash("ubuntu", "chmod 644 saved");
+    refuses(&sandbox, &["show", "saved"], &["mode"]);
+}
+
+#[test]
+fn validate_checks_every_file_that_it_is_given() {
+    let sandbox = small();
+    sandbox.write("/home/ubuntu/wrong.yaml", "ubuntu", TWO.replace("directory:", "diretory:"));
+    let args = ["validate", "wrong.yaml", "provision.yaml", "nowhere.yaml", PLAN];
+    let human = run(&sandbox, &args).exits(1);
+    assert_eq!(human.stdout, format!("provision.yaml: valid (2 steps)\n{PLAN}: valid (6 steps)\n"));
+    assert!(human.stderr.contains("wrong.yaml:6:5") && human.stderr.contains("nowhere.yaml"), "{human}");
+    let json = run(&sandbox, &[&args[..], &["--format", "json"]].concat()).exits(1);
+    let lines = lines(&json);
+    assert_eq!(lines.len(), 4, "{json}");
+    let valid: Vec<_> = lines.iter().map(|line| line["valid"].as_bool().unwrap()).collect();
+    assert_eq!(valid, [false, true, false, true]);
+    let problem = &lines[0]["problems"][0];
+    assert_eq!((&problem["line"], &problem["column"]), (&6.into(), &5.into()), "{problem}");
+    assert!(problem["help"].as_str().unwrap().contains("`directory`"), "{problem}");
+    assert_eq!((&lines[1]["steps"], &lines[1]["file"]), (&2.into(), &"provision.yaml".into()));
+    run(&sandbox, &["validate", "--json"]).exits(0);
+}
+
+#[test]
+fn history_lists_the_newest_run_first_and_no_more_than_is_asked_for() {
+    let sandbox = small();
+    for mode in ["0700", "0750", "0755"] {
+        sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", TWO.replace("0750", mode));
+        run(&sandbox, &["apply", "--yes"]).exits(0);
+        sandbox.bash("ubuntu", "sleep 1");
+    }
+    let all = lines(&run(&sandbox, &["history", "--json"]).exits(0));
+    let started: Vec<_> = all.iter().map(|run| run["started"].as_str().unwrap().to_owned()).collect();
+    assert!(started.len() == 3 && started.is_sorted_by(|one, other| one > other), "{started:?}");
+    let two = lines(&run(&sandbox, &["history", "--json", "--limit", "2"]).exits(0));
+    assert_eq!(two, all[..2]);
+    assert_eq!(run(&sandbox, &["history", "--limit", "1"]).exits(0).stdout.lines().count(), 1);
+    refuses(&sandbox, &["history", "--limit", "0"], &["--limit"]);
+}
+
+#[test]
+fn usage_lines_say_what_is_taken() {
+    let sandbox = Sandbox::new();
+    for (command, usage) in [
+        (&["explain"][..], "explain [OPTIONS] [FILE] [ID]\n"),
+        (&["history"], "history [OPTIONS] [FILE] [RUN]\n"),
+        (&["rescue", "restore"], "rescue restore [OPTIONS] [FILE] [ID]\n"),
+        (&["show"], "show [OPTIONS] <SAVED>\n"),
+        (&["validate"], "validate [OPTIONS] [FILE]...\n"),
+        (&["apply"], "apply [OPTIONS] [FILE|SAVED]\n"),
+    ] {
+        let help = run(&sandbox, &[command, &["--help"]].concat()).exits(0).stdout;
+        assert!(help.contains(usage), "{usage:?}\n{help}");
+    }
+}
+
+#[test]
+fn an_id_in_the_place_of_a_file_is_called_one() {
+    let sandbox = small();
+    let said = ["`two` is a step of provision.yaml", "--only one,two"];
+    refuses(&sandbox, &["plan", "--only", "one", "two"], &said);
+    refuses(&sandbox, &["apply", "two", "--yes"], &["`two` is a step of provision.yaml", "--only two"]);
+    refuses(&sandbox, &["plan", "three"], &["three", "does not exist"]);
+    let one = run(&sandbox, &["explain", "one", "provision.yaml"]).exits(0).stdout;
+    assert_eq!(one, run(&sandbox, &["explain", "provision.yaml", "one"]).exits(0).stdout);
+}
+
+#[test]
+fn a_plan_file_that_is_not_found_or_not_readable_is_told_why() {
+    let sandbox = Sandbox::new();
+    sandbox.write("/home/ubuntu/provision.yml", "ubuntu", TWO);
+    run(&sandbox, &["plan"]).exits(0);
+    sandbox.bash("ubuntu", "cp provision.yml provision.yaml");
+    refuses(&sandbox, &["plan"], &["provision.yaml, provision.yml"]);
+    sandbox.bash("ubuntu", "rm provision.yaml; mv provision.yml Provision.YAML");
+    refuses(&sandbox, &["plan"], &["provision plan Provision.YAML"]);
+    sandbox.bash("ubuntu", "mkdir plans; mv Provision.YAML plans/one.yml");
+    run(&sandbox, &["plan"]).exits(0);
+    sandbox.bash("ubuntu", "cp plans/one.yml plans/two.yaml");
+    refuses(&sandbox, &["plan"], &["plans/one.yml", "plans/two.yaml"]);
+    sandbox.bash("ubuntu", "chmod 000 plans/one.yml");
+    refuses(&sandbox, &["plan", "plans/one.yml"], &["permission denied", "chmod u+r plans/one.yml"]);
+    sandbox.write("/root/plan.yaml", "root", TWO);
+    refuses(
+        &sandbox,
+        &["plan", "/root/plan.yaml"],
+        &["permission denied", "sudo cat /root/plan.yaml | provision plan -"],
+    );
+    let piped = sandbox.command(
+        "ubuntu",
+        ["bash", "-c", "PATH=/opt/provision/bin:$PATH; sudo cat /root/plan.yaml | provision plan -"],
+    );
+    piped.run().exits(0);
+    refuses(&sandbox, &["plan", "plans"], &["directory"]);
+    sandbox.bash("ubuntu", "chmod 000 plans");
+    refuses(&sandbox, &["plan"], &["plans", "permission denied"]);
+    sandbox.bash("ubuntu", "chmod 755 plans; ln -s nowhere.yaml provision.yaml");
+    refuses(&sandbox, &["plan"], &["provision.yaml", "does not exist"]);
+}
+
+#[test]
+fn a_wrong_word_of_the_command_line_gets_a_tip_that_helps() {
+    let sandbox = small();
+    refuses(&sandbox, &["plan", "--as-of", "2027-02-30"], &["there is no 30 February"]);
+    for args in [&["plan", "--dry-run"][..], &["apply", "--check"]] {
+        let outcome = run(&sandbox, args).exits(1);
+        assert!(outcome.stderr.contains("`provision plan` is the dry run"), "{outcome}");
+        assert!(!outcome.stderr.contains("as a value"), "{outcome}");
+    }
+    let destroy = run(&sandbox, &["destroy"]).exits(1);
+    assert!(!destroy.stderr.contains("history"), "{destroy}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let sandbox = Sandbox::new();
+    for (shell, check) in
+        [("bash", "bash -n"), ("zsh", "cat"), ("fish", "cat"), ("elvish", "cat"), ("powershell", "cat")]
+    {
+        let script = run(&sandbox, &["completions", shell]).exits(0).stdout;
+        assert!(script.contains("detailed-exitcode") && !script.contains("worker"), "{shell}");
+        sandbox.write("/home/ubuntu/script", "ubuntu", &script);
+        sandbox.bash("ubuntu", &format!("{check} script > /dev/null"));
+    }
+    let complete = "source ./script; COMP_WORDS=(provision va); COMP_CWORD=1; _provision provision va provision; echo ${COMPREPLY[@]}";
+    let bash = run(&sandbox, &["completions", "bash"]).stdout;
+    sandbox.write("/home/ubuntu/script", "ubuntu", bash);
+    assert_eq!(sandbox.bash("ubuntu", complete), "validate\n");
+    refuses(&sandbox, &["completions", "tcsh"], &["bash"]);
+
+    let page = run(&sandbox, &["man"]).exits(0).stdout;
+    assert!(page.contains(".TH provision 1") && page.contains("provision\\-plan(1)"), "{page}");
+    run(&sandbox, &["man", "--out", "pages"]).exits(0);
+    let pages = sandbox.bash("ubuntu", "ls pages");
+    for name in ["provision.1", "provision-plan.1", "provision-rescue-restore.1", "provision-completions.1"] {
+        assert!(pages.lines().any(|page| page == name), "{name}\n{pages}");
+    }
+    assert!(!pages.contains("worker"), "{pages}");
+    let warnings = "for page in pages/*; do LC_ALL=C.UTF-8 groff -man -Tutf8 -ww -z $page; done 2>&1 | grep -v 'macro file' || true";
+    assert_eq!(sandbox.bash("ubuntu", warnings), "");
+    refuses(&sandbox, &["man", "--out", "script/x"], &["script/x"]);
+}
+
+#[test]
+fn a_plan_file_in_another_encoding_is_told_its_place() {
+    let sandbox = small();
+    let latin: Vec<u8> = TWO.replace("The <first>", "Für Ä").chars().map(|c| c as u8).collect();
+    sandbox.write("/home/ubuntu/latin.yaml", "ubuntu", latin);
+    refuses(&sandbox, &["plan", "latin.yaml"], &["line 5, column 13", "0xfc"]);
+}
+
+#[test]
+fn a_first_plan_file_comes_from_init_and_is_explained() {
+    let sandbox = Sandbox::new();
+    let start = Snapshot::whole(&sandbox);
+    let text = run(&sandbox, &["init"]).exits(0).stdout;
+    assert!(text.starts_with("# yaml-language-server: $schema="), "{text}");
+    refuses(&sandbox, &["init", "directry"], &["did you mean `directory`?"]);
+    let all = ["init", "directory", "key_file", "compose_env", "repository", "table", "period_tables"];
+    let all = run(&sandbox, &all).exits(0).stdout;
+    let key = run(&sandbox, &["explain", "key_file.verify.ssh"]).exits(0).stdout;
+    assert!(key.contains("user@host"), "{key}");
+    let kind = run(&sandbox, &["explain", "directory"]).exits(0).stdout;
+    assert!(kind.contains("hard_links") && kind.contains("required"), "{kind}");
+    refuses(&sandbox, &["explain", "directory.ownr"], &["did you mean `owner`?"]);
+    let schema: Value = serde_json::from_str(&run(&sandbox, &["schema"]).exits(0).stdout).unwrap();
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    start.is_same_as(&Snapshot::whole(&sandbox), "nothing was touched");
+
+    sandbox.write("/home/ubuntu/all.yaml", "ubuntu", all);
+    run(&sandbox, &["validate", "all.yaml"]).exits(0);
+    sandbox.write("/root/provision.yaml", "root", text);
+    sandbox.provision("root", ["validate"]).run().exits(0);
+    sandbox.provision("root", ["apply", "--yes"]).run().exits(0);
+    sandbox.provision("root", ["plan", "--detailed-exitcode"]).run().exits(0);
+    // A step that is called as its kind is explained as both.
+    let both = sandbox.provision("root", ["explain", "directory"]).run().exits(0).stdout;
+    assert!(both.contains("hard_links") && both.contains("By hand"), "{both}");
+}
