@@ -29,6 +29,8 @@ pub enum Reason {
     BelowFile,
     /// One owns a file's whole content, in which the other sets a value.
     EditsOwnedFile,
+    /// One decides on a directory in the other's git directory, in which git and the checkout's own user work.
+    InGitDirectory,
 }
 
 /// A path below a step's own that another step claims, relative to the step's own.
@@ -171,16 +173,37 @@ impl<'a> Known<'a> {
             | Claim::Directory { path, .. }
             | Claim::EditedFile { path, .. } => {
                 let same = others(self.paths.get(path.as_path()));
-                same.into_iter().find_map(|(other, theirs)| Some((other, same_path(claim, theirs)?))).or_else(|| {
-                    let file = path.ancestors().skip(1).find_map(|parent| {
-                        let above = others(self.paths.get(parent));
-                        above.into_iter().find(|(_, theirs)| is_file(theirs)).map(|(other, _)| other)
-                    });
-                    let below = self.parents.get(path.as_path()).copied().filter(|_| is_file(claim));
-                    file.or(below).filter(|other| *other != step).map(|other| (other, Reason::BelowFile))
-                })
+                same.into_iter()
+                    .find_map(|(other, theirs)| Some((other, same_path(claim, theirs)?)))
+                    .or_else(|| {
+                        let file = path.ancestors().skip(1).find_map(|parent| {
+                            let above = others(self.paths.get(parent));
+                            above.into_iter().find(|(_, theirs)| is_file(theirs)).map(|(other, _)| other)
+                        });
+                        let below = self.parents.get(path.as_path()).copied().filter(|_| is_file(claim));
+                        file.or(below).filter(|other| *other != step).map(|other| (other, Reason::BelowFile))
+                    })
+                    .or_else(|| self.in_git_directory(claim, step))
             }
         }
+    }
+
+    fn in_git_directory(&self, claim: &Claim, step: usize) -> Option<(usize, Reason)> {
+        let is_directory = |claim: &Claim| matches!(claim, Claim::Directory { .. });
+        let found = match claim {
+            Claim::Directory { path, .. } => {
+                let git = path.ancestors().find(|around| around.ends_with(".git"))?;
+                let checkouts = self.paths.get(git.parent()?).into_iter().flatten();
+                checkouts.filter(|(_, theirs)| matches!(theirs, Claim::Checkout(_))).map(|(other, _)| *other).next()
+            }
+            Claim::Checkout(top) => {
+                let git = top.join(".git");
+                let within = self.paths.iter().filter(|(path, _)| path.starts_with(&git));
+                within.flat_map(|(_, claims)| claims).find(|(_, theirs)| is_directory(theirs)).map(|(other, _)| *other)
+            }
+            _ => None,
+        };
+        found.filter(|other| *other != step).map(|other| (other, Reason::InGitDirectory))
     }
 
     fn table(&self, database: &Database, step: usize, same: impl Fn(&Claim) -> bool) -> Option<(usize, Reason)> {

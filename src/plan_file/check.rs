@@ -93,6 +93,12 @@ impl PlanFile {
                 ),
                 "correct one of the two paths",
             ),
+            Reason::InGitDirectory => (
+                format!(
+                    "one of the steps `{first}` and `{second}` decides on a directory in the other's git directory: {claim}"
+                ),
+                "leave the git directory to the checkout's step; its `run_as` is the user whom it belongs to",
+            ),
             Reason::EditsOwnedFile => (
                 format!(
                     "one of the steps `{first}` and `{second}` owns the content of {claim}, and the other sets a value in it"

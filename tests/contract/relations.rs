@@ -480,3 +480,22 @@ steps:
     assert_eq!(owners, "/srv/a/b/c 7:8 750\n/srv/a/b/c/d 7:8 750\n/srv/a/o/p 7:8 750\n");
     sandbox.provision("root", ["plan", "/srv/trees.yaml", "--detailed-exitcode"]).run().exits(0);
 }
+
+/// In a git directory git works as the checkout's user: a step that gives it to another one blocks the checkout for ever.
+#[test]
+fn a_directory_in_a_checkouts_git_directory_is_refused() {
+    let sandbox = Sandbox::new();
+    let code = "  - { id: code, repository: { path: /srv/code, url: /srv/code.git, branch: main } }\n";
+    for path in ["/srv/code/.git", "/srv/code/.git/hooks"] {
+        let own = format!("  - {{ id: own, directory: {{ path: {path}, owner: \"50000\", recursive: true }} }}\n");
+        for steps in [format!("{own}{code}"), format!("{code}{own}")] {
+            sandbox.write("/srv/git.yaml", "root", format!("name: git\nsteps:\n{steps}"));
+            let refused = sandbox.provision("root", ["validate", "/srv/git.yaml"]).run().exits(1);
+            assert!(refused.stderr.contains("decides on a directory in the other's git directory"), "{refused}");
+        }
+    }
+    // One of the checkout's own directories is no git directory.
+    let own = "  - { id: own, directory: { path: /srv/code/.github, owner: \"50000\", recursive: true } }\n";
+    sandbox.write("/srv/git.yaml", "root", format!("name: git\nsteps:\n{code}{own}"));
+    sandbox.provision("root", ["validate", "/srv/git.yaml"]).run().exits(0);
+}
