@@ -267,6 +267,25 @@ async fn a_table_that_refuses_rows_has_drifted() {
     );
     let (drifted, said) = drifted(&database).await;
     assert!(drifted && said.contains("TRIGGER no"), "{said}");
+    for (sql, told) in [
+        ("CREATE RULE no AS ON INSERT TO s.h_2025_h2 DO INSTEAD NOTHING", "RULE no for INSERT"),
+        ("ALTER TABLE s.h_2025_h2 ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", "row-level security"),
+    ] {
+        shared().psql(&database, &format!("DROP TABLE s.h_2025_h2; CREATE TABLE s.h_2025_h2 (LIKE s.m); {sql}"));
+        let (drifted, said) = self::drifted(&database).await;
+        assert!(drifted && said.contains(told), "{sql}: {said}");
+    }
+}
+
+/// No statement makes a column of a primary key take NULL.
+#[tokio::test]
+async fn no_remedy_is_given_that_a_primary_key_refuses() {
+    let database = database();
+    let tables = "CREATE TABLE s.m (\"A b\" int, b int); CREATE TABLE s.h_2025_h2 (\"A b\" int primary key, b int)";
+    shared().psql(&database, tables);
+    let found = plan(&periods(SERIES), &connect(&shared().socket_url(&database)), DAY).await.unwrap();
+    assert!(!found.drift.is_empty());
+    assert!(!format!("{found:?}").contains("DROP NOT NULL"), "{found:?}");
 }
 
 /// The statement that a hint gives ends the difference, and loses nothing.

@@ -231,7 +231,7 @@ pub struct Inserts {
     pub defaults: BTreeSet<String>,
     /// Columns that take no value, since the server makes it.
     pub computed: BTreeMap<String, Computed>,
-    /// PostgreSQL alone: constraints and triggers that rows have to pass, in the server's words.
+    /// PostgreSQL alone: constraints, triggers, rules and row-level security that rows have to pass, in the server's words.
     pub guards: BTreeSet<String>,
 }
 

@@ -67,6 +67,9 @@ pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String>
                  WHERE contype IN ('c', 'f', 'p', 'u', 'x') AND conrelid IN {relations} \
                  UNION ALL SELECT tgrelid, 'TRIGGER ' || tgname FROM pg_trigger \
                  WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 4 <> 0 AND tgrelid IN {relations} \
+                 UNION ALL SELECT ev_class, 'RULE ' || rulename || ' for INSERT' FROM pg_rewrite \
+                 WHERE ev_type = '3' AND ev_enabled <> 'D' AND ev_class IN {relations} \
+                 UNION ALL SELECT oid, 'row-level security' FROM pg_class WHERE relrowsecurity AND oid IN {relations} \
                  UNION ALL SELECT p.partrelid, 'no partition' FROM pg_partitioned_table p \
                  WHERE p.partrelid IN {relations} AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.partrelid)"
             ));

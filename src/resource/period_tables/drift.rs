@@ -206,17 +206,31 @@ impl Pair<'_> {
         self.found.columns.iter().take(self.parent.columns.len()).filter_map(computed).collect()
     }
 
-    /// Constraints and triggers that the parent does not have.
+    /// Constraints, triggers and rules that the parent does not have.
     fn guards(&self) -> Vec<Drift> {
         let guards = self.found.inserts.guards.difference(&self.parent.inserts.guards);
         guards
             .map(|guard| Drift {
                 what: format!("it has {guard}, which the parent has not"),
-                consequence: "an archive INSERT fails as soon as a row does not pass".to_owned(),
+                consequence: if guard.starts_with("RULE ") {
+                    "an archive INSERT does what the rule says instead".to_owned()
+                } else {
+                    "an archive INSERT fails as soon as a row does not pass".to_owned()
+                },
                 harmful: true,
                 remedy: None,
             })
             .collect()
+    }
+
+    /// Whether the server keeps the column NOT NULL, whoever asks for something else.
+    fn is_in_primary_key(&self, name: &str) -> bool {
+        let is_named = |list: &str| {
+            let quoted = postgres_protocol::escape::escape_identifier(name);
+            list.trim_end_matches(')').split(", ").any(|column| column == name || column == quoted)
+        };
+        let keys = self.found.inserts.guards.iter().filter_map(|guard| guard.strip_prefix("PRIMARY KEY ("));
+        keys.into_iter().any(is_named)
     }
 
     fn fold(&self, name: &str) -> String {
@@ -269,10 +283,10 @@ impl Pair<'_> {
             {
                 Some(format!("{alter} ALTER COLUMN {} TYPE {wanted}", column(name)?))
             }
-            Difference::Null { name, wanted: true } if postgresql => {
+            Difference::Null { name, wanted: true } if postgresql && !self.is_in_primary_key(name) => {
                 Some(format!("{alter} ALTER COLUMN {} DROP NOT NULL", column(name)?))
             }
-            Difference::Extra { column } if postgresql => {
+            Difference::Extra { column } if postgresql && !self.is_in_primary_key(&column.name) => {
                 Some(format!("{alter} ALTER COLUMN {} DROP NOT NULL", column.sql_name()))
             }
             _ => None,
