@@ -137,7 +137,8 @@ git config --remove-section user 2>/dev/null
 
 # 1. the logs directory
 mkdir -p $repo/airflow_poc/logs || exit 1
-sudo chown -R 50000:50000 $repo/airflow_poc/logs || exit 1
+# The group of what is below is left to Airflow, whose image writes with group 0.
+sudo chown -R 50000 $repo/airflow_poc/logs && sudo chgrp 50000 $repo/airflow_poc/logs || exit 1
 
 # 2. the key. -f: a key of mode 0400 is not written over by cp alone.
 mkdir -p $etl/ssh || exit 1
