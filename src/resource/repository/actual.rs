@@ -117,6 +117,9 @@ pub struct Commit {
     /// It came from the remote's branch, which was rewritten since and has it no longer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
+    /// It is known to have been made in this repository, and no remote is known to have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_here: bool,
 }
 
 impl Commit {

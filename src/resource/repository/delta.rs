@@ -70,6 +70,10 @@ pub struct Position {
     pub tracking: Option<Oid>,
     /// Where the remote's branch has been, by the reflog of its remote-tracking branch.
     pub seen_at_remote: Vec<Oid>,
+    /// The commits that were made in this repository, by HEAD's reflog.
+    pub made_here: Vec<Oid>,
+    /// The commits that the remote-tracking branches of all remotes name.
+    pub at_remotes: Vec<Oid>,
     /// The commits that local refs name.
     pub tips: Vec<Oid>,
 }
@@ -242,11 +246,15 @@ fn commits(view: &Repository, from: Oid, hidden: &[Oid], position: &Position) ->
     let reflog = position.tracking.iter().chain(&position.seen_at_remote).copied();
     seen.extend(reflog.filter(|commit| view.find_commit(*commit).is_ok()));
     let local: HashSet<Oid> = walk(view, from, &seen)?.collect::<Result<_, _>>()?;
+    seen.extend(position.at_remotes.iter().filter(|commit| view.find_commit(**commit).is_ok()));
+    let mut own: HashSet<Oid> = walk(view, from, &seen)?.collect::<Result<_, _>>()?;
+    own.retain(|commit| position.made_here.contains(commit));
     walk(view, from, hidden)?
         .map(|id| {
             let commit = view.find_commit(id?)?;
             let withdrawn = !local.contains(&commit.id());
-            Ok(Commit { id: commit.id().to_string(), subject: subject(&commit), withdrawn })
+            let made_here = own.contains(&commit.id());
+            Ok(Commit { id: commit.id().to_string(), subject: subject(&commit), withdrawn, made_here })
         })
         .collect()
 }

@@ -165,8 +165,8 @@ fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Failure>
     })
 }
 
-/// Commits that the remote does not have are lost to nobody: they are pushed where they are local, and rescued where the
-/// remote's branch was rewritten. What somebody withdrew from the remote is not to be published again.
+/// Commits that the remote does not have are lost to nobody: they are pushed where they are known to have been made here,
+/// and rescued otherwise. What somebody withdrew from the remote is not to be published again.
 fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
     let (withdrawn, local): (Vec<&Commit>, Vec<&Commit>) =
         found.local_commits.iter().partition(|commit| commit.withdrawn);
@@ -193,6 +193,13 @@ fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
     ));
     let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
     let to = format!("{} {}", quoted(&desired.remote), quoted(branch));
+    let unknown: Vec<&Commit> = local.iter().copied().filter(|commit| !commit.made_here).collect();
+    if !unknown.is_empty() {
+        let (whose, them) = if unknown.len() == 1 { ("this one was", "it") } else { ("all of them were", "them") };
+        return refusal.hint(format!(
+            "{rescue}; nothing here tells that {whose} made here and not withdrawn from the remote: ask whoever pushes there before you publish {them}"
+        ));
+    }
     if found.behind == 0 {
         return refusal.hint(format!("push them (`{git} push {to}`), or {rescue}"));
     }

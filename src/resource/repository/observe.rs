@@ -265,7 +265,9 @@ pub fn position(repo: &Repository, head: &Head, desired: &Desired) -> Result<Pos
     };
     let seen_at_remote = tracking.as_deref().map(|name| refs::logged(repo, name)).unwrap_or_default();
     let tracking = tracking.and_then(|name| repo.find_reference(&name).ok()?.target());
-    Ok(Position { head: head.commit, detached: head.branch.is_none(), branch, tracking, seen_at_remote, tips })
+    let (made_here, at_remotes) = (refs::made_here(repo), refs::at_remotes(repo).map_err(&failed)?);
+    let detached = head.branch.is_none();
+    Ok(Position { head: head.commit, detached, branch, tracking, seen_at_remote, made_here, at_remotes, tips })
 }
 
 /// Fills in `checkout`; an obstacle is a reason for which no more can be read.

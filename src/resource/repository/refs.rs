@@ -111,6 +111,43 @@ pub fn logged(repo: &Repository, name: &str) -> Vec<Oid> {
     ids.into_iter().collect()
 }
 
+/// How lines of HEAD's reflog begin that tell of a commit made in this very repository, beside those of `git commit`.
+const MADE: [&str; 6] = ["merge ", "pull", "rebase", "cherry-pick", "am:", "revert:"];
+
+/// What says that HEAD was only moved to a commit.
+const MOVED: [&str; 7] =
+    ["fast-forward", "(start)", "(finish)", "(abort)", "returning to ", "updating head", ": checkout "];
+
+/// The commits that HEAD's reflog says were made here, by a person's own command; none where it says nothing. What came by
+/// a fetch is not among them.
+pub fn made_here(repo: &Repository) -> Vec<Oid> {
+    let text = fs::read(repo.path().join("logs/HEAD")).unwrap_or_default();
+    let mut made = BTreeSet::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let line = String::from_utf8_lossy(line);
+        let Some((ids, message)) = line.split_once('\t') else { continue };
+        let message = message.to_lowercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
+        let is_made = ["commit:", "commit ("].iter().any(|begin| message.starts_with(begin))
+            || MADE.iter().any(|begin| message.starts_with(begin)) && !has(&MOVED);
+        if let (true, Some(Ok(id))) = (is_made, ids.split(' ').nth(1).map(Oid::from_str)) {
+            made.insert(id);
+        }
+    }
+    made.into_iter().collect()
+}
+
+/// The commits that the remote-tracking branches name, of every remote.
+pub fn at_remotes(repo: &Repository) -> Result<Vec<Oid>, git2::Error> {
+    let mut found = BTreeSet::new();
+    for reference in repo.references_glob("refs/remotes/*")?.flatten() {
+        if let Ok(commit) = reference.peel_to_commit() {
+            found.insert(commit.id());
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
 /// A ref that cannot stand beside one of `names`, since one name is a directory of the other, and the wanted one.
 pub fn conflict(repo: &Repository, names: &[String]) -> Result<Option<(String, String)>, Failure> {
     let failed = git_failure("list the refs", repo.path());

@@ -99,6 +99,68 @@ fn local_commits_on_withdrawn_ones_are_told_apart_from_them() {
     );
 }
 
+/// The refusal offers a rescue, and no command that publishes anything.
+#[track_caller]
+fn offers_no_push(bench: &Bench, what: &str) {
+    let hint = refusal(&bench.desired()).hint.unwrap();
+    assert!(hint.starts_with("set local_commits: rescue_and_reset"), "{what}: {hint}");
+    assert!(!hint.contains("git -C") && !hint.contains("push them"), "{what}: {hint}");
+}
+
+/// Whatever way a commit came, where nothing tells that it was at the remote.
+#[test]
+fn a_withdrawn_commit_that_no_reflog_knows_is_not_pushed_again() {
+    type Way = fn(&Bench);
+    let pull: Way = |bench| drop(git(&bench.checkout(), &["pull", "-q"]));
+    let pull_url: Way = |bench| drop(git(&bench.checkout(), &["pull", "-q", bench.remote().to_str().unwrap(), "qa"]));
+    let rebase_url: Way =
+        |bench| drop(git(&bench.checkout(), &["pull", "-q", "--rebase", bench.remote().to_str().unwrap(), "qa"]));
+    let merge: Way = |bench| {
+        git(&bench.checkout(), &["fetch", "-q", bench.remote().to_str().unwrap(), "qa"]);
+        git(&bench.checkout(), &["merge", "-q", "FETCH_HEAD"]);
+    };
+    let merge_beside: Way = |bench| {
+        write(&bench.checkout(), "own", Some("mine\n"));
+        git(&bench.checkout(), &["add", "own"]);
+        git(&bench.checkout(), &["commit", "-q", "-m", "own"]);
+        git(&bench.checkout(), &["pull", "-q", "--no-rebase", bench.remote().to_str().unwrap(), "qa"]);
+    };
+    let reset: Way = |bench| {
+        git(&bench.checkout(), &["fetch", "-q", bench.remote().to_str().unwrap(), "qa"]);
+        git(&bench.checkout(), &["reset", "-q", "--hard", "FETCH_HEAD"]);
+    };
+    let ways = [pull, pull_url, rebase_url, merge, merge_beside, reset];
+    for (number, way) in ways.into_iter().enumerate() {
+        for without_log in [false, true] {
+            let bench = Bench::new();
+            let top = bench.checkout();
+            let seen = git(&top, &["rev-parse", "refs/remotes/origin/qa"]);
+            if without_log {
+                git(&top, &["config", "core.logAllRefUpdates", "false"]);
+                fs::remove_dir_all(top.join(".git/logs")).unwrap();
+            }
+            bench.push("oops", &[("key", Some("secret\n"))]);
+            way(&bench);
+            git(&bench.seed(), &["reset", "-q", "--hard", "HEAD~1"]);
+            force_push(&bench);
+            // As if the remote's branch had never been seen with it.
+            git(&top, &["update-ref", "refs/remotes/origin/qa", seen.trim()]);
+            let _ = fs::remove_dir_all(top.join(".git/logs/refs/remotes"));
+            offers_no_push(&bench, &format!("way {number}, without_log: {without_log}"));
+        }
+    }
+}
+
+#[test]
+fn commits_that_another_remote_has_are_not_pushed() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    write(&top, "a", Some("mine\n"));
+    git(&top, &["commit", "-qam", "hot fix"]);
+    git(&top, &["update-ref", "refs/remotes/fork/qa", "HEAD"]);
+    offers_no_push(&bench, "at a fork");
+}
+
 #[test]
 fn the_push_that_is_offered_for_local_commits_works() {
     for behind in [false, true] {
