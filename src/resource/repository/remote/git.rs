@@ -76,6 +76,8 @@ pub struct Git {
     settings: Settings,
     /// As it is configured.
     url: String,
+    /// What the configuration makes of it.
+    resolved: String,
 }
 
 impl Git {
@@ -107,6 +109,7 @@ impl Git {
             ssh: None,
             settings: Settings::default(),
             url: site.url.to_owned(),
+            resolved: String::new(),
         };
         let settings = git.settings(matches!(site.checkout, CheckoutState::PathState))?;
         let own_protocols = std::env::var_os("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
@@ -120,6 +123,7 @@ impl Git {
         let command = command.as_deref().unwrap_or("ssh");
         let variant = variant.as_deref().filter(|variant| *variant != "auto");
         git.ssh = Some(ssh::prepare(command, variant, &git.scratch, &git.folder)?);
+        git.resolved = settings.resolve(&url::absolute(site.url, site.top));
         git.settings = settings;
         Ok(git)
     }
@@ -268,9 +272,14 @@ impl Git {
         self.settings.get(key)
     }
 
-    /// The URL as it is configured.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// Why git failed at the remote.
+    pub fn failure(&self, ended: &Ended) -> Failure {
+        words::failure(&self.url, &self.resolved, ended)
+    }
+
+    /// The remote's history does not reach down to the commits that are here.
+    pub fn cut_off(&self) -> Failure {
+        words::cut_off(&self.url, &self.resolved)
     }
 }
 

@@ -152,7 +152,7 @@ fn list(git: &Git, args: &[&str], mut each: impl FnMut(&str, &str)) -> Result<()
         }
         count <= MAX_REFS
     })?;
-    if ended.is_success() { Ok(()) } else { Err(words::failure(git.url(), &ended)) }
+    if ended.is_success() { Ok(()) } else { Err(git.failure(&ended)) }
 }
 
 /// The branch that the remote's own HEAD names.
@@ -195,7 +195,7 @@ pub fn download(git: &Git, site: &Site<'_>, history: History) -> Result<Download
     if ended.is_success() {
         // A warning alone, and the commits lack what comes before them (git-fetch(1), `--update-shallow`).
         if history == History::Needed && ended.said.iter().any(|line| line.contains("shallow roots are not allowed")) {
-            return Err(words::cut_off(git.url()));
+            return Err(git.cut_off());
         }
         return Ok(Downloaded::All);
     }
@@ -206,7 +206,7 @@ pub fn download(git: &Git, site: &Site<'_>, history: History) -> Result<Download
     if history == History::NotNeeded && ended.said.iter().any(|line| line.contains("shallow")) {
         return download(git, site, History::Needed);
     }
-    Err(words::failure(git.url(), &ended))
+    Err(git.failure(&ended))
 }
 
 /// A tag of a remote.
@@ -246,7 +246,7 @@ pub fn follow_tags(
         args.extend(names);
         let ended = git.fetch(&args, FETCH_LIMITS)?;
         if !ended.is_success() {
-            return Err(words::failure(git.url(), &ended));
+            return Err(git.failure(&ended));
         }
     }
     let found = tags.into_iter().map(|(name, (id, _))| Tag { name, id });
@@ -259,7 +259,7 @@ pub fn download_all(git: &Git, site: &Site<'_>) -> Result<(), Failure> {
     let mut args = FETCH.to_vec();
     args.extend(["--update-shallow", "--", site.remote, &branches, "+refs/tags/*:refs/tags/*"]);
     let ended = git.fetch(&args, FETCH_LIMITS)?;
-    if ended.is_success() { Ok(()) } else { Err(words::failure(git.url(), &ended)) }
+    if ended.is_success() { Ok(()) } else { Err(git.failure(&ended)) }
 }
 
 /// The remote's branch has another head than it had a moment ago.

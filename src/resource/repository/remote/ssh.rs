@@ -2,7 +2,8 @@
 //!
 //! The same options have to hold for the ssh that another one starts. A jump host (`ProxyJump`) is reached by an ssh that
 //! gets its `-F FILE` and no `-o`, so a configuration file says them; that of a `ProxyCommand` gets nothing, so a program
-//! called `ssh` that comes first in the search path adds them.
+//! called `ssh` that comes first in the search path adds them, and takes the place of one that is called by its path. What a
+//! script of the user's calls by its path is out of reach.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -59,31 +60,53 @@ pub fn prepare(command: &str, variant: Option<&str>, at: &Path, top: &Path) -> R
     let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
     let file = format!("-F {}", shell_quoted(&config.to_string_lossy()));
     // The first `-o` of an option counts, and the last `-F`.
+    let by_path = (name == "ssh" && program.starts_with('/')).then(|| PathBuf::from(program));
+    let by_path = by_path.map(|real| shim(&at.join("own"), &real, &options, &file)).transpose()?;
+    let program_run = by_path.map_or_else(|| program.to_owned(), |shim| shell_quoted(&shim.to_string_lossy()));
     let command = match (command.split_once(program), &own) {
-        (Some((before, after)), None) if name == "ssh" => format!("{before}{program} {options} {file}{after}"),
-        (Some((before, after)), Some(_)) if name == "ssh" => format!("{before}{program} {options}{after} {file}"),
+        (Some((before, after)), None) if name == "ssh" => format!("{before}{program_run} {options} {file}{after}"),
+        (Some((before, after)), Some(_)) if name == "ssh" => format!("{before}{program_run} {options}{after} {file}"),
         _ => format!("{command} {options} {file}"),
     };
-    let programs = shim(at, &options, &file)?;
-    Ok(Ssh { command, programs })
+    let programs = at.join("bin");
+    let real = in_search_path();
+    if let Some(real) = &real {
+        shim(&programs, real, &options, &file)?;
+    }
+    Ok(Ssh { command, programs: real.map(|_| programs) })
 }
 
-/// A program `ssh` that adds the options, for what looks it up in the search path.
-fn shim(at: &Path, options: &str, file: &str) -> Result<Option<PathBuf>, Failure> {
+fn in_search_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let real = std::env::split_paths(&path).map(|folder| folder.join("ssh")).find(|program| {
+    std::env::split_paths(&path).map(|folder| folder.join("ssh")).find(|program| {
         program.is_absolute()
             && fs::metadata(program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    });
-    let Some(real) = real else { return Ok(None) };
-    let real = shell_quoted(&real.to_string_lossy());
-    let script = format!(
-        "#!/bin/sh\nfor word; do\n\tcase $word in\n\t-F*) exec {real} {options} \"$@\" ;;\n\tesac\ndone\nexec {real} {options} {file} \"$@\"\n"
+    })
+}
+
+/// The program `ssh` in a new directory `folder`: it adds the options and runs `real`, or what `PROVISION_SSH` names. An
+/// absolute path of an ssh in the `ProxyCommand` that would be started gives way to this program. Gives back its path.
+fn shim(folder: &Path, real: &Path, options: &str, file: &str) -> Result<PathBuf, Failure> {
+    let program = folder.join("ssh");
+    let name = program.to_string_lossy();
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+    // Where a shell looks for a command: at the beginning, after `exec` or an operator, and at the beginning of a quotation.
+    let proxy = format!(
+        r#"sed -n 's/^proxycommand //p' | sed -E "s#(^|exec +|[;&|(] *|[\"'])(/[^ \"';&|()]*/ssh) #\1env PROVISION_SSH=\2 {name} #g""#
     );
-    let programs = at.join("bin");
-    fs::create_dir(&programs).map_err(io_failure("create", &programs))?;
-    write(&programs.join("ssh"), script.as_bytes(), 0o700)?;
-    Ok(Some(programs))
+    let proxy = match is_plain {
+        true => format!(
+            "proxy=$(\"$real\" -G {options} \"$@\" </dev/null 2>/dev/null | {proxy})\ncase $proxy in\n\t*PROVISION_SSH=*) set -- -o \"ProxyCommand=$proxy\" \"$@\" ;;\nesac\n"
+        ),
+        false => String::new(),
+    };
+    let script = format!(
+        "#!/bin/sh\nreal=${{PROVISION_SSH:-{real}}}\nunset PROVISION_SSH\nhas_file=\nfor word; do\n\tcase $word in\n\t-F*) has_file=1 ;;\n\tesac\ndone\ntest -n \"$has_file\" || set -- {file} \"$@\"\n{proxy}exec \"$real\" {options} \"$@\"\n",
+        real = shell_quoted(&real.to_string_lossy()),
+    );
+    fs::create_dir(folder).map_err(io_failure("create", folder))?;
+    write(&program, script.as_bytes(), 0o700)?;
+    Ok(program)
 }
 
 /// Our options, then those of the file that the user's command names, or else of the files that ssh reads by itself.
@@ -190,7 +213,7 @@ mod tests {
     #[test]
     fn the_users_command_keeps_its_options_and_gets_ours_before_them() {
         assert_eq!(prepared("ssh").0, "ssh -o … -F 'AT/ssh_config'");
-        assert_eq!(prepared("A=b /usr/bin/ssh -i k").0, "A=b /usr/bin/ssh -o … -F 'AT/ssh_config' -i k");
+        assert_eq!(prepared("A=b /usr/bin/ssh -i k").0, "A=b 'AT/own/ssh' -o … -F 'AT/ssh_config' -i k");
         assert_eq!(prepared("ssh \"$@\"; true").0, "ssh -o … -F 'AT/ssh_config' \"$@\"; true");
         assert_eq!(prepared("sshpass -e ssh").0, "sshpass -e ssh -o … -F 'AT/ssh_config'");
         assert_eq!(prepared("plink -batch").0, "plink -batch");

@@ -17,6 +17,46 @@ pub fn is_local(url: &str) -> bool {
     url.starts_with("file://") || !(url.contains("://") || is_scp_like(url))
 }
 
+/// The directory of this host that a URL leads to.
+pub fn local_path(url: &str) -> Option<&str> {
+    is_local(url).then(|| url.strip_prefix("file://").unwrap_or(url))
+}
+
+/// Where a URL leads by ssh.
+pub struct SshHost {
+    /// As ssh takes it: with the user where the URL names one.
+    pub login: String,
+    pub name: String,
+    pub port: Option<String>,
+    /// On that host.
+    pub path: String,
+}
+
+/// The host of an ssh URL, in either of git's forms (git-clone(1), GIT URLS).
+pub fn ssh_host(url: &str) -> Option<SshHost> {
+    let (login, port, path) = match url.split_once("://") {
+        Some((scheme, rest)) => {
+            if !["ssh", "git+ssh", "ssh+git"].contains(&scheme) {
+                return None;
+            }
+            let (authority, path) = rest.split_at(authority(rest));
+            match authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())) {
+                Some((login, port)) => (login, Some(port.to_owned()).filter(|port| !port.is_empty()), path),
+                None => (authority, None, path),
+            }
+        }
+        None if is_scp_like(url) => {
+            let colon = url.find("]:").map(|end| end + 1).or_else(|| url.find(':'))?;
+            (&url[..colon], None, &url[colon + 1..])
+        }
+        None => return None,
+    };
+    let (user, name) = login.rsplit_once('@').map_or((None, login), |(user, name)| (user.split(':').next(), name));
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let login = user.map_or_else(|| name.clone(), |user| format!("{user}@{name}"));
+    Some(SshHost { login, name, port, path: path.to_owned() })
+}
+
 /// git's rule: a colon before any slash makes it `host:path`.
 fn is_scp_like(url: &str) -> bool {
     match (url.find(':'), url.find('/')) {
@@ -126,6 +166,21 @@ mod tests {
         assert_eq!(without_password("host:a@b/x"), "host:a@b/x");
         assert_eq!(without_password_in("'https://h/x?t=1'"), "'https://h/x?…'");
         assert_eq!(without_password_in("'https://h/x?t=1/':"), "'https://h/x?…':");
+    }
+
+    #[test]
+    fn hosts_by_ssh() {
+        let found = |url: &str| ssh_host(url).map(|host| (host.login, host.port.unwrap_or_default(), host.path));
+        let host = |login: &str, port: &str, path: &str| Some((login.to_owned(), port.to_owned(), path.to_owned()));
+        assert_eq!(found("ssh://git@h:2222/x"), host("git@h", "2222", "/x"));
+        assert_eq!(found("ssh://u:p@h/x"), host("u@h", "", "/x"));
+        assert_eq!(found("ssh://[::1]:22/x"), host("::1", "22", "/x"));
+        assert_eq!(found("ssh://u@[::1]/x"), host("u@::1", "", "/x"));
+        assert_eq!(found("git@h:a/b"), host("git@h", "", "a/b"));
+        assert_eq!(found("[::1]:a"), host("::1", "", "a"));
+        for other in ["https://h/x", "/srv/a:b", "file:///x"] {
+            assert_eq!(found(other), None, "{other}");
+        }
     }
 
     #[test]

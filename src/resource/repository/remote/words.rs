@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::super::observe::own_name;
-use super::url::{without_password, without_password_in};
+use super::url::{SshHost, local_path, ssh_host, without_password, without_password_in};
 use crate::failure::Failure;
 use crate::host::fs::escape_path;
 use crate::host::program::{Cut, Ended};
@@ -31,8 +31,8 @@ pub fn lacks_room(ended: &Ended) -> bool {
     ended.said.iter().any(full)
 }
 
-/// Why git failed at the remote `url`, and the remedy.
-pub fn failure(url: &str, ended: &Ended) -> Failure {
+/// Why git failed at the remote `url`, which its configuration makes `resolved` of, and the remedy.
+pub fn failure(url: &str, resolved: &str, ended: &Ended) -> Failure {
     let shown = without_password(url);
     let told = reason(url, ended);
     if lacks_room(ended) {
@@ -40,17 +40,23 @@ pub fn failure(url: &str, ended: &Ended) -> Failure {
         return Failure::new(what).hint("free space there");
     }
     let failure = Failure::new(format!("cannot reach the remote {shown}: {told}"));
-    match remedy(&told.to_lowercase(), ended) {
+    match remedy(&told.to_lowercase(), ssh_host(resolved).as_ref(), ended) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
 
-/// The remote's history begins after the commits that are here.
-pub fn cut_off(url: &str) -> Failure {
+/// The remote's history begins after the commits that are here. `resolved` is its URL, not relative to any directory.
+pub fn cut_off(url: &str, resolved: &str) -> Failure {
     let url = without_password(url);
+    let unshallow = |path: &str| format!("`git -C {} fetch --unshallow`", quoted(path));
+    let hint = match (local_path(resolved), ssh_host(resolved)) {
+        (Some(path), _) => format!("as its owner: {}", unshallow(path)),
+        (None, Some(host)) => format!("on {}, as its owner: {}", host.name, unshallow(&host.path)),
+        (None, None) => "ask its owner to run `git fetch --unshallow` in it".to_owned(),
+    };
     Failure::new(format!("the remote {url} is shallow: its history is cut off above the commits that are here"))
-        .hint("give it its whole history: run `git fetch --unshallow` in it")
+        .hint(format!("give it its whole history: {hint}"))
 }
 
 /// git's words without what is beside the point, and without what may be a secret.
@@ -68,12 +74,16 @@ pub fn reason(url: &str, ended: &Ended) -> String {
         fatal |= line.starts_with("fatal: ");
         let line =
             ["fatal: ", "error: ", "ssh: "].into_iter().find_map(|start| line.strip_prefix(start)).unwrap_or(line);
-        let line = line.trim_end_matches('.');
+        // Whether it is to be strict was not the user's choice but this program's.
+        let line = line.trim_end_matches('.').trim_end_matches(" and you have requested strict checking");
         let beside = BESIDE_THE_POINT.iter().any(|words| line.trim_end_matches('.').ends_with(words))
             || line.starts_with("warning:")
             || line.starts_with("hint:")
             || line.starts_with("git config --global --add safe.directory");
-        if !line.is_empty() && !beside && !lines.iter().any(|known| known == line) {
+        // The helper that asks all helpers says it for the url with its path, and git says it once more without.
+        let question = line.split_once(" for 'http").map(|(question, _)| question);
+        let asked = |known: &String| question.is_some_and(|question| known.starts_with(question));
+        if !line.is_empty() && !beside && !lines.iter().any(|known| known == line || asked(known)) {
             lines.push(line.to_owned());
         }
     }
@@ -92,19 +102,16 @@ pub fn reason(url: &str, ended: &Ended) -> String {
     }
 }
 
-fn remedy(text: &str, ended: &Ended) -> Option<String> {
+fn remedy(text: &str, ssh: Option<&SshHost>, ended: &Ended) -> Option<String> {
     let has = |part: &str| text.contains(part);
     if let Some(directory) = dubious(ended) {
         let command = as_the_steps_user(&format!("git config --global --add safe.directory {}", quoted(&directory)));
         return Some(format!("the remote's directory belongs to another user; allow it: `{command}`"));
     }
-    let hint = if has("identification has changed") {
-        "the host's key is not the one in known_hosts: ask its owner before you remove the old line with `ssh-keygen -R HOST`"
-    } else if has("host key verification failed") || has("host key is known") {
-        "the host's key is not in the step's user's known_hosts: compare its fingerprint with the owner's, then add it with `ssh HOST` as that user"
-    } else if has("permission denied (") || has("too many authentication failures") {
-        "the host takes none of the step's user's keys: try `ssh HOST` as that user"
-    } else if has("strange pathname") || has("strange hostname") {
+    if let Some(hint) = ssh.and_then(|host| ssh_remedy(text, host, ended)) {
+        return Some(hint);
+    }
+    let hint = if has("strange pathname") || has("strange hostname") {
         "a url that begins with a dash is taken for an option: of a directory, write ./ before it"
     } else if has("maximum allowed tree depth") {
         "the commit holds a directory that is nested too deep for git itself: take it out of the branch"
@@ -124,30 +131,57 @@ fn remedy(text: &str, ended: &Ended) -> Option<String> {
         "the host does not answer: check the url, the network, the proxy and the firewall"
     } else if has("certificate") || has("ssl") {
         "the server's certificate is not trusted here: check the url, the clock, ca-certificates and git's http.sslCAInfo"
-    } else if has("could not read username")
-        || has("could not read password")
-        || has("authentication failed")
-        || has("401")
-        || has("403")
-    {
+    } else if has("could not read username") || has("could not read password") {
         "set up a credential helper for the step's user, or use an ssh url"
+    } else if has("authentication failed") || has("401") || has("403") {
+        "the server does not take the user name and password or token that it was given: renew what the credential helper of the step's user, or the url, has"
     } else if has("valid 'info/refs'") || has("is this a git repository") {
         "what answers there is no git server: check the url; a page for people (a login, say) may have come in its place"
     } else if has("out of memory") {
         "the remote sends more than is taken in at once: look at what answers at the url"
     } else if has("does not appear to be a git repository")
         || has("does not exist")
-        || has("no such file")
         || has("404")
-        || has("not found")
+        // Of a connection by ssh, what is missing may as well be a key, or a program on the way.
+        || (has("no such file") || has("not found")) && (ssh.is_none() || has("repository"))
     {
         "there is no such repository, or it is not shown to the step's user: check the url"
     } else if has("requested url returned error: 5") {
         "the server has a fault of its own: try again later, or ask its owner"
     } else {
-        return None;
+        return ssh.map(|host| format!("see whether ssh gets there: `{}`", host.login()));
     };
     Some(hint.to_owned())
+}
+
+/// What helps where ssh itself failed, or a jump on its way.
+fn ssh_remedy(text: &str, host: &SshHost, ended: &Ended) -> Option<String> {
+    let has = |part: &str| text.contains(part);
+    let login = host.login();
+    Some(if has("identification has changed") {
+        let between = |start: &str, end: &str| {
+            let lines = ended.said.iter().map(|line| line.trim());
+            lines.filter_map(|line| Some(line.split_once(start)?.1.split_once(end)?.0.to_owned())).next()
+        };
+        let name = between("ost key for ", " has changed").unwrap_or_else(|| host.known_as());
+        let file = between(" key in ", ":").map(|file| format!(" -f {}", quoted(&file))).unwrap_or_default();
+        let remove = as_the_steps_user(&format!("ssh-keygen{file} -R {}", quoted(&name)));
+        format!(
+            "the host's key is not the one in known_hosts: ask its owner before you remove the old line (`{remove}`) and accept the new one (`{login}`)"
+        )
+    } else if has("host key verification failed") || has("host key is known") {
+        format!(
+            "the host's key is not in the step's user's known_hosts, and no new key is accepted here, whatever ssh is configured to do: ask the owner for its fingerprint, and accept it by hand: `{login}`"
+        )
+    } else if has("permission denied (") || has("too many authentication failures") {
+        format!("the host takes none of the step's user's keys: try `{login}`")
+    } else if has("upload-pack") && has("not found") {
+        "the host has no git in its search path: install it there".to_owned()
+    } else if has("unknown port") || has("stdio forwarding failed") || has("open failed") {
+        format!("the way to the host broke off at a jump host or ProxyCommand: see what `{login}` says")
+    } else {
+        return None;
+    })
 }
 
 /// The command as the launching user has to type it. A worker of another user is started by root.
@@ -159,6 +193,22 @@ fn as_the_steps_user(command: &str) -> String {
         command.to_owned()
     } else {
         format!("sudo -H -u {} {command}", quoted(&own_name()))
+    }
+}
+
+impl SshHost {
+    /// The command that logs in to the host and does nothing there.
+    fn login(&self) -> String {
+        let port = self.port.as_ref().map(|port| format!("-p {port} ")).unwrap_or_default();
+        as_the_steps_user(&format!("ssh {port}{} true", quoted(&self.login)))
+    }
+
+    /// How known_hosts names it.
+    fn known_as(&self) -> String {
+        match self.port.as_deref().filter(|port| *port != "22") {
+            Some(port) => format!("[{}]:{port}", self.name),
+            None => self.name.clone(),
+        }
     }
 }
 
@@ -184,7 +234,7 @@ mod tests {
     }
 
     fn told(said: &[&str]) -> (String, String) {
-        let failure = failure("https://u:p@h/x.git?access_token=t0ken", &ended(said));
+        let failure = failure("https://u:p@h/x.git?access_token=t0ken", "https://h/x.git", &ended(said));
         (failure.message.replace("cannot reach the remote https://h/x.git?…: ", ""), failure.hint.unwrap_or_default())
     }
 
@@ -222,10 +272,75 @@ mod tests {
     #[test]
     fn a_full_disk_is_not_blamed_on_the_remote() {
         let full = "fatal: write error: No space left on device";
-        let failure = failure("https://u:p@h/x", &ended(&[full]));
+        let failure = failure("https://u:p@h/x", "https://h/x", &ended(&[full]));
         assert!(failure.message.starts_with("there is no room for what the remote https://h/x sends: write error"));
         assert!(failure.hint.unwrap().contains("free space"));
         let theirs = ended(&["remote: fatal: cannot create temp file: No space left on device"]);
-        assert!(super::failure("ssh://h/x", &theirs).message.starts_with("cannot reach the remote ssh://h/x"));
+        assert!(
+            super::failure("ssh://h/x", "ssh://h/x", &theirs).message.starts_with("cannot reach the remote ssh://h/x")
+        );
+    }
+
+    #[test]
+    fn a_question_that_nobody_answers_is_told_once() {
+        let (text, hint) = told(&[
+            "fatal: could not read Username for 'https://h/x.git': terminal prompts disabled",
+            "fatal: could not read Username for 'https://h': terminal prompts disabled",
+        ]);
+        assert_eq!(text, "could not read Username for 'https://h/x.git': terminal prompts disabled");
+        assert!(hint.contains("set up a credential helper"), "{hint}");
+        let (_, hint) = told(&["remote: HTTP Basic: Access denied", "fatal: Authentication failed for 'https://h/x/'"]);
+        assert!(hint.contains("does not take") && !hint.contains("set up"), "{hint}");
+    }
+
+    #[test]
+    fn what_helps_with_ssh_is_a_command_that_can_be_pasted() {
+        let hint = |url: &str, said: &[&str]| {
+            let failure = failure(url, url, &ended(said));
+            assert!(!failure.message.contains("you have requested"), "{failure:?}");
+            failure.hint.unwrap()
+        };
+        let new = [
+            "No ED25519 host key is known for [h]:2222 and you have requested strict checking.",
+            "Host key verification failed.",
+        ];
+        assert!(hint("ssh://git@h:2222/x", &new).ends_with("ssh -p 2222 git@h true`"));
+        assert!(hint("git@h:x.git", &new).ends_with("ssh git@h true`"));
+        assert!(hint("git@h:x.git", &new).contains("no new key is accepted here, whatever ssh is configured to do"));
+        let changed = [
+            "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",
+            "Offending ED25519 key in /home/u/.ssh/known_hosts:1",
+            "Host key for [h]:2222 has changed and you have requested strict checking.",
+        ];
+        let removed = hint("ssh://h:2222/x", &changed);
+        assert!(removed.contains("ssh-keygen -f /home/u/.ssh/known_hosts -R '[h]:2222'`"), "{removed}");
+        for way in [
+            "Connection closed by UNKNOWN port 65535",
+            "stdio forwarding failed",
+            "channel 0: open failed: connect failed: No such file or directory",
+            "sh: 1: exec: nc: not found",
+            "no such identity: /home/u/.ssh/gone: No such file or directory",
+        ] {
+            let hint = hint("ssh://h/x", &[way]);
+            assert!(hint.contains("ssh h true`") && !hint.contains("repository"), "{way}: {hint}");
+        }
+        assert!(hint("ssh://h/x", &["bash: line 1: git-upload-pack: command not found"]).contains("no git"));
+        for gone in ["fatal: '/x' does not appear to be a git repository", "ERROR: Repository not found."] {
+            assert!(hint("ssh://h/x", &[gone]).contains("no such repository"), "{gone}");
+        }
+    }
+
+    #[test]
+    fn the_shallow_remote_is_named_with_its_path() {
+        for (url, command) in [
+            ("/srv/a b.git", "`git -C '/srv/a b.git' fetch --unshallow`"),
+            ("file:///srv/x", "`git -C /srv/x fetch --unshallow`"),
+            ("git@h:x.git", "on h, as its owner: `git -C x.git fetch --unshallow`"),
+            ("ssh://h:2222/srv/x", "on h, as its owner: `git -C /srv/x fetch --unshallow`"),
+            ("https://h/x", "ask its owner"),
+        ] {
+            let hint = cut_off(url, url).hint.unwrap();
+            assert!(hint.contains(command), "{hint}");
+        }
     }
 }

@@ -88,7 +88,8 @@ fn a_remote_whose_history_was_cut_off_above_the_checkout_is_refused_and_below_it
     git(&bench.checkout(), &["remote", "set-url", "origin", &shallow]);
     let before = super::bench::snapshot(&bench.checkout());
     let told = told(&bench);
-    assert!(told.contains("history is cut off above") && told.contains("git fetch --unshallow"), "{told}");
+    let command = format!("`git -C {shallow} fetch --unshallow`");
+    assert!(told.contains("history is cut off above") && told.contains(&command), "{told}");
     assert!(super::bench::snapshot(&bench.checkout()) == before);
 
     git(&bench.checkout(), &["pull", "-q", bench.remote().to_str().unwrap(), "qa"]);

@@ -136,24 +136,32 @@ fn a_jump_on_the_way_leaves_no_connection_and_writes_no_known_hosts() {
     let (at, port) = (folder.display(), server.port);
     let before = fs::read_to_string(folder.join("known_hosts")).unwrap();
     let user = users::get_current_username().unwrap().into_string().unwrap();
-    for way in [
+    for (way, program) in [
         "ProxyJump gitbox".to_owned(),
         "ProxyJump gitbox,second".to_owned(),
         format!("ProxyCommand ssh -F {at}/config -W %h:%p gitbox"),
-    ] {
+        format!("ProxyCommand /usr/bin/ssh -F {at}/config -W %h:%p gitbox"),
+        format!("ProxyCommand sh -c 'cd / && exec /usr/bin/ssh -F {at}/config -W [%h]:%p gitbox'"),
+        format!("ProxyCommand sh -c \"/usr/bin/ssh -F {at}/config -W %h:%p gitbox\""),
+        format!("ProxyCommand /usr/bin/ssh -F {at}/config -W %h:%p between"),
+    ]
+    .iter()
+    .zip(["ssh", "/usr/bin/ssh"].into_iter().cycle())
+    {
         let config = format!(
-            "Host far\n {way}\nHost *\n HostName 127.0.0.1\n Port {port}\n User {user}\n IdentityFile {at}/client\n \
+            "Host far\n {way}\nHost between\n ProxyCommand /usr/bin/ssh -F {at}/config -W %h:%p gitbox\nHost *\n HostName 127.0.0.1\n Port {port}\n User {user}\n IdentityFile {at}/client\n \
              IdentitiesOnly yes\n UserKnownHostsFile {at}/known_hosts\n UpdateHostKeys yes\n ControlMaster auto\n \
              ControlPath {at}/master-%C\n ControlPersist 20\n"
         );
         fs::write(folder.join("config"), config).unwrap();
-        git(&bench.checkout(), &["config", "core.sshCommand", &format!("ssh -F {at}/config")]);
+
+        git(&bench.checkout(), &["config", "core.sshCommand", &format!("{program} -F {at}/config")]);
         git(&bench.checkout(), &["remote", "set-url", "origin", &format!("far:{}", bench.remote().display())]);
-        bench.push(&way, &[("a", Some(&way))]);
+        bench.push(way, &[("a", Some(&format!("{way} {program}")))]);
         apply(&bench.desired(), "run-1");
         let left = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("master-")).collect();
-        assert!(left.is_empty(), "{way}: {left:?}");
+        assert!(left.is_empty(), "{program}, {way}: {left:?}");
         assert_eq!(fs::read_to_string(folder.join("known_hosts")).unwrap(), before, "{way}");
     }
 }
