@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::{RescueArguments, RescueCommand};
@@ -9,10 +10,10 @@ use super::{Error, Exit, inputs};
 use crate::engine::run::{RunSecrets, today};
 use crate::engine::targets::Targets;
 use crate::host::secret::Digester;
+use crate::plan::claim::{Claim, Unseen};
 use crate::plan_file::{Evaluated, Selection};
 use crate::render::output;
-use crate::resource::Step;
-use crate::resource::{RescueAnswer, RescueRequest};
+use crate::resource::{RescueAnswer, RescueRequest, Restoring, Step};
 
 /// Lists, shows or gives back what was taken out of the way.
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
@@ -32,7 +33,10 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
             output::print_content(&content);
             String::new()
         }),
-        (RescueCommand::Restore(_), Some(id)) => restore(&targets, &steps, id).await,
+        (RescueCommand::Restore(_), Some(id)) => match claimed(arguments, file.as_deref()) {
+            Ok(claimed) => restore(&targets, &steps, &claimed, id).await,
+            Err(error) => Err(error),
+        },
         (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
             Err(Failure::new("which rescue?").hint("give its id: `provision rescue list` tells them").into())
         }
@@ -50,6 +54,27 @@ fn evaluate(arguments: &RescueArguments, file: Option<&std::path::Path>) -> Resu
         return Err(Failure::new("the plan file has no step that takes anything out of the way").into());
     }
     Ok(plan_file.evaluate(&inputs::inputs(&arguments.variables), &selection)?)
+}
+
+/// The paths that steps of the plan file see to, as far as they can be told without the values that only an apply needs,
+/// with the step's id. Checkouts are left out: their steps are those that keep rescues.
+fn claimed(arguments: &RescueArguments, file: Option<&std::path::Path>) -> Result<Vec<(PathBuf, String)>, Error> {
+    let described = inputs::plan_file(file)?.describe(&[], &inputs::inputs(&arguments.variables))?;
+    let mut found = Vec::new();
+    for step in described {
+        let Ok(described) = step.step else { continue };
+        for claim in described.resource.claims(&Unseen).owns {
+            match claim {
+                Claim::File(path)
+                | Claim::Directory { path, .. }
+                | Claim::EditedFile { path, .. }
+                | Claim::Variable { file: path, .. }
+                | Claim::EnvVariable { file: path, .. } => found.push((path, step.id.clone())),
+                Claim::Checkout(_) | Claim::Table { .. } | Claim::Series { .. } => {}
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn only(steps: Vec<Step>, id: &str) -> Result<Vec<Step>, Failure> {
@@ -102,9 +127,16 @@ async fn show(targets: &Targets, steps: &[Step], id: String) -> Result<Vec<u8>, 
     }
 }
 
-async fn restore(targets: &Targets, steps: &[Step], id: String) -> Result<String, Error> {
+async fn restore(
+    targets: &Targets,
+    steps: &[Step],
+    claimed: &[(PathBuf, String)],
+    id: String,
+) -> Result<String, Error> {
     let (step, delete) = owner(targets, steps, &id).await?;
-    let RescueAnswer::Restore(paths) = targets.rescue(step, RescueRequest::Restore(id.clone())).await? else {
+    let claimed = claimed.iter().filter(|(_, owner)| *owner != step.id).cloned().collect();
+    let wanted = Restoring { id: id.clone(), claimed };
+    let RescueAnswer::Restore(paths) = targets.rescue(step, RescueRequest::Restore(wanted)).await? else {
         return Ok(String::new());
     };
     let mut text = String::new();

@@ -33,7 +33,7 @@ pub use context::{ExecuteContext, ObserveContext};
 pub use follow_up::{Cause, Reaction, Reacts};
 pub use info::{KindInfo, Site};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES, cleanup_on_exit, kind_info};
-pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues};
+pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
 pub use step::{Prose, Step};
 
 /// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates

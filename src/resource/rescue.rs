@@ -1,5 +1,7 @@
 //! Rescues, as every kind that keeps some tells of them.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -26,7 +28,15 @@ pub struct Rescue {
 pub enum RescueRequest {
     List,
     Show(String),
-    Restore(String),
+    Restore(Restoring),
+}
+
+/// Which rescue to bring back, and beside whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    pub id: String,
+    /// The files and directories that other steps of the plan file see to, with the step's id.
+    pub claimed: Vec<(PathBuf, String)>,
 }
 
 /// A kind whose changes may take somebody's work out of the way.

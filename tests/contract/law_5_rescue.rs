@@ -51,6 +51,30 @@ fn a_rescue_is_listed_shown_and_restored() {
     assert!(outcome.stderr.contains("no-such-rescue"), "{outcome}");
 }
 
+/// The password is in the file by then: the way to the rescued state neither takes it out again nor publishes it.
+#[test]
+fn what_a_step_of_the_same_apply_has_written_is_neither_moved_nor_committed() {
+    let mut sandbox = Sandbox::converged();
+    let file = "airflow_poc/docker-compose.yml";
+    let committed = sandbox.git(&format!("show HEAD:{file}"));
+    sandbox.commit(file, &format!("{committed}# newer\n"));
+    let before = sandbox.read(&format!("{CHECKOUT}/{file}"));
+    let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
+    let printed = printed(&apply);
+    let words: Vec<&str> = printed.split(' ').skip(1).collect();
+    for with_the_password in [true, false] {
+        if !with_the_password {
+            sandbox.set_env("ALERT_SMTP_PASSWORD", "");
+        }
+        let outcome = sandbox.provision("ubuntu", words.iter().copied()).run().exits(1);
+        let hint = &outcome.stderr;
+        assert!(hint.contains("the step smtp-password sees to it"), "{outcome}");
+        assert!(!hint.contains("commit") && !hint.contains("mv "), "{outcome}");
+        let command = hint.split('`').nth(1).unwrap();
+        assert_eq!(sandbox.bash("ubuntu", command), before, "{outcome}");
+    }
+}
+
 #[test]
 fn a_rescue_is_restored_whole_or_not_at_all() {
     let sandbox = in_the_way();

@@ -13,45 +13,75 @@ use crate::failure::Failure;
 /// What a line of a rescue's message begins with that tells a path's access.
 const LINE: &str = "access ";
 
-/// The permission bits and the group of a file or directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a line begins with that tells the access control list of a path, as the kernel hands it out.
+const ACL_LINE: &str = "acl ";
+
+/// The attribute that holds it (acl(5)).
+const ACL: &str = "system.posix_acl_access";
+
+/// The permission bits and the group of a file or directory, and its access control list where it has one. With a list,
+/// the group's bits are its mask, and not what the group may do (acl(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     mode: u32,
     group: u32,
+    acl: Option<Vec<u8>>,
 }
 
 /// The access of paths that a rescue remembers.
 pub type AccessList = BTreeMap<RepoPath, Access>;
 
 impl Access {
-    fn of(at: &Path, found: &Metadata) -> Self {
-        let mut mode = found.mode() & 0o7777;
-        // With an access control list, the group's bits are its mask, and not what the group may do (acl(5)).
-        if rustix::fs::lgetxattr(at, "system.posix_acl_access", &mut [0; 0]).is_ok_and(|size| size > 0) {
-            mode &= !0o070;
-        }
-        Self { mode, group: found.gid() }
+    fn of(at: &Path, found: &Metadata) -> Result<Self, Failure> {
+        Ok(Self { mode: found.mode() & 0o7777, group: found.gid(), acl: acl_of(at)? })
     }
 
-    /// Whether not every user can read the file, or enter the directory.
-    fn is_private(self, is_dir: bool) -> bool {
+    /// Whether not every user can read the file, or enter the directory. A list can shut out whom the mode lets in.
+    fn is_private(&self, is_dir: bool) -> bool {
         let needed = if is_dir { 0o011 } else { 0o044 };
-        self.mode & needed != needed
+        self.acl.is_some() || self.mode & needed != needed
     }
 
     /// Whether a new file or directory of git's has this mode anyway.
-    fn is_usual(self) -> bool {
-        matches!(self.mode, 0o644 | 0o755)
+    fn is_usual(&self) -> bool {
+        self.acl.is_none() && matches!(self.mode, 0o644 | 0o755)
     }
 
-    /// Gives it to a new file or directory: another group than the one that it had never gets to read it.
-    pub fn set(self, at: &Path) -> Result<(), Failure> {
+    /// The same for the owner alone.
+    fn of_the_owner_alone(mut self) -> Self {
+        self.mode &= !0o077;
+        self.acl = None;
+        self
+    }
+
+    /// Gives it to a new file or directory: another group than the one that it had never gets to read it, and nobody but
+    /// the owner does where its list cannot be set.
+    pub fn set(&self, at: &Path) -> Result<(), Failure> {
         let mut mode = self.mode;
         let found = fs::symlink_metadata(at).map_err(io_failure("look at", at))?;
         if found.gid() != self.group && chown(at, None, Some(self.group)).is_err() {
-            mode &= !0o070;
+            mode &= if self.acl.is_some() { !0o077 } else { !0o070 };
+        } else if let Some(acl) = &self.acl
+            && rustix::fs::setxattr(at, ACL, acl, rustix::fs::XattrFlags::empty()).is_err()
+        {
+            mode &= !0o077;
         }
         fs::set_permissions(at, Permissions::from_mode(mode)).map_err(io_failure("set the mode of", at))
+    }
+}
+
+/// The access control list of a file or directory; none where its mode says all.
+fn acl_of(at: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    use rustix::io::Errno;
+    // The most that the kernel hands out (xattr(7)).
+    let mut buffer = vec![0; 64 << 10];
+    match rustix::fs::lgetxattr(at, ACL, &mut buffer[..]) {
+        Ok(length) => {
+            buffer.truncate(length);
+            Ok(Some(buffer).filter(|acl| !acl.is_empty()))
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        Err(errno) => Err(io_failure("read the access control list of", at)(errno.into())),
     }
 }
 
@@ -62,7 +92,7 @@ pub fn look(top: &Path, path: &RepoPath) -> Result<(bool, AccessList), Failure> 
     let Some(found) = lstat_below(top, path)?.filter(|found| !found.is_dir()) else { return Ok((false, list)) };
     for above in path.parents() {
         if let Some(found) = lstat_below(top, &above)? {
-            let access = Access::of(&top.join(above.as_path()), &found);
+            let access = Access::of(&top.join(above.as_path()), &found)?;
             if access.is_private(true) {
                 list.insert(above, access);
             }
@@ -70,7 +100,7 @@ pub fn look(top: &Path, path: &RepoPath) -> Result<(bool, AccessList), Failure> 
     }
     let mut private = !list.is_empty();
     if found.is_file() {
-        let access = Access::of(&top.join(path.as_path()), &found);
+        let access = Access::of(&top.join(path.as_path()), &found)?;
         private |= access.is_private(false);
         if private || !access.is_usual() {
             list.insert(path.clone(), access);
@@ -81,7 +111,15 @@ pub fn look(top: &Path, path: &RepoPath) -> Result<(bool, AccessList), Failure> 
 
 /// The list as lines of a commit's message.
 pub fn to_lines(list: &AccessList) -> String {
-    list.iter().map(|(path, access)| format!("{LINE}{:04o} {} {path}\n", access.mode, access.group)).collect()
+    let mut lines = String::new();
+    for (path, access) in list {
+        lines += &format!("{LINE}{:04o} {} {path}\n", access.mode, access.group);
+        if let Some(acl) = &access.acl {
+            let digits: String = acl.iter().map(|byte| format!("{byte:02x}")).collect();
+            lines += &format!("{ACL_LINE}{digits} {path}\n");
+        }
+    }
+    lines
 }
 
 /// Reads the list from a commit's message.
@@ -91,20 +129,29 @@ pub fn from_message(message: &[u8]) -> AccessList {
         let mut parts = line.strip_prefix(LINE)?.splitn(3, ' ');
         let mode = u32::from_str_radix(parts.next()?, 8).ok()?;
         let group = parts.next()?.parse().ok()?;
-        Some((RepoPath::parse(parts.next()?)?, Access { mode: mode & 0o7777, group }))
+        Some((RepoPath::parse(parts.next()?)?, Access { mode: mode & 0o7777, group, acl: None }))
     };
-    message.lines().filter_map(read).collect()
+    let mut list: AccessList = message.lines().filter_map(read).collect();
+    for line in message.lines() {
+        if let Some((digits, path)) = line.strip_prefix(ACL_LINE).and_then(|rest| rest.split_once(' '))
+            && let Some(access) = RepoPath::parse(path).and_then(|path| list.get_mut(&path))
+        {
+            let byte = |place: usize| u8::from_str_radix(digits.get(place..place + 2)?, 16).ok();
+            access.acl = (0..digits.len()).step_by(2).map(byte).collect();
+        }
+    }
+    list
 }
 
 /// The access for a file that comes back to `path`. A directory that has been opened to more users since then does not
 /// open what was behind it: the file is for its owner alone.
 pub fn to_restore(top: &Path, path: &RepoPath, list: &AccessList) -> Result<Option<Access>, Failure> {
-    let Some(mut access) = list.get(path).copied() else { return Ok(None) };
+    let Some(mut access) = list.get(path).cloned() else { return Ok(None) };
     for above in path.parents() {
         if let (Some(was), Some(now)) = (list.get(&above), lstat_below(top, &above)?)
             && (now.mode() & 0o011 & !was.mode != 0 || now.gid() != was.group)
         {
-            access.mode &= !0o077;
+            access = access.of_the_owner_alone();
         }
     }
     Ok(Some(access))

@@ -24,6 +24,7 @@ mod clone;
 mod configuration;
 mod delta;
 mod diff;
+mod in_the_way;
 mod index_file;
 mod local_changes;
 mod move_files;
@@ -194,8 +195,8 @@ impl Rescues for Repository {
                 RescueAnswer::List(rescues.collect())
             }
             RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
-            RescueRequest::Restore(id) => {
-                let paths = restore::restore(&self.path, id)?;
+            RescueRequest::Restore(wanted) => {
+                let paths = restore::restore(&self.path, wanted)?;
                 RescueAnswer::Restore(paths.iter().map(ToString::to_string).collect())
             }
         })

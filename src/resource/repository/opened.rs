@@ -144,7 +144,7 @@ impl RescueContents {
         self.files.append(&mut files);
         self.staged.append(&mut staged);
         let safe = stash.access.iter().filter(|(path, _)| path.is_safe());
-        self.access.extend(safe.map(|(path, access)| (path.clone(), *access)));
+        self.access.extend(safe.map(|(path, access)| (path.clone(), access.clone())));
         Ok(())
     }
 

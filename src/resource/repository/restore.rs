@@ -18,6 +18,7 @@ use super::restore_plan::{PathState, RestorePlan};
 use super::work_area::WorkArea;
 use super::{git_failure, index_file, io_failure, move_files, observe, open_repository, private_store, quoted};
 use crate::failure::Failure;
+use crate::resource::Restoring;
 
 /// A rescue, as `rescue list` names it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,7 +131,8 @@ fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2
 /// Brings the files of a rescue back into the working tree: bytes, executable bits, untracked ones too; and what was
 /// staged into the index. All of it or, where newer work would be replaced, nothing. The rescue stays. Gives back the paths that
 /// were written, removed or staged. A file that was only staged stays as it is: its bytes were those of HEAD.
-pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
+pub fn restore(path: &Path, wanted: &Restoring) -> Result<Vec<RepoPath>, Failure> {
+    let id = wanted.id.as_str();
     let repo = open(path)?;
     let found = Opened::find(&repo, path, id)?;
     let Some(held) = found.held(path)? else {
@@ -139,7 +141,7 @@ pub fn restore(path: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     };
     let mut area = WorkArea::enter(repo.path())?;
     area.lock(&repo.path().join("index"))?;
-    let todo = RestorePlan::find(&repo, path, &held)?;
+    let todo = RestorePlan::find(&repo, path, &held, &wanted.claimed)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
     // What needs room or an object comes before the first file is touched.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{Repository, Tree};
 
@@ -12,7 +12,7 @@ use super::observe::unmerged;
 use super::opened::RescueContents;
 use super::path::RepoPath;
 use super::survey::{Hasher, Seen, below, index_entries, lstat_below, mode_of, raw_id, unwritable};
-use super::{git_failure, index_file, io_failure, move_files};
+use super::{git_failure, in_the_way, index_file, io_failure, move_files};
 use crate::failure::Failure;
 
 /// What a path of the working tree was when it was compared.
@@ -58,7 +58,14 @@ pub struct RestorePlan<'a> {
 
 impl<'a> RestorePlan<'a> {
     /// Compares; where newer work would be replaced, or could not be, it fails with all the paths.
-    pub fn find(repo: &Repository, top: &Path, held: &'a RescueContents) -> Result<Self, Failure> {
+    ///
+    /// `claimed` are the paths that other steps see to, with the step's id.
+    pub fn find(
+        repo: &Repository,
+        top: &Path,
+        held: &'a RescueContents,
+        claimed: &[(PathBuf, String)],
+    ) -> Result<Self, Failure> {
         let index = index_file::read(repo)?;
         if let Some(path) = unmerged(&index) {
             return Err(Obstacle::Unmerged { path }.refusal(top));
@@ -71,7 +78,7 @@ impl<'a> RestorePlan<'a> {
         let inside = cx.check_places(&todo, &mut newer)?;
         cx.compare_index(held, &mut todo, &mut newer);
         if !newer.is_empty() {
-            return Err(overwritten(top, held, &newer));
+            return Err(in_the_way::failure(top, held, &newer, claimed));
         }
         match unwritable(top, todo.files.keys().copied().chain(&inside)).first() {
             Some(folder) => Err(Failure::new(format!(
@@ -188,24 +195,10 @@ impl ObserveContext<'_> {
 }
 
 /// A path whose newer state the restoring would replace.
-struct Newer<'h> {
-    path: &'h RepoPath,
+pub struct Newer<'h> {
+    pub path: &'h RepoPath,
     /// In the index, and not in the working tree.
-    staged: bool,
-}
-
-fn overwritten(top: &Path, held: &RescueContents, newer: &[Newer<'_>]) -> Failure {
-    let name = |newer: &Newer<'_>| format!("{}{}", newer.path, if newer.staged { " in the index" } else { "" });
-    let names = newer.iter().map(name).collect::<Vec<_>>().join(", ");
-    let failure = Failure::new(format!(
-        "nothing was restored: {names} would be overwritten, and what is there now is kept nowhere else"
-    ));
-    match newer.iter().find_map(|newer| Some((newer.path, held.command_to_print(top, newer.path)?))) {
-        Some((path, command)) => {
-            failure.hint(format!("commit or move these first; `{command}` prints {path} as it was rescued"))
-        }
-        None => failure.hint("commit or move these first"),
-    }
+    pub staged: bool,
 }
 
 /// Whether a directory holds nothing but directories and files that go. Adds what is in it to `inside`.

@@ -7,9 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::resource::Diff;
 use crate::resource::repository::actual::Actual;
-use crate::resource::repository::{Repository, RepositoryChange, clone, diff, observe, update, work_area};
+use crate::resource::repository::path::RepoPath;
+use crate::resource::repository::{Repository, RepositoryChange, clone, diff, observe, restore, update, work_area};
+use crate::resource::{Diff, Restoring};
 
 pub struct Bench {
     pub dir: tempfile::TempDir,
@@ -135,6 +136,11 @@ pub fn plan(desired: &Repository) -> Result<Result<Diff<RepositoryChange>, Failu
     let sent: Actual = serde_json::from_str(&serde_json::to_string(&actual).unwrap()).unwrap();
     assert_eq!(sent, actual);
     Ok(diff::diff(desired, &actual))
+}
+
+/// Restores a rescue in a checkout that no other step sees to.
+pub fn restore(top: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
+    restore::restore(top, &Restoring { id: id.to_owned(), claimed: Vec::new() })
 }
 
 pub fn execute(desired: &Repository, change: &RepositoryChange, run: &str) -> Result<(), Failure> {

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
+use super::bench::restore;
 use crate::resource::repository::RepositoryChange;
 use crate::resource::repository::actual::LocalChange;
 use crate::resource::repository::change::Update;
 use crate::resource::repository::path::RepoPath;
-use crate::resource::repository::restore::restore;
 
 use super::bench::{Bench, apply, copy, desired, files, git, seen, try_git, write};
 

@@ -5,9 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::bench::{Bench, apply, files, git, write};
-use crate::resource::Change;
-use crate::resource::repository::restore::{list, restore, show};
+use super::bench::{Bench, apply, files, git, restore, write};
+use crate::resource::repository::restore::{list, restore as restore_beside, show};
+use crate::resource::{Change, Restoring};
 
 const SECRET: &str = "PASSWORD=topsecret\n";
 
@@ -242,19 +242,114 @@ fn what_was_kept_by_a_run_that_was_cut_off_is_kept_once() {
 }
 
 #[test]
-fn newer_work_is_not_replaced_by_a_private_file() {
+fn newer_work_is_not_replaced_by_a_private_file_and_the_hint_works_when_it_is_pasted() {
     let bench = behind(&[".env"]);
     let top = bench.checkout();
     private(&top, ".env");
     apply(&bench.desired(), "run-1");
     write(&top, ".env", Some("newer\n"));
+    write(&top, ".env.mine", Some("older\n"));
     let before = files(&top);
     let failure = restore(&top, "run-1").unwrap_err();
     assert!(failure.message.contains("nothing was restored: .env would"), "{failure:?}");
-    // The command that gets the one file works.
     let hint = failure.hint.unwrap();
-    let command = hint.split('`').nth(1).unwrap();
-    let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), SECRET, "{hint}");
+    assert!(!hint.contains("commit"), "{hint}");
+    // The command that gets the one file works.
+    assert_eq!(pasted(&hint, 1), SECRET, "{hint}");
     assert_eq!(files(&top), before);
+    // So does the way to the rescued state, and nothing is lost with it.
+    pasted(&hint, 3);
+    restore(&top, "run-1").unwrap();
+    assert_eq!(fs::read_to_string(top.join(".env")).unwrap(), SECRET);
+    assert_eq!(fs::read_to_string(top.join(".env.mine")).unwrap(), "older\n");
+    assert_eq!(fs::read_to_string(top.join(".env.mine-2")).unwrap(), "newer\n");
+}
+
+/// Runs the command in a hint that stands between back quotes.
+fn pasted(hint: &str, number: usize) -> String {
+    let command = hint.split('`').nth(number).unwrap_or_else(|| panic!("{hint}"));
+    let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
+    assert!(output.status.success(), "{command}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_a_step_has_written_since_is_not_to_be_moved_or_committed() {
+    let bench = behind(&["app/.env"]);
+    let top = bench.checkout();
+    private(&top, "app/.env");
+    apply(&bench.desired(), "run-1");
+    write(&top, "app/.env", Some("newer\n"));
+    let claimed = vec![(top.join("app/.env"), "password".to_owned())];
+    let wanted = Restoring { id: "run-1".to_owned(), claimed };
+    let hint = restore_beside(&top, &wanted).unwrap_err().hint.unwrap();
+    assert!(hint.contains("the step password sees to it"), "{hint}");
+    assert!(!hint.contains("mv ") && !hint.contains("commit"), "{hint}");
+    assert_eq!(pasted(&hint, 1), SECRET, "{hint}");
+    // Whatever holds the file is left too.
+    fs::remove_dir_all(top.join("app")).unwrap();
+    fs::create_dir_all(top.join("app/.env/more")).unwrap();
+    write(&top, "app/.env/more/x", Some("x\n"));
+    let wanted = Restoring { claimed: vec![(top.join("app/.env/more/x"), "x".to_owned())], ..wanted };
+    let failure = restore_beside(&top, &wanted).unwrap_err();
+    assert!(failure.message.contains("app/.env (a directory by now)"), "{failure:?}");
+    assert!(failure.hint.unwrap().contains("the step x sees to it"));
+}
+
+#[test]
+fn whatever_stands_in_the_place_of_a_rescued_file_can_be_moved_aside() {
+    for other in ["d/.env", "d/.env/x", "d"] {
+        let bench = behind(&["d/.env"]);
+        let top = bench.checkout();
+        private(&top, "d/.env");
+        apply(&bench.desired(), "run-1");
+        write(&top, other, None);
+        write(&top, other, Some("newer\n"));
+        let hint = restore(&top, "run-1").unwrap_err().hint.unwrap();
+        pasted(&hint, 3);
+        restore(&top, "run-1").unwrap();
+        assert_eq!(fs::read_to_string(top.join("d/.env")).unwrap(), SECRET, "{other}");
+        assert!(all_below(&top).iter().any(|path| fs::read(path).is_ok_and(|found| found == b"newer\n")), "{other}");
+    }
+}
+
+/// Whatever the mode says, a list of access rights can shut a user out, of the file or of a directory on the way to it.
+#[test]
+fn a_file_that_an_access_control_list_closes_stays_private_and_the_list_comes_back() {
+    for (name, mode, acl, on) in [
+        (".env", 0o644, "u:nobody:---", ".env"),
+        (".env", 0o644, "u:nobody:---,m::r", ".env"),
+        (".env", 0o644, "g:nogroup:---", ".env"),
+        (".env", 0o755, "u:nobody:---", ".env"),
+        ("conf/.env", 0o644, "u:nobody:---", "conf"),
+        ("conf/.env", 0o644, "u:nobody:---", "conf/.env"),
+    ] {
+        let bench = behind(&[name]);
+        let top = bench.checkout();
+        write(&top, name, Some(SECRET));
+        chmod(&top.join(name), mode);
+        setfacl(&top.join(on), acl);
+        let at = top.join(name);
+        assert!(!as_another_user(&["cat", at.to_str().unwrap()]).status.success(), "{name} {acl} {on}");
+        let before = getfacl(&at);
+        let planned = apply(&bench.desired(), "run-1");
+        assert_eq!(planned.changes[0].describe().before["in_the_way"][0]["private"], true);
+        git(&top, &["gc", "-q", "--prune=now"]);
+        assert!(is_secret(&top), "{name} {acl} {on}");
+        restore(&top, "run-1").unwrap();
+        assert_eq!(fs::read_to_string(&at).unwrap(), SECRET);
+        assert!(!as_another_user(&["cat", at.to_str().unwrap()]).status.success(), "{name} {acl} {on}");
+        if on == name {
+            assert_eq!(getfacl(&at), before, "{name} {acl}");
+        }
+    }
+}
+
+fn setfacl(path: &Path, acl: &str) {
+    assert!(Command::new("setfacl").args(["-m", acl]).arg(path).status().unwrap().success());
+}
+
+fn getfacl(path: &Path) -> String {
+    let output = Command::new("getfacl").args(["-cp"]).arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -4,11 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use super::bench::{Bench, apply, files, git, write};
+use super::bench::{Bench, apply, files, git, restore, write};
 use crate::resource::repository::LocalCommits;
-use crate::resource::repository::restore::{
-    RescueKind, list as list_rescues, restore as restore_rescue, show as show_rescue,
-};
+use crate::resource::repository::restore::{RescueKind, list as list_rescues, show as show_rescue};
 
 fn rescued() -> Bench {
     let bench = Bench::new();
@@ -34,7 +32,7 @@ fn restoring_brings_bytes_modes_and_links_back() {
     assert_eq!(found[0].files.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "b", "d/c", "new"]);
     let text = String::from_utf8(show_rescue(&top, "run-1").unwrap()).unwrap();
     assert!(text.contains("+and mine") && text.contains("b/new"), "{text}");
-    let restored = restore_rescue(&top, "run-1").unwrap();
+    let restored = restore(&top, "run-1").unwrap();
     assert_eq!(restored.len(), 4);
     assert_eq!(fs::read_to_string(top.join("a")).unwrap(), "mine\r\nand mine\n");
     assert_eq!(fs::metadata(top.join("a")).unwrap().permissions().mode() & 0o777, 0o755);
@@ -42,7 +40,7 @@ fn restoring_brings_bytes_modes_and_links_back() {
     assert!(!top.join("d/c").exists());
     assert_eq!(fs::read(top.join("new")).unwrap(), b"mine \x00\x01\n");
     assert!(!top.join(".git/provision").exists());
-    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 0, "it is all there");
+    assert_eq!(restore(&top, "run-1").unwrap().len(), 0, "it is all there");
     // The ref goes by the command that the listing names.
     assert!(Command::new("sh").arg("-c").arg(&found[0].delete).status().unwrap().success());
     assert_eq!(list_rescues(&top).unwrap(), []);
@@ -56,7 +54,7 @@ fn restoring_does_not_replace_newer_work() {
         let before_write = files(&top);
         write(&top, name, Some(content));
         let before = files(&top);
-        let failure = restore_rescue(&top, "run-1").unwrap_err();
+        let failure = restore(&top, "run-1").unwrap_err();
         assert!(failure.message.contains(&format!("nothing was restored: {name} would")), "{failure:?}");
         assert_eq!(files(&top), before);
         if before_write.contains_key(name) {
@@ -84,12 +82,12 @@ fn rescued_commits_are_told_how_to_come_back() {
     assert_eq!((found[0].id.as_str(), found[0].kind), ("run-1-commits", RescueKind::Commits));
     let text = String::from_utf8(show_rescue(&top, "run-1-commits").unwrap()).unwrap();
     assert!(text.find("+x\n") < text.find("+y\n") && text.contains("+x\n"), "every commit, in order: {text}");
-    let hint = restore_rescue(&top, "run-1-commits").unwrap_err().hint.unwrap();
+    let hint = restore(&top, "run-1-commits").unwrap_err().hint.unwrap();
     assert!(hint.contains("branch rescued-run-1-commits refs/provision/rescue/run-1-commits"), "{hint}");
     let way_back = found[0].way_back.as_ref().unwrap();
     assert!(Command::new("sh").arg("-c").arg(way_back).status().unwrap().success());
     assert_eq!(git(&top, &["rev-parse", "rescued-run-1-commits"]).trim(), found[0].commit);
-    let unknown = restore_rescue(&top, "run-2").unwrap_err();
+    let unknown = restore(&top, "run-2").unwrap_err();
     assert_eq!(unknown.hint.as_deref(), Some("there is run-1-commits"));
 }
 
@@ -110,16 +108,16 @@ fn what_was_staged_comes_back_staged_and_reverts_nothing() {
         assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
     }
     assert_eq!(list_rescues(&top).unwrap()[0].files.len(), 3);
-    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 3);
+    assert_eq!(restore(&top, "run-1").unwrap().len(), 3);
     assert_eq!(fs::read_to_string(top.join("a")).unwrap(), "a2\n", "the pulled file stays");
     assert_eq!(fs::read_to_string(top.join("b")).unwrap(), "edited b\n");
     assert_eq!(git(&top, &["show", ":a"]), "staged\n");
     assert_eq!(git(&top, &["show", ":b"]), "staged b\n");
     assert_eq!(git(&top, &["ls-files", "d/c"]), "");
-    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 0, "it is all there");
+    assert_eq!(restore(&top, "run-1").unwrap().len(), 0, "it is all there");
     write(&top, "a", Some("newer\n"));
     git(&top, &["add", "a"]);
-    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    let failure = restore(&top, "run-1").unwrap_err();
     assert!(failure.message.contains("a in the index"), "{failure:?}");
     assert_eq!(git(&top, &["show", ":a"]), "newer\n");
 }
@@ -132,12 +130,12 @@ fn what_git_is_told_to_pass_over_is_newer_work_all_the_same() {
         let top = bench.checkout();
         git(&top, &["update-index", mark, "a"]);
         write(&top, "a", Some("newer\n"));
-        let failure = restore_rescue(&top, "run-1").unwrap_err();
+        let failure = restore(&top, "run-1").unwrap_err();
         assert!(failure.message.contains("nothing was restored: a would"), "{failure:?}");
         assert_eq!(fs::read_to_string(top.join("a")).unwrap(), "newer\n");
         git(&top, &["update-index", no_mark, "a"]);
         git(&top, &["checkout", "-q", "a"]);
-        assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 4);
+        assert_eq!(restore(&top, "run-1").unwrap().len(), 4);
     }
 }
 
@@ -151,9 +149,9 @@ fn what_was_gone_is_gone_where_a_directory_came_in_its_place() {
     apply(&bench.desired(), "run-1");
     bench.push("still more", &[("a/x", Some("x\n"))]);
     apply(&bench.desired(), "run-2");
-    assert_eq!(restore_rescue(&top, "run-1").unwrap().len(), 1);
+    assert_eq!(restore(&top, "run-1").unwrap().len(), 1);
     assert_eq!(git(&top, &["status", "--porcelain"]), " D b\n");
-    assert_eq!(restore_rescue(&top, "run-1").unwrap(), [], "it is all there");
+    assert_eq!(restore(&top, "run-1").unwrap(), [], "it is all there");
 }
 
 #[test]
@@ -171,7 +169,7 @@ fn what_a_rescue_cannot_write_it_does_not_begin_to_write() {
         let (folder, name) = lost.trim().split_at(2);
         fs::remove_file(top.join(".git/objects").join(folder).join(name)).unwrap();
         let before = files(&top);
-        assert!(restore_rescue(&top, "run-1").is_err());
+        assert!(restore(&top, "run-1").is_err());
         assert_eq!(files(&top), before);
         assert_eq!(git(&top, &["status", "--porcelain"]), "");
         assert!(!top.join(".git/provision").exists() && !top.join(".git/index.lock").exists());
@@ -190,7 +188,7 @@ fn nothing_is_restored_beside_a_conflict_or_into_another_repository() {
     index.args(["update-index", "--index-info"]).current_dir(&top).stdin(fs::File::open(&listing).unwrap());
     assert!(index.status().unwrap().success());
     let before = files(&top);
-    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    let failure = restore(&top, "run-1").unwrap_err();
     assert!(failure.message.contains("holds a conflict in conflict"), "{failure:?}");
     git(&top, &["reset", "-q"]);
     assert_eq!(files(&top), before);
@@ -203,7 +201,7 @@ fn nothing_is_restored_beside_a_conflict_or_into_another_repository() {
     bench.push("no more", &[("n/mine", None)]);
     apply(&bench.desired(), "run-2");
     git(&top, &["init", "-q", "n"]);
-    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    let failure = restore(&top, "run-1").unwrap_err();
     assert!(failure.message.contains("nothing was restored: n/mine would"), "{failure:?}");
     assert!(!top.join("n/mine").exists());
 }
@@ -233,7 +231,7 @@ fn modes_of_old_trees_are_no_change_and_block_no_rescue() {
         let planned = apply(&bench.desired(), "run-2");
         assert_eq!(planned.notes, ["1 local change in the way, to be rescued and stashed: q (modified)"], "{mode}");
         assert_eq!(git(&top, &["status", "--porcelain"]), "");
-        assert_eq!(restore_rescue(&top, "run-2").unwrap().len(), 1);
+        assert_eq!(restore(&top, "run-2").unwrap().len(), 1);
     }
 }
 
@@ -250,11 +248,11 @@ fn a_staged_file_in_the_place_of_a_directory_is_kept_and_comes_back() {
         assert_eq!(git(&top, &["show", &format!("refs/provision/rescue/{commit}:d")]), "mine\n");
     }
     let before = files(&top);
-    let failure = restore_rescue(&top, "run-1").unwrap_err();
-    assert!(failure.message.contains("d, d in the index would be overwritten"), "{failure:?}");
+    let failure = restore(&top, "run-1").unwrap_err();
+    assert!(failure.message.contains("d (a directory by now), d in the index would be"), "{failure:?}");
     assert_eq!(files(&top), before);
     git(&top, &["checkout", "-q", "-f", "--detach", head.trim()]);
-    restore_rescue(&top, "run-1").unwrap();
+    restore(&top, "run-1").unwrap();
     assert_eq!(fs::read_to_string(top.join("d")).unwrap(), "mine\n");
     assert_eq!(git(&top, &["status", "--porcelain"]), "A  d\nD  d/c\n");
     // And the other way round: a directory comes back in the place of a file.
@@ -264,7 +262,7 @@ fn a_staged_file_in_the_place_of_a_directory_is_kept_and_comes_back() {
     bench.push("still more", &[("a", Some("a2\n"))]);
     apply(&bench.desired(), "run-2");
     git(&top, &["checkout", "-q", "-f", "--detach", head.trim()]);
-    assert!(restore_rescue(&top, "run-2").is_ok());
+    assert!(restore(&top, "run-2").is_ok());
     assert_eq!(fs::read_to_string(top.join("a/b")).unwrap(), "mine\n");
 }
 
@@ -282,7 +280,7 @@ fn nothing_is_restored_where_others_decide_what_the_path_is() {
     let top = bench.checkout();
     std::os::unix::fs::chown(bench.dir.path(), Some(65_534), None).unwrap();
     let before = files(&top);
-    let failure = restore_rescue(&top, "run-1").unwrap_err();
+    let failure = restore(&top, "run-1").unwrap_err();
     assert!(failure.message.contains("as root nothing is done"), "{failure:?}");
     assert_eq!(files(&top), before);
 }

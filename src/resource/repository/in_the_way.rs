@@ -1,0 +1,125 @@
+//! What to do where a rescue cannot come back because something newer stands in its place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::opened::RescueContents;
+use super::path::RepoPath;
+use super::quoted;
+use super::restore_plan::Newer;
+use crate::failure::Failure;
+
+/// How many of the paths get a hint of their own.
+const HINTED: usize = 5;
+
+/// The failure that names all the paths, with what can be done about each. Nothing of it loses what is there now, or
+/// publishes it: that may well be a secret which a step has written since.
+pub fn failure(top: &Path, held: &RescueContents, newer: &[Newer<'_>], claimed: &[(PathBuf, String)]) -> Failure {
+    let names = newer.iter().map(|newer| match Place::of(top, newer) {
+        Place::Index => format!("{} in the index", newer.path),
+        Place::Directory(at) if at == *newer.path => format!("{at} (a directory by now)"),
+        _ => newer.path.to_string(),
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let message =
+        format!("nothing was restored: {names} would be overwritten, and what is there now is kept nowhere else");
+    // What holds for the file holds for what is staged of it.
+    let is_said = |other: &Newer<'_>| other.staged && newer.iter().any(|one| !one.staged && one.path == other.path);
+    let (mut hints, mut more) = (Vec::new(), 0);
+    for newer in newer.iter().filter(|newer| !is_said(newer)) {
+        if hints.len() < HINTED {
+            hints.push(hint(top, held, newer, claimed));
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 {
+        hints.push(format!("and {more} more"));
+    }
+    Failure::new(message).hint(hints.join("; "))
+}
+
+fn hint(top: &Path, held: &RescueContents, newer: &Newer<'_>, claimed: &[(PathBuf, String)]) -> String {
+    let path = newer.path;
+    let rescued = match held.command_to_print(top, path) {
+        Some(command) => format!("`{command}` prints {path} as it was rescued"),
+        None => format!("{path} was gone when it was rescued"),
+    };
+    let what = match Place::of(top, newer) {
+        Place::Index => "something else was staged since".to_owned(),
+        Place::Repository(at) => format!("{at} is a repository of its own by now"),
+        Place::Special(at) => format!("{at} is no file by now"),
+        Place::File(at) | Place::Directory(at) if owner(top, &at, claimed).is_some() => format!(
+            "{at} was written since, and the step {} sees to it: leave it there, and put in by hand what it lacks",
+            owner(top, &at, claimed).unwrap_or_default()
+        ),
+        Place::File(at) => {
+            format!(
+                "{at} was written since; to have the rescued state, move it aside and restore again: `{}`",
+                aside(top, &at)
+            )
+        }
+        Place::Directory(at) => {
+            format!(
+                "{at} is a directory with files of its own by now; if nothing uses them, move it aside and restore again: `{}`",
+                aside(top, &at)
+            )
+        }
+    };
+    format!("{rescued}; {what}")
+}
+
+/// What stands in the way of a path.
+enum Place {
+    Index,
+    File(RepoPath),
+    Directory(RepoPath),
+    /// The working tree of another repository.
+    Repository(RepoPath),
+    /// A FIFO, socket or device.
+    Special(RepoPath),
+}
+
+impl Place {
+    fn of(top: &Path, newer: &Newer<'_>) -> Self {
+        if newer.staged {
+            return Self::Index;
+        }
+        let mut parents: Vec<RepoPath> = newer.path.parents().collect();
+        parents.sort();
+        for above in parents {
+            let at = top.join(above.as_path());
+            match fs::symlink_metadata(&at) {
+                Ok(found) if !found.is_dir() => return Self::File(above),
+                Ok(_) if fs::symlink_metadata(at.join(".git")).is_ok() => return Self::Repository(above),
+                _ => {}
+            }
+        }
+        let at = top.join(newer.path.as_path());
+        let path = newer.path.clone();
+        match fs::symlink_metadata(&at) {
+            Ok(found) if found.is_dir() && fs::symlink_metadata(at.join(".git")).is_ok() => Self::Repository(path),
+            Ok(found) if found.is_dir() => Self::Directory(path),
+            Ok(found) if !found.is_file() && !found.is_symlink() => Self::Special(path),
+            _ => Self::File(path),
+        }
+    }
+}
+
+/// The step that sees to a path, or to something below it.
+fn owner<'a>(top: &Path, path: &RepoPath, claimed: &'a [(PathBuf, String)]) -> Option<&'a str> {
+    let real = |path: &Path| match (path.parent().and_then(|parent| fs::canonicalize(parent).ok()), path.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    };
+    let at = real(&top.join(path.as_path()));
+    claimed.iter().find(|(claimed, _)| real(claimed).starts_with(&at)).map(|(_, step)| step.as_str())
+}
+
+/// The command that gives what is at a path another name, which is free.
+fn aside(top: &Path, path: &RepoPath) -> String {
+    let at = top.join(path.as_path()).to_string_lossy().into_owned();
+    let names = std::iter::once(format!("{at}.mine")).chain((2..).map(|number| format!("{at}.mine-{number}")));
+    let free = names.into_iter().find(|name| fs::symlink_metadata(name).is_err()).unwrap_or_default();
+    format!("mv -T {} {}", quoted(&at), quoted(&free))
+}
