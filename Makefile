@@ -25,6 +25,7 @@ docs: ## docs/reference.md, from the tables of keys beside the kinds
 
 check: ## formatting, lints, the generated documents, licences and sources of dependencies
 	@scripts/setup --check
+	scripts/words
 	cargo fmt --all --check
 	cargo test --locked --lib the_reference_document
 	cargo clippy --locked --all-targets -- --deny warnings

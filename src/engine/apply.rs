@@ -122,8 +122,9 @@ async fn predecessors(
             Some(Finished::Unchanged | Finished::Unchecked | Finished::Changed | Finished::Drifted) => continue,
         };
         let id = &steps[*other].id;
-        return Err(Failure::new(format!("it waits for `{id}`, which {word}"))
-            .hint(format!("see to `{id}` and run apply again")));
+        return Err(
+            Failure::new(format!("it waits for `{id}`, which {word}")).hint(format!("fix `{id}` and run apply again"))
+        );
     }
     Ok(Some(()))
 }

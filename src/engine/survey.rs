@@ -218,7 +218,7 @@ fn mark_provisional(
             let word = if earlier.outcome() == Planned::Failed { "failed" } else { "is blocked" };
             let id = &steps[*other].id;
             let failure = Failure::new(format!("it waits for `{id}`, which {word}"))
-                .hint(format!("see to `{id}` first, or leave it out with --skip {id}"));
+                .hint(format!("fix `{id}` first, or leave it out with --skip {id}"));
             return PlannedStep::exact(Verdict::Blocked(failure));
         }
         // What a provisional step will change is not known yet, were it seen to need nothing now.

@@ -238,7 +238,7 @@ fn describe(out: &mut String, change: &Description) {
         let _ = writeln!(out, "{INDENT}  {}", clean(line));
     }
     if let Some(risk) = &change.risk {
-        let _ = writeln!(out, "{INDENT}  {YELLOW}mind{YELLOW:#}: {}", clean(risk));
+        let _ = writeln!(out, "{INDENT}  {YELLOW}risk{YELLOW:#}: {}", clean(risk));
     }
 }
 
@@ -282,7 +282,7 @@ fn warn(err: &mut String, step: &str, warning: &str) {
 fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
     let style = if outcome == RunOutcome::Failed { RED } else { BOLD };
     if *counts == Counts::default() {
-        return format!("{style}{command}{style:#}: no step was looked at");
+        return format!("{style}{command}{style:#}: no steps were evaluated");
     }
     let in_order = outcome == RunOutcome::Ok && counts.changed == 0 && counts.unchecked == 0;
     let tail = if in_order { ": nothing to change" } else { "" };
