@@ -149,3 +149,24 @@ fn one_entry_that_cannot_be_changed_does_not_stop_the_walk() {
     apply(&sandbox).exits(0);
     assert_eq!(wrong(&sandbox), 0);
 }
+
+/// A parent that a step makes in another step's tree belongs to the tree, whatever directory it is made in.
+#[test]
+fn a_parent_that_is_made_in_a_tree_belongs_to_the_tree() {
+    let sandbox = Sandbox::new();
+    sandbox.bash("root", "mkdir -p /srv/a/b /srv/k && ssh-keygen -q -t ed25519 -N '' -f /srv/k/key");
+    let file = "\
+name: trees
+steps:
+  - { id: key, key_file: { path: /srv/a/b/c/d/key.pem, source: { file: /srv/k/key } } }
+  - { id: inner, directory: { path: /srv/a/b } }
+  - { id: other, directory: { path: /srv/a/o, owner: \"9\" } }
+  - { id: below, directory: { path: /srv/a/o/p/q, owner: \"5\" } }
+  - { id: tree, directory: { path: /srv/a, owner: \"7\", group: \"8\", recursive: true, dir_mode: \"0750\" } }
+";
+    sandbox.write("/srv/trees.yaml", "root", file);
+    sandbox.provision("root", ["apply", "/srv/trees.yaml", "--yes"]).run().exits(0);
+    let owners = sandbox.bash("root", "stat -c '%n %u:%g %a' /srv/a/b/c /srv/a/b/c/d /srv/a/o/p");
+    assert_eq!(owners, "/srv/a/b/c 7:8 750\n/srv/a/b/c/d 7:8 750\n/srv/a/o/p 7:8 750\n");
+    sandbox.provision("root", ["plan", "/srv/trees.yaml", "--detailed-exitcode"]).run().exits(0);
+}

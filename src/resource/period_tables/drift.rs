@@ -298,7 +298,7 @@ impl Pair<'_> {
             || {
                 let aside = TableName::new(&self.table.schema, format!("{}_drifted", self.table.name));
                 format!(
-                    "ALTER TABLE {} RENAME TO {}; then run apply, which makes the table anew like {}, and bring the rows \
+                    "ALTER TABLE {} RENAME TO {}; then run apply, which makes the table again like {}, and bring the rows \
                      of {aside} into it by their columns' names",
                     self.table.sql(),
                     postgres_protocol::escape::escape_identifier(&aside.name),

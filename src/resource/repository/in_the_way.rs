@@ -48,7 +48,7 @@ fn hint(top: &Path, held: &RescueContents, newer: &Newer<'_>, claimed: &[(PathBu
     let what = match Place::of(top, newer) {
         Place::Index => "something else was staged since".to_owned(),
         Place::Repository(at) => format!("{at} is a repository of its own by now"),
-        Place::Special(at) => format!("{at} is no file by now"),
+        Place::Special(at) => format!("{at} is not a file any more"),
         Place::File(at) | Place::Directory(at) if owner(top, &at, claimed).is_some() => format!(
             "{at} was written since, and the step {} sees to it: leave it there, and put in by hand what it lacks",
             owner(top, &at, claimed).unwrap_or_default()

@@ -23,7 +23,7 @@ pub fn aside(path: &str) -> String {
 fn cloned_anew(path: &Path) -> String {
     let aside = aside(&path.to_string_lossy());
     format!(
-        "have the step clone it anew from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"
+        "have the step clone it again from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"
     )
 }
 
