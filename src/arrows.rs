@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("failure", &[]),
     ("text", &[]),
+    ("telemetry", &["failure", "text"]),
     ("plan", &["failure", "text"]),
-    ("host", &["plan", "failure", "text"]),
-    ("resource", &["host", "plan", "failure", "text"]),
-    ("worker", &["resource", "host", "plan", "failure", "text"]),
-    ("plan_file", &["resource", "host", "plan", "failure", "text"]),
-    ("engine", &["plan_file", "worker", "resource", "host", "plan", "failure", "text"]),
+    ("host", &["plan", "telemetry", "failure", "text"]),
+    ("resource", &["host", "plan", "telemetry", "failure", "text"]),
+    ("worker", &["resource", "host", "plan", "telemetry", "failure", "text"]),
+    ("plan_file", &["resource", "host", "plan", "telemetry", "failure", "text"]),
+    ("engine", &["plan_file", "worker", "resource", "host", "plan", "telemetry", "failure", "text"]),
     ("render", &["engine::event", "failure", "text"]),
-    ("cli", &["render", "engine", "plan_file", "worker", "resource", "host", "plan", "failure", "text"]),
+    ("cli", &["render", "engine", "plan_file", "worker", "resource", "host", "plan", "telemetry", "failure", "text"]),
 ];
 
 /// The parts of rooms that the text names, apart from what it has for its own tests.
@@ -90,4 +91,29 @@ fn the_rooms_have_no_circle() {
             assert!(before.contains(&other), "{room} uses {other}, which stands below it");
         }
     }
+}
+
+/// What is recorded has typed fields, so that no secret gets into a log: nothing but `telemetry::spans` calls the macros of
+/// `tracing`.
+#[test]
+fn spans_and_log_lines_are_made_in_one_place() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&top, &mut found);
+    let mut wrong = Vec::new();
+    for path in &found {
+        let inside = path.strip_prefix(&top).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let uses = ["tracing::", "tracing_subscriber::"].iter().any(|name| text.contains(name));
+        let calls =
+            ["span!(", "trace!(", "debug!(", "info!(", "warn!(", "error!("].iter().any(|name| text.contains(name));
+        if inside == Path::new("arrows.rs") {
+            continue;
+        }
+        let is_spans = inside == Path::new("telemetry/spans.rs");
+        if (uses && !inside.starts_with("telemetry")) || (uses && calls && !is_spans) {
+            wrong.push(inside.display().to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

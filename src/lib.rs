@@ -21,5 +21,6 @@ pub mod plan;
 pub mod plan_file;
 pub mod render;
 pub mod resource;
+pub mod telemetry;
 pub mod text;
 pub mod worker;

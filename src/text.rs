@@ -67,6 +67,11 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
+/// A command line of these words for a POSIX shell.
+pub fn shell_words(words: &[String]) -> String {
+    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// The kernel's words for an error, in lower case and without the number.
 pub fn io_error_text(error: &std::io::Error) -> String {
     let text = error.to_string();

@@ -2,15 +2,50 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use jiff::civil::Date;
 
 /// Makes a runbook's steps true on this host: shows what differs, and does what is missing and nothing else.
 #[derive(Debug, Parser)]
 #[command(name = "provision", version, about, propagate_version = true)]
 pub struct Arguments {
+    #[command(flatten)]
+    pub diagnostics: DiagnosticsArguments,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What a run records of its own work, for whoever has to find out what it does.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Diagnostics")]
+pub struct DiagnosticsArguments {
+    /// Say more, and log what is done and how long it takes (-vv: all of it)
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say only what is not in order
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log by this filter, such as `debug` or `info,git=debug` [env: PROVISION_LOG]
+    #[arg(long, value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+    /// How to write the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", global = true)]
+    pub log_format: LogFormat,
+    /// Append the log to this file (mode 0600) instead of standard error
+    #[arg(long, value_name = "FILE", global = true)]
+    pub log_file: Option<PathBuf>,
+    /// Write a timeline to this file (mode 0600), in Chrome's trace format: Perfetto opens it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub timeline: Option<PathBuf>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line of text for each record
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +67,8 @@ pub enum Command {
     },
     /// List the runs that changed something on this host, the newest first, or show one
     History(HistoryArguments),
+    /// List what earlier runs left to a person, or report it as done
+    FollowUps(FollowUpsArguments),
     /// Print a commented plan file to start from
     Init(InitArguments),
     /// Print the JSON Schema of plan files, for editors
@@ -216,6 +253,21 @@ pub struct HistoryArguments {
     /// List only so many runs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FollowUpsArguments {
+    /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
+    pub file: Option<PathBuf>,
+    /// Close the follow-ups with these numbers
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub done: Vec<u32>,
+    /// Close all open follow-ups of the plan file
+    #[arg(long, conflicts_with = "done")]
+    pub done_all: bool,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,

@@ -2,17 +2,15 @@
 
 use std::fmt::Write as _;
 
-use anstyle::Style;
-use serde::Serialize;
-
 use super::args::HistoryArguments;
 use super::{Error, Exit, inputs};
 use crate::engine::event::{ChangeOutcome, Finished};
 use crate::engine::journal::{Record, RunStatus, RunSummary, past};
 use crate::engine::run::canonical;
 use crate::failure::Failure;
-use crate::render::{output, with_target};
+use crate::render::{output, to_json_line, with_target};
 use crate::text::clean;
+use anstyle::Style;
 
 const BOLD: Style = Style::new().bold();
 
@@ -37,7 +35,7 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
             let past = one(runs, &id)?;
             if arguments.json { records(&past) } else { show(&past) }
         }
-        None if arguments.json => runs.iter().take(limit).map(line).collect(),
+        None if arguments.json => runs.iter().take(limit).map(to_json_line).collect(),
         None if runs.is_empty() => "no runs\n".to_owned(),
         None => list(&runs[..runs.len().min(limit)]),
     };
@@ -60,12 +58,8 @@ fn one(runs: Vec<RunSummary>, id: &str) -> Result<RunSummary, Failure> {
     })
 }
 
-fn line(value: &impl Serialize) -> String {
-    serde_json::to_string(value).map(|line| line + "\n").unwrap_or_default()
-}
-
 fn records(past: &RunSummary) -> String {
-    past.records.iter().map(line).collect()
+    past.records.iter().map(to_json_line).collect()
 }
 
 fn list(runs: &[RunSummary]) -> String {

@@ -4,9 +4,11 @@ mod apply;
 mod args;
 mod completions;
 mod confirm;
+mod diagnostics;
 mod discover;
 mod exit;
 mod explain;
+mod follow_ups;
 mod history;
 mod init;
 mod inputs;
@@ -18,7 +20,7 @@ mod show;
 mod tips;
 mod validate;
 
-use crate::text::io_error_text;
+use crate::text::{clean, io_error_text};
 use std::ffi::OsString;
 
 use clap::Parser;
@@ -33,6 +35,7 @@ use crate::engine::stop;
 use crate::failure::Failure;
 use crate::host::signals::without_panic;
 use crate::render::output;
+use crate::telemetry;
 
 /// Runs the program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
@@ -55,6 +58,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         output::tell(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
+    if let Err(failure) = diagnostics::start(&arguments.diagnostics) {
+        output::tell(&format!("{}\n", Error::from(failure)));
+        return Exit::Failed;
+    }
     let result = match arguments.command {
         Command::Worker(worker) => {
             crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)
@@ -65,6 +72,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Validate(arguments) => validate::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::History(arguments) => history::run(arguments),
+        Command::FollowUps(arguments) => with_runtime(follow_ups::run(arguments)),
         Command::Init(arguments) => init::run(arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(arguments),
@@ -72,6 +80,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
     output::idle();
+    for wrong in telemetry::finish() {
+        output::tell(&format!("warning: {}\n", clean(&wrong)));
+    }
     with_all_output(result.unwrap_or_else(|error| {
         output::tell(&format!("{error}\n"));
         error.exit
@@ -86,6 +97,7 @@ fn visible(command: clap::Command) -> clap::Command {
     clap::Command::new("provision")
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
+        .args(command.get_arguments().cloned())
         .propagate_version(true)
         .subcommand_required(true)
         .subcommands(subcommands)

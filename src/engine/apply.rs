@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-use super::event::{ChangeOutcome, Event, Finished, Sink};
+use super::event::{ChangeOutcome, Event, Finished, Sink, StepFinished};
 use super::live::{keep_planned, leave_out_newer};
 use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, plan_step, planned_event, why};
@@ -15,6 +15,7 @@ use super::targets::Targets;
 use crate::plan::graph::Graph;
 use crate::resource::Step;
 use crate::resource::{AnyChange, Description, Diff, Rescue, RescueAnswer, RescueRequest};
+use crate::telemetry::spans::{self, Span};
 
 /// Makes the command line that brings a rescue back from its id.
 pub type RestoreCommand = dyn Fn(&str) -> String + Send + Sync;
@@ -78,7 +79,9 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
         let slots: Vec<Arc<Mutex<()>>> = graph.slots(index).iter().map(|slot| Arc::clone(&slots[*slot])).collect();
         let makers: Vec<usize> = planned.makers_of_parents().collect();
         let ends = Arc::clone(&ends);
-        running.spawn(async move {
+        let step = &cx.steps[index];
+        let span = spans::step(&step.id, step.resource.kind());
+        running.spawn(span.instrument(async move {
             ended(&makers, &ends).await;
             let end = match predecessors(&before, &run.cx.steps, &ends).await {
                 Err(failure) => StepResult::of(Finished::Blocked, Some(failure)),
@@ -94,7 +97,7 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
             };
             run.finish(&end);
             ends.send_modify(|ends| ends[index] = Some(end.outcome));
-        });
+        }));
     }
     while running.join_next().await.is_some() {}
 }
@@ -189,10 +192,10 @@ impl StepRun {
     async fn decide_unless_stopped(&self) -> Option<Verdict> {
         let (targets, steps, index) = (Arc::clone(&self.cx.targets), Arc::clone(&self.cx.steps), self.index);
         // A task of its own: a request to a worker that was broken off in its middle would spoil those after it.
-        let deciding = tokio::spawn(async move {
+        let deciding = tokio::spawn(Span::current().instrument(async move {
             let observed = plan_step(&targets, &steps[index]).await;
             observed.beside_others(&targets, index, &steps)
-        });
+        }));
         tokio::select! {
             verdict = deciding => {
                 Some(verdict.unwrap_or_else(|_| Verdict::Failed(Failure::new("the observation ended without a result"))))
@@ -204,6 +207,11 @@ impl StepRun {
     async fn apply_changes(&self, diff: Diff<AnyChange>) -> StepResult {
         if diff.changes.is_empty() {
             return StepResult::converged(Finished::Unchanged, diff);
+        }
+        let changes = diff.changes.iter().map(|change| (self.step(), change));
+        let follow_ups = self.cx.targets.follow_ups().after(changes);
+        if !follow_ups.is_empty() {
+            self.cx.sink.event(&Event::FollowUpsExpected { follow_ups });
         }
         // What may take somebody's work out of the way says so in the plan; how to get it back is said in the end.
         let risky = diff.changes.iter().any(|change| change.describe().risk.is_some());
@@ -292,7 +300,7 @@ impl StepRun {
             summary: summary.clone(),
         });
         let result = match self.cx.sink.ready() {
-            Ok(()) => self.cx.targets.execute(self.step(), change).await,
+            Ok(()) => spans::execute(&target).instrument(self.cx.targets.execute(self.step(), change)).await,
             Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
         };
         let outcome = if result.is_ok() { ChangeOutcome::Changed } else { ChangeOutcome::Failed };
@@ -312,7 +320,7 @@ impl StepRun {
 
     /// A change that was made and did not hold is a failure, whatever the call that made it said.
     async fn verify(&self, made: Diff<AnyChange>) -> StepResult {
-        match plan_step(&self.cx.targets, self.step()).await.verdict {
+        match spans::verify().instrument(plan_step(&self.cx.targets, self.step())).await.verdict {
             Verdict::Decided(mut left) => {
                 leave_out_newer(&mut left, self.observed);
                 match left.changes.first() {
@@ -346,10 +354,7 @@ impl StepRun {
         let failure = end.failure.clone();
         let restorable = end.rescues.iter().filter(|rescue| rescue.way_back.is_none());
         let rescues: Vec<String> = restorable.map(|rescue| rescue.id.clone()).collect();
-        self.cx.sink.event(&Event::StepFinished {
-            step: self.step().id.clone(),
-            kind: self.step().resource.kind(),
-            outcome: end.outcome,
+        self.cx.sink.event(&Event::StepFinished(StepFinished {
             drift: end.drift.clone(),
             reason: failure.as_ref().map(|failure| failure.message.clone()),
             hint: failure.and_then(|failure| failure.hint),
@@ -359,6 +364,7 @@ impl StepRun {
             restore_commands: rescues.iter().map(|id| (self.cx.restore)(id)).collect(),
             rescues,
             ways_back: end.rescues.iter().filter_map(|rescue| rescue.way_back.clone()).collect(),
-        });
+            ..StepFinished::of(&self.step().id, self.step().resource.kind(), end.outcome)
+        }));
     }
 }

@@ -9,13 +9,13 @@ pub use crate::resource::{Action, Description};
 pub const FORMAT: u32 = 1;
 
 /// One thing that happened. Free of secrets.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The first event.
     RunStarted {
         format: u32,
-        command: &'static str,
+        command: String,
         /// The plan file's `name`.
         plan: String,
         /// The plan file's path as the user gave it.
@@ -39,26 +39,7 @@ pub enum Event {
         message: String,
     },
     /// What is to be done for one step.
-    StepPlanned {
-        step: String,
-        kind: &'static str,
-        title: String,
-        outcome: Planned,
-        certainty: Certainty,
-        /// The steps whose changes come first, where the certainty is provisional.
-        waits_for: Vec<String>,
-        changes: Vec<Description>,
-        /// The kind's own numbers and dates.
-        facts: serde_json::Map<String, serde_json::Value>,
-        /// The differences that the step does not repair, each with its consequence.
-        drift: Vec<String>,
-        reason: Option<String>,
-        hint: Option<String>,
-        /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
-        why: Option<String>,
-        notes: Vec<String>,
-        warnings: Vec<String>,
-    },
+    StepPlanned(StepPlanned),
     ChangeStarted {
         step: String,
         action: Action,
@@ -73,29 +54,16 @@ pub enum Event {
         outcome: ChangeOutcome,
     },
     /// The last event of a step, on apply.
-    StepFinished {
-        step: String,
-        kind: &'static str,
-        outcome: Finished,
-        /// The differences that the step does not repair, each with its consequence.
-        drift: Vec<String>,
-        reason: Option<String>,
-        hint: Option<String>,
-        /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
-        why: Option<String>,
-        notes: Vec<String>,
-        warnings: Vec<String>,
-        /// The ids of the rescues that keep what was taken out of the way: `provision rescue restore ID` brings it back.
-        rescues: Vec<String>,
-        /// Of each of them the command that brings it back.
-        restore_commands: Vec<String>,
-        /// Of each rescue that `rescue restore` does not take, the command that brings it back: commits get a branch.
-        ways_back: Vec<String>,
-    },
+    StepFinished(StepFinished),
     /// How far a long piece of work has come. For people who wait: it is in no record and not among the JSON lines.
     StepProgress {
         step: String,
         text: String,
+    },
+    /// What the changes of a step, which are made next, will leave to a person. For the journal alone, where it outlives
+    /// a run that is interrupted.
+    FollowUpsExpected {
+        follow_ups: Vec<FollowUp>,
     },
     /// All that an apply is about to do was told; it asks, or goes on.
     PlanFinished {
@@ -112,6 +80,8 @@ pub enum Event {
     },
     /// What is left to a person once the step's changes are made; on plan, once they will be.
     FollowUp(FollowUp),
+    /// A follow-up of an earlier run that nobody has reported as done.
+    FollowUpOpen(OpenFollowUp),
     /// The last event.
     RunFinished {
         outcome: RunOutcome,
@@ -122,13 +92,65 @@ pub enum Event {
     },
 }
 
-impl Event {
-    /// The last event of a step that was not selected.
-    pub fn deselected(step: &str, kind: &'static str) -> Self {
-        Self::StepFinished {
+/// What is to be done for one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepPlanned {
+    pub step: String,
+    pub kind: String,
+    pub title: String,
+    pub outcome: Planned,
+    pub certainty: Certainty,
+    /// The steps whose changes come first, where the certainty is provisional.
+    pub waits_for: Vec<String>,
+    pub changes: Vec<Description>,
+    /// The kind's own numbers and dates.
+    #[serde(default)]
+    pub facts: serde_json::Map<String, serde_json::Value>,
+    /// The differences that the step does not repair, each with its consequence.
+    #[serde(default)]
+    pub drift: Vec<String>,
+    pub reason: Option<String>,
+    pub hint: Option<String>,
+    /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
+    #[serde(default)]
+    pub why: Option<String>,
+    pub notes: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// How a step ended, on apply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepFinished {
+    pub step: String,
+    pub kind: String,
+    pub outcome: Finished,
+    /// The differences that the step does not repair, each with its consequence.
+    #[serde(default)]
+    pub drift: Vec<String>,
+    pub reason: Option<String>,
+    pub hint: Option<String>,
+    /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
+    #[serde(default)]
+    pub why: Option<String>,
+    pub notes: Vec<String>,
+    pub warnings: Vec<String>,
+    /// The ids of the rescues that keep what was taken out of the way: `provision rescue restore ID` brings it back.
+    pub rescues: Vec<String>,
+    /// Of each of them the command that brings it back.
+    #[serde(default)]
+    pub restore_commands: Vec<String>,
+    /// Of each rescue that `rescue restore` does not take, the command that brings it back: commits get a branch.
+    #[serde(default)]
+    pub ways_back: Vec<String>,
+}
+
+impl StepFinished {
+    /// The end of a step of which nothing more is known.
+    pub fn of(step: &str, kind: &str, outcome: Finished) -> Self {
+        Self {
             step: step.to_owned(),
-            kind,
-            outcome: Finished::Skipped,
+            kind: kind.to_owned(),
+            outcome,
             drift: Vec::new(),
             reason: None,
             hint: None,
@@ -143,7 +165,7 @@ impl Event {
 }
 
 /// A change that a run was in when it was cut off.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InterruptedChange {
     pub step: String,
     pub action: Action,
@@ -152,7 +174,7 @@ pub struct InterruptedChange {
 }
 
 /// A run that was cut off.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InterruptedRun {
     pub run: String,
     /// RFC 3339, UTC.
@@ -160,6 +182,9 @@ pub struct InterruptedRun {
     pub user: String,
     /// None: it was between two changes.
     pub changes: Vec<InterruptedChange>,
+    /// What the changes that it made or had begun leave to a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub follow_ups: Vec<FollowUp>,
 }
 
 /// Who holds a lock, as far as it can be told.
@@ -188,8 +213,11 @@ impl std::fmt::Display for Holder {
 }
 
 /// What is left to a person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowUp {
+    /// The number of the open follow-up that stands for it, once its step was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
     pub step: String,
     pub reason: String,
     /// Empty: whichever of the project's services it takes.
@@ -197,7 +225,26 @@ pub struct FollowUp {
     /// A shell's line. Nothing runs it but the reader.
     pub command: String,
     /// The same command as a program and its arguments.
+    #[serde(default)]
     pub argv: Vec<String>,
+    /// The path of what it is about: a compose file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+/// A follow-up that nobody has reported as done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFollowUp {
+    /// Its number among those of the plan file.
+    pub id: u32,
+    /// The last run that left it.
+    pub run: String,
+    /// When that was: RFC 3339, UTC.
+    pub since: String,
+    /// The steps whose changes left it.
+    pub steps: Vec<String>,
+    #[serde(flatten)]
+    pub follow_up: FollowUp,
 }
 
 /// What a plan says of a step.

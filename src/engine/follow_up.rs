@@ -1,6 +1,6 @@
 //! What is left to a person after the changes: what runs on the host may still use the files and values that were replaced.
 
-use crate::text::shell_word;
+use crate::text::shell_words;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -59,6 +59,13 @@ impl FollowUps {
         !self.0.lock().unwrap_or_else(PoisonError::into_inner).changes.is_empty()
     }
 
+    /// What this run was the first to bring: nothing that runs was made from it.
+    pub fn new_subjects(&self) -> Vec<String> {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = notes.seen.values().filter(|seen| !seen.from_before);
+        new.filter_map(|seen| Some(seen.subject.as_ref()?.display().to_string())).collect()
+    }
+
     /// What is left to do after the changes that were made, each reason of each step by itself.
     pub fn left(&self) -> Vec<FollowUp> {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,11 +111,13 @@ impl Notes {
                 let cause = Cause { replaced: &replaced, stale };
                 let reactions = seen.step.resource.follow_ups(&seen.actual, &cause).into_iter();
                 found.extend(reactions.map(|Reaction { reason, services, argv }| FollowUp {
+                    id: None,
                     step: id.to_owned(),
                     reason,
                     services,
-                    command: argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" "),
+                    command: shell_words(&argv),
                     argv,
+                    subject: Some(subject.display().to_string()),
                 }));
             }
         }

@@ -2,10 +2,12 @@
 
 pub mod apply;
 pub mod event;
+mod event_log;
 pub mod follow_up;
 pub mod journal;
 mod live;
 pub mod lock;
+pub mod open_follow_ups;
 pub mod report;
 pub mod run;
 pub mod saved;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink};
+use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
 use crate::failure::Failure;
 
 /// Counts what passes, and hands it on.
@@ -63,8 +63,8 @@ impl Report {
 impl Sink for Report {
     fn event(&self, event: &Event) {
         let state = match event {
-            Event::StepPlanned { step, outcome, .. } => Some((step, State::Planned(*outcome))),
-            Event::StepFinished { step, outcome, .. } => Some((step, State::Finished(*outcome))),
+            Event::StepPlanned(StepPlanned { step, outcome, .. }) => Some((step, State::Planned(*outcome))),
+            Event::StepFinished(StepFinished { step, outcome, .. }) => Some((step, State::Finished(*outcome))),
             _ => None,
         };
         if matches!(event, Event::ChangeStarted { .. }) {
@@ -92,20 +92,7 @@ mod tests {
     }
 
     fn finished(step: &str, outcome: Finished) -> Event {
-        Event::StepFinished {
-            step: step.into(),
-            kind: "period_tables",
-            outcome,
-            drift: Vec::new(),
-            reason: None,
-            hint: None,
-            why: None,
-            notes: Vec::new(),
-            warnings: Vec::new(),
-            rescues: Vec::new(),
-            restore_commands: Vec::new(),
-            ways_back: Vec::new(),
-        }
+        Event::StepFinished(StepFinished::of(step, "period_tables", outcome))
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::SystemTime;
 
 use tokio::task::JoinSet;
 
-use super::event::{Certainty, Event, Planned};
+use super::event::{Certainty, Event, Planned, StepPlanned};
 use super::targets::Targets;
 use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
 use crate::plan::graph::{Graph, Reason};
 use crate::resource::Step;
 use crate::resource::{Action, AnyChange, Description, Diff, Effect};
+use crate::telemetry::spans;
 
 /// What is known of one step before anything is done.
 #[derive(Debug, Clone)]
@@ -100,10 +101,10 @@ pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
     if let Some(SecretError::Unusable(failure)) = targets.secret_error(step) {
         return Observed { verdict: Verdict::Blocked(failure.clone()), claims: Vec::new() };
     }
-    match targets.observe(step).await {
+    match spans::observe().instrument(targets.observe(step)).await {
         Err(failure) => Observed { verdict: Verdict::Failed(failure), claims: Vec::new() },
         Ok(actual) => {
-            let verdict = match step.resource.diff(&actual) {
+            let verdict = match spans::diff().in_scope(|| step.resource.diff(&actual)) {
                 Ok(diff) => match within_bounds(step, &diff) {
                     Ok(()) => Verdict::Decided(diff),
                     Err(failure) => Verdict::Blocked(failure),
@@ -157,7 +158,8 @@ pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Grap
     let mut looking = JoinSet::new();
     for index in 0..steps.len() {
         let (targets, steps) = (Arc::clone(targets), Arc::clone(steps));
-        looking.spawn(async move { (index, plan_step(&targets, &steps[index]).await) });
+        let span = spans::step(&steps[index].id, steps[index].resource.kind());
+        looking.spawn(span.instrument(async move { (index, plan_step(&targets, &steps[index]).await) }));
     }
     let unseen = || Verdict::Failed(Failure::new("the observation ended without a result"));
     let mut observed: Vec<Option<Observed>> = steps.iter().map(|_| None).collect();
@@ -289,9 +291,9 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
             (reason, hint) = (Some(failure.message.clone()), failure.hint.clone());
         }
     }
-    Event::StepPlanned {
+    Event::StepPlanned(StepPlanned {
         step: step.id.clone(),
-        kind: step.resource.kind(),
+        kind: step.resource.kind().to_owned(),
         title: step.prose.title.clone(),
         outcome: planned.outcome(),
         certainty: if planned.is_provisional() { Certainty::Provisional } else { Certainty::Exact },
@@ -304,7 +306,7 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
         why: why(step, matches!(planned.outcome(), Planned::Drifted | Planned::Blocked | Planned::Failed)),
         notes,
         warnings,
-    }
+    })
 }
 
 /// The plan file's reason for a step, where a reader needs it.

@@ -31,6 +31,8 @@ pub enum Part {
     Locks,
     /// The ids of the saved plans that were applied.
     Used,
+    /// The open follow-ups, a file for each plan file.
+    FollowUps,
 }
 
 impl Part {
@@ -39,6 +41,7 @@ impl Part {
             Self::Runs => "runs",
             Self::Locks => "locks",
             Self::Used => "used",
+            Self::FollowUps => "follow_ups",
         }
     }
 }

@@ -8,10 +8,10 @@ use anstyle::{AnsiColor, Style};
 
 use super::output;
 use crate::engine::event::{
-    Action, Certainty, ChangeOutcome, Counts, Description, Event, Finished, FollowUp, InterruptedRun, Planned,
-    RunOutcome, Sink,
+    Action, Certainty, ChangeOutcome, Counts, Description, Event, Finished, FollowUp, InterruptedRun, OpenFollowUp,
+    Planned, RunOutcome, Sink, StepFinished, StepPlanned,
 };
-use crate::text::clean;
+use crate::text::{clean, shell_word};
 
 const GREEN: Style = AnsiColor::Green.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
@@ -26,7 +26,11 @@ const INDENT: &str = "             ";
 pub struct Human(Mutex<State>);
 
 struct State {
-    command: &'static str,
+    command: String,
+    /// The plan file, as it was given.
+    file: String,
+    /// What is left to print before anything else.
+    heading: String,
     /// Steps that the plan showed as drifted, blocked or failed: how they end is known then.
     told: BTreeSet<String>,
     /// Any step has changes.
@@ -44,14 +48,24 @@ impl Default for Human {
 impl Human {
     /// A renderer that has seen nothing yet.
     pub fn new() -> Self {
-        Self(Mutex::new(State { command: "plan", told: BTreeSet::new(), changes: false, shown: BTreeSet::new() }))
+        Self(Mutex::new(State {
+            command: "plan".to_owned(),
+            file: String::new(),
+            heading: String::new(),
+            told: BTreeSet::new(),
+            changes: false,
+            shown: BTreeSet::new(),
+        }))
     }
 }
 
 impl Sink for Human {
     fn event(&self, event: &Event) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (out, err) = state.render(event);
+        let (mut out, err) = state.render(event);
+        if output::is_quiet() {
+            state.leave_out(event, &mut out);
+        }
         let mut parts = [(out, output::print as fn(&str)), (err, output::tell)];
         if matches!(event, Event::RunFinished { .. }) {
             // Why a run has ended early is said before its counts.
@@ -68,8 +82,9 @@ impl State {
     fn render(&mut self, event: &Event) -> (String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         match event {
-            Event::RunStarted { command, plan, host, user, .. } => {
-                self.command = command;
+            Event::RunStarted { command, plan, file, host, user, .. } => {
+                self.file.clone_from(file);
+                self.command.clone_from(command);
                 let _ = writeln!(out, "{BOLD}{plan}{BOLD:#} on {host}, as {user}\n");
                 output::busy("looking at the host".to_owned());
             }
@@ -86,7 +101,7 @@ impl State {
                 let does = if self.changes { "makes these changes and no others, once" } else { "changes nothing" };
                 let _ = writeln!(out, "\nsaved: `provision apply {path}` {does}");
             }
-            Event::StepPlanned { .. } => self.planned(event, &mut out, &mut err),
+            Event::StepPlanned(planned) => self.planned(planned, &mut out, &mut err),
             Event::ChangeStarted { step, summary, .. } => {
                 let line = summary.lines().next().unwrap_or_default();
                 output::busy(clean(&format!("{step}: {line}")));
@@ -99,7 +114,7 @@ impl State {
                 };
                 let _ = writeln!(out, "  {style}{word:<9}{style:#}  {step}: {}", clean(&with_target(target, summary)));
             }
-            Event::StepFinished {
+            Event::StepFinished(StepFinished {
                 step,
                 outcome,
                 drift,
@@ -111,7 +126,7 @@ impl State {
                 restore_commands,
                 ways_back,
                 ..
-            } => {
+            }) => {
                 self.finished(step, *outcome, drift, (reason, hint, why), &mut out);
                 for back in restore_commands.iter().chain(ways_back) {
                     let _ = writeln!(
@@ -129,6 +144,8 @@ impl State {
                 }
                 let _ = writeln!(out, "\n{}", summary("plan", RunOutcome::Changes, counts));
             }
+            Event::FollowUpOpen(open) => self.still_open(open, &mut out),
+            Event::FollowUpsExpected { .. } => {}
             Event::FollowUp(follow_up) => {
                 left_to_do(if self.command == "plan" { "then" } else { "to do" }, follow_up, &mut out);
             }
@@ -140,15 +157,38 @@ impl State {
                         let _ = writeln!(err, "  hint: {}", clean(hint));
                     }
                 }
-                let _ = writeln!(out, "\n{}", summary(self.command, *outcome, counts));
+                let _ = writeln!(out, "\n{}", summary(&self.command, *outcome, counts));
             }
         }
         (out, err)
     }
 
-    fn planned(&mut self, event: &Event, out: &mut String, err: &mut String) {
-        let Event::StepPlanned { step, outcome, certainty, waits_for, changes, drift, .. } = event else { return };
-        let Event::StepPlanned { reason, hint, why, notes, warnings, .. } = event else { return };
+    /// Leaves out what is in order; the heading comes with the first thing that is not.
+    fn leave_out(&mut self, event: &Event, out: &mut String) {
+        match event {
+            Event::RunStarted { .. } => self.heading = std::mem::take(out),
+            Event::StepPlanned(StepPlanned { outcome: Planned::Unchanged, .. }) => out.clear(),
+            Event::RunFinished { outcome: RunOutcome::Ok, counts: Counts { changed: 0, .. }, .. } => out.clear(),
+            _ if !out.is_empty() => out.insert_str(0, &std::mem::take(&mut self.heading)),
+            _ => {}
+        }
+    }
+
+    fn still_open(&self, open: &OpenFollowUp, out: &mut String) {
+        let OpenFollowUp { id, since, steps, follow_up, .. } = open;
+        let (reason, since, file) = (clean(&follow_up.reason), clean(since), shell_word(&self.file));
+        let _ = writeln!(out, "\n  {YELLOW}open{YELLOW:#}       {BOLD}{}{BOLD:#}: {reason}", steps.join(", "));
+        let _ = writeln!(out, "{INDENT}{}", clean(&follow_up.command));
+        let _ = writeln!(
+            out,
+            "{INDENT}{DIM}since {since}; when it has been done: provision follow-ups {} --done {id}{DIM:#}",
+            clean(&file)
+        );
+    }
+
+    fn planned(&mut self, planned: &StepPlanned, out: &mut String, err: &mut String) {
+        let StepPlanned { step, outcome, certainty, waits_for, changes, drift, .. } = planned;
+        let StepPlanned { reason, hint, why, notes, warnings, .. } = planned;
         self.changes |= !changes.is_empty();
         let (style, word) = match outcome {
             Planned::Unchanged => (GREEN, "ok"),
@@ -259,7 +299,7 @@ fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why
 }
 
 fn cut_off(unfinished: &InterruptedRun, err: &mut String) {
-    let InterruptedRun { run, started, user, changes } = unfinished;
+    let InterruptedRun { run, started, user, changes, .. } = unfinished;
     let (run, started, user) = (clean(run), clean(started), clean(user));
     let _ = write!(err, "{YELLOW}warning{YELLOW:#}: the run {run} of {started}, by {user}, was cut off");
     let _ = match changes.as_slice() {

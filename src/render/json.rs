@@ -12,13 +12,17 @@ pub struct Json(Mutex<()>);
 
 impl Sink for Json {
     fn event(&self, event: &Event) {
-        if matches!(event, Event::StepProgress { .. }) {
+        if matches!(event, Event::StepProgress { .. } | Event::FollowUpsExpected { .. }) {
             return;
         }
         let _one_at_a_time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(line) = serde_json::to_string(event) else { return };
-        output::print_raw(format!("{}\n", escape_hidden(&line)).as_bytes());
+        output::print_raw(to_json_line(event).as_bytes());
     }
+}
+
+/// One line of JSON, as output shows it.
+pub fn to_json_line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).map(|line| escape_hidden(&line) + "\n").unwrap_or_default()
 }
 
 /// JSON as output shows it. Hidden characters, which stand in strings alone, become JSON's own escapes: a reader gets the

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{output, with_target};
 use crate::engine::event::{
-    Action, Certainty, Counts, Description, Event, Finished, FollowUp, Planned, RunOutcome, Sink,
+    Action, Certainty, Counts, Description, Event, Finished, FollowUp, Planned, RunOutcome, Sink, StepFinished,
+    StepPlanned,
 };
 use crate::text::clean;
 
@@ -28,13 +29,14 @@ pub struct Markdown(Mutex<Summary>);
 /// What was told of the run so far.
 #[derive(Default)]
 struct Summary {
-    command: &'static str,
+    command: String,
     plan: String,
     host: String,
     user: String,
     warnings: Vec<String>,
     steps: Vec<StepSummary>,
-    follow_ups: Vec<FollowUp>,
+    /// Those of earlier runs are open.
+    follow_ups: Vec<(bool, FollowUp)>,
     saved: Option<String>,
 }
 
@@ -42,7 +44,7 @@ struct Summary {
 #[derive(Default)]
 struct StepSummary {
     id: String,
-    kind: &'static str,
+    kind: String,
     title: String,
     word: &'static str,
     in_order: bool,
@@ -70,14 +72,15 @@ impl Summary {
     fn take_in(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::RunStarted { command, plan, host, user, .. } => {
-                (self.command, self.plan, self.host, self.user) = (command, plan.clone(), host.clone(), user.clone());
+                (self.command, self.plan, self.host, self.user) =
+                    (command.clone(), plan.clone(), host.clone(), user.clone());
             }
             Event::RunCutOff(run) => {
                 let text = format!("the run {} of {}, by {}, was cut off", run.run, run.started, run.user);
                 self.warnings.push(text);
             }
             Event::Warning { message } => self.warnings.push(message.clone()),
-            Event::StepPlanned {
+            Event::StepPlanned(StepPlanned {
                 step,
                 kind,
                 title,
@@ -92,7 +95,7 @@ impl Summary {
                 notes,
                 warnings,
                 ..
-            } => {
+            }) => {
                 let word = match outcome {
                     Planned::Unchanged => "in order",
                     Planned::Unchecked => "unchecked",
@@ -110,7 +113,7 @@ impl Summary {
                 known.waits_for = if *certainty == Certainty::Provisional { waits_for.clone() } else { Vec::new() };
                 add(&mut known.remarks, notes);
             }
-            Event::StepFinished {
+            Event::StepFinished(StepFinished {
                 step,
                 kind,
                 outcome,
@@ -123,7 +126,7 @@ impl Summary {
                 restore_commands,
                 ways_back,
                 ..
-            } => {
+            }) => {
                 let word = match outcome {
                     Finished::Unchanged => "in order",
                     Finished::Unchecked => "unchecked",
@@ -145,13 +148,15 @@ impl Summary {
                 add(&mut known.commands, restore_commands);
                 add(&mut known.commands, ways_back);
             }
-            Event::FollowUp(follow_up) => self.follow_ups.push(follow_up.clone()),
+            Event::FollowUp(follow_up) => self.follow_ups.push((false, follow_up.clone())),
+            Event::FollowUpOpen(open) => self.follow_ups.push((true, open.follow_up.clone())),
             Event::PlanSaved { path, .. } => self.saved = Some(path.clone()),
             Event::RunFinished { outcome, counts, reason, hint } => {
                 return Some(self.text(*outcome, counts, reason.as_deref(), hint.as_deref()));
             }
             Event::RunWaiting { .. }
             | Event::StepProgress { .. }
+            | Event::FollowUpsExpected { .. }
             | Event::ChangeStarted { .. }
             | Event::ChangeFinished { .. }
             | Event::PlanFinished { .. } => {}
@@ -159,9 +164,9 @@ impl Summary {
         None
     }
 
-    fn step(&mut self, id: &str, kind: &'static str) -> &mut StepSummary {
+    fn step(&mut self, id: &str, kind: &str) -> &mut StepSummary {
         let at = self.steps.iter().position(|step| step.id == id).unwrap_or_else(|| {
-            self.steps.push(StepSummary { id: id.to_owned(), kind, ..StepSummary::default() });
+            self.steps.push(StepSummary { id: id.to_owned(), kind: kind.to_owned(), ..StepSummary::default() });
             self.steps.len() - 1
         });
         &mut self.steps[at]
@@ -174,7 +179,8 @@ impl Summary {
 
     fn text(&self, outcome: RunOutcome, counts: &Counts, reason: Option<&str>, hint: Option<&str>) -> String {
         let mut head = format!("<!-- provision:{}:{} -->\n", marker(&self.plan), marker(&self.host));
-        let (command, plan, host, user) = (self.command, inline(&self.plan), inline(&self.host), inline(&self.user));
+        let (command, plan, host, user) =
+            (self.command.as_str(), inline(&self.plan), inline(&self.host), inline(&self.user));
         let _ = writeln!(head, "### provision {command}: {plan} on {host} as {user}\n");
         let all_in_order = outcome == RunOutcome::Ok && self.steps.iter().all(|step| step.in_order);
         let counts = match counts.to_string() {
@@ -199,8 +205,9 @@ impl Summary {
         let mut lines: Vec<String> = Vec::new();
         lines.extend(self.warnings.iter().map(|warning| format!("**Warning:** {}\n", inline(&cut(warning)))));
         let mut commands: Vec<&str> = Vec::new();
-        for FollowUp { step, reason, command, .. } in &self.follow_ups {
-            lines.push(format!("**Next:** {}: {}\n", inline(step), inline(&cut(reason))));
+        for (is_open, FollowUp { step, reason, command, .. }) in &self.follow_ups {
+            let word = if *is_open { "Still open" } else { "Next" };
+            lines.push(format!("**{word}:** {}: {}\n", inline(step), inline(&cut(reason))));
             if !commands.contains(&command.as_str()) {
                 commands.push(command);
                 lines.push(fence("sh", &clean(command)));
@@ -413,9 +420,9 @@ mod tests {
     use super::*;
 
     fn planned(step: &str, title: &str, outcome: Planned, changes: Vec<Description>) -> Event {
-        Event::StepPlanned {
+        Event::StepPlanned(StepPlanned {
             step: step.into(),
-            kind: "directory",
+            kind: "directory".into(),
             title: title.into(),
             outcome,
             certainty: Certainty::Exact,
@@ -428,7 +435,7 @@ mod tests {
             why: None,
             notes: Vec::new(),
             warnings: Vec::new(),
-        }
+        })
     }
 
     fn change(target: &str) -> Description {
@@ -443,7 +450,8 @@ mod tests {
     }
 
     fn rendered(events: Vec<Event>, counts: Counts) -> String {
-        let mut summary = Summary { plan: "x".into(), host: "h--><b>".into(), command: "plan", ..Summary::default() };
+        let mut summary =
+            Summary { plan: "x".into(), host: "h--><b>".into(), command: "plan".into(), ..Summary::default() };
         events.iter().for_each(|event| assert!(summary.take_in(event).is_none()));
         let outcome = RunOutcome::Changes;
         summary.take_in(&Event::RunFinished { outcome, counts, reason: None, hint: None }).unwrap()

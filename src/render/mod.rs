@@ -6,5 +6,5 @@ mod markdown;
 pub mod output;
 
 pub use human::{Human, with_target};
-pub use json::{Json, escape_hidden};
+pub use json::{Json, escape_hidden, to_json_line};
 pub use markdown::Markdown;

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,19 @@ pub fn lost() -> Option<&'static Error> {
     LOST.get()
 }
 
+/// Whether only what is not in order is shown.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on only what is not in order is shown.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether only what is not in order is to be shown.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Shows what is being done, with a spinner, until [`idle`]. Only on a terminal.
 pub fn busy(message: String) {
     let mut spinner = spinner();
@@ -114,7 +128,8 @@ fn spinner() -> MutexGuard<'static, Option<ProgressBar>> {
 /// same terminal at any time.
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 fn shows_spinner() -> bool {
-    std::io::stderr().is_terminal()
+    !is_quiet()
+        && std::io::stderr().is_terminal()
         && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
         && !is_fifo(&std::io::stdout())
 }

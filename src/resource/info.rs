@@ -10,8 +10,6 @@ use crate::host::warehouse::CatalogQuery;
 pub struct KindInfo {
     /// Its name in the plan file and in events.
     pub name: &'static str,
-    /// One line of documentation: what a step of it brings about.
-    pub summary: &'static str,
     /// The keys under which a step has the source of a secret.
     pub secret_keys: &'static [&'static str],
     /// Whether its steps work on a warehouse, by a connection, and own nothing of the host.
@@ -27,10 +25,9 @@ pub struct KindInfo {
 
 impl KindInfo {
     /// A kind whose steps work on the host. Constants add what else there is to it.
-    pub const fn on_host(name: &'static str, summary: &'static str) -> Self {
+    pub const fn on_host(name: &'static str) -> Self {
         Self {
             name,
-            summary,
             secret_keys: &[],
             on_warehouse: false,
             keeps_rescues: false,
@@ -40,8 +37,8 @@ impl KindInfo {
     }
 
     /// A kind whose steps work on a warehouse.
-    pub const fn on_warehouse(name: &'static str, summary: &'static str) -> Self {
-        Self { on_warehouse: true, ..Self::on_host(name, summary) }
+    pub const fn on_warehouse(name: &'static str) -> Self {
+        Self { on_warehouse: true, ..Self::on_host(name) }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use std::collections::{BTreeMap, HashMap};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, BufReader};
@@ -15,6 +15,10 @@ use super::identity::{User, current_user};
 use super::server::kept;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
+use crate::telemetry::{self, spans, spans::Span};
+
+/// Numbers for the records of workers; those of this process have 0.
+static NAMESPACES: AtomicU16 = AtomicU16::new(1);
 
 /// The steps of one user, and what their secret sources yielded, by the keys under which they have them.
 pub type Tasks = Vec<(Task, BTreeMap<String, Secret>)>;
@@ -48,7 +52,8 @@ impl Workers {
     /// # Errors
     /// What the kind says, or why there is no worker.
     pub async fn observe(&self, user: Option<&str>, step: &str) -> Result<AnyActual, Failure> {
-        let request = |ticket| Request::Observe { ticket, step: step.to_owned() };
+        let span = Span::current().id();
+        let request = |ticket| Request::Observe { ticket, step: step.to_owned(), span };
         match self.worker(user).await?.ask(step, request).await? {
             Answer::Observed { result, .. } => result,
             _ => Err(Failure::new("a worker answered something else than it was asked")),
@@ -60,7 +65,8 @@ impl Workers {
     /// # Errors
     /// As [`Workers::observe`].
     pub async fn execute(&self, user: Option<&str>, step: &str, change: &AnyChange) -> Result<(), Failure> {
-        let request = |ticket| Request::Execute { ticket, step: step.to_owned(), change: change.clone() };
+        let span = Span::current().id();
+        let request = |ticket| Request::Execute { ticket, step: step.to_owned(), change: change.clone(), span };
         match self.worker(user).await?.ask(step, request).await? {
             Answer::Executed { result, .. } => result,
             _ => Err(Failure::new("a worker answered something else than it was asked")),
@@ -134,6 +140,7 @@ impl Worker {
             None => None,
         };
         let name = other.as_ref().map_or(me.name.clone(), |user| user.name.clone());
+        let starting = spans::worker_start(&name);
         let mut child = command(&me, other.as_ref())?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -153,7 +160,8 @@ impl Worker {
             read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
         });
         let mut output = BufReader::new(output);
-        let greeted = handshake(&mut input, &mut output, &workers.run, &workers.digester, steps).await;
+        let greeting = handshake(&mut input, &mut output, &workers.run, &workers.digester, steps);
+        let greeted = starting.instrument(greeting).await;
         if let Err(error) = greeted {
             drop(input);
             let said = said.await.unwrap_or_default();
@@ -204,7 +212,9 @@ async fn handshake(
         }
     }
     let list = steps.iter().map(|(task, _)| task.clone()).collect();
-    frame::send(input, &Request::Greeting { version: VERSION, run: run.to_owned(), steps: list }).await?;
+    let recording = telemetry::filter().map(|filter| (filter.to_string(), NAMESPACES.fetch_add(1, Ordering::Relaxed)));
+    let greeting = Request::Greeting { version: VERSION, run: run.to_owned(), steps: list, recording };
+    frame::send(input, &greeting).await?;
     match frame::receive(output).await? {
         Some(Frame::Message(Answer::Ready { version: VERSION })) => Ok(()),
         Some(Frame::Message(Answer::Ready { version })) => {
@@ -217,6 +227,10 @@ async fn handshake(
 
 async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress: Arc<Progress>) {
     while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
+        if let Answer::Recorded(records) = answer {
+            records.into_iter().for_each(telemetry::take);
+            continue;
+        }
         let ticket = match &answer {
             Answer::Observed { ticket, .. } | Answer::Executed { ticket, .. } | Answer::Rescued { ticket, .. } => {
                 *ticket
@@ -231,7 +245,7 @@ async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress:
                 }
                 continue;
             }
-            Answer::Ready { .. } => continue,
+            Answer::Recorded(_) | Answer::Ready { .. } => continue,
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, sender)) = waiting.as_mut().and_then(|waiting| waiting.remove(&ticket)) {

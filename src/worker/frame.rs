@@ -11,9 +11,10 @@ use zeroize::Zeroizing;
 use crate::host::secret::Secret;
 use crate::plan::conflict::{ClaimedBelow, TreeAbove};
 use crate::resource::{AnyActual, AnyChange, AnyResource, RescueAnswer, RescueRequest};
+use crate::telemetry::Record;
 
 /// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// No frame is longer (64 MiB): whoever announces more is not believed.
 const MAX_FRAME: u32 = 64 << 20;
@@ -33,15 +34,20 @@ pub enum Request {
         version: u32,
         run: String,
         steps: Vec<Task>,
+        /// What the worker records of its work, and the number of its namespace; `None`: nothing.
+        recording: Option<(String, u16)>,
     },
     Observe {
         ticket: u64,
         step: String,
+        span: Option<u64>,
     },
     Execute {
         ticket: u64,
         step: String,
         change: AnyChange,
+        /// The launcher's span, under which those of the worker stand.
+        span: Option<u64>,
     },
     Rescue {
         ticket: u64,
@@ -83,6 +89,8 @@ pub enum Answer {
         ticket: u64,
         result: Result<RescueAnswer, Failure>,
     },
+    /// What the worker recorded of its work.
+    Recorded(Vec<Record>),
     /// How far the work on a request has come; its answer follows.
     Progress {
         ticket: u64,
@@ -194,10 +202,10 @@ mod tests {
         let Some(Frame::Secret(name, secret)) = read(&sent).unwrap() else { panic!("a secret was sent") };
         assert_eq!((name.as_str(), secret.expose()), ("key", &b"hunter2"[..]));
         let mut sent = Vec::new();
-        let request = Request::Observe { ticket: 7, step: "key".to_owned() };
+        let request = Request::Observe { ticket: 7, step: "key".to_owned(), span: None };
         runtime.block_on(send(&mut sent, &request)).unwrap();
         let received = read(&sent).unwrap();
-        assert!(matches!(received, Some(Frame::Message(Request::Observe { ticket: 7, step })) if step == "key"));
+        assert!(matches!(received, Some(Frame::Message(Request::Observe { ticket: 7, step, .. })) if step == "key"));
         assert!(read(b"").unwrap().is_none());
     }
 

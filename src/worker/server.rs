@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -23,6 +24,7 @@ use super::identity::{User, become_user, current_user};
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
 use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
+use crate::telemetry::{self, Filter, Record, spans};
 
 /// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
 /// and certificates, and how git reaches remotes (git(1)). Nothing else passes, so a secret in the launcher's environment
@@ -82,6 +84,11 @@ pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsSt
 
 /// How many pieces of news of long work wait at most for the launcher to take them.
 const PROGRESS_WAITING: usize = 16;
+
+/// How many records wait at most to be sent.
+const MAX_RECORDS_WAITING: usize = 100_000;
+/// How often records are sent while a request takes long.
+const RECORDS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The search path of a worker that acts as somebody else.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -173,6 +180,7 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
     let mut secrets: HashMap<String, Secret> = HashMap::new();
     let (progress, news) = mpsc::channel(PROGRESS_WAITING);
     tokio::spawn(forward(news, Arc::clone(&output)));
+    let records = Arc::new(Records::default());
     let mut job = None;
     while let Some(frame) = frame::receive(&mut input).await? {
         let request = match frame {
@@ -183,8 +191,9 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
             Frame::Message(request) => request,
         };
         match request {
-            Request::Greeting { version, run, steps } => {
+            Request::Greeting { version, run, steps, recording } => {
                 if version == VERSION {
+                    record(recording, &records, &output);
                     let key = secrets.remove("").and_then(|key| key.expose().try_into().ok());
                     let key = key.ok_or_else(|| std::io::Error::other("no digest key came before the greeting"))?;
                     let progress = progress.clone();
@@ -202,7 +211,7 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
             }
             request => {
                 let job = job.clone().ok_or_else(|| std::io::Error::other("a request came before the greeting"))?;
-                let output = Arc::clone(&output);
+                let (output, records) = (Arc::clone(&output), Arc::clone(&records));
                 let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
                 has_changed.fetch_or(is_change, Ordering::SeqCst);
                 // Kinds block in their calls: each request has a thread of its own.
@@ -210,6 +219,8 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
                 let thread = std::thread::Builder::new().spawn(move || {
                     // A launcher waits for every answer, so one comes even where a library gives up by a panic.
                     let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.handle(&request))));
+                    // Before the answer, after which nobody may read on.
+                    drop(handle.block_on(records.send(&output)));
                     // Where the launcher is gone, the reading side ends the process.
                     drop(handle.block_on(reply(&output, &request, handled)));
                 })?;
@@ -220,6 +231,49 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
         }
     }
     Ok(())
+}
+
+/// What was recorded and not sent yet.
+#[derive(Default)]
+struct Records(StdMutex<Vec<Record>>);
+
+impl Records {
+    /// Sends what there is.
+    async fn send(&self, output: &Mutex<tokio::io::Stdout>) -> std::io::Result<()> {
+        // Held until they are sent, so that records reach the launcher in their order.
+        let mut output = output.lock().await;
+        let records = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if records.is_empty() {
+            return Ok(());
+        }
+        frame::send(&mut *output, &Answer::Recorded(records)).await?;
+        output.flush().await
+    }
+}
+
+/// Starts recording where the launcher asks for it. Records are sent before each answer, and every so often while a
+/// request takes long.
+fn record(recording: Option<(String, u16)>, records: &Arc<Records>, output: &Arc<Mutex<tokio::io::Stdout>>) {
+    let Some((filter, namespace)) = recording else { return };
+    let Ok(filter) = Filter::parse(&filter) else { return };
+    let kept = Arc::clone(records);
+    let keep = move |record| {
+        let mut records = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A launcher that does not read must not cost memory without bound.
+        if records.len() < MAX_RECORDS_WAITING {
+            records.push(record);
+        }
+    };
+    telemetry::start_in_worker(filter, namespace, Arc::new(keep));
+    let (records, output) = (Arc::clone(records), Arc::clone(output));
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RECORDS_INTERVAL).await;
+            if records.send(&output).await.is_err() {
+                break;
+            }
+        }
+    });
 }
 
 /// Passes news of long work on to the launcher.
@@ -287,11 +341,13 @@ impl WorkerSession {
     async fn handle(&self, request: &Request) -> Answer {
         match request {
             Request::Greeting { .. } => Answer::Ready { version: VERSION },
-            Request::Observe { ticket, step } => {
-                Answer::Observed { ticket: *ticket, result: self.observe(*ticket, step).await }
+            Request::Observe { ticket, step, span } => {
+                let work = spans::worker_request("observe", *span).instrument(self.observe(*ticket, step));
+                Answer::Observed { ticket: *ticket, result: work.await }
             }
-            Request::Execute { ticket, step, change } => {
-                Answer::Executed { ticket: *ticket, result: self.execute(*ticket, step, change).await }
+            Request::Execute { ticket, step, change, span } => {
+                let work = spans::worker_request("execute", *span).instrument(self.execute(*ticket, step, change));
+                Answer::Executed { ticket: *ticket, result: work.await }
             }
             Request::Rescue { ticket, step, request } => {
                 let result = self.task(step).and_then(|task| rescue(task, request));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{CHECKOUT, COMPOSE, KEY, Outcome, PLAN, Sandbox, random_word};
+use crate::sandbox::{CHECKOUT, COMPOSE, KEY, Outcome, PLAN, Sandbox, Snapshot, Tracing, random_word};
 
 const SERVICES: [&str; 2] = ["airflow-scheduler", "airflow-webserver"];
 
@@ -108,4 +108,93 @@ services:
     let services = ["named", "other-name", "alone", "whole-file", "argument"];
     assert_eq!(follow_ups(&outcome)[0].1, json!(services), "{outcome}");
     assert!(!outcome.all().contains(&sandbox.env_of("ALERT_SMTP_PASSWORD")), "{outcome}");
+}
+
+/// The follow-ups that are open, by the list and by the events of a plan, which agree.
+#[track_caller]
+fn open(sandbox: &Sandbox) -> Vec<Value> {
+    let listed = sandbox.provision("ubuntu", ["follow-ups", PLAN, "--json"]).run().exits(0);
+    let listed: Vec<Value> = listed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut told = sandbox.plan("ubuntu").exits(0).events();
+    told.retain(|event| event["event"] == "follow_up_open");
+    for event in &mut told {
+        event.as_object_mut().unwrap().remove("event");
+    }
+    assert_eq!(listed, told);
+    listed
+}
+
+fn rotate(sandbox: &mut Sandbox) {
+    sandbox.new_key();
+    sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
+}
+
+#[test]
+fn a_follow_up_stays_open_until_it_is_reported_as_done() {
+    let mut sandbox = Sandbox::converged();
+    assert_eq!(open(&sandbox), [] as [Value; 0]);
+    rotate(&mut sandbox);
+    let applied = sandbox.apply("ubuntu").exits(0).events();
+    let ids: Vec<&Value> =
+        applied.iter().filter(|event| event["event"] == "follow_up").map(|event| &event["id"]).collect();
+    assert_eq!(ids, [&json!(1), &json!(1)], "one command does both");
+    let [one] = open(&sandbox).try_into().unwrap();
+    assert_eq!((&one["id"], &one["services"]), (&json!(1), &json!(SERVICES)));
+    let mut steps: Vec<&str> = one["steps"].as_array().unwrap().iter().map(|step| step.as_str().unwrap()).collect();
+    steps.sort_unstable();
+    assert_eq!(steps, ["bastion-key", "smtp-password"]);
+    assert_eq!(one["run"], applied[0]["run"]);
+    // An apply that changes nothing says so too, and leaves no trace.
+    let before = Snapshot::whole(&sandbox);
+    let idle = sandbox.apply("ubuntu").exits(0).events();
+    assert_eq!(idle.iter().filter(|event| event["event"] == "follow_up_open").count(), 1);
+    before.is_same_as(&Snapshot::whole(&sandbox), "an apply without changes");
+    let human = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
+    let close = format!("provision follow-ups {PLAN} --done 1");
+    assert!(human.stdout.contains(&close) && human.stdout.contains(one["command"].as_str().unwrap()), "{human}");
+    // The command works as it is shown.
+    sandbox.bash("ubuntu", &close);
+    assert_eq!(open(&sandbox), [] as [Value; 0]);
+    let unknown = sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done", "1"]).run().exits(1);
+    assert!(unknown.stderr.contains("follow-up 1 is not open"), "{unknown}");
+    assert_eq!(sandbox.provision("ubuntu", ["follow-ups", PLAN]).run().exits(0).stdout, "no follow-up is open\n");
+}
+
+#[test]
+fn a_later_run_extends_an_open_follow_up_or_makes_it_pointless() {
+    let mut sandbox = Sandbox::converged();
+    rotate(&mut sandbox);
+    sandbox.apply("ubuntu").exits(0);
+    rotate(&mut sandbox);
+    let run = sandbox.apply("ubuntu").exits(0).events()[0]["run"].clone();
+    let [one] = open(&sandbox).try_into().unwrap();
+    assert_eq!((&one["id"], &one["run"]), (&json!(1), &run));
+    // Nothing runs yet from a compose file that was not there: a fresh checkout brings it.
+    sandbox.bash("ubuntu", &format!("rm -rf {CHECKOUT}"));
+    sandbox.apply("ubuntu").exits(0);
+    assert_eq!(open(&sandbox), [] as [Value; 0]);
+    rotate(&mut sandbox);
+    sandbox.apply("ubuntu").exits(0);
+    let closed = sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done-all"]).run().exits(0);
+    assert!(closed.stdout.ends_with("1 closed, none is open\n"), "{closed}");
+    assert_eq!(open(&sandbox), [] as [Value; 0]);
+}
+
+#[test]
+fn an_interrupted_run_leaves_its_follow_ups_open() {
+    let mut sandbox = Sandbox::converged();
+    sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
+    // The change is made, and its process is gone before it can say so.
+    let args = ["apply", PLAN, "--json", "--yes", "--only", "smtp-password"];
+    let kill = Tracing::Kill { call: "fdatasync".into(), number: 3 };
+    let (killed, _) = sandbox.provision("ubuntu", args).traced(&kill);
+    assert!(!killed.stdout.contains("run_finished"), "{killed}");
+    let [one] = open(&sandbox).try_into().unwrap();
+    assert_eq!((&one["id"], &one["steps"]), (&json!(1), &json!(["smtp-password"])));
+    // The next run finds nothing to change, and keeps what is open.
+    sandbox.apply("ubuntu").exits(0);
+    let [kept] = open(&sandbox).try_into().unwrap();
+    assert_eq!(kept["command"], one["command"]);
+    sandbox.bash("ubuntu", &format!("provision follow-ups {PLAN} --done 1"));
+    assert_eq!(open(&sandbox), [] as [Value; 0]);
 }

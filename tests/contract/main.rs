@@ -13,6 +13,7 @@ mod sandbox;
 
 mod command_line;
 mod denials;
+mod diagnostics;
 mod events;
 #[cfg(target_arch = "x86_64")]
 mod faults;

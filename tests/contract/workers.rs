@@ -43,7 +43,7 @@ impl Worker {
         let mut key = Vec::new();
         block(send_secret(&mut key, "", &[7; 32])).unwrap();
         worker.input.write_all(&key).unwrap();
-        worker.say(&Request::Greeting { version: VERSION, run: "test".to_owned(), steps: tasks });
+        worker.say(&Request::Greeting { version: VERSION, run: "test".to_owned(), steps: tasks, recording: None });
         assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }));
         worker
     }
@@ -68,7 +68,7 @@ impl Worker {
 
     fn observe(&mut self, step: &str) -> AnyActual {
         self.ticket += 1;
-        self.say(&Request::Observe { ticket: self.ticket, step: step.to_owned() });
+        self.say(&Request::Observe { ticket: self.ticket, step: step.to_owned(), span: None });
         let Answer::Observed { ticket, result } = self.hear() else { panic!("an observation was asked for") };
         assert_eq!(ticket, self.ticket);
         result.unwrap()
@@ -76,7 +76,7 @@ impl Worker {
 
     fn execute(&mut self, step: &str, change: &AnyChange) -> Result<(), String> {
         self.ticket += 1;
-        self.say(&Request::Execute { ticket: self.ticket, step: step.to_owned(), change: change.clone() });
+        self.say(&Request::Execute { ticket: self.ticket, step: step.to_owned(), change: change.clone(), span: None });
         let Answer::Executed { result, .. } = self.hear() else { panic!("a change was asked for") };
         result.map_err(|failure| failure.message)
     }
@@ -157,9 +157,9 @@ fn a_worker_refuses_more_than_max_changes_by_itself() {
 #[test]
 fn a_launcher_of_another_version_gets_no_further() {
     let mut worker = Worker::start();
-    worker.say(&Request::Greeting { version: VERSION + 1, run: "test".to_owned(), steps: Vec::new() });
+    worker.say(&Request::Greeting { version: VERSION + 1, run: "test".to_owned(), steps: Vec::new(), recording: None });
     assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }), "it says what it speaks");
-    worker.say(&Request::Observe { ticket: 1, step: "one".to_owned() });
+    worker.say(&Request::Observe { ticket: 1, step: "one".to_owned(), span: None });
     let (code, said) = worker.end();
     assert_eq!(code, Some(1));
     assert!(said.contains("a request came before the greeting"), "{said}");

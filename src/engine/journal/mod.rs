@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use past::{RunStatus, RunSummary, interrupted, mark_recovered, past};
 pub use record::{BadLine, FORMAT, Record, parse};
 
-use super::event::{Event, Sink};
+use super::event::{Event, Sink, StepFinished, StepPlanned};
 use super::lock::time;
 use crate::failure::Failure;
 use crate::host::fs::{Dir, escape_path};
@@ -113,7 +113,15 @@ impl State {
             self.heard.push(record);
             return;
         };
-        let sync = !matches!(record, Record::StepPlanned { .. } | Record::StepFinished { .. });
+        // The others are on the disk with the record of a change that comes after them, or of the run's end.
+        let sync = matches!(
+            record,
+            Record::RunStarted { .. }
+                | Record::ChangeStarted { .. }
+                | Record::ChangeFinished { .. }
+                | Record::RunFinished { .. }
+                | Record::RunSettled { .. }
+        );
         let ended = matches!(record, Record::RunFinished { .. });
         let mut kept = writer.write(&[record], sync);
         if ended {
@@ -165,9 +173,9 @@ fn now() -> String {
 fn record_of(event: &Event) -> Option<Record> {
     let at = now();
     Some(match event.clone() {
-        Event::StepPlanned { step, kind, outcome, changes, reason, .. } => {
+        Event::StepPlanned(StepPlanned { step, kind, outcome, changes, reason, .. }) => {
             let changes = changes.into_iter().map(|change| change.summary).collect();
-            Record::StepPlanned { at, step, kind: kind.to_owned(), outcome, changes, reason }
+            Record::StepPlanned { at, step, kind, outcome, changes, reason }
         }
         Event::ChangeStarted { step, action, target, summary } => {
             Record::ChangeStarted { at, step, action, target, summary }
@@ -175,9 +183,11 @@ fn record_of(event: &Event) -> Option<Record> {
         Event::ChangeFinished { step, action, target, summary, outcome } => {
             Record::ChangeFinished { at, step, action, target, summary, outcome }
         }
-        Event::StepFinished { step, kind, outcome, reason, .. } => {
-            Record::StepFinished { at, step, kind: kind.to_owned(), outcome, reason }
+        Event::StepFinished(StepFinished { step, kind, outcome, reason, .. }) => {
+            Record::StepFinished { at, step, kind, outcome, reason }
         }
+        Event::FollowUpsExpected { follow_ups } => Record::FollowUpsExpected { at, follow_ups },
+        Event::FollowUp(follow_up) => Record::FollowUp { at, follow_up },
         Event::RunFinished { outcome, counts, reason, .. } => Record::RunFinished { at, outcome, counts, reason },
         _ => return None,
     })

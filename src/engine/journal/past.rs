@@ -1,13 +1,14 @@
 //! Earlier runs, as their journals tell of them.
 
 use crate::text::io_error_text;
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use serde::Serialize;
 
 use super::record::{BadLine, Record, parse};
 use super::{ENDED, RUNNING, now};
-use crate::engine::event::{Counts, InterruptedChange, InterruptedRun, RunOutcome};
+use crate::engine::event::{Counts, FollowUp, InterruptedChange, InterruptedRun, RunOutcome};
 use crate::failure::Failure;
 use crate::host::fs::{Dir, escape_path};
 use crate::host::machine;
@@ -34,6 +35,8 @@ pub struct RunSummary {
     pub reason: Option<String>,
     /// The changes that were begun and not finished.
     pub unfinished: Vec<InterruptedChange>,
+    /// What its changes leave to a person.
+    pub follow_ups: Vec<FollowUp>,
     #[serde(skip)]
     pub records: Vec<Record>,
 }
@@ -86,6 +89,7 @@ pub fn interrupted(folder: &StateFolder, file: &str) -> Result<(Vec<InterruptedR
                     started: past.started,
                     user: past.user,
                     changes: past.unfinished,
+                    follow_ups: past.follow_ups,
                 },
             ),
         );
@@ -170,6 +174,7 @@ fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Optio
 /// What a run's records come to; `None` where the first is not this run's beginning.
 fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
     let mut found: Option<RunSummary> = None;
+    let (mut expected, mut begun): (Vec<FollowUp>, BTreeSet<String>) = Default::default();
     for record in &records {
         if let Record::RunStarted { at, run, plan, file, saved, host, user, .. } = record
             && found.is_none()
@@ -188,18 +193,24 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
                 counts: None,
                 reason: None,
                 unfinished: Vec::new(),
+                follow_ups: Vec::new(),
                 records: Vec::new(),
             });
             continue;
         }
         let past = found.as_mut()?;
         match record {
-            Record::ChangeStarted { step, action, target, summary, .. } => past.unfinished.push(InterruptedChange {
-                step: step.clone(),
-                action: *action,
-                target: target.clone(),
-                summary: summary.clone(),
-            }),
+            Record::FollowUpsExpected { follow_ups, .. } => expected.extend(follow_ups.iter().cloned()),
+            Record::FollowUp { follow_up, .. } => past.follow_ups.push(follow_up.clone()),
+            Record::ChangeStarted { step, action, target, summary, .. } => {
+                past.unfinished.push(InterruptedChange {
+                    step: step.clone(),
+                    action: *action,
+                    target: target.clone(),
+                    summary: summary.clone(),
+                });
+                begun.insert(step.clone());
+            }
             // A step makes one change at a time.
             Record::ChangeFinished { step, .. } => past.unfinished.retain(|change| change.step != *step),
             Record::RunFinished { at, outcome, counts, reason } => {
@@ -215,7 +226,11 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
             _ => {}
         }
     }
-    found.map(|past| RunSummary { records, ..past })
+    let mut past = found?;
+    if past.finished.is_none() && past.follow_ups.is_empty() {
+        past.follow_ups = expected.into_iter().filter(|follow_up| begun.contains(&follow_up.step)).collect();
+    }
+    Some(RunSummary { records, ..past })
 }
 
 #[cfg(test)]
@@ -294,8 +309,13 @@ mod tests {
         }
         mark_recovered(&state, &[], "4").unwrap();
         assert_eq!(state::names(&dir).unwrap(), ["1.jsonl", "2.jsonl", "3.running"]);
-        let cut_off =
-            InterruptedRun { run: "3".into(), started: String::new(), user: String::new(), changes: Vec::new() };
+        let cut_off = InterruptedRun {
+            run: "3".into(),
+            started: String::new(),
+            user: String::new(),
+            changes: Vec::new(),
+            follow_ups: Vec::new(),
+        };
         mark_recovered(&state, &[cut_off], "4").unwrap();
         let (runs, _) = past(&state).unwrap();
         let [run] = runs.try_into().unwrap();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::event::{ChangeOutcome, Counts, Finished, Planned, RunOutcome};
+use crate::engine::event::{ChangeOutcome, Counts, Finished, FollowUp, Planned, RunOutcome};
 use crate::resource::Action;
 
 /// The version of the lines. Within a number no key is renamed or removed; new ones may come.
@@ -58,6 +58,17 @@ pub enum Record {
         target: String,
         summary: String,
         outcome: ChangeOutcome,
+    },
+    /// What the changes of a step, which are made next, will leave to a person.
+    FollowUpsExpected {
+        at: String,
+        follow_ups: Vec<FollowUp>,
+    },
+    /// What the changes of a step have left to a person.
+    FollowUp {
+        at: String,
+        #[serde(flatten)]
+        follow_up: FollowUp,
     },
     StepFinished {
         at: String,

@@ -15,9 +15,11 @@ use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::apply::{ApplyContext, RestoreCommand, apply};
-use super::event::{Event, FORMAT, FollowUp, Holder, InterruptedRun, RunOutcome, Sink};
+use super::event::{Event, FORMAT, Finished, FollowUp, Holder, InterruptedRun, RunOutcome, Sink, StepFinished};
+use super::event_log::EventLog;
 use super::journal::{self, Journal};
 use super::lock::{Lock, Subject, Wait, time};
+use super::open_follow_ups::OpenFollowUps;
 use super::report::Report;
 use super::saved::{Fingerprints, Saved, Target};
 use super::stop::{self, Stop};
@@ -30,6 +32,7 @@ use crate::host::state::StateFolder;
 use crate::plan::graph::Graph;
 use crate::plan_file::{Diagnostics, Selection};
 use crate::resource::Step;
+use crate::telemetry::spans::{self, Span};
 use crate::worker::current_user;
 
 pub use super::saved::show_saved;
@@ -145,6 +148,7 @@ pub struct Run {
     fingerprints: Fingerprints,
     /// Earlier runs of the plan file that were interrupted and not brought to their end since.
     interrupted: Vec<InterruptedRun>,
+    open_follow_ups: OpenFollowUps,
     holder: Holder,
     restore_arguments: String,
     /// The line of the plan file that may hold a password in clear, if one does.
@@ -168,7 +172,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let run = run_id(&inputs.digester);
     let as_of = inputs.flags.as_of;
     let holder = inputs.holder(&run);
-    let journal = Arc::new(Journal::new(inputs.started(&run, &plan.name), sink));
+    let journal = Arc::new(Journal::new(inputs.started(&run, &plan.name), Box::new(EventLog::new(sink))));
     let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
     let progress = {
         let report = Arc::clone(&report);
@@ -178,7 +182,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let targets = Targets::new(run.clone(), as_of, digester, &plan, &secrets, &inputs.environment, progress);
     report.event(&Event::RunStarted {
         format: FORMAT,
-        command: command.name(),
+        command: command.name().to_owned(),
         plan: plan.name.clone(),
         file: inputs.source.path.display().to_string(),
         run,
@@ -189,6 +193,10 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     });
     let folder = inputs.environment.state_folder(current_user().home);
     let interrupted = report_interrupted(&folder, &inputs.origin.file, report.as_ref());
+    let open_follow_ups = OpenFollowUps::load(&folder, &inputs.path, &interrupted).unwrap_or_else(|failure| {
+        report.event(&Event::Warning { message: failure.message });
+        OpenFollowUps::default()
+    });
     let restore_arguments =
         if command == Command::Apply { inputs.restore_arguments(&plan_file) } else { String::new() };
     Ok(Run {
@@ -206,6 +214,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         inputs,
         fingerprints,
         interrupted,
+        open_follow_ups,
         holder,
         restore_arguments,
         written_secret: plan_file.written_secret(),
@@ -215,21 +224,36 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
 impl Run {
     /// Reports what differs, and writes the plan to `save_to` where it is given. Nothing else is left behind.
     pub async fn plan(&self, save_to: Option<&Target>) -> Ended {
-        let planned = self.survey(false).await;
-        let mut refused = None;
-        if let Some(planned) = &planned {
-            for follow_up in self.plan_follow_ups(planned) {
-                self.report.event(&Event::FollowUp(follow_up));
-            }
-            refused = save_to.and_then(|target| self.save(target, planned).err());
-        }
-        self.close(None, refused).await
+        self.span(Command::Plan).instrument(self.plan_steps(save_to)).await
     }
 
     /// Reports the plan, asks, and makes its changes. One apply at a time for a plan file: the lock is held from before
     /// the first observation to the end. A run that has nothing to change leaves no trace; otherwise the journal is begun
     /// before the first change.
     pub async fn apply(&self, wait: Wait, ask: impl AsyncFnOnce(Question<'_>) -> Answer) -> Ended {
+        self.span(Command::Apply).instrument(self.apply_steps(wait, ask)).await
+    }
+
+    fn span(&self, command: Command) -> Span {
+        spans::run(command.name(), &self.plan, self.targets.run())
+    }
+
+    async fn plan_steps(&self, save_to: Option<&Target>) -> Ended {
+        let planned = self.survey(false).await;
+        let mut refused = None;
+        if let Some(planned) = &planned {
+            for follow_up in self.plan_follow_ups(planned) {
+                self.report.event(&Event::FollowUp(follow_up));
+            }
+            for open in self.open_follow_ups.iter() {
+                self.report.event(&Event::FollowUpOpen(open.clone()));
+            }
+            refused = save_to.and_then(|target| self.save(target, planned).err());
+        }
+        self.close(None, refused).await
+    }
+
+    async fn apply_steps(&self, wait: Wait, ask: impl AsyncFnOnce(Question<'_>) -> Answer) -> Ended {
         let mut lock = match self.lock(wait).await {
             Ok(Some(lock)) => lock,
             Ok(None) => return self.stopped().await,
@@ -346,7 +370,7 @@ impl Run {
     async fn make_changes(&self, planned: Vec<PlannedStep>) {
         let sink: Arc<dyn Sink> = Arc::clone(&self.report) as Arc<dyn Sink>;
         for (id, kind) in &self.deselected {
-            sink.event(&Event::deselected(id, kind));
+            sink.event(&Event::StepFinished(StepFinished::of(id, kind, Finished::Skipped)));
         }
         let cx = ApplyContext {
             targets: Arc::clone(&self.targets),
@@ -369,13 +393,29 @@ impl Run {
         }
     }
 
-    /// Reports what is left to a person after the changes that were made.
+    /// Reports what is left to a person after the changes that were made, and what earlier runs have left.
     async fn follow_up(&self) {
         if self.targets.follow_ups().is_needed() {
             self.observe_related().await;
         }
-        for follow_up in self.targets.follow_ups().left() {
-            self.report.event(&Event::FollowUp(follow_up));
+        let (mut list, run) = (self.open_follow_ups.clone(), self.targets.run());
+        let mut left = self.targets.follow_ups().left();
+        if self.report.has_begun() {
+            list.close_about(&self.targets.follow_ups().new_subjects());
+        }
+        for follow_up in &mut left {
+            follow_up.id = Some(list.add(follow_up.clone(), run, &time(Timestamp::now())));
+        }
+        if list.is_changed
+            && let Err(failure) = list.store(&self.folder, &self.inputs.path)
+        {
+            left.iter_mut().for_each(|follow_up| follow_up.id = None);
+            self.report.event(&Event::Warning { message: failure.message });
+        }
+        let new: Vec<Option<u32>> = left.iter().map(|follow_up| follow_up.id).collect();
+        left.into_iter().for_each(|follow_up| self.report.event(&Event::FollowUp(follow_up)));
+        for open in list.iter().filter(|open| !new.contains(&Some(open.id))) {
+            self.report.event(&Event::FollowUpOpen(open.clone()));
         }
     }
 

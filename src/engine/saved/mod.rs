@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::event::Planned;
+use super::event::{Event, Planned};
 use super::live::keep_planned;
 use super::survey::{PlannedStep, Verdict};
 use crate::host::fs::escape_path;
@@ -29,7 +29,6 @@ mod show;
 mod tests;
 
 pub use file::{Target, load};
-use show::Told;
 pub use show::show_saved;
 
 /// The first line; the number is the format's.
@@ -111,9 +110,9 @@ struct Body {
     /// The plan file's `name`.
     #[serde(default)]
     plan: String,
-    /// How the plan was told when it was made.
+    /// The events of the plan when it was made.
     #[serde(default)]
-    told: Vec<Told>,
+    events: Vec<Event>,
 }
 
 /// What was planned of a step.
@@ -159,8 +158,8 @@ impl Saved {
         let observed = planned.iter().map(|(_, planned)| planned.observed).min().unwrap_or_else(SystemTime::now);
         let observed = observed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let observed = u64::try_from(observed.as_micros()).unwrap_or(u64::MAX);
-        let (id, plan, told) = (id.to_owned(), String::new(), Vec::new());
-        let body = Body { id, made, observed, origin, flags, plan_file, key, fingerprints, steps, plan, told };
+        let (id, plan, events) = (id.to_owned(), String::new(), Vec::new());
+        let body = Body { id, made, observed, origin, flags, plan_file, key, fingerprints, steps, plan, events };
         Self { body, digester: digester.clone() }
     }
 

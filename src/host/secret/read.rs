@@ -12,6 +12,7 @@ use super::{MAX_SECRET, Secret};
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::fs;
+use crate::telemetry::spans;
 
 /// What a secret source yielded. `None`: an environment variable that is unset or empty, or a source without a value.
 pub type SecretResult = Result<Option<Secret>, SecretError>;
@@ -63,7 +64,8 @@ impl SecretReader {
         let raw = match self.known.get(origin) {
             Some(known) => known.clone(),
             None => {
-                let raw = read(origin, &self.environment, &self.withheld).await;
+                let span = spans::secret_read(&place(origin));
+                let raw = span.instrument(read(origin, &self.environment, &self.withheld)).await;
                 self.known.insert(origin.clone(), raw.clone());
                 raw
             }
@@ -75,6 +77,16 @@ impl SecretReader {
             return Err(SecretError::Unusable(failure.hint("look up whether the secret is there")));
         }
         Ok(Some(secret))
+    }
+}
+
+/// Where a source is, without the arguments of its program.
+fn place(origin: &Origin) -> String {
+    match origin {
+        Origin::Nothing(_) => "none".to_owned(),
+        Origin::Env(name) => format!("env {name}"),
+        Origin::File(path) => format!("file {}", fs::escape_path(path)),
+        Origin::Command(argv) => format!("command {}", argv.first().map_or("", String::as_str)),
     }
 }
 

@@ -18,6 +18,7 @@ mod prove;
 mod tunnel;
 
 use crate::failure::Failure;
+use crate::telemetry::spans;
 pub use address::{Address, Fingerprint};
 use known_hosts::{KnownHosts, Verdict};
 pub use private_key::{KeyRead, NoKey, PublicFacts, mended};
@@ -79,6 +80,17 @@ pub fn connect(address: &Address, host_key: &HostKey, timeout: Duration) -> Resu
 /// The same. Each of the host's addresses has `dialling` to accept a connection; `watch` is told of each connection
 /// before a byte is exchanged over it.
 fn connect_watched(
+    address: &Address,
+    host_key: &HostKey,
+    dialling: Duration,
+    timeout: Duration,
+    watch: &dyn Fn(&TcpStream),
+) -> Result<Session, Error> {
+    let span = spans::ssh_connect(&address.host, address.port.into());
+    span.in_scope(|| greet_until_known(address, host_key, dialling, timeout, watch))
+}
+
+fn greet_until_known(
     address: &Address,
     host_key: &HostKey,
     dialling: Duration,
@@ -230,7 +242,8 @@ pub fn authenticate(session: &Session, address: &Address, key: &[u8]) -> Result<
         return Err(Error::Key(Failure::new(format!("the key for {address} is no text: it is no private key"))));
     };
     // The binding and libssh2 read copies of the text that they do not wipe; those go with this process.
-    match session.userauth_pubkey_memory(&address.user, None, text, None) {
+    let login = spans::ssh_auth(&address.user);
+    match login.in_scope(|| session.userauth_pubkey_memory(&address.user, None, text, None)) {
         Ok(()) if session.authenticated() => Ok(()),
         Ok(()) => Err(rejected(address, "it wants more than a key")),
         Err(error) => Err(login_failed(address, &error)),

@@ -18,6 +18,7 @@ use super::tls;
 use crate::failure::Failure;
 use crate::host::secret::{Secret, yields_nothing};
 use crate::host::ssh::Tunnel;
+use crate::telemetry::spans;
 
 /// Seconds for connecting, unless the plan file or the URL says otherwise. libpq waits for ever.
 const CONNECT_TIMEOUT: u64 = 10;
@@ -62,7 +63,8 @@ impl Connector {
     pub async fn dial(&self) -> Result<Session, DbError> {
         let mut last = None;
         for server in self.endpoint().servers() {
-            match self.dial_server(&server).await {
+            let span = spans::warehouse_connect(&host_name(&server), server.port.into(), &self.endpoint().database());
+            match span.instrument(self.dial_server(&server)).await {
                 Ok(session) => return Ok(session),
                 // A server that answered and said no would say so again; only one that cannot be used has a successor.
                 Err(trouble @ (DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_))) => {
@@ -103,8 +105,7 @@ impl Connector {
                         Ok(session(client, connection))
                     }
                     Some(tunnel) => {
-                        let stream =
-                            tunnel.channel(&tunnelled_host(server), server.port).await.map_err(Stage::Tunnel)?;
+                        let stream = tunnel.channel(&host_name(server), server.port).await.map_err(Stage::Tunnel)?;
                         let name = server.name.as_deref().unwrap_or_default();
                         let tls = connector.handshake(name);
                         let (client, connection) = config.connect_raw(stream, tls).await.map_err(Stage::Server)?;
@@ -207,8 +208,8 @@ enum Stage {
     Server(tokio_postgres::Error),
 }
 
-/// The host as the tunnel's far end is asked for it.
-fn tunnelled_host(server: &Server) -> String {
+/// The host by the name that the plan file has for it, as a tunnel's far end is asked for it.
+fn host_name(server: &Server) -> String {
     match &server.host {
         Host::Tcp(host) => host.clone(),
         Host::Unix(folder) => folder.to_string_lossy().into_owned(),

@@ -27,6 +27,17 @@ pub(super) enum DbError {
 }
 
 impl DbError {
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::ConnectionLost(failure)
+            | Self::Silent(failure)
+            | Self::Conflict(failure)
+            | Self::Exists(failure)
+            | Self::Fatal(failure) => &failure.message,
+        }
+    }
+
     pub fn into_failure(self) -> Failure {
         match self {
             Self::ConnectionLost(failure)

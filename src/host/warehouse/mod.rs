@@ -35,6 +35,7 @@ pub use spec::{ConnectionSpec, TunnelSpec};
 use crate::failure::Failure;
 use crate::host::secret::Secret;
 use crate::host::ssh::Tunnel;
+use crate::telemetry::spans::{self, Count};
 use connect::{Connector, Session};
 use error::DbError;
 
@@ -151,7 +152,10 @@ impl Warehouse {
                 DbError::Conflict(_) if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) => {
                     return Err(trouble.into_failure());
                 }
-                DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_) => pause(attempt).await,
+                other => {
+                    spans::retry("reading the catalog", (attempt + 1).into(), other.message());
+                    pause(attempt).await;
+                }
             }
             let catalog = self.reading(&mut state).await?;
             if done(&catalog)? {
@@ -169,7 +173,10 @@ impl Warehouse {
     async fn send(&self, state: &mut State, doing: &str, sql: &str) -> Result<(), DbError> {
         self.connect(state).await?;
         let Some(session) = &state.session else { return Err(DbError::ConnectionLost(Failure::new("no session"))) };
-        let run = |sql: String| async move { self.in_time(session.client.batch_execute(&sql), doing).await };
+        let run = |sql: String| async move {
+            let answer = self.in_time(session.client.batch_execute(&sql), doing);
+            spans::warehouse_query("change").instrument(answer).await
+        };
         if takes_no_transaction(sql, session.dialect) {
             // Two statements in one query would be one transaction.
             run(format!("SET statement_timeout TO {}", self.milliseconds())).await?;
@@ -247,7 +254,9 @@ impl Warehouse {
             }
             Ok(())
         };
-        let answered = self.in_time(answer, &doing).await;
+        let span = spans::warehouse_query("catalog");
+        let answered = span.clone().instrument(self.in_time(answer, &doing)).await;
+        span.count(Count::Rows, messages.len() as u64);
         let mut results = query::results(messages);
         results.drain(..ahead.min(results.len()));
         let version = results.first().and_then(|rows| rows.first()?.try_get(0).ok().flatten().map(str::to_owned));

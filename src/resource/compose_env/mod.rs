@@ -84,11 +84,7 @@ impl ComposeEnv {
 }
 
 impl Resource for ComposeEnv {
-    const INFO: KindInfo = KindInfo {
-        secret_keys: &["value"],
-        reacts: true,
-        ..KindInfo::on_host("compose_env", "the value of one environment variable in a compose file")
-    };
+    const INFO: KindInfo = KindInfo { secret_keys: &["value"], reacts: true, ..KindInfo::on_host("compose_env") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = Change;

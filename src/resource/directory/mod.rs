@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for Directory {
 }
 
 impl Resource for Directory {
-    const INFO: KindInfo = KindInfo::on_host("directory", "a directory with its owner, group and mode");
+    const INFO: KindInfo = KindInfo::on_host("directory");
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = Change;

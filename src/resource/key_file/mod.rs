@@ -57,10 +57,7 @@ impl KeyFile {
 }
 
 impl Resource for KeyFile {
-    const INFO: KindInfo = KindInfo {
-        secret_keys: &["source"],
-        ..KindInfo::on_host("key_file", "a private key with its content, owner, group and mode")
-    };
+    const INFO: KindInfo = KindInfo { secret_keys: &["source"], ..KindInfo::on_host("key_file") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = Change;

@@ -74,10 +74,7 @@ impl PeriodTables {
 }
 
 impl Resource for PeriodTables {
-    const INFO: KindInfo = KindInfo {
-        notes_describe_state: true,
-        ..KindInfo::on_warehouse("period_tables", "a table for every period, like its parent")
-    };
+    const INFO: KindInfo = KindInfo { notes_describe_state: true, ..KindInfo::on_warehouse("period_tables") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
 
     type Actual = Actual;

@@ -111,10 +111,7 @@ fn remote_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
 }
 
 impl Resource for Repository {
-    const INFO: KindInfo = KindInfo {
-        keeps_rescues: true,
-        ..KindInfo::on_host("repository", "a git checkout that stands on a branch, at its remote's head")
-    };
+    const INFO: KindInfo = KindInfo { keeps_rescues: true, ..KindInfo::on_host("repository") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = RepositoryChange;

@@ -100,7 +100,7 @@ impl Table {
 }
 
 impl Resource for Table {
-    const INFO: KindInfo = KindInfo::on_warehouse("table", "a table of the warehouse, as its DDL has it");
+    const INFO: KindInfo = KindInfo::on_warehouse("table");
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
 
     type Actual = Catalog;

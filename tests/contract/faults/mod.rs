@@ -99,11 +99,22 @@ fn try_points(
     for (tried, point) in points.iter().enumerate() {
         keep_to_one_core();
         // A panic of the program's, say, is no reason to stop: all that is wrong is to be known.
-        let judged = catch_unwind(AssertUnwindSafe(|| {
-            bench.reset();
-            judge(&mut bench, point)
-        }));
-        match judged.unwrap_or_else(|panic| Err(said(panic.as_ref()))) {
+        let mut judge_at = |point: &Point| {
+            let judged = catch_unwind(AssertUnwindSafe(|| {
+                bench.reset();
+                judge(&mut bench, point)
+            }));
+            judged.unwrap_or_else(|panic| Err(said(panic.as_ref())))
+        };
+        let mut point = point.clone();
+        let mut judged = judge_at(&point);
+        // Threads do not make the same number of calls each time: an earlier call of the same name stands for one that
+        // did not come.
+        while judged == Ok(false) && point.number > 1 && !matches!(amount, Amount::All) {
+            point.number -= point.number.div_ceil(4);
+            judged = judge_at(&point);
+        }
+        match judged {
             Ok(true) => struck += 1,
             Ok(false) => missed += &format!("; {point}"),
             Err(what) => {

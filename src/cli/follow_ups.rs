@@ -1,0 +1,85 @@
+//! `provision follow-ups`
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anstyle::Style;
+
+use super::args::FollowUpsArguments;
+use super::{Error, Exit, discover, inputs};
+use crate::engine::event::OpenFollowUp;
+use crate::engine::journal::interrupted;
+use crate::engine::lock::{Lock, Subject, Wait};
+use crate::engine::open_follow_ups::OpenFollowUps;
+use crate::engine::run::canonical;
+use crate::engine::stop::Stop;
+use crate::failure::Failure;
+use crate::render::{output, to_json_line};
+use crate::text::{clean, io_error_text};
+
+const BOLD: Style = Style::new().bold();
+
+/// Lists what earlier runs of a plan file left to a person, or closes what has been done.
+pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
+    let file = match arguments.file {
+        // A plan file that is gone, or came from standard input, has follow-ups by its path.
+        Some(file) => file,
+        None => discover::default_plan_file()?,
+    };
+    let (path, folder) = (canonical(&file), inputs::state_folder());
+    let mut list = load(&path)?;
+    if arguments.done.is_empty() && !arguments.done_all {
+        let open: Vec<&OpenFollowUp> = list.iter().collect();
+        output::print(&shown(&open, arguments.json, "no follow-up is open\n"));
+        return Ok(Exit::Done);
+    }
+    let stop = Stop::listen()
+        .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))?;
+    let subject = Subject { path: &path, is_there: path.exists() };
+    // An apply writes the same list.
+    let Some(lock) = Lock::take(subject, &folder, Wait::No, &stop, &mut |_| ()).await? else {
+        return Err(Error::stopped(stop.signal().unwrap_or(2)));
+    };
+    list = load(&path)?;
+    let ids = if arguments.done_all { list.iter().map(|open| open.id).collect() } else { arguments.done };
+    let closed = list.close(&ids)?;
+    if list.is_changed {
+        list.store(&folder, &path)?;
+    }
+    drop(lock);
+    let closed: Vec<&OpenFollowUp> = closed.iter().collect();
+    output::print(&shown(&closed, arguments.json, ""));
+    if !arguments.json {
+        let open = list.iter().count();
+        let rest = if open == 0 { "none is open".to_owned() } else { format!("{open} still open") };
+        output::print(&format!("{} closed, {rest}\n", closed.len()));
+    }
+    Ok(Exit::Done)
+}
+
+fn load(path: &Path) -> Result<OpenFollowUps, Failure> {
+    let folder = inputs::state_folder();
+    let (interrupted, wrong) = interrupted(&folder, &path.display().to_string())?;
+    for message in wrong {
+        output::tell(&format!("warning: {}\n", clean(&message)));
+    }
+    OpenFollowUps::load(&folder, path, &interrupted)
+}
+
+fn shown(follow_ups: &[&OpenFollowUp], json: bool, none: &str) -> String {
+    if json {
+        return follow_ups.iter().map(to_json_line).collect();
+    }
+    if follow_ups.is_empty() {
+        return none.to_owned();
+    }
+    let mut text = String::new();
+    for open in follow_ups {
+        let OpenFollowUp { id, since, steps, follow_up, .. } = open;
+        // Writing to a `String` cannot fail.
+        let _ =
+            writeln!(text, "{BOLD}{id:>3}{BOLD:#}  {} ({}, since {since})", clean(&follow_up.reason), steps.join(", "));
+        let _ = writeln!(text, "     {}", clean(&follow_up.command));
+    }
+    text
+}

@@ -1,0 +1,251 @@
+//! Follow-ups that stay open until a person says that they are done.
+//!
+//! Each plan file has one list in the state folder, written by apply and by `follow-ups --done`, both under the plan file's
+//! lock. A run that is interrupted has no chance to add to it: its journal holds what its changes were going to leave, and
+//! the next run counts that as open.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{FollowUp, InterruptedRun, OpenFollowUp};
+use crate::failure::Failure;
+use crate::host::fs::escape_path;
+use crate::host::state::{self, Access, Part, StateFolder};
+use crate::text::{io_error_text, shell_words};
+
+/// The largest list that is read, in bytes.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+
+/// The open follow-ups of one plan file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OpenFollowUps {
+    /// The path of the plan file, without symlinks.
+    file: String,
+    /// The highest number that was given.
+    last_id: u32,
+    open: Vec<OpenFollowUp>,
+    /// Interrupted runs whose follow-ups are in the list.
+    recovered: Vec<String>,
+    /// Whether it differs from what is on the disk.
+    #[serde(skip)]
+    pub is_changed: bool,
+}
+
+impl OpenFollowUps {
+    /// Reads the list of a plan file and adds what interrupted runs left. Changes nothing on the disk.
+    ///
+    /// # Errors
+    /// The list cannot be read, or another user could have written it.
+    pub fn load(folder: &StateFolder, path: &Path, interrupted: &[InterruptedRun]) -> Result<Self, Failure> {
+        let mut list = Self { file: path.display().to_string(), ..Self::default() };
+        if let Some(dir) = folder.existing(Part::FollowUps)?
+            && let Some(bytes) = state::read(&dir, &file_name(path), MAX_LIST_BYTES)?
+        {
+            list = serde_json::from_slice(&bytes).map_err(|error| {
+                let file = escape_path(&dir.path_of(file_name(path).as_ref()));
+                Failure::new(format!("cannot read the open follow-ups in {file}: {error}")).hint(format!("rm {file}"))
+            })?;
+        }
+        list.recovered.retain(|run| interrupted.iter().any(|other| other.run == *run));
+        for run in interrupted {
+            if !list.recovered.contains(&run.run) {
+                list.recovered.push(run.run.clone());
+                list.is_changed |= !run.follow_ups.is_empty();
+                for follow_up in &run.follow_ups {
+                    list.add(follow_up.clone(), &run.run, &run.started);
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// Writes the list.
+    ///
+    /// # Errors
+    /// The state folder cannot be written to.
+    pub fn store(&self, folder: &StateFolder, path: &Path) -> Result<(), Failure> {
+        let name = file_name(path);
+        let dir = folder.make(Part::FollowUps)?;
+        let failed = |error: &std::io::Error| {
+            let file = escape_path(&dir.path_of(name.as_ref()));
+            Failure::new(format!("cannot record the open follow-ups in {file}: {}", io_error_text(error)))
+        };
+        let new = format!("{name}.new");
+        state::remove(&dir, &new)?;
+        let text = serde_json::to_vec(self).map_err(|error| failed(&error.into()))?;
+        let mut file =
+            state::open(&dir, &new, Access::New)?.ok_or_else(|| failed(&std::io::ErrorKind::AlreadyExists.into()))?;
+        file.write_all(&text).and_then(|()| file.sync_data()).map_err(|error| failed(&error))?;
+        state::rename(&dir, &new, &name)?;
+        state::sync(&dir)
+    }
+
+    /// The open ones, by number.
+    pub fn iter(&self) -> impl Iterator<Item = &OpenFollowUp> {
+        self.open.iter()
+    }
+
+    /// Adds a follow-up and returns its number. One that the same command does is extended and keeps its number.
+    pub fn add(&mut self, follow_up: FollowUp, run: &str, since: &str) -> u32 {
+        self.is_changed = true;
+        if let Some(open) = self.open.iter_mut().find(|open| command(&open.follow_up) == command(&follow_up)) {
+            extend(open, follow_up, run, since);
+            return open.id;
+        }
+        self.last_id += 1;
+        self.open.push(OpenFollowUp {
+            id: self.last_id,
+            run: run.to_owned(),
+            since: since.to_owned(),
+            steps: vec![follow_up.step.clone()],
+            follow_up: FollowUp { id: None, ..follow_up },
+        });
+        self.last_id
+    }
+
+    /// Closes the follow-ups about things that this run was the first to bring: nothing that runs was made from the
+    /// former ones.
+    pub fn close_about(&mut self, subjects: &[String]) {
+        let before = self.open.len();
+        self.open.retain(|open| open.follow_up.subject.as_ref().is_none_or(|subject| !subjects.contains(subject)));
+        self.is_changed |= self.open.len() != before;
+    }
+
+    /// Closes the follow-ups with these numbers and returns them.
+    ///
+    /// # Errors
+    /// One of the numbers is not open; then none is closed.
+    pub fn close(&mut self, ids: &[u32]) -> Result<Vec<OpenFollowUp>, Failure> {
+        if let Some(unknown) = ids.iter().find(|id| !self.open.iter().any(|open| open.id == **id)) {
+            let known: Vec<String> = self.open.iter().map(|open| open.id.to_string()).collect();
+            let hint = if known.is_empty() {
+                "no follow-up is open".to_owned()
+            } else {
+                format!("open follow-ups: {}", known.join(", "))
+            };
+            return Err(Failure::new(format!("follow-up {unknown} is not open")).hint(hint));
+        }
+        let (closed, open) = std::mem::take(&mut self.open).into_iter().partition(|open| ids.contains(&open.id));
+        self.open = open;
+        self.is_changed = true;
+        if self.open.is_empty() {
+            // Numbers stay small: nobody refers to a follow-up that is closed.
+            self.last_id = 0;
+        }
+        Ok(closed)
+    }
+}
+
+/// The name of a plan file's list.
+fn file_name(path: &Path) -> String {
+    format!("{}.json", state::name_for(path))
+}
+
+/// The command without its services.
+fn command(follow_up: &FollowUp) -> &[String] {
+    let argv = &follow_up.argv;
+    if argv.ends_with(&follow_up.services) { &argv[..argv.len() - follow_up.services.len()] } else { argv }
+}
+
+/// Lets an open follow-up stand for another one of the same command as well.
+fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
+    let known = &mut open.follow_up;
+    if !open.steps.contains(&other.step) {
+        open.steps.push(other.step);
+    }
+    if !known.reason.split("; ").any(|reason| reason == other.reason) {
+        known.reason = format!("{}; {}", known.reason, other.reason);
+    }
+    let base = command(known).to_vec();
+    if known.services.is_empty() || other.services.is_empty() {
+        // Without a name the command is about all services.
+        known.services.clear();
+    } else {
+        let new: Vec<String> = other.services.into_iter().filter(|name| !known.services.contains(name)).collect();
+        known.services.extend(new);
+    }
+    known.argv = base.into_iter().chain(known.services.iter().cloned()).collect();
+    known.command = shell_words(&known.argv);
+    (open.run, open.since) = (run.to_owned(), since.to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow_up(step: &str, services: &[&str]) -> FollowUp {
+        let argv = ["docker", "compose", "up", "-d", "--force-recreate"].iter().chain(services);
+        let argv: Vec<String> = argv.map(|word| (*word).to_owned()).collect();
+        FollowUp {
+            id: None,
+            step: step.to_owned(),
+            reason: format!("containers use what {step} replaced"),
+            services: services.iter().map(|name| (*name).to_owned()).collect(),
+            command: shell_words(&argv),
+            argv,
+            subject: Some("/srv/compose.yaml".to_owned()),
+        }
+    }
+
+    #[test]
+    fn one_command_is_one_follow_up_for_all_its_steps() {
+        let mut list = OpenFollowUps::default();
+        assert_eq!(list.add(follow_up("key", &["web"]), "1", "now"), 1);
+        assert_eq!(list.add(follow_up("password", &["web", "mail"]), "1", "now"), 1);
+        assert_eq!(list.add(follow_up("key", &["web"]), "2", "later"), 1);
+        let [open] = list.open.as_slice() else { panic!("{list:?}") };
+        assert_eq!(open.steps, ["key", "password"]);
+        assert_eq!(open.follow_up.command, "docker compose up -d --force-recreate web mail");
+        assert_eq!(open.follow_up.reason, "containers use what key replaced; containers use what password replaced");
+        assert_eq!((open.run.as_str(), open.since.as_str()), ("2", "later"));
+        list.add(follow_up("all", &[]), "3", "later");
+        assert_eq!(list.open[0].follow_up.command, "docker compose up -d --force-recreate");
+    }
+
+    #[test]
+    fn numbers_are_kept_until_all_are_closed() {
+        let mut list = OpenFollowUps::default();
+        let other = FollowUp { argv: vec!["systemctl".into(), "restart".into(), "web".into()], ..follow_up("b", &[]) };
+        list.add(follow_up("a", &["web"]), "1", "now");
+        assert_eq!(list.add(other.clone(), "1", "now"), 2);
+        assert!(list.close(&[1, 3]).unwrap_err().hint.unwrap().contains("1, 2"));
+        assert_eq!(list.close(&[1]).unwrap().len(), 1);
+        assert_eq!(list.add(follow_up("a", &["web"]), "2", "later"), 3);
+        assert_eq!(list.close(&[2, 3]).unwrap().len(), 2);
+        assert_eq!(list.add(other, "3", "later"), 1);
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_open_once() {
+        let folder = crate::host::testing::folder();
+        let state = StateFolder::at(folder.path().join("provision"));
+        let path = Path::new("/plan.yaml");
+        let run = InterruptedRun {
+            run: "1".into(),
+            started: "then".into(),
+            user: String::new(),
+            changes: Vec::new(),
+            follow_ups: vec![follow_up("key", &["web"])],
+        };
+        let mut list = OpenFollowUps::load(&state, path, std::slice::from_ref(&run)).unwrap();
+        assert!(folder.path().read_dir().unwrap().next().is_none(), "loading leaves no trace");
+        assert_eq!(list.iter().count(), 1);
+        list.close(&[1]).unwrap();
+        list.store(&state, path).unwrap();
+        let again = OpenFollowUps::load(&state, path, &[run]).unwrap();
+        assert_eq!((again.iter().count(), again.is_changed), (0, false));
+    }
+
+    #[test]
+    fn a_follow_up_about_a_new_subject_is_closed() {
+        let mut list = OpenFollowUps::default();
+        list.add(follow_up("key", &["web"]), "1", "now");
+        list.close_about(&["/srv/other.yaml".into()]);
+        assert_eq!(list.iter().count(), 1);
+        list.close_about(&["/srv/compose.yaml".into()]);
+        assert_eq!(list.iter().count(), 0);
+    }
+}

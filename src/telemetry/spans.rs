@@ -1,0 +1,116 @@
+//! Every span and every event of this program. Nothing else calls the macros of `tracing`: what can be recorded is what
+//! these functions take, and none of them takes a secret, a statement, or a URL that may hold a password.
+
+use std::future::Future;
+
+use tracing::Instrument as _;
+use tracing::field::Empty;
+
+/// A piece of work that is recorded with its duration, if recording is on.
+#[derive(Debug, Clone)]
+pub struct Span(tracing::Span);
+
+/// A number that is known once the work has been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    Attempt,
+    Bytes,
+    Entries,
+    Objects,
+    Rows,
+}
+
+impl Span {
+    /// The span that the caller is in, to be carried to another thread.
+    pub fn current() -> Self {
+        Self(tracing::Span::current())
+    }
+
+    /// Does blocking work within the span.
+    pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.in_scope(work)
+    }
+
+    /// Does asynchronous work within the span.
+    pub fn instrument<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        work.instrument(self.0)
+    }
+
+    /// Adds a number.
+    pub fn count(&self, count: Count, number: u64) {
+        let name = match count {
+            Count::Attempt => "attempt",
+            Count::Bytes => "bytes",
+            Count::Entries => "entries",
+            Count::Objects => "objects",
+            Count::Rows => "rows",
+        };
+        self.0.record(name, number);
+    }
+
+    /// The id by which a worker names it as the parent of its own spans; `None` where it is not recorded.
+    pub fn id(&self) -> Option<u64> {
+        super::layer::record_id(&self.0)
+    }
+}
+
+macro_rules! spans {
+    ($($(#[$doc:meta])* $function:ident($level:ident, $target:literal, $name:literal; $($given:ident: $type:ty),*; $($later:ident),*))*) => {
+        $($(#[$doc])*
+        pub fn $function($($given: $type),*) -> Span {
+            Span(tracing::span!(target: $target, tracing::Level::$level, $name, $($given,)* $($later = Empty),*))
+        })*
+    };
+}
+
+spans! {
+    /// One execution of a command.
+    run(INFO, "provision::engine", "run"; command: &str, plan: &str, run: &str;)
+    /// All that is done for one step, before or after the confirmation.
+    step(INFO, "provision::engine", "step"; step: &str, kind: &str;)
+    /// Reading what there is.
+    observe(DEBUG, "provision::engine", "observe"; ;)
+    /// Deciding what differs.
+    diff(DEBUG, "provision::engine", "diff"; ;)
+    /// Making one change.
+    execute(INFO, "provision::engine", "execute"; target: &str;)
+    /// Observing once more after the changes.
+    verify(DEBUG, "provision::engine", "verify"; ;)
+    /// Starting a worker, until it has answered the greeting.
+    worker_start(INFO, "provision::worker", "worker.start"; user: &str;)
+    /// A request to a worker, on the worker's side. `remote_parent` is the launcher's span.
+    worker_request(DEBUG, "provision::worker", "worker.request"; request: &str, remote_parent: Option<u64>;)
+    /// Asking a secret source.
+    secret_read(DEBUG, "provision::secret", "secret.read"; source: &str;)
+    /// Connecting to a warehouse and signing in.
+    warehouse_connect(INFO, "provision::warehouse", "warehouse.connect"; host: &str, port: u64, database: &str; attempt)
+    /// One statement; `query` names it.
+    warehouse_query(DEBUG, "provision::warehouse", "warehouse.query"; query: &str; rows, attempt)
+    /// Connecting to an SSH server, host key included.
+    ssh_connect(INFO, "provision::ssh", "ssh.connect"; host: &str, port: u64;)
+    /// Signing in to an SSH server.
+    ssh_auth(INFO, "provision::ssh", "ssh.auth"; user: &str;)
+    /// Asking a remote for its branches.
+    git_ls_remote(INFO, "provision::git", "git.ls_remote"; remote: &str;)
+    /// Fetching from a remote.
+    git_fetch(INFO, "provision::git", "git.fetch"; remote: &str; objects, bytes)
+    /// Writing a work tree.
+    git_checkout(DEBUG, "provision::git", "git.checkout"; branch: &str;)
+    /// Looking at every entry of a tree.
+    fs_walk(DEBUG, "provision::fs", "fs.walk"; path: &str; entries)
+}
+
+/// Whether anything is recorded at all.
+pub fn is_recording() -> bool {
+    tracing::level_filters::LevelFilter::current() != tracing::level_filters::LevelFilter::OFF
+}
+
+/// Something that failed is tried again.
+pub fn retry(what: &str, attempt: u64, reason: &str) {
+    tracing::warn!(target: "provision::engine", what, attempt, reason, "trying again");
+}
+
+/// An event of the engine, by the text that describes it.
+pub fn event(step: Option<&str>, message: &str) {
+    tracing::info!(target: "provision::engine", step, "{message}");
+}

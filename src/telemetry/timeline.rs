@@ -1,0 +1,178 @@
+//! A timeline in Chrome's trace event format, as Perfetto (<https://ui.perfetto.dev>) and `chrome://tracing` open it: "Trace
+//! Event Format", JSON object form, complete events (`"ph": "X"`) in microseconds.
+//!
+//! Each step has a track of its own, the rest of the run one. Spans of a track that overlap without one being inside of the
+//! other get further tracks below it, since a viewer draws nested spans alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Result, Seek, Write};
+
+use serde_json::{Value, json};
+
+use super::record::{Fields, Record};
+
+/// Beyond so many spans and events a timeline takes in no more: they are kept in memory until its end.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// Collects records until the end of the run.
+pub struct Timeline {
+    file: File,
+    spans: Vec<Span>,
+    /// The places of spans that are not closed, by id.
+    open: HashMap<u64, usize>,
+    parents: HashMap<u64, (Option<u64>, Option<String>)>,
+    events: Vec<(Option<u64>, u64, String, Fields)>,
+    /// The time of the latest record.
+    last: u64,
+}
+
+struct Span {
+    id: u64,
+    name: String,
+    target: String,
+    began: u64,
+    ended: Option<u64>,
+    fields: Fields,
+}
+
+impl Timeline {
+    /// A timeline that will be written to the file.
+    pub fn new(file: File) -> Self {
+        Self { file, spans: Vec::new(), open: HashMap::new(), parents: HashMap::new(), events: Vec::new(), last: 0 }
+    }
+
+    /// Takes in a record.
+    pub fn take(&mut self, record: Record) {
+        let full = self.spans.len() + self.events.len() >= MAX_ENTRIES;
+        match record {
+            Record::Open { .. } | Record::Event { .. } if full => {}
+            Record::Open { id, parent, target, name, at, fields, .. } => {
+                let step = fields.get("step").filter(|_| name == "step").and_then(|id| id.as_str().map(str::to_owned));
+                self.parents.insert(id, (parent, step));
+                self.open.insert(id, self.spans.len());
+                self.spans.push(Span { id, name, target, began: at, ended: None, fields });
+                self.last = self.last.max(at);
+            }
+            Record::Close { id, at, fields } => {
+                if let Some(place) = self.open.remove(&id) {
+                    let span = &mut self.spans[place];
+                    span.ended = Some(at);
+                    span.fields.extend(fields);
+                }
+                self.last = self.last.max(at);
+            }
+            Record::Event { parent, at, message, fields, .. } => {
+                self.events.push((parent, at, message, fields));
+                self.last = self.last.max(at);
+            }
+        }
+    }
+
+    /// Writes the timeline. Spans that are still open end with the latest record, and say so.
+    pub fn write(&mut self) -> Result<()> {
+        let text = json!({ "displayTimeUnit": "ms", "traceEvents": self.trace_events() });
+        self.file.rewind()?;
+        self.file.set_len(0)?;
+        let mut out = BufWriter::new(&self.file);
+        serde_json::to_writer(&mut out, &text)?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    fn trace_events(&self) -> Vec<Value> {
+        let mut by_begin: Vec<&Span> = self.spans.iter().collect();
+        // The outer one of two that begin together first.
+        by_begin.sort_by_key(|span| (span.began, std::cmp::Reverse(span.ended.unwrap_or(u64::MAX)), span.id));
+        let mut tracks = Tracks::default();
+        let mut events = Vec::new();
+        for span in by_begin {
+            let ended = span.ended.unwrap_or(self.last.max(span.began));
+            let track = tracks.place(self.step(Some(span.id)), span.began, ended);
+            let mut fields = span.fields.clone();
+            if span.ended.is_none() {
+                fields.insert("unfinished".to_owned(), json!(true));
+            }
+            events.push(json!({
+                "name": span.name,
+                "cat": span.target.rsplit("::").next().unwrap_or_default(),
+                "ph": "X",
+                "ts": span.began,
+                "dur": ended - span.began,
+                "pid": 1,
+                "tid": track,
+                "args": fields,
+            }));
+        }
+        for (parent, at, message, fields) in &self.events {
+            let track = tracks.first_of(self.step(*parent));
+            events.push(json!({
+                "name": message, "cat": "event", "ph": "i", "s": "t", "ts": at, "pid": 1, "tid": track, "args": fields,
+            }));
+        }
+        let mut named = vec![json!({
+            "name": "process_name", "ph": "M", "pid": 1, "tid": 0, "args": { "name": "provision" },
+        })];
+        for (track, name) in tracks.names() {
+            named.push(json!({
+                "name": "thread_name", "ph": "M", "pid": 1, "tid": track, "args": { "name": name },
+            }));
+            named.push(json!({
+                "name": "thread_sort_index", "ph": "M", "pid": 1, "tid": track, "args": { "sort_index": track },
+            }));
+        }
+        named.extend(events);
+        named
+    }
+
+    /// The step that a span belongs to.
+    fn step(&self, mut span: Option<u64>) -> Option<&str> {
+        while let Some((parent, step)) = span.and_then(|id| self.parents.get(&id)) {
+            if step.is_some() {
+                return step.as_deref();
+            }
+            span = *parent;
+        }
+        None
+    }
+}
+
+/// The tracks of a timeline, by step and by the order in which they were needed.
+#[derive(Default)]
+struct Tracks {
+    /// For each step (`None`: the run) its tracks, each with the ends of the spans that are open on it.
+    lanes: BTreeMap<Option<String>, Vec<(usize, Vec<u64>)>>,
+    count: usize,
+}
+
+impl Tracks {
+    /// The track of a span, the next by begin: one on which it is inside of what is open, or on which nothing is.
+    fn place(&mut self, step: Option<&str>, began: u64, ended: u64) -> usize {
+        let lanes = self.lanes.entry(step.map(str::to_owned)).or_default();
+        for (track, open) in lanes.iter_mut() {
+            open.retain(|end| *end > began);
+            if open.last().is_none_or(|end| ended <= *end) {
+                open.push(ended);
+                return *track;
+            }
+        }
+        self.count += 1;
+        lanes.push((self.count, vec![ended]));
+        self.count
+    }
+
+    fn first_of(&mut self, step: Option<&str>) -> usize {
+        let lanes = self.lanes.entry(step.map(str::to_owned)).or_default();
+        if lanes.is_empty() {
+            self.count += 1;
+            lanes.push((self.count, Vec::new()));
+        }
+        lanes[0].0
+    }
+
+    fn names(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.lanes
+            .iter()
+            .flat_map(|(step, lanes)| lanes.iter().map(move |(track, _)| (*track, step.as_deref().unwrap_or("run"))))
+    }
+}

@@ -1,0 +1,153 @@
+//! Logs and timelines: what they tell, that they are off unless they are asked for, and that no secret gets into them.
+
+use serde_json::Value;
+
+use crate::sandbox::{KEY_SOURCE, PLAN, Sandbox};
+
+const LOG: &str = "/var/tmp/provision.log";
+const TIMELINE: &str = "/var/tmp/timeline.json";
+
+/// The complete events of a timeline, with the name of each one's track.
+fn spans(sandbox: &Sandbox) -> Vec<(String, Value)> {
+    let whole: Value = serde_json::from_str(&sandbox.read(TIMELINE)).expect("JSON");
+    let events = whole["traceEvents"].as_array().unwrap();
+    let track = |event: &Value| {
+        let named = events
+            .iter()
+            .find(|other| other["ph"] == "M" && other["name"] == "thread_name" && other["tid"] == event["tid"]);
+        named.unwrap_or_else(|| panic!("a track has a name: {event}"))["args"]["name"].as_str().unwrap().to_owned()
+    };
+    let spans = events.iter().filter(|event| event["ph"] == "X");
+    spans.map(|event| (track(event), event.clone())).collect()
+}
+
+fn bounds(span: &Value) -> (u64, u64) {
+    let (began, took) = (span["ts"].as_u64().unwrap(), span["dur"].as_u64().unwrap());
+    (began, began + took)
+}
+
+#[test]
+fn a_timeline_has_the_work_of_workers_under_its_steps() {
+    let sandbox = Sandbox::order_tracking();
+    let args = ["apply", PLAN, "--yes", "--timeline", TIMELINE];
+    sandbox.provision("ubuntu", args).run().exits(0);
+    assert_eq!(sandbox.bash("root", &format!("stat -c '%a %U' {TIMELINE}")), "600 ubuntu\n");
+    let spans = spans(&sandbox);
+    let of = |track: &str, name: &str| -> Vec<&Value> {
+        spans.iter().filter(|(on, span)| on == track && span["name"] == name).map(|(_, span)| span).collect()
+    };
+    let [run] = of("run", "run").try_into().unwrap();
+    for step in ["logs-directory", "bastion-key", "repository", "smtp-password", "history-tables", "exceptions-table"] {
+        let steps = of(step, "step");
+        assert_eq!(steps.len(), 2, "for the plan and for its changes: {step}");
+        for span in of(step, "observe").into_iter().chain(of(step, "execute")).chain(of(step, "worker.request")) {
+            let inside = |outer: &&&Value| {
+                let ((began, ended), (from, to)) = (bounds(outer), bounds(span));
+                began <= from && to <= ended
+            };
+            assert!(steps.iter().any(|outer| inside(&outer)) && inside(&&run), "{step}: {span} in {steps:?}");
+        }
+        assert!(!of(step, "execute").is_empty(), "{step}");
+    }
+    assert!(!of("bastion-key", "worker.request").is_empty() && of("history-tables", "worker.request").is_empty());
+    let query = spans.iter().find(|(_, span)| span["name"] == "warehouse.query").unwrap();
+    assert!(query.1["args"]["rows"].as_u64().unwrap() > 0, "{query:?}");
+    // It is replaced by the next one.
+    sandbox.provision("ubuntu", ["plan", PLAN, "--timeline", TIMELINE]).run().exits(0);
+    assert!(!sandbox.read(TIMELINE).contains("\"execute\""));
+}
+
+#[test]
+fn a_log_is_written_where_it_is_asked_for_and_nowhere_else() {
+    let sandbox = Sandbox::order_tracking();
+    let silent = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
+    assert!(!silent.all().contains("took"), "{silent}");
+    let some = sandbox.provision("ubuntu", ["-v", "plan", PLAN]).run().exits(0);
+    assert!(some.stderr.contains("INFO history-tables: warehouse.connect took"), "{some}");
+    assert!(!some.stderr.contains("begins") && !some.stdout.contains("took"), "{some}");
+    let all = sandbox.provision("ubuntu", ["plan", PLAN, "-vv"]).run().exits(0);
+    assert!(all.stderr.contains("DEBUG bastion-key: worker.request begins request=observe"), "{all}");
+    let part = sandbox.provision("ubuntu", ["plan", PLAN]).env("PROVISION_LOG", "warehouse=debug").run().exits(0);
+    let of_log: Vec<&str> =
+        part.stderr.lines().filter(|line| line.contains("took") || line.contains("begins")).collect();
+    assert!(!of_log.is_empty() && of_log.iter().all(|line| line.contains("warehouse.")), "{part}");
+    // To a file: appended to, in JSON, for its owner alone.
+    for _ in 0..2 {
+        let args = ["plan", PLAN, "--log-file", LOG, "--log-format", "json"];
+        let outcome = sandbox.provision("ubuntu", args).run().exits(0);
+        assert!(!outcome.stderr.contains("took"), "{outcome}");
+    }
+    assert_eq!(sandbox.bash("root", &format!("stat -c '%a %U' {LOG}")), "600 ubuntu\n");
+    let lines: Vec<Value> = sandbox.read(LOG).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().filter(|line| line["span"] == "run" && line["kind"] == "end").count(), 2);
+    let wrong = sandbox.provision("ubuntu", ["plan", PLAN, "--log", "loud"]).run().exits(1);
+    assert!(wrong.stderr.contains("`loud` is not a level"), "{wrong}");
+}
+
+#[test]
+fn a_file_that_others_can_read_takes_no_log() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.bash("root", &format!("touch {LOG}; chown ubuntu {LOG}; chmod 644 {LOG}"));
+    for option in ["--log-file", "--timeline"] {
+        let outcome = sandbox.provision("ubuntu", ["plan", PLAN, option, LOG]).run().exits(1);
+        assert!(
+            outcome.stderr.contains("others can read it") && outcome.stderr.contains(&format!("rm {LOG}")),
+            "{outcome}"
+        );
+    }
+    sandbox.bash("ubuntu", &format!("rm {LOG}; ln -s /home/ubuntu/.bashrc {LOG}"));
+    sandbox.provision("ubuntu", ["plan", PLAN, "--log-file", LOG]).run().exits(1);
+}
+
+#[test]
+fn an_event_and_its_line_have_the_same_words() {
+    let sandbox = Sandbox::order_tracking();
+    let outcome = sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--json", "--log-file", LOG]).run().exits(0);
+    let log = sandbox.read(LOG);
+    for event in outcome.events() {
+        for key in ["summary", "reason", "command"] {
+            if let (Some(text), false) = (event[key].as_str(), event["event"] == "run_started") {
+                let line = text.lines().next().unwrap();
+                assert!(log.contains(line), "{event}\n{log}");
+            }
+        }
+    }
+}
+
+#[test]
+fn quiet_says_nothing_of_what_is_in_order() {
+    let sandbox = Sandbox::converged();
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "-q"]).run().exits(0);
+    assert_eq!(outcome.stdout, "");
+    sandbox.bash("root", "rm -r /home/ubuntu/etl/etl_dw/s3-redshift-backup-tool/airflow_poc/logs");
+    let outcome = sandbox.provision("ubuntu", ["-q", "plan", PLAN]).run().exits(0);
+    assert!(outcome.stdout.contains("logs-directory") && !outcome.stdout.contains("bastion-key"), "{outcome}");
+}
+
+#[test]
+fn no_secret_gets_into_a_log_or_a_timeline() {
+    for user in ["ubuntu", "root"] {
+        let mut sandbox = Sandbox::order_tracking();
+        for args in [["plan", PLAN, "--json"], ["apply", PLAN, "--yes"], ["plan", PLAN, "-vv"]] {
+            let everything = "trace,tokio_postgres=trace,ssh2=trace,git2=trace,mio=trace";
+            let more = ["--log", everything, "--log-file", LOG, "--timeline", TIMELINE];
+            let outcome = sandbox.provision(user, args).args(more).run();
+            let written = sandbox.read(LOG) + &sandbox.read(TIMELINE) + &outcome.all();
+            assert!(written.contains("warehouse.connect"));
+            let key = sandbox.read(KEY_SOURCE);
+            let line = key.lines().nth(2).unwrap().to_owned();
+            for value in [sandbox.env_of("REDSHIFT_PASSWORD"), sandbox.env_of("ALERT_SMTP_PASSWORD"), line] {
+                assert!(!written.contains(&value), "{user}: {args:?}");
+            }
+        }
+        // A password in the URL, and a server that refuses it.
+        let password = sandbox.env_of("REDSHIFT_PASSWORD");
+        let url = sandbox.env_of("REDSHIFT_URL").replace("etl@", &format!("etl:{password}x@"));
+        sandbox.set_env("REDSHIFT_URL", url);
+        sandbox.set_env("REDSHIFT_PASSWORD", "");
+        let args = ["plan", PLAN, "-vv", "--log-file", LOG, "--timeline", TIMELINE];
+        let outcome = sandbox.provision(user, args).run();
+        let written = sandbox.read(LOG) + &sandbox.read(TIMELINE) + &outcome.all();
+        assert!(!written.contains(&password), "{user}");
+    }
+}
