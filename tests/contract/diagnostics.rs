@@ -62,7 +62,7 @@ fn a_log_is_written_where_it_is_asked_for_and_nowhere_else() {
     let sandbox = Sandbox::order_tracking();
     let silent = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
     assert!(!silent.all().contains("took"), "{silent}");
-    let some = sandbox.provision("ubuntu", ["-v", "plan", PLAN]).run().exits(0);
+    let some = sandbox.provision("ubuntu", ["plan", PLAN, "-v"]).run().exits(0);
     assert!(some.stderr.contains("INFO history-tables: warehouse.connect took"), "{some}");
     assert!(!some.stderr.contains("begins") && !some.stdout.contains("took"), "{some}");
     let all = sandbox.provision("ubuntu", ["plan", PLAN, "-vv"]).run().exits(0);
@@ -120,7 +120,7 @@ fn quiet_says_nothing_of_what_is_in_order() {
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "-q"]).run().exits(0);
     assert_eq!(outcome.stdout, "");
     sandbox.bash("root", "rm -r /home/ubuntu/etl/etl_dw/s3-redshift-backup-tool/airflow_poc/logs");
-    let outcome = sandbox.provision("ubuntu", ["-q", "plan", PLAN]).run().exits(0);
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "-q"]).run().exits(0);
     assert!(outcome.stdout.contains("logs-directory") && !outcome.stdout.contains("bastion-key"), "{outcome}");
 }
 

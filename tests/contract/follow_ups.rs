@@ -153,7 +153,8 @@ fn a_follow_up_stays_open_until_it_is_reported_as_done() {
     let close = format!("provision follow-ups {PLAN} --done 1");
     assert!(human.stdout.contains(&close) && human.stdout.contains(one["command"].as_str().unwrap()), "{human}");
     // The command works as it is shown.
-    sandbox.bash("ubuntu", &close);
+    let words = close.split(' ').skip(1);
+    sandbox.provision("ubuntu", words).run().exits(0);
     assert_eq!(open(&sandbox), [] as [Value; 0]);
     let unknown = sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done", "1"]).run().exits(1);
     assert!(unknown.stderr.contains("follow-up 1 is not open"), "{unknown}");
@@ -195,6 +196,6 @@ fn an_interrupted_run_leaves_its_follow_ups_open() {
     sandbox.apply("ubuntu").exits(0);
     let [kept] = open(&sandbox).try_into().unwrap();
     assert_eq!(kept["command"], one["command"]);
-    sandbox.bash("ubuntu", &format!("provision follow-ups {PLAN} --done 1"));
+    sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done", "1"]).run().exits(0);
     assert_eq!(open(&sandbox), [] as [Value; 0]);
 }
