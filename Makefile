@@ -17,7 +17,7 @@ demo: ## the shipped plan file on a throwaway host: plan, apply, plan, and again
 	@scripts/demo
 
 test: ## every test, on real git, PostgreSQL, sshd and users inside throwaway hosts; then the ten slowest
-	@scripts/setup
+	@scripts/setup --tests
 	@scripts/test
 
 docs: ## docs/reference.md, from the tables of keys beside the kinds

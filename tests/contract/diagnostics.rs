@@ -1,5 +1,8 @@
 //! Logs and timelines: what they tell, that they are off unless they are asked for, and that no secret gets into them.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::sandbox::{KEY_SOURCE, PLAN, Sandbox};
@@ -150,4 +153,106 @@ fn no_secret_gets_into_a_log_or_a_timeline() {
         let written = sandbox.read(LOG) + &sandbox.read(TIMELINE) + &outcome.all();
         assert!(!written.contains(&password), "{user}");
     }
+}
+
+/// A collector of the machine's own, apart from any host; it writes down what it was sent.
+struct Collector {
+    process: std::process::Child,
+    output: std::path::PathBuf,
+    port: u16,
+}
+
+impl Collector {
+    fn start(folder: &Path) -> Self {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python/lib");
+        let python = tools.read_dir().expect("scripts/setup --tests installs the collector").next().unwrap().unwrap();
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (port, other) = (free(), free());
+        let output = folder.join("collected");
+        let file = std::fs::File::create(&output).unwrap();
+        let process = std::process::Command::new(python.path().join("site-packages/rotel/rotel-agent"))
+            .args(["start", "--exporter", "blackhole", "--debug-log", "traces", "--debug-log-verbosity", "detailed"])
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")])
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{other}")])
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        let collector = Self { process, output, port };
+        eventually("the collector listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        collector
+    }
+
+    fn collected(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not within five seconds: {what}");
+}
+
+/// A plan of one directory step that is sent to a collector at the port.
+fn planned_with(folder: &Path, port: u16, more: &[(&str, &str)]) -> std::process::Output {
+    let plan_file = folder.join("provision.yaml");
+    let path = folder.join("new");
+    let text = format!("name: small\nsteps:\n  - id: one\n    directory: {{ path: {} }}\n", path.display());
+    std::fs::write(&plan_file, text).unwrap();
+    std::process::Command::new(env!("CARGO_BIN_EXE_provision"))
+        .args(["plan", plan_file.to_str().unwrap()])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"))
+        .envs(more.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_collector_gets_the_spans_of_a_run_as_part_of_its_callers_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(folder.path());
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let outcome = planned_with(folder.path(), collector.port, &[("TRACEPARENT", parent)]);
+    assert!(outcome.status.success() && outcome.stderr.is_empty(), "{outcome:?}");
+    eventually("the spans have come", || collector.collected().contains("Name           : run"));
+    let collected = collector.collected();
+    assert_eq!(
+        collected.matches("Trace ID       : 4bf92f3577b34da6a3ce929d0e0e4736").count(),
+        collected.matches("Span #").count()
+    );
+    assert_eq!(collected.matches("Parent ID      : 00f067aa0ba902b7").count(), 1, "that of the run\n{collected}");
+    for name in ["step", "observe", "diff", "worker.start", "worker.request"] {
+        assert!(collected.contains(&format!("Name           : {name}\n")), "{name}\n{collected}");
+    }
+    // Whoever began the trace decides whether it is recorded.
+    let unsampled = parent.replace("-01", "-00");
+    let before = collector.collected().len();
+    planned_with(folder.path(), collector.port, &[("TRACEPARENT", &unsampled)]);
+    assert_eq!(collector.collected().len(), before);
+}
+
+#[test]
+fn a_collector_that_does_not_answer_fails_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let began = Instant::now();
+    let outcome = planned_with(folder.path(), silent.local_addr().unwrap().port(), &[]);
+    let took = began.elapsed();
+    assert!(outcome.status.success(), "{outcome:?}");
+    let said = String::from_utf8(outcome.stderr).unwrap();
+    assert!(said.contains("cannot send the trace to the OpenTelemetry collector"), "{said}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }

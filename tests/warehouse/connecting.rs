@@ -192,7 +192,15 @@ async fn full_servers_and_missing_privileges_say_so() {
         "CREATE USER little; CREATE SCHEMA closed; CREATE SCHEMA seen; GRANT USAGE ON SCHEMA seen TO little",
     );
     let url = cluster.socket_url("postgres").replace("postgres@", "little@");
-    let first = connect_with(&url, "", None);
+    // The session of psql goes a moment after psql has.
+    let mut first = connect_with(&url, "", None);
+    for _ in 0..50 {
+        if first.catalog().await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        first = connect_with(&url, "", None);
+    }
     first.catalog().await.unwrap();
     says(&failure(&url, "", None).await, "has no connection left", "end idle sessions");
     for schema in ["closed", "seen"] {
