@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::args::ApplyArguments;
 use super::confirm::confirm;
-use super::{Error, Exit, inputs};
+use super::{Error, Exit, inputs, metrics};
 use crate::engine::lock::Wait;
 use crate::engine::run::{Answer, Command, Question, prepare};
 use crate::text::clean;
@@ -16,14 +16,17 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
         Some(None) => Wait::Yes,
         Some(Some(seconds)) => Wait::AtMost(Duration::from_secs(seconds)),
     };
-    let request = inputs::request(Command::Apply, arguments.file.as_deref(), &arguments.run)?;
-    let run = prepare(request, inputs::sink(&arguments.run.format)).await?;
-    let ended = if arguments.yes {
-        run.apply(wait, async |_: Question<'_>| Answer::Yes).await
-    } else {
-        run.apply(wait, ask).await
-    };
-    Ok(Exit::of_run(ended, false))
+    let file = arguments.file.as_deref();
+    let ended = metrics::with_sink(&arguments.run, Command::Apply, file, async |sink| {
+        let request = inputs::request(Command::Apply, file, &arguments.run)?;
+        let run = prepare(request, sink).await?;
+        Ok(if arguments.yes {
+            run.apply(wait, async |_: Question<'_>| Answer::Yes).await
+        } else {
+            run.apply(wait, ask).await
+        })
+    });
+    Ok(Exit::of_run(ended.await?, false))
 }
 
 async fn ask(question: Question<'_>) -> Answer {

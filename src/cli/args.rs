@@ -69,6 +69,8 @@ pub enum Command {
     History(HistoryArguments),
     /// List what earlier runs left to a person, or report it as done
     FollowUps(FollowUpsArguments),
+    /// Show the plans or applies of many hosts as one grouped report
+    Report(ReportArguments),
     /// Print a commented plan file to start from
     Init(InitArguments),
     /// Print the JSON Schema of plan files, for editors
@@ -149,6 +151,9 @@ pub struct RunArguments {
     pub as_of: Option<Date>,
     #[command(flatten)]
     pub format: FormatArguments,
+    /// Write metrics to this file, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
     /// The absolute path that names a plan file from standard input, for its lock and its history
     #[arg(long = "as", value_name = "PATH")]
     pub name: Option<PathBuf>,
@@ -271,6 +276,15 @@ pub struct FollowUpsArguments {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// Files with what `plan` or `apply` wrote with `--format json`, or `-` for standard input
+    #[arg(value_name = "FILE.jsonl", required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub format: FormatArguments,
 }
 
 #[derive(Debug, Args)]

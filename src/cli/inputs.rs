@@ -34,7 +34,8 @@ fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failure> 
     Source::read(&path)
 }
 
-fn is_standard_input(path: &Path) -> bool {
+/// Whether a path stands for standard input.
+pub fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 

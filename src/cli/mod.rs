@@ -13,7 +13,9 @@ mod history;
 mod init;
 mod inputs;
 mod man;
+mod metrics;
 mod plan;
+mod report;
 mod rescue;
 mod schema;
 mod show;
@@ -73,6 +75,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Explain(arguments) => explain::run(arguments),
         Command::History(arguments) => history::run(arguments),
         Command::FollowUps(arguments) => with_runtime(follow_ups::run(arguments)),
+        Command::Report(arguments) => report::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(arguments),

@@ -1,7 +1,7 @@
 //! `provision plan`
 
 use super::args::PlanArguments;
-use super::{Error, Exit, inputs};
+use super::{Error, Exit, inputs, metrics};
 use crate::engine::run::{Command, prepare};
 use crate::engine::saved::Target;
 
@@ -9,10 +9,13 @@ use crate::engine::saved::Target;
 pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
     // What stands in its way is told before anybody waits for a plan.
     let target = arguments.out.as_deref().map(Target::find).transpose()?;
-    let request = inputs::request(Command::Plan, arguments.file.as_deref(), &arguments.run)?;
-    if target.is_some() {
-        request.source.require_name("--out")?;
-    }
-    let run = prepare(request, inputs::sink(&arguments.run.format)).await?;
-    Ok(Exit::of_run(run.plan(target.as_ref()).await, arguments.detailed_exitcode))
+    let file = arguments.file.as_deref();
+    let ended = metrics::with_sink(&arguments.run, Command::Plan, file, async |sink| {
+        let request = inputs::request(Command::Plan, file, &arguments.run)?;
+        if target.is_some() {
+            request.source.require_name("--out")?;
+        }
+        Ok(prepare(request, sink).await?.plan(target.as_ref()).await)
+    });
+    Ok(Exit::of_run(ended.await?, arguments.detailed_exitcode))
 }

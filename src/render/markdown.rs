@@ -364,7 +364,7 @@ fn marker(name: &str) -> String {
 }
 
 /// Text as Markdown shows it unchanged. What could call a person or an issue (`@`, `#`) is shown as code.
-fn inline(text: &str) -> String {
+pub(super) fn inline(text: &str) -> String {
     let text = clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     let calls = text.contains(['@', '#']);
     let mut escaped = String::with_capacity(text.len());
@@ -379,7 +379,7 @@ fn inline(text: &str) -> String {
 }
 
 /// Text as code within a line.
-fn code(text: &str) -> String {
+pub(super) fn code(text: &str) -> String {
     let text = inline(text);
     if text.starts_with("<code>") { text } else { format!("<code>{text}</code>") }
 }

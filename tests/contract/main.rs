@@ -32,6 +32,7 @@ mod law_8_users;
 mod law_9_bad_input;
 mod lock;
 mod max_changes;
+mod metrics;
 mod oracle;
 mod races;
 mod relations;

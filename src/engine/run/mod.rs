@@ -39,7 +39,7 @@ pub use super::saved::show_saved;
 use inputs::RunInputs;
 pub use secrets::RunSecrets;
 pub use source::{MAX_SAVED_PLAN_BYTES, Source, canonical, reason};
-pub use standard_input::{StdinRequest, read_plan_file, read_request};
+pub use standard_input::{StdinRequest, read_lines, read_plan_file, read_request};
 
 /// How long a stopped run waits for its workers to end.
 const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);

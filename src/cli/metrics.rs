@@ -1,0 +1,95 @@
+//! `--metrics FILE`: where the metrics of a run go.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::args::RunArguments;
+use super::{Error, inputs};
+use crate::engine::event::Sink;
+use crate::engine::run::{Command, Ended};
+use crate::failure::Failure;
+use crate::host::fs::{Attributes, Dir};
+use crate::render::{Metrics, MetricsRun, output};
+use crate::text::{clean, io_error_text};
+
+/// No file of metrics is larger, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Everybody may read metrics: node_exporter runs as a user of its own.
+const ATTRIBUTES: Attributes = Attributes { uid: None, gid: None, mode: 0o644 };
+
+/// The file, and what is written to it.
+struct MetricsFile {
+    path: PathBuf,
+    dir: Dir,
+    command: Command,
+    /// How the plan file is named where it could not be read.
+    plan_file: String,
+    run: Arc<Mutex<MetricsRun>>,
+}
+
+/// Runs a command whose events go where the arguments say, and writes the metrics of it where they ask for some, however
+/// it ends.
+///
+/// # Errors
+/// Those of the command, and the directory for the metrics cannot be opened.
+pub async fn with_sink(
+    arguments: &RunArguments,
+    command: Command,
+    plan_file: Option<&Path>,
+    run: impl AsyncFnOnce(Box<dyn Sink>) -> Result<Ended, Error>,
+) -> Result<Ended, Error> {
+    let sink = inputs::sink(&arguments.format);
+    let Some(path) = &arguments.metrics else { return run(sink).await };
+    let (metrics, sink) = MetricsFile::new(path, command, plan_file, sink)?;
+    let ended = run(sink).await;
+    metrics.write();
+    ended
+}
+
+impl MetricsFile {
+    /// Has the events that go to `next` folded into metrics for the file at `path`.
+    ///
+    /// # Errors
+    /// The directory of the file cannot be opened.
+    fn new(
+        path: &Path,
+        command: Command,
+        plan_file: Option<&Path>,
+        next: Box<dyn Sink>,
+    ) -> Result<(Self, Box<dyn Sink>), Failure> {
+        let cannot = |why: String| {
+            Failure::new(format!("cannot write metrics to {}: {why}", clean(&path.display().to_string())))
+        };
+        let absolute = std::path::absolute(path).map_err(|error| cannot(io_error_text(&error)))?;
+        let (Some(parent), Some(_)) = (absolute.parent(), absolute.file_name()) else {
+            return Err(cannot("it names no file".to_owned()));
+        };
+        let dir = Dir::open(parent).map_err(|error| cannot(Failure::from(error).message))?;
+        let plan_file = plan_file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+        let (sink, run) = Metrics::new(next);
+        let plan_file = plan_file.unwrap_or_else(|| "provision".to_owned());
+        Ok((Self { path: absolute, dir, command, plan_file, run }, Box::new(sink)))
+    }
+
+    /// Writes the file, whole or not at all. Where it cannot be written, a warning says so: it is no part of the run.
+    fn write(&self) {
+        if let Err(failure) = self.try_write() {
+            let path = self.path.display().to_string();
+            output::tell(&format!("warning: cannot write metrics to {}: {}\n", clean(&path), clean(&failure.message)));
+        }
+    }
+
+    fn try_write(&self) -> Result<(), Failure> {
+        let name = self.path.file_name().unwrap_or_default();
+        let former = self.dir.read(name, MAX_FILE_BYTES)?;
+        let text = former.as_ref().map(|former| String::from_utf8_lossy(&former.bytes).into_owned());
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = run.text(text.as_deref(), &self.plan_file, self.command.name(), SystemTime::now());
+        match former {
+            Some(former) => self.dir.replace(name, text.as_bytes(), &former.stat, ATTRIBUTES)?,
+            None => self.dir.create(name, text.as_bytes(), ATTRIBUTES)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+use serde_json::{Value, json};
+
+use super::{HostRun, NoResult, Report, host_list};
+
+fn lines(host: &str, steps: &[(&str, &str, &str)], outcome: &str) -> String {
+    let mut lines = vec![json!({
+        "event": "run_started", "format": 1, "command": "plan", "plan": "small", "file": "p.yaml", "run": "r", "host": host,
+        "user": "root", "as_of": "2026-11-29", "saved": null,
+    })];
+    for (step, outcome, summary) in steps {
+        let changes = if *outcome == "changes" {
+            json!([{ "action": "update", "target": format!("/srv/{step}"), "summary": summary, "before": null, "after": null,
+                     "risk": null }])
+        } else {
+            json!([])
+        };
+        // As an older version writes it: without facts and drift.
+        lines.push(json!({
+            "event": "step_planned", "step": step, "kind": "directory", "title": "A step", "outcome": outcome,
+            "certainty": "exact", "waits_for": [], "changes": changes, "notes": [], "warnings": [],
+            "reason": if *outcome == "blocked" { json!(summary) } else { Value::Null }, "hint": null,
+        }));
+    }
+    lines.push(json!({ "event": "something_new", "of": "a later version" }));
+    let counts = json!({ "unchanged": 0, "changes": 0, "changed": 0, "skipped": 0, "blocked": 0, "failed": 0 });
+    lines.push(json!({ "event": "run_finished", "outcome": outcome, "counts": counts, "reason": null, "hint": null }));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn report(files: &[String]) -> Report {
+    Report::of(files.iter().flat_map(|text| HostRun::read(text).unwrap()).collect(), Vec::new())
+}
+
+#[test]
+fn hosts_with_the_same_result_stand_together() {
+    let mut files: Vec<String> =
+        (1..=190).map(|number| lines(&format!("web{number:03}"), &[("logs", "unchanged", "")], "ok")).collect();
+    for number in 191..=196 {
+        let summary = format!("replace SHA256:{number}");
+        files.push(lines(
+            &format!("web{number:03}"),
+            &[("logs", "unchanged", ""), ("key", "changes", &summary)],
+            "changes",
+        ));
+    }
+    files.push(lines("web200", &[("logs", "blocked", "it is a file")], "failed"));
+    let report = report(&files);
+    let shape: Vec<(usize, bool, bool)> =
+        report.groups.iter().map(|group| (group.hosts.len(), group.failed, group.in_order)).collect();
+    assert_eq!(shape, [(1, true, false), (6, false, false), (190, false, true)], "what needs attention first");
+    assert!(!report.is_ok());
+    assert_eq!(report.summary(), "197 hosts: 1 failed, 6 to change or look at, 190 in order");
+    assert_eq!(report.groups[1].differs, ["key"]);
+    let human = anstream::adapter::strip_str(&report.human()).to_string();
+    for line in [
+        "1 host (plan of small): web200",
+        "  blocked    logs  A step",
+        "             it is a file",
+        "6 hosts (plan of small): web191 to web196",
+        "             /srv/key: replace SHA256:191",
+        "             (as on web191; the details differ on others)",
+        "190 hosts in order (plan of small): web001 to web190",
+    ] {
+        assert!(human.lines().any(|known| known == line), "{line:?}\n{human}");
+    }
+    assert!(human.lines().count() < 20, "{human}");
+    let json: Vec<Value> = report.json().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json.len(), 4);
+    assert_eq!((&json[0]["event"], &json[0]["hosts"]), (&json!("report_group"), &json!(["web200"])));
+    assert_eq!(
+        json[3],
+        json!({ "event": "report_finished", "hosts": 197, "groups": 3, "without_result": 0, "ok": false })
+    );
+    let markdown = report.markdown();
+    assert!(markdown.contains("| 190: web001 to web190 | in order | small |"), "{markdown}");
+}
+
+#[test]
+fn the_last_run_of_a_host_counts_and_one_without_an_end_is_no_result() {
+    let twice = lines("a", &[("logs", "blocked", "x")], "failed") + &lines("a", &[("logs", "unchanged", "")], "ok");
+    let cut: String =
+        lines("b", &[("logs", "unchanged", "")], "ok").lines().take(2).map(|line| format!("{line}\n")).collect();
+    let report = report(&[twice, cut]);
+    assert_eq!(report.summary(), "1 host: 1 without a result, 1 in order");
+    assert!(report.human().contains("b (small): its lines end before the run does") && !report.is_ok());
+}
+
+#[test]
+fn what_is_no_run_is_refused() {
+    assert!(HostRun::read("").unwrap_err().contains("empty"));
+    assert!(HostRun::read("ssh: connect to host web1 port 22").unwrap_err().contains("line 1 is not JSON"));
+    assert!(HostRun::read("{\"event\":\"warning\",\"message\":\"x\"}").unwrap_err().contains("does not begin a run"));
+    let missing = NoResult { file: "web7.jsonl".into(), why: "it is empty".into() };
+    assert!(Report::of(Vec::new(), vec![missing]).human().contains("web7.jsonl: it is empty"));
+}
+
+#[test]
+fn hosts_that_count_up_are_a_range() {
+    let list = |names: &[&str]| host_list(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    assert_eq!(list(&["a", "db1", "db2", "db3", "web1.x", "web2.x"]), "a, db1 to db3, web1.x, web2.x");
+    assert_eq!(list(&["w08", "w09", "w10", "w11"]), "w08 to w11");
+    assert_eq!(list(&["w9", "w10", "w11"]), "w9, w10, w11");
+    assert_eq!(list(&["7", "8", "9"]), "7 to 9");
+}

@@ -1,0 +1,58 @@
+//! `--metrics FILE` and `provision report`: what monitoring and the reader of many hosts get.
+
+use crate::sandbox::{PLAN, Sandbox};
+
+const FILE: &str = "/var/tmp/provision.prom";
+
+fn sample(text: &str, name: &str, labels: &[&str]) -> Option<String> {
+    let fits = |line: &&str| line.starts_with(&format!("{name}{{")) && labels.iter().all(|label| line.contains(label));
+    text.lines().find(fits).map(|line| line.rsplit(' ').next().unwrap().to_owned())
+}
+
+#[test]
+fn metrics_tell_of_a_run_and_outlive_one_that_came_to_nothing() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.provision("ubuntu", ["plan", PLAN, "--metrics", FILE]).run().exits(0);
+    assert_eq!(
+        sandbox.bash("root", &format!("stat -c '%a %U' {FILE}; ls -A /var/tmp")),
+        "644 ubuntu\nprovision.prom\n"
+    );
+    let text = sandbox.read(FILE);
+    let of = |name, labels: &[&str]| sample(&text, name, labels).unwrap_or_else(|| panic!("{name} {labels:?}\n{text}"));
+    assert_eq!(of("provision_run_success", &["plan=\"order-tracking\"", "command=\"plan\""]), "1");
+    assert_eq!(of("provision_steps", &["outcome=\"changes\""]), "6");
+    assert_eq!(of("provision_step_drifted", &["step=\"history-tables\"", "kind=\"period_tables\""]), "0");
+    of("provision_period_uncovered_timestamp_seconds", &["series=\"settlement_ods.hist_ecs_order_info_{period}\""]);
+    assert!(text.lines().all(|line| line.starts_with('#') || line.contains("plan=\"order-tracking\"")), "{text}");
+    // A plan file that is broken: what was known stays, and the run has not succeeded.
+    sandbox.write("/home/ubuntu/broken.yaml", "ubuntu", "name: order-tracking\nsteps: [\n");
+    sandbox.provision("ubuntu", ["plan", "/home/ubuntu/broken.yaml", "--metrics", FILE]).run().exits(1);
+    let after = sandbox.read(FILE);
+    assert_eq!(sample(&after, "provision_run_success", &["command=\"plan\""]).unwrap(), "0");
+    assert_eq!(sample(&after, "provision_steps", &["outcome=\"changes\""]).unwrap(), "6");
+    sandbox.apply("ubuntu").exits(0);
+    sandbox.provision("ubuntu", ["plan", PLAN, "--metrics", FILE]).run().exits(0);
+    assert_eq!(sample(&sandbox.read(FILE), "provision_steps", &["outcome=\"unchanged\""]).unwrap(), "6");
+    // A directory that is not there is said before anything else.
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "--metrics", "/nowhere/x.prom"]).run().exits(1);
+    assert!(outcome.stderr.contains("cannot write metrics to /nowhere/x.prom"), "{outcome}");
+}
+
+#[test]
+fn a_report_folds_what_the_program_writes() {
+    let sandbox = Sandbox::order_tracking();
+    let before = sandbox.plan("ubuntu").exits(0).stdout;
+    sandbox.apply("ubuntu").exits(0);
+    let after = sandbox.plan("ubuntu").exits(0).stdout;
+    for (host, text) in [("a", &before), ("b", &after), ("c", &after)] {
+        let text = text.replace("\"host\":\"throwaway\"", &format!("\"host\":\"{host}\""));
+        sandbox.write(&format!("/home/ubuntu/{host}.jsonl"), "ubuntu", text);
+    }
+    sandbox.write("/home/ubuntu/d.jsonl", "ubuntu", "ssh: connect to host d port 22: Connection refused\n");
+    let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "b.jsonl", "c.jsonl"]).run().exits(0);
+    assert!(report.stdout.starts_with("3 hosts: 1 to change or look at, 2 in order\n"), "{report}");
+    assert!(report.stdout.contains("2 hosts in order (plan of order-tracking): b, c"), "{report}");
+    let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "d.jsonl", "--json"]).run().exits(1);
+    let lines: Vec<serde_json::Value> = report.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["event"], &lines[0]["file"]), (&"report_no_result".into(), &"d.jsonl".into()));
+}
