@@ -20,6 +20,12 @@ pub enum Count {
     Rows,
 }
 
+/// Work for another thread, to be done within the span that the caller is in.
+pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let span = Span::current();
+    move || span.in_scope(work)
+}
+
 impl Span {
     /// The span that the caller is in, to be carried to another thread.
     pub fn current() -> Self {

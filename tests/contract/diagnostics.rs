@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sandbox::{KEY_SOURCE, PLAN, Sandbox};
+use crate::sandbox::{KEY_SOURCE, PLAN, Rotation, Sandbox};
 
 const LOG: &str = "/var/tmp/provision.log";
 const TIMELINE: &str = "/var/tmp/timeline.json";
@@ -255,4 +255,21 @@ fn a_collector_that_does_not_answer_fails_no_run() {
     let said = String::from_utf8(outcome.stderr).unwrap();
     assert!(said.contains("cannot send the trace to the OpenTelemetry collector"), "{said}");
     assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_timeline_shows_what_a_slow_bastion_is_waited_for() {
+    let rotation = Rotation::new();
+    rotation.impostor(1, "sleep 3");
+    let plan = rotation.command("git@127.0.0.1:1", "plan", "").args(["--timeline", TIMELINE]);
+    plan.run();
+    let spans = spans(&rotation.sandbox);
+    let took = |span: &Value| bounds(span).1 - bounds(span).0;
+    let (_, connecting) = spans.iter().find(|(track, span)| track == "key" && span["name"] == "ssh.connect").unwrap();
+    assert!(took(connecting) > 2_500_000, "{connecting}");
+    // Everything long is around it.
+    for (track, span) in spans.iter().filter(|(_, span)| took(span) > 2_000_000) {
+        let ((began, ended), (from, to)) = (bounds(span), bounds(connecting));
+        assert!(began <= from && to <= ended, "{track}: {span}");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Address, Error, HostKey, authenticate, connect_watched};
 use crate::failure::Failure;
 use crate::host::secret::Secret;
+use crate::telemetry::spans;
 
 /// Logs in with a private key and hangs up: no channel is opened, nothing is asked of the host. Ends within `limit`
 /// whatever the host does, be it that it says nothing, or little, or never stops.
@@ -24,7 +25,7 @@ pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duratio
             drop(sender.send(result));
         }
     };
-    let started = std::thread::Builder::new().name("proof".into()).spawn(work);
+    let started = std::thread::Builder::new().name("proof".into()).spawn(spans::carried(work));
     started.map_err(|error| Error::Unreachable(Failure::new(format!("cannot start a thread: {error}"))))?;
     answer.recv_timeout(limit).unwrap_or_else(|_| {
         // The thread goes on by itself, in the resolver for example; cut off from the host it ends soon.

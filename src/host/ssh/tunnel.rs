@@ -15,6 +15,7 @@ use super::known_hosts::KnownHosts;
 use super::{Address, HostKey, KeyRead, authenticate, connect};
 use crate::failure::Failure;
 use crate::host::fs;
+use crate::telemetry::spans;
 
 /// How long one step of the SSH protocol may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,7 +53,7 @@ impl Tunnel {
     /// A stream to a host and port as the SSH host sees them. The session is opened the first time and after it broke.
     pub async fn channel(&self, host: &str, port: u16) -> Result<tokio::net::UnixStream, Failure> {
         let (inner, host) = (Arc::clone(&self.inner), host.to_owned());
-        let opened = tokio::task::spawn_blocking(move || inner.channel(&host, port)).await;
+        let opened = tokio::task::spawn_blocking(spans::carried(move || inner.channel(&host, port))).await;
         let stream = opened.map_err(|error| Failure::new(format!("opening the tunnel was broken off: {error}")))??;
         tokio::net::UnixStream::from_std(stream)
             .map_err(|error| Failure::new(format!("cannot use the tunnel: {error}")))

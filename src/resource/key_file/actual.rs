@@ -10,6 +10,7 @@ use crate::host::secret::{Digest, Secret};
 use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
 use crate::resource::value::Mode;
+use crate::telemetry::spans;
 
 /// What was observed of a key file and of the key's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -238,7 +239,7 @@ fn prove(
     let old = there.filter(|(facts, _)| verify.retire && wanted.is_some_and(|(wanted, _)| wanted != *facts));
     let try_one = |key: Option<(&PublicFacts, &Secret)>| key.and_then(|(facts, key)| verify.prove(key, facts));
     std::thread::scope(|scope| {
-        let tried = old.map(|old| scope.spawn(move || try_one(Some(old))));
+        let tried = old.map(|old| scope.spawn(spans::carried(move || try_one(Some(old)))));
         let proof = try_one(wanted);
         // A thread that panicked has proven nothing.
         (proof, tried.and_then(|tried| tried.join().ok().flatten()))
