@@ -6,8 +6,13 @@
 //!      -> observe -> diff must be empty -> events -> output, exit code
 //! ```
 //!
-//! Dependencies point one way: `cli -> {engine, render, plan_file}`, `engine -> resource -> host`,
+//! Dependencies point one way: `cli -> {engine, render, plan_file}`, `engine -> resource -> git -> host`,
 //! `render -> engine::event`. `docs/architecture.md` has the words and the reasons.
+
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests prepare files and read what they are started with")
+)]
 
 #[cfg(test)]
 mod arrows;
@@ -16,6 +21,7 @@ pub mod engine;
 pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod git;
 pub mod host;
 pub mod plan;
 pub mod plan_file;

@@ -2,6 +2,7 @@
 
 use super::args::{DiagnosticsArguments, LogFormat};
 use crate::failure::Failure;
+use crate::host::environment;
 #[cfg(feature = "otlp")]
 use crate::host::machine;
 use crate::render::output;
@@ -16,8 +17,7 @@ pub fn start(arguments: &DiagnosticsArguments) -> Result<(), Failure> {
     if *quiet {
         output::be_quiet();
     }
-    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let text = log.clone().or_else(|| variable("PROVISION_LOG")).filter(|filter| !filter.trim().is_empty());
+    let text = log.clone().or_else(|| environment::text("PROVISION_LOG")).filter(|filter| !filter.trim().is_empty());
     let text = text.or_else(|| match verbose {
         0 => log_file.is_some().then(|| "debug".to_owned()),
         1 => Some("info".to_owned()),
@@ -32,7 +32,7 @@ pub fn start(arguments: &DiagnosticsArguments) -> Result<(), Failure> {
         log_file: log_file.clone(),
         timeline: timeline.clone(),
         #[cfg(feature = "otlp")]
-        otlp: telemetry::otlp::Otlp::of(&variable, &machine::host_name().unwrap_or_default()),
+        otlp: telemetry::otlp::Otlp::of(&environment::text, &machine::host_name().unwrap_or_default()),
     };
     telemetry::start(settings, output::tell)
 }

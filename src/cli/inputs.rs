@@ -10,9 +10,9 @@ use crate::engine::run::{Command, NotPrepared, Request, Source, StdinRequest, re
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::state::StateFolder;
+use crate::host::users::User;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
 use crate::render::{Human, Json, Markdown};
-use crate::worker::current_user;
 
 /// Reads the given file or standard input (`-`), else the default plan file.
 ///
@@ -70,13 +70,14 @@ pub fn sink(arguments: &FormatArguments) -> Box<dyn Sink> {
 }
 
 /// The environment of the process.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
 pub fn environment() -> Environment {
     std::env::vars_os().collect()
 }
 
 /// The acting user's state folder.
 pub fn state_folder() -> StateFolder {
-    environment().state_folder(current_user().home)
+    environment().state_folder(User::acting().home)
 }
 
 /// Finds and reads the plan file, as a run does.

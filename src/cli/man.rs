@@ -22,6 +22,7 @@ pub fn run(arguments: ManArguments) -> Result<Exit, Error> {
 }
 
 /// Writes the pages of a command and of those below it.
+#[expect(clippy::disallowed_methods, reason = "the user names the directory")]
 fn write(command: &Command, folder: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(format!("cannot write the manual pages to {}: {}", folder.display(), reason(&error)))

@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::host::fs::escape_path;
 use crate::host::machine;
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
+use crate::host::users::name_or_id;
 use jiff::Timestamp;
 
 /// How often a lock that is waited for is asked for.
@@ -94,6 +95,7 @@ impl Lock {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the user names the plan file")]
     fn attempt(subject: Subject<'_>, folder: &StateFolder) -> Result<Result<Lock, Holder>, Failure> {
         let path = subject.path;
         let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits()).unwrap_or(0);
@@ -191,6 +193,7 @@ fn holder(file: &File, state_file: Option<&File>) -> Holder {
 }
 
 /// The process that took the flock of a file: the line of proc_locks(5) with its device and inode.
+#[expect(clippy::disallowed_methods, reason = "a file in /proc")]
 fn locker(file: &File) -> Option<u32> {
     let stat = file.metadata().ok()?;
     let (major, minor) = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
@@ -203,16 +206,15 @@ fn locker(file: &File) -> Option<u32> {
 }
 
 /// What /proc tells everybody of a process.
+#[expect(clippy::disallowed_methods, reason = "a file in /proc")]
 fn process(pid: u32) -> Holder {
     let folder = PathBuf::from(format!("/proc/{pid}"));
-    let user = std::fs::metadata(&folder).ok().map(|stat| {
-        let name = users::get_user_by_uid(stat.uid());
-        name.map_or_else(|| stat.uid().to_string(), |user| user.name().to_string_lossy().into_owned())
-    });
+    let user = std::fs::metadata(&folder).ok().map(|stat| name_or_id(stat.uid()));
     Holder { user, pid: Some(pid), host: machine::host_name(), run: None, since: started(&folder).map(time) }
 }
 
 /// When a process started: field 22 of /proc/PID/stat, in ticks since the boot that /proc/stat dates (proc_pid_stat(5)).
+#[expect(clippy::disallowed_methods, reason = "a file in /proc")]
 fn started(folder: &Path) -> Option<Timestamp> {
     let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;

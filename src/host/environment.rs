@@ -1,5 +1,6 @@
-//! The environment that the person who started the program gave it, as a value: it is read once, at the start, and a run
-//! can be given another one.
+//! The environment. [`Environment`] is what the person who started the program gave it, as a value: it is read once, at the
+//! start, and a run can be given another one. The functions read what this process has, which in a worker is the
+//! environment of the user that it acts as.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -61,4 +62,37 @@ impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.process.keys().chain(self.given.keys())).finish()
     }
+}
+
+/// Returns a variable of this process, unless it is unset.
+#[expect(clippy::disallowed_methods, reason = "the one place, beside the start of the program and of a worker")]
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Returns a variable of this process as text, unless it is unset, empty or not UTF-8.
+pub fn text(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok().filter(|value| !value.is_empty())
+}
+
+/// Returns the home directory of the acting user, unless `HOME` is unset.
+pub fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from)
+}
+
+/// Returns the search path for programs; empty if `PATH` is unset.
+pub fn search_path() -> OsString {
+    variable("PATH").unwrap_or_default()
+}
+
+/// Returns the working directory, or `/` if it no longer exists.
+#[expect(clippy::disallowed_methods, reason = "the one place, beside the start of the program and of a worker")]
+pub fn current_directory() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+}
+
+/// Returns the directory for temporary files, which `TMPDIR` names.
+#[expect(clippy::disallowed_methods, reason = "the one place, beside the start of the program and of a worker")]
+pub fn temporary_directory() -> PathBuf {
+    std::env::temp_dir()
 }

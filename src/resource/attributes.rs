@@ -9,6 +9,7 @@ use super::value::{Account, Identity, Mode};
 use super::{Action, Description, ExecuteContext};
 use crate::host::capabilities::{Capability, Id, has_capability, is_mapped};
 use crate::host::fs::{self, Denial, Place, Stat};
+use crate::host::users::acting_user;
 
 /// The wanted owner and group as this host knows them, and the user that looked and would make the changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ impl Ownership {
         let is_unmapped =
             |kind, identity: &Option<Identity>| identity.as_ref().is_some_and(|one| !is_mapped(kind, one.id));
         Ok(Self {
-            acting_name: Some(fs::acting_user()),
+            acting_name: Some(acting_user()),
             may_set_group: may_give_any || group.as_ref().is_none_or(|group| fs::is_in_group(group.id)),
             owner_is_unmapped: is_unmapped(Id::User, &owner),
             group_is_unmapped: is_unmapped(Id::Group, &group),

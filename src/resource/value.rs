@@ -2,6 +2,7 @@
 //! refused before the host is touched.
 
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
 
@@ -10,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Failure;
 use crate::host::fs;
+use crate::host::users::{User, group_id};
+use crate::text::io_error_text;
 
 /// An absolute path without `.`, `..` and doubled slashes, and not `/` itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -148,8 +151,7 @@ impl Account {
     /// # Errors
     /// A name that the host does not know.
     pub fn user(&self) -> Result<Identity, Failure> {
-        let find = || Ok(nix::unistd::User::from_name(&self.0)?.map(|user| user.uid.as_raw()));
-        self.identity("user", "useradd", find)
+        self.identity("user", "useradd", |name| Ok(User::by_name(name)?.map(|user| user.uid)))
     }
 
     /// The group's number on this host.
@@ -157,25 +159,24 @@ impl Account {
     /// # Errors
     /// A name that the host does not know.
     pub fn group(&self) -> Result<Identity, Failure> {
-        let find = || Ok(nix::unistd::Group::from_name(&self.0)?.map(|group| group.gid.as_raw()));
-        self.identity("group", "groupadd", find)
+        self.identity("group", "groupadd", group_id)
     }
 
     fn identity(
         &self,
         what: &str,
         maker: &str,
-        find: impl FnOnce() -> Result<Option<u32>, nix::Error>,
+        find: impl FnOnce(&str) -> io::Result<Option<u32>>,
     ) -> Result<Identity, Failure> {
         if let Ok(id) = self.0.parse() {
             return Ok(Identity { id, name: None });
         }
-        let failed = |error: nix::Error| {
+        let failed = |error: io::Error| {
             let name = fs::escape_path(Path::new(&self.0));
-            Failure::new(format!("cannot look up the {what} `{name}` on this host: {}", error.desc()))
+            Failure::new(format!("cannot look up the {what} `{name}` on this host: {}", io_error_text(&error)))
                 .hint("see whether `getent passwd` and `getent group` work, then run again")
         };
-        let id = find().map_err(failed)?.ok_or_else(|| self.unknown(what, maker))?;
+        let id = find(&self.0).map_err(failed)?.ok_or_else(|| self.unknown(what, maker))?;
         Ok(Identity { id, name: Some(self.0.clone()) })
     }
 

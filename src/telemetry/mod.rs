@@ -144,6 +144,7 @@ pub fn finish() -> Vec<String> {
 }
 
 /// Creates a file that its owner alone can read (0600). A log goes on where it ended; a timeline is replaced.
+#[expect(clippy::disallowed_methods, reason = "the user names the file")]
 fn create(path: &Path, append: bool) -> Result<File, Failure> {
     let cannot =
         |why: String| Failure::new(format!("cannot write {}: {why}", crate::text::clean(&path.display().to_string())));

@@ -1,6 +1,7 @@
 //! The launcher's side: one worker a user, started when first needed.
 
 use crate::failure::Failure;
+use crate::host::users::User;
 use std::collections::{BTreeMap, HashMap};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Mutex, OnceCell, oneshot};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
-use super::identity::{User, current_user};
+use super::identity::user_named;
 use super::server::kept;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
@@ -134,9 +135,9 @@ struct Worker {
 
 impl Worker {
     async fn start(user: Option<&str>, workers: &Workers, steps: &Tasks) -> Result<Worker, Failure> {
-        let me = current_user();
+        let me = User::acting();
         let other = match user {
-            Some(name) => Some(User::named(name)?).filter(|user| user.uid != me.uid),
+            Some(name) => Some(user_named(name)?).filter(|user| user.uid != me.uid),
             None => None,
         };
         let name = other.as_ref().map_or(me.name.clone(), |user| user.name.clone());
@@ -258,6 +259,7 @@ async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress:
 
 /// The command line that starts a worker. As root, or under sudo, the worker is root when it starts and becomes its
 /// user before it reads anything: so the binary may lie where that user cannot reach it.
+#[expect(clippy::disallowed_methods, reason = "sudo gets the path of this program")]
 fn command(me: &User, other: Option<&User>) -> Result<Command, Failure> {
     let mut command = match other {
         Some(_) if me.uid != 0 => {

@@ -10,5 +10,4 @@ mod server;
 
 pub use client::{Progress, Tasks, Workers};
 pub use frame::Task;
-pub use identity::{User, current_user};
 pub use server::serve;

@@ -5,6 +5,7 @@
 //! changes that the steps of the greeting need, and can make up none.
 
 use crate::failure::Failure;
+use crate::host::users::User;
 use crate::text::io_error_text;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -20,7 +21,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::sync::{Mutex, mpsc};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
-use super::identity::{User, become_user, current_user};
+use super::identity::become_user;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
 use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
@@ -75,6 +76,7 @@ const KEPT_ENV: &[&str] = &[
 const KEPT_NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
 
 /// What a worker of the launching user's own keeps of this process's environment.
+#[expect(clippy::disallowed_methods, reason = "read before a worker is started")]
 pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
     std::env::vars_os().filter(|(name, _)| {
         let name = name.to_string_lossy();
@@ -99,10 +101,11 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ///
 /// # Errors
 /// Where the user cannot be taken on, or the launcher does not speak the protocol.
+#[expect(clippy::disallowed_methods, reason = "the start of a worker")]
 pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     let who = match user {
         Some(name) => become_user(name)?,
-        None => current_user(),
+        None => User::acting(),
     };
     // Another identity is another process to the kernel, and may leave core dumps again.
     crate::host::process::leave_no_core_dump()?;
@@ -118,6 +121,7 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
 }
 
 #[expect(unsafe_code, reason = "std::env's setters are unsafe; a worker calls them before it has a second thread")]
+#[expect(clippy::disallowed_methods, reason = "the start of a worker")]
 fn clean_environment(user: &User, own: bool) {
     let kept: Vec<_> = kept().filter(|_| own).collect();
     // SAFETY: this process has one thread yet: `serve` is main's first act in a worker, and nothing else runs that could

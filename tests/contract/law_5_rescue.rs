@@ -68,7 +68,7 @@ fn what_a_step_of_the_same_apply_has_written_is_neither_moved_nor_committed() {
         }
         let outcome = sandbox.provision("ubuntu", words.iter().copied()).run().exits(1);
         let hint = &outcome.stderr;
-        assert!(hint.contains("the step smtp-password sees to it"), "{outcome}");
+        assert!(hint.contains("the step smtp-password manages it"), "{outcome}");
         assert!(!hint.contains("commit") && !hint.contains("mv "), "{outcome}");
         let command = hint.split('`').nth(1).unwrap();
         assert_eq!(sandbox.bash("ubuntu", command), before, "{outcome}");

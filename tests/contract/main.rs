@@ -2,6 +2,7 @@
 //!
 //! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. One file a theme;
 //! `law_*` are the promises that docs/architecture.md lists.
+#![allow(clippy::disallowed_methods, reason = "tests prepare files and read what they are started with")]
 #![expect(
     clippy::expect_used,
     clippy::panic,

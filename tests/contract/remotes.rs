@@ -122,7 +122,7 @@ fn where_one_place_has_no_room_the_other_is_taken() {
     for url in [SSH_URL, BARE] {
         let step = plan(url).exits(1).step("step_planned", "repository");
         let reason = step["reason"].as_str().unwrap();
-        assert!(reason.starts_with("there is no room in /dev/shm and in /tmp for what the remote"), "{step}");
+        assert!(reason.starts_with("there is not enough space in /dev/shm and in /tmp for what the remote"), "{step}");
         assert!(step["hint"].as_str().unwrap().contains("TMPDIR"), "{step}");
     }
 }

@@ -1,5 +1,6 @@
 //! The warehouse and the kinds that keep tables in it, on real servers.
 
+#![allow(clippy::disallowed_methods, reason = "tests prepare files and read what they are started with")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod certificates;

@@ -17,9 +17,9 @@ use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::machine;
 use crate::host::secret::{Digest, Digester, Secret};
+use crate::host::users::User;
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
-use crate::worker::current_user;
 
 /// What was read before the plan file is checked.
 pub struct RunInputs {
@@ -177,7 +177,7 @@ impl RunInputs {
 
 fn origin(source: &Source, digester: &Digester) -> (PathBuf, Origin) {
     let path = source.canonical_path();
-    let user = current_user();
+    let user = User::acting();
     let origin = Origin {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: machine::host_name().unwrap_or_default(),

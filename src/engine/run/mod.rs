@@ -29,11 +29,11 @@ use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::secret::Digester;
 use crate::host::state::StateFolder;
+use crate::host::users::User;
 use crate::plan::graph::Graph;
 use crate::plan_file::{Diagnostics, Selection};
 use crate::resource::Step;
 use crate::telemetry::spans::{self, Span};
-use crate::worker::current_user;
 
 pub use super::saved::show_saved;
 use inputs::RunInputs;
@@ -191,7 +191,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         as_of: as_of.to_string(),
         saved: inputs.saved_id(),
     });
-    let folder = inputs.environment.state_folder(current_user().home);
+    let folder = inputs.environment.state_folder(User::acting().home);
     let interrupted = report_interrupted(&folder, &inputs.origin.file, report.as_ref());
     let open_follow_ups = OpenFollowUps::load(&folder, &inputs.path, &interrupted).unwrap_or_else(|failure| {
         report.event(&Event::Warning { message: failure.message });

@@ -8,8 +8,8 @@ use super::NotPrepared;
 use crate::engine::saved::Saved;
 use crate::failure::Failure;
 use crate::host::fs;
+use crate::host::users::User;
 use crate::plan_file::PlanFile;
-use crate::worker::current_user;
 
 /// A plan file is prose and a few steps; a larger one (4 MiB) is something else.
 const MAX_PLAN_FILE_BYTES: usize = 4 << 20;
@@ -109,8 +109,9 @@ impl Source {
 }
 
 /// How a plan file is read all the same that this user may not read.
+#[expect(clippy::disallowed_methods, reason = "the user names the plan file")]
 fn rights_hint(path: &Path) -> String {
-    let is_own = std::fs::metadata(path).is_ok_and(|stat| stat.uid() == current_user().uid);
+    let is_own = std::fs::metadata(path).is_ok_and(|stat| stat.uid() == User::acting().uid);
     if is_own {
         format!("give yourself the right to read it: chmod u+r {}", word(path))
     } else {
@@ -123,6 +124,7 @@ fn word(path: &Path) -> String {
 }
 
 /// The path without symlinks. Where no file is there, those of its folder are followed.
+#[expect(clippy::disallowed_methods, reason = "the user names the plan file")]
 pub fn canonical(path: &Path) -> PathBuf {
     let of_folder = || {
         let folder = std::fs::canonicalize(path.parent()?).ok()?;

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::source::{Source, reason};
 use crate::failure::Failure;
+use crate::host::environment::current_directory;
 
 /// A plan file has at most 4 MiB; a request has room for its values and for JSON's escapes beside it.
 const MAX_INPUT_BYTES: usize = 16 << 20;
@@ -79,6 +80,7 @@ pub fn read_request(input: impl Read) -> Result<StdinRequest, Failure> {
 ///
 /// # Errors
 /// They cannot be read, are too large, or are not text.
+#[expect(clippy::disallowed_methods, reason = "the user names the file")]
 pub fn read_lines(file: Option<&Path>) -> Result<String, Failure> {
     let limit = MAX_LINES_BYTES + 1;
     let mut bytes = Vec::new();
@@ -125,7 +127,7 @@ fn texts(key: &str, pairs: Vec<(String, Json)>) -> Result<BTreeMap<String, Strin
 fn checked_name(name: PathBuf, option: &str) -> Result<PathBuf, Failure> {
     let cannot = |why: &str| Failure::new(format!("{option} {}: {why}", name.display()));
     if !name.is_absolute() {
-        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let here = current_directory();
         let failure = if name.as_os_str().is_empty() { cannot("it is empty") } else { cannot("it is not absolute") };
         let name = if name.as_os_str().is_empty() { PathBuf::from("provision.yaml") } else { name };
         return Err(failure.hint(format!("name the plan file by an absolute path: {}", here.join(name).display())));

@@ -24,6 +24,7 @@ impl Target {
     ///
     /// # Errors
     /// There is none, or the file is there already.
+    #[expect(clippy::disallowed_methods, reason = "the user names the file")]
     pub fn find(path: &Path) -> Result<Self, Failure> {
         let cannot = |why: &str| Failure::new(format!("cannot save the plan to {}: {why}", path.display()));
         let name = path.file_name().ok_or_else(|| cannot("it has no file name").hint("name the new file"))?;
@@ -63,6 +64,7 @@ impl Target {
 ///
 /// # Errors
 /// It is not as `plan --out` left it, or others could have had their hands on it.
+#[expect(clippy::disallowed_methods, reason = "the user names the file")]
 pub fn load(path: &Path) -> Result<Saved, Failure> {
     let cannot = |why: &str| Failure::new(format!("cannot take the saved plan {}: {why}", path.display()));
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;

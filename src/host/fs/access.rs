@@ -7,27 +7,27 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 use zeroize::Zeroizing;
 
-use super::open::{open_at, open_quietly};
+use super::descriptor::{change_mode, change_owner, open_at, open_quietly, stat_fd};
 use super::{Dir, Error, FileKind, Stat, escape_path};
 
-/// A file's content and what `fstat` said of the same inode.
+/// The content of a file, and what `fstat` said about the same inode.
 #[derive(Debug)]
 pub struct FileSeen {
-    /// Wiped when dropped.
+    /// Zeroed when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
     pub stat: Stat,
 }
 
 impl Dir {
-    /// Reads the regular file `name` of at most `limit` bytes; `None` where there is none. Leaves its access time
-    /// alone where the kernel permits that. Never waits: a FIFO or device is refused.
+    /// Reads the regular file `name` of at most `limit` bytes, if it exists. Does not change its access time if the kernel
+    /// permits that. Never blocks: a FIFO or device is refused.
     ///
     /// # Errors
-    /// Anything but a regular file, a larger file, and what the kernel denies ([`Error::is_denied`]).
+    /// It is not a regular file, it is larger, or the kernel denies it ([`Error::is_denied`]).
     pub fn read(&self, name: &OsStr, limit: u64) -> Result<Option<FileSeen>, Error> {
         let path = self.path_of(name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        // Opening a device can have effects of its own, so the type is looked at first, and again once it is open.
+        // Opening a device can have side effects, so the type is checked before and after opening.
         match self.stat(name)? {
             None => return Ok(None),
             Some(stat) => regular(self, name, &stat)?,
@@ -53,15 +53,13 @@ impl Dir {
         }
     }
 
-    /// Sets owner and group of the entry `name`, which has to be the inode that was `seen`. A symlink is changed
-    /// itself.
+    /// Sets owner and group of the entry `name`, which has to be the inode `seen`. A symlink is not followed.
     pub fn set_owner(&self, name: &OsStr, seen: &Stat, uid: Option<u32>, gid: Option<u32>) -> Result<(), Error> {
         let fd = self.pin(name, seen)?;
-        super::write::change_owner(&fd, uid, gid)
-            .map_err(|errno| Error::call("set the owner of", &self.path_of(name), errno))
+        change_owner(&fd, uid, gid).map_err(|errno| Error::call("set the owner of", &self.path_of(name), errno))
     }
 
-    /// Sets the mode of the regular file or directory `name`, which has to be the inode that was `seen`.
+    /// Sets the mode of the regular file or directory `name`, which has to be the inode `seen`.
     pub fn set_mode(&self, name: &OsStr, seen: &Stat, mode: u32) -> Result<(), Error> {
         let path = self.path_of(name);
         let failed = |errno| Error::call("set the mode of", &path, errno);
@@ -69,10 +67,10 @@ impl Dir {
         if !matches!(seen.kind, FileKind::File | FileKind::Directory) {
             return Err(failed(Errno::INVAL));
         }
-        super::write::change_mode(&fd, mode).map_err(failed)
+        change_mode(&fd, mode).map_err(failed)
     }
 
-    /// Holds the inode `name` without opening its content, and checks that it is the one that was seen.
+    /// Opens the entry `name` without access to its content, and checks that it is the inode `seen`.
     pub(super) fn pin(&self, name: &OsStr, seen: &Stat) -> Result<OwnedFd, Error> {
         let path = self.path_of(name);
         let fd =
@@ -82,23 +80,23 @@ impl Dir {
             return Ok(fd);
         }
         Err(Error::refused(
-            format!("{} was exchanged for another {} meanwhile", escape_path(&path), &now.kind.name()[2..]),
-            "see who else works in that directory, then run again",
+            format!("{} was replaced by {} meanwhile", escape_path(&path), now.kind.name()),
+            "find out who else works in that directory, then run again",
         ))
     }
 }
 
-/// Reads the regular file of at most `limit` bytes that a path leads to, symlinks and all, as the kernel follows it.
-/// For paths that are the starting user's own. Never waits: a FIFO or device is refused.
+/// Reads the regular file of at most `limit` bytes at a path, whose symlinks are followed. For the launching user's own paths.
+/// Never blocks: a FIFO or device is refused.
 ///
 /// # Errors
-/// What the kernel says; `Other` for anything but a regular file, and for a larger one.
+/// The error of the kernel, or `Other` if it is not a regular file or is larger.
 pub fn read_file(path: &Path, limit: u64) -> std::io::Result<FileSeen> {
     let regular = |stat: &Stat| match stat.kind {
         FileKind::File => Ok(()),
         other => Err(std::io::Error::other(format!("it is {}, not a file", other.name()))),
     };
-    // Opening a device can have effects of its own, so the type is looked at first, and again once it is open.
+    // Opening a device can have side effects, so the type is checked before and after opening.
     regular(&Stat::of(&retry_on_intr(|| rustix::fs::stat(path))?))?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = retry_on_intr(|| rustix::fs::open(path, flags, rustix::fs::Mode::empty()))?;
@@ -112,7 +110,7 @@ pub fn read_file(path: &Path, limit: u64) -> std::io::Result<FileSeen> {
     }
 }
 
-/// Why a file could not be read to its end.
+/// Why a file could not be read completely.
 enum Unread {
     TooLarge,
     Grew,
@@ -123,7 +121,7 @@ fn whole(fd: OwnedFd, stat: &Stat, limit: u64) -> Result<Zeroizing<Vec<u8>>, Unr
     if stat.size > limit {
         return Err(Unread::TooLarge);
     }
-    // Room for one byte more than there should be, so that the buffer never moves and leaves a copy behind.
+    // One byte more than expected, so that the buffer is never reallocated, which would leave a copy behind.
     let room = usize::try_from(stat.size).map_err(|_| Unread::TooLarge)?.saturating_add(1);
     let mut bytes = Zeroizing::new(vec![0; room]);
     let mut file = std::fs::File::from(fd);
@@ -141,10 +139,6 @@ fn whole(fd: OwnedFd, stat: &Stat, limit: u64) -> Result<Zeroizing<Vec<u8>>, Unr
     }
     bytes.truncate(filled);
     Ok(bytes)
-}
-
-pub(super) fn stat_fd(fd: &OwnedFd) -> Result<Stat, Errno> {
-    retry_on_intr(|| rustix::fs::fstat(fd)).map(|stat| Stat::of(&stat))
 }
 
 fn regular(dir: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {

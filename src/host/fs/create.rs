@@ -4,17 +4,17 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::leftover::{hold, temporary_name};
-use super::open::open_at;
-use super::write::{Publish, change_owner};
+use super::descriptor::{change_owner, is_empty, lock_exclusive, open_at, stat_fd};
+use super::leftover::temporary_name;
+use super::write::Publish;
 use super::{Attributes, Dir, Error, Place, Stat, acts_as_root};
 
-/// The mode of a parent that is made on the way to a target.
+/// The mode of a parent directory that is created.
 pub const PARENT_MODE: u32 = 0o755;
-/// A directory made where this bit is set has it as well, as the kernel does: its entries keep the group.
+/// A new directory inherits this bit, as the kernel does it: its entries keep the group.
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// What a parent that is made has instead of what its own directory has. Only root gives another owner.
+/// Attributes of a parent directory that override those inherited from its own parent. Only root can give another owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ParentAttributes {
     pub uid: Option<u32>,
@@ -23,9 +23,8 @@ pub struct ParentAttributes {
 }
 
 impl Place {
-    /// Makes the missing parents, and gives the directory that then holds the entry. A parent has mode 0755, and
-    /// where root makes it the owner and group of the directory it is made in: a tree that belongs to a user goes on
-    /// belonging to that user. `attributes` are what the parents have instead, the outermost first.
+    /// Creates the missing parents and returns the innermost. A parent has mode 0755. If root creates it, it gets the owner and
+    /// group of its own parent, so that a user's tree stays that user's. `attributes` override these, the outermost first.
     pub fn create_parents(self, attributes: &[ParentAttributes]) -> Result<Dir, Error> {
         let mut dir = self.dir;
         for (index, name) in self.missing_parents.iter().enumerate() {
@@ -34,7 +33,7 @@ impl Place {
         Ok(dir)
     }
 
-    /// The paths of the missing parents, the outermost first.
+    /// Returns the paths of the missing parents, the outermost first.
     pub fn missing_paths(&self) -> Vec<std::path::PathBuf> {
         let mut path = self.dir.path().to_owned();
         let deeper = |name: &OsString| {
@@ -46,10 +45,10 @@ impl Place {
 }
 
 impl Dir {
-    /// Makes the directory `name` with its owner and mode in one step: it is never seen with others.
+    /// Creates the directory `name` with its owner and mode in one step.
     ///
     /// # Errors
-    /// Something by that name exists, or a system call fails; nothing is left behind then.
+    /// The name exists, or a system call fails. Nothing is left behind.
     pub fn create_dir(&self, name: &OsStr, attributes: Attributes) -> Result<Self, Error> {
         let path = self.path_of(name);
         let failed = |errno| Error::call("create", &path, errno);
@@ -69,11 +68,10 @@ impl Dir {
         }
     }
 
-    /// Makes the directory `name` as mkdir(2) does, with the mode that the umask leaves. `None` where something by that
-    /// name exists.
+    /// Creates the directory `name` like mkdir(2), with the umask's mode. Returns `None` if the name exists.
     ///
     /// # Errors
-    /// A system call fails, or somebody took its name away at once.
+    /// A system call fails, or somebody removed the directory at once.
     pub fn make_dir(&self, name: &OsStr) -> Result<Option<Self>, Error> {
         match retry_on_intr(|| rustix::fs::mkdirat(self, name, Mode::from_raw_mode(0o777))) {
             Ok(()) => self.open_dir(name).map(Some),
@@ -82,7 +80,7 @@ impl Dir {
         }
     }
 
-    /// Whether this process acts as root, and others than root decide what is in this directory.
+    /// Whether this process acts as root and others than root can change what is in this directory.
     pub fn is_exposed(&self) -> Result<bool, Error> {
         Ok(acts_as_root() && !self.stat_self()?.is_roots_alone())
     }
@@ -97,25 +95,24 @@ impl Dir {
         let (uid, gid) = (Some(uid), Some(gid));
         self.remove_leftovers(name)?;
         match self.create_dir(name, Attributes { uid, gid, mode }) {
-            // Another step made it meanwhile.
+            // Another step created it meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.open_dir(name),
             other => other,
         }
     }
 
-    /// Where owner and group come out right by themselves, mkdir(2) makes the whole of it: a run that is killed leaves
-    /// nothing besides.
+    /// Creates a parent whose owner and group need not be set. mkdir(2) is enough, so an interrupted run leaves nothing behind.
     fn create_own_parent(&self, name: &OsStr, mode: u32) -> Result<Self, Error> {
         let failed = |errno| Error::call("create", &self.path_of(name), errno);
         match retry_on_intr(|| rustix::fs::mkdirat(self, name, Mode::from_raw_mode(PARENT_MODE))) {
             Ok(()) => {}
-            // Another step made it meanwhile.
+            // Another step created it meanwhile.
             Err(Errno::EXIST) => return self.open_dir(name),
             Err(errno) => return Err(failed(errno)),
         }
         let fd = open_at(self, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW).map_err(failed)?;
-        if super::access::stat_fd(&fd).map_err(failed)?.mode != mode {
-            // The umask took something away.
+        if stat_fd(&fd).map_err(failed)?.mode != mode {
+            // The umask removed bits.
             retry_on_intr(|| rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))).map_err(failed)?;
         }
         Ok(Self::at(fd, self.path_of(name)))
@@ -123,10 +120,10 @@ impl Dir {
 
     fn prepare_dir(&self, temporary: &str, attributes: Attributes) -> Result<OwnedFd, Errno> {
         let fd = open_at(self, OsStr::new(temporary), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
-        hold(&fd)?;
-        // Whoever may write in this directory can have put another directory here, which must not change hands: only
-        // one that is ours and empty does.
-        let stat = super::access::stat_fd(&fd)?;
+        lock_exclusive(&fd)?;
+        // Somebody who may write here can have replaced it by another directory, which must not change its owner. Only
+        // one that is ours and empty may.
+        let stat = stat_fd(&fd)?;
         let listing = open_at(&fd, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY)?;
         if stat.uid != super::acting_ids().0 || !is_empty(listing).map_err(|_| Errno::IO)? {
             return Err(Errno::NOTEMPTY);
@@ -137,19 +134,7 @@ impl Dir {
     }
 }
 
-/// Whether a directory has no entries.
-pub(super) fn is_empty(fd: OwnedFd) -> Result<bool, Error> {
-    let failed = |errno| Error::call("list", std::path::Path::new("a directory"), errno);
-    for entry in rustix::fs::Dir::new(fd).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The mode that a directory made in `holder` gets where none is asked for.
+/// Returns the default mode of a directory that is created in `holder`.
 pub fn default_dir_mode(holder: &Stat) -> u32 {
     PARENT_MODE | holder.mode & SET_GROUP_ID
 }

@@ -1,4 +1,4 @@
-//! Whether the acting user can change what is at a path, and the exact reason where it cannot.
+//! Finds out whether the acting user can change what is at a path, and if not, why.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -8,10 +8,11 @@ use rustix::fs::{Access, AtFlags, OFlags, StatVfsMountFlags, Statx, StatxAttribu
 use rustix::io::{Errno, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
+use super::descriptor::open_at;
 use super::error::shell_path;
-use super::open::open_at;
-use super::{Dir, Error, Stat, acting_ids, acting_user, escape_path};
+use super::{Dir, Error, Stat, acting_ids, escape_path};
 use crate::host::capabilities::{Capability, has_capability};
+use crate::host::users::acting_user;
 
 const STICKY: u32 = 0o1000;
 const ROOT: &str = "root";
@@ -20,29 +21,29 @@ const ROOT: &str = "root";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Denial {
-    /// The file system is mounted read-only there (EROFS).
+    /// The file system is mounted read-only (EROFS).
     ReadOnly { mount: String },
-    /// `chattr +i`: root may not change it either.
+    /// `chattr +i`: not even root can change it.
     Immutable { path: String },
-    /// `chattr +a`: root may not change or replace it either.
+    /// `chattr +a`: not even root can change or replace it.
     AppendOnly { path: String },
-    /// Something is mounted at the path itself: it cannot be replaced (EBUSY).
+    /// Something is mounted at the path, so it cannot be replaced (EBUSY).
     MountPoint { path: String },
-    /// The acting user has no right to make entries in the directory (EACCES).
+    /// The acting user may not create entries in the directory (EACCES).
     NotWritable { user: String, dir: String },
-    /// The directory is sticky, and the entry and the directory belong to others (EPERM).
+    /// The directory is sticky, and both it and the entry belong to others (EPERM).
     Sticky { path: String },
-    /// What else the kernel said.
+    /// Another error of the kernel.
     Other { path: String, error: String },
 }
 
 impl Denial {
-    /// Whether it keeps everybody from changing owner and mode too, and not only from replacing the file.
+    /// Whether it prevents everybody from changing owner and mode too, not only from replacing the file.
     pub fn is_of_the_file(&self) -> bool {
         matches!(self, Self::ReadOnly { .. } | Self::Immutable { .. } | Self::AppendOnly { .. })
     }
 
-    /// The reason; completes "cannot …: ".
+    /// Returns the reason, which completes "cannot …: ".
     pub fn reason(&self) -> String {
         match self {
             Self::ReadOnly { mount } => format!("{mount} is mounted read-only"),
@@ -53,15 +54,13 @@ impl Denial {
             }
             Self::NotWritable { user, dir } => format!("{user} may not write in {dir}"),
             Self::Sticky { path } => {
-                format!(
-                    "{path} belongs to another user, in a directory in which only owners may replace files (sticky)"
-                )
+                format!("{path} belongs to another user, and only owners may replace files in its directory (sticky)")
             }
             Self::Other { path, error } => format!("{path}: {error}"),
         }
     }
 
-    /// What helps: a command where one does.
+    /// Returns the remedy, as a command if possible.
     pub fn hint(&self) -> String {
         let word = |path: &str| shell_path(Path::new(path));
         match self {
@@ -69,8 +68,8 @@ impl Denial {
                 "make it writable: mount -o remount,rw {}; in a systemd unit with ProtectSystem=, name it in ReadWritePaths=",
                 word(mount)
             ),
-            Self::Immutable { path } => format!("take the flag away as root: chattr -i {}", word(path)),
-            Self::AppendOnly { path } => format!("take the flag away as root: chattr -a {}", word(path)),
+            Self::Immutable { path } => format!("remove the flag as root: chattr -i {}", word(path)),
+            Self::AppendOnly { path } => format!("remove the flag as root: chattr -a {}", word(path)),
             Self::MountPoint { path } => {
                 format!("change the file that is mounted there instead (findmnt {}), or unmount it", word(path))
             }
@@ -85,10 +84,10 @@ impl Denial {
 }
 
 impl Dir {
-    /// What keeps the acting user from making entries here and renaming them.
+    /// Returns what prevents the acting user from creating and renaming entries here.
     ///
     /// # Errors
-    /// What the kernel says of the directory itself.
+    /// The directory itself cannot be examined.
     pub fn entry_denial(&self) -> Result<Option<Denial>, Error> {
         let dir = || escape_path(self.path());
         if let Some(denial) = self.found_self()?.denial() {
@@ -103,10 +102,10 @@ impl Dir {
         })
     }
 
-    /// What keeps the acting user from putting another file in the place of `name`, which was `seen`.
+    /// Returns what prevents the acting user from replacing the file `name`, which is the inode `seen`.
     ///
     /// # Errors
-    /// What the kernel says of the entry itself.
+    /// The entry itself cannot be examined.
     pub fn replace_denial(&self, name: &OsStr, seen: &Stat) -> Result<Option<Denial>, Error> {
         let found = self.found(name)?;
         if found.has(StatxAttributes::MOUNT_ROOT) {
@@ -123,18 +122,18 @@ impl Dir {
         Ok(None)
     }
 
-    /// What keeps everybody from changing owner and mode of `name`.
+    /// Returns what prevents everybody from changing owner and mode of `name`.
     ///
     /// # Errors
-    /// What the kernel says of the entry itself.
+    /// The entry itself cannot be examined.
     pub fn attribute_denial(&self, name: &OsStr) -> Result<Option<Denial>, Error> {
         Ok(self.found(name)?.denial())
     }
 
-    /// The mount that keeps everybody from changing anything below this directory, where it is read-only.
+    /// Returns the mount of this directory if it is read-only.
     ///
     /// # Errors
-    /// What the kernel says of the directory itself.
+    /// The directory itself cannot be examined.
     pub fn read_only_mount(&self) -> Result<Option<Denial>, Error> {
         Ok(self.found_self()?.read_only())
     }
@@ -175,7 +174,7 @@ impl Found {
         self.is_read_only.then(|| Denial::ReadOnly { mount: mount() })
     }
 
-    /// What keeps everybody from changing the inode.
+    /// Returns what prevents everybody from changing the inode.
     fn denial(&self) -> Option<Denial> {
         let path = || escape_path(&self.path);
         self.read_only().or_else(|| {
@@ -192,13 +191,13 @@ impl Found {
     }
 }
 
-/// Where a mount is, by its number (proc_pid_mountinfo(5)), as a message shows it.
+/// Returns the path of a mount by its number, for a message (proc_pid_mountinfo(5)).
 fn mount_point(id: u64) -> Option<String> {
     let table = std::fs::read("/proc/self/mountinfo").ok()?;
     let table = String::from_utf8_lossy(&table);
     let line = table.lines().find(|line| line.split(' ').next().and_then(|field| field.parse().ok()) == Some(id))?;
     let escaped = line.split(' ').nth(4)?;
-    // Blanks, tabs, line ends and backslashes are octal there.
+    // Spaces, tabs, newlines and backslashes are in octal.
     let plain = escaped.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
     Some(escape_path(Path::new(&plain)))
 }

@@ -8,7 +8,7 @@ use crate::text::{io_error_text, shell_word};
 
 use super::{acts_as_root, escape_path};
 
-/// Why the file system could not be read or changed: what was tried on which path, what came of it, and the remedy.
+/// An error of the file system: what was tried on which path, what happened, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -18,11 +18,11 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failed system call: `cannot <verb> <path>: <what the kernel said>`.
+    /// Makes an error of a failed system call: `cannot VERB PATH: CAUSE`.
     pub(super) fn call(verb: &str, path: &Path, errno: Errno) -> Self {
         let hint = match errno {
             Errno::ACCESS | Errno::PERM if acts_as_root() => Some(format!(
-                "root was denied it: see whether it is immutable (lsattr -d {path}); on NFS with root_squash, change it on \
+                "root was denied it: check whether it is immutable (lsattr -d {path}); on NFS with root_squash, change it on \
                  the server",
                 path = shell_path(path)
             )),
@@ -43,22 +43,22 @@ impl Error {
         }
     }
 
-    /// A state of the host that is refused, with the remedy.
+    /// Makes an error of an unexpected state of the host, with its remedy.
     pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other }
     }
 
-    /// The remedy, in one line.
+    /// Returns the remedy, in one line.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// What sort of error the kernel gave; `Other` where the host's state was refused.
+    /// Returns the kind of the kernel's error; `Other` for an unexpected state of the host.
     pub fn kind(&self) -> io::ErrorKind {
         self.kind
     }
 
-    /// Whether a part of the path does not exist.
+    /// Whether a component of the path does not exist.
     pub fn is_missing(&self) -> bool {
         self.kind == io::ErrorKind::NotFound
     }
@@ -69,7 +69,7 @@ impl Error {
     }
 }
 
-/// A path as a word of a shell, where one can hold it.
+/// Returns a path as a word for a shell. A path with hidden characters is escaped.
 pub(super) fn shell_path(path: &Path) -> String {
     shell_word(&escape_path(path))
 }

@@ -1,5 +1,5 @@
-//! Where paths lead, so that two spellings of one path are known to be one: symlinks, and what is mounted or hard-linked
-//! in two places. For comparing alone: nothing is ever opened by what is found here.
+//! Finds where paths lead, so that two spellings of one path are recognised: symlinks, bind mounts and hard links. Only for
+//! comparing: nothing is opened by the result.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -10,15 +10,15 @@ use std::path::{Component, Path, PathBuf};
 use super::Place;
 use crate::plan::claim::Host;
 
-/// As many as Linux follows on one path (path_resolution(7)).
+/// The number of symlinks that Linux follows in one path (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
-/// Larger files are not read for what they claim.
+/// Larger files are not read, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Resolves paths, each directory to the same path whichever way it is reached.
+/// Resolves paths so that each directory has the same path however it is reached.
 #[derive(Debug, Default)]
 pub struct Locator {
-    /// By device and inode: the path by which a directory or a hard-linked file was first met.
+    /// The path at which a directory or a hard-linked file was found first, by device and inode.
     known: RefCell<HashMap<(u64, u64), PathBuf>>,
 }
 
@@ -34,7 +34,7 @@ impl Host for Locator {
                 continue;
             }
             found.push(&name);
-            // Only what can be looked at is resolved; what is missing or denied stays as it is written.
+            // What is missing or denied stays as it is written.
             let Some(meta) = exists.then(|| std::fs::symlink_metadata(&found).ok()).flatten() else {
                 exists = false;
                 continue;

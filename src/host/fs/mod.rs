@@ -1,11 +1,12 @@
-//! File system access that goes by file descriptor: what was looked at is what is changed, whoever renames things
-//! meanwhile.
+//! File system access by file descriptor: what was checked is what is changed, even if somebody renames things meanwhile.
 //!
-//! A path is opened a component at a time ([`Dir::open`]); everything after that names one entry of the open
-//! directory and never follows a symlink there. [`Dir::create`], [`Dir::replace`] and [`Dir::rewrite`] are atomic. A process that is
-//! killed in one of them can leave an entry `.provision-…` behind, which [`Dir::leftovers`] finds and
-//! [`Dir::remove_leftovers`] removes. A file that may have to come back is kept under a second name while another
-//! takes its place ([`Dir::keep`]).
+//! A path is opened one component at a time ([`Dir::open`]). Everything after that names an entry of the open directory, and
+//! never follows a symlink there. [`Dir::create`], [`Dir::replace`] and [`Dir::rewrite`] are atomic. A process that is killed in
+//! one of them can leave an entry `.provision-…` behind, which [`Dir::leftovers`] finds and [`Dir::remove_leftovers`] removes.
+//! A file that may have to be restored is kept under a second name while another one replaces it ([`Dir::back_up`]).
+//!
+//! `descriptor.rs` has the system calls, `open.rs` opens directories, `access.rs` reads and changes attributes, `write.rs` and
+//! `create.rs` create files and directories, `tree.rs` walks a tree, `denial.rs` finds out why something cannot be changed.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -15,10 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::text::is_hidden;
 
 mod access;
+mod backup;
 mod create;
 mod denial;
+mod descriptor;
 mod error;
-mod keep;
+
 mod leftover;
 mod locate;
 mod open;
@@ -32,14 +35,14 @@ mod path_tests;
 mod tests;
 
 pub use access::{FileSeen, read_file};
+pub use backup::Backup;
 pub use create::{PARENT_MODE, ParentAttributes, default_dir_mode};
 pub use denial::Denial;
 pub use error::Error;
-pub use keep::Backup;
 pub use locate::Locator;
 pub use open::{Dir, Place};
 
-/// What kind of thing a directory entry is.
+/// The type of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
@@ -52,7 +55,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// By the type bits of a mode, as `stat` gives it.
+    /// Returns the type of a mode, as `stat` gives it.
     pub fn of(mode: rustix::fs::RawMode) -> Self {
         match rustix::fs::FileType::from_raw_mode(mode) {
             rustix::fs::FileType::RegularFile => Self::File,
@@ -64,7 +67,7 @@ impl FileKind {
         }
     }
 
-    /// The kind with its article, for a message.
+    /// Returns the type with its article, for a message.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "a file",
@@ -77,7 +80,7 @@ impl FileKind {
     }
 }
 
-/// What `fstat` says of an entry.
+/// What `fstat` says about an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
     pub kind: FileKind,
@@ -108,7 +111,7 @@ impl Stat {
         }
     }
 
-    /// Whether it belongs to root, and nobody else may write to it by its mode.
+    /// Whether it belongs to root, and its mode lets nobody else write to it.
     fn is_roots_alone(&self) -> bool {
         self.uid == 0 && self.mode & 0o022 == 0
     }
@@ -119,17 +122,16 @@ impl Stat {
     }
 }
 
-/// Owner, group and mode of a file that is about to be written. What is `None` stays as the kernel makes it, which
-/// is the acting user and its group.
+/// Owner, group and mode of a new file. `None` leaves what the kernel sets: the acting user and its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
-    /// `0o400` and the like.
+    /// The permission bits, such as `0o400`.
     pub mode: u32,
 }
 
-/// A path for a message: control characters and invalid UTF-8 cannot break the line or the terminal.
+/// Returns a path for a message, with control characters and invalid UTF-8 escaped.
 pub fn escape_path(path: &Path) -> String {
     let mut text = String::new();
     for piece in path.as_os_str().as_bytes().utf8_chunks() {
@@ -147,18 +149,18 @@ pub fn escape_path(path: &Path) -> String {
     text
 }
 
-/// Whether this process acts as root: it can change owners then, and has to trust less.
+/// Whether this process acts as root. Then it can change owners, and has to trust less.
 pub fn acts_as_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The user and group that new files of this process belong to.
+/// Returns the user and group that new files of this process belong to.
 pub fn acting_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// The mode that chown(2) leaves of one that something of this kind has. `keeps_group_bit`: the acting user is in its
-/// group, or root; then the set-group-ID bit goes only where the group may execute the file.
+/// Returns the mode that an entry has after chown(2). With `keeps_group_bit` (the acting user is root or in the group), the
+/// set-group-ID bit is lost only if the group may execute the file.
 pub fn mode_after_chown(kind: FileKind, mode: u32, keeps_group_bit: bool) -> u32 {
     const SET_USER_ID: u32 = 0o4000;
     const SET_GROUP_ID: u32 = 0o2000;
@@ -168,13 +170,6 @@ pub fn mode_after_chown(kind: FileKind, mode: u32, keeps_group_bit: bool) -> u32
     }
     let mode = mode & !SET_USER_ID;
     if mode & GROUP_EXECUTE != 0 || !keeps_group_bit { mode & !SET_GROUP_ID } else { mode }
-}
-
-/// The acting user for a message: by name where it has one.
-pub fn acting_user() -> String {
-    let uid = acting_ids().0;
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
 }
 
 /// Whether this process may give what it owns to the group `gid`.

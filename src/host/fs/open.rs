@@ -1,17 +1,18 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::descriptor::{open_at, open_quietly};
 use super::{Error, Stat, acts_as_root, escape_path};
 
-/// As many symlinks as the kernel follows in one path (`man 7 path_resolution`).
+/// The number of symlinks that Linux follows in one path (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
 
-/// A directory by its descriptor, and the path it was opened by, which serves messages alone.
+/// An open directory, and the path that it was opened by, which is only for messages.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
@@ -19,14 +20,13 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens the directory at an absolute path of any length, a component at a time.
+    /// Opens the directory at an absolute path of any length, one component at a time.
     ///
-    /// Symlinks on the way are followed as the kernel would, except as root: then every directory from `/` to the
-    /// link has to belong to root and be writable by root alone, since anybody else could have put the link there
-    /// to lead root elsewhere.
+    /// Symlinks are followed as by the kernel, except as root: then only root may be able to write to the directories from
+    /// `/` to the symlink, since anybody else could have put it there to mislead root.
     ///
     /// # Errors
-    /// [`Error::is_missing`] where a component does not exist; else the component that cannot be passed.
+    /// A component does not exist ([`Error::is_missing`]) or cannot be entered.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut dir = Self::root()?;
         for name in names(path) {
@@ -35,15 +35,15 @@ impl Dir {
         Ok(dir.dir)
     }
 
-    /// Opens the directory `name` in this one; a symlink is not followed.
+    /// Opens the directory `name` in this one. A symlink is not followed.
     pub fn open_dir(&self, name: &OsStr) -> Result<Self, Error> {
         let path = self.path.join(name);
         match open_at(&self.fd, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
             Ok(fd) => Ok(Self { fd, path }),
             Err(Errno::NOTDIR | Errno::LOOP) => match self.stat(name)? {
                 Some(stat) if stat.kind == super::FileKind::Directory => Err(Error::refused(
-                    format!("{} was exchanged while it was opened", escape_path(&path)),
-                    "see who else works in that directory, then run again",
+                    format!("{} was replaced while it was opened", escape_path(&path)),
+                    "find out who else works in that directory, then run again",
                 )),
                 Some(stat) => Err(Error::refused(
                     format!("{} is {}, not a directory", escape_path(&path), stat.kind.name()),
@@ -55,23 +55,23 @@ impl Dir {
         }
     }
 
-    /// The path it was opened by.
+    /// Returns the path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of the entry `name`, for a message.
+    /// Returns the path of the entry `name`, for a message.
     pub fn path_of(&self, name: &OsStr) -> PathBuf {
         self.path.join(name)
     }
 
-    /// What this directory itself is.
+    /// Returns what this directory itself is.
     pub fn stat_self(&self) -> Result<Stat, Error> {
         let stat = retry_on_intr(|| rustix::fs::statat(&self.fd, "", AtFlags::EMPTY_PATH));
         stat.map(|stat| Stat::of(&stat)).map_err(|errno| Error::call("read", &self.path, errno))
     }
 
-    /// What the entry `name` itself is, be it a symlink; `None` where there is none.
+    /// Returns what the entry `name` is, if it exists. A symlink is not followed.
     pub fn stat(&self, name: &OsStr) -> Result<Option<Stat>, Error> {
         match retry_on_intr(|| rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(stat) => Ok(Some(Stat::of(&stat))),
@@ -80,8 +80,8 @@ impl Dir {
         }
     }
 
-    /// A descriptor that can list and sync, which the `O_PATH` one cannot. Reading leaves the access time alone
-    /// where the kernel permits that.
+    /// Opens the directory for listing and syncing, which the `O_PATH` descriptor cannot do. Its access time is not changed if the
+    /// kernel permits that.
     pub(super) fn readable(&self) -> Result<OwnedFd, Errno> {
         open_quietly(&self.fd, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
     }
@@ -99,22 +99,22 @@ impl Dir {
     }
 }
 
-/// Where a path leads: the deepest directory that exists on the way to it, and what is missing from there.
+/// Where a path leads: the deepest existing directory on the way to it, and what is missing from there.
 #[derive(Debug)]
 pub struct Place {
-    /// The directory that holds the entry, or the last one that exists before it.
+    /// The parent of the entry, or the deepest existing directory above it.
     pub dir: Dir,
-    /// The parents that do not exist yet, the outermost first.
+    /// The missing parents, the outermost first.
     pub missing_parents: Vec<OsString>,
-    /// The last component of the path. It need not exist.
+    /// The last component of the path, which need not exist.
     pub name: OsString,
 }
 
 impl Place {
-    /// Follows an absolute path up to, and without, its last component.
+    /// Follows an absolute path up to its last component, which is not followed.
     ///
     /// # Errors
-    /// As [`Dir::open`], but for parents that do not exist; and the root directory, which is no entry of anything.
+    /// As [`Dir::open`], except for missing parents; or the path is the root directory.
     pub fn find(path: &Path) -> Result<Self, Error> {
         let mut names: Vec<&OsStr> = names(path).collect();
         let Some(name) = names.pop() else {
@@ -132,11 +132,11 @@ impl Place {
         Ok(Self { dir: trail.dir, missing_parents, name: name.to_owned() })
     }
 
-    /// Follows a path through symlinks at its end too, by the rule of [`Dir::open`], up to the directory that holds
-    /// what it leads to. A relative path begins at the current directory.
+    /// Follows a path by the rule of [`Dir::open`], and symlinks at its end too. A relative path begins at the current
+    /// directory.
     ///
     /// # Errors
-    /// As [`Dir::open`]; the entry itself need not exist.
+    /// As [`Dir::open`]. The entry itself need not exist.
     pub fn follow(path: &Path) -> Result<Self, Error> {
         let mut rest = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut trail = Dir::root()?;
@@ -157,22 +157,22 @@ impl Place {
         }
     }
 
-    /// What the entry itself is; `None` where it or a parent is missing.
+    /// Returns what the entry is; `None` if it or a parent is missing.
     pub fn stat(&self) -> Result<Option<Stat>, Error> {
         if self.missing_parents.is_empty() { self.dir.stat(&self.name) } else { Ok(None) }
     }
 
-    /// What an interrupted run left on the way to making this entry: see [`Dir::leftovers`].
+    /// Returns what an interrupted run left when it created this entry or a parent: see [`Dir::leftovers`].
     pub fn leftovers(&self) -> Result<Vec<String>, Error> {
         self.dir.leftovers(self.next())
     }
 
-    /// Removes them.
+    /// Removes what [`Place::leftovers`] finds.
     pub fn remove_leftovers(&self) -> Result<(), Error> {
         self.dir.remove_leftovers(self.next())
     }
 
-    /// The first name that is missing, or the entry's own.
+    /// Returns the first missing name, or the entry's own.
     fn next(&self) -> &OsStr {
         self.missing_parents.first().unwrap_or(&self.name)
     }
@@ -187,7 +187,7 @@ impl AsFd for Dir {
 /// How far a path has been followed.
 struct Trail {
     dir: Dir,
-    /// Whether root alone could have made each name on the way here, this directory's not yet considered.
+    /// Whether only root could have created each name up to this directory.
     trusted: bool,
     symlinks: usize,
 }
@@ -210,13 +210,16 @@ impl Trail {
         self.pass(&target)
     }
 
-    /// Where a symlink leads, from where this then is: at the root for an absolute target.
+    /// Reads the target of a symlink. For an absolute one, continues at the root directory.
     fn read_link(&mut self, name: &OsStr, link: &Stat) -> Result<PathBuf, Error> {
         let path = self.dir.path_of(name);
         let trusted = self.trusted && self.dir.stat_self()?.is_roots_alone();
         if acts_as_root() && !(trusted && link.uid == 0) {
             return Err(Error::refused(
-                format!("{} is a symlink that another user can have made: root does not follow it", escape_path(&path)),
+                format!(
+                    "{} is a symlink that another user could have made: root does not follow it",
+                    escape_path(&path)
+                ),
                 "write the real path in the plan file",
             ));
         }
@@ -234,12 +237,12 @@ impl Trail {
         Ok(target)
     }
 
-    /// Passes through all components of a path from here.
+    /// Follows all components of a path from here.
     fn pass(mut self, path: &Path) -> Result<Self, Error> {
         for component in path.components() {
             match component {
                 Component::Normal(name) => self = self.descend(name)?,
-                // The kernel's own `..`: the parent of where the directory is now.
+                // The kernel's `..`: the current parent of the directory.
                 Component::ParentDir => {
                     let fd = open_at(&self.dir.fd, OsStr::new(".."), OFlags::PATH | OFlags::DIRECTORY)
                         .map_err(|errno| Error::call("open the parent of", &self.dir.path, errno))?;
@@ -253,25 +256,10 @@ impl Trail {
     }
 }
 
-/// The names of an absolute path; `..` is left out, since plan files cannot hold it.
+/// Returns the names in an absolute path, without `..`, which plan files cannot contain.
 fn names(path: &Path) -> impl Iterator<Item = &OsStr> {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name),
         _ => None,
     })
-}
-
-/// `openat` with `O_CLOEXEC`, again where a signal interrupts it.
-pub(super) fn open_at(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    // Only the kernel's limit is enforced here; a name with a NUL byte comes back as EINVAL.
-    debug_assert!(!name.as_bytes().is_empty());
-    retry_on_intr(|| rustix::fs::openat(&dir, name, flags | OFlags::CLOEXEC, Mode::empty()))
-}
-
-/// [`open_at`] with `O_NOATIME`, which only the owner and root may ask for.
-pub(super) fn open_quietly(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    match open_at(&dir, name, flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => open_at(&dir, name, flags),
-        other => other,
-    }
 }

@@ -52,7 +52,7 @@ fn links_at_the_end_of_a_path_lead_root_where_root_alone_put_them() {
         Ok::<_, String>(String::from_utf8(seen.unwrap().bytes.to_vec()).unwrap())
     };
     // /tmp, which holds the folder, is writable by everybody.
-    assert!(read("one").unwrap_err().contains("/one is a symlink that another user can have made"));
+    assert!(read("one").unwrap_err().contains("/one is a symlink that another user could have made"));
     assert_eq!(read("deep/../deep/file").unwrap(), "found");
 }
 

@@ -112,7 +112,7 @@ fn root_follows_no_symlink_that_another_user_can_have_made() {
     // /tmp, which holds the folder, is writable by everybody.
     symlink(&real, folder.path().join("link")).unwrap();
     let error = Dir::open(&folder.path().join("link/below")).unwrap_err();
-    assert!(error.to_string().contains("/link is a symlink that another user can have made"), "{error}");
+    assert!(error.to_string().contains("/link is a symlink that another user could have made"), "{error}");
     assert_eq!(error.hint(), Some("write the real path in the plan file"));
     assert!(!error.is_missing());
 }
@@ -191,7 +191,7 @@ fn leftovers_are_told_from_everything_else() {
     chmod(&at(&file), 0);
     std_fs::create_dir(at(&directory)).unwrap();
     let held = std_fs::File::create(at(&live)).unwrap();
-    leftover::hold(&held).unwrap();
+    descriptor::lock_exclusive(&held).unwrap();
     std_fs::create_dir_all(at(&full).join("kept")).unwrap();
     symlink("/etc", at(&link)).unwrap();
     std_fs::write(at(&leftover::temporary_name(OsStr::new("other")).unwrap()), "").unwrap();
@@ -244,7 +244,7 @@ fn owner_and_mode_change_only_the_inode_that_was_seen() {
     assert!(dir.set_mode(OsStr::new("link"), &link, 0o777).is_err());
     std_fs::rename(at("link"), at("file")).unwrap();
     let error = dir.set_owner(name, &seen, Some(1), None).unwrap_err();
-    assert!(error.to_string().contains("was exchanged for another symlink"), "{error}");
+    assert!(error.to_string().contains("was replaced by a symlink"), "{error}");
 }
 
 fn walked(top: &Path) -> Vec<(PathBuf, FileKind)> {
@@ -360,7 +360,7 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
         }
         Ok(())
     });
-    assert!(result.unwrap_err().to_string().contains("exchanged or hard-linked"));
+    assert!(result.unwrap_err().to_string().contains("replaced or hard-linked"));
     // It vanishes.
     tree::walk(&open, &tree::LeftOut::default(), |met| {
         if let tree::Visit::Entry(entry) = met {

@@ -1,4 +1,4 @@
-//! A walk over everything below a directory, by descriptors: no path is ever built to be opened.
+//! Walks everything below a directory by descriptors, without opening anything by its path.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, OFlags, Statx, StatxAttributes, StatxFlags, statx};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::open::{open_at, open_quietly};
-use super::write::{change_mode, change_owner};
+use super::descriptor::{change_mode, change_owner, open_at, open_quietly};
 use super::{Dir, Error, FileKind, escape_path};
 
-/// How many levels keep their directory open. Deeper trees close the outer ones and open them again by `..` on the
-/// way back, so that depth costs no descriptors.
+/// The maximum number of open directories. In deeper trees the outer ones are closed, and opened again by `..` on the way
+/// back.
 const OPEN_LEVELS: usize = 32;
 
 const WANTED: StatxFlags = StatxFlags::TYPE
@@ -26,11 +25,11 @@ const WANTED: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::CTIME)
     .union(StatxFlags::BTIME);
 
-/// What the walk meets.
+/// What a walk visits.
 pub enum Visit<'walk> {
-    /// An entry; a directory comes after all that is in it.
+    /// An entry. A directory comes after everything in it.
     Entry(Entry<'walk>),
-    /// Something mounted in the tree. It is not entered.
+    /// A mount point, which is not entered.
     Mount(PathBuf),
 }
 
@@ -43,20 +42,20 @@ pub struct Entry<'walk> {
     pub mode: u32,
     /// The number of hard links.
     pub links: u64,
-    /// Whether a flag of the file system keeps everybody from changing it (chattr(1)).
+    /// Whether a flag of the file system prevents everybody from changing it (chattr(1)).
     pub is_locked: bool,
-    /// When it was made, in microseconds since 1970; when it was last changed, where the file system does not know.
+    /// When it was created, in microseconds since 1970. If the file system does not know, when it was last changed.
     pub born: i64,
     at: At<'walk>,
     levels: &'walk [Level],
     top: &'walk Dir,
 }
 
-/// How the entry is reached.
+/// How an entry is reached.
 enum At<'walk> {
     /// By its name in the innermost open directory.
     Name(&'walk CStr),
-    /// A directory whose entries have all been met, by its own descriptor.
+    /// By the descriptor of a directory whose entries have all been visited.
     Open(&'walk Level),
 }
 
@@ -64,16 +63,16 @@ enum At<'walk> {
 struct Level {
     name: CString,
     seen: Statx,
-    /// Closed where the walk is far below.
+    /// Closed while the walk is far below.
     listing: Option<rustix::fs::Dir>,
-    /// Where the listing goes on after the entry that was read last.
+    /// Where the listing continues after the entry that was read last.
     resume: i64,
-    /// What is left out of it, where anything is.
+    /// The node of what is left out of it, if anything is.
     left_out: Option<usize>,
 }
 
 impl Entry<'_> {
-    /// The path below the top of the tree.
+    /// Returns its path below the top of the tree.
     pub fn path(&self) -> PathBuf {
         let name = match &self.at {
             At::Name(name) => name,
@@ -82,12 +81,12 @@ impl Entry<'_> {
         below_top(self.levels, name)
     }
 
-    /// Sets owner and group, then the mode, of just what was met. A symlink is changed itself, and has no mode to set.
+    /// Sets owner, group and mode of exactly the entry that was visited. A symlink is not followed, and has no mode to set.
     ///
-    /// Gives `false` where the entry has vanished.
+    /// Returns `false` if the entry no longer exists.
     ///
     /// # Errors
-    /// The entry was exchanged, it became hard-linked where `hard_links` does not allow it, or a system call fails.
+    /// The entry was replaced, it has hard links and `hard_links` is false, or a system call fails.
     pub fn change(
         &self,
         uid: Option<u32>,
@@ -101,12 +100,12 @@ impl Entry<'_> {
             let now =
                 look(&pinned, c"", AtFlags::EMPTY_PATH).map_err(|errno| Error::call("look at", &path(), errno))?;
             let top = self.levels.first().map_or(&now, |top| &top.seen);
-            // A hard link that another user made since would hand over a file that is not the tree's.
+            // With a hard link that another user made since, a file outside of the tree would change its owner.
             if FileKind::of(now.stx_mode.into()) != self.kind || is_mount(&now, top) || now.stx_nlink > 1 && !hard_links
             {
                 return Err(Error::refused(
-                    format!("{} was exchanged or hard-linked meanwhile", escape_path(&path())),
-                    "see who else works in that directory, then run again",
+                    format!("{} was replaced or hard-linked meanwhile", escape_path(&path())),
+                    "find out who else works in that directory, then run again",
                 ));
             }
         }
@@ -117,10 +116,10 @@ impl Entry<'_> {
         Ok(true)
     }
 
-    /// Whether it has file capabilities. One that has vanished has none.
+    /// Whether it has file capabilities. An entry that no longer exists has none.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// A system call fails.
     pub fn has_capabilities(&self) -> Result<bool, Error> {
         if self.kind != FileKind::File {
             return Ok(false);
@@ -129,7 +128,7 @@ impl Entry<'_> {
         found.map_err(|errno| Error::call("read the attributes of", &self.top.path().join(self.path()), errno))
     }
 
-    /// Holds what was met without opening its content; `None` where it has vanished.
+    /// Opens the entry without access to its content; `None` if it no longer exists.
     fn pin(&self) -> Result<Option<OwnedFd>, Errno> {
         let fd = match &self.at {
             At::Open(level) => open_at(listing_fd(level)?, OsStr::new("."), OFlags::PATH | OFlags::DIRECTORY),
@@ -152,7 +151,7 @@ type Excludes = dyn Fn(&Path) -> bool;
 #[derive(Default)]
 pub struct LeftOut {
     names: Vec<LeftOutName>,
-    /// Whether a path is left out with all that is below it.
+    /// Whether a path is left out with everything below it.
     excludes: Option<Box<Excludes>>,
 }
 
@@ -167,12 +166,12 @@ struct LeftOutName {
 enum Extent {
     /// The entry itself.
     Entry,
-    /// And all below it.
+    /// The entry and everything below it.
     Whole,
 }
 
 impl LeftOut {
-    /// Leaves out each path, and with `true` all that is below it.
+    /// Leaves out each path, and with `true` everything below it.
     pub fn new<'a>(paths: impl Iterator<Item = (&'a Path, bool)>) -> Self {
         let mut names = vec![LeftOutName::default()];
         for (path, whole) in paths {
@@ -190,7 +189,7 @@ impl LeftOut {
         Self { names, excludes: None }
     }
 
-    /// Leaves out, besides, each path below the top for which `excludes` holds, and all that is below it.
+    /// Also leaves out each path below the top for which `excludes` returns true, and everything below it.
     pub fn excluding(mut self, excludes: impl Fn(&Path) -> bool + 'static) -> Self {
         self.excludes = Some(Box::new(excludes));
         self
@@ -205,10 +204,10 @@ impl LeftOut {
     }
 }
 
-/// Meets everything below `top` but what is left out, each directory after its entries, and not `top` itself. No entry is kept: memory and
-/// open descriptors do not grow with the tree (but for the names of the directories the walk is in).
+/// Visits everything below `top` that is not left out, each directory after its entries. `top` itself is not visited. Memory and
+/// open descriptors do not grow with the tree, except for the names of the directories that the walk is in.
 ///
-/// An entry that vanishes meanwhile is passed over.
+/// An entry that disappears meanwhile is skipped.
 pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Visit<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let failed = |errno| Error::call("list", top.path(), errno);
     let fd = top.readable().map_err(failed)?;
@@ -255,7 +254,7 @@ pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Visit<'_>) -> R
     Ok(())
 }
 
-/// Opens the directory `name` of the innermost level as a level of its own.
+/// Opens the directory `name` of the innermost level as a new level.
 fn enter(
     top: &Dir,
     levels: &mut Vec<Level>,
@@ -268,7 +267,7 @@ fn enter(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let fd = match open_quietly(dir, OsStr::from_bytes(name.to_bytes()), flags) {
         Ok(fd) => fd,
-        // It has vanished, or something else has taken its name since it was looked at.
+        // It no longer exists, or was replaced since its type was read.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         Err(errno) => return Err(failed(levels, errno)),
     };
@@ -284,7 +283,7 @@ fn enter(
     Ok(())
 }
 
-/// Meets the innermost directory itself, all of whose entries have been met, and goes back to the one around it.
+/// Visits the innermost directory itself after its entries, and returns to its parent.
 fn leave(
     top: &Dir,
     left_out: &LeftOut,
@@ -309,7 +308,7 @@ fn leave(
     visit(Visit::Entry(Entry::new(&done.seen, At::Open(&done), levels, top)))
 }
 
-/// Opens a closed level from the one below it, if that still is in the same directory.
+/// Opens a closed level from the one below it, if that is still in the same directory.
 fn reopen(around: &mut Level, inner: &Level) -> Result<bool, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let fd = open_quietly(listing_fd(inner)?, OsStr::new(".."), flags)?;
@@ -360,7 +359,7 @@ fn innermost(levels: &[Level]) -> Result<std::os::fd::BorrowedFd<'_>, Errno> {
     listing_fd(levels.last().ok_or(Errno::BADF)?)
 }
 
-/// The path of `name` in the innermost of `levels`, from the top of the tree. Made only where it is shown.
+/// Returns the path of `name` in the innermost of `levels`, from the top of the tree.
 fn below_top(levels: &[Level], name: &CStr) -> PathBuf {
     let names = levels.iter().map(|level| level.name.as_c_str()).chain([name]);
     names.filter(|name| !name.is_empty()).map(|name| OsStr::from_bytes(name.to_bytes())).collect()
@@ -379,8 +378,8 @@ fn is_same_device(one: &Statx, other: &Statx) -> bool {
     (one.stx_dev_major, one.stx_dev_minor) == (other.stx_dev_major, other.stx_dev_minor)
 }
 
-/// Whether something is mounted there. The device does not tell: a bind mount can show the same one, and overlayfs
-/// others for its files. It has to do where the kernel does not say (before Linux 5.8).
+/// Whether something is mounted there. The device does not tell: a bind mount can have the same one, and files of overlayfs
+/// have others. It is used if the kernel does not tell (before Linux 5.8).
 fn is_mount(stat: &Statx, top: &Statx) -> bool {
     if stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)

@@ -1,4 +1,4 @@
-//! Extended attributes of a file that a new one takes the place of: access control lists, labels, a user's own.
+//! Extended attributes of a file that is replaced: access control lists, labels, a user's own.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -6,25 +6,25 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::{Errno, retry_on_intr};
 
-/// The POSIX access control list. With one, the group bits of the mode are its mask, and not what the group may do.
+/// The POSIX access control list. With one, the group bits of the mode are its mask, not what the group may do.
 const ACL: &CStr = c"system.posix_acl_access";
-/// Hashes of the content, which the kernel keeps itself.
+/// Hashes of the content, which the kernel maintains itself.
 const OF_THE_CONTENT: [&CStr; 2] = [c"security.ima", c"security.evm"];
 
-/// The Linux capabilities of a program. The kernel takes them away when the file is written to.
+/// The Linux capabilities of a program. The kernel removes them when the file is written to.
 const CAPABILITIES: &CStr = c"security.capability";
 /// SELinux's label.
 const LABEL: &CStr = c"security.selinux";
 
-/// What a file bears besides its mode and owner, but for what tells of its content: names and values.
+/// The names and values of a file's extended attributes, without those about its content.
 #[derive(Default)]
 pub struct Xattrs(Vec<(CString, Vec<u8>)>);
 
 impl Xattrs {
-    /// Reads those of the file behind an `O_PATH` descriptor.
+    /// Reads those of the file of an `O_PATH` descriptor. A file system without attributes has none.
     ///
     /// # Errors
-    /// What the kernel says; a file system without attributes has none.
+    /// A system call fails.
     pub fn read(fd: &OwnedFd) -> Result<Self, Errno> {
         let link = link(fd);
         let found = list(&link)?.into_iter().map(|name| {
@@ -34,24 +34,24 @@ impl Xattrs {
         found.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Gives a new, still empty file these attributes, but for capabilities. An access control list that its directory
-    /// has handed down goes: it could grant what the mode does not.
+    /// Sets these attributes, without capabilities, on a new and empty file. Removes an inherited access control list, which
+    /// could grant more than the mode.
     ///
-    /// The mode is to be set after this: it changes with a list.
+    /// Set the mode after this, since a list changes it.
     ///
     /// # Errors
-    /// What the kernel says, such as where the acting user may not set a label.
+    /// A system call fails. For instance, the acting user may not set a label.
     pub fn write(&self, fd: &OwnedFd) -> Result<(), Errno> {
         match retry_on_intr(|| rustix::fs::fremovexattr(fd, ACL)) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(errno) => return Err(errno),
         }
         self.set(fd, |name| name != CAPABILITIES && name != ACL)?;
-        // Last: its owner's bits become the mode's, and may shut the owner out of the rest.
+        // The list is last: it sets the owner's bits of the mode, which may deny the owner the rest.
         self.set(fd, |name| name == ACL)
     }
 
-    /// Gives a file that has its content the capabilities among these attributes.
+    /// Sets the capabilities among these attributes on a file that has its content.
     ///
     /// # Errors
     /// The acting user may not set them.
@@ -61,7 +61,7 @@ impl Xattrs {
 
     fn set(&self, fd: &OwnedFd, wanted: impl Fn(&CStr) -> bool) -> Result<(), Errno> {
         for (name, value) in self.0.iter().filter(|(name, _)| wanted(name)) {
-            // A label that the new file has already may not be set by everybody.
+            // The acting user may lack the right to set a label that the new file has already.
             if whole(|buffer| rustix::fs::fgetxattr(fd, name.as_c_str(), buffer)).as_ref() != Ok(value) {
                 retry_on_intr(|| rustix::fs::fsetxattr(fd, name.as_c_str(), value, XattrFlags::empty()))?;
             }
@@ -70,10 +70,10 @@ impl Xattrs {
     }
 }
 
-/// The attributes of the file behind an `O_PATH` descriptor that are worth telling of, as people call them.
+/// Returns the names of the attributes of the file of an `O_PATH` descriptor for people, without its label.
 ///
 /// # Errors
-/// What the kernel says.
+/// A system call fails.
 pub fn names(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
     let names = list(&link(fd))?.into_iter().filter(|name| name.as_c_str() != LABEL);
     let mut called: Vec<String> = names
@@ -83,15 +83,15 @@ pub fn names(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
             name => name.to_owned(),
         })
         .collect();
-    // The kernel's order is that in which they were set.
+    // The kernel lists them in the order in which they were set.
     called.sort();
     Ok(called)
 }
 
-/// Whether the file behind an `O_PATH` descriptor has capabilities.
+/// Whether the file of an `O_PATH` descriptor has capabilities. A file system without attributes has none.
 ///
 /// # Errors
-/// What the kernel says; a file system without attributes has none.
+/// A system call fails.
 pub fn has_capabilities(fd: &OwnedFd) -> Result<bool, Errno> {
     let link = link(fd);
     match retry_on_intr(|| rustix::fs::getxattr(&link, CAPABILITIES, &mut [0; 0][..])) {
@@ -101,7 +101,7 @@ pub fn has_capabilities(fd: &OwnedFd) -> Result<bool, Errno> {
     }
 }
 
-/// The calls on descriptors refuse `O_PATH`; its name in /proc leads to the very inode it holds.
+/// Returns the path of a descriptor in /proc. The calls on descriptors refuse `O_PATH`.
 fn link(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
@@ -115,7 +115,7 @@ fn list(link: &str) -> Result<Vec<CString>, Errno> {
     Ok(names.filter(|name| !OF_THE_CONTENT.contains(name)).map(CStr::to_owned).collect())
 }
 
-/// The largest that the kernel has (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+/// The kernel's maximum size of an attribute and of a list, in bytes (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const LIMIT: usize = 1 << 16;
 
 fn whole(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {

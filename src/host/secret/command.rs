@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{MAX_SECRET, Secret};
 use crate::failure::Failure;
+use crate::host::environment;
 
 /// A program that fetches a secret and takes longer is waiting for somebody who is not there.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -116,7 +117,7 @@ fn failed(argv: &[String], status: ExitStatus, withheld: &BTreeSet<String>) -> F
         (None, None) => format!("failed ({status})"),
     };
     let names: Vec<&str> =
-        withheld.iter().map(String::as_str).filter(|name| std::env::var_os(name).is_some()).collect();
+        withheld.iter().map(String::as_str).filter(|name| environment::variable(name).is_some()).collect();
     let mut message =
         format!("the secret's command {program} {how}; its messages are not shown, since they could hold the secret");
     let mut by_hand = line(argv);

@@ -12,6 +12,7 @@ use super::{MAX_SECRET, Secret};
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::fs;
+use crate::host::users::acting_user;
 use crate::telemetry::spans;
 
 /// What a secret source yielded. `None`: an environment variable that is unset or empty, or a source without a value.
@@ -144,8 +145,7 @@ fn file(path: &Path) -> Result<Secret, Failure> {
         Ok(None) => Err(cannot("it does not exist").hint(another)),
         Err(error) if error.is_missing() => Err(cannot("it does not exist").hint(another)),
         Err(error) if error.is_denied() => {
-            let user = users::get_current_username().map(|name| name.to_string_lossy().into_owned());
-            let user = user.unwrap_or_else(|| format!("uid {}", fs::acting_ids().0));
+            let user = acting_user();
             Err(cannot(&format!("permission denied to {user}")).hint(format!(
                 "secrets are read by {user}, who started provision, not by a step's `run_as`: {another}"
             )))

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, Mode};
 use ssh_key::public::KeyData;
 
+use crate::host::environment;
+
 /// Reading a key takes some milliseconds; what takes longer is something else.
 const KEYGEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether `ssh-keygen` has ended.
@@ -23,7 +25,10 @@ const KEY: &str = "/proc/self/fd/0";
 pub fn load(key: &[u8]) -> Option<Result<KeyData, String>> {
     let mut command = Command::new("ssh-keygen");
     // An empty passphrase, so that nobody is asked for one.
-    command.args(["-y", "-P", "", "-f", KEY]).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command
+        .args(["-y", "-P", "", "-f", KEY])
+        .env_clear()
+        .envs(environment::variable("PATH").map(|path| ("PATH", path)));
     command.stdin(in_memory(key).ok()?).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().ok()?;
     let ended = wait(&mut child);

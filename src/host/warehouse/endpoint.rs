@@ -15,7 +15,9 @@ use serde::Deserialize;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use crate::host::fs::acting_ids;
 use crate::host::secret::Secret;
+use crate::host::users::User;
 
 /// The keys that tokio-postgres reads itself.
 const PASSED_ON: &[&str] = &[
@@ -170,7 +172,7 @@ impl Endpoint {
 
     /// The user to log in as: the connection string's, or the one this process runs as.
     pub(super) fn user(&self) -> String {
-        let own = || users::get_effective_username().map(|name| name.to_string_lossy().into_owned());
+        let own = || User::by_id(acting_ids().0).ok().flatten().map(|user| user.name);
         self.config.get_user().map(str::to_owned).or_else(own).unwrap_or_default()
     }
 

@@ -4,7 +4,6 @@ use crate::failure::Failure;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -217,7 +216,7 @@ fn overriding_places(step: &ComposeEnv, place: &Place, name: &OsStr) -> Result<V
 /// What the services' containers are created from. The `.env` file is looked into where a path has a variable in it;
 /// where it cannot be read, it has no values.
 fn uses(place: &Place, document: &Document) -> Vec<Service> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = crate::host::environment::home();
     let entries = OnceCell::new();
     let value = |name: &str| {
         let entries = entries.get_or_init(|| {

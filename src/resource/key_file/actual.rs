@@ -213,7 +213,7 @@ fn kept(
     if !place.missing_parents.is_empty() {
         return Ok(None);
     }
-    let Some(name) = place.dir.kept(&place.name)? else { return Ok(None) };
+    let Some(name) = place.dir.leftover_backup(&place.name)? else { return Ok(None) };
     let Some(stat) = place.dir.stat(OsStr::new(&name))? else { return Ok(None) };
     let (file, _) = file(place, OsStr::new(&name), &stat, cx, source)?;
     Ok(Some(Kept { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))

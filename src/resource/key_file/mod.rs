@@ -161,7 +161,7 @@ impl KeyFile {
 
     /// The kept file, for a change that is about it.
     fn still_kept(&self, place: &Place, name: &str) -> Result<(), Failure> {
-        if place.dir.kept(&place.name)?.as_deref() == Some(name) {
+        if place.dir.leftover_backup(&place.name)?.as_deref() == Some(name) {
             return Ok(());
         }
         Err(Failure::new(format!("{name}, kept beside {}, is no longer there", self.path))

@@ -1,12 +1,12 @@
 //! Proving a key: a login at the host for which it is meant, and what follows from how that went.
 
 use crate::failure::Failure;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::PublicFacts;
+use crate::host::environment;
 use crate::host::secret::Secret;
 use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::ssh::{self, Address, Fingerprint, HostKey};
@@ -71,7 +71,7 @@ impl Verify {
         }
         let host_key = match &self.host_key {
             Some(fingerprint) => HostKey::Fingerprint(fingerprint.clone()),
-            None => HostKey::Known(KnownHosts::of(std::env::var_os("HOME").as_deref().map(Path::new))),
+            None => HostKey::Known(KnownHosts::of(environment::home().as_deref())),
         };
         Some(match ssh::prove(address, &host_key, key, LIMIT) {
             Ok(()) => Proof::Accepted,

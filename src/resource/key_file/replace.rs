@@ -48,7 +48,7 @@ impl KeyFile {
         if self.verify.as_ref().is_none_or(|verify| verify.ssh.is_none()) {
             return Ok(dir.replace(name, key.expose(), seen, attributes)?);
         }
-        let kept = dir.keep(name, seen)?;
+        let kept = dir.back_up(name, seen)?;
         // The second name counts as one more link.
         let seen = &dir.stat(name)?.filter(|stat| stat.is_same_file(seen)).unwrap_or(*seen);
         if let Err(error) = dir.replace(name, key.expose(), seen, attributes) {

@@ -1,26 +1,26 @@
-//! Who may read a file of the working tree. git remembers none of it but the executable bit, so a rescue has to.
+//! Access rights of files in the working tree. git stores only the executable bit, so a rescue has to remember the rest.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use super::path::RepoPath;
-use super::survey::lstat_below;
-use super::{io_failure, move_files};
 use crate::failure::Failure;
+use crate::git::RepoPath;
+use crate::git::error::io_failure;
+use crate::git::worktree::{self, lstat_below};
 
-/// What a line of a rescue's message begins with that tells a path's access.
+/// Begins a line of a rescue's message with the mode and group of a path.
 const LINE: &str = "access ";
 
-/// What a line begins with that tells the access control list of a path, as the kernel hands it out.
+/// Begins a line with the access control list of a path, in the kernel's form.
 const ACL_LINE: &str = "acl ";
 
-/// The attribute that holds it (acl(5)).
+/// The extended attribute of an access control list (acl(5)).
 const ACL: &str = "system.posix_acl_access";
 
-/// The permission bits and the group of a file or directory, and its access control list where it has one. With a list,
-/// the group's bits are its mask, and not what the group may do (acl(5)).
+/// The permission bits and the group of a file or directory, and its access control list if it has one. With a list, the
+/// group's bits are its mask, not what the group may do (acl(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     mode: u32,
@@ -28,7 +28,7 @@ pub struct Access {
     acl: Option<Vec<u8>>,
 }
 
-/// The access of paths that a rescue remembers.
+/// The access rights that a rescue remembers, by path.
 pub type AccessList = BTreeMap<RepoPath, Access>;
 
 impl Access {
@@ -36,26 +36,26 @@ impl Access {
         Ok(Self { mode: found.mode() & 0o7777, group: found.gid(), acl: acl_of(at)? })
     }
 
-    /// Whether not every user can read the file, or enter the directory. A list can shut out whom the mode lets in.
+    /// Whether some user cannot read the file, or enter the directory. A list can exclude users whom the mode includes.
     fn is_private(&self, is_dir: bool) -> bool {
         let needed = if is_dir { 0o011 } else { 0o044 };
         self.acl.is_some() || self.mode & needed != needed
     }
 
-    /// Whether a new file or directory of git's has this mode anyway.
+    /// Whether a new file or directory has this mode anyway.
     fn is_usual(&self) -> bool {
         self.acl.is_none() && matches!(self.mode, 0o644 | 0o755)
     }
 
-    /// The same for the owner alone.
+    /// Returns the same rights without those of anybody but the owner.
     fn of_the_owner_alone(mut self) -> Self {
         self.mode &= !0o077;
         self.acl = None;
         self
     }
 
-    /// Gives it to a new file or directory: another group than the one that it had never gets to read it, and nobody but
-    /// the owner does where its list cannot be set.
+    /// Sets the rights of a new file or directory. If the group cannot be set, no group may read it; if the list cannot be set,
+    /// nobody but the owner may.
     pub fn set(&self, at: &Path) -> Result<(), Failure> {
         let mut mode = self.mode;
         let found = fs::symlink_metadata(at).map_err(io_failure("look at", at))?;
@@ -70,10 +70,10 @@ impl Access {
     }
 }
 
-/// The access control list of a file or directory; none where its mode says all.
+/// Returns the access control list of a file or directory, if it has more than a mode.
 fn acl_of(at: &Path) -> Result<Option<Vec<u8>>, Failure> {
     use rustix::io::Errno;
-    // The most that the kernel hands out (xattr(7)).
+    // The maximum size of an attribute (xattr(7)).
     let mut buffer = vec![0; 64 << 10];
     match rustix::fs::lgetxattr(at, ACL, &mut buffer[..]) {
         Ok(length) => {
@@ -85,8 +85,8 @@ fn acl_of(at: &Path) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-/// What has to be remembered of a file, and whether some user cannot read it, by its own mode or by that of a directory
-/// on the way to it from the checkout's top.
+/// Returns whether some user cannot read a file, because of its own rights or those of a directory above it in the checkout,
+/// and which rights a rescue has to remember.
 pub fn look(top: &Path, path: &RepoPath) -> Result<(bool, AccessList), Failure> {
     let mut list = AccessList::new();
     let Some(found) = lstat_below(top, path)?.filter(|found| !found.is_dir()) else { return Ok((false, list)) };
@@ -109,7 +109,7 @@ pub fn look(top: &Path, path: &RepoPath) -> Result<(bool, AccessList), Failure> 
     Ok((private, list))
 }
 
-/// The list as lines of a commit's message.
+/// Writes the list as lines of a commit's message.
 pub fn to_lines(list: &AccessList) -> String {
     let mut lines = String::new();
     for (path, access) in list {
@@ -143,8 +143,8 @@ pub fn from_message(message: &[u8]) -> AccessList {
     list
 }
 
-/// The access for a file that comes back to `path`. A directory that has been opened to more users since then does not
-/// open what was behind it: the file is for its owner alone.
+/// Returns the rights of a file that is restored to `path`. If a directory above it is open to more users now, only the owner
+/// may read it.
 pub fn to_restore(top: &Path, path: &RepoPath, list: &AccessList) -> Result<Option<Access>, Failure> {
     let Some(mut access) = list.get(path).cloned() else { return Ok(None) };
     for above in path.parents() {
@@ -157,15 +157,15 @@ pub fn to_restore(top: &Path, path: &RepoPath, list: &AccessList) -> Result<Opti
     Ok(Some(access))
 }
 
-/// Makes the directories above a path, those that were private with the mode that they had.
-pub fn make_folders(top: &Path, path: &RepoPath, list: &AccessList) -> Result<(), Failure> {
+/// Creates the directories above a path. Those that were private get the rights that they had.
+pub fn create_parents(top: &Path, path: &RepoPath, list: &AccessList) -> Result<(), Failure> {
     let mut new = Vec::new();
     for above in path.parents().filter(|above| list.contains_key(above)) {
         if lstat_below(top, &above)?.is_none() {
             new.push(above);
         }
     }
-    move_files::make_folders(top, path)?;
+    worktree::create_parents(top, path)?;
     for above in new {
         list[&above].set(&top.join(above.as_path()))?;
     }

@@ -1,4 +1,4 @@
-//! The changes a `repository` step can make, as data.
+//! The changes that a `repository` step can make, as data.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use serde_json::json;
 use super::actual::{ChangedPath, Commit, LocalChange, PathChange, short};
 use crate::resource::{Action, Change, Description};
 
-/// How many names a one-line summary spells out.
+/// The maximum number of names in a one-line summary.
 const NAMES_IN_SUMMARY: usize = 5;
 
-/// One decided change. A step has one at most: it is carried out whole or begun again.
+/// One decided change. A step has at most one, which is made completely or started again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum RepositoryChange {
-    /// Make the checkout.
+    /// Clone.
     Clone(NewClone),
     /// Move an existing checkout to the remote's head of the branch.
     Update(Box<Update>),
@@ -23,47 +23,47 @@ pub enum RepositoryChange {
     RemoveLeftovers { path: PathBuf },
 }
 
-/// A clone to be made.
+/// A clone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewClone {
     pub path: PathBuf,
-    /// Without a password: the step itself has the one to connect with.
+    /// Without a password, which the step has.
     pub url: String,
     pub branch: String,
     /// The remote's head of the branch.
     pub commit: String,
-    /// The parents that are made first, the outermost first.
+    /// The parent directories to create, the outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<String>,
 }
 
-/// A move of a checkout.
+/// An update of a checkout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Update {
     pub path: PathBuf,
     pub branch: String,
-    /// The branch that HEAD names before; none where it is detached.
+    /// The branch that HEAD names before; `None` if it is detached.
     pub head_branch: Option<String>,
-    /// The commit that HEAD stands on before; none before the first commit.
+    /// The commit at HEAD before; `None` before the first commit.
     pub head: Option<String>,
-    /// Where the branch stands before; none where it is new here.
+    /// The commit at the branch before; `None` if it is new here.
     pub branch_before: Option<String>,
     /// The remote's head of the branch.
     pub commit: String,
     /// How many of the remote's commits the branch lacks.
     pub behind: usize,
-    /// The paths in which HEAD and the remote's head differ.
+    /// The paths at which HEAD and the remote's head differ.
     pub paths: Vec<ChangedPath>,
-    /// Local changes to rescue and take out of the way.
+    /// Local changes to rescue and overwrite.
     pub in_the_way: Vec<LocalChange>,
     /// Commits of the branch to rescue before it is reset.
     pub local_commits: Vec<Commit>,
-    /// Commits to rescue that only the detached HEAD holds.
+    /// Commits to rescue that only the detached HEAD has.
     pub detached_commits: Vec<Commit>,
 }
 
 impl RepositoryChange {
-    /// Whether the change puts another file at `path`, or takes the one there away.
+    /// Whether the change replaces or removes the file at `path`.
     pub fn replaces(&self, path: &Path) -> bool {
         match self {
             Self::Clone(clone) => path.starts_with(&clone.path),
@@ -83,7 +83,7 @@ impl RepositoryChange {
             Self::RemoveLeftovers { .. } => false,
             Self::Update(update) => {
                 let changed = update.paths.iter().map(|changed| &changed.path);
-                // What stands in the way lies above or below a changed path, and is removed with it.
+                // What is in the way is above or below a changed path, and is removed with it.
                 let removed = update.in_the_way.iter().map(|local| &local.path);
                 changed.chain(removed).any(|name| {
                     let changed = update.path.join(name.as_path());
@@ -135,8 +135,8 @@ impl Change for RepositoryChange {
 }
 
 impl Update {
-    /// A directory of the checkout comes with its first file and goes with its last: so it may be where all that
-    /// changes in it is added, or all is deleted.
+    /// Whether a directory around `path` may be created or removed. git creates a directory with its first file and removes it
+    /// with its last, so either all changed files in it are added, or all are deleted.
     fn may_make_or_remove_a_directory_around(&self, path: &Path) -> bool {
         let Ok(name) = path.strip_prefix(&self.path) else { return false };
         let around = name.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
@@ -203,7 +203,7 @@ impl Update {
         parts.join(", ")
     }
 
-    /// How many commits are rescued, such as `2 local commits`. Those that the remote withdrew are not local.
+    /// Returns how many commits are rescued, such as `2 local commits`. Those that the remote withdrew are not local.
     fn rescued_commits(&self) -> Option<String> {
         let commits = self.local_commits.iter().chain(&self.detached_commits);
         let noun = if commits.clone().any(|commit| commit.withdrawn) { "commit" } else { "local commit" };
@@ -215,8 +215,8 @@ impl Update {
         let mut risks = Vec::new();
         if !names.is_empty() {
             risks.push(format!(
-                "takes local changes to {} out of the way; a copy is kept under refs/provision/rescue",
-                counted(names.len(), "file")
+                "{} will be rescued and replaced; a copy is kept under refs/provision/rescue",
+                counted(names.len(), "locally changed file")
             ));
         }
         let private = self.in_the_way.iter().filter(|local| local.private).map(|local| local.path.to_string());
@@ -224,23 +224,23 @@ impl Update {
         if !private.is_empty() {
             let (is, its) = if private.len() == 1 { ("is", "its copy") } else { ("are", "their copies") };
             risks.push(format!(
-                "{} {is} private: only the checkout's owner can read {its}, and a file that comes in its place has the usual mode",
+                "{} {is} private: only the checkout's owner can read {its}, and a new file in its place has the usual mode",
                 some_of(&private)
             ));
         }
         if let Some(commits) = self.rescued_commits() {
-            risks.push(format!("leaves {commits} to refs/provision/rescue, off every branch"));
+            risks.push(format!("{commits} will be kept under refs/provision/rescue, on no branch"));
         }
         (!risks.is_empty()).then(|| risks.join("; "))
     }
 }
 
-/// `1 file`, `2 files`.
+/// Returns a count with its noun: `1 file`, `2 files`.
 pub fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// The first few of the names and how many more there are.
+/// Returns the first names, and how many more there are.
 pub fn some_of(names: &[String]) -> String {
     let shown = names.iter().take(NAMES_IN_SUMMARY).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMES_IN_SUMMARY) {
@@ -251,8 +251,8 @@ pub fn some_of(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::path::RepoPath;
     use super::*;
+    use crate::git::RepoPath;
 
     fn change(case: &str) -> RepositoryChange {
         let path = format!("{}/fixtures/diff/repository/{case}/changes.yaml", env!("CARGO_MANIFEST_DIR"));

@@ -1,5 +1,5 @@
-//! Makes a checkout where there is none: the git directory is built under another name and renamed when it is whole,
-//! then the files are brought in as for any other move.
+//! Clones: the git directory is built under another name and renamed when it is complete, then the files are checked out as in
+//! an update.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -9,20 +9,21 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use git2::{Oid, Repository, RepositoryInitOptions};
 
-use super::actual::Obstacle;
 use super::change::NewClone;
-use super::remote::{CheckoutState, History, Site};
-use super::scratch::{Diagnostic, Scratch};
-use super::work_area::{Leftover, hold, leftover};
-use super::{delta, git_failure, io_failure, refs, remote, tree_check, update};
+use super::desired::Repository as Desired;
+use super::leftovers::{UNFINISHED, clear};
+use super::refusal::refusal_to_clone;
+use super::update;
 use crate::failure::Failure;
+use crate::git::error::{git_failure, io_failure};
+use crate::git::open::read_configuration_once;
+use crate::git::remote::{self, CheckoutState, DownloadError, History, Scratch};
+use crate::git::tree::entries;
+use crate::git::work_area::lock_directory;
+use crate::git::{Obstacle, refs, tree_check};
 use crate::host::fs::Place;
-use crate::resource::repository::Repository as Desired;
 
-/// The git directory's name while it is being built.
-pub const UNFINISHED: &str = ".provision-clone";
-
-/// Carries out a clone that was planned.
+/// Makes a clone that was planned.
 pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
     let Some(url) = &desired.url else {
         return Err(Failure::new(format!("there is no url to clone {} from", desired.path.display())));
@@ -30,21 +31,21 @@ pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
     let top = &desired.path;
     let target = Oid::from_str(&change.commit).map_err(git_failure("read a commit id", top))?;
     let mut made = Vec::new();
-    let result = make_parents(top, &mut made).and_then(|()| build(desired, url, target));
+    let result = create_directories(top, &mut made).and_then(|()| build(desired, url, target));
     if result.is_err() {
-        // Nothing half done: what was made goes again, as far as it is empty.
+        // The directories that were created are removed again, as far as they are empty.
         for folder in made.iter().rev() {
             let _ = fs::remove_dir(folder);
         }
     }
     result?;
-    update::fill(desired, url, target)
+    update::check_out_new_clone(desired, url, target)
 }
 
-/// Creates the path and what is missing above it, and notes what was created. By descriptors, since in a directory like
-/// /tmp somebody else can put a link in the place of each name that is not there yet; what is there by now is looked at as
-/// what was made is, for the same reason.
-fn make_parents(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
+/// Creates the directory and its missing parents, and adds to `made` what it created. Goes by descriptors, since in a directory
+/// like /tmp somebody else can put a symlink in place of a missing name. What exists by now is checked like what was
+/// created, for the same reason.
+fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let place = Place::find(top)?;
     let mut dir = place.dir;
     for name in place.missing_parents.iter().chain([&place.name]) {
@@ -69,14 +70,12 @@ fn make_parents(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
 fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let top = &desired.path;
     let unfinished = top.join(UNFINISHED);
-    let alive = hold(&unfinished)?;
+    let alive = lock_directory(&unfinished)?;
     let result = fill_git_directory(desired, url, target, &unfinished);
     match result {
         Ok(()) => {
             let open = File::open(&unfinished).map_err(io_failure("open", &unfinished))?;
-            rustix::fs::syncfs(&open)
-                .map_err(io::Error::from)
-                .map_err(io_failure("write through to disk", &unfinished))?;
+            rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("sync", &unfinished))?;
             let git = top.join(".git");
             fs::rename(&unfinished, &git).map_err(io_failure("create", &git))?;
         }
@@ -94,14 +93,14 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     clear(at)?;
     let failed = git_failure("make the repository", top);
     let mut options = RepositoryInitOptions::new();
-    // No template: its hooks would be programs that git runs later.
+    // No template, since git would later run its hooks.
     options.bare(true).no_reinit(true).mkdir(false).external_template(false);
     let reference = format!("refs/heads/{}", desired.branch);
     options.initial_head(&reference);
     let repo = Repository::init_opts(at, &options).map_err(&failed)?;
     let mut config = repo.config().map_err(&failed)?;
     config.set_bool("core.bare", false).map_err(&failed)?;
-    // libgit2 probes the file system, and takes any error of a probe for a file system that lacks something.
+    // libgit2 probes the file system, and treats any error as a missing feature.
     config.set_bool("core.filemode", true).map_err(&failed)?;
     for probed in ["core.symlinks", "core.ignorecase"] {
         match config.remove(probed) {
@@ -117,21 +116,18 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
         .map_err(&failed)?;
     config.set_str(&format!("branch.{}.remote", desired.branch), name).map_err(&failed)?;
     config.set_str(&format!("branch.{}.merge", desired.branch), &reference).map_err(&failed)?;
-    super::read_configuration_once(&repo).map_err(&failed)?;
+    read_configuration_once(&repo).map_err(&failed)?;
 
     let default = fetch(desired, url, &repo)?;
     if refs::target(&repo, &format!("refs/remotes/{name}/{}", desired.branch))? != Some(target) {
-        let what = format!(
-            "{} at {} has moved on meanwhile, or cannot be read",
-            desired.branch,
-            remote::without_password(url)
-        );
+        let what =
+            format!("{} at {} was changed meanwhile, or cannot be read", desired.branch, remote::without_password(url));
         return Err(Failure::new(what).hint("run again"));
     }
     if let Some(default) = default {
         let head = format!("refs/remotes/{name}/HEAD");
         let to = format!("refs/remotes/{name}/{default}");
-        // A branch of the remote's can be called HEAD.
+        // A branch of the remote can be named HEAD.
         let is_taken = refs::target(&repo, &head)?.is_some();
         if let Some(commit) = refs::target(&repo, &to)?.filter(|_| !is_taken) {
             repo.reference_symbolic(&head, &to, false, "").map_err(&failed)?;
@@ -140,68 +136,65 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
     }
     clear_strays(at, true)?;
     match obstacle_in(&repo, target).map_err(&failed)? {
-        Some(obstacle) => {
-            let refusal = obstacle.refusal_to_clone(desired, &remote::without_password(url));
-            Err(refusal)
-        }
+        Some(obstacle) => Err(refusal_to_clone(&obstacle, desired, &remote::without_password(url))),
         None => Ok(()),
     }
 }
 
-/// What in the tree of a commit speaks against its checkout.
+/// Returns why the tree of a commit cannot be checked out.
 fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2::Error> {
     let tree = repo.find_commit(target)?.tree()?;
     let config = repo.config()?;
     let mut obstacles = tree_check::obstacles(repo, &tree)?;
-    obstacles.extend(tree_check::beside_the_tree(repo, &config));
+    obstacles.extend(tree_check::outside_the_tree(repo, &config));
     obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
-    let entries = delta::entries(repo, None, Some(&tree))?;
+    let entries = entries(repo, None, Some(&tree))?;
     let unsafe_names = entries.into_iter().filter(|entry| !entry.path.is_safe());
     obstacles.extend(unsafe_names.map(|entry| Obstacle::UnsafeName { path: entry.path }));
     Ok(obstacles.into_iter().next())
 }
 
-/// What is known of the files of a commit that is to be cloned.
+/// What is known about the files of a commit before it is cloned.
 #[derive(Debug, Clone, Default)]
-pub struct Ahead {
+pub struct Preview {
     pub obstacle: Option<Obstacle>,
-    /// There is no room to look at them.
+    /// There is not enough space to check them.
     pub unseen: bool,
 }
 
-/// What was seen, by url and commit.
-type Seen = Mutex<HashMap<(String, Oid), Ahead>>;
-static SEEN: LazyLock<Seen> = LazyLock::new(Mutex::default);
+/// What was found, by url and commit.
+type Previews = Mutex<HashMap<(String, Oid), Preview>>;
+static PREVIEWS: LazyLock<Previews> = LazyLock::new(Mutex::default);
 
-/// What in the remote's tree will speak against the clone. The tree is fetched into scratch space, once a process, and
-/// without its history where the remote can give it so.
-pub fn look_ahead(desired: &Desired, url: &str, target: Oid) -> Result<Ahead, Failure> {
+/// Checks whether the remote's tree can be checked out. It is fetched to scratch storage once per process, without its history
+/// if the remote supports that.
+pub fn preview(desired: &Desired, url: &str, target: Oid) -> Result<Preview, Failure> {
     let key = (url.to_owned(), target);
-    if let Some(seen) = SEEN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+    if let Some(seen) = PREVIEWS.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(seen.clone());
     }
-    let site = Site::of(desired, url, CheckoutState::Missing);
+    let site = desired.remote_at(url, CheckoutState::Missing);
     let seen = match Scratch::with(&site, |git| remote::download(git, &site, History::NotNeeded)) {
         Ok((scratch, _)) if scratch.repo().find_commit(target).is_err() => return Err(remote::moved_on(url)),
         Ok((scratch, _)) => {
             let failed = git_failure("look through the remote's files for", &desired.path);
-            Ahead { obstacle: obstacle_in(scratch.repo(), target).map_err(failed)?, unseen: false }
+            Preview { obstacle: obstacle_in(scratch.repo(), target).map_err(failed)?, unseen: false }
         }
-        // The place that is cloned to may have more.
-        Err(Diagnostic::NoRoom(_)) => Ahead { obstacle: None, unseen: true },
-        Err(Diagnostic::Other(failure)) => return Err(failure),
+        // There may be more space in the checkout's place.
+        Err(DownloadError::NoRoom(_)) => Preview { obstacle: None, unseen: true },
+        Err(DownloadError::Other(failure)) => return Err(failure),
     };
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, seen.clone());
+    PREVIEWS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, seen.clone());
     Ok(seen)
 }
 
-/// Fetches all branches and tags, and gives back the remote's own branch.
+/// Fetches all branches and tags, and returns the branch that the remote's HEAD names.
 fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<String>, Failure> {
-    let site = Site::of(desired, url, CheckoutState::Building(repo.path()));
+    let site = desired.remote_at(url, CheckoutState::Building(repo.path()));
     let (_scratch, git) = Scratch::new(&site)?;
     remote::download_all(&git, &site)?;
     let default = remote::default_branch(&git, site.remote)?;
-    // A clone keeps no log of the branches that it began with.
+    // A clone has no reflogs of remote-tracking branches.
     let logs = repo.path().join("logs");
     unless_missing(fs::remove_dir_all(&logs)).map_err(io_failure("remove", &logs))?;
     Ok(default)
@@ -214,9 +207,9 @@ fn unless_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
-/// Takes away what libgit2 could not remove again below a git directory in the making, and said nothing of: its locks, which
-/// would stop every later change (no ref's name ends in `.lock`), the links by which it probes the file system, and an
-/// empty list of the commits at which a shallow clone ends: git takes it for one all the same.
+/// Removes what libgit2 silently failed to remove from a new git directory: locks, which would block every later change (no
+/// ref's name ends in `.lock`), symlinks with which it probes the file system, and an empty file `shallow`, which git treats
+/// as a shallow clone.
 fn clear_strays(folder: &Path, is_top: bool) -> Result<(), Failure> {
     let failed = io_failure("clear", folder);
     for entry in fs::read_dir(folder).map_err(&failed)? {
@@ -234,29 +227,4 @@ fn clear_strays(folder: &Path, is_top: bool) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Empties the unfinished git directory of an interrupted run.
-fn clear(at: &Path) -> Result<(), Failure> {
-    let failed = io_failure("clear", at);
-    for entry in fs::read_dir(at).map_err(&failed)? {
-        let entry = entry.map_err(&failed)?;
-        if entry.file_type().map_err(&failed)?.is_dir() {
-            fs::remove_dir_all(entry.path()).map_err(&failed)?;
-        } else {
-            fs::remove_file(entry.path()).map_err(&failed)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes the unfinished git directory of an interrupted run, where there is one.
-pub fn remove_leftovers(top: &Path) -> Result<(), Failure> {
-    let at = top.join(UNFINISHED);
-    if leftover(&at)? == Leftover::Nothing {
-        return Ok(());
-    }
-    let _alive = hold(&at)?;
-    clear(&at)?;
-    fs::remove_dir(&at).map_err(io_failure("remove", &at))
 }

@@ -1,13 +1,16 @@
-//! Decides what a checkout needs. Pure: all it knows is what was observed.
+//! Decides what a checkout needs, from what was observed. Pure.
 
-use super::actual::{Actual, Checkout, Commit, LocalChange, Obstacle, Upstream, short};
+use super::actual::{Actual, Checkout, Commit, LocalChange, Upstream, short};
 use super::change::{NewClone, RepositoryChange, Update, counted};
-use super::obstacle::aside;
-use super::{LocalCommits, Repository, quoted, remote};
+use super::desired::{LocalCommits, Repository};
+use super::refusal::{refusal_to_clone, refusal_to_update};
 use crate::failure::Failure;
+use crate::git::obstacle::aside;
+use crate::git::{Obstacle, remote};
 use crate::resource::Diff;
+use crate::text::shell_word;
 
-/// How many commits a refusal names.
+/// The maximum number of commits that a message names.
 const COMMITS_NAMED: usize = 10;
 
 pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Failure> {
@@ -15,7 +18,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
         Actual::Absent { upstream, obstacle, unseen, missing_parents, unread, .. } => {
             if let Some(obstacle) = obstacle {
                 let url = upstream.as_ref().map_or("URL", |upstream| &upstream.url);
-                return Err(obstacle.refusal_to_clone(desired, url));
+                return Err(refusal_to_clone(obstacle, desired, url));
             }
             let Some(upstream) = upstream else {
                 return Err(Failure::new(format!(
@@ -30,33 +33,34 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit, parents }));
             diff.warnings.clone_from(unread);
             if *unseen {
-                let note = "there is no room for temporary files to look at its files before: with submodules or LFS files the step fails and leaves nothing";
+                let note = "there is not enough space for temporary files to check its files now: if it has submodules or LFS files, the step will fail and leave nothing behind";
                 diff.notes.push(note.into());
             }
             Ok(diff)
         }
         Actual::Occupied { by, leads_to } => {
-            let refusal = Failure::new(format!("{} is {by}, and no checkout", desired.path.display()));
-            Err(refusal.hint(way_in(desired, by, leads_to.as_deref())))
+            let refusal = Failure::new(format!("{} is {by}, not a checkout", desired.path.display()));
+            Err(refusal.hint(occupied_hint(desired, by, leads_to.as_deref())))
         }
-        Actual::Unusable { obstacle } => Err(obstacle.refusal_to_move(desired)),
+        Actual::Unusable { obstacle } => Err(refusal_to_update(obstacle, desired)),
         Actual::Checkout(checkout) => diff_checkout(desired, checkout),
     }
 }
 
-/// What to do about something else in the checkout's place, so that nothing is lost which is used there.
-fn way_in(desired: &Repository, by: &str, leads_to: Option<&str>) -> String {
+/// Returns what to do about something else in place of the checkout, without losing what may be in use.
+fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>) -> String {
     let path = desired.path.to_string_lossy();
     if let Some(target) = leads_to {
-        return format!("give the path that it leads to: {target}");
+        return format!("give the path of its target: {target}");
     }
     if by == "a symbolic link" {
-        return "it leads nowhere: give the path of the checkout itself".to_owned();
+        return "its target does not exist: give the path of the checkout itself".to_owned();
     }
-    let aside = format!("an empty or missing path is cloned into, so move it aside: `{}`", aside(&path));
+    let aside = format!("the step clones to an empty or missing path, so move it aside: `{}`", aside(&path));
     let Some(url) = desired.url.as_deref().filter(|_| by != "a file") else { return aside };
-    let (git, branch, remote) = (format!("git -C {}", quoted(&path)), quoted(&desired.branch), quoted(&desired.remote));
-    let url = quoted(&remote::without_password(url));
+    let (git, branch, remote) =
+        (format!("git -C {}", shell_word(&path)), shell_word(&desired.branch), shell_word(&desired.remote));
+    let url = shell_word(&remote::without_password(url));
     format!(
         "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; or, if nothing uses them, {aside}"
     )
@@ -64,7 +68,7 @@ fn way_in(desired: &Repository, by: &str, leads_to: Option<&str>) -> String {
 
 fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<RepositoryChange>, Failure> {
     if let Some(obstacle) = found.obstacles.iter().find(|obstacle| obstacle.always()) {
-        return Err(obstacle.refusal_to_move(desired));
+        return Err(refusal_to_update(obstacle, desired));
     }
     check_remote(desired, found)?;
     let Some(upstream) = &found.upstream else {
@@ -76,7 +80,7 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
         return Ok(converged(desired, found));
     }
     if let Some(obstacle) = found.obstacles.first() {
-        return Err(obstacle.refusal_to_move(desired));
+        return Err(refusal_to_update(obstacle, desired));
     }
     if !found.local_commits.is_empty() && desired.local_commits == LocalCommits::Refuse {
         return Err(refuse_local_commits(desired, found));
@@ -97,7 +101,7 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
     diff.notes = notes(found);
     diff.warnings.clone_from(&found.unread);
     diff.warnings.extend(found.narrowed.iter().map(|(path, mode)| {
-        format!("{path} has mode {mode:04o}, and the pull does not keep it: more users can read the new file, and what is set in it later")
+        format!("{path} has mode {mode:04o}, which the pull does not keep: more users will be able to read the new file, and what is set in it later")
     }));
     Ok(diff)
 }
@@ -110,13 +114,13 @@ fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
     for obstacle in &found.obstacles {
         match obstacle {
             Obstacle::Locked { path } => {
-                diff.warnings.push(format!("{path} is there: another git process is at work, or was killed"));
+                diff.warnings.push(format!("{path} exists: another git process is running, or was killed"));
             }
             Obstacle::Submodules { path } => {
-                diff.notes.push(format!("{path} is a submodule: whether it is up to date is not looked at"));
+                diff.notes.push(format!("{path} is a submodule: whether it is up to date is not checked"));
             }
             Obstacle::Lfs { path } => {
-                diff.notes.push(format!("{path} stores files in git LFS: whether they are there is not looked at"));
+                diff.notes.push(format!("{path} stores files in git LFS: whether they are present is not checked"));
             }
             _ => {}
         }
@@ -124,15 +128,15 @@ fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
     diff
 }
 
-/// The remote has to be there, and to be the one that the step names.
+/// Checks that the remote exists and is the one that the step names.
 fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
-    let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
+    let git = format!("git -C {}", shell_word(&desired.path.to_string_lossy()));
     let name = &desired.remote;
     match (&found.remote_url, &desired.url) {
         (None, url) => {
-            let url = url.as_deref().map_or("URL".to_owned(), |url| quoted(&remote::without_password(url)));
+            let url = url.as_deref().map_or("URL".to_owned(), |url| shell_word(&remote::without_password(url)));
             Err(Failure::new(format!("{} has no remote named {name}", desired.path.display()))
-                .hint(format!("add it: `{git} remote add {} {url}`", quoted(name))))
+                .hint(format!("add it: `{git} remote add {} {url}`", shell_word(name))))
         }
         (Some(there), Some(wanted)) if !found.same_place && !remote::same_url(there, wanted) => {
             let wanted = remote::without_password(wanted);
@@ -142,31 +146,34 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
             ))
             .hint(if found.several_urls {
                 // `git remote set-url` refuses to replace several values.
-                let key = quoted(&format!("remote.{name}.url"));
-                format!("if the step is right: `{git} config --replace-all {key} {}`", quoted(&wanted))
+                let key = shell_word(&format!("remote.{name}.url"));
+                format!("if the step is right: `{git} config --replace-all {key} {}`", shell_word(&wanted))
             } else {
-                format!("if the step is right: `{git} remote set-url {} {}`", quoted(name), quoted(&wanted))
+                format!("if the step is right: `{git} remote set-url {} {}`", shell_word(name), shell_word(&wanted))
             }))
         }
         _ => Ok(()),
     }
 }
 
-/// The remote's head of the branch, or what it has instead.
+/// Returns the remote's head of the branch.
+///
+/// # Errors
+/// The remote has no such branch. The hint names those that it has.
 fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Failure> {
     if let Some(head) = &upstream.head {
         return Ok(head.clone());
     }
     let refusal = Failure::new(format!("the remote {} has no branch {}", upstream.url, desired.branch));
     Err(if upstream.branches.is_empty() {
-        refusal.hint("the remote has no branch at all: correct the url, or wait until the project is published there")
+        refusal.hint("the remote has no branches: correct the url, or wait until the project is published there")
     } else {
         refusal.hint(format!("it has {}", upstream.branches.join(", ")))
     })
 }
 
-/// Commits that the remote does not have are lost to nobody: they are pushed where they are known to have been made here,
-/// and rescued otherwise. What somebody withdrew from the remote is not to be published again.
+/// Makes the failure for commits that the remote does not have. It suggests to push them only if they were made here: what
+/// somebody withdrew from the remote must not be published again.
 fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
     let (withdrawn, local): (Vec<&Commit>, Vec<&Commit>) =
         found.local_commits.iter().partition(|commit| commit.withdrawn);
@@ -191,8 +198,8 @@ fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
         counted(local.len(), "commit"),
         named(&local)
     ));
-    let git = format!("git -C {}", quoted(&desired.path.to_string_lossy()));
-    let to = format!("{} {}", quoted(&desired.remote), quoted(branch));
+    let git = format!("git -C {}", shell_word(&desired.path.to_string_lossy()));
+    let to = format!("{} {}", shell_word(&desired.remote), shell_word(branch));
     let unknown: Vec<&Commit> = local.iter().copied().filter(|commit| !commit.made_here).collect();
     if !unknown.is_empty() {
         let (whose, them) = if unknown.len() == 1 { ("this one was", "it") } else { ("all of them were", "them") };
@@ -203,7 +210,7 @@ fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
     if found.behind == 0 {
         return refusal.hint(format!("push them (`{git} push {to}`), or {rescue}"));
     }
-    // The remote has moved on, so it would reject the push.
+    // The remote has new commits, so it would reject the push.
     refusal.hint(if found.head_branch.as_ref() == Some(branch) {
         format!("{rescue}; or put them on top of the remote's and push: `{git} pull --rebase --autostash {to} && {git} push {to}`")
     } else {
@@ -219,7 +226,7 @@ fn named(commits: &[&Commit]) -> String {
     }
 }
 
-/// What a reader of the plan should know of local work.
+/// Returns what a reader of the plan should know about local work.
 fn notes(found: &Checkout) -> Vec<String> {
     let mut notes = Vec::new();
     if !found.in_the_way.is_empty() {

@@ -1,29 +1,35 @@
-//! What to do where a rescue cannot come back because something newer stands in its place.
+//! What to do if a rescue cannot be restored because something newer is in its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::opened::RescueContents;
-use super::path::RepoPath;
-use super::quoted;
-use super::restore_plan::Newer;
 use crate::failure::Failure;
+use crate::git::RepoPath;
+use crate::text::shell_word;
 
-/// How many of the paths get a hint of their own.
+/// The maximum number of paths with a hint of their own.
 const HINTED: usize = 5;
 
-/// The failure that names all the paths, with what can be done about each. Nothing of it loses what is there now, or
-/// publishes it: that may well be a secret which a step has written since.
+/// A path whose newer state a restore would replace.
+pub struct Newer<'h> {
+    pub path: &'h RepoPath,
+    /// In the index, not in the working tree.
+    pub staged: bool,
+}
+
+/// Makes the failure that names all the paths, with what can be done about each. No hint loses or publishes what is there now:
+/// it may be a secret that a step has written since.
 pub fn failure(top: &Path, held: &RescueContents, newer: &[Newer<'_>], claimed: &[(PathBuf, String)]) -> Failure {
     let names = newer.iter().map(|newer| match Place::of(top, newer) {
         Place::Index => format!("{} in the index", newer.path),
-        Place::Directory(at) if at == *newer.path => format!("{at} (a directory by now)"),
+        Place::Directory(at) if at == *newer.path => format!("{at} (now a directory)"),
         _ => newer.path.to_string(),
     });
     let names = names.collect::<Vec<_>>().join(", ");
     let message =
-        format!("nothing was restored: {names} would be overwritten, and what is there now is kept nowhere else");
-    // What holds for the file holds for what is staged of it.
+        format!("nothing was restored: {names} would be overwritten, and there is no other copy of what is there now");
+    // The hint for the file serves for its staged state too.
     let is_said = |other: &Newer<'_>| other.staged && newer.iter().any(|one| !one.staged && one.path == other.path);
     let (mut hints, mut more) = (Vec::new(), 0);
     for newer in newer.iter().filter(|newer| !is_said(newer)) {
@@ -43,25 +49,25 @@ fn hint(top: &Path, held: &RescueContents, newer: &Newer<'_>, claimed: &[(PathBu
     let path = newer.path;
     let rescued = match held.command_to_print(top, path) {
         Some(command) => format!("`{command}` prints {path} as it was rescued"),
-        None => format!("{path} was gone when it was rescued"),
+        None => format!("{path} did not exist when it was rescued"),
     };
     let what = match Place::of(top, newer) {
         Place::Index => "something else was staged since".to_owned(),
-        Place::Repository(at) => format!("{at} is a repository of its own by now"),
-        Place::Special(at) => format!("{at} is not a file any more"),
+        Place::Repository(at) => format!("{at} is now a repository of its own"),
+        Place::Special(at) => format!("{at} is no longer a file"),
         Place::File(at) | Place::Directory(at) if owner(top, &at, claimed).is_some() => format!(
-            "{at} was written since, and the step {} sees to it: leave it there, and put in by hand what it lacks",
+            "{at} was written since, and the step {} manages it: leave it there, and add by hand what it lacks",
             owner(top, &at, claimed).unwrap_or_default()
         ),
         Place::File(at) => {
             format!(
-                "{at} was written since; to have the rescued state, move it aside and restore again: `{}`",
+                "{at} was written since; to get the rescued state, move it aside and restore again: `{}`",
                 aside(top, &at)
             )
         }
         Place::Directory(at) => {
             format!(
-                "{at} is a directory with files of its own by now; if nothing uses them, move it aside and restore again: `{}`",
+                "{at} is now a directory with files of its own; if nothing uses them, move it aside and restore again: `{}`",
                 aside(top, &at)
             )
         }
@@ -69,7 +75,7 @@ fn hint(top: &Path, held: &RescueContents, newer: &Newer<'_>, claimed: &[(PathBu
     format!("{rescued}; {what}")
 }
 
-/// What stands in the way of a path.
+/// What is in the way of a path.
 enum Place {
     Index,
     File(RepoPath),
@@ -106,7 +112,7 @@ impl Place {
     }
 }
 
-/// The step that sees to a path, or to something below it.
+/// Returns the step that manages a path, or something below it.
 fn owner<'a>(top: &Path, path: &RepoPath, claimed: &'a [(PathBuf, String)]) -> Option<&'a str> {
     let real = |path: &Path| match (path.parent().and_then(|parent| fs::canonicalize(parent).ok()), path.file_name()) {
         (Some(parent), Some(name)) => parent.join(name),
@@ -116,10 +122,10 @@ fn owner<'a>(top: &Path, path: &RepoPath, claimed: &'a [(PathBuf, String)]) -> O
     claimed.iter().find(|(claimed, _)| real(claimed).starts_with(&at)).map(|(_, step)| step.as_str())
 }
 
-/// The command that gives what is at a path another name, which is free.
+/// Returns the command that renames what is at a path to a name that is free.
 fn aside(top: &Path, path: &RepoPath) -> String {
     let at = top.join(path.as_path()).to_string_lossy().into_owned();
     let names = std::iter::once(format!("{at}.mine")).chain((2..).map(|number| format!("{at}.mine-{number}")));
     let free = names.into_iter().find(|name| fs::symlink_metadata(name).is_err()).unwrap_or_default();
-    format!("mv -T {} {}", quoted(&at), quoted(&free))
+    format!("mv -T {} {}", shell_word(&at), shell_word(&free))
 }

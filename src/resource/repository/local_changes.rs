@@ -1,15 +1,15 @@
-//! What a person changed in a checkout and has not committed.
+//! Uncommitted changes in a checkout.
 
 use git2::{Repository, Status, StatusOptions, StatusShow};
 
 use super::actual::{LocalChange, LocalState};
-use super::delta::{Blob, blob_in, usual};
-use super::git_failure;
-use super::path::RepoPath;
 use crate::failure::Failure;
+use crate::git::RepoPath;
+use crate::git::error::git_failure;
+use crate::git::tree::{Blob, blob_in, normal_mode};
 
-/// Every local change, as `git status` lists them; those in one folder are listed file by file. The index is not
-/// refreshed on disk.
+/// Returns all local changes, as `git status` lists them, or those in one folder file by file. The index is not refreshed on
+/// disk.
 pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec<LocalChange>, Failure> {
     let mut options = StatusOptions::new();
     options.show(StatusShow::IndexAndWorkdir).include_untracked(true).update_index(false).exclude_submodules(true);
@@ -18,16 +18,17 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
     }
     let statuses = match repo.statuses(Some(&mut options)) {
         Ok(statuses) => statuses,
-        // A directory of another user that cannot be read holds nothing that git knows.
+        // An untracked directory of another user may be unreadable.
         Err(_) => repo
             .statuses(Some(options.include_untracked(false)))
             .map_err(git_failure("list the local changes", repo.path()))?,
     };
     let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
     let index = repo.index().map_err(git_failure("read the index", repo.path()))?;
-    // A mode of an old tree that the index holds as git writes it today is nobody's change.
+    // A historical mode in HEAD's tree, which the index normalises, is not a change.
     let is_old_mode = |path: &RepoPath| {
-        let staged = index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: usual(entry.mode) });
+        let staged =
+            index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: normal_mode(entry.mode) });
         staged.is_some() && staged == head.as_ref().and_then(|head| blob_in(head, path))
     };
     let mut changes: Vec<LocalChange> = statuses

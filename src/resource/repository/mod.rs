@@ -1,114 +1,51 @@
-//! `repository`: a git checkout that stands on a branch, at the head which its remote has of it.
+//! `repository`: a git checkout on a branch, at the head that its remote has of it.
 //!
-//! The way of a step: [`observe`] reads the checkout and asks the remote, and where objects are missing fetches them
-//! into memory-backed scratch space, never into the repository. [`diff`] decides. [`update`] and [`clone`] act, in an
-//! order that can be cut off anywhere: first the rescue, then objects, files, index, and the branch last. [`rescue`]
-//! and [`restore`] keep and give back what was in the way.
+//! [`observe`] reads the checkout and asks the remote; missing objects are fetched to scratch storage, never to the repository.
+//! [`diff`] decides. [`update`] and [`clone`] act, in an order that can be interrupted anywhere: first the rescue, then objects,
+//! files, index, and the branch last. [`rescue`] keeps what was in the way, and [`restore`] brings it back.
+#![expect(clippy::disallowed_methods, reason = "a checkout is reached by path, as git does, by its owner alone")]
 
-use crate::failure::Failure;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
-
-use super::value::AbsolutePath;
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Rescue, RescueAnswer,
     RescueRequest, Rescues, Resource, Site,
 };
+use crate::failure::Failure;
+use crate::git::remote::{scratch, without_password};
 use crate::host::program;
+use crate::text::shell_word;
 
 mod access;
 mod actual;
 mod change;
 mod clone;
-mod configuration;
 mod delta;
+mod desired;
 mod diff;
 mod in_the_way;
-mod index_file;
+mod leftovers;
 mod local_changes;
 mod move_files;
 mod observe;
-mod obstacle;
 mod opened;
-mod path;
+mod position;
 mod private_store;
 mod reference;
-mod refs;
-mod remote;
+mod refusal;
 mod rescue;
 mod restore;
 mod restore_plan;
-mod scratch;
 mod stash;
 mod survey;
 #[cfg(test)]
 mod tests;
-mod tree_check;
 mod update;
-mod waits;
-mod work_area;
+mod update_index;
 
 pub use actual::Actual;
 pub use change::RepositoryChange;
-
-/// The desired state of a checkout.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Repository {
-    /// The checkout's top directory.
-    #[serde(deserialize_with = "absolute")]
-    pub path: PathBuf,
-    /// Where to clone from. Needed only while there is no checkout; where one is, it has to agree with its remote.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// The branch, here and at the remote.
-    #[serde(deserialize_with = "branch_name")]
-    pub branch: String,
-    /// The remote's name in the repository's configuration.
-    #[serde(default = "origin", deserialize_with = "remote_name")]
-    pub remote: String,
-    /// What becomes of commits that the remote does not have.
-    #[serde(default)]
-    pub local_commits: LocalCommits,
-}
-
-/// What becomes of commits that the remote does not have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LocalCommits {
-    /// Nothing: the step is blocked.
-    #[default]
-    Refuse,
-    /// They get a name under `refs/provision/rescue`, and the branch is set to the remote's head.
-    RescueAndReset,
-}
-
-fn origin() -> String {
-    "origin".to_owned()
-}
-
-fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    AbsolutePath::deserialize(deserializer).map(|path| path.to_path_buf())
-}
-
-fn branch_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    match git2::Branch::name_is_valid(&name) {
-        Ok(true) => Ok(name),
-        _ => Err(de::Error::custom(format!("`{name}` is not a valid branch name"))),
-    }
-}
-
-fn remote_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    // git2 panics at a NUL.
-    if !name.contains('\0') && git2::Remote::is_valid_name(&name) {
-        Ok(name)
-    } else {
-        Err(de::Error::custom(format!("`{name}` is not a valid name of a remote")))
-    }
-}
+pub use desired::{LocalCommits, Repository};
 
 impl Resource for Repository {
     const INFO: KindInfo = KindInfo { keeps_rescues: true, ..KindInfo::on_host("repository") };
@@ -129,9 +66,9 @@ impl Resource for Repository {
     }
 
     fn manual(&self) -> Vec<String> {
-        let (path, branch, remote) = (quoted(&self.path.to_string_lossy()), quoted(&self.branch), &self.remote);
-        let origin = if remote == "origin" { String::new() } else { format!(" -o {}", quoted(remote)) };
-        let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| quoted(&remote::without_password(url)));
+        let (path, branch, remote) = (shell_word(&self.path.to_string_lossy()), shell_word(&self.branch), &self.remote);
+        let origin = if remote == "origin" { String::new() } else { format!(" -o {}", shell_word(remote)) };
+        let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| shell_word(&without_password(url)));
         let mut lines = vec![format!("test -e {path} || git clone{origin} -b {branch} {url} {path}")];
         lines.push(format!("cd {path}"));
         lines.push(format!("git checkout {branch}"));
@@ -172,7 +109,7 @@ impl Resource for Repository {
         match change {
             RepositoryChange::Clone(clone) => clone::execute(self, clone),
             RepositoryChange::Update(update) => update::execute(self, update, cx.run()),
-            RepositoryChange::RemoveLeftovers { .. } => work_area::remove_leftovers(&self.path),
+            RepositoryChange::RemoveLeftovers { .. } => leftovers::remove(&self.path),
         }
     }
 }
@@ -198,60 +135,4 @@ impl Rescues for Repository {
             }
         })
     }
-}
-
-/// A word as a shell reads it back unchanged.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@:+=".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// Opens the repository at `path`, and no other above it.
-#[expect(clippy::disallowed_methods, reason = "this is what the others are to call")]
-fn open_repository(path: &Path) -> Result<git2::Repository, git2::Error> {
-    configuration::leave_out_unreachable();
-    let repo = git2::Repository::open_ext(path, git2::RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>())?;
-    read_configuration_once(&repo)?;
-    Ok(repo)
-}
-
-/// Has `repo` look up its configuration in what its files say now. libgit2 reads them anew at each look-up otherwise, and
-/// where one cannot be read just then it frees what it never had (`get_entry` in its config.c), or takes its own defaults
-/// for the user's wish (`crlf_check` in its crlf.c: CRLF line ends).
-fn read_configuration_once(repo: &git2::Repository) -> Result<(), git2::Error> {
-    repo.set_config(&repo.config()?.snapshot()?)
-}
-
-/// What libgit2 said, as the end of a sentence.
-fn git_text(error: &git2::Error) -> String {
-    let text = error.message().trim_end_matches('.').trim();
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) if !text.starts_with(|c: char| c.is_uppercase() && text[1..].starts_with(char::is_uppercase)) => {
-            first.to_lowercase().collect::<String>() + characters.as_str()
-        }
-        _ => text.to_owned(),
-    }
-}
-
-/// A failure of a file system call: what was tried, on which path, and the system's word for it.
-fn io_failure<'a>(tried: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -> Failure + 'a {
-    move |error| Failure::new(format!("cannot {tried} {}: {}", path.display(), system_word(&error)))
-}
-
-/// The system's word for an error, without Rust's number in brackets.
-fn system_word(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
-        None => error.to_string(),
-    }
-}
-
-/// A failure of libgit2.
-fn git_failure<'a>(tried: &'a str, path: &'a Path) -> impl Fn(git2::Error) -> Failure + 'a {
-    move |error| Failure::new(format!("cannot {tried} in {}: {}", path.display(), git_text(&error)))
 }

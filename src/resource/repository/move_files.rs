@@ -1,4 +1,4 @@
-//! Brings the files of a move into place: prepared beside the repository, renamed one by one.
+//! Updates the files of a checkout: they are prepared in the work area and renamed into place one by one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,19 +9,21 @@ use std::path::Path;
 use git2::build::CheckoutBuilder;
 use git2::{Index, Oid, Repository};
 
-use super::index_file::{add, entry};
-use super::path::RepoPath;
-use super::survey::{Item, Seen, Survey, Work, lstat_below};
-use super::work_area::WorkArea;
-use super::{git_failure, io_failure, open_repository};
+use super::survey::{Item, Survey, Work};
 use crate::failure::Failure;
+use crate::git::RepoPath;
+use crate::git::error::{git_failure, io_failure};
+use crate::git::index::{add, entry};
+use crate::git::open::open_repository;
+use crate::git::work_area::WorkArea;
+use crate::git::worktree::{Seen, changed, create_parents, lstat_below, remove_empty, remove_empty_parents};
 
-/// Name of the area's directory with the files to come.
+/// The directory of the work area with the prepared files.
 const STAGE: &str = "stage";
 
-/// Makes the working tree what the survey says. Local work that is in the way has been rescued. Gives back the files that
-/// it brought, as they were before they were renamed into place.
-pub fn settle(
+/// Updates the working tree as the survey says. Local work that is in the way has been rescued. Returns the state of each
+/// written file before it was renamed into place.
+pub fn update_worktree(
     area: &WorkArea,
     repo: &Repository,
     top: &Path,
@@ -35,15 +37,15 @@ pub fn settle(
     remove(top, survey)?;
     let mut brought = BTreeMap::new();
     for item in &writes {
-        brought.insert(item.path.clone(), place(area, top, survey, item)?);
+        brought.insert(item.path.clone(), install_file(area, top, survey, item)?);
     }
-    // The branch is to move only when the files would survive a power cut.
+    // The branch is updated only after the files would survive a power failure.
     let open = fs::File::open(top).map_err(io_failure("open", top))?;
-    rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("write through to disk", top))?;
+    rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("sync", top))?;
     Ok(brought)
 }
 
-/// Checks the files out into the area, with the attributes that the target's own `.gitattributes` give them.
+/// Checks the files out to the work area, with the attributes of the target's own `.gitattributes`.
 fn stage(area: &WorkArea, repo: &Repository, target: Oid, writes: &[&Item]) -> Result<(), Failure> {
     let at = area.path(STAGE);
     fs::create_dir(&at).map_err(io_failure("create", &at))?;
@@ -70,7 +72,7 @@ fn stage(area: &WorkArea, repo: &Repository, target: Oid, writes: &[&Item]) -> R
     own.checkout_index(Some(&mut index), Some(&mut options)).map_err(&failed)
 }
 
-/// Takes away what goes and what is in the way, deepest names first, and the directories that it leaves empty.
+/// Removes deleted files and what is in the way, the deepest first, and the directories that become empty.
 fn remove(top: &Path, survey: &Survey) -> Result<(), Failure> {
     let gone = survey.items.iter().filter(|item| item.new.is_none()).map(|item| &item.path);
     let known: std::collections::BTreeSet<&RepoPath> = survey.items.iter().map(|item| &item.path).collect();
@@ -82,31 +84,20 @@ fn remove(top: &Path, survey: &Survey) -> Result<(), Failure> {
         if let Some(found) = lstat_below(top, path)?
             && !found.is_dir()
         {
-            unchanged(top, path, survey, &found)?;
+            check_unchanged(top, path, survey, &found)?;
             fs::remove_file(&at).map_err(io_failure("remove", &at))?;
         }
-        prune(top, path);
+        remove_empty_parents(top, path);
     }
     Ok(())
 }
 
-/// Removes the directories above `path` that are empty, as git does.
-pub fn prune(top: &Path, path: &RepoPath) {
-    let above: Vec<RepoPath> = path.parents().collect();
-    for folder in above.iter().rev() {
-        let plain = lstat_below(top, folder).ok().flatten().is_some_and(|found| found.is_dir());
-        if plain && fs::remove_dir(top.join(folder.as_path())).is_err() {
-            break;
-        }
-    }
-}
-
-fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<Seen, Failure> {
+fn install_file(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<Seen, Failure> {
     let at = top.join(item.path.as_path());
-    make_folders(top, &item.path)?;
+    create_parents(top, &item.path)?;
     match lstat_below(top, &item.path)? {
         Some(found) if found.is_dir() => remove_empty(&at)?,
-        Some(found) => unchanged(top, &item.path, survey, &found)?,
+        Some(found) => check_unchanged(top, &item.path, survey, &found)?,
         None => {}
     }
     let new = area.path(STAGE).join(item.path.as_path());
@@ -115,48 +106,12 @@ fn place(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Result<Se
     Ok(seen)
 }
 
-/// Makes the directories above a path, and follows no link on the way.
-pub fn make_folders(top: &Path, path: &RepoPath) -> Result<(), Failure> {
-    for above in path.parents() {
-        let folder = top.join(above.as_path());
-        match fs::create_dir(&folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let found = fs::symlink_metadata(&folder).map_err(io_failure("look at", &folder))?;
-                if !found.is_dir() {
-                    return Err(changed(&folder));
-                }
-            }
-            Err(error) => return Err(io_failure("create", &folder)(error)),
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory that holds nothing but directories.
-pub fn remove_empty(folder: &Path) -> Result<(), Failure> {
-    let failed = io_failure("remove", folder);
-    for entry in fs::read_dir(folder).map_err(&failed)? {
-        let entry = entry.map_err(&failed)?;
-        if !entry.file_type().map_err(&failed)?.is_dir() {
-            return Err(changed(&entry.path()));
-        }
-        remove_empty(&entry.path())?;
-    }
-    fs::remove_dir(folder).map_err(failed)
-}
-
-/// A file is replaced or removed only as it was when it was compared and rescued.
-fn unchanged(top: &Path, path: &RepoPath, survey: &Survey, found: &fs::Metadata) -> Result<(), Failure> {
+/// Fails if a file changed after it was compared and rescued.
+fn check_unchanged(top: &Path, path: &RepoPath, survey: &Survey, found: &fs::Metadata) -> Result<(), Failure> {
     if survey.seen.get(path) == Some(&Seen::of(found)) { Ok(()) } else { Err(changed(&top.join(path.as_path()))) }
 }
 
-/// A file is not as it was when it was compared.
-pub fn changed(path: &Path) -> Failure {
-    Failure::new(format!("{} was changed in this very moment; it is left as it is", path.display())).hint("run again")
-}
-
-/// Mode and owner that git gives to files here.
+/// The mode and owner that git gives to files here.
 pub struct UsualMode {
     mask: u32,
     owner: u32,
@@ -170,12 +125,12 @@ impl UsualMode {
         Self { mask, owner: rustix::process::geteuid().as_raw() }
     }
 
-    /// The umask.
+    /// Returns the umask.
     pub fn mask(&self) -> u32 {
         self.mask
     }
 
-    /// Whether the file that has the target's content already is also like one that git wrote.
+    /// Whether a file that already has the target's content also has the mode and owner of one that git wrote.
     fn has(&self, top: &Path, item: &Item) -> bool {
         let Ok(Some(found)) = lstat_below(top, &item.path) else { return false };
         let wanted = match item.new.map(|blob| blob.mode) {

@@ -1,25 +1,33 @@
-//! Reads a checkout and asks its remote, and leaves no trace in either.
+//! Reads a checkout and asks its remote, without leaving a trace in either.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use git2::{ErrorCode, Oid, Repository, RepositoryState};
+use git2::{ErrorCode, Oid, Repository};
 
-use super::actual::{Actual, Checkout, Obstacle, Upstream};
-use super::delta::{self, Delta, Position};
+use super::actual::{Actual, Checkout, Upstream};
+use super::delta::{self, Delta};
+use super::desired::Repository as Desired;
 use super::local_changes::local_changes;
 use super::move_files::UsualMode;
-use super::path::RepoPath;
-use super::remote::{CheckoutState, Site};
-use super::survey::{SKIP_WORKTREE, survey};
-use super::work_area::{Leftover, area_of, is_own_lock, leftover};
-use super::{
-    clone, configuration, git_failure, git_text, io_failure, open_repository, refs, remote, tree_check, waits,
-};
+use super::position::position;
+use super::survey::survey;
+use super::{clone, leftovers};
 use crate::failure::Failure;
-use crate::resource::repository::Repository as Desired;
+use crate::git::error::{git_failure, git_text, io_failure};
+use crate::git::head::{operation, read_head};
+use crate::git::index::{SKIP_WORKTREE, unmerged};
+use crate::git::open::open_repository;
+use crate::git::ownership::{check_ownership, check_parents};
+use crate::git::remote::{self, CheckoutState, Site, configured};
+use crate::git::tree::Entry;
+use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
+use crate::git::worktree::can_change_names_in;
+use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check};
+use crate::host::fs::escape_path;
+use crate::host::users::{acting_user, name_or_id};
 
 /// Observes the step.
 pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
@@ -34,11 +42,11 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
         return Ok(Actual::Occupied { by: by.to_owned(), leads_to });
     }
     let names = names_in(top)?;
-    let leftovers = names.iter().any(|name| name == clone::UNFINISHED);
+    let leftovers = names.iter().any(|name| name == leftovers::UNFINISHED);
     if !names.iter().any(|name| name == ".git") {
-        let foreign: Vec<&String> = names.iter().filter(|name| *name != clone::UNFINISHED).collect();
+        let foreign: Vec<&String> = names.iter().filter(|name| *name != leftovers::UNFINISHED).collect();
         if foreign.is_empty() {
-            if leftovers && leftover(&top.join(clone::UNFINISHED))? == Leftover::Live {
+            if leftovers && leftover(&top.join(leftovers::UNFINISHED))? == Leftover::Live {
                 return Ok(Actual::Unusable { obstacle: Obstacle::AnotherRun });
             }
             return absent(desired, leftovers);
@@ -55,14 +63,14 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     if let Some(obstacle) = check_ownership(top, &git)? {
         return Ok(Actual::Unusable { obstacle });
     }
-    if let Some(obstacle) = configuration::obstacle(Some(&git)).or_else(|| waits::in_git_directory(&git)) {
+    if let Some(obstacle) = configuration::obstacle(Some(&git)).or_else(|| special_files::in_git_directory(&git)) {
         return Ok(Actual::Unusable { obstacle });
     }
     let repo = match open_repository(top) {
         Ok(repo) => repo,
         Err(error) if error.code() == ErrorCode::Owner => {
-            let owner = user_name(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
-            return Ok(Actual::Unusable { obstacle: Obstacle::NotOwned { owner, user: own_name() } });
+            let owner = name_or_id(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
+            return Ok(Actual::Unusable { obstacle: Obstacle::NotOwned { owner, user: acting_user() } });
         }
         Err(error) => {
             let worktree =
@@ -70,24 +78,24 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
             return Ok(Actual::Unusable {
                 obstacle: match worktree {
                     Ok(path) => Obstacle::WorktreeElsewhere { path },
-                    Err(_) => Obstacle::unreadable(git_text(&error), &git),
+                    Err(_) => configuration::unreadable(git_text(&error), &git),
                 },
             });
         }
     };
     if repo.is_bare() {
-        // Only a working tree has an index.
+        // Only a checkout has an index.
         let is_checkout = git.join("index").exists();
         return Ok(Actual::Unusable { obstacle: if is_checkout { Obstacle::BareSetting } else { Obstacle::Bare } });
     }
     if let Ok(index) = repo.index()
-        && let Some(obstacle) = waits::in_working_tree(top, index.iter().map(|entry| entry.path))
+        && let Some(obstacle) = special_files::in_working_tree(top, index.iter().map(|entry| entry.path))
     {
         return Ok(Actual::Unusable { obstacle });
     }
     let unread = configuration::left_out();
     let mut checkout = Checkout { leftovers, unread, ..Checkout::default() };
-    Ok(match look(desired, &repo, &mut checkout)? {
+    Ok(match read_checkout(desired, &repo, &mut checkout)? {
         Some(obstacle) => Actual::Unusable { obstacle },
         None => Actual::Checkout(Box::new(checkout)),
     })
@@ -95,20 +103,20 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
 
 fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     let nearest = desired.path.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
-    let mut obstacle = nearest.map(trusted).transpose()?.flatten().or_else(|| configuration::obstacle(None));
+    let mut obstacle = nearest.map(check_parents).transpose()?.flatten().or_else(|| configuration::obstacle(None));
     if let (Some(nearest), None) = (nearest, &obstacle)
-        && !refs::can_change_names_in(nearest)
+        && !can_change_names_in(nearest)
     {
-        obstacle = Some(Obstacle::UnwritableParent { path: nearest.display().to_string(), user: own_name() });
+        obstacle = Some(Obstacle::UnwritableParent { path: nearest.display().to_string(), user: acting_user() });
     }
     let upstream = match (&desired.url, &obstacle) {
-        (Some(url), None) => Some((url, ask(&Site::of(desired, url, CheckoutState::Missing))?)),
+        (Some(url), None) => Some((url, ask(&desired.remote_at(url, CheckoutState::Missing))?)),
         _ => None,
     };
     let mut unseen = false;
     if let Some((url, Upstream { head: Some(head), .. })) = &upstream {
         let target = Oid::from_str(head).map_err(git_failure("read a commit id", &desired.path))?;
-        clone::Ahead { obstacle, unseen } = clone::look_ahead(desired, url, target)?;
+        clone::Preview { obstacle, unseen } = clone::preview(desired, url, target)?;
     }
     let upstream = upstream.map(|(_, upstream)| upstream);
     let missing_parents = nearest.map(|nearest| missing_parents(&desired.path, nearest)).unwrap_or_default();
@@ -116,13 +124,13 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     Ok(Actual::Absent { upstream, leftovers, obstacle, unseen, missing_parents, unread })
 }
 
-/// The parents that a clone makes, the outermost first, by the paths that other steps of the run give them.
+/// Returns the parent directories that a clone creates, the outermost first, by the same paths as other steps of the run have.
 fn missing_parents(path: &Path, nearest: &Path) -> Vec<String> {
     let Some(rest) = path.strip_prefix(nearest).ok().and_then(Path::parent) else { return Vec::new() };
     let mut parent = fs::canonicalize(nearest).unwrap_or_else(|_| nearest.to_owned());
     let each = rest.iter().map(|name| {
         parent.push(name);
-        crate::host::fs::escape_path(&parent)
+        escape_path(&parent)
     });
     each.collect()
 }
@@ -149,136 +157,15 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Git work is done as the checkout's owner alone: whoever can write to a repository can make git run programs.
-pub fn check_ownership(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failure> {
-    if let Some(obstacle) = trusted(top)? {
-        return Ok(Some(obstacle));
-    }
-    let found = fs::symlink_metadata(git).map_err(io_failure("look at", git))?;
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Ok(Some(Obstacle::NotOwned { owner: user_name(found.uid()), user: own_name() }));
-    }
-    Ok((!found.is_dir()).then_some(Obstacle::SeparateGitDirectory))
-}
-
-/// Whether nobody but the acting user decides what `folder` is. An ordinary user may work in directories of others
-/// on the way to it; root may not.
-fn trusted(folder: &Path) -> Result<Option<Obstacle>, Failure> {
-    let user = rustix::process::geteuid().as_raw();
-    if user != 0 {
-        return Ok(None);
-    }
-    let real = fs::canonicalize(folder).map_err(io_failure("look at", folder))?;
-    for above in real.ancestors().chain(folder.ancestors()) {
-        let found = fs::symlink_metadata(above).map_err(io_failure("look at", above))?;
-        let open_to_others = !found.is_symlink() && found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
-        if above == real && found.uid() != 0 {
-            return Ok(Some(Obstacle::NotOwned { owner: user_name(found.uid()), user: own_name() }));
-        }
-        if found.uid() != 0 || open_to_others {
-            return Ok(Some(Obstacle::Untrusted { path: above.display().to_string() }));
-        }
-    }
-    Ok(None)
-}
-
-fn user_name(uid: u32) -> String {
-    users::get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned())
-}
-
-/// The acting user's name.
-pub fn own_name() -> String {
-    user_name(rustix::process::geteuid().as_raw())
-}
-
-/// What HEAD is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// None where it is detached.
-    pub branch: Option<String>,
-    /// None before the first commit.
-    pub commit: Option<Oid>,
-}
-
-/// Reads HEAD; an error means that the repository is broken.
-pub fn read_head(repo: &Repository, top: &Path) -> Result<Head, Failure> {
-    let failed = git_failure("read HEAD", top);
-    let head = repo.find_reference("HEAD").map_err(&failed)?;
-    let Ok(Some(name)) = head.symbolic_target() else {
-        return Ok(Head { branch: None, commit: head.target() });
-    };
-    let Some(branch) = name.strip_prefix("refs/heads/") else {
-        return Err(Failure::new(format!("HEAD in {} is {name}, which is no branch", top.display())));
-    };
-    let commit = match repo.find_reference(name) {
-        Ok(reference) => reference.target(),
-        Err(error) if error.code() == ErrorCode::NotFound => None,
-        Err(error) => return Err(failed(error)),
-    };
-    Ok(Head { branch: Some(branch.to_owned()), commit })
-}
-
-/// The URLs that the configuration gives a remote. git fetches from the first of them, and pushes to all. An empty one takes
-/// back those before it (git-config(1), `remote.<name>.url`).
-pub fn remote_urls(repo: &Repository, remote: &str) -> Vec<String> {
-    let mut urls = Vec::new();
-    let config = repo.config();
-    let Ok(found) = config
-        .as_ref()
-        .map_err(drop)
-        .and_then(|config| config.multivar(&format!("remote.{remote}.url"), None).map_err(drop))
-    else {
-        return urls;
-    };
-    let _ = found.for_each(|entry| match String::from_utf8_lossy(entry.value_bytes()).into_owned() {
-        empty if empty.is_empty() => urls.clear(),
-        url => urls.push(url),
-    });
-    urls
-}
-
-/// The URL that git fetches from.
-pub fn remote_url(repo: &Repository, remote: &str) -> Option<String> {
-    remote_urls(repo, remote).into_iter().next()
-}
-
-/// Where the repository stands, and what it has names for.
-pub fn position(repo: &Repository, head: &Head, desired: &Desired) -> Result<Position, Failure> {
-    let (top, branch) = (&desired.path, &desired.branch);
-    let failed = git_failure("list the refs", top);
-    let mut tips = Vec::new();
-    for reference in repo.references().map_err(&failed)?.flatten() {
-        if let Ok(commit) = reference.peel_to_commit() {
-            tips.push(commit.id());
-        }
-    }
-    tips.sort();
-    tips.dedup();
-    let branch = match repo.find_reference(&format!("refs/heads/{branch}")) {
-        Ok(reference) => reference.target(),
-        Err(error) if error.code() == ErrorCode::NotFound => None,
-        Err(error) => return Err(failed(error)),
-    };
-    let tracking = match remote_url(repo, &desired.remote) {
-        Some(_) => refs::tracking(repo, &desired.remote, &desired.branch)?,
-        None => None,
-    };
-    let seen_at_remote = tracking.as_deref().map(|name| refs::logged(repo, name)).unwrap_or_default();
-    let tracking = tracking.and_then(|name| repo.find_reference(&name).ok()?.target());
-    let (made_here, at_remotes) = (refs::made_here(repo), refs::at_remotes(repo).map_err(&failed)?);
-    let detached = head.branch.is_none();
-    Ok(Position { head: head.commit, detached, branch, tracking, seen_at_remote, made_here, at_remotes, tips })
-}
-
-/// Fills in `checkout`; an obstacle is a reason for which no more can be read.
-fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result<Option<Obstacle>, Failure> {
+/// Fills in `checkout`. Returns an obstacle if nothing more can be read.
+fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result<Option<Obstacle>, Failure> {
     let top = &desired.path;
     match leftover(&area_of(repo.path()))? {
         Leftover::Live => return Ok(Some(Obstacle::AnotherRun)),
         Leftover::Stale => checkout.leftovers = true,
         Leftover::Nothing => {}
     }
-    let broken = |problem: String| Ok(Some(Obstacle::unreadable(problem, &top.join(".git"))));
+    let broken = |problem: String| Ok(Some(configuration::unreadable(problem, &top.join(".git"))));
     let head = match read_head(repo, top) {
         Ok(head) => head,
         Err(failure) => return broken(failure.message),
@@ -299,7 +186,7 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
         Ok(found) => checkout.obstacles = found,
         Err(error) => return broken(git_text(&error)),
     }
-    let urls = remote_urls(repo, &desired.remote);
+    let urls = configured::urls(repo, &desired.remote);
     checkout.several_urls = urls.len() > 1;
     let Some(url) = urls.into_iter().next() else { return Ok(None) };
     checkout.remote_url = Some(remote::without_password(&url));
@@ -308,14 +195,14 @@ fn look(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result
     if wrong || checkout.obstacles.iter().any(Obstacle::always) {
         return Ok(None);
     }
-    let site = Site::of(desired, &url, CheckoutState::PathState);
+    let site = desired.remote_at(&url, CheckoutState::Present);
     let upstream = ask(&site)?;
     let target = upstream.head.as_deref().and_then(|head| Oid::from_str(head).ok());
     checkout.upstream = Some(upstream);
     let Some(target) = target else { return Ok(None) };
     if head.branch.as_deref() == Some(desired.branch.as_str()) && head.commit == Some(target) {
         checkout.keep(local_changes(repo, None)?);
-        // What the library cannot read here git may well do without: nothing is to be moved.
+        // Errors do not matter, since there is nothing to update.
         let tree = repo.find_commit(target).and_then(|commit| commit.tree());
         checkout.obstacles.extend(tree.and_then(|tree| tree_check::obstacles(repo, &tree)).unwrap_or_default());
         return Ok(None);
@@ -332,17 +219,18 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     let top = &desired.path;
     let config = repo.config().map_err(git_failure("read the configuration", top))?;
     checkout.obstacles.extend(delta.obstacles.iter().cloned());
-    checkout.obstacles.extend(tree_check::beside_the_tree(repo, &config));
+    checkout.obstacles.extend(tree_check::outside_the_tree(repo, &config));
     checkout.obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
     checkout.behind = delta.behind;
     checkout.local_commits.clone_from(&delta.local_commits);
     checkout.detached_commits.clone_from(&delta.detached_commits);
-    checkout.paths = delta.entries.iter().map(delta::Entry::changed).collect();
+    checkout.paths = delta.changed_paths();
     checkout.narrowed = delta.entries.iter().filter_map(|entry| narrowed(top, entry)).collect();
-    if let Some((found, wanted)) = refs::conflict(repo, &refs::moved(repo, desired)?)? {
+    let moved = refs::moved(repo, &desired.remote, &desired.branch)?;
+    if let Some((found, wanted)) = refs::conflict(repo, &moved)? {
         checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
     }
-    if let Some(path) = refs::unwritable(repo, desired)? {
+    if let Some(path) = refs::unwritable(repo, &moved)? {
         checkout.obstacles.push(Obstacle::UnwritableGit { path: path.display().to_string() });
     }
     if !checkout.obstacles.is_empty() {
@@ -357,7 +245,7 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     for local in local_changes(repo, None)? {
         let folder = local.path.bytes().strip_suffix(b"/").map(RepoPath::new);
         match folder.filter(|folder| moved.iter().any(|path| path.is_under(folder))) {
-            // A directory that git does not know is named whole, unless some of it moves.
+            // An untracked directory is named as a whole, unless a part of it is updated.
             Some(folder) => kept.extend(local_changes(repo, Some(&folder))?),
             None => kept.push(local),
         }
@@ -367,19 +255,19 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     Ok(())
 }
 
-/// A file that the move replaces by one which more users can read. git keeps no mode but the right to execute.
-fn narrowed(top: &Path, entry: &delta::Entry) -> Option<(RepoPath, u32)> {
+/// Returns the path and mode of a file if more users can read the one that replaces it. git keeps only the executable bit.
+fn narrowed(top: &Path, entry: &Entry) -> Option<(RepoPath, u32)> {
     let found = fs::symlink_metadata(top.join(entry.path.as_path())).ok().filter(fs::Metadata::is_file)?;
     let mode = found.mode() & 0o777;
     let is_file = entry.new.is_some_and(|blob| blob.mode & 0o170_000 == 0o100_000);
     (is_file && 0o044 & !UsualMode::of_this_process().mask() & !mode != 0).then(|| (entry.path.clone(), mode))
 }
 
-/// What speaks against a move, the worst first. Whether it matters is for `diff` to say.
+/// Returns the obstacles to an update, the worst first. `diff` decides whether they matter.
 fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2::Error> {
     let git = repo.path();
     let mut found = Vec::new();
-    // The library resolves links on the way, so what is compared is the directory and not its name.
+    // libgit2 follows symlinks, so the directories are compared and not their paths.
     let same = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     match repo.workdir() {
         Some(workdir) if same(workdir).is_some() && same(workdir) == same(&desired.path) => {}
@@ -392,7 +280,7 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let index = repo.index()?;
     found.extend(unmerged(&index).map(|path| Obstacle::Unmerged { path }));
     let branch = format!("refs/heads/{}", desired.branch);
-    let tracking = refs::tracking(repo, &desired.remote, &desired.branch).ok().flatten();
+    let tracking = configured::tracking(repo, &desired.remote, &desired.branch).ok().flatten();
     for name in ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking.as_deref()) {
         let lock = git.join(format!("{name}.lock"));
         if fs::symlink_metadata(&lock).is_ok() && !is_own_lock(git, &lock) {
@@ -420,21 +308,4 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
         }
     }
     Ok(found)
-}
-
-fn operation(state: RepositoryState) -> Option<&'static str> {
-    Some(match state {
-        RepositoryState::Clean => return None,
-        RepositoryState::Merge => "merge",
-        RepositoryState::Revert | RepositoryState::RevertSequence => "revert",
-        RepositoryState::CherryPick | RepositoryState::CherryPickSequence => "cherry-pick",
-        RepositoryState::Bisect => "bisect",
-        RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => "rebase",
-        RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => "git am",
-    })
-}
-
-/// A path in which the index holds a conflict.
-pub fn unmerged(index: &git2::Index) -> Option<RepoPath> {
-    index.iter().find(|entry| (entry.flags >> 12) & 3 != 0).map(|entry| RepoPath::new(entry.path))
 }

@@ -1,31 +1,67 @@
-//! What a rescue holds, read from the repositories that have it: the checkout's own, and the one of its private files.
+//! Reads a rescue from the repositories that have it: the checkout's own, and the one of its private files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use git2::{Commit, ObjectType, Repository, TreeWalkMode, TreeWalkResult};
+use serde::{Deserialize, Serialize};
 
 use super::access::AccessList;
-use super::delta::{Blob, entries, subject, usual};
-use super::path::RepoPath;
+use super::private_store;
 use super::rescue::{Kept, NAMESPACE, all};
-use super::restore::{Rescue, RescueKind};
 use super::stash::Stash;
-use super::{git_failure, private_store, quoted};
 use crate::failure::Failure;
+use crate::git::RepoPath;
+use crate::git::error::git_failure;
+use crate::git::tree::{Blob, entries, normal_mode, subject};
+use crate::text::shell_word;
 
-/// A rescue, and the repositories that have it.
+/// A rescue, as `rescue list` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rescue {
+    /// The argument of `rescue show` and `rescue restore`: the run, with `-commits` or `-detached` if it has commits.
+    pub id: String,
+    /// The full name of its ref.
+    pub reference: String,
+    pub kind: RescueKind,
+    /// The commit at the ref, in hexadecimal.
+    pub commit: String,
+    pub subject: String,
+    /// The time of the newest file or of the last commit, in seconds since 1970.
+    pub time: i64,
+    /// The files of a rescue of changes, in order.
+    pub files: Vec<RepoPath>,
+    /// The shell command that brings commits back.
+    pub way_back: Option<String>,
+    /// The shell command that deletes the rescue.
+    pub delete: String,
+}
+
+/// What a rescue has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RescueKind {
+    /// Local changes, in a commit like those of `git stash`.
+    Changes,
+    /// Commits that the remote does not have.
+    Commits,
+}
+
+/// A rescue, with the repositories that have it.
 pub struct Opened<'a> {
     id: String,
     pub repo: &'a Repository,
-    /// What the ref names.
+    /// The commit at its ref.
     pub commit: Option<Commit<'a>>,
-    /// What is kept apart of it.
+    /// The repository of its private files.
     private: Option<Repository>,
 }
 
 impl<'a> Opened<'a> {
-    /// Opens the rescue `id`, or fails with those that there are.
+    /// Opens the rescue `id`.
+    ///
+    /// # Errors
+    /// There is none with this id. The hint names the others.
     pub fn find(repo: &'a Repository, top: &Path, id: &str) -> Result<Self, Failure> {
         let all = all(repo)?;
         let known: Vec<String> = all.iter().map(|kept| kept.id.clone()).collect();
@@ -43,7 +79,7 @@ impl<'a> Opened<'a> {
         Ok(Self { private: private_store::open(repo, &kept.id)?, id: kept.id, repo, commit })
     }
 
-    /// The halves of a rescue of changes, the private one last; none where it holds commits.
+    /// Returns the parts of a rescue of changes, the private one last. A rescue of commits has none.
     pub fn stashes(&self) -> Result<Vec<Stash<'_>>, Failure> {
         let mut stashes: Vec<Stash<'_>> =
             self.commit.iter().filter_map(|commit| Stash::open(self.repo, commit)).collect();
@@ -53,8 +89,8 @@ impl<'a> Opened<'a> {
         Ok(stashes)
     }
 
-    /// The files of a rescue of changes; nothing where it holds commits.
-    pub fn held(&self, top: &Path) -> Result<Option<RescueContents>, Failure> {
+    /// Returns the files of a rescue of changes; `None` for a rescue of commits.
+    pub fn contents(&self, top: &Path) -> Result<Option<RescueContents>, Failure> {
         let stashes = self.stashes()?;
         if stashes.is_empty() {
             return Ok(None);
@@ -67,26 +103,26 @@ impl<'a> Opened<'a> {
         Ok(Some(held))
     }
 
-    /// The repository that has the content of a path.
+    /// Returns the repository that has the content of a path.
     pub fn repository_of(&self, path: &RepoPath, held: &RescueContents) -> &Repository {
         self.private.as_ref().filter(|_| held.private.contains(path)).unwrap_or(self.repo)
     }
 
-    /// What `rescue list` tells of it.
+    /// Describes it for `rescue list`.
     pub fn describe(&self, top: &Path) -> Result<Rescue, Failure> {
-        let files = self.held(top)?.map(|held| held.paths());
+        let files = self.contents(top)?.map(|held| held.paths());
         let apart = self.private.as_ref().map(private_store::commit).transpose()?;
         let commit = self.commit.as_ref().or(apart.as_ref());
         let commit = commit.ok_or_else(|| Failure::new(format!("the rescue {} is gone", self.id)))?;
         let reference = format!("{NAMESPACE}{}", self.id);
-        let git = format!("git -C {}", quoted(&top.to_string_lossy()));
+        let git = format!("git -C {}", shell_word(&top.to_string_lossy()));
         let mut delete = Vec::new();
         if self.commit.is_some() {
             delete.push(format!("{git} update-ref -d {reference}"));
         }
         if self.private.is_some() {
             let folder = private_store::folder(self.repo, &self.id);
-            delete.push(format!("rm -rf {}", quoted(&folder.to_string_lossy())));
+            delete.push(format!("rm -rf {}", shell_word(&folder.to_string_lossy())));
         }
         Ok(Rescue {
             way_back: files.is_none().then(|| format!("{git} branch rescued-{} {reference}", self.id)),
@@ -102,18 +138,18 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// What a rescue holds, by path; nothing for what was gone.
+/// The contents of a rescue by path; `None` for a deleted file.
 #[derive(Default)]
 pub struct RescueContents {
-    /// What the working tree had of its own.
+    /// The changes in the working tree.
     pub files: BTreeMap<RepoPath, Option<Blob>>,
-    /// What was staged.
+    /// The staged changes.
     pub staged: BTreeMap<RepoPath, Option<Blob>>,
-    /// The paths that are kept apart.
+    /// The paths of private files.
     pub private: BTreeSet<RepoPath>,
-    /// Where they are.
+    /// The git directory of the private files.
     private_store: Option<PathBuf>,
-    /// Modes and groups to give back.
+    /// The access rights to restore.
     pub access: AccessList,
 }
 
@@ -131,7 +167,7 @@ impl RescueContents {
                 {
                     let mut name = folder.as_bytes().to_vec();
                     name.extend_from_slice(entry.name_bytes());
-                    files.insert(RepoPath::new(name), Some(Blob { id: entry.id(), mode: usual(mode) }));
+                    files.insert(RepoPath::new(name), Some(Blob { id: entry.id(), mode: normal_mode(mode) }));
                 }
                 TreeWalkResult::Ok
             })?;
@@ -148,18 +184,19 @@ impl RescueContents {
         Ok(())
     }
 
-    /// Every path, in order.
+    /// Returns all paths, in order.
     pub fn paths(&self) -> Vec<RepoPath> {
         let paths: BTreeSet<&RepoPath> = self.files.keys().chain(self.staged.keys()).collect();
         paths.into_iter().cloned().collect()
     }
 
-    /// The command that prints what a path held in the working tree, or else in the index; none where it was gone.
+    /// Returns the command that prints the rescued content of a path, of the working tree or else of the index. There is none for a
+    /// deleted file.
     pub fn command_to_print(&self, top: &Path, path: &RepoPath) -> Option<String> {
         let blob = [&self.files, &self.staged].into_iter().find_map(|held| *held.get(path)?)?;
         let store = match self.private_store.as_ref().filter(|_| self.private.contains(path)) {
-            Some(store) => format!("git --git-dir={}", quoted(&store.to_string_lossy())),
-            None => format!("git -C {}", quoted(&top.to_string_lossy())),
+            Some(store) => format!("git --git-dir={}", shell_word(&store.to_string_lossy())),
+            None => format!("git -C {}", shell_word(&top.to_string_lossy())),
         };
         Some(format!("{store} cat-file blob {}", blob.id))
     }

@@ -1,7 +1,7 @@
-//! Where the private files of a rescue are kept: `.git/provision-private/ID`, a bare repository of its own.
+//! The private files of a rescue, in a bare repository of its own: `.git/provision-private/ID`.
 //!
-//! Whoever can enter `.git` can read its objects, whatever git makes of them: a pack, a clone, what is pushed. So what
-//! some user cannot read never becomes an object of the checkout's repository.
+//! Whoever can enter `.git` can read its objects, and git may pack, clone and push them. So a file that some user cannot read
+//! never becomes an object of the checkout's repository.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -10,22 +10,24 @@ use std::path::{Path, PathBuf};
 
 use git2::{Commit, Oid, Repository};
 
-use super::work_area::sync;
-use super::{git_failure, io_failure, read_configuration_once};
 use crate::failure::Failure;
+use crate::git::error::{git_failure, io_failure};
+use crate::git::open::read_configuration_once;
+use crate::git::work_area::sync;
+use crate::text::shell_word;
 
 /// The directory's name in the git directory.
 const FOLDER: &str = "provision-private";
 
-/// git's own words for a repository that its owner alone can read (`core.sharedRepository` in git-config(1)).
+/// The configuration of a repository that only its owner can read (`core.sharedRepository` in git-config(1)).
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tsharedRepository = 0600\n";
 
-/// Where the private files of the rescue `id` are.
+/// Returns where the private files of the rescue `id` are.
 pub fn folder(repo: &Repository, id: &str) -> PathBuf {
     repo.path().join(FOLDER).join(id)
 }
 
-/// The ids of the rescues that have private files.
+/// Returns the ids of the rescues that have private files.
 pub fn ids(repo: &Repository) -> Result<Vec<String>, Failure> {
     let all = repo.path().join(FOLDER);
     let failed = io_failure("read", &all);
@@ -45,7 +47,7 @@ pub fn ids(repo: &Repository) -> Result<Vec<String>, Failure> {
     Ok(ids)
 }
 
-/// Opens what is kept for the rescue `id`; none where it has no private files.
+/// Opens the private files of the rescue `id`, if it has any.
 pub fn open(repo: &Repository, id: &str) -> Result<Option<Repository>, Failure> {
     let at = folder(repo, id);
     if at.join("HEAD").exists() { open_at(&at).map(Some) } else { Ok(None) }
@@ -58,14 +60,13 @@ fn open_at(at: &Path) -> Result<Repository, Failure> {
     Ok(repo)
 }
 
-/// The one commit that a store holds.
+/// Returns the only commit of a store.
 pub fn commit(store: &Repository) -> Result<Commit<'_>, Failure> {
     let head = store.find_reference("HEAD").and_then(|head| head.peel_to_commit());
     head.map_err(git_failure("read the private files of a rescue", store.path()))
 }
 
-/// Makes an empty store at `at`, in a directory that its owner alone can enter. It sees no other repository's objects,
-/// or it would count on those to stay.
+/// Creates an empty store at `at` that only its owner can enter. It has no alternates, since their objects may be removed.
 pub fn create(at: &Path) -> Result<Repository, Failure> {
     let failed = io_failure("write", at);
     for part in ["", "objects", "refs"] {
@@ -76,7 +77,7 @@ pub fn create(at: &Path) -> Result<Repository, Failure> {
     open_at(at)
 }
 
-/// Puts the store at `from` in its place in one step, as the one of the rescue `id`.
+/// Moves the store at `from` to its place in one step, as that of the rescue `id`.
 pub fn install(repo: &Repository, from: &Path, commit: Oid, id: &str) -> Result<(), Failure> {
     let head = from.join("HEAD");
     fs::write(&head, format!("{commit}\n")).map_err(io_failure("write", &head))?;
@@ -92,7 +93,7 @@ pub fn install(repo: &Repository, from: &Path, commit: Oid, id: &str) -> Result<
     sync(repo.path())
 }
 
-/// Takes all rights from everybody but the owner, and writes all through to the disk.
+/// Removes all rights of everybody but the owner, and syncs everything.
 pub fn restrict(folder: &Path) -> Result<(), Failure> {
     let failed = io_failure("read", folder);
     for entry in fs::read_dir(folder).map_err(&failed)? {
@@ -108,16 +109,16 @@ pub fn restrict(folder: &Path) -> Result<(), Failure> {
     sync(folder)
 }
 
-/// In a git directory that is shared with a group, another user may have made the directory, or opened it.
+/// Checks that only the owner can use the directory. In a shared git directory, another user may have created or opened it.
 fn check_private(folder: &Path) -> Result<(), Failure> {
     let found = fs::symlink_metadata(folder).map_err(io_failure("look at", folder))?;
     if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let at = super::quoted(&folder.to_string_lossy());
+    let at = shell_word(&folder.to_string_lossy());
     Err(Failure::new(format!(
-        "{} is not for the checkout's owner alone: no private file is kept there",
+        "{} is accessible to others than the checkout's owner: no private file is kept there",
         folder.display()
     ))
-    .hint(format!("look at who made it: `ls -ld {at}`; if it is yours: `chmod 700 {at}`")))
+    .hint(format!("find out who made it: `ls -ld {at}`; if it is yours: `chmod 700 {at}`")))
 }

@@ -2,7 +2,7 @@
 
 use crate::resource::reference::{Key, Reference, Shape};
 
-/// What a plan file can say of a checkout.
+/// The keys of a checkout.
 pub static REFERENCE: Reference = Reference {
     summary: "A git checkout at the head of a remote's branch. Local work that is in the way is rescued first.",
     keys: &[

@@ -1,5 +1,5 @@
-//! Keeps what a move takes out of the way: commits of the shape that `git stash` makes, named under
-//! `refs/provision/rescue`. Private files among it are kept apart ([`private_store`]).
+//! Rescues what an update would overwrite, in commits like those of `git stash`, named under `refs/provision/rescue`. Private
+//! files are kept apart ([`private_store`]).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,16 +9,19 @@ use git2::{Oid, Repository, Time};
 
 use super::private_store;
 use super::stash::{Maker, Stash};
-use super::survey::{Local, Survey, Work, lstat_below};
-use super::work_area::WorkArea;
-use super::{git_failure, io_failure, refs, scratch};
+use super::survey::{Local, Survey, Work};
 use crate::failure::Failure;
+use crate::git::error::{git_failure, io_failure};
+use crate::git::open::bare_beside;
+use crate::git::refs;
+use crate::git::work_area::WorkArea;
+use crate::git::worktree::lstat_below;
 
-/// Where rescues are named.
+/// The namespace of rescues.
 pub const NAMESPACE: &str = "refs/provision/rescue/";
 
-/// Keeps the local changes in the way. Where an interrupted run has kept them already, that is enough.
-pub fn keep_files(
+/// Rescues the local changes in the way, unless an interrupted run already has.
+pub fn rescue_files(
     area: &mut WorkArea,
     repo: &Repository,
     top: &Path,
@@ -36,17 +39,17 @@ pub fn keep_files(
     let branch = branch.unwrap_or("(no branch)");
     let made = |store: &Repository, locals: &[&Local], apart: bool, what: &str| {
         let commit = Maker { repo, store, apart, head, branch, top, locals, what, who: &who }.stash()?;
-        // Nothing is taken away that has not come out of the rescue again.
+        // Nothing is overwritten before it was read back from the rescue.
         let found = store.find_commit(commit).map_err(git_failure("read the rescue", top))?;
-        let stash = Stash::open(store, &found).ok_or_else(|| Failure::new(format!("{commit} is no rescue")))?;
+        let stash = Stash::open(store, &found).ok_or_else(|| Failure::new(format!("{commit} is not a rescue")))?;
         for local in locals {
             if !stash.holds(top, local)? {
                 let path = &local.change.path;
                 return Err(Failure::new(format!(
-                    "the rescue did not hold {path} of {} as it is; it is left",
+                    "the rescue does not have {path} of {} as it is; the file is left as it is",
                     top.display()
                 ))
-                .hint("run again, if it was changed in this very moment"));
+                .hint("if it was changed just now, run again"));
             }
         }
         Ok(commit)
@@ -60,10 +63,10 @@ pub fn keep_files(
         what = "local changes in the way of a pull, private files apart";
     }
     fs::create_dir(&own).map_err(io_failure("create", &own))?;
-    let commit = made(&scratch::bare_beside(&own, Some(repo.path()))?, &shared, false, what)?;
+    let commit = made(&bare_beside(&own, Some(repo.path()))?, &shared, false, what)?;
     area.install_objects(&own)?;
     let Some(apart_commit) = apart_commit else { return name(area, repo, run, commit).map(|_| ()) };
-    // A run that was cut off here had named the one half and not the other.
+    // An interrupted run may have stored only one of the two parts.
     let half = all(repo)?.into_iter().find(|kept| kept.commit == Some(commit) && !kept.is_private);
     let id = match half {
         Some(half) => half.id,
@@ -72,8 +75,8 @@ pub fn keep_files(
     private_store::install(repo, &apart, apart_commit, &id)
 }
 
-/// Keeps a line of commits by a ref to its end, called after the run and `what`.
-pub fn keep_commits(area: &mut WorkArea, repo: &Repository, run: &str, what: &str, end: &str) -> Result<(), Failure> {
+/// Rescues a line of commits by a ref to its last one, named after the run and `what`.
+pub fn rescue_commits(area: &mut WorkArea, repo: &Repository, run: &str, what: &str, end: &str) -> Result<(), Failure> {
     let end = Oid::from_str(end).map_err(git_failure("read a commit id", repo.path()))?;
     if all(repo)?.iter().any(|kept| kept.commit == Some(end)) {
         return Ok(());
@@ -81,17 +84,17 @@ pub fn keep_commits(area: &mut WorkArea, repo: &Repository, run: &str, what: &st
     name(area, repo, &format!("{run}-{what}"), end).map(|_| ())
 }
 
-/// What is kept under an id.
+/// What is stored under an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     pub id: String,
-    /// The commit that the ref names; none where the ref was deleted, and private files are still there.
+    /// The commit at the ref; `None` if the ref was deleted and the private files still exist.
     pub commit: Option<Oid>,
-    /// It has private files, kept apart.
+    /// It has private files.
     pub is_private: bool,
 }
 
-/// Every rescue, in order of id.
+/// Returns all rescues, in order of id.
 pub fn all(repo: &Repository) -> Result<Vec<Kept>, Failure> {
     let failed = git_failure("list the rescues", repo.path());
     let mut private = private_store::ids(repo)?;
@@ -110,7 +113,7 @@ pub fn all(repo: &Repository) -> Result<Vec<Kept>, Failure> {
     Ok(found)
 }
 
-/// Names a rescue, with a number after the id where that is taken. Gives back the id.
+/// Names a rescue and returns its id, with a number appended if the id is taken.
 fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result<String, Failure> {
     let mut free = id.to_owned();
     let mut number = 2;
@@ -122,7 +125,7 @@ fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result
     Ok(free)
 }
 
-/// Whether some rescue of the same HEAD has every bit of the work in the way.
+/// Whether a rescue of the same HEAD has everything that is in the way.
 fn already_rescued(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<bool, Failure> {
     for kept in all(repo)? {
         let Some(Ok(commit)) = kept.commit.map(|commit| repo.find_commit(commit)) else { continue };
@@ -144,8 +147,8 @@ fn already_rescued(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Su
     Ok(false)
 }
 
-/// The date of a rescue: that of the newest file in it, or of HEAD. So a run that was killed and begun again makes
-/// the same commit, and nothing is left over.
+/// Returns the date of a rescue: that of its newest file, or of HEAD. So a run that is started again after a kill makes the same
+/// commit, and nothing is left over.
 fn time_of(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<Time, Failure> {
     let mut newest = None;
     for (path, local) in &survey.in_the_way {

@@ -1,4 +1,4 @@
-//! Lists, shows and gives back what was rescued.
+//! Lists, shows and restores rescues.
 
 use std::fs;
 use std::io;
@@ -7,53 +7,24 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use git2::{DiffOptions, ObjectType, Repository, Sort};
-use serde::{Deserialize, Serialize};
 
 use super::access::{self, Access};
-use super::delta::{Blob, subject};
-use super::opened::{Opened, RescueContents};
-use super::path::RepoPath;
+use super::opened::{Opened, Rescue, RescueContents};
+use super::private_store;
 use super::rescue::all;
 use super::restore_plan::{PathState, RestorePlan};
-use super::work_area::WorkArea;
-use super::{git_failure, index_file, io_failure, move_files, observe, open_repository, private_store, quoted};
 use crate::failure::Failure;
+use crate::git::error::{git_failure, io_failure};
+use crate::git::open::open_repository;
+use crate::git::ownership::check_ownership;
+use crate::git::tree::{Blob, subject};
+use crate::git::work_area::WorkArea;
+use crate::git::worktree::{remove_empty, remove_empty_parents};
+use crate::git::{RepoPath, index};
 use crate::resource::Restoring;
+use crate::text::shell_word;
 
-/// A rescue, as `rescue list` names it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rescue {
-    /// What to give to `rescue show` and `rescue restore`: the run, and `-commits` or `-detached` for commits.
-    pub id: String,
-    /// The ref's full name.
-    pub reference: String,
-    pub kind: RescueKind,
-    /// The commit that the ref names, hexadecimal.
-    pub commit: String,
-    pub subject: String,
-    /// Seconds since 1970: the newest file of a rescue of changes, the last commit of a rescue of commits.
-    pub time: i64,
-    /// The files of a rescue of changes, in order.
-    pub files: Vec<RepoPath>,
-    /// What brings commits back, for a shell.
-    pub way_back: Option<String>,
-    /// What deletes the rescue, for a shell.
-    pub delete: String,
-}
-
-/// What was rescued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RescueKind {
-    /// Local changes, in a commit of the shape that `git stash` makes.
-    Changes,
-    /// Commits that the remote does not have.
-    Commits,
-}
-
-/// The rescues of the checkout at `path`, in order of id.
-///
-/// Where there is no checkout, there is none.
+/// Returns the rescues of the checkout at `path`, in order of id. There are none without a checkout.
 pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match fs::symlink_metadata(path.join(".git")) {
@@ -64,7 +35,7 @@ pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
     all(&repo)?.into_iter().map(|kept| Opened::open(&repo, path, kept)?.describe(path)).collect()
 }
 
-/// One rescue: what it is, and the difference it holds as a patch that `git apply` takes, binary files included.
+/// Shows a rescue: what it is, and its difference as a patch for `git apply`, binary files included.
 pub fn show(path: &Path, id: &str) -> Result<Vec<u8>, Failure> {
     let repo = open(path)?;
     let found = Opened::find(&repo, path, id)?;
@@ -114,7 +85,7 @@ fn add_patch(
     })
 }
 
-/// The commits of a rescue, the oldest first: those that no branch has, here or at a remote; the last one at least.
+/// Returns the commits of a rescue that no branch has, here or at a remote, the oldest first. The last one is always included.
 fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2::Commit<'a>>, git2::Error> {
     let mut walk = repo.revwalk()?;
     walk.set_sorting(Sort::TOPOLOGICAL | Sort::REVERSE)?;
@@ -128,60 +99,59 @@ fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2
     Ok(commits)
 }
 
-/// Brings the files of a rescue back into the working tree: bytes, executable bits, untracked ones too; and what was
-/// staged into the index. All of it or, where newer work would be replaced, nothing. The rescue stays. Gives back the paths that
-/// were written, removed or staged. A file that was only staged stays as it is: its bytes were those of HEAD.
+/// Restores the files of a rescue to the working tree, untracked ones included, and staged changes to the index. If newer work
+/// would be replaced, nothing is restored. The rescue stays. Returns the paths that were written, removed or staged. A file
+/// that was only staged stays as it is, since its content was that of HEAD.
 pub fn restore(path: &Path, wanted: &Restoring) -> Result<Vec<RepoPath>, Failure> {
     let id = wanted.id.as_str();
     let repo = open(path)?;
     let found = Opened::find(&repo, path, id)?;
-    let Some(held) = found.held(path)? else {
+    let Some(held) = found.contents(path)? else {
         let hint = format!("give them a branch: `{}`", found.describe(path)?.way_back.unwrap_or_default());
         return Err(Failure::new(format!("{id} holds commits, not files")).hint(hint));
     };
     let mut area = WorkArea::enter(repo.path())?;
     area.lock(&repo.path().join("index"))?;
-    let todo = RestorePlan::find(&repo, path, &held, &wanted.claimed)?;
+    let plan = RestorePlan::find(&repo, path, &held, &wanted.claimed)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
-    // What needs room or an object comes before the first file is touched.
-    for (number, (name, blob, _)) in todo.written().enumerate() {
+    // What needs space or an object is done before the first file is touched.
+    for (number, (name, blob, _)) in plan.written().enumerate() {
         let access = access::to_restore(path, name, &held.access)?;
         write(found.repository_of(name, &held), blob, access, &stage.join(number.to_string()))?;
     }
-    bring_staged(&found, &held, &todo, path, &area)?;
-    if !todo.staged.is_empty() {
-        index_file::prepare(&area, path, &todo.staged)?;
+    add_staged_objects(&found, &held, &plan, path, &area)?;
+    if !plan.staged.is_empty() {
+        index::prepare(&area, path, &plan.staged)?;
     }
-    // What goes may stand where something else is to come, and a directory goes after what is in it.
-    for (name, there) in todo.removed().rev() {
+    // Removals come first, since they make room, and in reverse order, so that directories become empty.
+    for (name, there) in plan.removed().rev() {
         let at = path.join(name.as_path());
-        there.still(path, name)?;
+        there.check_unchanged(path, name)?;
         fs::remove_file(&at).map_err(io_failure("remove", &at))?;
-        move_files::prune(path, name);
+        remove_empty_parents(path, name);
     }
-    for (number, (name, _, there)) in todo.written().enumerate() {
+    for (number, (name, _, there)) in plan.written().enumerate() {
         let at = path.join(name.as_path());
-        access::make_folders(path, name, &held.access)?;
-        there.still(path, name)?;
+        access::create_parents(path, name, &held.access)?;
+        there.check_unchanged(path, name)?;
         if there == PathState::Directory && fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
-            move_files::remove_empty(&at)?;
+            remove_empty(&at)?;
         }
         fs::rename(stage.join(number.to_string()), &at).map_err(io_failure("write", &at))?;
     }
-    if !todo.staged.is_empty() {
-        index_file::install(&area, path)?;
+    if !plan.staged.is_empty() {
+        index::install(&area, path)?;
     }
     area.leave()?;
-    Ok(todo.paths())
+    Ok(plan.paths())
 }
 
-/// Sees to it that the repository has every object that is to be staged. Those of private files come with a mode for
-/// their owner alone.
-fn bring_staged(
+/// Adds the objects that are to be staged to the repository. Only the owner can read those of private files.
+fn add_staged_objects(
     found: &Opened<'_>,
     held: &RescueContents,
-    todo: &RestorePlan<'_>,
+    plan: &RestorePlan<'_>,
     top: &Path,
     area: &WorkArea,
 ) -> Result<(), Failure> {
@@ -189,11 +159,11 @@ fn bring_staged(
     let odb = found.repo.odb().map_err(&failed)?;
     let own = area.path("staged");
     let store = private_store::create(&own)?;
-    for (name, blob) in &todo.staged {
+    for (name, blob) in &plan.staged {
         let Some(blob) = blob.filter(|blob| blob.mode != 0o160_000 && !odb.exists(blob.id)) else { continue };
         let Ok(content) = found.repository_of(name, held).find_blob(blob.id) else {
             let missing = format!("nothing was restored: the staged {name} is missing: no object {}", blob.id);
-            let hint = format!("look at it with `git -C {} fsck`", quoted(&top.to_string_lossy()));
+            let hint = format!("look at it with `git -C {} fsck`", shell_word(&top.to_string_lossy()));
             return Err(Failure::new(missing).hint(hint));
         };
         store.odb().and_then(|store| store.write(ObjectType::Blob, content.content())).map_err(&failed)?;
@@ -203,7 +173,7 @@ fn bring_staged(
 }
 
 fn open(path: &Path) -> Result<Repository, Failure> {
-    if let Some(obstacle) = observe::check_ownership(path, &path.join(".git"))? {
+    if let Some(obstacle) = check_ownership(path, &path.join(".git"))? {
         return Err(obstacle.refusal(path));
     }
     open_repository(path).map_err(git_failure("open the repository", path))

@@ -1,4 +1,4 @@
-//! Makes and reads commits of the shape that `git stash` makes.
+//! Makes and reads commits like those of `git stash`.
 
 use std::fs;
 use std::io;
@@ -8,17 +8,18 @@ use std::path::Path;
 use git2::{Commit, Index, ObjectType, Oid, Repository, Signature, Tree};
 
 use super::access::{self, AccessList};
-use super::delta::{Blob, blob_in, subject, usual};
-use super::index_file::{add, entry, remove};
-use super::path::RepoPath;
-use super::survey::{Local, Work, raw_id};
-use super::{git_failure, io_failure};
+use super::survey::{Local, Work};
 use crate::failure::Failure;
+use crate::git::RepoPath;
+use crate::git::error::{git_failure, git_text, io_failure};
+use crate::git::hash::raw_id;
+use crate::git::index::{add, entry, remove};
+use crate::git::tree::{Blob, blob_in, normal_mode, subject};
 
-/// The mode of a submodule in a tree: its id is no object of this repository.
+/// The mode of a submodule in a tree. Its commit is not in this repository.
 const SUBMODULE: u32 = 0o160_000;
 
-/// A commit of the shape that `git stash` makes.
+/// A commit like those of `git stash`.
 pub struct Stash<'a> {
     pub repo: &'a Repository,
     /// HEAD as it was.
@@ -26,18 +27,18 @@ pub struct Stash<'a> {
     pub base_tree: Tree<'a>,
     pub index: Tree<'a>,
     pub work: Tree<'a>,
-    /// The files that git did not know.
+    /// The untracked files.
     pub untracked: Option<Tree<'a>>,
-    /// Modes and groups that a tree does not hold.
+    /// The access rights that a tree does not have.
     pub access: AccessList,
 }
 
 impl<'a> Stash<'a> {
-    /// Takes the commit apart; none where it has not that shape.
+    /// Takes a commit apart. Returns `None` for another commit.
     pub fn open(repo: &'a Repository, commit: &Commit<'a>) -> Option<Self> {
         let index = commit.parent(1).ok()?;
         let base = repo.find_commit(commit.parent_id(0).ok()?).ok()?;
-        // A merge has two parents as well.
+        // A merge has two parents too.
         if index.parent_id(0).ok() != Some(base.id()) || !index.message_bytes().starts_with(b"index on ") {
             return None;
         }
@@ -56,7 +57,7 @@ impl<'a> Stash<'a> {
         })
     }
 
-    /// Whether it was made when HEAD was this; where nothing was committed yet, on top of nothing.
+    /// Whether it was made at this HEAD; without one, before the first commit.
     pub fn is_of(&self, head: Option<Oid>) -> bool {
         match head {
             Some(head) => self.base.id() == head,
@@ -64,7 +65,7 @@ impl<'a> Stash<'a> {
         }
     }
 
-    /// Whether it holds every bit of a change.
+    /// Whether it has all of a change.
     pub fn holds(&self, top: &Path, local: &Local) -> Result<bool, Failure> {
         let path = &local.change.path;
         let work = if local.tracked { Some(&self.work) } else { self.untracked.as_ref() };
@@ -78,28 +79,28 @@ impl<'a> Stash<'a> {
     }
 }
 
-/// Makes rescues.
+/// What a rescue is made from.
 pub struct Maker<'a> {
     /// The checkout's repository.
     pub repo: &'a Repository,
     /// Where the objects go.
     pub store: &'a Repository,
-    /// The store does not see the objects of `repo`.
+    /// The store does not have the objects of `repo`.
     pub apart: bool,
     pub head: Option<Oid>,
-    /// What HEAD names, in words.
+    /// The name of the branch, for the message.
     pub branch: &'a str,
     pub top: &'a Path,
     pub locals: &'a [&'a Local],
-    /// What is kept, in words.
+    /// What is rescued, for the message.
     pub what: &'a str,
     pub who: &'a Signature<'a>,
 }
 
 impl Maker<'_> {
-    /// Makes the commit of one, and gives back its id.
+    /// Makes the commit of a rescue and returns its id.
     pub fn stash(&self) -> Result<Oid, Failure> {
-        let failed = git_failure("keep the local changes", self.top);
+        let failed = git_failure("rescue the local changes", self.top);
         let base = match self.head {
             _ if self.apart => self.copy_base()?,
             Some(head) => head,
@@ -134,9 +135,9 @@ impl Maker<'_> {
         self.commit(message.trim_end(), &mut work, &parents)
     }
 
-    /// Brings into the store what HEAD and the index have of the files, and commits the former.
+    /// Copies what HEAD and the index have of the files to the store, and commits HEAD's.
     fn copy_base(&self) -> Result<Oid, Failure> {
-        let failed = git_failure("keep the local changes", self.top);
+        let failed = git_failure("rescue the local changes", self.top);
         let head = self.head.map(|head| self.repo.find_commit(head)?.tree()).transpose().map_err(&failed)?;
         let odb = self.store.odb().map_err(&failed)?;
         let mut base = empty()?;
@@ -156,7 +157,7 @@ impl Maker<'_> {
     }
 
     fn untracked(&self, about: &str) -> Result<Option<Oid>, Failure> {
-        let failed = git_failure("keep the local changes", self.top);
+        let failed = git_failure("rescue the local changes", self.top);
         let mut index = empty()?;
         for local in self.locals.iter().filter(|local| !local.tracked) {
             if let Work::File { mode } = local.work {
@@ -170,10 +171,10 @@ impl Maker<'_> {
         self.commit(&format!("untracked files on {about}"), &mut index, &[]).map(Some)
     }
 
-    /// Stores a file byte for byte: no line ending is converted, since it is to come back as it was.
+    /// Stores a file byte for byte, without converting line endings, so that it can be restored as it was.
     fn store_file(&self, path: &RepoPath, mode: u32) -> Result<Blob, Failure> {
         let at = self.top.join(path.as_path());
-        let failed = git_failure("keep a file", self.top);
+        let failed = git_failure("rescue a file", self.top);
         let odb = self.store.odb().map_err(&failed)?;
         if mode == 0o120_000 {
             let target = fs::read_link(&at).map_err(io_failure("read the link", &at))?;
@@ -183,7 +184,8 @@ impl Maker<'_> {
         let read = io_failure("read", &at);
         let mut file = fs::File::open(&at).map_err(&read)?;
         let size = file.metadata().map_err(&read)?.len();
-        let size = usize::try_from(size).map_err(|_| Failure::new(format!("{} is too large to keep", at.display())))?;
+        let size =
+            usize::try_from(size).map_err(|_| Failure::new(format!("{} is too large to rescue", at.display())))?;
         let mut writer = odb.writer(size, ObjectType::Blob).map_err(&failed)?;
         io::copy(&mut file, &mut writer).map_err(&read)?;
         let id = writer.finalize().map_err(&failed)?;
@@ -197,21 +199,21 @@ impl Maker<'_> {
             let parents = parents.iter().map(|parent| store.find_commit(*parent)).collect::<Result<Vec<_>, _>>()?;
             store.commit(None, who, who, message, &tree, &parents.iter().collect::<Vec<_>>())
         };
-        make(index).map_err(git_failure("keep the local changes", self.top))
+        make(index).map_err(git_failure("rescue the local changes", self.top))
     }
 }
 
 fn empty() -> Result<Index, Failure> {
-    Index::new().map_err(|error| Failure::new(format!("cannot make an index: {}", super::git_text(&error))))
+    Index::new().map_err(|error| Failure::new(format!("cannot create an index: {}", git_text(&error))))
 }
 
-/// An index of a tree, with the modes that a new tree may have.
+/// Makes an index of a tree, with normalised modes.
 fn index_of(tree: &Tree<'_>) -> Result<Index, git2::Error> {
     let mut index = Index::new()?;
     index.read_tree(tree)?;
-    let unusual: Vec<_> = index.iter().filter(|entry| usual(entry.mode) != entry.mode).collect();
+    let unusual: Vec<_> = index.iter().filter(|entry| normal_mode(entry.mode) != entry.mode).collect();
     for mut entry in unusual {
-        entry.mode = usual(entry.mode);
+        entry.mode = normal_mode(entry.mode);
         add(&mut index, &entry)?;
     }
     Ok(index)

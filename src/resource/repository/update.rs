@@ -1,44 +1,48 @@
-//! Moves a checkout to the remote's head of its branch, in an order that can be cut off after any step:
-//! rescue, objects, remote-tracking branch, files, index, and the branch and HEAD last.
+//! Updates a checkout to the remote's head of its branch, in an order that can be interrupted anywhere: rescue, objects,
+//! remote-tracking branch, files, index, and the branch and HEAD last.
 
 use std::path::Path;
 
 use git2::{Oid, Repository};
 
-use super::actual::ChangedPath;
 use super::change::Update;
-use super::delta::{Delta, Position};
-use super::observe::{Head, position, read_head, remote_url};
-use super::remote::{CheckoutState, Site};
+use super::delta::{self, Delta};
+use super::desired::Repository as Desired;
+use super::position::{Position, position};
+use super::refusal::refusal_to_update;
 use super::survey::{Survey, survey};
-use super::work_area::WorkArea;
-use super::{delta, git_failure, index_file, move_files, open_repository, refs, rescue};
+use super::{leftovers, move_files, rescue, update_index};
 use crate::failure::Failure;
-use crate::resource::repository::Repository as Desired;
+use crate::git::error::git_failure;
+use crate::git::head::{Head, read_head};
+use crate::git::open::open_repository;
+use crate::git::refs;
+use crate::git::remote::{CheckoutState, configured, without_password};
+use crate::git::work_area::WorkArea;
 
-/// Carries out a move that was planned.
+/// Makes an update that was planned.
 pub fn execute(desired: &Desired, change: &Update, run: &str) -> Result<(), Failure> {
     let top = &desired.path;
-    super::clone::remove_leftovers(top)?;
+    leftovers::remove_unfinished_clone(top)?;
     let repo = open(top)?;
-    let url = remote_url(&repo, &desired.remote)
+    let url = configured::url(&repo, &desired.remote)
         .ok_or_else(|| Failure::new(format!("{} has no remote named {}", top.display(), desired.remote)))?;
     let head = read_head(&repo, top)?;
     let position = position(&repo, &head, desired)?;
     let target = id(&change.commit, top)?;
-    let delta = delta::find(&repo, &Site::of(desired, &url, CheckoutState::PathState), &position, target)?;
+    let delta = delta::find(&repo, &desired.remote_at(&url, CheckoutState::Present), &position, target)?;
     let log = if head.commit.is_none() { "clone" } else { "pull" };
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log };
     let mut area = plan.lock()?;
     let survey = survey(&repo, top, &delta)?;
     plan.check(change, &survey)?;
     if let Some(last) = change.local_commits.first() {
-        rescue::keep_commits(&mut area, &repo, run, "commits", &last.id)?;
+        rescue::rescue_commits(&mut area, &repo, run, "commits", &last.id)?;
     }
     if let Some(last) = change.detached_commits.first() {
-        rescue::keep_commits(&mut area, &repo, run, "detached", &last.id)?;
+        rescue::rescue_commits(&mut area, &repo, run, "detached", &last.id)?;
     }
-    rescue::keep_files(&mut area, &repo, top, run, (head.branch.as_deref(), head.commit), &survey)?;
+    rescue::rescue_files(&mut area, &repo, top, run, (head.branch.as_deref(), head.commit), &survey)?;
     plan.carry_out(area, &survey)
 }
 
@@ -50,14 +54,14 @@ fn id(text: &str, top: &Path) -> Result<Oid, Failure> {
     Oid::from_str(text).map_err(git_failure("read a commit id", top))
 }
 
-/// Moves a fresh clone, which has objects and no files yet, to its branch.
-pub fn fill(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
+/// Checks out the files of a new clone, which has only objects yet.
+pub fn check_out_new_clone(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let top = &desired.path;
     let repo = open(top)?;
     let head = read_head(&repo, top)?;
     let position = position(&repo, &head, desired)?;
-    let delta = delta::find(&repo, &Site::of(desired, url, CheckoutState::PathState), &position, target)?;
-    let log = format!("clone: from {}", super::remote::without_password(url));
+    let delta = delta::find(&repo, &desired.remote_at(url, CheckoutState::Present), &position, target)?;
+    let log = format!("clone: from {}", without_password(url));
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };
     let area = plan.lock()?;
     let survey = survey(&repo, top, &delta)?;
@@ -75,7 +79,7 @@ struct Plan<'a> {
     position: &'a Position,
     target: Oid,
     delta: &'a Delta,
-    /// What the reflog says of a new commit at HEAD.
+    /// The message of the reflog.
     log: &'a str,
 }
 
@@ -84,7 +88,7 @@ impl Plan<'_> {
         format!("refs/heads/{}", self.desired.branch)
     }
 
-    /// Keeps every other git process out of index, HEAD and branch.
+    /// Locks the index, HEAD and the branch against other git processes.
     fn lock(&self) -> Result<WorkArea, Failure> {
         let git = self.repo.path();
         let mut area = WorkArea::enter(git)?;
@@ -94,10 +98,10 @@ impl Plan<'_> {
         Ok(area)
     }
 
-    /// Under the locks: is all still as it was planned?
+    /// Checks under the locks that everything is as it was planned.
     fn check(&self, change: &Update, survey: &Survey) -> Result<(), Failure> {
         let head = read_head(self.repo, self.top)?;
-        let paths: Vec<ChangedPath> = self.delta.entries.iter().map(super::delta::Entry::changed).collect();
+        let paths = self.delta.changed_paths();
         let in_the_way: Vec<_> = survey.in_the_way.values().map(|local| local.change.clone()).collect();
         let text = |commit: Option<Oid>| commit.map(|commit| commit.to_string());
         let same = head == *self.head
@@ -109,8 +113,7 @@ impl Plan<'_> {
             && self.delta.local_commits == change.local_commits
             && self.delta.detached_commits == change.detached_commits;
         if let Some(obstacle) = survey.obstacles.first() {
-            let refusal = obstacle.refusal_to_move(self.desired);
-            return Err(refusal);
+            return Err(refusal_to_update(obstacle, self.desired));
         }
         if same {
             Ok(())
@@ -123,22 +126,22 @@ impl Plan<'_> {
         for pack in &self.delta.packs {
             area.install_pack(pack)?;
         }
-        // Another handle: this one may have looked for objects before they were there.
+        // Opened again, since the other handle may have looked for objects before they existed.
         let repo = open(self.top)?;
         self.track(&mut area, &repo)?;
         self.set_tags(&mut area, &repo)?;
         if self.position.branch.is_none() {
             refs::follow(&mut area, &repo, &self.desired.remote, &self.desired.branch)?;
         }
-        let brought = move_files::settle(&area, &repo, self.top, self.target, survey)?;
-        index_file::replace(&area, self.top, survey, &brought)?;
+        let brought = move_files::update_worktree(&area, &repo, self.top, self.target, survey)?;
+        update_index::replace(&area, self.top, survey, &brought)?;
         self.move_head(&mut area, &repo)?;
         area.leave()
     }
 
     /// Updates the remote-tracking branch, as a fetch does.
     fn track(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
-        let Some(name) = refs::tracking(repo, &self.desired.remote, &self.desired.branch)? else { return Ok(()) };
+        let Some(name) = configured::tracking(repo, &self.desired.remote, &self.desired.branch)? else { return Ok(()) };
         let before = refs::target(repo, &name)?;
         if before == Some(self.target) {
             return Ok(());
@@ -153,7 +156,7 @@ impl Plan<'_> {
         refs::set(area, repo, &name, before, self.target)
     }
 
-    /// Makes the tags that came with the commits. One that is here by now stays as it is.
+    /// Creates the tags that came with the commits. Existing ones stay as they are.
     fn set_tags(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
         for tag in &self.delta.tags {
             let names = [tag.name.clone()];
@@ -164,7 +167,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Sets the branch, and HEAD to it. Both are locked since the beginning.
+    /// Updates the branch and HEAD, which have been locked from the beginning.
     fn move_head(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
         let (name, before) = (self.branch_ref(), self.position.branch);
         refs::expect(repo, &name, before)?;

@@ -1,6 +1,7 @@
 //! A remote, someone who pushes to it, and a checkout of it, all made afresh.
 
 use crate::failure::Failure;
+use crate::git::RepoPath;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::resource::repository::actual::Actual;
-use crate::resource::repository::path::RepoPath;
-use crate::resource::repository::{Repository, RepositoryChange, clone, diff, observe, restore, update, work_area};
+use crate::resource::repository::{Repository, RepositoryChange, clone, diff, leftovers, observe, restore, update};
 use crate::resource::{Diff, Restoring};
 
 pub struct Bench {
@@ -147,7 +147,7 @@ pub fn execute(desired: &Repository, change: &RepositoryChange, run: &str) -> Re
     match change {
         RepositoryChange::Clone(change) => clone::execute(desired, change),
         RepositoryChange::Update(change) => update::execute(desired, change, run),
-        RepositoryChange::RemoveLeftovers { .. } => work_area::remove_leftovers(&desired.path),
+        RepositoryChange::RemoveLeftovers { .. } => leftovers::remove(&desired.path),
     }
 }
 

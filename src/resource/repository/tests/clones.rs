@@ -118,7 +118,7 @@ fn a_branch_that_moved_since_the_plan_is_not_cloned() {
     let change = plan(&desired).unwrap().unwrap().changes.remove(0);
     bench.push("later", &[("later", Some("x\n"))]);
     let failure = super::bench::execute(&desired, &change, "run-1").unwrap_err();
-    assert!(failure.message.contains("has moved on meanwhile"), "{failure:?}");
+    assert!(failure.message.contains("was changed meanwhile"), "{failure:?}");
     assert!(!desired.path.exists());
 }
 

@@ -5,9 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::bench::{Bench, apply, execute, files, git, plan, seen, snapshot, try_git, write};
+use crate::git::RepoPath;
+use crate::git::open::open_repository;
+use crate::git::worktree::create_parents;
 use crate::resource::Change;
-use crate::resource::repository::path::RepoPath;
-use crate::resource::repository::{RepositoryChange, move_files, observe, open_repository};
+use crate::resource::repository::{RepositoryChange, observe};
 
 fn update(bench: &Bench) -> Box<crate::resource::repository::change::Update> {
     match plan(&bench.desired()).unwrap().unwrap().changes.remove(0) {
@@ -336,10 +338,10 @@ fn directories_are_made_and_no_link_is_followed() {
         fs::create_dir(folder).unwrap();
     }
     std::os::unix::fs::symlink(&outside, top.join("link")).unwrap();
-    move_files::make_folders(&top, &RepoPath::new("a/b/file")).unwrap();
+    create_parents(&top, &RepoPath::new("a/b/file")).unwrap();
     assert!(top.join("a/b").is_dir() && !top.join("a/b/file").exists());
-    let failure = move_files::make_folders(&top, &RepoPath::new("link/b/file")).unwrap_err();
-    assert!(failure.message.contains("was changed in this very moment"), "{failure:?}");
+    let failure = create_parents(&top, &RepoPath::new("link/b/file")).unwrap_err();
+    assert!(failure.message.contains("was changed meanwhile"), "{failure:?}");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
 

@@ -7,10 +7,10 @@ use std::process::Command;
 use proptest::prelude::*;
 
 use super::bench::restore;
+use crate::git::RepoPath;
 use crate::resource::repository::RepositoryChange;
 use crate::resource::repository::actual::LocalChange;
 use crate::resource::repository::change::Update;
-use crate::resource::repository::path::RepoPath;
 
 use super::bench::{Bench, apply, copy, desired, files, git, seen, try_git, write};
 

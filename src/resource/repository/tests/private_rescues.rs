@@ -283,7 +283,7 @@ fn what_a_step_has_written_since_is_not_to_be_moved_or_committed() {
     let claimed = vec![(top.join("app/.env"), "password".to_owned())];
     let wanted = Restoring { id: "run-1".to_owned(), claimed };
     let hint = restore_beside(&top, &wanted).unwrap_err().hint.unwrap();
-    assert!(hint.contains("the step password sees to it"), "{hint}");
+    assert!(hint.contains("the step password manages it"), "{hint}");
     assert!(!hint.contains("mv ") && !hint.contains("commit"), "{hint}");
     assert_eq!(pasted(&hint, 1), SECRET, "{hint}");
     // Whatever holds the file is left too.
@@ -292,8 +292,8 @@ fn what_a_step_has_written_since_is_not_to_be_moved_or_committed() {
     write(&top, "app/.env/more/x", Some("x\n"));
     let wanted = Restoring { claimed: vec![(top.join("app/.env/more/x"), "x".to_owned())], ..wanted };
     let failure = restore_beside(&top, &wanted).unwrap_err();
-    assert!(failure.message.contains("app/.env (a directory by now)"), "{failure:?}");
-    assert!(failure.hint.unwrap().contains("the step x sees to it"));
+    assert!(failure.message.contains("app/.env (now a directory)"), "{failure:?}");
+    assert!(failure.hint.unwrap().contains("the step x manages it"));
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn remotes_that_are_wrong() {
     fs::create_dir(bench.dir.path().join("empty.git")).unwrap();
     git(bench.dir.path(), &["init", "-q", "--bare", "empty.git"]);
     git(&bench.checkout(), &["remote", "set-url", "origin", "../empty.git"]);
-    refused(&bench, &["no branch qa", "no branch at all"]);
+    refused(&bench, &["no branch qa", "has no branches"]);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn files_of_lfs_at_the_head_are_not_called_up_to_date() {
     git(&bench.checkout(), &["pull", "-q"]);
     let found = plan(&bench.desired()).unwrap().unwrap();
     assert!(found.changes.is_empty());
-    assert_eq!(found.notes, [".gitattributes stores files in git LFS: whether they are there is not looked at"]);
+    assert_eq!(found.notes, [".gitattributes stores files in git LFS: whether they are present is not checked"]);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn refs_that_cannot_stand_beside_the_wanted_ones_are_named() {
         desired.branch = "feature/x".to_owned();
         let before = snapshot(bench.dir.path());
         let refusal = plan(&desired).unwrap().unwrap_err();
-        assert!(refusal.message.contains(&format!("{packed}, which cannot stand beside")), "{refusal:?}");
+        assert!(refusal.message.contains(&format!("{packed}, which cannot exist beside")), "{refusal:?}");
         assert!(refusal.hint.unwrap().contains(remedy));
         assert_eq!(snapshot(bench.dir.path()), before);
     }
@@ -308,7 +308,7 @@ fn refs_that_cannot_stand_beside_the_wanted_ones_are_named() {
 #[test]
 fn a_tree_nested_too_deep_is_an_error() {
     let bench = behind();
-    let repo = crate::resource::repository::open_repository(&bench.remote()).unwrap();
+    let repo = crate::git::open::open_repository(&bench.remote()).unwrap();
     let mut tree = repo.treebuilder(None).unwrap();
     tree.insert("f", repo.blob(b"x").unwrap(), 0o100_644).unwrap();
     let mut tree = tree.write().unwrap();

@@ -56,14 +56,14 @@ fn a_link_is_not_moved_aside_but_replaced_by_what_it_leads_to() {
     let mut desired = super::bench::desired(&link);
     let hint = refusal(&desired).hint.unwrap();
     let real = fs::canonicalize(bench.checkout()).unwrap();
-    assert_eq!(hint, format!("give the path that it leads to: {}", real.display()));
+    assert_eq!(hint, format!("give the path of its target: {}", real.display()));
     desired.path = real;
     apply(&desired, "run-1");
 
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("nowhere", &link).unwrap();
     let hint = refusal(&super::bench::desired(&link)).hint.unwrap();
-    assert!(hint.contains("leads nowhere") && !hint.contains("aside"), "{hint}");
+    assert!(hint.contains("target does not exist") && !hint.contains("aside"), "{hint}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn a_remote_whose_history_was_cut_off_above_the_checkout_is_refused_and_below_it
     let before = super::bench::snapshot(&bench.checkout());
     let told = told(&bench);
     let command = format!("`git -C {shallow} fetch --unshallow`");
-    assert!(told.contains("history is cut off above") && told.contains(&command), "{told}");
+    assert!(told.contains("history ends before it reaches") && told.contains(&command), "{told}");
     assert!(super::bench::snapshot(&bench.checkout()) == before);
 
     git(&bench.checkout(), &["pull", "-q", bench.remote().to_str().unwrap(), "qa"]);
@@ -202,7 +202,9 @@ fn what_git_would_not_run_is_not_run() {
     git(&top, &["remote", "set-url", "origin", &format!("ext::touch {}", ran.display())]);
     let told = told(&bench);
     assert!(told.contains("transport 'ext' not allowed") && told.contains("use a path"), "{told}");
-    for (url, words) in [("ftp://u:p@h/x", "'ftp' not allowed"), ("-x", "write ./ before it"), ("", "url is empty")] {
+    for (url, words) in
+        [("ftp://u:p@h/x", "'ftp' not allowed"), ("-x", "write ./ before the path"), ("", "url is empty")]
+    {
         git(&top, &["config", "remote.origin.url", url]);
         if url.is_empty() {
             refusal(&bench.desired());

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use super::bench::{Bench, apply, files, git, restore, write};
 use crate::resource::repository::LocalCommits;
-use crate::resource::repository::restore::{RescueKind, list as list_rescues, show as show_rescue};
+use crate::resource::repository::opened::RescueKind;
+use crate::resource::repository::restore::{list as list_rescues, show as show_rescue};
 
 fn rescued() -> Bench {
     let bench = Bench::new();
@@ -249,7 +250,7 @@ fn a_staged_file_in_the_place_of_a_directory_is_kept_and_comes_back() {
     }
     let before = files(&top);
     let failure = restore(&top, "run-1").unwrap_err();
-    assert!(failure.message.contains("d (a directory by now), d in the index would be"), "{failure:?}");
+    assert!(failure.message.contains("d (now a directory), d in the index would be"), "{failure:?}");
     assert_eq!(files(&top), before);
     git(&top, &["checkout", "-q", "-f", "--detach", head.trim()]);
     restore(&top, "run-1").unwrap();
@@ -281,6 +282,6 @@ fn nothing_is_restored_where_others_decide_what_the_path_is() {
     std::os::unix::fs::chown(bench.dir.path(), Some(65_534), None).unwrap();
     let before = files(&top);
     let failure = restore(&top, "run-1").unwrap_err();
-    assert!(failure.message.contains("as root nothing is done"), "{failure:?}");
+    assert!(failure.message.contains("as root: users other than root"), "{failure:?}");
     assert_eq!(files(&top), before);
 }

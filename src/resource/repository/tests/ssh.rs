@@ -116,7 +116,7 @@ fn what_ssh_refuses_is_said_with_its_remedy() {
     fs::remove_file(folder.join("client")).unwrap();
     keygen(&folder.join("client-2"));
     fs::copy(folder.join("client-2"), folder.join("client")).unwrap();
-    failure(&bench, &["Permission denied", "takes none of the step's user's keys"]);
+    failure(&bench, &["Permission denied", "accepts none of the keys of the step's user"]);
     drop(server);
     failure(&bench, &["refused", "does not answer"]);
 }

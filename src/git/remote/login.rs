@@ -1,5 +1,5 @@
-//! A user and password that a URL holds: git would give them to its helper programs as an argument, which every user of
-//! the host can read. So git gets the URL without them, and asks for them where the server does.
+//! Hides the user and password in a URL. git would pass them to its helper programs as an argument, which every user of the
+//! host can read. So git gets the URL without them, and a credential helper that answers when the server asks.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -9,12 +9,12 @@ use std::path::Path;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::super::io_failure;
 use super::settings::quoted;
 use super::url::without_password;
 use crate::failure::Failure;
+use crate::git::error::io_failure;
 
-/// Refuses a URL, `resolved` of `url`, with a secret in a part that git gives to its helper programs as it is.
+/// Refuses a URL with a secret in a part that cannot be hidden. `url` stands for `resolved` (`insteadOf`).
 pub fn check(url: &str, resolved: &str) -> Result<(), Failure> {
     let shown = without_password(url);
     let web =
@@ -38,8 +38,8 @@ pub fn check(url: &str, resolved: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The lines of configuration by which git reaches `resolved`, which it makes of `url`, without its user information. Empty
-/// where there is none to hide. The password goes to a file in the directory `at`.
+/// Returns configuration by which git uses the URL without user and password, or an empty text if it has none. `url` stands
+/// for `resolved` (`insteadOf`). The password is written to a file in the directory `at`.
 pub fn hide(url: &str, resolved: &str, at: &Path) -> Result<String, Failure> {
     let Some((scheme, rest)) = resolved.split_once("://") else { return Ok(String::new()) };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -47,7 +47,7 @@ pub fn hide(url: &str, resolved: &str, at: &Path) -> Result<String, Failure> {
     let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
     let plain = |clean: &str| format!("[url {}]\n\tinsteadOf = {}\n", quoted(clean), quoted(url));
     match scheme.to_ascii_lowercase().as_str() {
-        // ssh takes no password from a URL.
+        // ssh does not accept a password in a URL.
         "ssh" if password.is_some() => Ok(plain(&format!("{scheme}://{user}@{place}{path}"))),
         "http" | "https" => {
             let server = format!("{scheme}://{place}");

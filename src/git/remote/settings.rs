@@ -1,31 +1,33 @@
-//! The configuration as git itself reads it at the place where it runs, conditional includes and all.
+//! The configuration as git itself reads it, conditional includes and all.
 
 use std::path::{Path, PathBuf};
 
-/// The protocols by which a remote may be reached. Others can run any program, or have no use here.
+use crate::host::environment;
+
+/// The protocols that are allowed. Others can run any program, or are of no use here.
 const PROTOCOLS: [&str; 5] = ["file", "git", "http", "https", "ssh"];
 
-/// One value, and the file that it stands in.
+/// A value and the file that it comes from.
 #[derive(Debug, PartialEq)]
 struct Setting {
     file: Option<PathBuf>,
-    /// Section and name in lower case, the part between them as it is written.
+    /// Section and name are in lower case, the subsection is as written.
     key: String,
     value: String,
 }
 
-/// All values, in git's order: a later one of the same name wins.
+/// All settings, in git's order: the last one with a key wins.
 #[derive(Debug, Default, PartialEq)]
 pub struct Settings(Vec<Setting>);
 
 impl Settings {
-    /// Reads what `git config --null --list --show-origin` prints.
+    /// Parses the output of `git config --null --list --show-origin`.
     pub fn parse(output: &[u8]) -> Self {
         let text = String::from_utf8_lossy(output);
         let mut parts = text.split('\0');
         let mut settings = Vec::new();
         while let (Some(origin), Some(entry)) = (parts.next(), parts.next()) {
-            // A key without `=` is a true boolean.
+            // A key without `=` means true.
             let (key, value) = entry.split_once('\n').unwrap_or((entry, "true"));
             settings.push(Setting {
                 file: origin.strip_prefix("file:").map(PathBuf::from),
@@ -36,36 +38,36 @@ impl Settings {
         Self(settings)
     }
 
-    /// The value that counts.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|setting| setting.key == key).map(|setting| setting.value.as_str())
     }
 
-    /// The keys with this beginning and this end.
+    /// Returns the keys with this prefix and suffix.
     pub fn keys<'a>(&'a self, prefix: &'a str, suffix: &'a str) -> impl Iterator<Item = &'a str> {
         let keys = self.0.iter().map(|setting| setting.key.as_str());
         keys.filter(move |key| key.starts_with(prefix) && key.ends_with(suffix))
     }
 
-    /// The URL that git makes of `url`: of all `insteadOf` that it begins with, the longest is replaced (git-config(1)).
+    /// Returns the URL that `url` stands for: the longest `insteadOf` that it begins with is replaced (git-config(1)).
     pub fn resolve(&self, url: &str) -> String {
         let bases = self.0.iter().filter_map(|setting| {
             let base = setting.key.strip_prefix("url.")?.strip_suffix(".insteadof")?;
             url.starts_with(&setting.value).then_some((setting.value.len(), base))
         });
-        // The first of equal length, as in git.
+        // Of equal length the first, as in git.
         match bases.reduce(|best, other| if other.0 > best.0 { other } else { best }) {
             Some((length, base)) => format!("{base}{}", &url[length..]),
             None => url.to_owned(),
         }
     }
 
-    /// The value of `GIT_ALLOW_PROTOCOL`: this program's protocols, without those that the configuration forbids, or the
-    /// user's own value of that variable.
+    /// Returns a value for `GIT_ALLOW_PROTOCOL`: the allowed protocols without those that the configuration forbids, or without
+    /// those that are not in `own`, the user's value of that variable.
     pub fn allowed_protocols(&self, own: Option<&str>) -> String {
         let allowed = |protocol: &&str| {
             if let Some(own) = own {
-                // It takes the place of the configuration (git(1)).
+                // It overrides the configuration (git(1)).
                 return own.split(':').any(|named| named == *protocol);
             }
             let policy = self.get(&format!("protocol.{protocol}.allow")).or_else(|| self.get("protocol.allow"));
@@ -74,13 +76,12 @@ impl Settings {
         PROTOCOLS.iter().copied().filter(allowed).collect::<Vec<_>>().join(":")
     }
 
-    /// Whether values come from this file.
+    /// Whether a setting comes from this file.
     pub fn is_read(&self, file: &Path) -> bool {
         self.0.iter().any(|setting| setting.file.as_deref() == Some(file))
     }
 
-    /// The conditions on the git directory's place, `gitdir` or `gitdir/i`, with their pattern, the file that they stand in
-    /// and the file that they include.
+    /// Returns the conditional includes that depend on the path of the git directory (`gitdir`, `gitdir/i`).
     pub fn conditions(&self) -> impl Iterator<Item = Condition<'_>> {
         self.0.iter().filter_map(|setting| {
             let condition = setting.key.strip_prefix("includeif.")?.strip_suffix(".path")?;
@@ -96,7 +97,7 @@ impl Settings {
     }
 }
 
-/// An `includeIf` that asks where the git directory is.
+/// An include that depends on the path of the git directory.
 #[derive(Debug)]
 pub struct Condition<'a> {
     keyword: &'a str,
@@ -106,17 +107,16 @@ pub struct Condition<'a> {
 }
 
 impl Condition<'_> {
-    /// The file that is included where the condition holds.
+    /// Returns the file that is included.
     pub fn included(&self) -> Option<PathBuf> {
-        let home = || std::env::var_os("HOME").map(PathBuf::from);
         Some(match self.path.strip_prefix("~/") {
-            Some(rest) => home()?.join(rest),
+            Some(rest) => environment::home()?.join(rest),
             None => self.file.parent()?.join(self.path),
         })
     }
 
-    /// The same include for a git directory that stands below `root` as it is to stand below `/`: for a place that is not
-    /// there yet. By the rules of git-config(1), "Conditional includes".
+    /// Returns the same include for a git directory below `root` instead of `/`, by the rules of git-config(1), "Conditional
+    /// includes".
     pub fn below(&self, root: &Path, home: &Path) -> Option<String> {
         let folder = self.file.parent()?;
         let pattern = if let Some(rest) = self.pattern.strip_prefix("~/") {
@@ -137,7 +137,7 @@ impl Condition<'_> {
     }
 }
 
-/// A path in a pattern, standing for itself.
+/// Escapes a path for use in a pattern.
 fn glob_escaped(path: &Path) -> String {
     let mut text = String::new();
     for letter in path.to_string_lossy().chars() {
@@ -149,7 +149,7 @@ fn glob_escaped(path: &Path) -> String {
     text
 }
 
-/// A value or a name of a part, as a configuration file has it.
+/// Quotes a value or a subsection for a configuration file.
 pub fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n"))
 }

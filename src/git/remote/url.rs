@@ -1,9 +1,9 @@
-//! URLs of remotes: whether they lead to this host, whether two name the same repository, and how they may be shown.
+//! URLs of remotes: whether they are local, whether two of them name the same repository, and how they may be shown.
 
 use std::fs;
 use std::path::Path;
 
-/// The URL from wherever it is used: a relative path is meant from the checkout's top.
+/// Makes the relative path of a local remote absolute, from the checkout's top.
 pub fn absolute(url: &str, top: &Path) -> String {
     if is_local(url) && !url.starts_with("file://") {
         top.join(url).to_string_lossy().into_owned()
@@ -12,27 +12,27 @@ pub fn absolute(url: &str, top: &Path) -> String {
     }
 }
 
-/// Whether a URL leads to a directory of this host.
+/// Whether a URL is a directory of this host.
 pub fn is_local(url: &str) -> bool {
     url.starts_with("file://") || !(url.contains("://") || is_scp_like(url))
 }
 
-/// The directory of this host that a URL leads to.
+/// Returns the directory of a local URL.
 pub fn local_path(url: &str) -> Option<&str> {
     is_local(url).then(|| url.strip_prefix("file://").unwrap_or(url))
 }
 
-/// Where a URL leads by ssh.
+/// The host and path of an ssh URL.
 pub struct SshHost {
-    /// As ssh takes it: with the user where the URL names one.
+    /// The argument for ssh: with the user, if the URL has one.
     pub login: String,
     pub name: String,
     pub port: Option<String>,
-    /// On that host.
+    /// The path on that host.
     pub path: String,
 }
 
-/// The host of an ssh URL, in either of git's forms (git-clone(1), GIT URLS).
+/// Parses an ssh URL in either of git's forms (git-clone(1), GIT URLS).
 pub fn ssh_host(url: &str) -> Option<SshHost> {
     let (login, port, path) = match url.split_once("://") {
         Some((scheme, rest)) => {
@@ -57,7 +57,7 @@ pub fn ssh_host(url: &str) -> Option<SshHost> {
     Some(SshHost { login, name, port, path: path.to_owned() })
 }
 
-/// git's rule: a colon before any slash makes it `host:path`.
+/// Whether it has the form `host:path`: git's rule is a colon before any slash.
 fn is_scp_like(url: &str) -> bool {
     match (url.find(':'), url.find('/')) {
         (Some(colon), Some(slash)) => colon < slash,
@@ -66,17 +66,17 @@ fn is_scp_like(url: &str) -> bool {
     }
 }
 
-/// The URL as it may be shown: without what stands before an `@`, but for the user of an ssh URL, and without what stands
-/// after the path of a web address.
+/// Returns the URL as it may be shown: without user and password, except for the user of an ssh URL, and without the query and
+/// fragment of a web address.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return without_scp_password(url) };
-    // A password may hold a slash or an `@` that should have been escaped: what may be one ends with the last `@`.
+    // A password may contain an unescaped slash or `@`, so it ends at the last `@`.
     let has_password = rest.split('@').next().is_some_and(|user| user.len() < rest.len() && user.contains(':'));
     let end = if has_password { rest.rfind('@') } else { rest[..authority(rest)].rfind('@') };
     let shown = without_login(scheme, rest, end);
-    // A path of this host may well have these letters.
+    // A local path may contain these characters.
     match shown.find(['?', '#']).filter(|_| scheme != "file" && scheme != "ssh") {
-        // What closes a quotation is no part of the URL.
+        // A closing quotation mark does not belong to the URL.
         Some(end) => {
             let closing = shown[end..].rfind('\'').map_or("", |quote| &shown[end + quote..]);
             format!("{}{}…{closing}", &shown[..end], &shown[end..=end])
@@ -85,7 +85,7 @@ pub fn without_password(url: &str) -> String {
     }
 }
 
-/// `user:token@host:path`, which git takes for a path at the host `user`.
+/// Shortens `user:token@host:path`, which git treats as a path on the host `user`.
 fn without_scp_password(url: &str) -> String {
     let before_path = &url[..authority(url)];
     match (before_path.find(':'), before_path.rfind('@')) {
@@ -96,7 +96,7 @@ fn without_scp_password(url: &str) -> String {
     }
 }
 
-/// A word of a message, a URL in quotes perhaps.
+/// Does the same for a word of a message, which may be a quoted URL.
 pub fn without_password_in(word: &str) -> String {
     let start = word.find(|letter: char| letter.is_ascii_alphanumeric()).unwrap_or(0);
     match word.contains("://") {
@@ -105,7 +105,7 @@ pub fn without_password_in(word: &str) -> String {
     }
 }
 
-/// How long the part of a URL after `://` is that names user and host.
+/// Returns the length of the user and host in a URL without its scheme.
 fn authority(rest: &str) -> usize {
     rest.find('/').unwrap_or(rest.len())
 }
@@ -113,14 +113,14 @@ fn authority(rest: &str) -> usize {
 fn without_login(scheme: &str, rest: &str, end: Option<usize>) -> String {
     let Some(end) = end else { return format!("{scheme}://{rest}") };
     let place = &rest[end + 1..];
-    // Of an https URL either half can be a token, and git asks its helpers for both. ssh takes the name alone.
+    // In an https URL either half can be a token. In an ssh URL only the name is used.
     match rest[..end].split(':').next() {
         Some(user) if scheme == "ssh" => format!("{scheme}://{user}@{place}"),
         _ => format!("{scheme}://{place}"),
     }
 }
 
-/// Whether two URLs name the same remote, passwords and a slash at the end aside.
+/// Whether two URLs name the same remote, regardless of user, password and a trailing slash.
 pub fn same_url(one: &str, other: &str) -> bool {
     let plain = |url: &str| {
         let url = match url.split_once("://") {
@@ -133,7 +133,7 @@ pub fn same_url(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
-/// Whether two URLs are paths to the same directory of this host, links and `..` on the way followed.
+/// Whether two URLs are paths to the same directory of this host, after following symlinks and `..`.
 pub fn same_place(one: &str, other: &str, relative_to: &Path) -> bool {
     let place = |url: &str| {
         let path = url.strip_prefix("file://").or((!url.contains("://") && !is_scp_like(url)).then_some(url))?;

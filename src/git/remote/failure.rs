@@ -1,19 +1,19 @@
-//! What git said of a remote that it could not reach, as a failure with its remedy.
+//! Turns what git says about a remote that it cannot reach into a failure with a remedy.
 
 use std::os::unix::fs::MetadataExt;
 
-use super::super::observe::own_name;
 use super::url::{SshHost, local_path, ssh_host, without_password, without_password_in};
 use crate::failure::Failure;
 use crate::host::fs::escape_path;
 use crate::host::program::{Cut, Ended};
-use crate::resource::repository::quoted;
+use crate::host::users::User;
+use crate::text::shell_word;
 
-/// How much of git's text is shown, in characters.
+/// The maximum length of git's text in a message, in characters.
 const MAX_SHOWN: usize = 400;
 
-/// What git adds to every reason.
-const BESIDE_THE_POINT: [&str; 5] = [
+/// What git adds to every error.
+const NOISE: [&str; 5] = [
     "Could not read from remote repository",
     "Please make sure you have the correct access rights",
     "and the repository exists",
@@ -21,7 +21,7 @@ const BESIDE_THE_POINT: [&str; 5] = [
     "To add an exception for this directory, call:",
 ];
 
-/// Whether what the remote sent cannot be stored here. What the remote says of its own disk does not count.
+/// Whether there is no room here for what the remote sent. The remote's own disk does not count.
 pub fn lacks_room(ended: &Ended) -> bool {
     let full = |line: &String| {
         let line = line.to_lowercase();
@@ -31,12 +31,12 @@ pub fn lacks_room(ended: &Ended) -> bool {
     ended.said.iter().any(full)
 }
 
-/// Why git failed at the remote `url`, which its configuration makes `resolved` of, and the remedy.
+/// Makes a failure of a git command that failed at the remote `url`, which stands for `resolved` (`insteadOf`).
 pub fn failure(url: &str, resolved: &str, ended: &Ended) -> Failure {
     let shown = without_password(url);
     let told = reason(url, ended);
     if lacks_room(ended) {
-        let what = format!("there is no room for what the remote {shown} sends: {told}");
+        let what = format!("there is not enough space for what the remote {shown} sends: {told}");
         return Failure::new(what).hint("free space there");
     }
     let failure = Failure::new(format!("cannot reach the remote {shown}: {told}"));
@@ -46,24 +46,25 @@ pub fn failure(url: &str, resolved: &str, ended: &Ended) -> Failure {
     }
 }
 
-/// The remote's history begins after the commits that are here. `resolved` is its URL, not relative to any directory.
+/// Makes the failure for a shallow remote that lacks the commits between its own and the checkout's. `resolved` is its absolute
+/// URL.
 pub fn cut_off(url: &str, resolved: &str) -> Failure {
     let url = without_password(url);
-    let unshallow = |path: &str| format!("`git -C {} fetch --unshallow`", quoted(path));
+    let unshallow = |path: &str| format!("`git -C {} fetch --unshallow`", shell_word(path));
     let hint = match (local_path(resolved), ssh_host(resolved)) {
         (Some(path), _) => format!("as its owner: {}", unshallow(path)),
         (None, Some(host)) => format!("on {}, as its owner: {}", host.name, unshallow(&host.path)),
         (None, None) => "ask its owner to run `git fetch --unshallow` in it".to_owned(),
     };
-    Failure::new(format!("the remote {url} is shallow: its history is cut off above the commits that are here"))
-        .hint(format!("give it its whole history: {hint}"))
+    Failure::new(format!("the remote {url} is shallow: its history ends before it reaches the commits of the checkout"))
+        .hint(format!("fetch its complete history: {hint}"))
 }
 
-/// git's words without what is beside the point, and without what may be a secret.
+/// Returns git's own words, without what does not matter and without what may be a secret.
 pub fn reason(url: &str, ended: &Ended) -> String {
     match ended.cut {
-        Some(Cut::Silent(limit)) => return format!("timed out: nothing was heard for {} s", limit.as_secs()),
-        Some(Cut::Late(limit)) => return format!("timed out: no end after {} s", limit.as_secs()),
+        Some(Cut::Silent(limit)) => return format!("timed out: no response for {} s", limit.as_secs()),
+        Some(Cut::Late(limit)) => return format!("timed out: not done after {} s", limit.as_secs()),
         Some(Cut::Enough) => return "it has more refs than this program takes (1,000,000)".to_owned(),
         None => {}
     }
@@ -74,13 +75,13 @@ pub fn reason(url: &str, ended: &Ended) -> String {
         fatal |= line.starts_with("fatal: ");
         let line =
             ["fatal: ", "error: ", "ssh: "].into_iter().find_map(|start| line.strip_prefix(start)).unwrap_or(line);
-        // Whether it is to be strict was not the user's choice but this program's.
+        // Strict checking was not the user's choice but this program's.
         let line = line.trim_end_matches('.').trim_end_matches(" and you have requested strict checking");
-        let beside = BESIDE_THE_POINT.iter().any(|words| line.trim_end_matches('.').ends_with(words))
+        let beside = NOISE.iter().any(|words| line.trim_end_matches('.').ends_with(words))
             || line.starts_with("warning:")
             || line.starts_with("hint:")
             || line.starts_with("git config --global --add safe.directory");
-        // The helper that asks all helpers says it for the url with its path, and git says it once more without.
+        // Said twice: by the helper that asks all helpers, and by git itself for a url without its path.
         let question = line.split_once(" for 'http").map(|(question, _)| question);
         let asked = |known: &String| question.is_some_and(|question| known.starts_with(question));
         if !line.is_empty() && !beside && !lines.iter().any(|known| known == line || asked(known)) {
@@ -88,12 +89,12 @@ pub fn reason(url: &str, ended: &Ended) -> String {
         }
     }
     let text = match lines.is_empty() {
-        true if fatal => "the connection was closed without a word".to_owned(),
-        true => format!("git ended without a word ({})", ended.status),
+        true if fatal => "the connection was closed without a message".to_owned(),
+        true => format!("git ended without a message ({})", ended.status),
         false => lines.join("; "),
     };
     let text = text.replace(url, &without_password(url));
-    // What the user's `insteadOf` made of the URL can hold a password too.
+    // The URL that an `insteadOf` of the user's gives can have a password too.
     let text = text.split(' ').map(without_password_in).collect::<Vec<_>>().join(" ");
     let text = escape_path(std::path::Path::new(&text)).replace("\\'", "'").replace("\\\"", "\"");
     match text.char_indices().nth(MAX_SHOWN) {
@@ -105,22 +106,23 @@ pub fn reason(url: &str, ended: &Ended) -> String {
 fn remedy(text: &str, ssh: Option<&SshHost>, ended: &Ended) -> Option<String> {
     let has = |part: &str| text.contains(part);
     if let Some(directory) = dubious(ended) {
-        let command = as_the_steps_user(&format!("git config --global --add safe.directory {}", quoted(&directory)));
+        let command =
+            as_the_steps_user(&format!("git config --global --add safe.directory {}", shell_word(&directory)));
         return Some(format!("the remote's directory belongs to another user; allow it: `{command}`"));
     }
     if let Some(hint) = ssh.and_then(|host| ssh_remedy(text, host, ended)) {
         return Some(hint);
     }
     let hint = if has("strange pathname") || has("strange hostname") {
-        "a url that begins with a dash is taken for an option: of a directory, write ./ before it"
+        "a url that begins with a dash looks like an option: write ./ before the path of a directory"
     } else if has("maximum allowed tree depth") {
-        "the commit holds a directory that is nested too deep for git itself: take it out of the branch"
+        "a directory in the commit is nested too deep for git itself: remove it from the branch"
     } else if has("not allowed") && has("transport") {
         "use a path, file://, https:// or ssh://"
     } else if has("unable to find remote helper") {
         "install what git needs for this url, or use a path, file://, https:// or ssh://"
     } else if has("could not resolve") || has("unable to look up") || has("name or service not known") {
-        "the host's name is unknown here: check the url, the network and the proxy"
+        "the host's name cannot be resolved: check the url, the network and the proxy"
     } else if has("timed out")
         || has("refused")
         || has("no route")
@@ -134,27 +136,27 @@ fn remedy(text: &str, ssh: Option<&SshHost>, ended: &Ended) -> Option<String> {
     } else if has("could not read username") || has("could not read password") {
         "set up a credential helper for the step's user, or use an ssh url"
     } else if has("authentication failed") || has("401") || has("403") {
-        "the server does not take the user name and password or token that it was given: renew what the credential helper of the step's user, or the url, has"
+        "the server does not accept the user name and password, or the token: renew it in the credential helper of the step's user, or in the url"
     } else if has("valid 'info/refs'") || has("is this a git repository") {
-        "what answers there is no git server: check the url; a page for people (a login, say) may have come in its place"
+        "the server is not a git server, or answered with a web page (a login, say): check the url"
     } else if has("out of memory") {
-        "the remote sends more than is taken in at once: look at what answers at the url"
+        "the remote sends too much at once: check what answers at the url"
     } else if has("does not appear to be a git repository")
         || has("does not exist")
         || has("404")
-        // Of a connection by ssh, what is missing may as well be a key, or a program on the way.
+        // With ssh, the missing file may also be a key or a program.
         || (has("no such file") || has("not found")) && (ssh.is_none() || has("repository"))
     {
-        "there is no such repository, or it is not shown to the step's user: check the url"
+        "the repository does not exist, or the step's user may not see it: check the url"
     } else if has("requested url returned error: 5") {
-        "the server has a fault of its own: try again later, or ask its owner"
+        "the server has an error of its own: try again later, or ask its owner"
     } else {
-        return ssh.map(|host| format!("see whether ssh gets there: `{}`", host.login()));
+        return ssh.map(|host| format!("check whether ssh can connect: `{}`", host.login()));
     };
     Some(hint.to_owned())
 }
 
-/// What helps where ssh itself failed, or a jump on its way.
+/// Returns the remedy if ssh itself failed, or a jump host.
 fn ssh_remedy(text: &str, host: &SshHost, ended: &Ended) -> Option<String> {
     let has = |part: &str| text.contains(part);
     let login = host.login();
@@ -164,27 +166,27 @@ fn ssh_remedy(text: &str, host: &SshHost, ended: &Ended) -> Option<String> {
             lines.filter_map(|line| Some(line.split_once(start)?.1.split_once(end)?.0.to_owned())).next()
         };
         let name = between("ost key for ", " has changed").unwrap_or_else(|| host.known_as());
-        let file = between(" key in ", ":").map(|file| format!(" -f {}", quoted(&file))).unwrap_or_default();
-        let remove = as_the_steps_user(&format!("ssh-keygen{file} -R {}", quoted(&name)));
+        let file = between(" key in ", ":").map(|file| format!(" -f {}", shell_word(&file))).unwrap_or_default();
+        let remove = as_the_steps_user(&format!("ssh-keygen{file} -R {}", shell_word(&name)));
         format!(
             "the host's key is not the one in known_hosts: ask its owner before you remove the old line (`{remove}`) and accept the new one (`{login}`)"
         )
     } else if has("host key verification failed") || has("host key is known") {
         format!(
-            "the host's key is not in the step's user's known_hosts, and no new key is accepted here, whatever ssh is configured to do: ask the owner for its fingerprint, and accept it by hand: `{login}`"
+            "the known_hosts of the step's user lacks the host's key, and no new key is accepted here, whatever ssh is configured to do: ask the owner for its fingerprint, and accept it by hand: `{login}`"
         )
     } else if has("permission denied (") || has("too many authentication failures") {
-        format!("the host takes none of the step's user's keys: try `{login}`")
+        format!("the host accepts none of the keys of the step's user: try `{login}`")
     } else if has("upload-pack") && has("not found") {
         "the host has no git in its search path: install it there".to_owned()
     } else if has("unknown port") || has("stdio forwarding failed") || has("open failed") {
-        format!("the way to the host broke off at a jump host or ProxyCommand: see what `{login}` says")
+        format!("the connection failed at a jump host or ProxyCommand: see what `{login}` says")
     } else {
         return None;
     })
 }
 
-/// The command as the launching user has to type it. A worker of another user is started by root.
+/// Returns a command of the step's user as the launching user has to type it: with sudo if it is another user's.
 fn as_the_steps_user(command: &str) -> String {
     let user = rustix::process::geteuid();
     let launcher = rustix::process::getppid().map(|parent| format!("/proc/{}", parent.as_raw_nonzero()));
@@ -192,18 +194,20 @@ fn as_the_steps_user(command: &str) -> String {
     if launcher.is_some_and(|parent| parent.uid() == user.as_raw()) {
         command.to_owned()
     } else {
-        format!("sudo -H -u {} {command}", quoted(&own_name()))
+        // sudo(8) takes the number of a user without a name after a `#`.
+        let name = User::by_id(user.as_raw()).ok().flatten().map(|user| user.name);
+        format!("sudo -H -u {} {command}", shell_word(&name.unwrap_or_else(|| format!("#{}", user.as_raw()))))
     }
 }
 
 impl SshHost {
-    /// The command that logs in to the host and does nothing there.
+    /// Returns the command that logs in to the host and does nothing there.
     fn login(&self) -> String {
         let port = self.port.as_ref().map(|port| format!("-p {port} ")).unwrap_or_default();
-        as_the_steps_user(&format!("ssh {port}{} true", quoted(&self.login)))
+        as_the_steps_user(&format!("ssh {port}{} true", shell_word(&self.login)))
     }
 
-    /// How known_hosts names it.
+    /// Returns the host's name in known_hosts.
     fn known_as(&self) -> String {
         match self.port.as_deref().filter(|port| *port != "22") {
             Some(port) => format!("[{}]:{port}", self.name),
@@ -212,7 +216,7 @@ impl SshHost {
     }
 }
 
-/// The directory that git does not trust because of its owner.
+/// Returns the directory that git does not trust because of its owner.
 fn dubious(ended: &Ended) -> Option<String> {
     let line = ended.said.iter().find(|line| line.contains("dubious ownership in repository at"))?;
     Some(line.split_once('\'')?.1.rsplit_once('\'')?.0.to_owned())
@@ -255,8 +259,11 @@ mod tests {
         ]);
         assert_eq!(text, "detected dubious ownership in repository at '/srv/a b.git'");
         assert!(hint.ends_with("`git config --global --add safe.directory '/srv/a b.git'`"), "{hint}");
-        assert_eq!(told(&["fatal: the remote end hung up unexpectedly"]).0, "the connection was closed without a word");
-        assert_eq!(told(&[]).0, "git ended without a word (exit status: 128)");
+        assert_eq!(
+            told(&["fatal: the remote end hung up unexpectedly"]).0,
+            "the connection was closed without a message"
+        );
+        assert_eq!(told(&[]).0, "git ended without a message (exit status: 128)");
     }
 
     #[test]
@@ -273,7 +280,9 @@ mod tests {
     fn a_full_disk_is_not_blamed_on_the_remote() {
         let full = "fatal: write error: No space left on device";
         let failure = failure("https://u:p@h/x", "https://h/x", &ended(&[full]));
-        assert!(failure.message.starts_with("there is no room for what the remote https://h/x sends: write error"));
+        assert!(
+            failure.message.starts_with("there is not enough space for what the remote https://h/x sends: write error")
+        );
         assert!(failure.hint.unwrap().contains("free space"));
         let theirs = ended(&["remote: fatal: cannot create temp file: No space left on device"]);
         assert!(
@@ -290,7 +299,7 @@ mod tests {
         assert_eq!(text, "could not read Username for 'https://h/x.git': terminal prompts disabled");
         assert!(hint.contains("set up a credential helper"), "{hint}");
         let (_, hint) = told(&["remote: HTTP Basic: Access denied", "fatal: Authentication failed for 'https://h/x/'"]);
-        assert!(hint.contains("does not take") && !hint.contains("set up"), "{hint}");
+        assert!(hint.contains("does not accept") && !hint.contains("set up"), "{hint}");
     }
 
     #[test]
@@ -326,7 +335,7 @@ mod tests {
         }
         assert!(hint("ssh://h/x", &["bash: line 1: git-upload-pack: command not found"]).contains("no git"));
         for gone in ["fatal: '/x' does not appear to be a git repository", "ERROR: Repository not found."] {
-            assert!(hint("ssh://h/x", &[gone]).contains("no such repository"), "{gone}");
+            assert!(hint("ssh://h/x", &[gone]).contains("repository does not exist"), "{gone}");
         }
     }
 

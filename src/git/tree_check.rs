@@ -1,48 +1,48 @@
-//! What a tree asks for that this program does not do: submodules, LFS, filters, other encodings.
+//! Finds what a tree needs and provision does not support: submodules, LFS, filters, other encodings.
 
 use git2::{Config, ObjectType, Repository, Tree};
 
-use super::actual::Obstacle;
+use super::obstacle::Obstacle;
 use super::path::RepoPath;
 
-/// A file of attributes is text of some lines; a larger one (16 MiB) is something else.
-const LARGEST: u64 = 16 << 20;
+/// Larger files of attributes are not read, in bytes.
+const MAX_ATTRIBUTES_BYTES: u64 = 16 << 20;
 
-/// How many trees may lie in one another: git's own default (core.maxTreeDepth, git-config(1)).
-const DEEPEST: usize = 2048;
+/// The maximum depth of a tree: git's own default (core.maxTreeDepth, git-config(1)).
+const MAX_DEPTH: usize = 2048;
 
-/// Looks through the whole tree. Every filter is named: whether it [`matters`] is for the configuration to say.
+/// Searches the whole tree. Every filter is reported; [`matters`] tells which of them are configured.
 pub fn obstacles(view: &Repository, tree: &Tree<'_>) -> Result<Vec<Obstacle>, git2::Error> {
     let mut found = Vec::new();
-    look(view, tree, &mut found)?;
+    search(view, tree, &mut found)?;
     Ok(found)
 }
 
-/// git passes over a filter that is not configured.
+/// Whether an obstacle applies under this configuration: git skips filters that are not configured.
 pub fn matters(obstacle: &Obstacle, config: &Config) -> bool {
     let Obstacle::Filter { name, .. } = obstacle else { return true };
     let set = |key: &str| config.get_entry(&format!("filter.{name}.{key}")).is_ok();
     ["clean", "smudge", "process"].into_iter().any(set)
 }
 
-/// The files beside the tree that give attributes too: `info/attributes` and `core.attributesFile`.
-pub fn beside_the_tree(repo: &Repository, config: &Config) -> Vec<Obstacle> {
+/// Searches the files outside of the tree that set attributes: `info/attributes` and `core.attributesFile`.
+pub fn outside_the_tree(repo: &Repository, config: &Config) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let global = config.get_path("core.attributesFile").ok();
     for path in [Some(repo.path().join("info/attributes")), global].into_iter().flatten() {
-        if let Ok(seen) = crate::host::fs::read_file(&path, LARGEST) {
+        if let Ok(seen) = crate::host::fs::read_file(&path, MAX_ATTRIBUTES_BYTES) {
             attributes(&RepoPath::new(path.to_string_lossy().into_owned().into_bytes()), &seen.bytes, &mut found);
         }
     }
     found
 }
 
-/// Not by recursion: a hostile tree would overflow the stack.
-fn look(view: &Repository, tree: &Tree<'_>, found: &mut Vec<Obstacle>) -> Result<(), git2::Error> {
+/// Not recursive, since a hostile tree could overflow the stack.
+fn search(view: &Repository, tree: &Tree<'_>, found: &mut Vec<Obstacle>) -> Result<(), git2::Error> {
     let mut trees = vec![(tree.id(), Vec::new(), 1)];
     while let Some((tree, folder, depth)) = trees.pop() {
-        if depth > DEEPEST {
-            return Err(git2::Error::from_str(&format!("the tree is nested more than {DEEPEST} directories deep")));
+        if depth > MAX_DEPTH {
+            return Err(git2::Error::from_str(&format!("the tree is nested more than {MAX_DEPTH} directories deep")));
         }
         for entry in &view.find_tree(tree)? {
             let path = [folder.as_slice(), entry.name_bytes()].concat();

@@ -1,13 +1,13 @@
-//! The `git` program, run so that it finds the configuration of the checkout's place and writes to the scratch directory
-//! alone.
+//! Runs the `git` program so that it uses the configuration that applies to the checkout and writes only to the scratch
+//! directory.
 //!
-//! Conditional includes ask where the git directory is, so it is named as it is or will be (`GIT_DIR`); everything that a
-//! fetch writes or that has to be said otherwise lies elsewhere: in the "common directory" of gitrepository-layout(5),
-//! which is the scratch directory (`GIT_COMMON_DIR`). It includes the checkout's configuration and sees its objects.
+//! Conditional includes depend on the path of the git directory, so git gets the real one, or the one that is to be
+//! (`GIT_DIR`). What a fetch writes, and what is configured differently, is in the scratch directory, which serves as the
+//! "common directory" of gitrepository-layout(5) (`GIT_COMMON_DIR`). It includes the checkout's configuration and borrows its
+//! objects.
 //!
-//! A fetch from a shallow remote makes a file in the git directory itself, so for a fetch another one takes its place. Its
-//! refs are links to the checkout's own, so git tells the remote what is there, and no ref is written since none is named
-//! as the destination.
+//! A fetch from a shallow remote creates a file in the git directory itself. So a fetch runs with a substitute, whose refs are
+//! symlinks to the checkout's: git tells the remote what exists already, and writes no ref since no destination is given.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,23 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::super::io_failure;
 use super::settings::{Settings, quoted};
+use super::site::{CheckoutState, Site};
 use super::ssh::{self, Ssh};
-use super::{CheckoutState, Site, login, url, words};
+use super::{failure, login, url};
 use crate::failure::Failure;
+use crate::git::error::io_failure;
+use crate::host::environment;
 use crate::host::program::{self, Ended, Limits};
+use crate::text::{io_error_text, shell_word};
 
-/// The oldest git that this module's commands work with, that of Debian 11.
+/// The oldest supported version of git, that of Debian 11.
 const OLDEST: (u32, u32) = (2, 30);
 
-/// For what needs no network.
+/// The limits of commands that need no network.
 const LOCAL_LIMITS: Limits = Limits { silence: Duration::from_secs(10), total: Duration::from_secs(10), memory: None };
 
-/// What is said otherwise than the user's configuration says it (git-config(1)).
+/// Settings that override the user's configuration (git-config(1)).
 const OVERRIDES: &str = "\
 [core]
 	hooksPath = /dev/null
@@ -57,15 +60,15 @@ const OVERRIDES: &str = "\
 	remote = false
 ";
 
-/// git stores a password that was right, and erases one that was wrong, with every helper that it asked. So it is given
-/// one helper that passes on questions alone, to all that the user has configured, with the path by which they may be
-/// chosen.
+/// Makes git only ask credential helpers. It would also tell every helper to store a password that was accepted, and to erase
+/// one that was rejected. So it gets a single helper that passes questions on to those that the user has configured, with
+/// the path by which they may be selected.
 const CREDENTIALS: &str = r#"[credential]
 	useHttpPath = true
 	helper = "!f() { test \"$1\" = get || exit 0; unset GIT_CONFIG_PARAMETERS; exec git -c include.path=\"$PROVISION_SCRATCH/conditions\" credential fill; }; f"
 "#;
 
-/// git at one place.
+/// The `git` program at one place.
 pub struct Git {
     scratch: PathBuf,
     git_dir: PathBuf,
@@ -74,30 +77,30 @@ pub struct Git {
     protocols: String,
     ssh: Option<Ssh>,
     settings: Settings,
-    /// As it is configured.
+    /// The URL as it is configured.
     url: String,
-    /// What the configuration makes of it.
+    /// The URL that it stands for (`insteadOf`).
     resolved: String,
 }
 
 impl Git {
-    /// Prepares git at `site`, with the scratch directory `scratch`, which is a bare repository already.
+    /// Prepares git at `site`. The scratch directory `scratch` is already a bare repository.
     ///
     /// # Errors
-    /// Where there is no git, or one that is too old, or it cannot read its configuration.
+    /// git is not installed or too old, or cannot read its configuration.
     pub fn prepare(site: &Site<'_>, scratch: &Path) -> Result<Self, Failure> {
         check_version()?;
         let top = site.top;
         let scratch = fs::canonicalize(scratch).map_err(io_failure("read", scratch))?;
         let (git_dir, common) = match site.checkout {
-            CheckoutState::PathState => (top.join(".git"), Some(scratch.clone())),
+            CheckoutState::Present => (top.join(".git"), Some(scratch.clone())),
             CheckoutState::Missing => {
                 let url = url::absolute(site.url, top);
                 let remote = format!("[remote {}]\n\turl = {}\n", quoted(site.remote), quoted(&url));
                 append(&scratch.join("config"), &remote)?;
-                (stand_in(&scratch, top, site.branch, &scratch)?, None)
+                (create_git_directory(&scratch, top, site.branch, &scratch)?, None)
             }
-            CheckoutState::Building(git) => (stand_in(&scratch, top, site.branch, git)?, None),
+            CheckoutState::Building(git) => (create_git_directory(&scratch, top, site.branch, git)?, None),
         };
         let folder = if top.is_dir() { top.to_owned() } else { PathBuf::from("/") };
         let mut git = Self {
@@ -111,15 +114,15 @@ impl Git {
             url: site.url.to_owned(),
             resolved: String::new(),
         };
-        let settings = git.settings(matches!(site.checkout, CheckoutState::PathState))?;
-        let own_protocols = std::env::var_os("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
+        let settings = git.settings(matches!(site.checkout, CheckoutState::Present))?;
+        let own_protocols = environment::variable("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
         git.protocols = settings.allowed_protocols(own_protocols.as_deref());
         git.override_settings(&settings, site)?;
-        let command = environment("GIT_SSH_COMMAND")
+        let command = environment::text("GIT_SSH_COMMAND")
             .or_else(|| settings.get("core.sshcommand").map(str::to_owned))
-            .or_else(|| environment("GIT_SSH").map(|program| super::super::quoted(&program)))
+            .or_else(|| environment::text("GIT_SSH").map(|program| shell_word(&program)))
             .filter(|command| !command.trim().is_empty());
-        let variant = environment("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
+        let variant = environment::text("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
         let command = command.as_deref().unwrap_or("ssh");
         let variant = variant.as_deref().filter(|variant| *variant != "auto");
         git.ssh = Some(ssh::prepare(command, variant, &git.scratch, &git.folder)?);
@@ -128,20 +131,20 @@ impl Git {
         Ok(git)
     }
 
-    /// The settings that hold here. For a place that is `there`, its conditions hold by themselves; else they are said
-    /// once more for the place that stands in for it.
-    fn settings(&self, there: bool) -> Result<Settings, Failure> {
+    /// Reads the settings that apply. If the checkout does not exist yet, the conditions of includes are repeated for the git
+    /// directory that takes its place.
+    fn settings(&self, exists: bool) -> Result<Settings, Failure> {
         let root = self.scratch.join("at");
-        let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        let home = environment::home().unwrap_or_default();
         let file = self.scratch.join("conditions");
         let mut conditions = String::new();
         loop {
             fs::write(&file, &conditions).map_err(io_failure("write", &file))?;
             let settings = self.list(&self.git_dir)?;
-            if there {
+            if exists {
                 return Ok(settings);
             }
-            // Those that a condition has brought in can have conditions of their own.
+            // An included file can have conditions of its own.
             let moved: std::collections::BTreeSet<String> =
                 settings.conditions().filter_map(|condition| condition.below(&root, &home)).collect();
             let moved: String = moved.into_iter().collect();
@@ -152,7 +155,7 @@ impl Git {
         }
     }
 
-    /// All settings, as git reads them where its git directory is `git_dir`.
+    /// Reads all settings that apply to the git directory `git_dir`.
     fn list(&self, git_dir: &Path) -> Result<Settings, Failure> {
         let mut listed = Vec::new();
         let ended = self.run_at(git_dir, &["config", "--null", "--list", "--show-origin"], LOCAL_LIMITS, |piece| {
@@ -160,8 +163,8 @@ impl Git {
             listed.len() < 16 << 20
         })?;
         if !ended.is_success() {
-            return Err(Failure::new(format!("cannot read git's configuration: {}", words::reason("", &ended)))
-                .hint("correct it: `git config --list --show-origin` as the step's user shows where it stands"));
+            return Err(Failure::new(format!("cannot read git's configuration: {}", failure::reason("", &ended)))
+                .hint("correct it: `git config --list --show-origin` as the step's user shows where each setting comes from"));
         }
         Ok(Settings::parse(&listed))
     }
@@ -174,10 +177,10 @@ impl Git {
             }
         }
         text.push_str(&format!("[remote {}]\n\tfollowRemoteHEAD = never\n", quoted(site.remote)));
-        // What most programs read, and git's own library for https does not.
+        // Most programs honour these variables, git's https library does not.
         let own = settings.keys("http.", "sslcainfo").chain(settings.keys("http.", "sslcapath")).next();
         for (name, key) in [("SSL_CERT_FILE", "sslCAInfo"), ("SSL_CERT_DIR", "sslCAPath")] {
-            if let Some(path) = environment(name).filter(|_| own.is_none()) {
+            if let Some(path) = environment::text(name).filter(|_| own.is_none()) {
                 text.push_str(&format!("[http]\n\t{key} = {}\n", quoted(&path)));
             }
         }
@@ -193,26 +196,25 @@ impl Git {
         append(&self.scratch.join("overrides"), &text)
     }
 
-    /// Runs git with these arguments to its end. It writes nothing.
+    /// Runs git with arguments by which it writes nothing.
     pub fn run(&self, args: &[&str], limits: Limits, take: impl FnMut(&[u8]) -> bool) -> Result<Ended, Failure> {
         self.run_at(&self.git_dir, args, limits, take)
     }
 
-    /// Runs `git fetch` with these arguments to its end. It writes to the scratch directory alone, but for the refs that it
-    /// is told to.
+    /// Runs `git fetch`. It writes only to the scratch directory, except for the refs that the arguments name as destinations.
     pub fn fetch(&self, args: &[&str], limits: Limits) -> Result<Ended, Failure> {
         if self.common.is_none() {
             return self.run_at(&self.git_dir, args, limits, |_| true);
         }
         let git_dir = self.scratch.join("aside");
         if !git_dir.exists() {
-            self.stand_aside(&git_dir)?;
+            self.create_substitute(&git_dir)?;
         }
         self.run_at(&git_dir, args, limits, |_| true)
     }
 
-    /// Makes a git directory that takes the place of the checkout's: with its HEAD and refs, and its settings.
-    fn stand_aside(&self, aside: &Path) -> Result<(), Failure> {
+    /// Creates a git directory with the HEAD, the refs and the settings of the checkout's.
+    fn create_substitute(&self, aside: &Path) -> Result<(), Failure> {
         fs::create_dir(aside).map_err(io_failure("create", aside))?;
         let head = self.git_dir.join("HEAD");
         fs::copy(&head, aside.join("HEAD")).map_err(io_failure("read", &head))?;
@@ -222,7 +224,7 @@ impl Git {
         }
         let include = |path: &Path| format!("[include]\n\tpath = {}\n", quoted(&path.to_string_lossy()));
         append(&aside.join("config.worktree"), &include(&self.git_dir.join("config.worktree")))?;
-        // What a condition on the checkout's place has brought in there does not come by itself here.
+        // A condition on the path of the checkout does not hold here.
         for path in self.settings.conditions().filter_map(|condition| condition.included()) {
             if self.settings.is_read(&path) && !self.list(aside)?.is_read(&path) {
                 append(&self.scratch.join("conditions"), &include(&path))?;
@@ -256,46 +258,42 @@ impl Git {
             if let Some(programs) = &ssh.programs {
                 let mut path = programs.clone().into_os_string();
                 path.push(":");
-                path.push(std::env::var_os("PATH").unwrap_or_default());
+                path.push(environment::search_path());
                 command.env("PATH", path);
             }
         }
-        // Its words are read, nobody is asked, and nothing is noted down.
+        // Its messages are parsed. It must not ask, trace, take optional locks, or fetch on demand.
         command.env("LC_ALL", "C").env_remove("LANGUAGE").env("GIT_TERMINAL_PROMPT", "0");
         command.envs(["GIT_TRACE2", "GIT_TRACE2_EVENT", "GIT_TRACE2_PERF"].map(|name| (name, "0")));
         command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_NO_LAZY_FETCH", "1");
         program::run(command, limits, take).map_err(|error| not_started(&error, &self.folder))
     }
 
-    /// The value of a setting at the checkout's place, its key as `git config --list` has it.
+    /// Returns the value of a setting, whose key is written as in `git config --list`.
     pub fn setting(&self, key: &str) -> Option<&str> {
         self.settings.get(key)
     }
 
-    /// Why git failed at the remote.
+    /// Makes a failure of a command that failed at the remote.
     pub fn failure(&self, ended: &Ended) -> Failure {
-        words::failure(&self.url, &self.resolved, ended)
+        failure::failure(&self.url, &self.resolved, ended)
     }
 
-    /// The remote's history does not reach down to the commits that are here.
+    /// Makes the failure for a shallow remote that lacks the commits between its own and the checkout's.
     pub fn cut_off(&self) -> Failure {
-        words::cut_off(&self.url, &self.resolved)
+        failure::cut_off(&self.url, &self.resolved)
     }
 }
 
-fn environment(name: &str) -> Option<String> {
-    std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
-}
-
-/// Makes a git directory that stands below the scratch directory as that of `top` is to stand below the root, and has
-/// everything else in `common` (gitrepository-layout(5), `commondir`).
-fn stand_in(scratch: &Path, top: &Path, branch: &str, common: &Path) -> Result<PathBuf, Failure> {
+/// Creates a git directory for a checkout that does not exist yet. Its path below the scratch directory ends like that of the
+/// checkout at `top`, and its common directory is `common` (gitrepository-layout(5)).
+fn create_git_directory(scratch: &Path, top: &Path, branch: &str, common: &Path) -> Result<PathBuf, Failure> {
     let root = scratch.join("at");
     let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path)).join(".git");
-    let (named, real) = (below(top), below(&resolved(top)));
+    let (named, real) = (below(top), below(&follow_symlinks(top)));
     fs::create_dir_all(&real).map_err(io_failure("create", &real))?;
     if named != real {
-        // Conditions hold for the name of a place and for what it leads to.
+        // Conditions apply to a path as it is written, and to what it leads to.
         if let Some(folder) = named.parent() {
             fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
         }
@@ -306,8 +304,8 @@ fn stand_in(scratch: &Path, top: &Path, branch: &str, common: &Path) -> Result<P
     Ok(named)
 }
 
-/// The path with links followed as far as it is there.
-fn resolved(path: &Path) -> PathBuf {
+/// Follows the symlinks in a path as far as it exists.
+fn follow_symlinks(path: &Path) -> PathBuf {
     for above in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (fs::canonicalize(above), path.strip_prefix(above)) {
             return real.join(rest);
@@ -322,7 +320,7 @@ fn append(path: &Path, text: &str) -> Result<(), Failure> {
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io_failure("write", path))
 }
 
-/// Looks once a process whether git is there and new enough.
+/// Checks once per process that git is installed and new enough.
 fn check_version() -> Result<(), Failure> {
     static GOOD: OnceLock<()> = OnceLock::new();
     if GOOD.get().is_some() {
@@ -337,7 +335,7 @@ fn check_version() -> Result<(), Failure> {
     })
     .map_err(|error| not_started(&error, Path::new("/")))?;
     let text = String::from_utf8_lossy(&text).trim().to_owned();
-    // One that tells no number is taken for a new one.
+    // A version that cannot be parsed is assumed to be new.
     if version(&text).is_some_and(|found| found < OLDEST) {
         let (major, minor) = OLDEST;
         let what = format!("cannot reach remotes with {text}: git {major}.{minor} or newer is needed");
@@ -347,7 +345,7 @@ fn check_version() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The first two numbers of `git version 2.47.3`.
+/// Parses the first two numbers of `git version 2.47.3`.
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("git version ")?.split(['.', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -358,10 +356,10 @@ fn not_started(error: &std::io::Error, folder: &Path) -> Failure {
         return Failure::new("cannot reach remotes: the program git is not installed")
             .hint(format!("install it: `{}`", install()));
     }
-    Failure::new(format!("cannot run git in {}: {}", folder.display(), crate::text::io_error_text(error)))
+    Failure::new(format!("cannot run git in {}: {}", folder.display(), io_error_text(error)))
 }
 
-/// The command that installs git here.
+/// Returns the command that installs git on this host.
 fn install() -> &'static str {
     let there =
         |program: &str| Path::new("/usr/bin").join(program).exists() || Path::new("/sbin").join(program).exists();

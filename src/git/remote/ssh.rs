@@ -1,51 +1,52 @@
-//! The ssh that git starts: the user's own command and configuration, but it asks nothing and leaves nothing.
+//! The ssh that git starts: it uses the user's command and configuration, but asks nothing and leaves nothing behind.
 //!
-//! The same options have to hold for the ssh that another one starts. A jump host (`ProxyJump`) is reached by an ssh that
-//! gets its `-F FILE` and no `-o`, so a configuration file says them; that of a `ProxyCommand` gets nothing, so a program
-//! called `ssh` that comes first in the search path adds them, and takes the place of one that is called by its path. What a
-//! script of the user's calls by its path is out of reach.
+//! The same options have to apply to an ssh that is started by ssh. For a jump host (`ProxyJump`), ssh passes on its `-F FILE`
+//! but no `-o`, so the options are in a configuration file. For a `ProxyCommand` it passes on nothing, so a program named `ssh`
+//! that is first in the search path adds them, and replaces an ssh that is called by its path. An ssh that a script of the
+//! user's calls by its path cannot be reached.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::super::io_failure;
 use crate::failure::Failure;
+use crate::git::error::io_failure;
+use crate::host::environment;
 
-/// What every ssh is told (ssh_config(5)).
+/// The options of every ssh (ssh_config(5)).
 const OPTIONS: [&str; 11] = [
-    // Nobody is asked.
+    // It must not ask.
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
-    // What ssh writes by itself: known_hosts, the agent, and a master connection that stays behind with its socket.
+    // It must not write: to known_hosts, to the agent, or the socket of a master connection.
     "UpdateHostKeys=no",
     "CheckHostIP=no",
     "AddKeysToAgent=no",
     "ControlMaster=no",
     "ControlPath=none",
     "ControlPersist=no",
-    // A host that does not answer, or has fallen silent.
+    // It must not wait forever.
     "ConnectTimeout=15",
     "ServerAliveInterval=15",
     "ServerAliveCountMax=4",
 ];
 
-/// How much of a configuration file named by `-F` is read, in bytes.
+/// The maximum size of a configuration file named by `-F`, in bytes.
 const MAX_CONFIG: usize = 1 << 20;
 
-/// Programs that take other options than OpenSSH's.
+/// Programs with other options than OpenSSH's.
 const OTHERS: [&str; 4] = ["plink", "putty", "tortoiseplink", "simple"];
 
-/// What makes the ssh of git.
+/// How git is to start ssh.
 pub struct Ssh {
-    /// For `GIT_SSH_COMMAND`.
+    /// The value of `GIT_SSH_COMMAND`.
     pub command: String,
-    /// To come first in the search path.
+    /// A directory to put first in the search path.
     pub programs: Option<PathBuf>,
 }
 
-/// Prepares the user's ssh command in the directory `at`; git would run `command` in the directory `top`. `variant` is
-/// git's `ssh.variant`.
+/// Prepares the user's ssh command, with files in the directory `at`. git would run `command` in the directory `top`.
+/// `variant` is git's `ssh.variant`.
 pub fn prepare(command: &str, variant: Option<&str>, at: &Path, top: &Path) -> Result<Ssh, Failure> {
     let program = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or("ssh");
     let name = program.rsplit('/').next().unwrap_or(program);
@@ -59,7 +60,7 @@ pub fn prepare(command: &str, variant: Option<&str>, at: &Path, top: &Path) -> R
     write(&config, &config_file(own.as_ref().map(|(_, path)| path.as_path()))?, 0o600)?;
     let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
     let file = format!("-F {}", shell_quoted(&config.to_string_lossy()));
-    // The first `-o` of an option counts, and the last `-F`.
+    // ssh uses the first `-o` of an option, and the last `-F`.
     let by_path = (name == "ssh" && program.starts_with('/')).then(|| PathBuf::from(program));
     let by_path = by_path.map(|real| shim(&at.join("own"), &real, &options, &file)).transpose()?;
     let program_run = by_path.map_or_else(|| program.to_owned(), |shim| shell_quoted(&shim.to_string_lossy()));
@@ -77,20 +78,19 @@ pub fn prepare(command: &str, variant: Option<&str>, at: &Path, top: &Path) -> R
 }
 
 fn in_search_path() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join("ssh")).find(|program| {
+    std::env::split_paths(&environment::search_path()).map(|folder| folder.join("ssh")).find(|program| {
         program.is_absolute()
             && fs::metadata(program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     })
 }
 
-/// The program `ssh` in a new directory `folder`: it adds the options and runs `real`, or what `PROVISION_SSH` names. An
-/// absolute path of an ssh in the `ProxyCommand` that would be started gives way to this program. Gives back its path.
+/// Creates a program `ssh` in a new directory `folder` and returns its path. It runs `real`, or what `PROVISION_SSH` names, with
+/// the options, and replaces an absolute path of an ssh in the `ProxyCommand` by its own.
 fn shim(folder: &Path, real: &Path, options: &str, file: &str) -> Result<PathBuf, Failure> {
     let program = folder.join("ssh");
     let name = program.to_string_lossy();
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
-    // Where a shell looks for a command: at the beginning, after `exec` or an operator, and at the beginning of a quotation.
+    // Where a shell expects a command: at the beginning, after `exec` or an operator, and at the beginning of a quotation.
     let proxy = format!(
         r#"sed -n 's/^proxycommand //p' | sed -E "s#(^|exec +|[;&|(] *|[\"'])(/[^ \"';&|()]*/ssh) #\1env PROVISION_SSH=\2 {name} #g""#
     );
@@ -109,7 +109,7 @@ fn shim(folder: &Path, real: &Path, options: &str, file: &str) -> Result<PathBuf
     Ok(program)
 }
 
-/// Our options, then those of the file that the user's command names, or else of the files that ssh reads by itself.
+/// Returns a configuration file with our options, followed by the user's: `own`, or else the files that ssh reads by default.
 fn config_file(own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let mut text = String::new();
     for option in OPTIONS {
@@ -119,7 +119,7 @@ fn config_file(own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     match own {
         None => text.push_str("Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n"),
         Some(path) if path.as_os_str() == "none" => {}
-        // Not by `Include`, which wants other permissions of a file than `-F` does.
+        // Copied, since `Include` requires stricter permissions than `-F`.
         Some(path) => {
             let failed = io_failure("read the ssh configuration", path);
             if !fs::metadata(path).map_err(&failed)?.is_file() {
@@ -133,7 +133,7 @@ fn config_file(own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     Ok(text.into_bytes())
 }
 
-/// The file that a simple command names by `-F`, and the word that does so. `none` is no file.
+/// Returns the word by which a simple command names a configuration file (`-F`), and the file. It may be `none`.
 fn config_option(command: &str, top: &Path) -> Option<(String, PathBuf)> {
     let mut words = words(command)?.into_iter();
     let mut found = None;
@@ -149,7 +149,7 @@ fn config_option(command: &str, top: &Path) -> Option<(String, PathBuf)> {
     found
 }
 
-/// The words of a simple shell command; none of one that is more than that.
+/// Splits a simple shell command into words. Returns `None` for anything more complex.
 fn words(command: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -173,10 +173,10 @@ fn words(command: &str) -> Option<Vec<String>> {
                 if name.is_empty() || braces && letters.next() != Some('}') {
                     return None;
                 }
-                word.get_or_insert_default().push_str(std::env::var_os(name)?.to_str()?);
+                word.get_or_insert_default().push_str(environment::variable(&name)?.to_str()?);
             }
             ('~', None) if word.is_none() && matches!(letters.peek(), Some('/')) => {
-                word.get_or_insert_default().push_str(std::env::var_os("HOME")?.to_str()?);
+                word.get_or_insert_default().push_str(environment::variable("HOME")?.to_str()?);
             }
             (space, None) if space.is_whitespace() => words.extend(word.take()),
             (letter, _) => word.get_or_insert_default().push(letter),

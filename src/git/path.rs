@@ -1,4 +1,4 @@
-//! Names inside a repository: bytes, which need not be UTF-8.
+//! Paths inside a repository, which need not be UTF-8.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -11,18 +11,18 @@ use crate::text::is_hidden;
 
 /// A path relative to the checkout's top, with `/` between its parts, as git's trees and index hold it.
 ///
-/// Its text form is lossless: control characters, backslashes and bytes that are no UTF-8 are written `\xNN`, so
-/// that a name can neither break a terminal nor be taken for another one.
+/// Its text form is lossless: control characters, backslashes and bytes that are not UTF-8 are written as `\xNN`, so that a
+/// name can neither break a terminal nor look like another one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Vec<u8>);
 
 impl RepoPath {
-    /// Takes the bytes as git gave them.
+    /// Makes a path of the bytes that git gave.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
-    /// Reads the text form; none where an escape in it is cut short or holds no number.
+    /// Parses the text form. Returns `None` for an invalid escape.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text;
@@ -35,32 +35,32 @@ impl RepoPath {
         Some(Self(bytes))
     }
 
-    /// The raw name.
+    /// Returns the path as bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The name as a relative path.
+    /// Returns it as a relative path of the file system.
     pub fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    /// The directories above it, nearest to the top first, the top itself left out.
+    /// Returns the directories above it, the outermost first, without the top.
     pub fn parents(&self) -> impl Iterator<Item = RepoPath> + '_ {
         self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| RepoPath(self.0[..at].to_vec()))
     }
 
-    /// A name in this directory.
+    /// Returns the path of an entry of this directory.
     pub fn child(&self, name: &OsStr) -> RepoPath {
         RepoPath([&self.0, &b"/"[..], name.as_bytes()].concat())
     }
 
-    /// Whether this lies under `top`.
+    /// Whether it is below `top`.
     pub fn is_under(&self, top: &RepoPath) -> bool {
         self.0.len() > top.0.len() && self.0[top.0.len()] == b'/' && self.0.starts_with(&top.0)
     }
 
-    /// Whether no part of it could lead out of the checkout or into the repository's own files.
+    /// Whether it leads neither out of the checkout nor into the git directory.
     pub fn is_safe(&self) -> bool {
         !self.0.contains(&0)
             && self
@@ -106,7 +106,7 @@ impl Serialize for RepoPath {
 impl<'de> Deserialize<'de> for RepoPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| de::Error::custom("a wrong escape in a path"))
+        Self::parse(&text).ok_or_else(|| de::Error::custom("an invalid escape in a path"))
     }
 }
 

@@ -4,70 +4,69 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::leftover::{hold, temporary_name};
-use super::open::open_quietly;
+use super::descriptor::{lock_exclusive, open_quietly};
+use super::leftover::temporary_name;
 use super::{Dir, Error, FileKind, Stat, acting_ids, acts_as_root, escape_path};
 
-/// Ends the names under which files are kept.
+/// The suffix of the names of backups.
 pub(super) const SUFFIX: &str = ".kept";
 
-/// A file that goes on under a second name, `.provision-….kept`, while another takes its place. It is no leftover for
-/// as long as this lives.
+/// A file that is kept under a second name, `.provision-….kept`, while another one replaces it. It is not a leftover as long as
+/// this lives.
 #[derive(Debug)]
 pub struct Backup {
     name: String,
-    /// Carries the lock; `None` where the file's mode shuts its own user out.
+    /// Carries the lock; `None` if the file's mode denies access even to its owner.
     _held: Option<OwnedFd>,
 }
 
 impl Backup {
-    /// The second name.
+    /// Returns the second name.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
 impl Dir {
-    /// Gives the file `name`, which has to be the inode that was `seen`, a second name beside it. The inode itself stays
-    /// as it is.
+    /// Gives the file `name`, which has to be the inode `seen`, a second name beside it.
     ///
     /// # Errors
-    /// The file was exchanged, or the file system has no hard links; nothing is left behind then.
-    pub fn keep(&self, name: &OsStr, seen: &Stat) -> Result<Backup, Error> {
+    /// The file was replaced, or the file system has no hard links. Nothing is left behind.
+    pub fn back_up(&self, name: &OsStr, seen: &Stat) -> Result<Backup, Error> {
         let path = self.path_of(name);
-        let failed = |errno| Error::call("keep", &path, errno);
+        let failed = |errno| Error::call("back up", &path, errno);
         let kept = temporary_name(name).map_err(failed)? + SUFFIX;
         retry_on_intr(|| rustix::fs::linkat(self, name, self, &kept, AtFlags::empty())).map_err(failed)?;
         if !self.stat(OsStr::new(&kept))?.is_some_and(|stat| stat.is_same_file(seen)) {
             self.unlink(&kept)?;
             return Err(Error::refused(
-                format!("{} was exchanged while it was to be replaced", escape_path(&path)),
-                "see who else works in that directory, then run again",
+                format!("{} was replaced by somebody else meanwhile", escape_path(&path)),
+                "find out who else works in that directory, then run again",
             ));
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let held = open_quietly(self, OsStr::new(&kept), flags).ok();
         if let Some(fd) = &held {
-            hold(fd).map_err(failed)?;
+            lock_exclusive(fd).map_err(failed)?;
         }
-        // The second name has to be safe before the first leads elsewhere.
+        // The second name has to be on disk before the first one is replaced.
         self.sync().map_err(failed)?;
         Ok(Backup { name: kept, _held: held })
     }
 
-    /// Gives a kept file its place back in one step, whatever is there now.
+    /// Moves a backup back to its place in one step, whatever is there now.
     pub fn restore_backup(&self, kept: &str, name: &OsStr) -> Result<(), Error> {
-        let failed = |errno| Error::call("put back", &self.path_of(name), errno);
+        let failed = |errno| Error::call("restore", &self.path_of(name), errno);
         retry_on_intr(|| rustix::fs::renameat(self, kept, self, name)).map_err(failed)?;
         self.sync().map_err(failed)
     }
 
-    /// Takes the second name of a kept file away.
+    /// Removes the second name of a backup.
     pub fn discard_backup(&self, kept: &str) -> Result<(), Error> {
         self.unlink(kept)
     }
 
-    /// Removes the file `name`, if it is the inode that was `seen`.
+    /// Removes the file `name` if it is the inode `seen`.
     pub fn remove(&self, name: &OsStr, seen: &Stat) -> Result<(), Error> {
         match self.stat(name)? {
             Some(stat) if stat.is_same_file(seen) => self.unlink(name),
@@ -75,22 +74,22 @@ impl Dir {
         }
     }
 
-    /// The second name under which a run that was killed kept the file `name`, if there is one. A name that only
-    /// somebody without any right to the file can have made is none.
-    pub fn kept(&self, name: &OsStr) -> Result<Option<String>, Error> {
+    /// Returns the name of the backup of the file `name` that an interrupted run left, if there is one. A name that somebody
+    /// without rights to the file could have made does not count.
+    pub fn leftover_backup(&self, name: &OsStr) -> Result<Option<String>, Error> {
         for candidate in self.prepared(name, SUFFIX)? {
             let entry = OsStr::new(&candidate);
             let Some(stat) = self.stat(entry)?.filter(|stat| stat.kind == FileKind::File) else { continue };
-            if self.may_be_kept(name, &stat)? && self.is_free(entry, &stat)? {
+            if self.may_be_backup(name, &stat)? && self.is_free(entry, &stat)? {
                 return Ok(Some(candidate));
             }
         }
         Ok(None)
     }
 
-    /// In a directory such as `/tmp` anybody can make names, and root would put a stranger's file in the place of its
-    /// own.
-    fn may_be_kept(&self, name: &OsStr, kept: &Stat) -> Result<bool, Error> {
+    /// Whether an entry may be a backup. In a directory like `/tmp` anybody can create one, and root would replace its own file by
+    /// a stranger's.
+    fn may_be_backup(&self, name: &OsStr, kept: &Stat) -> Result<bool, Error> {
         if !acts_as_root() {
             return Ok(kept.uid == acting_ids().0);
         }
@@ -139,14 +138,14 @@ mod tests {
         chmod(&path, 0);
         let inode = path.metadata().unwrap().ino();
         let place = Place::find(&path).unwrap();
-        let kept = place.dir.keep(&place.name, &place.stat().unwrap().unwrap()).unwrap();
+        let kept = place.dir.back_up(&place.name, &place.stat().unwrap().unwrap()).unwrap();
         replace(&place);
         assert_eq!(std_fs::read(&path).unwrap(), b"new");
-        assert_eq!(place.dir.kept(&place.name).unwrap(), None, "a live run is at it");
+        assert_eq!(place.dir.leftover_backup(&place.name).unwrap(), None, "a live run is at it");
         assert_eq!(place.leftovers().unwrap(), Vec::<String>::new());
         let name = kept.name().to_owned();
         drop(kept);
-        assert_eq!(place.dir.kept(&place.name).unwrap(), Some(name.clone()));
+        assert_eq!(place.dir.leftover_backup(&place.name).unwrap(), Some(name.clone()));
         place.dir.restore_backup(&name, &place.name).unwrap();
         assert_eq!((std_fs::read(&path).unwrap(), path.metadata().unwrap().ino()), (b"old".to_vec(), inode));
         assert_eq!((path.metadata().unwrap().nlink(), names(folder.path())), (1, vec!["key".to_owned()]));
@@ -161,7 +160,9 @@ mod tests {
         let seen = place.stat().unwrap().unwrap();
         std_fs::write(folder.path().join("other"), "").unwrap();
         std_fs::rename(folder.path().join("other"), &path).unwrap();
-        assert!(place.dir.keep(&place.name, &seen).unwrap_err().to_string().contains("was exchanged"));
+        assert!(
+            place.dir.back_up(&place.name, &seen).unwrap_err().to_string().contains("was replaced by somebody else")
+        );
         assert_eq!(names(folder.path()), ["key"]);
     }
 
@@ -175,9 +176,9 @@ mod tests {
         let name = temporary_name(&place.name).unwrap() + SUFFIX;
         std_fs::write(folder.path().join(&name), "strangers").unwrap();
         chown(&folder.path().join(&name), 1001, 1001);
-        assert_eq!(place.dir.kept(&place.name).unwrap(), None);
+        assert_eq!(place.dir.leftover_backup(&place.name).unwrap(), None);
         chown(folder.path(), 1001, 1001);
-        assert_eq!(place.dir.kept(&place.name).unwrap(), Some(name));
+        assert_eq!(place.dir.leftover_backup(&place.name).unwrap(), Some(name));
     }
 
     #[test]
@@ -192,7 +193,7 @@ mod tests {
                 std_fs::write(&path, "old").unwrap();
                 chmod(&path, 0o400);
                 let place = Place::find(&path).unwrap();
-                let kept = place.dir.keep(&place.name, &place.stat().unwrap().unwrap()).unwrap();
+                let kept = place.dir.back_up(&place.name, &place.stat().unwrap().unwrap()).unwrap();
                 replace(&place);
                 place.dir.discard_backup(kept.name()).unwrap();
                 assert_eq!(names(folder), ["key"]);

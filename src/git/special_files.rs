@@ -1,18 +1,18 @@
-//! FIFOs and devices in the place of git's own files: libgit2 opens what it finds, and would wait there for ever.
+//! Finds FIFOs, sockets and devices in place of git's own files: libgit2 opens them and would block forever.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::actual::Obstacle;
+use super::obstacle::Obstacle;
 use super::path::RepoPath;
 use crate::host::fs::{Dir, Error, FileKind, escape_path, tree};
 
-/// The first thing in the git directory that opening could wait for.
+/// Returns the first special file in the git directory.
 pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
     let mut found = None;
-    // What cannot be walked cannot be opened either, and libgit2 says what is wrong with it.
+    // A directory that cannot be walked cannot be opened either, and libgit2 reports why.
     let _ = Dir::open(git).and_then(|dir| {
         tree::walk(&dir, &tree::LeftOut::default(), |met| match met {
             tree::Visit::Entry(entry) if waits(entry.kind) => {
@@ -25,7 +25,7 @@ pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
     found
 }
 
-/// The same for the files of the working tree that git reads by their names, in the directories of these paths.
+/// Returns the first special file among those that git reads by name in a working tree, in the directories of these paths.
 pub fn in_working_tree(top: &Path, paths: impl Iterator<Item = Vec<u8>>) -> Option<Obstacle> {
     let mut folders = BTreeSet::from([Vec::new()]);
     for path in paths {
@@ -39,7 +39,7 @@ pub fn in_working_tree(top: &Path, paths: impl Iterator<Item = Vec<u8>>) -> Opti
     })
 }
 
-/// What a path leads to, symlinks and all: libgit2 follows them.
+/// Follows symlinks, as libgit2 does.
 fn at(path: &Path) -> Option<Obstacle> {
     let stat = rustix::fs::stat(path).ok()?;
     let kind = FileKind::of(stat.st_mode);

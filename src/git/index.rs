@@ -1,4 +1,4 @@
-//! Writes the index that goes with a move, every other entry kept as it is.
+//! Reads the index of a checkout, and writes it without losing an entry.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,56 +9,23 @@ use std::path::Path;
 
 use git2::{ErrorCode, Index, IndexEntry, IndexTime, Oid, Repository};
 
-use super::delta::Blob;
+use super::error::{git_failure, io_failure};
 use super::path::RepoPath;
-use super::survey::{Seen, Survey, lstat_below};
+use super::tree::{Blob, normal_mode};
 use super::work_area::WorkArea;
-use super::{git_failure, io_failure};
+use super::worktree::lstat_below;
 use crate::failure::Failure;
 
+/// Index flags of entries whose content is still to come (`git add -N`), and of entries that are not checked out.
+const INTENT_TO_ADD: u16 = 1 << 13;
+pub const SKIP_WORKTREE: u16 = 1 << 14;
+
 const INDEX: &str = ".git/index";
-/// Name of its copy in the area.
+/// The name of its copy in the work area.
 const COPY: &str = "index";
 
-/// Replaces the index of the checkout at `top`. The caller holds its lock, and the files are in place; `brought` are
-/// those that the move wrote. A file that somebody changed since is left for git to read.
-pub fn replace(
-    area: &WorkArea,
-    top: &Path,
-    survey: &Survey,
-    brought: &BTreeMap<RepoPath, Seen>,
-) -> Result<(), Failure> {
-    let failed = git_failure("write the index", top);
-    let mut index = copy(area, top)?;
-    for path in survey.in_the_way.keys() {
-        // Those that the target has come back below.
-        remove(&mut index, path).map_err(&failed)?;
-    }
-    for item in &survey.items {
-        match item.new {
-            None => remove(&mut index, &item.path).map_err(&failed)?,
-            Some(blob) => {
-                let mut entry = entry(item.path.bytes(), blob.id, blob.mode);
-                if let Some(found) = lstat_below(top, &item.path)? {
-                    let now = Seen::of(&found);
-                    let untouched = match brought.get(&item.path) {
-                        Some(new) => new.was_renamed_to(now),
-                        None => survey.seen.get(&item.path) == Some(&now),
-                    };
-                    if untouched {
-                        fill(&mut entry, &found);
-                    }
-                }
-                add(&mut index, &entry).map_err(&failed)?;
-            }
-        }
-    }
-    index.write().map_err(&failed)?;
-    install(area, top)
-}
-
-/// Prepares an index that has these blobs, or the removal of a path, beside what the index has now. The caller holds
-/// its lock.
+/// Prepares a copy of the index in which these paths have these blobs, or are removed. The caller holds the lock of the
+/// index.
 pub fn prepare(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]) -> Result<(), Failure> {
     let failed = git_failure("write the index", top);
     let mut index = copy(area, top)?;
@@ -71,13 +38,13 @@ pub fn prepare(area: &WorkArea, top: &Path, staged: &[(&RepoPath, Option<Blob>)]
     index.write().map_err(&failed)
 }
 
-/// Puts the index that was prepared in its place.
+/// Replaces the index by the copy that was prepared.
 pub fn install(area: &WorkArea, top: &Path) -> Result<(), Failure> {
     area.install_file(&area.path(COPY), &top.join(INDEX))
 }
 
-/// A copy of the index in the area, to be changed and put in its place.
-fn copy(area: &WorkArea, top: &Path) -> Result<Index, Failure> {
+/// Copies the index to the work area, where it is changed before it replaces the index.
+pub fn copy(area: &WorkArea, top: &Path) -> Result<Index, Failure> {
     let (current, new) = (top.join(INDEX), area.path(COPY));
     let failed = git_failure("write the index", top);
     let before = match fs::metadata(&current) {
@@ -96,7 +63,10 @@ fn copy(area: &WorkArea, top: &Path) -> Result<Index, Failure> {
     Ok(index)
 }
 
-/// The repository's index.
+/// Reads the repository's index.
+///
+/// # Errors
+/// Not all of it can be read.
 pub fn read(repo: &Repository) -> Result<Index, Failure> {
     let index = repo.index().map_err(git_failure("read the index", repo.path()))?;
     let path = repo.path().join("index");
@@ -108,7 +78,7 @@ pub fn read(repo: &Repository) -> Result<Index, Failure> {
     Ok(index)
 }
 
-/// The library takes a file that it cannot look at for none: every entry would be lost, or taken for staged as deleted.
+/// Checks that all entries were read. libgit2 treats a file that it cannot read as an empty index: every entry would be lost.
 fn is_whole(index: &Index, path: &Path) -> Result<(), Failure> {
     if index.len() == entries_of(path).map_err(io_failure("read", path))? {
         return Ok(());
@@ -116,7 +86,7 @@ fn is_whole(index: &Index, path: &Path) -> Result<(), Failure> {
     Err(Failure::new(format!("cannot read all of {}", path.display())).hint("run again"))
 }
 
-/// How many entries an index file says it has (gitformat-index(5): the third of its first 32-bit numbers).
+/// Returns how many entries an index file claims to have (gitformat-index(5): its third 32-bit number).
 fn entries_of(index: &Path) -> std::io::Result<usize> {
     let mut header = [0; 12];
     fs::File::open(index)?.read_exact(&mut header)?;
@@ -124,15 +94,16 @@ fn entries_of(index: &Path) -> std::io::Result<usize> {
     Ok(u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
-/// Adds an entry; what the index has below its path goes, as with git. The library leaves that there
-/// (<https://github.com/libgit2/libgit2/issues/7160>), and of the two a tree then holds the directory alone.
+/// Adds an entry and removes those below its path, as git does. libgit2 leaves them there
+/// (<https://github.com/libgit2/libgit2/issues/7160>), and the tree that it writes then has the directory instead of the
+/// file.
 #[expect(clippy::disallowed_methods, reason = "the one place that clears the way first")]
 pub fn add(index: &mut Index, entry: &IndexEntry) -> Result<(), git2::Error> {
     index.remove_dir(Path::new(std::ffi::OsStr::from_bytes(&entry.path)), 0)?;
     index.add(entry)
 }
 
-/// Removes an entry, where there is one.
+/// Removes an entry, if there is one.
 pub fn remove(index: &mut Index, path: &RepoPath) -> Result<(), git2::Error> {
     match index.remove(path.as_path(), 0) {
         Err(error) if error.code() != ErrorCode::NotFound => Err(error),
@@ -140,7 +111,7 @@ pub fn remove(index: &mut Index, path: &RepoPath) -> Result<(), git2::Error> {
     }
 }
 
-/// An entry that knows nothing of a file yet.
+/// Makes an entry without the metadata of a file.
 pub fn entry(path: &[u8], id: Oid, mode: u32) -> IndexEntry {
     let never = IndexTime::new(0, 0);
     IndexEntry {
@@ -159,8 +130,8 @@ pub fn entry(path: &[u8], id: Oid, mode: u32) -> IndexEntry {
     }
 }
 
-/// Numbers are cut to the index format's 32 bits, as git cuts them.
-fn fill(entry: &mut IndexEntry, found: &fs::Metadata) {
+/// Fills in the metadata of a file. Numbers are truncated to 32 bits, as git does.
+pub fn fill(entry: &mut IndexEntry, found: &fs::Metadata) {
     entry.ctime = IndexTime::new(found.ctime() as i32, found.ctime_nsec() as u32);
     entry.mtime = IndexTime::new(found.mtime() as i32, found.mtime_nsec() as u32);
     entry.dev = found.dev() as u32;
@@ -170,9 +141,9 @@ fn fill(entry: &mut IndexEntry, found: &fs::Metadata) {
     entry.file_size = found.size() as u32;
 }
 
-/// A file changed after the old index was written, but within the same second, has to be read again: most builds of
-/// git compare whole seconds (USE_NSEC in git's Makefile), and a newer index would hide the change. git's way to say so
-/// is a size of zero. Nanoseconds, which git records in any case, tell the files that did not change.
+/// Makes git read files again that changed in the same second in which the old index was written. Most builds of git
+/// compare whole seconds (USE_NSEC in git's Makefile), and a newer index would hide the change. A size of zero tells git so.
+/// The nanoseconds, which git always records, tell which files did not change.
 fn distrust_recent(index: &mut Index, top: &Path, (seconds, nanoseconds): (i64, i64)) -> Result<(), Failure> {
     let time = |time: &IndexTime| (i64::from(time.seconds()), i64::from(time.nanoseconds()));
     let recent: Vec<IndexEntry> = index.iter().filter(|entry| time(&entry.mtime).0 >= seconds).collect();
@@ -190,4 +161,26 @@ fn distrust_recent(index: &mut Index, top: &Path, (seconds, nanoseconds): (i64, 
         }
     }
     Ok(())
+}
+
+/// Returns the entries by path, without conflicts and entries whose content is still to come.
+pub fn by_path(index: &Index) -> BTreeMap<RepoPath, Blob> {
+    let stage = |flags: u16| (flags >> 12) & 3;
+    index
+        .iter()
+        .filter(|entry| stage(entry.flags) == 0 && entry.flags_extended & INTENT_TO_ADD == 0)
+        .map(|entry| (RepoPath::new(entry.path), Blob { id: entry.id, mode: normal_mode(entry.mode) }))
+        .collect()
+}
+
+/// Returns the paths of an index below a path.
+pub fn below<'a>(index: &'a BTreeMap<RepoPath, Blob>, path: &'a RepoPath) -> impl Iterator<Item = &'a RepoPath> {
+    let from = index.range(path.clone()..).map(|(name, _)| name);
+    // Names such as `a.b` sort between `a` and `a/b`.
+    from.take_while(|name| name.bytes().starts_with(path.bytes())).filter(|name| name.is_under(path))
+}
+
+/// Returns the first path for which the index holds a conflict.
+pub fn unmerged(index: &git2::Index) -> Option<RepoPath> {
+    index.iter().find(|entry| (entry.flags >> 12) & 3 != 0).map(|entry| RepoPath::new(entry.path))
 }

@@ -1,8 +1,8 @@
-//! `.git/provision`: where everything is prepared before it is put in its place by one rename or link, and from which
-//! a later run recognises what an interrupted one left.
+//! The work area, `.git/provision`: everything is prepared here before a single rename or link puts it in place, and a later
+//! run recognises here what an interrupted one left.
 //!
-//! A lock such as `index.lock` is a hard link to the area's own file `claim`. git sees a lock like any other; this
-//! program sees whose it is, so it can remove its own after a kill and never touches that of a living git process.
+//! A lock such as `index.lock` is a hard link to the area's file `claim`. To git it is a lock like any other. This program
+//! recognises its own locks, so it removes them after a kill and never touches those of a running git process.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -12,25 +12,25 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::actual::Obstacle;
-use super::io_failure;
-use super::scratch::FetchedPack;
+use super::error::io_failure;
+use super::obstacle::Obstacle;
+use super::pack::FetchedPack;
 use crate::failure::Failure;
 
 const AREA: &str = "provision";
 const CLAIM: &str = "claim";
 
-/// What is there of an earlier run.
+/// What an earlier run left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover {
     Nothing,
-    /// Its process is gone.
+    /// Its process has ended.
     Stale,
-    /// Its process lives.
+    /// Its process is still running.
     Live,
 }
 
-/// Looks for an area at `dir`. Writes nothing.
+/// Looks for a work area at `dir`, without writing anything.
 pub fn leftover(dir: &Path) -> Result<Leftover, Failure> {
     let failed = io_failure("open", dir);
     match fs::symlink_metadata(dir) {
@@ -48,39 +48,33 @@ pub fn leftover(dir: &Path) -> Result<Leftover, Failure> {
     }
 }
 
-/// The area of the repository whose git directory is `git`.
+/// Returns where the work area of the git directory `git` is.
 pub fn area_of(git: &Path) -> PathBuf {
     git.join(AREA)
 }
 
-/// Whether the lock at `path` was made by a run of this program that has ended.
+/// Whether the lock at `path` was made by a run of this program.
 pub fn is_own_lock(git: &Path, path: &Path) -> bool {
     let claim = fs::symlink_metadata(git.join(AREA).join(CLAIM));
     let lock = fs::symlink_metadata(path);
     matches!((claim, lock), (Ok(claim), Ok(lock)) if (claim.dev(), claim.ino()) == (lock.dev(), lock.ino()))
 }
 
-/// Removes what an interrupted run left in the checkout at `top`.
-pub fn remove_leftovers(top: &Path) -> Result<(), Failure> {
-    super::clone::remove_leftovers(top)?;
-    WorkArea::enter(&top.join(".git"))?.leave()
-}
-
-/// The area, held by this process alone. What is in it goes when it is left or dropped.
+/// A work area that this process holds exclusively. It is removed when it is left or dropped.
 pub struct WorkArea {
     git: PathBuf,
     dir: PathBuf,
-    /// The directory, locked.
+    /// Carries the lock of the directory.
     _alive: File,
     locks: Vec<PathBuf>,
     left: bool,
 }
 
 impl WorkArea {
-    /// Makes the area, or takes over that of a run that has ended and clears away what is in it.
+    /// Creates the area, or takes over and empties that of a run that has ended.
     pub fn enter(git: &Path) -> Result<Self, Failure> {
         let dir = git.join(AREA);
-        let alive = hold(&dir)?;
+        let alive = lock_directory(&dir)?;
         let mut area = Self { git: git.to_owned(), dir, _alive: alive, locks: Vec::new(), left: false };
         area.clear()?;
         let claim = area.dir.join(CLAIM);
@@ -89,12 +83,12 @@ impl WorkArea {
         Ok(area)
     }
 
-    /// A path in the area, for something that is being prepared.
+    /// Returns a path in the area for something that is being prepared.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Takes git's lock of `target`.
+    /// Acquires git's lock of `target`.
     pub fn lock(&mut self, target: &Path) -> Result<(), Failure> {
         let lock = lock_of(target);
         if let Some(folder) = lock.parent() {
@@ -113,7 +107,7 @@ impl WorkArea {
         }
     }
 
-    /// Gives git's lock of `target` back.
+    /// Releases git's lock of `target`.
     pub fn unlock(&mut self, target: &Path) -> Result<(), Failure> {
         let lock = lock_of(target);
         fs::remove_file(&lock).map_err(io_failure("remove", &lock))?;
@@ -121,7 +115,7 @@ impl WorkArea {
         Ok(())
     }
 
-    /// Puts `content` at `target` in one step. The caller holds the lock of `target`.
+    /// Replaces the content of `target` in one step. The caller holds the lock of `target`.
     pub fn install(&self, target: &Path, content: &[u8]) -> Result<(), Failure> {
         let new = self.path("new");
         let failed = io_failure("write", &new);
@@ -136,16 +130,16 @@ impl WorkArea {
         self.install_file(&new, target)
     }
 
-    /// Puts a file that was prepared in the area at `target` in one step.
+    /// Moves a file that was prepared in the area to `target` in one step.
     pub fn install_file(&self, new: &Path, target: &Path) -> Result<(), Failure> {
         sync(new)?;
-        // git leaves an empty directory behind where a ref with a longer name was deleted.
+        // git leaves an empty directory behind when it deletes a ref with a longer name.
         let _ = fs::remove_dir(target);
         fs::rename(new, target).map_err(io_failure("replace", target))?;
         target.parent().map_or(Ok(()), sync)
     }
 
-    /// Puts a pack into the repository's object store: the pack first, and the index that makes git look at it last.
+    /// Adds a pack to the repository's object store: first the pack, then its index, which makes git use it.
     pub fn install_pack(&self, pack: &FetchedPack) -> Result<(), Failure> {
         let store = self.git.join("objects/pack");
         fs::create_dir_all(&store).map_err(io_failure("create", &store))?;
@@ -157,7 +151,7 @@ impl WorkArea {
             let own = self.path(&name);
             copy(content, &own)?;
             match fs::hard_link(&own, store.join(&name)) {
-                // The name is made of the content: the same pack without its index, left by somebody else.
+                // The name is derived from the content, so this is the same pack, which somebody left without an index.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => other.map_err(io_failure("add a pack to", &store))?,
             }
@@ -170,7 +164,7 @@ impl WorkArea {
         Ok(())
     }
 
-    /// Puts the loose objects of the repository at `from` into the repository's object store.
+    /// Moves the loose objects of the repository at `from` to the repository's object store.
     pub fn install_objects(&self, from: &Path) -> Result<(), Failure> {
         let failed = io_failure("read", from);
         for folder in fs::read_dir(from.join("objects")).map_err(&failed)? {
@@ -191,7 +185,7 @@ impl WorkArea {
         sync(&self.git.join("objects"))
     }
 
-    /// Gives the locks back and removes the area.
+    /// Releases the locks and removes the area.
     pub fn leave(mut self) -> Result<(), Failure> {
         self.left = true;
         self.close()
@@ -205,8 +199,7 @@ impl WorkArea {
         fs::remove_dir(&self.dir).map_err(io_failure("remove", &self.dir))
     }
 
-    /// Removes what is in the area, and before it what an interrupted run put elsewhere; `claim`, by which that is
-    /// known, goes last.
+    /// Empties the area, after what an interrupted run put elsewhere. `claim`, by which that is recognised, is removed last.
     fn clear(&mut self) -> Result<(), Failure> {
         let claim = self.dir.join(CLAIM);
         if fs::symlink_metadata(&claim).is_ok_and(|claim| claim.nlink() > 1) {
@@ -257,7 +250,7 @@ impl WorkArea {
         Ok(())
     }
 
-    /// Removes a pack that was put into the object store without its index.
+    /// Removes a pack that was added to the object store without its index.
     fn remove_half_pack(&self, own: &Path) -> Result<(), Failure> {
         let Some(name) = own.file_name() else { return Ok(()) };
         let there = self.git.join("objects/pack").join(name);
@@ -272,14 +265,17 @@ impl WorkArea {
 impl Drop for WorkArea {
     fn drop(&mut self) {
         if !self.left {
-            // The way out after an error: what cannot be removed now is found by the next run.
+            // After an error. The next run finds what cannot be removed now.
             let _ = self.close();
         }
     }
 }
 
-/// Makes the directory `dir` if it is not there, and locks it for as long as the result lives.
-pub fn hold(dir: &Path) -> Result<File, Failure> {
+/// Creates the directory `dir` if it does not exist, and locks it for as long as the result lives.
+///
+/// # Errors
+/// Another process holds the lock.
+pub fn lock_directory(dir: &Path) -> Result<File, Failure> {
     let failed = io_failure("use", dir);
     loop {
         match fs::DirBuilder::new().mode(0o700).create(dir) {
@@ -295,7 +291,7 @@ pub fn hold(dir: &Path) -> Result<File, Failure> {
             return Err(Failure::new(format!("another provision run is at work in {}", dir.display()))
                 .hint("wait until it is done, then run again"));
         }
-        // The one before may have removed the directory between the opening and the locking.
+        // The previous holder may have removed the directory after it was opened and before it was locked.
         let (held, there) = (open.metadata().map_err(&failed)?, fs::symlink_metadata(dir));
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
             return Ok(open);
@@ -303,9 +299,9 @@ pub fn hold(dir: &Path) -> Result<File, Failure> {
     }
 }
 
-/// Writes a file or directory through to the disk.
+/// Syncs a file or directory to disk.
 pub fn sync(path: &Path) -> Result<(), Failure> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(io_failure("write through to disk", path))
+    File::open(path).and_then(|file| file.sync_all()).map_err(io_failure("sync", path))
 }
 
 fn lock_of(target: &Path) -> PathBuf {
@@ -314,7 +310,7 @@ fn lock_of(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Copies an open file, from its beginning, to a new read-only file on disk.
+/// Copies an open file from its beginning to a new read-only file, and syncs it.
 fn copy(content: &File, to: &Path) -> Result<(), Failure> {
     let failed = io_failure("write", to);
     let mut from = content;

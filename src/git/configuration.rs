@@ -1,5 +1,5 @@
-//! The files of git's configuration that are not the checkout's own, looked at before libgit2 opens them: it waits for ever
-//! at a FIFO, and takes a directory that it cannot enter for a broken repository.
+//! Checks the files of git's configuration before libgit2 opens them: it blocks forever on a FIFO, and reports a file that it
+//! cannot read as a broken repository.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -12,33 +12,42 @@ use git2::ConfigLevel;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use super::actual::Obstacle;
-use super::observe::own_name;
-use super::system_word;
+use super::obstacle::Obstacle;
+use crate::host::environment;
 use crate::host::fs::{FileKind, escape_path};
+use crate::host::users::acting_user;
+use crate::text::io_error_text;
 
-/// Opens a FIFO without a wait for its other end (open(2)).
+/// Opens a FIFO without waiting for its other end (open(2)).
 const O_NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 
-/// The largest file that is searched for includes, in bytes.
+/// What libgit2 says of formats that it does not support (repository.c, refs.c and index.c).
+const UNSUPPORTED: [&str; 4] = [
+    "unsupported extension name",
+    "unsupported mandatory extension",
+    "unknown object format",
+    "unsupported repository version",
+];
+
+/// Larger files are not searched for includes, in bytes.
 const MAX_SEARCHED: u64 = 1 << 20;
 
-/// How many included files are followed.
+/// The maximum number of included files that are followed.
 const MAX_INCLUDES: usize = 1000;
 
-/// The configuration of the whole host (`FILES` in git-config(1)).
+/// The system-wide configuration (`FILES` in git-config(1)).
 const SYSTEM: &str = "/etc/gitconfig";
 
-/// The acting user's own files, with libgit2's name for where each is searched.
+/// Returns the acting user's own files, each with libgit2's name for the place.
 fn own_files() -> Vec<(ConfigLevel, PathBuf)> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| environment::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = variable("HOME");
     let xdg = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
     let xdg = xdg.map(|folder| (ConfigLevel::XDG, folder.join("git/config")));
     xdg.into_iter().chain(home.map(|home| (ConfigLevel::Global, home.join(".gitconfig")))).collect()
 }
 
-/// Has libgit2 leave out the user's files that it cannot get at, as git does. Once a process, before it opens anything.
+/// Makes libgit2 skip the user's files that it cannot reach, as git does. Runs once per process, before anything is opened.
 #[expect(unsafe_code, reason = "libgit2's search paths are global, and git2 has no safe way to set them")]
 pub fn leave_out_unreachable() {
     static DONE: OnceLock<()> = OnceLock::new();
@@ -52,22 +61,22 @@ pub fn leave_out_unreachable() {
     });
 }
 
-/// What git leaves out of the user's configuration without a word, for a warning.
+/// Returns a warning for each of the user's files that git skips silently.
 pub fn left_out() -> Vec<String> {
     let denied = |path: &Path, right| access(path, right) == Err(Errno::ACCESS);
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let user = own_name();
+    let home = environment::home().unwrap_or_default();
+    let user = acting_user();
     if denied(&home, Access::EXEC_OK) {
         let home = escape_path(&home);
-        return vec![format!("git's configuration in {home} is left out: HOME is {home}, which {user} cannot enter")];
+        return vec![format!("git's configuration in {home} is ignored: HOME is {home}, which {user} cannot enter")];
     }
     let files = own_files().into_iter().filter(|(_, file)| denied(file, Access::READ_OK));
-    let warning = |file: &Path| format!("git's configuration {} is left out: {user} cannot read it", escape_path(file));
+    let warning = |file: &Path| format!("git's configuration {} is ignored: {user} cannot read it", escape_path(file));
     files.map(|(_, file)| warning(&file)).collect()
 }
 
-/// The first file that is no file and would be waited for, or that git itself does not take. Of the checkout's own, which
-/// lie in `git`, the first that cannot be read: libgit2 passes over it.
+/// Returns the first configuration file that is not a regular file, which libgit2 would wait for or git would reject. In the
+/// checkout's git directory `git`, a file that cannot be read counts too: libgit2 skips it silently.
 pub fn obstacle(git: Option<&Path>) -> Option<Obstacle> {
     let mut files = vec![PathBuf::from(SYSTEM)];
     files.extend(own_files().into_iter().map(|(_, file)| file));
@@ -81,7 +90,7 @@ pub fn obstacle(git: Option<&Path>) -> Option<Obstacle> {
     while let Some(file) = files.pop() {
         let Ok(found) = fs::metadata(&file) else { continue };
         if !found.is_file() {
-            // What is in the git directory is `waits`' to look at.
+            // `special_files` checks the git directory.
             let empty = file.canonicalize().is_ok_and(|real| real == Path::new("/dev/null"));
             if empty || git.is_some_and(|git| file.starts_with(git)) {
                 continue;
@@ -100,7 +109,7 @@ pub fn obstacle(git: Option<&Path>) -> Option<Obstacle> {
     None
 }
 
-/// The paths that a configuration file includes, whether or not their conditions hold.
+/// Returns the paths that a configuration file includes, whether or not their conditions hold.
 fn includes(file: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut included = false;
@@ -117,15 +126,15 @@ fn includes(file: &Path, text: &str) -> Vec<PathBuf> {
         let value = value.trim();
         let value = value.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or(value);
         found.extend(match value.strip_prefix("~/") {
-            Some(rest) => std::env::var_os("HOME").map(|home| Path::new(&home).join(rest)),
+            Some(rest) => environment::home().map(|home| home.join(rest)),
             None => file.parent().map(|folder| folder.join(value)),
         });
     }
     found
 }
 
-/// The reason why libgit2 failed, where that is a file which the system does not let it read, or a mistake in git's
-/// configuration. `problem` is its text, `git` the checkout's git directory.
+/// Finds out from the text of libgit2's error whether a file could not be read, or the configuration has a mistake. `git` is
+/// the checkout's git directory.
 pub fn cause(problem: &str, git: &Path) -> Option<Obstacle> {
     // `failed to parse config file: missing ']' in section header (in /home/u/.gitconfig:3)`
     if let Some(mistake) = problem.strip_prefix("failed to parse config file: ") {
@@ -141,7 +150,7 @@ pub fn cause(problem: &str, git: &Path) -> Option<Obstacle> {
         .open(path)
         .err()
         .filter(|error| error.kind() != io::ErrorKind::NotFound)?;
-    let (path, problem) = (path.to_owned(), system_word(&error));
+    let (path, problem) = (path.to_owned(), io_error_text(&error));
     Some(if Path::new(&path).starts_with(git) {
         Obstacle::Unreadable { path, problem }
     } else {
@@ -149,8 +158,19 @@ pub fn cause(problem: &str, git: &Path) -> Option<Obstacle> {
     })
 }
 
+/// Returns why libgit2 could not read a repository, from the text of its error. `git` is the git directory.
+pub fn unreadable(problem: String, git: &Path) -> Obstacle {
+    if let Some(cause) = cause(&problem, git) {
+        cause
+    } else if UNSUPPORTED.iter().any(|words| problem.contains(words)) {
+        Obstacle::Unsupported { problem }
+    } else {
+        Obstacle::Broken { problem }
+    }
+}
+
 fn unusable(path: String, problem: String) -> Obstacle {
-    Obstacle::Configuration { path, problem, user: own_name() }
+    Obstacle::Configuration { path, problem, user: acting_user() }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Writes refs, HEAD, reflogs and the branch's configuration as git does, one atomic step each.
+//! Reads and writes refs, reflogs and the configuration of branches as git does, each in one atomic step.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use git2::{Config, Oid, Repository, Signature, Time};
 
+use super::error::{git_failure, io_failure};
+use super::remote::configured::tracking;
 use super::work_area::WorkArea;
-use super::{git_failure, io_failure};
 use crate::failure::Failure;
-use crate::resource::repository::Repository as Desired;
+use crate::host::users::User;
 
-/// Who writes commits and reflogs: the configured identity, or the login name at this host as git makes it up.
+/// Returns who writes commits and reflogs: the configured identity, or else the login name at this host, as git does.
 pub fn identity(repo: &Repository, time: Option<Time>) -> Result<Signature<'static>, Failure> {
     let failed = git_failure("find an identity", repo.path());
     let configured = repo.signature();
@@ -23,8 +24,7 @@ pub fn identity(repo: &Repository, time: Option<Time>) -> Result<Signature<'stat
         ),
         Err(_) => {
             let uid = rustix::process::geteuid().as_raw();
-            let login = users::get_user_by_uid(uid)
-                .map_or_else(|| format!("uid-{uid}"), |user| user.name().to_string_lossy().into_owned());
+            let login = User::by_id(uid).ok().flatten().map_or_else(|| format!("uid-{uid}"), |user| user.name);
             let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
             (login.clone(), format!("{login}@{}", host.unwrap_or_else(|_| "localhost".to_owned())))
         }
@@ -37,7 +37,7 @@ pub fn identity(repo: &Repository, time: Option<Time>) -> Result<Signature<'stat
     .map_err(failed)
 }
 
-/// Sets `name` to `new` in one step, under git's lock, if it still is `old`.
+/// Sets the ref `name` to `new` in one step, under git's lock, if it is still at `old`.
 pub fn set(area: &mut WorkArea, repo: &Repository, name: &str, old: Option<Oid>, new: Oid) -> Result<(), Failure> {
     let target = repo.path().join(name);
     area.lock(&target)?;
@@ -46,7 +46,10 @@ pub fn set(area: &mut WorkArea, repo: &Repository, name: &str, old: Option<Oid>,
     area.unlock(&target)
 }
 
-/// The commit that the ref `name` is at; none where there is no such ref. One that cannot be read is not taken for none.
+/// Returns the commit that the ref `name` is at, or `None` if there is no such ref.
+///
+/// # Errors
+/// The ref cannot be read.
 pub fn target(repo: &Repository, name: &str) -> Result<Option<Oid>, Failure> {
     match repo.find_reference(name) {
         Ok(reference) => Ok(reference.target()),
@@ -55,12 +58,12 @@ pub fn target(repo: &Repository, name: &str) -> Result<Option<Oid>, Failure> {
     }
 }
 
-/// Fails where the ref `name` is no longer at `old`.
+/// Fails if the ref `name` is no longer at `old`.
 pub fn expect(repo: &Repository, name: &str, old: Option<Oid>) -> Result<(), Failure> {
     if target(repo, name)? == old {
         Ok(())
     } else {
-        Err(Failure::new(format!("{name} in {} has moved meanwhile", repo.path().display())).hint("run again"))
+        Err(Failure::new(format!("{name} in {} was changed meanwhile", repo.path().display())).hint("run again"))
     }
 }
 
@@ -73,7 +76,7 @@ pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &
     }
     let old = old.unwrap_or(Oid::ZERO_SHA1);
     let failed = io_failure("write", &path);
-    // An interrupted run may have written this line and not moved the ref.
+    // An interrupted run may have written this line without moving the ref.
     let last = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         read => read.map_err(io_failure("read", &path))?,
@@ -100,9 +103,9 @@ pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &
     file.write_all(line.as_bytes()).map_err(&failed)
 }
 
-/// The commits in the reflog of `name`, each once; none where there is no reflog that can be read.
+/// Returns the commits in the reflog of `name`, each once. There are none if the reflog cannot be read.
 ///
-/// The file is read here because libgit2 creates a reflog that is missing.
+/// libgit2 is not asked, since it creates a missing reflog.
 pub fn logged(repo: &Repository, name: &str) -> Vec<Oid> {
     let text = fs::read(repo.path().join("logs").join(name)).unwrap_or_default();
     let ids = text.split(|byte| *byte == b'\n').flat_map(|line| line.split(|byte| *byte == b' ').take(2));
@@ -111,15 +114,15 @@ pub fn logged(repo: &Repository, name: &str) -> Vec<Oid> {
     ids.into_iter().collect()
 }
 
-/// How lines of HEAD's reflog begin that tell of a commit made in this very repository, beside those of `git commit`.
+/// How the lines of HEAD's reflog begin that report a commit made in this repository, besides those of `git commit`.
 const MADE: [&str; 6] = ["merge ", "pull", "rebase", "cherry-pick", "am:", "revert:"];
 
-/// What says that HEAD was only moved to a commit.
+/// What such a line contains if HEAD was only moved to an existing commit.
 const MOVED: [&str; 7] =
     ["fast-forward", "(start)", "(finish)", "(abort)", "returning to ", "updating head", ": checkout "];
 
-/// The commits that HEAD's reflog says were made here, by a person's own command; none where it says nothing. What came by
-/// a fetch is not among them.
+/// Returns the commits that were made in this repository by a person's own command, according to HEAD's reflog. Fetched
+/// commits are not among them.
 pub fn made_here(repo: &Repository) -> Vec<Oid> {
     let text = fs::read(repo.path().join("logs/HEAD")).unwrap_or_default();
     let mut made = BTreeSet::new();
@@ -137,7 +140,7 @@ pub fn made_here(repo: &Repository) -> Vec<Oid> {
     made.into_iter().collect()
 }
 
-/// The commits that the remote-tracking branches name, of every remote.
+/// Returns the commits at the remote-tracking branches of all remotes.
 pub fn at_remotes(repo: &Repository) -> Result<Vec<Oid>, git2::Error> {
     let mut found = BTreeSet::new();
     for reference in repo.references_glob("refs/remotes/*")?.flatten() {
@@ -148,7 +151,7 @@ pub fn at_remotes(repo: &Repository) -> Result<Vec<Oid>, git2::Error> {
     Ok(found.into_iter().collect())
 }
 
-/// A ref that cannot stand beside one of `names`, since one name is a directory of the other, and the wanted one.
+/// Returns a ref that cannot exist beside one of `names`, since one name is a directory of the other, and that name.
 pub fn conflict(repo: &Repository, names: &[String]) -> Result<Option<(String, String)>, Failure> {
     let failed = git_failure("list the refs", repo.path());
     for reference in repo.references().map_err(&failed)? {
@@ -161,24 +164,17 @@ pub fn conflict(repo: &Repository, names: &[String]) -> Result<Option<(String, S
     Ok(None)
 }
 
-/// Whether this user can make and remove files in a directory.
-pub fn can_change_names_in(folder: &Path) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+/// Returns the refs that an update of `branch` sets.
+pub fn moved(repo: &Repository, remote: &str, branch: &str) -> Result<Vec<String>, Failure> {
+    let tracking = tracking(repo, remote, branch)?;
+    Ok([Some(format!("refs/heads/{branch}")), tracking].into_iter().flatten().collect())
 }
 
-/// The refs that a move sets.
-pub fn moved(repo: &Repository, desired: &Desired) -> Result<Vec<String>, Failure> {
-    let branch = format!("refs/heads/{}", desired.branch);
-    Ok([Some(branch), tracking(repo, &desired.remote, &desired.branch)?].into_iter().flatten().collect())
-}
-
-/// The first of git's own files and directories which a move writes and this user cannot: refs, logs, objects, index.
-pub fn unwritable(repo: &Repository, desired: &Desired) -> Result<Option<PathBuf>, Failure> {
+/// Returns the first file or directory below the git directory that an update of `refs` has to write and the acting user cannot.
+pub fn unwritable(repo: &Repository, refs: &[String]) -> Result<Option<PathBuf>, Failure> {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     let git = repo.path();
-    let refs = moved(repo, desired)?;
-    // A file is replaced by a rename in its directory; a log is written to, and so is the directory of a new one.
+    // A file is replaced by a rename in its directory. A log is appended to, or created in its directory.
     let logs = refs.iter().map(String::as_str).chain(["HEAD"]).map(|name| git.join("logs").join(name));
     let (logs, new): (Vec<PathBuf>, Vec<PathBuf>) = logs.partition(|log| log.exists());
     let replaced = refs.iter().map(|name| git.join(name)).chain([git.join("HEAD"), git.join("objects/pack/new")]);
@@ -191,22 +187,7 @@ pub fn unwritable(repo: &Repository, desired: &Desired) -> Result<Option<PathBuf
     Ok(found.map(|(path, _)| path))
 }
 
-/// The remote-tracking branch that the remote's fetch configuration gives to `branch`, where it gives one.
-///
-/// # Errors
-/// Where the configuration has no such remote, as one has that cannot be read.
-pub fn tracking(repo: &Repository, remote: &str, branch: &str) -> Result<Option<String>, Failure> {
-    let remote = repo.find_remote(remote).map_err(git_failure("read the configuration of the remote", repo.path()))?;
-    let source = format!("refs/heads/{branch}");
-    let name = remote
-        .refspecs()
-        .filter(|spec| spec.direction() == git2::Direction::Fetch && spec.src_matches(&source))
-        .find_map(|spec| spec.transform(&source).ok().map(|name| String::from_utf8_lossy(&name).into_owned()));
-    // `+refs/heads/*:refs/heads/*` names the branch itself, which is moved anyway.
-    Ok(name.filter(|name| *name != source))
-}
-
-/// Makes `branch` follow the remote's branch of the same name, as `git checkout` does when it makes one.
+/// Makes `branch` track the remote's branch of the same name, as `git checkout` does for a new branch.
 pub fn follow(area: &mut WorkArea, repo: &Repository, remote: &str, branch: &str) -> Result<(), Failure> {
     let keys = [
         (format!("branch.{branch}.remote"), remote.to_owned()),
@@ -217,7 +198,7 @@ pub fn follow(area: &mut WorkArea, repo: &Repository, remote: &str, branch: &str
     if keys.iter().all(|(key, value)| there.get_string(key).is_ok_and(|found| found == *value)) {
         return Ok(());
     }
-    // The configuration may be a link; it is its target that git writes to.
+    // If the configuration is a symlink, git writes to its target.
     let link = repo.path().join("config");
     let target: PathBuf = fs::canonicalize(&link).map_err(io_failure("read", &link))?;
     area.lock(&link)?;
@@ -231,9 +212,8 @@ pub fn follow(area: &mut WorkArea, repo: &Repository, remote: &str, branch: &str
     if target.parent().and_then(same_device) == same_device(&new) {
         area.install_file(&new, &target)?;
     } else {
-        return Err(
-            Failure::new(format!("{} leads to another file system", link.display())).hint("make it a plain file")
-        );
+        return Err(Failure::new(format!("cannot change {}: it is a symlink to another file system", link.display()))
+            .hint("replace it by a regular file"));
     }
     area.unlock(&link)
 }

@@ -1,0 +1,30 @@
+//! What the kind `repository` stands on: one checkout, and the remotes that it comes from. Nothing here decides what a step
+//! does.
+//!
+//! - [`open`] opens repositories; [`ownership`], [`configuration`] and [`special_files`] say first whether that is safe.
+//! - [`head`], [`refs`], [`index`], [`tree`] and [`worktree`] read and write one part of a checkout each, [`work_area`]
+//!   prepares what is written.
+//! - [`remote`] reaches remotes by the `git` program, and keeps what it fetches in scratch storage.
+//! - [`obstacle`] has the words for each state in which a checkout is not touched.
+#![expect(clippy::disallowed_methods, reason = "git reaches a checkout by path, and so does this room")]
+
+pub mod configuration;
+pub mod error;
+pub mod hash;
+pub mod head;
+pub mod index;
+pub mod obstacle;
+pub mod open;
+pub mod ownership;
+pub mod pack;
+pub mod path;
+pub mod refs;
+pub mod remote;
+pub mod special_files;
+pub mod tree;
+pub mod tree_check;
+pub mod work_area;
+pub mod worktree;
+
+pub use obstacle::Obstacle;
+pub use path::RepoPath;

@@ -1,0 +1,282 @@
+//! The states in which a checkout is not touched, each with its message and its remedy.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::path::RepoPath;
+use crate::failure::Failure;
+use crate::text::shell_word;
+
+/// A state in which a checkout is not touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Obstacle {
+    /// The repository cannot be read.
+    Broken { problem: String },
+    /// The acting user may not read a file of the repository.
+    Unreadable { path: String, problem: String },
+    /// A file of git's configuration cannot be read, or has a mistake.
+    Configuration { path: String, problem: String, user: String },
+    /// A format of objects, refs or the index that git supports and libgit2 does not.
+    Unsupported { problem: String },
+    /// There is no working tree.
+    Bare,
+    /// The configuration of a checkout sets `core.bare`.
+    BareSetting,
+    /// The checkout belongs to another user than the acting one.
+    NotOwned { owner: String, user: String },
+    /// The acting user is root, and others can write to a directory on the way to the checkout.
+    Untrusted { path: String },
+    /// `.git` is not a directory: a linked worktree, a submodule or a separate git directory.
+    SeparateGitDirectory,
+    /// `core.worktree` names another directory.
+    WorktreeElsewhere { path: String },
+    /// A merge, rebase, bisect or the like is in progress.
+    Operation { name: String },
+    /// The index holds conflicts.
+    Unmerged { path: RepoPath },
+    /// Another git process holds a lock, or left one behind.
+    Locked { path: String },
+    /// Another run of provision works in the checkout.
+    AnotherRun,
+    /// A partial clone: objects are fetched from the remote on demand.
+    PartialClone,
+    /// A sparse checkout: parts of the tree are not checked out.
+    Sparse,
+    /// A file is marked as not checked out (`git update-index --skip-worktree`).
+    LeftOut { path: RepoPath },
+    /// The tree has a submodule.
+    Submodules { path: RepoPath },
+    /// The tree has files that git LFS stores.
+    Lfs { path: RepoPath },
+    /// Files are converted by a program when they are checked out.
+    Filter { name: String, path: RepoPath },
+    /// Files are checked out in another encoding than they are stored in.
+    Encoding { path: RepoPath },
+    /// The branch is checked out in another worktree of the repository.
+    CheckedOutElsewhere {
+        path: String,
+        /// That worktree no longer exists.
+        #[serde(default)]
+        gone: bool,
+    },
+    /// The acting user cannot write to a directory in which files have to change.
+    Unwritable { path: String },
+    /// The checkout does not exist, and the acting user cannot write to the directory that it is to be created in.
+    UnwritableParent {
+        path: String,
+        /// The acting user.
+        user: String,
+    },
+    /// A ref exists whose name is a directory of the desired one, or the other way round.
+    RefConflict { found: String, wanted: String },
+    /// The acting user cannot write to a file or directory below `.git` that has to change.
+    UnwritableGit { path: String },
+    /// Another repository is where a file has to be.
+    NestedRepository { path: RepoPath },
+    /// A FIFO, socket or device is where a file has to be.
+    SpecialFile { path: RepoPath },
+    /// A submodule is staged where the remote has something else. A rescue cannot hold it.
+    StagedSubmodule { path: RepoPath },
+    /// The remote's tree has a path that leads out of the checkout.
+    UnsafeName { path: RepoPath },
+}
+
+impl Obstacle {
+    /// Whether it is an error even if the checkout is at the right commit.
+    pub fn always(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. }
+                | Self::Unreadable { .. }
+                | Self::Configuration { .. }
+                | Self::Unsupported { .. }
+                | Self::Bare
+                | Self::BareSetting
+                | Self::NotOwned { .. }
+                | Self::Untrusted { .. }
+                | Self::SeparateGitDirectory
+                | Self::WorktreeElsewhere { .. }
+                | Self::Operation { .. }
+                | Self::Unmerged { .. }
+                | Self::AnotherRun
+        )
+    }
+
+    /// Returns why the checkout at `path` is not touched, with a remedy if there is one that serves both an update and a
+    /// restore.
+    pub fn refusal(&self, path: &Path) -> Failure {
+        let at = path.display();
+        let git = format!("git -C {}", shell_word(&path.to_string_lossy()));
+        match self {
+            Self::Broken { problem } => {
+                Failure::new(format!("the repository at {at} is broken: {problem}")).hint(cloned_anew(path))
+            }
+            Self::Unreadable { path, problem } => {
+                Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}")).hint(format!(
+                    "give it back to the checkout's owner: `sudo chown -R --reference={} {}`",
+                    shell_word(&at.to_string()),
+                    shell_word(&format!("{at}/.git"))
+                ))
+            }
+            Self::Configuration { path, problem, user } => {
+                let hint = if problem.starts_with("it is a") {
+                    let (path, aside) = (shell_word(path), shell_word(&format!("{path}.aside")));
+                    format!("git expects a file there; move it aside: `mv -T {path} {aside}`")
+                } else if problem.contains(", line ") {
+                    "correct that line; git itself does not work before".to_owned()
+                } else {
+                    format!("let {user} read it, or take it out of the file that includes it")
+                };
+                Failure::new(format!("cannot read git's configuration {path}: {problem}")).hint(hint)
+            }
+            Self::Unsupported { problem } => {
+                let refusal =
+                    Failure::new(format!("the repository at {at} has a format that is not supported: {problem}"));
+                // Extensions of the index are named as in gitformat-index(5).
+                refusal.hint(if problem.contains("'link'") {
+                    format!(
+                        "join the split index: `{git} config core.splitIndex false && {git} update-index --no-split-index`"
+                    )
+                } else if problem.contains("'sdir'") {
+                    format!("check out all of the tree: `{git} sparse-checkout disable`")
+                } else {
+                    cloned_anew(path)
+                })
+            }
+            Self::Bare => Failure::new(format!("{at} is a bare repository: it has no working tree"))
+                .hint("give the path of a checkout; others may push to a bare repository and fetch from it"),
+            Self::BareSetting => Failure::new(format!(
+                "the configuration of the checkout at {at} says that it is a bare repository (core.bare)"
+            ))
+            .hint(format!("correct the setting: `{git} config core.bare false`")),
+            Self::NotOwned { owner, user } => {
+                Failure::new(format!("the checkout {at} belongs to {owner}, and the step acts as {user}"))
+                    .hint(format!("set run_as: {owner}; git work is done as the checkout's owner alone"))
+            }
+            Self::Untrusted { path } => Failure::new(format!(
+                "cannot work at {at} as root: users other than root can change what {path} leads to"
+            ))
+            .hint("set run_as to the user whose directory it is"),
+            Self::SeparateGitDirectory => Failure::new(format!(
+                "{at}/.git is not a directory: it is a linked worktree, a submodule or a separate git directory"
+            ))
+            .hint("give the path of a checkout that has its own git directory, as a clone has"),
+            Self::WorktreeElsewhere { path } => {
+                Failure::new(format!("the repository at {at} has its working tree at {path}")).hint(format!(
+                    "remove the setting: `git config --file {} --unset-all core.worktree`",
+                    shell_word(&format!("{at}/.git/config"))
+                ))
+            }
+            Self::Operation { name } => Failure::new(format!("a {name} is in progress in {at}"))
+                .hint(format!("finish or abort it: `{git} status` says how")),
+            Self::Unmerged { path } => Failure::new(format!("the index of {at} holds a conflict in {path}"))
+                .hint(format!("resolve it: `{git} status` says how")),
+            Self::Locked { path } => Failure::new(format!("another git process holds {path}"))
+                .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", shell_word(path))),
+            Self::AnotherRun => Failure::new(format!("another provision run is at work in {at}"))
+                .hint("wait until it is done, then run again"),
+            Self::PartialClone => {
+                Failure::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))
+            }
+            Self::Sparse => Failure::new(format!("{at} is a sparse checkout: parts of the tree are left out"))
+                .hint(format!("check out all of it: `{git} sparse-checkout disable`")),
+            Self::LeftOut { path } => {
+                let mark =
+                    format!("{path} in {at} is marked skip-worktree: git treats it as unchanged, whatever is there");
+                let name = shell_word(&path.to_string());
+                Failure::new(mark).hint(format!("remove the mark: `{git} update-index --no-skip-worktree {name}`"))
+            }
+            Self::Submodules { path } => {
+                Failure::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
+            }
+            Self::Lfs { path } => Failure::new(format!(
+                "{path} stores files in git LFS, which is not supported: pointers would be checked out instead of files"
+            )),
+            Self::Filter { name, path } => {
+                Failure::new(format!("{path} sends files through the filter `{name}`, and filters are not run"))
+            }
+            Self::Encoding { path } => Failure::new(format!(
+                "{path} sets working-tree-encoding, which is not supported: files would get other bytes than git gives"
+            )),
+            Self::CheckedOutElsewhere { path, gone } => {
+                let refusal = Failure::new(format!("the branch is checked out in another worktree: {path}"));
+                refusal.hint(if *gone {
+                    format!("that worktree is gone: `{git} worktree prune`")
+                } else {
+                    let elsewhere = shell_word(path);
+                    format!("leave the branch there, which changes no file: `git -C {elsewhere} checkout --detach`")
+                })
+            }
+            Self::Unwritable { path } => Failure::new(format!(
+                "files in {path} have to change, and the step's user cannot write there"
+            ))
+            .hint(format!(
+                "give the directory back to the checkout's owner: `sudo chown -R --reference={} {}`",
+                shell_word(&at.to_string()),
+                shell_word(path)
+            )),
+            Self::UnwritableParent { path, user } => {
+                Failure::new(format!("cannot create {at}: the step's user cannot write to {path}")).hint(format!(
+                    "create it for that user: `sudo install -d -o {} {}`",
+                    shell_word(user),
+                    shell_word(&at.to_string())
+                ))
+            }
+            Self::RefConflict { found, wanted } => {
+                let remedy = match (found.strip_prefix("refs/heads/"), found.strip_prefix("refs/remotes/")) {
+                    (Some(branch), _) => {
+                        let other = format!("{}-old", branch.replace('/', "-"));
+                        format!("rename that branch: `{git} branch -m {} {}`", shell_word(branch), shell_word(&other))
+                    }
+                    (None, Some(branch)) => {
+                        let remote = branch.split('/').next().unwrap_or(branch);
+                        let what = "remove what the remote no longer has";
+                        format!("{what}: `{git} remote prune {}`", shell_word(remote))
+                    }
+                    (None, None) => format!("find out what it is for: `{git} log -1 {}`", shell_word(found)),
+                };
+                Failure::new(format!("{at} has {found}, which cannot exist beside {wanted}")).hint(remedy)
+            }
+            Self::UnwritableGit { path } => {
+                let owned = shell_word(&format!("{at}/.git"));
+                Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it")).hint(
+                    format!(
+                        "give it back to the checkout's owner: `sudo chown -R --reference={} {owned}`",
+                        shell_word(&at.to_string())
+                    ),
+                )
+            }
+            Self::NestedRepository { path } => {
+                Failure::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
+                    .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
+            }
+            Self::SpecialFile { path } => {
+                Failure::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
+                    .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
+            }
+            Self::StagedSubmodule { path } => Failure::new(format!(
+                "{path} in {at} is staged as a submodule, where the remote now has something else"
+            ))
+            .hint(format!("unstage it: `{git} reset -q -- {}`", shell_word(&path.to_string()))),
+            Self::UnsafeName { path } => {
+                Failure::new(format!("the remote's tree has the path {path}, which leads out of the checkout"))
+                    .hint("find out who can push to the remote")
+            }
+        }
+    }
+}
+
+/// Returns the command that renames what is at `path`. The command fails if the new name is taken.
+pub fn aside(path: &str) -> String {
+    format!("mv -T {} {}", shell_word(path), shell_word(&format!("{path}.aside")))
+}
+
+/// Returns the remedy of last resort, and what it costs.
+fn cloned_anew(path: &Path) -> String {
+    let aside = aside(&path.to_string_lossy());
+    format!(
+        "have the step clone it again from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"
+    )
+}

@@ -1,0 +1,24 @@
+//! Speaks to remotes by the `git` program, so that they are reached as git reaches them, and says clearly why one cannot be
+//! reached.
+//!
+//! [`command`] runs git at a [`Site`]: with its configuration ([`settings`]), without the password of a URL ([`login`]), and
+//! with an ssh that asks nothing ([`ssh`]). [`scratch`] is where it writes. [`list`] and [`fetch`] are what it is asked for,
+//! [`failure`] tells why it failed.
+
+mod command;
+pub mod configured;
+mod failure;
+mod fetch;
+mod list;
+mod login;
+pub mod scratch;
+mod settings;
+mod site;
+mod ssh;
+mod url;
+
+pub use fetch::{History, Tag, download, download_all, follow_tags, moved_on};
+pub use list::{ask, default_branch};
+pub use scratch::{DownloadError, Scratch};
+pub use site::{CheckoutState, Site};
+pub use url::{same_place, same_url, without_password};

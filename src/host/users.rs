@@ -1,0 +1,99 @@
+//! Looks up users and groups, wherever the host is configured to keep them (nsswitch.conf(5)).
+
+use std::io;
+use std::path::PathBuf;
+
+use nix::unistd::{Gid, Group, Uid};
+
+/// A user of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: u32,
+    /// The user's own group.
+    pub gid: u32,
+    pub home: PathBuf,
+}
+
+impl User {
+    /// Returns the user with this name, or `None` if there is none.
+    ///
+    /// # Errors
+    /// The host cannot tell.
+    pub fn by_name(name: &str) -> io::Result<Option<Self>> {
+        Ok(find_twice(|| nix::unistd::User::from_name(name))?.map(Self::from))
+    }
+
+    /// Returns the user with this number, or `None` if there is none.
+    ///
+    /// # Errors
+    /// The host cannot tell.
+    pub fn by_id(uid: u32) -> io::Result<Option<Self>> {
+        Ok(find_twice(|| nix::unistd::User::from_uid(Uid::from_raw(uid)))?.map(Self::from))
+    }
+
+    /// Returns the user that this process acts as. One without a name is called by its number, and has no home.
+    pub fn acting() -> Self {
+        let uid = Uid::effective().as_raw();
+        Self::by_id(uid).ok().flatten().unwrap_or_else(|| Self {
+            name: uid.to_string(),
+            uid,
+            gid: Gid::effective().as_raw(),
+            home: PathBuf::from("/"),
+        })
+    }
+
+    /// Whether root's group is one of the user's groups.
+    pub fn is_in_root_group(&self) -> bool {
+        users::get_user_groups(&self.name, self.gid).is_some_and(|groups| groups.iter().any(|group| group.gid() == 0))
+    }
+}
+
+impl From<nix::unistd::User> for User {
+    fn from(user: nix::unistd::User) -> Self {
+        Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir }
+    }
+}
+
+/// Returns the number of the group with this name, or `None` if there is none.
+///
+/// # Errors
+/// The host cannot tell.
+pub fn group_id(name: &str) -> io::Result<Option<u32>> {
+    Ok(find_twice(|| Group::from_name(name))?.map(|group| group.gid.as_raw()))
+}
+
+/// Returns the name of a user, or the number in digits if the host knows none.
+pub fn name_or_id(uid: u32) -> String {
+    User::by_id(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Returns the user that this process acts as, for a message: the name, or `uid 1000` if there is none.
+pub fn acting_user() -> String {
+    let uid = Uid::effective().as_raw();
+    User::by_id(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// Looks again if nothing is found: glibc says the same of a source that cannot be read at the moment
+/// (nsswitch.conf(5): "unavail" goes on to the next source, and after the last one is "not found").
+fn find_twice<T>(find: impl Fn() -> nix::Result<Option<T>>) -> io::Result<Option<T>> {
+    match find() {
+        Ok(Some(found)) => Ok(Some(found)),
+        Ok(None) | Err(_) => Ok(find()?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_name_and_by_number() {
+        let root = User { name: "root".into(), uid: 0, gid: 0, home: "/root".into() };
+        assert_eq!(User::by_name("root").unwrap(), Some(root.clone()));
+        assert_eq!(User::by_id(0).unwrap(), Some(root.clone()));
+        assert!(root.is_in_root_group());
+        assert_eq!((User::by_name("rot").unwrap(), group_id("rot").unwrap()), (None, None));
+        assert_eq!((name_or_id(0), name_or_id(4_000_000)), ("root".to_owned(), "4000000".to_owned()));
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a step's checkout is not cloned or updated, and how a person can do it instead.
+
+use crate::failure::Failure;
+use crate::git::Obstacle;
+use crate::text::shell_word;
+
+use super::desired::Repository;
+
+/// Makes the failure for a clone that is not made. `url` has no password.
+pub fn refusal_to_clone(obstacle: &Obstacle, desired: &Repository, url: &str) -> Failure {
+    let refusal = obstacle.refusal(&desired.path);
+    let options = match obstacle {
+        Obstacle::Submodules { .. } => " --recurse-submodules",
+        Obstacle::Lfs { .. } | Obstacle::Filter { .. } | Obstacle::Encoding { .. } => "",
+        _ => return refusal,
+    };
+    let (branch, url, path) =
+        (shell_word(&desired.branch), shell_word(url), shell_word(&desired.path.to_string_lossy()));
+    refusal.hint(format!("clone it by hand: `git clone{options} --branch {branch} {url} {path}`"))
+}
+
+/// Makes the failure for an update that is not made.
+pub fn refusal_to_update(obstacle: &Obstacle, desired: &Repository) -> Failure {
+    let refusal = obstacle.refusal(&desired.path);
+    let git = format!("git -C {}", shell_word(&desired.path.to_string_lossy()));
+    let (branch, remote) = (shell_word(&desired.branch), shell_word(&desired.remote));
+    let pull = |options: &str, then: &str| {
+        format!(
+            "update this checkout by hand: `{git} fetch {remote} && {git} checkout {branch} && {git} pull --ff-only{options} {remote} {branch}{then}`"
+        )
+    };
+    match obstacle {
+        Obstacle::Submodules { .. } => {
+            let then = format!(" && {git} submodule update --init --recursive");
+            refusal.hint(pull(" --recurse-submodules", &then))
+        }
+        Obstacle::Lfs { .. } => refusal.hint(pull("", &format!(" && {git} lfs pull {remote}"))),
+        Obstacle::Filter { .. } | Obstacle::Encoding { .. } => refusal.hint(pull("", "")),
+        Obstacle::PartialClone => {
+            let unset = |key: &str| {
+                format!("{git} config --unset-all {}", shell_word(&format!("remote.{}.{key}", desired.remote)))
+            };
+            let (promisor, filter) = (unset("promisor"), unset("partialclonefilter"));
+            refusal.hint(format!(
+                "fetch all of it (git 2.36 or newer): `{git} fetch --refetch --no-filter --no-auto-maintenance {remote} && {promisor} && {filter}`"
+            ))
+        }
+        _ => refusal,
+    }
+}
