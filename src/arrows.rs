@@ -1,7 +1,12 @@
-//! Holds the direction of the arrows that `docs/architecture.md` draws: which room may use which.
+//! Holds the direction of the arrows that `docs/architecture.md` draws: which room may use which, and that no modules of a
+//! room use one another in a circle.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod modules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use modules::Modules;
 
 /// A room, and the rooms that it uses. `A::b` is a part of a room that may be used where the whole may not.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -10,74 +15,58 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["failure", "text"]),
     ("plan", &["failure", "text"]),
     ("host", &["plan", "telemetry", "failure", "text"]),
-    ("resource", &["host", "plan", "telemetry", "failure", "text"]),
-    ("worker", &["resource", "host", "plan", "telemetry", "failure", "text"]),
-    ("plan_file", &["resource", "host", "plan", "telemetry", "failure", "text"]),
-    ("engine", &["plan_file", "worker", "resource", "host", "plan", "telemetry", "failure", "text"]),
+    ("git", &["host", "plan", "telemetry", "failure", "text"]),
+    ("resource", &["git", "host", "plan", "telemetry", "failure", "text"]),
+    ("worker", &["resource", "git", "host", "plan", "telemetry", "failure", "text"]),
+    ("plan_file", &["resource", "git", "host", "plan", "telemetry", "failure", "text"]),
+    ("engine", &["plan_file", "worker", "resource", "git", "host", "plan", "telemetry", "failure", "text"]),
     ("render", &["engine::event", "failure", "text"]),
-    ("cli", &["render", "engine", "plan_file", "worker", "resource", "host", "plan", "telemetry", "failure", "text"]),
+    (
+        "cli",
+        &["render", "engine", "plan_file", "worker", "resource", "git", "host", "plan", "telemetry", "failure", "text"],
+    ),
 ];
 
-/// The parts of rooms that the text names, apart from what it has for its own tests.
-fn used(text: &str) -> Vec<(String, String)> {
-    let own_tests = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
-    let code = text[..own_tests].lines().filter(|line| !line.trim_start().starts_with("//"));
-    let code = code.collect::<Vec<_>>().join("\n");
-    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    code.match_indices("crate::")
-        .filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
-        .map(|(at, found)| {
-            let rest = &code[at + found.len()..];
-            let room = word(rest);
-            let part = rest[room.len()..].strip_prefix("::").map(word).unwrap_or_default();
-            (room.clone(), format!("{room}::{part}"))
-        })
-        .collect()
+/// Parts of rooms that still have circles.
+const CIRCLES: &[&str] = &[
+    "cli",
+    "engine",
+    "plan_file",
+    "render::report",
+    "resource::compose_env",
+    "resource::directory",
+    "resource::key_file",
+    "resource::period_tables",
+];
+
+fn sources() -> Modules {
+    Modules::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        // Tests may reach for anything.
-        if name == "tests"
-            || name == "testing"
-            || name == "fixtures"
-            || name.ends_with("_tests")
-            || name == "properties"
-        {
-            continue;
-        }
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
+fn is_within(module: &str, part: &str) -> bool {
+    module.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn room_of(module: &str) -> &str {
+    module.split("::").next().unwrap_or_default()
 }
 
 #[test]
 fn arrows_between_rooms_point_down() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let modules = sources();
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
-    let mut found = Vec::new();
-    sources(&top, &mut found);
     let mut wrong = Vec::new();
-    for path in &found {
-        let inside = path.strip_prefix(&top).unwrap();
-        let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-        if ["main", "lib", "arrows", "fuzzing"].contains(&room.as_str()) {
-            continue;
-        }
-        let Some(allowed) = allowed.get(room.as_str()) else { panic!("{room} has no arrows in src/arrows.rs") };
-        for (other, part) in used(&std::fs::read_to_string(path).unwrap()) {
-            let known = other == room || allowed.contains(&other.as_str()) || allowed.contains(&part.as_str());
-            if !known && other.starts_with(|c: char| c.is_lowercase()) {
-                wrong.push(format!("{} uses {part}", inside.display()));
+    for module in modules.paths().filter(|path| !path.is_empty()) {
+        let room = room_of(module);
+        let Some(allowed) = allowed.get(room) else { panic!("{room} has no arrows in src/arrows.rs") };
+        for used in modules.named_by(module) {
+            if room_of(&used) != room && !allowed.iter().any(|part| is_within(&used, part)) {
+                wrong.push(format!("{module} uses {used}"));
             }
         }
     }
-    assert!(found.len() > 100, "{} files were read", found.len());
+    let count = modules.paths().count();
+    assert!(count > 100, "{count} modules were read");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -87,32 +76,49 @@ fn the_rooms_have_no_circle() {
     for (index, (room, uses)) in ARROWS.iter().enumerate() {
         let before: Vec<&str> = ARROWS[..index].iter().map(|(room, _)| *room).collect();
         for other in *uses {
-            let other = other.split("::").next().unwrap();
-            assert!(before.contains(&other), "{room} uses {other}, which stands below it");
+            assert!(before.contains(&room_of(other)), "{room} uses {other}, which stands below it");
         }
     }
+}
+
+#[test]
+fn no_room_has_a_circle_of_modules() {
+    let modules = sources();
+    let known =
+        |circle: &BTreeSet<String>| CIRCLES.iter().any(|part| circle.iter().all(|module| is_within(module, part)));
+    let circles = ARROWS.iter().flat_map(|(room, _)| modules.circles(room)).filter(|circle| !known(circle));
+    let found: Vec<String> = circles.map(|circle| modules.describe(&circle)).collect();
+    assert!(found.is_empty(), "{} circles:\n{}", found.len(), found.join("\n\n"));
+}
+
+/// The table of rooms in the document is this one.
+#[test]
+fn the_document_lists_the_rooms() {
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
+    let (_, table) = document.split_once("| room | what it is | uses |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut listed: Vec<&str> = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(',')).collect();
+    listed.iter_mut().for_each(|room| *room = room.trim().trim_matches('`'));
+    let rooms: Vec<&str> = ARROWS.iter().map(|(room, _)| *room).collect();
+    for room in &rooms {
+        assert!(listed.contains(room), "docs/architecture.md does not list {room}");
+    }
+    assert_eq!(listed.len(), rooms.len(), "{listed:?}");
 }
 
 /// What is recorded has typed fields, so that no secret gets into a log: nothing but `telemetry::spans` calls the macros of
 /// `tracing`.
 #[test]
 fn spans_and_log_lines_are_made_in_one_place() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    sources(&top, &mut found);
+    let modules = sources();
     let mut wrong = Vec::new();
-    for path in &found {
-        let inside = path.strip_prefix(&top).unwrap();
-        let text = std::fs::read_to_string(path).unwrap();
+    for module in modules.paths().filter(|module| *module != "telemetry::spans") {
+        let text = modules.text(module);
         let uses = ["tracing::", "tracing_subscriber::"].iter().any(|name| text.contains(name));
         let calls =
             ["span!(", "trace!(", "debug!(", "info!(", "warn!(", "error!("].iter().any(|name| text.contains(name));
-        if inside == Path::new("arrows.rs") {
-            continue;
-        }
-        let is_spans = inside == Path::new("telemetry/spans.rs");
-        if (uses && !inside.starts_with("telemetry")) || (uses && calls && !is_spans) {
-            wrong.push(inside.display().to_string());
+        if uses && (calls || room_of(module) != "telemetry") {
+            wrong.push(module);
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
