@@ -15,10 +15,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["failure", "text"]),
     ("plan", &["failure", "text"]),
     ("host", &["plan", "telemetry", "failure", "text"]),
+    ("yaml", &["text"]),
     ("git", &["host", "plan", "telemetry", "failure", "text"]),
-    ("resource", &["git", "host", "plan", "telemetry", "failure", "text"]),
+    ("resource", &["git", "yaml", "host", "plan", "telemetry", "failure", "text"]),
     ("worker", &["resource", "git", "host", "plan", "telemetry", "failure", "text"]),
-    ("plan_file", &["resource", "git", "host", "plan", "telemetry", "failure", "text"]),
+    ("plan_file", &["resource", "git", "yaml", "host", "plan", "telemetry", "failure", "text"]),
     ("engine", &["plan_file", "worker", "resource", "git", "host", "plan", "telemetry", "failure", "text"]),
     ("render", &["engine::event", "failure", "text"]),
     (

@@ -3,13 +3,38 @@
 use serde::{Deserialize, Serialize};
 
 /// Something cannot be observed, decided or done: what was tried, what was found, and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
+///
+/// Displays as its message. `{:#}` displays the hint instead, or the message if there is no hint: so the hint gets through
+/// errors that keep no more of a value than what it displays (serde's).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Lower case, no full stop: `cannot read /x/y: permission denied`.
     pub message: String,
     /// What the reader can do about it.
     pub hint: Option<String>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.hint {
+            Some(hint) if f.alternate() => f.write_str(hint),
+            _ => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Self {
+        Self::new(message)
+    }
 }
 
 impl Failure {

@@ -30,3 +30,4 @@ pub mod resource;
 pub mod telemetry;
 pub mod text;
 pub mod worker;
+pub mod yaml;

@@ -86,6 +86,37 @@ pub fn io_error_text(error: &std::io::Error) -> String {
     }
 }
 
+/// A place in a text as people count: the line and the column from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Position {
+    /// The position of a byte. A byte inside of a character, or beyond the end, counts as the nearest character before it.
+    pub fn of(text: &str, byte: usize) -> Self {
+        let before = &text[..floor_char_boundary(text, byte)];
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Self { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// The nearest border of a character at or before a byte.
+pub fn floor_char_boundary(text: &str, byte: usize) -> usize {
+    let mut byte = byte.min(text.len());
+    while !text.is_char_boundary(byte) {
+        byte -= 1;
+    }
+    byte
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -110,6 +141,15 @@ mod tests {
     fn content_is_escaped_so_that_it_can_be_told_apart() {
         let escaped = escape_bytes(b"a\tb\n\x1b[31m\r\xff \xe2\x80\xae \xc2\x9b");
         assert_eq!(escaped, "a\tb\n\\x1b[31m\\x0d\\xff \\u{202e} \\u{9b}");
+    }
+
+    #[test]
+    fn positions_are_counted_in_characters_from_one() {
+        let text = "a\n\u{e9}b\n";
+        for (byte, line, column) in [(0, 1, 1), (1, 1, 2), (2, 2, 1), (3, 2, 1), (4, 2, 2), (6, 3, 1), (99, 3, 1)] {
+            assert_eq!(Position::of(text, byte), Position { line, column }, "{byte}");
+        }
+        assert_eq!(Position { line: 3, column: 7 }.to_string(), "line 3, column 7");
     }
 
     #[test]

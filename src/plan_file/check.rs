@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::PlanFile;
 use super::diagnostic::{Diagnostic, suggest};
-use super::node::{Node, Value};
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
@@ -153,7 +152,11 @@ impl PlanFile {
             secrets.into_iter().map(move |(key, source)| (format!("step `{}`", step.id), place(key), source))
         });
         let of_connections = connections.filter_map(|(name, spec)| {
-            let place = self.connections.get(name).and_then(|node| value_of(node, "password")).unwrap_or(0..0);
+            let place = self
+                .connections
+                .get(name)
+                .and_then(|node| node.get("password"))
+                .map_or(0..0, |value| value.span.clone());
             Some((format!("connection `{name}`"), place, spec.password.as_ref()?))
         });
         let mut problems = Vec::new();
@@ -182,14 +185,8 @@ impl PlanFile {
     /// Where the value of a key of a step's resource stands.
     fn key(&self, id: &str, name: &str) -> Option<Range<usize>> {
         let step = self.steps.iter().find(|step| step.id == id)?;
-        value_of(&step.body, name)
+        step.body.get(name).map(|value| value.span.clone())
     }
-}
-
-/// Where the value of a mapping's key stands.
-fn value_of(node: &Node, name: &str) -> Option<Range<usize>> {
-    let Value::Mapping(pairs) = &node.value else { return None };
-    pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value.span.clone())
 }
 
 /// What a step claims, with the files that its connection needs.

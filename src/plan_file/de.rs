@@ -5,30 +5,59 @@ use std::ops::Range;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::diagnostic::{Diagnostic, suggest};
+use super::diagnostic::{Diagnostic, nearest, suggest};
 use super::node::{Node, Scalar, Style, Value};
+use crate::yaml::is_null;
 
 /// Reads a typed value from a node.
 ///
 /// # Errors
 /// The first thing that does not fit, at its place.
-pub fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Diagnostic> {
-    T::deserialize(Reader(node)).map_err(|error| error.placed(&node.span).0)
+pub fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Error> {
+    T::deserialize(Reader(node)).map_err(|error| error.placed(&node.span))
 }
 
 /// The same for a type that is chosen by a seed.
-pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Result<S::Value, Diagnostic> {
-    seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span).0)
+pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Result<S::Value, Error> {
+    seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span))
 }
 
-/// A problem that may not have its place yet.
+/// Why a node cannot be read.
 #[derive(Debug)]
-struct Error(Diagnostic);
+pub struct Error {
+    /// It has its place once it leaves this module.
+    pub problem: Box<Diagnostic>,
+    /// The entry of the node, a mapping, that is wrong; `None` if the mapping as a whole is.
+    pub entry: Option<usize>,
+    /// The problem is a value that is not one of these words. The message is completed with the value's key.
+    words: Option<&'static [&'static str]>,
+}
 
 impl Error {
     fn placed(mut self, span: &Range<usize>) -> Self {
-        self.0.span.get_or_insert_with(|| span.clone());
+        self.problem.span.get_or_insert_with(|| span.clone());
         self
+    }
+
+    /// The same error, in an entry of the mapping that is read. The outermost mapping comes last.
+    fn in_entry(mut self, index: usize) -> Self {
+        self.entry = Some(index);
+        self
+    }
+
+    /// The same error, of a value under this key.
+    fn under(mut self, key: &Node) -> Self {
+        if let Some(words) = self.words.take() {
+            let key = key.text().unwrap_or_default();
+            self.problem.message.push_str(&format!(" for `{key}`; expected {}", one_of(words)));
+        }
+        self
+    }
+}
+
+impl From<Diagnostic> for Error {
+    fn from(problem: Diagnostic) -> Self {
+        Self { problem: Box::new(problem), entry: None, words: None }
     }
 }
 
@@ -36,19 +65,16 @@ impl std::error::Error for Error {}
 
 impl Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.problem.message)
     }
 }
 
 impl de::Error for Error {
     fn custom<T: Display>(message: T) -> Self {
-        // A kind gives its remedy on a line of its own.
-        let text = message.to_string();
-        let mut problem = Diagnostic::of_file(text.as_str());
-        if let Some((message, help)) = text.split_once('\n') {
-            problem = Diagnostic::of_file(message).help(help);
-        }
-        Self(problem)
+        // A `Failure` displays its hint so, and everything else its message again.
+        let (message, hint) = (message.to_string(), format!("{message:#}"));
+        let problem = Diagnostic::of_file(message.as_str());
+        if hint == message { problem.into() } else { problem.help(hint).into() }
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -64,12 +90,13 @@ impl de::Error for Error {
         };
         let expected = plain(expected);
         let problem = Diagnostic::of_file(format!("expected {expected}, found {found}"));
-        Self(match (expected.as_str(), found) {
+        let problem = match (expected.as_str(), found) {
             ("a string", "a boolean" | "a number") => problem.help("write it in quotes"),
             ("a boolean", _) => problem.help("write true or false"),
             ("a list", "a string") => problem.help("write it as a list: [one, another]"),
             _ => problem,
-        })
+        };
+        problem.into()
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -80,20 +107,29 @@ impl de::Error for Error {
             de::Unexpected::Float(number) => number.to_string(),
             _ => "something else".to_owned(),
         };
-        Self(Diagnostic::of_file(format!("expected {}, found {found}", plain(expected))))
+        Diagnostic::of_file(format!("expected {}, found {found}", plain(expected))).into()
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self(Diagnostic::of_file(format!("unknown key `{field}`")).help(suggest(field, expected)))
+        Diagnostic::of_file(format!("unknown key `{field}`")).help(suggest(field, expected)).into()
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        // The word itself may be a secret in the wrong place; the source line shows it where it is none.
-        Self(Diagnostic::of_file("this word is not known here").help(suggest(variant, expected)))
+        let problem = Diagnostic::of_file(format!("unknown value `{variant}`"));
+        let meant = nearest(variant, expected.iter().copied()).map(|word| format!("did you mean `{word}`?"));
+        Self { words: Some(expected), ..meant.into_iter().fold(problem, Diagnostic::help).into() }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self(Diagnostic::of_file(format!("key `{field}` is missing")))
+        Diagnostic::of_file(format!("key `{field}` is missing")).into()
+    }
+}
+
+/// `a, b or c`
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [before @ .., last] if !before.is_empty() => format!("{} or {last}", before.join(", ")),
+        words => words.join(""),
     }
 }
 
@@ -122,22 +158,23 @@ impl<'de> Reader<'de> {
         let mut problem = Diagnostic::at(self.0.span.clone(), format!("environment variable {name} is not set"))
             .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
         problem.unset = Some(name.to_owned());
-        Error(problem)
+        problem.into()
     }
 
     fn scalar<V: Visitor<'de>>(self, scalar: &'de Scalar, visitor: V) -> Result<V::Value, Error> {
         match scalar.style {
             Style::Quoted | Style::Rendered => return visitor.visit_str(&scalar.text),
             Style::RenderedNone => {
-                return visitor.visit_unit().map_err(|Error(problem)| {
+                return visitor.visit_unit().map_err(|mut error: Error| {
                     let help = "the template gives none: give its variable a value (--var NAME=VALUE)";
-                    Error(if problem.help.is_none() { problem.help(help) } else { problem })
+                    error.problem.help.get_or_insert_with(|| help.to_owned());
+                    error
                 });
             }
             Style::Plain | Style::Native => {}
         }
         match scalar.text.as_str() {
-            "" | "~" | "null" | "Null" | "NULL" => visitor.visit_unit(),
+            text if is_null(text) => visitor.visit_unit(),
             "true" | "True" | "TRUE" => visitor.visit_bool(true),
             "false" | "False" | "FALSE" => visitor.visit_bool(false),
             text => {
@@ -183,7 +220,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         let result = match &self.0.value {
             Value::Scalar(scalar) => self.scalar(scalar, visitor),
             Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Mapping(pairs) => visitor.visit_map(Pairs { rest: pairs.iter(), value: None }),
+            Value::Mapping(pairs) => visitor.visit_map(Pairs { rest: pairs.iter().enumerate(), entry: None }),
             Value::Unset(name) => Err(self.unset(name)),
         };
         result.map_err(|error| error.placed(&self.0.span))
@@ -233,7 +270,16 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         let result = match &self.0.value {
-            Value::Scalar(scalar) => visitor.visit_enum(scalar.text.as_str().into_deserializer()),
+            Value::Scalar(scalar) => {
+                let result = visitor.visit_enum(scalar.text.as_str().into_deserializer());
+                result.map_err(|error: Error| match (error.words, scalar.style) {
+                    // What a template gives may be a secret.
+                    (Some(_), Style::Rendered) => {
+                        Error { words: error.words, ..Diagnostic::of_file("unknown value").into() }
+                    }
+                    _ => error,
+                })
+            }
             Value::Mapping(pairs) => match pairs.as_slice() {
                 [(key, value)] => visitor.visit_enum(Tagged { key, value }),
                 _ => Err(de::Error::custom("exactly one key is wanted here")),
@@ -270,24 +316,29 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 }
 
 struct Pairs<'de> {
-    rest: std::slice::Iter<'de, (Node, Node)>,
-    value: Option<&'de Node>,
+    rest: std::iter::Enumerate<std::slice::Iter<'de, (Node, Node)>>,
+    /// The entry whose key was read last, with its index.
+    entry: Option<(usize, &'de (Node, Node))>,
 }
 
 impl<'de> de::MapAccess<'de> for Pairs<'de> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some((key, value)) = self.rest.next() else { return Ok(None) };
-        self.value = Some(value);
+        let Some((index, entry)) = self.rest.next() else { return Ok(None) };
+        self.entry = Some((index, entry));
+        let (key, _) = entry;
         let text = key.text().unwrap_or_default();
         let key_reader: de::value::StrDeserializer<'_, Error> = text.into_deserializer();
-        seed.deserialize(key_reader).map(Some).map_err(|error| error.placed(&key.span))
+        seed.deserialize(key_reader).map(Some).map_err(|error| error.placed(&key.span).in_entry(index))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let Some(node) = self.value.take() else { return Err(de::Error::custom("a value without a key")) };
-        seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span))
+        let Some((index, (key, value))) = self.entry.take() else {
+            return Err(de::Error::custom("a value without a key"));
+        };
+        let within = |error: Error| error.placed(&value.span).under(key).in_entry(index);
+        seed.deserialize(Reader(value)).map_err(within)
     }
 }
 
@@ -312,7 +363,7 @@ impl<'de> de::VariantAccess<'de> for Tagged<'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<(), Error> {
-        Err(Error(Diagnostic::at(self.value.span.clone(), "no value is wanted here")))
+        Err(Diagnostic::at(self.value.span.clone(), "no value is wanted here").into())
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {

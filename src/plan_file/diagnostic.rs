@@ -6,7 +6,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use serde::Serialize;
 
-use crate::text::clean_lines;
+use crate::text::{Position, clean_lines, floor_char_boundary as floor};
 
 /// Keys under which people put secrets, though they should not: their values are not shown in an error.
 const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
@@ -105,23 +105,16 @@ impl Diagnostics {
     /// The problems with their lines and columns.
     pub fn places(&self) -> Vec<DiagnosticPlace> {
         let place = |problem: &Diagnostic| {
-            let at = problem.span.as_ref().map(|span| line_and_column(&self.source.text, span.start));
+            let at = problem.span.as_ref().map(|span| Position::of(&self.source.text, span.start));
             DiagnosticPlace {
                 message: problem.message.clone(),
                 help: problem.help.clone(),
-                line: at.map(|(line, _)| line),
-                column: at.map(|(_, column)| column),
+                line: at.map(|at| at.line),
+                column: at.map(|at| at.column),
             }
         };
         self.list.iter().map(place).collect()
     }
-}
-
-/// The line and the column, each from 1, of a place in bytes. Columns are counted in characters.
-fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..floor(text, at)];
-    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 impl std::error::Error for Diagnostics {}
@@ -143,31 +136,28 @@ impl Source {
     fn render(&self, problem: &Diagnostic) -> String {
         let message = clean_lines(&problem.message);
         let title = Level::ERROR.primary_title(message.as_str());
-        let line;
+        let place = problem.span.as_ref().map(|span| self.place(span));
+        let related = problem.related.as_deref().map(|(span, label)| (self.place(span), clean_lines(label)));
         let help;
-        let (related, label);
-        let mut group = match &problem.span {
-            Some(span) => {
-                let place = self.place(span);
-                line = place.text;
-                Group::with_title(title).element(
-                    Snippet::source(line.as_str())
-                        .path(self.path.as_str())
-                        .line_start(place.number)
-                        .annotation(AnnotationKind::Primary.span(place.columns)),
-                )
+        let snippet =
+            |place: &'_ Place| Snippet::source(place.text.clone()).path(self.path.as_str()).line_start(place.number);
+        let mut group = Group::with_title(title);
+        match &place {
+            None => group = group.element(annotate_snippets::Origin::path(self.path.as_str())),
+            Some(place) => {
+                let mut main = snippet(place).annotation(AnnotationKind::Primary.span(place.columns.clone()));
+                let context = related.as_ref().map(|(other, label)| {
+                    (other, AnnotationKind::Context.span(other.columns.clone()).label(label.as_str()))
+                });
+                match context {
+                    Some((other, context)) if other.number == place.number => {
+                        main = main.annotation(context);
+                        group = group.element(main);
+                    }
+                    Some((other, context)) => group = group.element(main).element(snippet(other).annotation(context)),
+                    None => group = group.element(main),
+                }
             }
-            None => Group::with_title(title).element(annotate_snippets::Origin::path(self.path.as_str())),
-        };
-        if let Some((span, text)) = problem.related.as_deref() {
-            related = self.place(span);
-            label = clean_lines(text);
-            group = group.element(
-                Snippet::source(related.text.as_str())
-                    .path(self.path.as_str())
-                    .line_start(related.number)
-                    .annotation(AnnotationKind::Context.span(related.columns.clone()).label(label.as_str())),
-            );
         }
         if let Some(text) = &problem.help {
             help = clean_lines(text);
@@ -253,15 +243,6 @@ impl Source {
 
 /// What stands for a secret.
 const HIDDEN: &str = "(hidden)";
-
-/// The nearest border of a character at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
-}
 
 struct Place {
     number: usize,

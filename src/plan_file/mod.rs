@@ -4,6 +4,7 @@
 mod check;
 mod de;
 mod diagnostic;
+mod document;
 mod keys;
 mod node;
 mod read;
@@ -352,7 +353,7 @@ impl PlanFile {
 
     fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Diagnostic>> {
         let sources = sources::problems(node, "password", &self.vars);
-        match by_key(node, &node.span, evaluator, de::from_node) {
+        match by_key(node, &node.span, evaluator, |node| de::from_node(node).map(Ok)) {
             Ok(spec) if sources.is_empty() => Ok(spec),
             Ok(_) => Err(sources),
             Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
@@ -382,7 +383,7 @@ impl PlanFile {
 }
 
 fn run_as(node: &Node) -> Result<Option<String>, Diagnostic> {
-    let name: Option<String> = de::from_node(node)?;
+    let name: Option<String> = de::from_node(node).map_err(|error| *error.problem)?;
     match name {
         Some(name) if name.trim().is_empty() => Err(Diagnostic::at(node.span.clone(), "`run_as` is empty")
             .help("give a user's name, or leave it out: the step acts as whoever starts the program then")),
@@ -391,8 +392,8 @@ fn run_as(node: &Node) -> Result<Option<String>, Diagnostic> {
 }
 
 fn max_changes(node: &Node) -> Result<Option<u64>, Diagnostic> {
-    de::from_node(node).map_err(|problem| match problem.unset {
-        Some(_) => problem,
+    de::from_node(node).map_err(|error| match error.problem.unset {
+        Some(_) => *error.problem,
         None => Diagnostic::at(node.span.clone(), "`max_changes` has to be a whole number, 0 or more")
             .help("the step is blocked where it would change more things than that; leave it out for no limit"),
     })

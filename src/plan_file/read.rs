@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::StepSource;
 use super::diagnostic::{Diagnostic, nearest, suggest};
-use super::node::{self, Node, Value};
+use super::document;
+use super::node::{Node, Value};
 use crate::resource::KIND_NAMES;
 
 pub(super) const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
@@ -31,7 +32,7 @@ pub(super) struct Shape {
 
 pub(super) fn shape(text: &str) -> Shape {
     let mut shape = Shape::default();
-    let document = match node::parse(text) {
+    let document = match document::parse(text) {
         Ok(document) => document,
         Err(broken) => {
             let (problem, secrets) = *broken;

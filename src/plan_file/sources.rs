@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::diagnostic::Diagnostic;
-use super::node::{Node, Value};
+use super::node::Node;
 use super::template::{environment_names, has_template};
 use crate::host::secret::is_plain;
 
 /// What is wrong with the source under `key` of a mapping as it is written.
 pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
-    let Some(source) = value_of(mapping, key) else { return Vec::new() };
+    let Some(source) = mapping.get(key) else { return Vec::new() };
     if let Some(text) = source.text().filter(|text| has_template(text)) {
         let help = match meant(source, text, vars) {
             Some(name) => format!("write `{{ env: {name} }}`"),
@@ -19,7 +19,7 @@ pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>)
         let message = "a secret is given by its source, and no template stands in its place";
         return vec![Diagnostic::at(source.span.clone(), message).help(help)];
     }
-    let Some(name) = value_of(source, "env") else { return Vec::new() };
+    let Some(name) = source.get("env") else { return Vec::new() };
     let meant = name.text().filter(|text| has_template(text)).and_then(|text| meant(name, text, vars));
     let refused = meant.map(|meant| {
         let message = "an environment variable is given by its name, and no template reads it here";
@@ -46,9 +46,4 @@ fn meant(node: &Node, text: &str, vars: &BTreeMap<String, Node>) -> Option<Strin
     let bare = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}")).map(str::trim);
     let undeclared = bare.filter(|name| is_plain(name) && !vars.contains_key(*name)).map(str::to_owned);
     names.into_iter().next().or(undeclared)
-}
-
-fn value_of<'a>(mapping: &'a Node, name: &str) -> Option<&'a Node> {
-    let Value::Mapping(pairs) = &mapping.value else { return None };
-    pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
 }

@@ -47,3 +47,11 @@ fn each_invalid_plan_file_gets_its_message() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn a_line_break_in_a_wrong_value_is_not_taken_for_a_hint() {
+    let text = "name: x\nsteps:\n  - { id: a, repository: { path: /srv/a, branch: \"a\\nb\" } }\n";
+    let refused = PlanFile::parse("x.yaml", text).and_then(|plan| plan.validate(&Inputs::default())).unwrap_err();
+    let messages: Vec<_> = refused.list.iter().map(|problem| (problem.message.as_str(), &problem.help)).collect();
+    assert_eq!(messages, [("`a\nb` is not a valid branch name", &None)]);
+}

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::plan::claim::Unseen;
 
 use super::{
-    Cause, Change, Claim, Claims, Description, Diff, Effect, ExecuteContext, Failure, Host, KindInfo, ObserveContext,
-    Reaction, Rescues, Resource, Site,
+    Cause, Change, Claim, Claims, Description, Diff, Effect, ExecuteContext, Failure, Host, KeyError, KindInfo,
+    ObserveContext, Reaction, Rescues, Resource, Site,
 };
 
 macro_rules! kinds {
@@ -216,11 +216,12 @@ macro_rules! kinds {
         }
 
         impl<'de> DeserializeSeed<'de> for KindSeed {
-            type Value = AnyResource;
+            type Value = Result<AnyResource, KeyError>;
 
-            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<AnyResource, D::Error> {
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
                 $(if self.0 == <super::$module::$variant as Resource>::INFO.name {
-                    return Deserialize::deserialize(deserializer).map(AnyResource::$variant);
+                    let read = <super::$module::$variant as Resource>::read(deserializer)?;
+                    return Ok(read.map(AnyResource::$variant));
                 })*
                 Err(serde::de::Error::unknown_variant(self.0, KIND_NAMES))
             }

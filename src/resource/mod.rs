@@ -7,7 +7,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 pub mod attributes;
 pub mod compose_env;
@@ -17,6 +17,7 @@ pub mod directory;
 pub mod fixtures;
 mod follow_up;
 mod info;
+mod key_error;
 pub mod key_file;
 mod kinds;
 pub mod period_tables;
@@ -32,6 +33,7 @@ pub use crate::plan::claim::{Claim, Claims, Database, Host, Need};
 pub use context::{ExecuteContext, ObserveContext};
 pub use follow_up::{Cause, Reaction, Reacts};
 pub use info::{KindInfo, Site};
+pub use key_error::{KeyError, Segment};
 pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES, cleanup_on_exit, kind_info};
 pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
 pub use step::{Prose, Step};
@@ -50,6 +52,15 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 
     /// One decided mutation, with its before and after.
     type Change: Change;
+
+    /// Reads a step's keys. A kind that compares its keys overrides this, so that a [`KeyError`] keeps its place: an error
+    /// of `Deserialize` keeps no more than its text.
+    ///
+    /// # Errors
+    /// The outer error is about a single value or key, the inner one about several keys together.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Result<Self, KeyError>, D::Error> {
+        Self::deserialize(from).map(Ok)
+    }
 
     /// Where the step does its work, and what it needs there.
     fn site(&self) -> Site<'_>;

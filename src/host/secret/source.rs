@@ -8,6 +8,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::failure::Failure;
 use crate::host::fs::escape_path;
 
 /// Where a secret's value comes from, as the plan file names it. It is no secret itself.
@@ -193,7 +194,7 @@ impl Serialize for SecretSource {
 
 impl<'de> Deserialize<'de> for SecretSource {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        optional_source(from)?.ok_or_else(|| D::Error::custom(WRITTEN_OUT))
+        optional_source(from)?.ok_or_else(|| D::Error::custom(written_out()))
     }
 }
 
@@ -208,9 +209,11 @@ pub fn optional_source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secr
     from.deserialize_any(SourceReader)
 }
 
-/// The message and, on a line of its own, the remedy.
-const WRITTEN_OUT: &str = "a secret is given by its source, and is not written here\n\
-                           write { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }";
+fn written_out() -> Failure {
+    Failure::new("a secret is given by its source, and is not written here")
+        .hint("write { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }")
+}
+
 const ONE_ORIGIN: &str = "a secret source is exactly one of `env`, `file` and `command`";
 
 /// The keys of a source.
@@ -275,27 +278,27 @@ impl<'de> Visitor<'de> for SourceReader {
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
-        Err(A::Error::custom(WRITTEN_OUT))
+        Err(A::Error::custom(written_out()))
     }
 
     fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        Err(E::custom(WRITTEN_OUT))
+        Err(E::custom(written_out()))
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Err(E::custom(WRITTEN_OUT))
+        Err(E::custom(written_out()))
     }
 
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Err(E::custom(WRITTEN_OUT))
+        Err(E::custom(written_out()))
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Err(E::custom(WRITTEN_OUT))
+        Err(E::custom(written_out()))
     }
 
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Err(E::custom(WRITTEN_OUT))
+        Err(E::custom(written_out()))
     }
 }
 
@@ -307,23 +310,23 @@ const EMPTY: &str = "the secret source is empty: leave it out, or give it a valu
 struct EnvName(String);
 
 impl TryFrom<String> for EnvName {
-    type Error = String;
+    type Error = Failure;
 
-    fn try_from(name: String) -> Result<Self, String> {
+    fn try_from(name: String) -> Result<Self, Failure> {
         if name.is_empty() {
-            return Err(EMPTY.to_owned());
+            return Err(EMPTY.into());
         }
         let odd = |c: char| c.is_whitespace() || c.is_control() || "=$(){}'\"`\\;&|<>".contains(c);
         if !name.contains(odd) {
             return Ok(Self(name));
         }
         let meant: String = name.split('=').next().unwrap_or_default().chars().filter(|c| !odd(*c)).collect();
-        let help = if is_plain(&meant) {
+        let hint = if is_plain(&meant) {
             format!("did you mean `{meant}`?")
         } else {
             "write the name alone, as in { env: NAME }".to_owned()
         };
-        Err(format!("this is not a valid name of an environment variable\n{help}"))
+        Err(Failure::new("this is not a valid name of an environment variable").hint(hint))
     }
 }
 
@@ -438,9 +441,10 @@ mod tests {
     #[test]
     fn a_name_that_no_variable_can_have_is_refused_with_the_one_that_is_meant() {
         for wrong in ["$PW", "${PW}", "$(PW)", " PW ", "PW=", "PW=x", "%7B%7B PW }}", "'PW'", "`PW`", "{{ PW }}"] {
-            let error = read(&format!("source: {{ env: {} }}", serde_json::to_string(wrong).unwrap())).unwrap_err();
-            assert!(error.contains("this is not a valid name of an environment variable"), "{wrong}: {error}");
-            assert!(error.contains("did you mean `PW`?") || wrong.starts_with('%'), "{wrong}: {error}");
+            let error = EnvName::try_from(wrong.to_owned()).map(|_| ()).unwrap_err();
+            assert_eq!(error.message, "this is not a valid name of an environment variable", "{wrong}");
+            let hint = if wrong.starts_with('%') { "write the name alone" } else { "did you mean `PW`?" };
+            assert!(error.hint.as_ref().unwrap().starts_with(hint), "{wrong}: {error:?}");
         }
         for right in ["PW", "_x9", "npm.token", "my-var"] {
             assert!(read(&format!("source: {{ env: {right} }}")).is_ok(), "{right}");

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use crate::failure::Failure;
 use crate::host::fs::acting_ids;
 use crate::host::secret::Secret;
 use crate::host::users::User;
@@ -214,31 +215,31 @@ impl fmt::Debug for Endpoint {
 }
 
 impl TryFrom<String> for Endpoint {
-    type Error = String;
+    type Error = Failure;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, Failure> {
         text.parse()
     }
 }
 
 impl std::str::FromStr for Endpoint {
-    type Err = String;
+    type Err = Failure;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Failure> {
         let text = text.trim();
         let pairs = match text.split_once("://") {
             Some(("postgresql" | "postgres", rest)) => url_pairs(rest)?,
             Some((scheme, _))
                 if scheme.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"+:-.".contains(&letter)) =>
             {
-                return Err(format!("a connection URL begins with postgresql://, not {scheme}://"));
+                return Err(format!("a connection URL begins with postgresql://, not {scheme}://").into());
             }
             _ => key_value_pairs(text)?,
         };
         let mut settings = BTreeMap::new();
         for (key, value) in pairs {
             if !OWN.contains(&key.as_str()) && !PASSED_ON.contains(&key.as_str()) {
-                return Err(unknown_key(&key));
+                return Err(unknown_key(&key).into());
             }
             settings.insert(key, value);
         }
@@ -275,7 +276,7 @@ impl std::str::FromStr for Endpoint {
         }
         let (hosts, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
         if hosts > 0 && addresses > 0 && hosts != addresses {
-            return Err(format!("`host` lists {hosts} servers and `hostaddr` lists {addresses}"));
+            return Err(format!("`host` lists {hosts} servers and `hostaddr` lists {addresses}").into());
         }
         if config.get_ports().len() > 1 && config.get_ports().len() != hosts.max(addresses) {
             return Err("`port` lists neither one port nor one for each host".into());
@@ -413,7 +414,7 @@ fn decoded(key: &str, value: &str) -> Result<String, String> {
 }
 
 /// The settings in `key = value key='quoted value'`, backslash escapes as in libpq.
-fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, Failure> {
     let mut pairs = Vec::new();
     let mut letters = text.chars().peekable();
     loop {
@@ -427,9 +428,8 @@ fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         }
         while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
         if letters.next() != Some('=') {
-            return Err("the connection is neither a postgresql:// URL nor a list of key=value\n\
-                        write postgresql://USER@HOST:PORT/DATABASE"
-                .into());
+            return Err(Failure::new("the connection is neither a postgresql:// URL nor a list of key=value")
+                .hint("write postgresql://USER@HOST:PORT/DATABASE"));
         }
         while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
         let quoted = letters.next_if_eq(&'\'').is_some();
@@ -440,7 +440,7 @@ fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
                 Some('\\') => value.extend(letters.next()),
                 Some(letter) if !quoted && letter.is_whitespace() => break,
                 Some(letter) => value.push(letter),
-                None if quoted => return Err(format!("a quotation mark after `{key}=` is not closed")),
+                None if quoted => return Err(format!("a quotation mark after `{key}=` is not closed").into()),
                 None => break,
             }
         }

@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 
 use super::document::Unreadable;
 use super::interpolation::{self, Template};
+use crate::text::Position;
 
 /// One statement of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,8 +140,8 @@ fn statement(text: &str, mut at: usize) -> Option<usize> {
 
 /// Reads the statement at `start`; returns it and where it ends.
 fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
-    let line = 1 + text[..start].matches('\n').count();
-    let column = |at: usize| 1 + text[text[..at].rfind('\n').map_or(0, |end| end + 1)..at].chars().count();
+    let line = Position::of(text, start).line;
+    let refuse = |message: &str, at: usize| Err(Unreadable::new(message, Position::of(text, at)));
     let mut key_start = start;
     if let Some(rest) = text[start..].strip_prefix("export")
         && rest.starts_with([' ', '\t', '\n', '\r', '\u{c}'])
@@ -155,16 +156,16 @@ fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
                 break;
             }
             c if is_space(c) || matches!(c, '_' | '.' | '-' | '[' | ']') || c.is_alphabetic() || c.is_numeric() => {}
-            _ => return Err(Unreadable::new("a character that a name cannot have", line, column(key_start + at))),
+            _ => return refuse("a character that a name cannot have", key_start + at),
         }
     }
     let (name, after) = end.map_or(("", key_start), |(at, _)| (text[key_start..at].trim_end(), at + 1));
     if name.contains(' ') {
-        return Err(Unreadable::new("a name with a space in it", line, column(key_start)));
+        return refuse("a name with a space in it", key_start);
     }
     if name.is_empty() && !matches!(end, Some((_, '\n'))) {
         // Compose takes a name alone for such a value, too, where the file ends right after it.
-        return Err(Unreadable::new("a value without a name", line, column(key_start)));
+        return refuse("a value without a name", key_start);
     }
     let name = name.to_owned();
     let value_start = skip_spaces(text, after);
@@ -181,7 +182,7 @@ fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
         return Ok((Entry { name, value: expand(raw), range, quote: None, line }, next));
     };
     let Some((inner, length)) = quoted(rest, quote) else {
-        return Err(Unreadable::new("a quoted value without an end", line, column(value_start)));
+        return refuse("a quoted value without an end", value_start);
     };
     let value = if quote == '"' { expand(&unescape(&inner)) } else { Value::Text(inner) };
     let end = value_start + length;

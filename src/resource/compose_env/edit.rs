@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::document::{Content, Document, NodeId, Unreadable};
+use super::document::{self, Unreadable};
 use super::interpolation;
 use super::occurrences::{self, Occurrence, Reading};
 use super::scalar;
+use crate::yaml::{Content, Document, NodeId};
 
 /// Why a text could not be edited. Holds neither the old value nor the new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +26,7 @@ pub enum EditError {
 /// References to other variables stay as they are. The result has been read back: it differs from `source` in the
 /// wanted values alone. Equal to `source` where there was nothing to do.
 pub fn set(source: &str, variable: &str, service: Option<&str>, value: &str) -> Result<String, EditError> {
-    let document = Document::parse(source)?;
+    let document = document::parse(source)?;
     let occurrences = occurrences::find(&document, variable, service).occurrences;
     let sharing = Sharing::of(&document, &occurrences);
     let mut targets: BTreeMap<NodeId, String> = BTreeMap::new();
@@ -49,7 +50,7 @@ pub fn set(source: &str, variable: &str, service: Option<&str>, value: &str) -> 
             _ => None,
         };
         let found = scalar::replace(source, node, style, text);
-        replacements.extend(found.ok_or(EditError::Unproven { line: node.line })?);
+        replacements.extend(found.ok_or(EditError::Unproven { line: node.position.line })?);
     }
     let edited = splice(source, replacements);
     prove(&document, &edited, &targets)?;
@@ -97,7 +98,7 @@ impl<'a> Sharing<'a> {
             return match foreign {
                 None => Ok(definition),
                 Some(other) => {
-                    let line = self.document.node(*other).line;
+                    let line = self.document.node(*other).position.line;
                     Err(format!("the value is used in line {line}, too, for something else"))
                 }
             };
@@ -134,9 +135,9 @@ pub fn splice(source: &str, mut replacements: Vec<(Range<usize>, String)>) -> St
 
 /// Reads the edited text and compares it, node by node, with what was there and what was meant.
 pub fn prove(old: &Document, edited: &str, targets: &BTreeMap<NodeId, String>) -> Result<(), EditError> {
-    let first = targets.keys().next().map_or(1, |id| old.node(*id).line);
+    let first = targets.keys().next().map_or(1, |id| old.node(*id).position.line);
     let unproven = |line| EditError::Unproven { line };
-    let new = Document::parse(edited).map_err(|_| unproven(first))?;
+    let new = document::parse(edited).map_err(|_| unproven(first))?;
     if old.nodes().len() != new.nodes().len() {
         return Err(unproven(first));
     }
@@ -146,7 +147,7 @@ pub fn prove(old: &Document, edited: &str, targets: &BTreeMap<NodeId, String>) -
             None => before.content == after.content,
         };
         if !same || before.tag != after.tag || before.anchored != after.anchored {
-            return Err(unproven(before.line));
+            return Err(unproven(before.position.line));
         }
     }
     Ok(())

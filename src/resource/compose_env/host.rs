@@ -8,14 +8,14 @@ use std::ffi::OsStr;
 use zeroize::Zeroizing;
 
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Override, Source};
-use super::document::Document;
 use super::occurrences::{self, Reading};
 use super::project::Service;
 use super::uses::{self, Around};
-use super::{Change, ComposeEnv, diff, dotenv, edit};
+use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{ExecuteContext, ObserveContext};
+use crate::yaml::Document;
 
 const ENV_FILE: &str = ".env";
 /// Larger files are something else.
@@ -136,7 +136,7 @@ fn compose_file(
     let Ok(text) = std::str::from_utf8(&seen.bytes) else {
         return Ok(ComposeFile::Unreadable { reason: "it is not UTF-8".to_owned() });
     };
-    let document = match Document::parse(text) {
+    let document = match document::parse(text) {
         Ok(document) => document,
         Err(error) => return Ok(ComposeFile::Unreadable { reason: error.to_string() }),
     };
@@ -204,7 +204,7 @@ fn override_file(step: &ComposeEnv, place: &Place) -> Result<Option<Box<Override
 fn overriding_places(step: &ComposeEnv, place: &Place, name: &OsStr) -> Result<Vec<String>, Failure> {
     let Some(seen) = read(place, name)? else { return Ok(Vec::new()) };
     let text = std::str::from_utf8(&seen.bytes).map_err(|_| Failure::new("it is not UTF-8"))?;
-    let document = Document::parse(text).map_err(|error| Failure::new(error.to_string()))?;
+    let document = document::parse(text).map_err(|error| Failure::new(error.to_string()))?;
     let found = occurrences::find(&document, &step.variable, step.service.as_deref()).occurrences;
     let own = found.iter().filter(|occurrence| {
         let reading = occurrences::read(&document, occurrence, &step.variable);
@@ -288,7 +288,7 @@ fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<St
 
 /// The places that an edit of `source` changes, as `diff` names them.
 fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<String>> {
-    let document = Document::parse(source).ok()?;
+    let document = document::parse(source).ok()?;
     let found = occurrences::find(&document, &step.variable, step.service.as_deref()).occurrences;
     let changed = found.iter().filter(|occurrence| match occurrences::read(&document, occurrence, &step.variable) {
         Reading::Literal(old) => old != wanted,

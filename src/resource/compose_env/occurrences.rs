@@ -5,11 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use saphyr_parser::ScalarStyle;
-
-use super::document::{Content, Document, NodeId};
+use super::document::{self, merged};
 use super::interpolation::{self, Template};
 use super::scalar;
+use crate::yaml::{Content, Document, NodeId, Style, is_null};
 
 /// One place that gives the variable a value.
 #[derive(Debug, Clone)]
@@ -67,14 +66,14 @@ pub fn services(document: &Document) -> Vec<(&str, NodeId)> {
                 found.push((name, *value));
             }
         }
-        stack.extend(document.merged(mapping).into_iter().rev());
+        stack.extend(merged(document, mapping).into_iter().rev());
     }
     found
 }
 
 /// The names in `.env` in which the variable's value lives; none where the text is not a compose file.
 pub fn referred(text: &str, variable: &str, service: Option<&str>) -> Option<BTreeSet<String>> {
-    let document = Document::parse(text).ok()?;
+    let document = document::parse(text).ok()?;
     let found = find(&document, variable, service).occurrences;
     let names = found.iter().filter_map(|occurrence| match read(&document, occurrence, variable) {
         Reading::Reference { name, .. } => Some(name),
@@ -143,8 +142,8 @@ pub fn read(document: &Document, occurrence: &Occurrence, variable: &str) -> Rea
             None => return of_itself(),
         }
     } else {
-        let plain = *style == ScalarStyle::Plain && !tagged_text;
-        if plain && scalar::is_null(text) {
+        let plain = *style == Style::Plain && !tagged_text;
+        if plain && is_null(text) {
             return of_itself();
         }
         if plain && !scalar::is_verbatim(text) {
@@ -215,7 +214,7 @@ impl Finder<'_> {
                 node,
                 item,
                 place: place(self.document, root, node),
-                line: self.document.node(node).line,
+                line: self.document.node(node).position.line,
                 services,
             })
             .collect()
@@ -235,7 +234,7 @@ pub fn lookup(document: &Document, mapping: NodeId, key: &str, winning: bool) ->
         if winning && !found.is_empty() {
             break;
         }
-        stack.extend(document.merged(mapping).into_iter().rev());
+        stack.extend(merged(document, mapping).into_iter().rev());
     }
     found
 }

@@ -2,14 +2,7 @@
 
 use std::ops::Range;
 
-use saphyr_parser::ScalarStyle;
-
-use super::document::Node;
-
-/// Whether Compose reads a plain scalar as null.
-pub fn is_null(text: &str) -> bool {
-    matches!(text, "" | "~" | "null" | "Null" | "NULL")
-}
+use crate::yaml::{Content, Node, Style, is_null};
 
 /// Whether a plain scalar reaches a container as it is written.
 ///
@@ -40,34 +33,26 @@ fn is_plain_integer(text: &str) -> bool {
 ///
 /// `node` is a scalar or an alias of the document `source`. Its style is kept where it can hold the text, else the new
 /// value is double-quoted; anchors, tags and comments stay. `None` where the node's bytes cannot be made out.
-pub fn replace(
-    source: &str,
-    node: &Node,
-    style: Option<ScalarStyle>,
-    text: &str,
-) -> Option<Vec<(Range<usize>, String)>> {
+pub fn replace(source: &str, node: &Node, style: Option<Style>, text: &str) -> Option<Vec<(Range<usize>, String)>> {
     let Some(style) = style else {
-        return Some(vec![(node.start..node.end, double_quoted(text))]);
+        return Some(vec![(node.span.clone(), double_quoted(text))]);
     };
-    let start = skip_properties(source, node);
+    let start = block_header(source, node).unwrap_or(node.value_start);
     match style {
-        ScalarStyle::Plain if start >= node.end => {
+        Style::Plain if start >= node.span.end => {
             // Nothing but a tag or an anchor.
-            let end = node.start + source.get(node.start..node.end)?.trim_end().len();
-            Some(vec![(end..end, format!(" {}", double_quoted(text)))])
+            Some(vec![(node.span.end..node.span.end, format!(" {}", double_quoted(text)))])
         }
-        ScalarStyle::Plain => {
-            let old = source.get(start..node.end)?;
+        Style::Plain => {
             let new = if can_be_plain(text) { text.to_owned() } else { double_quoted(text) };
-            Some(vec![(start..start + old.trim_end().len(), new)])
+            Some(vec![(start..node.span.end, new)])
         }
-        ScalarStyle::SingleQuoted => {
-            let end = closing_quote(source, start, '\'')?;
+        Style::SingleQuoted => {
             let new = if text.chars().all(is_visible) { single_quoted(text) } else { double_quoted(text) };
-            Some(vec![(start..end, new)])
+            Some(vec![(start..node.span.end, new)])
         }
-        ScalarStyle::DoubleQuoted => Some(vec![(start..closing_quote(source, start, '"')?, double_quoted(text))]),
-        ScalarStyle::Literal | ScalarStyle::Folded => replace_block(source, start, node.end, text),
+        Style::DoubleQuoted => Some(vec![(start..node.span.end, double_quoted(text))]),
+        Style::Literal | Style::Folded => replace_block(source, start, node.span.end, text),
     }
 }
 
@@ -111,36 +96,16 @@ fn replace_block(source: &str, header: usize, end: usize, text: &str) -> Option<
     Some(replacements)
 }
 
-/// Where the value itself begins, after its anchor, its tag and what separates them from it.
-fn skip_properties(source: &str, node: &Node) -> usize {
-    let mut at = node.start;
-    if !node.anchored && node.tag.is_none() {
-        // The parser gives a block's beginning as that of its first line, so its header is looked for backwards.
-        return block_header(source, node).unwrap_or(at);
-    }
-    loop {
-        let rest = &source[at..];
-        let trimmed = rest.trim_start_matches([' ', '\t', '\r', '\n']);
-        at += rest.len() - trimmed.len();
-        if trimmed.starts_with("!<") {
-            at += trimmed.find('>').map_or(trimmed.len(), |end| end + 1);
-        } else if trimmed.starts_with(['&', '!']) {
-            at += trimmed.find([' ', '\t', '\r', '\n', ',', ']', '}']).unwrap_or(trimmed.len());
-        } else if trimmed.starts_with('#') && at < node.end {
-            at += trimmed.find('\n').unwrap_or(trimmed.len());
-        } else {
-            return at;
-        }
-    }
-}
-
-/// The place of a block's `|` or `>`, given that blank lines alone lie between the header's line and `node.start`.
+/// The place of the `|` or `>` of a block without an anchor or a tag: its span begins with its first line, and only blank lines are
+/// between that and the line of the header.
 fn block_header(source: &str, node: &Node) -> Option<usize> {
-    let super::document::Content::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = node.content
-    else {
+    let Content::Scalar { style: Style::Literal | Style::Folded, .. } = node.content else {
         return None;
     };
-    let before = source[..node.start].trim_end_matches([' ', '\t', '\r', '\n']);
+    if node.value_start > node.span.start {
+        return None;
+    }
+    let before = source[..node.span.start].trim_end_matches([' ', '\t', '\r', '\n']);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     // The last such character whose rest of the line is a header: options, then nothing or a comment.
     let line = &before[line_start..];
@@ -156,22 +121,6 @@ fn header_at(source: &str, at: usize) -> bool {
     let separated = source[..at].ends_with([' ', '\t', '\n']) || at == 0;
     let comment = rest.trim_start();
     separated && (comment.is_empty() || (comment.starts_with('#') && comment.len() < rest.len()))
-}
-
-fn closing_quote(source: &str, start: usize, quote: char) -> Option<usize> {
-    let mut rest = source.get(start..)?.strip_prefix(quote)?.char_indices();
-    while let Some((at, c)) = rest.next() {
-        if c == '\\' && quote == '"' {
-            rest.next();
-        } else if c == quote {
-            if quote == '\'' && rest.as_str().starts_with('\'') {
-                rest.next();
-            } else {
-                return Some(start + 1 + at + 1);
-            }
-        }
-    }
-    None
 }
 
 /// Whether every YAML reader takes `text`, written plain in block or flow context, for this very string. Compose's

@@ -7,13 +7,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use saphyr_parser::ScalarStyle;
-
 use super::diff::place_at;
-use super::document::{Content, Document, NodeId};
+use super::document::merged;
+use super::interpolation;
 use super::occurrences::{self, Occurrence, Reading, lookup};
 use super::project::Service;
-use super::{interpolation, scalar};
+use crate::yaml::{Content, Document, NodeId, Style, is_null};
 
 /// Where paths and variables lead.
 pub struct Around<'a> {
@@ -70,7 +69,7 @@ pub fn elsewhere(document: &Document, variable: &str, name: &str) -> Vec<String>
         };
         found.extend(sites(name).iter().filter(|occurrence| of_itself(occurrence)).map(|occurrence| occurrence.node));
     }
-    let place = |node: NodeId| place_at(&occurrences::place(document, root, node), document.node(node).line);
+    let place = |node: NodeId| place_at(&occurrences::place(document, root, node), document.node(node).position.line);
     found.into_iter().map(place).collect()
 }
 
@@ -162,7 +161,7 @@ impl Finder<'_> {
         while let Some(environment) = stack.pop() {
             if seen.insert(self.document.resolve(environment)) {
                 names.extend(self.named_alone(environment));
-                stack.extend(self.document.merged(environment));
+                stack.extend(merged(self.document, environment));
             }
         }
         names.into_iter().collect()
@@ -176,7 +175,7 @@ impl Finder<'_> {
         }
         let alone = |(_, value): &&(NodeId, NodeId)| {
             let node = self.document.node(self.document.resolve(*value));
-            matches!(&node.content, Content::Scalar { text, style: ScalarStyle::Plain } if scalar::is_null(text))
+            matches!(&node.content, Content::Scalar { text, style: Style::Plain } if is_null(text))
         };
         let entries = self.document.entries(environment).iter().filter(alone);
         entries.filter_map(|(key, _)| self.document.text(*key)).map(str::to_owned).collect()

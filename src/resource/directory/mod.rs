@@ -9,7 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::attributes::{Ownership, create_parents};
 use super::value::{AbsolutePath, Account, Mode};
-use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
+use super::{
+    Claim, Claims, Diff, Effect, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Segment,
+    Site,
+};
 use crate::host::fs::{self, Attributes, Place, tree};
 use crate::plan::claim::TreeOwner;
 use tree_change::EntryRules;
@@ -125,20 +128,26 @@ impl Serialize for Directory {
 
 impl<'de> Deserialize<'de> for Directory {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let directory = Self::deserialize(from)?;
-        if directory.recursive == Recursive::No {
-            let key = [
-                directory.dir_mode.as_ref().map(|_| "dir_mode"),
-                directory.file_mode.as_ref().map(|_| "file_mode"),
-                directory.exclude.first().map(|_| "exclude"),
-            ];
-            if let Some(key) = key.into_iter().flatten().next() {
-                return Err(D::Error::custom(format_args!(
+        Self::deserialize(from)?.check().map_err(D::Error::custom)
+    }
+}
+
+impl Directory {
+    fn check(self) -> Result<Self, KeyError> {
+        let of_entries = [
+            self.dir_mode.as_ref().map(|_| "dir_mode"),
+            self.file_mode.as_ref().map(|_| "file_mode"),
+            self.exclude.first().map(|_| "exclude"),
+        ];
+        match of_entries.into_iter().flatten().next() {
+            Some(key) if self.recursive == Recursive::No => {
+                let message = format!(
                     "`{key}` is about the entries below: set `recursive: true`, or `recursive: owner` for their owner alone"
-                )));
+                );
+                Err(KeyError::new(message).of([Segment::Key(key)]))
             }
+            _ => Ok(self),
         }
-        Ok(directory)
     }
 }
 
@@ -147,6 +156,10 @@ impl Resource for Directory {
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     type Actual = Actual;
     type Change = Change;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Result<Self, KeyError>, D::Error> {
+        Self::deserialize(from).map(Self::check)
+    }
 
     fn site(&self) -> Site<'_> {
         Site::host()

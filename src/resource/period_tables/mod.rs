@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 mod decide;
 mod drift;
@@ -18,7 +18,9 @@ mod reference;
 mod spec;
 
 use super::relation::{Access, TableChange};
-use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
+use super::{
+    Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
+};
 use crate::host::warehouse::{Catalog, CatalogQuery, TableName};
 use crate::plan::claim;
 use crate::plan::period::Period;
@@ -79,6 +81,10 @@ impl Resource for PeriodTables {
 
     type Actual = Actual;
     type Change = TableChange;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Result<Self, KeyError>, D::Error> {
+        Spec::deserialize(from).map(Self::try_from)
+    }
 
     fn site(&self) -> Site<'_> {
         Site::Warehouse { connection: &self.spec.connection, query: Box::new(|as_of| self.query(as_of)) }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{MOST_PERIODS, PeriodTables, longest};
 use crate::host::warehouse::TableName;
 use crate::plan::period::{Every, Period};
+use crate::resource::KeyError;
+use crate::resource::Segment::{Item, Key};
 use crate::resource::relation::Grant;
 
 /// The longest name that Redshift keeps, in bytes; PostgreSQL's shorter limit is judged when the server is known.
@@ -120,47 +122,51 @@ impl Series {
 const MARK_PLAIN: &str = "periodperiod";
 
 impl TryFrom<Spec> for PeriodTables {
-    type Error = String;
+    type Error = KeyError;
 
-    fn try_from(spec: Spec) -> Result<Self, String> {
-        let from = Period::read(spec.every, &spec.from).map_err(|error| format!("`from`: {error}"))?;
+    fn try_from(spec: Spec) -> Result<Self, KeyError> {
+        let wrong = |key: &'static str, message: String| KeyError::new(message).of([Key(key)]);
+        let from = Period::read(spec.every, &spec.from).map_err(|error| KeyError::new(error).named("from"))?;
         let through = match spec.through.as_str() {
             "current" => Through::Current,
             name => Period::read(spec.every, name)
                 .map(Through::Period)
-                .map_err(|error| format!("`through`: {error}, or `current`"))?,
+                .map_err(|error| KeyError::new(format!("{error}, or `current`")).named("through"))?,
         };
         if spec.ahead > MOST_AHEAD {
-            return Err(format!("`ahead` is {}, and at most {MOST_AHEAD} is taken", spec.ahead));
+            return Err(wrong("ahead", format!("`ahead` is {}, and at most {MOST_AHEAD} is taken", spec.ahead)));
         }
         if let Through::Period(end) = through {
             if end < from {
-                return Err(format!("`through` ({end}) lies before `from` ({from})"));
+                return Err(wrong("through", format!("`through` ({end}) lies before `from` ({from})")));
             }
             let count = from.count_through(end);
             if count > MOST_PERIODS as usize {
-                return Err(format!("{from} to {end} are {count} periods, and at most {MOST_PERIODS} are taken"));
+                let message = format!("{from} to {end} are {count} periods, and at most {MOST_PERIODS} are taken");
+                return Err(wrong("through", message));
             }
         }
         if spec.tables.is_empty() {
-            return Err("`tables` is empty".into());
+            return Err(wrong("tables", "`tables` is empty".to_owned()));
         }
-        let series = spec.tables.iter().map(Series::read).collect::<Result<Vec<_>, _>>();
-        let series = series.map_err(|error| format!("`tables`: {error}"))?;
+        let mut series = Vec::new();
         let mut patterns = std::collections::BTreeSet::new();
-        for series in &series {
-            if !patterns.insert(series.pattern()) {
-                return Err(format!("`tables` lists {} twice", series.pattern()));
+        for (index, pair) in spec.tables.iter().enumerate() {
+            let wrong =
+                |key: &'static str, message: String| KeyError::new(message).of([Key("tables"), Item(index), Key(key)]);
+            let one = Series::read(pair).map_err(|error| wrong("name", format!("`tables`: {error}")))?;
+            if !patterns.insert(one.pattern()) {
+                return Err(wrong("name", format!("`tables` lists {} twice", one.pattern())));
             }
-            let table = series.table(from);
+            let table = one.table(from);
             if longest(&table) > LONGEST_NAME {
-                return Err(format!(
-                    "`tables`: {table} is longer than {LONGEST_NAME} bytes, the most that a server keeps"
-                ));
+                let limit = format!("{LONGEST_NAME} bytes, the most that a server keeps");
+                return Err(wrong("name", format!("`tables`: {table} is longer than {limit}")));
             }
-            if from.through(from.plus(24)).any(|period| series.table(period) == series.parent) {
-                return Err(format!("`tables`: {} is its own parent", series.parent));
+            if from.through(from.plus(24)).any(|period| one.table(period) == one.parent) {
+                return Err(wrong("like", format!("`tables`: {} is its own parent", one.parent)));
             }
+            series.push(one);
         }
         let tables = Self { spec, from, through, series };
         tables.access().check()?;

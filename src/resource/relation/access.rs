@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::change::TableChange;
 use crate::host::warehouse::{Account, Catalog, Dialect, Privilege, Relation, TableName};
+use crate::resource::KeyError;
+use crate::resource::Segment::{Item, Key};
 
 /// Who shall hold which privileges on a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +36,12 @@ impl Access<'_> {
     }
 
     /// What is wrong with the plan file's lines.
-    pub fn check(&self) -> Result<(), String> {
-        match self.grants.iter().find(|grant| grant.privileges.is_empty()) {
-            Some(grant) => Err(format!("`grants` to {} list no privileges: name select, insert, …", grant.to)),
+    pub fn check(&self) -> Result<(), KeyError> {
+        match self.grants.iter().enumerate().find(|(_, grant)| grant.privileges.is_empty()) {
+            Some((index, grant)) => {
+                let message = format!("`grants` to {} list no privileges: name select, insert, …", grant.to);
+                Err(KeyError::new(message).of([Key("grants"), Item(index), Key("privileges")]))
+            }
             None => Ok(()),
         }
     }

@@ -10,6 +10,8 @@ use sqlparser::dialect::RedshiftSqlDialect;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::host::warehouse::{Dist, Sort, TableName};
+use crate::resource::KeyError;
+use crate::text::Position;
 
 /// What a statement's words say.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +28,7 @@ pub struct Outline {
 }
 
 /// Reads one CREATE TABLE. The error says where and what.
-pub fn outline(ddl: &str) -> Result<Outline, String> {
+pub fn outline(ddl: &str) -> Result<Outline, KeyError> {
     let tokens = words(ddl)?;
     let mut words = Words { ddl, tokens: &tokens, at: 0 };
     let table = words.head()?;
@@ -34,26 +36,28 @@ pub fn outline(ddl: &str) -> Result<Outline, String> {
 }
 
 /// The statement's tokens, blanks and comments left out.
-fn words(ddl: &str) -> Result<Vec<TokenWithSpan>, String> {
-    let mut tokens = Tokenizer::new(&RedshiftSqlDialect {}, ddl)
-        .tokenize_with_location()
-        .map_err(|error| format!("the DDL cannot be read at {}: {}", place(error.location), error.message))?;
+fn words(ddl: &str) -> Result<Vec<TokenWithSpan>, KeyError> {
+    let mut tokens = Tokenizer::new(&RedshiftSqlDialect {}, ddl).tokenize_with_location().map_err(|error| {
+        let at = position(error.location);
+        KeyError::new(format!("the DDL cannot be read at {at}: {}", error.message)).at(at)
+    })?;
     tokens.retain(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
     while tokens.last().is_some_and(|token| token.token == Token::SemiColon) {
         tokens.pop();
     }
     match tokens.iter().position(|token| token.token == Token::SemiColon) {
-        Some(at) => {
-            Err(format!("the DDL holds more than one statement: the first ends at {}", place(tokens[at].span.start)))
+        Some(index) => {
+            let at = position(tokens[index].span.start);
+            Err(KeyError::new(format!("the DDL holds more than one statement: the first ends at {at}")).at(at))
         }
         None if tokens.is_empty() => Err("the DDL is empty".into()),
         None => Ok(tokens),
     }
 }
 
-/// `line 2, column 5`, counted from one.
-pub fn place(location: Location) -> String {
-    format!("line {}, column {}", location.line, location.column)
+pub fn position(location: Location) -> Position {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Position { line: count(location.line), column: count(location.column) }
 }
 
 struct Words<'a> {
@@ -79,43 +83,56 @@ impl Words<'_> {
         self.tokens.get(at).is_some_and(|found| found.token == *token)
     }
 
-    fn here(&self) -> String {
+    /// An error about the word at hand, whose message ends with its place.
+    fn unexpected(&self, expected: &str) -> KeyError {
         match self.tokens.get(self.at) {
-            Some(token) => format!("{}: found {}", place(token.span.start), token.token),
-            None => "its end".into(),
+            Some(token) => {
+                let at = position(token.span.start);
+                KeyError::new(format!("{expected} {at}: found {}", token.token)).at(at)
+            }
+            None => KeyError::new(format!("{expected} its end")),
+        }
+    }
+
+    /// An error about the word at hand.
+    fn refused(&self, message: impl Into<String>) -> KeyError {
+        let error = KeyError::new(message);
+        match self.tokens.get(self.at) {
+            Some(token) => error.at(position(token.span.start)),
+            None => error,
         }
     }
 
     /// `CREATE TABLE schema.name (`, and nothing else in its place.
-    fn head(&mut self) -> Result<TableName, String> {
+    fn head(&mut self) -> Result<TableName, KeyError> {
         if self.word().as_deref() != Some("CREATE") {
-            return Err(format!("the DDL is not a CREATE TABLE; {}", self.here()));
+            return Err(self.unexpected("the DDL is not a CREATE TABLE;"));
         }
         self.at += 1;
         match self.word().as_deref() {
             Some("TABLE") => self.at += 1,
-            Some("OR") => return Err("CREATE OR REPLACE is refused: it would drop a table that is there".into()),
+            Some("OR") => return Err(self.refused("CREATE OR REPLACE is refused: it would drop a table that is there")),
             Some("TEMP" | "TEMPORARY" | "LOCAL" | "GLOBAL") => {
-                return Err("a temporary table is refused: it is gone with the session that makes it".into());
+                return Err(self.refused("a temporary table is refused: it is gone with the session that makes it"));
             }
             Some(kind @ ("EXTERNAL" | "UNLOGGED")) => {
-                return Err(format!("CREATE {kind} TABLE is refused: only plain tables are made"));
+                return Err(self.refused(format!("CREATE {kind} TABLE is refused: only plain tables are made")));
             }
-            _ => return Err(format!("the DDL is not a CREATE TABLE; {}", self.here())),
+            _ => return Err(self.unexpected("the DDL is not a CREATE TABLE;")),
         }
         if self.word().as_deref() == Some("IF") {
-            return Err(
-                "IF NOT EXISTS is refused: it takes any table of that name for the right one; without it, the \
-                        columns are compared and the table is made only where it is missing"
-                    .into(),
-            );
+            return Err(self.refused(
+                "IF NOT EXISTS is refused: it takes any table of that name for the right one; without it, the columns \
+                 are compared and the table is made only where it is missing",
+            ));
         }
+        let begins = self.at;
         let mut parts = Vec::new();
         loop {
             match self.tokens.get(self.at).map(|token| &token.token) {
                 Some(Token::Word(word)) if word.quote_style.is_some() => parts.push(word.value.clone()),
                 Some(Token::Word(word)) => parts.push(word.value.to_lowercase()),
-                _ => return Err(format!("a table's name is expected at {}", self.here())),
+                _ => return Err(self.unexpected("a table's name is expected at")),
             }
             self.at += 1;
             if !self.is(self.at, &Token::Period) {
@@ -124,21 +141,24 @@ impl Words<'_> {
             self.at += 1;
         }
         let spec = parts.join(".");
-        let [schema, name] = <[String; 2]>::try_from(parts).map_err(|parts| match parts.len() {
-            1 => format!("`{spec}` names no schema: write schema.table, the search_path is not consulted"),
-            _ => format!("`{spec}` has more than two parts: write schema.table"),
+        let [schema, name] = <[String; 2]>::try_from(parts).map_err(|parts| {
+            self.at = begins;
+            self.refused(match parts.len() {
+                1 => format!("`{spec}` names no schema: write schema.table, the search_path is not consulted"),
+                _ => format!("`{spec}` has more than two parts: write schema.table"),
+            })
         })?;
         if self.word().as_deref() == Some("AS") {
-            return Err("CREATE TABLE AS is refused: it copies rows".into());
+            return Err(self.refused("CREATE TABLE AS is refused: it copies rows"));
         }
         if !self.is(self.at, &Token::LParen) {
-            return Err(format!("the list of columns is expected at {}", self.here()));
+            return Err(self.unexpected("the list of columns is expected at"));
         }
         Ok(TableName::new(schema, name))
     }
 
     /// The columns and what follows them, looked through for attributes.
-    fn body(&mut self, table: TableName) -> Result<Outline, String> {
+    fn body(&mut self, table: TableName) -> Result<Outline, KeyError> {
         let mut found = Attributes::default();
         let mut cuts = Vec::new();
         let mut depth = 0usize;
@@ -147,7 +167,7 @@ impl Words<'_> {
             match &token.token {
                 Token::LParen => depth += 1,
                 Token::RParen => {
-                    depth = depth.checked_sub(1).ok_or_else(|| format!("a `)` too many at {}", self.here()))?;
+                    depth = depth.checked_sub(1).ok_or_else(|| self.unexpected("a `)` too many at"))?;
                 }
                 _ => {}
             }
@@ -160,7 +180,7 @@ impl Words<'_> {
             }
             let length = match depth {
                 0 if matches!(self.word().as_deref(), Some("AS" | "SELECT")) => {
-                    return Err("CREATE TABLE AS is refused: it copies rows".into());
+                    return Err(self.refused("CREATE TABLE AS is refused: it copies rows"));
                 }
                 0 => self.table_attribute(&mut found)?,
                 1 => self.column_attribute(&column, &mut found),
@@ -186,7 +206,7 @@ impl Words<'_> {
     }
 
     /// How many tokens an attribute after the columns takes, none being zero.
-    fn table_attribute(&self, found: &mut Attributes) -> Result<usize, String> {
+    fn table_attribute(&self, found: &mut Attributes) -> Result<usize, KeyError> {
         let Some(word) = self.word() else { return Ok(0) };
         let next = self.word_at(self.at + 1);
         match (word.as_str(), next.as_deref()) {
@@ -196,7 +216,7 @@ impl Words<'_> {
                 found.style = Some(style.to_owned());
                 Ok(2)
             }
-            ("DISTSTYLE", _) => Err(format!("DISTSTYLE takes AUTO, EVEN, KEY or ALL, at {}", self.here())),
+            ("DISTSTYLE", _) => Err(self.unexpected("DISTSTYLE takes AUTO, EVEN, KEY or ALL, at")),
             ("DISTKEY", _) => {
                 let (columns, length) = self.columns_in_parentheses(self.at + 1)?;
                 found.dist_key = columns.into_iter().next();
@@ -233,10 +253,13 @@ impl Words<'_> {
     }
 
     /// `(a, b)` at a token: the columns, and how many tokens that is.
-    fn columns_in_parentheses(&self, at: usize) -> Result<(Vec<String>, usize), String> {
+    fn columns_in_parentheses(&self, at: usize) -> Result<(Vec<String>, usize), KeyError> {
         let wrong = || {
-            let place = self.tokens.get(at).map_or("its end".to_owned(), |token| place(token.span.start));
-            format!("a list of columns in parentheses is expected in the DDL at {place}")
+            let expected = "a list of columns in parentheses is expected in the DDL at";
+            match self.tokens.get(at).map(|token| position(token.span.start)) {
+                Some(place) => KeyError::new(format!("{expected} {place}")).at(place),
+                None => KeyError::new(format!("{expected} its end")),
+            }
         };
         let mut columns = Vec::new();
         let mut next = at;
@@ -255,7 +278,7 @@ impl Words<'_> {
     }
 
     /// The bytes of the tokens from `first` to `last`.
-    fn bytes(&self, first: usize, last: usize) -> Result<Range<usize>, String> {
+    fn bytes(&self, first: usize, last: usize) -> Result<Range<usize>, KeyError> {
         let (Some(first), Some(last)) = (self.tokens.get(first), self.tokens.get(last)) else {
             return Err("an attribute at the end of the DDL is not complete".into());
         };

@@ -6,14 +6,16 @@
 use crate::failure::Failure;
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 mod attributes;
 pub(crate) mod ddl;
 mod reference;
 
 use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
-use super::{Claim, Claims, Database, Diff, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
+use super::{
+    Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
+};
 use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, TableName};
 use ddl::{Ddl, Shape};
 
@@ -43,10 +45,10 @@ struct Spec {
 }
 
 impl TryFrom<Spec> for Table {
-    type Error = String;
+    type Error = KeyError;
 
-    fn try_from(spec: Spec) -> Result<Self, String> {
-        let ddl = Ddl::read(&spec.ddl, spec.columns.as_deref()).map_err(|error| format!("`ddl`: {error}"))?;
+    fn try_from(spec: Spec) -> Result<Self, KeyError> {
+        let ddl = Ddl::read(&spec.ddl, spec.columns.as_deref())?;
         let table = Self { spec, ddl };
         table.access().check()?;
         Ok(table)
@@ -105,6 +107,10 @@ impl Resource for Table {
 
     type Actual = Catalog;
     type Change = TableChange;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Result<Self, KeyError>, D::Error> {
+        Spec::deserialize(from).map(Self::try_from)
+    }
 
     fn site(&self) -> Site<'_> {
         Site::Warehouse { connection: &self.spec.connection, query: Box::new(|_as_of| self.query()) }

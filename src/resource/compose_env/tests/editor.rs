@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_yaml::Value;
 
-use crate::resource::compose_env::{document::Document, edit, occurrences};
+use crate::resource::compose_env::{document, edit, occurrences};
 
 /// Every way to write a value: what comes before its bytes, the bytes, what comes after. `{}` in a path is no part.
 struct Template {
@@ -250,7 +250,7 @@ fn check(template: &Template, password: &str) {
     assert_eq!(found, password, "{unproven}");
     // A second edit finds nothing to do, and neither does the reading that `diff` goes by.
     assert_eq!(edit::set(&edited, "PW", None, password).unwrap(), edited, "{unproven}");
-    let document = Document::parse(&edited).unwrap();
+    let document = document::parse(&edited).unwrap();
     for occurrence in occurrences::find(&document, "PW", None).occurrences {
         let reading = occurrences::read(&document, &occurrence, "PW");
         assert_eq!(reading, occurrences::Reading::Literal(password.to_owned()), "{unproven}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::document::Document;
+use super::super::document;
 use super::super::occurrences;
 use super::super::uses::{Around, elsewhere, find};
 use crate::resource::compose_env::project::Service;
@@ -10,7 +10,7 @@ use crate::resource::compose_env::project::Service;
 fn services(text: &str) -> Vec<Service> {
     let value = |name: &str| (name == "KEYS").then(|| "../keys".to_owned());
     let around = Around { folder: Path::new("/srv/app"), home: Some(Path::new("/home/ubuntu")), value: &value };
-    find(&Document::parse(text).unwrap(), &around)
+    find(&document::parse(text).unwrap(), &around)
 }
 
 #[test]
@@ -32,7 +32,7 @@ services:
   bare:
     environment: [ PW ]
 ";
-    let document = Document::parse(source).unwrap();
+    let document = document::parse(source).unwrap();
     assert_eq!(
         elsewhere(&document, "PW", "PW"),
         [
@@ -44,7 +44,7 @@ services:
         ]
     );
     let other = "services: { a: { environment: { X: '${PW}' } }, b: { environment: [ PW, 'PW=1', 'X=$PW' ] } }";
-    assert_eq!(elsewhere(&Document::parse(other).unwrap(), "X", "PW"), ["service b, line 1"]);
+    assert_eq!(elsewhere(&document::parse(other).unwrap(), "X", "PW"), ["service b, line 1"]);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn services_may_be_merged_in() {
 services: { <<: *base, web: { extends: { file: a.yml, service: w }, environment: { PW: 2 } } }\ninclude: [ b.yml ]";
     let names: Vec<String> = services(source).into_iter().map(|service| service.name).collect();
     assert_eq!(names, ["web", "db"]);
-    let document = Document::parse(source).unwrap();
+    let document = document::parse(source).unwrap();
     let found = occurrences::find(&document, "PW", None);
     let services: Vec<_> = found.occurrences.iter().map(|occurrence| &occurrence.services).collect();
     assert_eq!(services, [&["db".to_owned()].into(), &["web".to_owned()].into()]);
