@@ -1,6 +1,10 @@
 //! Text of others (file names, commits, servers, plan files) for a terminal: nothing in it may control the terminal or
 //! change how the rest of a line looks.
 
+mod redacted_url;
+
+pub use redacted_url::{RedactedUrl, without_login};
+
 /// Whether a character is not seen itself but acts on what is: control characters, the line and paragraph separators, and
 /// Unicode's format characters (category Cf), which can reverse the order of a line (CVE-2021-42574).
 pub fn is_hidden(c: char) -> bool {

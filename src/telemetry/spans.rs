@@ -6,6 +6,8 @@ use std::future::Future;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
+use crate::text::RedactedUrl;
+
 /// A piece of work that is recorded with its duration, if recording is on.
 #[derive(Debug, Clone)]
 pub struct Span(tracing::Span);
@@ -60,11 +62,50 @@ impl Span {
     }
 }
 
+/// What a field may be made from.
+trait ToField {
+    type Field: tracing::Value;
+
+    fn field(self) -> Self::Field;
+}
+
+impl<'a> ToField for &'a str {
+    type Field = &'a str;
+
+    fn field(self) -> &'a str {
+        self
+    }
+}
+
+impl<'a> ToField for &'a RedactedUrl {
+    type Field = &'a str;
+
+    fn field(self) -> &'a str {
+        self.as_str()
+    }
+}
+
+impl ToField for u64 {
+    type Field = Self;
+
+    fn field(self) -> Self {
+        self
+    }
+}
+
+impl ToField for Option<u64> {
+    type Field = Self;
+
+    fn field(self) -> Self {
+        self
+    }
+}
+
 macro_rules! spans {
     ($($(#[$doc:meta])* $function:ident($level:ident, $target:literal, $name:literal; $($given:ident: $type:ty),*; $($later:ident),*))*) => {
         $($(#[$doc])*
         pub fn $function($($given: $type),*) -> Span {
-            Span(tracing::span!(target: $target, tracing::Level::$level, $name, $($given,)* $($later = Empty),*))
+            Span(tracing::span!(target: $target, tracing::Level::$level, $name, $($given = $given.field(),)* $($later = Empty),*))
         })*
     };
 }
@@ -97,9 +138,9 @@ spans! {
     /// Signing in to an SSH server.
     ssh_auth(INFO, "provision::ssh", "ssh.auth"; user: &str;)
     /// Asking a remote for its branches.
-    git_ls_remote(INFO, "provision::git", "git.ls_remote"; remote: &str;)
+    git_ls_remote(INFO, "provision::git", "git.ls_remote"; remote: &RedactedUrl;)
     /// Fetching from a remote.
-    git_fetch(INFO, "provision::git", "git.fetch"; remote: &str; objects, bytes)
+    git_fetch(INFO, "provision::git", "git.fetch"; remote: &RedactedUrl; objects, bytes)
     /// Writing a work tree.
     git_checkout(DEBUG, "provision::git", "git.checkout"; branch: &str;)
     /// Looking at every entry of a tree.

@@ -152,7 +152,7 @@ fn spans_become_records_with_their_parents() {
             let id = outer.id().unwrap();
             outer.in_scope(|| {
                 spans::retry("the connection", 2, "it was closed");
-                let fetch = spans::git_fetch("/srv/shop.git");
+                let fetch = spans::git_fetch(&crate::text::RedactedUrl::of("/srv/shop.git"));
                 fetch.count(spans::Count::Objects, 3);
             });
             drop(spans::worker_request("observe", Some(id)));

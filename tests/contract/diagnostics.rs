@@ -55,6 +55,10 @@ fn a_timeline_has_the_work_of_workers_under_its_steps() {
     assert!(!of("bastion-key", "worker.request").is_empty() && of("history-tables", "worker.request").is_empty());
     let query = spans.iter().find(|(_, span)| span["name"] == "warehouse.query").unwrap();
     assert!(query.1["args"]["rows"].as_u64().unwrap() > 0, "{query:?}");
+    assert!(!of("repository", "git.ls_remote").is_empty() && !of("repository", "git.checkout").is_empty());
+    let fetched = of("repository", "git.fetch");
+    assert!(fetched.iter().any(|span| span["args"]["objects"].as_u64() > Some(10)), "{fetched:?}");
+    assert!(!of("logs-directory", "fs.walk").is_empty() || of("logs-directory", "observe").len() > 1);
     // It is replaced by the next one.
     sandbox.provision("ubuntu", ["plan", PLAN, "--timeline", TIMELINE]).run().exits(0);
     assert!(!sandbox.read(TIMELINE).contains("\"execute\""));

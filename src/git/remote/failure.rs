@@ -2,12 +2,12 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::url::{SshHost, local_path, ssh_host, without_password, without_password_in};
+use super::url::{SshHost, local_path, ssh_host};
 use crate::failure::Failure;
 use crate::host::fs::escape_path;
 use crate::host::program::{Cut, Ended};
 use crate::host::users::User;
-use crate::text::shell_word;
+use crate::text::{RedactedUrl, shell_word};
 
 /// The maximum length of git's text in a message, in characters.
 const MAX_SHOWN: usize = 400;
@@ -33,7 +33,7 @@ pub fn lacks_room(ended: &Ended) -> bool {
 
 /// Makes a failure of a git command that failed at the remote `url`, which stands for `resolved` (`insteadOf`).
 pub fn failure(url: &str, resolved: &str, ended: &Ended) -> Failure {
-    let shown = without_password(url);
+    let shown = RedactedUrl::of(url);
     let told = reason(url, ended);
     if lacks_room(ended) {
         let what = format!("there is not enough space for what the remote {shown} sends: {told}");
@@ -49,7 +49,7 @@ pub fn failure(url: &str, resolved: &str, ended: &Ended) -> Failure {
 /// Makes the failure for a shallow remote that lacks the commits between its own and the checkout's. `resolved` is its absolute
 /// URL.
 pub fn cut_off(url: &str, resolved: &str) -> Failure {
-    let url = without_password(url);
+    let url = RedactedUrl::of(url);
     let unshallow = |path: &str| format!("`git -C {} fetch --unshallow`", shell_word(path));
     let hint = match (local_path(resolved), ssh_host(resolved)) {
         (Some(path), _) => format!("as its owner: {}", unshallow(path)),
@@ -93,9 +93,9 @@ pub fn reason(url: &str, ended: &Ended) -> String {
         true => format!("git ended without a message ({})", ended.status),
         false => lines.join("; "),
     };
-    let text = text.replace(url, &without_password(url));
+    let text = text.replace(url, RedactedUrl::of(url).as_str());
     // The URL that an `insteadOf` of the user's gives can have a password too.
-    let text = text.split(' ').map(without_password_in).collect::<Vec<_>>().join(" ");
+    let text = text.split(' ').map(RedactedUrl::in_word).collect::<Vec<_>>().join(" ");
     let text = escape_path(std::path::Path::new(&text)).replace("\\'", "'").replace("\\\"", "\"");
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,5 +1,7 @@
 //! Downloads commits with everything that they need (`git fetch`).
 
+use crate::telemetry::spans::{self, Count, Span};
+use crate::text::RedactedUrl;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,7 +12,6 @@ use super::failure::lacks_room;
 use super::list::list;
 use super::scratch::Downloaded;
 use super::site::Site;
-use super::url::without_password;
 use crate::failure::Failure;
 use crate::host::program::Limits;
 
@@ -44,6 +45,10 @@ pub enum History {
 ///
 /// Asks for the branch by name, since many servers refuse to be asked for a commit by its id.
 pub fn download(git: &Git, site: &Site<'_>, history: History) -> Result<Downloaded, Failure> {
+    fetching(site, |span| download_head(git, site, history, span))
+}
+
+fn download_head(git: &Git, site: &Site<'_>, history: History, span: &Span) -> Result<Downloaded, Failure> {
     let branch = format!("refs/heads/{}", site.branch);
     let mut args = FETCH.to_vec();
     if history == History::NotNeeded {
@@ -51,6 +56,7 @@ pub fn download(git: &Git, site: &Site<'_>, history: History) -> Result<Download
     }
     args.extend(["--", site.remote, &branch]);
     let ended = git.fetch(&args, FETCH_LIMITS)?;
+    count_received(span, &ended.said);
     if ended.is_success() {
         // Only a warning of git's, but the commits lack their history (git-fetch(1), `--update-shallow`).
         if history == History::Needed && ended.said.iter().any(|line| line.contains("shallow roots are not allowed")) {
@@ -63,7 +69,7 @@ pub fn download(git: &Git, site: &Site<'_>, history: History) -> Result<Download
     }
     // A server that cannot omit the history (gitprotocol-capabilities(5), `shallow`).
     if history == History::NotNeeded && ended.said.iter().any(|line| line.contains("shallow")) {
-        return download(git, site, History::Needed);
+        return download_head(git, site, History::Needed, span);
     }
     Err(git.failure(&ended))
 }
@@ -117,11 +123,41 @@ pub fn download_all(git: &Git, site: &Site<'_>) -> Result<(), Failure> {
     let branches = format!("+refs/heads/*:refs/remotes/{}/*", site.remote);
     let mut args = FETCH.to_vec();
     args.extend(["--update-shallow", "--", site.remote, &branches, "+refs/tags/*:refs/tags/*"]);
-    let ended = git.fetch(&args, FETCH_LIMITS)?;
+    let ended = fetching(site, |span| {
+        let ended = git.fetch(&args, FETCH_LIMITS)?;
+        count_received(span, &ended.said);
+        Ok::<_, Failure>(ended)
+    })?;
     if ended.is_success() { Ok(()) } else { Err(git.failure(&ended)) }
+}
+
+fn fetching<T>(site: &Site<'_>, work: impl FnOnce(&Span) -> T) -> T {
+    let span = spans::git_fetch(&RedactedUrl::of(site.url));
+    span.in_scope(|| work(&span))
+}
+
+/// Records what came: `Receiving objects: 100% (3/3), 1.20 KiB | 1.20 MiB/s, done.`
+fn count_received(span: &Span, said: &[String]) {
+    let last = said.iter().rev().find_map(|line| line.rsplit_once("Receiving objects: 100% (")).map(|(_, rest)| rest);
+    let Some((objects, rest)) = last.and_then(|rest| rest.split_once(')')) else { return };
+    let objects = objects.split('/').next_back().and_then(|number| number.parse().ok());
+    objects.into_iter().for_each(|objects| span.count(Count::Objects, objects));
+    let mut size = rest.trim_start_matches(", ").split(' ');
+    let (Some(number), Some(unit)) = (size.next().and_then(|number| number.parse::<f64>().ok()), size.next()) else {
+        return;
+    };
+    let factor = match unit {
+        "bytes" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return,
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "git prints a small positive number")]
+    span.count(Count::Bytes, (number * f64::from(1_u32 << factor)) as u64);
 }
 
 /// Makes the failure for a remote whose branch has changed since it was asked.
 pub fn moved_on(url: &str) -> Failure {
-    Failure::new(format!("the remote {} changed while it was asked", without_password(url))).hint("run again")
+    Failure::new(format!("the remote {} changed while it was asked", RedactedUrl::of(url))).hint("run again")
 }

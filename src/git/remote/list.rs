@@ -1,5 +1,7 @@
 //! Asks a remote which refs it has (`git ls-remote`). Writes nothing but scratch files.
 
+use crate::telemetry::spans;
+use crate::text::RedactedUrl;
 use std::time::Duration;
 
 use git2::Oid;
@@ -7,7 +9,6 @@ use git2::Oid;
 use super::command::Git;
 use super::scratch::Scratch;
 use super::site::Site;
-use super::url::without_password;
 use crate::failure::Failure;
 use crate::host::program::Limits;
 
@@ -37,6 +38,10 @@ pub fn ask(site: &Site<'_>) -> Result<Answer, Failure> {
     if site.url.is_empty() {
         return Err(Failure::new("the remote's url is empty").hint("give it a path, or a url with ssh:// or https://"));
     }
+    spans::git_ls_remote(&RedactedUrl::of(site.url)).in_scope(|| ask_for_branch(site))
+}
+
+fn ask_for_branch(site: &Site<'_>) -> Result<Answer, Failure> {
     let (_scratch, git) = Scratch::new(site)?;
     let wanted = format!("refs/heads/{}", site.branch);
     let mut head = None;
@@ -65,11 +70,11 @@ fn keep_nearest(branches: &mut Vec<(f64, String)>) {
 
 fn commit(url: &str, id: &str) -> Result<Oid, Failure> {
     if id.len() == 64 {
-        let what = format!("the remote {} names its commits by SHA-256, which is not supported", without_password(url));
+        let what = format!("the remote {} names its commits by SHA-256, which is not supported", RedactedUrl::of(url));
         return Err(Failure::new(what).hint("give the url of a repository in git's default format (SHA-1)"));
     }
     Oid::from_str(id).map_err(|_| {
-        Failure::new(format!("cannot read what the remote {} answers: `{id}` is not a commit", without_password(url)))
+        Failure::new(format!("cannot read what the remote {} answers: `{id}` is not a commit", RedactedUrl::of(url)))
     })
 }
 

@@ -1,6 +1,7 @@
 //! Hides the user and password in a URL. git would pass them to its helper programs as an argument, which every user of the
 //! host can read. So git gets the URL without them, and a credential helper that answers when the server asks.
 
+use crate::text::RedactedUrl;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,13 +11,12 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::settings::quoted;
-use super::url::without_password;
 use crate::failure::Failure;
 use crate::git::error::io_failure;
 
 /// Refuses a URL with a secret in a part that cannot be hidden. `url` stands for `resolved` (`insteadOf`).
 pub fn check(url: &str, resolved: &str) -> Result<(), Failure> {
-    let shown = without_password(url);
+    let shown = RedactedUrl::of(url);
     let web =
         resolved.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(&&*scheme.to_ascii_lowercase()));
     if let Some((_, place)) = web {
@@ -29,7 +29,7 @@ pub fn check(url: &str, resolved: &str) -> Result<(), Failure> {
         return Err(Failure::new(what)
             .hint("take it out of the url; if it is a token, let a credential helper of the step's user know it"));
     }
-    if !resolved.contains("://") && without_password(resolved) != resolved {
+    if !resolved.contains("://") && RedactedUrl::of(resolved).as_str() != resolved {
         let what =
             format!("the remote's url {shown} has a password before the `@`, which a url of this form cannot have");
         return Err(Failure::new(what)

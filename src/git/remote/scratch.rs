@@ -1,6 +1,7 @@
 //! Scratch storage: a bare repository in memory-backed storage for what is fetched, so that the checkout is not touched. It has
 //! the checkout's objects as alternates and includes its configuration.
 
+use crate::text::RedactedUrl;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -14,7 +15,6 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::command::Git;
 use super::site::{CheckoutState, Site};
-use super::url::without_password;
 use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::git::open::bare_beside;
@@ -129,7 +129,7 @@ impl Scratch {
             }
         }
         if !full.is_empty() {
-            let (full, url) = (full.join(" and in "), without_password(site.url));
+            let (full, url) = (full.join(" and in "), RedactedUrl::of(site.url));
             let what = format!("there is not enough space in {full} for what the remote {url} sends");
             let hint = "free space there; for a step of the user who runs provision, TMPDIR can name another place";
             return Err(DownloadError::NoRoom(Failure::new(what).hint(hint)));

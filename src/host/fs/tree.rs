@@ -11,6 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::{change_mode, change_owner, open_at, open_quietly};
 use super::{Dir, Error, FileKind, escape_path};
+use crate::telemetry::spans::{self, Count};
 
 /// The maximum number of open directories. In deeper trees the outer ones are closed, and opened again by `..` on the way
 /// back.
@@ -209,6 +210,23 @@ impl LeftOut {
 ///
 /// An entry that disappears meanwhile is skipped.
 pub fn walk(top: &Dir, left_out: &LeftOut, mut visit: impl FnMut(Visit<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    let span = spans::fs_walk(&escape_path(top.path()));
+    let mut entries = 0;
+    let result = span.in_scope(|| {
+        walk_entries(top, left_out, |seen| {
+            entries += 1;
+            visit(seen)
+        })
+    });
+    span.count(Count::Entries, entries);
+    result
+}
+
+fn walk_entries(
+    top: &Dir,
+    left_out: &LeftOut,
+    mut visit: impl FnMut(Visit<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let failed = |errno| Error::call("list", top.path(), errno);
     let fd = top.readable().map_err(failed)?;
     let seen = look(&fd, c"", AtFlags::EMPTY_PATH).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! Clones: the git directory is built under another name and renamed when it is complete, then the files are checked out as in
 //! an update.
 
+use crate::text::RedactedUrl;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
@@ -120,8 +121,7 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
 
     let default = fetch(desired, url, &repo)?;
     if refs::target(&repo, &format!("refs/remotes/{name}/{}", desired.branch))? != Some(target) {
-        let what =
-            format!("{} at {} was changed meanwhile, or cannot be read", desired.branch, remote::without_password(url));
+        let what = format!("{} at {} was changed meanwhile, or cannot be read", desired.branch, RedactedUrl::of(url));
         return Err(Failure::new(what).hint("run again"));
     }
     if let Some(default) = default {
@@ -131,12 +131,12 @@ fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> R
         let is_taken = refs::target(&repo, &head)?.is_some();
         if let Some(commit) = refs::target(&repo, &to)?.filter(|_| !is_taken) {
             repo.reference_symbolic(&head, &to, false, "").map_err(&failed)?;
-            refs::log(&repo, &head, None, commit, &format!("clone: from {}", remote::without_password(url)))?;
+            refs::log(&repo, &head, None, commit, &format!("clone: from {}", RedactedUrl::of(url)))?;
         }
     }
     clear_strays(at, true)?;
     match obstacle_in(&repo, target).map_err(&failed)? {
-        Some(obstacle) => Err(refusal_to_clone(&obstacle, desired, &remote::without_password(url))),
+        Some(obstacle) => Err(refusal_to_clone(&obstacle, desired, RedactedUrl::of(url).as_str())),
         None => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::git::obstacle::aside;
 use crate::git::{Obstacle, remote};
 use crate::resource::Diff;
-use crate::text::shell_word;
+use crate::text::{RedactedUrl, shell_word};
 
 /// The maximum number of commits that a message names.
 const COMMITS_NAMED: usize = 10;
@@ -60,7 +60,7 @@ fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>) -> Stri
     let Some(url) = desired.url.as_deref().filter(|_| by != "a file") else { return aside };
     let (git, branch, remote) =
         (format!("git -C {}", shell_word(&path)), shell_word(&desired.branch), shell_word(&desired.remote));
-    let url = shell_word(&remote::without_password(url));
+    let url = shell_word(RedactedUrl::of(url).as_str());
     format!(
         "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; or, if nothing uses them, {aside}"
     )
@@ -134,12 +134,12 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
     let name = &desired.remote;
     match (&found.remote_url, &desired.url) {
         (None, url) => {
-            let url = url.as_deref().map_or("URL".to_owned(), |url| shell_word(&remote::without_password(url)));
+            let url = url.as_deref().map_or("URL".to_owned(), |url| shell_word(RedactedUrl::of(url).as_str()));
             Err(Failure::new(format!("{} has no remote named {name}", desired.path.display()))
                 .hint(format!("add it: `{git} remote add {} {url}`", shell_word(name))))
         }
         (Some(there), Some(wanted)) if !found.same_place && !remote::same_url(there, wanted) => {
-            let wanted = remote::without_password(wanted);
+            let wanted = RedactedUrl::of(wanted);
             Err(Failure::new(format!(
                 "the remote {name} of {} is {there}, and the step says {wanted}",
                 desired.path.display()
@@ -147,9 +147,13 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
             .hint(if found.several_urls {
                 // `git remote set-url` refuses to replace several values.
                 let key = shell_word(&format!("remote.{name}.url"));
-                format!("if the step is right: `{git} config --replace-all {key} {}`", shell_word(&wanted))
+                format!("if the step is right: `{git} config --replace-all {key} {}`", shell_word(wanted.as_str()))
             } else {
-                format!("if the step is right: `{git} remote set-url {} {}`", shell_word(name), shell_word(&wanted))
+                format!(
+                    "if the step is right: `{git} remote set-url {} {}`",
+                    shell_word(name),
+                    shell_word(wanted.as_str())
+                )
             }))
         }
         _ => Ok(()),

@@ -12,9 +12,9 @@ use super::{
     RescueRequest, Rescues, Resource, Site,
 };
 use crate::failure::Failure;
-use crate::git::remote::{scratch, without_password};
+use crate::git::remote::scratch;
 use crate::host::program;
-use crate::text::shell_word;
+use crate::text::{RedactedUrl, shell_word};
 
 mod access;
 mod actual;
@@ -68,7 +68,7 @@ impl Resource for Repository {
     fn manual(&self) -> Vec<String> {
         let (path, branch, remote) = (shell_word(&self.path.to_string_lossy()), shell_word(&self.branch), &self.remote);
         let origin = if remote == "origin" { String::new() } else { format!(" -o {}", shell_word(remote)) };
-        let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| shell_word(&without_password(url)));
+        let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| shell_word(RedactedUrl::of(url).as_str()));
         let mut lines = vec![format!("test -e {path} || git clone{origin} -b {branch} {url} {path}")];
         lines.push(format!("cd {path}"));
         lines.push(format!("git checkout {branch}"));

@@ -1,5 +1,6 @@
 //! Reads a checkout and asks its remote, without leaving a trace in either.
 
+use crate::text::RedactedUrl;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -138,7 +139,7 @@ fn missing_parents(path: &Path, nearest: &Path) -> Vec<String> {
 fn ask(site: &Site<'_>) -> Result<Upstream, Failure> {
     let answer = remote::ask(site)?;
     Ok(Upstream {
-        url: remote::without_password(site.url),
+        url: RedactedUrl::of(site.url).to_string(),
         head: answer.head.map(|head| head.to_string()),
         branches: answer.branches,
     })
@@ -189,7 +190,7 @@ fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) 
     let urls = configured::urls(repo, &desired.remote);
     checkout.several_urls = urls.len() > 1;
     let Some(url) = urls.into_iter().next() else { return Ok(None) };
-    checkout.remote_url = Some(remote::without_password(&url));
+    checkout.remote_url = Some(RedactedUrl::of(&url).to_string());
     checkout.same_place = desired.url.as_deref().is_some_and(|wanted| remote::same_place(&url, wanted, top));
     let wrong = desired.url.as_deref().is_some_and(|wanted| !remote::same_url(&url, wanted)) && !checkout.same_place;
     if wrong || checkout.obstacles.iter().any(Obstacle::always) {

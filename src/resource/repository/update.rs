@@ -1,6 +1,7 @@
 //! Updates a checkout to the remote's head of its branch, in an order that can be interrupted anywhere: rescue, objects,
 //! remote-tracking branch, files, index, and the branch and HEAD last.
 
+use crate::text::RedactedUrl;
 use std::path::Path;
 
 use git2::{Oid, Repository};
@@ -17,8 +18,9 @@ use crate::git::error::git_failure;
 use crate::git::head::{Head, read_head};
 use crate::git::open::open_repository;
 use crate::git::refs;
-use crate::git::remote::{CheckoutState, configured, without_password};
+use crate::git::remote::{CheckoutState, configured};
 use crate::git::work_area::WorkArea;
+use crate::telemetry::spans;
 
 /// Makes an update that was planned.
 pub fn execute(desired: &Desired, change: &Update, run: &str) -> Result<(), Failure> {
@@ -43,7 +45,7 @@ pub fn execute(desired: &Desired, change: &Update, run: &str) -> Result<(), Fail
         rescue::rescue_commits(&mut area, &repo, run, "detached", &last.id)?;
     }
     rescue::rescue_files(&mut area, &repo, top, run, (head.branch.as_deref(), head.commit), &survey)?;
-    plan.carry_out(area, &survey)
+    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey))
 }
 
 fn open(top: &Path) -> Result<Repository, Failure> {
@@ -61,14 +63,14 @@ pub fn check_out_new_clone(desired: &Desired, url: &str, target: Oid) -> Result<
     let head = read_head(&repo, top)?;
     let position = position(&repo, &head, desired)?;
     let delta = delta::find(&repo, &desired.remote_at(url, CheckoutState::Present), &position, target)?;
-    let log = format!("clone: from {}", without_password(url));
+    let log = format!("clone: from {}", RedactedUrl::of(url));
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };
     let area = plan.lock()?;
     let survey = survey(&repo, top, &delta)?;
     if let Some(found) = survey.in_the_way.values().next() {
         return Err(Failure::new(format!("{} appeared in {} meanwhile", found.change.path, top.display())));
     }
-    plan.carry_out(area, &survey)
+    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey))
 }
 
 struct Plan<'a> {
@@ -122,7 +124,7 @@ impl Plan<'_> {
         }
     }
 
-    fn carry_out(&self, mut area: WorkArea, survey: &Survey) -> Result<(), Failure> {
+    fn check_out(&self, mut area: WorkArea, survey: &Survey) -> Result<(), Failure> {
         for pack in &self.delta.packs {
             area.install_pack(pack)?;
         }
