@@ -1,4 +1,4 @@
-//! What can only be judged of all steps together.
+//! Checks that need all steps together.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,20 +12,20 @@ use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, con
 use crate::plan::graph::{Graph, Node as GraphNode};
 use crate::resource::Step;
 
-/// What the claims of all steps come to.
+/// How the claims of all steps relate.
 #[derive(Debug, Clone, Default)]
 pub struct Relations {
-    /// Which step waits for which.
+    /// Which step waits for which other.
     pub graph: Graph,
-    /// For each step what other steps claim below what it owns whole.
+    /// For each step, what other steps claim inside of a tree that it owns.
     pub below: Vec<Vec<ClaimedBelow>>,
-    /// For each step the trees of other steps around what it makes.
+    /// For each step, the trees of other steps around what it makes.
     pub above: Vec<Vec<TreeAbove>>,
 }
 
 impl PlanFile {
-    /// What is wrong with these steps beside each other, and how they relate. `others` are steps of the plan file that
-    /// the run is not about: what they own is left to them all the same.
+    /// The problems that these steps have with each other, and how they relate. `others` are the steps that are not
+    /// selected; what they own is left to them as well.
     pub(super) fn check_steps(
         &self,
         steps: &[Step],
@@ -70,14 +70,14 @@ impl PlanFile {
                     let ids: Vec<&str> = circle.iter().map(|index| steps[*index].id.as_str()).collect();
                     let place = ids.first().map_or(0..0, |id| self.place(id));
                     let message = format!("steps wait for each other: {}", ids.join(" -> "));
-                    problems.push(Diagnostic::at(place, message).help("remove one `after` from the circle"));
+                    problems.push(Diagnostic::at(place, message).help("remove one `after` from the cycle"));
                 }
                 (problems, Relations::default())
             }
         }
     }
 
-    /// Two steps that would undo each other, with the places of both.
+    /// Reports two steps that would undo each other, with the places of both.
     fn undoing(&self, steps: &[Step], conflict: &Conflict) -> Diagnostic {
         let (first, second) = (&steps[conflict.first].id, &steps[conflict.second].id);
         let claim = match &conflict.located {
@@ -85,7 +85,7 @@ impl PlanFile {
             None => conflict.claim.to_string(),
         };
         let (message, help) = match conflict.reason {
-            Reason::Same => (format!("steps `{first}` and `{second}` both own {claim}"), "leave it to one of them"),
+            Reason::Same => (format!("steps `{first}` and `{second}` both own {claim}"), "remove it from one of them"),
             Reason::BelowFile => (
                 format!(
                     "one of the steps `{first}` and `{second}` makes a file where the other needs a directory: {claim}"
@@ -94,15 +94,15 @@ impl PlanFile {
             ),
             Reason::InGitDirectory => (
                 format!(
-                    "one of the steps `{first}` and `{second}` decides on a directory in the other's git directory: {claim}"
+                    "one of the steps `{first}` and `{second}` manages a directory inside of the other's git directory: {claim}"
                 ),
-                "leave the git directory to the checkout's step; its `run_as` is the user whom it belongs to",
+                "leave the git directory to the step of the checkout; it belongs to the `run_as` user of that step",
             ),
             Reason::EditsOwnedFile => (
                 format!(
                     "one of the steps `{first}` and `{second}` owns the content of {claim}, and the other sets a value in it"
                 ),
-                "set the value where the content comes from, or leave the file to one of them",
+                "set the value where the content comes from, or remove the file from one of them",
             ),
         };
         Diagnostic::at(self.place(second), message).related(self.place(first), "the other step").help(help)
@@ -115,9 +115,9 @@ impl PlanFile {
             for (id, span) in &step.after {
                 if *id == step.id {
                     let problem = Diagnostic::at(span.clone(), format!("step `{id}` waits for itself"));
-                    problems.push(problem.help("take it out of `after`"));
+                    problems.push(problem.help("remove it from `after`"));
                 } else if !known.contains(id.as_str()) {
-                    let problem = Diagnostic::at(span.clone(), format!("`after` names no step: `{id}`"));
+                    let problem = Diagnostic::at(span.clone(), format!("`after` names an unknown step: `{id}`"));
                     problems.push(problem.help(suggest(id, &ids)));
                 }
             }
@@ -139,7 +139,7 @@ impl PlanFile {
         }
     }
 
-    /// Secret sources are asked once, before any step is run: what they read must not be what a step brings.
+    /// Secret sources are read once, before any step runs, so they must not read what a step makes.
     pub(super) fn check_sources<'a>(
         &self,
         steps: &[Step],
@@ -167,10 +167,10 @@ impl PlanFile {
             });
             if let Some((file, step)) = brought {
                 let (file, target) = (file.display(), step.resource.target());
-                let message = format!("{who} takes its secret from {file}, which step `{}` brings", step.id);
+                let message = format!("{who} reads its secret from {file}, which step `{}` makes", step.id);
                 let help = format!(
-                    "sources are asked before any step is run, so this would be what was there before: keep the source \
-                     outside of {target}"
+                    "sources are read before any step runs, so this would read the old content: keep the source outside \
+                     of {target}"
                 );
                 problems.push(Diagnostic::at(place, message).help(help));
             }
@@ -182,14 +182,14 @@ impl PlanFile {
         self.steps.iter().find(|step| step.id == id).map_or(0..0, |step| step.span.clone())
     }
 
-    /// Where the value of a key of a step's resource stands.
+    /// The place of a value of a step's resource.
     fn key(&self, id: &str, name: &str) -> Option<Range<usize>> {
         let step = self.steps.iter().find(|step| step.id == id)?;
         step.body.get(name).map(|value| value.span.clone())
     }
 }
 
-/// What a step claims, with the files that its connection needs.
+/// The claims of a step, with the files that its connection needs.
 fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, host: &dyn Host) -> Claims {
     let mut claims = step.resource.claims(host);
     if let Some(spec) = step.resource.connection().and_then(connection) {

@@ -1,4 +1,4 @@
-//! Serde over [`Node`]: a kind's `Deserialize` is its plan file format, and each error knows its place.
+//! Deserializes a [`Node`]. A kind's `Deserialize` defines its format, and each error has its place.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -12,12 +12,12 @@ use crate::yaml::is_null;
 /// Reads a typed value from a node.
 ///
 /// # Errors
-/// The first thing that does not fit, at its place.
+/// The first problem, at its place.
 pub fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Error> {
     T::deserialize(Reader(node)).map_err(|error| error.placed(&node.span))
 }
 
-/// The same for a type that is chosen by a seed.
+/// Reads a value whose type a seed chooses.
 pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Result<S::Value, Error> {
     seed.deserialize(Reader(node)).map_err(|error| error.placed(&node.span))
 }
@@ -25,7 +25,7 @@ pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Resu
 /// Why a node cannot be read.
 #[derive(Debug)]
 pub struct Error {
-    /// It has its place once it leaves this module.
+    /// It always has a place outside of this module.
     pub problem: Box<Diagnostic>,
     /// The entry of the node, a mapping, that is wrong; `None` if the mapping as a whole is.
     pub entry: Option<usize>,
@@ -78,7 +78,7 @@ impl de::Error for Error {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        // The kind of value alone: the value itself may be a secret in the wrong place.
+        // The type is shown and not the value, which may be a secret in the wrong place.
         let found = match found {
             de::Unexpected::Bool(_) => "a boolean",
             de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => "a number",
@@ -178,7 +178,7 @@ impl<'de> Reader<'de> {
             "true" | "True" | "TRUE" => visitor.visit_bool(true),
             "false" | "False" | "FALSE" => visitor.visit_bool(false),
             text => {
-                // A number keeps its digits' value only: who needs `0400` as it stands has to quote it.
+                // A number keeps its value and not its digits, so `0400` has to be quoted.
                 let number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
                 if let (true, Ok(value)) = (number, text.parse::<u64>()) {
                     visitor.visit_u64(value)
@@ -201,7 +201,7 @@ impl<'de> Reader<'de> {
     }
 }
 
-/// Where a template gave the text, a number or a boolean is read from it; else the scalar says what it is.
+/// Reads a number or a boolean from the text that a template gave. Any other scalar has a type of its own.
 macro_rules! rendered {
     ($($method:ident => $visit:ident: $type:ty),* $(,)?) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -243,7 +243,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    /// Keys have names here: serde would also take a list for them, by their places.
+    /// Refuses a list: serde would take its items for the fields, in order.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -282,9 +282,9 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
             }
             Value::Mapping(pairs) => match pairs.as_slice() {
                 [(key, value)] => visitor.visit_enum(Tagged { key, value }),
-                _ => Err(de::Error::custom("exactly one key is wanted here")),
+                _ => Err(de::Error::custom("exactly one key is expected")),
             },
-            Value::Sequence(_) => Err(de::Error::custom("a mapping is wanted here, found a list")),
+            Value::Sequence(_) => Err(de::Error::custom("expected a mapping of keys, found a list")),
             Value::Unset(name) => Err(self.unset(name)),
         };
         result.map_err(|error| error.placed(&self.0.span))
@@ -342,7 +342,7 @@ impl<'de> de::MapAccess<'de> for Pairs<'de> {
     }
 }
 
-/// `{ env: NAME }`: an enum's variant with its one value.
+/// A variant of an enum with its value, such as `{ env: NAME }`.
 struct Tagged<'de> {
     key: &'de Node,
     value: &'de Node,
@@ -363,7 +363,7 @@ impl<'de> de::VariantAccess<'de> for Tagged<'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<(), Error> {
-        Err(Diagnostic::at(self.value.span.clone(), "no value is wanted here").into())
+        Err(Diagnostic::at(self.value.span.clone(), "no value is expected").into())
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {

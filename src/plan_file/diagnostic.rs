@@ -8,18 +8,18 @@ use serde::Serialize;
 
 use crate::text::{Position, clean_lines, floor_char_boundary as floor};
 
-/// Keys under which people put secrets, though they should not: their values are not shown in an error.
+/// Keys under which people write secrets by mistake. Errors do not show their values.
 const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
-/// What else in a key tells of a secret.
+/// Parts of other keys that suggest a secret.
 const TELLING: [&str; 6] = ["pass", "pwd", "secret", "token", "credential", "private"];
 
-/// Whether a secret may stand under a key: one of [`SENSITIVE`], misspelt too, or a word of the plan file's author.
+/// Whether a secret may stand under a key: one of [`SENSITIVE`], possibly misspelt, or a key with a part of [`TELLING`].
 pub fn is_sensitive(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     nearest(&key, SENSITIVE).is_some() || TELLING.iter().any(|part| key.contains(part))
 }
 
-/// Where the login of a URL with a password begins: after `://` in `scheme://user:password@host`.
+/// The byte at which the login of a URL with a password begins: after `://` in `scheme://user:password@host`.
 pub fn login(text: &str) -> Option<usize> {
     let begins = text.match_indices("://").map(|(at, mark)| at + mark.len());
     begins.into_iter().find(|at| {
@@ -28,18 +28,18 @@ pub fn login(text: &str) -> Option<usize> {
     })
 }
 
-/// One thing that is wrong, with its place in bytes.
+/// One problem, with its place in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// `None`: no single place (the file as a whole, the command line).
+    /// `None` if there is no single place (the file as a whole, the command line).
     pub span: Option<Range<usize>>,
     pub message: String,
-    /// Another place that has to do with it, and what stands there.
+    /// Another place that is involved, with its label.
     pub related: Option<Box<(Range<usize>, String)>>,
     pub help: Option<String>,
-    /// The problem is that this environment variable is not set: no fault of the plan file.
+    /// The environment variable that is not set, if that is the problem. The plan file may be right then.
     pub unset: Option<String>,
-    /// The problem is the use of this variable, which is not declared, or not as it has to be.
+    /// The variable that is not declared, or declared wrongly, if its use is the problem.
     pub variable: Option<Box<str>>,
 }
 
@@ -54,13 +54,13 @@ impl Diagnostic {
         Self { span: None, message: message.into(), related: None, help: None, unset: None, variable: None }
     }
 
-    /// The same problem with another place that it is about.
+    /// The same problem with another place.
     pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.related = Some(Box::new((span, label.into())));
         self
     }
 
-    /// The same problem, known as the use of an undeclared variable.
+    /// The same problem, marked as the use of an undeclared variable.
     pub fn of_variable(mut self, name: &str) -> Self {
         self.variable = Some(name.into());
         self
@@ -79,23 +79,23 @@ pub struct Source {
     /// The plan file as the user named it.
     pub path: String,
     pub text: String,
-    /// What is not shown, in bytes.
+    /// The places that are not shown, in bytes.
     pub secrets: Vec<Range<usize>>,
 }
 
-/// All that is wrong with a plan file; never empty.
+/// Every problem of a plan file. The list is never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     pub source: Source,
     pub list: Vec<Diagnostic>,
 }
 
-/// A problem with its place as people count it, for programs. Free of the plan file's text.
+/// A problem with its place as people count it, for programs. The source line is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiagnosticPlace {
     pub message: String,
     pub help: Option<String>,
-    /// From 1; `None`: no single place.
+    /// From 1; `None` if there is no single place.
     pub line: Option<usize>,
     /// From 1, in characters.
     pub column: Option<usize>,
@@ -120,7 +120,7 @@ impl Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 impl std::fmt::Display for Diagnostics {
-    /// Each problem as rustc shows its own: message, file, line and column, the source line, the remedy.
+    /// Shows each problem as rustc does: message, file, line and column, source line, help.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -166,7 +166,7 @@ impl Source {
         Renderer::plain().render(&[group])
     }
 
-    /// The line of the first value that may be a password: one that is hidden, but for a URL that has no login in it.
+    /// The line of the first value that may be a password: the first hidden value that is not a URL without a login.
     pub fn written_secret(&self) -> Option<usize> {
         let is_secret = |span: &&Range<usize>| {
             let key = self.text[..span.start].trim_end().trim_end_matches(':');
@@ -177,12 +177,12 @@ impl Source {
         Some(self.text[..span.start].matches('\n').count() + 1)
     }
 
-    /// The line that a span starts in, what may not be shown left out, and the span within that line.
+    /// The line in which a span starts, with its secrets hidden, and the span within that line.
     fn place(&self, span: &Range<usize>) -> Place {
         let mut start = floor(&self.text, span.start);
         let mut end = floor(&self.text, span.end).max(start);
         if start == self.text.len() {
-            // What is missing at the end is shown behind the last line that says something.
+            // The end of the file is shown behind the last line that is not empty.
             start = self.text.trim_end().len();
             end = start;
         }
@@ -195,14 +195,14 @@ impl Source {
         Place { number, columns, text }
     }
 
-    /// A line that begins at `begin` without the secrets in it, and where `columns` are then.
+    /// The line that begins at `begin` with its secrets hidden, and where `columns` are then.
     fn hide(&self, line: &str, begin: usize, columns: Range<usize>) -> (String, Range<usize>) {
         let within = |secret: &Range<usize>| {
             let range = secret.start.max(begin)..secret.end.min(begin + line.len());
             (range.start < range.end).then(|| range.start - begin..range.end - begin)
         };
         let mut secrets: Vec<Range<usize>> = self.secrets.iter().filter_map(within).collect();
-        // What stands in another one, or is written once for two, is hidden once.
+        // Secrets that overlap are hidden as one.
         secrets.sort_by_key(|secret| secret.start);
         secrets.dedup_by(|next, kept| {
             let is_within = next.start < kept.end;
@@ -224,7 +224,7 @@ impl Source {
             at = secret.end;
         }
         shown.push_str(&line[at..]);
-        // A column inside of a secret moves to the border of what stands for it.
+        // A column inside of a secret moves to the nearest end of the placeholder.
         let moved = |column: usize, border: usize| {
             secrets.iter().fold(column, |moved, secret| {
                 if column >= secret.end {
@@ -241,7 +241,7 @@ impl Source {
     }
 }
 
-/// What stands for a secret.
+/// The placeholder for a secret.
 const HIDDEN: &str = "(hidden)";
 
 struct Place {
@@ -250,9 +250,8 @@ struct Place {
     text: String,
 }
 
-/// A line of a text that is no YAML, or of a part of it that could not be read: without a value that stands behind a
-/// key for secrets, or in the line below one. A mapping (`{ env: NAME }`), a template and a null name a source and are
-/// shown.
+/// Hides a value after a key for secrets, or in the line below one. This is for lines that could not be parsed. A mapping
+/// (`{ env: NAME }`), a template and a null are not secrets and are shown.
 fn mask(line: &str, before: &str) -> String {
     for (at, _) in line.match_indices(':') {
         let value = line[at + 1..].trim_start();
@@ -275,13 +274,13 @@ fn mask(line: &str, before: &str) -> String {
     }
 }
 
-/// The key in front of a colon.
+/// The key before a colon.
 fn last_word(before: &str) -> &str {
     let before = before.trim_end().trim_end_matches(['"', '\'']);
     before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("")
 }
 
-/// The known word that is nearest to a wrong one, if one is near enough to be meant.
+/// The known word that is nearest to a wrong one, if it is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -291,12 +290,12 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// "did you mean …", or else the words to choose from.
+/// "did you mean …", or the known words if none is near.
 pub fn suggest(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
-        None if known.is_empty() => "there is none to choose from".to_owned(),
-        None => format!("known here: {}", known.join(", ")),
+        None if known.is_empty() => "none is declared".to_owned(),
+        None => format!("known: {}", known.join(", ")),
     }
 }
 

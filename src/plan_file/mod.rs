@@ -1,5 +1,5 @@
-//! YAML text -> [`PlanFile`] -> the steps of one run. Pure: it touches neither the host nor the environment, and what is
-//! wrong is said with its place.
+//! YAML text -> [`PlanFile`] -> the steps of one run. Nothing here touches the host or the environment. Every problem is
+//! reported with its place.
 
 mod check;
 mod de;
@@ -31,19 +31,19 @@ use crate::plan::claim::{Claim, Unseen};
 use crate::resource::{AnyResource, kind_info};
 use crate::resource::{Prose, Step};
 
-/// A plan file as it was written, nothing evaluated yet.
+/// A plan file as it is written. Nothing is evaluated yet.
 #[derive(Debug, Clone)]
 pub struct PlanFile {
     source: Source,
     pub name: String,
     vars: BTreeMap<String, Node>,
-    /// Variables whose declaration is a flaw.
+    /// Variables with a wrong declaration.
     misdeclared: BTreeSet<String>,
     connections: BTreeMap<String, Node>,
     steps: Vec<StepSource>,
-    /// Every id that is written, those of steps that could not be read too.
+    /// Every id in the file, including those of steps that could not be read.
     ids: Vec<String>,
-    /// What is wrong with its shape. Nothing can be had from a plan file with flaws but an error that names them all.
+    /// What is wrong with its shape. Every use of a plan file with flaws fails with an error that lists them all.
     flaws: Vec<Diagnostic>,
 }
 
@@ -51,7 +51,7 @@ pub struct PlanFile {
 #[derive(Debug, Clone)]
 struct StepSource {
     id: String,
-    /// Where the id stands: the place of what is wrong with the step as a whole.
+    /// The place of the id. Problems of the step as a whole are reported there.
     span: Range<usize>,
     title: Node,
     why: Node,
@@ -65,20 +65,20 @@ struct StepSource {
     body: Node,
 }
 
-/// What `explain` tells of a step.
+/// A step as `explain` shows it.
 #[derive(Debug, Clone)]
 pub struct Described {
     pub id: String,
     pub kind: &'static str,
     pub prose: Prose,
-    /// The step, or why it cannot be evaluated here.
+    /// The step, or why it cannot be evaluated.
     pub step: Result<Step, Diagnostics>,
 }
 
 /// Which steps a run is about.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// `--only`; empty: all.
+    /// `--only`; empty for all steps.
     pub only: Vec<String>,
     /// `--skip`.
     pub skip: Vec<String>,
@@ -96,23 +96,23 @@ pub struct Evaluated {
     pub name: String,
     /// The selected steps in document order.
     pub steps: Vec<Step>,
-    /// The ids and kinds of the others.
+    /// The ids and kinds of the other steps.
     pub deselected: Vec<(String, &'static str)>,
-    /// Those of the others that are looked at for the services they tell of, where they can be evaluated.
+    /// The deselected steps that are observed because they may have follow-ups, if they can be evaluated.
     pub observed_only: Vec<Step>,
-    /// The connections that the selected steps use. One that wants an unset environment variable is the failure of its
-    /// steps, not of the run.
+    /// The connections that the selected steps use. If a connection needs an unset environment variable, its steps fail and
+    /// the run goes on.
     pub connections: BTreeMap<String, Result<ConnectionSpec, Diagnostic>>,
     /// How the selected steps relate.
     pub relations: Relations,
 }
 
 impl PlanFile {
-    /// Reads a plan file. `path` is how messages name it.
+    /// Reads a plan file. Messages call it `path`.
     ///
     /// # Errors
-    /// Where the text is no YAML. What else is wrong with it, [`PlanFile::evaluate`] and [`PlanFile::validate`] tell
-    /// together with what they find.
+    /// If the text is not YAML. Other problems are reported by [`PlanFile::evaluate`] and [`PlanFile::validate`], together
+    /// with those that they find.
     pub fn parse(path: &str, text: &str) -> Result<Self, Diagnostics> {
         let shape = read::shape(text);
         let source = Source { path: path.to_owned(), text: text.to_owned(), secrets: shape.secrets };
@@ -123,11 +123,11 @@ impl PlanFile {
         Ok(Self { source, name, vars, misdeclared, connections, steps, ids, flaws })
     }
 
-    /// Evaluates the selected steps and judges them together. Steps that are not selected are left alone, so that what
-    /// they need may be missing.
+    /// Evaluates the selected steps and checks them together. The other steps are not evaluated, so their environment
+    /// variables may be unset.
     ///
     /// # Errors
-    /// Everything that is wrong with the selected steps, unset environment variables included, and with the selection.
+    /// Every problem of the selected steps and of the selection. An unset environment variable is a problem.
     pub fn evaluate(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Diagnostics> {
         let mut problems = self.check_inputs(inputs, selection);
         let evaluator = self.evaluator(inputs);
@@ -175,8 +175,8 @@ impl PlanFile {
         Ok(Evaluated { name: self.name.clone(), steps, deselected, observed_only, connections, relations })
     }
 
-    /// The steps that the run is not about. Where a selected step owns a whole tree, it has to be known what they own in
-    /// it; elsewhere those that cannot be evaluated are passed over.
+    /// The steps that are not selected, if a selected step owns a whole tree: that step leaves out what they own in the
+    /// tree. So it is a problem if one of them cannot be evaluated.
     fn others(
         &self,
         steps: &[Step],
@@ -192,8 +192,10 @@ impl PlanFile {
                 Ok(step) => others.push(step),
                 Err(_) if kind_info(written.kind).is_some_and(|kind| kind.on_warehouse) => {}
                 Err(found) => problems.extend(found.into_iter().map(|problem| {
-                    let why =
-                        format!("step `{}` is not selected, but `{}` leaves to it what it owns", written.id, tree.id);
+                    let why = format!(
+                        "step `{}` is not selected, but `{}` has to leave out what it owns",
+                        written.id, tree.id
+                    );
                     Diagnostic { message: format!("{why}: {}", problem.message), ..problem }
                 })),
             }
@@ -201,10 +203,10 @@ impl PlanFile {
         others
     }
 
-    /// Judges the whole plan file, without the host: an environment variable that is not set here is no problem.
+    /// Checks the whole plan file. Environment variables may be unset.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// Every problem that is found.
     pub fn validate(&self, inputs: &Inputs) -> Result<(), Diagnostics> {
         let mut problems = self.check_inputs(inputs, &Selection::default());
         let evaluator = self.evaluator(inputs);
@@ -238,12 +240,12 @@ impl PlanFile {
         &self.source.path
     }
 
-    /// The line of the first value that may be a password in clear, if there is one.
+    /// The line of the first value that may be a password in clear text.
     pub fn written_secret(&self) -> Option<usize> {
         self.source.written_secret()
     }
 
-    /// The environment variables that the plan file reads, secrets among them: no child inherits one.
+    /// The environment variables that the plan file reads. Some hold secrets, so no child process inherits them.
     pub fn environment_names(&self) -> std::collections::BTreeSet<String> {
         let mut names = std::collections::BTreeSet::new();
         let nodes = self.vars.values().chain(self.connections.values()).chain(self.steps.iter().map(|step| &step.body));
@@ -258,7 +260,7 @@ impl PlanFile {
         self.steps.iter().map(|step| step.id.as_str()).collect()
     }
 
-    /// The steps of kinds that may take somebody's work out of the way.
+    /// The ids of the steps that may move somebody's work out of the way.
     pub fn ids_that_keep_rescues(&self) -> Vec<String> {
         self.steps
             .iter()
@@ -267,16 +269,16 @@ impl PlanFile {
             .collect()
     }
 
-    /// What the plan file says of the steps with these ids, of all where there is none, and the steps themselves. What
-    /// an unset environment variable would give is shown as its name in angle brackets.
+    /// The steps with these ids, or all steps if there are no ids, as `explain` shows them. An unset environment variable is
+    /// shown as its name in angle brackets.
     ///
     /// # Errors
-    /// Flaws of the plan file, and what is wrong with the ids and the inputs.
+    /// Flaws of the plan file, unknown ids and unknown variables.
     pub fn describe(&self, ids: &[String], inputs: &Inputs) -> Result<Vec<Described>, Diagnostics> {
         let mut problems = self.unknown_variables(inputs);
         problems.extend(self.unknown_steps(ids, ""));
         self.result_of(problems)?;
-        // A kind can judge no more of a name than whether it is a path.
+        // A value that has to be a path begins with a slash.
         let evaluators = [None, Some("<"), Some("/<")].map(|placeholder| self.evaluator(inputs).showing(placeholder));
         let describe = |written: &StepSource| {
             let mut tries = evaluators.iter().map(|evaluator| self.step(written, evaluator));
@@ -300,7 +302,7 @@ impl PlanFile {
         problems.extend(self.unknown_steps(&selection.only, "--only "));
         problems.extend(self.unknown_steps(&selection.skip, "--skip "));
         if problems.is_empty() && !self.ids.iter().any(|id| selection.includes(id)) {
-            let message = "no step is left: --skip leaves out all that --only names";
+            let message = "no steps are selected: --skip leaves out every step that --only names";
             problems.push(Diagnostic::of_file(message).help("correct --only or --skip"));
         }
         problems
@@ -324,7 +326,7 @@ impl PlanFile {
         unknown.map(problem).collect()
     }
 
-    /// A step with its templates evaluated, or all that is wrong with it by itself.
+    /// A step with its templates evaluated, or every problem of the step by itself.
     fn step(&self, written: &StepSource, evaluator: &Evaluator) -> Result<Step, Vec<Diagnostic>> {
         let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
         let max_changes = evaluator.node(&written.max_changes).and_then(|node| max_changes(&node));
@@ -360,10 +362,10 @@ impl PlanFile {
         }
     }
 
-    /// An error where there is any problem, with the flaws of the shape, in the order of the text.
+    /// Fails if there are any problems or flaws of the shape. They are listed in the order of the text.
     fn result_of(&self, problems: Vec<Diagnostic>) -> Result<(), Diagnostics> {
         let mut list = self.flaws.clone();
-        // What is wrong with the shape of a value says more than what a kind makes of it.
+        // A flaw in the shape of a value explains more than the problem that a kind has with it.
         list.extend(
             problems
                 .into_iter()
@@ -371,7 +373,8 @@ impl PlanFile {
         );
         list.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         list.dedup();
-        // One declaration mends every use: the first is told. None is where the declaration itself is wrong.
+        // One declaration corrects every use of a variable, so only the first use is reported. If the declaration itself is
+        // wrong, no use is.
         let mut told = self.misdeclared.clone();
         list.retain(|problem| problem.variable.as_deref().is_none_or(|name| told.insert(name.to_owned())));
         if list.is_empty() { Ok(()) } else { Err(self.problems(list)) }
@@ -386,7 +389,7 @@ fn run_as(node: &Node) -> Result<Option<String>, Diagnostic> {
     let name: Option<String> = de::from_node(node).map_err(|error| *error.problem)?;
     match name {
         Some(name) if name.trim().is_empty() => Err(Diagnostic::at(node.span.clone(), "`run_as` is empty")
-            .help("give a user's name, or leave it out: the step acts as whoever starts the program then")),
+            .help("give a user's name, or leave `run_as` out: the step then runs as the user who starts the program")),
         name => Ok(name),
     }
 }
@@ -395,7 +398,7 @@ fn max_changes(node: &Node) -> Result<Option<u64>, Diagnostic> {
     de::from_node(node).map_err(|error| match error.problem.unset {
         Some(_) => *error.problem,
         None => Diagnostic::at(node.span.clone(), "`max_changes` has to be a whole number, 0 or more")
-            .help("the step is blocked where it would change more things than that; leave it out for no limit"),
+            .help("the step is blocked if it would change more things than that; leave it out for no limit"),
     })
 }
 

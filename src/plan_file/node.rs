@@ -1,4 +1,4 @@
-//! A value of a plan file: what is written there, and what its templates give.
+//! A value of a plan file, as it is written or as its templates give it.
 
 use std::ops::Range;
 
@@ -11,45 +11,45 @@ pub struct Node {
     pub value: Value,
 }
 
-/// What stands at a place.
+/// The value at a place.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<(Node, Node)>),
-    /// A string whose template wants an environment variable that is not set.
+    /// A string whose template needs this environment variable, which is not set.
     Unset(String),
 }
 
-/// A scalar and how it was written, since `0400` and `"0400"` are not the same.
+/// A scalar, and how it is written: `0400` and `"0400"` are not the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scalar {
     pub text: String,
     pub style: Style,
 }
 
-/// How a scalar came to be.
+/// How a scalar is written, or what a template gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Without quotes: null, a boolean, a number or a string, by YAML's core schema.
     Plain,
-    /// Quoted or a block: always a string.
+    /// Quoted, or a block. It is always a string.
     Quoted,
-    /// The text that a template gave: a string, which may stand for a number or a boolean.
+    /// The text that a template gave. It can be read as a number or a boolean.
     Rendered,
-    /// The number or boolean that a template gave: as good as its text where a string is wanted.
+    /// The number or boolean that a template gave. It can be read as a string.
     Native,
     /// The none that a template gave.
     RenderedNone,
 }
 
 impl Node {
-    /// A null without a place of its own, for a key that is not there.
+    /// A null for a missing key.
     pub fn null(span: Range<usize>) -> Self {
         Self { span, value: Value::Scalar(Scalar { text: String::new(), style: Style::Plain }) }
     }
 
-    /// Whether this is a null as YAML's core schema writes it, or the none of a template.
+    /// Whether this is a null of YAML's core schema, or the none of a template.
     pub fn is_null(&self) -> bool {
         match &self.value {
             Value::Scalar(Scalar { style: Style::RenderedNone, .. }) => true,

@@ -1,4 +1,4 @@
-//! The plan file's own keys; each step's resource is left to its kind.
+//! Reads the plan file's own keys. The keys of a step's resource are read by its kind.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -12,19 +12,19 @@ use crate::resource::KIND_NAMES;
 pub(super) const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
 pub(super) const STEP: [&str; 8] = ["id", "title", "why", "symptom", "when", "run_as", "after", "max_changes"];
 
-/// More steps than this belong into several plan files.
+/// A longer plan file should be split.
 const MAX_STEPS: usize = 2_000;
 
-/// What could be read of a plan file, and what is wrong with its shape.
+/// The part of a plan file that could be read, and what is wrong with its shape.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
     pub name: String,
     pub vars: BTreeMap<String, Node>,
-    /// Variables whose declaration is a flaw: their uses are none.
+    /// Variables with a wrong declaration. Their uses are not reported as well.
     pub misdeclared: BTreeSet<String>,
     pub connections: BTreeMap<String, Node>,
     pub steps: Vec<StepSource>,
-    /// Every id that is written, those of unreadable steps too.
+    /// Every id in the file, including those of steps that could not be read.
     pub ids: Vec<String>,
     pub flaws: Vec<Diagnostic>,
     pub secrets: Vec<Range<usize>>,
@@ -51,8 +51,9 @@ pub(super) fn shape(text: &str) -> Shape {
 
 impl Shape {
     fn top(&mut self, root: &Node, text: &str) -> Result<(), Diagnostic> {
-        let mut keys = Keys::of(root, "the plan file")
-            .map_err(|problem| problem.help("it begins with `name: …`, and its steps are a list under `steps:`"))?;
+        let mut keys = Keys::of(root, "the plan file").map_err(|problem| {
+            problem.help("a plan file begins with `name: …`, and its steps are a list under `steps:`")
+        })?;
         match keys.required("name").and_then(|name| identifier(&name, "name")) {
             Ok(name) => self.name = name,
             Err(problem) => self.flaws.push(problem),
@@ -76,7 +77,7 @@ impl Shape {
             self.connections = self.named(&node, "connections", |name| identifier(name, "a connection's name"));
         }
         let steps = keys.required("steps");
-        // A misspelt key was told of already.
+        // A misspelt key has been reported already.
         let told = self.flaws.iter().chain(steps.as_ref().err()).filter_map(|flaw| flaw.span.clone());
         let told: Vec<_> = told.collect();
         self.flaws.extend(
@@ -90,8 +91,8 @@ impl Shape {
             return Err(Diagnostic::at(steps.span, "`steps` is empty: there is nothing to provision"));
         }
         if list.len() > MAX_STEPS {
-            let message = format!("{} steps are more than the {MAX_STEPS} of one plan file", list.len());
-            return Err(Diagnostic::at(steps.span, message).help("write several plan files"));
+            let message = format!("a plan file has at most {MAX_STEPS} steps, and this one has {}", list.len());
+            return Err(Diagnostic::at(steps.span, message).help("split it into several plan files"));
         }
         self.read_steps(list, text);
         Ok(())
@@ -161,15 +162,15 @@ impl Shape {
         let mut kinds = kinds.into_iter();
         let Some((kind, kind_span, body)) = kinds.next() else {
             if !misspelt {
-                let message = format!("step `{id}` does not say what is to be provided");
+                let message = format!("step `{id}` has no resource");
                 let help = format!("give it one of {}", KIND_NAMES.join(", "));
                 self.flaws.push(Diagnostic::at(span, message).help(help));
             }
             return None;
         };
         for (other, span, _) in kinds {
-            let message = format!("step `{id}` is a `{kind}` and a `{other}`");
-            self.flaws.push(Diagnostic::at(span, message).help("a step has one resource: make two steps of it"));
+            let message = format!("step `{id}` has two resources, `{kind}` and `{other}`");
+            self.flaws.push(Diagnostic::at(span, message).help("a step has one resource: split the step in two"));
         }
         if !matches!(body.value, Value::Mapping(_)) {
             let problem = Diagnostic::at(
@@ -220,20 +221,20 @@ impl Shape {
     }
 }
 
-/// A variable is named as Jinja names one: `my-var` would be a subtraction.
+/// The name of a variable as Jinja allows it. In a template, `my-var` would be a subtraction.
 fn variable_name(node: &Node) -> Result<String, Diagnostic> {
     let text = node.text().unwrap_or_default();
     if variable_name_fits(text) {
         return Ok(text.to_owned());
     }
     if text.contains('-') && variable_name_fits(&text.replace('-', "_")) {
-        let message = format!("a variable's name cannot hold `-`: `{text}`");
+        let message = format!("a variable's name cannot contain `-`: `{text}`");
         let better = text.replace('-', "_");
         return Err(Diagnostic::at(node.span.clone(), message)
-            .help(format!("templates would read it as a subtraction: call it `{better}`, there too")));
+            .help(format!("a template would read it as a subtraction: call it `{better}`, in templates too")));
     }
     Err(Diagnostic::at(node.span.clone(), "a variable cannot have this name")
-        .help("it starts with a letter or `_` and has letters, digits and `_`, so that templates can name it"))
+        .help("a name starts with a letter or `_` and has letters, digits and `_`, so that templates can use it"))
 }
 
 fn variable_name_fits(text: &str) -> bool {
@@ -242,7 +243,7 @@ fn variable_name_fits(text: &str) -> bool {
         && text != "env_var"
 }
 
-/// Ids and names go into output, file names and SQL comments: letters, digits, `-`, `_` and `.` are enough.
+/// Ids and names are used in output, file names and SQL comments, so they are limited to safe characters.
 fn identifier(node: &Node, key: &str) -> Result<String, Diagnostic> {
     let text = node.text().filter(|_| !node.is_null()).unwrap_or_default();
     let fine = text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -255,7 +256,7 @@ fn identifier(node: &Node, key: &str) -> Result<String, Diagnostic> {
         .help("it starts with a letter or digit and has letters, digits, `-`, `_` and `.`, at most 100 of them"))
 }
 
-/// The keys of a mapping that nobody has asked for yet.
+/// The keys of a mapping that have not been read yet.
 struct Keys {
     pairs: Vec<(Node, Node)>,
     span: std::ops::Range<usize>,
@@ -279,7 +280,7 @@ impl Keys {
         if let Some(node) = self.take(name) {
             return Ok(node);
         }
-        // A misspelt key is the likelier mistake than a forgotten one, and its place is the better one.
+        // A misspelt key is a more likely mistake than a missing one, and has a better place.
         let close = self.pairs.iter().find(|(key, _)| nearest(key.text().unwrap_or_default(), [name]).is_some());
         Err(match close {
             Some((key, _)) => {
@@ -291,7 +292,7 @@ impl Keys {
         })
     }
 
-    /// What is wrong with the keys that are left.
+    /// Reports the keys that are left as unknown.
     fn others(&self, known: &[&str]) -> Vec<Diagnostic> {
         let unknown = |(key, _): &(Node, Node)| {
             let word = key.text().unwrap_or_default();

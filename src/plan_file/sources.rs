@@ -1,4 +1,4 @@
-//! Templates in the place of a secret's source: the value would pass through the plan file, where it is no secret.
+//! Refuses templates in the place of a secret's source: the plan file would not know that their values are secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -8,7 +8,7 @@ use super::node::Node;
 use super::template::{environment_names, has_template};
 use crate::host::secret::is_plain;
 
-/// What is wrong with the source under `key` of a mapping as it is written.
+/// The problems of the source under `key`, as it is written.
 pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
     let Some(source) = mapping.get(key) else { return Vec::new() };
     if let Some(text) = source.text().filter(|text| has_template(text)) {
@@ -16,19 +16,19 @@ pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>)
             Some(name) => format!("write `{{ env: {name} }}`"),
             None => "write { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }".to_owned(),
         };
-        let message = "a secret is given by its source, and no template stands in its place";
+        let message = "a secret is given by its source, and a template cannot stand in its place";
         return vec![Diagnostic::at(source.span.clone(), message).help(help)];
     }
     let Some(name) = source.get("env") else { return Vec::new() };
     let meant = name.text().filter(|text| has_template(text)).and_then(|text| meant(name, text, vars));
     let refused = meant.map(|meant| {
-        let message = "an environment variable is given by its name, and no template reads it here";
+        let message = "an environment variable is given by its name, without a template";
         Diagnostic::at(name.span.clone(), message).help(format!("did you mean `{meant}`?"))
     });
     refused.into_iter().collect()
 }
 
-/// Takes what is wrong within what is refused as a whole out of a list.
+/// The problems that are not inside of a value that is refused as a whole.
 pub(super) fn without_those_within(list: Vec<Diagnostic>, refused: &[Diagnostic]) -> Vec<Diagnostic> {
     let within = |place: &Range<usize>| {
         refused
@@ -39,7 +39,7 @@ pub(super) fn without_those_within(list: Vec<Diagnostic>, refused: &[Diagnostic]
     list.into_iter().filter(|problem| !problem.span.as_ref().is_some_and(within)).collect()
 }
 
-/// The environment variable that a template reads, or that its author has taken for a variable of the plan file.
+/// The environment variable that a template reads, or that its author mistook for a variable of the plan file.
 fn meant(node: &Node, text: &str, vars: &BTreeMap<String, Node>) -> Option<String> {
     let mut names = BTreeSet::new();
     environment_names(node, &mut names);

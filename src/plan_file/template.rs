@@ -1,4 +1,4 @@
-//! Jinja in strings, as Airflow and dbt users write it, evaluated when a step needs it and not before.
+//! Evaluates Jinja in strings, as Airflow and dbt users write it, at the time a step needs the value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,21 +12,21 @@ use super::node::{Node, Scalar, Style, Value};
 use crate::host::fs::Locator;
 use crate::plan::claim::{Host, Unseen};
 
-/// What templates can see besides the plan file itself.
+/// What templates can use besides the plan file itself.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// `--var K=V`.
     pub vars: BTreeMap<String, String>,
     /// The environment of the process that the user started.
     pub env: BTreeMap<String, String>,
-    /// Whether the host may be read to tell what two steps share: its symlinks and compose files.
+    /// Whether the host may be read to find out what two steps share: its symlinks and compose files.
     pub host: HostAccess,
 }
 
 /// Whether the host may be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HostAccess {
-    /// The plan file is checked by its text alone.
+    /// Only the text of the plan file is checked.
     #[default]
     None,
     Read,
@@ -48,25 +48,25 @@ pub struct Evaluator(Arc<Scope>);
 
 #[derive(Debug, Clone)]
 struct Scope {
-    /// The plan file, to find a word of a template in.
+    /// The text of the plan file, to find the place of a word in a template.
     text: Arc<str>,
     vars: BTreeMap<String, Node>,
     inputs: Inputs,
-    /// What to put in front of the name of an unset environment variable, to show a step without it.
+    /// If set, an unset environment variable is shown as this prefix, its name and `>`.
     placeholder: Option<&'static str>,
-    /// Variables that were evaluated already: one that many need is evaluated once.
+    /// Variables that have been evaluated. Each is evaluated once.
     known: Arc<Mutex<BTreeMap<String, Node>>>,
 }
 
-/// Variables may need each other this deep; templates within templates take stack.
+/// How deep variables may need each other. The evaluation recurses.
 const MAX_DEPTH: usize = 32;
-/// No evaluated string is longer (1 MiB): a few variables that double each other would fill the memory.
+/// Bytes of an evaluated string (1 MiB): a few variables that double each other would fill the memory.
 const MAX_LENGTH: usize = 1 << 20;
-/// Instructions that a template may take, so that a loop in one ends.
+/// Instructions that a template may take, so that every loop ends.
 const FUEL: u64 = 200_000;
 
 impl Evaluator {
-    /// An evaluator for a plan file's `vars` under what the user gave.
+    /// An evaluator for the `vars` of a plan file and what the user gave.
     pub fn new(text: &str, vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
         Self(Arc::new(Scope { text: text.into(), vars, inputs, placeholder: None, known: Arc::default() }))
     }
@@ -76,21 +76,21 @@ impl Evaluator {
         Self(Arc::new(Scope { placeholder, known: Arc::default(), ..Scope::clone(&self.0) }))
     }
 
-    /// The same tree with every template in it evaluated. Where one wants an environment variable that is not set,
-    /// [`Value::Unset`] stands in its place, and is an error for whoever reads it.
+    /// The same tree with every template evaluated. A template that needs an unset environment variable becomes
+    /// [`Value::Unset`], which is an error once it is read.
     ///
     /// # Errors
-    /// A template that is wrong, an unknown variable, or variables that need each other.
+    /// If a template is wrong, a variable is unknown, or variables need each other.
     pub fn node(&self, node: &Node) -> Result<Node, Diagnostic> {
         self.0.node(node, &mut Vec::new())
     }
 
-    /// The plan file.
+    /// The text of the plan file.
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// Prose with its templates evaluated, or as it was written where they cannot be.
+    /// Prose with its templates evaluated, or as it is written if they cannot be evaluated.
     pub fn prose(&self, node: &Node) -> String {
         let evaluated = self.node(node);
         evaluated.ok().as_ref().and_then(Node::text).or(node.text()).unwrap_or_default().trim().to_owned()
@@ -162,7 +162,7 @@ impl Scope {
         value.and_then(|value| scalar(&value)).map_err(|error| look.explain(&error, span))
     }
 
-    /// A word with hyphens in a template, of which an undeclared name is a part.
+    /// The word with hyphens in a template that contains an undeclared name.
     fn hyphenated(&self, part: &str, span: &Range<usize>) -> Option<String> {
         let source = self.text.get(span.clone())?;
         let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
@@ -174,7 +174,7 @@ impl Scope {
         words.find(is_meant).map(str::to_owned)
     }
 
-    /// Where a word of a template stands, or else the whole template.
+    /// The place of a word in a template, or of the whole template if the word is not found.
     fn find(&self, word: &str, span: &Range<usize>) -> Range<usize> {
         let source = self.text.get(span.clone()).unwrap_or_default();
         let borders = |at: usize| {
@@ -190,15 +190,15 @@ impl Scope {
     }
 }
 
-/// One evaluation: what it may look up, and what went wrong in there.
+/// What one evaluation may look up, and what went wrong in it.
 #[derive(Debug)]
 struct Lookup {
     scope: Arc<Scope>,
-    /// The variables that are being evaluated around this one.
+    /// The variables whose evaluation led to this one.
     inside: Vec<String>,
     problem: Mutex<Option<Diagnostic>>,
     unknown: Mutex<Option<String>>,
-    /// Values of environment variables that went into the evaluation. One of them may be a secret.
+    /// The values of environment variables that were used. One of them may be a secret.
     given: Mutex<Vec<String>>,
 }
 
@@ -231,7 +231,7 @@ impl Lookup {
             self.given.lock().unwrap_or_else(PoisonError::into_inner).push(value.clone());
             return Ok(Jinja::from(value.as_str()));
         }
-        // What an expression has given may be a secret; what is written in the plan file is none.
+        // A name that an expression gave may be a secret. A name that is written in the plan file is not.
         let is_written = ['\'', '"'].iter().any(|quote| self.scope.text.contains(&format!("{quote}{name}{quote}")));
         match default {
             [] if !is_written => {
@@ -267,10 +267,10 @@ impl Lookup {
         }
         let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
         let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
-        // `app-dir` is `app` less `dir` to Jinja, and the name that was meant to its author.
+        // For Jinja `app-dir` is `app` minus `dir`; for its author it is a name.
         if let Some(name) = unknown.as_deref().and_then(|name| self.scope.hyphenated(name, span)) {
             let better = name.replace('-', "_");
-            return Diagnostic::at(self.scope.find(&name, span), format!("a name cannot hold `-`: `{name}`"))
+            return Diagnostic::at(self.scope.find(&name, span), format!("a name cannot contain `-`: `{name}`"))
                 .help(format!("call the variable `{better}`, here and under `vars:`"))
                 .of_variable(&name);
         }
@@ -291,10 +291,10 @@ impl Lookup {
             }
             (ErrorKind::UnknownFunction, Some(name)) => {
                 return Diagnostic::at(self.scope.find(&name, span), format!("there is no function `{name}`"))
-                    .help("there is env_var(NAME), and env_var(NAME, DEFAULT)");
+                    .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)");
             }
             (ErrorKind::OutOfFuel, _) => {
-                return Diagnostic::at(span.clone(), "the template takes too long").help("take the loop out of it");
+                return Diagnostic::at(span.clone(), "the template takes too long").help("remove the loop");
             }
             _ => {}
         }
@@ -360,7 +360,7 @@ pub(super) fn has_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
-/// The expression of a string that is nothing but one `{{ expression }}`: it keeps its type, none above all.
+/// The expression of a string that is one `{{ expression }}` and nothing else. Its value keeps its type, such as none.
 fn single_expression(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let plain = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
@@ -368,7 +368,7 @@ fn single_expression(text: &str) -> Option<&str> {
     plain.then(|| inner.strip_suffix('-').unwrap_or(inner).trim())
 }
 
-/// A variable's value with the type that the plan file gave it.
+/// The value of a variable with its type in the plan file.
 fn native(scalar: &Scalar) -> Jinja {
     if matches!(scalar.style, Style::Plain | Style::Native) {
         if let Ok(number) = scalar.text.parse::<i64>() {

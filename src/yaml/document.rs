@@ -27,7 +27,8 @@ pub struct Node {
     /// The bytes of the node, blanks at its end left out. They begin with its anchor or tag if it has one, and those of a block
     /// scalar with its first line that is not empty.
     pub span: Range<usize>,
-    /// Where the value begins in the span, behind an anchor and a tag. For a block scalar with one of them this is its `|` or `>`.
+    /// Where the value begins in the span, behind an anchor and a tag. For a block scalar that has one of them, this is its
+    /// `|` or `>`.
     pub value_start: usize,
     /// Where the span begins.
     pub position: Position,

@@ -168,9 +168,9 @@ install -m 0400 /path/to/key KEYFILE",
         r#"
 # as ubuntu
 cd CHECKOUT/airflow_poc
-grep -n ALERT_SMTP_PASSWORD docker-compose.yml   # where it stands
-"${EDITOR:-vi}" docker-compose.yml   # the value goes in quotes, each $ in it as $$
-# where the file says ${NAME} in its place, the value goes into .env, as NAME='value':
+grep -n ALERT_SMTP_PASSWORD docker-compose.yml   # find the value
+"${EDITOR:-vi}" docker-compose.yml   # write the value in quotes, with each $ as $$
+# if the file has ${NAME} instead, write the value into .env, as NAME='value':
 "${EDITOR:-vi}" .env && chmod 600 .env
 docker compose config --quiet && docker compose up -d"#,
     ),

@@ -470,7 +470,7 @@ fn a_directory_in_a_checkouts_git_directory_is_refused() {
         for steps in [format!("{own}{code}"), format!("{code}{own}")] {
             sandbox.write("/srv/git.yaml", "root", format!("name: git\nsteps:\n{steps}"));
             let refused = sandbox.provision("root", ["validate", "/srv/git.yaml"]).run().exits(1);
-            assert!(refused.stderr.contains("decides on a directory in the other's git directory"), "{refused}");
+            assert!(refused.stderr.contains("manages a directory inside of the other's git directory"), "{refused}");
         }
     }
     // One of the checkout's own directories is no git directory.

@@ -1,4 +1,4 @@
-//! What is observed of a variable: pure data, and no secret in it.
+//! What is observed of a variable. It is pure data and contains no secret.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,19 +9,19 @@ use super::project::Service;
 use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::Digest;
 
-/// The whole of what `diff` decides on.
+/// Everything that `diff` needs for its decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actual {
     pub source: Source,
     pub file: ComposeFile,
-    /// The file beside the compose file; looked at only where an occurrence refers to it.
+    /// The `.env` file. It is read only if an occurrence refers to it.
     #[serde(default)]
     pub env_file: Option<EnvFile>,
-    /// What keeps the acting user from making `.env`, where it does not exist.
+    /// Why the acting user cannot create `.env`, if it does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder_denied: Option<Box<Denial>>,
-    /// Names of entries that an interrupted run left beside the compose file.
+    /// The names of files that an interrupted run left beside the compose file.
     #[serde(default)]
     pub leftovers: Vec<String>,
 }
@@ -31,7 +31,7 @@ pub struct Actual {
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
     Nothing,
-    /// No environment variable can hold it.
+    /// The value cannot be that of an environment variable.
     Unusable {
         reason: String,
     },
@@ -49,36 +49,36 @@ pub enum ComposeFile {
     NotAFile {
         found: FileKind,
     },
-    /// Not a compose file, or one that is written in a way that is not worked on; with the position.
+    /// The file is not a compose file, or not one that can be edited. The reason includes the position.
     Unreadable {
         reason: String,
     },
     Read {
         /// In the order of the file.
         services: Vec<String>,
-        /// The words that name other files, which are not looked into: `env_file`, `extends`, `include`.
+        /// The keys that name other files, which are not read: `env_file`, `extends`, `include`.
         #[serde(default)]
         not_searched: Vec<String>,
-        /// What their containers are created from.
+        /// What the containers of each service are created from.
         #[serde(default)]
         uses: Vec<Service>,
-        /// Where else a variable of `.env` is put in that an occurrence refers to, by its name.
+        /// For each variable of `.env` that an occurrence refers to, the other places that use it.
         #[serde(default)]
         elsewhere: BTreeMap<String, Vec<String>>,
         occurrences: Vec<Occurrence>,
-        /// The file beside it that Compose lays over it.
+        /// The override file that Compose merges into it.
         #[serde(default)]
         override_file: Option<Box<Override>>,
-        /// Why the places cannot be given the value, although each by itself can.
+        /// Why the edit as a whole fails, although each place by itself can be edited.
         #[serde(default)]
         unproven: Option<String>,
-        /// The owner, where the acting user is another one and could not keep it.
+        /// The owner, if the acting user is another one and cannot keep it.
         #[serde(default)]
         foreign_owner: Option<u32>,
-        /// The group, where the acting user could not keep it.
+        /// The group, if the acting user cannot keep it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         foreign_group: Option<u32>,
-        /// What keeps the acting user from putting a new version in its place.
+        /// Why the acting user cannot replace the file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         denied: Option<Box<Denial>>,
         /// Four octal digits.
@@ -90,20 +90,20 @@ pub enum ComposeFile {
     },
 }
 
-/// A file of a name such as `docker-compose.override.yml`.
+/// A file such as `docker-compose.override.yml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
     pub path: PathBuf,
-    /// Where it gives the variable a value of its own; or why it cannot be read.
+    /// The places where it sets the variable, or why it cannot be read.
     pub places: Result<Vec<String>, String>,
 }
 
-/// One place that gives the variable a value.
+/// One place that sets the variable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Occurrence {
-    /// The part of the file: `service web`, `x-common`.
+    /// The part of the file, such as `service web` or `x-common`.
     pub place: String,
     /// From 1.
     pub line: usize,
@@ -111,13 +111,13 @@ pub struct Occurrence {
     #[serde(default)]
     pub services: Vec<String>,
     pub form: Form,
-    /// Why its bytes cannot change without changing something else.
+    /// Why the place cannot be edited without changing something else.
     #[serde(default)]
     pub entangled: Option<String>,
 }
 
 impl Occurrence {
-    /// The variable of `.env` in which the value lives, where it lives there.
+    /// The variable of `.env` that holds the value, if one does.
     pub fn referred(&self) -> Option<&String> {
         match &self.form {
             Form::Reference { name, .. } => Some(name),
@@ -126,25 +126,25 @@ impl Occurrence {
     }
 }
 
-/// What Compose makes of the place.
+/// How Compose reads the place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Form {
     Literal {
         digest: Digest,
     },
-    /// A number, truth value or date, which a container gets in another spelling.
+    /// A number, boolean or date, which reaches a container in another spelling.
     Retyped,
     /// A text with references to variables in it.
     Mixed,
     /// The value of one variable, which is kept in `.env`.
     Reference {
         name: String,
-        /// The place does not take an empty value (`:-`, `:?`).
+        /// Whether the place refuses an empty value (`:-`, `:?`).
         #[serde(default)]
         refuses_empty: bool,
     },
-    /// No text.
+    /// Not a text.
     Foreign {
         /// Completes "the value …".
         why: String,
@@ -165,23 +165,23 @@ pub enum EnvFile {
     Read {
         /// Four octal digits.
         mode: String,
-        /// What it says of each variable that an occurrence refers to.
+        /// The value of each variable that an occurrence refers to.
         values: BTreeMap<String, EnvValue>,
-        /// Which of its other variables one of them is put into.
+        /// The other variables of the file that use one of them.
         #[serde(default)]
         put_into: BTreeMap<String, Vec<String>>,
         #[serde(default)]
         foreign_owner: Option<u32>,
-        /// The group, where the acting user could not keep it.
+        /// The group, if the acting user cannot keep it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         foreign_group: Option<u32>,
-        /// What keeps the acting user from putting a new version in its place.
+        /// Why the acting user cannot replace the file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         denied: Option<Box<Denial>>,
     },
 }
 
-/// What `.env` says of one variable.
+/// The value of one variable in `.env`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EnvValue {
@@ -189,6 +189,6 @@ pub enum EnvValue {
     Text {
         digest: Digest,
     },
-    /// Other variables are put into it.
+    /// The value uses other variables.
     Expanded,
 }

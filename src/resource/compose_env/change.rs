@@ -8,34 +8,34 @@ use serde_json::{Value, json};
 use crate::host::fs::escape_path;
 use crate::resource::{Action, Description};
 
-/// Stands for a value, the old one and the new one alike.
+/// The placeholder for the old value and for the new one.
 const HIDDEN: &str = "(hidden)";
 
 /// One decided mutation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Change {
-    /// Removes what an interrupted run left.
+    /// Removes the files that an interrupted run left.
     RemoveLeftovers { directory: PathBuf, names: Vec<String> },
-    /// Makes `.env`.
+    /// Creates `.env`.
     CreateEnvFile {
         path: PathBuf,
         names: Vec<String>,
-        /// Where else the value goes, for they are put in there too: `service db, line 7`.
+        /// The other places that use these variables, such as `service db, line 7`.
         #[serde(default)]
         elsewhere: Vec<String>,
     },
-    /// Sets variables in `.env`. `mode` is its mode, where that is too wide and becomes 0600.
+    /// Sets variables in `.env`. `mode` is its mode if that is too open and becomes 0600.
     EnvFile {
         path: PathBuf,
         names: Vec<String>,
         #[serde(default)]
         mode: Option<String>,
-        /// As for a new one.
+        /// As for [`Change::CreateEnvFile`].
         #[serde(default)]
         elsewhere: Vec<String>,
     },
-    /// Takes access to `.env` away from group and others.
+    /// Removes the access of group and others to `.env`.
     EnvFileMode { path: PathBuf, from: String, to: String },
     /// Edits the values in the compose file.
     ComposeFile {
@@ -43,14 +43,14 @@ pub enum Change {
         variable: String,
         /// `service web, line 7`.
         places: Vec<String>,
-        /// Those of the places whose text refers to variables, and will not any more.
+        /// The places whose text refers to variables, which the new value does not.
         #[serde(default)]
         references: Vec<String>,
     },
 }
 
 impl Change {
-    /// What is changed.
+    /// The file that is changed.
     pub fn path(&self) -> &Path {
         match self {
             Self::RemoveLeftovers { directory: path, .. }
@@ -62,7 +62,7 @@ impl Change {
     }
 }
 
-/// The places by what they are in: a value of several lines moves those after it.
+/// The places without their lines: a value of several lines moves the places after it.
 fn without_lines(places: &[String]) -> impl Iterator<Item = &str> {
     places.iter().map(|place| place.rsplit_once(", line ").map_or(place.as_str(), |(place, _)| place))
 }
@@ -72,7 +72,7 @@ fn goes_elsewhere(places: &[String]) -> Option<String> {
 }
 
 impl crate::resource::Change for Change {
-    /// Another step of the run may have made `.env` first, or put another value into one of the two files.
+    /// Another step of the run may have created `.env` first, or set another value in one of the two files.
     fn is_left_of(&self, planned: &Self) -> bool {
         match (self, planned) {
             (
@@ -149,7 +149,10 @@ impl crate::resource::Change for Change {
             }
             Self::ComposeFile { variable, places, references, .. } => Description {
                 risk: (!references.is_empty()).then(|| {
-                    format!("the text there refers to variables and will not any more ({})", references.join("; "))
+                    format!(
+                        "the text there refers to variables, and the new value does not ({})",
+                        references.join("; ")
+                    )
                 }),
                 ..update(
                     format!("set {variable} in {}", places.join("; ")),

@@ -1,4 +1,4 @@
-//! Decides what has to change. Pure.
+//! Decides what has to change.
 
 use crate::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::resource::Diff;
 use crate::resource::attributes::refusal;
 
-/// Access that `.env` may grant: its owner's reading and writing.
+/// The access that `.env` may grant: its owner may read and write it.
 const PRIVATE: u32 = 0o600;
 
 pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure> {
@@ -35,18 +35,18 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure>
     Ok(diff)
 }
 
-/// The places that there are, or why the step cannot go on.
+/// The places that set the variable, or why the step cannot go on.
 fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Failure> {
     let (variable, file) = (&step.variable, escape_path(&step.file));
     let (services, not_searched, occurrences) = match &actual.file {
         ComposeFile::Missing => {
-            let refusal = Failure::new(format!("{file} does not exist, so there is no place for {variable}"));
+            let refusal = Failure::new(format!("{file} does not exist, so {variable} cannot be set in it"));
             return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
         }
         ComposeFile::NotAFile { found } => return Err(not_a_file(&file, *found)),
         ComposeFile::Unreadable { reason } => {
             return Err(Failure::new(format!("{file} cannot be edited: {reason}"))
-                .hint("`docker compose config --quiet` tells what Compose says of the file; correct it there"));
+                .hint("run `docker compose config --quiet` to see what Compose reports, and correct the file"));
         }
         ComposeFile::Read { services, not_searched, occurrences, .. } => (services, not_searched, occurrences),
     };
@@ -64,11 +64,11 @@ fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurre
     };
     let place = match &step.service {
         Some(service) => format!("the environment of service {service} in {file} has no {variable}"),
-        None => format!("no environment in {file} has {variable}; looked through: {known}, x- blocks"),
+        None => format!("no environment in {file} has {variable}; searched: {known}, x- blocks"),
     };
     let elsewhere = match &not_searched[..] {
         [] => String::new(),
-        words => format!("; files named by {} are not looked into", words.join(" and ")),
+        words => format!("; files named by {} are not read", words.join(" and ")),
     };
     Err(Failure::new(format!("{place}{elsewhere}")).hint(hint))
 }
@@ -91,7 +91,11 @@ fn in_env_file(
     for occurrence in occurrences {
         if let Form::Reference { name, refuses_empty } = &occurrence.form {
             if *refuses_empty && matches!(actual.source, Source::Value { empty: true, .. }) {
-                let what = format!("the value for {} is empty, which {} does not take", step.variable, at(occurrence));
+                let what = format!(
+                    "the value for {} is empty, and {} does not accept an empty value",
+                    step.variable,
+                    at(occurrence)
+                );
                 return Err(Failure::new(what).hint(format!("pass a value, or write `${{{name}}}` there")));
             }
             referred.insert(name);
@@ -133,7 +137,7 @@ fn in_env_file(
     if !names.is_empty() {
         can_replace(&shown, foreign.0, foreign.1, foreign.2)?;
     } else if wide.is_some() {
-        // The mode is set in place.
+        // The mode is set on the file itself.
         can_replace(&shown, foreign.0, &None, &foreign.2.clone().filter(|denial| denial.is_of_the_file()))?;
     }
     shared(step, actual, &names)?;
@@ -158,22 +162,22 @@ fn in_env_file(
     Ok(())
 }
 
-/// Containers may get another value than the one that is set here.
+/// Warns that containers may get another value than the one that is set here.
 fn overridden(step: &ComposeEnv, actual: &Actual) -> Option<String> {
     let ComposeFile::Read { override_file: Some(file), .. } = &actual.file else { return None };
     let path = escape_path(&file.path);
     match &file.places {
         Ok(places) if places.is_empty() => None,
         Ok(places) => Some(format!(
-            "{path} has a value of its own for {} ({}), which Compose takes instead; it is not edited",
+            "{path} also sets {} ({}); Compose uses that value, and this step does not edit it",
             step.variable,
             places.join("; ")
         )),
-        Err(why) => Some(format!("{path}, which Compose lays over the file, cannot be read: {why}")),
+        Err(why) => Some(format!("{path}, which Compose merges into the file, cannot be read: {why}")),
     }
 }
 
-/// Refuses to change for one service what others use, too.
+/// Refuses a change for one service to a value that other services use too.
 fn shared(step: &ComposeEnv, actual: &Actual, names: &[String]) -> Result<(), Failure> {
     let (Some(service), ComposeFile::Read { uses, .. }) = (&step.service, &actual.file) else { return Ok(()) };
     for name in names {
@@ -253,12 +257,12 @@ fn at(occurrence: &Occurrence) -> String {
     place_at(&occurrence.place, occurrence.line)
 }
 
-/// How a place is named in changes, and recognised again when they are made.
+/// The name of a place in a change, by which it is recognised when the change is made.
 pub fn place_at(place: &str, line: usize) -> String {
     format!("{place}, line {line}")
 }
 
-/// The services whose containers were created with what the change is about.
+/// The services whose containers were created with the old value.
 pub fn stale_services(step: &ComposeEnv, actual: &Actual, change: &Change) -> Vec<String> {
     let ComposeFile::Read { occurrences, uses, .. } = &actual.file else { return Vec::new() };
     let changed = |occurrence: &&Occurrence| match (change, &occurrence.form) {
@@ -280,7 +284,7 @@ pub fn stale_services(step: &ComposeEnv, actual: &Actual, change: &Change) -> Ve
     services.into_iter().cloned().collect()
 }
 
-/// Whether the acting user can put a new version in the place of the file.
+/// Fails if the acting user cannot replace the file.
 fn can_replace(
     path: &str,
     foreign_owner: &Option<u32>,
@@ -288,7 +292,7 @@ fn can_replace(
     denied: &Option<Box<Denial>>,
 ) -> Result<(), Failure> {
     if let Some(owner) = foreign_owner {
-        return Err(Failure::new(format!("{path} belongs to user {owner}, and a new version of it would not"))
+        return Err(Failure::new(format!("{path} belongs to user {owner}, and its new version would not"))
             .hint("run the step as its owner, or with run_as: root"));
     }
     if let Some(denial) = denied {
@@ -296,7 +300,7 @@ fn can_replace(
     }
     if let Some(group) = foreign_group {
         return Err(Failure::new(format!(
-            "{path} has group {group}, which the step's user may not give to a new version of it"
+            "{path} has group {group}, which the step's user cannot give to its new version"
         ))
         .hint("run the step with run_as: root, or give the file to a group of that user's"));
     }

@@ -1,9 +1,11 @@
 //! The `.env` file beside a compose file, read and written as Compose does.
 //!
-//! The grammar is that of compose-go's `dotenv/parser.go`: `NAME=value` or `NAME: value`, `export` before it, a name
-//! alone for a variable of the shell; single quotes hold their text as it is but for `\'`; in double quotes the
-//! escapes `\a \b \f \n \r \t \v \\ \" \$` and `\0NNN` are known and variables are put in; without quotes a value ends
-//! at ` #` or the line's end, spaces at its end are dropped and variables are put in. The last value of a name counts.
+//! The grammar is that of compose-go's `dotenv/parser.go`:
+//! - `NAME=value` or `NAME: value`, with an optional `export` before it. A name alone stands for a variable of the shell.
+//! - Text in single quotes is taken as it is, except `\'`.
+//! - Double quotes have the escapes `\a \b \f \n \r \t \v \\ \" \$` and `\0NNN`, and variables are substituted.
+//! - Without quotes, a value ends at ` #` or at the end of the line. Spaces at its end are dropped. Variables are substituted.
+//! - The last value of a name counts.
 
 use std::ops::Range;
 
@@ -25,17 +27,17 @@ pub struct Entry {
     pub line: usize,
 }
 
-/// What an entry says.
+/// The value of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     Text(String),
-    /// Variables are put in, or Compose refuses it.
+    /// Compose substitutes variables in it, or refuses it.
     Expanded,
-    /// The name alone: the shell's value.
+    /// The name stands alone. The value is that of the shell.
     Inherited,
 }
 
-/// A text may be a password.
+/// The text may be a password.
 impl Drop for Value {
     fn drop(&mut self) {
         if let Self::Text(text) = self {
@@ -44,7 +46,7 @@ impl Drop for Value {
     }
 }
 
-/// Reads all entries, in their order.
+/// Reads all entries, in the order of the file.
 pub fn read(text: &str) -> Result<Vec<Entry>, Unreadable> {
     let mut entries = Vec::new();
     let mut at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
@@ -61,7 +63,7 @@ pub fn last<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
     entries.iter().rfind(|entry| entry.name == name && entry.value != Value::Inherited)
 }
 
-/// The other variables that `name` is put into.
+/// The other variables whose values use `name`.
 pub fn holders(text: &str, entries: &[Entry], name: &str) -> Vec<String> {
     let holds = |entry: &&Entry| {
         let written = text.get(entry.range.clone()).unwrap_or_default();
@@ -73,9 +75,9 @@ pub fn holders(text: &str, entries: &[Entry], name: &str) -> Vec<String> {
     holders
 }
 
-/// Gives `name` the value, in the place of its last one or at the end; every other byte stays.
+/// Sets `name` to the value, in the place of its last value or at the end of the file. No other byte changes.
 ///
-/// `None` where the result does not read back as intended, which no text without NUL should bring about.
+/// Returns `None` if the result does not read back as intended. No text without NUL should lead to that.
 pub fn set(text: &str, name: &str, value: &str) -> Result<Option<String>, Unreadable> {
     let entries = read(text)?;
     let edited = match last(&entries, name) {
@@ -100,8 +102,8 @@ pub fn set(text: &str, name: &str, value: &str) -> Result<Option<String>, Unread
     Ok((proven && others(&entries) == others(&reread)).then_some(edited))
 }
 
-/// Spells a value: as it is where there were no quotes and none are needed, in single quotes where they can hold it,
-/// else in double quotes.
+/// Writes a value: without quotes if the old value had none and none are needed, in single quotes if they can hold it, and
+/// otherwise in double quotes.
 fn written(value: &str, quote: Option<char>, was_there: bool) -> String {
     let simple = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if was_there && quote.is_none() && !value.is_empty() && value.chars().all(simple) {
@@ -125,7 +127,7 @@ fn written(value: &str, quote: Option<char>, was_there: bool) -> String {
     quoted
 }
 
-/// Where the next statement begins: past blank space and lines that begin with `#`.
+/// The start of the next statement, after blank space and lines that begin with `#`.
 fn statement(text: &str, mut at: usize) -> Option<usize> {
     loop {
         let rest = &text[at..];
@@ -138,7 +140,7 @@ fn statement(text: &str, mut at: usize) -> Option<usize> {
     }
 }
 
-/// Reads the statement at `start`; returns it and where it ends.
+/// Reads the statement at `start`. Returns it and its end.
 fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
     let line = Position::of(text, start).line;
     let refuse = |message: &str, at: usize| Err(Unreadable::new(message, Position::of(text, at)));
@@ -164,7 +166,7 @@ fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
         return refuse("a name with a space in it", key_start);
     }
     if name.is_empty() && !matches!(end, Some((_, '\n'))) {
-        // Compose takes a name alone for such a value, too, where the file ends right after it.
+        // If the file ends right after a name alone, Compose reports it as such a value too.
         return refuse("a value without a name", key_start);
     }
     let name = name.to_owned();
@@ -189,7 +191,7 @@ fn entry(text: &str, start: usize) -> Result<(Entry, usize), Unreadable> {
     Ok((Entry { name, value, range: value_start..end, quote: Some(quote), line }, end))
 }
 
-/// The text between the quotes, `\` before a quote taken off, and the length with both quotes.
+/// The text between the quotes, without a `\` before a quote, and the length with both quotes.
 fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     let mut inner = String::new();
     let mut escaped = false;
@@ -208,7 +210,7 @@ fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     None
 }
 
-/// Resolves the escapes of double quotes, all but those of the variables that come after them.
+/// Resolves the escapes of double quotes. A `\$` becomes `$$`, which the substitution of variables resolves.
 fn unescape(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
@@ -259,7 +261,7 @@ fn skip_spaces(text: &str, at: usize) -> usize {
     text.len() - text[at..].trim_start_matches(is_space).len()
 }
 
-/// Blank space that ends no line, as the parser has it.
+/// Whether the parser takes a character for blank space inside of a line.
 fn is_space(c: char) -> bool {
     matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}')
 }

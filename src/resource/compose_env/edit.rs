@@ -1,4 +1,4 @@
-//! Gives a variable a new value in the text of a compose file, and changes no other byte.
+//! Sets a variable in the text of a compose file without changing any other byte.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -9,22 +9,22 @@ use super::occurrences::{self, Occurrence, Reading};
 use super::scalar;
 use crate::yaml::{Content, Document, NodeId};
 
-/// Why a text could not be edited. Holds neither the old value nor the new one.
+/// Why a text cannot be edited. Contains neither the old value nor the new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
-    /// The edit would have changed something else, or did not read back: a mistake in this program.
+    /// The edit would change something else, or does not read back. This is a bug of this program.
     #[error("the edit of line {line} does not read back as intended")]
     Unproven { line: usize },
     #[error("line {line}: {reason}")]
     Entangled { line: usize, reason: String },
 }
 
-/// Sets `variable` to `value` wherever `source` gives it another one, for all services or one.
+/// Sets `variable` to `value` wherever `source` sets it to another value, for all services or one.
 ///
-/// References to other variables stay as they are. The result has been read back: it differs from `source` in the
-/// wanted values alone. Equal to `source` where there was nothing to do.
+/// References to other variables are not changed. The result has been read back and differs from `source` only in the values
+/// that had to change. It is equal to `source` if nothing had to change.
 pub fn set(source: &str, variable: &str, service: Option<&str>, value: &str) -> Result<String, EditError> {
     let document = document::parse(source)?;
     let occurrences = occurrences::find(&document, variable, service).occurrences;
@@ -57,12 +57,12 @@ pub fn set(source: &str, variable: &str, service: Option<&str>, value: &str) -> 
     Ok(edited)
 }
 
-/// Who uses the values of a variable, and for what.
+/// What else uses the nodes that set a variable.
 pub struct Sharing<'a> {
     document: &'a Document,
-    /// The nodes of the occurrences, and whether each is an item of a list.
+    /// The nodes of the occurrences. The flag tells whether a node is an item of a list.
     ours: HashSet<(NodeId, bool)>,
-    /// The first alias of a definition that is no occurrence.
+    /// For each definition, the first alias of it that is not an occurrence.
     foreign: HashMap<(NodeId, bool), NodeId>,
 }
 
@@ -81,9 +81,9 @@ impl<'a> Sharing<'a> {
         Self { document, ours, foreign }
     }
 
-    /// The node whose bytes have to change for an occurrence to get a new value, or why none can.
+    /// The node whose bytes have to change to give an occurrence a new value, or why no node can be changed.
     ///
-    /// The definition behind an alias, where it serves this variable alone; the alias itself otherwise.
+    /// This is the definition behind an alias if nothing but this variable uses it, and otherwise the alias itself.
     pub fn target(&self, occurrence: &Occurrence, service: Option<&str>) -> Result<NodeId, String> {
         if let Some(service) = service {
             let others: Vec<&str> =
@@ -99,7 +99,7 @@ impl<'a> Sharing<'a> {
                 None => Ok(definition),
                 Some(other) => {
                     let line = self.document.node(*other).position.line;
-                    Err(format!("the value is used in line {line}, too, for something else"))
+                    Err(format!("the value is also used for something else, in line {line}"))
                 }
             };
         }
@@ -108,7 +108,7 @@ impl<'a> Sharing<'a> {
     }
 }
 
-/// Whether a node is the value of a top-level `x-` key, which means nothing by itself.
+/// Whether a node is the value of a top-level `x-` key, which Compose ignores.
 fn only_holds(document: &Document, node: NodeId) -> bool {
     let Some(root) = document.root() else { return false };
     let holder = document.entries(root).iter().find(|(_, value)| *value == node);
@@ -119,7 +119,7 @@ fn entangled(occurrence: &Occurrence, reason: String) -> EditError {
     EditError::Entangled { line: occurrence.line, reason }
 }
 
-/// Puts the replacements, which do not overlap, into the text.
+/// Makes the replacements in the text. They must not overlap.
 pub fn splice(source: &str, mut replacements: Vec<(Range<usize>, String)>) -> String {
     replacements.sort_by_key(|(range, _)| range.start);
     let mut edited = String::with_capacity(source.len());
@@ -133,7 +133,7 @@ pub fn splice(source: &str, mut replacements: Vec<(Range<usize>, String)>) -> St
     edited
 }
 
-/// Reads the edited text and compares it, node by node, with what was there and what was meant.
+/// Reads the edited text and compares each node with the old one or with its new value.
 pub fn prove(old: &Document, edited: &str, targets: &BTreeMap<NodeId, String>) -> Result<(), EditError> {
     let first = targets.keys().next().map_or(1, |id| old.node(*id).position.line);
     let unproven = |line| EditError::Unproven { line };

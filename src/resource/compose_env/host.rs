@@ -18,9 +18,9 @@ use crate::resource::{ExecuteContext, ObserveContext};
 use crate::yaml::Document;
 
 const ENV_FILE: &str = ".env";
-/// Larger files are something else.
-const LIMIT: u64 = 4 << 20;
-const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` tells how";
+/// Larger files are not compose files.
+const MAX_BYTES: u64 = 4 << 20;
+const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` shows how";
 
 pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure> {
     let digester = cx.digester();
@@ -70,7 +70,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
         }
         Change::CreateEnvFile { names, .. } => {
             let text = set_all("", names, &wanted(step, cx)?)?;
-            // A user's own compose file and its .env belong to one owner, whoever makes the second.
+            // The new .env gets the owner of the compose file, also if root creates it.
             let owner = place.stat()?.filter(|_| fs::acts_as_root());
             let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
             place.dir.create(env, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
@@ -83,7 +83,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
         Change::EnvFileMode { .. } => {
             let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
             if stat.links > 1 {
-                // Its other name may be a file of somebody else's, whose mode is not ours to change.
+                // Its other name may be a file of another user, whose mode must not change.
                 let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
                 place.dir.rewrite(env, &seen.bytes, &seen.stat, seen.stat.mode & 0o600)?;
             } else {
@@ -107,13 +107,13 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
     Ok(())
 }
 
-/// The source's value as a password.
+/// The value of the source as a password.
 fn value(cx: &ObserveContext) -> Option<Secret> {
     cx.secret().map(Secret::as_password)
 }
 
 fn wanted(step: &ComposeEnv, cx: &ExecuteContext) -> Result<Secret, Failure> {
-    value(cx).ok_or_else(|| Failure::new(format!("there is no value for {} any more", step.variable)))
+    value(cx).ok_or_else(|| Failure::new(format!("the value for {} is no longer available", step.variable)))
 }
 
 fn usable(secret: &Secret) -> Result<&str, &'static str> {
@@ -141,7 +141,7 @@ fn compose_file(
         Err(error) => return Ok(ComposeFile::Unreadable { reason: error.to_string() }),
     };
     let (variable, service) = (step.variable.as_str(), step.service.as_deref());
-    // The edit is tried here already: what it cannot do is no change to plan.
+    // The edit is tried here, so that a change that cannot be made is not planned.
     let unproven = wanted.and_then(|wanted| match edit::set(text, variable, service, wanted).map(Zeroizing::new) {
         Err(error @ edit::EditError::Unproven { .. }) => Some(error.to_string()),
         _ => None,
@@ -183,7 +183,7 @@ fn compose_file(
     })
 }
 
-/// Compose lays the first of these that it finds over a file that it has found itself (compose-go's `cli/options.go`).
+/// If Compose finds the compose file by itself, it merges the first of these into it (compose-go's `cli/options.go`).
 const OVERRIDES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
@@ -213,8 +213,8 @@ fn overriding_places(step: &ComposeEnv, place: &Place, name: &OsStr) -> Result<V
     Ok(own.map(|occurrence| diff::place_at(&occurrence.place, occurrence.line)).collect())
 }
 
-/// What the services' containers are created from. The `.env` file is looked into where a path has a variable in it;
-/// where it cannot be read, it has no values.
+/// What the containers of the services are created from. The `.env` file is read if a path has a variable in it; if it cannot
+/// be read, the variable has no value.
 fn uses(place: &Place, document: &Document) -> Vec<Service> {
     let home = crate::host::environment::home();
     let entries = OnceCell::new();
@@ -264,12 +264,12 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
     })
 }
 
-/// The owner that a new version of the file would lose: only root can give files away.
+/// The owner of the file if a new version would not have it: only root can give files away.
 fn foreign_owner(stat: &Stat) -> Option<u32> {
     (!fs::acts_as_root() && stat.uid != fs::acting_ids().0).then_some(stat.uid)
 }
 
-/// The group that a new version of the file would lose: a user can give files to its own groups alone.
+/// The group of the file if a new version would not have it: users can give files only to their own groups.
 fn foreign_group(stat: &Stat) -> Option<u32> {
     (!fs::acts_in_group(stat.gid)).then_some(stat.gid)
 }
@@ -299,7 +299,7 @@ fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<S
 }
 
 fn read(place: &Place, name: &OsStr) -> Result<Option<FileSeen>, Failure> {
-    Ok(place.dir.read(name, LIMIT)?)
+    Ok(place.dir.read(name, MAX_BYTES)?)
 }
 
 fn text<'a>(seen: &'a FileSeen, change: &Change) -> Result<&'a str, Failure> {
@@ -307,6 +307,6 @@ fn text<'a>(seen: &'a FileSeen, change: &Change) -> Result<&'a str, Failure> {
 }
 
 fn moved_on(change: &Change) -> Failure {
-    Failure::new(format!("{} is not as it was when the change was planned", escape_path(change.path())))
+    Failure::new(format!("{} has changed since the change was planned", escape_path(change.path())))
         .hint("see who else writes to it, then run again")
 }

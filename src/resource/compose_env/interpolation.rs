@@ -1,25 +1,25 @@
-//! Compose's variable substitution, as far as an editor has to know it.
+//! Compose's variable substitution, as far as an editor needs it.
 //!
 //! The grammar is the pattern in compose-go's `template/template.go`: `$$` is a dollar sign, `$NAME` and `${NAME}` are
 //! replaced, with `:-`, `-`, `:?`, `?`, `:+`, `+` and a text inside the braces; names are `[_a-zA-Z][_a-zA-Z0-9]*`.
-//! What a variable holds is put in as it is and never looked through again.
+//! The value of a variable is inserted as it is and not substituted again.
 
-/// A text of the compose file, as Compose's substitution reads it.
+/// How Compose's substitution reads a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Template {
-    /// No variable in it; the text that a container gets.
+    /// A text without variables, as a container gets it.
     Literal(String),
-    /// One variable and nothing else, so what the container gets is that variable's value.
+    /// One variable and nothing else. The container gets the value of the variable.
     Reference {
         name: String,
-        /// `:-` and `:?` treat an empty variable as if it were not there.
+        /// Whether an empty variable counts as unset (`:-`, `:?`).
         refuses_empty: bool,
     },
     /// Variables and other text, an alternative (`${NAME:+text}`), or something that Compose refuses.
     Mixed,
 }
 
-/// Reads a text that stands in a compose file.
+/// Reads a text of a compose file.
 pub fn read(text: &str) -> Template {
     if let Some(reference) = reference(text) {
         return reference;
@@ -37,8 +37,8 @@ pub fn read(text: &str) -> Template {
     Template::Literal(literal)
 }
 
-/// What substitution makes of a text, a variable without a value being empty. `None` where an alternative
-/// (`${NAME:+text}`) or something that Compose refuses is in it, or a variable that has to be there is not.
+/// The text after substitution. A variable without a value is empty. `None` if the text has an alternative
+/// (`${NAME:+text}`), requires a variable that has no value, or is refused by Compose.
 pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
@@ -76,7 +76,7 @@ pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String
     Some(filled)
 }
 
-/// The variables that a text refers to, those in defaults too.
+/// The variables that a text refers to, including those in defaults.
 pub fn names(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = text;
@@ -100,7 +100,7 @@ fn name_length(text: &str) -> usize {
     text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len())
 }
 
-/// Where the brace is that closes one before `inner`.
+/// The place of the brace that closes the one before `inner`.
 fn closing(inner: &str) -> Option<usize> {
     let mut open = 0_usize;
     for (at, c) in inner.char_indices() {
@@ -124,7 +124,7 @@ fn reference(text: &str) -> Option<Template> {
     let inner = match body.strip_prefix('{') {
         None => body,
         Some(braced) => {
-            // `${A}-${B}` is two references.
+            // `${A}-${B}` has two references.
             let end = closing(braced).filter(|end| end + 1 == braced.len())?;
             &braced[..end]
         }

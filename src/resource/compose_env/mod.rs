@@ -1,23 +1,22 @@
 //! `compose_env`: the value of one environment variable in a docker compose file.
 //!
 //! ```text
-//! document.rs       YAML text -> tree with byte positions      interpolation.rs  Compose's `$`
-//! occurrences.rs    where the variable gets its value          dotenv.rs         the .env file
-//! scalar.rs         one value: reading, and writing in style   edit.rs           text -> edited text, proven
-//! uses.rs           what containers are created from     project.rs        what is left to do for them
+//! document.rs       YAML text -> tree, merge keys              interpolation.rs  Compose's `$`
+//! occurrences.rs    the places that set the variable           dotenv.rs         the .env file
+//! scalar.rs         one value: reading it, writing it          edit.rs           text -> edited text, checked
+//! uses.rs           what containers are created from           project.rs        follow-ups
 //! actual.rs, diff.rs, change.rs, host.rs                       observe, decide, execute
 //! ```
 //!
-//! The value is written into the compose file where a literal stands there, `$` as `$$`, and no other byte changes.
-//! Where the file says `${NAME}` (a default or an error message may follow), or names the variable without a value,
-//! the value is kept in `.env` beside it, of mode 0600. A text that mixes variables and other letters counts as a
-//! literal: it is replaced, and the change says so. Entries are never added, and nothing else is looked into: no
-//! `env_file`, no file that is included or extended, and not the shell's environment, which for Compose comes before
-//! `.env`.
+//! If the compose file has a literal value, the new value is written there, with `$` as `$$`, and no other byte changes. If it
+//! has `${NAME}` (a default or an error message may follow), or names the variable without a value, the value is written to
+//! `.env` beside it, with mode 0600. A text with variables and other letters counts as a literal: it is replaced, and the
+//! change says so. Entries are never added. Other sources are not read: no `env_file`, no included or extended file, and not
+//! the environment of the shell, which Compose prefers to `.env`.
 //!
-//! A variable of `.env` can be put in elsewhere, too: in an image's name, a label, another variable. The change then says
-//! where its value goes; where one `service` is meant and another one uses the variable, it is refused. A file that
-//! Compose lays over the compose file (`docker-compose.override.yml`) is warned of where it has a value of its own.
+//! A variable of `.env` may be used elsewhere too: in the name of an image, a label, another variable. The change lists these
+//! places. If the step is about one `service` and another service uses the variable, the change is refused. A warning tells
+//! about an override file (`docker-compose.override.yml`) that sets the variable too.
 
 use crate::failure::Failure;
 use crate::text::shell_word;
@@ -62,22 +61,22 @@ pub struct ComposeEnv {
     /// The variable's name in `environment`.
     #[serde(deserialize_with = "name")]
     pub variable: String,
-    /// Where its value comes from; none leaves the value alone.
+    /// Where its value comes from. Without a source the value is left alone.
     #[serde(default, deserialize_with = "optional_source")]
     pub value: Option<SecretSource>,
-    /// The one service that is meant; all of them without it.
+    /// The service whose variable is set. Without it, the variable is set in all services.
     #[serde(default)]
     pub service: Option<String>,
 }
 
 impl ComposeEnv {
-    /// Whether Compose finds the file by itself, and then lays another one over it.
+    /// Whether Compose finds the file by itself. Then it merges an override file into it.
     fn has_a_default_name(&self) -> bool {
         let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
         self.file.file_name().is_some_and(|name| names.iter().any(|default| name == *default))
     }
 
-    /// Where Compose looks for the values of `${NAME}`.
+    /// The file in which Compose looks for the values of `${NAME}`.
     fn env_file(&self) -> PathBuf {
         self.file.with_file_name(".env")
     }
@@ -89,8 +88,8 @@ impl Resource for ComposeEnv {
     type Actual = Actual;
     type Change = Change;
 
-    /// The variable, and where its value lives in `.env` the variable there. Of a compose file that cannot be read yet
-    /// both are taken to be possible.
+    /// Claims the variable, and the variable of `.env` that holds its value if one does. If the compose file cannot be read
+    /// yet, both are possible.
     fn claims(&self, host: &dyn Host) -> Claims {
         let (file, env_file) = (self.file.to_path_buf(), self.env_file());
         let text = host.read(&file).and_then(|bytes| String::from_utf8(bytes).ok());
@@ -130,9 +129,9 @@ impl Resource for ComposeEnv {
         let file = shell_word(&name.to_string_lossy());
         vec![
             format!("cd {}", shell_word(&folder.to_string_lossy())),
-            format!("grep -n {} {file}   # where it stands", shell_word(&self.variable)),
-            format!("\"${{EDITOR:-vi}}\" {file}   # the value goes in quotes, each $ in it as $$"),
-            "# where the file says ${NAME} in its place, the value goes into .env, as NAME='value':".to_owned(),
+            format!("grep -n {} {file}   # find the value", shell_word(&self.variable)),
+            format!("\"${{EDITOR:-vi}}\" {file}   # write the value in quotes, with each $ as $$"),
+            "# if the file has ${NAME} instead, write the value into .env, as NAME='value':".to_owned(),
             "\"${EDITOR:-vi}\" .env && chmod 600 .env".to_owned(),
             if self.has_a_default_name() {
                 "docker compose config --quiet && docker compose up -d".to_owned()
@@ -174,7 +173,7 @@ fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
     let letters = |c: char| c == '_' || c.is_ascii_alphanumeric();
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
-        let told = format!("`{}` is no variable's name: letters, digits and _ make one", name.escape_debug());
+        let told = format!("`{}` is not a valid variable name: use letters, digits and _", name.escape_debug());
         return Err(serde::de::Error::custom(told));
     }
     Ok(name)

@@ -1,7 +1,7 @@
-//! Where a compose file gives a variable its value.
+//! Finds the places of a compose file that set a variable.
 //!
-//! Looked through are the `environment` of every service (mapping or list, through aliases and `<<` merges) and every
-//! `environment` inside a top-level `x-` block, used or not.
+//! These are in the `environment` of every service (a mapping or a list, through aliases and `<<` merges) and in every
+//! `environment` inside of a top-level `x-` block, whether the block is used or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,14 @@ use super::interpolation::{self, Template};
 use super::scalar;
 use crate::yaml::{Content, Document, NodeId, Style, is_null};
 
-/// One place that gives the variable a value.
+/// One place that sets the variable.
 #[derive(Debug, Clone)]
 pub struct Occurrence {
-    /// The value in a mapping, or the whole item of a list: a scalar or an alias of one.
+    /// The value in a mapping, or the whole item of a list. It is a scalar or an alias of one.
     pub node: NodeId,
     /// Whether it is an item of a list, `NAME=value`.
     pub item: bool,
-    /// The part of the file it stands in: `service web`, `x-common`.
+    /// The part of the file, such as `service web` or `x-common`.
     pub place: String,
     /// From 1.
     pub line: usize,
@@ -25,32 +25,32 @@ pub struct Occurrence {
     pub services: BTreeSet<String>,
 }
 
-/// What Compose makes of an occurrence.
+/// How Compose reads an occurrence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
-    /// A text; the one that a container gets.
+    /// A text, as a container gets it.
     Literal(String),
-    /// A number, truth value or date that reaches a container in another spelling.
+    /// A number, boolean or date, which reaches a container in another spelling.
     Retyped,
     /// A text with variables in it.
     Mixed,
-    /// The value of a variable of the shell or of `.env`; a name without a value is one of itself.
+    /// The value of a variable of the shell or of `.env`. A name without a value refers to itself.
     Reference { name: String, refuses_empty: bool },
-    /// A tag that changes the meaning, a list or a mapping; completes "the value …".
+    /// A value with a tag that changes its meaning, a list or a mapping. The text completes "the value …".
     Foreign(String),
 }
 
-/// What was found, and where it was looked for.
+/// The result of a search, and where it was made.
 #[derive(Debug, Default)]
 pub struct Found {
     pub occurrences: Vec<Occurrence>,
     /// In the order of the file.
     pub services: Vec<String>,
-    /// The words that name other files, which are not looked into: `env_file`, `extends`, `include`.
+    /// The keys that name other files, which are not read: `env_file`, `extends`, `include`.
     pub not_searched: BTreeSet<String>,
 }
 
-/// The services in the order of the file, and after them those that are merged in.
+/// The services in the order of the file, followed by merged ones.
 pub fn services(document: &Document) -> Vec<(&str, NodeId)> {
     let mut found: Vec<(&str, NodeId)> = Vec::new();
     let mut names = BTreeSet::new();
@@ -71,7 +71,7 @@ pub fn services(document: &Document) -> Vec<(&str, NodeId)> {
     found
 }
 
-/// The names in `.env` in which the variable's value lives; none where the text is not a compose file.
+/// The variables of `.env` that hold the value of the variable; `None` if the text is not a compose file.
 pub fn referred(text: &str, variable: &str, service: Option<&str>) -> Option<BTreeSet<String>> {
     let document = document::parse(text).ok()?;
     let found = find(&document, variable, service).occurrences;
@@ -82,7 +82,7 @@ pub fn referred(text: &str, variable: &str, service: Option<&str>) -> Option<BTr
     Some(names.collect())
 }
 
-/// Finds `variable`, for all services or one, in the order of the text.
+/// Finds the places that set `variable`, for all services or one, in the order of the text.
 pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found {
     let mut finder = Finder { document, variable, sites: BTreeMap::new() };
     let Some(root) = document.root() else { return Found::default() };
@@ -97,7 +97,7 @@ pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found
                 found.not_searched.insert(word.to_owned());
             }
         }
-        // One service has what wins; all of them have what a merge brings and a service overrides, too.
+        // For one service only the winning value counts. For all of them, an overridden value of a merge counts too.
         for site in finder.of_service(value, true) {
             finder.sites.entry(site).or_default().insert(name.to_owned());
         }
@@ -121,7 +121,7 @@ pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found
     found
 }
 
-/// Reads what an occurrence says.
+/// Reads an occurrence as Compose does.
 pub fn read(document: &Document, occurrence: &Occurrence, variable: &str) -> Reading {
     let node = document.node(document.resolve(occurrence.node));
     let Content::Scalar { text, style } = &node.content else {
@@ -158,7 +158,7 @@ pub fn read(document: &Document, occurrence: &Occurrence, variable: &str) -> Rea
     }
 }
 
-/// A node that gives the value, and whether it is an item of a list.
+/// A node that sets the variable, and whether it is an item of a list.
 type Site = (NodeId, bool);
 
 struct Finder<'a> {
@@ -168,7 +168,7 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// The sites in one service: those that win alone, or all of them.
+    /// The sites in one service: the winning ones, or all of them.
     fn of_service(&self, service: NodeId, winning: bool) -> Vec<Site> {
         let mut sites = Vec::new();
         for environment in lookup(self.document, service, "environment", winning) {
@@ -188,7 +188,7 @@ impl Finder<'_> {
         lookup(self.document, environment, self.variable, winning).into_iter().map(|value| (value, false)).collect()
     }
 
-    /// Every `environment` as it is written inside a block; aliases are looked at where they point to.
+    /// Finds every `environment` inside of a block. Aliases are not followed: what they stand for is found where it is written.
     fn in_block(&mut self, node: NodeId) {
         match &self.document.node(node).content {
             Content::Mapping(entries) => {
@@ -221,7 +221,7 @@ impl Finder<'_> {
     }
 }
 
-/// The values under `key` in a mapping and in what is merged into it: the winning one, or all.
+/// The values under `key` in a mapping and in the mappings that are merged into it: the winning one, or all.
 pub fn lookup(document: &Document, mapping: NodeId, key: &str, winning: bool) -> Vec<NodeId> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
@@ -239,9 +239,9 @@ pub fn lookup(document: &Document, mapping: NodeId, key: &str, winning: bool) ->
     found
 }
 
-/// The part of the file that a node stands in: `service web`, or the top-level key.
+/// The part of the file that contains a node: `service web`, or the top-level key.
 pub fn place(document: &Document, root: NodeId, node: NodeId) -> String {
-    // Nodes are numbered as they begin, so the last key before the node is the one that it stands under.
+    // Nodes are numbered in the order of the text, so the node is under the last key before it.
     let under = |mapping: NodeId| document.entries(mapping).iter().rfind(|(key, _)| *key < node);
     let Some((key, value)) = under(root) else { return "the file".to_owned() };
     let top = document.text(*key).unwrap_or("the file");

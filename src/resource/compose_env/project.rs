@@ -1,5 +1,5 @@
-//! The project that a compose file describes, and what changes leave to do there: containers keep the files and the
-//! environment that they were created with until a person recreates them.
+//! The project that a compose file describes, and its follow-ups. Containers keep the files and the environment that they were
+//! created with until a person recreates them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use super::{ComposeEnv, diff};
 use crate::host::fs::escape_path;
 use crate::resource::{Cause, Reaction, Reacts};
 
-/// The services of a compose file, and what of the host their containers are created from.
+/// The services of a compose file, with the files of the host that their containers use.
 #[derive(Debug)]
 pub struct Project<'a> {
     /// The compose file.
     pub file: &'a Path,
-    /// What Compose lays over it by itself, unless a file is named to it.
+    /// The override file, which Compose merges into it unless `-f` is given.
     pub override_file: Option<&'a Path>,
     pub services: &'a [Service],
 }
@@ -26,10 +26,10 @@ pub struct Project<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Service {
     pub name: String,
-    /// What its containers mount from the host, or read when they are created: absolute paths, of directories too.
+    /// The files and directories of the host that its containers mount, or read when they are created, as absolute paths.
     #[serde(default)]
     pub files: Vec<PathBuf>,
-    /// The variables that are put into its description.
+    /// The variables that its description uses.
     #[serde(default)]
     pub variables: Vec<String>,
 }
@@ -82,7 +82,7 @@ impl Reacts<Actual, Change> for ComposeEnv {
             let reason = format!("containers keep what {} said when they were created", escape_path(project.file));
             found.push(Reaction { reason, services: Vec::new(), argv: project.up() });
         }
-        // By the order of the file, so that the same host always gives the same text.
+        // In the order of the file, so that the same host always gives the same text.
         let (mut files, mut holders, mut stale): (Vec<String>, Vec<String>, Vec<String>) = Default::default();
         for service in project.services {
             let held: Vec<&PathBuf> = service.files.iter().filter(|path| (cause.replaced)(path)).collect();

@@ -1,8 +1,8 @@
-//! The keys of the kind, for people and editors.
+//! Describes the keys of the kind for people and editors.
 
 use crate::resource::reference::{Key, Reference, Shape};
 
-/// What a plan file can say of a variable in a compose file.
+/// The keys of `compose_env`.
 pub static REFERENCE: Reference = Reference {
     summary: "The value of a variable in the `environment` of a Docker Compose file, or in the `.env` that the file refers to.",
     keys: &[

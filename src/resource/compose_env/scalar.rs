@@ -1,4 +1,4 @@
-//! Single YAML values: what Compose makes of one, where its bytes are, and how a text is written in each style.
+//! Single YAML values: how Compose reads one, where its bytes are, and how a text is written in each style.
 
 use std::ops::Range;
 
@@ -6,9 +6,9 @@ use crate::yaml::{Content, Node, Style, is_null};
 
 /// Whether a plain scalar reaches a container as it is written.
 ///
-/// Compose resolves plain scalars first and prints them after (YAML 1.1 and 1.2 mixed, go-yaml's `resolve.go`): `1e3`
-/// arrives as `1000`, `0x1f` as `31`, `True` as `true`, and a date as something else yet. Numbers in their plain
-/// decimal form, `true` and `false` come out unchanged. In doubt the answer is no.
+/// Compose resolves plain scalars and prints the result (a mix of YAML 1.1 and 1.2, go-yaml's `resolve.go`): `1e3` arrives as
+/// `1000`, `0x1f` as `31`, `True` as `true`, and a date in another form. Plain decimal integers, `true` and `false` arrive
+/// unchanged. If in doubt, the answer is no.
 pub fn is_verbatim(text: &str) -> bool {
     if matches!(text, "true" | "false") || is_plain_integer(text) {
         return true;
@@ -29,10 +29,10 @@ fn is_plain_integer(text: &str) -> bool {
     !digits.is_empty() && digits.len() <= 18 && canonical && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The replacements, each a range of bytes and what comes into its place, that turn `node` into `text`.
+/// The replacements that turn `node` into `text`. Each is a range of bytes and its new content.
 ///
-/// `node` is a scalar or an alias of the document `source`. Its style is kept where it can hold the text, else the new
-/// value is double-quoted; anchors, tags and comments stay. `None` where the node's bytes cannot be made out.
+/// `node` is a scalar or an alias of the document `source`. Its style is kept if it can hold the text; otherwise the new value
+/// is double-quoted. Anchors, tags and comments stay. `None` if the bytes of the node cannot be found.
 pub fn replace(source: &str, node: &Node, style: Option<Style>, text: &str) -> Option<Vec<(Range<usize>, String)>> {
     let Some(style) = style else {
         return Some(vec![(node.span.clone(), double_quoted(text))]);
@@ -40,7 +40,7 @@ pub fn replace(source: &str, node: &Node, style: Option<Style>, text: &str) -> O
     let start = block_header(source, node).unwrap_or(node.value_start);
     match style {
         Style::Plain if start >= node.span.end => {
-            // Nothing but a tag or an anchor.
+            // The node is a tag or an anchor without a value.
             Some(vec![(node.span.end..node.span.end, format!(" {}", double_quoted(text)))])
         }
         Style::Plain => {
@@ -56,7 +56,7 @@ pub fn replace(source: &str, node: &Node, style: Option<Style>, text: &str) -> O
     }
 }
 
-/// `|` and `>` values: a header that may bear a comment, then lines.
+/// Replaces a block (`|` or `>`): a header with an optional comment, then lines.
 fn replace_block(source: &str, header: usize, end: usize, text: &str) -> Option<Vec<(Range<usize>, String)>> {
     let after = source.get(header..)?.strip_prefix(['|', '>'])?;
     let options: String = after.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '+' | '-')).collect();
@@ -68,14 +68,15 @@ fn replace_block(source: &str, header: usize, end: usize, text: &str) -> Option<
     let body_start = source[line_end..].find('\n').map_or(source.len(), |at| line_end + at + 1);
     let body = source.get(body_start..end).unwrap_or_default();
     let body_end = body_start + body.trim_end_matches([' ', '\t', '\r', '\n']).len();
-    // Blanks at the end of the last line, and on lines after it, are part of the value; the indent of what follows is not.
+    // Blanks at the end of the last line and on the lines after it are part of the value. The indentation of the next node
+    // is not.
     let after = &source[body_end..];
     let after = &after[..after
         .find(|c| !matches!(c, ' ' | '\t' | '\r' | '\n'))
         .map_or(after.len(), |next| after[..next].rfind('\n').map_or(next, |at| at + 1))];
     let core = match options.as_str() {
         "-" => Some(text),
-        // Without a line ending at the end of the file there is none in the value.
+        // If the file ends without a line ending, so does the value.
         "" if !after.is_empty() => text.strip_suffix('\n'),
         _ => None,
     };
@@ -96,8 +97,8 @@ fn replace_block(source: &str, header: usize, end: usize, text: &str) -> Option<
     Some(replacements)
 }
 
-/// The place of the `|` or `>` of a block without an anchor or a tag: its span begins with its first line, and only blank lines are
-/// between that and the line of the header.
+/// The place of the `|` or `>` of a block without an anchor or a tag. The span of the block begins with its first line, and only
+/// blank lines are between that and the line of the header.
 fn block_header(source: &str, node: &Node) -> Option<usize> {
     let Content::Scalar { style: Style::Literal | Style::Folded, .. } = node.content else {
         return None;
@@ -107,7 +108,7 @@ fn block_header(source: &str, node: &Node) -> Option<usize> {
     }
     let before = source[..node.span.start].trim_end_matches([' ', '\t', '\r', '\n']);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    // The last such character whose rest of the line is a header: options, then nothing or a comment.
+    // The rest of the line after it is a header: options, then nothing or a comment.
     let line = &before[line_start..];
     line.char_indices()
         .filter(|(_, c)| matches!(c, '|' | '>'))
@@ -123,8 +124,8 @@ fn header_at(source: &str, at: usize) -> bool {
     separated && (comment.is_empty() || (comment.starts_with('#') && comment.len() < rest.len()))
 }
 
-/// Whether every YAML reader takes `text`, written plain in block or flow context, for this very string. Compose's
-/// own reader, for one, ends a plain scalar of a flow collection at a question mark.
+/// Whether every YAML reader reads `text`, written plain in block or flow context, as this string. Compose's reader, for
+/// example, ends a plain scalar of a flow collection at a question mark.
 fn can_be_plain(text: &str) -> bool {
     let unmistakable = |c: char| c.is_ascii_alphabetic() && !"abcdefABCDEFxXoOtTzZ".contains(c);
     let Some(first) = text.chars().next() else { return false };
@@ -161,8 +162,8 @@ fn double_quoted(text: &str) -> String {
     quoted
 }
 
-/// Whether a character may stand as it is in quotes: YAML's printable ones without line ends, tabs, and what an editor
-/// would not show (byte order marks, joiners, directions).
+/// Whether a character may be written as it is in quotes. These are YAML's printable characters, except line ends, tabs, and
+/// those that an editor does not show (byte order marks, joiners, directions).
 fn is_visible(c: char) -> bool {
     !matches!(u32::from(c),
         ..0x20 | 0x7f..=0xa0 | 0xad | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f

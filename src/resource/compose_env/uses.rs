@@ -1,8 +1,8 @@
-//! What the containers of each service are created from, beside their images: files of the host, and variables.
+//! What the containers of each service are created from besides images: files of the host, and variables.
 //!
-//! By the Compose specification: `volumes` in the short form (`./dags:/opt/airflow/dags:ro`, a bind mount where the
-//! source begins with `.`, `/` or `~`) and in the long one (`type: bind`), `env_file`, and the `secrets` and `configs`
-//! that are files. A path is relative to the folder of the compose file.
+//! By the Compose specification these are `volumes` in the short form (`./dags:/opt/airflow/dags:ro`, a bind mount if the source
+//! begins with `.`, `/` or `~`) and in the long form (`type: bind`), `env_file`, and the `secrets` and `configs` that are files.
+//! A path is relative to the folder of the compose file.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -14,13 +14,13 @@ use super::occurrences::{self, Occurrence, Reading, lookup};
 use super::project::Service;
 use crate::yaml::{Content, Document, NodeId, Style, is_null};
 
-/// Where paths and variables lead.
+/// What paths and variables are resolved with.
 pub struct Around<'a> {
     /// The compose file's folder.
     pub folder: &'a Path,
-    /// What `~` stands for.
+    /// The directory that `~` stands for.
     pub home: Option<&'a Path>,
-    /// A variable's value, as `.env` has it; `None` where it has none.
+    /// The value of a variable in `.env`, if it has one.
     pub value: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub fn find(document: &Document, around: &Around<'_>) -> Vec<Service> {
     occurrences::services(document).into_iter().map(service).collect()
 }
 
-/// The places that `name`, a variable of `.env`, is put in beside the values of `variable`; in the order of the file.
+/// The places that use `name`, a variable of `.env`, besides the values of `variable`, in the order of the file.
 pub fn elsewhere(document: &Document, variable: &str, name: &str) -> Vec<String> {
     let Some(root) = document.root() else { return Vec::new() };
     let sites = |variable| occurrences::find(document, variable, None).occurrences;
@@ -62,7 +62,7 @@ pub fn elsewhere(document: &Document, variable: &str, name: &str) -> Vec<String>
         }
     }
     if variable != name {
-        // Named without a value.
+        // Places that name the variable without a value.
         let of_itself = |occurrence: &Occurrence| {
             let reading = occurrences::read(document, occurrence, name);
             matches!(reading, Reading::Reference { name: found, .. } if found == name)
@@ -92,7 +92,7 @@ impl Finder<'_> {
         paths.into_iter().collect()
     }
 
-    /// The items of a list under `key`, or the one value in the place of a list.
+    /// The items of the list under `key`, or the single value there.
     fn items(&self, service: NodeId, key: &str) -> Vec<NodeId> {
         let Some(list) = lookup(self.document, service, key, true).first().copied() else { return Vec::new() };
         match &self.document.node(self.document.resolve(list)).content {
@@ -111,7 +111,7 @@ impl Finder<'_> {
         source.starts_with(['.', '/', '~']).then(|| source.to_owned())
     }
 
-    /// An item that is a text, or the text under `key` in it, with its variables put in.
+    /// The text of an item, or the text under `key` in it, after substitution.
     fn own_text(&self, item: NodeId, key: &str) -> Option<String> {
         let text = self.document.text(item).or_else(|| self.document.text(self.document.get(item, key)?))?;
         interpolation::fill(text, self.around.value)
@@ -141,7 +141,7 @@ impl Finder<'_> {
         Some(absolute)
     }
 
-    /// The variables in all texts of a service, those that it merges included.
+    /// The variables in all texts of a service, including merged ones.
     fn variables(&self, service: NodeId) -> Vec<String> {
         let mut names = BTreeSet::new();
         let (mut seen, mut stack) = (HashSet::new(), vec![service]);
@@ -167,7 +167,7 @@ impl Finder<'_> {
         names.into_iter().collect()
     }
 
-    /// The variables that an `environment` names without a value, which is that of the same name outside.
+    /// The variables that an `environment` names without a value. Compose takes the value of the shell or of `.env`.
     fn named_alone(&self, environment: NodeId) -> Vec<String> {
         if let Content::Sequence(items) = &self.document.node(self.document.resolve(environment)).content {
             let texts = items.iter().filter_map(|item| self.document.text(*item));

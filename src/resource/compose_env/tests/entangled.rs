@@ -131,7 +131,7 @@ fn an_alias_is_replaced_where_its_definition_serves_others() {
 fn a_definition_that_others_use_is_refused() {
     let source = "services:\n  a:\n    environment:\n      PW: &pw old\n      DB: *pw\n";
     let error = set(source, None).unwrap_err().to_string();
-    assert_eq!(error, "line 4: the value is used in line 5, too, for something else");
+    assert_eq!(error, "line 4: the value is also used for something else, in line 5");
 }
 
 #[test]

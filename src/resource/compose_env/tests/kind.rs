@@ -132,7 +132,7 @@ fn a_file_that_compose_lays_over_is_told_of() {
     let host = Host::new(LITERAL, Some("s3cret"));
     host.write("docker-compose.override.yml", "services: { web: { environment: { PW: other } } }\n", 0o600);
     let diff = host.plan().unwrap();
-    assert!(diff.warnings[0].contains("override.yml has a value of its own for PW (service web, line 1)"), "{diff:?}");
+    assert!(diff.warnings[0].contains("override.yml also sets PW (service web, line 1)"), "{diff:?}");
     let actual = host.observe();
     let project = Project::of(&host.step, &actual).unwrap();
     let (file, over) = (host.step.file.display(), host.path("docker-compose.override.yml"));
@@ -227,7 +227,7 @@ fn a_change_is_not_made_to_a_file_that_is_another_now() {
     let diff = host.plan().unwrap();
     let other = LITERAL.replace("web:", "web:\n    image: x");
     std::fs::write(host.path("docker-compose.yml"), &other).unwrap();
-    assert!(host.make(&diff.changes[0]).unwrap_err().message.contains("not as it was"));
+    assert!(host.make(&diff.changes[0]).unwrap_err().message.contains("has changed since"));
     assert_eq!(host.text("docker-compose.yml"), other);
 }
 
@@ -274,9 +274,9 @@ fn a_step_is_read_strictly() {
     }
     for (wrong, told) in [
         ("file: a.yml\nvariable: PW", "not absolute"),
-        ("file: /a.yml\nvariable: 'P W'", "no variable's name"),
-        ("file: /a.yml\nvariable: 1P", "no variable's name"),
-        ("file: /a.yml\nvariable: ''", "no variable's name"),
+        ("file: /a.yml\nvariable: 'P W'", "not a valid variable name"),
+        ("file: /a.yml\nvariable: 1P", "not a valid variable name"),
+        ("file: /a.yml\nvariable: ''", "not a valid variable name"),
         ("file: /a.yml\nvariable: PW\nvalu: 1", "unknown field `valu`"),
         ("file: /a.yml\nvariable: PW\nvalue: { env: A, file: /b }", "exactly one of"),
         ("file: /a.yml\nvariable: PW\nvalue: {}", "exactly one of"),
