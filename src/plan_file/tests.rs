@@ -1,5 +1,5 @@
-//! Runs `fixtures/plans/valid/*.yaml`, which have to be taken, and `fixtures/plans/invalid/*.yaml`, which have to be
-//! refused with just the message in the `.txt` beside each. To see what a new one gets:
+//! Validates `fixtures/plans/valid/*.yaml`, which have no problems, and `fixtures/plans/invalid/*.yaml`, whose output has to be the
+//! `.txt` beside each. To see the output of a new one:
 //! `cd fixtures/plans/invalid && provision validate CASE.yaml`.
 
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ fn cases(folder: &str) -> Vec<PathBuf> {
     cases
 }
 
-/// What is wrong with a plan file, by its text alone; none where nothing is.
-fn judged(path: &Path) -> Option<String> {
+/// The problems of a plan file without a host, or `None` if there are none.
+fn problems_of(path: &Path) -> Option<String> {
     let name = path.file_name().unwrap().to_str().unwrap();
     let text = std::fs::read_to_string(path).unwrap();
-    let judged = PlanFile::parse(name, &text).and_then(|plan| plan.validate(&Inputs::default()));
-    judged.err().map(|problems| problems.to_string())
+    let result = PlanFile::parse(name, &text).and_then(|plan| plan.validate(&Inputs::default()));
+    result.err().map(|problems| problems.to_string())
 }
 
 #[test]
-fn valid_plan_files_are_taken() {
+fn valid_plan_files_have_no_problems() {
     let cases = cases("valid");
     assert!(cases.len() >= 12, "{} cases", cases.len());
     for case in cases {
-        assert_eq!(judged(&case), None, "{}", case.display());
+        assert_eq!(problems_of(&case), None, "{}", case.display());
     }
 }
 
@@ -38,7 +38,7 @@ fn each_invalid_plan_file_gets_its_message() {
     assert!(cases.len() >= 40, "{} cases", cases.len());
     let mut wrong = Vec::new();
     for case in &cases {
-        let found = anstream::adapter::strip_str(&judged(case).unwrap_or_default()).to_string();
+        let found = anstream::adapter::strip_str(&problems_of(case).unwrap_or_default()).to_string();
         let expected = std::fs::read_to_string(case.with_extension("txt")).unwrap_or_default();
         if found.trim_end() != expected.trim_end() || found.is_empty() {
             wrong.push(format!("--- {}\nexpected:\n{expected}\nfound:\n{found}", case.display()));

@@ -1,4 +1,4 @@
-//! A plan file to start from, made of the keys' own examples.
+//! A plan file to start from, made of the examples of the keys.
 
 use std::fmt::Write as _;
 
@@ -15,10 +15,10 @@ const HEAD: &str = "\
 name: example
 ";
 
-/// A commented plan file with a step of each of these kinds; with a directory alone where none is given.
+/// A commented plan file with a step of each of these kinds, or with a `directory` if no kind is given.
 ///
 /// # Errors
-/// A kind is not known.
+/// If a kind is unknown.
 pub fn example(kinds: &[String]) -> Result<String, Failure> {
     let mut chosen: Vec<(&str, &Reference)> = Vec::new();
     for kind in kinds {
@@ -59,7 +59,7 @@ pub fn example(kinds: &[String]) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Every key with what it does; those that can be left out as comments.
+/// Writes every key with its meaning. Optional keys are comments.
 fn keys(reference: &Reference, indent: &str, text: &mut String) {
     for key in reference.keys {
         let mark = if matches!(key.presence, Presence::Default(_)) { "# " } else { "" };

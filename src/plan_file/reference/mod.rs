@@ -1,5 +1,5 @@
-//! The plan file's own keys as data, and what is made of them and of the kinds' keys: the schema for editors, `explain KIND`,
-//! the plan file that `init` writes, and docs/reference.md.
+//! The plan file's own keys as data. These and the keys of the kinds give the schema for editors, `explain KIND`, the plan file
+//! that `init` writes, and docs/reference.md.
 
 mod init;
 mod schema;
@@ -16,7 +16,7 @@ use crate::resource::reference::{Key, Reference, SECRET_SOURCE, Shape};
 
 /// The plan file.
 pub static PLAN_FILE: Reference = Reference {
-    summary: "What has to hold on a host: variables, connections, and an ordered list of steps.",
+    summary: "The desired state of a host: variables, connections, and an ordered list of steps.",
     keys: &[
         Key::required("name", Shape::Word, "example", "Names the plan in output and in the history."),
         Key::optional(
@@ -33,20 +33,15 @@ pub static PLAN_FILE: Reference = Reference {
             "{ warehouse: { url: \"postgresql://etl@db.example:5439/dw\" } }",
             "The warehouses that steps work on.",
         ),
-        Key::required(
-            "steps",
-            Shape::List(&Shape::Keys(&STEP)),
-            "[]",
-            "The steps, in the order in which they are made.",
-        ),
+        Key::required("steps", Shape::List(&Shape::Keys(&STEP)), "[]", "The steps, in the order in which they run."),
     ],
 };
 
-/// A step. Beside these keys it has the one of its kind.
+/// A step. It also has the key of its kind.
 pub static STEP: Reference = Reference {
-    summary: "One piece of desired state. Beside these keys a step has exactly one of the kinds.",
+    summary: "One piece of desired state. A step also has the key of exactly one kind.",
     keys: &[
-        Key::required("id", Shape::Word, "app-logs", "Names the step. No other step of the plan file has it."),
+        Key::required("id", Shape::Word, "app-logs", "Names the step. It is unique in the plan file."),
         Key::usual(
             "title",
             Shape::Prose,
@@ -54,15 +49,27 @@ pub static STEP: Reference = Reference {
             "The logs of the application",
             "What the step does, in a few words.",
         ),
-        Key::optional("why", Shape::Prose, "not said", "The containers write here.", "Why the step exists."),
-        Key::optional("symptom", Shape::Prose, "not said", "Permission denied", "What its absence looks like."),
-        Key::optional("when", Shape::Prose, "not said", "every deploy", "When it is done. Prose: it is not evaluated."),
+        Key::optional("why", Shape::Prose, "none", "The containers write here.", "Why the step exists."),
+        Key::optional(
+            "symptom",
+            Shape::Prose,
+            "none",
+            "Permission denied",
+            "What users see if the step has not been done.",
+        ),
+        Key::optional(
+            "when",
+            Shape::Prose,
+            "none",
+            "every deploy",
+            "When the step is needed. This is prose and is not evaluated.",
+        ),
         Key::optional(
             "run_as",
             Shape::Text,
-            "whoever starts the program",
+            "the user who starts the program",
             "ubuntu",
-            "The user as whom the step is made.",
+            "The user that the step runs as.",
         ),
         Key::optional(
             "after",
@@ -131,7 +138,7 @@ pub static TUNNEL: Reference = Reference {
     ],
 };
 
-/// What `explain` has a reference for, by name.
+/// The references that `explain` can show, by name.
 pub fn topics() -> Vec<(&'static str, &'static Reference)> {
     let own =
         [("plan_file", &PLAN_FILE), ("step", &STEP), ("connection", &CONNECTION), ("secret_source", &SECRET_SOURCE)];

@@ -6,14 +6,14 @@ use super::{CONNECTION, PLAN_FILE, STEP, TUNNEL};
 use crate::resource::REFERENCES;
 use crate::resource::reference::{Key, Presence, Reference, SECRET_SOURCE, Shape};
 
-/// What marks a template (Jinja).
+/// The pattern of a Jinja template.
 const TEMPLATE: &str = r"\{[{%#]";
-/// As plan files are read: ids, names of plans and connections.
+/// The pattern of ids and of names of plans and connections.
 const WORD: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$";
 const VARIABLE: &str = "^(?!env_var$)[A-Za-z_][A-Za-z0-9_]*$";
 
-/// The schema (draft-07) of plan files. What it refuses, `validate` refuses; what takes more than one place to see
-/// (names that are used and not declared, two steps that own one thing), only `validate` sees.
+/// The schema (draft-07) of plan files. `validate` refuses everything that it refuses. Mistakes that involve several places
+/// (undeclared names, two steps that own the same thing) are found only by `validate`.
 pub fn schema() -> Value {
     let mut definitions = Map::new();
     definitions.insert("template".to_owned(), json!({ "type": "string", "pattern": TEMPLATE }));
@@ -75,7 +75,7 @@ fn property(key: &Key) -> Value {
     property
 }
 
-/// What can stand in one place: the shape, a template in the place of a scalar, null where it counts as not given.
+/// The schema of a value: its shape, a template in the place of a scalar, and null if that means that no value is given.
 fn value(shape: &Shape, nullable: bool) -> Value {
     let mut any = Vec::new();
     let template = || json!({ "$ref": "#/definitions/template" });

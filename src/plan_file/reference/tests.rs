@@ -1,5 +1,5 @@
-//! The tables of keys are held against the types that read them, the schema against a validator, and every plan file of
-//! the project against the schema.
+//! Compares the tables of keys with the types that read them, checks the schema with a validator, and checks every plan file
+//! of the project with the schema.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::resource::{
     KIND_NAMES, Resource, compose_env, directory, key_file, period_tables, relation, repository, table,
 };
 
-/// A deserializer that notes the names of the fields that a type asks for, and has none of them.
+/// A deserializer that records the names of the fields that a type asks for, and provides none.
 struct Fields<'a>(&'a mut Vec<&'static str>);
 
 impl<'de> Deserializer<'de> for Fields<'_> {
@@ -91,7 +91,7 @@ fn what_init_writes_is_valid_as_it_is_and_for_the_schema() {
         let text = example(kinds).unwrap();
         assert_eq!(validate(&text), Ok(()), "{text}");
         assert!(validator.is_valid(&json(&text).unwrap()), "{text}");
-        // What is commented out is valid, too, key by key.
+        // Each key that is commented out is valid too.
         let lines: Vec<&str> = text.lines().collect();
         for (index, line) in lines.iter().enumerate() {
             let Some(key) = line.trim_start().strip_prefix("# ") else { continue };
@@ -135,7 +135,7 @@ fn validator() -> jsonschema::Validator {
     jsonschema::draft7::new(&schema()).unwrap()
 }
 
-/// A plan file as JSON. A key that YAML takes for null is a word in plan files.
+/// A plan file as JSON. A key that YAML reads as null is a word in plan files.
 fn json(text: &str) -> Option<Value> {
     fn convert(value: serde_yaml::Value) -> Option<Value> {
         Some(match value {
@@ -186,8 +186,8 @@ fn every_invalid_plan_file_that_a_schema_can_see_fails_it() {
         }
     }
     passed.sort_unstable();
-    // Mistakes that no schema sees: they take two places, or the meaning of a template, a URL or a statement, or are gone
-    // once the YAML is read.
+    // Mistakes that no schema can find: they involve two places or the meaning of a template, a URL or a statement, or they are
+    // gone once the YAML is read.
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/unseen-by-the-schema.txt");
     let unseen = std::fs::read_to_string(list).unwrap();
     assert_eq!(passed, unseen.lines().collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! The reference as text: in the terminal, and as docs/reference.md.
+//! The reference as text for the terminal and for docs/reference.md.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,11 @@ use crate::resource::reference::{Key, Presence, Reference};
 
 const BOLD: Style = Style::new().bold();
 
-/// The reference of a kind (`directory`) or of one of its keys (`key_file.verify.ssh`), also of `plan_file`, `step`,
-/// `connection` and `secret_source`. `None`: the word begins with none of them.
+/// The reference of a kind (`directory`) or of one of its keys (`key_file.verify.ssh`), or that of `plan_file`, `step`,
+/// `connection` or `secret_source`. `None` if the word begins with none of them.
 ///
 /// # Errors
-/// There is no such key.
+/// If there is no such key.
 pub fn explain(word: &str) -> Option<Result<String, Failure>> {
     let mut parts = word.split('.');
     let first = parts.next().unwrap_or_default();
@@ -59,7 +59,7 @@ fn keys(reference: &Reference, indent: &str, text: &mut String) {
         let _ = writeln!(text, "{indent}{BOLD}{}{BOLD:#}  {}", key.name, shape(key));
         let _ = writeln!(text, "{indent}    {}", key.doc);
         let _ = writeln!(text, "{indent}    {}: {}", key.name, key.example);
-        // A source is described once, under its own name.
+        // Sources are described once, under their own name.
         let nested =
             key.shape.nested().filter(|nested| !std::ptr::eq(*nested, &crate::resource::reference::SECRET_SOURCE));
         if let Some(nested) = nested {

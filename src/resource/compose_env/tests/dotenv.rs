@@ -56,7 +56,7 @@ fn what_compose_refuses_is_refused_with_its_place() {
     }
 }
 
-/// What stands before the value, the value, what stands after it.
+/// The text before a value, the value, and the text after it.
 const FILES: &[(&str, &str, &str)] = &[
     ("A=", "old", "\nB=2\n"),
     ("# c\n\nexport A=", "old", " # c\r\nB=2"),
@@ -119,8 +119,8 @@ proptest! {
     }
 }
 
-/// What Compose's documentation says of `.env` files, row by row (docs.docker.com, "Syntax for environment files in
-/// Docker Compose"), read with nothing of this program's.
+/// Reads a line of `.env` by Compose's documentation (docs.docker.com, "Syntax for environment files in Docker Compose"),
+/// independently of the program.
 fn documented(line: &str) -> String {
     let (_, value) = line.split_once('=').unwrap();
     if let Some(rest) = value.strip_prefix('\'') {

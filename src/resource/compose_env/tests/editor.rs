@@ -1,17 +1,17 @@
-//! The editor against an independent YAML reader and an independent reading of Compose's `$`.
+//! Checks the editor with an independent YAML reader and an independent reading of Compose's `$`.
 
 use proptest::prelude::*;
 use serde_yaml::Value;
 
 use crate::resource::compose_env::{document, edit, occurrences};
 
-/// Every way to write a value: what comes before its bytes, the bytes, what comes after. `{}` in a path is no part.
+/// One way to write a value.
 struct Template {
     name: &'static str,
     text: &'static str,
-    /// Where the value is, by keys; a number is an item of a list.
+    /// The keys that lead to the value. A number is an item of a list.
     path: &'static [&'static str],
-    /// Bytes from the beginning and the end that no edit may touch.
+    /// The text before and after the value, which no edit may change.
     before: &'static str,
     after: &'static str,
 }
@@ -29,7 +29,7 @@ const fn template(
 const PW: &[&str] = &["services", "web", "environment", "PW"];
 const ITEM: &[&str] = &["services", "web", "environment", "1"];
 
-/// The bytes of the value stand apart, so that a test can hold the rest against what an edit leaves.
+/// Every way to write a value: the text before it, the value, the text after it.
 const TEMPLATES: &[Template] = &[
     template("plain", PW, "services:\n  web:\n    environment:\n      A: 1\n      PW: ", "old", "\n      B: 2\n"),
     template("plain, at the end", PW, "services:\n  web:\n    environment:\n      PW: ", "old", ""),
@@ -215,7 +215,7 @@ const TEMPLATES: &[Template] = &[
     template("mixed", PW, "services:\n  web:\n    environment:\n      PW: ", "pa$word", "\n"),
 ];
 
-/// Compose's substitution where no variable is set: `$$` is `$`, any other `$` is a fault.
+/// Compose's substitution without variables: `$$` is `$`, and any other `$` fails the test.
 fn interpolated(text: &str) -> String {
     let mut value = String::new();
     let mut letters = text.chars();
@@ -242,13 +242,13 @@ fn check(template: &Template, password: &str) {
     let unproven = format!("{name}: {password:?}\n{source}\n->\n{edited}");
     assert!(edited.starts_with(before), "{unproven}");
     assert!(edited.ends_with(after), "{unproven}");
-    // The library has YAML 1.1's reading of a byte order mark: it is none of its own.
+    // The library does not read a byte order mark.
     let value: Value = serde_yaml::from_str(edited.trim_start_matches('\u{feff}')).expect(&unproven);
     let Value::String(found) = at(&value, path) else { panic!("no text: {unproven}") };
     let found = interpolated(found);
     let found = if path == &ITEM { found.strip_prefix("PW=").expect(&unproven) } else { &found };
     assert_eq!(found, password, "{unproven}");
-    // A second edit finds nothing to do, and neither does the reading that `diff` goes by.
+    // A second edit changes nothing, and `diff` reads the new value.
     assert_eq!(edit::set(&edited, "PW", None, password).unwrap(), edited, "{unproven}");
     let document = document::parse(&edited).unwrap();
     for occurrence in occurrences::find(&document, "PW", None).occurrences {
@@ -257,7 +257,7 @@ fn check(template: &Template, password: &str) {
     }
 }
 
-/// Passwords: anything a Rust string can hold but NUL, with a liking for what means something to YAML or Compose.
+/// Passwords: any text without NUL, with a preference for characters that mean something to YAML or Compose.
 pub fn password() -> impl Strategy<Value = String> {
     let letter = prop_oneof![
         4 => proptest::char::range('!', '~'),

@@ -1,4 +1,4 @@
-//! Where a value is shared, narrowed, referred to, or in a file that is not worked on.
+//! Values that are shared, restricted to a service or referred to, and files that cannot be edited.
 
 use crate::resource::compose_env::document;
 use crate::resource::compose_env::edit::{self, EditError};

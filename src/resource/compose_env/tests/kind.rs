@@ -1,4 +1,4 @@
-//! The whole kind on real files.
+//! Tests the whole kind on real files.
 
 use crate::failure::Failure;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -60,7 +60,7 @@ impl Host {
         now(self.step.execute(change, &ExecuteContext::new(self.context(), "run-1")))
     }
 
-    /// Plans, makes the changes, and plans again: nothing may be left to do.
+    /// Plans, makes the changes, and plans again. The second plan has to be empty.
     fn apply(&self) -> Diff<Change> {
         let diff = self.plan().unwrap();
         for change in &diff.changes {
@@ -117,7 +117,7 @@ fn a_value_that_goes_elsewhere_too_is_told_or_refused() {
     host.step.service = Some("web".to_owned());
     let refusal = host.plan().unwrap_err();
     assert!(refusal.message.ends_with("service web shares its value with db through ${PW}"), "{}", refusal.message);
-    // What is right already is nobody else's matter.
+    // A value that is right already does not matter to other services.
     host.write(".env", "PW=s3cret\n", 0o600);
     assert_eq!(host.apply().changes, []);
     let own = compose.replacen("PW: ${PW}", "PW: ${OWN}", 1);
@@ -153,7 +153,7 @@ fn an_env_file_is_edited_and_made_private() {
     assert_eq!(host.text(".env"), "# c\r\nPASS=s3cret # d\r\nB=2");
     let seen = host.path(".env").metadata().unwrap();
     assert_eq!((seen.uid(), seen.gid(), mode(&host.path(".env"))), (4321, 4322, 0o600));
-    // Its mode alone: the same inode.
+    // Only the mode changes, so the inode stays.
     std::fs::set_permissions(host.path(".env"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let diff = host.apply();
     assert!(matches!(&diff.changes[..], [Change::EnvFileMode { .. }]), "{:?}", diff.changes);
@@ -317,7 +317,7 @@ fn a_user_keeps_what_is_his_and_leaves_what_is_not() {
         assert_eq!(attributes(&folder.join("own.yml")).0, USER);
         let refusal = plan(&step("other.yml", "PW"), &cx).unwrap().unwrap_err();
         assert!(refusal.message.contains("other.yml belongs to user 0"), "{}", refusal.message);
-        // The file is another's, but its .env is to be the user's own.
+        // The file belongs to another user, but the .env file has to belong to the acting user.
         converge(&step("other.yml", "REF"), &cx, folder);
         assert_eq!(attributes(&folder.join(".env")), (USER, USER, 0o600));
     });
