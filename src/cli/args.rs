@@ -69,6 +69,8 @@ pub enum Command {
     History(HistoryArguments),
     /// List what earlier runs left to a person, or report it as done
     FollowUps(FollowUpsArguments),
+    /// Print the evaluated plan file as YAML, with secrets shown as their sources
+    Resolve(ResolveArguments),
     /// Show the plans or applies of many hosts as one grouped report
     Report(ReportArguments),
     /// Print a commented plan file to start from
@@ -276,6 +278,14 @@ pub struct FollowUpsArguments {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ResolveArguments {
+    /// The plan file, or `-` for standard input [default: ./provision.yaml, or else the only plan file under ./plans]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub variables: Variables,
 }
 
 #[derive(Debug, Args)]

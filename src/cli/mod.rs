@@ -17,6 +17,7 @@ mod metrics;
 mod plan;
 mod report;
 mod rescue;
+mod resolve;
 mod schema;
 mod show;
 mod tips;
@@ -75,6 +76,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Explain(arguments) => explain::run(arguments),
         Command::History(arguments) => history::run(arguments),
         Command::FollowUps(arguments) => with_runtime(follow_ups::run(arguments)),
+        Command::Resolve(arguments) => resolve::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Schema => schema::run(),

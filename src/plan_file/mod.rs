@@ -9,6 +9,7 @@ mod keys;
 mod node;
 mod read;
 pub mod reference;
+mod resolve;
 mod sources;
 mod template;
 #[cfg(test)]

@@ -1,0 +1,13 @@
+//! `provision resolve`
+
+use super::args::ResolveArguments;
+use super::{Error, Exit, inputs};
+use crate::render::output;
+
+/// Prints the evaluated plan file. The host is not touched.
+pub fn run(arguments: ResolveArguments) -> Result<Exit, Error> {
+    let plan_file = inputs::plan_file(arguments.file.as_deref())?;
+    let text = plan_file.resolve(&inputs::inputs(&arguments.variables))?;
+    output::print(&text);
+    Ok(Exit::Done)
+}
