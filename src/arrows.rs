@@ -1,5 +1,5 @@
-//! Holds the direction of the arrows that `docs/architecture.md` draws: which room may use which, and that no modules of a
-//! room use one another in a circle.
+//! Checks the dependencies between modules against the table in `docs/architecture.md`: which top-level module (room) may
+//! use which, and that the modules of a room form no cycle.
 
 mod modules;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use modules::Modules;
 
-/// A room, and the rooms that it uses. `A::b` is a part of a room that may be used where the whole may not.
+/// Each room with the rooms that it uses. `A::b` allows only a part of a room.
 const ARROWS: &[(&str, &[&str])] = &[
     ("failure", &[]),
     ("text", &[]),
@@ -28,8 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Parts of rooms that still have circles.
-const CIRCLES: &[&str] = &[
+/// Parts of rooms that still have cycles.
+const CYCLES: &[&str] = &[
     "cli",
     "engine",
     "plan_file",
@@ -53,13 +53,13 @@ fn room_of(module: &str) -> &str {
 }
 
 #[test]
-fn arrows_between_rooms_point_down() {
+fn dependencies_between_modules_point_down() {
     let modules = sources();
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     let mut wrong = Vec::new();
     for module in modules.paths().filter(|path| !path.is_empty()) {
         let room = room_of(module);
-        let Some(allowed) = allowed.get(room) else { panic!("{room} has no arrows in src/arrows.rs") };
+        let Some(allowed) = allowed.get(room) else { panic!("{room} is missing in src/arrows.rs") };
         for used in modules.named_by(module) {
             if room_of(&used) != room && !allowed.iter().any(|part| is_within(&used, part)) {
                 wrong.push(format!("{module} uses {used}"));
@@ -71,32 +71,31 @@ fn arrows_between_rooms_point_down() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// No arrow leads back to where it came from, by any way.
+/// There is no cycle in the table.
 #[test]
-fn the_rooms_have_no_circle() {
+fn the_rooms_have_no_cycle() {
     for (index, (room, uses)) in ARROWS.iter().enumerate() {
         let before: Vec<&str> = ARROWS[..index].iter().map(|(room, _)| *room).collect();
         for other in *uses {
-            assert!(before.contains(&room_of(other)), "{room} uses {other}, which stands below it");
+            assert!(before.contains(&room_of(other)), "{room} uses {other}, which is listed after it");
         }
     }
 }
 
 #[test]
-fn no_room_has_a_circle_of_modules() {
+fn rooms_have_no_cycle_of_modules() {
     let modules = sources();
-    let known =
-        |circle: &BTreeSet<String>| CIRCLES.iter().any(|part| circle.iter().all(|module| is_within(module, part)));
-    let circles = ARROWS.iter().flat_map(|(room, _)| modules.circles(room)).filter(|circle| !known(circle));
-    let found: Vec<String> = circles.map(|circle| modules.describe(&circle)).collect();
-    assert!(found.is_empty(), "{} circles:\n{}", found.len(), found.join("\n\n"));
+    let known = |cycle: &BTreeSet<String>| CYCLES.iter().any(|part| cycle.iter().all(|module| is_within(module, part)));
+    let cycles = ARROWS.iter().flat_map(|(room, _)| modules.circles(room)).filter(|cycle| !known(cycle));
+    let found: Vec<String> = cycles.map(|cycle| modules.describe(&cycle)).collect();
+    assert!(found.is_empty(), "{} cycles:\n{}", found.len(), found.join("\n\n"));
 }
 
-/// The table of rooms in the document is this one.
+/// The document has the same list of rooms.
 #[test]
 fn the_document_lists_the_rooms() {
     let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
-    let (_, table) = document.split_once("| room | what it is | uses |").unwrap();
+    let (_, table) = document.split_once("| module | what it is | uses |").unwrap();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let mut listed: Vec<&str> = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(',')).collect();
     listed.iter_mut().for_each(|room| *room = room.trim().trim_matches('`'));
@@ -107,8 +106,7 @@ fn the_document_lists_the_rooms() {
     assert_eq!(listed.len(), rooms.len(), "{listed:?}");
 }
 
-/// What is recorded has typed fields, so that no secret gets into a log: nothing but `telemetry::spans` calls the macros of
-/// `tracing`.
+/// Only `telemetry::spans` calls the macros of `tracing`. Its fields are typed, so that no secret gets into a log.
 #[test]
 fn spans_and_log_lines_are_made_in_one_place() {
     let modules = sources();

@@ -1,14 +1,14 @@
-//! What went wrong, in the one form that every room uses.
+//! The error type that all modules use.
 
 use serde::{Deserialize, Serialize};
 
-/// Something cannot be observed, decided or done: what was tried, what was found, and the remedy.
+/// Something cannot be observed, decided or done: what was tried, what was found, and a hint.
 ///
 /// Displays as its message. `{:#}` displays the hint instead, or the message if there is no hint: so the hint gets through
 /// errors that keep no more of a value than what it displays (serde's).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Lower case, no full stop: `cannot read /x/y: permission denied`.
+    /// Lower case, without a full stop: `cannot read /x/y: permission denied`.
     pub message: String,
     /// What the reader can do about it.
     pub hint: Option<String>,
@@ -38,18 +38,18 @@ impl From<&str> for Failure {
 }
 
 impl Failure {
-    /// A failure whose remedy is in its message.
+    /// Creates a failure without a hint.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// The same failure with its remedy.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Several failures as one, each message and each hint once. `None` if there are none.
+    /// Combines several failures into one, without repeating messages or hints. Returns `None` if there are none.
     pub fn join(failures: &[Self]) -> Option<Self> {
         let once = |texts: Vec<&str>, between: &str| {
             let mut kept: Vec<&str> = Vec::new();

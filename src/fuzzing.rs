@@ -1,6 +1,6 @@
-//! What the fuzzers of `fuzz/` run, and the ordinary tests on the committed corpora: each function takes any bytes
-//! and panics where a promise does not hold. Compiled for these two alone.
-#![expect(clippy::panic, clippy::expect_used, reason = "a broken promise is told by a panic here")]
+//! The targets of the fuzzers in `fuzz/`, which the tests also run on the committed corpora. Each function takes any
+//! bytes and panics if a property does not hold. Compiled only for these two uses.
+#![expect(clippy::panic, clippy::expect_used, reason = "a fuzzing failure is a panic")]
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,10 @@ use crate::resource::compose_env::{dotenv, edit, interpolation};
 use crate::resource::table::ddl::Ddl;
 use crate::worker::frame::{self, Answer, Frame, Request};
 
-/// A function for the bytes of one input.
+/// A function that takes the bytes of one input.
 pub type Target = fn(&[u8]);
 
-/// The targets by the names of their corpora.
+/// The targets, with the names of their corpora.
 pub const TARGETS: [(&str, Target); 6] = [
     ("plan_file", plan_file),
     ("compose", compose),
@@ -28,7 +28,7 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("journal", journal_lines),
 ];
 
-/// Parsing, judging, evaluating and explaining a plan file, and telling what is wrong with it.
+/// Parses, checks, evaluates and explains a plan file, and renders its diagnostics.
 pub fn plan_file(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut inputs = Inputs::default();
@@ -43,24 +43,25 @@ pub fn plan_file(bytes: &[u8]) {
     match plan_file.evaluate(&inputs, &Selection::default()) {
         Ok(plan) => {
             for step in &plan.steps {
-                travels(&step.resource);
+                assert_round_trip(&step.resource);
             }
         }
         Err(problems) => drop(problems.to_string()),
     }
 }
 
-/// A step's resource comes out of a frame as it went in.
-fn travels(resource: &AnyResource) {
+/// A step's resource is the same after a trip through a frame.
+fn assert_round_trip(resource: &AnyResource) {
     let sent = serde_json::to_string(resource).expect("a resource is serialisable");
     let received: AnyResource = serde_json::from_str(&sent).expect("a resource comes out of a frame");
     assert_eq!(sent, serde_json::to_string(&received).expect("a resource is serialisable"));
 }
 
-/// Editing a compose file. The first three lines of the input are variable, service (empty: all) and value.
+/// Edits a compose file. The first three lines of the input are the variable, the service (empty for all) and the
+/// value.
 ///
 /// # Panics
-/// Where anything but the variable's values is another after the edit, or a second edit changes something.
+/// The edit changes anything but the variable's values, or a second edit changes something.
 pub fn compose(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut parts = text.splitn(4, '\n');
@@ -73,7 +74,7 @@ pub fn compose(bytes: &[u8]) {
     let edited = match edit::set(source, variable, service, value) {
         Ok(edited) => edited,
         Err(edit::EditError::Unproven { line }) => {
-            panic!("the edit of line {line} was wrong, and only the proof said so")
+            panic!("the edit of line {line} was wrong, and only the check found it")
         }
         Err(_) => return,
     };
@@ -84,7 +85,7 @@ pub fn compose(bytes: &[u8]) {
     for (old, new) in before.iter().zip(&after) {
         let set = matches!(new, Event::Scalar(text, ..) if *text == escaped || *text == item);
         let was = matches!(old, Event::Scalar(..) | Event::Alias(_));
-        assert!(set && was || alike(old, new), "{old:?} became {new:?}");
+        assert!(set && was || has_same_meaning(old, new), "{old:?} became {new:?}");
     }
     assert_eq!(edit::set(&edited, variable, service, value).as_ref(), Ok(&edited), "a second edit");
 }
@@ -93,8 +94,8 @@ fn events(text: &str) -> Vec<Event<'_>> {
     Parser::new_from_str(text).map(|event| event.expect("text that was edited is YAML").0).collect()
 }
 
-/// Whether two events say the same; a scalar's way of being written is none of it.
-fn alike(old: &Event<'_>, new: &Event<'_>) -> bool {
+/// Returns whether two events have the same meaning. The style of a scalar is ignored.
+fn has_same_meaning(old: &Event<'_>, new: &Event<'_>) -> bool {
     match (old, new) {
         (Event::Scalar(old, _, anchor, tag), Event::Scalar(new, _, new_anchor, new_tag)) => {
             (old, anchor, tag) == (new, new_anchor, new_tag)
@@ -103,10 +104,10 @@ fn alike(old: &Event<'_>, new: &Event<'_>) -> bool {
     }
 }
 
-/// Setting a variable of an `.env` file. The first two lines of the input are name and value.
+/// Sets a variable in an `.env` file. The first two lines of the input are the name and the value.
 ///
 /// # Panics
-/// Where the variable does not hold the value afterwards, or another one is not what it was.
+/// The variable does not have the value afterwards, or another variable has changed.
 pub fn dot_env(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut parts = text.splitn(3, '\n');
@@ -127,22 +128,22 @@ pub fn dot_env(bytes: &[u8]) {
     assert_eq!(others(&before), others(&after), "another variable");
 }
 
-/// Reading a CREATE TABLE.
+/// Parses a CREATE TABLE statement.
 ///
 /// # Panics
-/// Where the statement for PostgreSQL, which lacks what only Redshift knows, says something else of the columns.
+/// The statement for PostgreSQL, without the parts that only Redshift supports, has other columns.
 pub fn ddl(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(read) = Ddl::read(text, None) else { return };
+    let Ok(read) = Ddl::parse(text, None) else { return };
     let plain = read.sql(text, Dialect::Postgresql);
-    let again = Ddl::read(&plain, None).unwrap_or_else(|error| panic!("{plain}: {error}"));
+    let again = Ddl::parse(&plain, None).unwrap_or_else(|error| panic!("{plain}: {error}"));
     assert_eq!(read.shape, again.shape, "{plain}");
 }
 
-/// Reading frames as either side, and sending what was read.
+/// Parses frames as either side, and sends what was parsed.
 ///
 /// # Panics
-/// Where a frame is not read as it was sent.
+/// A frame is not parsed as it was sent.
 pub fn protocol(bytes: &[u8]) {
     static RUNTIME: LazyLock<Runtime> =
         LazyLock::new(|| tokio::runtime::Builder::new_current_thread().build().expect("a runtime"));
@@ -159,7 +160,7 @@ async fn frames<T: serde::Serialize + serde::de::DeserializeOwned>(mut bytes: &[
             Frame::Message(message) => frame::send(&mut sent, message).await,
             Frame::Secret(name, secret) => frame::send_secret(&mut sent, name, secret.expose()).await,
         }
-        .expect("what fitted a frame fits one");
+        .expect("a received frame can be sent");
         let again = frame::receive::<T>(&mut &sent[..]).await.expect("a frame is read").expect("there is a frame");
         let same = match (&read, &again) {
             (Frame::Message(read), Frame::Message(again)) => json(read) == json(again),
@@ -168,18 +169,18 @@ async fn frames<T: serde::Serialize + serde::de::DeserializeOwned>(mut bytes: &[
             }
             _ => false,
         };
-        assert!(same, "a frame was read as something else than it was sent as");
+        assert!(same, "a frame changed on its way");
     }
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("what came as JSON can be written as JSON")
+    serde_json::to_string(value).expect("a value parsed from JSON can be written as JSON")
 }
 
-/// Reading a journal, and writing what was read.
+/// Parses a journal, and writes the records again.
 ///
 /// # Panics
-/// Where the records are others when they are read again.
+/// The records differ after they are parsed again.
 pub fn journal_lines(bytes: &[u8]) {
     let (records, _) = journal::parse(bytes);
     let text: String = records.iter().map(|record| json(record) + "\n").collect();
@@ -190,9 +191,9 @@ pub fn journal_lines(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    /// Every input that a fuzzer has found worth keeping, those that once broke something among them.
+    /// Runs every input of the corpora, including those that once found a bug.
     #[test]
-    fn the_corpora_keep_every_promise() {
+    fn corpora_pass_every_target() {
         for (name, target) in TARGETS {
             let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
             let files: Vec<_> =

@@ -1,4 +1,4 @@
-//! `provision`: a runbook as a plan file, and the program that makes it true.
+//! `provision`: brings a host to the state described by a plan file.
 //!
 //! ```text
 //! text -> PlanFile -> order -> observe -> diff -> Plan -> (confirm)
@@ -6,8 +6,8 @@
 //!      -> observe -> diff must be empty -> events -> output, exit code
 //! ```
 //!
-//! Dependencies point one way: `cli -> {engine, render, plan_file}`, `engine -> resource -> git -> host`,
-//! `render -> engine::event`. `docs/architecture.md` has the words and the reasons.
+//! Dependencies point one way: `cli -> {engine, render, plan_file}`, `engine -> resource -> git -> host`, `render ->
+//! engine::event`. See `docs/architecture.md`.
 
 #![cfg_attr(
     test,

@@ -1,11 +1,11 @@
-//! Text of others (file names, commits, servers, plan files) for a terminal: nothing in it may control the terminal or
-//! change how the rest of a line looks.
+//! Makes untrusted text (file names, commits, server messages, plan files) safe for a terminal: it can neither control
+//! the terminal nor change how the rest of a line looks.
 
 mod redacted_url;
 
 pub use redacted_url::{RedactedUrl, without_login};
 
-/// Whether a character is not seen itself but acts on what is: control characters, the line and paragraph separators, and
+/// Returns whether a character is invisible but has an effect: control characters, line and paragraph separators, and
 /// Unicode's format characters (category Cf), which can reverse the order of a line (CVE-2021-42574).
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
@@ -16,24 +16,24 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A piece of a line: hidden characters are replaced, all but tabs.
+/// Replaces hidden characters in part of a line, except tabs.
 pub fn clean(text: &str) -> String {
     replace(text, "\t")
 }
 
-/// Lines: hidden characters are replaced, all but tabs and line ends.
+/// Replaces hidden characters in lines, except tabs and line ends.
 pub fn clean_lines(text: &str) -> String {
     replace(text, "\t\n")
 }
 
-/// Lines with the program's own styles, whose pieces are clean already: format characters in what was overlooked are
-/// replaced.
+/// Replaces hidden characters in styled lines, except tabs, line ends and escapes. It is a second barrier: their parts
+/// have been cleaned already.
 pub fn clean_styled(text: &str) -> String {
     replace(text, "\t\n\u{1b}")
 }
 
-/// Content of a file for a terminal: hidden characters and invalid UTF-8 are written as escapes, so that they can be told
-/// apart.
+/// Returns the content of a file for a terminal. Hidden characters and invalid UTF-8 become escapes, so that they
+/// remain distinguishable.
 pub fn escape_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -52,7 +52,7 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     text
 }
 
-/// A count with its noun: `1 step`, `2 steps`.
+/// Returns a count with its noun: `1 step`, `2 steps`.
 pub fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
@@ -61,7 +61,7 @@ fn replace(text: &str, kept: &str) -> String {
     text.chars().map(|c| if is_hidden(c) && !kept.contains(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// A word quoted for a shell, where it needs to be.
+/// Quotes a word for a shell if necessary.
 pub fn shell_word(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
@@ -71,12 +71,12 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
-/// A command line of these words for a POSIX shell.
+/// Returns a POSIX shell command line of these words.
 pub fn shell_words(words: &[String]) -> String {
     words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// The kernel's words for an error, in lower case and without the number.
+/// Returns the text of a system error in lower case, without its number.
 pub fn io_error_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -136,13 +136,13 @@ mod tests {
         }
 
         #[test]
-        fn what_is_seen_stays(text in "[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{0,20}") {
+        fn visible_characters_are_kept(text in "[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{0,20}") {
             prop_assert_eq!(clean(&text), text);
         }
     }
 
     #[test]
-    fn content_is_escaped_so_that_it_can_be_told_apart() {
+    fn escaped_content_is_distinguishable() {
         let escaped = escape_bytes(b"a\tb\n\x1b[31m\r\xff \xe2\x80\xae \xc2\x9b");
         assert_eq!(escaped, "a\tb\n\\x1b[31m\\x0d\\xff \\u{202e} \\u{9b}");
     }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_word_is_quoted_where_it_has_to_be() {
+    fn shell_words_are_quoted_if_necessary() {
         assert_eq!(shell_word("/home/a-b"), "/home/a-b");
         assert_eq!(shell_word("it's"), r"'it'\''s'");
         assert_eq!(shell_word(""), "''");

@@ -9,7 +9,7 @@ use crate::engine::lock::Wait;
 use crate::engine::run::{Answer, Command, Question, prepare};
 use crate::text::clean;
 
-/// Shows the plan, asks, and makes its changes.
+/// Shows the plan, asks for confirmation, and makes the changes.
 pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
     let wait = match arguments.wait {
         None => Wait::No,

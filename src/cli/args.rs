@@ -1,11 +1,11 @@
-//! The command line, defined once.
+//! Defines the command line in one place.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use jiff::civil::Date;
 
-/// Makes a runbook's steps true on this host: shows what differs, and does what is missing and nothing else.
+/// Brings this host to the state that a plan file describes: shows the differences, and makes only the missing changes.
 #[derive(Debug, Parser)]
 #[command(name = "provision", version, about, propagate_version = true)]
 pub struct Arguments {
@@ -15,17 +15,17 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// What a run records of its own work, for whoever has to find out what it does.
+/// Options for diagnosing a run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Diagnostics")]
 pub struct DiagnosticsArguments {
-    /// Say more, and log what is done and how long it takes (-vv: all of it)
+    /// Print more, and log what is done and how long it takes (-vv for more detail)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
-    /// Say only what is not in order
+    /// Print only what needs attention
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Log by this filter, such as `debug` or `info,git=debug` [env: PROVISION_LOG]
+    /// Log with this filter, such as `debug` or `info,git=debug` [env: PROVISION_LOG]
     #[arg(long, value_name = "FILTER", global = true)]
     pub log: Option<String>,
     /// How to write the log
@@ -34,12 +34,12 @@ pub struct DiagnosticsArguments {
     /// Append the log to this file (mode 0600) instead of standard error
     #[arg(long, value_name = "FILE", global = true)]
     pub log_file: Option<PathBuf>,
-    /// Write a timeline to this file (mode 0600), in Chrome's trace format: Perfetto opens it
+    /// Write a timeline to this file (mode 0600), in Chrome's trace format, for Perfetto
     #[arg(long, value_name = "FILE", global = true)]
     pub timeline: Option<PathBuf>,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// A line of text for each record
@@ -50,30 +50,30 @@ pub enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what differs from the plan file; nothing is changed
+    /// Show what differs from the plan file, without changing anything
     Plan(PlanArguments),
-    /// Show the plan, ask, and make its changes
+    /// Show the plan, ask for confirmation, and make the changes
     Apply(ApplyArguments),
     /// Show what a saved plan would do, without applying it
     Show(ShowArguments),
     /// Check plan files without touching the host
     Validate(ValidateArguments),
-    /// Explain steps (why they exist, how they are done by hand), or the keys of a kind: `explain directory.mode`
+    /// Explain why steps exist and how to do them by hand, or explain the keys of a kind: `explain directory.mode`
     Explain(ExplainArguments),
     /// List, show and restore local work that was moved out of the way
     Rescue {
         #[command(subcommand)]
         command: RescueCommand,
     },
-    /// List the runs that changed something on this host, the newest first, or show one
+    /// List the runs that changed this host, newest first, or show one of them
     History(HistoryArguments),
-    /// List what earlier runs left to a person, or report it as done
+    /// List the follow-ups of earlier runs, or mark them as done
     FollowUps(FollowUpsArguments),
     /// Print the evaluated plan file as YAML, with secrets shown as their sources
     Resolve(ResolveArguments),
     /// Show the plans or applies of many hosts as one grouped report
     Report(ReportArguments),
-    /// Print a commented plan file to start from
+    /// Print a commented plan file as a starting point
     Init(InitArguments),
     /// Print the JSON Schema of plan files, for editors
     Schema,
@@ -85,29 +85,29 @@ pub enum Command {
     Worker(WorkerArguments),
 }
 
-/// How a run is shown.
+/// The output format of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Text for a terminal
     Human,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
     /// A summary for a pull request or a CI job
     Markdown,
 }
 
-/// How the result of a check is shown.
+/// The output format of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
     /// Text for a terminal
     Human,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 #[derive(Debug, Args)]
 pub struct FormatArguments {
-    /// How to write the result
+    /// The output format
     #[arg(long, value_enum, default_value = "human", conflicts_with = "json")]
     format: Format,
     /// The same as `--format json`
@@ -123,7 +123,7 @@ impl FormatArguments {
 
 #[derive(Debug, Args)]
 pub struct CheckFormatArguments {
-    /// How to write the result
+    /// The output format
     #[arg(long, value_enum, default_value = "human", conflicts_with = "json")]
     format: CheckFormat,
     /// The same as `--format json`
@@ -137,18 +137,18 @@ impl CheckFormatArguments {
     }
 }
 
-/// What a run is about.
+/// The options that plan and apply share.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// Run only these steps
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Run all steps but these
+    /// Run all steps except these
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub skip: Vec<String>,
     #[command(flatten)]
     pub variables: Variables,
-    /// The date by which periods are counted [default: today, UTC]
+    /// The date that determines the current period [default: today, UTC]
     #[arg(long, value_name = "DATE", value_parser = date)]
     pub as_of: Option<Date>,
     #[command(flatten)]
@@ -156,7 +156,7 @@ pub struct RunArguments {
     /// Write metrics to this file, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
-    /// The absolute path that names a plan file from standard input, for its lock and its history
+    /// The absolute path that identifies a plan file from standard input, for its lock and its history
     #[arg(long = "as", value_name = "PATH")]
     pub name: Option<PathBuf>,
     /// Read one JSON object from standard input: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…}}
@@ -180,7 +180,7 @@ pub struct PlanArguments {
     /// Exit with 0 if there is nothing to change, 2 if there are changes, 1 on failure
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Save the plan to this new file (mode 0600); `provision apply SAVED` makes its changes and no others, once
+    /// Save the plan to this new file (mode 0600). `provision apply SAVED` applies exactly these changes, once
     #[arg(long, value_name = "SAVED")]
     pub out: Option<PathBuf>,
 }
@@ -196,14 +196,14 @@ pub struct ApplyArguments {
     /// Skip the confirmation prompt
     #[arg(long, short)]
     pub yes: bool,
-    /// If another apply of the plan file is under way, wait for its end (for so many seconds at most)
+    /// If another apply of the plan file is running, wait for it (for at most SECONDS)
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
     pub wait: Option<Option<u64>>,
 }
 
 #[derive(Debug, Args)]
 pub struct ShowArguments {
-    /// The file that `provision plan --out` wrote
+    /// The file written by `provision plan --out`
     #[arg(value_name = "SAVED")]
     pub saved: PathBuf,
     #[command(flatten)]
@@ -225,7 +225,7 @@ pub struct ValidateArguments {
 pub struct ExplainArguments {
     /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
     pub file: Option<String>,
-    /// The step to explain [default: all of them], or a kind, or a key of a kind such as `key_file.verify`
+    /// The step to explain [default: all], or a kind, or a key of a kind such as `key_file.verify`
     pub id: Option<String>,
     #[command(flatten)]
     pub variables: Variables,
@@ -233,11 +233,11 @@ pub struct ExplainArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum RescueCommand {
-    /// List the rescues in the plan file's repositories, the newest first
+    /// List the rescues in the plan file's repositories, newest first
     List(RescueArguments),
-    /// Show what a rescue holds
+    /// Show the content of a rescue
     Show(RescueArguments),
-    /// Put a rescue's files back where they were
+    /// Restore the files of a rescue to their original paths
     Restore(RescueArguments),
 }
 
@@ -245,7 +245,7 @@ pub enum RescueCommand {
 pub struct RescueArguments {
     /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
     pub file: Option<String>,
-    /// The rescue, or for `list` a step
+    /// The rescue to show or restore; with `list`, the step whose rescues to list
     pub id: Option<String>,
     #[command(flatten)]
     pub variables: Variables,
@@ -253,14 +253,14 @@ pub struct RescueArguments {
 
 #[derive(Debug, Args)]
 pub struct HistoryArguments {
-    /// The plan file whose runs to list [default: all of them]
+    /// The plan file whose runs to list [default: all plan files]
     pub file: Option<String>,
-    /// The run to show, by its id or the beginning of it
+    /// The run to show, by its id or the start of its id
     pub run: Option<String>,
-    /// List only so many runs
+    /// List at most N runs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
@@ -290,7 +290,7 @@ pub struct ResolveArguments {
 
 #[derive(Debug, Args)]
 pub struct ReportArguments {
-    /// Files with what `plan` or `apply` wrote with `--format json`, or `-` for standard input
+    /// JSON lines of `plan` or `apply` (`--format json`), or `-` for standard input
     #[arg(value_name = "FILE.jsonl", required = true)]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
@@ -299,7 +299,7 @@ pub struct ReportArguments {
 
 #[derive(Debug, Args)]
 pub struct InitArguments {
-    /// The kinds of which to write a step [default: directory]
+    /// The kinds to include a step of [default: directory]
     #[arg(value_name = "KIND")]
     pub kinds: Vec<String>,
 }
@@ -313,7 +313,7 @@ pub struct CompletionsArguments {
 
 #[derive(Debug, Args)]
 pub struct ManArguments {
-    /// Write the page of each command to this directory; it is made if it is missing
+    /// Write the page of each command to this directory; it is created if it does not exist
     #[arg(long, value_name = "DIRECTORY")]
     pub out: Option<PathBuf>,
 }
@@ -327,11 +327,11 @@ pub struct WorkerArguments {
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write it as NAME=VALUE".to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 
-/// Reads a date, and tells one that does not exist from what is not written as one.
+/// Parses a date. The error tells a date that does not exist from text that is not a date.
 fn date(text: &str) -> Result<Date, String> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -350,7 +350,7 @@ fn date(text: &str) -> Result<Date, String> {
     })
 }
 
-const DATE_FORM: &str = "write a date as YYYY-MM-DD";
+const DATE_FORM: &str = "expected a date like 2027-01-31";
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -371,9 +371,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_that_does_not_exist_is_told_from_one_that_is_not_a_date() {
+    fn nonexistent_dates_and_malformed_dates_have_different_errors() {
         assert_eq!(date("2028-02-29").unwrap(), jiff::civil::date(2028, 2, 29));
-        for (text, said) in [
+        for (text, message) in [
             ("2027-02-30", "there is no 30 February"),
             ("2027-02-29", "there is no 29 February in 2027"),
             ("2027-04-31", "there is no 31 April"),
@@ -388,7 +388,7 @@ mod tests {
             ("2027-²2-01", DATE_FORM),
             ("", DATE_FORM),
         ] {
-            assert_eq!(date(text), Err(said.to_owned()), "{text}");
+            assert_eq!(date(text), Err(message.to_owned()), "{text}");
         }
     }
 }

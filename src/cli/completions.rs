@@ -6,7 +6,7 @@ use super::args::{Arguments, CompletionsArguments};
 use super::{Error, Exit, visible};
 use crate::render::output;
 
-/// Prints the script that completes this program's command line in a shell.
+/// Prints the completion script for a shell.
 pub fn run(arguments: CompletionsArguments) -> Result<Exit, Error> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut visible(Arguments::command()), "provision", &mut script);

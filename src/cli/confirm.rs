@@ -1,5 +1,5 @@
-//! The question before an apply. It is asked on the terminal itself, as sudo and ssh ask theirs, so that it is seen and
-//! answered by a person wherever the standard streams lead.
+//! The confirmation prompt before an apply. It uses the terminal itself, as sudo and ssh do, so a person sees and
+//! answers it even if the standard streams are redirected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,38 +12,38 @@ use crate::engine::stop::Stop;
 use crate::host::terminal::Terminal;
 use crate::render::output;
 
-/// So long a reader of a pipe has for taking what was printed before the question.
-const READERS_TIME: Duration = Duration::from_secs(1);
-/// So long it has for showing what it has taken.
-const SHOWING_TIME: Duration = Duration::from_millis(100);
+/// How long the reader of a pipe may take to read what was printed before the prompt.
+const READER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the reader may take to display what it has read.
+const DISPLAY_DELAY: Duration = Duration::from_millis(100);
 
-/// So long a signal takes at most that comes with the end of the input: a closed terminal sends SIGHUP too.
-const SIGNALS_TIME: Duration = Duration::from_millis(50);
+/// How long to wait for a signal after the end of the input: closing a terminal also sends SIGHUP.
+const SIGNAL_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Asks for a `y` or `yes`. The question stands on a line of its own until it is answered, and nothing else is drawn.
+/// Asks for `y` or `yes`. Nothing else is drawn until the question is answered.
 pub async fn confirm(question: &str, stop: &Stop) -> Answer {
     let Ok(terminal) = Terminal::open().map(Arc::new) else { return Answer::NoTerminal };
-    output::idle();
-    readers_are_done().await;
+    output::clear_activity();
+    wait_for_readers().await;
     let question: Arc<str> = format!("\n{question} [y/N] ").into();
     let mut answer = tokio::select! {
         answer = ask(&terminal, &question) => answer,
         () = stop.asked() => Answer::Stopped,
     };
-    if matches!(answer, Answer::None) && timeout(SIGNALS_TIME, stop.asked()).await.is_ok() {
+    if matches!(answer, Answer::None) && timeout(SIGNAL_TIMEOUT, stop.asked()).await.is_ok() {
         answer = Answer::Stopped;
     }
     if matches!(answer, Answer::None | Answer::Stopped) {
-        // No Enter has ended the question's line.
+        // The line of the question was not ended by Enter.
         let ended = tokio::task::spawn_blocking(move || terminal.write("\n"));
-        drop(timeout(SHOWING_TIME, ended).await);
+        drop(timeout(DISPLAY_DELAY, ended).await);
     }
     answer
 }
 
-/// The terminal is waited for in threads of their own, which end with the process where the wait is given up.
+/// Blocking terminal calls run in their own threads. A thread whose result is no longer needed ends with the process.
 async fn ask(terminal: &Arc<Terminal>, question: &Arc<str>) -> Answer {
-    // Whoever comes back to a stopped job (Ctrl-Z, fg) finds the shell's lines below the question.
+    // When a stopped job continues (Ctrl-Z, fg), the shell has written below the question, so it is shown again.
     let mut continued = signal(SignalKind::from_raw(nix::libc::SIGCONT)).ok();
     let write = || {
         let (terminal, question) = (Arc::clone(terminal), Arc::clone(question));
@@ -70,14 +70,14 @@ async fn ask(terminal: &Arc<Terminal>, question: &Arc<str>) -> Answer {
     }
 }
 
-/// What is read from a pipe may be shown on the same terminal (`apply | tee log`): the question comes after it.
-async fn readers_are_done() {
+/// The reader of a pipe may write to the same terminal (`apply | tee log`). The question has to come after its output.
+async fn wait_for_readers() {
     if !output::is_piped() {
         return;
     }
     let begun = Instant::now();
-    while output::is_unread() && begun.elapsed() < READERS_TIME {
+    while output::is_unread() && begun.elapsed() < READER_TIMEOUT {
         sleep(Duration::from_millis(5)).await;
     }
-    sleep(SHOWING_TIME).await;
+    sleep(DISPLAY_DELAY).await;
 }

@@ -8,14 +8,14 @@ use crate::host::machine;
 use crate::render::output;
 use crate::telemetry::{self, Filter, Settings};
 
-/// Starts what the options and PROVISION_LOG ask for.
+/// Starts the diagnostics that the options and PROVISION_LOG select.
 ///
 /// # Errors
-/// The filter is wrong, or a file cannot be written.
+/// The filter is invalid, or a file cannot be written.
 pub fn start(arguments: &DiagnosticsArguments) -> Result<(), Failure> {
     let DiagnosticsArguments { verbose, quiet, log, log_format, log_file, timeline } = arguments;
     if *quiet {
-        output::be_quiet();
+        output::set_quiet();
     }
     let text = log.clone().or_else(|| environment::text("PROVISION_LOG")).filter(|filter| !filter.trim().is_empty());
     let text = text.or_else(|| match verbose {
@@ -34,5 +34,5 @@ pub fn start(arguments: &DiagnosticsArguments) -> Result<(), Failure> {
         #[cfg(feature = "otlp")]
         otlp: telemetry::otlp::Otlp::of(&environment::text, &machine::host_name().unwrap_or_default()),
     };
-    telemetry::start(settings, output::tell)
+    telemetry::start(settings, output::print_error)
 }

@@ -1,4 +1,4 @@
-//! Where the plan file is that nobody has named.
+//! Finds the default plan file.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::text::shell_word;
 const NAMES: [&str; 2] = ["provision.yaml", "provision.yml"];
 const FOLDER: &str = "plans";
 
-/// `./provision.yaml` or `./provision.yml`, else the only `*.yaml` or `*.yml` under `./plans`.
+/// Returns `./provision.yaml` or `./provision.yml`, or else the only `*.yaml` or `*.yml` under `./plans`.
 ///
 /// # Errors
-/// There is none, there are several, or `./plans` cannot be read.
+/// There is no plan file, there are several, or `./plans` cannot be read.
 pub fn default_plan_file() -> Result<PathBuf, Failure> {
     let mut found: Vec<PathBuf> =
         NAMES.iter().map(PathBuf::from).filter(|path| path.symlink_metadata().is_ok()).collect();
@@ -23,12 +23,12 @@ pub fn default_plan_file() -> Result<PathBuf, Failure> {
     }
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(none()),
+        [] => Err(not_found()),
         several => {
             let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
             let first = shell_word(&names[0]);
-            Err(Failure::new(format!("there are several plan files: {}", names.join(", ")))
-                .hint(format!("name one: provision plan {first}")))
+            Err(Failure::new(format!("found several plan files: {}", names.join(", ")))
+                .hint(format!("choose one: provision plan {first}")))
         }
     }
 }
@@ -37,7 +37,7 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
     endings.iter().any(|ending| path.extension() == Some(OsStr::new(ending)))
 }
 
-/// The entries of a folder, sorted; none where it is not there.
+/// Returns the sorted entries of a folder. A folder that does not exist has none.
 #[expect(clippy::disallowed_methods, reason = "the user's own working directory is searched")]
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let read = std::fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
@@ -51,13 +51,13 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
             Ok(Vec::new())
         }
         Err(error) => Err(Failure::new(format!("cannot look for plan files in ./{FOLDER}: {}", reason(&error)))
-            .hint("name the plan file: provision plan FILE")),
+            .hint("give the path of the plan file: provision plan FILE")),
     }
 }
 
-/// No plan file: what comes near to one is named.
-fn none() -> Failure {
-    let failure = Failure::new("there is no plan file: neither ./provision.yaml nor a *.yaml under ./plans");
+/// The failure if there is no plan file. The hint suggests a file that looks like one.
+fn not_found() -> Failure {
+    let failure = Failure::new("no plan file found: neither ./provision.yaml nor a *.yaml under ./plans");
     let here = entries(Path::new(".")).unwrap_or_default();
     let near = here.iter().chain(&entries(Path::new(FOLDER)).unwrap_or_default()).find_map(|path| {
         let path = path.strip_prefix(".").unwrap_or(path);
@@ -65,7 +65,7 @@ fn none() -> Failure {
         (path.is_file() && has_ending(&lower, &["yaml", "yml"])).then(|| path.display().to_string())
     });
     failure.hint(match near {
-        Some(path) => format!("is it this one? provision plan {}", shell_word(&path)),
-        None => "name it: provision plan FILE".to_owned(),
+        Some(path) => format!("did you mean this one? provision plan {}", shell_word(&path)),
+        None => "give its path: provision plan FILE".to_owned(),
     })
 }

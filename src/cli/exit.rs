@@ -1,4 +1,4 @@
-//! The one table of exit codes.
+//! The table of exit codes.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use crate::render::output;
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done; a plan that has changes too.
+    /// Success. A plan with changes is a success too.
     Done,
     /// Anything failed or was blocked, or the command line was wrong.
     Failed,
@@ -24,10 +24,10 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The code of a run, which a signal may have stopped.
+    /// Returns the exit code of a run, which a signal may have stopped.
     pub fn of_run(ended: Ended, detailed: bool) -> Self {
         if let Some(failure) = ended.unrecorded {
-            output::tell(&format!("warning: {}\n", failure.message));
+            output::print_error(&format!("warning: {}\n", failure.message));
         }
         match ended.signal {
             Some(signal) => Self::by_signal(signal),
@@ -35,7 +35,7 @@ impl Exit {
         }
     }
 
-    /// The code of a run that came to its end.
+    /// Returns the exit code of a run that was not stopped.
     pub fn of(outcome: RunOutcome, detailed: bool) -> Self {
         match outcome {
             RunOutcome::Ok => Exit::Done,
@@ -45,7 +45,7 @@ impl Exit {
         }
     }
 
-    /// The code of a run that a signal stopped: 128 and the signal's number, as shells have it.
+    /// Returns the exit code of a run that was stopped by a signal: 128 plus the signal number, as in shells.
     pub fn by_signal(signal: i32) -> Self {
         match signal {
             1 => Exit::HungUp,

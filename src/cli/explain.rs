@@ -10,11 +10,11 @@ use crate::plan_file::{Described, reference};
 use crate::render::output;
 
 const BOLD: Style = Style::new().bold();
-/// Columns of running text.
+/// The width of running text, in columns.
 const WIDTH: usize = 100;
 
-/// Explains one step, or all; or a kind, or a key of one. A word that is both a step of the default plan file and a kind is
-/// explained as both.
+/// Explains one step or all steps, a kind, or a key of a kind. A word that is both a step of the default plan file and
+/// a kind is explained as both.
 pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
     let (file, id) = inputs::file_and_id(arguments.file, arguments.id);
     let topic = if file.is_none() { id.as_deref().and_then(reference::explain) } else { None };
@@ -39,10 +39,11 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
         explain(step, &mut text);
     }
     output::print(&text);
-    // What the environment lacks is no fault of the plan file; what is wrong with a step is told after the others.
+    // A missing environment variable is not an error of the plan file. Other errors of a step are reported after all
+    // steps.
     let wrong = steps.into_iter().filter_map(|step| step.step.err());
-    match wrong.into_iter().find(|problems| problems.list.iter().any(|problem| problem.unset.is_none())) {
-        Some(problems) => Err(problems.into()),
+    match wrong.into_iter().find(|diagnostics| diagnostics.list.iter().any(|diagnostic| diagnostic.unset.is_none())) {
+        Some(diagnostics) => Err(diagnostics.into()),
         None => Ok(Exit::Done),
     }
 }
@@ -76,20 +77,20 @@ fn explain(described: &Described, out: &mut String) {
                 }
             }
         }
-        Err(problems) => {
-            for problem in &problems.list {
-                let _ = writeln!(out, "    (cannot be told here: {})", problem.message);
+        Err(diagnostics) => {
+            for diagnostic in &diagnostics.list {
+                let _ = writeln!(out, "    (not available here: {})", diagnostic.message);
             }
         }
     }
 }
 
-/// A command for somebody who is root already.
+/// Returns the command for someone who is already root.
 fn without_sudo(line: &str) -> &str {
     line.strip_prefix("sudo ").unwrap_or(line)
 }
 
-/// Wraps running text; lines that are indented in the plan file (commands, log lines) stay as they are.
+/// Wraps running text. Lines that are indented in the plan file (commands, log lines) are kept as they are.
 fn prose_lines(body: &str, out: &mut String) {
     let mut line = String::new();
     let mut flush = |line: &mut String| {

@@ -19,10 +19,10 @@ use crate::text::{clean, io_error_text};
 
 const BOLD: Style = Style::new().bold();
 
-/// Lists what earlier runs of a plan file left to a person, or closes what has been done.
+/// Lists the open follow-ups of earlier runs of a plan file, or closes those that are done.
 pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
     let file = match arguments.file {
-        // A plan file that is gone, or came from standard input, has follow-ups by its path.
+        // The follow-ups of a missing plan file, or one from standard input, are stored under its path.
         Some(file) => file,
         None => discover::default_plan_file()?,
     };
@@ -30,13 +30,13 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
     let mut list = load(&path)?;
     if arguments.done.is_empty() && !arguments.done_all {
         let open: Vec<&OpenFollowUp> = list.iter().collect();
-        output::print(&shown(&open, arguments.json, "no follow-up is open\n"));
+        output::print(&shown(&open, arguments.json, "there are no open follow-ups\n"));
         return Ok(Exit::Done);
     }
     let stop = Stop::listen()
         .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))?;
     let subject = Subject { path: &path, is_there: path.exists() };
-    // An apply writes the same list.
+    // An apply writes the same list, so the lock is required.
     let Some(lock) = Lock::take(subject, &folder, Wait::No, &stop, &mut |_| ()).await? else {
         return Err(Error::stopped(stop.signal().unwrap_or(2)));
     };
@@ -51,7 +51,7 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
     output::print(&shown(&closed, arguments.json, ""));
     if !arguments.json {
         let open = list.iter().count();
-        let rest = if open == 0 { "none is open".to_owned() } else { format!("{open} still open") };
+        let rest = if open == 0 { "none open".to_owned() } else { format!("{open} still open") };
         output::print(&format!("{} closed, {rest}\n", closed.len()));
     }
     Ok(Exit::Done)
@@ -61,7 +61,7 @@ fn load(path: &Path) -> Result<OpenFollowUps, Failure> {
     let folder = inputs::state_folder();
     let (interrupted, wrong) = interrupted(&folder, &path.display().to_string())?;
     for message in wrong {
-        output::tell(&format!("warning: {}\n", clean(&message)));
+        output::print_error(&format!("warning: {}\n", clean(&message)));
     }
     OpenFollowUps::load(&folder, path, &interrupted)
 }

@@ -14,20 +14,20 @@ use anstyle::Style;
 
 const BOLD: Style = Style::new().bold();
 
-/// Lists runs, or shows one. Reads the acting user's state folder and nothing else.
+/// Lists runs, or shows one. Reads only the acting user's state folder.
 pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
     let (file, run) = inputs::file_and_id(arguments.file, arguments.run);
     let folder = inputs::state_folder();
     let (mut runs, wrong) = past(&folder)?;
     for message in wrong {
-        output::tell(&format!("warning: {}\n", clean(&message)));
+        output::print_error(&format!("warning: {}\n", clean(&message)));
     }
     if let Some(file) = file {
-        // A plan file that is gone still has a history, by the path that it had.
+        // A plan file that was deleted still has a history under its former path.
         let path = canonical(&file).display().to_string();
         runs.retain(|past| past.file == path);
     }
-    // The newest first: it is the one that is asked about.
+    // Newest first.
     runs.reverse();
     let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let text = match run {
@@ -43,18 +43,18 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// The run of an id, or of the beginning of one that no other begins with.
+/// Returns the run whose id starts with `id`. The match has to be unique.
 fn one(runs: Vec<RunSummary>, id: &str) -> Result<RunSummary, Failure> {
     let mut found: Vec<RunSummary> = runs.into_iter().filter(|past| past.run.starts_with(id)).collect();
     if found.len() > 1 {
         let ids: Vec<&str> = found.iter().map(|past| past.run.as_str()).collect();
         return Err(
-            Failure::new(format!("several runs begin with `{id}`")).hint(format!("there is: {}", ids.join(", ")))
+            Failure::new(format!("several runs start with `{id}`")).hint(format!("their ids are {}", ids.join(", ")))
         );
     }
     found.pop().ok_or_else(|| {
-        Failure::new(format!("there is no run `{id}` in this user's history"))
-            .hint("`provision history` lists the runs; each user has their own")
+        Failure::new(format!("no run `{id}` in this user's history"))
+            .hint("run `provision history` to list the runs; each user has a separate history")
     })
 }
 
@@ -82,7 +82,7 @@ fn show(past: &RunSummary) -> String {
     ];
     rows.extend(past.finished.clone().map(|finished| ("finished", finished)));
     rows.extend(past.saved.clone().map(|saved| ("saved plan", saved)));
-    rows.extend(past.reason.clone().map(|reason| ("because", reason)));
+    rows.extend(past.reason.clone().map(|reason| ("reason", reason)));
     for (label, value) in rows {
         let _ = writeln!(text, "  {label:<10}  {}", clean(&value));
     }
@@ -90,7 +90,7 @@ fn show(past: &RunSummary) -> String {
     for record in &past.records {
         let (at, word, step, what) = match record {
             Record::ChangeStarted { at, step, target, summary, .. } => {
-                (at, "begins", step, with_target(target, summary))
+                (at, "started", step, with_target(target, summary))
             }
             Record::ChangeFinished { at, step, target, summary, outcome, .. } => {
                 let word = if *outcome == ChangeOutcome::Changed { "done" } else { "failed" };
@@ -98,7 +98,7 @@ fn show(past: &RunSummary) -> String {
             }
             Record::StepFinished { at, step, outcome, reason, .. } => {
                 let word = match outcome {
-                    // Its changes say so already.
+                    // Its changes already show that.
                     Finished::Changed => continue,
                     Finished::Unchanged => "unchanged",
                     Finished::Unchecked => "unchecked",
@@ -110,7 +110,7 @@ fn show(past: &RunSummary) -> String {
                 (at, word, step, reason.clone().unwrap_or_default())
             }
             Record::RunSettled { at, by } => {
-                let _ = writeln!(text, "  {}  settled    by the run {}", clean(at), clean(by));
+                let _ = writeln!(text, "  {}  recovered  by run {}", clean(at), clean(by));
                 continue;
             }
             _ => continue,
@@ -119,7 +119,7 @@ fn show(past: &RunSummary) -> String {
         let _ = writeln!(text, "  {}  {word:<9}  {}", clean(at), clean(&format!("{step}{what}")));
     }
     for change in &past.unfinished {
-        let what = if past.outcome == RunStatus::Running { "under way" } else { "cut off in" };
+        let what = if past.outcome == RunStatus::Running { "in progress" } else { "interrupted" };
         let _ = writeln!(
             text,
             "  {what}: {}",
@@ -135,7 +135,7 @@ fn ending(past: &RunSummary) -> String {
         RunStatus::Changes => "changes left",
         RunStatus::Failed => "failed",
         RunStatus::Running => "running",
-        RunStatus::CutOff => "cut off",
+        RunStatus::CutOff => "interrupted",
     };
     past.counts.map_or_else(|| word.to_owned(), |counts| format!("{word}: {counts}"))
 }

@@ -5,7 +5,7 @@ use super::{Error, Exit};
 use crate::plan_file::reference;
 use crate::render::output;
 
-/// Prints a plan file to start from.
+/// Prints a plan file as a starting point.
 pub fn run(arguments: InitArguments) -> Result<Exit, Error> {
     output::print(&reference::example(&arguments.kinds)?);
     Ok(Exit::Done)

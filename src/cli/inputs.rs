@@ -1,4 +1,4 @@
-//! What a command takes in: the plan file, the variables, the environment.
+//! The inputs of a command: the plan file, the variables and the environment.
 
 use std::path::{Path, PathBuf};
 
@@ -14,18 +14,18 @@ use crate::host::users::User;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
 use crate::render::{Human, Json, Markdown};
 
-/// Reads the given file or standard input (`-`), else the default plan file.
+/// Reads the given file or standard input (`-`), or else the default plan file.
 ///
 /// # Errors
-/// There is none, there are several, or it cannot be read.
+/// There is no plan file, there are several, or it cannot be read.
 fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failure> {
     if given.is_some_and(is_standard_input) {
         return read_plan_file(std::io::stdin().lock(), name.map(Path::to_owned));
     }
     if let Some(name) = name {
         let (name, file) = (name.display(), given.unwrap_or(Path::new("the default")).display());
-        return Err(Failure::new(format!("--as {name} names a plan file from standard input, not {file}"))
-            .hint("leave --as out, or give - in the place of the file"));
+        return Err(Failure::new(format!("--as {name} applies to a plan file from standard input, not to {file}"))
+            .hint("remove --as, or replace the file by -"));
     }
     let path = match given {
         Some(path) => path.to_owned(),
@@ -39,7 +39,7 @@ pub fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// What plan or apply is asked to do.
+/// Returns the request for a plan or an apply.
 ///
 /// # Errors
 /// The plan file cannot be found or read.
@@ -60,7 +60,7 @@ pub fn request(command: Command, file: Option<&Path>, arguments: &RunArguments) 
     Ok(Request { command, source, selection, vars, as_of: *as_of, environment })
 }
 
-/// Where the events of a run go.
+/// Returns the renderer for the events of a run.
 pub fn sink(arguments: &FormatArguments) -> Box<dyn Sink> {
     match arguments.format() {
         Format::Human => Box::new(Human::new()),
@@ -69,13 +69,13 @@ pub fn sink(arguments: &FormatArguments) -> Box<dyn Sink> {
     }
 }
 
-/// The environment of the process.
+/// Returns the environment of the process.
 #[expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
 pub fn environment() -> Environment {
     std::env::vars_os().collect()
 }
 
-/// The acting user's state folder.
+/// Returns the acting user's state folder.
 pub fn state_folder() -> StateFolder {
     environment().state_folder(User::acting().home)
 }
@@ -83,12 +83,12 @@ pub fn state_folder() -> StateFolder {
 /// Finds and reads the plan file, as a run does.
 ///
 /// # Errors
-/// Where there is none or several, it cannot be read, or its shape is wrong.
+/// There is no plan file, there are several, it cannot be read, or it is malformed.
 pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, NotPrepared> {
     source(given, None)?.plan_file()
 }
 
-/// `[FILE] [ID]`, in either order. One word alone is a file where it looks like one, else an id.
+/// Parses `[FILE] [ID]` in either order. A single word is a file if it looks like one, and an id otherwise.
 pub fn file_and_id(first: Option<String>, second: Option<String>) -> (Option<PathBuf>, Option<String>) {
     match (first, second) {
         (Some(word), None) if is_file_name(&word) => (Some(word.into()), None),
@@ -104,7 +104,7 @@ fn is_file_name(word: &str) -> bool {
     word == "-" || word.ends_with(".yaml") || word.ends_with(".yml") || word.contains('/') || Path::new(word).is_file()
 }
 
-/// Where a word that was taken for a plan file is a step of the default plan file, says so.
+/// Replaces the failure if the word taken for a plan file is a step of the default plan file.
 fn step_in_place_of_file(failure: Failure, path: &Path, only: &[String]) -> Failure {
     let Some(word) = path.to_str().filter(|word| !is_file_name(word) && !path.exists()) else { return failure };
     let Ok(default) = default_plan_file() else { return failure };
@@ -115,10 +115,10 @@ fn step_in_place_of_file(failure: Failure, path: &Path, only: &[String]) -> Fail
     let mut ids = only.to_vec();
     ids.push(word.to_owned());
     Failure::new(format!("`{word}` is a step of {}, not a plan file", default.display()))
-        .hint(format!("--only takes ids separated by commas: --only {}", ids.join(",")))
+        .hint(format!("separate several ids by commas: --only {}", ids.join(",")))
 }
 
-/// The variables and the environment that templates see.
+/// Returns the variables and the environment for templates.
 pub fn inputs(variables: &Variables) -> Inputs {
     Inputs { vars: variables.vars.iter().cloned().collect(), env: environment().texts(), host: HostAccess::Read }
 }

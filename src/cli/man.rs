@@ -21,21 +21,21 @@ pub fn run(arguments: ManArguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Writes the pages of a command and of those below it.
+/// Writes the pages of a command and its subcommands.
 #[expect(clippy::disallowed_methods, reason = "the user names the directory")]
 fn write(command: &Command, folder: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(format!("cannot write the manual pages to {}: {}", folder.display(), reason(&error)))
-            .hint("name a directory that you can write to")
+            .hint("choose a directory that you can write to")
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let (name, text) = page(command)?;
     std::fs::write(folder.join(name), text).map_err(failed)?;
-    // `help` has nothing that the others lack.
+    // The page of `help` would repeat the others.
     command.get_subcommands().filter(|below| below.get_name() != "help").try_for_each(|below| write(below, folder))
 }
 
-/// The file name and the text of a page, in ASCII: what else there is, roff reads as escapes.
+/// Returns the file name and the text of a page. The text is ASCII: other characters are written as roff escapes.
 fn page(command: &Command) -> Result<(String, String), Failure> {
     let mut page = Vec::new();
     let man = clap_mangen::Man::new(command.clone().disable_help_subcommand(true));

@@ -1,4 +1,4 @@
-//! `--metrics FILE`: where the metrics of a run go.
+//! `--metrics FILE`: the destination of a run's metrics.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,26 +13,26 @@ use crate::host::fs::{Attributes, Dir};
 use crate::render::{Metrics, MetricsRun, output};
 use crate::text::{clean, io_error_text};
 
-/// No file of metrics is larger, in bytes.
+/// The maximum size of an existing metrics file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// Everybody may read metrics: node_exporter runs as a user of its own.
+/// Everyone may read metrics, because node_exporter runs as another user.
 const ATTRIBUTES: Attributes = Attributes { uid: None, gid: None, mode: 0o644 };
 
-/// The file, and what is written to it.
+/// The metrics file and its content.
 struct MetricsFile {
     path: PathBuf,
     dir: Dir,
     command: Command,
-    /// How the plan file is named where it could not be read.
+    /// The name of a plan file that could not be read.
     plan_file: String,
     run: Arc<Mutex<MetricsRun>>,
 }
 
-/// Runs a command whose events go where the arguments say, and writes the metrics of it where they ask for some, however
-/// it ends.
+/// Runs a command with a sink for the chosen output format. Writes its metrics if the arguments ask for them, however the
+/// command ends.
 ///
 /// # Errors
-/// Those of the command, and the directory for the metrics cannot be opened.
+/// The command fails, or the directory for the metrics cannot be opened.
 pub async fn with_sink(
     arguments: &RunArguments,
     command: Command,
@@ -48,7 +48,7 @@ pub async fn with_sink(
 }
 
 impl MetricsFile {
-    /// Has the events that go to `next` folded into metrics for the file at `path`.
+    /// Forwards events to `next` and collects them as metrics for the file at `path`.
     ///
     /// # Errors
     /// The directory of the file cannot be opened.
@@ -63,7 +63,7 @@ impl MetricsFile {
         };
         let absolute = std::path::absolute(path).map_err(|error| cannot(io_error_text(&error)))?;
         let (Some(parent), Some(_)) = (absolute.parent(), absolute.file_name()) else {
-            return Err(cannot("it names no file".to_owned()));
+            return Err(cannot("the path has no file name".to_owned()));
         };
         let dir = Dir::open(parent).map_err(|error| cannot(Failure::from(error).message))?;
         let plan_file = plan_file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
@@ -72,11 +72,15 @@ impl MetricsFile {
         Ok((Self { path: absolute, dir, command, plan_file, run }, Box::new(sink)))
     }
 
-    /// Writes the file, whole or not at all. Where it cannot be written, a warning says so: it is no part of the run.
+    /// Replaces the file atomically. A failure causes only a warning, because the file is not a part of the run.
     fn write(&self) {
         if let Err(failure) = self.try_write() {
             let path = self.path.display().to_string();
-            output::tell(&format!("warning: cannot write metrics to {}: {}\n", clean(&path), clean(&failure.message)));
+            output::print_error(&format!(
+                "warning: cannot write metrics to {}: {}\n",
+                clean(&path),
+                clean(&failure.message)
+            ));
         }
     }
 

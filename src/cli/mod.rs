@@ -1,4 +1,4 @@
-//! The command line: arguments to exit code, a file a command.
+//! The command line, from arguments to exit code. Each command has its own file.
 
 mod apply;
 mod args;
@@ -47,10 +47,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Err(error) => {
             let error = tips::better(error);
             let printed = error.print();
-            // Help goes to standard output and is no failure; everything else is a wrong command line.
+            // Help goes to standard output and is a success. Everything else is a usage error.
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    output::remember(printed);
+                    output::record_write_error(printed);
                     with_all_output(Exit::Done)
                 }
                 _ => Exit::Failed,
@@ -58,11 +58,11 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         }
     };
     if let Err(failure) = crate::host::process::leave_no_core_dump() {
-        output::tell(&format!("{}\n", Error::from(failure)));
+        output::print_error(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
     if let Err(failure) = diagnostics::start(&arguments.diagnostics) {
-        output::tell(&format!("{}\n", Error::from(failure)));
+        output::print_error(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
     let result = match arguments.command {
@@ -84,17 +84,17 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Man(arguments) => man::run(arguments),
         Command::Rescue { command } => with_runtime(rescue::run(command)),
     };
-    output::idle();
-    for wrong in telemetry::finish() {
-        output::tell(&format!("warning: {}\n", clean(&wrong)));
+    output::clear_activity();
+    for warning in telemetry::finish() {
+        output::print_error(&format!("warning: {}\n", clean(&warning)));
     }
     with_all_output(result.unwrap_or_else(|error| {
-        output::tell(&format!("{error}\n"));
+        output::print_error(&format!("{error}\n"));
         error.exit
     }))
 }
 
-/// The command line without the commands that are not for people, for completions and manual pages.
+/// Returns the command line without hidden commands, for completions and manual pages.
 fn visible(command: clap::Command) -> clap::Command {
     let subcommands: Vec<clap::Command> =
         command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).cloned().collect();
@@ -108,14 +108,14 @@ fn visible(command: clap::Command) -> clap::Command {
         .subcommands(subcommands)
 }
 
-/// A command whose result did not reach its reader has failed, whatever it did.
+/// A command fails if its result could not be written completely.
 fn with_all_output(exit: Exit) -> Exit {
-    match (output::lost(), exit) {
-        (Some(why), Exit::Done | Exit::Changes | Exit::Failed) => {
-            output::tell(&format!(
-                "error: not all output could be written to standard output: {}\n  hint: what an apply did is in \
+    match (output::write_error(), exit) {
+        (Some(error), Exit::Done | Exit::Changes | Exit::Failed) => {
+            output::print_error(&format!(
+                "error: cannot write all output to standard output: {}\n  hint: to see what an apply did, run \
                  `provision history`\n",
-                io_error_text(why)
+                io_error_text(error)
             ));
             Exit::Failed
         }
@@ -127,12 +127,12 @@ fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Ex
     let runtime = without_panic(|| tokio::runtime::Builder::new_current_thread().enable_all().build())
         .map_err(|error| Failure::new(format!("cannot start the runtime: {}", io_error_text(&error))))?;
     let result = runtime.block_on(command);
-    // A look-up that a signal ended may still be waiting in a thread of its own.
+    // A lookup that was interrupted by a signal may still block a thread.
     runtime.shutdown_background();
     result
 }
 
-/// What ends a command before it has a result, as it is shown.
+/// An error that ends a command before it has a result, as it is shown.
 #[derive(Debug)]
 pub struct Error {
     text: String,
@@ -166,14 +166,14 @@ impl From<NotPrepared> for Error {
     fn from(error: NotPrepared) -> Self {
         match error {
             NotPrepared::Failure(failure) => failure.into(),
-            NotPrepared::Diagnostics(problems) => problems.into(),
+            NotPrepared::Diagnostics(diagnostics) => diagnostics.into(),
             NotPrepared::Stopped(signal) => Self::stopped(signal),
         }
     }
 }
 
 impl From<crate::plan_file::Diagnostics> for Error {
-    fn from(problems: crate::plan_file::Diagnostics) -> Self {
-        Self { text: problems.to_string(), exit: Exit::Failed }
+    fn from(diagnostics: crate::plan_file::Diagnostics) -> Self {
+        Self { text: diagnostics.to_string(), exit: Exit::Failed }
     }
 }

@@ -5,9 +5,9 @@ use super::{Error, Exit, inputs, metrics};
 use crate::engine::run::{Command, prepare};
 use crate::engine::saved::Target;
 
-/// Shows what differs. Leaves no trace but the saved plan that was asked for.
+/// Shows the differences. Leaves no trace except the requested saved plan.
 pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
-    // What stands in its way is told before anybody waits for a plan.
+    // Problems with the target file are reported before the plan is made.
     let target = arguments.out.as_deref().map(Target::find).transpose()?;
     let file = arguments.file.as_deref();
     let ended = metrics::with_sink(&arguments.run, Command::Plan, file, async |sink| {

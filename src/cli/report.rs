@@ -8,7 +8,7 @@ use crate::engine::run::read_lines;
 use crate::render::output;
 use crate::render::report::{HostRun, NoResult, Report};
 
-/// Folds the JSON lines of many hosts' runs into one report. A file that has no result is part of it.
+/// Combines the JSON lines of runs on many hosts into one report. Files without a result are listed in it.
 pub fn run(arguments: ReportArguments) -> Result<Exit, Error> {
     let (mut runs, mut without_result) = (Vec::new(), Vec::new());
     for file in &arguments.files {

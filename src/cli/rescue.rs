@@ -15,7 +15,7 @@ use crate::plan_file::{Evaluated, Selection};
 use crate::render::output;
 use crate::resource::{RescueAnswer, RescueRequest, Restoring, Step};
 
-/// Lists, shows or gives back what was taken out of the way.
+/// Lists, shows or restores rescues.
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let (RescueCommand::List(arguments) | RescueCommand::Show(arguments) | RescueCommand::Restore(arguments)) =
         &command;
@@ -38,7 +38,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
             Err(error) => Err(error),
         },
         (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
-            Err(Failure::new("which rescue?").hint("give its id: `provision rescue list` tells them").into())
+            Err(Failure::new("no rescue id given").hint("run `provision rescue list` to list the ids").into())
         }
     };
     targets.end().await;
@@ -46,18 +46,18 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// The steps as the plan file has them; only those that keep rescues are evaluated.
+/// Evaluates only the steps that keep rescues.
 fn evaluate(arguments: &RescueArguments, file: Option<&std::path::Path>) -> Result<Evaluated, Error> {
     let plan_file = inputs::plan_file(file)?;
     let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
     if selection.only.is_empty() {
-        return Err(Failure::new("the plan file has no step that takes anything out of the way").into());
+        return Err(Failure::new("the plan file has no step that keeps rescues").into());
     }
     Ok(plan_file.evaluate(&inputs::inputs(&arguments.variables), &selection)?)
 }
 
-/// The paths that steps of the plan file see to, as far as they can be told without the values that only an apply needs,
-/// with the step's id. Checkouts are left out: their steps are those that keep rescues.
+/// Returns the paths that other steps claim, with the step ids, as far as they are known without the values that only
+/// an apply needs. Checkouts are left out: their steps are the ones that keep rescues.
 fn claimed(arguments: &RescueArguments, file: Option<&std::path::Path>) -> Result<Vec<(PathBuf, String)>, Error> {
     let described = inputs::plan_file(file)?.describe(&[], &inputs::inputs(&arguments.variables))?;
     let mut found = Vec::new();
@@ -80,7 +80,7 @@ fn claimed(arguments: &RescueArguments, file: Option<&std::path::Path>) -> Resul
 fn only(steps: Vec<Step>, id: &str) -> Result<Vec<Step>, Failure> {
     let steps: Vec<Step> = steps.into_iter().filter(|step| step.id == id).collect();
     if steps.is_empty() {
-        return Err(Failure::new(format!("no step `{id}` keeps rescues")).hint("leave the id out to list all rescues"));
+        return Err(Failure::new(format!("no step `{id}` keeps rescues")).hint("omit the id to list all rescues"));
     }
     Ok(steps)
 }
@@ -89,7 +89,7 @@ async fn list(targets: &Targets, steps: &[Step]) -> Result<String, Error> {
     let mut text = String::new();
     for step in steps {
         let RescueAnswer::List(mut rescues) = targets.rescue(step, RescueRequest::List).await? else { continue };
-        // Their ids begin with the time: the newest come first.
+        // Ids start with the time, so this puts the newest first.
         rescues.sort_by(|one, other| other.id.cmp(&one.id));
         for rescue in rescues {
             // Writing to a `String` cannot fail.
@@ -105,7 +105,7 @@ async fn list(targets: &Targets, steps: &[Step]) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The step that has the rescue, which its id alone does not tell, and the command that deletes it.
+/// Returns the step that has the rescue, and the command that deletes the rescue.
 async fn owner<'a>(targets: &Targets, steps: &'a [Step], id: &str) -> Result<(&'a Step, String), Error> {
     let mut known = Vec::new();
     for step in steps {
@@ -115,8 +115,12 @@ async fn owner<'a>(targets: &Targets, steps: &'a [Step], id: &str) -> Result<(&'
         }
         known.extend(rescues.into_iter().map(|rescue| rescue.id));
     }
-    let hint = if known.is_empty() { "there is none".to_owned() } else { format!("there is: {}", known.join(", ")) };
-    Err(Failure::new(format!("there is no rescue `{id}`")).hint(hint).into())
+    let hint = if known.is_empty() {
+        "there are no rescues".to_owned()
+    } else {
+        format!("the rescues are {}", known.join(", "))
+    };
+    Err(Failure::new(format!("no such rescue: {id}")).hint(hint).into())
 }
 
 async fn show(targets: &Targets, steps: &[Step], id: String) -> Result<Vec<u8>, Error> {
@@ -135,8 +139,8 @@ async fn restore(
 ) -> Result<String, Error> {
     let (step, delete) = owner(targets, steps, &id).await?;
     let claimed = claimed.iter().filter(|(_, owner)| *owner != step.id).cloned().collect();
-    let wanted = Restoring { id: id.clone(), claimed };
-    let RescueAnswer::Restore(paths) = targets.rescue(step, RescueRequest::Restore(wanted)).await? else {
+    let restoring = Restoring { id: id.clone(), claimed };
+    let RescueAnswer::Restore(paths) = targets.rescue(step, RescueRequest::Restore(restoring)).await? else {
         return Ok(String::new());
     };
     let mut text = String::new();
@@ -144,7 +148,7 @@ async fn restore(
         let _ = writeln!(text, "restored  {path}");
     }
     if paths.is_empty() {
-        let _ = writeln!(text, "nothing to restore: the files are as the rescue has them");
+        let _ = writeln!(text, "nothing to restore: the files are the same as in the rescue");
     }
     let _ = writeln!(text, "\nthe rescue {id} is kept; to delete it: {delete}");
     Ok(text)

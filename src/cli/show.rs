@@ -4,7 +4,7 @@ use super::args::ShowArguments;
 use super::{Error, Exit, inputs};
 use crate::engine::run::show_saved;
 
-/// Shows what a saved plan would do. Reads it, the plan file and the acting user's state folder, and nothing else.
+/// Shows what a saved plan would do. Reads only the saved plan, the plan file and the acting user's state folder.
 pub fn run(arguments: ShowArguments) -> Result<Exit, Error> {
     show_saved(&arguments.saved, &inputs::state_folder(), inputs::sink(&arguments.format))?;
     Ok(Exit::Done)

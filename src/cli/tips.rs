@@ -1,12 +1,12 @@
-//! What the argument parser says of a wrong command line: its guesses that would mislead are left out, and what people
-//! bring from other tools is answered with this program's own word.
+//! Improves the argument parser's errors: removes misleading suggestions, and maps options and commands of other tools
+//! to their equivalents.
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::plan_file::nearest;
 
-/// Options of other tools, and what to say.
+/// Options of other tools, and the tip for each.
 const OPTIONS: &[(&[&str], &str)] = &[
     (
         &["--dry-run", "--dryrun", "--check", "--noop", "--no-op", "--simulate", "--just-print", "-n", "-C"],
@@ -15,7 +15,7 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["--diff", "-D"], "`provision plan` shows the differences"),
     (
         &["--yes", "-y", "--auto-approve", "-auto-approve", "--assume-yes", "--force", "-f"],
-        "`provision apply --yes` skips the question",
+        "`provision apply --yes` skips the confirmation prompt",
     ),
     (&["--tags", "-t", "--target", "-target", "--step", "--steps"], "`--only ID,…` selects steps"),
     (&["--skip-tags", "--exclude"], "`--skip ID,…` leaves steps out"),
@@ -24,15 +24,15 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["-detailed-exitcode"], "write it with two hyphens: --detailed-exitcode"),
     (&["-out", "--output", "-o"], "`provision plan --out SAVED` saves the plan"),
     (&["-json"], "write it with two hyphens: --json"),
-    (&["--become", "-b", "--user", "--sudo"], "`run_as` of a step says as whom it runs"),
-    (&["--inventory", "-i", "--limit-hosts", "--host"], "it works on the host that it is started on"),
+    (&["--become", "-b", "--user", "--sudo"], "`run_as` of a step sets the user that it runs as"),
+    (&["--inventory", "-i", "--limit-hosts", "--host"], "provision runs on the host where it is started"),
 ];
 
-/// Commands of other tools, and what to say.
+/// Commands of other tools, and the tip for each.
 const COMMANDS: &[(&[&str], &str)] = &[
     (
         &["destroy", "delete", "remove", "uninstall", "down", "clean", "teardown"],
-        "nothing is ever taken down: what a step made stays",
+        "provision never removes what a step created",
     ),
     (
         &["undo", "rollback", "revert", "restore"],
@@ -49,15 +49,15 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["lint", "verify", "syntax-check", "fmt"], "`provision validate` checks plan files"),
     (&["log", "logs", "runs", "list"], "`provision history` lists the runs"),
     (&["doc", "docs", "describe", "why"], "`provision explain` explains steps"),
-    (&["unlock", "force-unlock"], "a lock ends with its process: there is none to take away"),
+    (&["unlock", "force-unlock"], "a lock ends with its process, so there is nothing to unlock"),
 ];
 
-/// The error with tips that help.
+/// Returns the error with useful tips.
 pub fn better(mut error: clap::Error) -> clap::Error {
     match error.kind() {
         ErrorKind::UnknownArgument => {
             let word = word(&error, ContextKind::InvalidArg);
-            // "to pass '--x' as a value, use '-- --x'": no value of this program begins with a hyphen.
+            // "to pass '--x' as a value, use '-- --x'" is wrong here: no value of this program starts with a hyphen.
             error.remove(ContextKind::Suggested);
             let word = word.split('=').next().unwrap_or_default();
             if let Some(tip) = known(OPTIONS, word) {
@@ -107,13 +107,13 @@ mod tests {
     use super::super::Arguments;
     use super::better;
 
-    fn said(words: &[&str]) -> String {
+    fn error_text(words: &[&str]) -> String {
         let words = std::iter::once(&"provision").chain(words);
         better(Arguments::try_parse_from(words).unwrap_err()).to_string()
     }
 
     #[test]
-    fn words_of_other_tools_are_answered_with_this_programs_own() {
+    fn options_and_commands_of_other_tools_get_tips() {
         for (words, tip) in [
             (&["plan", "--dry-run"][..], "`provision plan` is the dry run"),
             (&["plan", "--yes"], "provision apply --yes"),
@@ -123,18 +123,18 @@ mod tests {
             (&["apply", "-n"], "`provision plan` is the dry run"),
             (&["apply", "--auto-approve"], "provision apply --yes"),
             (&["apply", "--tags=x"], "--only ID,…"),
-            (&["destroy"], "nothing is ever taken down"),
+            (&["destroy"], "never removes"),
             (&["rollback"], "rescue restore"),
             (&["lint", "x.yaml"], "provision validate"),
             (&["deploy"], "provision apply"),
             (&["paln"], "'plan'"),
             (&["plan", "--detailed-exit"], "'--detailed-exitcode'"),
         ] {
-            let said = said(words);
-            assert!(said.contains(tip), "{words:?}: {said}");
-            assert!(!said.contains("as a value") && !said.contains("history"), "{words:?}: {said}");
+            let text = error_text(words);
+            assert!(text.contains(tip), "{words:?}: {text}");
+            assert!(!text.contains("as a value") && !text.contains("history"), "{words:?}: {text}");
         }
-        assert!(!said(&["xyzzy"]).contains("tip:"));
-        assert!(!said(&["plan", "--xyzzy"]).contains("tip:"));
+        assert!(!error_text(&["xyzzy"]).contains("tip:"));
+        assert!(!error_text(&["plan", "--xyzzy"]).contains("tip:"));
     }
 }

@@ -12,7 +12,7 @@ use crate::plan_file::PlanFile;
 use crate::render::output;
 use crate::text::plural;
 
-/// Checks plan files without the host, all of them before it ends.
+/// Checks all given plan files without touching the host.
 pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     let ValidateArguments { files, variables, format } = arguments;
     let given: Vec<Option<&Path>> =
@@ -28,23 +28,23 @@ pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
         }
         match format.format() {
             CheckFormat::Json => output::print_raw(json_line(file, &result).as_bytes()),
-            CheckFormat::Human => tell(result),
+            CheckFormat::Human => print_result(result),
         }
     }
     Ok(exit)
 }
 
-fn tell(result: Result<PlanFile, NotPrepared>) {
+fn print_result(result: Result<PlanFile, NotPrepared>) {
     match result {
         Ok(plan_file) => {
             let count = plan_file.ids().len();
             output::print(&format!("{}: valid ({})\n", plan_file.path(), plural(count, "step")));
         }
-        Err(error) => output::tell(&format!("{}\n", Error::from(error))),
+        Err(error) => output::print_error(&format!("{}\n", Error::from(error))),
     }
 }
 
-/// The result for one file. A key that does not apply is null.
+/// Returns the JSON line for one file. Keys that do not apply are null.
 fn json_line(file: Option<&Path>, result: &Result<PlanFile, NotPrepared>) -> String {
     let given = file.map(|file| file.display().to_string());
     let (file, name, steps, problems) = match result {

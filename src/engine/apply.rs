@@ -1,4 +1,4 @@
-//! The second half of an apply: the planned changes, in order, each only where it is still the one that was planned.
+//! The second half of an apply: makes the planned changes in order, each only if it is still the one that was planned.
 
 use crate::failure::Failure;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::resource::Step;
 use crate::resource::{AnyChange, Description, Diff, Rescue, RescueAnswer, RescueRequest};
 use crate::telemetry::spans::{self, Span};
 
-/// Makes the command line that brings a rescue back from its id.
+/// Returns the command line that restores the rescue with the given id.
 pub type RestoreCommand = dyn Fn(&str) -> String + Send + Sync;
 
 /// What all steps of an apply share.
@@ -47,8 +47,8 @@ impl StepResult {
         Self { outcome, drift, failure, notes, warnings, rescues: Vec::new() }
     }
 
-    /// The end of a step that has no changes left: as it was asked for, unless something stands in the way or differs
-    /// that it does not repair.
+    /// The result of a step that has no changes left. The step is blocked if something prevents it, and drifted if
+    /// something differs that it does not repair.
     fn converged(outcome: Finished, diff: Diff<AnyChange>) -> Self {
         let (outcome, failure) = match (Failure::join(&diff.obstacles), Failure::join(&diff.drift)) {
             (Some(obstacles), _) => (Finished::Blocked, Some(obstacles)),
@@ -61,12 +61,12 @@ impl StepResult {
     }
 }
 
-/// Makes the planned changes. Steps run as soon as those they wait for have ended, so independent ones run at the same
-/// time; a step whose predecessor did not succeed is blocked, and nothing else is.
+/// Makes the planned changes. A step starts as soon as the steps that it waits for have ended, so independent steps run
+/// at the same time. A step is blocked only if one that it waits for did not succeed.
 pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
     let (ends, _) = watch::channel(vec![None; cx.steps.len()]);
     let ends = Arc::new(ends);
-    let slots: Vec<Arc<Mutex<()>>> = (0..graph.slot_count()).map(|_| Arc::default()).collect();
+    let locks: Vec<Arc<Mutex<()>>> = (0..graph.lock_count()).map(|_| Arc::default()).collect();
     let mut running = JoinSet::new();
     for (index, planned) in planned.into_iter().enumerate() {
         let before: Vec<usize> = graph.before(index).iter().map(|(other, _)| *other).collect();
@@ -76,7 +76,7 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
             observed: planned.observed,
             inside_and_before: graph.inside_and_before(index).to_vec(),
         };
-        let slots: Vec<Arc<Mutex<()>>> = graph.slots(index).iter().map(|slot| Arc::clone(&slots[*slot])).collect();
+        let locks: Vec<Arc<Mutex<()>>> = graph.locks(index).iter().map(|lock| Arc::clone(&locks[*lock])).collect();
         let makers: Vec<usize> = planned.makers_of_parents().collect();
         let ends = Arc::clone(&ends);
         let step = &cx.steps[index];
@@ -86,10 +86,10 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
             let end = match predecessors(&before, &run.cx.steps, &ends).await {
                 Err(failure) => StepResult::of(Finished::Blocked, Some(failure)),
                 Ok(Some(())) => {
-                    // Always in the same order, so that two steps never wait for each other.
+                    // Locks are always taken in the same order, so that two steps never wait for each other.
                     let mut held = Vec::new();
-                    for slot in &slots {
-                        held.push(slot.lock().await);
+                    for lock in &locks {
+                        held.push(lock.lock().await);
                     }
                     run.run_step(planned).await
                 }
@@ -102,14 +102,14 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
     while running.join_next().await.is_some() {}
 }
 
-/// Waits until these steps have ended, whatever came of them.
+/// Waits until these steps have ended, with whatever outcome.
 async fn ended(steps: &[usize], ends: &watch::Sender<Vec<Option<Finished>>>) {
     let mut seen = ends.subscribe();
     // The sender lives in every step's task, so the channel cannot close while one waits.
     drop(seen.wait_for(|ends| steps.iter().all(|step| ends[*step].is_some())).await);
 }
 
-/// Waits until the steps at `before` have ended. `None`: one of them was skipped because the run was stopped.
+/// Waits until the steps in `before` have ended. Returns `None` if one of them was skipped because the run was stopped.
 async fn predecessors(
     before: &[usize],
     steps: &[Step],
@@ -135,9 +135,9 @@ async fn predecessors(
 struct StepRun {
     index: usize,
     cx: ApplyContext,
-    /// When the step was looked at for the plan.
+    /// When the step was observed for the plan.
     observed: SystemTime,
-    /// Steps inside of this one that ran before it.
+    /// Steps inside this one that ran before it.
     inside_and_before: Vec<usize>,
 }
 
@@ -174,30 +174,31 @@ impl StepRun {
             Verdict::Deferred => return StepResult::of(Finished::Blocked, None),
         };
         if provisional {
-            // It waited for other steps: now it is planned for good, and shown.
+            // It waited for other steps. Its plan is now final, and is shown.
             let exact = PlannedStep::exact(Verdict::Decided(diff.clone()));
             self.cx.sink.event(&planned_event(self.index, &exact, &self.cx.steps, true));
         } else if let Err(other) = keep_planned(&mut diff, expected.as_deref().unwrap_or_default(), self.observed) {
             let now = other.describe();
-            let failure = Failure::new(format!(
-                "the host has changed since it was planned: {} now takes this to converge: {}",
-                now.target, now.summary
-            ));
-            return StepResult::of(Finished::Failed, Some(failure.hint("look at the new plan, then run apply again")));
+            let failure =
+                Failure::new(format!("{} changed after it was planned; it now needs: {}", now.target, now.summary));
+            return StepResult::of(
+                Finished::Failed,
+                Some(failure.hint("run plan to see the new plan, then run apply again")),
+            );
         }
         self.apply_changes(diff).await
     }
 
-    /// Looks at the step once more; `None` where a signal comes first, since a host that is asked may be slow to answer.
+    /// Plans the step again. Returns `None` if a signal comes first, because a host can be slow to answer.
     async fn decide_unless_stopped(&self) -> Option<Verdict> {
         let (targets, steps, index) = (Arc::clone(&self.cx.targets), Arc::clone(&self.cx.steps), self.index);
-        // A task of its own: a request to a worker that was broken off in its middle would spoil those after it.
-        let deciding = tokio::spawn(Span::current().instrument(async move {
+        // A separate task: cancelling a worker's request halfway would break the requests after it.
+        let planning = tokio::spawn(Span::current().instrument(async move {
             let observed = plan_step(&targets, &steps[index]).await;
             observed.beside_others(&targets, index, &steps)
         }));
         tokio::select! {
-            verdict = deciding => {
+            verdict = planning => {
                 Some(verdict.unwrap_or_else(|_| Verdict::Failed(Failure::new("the observation ended without a result"))))
             }
             () = self.cx.stop.asked() => None,
@@ -209,11 +210,11 @@ impl StepRun {
             return StepResult::converged(Finished::Unchanged, diff);
         }
         let changes = diff.changes.iter().map(|change| (self.step(), change));
-        let follow_ups = self.cx.targets.follow_ups().after(changes);
+        let follow_ups = self.cx.targets.follow_ups().of_planned_changes(changes);
         if !follow_ups.is_empty() {
             self.cx.sink.event(&Event::FollowUpsExpected { follow_ups });
         }
-        // What may take somebody's work out of the way says so in the plan; how to get it back is said in the end.
+        // The plan shows which changes can move someone's work aside. The result says how to get that work back.
         let risky = diff.changes.iter().any(|change| change.describe().risk.is_some());
         let mut end = self.make_each(diff).await;
         if risky && self.step().resource.info().keeps_rescues {
@@ -225,8 +226,8 @@ impl StepRun {
         end
     }
 
-    /// A step that holds what is around others may undo what they did before it: a directory that is handed to a user is
-    /// none in which root works any more.
+    /// Checks the steps inside this one again: a directory that gets another owner may invalidate what was done in it
+    /// before, because root does not work in directories of other users.
     async fn verify_inside(&self, end: &mut StepResult) {
         for other in &self.inside_and_before {
             let step = &self.cx.steps[*other];
@@ -238,24 +239,20 @@ impl StepRun {
                     .map(AnyChange::describe)
                 {
                     None => continue,
-                    Some(change) => format!("{} has to be changed again: {}", change.target, change.summary),
+                    Some(change) => format!("{} needs another change: {}", change.target, change.summary),
                 },
                 Verdict::Blocked(failure) | Verdict::Failed(failure) => failure.message,
                 Verdict::Deferred => continue,
             };
-            let failure =
-                Failure::new(format!("the changes were made, and `{}` does not hold after them: {reason}", step.id))
-                    .hint(format!(
-                        "run `{}` after this step, or have it act as the user whose directory it is",
-                        step.id
-                    ));
+            let failure = Failure::new(format!("the changes were made, but they undo `{}`: {reason}", step.id))
+                .hint(format!("run `{}` after this step, or set its run_as to the owner of the directory", step.id));
             (end.outcome, end.failure) = (Finished::Failed, Some(failure));
         }
     }
 
-    /// Makes the changes in their order. One that fails keeps those from being made that depend on it, and no others.
+    /// Makes the changes in order. If one fails, only the changes that depend on it are left out.
     async fn make_each(&self, diff: Diff<AnyChange>) -> StepResult {
-        // With the failure, where it was tried.
+        // The changes that were not made. Those that were tried have a failure.
         let mut undone: Vec<(&AnyChange, Option<Failure>)> = Vec::new();
         for (made, change) in diff.changes.iter().enumerate() {
             if undone.iter().any(|(failed, _)| change.depends_on(failed)) {
@@ -277,8 +274,8 @@ impl StepRun {
         }
         let undone: Vec<Failure> =
             undone.into_iter().filter_map(|(_, failure)| failure).chain(diff.obstacles.clone()).collect();
-        let tells = self.step().resource.info().notes_describe_state;
-        let stands = if tells {
+        let describes_state = self.step().resource.info().notes_describe_state;
+        let stands = if describes_state {
             match plan_step(&self.cx.targets, self.step()).await.verdict {
                 Verdict::Decided(stands) => stands,
                 _ => diff,
@@ -308,7 +305,8 @@ impl StepRun {
         result
     }
 
-    /// The rescues of this run; where it made none, the last one: a run that was cut off had kept the same work already.
+    /// Returns the rescues of this run. If it made none, returns the latest one: an interrupted run may have saved the
+    /// same work already.
     async fn rescues(&self) -> Vec<Rescue> {
         let Ok(RescueAnswer::List(rescues)) = self.cx.targets.rescue(self.step(), RescueRequest::List).await else {
             return Vec::new();
@@ -318,7 +316,8 @@ impl StepRun {
         if own.is_empty() { others.pop().into_iter().collect() } else { own }
     }
 
-    /// A change that was made and did not hold is a failure, whatever the call that made it said.
+    /// Observes the step again. A change that was made but does not hold is a failure, even if the call that made it
+    /// succeeded.
     async fn verify(&self, made: Diff<AnyChange>) -> StepResult {
         match spans::verify().instrument(plan_step(&self.cx.targets, self.step())).await.verdict {
             Verdict::Decided(mut left) => {
@@ -335,9 +334,9 @@ impl StepRun {
                     }
                     Some(change) => {
                         let Description { target, summary, .. } = change.describe();
-                        let message = format!("the changes were made, but this is still to do at {target}: {summary}");
+                        let message = format!("the changes were made, but {target} still needs: {summary}");
                         let failure = Failure::new(message);
-                        let hint = "something else may be changing it at the same time; run plan to see how it stands";
+                        let hint = "something else may be changing it at the same time; run plan to see its state";
                         StepResult::of(Finished::Failed, Some(failure.hint(hint)))
                     }
                 }

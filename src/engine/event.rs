@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::resource::{Action, Description};
 
-/// The version of the JSON lines. Within a number no key is renamed or removed; new ones may come.
+/// The version of the JSON lines. Within a version no key is renamed or removed, but keys may be added.
 pub const FORMAT: u32 = 1;
 
-/// One thing that happened. Free of secrets.
+/// One thing that happened. Contains no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -23,22 +23,22 @@ pub enum Event {
         run: String,
         host: String,
         user: String,
-        /// The date (UTC, `YYYY-MM-DD`) that periods are counted by.
+        /// The date (UTC, `YYYY-MM-DD`) that determines the current period.
         as_of: String,
-        /// The id of the saved plan that is applied, where one is.
+        /// The id of the saved plan that is applied, if any.
         saved: Option<String>,
     },
-    /// An earlier run of the same plan file, by the same user, that never came to its end.
+    /// An earlier run of the same plan file by the same user that was interrupted.
     RunCutOff(InterruptedRun),
-    /// Another apply of the same plan file is waited for.
+    /// The run waits for another apply of the same plan file.
     RunWaiting {
         holder: Holder,
     },
-    /// Something that needs a person's attention and belongs to no step.
+    /// Something that needs a person's attention and is not about a step.
     Warning {
         message: String,
     },
-    /// What is to be done for one step.
+    /// What one step needs.
     StepPlanned(StepPlanned),
     ChangeStarted {
         step: String,
@@ -55,44 +55,44 @@ pub enum Event {
     },
     /// The last event of a step, on apply.
     StepFinished(StepFinished),
-    /// How far a long piece of work has come. For people who wait: it is in no record and not among the JSON lines.
+    /// How far a long operation has come. It is shown to people only: neither recorded nor among the JSON lines.
     StepProgress {
         step: String,
         text: String,
     },
-    /// What the changes of a step, which are made next, will leave to a person. For the journal alone, where it outlives
-    /// a run that is interrupted.
+    /// The follow-ups that the next changes of a step will have. Recorded only in the journal, where they outlive an
+    /// interrupted run.
     FollowUpsExpected {
         follow_ups: Vec<FollowUp>,
     },
-    /// All that an apply is about to do was told; it asks, or goes on.
+    /// The whole plan of an apply has been reported. The apply now asks for confirmation, or starts.
     PlanFinished {
         counts: Counts,
         /// How many changes are planned.
         changes: usize,
-        /// What will be left to a person once they are made.
+        /// What a person has to do once the changes are made.
         follow_ups: Vec<FollowUp>,
     },
-    /// The plan was written to a file that `apply` takes.
+    /// The plan was saved to a file that `apply` accepts.
     PlanSaved {
         id: String,
         path: String,
     },
-    /// What is left to a person once the step's changes are made; on plan, once they will be.
+    /// What a person has to do after the step's changes. On plan, after the changes that would be made.
     FollowUp(FollowUp),
-    /// A follow-up of an earlier run that nobody has reported as done.
+    /// A follow-up of an earlier run that is still open.
     FollowUpOpen(OpenFollowUp),
     /// The last event.
     RunFinished {
         outcome: RunOutcome,
         counts: Counts,
-        /// Why the run stopped early, where it did.
+        /// Why the run stopped early, if it did.
         reason: Option<String>,
         hint: Option<String>,
     },
 }
 
-/// What is to be done for one step.
+/// The plan of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepPlanned {
     pub step: String,
@@ -100,7 +100,7 @@ pub struct StepPlanned {
     pub title: String,
     pub outcome: Planned,
     pub certainty: Certainty,
-    /// The steps whose changes come first, where the certainty is provisional.
+    /// The steps that run first, if the plan of this step is provisional.
     pub waits_for: Vec<String>,
     pub changes: Vec<Description>,
     /// The kind's own numbers and dates.
@@ -111,14 +111,14 @@ pub struct StepPlanned {
     pub drift: Vec<String>,
     pub reason: Option<String>,
     pub hint: Option<String>,
-    /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
+    /// The plan file's reason for the step, if the step has drifted, is blocked or has failed.
     #[serde(default)]
     pub why: Option<String>,
     pub notes: Vec<String>,
     pub warnings: Vec<String>,
 }
 
-/// How a step ended, on apply.
+/// The end of a step in an apply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepFinished {
     pub step: String,
@@ -129,23 +129,23 @@ pub struct StepFinished {
     pub drift: Vec<String>,
     pub reason: Option<String>,
     pub hint: Option<String>,
-    /// Why the step exists, by the plan file, where it has drifted, is blocked or failed.
+    /// The plan file's reason for the step, if the step has drifted, is blocked or has failed.
     #[serde(default)]
     pub why: Option<String>,
     pub notes: Vec<String>,
     pub warnings: Vec<String>,
-    /// The ids of the rescues that keep what was taken out of the way: `provision rescue restore ID` brings it back.
+    /// The ids of the rescues of this step. `provision rescue restore ID` restores one.
     pub rescues: Vec<String>,
-    /// Of each of them the command that brings it back.
+    /// The command that restores each of them.
     #[serde(default)]
     pub restore_commands: Vec<String>,
-    /// Of each rescue that `rescue restore` does not take, the command that brings it back: commits get a branch.
+    /// The commands that bring back what `rescue restore` does not handle: commits get a branch.
     #[serde(default)]
     pub ways_back: Vec<String>,
 }
 
 impl StepFinished {
-    /// The end of a step of which nothing more is known.
+    /// The end of a step without further details.
     pub fn of(step: &str, kind: &str, outcome: Finished) -> Self {
         Self {
             step: step.to_owned(),
@@ -164,7 +164,7 @@ impl StepFinished {
     }
 }
 
-/// A change that a run was in when it was cut off.
+/// A change that an interrupted run had started and not finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InterruptedChange {
     pub step: String,
@@ -173,21 +173,21 @@ pub struct InterruptedChange {
     pub summary: String,
 }
 
-/// A run that was cut off.
+/// A run that was interrupted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InterruptedRun {
     pub run: String,
     /// RFC 3339, UTC.
     pub started: String,
     pub user: String,
-    /// None: it was between two changes.
+    /// Empty if the run was between two changes.
     pub changes: Vec<InterruptedChange>,
-    /// What the changes that it made or had begun leave to a person.
+    /// The follow-ups of the changes that it made or started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub follow_ups: Vec<FollowUp>,
 }
 
-/// Who holds a lock, as far as it can be told.
+/// Who holds a lock, as far as that is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     pub user: Option<String>,
@@ -212,64 +212,63 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// What is left to a person.
+/// What a person has to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowUp {
-    /// The number of the open follow-up that stands for it, once its step was applied.
+    /// The number of its open follow-up, once its step was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
     pub step: String,
     pub reason: String,
-    /// Empty: whichever of the project's services it takes.
+    /// Empty if any of the project's services may be affected.
     pub services: Vec<String>,
-    /// A shell's line. Nothing runs it but the reader.
+    /// A shell command line. It is only shown, never run.
     pub command: String,
     /// The same command as a program and its arguments.
     #[serde(default)]
     pub argv: Vec<String>,
-    /// The path of what it is about: a compose file.
+    /// The path of its subject: a compose file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }
 
-/// A follow-up that nobody has reported as done.
+/// An open follow-up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFollowUp {
-    /// Its number among those of the plan file.
+    /// Its number in the list of the plan file.
     pub id: u32,
-    /// The last run that left it.
+    /// The last run that added to it.
     pub run: String,
-    /// When that was: RFC 3339, UTC.
+    /// The time of that run: RFC 3339, UTC.
     pub since: String,
-    /// The steps whose changes left it.
+    /// The steps whose changes caused it.
     pub steps: Vec<String>,
     #[serde(flatten)]
     pub follow_up: FollowUp,
 }
 
-/// What a plan says of a step.
+/// The outcome of a step in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Planned {
     Unchanged,
-    /// What is there is left alone, since the secret to compare it with is not given.
+    /// The target exists and was left alone, because the secret to compare it with is not set.
     Unchecked,
     Changes,
-    /// Something differs that the step does not repair. Its other changes, where it has any, are made all the same.
+    /// Something differs that the step does not repair. Its other changes, if any, are still made.
     Drifted,
-    /// It cannot be done as things are. Changes that are listed all the same do not depend on what stands in the way,
-    /// and are made.
+    /// Something prevents the step. Changes that are still listed do not depend on the obstacle, and are made.
     Blocked,
-    /// It could not be observed.
+    /// The step could not be observed.
     Failed,
 }
 
-/// Whether apply does just this.
+/// Whether apply does exactly this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     Exact,
-    /// Other steps come first and may alter what was observed; the step is planned again after them.
+    /// Other steps run first and may alter what was observed. The step is planned again after them.
     Provisional,
 }
 
@@ -289,9 +288,9 @@ pub enum Finished {
     /// As [`Planned::Unchecked`].
     Unchecked,
     Changed,
-    /// Not selected, or the run was stopped before it.
+    /// It was not selected, or the run was stopped before it.
     Skipped,
-    /// All its changes are made, and something differs that it does not repair.
+    /// All its changes were made, but something differs that the step does not repair.
     Drifted,
     Blocked,
     Failed,
@@ -302,12 +301,12 @@ pub enum Finished {
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
     Ok,
-    /// A plan has changes, or an apply left some undone.
+    /// A plan has changes, or an apply left some of them undone.
     Changes,
     Failed,
 }
 
-/// How many steps ended how; each step is counted once.
+/// The number of steps with each outcome. Each step is counted once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
@@ -322,7 +321,7 @@ pub struct Counts {
 }
 
 impl std::fmt::Display for Counts {
-    /// `1 failed, 2 changed`: what needs attention first, and nothing that did not occur.
+    /// `1 failed, 2 changed`: what needs attention comes first, and zeros are left out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Counts { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
         let counts = [
@@ -344,15 +343,15 @@ impl std::fmt::Display for Counts {
     }
 }
 
-/// Takes events as they happen.
+/// Receives events as they happen.
 pub trait Sink: Send + Sync {
     /// Called once for each event, in order.
     fn event(&self, event: &Event);
 
-    /// Whether what was told so far is kept as it has to be: the next change is made only then.
+    /// Fails if the events so far could not be recorded. The next change is made only if this succeeds.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Returns why the events could not be recorded.
     fn ready(&self) -> Result<(), Failure> {
         Ok(())
     }

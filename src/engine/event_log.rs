@@ -1,16 +1,16 @@
-//! Writes each event to the log as well, so that a log can be read by itself.
+//! Writes each event to the log too, so that a log is complete by itself.
 
 use super::event::{ChangeOutcome, Event, Finished, Planned, Sink, StepFinished, StepPlanned};
 use crate::failure::Failure;
 use crate::telemetry::spans;
 
-/// Hands events on, and records them.
+/// Forwards events and records them.
 pub struct EventLog {
     next: Box<dyn Sink>,
 }
 
 impl EventLog {
-    /// A sink whose events go on to `next`.
+    /// Creates a sink that forwards its events to `next`.
     pub fn new(next: Box<dyn Sink>) -> Self {
         Self { next }
     }
@@ -31,7 +31,7 @@ impl Sink for EventLog {
     }
 }
 
-/// What an event says, and the step that it is about. `None` for those that only repeat others.
+/// Returns the text of an event and the step that it is about. `None` for events that only repeat others.
 fn line(event: &Event) -> Option<(Option<&str>, String)> {
     Some(match event {
         Event::RunStarted { command, plan, run, host, user, .. } => {

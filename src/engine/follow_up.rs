@@ -1,4 +1,4 @@
-//! What is left to a person after the changes: what runs on the host may still use the files and values that were replaced.
+//! Follow-ups: what a person has to do after the changes, because services may still use the replaced files and values.
 
 use crate::text::shell_words;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use super::event::FollowUp;
 use crate::resource::Step;
 use crate::resource::{AnyActual, AnyChange, Cause, Effect, Reaction};
 
-/// Notes of what was seen and what was changed, from which the follow-ups are made.
+/// Collects observations and changes, and derives the follow-ups from them.
 #[derive(Debug, Default)]
 pub struct FollowUps(Mutex<Notes>);
 
@@ -24,9 +24,9 @@ struct Notes {
 struct Seen {
     step: Step,
     actual: AnyActual,
-    /// What its follow-ups are about, if it has any.
+    /// What the step's follow-ups are about, if it has any.
     subject: Option<PathBuf>,
-    /// Whether that was there when the step was first observed. What a run brings first nobody runs yet.
+    /// Whether the subject existed when the step was first observed. Nothing uses yet what this run creates.
     from_before: bool,
 }
 
@@ -34,46 +34,46 @@ struct Seen {
 struct Made {
     step: Step,
     change: AnyChange,
-    /// The parts of the step's own subject that are out of date after it.
+    /// The parts of the step's own subject that are outdated after the change.
     stale: Vec<String>,
 }
 
 impl FollowUps {
-    /// Takes note of an observation.
-    pub fn saw(&self, step: &Step, actual: &AnyActual) {
+    /// Records an observation.
+    pub fn record_observation(&self, step: &Step, actual: &AnyActual) {
         let subject = step.resource.subject(actual);
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let from_before = notes.seen.get(&step.id).map_or(subject.is_some(), |seen| seen.from_before);
         notes.seen.insert(step.id.clone(), Seen { step: step.clone(), actual: actual.clone(), subject, from_before });
     }
 
-    /// Takes note of a change that was made.
-    pub fn changed(&self, step: &Step, change: &AnyChange) {
+    /// Records a change that was made.
+    pub fn record_change(&self, step: &Step, change: &AnyChange) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let made = notes.made(step, change);
         notes.changes.push(made);
     }
 
-    /// Whether any change was taken note of.
+    /// Returns whether any change was recorded.
     pub fn is_needed(&self) -> bool {
         !self.0.lock().unwrap_or_else(PoisonError::into_inner).changes.is_empty()
     }
 
-    /// What this run was the first to bring: nothing that runs was made from it.
+    /// Returns the subjects that this run created. Nothing that runs was started from them.
     pub fn new_subjects(&self) -> Vec<String> {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = notes.seen.values().filter(|seen| !seen.from_before);
         new.filter_map(|seen| Some(seen.subject.as_ref()?.display().to_string())).collect()
     }
 
-    /// What is left to do after the changes that were made, each reason of each step by itself.
-    pub fn left(&self) -> Vec<FollowUp> {
+    /// Returns the follow-ups of the changes that were made, one entry for each step and reason.
+    pub fn of_made_changes(&self) -> Vec<FollowUp> {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         notes.follow_ups(&notes.changes)
     }
 
-    /// What would be left to do after these changes.
-    pub fn after<'a>(&self, changes: impl Iterator<Item = (&'a Step, &'a AnyChange)>) -> Vec<FollowUp> {
+    /// Returns the follow-ups that these changes would have.
+    pub fn of_planned_changes<'a>(&self, changes: impl Iterator<Item = (&'a Step, &'a AnyChange)>) -> Vec<FollowUp> {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let changes: Vec<Made> = changes.map(|(step, change)| notes.made(step, change)).collect();
         notes.follow_ups(&changes)
@@ -87,7 +87,7 @@ impl Notes {
     }
 
     fn follow_ups(&self, changes: &[Made]) -> Vec<FollowUp> {
-        // Of several steps about one subject, one answers.
+        // If several steps have the same subject, only one of them reacts.
         let mut subjects: BTreeMap<&PathBuf, &Seen> = BTreeMap::new();
         for seen in self.seen.values().filter(|seen| seen.from_before) {
             subjects.extend(seen.subject.as_ref().map(|subject| (subject, seen)));

@@ -1,14 +1,14 @@
-//! Hosts go on living while a plan is read and changes are made: what has come since is left to the next apply.
+//! Handles hosts that change while a plan is made and applied: what appears later is left to the next apply.
 
 use std::time::SystemTime;
 
 use crate::resource::{AnyChange, Description, Diff};
 
-/// Keeps the changes of `diff` that were planned. One that is about nothing but what has come after `since` is left out,
+/// Keeps the changes of `diff` that were planned. A change that only concerns entries newer than `since` is left out
 /// with a warning.
 ///
 /// # Errors
-/// The first change that was not planned and is about more than that.
+/// Returns the first change that was not planned and concerns older entries too.
 pub fn keep_planned(
     diff: &mut Diff<AnyChange>,
     planned: &[AnyChange],
@@ -22,7 +22,7 @@ pub fn keep_planned(
     Ok(())
 }
 
-/// Leaves out the changes of `diff` that are about nothing but what has come after `since`, with a warning.
+/// Leaves out the changes of `diff` that only concern entries newer than `since`, with a warning.
 pub fn leave_out_newer(diff: &mut Diff<AnyChange>, since: SystemTime) {
     leave_out(diff, |change| change.is_newer_than(since));
 }
@@ -33,6 +33,6 @@ fn leave_out(diff: &mut Diff<AnyChange>, newer: impl Fn(&AnyChange) -> bool) {
     let left: Vec<AnyChange> = left;
     diff.warnings.extend(left.iter().map(|change| {
         let Description { target, summary, .. } = change.describe();
-        format!("what has come to {target} since it was planned is left to the next apply: {summary}")
+        format!("entries that appeared in {target} after it was planned are left to the next apply: {summary}")
     }));
 }

@@ -1,12 +1,13 @@
-//! One apply at a time for a plan file on a host.
+//! Allows only one apply of a plan file at a time on a host.
 //!
-//! Two locks, both flock(2), so that they end with their holder however that ends, and neither leaves a trace:
-//! - on the plan file itself, which every user who can read it shares: root's apply keeps out ubuntu's, and the reverse;
-//! - on a file in the user's state folder named after the plan file's path: an editor or a git pull that puts another
-//!   file in the plan file's place does not let a second apply of the same user in. It also tells who holds it.
+//! Two flock(2) locks are taken. The kernel releases them when their holder ends, and they leave no trace:
+//! - on the plan file itself, which is shared by every user who can read it: root's apply keeps out ubuntu's, and the
+//!   reverse;
+//! - on a file in the user's state folder, named after the path of the plan file. It keeps out a second apply by the
+//!   same user after an editor or a git pull has replaced the plan file. It also records the holder.
 //!
-//! A plan file that came from standard input goes by the path that it was given. Where there is no file at that path, the
-//! second lock is the only one.
+//! A plan file from standard input is identified by the path given for it. If there is no file at that path, only the
+//! second lock is taken.
 
 use crate::text::io_error_text;
 use std::fs::File;
@@ -24,12 +25,12 @@ use crate::host::state::{self, Access, Locked, Part, StateFolder};
 use crate::host::users::name_or_id;
 use jiff::Timestamp;
 
-/// How often a lock that is waited for is asked for.
+/// The interval between two attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(200);
-/// What is written of a holder is shorter.
+/// The most bytes that are read of a holder's record.
 const MAX_HOLDER: u64 = 4096;
 
-/// How long to wait for a lock that another holds.
+/// How long to wait for a lock that another process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     No,
@@ -37,31 +38,31 @@ pub enum Wait {
     AtMost(Duration),
 }
 
-/// What is locked: a plan file, by its canonical path.
+/// What is locked: a plan file, identified by its canonical path.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     pub path: &'a Path,
-    /// The plan file was read from there. Otherwise there may be no file at the path.
+    /// Whether the plan file was read from that path. Otherwise there may be no file there.
     pub is_there: bool,
 }
 
-/// A plan file's lock, for as long as this lives.
+/// The lock of a plan file. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     folder: StateFolder,
     name: String,
-    /// Held open for its lock, and so is the other.
+    /// Both files are kept open for their locks.
     plan_file: Option<File>,
     state_file: Option<File>,
     registered: Option<File>,
 }
 
 impl Lock {
-    /// Takes the lock of the plan file, or waits for it, and tells `busy` once who has it.
-    /// `None`: a signal came first. Nothing is written.
+    /// Takes the lock of the plan file, or waits for it and calls `busy` once with its holder. Returns `None` if a
+    /// signal comes first. Writes nothing.
     ///
     /// # Errors
-    /// Another holds it, for longer than `wait` says; or the plan file cannot be opened.
+    /// Another process holds the lock for longer than `wait`, or the plan file cannot be opened.
     pub async fn take(
         subject: Subject<'_>,
         folder: &StateFolder,
@@ -80,7 +81,11 @@ impl Lock {
             let waited = began.elapsed();
             match wait {
                 Wait::AtMost(bound) if waited >= bound => {
-                    return Err(refusal(path, &holder, &format!(", which has not ended in {} s", bound.as_secs())));
+                    return Err(refusal(
+                        path,
+                        &holder,
+                        &format!(", which did not finish within {} s", bound.as_secs()),
+                    ));
                 }
                 Wait::No => return Err(refusal(path, &holder, "")),
                 Wait::Yes | Wait::AtMost(_) => {}
@@ -104,12 +109,12 @@ impl Lock {
             Err(_) if !subject.is_there => None,
             Err(error) => {
                 let (path, why) = (escape_path(path), io_error_text(&error));
-                return Err(Failure::new(format!("cannot open the plan file {path} for its lock: {why}")));
+                return Err(Failure::new(format!("cannot open the plan file {path} to lock it: {why}")));
             }
         };
         let name = format!("{}.lock", state::name_for(path));
         let dir = folder.existing(Part::Locks).ok().flatten();
-        // What is wrong with the state folder is told when it is needed: before the first change.
+        // Problems with the state folder are reported when it is needed: before the first change.
         let state_file = dir.and_then(|dir| state::open(&dir, &name, Access::Read).ok().flatten());
         for file in [plan_file.as_ref(), state_file.as_ref()].into_iter().flatten() {
             if state::try_lock(file) == Locked::Theirs {
@@ -119,22 +124,22 @@ impl Lock {
         Ok(Ok(Lock { folder: folder.clone(), name, plan_file, state_file, registered: None }))
     }
 
-    /// Writes into the state folder who holds the lock, for others to read. Called before the first change.
+    /// Records in the state folder who holds the lock, for others to read. Called before the first change.
     ///
     /// # Errors
-    /// The state folder cannot be written to; or another apply by this user began at the same time, on another file
-    /// that was in the plan file's place.
+    /// The state folder is not writable, or another apply by this user started at the same time on another file at the
+    /// same path.
     pub fn register(&mut self, holder: &Holder) -> Result<(), Failure> {
         let dir = self.folder.make(Part::Locks)?;
-        let gone = || Failure::new(format!("{} went away", escape_path(&dir.path_of(self.name.as_ref()))));
+        let gone = || Failure::new(format!("{} has disappeared", escape_path(&dir.path_of(self.name.as_ref()))));
         let mut file = state::open(&dir, &self.name, Access::Keep)?.ok_or_else(gone)?;
         if self.state_file.is_none() {
             let mine = file
                 .try_clone()
                 .map_err(|error| Failure::new(format!("cannot keep the lock: {}", io_error_text(&error))))?;
             if state::try_lock(&mine) == Locked::Theirs {
-                return Err(Failure::new("another apply of the same plan file began at the same time")
-                    .hint("run apply again once it has ended, or with --wait"));
+                return Err(Failure::new("another apply of the same plan file started at the same time")
+                    .hint("run apply again when it has finished, or use --wait"));
             }
             self.state_file = Some(mine);
         }
@@ -145,13 +150,13 @@ impl Lock {
                 escape_path(&dir.path_of(self.name.as_ref())),
                 io_error_text(&error)
             ))
-            .hint(format!("see to the file system of {}", escape_path(self.folder.path())))
+            .hint(format!("check the file system of {}", escape_path(self.folder.path())))
         })?;
         self.registered = Some(file);
         Ok(())
     }
 
-    /// Whether the locked plan file still holds these bytes: one may have waited long for it.
+    /// Returns whether the locked plan file still has these bytes. It may have changed during a long wait.
     pub fn is_on(&self, bytes: &[u8]) -> bool {
         let Some(plan_file) = &self.plan_file else { return true };
         let mut found = vec![0; bytes.len()];
@@ -163,7 +168,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let Some(file) = &self.registered {
-            // A name that stays is seen to be old by its pid.
+            // A record that remains is recognised as stale by its pid.
             drop(file.set_len(0));
         }
     }
@@ -171,10 +176,11 @@ impl Drop for Lock {
 
 fn refusal(path: &Path, holder: &Holder, tail: &str) -> Failure {
     Failure::new(format!("{} is being applied by {holder}{tail}", escape_path(path)))
-        .hint("run apply again once that has ended, or let it wait with --wait (--wait=SECONDS for no longer)")
+        .hint("run apply again when it has finished, or wait for it with --wait or --wait=SECONDS")
 }
 
-/// Who has the lock of `file`: by the kernel's account, and by the holder's own where it is that process's.
+/// Returns who holds the lock of `file`. The kernel's answer decides; the holder's own record is used if it is of the
+/// same process.
 fn holder(file: &File, state_file: Option<&File>) -> Holder {
     let written = state_file.and_then(|file| {
         let mut text = String::new();
@@ -192,7 +198,7 @@ fn holder(file: &File, state_file: Option<&File>) -> Holder {
     }
 }
 
-/// The process that took the flock of a file: the line of proc_locks(5) with its device and inode.
+/// Returns the process that holds the flock of a file: the line of proc_locks(5) with its device and inode.
 #[expect(clippy::disallowed_methods, reason = "a file in /proc")]
 fn locker(file: &File) -> Option<u32> {
     let stat = file.metadata().ok()?;
@@ -201,11 +207,11 @@ fn locker(file: &File) -> Option<u32> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let line = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let mut of_file = line.filter(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&file.as_str()));
-    // A process of another namespace is shown as 0.
+    // A process of another PID namespace is shown as 0.
     of_file.next()?.get(4)?.parse().ok().filter(|pid| *pid != 0)
 }
 
-/// What /proc tells everybody of a process.
+/// Describes a process by what /proc shows to every user.
 #[expect(clippy::disallowed_methods, reason = "a file in /proc")]
 fn process(pid: u32) -> Holder {
     let folder = PathBuf::from(format!("/proc/{pid}"));
@@ -213,7 +219,8 @@ fn process(pid: u32) -> Holder {
     Holder { user, pid: Some(pid), host: machine::host_name(), run: None, since: started(&folder).map(time) }
 }
 
-/// When a process started: field 22 of /proc/PID/stat, in ticks since the boot that /proc/stat dates (proc_pid_stat(5)).
+/// Returns the start time of a process: field 22 of /proc/PID/stat, in clock ticks since the boot time in /proc/stat
+/// (proc_pid_stat(5)).
 #[expect(clippy::disallowed_methods, reason = "a file in /proc")]
 fn started(folder: &Path) -> Option<Timestamp> {
     let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
@@ -225,7 +232,7 @@ fn started(folder: &Path) -> Option<Timestamp> {
     Timestamp::from_second(boot + ticks / per_second).ok()
 }
 
-/// A time as records and messages have it: RFC 3339, UTC, to the second.
+/// Formats a time for records and messages: RFC 3339, UTC, in whole seconds.
 pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,4 +1,4 @@
-//! From steps to a converged host: order, survey, apply. It knows no kind by name, and events are its only way out.
+//! From steps to a converged host: order, survey, apply. It knows no kind by name, and all its output is events.
 
 pub mod apply;
 pub mod event;

@@ -1,8 +1,8 @@
-//! Follow-ups that stay open until a person says that they are done.
+//! Follow-ups that stay open until a person marks them as done.
 //!
-//! Each plan file has one list in the state folder, written by apply and by `follow-ups --done`, both under the plan file's
-//! lock. A run that is interrupted has no chance to add to it: its journal holds what its changes were going to leave, and
-//! the next run counts that as open.
+//! Each plan file has one list in the state folder. apply and `follow-ups --done` write it under the plan file's lock. An
+//! interrupted run cannot add to it. Its journal contains the expected follow-ups of its changes, and the next run counts
+//! these as open.
 
 use std::io::Write;
 use std::path::Path;
@@ -24,18 +24,18 @@ const MAX_LIST_BYTES: u64 = 16 << 20;
 pub struct OpenFollowUps {
     /// The path of the plan file, without symlinks.
     file: String,
-    /// The highest number that was given.
+    /// The highest number that was assigned.
     last_id: u32,
     open: Vec<OpenFollowUp>,
     /// Interrupted runs whose follow-ups are in the list.
     recovered: Vec<String>,
-    /// Whether it differs from what is on the disk.
+    /// Whether it differs from the stored list.
     #[serde(skip)]
     pub is_changed: bool,
 }
 
 impl OpenFollowUps {
-    /// Reads the list of a plan file and adds what interrupted runs left. Changes nothing on the disk.
+    /// Reads the list of a plan file and adds the follow-ups of interrupted runs. Changes nothing on the disk.
     ///
     /// # Errors
     /// The list cannot be read, or another user could have written it.
@@ -83,12 +83,12 @@ impl OpenFollowUps {
         state::sync(&dir)
     }
 
-    /// The open ones, by number.
+    /// Returns the open follow-ups, by number.
     pub fn iter(&self) -> impl Iterator<Item = &OpenFollowUp> {
         self.open.iter()
     }
 
-    /// Adds a follow-up and returns its number. One that the same command does is extended and keeps its number.
+    /// Adds a follow-up and returns its number. An open follow-up with the same command is extended and keeps its number.
     pub fn add(&mut self, follow_up: FollowUp, run: &str, since: &str) -> u32 {
         self.is_changed = true;
         if let Some(open) = self.open.iter_mut().find(|open| command(&open.follow_up) == command(&follow_up)) {
@@ -106,8 +106,7 @@ impl OpenFollowUps {
         self.last_id
     }
 
-    /// Closes the follow-ups about things that this run was the first to bring: nothing that runs was made from the
-    /// former ones.
+    /// Closes the follow-ups about subjects that this run created. Nothing that runs was started from the previous ones.
     pub fn close_about(&mut self, subjects: &[String]) {
         let before = self.open.len();
         self.open.retain(|open| open.follow_up.subject.as_ref().is_none_or(|subject| !subjects.contains(subject)));
@@ -117,12 +116,12 @@ impl OpenFollowUps {
     /// Closes the follow-ups with these numbers and returns them.
     ///
     /// # Errors
-    /// One of the numbers is not open; then none is closed.
+    /// One of the numbers is not open. Then none of them is closed.
     pub fn close(&mut self, ids: &[u32]) -> Result<Vec<OpenFollowUp>, Failure> {
         if let Some(unknown) = ids.iter().find(|id| !self.open.iter().any(|open| open.id == **id)) {
             let known: Vec<String> = self.open.iter().map(|open| open.id.to_string()).collect();
             let hint = if known.is_empty() {
-                "no follow-up is open".to_owned()
+                "there are no open follow-ups".to_owned()
             } else {
                 format!("open follow-ups: {}", known.join(", "))
             };
@@ -132,25 +131,25 @@ impl OpenFollowUps {
         self.open = open;
         self.is_changed = true;
         if self.open.is_empty() {
-            // Numbers stay small: nobody refers to a follow-up that is closed.
+            // Numbering restarts to keep numbers small. Closed follow-ups are never referred to.
             self.last_id = 0;
         }
         Ok(closed)
     }
 }
 
-/// The name of a plan file's list.
+/// Returns the file name of a plan file's list.
 fn file_name(path: &Path) -> String {
     format!("{}.json", state::name_for(path))
 }
 
-/// The command without its services.
+/// Returns the command without its services.
 fn command(follow_up: &FollowUp) -> &[String] {
     let argv = &follow_up.argv;
     if argv.ends_with(&follow_up.services) { &argv[..argv.len() - follow_up.services.len()] } else { argv }
 }
 
-/// Lets an open follow-up stand for another one of the same command as well.
+/// Merges a follow-up with the same command into an open one.
 fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
     let known = &mut open.follow_up;
     if !open.steps.contains(&other.step) {
@@ -161,7 +160,7 @@ fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
     }
     let base = command(known).to_vec();
     if known.services.is_empty() || other.services.is_empty() {
-        // Without a name the command is about all services.
+        // Without names the command applies to all services.
         known.services.clear();
     } else {
         let new: Vec<String> = other.services.into_iter().filter(|name| !known.services.contains(name)).collect();
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_run_left_is_open_once() {
+    fn follow_ups_of_an_interrupted_run_are_opened_once() {
         let folder = crate::host::testing::folder();
         let state = StateFolder::at(folder.path().join("provision"));
         let path = Path::new("/plan.yaml");

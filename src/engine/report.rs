@@ -1,4 +1,4 @@
-//! The fold of a run's events into its counts and outcome: the exit code says what was printed.
+//! Derives the counts and the outcome of a run from its events, so that the exit code matches the output.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
 use crate::failure::Failure;
 
-/// Counts what passes, and hands it on.
+/// Counts the events and passes them on.
 pub struct Report {
     next: Box<dyn Sink>,
     steps: Mutex<BTreeMap<String, State>>,
-    /// Whether a change was begun.
+    /// Whether a change was started.
     begun: AtomicBool,
 }
 
@@ -22,12 +22,12 @@ enum State {
 }
 
 impl Report {
-    /// A report whose events go on to `next`.
+    /// Creates a report that passes its events on to `next`.
     pub fn new(next: Box<dyn Sink>) -> Self {
         Self { next, steps: Mutex::default(), begun: AtomicBool::new(false) }
     }
 
-    /// Every step once, by the last that was said of it.
+    /// Counts every step once, by its latest state.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for state in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -45,12 +45,12 @@ impl Report {
         counts
     }
 
-    /// Whether anything may have been changed.
+    /// Returns whether anything may have been changed.
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::SeqCst)
     }
 
-    /// How the run stands.
+    /// Returns the outcome of the run so far.
     pub fn outcome(&self) -> RunOutcome {
         match self.counts() {
             Counts { drifted: 0, blocked: 0, failed: 0, changes: 0, .. } => RunOutcome::Ok,
@@ -85,9 +85,9 @@ impl Sink for Report {
 mod tests {
     use super::*;
 
-    struct Nowhere;
+    struct NullSink;
 
-    impl Sink for Nowhere {
+    impl Sink for NullSink {
         fn event(&self, _: &Event) {}
     }
 
@@ -96,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn drift_is_counted_by_itself_and_fails_the_run() {
-        let report = Report::new(Box::new(Nowhere));
+    fn drift_has_its_own_count_and_fails_the_run() {
+        let report = Report::new(Box::new(NullSink));
         report.event(&finished("one", Finished::Changed));
         assert_eq!(report.outcome(), RunOutcome::Ok);
         report.event(&finished("two", Finished::Drifted));
@@ -106,7 +106,7 @@ mod tests {
             (report.counts().to_string().as_str(), report.outcome()),
             ("1 drifted, 1 changed", RunOutcome::Failed)
         );
-        // What an older version has recorded has no such count.
+        // Records of older versions do not have this count.
         let old = r#"{"unchanged":1,"changes":0,"changed":0,"skipped":0,"blocked":0,"failed":0}"#;
         assert_eq!(serde_json::from_str::<Counts>(old).unwrap().unchanged, 1);
     }

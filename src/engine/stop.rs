@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the change in hand is finished, and no other is started.
+//! Handles SIGINT, SIGTERM and SIGHUP: the current change is finished, and no other is started.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -19,8 +19,8 @@ struct Inner {
 }
 
 impl Stop {
-    /// Listens for the signals from now on; for SIGHUP, which comes when the terminal is closed, not where whoever
-    /// started this has it ignored (nohup(1)).
+    /// Starts to listen for the signals. SIGHUP, which is sent when the terminal closes, is left alone if it is already
+    /// ignored (nohup(1)).
     ///
     /// # Errors
     /// Those of [`signals::listen`].
@@ -42,7 +42,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// The signal's number once one has come.
+    /// Returns the number of the signal that was received, if any.
     pub fn signal(&self) -> Option<i32> {
         Some(self.0.signal.load(Ordering::SeqCst)).filter(|number| *number != 0)
     }
@@ -56,7 +56,7 @@ impl Stop {
     }
 }
 
-/// A signal's name, of those that are listened for.
+/// Returns the name of one of the handled signals.
 pub fn name(signal: i32) -> &'static str {
     match signal {
         1 => "SIGHUP",

@@ -1,4 +1,4 @@
-//! The first half of every run: observe all steps, decide what each needs, and say so.
+//! The first half of every run: observes all steps, decides what each needs, and reports it.
 
 use crate::failure::Failure;
 use std::collections::BTreeMap;
@@ -16,16 +16,16 @@ use crate::resource::Step;
 use crate::resource::{Action, AnyChange, Description, Diff, Effect};
 use crate::telemetry::spans;
 
-/// What is known of one step before anything is done.
+/// The result of observing and planning one step.
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// Decided on what was observed. No changes: it has converged.
+    /// Decided on the observed state. Without changes, the step has converged.
     Decided(Diff<AnyChange>),
-    /// It cannot be decided before the steps that it waits for have made their changes.
+    /// Cannot be decided before the steps that it waits for have made their changes.
     Deferred,
-    /// It is not to be done.
+    /// The step cannot or must not be done.
     Blocked(Failure),
-    /// It could not be observed.
+    /// The step could not be observed.
     Failed(Failure),
 }
 
@@ -33,26 +33,26 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct PlannedStep {
     pub verdict: Verdict,
-    /// Steps (by place) whose changes come first and may alter what was observed. None: the verdict is exact.
+    /// The indices of the steps that run first and may alter what was observed. Empty if the verdict is exact.
     pub waits_for: Vec<usize>,
-    /// When the observation began that the verdict rests on.
+    /// When the observation behind the verdict started.
     pub observed: SystemTime,
-    /// Parents that this step would make too, and the steps that make them first.
+    /// Parent directories that this step needs too, and the steps that create them first.
     made_by_others: BTreeMap<String, usize>,
 }
 
 impl PlannedStep {
-    /// A step with an exact verdict.
+    /// Creates a step with an exact verdict.
     pub fn exact(verdict: Verdict) -> Self {
         Self { verdict, waits_for: Vec::new(), observed: SystemTime::now(), made_by_others: BTreeMap::new() }
     }
 
-    /// The steps that make a parent which this one would make too: it runs when they have ended.
+    /// Returns the steps that create a parent directory of this one. This step runs after them.
     pub fn makers_of_parents(&self) -> impl Iterator<Item = usize> {
         self.made_by_others.values().copied()
     }
 
-    /// What the plan says of the step.
+    /// Returns the outcome of the step in the plan.
     pub fn outcome(&self) -> Planned {
         match &self.verdict {
             Verdict::Decided(diff) if !diff.obstacles.is_empty() => Planned::Blocked,
@@ -65,12 +65,12 @@ impl PlannedStep {
         }
     }
 
-    /// Whether there is something to do, whatever else the plan says of the step.
+    /// Returns whether the step has changes, even if it is also blocked or drifted.
     pub fn has_changes(&self) -> bool {
         self.planned_changes() > 0
     }
 
-    /// The changes that are known by now.
+    /// Returns the changes that are known so far.
     pub fn changes(&self) -> &[AnyChange] {
         match &self.verdict {
             Verdict::Decided(diff) => &diff.changes,
@@ -78,7 +78,7 @@ impl PlannedStep {
         }
     }
 
-    /// How many changes the plan shows; a step that cannot be decided yet has one.
+    /// Returns the number of changes in the plan. A deferred step counts as one.
     pub fn planned_changes(&self) -> usize {
         match &self.verdict {
             Verdict::Decided(diff) => diff.changes.len(),
@@ -87,16 +87,16 @@ impl PlannedStep {
         }
     }
 
-    /// Whether apply has to look at this step once the steps before it are done.
+    /// Returns whether apply has to plan this step again after the steps that it waits for.
     pub fn is_provisional(&self) -> bool {
         !self.waits_for.is_empty()
     }
 }
 
-/// Has the last word on a step's verdict: a saved plan lets nothing pass that was not planned.
+/// Filters the verdict of a step: a saved plan admits only planned changes.
 pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
 
-/// Decides one step on what is there now.
+/// Observes a step and decides what it needs.
 pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
     if let Some(SecretError::Unusable(failure)) = targets.secret_error(step) {
         return Observed { verdict: Verdict::Blocked(failure.clone()), claims: Vec::new() };
@@ -116,7 +116,7 @@ pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
     }
 }
 
-/// A step's verdict by itself, and what it was seen to own.
+/// The verdict of a step on its own, and what it was observed to own.
 #[derive(Debug)]
 pub struct Observed {
     pub verdict: Verdict,
@@ -124,54 +124,54 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// The verdict in the light of what other steps were seen to own: two that would undo each other are not both done.
+    /// Takes the other steps into account: of two steps that would undo each other, the later one is blocked.
     pub fn beside_others(self, targets: &Targets, index: usize, steps: &[Step]) -> Verdict {
         match targets.conflict(index, self.claims) {
             None => self.verdict,
             Some((other, claim)) => {
                 let id = &steps[other].id;
-                let failure = Failure::new(format!("it and `{id}` both own {claim}: each would undo the other"))
-                    .hint("leave it to one of them, or give it a name of its own in one of the two files");
+                let failure = Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other"))
+                    .hint("remove one of the two steps, or use a different name in one of the two files");
                 Verdict::Blocked(failure)
             }
         }
     }
 }
 
-/// A step that would change more things than its `max_changes` is not begun.
+/// Fails if a step would change more than its `max_changes`.
 fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
-    let (Some(most), size) = (step.max_changes, diff.changes.iter().map(AnyChange::size).sum::<u64>()) else {
+    let (Some(limit), size) = (step.max_changes, diff.changes.iter().map(AnyChange::size).sum::<u64>()) else {
         return Ok(());
     };
-    if size <= most {
+    if size <= limit {
         return Ok(());
     }
     let largest = diff.changes.iter().max_by_key(|change| change.size()).map(AnyChange::describe);
     let example = largest.map(|change| format!(" ({}: {})", change.target, change.summary)).unwrap_or_default();
-    Err(Failure::new(format!("it would make {size} changes, more than the {most} of max_changes{example}"))
-        .hint("see that they are all meant, then raise the step's max_changes"))
+    Err(Failure::new(format!("max_changes is {limit}, but the step would make {size} changes{example}"))
+        .hint("check that all of them are intended, then raise max_changes of the step"))
 }
 
-/// Observes all steps at the same time, which leaves no trace, and decides them in order.
+/// Observes all steps at the same time, which leaves no trace, and plans them in order.
 pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Graph, admit: &Admit) -> Vec<PlannedStep> {
     let observed_at = SystemTime::now();
-    let mut looking = JoinSet::new();
+    let mut observing = JoinSet::new();
     for index in 0..steps.len() {
         let (targets, steps) = (Arc::clone(targets), Arc::clone(steps));
         let span = spans::step(&steps[index].id, steps[index].resource.kind());
-        looking.spawn(span.instrument(async move { (index, plan_step(&targets, &steps[index]).await) }));
+        observing.spawn(span.instrument(async move { (index, plan_step(&targets, &steps[index]).await) }));
     }
-    let unseen = || Verdict::Failed(Failure::new("the observation ended without a result"));
+    let unobserved = || Verdict::Failed(Failure::new("the observation ended without a result"));
     let mut observed: Vec<Option<Observed>> = steps.iter().map(|_| None).collect();
-    while let Some(result) = looking.join_next().await {
+    while let Some(result) = observing.join_next().await {
         if let Ok((index, found)) = result {
             observed[index] = Some(found);
         }
     }
-    // In document order, so that of two steps that own the same it is always the later one that is refused.
+    // In document order, so that of two steps with the same claim always the later one is blocked.
     let verdict = |(index, found): (usize, Option<Observed>)| match found {
         Some(found) => admit(&steps[index], found.beside_others(targets, index, steps)),
-        None => unseen(),
+        None => unobserved(),
     };
     let mut verdicts: Vec<Verdict> = observed.into_iter().enumerate().map(verdict).collect();
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();
@@ -185,8 +185,8 @@ pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Grap
     planned
 }
 
-/// A parent that several steps need is announced by the one that will make it. What is exact comes first: it must not
-/// depend on a step that is decided later.
+/// If several steps need the same parent directory, only the one that will create it shows it. Exact steps come first,
+/// because they must not depend on a step that is planned later.
 fn announce_parents_once(planned: &mut [PlannedStep], graph: &Graph) {
     let mut makers: BTreeMap<String, usize> = BTreeMap::new();
     for provisional in [false, true] {
@@ -205,7 +205,7 @@ fn announce_parents_once(planned: &mut [PlannedStep], graph: &Graph) {
     }
 }
 
-/// Sees a step's verdict in the light of those that come before it.
+/// Marks a step as blocked, deferred or provisional because of the steps before it.
 fn mark_provisional(
     verdict: Verdict,
     index: usize,
@@ -223,7 +223,7 @@ fn mark_provisional(
                 .hint(format!("fix `{id}` first, or leave it out with --skip {id}"));
             return PlannedStep::exact(Verdict::Blocked(failure));
         }
-        // What a provisional step will change is not known yet, were it seen to need nothing now.
+        // The changes of a provisional step are not known yet, even if it needs none now.
         let touched =
             earlier.is_provisional() || earlier.changes().iter().any(|change| touches(reason, &steps[*other], change));
         if touched && !waits_for.contains(other) {
@@ -231,7 +231,7 @@ fn mark_provisional(
         }
     }
     let verdict = match verdict {
-        // What stands in the way now may be just what an earlier step is about to bring.
+        // An earlier step may remove the obstacle.
         Verdict::Blocked(_) | Verdict::Failed(_) if !waits_for.is_empty() => Verdict::Deferred,
         Verdict::Decided(diff) if !diff.obstacles.is_empty() && !waits_for.is_empty() => Verdict::Deferred,
         verdict => verdict,
@@ -239,7 +239,7 @@ fn mark_provisional(
     PlannedStep { waits_for, ..PlannedStep::exact(verdict) }
 }
 
-/// Whether a planned change of the earlier step may alter what was observed of the later one.
+/// Returns whether a planned change of the earlier step may alter what was observed of the later one.
 fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     match reason {
         Reason::After | Reason::Table => true,
@@ -247,8 +247,8 @@ fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     }
 }
 
-/// The event that tells of a planned step. `applying`: its changes are about to be made. What notes and warnings say of a
-/// state that these end is not said then; how things stand is said at the step's end.
+/// Returns the event for a planned step. `applying` means that its changes are about to be made. Notes and warnings
+/// about a state that the changes will end are then left out; the step's last event describes the final state.
 pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applying: bool) -> Event {
     let step = &steps[index];
     let waits_for: Vec<String> = planned.waits_for.iter().map(|other| steps[*other].id.clone()).collect();
@@ -272,16 +272,16 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
                 warnings.clone_from(&diff.warnings);
             }
             drift = diff.drift.iter().map(|difference| difference.message.clone()).collect();
-            let told = Failure::join(&diff.obstacles).or(Failure::join(&diff.drift));
-            (reason, hint) = told.map_or((None, None), |refusal| (Some(refusal.message), refusal.hint));
+            let blocking = Failure::join(&diff.obstacles).or(Failure::join(&diff.drift));
+            (reason, hint) = blocking.map_or((None, None), |refusal| (Some(refusal.message), refusal.hint));
         }
         Verdict::Deferred => {
             let after = waits_for.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
-            (reason, hint) = (Some(format!("to be decided after {after}")), None);
+            (reason, hint) = (Some(format!("planned after {after}")), None);
             changes.push(Description {
                 action: Action::Update,
                 target: step.resource.target(),
-                summary: format!("bring it in line after {after}"),
+                summary: format!("update after {after}"),
                 before: serde_json::Value::Null,
                 after: serde_json::Value::Null,
                 risk: None,
@@ -309,7 +309,7 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
     })
 }
 
-/// The plan file's reason for a step, where a reader needs it.
+/// Returns the plan file's reason for a step, if a reader needs it.
 pub(super) fn why(step: &Step, needed: bool) -> Option<String> {
     Some(step.prose.why.clone()).filter(|why| needed && !why.is_empty())
 }

@@ -1,5 +1,4 @@
-//! How the engine reaches what a step is about: a worker for what is on the host, a connection for what is in a
-//! warehouse.
+//! Reaches the targets of the steps: workers for steps on the host, connections for steps on a warehouse.
 
 use crate::failure::Failure;
 use std::collections::{BTreeMap, HashMap};
@@ -20,22 +19,22 @@ use crate::resource::Step;
 use crate::resource::{AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest, Site};
 use crate::worker::{Progress, Task, Tasks, Workers};
 
-/// The means to observe and to execute every step of one run.
+/// Observes and executes the steps of one run.
 pub struct Targets {
     workers: Workers,
     warehouses: BTreeMap<String, Result<Arc<Warehouse>, SecretError>>,
-    /// Steps whose secret source has no value to give.
+    /// Steps whose secret source could not be read.
     without_secret: HashMap<String, SecretError>,
     digester: Digester,
     run: String,
     as_of: Date,
     follow_ups: FollowUps,
-    /// What each step was seen to own when it was observed, by its place.
+    /// What each step was observed to own, by the index of the step.
     observed_claims: Mutex<BTreeMap<usize, Vec<Claim>>>,
 }
 
 impl Targets {
-    /// Prepares the ways to all steps; nothing is started or connected yet.
+    /// Prepares all targets. Starts no worker and opens no connection yet.
     pub fn new(
         run: String,
         as_of: Date,
@@ -47,11 +46,11 @@ impl Targets {
     ) -> Self {
         let steps: Vec<&Step> = plan.steps.iter().chain(&plan.observed_only).collect();
         let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
-        let mut wanted: BTreeMap<String, CatalogQuery> = BTreeMap::new();
+        let mut queries: BTreeMap<String, CatalogQuery> = BTreeMap::new();
         let mut without_secret = HashMap::new();
         for (index, step) in steps.into_iter().enumerate() {
             if let Site::Warehouse { connection, query } = step.resource.site() {
-                wanted.entry(connection.to_owned()).or_default().extend(query(as_of));
+                queries.entry(connection.to_owned()).or_default().extend(query(as_of));
                 continue;
             }
             let secrets = secrets.of_step(&step.id).unwrap_or_else(|error| {
@@ -67,10 +66,10 @@ impl Targets {
             };
             users.entry(step.run_as.clone()).or_default().push((task, secrets));
         }
-        let warehouses = wanted
+        let warehouses = queries
             .into_iter()
-            .map(|(name, wanted)| {
-                let warehouse = warehouse(&name, wanted, plan, secrets, environment).map(Arc::new);
+            .map(|(name, query)| {
+                let warehouse = warehouse(&name, query, plan, secrets, environment).map(Arc::new);
                 (name, warehouse)
             })
             .collect();
@@ -87,7 +86,7 @@ impl Targets {
         }
     }
 
-    /// Why the source of the step's secret, or of its connection's, has no value to give.
+    /// Returns why the secret of the step, or of its connection, could not be read.
     pub fn secret_error(&self, step: &Step) -> Option<&SecretError> {
         match step.resource.connection() {
             Some(connection) => self.warehouses.get(connection)?.as_ref().err(),
@@ -98,7 +97,7 @@ impl Targets {
     /// Observes a step.
     ///
     /// # Errors
-    /// What its kind says, or why it cannot be reached.
+    /// The failure of its kind, or why the target cannot be reached.
     pub async fn observe(&self, step: &Step) -> Result<AnyActual, Failure> {
         if let Some(error) = self.secret_error(step) {
             return Err(error.failure().clone());
@@ -107,11 +106,11 @@ impl Targets {
             Some(connection) => step.resource.observe(&self.context(connection)?).await,
             None => self.workers.observe(step.run_as.as_deref(), &step.id).await,
         }?;
-        self.follow_ups.saw(step, &actual);
+        self.follow_ups.record_observation(step, &actual);
         Ok(actual)
     }
 
-    /// Takes note of what the step at `index` was seen to own, and tells which other step owns the same.
+    /// Records what the step at `index` was observed to own. Returns another step that owns the same, if there is one.
     pub fn conflict(&self, index: usize, claims: Vec<Claim>) -> Option<(usize, Claim)> {
         if claims.is_empty() {
             return None;
@@ -134,7 +133,7 @@ impl Targets {
         conflict
     }
 
-    /// Forgets what was read for the step, and that it could not be read: steps before it may have changed that.
+    /// Forgets the observations of the step, including failed ones, because earlier steps may have changed the target.
     pub async fn forget(&self, step: &Step) {
         let warehouse = step.resource.connection().and_then(|name| self.warehouses.get(name));
         if let Some(Ok(warehouse)) = warehouse {
@@ -145,7 +144,7 @@ impl Targets {
     /// Makes one change.
     ///
     /// # Errors
-    /// What its kind says, or why it cannot be reached.
+    /// The failure of its kind, or why the target cannot be reached.
     pub async fn execute(&self, step: &Step, change: &AnyChange) -> Result<(), Failure> {
         match step.resource.connection() {
             Some(connection) => {
@@ -154,34 +153,34 @@ impl Targets {
             }
             None => self.workers.execute(step.run_as.as_deref(), &step.id, change).await,
         }?;
-        self.follow_ups.changed(step, change);
+        self.follow_ups.record_change(step, change);
         Ok(())
     }
 
-    /// What was seen and changed through this, for what is left to do afterwards.
+    /// Returns the follow-ups of everything that was observed and changed through this.
     pub fn follow_ups(&self) -> &FollowUps {
         &self.follow_ups
     }
 
-    /// Asks a step about what its changes took out of the way.
+    /// Asks a step for its rescues.
     ///
     /// # Errors
-    /// What its kind says, or why it cannot be reached.
+    /// The failure of its kind, or why the target cannot be reached.
     pub async fn rescue(&self, step: &Step, request: RescueRequest) -> Result<RescueAnswer, Failure> {
         self.workers.rescue(step.run_as.as_deref(), &step.id, request).await
     }
 
-    /// The run's id.
+    /// Returns the id of the run.
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// Why one of the steps' users cannot be acted as, where a step has shown that already.
+    /// Returns why a user's worker could not be started, if that has happened.
     pub fn worker_failure(&self) -> Option<Failure> {
         self.workers.not_started()
     }
 
-    /// Ends what was started.
+    /// Ends the workers.
     pub async fn end(&self) {
         self.workers.end().await;
     }
@@ -195,17 +194,17 @@ impl Targets {
     }
 }
 
-/// Prepares a connection; nothing is connected yet.
+/// Prepares a connection without opening it.
 fn warehouse(
     name: &str,
-    wanted: CatalogQuery,
+    query: CatalogQuery,
     plan: &Evaluated,
     secrets: &RunSecrets,
     environment: &Environment,
 ) -> Result<Warehouse, SecretError> {
     let password = secrets.of_connection(name)?.map(|secret| secret.as_password());
     let spec = usable(name, plan.connections.get(name)).map_err(SecretError::Unreadable)?;
-    Ok(Warehouse::new(name, spec, password, ClientDefaults::of(environment), wanted))
+    Ok(Warehouse::new(name, spec, password, ClientDefaults::of(environment), query))
 }
 
 fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Diagnostic>>) -> Result<ConnectionSpec, Failure> {

@@ -1,8 +1,8 @@
-//! The acting user's privileges: capabilities(7), and which numbers its user namespace knows (user_namespaces(7)).
+//! The acting user's privileges: capabilities(7), and the ids that its user namespace maps (user_namespaces(7)).
 
 use serde::{Deserialize, Serialize};
 
-/// A privilege that changing files can take.
+/// A privilege that changing files may require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Capability {
     #[serde(rename = "CAP_CHOWN")]
@@ -12,7 +12,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// As capabilities(7) has it.
+    /// Returns the name as in capabilities(7).
     pub fn name(self) -> &'static str {
         match self {
             Self::ChangeOwner => "CAP_CHOWN",
@@ -21,7 +21,8 @@ impl Capability {
     }
 }
 
-/// Whether this process has the capability. Where the kernel does not tell, root has all and nobody else any.
+/// Returns whether this process has the capability. If the kernel does not report capabilities, root has all and other
+/// users none.
 pub fn has_capability(capability: Capability) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -29,14 +30,14 @@ pub fn has_capability(capability: Capability) -> bool {
     bits.map_or_else(crate::host::fs::acts_as_root, |bits| bits & 1 << capability as u64 != 0)
 }
 
-/// Which of the two kinds of number.
+/// The type of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Id {
     User,
     Group,
 }
 
-/// Whether this process's user namespace knows the number: where not, nothing can be given to it.
+/// Returns whether the id is mapped in this process's user namespace. Ownership cannot be given to an id that is not.
 pub fn is_mapped(kind: Id, id: u32) -> bool {
     let file = match kind {
         Id::User => "/proc/self/uid_map",
@@ -46,7 +47,8 @@ pub fn is_mapped(kind: Id, id: u32) -> bool {
     contains(&map, id)
 }
 
-/// Whether a map, with the first number inside, the first outside and their count on each line, contains a number.
+/// Returns whether a map contains an id. Each line has the first id inside, the first id outside, and the length of the
+/// range.
 fn contains(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
         let mut fields = line.split_whitespace().map(|field| field.parse::<u64>().ok());
@@ -68,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_what_root_has() {
+    fn this_process_has_the_capabilities_of_root() {
         assert_eq!(has_capability(Capability::ChangeOwner), crate::host::fs::acts_as_root());
         assert!(is_mapped(Id::User, 0) && is_mapped(Id::Group, 0));
     }

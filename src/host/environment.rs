@@ -1,6 +1,6 @@
-//! The environment. [`Environment`] is what the person who started the program gave it, as a value: it is read once, at the
-//! start, and a run can be given another one. The functions read what this process has, which in a worker is the
-//! environment of the user that it acts as.
+//! The environment. [`Environment`] is the environment in which the program was started, as a value. It is read once at the
+//! start, and a run can be given a different one. The functions read the environment of this process, which in a worker is
+//! that of its user.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -8,44 +8,45 @@ use std::path::PathBuf;
 
 use super::state::StateFolder;
 
-/// Environment variables. `Debug` shows their names alone, since their values may be secrets.
+/// Environment variables. `Debug` shows only names, because values may be secrets.
 #[derive(Clone, Default)]
 pub struct Environment {
     process: BTreeMap<OsString, OsString>,
-    /// What a request gives for the plan file alone: no part of any process's environment.
+    /// Values that a request gives for the plan file. They are in no process's environment.
     given: BTreeMap<OsString, OsString>,
 }
 
 impl Environment {
-    /// The same environment with values that answer a plan file, and nobody else, before those of the process.
+    /// Adds values for a plan file. They take precedence over the environment of the process, and are used for nothing
+    /// else.
     pub fn with_given(mut self, given: impl IntoIterator<Item = (String, String)>) -> Self {
         self.given = given.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         self
     }
 
-    /// Returns the value of a variable of the process, unless it is unset.
+    /// Returns the value of a variable of the process, if it is set.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.process.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
-    /// Returns the value of a variable that a plan file names, unless it is unset.
+    /// Returns the value of a variable that a plan file names, if it is set.
     pub fn answer(&self, name: &str) -> Option<&OsStr> {
         self.given.get(OsStr::new(name)).map(OsString::as_os_str).or_else(|| self.get(name))
     }
 
-    /// Returns the value of a variable as a path, unless it is unset.
+    /// Returns the value of a variable as a path, if it is set.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from)
     }
 
-    /// Returns the variables whose names and values are UTF-8: those that a plan file's templates can read.
+    /// Returns the variables with UTF-8 names and values, which templates can read.
     pub fn texts(&self) -> BTreeMap<String, String> {
         let text = |value: &OsString| value.to_str().map(str::to_owned);
         let variables = self.process.iter().chain(&self.given);
         variables.filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
     }
 
-    /// Returns the state folder of the user whose home directory is `home` unless `HOME` names another one.
+    /// Returns the state folder of the user with the given home directory. `HOME` overrides the home directory.
     pub fn state_folder(&self, home: PathBuf) -> StateFolder {
         let home = self.path("HOME").filter(|home| home.is_absolute()).unwrap_or(home);
         StateFolder::of(self.path("XDG_STATE_HOME"), &home)

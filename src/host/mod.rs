@@ -1,6 +1,6 @@
-//! What touches the system: nothing outside of this room and `git` opens a file, starts a program or speaks to a server, but
-//! for exceptions that say why where they are.
-#![expect(clippy::disallowed_methods, reason = "this room is what the others call for files")]
+//! Access to the system. Only this module and `git` open files, start processes or connect to servers. Exceptions have a
+//! reason where they are.
+#![expect(clippy::disallowed_methods, reason = "the other modules use this one to access files")]
 
 pub mod capabilities;
 pub mod environment;

@@ -1,7 +1,7 @@
-//! Runs another program to its end, bounded in time, in what it may say, and in memory.
+//! Runs another program with limits on time, output and memory.
 //!
-//! A program is started in a session of its own: it has no terminal to ask a person at, and everything that it starts is
-//! ended with it.
+//! A program is started in its own session. It has no terminal to prompt on, and everything that it starts is killed
+//! with it.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -18,34 +18,34 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, set_parent_process_death_signal, setsid, waitid,
 };
 
-/// How long a program may take to end that has closed its output.
+/// How long a program may take to exit after it has closed its output.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many lines of standard error are kept: the last, where the reason of a failure stands.
+/// The number of lines of standard error that are kept. The last lines contain the reason of a failure.
 const MAX_LINES: usize = 40;
 
-/// How much of a line of standard error is kept, in bytes.
+/// The maximum length of a kept line of standard error, in bytes.
 const MAX_LINE_BYTES: usize = 1000;
 
-/// What a program may take.
+/// The limits of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Between two signs of life on its standard output or error.
+    /// The maximum time without output on standard output or standard error.
     pub silence: Duration,
-    /// From its start to its end.
+    /// The maximum total time.
     pub total: Duration,
-    /// Bytes of writable memory for each process (`RLIMIT_DATA`, setrlimit(2)).
+    /// The maximum writable memory of each process in bytes (`RLIMIT_DATA`, setrlimit(2)).
     pub memory: Option<u64>,
 }
 
-/// Why a program was ended before its time.
+/// Why a program was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// It said nothing for so long.
+    /// It wrote nothing for this long.
     Silent(Duration),
     /// It took longer than this.
     Late(Duration),
-    /// The reader of its output had enough.
+    /// The reader of its output stopped it.
     Enough,
 }
 
@@ -53,38 +53,38 @@ pub enum Cut {
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
-    /// None where it ended by itself.
+    /// Why it was killed, or `None` if it ended by itself.
     pub cut: Option<Cut>,
-    /// The last lines of its standard error, without lines of progress (those that a carriage return overwrites).
+    /// The last lines of its standard error, without progress lines (which a carriage return overwrites).
     pub said: Vec<String>,
 }
 
 impl Ended {
-    /// Whether it ended by itself, and reported success.
+    /// Returns whether it ended by itself with success.
     pub fn is_success(&self) -> bool {
         self.cut.is_none() && self.status.success()
     }
 }
 
-/// The process groups that this process has started; none once it ends.
+/// The process groups that this process has started. `None` when it is about to exit.
 static LIVE: LazyLock<Mutex<Option<HashSet<Pid>>>> = LazyLock::new(|| Mutex::new(Some(HashSet::new())));
 
 fn live() -> MutexGuard<'static, Option<HashSet<Pid>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends every program that [`run`] has started, with all that they started, and has it start no more. For the end of this
-/// process.
+/// Kills all programs started by [`run`] with their children, and prevents new ones. Called when this process exits.
 pub fn kill_all() {
     for group in live().take().into_iter().flatten() {
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// Runs `command` to its end. Its standard output is given to `take` piece by piece; false ends the program.
+/// Runs `command` to its end. Passes its standard output to `take` in pieces; if `take` returns false, the program is
+/// killed.
 ///
 /// # Errors
-/// Where it cannot be started, or this process is about to end.
+/// The program cannot be started, or this process is about to exit.
 pub fn run(mut command: Command, limits: Limits, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running::start(command, limits.memory)?;
@@ -142,22 +142,22 @@ pub fn run(mut command: Command, limits: Limits, mut take: impl FnMut(&[u8]) -> 
     Ok(Ended { status, cut, said: said.finish() })
 }
 
-/// A program at the head of a process group.
+/// A running program that leads its process group.
 struct Running {
     child: Child,
-    /// None once the process was waited for, and its number can be another's.
+    /// `None` after the process was waited for, because its id can then be reused.
     group: Option<Pid>,
 }
 
 impl Running {
     #[expect(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
     fn start(mut command: Command, memory: Option<u64>) -> io::Result<Self> {
-        // SAFETY: between fork and exec only setsid(2), prctl(2) and setrlimit(2) are called, which are system calls
-        // alone and touch no memory of this process.
+        // SAFETY: between fork and exec only setsid(2), prctl(2) and setrlimit(2) are called. They are plain system
+        // calls that touch no memory of this process.
         unsafe {
             command.pre_exec(move || {
                 setsid()?;
-                // It ends with this thread, which waits for it: also where this process is killed.
+                // It ends with the thread that waits for it, even if this process is killed.
                 set_parent_process_death_signal(Some(Signal::TERM))?;
                 if let Some(bytes) = memory {
                     setrlimit(Resource::RLIMIT_DATA, bytes, bytes)?;
@@ -166,18 +166,18 @@ impl Running {
             });
         }
         let mut live = live();
-        let live = live.as_mut().ok_or_else(|| io::Error::other("this process ends"))?;
+        let live = live.as_mut().ok_or_else(|| io::Error::other("this process is about to exit"))?;
         let child = command.spawn()?;
         let group = Pid::from_raw(child.id().cast_signed());
         live.extend(group);
         Ok(Self { child, group })
     }
 
-    /// Ends the program, at once or if it has ended by itself; what is left of its group ends with it.
+    /// Kills the program and its group, immediately or if the program has already exited.
     fn end(&mut self, at_once: bool) {
         let Some(group) = self.group else { return };
         let mut live = live();
-        // Looked at and not yet waited for: until it is, nobody else gets the number.
+        // The exit is only peeked at. Until the process is waited for, its id cannot be reused.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         if at_once || !matches!(waitid(WaitId::Pid(group), look), Ok(None)) {
             let _ = kill_process_group(group, Signal::KILL);
@@ -189,7 +189,7 @@ impl Running {
         }
     }
 
-    /// How the program ended, which is about to, or is ended now.
+    /// Waits for the program to exit, which it is about to do, and returns its status. Kills it if it takes too long.
     fn status(&mut self, at_once: bool) -> io::Result<ExitStatus> {
         let until = Instant::now() + EXIT_TIMEOUT;
         let mut pause = Duration::from_micros(100);
@@ -215,7 +215,7 @@ impl Drop for Running {
 struct Lines {
     done: std::collections::VecDeque<Vec<u8>>,
     current: Vec<u8>,
-    /// A carriage return came: a line feed ends the line, anything else begins it anew.
+    /// Whether a carriage return came last. A line feed then ends the line, and anything else overwrites it.
     returned: bool,
 }
 
@@ -280,13 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_not_waited_out() {
+    fn silent_programs_are_killed() {
         let (ended, output) = shell("echo word; exec sleep 60", LIMITS);
         assert_eq!((output.as_str(), ended.cut), ("word\n", Some(Cut::Silent(LIMITS.silence))));
     }
 
     #[test]
-    fn endless_talk_is_cut_off_by_time_and_by_size() {
+    fn endless_output_is_limited_by_time_and_by_size() {
         let limits = Limits { total: Duration::from_secs(1), ..LIMITS };
         let (ended, _) = shell("while :; do echo more >&2; sleep 0.1; done", limits);
         assert_eq!(ended.cut, Some(Cut::Late(limits.total)));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_stays_after_it_closed_its_output_is_ended_with_its_children() {
+    fn programs_that_do_not_exit_are_killed_with_their_children() {
         let folder = tempfile::tempdir().unwrap();
         let script = format!("exec >&- 2>&-; sleep 60 & echo $! > {}/child; sleep 60; true", folder.path().display());
         let (ended, _) = shell(&script, LIMITS);

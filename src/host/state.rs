@@ -1,5 +1,5 @@
-//! The state folder: what this user's runs leave for later ones. Its files are their owner's alone (0600, folders 0700),
-//! and nothing in it is trusted that another user could have put there.
+//! The state folder of a user, which persists between runs. Files have mode 0600 and folders 0700. Files that another
+//! user could have written are not trusted.
 
 use crate::text::io_error_text;
 use std::ffi::OsStr;
@@ -15,19 +15,19 @@ use rustix::io::{Errno, retry_on_intr};
 use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, escape_path};
 use crate::failure::Failure;
 
-const HINT: &str = "the state folder is where runs are recorded before they change anything: see to it, or as a user other \
-                    than root name another one in XDG_STATE_HOME";
+const HINT: &str = "runs are recorded in the state folder before they change anything; make it usable, or (except as root) set \
+                    XDG_STATE_HOME to another one";
 
-/// Where the state folder lies; it need not exist.
+/// The path of the state folder, which may not exist yet.
 #[derive(Debug, Clone)]
 pub struct StateFolder(PathBuf);
 
-/// What a folder below the state folder is for.
+/// The purpose of a folder in the state folder.
 #[derive(Debug, Clone, Copy)]
 pub enum Part {
-    /// The journals, a file a run.
+    /// The journals, one file per run.
     Runs,
-    /// Who holds, or last held, the lock of a plan file.
+    /// The current or last holder of each plan file's lock.
     Locks,
     /// The ids of the saved plans that were applied.
     Used,
@@ -47,8 +47,9 @@ impl Part {
 }
 
 impl StateFolder {
-    /// The acting user's: `/var/lib/provision` for root, whatever the environment says; else `$XDG_STATE_HOME/provision`,
-    /// or `~/.local/state/provision` (XDG Base Directory Specification, which has relative paths ignored).
+    /// Returns the acting user's state folder: always `/var/lib/provision` for root, otherwise
+    /// `$XDG_STATE_HOME/provision` or `~/.local/state/provision`. Relative paths are ignored, as required by the XDG
+    /// Base Directory Specification.
     pub fn of(xdg_state_home: Option<PathBuf>, home: &Path) -> Self {
         if acts_as_root() {
             return Self("/var/lib/provision".into());
@@ -57,25 +58,25 @@ impl StateFolder {
         Self(base.join("provision"))
     }
 
-    /// The folder at a path that is known.
+    /// Returns the state folder at a known path.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// The folder itself, for a message.
+    /// Returns the path, for messages.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Opens a part to read in it; `None` where it does not exist. Changes nothing.
+    /// Opens a part for reading. Returns `None` if it does not exist. Changes nothing.
     ///
     /// # Errors
-    /// Where it cannot be opened, or another user could have written to it.
+    /// It cannot be opened, or another user could have written to it.
     pub fn existing(&self, part: Part) -> Result<Option<Dir>, Failure> {
         match Dir::open(&self.0.join(part.name())) {
             Ok(dir) => {
-                trust(&Dir::open(&self.0)?, &self.0)?;
-                trust(&dir, &self.0.join(part.name()))?;
+                check_owner(&Dir::open(&self.0)?, &self.0)?;
+                check_owner(&dir, &self.0.join(part.name()))?;
                 Ok(Some(dir))
             }
             Err(error) if error.is_missing() => Ok(None),
@@ -83,15 +84,15 @@ impl StateFolder {
         }
     }
 
-    /// Opens a part to write in it, and makes it and the folders above it where they are missing, with mode 0700.
+    /// Opens a part for writing. Creates missing folders with mode 0700.
     ///
     /// # Errors
-    /// As [`StateFolder::existing`], and where it cannot be made.
+    /// As [`StateFolder::existing`], or it cannot be created.
     pub fn make(&self, part: Part) -> Result<Dir, Failure> {
         let hinted = |error: Error| Failure { hint: Some(HINT.to_owned()), ..error.into() };
         let Place { mut dir, missing_parents, name } = Place::find(&self.0).map_err(hinted)?;
         for missing in missing_parents.iter().chain([&name]) {
-            // The folder itself can be a symlink that was there already: whether it leads somewhere good is seen to below.
+            // The state folder can be an existing symlink. Its target is checked below.
             if dir.stat(missing).map_err(hinted)?.is_none() {
                 make_dir(&dir, missing)?;
             }
@@ -100,35 +101,35 @@ impl StateFolder {
             }
         }
         let folder = Dir::open(&self.0).map_err(hinted)?;
-        trust(&folder, &self.0)?;
+        check_owner(&folder, &self.0)?;
         let name = OsStr::new(part.name());
         if folder.stat(name).map_err(hinted)?.is_none() {
             make_dir(&folder, name)?;
         }
         let dir = folder.open_dir(name).map_err(hinted)?;
-        trust(&dir, &self.0.join(part.name()))?;
+        check_owner(&dir, &self.0.join(part.name()))?;
         Ok(dir)
     }
 }
 
 fn make_dir(dir: &Dir, name: &OsStr) -> Result<(), Failure> {
     match retry_on_intr(|| rustix::fs::mkdirat(dir, name, Mode::RWXU)) {
-        // Another run made it meanwhile.
+        // Another run created it meanwhile.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(failed("create", dir, name, errno)),
     }
 }
 
-/// Whether what is in a folder can only be the acting user's doing.
-fn trust(dir: &Dir, path: &Path) -> Result<(), Failure> {
+/// Fails unless only the acting user can have written to the folder.
+fn check_owner(dir: &Dir, path: &Path) -> Result<(), Failure> {
     let stat = dir.stat_self()?;
     let own = stat.uid == acting_ids().0;
     if own && stat.mode & 0o022 == 0 {
         return Ok(());
     }
-    let why = if own { "others can write to it" } else { "it belongs to another user" };
-    Err(Failure::new(format!("the state folder {} is not to be trusted: {why}", escape_path(path)))
-        .hint("give it to the user who starts provision, with mode 0700"))
+    let why = if own { "other users can write to it" } else { "it belongs to another user" };
+    Err(Failure::new(format!("the state folder {} is not trusted: {why}", escape_path(path)))
+        .hint("set its owner to the user who starts provision, and its mode to 0700"))
 }
 
 fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failure {
@@ -140,19 +141,19 @@ fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failu
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Read,
-    /// Each write goes to the end, whole.
+    /// Each write is appended as a whole.
     Append,
-    /// Reads and writes; the file is made where it is missing.
+    /// Reads and writes. The file is created if it does not exist.
     Keep,
-    /// As [`Access::Append`], and the file is new.
+    /// As [`Access::Append`], but the file must not exist yet.
     New,
 }
 
-/// Opens a file in a part of the state folder; `None` where there is none to read or append to, or where there is one
-/// that should be new.
+/// Opens a file in a part of the state folder. Returns `None` if it does not exist, or with [`Access::New`] if it
+/// exists.
 ///
 /// # Errors
-/// Where it cannot be opened, is no regular file, or is another user's.
+/// It cannot be opened, is not a regular file, or belongs to another user.
 pub fn open(dir: &Dir, name: &str, access: Access) -> Result<Option<File>, Failure> {
     let flags = match access {
         Access::Read => OFlags::RDONLY,
@@ -171,16 +172,16 @@ pub fn open(dir: &Dir, name: &str, access: Access) -> Result<Option<File>, Failu
     let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
     if !is_file || stat.st_uid != acting_ids().0 || stat.st_mode & 0o022 != 0 {
         let path = dir.path_of(name.as_ref());
-        return Err(Failure::new(format!("{} is not to be trusted: it is no file of our own", escape_path(&path)))
+        return Err(Failure::new(format!("{} is not trusted: it was not written by provision", escape_path(&path)))
             .hint("remove it, and find out who put it there"));
     }
     Ok(Some(File::from(fd)))
 }
 
-/// A whole file of at most `limit` bytes; `None` where there is none.
+/// Reads a whole file of at most `limit` bytes. Returns `None` if it does not exist.
 ///
 /// # Errors
-/// As [`open`]; and where it cannot be read or is larger.
+/// As [`open`], or it cannot be read or is larger.
 pub fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
     let Some(file) = open(dir, name, Access::Read)? else { return Ok(None) };
     let mut bytes = Vec::new();
@@ -195,17 +196,17 @@ pub fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Failur
     }
 }
 
-/// The names of the files in a part, sorted.
+/// Returns the sorted names of the files in a part.
 ///
 /// # Errors
-/// Where it cannot be listed.
+/// It cannot be listed.
 pub fn names(dir: &Dir) -> Result<Vec<String>, Failure> {
     let listed = || -> Result<Vec<String>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd: OwnedFd = retry_on_intr(|| rustix::fs::openat(dir, ".", flags, Mode::empty()))?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::new(fd)? {
-            // Our own names are ASCII; others are none of ours.
+            // Provision's own names are ASCII. Other files are ignored.
             if let Ok(name) = entry?.file_name().to_str()
                 && !name.starts_with('.')
             {
@@ -221,15 +222,15 @@ pub fn names(dir: &Dir) -> Result<Vec<String>, Failure> {
 /// Renames a file within a part.
 ///
 /// # Errors
-/// Where the kernel refuses.
+/// The file cannot be renamed.
 pub fn rename(dir: &Dir, from: &str, to: &str) -> Result<(), Failure> {
     retry_on_intr(|| rustix::fs::renameat(dir, from, dir, to)).map_err(|errno| failed("rename", dir, from, errno))
 }
 
-/// Removes a file of a part, if it is there.
+/// Removes a file of a part, if it exists.
 ///
 /// # Errors
-/// Where the kernel refuses.
+/// The file cannot be removed.
 pub fn remove(dir: &Dir, name: &str) -> Result<(), Failure> {
     match retry_on_intr(|| rustix::fs::unlinkat(dir, name, AtFlags::empty())) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -237,10 +238,10 @@ pub fn remove(dir: &Dir, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Makes a part's names durable, where its file system can.
+/// Makes the names in a part durable, if the file system supports it.
 ///
 /// # Errors
-/// Where the device fails.
+/// The device fails.
 pub fn sync(dir: &Dir) -> Result<(), Failure> {
     let synced = || -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -253,17 +254,18 @@ pub fn sync(dir: &Dir) -> Result<(), Failure> {
     synced().map_err(|errno| failed("sync", dir, "", errno))
 }
 
-/// What came of asking for a lock.
+/// The result of trying to lock a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
     Mine,
-    /// Another open file has it.
+    /// Another open file has the lock.
     Theirs,
-    /// The file system has no locks, as some network file systems have none for a file that is only read.
+    /// The file system does not support locks. Some network file systems have none for files opened for reading.
     Unsupported,
 }
 
-/// Asks for the file's lock (flock(2)), which ends with the open file, so with its process at the latest. No write.
+/// Tries to take the lock of a file (flock(2)). It is released when the file is closed, at the latest when the process
+/// ends. Writes nothing.
 pub fn try_lock(file: &File) -> Locked {
     match retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
         Ok(()) => Locked::Mine,
@@ -272,12 +274,12 @@ pub fn try_lock(file: &File) -> Locked {
     }
 }
 
-/// Whether somebody holds the file's lock. Looking does not keep others from looking.
+/// Returns whether the file is locked. Several processes can ask at the same time.
 pub fn is_locked(file: &File) -> bool {
     retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockShared)) == Err(Errno::WOULDBLOCK)
 }
 
-/// A name for a path's own file, which says nothing of the path.
+/// Returns a file name for a path that does not reveal the path.
 pub fn name_for(path: &Path) -> String {
     blake3::hash(path.as_os_str().as_bytes()).to_hex()[..32].to_owned()
 }

@@ -1,4 +1,4 @@
-//! The terminal of the session that this process belongs to, whatever its standard streams are.
+//! The controlling terminal of this process, independent of its standard streams.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Read, Result, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
 
-/// No line of a terminal is longer, in bytes: the kernel's own limit (termios(3)).
+/// The maximum length of a terminal line in bytes, which is the kernel's limit (termios(3)).
 const MAX_LINE: usize = 4096;
 
 /// A controlling terminal.
@@ -17,9 +17,9 @@ impl Terminal {
     /// Opens the controlling terminal.
     ///
     /// # Errors
-    /// Where there is none (ENXIO), or where `/dev/tty` cannot be opened or is something else.
+    /// There is no terminal (ENXIO), or `/dev/tty` cannot be opened or is something else.
     pub fn open() -> Result<Self> {
-        // A file of another kind in its place is not waited for.
+        // Opening never blocks on a file of another type in its place.
         let flags = i32::try_from((OFlags::NOCTTY | OFlags::NONBLOCK).bits()).unwrap_or_default();
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty")?;
         if !file.is_terminal() {
@@ -29,18 +29,18 @@ impl Terminal {
         Ok(Self(file))
     }
 
-    /// Writes a text; a terminal that is held (Ctrl-S) is waited for.
+    /// Writes a text. Blocks while the terminal is stopped (Ctrl-S).
     ///
     /// # Errors
-    /// Where the terminal is gone.
+    /// The terminal was closed.
     pub fn write(&self, text: &str) -> Result<()> {
         (&self.0).write_all(text.as_bytes())
     }
 
-    /// Waits for a line that is ended by Enter; `None` where the input ends before.
+    /// Reads a line that is ended by Enter. Returns `None` if the input ends first.
     ///
     /// # Errors
-    /// Where the terminal is gone.
+    /// The terminal was closed.
     pub fn read_line(&self) -> Result<Option<String>> {
         let (mut line, mut some) = (Vec::new(), [0; MAX_LINE]);
         while line.len() <= MAX_LINE {
@@ -50,7 +50,7 @@ impl Terminal {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            // A terminal in raw mode gives a carriage return for Enter.
+            // A terminal in raw mode sends a carriage return for Enter.
             if let Some(end) = line.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
                 return Ok(Some(String::from_utf8_lossy(&line[..end]).into_owned()));
             }

@@ -1,4 +1,4 @@
-//! Means of the unit tests: acting as another user, converging a step, and seeing every trace on a file system.
+//! Helpers for unit tests: acting as another user, converging a step, and detecting every trace on a file system.
 
 use crate::failure::Failure;
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use crate::resource::{Diff, ExecuteContext, ObserveContext, Resource};
 
 const FOLDER: &str = "PROVISION_TEST_FOLDER";
 
-/// Runs the body of the test `name` (its path as cargo shows it) as user and group `uid`, in a process of its own, in
-/// a folder that `prepare` got as root and that belongs to the user. Needs root.
+/// Runs the body of the test `name` (its path as shown by cargo) as user and group `uid`, in its own process. `prepare`
+/// runs first, as root, in a folder that belongs to the user. Needs root.
 pub fn as_user(uid: u32, name: &str, prepare: impl FnOnce(&Path), body: impl FnOnce(&Path)) {
     if let Some(folder) = std::env::var_os(FOLDER) {
         assert_eq!(fs::acting_ids(), (uid, uid));
@@ -34,12 +34,12 @@ pub fn as_user(uid: u32, name: &str, prepare: impl FnOnce(&Path), body: impl FnO
         .current_dir("/")
         .output()
         .unwrap();
-    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("1 passed"), "{name} was not run: {told}");
+    let output_text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{output_text}");
+    assert!(output_text.contains("1 passed"), "{name} was not run: {output_text}");
 }
 
-/// A folder of the test's own, removed afterwards. Its path holds no symlink.
+/// Creates a folder that is removed at the end of the test. Its path contains no symlink.
 pub fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("provision-test-").tempdir_in("/tmp").unwrap()
 }
@@ -52,13 +52,13 @@ pub fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// Owner, group and permission bits.
+/// Returns the owner, group and permission bits.
 pub fn attributes(path: &Path) -> (u32, u32, u32) {
     let stat = path.symlink_metadata().unwrap();
     (stat.uid(), stat.gid(), stat.mode() & 0o7777)
 }
 
-/// Everything `lstat` tells of a tree, all times included.
+/// Returns everything that `lstat` reports for a tree, including all times.
 pub fn snapshot(top: &Path) -> BTreeMap<PathBuf, Vec<i64>> {
     let mut seen = BTreeMap::new();
     let mut left = vec![top.to_owned()];
@@ -69,7 +69,7 @@ pub fn snapshot(top: &Path) -> BTreeMap<PathBuf, Vec<i64>> {
         facts.extend([stat.nlink() as i64, stat.size() as i64]);
         facts.extend(times);
         if stat.is_dir() && !fs::acts_as_root() && stat.uid() != fs::acting_ids().0 {
-            // The listing below moves the access time of another user's directory.
+            // The listing below changes the access time of another user's directory.
             facts.truncate(facts.len() - 2);
         }
         seen.insert(path.clone(), facts);
@@ -80,7 +80,7 @@ pub fn snapshot(top: &Path) -> BTreeMap<PathBuf, Vec<i64>> {
     seen
 }
 
-/// Lists a directory without moving its access time.
+/// Lists a directory without changing its access time.
 fn entries(path: &Path) -> Vec<PathBuf> {
     use rustix::fs::{Mode, OFlags};
     let open = |flags| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | flags, Mode::empty());
@@ -94,7 +94,7 @@ pub fn now<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// A view for a step whose source yields `secret`.
+/// Creates the context of a step with the given secret.
 pub fn context(secret: Option<&[u8]>) -> ObserveContext {
     let secret = secret.map(|secret| ("secret".to_owned(), Secret::new(secret.to_vec())));
     ObserveContext::on_host(Digester::with_key([7; 32]), secret.into_iter().collect())
@@ -104,12 +104,12 @@ pub fn desired<R: Resource>(yaml: &str) -> R {
     serde_yaml::from_str(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"))
 }
 
-/// Observes and decides.
+/// Observes and plans.
 pub fn plan<R: Resource>(desired: &R, cx: &ObserveContext) -> Result<Result<Diff<R::Change>, Failure>, Failure> {
     now(desired.observe(cx)).map(|actual| desired.diff(&actual))
 }
 
-/// Plans, which must leave no trace in `folder`, makes the changes, and checks that nothing is left to do.
+/// Plans without leaving a trace in `folder`, makes the changes, and checks that nothing is left to do.
 pub fn converge<R: Resource>(desired: &R, cx: &ObserveContext, folder: &Path) -> Diff<R::Change> {
     let before = snapshot(folder);
     let planned = plan(desired, cx).unwrap().unwrap();
@@ -123,7 +123,7 @@ pub fn converge<R: Resource>(desired: &R, cx: &ObserveContext, folder: &Path) ->
     planned
 }
 
-/// The refusal that is expected.
+/// Returns the expected failure of `diff`.
 pub fn refused<R: Resource>(desired: &R, cx: &ObserveContext) -> Failure {
     plan(desired, cx).unwrap().unwrap_err()
 }

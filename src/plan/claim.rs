@@ -1,8 +1,8 @@
-//! What a step owns, what it needs, and what it must not share at the same time.
+//! What a step owns, what it needs, and what it must not share while it runs.
 //!
-//! A kind states its claims as the plan file spells them. [`Claims::locate`] replaces every path by the one that it
-//! leads to and every connection by the database behind it, so that two spellings of one thing compare equal. What
-//! follows from the claims of all steps is decided in [`super::conflict`] and [`super::graph`].
+//! A kind states its claims as the plan file spells them. [`Claims::locate`] resolves paths and connections, so that
+//! two spellings of the same thing compare equal. [`super::conflict`] and [`super::graph`] decide what follows from the
+//! claims of all steps.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::period::{Every, Period};
 
-/// All that one step claims.
+/// The claims of one step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// What the step decides on. The first one names the step's target in output.
+    /// What the step controls. The first one is the step's target in output.
     pub owns: Vec<Claim>,
-    /// What has to be there first: steps that make it run before this one.
+    /// What has to exist first. Steps that create it run before this one.
     pub needs: Vec<Need>,
-    /// Directories in which the step edits files. Steps that share one run one at a time, in any order.
+    /// Directories in which the step edits files. Steps with a common directory run one at a time, in any order.
     pub edits: Vec<PathBuf>,
 }
 
@@ -28,76 +28,76 @@ pub struct Claims {
 pub enum Claim {
     /// A file: its content, owner and mode.
     File(PathBuf),
-    /// A directory; with `tree` what is below it too, but for what other steps claim there.
+    /// A directory. With `tree` it includes everything below, except what other steps claim there.
     Directory { path: PathBuf, tree: Option<TreeOwner> },
     /// A checkout, with everything below it.
     Checkout(PathBuf),
-    /// A file in which the step sets one value and leaves the rest alone. `certain`: the value is known to live there.
+    /// A file in which the step sets one value. `certain` means that the value is known to be in this file.
     EditedFile { path: PathBuf, certain: bool },
-    /// The value of one variable in a compose file; of all services where none is named.
+    /// The value of one variable in a compose file. Without `service` it applies to all services.
     Variable { file: PathBuf, name: String, service: Option<String> },
     /// The value of one variable in an environment file.
     EnvVariable { file: PathBuf, name: String },
-    /// A table, by its qualified name in lower case.
+    /// A table. The name is qualified and in lower case.
     Table { database: Database, name: String },
     /// The tables of a series.
     Series { database: Database, series: Series },
 }
 
-/// What a tree's step gives to the directories in it, as the plan file spells it.
+/// The owner, group and mode that a step gives to the directories of its tree, as spelled in the plan file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeOwner {
     pub owner: Option<String>,
     pub group: Option<String>,
-    /// Octal, or symbolic as chmod(1) takes it.
+    /// Octal, or symbolic as accepted by chmod(1).
     pub mode: Option<String>,
 }
 
-/// Something that has to exist before a step can hold.
+/// Something that has to exist before a step can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
-    /// The step works at this path: whoever makes it, or a directory or checkout around it, comes first.
+    /// The step works at this path. The step that creates it, or a directory or checkout around it, runs first.
     Path(PathBuf),
-    /// A table, by its qualified name in lower case.
+    /// A table. The name is qualified and in lower case.
     Table { database: Database, name: String },
 }
 
-/// A database. Its tables are the same by whichever connection they are reached.
+/// A database. Its tables are the same through every connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
-    /// By the name of a connection, as the plan file has it.
+    /// The name of a connection in the plan file.
     Connection(String),
-    /// By what a connection leads to.
+    /// The server that a connection leads to.
     Server {
-        /// The connection's name, for output.
+        /// The name of the connection, for output.
         connection: String,
-        /// Every address and port by which the server is known to the connection.
+        /// All addresses and ports of the server that the connection knows.
         addresses: BTreeSet<(String, u16)>,
         name: String,
     },
 }
 
-/// Tables that differ in the period in their name alone.
+/// Tables whose names differ only in the period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
-    /// What stands before and after the period in the qualified name, in lower case.
+    /// The parts of the qualified name before and after the period, in lower case.
     pub before: String,
     pub after: String,
     pub every: Every,
     pub from: Period,
-    /// The last period; none where new ones come with time.
+    /// The last period, or `None` for an open series.
     pub through: Option<Period>,
 }
 
-/// What a claim can depend on beside the plan file. Nothing is changed through it.
+/// What claims need to know about the host. It allows only reads.
 pub trait Host {
-    /// The path without symlinks, as far as they can be read. What does not exist stays as it is written.
+    /// Resolves symlinks as far as they can be read. The part of a path that does not exist is kept as written.
     fn path(&self, written: &Path) -> PathBuf;
-    /// The content of a file, where it can be read.
+    /// Returns the content of a file, if it can be read.
     fn read(&self, path: &Path) -> Option<Vec<u8>>;
 }
 
-/// No host at all: paths are taken as they are written.
+/// A host without files: paths are kept as written.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unseen;
 
@@ -111,11 +111,11 @@ impl Host for Unseen {
     }
 }
 
-/// The database that a connection of this name leads to; none where its settings are not known.
+/// Returns the database of a connection, or `None` if its settings are not known.
 pub type Databases<'a> = dyn Fn(&str) -> Option<Database> + 'a;
 
 impl Claims {
-    /// The same claims by where they lead.
+    /// Returns the claims with resolved paths and databases.
     pub fn locate(&self, host: &dyn Host, databases: &Databases<'_>) -> Self {
         Self {
             owns: self.owns.iter().map(|claim| claim.locate(host, databases)).collect(),
@@ -126,7 +126,7 @@ impl Claims {
 }
 
 impl Claim {
-    /// The path, where it is one.
+    /// Returns the path of the claim, if it has one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::File(path) | Self::Checkout(path) | Self::Directory { path, .. } | Self::EditedFile { path, .. } => {
@@ -136,7 +136,7 @@ impl Claim {
         }
     }
 
-    /// Whether everything below the path belongs to the step as well.
+    /// Returns whether everything below the path belongs to the step as well.
     pub fn is_whole(&self) -> bool {
         matches!(self, Self::Checkout(_) | Self::Directory { tree: Some(_), .. })
     }
@@ -168,7 +168,7 @@ impl Need {
 }
 
 impl Database {
-    /// Whether both lead to the same tables.
+    /// Returns whether both have the same tables.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -179,7 +179,7 @@ impl Database {
         }
     }
 
-    /// The name of the connection.
+    /// Returns the name of the connection.
     pub fn connection(&self) -> &str {
         match self {
             Self::Connection(name) | Self::Server { connection: name, .. } => name,
@@ -194,13 +194,13 @@ impl Database {
 }
 
 impl Series {
-    /// Whether a table of this name is one of the series, now or later.
+    /// Returns whether a table with this name belongs to the series, now or later.
     pub fn contains(&self, table: &str) -> bool {
         let period = table.strip_prefix(self.before.as_str()).and_then(|rest| rest.strip_suffix(self.after.as_str()));
-        period.and_then(|period| Period::read(self.every, period).ok()).is_some_and(|period| self.covers(period))
+        period.and_then(|period| Period::parse(self.every, period).ok()).is_some_and(|period| self.covers(period))
     }
 
-    /// Whether both make a table of the same name.
+    /// Returns whether both series contain a table with the same name.
     pub fn overlaps(&self, other: &Self) -> bool {
         let same_names = self.before == other.before && self.after == other.after && self.every == other.every;
         same_names && (self.covers(other.from) || other.covers(self.from))

@@ -1,4 +1,4 @@
-//! What two steps must not both own, and what a step has to leave to others.
+//! Finds steps that must not own the same thing, and what a step has to leave to other steps.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use super::claim::{Claim, Claims, Database, TreeOwner};
 /// Two steps that would undo each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// The steps by their places, the earlier one first.
+    /// The indices of the steps, the earlier one first.
     pub first: usize,
     pub second: usize,
-    /// What both claim, as the second one spells it.
+    /// What both steps claim, as spelled by the second one.
     pub claim: Claim,
-    /// Where it leads, where the plan file's spelling does not show it.
+    /// The resolved path, if it differs from the spelling in the plan file.
     pub located: Option<PathBuf>,
     pub reason: Reason,
 }
@@ -25,19 +25,19 @@ pub struct Conflict {
 pub enum Reason {
     /// Both own the same thing.
     Same,
-    /// One makes a file where the other needs a directory.
+    /// One creates a file where the other needs a directory.
     BelowFile,
-    /// One owns a file's whole content, in which the other sets a value.
+    /// One owns the whole content of a file in which the other sets a value.
     EditsOwnedFile,
-    /// One decides on a directory in the other's git directory, in which git and the checkout's own user work.
+    /// One controls a directory inside the other's git directory, which git and the owner of the checkout use.
     InGitDirectory,
 }
 
-/// A path below a step's own that another step claims, relative to the step's own.
+/// A path below the step's own path that another step claims, relative to the step's path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClaimedBelow {
     pub path: PathBuf,
-    /// Whether everything below the path is claimed with it.
+    /// Whether everything below the path is claimed too.
     pub whole: bool,
     /// The id of the step that claims it.
     pub step: String,
@@ -46,7 +46,8 @@ pub struct ClaimedBelow {
 /// A tree of another step in which a step works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeAbove {
-    /// How many directories above what the step makes the top of the tree is. What lies between belongs to the tree.
+    /// The number of directory levels from the step's target up to the top of the tree. All levels between them belong
+    /// to the tree.
     pub height: usize,
     pub owner: TreeOwner,
 }
@@ -71,7 +72,7 @@ pub fn conflicts(written: &[Claims], located: &[Claims]) -> Vec<Conflict> {
     found
 }
 
-/// What the other steps claim below the paths that a step owns whole. All claims are located.
+/// Returns what other steps claim below the trees of a step. All claims have to be located.
 pub fn claimed_below<'a>(own: &Claims, others: impl Iterator<Item = (&'a str, &'a Claims)>) -> Vec<ClaimedBelow> {
     let tops: Vec<&Path> = own.owns.iter().filter(|claim| claim.is_whole()).filter_map(Claim::path).collect();
     let mut below = Vec::new();
@@ -88,12 +89,12 @@ pub fn claimed_below<'a>(own: &Claims, others: impl Iterator<Item = (&'a str, &'
         }
     }
     below.sort();
-    // A file that several steps edit is left out once.
+    // A file that several steps edit is listed only once.
     below.dedup_by(|one, other| one.path == other.path && one.whole == other.whole);
     below
 }
 
-/// The trees of other steps around what a step makes, the innermost first. All claims are located.
+/// Returns the trees of other steps around the target of a step, innermost first. All claims have to be located.
 pub fn trees_above<'a>(own: &Claims, others: impl Iterator<Item = &'a Claims>) -> Vec<TreeAbove> {
     let Some(target) = own.owns.first().and_then(Claim::path) else { return Vec::new() };
     let mut trees: Vec<TreeAbove> = others
@@ -108,11 +109,11 @@ pub fn trees_above<'a>(own: &Claims, others: impl Iterator<Item = &'a Claims>) -
     trees
 }
 
-/// The claims of earlier steps, by what they are found by.
+/// The claims of earlier steps, indexed.
 #[derive(Default)]
 struct Known<'a> {
     paths: HashMap<&'a Path, Vec<(usize, &'a Claim)>>,
-    /// For every directory on the way to a claimed path, a step that needs it to be one.
+    /// For every parent directory of a claimed path, a step that needs it to be a directory.
     parents: HashMap<&'a Path, usize>,
     variables: HashMap<(&'a Path, &'a str), Vec<(usize, &'a Claim)>>,
     tables: Vec<(usize, &'a Database, &'a Claim)>,
@@ -216,7 +217,7 @@ fn is_file(claim: &Claim) -> bool {
     matches!(claim, Claim::File(_) | Claim::EditedFile { certain: true, .. })
 }
 
-/// Why two claims of one path exclude each other, where they do.
+/// Returns why two claims of one path exclude each other, if they do.
 fn same_path(one: &Claim, other: &Claim) -> Option<Reason> {
     match (one, other) {
         (Claim::EditedFile { .. }, Claim::EditedFile { .. }) => None,

@@ -1,8 +1,8 @@
-//! Which step waits for which: what `after` says, and what follows from the claims.
+//! Decides which step waits for which: `after`, and the order that follows from the claims.
 //!
-//! What the plan file says comes first. The order of a directory before what is inside it yields to an `after` the other
-//! way round, as in Puppet's relationship graph: whoever comes first makes the parents. Every other circle is an error: a
-//! checkout cannot be cloned around what is there already, and a table cannot be made before its parent.
+//! `after` has priority. A directory normally comes before the steps inside it, but an `after` can reverse that, as in
+//! Puppet's relationship graph: the step that runs first creates the parents. Every other cycle is an error: a checkout
+//! cannot be cloned around existing files, and a table cannot be created before its parent.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,36 +14,36 @@ use super::claim::{Claim, Claims, Database, Need, Series};
 pub enum Reason {
     /// The plan file says so.
     After,
-    /// It works at this path, in the other step's own spelling, and the other one makes it or a directory around it.
+    /// The step works at this path, in the other step's spelling. The other step creates it or a directory around it.
     Path(PathBuf),
-    /// It needs a table that the other one makes.
+    /// The step needs a table that the other one creates.
     Table,
 }
 
-/// The steps as a graph without circles, by their places in document order.
+/// The acyclic graph of steps. Steps are identified by their indices in document order.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     edges: Vec<Vec<(usize, Reason)>>,
     sequence: Vec<usize>,
-    slots: Vec<Vec<usize>>,
-    yielded: Vec<Vec<usize>>,
+    locks: Vec<Vec<usize>>,
+    inside_and_before: Vec<Vec<usize>>,
 }
 
 /// A step as the graph sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
-    /// The places of the steps that the plan file wants done before.
+    /// The indices of the steps listed in `after`.
     pub after: &'a [usize],
-    /// The step's claims as the plan file spells them, and by where they lead.
+    /// The step's claims as spelled in the plan file, and located.
     pub written: &'a Claims,
     pub located: &'a Claims,
 }
 
 impl Graph {
-    /// Makes the graph.
+    /// Creates the graph.
     ///
     /// # Errors
-    /// The places of steps that wait for each other, the first one again at the end.
+    /// The indices of steps that form a cycle. The first one is repeated at the end.
     pub fn new(nodes: &[Node<'_>]) -> Result<Self, Vec<usize>> {
         let explicit = nodes.iter().enumerate().map(|(index, node)| {
             let others = node.after.iter().filter(|other| **other != index);
@@ -52,61 +52,61 @@ impl Graph {
         let mut edges: Vec<Vec<(usize, Reason)>> = explicit.collect();
         sequence(&edges)?;
         let owners = Owners::of(nodes);
-        let mut yielded = vec![Vec::new(); nodes.len()];
+        let mut inside_and_before = vec![Vec::new(); nodes.len()];
         for (index, node) in nodes.iter().enumerate() {
             for Maker { step: other, reason, may_yield } in owners.makers(node.located, nodes) {
                 let edge = (other, reason);
                 let known = other == index || edges[index].contains(&edge);
                 let yields = may_yield && waits_by_after(&edges, other, index);
                 if !known && yields {
-                    yielded[other].push(index);
+                    inside_and_before[other].push(index);
                 } else if !known {
                     edges[index].push(edge);
                 }
             }
-            // What the plan file says is the last reason, since it tells the least of what changes.
+            // `After` comes last, because it says least about which changes matter.
             edges[index].sort_by_key(|(_, reason)| *reason == Reason::After);
         }
         let sequence = sequence(&edges)?;
-        Ok(Self { edges, sequence, slots: slots(nodes), yielded })
+        Ok(Self { edges, sequence, locks: locks(nodes), inside_and_before })
     }
 
-    /// The steps that the one at `index` waits for, and why: a step comes once for each reason.
+    /// Returns the steps that the one at `index` waits for, with reasons. A step is listed once for each reason.
     pub fn before(&self, index: usize) -> &[(usize, Reason)] {
         &self.edges[index]
     }
 
-    /// All steps, each after those that it waits for, else in document order.
+    /// Returns all steps, each after those that it waits for, and otherwise in document order.
     pub fn sequence(&self) -> &[usize] {
         &self.sequence
     }
 
-    /// The steps inside of the one at `index` that run before it, since the plan file says so: its changes may undo theirs.
+    /// Returns the steps inside the one at `index` that run before it because of `after`. Its changes may undo theirs.
     pub fn inside_and_before(&self, index: usize) -> &[usize] {
-        &self.yielded[index]
+        &self.inside_and_before[index]
     }
 
-    /// What the step at `index` must not share while it runs: numbers from 0, in ascending order.
-    pub fn slots(&self, index: usize) -> &[usize] {
-        &self.slots[index]
+    /// Returns the locks that the step at `index` has to hold while it runs: numbers from 0 in ascending order.
+    pub fn locks(&self, index: usize) -> &[usize] {
+        &self.locks[index]
     }
 
-    /// How many different slots there are.
-    pub fn slot_count(&self) -> usize {
-        self.slots.iter().flatten().max().map_or(0, |last| last + 1)
+    /// Returns the number of different locks.
+    pub fn lock_count(&self) -> usize {
+        self.locks.iter().flatten().max().map_or(0, |last| last + 1)
     }
 }
 
-/// A step that makes what another one needs.
+/// A step that creates what another one needs.
 struct Maker {
     step: usize,
     reason: Reason,
     may_yield: bool,
 }
 
-/// The steps that make things, by what they make.
+/// The steps that create things, indexed by what they create.
 struct Owners<'a> {
-    /// By the located path: the step, and its claim's place among its own.
+    /// By located path: the step, and the index of the claim.
     paths: HashMap<&'a Path, Vec<(usize, usize)>>,
     tables: Vec<(usize, &'a Database, Makes<'a>)>,
 }
@@ -134,7 +134,7 @@ impl<'a> Owners<'a> {
         owners
     }
 
-    /// The steps that make what these claims need.
+    /// Returns the steps that create what these claims need.
     fn makers(&self, claims: &Claims, nodes: &[Node<'_>]) -> Vec<Maker> {
         let mut makers = Vec::new();
         for need in &claims.needs {
@@ -143,7 +143,7 @@ impl<'a> Owners<'a> {
                     for around in needed.ancestors() {
                         for (other, at) in self.paths.get(around).into_iter().flatten() {
                             let claim = &nodes[*other].located.owns[*at];
-                            // A file holds nothing, and what a step itself makes at the path is its own.
+                            // A file contains nothing, and a step does not wait for what it creates at the path itself.
                             if matches!(claim, Claim::File(_)) == (around == needed) {
                                 makers.push(Maker {
                                     step: *other,
@@ -170,7 +170,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// The needed path as the step that makes it would spell it, since its changes name paths in its spelling.
+/// Returns the needed path as the step that creates it would spell it, because its changes use its own spelling.
 fn respelled(needed: &Path, around: &Path, written: &Claims, at: usize) -> PathBuf {
     let top = written.owns.get(at).and_then(Claim::path).unwrap_or(around);
     match needed.strip_prefix(around) {
@@ -179,24 +179,24 @@ fn respelled(needed: &Path, around: &Path, written: &Claims, at: usize) -> PathB
     }
 }
 
-fn slots(nodes: &[Node<'_>]) -> Vec<Vec<usize>> {
+fn locks(nodes: &[Node<'_>]) -> Vec<Vec<usize>> {
     let mut numbers: HashMap<&Path, usize> = HashMap::new();
     let each = nodes.iter().map(|node| {
-        let mut slots: Vec<usize> = Vec::new();
+        let mut locks: Vec<usize> = Vec::new();
         for path in &node.located.edits {
             let next = numbers.len();
-            slots.push(*numbers.entry(path).or_insert(next));
+            locks.push(*numbers.entry(path).or_insert(next));
         }
-        slots.sort_unstable();
-        slots.dedup();
-        slots
+        locks.sort_unstable();
+        locks.dedup();
+        locks
     });
     each.collect()
 }
 
-/// Whether `from` waits for `to`, directly or by other steps, on some way that has an `after`.
+/// Returns whether `from` waits for `to`, directly or indirectly, on a path that contains an `after`.
 fn waits_by_after(edges: &[Vec<(usize, Reason)>], from: usize, to: usize) -> bool {
-    // Each step is met at most twice: on a way with an `after`, and on one without.
+    // Each step is visited at most twice: on a path with an `after`, and on one without.
     let mut seen = vec![[false; 2]; edges.len()];
     let mut open = vec![(from, false)];
     while let Some((step, by_after)) = open.pop() {
@@ -217,12 +217,12 @@ enum Mark {
     Done,
 }
 
-/// All steps, each after those that it waits for.
+/// Sorts the steps topologically.
 fn sequence(edges: &[Vec<(usize, Reason)>]) -> Result<Vec<usize>, Vec<usize>> {
     let mut sequence = Vec::new();
     let mut marks = vec![Mark::New; edges.len()];
     for start in 0..edges.len() {
-        // By a stack of its own: a chain of thousands of steps must not exhaust the thread's.
+        // An explicit stack: a chain of thousands of steps must not exhaust the thread's stack.
         let mut path: Vec<(usize, usize)> = Vec::new();
         if marks[start] == Mark::New {
             marks[start] = Mark::Open;
@@ -245,9 +245,9 @@ fn sequence(edges: &[Vec<(usize, Reason)>]) -> Result<Vec<usize>, Vec<usize>> {
                 }
                 Mark::Open => {
                     let from = path.iter().position(|(step, _)| step == other).unwrap_or(0);
-                    let mut circle: Vec<usize> = path[from..].iter().map(|(step, _)| *step).collect();
-                    circle.push(*other);
-                    return Err(circle);
+                    let mut cycle: Vec<usize> = path[from..].iter().map(|(step, _)| *step).collect();
+                    cycle.push(*other);
+                    return Err(cycle);
                 }
             }
         }
@@ -281,8 +281,8 @@ mod tests {
 
     #[test]
     fn steps_that_wait_for_each_other_are_an_error() {
-        let circle = graph(&[(&[1], directory("/srv/a")), (&[0], directory("/srv/b"))]).unwrap_err();
-        assert_eq!(circle, [0, 1, 0]);
+        let cycle = graph(&[(&[1], directory("/srv/a")), (&[0], directory("/srv/b"))]).unwrap_err();
+        assert_eq!(cycle, [0, 1, 0]);
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_implied_order_yields_to_after_by_way_of_a_third_step() {
+    fn an_implied_order_yields_to_an_indirect_after() {
         let steps = [
             (&[2][..], directory("/srv/code")),
             (&[][..], directory("/srv/code/logs")),
@@ -304,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn a_checkout_cannot_come_after_what_is_inside_it() {
+    fn a_checkout_cannot_come_after_steps_inside_it() {
         let code = Claims { owns: vec![Claim::Checkout("/srv/code".into())], ..directory("/srv/code") };
         assert_eq!(graph(&[(&[1], code), (&[], directory("/srv/code/logs"))]).unwrap_err(), [0, 1, 0]);
     }
 
     #[test]
-    fn tables_like_each_other_are_a_circle() {
+    fn tables_like_each_other_are_a_cycle() {
         let like = |own: &str, parent: &str| {
             let database = Database::Connection("w".into());
             Claims {
@@ -323,12 +323,12 @@ mod tests {
     }
 
     #[test]
-    fn edits_of_one_directory_share_a_slot_and_no_order() {
+    fn edits_in_one_directory_share_a_lock_without_an_order() {
         let edits = |path: &str| Claims { edits: vec![path.into()], ..Claims::default() };
         let graph = graph(&[(&[1], edits("/srv")), (&[], edits("/srv")), (&[], edits("/opt"))]).unwrap();
-        assert_eq!(graph.slots(0), graph.slots(1));
-        assert_ne!(graph.slots(1), graph.slots(2));
+        assert_eq!(graph.locks(0), graph.locks(1));
+        assert_ne!(graph.locks(1), graph.locks(2));
         assert_eq!(graph.sequence(), [1, 0, 2]);
-        assert_eq!(graph.slot_count(), 2);
+        assert_eq!(graph.lock_count(), 2);
     }
 }

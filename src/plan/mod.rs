@@ -1,4 +1,4 @@
-//! What a plan is made of, as pure data: what steps claim, and which waits for which. Nothing here touches the host.
+//! Claims and the order of steps as pure data. Nothing here touches the host.
 
 pub mod claim;
 pub mod conflict;

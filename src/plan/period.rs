@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-/// How long a period is.
+/// The length of a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Every {
@@ -15,7 +15,7 @@ pub enum Every {
 }
 
 impl Every {
-    /// Periods in a year.
+    /// Returns the number of periods in a year.
     fn in_a_year(self) -> i32 {
         match self {
             Self::HalfYear => 2,
@@ -24,7 +24,7 @@ impl Every {
         }
     }
 
-    /// How many days a period has, about.
+    /// Returns the approximate number of days in a period.
     pub fn days(self) -> u16 {
         match self {
             Self::HalfYear => 182,
@@ -33,7 +33,7 @@ impl Every {
         }
     }
 
-    /// For people: `half year`.
+    /// Returns the name for people: `half year`.
     pub fn word(self) -> &'static str {
         match self {
             Self::HalfYear => "half year",
@@ -51,29 +51,29 @@ impl Every {
     }
 }
 
-/// One period: half a year, a quarter or a month of the calendar.
+/// One calendar period: half a year, a quarter or a month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period {
-    /// Periods since the year 0, so that the next one is one more.
+    /// The number of periods since the year 0.
     count: i32,
-    /// Periods in a year.
+    /// The number of periods in a year.
     in_a_year: i32,
 }
 
-/// The first and the last year that a period may lie in: a year has four digits in a table's name.
+/// The range of years. Table names contain four digits.
 const YEARS: std::ops::RangeInclusive<i32> = 1000..=9999;
 
 impl Period {
-    /// The period that holds a day.
+    /// Returns the period that contains a day.
     pub fn of(every: Every, day: Date) -> Self {
         let in_a_year = every.in_a_year();
         let months = 12 / in_a_year;
         Self { count: i32::from(day.year()) * in_a_year + (i32::from(day.month()) - 1) / months, in_a_year }
     }
 
-    /// Reads a period's name.
-    pub fn read(every: Every, name: &str) -> Result<Self, String> {
-        let wrong = || format!("`{name}` is no {}: they are written like {}", every.word(), every.example());
+    /// Parses the name of a period.
+    pub fn parse(every: Every, name: &str) -> Result<Self, String> {
+        let wrong = || format!("`{name}` is not a valid {}; expected a name like {}", every.word(), every.example());
         let (year, part) = name.split_once('_').ok_or_else(wrong)?;
         let in_a_year = every.in_a_year();
         let digits = match every {
@@ -91,34 +91,34 @@ impl Period {
         }
     }
 
-    /// The period that is so many later; the last one of the calendar, where there are none.
+    /// Returns the period `periods` later, or the last one of the calendar.
     pub fn plus(self, periods: u32) -> Self {
         let last = (*YEARS.end() + 1) * self.in_a_year - 1;
         let count = i32::try_from(periods).map_or(last, |periods| self.count.saturating_add(periods).min(last));
         Self { count, ..self }
     }
 
-    /// The period before this one.
+    /// Returns the previous period.
     pub fn before(self) -> Self {
         Self { count: self.count - 1, ..self }
     }
 
-    /// The periods from this one to `end`, both included; none where `end` is earlier.
+    /// Returns the periods from this one to `end`, inclusive. Empty if `end` is earlier.
     pub fn through(self, end: Self) -> impl Iterator<Item = Self> {
         (self.count..=end.count).map(move |count| Self { count, ..self })
     }
 
-    /// How many periods `through` yields.
+    /// Returns the number of periods that `through` yields.
     pub fn count_through(self, end: Self) -> usize {
         usize::try_from(i64::from(end.count) - i64::from(self.count) + 1).unwrap_or(0)
     }
 
-    /// The period's first day.
+    /// Returns the first day of the period.
     pub fn start(self) -> Date {
         let months = 12 / self.in_a_year;
         let year = i16::try_from(self.count.div_euclid(self.in_a_year)).unwrap_or(Date::MAX.year());
         let month = i8::try_from(self.count.rem_euclid(self.in_a_year) * months + 1).unwrap_or(1);
-        // A year of four digits and a month from 1 to 12 always make a date.
+        // A year with four digits and a month from 1 to 12 always form a valid date.
         Date::new(year, month, 1).unwrap_or(Date::MAX)
     }
 }
@@ -135,7 +135,7 @@ impl fmt::Display for Period {
     }
 }
 
-/// Days from one date to another; negative where the other is past.
+/// Returns the days from one date to another. Negative if the other is earlier.
 pub fn days(from: Date, to: Date) -> i32 {
     from.until(to).map_or(0, |span| span.get_days())
 }
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_period_holds_its_day(every in every(), day in day()) {
+        fn a_period_contains_its_day(every in every(), day in day()) {
             let period = Period::of(every, day);
             prop_assert!(period.start() <= day && day < period.plus(1).start());
             let months = 12 / every.in_a_year();
@@ -166,15 +166,15 @@ mod tests {
         }
 
         #[test]
-        fn a_name_is_read_back(every in every(), day in day()) {
+        fn names_parse_back(every in every(), day in day()) {
             let period = Period::of(every, day);
-            prop_assert_eq!(Period::read(every, &period.to_string()), Ok(period));
+            prop_assert_eq!(Period::parse(every, &period.to_string()), Ok(period));
         }
 
         #[test]
-        fn steps_are_jiffs_months(every in every(), day in day(), steps in 0u32..60) {
+        fn adding_periods_agrees_with_jiff(every in every(), day in day(), steps in 0u32..60) {
             let months = i64::from(12 / every.in_a_year()) * i64::from(steps);
-            // jiff's calendar ends with the year 9999, and so does what can be compared.
+            // jiff's calendar ends with the year 9999.
             let later = day.first_of_month().checked_add(months.months());
             prop_assume!(later.is_ok());
             let later = later.unwrap();
@@ -183,28 +183,28 @@ mod tests {
         }
 
         #[test]
-        fn days_are_jiffs(one in day(), other in day()) {
+        fn days_agree_with_jiff(one in day(), other in day()) {
             let apart = days(one, other);
             prop_assert_eq!(one.checked_add(i64::from(apart).days()).unwrap(), other);
         }
 
         #[test]
-        fn reading_never_panics(name in "\\PC{0,9}", every in every()) {
-            if let Ok(period) = Period::read(every, &name) {
+        fn parsing_never_panics(name in "\\PC{0,9}", every in every()) {
+            if let Ok(period) = Period::parse(every, &name) {
                 prop_assert_eq!(period.to_string(), name);
             }
         }
     }
 
     #[test]
-    fn the_end_of_the_calendar_is_no_edge_to_fall_from() {
-        let last = Period::read(Every::Month, "9999_12").unwrap();
+    fn adding_periods_stops_at_the_end_of_the_calendar() {
+        let last = Period::parse(Every::Month, "9999_12").unwrap();
         assert_eq!(last.plus(1), last);
         assert_eq!(last.plus(u32::MAX).to_string(), "9999_12");
     }
 
     #[test]
-    fn names_of_other_periods_are_refused() {
+    fn names_of_other_periods_are_rejected() {
         for (every, name) in [
             (Every::HalfYear, "2025_h3"),
             (Every::HalfYear, "2025_q1"),
@@ -216,7 +216,7 @@ mod tests {
             (Every::Month, "2025-07"),
             (Every::Month, "0999_07"),
         ] {
-            let error = Period::read(every, name).unwrap_err();
+            let error = Period::parse(every, name).unwrap_err();
             assert!(error.contains(every.example()), "{error}");
         }
     }

@@ -19,7 +19,7 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
-/// Where the words of a line begin that belongs to a step.
+/// The indentation of lines that belong to a step.
 const INDENT: &str = "             ";
 
 /// Writes events as text.
@@ -29,13 +29,13 @@ struct State {
     command: String,
     /// The plan file, as it was given.
     file: String,
-    /// What is left to print before anything else.
+    /// A heading that is printed before any other output.
     heading: String,
-    /// Steps that the plan showed as drifted, blocked or failed: how they end is known then.
-    told: BTreeSet<String>,
-    /// Any step has changes.
+    /// Steps that were planned as drifted, blocked or failed. Their end adds nothing new.
+    reported: BTreeSet<String>,
+    /// Whether any step has changes.
     changes: bool,
-    /// Notes and warnings, with their steps, that have been shown: how a step ends repeats none.
+    /// Notes and warnings by step that were already shown, so that they are not repeated at the end of the step.
     shown: BTreeSet<(String, String)>,
 }
 
@@ -46,13 +46,13 @@ impl Default for Human {
 }
 
 impl Human {
-    /// A renderer that has seen nothing yet.
+    /// Creates a renderer.
     pub fn new() -> Self {
         Self(Mutex::new(State {
             command: "plan".to_owned(),
             file: String::new(),
             heading: String::new(),
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             changes: false,
             shown: BTreeSet::new(),
         }))
@@ -64,11 +64,11 @@ impl Sink for Human {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut out, err) = state.render(event);
         if output::is_quiet() {
-            state.leave_out(event, &mut out);
+            state.remove_routine(event, &mut out);
         }
-        let mut parts = [(out, output::print as fn(&str)), (err, output::tell)];
+        let mut parts = [(out, output::print as fn(&str)), (err, output::print_error)];
         if matches!(event, Event::RunFinished { .. }) {
-            // Why a run has ended early is said before its counts.
+            // The reason for an early end comes before the counts.
             parts.reverse();
         }
         for (text, write) in parts.iter().filter(|(text, _)| !text.is_empty()) {
@@ -78,7 +78,7 @@ impl Sink for Human {
 }
 
 impl State {
-    /// What goes to standard output and to standard error. Writing to a `String` cannot fail.
+    /// Returns the text for standard output and for standard error. Writing to a `String` cannot fail.
     fn render(&mut self, event: &Event) -> (String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         match event {
@@ -86,27 +86,27 @@ impl State {
                 self.file.clone_from(file);
                 self.command.clone_from(command);
                 let _ = writeln!(out, "{BOLD}{plan}{BOLD:#} on {host}, as {user}\n");
-                output::busy("looking at the host".to_owned());
+                output::show_activity("observing the host".to_owned());
             }
-            Event::RunCutOff(unfinished) => cut_off(unfinished, &mut err),
+            Event::RunCutOff(run) => write_interrupted(run, &mut err),
             Event::RunWaiting { holder } => {
                 let _ = writeln!(err, "waiting: the plan file is being applied by {}", clean(&holder.to_string()));
-                output::busy("waiting".to_owned());
+                output::show_activity("waiting".to_owned());
             }
             Event::Warning { message } => {
                 let _ = writeln!(err, "{YELLOW}warning{YELLOW:#}: {}", clean(message));
             }
             Event::PlanSaved { path, .. } => {
                 let path = clean(path);
-                let does = if self.changes { "makes these changes and no others, once" } else { "changes nothing" };
-                let _ = writeln!(out, "\nsaved: `provision apply {path}` {does}");
+                let effect = if self.changes { "applies exactly these changes, once" } else { "changes nothing" };
+                let _ = writeln!(out, "\nsaved: `provision apply {path}` {effect}");
             }
             Event::StepPlanned(planned) => self.planned(planned, &mut out, &mut err),
             Event::ChangeStarted { step, summary, .. } => {
                 let line = summary.lines().next().unwrap_or_default();
-                output::busy(clean(&format!("{step}: {line}")));
+                output::show_activity(clean(&format!("{step}: {line}")));
             }
-            Event::StepProgress { step, text } => output::busy(clean(&format!("{step}: {text}"))),
+            Event::StepProgress { step, text } => output::show_activity(clean(&format!("{step}: {text}"))),
             Event::ChangeFinished { step, target, summary, outcome, .. } => {
                 let (style, word) = match outcome {
                     ChangeOutcome::Changed => (GREEN, "done"),
@@ -131,26 +131,26 @@ impl State {
                 for back in restore_commands.iter().chain(ways_back) {
                     let _ = writeln!(
                         out,
-                        "  {GREEN}rescued{GREEN:#}    {step}: to get back what was in the way: {}",
+                        "  {GREEN}rescued{GREEN:#}    {step}: to restore what was moved out of the way: {}",
                         clean(back)
                     );
                 }
-                self.remark(step, notes, warnings, &mut out, &mut err);
+                self.write_remarks(step, notes, warnings, &mut out, &mut err);
             }
             Event::PlanFinished { counts, follow_ups, .. } => {
-                output::idle();
+                output::clear_activity();
                 for follow_up in follow_ups {
-                    left_to_do("then", follow_up, &mut out);
+                    write_follow_up(follow_up, &mut out);
                 }
                 let _ = writeln!(out, "\n{}", summary("plan", RunOutcome::Changes, counts));
             }
             Event::FollowUpOpen(open) => self.still_open(open, &mut out),
             Event::FollowUpsExpected { .. } => {}
             Event::FollowUp(follow_up) => {
-                left_to_do(if self.command == "plan" { "then" } else { "to do" }, follow_up, &mut out);
+                write_follow_up(follow_up, &mut out);
             }
             Event::RunFinished { outcome, counts, reason, hint } => {
-                output::idle();
+                output::clear_activity();
                 if let Some(reason) = reason {
                     let _ = writeln!(err, "{RED}error{RED:#}: {}", clean(reason));
                     if let Some(hint) = hint {
@@ -163,8 +163,8 @@ impl State {
         (out, err)
     }
 
-    /// Leaves out what is in order; the heading comes with the first thing that is not.
-    fn leave_out(&mut self, event: &Event, out: &mut String) {
+    /// Removes output that needs no attention. The heading is printed before the first remaining output.
+    fn remove_routine(&mut self, event: &Event, out: &mut String) {
         match event {
             Event::RunStarted { .. } => self.heading = std::mem::take(out),
             Event::StepPlanned(StepPlanned { outcome: Planned::Unchanged, .. }) => out.clear(),
@@ -181,7 +181,7 @@ impl State {
         let _ = writeln!(out, "{INDENT}{}", clean(&follow_up.command));
         let _ = writeln!(
             out,
-            "{INDENT}{DIM}since {since}; when it has been done: provision follow-ups {} --done {id}{DIM:#}",
+            "{INDENT}{DIM}since {since}; when it is done, run: provision follow-ups {} --done {id}{DIM:#}",
             clean(&file)
         );
     }
@@ -206,16 +206,16 @@ impl State {
         for change in changes {
             describe(out, change);
         }
-        tell_drift(out, drift);
+        write_drift(out, drift);
         if matches!(outcome, Planned::Drifted | Planned::Blocked | Planned::Failed) {
             let reason = if *outcome == Planned::Drifted { &None } else { reason };
             explain(out, reason, hint, why);
-            self.told.insert(step.clone());
+            self.reported.insert(step.clone());
         }
-        self.remark(step, notes, warnings, out, err);
+        self.write_remarks(step, notes, warnings, out, err);
     }
 
-    fn remark(&mut self, step: &str, notes: &[String], warnings: &[String], out: &mut String, err: &mut String) {
+    fn write_remarks(&mut self, step: &str, notes: &[String], warnings: &[String], out: &mut String, err: &mut String) {
         for note in notes {
             if self.shown.insert((step.to_owned(), note.clone())) {
                 let _ = writeln!(out, "{INDENT}{DIM}{}{DIM:#}", clean(note));
@@ -238,7 +238,7 @@ impl State {
     ) {
         let (style, word) = match outcome {
             Finished::Unchanged | Finished::Unchecked | Finished::Changed => return,
-            Finished::Drifted | Finished::Blocked | Finished::Failed if self.told.contains(step) => return,
+            Finished::Drifted | Finished::Blocked | Finished::Failed if self.reported.contains(step) => return,
             Finished::Skipped if reason.is_none() => return,
             Finished::Skipped => (YELLOW, "skipped"),
             Finished::Drifted => (RED, "drifted"),
@@ -246,22 +246,22 @@ impl State {
             Finished::Failed => (RED, "failed"),
         };
         let _ = writeln!(out, "  {style}{word:<9}{style:#}  {BOLD}{step}{BOLD:#}");
-        tell_drift(out, drift);
-        // The drift has been told line by line.
+        write_drift(out, drift);
+        // The drift was already written line by line.
         let reason = if outcome == Finished::Drifted { &None } else { reason };
         explain(out, reason, hint, why);
     }
 }
 
-fn tell_drift(out: &mut String, drift: &[String]) {
+fn write_drift(out: &mut String, drift: &[String]) {
     for difference in drift {
         let _ = writeln!(out, "{INDENT}{RED}!{RED:#} {}", clean(difference));
     }
 }
 
-fn left_to_do(when: &str, follow_up: &FollowUp, out: &mut String) {
+fn write_follow_up(follow_up: &FollowUp, out: &mut String) {
     let FollowUp { step, reason, command, .. } = follow_up;
-    let _ = writeln!(out, "\n  {YELLOW}{when:<9}{YELLOW:#}  {BOLD}{step}{BOLD:#}: {}", clean(reason));
+    let _ = writeln!(out, "\n  {YELLOW}next     {YELLOW:#}  {BOLD}{step}{BOLD:#}: {}", clean(reason));
     let _ = writeln!(out, "{INDENT}{}", clean(command));
 }
 
@@ -282,7 +282,7 @@ fn describe(out: &mut String, change: &Description) {
     }
 }
 
-/// A summary that does not name its target itself is put behind it.
+/// Prefixes a summary with its target, unless the summary mentions it.
 pub fn with_target(target: &str, summary: &str) -> String {
     if summary.contains(target) { summary.to_owned() } else { format!("{target}: {summary}") }
 }
@@ -298,10 +298,10 @@ fn explain(out: &mut String, reason: &Option<String>, hint: &Option<String>, why
     }
 }
 
-fn cut_off(unfinished: &InterruptedRun, err: &mut String) {
-    let InterruptedRun { run, started, user, changes, .. } = unfinished;
+fn write_interrupted(run: &InterruptedRun, err: &mut String) {
+    let InterruptedRun { run, started, user, changes, .. } = run;
     let (run, started, user) = (clean(run), clean(started), clean(user));
-    let _ = write!(err, "{YELLOW}warning{YELLOW:#}: the run {run} of {started}, by {user}, was cut off");
+    let _ = write!(err, "{YELLOW}warning{YELLOW:#}: run {run}, started {started} by {user}, was interrupted");
     let _ = match changes.as_slice() {
         [] => writeln!(err, " between two changes"),
         changes => {
@@ -309,10 +309,10 @@ fn cut_off(unfinished: &InterruptedRun, err: &mut String) {
                 .iter()
                 .map(|change| clean(&format!("{}: {}", change.step, with_target(&change.target, &change.summary))))
                 .collect();
-            writeln!(err, " in the middle of: {}", list.join("; "))
+            writeln!(err, " during: {}", list.join("; "))
         }
     };
-    let _ = writeln!(err, "  hint: apply brings it to its end; `provision history {run}` shows how far it came");
+    let _ = writeln!(err, "  hint: run apply again to finish it; `provision history {run}` shows what it did");
 }
 
 fn warn(err: &mut String, step: &str, warning: &str) {
@@ -324,7 +324,7 @@ fn summary(command: &str, outcome: RunOutcome, counts: &Counts) -> String {
     if *counts == Counts::default() {
         return format!("{style}{command}{style:#}: no steps were evaluated");
     }
-    let in_order = outcome == RunOutcome::Ok && counts.changed == 0 && counts.unchecked == 0;
-    let tail = if in_order { ": nothing to change" } else { "" };
+    let converged = outcome == RunOutcome::Ok && counts.changed == 0 && counts.unchecked == 0;
+    let tail = if converged { ": nothing to change" } else { "" };
     format!("{style}{command}{style:#}: {counts}{tail}")
 }

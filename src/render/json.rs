@@ -1,4 +1,4 @@
-//! One JSON object a line on standard output.
+//! Renders events as one JSON object per line on standard output.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -20,13 +20,13 @@ impl Sink for Json {
     }
 }
 
-/// One line of JSON, as output shows it.
+/// Returns a value as a line of JSON without hidden characters.
 pub fn to_json_line(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).map(|line| escape_hidden(&line) + "\n").unwrap_or_default()
 }
 
-/// JSON as output shows it. Hidden characters, which stand in strings alone, become JSON's own escapes: a reader gets the
-/// same string, and a terminal shows them.
+/// Replaces hidden characters by JSON escapes. They occur only in strings, so a parser reads the same value, and a
+/// terminal shows them.
 pub fn escape_hidden(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {

@@ -1,5 +1,5 @@
-//! A run as Markdown, for pull requests and CI summaries: counts first, a table of what is not in order, then the details.
-//! It is written whole, at the end of the run.
+//! Renders a run as Markdown for pull requests and CI summaries: counts first, then a table of the steps that need
+//! attention, then the details. The text is written at the end of the run.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -13,20 +13,20 @@ use crate::engine::event::{
 };
 use crate::text::clean;
 
-/// GitHub takes comments of 65,536 characters; a caller may put a line of its own around the text.
+/// GitHub accepts comments of 65,536 characters. The rest is left for text that a caller adds.
 const MAX_CHARS: usize = 65_000;
-/// What the table may take of it. The rest is for the details.
+/// The maximum length of the table. The rest is for the details.
 const MAX_TABLE_CHARS: usize = 30_000;
-/// What the details of one step may take.
+/// The maximum length of the details of one step.
 const MAX_STEP_CHARS: usize = 12_000;
-/// A longer line of a diff is cut.
+/// Longer lines of a diff are truncated.
 const MAX_LINE_CHARS: usize = 500;
 
 /// Writes a run as Markdown.
 #[derive(Default)]
 pub struct Markdown(Mutex<Summary>);
 
-/// What was told of the run so far.
+/// What is known of the run so far.
 #[derive(Default)]
 struct Summary {
     command: String,
@@ -40,14 +40,14 @@ struct Summary {
     saved: Option<String>,
 }
 
-/// What was told of one step, the last of it.
+/// The latest state of one step.
 #[derive(Default)]
 struct StepSummary {
     id: String,
     kind: String,
     title: String,
     word: &'static str,
-    in_order: bool,
+    converged: bool,
     waits_for: Vec<String>,
     changes: Vec<Description>,
     drift: Vec<String>,
@@ -61,22 +61,22 @@ struct StepSummary {
 impl Sink for Markdown {
     fn event(&self, event: &Event) {
         let mut summary = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = summary.take_in(event) {
+        if let Some(text) = summary.add_event(event) {
             output::print_raw(text.as_bytes());
         }
     }
 }
 
 impl Summary {
-    /// Notes what an event tells. The last one gives the whole text.
-    fn take_in(&mut self, event: &Event) -> Option<String> {
+    /// Adds an event. The last event returns the whole text.
+    fn add_event(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::RunStarted { command, plan, host, user, .. } => {
                 (self.command, self.plan, self.host, self.user) =
                     (command.clone(), plan.clone(), host.clone(), user.clone());
             }
             Event::RunCutOff(run) => {
-                let text = format!("the run {} of {}, by {}, was cut off", run.run, run.started, run.user);
+                let text = format!("run {}, started {} by {}, was interrupted", run.run, run.started, run.user);
                 self.warnings.push(text);
             }
             Event::Warning { message } => self.warnings.push(message.clone()),
@@ -97,7 +97,7 @@ impl Summary {
                 ..
             }) => {
                 let word = match outcome {
-                    Planned::Unchanged => "in order",
+                    Planned::Unchanged => "unchanged",
                     Planned::Unchecked => "unchecked",
                     Planned::Changes => "to change",
                     Planned::Drifted => "drifted",
@@ -107,7 +107,7 @@ impl Summary {
                 self.warn(step, warnings);
                 let known = self.step(step, kind);
                 known.word = word;
-                known.in_order = *outcome == Planned::Unchanged;
+                known.converged = *outcome == Planned::Unchanged;
                 (known.title, known.changes, known.drift) = (title.clone(), changes.clone(), drift.clone());
                 (known.reason, known.hint, known.why) = (reason.clone(), hint.clone(), why.clone());
                 known.waits_for = if *certainty == Certainty::Provisional { waits_for.clone() } else { Vec::new() };
@@ -128,7 +128,7 @@ impl Summary {
                 ..
             }) => {
                 let word = match outcome {
-                    Finished::Unchanged => "in order",
+                    Finished::Unchanged => "unchanged",
                     Finished::Unchecked => "unchecked",
                     Finished::Changed => "changed",
                     Finished::Skipped => "skipped",
@@ -141,7 +141,7 @@ impl Summary {
                 known.word = word;
                 // A step that was not selected has no reason.
                 let not_selected = *outcome == Finished::Skipped && reason.is_none();
-                known.in_order = *outcome == Finished::Unchanged || not_selected;
+                known.converged = *outcome == Finished::Unchanged || not_selected;
                 (known.drift, known.waits_for) = (drift.clone(), Vec::new());
                 (known.reason, known.hint, known.why) = (reason.clone(), hint.clone(), why.clone());
                 add(&mut known.remarks, notes);
@@ -182,10 +182,10 @@ impl Summary {
         let (command, plan, host, user) =
             (self.command.as_str(), inline(&self.plan), inline(&self.host), inline(&self.user));
         let _ = writeln!(head, "### provision {command}: {plan} on {host} as {user}\n");
-        let all_in_order = outcome == RunOutcome::Ok && self.steps.iter().all(|step| step.in_order);
+        let all_converged = outcome == RunOutcome::Ok && self.steps.iter().all(|step| step.converged);
         let counts = match counts.to_string() {
             none if none.is_empty() => "no steps were evaluated".to_owned(),
-            counts if all_in_order => format!("nothing to change: {counts}"),
+            counts if all_converged => format!("nothing to change: {counts}"),
             counts => counts,
         };
         let _ = writeln!(head, "**{}: {}**", capital(command), inline(&counts));
@@ -194,13 +194,13 @@ impl Summary {
             let _ = hint.map_or(Ok(()), |hint| writeln!(head, "\nHint: {}", inline(hint)));
         }
         let tail = self.tail();
-        let shown: Vec<&StepSummary> = self.steps.iter().filter(|step| !step.in_order).collect();
+        let shown: Vec<&StepSummary> = self.steps.iter().filter(|step| !step.converged).collect();
         head.push_str(&table(&shown));
         let room = MAX_CHARS.saturating_sub(length(&head) + length(&tail) + 200);
         head + &details(&shown, room) + &tail
     }
 
-    /// What stands below the steps.
+    /// Returns the text below the steps.
     fn tail(&self) -> String {
         let mut lines: Vec<String> = Vec::new();
         lines.extend(self.warnings.iter().map(|warning| format!("**Warning:** {}\n", inline(&cut(warning)))));
@@ -229,7 +229,7 @@ impl Summary {
     }
 }
 
-/// The steps that are not in order, one a row.
+/// Returns the table of the steps that need attention.
 fn table(steps: &[&StepSummary]) -> String {
     if steps.is_empty() {
         return String::new();
@@ -253,7 +253,7 @@ fn table(steps: &[&StepSummary]) -> String {
     text
 }
 
-/// The details of as many steps as there is room for.
+/// Returns the details of as many steps as fit.
 fn details(steps: &[&StepSummary], room: usize) -> String {
     let mut text = String::new();
     for (index, step) in steps.iter().enumerate() {
@@ -297,7 +297,7 @@ impl StepSummary {
             let _ = writeln!(body, "\n{}", inline(&cut(remark)));
         }
         if !self.commands.is_empty() {
-            let _ = writeln!(body, "\nTo get back what was in the way:\n");
+            let _ = writeln!(body, "\nTo restore what was moved out of the way:\n");
             body.push_str(&fence("sh", &clean_lines(&self.commands)));
         }
         if body.is_empty() {
@@ -309,7 +309,7 @@ impl StepSummary {
     }
 }
 
-/// A change as the lines of a diff.
+/// Renders a change as lines of a diff.
 fn difference(change: &Description) -> String {
     let sign = match change.action {
         Action::Create => '+',
@@ -335,7 +335,7 @@ fn difference(change: &Description) -> String {
     text
 }
 
-/// The keys of a value that the other one does not have, or has otherwise.
+/// Returns the keys of a value that the other value lacks or has with another value.
 fn lines(value: &Value, other: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match value {
@@ -357,13 +357,13 @@ fn add(list: &mut Vec<String>, more: &[String]) {
     }
 }
 
-/// A name inside of an HTML comment: nothing in it can end the comment.
+/// Returns a name for an HTML comment. Nothing in it can end the comment.
 fn marker(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     name.chars().map(plain).collect::<String>().replace("--", "-_")
 }
 
-/// Text as Markdown shows it unchanged. What could call a person or an issue (`@`, `#`) is shown as code.
+/// Escapes text for Markdown. Text that could mention a person or an issue (`@`, `#`) is rendered as code.
 pub(super) fn inline(text: &str) -> String {
     let text = clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     let calls = text.contains(['@', '#']);
@@ -378,7 +378,7 @@ pub(super) fn inline(text: &str) -> String {
     if calls { format!("<code>{escaped}</code>") } else { escaped }
 }
 
-/// Text as code within a line.
+/// Renders text as inline code.
 pub(super) fn code(text: &str) -> String {
     let text = inline(text);
     if text.starts_with("<code>") { text } else { format!("<code>{text}</code>") }
@@ -388,7 +388,7 @@ fn html(text: &str) -> String {
     inline(text)
 }
 
-/// A block of code that nothing in it can end.
+/// Renders a code block. Nothing in its text can end the block.
 fn fence(language: &str, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let ticks = "`".repeat(longest.max(2) + 1);
@@ -452,13 +452,13 @@ mod tests {
     fn rendered(events: Vec<Event>, counts: Counts) -> String {
         let mut summary =
             Summary { plan: "x".into(), host: "h--><b>".into(), command: "plan".into(), ..Summary::default() };
-        events.iter().for_each(|event| assert!(summary.take_in(event).is_none()));
+        events.iter().for_each(|event| assert!(summary.add_event(event).is_none()));
         let outcome = RunOutcome::Changes;
-        summary.take_in(&Event::RunFinished { outcome, counts, reason: None, hint: None }).unwrap()
+        summary.add_event(&Event::RunFinished { outcome, counts, reason: None, hint: None }).unwrap()
     }
 
     #[test]
-    fn counts_come_first_and_only_what_is_not_in_order_is_in_the_table() {
+    fn counts_come_first_and_the_table_omits_converged_steps() {
         let events = vec![
             planned("fine", "", Planned::Unchanged, Vec::new()),
             planned("data", "A | b <img> `c` @all", Planned::Changes, vec![change("/srv/```/x")]),
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_is_cut_at_a_step_and_says_so() {
+    fn long_runs_are_truncated_between_steps_with_a_note() {
         for (count, changes) in [(2_000, 1), (300, 3), (3, 4_000)] {
             let step = |index: usize| {
                 let changes = (0..changes).map(|at| change(&format!("/srv/ü/{index}/{at}"))).collect();

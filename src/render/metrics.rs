@@ -1,7 +1,7 @@
 //! A run as metrics in Prometheus' text format, for node_exporter's textfile collector.
 //!
-//! Names and labels are a contract with dashboards and alert rules. Every series has the label `plan`, and the HELP texts
-//! are constant: the collector refuses a metric that several files describe in different words.
+//! Names and labels are a contract with dashboards and alert rules. Every series has the label `plan`. The HELP texts are
+//! constant, because the collector rejects a metric with different texts in several files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,18 +14,18 @@ use jiff::tz::TimeZone;
 use crate::engine::event::{Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
 use crate::failure::Failure;
 
-/// Folds events into metrics, and hands them on.
+/// Collects metrics from events, and forwards the events.
 pub struct Metrics {
     next: Box<dyn Sink>,
     run: Arc<Mutex<Run>>,
 }
 
-/// What the metrics of one run are made from.
+/// The data for the metrics of one run.
 #[derive(Debug, Default)]
 pub struct Run {
     plan: String,
     command: String,
-    /// By the id of the step: its kind, and whether it has drifted.
+    /// The kind of each step, and whether it has drifted, by step id.
     steps: BTreeMap<String, (String, bool)>,
     /// The start of the first period without a table, by series.
     uncovered: BTreeMap<String, i64>,
@@ -33,7 +33,7 @@ pub struct Run {
 }
 
 impl Metrics {
-    /// A sink whose events go on to `next`, and what it makes of them.
+    /// Creates a sink that forwards its events to `next`, and returns it with the data that it collects.
     pub fn new(next: Box<dyn Sink>) -> (Self, Arc<Mutex<Run>>) {
         let run = Arc::default();
         (Self { next, run: Arc::clone(&run) }, run)
@@ -75,7 +75,7 @@ impl Run {
         }
     }
 
-    /// The text of the file; `former` is the one that is there. A run that came to no result keeps what was known, with
+    /// Returns the text of the file. `former` is the existing one. A run without a result keeps the known values, with
     /// success 0.
     pub fn text(&self, former: Option<&str>, plan_file: &str, command: &str, now: SystemTime) -> String {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -88,7 +88,7 @@ impl Run {
                 families.add(RUN_TIMESTAMP, &[("plan", plan), ("command", command)], now);
                 families.add(RUN_SUCCESS, &[("plan", plan), ("command", command)], 0);
                 let new = families.text();
-                // Of another command's file everything stays that is about other things.
+                // Samples about other commands and steps are kept.
                 match former {
                     Some(former) if !former.is_empty() && former.starts_with("# HELP provision_") => {
                         merged(former, &new)
@@ -128,21 +128,21 @@ impl Run {
     }
 }
 
-/// A metric's name and HELP text.
+/// The name and HELP text of a metric.
 type Family = (&'static str, &'static str);
 
 const RUN_TIMESTAMP: Family = ("provision_run_timestamp_seconds", "When the last run ended, in seconds since 1970.");
 const RUN_SUCCESS: Family =
     ("provision_run_success", "Whether the last run ended without a failed, blocked or drifted step.");
-const STEPS: Family = ("provision_steps", "Steps of the last run that came to a result, by outcome.");
+const STEPS: Family = ("provision_steps", "Steps of the last run with a result, by outcome.");
 const STEP_DRIFTED: Family = ("provision_step_drifted", "Whether a step differs in a way that it does not repair.");
 const PERIOD_UNCOVERED: Family = (
     "provision_period_uncovered_timestamp_seconds",
-    "When the first period of a series begins that has no table, in seconds since 1970.",
+    "When the first period of a series without a table begins, in seconds since 1970.",
 );
 const BUILD_INFO: Family = ("provision_build_info", "The version of provision that made the last run.");
 
-/// Metrics in the order in which they are added, each with its samples.
+/// Metrics in the order in which they were added, each with its samples.
 #[derive(Default)]
 struct Families(Vec<(Family, Vec<String>)>);
 
@@ -166,17 +166,17 @@ impl Families {
     }
 }
 
-/// A label's value (Prometheus, "Exposition formats").
+/// Escapes the value of a label (Prometheus, "Exposition formats").
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// How the line begins and ends that says whether a command succeeded.
+/// Returns the end of the success line of a command, before its value.
 fn success_prefix(command: &str) -> String {
     format!("command=\"{}\"}} ", escape(command))
 }
 
-/// The former file, with success 0 for the command.
+/// Returns the existing file, with success 0 for the command.
 fn failed(former: &str, command: &str) -> String {
     let (name, end) = (format!("{}{{", RUN_SUCCESS.0), success_prefix(command));
     let line = |line: &str| match line.rfind(&end).filter(|_| line.starts_with(&name)) {
@@ -186,7 +186,7 @@ fn failed(former: &str, command: &str) -> String {
     former.lines().map(line).collect()
 }
 
-/// The samples of `new` among those of `former`, under the headings that are there.
+/// Merges the samples of `new` into `former`, under the existing headings.
 fn merged(former: &str, new: &str) -> String {
     let mut text = String::new();
     for line in former.lines() {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_told_by_every_metric() {
+    fn a_run_has_every_metric() {
         let text = run(Some(RunOutcome::Failed)).text(None, "x.yaml", "plan", at(1_795_910_400));
         let plan = r#"plan="a \"quoted\" \\ name""#;
         for line in [
@@ -269,12 +269,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }
-        assert!(!text.contains("s.done"), "a series that is covered for good has no deadline");
+        assert!(!text.contains("s.done"), "a series without missing periods has no deadline");
         assert_eq!(text.matches("# HELP").count(), 6);
     }
 
     #[test]
-    fn a_run_without_a_result_keeps_what_was_known() {
+    fn a_run_without_a_result_keeps_the_known_values() {
         let former = run(Some(RunOutcome::Ok)).text(None, "x.yaml", "plan", at(1));
         let text = Run::default().text(Some(&former), "x.yaml", "plan", at(2));
         assert_eq!(
@@ -283,7 +283,7 @@ mod tests {
                 .replace("command=\"plan\"} 1\n# HELP provision_steps", "command=\"plan\"} 0\n# HELP provision_steps")
         );
         assert_ne!(text, former);
-        // Of another command nothing was known yet.
+        // There are no values of another command yet.
         let text = Run::default().text(Some(&former), "x.yaml", "apply", at(2));
         assert!(text.contains("provision_run_success{plan=\"x.yaml\",command=\"apply\"} 0\n"), "{text}");
         assert!(former.lines().all(|line| text.contains(line)), "{text}");

@@ -1,4 +1,4 @@
-//! Events as people and scripts read them. Renderers see events and nothing else.
+//! Renders events for people and scripts. Renderers depend only on events.
 
 mod human;
 mod json;

@@ -1,5 +1,5 @@
-//! The one way to standard output and standard error, which may be full, closed or gone, and the one owner of the
-//! spinner. Whatever is written while it turns is written here, so the two never mix.
+//! The only module that writes to standard output and standard error, which may be full or closed. It also owns the
+//! spinner, so that output and spinner never mix.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
@@ -13,75 +13,76 @@ use rustix::fs::{FileType, fstat};
 
 use crate::text::{clean_styled, escape_bytes};
 
-/// Why standard output lost something; the first reason that came up. The stream is the process's own, and so is this.
-static LOST: OnceLock<Error> = OnceLock::new();
+/// The first error of a write to standard output. Both the stream and this are per process.
+static WRITE_ERROR: OnceLock<Error> = OnceLock::new();
 
-/// The spinner, while it turns.
+/// The spinner, while it is shown.
 static SPINNER: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Prints a result, styled where standard output takes styles, and without hidden characters. What cannot be written is remembered: see [`lost`].
+/// Prints a result, styled if standard output supports styles, and without hidden characters. A failed write is
+/// recorded for [`write_error`].
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn print(text: &str) {
-    beside_spinner(|| {
+    suspend_spinner(|| {
         let mut out = anstream::stdout().lock();
-        remember(out.write_all(clean_styled(text).as_bytes()).and_then(|()| out.flush()));
+        record_write_error(out.write_all(clean_styled(text).as_bytes()).and_then(|()| out.flush()));
     });
 }
 
-/// Prints a result byte for byte, as [`print`].
+/// Prints a result byte for byte. A failed write is recorded as in [`print`].
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn print_raw(bytes: &[u8]) {
-    beside_spinner(|| {
+    suspend_spinner(|| {
         let mut out = std::io::stdout().lock();
-        remember(out.write_all(bytes).and_then(|()| out.flush()));
+        record_write_error(out.write_all(bytes).and_then(|()| out.flush()));
     });
 }
 
-/// Prints the content of files: its exact bytes, but on a terminal as text that cannot control it.
+/// Prints the content of files: the exact bytes, or on a terminal escaped text that cannot control it.
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn print_content(bytes: &[u8]) {
     if std::io::stdout().is_terminal() { print(&escape_bytes(bytes)) } else { print_raw(bytes) }
 }
 
-/// Prints a message on standard error. Where that cannot be written, there is nowhere left to say so.
+/// Prints a message on standard error. A failed write is ignored, because there is nowhere left to report it.
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
-pub fn tell(text: &str) {
-    beside_spinner(|| {
+pub fn print_error(text: &str) {
+    suspend_spinner(|| {
         let mut err = anstream::stderr().lock();
         drop(err.write_all(clean_styled(text).as_bytes()).and_then(|()| err.flush()));
     });
 }
 
-/// Takes note of how a write to standard output went. A reader that went away (EPIPE) has seen what it wanted.
-pub fn remember(written: Result<()>) {
+/// Records a failed write to standard output. A closed reader (EPIPE) is not an error.
+pub fn record_write_error(written: Result<()>) {
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
-        // Only the first reason is kept.
-        let _ = LOST.set(error);
+        // Only the first error is kept.
+        let _ = WRITE_ERROR.set(error);
     }
 }
 
-/// Why some of the output did not reach standard output, where a reader still waited for it.
-pub fn lost() -> Option<&'static Error> {
-    LOST.get()
+/// Returns why some output could not be written to standard output, if so.
+pub fn write_error() -> Option<&'static Error> {
+    WRITE_ERROR.get()
 }
 
-/// Whether only what is not in order is shown.
+/// Whether output is limited to what needs attention.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// From now on only what is not in order is shown.
-pub fn be_quiet() {
+/// Limits output to what needs attention.
+pub fn set_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Whether only what is not in order is to be shown.
+/// Returns whether output is limited to what needs attention.
 pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Shows what is being done, with a spinner, until [`idle`]. Only on a terminal.
-pub fn busy(message: String) {
+/// Shows the current activity with a spinner until [`clear_activity`]. Only on a terminal.
+pub fn show_activity(message: String) {
     let mut spinner = spinner();
     if spinner.is_none() && shows_spinner() {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -96,24 +97,24 @@ pub fn busy(message: String) {
     }
 }
 
-/// Takes the spinner away: from now on nothing is drawn that was not asked for.
-pub fn idle() {
+/// Removes the spinner.
+pub fn clear_activity() {
     if let Some(bar) = spinner().take() {
         bar.finish_and_clear();
     }
 }
 
-/// Whether one of the streams is a pipe, whose reader may show on the terminal what it reads.
+/// Returns whether one of the streams is a pipe. Its reader may write to the terminal.
 pub fn is_piped() -> bool {
     pipes().next().is_some()
 }
 
-/// Whether a reader has not taken all of what was written to a pipe.
+/// Returns whether a pipe contains data that its reader has not read yet.
 pub fn is_unread() -> bool {
     pipes().any(|pipe| rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0))
 }
 
-fn beside_spinner(write: impl FnOnce()) {
+fn suspend_spinner(write: impl FnOnce()) {
     match spinner().as_ref() {
         Some(bar) => bar.suspend(write),
         None => write(),
@@ -124,8 +125,8 @@ fn spinner() -> MutexGuard<'static, Option<ProgressBar>> {
     SPINNER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A spinner is drawn on standard error. Where standard output is a pipe, its reader (`tee`, `less`) may write to the
-/// same terminal at any time.
+/// The spinner is drawn on standard error. If standard output is a pipe, its reader (`tee`, `less`) may write to the
+/// same terminal at any time, so no spinner is shown.
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 fn shows_spinner() -> bool {
     !is_quiet()

@@ -1,4 +1,4 @@
-//! Owner, group and mode of a file or a directory: what is wanted, what is there, and the changes between the two.
+//! Owner, group and mode of a file or a directory: the desired and actual values, and the changes between them.
 
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
@@ -11,33 +11,33 @@ use crate::host::capabilities::{Capability, Id, has_capability, is_mapped};
 use crate::host::fs::{self, Denial, Place, Stat};
 use crate::host::users::acting_user;
 
-/// The wanted owner and group as this host knows them, and the user that looked and would make the changes.
+/// The desired owner and group as this host knows them, and the user that observes and would make the changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ownership {
     pub owner: Option<Identity>,
     pub group: Option<Identity>,
     pub acting_uid: u32,
-    /// Whether that user may give what it owns to the wanted group.
+    /// Whether that user may give its own files to the desired group.
     pub may_set_group: bool,
-    /// The user as a message has it: by name where it has one.
+    /// The user's name for messages, or the uid if it has no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acting_name: Option<String>,
-    /// What root lacks here of its privileges.
+    /// The privileges that root lacks here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Capability>,
-    /// The user namespace does not know the wanted owner.
+    /// Whether the desired owner is not mapped in the user namespace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owner_is_unmapped: bool,
-    /// The user namespace does not know the wanted group.
+    /// Whether the desired group is not mapped in the user namespace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub group_is_unmapped: bool,
 }
 
 impl Ownership {
-    /// Looks the accounts up on this host.
+    /// Looks up the accounts on this host.
     ///
     /// # Errors
-    /// A name that the host does not know.
+    /// There is no such account.
     pub fn look_up(owner: Option<&Account>, group: Option<&Account>) -> Result<Self, Failure> {
         let owner = owner.map(Account::user).transpose()?;
         let group = group.map(Account::group).transpose()?;
@@ -59,18 +59,18 @@ impl Ownership {
         })
     }
 
-    /// The acting user, for a message.
+    /// Returns the acting user, for messages.
     pub fn user(&self) -> String {
         self.acting_name.clone().unwrap_or_else(|| format!("uid {}", self.acting_uid))
     }
 
-    /// Whether the acting user has a privilege of root's.
+    /// Returns whether the acting user has a privilege of root.
     pub fn can(&self, capability: Capability) -> bool {
         self.acting_uid == 0 && !self.lacks.contains(&capability)
     }
 
-    /// What helps a user that lacks the privilege; `as_root` where that is not root.
-    pub fn how_to_get(&self, capability: Capability, as_root: &str) -> String {
+    /// Returns a hint for a user that lacks the privilege. `as_root` is the hint if the user is not root.
+    pub fn privilege_hint(&self, capability: Capability, as_root: &str) -> String {
         if self.acting_uid != 0 {
             return as_root.to_owned();
         }
@@ -80,21 +80,21 @@ impl Ownership {
         )
     }
 
-    /// The number of the wanted owner.
+    /// Returns the uid of the desired owner.
     pub fn uid(&self) -> Option<u32> {
         self.owner.as_ref().map(|owner| owner.id)
     }
 
-    /// The number of the wanted group.
+    /// Returns the gid of the desired group.
     pub fn gid(&self) -> Option<u32> {
         self.group.as_ref().map(|group| group.id)
     }
 
-    /// Whether the acting user may give the wanted owner and group to the file or directory at `path`, which now
-    /// belongs to `uid` and `gid` (`None`: it does not exist yet).
+    /// Checks that the acting user may give the desired owner and group to the file or directory at `path`, which now
+    /// belongs to `uid` and `gid` (`None` if it does not exist yet).
     ///
     /// # Errors
-    /// The refusal; `as_root` is its remedy.
+    /// The change is not allowed. `as_root` is its hint.
     pub fn check(&self, path: &str, uid: u32, gid: Option<u32>, as_root: &str) -> Result<(), Failure> {
         let acting = self.acting_uid;
         let (owner, user) = (self.owner.as_ref().filter(|owner| owner.id != uid), self.user());
@@ -104,34 +104,36 @@ impl Ownership {
         {
             if let Some(id) = id.filter(|_| is_unmapped) {
                 return Err(Failure::new(format!(
-                    "{path} cannot be given to {id}: {what} {} is not mapped in this user namespace",
+                    "cannot give {path} to {id}: {what} {} is not mapped in this user namespace",
                     id.id
                 ))
-                .hint(format!(
-                    "run provision outside of the namespace, or map the number: see /proc/self/{what}_map"
-                )));
+                .hint(format!("run provision outside the namespace, or map the id: see /proc/self/{what}_map")));
             }
         }
         if self.can(Capability::ChangeOwner) {
             return Ok(());
         }
-        let as_root = self.how_to_get(Capability::ChangeOwner, as_root);
+        let as_root = self.privilege_hint(Capability::ChangeOwner, as_root);
         if let Some(owner) = owner {
-            return Err(Failure::new(format!("{user} may not make {owner} the owner of {path}")).hint(as_root));
+            return Err(
+                Failure::new(format!("{user} is not allowed to change the owner of {path} to {owner}")).hint(as_root)
+            );
         }
         if let Some(group) = new_group
             && (uid != acting || !self.may_set_group)
         {
-            return Err(Failure::new(format!("{user} may not give {path} to group {group}")).hint(as_root));
+            return Err(
+                Failure::new(format!("{user} is not allowed to change the group of {path} to {group}")).hint(as_root)
+            );
         }
         Ok(())
     }
 
-    /// The changes that give the file or directory at `path` the wanted owner and group, and the mode where one is
-    /// wanted. The owner comes before the mode, since a new owner can cost mode bits.
+    /// Returns the changes that give the file or directory at `path` the desired owner and group, and the mode if one
+    /// is desired. The owner comes before the mode, because a new owner can reset mode bits.
     ///
     /// # Errors
-    /// The acting user may not make one of them; `as_root` is the remedy.
+    /// The acting user may not make one of the changes. `as_root` is the hint.
     pub fn diff(
         &self,
         path: &str,
@@ -150,27 +152,27 @@ impl Ownership {
         if let Some(mode) = mode.filter(|mode| *mode != seen.mode) {
             if !self.can(Capability::FileOwner) && self.acting_uid != seen.uid {
                 return Err(Failure::new(format!(
-                    "{} may not set the mode of {path}, which belongs to uid {}",
+                    "{} is not allowed to change the mode of {path}, which belongs to uid {}",
                     self.user(),
                     seen.uid
                 ))
-                .hint(self.how_to_get(Capability::FileOwner, as_root)));
+                .hint(self.privilege_hint(Capability::FileOwner, as_root)));
             }
             changes.push(AttributeChange::SetMode { path: path.to_owned(), before: seen.mode, mode });
         }
         match &seen.denied {
             Some(denial) if !changes.is_empty() => {
-                Err(refusal(&format!("owner and mode of {path} cannot be set"), denial))
+                Err(refusal(&format!("cannot change the owner and mode of {path}"), denial))
             }
             _ => Ok(changes),
         }
     }
 }
 
-/// Owner, group and mode of what is there.
+/// The actual owner, group and mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// What keeps everybody from changing them.
+    /// What prevents every user from changing them.
     pub denied: Option<Denial>,
     pub uid: u32,
     pub gid: u32,
@@ -181,7 +183,7 @@ pub struct Seen {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum AttributeChange {
-    /// Sets owner and group; where none is given, it stays as it is.
+    /// Sets owner and group. `None` leaves a value unchanged.
     SetOwner {
         path: String,
         /// The owner and group before.
@@ -198,7 +200,7 @@ pub enum AttributeChange {
 }
 
 impl AttributeChange {
-    /// The change as events and people see it.
+    /// Describes the change for events and people.
     pub fn describe(&self) -> Description {
         let (path, summary, before, after) = match self {
             Self::SetOwner { path, uid, gid, owner, group } => {
@@ -213,10 +215,10 @@ impl AttributeChange {
         Description { action: Action::Update, target: path.clone(), summary, before, after, risk: None }
     }
 
-    /// Makes the change at `place`, where `present` was found just now.
+    /// Makes the change at `place`, where `present` was just found.
     ///
     /// # Errors
-    /// What is there was exchanged meanwhile, or a system call fails.
+    /// The entry was replaced meanwhile, or a system call fails.
     pub fn execute(&self, place: &Place, present: &Stat) -> Result<(), Failure> {
         match self {
             Self::SetOwner { owner, group, .. } => {
@@ -229,16 +231,16 @@ impl AttributeChange {
     }
 }
 
-/// The refusal of a change that something keeps from being made; `what` says what cannot be done.
+/// Returns the failure for a change that is prevented by something. `what` is what cannot be done.
 pub fn refusal(what: &str, denial: &Denial) -> Failure {
     Failure::new(format!("{what}: {}", denial.reason())).hint(denial.hint())
 }
 
-/// Makes the missing parents, and gives the directory that then holds the entry. In a tree of another step a parent gets
-/// what that step gives to directories, so that the tree holds afterwards.
+/// Creates the missing parents, and returns the directory for the entry. In a tree of another step a parent gets the
+/// attributes that this step gives to directories, so that the tree remains converged.
 ///
 /// # Errors
-/// The host does not know the tree's owner, or a system call fails.
+/// The owner of the tree does not exist on this host, or a system call fails.
 pub fn create_parents(place: Place, cx: &ExecuteContext) -> Result<fs::Dir, Failure> {
     let attributes = |height: usize| -> Result<fs::ParentAttributes, Failure> {
         let Some(tree) = cx.trees_above().iter().find(|tree| tree.height > height) else {
@@ -253,20 +255,20 @@ pub fn create_parents(place: Place, cx: &ExecuteContext) -> Result<fs::Dir, Fail
             mode: rule.map(|rule| rule.apply(fs::PARENT_MODE, true)),
         })
     };
-    // The innermost parent is one above what the step makes.
+    // The innermost parent is one level above the target.
     let heights = (1..=place.missing_parents.len()).rev();
     let attributes = heights.map(attributes).collect::<Result<Vec<_>, _>>()?;
     Ok(place.create_parents(&attributes)?)
 }
 
-/// `owner 50000 and group 50000`.
+/// Returns `owner 50000 and group 50000`.
 pub fn ownership(owner: &Option<Identity>, group: &Option<Identity>) -> String {
     let owner = owner.as_ref().map(|owner| format!("owner {owner}"));
     let group = group.as_ref().map(|group| format!("group {group}"));
     owner.into_iter().chain(group).collect::<Vec<_>>().join(" and ")
 }
 
-/// The same state with the numbers of owner and group, where they are given.
+/// Adds the ids of owner and group, if given, to a state.
 pub fn with_ids(mut state: Value, owner: &Option<Identity>, group: &Option<Identity>) -> Value {
     if let Some(owner) = owner {
         state["owner"] = json!(owner.id);

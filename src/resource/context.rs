@@ -1,4 +1,4 @@
-//! What the engine hands to a kind: [`ObserveContext`] to observe with, [`ExecuteContext`] to execute with.
+//! The contexts that the engine passes to a kind: [`ObserveContext`] and [`ExecuteContext`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,83 +14,83 @@ use crate::plan::conflict::{ClaimedBelow, TreeAbove};
 #[derive(Clone)]
 pub struct ObserveContext {
     digester: Digester,
-    /// By the key under which the step has the source.
+    /// By the key of the source in the step.
     secrets: BTreeMap<String, Secret>,
     progress: Option<Arc<dyn Fn(String) + Send + Sync>>,
     below: Arc<Vec<ClaimedBelow>>,
     above: Arc<Vec<TreeAbove>>,
-    /// The step's warehouse, and the day for which periods are reckoned.
+    /// The warehouse of the step, and the date that determines the current period.
     warehouse: Option<(Arc<Warehouse>, Date)>,
 }
 
 impl ObserveContext {
-    /// A view of the host for one step. `secrets` are what its sources yielded, by the keys under which it has them.
+    /// Creates the context of a step on the host. `secrets` are the values of its sources, by key.
     pub fn on_host(digester: Digester, secrets: BTreeMap<String, Secret>) -> Self {
         Self { digester, secrets, progress: None, below: Arc::default(), above: Arc::default(), warehouse: None }
     }
 
-    /// A view of a warehouse as of a day: today in UTC, or the day that `--as-of` says.
+    /// Creates the context of a step on a warehouse. `as_of` is today in UTC, or the date of `--as-of`.
     pub fn on_warehouse(digester: Digester, warehouse: Arc<Warehouse>, as_of: Date) -> Self {
         Self { warehouse: Some((warehouse, as_of)), ..Self::on_host(digester, BTreeMap::new()) }
     }
 
-    /// The same view with somebody who waits for news of long work.
+    /// Adds a receiver for progress messages.
     pub fn with_progress(mut self, progress: Arc<dyn Fn(String) + Send + Sync>) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Tells how far long work has come, in a few words (`12,000 entries`), if anybody waits for it.
+    /// Reports the progress of long work in a few words (`12,000 entries`), if there is a receiver.
     pub fn progress(&self, text: impl FnOnce() -> String) {
         if let Some(progress) = &self.progress {
             progress(text());
         }
     }
 
-    /// The same view for a step below whose path other steps own these.
+    /// Adds what other steps own below the step's path.
     pub fn with_claimed_below(mut self, below: Vec<ClaimedBelow>) -> Self {
         self.below = Arc::new(below);
         self
     }
 
-    /// The same view for a step that makes things in trees of other steps.
+    /// Adds the trees of other steps in which this step creates things.
     pub fn with_trees_above(mut self, above: Vec<TreeAbove>) -> Self {
         self.above = Arc::new(above);
         self
     }
 
-    /// The trees of other steps around the step's path, the innermost first.
+    /// Returns the trees of other steps around the step's path, innermost first.
     pub fn trees_above(&self) -> &[TreeAbove] {
         &self.above
     }
 
-    /// What other steps own below the step's path, and this step leaves to them.
+    /// Returns what other steps own below the step's path. This step leaves it alone.
     pub fn claimed_below(&self) -> &[ClaimedBelow] {
         &self.below
     }
 
-    /// Makes the digests under which secrets are compared.
+    /// Returns the digester for comparing secrets.
     pub fn digester(&self) -> &Digester {
         &self.digester
     }
 
-    /// What the step's only secret source yielded.
+    /// Returns the value of the step's only secret source.
     pub fn secret(&self) -> Option<&Secret> {
         self.secrets.values().next()
     }
 
-    /// What the secret source under this key of the step yielded.
+    /// Returns the value of the secret source with this key.
     pub fn secret_of(&self, key: &str) -> Option<&Secret> {
         self.secrets.get(key)
     }
 
-    /// The warehouse of the step's connection.
+    /// Returns the warehouse of the step's connection.
     pub fn warehouse(&self) -> Result<&Arc<Warehouse>, Failure> {
         let (warehouse, _) = self.warehouse.as_ref().ok_or_else(no_warehouse)?;
         Ok(warehouse)
     }
 
-    /// The day for which periods are reckoned.
+    /// Returns the date that determines the current period.
     pub fn as_of(&self) -> Result<Date, Failure> {
         let (_, as_of) = self.warehouse.as_ref().ok_or_else(no_warehouse)?;
         Ok(*as_of)
@@ -98,35 +98,35 @@ impl ObserveContext {
 }
 
 fn no_warehouse() -> Failure {
-    Failure::new("the step was given no connection to a warehouse")
+    Failure::new("the step has no connection to a warehouse")
 }
 
-/// What a kind may use to execute: all of [`ObserveContext`], and the run that the change belongs to.
+/// What a kind may use to execute: an [`ObserveContext`], and the run that the change belongs to.
 #[derive(Clone)]
 pub struct ExecuteContext {
     cx: ObserveContext,
     run: String,
-    at_most: Option<u64>,
+    max_changes: Option<u64>,
 }
 
 impl ExecuteContext {
-    /// The means to make the changes of one step in the run named `run`.
+    /// Creates the context for the changes of one step in the run `run`.
     pub fn new(cx: ObserveContext, run: impl Into<String>) -> Self {
-        Self { cx, run: run.into(), at_most: None }
+        Self { cx, run: run.into(), max_changes: None }
     }
 
-    /// The same means for a step that may change so many things and no more.
+    /// Limits the number of things that the step may change.
     pub fn with_max_changes(mut self, max_changes: Option<u64>) -> Self {
-        self.at_most = max_changes;
+        self.max_changes = max_changes;
         self
     }
 
-    /// How many things one change may alter, whatever has come since it was planned.
+    /// Returns how many things one change may alter, even if more have appeared since it was planned.
     pub fn max_changes(&self) -> u64 {
-        self.at_most.unwrap_or(u64::MAX)
+        self.max_changes.unwrap_or(u64::MAX)
     }
 
-    /// The run's id, letters and digits and hyphens alone: rescues are named by it.
+    /// Returns the run's id. It consists of letters, digits and hyphens, because rescues are named after it.
     pub fn run(&self) -> &str {
         &self.run
     }

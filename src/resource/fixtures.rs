@@ -1,4 +1,4 @@
-//! Runs `fixtures/diff/<kind>/<case>/{desired,actual,changes}.yaml`: pure tests of `diff`, one loop for every kind.
+//! Runs the fixtures `fixtures/diff/<kind>/<case>/{desired,actual,changes}.yaml`: pure tests of `diff` for every kind.
 
 use crate::failure::Failure;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Diff, Resource};
 
-/// What a case expects: the diff, or the refusal.
+/// The expected result of a case: a diff or a failure.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Expected<C> {
@@ -15,7 +15,7 @@ enum Expected<C> {
     Diff(Diff<C>),
 }
 
-/// Checks each case of the kind `R`; there have to be at least twelve.
+/// Checks each case of the kind `R`. There have to be at least twelve.
 pub fn check<R: Resource>() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/diff").join(R::INFO.name);
     let mut cases: Vec<_> = std::fs::read_dir(&folder)
@@ -23,7 +23,7 @@ pub fn check<R: Resource>() {
         .map(|entry| entry.unwrap().path())
         .collect();
     cases.sort();
-    assert!(cases.len() >= 12, "{}: {} cases, at least 12 are wanted", folder.display(), cases.len());
+    assert!(cases.len() >= 12, "{}: {} cases, expected at least 12", folder.display(), cases.len());
     for case in cases {
         let read = |name: &str| {
             let path = case.join(name);
@@ -39,7 +39,7 @@ pub fn check<R: Resource>() {
         };
         let show = |value: &Expected<R::Change>| serde_yaml::to_string(value).unwrap();
         assert_eq!(show(&found), show(&expected), "{}", case.display());
-        // A worker may be on the other side: what is sent has to arrive as it was.
+        // A worker may be in between, so the state has to survive serialization.
         let sent: R::Actual = serde_json::from_str(&serde_json::to_string(&actual).unwrap()).unwrap();
         assert_eq!(serde_json::to_value(&sent).unwrap(), serde_json::to_value(&actual).unwrap(), "{}", case.display());
     }

@@ -1,25 +1,25 @@
-//! What is left to a person after changes: something runs on this host that was made from what a step has changed.
+//! Follow-ups: what a person has to do after changes, because something on this host still uses the old state.
 
 use std::path::{Path, PathBuf};
 
-/// Follow-ups of a kind to the changes of any step.
+/// A kind that has follow-ups to changes of any step.
 pub trait Reacts<A, C> {
-    /// What the follow-ups are about (a compose file), if anything runs there. Of several steps about one subject, one
-    /// answers.
+    /// Returns what the follow-ups are about (a compose file), if anything runs there. If several steps have the same
+    /// subject, only one of them reacts.
     fn subject(&self, actual: &A) -> Option<PathBuf>;
 
-    /// The parts of the subject that are out of date after `change`, a change of this very step.
+    /// Returns the parts of the subject that are outdated after `change`, which is a change of this step.
     fn stale(&self, actual: &A, change: &C) -> Vec<String>;
 
-    /// What the changes of one step leave to do.
+    /// Returns the follow-ups of the changes of one step.
     fn follow_ups(&self, actual: &A, cause: &Cause<'_>) -> Vec<Reaction>;
 }
 
-/// The changes of one step, as a step that reacts to them sees them.
+/// The changes of one step, for a step that reacts to them.
 pub struct Cause<'a> {
-    /// Whether they put another file at the path, or took the one there away.
+    /// Returns whether the changes replaced or removed the file at a path.
     pub replaced: &'a dyn Fn(&Path) -> bool,
-    /// The parts that [`Reacts::stale`] names, where the step is about the same subject.
+    /// The parts returned by [`Reacts::stale`], if the step has the same subject.
     pub stale: Option<&'a [String]>,
 }
 
@@ -27,7 +27,7 @@ pub struct Cause<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction {
     pub reason: String,
-    /// Empty: whichever of the services it takes.
+    /// Empty if any of the services may be affected.
     pub services: Vec<String>,
     /// The program and its arguments.
     pub argv: Vec<String>,

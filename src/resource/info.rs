@@ -1,4 +1,4 @@
-//! What is known of a kind before a step of it is evaluated, and where its steps do their work.
+//! What is known of a kind before its steps are evaluated, and where its steps work.
 
 use jiff::civil::Date;
 
@@ -8,23 +8,23 @@ use crate::host::warehouse::CatalogQuery;
 /// A kind, as plan files, events and the engine know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KindInfo {
-    /// Its name in the plan file and in events.
+    /// Its name in plan files and events.
     pub name: &'static str,
-    /// The keys under which a step has the source of a secret.
+    /// The keys of a step that contain secret sources.
     pub secret_keys: &'static [&'static str],
-    /// Whether its steps work on a warehouse, by a connection, and own nothing of the host.
+    /// Whether its steps work on a warehouse connection and own nothing on the host.
     pub on_warehouse: bool,
-    /// Whether its changes may take somebody's work out of the way, so that there may be rescues.
+    /// Whether its changes may move someone's work aside, so that there may be rescues.
     pub keeps_rescues: bool,
-    /// Whether it has follow-ups to other steps' changes: a step outside of a run is observed for them.
+    /// Whether it has follow-ups to changes of other steps. Its steps are then also observed if they are not selected.
     pub reacts: bool,
-    /// Whether its notes and warnings describe the present state, not what the changes do: once those are made, they are
-    /// no longer true.
+    /// Whether its notes and warnings describe the current state instead of the changes. They are outdated once the
+    /// changes are made.
     pub notes_describe_state: bool,
 }
 
 impl KindInfo {
-    /// A kind whose steps work on the host. Constants add what else there is to it.
+    /// Creates a kind whose steps work on the host. Callers override further fields.
     pub const fn on_host(name: &'static str) -> Self {
         Self {
             name,
@@ -36,29 +36,29 @@ impl KindInfo {
         }
     }
 
-    /// A kind whose steps work on a warehouse.
+    /// Creates a kind whose steps work on a warehouse.
     pub const fn on_warehouse(name: &'static str) -> Self {
         Self { on_warehouse: true, ..Self::on_host(name) }
     }
 }
 
-/// Where a step does its work.
+/// Where a step works.
 pub enum Site<'a> {
-    /// On the host, in a worker of its user. `secrets` are the sources of the secrets that it puts into its target, each
-    /// with the key that names it.
+    /// On the host, in a worker of the step's user. `secrets` are the sources of the secrets for its target, with their
+    /// keys.
     Host { secrets: Vec<(&'a str, &'a SecretSource)> },
-    /// In a warehouse, by this connection, in the launching process. `query` is what the step reads of the catalog as of a
-    /// day, so that one read serves all steps of a connection.
+    /// In a warehouse, from the launching process. `query` returns what the step needs from the catalog as of a date,
+    /// so that one read serves all steps of a connection.
     Warehouse { connection: &'a str, query: Box<dyn Fn(Date) -> CatalogQuery + 'a> },
 }
 
 impl<'a> Site<'a> {
-    /// The host, without a secret.
+    /// Returns the host, without secrets.
     pub fn host() -> Self {
         Self::Host { secrets: Vec::new() }
     }
 
-    /// The sources of the step's secrets.
+    /// Returns the sources of the step's secrets.
     pub fn secrets(self) -> Vec<(&'a str, &'a SecretSource)> {
         match self {
             Self::Host { secrets } => secrets,
@@ -66,7 +66,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The connection that the step works by.
+    /// Returns the name of the step's connection.
     pub fn connection(self) -> Option<&'a str> {
         match self {
             Self::Host { .. } => None,

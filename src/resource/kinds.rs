@@ -1,4 +1,4 @@
-//! The one list of kinds, and the types that can be any of them.
+//! The list of kinds, and the types that can be any of them.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -15,13 +15,13 @@ use super::{
 
 macro_rules! kinds {
     ($($variant:ident in $module:ident),* $(,)?) => {
-        /// The kinds, in the order of the documents.
+        /// The kinds, in the order of the documentation.
         pub const KINDS: &[KindInfo] = &[$(<super::$module::$variant as Resource>::INFO),*];
 
-        /// Their names, as plan files and events have them.
+        /// The names of the kinds in plan files and events.
         pub const KIND_NAMES: &[&str] = &[$(<super::$module::$variant as Resource>::INFO.name),*];
 
-        /// What the keys of each kind mean.
+        /// The reference of each kind's keys.
         pub const REFERENCES: &[(&str, &super::reference::Reference)] = &[$((
             <super::$module::$variant as Resource>::INFO.name,
             <super::$module::$variant as Resource>::REFERENCE,
@@ -42,7 +42,7 @@ macro_rules! kinds {
         #[serde(rename_all = "snake_case")]
         pub enum AnyChange { $($variant(<super::$module::$variant as Resource>::Change)),* }
 
-        /// Removes what observations of this process still have in temporary places. For its end.
+        /// Removes the temporary files of observations in this process. Called when the process exits.
         pub fn cleanup_on_exit() {
             $(<super::$module::$variant as Resource>::cleanup_on_exit();)*
         }
@@ -59,7 +59,7 @@ macro_rules! kinds {
                 match self { $(AnyResource::$variant(_) => const { &<super::$module::$variant as Resource>::INFO }),* }
             }
 
-            /// The name of its kind.
+            /// Returns the name of its kind.
             pub fn kind(&self) -> &'static str {
                 self.info().name
             }
@@ -79,7 +79,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// What it is about, for output: the first thing that it owns.
+            /// Returns its target for output: the first thing that it owns.
             pub fn target(&self) -> String {
                 self.claims(&Unseen).owns.first().map(Claim::to_string).unwrap_or_default()
             }
@@ -89,7 +89,7 @@ macro_rules! kinds {
                 each!(self, resource => resource.site())
             }
 
-            /// The connection that it works by. See [`Resource::site`].
+            /// Returns the name of its connection. See [`Resource::site`].
             pub fn connection(&self) -> Option<&str> {
                 self.site().connection()
             }
@@ -99,12 +99,12 @@ macro_rules! kinds {
                 each!(self, resource => resource.rescues())
             }
 
-            /// [`Resource::by_hand`]
+            /// [`Resource::manual`]
             pub fn manual(&self) -> Vec<String> {
                 each!(self, resource => resource.manual())
             }
 
-            /// [`Resource::effect`]; a change of another kind is taken to alter everything.
+            /// [`Resource::effect`]. A change of another kind counts as altering everything.
             pub fn effect(&self, change: &AnyChange, path: &Path) -> Effect {
                 match (self, change) {
                     $((AnyResource::$variant(resource), AnyChange::$variant(change)) => resource.effect(change, path),)*
@@ -157,7 +157,7 @@ macro_rules! kinds {
                         let changes = changes.into_iter().map(AnyChange::$variant).collect();
                         Ok(Diff { changes, drift, obstacles, unchecked, facts, notes, warnings })
                     })*
-                    _ => Err(Failure::new("what was observed is of another kind than the step")),
+                    _ => Err(Failure::new("the observed state belongs to another kind than the step")),
                 }
             }
 
@@ -167,11 +167,11 @@ macro_rules! kinds {
                     $((AnyResource::$variant(resource), AnyChange::$variant(change)) => {
                         resource.execute(change, cx).await
                     })*
-                    _ => Err(Failure::new("the change is of another kind than the step")),
+                    _ => Err(Failure::new("the change belongs to another kind than the step")),
                 }
             }
 
-            /// Reads a resource of the kind with this name, one of [`KIND_NAMES`].
+            /// Returns a seed that deserializes a resource of the kind with this name, which is one of [`KIND_NAMES`].
             pub fn seed(kind: &'static str) -> KindSeed {
                 KindSeed(kind)
             }
@@ -229,12 +229,12 @@ macro_rules! kinds {
     };
 }
 
-/// What is known of the kind of this name, if there is one.
+/// Returns the kind with this name, if there is one.
 pub fn kind_info(name: &str) -> Option<&'static KindInfo> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
-/// Reads a resource whose kind is known by name.
+/// Deserializes a resource whose kind is known by name.
 #[derive(Debug, Clone, Copy)]
 pub struct KindSeed(&'static str);
 

@@ -1,7 +1,7 @@
-//! The kinds of resource: the trait that each implements, and the one list of them.
+//! The kinds of resource: the trait that they implement, and their list.
 //!
-//! A kind observes ([`Resource::observe`], which has no way to write), decides ([`Resource::diff`], which is pure) and
-//! acts ([`Resource::execute`], which decides nothing).
+//! A kind observes ([`Resource::observe`], which cannot write), decides ([`Resource::diff`], which is pure) and acts
+//! ([`Resource::execute`], which decides nothing).
 
 use std::future::Future;
 use std::path::Path;
@@ -38,16 +38,16 @@ pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES
 pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
 pub use step::{Prose, Step};
 
-/// One kind of desired state. The implementing type is the resource as the plan file gives it, its templates
-/// evaluated: `Deserialize` is the plan file's reading of it, so it must refuse what it does not know.
+/// One kind of desired state. The implementing type is the resource as written in the plan file, with evaluated
+/// templates. It is parsed by `Deserialize`, which has to reject unknown keys.
 pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
-    /// What is known of the kind before a step of it is evaluated.
+    /// What is known of the kind before its steps are evaluated.
     const INFO: KindInfo;
 
-    /// What its keys mean. A test holds it against `Deserialize`.
+    /// The documentation of its keys. A test compares it with `Deserialize`.
     const REFERENCE: &'static reference::Reference;
 
-    /// What was observed of one step. Free of secrets: it crosses process borders and is printed when tests fail.
+    /// What was observed of one step. Contains no secrets: it is sent between processes and printed by failing tests.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;
 
     /// One decided mutation, with its before and after.
@@ -62,28 +62,28 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
         Self::deserialize(from).map(Ok)
     }
 
-    /// Where the step does its work, and what it needs there.
+    /// Returns where the step works, and what it needs there.
     fn site(&self) -> Site<'_>;
 
-    /// What the step owns, needs, and must not share at the same time, as the plan file spells it. A claim may depend
-    /// on a file of the host, which is read through `host` for that alone.
+    /// Returns what the step owns, needs and must not share while it runs, as spelled in the plan file. `host` is only
+    /// for claims that depend on a file of the host.
     fn claims(&self, host: &dyn Host) -> Claims;
 
-    /// What the step is seen to own once it was observed, beside what [`Resource::claims`] knows beforehand.
+    /// Returns what the step was observed to own, in addition to [`Resource::claims`].
     fn observed_claims(&self, _actual: &Self::Actual) -> Vec<Claim> {
         Vec::new()
     }
 
-    /// Shell or SQL lines that do the same by hand; `explain` prints them.
+    /// Returns shell or SQL lines that do the same manually, for `explain`.
     fn manual(&self) -> Vec<String>;
 
-    /// Reads the actual state. Leaves no trace: same bytes, same times.
+    /// Reads the actual state. Leaves no trace: content and timestamps stay the same.
     fn observe(&self, cx: &ObserveContext) -> impl Future<Output = Result<Self::Actual, Failure>> + Send;
 
-    /// Decides what has to change. Pure and complete: the same input gives the same changes.
+    /// Decides what has to change. It is pure: the same input gives the same changes.
     fn diff(&self, actual: &Self::Actual) -> Result<Diff<Self::Change>, Failure>;
 
-    /// What `change` may do to whatever is at `path`.
+    /// Returns how `change` may affect whatever is at `path`.
     fn effect(&self, _change: &Self::Change, _path: &Path) -> Effect {
         Effect::Alters
     }
@@ -91,93 +91,95 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Makes one change that `diff` decided on.
     fn execute(&self, change: &Self::Change, cx: &ExecuteContext) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// The rescues of a kind whose changes may take somebody's work out of the way.
+    /// Returns the rescues of a kind whose changes may move someone's work aside.
     fn rescues(&self) -> Option<&dyn Rescues> {
         None
     }
 
-    /// The follow-ups of a kind that has some to other steps' changes.
+    /// Returns the follow-ups of a kind that reacts to other steps' changes.
     fn reacts(&self) -> Option<&dyn Reacts<Self::Actual, Self::Change>> {
         None
     }
 
-    /// Removes what observations of this process still have in temporary places, and ends the programs that work for them:
-    /// it is about to end, and they are not waited for.
+    /// Removes the temporary files of observations in this process and ends their programs. Called when the process
+    /// exits without waiting for them.
     fn cleanup_on_exit() {}
 }
 
-/// What a change may do to whatever is at a path.
+/// How a change may affect a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     None,
-    /// It may alter it: a step that needs the path is planned provisionally then.
+    /// It may alter it, so a step that needs the path is provisional.
     Alters,
-    /// It puts another inode there, or takes the one there away: what mounts the file that was there keeps it.
+    /// It replaces or removes the inode there. Mounts of the old file keep the old inode.
     Replaces,
 }
 
-/// A kind's own type of change.
+/// The type of changes of a kind.
 pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync {
-    /// The change as events, people and scripts see it.
+    /// Describes the change for events, people and scripts.
     fn describe(&self) -> Description;
 
-    /// Whether this is the `planned` change, or what is left of it once another step has made the parents that both lacked.
+    /// Returns whether this is the `planned` change, or what remains of it after another step has created common
+    /// parents.
     fn is_left_of(&self, planned: &Self) -> bool {
         is_left_of_with_parents(self, planned)
     }
 
-    /// Whether all that it is about has come to the host after `time`.
+    /// Returns whether everything that it changes was created after `time`.
     fn is_newer_than(&self, _time: SystemTime) -> bool {
         false
     }
 
-    /// The parents that are made on the way, the outermost first, where it makes any.
+    /// Returns the parents that the change creates, outermost first, if it creates any.
     fn parents(&mut self) -> Option<&mut Vec<String>> {
         None
     }
 
-    /// Whether it cannot be made, or must not, once `failed`, an earlier change of the same step, could not be made.
+    /// Returns whether it cannot or must not be made after `failed`, an earlier change of the same step, has failed.
     fn depends_on(&self, _failed: &Self) -> bool {
         true
     }
 
-    /// How many things it alters, as `max_changes` counts them: each entry of a tree, and whatever is no tree as one.
+    /// Returns the number of things that it alters, as counted by `max_changes`: the number of entries for a tree, and
+    /// one otherwise.
     fn size(&self) -> u64 {
         1
     }
 }
 
-/// [`Change::is_left_of`] of a change that is about one thing.
+/// [`Change::is_left_of`] for a change of a single thing.
 fn is_left_of_with_parents<C: Change>(change: &C, planned: &C) -> bool {
     let (mut left, mut all) = (change.clone(), planned.clone());
     let (Some(parents), Some(planned_parents)) = (left.parents(), all.parents()) else { return change == planned };
-    // The outermost come first, so what others have made is the beginning.
+    // Parents are listed outermost first, so those created by others are at the start.
     let fits = planned_parents.ends_with(parents);
     planned_parents.clone_from(parents);
     fits && *change == all
 }
 
-/// What `diff` found: the changes in the order in which they are to be made, and what a reader should know besides.
+/// The result of `diff`: the changes in order, and remarks for the reader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diff<C> {
-    /// Empty where the step has converged.
+    /// Empty if the step has converged.
     pub changes: Vec<C>,
-    /// Differences that the step does not repair, each with its consequence. The changes are made all the same.
+    /// Differences that the step does not repair, each with its consequence. The changes are still made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Failure>,
-    /// What keeps a part of the step from being done. The changes do not depend on it, and are made.
+    /// What prevents a part of the step. The changes do not depend on it, and are made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<Failure>,
-    /// Whether a secret that was to be compared with what is there is not given; a note says which source lacks it.
+    /// Whether an existing secret could not be compared because its source has no value. A note names the source.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchecked: bool,
-    /// The kind's own numbers and dates, for programs: what stands in notes and warnings as prose.
+    /// The kind's own numbers and dates for programs, which notes and warnings express as prose.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub facts: serde_json::Map<String, serde_json::Value>,
-    /// Remarks that change nothing (`content not checked`, local changes that are kept).
+    /// Remarks without consequences (`content not checked`, local changes that are kept).
     #[serde(default)]
     pub notes: Vec<String>,
-    /// What needs a person's attention, though it is no failure. Shown on stderr and in JSON.
+    /// What needs a person's attention but is not a failure. Shown on stderr and in JSON.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -196,7 +198,7 @@ impl<C> Default for Diff<C> {
     }
 }
 
-/// A change in the terms that every kind shares. Never holds a secret.
+/// A change in the terms that all kinds share. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     pub action: Action,
@@ -204,15 +206,15 @@ pub struct Description {
     pub target: String,
     /// One line for people, in the imperative ("create …", "set owner to …").
     pub summary: String,
-    /// The observed state, `null` where there was nothing.
+    /// The observed state, or `null` if there was nothing.
     pub before: serde_json::Value,
-    /// The state to be.
+    /// The state after the change.
     pub after: serde_json::Value,
-    /// Why the change deserves a second look, where it does: it takes somebody's work out of the way, say.
+    /// Why the change needs attention, if it does: for example, it moves someone's work aside.
     pub risk: Option<String>,
 }
 
-/// What a change does to its target.
+/// How a change affects its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {

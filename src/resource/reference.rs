@@ -1,10 +1,10 @@
-//! What a kind's keys mean, as data: the schema, `explain KIND`, `init` and docs/reference.md are made of it. A test holds
-//! each table against the type that reads the keys.
+//! The meaning of a kind's keys as data. The schema, `explain KIND`, `init` and docs/reference.md are generated from
+//! it. A test compares each table with the type that parses the keys.
 
 /// A kind, or another mapping of the plan file.
 #[derive(Debug)]
 pub struct Reference {
-    /// One sentence: what it is for.
+    /// Its purpose in one sentence.
     pub summary: &'static str,
     pub keys: &'static [Key],
 }
@@ -17,25 +17,25 @@ pub struct Key {
     pub presence: Presence,
     /// What it does, in one or two sentences.
     pub doc: &'static str,
-    /// A value as a plan file has it.
+    /// A value as in a plan file.
     pub example: &'static str,
 }
 
-/// Whether a key has to be there.
+/// Whether a key is required.
 #[derive(Debug, Clone, Copy)]
 pub enum Presence {
     Required,
-    /// What holds without it.
+    /// The behaviour without it.
     Default(&'static str),
-    /// What holds without it; most plan files have it.
+    /// The behaviour without it, for keys that most plan files have.
     Usual(&'static str),
 }
 
-/// What can stand under a key. A template can stand for every scalar, unless it is said otherwise.
+/// The values of a key. Every scalar can be a template unless stated otherwise.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
     Text,
-    /// A text without templates that is one word of letters, digits, `-`, `_` and `.`.
+    /// A text without templates: one word of letters, digits, `-`, `_` and `.`.
     Word,
     /// Any scalar: text for people.
     Prose,
@@ -43,47 +43,47 @@ pub enum Shape {
     Path,
     /// Permission bits in quotes.
     Mode,
-    /// Permission bits in quotes, or as chmod has them (`u=rwX,g=rX,o=`).
+    /// Permission bits in quotes, or symbolic as in chmod(1) (`u=rwX,g=rX,o=`).
     ModeRule,
     /// A name or a number.
     Account,
     Boolean,
     /// A boolean, or one of these words.
     BooleanOr(&'static [&'static str]),
-    /// A whole number from 0 up.
+    /// A whole number from 0 to this maximum.
     Whole(u64),
     OneOf(&'static [&'static str]),
     /// `user@host` or `user@host:port`.
     Ssh,
     /// `SHA256:…`
     Fingerprint,
-    /// A name with one `{period}` in it.
+    /// A name with exactly one `{period}`.
     PeriodName,
     /// `schema.table`
     Table,
-    /// Who is granted something.
+    /// An account that gets privileges.
     Grantee,
     /// `{ env: NAME }`, `{ file: PATH }` or `{ command: […] }`.
     Source,
     List(&'static Shape),
     /// A list that is not empty.
     Some(&'static Shape),
-    /// One of it, or a list.
+    /// A single value or a list.
     OneOrMany(&'static Shape),
     Keys(&'static Reference),
-    /// A mapping of names that the plan file chooses.
+    /// A mapping with names chosen by the plan file.
     Named(&'static Shape),
     /// Any scalar, for a variable.
     Scalar,
 }
 
 impl Key {
-    /// A key that has to be there.
+    /// Creates a required key.
     pub const fn required(name: &'static str, shape: Shape, example: &'static str, doc: &'static str) -> Self {
         Self { name, shape, presence: Presence::Required, doc, example }
     }
 
-    /// A key that can be left out; `default` is what holds then.
+    /// Creates an optional key. `default` describes the behaviour without it.
     pub const fn optional(
         name: &'static str,
         shape: Shape,
@@ -94,7 +94,7 @@ impl Key {
         Self { name, shape, presence: Presence::Default(default), doc, example }
     }
 
-    /// A key that can be left out, and that most plan files have.
+    /// Creates an optional key that most plan files have.
     pub const fn usual(
         name: &'static str,
         shape: Shape,
@@ -105,26 +105,27 @@ impl Key {
         Self { name, shape, presence: Presence::Usual(default), doc, example }
     }
 
-    /// Whether null counts as not given though the key has to be there: a proof whose host a template leaves out.
+    /// Returns whether a required key accepts null as absent: the host of a proof, which can come from an empty
+    /// template.
     pub fn is_nullable(&self) -> bool {
         matches!(self.shape, Shape::Ssh)
     }
 
-    /// Whether the key has to be there.
+    /// Returns whether the key is required.
     pub fn is_required(&self) -> bool {
         matches!(self.presence, Presence::Required)
     }
 }
 
 impl Reference {
-    /// The key of this name.
+    /// Returns the key with this name.
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
 }
 
 impl Shape {
-    /// What can stand there, for people.
+    /// Describes the values for people.
     pub fn words(&self) -> String {
         match self {
             Self::Text => "text".to_owned(),
@@ -132,7 +133,7 @@ impl Shape {
             Self::Prose => "text for people".to_owned(),
             Self::Path => "absolute path".to_owned(),
             Self::Mode => "three or four octal digits in quotes".to_owned(),
-            Self::ModeRule => "octal digits in quotes, or symbolic as chmod has it".to_owned(),
+            Self::ModeRule => "octal digits in quotes, or symbolic as in chmod".to_owned(),
             Self::BooleanOr(words) => format!("true, false or {}", Self::OneOf(words).words()),
             Self::Account => "name or number".to_owned(),
             Self::Boolean => "true or false".to_owned(),
@@ -141,7 +142,7 @@ impl Shape {
             Self::OneOf(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
             Self::Ssh => "user@host or user@host:port".to_owned(),
             Self::Fingerprint => "fingerprint (SHA256:…)".to_owned(),
-            Self::PeriodName => "schema.table with {period} in the table's name".to_owned(),
+            Self::PeriodName => "schema.table with {period} in the table name".to_owned(),
             Self::Table => "schema.table".to_owned(),
             Self::Grantee => "user, `public`, { group: NAME } or { role: NAME }".to_owned(),
             Self::Source => "secret source".to_owned(),
@@ -153,7 +154,7 @@ impl Shape {
         }
     }
 
-    /// The keys of a mapping in it.
+    /// Returns the keys of the mapping in it, if there is one.
     pub fn nested(&self) -> Option<&'static Reference> {
         match self {
             Self::Keys(reference) => Some(reference),
@@ -164,17 +165,17 @@ impl Shape {
     }
 }
 
-/// Where a secret's value comes from.
+/// The source of a secret.
 pub static SECRET_SOURCE: Reference = Reference {
-    summary: "Where a secret's value comes from: exactly one of `env`, `file` and `command`. It is read by whoever starts \
-              the program, and reaches its target alone.",
+    summary: "The source of a secret: exactly one of `env`, `file` and `command`. The user who starts provision reads it, \
+              and the value reaches only its target.",
     keys: &[
         Key::optional(
             "env",
             Shape::Text,
             "another source",
             "SMTP_PASSWORD",
-            "An environment variable of whoever starts the program. If it is unset or empty, what is there is left alone.",
+            "An environment variable of the process. If it is unset or empty, the existing value is left alone.",
         ),
         Key::optional(
             "file",
@@ -188,12 +189,12 @@ pub static SECRET_SOURCE: Reference = Reference {
             Shape::Some(&Shape::Text),
             "another source",
             "[pass, show, smtp]",
-            "A program and its arguments, which prints the secret. No shell is involved.",
+            "A program and its arguments. It prints the secret. No shell is involved.",
         ),
         Key::optional(
             "encoding",
             Shape::OneOf(&["base64"]),
-            "the value as it is",
+            "the value is not encoded",
             "base64",
             "How the value is encoded.",
         ),
@@ -202,21 +203,21 @@ pub static SECRET_SOURCE: Reference = Reference {
             Shape::Text,
             "the whole value",
             "/data/password",
-            "Where the value stands in a JSON text (RFC 6901).",
+            "The JSON pointer to the value in a JSON text (RFC 6901).",
         ),
     ],
 };
 
 /// Privileges for an account.
 pub static GRANT: Reference = Reference {
-    summary: "Privileges that an account holds on the table.",
+    summary: "The privileges of an account on the table.",
     keys: &[
         Key::required("to", Shape::Grantee, "dbt", "The account."),
         Key::required(
             "privileges",
             Shape::Some(&Shape::OneOf(&["select", "insert", "update", "delete", "references"])),
             "[select, insert]",
-            "The privileges. Others that the account holds are left alone.",
+            "The privileges. Other privileges of the account are left alone.",
         ),
     ],
 };

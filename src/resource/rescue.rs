@@ -1,4 +1,4 @@
-//! Rescues, as every kind that keeps some tells of them.
+//! Rescues, as all kinds that keep them report them.
 
 use std::path::PathBuf;
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
-/// A named copy of work that a step took out of the way.
+/// A named copy of work that a step moved aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rescue {
-    /// What `rescue show` and `rescue restore` take: it begins with the id of the run that made it.
+    /// The argument for `rescue show` and `rescue restore`. It starts with the id of the run that made it.
     pub id: String,
-    /// Where it is kept.
+    /// Where it is stored.
     pub place: String,
-    /// One line on what it is.
+    /// A one-line summary.
     pub subject: String,
-    /// The files in it, for output; none where it holds commits.
+    /// Its files, for output. Empty if it contains commits.
     pub files: Vec<String>,
-    /// The command that brings it back, where `rescue restore` does not: commits get a branch.
+    /// The command that restores it, if `rescue restore` does not handle it: commits get a branch.
     pub way_back: Option<String>,
     /// The command that deletes it.
     pub delete: String,
 }
 
-/// What is asked of a step that may keep rescues.
+/// A request to a step that may keep rescues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RescueRequest {
     List,
@@ -31,20 +31,20 @@ pub enum RescueRequest {
     Restore(Restoring),
 }
 
-/// Which rescue to bring back, and beside whom.
+/// The rescue to restore, and what must not be overwritten.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restoring {
     pub id: String,
-    /// The files and directories that other steps of the plan file see to, with the step's id.
+    /// The files and directories that other steps of the plan file own, with the step ids.
     pub claimed: Vec<(PathBuf, String)>,
 }
 
-/// A kind whose changes may take somebody's work out of the way.
+/// A kind whose changes may move someone's work aside.
 pub trait Rescues {
-    /// Lists, shows or gives back what the step's changes took out of the way.
+    /// Lists, shows or restores what the step's changes moved aside.
     ///
     /// # Errors
-    /// There is no such rescue, or it cannot be read or given back.
+    /// There is no such rescue, or it cannot be read or restored.
     fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure>;
 }
 
@@ -54,11 +54,11 @@ pub enum RescueAnswer {
     List(Vec<Rescue>),
     /// A patch with the bytes of the files.
     Show(#[serde(with = "base64_text")] Vec<u8>),
-    /// The paths that were brought back, for output.
+    /// The restored paths, for output.
     Restore(Vec<String>),
 }
 
-/// Bytes as base64: JSON has no bytes of its own.
+/// Bytes as base64, because JSON has no bytes.
 mod base64_text {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;

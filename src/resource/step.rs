@@ -2,21 +2,21 @@
 
 use super::AnyResource;
 
-/// A step of the plan file, its templates evaluated.
+/// A step of the plan file, with evaluated templates.
 #[derive(Debug, Clone)]
 pub struct Step {
     pub id: String,
     pub prose: Prose,
-    /// The user that the step acts as; `None`: whoever started the program.
+    /// The user that the step runs as. `None` is the user who started the program.
     pub run_as: Option<String>,
-    /// The steps that the plan file wants done before.
+    /// The steps in its `after`.
     pub after: Vec<String>,
-    /// How many things one run may change; see [`super::Change::size`].
+    /// The maximum number of things that one run may change. See [`super::Change::size`].
     pub max_changes: Option<u64>,
     pub resource: AnyResource,
 }
 
-/// What the plan file tells people about a step. Empty where it tells nothing.
+/// The texts of a step for people. Missing texts are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prose {
     pub title: String,

@@ -1,5 +1,5 @@
-//! Values that several kinds share: paths, modes, accounts. Reading one judges it, so that a wrong plan file is
-//! refused before the host is touched.
+//! Values that several kinds share: paths, modes, accounts. They are validated when they are parsed, so that an invalid
+//! plan file is rejected before the host is touched.
 
 use std::fmt;
 use std::io;
@@ -14,26 +14,26 @@ use crate::host::fs;
 use crate::host::users::{User, group_id};
 use crate::text::io_error_text;
 
-/// An absolute path without `.`, `..` and doubled slashes, and not `/` itself.
+/// An absolute path without `.`, `..` and duplicate slashes. It is not `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct AbsolutePath(PathBuf);
 
 impl AbsolutePath {
-    /// Judges and tidies a path.
+    /// Validates and normalises a path.
     ///
     /// # Errors
-    /// Why it is refused, with what to write instead.
+    /// Why it is not valid, with a correction.
     pub fn new(path: &str) -> Result<Self, String> {
         let quoted = fs::escape_path(Path::new(path));
         if path.starts_with('~') {
-            return Err(format!("`{quoted}` is not absolute: write the home directory out"));
+            return Err(format!("`{quoted}` is not absolute: write out the home directory"));
         }
         if !path.starts_with('/') {
-            return Err(format!("`{quoted}` is not absolute: a path begins with `/`"));
+            return Err(format!("`{quoted}` is not absolute: a path starts with `/`"));
         }
         if path.contains('\0') {
-            return Err(format!("`{quoted}` holds a NUL byte"));
+            return Err(format!("`{quoted}` contains a NUL byte"));
         }
         let mut tidy = PathBuf::from("/");
         for component in Path::new(path).components() {
@@ -43,13 +43,13 @@ impl AbsolutePath {
                 }
                 Component::Normal(name) => tidy.push(name),
                 Component::ParentDir => {
-                    return Err(format!("`{quoted}` goes up by `..`: write the path that is meant"));
+                    return Err(format!("`{quoted}` contains `..`: write the path without it"));
                 }
                 Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             }
         }
         if tidy.parent().is_none() {
-            return Err("`/` cannot be managed: give a path below it".to_owned());
+            return Err("`/` cannot be managed: use a path below it".to_owned());
         }
         Ok(Self(tidy))
     }
@@ -76,17 +76,17 @@ impl<'de> Deserialize<'de> for AbsolutePath {
     }
 }
 
-/// Permission bits, as `chmod` reads them: three or four octal digits, in quotes.
+/// Permission bits as in chmod(1): three or four octal digits in quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode(u32);
 
 impl Mode {
-    /// The bits, `0o7777` at most.
+    /// Returns the bits, at most `0o7777`.
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// The mode with these bits; more than `0o7777` is cut off.
+    /// Creates a mode from its bits. Bits above `0o7777` are dropped.
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits & 0o7777)
     }
@@ -122,7 +122,7 @@ impl<'de> Deserialize<'de> for Mode {
 
             fn visit_u64<E: Error>(self, number: u64) -> Result<Mode, E> {
                 Err(E::custom(format_args!(
-                    "the mode is the bare number {number}, and a decimal number is not an octal mode (400 is not 0400): \
+                    "the mode is the unquoted number {number}, which YAML reads as decimal (400 is not 0400): \
                      write the mode in quotes, such as \"0400\""
                 )))
             }
@@ -135,29 +135,29 @@ impl<'de> Deserialize<'de> for Mode {
     }
 }
 
-/// A user or group as the plan file names it: a name that the host knows, or a number, which needs no entry anywhere.
+/// A user or group in a plan file: a name that exists on the host, or a number, which needs no account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Account(String);
 
 impl Account {
-    /// The account that another step's claim names: a plan file has been read for it already.
+    /// Creates the account in another step's claim, which has been validated already.
     pub fn named(name: &str) -> Self {
         Self(name.to_owned())
     }
 
-    /// The user's number on this host.
+    /// Returns the uid on this host.
     ///
     /// # Errors
-    /// A name that the host does not know.
+    /// There is no such user.
     pub fn user(&self) -> Result<Identity, Failure> {
         self.identity("user", "useradd", |name| Ok(User::by_name(name)?.map(|user| user.uid)))
     }
 
-    /// The group's number on this host.
+    /// Returns the gid on this host.
     ///
     /// # Errors
-    /// A name that the host does not know.
+    /// There is no such group.
     pub fn group(&self) -> Result<Identity, Failure> {
         self.identity("group", "groupadd", group_id)
     }
@@ -173,8 +173,8 @@ impl Account {
         }
         let failed = |error: io::Error| {
             let name = fs::escape_path(Path::new(&self.0));
-            Failure::new(format!("cannot look up the {what} `{name}` on this host: {}", io_error_text(&error)))
-                .hint("see whether `getent passwd` and `getent group` work, then run again")
+            Failure::new(format!("cannot look up the {what} {name}: {}", io_error_text(&error)))
+                .hint("check that `getent passwd` and `getent group` work, then run again")
         };
         let id = find(&self.0).map_err(failed)?.ok_or_else(|| self.unknown(what, maker))?;
         Ok(Identity { id, name: Some(self.0.clone()) })
@@ -182,8 +182,8 @@ impl Account {
 
     fn unknown(&self, what: &str, maker: &str) -> Failure {
         let name = fs::escape_path(Path::new(&self.0));
-        Failure::new(format!("this host has no {what} named `{name}`"))
-            .hint(format!("make it with {maker}, or give the number: a number needs no entry"))
+        Failure::new(format!("no such {what}: {name}"))
+            .hint(format!("create it with {maker} {name}, or use a number, which needs no account"))
     }
 }
 
@@ -200,7 +200,7 @@ impl<'de> Deserialize<'de> for Account {
             type Value = Account;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                // The highest number means "leave it" to chown(2).
+                // The highest number means "unchanged" to chown(2).
                 f.write_str("the name of a user or group, or a number from 0 to 4294967294")
             }
 
@@ -232,11 +232,11 @@ impl<'de> Deserialize<'de> for Account {
     }
 }
 
-/// A user or group as the host knows it.
+/// A user or group that was looked up on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub id: u32,
-    /// As the plan file spells it, where that is a name.
+    /// The name in the plan file, if it is a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -250,7 +250,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Reads `null` as the default: a template that evaluates to none counts as not given.
+/// Deserializes `null` as the default, because a template that evaluates to none counts as absent.
 pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
@@ -260,25 +260,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_absolute_and_tidy() {
+    fn paths_are_absolute_and_normalised() {
         assert_eq!(AbsolutePath::new("/a//b/./c/").unwrap().to_str(), Some("/a/b/c"));
-        for (wrong, told) in [
-            ("a/b", "begins with"),
-            ("", "begins with"),
+        for (wrong, expected) in [
+            ("a/b", "starts with"),
+            ("", "starts with"),
             ("~/a", "home directory"),
-            ("/a/../b", "goes up"),
+            ("/a/../b", "contains `..`"),
             ("/", "below it"),
             ("//./", "below it"),
             ("/a\0b", "NUL"),
         ] {
             let error = AbsolutePath::new(wrong).unwrap_err();
-            assert!(error.contains(told), "{wrong}: {error}");
+            assert!(error.contains(expected), "{wrong}: {error}");
         }
         assert!(AbsolutePath::new(&format!("/{}", "n".repeat(256))).is_err());
     }
 
     #[test]
-    fn a_mode_is_a_quoted_octal_string() {
+    fn modes_are_quoted_octal_strings() {
         let read = |yaml: &str| serde_yaml::from_str::<Mode>(yaml).map_err(|error| error.to_string());
         assert_eq!(read("'0400'"), Ok(Mode(0o400)));
         assert_eq!(read("'755'"), Ok(Mode(0o755)));
@@ -294,15 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_a_name_or_a_number() {
+    fn accounts_are_names_or_numbers() {
         let read = |yaml: &str| serde_yaml::from_str::<Account>(yaml).map_err(|error| error.to_string());
         assert_eq!(read("'50000'").unwrap().user(), Ok(Identity { id: 50000, name: None }));
         assert_eq!(read("50000").unwrap().group(), Ok(Identity { id: 50000, name: None }));
         assert_eq!(read("root").unwrap().user(), Ok(Identity { id: 0, name: Some("root".into()) }));
         assert_eq!(read("root").unwrap().group().unwrap().to_string(), "root (0)");
         let unknown = read("nobody-here").unwrap();
-        assert!(unknown.user().unwrap_err().message.contains("no user named `nobody-here`"));
-        assert!(unknown.group().unwrap_err().message.contains("no group named"));
+        assert!(unknown.user().unwrap_err().message.contains("no such user: nobody-here"));
+        assert!(unknown.group().unwrap_err().message.contains("no such group: nobody-here"));
         for wrong in ["'-1'", "'4294967295'", "''", "'a:b'", "'12ab'", "1.5"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! What is recorded: levels for the parts of this program and, where they are named, of other crates.
+//! Log filters: levels for the parts of this program, and for other crates if they are named.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use tracing_subscriber::filter::Targets;
 use super::record::Level;
 use crate::failure::Failure;
 
-/// The target of this program's own records; its parts are below it (`provision::git`).
+/// The target of this program's own records. Its parts are below it (`provision::git`).
 const OWN: &str = "provision";
 
-/// Records of other crates at a lower level can hold statements and packets, and with them secrets.
+/// The lowest level for other crates. Below it, records can contain statements and packets, and so secrets.
 const MAX_FOREIGN_LEVEL: LevelFilter = LevelFilter::INFO;
 
-/// A filter: `debug`, or `info,git=debug,warehouse=off`, or with other crates `debug,tokio_postgres=info`.
+/// A filter such as `debug`, `info,git=debug,warehouse=off`, or with other crates `debug,tokio_postgres=info`.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// As it was written, for a worker.
+    /// The original text, for a worker.
     text: String,
     targets: Targets,
 }
 
 impl Filter {
-    /// Reads a filter. A level alone holds for this program; a part of it can be named without its prefix.
+    /// Parses a filter. A level alone applies to this program. Its parts can be named without a prefix.
     ///
     /// # Errors
-    /// A level is not one.
+    /// A level is invalid.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let mut targets = Targets::new();
         for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
@@ -46,12 +46,12 @@ impl Filter {
         Ok(Self { text: text.to_owned(), targets })
     }
 
-    /// The filter that lets through what a log or a timeline takes; `None` where there is neither.
+    /// Returns a filter that passes everything for a log or a timeline. `None` if there is neither.
     pub fn covering(log: Option<&Self>, timeline: bool) -> Option<Self> {
         match (log, timeline) {
             (None, false) => None,
             (Some(filter), false) => Some(filter.clone()),
-            // A timeline has every span; what the log takes of them is its own affair.
+            // A timeline contains every span. The log applies its own filter.
             (log, true) => {
                 let foreign = log.map(|filter| filter.text.as_str()).unwrap_or_default();
                 Self::parse(&format!("{foreign},debug")).ok()
@@ -59,7 +59,7 @@ impl Filter {
         }
     }
 
-    /// Whether it lets a record of this target and level through.
+    /// Returns whether it passes records of this target and level.
     pub fn allows(&self, target: &str, level: Level) -> bool {
         let level = match level {
             Level::Error => tracing::Level::ERROR,
@@ -71,12 +71,12 @@ impl Filter {
         self.targets.would_enable(target, &level)
     }
 
-    /// Whether it lets the records of a call site through.
+    /// Returns whether it passes the records of a call site.
     pub(super) fn enables(&self, metadata: &Metadata<'_>) -> bool {
         self.targets.would_enable(metadata.target(), metadata.level())
     }
 
-    /// The lowest level that it lets through anywhere.
+    /// Returns the lowest level that it passes for any target.
     pub(super) fn max_level(&self) -> LevelFilter {
         self.targets.iter().map(|(_, level)| level).max().unwrap_or(LevelFilter::OFF)
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Filter {
     }
 }
 
-/// The parts of this program that have records of their own.
+/// The parts of this program that have their own records.
 const PARTS: [&str; 8] = ["engine", "worker", "secret", "warehouse", "ssh", "git", "fs", "plan_file"];
 
 fn full_target(target: &str) -> String {

@@ -1,4 +1,4 @@
-//! Turns what `tracing` collects into records.
+//! Converts what `tracing` collects into records.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::filter::Filter;
 use super::record::{Fields, Level, Record};
 
-/// The field in which a worker's span has its parent, a span of the launcher.
+/// The field of a worker's span that contains its parent, a span of the launcher.
 const REMOTE_PARENT: &str = "remote_parent";
-/// So many bits of an id are the number of the span, those above it of the process.
+/// The number of bits of an id for the number of the span. The bits above are the number of the process.
 const NUMBER_BITS: u32 = 48;
 
-/// Collects the records of this process from now on. A second call changes nothing.
+/// Starts collecting the records of this process. A second call has no effect.
 pub fn install(filter: Filter, namespace: u16, send: Arc<dyn Fn(Record) + Send + Sync>) {
-    // It fails where something collects already.
+    // It fails if something is already collecting.
     drop(subscriber(filter, namespace, send).try_init());
 }
 
-/// Collects the records of this thread while `work` is done.
+/// Collects the records of this thread during `work`.
 #[cfg(test)]
 pub fn collect_here(filter: Filter, namespace: u16, send: Arc<dyn Fn(Record) + Send + Sync>, work: impl FnOnce()) {
     tracing::subscriber::with_default(subscriber(filter, namespace, send), work);
@@ -45,7 +45,7 @@ fn subscriber(
     tracing_subscriber::registry().with(recorder.with_filter(filter))
 }
 
-/// The id under which a span is recorded.
+/// Returns the id of a span in its records.
 pub fn record_id(span: &tracing::Span) -> Option<u64> {
     span.with_subscriber(|(id, dispatch)| {
         let registry = dispatch.downcast_ref::<Registry>()?;
@@ -58,10 +58,10 @@ struct Recorder {
     send: Arc<dyn Fn(Record) + Send + Sync>,
 }
 
-/// What is kept of a span until it ends.
+/// The data of a span that is kept until it ends.
 struct Recorded {
     id: u64,
-    /// The fields that it got since it began.
+    /// The fields that were added after its start.
     later: Fields,
 }
 
@@ -101,7 +101,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
         let mut fields = Values::default();
         event.record(&mut fields);
         let message = fields.0.remove("message").and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default();
-        // What comes by the crate `log` brings its own target in a field.
+        // Records from the crate `log` have their target in a field.
         let target = fields.0.remove("log.target").and_then(|text| text.as_str().map(str::to_owned));
         fields.0.retain(|name, _| !name.starts_with("log."));
         let metadata = event.metadata();

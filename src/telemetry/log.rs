@@ -1,4 +1,4 @@
-//! The log: a line for each event, for each span that ends, and at `debug` for each that begins.
+//! The log: a line for each event, for each finished span, and at `debug` for each started span.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use super::filter::Filter;
 use super::record::{Fields, Level, Record};
 use crate::text::clean;
 
-/// How the lines of a log are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// `2026-11-29T11:20:43.123456Z INFO repository: git.fetch took 0.312s remote=/srv/shop.git objects=3`
@@ -41,11 +41,11 @@ struct Line<'a> {
     at: u64,
     level: Level,
     target: &'a str,
-    /// The step that it is about.
+    /// The step that it belongs to.
     step: Option<String>,
     /// `event`, `begin` or `end`.
     kind: &'static str,
-    /// The message of an event, the name of a span.
+    /// The message of an event, or the name of a span.
     text: &'a str,
     /// How long the span took, in microseconds.
     took: Option<u64>,
@@ -53,12 +53,12 @@ struct Line<'a> {
 }
 
 impl Log {
-    /// A log of what the filter lets through.
+    /// Creates a log of the records that the filter passes.
     pub fn new(filter: Filter, format: LogFormat, write: Box<dyn FnMut(&str) + Send>) -> Self {
         Self { filter, format, write, open: HashMap::new() }
     }
 
-    /// Writes what a record adds to the log.
+    /// Writes the log lines of a record.
     pub fn take(&mut self, record: &Record) {
         match record {
             Record::Open { id, parent, target, name, level, at, fields } => {
@@ -105,7 +105,7 @@ impl Log {
         }
     }
 
-    /// The step that a span belongs to.
+    /// Returns the step that a span belongs to.
     fn step(&self, mut span: Option<u64>) -> Option<String> {
         while let Some(open) = span.and_then(|id| self.open.get(&id)) {
             if open.name == "step" {
@@ -166,7 +166,7 @@ impl Line<'_> {
     }
 }
 
-/// Whether a value needs no quotes in a line of text.
+/// Returns whether a value needs no quotes in a line of text.
 fn is_plain(value: &str) -> bool {
     !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || "\"=".contains(c))
 }

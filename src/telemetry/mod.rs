@@ -1,8 +1,8 @@
-//! Diagnostics for the person who has the problem: what a run spends its time on, what it waits for, what it tries again.
+//! Diagnostics: how a run spends its time, what it waits for, and what it retries.
 //!
-//! Events (`engine::event`) are the contract; spans are diagnosis, and off unless they are asked for. [`spans`] is the one
-//! place that calls the macros of `tracing`, with typed fields, so that no secret can get into a log. Everything that is
-//! recorded becomes a [`Record`]; a worker sends its records to the launcher, which writes them beside its own.
+//! Events (`engine::event`) are the contract. Spans are for diagnosis, and off by default. Only [`spans`] calls the macros
+//! of `tracing`, with typed fields, so that no secret can get into a log. Everything that is recorded becomes a
+//! [`Record`]. A worker sends its records to the launcher, which writes them together with its own.
 
 mod filter;
 mod layer;
@@ -32,22 +32,22 @@ pub use log::LogFormat;
 pub use record::Record;
 use timeline::Timeline;
 
-/// What is recorded, and where it goes.
+/// What to record, and where to send it.
 #[derive(Default)]
 pub struct Settings {
-    /// What is logged; `None`: nothing.
+    /// The filter of the log. `None` disables the log.
     pub filter: Option<Filter>,
     pub format: LogFormat,
-    /// Where the log goes; `None`: standard error.
+    /// The file for the log. `None` is standard error.
     pub log_file: Option<PathBuf>,
-    /// Where a timeline in Chrome's trace format goes.
+    /// The file for a timeline in Chrome's trace format.
     pub timeline: Option<PathBuf>,
-    /// What is sent to a collector.
+    /// The connection to a collector.
     #[cfg(feature = "otlp")]
     pub otlp: Option<otlp::Otlp>,
 }
 
-/// Where the records of this process go, once that was asked for.
+/// The destinations of the records of this process, once recording is on.
 static OUTPUTS: OnceLock<Outputs> = OnceLock::new();
 
 struct Outputs {
@@ -55,14 +55,14 @@ struct Outputs {
     timeline: Option<Mutex<Timeline>>,
     #[cfg(feature = "otlp")]
     otlp: Option<Mutex<otlp::Otlp>>,
-    /// What is recorded at all, here and in workers.
+    /// The filter for all records, here and in workers.
     filter: Filter,
 }
 
-/// Starts recording, if the settings ask for any. `standard_error` writes a text beside what else is shown there.
+/// Starts recording if the settings ask for it. `standard_error` prints a text on standard error.
 ///
 /// # Errors
-/// A file cannot be created, or is not one that only its owner can read.
+/// A file cannot be created, or others than its owner can read it.
 pub fn start(settings: Settings, standard_error: fn(&str)) -> Result<(), Failure> {
     let all_spans = settings.timeline.is_some();
     #[cfg(feature = "otlp")]
@@ -75,7 +75,7 @@ pub fn start(settings: Settings, standard_error: fn(&str)) -> Result<(), Failure
             let write: Box<dyn FnMut(&str) + Send> = match log_file {
                 Some(path) => {
                     let mut file = create(&path, true)?;
-                    // A log that cannot be written is not worth a failed run.
+                    // A log that cannot be written must not fail the run.
                     Box::new(move |line| drop(file.write_all(line.as_bytes())))
                 }
                 None => Box::new(standard_error),
@@ -98,18 +98,18 @@ pub fn start(settings: Settings, standard_error: fn(&str)) -> Result<(), Failure
     Ok(())
 }
 
-/// Starts recording in a worker, which hands its records to `send`. `namespace` keeps its ids apart from those of other
+/// Starts recording in a worker, which passes its records to `send`. `namespace` distinguishes its ids from those of other
 /// processes.
 pub fn start_in_worker(filter: Filter, namespace: u16, send: Arc<dyn Fn(Record) + Send + Sync>) {
     layer::install(filter, namespace, send);
 }
 
-/// What workers have to record; `None`: nothing.
+/// Returns the filter for workers. `None` if they record nothing.
 pub fn filter() -> Option<Filter> {
     OUTPUTS.get().map(|outputs| outputs.filter.clone())
 }
 
-/// Takes in a record, of this process or of a worker.
+/// Adds a record of this process or of a worker.
 pub fn take(record: Record) {
     let Some(outputs) = OUTPUTS.get() else { return };
     if let Some(log) = &outputs.log {
@@ -124,8 +124,8 @@ pub fn take(record: Record) {
     }
 }
 
-/// Ends recording: writes the timeline, and sends what a collector is to get. Spans that are still open end now. Returns
-/// what went wrong; none of it is a failure of the run.
+/// Stops recording, writes the timeline, and sends spans to the collector. Open spans end now. Returns error messages,
+/// which do not fail the run.
 pub fn finish() -> Vec<String> {
     let Some(outputs) = OUTPUTS.get() else { return Vec::new() };
     let mut wrong = Vec::new();
@@ -143,7 +143,7 @@ pub fn finish() -> Vec<String> {
     wrong
 }
 
-/// Creates a file that its owner alone can read (0600). A log goes on where it ended; a timeline is replaced.
+/// Creates a file that only its owner can read (0600). A log is appended to, a timeline is replaced.
 #[expect(clippy::disallowed_methods, reason = "the user names the file")]
 fn create(path: &Path, append: bool) -> Result<File, Failure> {
     let cannot =
@@ -160,7 +160,7 @@ fn create(path: &Path, append: bool) -> Result<File, Failure> {
     if stat.uid() != rustix::process::geteuid().as_raw() || stat.mode() & 0o077 != 0 {
         let shown = crate::text::shell_word(&path.display().to_string());
         return Err(
-            cannot("it is there already, and others can read it".to_owned()).hint(format!("remove it: rm {shown}"))
+            cannot("it already exists, and others can read it".to_owned()).hint(format!("remove it: rm {shown}"))
         );
     }
     if !append {

@@ -1,6 +1,6 @@
-//! Spans for an OpenTelemetry collector, by OTLP over HTTP (OpenTelemetry Protocol Exporter specification): on where
-//! `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set. The exporter reads those and the other
-//! variables of the specification itself. `TRACEPARENT` (W3C Trace Context) names the span that the run is part of.
+//! Spans for an OpenTelemetry collector, sent with OTLP over HTTP (OpenTelemetry Protocol Exporter specification). They are
+//! sent if `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set. The exporter reads those and the
+//! other variables of the specification itself. `TRACEPARENT` (W3C Trace Context) names the parent span of the run.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -19,21 +19,21 @@ use super::record::{Fields, Record};
 
 /// How long the end of a run waits for the collector.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Beyond so many spans a run takes in no more: they are kept in memory until its end.
+/// The maximum number of spans of a run. They are kept in memory until its end.
 const MAX_SPANS: usize = 100_000;
-/// How many spans one request has at most, as with the specification's batch processor.
+/// The maximum number of spans in one request, as in the batch processor of the specification.
 const MAX_BATCH: usize = 512;
 
-/// The variables that switch it on.
+/// The variables that enable it.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// Collects spans until the end of the run.
 pub struct Otlp {
     trace: TraceId,
     flags: TraceFlags,
-    /// The span that the run is part of.
+    /// The parent span of the run.
     parent: Option<SpanId>,
-    /// Keeps the ids of this run's spans apart from those of others in the same trace.
+    /// Distinguishes the span ids of this run from others in the same trace.
     mask: u64,
     open: HashMap<u64, SpanData>,
     ended: Vec<SpanData>,
@@ -41,7 +41,7 @@ pub struct Otlp {
 }
 
 impl Otlp {
-    /// What the environment asks for; `None`: nothing. `variable` gives the values of the environment.
+    /// Returns the settings of the environment. `None` if there are none. `variable` returns environment variables.
     pub fn of(variable: &dyn Fn(&str) -> Option<String>, host: &str) -> Option<Self> {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         if ENDPOINTS.iter().all(|name| given(name).is_none())
@@ -56,7 +56,7 @@ impl Otlp {
             (TraceId::from_bytes(trace.try_into().ok()?), u64::from_be_bytes(mask.try_into().ok()?));
         let context = given("TRACEPARENT").and_then(|text| trace_context(&text));
         let (trace, parent, flags) = match context {
-            // Whoever began the trace decided not to record it.
+            // The trace was started without recording.
             Some((_, _, flags)) if !flags.is_sampled() => return None,
             Some((trace, parent, flags)) => (trace, Some(parent), flags),
             None => (own_trace, None, TraceFlags::SAMPLED),
@@ -71,7 +71,7 @@ impl Otlp {
         Some(Self { trace, flags, parent, mask, open: HashMap::new(), ended: Vec::new(), resource })
     }
 
-    /// Takes in a record.
+    /// Adds a record.
     pub fn take(&mut self, record: &Record) {
         match record {
             Record::Open { id, parent, target, name, at, fields, .. } => {
@@ -112,11 +112,10 @@ impl Otlp {
         }
     }
 
-    /// Sends everything; spans that are still open end now. A collector that does not answer is not waited for longer than
-    /// two seconds.
+    /// Sends all spans. Open spans end now. Waits at most two seconds for the collector.
     ///
     /// # Errors
-    /// Why the collector did not take it.
+    /// The collector did not accept the spans.
     pub fn flush(&mut self) -> Result<(), String> {
         let mut spans = std::mem::take(&mut self.ended);
         let now = SystemTime::now();
@@ -126,7 +125,7 @@ impl Otlp {
         }
         let resource = self.resource.clone();
         let (done, waiting) = mpsc::channel();
-        // A thread of its own: the exporter may block for longer than the run waits.
+        // A separate thread, because the exporter may block for longer than the run waits.
         let sending = std::thread::Builder::new().spawn(move || drop(done.send(send(spans, &resource))));
         sending.map_err(|error| error.to_string())?;
         waiting.recv_timeout(FLUSH_TIMEOUT).unwrap_or_else(|_| Err("it did not answer within 2 s".to_owned()))
@@ -149,7 +148,7 @@ fn send(mut spans: Vec<SpanData>, resource: &Resource) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends the exporter's requests.
+/// The HTTP client of the exporter.
 #[derive(Debug)]
 struct Client;
 
@@ -159,7 +158,7 @@ impl HttpClient for Client {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(FLUSH_TIMEOUT))
             .http_status_as_error(false)
-            // Redirects could take the headers, and with them a token, to another host.
+            // A redirect could send the headers, and a token in them, to another host.
             .max_redirects(0)
             .tls_config(
                 ureq::tls::TlsConfig::builder()
@@ -194,7 +193,7 @@ fn time(at: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(at)
 }
 
-/// The trace, the span and the flags of a `traceparent` (W3C Trace Context, version 00 or later).
+/// Returns the trace, the span and the flags of a `traceparent` (W3C Trace Context, version 00 or later).
 fn trace_context(text: &str) -> Option<(TraceId, SpanId, TraceFlags)> {
     let mut parts = text.trim().split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -216,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_part_of_the_trace_that_the_environment_names() {
+    fn a_run_joins_the_trace_of_the_environment() {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let (trace, span, flags) = trace_context(parent).unwrap();
         assert_eq!((trace.to_string().as_str(), span.to_string().as_str()), (&parent[3..35], &parent[36..52]));
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_collected_unless_an_endpoint_is_named() {
+    fn nothing_is_collected_without_an_endpoint() {
         let with = |name: &'static str, value: &'static str| {
             Otlp::of(&move |asked| (asked == name).then(|| value.to_owned()), "host").is_some()
         };

@@ -1,4 +1,4 @@
-//! What is recorded: spans that open and close, and events within them.
+//! Records: spans that open and close, and events within them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,7 +18,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Its name, in capitals, as logs have it.
+    /// Returns its name in capitals, as in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Error => "ERROR",
@@ -48,7 +48,7 @@ impl From<&tracing::Level> for Level {
 pub enum Record {
     /// A span begins.
     Open { id: u64, parent: Option<u64>, target: String, name: String, level: Level, at: u64, fields: Fields },
-    /// A span ends. `fields` are those that it got since it began.
+    /// A span ends. `fields` are those that were added after its start.
     Close { id: u64, at: u64, fields: Fields },
     /// Something happened within a span.
     Event { parent: Option<u64>, target: String, level: Level, at: u64, message: String, fields: Fields },

@@ -1,5 +1,5 @@
-//! Every span and every event of this program. Nothing else calls the macros of `tracing`: what can be recorded is what
-//! these functions take, and none of them takes a secret, a statement, or a URL that may hold a password.
+//! All spans and events of this program. Only this module calls the macros of `tracing`. So only the parameters of these
+//! functions can be recorded, and none of them is a secret, a statement, or a URL that may contain a password.
 
 use std::future::Future;
 
@@ -12,7 +12,7 @@ use crate::text::RedactedUrl;
 #[derive(Debug, Clone)]
 pub struct Span(tracing::Span);
 
-/// A number that is known once the work has been done.
+/// A number that is known only after the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     Attempt,
@@ -22,24 +22,24 @@ pub enum Count {
     Rows,
 }
 
-/// Work for another thread, to be done within the span that the caller is in.
+/// Returns work for another thread that runs in the current span of the caller.
 pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let span = Span::current();
     move || span.in_scope(work)
 }
 
 impl Span {
-    /// The span that the caller is in, to be carried to another thread.
+    /// Returns the current span, to pass it to another thread.
     pub fn current() -> Self {
         Self(tracing::Span::current())
     }
 
-    /// Does blocking work within the span.
+    /// Runs blocking work within the span.
     pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
         self.0.in_scope(work)
     }
 
-    /// Does asynchronous work within the span.
+    /// Runs asynchronous work within the span.
     pub fn instrument<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
         work.instrument(self.0)
     }
@@ -56,7 +56,7 @@ impl Span {
         self.0.record(name, number);
     }
 
-    /// The id by which a worker names it as the parent of its own spans; `None` where it is not recorded.
+    /// Returns the id with which a worker refers to it as the parent of its own spans. `None` if it is not recorded.
     pub fn id(&self) -> Option<u64> {
         super::layer::record_id(&self.0)
     }
@@ -113,9 +113,9 @@ macro_rules! spans {
 spans! {
     /// One execution of a command.
     run(INFO, "provision::engine", "run"; command: &str, plan: &str, run: &str;)
-    /// All that is done for one step, before or after the confirmation.
+    /// All work for one step, before or after the confirmation.
     step(INFO, "provision::engine", "step"; step: &str, kind: &str;)
-    /// Reading what there is.
+    /// Reading the actual state.
     observe(DEBUG, "provision::engine", "observe"; ;)
     /// Deciding what differs.
     diff(DEBUG, "provision::engine", "diff"; ;)
@@ -123,17 +123,17 @@ spans! {
     execute(INFO, "provision::engine", "execute"; target: &str;)
     /// Observing once more after the changes.
     verify(DEBUG, "provision::engine", "verify"; ;)
-    /// Starting a worker, until it has answered the greeting.
+    /// Starting a worker, including its answer to the greeting.
     worker_start(INFO, "provision::worker", "worker.start"; user: &str;)
     /// A request to a worker, on the worker's side. `remote_parent` is the launcher's span.
     worker_request(DEBUG, "provision::worker", "worker.request"; request: &str, remote_parent: Option<u64>;)
-    /// Asking a secret source.
+    /// Reading a secret source.
     secret_read(DEBUG, "provision::secret", "secret.read"; source: &str;)
     /// Connecting to a warehouse and signing in.
     warehouse_connect(INFO, "provision::warehouse", "warehouse.connect"; host: &str, port: u64, database: &str; attempt)
     /// One statement; `query` names it.
     warehouse_query(DEBUG, "provision::warehouse", "warehouse.query"; query: &str; rows, attempt)
-    /// Connecting to an SSH server, host key included.
+    /// Connecting to an SSH server, including its host key.
     ssh_connect(INFO, "provision::ssh", "ssh.connect"; host: &str, port: u64;)
     /// Signing in to an SSH server.
     ssh_auth(INFO, "provision::ssh", "ssh.auth"; user: &str;)
@@ -143,21 +143,21 @@ spans! {
     git_fetch(INFO, "provision::git", "git.fetch"; remote: &RedactedUrl; objects, bytes)
     /// Writing a work tree.
     git_checkout(DEBUG, "provision::git", "git.checkout"; branch: &str;)
-    /// Looking at every entry of a tree.
+    /// Walking a tree.
     fs_walk(DEBUG, "provision::fs", "fs.walk"; path: &str; entries)
 }
 
-/// Whether anything is recorded at all.
+/// Returns whether anything is recorded.
 pub fn is_recording() -> bool {
     tracing::level_filters::LevelFilter::current() != tracing::level_filters::LevelFilter::OFF
 }
 
-/// Something that failed is tried again.
+/// Records the retry of a failed operation.
 pub fn retry(what: &str, attempt: u64, reason: &str) {
     tracing::warn!(target: "provision::engine", what, attempt, reason, "trying again");
 }
 
-/// An event of the engine, by the text that describes it.
+/// Records an event of the engine with its text.
 pub fn event(step: Option<&str>, message: &str) {
     tracing::info!(target: "provision::engine", step, "{message}");
 }

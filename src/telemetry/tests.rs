@@ -45,7 +45,7 @@ fn some_records() -> Vec<Record> {
 }
 
 #[test]
-fn lines_name_the_step_and_the_time_that_was_spent() {
+fn lines_contain_the_step_and_the_duration() {
     assert_eq!(
         logged("info", LogFormat::Text, &some_records()),
         "1970-01-01T00:00:01.600000Z  WARN checkout: trying again attempt=2\n\
@@ -67,13 +67,13 @@ fn lines_name_the_step_and_the_time_that_was_spent() {
 }
 
 #[test]
-fn a_filter_is_for_this_program_unless_it_names_another_crate() {
+fn filters_apply_to_this_program_unless_they_name_a_crate() {
     let filter = Filter::parse("info,warehouse=debug,tokio_postgres=trace").unwrap();
     assert!(filter.allows("provision::git", Level::Info) && !filter.allows("provision::git", Level::Debug));
     assert!(filter.allows("provision::warehouse", Level::Debug));
     assert!(!filter.allows("rustls", Level::Error), "other crates are off");
     assert!(filter.allows("tokio_postgres::query", Level::Info));
-    assert!(!filter.allows("tokio_postgres::query", Level::Debug), "statements stand there");
+    assert!(!filter.allows("tokio_postgres::query", Level::Debug), "they contain statements");
     let wrong = Filter::parse("git=loud").unwrap_err();
     assert!(wrong.message.contains("`loud` is not a level") && wrong.hint.unwrap().contains("debug"));
     let covering = Filter::covering(Some(&filter), true).unwrap();
@@ -102,13 +102,13 @@ fn a_timeline_has_a_track_for_each_step() {
     assert_eq!(named("git.fetch")["tid"], named("step")["tid"]);
     assert_eq!(named("trying again")["tid"], named("step")["tid"]);
     assert_ne!(named("run")["tid"], named("step")["tid"]);
-    assert_eq!(named("run")["args"]["unfinished"], true, "it ends with the latest record");
+    assert_eq!(named("run")["args"]["unfinished"], true, "the span ends with the latest record");
     let track = events.iter().find(|event| event["ph"] == "M" && event["tid"] == named("step")["tid"]).unwrap();
     assert_eq!(track["args"]["name"], "checkout");
 }
 
 proptest! {
-    /// A viewer draws spans of one track right only where any two of them are apart or one is inside of the other.
+    /// A viewer draws the spans of a track correctly only if any two of them are disjoint or nested.
     #[test]
     fn spans_of_one_track_are_nested(spans in prop::collection::vec((0u64..3, 0u64..50, 0u64..50), 0..30)) {
         let mut records: Vec<Record> = (0..3)
@@ -170,5 +170,5 @@ fn spans_become_records_with_their_parents() {
     assert!(
         matches!(&records[4], Record::Open { parent: Some(id), name, .. } if id == step && name == "worker.request")
     );
-    assert!(spans::step("none", "none").id().is_none(), "nothing is recorded where nobody asked for it");
+    assert!(spans::step("none", "none").id().is_none(), "nothing is recorded by default");
 }

@@ -1,8 +1,8 @@
-//! A timeline in Chrome's trace event format, as Perfetto (<https://ui.perfetto.dev>) and `chrome://tracing` open it: "Trace
-//! Event Format", JSON object form, complete events (`"ph": "X"`) in microseconds.
+//! A timeline in Chrome's trace event format, for Perfetto (<https://ui.perfetto.dev>) and `chrome://tracing`: "Trace Event
+//! Format", JSON object form, complete events (`"ph": "X"`) in microseconds.
 //!
-//! Each step has a track of its own, the rest of the run one. Spans of a track that overlap without one being inside of the
-//! other get further tracks below it, since a viewer draws nested spans alone.
+//! Each step has its own track, and the rest of the run has one. Viewers can draw only nested spans on a track. Spans that
+//! overlap without being nested get additional tracks below it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use super::record::{Fields, Record};
 
-/// Beyond so many spans and events a timeline takes in no more: they are kept in memory until its end.
+/// The maximum number of spans and events in a timeline. They are kept in memory until its end.
 const MAX_ENTRIES: usize = 1_000_000;
 
 /// Collects records until the end of the run.
 pub struct Timeline {
     file: File,
     spans: Vec<Span>,
-    /// The places of spans that are not closed, by id.
+    /// The indices of open spans, by id.
     open: HashMap<u64, usize>,
     parents: HashMap<u64, (Option<u64>, Option<String>)>,
     events: Vec<(Option<u64>, u64, String, Fields)>,
@@ -37,12 +37,12 @@ struct Span {
 }
 
 impl Timeline {
-    /// A timeline that will be written to the file.
+    /// Creates a timeline that is written to the file at the end.
     pub fn new(file: File) -> Self {
         Self { file, spans: Vec::new(), open: HashMap::new(), parents: HashMap::new(), events: Vec::new(), last: 0 }
     }
 
-    /// Takes in a record.
+    /// Adds a record.
     pub fn take(&mut self, record: Record) {
         let full = self.spans.len() + self.events.len() >= MAX_ENTRIES;
         match record {
@@ -69,7 +69,7 @@ impl Timeline {
         }
     }
 
-    /// Writes the timeline. Spans that are still open end with the latest record, and say so.
+    /// Writes the timeline. Open spans end with the latest record and are marked as unfinished.
     pub fn write(&mut self) -> Result<()> {
         let text = json!({ "displayTimeUnit": "ms", "traceEvents": self.trace_events() });
         self.file.rewind()?;
@@ -82,7 +82,7 @@ impl Timeline {
 
     fn trace_events(&self) -> Vec<Value> {
         let mut by_begin: Vec<&Span> = self.spans.iter().collect();
-        // The outer one of two that begin together first.
+        // If two spans begin together, the outer one comes first.
         by_begin.sort_by_key(|span| (span.began, std::cmp::Reverse(span.ended.unwrap_or(u64::MAX)), span.id));
         let mut tracks = Tracks::default();
         let mut events = Vec::new();
@@ -125,7 +125,7 @@ impl Timeline {
         named
     }
 
-    /// The step that a span belongs to.
+    /// Returns the step that a span belongs to.
     fn step(&self, mut span: Option<u64>) -> Option<&str> {
         while let Some((parent, step)) = span.and_then(|id| self.parents.get(&id)) {
             if step.is_some() {
@@ -137,16 +137,16 @@ impl Timeline {
     }
 }
 
-/// The tracks of a timeline, by step and by the order in which they were needed.
+/// The tracks of a timeline, by step and in order of their first use.
 #[derive(Default)]
 struct Tracks {
-    /// For each step (`None`: the run) its tracks, each with the ends of the spans that are open on it.
+    /// The tracks of each step (`None` is the run), each with the ends of its open spans.
     lanes: BTreeMap<Option<String>, Vec<(usize, Vec<u64>)>>,
     count: usize,
 }
 
 impl Tracks {
-    /// The track of a span, the next by begin: one on which it is inside of what is open, or on which nothing is.
+    /// Returns the track of the next span by start: one on which it is nested in the open spans, or one without open spans.
     fn place(&mut self, step: Option<&str>, began: u64, ended: u64) -> usize {
         let lanes = self.lanes.entry(step.map(str::to_owned)).or_default();
         for (track, open) in lanes.iter_mut() {

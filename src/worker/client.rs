@@ -1,4 +1,4 @@
-//! The launcher's side: one worker a user, started when first needed.
+//! The launcher's side of the worker protocol. There is one worker per user, started when it is first needed.
 
 use crate::failure::Failure;
 use crate::host::users::User;
@@ -18,13 +18,13 @@ use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
 use crate::telemetry::{self, spans, spans::Span};
 
-/// Numbers for the records of workers; those of this process have 0.
+/// Numbers of the workers for their records. This process has 0.
 static NAMESPACES: AtomicU16 = AtomicU16::new(1);
 
-/// The steps of one user, and what their secret sources yielded, by the keys under which they have them.
+/// The steps of one user, with their secrets by the keys of their sources.
 pub type Tasks = Vec<(Task, BTreeMap<String, Secret>)>;
 
-/// Told how far long work on a step has come.
+/// Receives progress messages of a step.
 pub type Progress = dyn Fn(&str, String) + Send + Sync;
 
 /// The workers of one run, by user.
@@ -36,7 +36,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Workers for these steps; none is started yet.
+    /// Creates the workers of these steps without starting them.
     pub fn new(
         run: String,
         digester: Digester,
@@ -51,13 +51,13 @@ impl Workers {
     /// Observes a step as its user.
     ///
     /// # Errors
-    /// What the kind says, or why there is no worker.
+    /// The failure of the kind, or why the worker is not available.
     pub async fn observe(&self, user: Option<&str>, step: &str) -> Result<AnyActual, Failure> {
         let span = Span::current().id();
         let request = |ticket| Request::Observe { ticket, step: step.to_owned(), span };
         match self.worker(user).await?.ask(step, request).await? {
             Answer::Observed { result, .. } => result,
-            _ => Err(Failure::new("a worker answered something else than it was asked")),
+            _ => Err(Failure::new("a worker sent an unexpected answer")),
         }
     }
 
@@ -70,11 +70,11 @@ impl Workers {
         let request = |ticket| Request::Execute { ticket, step: step.to_owned(), change: change.clone(), span };
         match self.worker(user).await?.ask(step, request).await? {
             Answer::Executed { result, .. } => result,
-            _ => Err(Failure::new("a worker answered something else than it was asked")),
+            _ => Err(Failure::new("a worker sent an unexpected answer")),
         }
     }
 
-    /// Asks a step, as its user, about what its changes took out of the way.
+    /// Asks a step for its rescues, as its user.
     ///
     /// # Errors
     /// As [`Workers::observe`].
@@ -87,42 +87,42 @@ impl Workers {
         let ask = |ticket| Request::Rescue { ticket, step: step.to_owned(), request };
         match self.worker(user).await?.ask(step, ask).await? {
             Answer::Rescued { result, .. } => result,
-            _ => Err(Failure::new("a worker answered something else than it was asked")),
+            _ => Err(Failure::new("a worker sent an unexpected answer")),
         }
     }
 
-    /// Why a worker could not be started, where one was needed.
+    /// Returns why a worker could not be started, if that has happened.
     pub fn not_started(&self) -> Option<Failure> {
-        self.users.values().find_map(|crew| crew.worker.get()?.as_ref().err().cloned())
+        self.users.values().find_map(|user| user.worker.get()?.as_ref().err().cloned())
     }
 
     async fn worker(&self, user: Option<&str>) -> Result<&Worker, Failure> {
         let user = user.map(str::to_owned);
-        let crew = self.users.get(&user).ok_or_else(|| Failure::new("no step of this run acts as that user"))?;
-        let started = crew.worker.get_or_init(|| Worker::start(user.as_deref(), self, &crew.steps)).await;
+        let entry = self.users.get(&user).ok_or_else(|| Failure::new("no step of this run uses that user"))?;
+        let started = entry.worker.get_or_init(|| Worker::start(user.as_deref(), self, &entry.steps)).await;
         started.as_ref().map_err(Clone::clone)
     }
 
-    /// Closes the workers' pipes, of all before any is waited for, and waits until they have ended.
+    /// Closes the pipes of all workers, then waits for all of them to end.
     pub async fn end(&self) {
-        let workers = || self.users.values().filter_map(|crew| crew.worker.get()?.as_ref().ok());
+        let workers = || self.users.values().filter_map(|user| user.worker.get()?.as_ref().ok());
         for worker in workers() {
             worker.input.lock().await.take();
         }
         for worker in workers() {
-            // How it ends says nothing any more: every answer that was waited for has come.
+            // The exit status does not matter: every expected answer has arrived.
             drop(worker.child.lock().await.wait().await);
         }
     }
 }
 
-/// A user's steps, and the worker that serves them once one was needed.
+/// A user's steps, and the worker that serves them once it has been started.
 struct UserWorker {
     steps: Tasks,
     worker: OnceCell<Result<Worker, Failure>>,
 }
 
-/// Answers that are waited for, and the steps that they are about, by ticket. `None` once the worker is gone.
+/// The pending requests by ticket, with the step of each. `None` when the worker has ended.
 type Waiting = Arc<StdMutex<Option<HashMap<u64, (String, oneshot::Sender<Answer>)>>>>;
 
 struct Worker {
@@ -154,9 +154,9 @@ impl Worker {
         else {
             return Err(Failure::new("a worker was started without its pipes"));
         };
-        let said = tokio::spawn(async move {
+        let stderr = tokio::spawn(async move {
             let mut text = Vec::new();
-            // What a worker says besides is small; a bound keeps it so.
+            // A worker's messages are short. The bound enforces that.
             let read = (&mut errors).take(64 << 10).read_to_end(&mut text).await;
             read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
         });
@@ -165,11 +165,11 @@ impl Worker {
         let greeted = starting.instrument(greeting).await;
         if let Err(error) = greeted {
             drop(input);
-            let said = said.await.unwrap_or_default();
-            return Err(not_started(&me, &name, other.is_some(), &error, &said));
+            let stderr = stderr.await.unwrap_or_default();
+            return Err(not_started(&me, &name, other.is_some(), &error, &stderr));
         }
         let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
-        tokio::spawn(answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress)));
+        tokio::spawn(dispatch_answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress)));
         Ok(Worker {
             user: name,
             input: Mutex::new(Some(input)),
@@ -181,8 +181,8 @@ impl Worker {
 
     async fn ask(&self, step: &str, request: impl FnOnce(u64) -> Request) -> Result<Answer, Failure> {
         let gone = || {
-            Failure::new(format!("the worker of {} ended in the middle of its work", self.user))
-                .hint("run again; where it happens again, look into the kernel's log (dmesg)")
+            Failure::new(format!("the worker of {} ended unexpectedly", self.user))
+                .hint("run again; if it happens again, check the kernel log (dmesg)")
         };
         let ticket = self.ticket.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -219,14 +219,14 @@ async fn handshake(
     match frame::receive(output).await? {
         Some(Frame::Message(Answer::Ready { version: VERSION })) => Ok(()),
         Some(Frame::Message(Answer::Ready { version })) => {
-            Err(std::io::Error::other(format!("it speaks version {version} of the protocol, not {VERSION}")))
+            Err(std::io::Error::other(format!("it uses version {version} of the protocol, not {VERSION}")))
         }
-        Some(_) => Err(std::io::Error::other("it did not answer the greeting")),
-        None => Err(std::io::Error::other("it ended at once")),
+        Some(_) => Err(std::io::Error::other("it did not complete the handshake")),
+        None => Err(std::io::Error::other("it ended immediately")),
     }
 }
 
-async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress: Arc<Progress>) {
+async fn dispatch_answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress: Arc<Progress>) {
     while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
         if let Answer::Recorded(records) = answer {
             records.into_iter().for_each(telemetry::take);
@@ -250,15 +250,15 @@ async fn answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress:
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, sender)) = waiting.as_mut().and_then(|waiting| waiting.remove(&ticket)) {
-            // Nobody waits any more where the run was stopped: the answer is not needed then.
+            // If the run was stopped, nothing waits for the answer and it is dropped.
             drop(sender.send(answer));
         }
     }
     waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// The command line that starts a worker. As root, or under sudo, the worker is root when it starts and becomes its
-/// user before it reads anything: so the binary may lie where that user cannot reach it.
+/// Returns the command that starts a worker. Run by root or through sudo, the worker starts as root and changes to its
+/// user before it reads anything. The binary may therefore be in a place that the user cannot reach.
 #[expect(clippy::disallowed_methods, reason = "sudo gets the path of this program")]
 fn command(me: &User, other: Option<&User>) -> Result<Command, Failure> {
     let mut command = match other {
@@ -280,7 +280,7 @@ fn command(me: &User, other: Option<&User>) -> Result<Command, Failure> {
     if other.is_none() {
         command.envs(kept());
     }
-    // Away from the terminal: a Ctrl-C is for the launcher, which lets the change in hand be finished.
+    // In its own session a worker does not receive Ctrl-C. The launcher handles it and lets the current change finish.
     detach(&mut command);
     Ok(command)
 }
@@ -293,14 +293,14 @@ fn detach(command: &mut Command) {
     }
 }
 
-fn not_started(me: &User, name: &str, by_sudo: bool, error: &std::io::Error, said: &str) -> Failure {
+fn not_started(me: &User, name: &str, by_sudo: bool, error: &std::io::Error, stderr: &str) -> Failure {
     if !by_sudo || me.uid == 0 {
-        let detail = if said.is_empty() { error.to_string() } else { said.to_owned() };
+        let detail = if stderr.is_empty() { error.to_string() } else { stderr.to_owned() };
         return Failure::new(format!("cannot start a worker as {name}: {detail}"));
     }
-    let detail = if said.is_empty() { error.to_string() } else { said.to_owned() };
+    let detail = if stderr.is_empty() { error.to_string() } else { stderr.to_owned() };
     Failure::new(format!("cannot act as {name}: {detail}")).hint(format!(
-        "start provision as root, or let {} use sudo without a password (sudo -n true has to work)",
+        "run provision as root, or allow {} to use sudo without a password (test it with: sudo -n true)",
         me.name
     ))
 }

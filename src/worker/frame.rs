@@ -1,7 +1,6 @@
-//! The worker protocol's frames: a length (4 bytes, big endian), a tag (1 byte), a body.
+//! The frames of the worker protocol: a length (4 bytes, big endian), a tag (1 byte), and a body.
 //!
-//! Secrets travel in frames of their own, as raw bytes, so that they pass through no text encoding that would leave
-//! copies behind.
+//! Secrets have their own frames and are sent as raw bytes. No text encoding leaves copies of them behind.
 
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -13,28 +12,29 @@ use crate::plan::conflict::{ClaimedBelow, TreeAbove};
 use crate::resource::{AnyActual, AnyChange, AnyResource, RescueAnswer, RescueRequest};
 use crate::telemetry::Record;
 
-/// Spoken by this build. A worker is this same binary, so another number means a file that was replaced in between.
+/// The protocol version of this build. A worker is the same binary, so another version means that the file was replaced
+/// meanwhile.
 pub const VERSION: u32 = 4;
 
-/// No frame is longer (64 MiB): whoever announces more is not believed.
+/// The maximum length of a frame (64 MiB).
 const MAX_FRAME: u32 = 64 << 20;
 
-/// No secret's frame is longer: the value of a source (1 MiB) and the id of its step.
+/// The maximum length of a secret's frame: the value of a source (1 MiB) and the id of its step.
 const MAX_SECRET_FRAME: u32 = (1 << 20) + (64 << 10) + 2;
 
 const TAG_MESSAGE: u8 = b'M';
 const TAG_SECRET: u8 = b'S';
 
-/// What a launcher asks of a worker. Steps are named by their ids: there is no way to name a path or a program that no
-/// step of the greeting names, since a change is made only where the worker itself decided on it (see `server`).
+/// What a launcher asks of a worker. Requests refer to steps by id. A request cannot name a path or a program that is
+/// not part of a step, because a worker only makes changes that it has decided on itself (see `server`).
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// The first: all that the worker will be asked about.
+    /// The first request. It contains all steps of the worker.
     Greeting {
         version: u32,
         run: String,
         steps: Vec<Task>,
-        /// What the worker records of its work, and the number of its namespace; `None`: nothing.
+        /// What the worker records, and its namespace number. `None` disables recording.
         recording: Option<(String, u16)>,
     },
     Observe {
@@ -46,7 +46,7 @@ pub enum Request {
         ticket: u64,
         step: String,
         change: AnyChange,
-        /// The launcher's span, under which those of the worker stand.
+        /// The launcher's span, the parent of the worker's spans.
         span: Option<u64>,
     },
     Rescue {
@@ -61,19 +61,19 @@ pub enum Request {
 pub struct Task {
     pub id: String,
     pub resource: AnyResource,
-    /// How many things the step may change in one run; `None`: any number.
+    /// The maximum number of things that the step may change in one run, if it is limited.
     pub max_changes: Option<u64>,
     /// What other steps own below the step's path.
     pub below: Vec<ClaimedBelow>,
-    /// Trees of other steps in which the step makes things.
+    /// The trees of other steps in which this step creates things.
     pub above: Vec<TreeAbove>,
 }
 
-/// What a worker answers.
+/// The answers of a worker.
 #[expect(clippy::large_enum_variant, reason = "an answer is made once and sent")]
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// To the greeting.
+    /// The answer to the greeting.
     Ready {
         version: u32,
     },
@@ -89,32 +89,32 @@ pub enum Answer {
         ticket: u64,
         result: Result<RescueAnswer, Failure>,
     },
-    /// What the worker recorded of its work.
+    /// Records of the worker.
     Recorded(Vec<Record>),
-    /// How far the work on a request has come; its answer follows.
+    /// Progress on a request. Its answer follows.
     Progress {
         ticket: u64,
         text: String,
     },
 }
 
-/// One frame as it was read.
+/// A frame that was received.
 pub enum Frame<T> {
     Message(T),
-    /// A secret and what it is: a step's id and the key of its source (see [`secret_name`]), or empty for the run's digest
-    /// key.
+    /// A secret with its name: the id of a step and the key of its source (see [`secret_name`]). The name is empty for
+    /// the run's digest key.
     Secret(String, Secret),
 }
 
 /// Writes a message.
 ///
 /// # Errors
-/// Where the other side is gone, or the message is too long for a frame.
+/// The other side is gone, or the message is too long for a frame.
 pub async fn send<T: Serialize>(to: &mut (impl AsyncWriteExt + Unpin), message: &T) -> std::io::Result<()> {
     write(to, TAG_MESSAGE, &serde_json::to_vec(message)?).await
 }
 
-/// The name under which a step's secret travels. No id holds a NUL.
+/// Returns the name under which a step's secret is sent. An id never contains NUL.
 pub fn secret_name(step: &str, key: &str) -> String {
     format!("{step}\0{key}")
 }
@@ -141,10 +141,10 @@ async fn write(to: &mut (impl AsyncWriteExt + Unpin), tag: u8, body: &[u8]) -> s
     to.flush().await
 }
 
-/// Reads a frame; `None` at a clean end.
+/// Reads a frame. Returns `None` at the end of the stream.
 ///
 /// # Errors
-/// Where the other side is gone in the middle of a frame, or what it sent is none.
+/// The stream ends within a frame, or the data is not a valid frame.
 pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Option<Frame<T>>> {
     let mut head = [0; 5];
     match from.read_exact(&mut head[..1]).await {
@@ -153,11 +153,11 @@ pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncReadExt + Unpin)
     };
     from.read_exact(&mut head[1..]).await?;
     let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-    let announced = || std::io::Error::other(format!("a frame of {length} bytes is announced"));
-    let bounded = |most| Some(length).filter(|length| *length <= most).ok_or_else(announced);
+    let announced = || std::io::Error::other(format!("a frame of {length} bytes is too long"));
+    let bounded = |max| Some(length).filter(|length| *length <= max).ok_or_else(announced);
     match head[4] {
         TAG_MESSAGE => {
-            // Grows with what really comes, not with what was announced.
+            // The buffer grows with the data that arrives, not with the announced length.
             let mut body = Vec::new();
             let length = bounded(MAX_FRAME)?;
             from.take(length.into()).read_to_end(&mut body).await?;
@@ -167,7 +167,7 @@ pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncReadExt + Unpin)
             Ok(Some(Frame::Message(serde_json::from_slice(&body)?)))
         }
         TAG_SECRET => {
-            // Never moved while it is filled, so that no copy is left behind.
+            // The buffer never moves while it is filled, so that no copy is left behind.
             let mut body = Zeroizing::new(vec![0; bounded(MAX_SECRET_FRAME)? as usize]);
             from.read_exact(&mut body).await?;
             let malformed = || std::io::Error::other("a malformed secret frame");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_received() {
+    fn sent_frames_are_received() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut sent = Vec::new();
         runtime.block_on(send_secret(&mut sent, "key", b"hunter2")).unwrap();
@@ -210,13 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_none_is_refused() {
+    fn invalid_frames_are_rejected() {
         let largest = frame(MAX_FRAME + 1, TAG_MESSAGE, b"");
         let secret = frame(MAX_SECRET_FRAME + 1, TAG_SECRET, b"");
         let unknown = frame(0, b'X', b"");
-        for (bytes, told) in [
-            (&largest[..], "a frame of 67108865 bytes is announced"),
-            (&secret, "a frame of 1114115 bytes is announced"),
+        for (bytes, expected) in [
+            (&largest[..], "a frame of 67108865 bytes is too long"),
+            (&secret, "a frame of 1114115 bytes is too long"),
             (&unknown, "a frame of unknown kind 88"),
             (&frame(1, TAG_SECRET, b"x"), "a malformed secret frame"),
             (&frame(3, TAG_SECRET, b"\0\x09x"), "a malformed secret frame"),
@@ -228,8 +228,8 @@ mod tests {
             (b"GET / HTTP/1.1\r\n\r\n", "a frame of unknown kind 47"),
         ] {
             match read(bytes) {
-                Ok(_) => panic!("{bytes:?} was taken for a frame"),
-                Err(error) => assert!(error.to_string().contains(told), "{bytes:?}: {error}"),
+                Ok(_) => panic!("{bytes:?} was accepted as a frame"),
+                Err(error) => assert!(error.to_string().contains(expected), "{bytes:?}: {error}"),
             }
         }
     }

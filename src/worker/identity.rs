@@ -1,4 +1,4 @@
-//! Who a process is, and how it becomes somebody else for good.
+//! The user of a process, and how it changes to another user for good.
 
 use std::ffi::CString;
 
@@ -8,39 +8,35 @@ use crate::failure::Failure;
 use crate::host::users::User;
 use crate::text::io_error_text;
 
-/// Looks up the user with this name, as passwd(5) and its relatives have it.
+/// Looks up a user by name in the passwd database.
 ///
 /// # Errors
-/// No user has the name, or the host cannot tell.
+/// There is no such user, or the lookup failed.
 pub fn user_named(name: &str) -> Result<User, Failure> {
     match User::by_name(name) {
         Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(Failure::new(format!(
-            "this host knows no user `{name}`, by /etc/passwd or what else /etc/nsswitch.conf names"
-        ))
-        .hint("correct the step's `run_as`, or make the user first (adduser)")),
-        Err(error) => {
-            Err(Failure::new(format!("cannot look up the user `{name}` on this host: {}", io_error_text(&error)))
-                .hint(format!("see whether `getent passwd {name}` works, then run again")))
-        }
+        Ok(None) => Err(Failure::new(format!("no such user: {name}"))
+            .hint(format!("correct the step's `run_as`, or create the user first: adduser {name}"))),
+        Err(error) => Err(Failure::new(format!("cannot look up the user {name}: {}", io_error_text(&error)))
+            .hint(format!("check that `getent passwd {name}` works, then run again"))),
     }
 }
 
-/// Turns this process, started by root, into one of `name` for good: supplementary groups, gid, uid, in that order,
-/// since each needs rights that the next gives up (setresuid(2)). Does nothing where it is that user already.
+/// Permanently changes this process from root to the user `name`: supplementary groups, then gid, then uid, because
+/// each step needs rights that the next one gives up (setresuid(2)). Does nothing if the process already has that user.
 ///
 /// # Errors
-/// Where the user is unknown, this process may not, or a way back is left open.
+/// The user does not exist, the process lacks the rights, or it could still become root again.
 pub fn become_user(name: &str) -> Result<User, Failure> {
     let user = user_named(name)?;
     if user.uid == users::get_effective_uid() && user.uid == users::get_current_uid() {
         return Ok(user);
     }
     let failed = |call: &str, error: nix::Error| {
-        Failure::new(format!("cannot become {name}: {call}: {}", error.desc())).hint("start provision as root")
+        Failure::new(format!("cannot become {name}: {call}: {}", error.desc())).hint("run provision as root")
     };
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    let c_name = CString::new(user.name.as_str()).map_err(|_| Failure::new("a user's name has a NUL in it"))?;
+    let c_name = CString::new(user.name.as_str()).map_err(|_| Failure::new("a user name contains a NUL character"))?;
     initgroups(&c_name, gid).map_err(|error| failed("initgroups", error))?;
     setresgid(gid, gid, gid).map_err(|error| failed("setresgid", error))?;
     setresuid(uid, uid, uid).map_err(|error| failed("setresuid", error))?;
@@ -48,7 +44,7 @@ pub fn become_user(name: &str) -> Result<User, Failure> {
         !uid.is_root() && setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX)).is_ok();
     let groups = getgroups().map_err(|error| failed("getgroups", error))?;
     if way_back || (!uid.is_root() && groups.contains(&Gid::from_raw(0)) && user.gid != 0 && !user.is_in_root_group()) {
-        return Err(Failure::new(format!("cannot become {name}: rights of root are left")));
+        return Err(Failure::new(format!("cannot become {name}: the process still has rights of root")));
     }
     Ok(user)
 }

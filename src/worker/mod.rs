@@ -1,7 +1,7 @@
-//! Workers: this same binary, started as a step's user, that observes and executes for it.
+//! Workers: this same binary, started as a step's user, to observe and execute the steps of that user.
 //!
-//! Every host step runs in one, the launching user's own steps too: a worker's environment is clean, so that nothing it
-//! starts (git's credential helpers, ssh) inherits a secret that was passed to the launcher in its environment.
+//! Every host step runs in a worker, even those of the launching user. A worker has a clean environment, so nothing
+//! that it starts (git's credential helpers, ssh) inherits a secret that was passed to the launcher in its environment.
 
 mod client;
 pub mod frame;

@@ -1,8 +1,8 @@
-//! The worker's side: becomes its user, then observes and executes what it is asked to.
+//! The worker's side of the protocol: changes to its user, then observes and executes on request.
 //!
-//! A change comes from the launcher, and names paths. The worker makes it only where its own `diff` of its own last
-//! observation of the step has that very change, and once: whoever speaks for the launcher can choose among the
-//! changes that the steps of the greeting need, and can make up none.
+//! Changes come from the launcher and contain paths. The worker makes a change only if its own `diff` of its own last
+//! observation contains exactly that change, and only once. An attacker in control of the launcher can choose among the
+//! changes that the steps need, but cannot invent any.
 
 use crate::failure::Failure;
 use crate::host::users::User;
@@ -27,9 +27,9 @@ use crate::host::signals;
 use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
 use crate::telemetry::{self, Filter, Record, spans};
 
-/// What a worker keeps of its environment when it is the launching user's own: how to reach that user's agent, proxies
-/// and certificates, and how git reaches remotes (git(1)). Nothing else passes, so a secret in the launcher's environment
-/// ends there.
+/// The environment variables that a worker of the launching user keeps: how to reach the user's agent, proxies and
+/// certificates, and how git reaches remotes (git(1)). All others are dropped, so a secret in the launcher's
+/// environment is not passed on.
 const KEPT_ENV: &[&str] = &[
     "HOME",
     "PATH",
@@ -72,10 +72,10 @@ const KEPT_ENV: &[&str] = &[
     "GIT_SSL_VERSION",
 ];
 
-/// The variables of `GIT_CONFIG_COUNT`, each with the number of a setting at its end (git-config(1)).
+/// The variables that belong to `GIT_CONFIG_COUNT`. Each ends with the number of a setting (git-config(1)).
 const KEPT_NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
 
-/// What a worker of the launching user's own keeps of this process's environment.
+/// Returns the part of this process's environment that a worker of the launching user keeps.
 #[expect(clippy::disallowed_methods, reason = "read before a worker is started")]
 pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
     std::env::vars_os().filter(|(name, _)| {
@@ -84,30 +84,30 @@ pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsSt
     })
 }
 
-/// How many pieces of news of long work wait at most for the launcher to take them.
+/// The maximum number of progress messages that wait to be sent.
 const PROGRESS_WAITING: usize = 16;
 
-/// How many records wait at most to be sent.
+/// The maximum number of records that wait to be sent.
 const MAX_RECORDS_WAITING: usize = 100_000;
-/// How often records are sent while a request takes long.
+/// How often records are sent during a long request.
 const RECORDS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The search path of a worker that acts as somebody else.
+/// The search path of a worker with another user.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Serves one launcher on standard input and output until it closes them.
 ///
-/// `user`: whom to become; `None`: the launching user's own worker.
+/// `user` is the user to change to. `None` is the launching user's own worker.
 ///
 /// # Errors
-/// Where the user cannot be taken on, or the launcher does not speak the protocol.
+/// The process cannot change to the user, or the launcher violates the protocol.
 #[expect(clippy::disallowed_methods, reason = "the start of a worker")]
 pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     let who = match user {
         Some(name) => become_user(name)?,
         None => User::acting(),
     };
-    // Another identity is another process to the kernel, and may leave core dumps again.
+    // The kernel may allow core dumps again after a change of user.
     crate::host::process::leave_no_core_dump()?;
     clean_environment(&who, user.is_none());
     std::env::set_current_dir("/").map_err(|error| Failure::new(format!("cannot enter /: {error}")))?;
@@ -124,8 +124,8 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
 #[expect(clippy::disallowed_methods, reason = "the start of a worker")]
 fn clean_environment(user: &User, own: bool) {
     let kept: Vec<_> = kept().filter(|_| own).collect();
-    // SAFETY: this process has one thread yet: `serve` is main's first act in a worker, and nothing else runs that could
-    // read the environment at the same time.
+    // SAFETY: this process has only one thread so far. `serve` runs first in a worker, and nothing else can read the
+    // environment at the same time.
     unsafe {
         for (name, _) in std::env::vars_os() {
             std::env::remove_var(name);
@@ -141,8 +141,9 @@ fn clean_environment(user: &User, own: bool) {
     }
 }
 
-/// Serves until the launcher is gone, or a signal asks this process to end, as a service manager sends one to everything
-/// that it started. Once there was a change the launcher decides: how the change turned out is still to be seen.
+/// Serves until the launcher is gone or a signal asks this process to end, as a service manager sends to all processes.
+/// After a first change signals are ignored and the launcher decides, because the result of the change has to be
+/// observed.
 async fn serve_launcher() -> Result<(), Failure> {
     let listen = |kind| {
         signals::listen(kind)
@@ -169,23 +170,25 @@ async fn serve_launcher() -> Result<(), Failure> {
         served = requests(&mut changes, &has_changed) => served,
         () = asked_to_end => Ok(()),
     };
-    // A launcher that went away leaves the change in hand to be finished.
+    // The current change is finished even if the launcher is gone.
     for change in changes {
         drop(change.join());
     }
-    // Nobody waits for the observations that are left.
+    // Nothing waits for the remaining observations.
     resource::cleanup_on_exit();
-    served.map_err(|error| Failure::new(format!("the worker lost its launcher: {}", io_error_text(&error))))
+    served.map_err(|error| {
+        Failure::new(format!("the worker lost the connection to its launcher: {}", io_error_text(&error)))
+    })
 }
 
 async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -> std::io::Result<()> {
     let mut input = input()?;
     let output = Arc::new(Mutex::new(tokio::io::stdout()));
     let mut secrets: HashMap<String, Secret> = HashMap::new();
-    let (progress, news) = mpsc::channel(PROGRESS_WAITING);
-    tokio::spawn(forward(news, Arc::clone(&output)));
+    let (progress, messages) = mpsc::channel(PROGRESS_WAITING);
+    tokio::spawn(forward_progress(messages, Arc::clone(&output)));
     let records = Arc::new(Records::default());
-    let mut job = None;
+    let mut session = None;
     while let Some(frame) = frame::receive(&mut input).await? {
         let request = match frame {
             Frame::Secret(name, secret) => {
@@ -199,13 +202,13 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
                 if version == VERSION {
                     record(recording, &records, &output);
                     let key = secrets.remove("").and_then(|key| key.expose().try_into().ok());
-                    let key = key.ok_or_else(|| std::io::Error::other("no digest key came before the greeting"))?;
+                    let key = key.ok_or_else(|| std::io::Error::other("the digest key is missing"))?;
                     let progress = progress.clone();
                     let secrets = std::mem::take(&mut secrets);
-                    job = Some(Arc::new(WorkerSession {
+                    session = Some(Arc::new(WorkerSession {
                         run,
                         steps: steps.into_iter().map(|task| (task.id.clone(), task)).collect(),
-                        decided: StdMutex::default(),
+                        approved: StdMutex::default(),
                         digester: Digester::with_key(key),
                         secrets,
                         progress,
@@ -214,18 +217,19 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
                 answer(&output, &Answer::Ready { version: VERSION }).await?;
             }
             request => {
-                let job = job.clone().ok_or_else(|| std::io::Error::other("a request came before the greeting"))?;
+                let session =
+                    session.clone().ok_or_else(|| std::io::Error::other("a request arrived before the greeting"))?;
                 let (output, records) = (Arc::clone(&output), Arc::clone(&records));
                 let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
                 has_changed.fetch_or(is_change, Ordering::SeqCst);
-                // Kinds block in their calls: each request has a thread of its own.
+                // Kinds make blocking calls, so each request has its own thread.
                 let handle = tokio::runtime::Handle::current();
                 let thread = std::thread::Builder::new().spawn(move || {
-                    // A launcher waits for every answer, so one comes even where a library gives up by a panic.
-                    let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.handle(&request))));
-                    // Before the answer, after which nobody may read on.
+                    // The launcher waits for every answer, so a panic in a library is answered as well.
+                    let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(session.handle(&request))));
+                    // Records are sent before the answer, because the launcher may stop reading after it.
                     drop(handle.block_on(records.send(&output)));
-                    // Where the launcher is gone, the reading side ends the process.
+                    // If the launcher is gone, the reading side ends the process.
                     drop(handle.block_on(reply(&output, &request, handled)));
                 })?;
                 if is_change {
@@ -237,14 +241,14 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
     Ok(())
 }
 
-/// What was recorded and not sent yet.
+/// Records that have not been sent yet.
 #[derive(Default)]
 struct Records(StdMutex<Vec<Record>>);
 
 impl Records {
-    /// Sends what there is.
+    /// Sends all waiting records.
     async fn send(&self, output: &Mutex<tokio::io::Stdout>) -> std::io::Result<()> {
-        // Held until they are sent, so that records reach the launcher in their order.
+        // The lock is held until they are sent, so that records reach the launcher in order.
         let mut output = output.lock().await;
         let records = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if records.is_empty() {
@@ -255,15 +259,15 @@ impl Records {
     }
 }
 
-/// Starts recording where the launcher asks for it. Records are sent before each answer, and every so often while a
-/// request takes long.
+/// Starts recording if the launcher asks for it. Records are sent before each answer, and periodically during a long
+/// request.
 fn record(recording: Option<(String, u16)>, records: &Arc<Records>, output: &Arc<Mutex<tokio::io::Stdout>>) {
     let Some((filter, namespace)) = recording else { return };
     let Ok(filter) = Filter::parse(&filter) else { return };
     let kept = Arc::clone(records);
     let keep = move |record| {
         let mut records = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A launcher that does not read must not cost memory without bound.
+        // The buffer is limited in case the launcher does not read.
         if records.len() < MAX_RECORDS_WAITING {
             records.push(record);
         }
@@ -280,38 +284,38 @@ fn record(recording: Option<(String, u16)>, records: &Arc<Records>, output: &Arc
     });
 }
 
-/// Passes news of long work on to the launcher.
-async fn forward(mut news: mpsc::Receiver<Answer>, output: Arc<Mutex<tokio::io::Stdout>>) {
-    while let Some(progress) = news.recv().await {
+/// Sends progress messages to the launcher.
+async fn forward_progress(mut messages: mpsc::Receiver<Answer>, output: Arc<Mutex<tokio::io::Stdout>>) {
+    while let Some(progress) = messages.recv().await {
         if answer(&output, &progress).await.is_err() {
             break;
         }
     }
 }
 
-/// Standard input without a buffer: one would keep what secrets were read through it.
+/// Returns unbuffered standard input. A buffer would retain copies of secrets.
 fn input() -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
     let pipe = std::io::stdin().as_fd().try_clone_to_owned()?;
     Ok(match pipe::Receiver::from_owned_fd(pipe) {
         Ok(pipe) => Box::new(pipe),
-        // sudo can put something else there.
+        // sudo may replace the pipe by something else.
         Err(_) => Box::new(tokio::io::stdin()),
     })
 }
 
-/// Answers a request, whatever came of it: with a failure where that was a panic, or is too long to be sent.
+/// Answers a request in any case. A panic, or an answer that is too long to be sent, becomes a failure.
 async fn reply(
     output: &Mutex<impl AsyncWrite + Unpin>,
     request: &Request,
     handled: std::thread::Result<Answer>,
 ) -> std::io::Result<()> {
     let handled = handled.unwrap_or_else(|_| {
-        let failure = Failure::new("the worker broke off in the middle of this: a mistake in provision");
-        failed(request, failure.hint("run again; where it happens again, report it"))
+        let failure = Failure::new("the worker failed because of a bug in provision");
+        failed(request, failure.hint("run again; if it happens again, report it"))
     });
     let Err(error) = answer(output, &handled).await else { return Ok(()) };
-    let failure = Failure::new(format!("the worker cannot tell what came of the step: {}", io_error_text(&error)))
-        .hint("see whether the step covers more than it is meant to; the others can be run with --skip");
+    let failure = Failure::new(format!("the worker cannot send the result of the step: {}", io_error_text(&error)))
+        .hint("check whether the step covers more than intended; run the others with --skip");
     answer(output, &failed(request, failure)).await
 }
 
@@ -330,12 +334,12 @@ async fn answer(output: &Mutex<impl AsyncWrite + Unpin>, answer: &Answer) -> std
     output.flush().await
 }
 
-/// What the greeting brought.
+/// The state of a worker after the greeting.
 struct WorkerSession {
     run: String,
     steps: HashMap<String, Task>,
-    /// What the last observation of each step calls for.
-    decided: StdMutex<HashMap<String, Approved>>,
+    /// The changes that the last observation of each step needs.
+    approved: StdMutex<HashMap<String, Approved>>,
     digester: Digester,
     secrets: HashMap<String, Secret>,
     progress: mpsc::Sender<Answer>,
@@ -364,7 +368,7 @@ impl WorkerSession {
         let task = self.task(step)?;
         let actual = task.resource.observe(&self.context(ticket, step)).await?;
         let changes = task.resource.diff(&actual).map(|diff| diff.changes).unwrap_or_default();
-        self.decided
+        self.approved
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(step.to_owned(), Approved::of(task, changes));
@@ -373,14 +377,14 @@ impl WorkerSession {
 
     async fn execute(&self, ticket: u64, step: &str, change: &AnyChange) -> Result<(), Failure> {
         let task = self.task(step)?;
-        let taken = self.decided.lock().unwrap_or_else(PoisonError::into_inner).get_mut(step).and_then(|decided| {
-            let place = decided.changes.iter().position(|known| known == change)?;
-            decided.changes.remove(place);
-            Some(decided.remaining.map(|remaining| change.size() + remaining))
+        let taken = self.approved.lock().unwrap_or_else(PoisonError::into_inner).get_mut(step).and_then(|approved| {
+            let place = approved.changes.iter().position(|known| known == change)?;
+            approved.changes.remove(place);
+            Some(approved.remaining.map(|remaining| change.size() + remaining))
         });
         let at_most = taken.ok_or_else(|| {
-            Failure::new(format!("the worker refuses a change that step `{step}` does not call for"))
-                .hint("the host may have changed since it was looked at: run plan to see how it stands")
+            Failure::new(format!("the worker refuses a change that step `{step}` does not need"))
+                .hint("the host may have changed since it was observed; run plan to see its state")
         })?;
         task.resource
             .execute(change, &ExecuteContext::new(self.context(ticket, step), &self.run).with_max_changes(at_most))
@@ -388,7 +392,7 @@ impl WorkerSession {
     }
 
     fn task(&self, id: &str) -> Result<&Task, Failure> {
-        self.steps.get(id).ok_or_else(|| Failure::new(format!("the worker knows no step `{id}`")))
+        self.steps.get(id).ok_or_else(|| Failure::new(format!("the worker has no step `{id}`")))
     }
 
     fn context(&self, ticket: u64, id: &str) -> ObserveContext {
@@ -397,7 +401,7 @@ impl WorkerSession {
         let keys = task.map(|task| task.resource.info().secret_keys).unwrap_or_default();
         let secret = |key: &&str| Some(((*key).to_owned(), self.secrets.get(&frame::secret_name(id, key))?.clone()));
         let progress = self.progress.clone();
-        // Where more news waits than the launcher takes, the older is enough.
+        // If the launcher is slow, newer progress messages are dropped.
         let progress = move |text| drop(progress.try_send(Answer::Progress { ticket, text }));
         ObserveContext::on_host(self.digester.clone(), keys.iter().filter_map(secret).collect())
             .with_claimed_below(below)
@@ -408,22 +412,22 @@ impl WorkerSession {
 
 fn rescue(task: &Task, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
     let rescues = task.resource.rescues();
-    rescues.ok_or_else(|| Failure::new("a step of this kind takes nothing out of the way"))?.rescue(request)
+    rescues.ok_or_else(|| Failure::new("steps of this kind keep no rescues"))?.rescue(request)
 }
 
-/// What a step calls for.
+/// The changes that a step may make.
 struct Approved {
-    /// Those that have not been asked for yet.
+    /// The changes that have not been requested yet.
     changes: Vec<AnyChange>,
-    /// By how many things they stay below the step's `max_changes`, where it has one.
+    /// How many more things the step may change, if it has a `max_changes`.
     remaining: Option<u64>,
 }
 
 impl Approved {
-    /// Nothing, where it is more than the step may change.
+    /// Approves nothing if the changes exceed the step's `max_changes`.
     fn of(task: &Task, changes: Vec<AnyChange>) -> Self {
         let size = changes.iter().map(AnyChange::size).sum();
-        match task.max_changes.map(|most| most.checked_sub(size)) {
+        match task.max_changes.map(|limit| limit.checked_sub(size)) {
             Some(None) => Self { changes: Vec::new(), remaining: None },
             remaining => Self { changes, remaining: remaining.flatten() },
         }
@@ -434,8 +438,8 @@ impl Approved {
 mod tests {
     use super::*;
 
-    /// What a launcher hears of a request that ended so.
-    fn heard(handled: std::thread::Result<Answer>) -> String {
+    /// Returns what a launcher receives for a request with this result.
+    fn answer_to(handled: std::thread::Result<Answer>) -> String {
         let request =
             Request::Rescue { ticket: 7, step: "checkout".to_owned(), request: RescueRequest::Show("id".to_owned()) };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -449,7 +453,7 @@ mod tests {
                     Ok(_) => panic!("a text was sent"),
                     Err(failure) => format!("{}; hint: {}", failure.message, failure.hint.unwrap()),
                 },
-                _ => panic!("an answer with the ticket of the request is waited for"),
+                _ => panic!("expected an answer with the ticket of the request"),
             }
         })
     }
@@ -457,8 +461,8 @@ mod tests {
     #[test]
     fn every_request_is_answered() {
         let answer = |text: String| Answer::Rescued { ticket: 7, result: Ok(RescueAnswer::Show(text.into_bytes())) };
-        assert_eq!(heard(Ok(answer("text".to_owned()))), "text");
-        assert!(heard(Ok(answer("x".repeat(65 << 20)))).contains("too long for the worker protocol"));
-        assert!(heard(catch_unwind(|| panic!("a bug"))).contains("a mistake in provision"));
+        assert_eq!(answer_to(Ok(answer("text".to_owned()))), "text");
+        assert!(answer_to(Ok(answer("x".repeat(65 << 20)))).contains("too long for the worker protocol"));
+        assert!(answer_to(catch_unwind(|| panic!("a bug"))).contains("a bug in provision"));
     }
 }

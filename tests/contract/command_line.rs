@@ -1,4 +1,4 @@
-//! Exit codes, the question before an apply, the selection of steps, where the plan file is found.
+//! Exit codes, the confirmation prompt, the selection of steps, and finding the plan file.
 
 use crate::sandbox::{CHECKOUT, KEY, PLAN, PROVISION, Sandbox, Snapshot};
 
@@ -13,7 +13,7 @@ steps:
     directory: { path: /home/ubuntu/data, mode: \"0750\" }
 ";
 
-/// A host with a plan file of one step that needs nothing.
+/// A host with a plan file of one step that needs no inputs.
 fn small() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", ONE_DIRECTORY);
@@ -21,7 +21,7 @@ fn small() -> Sandbox {
 }
 
 #[test]
-fn a_plan_exits_with_0_whether_there_are_changes_or_not() {
+fn plan_exits_with_0_with_and_without_changes() {
     let sandbox = small();
     sandbox.provision("ubuntu", ["plan"]).run().exits(0);
     sandbox.provision("ubuntu", ["plan", "--detailed-exitcode"]).run().exits(2);
@@ -40,9 +40,9 @@ fn a_blocked_or_failed_plan_exits_with_1() {
 }
 
 #[test]
-fn a_wrong_command_line_exits_with_1_and_says_what_is_right() {
+fn invalid_command_lines_exit_with_1_and_a_hint() {
     let sandbox = small();
-    for (args, said) in [
+    for (args, expected) in [
         (vec!["plan", "--detailed-exit"], "--detailed-exitcode"),
         (vec!["paln"], "plan"),
         (vec![], "plan"),
@@ -54,13 +54,13 @@ fn a_wrong_command_line_exits_with_1_and_says_what_is_right() {
         (vec!["plan", "nowhere.yaml"], "nowhere.yaml"),
     ] {
         let outcome = sandbox.provision("ubuntu", args.iter().copied()).run().exits(1);
-        assert!(outcome.stderr.contains(said), "{said:?} was to be read\n{outcome}");
+        assert!(outcome.stderr.contains(expected), "{expected:?} is missing\n{outcome}");
         assert_eq!(outcome.stdout, "", "messages go to standard error\n{outcome}");
     }
 }
 
 #[test]
-fn without_a_terminal_an_apply_needs_yes() {
+fn apply_without_a_terminal_requires_yes() {
     let sandbox = small();
     let start = Snapshot::whole(&sandbox);
     for input in [None, Some("y\n"), Some("yes\n")] {
@@ -72,7 +72,7 @@ fn without_a_terminal_an_apply_needs_yes() {
 }
 
 #[test]
-fn on_a_terminal_an_apply_shows_the_plan_and_asks() {
+fn apply_on_a_terminal_shows_the_plan_and_asks() {
     let sandbox = small();
     for typed in ["n\n", "\n", "maybe\n"] {
         let outcome = sandbox.provision("ubuntu", ["apply"]).terminal(typed).run().exits(1);
@@ -82,7 +82,7 @@ fn on_a_terminal_an_apply_shows_the_plan_and_asks() {
     }
     sandbox.provision("ubuntu", ["apply"]).terminal("y\n").run().exits(0);
     assert!(sandbox.path("/home/ubuntu/data").exists());
-    // Nothing to change: nothing is asked, with a terminal or without.
+    // Without changes there is no question, with or without a terminal.
     let outcome = sandbox.provision("ubuntu", ["apply"]).run().exits(0);
     assert!(outcome.stdout.contains("nothing to change"), "{outcome}");
     let outcome = sandbox.provision("ubuntu", ["apply"]).terminal("").run().exits(0);
@@ -90,12 +90,12 @@ fn on_a_terminal_an_apply_shows_the_plan_and_asks() {
 }
 
 #[test]
-fn colour_is_for_terminals_that_want_it() {
+fn only_terminals_get_colour() {
     let sandbox = small();
     let plain = sandbox.provision("ubuntu", ["plan"]).without_env("NO_COLOR").run();
     assert!(!plain.all().contains('\u{1b}'), "{plain}");
     let refused = sandbox.provision("ubuntu", ["plan"]).env("TERM", "xterm").terminal("").run();
-    // A spinner moves the cursor, and sets no colour and no weight.
+    // A spinner moves the cursor, but sets neither colour nor weight.
     let styles = |text: &str| {
         text.split("\u{1b}[")
             .skip(1)
@@ -107,7 +107,7 @@ fn colour_is_for_terminals_that_want_it() {
 }
 
 #[test]
-fn the_plan_file_is_found_or_the_choice_is_named() {
+fn the_default_plan_file_is_found_or_candidates_are_listed() {
     let sandbox = Sandbox::new();
     let outcome = sandbox.provision("ubuntu", ["plan"]).run().exits(1);
     assert!(outcome.stderr.contains("provision.yaml") && outcome.stderr.contains("plans"), "{outcome}");
@@ -122,7 +122,7 @@ fn the_plan_file_is_found_or_the_choice_is_named() {
 }
 
 #[test]
-fn only_what_a_selected_step_uses_is_needed() {
+fn only_requirements_of_selected_steps_are_needed() {
     let sandbox = Sandbox::new().remote();
     sandbox.checkout();
     let only = ["apply", PLAN, "--yes", "--json", "--only", "logs-directory"];
@@ -134,7 +134,7 @@ fn only_what_a_selected_step_uses_is_needed() {
     assert_eq!(outcome.events_of("step_planned").len(), 2, "{outcome}");
 }
 
-/// What one would type for each step of the plan.
+/// The commands that one would type for each step of the plan.
 const BY_HAND: [(&str, &str); 6] = [
     (
         "repository",
@@ -179,7 +179,7 @@ docker compose config --quiet && docker compose up -d"#,
         "
 -- in psql, on the connection warehouse
 -- one for each half year from 2025_h2 to the current one and 1 more: 2025_h2, 2026_h1, 2026_h2, …
--- where some are there already, only those that are missing
+-- create only those that do not exist yet
 CREATE TABLE settlement_ods.hist_uni_tracking_info_2025_h2 (LIKE settlement_ods.mart_uni_tracking_info);
 CREATE TABLE settlement_ods.hist_ecs_order_info_2025_h2 (LIKE settlement_ods.mart_ecs_order_info);
 CREATE TABLE settlement_ods.hist_uni_tracking_spath_2025_h2 (LIKE settlement_ods.mart_uni_tracking_spath);",
@@ -201,7 +201,7 @@ SORTKEY (exception_type, detected_at);",
 ];
 
 #[test]
-fn validate_and_explain_touch_nothing_and_need_nothing() {
+fn validate_and_explain_do_not_touch_the_host() {
     let sandbox = Sandbox::new();
     let start = Snapshot::whole(&sandbox);
     sandbox.provision("mallory", ["validate", PLAN]).run().exits(0);
@@ -223,7 +223,7 @@ fn validate_and_explain_touch_nothing_and_need_nothing() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_none() {
+fn unwritable_output_fails_and_a_closed_pipe_does_not() {
     let sandbox = small();
     let redirected = |line: &str| sandbox.command("ubuntu", ["bash", "-c", line]).run();
     for words in [

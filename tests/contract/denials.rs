@@ -1,11 +1,11 @@
-//! What is known to be impossible is said by plan, with the exact reason and a remedy that works, for every kind that
-//! changes files.
+//! For every kind that changes files, plan reports what is known to be impossible, with the exact reason and a hint
+//! that works.
 
 use serde_json::Value;
 
 use crate::sandbox::{Outcome, Sandbox, Snapshot};
 
-/// A host with one step. What it works on is below `/srv/app`.
+/// A host with one step that works below `/srv/app`.
 struct Host {
     sandbox: Sandbox,
 }
@@ -33,7 +33,7 @@ impl Host {
         self.sandbox.command("root", ["bash", "-c", &line]).run()
     }
 
-    /// Plan blocks with these words, and apply changes nothing; gives the hint.
+    /// Asserts that plan blocks with these words and that apply changes nothing. Returns the hint.
     #[track_caller]
     fn is_blocked(&self, before: &str, words: &[&str]) -> String {
         let found = Snapshot::take(&self.sandbox, "/srv", &[]);
@@ -52,7 +52,7 @@ impl Host {
         hint
     }
 
-    /// The command at the end of a hint is run, and the step converges.
+    /// Runs the command at the end of a hint and asserts that the step then converges.
     #[track_caller]
     fn is_remedied_by(&self, hint: &str) {
         let command = hint.split_once(": ").unwrap().1.split(';').next().unwrap();
@@ -63,7 +63,7 @@ impl Host {
 }
 
 #[test]
-fn a_read_only_mount_is_foreseen() {
+fn plan_reports_a_read_only_mount() {
     for step in [DIRECTORY, NEW_DIRECTORY, KEY, COMPOSE] {
         let host = Host::new(step);
         host.sandbox.bash("root", "mount --bind /srv/app /srv/app; mount -o remount,bind,ro /srv/app");
@@ -73,14 +73,14 @@ fn a_read_only_mount_is_foreseen() {
 }
 
 #[test]
-fn a_mode_alone_below_a_read_only_mount_is_foreseen() {
+fn plan_reports_a_mode_change_below_a_read_only_mount() {
     let host = Host::new("directory: { path: /srv/app/logs, mode: \"0700\" }");
     host.sandbox.bash("root", "mount --bind /srv/app /srv/app; mount -o remount,bind,ro /srv/app");
     host.is_blocked("", &["owner and mode of /srv/app/logs", "/srv/app is mounted read-only"]);
 }
 
 #[test]
-fn immutable_and_append_only_files_are_foreseen() {
+fn plan_reports_immutable_and_append_only_files() {
     for flag in ["i", "a"] {
         let word = if flag == "i" { "immutable" } else { "append-only" };
         for (step, path) in [
@@ -101,7 +101,7 @@ fn immutable_and_append_only_files_are_foreseen() {
 }
 
 #[test]
-fn a_mount_point_that_would_have_to_be_replaced_is_foreseen() {
+fn plan_reports_a_mount_point_that_would_be_replaced() {
     for (step, path) in [(KEY, "/srv/app/key.pem"), (COMPOSE, "/srv/app/docker-compose.yml")] {
         let host = Host::new(step);
         host.sandbox.bash("root", &format!("cp -p {path} /root/other; mount --bind /root/other {path}"));
@@ -112,15 +112,15 @@ fn a_mount_point_that_would_have_to_be_replaced_is_foreseen() {
 }
 
 #[test]
-fn what_root_lacks_is_foreseen() {
+fn plan_reports_missing_capabilities_of_root() {
     let host = Host::new(DIRECTORY);
-    host.is_blocked("setpriv --bounding-set=-chown --inh-caps=-chown", &["root may not"]);
+    host.is_blocked("setpriv --bounding-set=-chown --inh-caps=-chown", &["root is not allowed"]);
     let host = Host::new(DIRECTORY);
     host.is_blocked("unshare -r", &["50000 is not mapped in this user namespace"]);
 }
 
 #[test]
-fn a_compose_file_that_its_user_cannot_replace_is_foreseen() {
+fn plan_reports_a_compose_file_that_its_user_cannot_replace() {
     for (before, word) in [
         ("chown ubuntu:root docker-compose.yml; chmod 600 docker-compose.yml; chown ubuntu .", "has group 0"),
         ("chown -R ubuntu:ubuntu .; chmod 555 .", "may not write in /srv/app"),

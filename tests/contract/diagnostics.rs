@@ -1,4 +1,4 @@
-//! Logs and timelines: what they tell, that they are off unless they are asked for, and that no secret gets into them.
+//! Logs and timelines: their content, that they are off by default, and that they contain no secrets.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::sandbox::{KEY_SOURCE, PLAN, Rotation, Sandbox};
 const LOG: &str = "/var/tmp/provision.log";
 const TIMELINE: &str = "/var/tmp/timeline.json";
 
-/// The complete events of a timeline, with the name of each one's track.
+/// Returns the complete events of a timeline, each with the name of its track.
 fn spans(sandbox: &Sandbox) -> Vec<(String, Value)> {
     let whole: Value = serde_json::from_str(&sandbox.read(TIMELINE)).expect("JSON");
     let events = whole["traceEvents"].as_array().unwrap();
@@ -30,7 +30,7 @@ fn bounds(span: &Value) -> (u64, u64) {
 }
 
 #[test]
-fn a_timeline_has_the_work_of_workers_under_its_steps() {
+fn a_timeline_shows_the_work_of_workers_in_their_steps() {
     let sandbox = Sandbox::order_tracking();
     let args = ["apply", PLAN, "--yes", "--timeline", TIMELINE];
     sandbox.provision("ubuntu", args).run().exits(0);
@@ -59,13 +59,13 @@ fn a_timeline_has_the_work_of_workers_under_its_steps() {
     let fetched = of("repository", "git.fetch");
     assert!(fetched.iter().any(|span| span["args"]["objects"].as_u64() > Some(10)), "{fetched:?}");
     assert!(!of("logs-directory", "fs.walk").is_empty() || of("logs-directory", "observe").len() > 1);
-    // It is replaced by the next one.
+    // The next one replaces it.
     sandbox.provision("ubuntu", ["plan", PLAN, "--timeline", TIMELINE]).run().exits(0);
     assert!(!sandbox.read(TIMELINE).contains("\"execute\""));
 }
 
 #[test]
-fn a_log_is_written_where_it_is_asked_for_and_nowhere_else() {
+fn a_log_is_written_only_to_its_destination() {
     let sandbox = Sandbox::order_tracking();
     let silent = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
     assert!(!silent.all().contains("took"), "{silent}");
@@ -78,7 +78,7 @@ fn a_log_is_written_where_it_is_asked_for_and_nowhere_else() {
     let of_log: Vec<&str> =
         part.stderr.lines().filter(|line| line.contains("took") || line.contains("begins")).collect();
     assert!(!of_log.is_empty() && of_log.iter().all(|line| line.contains("warehouse.")), "{part}");
-    // To a file: appended to, in JSON, for its owner alone.
+    // A log file is appended to, in JSON, and only its owner can read it.
     for _ in 0..2 {
         let args = ["plan", PLAN, "--log-file", LOG, "--log-format", "json"];
         let outcome = sandbox.provision("ubuntu", args).run().exits(0);
@@ -92,7 +92,7 @@ fn a_log_is_written_where_it_is_asked_for_and_nowhere_else() {
 }
 
 #[test]
-fn a_file_that_others_can_read_takes_no_log() {
+fn a_log_file_that_others_can_read_is_refused() {
     let sandbox = Sandbox::order_tracking();
     sandbox.bash("root", &format!("touch {LOG}; chown ubuntu {LOG}; chmod 644 {LOG}"));
     for option in ["--log-file", "--timeline"] {
@@ -107,7 +107,7 @@ fn a_file_that_others_can_read_takes_no_log() {
 }
 
 #[test]
-fn an_event_and_its_line_have_the_same_words() {
+fn log_lines_match_their_events() {
     let sandbox = Sandbox::order_tracking();
     let outcome = sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--json", "--log-file", LOG]).run().exits(0);
     let log = sandbox.read(LOG);
@@ -122,7 +122,7 @@ fn an_event_and_its_line_have_the_same_words() {
 }
 
 #[test]
-fn quiet_says_nothing_of_what_is_in_order() {
+fn quiet_hides_what_needs_no_attention() {
     let sandbox = Sandbox::converged();
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "-q"]).run().exits(0);
     assert_eq!(outcome.stdout, "");
@@ -147,7 +147,7 @@ fn no_secret_gets_into_a_log_or_a_timeline() {
                 assert!(!written.contains(&value), "{user}: {args:?}");
             }
         }
-        // A password in the URL, and a server that refuses it.
+        // A password in the URL, and a server that rejects it.
         let password = sandbox.env_of("REDSHIFT_PASSWORD");
         let url = sandbox.env_of("REDSHIFT_URL").replace("etl@", &format!("etl:{password}x@"));
         sandbox.set_env("REDSHIFT_URL", url);
@@ -159,7 +159,7 @@ fn no_secret_gets_into_a_log_or_a_timeline() {
     }
 }
 
-/// A collector of the machine's own, apart from any host; it writes down what it was sent.
+/// A collector that runs on the machine and not on a throwaway host. It stores what it receives.
 struct Collector {
     process: std::process::Child,
     output: std::path::PathBuf,
@@ -210,7 +210,7 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
     panic!("not within five seconds: {what}");
 }
 
-/// A plan of one directory step that is sent to a collector at the port.
+/// Returns a plan of one directory step that sends its spans to a collector at the port.
 fn planned_with(folder: &Path, port: u16, more: &[(&str, &str)]) -> std::process::Output {
     let plan_file = folder.join("provision.yaml");
     let path = folder.join("new");
@@ -225,7 +225,7 @@ fn planned_with(folder: &Path, port: u16, more: &[(&str, &str)]) -> std::process
 }
 
 #[test]
-fn a_collector_gets_the_spans_of_a_run_as_part_of_its_callers_trace() {
+fn a_collector_receives_the_spans_in_the_trace_of_the_caller() {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start(folder.path());
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -241,7 +241,7 @@ fn a_collector_gets_the_spans_of_a_run_as_part_of_its_callers_trace() {
     for name in ["step", "observe", "diff", "worker.start", "worker.request"] {
         assert!(collected.contains(&format!("Name           : {name}\n")), "{name}\n{collected}");
     }
-    // Whoever began the trace decides whether it is recorded.
+    // The start of a trace decides whether it is recorded.
     let unsampled = parent.replace("-01", "-00");
     let before = collector.collected().len();
     planned_with(folder.path(), collector.port, &[("TRACEPARENT", &unsampled)]);
@@ -249,7 +249,7 @@ fn a_collector_gets_the_spans_of_a_run_as_part_of_its_callers_trace() {
 }
 
 #[test]
-fn a_collector_that_does_not_answer_fails_no_run() {
+fn a_silent_collector_does_not_fail_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let began = Instant::now();

@@ -1,10 +1,10 @@
-//! The JSON lines: their order, their keys, and that they say the same as the exit code.
+//! The JSON lines: their order, their keys, and that they agree with the exit code.
 
 use serde_json::Value;
 
 use crate::sandbox::{Outcome, Sandbox};
 
-/// Requires that an event has keys; it may have others besides.
+/// Asserts that an event has these keys. Others are allowed.
 #[track_caller]
 fn has(event: &Value, keys: &[&str]) {
     for key in keys {
@@ -17,7 +17,7 @@ fn is_one_of(value: &Value, allowed: &[&str]) {
     assert!(value.as_str().is_some_and(|text| allowed.contains(&text)), "{value} is none of {allowed:?}");
 }
 
-/// What holds for every run.
+/// Asserts what every run has in common.
 #[track_caller]
 fn well_formed(outcome: &Outcome, command: &str) {
     let events = outcome.events();
@@ -61,7 +61,7 @@ fn well_formed(outcome: &Outcome, command: &str) {
 }
 
 #[test]
-fn a_fresh_server_then_a_done_one() {
+fn apply_converges_a_fresh_server() {
     let sandbox = Sandbox::order_tracking();
     let plan = sandbox.plan("ubuntu").exits(0);
     well_formed(&plan, "plan");
@@ -97,7 +97,7 @@ fn a_fresh_server_then_a_done_one() {
 }
 
 #[test]
-fn a_blocked_step_says_why_and_what_to_do() {
+fn blocked_steps_have_a_reason_and_a_hint() {
     let mut sandbox = Sandbox::order_tracking();
     sandbox.unset_var("key_source");
     let plan = sandbox.plan("ubuntu").exits(1);

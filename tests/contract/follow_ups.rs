@@ -1,4 +1,4 @@
-//! What has to be restarted is said, and nothing is restarted: the services concerned, and the command.
+//! Follow-ups name the services that have to be restarted and the command. Nothing is restarted.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::sandbox::{CHECKOUT, COMPOSE, KEY, Outcome, PLAN, Sandbox, Snapshot, T
 
 const SERVICES: [&str; 2] = ["airflow-scheduler", "airflow-webserver"];
 
-/// Step, services and command of each follow-up.
+/// Returns step, services and command of each follow-up.
 #[track_caller]
 fn follow_ups(outcome: &Outcome) -> Vec<(String, Value, String)> {
     let events = outcome.events();
@@ -28,7 +28,7 @@ fn recreate(step: &str) -> (String, Value, String) {
 }
 
 #[test]
-fn a_rotation_names_the_services_that_hold_what_was_rotated() {
+fn a_rotation_names_the_services_that_use_the_old_secret() {
     let mut sandbox = Sandbox::converged();
     assert_eq!(follow_ups(&sandbox.apply("ubuntu").exits(0)), []);
     sandbox.new_key();
@@ -36,15 +36,15 @@ fn a_rotation_names_the_services_that_hold_what_was_rotated() {
     let expected = [recreate("bastion-key"), recreate("smtp-password")];
     assert_eq!(follow_ups(&sandbox.plan("ubuntu").exits(0)), expected);
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
-    assert!(outcome.stdout.contains(&expected[0].2), "people are told as well\n{outcome}");
+    assert!(outcome.stdout.contains(&expected[0].2), "human output has it too\n{outcome}");
     let mut done = follow_ups(&sandbox.apply("ubuntu").exits(0));
     done.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(done, expected);
-    assert_eq!(follow_ups(&sandbox.apply("ubuntu").exits(0)), [], "said once");
+    assert_eq!(follow_ups(&sandbox.apply("ubuntu").exits(0)), [], "reported once");
 }
 
 #[test]
-fn a_step_alone_is_seen_in_the_light_of_the_compose_files_of_others() {
+fn a_selected_step_reacts_with_the_compose_files_of_other_steps() {
     let sandbox = Sandbox::converged();
     sandbox.new_key();
     let only = |command| {
@@ -53,7 +53,7 @@ fn a_step_alone_is_seen_in_the_light_of_the_compose_files_of_others() {
         sandbox.provision("ubuntu", arguments).args(more.iter().copied()).run()
     };
     assert_eq!(follow_ups(&only("plan").exits(0)), [recreate("bastion-key")]);
-    // A compose file that nobody can read is the matter of its own step.
+    // An unreadable compose file is the problem of its own step.
     let good = sandbox.read(COMPOSE);
     sandbox.write(COMPOSE, "ubuntu", "services: [\n");
     assert_eq!(follow_ups(&only("plan").exits(0)), []);
@@ -66,7 +66,7 @@ fn a_step_alone_is_seen_in_the_light_of_the_compose_files_of_others() {
 }
 
 #[test]
-fn a_pulled_compose_file_is_put_into_force_by_its_owner() {
+fn a_pulled_compose_file_has_a_follow_up_for_its_owner() {
     let sandbox = Sandbox::converged();
     let committed = sandbox.git("show jasleen_qa:airflow_poc/docker-compose.yml");
     sandbox.commit("airflow_poc/docker-compose.yml", &committed.replace("2.9.3", "2.10.0"));
@@ -78,14 +78,14 @@ fn a_pulled_compose_file_is_put_into_force_by_its_owner() {
 }
 
 #[test]
-fn a_new_host_runs_nothing_yet() {
+fn a_new_throwaway_host_runs_nothing() {
     let sandbox = Sandbox::order_tracking();
     assert_eq!(follow_ups(&sandbox.plan("ubuntu").exits(0)), []);
     assert_eq!(follow_ups(&sandbox.apply("ubuntu").exits(0)), []);
 }
 
 #[test]
-fn services_that_read_the_env_file_are_found_by_its_variables() {
+fn services_are_found_by_the_variables_of_their_env_file() {
     let sandbox = Sandbox::converged();
     sandbox.bash("ubuntu", &format!("echo 'ALERT_SMTP_PASSWORD=old' > {CHECKOUT}/airflow_poc/.env"));
     sandbox.write(
@@ -110,7 +110,7 @@ services:
     assert!(!outcome.all().contains(&sandbox.env_of("ALERT_SMTP_PASSWORD")), "{outcome}");
 }
 
-/// The follow-ups that are open, by the list and by the events of a plan, which agree.
+/// Returns the open follow-ups. Asserts that the list and the events of a plan agree.
 #[track_caller]
 fn open(sandbox: &Sandbox) -> Vec<Value> {
     let listed = sandbox.provision("ubuntu", ["follow-ups", PLAN, "--json"]).run().exits(0);
@@ -130,7 +130,7 @@ fn rotate(sandbox: &mut Sandbox) {
 }
 
 #[test]
-fn a_follow_up_stays_open_until_it_is_reported_as_done() {
+fn a_follow_up_stays_open_until_it_is_done() {
     let mut sandbox = Sandbox::converged();
     assert_eq!(open(&sandbox), [] as [Value; 0]);
     rotate(&mut sandbox);
@@ -144,7 +144,7 @@ fn a_follow_up_stays_open_until_it_is_reported_as_done() {
     steps.sort_unstable();
     assert_eq!(steps, ["bastion-key", "smtp-password"]);
     assert_eq!(one["run"], applied[0]["run"]);
-    // An apply that changes nothing says so too, and leaves no trace.
+    // An apply that changes nothing lists it too, and leaves no trace.
     let before = Snapshot::whole(&sandbox);
     let idle = sandbox.apply("ubuntu").exits(0).events();
     assert_eq!(idle.iter().filter(|event| event["event"] == "follow_up_open").count(), 1);
@@ -152,17 +152,20 @@ fn a_follow_up_stays_open_until_it_is_reported_as_done() {
     let human = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
     let close = format!("provision follow-ups {PLAN} --done 1");
     assert!(human.stdout.contains(&close) && human.stdout.contains(one["command"].as_str().unwrap()), "{human}");
-    // The command works as it is shown.
+    // The printed command works.
     let words = close.split(' ').skip(1);
     sandbox.provision("ubuntu", words).run().exits(0);
     assert_eq!(open(&sandbox), [] as [Value; 0]);
     let unknown = sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done", "1"]).run().exits(1);
     assert!(unknown.stderr.contains("follow-up 1 is not open"), "{unknown}");
-    assert_eq!(sandbox.provision("ubuntu", ["follow-ups", PLAN]).run().exits(0).stdout, "no follow-up is open\n");
+    assert_eq!(
+        sandbox.provision("ubuntu", ["follow-ups", PLAN]).run().exits(0).stdout,
+        "there are no open follow-ups\n"
+    );
 }
 
 #[test]
-fn a_later_run_extends_an_open_follow_up_or_makes_it_pointless() {
+fn a_later_run_extends_or_closes_an_open_follow_up() {
     let mut sandbox = Sandbox::converged();
     rotate(&mut sandbox);
     sandbox.apply("ubuntu").exits(0);
@@ -170,14 +173,14 @@ fn a_later_run_extends_an_open_follow_up_or_makes_it_pointless() {
     let run = sandbox.apply("ubuntu").exits(0).events()[0]["run"].clone();
     let [one] = open(&sandbox).try_into().unwrap();
     assert_eq!((&one["id"], &one["run"]), (&json!(1), &run));
-    // Nothing runs yet from a compose file that was not there: a fresh checkout brings it.
+    // No container uses a compose file that a new checkout has just created.
     sandbox.bash("ubuntu", &format!("rm -rf {CHECKOUT}"));
     sandbox.apply("ubuntu").exits(0);
     assert_eq!(open(&sandbox), [] as [Value; 0]);
     rotate(&mut sandbox);
     sandbox.apply("ubuntu").exits(0);
     let closed = sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done-all"]).run().exits(0);
-    assert!(closed.stdout.ends_with("1 closed, none is open\n"), "{closed}");
+    assert!(closed.stdout.ends_with("1 closed, none open\n"), "{closed}");
     assert_eq!(open(&sandbox), [] as [Value; 0]);
 }
 
@@ -185,14 +188,14 @@ fn a_later_run_extends_an_open_follow_up_or_makes_it_pointless() {
 fn an_interrupted_run_leaves_its_follow_ups_open() {
     let mut sandbox = Sandbox::converged();
     sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
-    // The change is made, and its process is gone before it can say so.
+    // The change is made, and its process is killed before it can report that.
     let args = ["apply", PLAN, "--json", "--yes", "--only", "smtp-password"];
     let kill = Tracing::Kill { call: "fdatasync".into(), number: 3 };
     let (killed, _) = sandbox.provision("ubuntu", args).traced(&kill);
     assert!(!killed.stdout.contains("run_finished"), "{killed}");
     let [one] = open(&sandbox).try_into().unwrap();
     assert_eq!((&one["id"], &one["steps"]), (&json!(1), &json!(["smtp-password"])));
-    // The next run finds nothing to change, and keeps what is open.
+    // The next run finds nothing to change, and keeps the follow-up open.
     sandbox.apply("ubuntu").exits(0);
     let [kept] = open(&sandbox).try_into().unwrap();
     assert_eq!(kept["command"], one["command"]);

@@ -1,8 +1,9 @@
-//! The laws on generated plan files: two to five steps on nested paths, shared files and links, on hosts in random states.
+//! The laws on generated plan files: two to five steps on nested paths, shared files and links, on hosts in random
+//! states.
 //!
-//! For every plan file that `validate` accepts: where apply exits with 0, plan is empty afterwards and a second apply writes
-//! nothing (laws 3 and 10); what plan showed as exact was made, and nothing else (law 2); nothing outside of what the steps
-//! claim has changed.
+//! For every plan file that `validate` accepts: if apply exits with 0, plan is empty afterwards and a second apply
+//! writes nothing (laws 3 and 10). What plan showed as exact was made, and nothing else (law 2). Nothing outside the
+//! claims of the steps has changed.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,10 +16,10 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use crate::sandbox::{Outcome, Sandbox, Snapshot};
 
 const FILE: &str = "/root/generated.yaml";
-/// Where the remote is: a commit with compose files, and a second one that changes, tracks and adds files.
+/// The path of the remote. It has a commit with compose files, and a second one that changes, tracks and adds files.
 const REMOTE: &str = "/var/tmp/app.git";
 
-/// The paths that steps are about: nested, and some of them by other spellings.
+/// The paths of the steps: nested, and some of them in other spellings.
 const PATHS: [&str; 9] =
     ["/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/d", "/srv/e", "/srv/link", "/srv/link/b", "/srv/a/d/", "/srv/./a/b"];
 
@@ -28,10 +29,10 @@ struct Case {
     steps: Vec<Step>,
 }
 
-/// One thing that is on the host beforehand.
+/// One thing that exists on the host beforehand.
 #[derive(Debug, Clone)]
 enum State {
-    /// `/srv/link` leads to `/srv/a`.
+    /// `/srv/link` is a symlink to `/srv/a`.
     Link,
     Directory {
         path: &'static str,
@@ -46,7 +47,7 @@ enum State {
         path: &'static str,
         mode: &'static str,
     },
-    /// A checkout, one commit behind or not.
+    /// A checkout, possibly one commit behind.
     Checkout {
         path: &'static str,
         behind: bool,
@@ -65,10 +66,10 @@ enum Form {
 
 #[derive(Debug, Clone)]
 struct Step {
-    /// The steps, by their places, that the plan file wants before.
+    /// The indices of the steps in `after`.
     after: Vec<usize>,
     resource: Resource,
-    /// What the step needs of the host beforehand is there, in this form.
+    /// Whether and in which form the prerequisites of the step exist.
     ready: Option<(Form, bool)>,
 }
 
@@ -79,7 +80,7 @@ enum Resource {
         owner: Option<u32>,
         group: Option<u32>,
         mode: Option<&'static str>,
-        /// `recursive` and the keys that need it, empty where it is not.
+        /// `recursive` and the keys that need it. Empty if it is not set.
         below: &'static str,
     },
     Key {
@@ -119,7 +120,7 @@ impl Resource {
         }
     }
 
-    /// The path that the step may change, and whether all below it as well.
+    /// Returns the paths that the step may change, and whether everything below is included.
     fn claimed(&self) -> Vec<(PathBuf, bool)> {
         match self {
             Self::Directory { path, below, .. } => vec![(located(path), !below.is_empty())],
@@ -132,7 +133,7 @@ impl Resource {
     }
 }
 
-/// The path without links, as every case's host has them.
+/// Returns the path without the link.
 fn located(path: &str) -> PathBuf {
     let path: PathBuf = Path::new(path).components().collect();
     match path.strip_prefix("/srv/link") {
@@ -206,10 +207,10 @@ fn plan_file(steps: &[Step]) -> String {
     text
 }
 
-/// Shell lines that bring the host into the case's state.
+/// Returns shell lines that create the state of the case.
 fn prepare(case: &Case) -> String {
     let mut lines = "cd /; find /srv -mindepth 1 -delete; rm -rf /var/lib/provision/*; mkdir -p /srv/a\n".to_owned();
-    // Checkouts come first: git clones into what is missing or empty.
+    // Checkouts come first, because git only clones into a missing or empty directory.
     for step in &case.steps {
         if let (Resource::Repository { path }, Some((_, behind))) = (&step.resource, step.ready) {
             lines += &format!("{}\n", clone(&located(path).display().to_string(), behind));
@@ -267,7 +268,7 @@ echo OTHER=2 > .env; echo '# more' >> dc1.yml; echo 2 > b/new; git rm -q d/kept
 git add -Af; git commit -qm second; git push -q origin HEAD:main
 ";
 
-/// What came of one case.
+/// The result of one case.
 enum Came {
     Refused,
     Failed,
@@ -294,7 +295,7 @@ fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
     let applied = run(&["apply", FILE, "--yes", "--json"]);
     let after = Snapshot::take(sandbox, "/srv", &[]);
     if applied.events_of("run_started").is_empty() {
-        return Err(told("apply did not start, and validate had accepted the plan file", &applied));
+        return Err(told("apply did not start, but validate accepted the plan file", &applied));
     }
     within_claims(case, &before, &after).map_err(|path| told(&format!("{path} belongs to no step"), &applied))?;
     if applied.code != 0 {
@@ -304,7 +305,7 @@ fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
         .map_err(|step| told(&format!("{step} did not do what plan showed\n{planned}"), &applied))?;
     let again = run(&["plan", FILE, "--json", "--detailed-exitcode"]);
     if again.code != 0 {
-        return Err(told("plan is not empty after an apply that succeeded", &again));
+        return Err(told("plan is not empty after a successful apply", &again));
     }
     let second = run(&["apply", FILE, "--yes", "--json"]);
     let last = Snapshot::take(sandbox, "/srv", &[]);
@@ -314,7 +315,7 @@ fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
     Ok(Came::Converged)
 }
 
-/// The first path that changed and is in no step's claim.
+/// Returns the first changed path that no step claims.
 fn within_claims(case: &Case, before: &Snapshot, after: &Snapshot) -> Result<(), String> {
     let claimed: Vec<(PathBuf, bool)> = case.steps.iter().flat_map(|step| step.resource.claimed()).collect();
     let (before, after) = (before.clone().without_traces(), after.clone().without_traces());
@@ -322,7 +323,7 @@ fn within_claims(case: &Case, before: &Snapshot, after: &Snapshot) -> Result<(),
     let changed = paths.into_iter().filter(|path| before.0.get(*path) != after.0.get(*path));
     let foreign = |path: &&PathBuf| {
         let own = claimed.iter().any(|(own, whole)| *path == own || *whole && path.starts_with(own));
-        // The parents of what is made are made with it.
+        // Parents are created with the entries in them.
         let parent = !before.0.contains_key(*path) && claimed.iter().any(|(own, _)| own.starts_with(path));
         !own && !parent
     };
@@ -332,14 +333,14 @@ fn within_claims(case: &Case, before: &Snapshot, after: &Snapshot) -> Result<(),
     }
 }
 
-/// Every change that plan showed as exact was made, and the steps that had none shown made none.
+/// Checks that every change shown as exact was made, and that steps without shown changes made none.
 fn exact_is_exact(planned: &Outcome, applied: &Outcome) -> Result<(), String> {
     for step in planned.events_of("step_planned") {
         if step["certainty"] != "exact" {
             continue;
         }
         let id = step["step"].as_str().unwrap_or_default();
-        // Of two steps that set a variable in one `.env`, the first to run makes the file.
+        // If two steps set a variable in the same `.env`, the first one to run creates the file.
         let told = |change: &serde_json::Value| match change["target"].as_str() {
             Some(target) if target.ends_with("/.env") => target.to_owned(),
             target => format!("{}: {}", target.unwrap_or_default(), change["summary"]),
@@ -355,11 +356,11 @@ fn exact_is_exact(planned: &Outcome, applied: &Outcome) -> Result<(), String> {
 }
 
 #[test]
-fn accepted_plan_files_converge_in_one_apply_and_stay_so() {
+fn accepted_plan_files_converge_in_one_apply() {
     let sandbox = Sandbox::new();
     sandbox.bash("root", REMOTE_SCRIPT);
     let count = RefCell::new([0; 3]);
-    // proptest's own default is for tests that start no host.
+    // proptest's default number of cases is meant for tests without hosts.
     let asked = Config::default().cases;
     let cases_wanted = if asked == 256 { 40 } else { asked };
     let config = Config { cases: cases_wanted, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };

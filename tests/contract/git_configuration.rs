@@ -1,4 +1,4 @@
-//! git's configuration that cannot be read: it is named, and a checkout that is sound is never called broken.
+//! Unreadable git configuration is named, and a sound checkout is never called broken.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ fn host() -> Sandbox {
     sandbox
 }
 
-/// Plans as `ubuntu`, with this home; never waits for a file.
+/// Plans as `ubuntu` with this home directory. Must not block on a file.
 fn plan(sandbox: &Sandbox, home: &str) -> Outcome {
     sandbox.provision("ubuntu", CODE).env("HOME", home).within(Duration::from_secs(30)).run()
 }
 
-/// The plan is refused, names the file, and does not speak of a broken repository.
+/// Asserts that the plan is blocked, names the file, and does not mention a broken repository.
 #[track_caller]
 fn refused(sandbox: &Sandbox, told: &[&str]) -> serde_json::Value {
     let step = plan(sandbox, "/home/ubuntu").exits(1).step("step_planned", "repository");
@@ -31,7 +31,7 @@ fn refused(sandbox: &Sandbox, told: &[&str]) -> serde_json::Value {
     step
 }
 
-/// Runs the command of the hint, and sees that the plan is fine then.
+/// Runs the command in the hint and asserts that the plan then succeeds.
 #[track_caller]
 fn remedied(sandbox: &Sandbox, step: &serde_json::Value) {
     let hint = step["hint"].as_str().unwrap();
@@ -40,7 +40,7 @@ fn remedied(sandbox: &Sandbox, step: &serde_json::Value) {
 }
 
 #[test]
-fn a_home_that_cannot_be_entered_is_named_and_the_plan_goes_on_as_git_does() {
+fn an_inaccessible_home_is_ignored_with_a_warning_like_git_does() {
     let sandbox = host();
     sandbox.bash("root", "chmod 700 /root; git config --global user.name root");
     let outcome = plan(&sandbox, "/root").exits(0);
@@ -52,13 +52,13 @@ fn a_home_that_cannot_be_entered_is_named_and_the_plan_goes_on_as_git_does() {
     sandbox.bash("root", &format!("rm -rf {CHECKOUT}"));
     let outcome = plan(&sandbox, "/root").exits(0);
     assert!(outcome.step("step_planned", "repository")["warnings"].to_string().contains("/root"), "{outcome}");
-    // Where there is none, there is nothing to tell.
+    // A missing home directory is not reported.
     let quiet = plan(&sandbox, "/nonexistent").exits(0);
     assert_eq!(quiet.step("step_planned", "repository")["warnings"], serde_json::json!([]), "{quiet}");
 }
 
 #[test]
-fn a_configuration_of_the_user_that_may_not_be_read_is_left_out_as_git_does() {
+fn an_unreadable_user_configuration_is_ignored_like_git_does() {
     for file in [".gitconfig", ".config/git/config"] {
         let sandbox = host();
         sandbox.bash("root", &format!("cd /home/ubuntu; mkdir -p .config/git; install -m 600 /dev/null {file}"));
@@ -70,7 +70,7 @@ fn a_configuration_of_the_user_that_may_not_be_read_is_left_out_as_git_does() {
 }
 
 #[test]
-fn an_included_file_that_may_not_be_read_is_named() {
+fn an_unreadable_included_file_is_named() {
     for (file, section) in [
         ("/home/ubuntu/.gitconfig", "[include]"),
         ("/home/ubuntu/.config/git/config", "[include]"),
@@ -85,7 +85,7 @@ fn an_included_file_that_may_not_be_read_is_named() {
 }
 
 #[test]
-fn a_fifo_or_directory_in_place_of_a_configuration_is_named_and_not_waited_for() {
+fn a_fifo_or_directory_instead_of_a_configuration_is_reported_without_waiting() {
     for file in ["/home/ubuntu/.gitconfig", "/home/ubuntu/.config/git/config", "/home/ubuntu/included.cfg"] {
         for (make, kind) in [("mkfifo", "a FIFO"), ("mkdir", "a directory")] {
             let sandbox = host();
@@ -106,7 +106,7 @@ fn a_fifo_or_directory_in_place_of_a_configuration_is_named_and_not_waited_for()
 }
 
 #[test]
-fn a_configuration_with_a_mistake_is_named_with_its_line() {
+fn an_invalid_configuration_is_reported_with_its_line() {
     let sandbox = host();
     sandbox.write("/home/ubuntu/.gitconfig", "ubuntu", "[user]\n\tname = x\n[core\n");
     refused(&sandbox, &["cannot read git's configuration", "/home/ubuntu/.gitconfig", "3"]);
@@ -114,9 +114,9 @@ fn a_configuration_with_a_mistake_is_named_with_its_line() {
     refused(&sandbox, &["cannot read git's configuration", "/home/ubuntu/.gitconfig", "3"]);
 }
 
-/// Objects and refs that another user wrote: the repository is sound.
+/// Objects and refs written by another user do not make a repository broken.
 #[test]
-fn a_file_of_the_repository_that_may_not_be_read_does_not_make_it_broken() {
+fn an_unreadable_file_of_the_repository_is_not_called_corruption() {
     for file in ["refs/heads/jasleen_qa", "index", "HEAD", "config"] {
         let sandbox = host();
         sandbox.bash("root", &format!("chown root: {CHECKOUT}/.git/{file}; chmod 600 {CHECKOUT}/.git/{file}"));

@@ -1,4 +1,5 @@
-//! The journal: what it says of each run, that a run which was cut off is named, and that it is read whatever is in it.
+//! The journal: what it records of each run, that interrupted runs are reported, and that damaged journals are
+//! readable.
 
 use serde_json::Value;
 
@@ -49,23 +50,23 @@ fn runs_that_change_something_are_listed_and_shown() {
     for text in [history(&sandbox, "ubuntu", &[]), history(&sandbox, "ubuntu", &["provision.yaml"])] {
         assert!(text.stdout.contains(&run) && text.stdout.contains("2 changed"), "{text}");
     }
-    // One run, by its id, the beginning of it, or with the plan file before it.
+    // A run can be shown by its id, by the start of its id, or with the plan file before it.
     for words in [vec![run.as_str()], vec![&run[..12]], vec!["provision.yaml", run.as_str()]] {
         let shown = history(&sandbox, "ubuntu", &words).exits(0).stdout;
-        for told in ["begins", "done", "one: ", "/home/ubuntu/two", "ubuntu on throwaway"] {
-            assert!(shown.contains(told), "{told:?}\n{shown}");
+        for expected in ["started", "done", "one: ", "/home/ubuntu/two", "ubuntu on throwaway"] {
+            assert!(shown.contains(expected), "{expected:?}\n{shown}");
         }
     }
     let records: Vec<_> =
         lines(&history(&sandbox, "ubuntu", &[&run, "--json"])).iter().map(|line| line["record"].to_string()).collect();
     assert_eq!(records.iter().filter(|record| *record == "\"change_started\"").count(), 2, "{records:?}");
     assert_eq!((records[0].as_str(), records.last().unwrap().as_str()), ("\"run_started\"", "\"run_finished\""));
-    // Each user has their own; and nothing is open to others.
+    // Each user has a separate history, which others cannot read.
     assert_eq!(history(&sandbox, "root", &[]).stdout, "no runs\n");
     history(&sandbox, "ubuntu", &["20000101"]).exits(1);
     let modes = sandbox.bash("root", &format!("stat -c '%a %U' {RUNS} {RUNS}/*"));
     assert_eq!(modes, "700 ubuntu\n600 ubuntu\n");
-    // A run that has nothing to do is none.
+    // A run without changes is not recorded.
     let before = Snapshot::whole(&sandbox);
     sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(0);
     history(&sandbox, "ubuntu", &["--json"]).exits(0);
@@ -84,13 +85,13 @@ fn failures_are_recorded_with_their_reason() {
 }
 
 #[test]
-fn a_run_that_was_cut_off_is_named_with_the_change_it_was_in() {
+fn an_interrupted_run_is_reported_with_its_change() {
     let sandbox = Sandbox::new().warehouse();
     let midway = sandbox.apply_midway("ubuntu", PLAN);
     let run = midway.started["run"].as_str().unwrap().to_owned();
     let [running] = lines(&history(&sandbox, "ubuntu", &["--json"])).try_into().unwrap();
     assert_eq!(running["outcome"], "running", "{running}");
-    // While it lives nobody calls it cut off.
+    // A run that is still active is not called interrupted.
     let plan = sandbox.provision("ubuntu", ["plan", PLAN, "--json", "--only", "history-tables"]).run();
     assert!(plan.events_of("run_cut_off").is_empty(), "{plan}");
     midway.kill();
@@ -104,43 +105,44 @@ fn a_run_that_was_cut_off_is_named_with_the_change_it_was_in() {
         assert!(target.contains("hist_uni_tracking_info_2025_h2"), "{event}");
     };
     for _ in 0..2 {
-        // As often as somebody looks, until it is seen to.
+        // It is reported until it is recovered.
         named(&sandbox.provision("ubuntu", ["plan", PLAN, "--json", "--only", "exceptions-table"]).run());
     }
     let text = sandbox.provision("ubuntu", ["plan", PLAN, "--only", "history-tables"]).run().exits(0);
-    for told in ["warning", run.as_str(), "cut off", "hist_uni_tracking_info_2025_h2"] {
-        assert!(text.stderr.contains(told), "{told:?}\n{text}");
+    for expected in ["warning", run.as_str(), "interrupted", "hist_uni_tracking_info_2025_h2"] {
+        assert!(text.stderr.contains(expected), "{expected:?}\n{text}");
     }
-    before.is_same_as(&Snapshot::whole(&sandbox), "a plan that names a run that was cut off");
+    before.is_same_as(&Snapshot::whole(&sandbox), "a plan that names a run that was interrupted");
     let [past] = lines(&history(&sandbox, "ubuntu", &["--json"])).try_into().unwrap();
     assert_eq!(past["outcome"], "cut_off", "{past}");
 
-    // An apply of another step names it and does not settle it; one that does the work does both.
+    // An apply of another step reports the interrupted run but does not recover it. An apply of the same step does
+    // both.
     let other = sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--json", "--only", "exceptions-table"]).run();
     named(&other.exits(0));
     named(&sandbox.apply_held("ubuntu", PLAN).run().exits(0));
     let plan = sandbox.plan("ubuntu");
     assert!(plan.events_of("run_cut_off").is_empty(), "{plan}");
     let shown = history(&sandbox, "ubuntu", &[&run]).exits(0).stdout;
-    assert!(shown.contains("cut off") && shown.contains("settled"), "{shown}");
-    // And then a further apply is as silent as ever.
+    assert!(shown.contains("interrupted") && shown.contains("recovered"), "{shown}");
+    // After that a further apply reports nothing.
     let before = Snapshot::whole(&sandbox);
     sandbox.apply_held("ubuntu", PLAN).run().exits(0);
     before.is_same_as(&Snapshot::whole(&sandbox), "an apply without changes");
 }
 
 #[test]
-fn a_change_is_on_record_before_it_is_made() {
-    // The journal's second sync is that of the first change: strace refuses it, and the change is not made.
+fn changes_are_recorded_before_they_are_made() {
+    // The journal's second sync belongs to the first change. strace makes it fail, so the change must not be made.
     let sandbox = small();
     let fault = Tracing::Error { call: "fdatasync".into(), number: 2, error: "ENOSPC".into() };
     let (outcome, trace) = sandbox.provision("ubuntu", ["apply", "--yes"]).traced(&fault);
     assert!(trace.bitten(), "{outcome}");
     assert_eq!(outcome.code, 1, "{outcome}");
-    assert!(outcome.all().contains("cannot be recorded") && outcome.all().contains(RUNS), "{outcome}");
+    assert!(outcome.all().contains("cannot record") && outcome.all().contains(RUNS), "{outcome}");
     assert!(!sandbox.path("/home/ubuntu/one").exists() && !sandbox.path("/home/ubuntu/two").exists(), "{outcome}");
     sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(0);
-    // After the first change was made: no other is.
+    // It fails after the first change, so no other change is made.
     let sandbox = small();
     let fault = Tracing::Error { call: "fdatasync".into(), number: 3, error: "EIO".into() };
     let (outcome, _) = sandbox.provision("ubuntu", ["apply", "--yes"]).traced(&fault);
@@ -149,7 +151,7 @@ fn a_change_is_on_record_before_it_is_made() {
 }
 
 #[test]
-fn a_full_disk_is_told_before_anything_is_changed() {
+fn a_full_disk_is_reported_before_any_change() {
     let sandbox = small();
     sandbox.bash("root", "mount -t tmpfs -o size=16k,mode=700 tmpfs /var/lib/provision");
     sandbox.bash("root", "cat /dev/zero > /var/lib/provision/full || true");
@@ -163,7 +165,7 @@ fn a_full_disk_is_told_before_anything_is_changed() {
 }
 
 #[test]
-fn damaged_and_foreign_journals_are_told_and_passed_over() {
+fn damaged_and_foreign_journals_are_reported_and_skipped() {
     let sandbox = small();
     let first = sandbox.provision("ubuntu", ["apply", "--yes", "--json"]).run().exits(0);
     let first = first.events()[0]["run"].as_str().unwrap().to_owned();
@@ -185,20 +187,20 @@ fn damaged_and_foreign_journals_are_told_and_passed_over() {
     let listed = history(&sandbox, "ubuntu", &["--json"]).exits(0);
     let [past] = lines(&listed).try_into().unwrap();
     assert_eq!((&past["run"], &past["outcome"]), (&first.as_str().into(), &"ok".into()), "{past}");
-    for told in [
-        "is no record",
-        "cut off while",
-        "that this version",
+    for expected in [
+        "is not a record",
+        "it is incomplete",
+        "this version",
         "20200103",
         "20200104",
         "20200105",
         "20200106",
         "notes.txt",
     ] {
-        assert!(listed.stderr.contains(told), "{told:?}\n{}", listed.stderr);
+        assert!(listed.stderr.contains(expected), "{expected:?}\n{}", listed.stderr);
     }
     assert!(!listed.stderr.contains('\u{1b}') && !listed.stderr.contains("root:"), "{}", listed.stderr);
-    // What a plan reads of it is told in JSON as well, and stops nothing.
+    // Problems that a plan finds in journals are also reported in JSON, and do not stop it.
     let plan = sandbox.provision("ubuntu", ["plan", "--json"]).run().exits(0);
     assert!(plan.events_of("warning").iter().any(|event| event.to_string().contains("20200103")), "{plan}");
     assert!(plan.events_of("run_cut_off").is_empty(), "{plan}");

@@ -1,5 +1,5 @@
-//! Hostile neighbours: things, names and sizes that nobody expects, where a run of root's or a user's meets them.
-//! Whatever stands there: the run ends soon, says what it found, and changes nothing that it was not asked to.
+//! Hostile neighbours: unexpected files, names and sizes where a run of root or a user encounters them. The run ends
+//! soon, reports what it found, and changes nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::sandbox::{CHECKOUT, COMPOSE, KEY, KEY_SOURCE, Outcome, PLAN, Run, Sandbox, Snapshot};
 
-/// Longer than any run here takes; a command of a secret's source may take a minute.
+/// Longer than any run here takes. The command of a secret source may take a minute.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Runs a command that has to end by itself.
@@ -23,7 +23,7 @@ fn ends(run: Run<'_>) -> Outcome {
     outcome
 }
 
-/// Lines of bash that put something odd at `$at`, and a word for it.
+/// Lines of bash that create something odd at `$at`, and a description.
 const ODD: [(&str, &str); 8] = [
     ("a FIFO", "mkfifo $at"),
     ("a socket", "python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' $at"),
@@ -36,7 +36,7 @@ const ODD: [(&str, &str); 8] = [
 ];
 
 #[test]
-fn odd_things_where_files_are_expected_end_no_run_in_a_wait() {
+fn unusual_entries_instead_of_files_never_hang_a_run() {
     let sandbox = Sandbox::converged();
     sandbox.bash(
         "root",
@@ -88,7 +88,7 @@ fn odd_things_where_files_are_expected_end_no_run_in_a_wait() {
 }
 
 #[test]
-fn odd_things_in_a_repository_end_no_run_in_a_wait() {
+fn unusual_entries_in_a_repository_never_hang_a_run() {
     let sandbox = Sandbox::converged();
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
     let repository = ["plan", PLAN, "--only", "repository"];
@@ -125,7 +125,7 @@ fn odd_things_in_a_repository_end_no_run_in_a_wait() {
     ends(sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--only", "repository"])).exits(0);
 }
 
-/// A plan file of one key, whose value comes from `source`.
+/// Writes a plan file with one key whose value comes from `source`.
 fn key_from(sandbox: &Sandbox, source: &str) {
     let text = format!(
         "name: key\nsteps:\n  - id: key\n    run_as: ubuntu\n    key_file: {{ path: /home/ubuntu/key, source: {source} }}\n"
@@ -134,10 +134,10 @@ fn key_from(sandbox: &Sandbox, source: &str) {
 }
 
 #[test]
-fn huge_sources_are_read_within_bounds() {
+fn huge_sources_are_limited() {
     let sandbox = Sandbox::new();
     sandbox.bash("ubuntu", "truncate -s 10G sparse; truncate -s 10G sparse.yaml");
-    for (source, told) in [
+    for (source, expected) in [
         ("{ file: /home/ubuntu/sparse }", "larger than 1048576 bytes"),
         ("{ file: /dev/zero }", "is a device, not a file"),
         ("{ command: [cat, /dev/zero] }", "printed more than 1 MiB"),
@@ -145,12 +145,12 @@ fn huge_sources_are_read_within_bounds() {
     ] {
         key_from(&sandbox, source);
         let outcome = ends(sandbox.provision("ubuntu", ["apply", "key.yaml", "--yes"])).exits(1);
-        assert!(outcome.all().contains(told), "{source}: {told:?} is missing\n{outcome}");
+        assert!(outcome.all().contains(expected), "{source}: {expected:?} is missing\n{outcome}");
         assert!(!sandbox.path("/home/ubuntu/key").exists());
     }
     let outcome = ends(sandbox.provision("ubuntu", ["plan", "sparse.yaml"])).exits(1);
     assert!(outcome.stderr.contains("sparse.yaml: it is larger than"), "{outcome}");
-    // A target that is huge is no key, and is not read to find out.
+    // A huge target is not a key, and is not read to find that out.
     key_from(&sandbox, &format!("{{ file: {KEY_SOURCE} }}"));
     sandbox.new_key();
     sandbox.bash("ubuntu", "mv sparse key; chmod 400 key");
@@ -159,7 +159,7 @@ fn huge_sources_are_read_within_bounds() {
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_a_secret() {
+fn signals_end_the_wait_for_a_secret() {
     let sandbox = Sandbox::new();
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         key_from(&sandbox, "{ command: [bash, -c, 'touch /tmp/asked; exec sleep 1000'] }");
@@ -178,7 +178,7 @@ fn a_signal_ends_the_wait_for_a_secret() {
 }
 
 #[test]
-fn root_reads_no_source_through_a_link_of_anothers() {
+fn root_reads_no_secret_source_through_a_symlink_of_another_user() {
     let sandbox = Sandbox::new();
     sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /root/key; chmod 600 /root/key");
     sandbox.bash("ubuntu", "ln -s /root/key source; mkdir folder; ln -s /root folder/link");
@@ -188,7 +188,7 @@ fn root_reads_no_source_through_a_link_of_anothers() {
         assert!(outcome.all().contains("root does not follow it"), "{outcome}");
         assert!(!sandbox.path("/home/ubuntu/key").exists(), "root's key was given away");
     }
-    // A user's own links lead where that user may go, and root's lead root.
+    // A user's own links are followed, and so are root's.
     sandbox.new_key();
     sandbox.bash("root", &format!("ln -s /root/key /root/link; ln -sf {KEY_SOURCE} /home/ubuntu/source"));
     for (user, source) in [("ubuntu", "/home/ubuntu/source"), ("root", "/root/link"), ("root", "/srv/../root/./link")] {
@@ -200,7 +200,7 @@ fn root_reads_no_source_through_a_link_of_anothers() {
 }
 
 #[test]
-fn a_second_name_of_somebody_elses_file_is_no_way_to_it() {
+fn a_hard_link_gives_no_access_to_files_of_other_users() {
     let sandbox = Sandbox::new();
     sandbox.bash(
         "root",
@@ -245,7 +245,7 @@ steps:
 ";
 
 #[test]
-fn a_tree_of_odd_names_and_things_is_walked_to_its_end() {
+fn a_tree_with_unusual_entries_is_walked_completely() {
     let sandbox = Sandbox::new();
     sandbox.write("/root/tree.yaml", "root", TREE);
     sandbox.bash(
@@ -258,14 +258,14 @@ fn a_tree_of_odd_names_and_things_is_walked_to_its_end() {
             .replace('`', "\"")
             .as_str(),
     );
-    // Deeper than any path that the kernel takes (PATH_MAX is 4096).
+    // The tree is deeper than any path that the kernel accepts (PATH_MAX is 4096).
     sandbox.bash(
         "root",
         "cd /srv/tree; name=$(printf 'd%.0s' {1..200}); for n in {1..40}; do mkdir $name; cd -P $name; done; touch bottom",
     );
     let outside = Snapshot::take(&sandbox, "/root", &[]);
     let plan = ends(sandbox.provision("root", ["plan", "tree.yaml"])).exits(0);
-    assert!(!plan.all().contains("\u{fffd}"), "names are written so that they can be told apart\n{plan}");
+    assert!(!plan.all().contains("\u{fffd}"), "names are distinguishable\n{plan}");
     ends(sandbox.provision("root", ["plan", "tree.yaml", "--json"])).events();
     ends(sandbox.provision("root", ["apply", "tree.yaml", "--yes", "--json"])).exits(0).events();
     assert_eq!(sandbox.bash("root", "find /srv/tree ! -user ubuntu -o ! -group ubuntu"), "");
@@ -276,7 +276,7 @@ fn a_tree_of_odd_names_and_things_is_walked_to_its_end() {
 }
 
 #[test]
-fn a_folder_of_anothers_is_no_place_for_a_checkout_of_roots() {
+fn root_refuses_to_clone_into_a_directory_of_another_user() {
     let mut sandbox = Sandbox::new().remote();
     sandbox.unset_var("repo_url");
     sandbox

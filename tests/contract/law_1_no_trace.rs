@@ -1,4 +1,4 @@
-//! `plan` leaves no trace: not on the files, the repository or the database, whatever state they are in.
+//! `plan` leaves no trace on files, repository and database, in any state.
 
 use crate::remotes::{served_by_ssh, trust_the_host};
 use crate::sandbox::{CHECKOUT, PLAN, Sandbox, Snapshot, Tracing};
@@ -7,7 +7,7 @@ use crate::sandbox::{CHECKOUT, PLAN, Sandbox, Snapshot, Tracing};
 fn leaves_no_trace(sandbox: &Sandbox, user: &str, state: &str) {
     let (files, catalog, memory) = (Snapshot::whole(sandbox), sandbox.catalog(), memory(sandbox));
     let plan = sandbox.plan(user).exits(0);
-    // A plan that gives up early leaves no trace either: this one has looked at every step.
+    // A plan that fails early would leave no trace either, so this one has to have observed every step.
     let steps = plan.events_of("step_planned");
     assert_eq!(steps.len(), 6, "{plan}");
     let outcome = if state == "converged" { "ok" } else { "changes" };
@@ -18,21 +18,21 @@ fn leaves_no_trace(sandbox: &Sandbox, user: &str, state: &str) {
     assert_eq!(catalog, sandbox.catalog(), "a plan as {user}, {state}, wrote to the database");
 }
 
-/// What lies in the host's shared memory, where a fetch has room for what it looks at. A PostgreSQL server writes to its
-/// own segments whenever it keeps statistics.
+/// Returns the content of the host's shared memory, where fetches store their data. Segments of PostgreSQL are left
+/// out, because the server updates them with its statistics.
 fn memory(sandbox: &Sandbox) -> String {
     sandbox.bash("root", "find /dev/shm -mindepth 1 -not -name 'PostgreSQL.*' -printf '%p %s %T@\\n' | sort")
 }
 
 #[test]
-fn on_hosts_in_every_state() {
+fn plan_leaves_no_trace_in_any_host_state() {
     let sandbox = Sandbox::order_tracking();
     leaves_no_trace(&sandbox, "ubuntu", "fresh");
     leaves_no_trace(&sandbox, "root", "fresh");
     sandbox.runbook().exits(0);
     leaves_no_trace(&sandbox, "ubuntu", "converged");
     leaves_no_trace(&sandbox, "root", "converged");
-    // Every kind of thing that a fetch, a refresh of the index or a test merge would leave something for.
+    // Everything that a fetch, an index refresh or a test merge could leave traces of.
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
     sandbox.commit("airflow_poc/dags/late.py", "LATE = True\n");
     leaves_no_trace(&sandbox, "ubuntu", "behind");
@@ -54,7 +54,7 @@ fn on_hosts_in_every_state() {
 }
 
 #[test]
-fn nor_on_what_a_remote_is_asked_for_by_ssh() {
+fn plan_over_ssh_leaves_no_trace() {
     let sandbox = served_by_ssh();
     trust_the_host(&sandbox);
     let only = ["--json", "--only", "repository"];
@@ -64,7 +64,7 @@ fn nor_on_what_a_remote_is_asked_for_by_ssh() {
             sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
         }
         for user in ["ubuntu", "root"] {
-            // The server is this host, and logs who has asked.
+            // The server is this host, which logs its logins.
             let files = || Snapshot::whole(&sandbox).without_entry("/var/log/sshd");
             let (before, memory) = (files(), memory(&sandbox));
             let plan = sandbox.provision(user, ["plan", PLAN]).args(only).run().exits(0);
@@ -76,7 +76,7 @@ fn nor_on_what_a_remote_is_asked_for_by_ssh() {
 }
 
 #[test]
-fn and_makes_no_writing_call() {
+fn plan_makes_no_writing_system_call() {
     let sandbox = Sandbox::converged();
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
     for user in ["ubuntu", "root"] {

@@ -1,4 +1,4 @@
-//! What plan shows as exact is what apply does, and a change of mind on the host in between is seen.
+//! Apply does what plan shows as exact, and notices changes of the host in between.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::sandbox::{CHECKOUT, Outcome, Sandbox};
 
-/// Step, action, target and summary of each change: what was shown, and what was done.
+/// Returns step, action, target and summary of each change that was shown or made.
 fn changes(events: &[Value], step_of: impl Fn(&Value) -> Option<(String, Vec<Value>)>) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for (step, changes) in events.iter().filter_map(step_of) {
@@ -31,7 +31,7 @@ fn done(outcome: &Outcome) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_changes_of_plan_are_the_changes_of_apply() {
+fn apply_makes_exactly_the_planned_changes() {
     let sandbox = Sandbox::order_tracking();
     let states: [(&str, &dyn Fn()); 3] = [
         ("fresh", &|| {}),
@@ -60,7 +60,7 @@ fn the_changes_of_plan_are_the_changes_of_apply() {
         let unannounced: Vec<_> = done
             .difference(&exact)
             .filter(|change| {
-                // What was provisional may come otherwise; a step that was shown as exact may not.
+                // Provisional changes may differ, but not the changes of a step that was shown as exact.
                 !steps(&provisional).contains(change.split(':').next().unwrap())
             })
             .collect();
@@ -70,14 +70,14 @@ fn the_changes_of_plan_are_the_changes_of_apply() {
 }
 
 #[test]
-fn a_host_that_moved_between_plan_and_yes_is_not_changed_blindly() {
+fn changes_between_plan_and_confirmation_are_detected() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "/home/ubuntu/provision.yaml",
         "ubuntu",
         "name: small\nsteps:\n  - id: data\n    directory: { path: /home/ubuntu/data, mode: \"0750\" }\n",
     );
-    // The question is answered by somebody who first puts a file where the directory was to be.
+    // Before the question is answered, a file is created where the directory should be.
     let script = "mkfifo typed
         exec 3<>typed
         script --quiet --return --echo never --command '/opt/provision/bin/provision apply' /dev/null <typed >shown &
@@ -90,10 +90,9 @@ fn a_host_that_moved_between_plan_and_yes_is_not_changed_blindly() {
     assert!(sandbox.path("/home/ubuntu/data").is_file(), "{outcome}");
 }
 
-/// Steps that run at the same time lack the same parents: the first makes them for all, and nobody takes that for a host that
-/// has changed.
+/// Parallel steps can need the same parents. The first one creates them, which does not count as a change of the host.
 #[test]
-fn parents_that_several_steps_lack_are_made_by_one() {
+fn shared_parents_are_created_by_one_step() {
     let sandbox = Sandbox::new();
     let step = |number| format!("  - id: step-{number}\n    directory: {{ path: /home/ubuntu/a/b/{number} }}\n");
     let plan = format!("name: many\nsteps:\n{}", (0..120).map(step).collect::<String>());
@@ -107,10 +106,9 @@ fn parents_that_several_steps_lack_are_made_by_one() {
     }
 }
 
-/// What a step brings may matter to those that come after those that come after it, and `after` says that it does, whatever
-/// else there is between two steps.
+/// A change may affect steps several places later, and `after` makes them wait, whatever else is in between.
 #[test]
-fn what_waits_for_a_change_is_provisional_however_far_behind_it_comes() {
+fn steps_behind_a_change_are_provisional_at_any_depth() {
     let sandbox = Sandbox::new();
     let step = |id: &str, path: &str, more: &str| {
         format!("  - id: {id}\n    directory: {{ path: /home/ubuntu/{path}, mode: \"0750\" }}\n{more}")

@@ -1,4 +1,4 @@
-//! After an apply that succeeded plan is empty, and a second apply writes nothing at all.
+//! After a successful apply plan is empty, and a second apply writes nothing.
 
 use crate::sandbox::{CHECKOUT, PLAN, Sandbox, Snapshot, Tracing};
 
@@ -18,7 +18,7 @@ fn a_second_apply_writes_nothing() {
 }
 
 #[test]
-fn after_a_rescue_as_well() {
+fn plan_leaves_no_trace_after_a_rescue() {
     let sandbox = Sandbox::converged();
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
     sandbox.bash("ubuntu", &format!("echo x >> {CHECKOUT}/airflow_poc/dags/order_tracking.py"));
@@ -28,12 +28,12 @@ fn after_a_rescue_as_well() {
     files.is_same_as(&Snapshot::whole(&sandbox), "a second apply changed files");
 }
 
-/// Launched as the operator with sudo, and launched as root, the shipped plan leaves the same host behind.
+/// The shipped plan leaves the same host behind whether it is started by the operator with sudo or by root.
 #[test]
-fn the_operator_and_root_leave_the_same_host() {
+fn operator_and_root_produce_the_same_host() {
     let left_by = |user: &str| {
         let sandbox = Sandbox::order_tracking();
-        // Keys and passwords are made up afresh for each host; these two are compared.
+        // Keys and passwords are random for each host, but these two hosts are compared.
         sandbox.write("/home/ubuntu/jasleentung.pem", "ubuntu", fixed_key());
         let mut sandbox = sandbox;
         sandbox.set_env("ALERT_SMTP_PASSWORD", "the-same-on-both");
@@ -50,7 +50,7 @@ fn the_operator_and_root_leave_the_same_host() {
     assert_eq!(operators.1, roots.1);
 }
 
-/// One key a test process: two hosts can be compared by it.
+/// One key for the test process, so that two hosts can be compared.
 fn fixed_key() -> &'static [u8] {
     static KEY: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     KEY.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Whatever is taken out of the way is rescued first; the output says how to get it back, and that works.
+//! Everything that is moved out of the way is rescued first, and the printed command restores it.
 
 use crate::sandbox::{BARE, CHECKOUT, Outcome, PLAN, PROVISION, Sandbox};
 
@@ -16,7 +16,7 @@ fn in_the_way() -> Sandbox {
 }
 
 #[test]
-fn the_plan_names_what_would_be_stashed_and_that_it_is_a_risk() {
+fn plan_lists_files_to_be_stashed_with_a_risk() {
     let sandbox = in_the_way();
     let plan = sandbox.plan("ubuntu").exits(0);
     let step = plan.step("step_planned", "repository");
@@ -51,9 +51,9 @@ fn a_rescue_is_listed_shown_and_restored() {
     assert!(outcome.stderr.contains("no-such-rescue"), "{outcome}");
 }
 
-/// The password is in the file by then: the way to the rescued state neither takes it out again nor publishes it.
+/// The restored state neither removes the password from the file nor publishes it.
 #[test]
-fn what_a_step_of_the_same_apply_has_written_is_neither_moved_nor_committed() {
+fn files_written_by_other_steps_are_neither_moved_nor_committed() {
     let mut sandbox = Sandbox::converged();
     let file = "airflow_poc/docker-compose.yml";
     let committed = sandbox.git(&format!("show HEAD:{file}"));
@@ -76,7 +76,7 @@ fn what_a_step_of_the_same_apply_has_written_is_neither_moved_nor_committed() {
 }
 
 #[test]
-fn a_rescue_is_restored_whole_or_not_at_all() {
+fn a_rescue_is_restored_completely_or_not_at_all() {
     let sandbox = in_the_way();
     sandbox.commit("README.md", "# new\n");
     sandbox.write(&format!("{CHECKOUT}/README.md"), "ubuntu", "# mine\n");
@@ -96,9 +96,9 @@ fn a_rescue_is_restored_whole_or_not_at_all() {
     }
 }
 
-/// Whatever the local change is: staged, gone, become a link, in the way of a new file although git passes over it.
+/// All types of local changes: staged, deleted, replaced by a link, or ignored and in the way of a new file.
 #[test]
-fn every_sort_of_change_comes_back_as_it_was() {
+fn every_kind_of_local_change_is_restored() {
     let sandbox = Sandbox::converged();
     for (file, content) in [(DAG, "LAG_LIMIT_MINUTES = 60\n"), ("README.md", "# new\n"), (NEW, "LATE = True\n")] {
         sandbox.commit(file, content);
@@ -123,14 +123,14 @@ fn every_sort_of_change_comes_back_as_it_was() {
     );
     sandbox.bash("ubuntu", &printed(&apply).replace("provision rescue", &format!("{PROVISION} rescue")));
     assert_eq!(work(&sandbox), seen);
-    // The ignored file is a tracked one by now.
+    // The ignored file is tracked by now.
     let after = sandbox.git(status);
     assert_eq!(after.replace(&format!(" M {NEW}\n"), ""), before.replace(&format!("!! {NEW}\n"), ""));
     let again = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
     assert!(again.stdout.contains("nothing to change"), "{again}");
 }
 
-/// What a person sees of the files that the test has changed.
+/// Returns the files that the test has changed, as a person sees them.
 fn work(sandbox: &Sandbox) -> String {
     let script = format!(
         "cd {CHECKOUT}; git show :{DAG}; cat {DAG} {NEW}; readlink README.md; ls airflow_poc/dags; stat -c %a airflow_poc/docs/*"
@@ -138,7 +138,7 @@ fn work(sandbox: &Sandbox) -> String {
     sandbox.bash("ubuntu", &script)
 }
 
-/// The command that an apply printed to get back what it took out of the way.
+/// Returns the restore command that an apply printed.
 fn printed(apply: &Outcome) -> String {
     let line = apply.stdout.lines().find(|line| line.contains("provision rescue restore"));
     let line = line.unwrap_or_else(|| panic!("how to get it back\n{apply}"));
@@ -146,7 +146,7 @@ fn printed(apply: &Outcome) -> String {
 }
 
 #[test]
-fn the_command_that_is_printed_gives_the_work_back() {
+fn the_printed_command_restores_the_work() {
     let mut sandbox = Sandbox::new().remote();
     sandbox.unset_var("repo_url");
     sandbox.write(
@@ -172,7 +172,7 @@ steps:
     let apply = apply.run().exits(0);
     assert_eq!(sandbox.read(&file), "LAG_LIMIT_MINUTES = 60\n");
     let printed = printed(&apply);
-    // What tells where the checkout is; the value of a variable that may be a secret is to be filled in.
+    // The arguments identify the checkout. The value of a variable that may be secret is left to be filled in.
     assert!(printed.ends_with(" --var d='/home/ubuntu/it'\\''s here' --var token_url=…"), "{printed}");
     let command = printed.replace("provision rescue", &format!("{PROVISION} rescue")).replace('…', BARE);
     sandbox.bash("ubuntu", &command);
@@ -180,7 +180,7 @@ steps:
 }
 
 #[test]
-fn nothing_in_the_way_makes_no_rescue() {
+fn no_rescue_is_made_without_conflicts() {
     let sandbox = Sandbox::converged();
     sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 60\n");
     sandbox.write(&format!("{CHECKOUT}/airflow_poc/dags/notes.txt"), "ubuntu", "mine\n");
@@ -204,9 +204,9 @@ fn unpushed_commits_are_refused_and_stay() {
     assert_eq!(sandbox.git("rev-parse HEAD"), head);
 }
 
-/// The printed command brings rescued commits back, as it stands.
+/// The printed command restores rescued commits unchanged.
 #[test]
-fn rescued_commits_come_back_by_the_command_that_is_printed() {
+fn the_printed_command_restores_rescued_commits() {
     let sandbox = Sandbox::converged();
     sandbox.commit(DAG, "LAG_LIMIT_MINUTES = 60\n");
     sandbox.git("commit -q --allow-empty -m 'only here'");
@@ -219,14 +219,14 @@ fn rescued_commits_come_back_by_the_command_that_is_printed() {
     let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
     let all = apply.all();
     assert!(!all.contains("rescue restore"), "{apply}");
-    let command = all.split("to get back what was in the way: ").nth(1).unwrap().lines().next().unwrap();
+    let command = all.split("to restore what was moved out of the way: ").nth(1).unwrap().lines().next().unwrap();
     let rest = command.strip_prefix(&format!("git -C {CHECKOUT} ")).unwrap_or_else(|| panic!("{command}"));
     sandbox.git(rest);
     let name = rest.split(' ').nth(1).unwrap();
     assert_eq!(sandbox.git(&format!("rev-parse {name}")), head);
 }
 
-/// What was kept holds escape sequences, a carriage return, bytes that are not UTF-8 and a text that runs backwards.
+/// The rescued file contains escape sequences, a carriage return, invalid UTF-8 and right-to-left text.
 #[test]
 fn a_rescue_is_shown_byte_for_byte_on_a_pipe_and_escaped_on_a_terminal() {
     let sandbox = Sandbox::converged();

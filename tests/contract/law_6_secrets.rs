@@ -1,11 +1,11 @@
-//! A secret's value is in its target alone. Canaries are looked for in all that comes out, in every process that is
-//! started, and in every file of the host.
+//! A secret's value is only in its target. Canaries are searched in all output, in every started process, and in every
+//! file of the host.
 
 use std::process::Command;
 
 use crate::sandbox::{CHECKOUT, COMPOSE, KEY, KEY_SOURCE, Outcome, PLAN, Sandbox, Tracing};
 
-/// Values that are nobody's business, with the places where they may be.
+/// Secret values, with the files that may contain them.
 fn canaries(sandbox: &Sandbox) -> Vec<(&'static str, String, Vec<&'static str>)> {
     let key = sandbox.read(KEY_SOURCE);
     let line = key.lines().nth(2).unwrap().to_owned();
@@ -16,7 +16,7 @@ fn canaries(sandbox: &Sandbox) -> Vec<(&'static str, String, Vec<&'static str>)>
     ]
 }
 
-/// The host's files that hold a text.
+/// Returns the host's files that contain a text.
 fn files_with(sandbox: &Sandbox, text: &str) -> Vec<String> {
     let dir = sandbox.dir().to_str().unwrap();
     let grep =
@@ -26,7 +26,7 @@ fn files_with(sandbox: &Sandbox, text: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn keeps_quiet(sandbox: &Sandbox, outcome: &Outcome) {
+fn assert_no_secrets(sandbox: &Sandbox, outcome: &Outcome) {
     for (what, value, _) in canaries(sandbox) {
         assert!(!outcome.all().contains(&value), "{what} was printed\n{outcome}");
     }
@@ -37,12 +37,12 @@ fn keeps_in_place(sandbox: &Sandbox) {
     for (what, value, allowed) in canaries(sandbox) {
         let mut found = files_with(sandbox, &value);
         found.retain(|path| !allowed.contains(&path.as_str()));
-        assert!(found.is_empty(), "{what} lies in {found:?}");
+        assert!(found.is_empty(), "{what} is in {found:?}");
     }
 }
 
 #[test]
-fn canaries_stay_in_their_targets() {
+fn secrets_appear_only_in_their_targets() {
     for user in ["ubuntu", "root"] {
         let mut sandbox = Sandbox::order_tracking();
         let mut old: Vec<String> = Vec::new();
@@ -54,16 +54,16 @@ fn canaries_stay_in_their_targets() {
             }
             for command in [["plan", PLAN], ["plan", "--json"], ["explain", PLAN], ["validate", PLAN]] {
                 let command = if command[1] == "--json" { vec!["plan", PLAN, "--json"] } else { command.to_vec() };
-                keeps_quiet(&sandbox, &sandbox.provision(user, command).run());
+                assert_no_secrets(&sandbox, &sandbox.provision(user, command).run());
             }
             let saved = format!("/var/tmp/saved-{rotated}");
-            keeps_quiet(&sandbox, &sandbox.provision(user, ["plan", PLAN, "--out", &saved]).run());
+            assert_no_secrets(&sandbox, &sandbox.provision(user, ["plan", PLAN, "--out", &saved]).run());
             assert!(sandbox.path(&saved).exists());
             let apply = sandbox.provision(user, ["apply", PLAN, "--yes", "--json"]);
             let (outcome, trace) = apply.traced(&Tracing::Executions);
-            keeps_quiet(&sandbox, &outcome.exits(0));
+            assert_no_secrets(&sandbox, &outcome.exits(0));
             let executions = trace.executions();
-            // The first is our own start of the program, whose environment the secrets come by.
+            // The first process is started by the test, with the secrets in its environment.
             let children: Vec<_> = executions.iter().filter(|line| !line.contains("\"apply\"")).collect();
             assert!(!children.is_empty(), "workers are processes: {executions:?}");
             for (what, value, _) in canaries(&sandbox) {
@@ -71,11 +71,11 @@ fn canaries_stay_in_their_targets() {
                     assert!(!line.contains(&value), "{what} was given to a process: {line}");
                 }
             }
-            // The journal and the saved plan among all the host's files.
+            // The host's files include the journal and the saved plan.
             keeps_in_place(&sandbox);
             let history = sandbox.provision(user, ["history", "--json"]).run().exits(0);
             assert_eq!(history.stdout.lines().count(), 1 + usize::from(rotated), "{history}");
-            keeps_quiet(&sandbox, &history);
+            assert_no_secrets(&sandbox, &history);
             for value in &old {
                 assert_eq!(files_with(&sandbox, value), Vec::<String>::new(), "a secret that was replaced");
             }
@@ -84,12 +84,12 @@ fn canaries_stay_in_their_targets() {
 }
 
 #[test]
-fn failures_keep_quiet_as_well() {
+fn failures_show_no_secrets() {
     let mut sandbox = Sandbox::converged();
-    // A wrong password, an unparsable URL with a password in it, a key that is none, a target that is a directory.
+    // A wrong password, an invalid URL with a password, an invalid key, and a target that is a directory.
     sandbox.sql("ALTER ROLE etl PASSWORD 'another'");
     sandbox.bash("ubuntu", &format!("rm {COMPOSE}; mkdir {COMPOSE}; chmod u+w {KEY}; echo no-key > {KEY}"));
-    keeps_quiet(&sandbox, &sandbox.apply("ubuntu").exits(1));
+    assert_no_secrets(&sandbox, &sandbox.apply("ubuntu").exits(1));
     let password = sandbox.env_of("REDSHIFT_PASSWORD");
     for url in [
         "postgresql://etl:{}@127.0.0.1:notaport/warehouse",
@@ -99,13 +99,13 @@ fn failures_keep_quiet_as_well() {
     ] {
         sandbox.set_env("REDSHIFT_URL", url.replace("{}", &password));
         for args in [["plan", PLAN], ["validate", PLAN], ["explain", PLAN]] {
-            keeps_quiet(&sandbox, &sandbox.provision("ubuntu", args).run());
+            assert_no_secrets(&sandbox, &sandbox.provision("ubuntu", args).run());
         }
     }
 }
 
 #[test]
-fn a_secret_is_written_into_a_file_that_is_shut_already() {
+fn secrets_are_written_into_files_that_are_already_private() {
     let sandbox = Sandbox::order_tracking();
     let (outcome, trace) = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).traced(&Tracing::Calls);
     outcome.exits(0);
@@ -124,7 +124,7 @@ fn a_secret_is_written_into_a_file_that_is_shut_already() {
 }
 
 #[test]
-fn what_is_written_is_never_open_to_others() {
+fn written_files_are_never_readable_by_others() {
     let sandbox = Sandbox::order_tracking();
     sandbox.apply("ubuntu").exits(0);
     assert_eq!(sandbox.bash("root", &format!("stat -c '%a %U:%G' {KEY}")), "400 ubuntu:ubuntu\n");

@@ -1,4 +1,4 @@
-//! A failure stops what depends on it and nothing else, and the exit code says so.
+//! A failure stops only what depends on it, and the exit code reports it.
 
 use crate::sandbox::{PLAN, Sandbox};
 
@@ -19,7 +19,7 @@ fn are(outcomes: &[(String, String)], wanted: &[(&str, &[&str])]) {
 const STOPPED: &[&str] = &["blocked", "failed", "skipped"];
 
 #[test]
-fn no_remote_stops_what_lies_in_the_checkout() {
+fn an_unreachable_remote_blocks_steps_inside_the_checkout() {
     let outcomes = outcomes_after(|sandbox| sandbox.set_var("repo_url", "/srv/git/nowhere.git"));
     are(
         &outcomes,
@@ -35,7 +35,7 @@ fn no_remote_stops_what_lies_in_the_checkout() {
 }
 
 #[test]
-fn no_warehouse_stops_the_tables_alone() {
+fn an_unreachable_warehouse_blocks_only_table_steps() {
     let outcomes = outcomes_after(|sandbox| {
         sandbox.set_env("REDSHIFT_URL", "postgresql://etl@127.0.0.1:1/warehouse?sslmode=disable");
     });
@@ -53,7 +53,7 @@ fn no_warehouse_stops_the_tables_alone() {
 }
 
 #[test]
-fn a_missing_parent_blocks_its_children_and_leaves_the_others() {
+fn a_missing_parent_blocks_only_its_children() {
     let sandbox = Sandbox::order_tracking();
     sandbox.sql("DROP TABLE settlement_ods.mart_ecs_order_info");
     let apply = sandbox.apply("ubuntu").exits(1);
@@ -66,7 +66,7 @@ fn a_missing_parent_blocks_its_children_and_leaves_the_others() {
 }
 
 #[test]
-fn a_step_that_fails_is_counted_and_named() {
+fn failed_steps_are_counted_and_named() {
     let sandbox = Sandbox::order_tracking();
     let outcome =
         sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--var", "repo_url=/srv/git/nowhere.git"]).run().exits(1);

@@ -1,4 +1,4 @@
-//! A step acts as its `run_as` user and with no more rights; as root no path that others can write is trusted.
+//! A step acts as its `run_as` user and with no more rights. As root, no path that others can write is trusted.
 
 use crate::sandbox::{CHECKOUT, LOGS, PLAN, Sandbox, Snapshot, Tracing};
 
@@ -26,7 +26,7 @@ fn git_never_runs_what_the_repository_names() {
 }
 
 #[test]
-fn without_sudo_nothing_is_changed_before_it_is_said() {
+fn missing_sudo_is_reported_before_any_change() {
     let sandbox = Sandbox::order_tracking();
     sandbox.checkout();
     sandbox.bash("root", "sed /^ubuntu/d /etc/sudoers > /tmp/rules; cat /tmp/rules > /etc/sudoers; rm /tmp/rules");
@@ -55,7 +55,7 @@ fn a_worker_has_its_users_rights_and_a_clean_environment() {
 }
 
 #[test]
-fn a_program_that_the_user_cannot_reach_works_all_the_same() {
+fn workers_need_no_access_to_the_binary() {
     let sandbox = Sandbox::order_tracking();
     sandbox.bash("root", "install -m 700 /opt/provision/bin/provision /root/provision; cp /opt/provision/plans/order_tracking.yaml /root/");
     let mut apply = sandbox.command("root", ["/root/provision", "apply", "/root/order_tracking.yaml", "--yes"]);
@@ -75,7 +75,7 @@ fn a_program_that_the_user_cannot_reach_works_all_the_same() {
 }
 
 #[test]
-fn links_do_not_lead_a_walk_of_roots_outside() {
+fn symlinks_do_not_lead_a_walk_of_root_outside() {
     let sandbox = Sandbox::converged();
     sandbox.bash(
         "root",
@@ -99,7 +99,7 @@ fn links_do_not_lead_a_walk_of_roots_outside() {
 }
 
 #[test]
-fn a_hard_link_to_somebody_elses_file_is_refused() {
+fn hard_links_to_files_of_other_users_are_refused() {
     let sandbox = Sandbox::converged();
     sandbox.bash(
         "root",
@@ -113,7 +113,7 @@ fn a_hard_link_to_somebody_elses_file_is_refused() {
 }
 
 #[test]
-fn the_logs_directory_as_a_link_is_refused() {
+fn a_symlinked_logs_directory_is_refused() {
     let sandbox = Sandbox::converged();
     sandbox.bash("root", &format!("rm -rf {LOGS}; mkdir /srv/outside; ln -s /srv/outside {LOGS}"));
     sandbox.apply("ubuntu").exits(1);

@@ -1,9 +1,9 @@
-//! Bad input ends in one clear error with a remedy, and never in a panic (which every run here is checked for).
+//! Bad input ends in one clear error with a hint, and never in a panic (which is checked for every run).
 
 use crate::sandbox::{CHECKOUT, COMPOSE, KEY, PLAN, Sandbox};
 
 #[test]
-fn hosts_in_odd_states() {
+fn unusual_host_states_are_handled() {
     let git = format!("cd {CHECKOUT}");
     let odd: Vec<(&str, &str, String, &str)> = vec![
         ("a lock file", "ubuntu", format!("{git}; git reset -q --hard HEAD~1; touch .git/index.lock"), "index.lock"),
@@ -17,7 +17,7 @@ fn hosts_in_odd_states() {
         ("the source is no key", "ubuntu", "echo '<html>' > /home/ubuntu/jasleentung.pem".into(), "jasleentung.pem"),
         ("compose is no YAML", "ubuntu", format!("printf 'a: [\\n' > {COMPOSE}"), "docker-compose.yml"),
         (
-            "compose lacks the variable",
+            "compose without the variable",
             "ubuntu",
             format!("sed -i /ALERT_SMTP_PASSWORD/d {COMPOSE}"),
             "ALERT_SMTP_PASSWORD",
@@ -42,7 +42,7 @@ fn hosts_in_odd_states() {
 }
 
 #[test]
-fn warehouses_in_odd_states() {
+fn unusual_warehouse_states_are_handled() {
     let sandbox = Sandbox::converged();
     sandbox.save();
     for (what, sql, named) in [
@@ -75,7 +75,7 @@ fn warehouses_in_odd_states() {
 }
 
 #[test]
-fn environments_that_lack_something() {
+fn missing_environment_variables_are_handled() {
     let sandbox = Sandbox::order_tracking();
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).without_env("REDSHIFT_URL").run().exits(1);
     assert!(outcome.all().contains("REDSHIFT_URL"), "{outcome}");
@@ -85,7 +85,7 @@ fn environments_that_lack_something() {
 }
 
 #[test]
-fn a_source_that_yields_nothing_leaves_its_target_alone() {
+fn an_unset_secret_source_leaves_its_target_unchanged() {
     let mut sandbox = Sandbox::converged();
     sandbox.unset_var("key_source");
     let plan = sandbox.provision("ubuntu", ["plan", PLAN, "--json"]).without_env("ALERT_SMTP_PASSWORD").run().exits(0);

@@ -1,4 +1,4 @@
-//! One apply at a time for a plan file on a host, whoever starts it; and a state folder that is not trusted blindly.
+//! Only one apply of a plan file runs at a time on a host, and the state folder is not trusted blindly.
 
 use nix::sys::signal::Signal;
 
@@ -12,7 +12,7 @@ steps:
 ";
 
 #[test]
-fn a_second_apply_is_told_who_holds_the_first() {
+fn a_second_apply_reports_the_lock_holder() {
     let sandbox = Sandbox::new().warehouse();
     let first = sandbox.apply_midway("ubuntu", PLAN);
     let tables = sandbox.tables();
@@ -20,21 +20,21 @@ fn a_second_apply_is_told_who_holds_the_first() {
     let second = sandbox.apply_held("ubuntu", PLAN).run().exits(1);
     let reason = second.events().pop().unwrap()["reason"].as_str().unwrap().to_owned();
     let run = first.started["run"].as_str().unwrap();
-    for told in ["ubuntu", "pid ", "throwaway", run, "since 2"] {
-        assert!(reason.contains(told), "{told:?}: {reason}");
+    for expected in ["ubuntu", "pid ", "throwaway", run, "since 2"] {
+        assert!(reason.contains(expected), "{expected:?}: {reason}");
     }
     assert!(reason.starts_with("nothing was changed"), "{reason}");
     assert!(second.events_of("change_started").is_empty(), "{second}");
 
-    // Root cannot read what ubuntu noted of itself as its own, and is kept out all the same.
+    // Root cannot trust what ubuntu recorded, but is kept out nevertheless.
     let roots = sandbox.apply_held("root", PLAN).run().exits(1);
     let reason = roots.events().pop().unwrap()["reason"].as_str().unwrap().to_owned();
-    for told in ["ubuntu", "pid ", "throwaway", "since 2"] {
-        assert!(reason.contains(told), "{told:?}: {reason}");
+    for expected in ["ubuntu", "pid ", "throwaway", "since 2"] {
+        assert!(reason.contains(expected), "{expected:?}: {reason}");
     }
     assert!(!sandbox.path("/var/lib/provision/runs").exists());
 
-    // A plan looks, and waits for nobody; another plan file is another matter.
+    // A plan does not wait. Another plan file is independent.
     sandbox.provision("ubuntu", ["plan", PLAN, "--only", "history-tables"]).run().exits(0);
     sandbox.write("/root/provision.yaml", "root", DIRECTORY);
     sandbox.provision("root", ["apply", "--yes"]).run().exits(0);
@@ -45,7 +45,7 @@ fn a_second_apply_is_told_who_holds_the_first() {
 }
 
 #[test]
-fn a_plan_file_that_was_replaced_meanwhile_lets_nobody_in() {
+fn a_replaced_plan_file_is_still_locked() {
     let sandbox = Sandbox::new().warehouse();
     let plan = own_plan(&sandbox);
     let first = sandbox.apply_midway("ubuntu", plan);
@@ -53,18 +53,18 @@ fn a_plan_file_that_was_replaced_meanwhile_lets_nobody_in() {
     let second = sandbox.apply_held("ubuntu", plan).run().exits(1);
     let run = first.started["run"].as_str().unwrap();
     assert!(second.stdout.contains(run), "{second}");
-    // By another name it is the same plan file.
+    // Another name refers to the same plan file.
     sandbox.bash("ubuntu", "mkdir elsewhere; ln -s ../provision.yaml elsewhere/link.yaml");
     sandbox.apply_held("ubuntu", "/home/ubuntu/elsewhere/link.yaml").run().exits(1);
     first.let_go().exits(0);
 }
 
 #[test]
-fn a_second_apply_waits_where_it_is_asked_to() {
+fn a_second_apply_waits_on_request() {
     let sandbox = Sandbox::new().warehouse();
     let first = sandbox.apply_midway("ubuntu", PLAN);
     let bounded = sandbox.apply_held("ubuntu", PLAN).args(["--wait=1"]).run().exits(1);
-    assert!(bounded.stdout.contains("has not ended in 1 s"), "{bounded}");
+    assert!(bounded.stdout.contains("did not finish within 1 s"), "{bounded}");
     assert_eq!(bounded.events_of("run_waiting")[0]["holder"]["user"], "ubuntu", "{bounded}");
 
     let mut stopped = sandbox.apply_held("ubuntu", PLAN).args(["--wait"]).start();
@@ -77,12 +77,12 @@ fn a_second_apply_waits_where_it_is_asked_to() {
     waiting.until(|line| line.contains("run_waiting"));
     first.let_go().exits(0);
     let waited = waiting.wait().exits(0);
-    // It looked once the other had ended, and found everything done.
+    // It observed the host after the other run had ended, and found everything done.
     assert_eq!(waited.step("step_planned", "history-tables")["outcome"], "unchanged", "{waited}");
 }
 
 #[test]
-fn the_lock_dies_with_its_holder() {
+fn the_lock_is_released_when_its_holder_dies() {
     let sandbox = Sandbox::new().warehouse();
     sandbox.apply_midway("ubuntu", PLAN).kill();
     sandbox.apply_held("root", PLAN).run().exits(0);
@@ -90,7 +90,7 @@ fn the_lock_dies_with_its_holder() {
 }
 
 #[test]
-fn a_state_folder_that_others_could_write_to_is_refused_before_anything_is_changed() {
+fn a_state_folder_writable_by_others_is_refused_before_any_change() {
     for (user, spoil) in [
         ("root", "chown mallory /var/lib/provision"),
         ("root", "chmod 777 /var/lib/provision"),
@@ -117,13 +117,13 @@ fn a_state_folder_that_others_could_write_to_is_refused_before_anything_is_chang
         assert!(outcome.stderr.contains("hint: "), "{spoil}\n{outcome}");
         assert!(outcome.stderr.contains("provision"), "{spoil}\n{outcome}");
         before.is_same_as(&Snapshot::take(&sandbox, "/home", &["/home/ubuntu/.local"]), spoil);
-        // A plan needs no state.
+        // A plan needs no state folder.
         sandbox.provision(user, ["plan", "/home/ubuntu/provision.yaml"]).run().exits(0);
     }
 }
 
 #[test]
-fn state_is_kept_where_it_is_asked_to_be() {
+fn the_state_folder_follows_the_environment() {
     let sandbox = Sandbox::new();
     sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", DIRECTORY.replace("/srv/data", "/home/ubuntu/data"));
     let apply = sandbox.provision("ubuntu", ["apply", "--yes"]).env("XDG_STATE_HOME", "/home/ubuntu/state");
@@ -134,7 +134,7 @@ fn state_is_kept_where_it_is_asked_to_be() {
 }
 
 #[test]
-fn of_applies_started_at_once_each_change_is_made_by_one() {
+fn concurrent_applies_make_each_change_once() {
     let sandbox = Sandbox::new();
     sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", DIRECTORY.replace("/srv/data", "/home/ubuntu/data"));
     let start = |user: &str, wait: &'static [&'static str]| {
@@ -160,7 +160,7 @@ fn of_applies_started_at_once_each_change_is_made_by_one() {
 }
 
 #[test]
-fn a_plan_file_that_changes_under_an_apply_that_waits_is_not_applied() {
+fn an_apply_that_waited_refuses_a_changed_plan_file() {
     let sandbox = Sandbox::new().warehouse();
     let plan = own_plan(&sandbox);
     let first = sandbox.apply_midway("ubuntu", plan);
@@ -169,6 +169,6 @@ fn a_plan_file_that_changes_under_an_apply_that_waits_is_not_applied() {
     sandbox.bash("ubuntu", "echo '# another remark' >> provision.yaml");
     first.let_go().exits(0);
     let waited = waiting.wait().exits(1);
-    assert!(waited.stdout.contains("was changed just now"), "{waited}");
+    assert!(waited.stdout.contains("was changed in the meantime"), "{waited}");
     assert!(waited.events_of("step_planned").is_empty(), "{waited}");
 }

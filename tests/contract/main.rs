@@ -1,13 +1,13 @@
-//! The contract: what people and scripts may rely on, held against the program as it is started on a real host.
+//! The contract: what people and scripts may rely on, tested with the program on a real host.
 //!
-//! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. One file a theme;
-//! `law_*` are the promises that docs/architecture.md lists.
-#![allow(clippy::disallowed_methods, reason = "tests prepare files and read what they are started with")]
+//! Each test has a throwaway host (`scripts/host`) with real users, sudo, git, PostgreSQL and sshd. There is one file
+//! per topic. `law_*` are the laws in docs/architecture.md.
+#![allow(clippy::disallowed_methods, reason = "tests prepare files and read their settings")]
 #![expect(
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a helper that cannot go on fails its test"
+    reason = "a helper that cannot continue fails its test"
 )]
 
 mod sandbox;

@@ -1,4 +1,4 @@
-//! `max_changes`: a step that would change more than was thought of is not begun.
+//! `max_changes`: a step that would change more than expected is not started.
 
 use crate::sandbox::{Sandbox, Tracing};
 
@@ -24,24 +24,24 @@ fn foreign(sandbox: &Sandbox) -> usize {
 }
 
 #[test]
-fn as_many_as_are_allowed_are_made() {
+fn changes_within_max_changes_are_made() {
     let sandbox = bounded();
     sandbox.provision("root", ["apply", "bounded.yaml", "--yes"]).run().exits(0);
     assert_eq!(foreign(&sandbox), 0);
 }
 
 #[test]
-fn more_are_refused_with_their_number_and_examples() {
+fn changes_above_max_changes_are_refused_with_count_and_examples() {
     let sandbox = bounded();
     sandbox.bash("root", "mkdir /srv/data/d; touch /srv/data/d/{e,f}");
     let outcome = sandbox.provision("root", ["apply", "bounded.yaml", "--yes", "--json"]).run().exits(1);
     let planned = outcome.step("step_planned", "data");
     assert_eq!(planned["outcome"], "blocked");
     let reason = planned["reason"].as_str().unwrap();
-    for told in ["6 changes", "the 3 of max_changes", "/srv/data", "and 3 more"] {
+    for told in ["6 changes", "max_changes is 3", "/srv/data", "and 3 more"] {
         assert!(reason.contains(told), "{told:?} is missing in {reason}");
     }
-    assert!(planned["hint"].as_str().unwrap().contains("raise the step's max_changes"), "{planned}");
+    assert!(planned["hint"].as_str().unwrap().contains("raise max_changes of the step"), "{planned}");
     assert_eq!(foreign(&sandbox), 6, "nothing was begun");
     sandbox.provision("root", ["apply", "bounded.yaml", "--yes", "--var", "most=6"]).run().exits(0);
     assert_eq!(foreign(&sandbox), 0);
@@ -49,10 +49,10 @@ fn more_are_refused_with_their_number_and_examples() {
 }
 
 #[test]
-fn a_tree_that_grows_under_the_apply_is_not_followed() {
+fn apply_does_not_follow_a_growing_tree() {
     let sandbox = bounded();
     sandbox.bash("root", "cd /srv/data; rm a b c; mkdir a b c; chown ubuntu a b c; touch a/file b/file c/file");
-    // Each change of an owner takes as long as it takes to make some more files.
+    // Each change of owner takes as long as creating some more files.
     let slow = Tracing::slow("fchownat", 400_000);
     sandbox.write(
         "/root/grow",
@@ -65,13 +65,13 @@ fn a_tree_that_grows_under_the_apply_is_not_followed() {
     grower.wait();
     let outcome = outcome.exits(1);
     let reason = outcome.step("step_finished", "data")["reason"].as_str().unwrap().to_owned();
-    assert!(reason.contains("has grown since it was counted: max_changes allows no more than the 3"), "{outcome}");
+    assert!(reason.contains("has grown since it was planned: max_changes allows only 3"), "{outcome}");
     let changed = sandbox.bash("root", "find /srv/data -type f -user ubuntu").lines().count();
     assert_eq!(changed, 3, "{outcome}");
 }
 
 #[test]
-fn a_wrong_bound_is_told_with_its_place() {
+fn an_invalid_max_changes_is_reported_with_its_position() {
     let sandbox = bounded();
     for wrong in ["many", "-1", "1.5", "true", "[3]", "\"{{ most }}0x\""] {
         sandbox.write("/root/wrong.yaml", "root", PLAN.replace("\"{{ most }}\"", wrong));

@@ -1,4 +1,4 @@
-//! `--metrics FILE` and `provision report`: what monitoring and the reader of many hosts get.
+//! `--metrics FILE` for monitoring, and `provision report` for many hosts.
 
 use crate::sandbox::{PLAN, Sandbox};
 
@@ -10,7 +10,7 @@ fn sample(text: &str, name: &str, labels: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn metrics_tell_of_a_run_and_outlive_one_that_came_to_nothing() {
+fn metrics_describe_a_run_and_survive_a_failed_one() {
     let sandbox = Sandbox::order_tracking();
     sandbox.provision("ubuntu", ["plan", PLAN, "--metrics", FILE]).run().exits(0);
     assert_eq!(
@@ -24,7 +24,7 @@ fn metrics_tell_of_a_run_and_outlive_one_that_came_to_nothing() {
     assert_eq!(of("provision_step_drifted", &["step=\"history-tables\"", "kind=\"period_tables\""]), "0");
     of("provision_period_uncovered_timestamp_seconds", &["series=\"settlement_ods.hist_ecs_order_info_{period}\""]);
     assert!(text.lines().all(|line| line.starts_with('#') || line.contains("plan=\"order-tracking\"")), "{text}");
-    // A plan file that is broken: what was known stays, and the run has not succeeded.
+    // With a broken plan file the known values stay, and the run has not succeeded.
     sandbox.write("/home/ubuntu/broken.yaml", "ubuntu", "name: order-tracking\nsteps: [\n");
     sandbox.provision("ubuntu", ["plan", "/home/ubuntu/broken.yaml", "--metrics", FILE]).run().exits(1);
     let after = sandbox.read(FILE);
@@ -33,13 +33,13 @@ fn metrics_tell_of_a_run_and_outlive_one_that_came_to_nothing() {
     sandbox.apply("ubuntu").exits(0);
     sandbox.provision("ubuntu", ["plan", PLAN, "--metrics", FILE]).run().exits(0);
     assert_eq!(sample(&sandbox.read(FILE), "provision_steps", &["outcome=\"unchanged\""]).unwrap(), "6");
-    // A directory that is not there is said before anything else.
+    // A missing directory is reported before anything else.
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "--metrics", "/nowhere/x.prom"]).run().exits(1);
     assert!(outcome.stderr.contains("cannot write metrics to /nowhere/x.prom"), "{outcome}");
 }
 
 #[test]
-fn a_report_folds_what_the_program_writes() {
+fn report_reads_the_output_of_plan_and_apply() {
     let sandbox = Sandbox::order_tracking();
     let before = sandbox.plan("ubuntu").exits(0).stdout;
     sandbox.apply("ubuntu").exits(0);
@@ -50,8 +50,8 @@ fn a_report_folds_what_the_program_writes() {
     }
     sandbox.write("/home/ubuntu/d.jsonl", "ubuntu", "ssh: connect to host d port 22: Connection refused\n");
     let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "b.jsonl", "c.jsonl"]).run().exits(0);
-    assert!(report.stdout.starts_with("3 hosts: 1 to change or look at, 2 in order\n"), "{report}");
-    assert!(report.stdout.contains("2 hosts in order (plan of order-tracking): b, c"), "{report}");
+    assert!(report.stdout.starts_with("3 hosts: 1 need changes or attention, 2 ok\n"), "{report}");
+    assert!(report.stdout.contains("2 hosts ok (plan of order-tracking): b, c"), "{report}");
     let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "d.jsonl", "--json"]).run().exits(1);
     let lines: Vec<serde_json::Value> = report.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["event"], &lines[0]["file"]), (&"report_no_result".into(), &"d.jsonl".into()));

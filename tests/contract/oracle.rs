@@ -1,15 +1,17 @@
-//! The runbook as oracle: from many generated starting states, its own commands on one copy of a host and
-//! `provision apply` on another have to leave the same files, repository and tables.
+//! The runbook as oracle. From many generated starting states, its own commands on one copy of a host and `provision
+//! apply` on another have to leave the same files, repository and tables.
 //!
-//! Where we chose to differ, and so what the comparison makes allowance for:
-//! - A rescue keeps what is taken out of the way under `refs/provision/rescue`; the runbook keeps nothing.
-//! - An untracked file in the way of a commit is rescued. The runbook stops there (`git stash` leaves it, the second pull
-//!   aborts as the first did), so its copy of the host gets the file removed first, as somebody would have to. One in the
-//!   way of the switch of the branch alone is put aside and back again there; we go to the head at once and leave it.
-//! - Once a single file is in the way, `git stash` and `stash drop` lose every local change. Ours that are in nobody's
-//!   way stay: they have to be as they were. So does a file whose index entry is the head's already: git passes it over.
-//! - Runs are recorded under `~/.local/state/provision`, so that one that was cut off is known; the runbook keeps no record.
-//! - Unpushed commits are refused (law 5), where `git pull` merges or aborts by the user's configuration: not generated.
+//! The comparison allows for these intended differences:
+//! - A rescue keeps what is moved out of the way under `refs/provision/rescue`. The runbook keeps nothing.
+//! - An untracked file in the way of a commit is rescued. The runbook stops there (`git stash` leaves the file, and the
+//!   second pull aborts like the first), so the file is removed first on its copy of the host, as a person would have
+//!   to do. A file that is only in the way of the branch switch is put aside and back again by the runbook. We go to
+//!   the head directly and leave the file alone.
+//! - If any file is in the way, `git stash` and `stash drop` lose all local changes. Ours keep those that are not in
+//!   the way. So does a file whose index entry already equals the head: git skips it.
+//! - Runs are recorded under `~/.local/state/provision` to detect interrupted runs. The runbook keeps no record.
+//! - Unpushed commits are refused (law 5), while `git pull` merges or aborts depending on the user's configuration.
+//!   They are not generated.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -29,7 +31,7 @@ struct State {
     key_given: bool,
     compose: Compose,
     password_given: bool,
-    /// A bit for each table that is there already.
+    /// One bit for each table that already exists.
     tables: u16,
 }
 
@@ -47,7 +49,7 @@ enum Branch {
     Detached,
 }
 
-/// Files by what the remote's newer commits do to them.
+/// Files by how the remote's newer commits affect them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum File {
     /// Modified.
@@ -56,9 +58,9 @@ enum File {
     Late,
     /// Removed.
     Alerts,
-    /// Nothing.
+    /// Not at all.
     Model,
-    /// Nothing: never tracked at all.
+    /// Not at all, because it was never tracked.
     Notes,
 }
 
@@ -73,7 +75,7 @@ enum Edit {
 #[derive(Debug, Clone, Copy)]
 enum Logs {
     Missing,
-    /// Owned by the user of this id, with files of others in it.
+    /// Owned by the user with this id, with some files of others.
     Owned(u32),
 }
 
@@ -104,7 +106,7 @@ impl File {
     }
 }
 
-/// The remote's head is this many commits ahead of the oldest start.
+/// The number of commits that the remote's head is ahead of the oldest start.
 const COMMITS: u8 = 4;
 
 fn states() -> impl Strategy<Value = State> {
@@ -123,7 +125,7 @@ fn states() -> impl Strategy<Value = State> {
     let compose = prop_oneof![Just(Compose::Placeholder), Just(Compose::Old), Just(Compose::Right)];
     (checkout, logs, key, any::<bool>(), compose, any::<bool>(), 0u16..1024).prop_map(
         |(checkout, logs, key, key_given, compose, password_given, tables)| State {
-            // Where the target is missing its source has to be given: else the step is blocked, which law 7 looks at.
+            // A missing target needs its source, or the step would be blocked, which law 7 tests.
             key_given: key_given || key == Key::Missing,
             password_given: password_given || !matches!(checkout, Checkout::Cloned { .. }),
             checkout,
@@ -135,7 +137,7 @@ fn states() -> impl Strategy<Value = State> {
     )
 }
 
-/// A host whose remote has newer commits of every sort, and nothing else done.
+/// A host whose remote has newer commits of every type, with nothing else done.
 fn host() -> Sandbox {
     let sandbox = Sandbox::order_tracking();
     sandbox.commit(File::Dag.path(), "LAG_LIMIT_MINUTES = 60\n");
@@ -150,7 +152,7 @@ fn host() -> Sandbox {
     sandbox
 }
 
-/// Makes the state, on a host that was restored.
+/// Creates the state on a restored host.
 fn make(sandbox: &Sandbox, state: &State, password: &str) {
     match &state.checkout {
         Checkout::Missing => {}
@@ -216,15 +218,16 @@ fn make(sandbox: &Sandbox, state: &State, password: &str) {
     sandbox.sql(&format!("SET ROLE etl; {}", there.join("\n")));
 }
 
-/// The local changes that matter to the comparison, by git's own account.
+/// The local changes that matter to the comparison, according to git.
 struct Local {
     /// Not tracked, and a newer commit has a file there.
     untracked_in_the_way: Vec<String>,
-    /// Not tracked, and only the commit that the branch is switched to has a file there: by the head it is gone again.
+    /// Not tracked, and only the commit that the branch is switched to has a file there. The head no longer has it.
     untracked_on_the_way: Vec<String>,
     /// Local changes that the runbook's stash would lose although nothing needs their place.
     kept: BTreeSet<String>,
-    /// Staged as the head has them: git's pull passes them over, whatever the file is, and the runbook's stash loses that.
+    /// Staged with the content of the head. git's pull skips them whatever the file is, and the runbook's stash loses
+    /// it.
     settled: BTreeSet<String>,
 }
 
@@ -246,10 +249,10 @@ fn local(sandbox: &Sandbox) -> Local {
     let unlike_head = lines(sandbox.git("diff --no-renames --name-only --cached refs/probe/head"));
     sandbox.git("update-ref -d refs/probe/head");
     let untracked = lines(sandbox.git("ls-files --others --exclude-standard"));
-    // The index too: a file that was added and is gone again differs from nothing else.
+    // The index matters too: a file that was added and deleted again differs only there.
     let changed = &lines(sandbox.git("diff --no-renames --name-only HEAD"))
         | &lines(sandbox.git("diff --no-renames --name-only --cached HEAD"));
-    // A file that is only missing is in nobody's way: a pull puts its own there.
+    // A file that is only missing is not in the way: a pull restores it.
     let missing = lines(sandbox.git("diff --no-renames --name-only --diff-filter=D"));
     let stashed = changed.iter().any(|file| upstream.contains(file) && !missing.contains(file));
     Local {
@@ -260,14 +263,14 @@ fn local(sandbox: &Sandbox) -> Local {
     }
 }
 
-/// What is left behind, but for the paths in `apart`.
+/// Returns what is left behind, except the paths in `apart`.
 fn left(sandbox: &Sandbox, apart: &BTreeSet<String>) -> (Snapshot, String, String) {
     let ours = "/home/ubuntu/.local";
     let mut files = Snapshot::take(sandbox, "/home/ubuntu", &[&format!("{CHECKOUT}/.git"), ours]).without_traces();
     let mut repository = sandbox.repository_state();
     for file in apart {
         files = files.without(&format!("{CHECKOUT}/{file}"));
-        // Git takes a directory away with its last file, so those above come and go with the kept ones.
+        // Git removes a directory with its last file, so parents come and go with the kept files.
         for folder in Path::new(file).ancestors().skip(1).filter(|folder| *folder != Path::new("")) {
             files = files.without_entry(&format!("{CHECKOUT}/{}", folder.display()));
         }
@@ -277,7 +280,7 @@ fn left(sandbox: &Sandbox, apart: &BTreeSet<String>) -> (Snapshot, String, Strin
     (files, repository, sandbox.definitions())
 }
 
-/// How the kept files stand: their bytes and what git says of them.
+/// Returns the content and the git status of the kept files.
 fn standing(sandbox: &Sandbox, kept: &BTreeSet<String>) -> Vec<String> {
     kept.iter()
         .map(|file| {
@@ -303,7 +306,7 @@ fn compare(sandbox: &mut Sandbox, state: &State) {
     make(sandbox, state, &password);
     let Local { untracked_in_the_way, untracked_on_the_way, mut kept, settled } = local(sandbox);
     if state.password_given {
-        // Both write the password after the pull, into the committed file or the one that stayed.
+        // Both write the password after the pull, into the committed file or the remaining one.
         kept.remove("airflow_poc/docker-compose.yml");
     }
     let stood = standing(sandbox, &kept);
@@ -323,7 +326,7 @@ fn compare(sandbox: &mut Sandbox, state: &State) {
 
     sandbox.restore();
     make(sandbox, state, &password);
-    // A source that yields nothing is one that is not there, not one that is empty.
+    // A source without a value is an unset one, not an empty one.
     let args = ["apply", PLAN, "--yes", "--json", "--as-of", "2026-03-01"];
     let mut apply = sandbox.provision("ubuntu", args);
     if !state.password_given {
@@ -334,17 +337,17 @@ fn compare(sandbox: &mut Sandbox, state: &State) {
     by_hand.0.is_same_as(&ours.0, &format!("files by hand (-) and by provision (+) differ\n{outcome}"));
     assert_eq!(by_hand.1, ours.1, "the repository by hand (left) and by provision (right)\n{outcome}");
     assert_eq!(by_hand.2, ours.2, "the tables by hand (left) and by provision (right)\n{outcome}");
-    assert_eq!(stood, standing(sandbox, &kept), "local changes that are in nobody's way stay\n{outcome}");
+    assert_eq!(stood, standing(sandbox, &kept), "local changes that are not in the way stay\n{outcome}");
     assert_eq!(had, contents(sandbox, &settled), "and so do files that are staged as the head has them\n{outcome}");
     for file in &untracked_in_the_way {
         assert!(!sandbox.rescues().is_empty(), "{file} was rescued\n{outcome}");
     }
 }
 
-/// Draws its share of the cases; `PROPTEST_CASES` asks for more than the usual number of all shares together.
+/// Runs this test's share of the cases. `PROPTEST_CASES` sets the total number.
 fn draw() {
     let sandbox = RefCell::new(host());
-    #[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to go on")]
+    #[expect(clippy::disallowed_methods, reason = "the environment sets the length of a test")]
     let cases: u32 = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     let config =
         Config { cases: cases.div_ceil(SHARES), max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
@@ -357,7 +360,7 @@ fn draw() {
     }
 }
 
-/// Shares of the generated hosts, each with a host of its own, so that they run beside each other.
+/// The shares run in parallel, each with its own host.
 const SHARES: u32 = 4;
 
 #[test]
@@ -380,9 +383,9 @@ fn generated_hosts_fourth_share() {
     draw();
 }
 
-/// States that were once drawn, and in which the model was wrong.
+/// States that were once generated and in which the model was wrong.
 #[test]
-fn a_file_that_is_staged_as_the_head_has_it_stays() {
+fn a_staged_file_equal_to_the_head_is_kept() {
     let edits = vec![(File::Alerts, Edit::StageDelete), (File::Alerts, Edit::Write)];
     let state = State {
         checkout: Checkout::Cloned { branch: Branch::Main, behind: 0, edits },
@@ -396,9 +399,9 @@ fn a_file_that_is_staged_as_the_head_has_it_stays() {
     compare(&mut host(), &state);
 }
 
-/// The two ends, whatever is drawn above.
+/// The two extremes, in addition to the generated states.
 #[test]
-fn a_fresh_host_and_one_with_everything_wrong() {
+fn fresh_and_completely_wrong_hosts_converge() {
     let mut sandbox = host();
     let fresh = State {
         checkout: Checkout::Missing,

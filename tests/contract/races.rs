@@ -1,7 +1,7 @@
-//! Races: a neighbour exchanges names as fast as the kernel can while root walks, writes and clones among them. What
-//! lies outside of the declared paths stays as it was.
+//! Races: a neighbour exchanges names as fast as the kernel allows while root walks, writes and clones among them.
+//! Everything outside the declared paths stays unchanged.
 //!
-//! The same neighbour wins against `chown -R` and against `find -exec chown`, so the harness can tell.
+//! The same neighbour defeats `chown -R` and `find -exec chown`, which proves that the harness works.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -15,23 +15,23 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::sandbox::{Sandbox, Snapshot, Tracing, random_word};
 
-/// How many exchanges all scenarios have at the least, and each of the five.
+/// The minimum number of exchanges in all scenarios, and in each of the five.
 const ALL_SWAPS: u64 = 100_000;
 const SWAPS: u64 = ALL_SWAPS / 5;
-/// For how long each goes on, and when it is given up.
+/// How long each scenario runs, and when it is given up.
 const TIME: Duration = Duration::from_secs(5);
 const TOO_LONG: Duration = Duration::from_secs(200);
 
-/// The calls between which something can be exchanged, and the wait after each, in microseconds.
+/// The calls between which something can be exchanged, and the delay after each, in microseconds.
 const GAPS: &str = "openat,statx,newfstatat,readlinkat,mkdirat,renameat2,mkdir,lstat,stat";
 const SLOWLY: u32 = 150;
 
 const ATTACKER: &str = "/opt/provision/bin/attacker";
 const COUNT: &str = "/var/tmp/swaps";
 
-/// What the neighbour does in a loop, a line each: `exchange A B`; `flicker A B`, there and back at once; `litter
-/// DIRECTORY DECOY`, which exchanges whatever a run prepares in a directory for a decoy; `occupy PATH TARGET`, which
-/// makes a directory there, and then a link; `wait MICROSECONDS`, without which no run would ever get past its plan.
+/// The neighbour's program, one instruction per line, in a loop: `exchange A B`; `flicker A B`, there and back at once;
+/// `litter DIRECTORY DECOY`, which exchanges temporary files in a directory for a decoy; `occupy PATH TARGET`, which
+/// creates a directory there and then a link; `wait MICROSECONDS`, without which no run would ever get past its plan.
 const PROGRAM: &str = "ATTACK";
 
 /// The neighbour's process. It counts its exchanges in a file.
@@ -55,7 +55,7 @@ fn attacker() {
                 "flicker" => {
                     swaps += u64::from(exchange(paths[0], paths[1]));
                     swaps += u64::from(exchange(paths[0], paths[1]));
-                    // What root wrote in between has taken one of the two away.
+                    // Root's writes in between have removed one of the two.
                     if let Ok(target) = std::fs::read_link(paths[0]) {
                         let _ = std::fs::remove_file(paths[0]).and_then(|()| std::fs::write(paths[0], &original));
                         let _ = std::fs::remove_file(paths[1]);
@@ -91,11 +91,11 @@ fn attacker() {
     }
 }
 
-/// A compose file, which serves for any other file as well.
+/// A compose file, which also serves as any other file.
 const VALUES: &str = "services:\n  web:\n    environment:\n      A: ${A}\n      C: ${C}\n      B: old\n";
 
-/// A host with a victim in `/srv`, and a neighbour called mallory. The victim's file of the name `linked` has hard links
-/// among mallory's files.
+/// A host with a victim in `/srv`, and a neighbour called mallory. The victim's file `linked` has hard links among
+/// mallory's files.
 struct Arena {
     sandbox: Sandbox,
     before: Snapshot,
@@ -107,7 +107,7 @@ struct Arena {
 }
 
 impl Arena {
-    /// `prepare` is run by mallory, in their home; `links` get hard links to the victim's file then.
+    /// `prepare` is run by mallory in their home directory. Then `links` become hard links to the victim's file.
     fn new(prepare: &str, links: &[&str]) -> Self {
         let sandbox = Sandbox::new();
         sandbox.bash(
@@ -130,18 +130,18 @@ impl Arena {
         arena
     }
 
-    /// Makes mallory's hard links anew: what is replaced is lost to them.
+    /// Recreates mallory's hard links, because mallory loses those that were replaced.
     fn relink(&self) {
         let names = std::fs::metadata(self.sandbox.path("/srv/linked/file")).unwrap().nlink();
         if names == 1 + self.links.len() as u64 {
             return;
         }
         for link in &self.links {
-            // From outside: on the host itself, both lie on mounts of their own.
+            // From outside the host, because on it both are on different mounts.
             let (link, new) = (self.sandbox.path("/home/mallory").join(link), self.sandbox.path("/home/mallory/new"));
             std::fs::hard_link(self.sandbox.path("/srv/linked/file"), &new).unwrap();
             std::fs::rename(&new, link).unwrap();
-            // Where both are the same file, rename(2) does nothing.
+            // If both are the same file, rename(2) does nothing.
             let _ = std::fs::remove_file(&new);
         }
     }
@@ -150,7 +150,7 @@ impl Arena {
         Snapshot::take(sandbox, "/srv/victim", &[])
     }
 
-    /// Without its times: each renaming of a hard link shows in them.
+    /// Without times, because renaming a hard link changes them.
     fn linked(sandbox: &Sandbox) -> Snapshot {
         Snapshot::take(sandbox, "/srv/linked", &[]).without_traces()
     }
@@ -164,7 +164,7 @@ impl Arena {
         std::fs::read_to_string(self.sandbox.path(COUNT)).unwrap_or_default().parse().unwrap_or(0)
     }
 
-    /// Has root act again and again, while mallory attacks by the program, until `enough`.
+    /// Runs `act` repeatedly as root, while mallory attacks with the program, until `enough`.
     fn fight(&self, program: &str, mut act: impl FnMut(&Sandbox, u64), enough: impl Fn(&Self, Duration) -> bool) {
         let argv = [ATTACKER, "races::attacker", "--exact", "--ignored", "--nocapture"];
         let attacker = self.sandbox.command("mallory", argv).env(PROGRAM, program).env("ORIGINAL", VALUES).start();
@@ -180,7 +180,8 @@ impl Arena {
         attacker.wait();
     }
 
-    /// Runs `provision apply` on these steps again and again under the attack. `vars` gives each round its own.
+    /// Runs `provision apply` on these steps repeatedly under attack. `vars` returns different variables for each
+    /// round.
     #[track_caller]
     fn withstands(&self, what: &str, program: &str, steps: &str, vars: impl Fn(u64) -> [String; 2]) {
         self.sandbox.write("/root/plan.yaml", "root", format!("{FIRST}{steps}"));
@@ -192,7 +193,7 @@ impl Arena {
             let apply =
                 sandbox.provision("root", ["apply", "plan.yaml", "--yes", "--json", "--var", &one, "--var", &two]);
             let apply = apply.args(["--var", &first]).env("VALUE", random_word()).within(TOO_LONG);
-            // Every other run is slowed down between its looking and its acting, so that each gap is found.
+            // Every other run is slowed down between checks and actions, so that every gap is exposed.
             let outcome =
                 if round.is_multiple_of(2) { apply.run() } else { apply.traced(&Tracing::slow(GAPS, SLOWLY)).0 };
             self.relink();
@@ -213,7 +214,7 @@ impl Arena {
                 self.linked.difference(&Self::linked(sandbox))
             );
         };
-        // A run that finds something exchanged while it plans refuses at once, and proves nothing of its writing.
+        // A run that notices an exchange while it plans refuses at once, and proves nothing about its writes.
         let enough = |arena: &Self, elapsed| elapsed > TIME && arena.swaps() >= SWAPS && begun.get() > 0;
         self.fight(program, act, enough);
         let runs = format!("{} applies, of which {} began to change and {done} succeeded", done + refused, begun.get());
@@ -221,8 +222,8 @@ impl Arena {
     }
 }
 
-/// A step with something to do each time. Those after it are decided on when it is done, and begin at once: they do not
-/// have to find the host as the plan had it, which mallory hardly ever leaves.
+/// A step with something to do each time. The steps after it are planned when it is done and start at once, so they do
+/// not need the host to be as it was planned, which mallory rarely allows.
 const FIRST: &str = "
 name: race
 vars: { a: 0, b: 0, round: 0 }
@@ -234,7 +235,7 @@ steps:
 
 const NO_VARS: fn(u64) -> [String; 2] = |_| ["a=1".to_owned(), "b=1".to_owned()];
 
-/// A tree of mallory's, and directories in it to be exchanged for links that lead to the victim.
+/// A tree of mallory's, with directories that are exchanged for links to the victim.
 const FOLDERS: &str =
     "mkdir tree pool; for n in {0..19}; do mkdir tree/$n; touch tree/$n/{0..3}; ln -s /srv/victim/inner pool/$n; done";
 
@@ -244,7 +245,7 @@ fn folders() -> String {
     lines.join("\n")
 }
 
-/// Groups, for mallory stays the owner so, and goes on.
+/// Groups change instead of owners, so that mallory remains the owner and can continue.
 const WALK: &str = "
   - id: walk
     after: [first]
@@ -257,7 +258,7 @@ fn groups(round: u64) -> [String; 2] {
 }
 
 #[test]
-fn a_walk_among_directories_that_become_links() {
+fn walking_survives_directories_swapped_for_symlinks() {
     let arena = Arena::new(FOLDERS, &[]);
     arena.withstands("a walk among directories that become links", &folders(), WALK, groups);
 }
@@ -266,7 +267,7 @@ const DEEP: &str = "/home/mallory/tree/deep";
 const LINK: &str = "/home/mallory/pool/link";
 
 #[test]
-fn a_walk_among_files_that_become_hard_links() {
+fn walking_survives_files_swapped_for_hard_links() {
     let arena =
         Arena::new("mkdir tree pool; touch tree/{a..z}; mkdir tree/deep; touch tree/deep/{a..z}", &["pool/link"]);
     let lines: Vec<String> = ('a'..='z')
@@ -276,7 +277,7 @@ fn a_walk_among_files_that_become_hard_links() {
 }
 
 #[test]
-fn a_key_written_where_directory_target_and_preparations_are_exchanged() {
+fn writing_a_key_survives_swapped_directories_and_targets() {
     let arena = Arena::new(
         "mkdir ssh; ln -s /srv/victim/inner ssh-link; ln -s /srv/victim/key ssh/decoy; touch ssh/key; mkdir pool; ln -s /srv/victim/key pool/link",
         &["pool/target", "pool/hard"],
@@ -307,7 +308,7 @@ wait 100";
 }
 
 #[test]
-fn a_value_written_where_directory_and_files_are_exchanged() {
+fn writing_a_value_survives_swapped_directories_and_files() {
     let arena = Arena::new(
         "mkdir app pool; ln -s /srv/victim/inner app-link; cp /srv/victim/docker-compose.yml /srv/victim/.env app
         ln -s /srv/victim/docker-compose.yml app/decoy; ln -s /srv/victim/key pool/link",
@@ -342,9 +343,9 @@ wait 100";
 }
 
 #[test]
-fn a_clone_where_somebody_else_is_always_first() {
+fn a_clone_survives_a_user_who_creates_its_path_first() {
     let mut arena = Arena::new("true", &[]);
-    // What was cloned is root's own, whatever was there before.
+    // What was cloned belongs to root, whatever was there before.
     arena.reset = Some(
         "cd /srv/open
         for at in repo parent; do
@@ -368,7 +369,7 @@ fn a_clone_where_somebody_else_is_always_first() {
     arena.withstands("a clone among exchanged names", program, &plan, vars);
 }
 
-/// Requires that mallory wins against a command line of root's.
+/// Asserts that mallory defeats a command line of root.
 #[track_caller]
 fn loses(arena: &Arena, program: &str, script: &str) {
     let act = |sandbox: &Sandbox, _| drop(sandbox.command("root", ["bash", "-c", script]).run());
@@ -377,7 +378,7 @@ fn loses(arena: &Arena, program: &str, script: &str) {
 }
 
 #[test]
-fn chown_loses_by_hard_links() {
+fn chown_is_defeated_by_hard_links() {
     let links: Vec<String> = (0..20).map(|n| format!("pool/{n}")).collect();
     let links: Vec<&str> = links.iter().map(String::as_str).collect();
     let arena = Arena::new("mkdir tree pool; touch tree/{0..19}", &links);
@@ -387,7 +388,7 @@ fn chown_loses_by_hard_links() {
 }
 
 #[test]
-fn chown_by_path_loses_by_links() {
+fn chown_by_path_is_defeated_by_symlinks() {
     let arena = Arena::new(FOLDERS, &[]);
     loses(&arena, &folders(), "find /home/mallory/tree -exec chown :50000 {} +");
 }

@@ -1,11 +1,11 @@
-//! Law 10: no two steps of a valid plan file undo each other. And law 3 for steps that influence each other: after an
-//! apply that succeeded, plan is empty.
+//! Law 10: no two steps of a valid plan file undo each other. Also law 3 for steps that influence each other: after a
+//! successful apply, plan is empty.
 
 use crate::sandbox::{BASTION, KEY_SOURCE, Outcome, Rotation, Sandbox, random_word};
 
 const FILE: &str = "/root/p.yaml";
 
-/// Users whom the steps hand things to, and the plan file.
+/// The users of the steps, and the plan file.
 fn host(steps: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     write_plan(&sandbox, steps);
@@ -28,7 +28,7 @@ fn plan(sandbox: &Sandbox) -> Outcome {
     sandbox.provision("root", ["plan", FILE, "--json", "--detailed-exitcode"]).run()
 }
 
-/// Applies once and sees that nothing is left to do, and that the plan's changes are those that were made.
+/// Applies once and asserts that nothing is left to do, and that the planned changes were made.
 fn converges_in_one_apply(sandbox: &Sandbox) {
     validate(sandbox).exits(0);
     let outcome = apply(sandbox).exits(0);
@@ -36,11 +36,11 @@ fn converges_in_one_apply(sandbox: &Sandbox) {
     plan(sandbox).exits(0);
 }
 
-/// `validate` refuses, and names both steps with their places.
+/// Asserts that `validate` refuses and names both steps with their positions.
 #[track_caller]
-fn refuses(sandbox: &Sandbox, told: &[&str]) {
+fn refuses(sandbox: &Sandbox, expected: &[&str]) {
     let outcome = validate(sandbox).exits(1);
-    for text in told {
+    for text in expected {
         assert!(outcome.stderr.contains(text), "{text:?} is missing\n{outcome}");
     }
     assert!(outcome.stderr.matches("- id:").count() + outcome.stderr.matches("{ id:").count() >= 2, "{outcome}");
@@ -51,7 +51,7 @@ fn owner(sandbox: &Sandbox, path: &str) -> String {
     sandbox.bash("root", &format!("stat -c %u:%g {path}")).trim().to_owned()
 }
 
-/// A remote with one commit, and a clone of it in which `up` makes further ones.
+/// A remote with one commit, and a clone in which `up` creates more commits.
 fn remote(sandbox: &Sandbox, files: &str) {
     sandbox.bash(
         "root",
@@ -103,7 +103,7 @@ fn a_password_survives_the_commit_that_starts_to_track_the_env_file() {
 }
 
 #[test]
-fn a_recursive_directory_leaves_a_checkout_to_its_step() {
+fn a_recursive_directory_leaves_out_checkouts_of_other_steps() {
     let sandbox = host(
         "
   - { id: app, directory: { path: /srv/app, owner: \"50000\", group: \"50000\", recursive: true } }
@@ -134,7 +134,7 @@ fn a_recursive_directory_leaves_a_checkout_to_its_step() {
 }
 
 #[test]
-fn a_recursive_directory_leaves_what_a_step_outside_of_the_run_owns() {
+fn a_recursive_directory_leaves_out_paths_of_unselected_steps() {
     let sandbox = host(
         "
   - { id: outer, directory: { path: /srv/app, owner: root, group: root, recursive: true } }
@@ -190,7 +190,7 @@ const TWO_FILES: &str = "
 ";
 
 #[test]
-fn one_name_in_one_env_file_from_two_compose_files_is_refused() {
+fn one_variable_of_one_env_file_from_two_compose_files_is_refused() {
     let sandbox = host(TWO_FILES).env("PW1", "first").env("PW2", "second");
     sandbox.bash(
         "root",
@@ -198,7 +198,7 @@ fn one_name_in_one_env_file_from_two_compose_files_is_refused() {
         printf 'services: { a: { environment: { PW: \"${PW}\" } } }' | tee c1.yml > c2.yml",
     );
     refuses(&sandbox, &["`one` and `two` both own PW in /srv/app/.env"]);
-    // A literal in one of them is another place.
+    // A literal in one of them is a different place.
     sandbox.bash("root", "cd /srv/app; printf 'services: { a: { environment: { PW: x } } }' > c1.yml");
     converges_in_one_apply(&sandbox);
     assert_eq!(sandbox.read("/srv/app/.env"), "PW=second\n");
@@ -206,7 +206,7 @@ fn one_name_in_one_env_file_from_two_compose_files_is_refused() {
 }
 
 #[test]
-fn one_name_in_one_env_file_is_refused_where_a_clone_brings_the_compose_files() {
+fn one_variable_from_two_cloned_compose_files_is_refused() {
     let sandbox =
         host(&format!("  - {{ id: r, repository: {{ path: /srv/app, url: /srv/app.git, branch: main }} }}{TWO_FILES}"))
             .env("PW1", "first")
@@ -219,7 +219,7 @@ fn one_name_in_one_env_file_is_refused_where_a_clone_brings_the_compose_files() 
 }
 
 #[test]
-fn two_variables_of_one_fresh_env_file_are_set_in_one_apply() {
+fn two_variables_of_a_new_env_file_are_set_in_one_apply() {
     for user in ["root", "ubuntu"] {
         let sandbox = host(&format!(
             "
@@ -245,7 +245,7 @@ fn two_variables_of_one_fresh_env_file_are_set_in_one_apply() {
 }
 
 #[test]
-fn two_edits_of_one_file_may_be_in_any_order_and_do_not_wait_for_each_other() {
+fn edits_of_one_file_need_no_order() {
     let sandbox = host(
         "
   - { id: a, after: [b], compose_env: { file: /srv/app/dc.yml, variable: A, value: { env: A } } }
@@ -256,7 +256,7 @@ fn two_edits_of_one_file_may_be_in_any_order_and_do_not_wait_for_each_other() {
     .env("B", "new");
     sandbox.bash("root", "mkdir /srv/app; printf 'services:\\n  x:\\n    environment:\\n      A: old\\n      B: old\\n' > /srv/app/dc.yml");
     converges_in_one_apply(&sandbox);
-    // A step whose secret is missing does not keep the other one from being done.
+    // A step with a missing secret does not prevent the other one.
     write_plan(
         &sandbox,
         "
@@ -269,7 +269,7 @@ fn two_edits_of_one_file_may_be_in_any_order_and_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_path_through_a_link_is_known_to_be_inside() {
+fn a_path_through_a_symlink_counts_as_nested() {
     let sandbox = host(
         "
   - { id: c, compose_env: { file: /srv/current/dc.yml, variable: P, value: { env: P } } }
@@ -284,7 +284,7 @@ fn a_path_through_a_link_is_known_to_be_inside() {
     let planned = plan(&sandbox).exits(2).step("step_planned", "c");
     assert_eq!(planned["waits_for"][0], "r", "{planned}");
     converges_in_one_apply(&sandbox);
-    // The same variable by both spellings.
+    // The same variable in both spellings.
     write_plan(
         &sandbox,
         "
@@ -296,7 +296,7 @@ fn a_path_through_a_link_is_known_to_be_inside() {
 }
 
 #[test]
-fn one_path_by_two_spellings_is_refused() {
+fn one_path_in_two_spellings_is_refused() {
     for other in ["/srv/a/", "//srv/a", "/srv/./a", "/srv/link", "/srv/sub/../a", "/srv/mounted"] {
         let sandbox = host(&format!(
             "
@@ -313,7 +313,7 @@ fn one_path_by_two_spellings_is_refused() {
 }
 
 #[test]
-fn a_file_where_another_step_needs_a_directory_is_refused() {
+fn a_file_that_another_step_needs_as_a_directory_is_refused() {
     let sandbox = host(
         "
   - { id: key, key_file: { path: /srv/app/key } }
@@ -337,7 +337,7 @@ fn warehouse(steps: &str) -> Sandbox {
 }
 
 #[test]
-fn a_table_like_a_period_table_is_made_after_it() {
+fn a_table_like_a_period_table_is_created_after_it() {
     let sandbox = warehouse("
   - { id: grandchild, table: { connection: w, ddl: 'CREATE TABLE s.grandchild (LIKE s.child)' } }
   - { id: child, table: { connection: v, ddl: 'CREATE TABLE s.child (LIKE s.HIST_2025_h2)' } }
@@ -349,7 +349,7 @@ fn a_table_like_a_period_table_is_made_after_it() {
 }
 
 #[test]
-fn one_table_by_two_connections_is_refused() {
+fn one_table_through_two_connections_is_refused() {
     let sandbox = warehouse(
         "
   - { id: one, table: { connection: w, ddl: 'CREATE TABLE s.dd (a int)' } }
@@ -360,7 +360,7 @@ fn one_table_by_two_connections_is_refused() {
 }
 
 #[test]
-fn a_series_claims_the_names_of_its_own_calendar_alone() {
+fn a_series_claims_only_the_names_of_its_own_calendar() {
     for (name, refused) in [
         ("s.hist_2025_h2", false),
         ("s.hist_2025_q3", false),
@@ -379,7 +379,7 @@ fn a_series_claims_the_names_of_its_own_calendar_alone() {
 }
 
 #[test]
-fn a_saved_plan_is_not_applied_over_another_connection() {
+fn a_saved_plan_refuses_a_changed_connection() {
     let sandbox = Sandbox::new().warehouse();
     sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl; CREATE ROLE other; GRANT other TO etl");
     sandbox.write(
@@ -412,7 +412,7 @@ steps:
 }
 
 #[test]
-fn a_tunnel_waits_for_the_step_that_makes_its_key() {
+fn a_tunnel_waits_for_the_step_that_creates_its_key() {
     for after in ["", "after: [key], "] {
         let rotation = Rotation::new();
         rotation.serve("AllowTcpForwarding yes");
@@ -452,7 +452,7 @@ steps:
         assert_eq!(planned["waits_for"], serde_json::json!(["key"]), "{planned}");
         run("apply", &["--yes"], "new").exits(0);
         run("plan", &["--detailed-exitcode"], "new").exits(0);
-        // A rotation: the key in place is not taken any more, and the one that comes is.
+        // A rotation: the current key is no longer accepted, but the new one is.
         rotation.authorize(&["old"]);
         sandbox.sql("DROP TABLE s.kyx");
         run("apply", &["--yes"], "old").exits(0);
@@ -460,9 +460,10 @@ steps:
     }
 }
 
-/// In a git directory git works as the checkout's user: a step that gives it to another one blocks the checkout for ever.
+/// Git works in the git directory as the checkout's user. A step that gives the directory to another user would block
+/// the checkout permanently.
 #[test]
-fn a_directory_in_a_checkouts_git_directory_is_refused() {
+fn directories_inside_a_git_directory_are_refused() {
     let sandbox = Sandbox::new();
     let code = "  - { id: code, repository: { path: /srv/code, url: /srv/code.git, branch: main } }\n";
     for path in ["/srv/code/.git", "/srv/code/.git/hooks"] {
@@ -473,7 +474,7 @@ fn a_directory_in_a_checkouts_git_directory_is_refused() {
             assert!(refused.stderr.contains("manages a directory inside of the other's git directory"), "{refused}");
         }
     }
-    // One of the checkout's own directories is no git directory.
+    // One of the checkout's own directories is not a git directory.
     let own = "  - { id: own, directory: { path: /srv/code/.github, owner: \"50000\", recursive: true } }\n";
     sandbox.write("/srv/git.yaml", "root", format!("name: git\nsteps:\n{code}{own}"));
     sandbox.provision("root", ["validate", "/srv/git.yaml"]).run().exits(0);

@@ -1,10 +1,11 @@
-//! Remotes as git itself would reach them: by path, by `file://`, by ssh with the operator's own keys and known hosts.
+//! Remotes are reached as git itself does: by path, by `file://`, and by ssh with the operator's own keys and known
+//! hosts.
 
 use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, Tracing, random_word};
 
 const SSH_URL: &str = "ssh://ubuntu@127.0.0.1/srv/git/s3-redshift-backup-tool.git";
 
-/// A host whose remote is served by sshd; the operator's key opens it.
+/// A host whose remote is served by sshd, with access by the operator's key.
 pub fn served_by_ssh() -> Sandbox {
     let mut sandbox = Sandbox::new().remote();
     sandbox.bash("root", "/opt/provision/scripts/services sshd");
@@ -25,7 +26,7 @@ fn apply(sandbox: &Sandbox, user: &str) -> crate::sandbox::Outcome {
 }
 
 #[test]
-fn a_path_and_a_file_url() {
+fn plan_reads_remotes_by_path_and_by_file_url() {
     for url in [BARE.to_owned(), format!("file://{BARE}")] {
         let mut sandbox = Sandbox::new().remote();
         sandbox.set_var("repo_url", url);
@@ -42,9 +43,9 @@ fn a_path_and_a_file_url() {
     }
 }
 
-/// Whoever starts the run.
+/// Independent of who starts the run.
 #[test]
-fn the_configuration_of_the_steps_user_counts() {
+fn the_git_configuration_of_the_steps_user_applies() {
     let mut sandbox = Sandbox::new().remote();
     // Mallory's worker is started by sudo.
     sandbox.bash("root", "echo 'mallory ALL=(ALL:ALL) NOPASSWD: ALL' >> /etc/sudoers");
@@ -59,7 +60,7 @@ fn the_configuration_of_the_steps_user_counts() {
 }
 
 #[test]
-fn ssh_with_a_default_key_and_a_known_host() {
+fn ssh_works_with_a_default_key_and_a_known_host() {
     for user in ["ubuntu", "root"] {
         let sandbox = served_by_ssh();
         trust_the_host(&sandbox);
@@ -71,7 +72,7 @@ fn ssh_with_a_default_key_and_a_known_host() {
 }
 
 #[test]
-fn ssh_to_a_host_that_is_not_known_or_has_changed_is_refused() {
+fn unknown_and_changed_ssh_hosts_are_refused() {
     let sandbox = served_by_ssh();
     let outcome = apply(&sandbox, "ubuntu").exits(1);
     assert!(outcome.all().contains("127.0.0.1") && outcome.all().contains("known_hosts"), "{outcome}");
@@ -84,7 +85,7 @@ fn ssh_to_a_host_that_is_not_known_or_has_changed_is_refused() {
 }
 
 #[test]
-fn ssh_by_an_alias_of_the_configuration() {
+fn ssh_aliases_are_resolved() {
     let mut sandbox = served_by_ssh();
     trust_the_host(&sandbox);
     sandbox.bash(
@@ -96,9 +97,9 @@ fn ssh_by_an_alias_of_the_configuration() {
     apply(&sandbox, "ubuntu").exits(0);
 }
 
-/// What is fetched for a plan lies in /dev/shm, or else in the directory for temporary files.
+/// Data fetched for a plan is stored in /dev/shm, or else in the directory for temporary files.
 #[test]
-fn where_one_place_has_no_room_the_other_is_taken() {
+fn a_full_temporary_space_falls_back_to_the_other() {
     let sandbox = served_by_ssh();
     trust_the_host(&sandbox);
     apply(&sandbox, "ubuntu").exits(0);
@@ -127,9 +128,9 @@ fn where_one_place_has_no_room_the_other_is_taken() {
     }
 }
 
-/// As for git itself: without `run_as` another user, the launcher's own variables count.
+/// As for git itself, the launcher's variables count if the step has no other `run_as` user.
 #[test]
-fn git_ssh_command_of_the_launcher_counts_for_a_step_of_its_own_user() {
+fn git_ssh_command_applies_to_steps_of_the_launching_user() {
     let mut sandbox = served_by_ssh();
     trust_the_host(&sandbox);
     sandbox.bash(
@@ -148,7 +149,7 @@ fn git_ssh_command_of_the_launcher_counts_for_a_step_of_its_own_user() {
 }
 
 #[test]
-fn a_shallow_remote_is_cloned_soundly_by_ssh() {
+fn a_shallow_remote_is_cloned_intact_over_ssh() {
     let mut sandbox = served_by_ssh();
     trust_the_host(&sandbox);
     sandbox.commit("one", "one");
@@ -162,7 +163,7 @@ fn a_shallow_remote_is_cloned_soundly_by_ssh() {
 }
 
 #[test]
-fn a_token_in_a_url_is_not_shown_and_no_argument_of_a_process() {
+fn a_token_in_a_url_is_neither_shown_nor_a_process_argument() {
     for url in [
         "http://127.0.0.1:1/x.git?access_token=CANARY",
         "http://127.0.0.1:1/x.git#CANARY",
@@ -178,7 +179,7 @@ fn a_token_in_a_url_is_not_shown_and_no_argument_of_a_process() {
             let outcome = outcome.exits(1);
             assert!(!outcome.all().contains("CANARY"), "{outcome}");
             let executions = trace.executions();
-            // The first is our own start of the program.
+            // The first process is started by the test.
             let shown = executions.iter().filter(|line| !line.contains("\"plan\"") && line.contains("CANARY"));
             assert_eq!(shown.count(), 0, "{executions:?}");
         }
@@ -187,9 +188,9 @@ fn a_token_in_a_url_is_not_shown_and_no_argument_of_a_process() {
     }
 }
 
-/// A remote that belongs to a third user is allowed by the step's user, whoever starts the run.
+/// The step's user allows a remote that belongs to a third user, whoever starts the run.
 #[test]
-fn the_remedy_for_a_remote_of_another_user_works_when_it_is_pasted() {
+fn the_hint_for_a_remote_of_another_user_works_when_pasted() {
     for user in ["ubuntu", "root"] {
         let sandbox = Sandbox::new().remote();
         sandbox.bash("root", &format!("chown -R mallory: {BARE}"));

@@ -1,18 +1,18 @@
-//! A key is proven before it replaces another, on a real sshd: the host never ends up with a key that does not work
-//! where one did before.
+//! A key is proven before it replaces another, on a real sshd. The host never ends up with a broken key after a working
+//! one.
 
 use crate::sandbox::{AUTHORIZED, BASTION, KEY, KEY_SOURCE, KNOWN_HOSTS, Outcome, PLAN, Rotation, Snapshot, channels};
 
-/// Requires that plan and apply are blocked for a reason, and that nothing has changed.
+/// Asserts that plan and apply are blocked for a reason, and that nothing has changed.
 #[track_caller]
 fn is_blocked(rotation: &Rotation, more: &str, reason: &str, hint: &str) {
     for command in ["plan", "apply"] {
         let outcome = rotation.run(command, more).exits(1);
         assert_eq!(outcome.outcomes(), [("key".to_owned(), "blocked".to_owned())], "{outcome}");
         let event = outcome.step("step_planned", "key");
-        let told = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        assert!(told("reason").contains(reason), "{reason}\n{outcome}");
-        assert!(told("hint").contains(hint), "{hint}\n{outcome}");
+        let field = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        assert!(field("reason").contains(reason), "{reason}\n{outcome}");
+        assert!(field("hint").contains(hint), "{hint}\n{outcome}");
         rotation.left_no_litter(reason);
     }
 }
@@ -23,7 +23,7 @@ fn texts(outcome: &Outcome, key: &str) -> String {
 }
 
 #[test]
-fn a_good_key_takes_the_place_of_the_old_one() {
+fn an_accepted_key_replaces_the_old_one() {
     let rotation = Rotation::new();
     let before = Snapshot::take(&rotation.sandbox, "/home", &[]);
     let log = rotation.logged(|| drop(rotation.run("plan", "").exits(0)));
@@ -31,12 +31,12 @@ fn a_good_key_takes_the_place_of_the_old_one() {
     assert_eq!(log.matches("Accepted publickey for git").count(), 1, "{log}");
     let log = rotation.logged(|| {
         let outcome = rotation.run("apply", "").exits(0);
-        assert!(texts(&outcome, "notes").contains("git@127.0.0.1:2222 takes the key SHA256:"), "{outcome}");
+        assert!(texts(&outcome, "notes").contains("git@127.0.0.1:2222 accepts the key SHA256:"), "{outcome}");
         assert_eq!(texts(&outcome, "warnings"), "", "{outcome}");
         let secret = rotation.sandbox.read(KEY_SOURCE);
         assert!(secret.lines().all(|line| !outcome.all().contains(line)), "the key is printed\n{outcome}");
     });
-    // Before it is planned, before it is written, from its place, and as part of the last look.
+    // Logins happen for the plan, before the write, with the installed file, and for the final check.
     assert_eq!(log.matches("Accepted publickey for git").count(), 4, "{log}");
     assert!(channels(&log).is_empty(), "nothing but authentication: {:?}\n{log}", channels(&log));
     let log = rotation.logged(|| rotation.took_the_new_key("a good key"));
@@ -58,9 +58,9 @@ fn the_shipped_plan_file_proves_the_key_as_the_operator() {
         rotation.kept_the_old_key("the shipped plan file");
         rotation.authorize(&["old", "new"]);
         let outcome = rotation.sandbox.provision(user, args).run().exits(0);
-        assert!(outcome.all().contains("takes the key"), "{outcome}");
+        assert!(outcome.all().contains("accepts the key"), "{outcome}");
         rotation.took_the_new_key("the shipped plan file");
-        // Without a bastion nobody is asked.
+        // Without a bastion nothing is tested.
         rotation.sandbox.unset_var("bastion");
         rotation.stop();
         let outcome = rotation.sandbox.provision(user, args).run().exits(0);
@@ -72,17 +72,17 @@ fn the_shipped_plan_file_proves_the_key_as_the_operator() {
 fn a_wrong_key_is_blocked_and_the_old_one_stays() {
     let rotation = Rotation::new();
     rotation.authorize(&["old"]);
-    let log = rotation.logged(|| is_blocked(&rotation, "", "does not take the key", "authorized_keys of git"));
+    let log = rotation.logged(|| is_blocked(&rotation, "", "rejected the key", "authorized_keys of git"));
     assert!(channels(&log).is_empty(), "{log}");
     rotation.kept_the_old_key("a wrong key");
     for more in ["required: true", "retire: true"] {
-        is_blocked(&rotation, more, "does not take the key", "authorized_keys of git");
+        is_blocked(&rotation, more, "rejected the key", "authorized_keys of git");
     }
     rotation.kept_the_old_key("a wrong key");
 }
 
 #[test]
-fn a_locked_out_account_is_blocked_and_the_old_key_stays() {
+fn a_locked_account_blocks_and_the_old_key_stays() {
     let rotation = Rotation::new();
     let edit = |path: &str, from: &str, to: &str| {
         let text = rotation.sandbox.read(path);
@@ -94,45 +94,46 @@ fn a_locked_out_account_is_blocked_and_the_old_key_stays() {
     {
         edit(path, right, wrong);
         assert!(!rotation.opens(KEY), "{wrong} locks the account");
-        is_blocked(&rotation, "", "does not take the key", "locked");
+        is_blocked(&rotation, "", "rejected the key", "locked");
         edit(path, wrong, right);
         rotation.kept_the_old_key(wrong);
     }
     for line in ["DenyUsers git", "AuthenticationMethods publickey,password\nPasswordAuthentication yes"] {
         rotation.serve(line);
-        is_blocked(&rotation, "", "does not take the key", "may that user log in");
+        is_blocked(&rotation, "", "rejected the key", "this user may log in");
         rotation.serve("");
         rotation.kept_the_old_key(line);
     }
     rotation.sandbox.bash("root", &format!("chmod 777 {AUTHORIZED}"));
-    is_blocked(&rotation, "", "does not take the key", "authorized_keys of git");
+    is_blocked(&rotation, "", "rejected the key", "authorized_keys of git");
 }
 
 #[test]
-fn a_host_key_that_is_not_right_blocks() {
+fn a_wrong_host_key_blocks() {
     let rotation = Rotation::new();
-    // Another host answers at the address; the key that is sent to it is public, and nothing it says is believed.
+    // Another host answers at the address. The offered public key is not secret, and the host's answer is not believed.
     rotation.sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/bastion_other");
     rotation.know("other");
-    let log = rotation.logged(|| is_blocked(&rotation, "", "host key of git@127.0.0.1:2222 has changed", "in between"));
+    let log =
+        rotation.logged(|| is_blocked(&rotation, "", "host key of git@127.0.0.1:2222 has changed", "intercepted"));
     assert!(!log.contains("publickey for git"), "no login is tried at a wrong host\n{log}");
     rotation.sandbox.bash("root", &format!("rm {KNOWN_HOSTS}"));
-    is_blocked(&rotation, "", "is not known (SHA256:", "host_key");
+    is_blocked(&rotation, "", "is unknown (SHA256:", "host_key");
     let pin = |algorithm: &str| format!("host_key: '{}'", rotation.fingerprint(algorithm));
-    is_blocked(&rotation, &pin("other"), "is wanted", "in between");
+    is_blocked(&rotation, &pin("other"), "expected SHA256:", "intercepted");
     rotation.kept_the_old_key("a wrong host key");
     for algorithm in ["ed25519", "ecdsa", "rsa"] {
         rotation.run("plan", &pin(algorithm)).exits(0);
     }
     rotation.run("apply", &pin("rsa")).exits(0);
     rotation.took_the_new_key("a pinned host key");
-    // A fingerprint is read when the plan file is.
+    // A fingerprint is validated with the plan file.
     let outcome = rotation.run("plan", "host_key: 'MD5:aa:bb'").exits(1);
     assert!(outcome.stderr.contains("ssh-keygen -lf") && outcome.stderr.contains("rotation.yaml:"), "{outcome}");
 }
 
 #[test]
-fn every_known_host_key_will_do() {
+fn every_known_host_key_is_accepted() {
     let rotation = Rotation::new();
     for algorithm in ["ed25519", "ecdsa", "rsa"] {
         rotation.know(algorithm);
@@ -141,7 +142,7 @@ fn every_known_host_key_will_do() {
 }
 
 #[test]
-fn a_bastion_that_is_down_is_a_warning_or_blocks() {
+fn an_unreachable_bastion_warns_or_blocks() {
     let rotation = Rotation::new();
     rotation.stop();
     is_blocked(&rotation, "required: true", "cannot reach 127.0.0.1:2222", "firewall");
@@ -152,7 +153,7 @@ fn a_bastion_that_is_down_is_a_warning_or_blocks() {
     rotation.stop();
     let outcome = rotation.run("apply", "").exits(0);
     assert!(texts(&outcome, "warnings").contains("is not proven: cannot reach 127.0.0.1:2222"), "{outcome}");
-    // A key that is right stays unchanged, with the same warning; where a proof is required, the step does not hold.
+    // A correct key stays unchanged with the same warning. If a proof is required, the step is blocked.
     let outcome = rotation.run("plan", "").exits(0);
     assert_eq!(outcome.outcomes(), [("key".to_owned(), "unchanged".to_owned())]);
     assert!(texts(&outcome, "warnings").contains("is not proven"), "{outcome}");
@@ -183,20 +184,20 @@ fn every_type_of_key_that_openssh_makes_is_proven() {
         rotation.sandbox.bash("ubuntu", &line);
         rotation.authorize(&["old", "new"]);
         let outcome = rotation.run("apply", "required: true").exits(0);
-        assert!(texts(&outcome, "notes").contains("takes the key"), "{kind}\n{outcome}");
+        assert!(texts(&outcome, "notes").contains("accepts the key"), "{kind}\n{outcome}");
         rotation.took_the_new_key(kind);
         rotation.again();
     }
-    // What servers no longer take is not tried.
+    // Keys that servers no longer accept are not tried.
     rotation.sandbox.bash("ubuntu", &format!("rm -f {KEY_SOURCE}*; ssh-keygen -q -t dsa -N '' -f {KEY_SOURCE}"));
     is_blocked(&rotation, "required: true", "a key of type ssh-dss cannot be tried here", "ssh -i KEY");
     rotation.kept_the_old_key("dsa");
 }
 
 #[test]
-fn an_old_key_that_is_to_be_retired_is_tried_as_well() {
+fn the_old_key_to_be_retired_is_tried_too() {
     let mut rotation = Rotation::new();
-    let still = "still takes the old key SHA256:";
+    let still = "still accepts the old key SHA256:";
     for command in ["plan", "apply"] {
         let outcome = rotation.run(command, "retire: true").exits(0);
         assert!(texts(&outcome, "warnings").contains(still), "{outcome}");
@@ -206,22 +207,22 @@ fn an_old_key_that_is_to_be_retired_is_tried_as_well() {
     rotation.again();
     rotation.authorize(&["new"]);
     let outcome = rotation.run("apply", "retire: true").exits(0);
-    assert!(texts(&outcome, "notes").contains("no longer takes the old key SHA256:"), "{outcome}");
+    assert!(texts(&outcome, "notes").contains("no longer accepts the old key SHA256:"), "{outcome}");
     assert!(!outcome.all().contains(still), "{outcome}");
     rotation.took_the_new_key("retire");
 }
 
 #[test]
-fn a_key_in_place_that_is_no_longer_taken_is_told() {
+fn an_installed_key_that_the_host_no_longer_accepts_is_reported() {
     let rotation = Rotation::new();
     rotation.run("apply", "").exits(0);
     rotation.authorize(&["old"]);
     for command in ["plan", "apply"] {
         let outcome = rotation.run(command, "").exits(0);
         assert_eq!(outcome.outcomes(), [("key".to_owned(), "unchanged".to_owned())]);
-        assert!(texts(&outcome, "warnings").contains("does not take the key"), "{outcome}");
+        assert!(texts(&outcome, "warnings").contains("rejected the key"), "{outcome}");
     }
-    is_blocked(&rotation, "required: true", "does not take the key", "authorized_keys of git");
+    is_blocked(&rotation, "required: true", "rejected the key", "authorized_keys of git");
 }
 
 #[test]
@@ -230,19 +231,19 @@ fn a_first_key_is_proven_too() {
     rotation.sandbox.bash("ubuntu", &format!("rm -f {KEY}"));
     rotation.authorize(&["old"]);
     let outcome = rotation.run("apply", "").exits(1);
-    assert!(outcome.all().contains("does not take the key") && !rotation.sandbox.path(KEY).exists(), "{outcome}");
+    assert!(outcome.all().contains("rejected the key") && !rotation.sandbox.path(KEY).exists(), "{outcome}");
     rotation.decides("in_place || cat $NEW");
     let outcome = rotation.run("apply", "").exits(1);
-    assert!(outcome.all().contains("once it was in place; the file is removed again"), "{outcome}");
+    assert!(outcome.all().contains("after it was installed; the file was removed again"), "{outcome}");
     assert!(!rotation.sandbox.path(KEY).exists(), "{outcome}");
     rotation.decides("cat $NEW");
     rotation.run("apply", "").exits(0);
     rotation.took_the_new_key("a first key");
 }
 
-/// Rotates, with and without a proof, to a key that the bastion takes; requires that it is refused.
+/// Rotates, with and without a proof, to a key that the bastion accepts. Asserts that it is refused.
 #[track_caller]
-fn is_refused(rotation: &Rotation, told: &str) {
+fn is_refused(rotation: &Rotation, field: &str) {
     let plan = format!(
         "name: rotation\nsteps:\n  - id: key\n    run_as: ubuntu\n    key_file: {{ path: {KEY}, source: {{ file: {KEY_SOURCE} }} }}\n"
     );
@@ -255,22 +256,22 @@ fn is_refused(rotation: &Rotation, told: &str) {
         let outcome = outcome.exits(1);
         let planned = outcome.step("step_planned", "key");
         assert_eq!(planned["outcome"], "blocked", "{outcome}");
-        assert!(planned["reason"].as_str().unwrap().contains(told), "{told}\n{outcome}");
+        assert!(planned["reason"].as_str().unwrap().contains(field), "{field}\n{outcome}");
         assert!(planned["hint"].is_string(), "{outcome}");
     }
 }
 
 #[test]
-fn a_key_that_ssh_cannot_load_replaces_none_that_works() {
+fn a_key_that_ssh_cannot_load_does_not_replace_a_working_one() {
     let rotation = Rotation::new();
-    for (make, told) in [
+    for (make, field) in [
         ("openssl genpkey -algorithm ed25519", "PKCS#8"),
         ("openssl genrsa -traditional 1000", "1000 bits"),
-        ("openssl ecparam -name secp256k1 -genkey -noout", "SSH does not know"),
+        ("openssl ecparam -name secp256k1 -genkey -noout", "SSH does not support"),
     ] {
         rotation.sandbox.bash("ubuntu", &format!("rm {KEY_SOURCE}; umask 077; {make} > {KEY_SOURCE} 2> /dev/null"));
-        is_refused(&rotation, told);
-        rotation.kept_the_old_key(told);
+        is_refused(&rotation, field);
+        rotation.kept_the_old_key(field);
     }
 }
 
@@ -305,7 +306,7 @@ fn a_rotation_keeps_the_access_control_list_and_other_attributes() {
 }
 
 #[test]
-fn a_new_key_is_for_nobody_whom_its_mode_does_not_name() {
+fn a_new_key_is_readable_only_by_the_users_in_its_mode() {
     let rotation = Rotation::new();
     rotation.sandbox.bash("ubuntu", &format!("rm -f {KEY}; setfacl -d -m u:50000:r $(dirname {KEY})"));
     let plan = format!(

@@ -1,4 +1,4 @@
-//! Rotations that go wrong on the way: servers that are none, a bastion that changes its mind, a run that is killed.
+//! Rotations that go wrong: servers that are not SSH servers, a bastion that changes its mind, a run that is killed.
 
 use std::time::{Duration, Instant};
 
@@ -6,53 +6,53 @@ use nix::sys::signal::Signal;
 
 use crate::sandbox::{BASTION, Outcome, Rotation, Tracing};
 
-/// A proof ends after 10 seconds; the rest is for a machine under load.
+/// A proof ends after 10 seconds. The rest allows for a machine under load.
 const LONG: Duration = Duration::from_secs(25);
 
 fn reason(outcome: &Outcome, event: &str) -> String {
     outcome.step(event, "key")["reason"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Requires that plan says in time why the key is not proven, and that apply changes nothing.
+/// Asserts that plan reports in time why the key is not proven, and that apply changes nothing.
 #[track_caller]
-fn is_not_proven_at(rotation: &Rotation, port: u16, told: &str) {
+fn is_not_proven_at(rotation: &Rotation, port: u16, reason_text: &str) {
     let start = Instant::now();
     let bastion = format!("git@127.0.0.1:{port}");
     let outcome = rotation.at(&bastion, "plan", "required: true").exits(1);
     let reason = reason(&outcome, "step_planned");
-    assert!(reason.contains("the key SHA256:") && reason.contains(told), "{told}: {reason}");
+    assert!(reason.contains("the key SHA256:") && reason.contains(reason_text), "{reason_text}: {reason}");
     assert!(start.elapsed() < LONG, "it took {:?}", start.elapsed());
 }
 
 #[test]
-fn a_server_that_says_nothing_is_not_waited_for() {
+fn silent_servers_time_out() {
     let rotation = Rotation::new();
     rotation.impostor(1, "sleep 600");
-    is_not_proven_at(&rotation, 1, "did not let a login through within 10 s");
+    is_not_proven_at(&rotation, 1, "did not complete a login within 10 s");
     rotation.kept_the_old_key("silence");
-    // Without `required` it is a warning, and the whole apply has its bound as well.
+    // Without `required` it is a warning, and the time of the whole apply is limited as well.
     let start = Instant::now();
     let outcome = rotation.at("git@127.0.0.1:1", "apply", "").exits(0);
-    assert!(outcome.all().contains("did not let a login through"), "{outcome}");
+    assert!(outcome.all().contains("did not complete a login"), "{outcome}");
     assert!(start.elapsed() < 3 * LONG, "it took {:?}", start.elapsed());
     rotation.took_the_new_key("silence");
 }
 
 #[test]
-fn a_server_that_drips_or_never_stops_is_cut_off() {
+fn slow_and_endless_servers_time_out() {
     let rotation = Rotation::new();
     rotation.impostor(1, r#"while (print $c "S") { $c->flush; sleep 1 }"#);
-    is_not_proven_at(&rotation, 1, "did not let a login through within 10 s");
+    is_not_proven_at(&rotation, 1, "did not complete a login within 10 s");
     rotation.impostor(2, r#"while (print $c "this is no ssh\r\n") {}"#);
     is_not_proven_at(&rotation, 2, "");
-    // A packet that is announced and never comes whole.
+    // A packet that is announced but never completed.
     rotation.impostor(3, r#"print $c "SSH-2.0-drip\r\n\0\0\x80\0"; while (print $c "S") { $c->flush; sleep 1 }"#);
     is_not_proven_at(&rotation, 3, "");
     rotation.kept_the_old_key("a drip");
 }
 
 #[test]
-fn a_server_that_is_none_or_dies_is_told() {
+fn a_dead_or_foreign_server_is_reported() {
     let rotation = Rotation::new();
     rotation.impostor(1, r#"print $c "HTTP/1.1 400 Bad Request\r\n\r\n""#);
     is_not_proven_at(&rotation, 1, "handshake with git@127.0.0.1:1 failed");
@@ -64,9 +64,9 @@ fn a_server_that_is_none_or_dies_is_told() {
 }
 
 #[test]
-fn a_bastion_that_dies_in_the_middle_of_the_login_is_told() {
+fn a_bastion_that_dies_during_the_login_is_reported() {
     let rotation = Rotation::new();
-    // The real bastion, cut off after so many bytes of what it says; its host key is known by any port.
+    // The real bastion, cut off after a number of bytes. Its host key is known for every port.
     let known = rotation.sandbox.read(crate::sandbox::KNOWN_HOSTS);
     let mut cut = 0;
     for (port, bytes) in (3001..).zip([10, 45, 700, 1200, 1500, 1800, 2000, 2100, 2200, 2300]) {
@@ -93,7 +93,7 @@ fn a_bastion_that_dies_in_the_middle_of_the_login_is_told() {
 }
 
 #[test]
-fn a_signal_does_not_wait_for_a_silent_server() {
+fn signals_do_not_wait_for_a_silent_server() {
     let rotation = Rotation::new();
     rotation.impostor(1, "print STDERR qq(taken\\n); sleep 600");
     let taken = |count: usize| {
@@ -105,7 +105,7 @@ fn a_signal_does_not_wait_for_a_silent_server() {
     for command in ["plan", "apply"] {
         let start = Instant::now();
         let running = rotation.command("git@127.0.0.1:1", command, "").start();
-        // An apply is stopped while it looks once more, before anything is written.
+        // An apply is stopped during its second observation, before anything is written.
         connections += if command == "plan" { 1 } else { 2 };
         taken(connections);
         let asked = Instant::now();
@@ -117,51 +117,58 @@ fn a_signal_does_not_wait_for_a_silent_server() {
 }
 
 #[test]
-fn a_key_that_is_revoked_once_it_is_in_place_gives_way_to_the_old_one() {
+fn a_key_revoked_after_the_installation_restores_the_old_one() {
     let rotation = Rotation::new();
     rotation.decides("cat $OLD; in_place || cat $NEW");
     let outcome = rotation.run("apply", "").exits(1);
     assert_eq!(outcome.step("step_planned", "key")["outcome"], "changes", "{outcome}");
     assert_eq!(outcome.step("step_finished", "key")["outcome"], "failed", "{outcome}");
     let reason = reason(&outcome, "step_finished");
-    assert!(reason.contains("once it was in place; the old key is back in its place"), "{reason}");
+    assert!(reason.contains("after it was installed; the old key was restored"), "{reason}");
     rotation.kept_the_old_key("revoked");
 }
 
 #[test]
-fn a_bastion_that_hangs_up_on_the_key_has_said_no() {
+fn a_bastion_that_hangs_up_on_the_key_counts_as_rejection() {
     let rotation = Rotation::new();
     rotation.authorize(&["old"]);
     rotation.serve("MaxAuthTries 1");
     let outcome = rotation.run("apply", "").exits(1);
     let reason = reason(&outcome, "step_finished");
-    assert!(reason.contains("hung up when the key was offered"), "{reason}");
+    assert!(reason.contains("closed the connection when the key was offered"), "{reason}");
     rotation.serve("");
     rotation.kept_the_old_key("MaxAuthTries");
 }
 
 #[test]
-fn a_bastion_that_dies_once_the_key_is_in_place_gives_way_to_the_old_key() {
+fn a_bastion_that_dies_after_the_installation_restores_the_old_key() {
     let rotation = Rotation::new();
-    // The process that serves the login dies when it is asked for the keys that it takes.
+    // The process that serves the login dies when it is asked for the accepted keys.
     rotation.decides("cat $OLD $NEW; if in_place && [ -e /run/die ]; then kill -9 $PPID; fi");
     rotation.sandbox.bash("root", "touch /run/die");
     let outcome = rotation.run("apply", "").exits(1);
-    let told = reason(&outcome, "step_finished");
-    assert!(told.contains("hung up when the key was offered") && told.contains("the old key is back"), "{told}");
+    let reason_text = reason(&outcome, "step_finished");
+    assert!(
+        reason_text.contains("closed the connection when the key was offered")
+            && reason_text.contains("the old key was restored"),
+        "{reason_text}"
+    );
     rotation.sandbox.bash("root", "rm /run/die");
     rotation.kept_the_old_key("a bastion that died");
 }
 
 #[test]
-fn a_bastion_that_goes_down_once_the_key_is_in_place_is_a_warning_or_takes_it_back() {
+fn a_bastion_that_goes_down_after_the_installation_warns_or_restores_the_old_key() {
     let rotation = Rotation::new();
-    // The third login of an apply is the one from its place; the bastion takes no more than two.
+    // The third login of an apply uses the installed file. The bastion accepts only two.
     let twice = "cat $OLD $NEW; echo >> /run/logins; [ $(wc -l < /run/logins) -lt 4 ] || kill $(cat /run/bastion.pid)";
     rotation.decides(twice);
     let outcome = rotation.run("apply", "required: true").exits(1);
-    let told = reason(&outcome, "step_finished");
-    assert!(told.contains("cannot reach 127.0.0.1:2222") && told.contains("the old key is back"), "{told}");
+    let reason_text = reason(&outcome, "step_finished");
+    assert!(
+        reason_text.contains("cannot reach 127.0.0.1:2222") && reason_text.contains("the old key was restored"),
+        "{reason_text}"
+    );
     rotation.sandbox.bash("root", "rm /run/logins");
     rotation.decides("cat $OLD $NEW");
     rotation.kept_the_old_key("a bastion that went down");
@@ -172,11 +179,11 @@ fn a_bastion_that_goes_down_once_the_key_is_in_place_is_a_warning_or_takes_it_ba
     rotation.took_the_new_key("a bastion that went down");
 }
 
-/// The calls at which a rotation is killed. Where one is made in several threads, each counts for itself.
+/// The calls at which a rotation is killed. A call in several threads counts for each thread.
 const CALLS: &[&str] =
     &["linkat", "renameat2", "renameat", "unlinkat", "fsync", "fchmod", "flock", "connect", "sendto", "shutdown"];
 
-/// Kills an apply at every call of the list, runs it again, and checks how it ends.
+/// Kills an apply at every call of the list, runs it again, and checks the result.
 fn killed(rotation: &mut Rotation, code: i32, check: impl Fn(&Rotation, &str)) {
     let (_, trace) = rotation.command(BASTION, "apply", "").traced(&Tracing::Calls);
     let calls = trace.calls();
@@ -190,7 +197,7 @@ fn killed(rotation: &mut Rotation, code: i32, check: impl Fn(&Rotation, &str)) {
             between += u32::from(rotation.holds_both());
             let at = format!("killed at {call} number {number}");
             let again = rotation.run("apply", "");
-            assert!(again.code == code, "{at}: {code} was wanted of the rerun\n{again}");
+            assert!(again.code == code, "{at}: the rerun should exit with {code}\n{again}");
             check(rotation, &at);
         }
     }
@@ -199,20 +206,20 @@ fn killed(rotation: &mut Rotation, code: i32, check: impl Fn(&Rotation, &str)) {
 }
 
 #[test]
-fn a_rotation_that_is_killed_is_finished_by_the_next_run() {
+fn the_next_run_completes_a_killed_rotation() {
     let mut rotation = Rotation::new();
     killed(&mut rotation, 0, |rotation, at| rotation.took_the_new_key(at));
 }
 
 #[test]
-fn a_rotation_that_is_killed_is_taken_back_where_the_key_is_revoked() {
+fn the_next_run_undoes_a_killed_rotation_if_the_key_is_revoked() {
     let mut rotation = Rotation::new();
     rotation.decides("cat $OLD; in_place || cat $NEW");
     killed(&mut rotation, 1, |rotation, at| rotation.kept_the_old_key(at));
 }
 
 #[test]
-fn a_rotation_that_is_killed_while_the_key_is_proven_from_its_place() {
+fn the_next_run_recovers_a_rotation_killed_during_the_second_proof() {
     let mut rotation = Rotation::new();
     let killer = "if in_place && [ -e /run/kill ]; then rm /run/kill; pkill -9 -f /opt/provision/bin/provision; pkill -9 -f 'exe worker'; fi";
     for (more, revoked) in [("", false), ("", true), ("required: true", true), ("retire: true", false)] {
@@ -226,11 +233,11 @@ fn a_rotation_that_is_killed_while_the_key_is_proven_from_its_place() {
         let plan = rotation.run("plan", more).exits(0);
         let change = plan.step("step_planned", "key")["changes"][0]["summary"].as_str().unwrap().to_owned();
         if revoked {
-            assert!(change.starts_with("put back ssh-ed25519 SHA256:"), "{change}");
+            assert!(change.starts_with("restore ssh-ed25519 SHA256:"), "{change}");
             rotation.run("apply", more).exits(1);
             rotation.kept_the_old_key("killed in between");
         } else {
-            assert!(change.starts_with("remove the old key"), "{change}");
+            assert!(change.starts_with("remove the backup of the old key"), "{change}");
             rotation.run("apply", more).exits(0);
             rotation.took_the_new_key("killed in between");
         }

@@ -1,4 +1,4 @@
-//! Saved plans: `apply SAVED` does what was planned and nothing else, once, on the host it was planned for.
+//! Saved plans: `apply SAVED` does only what was planned, once, on the host that it was planned for.
 
 use crate::sandbox::{COMPOSE, Outcome, PLAN, Sandbox, Snapshot, random_word};
 
@@ -29,7 +29,7 @@ fn apply(sandbox: &Sandbox, user: &str) -> Outcome {
     sandbox.provision(user, ["apply", SAVED, "--yes", "--json"]).run()
 }
 
-/// The saved plan is refused as a whole, in these words, and nothing is changed.
+/// Asserts that the saved plan is refused as a whole with these words, and that nothing is changed.
 #[track_caller]
 fn refuses(sandbox: &Sandbox, user: &str, words: &[&str]) {
     let before = Snapshot::whole(sandbox);
@@ -42,7 +42,7 @@ fn refuses(sandbox: &Sandbox, user: &str, words: &[&str]) {
 }
 
 #[test]
-fn a_saved_plan_is_all_that_a_plan_leaves() {
+fn a_saved_plan_is_the_only_trace_of_plan() {
     let sandbox = small();
     let before = Snapshot::whole(&sandbox);
     let outcome = sandbox.provision("ubuntu", ["plan", "--out", "saved", "--json"]).run().exits(0);
@@ -57,7 +57,7 @@ fn a_saved_plan_is_all_that_a_plan_leaves() {
 }
 
 #[test]
-fn it_is_applied_as_it_was_planned_and_once() {
+fn a_saved_plan_is_applied_exactly_once() {
     let sandbox = small();
     let planned =
         sandbox.provision("ubuntu", ["plan", "--out", "saved", "--json", "--var", "mode=0700"]).run().exits(0);
@@ -70,7 +70,7 @@ fn it_is_applied_as_it_was_planned_and_once() {
         outcome.events_of("step_planned").iter().map(|event| event["changes"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(changes(&planned), changes(&applied));
-    // Once: not even where there is something to do again, and from no copy either.
+    // It can be used only once: not again for repeated work, and not from a copy.
     sandbox.bash("ubuntu", "rmdir one");
     let run = applied.events()[0]["run"].as_str().unwrap().to_owned();
     refuses(&sandbox, "ubuntu", &["applied already", &run]);
@@ -81,17 +81,17 @@ fn it_is_applied_as_it_was_planned_and_once() {
 }
 
 #[test]
-fn a_plan_without_changes_is_saved_as_such() {
+fn a_plan_without_changes_can_be_saved() {
     let sandbox = small();
     let shown = |name: &str| sandbox.provision("ubuntu", ["plan", "--out", name]).run().exits(0).stdout;
-    assert!(shown("first").contains("saved: `provision apply first` makes these changes and no others, once"));
+    assert!(shown("first").contains("saved: `provision apply first` applies exactly these changes, once"));
     sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(0);
     let second = shown("second");
     assert!(second.contains("saved: `provision apply second` changes nothing"), "{second}");
 }
 
 #[test]
-fn it_asks_as_any_apply_does_and_is_not_used_by_a_no() {
+fn a_saved_plan_needs_confirmation_and_a_no_does_not_use_it_up() {
     let sandbox = small();
     save(&sandbox);
     let before = Snapshot::whole(&sandbox);
@@ -105,7 +105,7 @@ fn it_asks_as_any_apply_does_and_is_not_used_by_a_no() {
 }
 
 #[test]
-fn nothing_is_saved_over_what_is_there() {
+fn existing_files_are_not_overwritten_by_saved_plans() {
     let sandbox = small();
     sandbox.bash("ubuntu", "echo mine > saved; ln -s nowhere link; mkfifo fifo");
     let before = Snapshot::whole(&sandbox);
@@ -117,7 +117,7 @@ fn nothing_is_saved_over_what_is_there() {
 }
 
 #[test]
-fn another_place_or_another_time_is_refused_with_what_differs() {
+fn a_saved_plan_for_another_host_or_version_is_refused_with_the_differences() {
     let sandbox = small();
     save(&sandbox);
     sandbox.bash("root", "hostname elsewhere");
@@ -139,17 +139,17 @@ fn another_place_or_another_time_is_refused_with_what_differs() {
         let outcome = sandbox.provision("ubuntu", ["apply", SAVED, "--yes"]).args(args).run().exits(1);
         assert!(outcome.stderr.contains(args[0]), "{outcome}");
     }
-    // Root's file in the user's place, and the user's in root's.
+    // Root's file in the user's place, and the reverse.
     refuses(&sandbox, "root", &["belongs to another user"]);
     sandbox.bash("root", &format!("chown root: {SAVED}"));
     refuses(&sandbox, "root", &["made by ubuntu", "root"]);
     sandbox.bash("root", &format!("chown ubuntu: {SAVED}"));
-    // And after all of this it is as good as new.
+    // After all of this it still works.
     apply(&sandbox, "ubuntu").exits(0);
 }
 
 #[test]
-fn a_file_that_others_had_their_hands_on_is_refused() {
+fn saved_plans_writable_by_others_are_refused() {
     let sandbox = small();
     save(&sandbox);
     sandbox.bash("ubuntu", "cp -p saved kept");
@@ -168,7 +168,7 @@ fn a_file_that_others_had_their_hands_on_is_refused() {
         refuses(&sandbox, "ubuntu", &[word]);
     }
     sandbox.bash("ubuntu", "rm saved; cp -p kept saved");
-    // A saved plan is for apply alone.
+    // A saved plan is only accepted by apply.
     for command in ["plan", "validate", "explain"] {
         let outcome = sandbox.provision("ubuntu", [command, SAVED]).run().exits(1);
         assert!(outcome.stderr.contains("saved plan") && outcome.stderr.contains("apply"), "{outcome}");
@@ -177,7 +177,7 @@ fn a_file_that_others_had_their_hands_on_is_refused() {
 }
 
 #[test]
-fn a_host_that_has_moved_on_refuses_only_what_moved() {
+fn a_saved_plan_blocks_only_the_steps_whose_host_state_changed() {
     let sandbox = small();
     save(&sandbox);
     sandbox.bash("ubuntu", "mkdir -m 777 one");
@@ -187,7 +187,7 @@ fn a_host_that_has_moved_on_refuses_only_what_moved() {
     assert!(moved["reason"].as_str().unwrap().contains("moved on"), "{moved}");
     assert_eq!(outcome.step("step_finished", "two")["outcome"], "changed", "{outcome}");
     assert_eq!(sandbox.bash("root", "stat -c %a /home/ubuntu/one /home/ubuntu/two"), "777\n750\n");
-    // What held when the plan was made, and does not now, is no part of it either.
+    // What matched when the plan was made, and no longer does, is not part of it.
     let sandbox = small();
     sandbox.bash("ubuntu", "mkdir -m 750 one");
     save(&sandbox);
@@ -195,7 +195,7 @@ fn a_host_that_has_moved_on_refuses_only_what_moved() {
     let outcome = apply(&sandbox, "ubuntu").exits(1);
     assert_eq!(outcome.step("step_finished", "one")["outcome"], "blocked", "{outcome}");
     assert_eq!(sandbox.bash("root", "stat -c %a /home/ubuntu/one"), "755\n");
-    // And what somebody has done meanwhile need not be done.
+    // What has been done meanwhile need not be done again.
     let sandbox = small();
     save(&sandbox);
     sandbox.bash("ubuntu", "mkdir -m 750 one two");
@@ -215,7 +215,7 @@ fn the_whole_runbook_is_saved_and_applied() {
 }
 
 #[test]
-fn another_secret_than_was_planned_is_refused_and_the_rest_is_done() {
+fn a_changed_secret_blocks_only_its_steps() {
     let mut sandbox = Sandbox::converged();
     let before = sandbox.read(COMPOSE);
     sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
@@ -231,7 +231,7 @@ fn another_secret_than_was_planned_is_refused_and_the_rest_is_done() {
 }
 
 #[test]
-fn what_was_blocked_stays_so() {
+fn blocked_steps_of_a_saved_plan_stay_blocked() {
     let sandbox = small();
     sandbox.bash("ubuntu", "touch one");
     sandbox.provision("ubuntu", ["plan", "--out", "saved"]).run().exits(1);
@@ -242,7 +242,7 @@ fn what_was_blocked_stays_so() {
 }
 
 #[test]
-fn of_copies_applied_at_once_one_is() {
+fn only_one_of_several_concurrent_copies_is_applied() {
     for _ in 0..5 {
         let sandbox = small();
         save(&sandbox);
@@ -258,7 +258,7 @@ fn of_copies_applied_at_once_one_is() {
 }
 
 #[test]
-fn a_source_that_cannot_be_read_any_more_says_so() {
+fn a_secret_source_that_becomes_unreadable_is_reported() {
     let sandbox = Sandbox::order_tracking();
     sandbox.checkout();
     let only = ["--only", "bastion-key"];
@@ -267,13 +267,13 @@ fn a_source_that_cannot_be_read_any_more_says_so() {
     let outcome = apply(&sandbox, "ubuntu").exits(1);
     let failed = outcome.step("step_finished", "bastion-key");
     assert!(failed["reason"].as_str().unwrap().contains("jasleentung.pem"), "{outcome}");
-    // Nothing was changed, so the plan is not used.
+    // Nothing was changed, so the plan was not used.
     sandbox.bash("ubuntu", "mv elsewhere jasleentung.pem");
     apply(&sandbox, "ubuntu").exits(0);
 }
 
 #[test]
-fn a_variable_that_may_hold_a_password_is_given_again() {
+fn variables_that_look_like_passwords_must_be_given_again() {
     let sandbox = small();
     let plan = TWO.replace("vars:\n", "vars:\n  login: null\n");
     sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);

@@ -1,10 +1,10 @@
-//! What a secret source yields, and what follows from it: one rule for every kind and for connections.
+//! Secret sources, and what follows from their values: one rule for all kinds and for connections.
 
 use crate::sandbox::{Outcome, Sandbox};
 
 const COMPOSE: &str =
     "services:\n  a:\n    image: x\n    environment:\n      PW: the-good-old-password\n      OTHER: ${OTHER}\n";
-/// The directories of the three targets: steps that edit files in one directory wait for each other.
+/// The directories of the three targets. Steps that edit files in the same directory wait for each other.
 const TARGETS: [&str; 3] = ["/srv/literal", "/srv/reference", "/srv/key"];
 
 /// A host with a target of each kind: a value in a compose file, one in `.env`, and a key.
@@ -20,7 +20,7 @@ fn host() -> Sandbox {
     sandbox
 }
 
-/// A plan file with one step for each target, all with the same source.
+/// Writes a plan file with one step for each target, all with the same source.
 fn plan_file(sandbox: &Sandbox, source: &str) {
     let [literal, reference, key] = TARGETS;
     let plan = format!(
@@ -32,7 +32,7 @@ fn plan_file(sandbox: &Sandbox, source: &str) {
     sandbox.write("/root/s.yaml", "root", plan);
 }
 
-/// What the targets hold, and whether they were written.
+/// Returns the content of the targets, and whether they were written.
 fn files(sandbox: &Sandbox) -> String {
     sandbox.bash(
         "root",
@@ -47,18 +47,18 @@ fn outcomes_are(outcome: &Outcome, wanted: &str) {
 }
 
 #[test]
-fn a_source_without_content_blocks_and_leaves_the_target_as_it_was() {
+fn an_empty_secret_source_blocks_and_leaves_the_target_unchanged() {
     let sandbox = host();
     let before = files(&sandbox);
     sandbox.bash("root", r"cd /srv; : > empty; printf '\n' > lf; printf '\r\n' > crlf; printf '\n\r\n\n' > several");
     for (source, told) in [
         ("{ file: /srv/empty }", "/srv/empty is empty"),
-        ("{ file: /srv/lf }", "/srv/lf holds nothing but line endings"),
-        ("{ file: /srv/crlf }", "/srv/crlf holds nothing but line endings"),
-        ("{ file: /srv/several }", "/srv/several holds nothing but line endings"),
+        ("{ file: /srv/lf }", "/srv/lf contains only line endings"),
+        ("{ file: /srv/crlf }", "/srv/crlf contains only line endings"),
+        ("{ file: /srv/several }", "/srv/several contains only line endings"),
         ("{ command: ['true'] }", "true succeeded and printed nothing"),
-        ("{ command: [sh, -c, 'echo \"$NOT_SET\"'] }", "sh succeeded and printed nothing but line endings"),
-        (r#"{ command: [printf, "\r\n\n"] }"#, "printf succeeded and printed nothing but line endings"),
+        ("{ command: [sh, -c, 'echo \"$NOT_SET\"'] }", "sh succeeded and printed nothing except line endings"),
+        (r#"{ command: [printf, "\r\n\n"] }"#, "printf succeeded and printed nothing except line endings"),
     ] {
         plan_file(&sandbox, source);
         for command in [vec!["plan"], vec!["apply", "--yes"]] {
@@ -75,13 +75,13 @@ fn a_source_without_content_blocks_and_leaves_the_target_as_it_was() {
 }
 
 #[test]
-fn a_connection_is_not_tried_with_a_password_that_its_source_lacks() {
+fn connections_are_not_tried_without_their_password() {
     let sandbox = Sandbox::new();
     sandbox.bash("root", r"printf '\n' > /srv/lf; : > /srv/empty");
     for (source, told) in [
-        ("{ file: /srv/lf }", "/srv/lf holds nothing but line endings"),
+        ("{ file: /srv/lf }", "/srv/lf contains only line endings"),
         ("{ file: /srv/empty }", "/srv/empty is empty"),
-        ("{ command: [echo] }", "echo succeeded and printed nothing but line endings"),
+        ("{ command: [echo] }", "echo succeeded and printed nothing except line endings"),
     ] {
         let plan = format!(
             "name: s\nconnections:\n  w: {{ url: 'postgresql://u@127.0.0.1:1/d', password: {source} }}\nsteps:\n  \
@@ -96,7 +96,7 @@ fn a_connection_is_not_tried_with_a_password_that_its_source_lacks() {
 }
 
 #[test]
-fn a_step_whose_variable_is_unset_is_unchecked_and_left_alone() {
+fn a_step_with_an_unset_variable_is_unchecked() {
     let sandbox = host();
     let before = files(&sandbox);
     plan_file(&sandbox, "{ env: PW }");
@@ -123,7 +123,7 @@ fn a_step_whose_variable_is_unset_is_unchecked_and_left_alone() {
                 (&3.into(), &"ok".into()),
                 "{outcome}"
             );
-            assert!(outcome.all().contains("environment variable PW is not set, or empty"), "{outcome}");
+            assert!(outcome.all().contains("environment variable PW is unset or empty"), "{outcome}");
             let text = run(&[]);
             assert!(text.stdout.contains("3 unchecked") && !text.all().contains("nothing to change"), "{text}");
         }
@@ -139,7 +139,7 @@ fn a_step_whose_variable_is_unset_is_unchecked_and_left_alone() {
 }
 
 #[test]
-fn a_saved_plan_and_what_waits_for_a_step_take_unchecked_for_no_failure() {
+fn unchecked_is_not_a_failure_for_saved_plans_and_dependent_steps() {
     let sandbox = host();
     let plan = "name: s\nsteps:\n  - { id: key, key_file: { path: /srv/key/k, source: { env: PW } } }\n  \
                 - { id: logs, after: [key], directory: { path: /srv/logs } }\n";
@@ -152,14 +152,14 @@ fn a_saved_plan_and_what_waits_for_a_step_take_unchecked_for_no_failure() {
     assert_eq!(found, wanted, "{outcome}");
     let history = sandbox.provision("root", ["history", "s.yaml", "--json"]).run().exits(0);
     assert!(history.stdout.contains("\"unchecked\":1"), "{history}");
-    // It is given now: another plan.
+    // The value is set now, so the plan differs.
     sandbox.bash("root", "rmdir /srv/logs");
     sandbox.provision("root", ["plan", "s.yaml", "--out", "again"]).run().exits(0);
     let outcome = sandbox.provision("root", ["apply", "again", "--yes"]).env("PW", "now").run().exits(1);
     assert!(outcome.all().contains("yields another value"), "{outcome}");
 }
 
-/// The only step's event, planned.
+/// Plans, and returns the event of the only step.
 #[track_caller]
 fn planned(sandbox: &Sandbox, plan: &str, env: &[(&str, &str)]) -> serde_json::Value {
     sandbox.write("/root/s.yaml", "root", plan);
@@ -178,7 +178,7 @@ fn key(source: &str) -> String {
 }
 
 #[test]
-fn a_source_is_asked_once_a_run() {
+fn a_secret_source_is_read_once_per_run() {
     let sandbox = host();
     sandbox.write("/srv/ask", "root", "#!/bin/sh\necho asked >> /srv/asked\necho '{\"a\": \"one\", \"b\": \"two\"}'\n");
     sandbox.bash("root", "chmod 755 /srv/ask");
@@ -200,7 +200,7 @@ fn a_source_is_asked_once_a_run() {
 }
 
 #[test]
-fn a_secret_is_taken_out_of_json_and_base64() {
+fn secrets_are_extracted_from_json_and_base64() {
     let sandbox = host();
     let text = sandbox.read("/srv/key/k");
     let encoded = sandbox.bash("root", "base64 /srv/key/k");
@@ -220,8 +220,8 @@ fn a_secret_is_taken_out_of_json_and_base64() {
         ("{ env: K, json: /key }", "hunter2", "environment variable K is not JSON"),
         ("{ env: K, json: /key }", r#"{"k":"hunter2"}"#, "has no value at /key"),
         ("{ env: K, json: /key }", r#"{"key":12}"#, "is a number, not a string"),
-        ("{ env: K, json: /key }", r#"{"key":"\n"}"#, "is empty once it is decoded"),
-        ("{ env: K, encoding: base64 }", "Cg==", "is empty once it is decoded"),
+        ("{ env: K, json: /key }", r#"{"key":"\n"}"#, "is empty after decoding"),
+        ("{ env: K, encoding: base64 }", "Cg==", "is empty after decoding"),
     ] {
         for plan in [key(source), compose(source)] {
             let event = planned(&sandbox, &plan, &[("K", value)]);
@@ -233,7 +233,7 @@ fn a_secret_is_taken_out_of_json_and_base64() {
 }
 
 #[test]
-fn a_key_that_lost_its_line_endings_at_its_ends_is_put_right_from_every_source() {
+fn line_endings_at_the_ends_of_a_key_are_repaired_for_every_source() {
     let sandbox = host();
     let text = sandbox.read("/srv/key/k");
     for damaged in [
@@ -246,15 +246,15 @@ fn a_key_that_lost_its_line_endings_at_its_ends_is_put_right_from_every_source()
         sandbox.write("/srv/damaged", "root", &damaged);
         for source in ["{ env: K }", "{ file: /srv/damaged }", "{ command: [cat, /srv/damaged] }"] {
             let event = planned(&sandbox, &key(source), &[("K", &damaged)]);
-            // What ssh loads as it is, blanks after the END line, is written as it is.
+            // What ssh loads, such as spaces after the END line, is written unchanged.
             let wanted = if damaged.ends_with("  \n") { "changes" } else { "unchanged" };
             assert_eq!(event["outcome"], wanted, "{source}: {damaged:?}: {event}");
         }
     }
     for (damaged, told) in [
         (sandbox.bash("root", "base64 -w0 /srv/key/k"), "is base64"),
-        (text.replace('\n', "\\n"), "letters \\n in place of line endings"),
-        (text.replace('\n', " "), "all on one line"),
+        (text.replace('\n', "\\n"), "a literal \\n instead of line endings"),
+        (text.replace('\n', " "), "is on one line"),
         (text.replace('\n', "\n    "), "is indented"),
         (format!("\"{text}\""), "in quotation marks"),
         (sandbox.bash("root", "iconv -f ASCII -t UTF-16LE /srv/key/k > /srv/utf16"), "is UTF-16 text"),
@@ -274,7 +274,7 @@ fn a_key_that_lost_its_line_endings_at_its_ends_is_put_right_from_every_source()
 }
 
 #[test]
-fn what_stands_around_a_password_is_dropped_alike_from_every_source() {
+fn line_ending_and_byte_order_mark_are_removed_from_every_source() {
     let sandbox = host();
     sandbox.bash("root", "sed -i 's/the-good-old-password/secret/' /srv/literal/docker-compose.yml");
     for value in ["secret", "secret\n", "secret\r\n", "\u{feff}secret", "\u{feff}secret\n"] {
@@ -287,17 +287,17 @@ fn what_stands_around_a_password_is_dropped_alike_from_every_source() {
 }
 
 #[test]
-fn a_missing_target_tells_which_source_yields_nothing() {
+fn a_missing_target_reports_the_source_without_a_value() {
     let sandbox = host();
     sandbox.bash("root", "rm /srv/key/k");
     let event = planned(&sandbox, &key("{ env: KEY }"), &[]);
     assert_eq!(event["outcome"], "blocked");
-    assert!(event["reason"].as_str().unwrap().contains("environment variable KEY is not set, or empty"), "{event}");
+    assert!(event["reason"].as_str().unwrap().contains("environment variable KEY is unset or empty"), "{event}");
     assert!(event["hint"].as_str().unwrap().contains("set the environment variable KEY"), "{event}");
 }
 
 #[test]
-fn a_command_that_fails_says_how_and_what_it_was_run_without() {
+fn failed_secret_commands_report_exit_code_and_withheld_variables() {
     let sandbox = host();
     let plan = |argv: &str| {
         format!(
@@ -311,9 +311,9 @@ fn a_command_that_fails_says_how_and_what_it_was_run_without() {
             "failed with exit code 3; its messages are not shown",
             "env -u VAULT_TOKEN sh -c",
         ),
-        ("[sh, -c, 'kill -9 $$']", "was ended by signal 9", "env -u VAULT_TOKEN"),
-        ("[no-such-program]", "no-such-program cannot be started", "absolute path"),
-        ("[/srv/literal/docker-compose.yml]", "cannot be started: permission denied", "chmod +x /srv/literal"),
+        ("[sh, -c, 'kill -9 $$']", "was killed by signal 9", "env -u VAULT_TOKEN"),
+        ("[no-such-program]", "cannot start the secret command no-such-program", "absolute path"),
+        ("[/srv/literal/docker-compose.yml]", ": permission denied", "chmod +x /srv/literal"),
     ] {
         let event = planned(&sandbox, &plan(argv), &[("VAULT_TOKEN", "hunter2")]);
         assert!(event["reason"].as_str().unwrap().contains(told), "{told}: {event}");
@@ -321,11 +321,11 @@ fn a_command_that_fails_says_how_and_what_it_was_run_without() {
         assert!(!event["reason"].to_string().contains("hunter2"), "{event}");
     }
     let event = planned(&sandbox, &plan("[sh, -c, 'test -n \"$VAULT_TOKEN\"']"), &[("VAULT_TOKEN", "x")]);
-    assert!(event["reason"].as_str().unwrap().contains("run without VAULT_TOKEN"), "{event}");
+    assert!(event["reason"].as_str().unwrap().contains("ran without VAULT_TOKEN"), "{event}");
 }
 
 #[test]
-fn a_source_that_is_no_plain_file_points_to_a_command() {
+fn a_secret_source_that_is_not_a_regular_file_gets_a_hint() {
     let sandbox = host();
     sandbox.bash("root", "mkfifo /srv/fifo");
     for path in ["/srv/fifo", "/dev/fd/63", "/proc/self/fd/0"] {
@@ -336,7 +336,7 @@ fn a_source_that_is_no_plain_file_points_to_a_command() {
 }
 
 #[test]
-fn a_source_that_may_not_be_read_names_who_reads_it() {
+fn an_unreadable_secret_source_names_its_reader() {
     let sandbox = host();
     sandbox.bash("root", "cp /srv/key/k /root/key; chmod 600 /root/key");
     let plan =
@@ -348,10 +348,10 @@ fn a_source_that_may_not_be_read_names_who_reads_it() {
 }
 
 #[test]
-fn all_that_a_secret_command_started_ends_with_it() {
+fn children_of_a_secret_command_are_killed_with_it() {
     let sandbox = host();
     let left = || sandbox.bash("root", "pgrep -f 'sleep [3]47' || true");
-    // However it ends: well, with too much output, by a failure.
+    // In every case: success, too much output, failure.
     for script in ["sleep 347 > /dev/null & echo hi", "sleep 347 & yes", "sleep 347 > /dev/null & exit 1"] {
         sandbox.write("/root/s.yaml", "root", compose(&format!("{{ command: [sh, -c, '{script}'] }}")));
         sandbox.provision("root", ["plan", "s.yaml"]).run();
@@ -368,10 +368,10 @@ fn all_that_a_secret_command_started_ends_with_it() {
 }
 
 #[test]
-fn a_secret_command_that_gives_no_answer_is_given_up_with_its_reason() {
+fn a_silent_secret_command_times_out_with_its_reason() {
     let sandbox = host();
     let [literal, reference, _] = TARGETS;
-    // Both at the same time would be asked one after the other; two runs share the minute.
+    // Both in one run would take two minutes, so two parallel runs are used.
     let waits = compose("{ command: [sh, -c, 'sleep 347; cat /x'] }");
     let holds = waits.replace("sleep 347; cat /x", "sleep 348 & echo hi").replace(literal, reference);
     sandbox.write("/root/waits.yaml", "root", waits);
@@ -386,7 +386,7 @@ fn a_secret_command_that_gives_no_answer_is_given_up_with_its_reason() {
 }
 
 #[test]
-fn validate_refuses_what_no_source_can_be_and_says_what_was_meant() {
+fn validate_refuses_invalid_secret_sources_with_a_suggestion() {
     let sandbox = Sandbox::new();
     let connection = |password: &str| {
         format!(
@@ -404,9 +404,9 @@ fn validate_refuses_what_no_source_can_be_and_says_what_was_meant() {
         ("{ env: \"{{ A_SECRET }}\" }", "did you mean `A_SECRET`?"),
         ("\"{{ env_var('A_SECRET') }}\"", "write `{ env: A_SECRET }`"),
         ("\"{{ A_SECRET }}\"", "write `{ env: A_SECRET }`"),
-        ("hunter2", "write { env: NAME }"),
-        ("/srv/hunter2", "write { env: NAME }"),
-        ("[hunter2]", "write { env: NAME }"),
+        ("hunter2", "use a source: { env: NAME }"),
+        ("/srv/hunter2", "use a source: { env: NAME }"),
+        ("[hunter2]", "use a source: { env: NAME }"),
         ("{ env: A, encoding: rot13 }", "base64"),
         ("{ env: A, json: password }", "is not a JSON pointer"),
     ] {
@@ -427,7 +427,7 @@ fn validate_refuses_what_no_source_can_be_and_says_what_was_meant() {
 }
 
 #[test]
-fn an_error_in_a_template_names_what_is_written_and_not_what_it_gave() {
+fn template_errors_show_the_expression_and_not_its_value() {
     let sandbox = host();
     for template in [
         "{{ env_var(env_var('U')) }}",

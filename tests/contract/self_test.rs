@@ -1,30 +1,30 @@
-//! The harness itself: what the other tests would not notice if it went blind.
+//! The test harness itself: what other tests would not notice if it stopped working.
 
 use std::process::Command;
 
 use crate::sandbox::{CHECKOUT, COMPOSE, Sandbox, Snapshot, Tracing};
 
 #[test]
-fn users_are_who_they_say() {
+fn throwaway_hosts_have_real_users() {
     let sandbox = Sandbox::new();
     let who = "id -un; id -Gn; echo $HOME; sudo -n id -un; tr '\\0' '\\n' < /proc/self/environ | sort";
-    let said = sandbox.bash("ubuntu", who);
-    assert!(said.starts_with("ubuntu\nubuntu etl\n/home/ubuntu\nroot\n"), "{said}");
-    assert!(!said.contains("CARGO"), "the environment of the test process does not leak in\n{said}");
+    let output = sandbox.bash("ubuntu", who);
+    assert!(output.starts_with("ubuntu\nubuntu etl\n/home/ubuntu\nroot\n"), "{output}");
+    assert!(!output.contains("CARGO"), "the environment of the test process does not leak in\n{output}");
     assert!(sandbox.command("mallory", ["sudo", "-n", "true"]).run().code != 0);
     assert!(sandbox.command("mallory", ["ls", "/root"]).run().code != 0);
 }
 
 #[test]
-fn a_host_hides_the_machine() {
+fn a_throwaway_host_hides_the_machine() {
     let sandbox = Sandbox::new();
     sandbox.bash("root", "touch /home/ubuntu/x /root/x /tmp/x /var/x /srv/x /run/x; ! ip route | grep .");
     assert!(sandbox.path("/root/x").exists() && !std::path::Path::new("/root/x").exists());
 }
 
-/// As `useradd` does it: a new file is renamed over the old one. The machine is played by a namespace with a copy of `/etc`.
+/// `useradd` renames a new file over the old one. A namespace with a copy of `/etc` represents the machine.
 #[test]
-fn a_machine_that_replaces_files_of_its_etc_changes_no_host() {
+fn replaced_files_in_the_machines_etc_do_not_affect_a_throwaway_host() {
     let machine = tempfile::tempdir().unwrap();
     let script = r#"
         cd "$0"
@@ -56,7 +56,7 @@ fn a_machine_that_replaces_files_of_its_etc_changes_no_host() {
 }
 
 #[test]
-fn a_snapshot_sees_every_trace() {
+fn the_host_snapshot_detects_every_trace() {
     let sandbox = Sandbox::new();
     for (user, before, act) in [
         ("ubuntu", "echo a > f", "echo b > f"),
@@ -77,7 +77,7 @@ fn a_snapshot_sees_every_trace() {
 }
 
 #[test]
-fn a_trace_sees_writes_and_nothing_else() {
+fn the_tracer_sees_only_writes() {
     let sandbox = Sandbox::new();
     sandbox.bash("ubuntu", "echo a > f");
     let writes = |script: &str| {
@@ -93,7 +93,7 @@ fn a_trace_sees_writes_and_nothing_else() {
 }
 
 #[test]
-fn a_trace_kills_and_refuses_where_it_is_told_to() {
+fn the_tracer_kills_and_fails_at_the_given_call() {
     let sandbox = Sandbox::new();
     let kill = Tracing::Kill { call: "unlinkat".into(), number: 1 };
     let (outcome, trace) = sandbox.command("ubuntu", ["bash", "-c", "touch a; rm a"]).traced(&kill);
@@ -104,7 +104,7 @@ fn a_trace_kills_and_refuses_where_it_is_told_to() {
 }
 
 #[test]
-fn a_catalog_sees_every_write() {
+fn the_catalog_snapshot_detects_every_write() {
     let sandbox = Sandbox::new().warehouse();
     let start = sandbox.catalog();
     sandbox.sql("SELECT count(*) FROM settlement_ods.mart_ecs_order_info");
@@ -114,7 +114,7 @@ fn a_catalog_sees_every_write() {
 }
 
 #[test]
-fn the_runbook_converges_and_a_host_comes_back_as_it_was_saved() {
+fn the_runbook_converges_and_hosts_are_restored_exactly() {
     let sandbox = Sandbox::order_tracking();
     sandbox.save();
     let (files, tables) = (Snapshot::take(&sandbox, "/home", &[]).without_traces(), sandbox.definitions());

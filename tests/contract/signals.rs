@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the change in hand is finished, no other is started, and what is left is said. What was being
-//! looked at is let go without a trace.
+//! SIGINT and SIGTERM: the current change is finished, no other is started, and what is left is reported. Observations
+//! are abandoned without a trace.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::remotes::{served_by_ssh, trust_the_host};
 use crate::sandbox::{PLAN, Running, Sandbox, random_word};
 
-/// Holds an apply in the middle of its first CREATE TABLE by a lock on the parent, sends the signal, lets go.
+/// Holds an apply in its first CREATE TABLE by a lock on the parent, sends the signal, and releases the lock.
 fn stopped_by(signal: Signal, code: i32) {
     let sandbox = Sandbox::new().warehouse();
     let mut locker = sandbox
@@ -23,18 +23,18 @@ fn stopped_by(signal: Signal, code: i32) {
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
     while sandbox.sql(waiting) == "0\n" {}
     apply.signal(signal);
-    // The signal is on its way, and the change goes on all the same: it waits for the lock and no one else.
+    // The change continues after the signal, because it waits only for the lock.
     assert_eq!(sandbox.sql(waiting), "1\n");
     sandbox.bash("root", "echo 'ROLLBACK;' > /tmp/go");
     locker.wait();
     let outcome = apply.wait().exits(code);
     let tables = sandbox.tables();
-    assert!(tables.contains(&"hist_uni_tracking_info_2025_h2".to_owned()), "the change in hand is finished\n{outcome}");
+    assert!(tables.contains(&"hist_uni_tracking_info_2025_h2".to_owned()), "the current change is finished\n{outcome}");
     assert!(!tables.contains(&"hist_uni_tracking_spath_2026_h2".to_owned()), "no other is started\n{outcome}");
     assert_eq!(outcome.events_of("change_started").len(), outcome.events_of("change_finished").len(), "{outcome}");
     let last = outcome.events().pop().unwrap();
     assert_eq!(last["event"], "run_finished", "{outcome}");
-    assert!(last["reason"].is_string(), "what is left is said\n{last}");
+    assert!(last["reason"].is_string(), "the reason names what is left\n{last}");
     sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--as-of", "2026-03-01", "--only", steps]).run().exits(0);
     assert!(sandbox.tables().contains(&"hist_uni_tracking_spath_2026_h2".to_owned()));
 }
@@ -49,9 +49,9 @@ fn sigterm_ends_with_143() {
     stopped_by(Signal::SIGTERM, 143);
 }
 
-/// A step after another one, each with much to do; the first has begun when the signal comes.
+/// Two dependent steps with much to do. The first has started when the signal comes.
 #[test]
-fn the_change_of_a_file_system_in_hand_is_finished_too() {
+fn signals_let_the_current_file_change_finish() {
     let mut sandbox = Sandbox::new().remote();
     sandbox.unset_var("repo_url");
     let files = "mkdir -p noise; for n in $(seq 3000); do echo $n > noise/$n; done; git add noise";
@@ -75,13 +75,13 @@ steps:
         if code == 130 {
             apply.signal(Signal::SIGINT);
         } else {
-            // As a service manager ends all that a service has started.
+            // As a service manager ends all processes of a service.
             sandbox.bash("root", "pkill -TERM -x 'exe|provision|sudo'");
         }
         let outcome = apply.wait().exits(code);
         assert_eq!(outcome.events_of("change_finished").last().unwrap()["outcome"], "changed", "{outcome}");
         let finished = outcome.events_of("step_finished").into_iter().find(|event| event["step"] == step);
-        assert!(!finished.unwrap().to_string().contains("in the middle of its work"), "{outcome}");
+        assert!(!finished.unwrap().to_string().contains("ended unexpectedly"), "{outcome}");
         assert!(!outcome.events_of("change_started").iter().any(|event| event["step"] == next), "{outcome}");
     }
     assert_eq!(sandbox.bash("ubuntu", "git -C code status --porcelain; ls code/noise | wc -l"), "3000\n");
@@ -94,7 +94,7 @@ steps:
     assert_eq!(plan.code, 0, "{plan}");
 }
 
-/// What the remote does with a connection: git's own upload-pack, which falls silent in the middle of a pack.
+/// The remote's behaviour for a connection: git's own upload-pack, which falls silent in the middle of a pack.
 const STALL: &str = r#"#!/bin/bash
 eval "$SSH_ORIGINAL_COMMAND" | {
     dd bs=1 count=200000 status=none
@@ -117,7 +117,7 @@ fn behind_a_remote_that_falls_silent() -> Sandbox {
     sandbox
 }
 
-/// A command of `user`'s that has begun to fetch, and hears nothing more.
+/// A command of `user` that has started to fetch and receives nothing more.
 fn fetching<'a>(sandbox: &'a Sandbox, user: &str, command: &[&'a str]) -> Running {
     sandbox.bash("root", "rm -f /tmp/silent");
     let running = sandbox.provision(user, [command, &[PLAN, "--json", "--only", "repository"]].concat()).start();
@@ -129,7 +129,7 @@ fn fetching<'a>(sandbox: &'a Sandbox, user: &str, command: &[&'a str]) -> Runnin
     running
 }
 
-/// What a fetch has in the places for it, and the programs that fetch.
+/// Returns the temporary files of a fetch, and the programs that fetch.
 fn left(sandbox: &Sandbox) -> String {
     sandbox.bash("root", "find /dev/shm /tmp -name 'provision-fetch-*'; pgrep -ax ssh || true")
 }
@@ -144,7 +144,7 @@ fn soon(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_fetch_that_is_stopped_leaves_no_trace() {
+fn an_interrupted_fetch_leaves_no_trace() {
     let sandbox = behind_a_remote_that_falls_silent();
     // Mallory's worker is started by sudo.
     sandbox.bash("root", "echo 'mallory ALL=(ALL:ALL) NOPASSWD: ALL' >> /etc/sudoers");
@@ -165,9 +165,9 @@ fn a_fetch_that_is_stopped_leaves_no_trace() {
 }
 
 #[test]
-fn a_stopped_fetch_ends_what_the_shell_of_ssh_command_started() {
+fn an_interrupted_fetch_kills_the_children_of_ssh_command() {
     let sandbox = behind_a_remote_that_falls_silent();
-    // A shell that stays, with ssh below it.
+    // A shell that stays, with ssh as its child.
     sandbox.bash("ubuntu", "git -C etl/etl_dw/s3-redshift-backup-tool config core.sshCommand 'ssh \"$@\"; true'");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let running = fetching(&sandbox, "ubuntu", &["plan"]);
@@ -179,7 +179,7 @@ fn a_stopped_fetch_ends_what_the_shell_of_ssh_command_started() {
 }
 
 #[test]
-fn nor_does_one_whose_launcher_or_worker_is_ended() {
+fn a_fetch_with_a_killed_launcher_or_worker_leaves_no_trace() {
     let sandbox = behind_a_remote_that_falls_silent();
     for user in ["ubuntu", "root"] {
         for (signal, code) in [(Signal::SIGHUP, 129), (Signal::SIGKILL, 137)] {
@@ -192,7 +192,7 @@ fn nor_does_one_whose_launcher_or_worker_is_ended() {
             let running = fetching(&sandbox, user, &["plan"]);
             sandbox.bash("root", &format!("pkill -{signal} -f 'exe worker'"));
             let outcome = running.wait().exits(1);
-            assert!(outcome.all().contains("ended in the middle of its work"), "{outcome}");
+            assert!(outcome.all().contains("ended unexpectedly"), "{outcome}");
             soon("nothing is left", || left(&sandbox).is_empty());
         }
     }

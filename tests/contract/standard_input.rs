@@ -1,4 +1,4 @@
-//! Plan files from standard input: what they are named by, and what a request carries beside them.
+//! Plan files from standard input: their names, and the values that a request carries.
 
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn plan_and_validate_read_standard_input_and_leave_no_trace() {
 fn an_apply_from_standard_input_is_locked_and_recorded_under_its_name() {
     let sandbox = Sandbox::new();
     let start = Snapshot::whole(&sandbox);
-    for (args, said) in [
+    for (args, expected) in [
         (vec!["apply", "-", "--yes"], "--as"),
         (vec!["apply", "-", "--yes", "--as", "piped.yaml"], "/home/ubuntu/piped.yaml"),
         (vec!["apply", "-", "--yes", "--as", ""], "--as"),
@@ -54,7 +54,7 @@ fn an_apply_from_standard_input_is_locked_and_recorded_under_its_name() {
         (vec!["plan", "/dev/stdin"], "plan -"),
     ] {
         let outcome = run(&sandbox, &args, PLAN).exits(1);
-        assert!(outcome.stderr.contains(said), "{said:?} was to be read\n{outcome}");
+        assert!(outcome.stderr.contains(expected), "{expected:?} is missing\n{outcome}");
         assert!(outcome.stdout.is_empty(), "{outcome}");
     }
     start.is_same_as(&Snapshot::whole(&sandbox), "nothing was touched");
@@ -68,12 +68,12 @@ fn an_apply_from_standard_input_is_locked_and_recorded_under_its_name() {
 }
 
 #[test]
-fn applies_of_one_name_keep_each_other_out() {
+fn applies_with_the_same_name_exclude_each_other() {
     let sandbox = Sandbox::new();
     run(&sandbox, &["apply", "-", "--yes", "--as", NAME], PLAN).exits(0);
     sandbox.bash("ubuntu", "rmdir data; ln -s /etc link");
     sandbox.write("/home/ubuntu/plan.yaml", "ubuntu", PLAN);
-    // The first has the lock while it waits for its answer.
+    // The first run holds the lock while it waits for its answer.
     let mut first = sandbox.provision("ubuntu", ["apply", "-", "--as", NAME]).on_terminal(80, "\"$@\" < plan.yaml");
     first.until("[y/N]");
     for name in [NAME, "/etc/../etc/piped.yaml", "/home/ubuntu/link/piped.yaml"] {
@@ -86,7 +86,7 @@ fn applies_of_one_name_keep_each_other_out() {
 }
 
 #[test]
-fn a_saved_plan_from_standard_input_is_applied_without_it() {
+fn a_plan_saved_from_standard_input_is_applied_without_it() {
     let sandbox = Sandbox::new();
     let saved = ["plan", "-", "--as", NAME, "--out", "saved"];
     run(&sandbox, &saved, PLAN).exits(0);
@@ -96,7 +96,7 @@ fn a_saved_plan_from_standard_input_is_applied_without_it() {
     sandbox.bash("ubuntu", "rmdir data");
     let again = sandbox.provision("ubuntu", ["apply", "saved", "--yes"]).run().exits(1);
     assert!(again.all().contains("applied already"), "{again}");
-    // A password that is written out in the plan file would be in the saved plan, too.
+    // A literal password in the plan file would end up in the saved plan.
     let word = random_word();
     let secret = PLAN.replace("vars:", &format!("vars:\n  warehouse: 'postgresql://etl:{word}@dw.example/etl'"));
     let refused = run(&sandbox, &["plan", "-", "--as", NAME, "--out", "other"], &secret).exits(1);
@@ -105,7 +105,7 @@ fn a_saved_plan_from_standard_input_is_applied_without_it() {
 }
 
 #[test]
-fn a_request_brings_values_that_no_environment_holds() {
+fn request_values_never_enter_an_environment() {
     let sandbox = Sandbox::new();
     let word = random_word();
     let plan = "
@@ -133,7 +133,7 @@ steps:
     assert_eq!(sandbox.bash("root", "stat -c %a /home/ubuntu/data"), "750\n");
     let again = run(&sandbox, &["plan", "--request", "--detailed-exitcode"], &request(&value)).exits(0);
     assert!(!again.all().contains(&word), "{again}");
-    // What it excludes, and what it lacks.
+    // What a request excludes and requires.
     for args in [
         vec!["plan", "--request", "x.yaml"],
         vec!["plan", "--request", "-"],

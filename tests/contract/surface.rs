@@ -1,4 +1,4 @@
-//! The command line beside plan and apply: formats, show, validate, history, and what is said of a wrong word.
+//! The command line apart from plan and apply: formats, show, validate, history, and errors for wrong words.
 
 use serde_json::Value;
 
@@ -29,17 +29,17 @@ fn lines(outcome: &Outcome) -> Vec<Value> {
     outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The messages are in order on standard error, and the exit code is 1.
+/// Asserts that the messages are in order on standard error, and that the exit code is 1.
 #[track_caller]
-fn refuses(sandbox: &Sandbox, args: &[&str], said: &[&str]) {
+fn refuses(sandbox: &Sandbox, args: &[&str], expected: &[&str]) {
     let outcome = run(sandbox, args).exits(1);
-    for said in said {
-        assert!(outcome.stderr.contains(said), "{said:?} was to be read\n{outcome}");
+    for expected in expected {
+        assert!(outcome.stderr.contains(expected), "{expected:?} is missing\n{outcome}");
     }
 }
 
 #[test]
-fn a_run_is_written_in_the_format_that_is_asked_for() {
+fn runs_are_printed_in_the_requested_format() {
     let sandbox = small();
     let json = run(&sandbox, &["plan", "--format", "json"]).exits(0);
     assert_eq!(json.events().len(), run(&sandbox, &["plan", "--json"]).events().len());
@@ -64,7 +64,7 @@ fn a_run_is_written_in_the_format_that_is_asked_for() {
 }
 
 #[test]
-fn a_saved_plan_is_shown_and_not_applied() {
+fn show_prints_a_saved_plan_without_applying_it() {
     let sandbox = small();
     let planned = run(&sandbox, &["plan", "--json", "--out", "saved"]).exits(0);
     let before = Snapshot::whole(&sandbox);
@@ -87,7 +87,7 @@ fn a_saved_plan_is_shown_and_not_applied() {
 }
 
 #[test]
-fn validate_checks_every_file_that_it_is_given() {
+fn validate_checks_all_given_files() {
     let sandbox = small();
     sandbox.write("/home/ubuntu/wrong.yaml", "ubuntu", TWO.replace("directory:", "diretory:"));
     let args = ["validate", "wrong.yaml", "provision.yaml", "nowhere.yaml", PLAN];
@@ -107,7 +107,7 @@ fn validate_checks_every_file_that_it_is_given() {
 }
 
 #[test]
-fn history_lists_the_newest_run_first_and_no_more_than_is_asked_for() {
+fn history_lists_the_newest_runs_up_to_the_limit() {
     let sandbox = small();
     for mode in ["0700", "0750", "0755"] {
         sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", TWO.replace("0750", mode));
@@ -124,7 +124,7 @@ fn history_lists_the_newest_run_first_and_no_more_than_is_asked_for() {
 }
 
 #[test]
-fn usage_lines_say_what_is_taken() {
+fn usage_lines_list_the_arguments() {
     let sandbox = Sandbox::new();
     for (command, usage) in [
         (&["explain"][..], "explain [OPTIONS] [FILE] [ID]\n"),
@@ -140,10 +140,10 @@ fn usage_lines_say_what_is_taken() {
 }
 
 #[test]
-fn an_id_in_the_place_of_a_file_is_called_one() {
+fn a_step_id_in_place_of_a_file_is_reported() {
     let sandbox = small();
-    let said = ["`two` is a step of provision.yaml", "--only one,two"];
-    refuses(&sandbox, &["plan", "--only", "one", "two"], &said);
+    let expected = ["`two` is a step of provision.yaml", "--only one,two"];
+    refuses(&sandbox, &["plan", "--only", "one", "two"], &expected);
     refuses(&sandbox, &["apply", "two", "--yes"], &["`two` is a step of provision.yaml", "--only two"]);
     refuses(&sandbox, &["plan", "three"], &["three", "does not exist"]);
     let one = run(&sandbox, &["explain", "one", "provision.yaml"]).exits(0).stdout;
@@ -151,7 +151,7 @@ fn an_id_in_the_place_of_a_file_is_called_one() {
 }
 
 #[test]
-fn a_plan_file_that_is_not_found_or_not_readable_is_told_why() {
+fn missing_and_unreadable_plan_files_are_reported() {
     let sandbox = Sandbox::new();
     sandbox.write("/home/ubuntu/provision.yml", "ubuntu", TWO);
     run(&sandbox, &["plan"]).exits(0);
@@ -184,7 +184,7 @@ fn a_plan_file_that_is_not_found_or_not_readable_is_told_why() {
 }
 
 #[test]
-fn a_wrong_word_of_the_command_line_gets_a_tip_that_helps() {
+fn unknown_words_on_the_command_line_get_a_tip() {
     let sandbox = small();
     refuses(&sandbox, &["plan", "--as-of", "2027-02-30"], &["there is no 30 February"]);
     for args in [&["plan", "--dry-run"][..], &["apply", "--check"]] {
@@ -227,7 +227,7 @@ fn completions_and_manual_pages_know_every_command() {
 }
 
 #[test]
-fn a_plan_file_in_another_encoding_is_told_its_place() {
+fn a_plan_file_in_another_encoding_is_reported_with_its_position() {
     let sandbox = small();
     let latin: Vec<u8> = TWO.replace("The <first>", "Für Ä").chars().map(|c| c as u8).collect();
     sandbox.write("/home/ubuntu/latin.yaml", "ubuntu", latin);
@@ -235,7 +235,7 @@ fn a_plan_file_in_another_encoding_is_told_its_place() {
 }
 
 #[test]
-fn a_first_plan_file_comes_from_init_and_is_explained() {
+fn init_prints_a_valid_plan_file_and_explain_describes_it() {
     let sandbox = Sandbox::new();
     let start = Snapshot::whole(&sandbox);
     let text = run(&sandbox, &["init"]).exits(0).stdout;
@@ -258,7 +258,7 @@ fn a_first_plan_file_comes_from_init_and_is_explained() {
     sandbox.provision("root", ["validate"]).run().exits(0);
     sandbox.provision("root", ["apply", "--yes"]).run().exits(0);
     sandbox.provision("root", ["plan", "--detailed-exitcode"]).run().exits(0);
-    // A step that is called as its kind is explained as both.
+    // A step with the name of a kind is explained as both.
     let both = sandbox.provision("root", ["explain", "directory"]).run().exits(0).stdout;
     assert!(both.contains("hard_links") && both.contains("By hand"), "{both}");
 }

@@ -1,4 +1,4 @@
-//! The question of an apply on a real terminal: where it stands, that it stays, and what an answer or none does.
+//! The question of an apply on a real terminal: its position, that it stays, and the effect of each answer.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::sandbox::{self, Sandbox, Snapshot, Terminal, random_word};
 
 const QUESTION: &str = "Apply this change to throwaway? [y/N]";
 
-/// A directory that is missing, and one that is there.
+/// A directory that is missing, and one that exists.
 const PLAN: &str = "
 name: small
 steps:
@@ -14,7 +14,7 @@ steps:
   - { id: home, directory: { path: /home/ubuntu } }
 ";
 
-/// Streams that are redirected, and whether the plan is to be seen on the terminal.
+/// Redirections of the streams, and whether the plan is visible on the terminal.
 const REDIRECTIONS: [(&str, bool); 9] = [
     ("", true),
     (">out", false),
@@ -33,10 +33,10 @@ fn small() -> Sandbox {
     sandbox
 }
 
-/// An apply in a folder with a plan file, on a terminal, once it asks.
+/// Starts an apply in a folder with a plan file on a terminal, and waits for the question.
 fn asking(sandbox: &Sandbox, folder: &str, term: &str, columns: u16, redirected: &str) -> Terminal {
     let run = sandbox.provision("ubuntu", ["apply"]).directory(folder).env("TERM", term).without_env("NO_COLOR");
-    // The pipeline's exit code is the command's.
+    // The exit code of the pipeline is that of the command.
     let line = if redirected.contains('|') {
         format!("\"$@\" {redirected}; exit ${{PIPESTATUS[0]}}")
     } else {
@@ -50,7 +50,7 @@ fn asking(sandbox: &Sandbox, folder: &str, term: &str, columns: u16, redirected:
 #[test]
 fn the_question_is_the_last_line_until_it_is_answered() {
     let sandbox = small();
-    // A folder for each redirection: a plan file is applied once at a time.
+    // Each redirection has its own folder, because a plan file is applied only once at a time.
     std::thread::scope(|scope| {
         for (number, (redirected, plan)) in REDIRECTIONS.into_iter().enumerate() {
             let folder = format!("/home/ubuntu/{number}");
@@ -77,7 +77,7 @@ fn stays_the_last_line(mut terminal: Terminal, plan: bool, case: &str) {
     assert_eq!(terminal.last_line(), (QUESTION.to_owned(), true), "{case}\n{terminal}");
     assert_eq!(asked, terminal.bytes(), "nothing else is drawn meanwhile: {case}\n{terminal}");
     let screen = terminal.screen();
-    assert!(!screen.iter().any(|line| line.contains("looking")), "{case}\n{terminal}");
+    assert!(!screen.iter().any(|line| line.contains("observing")), "{case}\n{terminal}");
     assert_eq!(screen.iter().any(|line| line.contains("/home/ubuntu/data")), plan, "{case}\n{terminal}");
     terminal.types("\r");
     let (code, seen) = terminal.wait();
@@ -85,7 +85,7 @@ fn stays_the_last_line(mut terminal: Terminal, plan: bool, case: &str) {
 }
 
 #[test]
-fn counts_and_follow_ups_stand_before_the_question() {
+fn counts_and_follow_ups_precede_the_question() {
     let mut sandbox = Sandbox::converged();
     sandbox.new_key();
     sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
@@ -99,7 +99,7 @@ fn counts_and_follow_ups_stand_before_the_question() {
 }
 
 #[test]
-fn a_yes_on_the_terminal_applies_whatever_the_streams_are() {
+fn confirmation_on_the_terminal_works_with_redirected_streams() {
     for (redirected, _) in REDIRECTIONS {
         let sandbox = small();
         let mut terminal = asking(&sandbox, "/home/ubuntu", "xterm-256color", 80, redirected);
@@ -111,10 +111,10 @@ fn a_yes_on_the_terminal_applies_whatever_the_streams_are() {
 }
 
 #[test]
-fn every_end_before_the_first_change_says_that_nothing_was_changed() {
+fn every_exit_before_the_first_change_reports_no_changes() {
     let sandbox = small();
     let start = Snapshot::whole(&sandbox);
-    // Ctrl-C, and the end of input: at once, and behind a word.
+    // Ctrl-C and the end of input: immediately, and after a word.
     for (typed, code) in [("n\r", 1), ("\r", 1), ("maybe\r", 1), ("\u{3}", 130), ("\u{4}", 1), ("y\u{4}\u{4}", 1)] {
         for redirected in ["", ">/dev/null", "</dev/null"] {
             let mut terminal = asking(&sandbox, "/home/ubuntu", "xterm-256color", 80, redirected);
@@ -122,11 +122,11 @@ fn every_end_before_the_first_change_says_that_nothing_was_changed() {
             let (found, seen) = terminal.wait();
             assert_eq!(found, code, "{typed:?} {redirected}\n{seen}");
             let (_, after) = seen.split_once("[y/N] ").unwrap();
-            let said = after.split('\n').map(|line| anstream::adapter::strip_str(line).to_string());
-            let said: Vec<String> = said.filter(|line| !line.trim().is_empty()).collect();
-            // What was typed is echoed on the question's own line.
-            let answer = &said[usize::from(!after.starts_with("\r\n"))];
-            assert!(answer.starts_with("error: nothing was changed: "), "{typed:?} {redirected}: {said:?}");
+            let output = after.split('\n').map(|line| anstream::adapter::strip_str(line).to_string());
+            let output: Vec<String> = output.filter(|line| !line.trim().is_empty()).collect();
+            // What was typed is echoed on the line of the question.
+            let answer = &output[usize::from(!after.starts_with("\r\n"))];
+            assert!(answer.starts_with("error: nothing was changed: "), "{typed:?} {redirected}: {output:?}");
         }
     }
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
@@ -140,21 +140,21 @@ fn every_end_before_the_first_change_says_that_nothing_was_changed() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_is_no_answer() {
+fn a_closed_terminal_is_not_a_confirmation() {
     let sandbox = small();
     for (before, code) in [("", 129), ("trap '' HUP;", 1)] {
         let run = sandbox.provision("ubuntu", ["apply"]);
         let terminal = run.on_terminal(80, &format!("{before} exec \"$@\" >/tmp/out 2>/tmp/err"));
         terminal.until("[y/N] ");
         assert_eq!(terminal.hang_up(), code, "{before}");
-        let said = sandbox.read("/tmp/err");
-        assert!(said.starts_with("error: nothing was changed: "), "{before}\n{said}");
+        let output = sandbox.read("/tmp/err");
+        assert!(output.starts_with("error: nothing was changed: "), "{before}\n{output}");
         assert!(!sandbox.path("/home/ubuntu/data").exists());
     }
 }
 
 #[test]
-fn a_question_that_was_stopped_is_asked_again() {
+fn the_question_is_repeated_after_a_stop() {
     let sandbox = small();
     let run = sandbox.provision("ubuntu", ["apply"]).env("TERM", "xterm-256color");
     let mut terminal = run.on_terminal(80, "set -m; \"$@\"; echo stopped; fg");
@@ -169,9 +169,9 @@ fn a_question_that_was_stopped_is_asked_again() {
 }
 
 #[test]
-fn without_a_controlling_terminal_an_apply_needs_yes() {
+fn apply_without_a_controlling_terminal_requires_yes() {
     let sandbox = small();
-    // The streams are a terminal, and it is another session's.
+    // The streams are a terminal, but of another session.
     for line in ["setsid --wait \"$@\"", "yes | setsid --wait \"$@\""] {
         let terminal = sandbox.provision("ubuntu", ["apply"]).on_terminal(80, line);
         let (code, seen) = terminal.wait();
@@ -193,5 +193,5 @@ fn warnings_and_errors_do_not_mix_with_the_spinner() {
     terminal.until("plan:");
     std::thread::sleep(Duration::from_millis(300));
     let screen = terminal.screen();
-    assert!(!screen.iter().any(|line| line.contains("looking")), "the spinner leaves nothing behind\n{terminal}");
+    assert!(!screen.iter().any(|line| line.contains("observing")), "the spinner leaves nothing behind\n{terminal}");
 }

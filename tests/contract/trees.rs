@@ -1,4 +1,4 @@
-//! Trees that live: directories that are written to while they are converged, and entries that cannot be changed.
+//! Live trees: directories that are written to while they converge, and entries that cannot be changed.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ fn host(more: &str) -> Sandbox {
     sandbox
 }
 
-/// A process that makes entries as 50000:0, as a container does, until the file `/root/stop` is there.
+/// Starts a process that creates entries as 50000:0, like a container, until the file `/root/stop` exists.
 fn writer(sandbox: &Sandbox, make: &str) -> Running {
     let script = format!(
         "cd {TREE}; i=0; until [ -e /root/stop ]; do i=$((i + 1)); \
@@ -43,13 +43,13 @@ fn reason(event: &Value) -> &str {
     event["reason"].as_str().unwrap_or_default()
 }
 
-/// How many entries, the top included, do not belong to user and group 50000.
+/// Returns the number of entries, including the top, that do not belong to user and group 50000.
 fn wrong(sandbox: &Sandbox) -> usize {
     sandbox.bash("root", &format!("find {TREE} ! \\( -user 50000 -group 50000 \\)")).lines().count()
 }
 
 #[test]
-fn a_tree_that_is_written_to_converges() {
+fn a_tree_with_concurrent_writers_converges() {
     let sandbox = host("recursive: true");
     sandbox.bash("root", &format!("mkdir {TREE}/many; touch {TREE}/many/{{1..3000}}; chown -R 50000:0 {TREE}/many"));
     let makes = "echo x > file-$0; mkdir -p dir-$0/sub; echo x > dir-$0/sub/f; mv file-$0 dir-$0/moved; [ $0 -lt 9 ] || rm -r dir-$(($0 - 8))";
@@ -66,7 +66,7 @@ fn a_tree_that_is_written_to_converges() {
 }
 
 #[test]
-fn an_answer_that_takes_time_finds_more_entries() {
+fn more_entries_at_confirmation_are_the_same_change() {
     let sandbox = host("recursive: true");
     let mut terminal = sandbox.provision("root", ["apply", "d.yaml"]).on_terminal(120, "exec \"$@\"");
     terminal.until("[y/N] ");
@@ -78,7 +78,7 @@ fn an_answer_that_takes_time_finds_more_entries() {
 }
 
 #[test]
-fn a_saved_plan_holds_for_more_and_for_fewer_entries() {
+fn a_saved_plan_accepts_a_different_number_of_entries() {
     for change in ["rm a/1", "touch a/{4..9}", "rm -r b; mkdir d; touch d/x"] {
         let sandbox = host("recursive: true");
         sandbox.provision("root", ["plan", "d.yaml", "--out", "saved"]).run().exits(0);
@@ -89,7 +89,7 @@ fn a_saved_plan_holds_for_more_and_for_fewer_entries() {
 }
 
 #[test]
-fn what_the_plan_did_not_show_still_stops_a_saved_plan() {
+fn unplanned_risks_block_a_saved_plan() {
     for (change, more) in [
         ("chmod 4755 a/1", ""),
         ("setcap cap_net_bind_service=ep a/1", ""),
@@ -108,19 +108,19 @@ fn what_the_plan_did_not_show_still_stops_a_saved_plan() {
 }
 
 #[test]
-fn entries_that_came_after_a_plan_without_them_are_left_to_the_next_apply() {
+fn entries_that_appear_after_the_plan_are_left_to_the_next_apply() {
     let sandbox = host("mode: '0770', recursive: true");
     sandbox.bash("root", &format!("chown -R 50000:50000 {TREE}"));
     sandbox.provision("root", ["plan", "d.yaml", "--out", "saved"]).run().exits(0);
     sandbox.bash("root", &format!("touch {TREE}/new"));
     let outcome = sandbox.provision("root", ["apply", "saved", "--yes", "--json"]).run().exits(0);
-    let told = finished(&outcome)["warnings"].to_string();
-    assert!(told.contains("left to the next apply") && told.contains("new"), "{outcome}");
+    let event = finished(&outcome)["warnings"].to_string();
+    assert!(event.contains("left to the next apply") && event.contains("new"), "{outcome}");
     assert_eq!(sandbox.bash("root", &format!("stat -c '%a %u' {TREE} {TREE}/new")), "770 50000\n644 0\n");
 }
 
 #[test]
-fn the_owner_alone_holds_for_what_containers_write() {
+fn recursive_owner_leaves_the_group_of_containers() {
     let sandbox = Sandbox::converged();
     sandbox.bash("root", &format!(
         "setpriv --reuid 50000 --regid 0 --clear-groups -- bash -c 'mkdir -p {LOGS}/dag_id=x; touch {LOGS}/dag_id=x/1.log'"
@@ -137,22 +137,22 @@ fn one_entry_that_cannot_be_changed_does_not_stop_the_walk() {
     let sandbox = host("recursive: true");
     sandbox.bash("root", &format!("chown 50000:0 {TREE}; chattr +i {TREE}/b/1 || touch /root/no-flags"));
     let plan = sandbox.provision("root", ["plan", "d.yaml", "--json"]).run().exits(1);
-    let told = plan.step("step_planned", "logs");
-    assert!(reason(&told).contains("1 entry below") && reason(&told).contains("b/1"), "{plan}");
+    let event = plan.step("step_planned", "logs");
+    assert!(reason(&event).contains("1 entry below") && reason(&event).contains("b/1"), "{plan}");
     let outcome = apply(&sandbox).exits(1);
-    let told = finished(&outcome);
-    assert!(reason(&told).contains("1 entry below") && reason(&told).contains("b/1"), "{outcome}");
+    let event = finished(&outcome);
+    assert!(reason(&event).contains("1 entry below") && reason(&event).contains("b/1"), "{outcome}");
     assert_eq!(wrong(&sandbox), 1, "{outcome}");
-    // The remedy is what it says.
-    let hint = told["hint"].as_str().unwrap();
-    sandbox.bash("root", hint.strip_prefix("as root: ").unwrap());
+    // The hint works.
+    let hint = event["hint"].as_str().unwrap();
+    sandbox.bash("root", hint.strip_prefix("run as root: ").unwrap());
     apply(&sandbox).exits(0);
     assert_eq!(wrong(&sandbox), 0);
 }
 
-/// A parent that a step makes in another step's tree belongs to the tree, whatever directory it is made in.
+/// A parent that a step creates in another step's tree belongs to the tree, whichever directory it is created in.
 #[test]
-fn a_parent_that_is_made_in_a_tree_belongs_to_the_tree() {
+fn a_parent_created_in_a_tree_gets_the_owner_of_the_tree() {
     let sandbox = Sandbox::new();
     sandbox.bash("root", "mkdir -p /srv/a/b /srv/k && ssh-keygen -q -t ed25519 -N '' -f /srv/k/key");
     let file = "\

@@ -1,5 +1,5 @@
-//! The history tables as a person sees them: which there are, when the next one is due, what has drifted; and two hosts
-//! that make them at the same moment.
+//! The history tables as a person sees them: which exist, when the next one is due, what has drifted. Also two hosts
+//! that create them at the same moment.
 
 use serde_json::Value;
 
@@ -19,15 +19,15 @@ fn texts(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
-/// Two hosts that have planned the same and then stand in one queue: each table is made once, and neither run fails.
+/// Two hosts with the same plan wait for the same lock. Each table is created once, and neither run fails.
 #[test]
-fn two_applies_at_once_make_each_table_once() {
+fn concurrent_applies_create_each_table_once() {
     let sandbox = Sandbox::new().warehouse();
     let started = |user: &str, file: &str| {
         sandbox.write(file, user, sandbox.read(PLAN));
         sandbox.provision(user, ["apply", file, "--json", "--yes", "--only", TABLES]).start()
     };
-    // Holds the marts until both wait to make a table like one of them.
+    // Locks the marts until both wait to create a table like one of them.
     let hold = "BEGIN; LOCK TABLE settlement_ods.mart_uni_tracking_info IN ACCESS EXCLUSIVE MODE; SELECT 'held';
         DO $$ DECLARE waiting int; BEGIN
           FOR attempt IN 1..3000 LOOP
@@ -52,17 +52,17 @@ fn two_applies_at_once_make_each_table_once() {
     plan_on(&sandbox, "2026-03-01").exits(0);
 }
 
-/// What is there, what is next and in how many days, on any day that is asked for.
+/// Shows what exists, what is next and in how many days, on any date.
 #[test]
-fn the_plan_tells_which_periods_there_are_and_which_is_next() {
+fn plan_lists_existing_periods_and_the_next_one() {
     let sandbox = Sandbox::new().warehouse();
     apply_on(&sandbox, "2026-03-01");
     let now = plan_on(&sandbox, "2026-03-01").exits(0).step("step_planned", "history-tables");
     let notes = texts(&now["notes"]);
     assert_eq!(notes.len(), 3, "{now}");
-    let told = "settlement_ods.hist_ecs_order_info_{period}: has 2025_h2, 2026_h1, 2026_h2; the next period without a \
-                table is 2027_h1, it begins on 2027-01-01 in 306 days";
-    assert!(notes.contains(&told), "{notes:?}");
+    let expected = "settlement_ods.hist_ecs_order_info_{period}: has 2025_h2, 2026_h1, 2026_h2; the next period without a \
+                table is 2027_h1, which begins on 2027-01-01 in 306 days";
+    assert!(notes.contains(&expected), "{notes:?}");
     assert_eq!(texts(&now["warnings"]), Vec::<&str>::new());
 
     // What will be needed on 1 July?
@@ -73,28 +73,28 @@ fn the_plan_tells_which_periods_there_are_and_which_is_next() {
     assert_eq!(summaries, needed.map(|mart| format!("settlement_ods.hist_{mart}_2027_h1")));
     assert_eq!(texts(&july["warnings"]), Vec::<&str>::new());
 
-    // From thirty days before on, it is a warning.
+    // From thirty days before, it is a warning.
     plan_on(&sandbox, "2026-12-01").exits(2).step("step_planned", "history-tables")["warnings"]
         .as_array()
         .filter(|warnings| warnings.is_empty())
-        .expect("31 days before there is no warning");
+        .expect("there is no warning 31 days before");
     let late = plan_on(&sandbox, "2026-12-02").exits(2).step("step_planned", "history-tables");
-    let warning = "settlement_ods.hist_ecs_order_info_{period}: the next period without a table is 2027_h1, it begins on \
+    let warning = "settlement_ods.hist_ecs_order_info_{period}: the next period without a table is 2027_h1, which begins on \
                    2027-01-01 in 30 days";
     assert_eq!(texts(&late["warnings"]).len(), 3, "{late}");
     assert!(texts(&late["warnings"]).contains(&warning), "{late}");
     let human = sandbox.provision("ubuntu", ["plan", PLAN, "--only", TABLES, "--as-of", "2026-12-02"]).run().exits(0);
     assert!(human.stderr.contains(&format!("warning: history-tables: {warning}")), "{human}");
-    assert!(human.stdout.contains(told.split_once("; ").unwrap().0), "{human}");
+    assert!(human.stdout.contains(expected.split_once("; ").unwrap().0), "{human}");
 
-    // Once the tables are made there is nothing to warn of.
+    // After the tables are created there is no warning.
     let made = apply_on(&sandbox, "2026-12-02").step("step_finished", "history-tables");
     assert_eq!((made["outcome"].as_str(), texts(&made["warnings"]).len()), (Some("changed"), 0), "{made}");
 }
 
-/// Drift is told column by column with what it does to the archive, and by default nothing is altered.
+/// Drift is reported column by column with its effect on the archive, and by default nothing is altered.
 #[test]
-fn drift_is_told_with_its_consequence() {
+fn drift_is_reported_with_its_consequence() {
     let sandbox = Sandbox::new().warehouse();
     apply_on(&sandbox, "2026-03-01");
     sandbox.sql(
@@ -104,19 +104,19 @@ fn drift_is_told_with_its_consequence() {
     let before = sandbox.catalog();
     let step = plan_on(&sandbox, "2026-03-01").exits(1).step("step_planned", "history-tables");
     assert_eq!(step["outcome"], "drifted", "{step}");
-    for (key, told) in [
+    for (key, expected) in [
         (
             "drift",
-            "settlement_ods.hist_ecs_order_info_2026_h2 has drifted from settlement_ods.mart_ecs_order_info: column carrier \
-             character varying(40) is in the parent alone: an archive INSERT fails, it has 6 values for 5 columns",
+            "settlement_ods.hist_ecs_order_info_2026_h2 has drifted from settlement_ods.mart_ecs_order_info: only the \
+             parent has column carrier character varying(40): an archive INSERT fails because it has 6 values for 5 columns",
         ),
         (
             "notes",
             "settlement_ods.hist_uni_tracking_info_2025_h2 has drifted from settlement_ods.mart_uni_tracking_info: column \
-             extra integer is not in the parent any more: an archive INSERT still works",
+             extra integer is no longer in the parent: an archive INSERT still works",
         ),
     ] {
-        assert!(texts(&step[key]).contains(&told), "{step}");
+        assert!(texts(&step[key]).contains(&expected), "{step}");
     }
     assert_eq!(texts(&step["drift"]).len(), 3, "{step}");
     assert_eq!(sandbox.catalog(), before);
@@ -124,18 +124,18 @@ fn drift_is_told_with_its_consequence() {
     let mending = sandbox.read(PLAN).replace("      ahead: 1\n", "      ahead: 1\n      on_drift: add_columns\n");
     sandbox.write("/home/ubuntu/mending.yaml", "ubuntu", mending);
     let apply = ["apply", "mending.yaml", "--json", "--yes", "--only", TABLES];
-    let mended = sandbox.provision("ubuntu", apply).run().exits(0);
-    assert_eq!(mended.events_of("change_finished").len(), 3, "{mended}");
+    let repaired = sandbox.provision("ubuntu", apply).run().exits(0);
+    assert_eq!(repaired.events_of("change_finished").len(), 3, "{repaired}");
     sandbox
         .sql("INSERT INTO settlement_ods.hist_ecs_order_info_2025_h2 SELECT * FROM settlement_ods.mart_ecs_order_info");
     let again = sandbox.provision("ubuntu", apply).run().exits(0);
     assert_eq!(again.events_of("change_finished").len(), 0, "{again}");
 }
 
-/// OpenSSL parses the whole store of certificates where it is told to look for one, which takes longer than the rest of a
-/// converged plan.
+/// OpenSSL parses the whole certificate store if it has to search it, which takes longer than the rest of a converged
+/// plan.
 #[test]
-fn certificates_are_read_for_a_tls_handshake_alone() {
+fn system_certificates_are_read_only_for_tls() {
     const STORE: &str = "/opt/store.pem";
     let mut sandbox = Sandbox::new().warehouse();
     sandbox.bash("root", &format!("cp /etc/ssl/certs/ca-certificates.crt {STORE} && chmod 644 {STORE}"));

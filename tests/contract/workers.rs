@@ -1,4 +1,4 @@
-//! Workers: what they take from a launcher, what they refuse, and that their memory stays with them.
+//! Workers: what they accept from a launcher, what they refuse, and that their memory is private.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::sandbox::{PLAN, Sandbox};
 
-/// A worker and its pipes, spoken to without a launcher.
+/// A worker and its pipes, used without a launcher.
 struct Worker {
     child: Child,
     input: ChildStdin,
@@ -81,7 +81,7 @@ impl Worker {
         result.map_err(|failure| failure.message)
     }
 
-    /// Closes its input, and gives its exit code and what it said on standard error.
+    /// Closes its input, and returns its exit code and its standard error.
     fn end(self) -> (Option<i32>, String) {
         let Self { child, input, output, .. } = self;
         drop((input, output));
@@ -103,7 +103,7 @@ fn changes(task: &Task, actual: &AnyActual) -> Vec<AnyChange> {
 }
 
 #[test]
-fn a_worker_makes_the_changes_of_its_steps_and_no_others() {
+fn a_worker_makes_only_the_changes_of_its_steps() {
     let folder = tempfile::tempdir().unwrap();
     let [one, two, other] = ["one", "two", "other"].map(|name| folder.path().join(name));
     let tasks = vec![task("one", &one), task("two", &two)];
@@ -111,7 +111,7 @@ fn a_worker_makes_the_changes_of_its_steps_and_no_others() {
     let [of_one, of_two] = [0, 1].map(|at| changes(&tasks[at], &Worker::greeted(tasks.clone()).observe(&tasks[at].id)));
     let refused = |result: Result<(), String>, why: &str| {
         let message = result.expect_err(why);
-        assert!(message.contains("refuses") || message.contains("knows no step"), "{message}");
+        assert!(message.contains("refuses") || message.contains("has no step"), "{message}");
     };
     refused(worker.execute("one", &of_one[0]), "nothing was observed yet");
     worker.observe("one");
@@ -134,7 +134,7 @@ fn a_worker_makes_the_changes_of_its_steps_and_no_others() {
 }
 
 #[test]
-fn a_worker_refuses_more_than_max_changes_by_itself() {
+fn a_worker_enforces_max_changes() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a"), "").unwrap();
     std::fs::write(folder.path().join("b"), "").unwrap();
@@ -155,21 +155,21 @@ fn a_worker_refuses_more_than_max_changes_by_itself() {
 }
 
 #[test]
-fn a_launcher_of_another_version_gets_no_further() {
+fn workers_reject_launchers_of_another_version() {
     let mut worker = Worker::start();
     worker.say(&Request::Greeting { version: VERSION + 1, run: "test".to_owned(), steps: Vec::new(), recording: None });
-    assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }), "it says what it speaks");
+    assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }), "the worker reports its version");
     worker.say(&Request::Observe { ticket: 1, step: "one".to_owned(), span: None });
-    let (code, said) = worker.end();
+    let (code, output) = worker.end();
     assert_eq!(code, Some(1));
-    assert!(said.contains("a request came before the greeting"), "{said}");
+    assert!(output.contains("a request arrived before the greeting"), "{output}");
 }
 
 #[test]
-fn what_is_no_frame_ends_a_worker_at_once() {
-    for (bytes, told) in [
-        (&b"\xff\xff\xff\xffM"[..], "a frame of 4294967295 bytes is announced"),
-        (b"\xff\xff\xff\xffS", "a frame of 4294967295 bytes is announced"),
+fn invalid_frames_end_a_worker() {
+    for (bytes, expected) in [
+        (&b"\xff\xff\xff\xffM"[..], "a frame of 4294967295 bytes is too long"),
+        (b"\xff\xff\xff\xffS", "a frame of 4294967295 bytes is too long"),
         (b"GET / HTTP/1.1\r\n\r\n", "unknown kind"),
         (b"\0\0\0\x02M{}", "expected"),
         (b"\0\0\0\x12M{\"Shell\":\"whoami\"}", "unknown variant"),
@@ -179,12 +179,15 @@ fn what_is_no_frame_ends_a_worker_at_once() {
     ] {
         let mut worker = Worker::start();
         worker.input.write_all(bytes).unwrap();
-        let (code, said) = worker.end();
-        assert_eq!(code, Some(1), "{bytes:?}: {said}");
-        assert!(said.contains("lost its launcher") && said.contains(told), "{bytes:?}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let (code, output) = worker.end();
+        assert_eq!(code, Some(1), "{bytes:?}: {output}");
+        assert!(
+            output.contains("lost the connection to its launcher") && output.contains(expected),
+            "{bytes:?}: {output}"
+        );
+        assert!(!output.contains("panicked"), "{output}");
     }
-    assert_eq!(Worker::start().end(), (Some(0), String::new()), "nobody ever spoke");
+    assert_eq!(Worker::start().end(), (Some(0), String::new()), "no request was sent");
 }
 
 #[test]
@@ -192,46 +195,46 @@ fn no_process_that_holds_a_secret_can_be_read_or_dumped() {
     let sandbox = Sandbox::order_tracking();
     sandbox.checkout();
     let mut apply = sandbox.provision("ubuntu", ["apply", PLAN]).terminal("").start();
-    // The plan is shown when all workers have looked; then the question keeps them waiting.
+    // The plan is shown after all workers have observed. Then they wait for the answer to the question.
     apply.until(|line| line.contains("exceptions-table"));
-    let look = "
+    let script = "
         for pid in $(pgrep -f '^(/proc/self/exe|/opt/provision/bin/provision|/proc/[0-9]+/exe) (apply|worker)'); do
             [ \"$(awk '/^Max core file size/ { print $5, $6 }' /proc/$pid/limits)\" = '0 0' ] && core=off || core=on
             user=$(awk '/^Uid:/ { print $2 }' /proc/$pid/status)
             command=$(tr '\\0' ' ' < /proc/$pid/cmdline)
             echo \"$command: $user, core dumps $core, /proc of user $(stat -c %u /proc/$pid/mem)\"
         done";
-    let said = sandbox.bash("root", look);
-    let lines: BTreeSet<&str> = said.lines().collect();
-    // A process whose memory may be read by others of its user has a /proc of that user's.
+    let output = sandbox.bash("root", script);
+    let lines: BTreeSet<&str> = output.lines().collect();
+    // If others of the same user may read a process's memory, its /proc entry belongs to that user.
     for (who, user) in [("apply", 1000), ("worker : ", 1000), ("worker --user root", 0)] {
         let line = lines.iter().find(|line| line.contains(who));
-        let line = line.unwrap_or_else(|| panic!("no process {who}: {said}"));
+        let line = line.unwrap_or_else(|| panic!("no process {who}: {output}"));
         assert!(line.contains(&format!(": {user}, core dumps off, /proc of user 0")), "{line}");
     }
     apply.signal(Signal::SIGKILL);
 }
 
 #[test]
-fn secrets_reach_a_worker_by_its_pipe_alone() {
+fn secrets_reach_a_worker_only_through_its_pipe() {
     let sandbox = Sandbox::order_tracking();
     sandbox.checkout();
     let mut apply = sandbox.provision("root", ["apply", PLAN]).terminal("").start();
     apply.until(|line| line.contains("exceptions-table"));
-    let look = "for pid in $(pgrep -f ' worker'); do cat /proc/$pid/environ /proc/$pid/cmdline | tr '\\0' '\\n'; ls -l /proc/$pid/fd; done";
-    let said = sandbox.bash("root", look);
-    assert!(said.contains("LANG") || said.contains("PATH="), "a worker was looked at: {said}");
+    let script = "for pid in $(pgrep -f ' worker'); do cat /proc/$pid/environ /proc/$pid/cmdline | tr '\\0' '\\n'; ls -l /proc/$pid/fd; done";
+    let output = sandbox.bash("root", script);
+    assert!(output.contains("LANG") || output.contains("PATH="), "a worker was inspected: {output}");
     for name in ["ALERT_SMTP_PASSWORD", "REDSHIFT_PASSWORD"] {
-        assert!(!said.contains(name) && !said.contains(&sandbox.env_of(name)), "{name}: {said}");
+        assert!(!output.contains(name) && !output.contains(&sandbox.env_of(name)), "{name}: {output}");
     }
-    let open: Vec<&str> = said.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
+    let open: Vec<&str> = output.lines().filter_map(|line| line.split_once(" -> ")).map(|(_, to)| to).collect();
     let files: Vec<&&str> = open.iter().filter(|to| to.starts_with('/') && !to.starts_with("/dev/")).collect();
-    assert!(files.is_empty(), "{files:?} are open in a worker: {said}");
+    assert!(files.is_empty(), "{files:?} are open in a worker: {output}");
     apply.signal(Signal::SIGKILL);
 }
 
 #[test]
-fn a_worker_that_is_killed_in_the_middle_is_missed_and_the_next_run_goes_on() {
+fn a_killed_worker_is_reported_and_the_next_run_recovers() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "/root/tree.yaml",
@@ -244,7 +247,7 @@ fn a_worker_that_is_killed_in_the_middle_is_missed_and_the_next_run_goes_on() {
     sandbox.bash("root", "pkill -KILL -f '^/proc/self/exe worker'");
     let outcome = apply.wait().exits(1);
     let finished = outcome.step("step_finished", "tree");
-    assert!(finished["reason"].as_str().unwrap().contains("ended in the middle of its work"), "{outcome}");
+    assert!(finished["reason"].as_str().unwrap().contains("ended unexpectedly"), "{outcome}");
     assert!(finished["hint"].is_string(), "{outcome}");
     sandbox.provision("root", ["apply", "tree.yaml", "--yes"]).run().exits(0);
     assert_eq!(sandbox.bash("root", "find /srv/tree ! -user ubuntu | wc -l"), "0\n");

@@ -1,4 +1,4 @@
-//! Certificates made at run time.
+//! Certificates created at run time.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509Builder, X509Name};
 
-/// An authority that signs servers' certificates.
+/// An authority that signs server certificates.
 pub struct Authority {
     key: PKey<Private>,
     certificate: X509,

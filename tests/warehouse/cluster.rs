@@ -1,4 +1,4 @@
-//! A private PostgreSQL 15: its own folder, a socket and a free port of 127.0.0.1, gone with the test process.
+//! A private PostgreSQL 15 with its own folder, a socket and a free port on 127.0.0.1. It ends with the test process.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,26 +7,26 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
-/// The superuser's password: over TCP it is asked for.
+/// The superuser's password, required over TCP.
 pub const PASSWORD: &str = "s3cret of the 't\\est' @/:";
 
 /// A running server.
 pub struct Cluster {
-    /// Holds the server's folder and the supervisor that ends the server when its standard input closes.
+    /// The server's folder, and the supervisor that ends the server when its standard input closes.
     supervisor: Child,
     pub folder: PathBuf,
     pub port: u16,
     settings: Vec<String>,
 }
 
-/// The server that the tests of this process share.
+/// Returns the server that the tests of this process share.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(|| Cluster::start(&[]))
 }
 
 impl Cluster {
-    /// A new server with further settings (`name=value`).
+    /// Starts a new server with more settings (`name=value`).
     pub fn start(settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("provision-pg-").tempdir().unwrap().keep();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -52,14 +52,14 @@ impl Cluster {
         cluster
     }
 
-    /// Ends the server at once and starts it again on the same port.
+    /// Stops the server immediately and starts it again on the same port.
     pub fn restart(&mut self) {
         self.stop();
         self.supervisor = supervise(&self.folder, self.port, &self.settings);
         self.wait();
     }
 
-    /// Ends the server and keeps its folder.
+    /// Stops the server and keeps its folder.
     pub fn stop(&mut self) {
         std::fs::write(self.folder.join("keep"), "").unwrap();
         drop(self.supervisor.stdin.take());
@@ -80,7 +80,7 @@ impl Cluster {
         }
     }
 
-    /// Has the server read its settings again, and waits until it has.
+    /// Makes the server reload its settings, and waits until it has.
     pub fn reload(&self) {
         let loaded = || self.psql("postgres", "SELECT pg_conf_load_time()");
         let before = loaded();
@@ -94,7 +94,7 @@ impl Cluster {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// Runs SQL as the superuser over the socket, each statement on its own; gives the unaligned output.
+    /// Runs SQL as the superuser over the socket, each statement on its own. Returns the unaligned output.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let output = Command::new(format!("{BIN}/psql"))
             .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"])
@@ -106,7 +106,7 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// A new, empty database.
+    /// Creates a new, empty database.
     pub fn database(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -114,7 +114,7 @@ impl Cluster {
         name
     }
 
-    /// The database by its socket, where no password is asked for.
+    /// Returns the URL of a database by its socket, where no password is required.
     pub fn socket_url(&self, database: &str) -> String {
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
         format!("postgresql://postgres@{folder}:{}/{database}", self.port)
@@ -128,8 +128,8 @@ impl Drop for Cluster {
     }
 }
 
-/// Starts the server under a shell that waits for its standard input to close: however this process ends, the server
-/// ends too, and its folder goes.
+/// Starts the server under a shell that waits for its standard input to close. However this process ends, the server
+/// ends too, and its folder is removed.
 fn supervise(folder: &Path, port: u16, settings: &[String]) -> Child {
     let drop_rights =
         if nix::unistd::geteuid().is_root() { "setpriv --reuid=postgres --regid=postgres --clear-groups" } else { "" };

@@ -1,4 +1,4 @@
-//! Every way in which connecting can fail has its own message and remedy, and none says the password.
+//! Each cause of a failed connection has its own message and hint, and none contains the password.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,46 +27,46 @@ async fn works(url: &str, password: Option<&str>) {
 }
 
 #[track_caller]
-fn says(failure: &Failure, message: &str, hint: &str) {
+fn assert_failure(failure: &Failure, message: &str, hint: &str) {
     assert!(failure.message.contains(message), "{failure:?}");
     assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{failure:?}");
 }
 
 #[tokio::test]
-async fn logins_that_fail_say_why() {
+async fn failed_logins_have_specific_reasons() {
     let port = shared().port;
     let url = |user: &str, database: &str| format!("postgresql://{user}@127.0.0.1:{port}/{database}?sslmode=disable");
     works(&url("postgres", "postgres"), Some(PASSWORD)).await;
     works(&url("postgres", "postgres"), Some(&format!("{PASSWORD}\n"))).await;
     let wrong = failure(&url("postgres", "postgres"), "", Some(SECRET)).await;
-    says(&wrong, "wrong password for user postgres", "correct the connection's `password`");
+    assert_failure(&wrong, "wrong password for user postgres", "correct the connection's `password`");
     let in_url = failure(&url(&format!("postgres:{SECRET}"), "postgres"), "", None).await;
-    says(&in_url, "wrong password for user postgres", "");
+    assert_failure(&in_url, "wrong password for user postgres", "");
     let none = failure(&url("postgres", "postgres"), "", None).await;
-    says(&none, "asks for a password and there is none", "`password:`");
+    assert_failure(&none, "requires a password, but none is given", "`password:`");
     let database = failure(&url("postgres", "nowhere"), "", Some(PASSWORD)).await;
-    says(&database, "there is no database nowhere", "end of the URL");
+    assert_failure(&database, "database nowhere does not exist", "end of the URL");
     let options = format!("{}&options=-c%20search_path%3Dpg_catalog", url("postgres", "postgres"));
     works(&options, Some(PASSWORD)).await;
 }
 
 #[tokio::test]
-async fn places_that_cannot_be_reached_say_why() {
+async fn unreachable_servers_have_specific_reasons() {
     let port = free_port();
     let refused = failure(&format!("postgresql://u:{SECRET}@127.0.0.1:{port}/d"), "", None).await;
-    says(&refused, "refused the connection", "PostgreSQL 5432, Redshift 5439");
+    assert_failure(&refused, "refused the connection", "PostgreSQL 5432, Redshift 5439");
     let unknown = failure(&format!("postgresql://u:{SECRET}@warehouse.invalid/d"), "", None).await;
-    says(&unknown, "unknown host: warehouse.invalid:5432", "DNS");
+    assert_failure(&unknown, "unknown host: warehouse.invalid:5432", "DNS");
     let socket = failure("host=/nowhere user=u", "", None).await;
-    says(&socket, "there is no socket /nowhere/.s.PGSQL.5432", "running");
+    assert_failure(&socket, "no such socket: /nowhere/.s.PGSQL.5432", "running");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgresql://u:{SECRET}@127.0.0.1:{}/d", silent.local_addr().unwrap().port());
-    says(&failure(&url, "connect_timeout: 1", None).await, "did not answer within 1 s", "firewall");
+    assert_failure(&failure(&url, "connect_timeout: 1", None).await, "did not answer within 1 s", "firewall");
     let second = format!("host=127.0.0.1,127.0.0.1 port={port},{} user=postgres sslmode=disable", shared().port);
     works(&second, Some(PASSWORD)).await;
 }
 
-/// A server that answers every login in one way, as no real one here does.
+/// A server that gives every login the same answer, unlike any real server here.
 fn answering(bytes: &'static [u8]) -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -83,20 +83,24 @@ fn answering(bytes: &'static [u8]) -> u16 {
 }
 
 #[tokio::test]
-async fn a_sha256_password_is_explained() {
+async fn an_unsupported_sha256_password_is_explained() {
     let port = answering(b"R\0\0\0\x10\0\0\0\x0d\0\0\0\0\0\0\0\0");
     let url = format!("postgresql://etl:{SECRET}@127.0.0.1:{port}/d?sslmode=disable");
-    says(&failure(&url, "", None).await, "its password is stored as `sha256|…`", "ALTER USER etl PASSWORD 'md5…'");
+    assert_failure(
+        &failure(&url, "", None).await,
+        "the password is stored as `sha256|…`",
+        "ALTER USER etl PASSWORD 'md5…'",
+    );
     let port = answering(b"R\0\0\0\x08\0\0\0\x07");
     let url = format!("postgresql://etl:{SECRET}@127.0.0.1:{port}/d?sslmode=disable");
-    says(&failure(&url, "", None).await, "a way of logging in that is not supported", "by password");
+    assert_failure(&failure(&url, "", None).await, "an unsupported authentication method", "password authentication");
     let port = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     let url = format!("postgresql://etl:{SECRET}@127.0.0.1:{port}/d?sslmode=disable");
-    says(&failure(&url, "", None).await, "", "");
+    assert_failure(&failure(&url, "", None).await, "", "");
 }
 
 #[tokio::test]
-async fn tls_is_what_sslmode_says() {
+async fn tls_follows_sslmode() {
     let authority = Authority::new();
     let folder = tempfile::tempdir().unwrap();
     let root = authority.write(&folder.path().join("root.pem"));
@@ -104,9 +108,9 @@ async fn tls_is_what_sslmode_says() {
     let cluster = Cluster::start(&[]);
     let plain = format!("host=db.example hostaddr=127.0.0.1 port={} user=postgres dbname=postgres", cluster.port);
     let none = failure(&plain, "", Some(PASSWORD)).await;
-    says(
+    assert_failure(
         &none,
-        "does not speak TLS, and the connection asks for it (sslmode=verify-full, the default",
+        "does not support TLS, but the connection requires it (sslmode=verify-full, the default",
         "sslmode=disable",
     );
     works(&format!("{plain} sslmode=prefer"), Some(PASSWORD)).await;
@@ -116,31 +120,39 @@ async fn tls_is_what_sslmode_says() {
     let with = |mode: &str, root: &Path| format!("{plain} sslmode={mode} sslrootcert={}", root.display());
     works(&with("verify-full", &root), Some(PASSWORD)).await;
     works(&format!("{plain} sslmode=require"), Some(PASSWORD)).await;
-    let untrusted = "comes from an authority that is not trusted";
-    says(&failure(&plain, "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
-    says(&failure(&with("verify-ca", &foreign), "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
-    says(&failure(&with("require", &foreign), "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
-    says(&failure(&with("verify-full", Path::new("/nowhere")), "", None).await, "cannot read the certificates", "PEM");
-    // A server that insists on TLS, and one that insists on none.
+    let untrusted = "is not issued by a trusted authority";
+    assert_failure(&failure(&plain, "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
+    assert_failure(&failure(&with("verify-ca", &foreign), "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
+    assert_failure(&failure(&with("require", &foreign), "", Some(PASSWORD)).await, untrusted, "`sslrootcert`");
+    assert_failure(
+        &failure(&with("verify-full", Path::new("/nowhere")), "", None).await,
+        "cannot read the certificates",
+        "PEM",
+    );
+    // One server requires TLS, and one rejects it.
     only(&cluster, "hostssl");
     works(&format!("{plain} sslmode=allow"), Some(PASSWORD)).await;
     let clear = failure(&format!("{plain} sslmode=disable"), "", Some(PASSWORD)).await;
-    says(&clear, "does not let user postgres into database postgres from here", "sslmode=require");
+    assert_failure(
+        &clear,
+        "does not allow user postgres to connect to database postgres from this host",
+        "sslmode=require",
+    );
     only(&cluster, "hostnossl");
     works(&format!("{plain} sslmode=prefer"), Some(PASSWORD)).await;
     only(&cluster, "host");
 
     serve_with(&cluster, &authority, "other.example", false);
     let mismatch = failure(&with("verify-full", &root), "", Some(PASSWORD)).await;
-    says(&mismatch, "is for another name", "not as db.example");
+    assert_failure(&mismatch, "is for another name", "instead of db.example");
     works(&with("verify-ca", &root), Some(PASSWORD)).await;
     serve_with(&cluster, &authority, "db.example", true);
-    says(&failure(&with("verify-full", &root), "", Some(PASSWORD)).await, "has expired", "renew");
+    assert_failure(&failure(&with("verify-full", &root), "", Some(PASSWORD)).await, "has expired", "renew");
     let encrypted = cluster.psql("postgres", "SHOW ssl");
     assert_eq!(encrypted, "on");
 }
 
-/// Gives the server a certificate, and has it read its settings again.
+/// Gives the server a certificate and makes it reload its settings.
 pub fn serve_with(cluster: &Cluster, authority: &Authority, host: &str, expired: bool) {
     let data = cluster.folder.join("data");
     authority.sign(&data, host, expired);
@@ -159,7 +171,7 @@ pub fn serve_with(cluster: &Cluster, authority: &Authority, host: &str, expired:
     cluster.reload();
 }
 
-/// Lets TCP in by one sort of line of pg_hba.conf alone.
+/// Allows TCP only by one type of line in pg_hba.conf.
 fn only(cluster: &Cluster, sort: &str) {
     let lines = format!("local all all trust\n{sort} all all 127.0.0.1/32 scram-sha-256\n");
     std::fs::write(cluster.folder.join("data/pg_hba.conf"), lines).unwrap();
@@ -181,11 +193,11 @@ async fn password_files_are_read_by_libpqs_rules() {
     connect_with(&format!("{url}&passfile={}", file.display()), "", None).catalog().await.unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let failure = connect_from(home(), &url, "", None).catalog().await.unwrap_err();
-    says(&failure, ".pgpass was passed over: its mode is 0644", "");
+    assert_failure(&failure, ".pgpass was ignored: its mode is 0644", "");
 }
 
 #[tokio::test]
-async fn full_servers_and_missing_privileges_say_so() {
+async fn full_servers_and_missing_privileges_are_reported() {
     let cluster = Cluster::start(&["max_connections=4", "superuser_reserved_connections=3"]);
     cluster.psql(
         "postgres",
@@ -202,7 +214,7 @@ async fn full_servers_and_missing_privileges_say_so() {
         first = connect_with(&url, "", None);
     }
     first.catalog().await.unwrap();
-    says(&failure(&url, "", None).await, "has no connection left", "end idle sessions");
+    assert_failure(&failure(&url, "", None).await, "has too many connections", "end idle sessions");
     for schema in ["closed", "seen"] {
         let step = crate::kit::table(&format!("CREATE TABLE {schema}.t (id INT)"), "");
         let refusal = crate::kit::plan(&step, &first, crate::kit::DAY).await.unwrap_err();

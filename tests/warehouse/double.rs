@@ -1,8 +1,8 @@
-//! A dialect double of Redshift: a proxy before a real PostgreSQL that refuses what Redshift refuses, keeps dist and
-//! sort beside the tables, and injects errors on demand.
+//! A dialect double of Redshift: a proxy in front of a real PostgreSQL that rejects what Redshift rejects, stores dist
+//! and sort settings, and injects errors on demand.
 //!
-//! It is made from the documentation and from what users report. Its refusals' texts are invented, it knows no rules of
-//! visibility, and what passes here has not been tested on Redshift.
+//! It is based on the documentation and on reports of users. The texts of its errors are invented, and it does not
+//! model visibility. What passes here has not been tested on Redshift.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::cluster::Cluster;
 
-/// Goes first on the search path and hides PostgreSQL's own catalog.
+/// Comes first on the search path and hides PostgreSQL's own catalog.
 const SHADOWS: &str = "
 CREATE SCHEMA shadow;
 CREATE TABLE shadow.styles (relation oid PRIMARY KEY, style int NOT NULL);
@@ -51,14 +51,14 @@ GRANT USAGE ON SCHEMA shadow TO PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA shadow TO PUBLIC;
 ";
 
-/// An error to answer with, once, in the place of a statement that contains `when`.
+/// An error to return once, instead of a statement that contains `when`.
 #[derive(Clone)]
 pub struct Fault {
     pub when: &'static str,
-    /// The error's SQLSTATE; `00000` is no error but an answer without rows, `02000` no answer to that statement at all.
+    /// The SQLSTATE of the error. `00000` is an answer without rows, and `02000` is no answer to that statement at all.
     pub code: &'static str,
     pub message: &'static str,
-    /// Whether the statement is carried out all the same.
+    /// Whether the statement is executed nevertheless.
     pub done: bool,
 }
 
@@ -99,12 +99,12 @@ impl Double {
         format!("postgresql://postgres@127.0.0.1:{}/dev?sslmode=disable", self.port)
     }
 
-    /// Answers with an error the next time that it fits.
+    /// Returns an error for the next matching statement.
     pub fn inject(&self, fault: Fault) {
         self.faults.lock().unwrap().push(fault);
     }
 
-    /// How many injected errors have not been met.
+    /// Returns the number of injected errors that have not been used.
     pub fn left(&self) -> usize {
         self.faults.lock().unwrap().len()
     }
@@ -120,7 +120,7 @@ impl PgWireServerHandlers for Handlers {
     fn startup_handler(&self) -> Arc<impl StartupHandler> {
         Arc::clone(&self.0)
     }
-    // The extended protocol is left at pgwire's default, which refuses it.
+    // The extended protocol is left at pgwire's default, which rejects it.
 }
 
 struct Session {
@@ -212,7 +212,7 @@ fn response(messages: Vec<SimpleQueryMessage>) -> PgWireResult<Response> {
     Ok(Response::Query(QueryResponse::new(fields, futures::stream::iter(encoded))))
 }
 
-/// What Redshift does not take.
+/// Rejects what Redshift does not support.
 fn refuse(statement: &str, in_transaction: bool) -> Result<(), (&'static str, String)> {
     let upper = statement.to_uppercase();
     let has = |words: &str| upper.contains(words);
@@ -239,7 +239,7 @@ fn refuse(statement: &str, in_transaction: bool) -> Result<(), (&'static str, St
     Ok(())
 }
 
-/// The statement for PostgreSQL, with what is kept beside the tables.
+/// Rewrites the statement for PostgreSQL, with the settings that are stored separately.
 fn rewritten(statement: &str) -> String {
     if statement.starts_with("GRANT") || statement.starts_with("REVOKE") {
         return statement.replace(" TO ROLE ", " TO ").replace(" FROM ROLE ", " FROM ");
@@ -280,7 +280,7 @@ fn rewritten(statement: &str) -> String {
     std::iter::once(plain).chain(keep).collect::<Vec<_>>().join("; ")
 }
 
-/// A statement without DISTSTYLE, DISTKEY and SORTKEY after its columns, and these.
+/// Returns a statement without DISTSTYLE, DISTKEY and SORTKEY after its columns, and these settings.
 pub fn cut(statement: &str) -> (String, Vec<(&'static str, String)>) {
     let mut plain = statement.trim_end_matches(';').to_owned();
     let mut attributes = Vec::new();

@@ -1,5 +1,5 @@
-//! Drift by its consequence: what is called harmful makes an archive INSERT fail or misplaces values, and what is called
-//! harmless does neither. The INSERT is done.
+//! Drift and its consequences: drift called harmful makes an archive INSERT fail or misplace values, and drift called
+//! harmless does neither. The INSERT is executed.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, shared};
 use crate::kit::{DAY, connect, periods, plan};
 use crate::target::Target;
 
-/// A series of the one table `s.h_2025_h2`, which can still receive rows on [`DAY`].
+/// A series with one table `s.h_2025_h2`, which can still receive rows on [`DAY`].
 const SERIES: &str = "through: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m }]\n";
 
 fn try_psql(cluster: &Cluster, database: &str, sql: &str) -> Result<String, String> {
@@ -28,14 +28,14 @@ fn database() -> String {
     database
 }
 
-/// What a plan says of the two tables: whether they have drifted, and all that is said.
+/// Plans the two tables. Returns whether they have drifted, and all messages.
 async fn drifted(database: &str) -> (bool, String) {
     let found = plan(&periods(SERIES), &connect(&shared().socket_url(database)), DAY).await.unwrap();
     assert_eq!((found.changes.len(), found.obstacles.len()), (0, 0), "{found:?}");
     (!found.drift.is_empty(), format!("{found:?}"))
 }
 
-/// Types, and values at the edges of what they hold.
+/// Types, with values at the limits of their ranges.
 const TYPES: &[(&str, &[&str])] = &[
     ("smallint", &["-32768", "32767"]),
     ("integer", &["-2147483648", "2147483647", "16777217"]),
@@ -66,9 +66,9 @@ const TYPES: &[(&str, &[&str])] = &[
     ("jsonb", &["{\"a\": 1}"]),
 ];
 
-/// Each value of a type goes into a column of each other type, in one session's time zone, and is read back in another's.
+/// Each value of a type is inserted into a column of each other type in one time zone, and read back in another.
 #[test]
-fn what_is_said_of_two_types_is_what_an_insert_does() {
+fn reported_type_differences_match_real_inserts() {
     let database = database();
     let mut wrong = Vec::new();
     for (from, values) in TYPES {
@@ -100,12 +100,12 @@ fn what_is_said_of_two_types_is_what_an_insert_does() {
             );
             let keeps = keeps.is_ok_and(|answer| answer == "t");
             assert_eq!(canonical(from, provision::host::warehouse::Dialect::Postgresql).as_deref(), Some(*from));
-            let said = fit(from, to);
-            // What is called harmless has to be; a text that can be read back may be called changed.
+            let reported = fit(from, to);
+            // What is called harmless has to be harmless. A text that can be read back may be called changed.
             let text = ["text", "character"].iter().any(|kind| to.starts_with(kind)) && !from.starts_with("char");
-            if said == Fit::Keeps && !keeps || keeps && said != Fit::Keeps && !text {
+            if reported == Fit::Keeps && !keeps || keeps && reported != Fit::Keeps && !text {
                 wrong.push(format!(
-                    "{from} into {to}: said {said:?}, and it {}",
+                    "{from} into {to}: said {reported:?}, and it {}",
                     if keeps { "keeps" } else { "does not keep" }
                 ));
             }
@@ -126,7 +126,7 @@ fn table() -> impl Strategy<Value = Vec<Generated>> {
     })
 }
 
-/// What people do to one of two tables that were alike: at the front, in the middle, at the end.
+/// Edits of one of two equal tables: at the front, in the middle, at the end.
 #[derive(Debug, Clone)]
 enum Edit {
     Swap(prop::sample::Index),
@@ -178,7 +178,7 @@ fn create(name: &str, columns: &[Generated]) -> String {
     )
 }
 
-/// A row of values at the edge of what the columns hold, no two alike.
+/// A row of values at the limits of the columns, all different.
 fn row(columns: &[Generated], null: bool) -> String {
     let value = |(at, (_, type_name, not_null)): (usize, &Generated)| match *type_name {
         _ if null && !not_null => "NULL".to_owned(),
@@ -191,7 +191,7 @@ fn row(columns: &[Generated], null: bool) -> String {
     format!("({})", columns.iter().enumerate().map(value).collect::<Vec<_>>().join(", "))
 }
 
-/// Whether an archive INSERT works and puts every value into the column of its name.
+/// Returns whether an archive INSERT works and stores every value in the column with its name.
 fn archives(database: &str, mart: &[Generated]) -> bool {
     let same: Vec<_> =
         mart.iter().map(|(name, ..)| format!("m.{name}::text IS NOT DISTINCT FROM h.{name}::text")).collect();
@@ -211,7 +211,7 @@ fn archives(database: &str, mart: &[Generated]) -> bool {
 }
 
 #[test]
-fn tables_are_called_drifted_where_an_archive_insert_fails_or_misplaces() {
+fn tables_are_drifted_if_an_archive_insert_fails_or_misplaces() {
     let database = database();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { cases: 120, failure_persistence: None, ..Config::default() };
@@ -219,17 +219,17 @@ fn tables_are_called_drifted_where_an_archive_insert_fails_or_misplaces() {
     let outcome = TestRunner::new(config).run(&case, |(mart, edits)| {
         let history = edited(mart.clone(), &edits);
         shared().psql(&database, &format!("{}; {}", create("s.m", &mart), create("s.h_2025_h2", &history)));
-        let (drifted, said) = runtime.block_on(drifted(&database));
+        let (drifted, reported) = runtime.block_on(drifted(&database));
         let works = archives(&database, &mart);
-        prop_assert_eq!(!drifted, works, "{:?} {:?}: {}", mart, history, said);
+        prop_assert_eq!(!drifted, works, "{:?} {:?}: {}", mart, history, reported);
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// What refuses rows beside the columns' names, types, order and NOT NULL.
+/// What rejects rows apart from the names, types, order and NOT NULL of columns.
 #[tokio::test]
-async fn a_table_that_refuses_rows_has_drifted() {
+async fn a_table_that_rejects_archived_rows_has_drifted() {
     let database = database();
     for (parent, history, works) in [
         ("(a int, b int)", "(a int generated always as identity, b int)", false),
@@ -252,12 +252,12 @@ async fn a_table_that_refuses_rows_has_drifted() {
                 "DROP TABLE IF EXISTS s.m, s.h_2025_h2; CREATE TABLE s.m {parent}; CREATE TABLE s.h_2025_h2 {history}"
             ),
         );
-        let (drifted, said) = drifted(&database).await;
+        let (drifted, reported) = drifted(&database).await;
         let insert = "INSERT INTO s.m (b) VALUES (1); INSERT INTO s.m (b) VALUES (1)";
         let insert = if parent.contains("identity") { insert } else { "INSERT INTO s.m VALUES (1, 1), (2, 1)" };
         let done = try_psql(shared(), &database, &format!("{insert}; INSERT INTO s.h_2025_h2 SELECT * FROM s.m"));
         assert_eq!(done.is_ok(), works, "{history}: {done:?}");
-        assert_eq!(drifted, !works, "{history}: {said}");
+        assert_eq!(drifted, !works, "{history}: {reported}");
     }
     shared().psql(
         &database,
@@ -265,21 +265,21 @@ async fn a_table_that_refuses_rows_has_drifted() {
          CREATE FUNCTION s.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'; \
          CREATE TRIGGER no BEFORE INSERT ON s.h_2025_h2 FOR EACH ROW EXECUTE FUNCTION s.no()",
     );
-    let (drifted, said) = drifted(&database).await;
-    assert!(drifted && said.contains("TRIGGER no"), "{said}");
-    for (sql, told) in [
+    let (drifted, reported) = drifted(&database).await;
+    assert!(drifted && reported.contains("TRIGGER no"), "{reported}");
+    for (sql, expected) in [
         ("CREATE RULE no AS ON INSERT TO s.h_2025_h2 DO INSTEAD NOTHING", "RULE no for INSERT"),
         ("ALTER TABLE s.h_2025_h2 ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", "row-level security"),
     ] {
         shared().psql(&database, &format!("DROP TABLE s.h_2025_h2; CREATE TABLE s.h_2025_h2 (LIKE s.m); {sql}"));
-        let (drifted, said) = self::drifted(&database).await;
-        assert!(drifted && said.contains(told), "{sql}: {said}");
+        let (drifted, reported) = self::drifted(&database).await;
+        assert!(drifted && reported.contains(expected), "{sql}: {reported}");
     }
 }
 
-/// No statement makes a column of a primary key take NULL.
+/// No statement can make a column of a primary key nullable.
 #[tokio::test]
-async fn no_remedy_is_given_that_a_primary_key_refuses() {
+async fn no_hint_is_given_that_a_primary_key_rejects() {
     let database = database();
     let tables = "CREATE TABLE s.m (\"A b\" int, b int); CREATE TABLE s.h_2025_h2 (\"A b\" int primary key, b int)";
     shared().psql(&database, tables);
@@ -288,9 +288,9 @@ async fn no_remedy_is_given_that_a_primary_key_refuses() {
     assert!(!format!("{found:?}").contains("DROP NOT NULL"), "{found:?}");
 }
 
-/// The statement that a hint gives ends the difference, and loses nothing.
+/// The statement in a hint ends the difference without losing data.
 #[tokio::test]
-async fn the_remedy_for_drift_works_when_it_is_pasted() {
+async fn the_hint_for_drift_works_when_pasted() {
     let database = database();
     for (parent, history) in [
         ("(a int, b int)", "(a int generated always as identity, b int)"),
@@ -330,6 +330,6 @@ async fn an_identity_column_of_redshift_has_drifted() {
     let step =
         target.periods("through: 2025_h2\ntables: [{ name: 'settlement_ods.h_{period}', like: settlement_ods.m }]\n");
     let found = plan(&step, &connect(&target.url), DAY).await.unwrap();
-    let told: Vec<_> = found.drift.iter().map(|drift| drift.message.as_str()).collect();
-    assert!(told.iter().any(|told| told.contains("column a is an identity column")), "{found:?}");
+    let expected: Vec<_> = found.drift.iter().map(|drift| drift.message.as_str()).collect();
+    assert!(expected.iter().any(|expected| expected.contains("column a is an identity column")), "{found:?}");
 }

@@ -1,5 +1,5 @@
-//! Servers and networks that fail: each fault ends in a table that is there once, or in a clear message and a run
-//! afterwards that converges.
+//! Failing servers and networks: each fault ends in a table that exists once, or in a clear message, and the next run
+//! converges.
 
 use provision::failure::Failure;
 use std::io::Write as _;
@@ -16,18 +16,18 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::cluster::{Cluster, PASSWORD, shared};
 use crate::double::Fault;
-use crate::kit::{DAY, apply, connect, connect_with, look, periods, plan, summaries, table, try_apply};
+use crate::kit::{DAY, apply, connect, connect_with, observe_context, periods, plan, summaries, table, try_apply};
 use crate::target::Target;
 
 /// One history table of a parent that the tests lock.
 const SERIES: &str =
     "through: 2025_h2\nahead: 0\ntables:\n  - { name: 'settlement_ods.hist_{period}', like: settlement_ods.mart }\n";
 
-/// A session of another user of the server, which holds what it takes until it is dropped.
+/// A session of another user of the server, which holds its locks until it is dropped.
 struct Other(Child);
 
 impl Other {
-    /// Opens a transaction in which `sql` was carried out.
+    /// Opens a transaction and executes `sql` in it.
     fn holding(cluster: &Cluster, database: &str, sql: &str) -> Self {
         let mut session = Command::new("/usr/lib/postgresql/15/bin/psql")
             .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &cluster.socket_url(database)])
@@ -57,7 +57,7 @@ fn until(done: impl Fn() -> bool) {
     }
 }
 
-/// The process that serves a CREATE and waits for a lock, once there is one.
+/// Returns the process that serves a CREATE and waits for a lock, once there is one.
 fn waiting(database: &str) -> String {
     let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'provision' \
                AND wait_event_type = 'Lock' AND query LIKE '%CREATE TABLE%'";
@@ -73,14 +73,14 @@ fn database() -> String {
 }
 
 #[track_caller]
-fn says(failure: &Failure, message: &str, hint: &str) {
+fn assert_failure(failure: &Failure, message: &str, hint: &str) {
     assert!(failure.message.contains(message), "{failure:?}");
     assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{failure:?}");
 }
 
-/// A killed backend: the CREATE that it was in is made by another session.
+/// After a killed backend, another session creates the table.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_killed_in_a_create_is_replaced() {
+async fn a_killed_backend_is_replaced_and_the_create_retried() {
     let database = database();
     let warehouse = connect(&shared().socket_url(&database));
     let other = Other::holding(shared(), &database, "LOCK TABLE settlement_ods.mart IN ACCESS EXCLUSIVE MODE");
@@ -94,22 +94,22 @@ async fn a_backend_killed_in_a_create_is_replaced() {
     assert_eq!(apply(&periods(SERIES), &connect(&shared().socket_url(&database)), DAY).await, Vec::<String>::new());
 }
 
-/// A lock that goes in time is waited for; one that stays is named.
+/// A lock that is released in time is waited for. A lock that remains is reported.
 #[tokio::test(flavor = "multi_thread")]
-async fn locks_are_waited_for_as_long_as_the_connection_says() {
+async fn lock_waits_end_with_the_timeout_of_the_connection() {
     let database = database();
     let url = shared().socket_url(&database);
     let lock = || Other::holding(shared(), &database, "LOCK TABLE settlement_ods.mart IN ACCESS EXCLUSIVE MODE");
     let other = lock();
     let impatient = connect_with(&url, "statement_timeout: 1", None);
     let failure = try_apply(&periods(SERIES), &impatient, DAY).await.unwrap_err();
-    says(&failure, "cannot create table settlement_ods.hist_2025_h2", "another session may hold a lock");
-    says(&failure, "statement timeout", "pg_stat_activity");
+    assert_failure(&failure, "cannot create table settlement_ods.hist_2025_h2", "another session may hold a lock");
+    assert_failure(&failure, "statement timeout", "pg_stat_activity");
     drop(other);
     let other = lock();
     let bounded = connect(&format!("{url}?options=-c%20lock_timeout%3D200"));
     let failure = try_apply(&periods(SERIES), &bounded, DAY).await.unwrap_err();
-    says(&failure, "lock timeout", "another session holds a lock on the table");
+    assert_failure(&failure, "lock timeout", "another session holds a lock on the table");
     let patient = connect(&url);
     let applying = tokio::spawn(async move { apply(&periods(SERIES), &patient, DAY).await });
     waiting(&database);
@@ -117,9 +117,9 @@ async fn locks_are_waited_for_as_long_as_the_connection_says() {
     assert_eq!(applying.await.unwrap().len(), 1);
 }
 
-/// The other session makes the table while this one waits for the name: both end well.
+/// The other session creates the table while this one waits for the name. Both succeed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_race_for_the_name_that_is_lost_is_read_back() {
+async fn a_lost_race_for_a_name_is_resolved_by_reading_again() {
     let database = database();
     let url = shared().socket_url(&database);
     let mine = || table("CREATE TABLE settlement_ods.t (id INT NOT NULL)", "");
@@ -136,11 +136,11 @@ async fn a_race_for_the_name_that_is_lost_is_read_back() {
     assert_eq!(same.unwrap(), ["create table settlement_ods.t"]);
     shared().psql(&database, "DROP TABLE settlement_ods.t");
     let another = race("CREATE TABLE settlement_ods.t (id TEXT)", &database, &url).await.unwrap().unwrap_err();
-    says(&another, "column id is text, wanted is integer", "");
+    assert_failure(&another, "column id is text, expected integer", "");
 }
 
 #[tokio::test]
-async fn a_server_may_restart_between_plan_and_apply() {
+async fn apply_survives_a_server_restart_after_plan() {
     let mut cluster = Cluster::start(&[]);
     cluster.psql("postgres", "CREATE SCHEMA s");
     let url = cluster.socket_url("postgres");
@@ -148,33 +148,33 @@ async fn a_server_may_restart_between_plan_and_apply() {
     let step = table("CREATE TABLE s.t (id INT)", "");
     let planned = plan(&step, &warehouse, DAY).await.unwrap();
     cluster.restart();
-    let act = provision::resource::ExecuteContext::new(look(&warehouse, DAY), "run");
-    step.execute(&planned.changes[0], &act).await.unwrap();
+    let context = provision::resource::ExecuteContext::new(observe_context(&warehouse, DAY), "run");
+    step.execute(&planned.changes[0], &context).await.unwrap();
     assert_eq!(summaries(&plan(&step, &warehouse, DAY).await.unwrap()), Vec::<String>::new());
 
     let second = table("CREATE TABLE s.u (id INT)", "");
     let planned = plan(&second, &warehouse, DAY).await.unwrap();
     cluster.stop();
-    let failure = second.execute(&planned.changes[0], &act).await.unwrap_err();
-    says(&failure, "there is no socket", "is the server running");
+    let failure = second.execute(&planned.changes[0], &context).await.unwrap_err();
+    assert_failure(&failure, "no such socket", "the server is running");
     cluster.restart();
     assert_eq!(apply(&second, &warehouse, DAY).await, ["create table s.u"]);
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_is_called_so() {
+async fn a_read_only_server_is_reported() {
     let database = database();
     let url = shared().socket_url(&database);
     shared().psql("postgres", &format!("ALTER DATABASE {database} SET default_transaction_read_only TO on"));
     let failure = try_apply(&periods(SERIES), &connect(&url), DAY).await.unwrap_err();
-    says(&failure, "cannot create table settlement_ods.hist_2025_h2", "the server takes no writes");
+    assert_failure(&failure, "cannot create table settlement_ods.hist_2025_h2", "the server is read-only");
     shared().psql("postgres", &format!("ALTER DATABASE {database} RESET default_transaction_read_only"));
     assert_eq!(apply(&periods(SERIES), &connect(&url), DAY).await.len(), 1);
 }
 
-/// The session is lost and there is no place for another.
+/// The session is lost, and the server accepts no other.
 #[tokio::test]
-async fn a_server_that_has_filled_up_since_the_plan_is_called_full() {
+async fn a_server_that_filled_up_after_the_plan_is_reported_as_full() {
     let cluster = Cluster::start(&["max_connections=5", "superuser_reserved_connections=3"]);
     cluster.psql("postgres", "CREATE USER little; CREATE SCHEMA s; GRANT ALL ON SCHEMA s TO little");
     let url = cluster.socket_url("postgres").replace("postgres@", "little@");
@@ -188,9 +188,9 @@ async fn a_server_that_has_filled_up_since_the_plan_is_called_full() {
         let (client, connection) = config.application_name("hog").connect(tokio_postgres::NoTls).await.unwrap();
         hogs.push((client, tokio::spawn(connection)));
     }
-    let act = provision::resource::ExecuteContext::new(look(&warehouse, DAY), "run");
-    let failure = step.execute(&planned.changes[0], &act).await.unwrap_err();
-    says(&failure, "has no connection left", "end idle sessions");
+    let context = provision::resource::ExecuteContext::new(observe_context(&warehouse, DAY), "run");
+    let failure = step.execute(&planned.changes[0], &context).await.unwrap_err();
+    assert_failure(&failure, "has too many connections", "end idle sessions");
     for (client, connection) in hogs {
         drop(client);
         let _closed = connection.await.unwrap();
@@ -199,25 +199,25 @@ async fn a_server_that_has_filled_up_since_the_plan_is_called_full() {
     assert_eq!(apply(&step, &warehouse, DAY).await, ["create table s.t"]);
 }
 
-/// What a network does to the first connection that passes through it; later ones are let through.
+/// What a network does to the first connection. Later connections are not disturbed.
 #[derive(Debug, Clone, Copy)]
 enum Ailment {
-    /// Nothing; the bytes are counted.
+    /// Nothing. The bytes are counted.
     None,
-    /// After so many bytes of the server's answers the stream ends.
+    /// The stream ends after this many bytes of the server's answers.
     TruncateAnswers(usize),
-    /// After so many bytes of the client's requests the connection is reset.
+    /// The connection is reset after this many bytes of the client's requests.
     CutRequests(usize),
-    /// After so many bytes of the server's answers nothing passes any more, and the connection stays open.
+    /// After this many bytes of the server's answers nothing passes any more, but the connection stays open.
     Silence(usize),
-    /// Bytes come one by one.
+    /// Bytes arrive one by one.
     Dribble,
 }
 
-/// A proxy before a server.
+/// A proxy in front of a server.
 struct Network {
     port: u16,
-    /// Bytes of answers and of requests that have passed.
+    /// The number of bytes of answers and of requests that have passed.
     answers: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     server: tokio::task::JoinHandle<()>,
@@ -293,7 +293,7 @@ async fn carry(near: TcpStream, far: TcpStream, ailment: Ailment, up: Arc<Atomic
             }
         }
     };
-    // Whichever way ends first ends the other: both sockets close.
+    // The direction that ends first ends the other: both sockets close.
     tokio::select! {
         () = requests => {}
         () = answers => {}
@@ -305,31 +305,31 @@ fn small(schema: &str) -> Table {
     table(&ddl, "grants: [{ to: postgres, privileges: [select] }]")
 }
 
-/// An apply through an ailing network, and another through a healthy one: what the first could not do, the second does.
+/// Applies through a failing network, and then through a healthy one, which completes the work.
 async fn ail(database: &str, schema: &str, ailment: Ailment) {
-    // psql is waited for outside of the threads that carry the proxies' bytes.
+    // psql runs outside the threads that copy the proxies' bytes.
     let psql = |sql: &str| tokio::task::block_in_place(|| shared().psql(database, sql));
     psql(&format!("CREATE SCHEMA {schema}"));
     let network = Network::start(shared().port, ailment).await;
     let first = try_apply(&small(schema), &network.connect(database, ""), DAY).await;
     if let Err(failure) = &first {
-        let named = ["broke off while connecting", "the connection was lost", "TLS", "logging in at"];
+        let named = ["closed the connection", "the connection was lost", "TLS", "cannot log in to"];
         assert!(named.iter().any(|words| failure.message.contains(words)), "{ailment:?}: {failure:?}");
         assert!(!format!("{failure:?}").contains(PASSWORD), "{failure:?}");
     }
     let second = try_apply(&small(schema), &network.connect(database, ""), DAY).await;
     assert!(second.is_ok(), "{ailment:?}: {first:?}, then {second:?}");
     let done = first.map_or(0, |done| done.len()) + second.map_or(0, |done| done.len());
-    assert!(done >= 1, "{ailment:?}: somebody made the table");
-    let there = psql(&format!("SELECT count(*) FROM pg_class WHERE oid = '{schema}.t'::regclass AND relkind = 'r'"));
-    assert_eq!(there, "1", "{ailment:?}");
+    assert!(done >= 1, "{ailment:?}: the table was created");
+    let found = psql(&format!("SELECT count(*) FROM pg_class WHERE oid = '{schema}.t'::regclass AND relkind = 'r'"));
+    assert_eq!(found, "1", "{ailment:?}");
 }
 
-/// A connection may end at any byte, in either direction. The points are a stride apart, which is no length of any
-/// message, so that over all messages each part is met. `FAULT_STRIDE=1` tries every byte.
+/// A connection may end at any byte in either direction. The stride of the points is not the length of any message, so
+/// that all parts of messages are tested. `FAULT_STRIDE=1` tries every byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_connection_that_ends_at_any_byte_is_no_loss() {
-    #[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to go on")]
+async fn connections_lost_at_any_byte_lose_no_work() {
+    #[expect(clippy::disallowed_methods, reason = "the environment sets the length of a test")]
     let stride = std::env::var("FAULT_STRIDE").ok().and_then(|text| text.parse().ok()).unwrap_or(101);
     let database = shared().database();
     shared().psql(&database, "CREATE SCHEMA whole");
@@ -352,25 +352,25 @@ async fn a_connection_that_ends_at_any_byte_is_no_loss() {
 }
 
 #[tokio::test]
-async fn a_network_that_falls_silent_is_waited_for_no_longer_than_the_timeouts() {
+async fn timeouts_limit_the_wait_for_a_silent_network() {
     let database = shared().database();
     shared().psql(&database, "CREATE SCHEMA s");
     let lines = "connect_timeout: 1\nstatement_timeout: 1";
     let logging_in = Network::start(shared().port, Ailment::Silence(20)).await;
     let failure = try_apply(&small("s"), &logging_in.connect(&database, lines), DAY).await.unwrap_err();
-    says(&failure, "did not answer within 1 s", "firewall");
+    assert_failure(&failure, "did not answer within 1 s", "firewall");
     let reading = Network::start(shared().port, Ailment::Silence(900)).await;
     let start = Instant::now();
     let failure = try_apply(&small("s"), &reading.connect(&database, lines), DAY).await.unwrap_err();
-    says(&failure, "cannot read the catalog: no answer within 2 s", "run it again");
-    // Both limits hold for the whole: nothing is asked again that nobody has answered.
+    assert_failure(&failure, "cannot read the catalog: no answer within 2 s", "run it again");
+    // Both limits apply to the total: a query without an answer is not repeated.
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert_eq!(apply(&small("s"), &reading.connect(&database, lines), DAY).await.len(), 1);
 }
 
-/// Redshift's own troubles, injected: a conflict before and after the work was done, and a catalog read that meets a DROP.
+/// Injected Redshift problems: a conflict before and after the work was done, and a catalog read during a DROP.
 #[tokio::test]
-async fn conflicts_of_redshift_are_read_back_and_tried_again() {
+async fn redshift_conflicts_are_retried_after_a_read() {
     let create = "CREATE TABLE settlement_ods.order_tracking_exceptions";
     let conflict = "conflict with concurrent transaction";
     for (when, code, message, done) in [
@@ -385,12 +385,12 @@ async fn conflicts_of_redshift_are_read_back_and_tried_again() {
         double.inject(Fault { when, code, message, done });
         let step = target.table(crate::suite::EXCEPTIONS);
         assert_eq!(apply(&step, &connect(&target.url), DAY).await.len(), 1, "{message}");
-        assert_eq!(double.left(), 0, "{message}: the error was met");
+        assert_eq!(double.left(), 0, "{message}: the injected error was sent");
         assert_eq!(apply(&step, &connect(&target.url), DAY).await, Vec::<String>::new());
     }
 }
 
-/// A conflict that never ends is given up, with what to do.
+/// A permanent conflict is given up with a hint.
 #[tokio::test]
 async fn retries_are_bounded() {
     let target = Target::double().await;
@@ -405,6 +405,6 @@ async fn retries_are_bounded() {
     }
     let step = target.table(crate::suite::EXCEPTIONS);
     let failure = try_apply(&step, &connect(&target.url), DAY).await.unwrap_err();
-    says(&failure, "conflict with concurrent transaction", "run it again");
+    assert_failure(&failure, "conflict with concurrent transaction", "run it again");
     assert_eq!(double.left(), 12, "eight attempts");
 }

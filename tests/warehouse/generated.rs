@@ -1,5 +1,5 @@
-//! Tables of any columns on PostgreSQL: what the DDL is read to mean is what the server makes of it, and what is changed
-//! about the table afterwards is seen.
+//! Generated tables on PostgreSQL: the parsed DDL agrees with the table that the server creates, and later changes of
+//! the table are detected.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -54,10 +54,10 @@ const TYPES: &[&str] = &[
 
 #[derive(Debug, Clone)]
 struct Generated {
-    /// Names in quotation marks, types, and whether NOT NULL is written.
+    /// Quoted names, types, and whether NOT NULL is written.
     columns: Vec<(String, &'static str, bool)>,
     key: bool,
-    /// Which column is changed, and how.
+    /// The column that is changed, and how.
     at: prop::sample::Index,
     change: usize,
 }
@@ -82,7 +82,7 @@ fn quoted(name: &str) -> String {
 }
 
 impl Generated {
-    /// JSON has no order to make a key of.
+    /// JSON has no order, so it cannot be a key.
     fn has_key(&self) -> bool {
         self.key && self.columns[0].1 != "json"
     }
@@ -98,7 +98,7 @@ impl Generated {
         format!("CREATE TABLE {name} (\n  {}\n)", lines.join(",\n  "))
     }
 
-    /// One change, and the name of the column that it is about.
+    /// Returns one change, and the name of its column.
     fn altered(&self, table: &str) -> (String, String) {
         let at = self.at.index(self.columns.len());
         let (name, type_name, not_null) = &self.columns[at];
@@ -116,13 +116,13 @@ impl Generated {
 }
 
 #[test]
-fn what_the_ddl_says_is_what_the_server_makes() {
+fn parsed_ddl_matches_the_created_table() {
     let database = shared().database();
     shared().psql(&database, "CREATE SCHEMA s");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let warehouse = connect(&shared().socket_url(&database));
     let number = std::cell::Cell::new(0);
-    // A failed case's table stays behind, and a shrunken one is another table.
+    // The table of a failed case remains, and a shrunken one is another table.
     let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&generated(), |case| {
         number.set(number.get() + 1);

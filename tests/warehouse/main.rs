@@ -1,4 +1,4 @@
-//! The warehouse and the kinds that keep tables in it, on real servers.
+//! The warehouse and the table kinds on real servers.
 
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read what they are started with")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
@@ -18,7 +18,7 @@ mod suite;
 mod target;
 mod tunnel;
 
-/// The suite on one server, each case with an attribute.
+/// The suite on one server. Each case can have an attribute.
 macro_rules! suite {
     ($server:ident, $target:expr, $attribute:meta) => {
         suite!($server, $target, $attribute:

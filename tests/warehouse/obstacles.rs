@@ -1,9 +1,9 @@
-//! One obstacle blocks what depends on it, and is not taken for another session that changes the same tables.
+//! An obstacle blocks only what depends on it, and is not mistaken for a concurrent session.
 
 use std::time::{Duration, Instant};
 
 use crate::cluster::shared;
-use crate::kit::{DAY, apply, connect, look, periods, plan, summaries, table, try_apply};
+use crate::kit::{DAY, apply, connect, observe_context, periods, plan, summaries, table, try_apply};
 
 fn database(sql: &str) -> String {
     let database = shared().database();
@@ -15,7 +15,7 @@ fn database(sql: &str) -> String {
 const SERIES: &str = "through: current\nahead: 1\ntables: [{ name: 's.h_{period}', like: s.m }]\n";
 
 #[tokio::test]
-async fn a_view_in_the_place_of_an_old_table_keeps_no_other_from_being_made() {
+async fn a_view_instead_of_an_old_table_does_not_block_other_tables() {
     let database = database("CREATE TABLE s.m (a int); CREATE VIEW s.h_2025_h2 AS SELECT 1 AS a");
     let warehouse = connect(&shared().socket_url(&database));
     let found = plan(&periods(SERIES), &warehouse, DAY).await.unwrap();
@@ -27,7 +27,7 @@ async fn a_view_in_the_place_of_an_old_table_keeps_no_other_from_being_made() {
 }
 
 #[tokio::test]
-async fn a_missing_mart_and_an_unknown_grantee_block_what_depends_on_them() {
+async fn missing_marts_and_unknown_grantees_block_dependent_changes() {
     let database = database("CREATE TABLE s.m (a int)");
     let user = format!("known_{database}");
     shared().psql(&database, &format!("CREATE USER {user}"));
@@ -37,18 +37,18 @@ async fn a_missing_mart_and_an_unknown_grantee_block_what_depends_on_them() {
          grants: [{{ to: nobody_at_all, privileges: [select] }}, {{ to: {user}, privileges: [select] }}]\nowner: no_owner\n"
     );
     let found = plan(&periods(&two), &warehouse, DAY).await.unwrap();
-    let told: Vec<_> = found.obstacles.iter().map(|obstacle| obstacle.message.as_str()).collect();
+    let messages: Vec<_> = found.obstacles.iter().map(|obstacle| obstacle.message.as_str()).collect();
     assert_eq!(
-        told,
-        ["the server knows no user no_owner, no user nobody_at_all", "s.g_{period}: parent s.gone does not exist"]
+        messages,
+        ["user no_owner, user nobody_at_all do not exist", "s.g_{period}: parent s.gone does not exist"]
     );
     let grant = format!("grant select on s.h_2025_h2 to {user}");
     assert_eq!(apply(&periods(&two), &warehouse, DAY).await, ["create table s.h_2025_h2 like s.m", &grant]);
 }
 
-/// A table whose last column was dropped is odd, and nobody's business but its own step's.
+/// A table whose last column was dropped is odd, but only affects its own step.
 #[tokio::test]
-async fn a_table_without_columns_is_the_failure_of_no_other_step() {
+async fn a_table_without_columns_fails_only_its_own_step() {
     let database = database("CREATE TABLE s.gone (a int); ALTER TABLE s.gone DROP COLUMN a");
     let warehouse = connect(&shared().socket_url(&database));
     let odd = table("CREATE TABLE s.gone (a int)", "");
@@ -63,25 +63,25 @@ async fn a_table_without_columns_is_the_failure_of_no_other_step() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
-/// Something under the name that the catalog does not show: the first answer is the last.
+/// Something with the name is hidden by the catalog, so the first answer is final.
 #[tokio::test]
-async fn a_name_that_is_taken_by_what_cannot_be_seen_is_not_tried_again() {
+async fn a_name_taken_by_an_invisible_relation_is_not_retried() {
     let database = database("");
     let warehouse = connect(&shared().socket_url(&database));
     let step = table("CREATE TABLE s.t (a int)", "");
     let planned = plan(&step, &warehouse, DAY).await.unwrap();
-    // The type comes after the plan, and the answer is given before anybody reads again.
+    // The type is created after the plan, and the error is reported without another read.
     shared().psql(&database, "CREATE TYPE s.t AS ENUM ('x')");
-    let act = provision::resource::ExecuteContext::new(look(&warehouse, DAY), "run");
+    let context = provision::resource::ExecuteContext::new(observe_context(&warehouse, DAY), "run");
     let start = Instant::now();
-    let failure = provision::resource::Resource::execute(&step, &planned.changes[0], &act).await.unwrap_err();
+    let failure = provision::resource::Resource::execute(&step, &planned.changes[0], &context).await.unwrap_err();
     assert!(failure.message.contains("s.t exists, but is a type"), "{failure:?}");
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
-/// Behind rows that the catalog hides, as Redshift's metadata security does.
+/// The catalog hides rows, as Redshift's metadata security does.
 #[tokio::test]
-async fn a_table_that_one_may_not_see_is_called_hidden() {
+async fn an_invisible_table_is_reported_as_hidden() {
     let target = crate::target::Target::double().await;
     target.sql("CREATE TABLE settlement_ods.t (a INT)").await;
     let hide = "CREATE OR REPLACE VIEW shadow.pg_class AS SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, \

@@ -1,5 +1,5 @@
-//! Behind PgBouncer in transaction mode with one connection to the server: what a statement leaves behind in its session
-//! meets the next client, whoever that is.
+//! Behind PgBouncer in transaction mode with one server connection: what a statement leaves in its session affects the
+//! next client.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::cluster::{Cluster, free_port, shared};
-use crate::kit::{DAY, apply, connect_with, look, plan, table, try_apply};
+use crate::kit::{DAY, apply, connect_with, observe_context, plan, table, try_apply};
 
-/// A running PgBouncer, gone when this is dropped.
+/// A running PgBouncer, which ends on drop.
 struct Pooler {
     supervisor: Child,
     port: u16,
@@ -32,7 +32,7 @@ impl Pooler {
         );
         std::fs::write(folder.path().join("pgbouncer.ini"), settings).unwrap();
         std::fs::write(folder.path().join("users"), "\"postgres\" \"\"\n").unwrap();
-        // PgBouncer does not run as root; the shell ends it when this process is gone, however it went.
+        // PgBouncer does not run as root. The shell ends it when this process ends.
         let script = "setpriv --reuid=postgres --regid=postgres --clear-groups /usr/sbin/pgbouncer -q \"$0\" & pooler=$!; \
                       cat >/dev/null; kill -INT $pooler; wait $pooler";
         let supervisor = Command::new("sh")
@@ -55,7 +55,7 @@ impl Pooler {
         format!("postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
-    /// Another client of the same pool.
+    /// Returns another client of the same pool.
     async fn client(&self, database: &str) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -70,7 +70,7 @@ impl Drop for Pooler {
     }
 }
 
-/// All that a session keeps, as another client finds it.
+/// Returns all settings of a session, as another client finds them.
 async fn session(client: &Client) -> Vec<String> {
     let sql = "SELECT pg_backend_pid()::text UNION ALL SELECT name || '=' || setting FROM pg_settings \
                UNION ALL SELECT current_user || ' ' || session_user \
@@ -100,7 +100,7 @@ async fn plan_and_apply_through_a_pooler_leave_the_next_clients_session_as_it_wa
         assert_eq!(session(&other).await, before, "{lines}: after a plan");
         assert_eq!(apply(&step, &warehouse, day).await.len(), 2);
         assert_eq!(session(&other).await, before, "{lines}: after an apply");
-        // A client that comes later and says nothing of itself.
+        // A client that comes later and sets nothing itself.
         assert_eq!(session(&pooler.client(&database).await).await, before, "{lines}: of a new client");
         shared().psql(&database, "DROP TABLE s.t");
     }
@@ -108,9 +108,9 @@ async fn plan_and_apply_through_a_pooler_leave_the_next_clients_session_as_it_wa
     assert!(slow.is_ok(), "{slow:?}");
 }
 
-/// The limit holds for the statement that changes something, though the session is another each time.
+/// The limit applies to the statement that changes something, although the session differs each time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_through_a_pooler_runs_under_its_timeout() {
+async fn changes_through_a_pooler_run_with_their_timeout() {
     let database = shared().database();
     shared().psql(&database, "CREATE SCHEMA s; CREATE TABLE s.m (id int)");
     let pooler = Pooler::start(shared());
@@ -135,9 +135,9 @@ async fn a_change_through_a_pooler_runs_under_its_timeout() {
     assert_eq!(apply(&step, &warehouse, DAY).await.len(), 1);
 }
 
-/// A plan takes no transaction id, though what is set for its read is set in a transaction.
+/// A plan uses no transaction id, although the settings for its read are made in a transaction.
 #[tokio::test]
-async fn a_plan_uses_no_transaction_id() {
+async fn plan_uses_no_transaction_id() {
     let cluster = Cluster::start(&["autovacuum=off"]);
     cluster.psql("postgres", "CREATE SCHEMA s");
     let next = || cluster.psql("postgres", "SELECT pg_snapshot_xmax(pg_current_snapshot())");
@@ -146,6 +146,6 @@ async fn a_plan_uses_no_transaction_id() {
     let step = table("CREATE TABLE s.t (id INT)", "");
     assert_eq!(plan(&step, &warehouse, DAY).await.unwrap().changes.len(), 1);
     use provision::resource::Resource as _;
-    step.observe(&look(&warehouse, DAY)).await.unwrap();
+    step.observe(&observe_context(&warehouse, DAY)).await.unwrap();
     assert_eq!(next(), before);
 }

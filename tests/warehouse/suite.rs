@@ -1,5 +1,5 @@
-//! What both kinds do, on each server that speaks their language: PostgreSQL, the dialect double, and a live Redshift
-//! where `REDSHIFT_TEST_URL` names one.
+//! Both kinds on each supported server: PostgreSQL, the dialect double, and a live Redshift if `REDSHIFT_TEST_URL` is
+//! set.
 
 use crate::kit::{DAY, apply, connect, plan, summaries};
 use crate::target::Target;
@@ -59,11 +59,11 @@ pub async fn another_shape_is_refused_column_by_column(target: &Target) {
     let warehouse = connect(&target.url);
     let refusal = plan(&target.table(EXCEPTIONS), &warehouse, DAY).await.unwrap_err();
     for part in [
-        "column exception_type is character varying(32), wanted is character varying(64)",
-        "column exception_type takes NULL, wanted is NOT NULL",
+        "column exception_type is character varying(32), expected character varying(64)",
+        "column exception_type allows NULL, expected NOT NULL",
         "column notes VARCHAR(1024) is missing",
-        "column order_id is at place 2, wanted is place 1",
-        "column extra integer is not wanted",
+        "column order_id is at position 2, expected position 1",
+        "column extra integer is unexpected",
     ] {
         assert!(refusal.message.contains(part), "{}", refusal.message);
     }
@@ -90,7 +90,7 @@ pub async fn what_has_taken_the_name_is_refused_with_its_kind(target: &Target) {
         if target.redshift && kind == "a type" {
             continue; // Redshift has no types of one's own.
         }
-        // An index is made without its schema, which is its table's.
+        // An index is created without a schema, because it has that of its table.
         let name = "settlement_ods.order_tracking_exceptions";
         let made = if what == "INDEX" { "order_tracking_exceptions" } else { name };
         target.sql(&format!("CREATE {what} {made} {body}")).await;
@@ -132,7 +132,7 @@ pub async fn grants_and_owner_are_given_and_kept(target: &Target) {
     assert_eq!(done.len(), 9, "{done:?}");
     let unknown = target.periods(&format!("{SERIES}owner: nobody_at_all\n"));
     let found = plan(&unknown, &warehouse, DAY).await.unwrap();
-    assert_eq!(found.obstacles[0].message, "the server knows no user nobody_at_all");
+    assert_eq!(found.obstacles[0].message, "user nobody_at_all does not exist");
 }
 
 pub async fn grants_to_roles_are_given_and_kept(target: &Target) {
@@ -147,7 +147,7 @@ pub async fn grants_to_roles_are_given_and_kept(target: &Target) {
     assert_eq!(apply(&step, &warehouse, DAY).await, [grant]);
     let unknown = target.table_with(EXCEPTIONS, "grants: [{ to: { role: role_nobody }, privileges: [insert] }]");
     let refusal = plan(&unknown, &warehouse, DAY).await.unwrap_err();
-    assert_eq!(refusal.message, "the server knows no role role_nobody");
+    assert_eq!(refusal.message, "role role_nobody does not exist");
 }
 
 pub async fn an_external_schema_is_refused(target: &Target) {
@@ -157,7 +157,7 @@ pub async fn an_external_schema_is_refused(target: &Target) {
     target.sql("CREATE SCHEMA spectrum").await;
     let step = target.table("CREATE TABLE spectrum.t (id INT)");
     let refusal = plan(&step, &connect(&target.url), DAY).await.unwrap_err();
-    assert_eq!(refusal.message, "schema spectrum is an external schema: its tables lie outside the warehouse");
+    assert_eq!(refusal.message, "schema spectrum is an external schema: its tables are outside the warehouse");
 }
 
 pub async fn drift_is_reported_and_what_can_be_is_mended(target: &Target) {
@@ -170,10 +170,10 @@ pub async fn drift_is_reported_and_what_can_be_is_mended(target: &Target) {
     let reported = plan(&target.periods(SERIES), &warehouse, DAY).await.unwrap();
     assert_eq!(summaries(&reported), Vec::<String>::new());
     assert_eq!((reported.drift.len(), reported.warnings.len()), (9, 0), "{reported:?}");
-    let told = target.periods(&format!("{SERIES}on_drift: report\n"));
-    let told = plan(&told, &warehouse, DAY).await.unwrap();
-    assert_eq!((told.drift.len(), told.warnings.len()), (0, 9), "{told:?}");
-    // Half a year later the first of the three periods receives no rows any more.
+    let reported = target.periods(&format!("{SERIES}on_drift: report\n"));
+    let reported = plan(&reported, &warehouse, DAY).await.unwrap();
+    assert_eq!((reported.drift.len(), reported.warnings.len()), (0, 9), "{reported:?}");
+    // Half a year later the first of the three periods receives no more rows.
     let later = plan(&target.periods(SERIES), &warehouse, "2026-07-10").await.unwrap();
     let old = |texts: &[String]| texts.iter().filter(|text| text.contains("_2025_h2 has drifted")).count();
     assert_eq!((later.drift.len(), old(&later.warnings), later.changes.len()), (6, 3, 3), "{later:?}");
@@ -190,7 +190,7 @@ pub async fn dist_and_sort_count_on_redshift(target: &Target) {
     let warehouse = connect(&target.url);
     let found = plan(&target.table(EXCEPTIONS), &warehouse, DAY).await;
     if target.redshift {
-        let reason = "the sort key is SORTKEY (detected_at), wanted is SORTKEY (exception_type, detected_at)";
+        let reason = "the sort key is SORTKEY (detected_at), expected SORTKEY (exception_type, detected_at)";
         assert!(found.as_ref().is_err_and(|refusal| refusal.message.contains(reason)), "{found:?}");
     } else {
         assert_eq!(summaries(&found.unwrap()), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! A server to run the suite on: an empty schema, a user and a group to grant to.
+//! A server for the suite: an empty schema, and a user and a group to grant to.
 
 use provision::resource::period_tables::PeriodTables;
 use provision::resource::table::Table;
@@ -11,19 +11,19 @@ pub struct Target {
     pub url: String,
     pub user: String,
     pub group: String,
-    /// Begins with `role_`, by which the dialect double knows Redshift's roles from its groups.
+    /// Starts with `role_`, by which the dialect double distinguishes Redshift's roles from groups.
     pub role: String,
-    /// Whether dist and sort are kept there.
+    /// Whether it stores dist and sort settings.
     pub redshift: bool,
-    /// What stands for `settlement_ods`.
+    /// The schema used for `settlement_ods`.
     schema: String,
-    /// The database of the shared PostgreSQL; none on a live cluster.
+    /// The database of the shared PostgreSQL. `None` on a live cluster.
     database: Option<String>,
     pub double: Option<Double>,
 }
 
 impl Target {
-    /// An own database of the shared PostgreSQL.
+    /// A new database of the shared PostgreSQL.
     pub fn postgresql() -> Self {
         let cluster = cluster::shared();
         let database = cluster.database();
@@ -48,10 +48,10 @@ impl Target {
         target
     }
 
-    /// A schema of its own on the cluster that `REDSHIFT_TEST_URL` names, gone afterwards.
+    /// A new schema on the cluster in `REDSHIFT_TEST_URL`, which is removed afterwards.
     pub async fn live() -> Self {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        #[expect(clippy::disallowed_methods, reason = "a test is told by its environment where a live cluster is")]
+        #[expect(clippy::disallowed_methods, reason = "the environment sets the address of a live cluster")]
         let url = std::env::var("REDSHIFT_TEST_URL").expect("REDSHIFT_TEST_URL names the live cluster");
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let schema = format!("provision_test_{}_{number}", std::process::id());
@@ -66,12 +66,12 @@ impl Target {
         target
     }
 
-    /// Changes what stands before PostgreSQL's own catalog.
+    /// Changes the objects that hide PostgreSQL's own catalog.
     pub fn shadow(&self, sql: &str) {
         cluster::shared().psql(self.database.as_deref().unwrap(), sql);
     }
 
-    /// A text that speaks of this target's schema.
+    /// Returns a text with this target's schema.
     pub fn text(&self, text: &str) -> String {
         text.replace("settlement_ods", &self.schema)
     }
@@ -84,7 +84,7 @@ impl Target {
         kit::table(&self.text(ddl), lines)
     }
 
-    /// Whether this is a server under our own hands, and no live cluster.
+    /// Returns whether this is a server of the tests instead of a live cluster.
     pub fn is_ours(&self) -> bool {
         self.database.is_some()
     }
@@ -93,7 +93,7 @@ impl Target {
         kit::periods(&self.text(lines))
     }
 
-    /// Sets something up, statement by statement; on PostgreSQL without what only Redshift knows.
+    /// Runs the setup statement by statement. On PostgreSQL, parts that only Redshift supports are removed.
     pub async fn sql(&self, sql: &str) {
         let sql = self.text(sql);
         for statement in sql.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
@@ -106,7 +106,7 @@ impl Target {
         }
     }
 
-    /// All that a plan could have changed, with the transactions that wrote it.
+    /// Returns everything that a plan could have changed, with the transactions that wrote it.
     pub async fn fingerprint(&self) -> String {
         let Some(database) = &self.database else { return String::new() };
         cluster::shared().psql(
@@ -142,7 +142,7 @@ impl Drop for Target {
     }
 }
 
-/// One statement by the program's own way to a server.
+/// Executes one statement through the program's own connection.
 async fn statement_on(url: &str, sql: &str) {
     let done = kit::connect(url).execute("cannot set up the test", sql, |_| Ok(false)).await;
     done.unwrap_or_else(|failure| panic!("{sql}: {failure:?}"));

@@ -1,4 +1,4 @@
-//! Through a real sshd that allows nothing but forwarding to the warehouse.
+//! A real sshd that allows nothing but forwarding to the warehouse.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use provision::host::warehouse::{ClientDefaults, Warehouse};
 
 use crate::certificates::Authority;
 use crate::cluster::{Cluster, PASSWORD, free_port, shared};
-use crate::kit::{DAY, apply, connect_from, look, plan, table};
+use crate::kit::{DAY, apply, connect_from, observe_context, plan, table};
 
-/// An SSH server on a free port, its keys made for it.
+/// An SSH server on a free port, with its own keys.
 struct Bastion {
     folder: tempfile::TempDir,
     port: u16,
@@ -19,7 +19,7 @@ struct Bastion {
 }
 
 impl Bastion {
-    /// One that forwards to the port alone.
+    /// Forwards only to this port.
     fn new(permitted: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -62,7 +62,7 @@ impl Bastion {
         }
     }
 
-    /// Ends the server and every connection that it carries, at once.
+    /// Ends the server and all its connections immediately.
     fn die(&mut self) {
         if let Some(mut server) = self.server.take() {
             for process in sessions_of(server.id()) {
@@ -77,7 +77,7 @@ impl Bastion {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Makes a public key the known one of this host.
+    /// Makes a public key the known key of this host.
     fn know(&self, public: &str) {
         let key = std::fs::read_to_string(self.path(public)).unwrap();
         std::fs::write(self.path(".ssh/known_hosts"), format!("[127.0.0.1]:{} {key}", self.port)).unwrap();
@@ -101,7 +101,7 @@ impl Drop for Bastion {
     }
 }
 
-/// The processes below one.
+/// Returns the child processes of a process.
 fn sessions_of(process: u32) -> Vec<u32> {
     let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let children: Vec<u32> = children.split_whitespace().map(|child| child.parse().unwrap()).collect();
@@ -121,7 +121,7 @@ fn url(port: u16, database: &str) -> String {
 }
 
 #[tokio::test]
-async fn tables_are_kept_through_a_bastion_that_only_forwards() {
+async fn tables_are_managed_through_a_forwarding_only_bastion() {
     let database = shared().database();
     shared().psql(&database, "CREATE SCHEMA s");
     let bastion = Bastion::new(shared().port);
@@ -143,7 +143,7 @@ async fn every_kind_of_key_logs_in() {
 }
 
 #[tokio::test]
-async fn tls_inside_is_for_the_warehouses_own_name() {
+async fn tls_through_a_tunnel_verifies_the_warehouses_name() {
     let cluster = Cluster::start(&[]);
     let authority = Authority::new();
     let bastion = Bastion::new(cluster.port);
@@ -159,11 +159,11 @@ async fn tls_inside_is_for_the_warehouses_own_name() {
 }
 
 #[tokio::test]
-async fn bastions_that_are_not_right_say_why() {
+async fn bastion_errors_have_specific_reasons() {
     let mut bastion = Bastion::new(shared().port);
     let good = url(shared().port, "postgres");
     let (message, hint) = bastion.failure(&good, "stranger").await;
-    assert!(message.contains("does not take the key") && hint.contains("authorized_keys"), "{message}");
+    assert!(message.contains("rejected the key") && hint.contains("authorized_keys"), "{message}");
     let (message, _) = bastion.failure(&good, "nowhere").await;
     assert!(message.contains("cannot read the key") && message.contains("nowhere"), "{message}");
     let (message, hint) = bastion.failure(&good, "user.pub").await;
@@ -172,17 +172,17 @@ async fn bastions_that_are_not_right_say_why() {
     assert!(message.contains("does not forward to 127.0.0.1:1") && hint.contains("PermitOpen"), "{message}");
     bastion.know("stranger.pub");
     let (message, hint) = bastion.failure(&good, "user").await;
-    assert!(message.contains("has changed: it is SHA256:") && hint.contains("in between"), "{message}");
+    assert!(message.contains("has changed: it is SHA256:") && hint.contains("may be intercepted"), "{message}");
     std::fs::remove_file(bastion.path(".ssh/known_hosts")).unwrap();
     let (message, hint) = bastion.failure(&good, "user").await;
-    assert!(message.contains("is not known (SHA256:") && hint.contains("ssh-keyscan"), "{message}");
+    assert!(message.contains("is unknown (SHA256:") && hint.contains("ssh-keyscan"), "{message}");
     bastion.die();
     let (message, _) = bastion.failure(&good, "user").await;
     assert!(message.contains("cannot reach 127.0.0.1"), "{message}");
 }
 
 #[tokio::test]
-async fn a_bastion_that_dies_is_gone_to_again() {
+async fn a_restarted_bastion_is_connected_to_again() {
     let database = shared().database();
     shared().psql(&database, "CREATE SCHEMA s");
     let mut bastion = Bastion::new(shared().port);
@@ -194,6 +194,6 @@ async fn a_bastion_that_dies_is_gone_to_again() {
     assert_eq!(apply(&step, &warehouse, DAY).await, ["create table s.t"]);
     bastion.die();
     warehouse.invalidate().await;
-    let failure = provision::resource::Resource::observe(&step, &look(&warehouse, DAY)).await.err().unwrap();
+    let failure = provision::resource::Resource::observe(&step, &observe_context(&warehouse, DAY)).await.err().unwrap();
     assert!(failure.message.contains("cannot reach 127.0.0.1"), "{failure:?}");
 }

@@ -1,8 +1,9 @@
-//! The journal: each run that changes something, its steps and its changes, as lines of JSON in the user's state folder.
+//! The journal records each run that changes something, with its steps and changes, as JSON lines in the user's state
+//! folder.
 //!
-//! A file a run, so that runs never mix: `ID.running` from before the first change until the run has ended, then
-//! `ID.jsonl`. The run holds a lock on its file, so one that is `running` without a lock was cut off. A change is made
-//! only once its record is on the disk. A run with nothing to change writes nothing.
+//! Each run has its own file, so runs never mix. The file is `ID.running` from before the first change until the run
+//! ends, then `ID.jsonl`. A run holds a lock on its file, so a `running` file without a lock belongs to an interrupted
+//! run. A change is made only after its record has reached the disk. A run with nothing to change writes nothing.
 
 mod past;
 mod record;
@@ -21,22 +22,22 @@ use crate::failure::Failure;
 use crate::host::fs::{Dir, escape_path};
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 
-/// So many runs are kept; the oldest go first.
+/// The number of runs that are kept. The oldest are removed first.
 pub const MAX_RUNS: usize = 500;
 const RUNNING: &str = "running";
 const ENDED: &str = "jsonl";
 
-/// Writes one run's events down, before it hands them on.
+/// Records the events of one run and passes them on.
 pub struct Journal {
     next: Box<dyn Sink>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// What came before there was a change to be made.
+    /// The records from before the file was opened.
     heard: Vec<Record>,
     writer: Option<Writer>,
-    /// Why nothing more can be kept.
+    /// Why no more records can be written.
     failure: Option<Failure>,
 }
 
@@ -45,20 +46,20 @@ struct Writer {
     dir: Dir,
     run: String,
     file: File,
-    /// A write that failed may have left a part of a line.
+    /// Whether the last write failed and may have left part of a line.
     torn: bool,
 }
 
 impl Journal {
-    /// The journal of the run that `started` is the first record of.
+    /// Creates the journal of the run that `started` describes.
     pub fn new(started: Record, next: Box<dyn Sink>) -> Self {
         Self { next, state: Mutex::new(State { heard: vec![started], writer: None, failure: None }) }
     }
 
-    /// Makes the run's file, with what was told so far in it. Called once there is a change to be made.
+    /// Creates the run's file and writes the records so far. Called when there is a change to make.
     ///
     /// # Errors
-    /// Where it cannot be made, written or synced.
+    /// The file cannot be created, written or synced.
     pub fn open(&self, folder: &StateFolder, run: &str) -> Result<(), Failure> {
         let mut state = self.state();
         let dir = folder.make(Part::Runs)?;
@@ -66,7 +67,7 @@ impl Journal {
         let name = format!("{run}.{RUNNING}");
         let file = state::open(&dir, &name, Access::New)?
             .ok_or_else(|| Failure::new(format!("{} exists already", escape_path(&dir.path_of(name.as_ref())))))?;
-        // Nobody has the file yet but a reader, for the moment that it takes to see whether somebody writes.
+        // The only other process that can have opened the file is a reader that briefly tests its lock.
         for _ in 0..1000 {
             if state::try_lock(&file) != Locked::Theirs {
                 break;
@@ -76,7 +77,7 @@ impl Journal {
         let mut writer = Writer { dir, run: run.to_owned(), file, torn: false };
         let heard = std::mem::take(&mut state.heard);
         if let Err(failure) = writer.write(&heard, true).and_then(|()| state::sync(&writer.dir)) {
-            // Nothing was changed: there is no run to speak of.
+            // Nothing was changed, so there is no run to record.
             drop(state::remove(&writer.dir, &name));
             return Err(failure);
         }
@@ -84,7 +85,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Why the run cannot be written down any more, where that is so.
+    /// Returns why the run can no longer be recorded, if that is the case.
     pub fn failure(&self) -> Option<Failure> {
         self.state().failure.clone()
     }
@@ -113,7 +114,7 @@ impl State {
             self.heard.push(record);
             return;
         };
-        // The others are on the disk with the record of a change that comes after them, or of the run's end.
+        // The other records reach the disk with the next record of a change, or of the end of the run.
         let sync = matches!(
             record,
             Record::RunStarted { .. }
@@ -137,7 +138,7 @@ impl State {
 }
 
 impl Writer {
-    /// Appends whole lines by one write.
+    /// Appends whole lines with a single write.
     fn write(&mut self, records: &[Record], sync: bool) -> Result<(), Failure> {
         let mut lines = if self.torn { vec![b'\n'] } else { Vec::new() };
         for record in records {
@@ -160,8 +161,8 @@ impl Writer {
 
     fn failed(&self, error: &std::io::Error) -> Failure {
         let path = self.dir.path_of(format!("{}.{RUNNING}", self.run).as_ref());
-        Failure::new(format!("the run cannot be recorded in {}: {}", escape_path(&path), io_error_text(error)))
-            .hint("see to that file system, then run apply again")
+        Failure::new(format!("cannot record the run in {}: {}", escape_path(&path), io_error_text(error)))
+            .hint("check that file system, then run apply again")
     }
 }
 
@@ -169,7 +170,7 @@ fn now() -> String {
     time(jiff::Timestamp::now())
 }
 
-/// The record of an event; `None` for those that a journal has no use for.
+/// Returns the record of an event, or `None` for events that are not recorded.
 fn record_of(event: &Event) -> Option<Record> {
     let at = now();
     Some(match event.clone() {

@@ -1,4 +1,4 @@
-//! Earlier runs, as their journals tell of them.
+//! Reads earlier runs from their journals.
 
 use crate::text::io_error_text;
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::host::fs::{Dir, escape_path};
 use crate::host::machine;
 use crate::host::state::{self, Access, Part, StateFolder};
 
-/// No journal that is read is larger, in bytes.
+/// The maximum size of a journal, in bytes.
 const MAX_JOURNAL: u64 = 64 << 20;
 
 /// One run.
@@ -22,7 +22,7 @@ const MAX_JOURNAL: u64 = 64 << 20;
 pub struct RunSummary {
     pub run: String,
     pub started: String,
-    /// Absent where the run never came to its end, or has not yet.
+    /// `None` if the run was interrupted or has not finished yet.
     pub finished: Option<String>,
     pub plan: String,
     pub file: String,
@@ -30,36 +30,36 @@ pub struct RunSummary {
     pub host: String,
     pub user: String,
     pub outcome: RunStatus,
-    /// Absent until the run has ended.
+    /// `None` until the run has finished.
     pub counts: Option<Counts>,
     pub reason: Option<String>,
-    /// The changes that were begun and not finished.
+    /// The changes that were started but not finished.
     pub unfinished: Vec<InterruptedChange>,
-    /// What its changes leave to a person.
+    /// The follow-ups of its changes.
     pub follow_ups: Vec<FollowUp>,
     #[serde(skip)]
     pub records: Vec<Record>,
 }
 
-/// How a run ended, if it did.
+/// How a run ended, or that it has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     Ok,
-    /// It left changes undone.
+    /// It left some changes undone.
     Changes,
     Failed,
-    /// Its process lives.
+    /// Its process is still running.
     Running,
-    /// Its process ended, and it did not.
+    /// Its process ended before the run did.
     CutOff,
 }
 
-/// All runs that are kept, the oldest first, and what is wrong with their files: lines that are no records, files that
-/// cannot be read.
+/// Returns all recorded runs, oldest first, and the problems of their files: invalid lines and files that cannot be
+/// read.
 ///
 /// # Errors
-/// Where the state folder cannot be read or is not to be trusted.
+/// The state folder cannot be read or is not trusted.
 pub fn past(folder: &StateFolder) -> Result<(Vec<RunSummary>, Vec<String>), Failure> {
     let Some(dir) = folder.existing(Part::Runs)? else { return Ok((Vec::new(), Vec::new())) };
     let (mut runs, mut wrong) = (Vec::new(), Vec::new());
@@ -71,7 +71,7 @@ pub fn past(folder: &StateFolder) -> Result<(Vec<RunSummary>, Vec<String>), Fail
     Ok((runs, wrong))
 }
 
-/// The runs of the plan file at `file` on this host that were cut off and that no later one has settled.
+/// Returns the interrupted runs of the plan file at `file` on this host that no later run has recovered.
 ///
 /// # Errors
 /// As [`past`].
@@ -97,11 +97,11 @@ pub fn interrupted(folder: &StateFolder, file: &str) -> Result<(Vec<InterruptedR
     Ok((found, wrong))
 }
 
-/// Notes in the journals of runs that were cut off that the run `by` has brought their plan file to a good end. Journals
-/// whose runs were cut off before their first line was whole, and so before any change, need nobody's attention either.
+/// Records in the journals of interrupted runs that the run `by` has brought their plan file to convergence. A journal
+/// that was interrupted before its first complete line, and so before any change, is closed as well.
 ///
 /// # Errors
-/// Where the state folder cannot be written to.
+/// The state folder is not writable.
 pub fn mark_recovered(folder: &StateFolder, runs: &[InterruptedRun], by: &str) -> Result<(), Failure> {
     let Some(dir) = folder.existing(Part::Runs)? else { return Ok(()) };
     for name in state::names(&dir)? {
@@ -110,7 +110,7 @@ pub fn mark_recovered(folder: &StateFolder, runs: &[InterruptedRun], by: &str) -
         if state::is_locked(&file) {
             continue;
         }
-        if runs.iter().any(|settled| settled.run == run) {
+        if runs.iter().any(|recovered| recovered.run == run) {
             append(&dir, &name, &Record::RunSettled { at: now(), by: by.to_owned() })?;
         } else if read(&dir, run, RUNNING, &mut Vec::new()).is_some() {
             continue;
@@ -122,7 +122,7 @@ pub fn mark_recovered(folder: &StateFolder, runs: &[InterruptedRun], by: &str) -
 
 fn append(dir: &Dir, name: &str, record: &Record) -> Result<(), Failure> {
     let Some(mut file) = state::open(dir, name, Access::Append)? else { return Ok(()) };
-    // The last line may have been cut.
+    // The last line may be incomplete.
     let mut line = vec![b'\n'];
     line.extend(serde_json::to_vec(record).unwrap_or_default());
     line.push(b'\n');
@@ -132,7 +132,7 @@ fn append(dir: &Dir, name: &str, record: &Record) -> Result<(), Failure> {
     })
 }
 
-/// Removes the oldest journals beyond `kept`, but for those of runs that still run. What cannot be removed stays.
+/// Removes the oldest journals beyond `kept`, except those of active runs. Ignores files that cannot be removed.
 pub(super) fn prune(dir: &Dir, kept: usize) {
     let names = state::names(dir).unwrap_or_default();
     for name in names.iter().take(names.len().saturating_sub(kept)) {
@@ -147,10 +147,10 @@ pub(super) fn prune(dir: &Dir, kept: usize) {
 fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Option<RunSummary> {
     let name = format!("{run}.{extension}");
     if ![RUNNING, ENDED].contains(&extension) {
-        wrong.push(format!("{} is no journal", escape_path(&dir.path_of(name.as_ref()))));
+        wrong.push(format!("{} is not a journal", escape_path(&dir.path_of(name.as_ref()))));
         return None;
     }
-    // The lock is looked at before the records: a run that ends in between is not taken for one that was cut off.
+    // The lock is tested before the records are read, so that a run that ends in between does not look interrupted.
     let file = state::open(dir, &name, Access::Read).ok().flatten();
     let alive = extension == RUNNING && file.as_ref().is_some_and(state::is_locked);
     drop(file);
@@ -163,15 +163,15 @@ fn read(dir: &Dir, run: &str, extension: &str, wrong: &mut Vec<String>) -> Optio
     };
     let (records, damages) = parse(&bytes);
     let path = escape_path(&dir.path_of(name.as_ref()));
-    wrong.extend(damages.into_iter().map(|BadLine { line, why }| format!("{path}:{line} is passed over: {why}")));
+    wrong.extend(damages.into_iter().map(|BadLine { line, why }| format!("{path}:{line} is ignored: {why}")));
     let past = fold(run, records, alive);
     if past.is_none() && !bytes.is_empty() {
-        wrong.push(format!("{path} is passed over: it does not begin as the journal of that run"));
+        wrong.push(format!("{path} is ignored: it is not the journal of that run"));
     }
     past
 }
 
-/// What a run's records come to; `None` where the first is not this run's beginning.
+/// Summarises the records of a run. Returns `None` if they do not begin with the start of this run.
 fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
     let mut found: Option<RunSummary> = None;
     let (mut expected, mut begun): (Vec<FollowUp>, BTreeSet<String>) = Default::default();
@@ -211,7 +211,7 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
                 });
                 begun.insert(step.clone());
             }
-            // A step makes one change at a time.
+            // A step makes one change at a time, so this ends the step's only unfinished change.
             Record::ChangeFinished { step, .. } => past.unfinished.retain(|change| change.step != *step),
             Record::RunFinished { at, outcome, counts, reason } => {
                 past.finished = Some(at.clone());

@@ -1,18 +1,18 @@
-//! The journal's lines.
+//! The records of the journal.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::event::{ChangeOutcome, Counts, Finished, FollowUp, Planned, RunOutcome};
 use crate::resource::Action;
 
-/// The version of the lines. Within a number no key is renamed or removed; new ones may come.
+/// The version of the records. Within a version no key is renamed or removed, but keys may be added.
 pub const FORMAT: u32 = 1;
-/// No record is longer, in bytes: a longer line is something else.
+/// The maximum length of a record, in bytes. A longer line is not a record.
 const MAX_LINE: usize = 1 << 20;
-/// So many damaged lines are told one by one; where there are more, the file as a whole is none of ours.
+/// The number of damaged lines that are reported. A file with more of them is not a journal.
 const MAX_DAMAGES: usize = 100;
 
-/// One line. Times are RFC 3339, UTC. Free of secrets, as the events are that it is made from.
+/// One line of the journal. Times are RFC 3339, UTC. Contains no secrets, because events contain none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
@@ -25,24 +25,24 @@ pub enum Record {
         plan: String,
         /// Its path, without symlinks.
         file: String,
-        /// The saved plan's id, where one was applied.
+        /// The id of the saved plan, if one was applied.
         saved: Option<String>,
         version: String,
         host: String,
         user: String,
         pid: u32,
     },
-    /// What the plan said of a step.
+    /// The plan of a step.
     StepPlanned {
         at: String,
         step: String,
         kind: String,
         outcome: Planned,
-        /// Summaries.
+        /// One summary for each change.
         changes: Vec<String>,
         reason: Option<String>,
     },
-    /// On the disk before the change is begun.
+    /// Synced to disk before the change starts.
     ChangeStarted {
         at: String,
         step: String,
@@ -50,7 +50,7 @@ pub enum Record {
         target: String,
         summary: String,
     },
-    /// On the disk before the next change is begun.
+    /// Synced to disk before the next change starts.
     ChangeFinished {
         at: String,
         step: String,
@@ -59,12 +59,12 @@ pub enum Record {
         summary: String,
         outcome: ChangeOutcome,
     },
-    /// What the changes of a step, which are made next, will leave to a person.
+    /// The expected follow-ups of the next changes of a step.
     FollowUpsExpected {
         at: String,
         follow_ups: Vec<FollowUp>,
     },
-    /// What the changes of a step have left to a person.
+    /// A follow-up of the changes of a step.
     FollowUp {
         at: String,
         #[serde(flatten)]
@@ -83,22 +83,22 @@ pub enum Record {
         counts: Counts,
         reason: Option<String>,
     },
-    /// A later run came to a good end, so that this one, which was cut off, needs nobody's attention any more.
+    /// A later run converged, so this interrupted run needs no more attention.
     RunSettled {
         at: String,
         by: String,
     },
 }
 
-/// A line that is no record.
+/// A line that is not a valid record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
-    /// Counted from 1.
+    /// The line number, starting at 1.
     pub line: usize,
     pub why: String,
 }
 
-/// Reads a journal, whatever it holds: records in their order, and the lines that are none.
+/// Parses a journal with any content. Returns the records in order, and the invalid lines.
 pub fn parse(bytes: &[u8]) -> (Vec<Record>, Vec<BadLine>) {
     let (mut records, mut damages) = (Vec::new(), Vec::new());
     let mut damage = |line: usize, why: &str| {
@@ -114,19 +114,19 @@ pub fn parse(bytes: &[u8]) -> (Vec<Record>, Vec<BadLine>) {
             continue;
         }
         if line.len() > MAX_LINE {
-            damage(number, "it is longer than any record");
+            damage(number, "it is too long for a record");
             continue;
         }
         match serde_json::from_slice::<Record>(line) {
             Ok(Record::RunStarted { format, .. }) if format != FORMAT => {
-                damage(number, "it is of another version of the journal");
+                damage(number, "it belongs to another version of the journal");
             }
             Ok(record) => records.push(record),
-            Err(_) if last && !whole => damage(number, "it was cut off while it was written"),
+            Err(_) if last && !whole => damage(number, "it is incomplete"),
             Err(_) if serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|value| value.is_object()) => {
-                damage(number, "it is no record that this version of provision knows");
+                damage(number, "this version of provision does not know this record");
             }
-            Err(_) => damage(number, "it is no record"),
+            Err(_) => damage(number, "it is not a record"),
         }
     }
     (records, damages)
@@ -173,40 +173,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_records_parse_back() {
         assert_eq!(parse(&text(&records())), (records(), vec![]));
         assert_eq!(parse(b""), (vec![], vec![]));
     }
 
     #[test]
-    fn damaged_and_foreign_lines_are_told_and_passed_over() {
+    fn damaged_and_unknown_lines_are_reported_and_ignored() {
         let mut bytes = text(&records()[..1]);
         bytes.extend_from_slice(b"\x00\xff\xfe\n{\"record\":\"run_paused\",\"at\":\"x\"}\n\n[1]\n");
         bytes.extend_from_slice(&text(&records()[1..2]));
         bytes.extend_from_slice(b"{\"record\":\"change_started\",\"at\":");
         let (found, damages) = parse(&bytes);
         assert_eq!(found, records()[..2]);
-        let told: Vec<_> = damages.iter().map(|damage| (damage.line, damage.why.as_str())).collect();
+        let reported: Vec<_> = damages.iter().map(|damage| (damage.line, damage.why.as_str())).collect();
         assert_eq!(
-            told,
+            reported,
             [
-                (2, "it is no record"),
-                (3, "it is no record that this version of provision knows"),
-                (5, "it is no record"),
-                (7, "it was cut off while it was written"),
+                (2, "it is not a record"),
+                (3, "this version of provision does not know this record"),
+                (5, "it is not a record"),
+                (7, "it is incomplete"),
             ]
         );
     }
 
     #[test]
-    fn a_later_version_of_the_journal_is_not_guessed_at() {
+    fn records_of_a_later_version_are_rejected() {
         let text = String::from_utf8(text(&records()[..1])).unwrap().replace("\"format\":1", "\"format\":2");
         let (found, damages) = parse(text.as_bytes());
         assert_eq!((found.len(), damages.len()), (0, 1));
     }
 
     #[test]
-    fn new_keys_are_no_damage() {
+    fn unknown_keys_are_accepted() {
         let text = String::from_utf8(text(&records()[..1])).unwrap().replace("\"format\":1", "\"format\":1,\"new\":[]");
         assert_eq!(parse(text.as_bytes()), (records()[..1].to_vec(), vec![]));
     }
@@ -219,9 +219,9 @@ mod tests {
             prop_assert!(damages.len() <= MAX_DAMAGES);
         }
 
-        /// Whatever stands between them, whole records are found.
+        /// Complete records are found whatever lies between them.
         #[test]
-        fn records_between_anything(litter in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 4)) {
+        fn records_are_found_between_garbage(litter in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 4)) {
             let mut bytes = Vec::new();
             for (index, litter) in litter.iter().enumerate() {
                 bytes.extend(litter.iter().filter(|byte| !b"{\n".contains(byte)));
@@ -232,12 +232,12 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_costs_the_line_it_is_in(cut in 0usize..600) {
+        fn truncation_loses_only_the_last_line(cut in 0usize..600) {
             let bytes = text(&records());
             let cut = cut.min(bytes.len());
             let (found, damages) = parse(&bytes[..cut]);
             let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
-            // The line's end alone may be what is missing.
+            // A truncation may remove only the line ending.
             prop_assert!(found.len() == whole || (found.len() == whole + 1 && damages.is_empty()));
             prop_assert!(damages.len() <= 1);
         }

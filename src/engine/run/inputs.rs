@@ -1,4 +1,4 @@
-//! What a run is given: a plan file and flags, or a saved plan that has both.
+//! The inputs of a run: a plan file and flags, or a saved plan that contains both.
 
 use crate::text::shell_word;
 use std::collections::BTreeMap;
@@ -21,11 +21,11 @@ use crate::host::users::User;
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
 
-/// What was read before the plan file is checked.
+/// The inputs that are read before the plan file is checked.
 pub struct RunInputs {
     /// The plan file as it was read.
     pub source: Source,
-    /// Its path without symlinks.
+    /// The path of the plan file, without symlinks.
     pub path: PathBuf,
     pub saved: Option<Saved>,
     pub origin: Origin,
@@ -36,10 +36,10 @@ pub struct RunInputs {
 }
 
 impl RunInputs {
-    /// Loads what the request names. With a saved plan, the plan file and the flags are those that it was made with.
+    /// Loads what the request names. A saved plan brings the plan file and flags that it was made with.
     ///
     /// # Errors
-    /// A file cannot be read, or a saved plan does not hold here.
+    /// A file cannot be read, or a saved plan is not valid here.
     pub fn load(request: Request) -> Result<Self, Failure> {
         let Request { command, source, selection, vars, as_of, environment } = request;
         if command == Command::Apply {
@@ -71,17 +71,17 @@ impl RunInputs {
         Ok(Self { source, path, saved: Some(saved), origin, flags, digester, environment, templates })
     }
 
-    /// The selected steps.
+    /// Evaluates the selected steps.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// Everything that is wrong with them.
     pub fn evaluate(&self, plan_file: &PlanFile) -> Result<Evaluated, NotPrepared> {
         let selection = Selection { only: self.flags.only.clone(), skip: self.flags.skip.clone() };
         Ok(plan_file.evaluate(&self.templates, &selection)?)
     }
 
-    /// The `--var`s (as words of a command line) without which `rescue` would look elsewhere or nowhere. A value that
-    /// may be a secret is left to be filled in, as a saved plan leaves it out.
+    /// Returns the `--var` arguments that `rescue` needs to find the same repositories. A value that may be a secret is
+    /// replaced by `…`, as a saved plan does not contain it either.
     pub fn restore_arguments(&self, plan_file: &PlanFile) -> String {
         let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
         let places = |inputs: &Inputs| -> Option<Vec<String>> {
@@ -106,10 +106,10 @@ impl RunInputs {
         words.collect()
     }
 
-    /// What the steps come down to: it has to be what a saved plan has.
+    /// Returns the fingerprints of the steps. They have to match those of a saved plan.
     ///
     /// # Errors
-    /// It is not.
+    /// They do not match.
     pub fn fingerprints(&self, plan: &Evaluated, secrets: &RunSecrets) -> Result<Fingerprints, Failure> {
         let mut prints = Fingerprints::default();
         for step in &plan.steps {
@@ -118,17 +118,17 @@ impl RunInputs {
             let settings = spec.map(ConnectionSpec::settings);
             let whole = serde_json::to_vec(&(&step.run_as, &step.after, &step.resource, settings));
             let whole = whole.map_err(|error| {
-                Failure::new(format!("step `{}` cannot be written as JSON: {error}", step.id))
-                    .hint("give it paths that are UTF-8")
+                Failure::new(format!("cannot write step `{}` as JSON: {error}", step.id))
+                    .hint("use only paths that are valid UTF-8")
             })?;
             prints.steps.insert(step.id.clone(), self.digester.digest(&whole));
-            let yielded: Vec<Secret> = match connection {
+            let given: Vec<Secret> = match connection {
                 Some(name) => secrets.of_connection(name).ok().flatten().into_iter().collect(),
                 None => secrets.of_step(&step.id).unwrap_or_default().into_values().collect(),
             };
-            let in_url = spec.and_then(ConnectionSpec::password_in_url).filter(|_| yielded.is_empty());
+            let in_url = spec.and_then(ConnectionSpec::password_in_url).filter(|_| given.is_empty());
             let digests: Vec<Digest> =
-                yielded.iter().chain(in_url).map(|secret| self.digester.digest(secret.expose())).collect();
+                given.iter().chain(in_url).map(|secret| self.digester.digest(secret.expose())).collect();
             match digests.as_slice() {
                 [] => {}
                 [digest] => drop(prints.secrets.insert(step.id.clone(), digest.clone())),
@@ -142,12 +142,12 @@ impl RunInputs {
         Ok(prints)
     }
 
-    /// The id of the saved plan, where there is one.
+    /// Returns the id of the saved plan, if there is one.
     pub fn saved_id(&self) -> Option<String> {
         self.saved.as_ref().map(|saved| saved.id().to_owned())
     }
 
-    /// This run, as whoever finds its lock sees it.
+    /// Describes this run to others that find its lock.
     pub fn holder(&self, run: &str) -> Holder {
         Holder {
             user: Some(self.origin.user.clone()),
@@ -158,7 +158,7 @@ impl RunInputs {
         }
     }
 
-    /// This run, as its journal begins.
+    /// Returns the first journal record of this run.
     pub fn started(&self, run: &str, plan: &str) -> Record {
         Record::RunStarted {
             at: time(Timestamp::now()),
@@ -190,10 +190,10 @@ fn origin(source: &Source, digester: &Digester) -> (PathBuf, Origin) {
     (path, origin)
 }
 
-/// The variables that a saved plan was made with. The flags that are given beside it cannot ask for anything else.
+/// Returns the variables that a saved plan was made with. Flags given with the saved plan have to agree with it.
 ///
 /// # Errors
-/// They do, or they lack a value that the plan does not keep.
+/// They do not agree, or a value is missing that the saved plan does not contain.
 fn saved_variables(
     selection: &Selection,
     as_of: Option<jiff::civil::Date>,
@@ -202,8 +202,8 @@ fn saved_variables(
 ) -> Result<BTreeMap<String, String>, Failure> {
     let flags = saved.flags();
     let differs = |flag: &str| {
-        Failure::new(format!("{flag} asks for something else than the saved plan was made with"))
-            .hint("leave it out: a saved plan brings its own; or make a new plan")
+        Failure::new(format!("{flag} differs from the value that the saved plan was made with"))
+            .hint("leave it out, or make a new plan")
     };
     if !selection.only.is_empty() && selection.only != flags.only {
         return Err(differs("--only"));
@@ -231,8 +231,10 @@ fn saved_variables(
             Var::Value(value) => drop(variables.insert(name.clone(), value.clone())),
             Var::Hidden(_) if variables.contains_key(name) => {}
             Var::Hidden(_) => {
-                return Err(Failure::new(format!("--var {name} has to be given again, as it was for the plan"))
-                    .hint("its value may hold a password, so the saved plan does not keep it"));
+                return Err(Failure::new(format!(
+                    "--var {name} is missing: it has to be repeated as it was for the plan"
+                ))
+                .hint("its value may hold a password, so the saved plan does not keep it"));
             }
         }
     }

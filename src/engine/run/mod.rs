@@ -1,5 +1,5 @@
-//! One run of a plan file: [`prepare`] reads and checks everything that it is given, then [`Run::plan`] or [`Run::apply`]
-//! does the work. Events are the only way out, and no command line is needed: a caller gives a [`Request`] and a sink.
+//! One run of a plan file. [`prepare`] reads and checks all inputs; then [`Run::plan`] or [`Run::apply`] does the work.
+//! All output is events, so no command line is needed: the caller passes a [`Request`] and a sink.
 
 mod inputs;
 mod secrets;
@@ -53,12 +53,12 @@ pub struct Request {
     pub selection: Selection,
     /// The values of `--var`.
     pub vars: BTreeMap<String, String>,
-    /// The day by which periods are counted; today in UTC where it is `None`.
+    /// The date that determines the current period. Today (UTC) if it is `None`.
     pub as_of: Option<Date>,
     pub environment: Environment,
 }
 
-/// Which of the two kinds of run it is.
+/// The command of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     Plan,
@@ -66,7 +66,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The name of the command, as events have it.
+    /// Returns the name of the command, as used in events.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plan => "plan",
@@ -75,13 +75,13 @@ impl Command {
     }
 }
 
-/// Why a run could not be prepared. Nothing was touched.
+/// Why a run could not be prepared. Nothing was changed.
 #[derive(Debug)]
 pub enum NotPrepared {
     Failure(Failure),
     /// The plan file is wrong.
     Diagnostics(Diagnostics),
-    /// This signal came first.
+    /// The run was stopped by this signal.
     Stopped(i32),
 }
 
@@ -92,8 +92,8 @@ impl From<Failure> for NotPrepared {
 }
 
 impl From<Diagnostics> for NotPrepared {
-    fn from(problems: Diagnostics) -> Self {
-        Self::Diagnostics(problems)
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Diagnostics(diagnostics)
     }
 }
 
@@ -103,26 +103,26 @@ pub struct Ended {
     pub outcome: RunOutcome,
     /// The signal that stopped it, if one did.
     pub signal: Option<i32>,
-    /// Why the journal lacks the run's end, if it does: the run will be taken for an interrupted one.
+    /// Why the end of the run could not be recorded, if so. The run will then look interrupted.
     pub unrecorded: Option<Failure>,
 }
 
-/// What the person who is asked has to know beside the plan.
+/// What the confirmation prompt shows apart from the plan.
 #[derive(Debug)]
 pub struct Question<'a> {
     pub host: &'a str,
     /// How many changes are planned.
     pub changes: usize,
-    /// Ends the wait for an answer.
+    /// Cancels the prompt.
     pub stop: &'a Stop,
 }
 
-/// The answer to the question before an apply.
+/// The answer to the confirmation prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Yes,
     No,
-    /// The input ended, or the terminal is gone.
+    /// The input ended, or the terminal was closed.
     None,
     /// There is no controlling terminal.
     NoTerminal,
@@ -130,7 +130,7 @@ pub enum Answer {
     Stopped,
 }
 
-/// One run, ready to observe.
+/// A run that has been prepared.
 pub struct Run {
     /// The plan file's `name`.
     plan: String,
@@ -146,20 +146,20 @@ pub struct Run {
     journal: Arc<Journal>,
     inputs: RunInputs,
     fingerprints: Fingerprints,
-    /// Earlier runs of the plan file that were interrupted and not brought to their end since.
+    /// Earlier runs of the plan file that were interrupted and not recovered since.
     interrupted: Vec<InterruptedRun>,
     open_follow_ups: OpenFollowUps,
     holder: Holder,
     restore_arguments: String,
-    /// The line of the plan file that may hold a password in clear, if one does.
+    /// The line of the plan file that may contain a password in clear text, if any.
     written_secret: Option<usize>,
 }
 
-/// Reads, evaluates and checks the plan file, asks the secret sources, and announces the run. With a saved plan, the plan
-/// file and the flags are those that it was made with.
+/// Reads, evaluates and checks the plan file, reads the secret sources, and reports the start of the run. A saved plan
+/// brings the plan file and flags that it was made with.
 ///
 /// # Errors
-/// The plan file, the flags or the environment are wrong, or a saved plan does not hold here.
+/// The plan file, the flags or the environment are invalid, or a saved plan is not valid here.
 pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPrepared> {
     let command = request.command;
     let inputs = RunInputs::load(request)?;
@@ -222,7 +222,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
 }
 
 impl Run {
-    /// Reports what differs, and writes the plan to `save_to` where it is given. Nothing else is left behind.
+    /// Reports the differences, and writes the plan to `save_to` if it is given. Leaves no other trace.
     pub async fn plan(&self, save_to: Option<&Target>) -> Ended {
         self.span(Command::Plan).instrument(self.plan_steps(save_to)).await
     }
@@ -274,8 +274,8 @@ impl Run {
                 Answer::No => Some(Failure::new("the plan was not confirmed")),
                 Answer::None => Some(Failure::new("the question was not answered")),
                 Answer::NoTerminal => Some(
-                    Failure::new("there is no terminal to ask on")
-                        .hint("use --yes to make the changes without a question"),
+                    Failure::new("cannot ask for confirmation: there is no terminal")
+                        .hint("use --yes to apply without confirmation"),
                 ),
             };
             if let Some(failure) = failure {
@@ -295,7 +295,7 @@ impl Run {
         ended
     }
 
-    /// Takes the plan file's lock, or waits for it. `None`: a signal came first.
+    /// Takes the plan file's lock, or waits for it. Returns `None` if a signal comes first.
     async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
         let mut busy = |holder: &Holder| self.report.event(&Event::RunWaiting { holder: holder.clone() });
         let source = &self.inputs.source;
@@ -303,7 +303,9 @@ impl Run {
         let lock = Lock::take(subject, &self.folder, wait, &self.stop, &mut busy).await?;
         if !source.is_input && lock.as_ref().is_some_and(|lock| !lock.is_on(&source.bytes)) {
             let file = source.path.display();
-            return Err(Failure::new(format!("the plan file {file} was changed just now")).hint("run apply again"));
+            return Err(
+                Failure::new(format!("the plan file {file} was changed in the meantime")).hint("run apply again")
+            );
         }
         if let Some(saved) = &self.inputs.saved {
             saved.check_unused(&self.folder)?;
@@ -311,20 +313,21 @@ impl Run {
         Ok(lock)
     }
 
-    /// Observes all steps and reports what is planned, to be made at once or not (`applying`). `None`: a signal came first.
+    /// Observes all steps and reports their plans. `applying` tells whether the changes will be made at once. Returns
+    /// `None` if a signal comes first.
     async fn survey(&self, applying: bool) -> Option<Vec<PlannedStep>> {
         let mut planned = tokio::select! {
             planned = survey(&self.targets, &self.steps, &self.graph, self.admit.as_ref()) => planned,
             () = self.stop.asked() => return None,
         };
         if let Some(saved) = &self.inputs.saved {
-            // What has come since then is no more planned than what comes from now on.
+            // Entries that appeared after the plan was saved were not planned either.
             planned.iter_mut().for_each(|step| step.observed = saved.observed());
         }
         for (index, step) in planned.iter().enumerate() {
             self.report.event(&planned_event(index, step, &self.steps, applying));
         }
-        // Before anything is changed: what runs now was made from what is there now.
+        // The services that run now use the state from before the changes.
         if planned.iter().any(PlannedStep::has_changes) {
             self.observe_related().await;
         }
@@ -347,20 +350,20 @@ impl Run {
         Ok(())
     }
 
-    /// The text of the plan file from standard input, which a saved plan has to bring along.
+    /// Returns the text of the plan file from standard input, which a saved plan has to contain.
     fn plan_file_to_save(&self) -> Result<String, Failure> {
         let source = &self.inputs.source;
         source.require_name("--out")?;
         if let Some(line) = self.written_secret {
             let message = format!("cannot save the plan: line {line} of the plan file may hold a password");
             return Err(Failure::new(message).hint(
-                "a saved plan holds no secret: read the password with env_var('NAME'), or from a plan file on disk",
+                "saved plans must not contain secrets: read the password with env_var('NAME'), or use a plan file on disk",
             ));
         }
         Ok(String::from_utf8_lossy(&source.bytes).into_owned())
     }
 
-    /// Prepares for the first change: records who holds the lock, begins the journal, and uses the saved plan up.
+    /// Prepares for the first change: records the lock's holder, opens the journal, and marks the saved plan as used.
     fn begin(&self, lock: &mut Lock) -> Result<(), Failure> {
         lock.register(&self.holder)?;
         self.journal.open(&self.folder, self.targets.run())?;
@@ -383,7 +386,8 @@ impl Run {
         apply(cx, &self.graph, planned).await;
     }
 
-    /// Observes the steps outside of this run that know of services. Where that fails, their services are not mentioned.
+    /// Observes the steps outside this run that know about services. If an observation fails, its services are not
+    /// mentioned.
     async fn observe_related(&self) {
         for step in &self.observed_only {
             tokio::select! {
@@ -393,13 +397,13 @@ impl Run {
         }
     }
 
-    /// Reports what is left to a person after the changes that were made, and what earlier runs have left.
+    /// Reports the follow-ups of the changes that were made, and the open follow-ups of earlier runs.
     async fn follow_up(&self) {
         if self.targets.follow_ups().is_needed() {
             self.observe_related().await;
         }
         let (mut list, run) = (self.open_follow_ups.clone(), self.targets.run());
-        let mut left = self.targets.follow_ups().left();
+        let mut left = self.targets.follow_ups().of_made_changes();
         if self.report.has_begun() {
             list.close_about(&self.targets.follow_ups().new_subjects());
         }
@@ -419,14 +423,14 @@ impl Run {
         }
     }
 
-    /// What will be left to a person after the changes that are planned.
+    /// Returns the follow-ups of the planned changes.
     fn plan_follow_ups(&self, planned: &[PlannedStep]) -> Vec<FollowUp> {
         let steps = self.steps.iter().zip(planned);
         let changes = steps.flat_map(|(step, planned)| planned.changes().iter().map(move |change| (step, change)));
-        self.targets.follow_ups().after(changes)
+        self.targets.follow_ups().of_planned_changes(changes)
     }
 
-    /// Makes the command line that brings a rescue back.
+    /// Returns a function that makes the command line to restore a rescue.
     fn restore_command(&self) -> Arc<RestoreCommand> {
         let Source { path, is_input, .. } = &self.inputs.source;
         let file = crate::text::shell_word(&path.display().to_string());
@@ -437,13 +441,13 @@ impl Run {
         Arc::new(move |id| format!("provision rescue restore {file} {id}{arguments}"))
     }
 
-    /// Ends a run that is not to be, before anything was changed.
+    /// Ends a run that cannot go ahead, before anything was changed.
     async fn refused(&self, failure: Failure) -> Ended {
         let ended = self.close(Some(RunOutcome::Failed), Some(nothing_changed(failure))).await;
         Ended { signal: None, ..ended }
     }
 
-    /// Ends a run that a signal stopped, and reports what is left.
+    /// Ends a run that was stopped by a signal, and reports what is left.
     async fn stopped(&self) -> Ended {
         let signal = self.stop.signal().unwrap_or(2);
         let name = stop::name(signal);
@@ -451,7 +455,7 @@ impl Run {
         let left = counts.changes + counts.skipped.saturating_sub(self.deselected.len());
         let failure = if self.report.has_begun() {
             Failure::new(format!("stopped by {name}; steps left to do: {left}"))
-                .hint("run apply again to do them: what is done already is found and left alone")
+                .hint("run apply again to finish; completed steps are left alone")
         } else {
             nothing_changed(Failure::new(format!("stopped by {name}")))
         };
@@ -459,9 +463,10 @@ impl Run {
         Ended { signal: Some(signal), ..ended }
     }
 
-    /// Ends the run: its last event, and its workers.
+    /// Ends the run: reports its last event, and ends its workers.
     async fn close(&self, outcome: Option<RunOutcome>, stopped: Option<Failure>) -> Ended {
-        // The workers remove what they have fetched: that is waited for, and after a signal not for one that hangs.
+        // The workers remove the files they fetched, so they are given time. After a signal, a worker that hangs is not
+        // waited for.
         tokio::select! {
             () = self.targets.end() => {}
             () = async { self.stop.asked().await; tokio::time::sleep(WORKERS_END_TIMEOUT).await } => {}
@@ -478,7 +483,7 @@ impl Run {
         Ended { outcome, signal: self.stop.signal(), unrecorded: self.journal.failure().filter(|_| !reported) }
     }
 
-    /// After an apply that left nothing to do, interrupted runs before it need nobody's attention any more.
+    /// After a complete apply, marks earlier interrupted runs as recovered.
     fn mark_recovered(&self) {
         let here = |step: &str| self.steps.iter().any(|known| known.id == step);
         let recovered = |run: &&InterruptedRun| run.changes.iter().all(|change| here(&change.step));
@@ -489,12 +494,12 @@ impl Run {
     }
 }
 
-/// Puts first what matters most of a run that ends before its first change.
+/// Puts the most important fact about a run that ends before its first change at the front of the message.
 fn nothing_changed(failure: Failure) -> Failure {
     Failure { message: format!("nothing was changed: {}", failure.message), ..failure }
 }
 
-/// What passes of a step's verdict: all of it, or what a saved plan has.
+/// Returns the filter for verdicts: with a saved plan, only planned changes pass.
 fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
     Arc::new(move |step: &Step, verdict| match &saved {
         Some(saved) => saved.admit(&step.id, verdict, &now),
@@ -517,12 +522,12 @@ fn report_interrupted(folder: &StateFolder, file: &str, report: &Report) -> Vec<
     interrupted
 }
 
-/// The date by which periods are counted: UTC, as Redshift's own clock.
+/// Returns the date that determines the current period. It is in UTC, like Redshift's clock.
 pub fn today() -> Date {
     Timestamp::now().to_zoned_datetime(TimeZone::UTC).date()
 }
 
-/// A name for this run that sorts by time and is no other run's.
+/// Returns a unique id for this run. Ids sort by time.
 fn run_id(digester: &Digester) -> String {
     let now = Timestamp::now();
     let random = digester.digest(now.as_nanosecond().to_string().as_bytes());

@@ -1,4 +1,4 @@
-//! What the secret sources of one run yielded.
+//! The secrets of one run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,20 +8,21 @@ use crate::host::environment::Environment;
 use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource};
 use crate::plan_file::{Evaluated, PlanFile};
 
-/// The secrets of a run's steps and connections. Each source was asked once.
+/// The secrets of a run's steps and connections. Each source was read once.
 #[derive(Debug, Default)]
 pub struct RunSecrets {
-    /// By the id of the step, and the key under which it has the source.
+    /// By step id, and then by the key of the source.
     steps: HashMap<String, BTreeMap<String, SecretResult>>,
-    /// By the name of the connection.
+    /// By connection name.
     connections: HashMap<String, SecretResult>,
 }
 
 impl RunSecrets {
-    /// Asks all sources that the selected steps and their connections name.
+    /// Reads all sources of the selected steps and their connections.
     ///
     /// # Errors
-    /// A signal came before all of them had answered. What a source could not give is the failure of its steps.
+    /// A signal came before all sources had been read. A source that cannot be read is a failure of its steps, not of
+    /// this function.
     pub async fn read(
         plan_file: &PlanFile,
         plan: &Evaluated,
@@ -36,7 +37,7 @@ impl RunSecrets {
         let of_connections =
             || plan.connections.iter().filter_map(|(name, spec)| Some((name, spec.as_ref().ok()?.password.as_ref()?)));
         let mut withheld: BTreeSet<String> = plan_file.environment_names();
-        // A name can come from a template.
+        // Templates can add more names.
         let sources = of_steps().map(|(_, source)| source).chain(of_connections().map(|(_, source)| source));
         withheld.extend(sources.filter_map(|source| match &source.origin {
             Origin::Env(name) => Some(name.clone()),
@@ -54,11 +55,10 @@ impl RunSecrets {
         Ok(secrets)
     }
 
-    /// Returns the secrets of the step, by the keys under which it has their sources. A source that yielded nothing has no
-    /// entry.
+    /// Returns the secrets of the step by the keys of their sources. A source without a value has no entry.
     ///
     /// # Errors
-    /// The first source that has no value to give.
+    /// The first source that could not be read.
     pub fn of_step(&self, id: &str) -> Result<BTreeMap<String, Secret>, SecretError> {
         let mut secrets = BTreeMap::new();
         for (key, result) in self.steps.get(id).into_iter().flatten() {
@@ -67,13 +67,13 @@ impl RunSecrets {
         Ok(secrets)
     }
 
-    /// Returns what the password's source of the connection yielded.
+    /// Returns the password of the connection.
     pub fn of_connection(&self, name: &str) -> SecretResult {
         self.connections.get(name).cloned().unwrap_or(Ok(None))
     }
 }
 
-/// Asks one source, unless a signal comes first: a program may take long.
+/// Reads one source, unless a signal comes first. A program may take long.
 async fn ask(reader: &mut SecretReader, source: &SecretSource, stop: &Stop) -> Result<SecretResult, NotPrepared> {
     tokio::select! {
         result = reader.read(source) => Ok(result),

@@ -1,4 +1,4 @@
-//! A plan file or a saved plan, as it was read.
+//! A plan file or a saved plan as it was read.
 
 use crate::text::shell_word;
 use std::os::unix::fs::MetadataExt;
@@ -11,12 +11,12 @@ use crate::host::fs;
 use crate::host::users::User;
 use crate::plan_file::PlanFile;
 
-/// A plan file is prose and a few steps; a larger one (4 MiB) is something else.
+/// The maximum size of a plan file. A larger file is not a plan file.
 const MAX_PLAN_FILE_BYTES: usize = 4 << 20;
-/// A saved plan holds as many changes as a plan file can bring about: more than it has bytes.
+/// The maximum size of a saved plan. It contains all changes, so it can be much larger than its plan file.
 pub const MAX_SAVED_PLAN_BYTES: u64 = 64 << 20;
 
-/// How messages and events name standard input.
+/// The name of standard input in messages and events.
 const STANDARD_INPUT: &str = "-";
 
 /// The bytes of a plan file or a saved plan.
@@ -25,7 +25,7 @@ pub struct Source {
     /// As the user gave it.
     pub path: PathBuf,
     pub bytes: Vec<u8>,
-    /// The bytes were not read from a file at `path`: there may be another one, or none.
+    /// Whether the bytes came from standard input. Any file at `path` is then unrelated.
     pub is_input: bool,
 }
 
@@ -33,14 +33,14 @@ impl Source {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let seen = fs::read_file(path, MAX_SAVED_PLAN_BYTES).map_err(|error| {
-            let failure = cannot(path, &reason(&error));
+            let failure = cannot_read(path, &reason(&error));
             match error.kind() {
-                _ if path.is_dir() => failure.hint(format!("name a file in it: ls {}", word(path))),
-                // A pipe, a device, or too large.
-                std::io::ErrorKind::Other => failure.hint("a plan file from a pipe is read with: provision plan -"),
+                _ if path.is_dir() => failure.hint(format!("choose a file in it: ls {}", word(path))),
+                // It is a pipe, a device, or too large.
+                std::io::ErrorKind::Other => failure.hint("to read a plan file from a pipe, use: provision plan -"),
                 std::io::ErrorKind::PermissionDenied => failure.hint(rights_hint(path)),
                 _ => failure.hint("name the plan file: provision COMMAND FILE"),
             }
@@ -50,14 +50,14 @@ impl Source {
 
     fn not_utf8(&self, at: usize) -> Failure {
         if [&[0xff, 0xfe], &[0xfe, 0xff]].iter().any(|mark| self.bytes.starts_with(*mark)) {
-            return cannot(&self.path, "it is UTF-16").hint("save the file as UTF-8");
+            return cannot_read(&self.path, "it is UTF-16").hint("save the file as UTF-8");
         }
         let before = &self.bytes[..at];
         let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
         let byte = self.bytes.get(at).copied().unwrap_or_default();
-        cannot(&self.path, &format!("line {line}, column {column}: the byte {byte:#04x} is not UTF-8"))
+        cannot_read(&self.path, &format!("line {line}, column {column}: the byte {byte:#04x} is not UTF-8"))
             .hint("save the file as UTF-8")
     }
 
@@ -66,41 +66,43 @@ impl Source {
         Self { path: name.unwrap_or_else(|| PathBuf::from(STANDARD_INPUT)), bytes, is_input: true }
     }
 
-    /// Whether a lock and a history can go by its path.
+    /// Returns whether a lock and a history can use its path.
     pub fn is_named(&self) -> bool {
         !self.is_input || self.path.is_absolute()
     }
 
-    /// Requires a name, for a run that locks or records. `what` does.
+    /// Requires a name. `what` is the command or option that needs one for a lock or a record.
     ///
     /// # Errors
-    /// It came from standard input without one.
+    /// The plan file came from standard input without a name.
     pub fn require_name(&self, what: &str) -> Result<(), Failure> {
         if self.is_named() {
             return Ok(());
         }
-        Err(Failure::new(format!("{what} needs a name for the plan file on standard input, for its lock and history"))
-            .hint("name it by an absolute path: --as /etc/provision/NAME.yaml, or `as` in a request"))
+        Err(Failure::new(format!("{what} needs a name for the plan file on standard input")).hint(
+            "give it an absolute path for its lock and history: --as /etc/provision/NAME.yaml, or `as` in a request",
+        ))
     }
 
-    /// Its path without symlinks. Where no file is there, those of its folder are followed.
+    /// Returns the path without symlinks. If there is no file at the path, only the symlinks of its folder are
+    /// resolved.
     pub fn canonical_path(&self) -> PathBuf {
         if self.is_named() { canonical(&self.path) } else { self.path.clone() }
     }
 
-    /// Reads the plan file's shape.
+    /// Parses the plan file.
     ///
     /// # Errors
-    /// It is not a plan file, or its shape is wrong.
+    /// It is not a plan file, or it is malformed.
     pub fn plan_file(&self) -> Result<PlanFile, NotPrepared> {
         if Saved::is_one(&self.bytes) {
             let shown = self.path.display();
-            return Err(cannot(&self.path, "it is a saved plan")
-                .hint(format!("a saved plan is for apply: provision apply {shown}"))
+            return Err(cannot_read(&self.path, "it is a saved plan")
+                .hint(format!("use a saved plan with apply: provision apply {shown}"))
                 .into());
         }
         if self.bytes.len() > MAX_PLAN_FILE_BYTES {
-            return Err(cannot(&self.path, &format!("it has {} bytes, more than 4 MiB", self.bytes.len())).into());
+            return Err(cannot_read(&self.path, &format!("it has {} bytes, more than 4 MiB", self.bytes.len())).into());
         }
         let text = std::str::from_utf8(&self.bytes).map_err(|error| self.not_utf8(error.valid_up_to()))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -108,14 +110,14 @@ impl Source {
     }
 }
 
-/// How a plan file is read all the same that this user may not read.
+/// Returns how to read a plan file that this user has no permission to read.
 #[expect(clippy::disallowed_methods, reason = "the user names the plan file")]
 fn rights_hint(path: &Path) -> String {
     let is_own = std::fs::metadata(path).is_ok_and(|stat| stat.uid() == User::acting().uid);
     if is_own {
-        format!("give yourself the right to read it: chmod u+r {}", word(path))
+        format!("make it readable: chmod u+r {}", word(path))
     } else {
-        format!("let root read it: sudo cat {} | provision plan -", word(path))
+        format!("read it as root: sudo cat {} | provision plan -", word(path))
     }
 }
 
@@ -123,7 +125,7 @@ fn word(path: &Path) -> String {
     shell_word(&path.display().to_string())
 }
 
-/// The path without symlinks. Where no file is there, those of its folder are followed.
+/// Returns the path without symlinks. If there is no file at the path, only the symlinks of its folder are resolved.
 #[expect(clippy::disallowed_methods, reason = "the user names the plan file")]
 pub fn canonical(path: &Path) -> PathBuf {
     let of_folder = || {
@@ -137,11 +139,11 @@ pub fn canonical(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
-fn cannot(path: &Path, why: &str) -> Failure {
+fn cannot_read(path: &Path, why: &str) -> Failure {
     Failure::new(format!("cannot read the plan file {}: {why}", path.display()))
 }
 
-/// The text of an I/O error, in the tone of the program's own messages.
+/// Returns the text of an I/O error in the style of the program's own messages.
 pub fn reason(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {

@@ -1,5 +1,5 @@
-//! What a run can be given on standard input: a plan file, or a request that carries the values for it as well, so that no
-//! secret has to be an argument, a variable of a shell's environment, or a file.
+//! Reads standard input: a plan file, or a request that also carries values. With a request no secret has to be an
+//! argument, an environment variable of a shell, or a file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,73 +13,77 @@ use super::source::{Source, reason};
 use crate::failure::Failure;
 use crate::host::environment::current_directory;
 
-/// A plan file has at most 4 MiB; a request has room for its values and for JSON's escapes beside it.
+/// The maximum size of the input. A plan file has at most 4 MiB; a request also holds values and JSON escapes.
 const MAX_INPUT_BYTES: usize = 16 << 20;
 
-/// The JSON lines of one file are read whole.
+/// The maximum size of a file of JSON lines, which is read completely.
 const MAX_LINES_BYTES: u64 = 256 << 20;
 
 /// The keys of a request.
 const KEYS: [&str; 4] = ["plan_file", "as", "vars", "env"];
 
-/// A plan file with the values that its run is given.
+/// A plan file with the values for its run.
 pub struct StdinRequest {
     pub source: Source,
-    /// As `--var` gives them.
+    /// The values of `--var`.
     pub vars: BTreeMap<String, String>,
-    /// What answers `{ env: NAME }` and `env_var(NAME)`, before the environment of the process.
+    /// Values for `{ env: NAME }` and `env_var(NAME)`. They take precedence over the environment of the process.
     pub env: BTreeMap<String, String>,
 }
 
-/// Reads a plan file to the end of the input. `name` is the path that names it for its lock and its history.
+/// Reads a plan file until the end of the input. `name` is the path that identifies it for its lock and its history.
 ///
 /// # Errors
-/// The input cannot be read or is too large, or the name is not a path that a plan file can have.
+/// The input cannot be read, is too large, or the name is not a valid path for a plan file.
 pub fn read_plan_file(input: impl Read, name: Option<PathBuf>) -> Result<Source, Failure> {
     let name = name.map(|name| checked_name(name, "--as")).transpose()?;
     let bytes = read(input)?;
     Ok(Source::of_input(bytes.to_vec(), name))
 }
 
-/// Reads a request: one JSON object with `plan_file` and, where they are needed, `as`, `vars` and `env`.
+/// Reads a request: one JSON object with `plan_file` and optionally `as`, `vars` and `env`.
 ///
 /// # Errors
-/// The input cannot be read or is too large, or it is not such an object. No message shows a value.
+/// The input cannot be read, is too large, or is not such an object. Messages never contain a value.
 pub fn read_request(input: impl Read) -> Result<StdinRequest, Failure> {
     let bytes = read(input)?;
     let parsed: Json = serde_json::from_slice(&bytes).map_err(|error| {
-        // What serde_json expected; it shows nothing of the input.
+        // serde_json's message says what it expected. It shows nothing of the input.
         let text = error.to_string();
-        wrong(if bytes.trim_ascii().is_empty() { "it is empty" } else { text.as_str() })
+        invalid_request(if bytes.trim_ascii().is_empty() { "it is empty" } else { text.as_str() })
     })?;
-    let Json::Object(pairs) = parsed else { return Err(wrong("it is not an object")) };
+    let Json::Object(pairs) = parsed else { return Err(invalid_request("it is not an object")) };
     let (mut plan_file, mut name) = (None, None);
     let (mut vars, mut env) = (BTreeMap::new(), BTreeMap::new());
     for (key, value) in pairs {
         match (key.as_str(), value) {
             ("plan_file", Json::Text(text)) => plan_file = Some(text),
-            ("plan_file", _) => return Err(wrong("`plan_file` has to be a string: the text of the plan file")),
+            ("plan_file", _) => {
+                return Err(invalid_request("`plan_file` has to be a string: the text of the plan file"));
+            }
             ("as", Json::Text(text)) => name = Some(checked_name(PathBuf::from(text), "`as`")?),
             ("as", Json::Null) => {}
-            ("as", _) => return Err(wrong("`as` has to be a string: an absolute path")),
+            ("as", _) => return Err(invalid_request("`as` has to be a string: an absolute path")),
             ("vars", Json::Object(pairs)) => vars = texts("vars", pairs)?,
             ("env", Json::Object(pairs)) => env = texts("env", pairs)?,
             ("vars" | "env", Json::Null) => {}
-            ("vars" | "env", _) => return Err(wrong(&format!("`{key}` has to be an object of names and values"))),
+            ("vars" | "env", _) => {
+                return Err(invalid_request(&format!("`{key}` has to be an object of names and values")));
+            }
             _ => {
-                let failure = wrong(&format!("unknown key `{key}`"));
-                return Err(failure.hint(format!("its keys are {}", KEYS.join(", "))));
+                let failure = invalid_request(&format!("unknown key `{key}`"));
+                return Err(failure.hint(format!("the keys of a request are {}", KEYS.join(", "))));
             }
         }
     }
-    let plan_file = plan_file.ok_or_else(|| wrong("it has no `plan_file`"))?;
+    let plan_file = plan_file.ok_or_else(|| invalid_request("it has no `plan_file`"))?;
     Ok(StdinRequest { source: Source::of_input(plan_file.into_bytes(), name), vars, env })
 }
 
-/// Reads the JSON lines of runs from a file, or from standard input where it is `None`.
+/// Reads the JSON lines of runs from a file, or from standard input if it is `None`.
 ///
 /// # Errors
-/// They cannot be read, are too large, or are not text.
+/// The lines cannot be read, are too large, or are not text.
 #[expect(clippy::disallowed_methods, reason = "the user names the file")]
 pub fn read_lines(file: Option<&Path>) -> Result<String, Failure> {
     let limit = MAX_LINES_BYTES + 1;
@@ -88,7 +92,7 @@ pub fn read_lines(file: Option<&Path>) -> Result<String, Failure> {
         None => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
         Some(file) => std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
     };
-    read.map_err(|error| Failure::new(format!("it cannot be read: {}", reason(&error))))?;
+    read.map_err(|error| Failure::new(format!("cannot read it: {}", reason(&error))))?;
     if bytes.len() as u64 == limit {
         return Err(Failure::new(format!("it is larger than {} MiB", MAX_LINES_BYTES >> 20)));
     }
@@ -103,51 +107,51 @@ fn read(input: impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::new(format!("cannot read standard input: {}", reason(&error))))?;
     if bytes.len() > MAX_INPUT_BYTES {
-        return Err(Failure::new(format!("standard input holds more than {} MiB", MAX_INPUT_BYTES >> 20)));
+        return Err(Failure::new(format!("standard input is larger than {} MiB", MAX_INPUT_BYTES >> 20)));
     }
     Ok(bytes)
 }
 
-fn wrong(why: &str) -> Failure {
+fn invalid_request(why: &str) -> Failure {
     Failure::new(format!("cannot read the request on standard input: {why}"))
-        .hint(r#"it is one JSON object: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…}}"#)
+        .hint(r#"send one JSON object: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…}}"#)
 }
 
-/// The strings of an object. Numbers and booleans stand for their text, as on a command line.
+/// Returns the strings of an object. Numbers and booleans are converted to text, as on a command line.
 fn texts(key: &str, pairs: Vec<(String, Json)>) -> Result<BTreeMap<String, String>, Failure> {
     let text = |(name, value): (String, Json)| match value {
         Json::Text(text) | Json::Plain(text) if !text.contains('\0') => Ok((name, text)),
-        Json::Text(_) | Json::Plain(_) => Err(wrong(&format!("`{key}`.`{name}` holds a NUL character"))),
-        _ => Err(wrong(&format!("`{key}`.`{name}` has to be a string"))),
+        Json::Text(_) | Json::Plain(_) => Err(invalid_request(&format!("`{key}`.`{name}` contains a NUL character"))),
+        _ => Err(invalid_request(&format!("`{key}`.`{name}` has to be a string"))),
     };
     pairs.into_iter().map(text).collect()
 }
 
-/// A path that a plan file from standard input can go by.
+/// Checks that a plan file from standard input can be identified by this path.
 fn checked_name(name: PathBuf, option: &str) -> Result<PathBuf, Failure> {
-    let cannot = |why: &str| Failure::new(format!("{option} {}: {why}", name.display()));
+    let invalid = |why: &str| Failure::new(format!("{option} {}: {why}", name.display()));
     if !name.is_absolute() {
         let here = current_directory();
-        let failure = if name.as_os_str().is_empty() { cannot("it is empty") } else { cannot("it is not absolute") };
+        let failure = if name.as_os_str().is_empty() { invalid("it is empty") } else { invalid("it is not absolute") };
         let name = if name.as_os_str().is_empty() { PathBuf::from("provision.yaml") } else { name };
-        return Err(failure.hint(format!("name the plan file by an absolute path: {}", here.join(name).display())));
+        return Err(failure.hint(format!("use an absolute path: {}", here.join(name).display())));
     }
     if name.as_os_str().as_encoded_bytes().contains(&0) {
-        return Err(cannot("it holds a NUL character"));
+        return Err(invalid("it contains a NUL character"));
     }
     let ends_as_folder = name.as_os_str().as_encoded_bytes().ends_with(b"/");
     if name.file_name().is_none() || ends_as_folder || name.is_dir() {
         let example = name.join("provision.yaml");
-        return Err(cannot("it is a directory").hint(format!("name a file: {}", example.display())));
+        return Err(invalid("it is a directory").hint(format!("name a file: {}", example.display())));
     }
     Ok(name)
 }
 
-/// A JSON value, as far as a request can hold one. A key that stands twice is an error.
+/// A JSON value as far as a request can contain it. A duplicate key is an error.
 enum Json {
     Null,
     Text(String),
-    /// A number or a boolean, as text.
+    /// The text of a number or a boolean.
     Plain(String),
     List,
     Object(Vec<(String, Json)>),
@@ -205,7 +209,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
         let mut pairs: Vec<(String, Json)> = Vec::new();
         while let Some((key, value)) = map.next_entry::<String, Json>()? {
             if pairs.iter().any(|(known, _)| *known == key) {
-                return Err(A::Error::custom(format!("key `{key}` is there twice")));
+                return Err(A::Error::custom(format!("duplicate key `{key}`")));
             }
             pairs.push((key, value));
         }
@@ -243,8 +247,8 @@ mod tests {
             (r#"{"plan_file": "x"} {}"#, "trailing"),
             (r#"{"vars": {}}"#, "no `plan_file`"),
             (r#"{"plan_file": ["hunter2"]}"#, "has to be a string"),
-            (r#"{"plan_file": "x", "plan_file": "hunter2"}"#, "`plan_file` is there twice"),
-            (r#"{"plan_file": "x", "env": {"A": "hunter2", "A": "b"}}"#, "`A` is there twice"),
+            (r#"{"plan_file": "x", "plan_file": "hunter2"}"#, "duplicate key `plan_file`"),
+            (r#"{"plan_file": "x", "env": {"A": "hunter2", "A": "b"}}"#, "duplicate key `A`"),
             (r#"{"plan_file": "x", "environment": {"A": "hunter2"}}"#, "unknown key `environment`"),
             (r#"{"plan_file": "x", "env": {"A": ["hunter2"]}}"#, "`env`.`A` has to be a string"),
             (r#"{"plan_file": "x", "env": {"A": "hunter2\u0000"}}"#, "NUL"),

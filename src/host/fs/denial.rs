@@ -76,8 +76,8 @@ impl Denial {
             Self::NotWritable { user, dir } if user == ROOT => {
                 format!("root was denied it: on NFS with root_squash, change {} on the server", word(dir))
             }
-            Self::NotWritable { .. } => "give the step run_as: root, or the user that owns the directory".to_owned(),
-            Self::Sticky { .. } => "give the step run_as: root, or the user that owns the file".to_owned(),
+            Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
+            Self::Sticky { .. } => "set run_as: root on the step, or the user that owns the file".to_owned(),
             Self::Other { .. } => "see what kind of file system that is (findmnt -T PATH)".to_owned(),
         }
     }

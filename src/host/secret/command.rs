@@ -1,4 +1,4 @@
-//! Runs a program for the secret that it prints.
+//! Runs a program that prints a secret.
 
 use crate::text::{io_error_text, shell_word};
 use std::cell::Cell;
@@ -16,22 +16,22 @@ use super::{MAX_SECRET, Secret};
 use crate::failure::Failure;
 use crate::host::environment;
 
-/// A program that fetches a secret and takes longer is waiting for somebody who is not there.
+/// The time limit of a program that prints a secret. A program that takes longer probably waits for input.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a program prints. It gets the environment without the variables that are `withheld`, and nothing to read. It has a
-/// process group of its own, all of which is ended with it, however this ends.
+/// Returns what a program prints. Its environment lacks the variables in `withheld`, and its standard input is empty.
+/// It has its own process group, which is killed at the end in any case.
 ///
 /// # Errors
-/// It is not there, fails, prints more than [`MAX_SECRET`], or keeps its output open for longer than a minute.
+/// The program does not exist, fails, prints more than [`MAX_SECRET`], or keeps its output open for more than a minute.
 pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secret, Failure> {
     let Some((program, arguments)) = argv.split_first() else {
-        return Err(Failure::new("the secret's command is empty").hint("write it as [program, argument, …]"));
+        return Err(Failure::new("the secret command is empty").hint("write it as [program, argument, …]"));
     };
-    let cannot = |why: String| Failure::new(format!("the secret's command {program} {why}"));
+    let failure = |why: String| Failure::new(format!("the secret command {program} {why}"));
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).process_group(0);
-    // Nobody knows what a program says about the secret that it was asked for, so its messages are not shown.
+    // The program's messages might contain the secret, so they are not shown.
     command.stderr(Stdio::null());
     for name in withheld {
         command.env_remove(name);
@@ -39,9 +39,9 @@ pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secr
     let mut child = command.spawn().map_err(|error| not_started(program, &error))?;
     let _group = Group(child.id());
     let Some(output) = child.stdout.take() else {
-        return Err(cannot("was started without its pipe".to_owned()));
+        return Err(failure("was started without its pipe".to_owned()));
     };
-    // Room for all that is read, so that the buffer never moves and leaves a copy behind.
+    // The buffer has room for everything that is read, so it never moves and leaves no copy behind.
     let mut value = Zeroizing::new(Vec::with_capacity(MAX_SECRET as usize + 64));
     let has_ended = Cell::new(false);
     let read = async {
@@ -55,7 +55,7 @@ pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secr
     };
     let status = match tokio::time::timeout(COMMAND_TIMEOUT, async { tokio::try_join!(read, wait) }).await {
         Ok(Ok(((), status))) => status,
-        Ok(Err(error)) => return Err(cannot(error.to_string())),
+        Ok(Err(error)) => return Err(failure(error.to_string())),
         Err(_) => return Err(timed_out(argv, has_ended.get())),
     };
     if !status.success() {
@@ -64,34 +64,34 @@ pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secr
     Ok(Secret::copy_of(&value))
 }
 
-/// A command as a shell's line.
+/// Returns a command as a shell command line.
 pub fn line(argv: &[String]) -> String {
     argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// A process group, named by its first process. All of it is killed when this is dropped.
+/// A process group, named by its first process. It is killed on drop.
 struct Group(Option<u32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0.and_then(|id| i32::try_from(id).ok()) {
-            // Mostly nobody is left to be killed.
+            // Usually no process is left.
             let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
         }
     }
 }
 
 fn not_started(program: &str, error: &io::Error) -> Failure {
-    let failure = Failure::new(format!("the secret's command {program} cannot be started: {}", io_error_text(error)));
+    let failure = Failure::new(format!("cannot start the secret command {program}: {}", io_error_text(error)));
     match error.kind() {
         io::ErrorKind::NotFound if program.contains('/') => failure.hint("correct its path"),
         io::ErrorKind::NotFound => {
-            failure.hint(format!("install it, or give its absolute path: PATH has no program named {program}"))
+            failure.hint(format!("install it, or give its absolute path: no program {program} is in PATH"))
         }
         io::ErrorKind::PermissionDenied if program.contains('/') => {
             failure.hint(format!("make it executable: chmod +x {}", shell_word(program)))
         }
-        _ => failure.hint("name a program that you can run"),
+        _ => failure.hint("use a program that you can run"),
     }
 }
 
@@ -100,12 +100,12 @@ fn timed_out(argv: &[String], has_ended: bool) -> Failure {
     let limit = COMMAND_TIMEOUT.as_secs();
     if has_ended {
         return Failure::new(format!(
-            "the secret's command {program} ended, but a process that it started still keeps its output open after {limit} s"
+            "the secret command {program} ended, but a process that it started still keeps its output open after {limit} s"
         ))
-        .hint("give that process another output, such as: … > /dev/null &");
+        .hint("redirect the output of that process, for example: … > /dev/null &");
     }
-    Failure::new(format!("the secret's command {program} did not end within {limit} s"))
-        .hint(format!("run it to see whether it waits for an answer, which nobody gives it here: {}", line(argv)))
+    Failure::new(format!("the secret command {program} did not end within {limit} s"))
+        .hint(format!("run it manually to see whether it waits for input: {}", line(argv)))
 }
 
 fn failed(argv: &[String], status: ExitStatus, withheld: &BTreeSet<String>) -> Failure {
@@ -113,21 +113,20 @@ fn failed(argv: &[String], status: ExitStatus, withheld: &BTreeSet<String>) -> F
     let program = argv.first().map_or("", String::as_str);
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("failed with exit code {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => format!("failed ({status})"),
     };
     let names: Vec<&str> =
         withheld.iter().map(String::as_str).filter(|name| environment::variable(name).is_some()).collect();
-    let mut message =
-        format!("the secret's command {program} {how}; its messages are not shown, since they could hold the secret");
+    let mut message = format!(
+        "the secret command {program} {how}; its messages are not shown, because they could contain the secret"
+    );
     let mut by_hand = line(argv);
     if !names.is_empty() {
-        message.push_str(&format!(
-            "; it was run without {}, which the plan file reads for another secret",
-            names.join(", ")
-        ));
+        message
+            .push_str(&format!("; it ran without {}, which the plan file uses for another secret", names.join(", ")));
         let unset: String = names.iter().map(|name| format!(" -u {}", shell_word(name))).collect();
         by_hand = format!("env{unset} {by_hand}");
     }
-    Failure::new(message).hint(format!("run it by hand to see what it says: {by_hand}"))
+    Failure::new(message).hint(format!("run it manually to see its messages: {by_hand}"))
 }

@@ -1,6 +1,6 @@
-//! Takes a secret out of what holds it: a JSON text, base64.
+//! Extracts a secret from a JSON text or from base64.
 //!
-//! No message shows anything of the value, nor where in it something is wrong beyond line and column.
+//! Messages never show any part of the value. They give at most the line and column of an error.
 
 use std::fmt;
 
@@ -14,19 +14,19 @@ use super::Secret;
 use super::source::{Encoding, Pointer, SecretSource};
 use crate::failure::Failure;
 
-/// Padding may be there or not.
+/// Padding is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The secret in what a source's origin yielded.
+/// Decodes the value of a source.
 ///
-/// With both a pointer and an encoding, the value in a JSON text is encoded, or the JSON text as a whole is: no text is
-/// both JSON with something in it and base64.
+/// With both a pointer and an encoding, either the value inside the JSON text is encoded or the JSON text as a whole.
+/// The two cannot be confused: JSON with a value in it is never valid base64.
 ///
 /// # Errors
-/// It is not encoded as the source says.
+/// The value is not encoded as the source specifies.
 pub fn decode(source: &SecretSource, raw: &Secret) -> Result<Secret, Failure> {
     let bytes = raw.expose();
     let from = source.origin.to_string();
@@ -48,14 +48,14 @@ fn looks_like_json(bytes: &[u8]) -> bool {
 
 fn base64(text: &[u8], from: &str) -> Result<Secret, Failure> {
     let text = text.strip_prefix(super::BYTE_ORDER_MARK).unwrap_or(text);
-    // As large as their text, so that no buffer moves and leaves a copy behind.
+    // The buffers are as large as their text, so they never move and leave no copy behind.
     let mut letters = Zeroizing::new(Vec::with_capacity(text.len()));
     letters.extend(text.iter().filter(|byte| !byte.is_ascii_whitespace()));
     let mut decoded = Zeroizing::new(vec![0; letters.len()]);
     match BASE64.decode_slice(letters.as_slice(), decoded.as_mut_slice()) {
         Ok(length) => Ok(Secret::copy_of(&decoded[..length])),
         Err(_) => Err(Failure::new(format!("{from} is not base64"))
-            .hint("leave out `encoding` where the value is written as it is; base64 is RFC 4648's, with + and /")),
+            .hint("remove `encoding` if the value is not encoded; base64 is the alphabet of RFC 4648 with + and /")),
     }
 }
 
@@ -68,28 +68,30 @@ fn json(text: &[u8], pointer: &Pointer, from: &str) -> Result<Secret, Failure> {
     match found {
         Err(error) => {
             Err(Failure::new(format!("{from} is not JSON (line {}, column {})", error.line(), error.column()))
-                .hint("leave out `json` where the value is written as it is"))
+                .hint("remove `json` if the value is not JSON"))
         }
         Ok(Found::Text(text)) => Ok(Secret::copy_of(text.as_bytes())),
-        Ok(Found::Other(kind)) => Err(what(&format!("is {kind}, not a string")).hint("point at a string")),
+        Ok(Found::Other(kind)) => {
+            Err(what(&format!("is {kind}, not a string")).hint("correct `json` so that it points to a string"))
+        }
         Ok(Found::Nothing) => Err(Failure::new(format!("{from} has no value at {pointer}"))
-            .hint("correct `json`: a JSON pointer such as /data/password, `~1` for a `/` in a key")),
+            .hint("correct `json`: it is a JSON pointer such as /data/password, with `~1` for a `/` in a key")),
     }
 }
 
-/// What a pointer leads to.
+/// What a pointer refers to.
 enum Found {
     Text(Zeroizing<String>),
     Other(&'static str),
     Nothing,
 }
 
-/// Follows the tokens of a pointer, and keeps no value but the one at its end.
+/// Follows the tokens of a pointer. Keeps only the value at its end.
 #[derive(Clone, Copy)]
 struct Follow<'a>(&'a [String]);
 
 impl Follow<'_> {
-    /// A value that has nothing inside.
+    /// Handles a value without children.
     fn scalar<E>(self, kind: &'static str) -> Result<Found, E> {
         Ok(if self.0.is_empty() { Found::Other(kind) } else { Found::Nothing })
     }
@@ -142,7 +144,7 @@ impl<'de> Visitor<'de> for Follow<'_> {
         let mut found = Found::Nothing;
         while let Some(key) = map.next_key::<String>()? {
             if key == *token {
-                // Of a key that is there twice, the last counts, as for other readers.
+                // If a key is duplicated, the last one counts, as in other parsers.
                 found = map.next_value_seed(Follow(rest))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -157,10 +159,10 @@ impl<'de> Visitor<'de> for Follow<'_> {
             return Ok(Found::Other("an array"));
         };
         // RFC 6901, section 4: digits without a leading zero.
-        let wanted = token.parse::<usize>().ok().filter(|index| index.to_string() == *token);
+        let target = token.parse::<usize>().ok().filter(|index| index.to_string() == *token);
         let mut found = Found::Nothing;
         for index in 0_usize.. {
-            let more = if Some(index) == wanted {
+            let more = if Some(index) == target {
                 items.next_element_seed(Follow(rest))?.map(|value| found = value)
             } else {
                 items.next_element::<IgnoredAny>()?.map(drop)
@@ -169,7 +171,7 @@ impl<'de> Visitor<'de> for Follow<'_> {
                 return Ok(found);
             }
         }
-        Err(A::Error::custom("an array without an end"))
+        Err(A::Error::custom("an endless array"))
     }
 }
 
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_taken_out_of_what_holds_it() {
+    fn values_are_extracted() {
         let json = r#"{"a/b": ["x", {"m~n": "hunter2"}], "p": "aHVudGVyMg==", "e": "q\"\u00e9", "p": "aHVudGVyMg"}"#;
         let all = base64::engine::general_purpose::STANDARD.encode(json);
         for (yaml, raw, value) in [
@@ -209,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_encoded_as_the_source_says_is_told_without_the_value() {
-        for (yaml, raw, told) in [
+    fn decoding_errors_do_not_show_the_value() {
+        for (yaml, raw, expected) in [
             ("encoding: base64", "hunter2!", "environment variable A is not base64"),
             ("encoding: base64", "hunter2hunter2=x", "is not base64"),
             ("json: /a", "hunter2", "is not JSON (line 1, column 1)"),
@@ -228,7 +230,7 @@ mod tests {
             ("json: /a, encoding: base64", "aHVudGVyMg==", "is not JSON"),
         ] {
             let error = decoded(yaml, raw).unwrap_err();
-            assert!(error.contains(told), "{yaml}: {error}");
+            assert!(error.contains(expected), "{yaml}: {error}");
         }
     }
 }

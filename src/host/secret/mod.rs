@@ -1,4 +1,4 @@
-//! Secrets: where they come from, how they are held, and how two of them are compared without being shown.
+//! Secrets: their sources, how they are kept in memory, and how they are compared without being shown.
 
 use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
@@ -14,34 +14,34 @@ pub use source::{
     Encoding, Origin, Pointer, SecretSource, Word, how_to_give, is_plain, optional_source, yields_nothing,
 };
 
-/// A secret is a password or a key: whatever is larger (1 MiB) is something else.
+/// The maximum size of a secret (1 MiB).
 const MAX_SECRET: u64 = 1 << 20;
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A secret's bytes. Wiped when dropped; there is no `Display`, no `Serialize`, and `Debug` hides the value.
+/// The bytes of a secret. They are wiped on drop. There is no `Display` or `Serialize`, and `Debug` hides the value.
 #[derive(Clone)]
 pub struct Secret(SecretSlice<u8>);
 
 impl Secret {
-    /// Takes the bytes over; the caller's buffer is wiped.
+    /// Takes the bytes and wipes the caller's buffer.
     pub fn new(bytes: Vec<u8>) -> Self {
-        // Not the buffer itself: giving its spare room back could move it, and leave the bytes where they were.
+        // The buffer itself is not reused: shrinking it could move it and leave the bytes behind.
         Self::copy_of(&Zeroizing::new(bytes))
     }
 
-    /// A copy of the bytes, whose owner has to wipe them.
+    /// Copies the bytes. Their owner has to wipe them.
     pub fn copy_of(bytes: &[u8]) -> Self {
         Self(SecretSlice::new(bytes.into()))
     }
 
-    /// The value itself, for the one place that writes it to its target.
+    /// Returns the value, for the one place that writes it to its target.
     pub fn expose(&self) -> &[u8] {
         self.0.expose_secret()
     }
 
-    /// The value as a password: without one line ending at its end, which editors and `echo` add, and without a byte
-    /// order mark, which some editors put at its start. One rule for every kind, every connection and every source.
+    /// Returns the value as a password: without one trailing line ending, which editors and `echo` add, and without a
+    /// byte order mark at the start, which some editors add. This rule applies to all kinds, connections and sources.
     pub fn as_password(&self) -> Secret {
         let bytes = self.expose();
         let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -56,46 +56,47 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A keyed hash of a secret. Two digests of one run are equal where the values are; without the run's key nothing
-/// can be guessed from one, which a bare SHA-256 of a weak password would allow.
+/// A keyed hash of a secret. Two digests of one run are equal if the values are equal. Without the run's key nothing
+/// can be guessed from a digest, unlike from a plain SHA-256 of a weak password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest(String);
 
 impl Digest {
-    /// A digest as a fixture or a worker's answer spells it.
+    /// Creates a digest from its text in a fixture or a worker's answer.
     pub fn from_text(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Eight of its digits.
+    /// Returns the first eight digits.
     pub fn short(&self) -> &str {
         self.0.get(..8).unwrap_or(&self.0)
     }
 }
 
-/// Makes digests under one run's key (32 random bytes). A saved plan alone keeps one, for the run that applies it.
+/// Computes digests with the key of one run (32 random bytes). Only a saved plan stores its key, for the run that
+/// applies it.
 #[derive(Clone)]
 pub struct Digester(Zeroizing<[u8; 32]>);
 
 impl Digester {
-    /// A digester under a key that is given: a worker gets its launcher's.
+    /// Creates a digester with a given key. A worker gets the key of its launcher.
     pub fn with_key(key: [u8; 32]) -> Self {
         Self(Zeroizing::new(key))
     }
 
-    /// A digester under a fresh key from the kernel's random source.
+    /// Creates a digester with a new key from the kernel's random source.
     pub fn fresh() -> std::io::Result<Self> {
         let mut key = [0; 32];
         openssl::rand::rand_bytes(&mut key).map_err(std::io::Error::other)?;
         Ok(Self::with_key(key))
     }
 
-    /// The key, for the worker that has to compare under it.
+    /// Returns the key, for the worker that has to compare digests.
     pub fn key(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The keyed hash (BLAKE3, 16 of its bytes as hexadecimal digits) of a value.
+    /// Returns the keyed hash of a value: 16 bytes of BLAKE3 as hexadecimal digits.
     pub fn digest(&self, value: &[u8]) -> Digest {
         let hash = blake3::keyed_hash(&self.0, value);
         Digest(hash.to_hex()[..32].to_owned())
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_ending_alone_is_taken_off() {
+    fn only_one_line_ending_is_removed() {
         for (value, line) in [
             ("a\n", "a"),
             ("a\r\n", "a"),

@@ -1,4 +1,4 @@
-//! Asks a secret source for its value, in the process that the user started and with that user's rights.
+//! Reads secret sources in the process that the user started, with that user's rights.
 
 use crate::text::shell_word;
 use std::collections::{BTreeSet, HashMap};
@@ -15,20 +15,21 @@ use crate::host::fs;
 use crate::host::users::acting_user;
 use crate::telemetry::spans;
 
-/// What a secret source yielded. `None`: an environment variable that is unset or empty, or a source without a value.
+/// The value of a secret source. `None` means an environment variable that is unset or empty, or a source without a
+/// value.
 pub type SecretResult = Result<Option<Secret>, SecretError>;
 
-/// Why a source has no value to give.
+/// Why a source could not provide a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretError {
-    /// It could not be read: the steps that need it have failed.
+    /// It could not be read. The steps that need it have failed.
     Unreadable(Failure),
-    /// It was read, and what it holds cannot be meant: the steps that need it are blocked.
+    /// It was read, but the content cannot be the secret. The steps that need it are blocked.
     Unusable(Failure),
 }
 
 impl SecretError {
-    /// What went wrong, and the remedy.
+    /// Returns what went wrong, with a hint.
     pub fn failure(&self) -> &Failure {
         match self {
             Self::Unreadable(failure) | Self::Unusable(failure) => failure,
@@ -36,30 +37,30 @@ impl SecretError {
     }
 }
 
-/// Reads the sources of one run. What a source reads is read once, whoever needs it and in whatever part.
+/// Reads the sources of one run. Each origin is read only once, even if several steps use it or parts of it.
 pub struct SecretReader {
     environment: Environment,
-    /// The environment variables that no program gets, since they hold other secrets.
+    /// The environment variables that are withheld from programs because they contain other secrets.
     withheld: BTreeSet<String>,
     known: HashMap<Origin, SecretResult>,
 }
 
 impl SecretReader {
-    /// A reader of the variables in `environment`, and of programs that get the process's own environment without those
-    /// named in `withheld`.
+    /// Creates a reader of the variables in `environment`. Programs get the environment of the process without the
+    /// variables in `withheld`.
     pub fn new(environment: Environment, withheld: BTreeSet<String>) -> Self {
         Self { environment, withheld, known: HashMap::new() }
     }
 
     /// Returns the value of a source.
     ///
-    /// An environment variable may be unset or empty: then the source yields nothing. A file or a command was named
-    /// because it has the secret, so one that is empty, or holds line endings alone, is a mistake: a lookup that found
-    /// nothing often prints an empty line. So is a decoded value that is empty.
+    /// An environment variable may be unset or empty; the source then has no value. A file or a command is expected to
+    /// have the secret, so it is an error if the content is empty or has only line endings: a lookup that finds nothing
+    /// often prints an empty line. An empty decoded value is an error too.
     ///
     /// # Errors
-    /// A file cannot be read; a program fails, is not there, or does not end within a minute; there is no content, or it is
-    /// not encoded as the source says.
+    /// The file cannot be read, the program fails, does not exist or takes more than a minute, or the content is empty
+    /// or not encoded as the source specifies.
     pub async fn read(&mut self, source: &SecretSource) -> SecretResult {
         let origin = &source.origin;
         let raw = match self.known.get(origin) {
@@ -74,14 +75,14 @@ impl SecretReader {
         let Some(raw) = raw? else { return Ok(None) };
         let secret = decode(source, &raw).map_err(SecretError::Unusable)?;
         if is_blank(secret.expose()) {
-            let failure = Failure::new(format!("what {origin} holds is empty once it is decoded"));
-            return Err(SecretError::Unusable(failure.hint("look up whether the secret is there")));
+            let failure = Failure::new(format!("the value of {origin} is empty after decoding"));
+            return Err(SecretError::Unusable(failure.hint("check that the secret exists there")));
         }
         Ok(Some(secret))
     }
 }
 
-/// Where a source is, without the arguments of its program.
+/// Returns the place of a source, without the arguments of its program.
 fn place(origin: &Origin) -> String {
     match origin {
         Origin::Nothing(_) => "none".to_owned(),
@@ -107,52 +108,52 @@ async fn read(origin: &Origin, environment: &Environment, withheld: &BTreeSet<St
     Ok(Some(secret))
 }
 
-/// Whether bytes hold no value: nothing, or nothing but line endings, be it after a byte order mark.
+/// Returns whether the bytes contain no value: nothing except line endings and a byte order mark.
 fn is_blank(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(super::BYTE_ORDER_MARK).unwrap_or(bytes);
     bytes.iter().all(|byte| matches!(byte, b'\n' | b'\r'))
 }
 
 fn blank(origin: &Origin, is_empty: bool) -> Failure {
-    let but = if is_empty { "" } else { " but line endings" };
+    let but = if is_empty { "" } else { " except line endings" };
     match origin {
         Origin::Command(argv) => {
             let program = argv.first().map_or("", String::as_str);
-            Failure::new(format!("the secret's command {program} succeeded and printed nothing{but}"))
+            Failure::new(format!("the secret command {program} succeeded and printed nothing{but}"))
                 .hint(format!("run it to see whether it finds the secret: {}", command::line(argv)))
         }
         origin => {
-            let found = if is_empty { "is empty" } else { "holds nothing but line endings" };
-            Failure::new(format!("the secret's source {origin} {found}"))
-                .hint(format!("write the secret into {origin}, or name another source"))
+            let found = if is_empty { "is empty" } else { "contains only line endings" };
+            Failure::new(format!("the secret source {origin} {found}"))
+                .hint(format!("write the secret to {origin}, or use another source"))
         }
     }
 }
 
-/// Root follows no symlink that another user can have made: it would read a file of root's own for that user.
+/// Root does not follow symlinks that another user could have created, as that user could make it read root's files.
 fn file(path: &Path) -> Result<Secret, Failure> {
     let shown = fs::escape_path(path);
-    let cannot = |why: &str| Failure::new(format!("cannot read the secret's source {shown}: {why}"));
-    let another = "give the path of a file that you can read";
+    let cannot_read = |why: &str| Failure::new(format!("cannot read the secret source {shown}: {why}"));
+    let another = "use the path of a file that you can read";
     let by_command =
-        || format!("have a program read it: {{ command: [cat, {}] }}", shell_word(&path.to_string_lossy()));
+        || format!("use a program to read it: {{ command: [cat, {}] }}", shell_word(&path.to_string_lossy()));
     let is_descriptor = path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd") || path == "/dev/stdin";
     if is_descriptor {
-        return Err(cannot("it is a descriptor of one process, not a file").hint(by_command()));
+        return Err(cannot_read("it is a descriptor of a process, not a file").hint(by_command()));
     }
     match fs::Place::follow(path).and_then(|place| place.dir.read(&place.name, MAX_SECRET)) {
         Ok(Some(seen)) => Ok(Secret::copy_of(&seen.bytes)),
-        Ok(None) => Err(cannot("it does not exist").hint(another)),
-        Err(error) if error.is_missing() => Err(cannot("it does not exist").hint(another)),
+        Ok(None) => Err(cannot_read("it does not exist").hint(another)),
+        Err(error) if error.is_missing() => Err(cannot_read("it does not exist").hint(another)),
         Err(error) if error.is_denied() => {
             let user = acting_user();
-            Err(cannot(&format!("permission denied to {user}")).hint(format!(
-                "secrets are read by {user}, who started provision, not by a step's `run_as`: {another}"
+            Err(cannot_read(&format!("permission denied to {user}")).hint(format!(
+                "secrets are read by {user}, who started provision, and not by the step's `run_as` user: {another}"
             )))
         }
         Err(error) => {
             let can_be_piped = ["FIFO", "socket", "device"].iter().any(|kind| error.to_string().contains(kind));
-            Err(cannot(&error.to_string()).hint(if can_be_piped { by_command() } else { another.to_owned() }))
+            Err(cannot_read(&error.to_string()).hint(if can_be_piped { by_command() } else { another.to_owned() }))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a plan file names the place of a secret.
+//! The sources of secrets in a plan file.
 
 use crate::text::shell_word;
 use std::fmt;
@@ -11,30 +11,30 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::failure::Failure;
 use crate::host::fs::escape_path;
 
-/// Where a secret's value comes from, as the plan file names it. It is no secret itself.
+/// Where the value of a secret comes from, as written in the plan file. The source itself is not secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSource {
     pub origin: Origin,
-    /// How the secret is written there; as it is, where `None`.
+    /// How the secret is encoded, if it is.
     pub encoding: Option<Encoding>,
-    /// Where in a JSON text the secret stands (RFC 6901).
+    /// Where in a JSON text the secret is (RFC 6901), if it is in one.
     pub pointer: Option<Pointer>,
 }
 
-/// What is read for a secret.
+/// Where the raw value is read from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An environment variable of the process that was started by the user.
+    /// An environment variable of the process that the user started.
     Env(String),
-    /// A file, read by the user who started the program.
+    /// A file. The user who started the program reads it.
     File(PathBuf),
-    /// A program and its arguments; its standard output is the value.
+    /// A program and its arguments. Its standard output is the value.
     Command(Vec<String>),
-    /// A source whose template gives no value, such as `{ file: "{{ key_source }}" }`; the word is the source's.
+    /// A source whose template evaluates to nothing, such as `{ file: "{{ key_source }}" }`.
     Nothing(Word),
 }
 
-/// The word by which a source is named.
+/// The key that names the type of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
@@ -47,7 +47,7 @@ pub enum Word {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
-    /// RFC 4648, section 4; line breaks and missing padding do no harm.
+    /// RFC 4648, section 4. Line breaks and missing padding are accepted.
     Base64,
 }
 
@@ -57,7 +57,7 @@ pub enum Encoding {
 pub struct Pointer(String);
 
 impl Pointer {
-    /// The reference tokens, unescaped.
+    /// Returns the reference tokens, unescaped.
     pub fn tokens(&self) -> Vec<String> {
         self.0.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
     }
@@ -69,11 +69,13 @@ impl TryFrom<String> for Pointer {
     fn try_from(text: String) -> Result<Self, String> {
         let escapes = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
         if !text.is_empty() && !text.starts_with('/') {
-            return Err(format!("`{text}` is not a JSON pointer (RFC 6901): it begins with `/`, as in /data/password"));
+            return Err(format!(
+                "`{text}` is not a JSON pointer (RFC 6901): it has to start with `/`, as in /data/password"
+            ));
         }
         if !escapes {
             return Err(format!(
-                "`{text}` is not a JSON pointer (RFC 6901): `~` is written `~0`, and `/` in a key `~1`"
+                "`{text}` is not a JSON pointer (RFC 6901): write `~` as `~0`, and `/` in a key as `~1`"
             ));
         }
         Ok(Self(text))
@@ -93,12 +95,12 @@ impl fmt::Display for Pointer {
 }
 
 impl SecretSource {
-    /// The source that reads `origin` as it is.
+    /// Creates a source that uses the raw value of `origin`.
     pub fn plain(origin: Origin) -> Self {
         Self { origin, encoding: None, pointer: None }
     }
 
-    /// The files that the source names: what it yields may change with them.
+    /// Returns the files that the source refers to. Its value may change with them.
     pub fn files(&self) -> Vec<&Path> {
         match &self.origin {
             Origin::Env(_) | Origin::Nothing(_) => Vec::new(),
@@ -107,7 +109,7 @@ impl SecretSource {
         }
     }
 
-    /// A pipe of commands that prints the secret, for a shell.
+    /// Returns a shell command line that prints the secret.
     pub fn manual(&self) -> String {
         let mut line = match &self.origin {
             Origin::Env(name) => format!("printf '%s\\n' \"$(printenv {})\"", shell_word(name)),
@@ -127,7 +129,7 @@ impl SecretSource {
 }
 
 impl fmt::Display for Origin {
-    /// As the subject of a sentence.
+    /// Formats the origin as the subject of a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Env(name) => write!(f, "environment variable {name}"),
@@ -150,26 +152,28 @@ impl Word {
     }
 }
 
-/// Why a source yields nothing, as the end of a sentence; `None` is a step that names no source.
+/// Returns why a source has no value, as the end of a sentence. `None` stands for a step without a source.
 pub fn yields_nothing(source: Option<&SecretSource>) -> String {
     match source.map(|source| &source.origin) {
         None => "no source is given".to_owned(),
-        Some(Origin::Nothing(word)) => format!("`{}` of the source is given no value", word.text()),
-        Some(origin @ Origin::Env(_)) => format!("{origin} is not set, or empty"),
+        Some(Origin::Nothing(word)) => format!("`{}` of the source has no value", word.text()),
+        Some(origin @ Origin::Env(_)) => format!("{origin} is unset or empty"),
         Some(origin) => format!("{origin} is empty"),
     }
 }
 
-/// What gives a source its value, as an instruction; `key` is the step's key for the source.
+/// Returns a hint on how to set the value of a source. `key` is the step's key for the source.
 pub fn how_to_give(source: Option<&SecretSource>, key: &str) -> String {
     match source.map(|source| &source.origin) {
-        None => format!("give the step a `{key}`, such as {{ env: NAME }}"),
+        None => format!("add `{key}` to the step, such as {{ env: NAME }}"),
         Some(Origin::Nothing(Word::File)) => {
-            format!("give `file` of the `{key}` a path, such as --var key_source=PATH where a variable names it")
+            format!(
+                "set `file` of `{key}` to a path, for example with --var key_source=PATH if it comes from a variable"
+            )
         }
-        Some(Origin::Nothing(word)) => format!("give `{}` of the `{key}` a value", word.text()),
+        Some(Origin::Nothing(word)) => format!("set `{}` of `{key}`", word.text()),
         Some(Origin::Env(name)) => format!("set the environment variable {name}"),
-        Some(origin) => format!("see why {origin} is empty"),
+        Some(origin) => format!("check why {origin} is empty"),
     }
 }
 
@@ -198,23 +202,24 @@ impl<'de> Deserialize<'de> for SecretSource {
     }
 }
 
-/// Reads a source that may be left out: `null` counts as not given. For
-/// `#[serde(default, deserialize_with = "optional_source")]`.
+/// Deserializes an optional source. `null` counts as absent. For `#[serde(default, deserialize_with =
+/// "optional_source")]`.
 ///
-/// Whatever stands there and is no source may be the secret itself, so no message repeats it.
+/// Anything else at that place may be the secret itself, so messages never repeat it.
 ///
 /// # Errors
-/// None or several of the three words, an unknown one, an empty value, a name that no environment variable can have.
+/// There is not exactly one of the three keys, a key is unknown, a value is empty, or a name cannot be an environment
+/// variable.
 pub fn optional_source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretSource>, D::Error> {
     from.deserialize_any(SourceReader)
 }
 
 fn written_out() -> Failure {
-    Failure::new("a secret is given by its source, and is not written here")
-        .hint("write { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }")
+    Failure::new("a plan file must not contain secrets")
+        .hint("use a source: { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }")
 }
 
-const ONE_ORIGIN: &str = "a secret source is exactly one of `env`, `file` and `command`";
+const ONE_ORIGIN: &str = "a secret source has exactly one of `env`, `file` and `command`";
 
 /// The keys of a source.
 #[derive(Clone, Copy, Deserialize)]
@@ -302,9 +307,9 @@ impl<'de> Visitor<'de> for SourceReader {
     }
 }
 
-const EMPTY: &str = "the secret source is empty: leave it out, or give it a value";
+const EMPTY: &str = "the secret source is empty: remove it, or set a value";
 
-/// A name that an environment variable can have, and that nobody means as a reference to one.
+/// A valid name of an environment variable, without reference syntax.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct EnvName(String);
@@ -324,13 +329,13 @@ impl TryFrom<String> for EnvName {
         let hint = if is_plain(&meant) {
             format!("did you mean `{meant}`?")
         } else {
-            "write the name alone, as in { env: NAME }".to_owned()
+            "write only the name, as in { env: NAME }".to_owned()
         };
         Err(Failure::new("this is not a valid name of an environment variable").hint(hint))
     }
 }
 
-/// Whether a word is a name as shells give them to variables.
+/// Returns whether a word is a valid name of a shell variable.
 pub fn is_plain(name: &str) -> bool {
     let letters = |c: char| c == '_' || c.is_ascii_alphanumeric();
     !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(letters)
@@ -343,17 +348,17 @@ struct SourceFile(PathBuf);
 impl TryFrom<PathBuf> for SourceFile {
     type Error = String;
 
-    /// Refuses a path that means another file in another directory.
+    /// Rejects relative paths, which depend on the current directory.
     fn try_from(path: PathBuf) -> Result<Self, String> {
         let quoted = escape_path(&path);
         if path.as_os_str().is_empty() {
             return Err(EMPTY.to_owned());
         }
         if path.starts_with("~") {
-            return Err(format!("`{quoted}` is not absolute: write the home directory out"));
+            return Err(format!("`{quoted}` is not absolute: write out the home directory"));
         }
         if !path.is_absolute() {
-            return Err(format!("`{quoted}` is not absolute: a path begins with `/`"));
+            return Err(format!("`{quoted}` is not absolute: a path starts with `/`"));
         }
         Ok(Self(path))
     }
@@ -385,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_given_or_not() {
+    fn sources_are_optional() {
         let plain = |origin| Ok(Some(SecretSource::plain(origin)));
         assert_eq!(read("source: { env: A }"), plain(Origin::Env("A".into())));
         assert_eq!(read("source: { file: /a }"), plain(Origin::File("/a".into())));
@@ -398,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_crosses_to_a_worker_as_it_is() {
+    fn sources_round_trip_to_a_worker() {
         for text in [
             "source: { env: A, encoding: base64, json: /a~1b/0 }",
             "source: { file: /a, json: '' }",
@@ -412,38 +417,38 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_one_word_with_a_value() {
-        for (wrong, told) in [
+    fn invalid_sources_are_rejected() {
+        for (wrong, expected) in [
             ("source: {}", "exactly one of"),
             ("source: { encoding: base64 }", "exactly one of"),
             ("source: { env: A, file: /b }", "exactly one of"),
             ("source: { env: A, file: null }", "exactly one of"),
             ("source: { env: '' }", "empty"),
             ("source: { file: '' }", "empty"),
-            ("source: { file: key.pem }", "`key.pem` is not absolute: a path begins"),
+            ("source: { file: key.pem }", "`key.pem` is not absolute: a path starts"),
             ("source: { file: ./key.pem }", "not absolute"),
-            ("source: { file: ~/key.pem }", "write the home directory out"),
+            ("source: { file: ~/key.pem }", "write out the home directory"),
             ("source: { command: [] }", "empty"),
             ("source: { command: [''] }", "empty"),
             ("source: { vault: a }", "unknown field"),
-            ("source: { env: A, json: password }", "begins with `/`"),
-            ("source: { env: A, json: /a~b }", "`~` is written `~0`"),
+            ("source: { env: A, json: password }", "start with `/`"),
+            ("source: { env: A, json: /a~b }", "write `~` as `~0`"),
             ("source: { env: A, encoding: hex }", "unknown variant"),
-            ("source: /a", "given by its source"),
-            ("source: [a]", "given by its source"),
-            ("source: 12", "given by its source"),
+            ("source: /a", "must not contain secrets"),
+            ("source: [a]", "must not contain secrets"),
+            ("source: 12", "must not contain secrets"),
         ] {
             let error = read(wrong).unwrap_err();
-            assert!(error.contains(told), "{wrong}: {error}");
+            assert!(error.contains(expected), "{wrong}: {error}");
         }
     }
 
     #[test]
-    fn a_name_that_no_variable_can_have_is_refused_with_the_one_that_is_meant() {
+    fn invalid_variable_names_are_rejected_with_a_suggestion() {
         for wrong in ["$PW", "${PW}", "$(PW)", " PW ", "PW=", "PW=x", "%7B%7B PW }}", "'PW'", "`PW`", "{{ PW }}"] {
             let error = EnvName::try_from(wrong.to_owned()).map(|_| ()).unwrap_err();
             assert_eq!(error.message, "this is not a valid name of an environment variable", "{wrong}");
-            let hint = if wrong.starts_with('%') { "write the name alone" } else { "did you mean `PW`?" };
+            let hint = if wrong.starts_with('%') { "write only the name" } else { "did you mean `PW`?" };
             assert!(error.hint.as_ref().unwrap().starts_with(hint), "{wrong}: {error:?}");
         }
         for right in ["PW", "_x9", "npm.token", "my-var"] {

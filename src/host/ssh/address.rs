@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// `user@host` or `user@host:port`; an IPv6 address stands in brackets.
+/// `user@host` or `user@host:port`. An IPv6 address is in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Address {
@@ -17,7 +17,7 @@ impl std::str::FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no SSH address: write user@host or user@host:port");
+        let wrong = || format!("`{text}` is not a valid SSH address: write user@host or user@host:port");
         let (user, place) = text.rsplit_once('@').ok_or_else(wrong)?;
         let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, rest)) => (host, rest.strip_prefix(':')),
@@ -61,13 +61,13 @@ impl Serialize for Address {
     }
 }
 
-/// A key's fingerprint, `SHA256:` and 43 letters of base64, as `ssh-keygen -lf` prints it.
+/// The fingerprint of a key: `SHA256:` and 43 base64 characters, as printed by `ssh-keygen -lf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// Of a public key in its wire form.
+    /// Returns the fingerprint of a public key in its wire form.
     pub fn of(key: &[u8]) -> Self {
         Self(format!("SHA256:{}", STANDARD_NO_PAD.encode(openssl::sha::sha256(key))))
     }
@@ -80,7 +80,7 @@ impl TryFrom<String> for Fingerprint {
         let digest = text.strip_prefix("SHA256:").and_then(|digest| STANDARD_NO_PAD.decode(digest).ok());
         match digest {
             Some(digest) if digest.len() == 32 => Ok(Self(text)),
-            _ => Err(format!("`{text}` is no fingerprint: write it as ssh-keygen -lf prints it, SHA256:…")),
+            _ => Err(format!("`{text}` is not a valid fingerprint: expected SHA256:… as printed by ssh-keygen -lf")),
         }
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_shown() {
+    fn addresses_are_parsed_and_displayed() {
         for (text, user, host, port, shown) in [
             ("ubuntu@35.83.114.196", "ubuntu", "35.83.114.196", 22, "ubuntu@35.83.114.196"),
             ("a@b:2222", "a", "b", 2222, "a@b:2222"),
@@ -113,7 +113,7 @@ mod tests {
         }
     }
     #[test]
-    fn fingerprints_are_those_of_ssh_keygen() {
+    fn fingerprints_agree_with_ssh_keygen() {
         let of = |text: &str| Fingerprint::try_from(text.to_owned());
         let right = Fingerprint::of(b"key").to_string();
         assert_eq!(of(&right).unwrap().to_string(), right);

@@ -1,4 +1,4 @@
-//! Asks this host's `ssh-keygen` whether it loads a private key.
+//! Tests whether this host's `ssh-keygen` can load a private key.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,21 +10,21 @@ use ssh_key::public::KeyData;
 
 use crate::host::environment;
 
-/// Reading a key takes some milliseconds; what takes longer is something else.
+/// The time limit of `ssh-keygen`, which normally takes milliseconds.
 const KEYGEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is looked whether `ssh-keygen` has ended.
+/// The interval at which the exit of `ssh-keygen` is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// The descriptor under which it finds the key. Not /dev/stdin: a host may have no /dev.
+/// The path under which `ssh-keygen` reads the key. It is not /dev/stdin because a host may have no /dev.
 const KEY: &str = "/proc/self/fd/0";
 
-/// The public half of a private key as `ssh-keygen -y` gives it, or why it loads none. `None` where it could not be asked:
-/// it is not installed, or cannot be run by this user.
+/// Returns the public half of a private key as printed by `ssh-keygen -y`, or why `ssh-keygen` cannot load it. Returns
+/// `None` if `ssh-keygen` is not installed or cannot be run by this user.
 ///
-/// The key is handed over in anonymous memory, of mode 0600 as `ssh-keygen` wants it: it is in no file, argument or
+/// The key is passed in anonymous memory with mode 0600, as `ssh-keygen` requires. It is in no file, argument or
 /// environment.
 pub fn load(key: &[u8]) -> Option<Result<KeyData, String>> {
     let mut command = Command::new("ssh-keygen");
-    // An empty passphrase, so that nobody is asked for one.
+    // With an empty passphrase `ssh-keygen` does not prompt for one.
     command
         .args(["-y", "-P", "", "-f", KEY])
         .env_clear()
@@ -42,7 +42,7 @@ pub fn load(key: &[u8]) -> Option<Result<KeyData, String>> {
         return printed.parse::<ssh_key::PublicKey>().ok().map(|key| Ok(key.key_data().clone()));
     }
     let printed = text(child.stderr.take());
-    // `Load key "/proc/self/fd/0": invalid format`. It says something else where it did not come to look at the key.
+    // `Load key "/proc/self/fd/0": invalid format`. Any other text means that it did not look at the key.
     let line = printed.lines().find_map(|line| line.strip_prefix("Load key ")?.split_once(": "));
     line.map(|(_, why)| Err(why.trim().to_owned())).filter(|_| !printed.contains("No such file"))
 }
@@ -55,7 +55,7 @@ fn in_memory(key: &[u8]) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Whether a program succeeded; `None` where it did not end in time.
+/// Returns whether a program succeeded, or `None` if it did not end in time.
 fn wait(child: &mut Child) -> Option<bool> {
     let started = Instant::now();
     while started.elapsed() < KEYGEN_TIMEOUT {
@@ -68,7 +68,7 @@ fn wait(child: &mut Child) -> Option<bool> {
     None
 }
 
-/// What a program that has ended has printed: less than a pipe holds, or it would not have ended.
+/// Returns what an ended program has printed. It fits into a pipe, or the program would not have ended.
 fn text(pipe: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {

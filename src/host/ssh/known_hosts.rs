@@ -1,7 +1,8 @@
-//! `known_hosts` files: is a host's key the one that is known?
+//! Checks host keys against `known_hosts` files.
 //!
 //! The format is OpenSSH's (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): plain, wildcard, negated and hashed names, other
-//! ports as `[host]:port`, `@revoked`. `@cert-authority` lines are passed over: host certificates are not used.
+//! ports as `[host]:port`, and `@revoked`. `@cert-authority` lines are ignored, because host certificates are not
+//! supported.
 
 use std::path::{Path, PathBuf};
 
@@ -13,24 +14,24 @@ use openssl::sign::Signer;
 
 use crate::host::fs;
 
-/// A file of known hosts is text of some lines; a larger one (16 MiB) is something else.
+/// The maximum size of a known_hosts file (16 MiB).
 const MAX_KNOWN_HOSTS_BYTES: u64 = 16 << 20;
 
-/// The files of one user, the user's own first.
+/// The files of one user, the user's own files first.
 #[derive(Debug, Clone, Default)]
 pub struct KnownHosts {
     files: Vec<PathBuf>,
 }
 
-/// What the files say of a key.
+/// The result of looking up a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Known,
-    /// No line names the host.
+    /// No line lists the host.
     Unknown,
-    /// The host is known by other keys: the first of them, as `file:line`.
+    /// The host is listed with other keys. The value is the first of them, as `file:line`.
     Changed(String),
-    /// The key is marked as revoked there.
+    /// The key is marked as revoked at this place.
     Revoked(String),
 }
 
@@ -42,14 +43,14 @@ struct Entry {
 }
 
 impl KnownHosts {
-    /// `~/.ssh/known_hosts` of that home, and the system's.
+    /// Returns `~/.ssh/known_hosts` in this home directory, and the file of the system.
     pub fn of(home: Option<&Path>) -> Self {
         let own =
             home.into_iter().flat_map(|home| ["known_hosts", "known_hosts2"].map(|name| home.join(".ssh").join(name)));
         Self { files: own.chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]).collect() }
     }
 
-    /// What is known of the key (in its wire form) of a host at a port.
+    /// Looks up the key (in its wire form) of a host and port.
     pub fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
         let entries = self.entries(host, port);
         if let Some(revoked) = entries.iter().find(|entry| entry.revoked && entry.key == key) {
@@ -62,8 +63,8 @@ impl KnownHosts {
         }
     }
 
-    /// The algorithms of the keys that are known of a host: it is asked for one of these first, for a key of another
-    /// algorithm would look changed.
+    /// Returns the algorithms of the known keys of a host. They are requested first, because a key of another algorithm
+    /// would look like a changed key.
     pub fn algorithms(&self, host: &str, port: u16) -> Vec<String> {
         let mut algorithms: Vec<String> = Vec::new();
         for entry in self.entries(host, port).into_iter().filter(|entry| !entry.revoked) {
@@ -74,7 +75,7 @@ impl KnownHosts {
         algorithms
     }
 
-    /// The lines that name a host. A file that is missing or unreadable has none.
+    /// Returns the lines that list a host. A file that is missing or unreadable has none.
     fn entries(&self, host: &str, port: u16) -> Vec<Entry> {
         let host = host.to_lowercase();
         let name = if port == 22 { host } else { format!("[{host}]:{port}") };
@@ -90,7 +91,7 @@ impl KnownHosts {
     }
 }
 
-/// A line's entry, if it names the host.
+/// Parses a line, if it lists the host.
 fn entry(line: &str, name: &str, place: impl Fn() -> String) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let mut names = words.next().filter(|word| !word.starts_with('#'))?;
@@ -109,7 +110,7 @@ fn entry(line: &str, name: &str, place: impl Fn() -> String) -> Option<Entry> {
     named.then(|| Entry { place: place(), revoked, algorithm: algorithm.to_owned(), key })
 }
 
-/// `salt|hash`, both in base64: HMAC-SHA1 of the name.
+/// Checks a hashed name: `salt|hash`, both in base64, is the HMAC-SHA1 of the name.
 fn is_hash_of(hashed: &str, name: &str) -> bool {
     let hash = || -> Option<bool> {
         let (salt, hash) = hashed.split_once('|')?;
@@ -121,26 +122,26 @@ fn is_hash_of(hashed: &str, name: &str) -> bool {
     hash().unwrap_or(false)
 }
 
-/// A list of patterns; one that is negated and fits rules the host out.
+/// Matches a list of patterns. A negated pattern that matches excludes the host.
 fn is_listed(names: &str, name: &str) -> bool {
     let mut listed = false;
     for pattern in names.split(',') {
         match pattern.strip_prefix('!') {
-            Some(pattern) if fits(pattern.to_lowercase().as_bytes(), name.as_bytes()) => return false,
+            Some(pattern) if matches_pattern(pattern.to_lowercase().as_bytes(), name.as_bytes()) => return false,
             Some(_) => {}
-            None => listed |= fits(pattern.to_lowercase().as_bytes(), name.as_bytes()),
+            None => listed |= matches_pattern(pattern.to_lowercase().as_bytes(), name.as_bytes()),
         }
     }
     listed
 }
 
-/// `*` for any letters, `?` for one.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
+/// `*` matches any text, and `?` one character.
+fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|skipped| fits(rest, &name[skipped..])),
-        (Some((b'?', pattern)), Some((_, name))) => fits(pattern, name),
-        (Some((letter, pattern)), Some((other, name))) => letter == other && fits(pattern, name),
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|skipped| matches_pattern(rest, &name[skipped..])),
+        (Some((b'?', pattern)), Some((_, name))) => matches_pattern(pattern, name),
+        (Some((letter, pattern)), Some((other, name))) => letter == other && matches_pattern(pattern, name),
         _ => false,
     }
 }
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_known_unknown_changed_and_revoked() {
+    fn distinguishes_known_unknown_changed_and_revoked() {
         let (folder, hosts) = known(
             "# comment\n\nbastion,10.0.0.1 ssh-ed25519 a2V5\n*.example,!bad.example ssh-rsa a2V5 me\n\
              [bastion]:2222 ssh-ed25519 b3RoZXI=\n@revoked * ssh-rsa b2xk\n@cert-authority * ssh-rsa a2V5\n\

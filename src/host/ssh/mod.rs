@@ -1,6 +1,6 @@
-//! SSH by libssh2: connecting to a host whose key is known, authenticating with a key, forwarding.
+//! SSH by libssh2: connects to hosts with known keys, authenticates with a key, and forwards connections.
 //!
-//! Blocking code: callers under tokio go by [`Tunnel`], or by `spawn_blocking`.
+//! The code blocks. Under tokio use [`Tunnel`] or `spawn_blocking`.
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -21,33 +21,34 @@ use crate::failure::Failure;
 use crate::telemetry::spans;
 pub use address::{Address, Fingerprint};
 use known_hosts::{KnownHosts, Verdict};
-pub use private_key::{KeyRead, NoKey, PublicFacts, mended};
+pub use private_key::{KeyRead, PublicFacts, UnusableKey, repaired};
 pub use prove::prove;
 pub use tunnel::Tunnel;
 
-/// LIBSSH2_ERROR_AUTHENTICATION_FAILED: the server says no to the public half.
-const NO: i32 = -18;
-/// LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED: anything from a server that hung up to a signature that it does not take.
-const UNVERIFIED: i32 = -19;
-/// LIBSSH2_ERROR_FILE: the key could not be read.
-const UNREADABLE: i32 = -16;
+/// LIBSSH2_ERROR_AUTHENTICATION_FAILED: the server rejects the public half.
+const AUTHENTICATION_FAILED: i32 = -18;
+/// LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED: several causes, from a closed connection to a rejected signature.
+const PUBLICKEY_UNVERIFIED: i32 = -19;
+/// LIBSSH2_ERROR_FILE: the key could not be parsed.
+const KEY_FILE: i32 = -16;
 /// LIBSSH2_ERROR_TIMEOUT.
 const TIMEOUT: i32 = -9;
-/// LIBSSH2_ERROR_KEX_FAILURE and LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE: no algorithm in common.
-const NOTHING_IN_COMMON: [i32; 2] = [-5, -8];
+/// LIBSSH2_ERROR_KEX_FAILURE and LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE: there is no common algorithm.
+const NO_COMMON_ALGORITHM: [i32; 2] = [-5, -8];
 
-/// Why a connection or a login did not come about. The cases that callers treat differently are apart.
+/// Why a connection or a login failed, with a variant for each case that callers handle differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The host did not answer, or broke off before the key was offered.
+    /// The host did not answer, or closed the connection before the key was offered.
     Unreachable(Failure),
-    /// Its key has changed, is revoked or not the wanted one. Nothing was sent to it but the greeting.
+    /// The host key has changed, is revoked or is not the expected one. Nothing was sent to the host except the
+    /// handshake.
     HostKey(Failure),
-    /// Its key is not known. Nothing was sent to it but the greeting.
+    /// The host key is unknown. Nothing was sent to the host except the handshake.
     UnknownHostKey(Failure),
-    /// It does not take the key, or hung up on it.
+    /// The host rejected the key, or closed the connection when it was offered.
     Rejected(Failure),
-    /// The key cannot be used at all: a passphrase, another format.
+    /// The key cannot be used: it has a passphrase, or another format.
     Key(Failure),
 }
 
@@ -63,64 +64,69 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a host's key has to be.
+/// The requirement on a host key.
 #[derive(Debug, Clone)]
 pub enum HostKey {
-    /// One that a `known_hosts` file lists.
+    /// It is listed in a `known_hosts` file.
     Known(KnownHosts),
-    /// The one with this fingerprint.
+    /// It has this fingerprint.
     Fingerprint(Fingerprint),
 }
 
-/// A session with a host whose key has been found right, not logged in yet. `timeout` is for each step.
+/// Opens a session with a host and checks its key, without logging in. `timeout` applies to each protocol step.
 pub fn connect(address: &Address, host_key: &HostKey, timeout: Duration) -> Result<Session, Error> {
     connect_watched(address, host_key, timeout, timeout, &|_| {})
 }
 
-/// The same. Each of the host's addresses has `dialling` to accept a connection; `watch` is told of each connection
-/// before a byte is exchanged over it.
+/// Like [`connect`]. `connect_timeout` limits the time to connect to each address of the host. `watch` is called with each
+/// connection before any data is exchanged.
 fn connect_watched(
     address: &Address,
     host_key: &HostKey,
-    dialling: Duration,
+    connect_timeout: Duration,
     timeout: Duration,
     watch: &dyn Fn(&TcpStream),
 ) -> Result<Session, Error> {
     let span = spans::ssh_connect(&address.host, address.port.into());
-    span.in_scope(|| greet_until_known(address, host_key, dialling, timeout, watch))
+    span.in_scope(|| handshake_until_known(address, host_key, connect_timeout, timeout, watch))
 }
 
-fn greet_until_known(
+fn handshake_until_known(
     address: &Address,
     host_key: &HostKey,
-    dialling: Duration,
+    connect_timeout: Duration,
     timeout: Duration,
     watch: &dyn Fn(&TcpStream),
 ) -> Result<Session, Error> {
-    let mut shown: Vec<Shown> = Vec::new();
+    let mut rejected: Vec<RejectedKey> = Vec::new();
     loop {
-        let stream = dial(address, dialling)?;
+        let stream = connect_tcp(address, connect_timeout)?;
         watch(&stream);
-        let session = match greet(address, host_key, timeout, stream, &shown) {
+        let session = match handshake(address, host_key, timeout, stream, &rejected) {
             Ok(session) => session,
-            // It has no further host key.
-            Err(error) if !shown.is_empty() && is_nothing_in_common(&error) => return Err(other_key(address, &shown)),
+            // The host has no other host key.
+            Err(error) if !rejected.is_empty() && has_no_common_algorithm(&error) => {
+                return Err(other_key(address, &rejected));
+            }
             Err(error) => return Err(handshake_failed(address, &error)),
         };
         let Some((key, _)) = session.host_key() else {
-            return Err(Error::HostKey(Failure::new(format!("{address} showed no host key"))));
+            return Err(Error::HostKey(Failure::new(format!("{address} sent no host key"))));
         };
         match host_key {
             HostKey::Known(known) => check(address, known, key)?,
-            HostKey::Fingerprint(wanted) if *wanted == Fingerprint::of(key) => {}
-            HostKey::Fingerprint(wanted) => {
-                // A host has a key of each algorithm, and shows the one of the algorithm that is agreed on.
-                let seen =
-                    Shown { algorithm: algorithm(key), fingerprint: Fingerprint::of(key), wanted: wanted.clone() };
-                let again = shown.iter().any(|known| known.algorithm == seen.algorithm);
-                shown.push(seen);
+            HostKey::Fingerprint(expected) if *expected == Fingerprint::of(key) => {}
+            HostKey::Fingerprint(expected) => {
+                // A host has one key for each algorithm, and shows the key of the negotiated algorithm.
+                let key = RejectedKey {
+                    algorithm: algorithm(key),
+                    fingerprint: Fingerprint::of(key),
+                    expected: expected.clone(),
+                };
+                let again = rejected.iter().any(|known| known.algorithm == key.algorithm);
+                rejected.push(key);
                 if again {
-                    return Err(other_key(address, &shown));
+                    return Err(other_key(address, &rejected));
                 }
                 continue;
             }
@@ -129,23 +135,23 @@ fn greet_until_known(
     }
 }
 
-/// A host key that is not the wanted one.
-struct Shown {
+/// A host key that is not the expected one.
+struct RejectedKey {
     algorithm: String,
     fingerprint: Fingerprint,
-    wanted: Fingerprint,
+    expected: Fingerprint,
 }
 
-fn dial(address: &Address, timeout: Duration) -> Result<TcpStream, Error> {
+fn connect_tcp(address: &Address, timeout: Duration) -> Result<TcpStream, Error> {
     let places = (address.host.as_str(), address.port).to_socket_addrs().map_err(|error| {
         let failure = Failure::new(format!("unknown host: {} ({error})", address.host));
-        Error::Unreachable(failure.hint("is the name right, and does this machine's DNS know it?"))
+        Error::Unreachable(failure.hint("check the host name and the DNS of this machine"))
     })?;
     let mut stream = Err(Error::Unreachable(Failure::new(format!("{} has no address", address.host))));
     for place in places {
         stream = TcpStream::connect_timeout(&place, timeout).map_err(|error| {
             let failure = Failure::new(format!("cannot reach {}:{}: {error}", address.host, address.port));
-            Error::Unreachable(failure.hint("is the address right, and does a firewall let this host in?"))
+            Error::Unreachable(failure.hint("check the address, and whether a firewall blocks this host"))
         });
         if stream.is_ok() {
             break;
@@ -154,13 +160,13 @@ fn dial(address: &Address, timeout: Duration) -> Result<TcpStream, Error> {
     stream
 }
 
-/// Agrees on keys with the host; for none of the algorithms that it has `shown` a key of.
-fn greet(
+/// Performs the handshake. The algorithms of the rejected keys are not offered.
+fn handshake(
     address: &Address,
     host_key: &HostKey,
     timeout: Duration,
     stream: TcpStream,
-    shown: &[Shown],
+    rejected: &[RejectedKey],
 ) -> Result<Session, ssh2::Error> {
     let mut session = Session::new()?;
     session.set_tcp_stream(stream);
@@ -169,7 +175,7 @@ fn greet(
     let order = match host_key {
         HostKey::Known(known) => preferred(&offered, &known.algorithms(&address.host, address.port)),
         HostKey::Fingerprint(_) => {
-            let left = offered.iter().filter(|name| !shown.iter().any(|shown| is_name_of(name, &shown.algorithm)));
+            let left = offered.iter().filter(|name| !rejected.iter().any(|key| is_name_of(name, &key.algorithm)));
             left.copied().collect()
         }
     };
@@ -178,19 +184,20 @@ fn greet(
     Ok(session)
 }
 
-/// The known algorithms before all others.
+/// Sorts the known algorithms before all others.
 fn preferred<'a>(offered: &[&'a str], known: &[String]) -> Vec<&'a str> {
     let (first, rest): (Vec<&str>, Vec<&str>) =
         offered.iter().partition(|name| known.iter().any(|known| is_name_of(name, known)));
     first.into_iter().chain(rest).collect()
 }
 
-/// Whether keys of an algorithm go by a name: one RSA key is used under three, by the hash.
+/// Returns whether a signature name belongs to an algorithm. An RSA key is used under three names, depending on the
+/// hash.
 fn is_name_of(name: &str, algorithm: &str) -> bool {
     name == algorithm || (algorithm == "ssh-rsa" && ["rsa-sha2-256", "rsa-sha2-512"].contains(&name))
 }
 
-/// The algorithm of a key in its wire form, which begins with the name and its length.
+/// Returns the algorithm of a key in its wire form, which starts with the length and the name.
 fn algorithm(key: &[u8]) -> String {
     let name = key.split_at_checked(4).and_then(|(length, rest)| {
         let length = u32::from_be_bytes(length.try_into().ok()?);
@@ -203,15 +210,15 @@ fn handshake_failed(address: &Address, error: &ssh2::Error) -> Error {
     Error::Unreachable(Failure::new(format!("the SSH handshake with {address} failed: {}", error.message())))
 }
 
-fn is_nothing_in_common(error: &ssh2::Error) -> bool {
-    matches!(error.code(), ErrorCode::Session(code) if NOTHING_IN_COMMON.contains(&code))
+fn has_no_common_algorithm(error: &ssh2::Error) -> bool {
+    matches!(error.code(), ErrorCode::Session(code) if NO_COMMON_ALGORITHM.contains(&code))
 }
 
-fn other_key(address: &Address, shown: &[Shown]) -> Error {
-    let keys: Vec<String> = shown.iter().map(|shown| shown.fingerprint.to_string()).collect();
-    let wanted = shown.first().map(|shown| shown.wanted.to_string()).unwrap_or_default();
-    let failure = Failure::new(format!("{address} has the host key {}, and {wanted} is wanted", keys.join(" and ")));
-    Error::HostKey(failure.hint("find out whether the host was set up anew, or somebody stands in between"))
+fn other_key(address: &Address, rejected: &[RejectedKey]) -> Error {
+    let keys: Vec<String> = rejected.iter().map(|key| key.fingerprint.to_string()).collect();
+    let expected = rejected.first().map(|key| key.expected.to_string()).unwrap_or_default();
+    let failure = Failure::new(format!("{address} has the host key {}, expected {expected}", keys.join(" and ")));
+    Error::HostKey(failure.hint("check whether the host was reinstalled; if not, the connection may be intercepted"))
 }
 
 fn check(address: &Address, known: &KnownHosts, key: &[u8]) -> Result<(), Error> {
@@ -220,37 +227,46 @@ fn check(address: &Address, known: &KnownHosts, key: &[u8]) -> Result<(), Error>
     match known.check(&address.host, address.port, key) {
         Verdict::Known => Ok(()),
         Verdict::Unknown => {
-            let failure = Failure::new(format!("the host key of {address} is not known ({fingerprint})"));
-            Err(Error::UnknownHostKey(
-                failure
-                    .hint("compare the fingerprint with the host's own, then add it: ssh-keyscan, or one login by ssh"),
-            ))
+            let failure = Failure::new(format!("the host key of {address} is unknown ({fingerprint})"));
+            let (host, port) = (&address.host, address.port);
+            Err(Error::UnknownHostKey(failure.hint(format!(
+                "compare the fingerprint with the host's own, then add the key: ssh-keyscan -p {port} {host} >> ~/.ssh/known_hosts"
+            ))))
         }
-        Verdict::Changed(place) => wrong(
-            format!("the host key of {address} has changed: it is {fingerprint}, and {place} has another"),
-            "find out whether the host was set up anew, or somebody stands in between; then ssh-keygen -R",
-        ),
+        Verdict::Changed(place) => {
+            let name = if address.port == 22 {
+                address.host.clone()
+            } else {
+                format!("'[{}]:{}'", address.host, address.port)
+            };
+            wrong(
+                format!("the host key of {address} has changed: it is {fingerprint}, but {place} lists another"),
+                &format!(
+                    "if the host was reinstalled, remove the old key: ssh-keygen -R {name}; if not, the connection may be intercepted"
+                ),
+            )
+        }
         Verdict::Revoked(place) => {
             wrong(format!("the host key of {address} ({fingerprint}) is revoked by {place}"), "do not connect to it")
         }
     }
 }
 
-/// Logs in with a private key (PEM or OpenSSH's own format). Nothing else is done on the host.
+/// Logs in with a private key (PEM or OpenSSH format). Does nothing else on the host.
 pub fn authenticate(session: &Session, address: &Address, key: &[u8]) -> Result<(), Error> {
     let Ok(text) = std::str::from_utf8(key) else {
-        return Err(Error::Key(Failure::new(format!("the key for {address} is no text: it is no private key"))));
+        return Err(Error::Key(Failure::new(format!("the key for {address} is not a private key: it is not text"))));
     };
-    // The binding and libssh2 read copies of the text that they do not wipe; those go with this process.
+    // The binding and libssh2 make copies of the text that they do not wipe. Those end with this process.
     let login = spans::ssh_auth(&address.user);
     match login.in_scope(|| session.userauth_pubkey_memory(&address.user, None, text, None)) {
         Ok(()) if session.authenticated() => Ok(()),
-        Ok(()) => Err(rejected(address, "it wants more than a key")),
+        Ok(()) => Err(rejected(address, "it requires more than a key")),
         Err(error) => Err(login_failed(address, &error)),
     }
 }
 
-/// libssh2 has one number for several outcomes; its texts tell them apart.
+/// libssh2 uses one code for several outcomes, which only its texts distinguish.
 fn login_failed(address: &Address, error: &ssh2::Error) -> Error {
     let text = error.message();
     let code = match error.code() {
@@ -258,29 +274,32 @@ fn login_failed(address: &Address, error: &ssh2::Error) -> Error {
         ErrorCode::SFTP(_) => 0,
     };
     match code {
-        NO => rejected(address, text),
-        UNVERIFIED if text.starts_with("Invalid signature") => rejected(address, text),
+        AUTHENTICATION_FAILED => rejected(address, text),
+        PUBLICKEY_UNVERIFIED if text.starts_with("Invalid signature") => rejected(address, text),
         TIMEOUT => Error::Unreachable(Failure::new(format!("{address} did not answer when the key was offered"))),
-        UNREADABLE => unusable(address, text),
-        UNVERIFIED if text.starts_with("Callback") || text.starts_with("Invalid public key") => unusable(address, text),
-        // OpenSSH's MaxAuthTries has this instead of a no.
+        KEY_FILE => unusable(address, text),
+        PUBLICKEY_UNVERIFIED if text.starts_with("Callback") || text.starts_with("Invalid public key") => {
+            unusable(address, text)
+        }
+        // OpenSSH does this when MaxAuthTries is reached.
         _ => Error::Rejected(
-            Failure::new(format!("{address} hung up when the key was offered: {text}"))
-                .hint("run again; where it happens again, that is its way to say no"),
+            Failure::new(format!("{address} closed the connection when the key was offered: {text}"))
+                .hint("run again; if it happens again, the server rejects the key"),
         ),
     }
 }
 
 fn unusable(address: &Address, why: &str) -> Error {
-    let failure = Failure::new(format!("the key for {address} cannot be used: {why}"));
-    Error::Key(failure.hint("is it a private key, and without a passphrase?"))
+    let failure = Failure::new(format!("cannot use the key for {address}: {why}"));
+    Error::Key(failure.hint("check that it is a private key without a passphrase"))
 }
 
 fn rejected(address: &Address, why: &str) -> Error {
-    let failure = Failure::new(format!("{address} does not take the key: {why}"));
-    // A server says no more: a locked account and an unknown key look the same from outside (RFC 4252, section 5.1).
+    let failure = Failure::new(format!("{address} rejected the key: {why}"));
+    // A server does not say more: a locked account and an unknown key look the same to a client (RFC 4252, section
+    // 5.1).
     Error::Rejected(failure.hint(format!(
-        "is its public half in the authorized_keys of {} there, and may that user log in (locked, AllowUsers)?",
+        "check that its public half is in the authorized_keys of {} there, and that this user may log in (locked, AllowUsers)",
         address.user
     )))
 }

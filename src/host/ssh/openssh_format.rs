@@ -1,7 +1,7 @@
-//! OpenSSH's own format of a private key, as its PROTOCOL.key describes it.
+//! Parses OpenSSH's own format of private keys (PROTOCOL.key).
 //!
-//! Crate ssh-key reads the parts. Its `PrivateKey` does not do for the whole: it refuses an ECDSA key whose secret
-//! number begins with zeros, which is one of 256 P-256 keys and every second P-521 key.
+//! The crate ssh-key parses the parts. Its `PrivateKey` cannot parse the whole: it rejects an ECDSA key whose secret
+//! number starts with zeros, which is one in 256 P-256 keys and every second P-521 key.
 
 use openssl::bn::{BigNum, BigNumContext};
 use openssl::ec::{EcGroup, EcKey, EcPoint};
@@ -15,10 +15,10 @@ use ssh_key::public::{EcdsaPublicKey, KeyData};
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
-/// To a multiple of this, in bytes, an unencrypted secret part is filled up.
+/// The padding block size of an unencrypted secret part, in bytes.
 const BLOCK: usize = 8;
 
-/// What keeps a key from being used.
+/// Why a key cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unusable {
     Damaged,
@@ -31,7 +31,7 @@ impl<E: std::error::Error> From<E> for Unusable {
     }
 }
 
-/// The public half of the one key that `bytes` hold, if its secret half belongs to it.
+/// Returns the public half of the one key in `bytes`, if the secret half matches it.
 pub(super) fn read(bytes: &[u8]) -> Result<KeyData, Unusable> {
     let mut rest = bytes.strip_prefix(MAGIC).ok_or(Unusable::Damaged)?;
     let cipher = Vec::<u8>::decode(&mut rest)?;
@@ -48,7 +48,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<KeyData, Unusable> {
     if keys == 1 && rest.is_empty() && pair == public { Ok(public) } else { Err(Unusable::Damaged) }
 }
 
-/// The public half that the secret part itself gives.
+/// Returns the public half derived from the secret part.
 fn pair(secret: &[u8], public: &KeyData) -> Result<KeyData, Unusable> {
     let mut rest = secret;
     let same = u32::decode(&mut rest)? == u32::decode(&mut rest)?;
@@ -61,7 +61,7 @@ fn pair(secret: &[u8], public: &KeyData) -> Result<KeyData, Unusable> {
     if same && filled && secret.len().is_multiple_of(BLOCK) { Ok(pair) } else { Err(Unusable::Damaged) }
 }
 
-/// Reads a pair over the curve of `public`, and checks that its halves belong together.
+/// Parses a key pair on the curve of `public`, and checks that its halves match.
 fn ecdsa(rest: &mut &[u8], public: &EcdsaPublicKey) -> Result<EcdsaPublicKey, Unusable> {
     let _algorithm = Vec::<u8>::decode(rest)?;
     let curve = String::decode(rest)?;

@@ -1,4 +1,4 @@
-//! Tells a private key from what people take for one, and gives a key's public fingerprint.
+//! Recognises private keys and common mistakes, and returns a key's public fingerprint.
 
 use base64::Engine as _;
 use openssl::pkey::{Id, PKey, Private};
@@ -11,35 +11,35 @@ use super::keygen;
 use super::openssh_format::{self, Unusable};
 use crate::host::secret::Secret;
 
-/// What some bytes are, as far as it may be shown.
+/// What the bytes are, as far as that may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum KeyRead {
-    /// A private key that needs no passphrase.
+    /// A private key without a passphrase.
     PrivateKey(PublicFacts),
     /// Something else.
-    Other(NoKey),
+    Other(UnusableKey),
 }
 
-/// What everybody may know of a private key.
+/// The public properties of a private key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicFacts {
-    /// As SSH names it: `ssh-ed25519`, `ssh-rsa`.
+    /// The SSH name: `ssh-ed25519`, `ssh-rsa`.
     pub algorithm: String,
-    /// As `ssh-keygen -lf` prints it: `SHA256:…`.
+    /// As printed by `ssh-keygen -lf`: `SHA256:…`.
     pub fingerprint: String,
 }
 
-/// Why some bytes are no usable private key. Neither text quotes them.
+/// Why the bytes are not a usable private key. Neither text quotes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NoKey {
-    /// Completes "the source …".
+pub struct UnusableKey {
+    /// The predicate of a sentence that starts with "the source".
     pub reason: String,
     pub remedy: String,
 }
 
 impl KeyRead {
-    /// Reads a file's content as every OpenSSH would: what some versions cannot load is no key.
+    /// Parses the content of a file. A key counts only if every version of OpenSSH can load it.
     pub fn of(bytes: &[u8]) -> Self {
         match read(bytes) {
             Ok(key) => Self::PrivateKey(PublicFacts::of(&key)),
@@ -47,24 +47,25 @@ impl KeyRead {
         }
     }
 
-    /// Reads a file's content as the OpenSSH of this host does, whose `ssh-keygen` has the last word where there is one.
+    /// Parses the content of a file as the OpenSSH of this host does. If `ssh-keygen` is installed, its verdict
+    /// decides.
     pub fn on_this_host(bytes: &[u8]) -> Self {
         let own = Self::of(bytes);
-        // Whatever else it may be, `ssh` loads nothing without it.
+        // `ssh` cannot load a key without this text.
         if !bytes.windows(PRIVATE.len()).any(|window| window == PRIVATE) {
             return own;
         }
         match (keygen::load(bytes), own) {
             (None, own) | (Some(Err(_)), own @ Self::Other(_)) => own,
             (Some(Ok(key)), _) => Self::PrivateKey(PublicFacts::of(&key)),
-            (Some(Err(why)), Self::PrivateKey(facts)) => Self::Other(no(
+            (Some(Err(why)), Self::PrivateKey(facts)) => Self::Other(not_a_key(
                 format!("is a key of type {} that ssh on this host cannot load ({why})", facts.algorithm),
                 "give the key in a form that `ssh-keygen -y -f KEY` reads on this host",
             )),
         }
     }
 
-    /// The public facts, where it is a key.
+    /// Returns the public properties, if it is a key.
     pub fn key(&self) -> Option<&PublicFacts> {
         match self {
             Self::PrivateKey(facts) => Some(facts),
@@ -73,9 +74,9 @@ impl KeyRead {
     }
 }
 
-/// A key whose armour has come to harm on its way, as `ssh` wants it: nothing before its BEGIN line, no blanks at the ends
-/// of its lines, and a line ending after its END line. `None` where it is good as it is, or that is not all.
-pub fn mended(bytes: &[u8]) -> Option<Secret> {
+/// Repairs the line structure of a key for `ssh`: no text before its BEGIN line, no spaces at line ends, and a line
+/// ending after its END line. Returns `None` if the key needs no repair or cannot be repaired this way.
+pub fn repaired(bytes: &[u8]) -> Option<Secret> {
     if KeyRead::of(bytes).key().is_some() {
         return bytes.ends_with(b"-----").then(|| Secret::new([bytes, b"\n"].concat()));
     }
@@ -95,148 +96,151 @@ impl PublicFacts {
     }
 }
 
-/// In the first line of every private key that OpenSSH reads.
+/// Part of the first line of every private key that OpenSSH can load.
 const PRIVATE: &[u8] = b"PRIVATE KEY-----";
-/// OpenSSH loads no shorter RSA key, in bits (`SSH_RSA_MINIMUM_MODULUS_SIZE` in its ssh-rsa.c).
+/// The shortest RSA key that OpenSSH loads, in bits (`SSH_RSA_MINIMUM_MODULUS_SIZE` in its ssh-rsa.c).
 const MIN_RSA_BITS: usize = 1024;
 const BEGIN: &str = "-----BEGIN ";
 const OPENSSH_BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const OPENSSH_END: &str = "-----END OPENSSH PRIVATE KEY-----";
 const GIVE_PRIVATE: &str = "give the private key, the file without .pub";
 
-fn no(reason: impl Into<String>, remedy: impl Into<String>) -> NoKey {
-    NoKey { reason: reason.into(), remedy: remedy.into() }
+fn not_a_key(reason: impl Into<String>, remedy: impl Into<String>) -> UnusableKey {
+    UnusableKey { reason: reason.into(), remedy: remedy.into() }
 }
 
-fn read(bytes: &[u8]) -> Result<KeyData, NoKey> {
+fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(no("is empty", "check where the key comes from"));
+        return Err(not_a_key("is empty", "check where the key comes from"));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") {
-        return Err(no("begins with a byte order mark", "save the key as plain ASCII text"));
+        return Err(not_a_key("starts with a byte order mark", "save the key as plain ASCII text"));
     }
     if bytes.len() > 2 && (bytes[0] == 0 || bytes[1] == 0) && bytes.contains(&b'-') {
-        return Err(no("is UTF-16 text", "convert it: iconv -f UTF-16 -t ASCII KEY > COPY"));
+        return Err(not_a_key("is UTF-16 text", "convert it: iconv -f UTF-16 -t ASCII KEY > COPY"));
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
-        return Err(no("holds binary data", "convert the key to text: openssl pkey -inform DER -in KEY -out KEY.pem"));
+        return Err(not_a_key(
+            "contains binary data",
+            "convert the key to text: openssl pkey -inform DER -in KEY -out KEY.pem",
+        ));
     };
     mistaken(text)?;
-    damaged_on_its_way(text)?;
+    damaged_in_transit(text)?;
     if text.contains('\r') {
-        return Err(no("has CRLF line endings, as Windows writes them", "convert it: sed -i 's/\\r$//' KEY"));
+        return Err(not_a_key("has CRLF line endings, as Windows writes them", "convert it: sed -i 's/\\r$//' KEY"));
     }
     let labels: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(BEGIN)?.strip_suffix("-----")).collect();
     let Some(label) = labels.iter().find(|label| label.ends_with("PRIVATE KEY")) else {
-        return Err(not_begun(&labels));
+        return Err(no_private_key_block(&labels));
     };
     if !text.contains(&format!("-----END {label}-----")) {
-        return Err(no("is cut off: its END line is missing", "copy the whole file"));
+        return Err(not_a_key("is incomplete: its END line is missing", "copy the whole file"));
     }
     if *label == "ENCRYPTED PRIVATE KEY" || text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(passphrase());
     }
     let key = if *label == "OPENSSH PRIVATE KEY" { openssh(text)? } else { pem(text)? };
     match key.rsa().map(|rsa| rsa.n.as_positive_bytes().map_or(0, bit_length)) {
-        Some(bits) if bits < MIN_RSA_BITS => Err(no(
-            format!("is an RSA key of {bits} bits, and OpenSSH loads none below {MIN_RSA_BITS}"),
-            "make a new one, and give its public half to the host that it is for: ssh-keygen -t ed25519 -f NEW",
+        Some(bits) if bits < MIN_RSA_BITS => Err(not_a_key(
+            format!("is an RSA key of {bits} bits; OpenSSH requires at least {MIN_RSA_BITS}"),
+            "create a new key, and install its public half on the remote host: ssh-keygen -t ed25519 -f NEW",
         )),
         _ => Ok(key),
     }
 }
 
-/// The number of bits of a number, its first byte first.
+/// Returns the bit length of a big-endian number.
 fn bit_length(bytes: &[u8]) -> usize {
     bytes.first().map_or(0, |first| bytes.len() * 8 - first.leading_zeros() as usize)
 }
 
-/// What people take for a private key, and can be told by its looks.
-fn mistaken(text: &str) -> Result<(), NoKey> {
+/// Recognises files that are commonly mistaken for a private key.
+fn mistaken(text: &str) -> Result<(), UnusableKey> {
     let start = text.trim_start();
     let first_word = start.split_ascii_whitespace().next().unwrap_or_default();
     let ssh_word = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|prefix| first_word.starts_with(prefix));
     if start.starts_with("PuTTY-User-Key-File") {
-        return Err(no("is a PuTTY key (.ppk)", "convert it: puttygen KEY.ppk -O private-openssh -o KEY"));
+        return Err(not_a_key("is a PuTTY key (.ppk)", "convert it: puttygen KEY.ppk -O private-openssh -o KEY"));
     }
     if start.starts_with('<') {
-        return Err(no("is a web page", "download the key itself, not the page about it"));
+        return Err(not_a_key("is a web page", "download the key itself, not the page about it"));
     }
     if ssh_word && first_word.contains("-cert-v") {
-        return Err(no("is an SSH certificate", GIVE_PRIVATE));
+        return Err(not_a_key("is an SSH certificate", GIVE_PRIVATE));
     }
     if ssh_word || start.starts_with("---- BEGIN SSH2 PUBLIC KEY") {
-        return Err(no("is a public key", GIVE_PRIVATE));
+        return Err(not_a_key("is a public key", GIVE_PRIVATE));
     }
     Ok(())
 }
 
-/// What becomes of a text of several lines in variables, JSON and `.env` files, and can be told by its looks.
-fn damaged_on_its_way(text: &str) -> Result<(), NoKey> {
+/// Recognises the damage that happens to multi-line text in variables, JSON and `.env` files.
+fn damaged_in_transit(text: &str) -> Result<(), UnusableKey> {
     let start = text.trim_start();
     // `-----BEGIN` in base64.
     if start.starts_with("LS0tLS1CRUdJTi") {
-        return Err(no("is base64", "add `encoding: base64` to the source"));
+        return Err(not_a_key("is base64", "add `encoding: base64` to the source"));
     }
     if start.starts_with(['"', '\'']) && start[1..].starts_with(BEGIN) {
-        return Err(no("stands in quotation marks", "take the quotation marks away"));
+        return Err(not_a_key("is in quotation marks", "remove the quotation marks"));
     }
     let Some((_, rest)) = start.split_once("PRIVATE KEY-----").filter(|_| start.starts_with(BEGIN)) else {
         return Ok(());
     };
     if rest.starts_with("\\n") || rest.starts_with("\\r\\n") {
-        return Err(no("has the two letters \\n in place of line endings", "write it with line endings: printf '%b'"));
+        return Err(not_a_key("contains a literal \\n instead of line endings", "convert it with printf '%b'"));
     }
     if rest.starts_with([' ', '\t']) && rest.trim_end().lines().count() == 1 {
-        return Err(no(
-            "is all on one line, with blanks in place of line endings",
-            "put quotation marks around the variable where it is set: NAME=\"$(cat FILE)\"",
+        return Err(not_a_key(
+            "is on one line, with spaces instead of line endings",
+            "quote the variable where it is set: NAME=\"$(cat FILE)\"",
         ));
     }
     if text.lines().any(|line| line.starts_with([' ', '\t']) && line.trim_start().starts_with("-----END ")) {
-        return Err(no("is indented", "take the blanks at the beginnings of its lines away: sed 's/^[ \\t]*//' KEY"));
+        return Err(not_a_key("is indented", "remove the spaces at the start of its lines: sed 's/^[ \\t]*//' KEY"));
     }
     Ok(())
 }
 
-/// No block of a private key begins.
-fn not_begun(labels: &[&str]) -> NoKey {
+/// Returns the error for a text without a private key block.
+fn no_private_key_block(labels: &[&str]) -> UnusableKey {
     match labels.first() {
-        Some(label) if label.ends_with("PUBLIC KEY") => no("is a public key", GIVE_PRIVATE),
+        Some(label) if label.ends_with("PUBLIC KEY") => not_a_key("is a public key", GIVE_PRIVATE),
         Some(label) if label.starts_with("CERTIFICATE") || label.ends_with("CERTIFICATE") => {
-            no("is a certificate", "give the private key that belongs to it")
+            not_a_key("is a certificate", "give the private key that belongs to it")
         }
-        _ => no("is not a private key: no BEGIN … PRIVATE KEY line", "check that it is the key, and all of it"),
+        _ => not_a_key(
+            "is not a private key: no BEGIN … PRIVATE KEY line",
+            "check that the whole private key was copied",
+        ),
     }
 }
 
-fn passphrase() -> NoKey {
-    no(
-        "is protected by a passphrase, which nobody can type for a program",
-        "take the passphrase off a copy: ssh-keygen -p -N '' -f COPY",
+fn passphrase() -> UnusableKey {
+    not_a_key(
+        "is protected by a passphrase, which cannot be entered here",
+        "remove the passphrase from a copy: ssh-keygen -p -N '' -f COPY",
     )
 }
 
-fn damaged() -> NoKey {
-    no("is damaged: it does not parse as a private key", "copy the whole file again")
+fn damaged() -> UnusableKey {
+    not_a_key("is damaged: it is not a valid private key", "copy the whole file again")
 }
 
-/// OpenSSH's own format (PROTOCOL.key), as strict about the first and last line as `ssh` is.
-fn openssh(text: &str) -> Result<KeyData, NoKey> {
+/// Parses OpenSSH's own format (PROTOCOL.key). It is as strict about the first and last line as `ssh`.
+fn openssh(text: &str) -> Result<KeyData, UnusableKey> {
     let Some(body) = text.strip_prefix(OPENSSH_BEGIN).and_then(|rest| rest.strip_prefix('\n')) else {
-        return Err(no("has something before its BEGIN line", "take away what stands before it"));
+        return Err(not_a_key("has text before its BEGIN line", "remove the text before it"));
     };
     let Some((body, rest)) = body.split_once(OPENSSH_END) else { return Err(damaged()) };
     if !rest.starts_with('\n') {
-        return Err(no(
-            "lacks the line ending after its END line, without which ssh cannot read it",
-            "add a line ending",
-        ));
+        return Err(not_a_key("has no line ending after its END line, which ssh requires", "add a line ending"));
     }
-    // Lines may have any length: not every program that writes keys breaks them at 70 letters.
+    // Lines may have any length, because not every program breaks them at 70 characters.
     let mut letters = Zeroizing::new(Vec::with_capacity(body.len()));
     letters.extend(body.bytes().filter(|letter| *letter != b'\n'));
-    // As large as its text, so that the buffer never moves and leaves a copy behind.
+    // The buffer is as large as the text, so it never moves and leaves no copy behind.
     let mut binary = Zeroizing::new(vec![0; letters.len()]);
     let length = base64::engine::general_purpose::STANDARD
         .decode_slice(letters.as_slice(), binary.as_mut_slice())
@@ -247,22 +251,22 @@ fn openssh(text: &str) -> Result<KeyData, NoKey> {
     })
 }
 
-/// PKCS#1, SEC1 and PKCS#8, which `ssh` leaves to OpenSSL as well.
-fn pem(text: &str) -> Result<KeyData, NoKey> {
-    // Without a callback, OpenSSL would ask for a passphrase on the terminal.
+/// Parses PKCS#1, SEC1 and PKCS#8, for which `ssh` uses OpenSSL as well.
+fn pem(text: &str) -> Result<KeyData, UnusableKey> {
+    // Without a callback OpenSSL would ask for a passphrase on the terminal.
     let key = PKey::private_key_from_pem_callback(text.as_bytes(), |_| Ok(0)).map_err(|_| damaged())?;
     if key.id() == Id::ED25519 {
-        return Err(no(
+        return Err(not_a_key(
             "is an Ed25519 key in PKCS#8 form, which OpenSSH before 9.6 cannot load",
-            "give the same key in OpenSSH's own form (in Terraform `private_key_openssh`); OpenSSH 9.6 and later \
-             converts a copy: ssh-keygen -p -N '' -f COPY",
+            "use the same key in OpenSSH's own format (in Terraform `private_key_openssh`); OpenSSH 9.6 and later can \
+             convert a copy: ssh-keygen -p -N '' -f COPY",
         ));
     }
     public_half(&key)?
-        .ok_or_else(|| no("is a private key of a kind that SSH does not know", "make one with ssh-keygen"))
+        .ok_or_else(|| not_a_key("is a private key of a type that SSH does not support", "create one with ssh-keygen"))
 }
 
-fn public_half(key: &PKey<Private>) -> Result<Option<KeyData>, NoKey> {
+fn public_half(key: &PKey<Private>) -> Result<Option<KeyData>, UnusableKey> {
     let number = |number: &openssl::bn::BigNumRef| Mpint::from_positive_bytes(&number.to_vec()).map_err(|_| damaged());
     let parts = match key.id() {
         Id::RSA => {

@@ -1,4 +1,4 @@
-//! Every key that ssh-keygen and openssl make, against what ssh-keygen says of it.
+//! Compares the parsing of all keys that ssh-keygen and openssl can create with ssh-keygen.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Makes a key with ssh-keygen, and gives its path.
+/// Creates a key with ssh-keygen and returns its path.
 pub fn keygen(folder: &Path, more: &[&str]) -> PathBuf {
     let path = folder.join(format!("key-{}", more.join("")));
     let at = path.to_str().unwrap();
@@ -31,7 +31,7 @@ fn reason(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_key_that_ssh_keygen_makes_is_read_as_ssh_keygen_reads_it() {
+fn keys_of_ssh_keygen_are_parsed_like_ssh_keygen_does() {
     let folder = folder();
     let mut kinds = 0;
     for kind in [
@@ -43,7 +43,7 @@ fn every_key_that_ssh_keygen_makes_is_read_as_ssh_keygen_reads_it() {
         &["-t", "ecdsa", "-b", "521"],
         &["-t", "dsa"],
     ] {
-        // OpenSSH 10 makes no DSA keys any more.
+        // OpenSSH 10 no longer creates DSA keys.
         let can = kind[1] != "dsa" || run("ssh", &["-Q", "key"]).contains("ssh-dss");
         for format in [&[][..], &["-m", "PEM"], &["-m", "PKCS8"]].into_iter().filter(|_| can) {
             let path = keygen(folder.path(), &[kind, format].concat());
@@ -56,7 +56,7 @@ fn every_key_that_ssh_keygen_makes_is_read_as_ssh_keygen_reads_it() {
             let facts = read.key().unwrap_or_else(|| panic!("{kind:?} {format:?}: {read:?}"));
             assert_eq!(facts.fingerprint, expected, "{kind:?} {format:?}");
             assert_eq!(facts.algorithm, algorithm.split(' ').next().unwrap());
-            cut_off(&bytes);
+            assert_truncations_are_rejected(&bytes);
             assert_eq!(reason(&std::fs::read(&public).unwrap()), "is a public key");
             kinds += 1;
         }
@@ -64,14 +64,14 @@ fn every_key_that_ssh_keygen_makes_is_read_as_ssh_keygen_reads_it() {
     assert!(kinds >= 18);
 }
 
-/// No beginning of a key is a key, but for one that lacks the last line ending of a PEM file, which ssh reads.
-fn cut_off(bytes: &[u8]) {
+/// A truncated key is not a key, except for a PEM file without its last line ending, which ssh accepts.
+fn assert_truncations_are_rejected(bytes: &[u8]) {
     let openssh = bytes.starts_with(b"-----BEGIN OPENSSH");
     let whole = if openssh { bytes.len() } else { bytes.len() - 1 };
     for length in (0..whole).step_by(7).chain([whole - 1, whole - 2, whole / 2]) {
         assert!(KeyRead::of(&bytes[..length]).key().is_none(), "{length} of {} bytes", bytes.len());
     }
-    // A line missing in the middle.
+    // A line is missing in the middle.
     let text = std::str::from_utf8(bytes).unwrap();
     let lines: Vec<_> = text.split_inclusive('\n').collect();
     let gap: String = lines.iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, line)| *line).collect();
@@ -79,11 +79,11 @@ fn cut_off(bytes: &[u8]) {
 }
 
 #[test]
-fn a_key_of_openssl_is_read_too() {
+fn keys_of_openssl_are_parsed() {
     let folder = folder();
     let at = folder.path().join("key");
     let at = at.to_str().unwrap();
-    // With the block of parameters before it that openssl writes.
+    // openssl writes a block of parameters before the key.
     run("openssl", &["ecparam", "-name", "prime256v1", "-genkey", "-out", at]);
     let bytes = std::fs::read(at).unwrap();
     assert!(bytes.starts_with(b"-----BEGIN EC PARAMETERS"));
@@ -95,11 +95,11 @@ fn a_key_of_openssl_is_read_too() {
     assert_eq!(read.key().unwrap().fingerprint, expected.split(' ').nth(1).unwrap());
     for other in [&["genpkey", "-algorithm", "x25519"][..], &["ecparam", "-name", "secp256k1", "-genkey"]] {
         run("openssl", &[other, &["-out", at]].concat());
-        assert!(reason(&std::fs::read(at).unwrap()).contains("of a kind that SSH does not know"));
+        assert!(reason(&std::fs::read(at).unwrap()).contains("of a type that SSH does not support"));
     }
 }
 
-/// Whether this host's OpenSSH loads a key.
+/// Returns whether this host's OpenSSH loads a key.
 fn loads(path: &Path) -> bool {
     run("chmod", &["600", path.to_str().unwrap()]);
     let output = Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(path).output().unwrap();
@@ -107,31 +107,31 @@ fn loads(path: &Path) -> bool {
 }
 
 #[test]
-fn a_key_that_ssh_on_this_host_cannot_load_is_none() {
+fn keys_that_ssh_on_this_host_cannot_load_are_rejected() {
     let folder = folder();
     let at = folder.path().join("key");
     let path = at.to_str().unwrap();
     let mut refused = 0;
-    for (arguments, told) in [
+    for (arguments, expected) in [
         (&["genpkey", "-algorithm", "ed25519", "-out", path][..], "in PKCS#8 form"),
         (&["genrsa", "-traditional", "-out", path, "768"], "of 768 bits"),
         (&["genrsa", "-traditional", "-out", path, "1000"], "of 1000 bits"),
         (&["genrsa", "-traditional", "-out", path, "1023"], "of 1023 bits"),
         (&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1000", "-out", path], "of 1000 bits"),
         (&["genrsa", "-traditional", "-out", path, "1024"], ""),
-        (&["ecparam", "-name", "secp256k1", "-genkey", "-noout", "-out", path], "of a kind that SSH does not know"),
-        (&["ecparam", "-name", "brainpoolP256r1", "-genkey", "-noout", "-out", path], "does not know"),
-        (&["genpkey", "-algorithm", "ed448", "-out", path], "does not know"),
+        (&["ecparam", "-name", "secp256k1", "-genkey", "-noout", "-out", path], "of a type that SSH does not support"),
+        (&["ecparam", "-name", "brainpoolP256r1", "-genkey", "-noout", "-out", path], "does not support"),
+        (&["genpkey", "-algorithm", "ed448", "-out", path], "does not support"),
         (&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", path], ""),
     ] {
         run("openssl", arguments);
         let bytes = std::fs::read(path).unwrap();
         let read = KeyRead::on_this_host(&bytes);
         assert_eq!(read.key().is_some(), loads(&at), "{arguments:?}: {read:?}");
-        // Where ssh-keygen cannot be asked, what some version would not load is refused.
-        assert_eq!(KeyRead::of(&bytes).key().is_none(), !told.is_empty(), "{arguments:?}");
+        // Without ssh-keygen, a key that some version cannot load is rejected.
+        assert_eq!(KeyRead::of(&bytes).key().is_none(), !expected.is_empty(), "{arguments:?}");
         if let KeyRead::Other(other) = read {
-            assert!(other.reason.contains(told), "{arguments:?}: {other:?}");
+            assert!(other.reason.contains(expected), "{arguments:?}: {other:?}");
             refused += 1;
         }
     }
@@ -139,7 +139,7 @@ fn a_key_that_ssh_on_this_host_cannot_load_is_none() {
 }
 
 #[test]
-fn a_key_that_ssh_on_this_host_loads_is_one() {
+fn keys_that_ssh_on_this_host_loads_are_accepted() {
     let folder = folder();
     let pem = std::fs::read_to_string(keygen(folder.path(), &["-t", "rsa", "-m", "PEM"])).unwrap();
     let openssh = std::fs::read_to_string(keygen(folder.path(), &["-t", "ed25519"])).unwrap();
@@ -163,7 +163,7 @@ fn a_key_that_ssh_on_this_host_loads_is_one() {
 }
 
 #[test]
-fn what_is_no_usable_private_key_is_told_apart() {
+fn unusable_keys_have_specific_reasons() {
     let folder = folder();
     let path = keygen(folder.path(), &["-t", "ed25519"]);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -171,7 +171,7 @@ fn what_is_no_usable_private_key_is_told_apart() {
     let at = path.to_str().unwrap();
     run("ssh-keygen", &["-q", "-s", at, "-I", "id", "-n", "user", &format!("{at}.pub")]);
     let certificate = std::fs::read(format!("{at}-cert.pub")).unwrap();
-    for (bytes, told) in [
+    for (bytes, expected) in [
         (b"".to_vec(), "is empty"),
         (b" \r\n\t\n".to_vec(), "is empty"),
         (certificate, "is an SSH certificate"),
@@ -186,13 +186,13 @@ fn what_is_no_usable_private_key_is_told_apart() {
         (text.replace('\n', "\r\n").into_bytes(), "CRLF"),
         (pem.replace('\n', "\r\n").into_bytes(), "CRLF"),
         (format!("\n{text}").into_bytes(), "before its BEGIN line"),
-        (text.trim_end().as_bytes().to_vec(), "lacks the line ending"),
-        (text.replace("-----END", "").into_bytes(), "is cut off"),
+        (text.trim_end().as_bytes().to_vec(), "has no line ending"),
+        (text.replace("-----END", "").into_bytes(), "is incomplete"),
         (pem.replace("RSA PRIVATE", "EC PRIVATE").into_bytes(), "is damaged"),
         (b"-----BEGIN OPENSSH PRIVATE KEY-----\n!!!!\n-----END OPENSSH PRIVATE KEY-----\n".to_vec(), "is damaged"),
     ] {
         let found = reason(&bytes);
-        assert!(found.contains(told), "{told}: {found}");
+        assert!(found.contains(expected), "{expected}: {found}");
     }
     for format in ["RFC4716", "PEM", "PKCS8"] {
         let path = folder.path().join(format!("locked-{format}"));
@@ -202,7 +202,7 @@ fn what_is_no_usable_private_key_is_told_apart() {
 }
 
 #[test]
-fn lines_of_any_length_are_read() {
+fn lines_of_any_length_are_parsed() {
     let folder = folder();
     let path = keygen(folder.path(), &["-t", "ecdsa"]);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -216,9 +216,9 @@ fn lines_of_any_length_are_read() {
 }
 
 #[test]
-fn a_secret_number_that_begins_with_zeros_is_no_damage() {
+fn secret_numbers_with_leading_zeros_are_accepted() {
     let folder = folder();
-    // Every second key over P-521 has one; sixteen without would be a chance of 1 to 65,536.
+    // Every second key on P-521 has leading zeros. Sixteen without would be a chance of 1 in 65,536.
     for number in 0..16 {
         let path = keygen(folder.path(), &["-t", "ecdsa", "-b", "521", "-C", &number.to_string()]);
         assert!(KeyRead::of(&std::fs::read(path).unwrap()).key().is_some());
@@ -226,7 +226,7 @@ fn a_secret_number_that_begins_with_zeros_is_no_damage() {
 }
 
 #[test]
-fn halves_that_do_not_belong_together_are_refused() {
+fn mismatched_halves_are_rejected() {
     use base64::Engine as _;
     let folder = folder();
     let base64 = base64::engine::general_purpose::STANDARD;
@@ -244,7 +244,7 @@ fn halves_that_do_not_belong_together_are_refused() {
             )
         };
         assert!(KeyRead::of(wrap(&bytes).as_bytes()).key().is_some());
-        // One bit in the public half, which begins some 60 bytes in.
+        // One bit in the public half, which starts about 60 bytes in.
         let mut changed = bytes.clone();
         changed[90] ^= 1;
         assert_eq!(KeyRead::of(wrap(&changed).as_bytes()).key(), None, "{kind}");
@@ -256,7 +256,7 @@ fn halves_that_do_not_belong_together_are_refused() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, kind in 0..3_usize) {
+    fn parsing_never_panics(bytes: Vec<u8>, kind in 0..3_usize) {
         use base64::Engine as _;
         KeyRead::of(&bytes);
         let body = [b"openssh-key-v1\0\0\0\0\x04none".as_slice(), &bytes].concat();

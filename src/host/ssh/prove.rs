@@ -1,4 +1,4 @@
-//! A login that is tried for its own sake.
+//! Tests whether a key can log in.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -9,11 +9,11 @@ use crate::failure::Failure;
 use crate::host::secret::Secret;
 use crate::telemetry::spans;
 
-/// Logs in with a private key and hangs up: no channel is opened, nothing is asked of the host. Ends within `limit`
-/// whatever the host does, be it that it says nothing, or little, or never stops.
+/// Logs in with a private key and disconnects. No channel is opened and nothing runs on the host. Ends within `limit`
+/// whatever the host does, even if it sends nothing, sends slowly, or never stops sending.
 ///
 /// # Errors
-/// Why the key is not proven to be good for a login.
+/// Why the login could not be proven to work.
 pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duration) -> Result<(), Error> {
     let line = Arc::new(Line::default());
     let (sender, answer) = mpsc::channel();
@@ -21,32 +21,34 @@ pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duratio
         let (address, host_key, key, line) = (address.clone(), host_key.clone(), key.clone(), Arc::clone(&line));
         move || {
             let result = log_in(&address, &host_key, &key, limit, &line);
-            // Nobody listens any more where it took too long.
+            // After a timeout nothing receives the result.
             drop(sender.send(result));
         }
     };
     let started = std::thread::Builder::new().name("proof".into()).spawn(spans::carried(work));
     started.map_err(|error| Error::Unreachable(Failure::new(format!("cannot start a thread: {error}"))))?;
     answer.recv_timeout(limit).unwrap_or_else(|_| {
-        // The thread goes on by itself, in the resolver for example; cut off from the host it ends soon.
+        // The thread may still be blocked, for example in the resolver. Without its connection it ends soon.
         line.cut();
-        let failure = Failure::new(format!("{address} did not let a login through within {} s", limit.as_secs()));
-        Err(Error::Unreachable(failure.hint("is it an SSH server, and is it or the network under load?")))
+        let failure = Failure::new(format!("{address} did not complete a login within {} s", limit.as_secs()));
+        Err(Error::Unreachable(
+            failure.hint("check that it is an SSH server, and whether it or the network is overloaded"),
+        ))
     })
 }
 
 fn log_in(address: &Address, host_key: &HostKey, key: &Secret, limit: Duration, line: &Line) -> Result<(), Error> {
-    // Two of the host's addresses can be dead before a third answers. The steps after that have no limit of their own
-    // that would come first.
+    // Two addresses of the host can be dead before a third one answers. The later steps have no shorter limit of their
+    // own.
     let session = connect_watched(address, host_key, limit / 3, limit * 2, &|stream| line.hold(stream))?;
     authenticate(&session, address, key.expose())?;
-    // The login is through; how the farewell is taken does not matter.
+    // The login succeeded, so the result of the disconnect does not matter.
     drop(session.disconnect(None, "the key was tried", None));
     Ok(())
 }
 
-/// The connection in use, to be cut from outside: libssh2's own timeouts start anew with each call, and a host that
-/// never stops sending has it never wait at all.
+/// The connection in use, which another thread can cut. libssh2's own timeouts restart with each call, and do not apply
+/// at all to a host that never stops sending.
 #[derive(Default)]
 struct Line(Mutex<State>);
 
@@ -73,8 +75,8 @@ impl Line {
 impl State {
     fn end_if_cut(&self) {
         if let Some(stream) = self.stream.as_ref().filter(|_| self.cut) {
-            // It may have ended by itself. Shutting it down wakes who waits for it; what a host goes on to send would
-            // still be read, so the connection is dissolved as well.
+            // The connection may have ended already. The shutdown wakes the waiting thread. Data that the host keeps
+            // sending would still be read, so the socket is disconnected as well.
             drop(stream.shutdown(Shutdown::Both));
             let _dissolved = rustix::net::connect_unspec(stream);
         }
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
     use crate::host::ssh::known_hosts::KnownHosts;
 
-    /// Tries a login at a server that does `serve` until it fails; gives how long it took both sides to end.
+    /// Tries a login at a server that runs `serve`. Returns the time until both sides have ended.
     fn prove_at(serve: impl FnOnce(TcpStream) + Send + 'static) -> Duration {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("etl@127.0.0.1:{}", listener.local_addr().unwrap().port()).parse().unwrap();
@@ -99,19 +101,19 @@ mod tests {
         let key = Secret::new(b"key".to_vec());
         let result = prove(&address, &HostKey::Known(KnownHosts::default()), &key, Duration::from_secs(1));
         let Err(Error::Unreachable(failure)) = result else { panic!("{result:?}") };
-        assert!(failure.message.contains("did not let a login through within 1 s"), "{failure:?}");
+        assert!(failure.message.contains("did not complete a login within 1 s"), "{failure:?}");
         server.join().unwrap();
         start.elapsed()
     }
 
     #[test]
-    fn a_server_that_never_stops_is_hung_up_on() {
+    fn the_login_to_a_server_that_never_stops_sending_times_out() {
         let took = prove_at(|mut stream| while stream.write_all(b"this is no ssh\r\n").is_ok() {});
         assert!(took < Duration::from_secs(20), "{took:?}");
     }
 
     #[test]
-    fn a_server_that_says_nothing_is_hung_up_on() {
+    fn the_login_to_a_silent_server_times_out() {
         let took = prove_at(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
         assert!(took < Duration::from_secs(20), "{took:?}");
     }

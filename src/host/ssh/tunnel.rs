@@ -1,4 +1,4 @@
-//! A way to a server behind an SSH host: one session, a forwarded channel a connection.
+//! A tunnel to a server behind an SSH host: one session, with a forwarded channel per connection.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -17,14 +17,14 @@ use crate::failure::Failure;
 use crate::host::fs;
 use crate::telemetry::spans;
 
-/// How long one step of the SSH protocol may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Seconds of silence after which the SSH host is asked whether it is still there.
+/// The time limit of one step of the SSH protocol.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval of keepalive messages on an idle session, in seconds.
 const KEEPALIVE: u32 = 15;
-/// No key is larger, in bytes.
-const LARGEST_KEY: u64 = 1 << 20;
+/// The maximum size of a key, in bytes.
+const MAX_KEY_BYTES: u64 = 1 << 20;
 
-/// An SSH host to forward through. Nothing is opened before it is needed.
+/// An SSH host to forward through. The session is opened when it is first needed.
 pub struct Tunnel {
     inner: Arc<Inner>,
 }
@@ -39,22 +39,23 @@ struct Inner {
 #[derive(Default)]
 struct Open {
     session: Option<Session>,
-    /// Carries the bytes of the channel in use. There is one at a time: libssh2 has one lock for a whole session.
+    /// The thread that copies the data of the current channel. There is only one, because libssh2 has one lock for a
+    /// whole session.
     carrier: Option<JoinHandle<()>>,
 }
 
 impl Tunnel {
-    /// Through `address`, with the private key in the file `key`; `home` has the `known_hosts`.
+    /// Creates a tunnel through `address`, with the private key in the file `key` and the `known_hosts` in `home`.
     pub fn new(address: Address, key: PathBuf, home: Option<&Path>) -> Self {
         let known_hosts = KnownHosts::of(home);
         Self { inner: Arc::new(Inner { address, key, known_hosts, open: Mutex::default() }) }
     }
 
-    /// A stream to a host and port as the SSH host sees them. The session is opened the first time and after it broke.
+    /// Opens a stream to a host and port as seen from the SSH host. Opens the session if there is none or it is broken.
     pub async fn channel(&self, host: &str, port: u16) -> Result<tokio::net::UnixStream, Failure> {
         let (inner, host) = (Arc::clone(&self.inner), host.to_owned());
         let opened = tokio::task::spawn_blocking(spans::carried(move || inner.channel(&host, port))).await;
-        let stream = opened.map_err(|error| Failure::new(format!("opening the tunnel was broken off: {error}")))??;
+        let stream = opened.map_err(|error| Failure::new(format!("cannot open the tunnel: {error}")))??;
         tokio::net::UnixStream::from_std(stream)
             .map_err(|error| Failure::new(format!("cannot use the tunnel: {error}")))
     }
@@ -64,7 +65,7 @@ impl Inner {
     fn channel(&self, host: &str, port: u16) -> Result<UnixStream, Failure> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(carrier) = open.carrier.take() {
-            // It ends when the connection before this one is closed.
+            // It ends when the previous connection is closed.
             let _ended = carrier.join();
         }
         let mut channel = None;
@@ -88,27 +89,27 @@ impl Inner {
         near.set_nonblocking(true).map_err(failed)?;
         far.set_nonblocking(true).map_err(failed)?;
         session.set_blocking(false);
-        let carry = move || {
-            // How it ends is seen at the near end: it is closed.
-            let _ended = carry(&session, channel, far);
+        let copy = move || {
+            // The end is visible at the near side: its stream is closed.
+            let _ended = copy(&session, channel, far);
         };
-        let carrier = std::thread::Builder::new().name("tunnel".into()).spawn(carry).map_err(failed)?;
+        let carrier = std::thread::Builder::new().name("tunnel".into()).spawn(copy).map_err(failed)?;
         open.carrier = Some(carrier);
         Ok(near)
     }
 
     fn log_in(&self) -> Result<Session, Failure> {
         let through = |failure: Failure| Failure { message: format!("tunnel: {}", failure.message), ..failure };
-        let seen = fs::read_file(&self.key, LARGEST_KEY).map_err(|error| {
+        let seen = fs::read_file(&self.key, MAX_KEY_BYTES).map_err(|error| {
             Failure::new(format!("tunnel: cannot read the key {}: {error}", self.key.display()))
-                .hint("name a private key in the connection's `tunnel: { key: … }`")
+                .hint("set `tunnel: { key: … }` of the connection to a private key")
         })?;
         if let KeyRead::Other(other) = KeyRead::on_this_host(&seen.bytes) {
             let key = fs::escape_path(&self.key);
             return Err(Failure::new(format!("tunnel: the key {key} {}", other.reason)).hint(other.remedy));
         }
         let host_key = HostKey::Known(self.known_hosts.clone());
-        let session = connect(&self.address, &host_key, TIMEOUT).map_err(|error| through(error.into()))?;
+        let session = connect(&self.address, &host_key, STEP_TIMEOUT).map_err(|error| through(error.into()))?;
         authenticate(&session, &self.address, &seen.bytes).map_err(|error| through(error.into()))?;
         session.set_keepalive(true, KEEPALIVE);
         Ok(session)
@@ -116,26 +117,26 @@ impl Inner {
 
     fn refused(&self, host: &str, port: u16, error: &ssh2::Error) -> Failure {
         Failure::new(format!("tunnel: {} does not forward to {host}:{port}: {}", self.address, error.message())).hint(
-            "does its sshd allow it (AllowTcpForwarding, PermitOpen, permitopen=), and can it reach the warehouse?",
+            "check that its sshd allows forwarding (AllowTcpForwarding, PermitOpen, permitopen=), and that it can reach the warehouse",
         )
     }
 }
 
-/// Bytes under way in one direction.
-struct Way {
+/// The data in transit in one direction.
+struct Direction {
     buffer: Box<[u8]>,
-    /// What is read and not written yet.
+    /// The part that has been read but not written yet.
     waiting: std::ops::Range<usize>,
     ended: bool,
 }
 
-impl Way {
+impl Direction {
     fn new() -> Self {
         Self { buffer: vec![0; 32 * 1024].into(), waiting: 0..0, ended: false }
     }
 
-    /// Moves what can be moved now; whether anything was.
-    fn carry(&mut self, from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<bool> {
+    /// Moves as much data as possible without blocking. Returns whether any was moved.
+    fn copy(&mut self, from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<bool> {
         let mut moved = false;
         if self.waiting.is_empty() && !self.ended {
             match from.read(&mut self.buffer) {
@@ -165,13 +166,14 @@ impl Way {
     }
 }
 
-/// Carries bytes both ways until one side ends. Everything here is non-blocking: one thread serves both ways.
-fn carry(session: &Session, mut channel: Channel, mut local: UnixStream) -> io::Result<()> {
-    let (mut out, mut back) = (Way::new(), Way::new());
+/// Copies data in both directions until one side ends. All streams are non-blocking, so one thread serves both
+/// directions.
+fn copy(session: &Session, mut channel: Channel, mut local: UnixStream) -> io::Result<()> {
+    let (mut out, mut back) = (Direction::new(), Direction::new());
     loop {
-        let mut moved = out.carry(&mut local, &mut channel)?;
-        moved |= match back.carry(&mut channel.stream(0), &mut local) {
-            // Nothing more to read and not at its end is libssh2's way of saying later.
+        let mut moved = out.copy(&mut local, &mut channel)?;
+        moved |= match back.copy(&mut channel.stream(0), &mut local) {
+            // libssh2 returns 0 bytes before the end of the stream if no data is available yet.
             Ok(_) if back.ended && !channel.eof() => {
                 back.ended = false;
                 false
@@ -188,8 +190,8 @@ fn carry(session: &Session, mut channel: Channel, mut local: UnixStream) -> io::
     }
 }
 
-/// Waits until one of the ways can go on, or the SSH host has been silent for too long.
-fn wait(session: &Session, out: &Way, back: &Way, local: &UnixStream) -> io::Result<()> {
+/// Waits until data can be moved, or sends a keepalive after a long silence.
+fn wait(session: &Session, out: &Direction, back: &Direction, local: &UnixStream) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     let directions = session.block_directions();
     let mut remote = PollFlags::IN;

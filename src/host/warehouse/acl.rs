@@ -1,14 +1,14 @@
-//! Access lists (`pg_class.relacl`) as text: `dbt=ar/owner,"group etl"=r/owner,=r/owner`.
+//! Parses access lists (`pg_class.relacl`): `dbt=ar/owner,"group etl"=r/owner,=r/owner`.
 //!
-//! Read here rather than by `aclexplode`, which Redshift does not have. The letters are those of
+//! They are parsed here because Redshift has no `aclexplode`. The letters are documented at
 //! <https://www.postgresql.org/docs/current/ddl-priv.html>.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Privilege;
 
-/// Who holds what: a user by its name, a group as `group NAME`, everybody as `public`. The owner's own entry is left
-/// out, for ownership says more.
+/// Returns the privileges by holder: the name of a user, `group NAME` for a group, and `public` for everyone. The
+/// owner's own entry is left out, because ownership implies it.
 pub(super) fn read(list: &str, owner: &str) -> BTreeMap<String, BTreeSet<Privilege>> {
     let mut grants: BTreeMap<String, BTreeSet<Privilege>> = BTreeMap::new();
     let mut rest = list;
@@ -27,7 +27,7 @@ pub(super) fn read(list: &str, owner: &str) -> BTreeMap<String, BTreeSet<Privile
     grants
 }
 
-/// A name, in quotation marks where it needs them, up to `=`, `,` or the end. Redshift writes `group NAME`.
+/// Parses a name, optionally quoted, up to `=`, `,` or the end. Redshift writes `group NAME`.
 fn identifier(text: &str) -> (String, &str) {
     let mut name = String::new();
     let mut quoted = false;
@@ -52,7 +52,7 @@ mod tests {
     use Privilege::{Insert, Select};
 
     #[test]
-    fn reads_users_groups_and_everybody() {
+    fn parses_users_groups_and_public() {
         let read = read(r#"me=arwdDxt/me,dbt=a*r/me,group etl=r/me,"a,""b=c"=r/me,=r/"o,wner""#, "me");
         let expected = [
             ("dbt", vec![Select, Insert]),

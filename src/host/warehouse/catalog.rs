@@ -1,4 +1,4 @@
-//! What the catalog says of the relations that the selected steps look at.
+//! The part of the database catalog that the selected steps need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::name::TableName;
 
-/// Whose SQL the server speaks.
+/// The SQL dialect of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
@@ -16,48 +16,49 @@ pub enum Dialect {
     Redshift,
 }
 
-/// What the steps of a connection look at. The catalog is read for exactly this.
+/// What the steps of a connection need from the catalog. Exactly this is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CatalogQuery {
-    /// The steps' own tables and the parents in their LIKE clauses.
+    /// The tables of the steps and the parents in their LIKE clauses.
     pub relations: BTreeSet<TableName>,
-    /// Who shall own a table or hold privileges on it.
+    /// The accounts that should own a table or have privileges on it.
     pub accounts: BTreeSet<Account>,
 }
 
 impl CatalogQuery {
-    /// Adds what another step looks at.
+    /// Adds what another step needs.
     pub fn extend(&mut self, other: CatalogQuery) {
         self.relations.extend(other.relations);
         self.accounts.extend(other.accounts);
     }
 
-    /// Whether all of `other` is wanted already.
+    /// Returns whether all of `other` is included already.
     pub fn contains(&self, other: &CatalogQuery) -> bool {
         self.relations.is_superset(&other.relations) && self.accounts.is_superset(&other.accounts)
     }
 }
 
-/// One reading of the catalog, or the part of one that a step looks at.
+/// A snapshot of the catalog, or the part of it that a step needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Catalog {
     pub dialect: Dialect,
-    /// Who is connected, and will own what is made.
+    /// The connected user, who owns new tables.
     pub user: String,
-    /// The schemas of the wanted relations; one that is missing does not exist.
+    /// The schemas of the queried relations. A missing entry does not exist.
     pub schemas: BTreeMap<String, Schema>,
-    /// The wanted relations; one that is missing does not exist.
+    /// The queried relations. A missing entry does not exist.
     pub relations: BTreeMap<TableName, Relation>,
-    /// The wanted accounts that exist.
+    /// The queried accounts that exist.
     #[serde(default)]
     pub accounts: BTreeSet<Account>,
-    /// Relations that have columns and came without them: what is known of them is not the truth.
+    /// Relations that have columns but were returned without them. Their state is not known.
     #[serde(skip)]
     pub incomplete: BTreeSet<TableName>,
 }
 
 impl Catalog {
-    /// The relation of that name. Redshift folds quoted names too, unless told otherwise on the server.
+    /// Returns the relation with this name. Redshift also folds quoted names, unless configured otherwise on the
+    /// server.
     pub fn relation(&self, name: &TableName) -> Option<&Relation> {
         let folded = || match self.dialect {
             Dialect::Redshift => self.relations.get(&name.folded()),
@@ -66,30 +67,30 @@ impl Catalog {
         self.relations.get(name).or_else(folded)
     }
 
-    /// A relation that `wanted` names and whose columns the server does not show, though it has some.
-    pub(super) fn unreadable(&self, wanted: &CatalogQuery) -> Option<&TableName> {
+    /// Returns a queried relation whose columns the server did not return although it has some.
+    pub(super) fn unreadable(&self, query: &CatalogQuery) -> Option<&TableName> {
         let names = |name: &&TableName| {
-            wanted.relations.contains(name) || wanted.relations.iter().any(|one| one.folded() == **name)
+            query.relations.contains(name) || query.relations.iter().any(|one| one.folded() == **name)
         };
         self.incomplete.iter().find(names)
     }
 
-    /// Whether some relation came without its columns.
+    /// Returns whether any relation was returned without its columns.
     pub(super) fn is_incomplete(&self) -> bool {
         !self.incomplete.is_empty()
     }
 
-    /// The part of this catalog that `wanted` names.
-    pub fn restrict_to(&self, wanted: &CatalogQuery) -> Catalog {
+    /// Returns the part of this catalog that the query names.
+    pub fn restrict_to(&self, query: &CatalogQuery) -> Catalog {
         let mut part = Catalog {
             dialect: self.dialect,
             user: self.user.clone(),
             schemas: BTreeMap::new(),
             relations: BTreeMap::new(),
-            accounts: self.accounts.intersection(&wanted.accounts).cloned().collect(),
+            accounts: self.accounts.intersection(&query.accounts).cloned().collect(),
             incomplete: BTreeSet::new(),
         };
-        for name in wanted.relations.iter().flat_map(|name| [name.clone(), name.folded()]) {
+        for name in query.relations.iter().flat_map(|name| [name.clone(), name.folded()]) {
             if let Some(schema) = self.schemas.get(&name.schema) {
                 part.schemas.insert(name.schema.clone(), *schema);
             }
@@ -100,54 +101,54 @@ impl Catalog {
         part
     }
 
-    /// The schema of a relation, where it exists.
+    /// Returns the schema of a relation, if it exists.
     pub fn schema(&self, name: &TableName) -> Option<&Schema> {
         self.schemas.get(&name.schema).or_else(|| self.schemas.get(&name.folded().schema))
     }
 }
 
-/// A schema, and what the connected user may do in it.
+/// A schema, and the connected user's privileges on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     pub usage: bool,
     pub create: bool,
-    /// Redshift: its tables lie elsewhere (Spectrum, another database); none can be made here.
+    /// Redshift: its tables are stored elsewhere (Spectrum, another database), and none can be created in it.
     #[serde(default)]
     pub external: bool,
 }
 
-/// A relation: a table, or what has taken a table's name.
+/// A relation: a table, or something else with the name of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Relation {
     pub kind: RelationKind,
     pub owner: String,
-    /// Who holds which privileges, by [`Account`]'s text. The owner's own are not listed.
+    /// The privileges by the text of an [`Account`]. The owner's own privileges are not listed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<String, BTreeSet<Privilege>>,
-    /// In the table's own order.
+    /// In the order of the table.
     pub columns: Vec<Column>,
-    /// What an INSERT meets beside the columns.
+    /// What affects an INSERT apart from the columns.
     #[serde(default, skip_serializing_if = "Inserts::is_empty")]
     pub inserts: Inserts,
-    /// Redshift alone.
+    /// Only on Redshift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dist: Option<Dist>,
-    /// Redshift alone; `None` where there is no sort key.
+    /// Only on Redshift. `None` if there is no sort key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sort: Option<Sort>,
 }
 
-/// A column: its name, its type in the catalog's spelling, and whether it takes NULL.
+/// A column: its name, its type as spelled in the catalog, and whether it allows NULL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
     pub name: String,
     #[serde(rename = "type")]
     pub type_name: String,
-    /// True unless given.
+    /// Defaults to true.
     pub null: bool,
 }
 
-/// A column's key. YAML takes an unquoted `null` for the null value, though it is the key's name here.
+/// A key of a column. YAML parses an unquoted `null` as the null value, but here it is the name of a key.
 enum ColumnKey {
     Name,
     Type,
@@ -217,21 +218,22 @@ impl<'de> Deserialize<'de> for Column {
 }
 
 impl Column {
-    /// The name as it stands in a statement.
+    /// Returns the name quoted for a statement.
     pub fn sql_name(&self) -> String {
         postgres_protocol::escape::escape_identifier(&self.name)
     }
 }
 
-/// What decides beside the columns' types whether rows can be inserted.
+/// What decides, apart from the types of the columns, whether rows can be inserted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Inserts {
-    /// Columns that need no value, since they have a default.
+    /// Columns with a default, which need no value.
     pub defaults: BTreeSet<String>,
-    /// Columns that take no value, since the server makes it.
+    /// Columns whose values the server computes, which accept no value.
     pub computed: BTreeMap<String, Computed>,
-    /// PostgreSQL alone: constraints, triggers, rules and row-level security that rows have to pass, in the server's words.
+    /// Only on PostgreSQL: constraints, triggers, rules and row-level security that apply to rows, in the server's
+    /// notation.
     pub guards: BTreeSet<String>,
 }
 
@@ -241,7 +243,7 @@ impl Inserts {
     }
 }
 
-/// How the server makes a column's values.
+/// How the server computes a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Computed {
@@ -261,7 +263,7 @@ pub enum RelationKind {
     Index,
     Sequence,
     CompositeType,
-    /// A type that is no relation, and has the name that a table's row type would have.
+    /// A type without a relation that has the name of a table's row type.
     Type,
     Other(String),
 }
@@ -281,7 +283,7 @@ impl RelationKind {
         }
     }
 
-    /// Whether rows can be inserted into it as into any table.
+    /// Returns whether rows can be inserted as into an ordinary table.
     pub fn is_table(&self) -> bool {
         matches!(self, Self::Table | Self::PartitionedTable)
     }
@@ -304,7 +306,7 @@ impl fmt::Display for RelationKind {
     }
 }
 
-/// How Redshift spreads a table's rows over its slices.
+/// How Redshift distributes a table's rows over its slices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "style", rename_all = "snake_case")]
 pub enum Dist {
@@ -314,9 +316,9 @@ pub enum Dist {
         column: String,
     },
     All,
-    /// Redshift decides, and changes its mind by itself.
+    /// Redshift chooses, and may change its choice.
     Auto,
-    /// A `reldiststyle` that the documentation does not name.
+    /// A `reldiststyle` that is not documented.
     Other {
         number: i64,
     },
@@ -334,7 +336,7 @@ impl fmt::Display for Dist {
     }
 }
 
-/// The columns by which Redshift keeps a table sorted, the first first.
+/// The columns of a Redshift sort key, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sort {
     pub columns: Vec<String>,
@@ -349,7 +351,7 @@ impl fmt::Display for Sort {
     }
 }
 
-/// A privilege on a table that PostgreSQL and Redshift spell alike in an access list.
+/// A privilege on a table with the same letter in the access lists of PostgreSQL and Redshift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Privilege {
@@ -361,7 +363,8 @@ pub enum Privilege {
 }
 
 impl Privilege {
-    /// From the letter in an access list (`aclitem`); the others' meanings differ between the servers.
+    /// Returns the privilege for a letter of an access list (`aclitem`). The meaning of other letters differs between
+    /// the servers.
     pub(super) fn from_letter(letter: char) -> Option<Self> {
         match letter {
             'r' => Some(Self::Select),
@@ -373,7 +376,7 @@ impl Privilege {
         }
     }
 
-    /// From the word in `svv_relation_privileges`.
+    /// Returns the privilege for a word in `svv_relation_privileges`.
     pub(super) fn from_word(word: &str) -> Option<Self> {
         [Self::Select, Self::Insert, Self::Update, Self::Delete, Self::References]
             .into_iter()
@@ -393,8 +396,8 @@ impl fmt::Display for Privilege {
     }
 }
 
-/// Who holds privileges. A plan file writes a user as `dbt`, the others as `{ group: etl }`, `{ role: loader }`, and
-/// everybody as `public`. PostgreSQL knows roles alone and takes the three for one.
+/// An account that can have privileges. A plan file writes a user as `dbt`, others as `{ group: etl }` and `{ role:
+/// loader }`, and everyone as `public`. PostgreSQL has only roles and does not distinguish the three.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
     Public,
@@ -404,7 +407,7 @@ pub enum Account {
 }
 
 impl Account {
-    /// The name, bare of its sort.
+    /// Returns the name without its type.
     pub fn name(&self) -> &str {
         match self {
             Self::Public => "public",
@@ -412,8 +415,8 @@ impl Account {
         }
     }
 
-    /// As it stands in [`Relation::grants`].
-    pub fn held_as(&self, dialect: Dialect) -> String {
+    /// Returns the key in [`Relation::grants`].
+    pub fn grant_key(&self, dialect: Dialect) -> String {
         match (dialect, self) {
             (Dialect::Postgresql, account) => account.name().to_owned(),
             (Dialect::Redshift, account) => account.to_string(),
@@ -432,7 +435,7 @@ impl fmt::Display for Account {
     }
 }
 
-/// The written form of an account that is no plain user.
+/// The serialized form of an account that is not a plain user.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Named {
@@ -465,14 +468,14 @@ impl<'de> Deserialize<'de> for Account {
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Account, E> {
                 match name {
-                    "" => Err(E::custom("an account's name is empty")),
+                    "" => Err(E::custom("the name of an account is empty")),
                     "public" => Ok(Account::Public),
                     name => Ok(Account::User(name.to_owned())),
                 }
             }
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Account, A::Error> {
-                // A map with one key is how serde writes an enum's variant.
+                // serde represents a variant of an enum as a map with one key.
                 Ok(match Named::deserialize(MapAccessDeserializer::new(map))? {
                     Named::User(name) => Account::User(name),
                     Named::Group(name) => Account::Group(name),

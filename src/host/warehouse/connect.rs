@@ -1,4 +1,4 @@
-//! From an endpoint to a session: the servers in turn, TLS, the password, and one deadline over all of it.
+//! Opens a session on an endpoint: tries its servers, sets up TLS, and logs in, all within one deadline.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Config, Connection};
 
 use super::catalog::Dialect;
 use super::endpoint::{Endpoint, Server};
-use super::error::{Attempt, DbError, other_way_may_do};
+use super::error::{Attempt, DbError, is_worth_retrying};
 use super::pgpass::{ClientDefaults, Found};
 use super::spec::ConnectionSpec;
 use super::tls;
@@ -20,13 +20,13 @@ use crate::host::secret::{Secret, yields_nothing};
 use crate::host::ssh::Tunnel;
 use crate::telemetry::spans;
 
-/// Seconds for connecting, unless the plan file or the URL says otherwise. libpq waits for ever.
+/// The default connect timeout in seconds. libpq has none.
 const CONNECT_TIMEOUT: u64 = 10;
 
-/// A session on the server. It ends when this is dropped.
+/// A session on the server. It ends on drop.
 pub(super) struct Session {
     pub client: Client,
-    /// As the server's first words suggest; `version()` has the last word.
+    /// The dialect suggested by the server's first message. `version()` decides.
     pub dialect: Dialect,
     pump: JoinHandle<()>,
 }
@@ -37,13 +37,13 @@ impl Drop for Session {
     }
 }
 
-/// All that is needed to connect, again and again.
+/// Everything that is needed to connect repeatedly.
 pub(super) struct Connector {
     /// The connection's name in the plan file.
     pub name: String,
     pub spec: ConnectionSpec,
     pub password: Option<Secret>,
-    pub surroundings: ClientDefaults,
+    pub defaults: ClientDefaults,
     pub tunnel: Option<Tunnel>,
 }
 
@@ -52,23 +52,24 @@ impl Connector {
         &self.spec.url
     }
 
-    /// How long connecting may take.
+    /// Returns the time limit for connecting.
     pub fn timeout(&self) -> Duration {
         let from_url = self.endpoint().config.get_connect_timeout().copied();
         let given = self.spec.connect_timeout.map(|seconds| Duration::from_secs(seconds.into()));
         given.or(from_url).filter(|given| !given.is_zero()).unwrap_or(Duration::from_secs(CONNECT_TIMEOUT))
     }
 
-    /// A session on the first server that lets one in.
-    pub async fn dial(&self) -> Result<Session, DbError> {
+    /// Opens a session on the first server that accepts one.
+    pub async fn connect(&self) -> Result<Session, DbError> {
         let mut last = None;
         for server in self.endpoint().servers() {
             let span = spans::warehouse_connect(&host_name(&server), server.port.into(), &self.endpoint().database());
-            match span.instrument(self.dial_server(&server)).await {
+            match span.instrument(self.connect_to_server(&server)).await {
                 Ok(session) => return Ok(session),
-                // A server that answered and said no would say so again; only one that cannot be used has a successor.
-                Err(trouble @ (DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_))) => {
-                    last = Some(trouble)
+                // A server that rejected the login would reject it again. Only a server that cannot be used has a
+                // successor.
+                Err(error @ (DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_))) => {
+                    last = Some(error)
                 }
                 Err(DbError::Fatal(failure)) if failure.message.contains("unknown host") => {
                     last = Some(DbError::Fatal(failure));
@@ -76,29 +77,29 @@ impl Connector {
                 Err(fatal) => return Err(fatal),
             }
         }
-        Err(last.unwrap_or_else(|| DbError::Fatal(Failure::new(format!("connection `{}` names no host", self.name)))))
+        Err(last.unwrap_or_else(|| DbError::Fatal(Failure::new(format!("connection `{}` has no host", self.name)))))
     }
 
-    async fn dial_server(&self, server: &Server) -> Result<Session, DbError> {
+    async fn connect_to_server(&self, server: &Server) -> Result<Session, DbError> {
         let endpoint = self.endpoint();
         let (user, database) = (endpoint.user(), endpoint.database());
         let mode = tls::mode(endpoint, server, self.tunnel.is_some());
         let connector = tls::Connector { endpoint: endpoint.clone(), mode };
-        let (password, passed_over) = self.password_for(server, &database, &user);
+        let (password, ignored_passfile) = self.password_for(server, &database, &user);
         let mut attempt = Attempt {
             connection: &self.name,
             server,
             user: &user,
             database: &database,
             mode,
-            passed_over: passed_over.as_deref(),
+            ignored_passfile: ignored_passfile.as_deref(),
             password_source: self.spec.password.as_ref(),
         };
         let timeout = self.timeout();
         let attempts = tls::attempts(mode);
         for (at, wire) in attempts.iter().enumerate() {
             let config = self.config_for(server, *wire, password.as_ref());
-            let dialling = async {
+            let connecting = async {
                 match &self.tunnel {
                     None => {
                         let (client, connection) = config.connect(connector.clone()).await.map_err(Stage::Server)?;
@@ -113,7 +114,7 @@ impl Connector {
                     }
                 }
             };
-            let error = match tokio::time::timeout(timeout, dialling).await {
+            let error = match tokio::time::timeout(timeout, connecting).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(Stage::Tunnel(failure))) => return Err(DbError::ConnectionLost(failure)),
                 Ok(Err(Stage::Server(error))) => error,
@@ -122,7 +123,7 @@ impl Connector {
             if let Some(failure) = tls::set_up_failure(&error) {
                 return Err(DbError::Fatal(failure.clone()));
             }
-            if at + 1 == attempts.len() || !other_way_may_do(&error) {
+            if at + 1 == attempts.len() || !is_worth_retrying(&error) {
                 attempt.mode = mode;
                 return Err(attempt.classify(&error));
             }
@@ -130,23 +131,26 @@ impl Connector {
         Err(attempt.timed_out(timeout.as_secs()))
     }
 
-    /// The password for a server, and why a password file was passed over.
+    /// Returns the password for a server, and why a password file was ignored.
     fn password_for(&self, server: &Server, database: &str, user: &str) -> (Option<Secret>, Option<String>) {
         if let Some(given) = self.password.as_ref().or(self.endpoint().password.as_ref()) {
             return (Some(given.as_password()), None);
         }
-        match self.surroundings.look_up(self.endpoint().passfile.as_deref().map(Path::new), server, database, user) {
+        match self.defaults.look_up(self.endpoint().passfile.as_deref().map(Path::new), server, database, user) {
             Found::Password(password) => (Some(password), None),
-            // Its own source, if it has one, has yielded nothing.
+            // The connection's own source, if any, has no value.
             Found::Nothing => {
                 let source = self.spec.password.as_ref();
-                (None, source.map(|source| format!("{}, and no password file has it", yields_nothing(Some(source)))))
+                (
+                    None,
+                    source.map(|source| format!("{}, and no password file contains it", yields_nothing(Some(source)))),
+                )
             }
-            Found::PassedOver(why) => (None, Some(why)),
+            Found::Ignored(why) => (None, Some(why)),
         }
     }
 
-    /// The endpoint's settings for one server alone.
+    /// Returns the settings of the endpoint for one server.
     fn config_for(&self, server: &Server, wire: Wire, password: Option<&Secret>) -> Config {
         let all = &self.endpoint().config;
         let mut config = Config::new();
@@ -167,7 +171,7 @@ impl Connector {
             }
             (Host::Tcp(address), Some(name)) => {
                 config.host(name.clone());
-                // The address was pinned by `hostaddr`; the name is for the certificate.
+                // `hostaddr` gives the address. The name is only used for the certificate.
                 if let Ok(address) = address.parse() {
                     config.hostaddr(address);
                 }
@@ -182,8 +186,8 @@ impl Connector {
         if let Some(options) = all.get_options() {
             config.options(options);
         }
-        // A pooler gives the name that a session begins with to whoever has the session next. On Redshift's own
-        // hosts there is none, and there the name is only taken when a session begins.
+        // A pooler would pass the application name on to the next user of its session. Redshift's own hosts have no
+        // pooler, and accept the name only at the start of a session.
         let redshift = |host: &str| host.contains(".redshift") && host.ends_with(".amazonaws.com");
         let own_host = server.name.as_deref().is_some_and(redshift);
         if let Some(name) = all.get_application_name().filter(|_| own_host) {
@@ -202,13 +206,13 @@ impl Connector {
     }
 }
 
-/// Where connecting failed.
+/// The stage at which connecting failed.
 enum Stage {
     Tunnel(Failure),
     Server(tokio_postgres::Error),
 }
 
-/// The host by the name that the plan file has for it, as a tunnel's far end is asked for it.
+/// Returns the host name from the plan file, which is also the name for the far end of the tunnel.
 fn host_name(server: &Server) -> String {
     match &server.host {
         Host::Tcp(host) => host.clone(),
@@ -216,16 +220,16 @@ fn host_name(server: &Server) -> String {
     }
 }
 
-/// Keeps the connection running in the background.
+/// Runs the connection in the background.
 fn session<S, T>(client: Client, connection: Connection<S, T>) -> Session
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: TlsStream + AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Redshift presents itself as PostgreSQL 8.0.2.
+    // Redshift reports itself as PostgreSQL 8.0.2.
     let old = connection.parameter("server_version").is_some_and(|version| version.starts_with("8.0"));
     let pump = tokio::spawn(async move {
-        // What goes wrong here is told to whoever waits for an answer.
+        // Errors are reported to the callers that wait for an answer.
         let _ended = connection.await;
     });
     Session { client, dialect: if old { Dialect::Redshift } else { Dialect::Postgresql }, pump }

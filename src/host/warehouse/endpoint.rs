@@ -1,9 +1,9 @@
-//! Where a warehouse is, from a libpq URL or key/value string.
+//! Parses the endpoint of a warehouse from a libpq URL or key/value string.
 //!
-//! The keys are libpq's (<https://www.postgresql.org/docs/current/libpq-connect.html>, sections 34.1.1 and 34.1.2).
-//! tokio-postgres reads most of them; those it lacks (the verifying TLS modes, certificates, password files) are
-//! taken off first. Nothing is taken from `PG*` environment variables but the password file's place. No message says a
-//! value, for one of them may be a password that stands in the wrong place.
+//! The keys are those of libpq (<https://www.postgresql.org/docs/current/libpq-connect.html>, sections 34.1.1 and
+//! 34.1.2). tokio-postgres parses most of them. The others (verifying TLS modes, certificates, password files) are
+//! extracted first. Of the `PG*` environment variables only `PGPASSFILE` is used. Messages never contain a value,
+//! because it could be a misplaced password.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::host::fs::acting_ids;
 use crate::host::secret::Secret;
 use crate::host::users::User;
 
-/// The keys that tokio-postgres reads itself.
+/// The keys that tokio-postgres parses.
 const PASSED_ON: &[&str] = &[
     "user",
     "dbname",
@@ -40,11 +40,11 @@ const PASSED_ON: &[&str] = &[
     "channel_binding",
     "load_balance_hosts",
 ];
-/// The keys that are read here.
+/// The keys that are parsed here.
 const OWN: &[&str] = &["password", "sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "keepalives_count"];
 
-/// What libpq takes besides, and nothing here does.
-const LIBPQS_ALONE: &[&str] = &[
+/// The keys of libpq that are not supported.
+const UNSUPPORTED: &[&str] = &[
     "service",
     "client_encoding",
     "fallback_application_name",
@@ -67,22 +67,22 @@ const LIBPQS_ALONE: &[&str] = &[
     "sslsni",
 ];
 
-/// How this machine is named among the addresses.
+/// The address that stands for this machine.
 pub(super) const LOCAL: &str = "127.0.0.1";
 
-/// A server's address, the login, and how the way there is protected. Holds no password outside a [`Secret`].
+/// The address of a server, the login and the TLS settings. A password is only in a [`Secret`].
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Endpoint {
-    /// All but the password and the TLS mode.
+    /// All settings except the password and the TLS mode.
     pub(super) config: Config,
     pub(super) password: Option<Secret>,
     pub(super) sslmode: Option<SslMode>,
     pub(super) root_cert: Option<RootCert>,
-    /// A client's certificate and its key.
+    /// The client certificate and its key.
     pub(super) client_cert: Option<(PathBuf, PathBuf)>,
     pub(super) passfile: Option<PathBuf>,
-    /// Every setting but the password, as it was given: what a saved plan is held against.
+    /// All settings except the password as they were given, for comparison with a saved plan.
     pub(super) settings: BTreeMap<String, String>,
 }
 
@@ -90,36 +90,36 @@ pub struct Endpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
     Disable,
-    /// In clear; encrypted where the server insists.
+    /// Unencrypted, but encrypted if the server requires it.
     Allow,
-    /// Encrypted; in clear where the server cannot.
+    /// Encrypted, but unencrypted if the server does not support TLS.
     Prefer,
-    /// Encrypted, whoever answers.
+    /// Encrypted, without verifying the server.
     Require,
-    /// The certificate comes from an authority that is trusted.
+    /// The certificate has to be issued by a trusted authority.
     VerifyCa,
-    /// And it is for the host's name.
+    /// The certificate also has to match the host name.
     VerifyFull,
 }
 
-/// Which authorities are trusted.
+/// The trusted certificate authorities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootCert {
     System,
     File(PathBuf),
 }
 
-/// One server of the list that a connection string may hold.
+/// One of the servers in a connection string.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     pub host: Host,
-    /// The name in a certificate; none for a Unix socket.
+    /// The host name for the certificate. `None` for a Unix socket.
     pub name: Option<String>,
     pub port: u16,
 }
 
 impl Endpoint {
-    /// The servers, in the order in which they are tried.
+    /// Returns the servers in the order in which they are tried.
     pub(super) fn servers(&self) -> Vec<Server> {
         let ports = self.config.get_ports();
         let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
@@ -143,7 +143,7 @@ impl Endpoint {
             .collect()
     }
 
-    /// Every address and port by which the servers are known: the host's name in lower case, and its address.
+    /// Returns all addresses and ports of the servers: host names in lower case and IP addresses.
     pub(super) fn addresses(&self) -> BTreeSet<(String, u16)> {
         let one = |name: &str| {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -161,7 +161,7 @@ impl Endpoint {
         addresses
     }
 
-    /// The files that are read when a connection is made.
+    /// Returns the files that are read to open a connection.
     pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let root = self.root_cert.iter().filter_map(|root| match root {
             RootCert::File(path) => Some(path.clone()),
@@ -171,21 +171,21 @@ impl Endpoint {
         root.chain(client).chain(self.passfile.clone()).filter(|path| path.is_absolute())
     }
 
-    /// The user to log in as: the connection string's, or the one this process runs as.
+    /// Returns the user of the connection string, or else the user of this process.
     pub(super) fn user(&self) -> String {
         let own = || User::by_id(acting_ids().0).ok().flatten().map(|user| user.name);
         self.config.get_user().map(str::to_owned).or_else(own).unwrap_or_default()
     }
 
-    /// The database: the connection string's, or the one named like the user.
+    /// Returns the database of the connection string, or else the one with the user's name.
     pub(super) fn database(&self) -> String {
         self.config.get_dbname().map_or_else(|| self.user(), str::to_owned)
     }
 }
 
 impl Server {
-    /// Whether what is sent there stays on this machine. The name decides where there is one: behind a loopback
-    /// address that goes by another name, something forwards.
+    /// Returns whether data sent to the server stays on this machine. The host name decides if there is one: a loopback
+    /// address with another name may be a forwarded port.
     pub fn is_local(&self) -> bool {
         match (&self.host, &self.name) {
             (Host::Unix(_), _) => true,
@@ -232,7 +232,7 @@ impl std::str::FromStr for Endpoint {
             Some((scheme, _))
                 if scheme.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"+:-.".contains(&letter)) =>
             {
-                return Err(format!("a connection URL begins with postgresql://, not {scheme}://").into());
+                return Err(format!("a connection URL starts with postgresql://, not {scheme}://").into());
             }
             _ => key_value_pairs(text)?,
         };
@@ -256,15 +256,15 @@ impl std::str::FromStr for Endpoint {
             _ => RootCert::File(value.into()),
         });
         if root_cert == Some(RootCert::System) && sslmode.is_some_and(|mode| mode < SslMode::VerifyFull) {
-            return Err("`sslrootcert=system` needs `sslmode=verify-full`: anybody can have a certificate from a public authority".into());
+            return Err("`sslrootcert=system` needs `sslmode=verify-full`: anyone can get a certificate from a public authority".into());
         }
         let client_cert = match (own("sslcert"), own("sslkey")) {
             (Some(cert), Some(key)) => Some((cert.into(), key.into())),
             (None, None) => None,
-            _ => return Err("`sslcert` and `sslkey` are given together or not at all".into()),
+            _ => return Err("`sslcert` and `sslkey` have to be given together".into()),
         };
         let passfile = own("passfile").map(PathBuf::from);
-        // libpq calls it `keepalives_count`, tokio-postgres `keepalives_retries`.
+        // libpq uses the name `keepalives_count`, and tokio-postgres `keepalives_retries`.
         if let Some(count) = own("keepalives_count") {
             settings.insert("keepalives_retries".into(), count);
         }
@@ -272,7 +272,7 @@ impl std::str::FromStr for Endpoint {
         let keys: Vec<_> = settings.iter().map(|(key, value)| format!("{key}='{}'", escaped(value))).collect();
         let mut config: Config = keys.join(" ").parse().map_err(|error| invalid(&error))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err("the connection names no host: write postgresql://USER@HOST:PORT/DATABASE".into());
+            return Err("the connection has no host: write postgresql://USER@HOST:PORT/DATABASE".into());
         }
         let (hosts, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
         if hosts > 0 && addresses > 0 && hosts != addresses {
@@ -285,7 +285,7 @@ impl std::str::FromStr for Endpoint {
             config.application_name("provision");
         }
         if !settings.contains_key("keepalives_idle") {
-            // The kernel's two hours outlast every firewall's memory of an idle connection.
+            // The kernel's default of two hours exceeds the idle timeout of most firewalls.
             config.keepalives_idle(Duration::from_secs(60));
         }
         Ok(Self { config, password, sslmode, root_cert, client_cert, passfile, settings: given })
@@ -294,11 +294,10 @@ impl std::str::FromStr for Endpoint {
 
 fn unknown_key(key: &str) -> String {
     if key == "service" {
-        return "the connection option `service` is not supported: write what the service's entry in pg_service.conf says"
-            .into();
+        return "the connection option `service` is not supported: copy its settings from pg_service.conf".into();
     }
-    if LIBPQS_ALONE.contains(&key) {
-        return format!("the connection option `{key}` is libpq's alone and not supported: leave it out");
+    if UNSUPPORTED.contains(&key) {
+        return format!("the connection option `{key}` is not supported: remove it");
     }
     let nearest = OWN
         .iter()
@@ -307,11 +306,8 @@ fn unknown_key(key: &str) -> String {
         .min()
         .filter(|(distance, _)| distance * 3 <= key.len());
     match nearest {
-        // The word may be a piece of a password with an unescaped `@` or `?` in it, so it is not said again.
-        None => {
-            "the connection string has an option that is not known (is a `@`, `?` or `=` in the password not escaped?)"
-                .into()
-        }
+        // The word may be part of a password with an unescaped `@` or `?`, so it is not repeated.
+        None => "the connection string has an unknown option (escape any `@`, `?` or `=` in the password)".into(),
         Some((_, known)) => format!("unknown connection option `{key}`: did you mean `{known}`?"),
     }
 }
@@ -324,16 +320,16 @@ fn ssl_mode(word: &str) -> Result<SslMode, String> {
         "require" => SslMode::Require,
         "verify-ca" => SslMode::VerifyCa,
         "verify-full" => SslMode::VerifyFull,
-        _ => return Err("`sslmode` is one of disable, allow, prefer, require, verify-ca, verify-full".into()),
+        _ => return Err("`sslmode` has to be one of disable, allow, prefer, require, verify-ca, verify-full".into()),
     })
 }
 
-/// What tokio-postgres objects to: its own text names the key, never the value.
+/// Returns the message for an error of tokio-postgres. Its text contains the key but never the value.
 fn invalid(error: &tokio_postgres::Error) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     match cause.strip_prefix("invalid value for option ") {
-        Some(key) => format!("the connection option {key} has a value that cannot be read"),
-        None => "the connection string cannot be read".into(),
+        Some(key) => format!("the connection option {key} has an invalid value"),
+        None => "the connection string is invalid".into(),
     }
 }
 
@@ -341,7 +337,7 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
-/// The settings in what follows `postgresql://`: `[user[:password]@][host[:port][,…]][/database][?key=value&…]`.
+/// Parses what follows `postgresql://`: `[user[:password]@][host[:port][,…]][/database][?key=value&…]`.
 fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
     let mut pairs = Vec::new();
     let mut set = |key: &str, value: &str| -> Result<(), String> {
@@ -350,7 +346,7 @@ fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
         }
         Ok(())
     };
-    // As libpq: an @ before the first slash ends the login; the last of them, so that one in a password does no harm.
+    // As in libpq, an @ before the first slash ends the login. The last one counts, so an @ in a password is accepted.
     let authority_end = rest.find('/').unwrap_or(rest.len());
     let login_end = rest[..authority_end].rfind('@');
     let rest = match login_end {
@@ -365,23 +361,22 @@ fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = place.split_once('/').unwrap_or((place, ""));
     if database.contains('@') {
-        return Err("the URL has an @ after its first `/`: in a password `/` is written %2F, in a name @ is %40".into());
+        return Err(
+            "the URL has an @ after its first `/`: write `/` in a password as %2F, and @ in a name as %40".into()
+        );
     }
     let mut hosts = Vec::new();
     let mut ports = Vec::new();
     for server in authority.split(',') {
         let (host, port) = match server.strip_prefix('[') {
             Some(address) => {
-                let (address, rest) = address.split_once(']').ok_or("an IPv6 address in the URL lacks its `]`")?;
+                let (address, rest) = address.split_once(']').ok_or("an IPv6 address in the URL has no `]`")?;
                 (address, rest.strip_prefix(':').unwrap_or(rest))
             }
             None => server.split_once(':').unwrap_or((server, "")),
         };
         if !port.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err(
-                "the URL's port is no number (a `/`, `@` or `:` in a password has to be written as %2F, %40, %3A)"
-                    .into(),
-            );
+            return Err("the URL's port is not a number (write `/`, `@` or `:` in a password as %2F, %40, %3A)".into());
         }
         hosts.push(host);
         ports.push(port);
@@ -400,12 +395,12 @@ fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 fn decoded(key: &str, value: &str) -> Result<String, String> {
-    // A lone % passes the decoder as it is; libpq refuses it, and so it would be another password than was meant.
+    // The decoder would accept a lone %. libpq rejects it, because the result would not be the intended password.
     let mut rest = value;
     while let Some(at) = rest.find('%') {
         let digits = rest.get(at + 1..at + 3).unwrap_or_default();
         if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(format!("the URL's {key} has a % that begins no escape: write it as %25"));
+            return Err(format!("the URL's {key} has a % that does not start an escape: write it as %25"));
         }
         rest = &rest[at + 3..];
     }
@@ -413,7 +408,7 @@ fn decoded(key: &str, value: &str) -> Result<String, String> {
     Ok(decoded.into_owned())
 }
 
-/// The settings in `key = value key='quoted value'`, backslash escapes as in libpq.
+/// Parses `key = value key='quoted value'`, with backslash escapes as in libpq.
 fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, Failure> {
     let mut pairs = Vec::new();
     let mut letters = text.chars().peekable();

@@ -1,9 +1,9 @@
-//! A warehouse: one connection of the plan file, on PostgreSQL or Redshift.
+//! A connection of the plan file to PostgreSQL or Redshift.
 //!
-//! All steps of a connection share one [`Warehouse`]: one session, and one reading of the catalog for all their tables.
-//! Everything goes by simple queries; prepared statements are where clients lose their connections to Redshift.
-//! Each statement is a transaction of its own, and what is set for it ends with it: behind a pooler the session is
-//! somebody else's a moment later.
+//! All steps of a connection share one [`Warehouse`], with one session and one catalog read for all their tables. Only
+//! simple queries are used, because prepared statements are a frequent cause of lost connections to Redshift. Each
+//! statement is its own transaction, and its settings end with it: behind a pooler, the session may be used by someone
+//! else afterwards.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,89 +39,89 @@ use crate::telemetry::spans::{self, Count};
 use connect::{Connector, Session};
 use error::DbError;
 
-/// How often a statement or a reading is tried where another session or the network got in the way.
+/// How often a statement or a catalog read is attempted if another session or the network interferes.
 const ATTEMPTS: u32 = 8;
-/// How often a catalog is read that shows a table without columns: on Redshift that passes.
+/// How often the catalog is read if a table has no columns. On Redshift this is temporary.
 const INCOMPLETE_ATTEMPTS: u32 = 3;
-/// Seconds for one statement unless the plan file says otherwise.
+/// The default time limit of a statement, in seconds.
 const STATEMENT_TIMEOUT: u32 = 60;
 
-/// A connection of the plan file, for one run. Connects when it is first used.
+/// A connection of the plan file, for one run. It connects when it is first used.
 pub struct Warehouse {
-    dialler: Connector,
+    connector: Connector,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    wanted: CatalogQuery,
+    query: CatalogQuery,
     session: Option<Session>,
-    /// Whether this run has reached the server before: a lost connection is worth waiting for, a wrong address is not.
-    met: bool,
-    /// Why nothing can be done any more: tried and given up.
+    /// Whether this run has been connected before. A lost connection is worth waiting for, but a wrong address is not.
+    was_connected: bool,
+    /// Why the connection was given up.
     given_up: Option<Failure>,
-    /// What the last good reading showed to exist.
+    /// The relations that the last successful read found.
     seen: BTreeSet<TableName>,
-    /// The last reading, or why there is none.
+    /// The last read, or why it failed.
     reading: Option<Result<Arc<Catalog>, Failure>>,
 }
 
 impl Warehouse {
-    /// The connection `name` of the plan file. `wanted` is what the run's steps look at, so that one reading brings
-    /// it all; `password` is what the connection's own source yielded. Nothing is done yet.
+    /// Creates the connection `name` of the plan file. `query` is what all steps of the run need, so that one read
+    /// returns everything. `password` comes from the connection's own source. Does not connect yet.
     pub fn new(
         name: impl Into<String>,
         spec: ConnectionSpec,
         password: Option<Secret>,
-        surroundings: ClientDefaults,
-        wanted: CatalogQuery,
+        defaults: ClientDefaults,
+        query: CatalogQuery,
     ) -> Self {
         let tunnel = spec
             .tunnel
             .as_ref()
-            .map(|tunnel| Tunnel::new(tunnel.ssh.clone(), tunnel.key.clone(), surroundings.home.as_deref()));
-        let dialler = Connector { name: name.into(), spec, password, surroundings, tunnel };
-        Self { dialler, state: Mutex::new(State { wanted, ..State::default() }) }
+            .map(|tunnel| Tunnel::new(tunnel.ssh.clone(), tunnel.key.clone(), defaults.home.as_deref()));
+        let connector = Connector { name: name.into(), spec, password, defaults, tunnel };
+        Self { connector, state: Mutex::new(State { query, ..State::default() }) }
     }
 
-    /// The connection's name in the plan file.
+    /// Returns the connection's name in the plan file.
     pub fn name(&self) -> &str {
-        &self.dialler.name
+        &self.connector.name
     }
 
-    /// The last reading of the catalog; read now where there is none.
+    /// Returns the catalog. Reads it if that has not been done yet.
     pub async fn catalog(&self) -> Result<Arc<Catalog>, Failure> {
         let mut state = self.state.lock().await;
         self.reading(&mut state).await
     }
 
-    /// The part of the last reading that `wanted` names. It is read anew where it was not among what the run wanted:
-    /// what was not asked for must never look absent.
-    pub async fn look_at(&self, wanted: &CatalogQuery) -> Result<Catalog, Failure> {
+    /// Returns the part of the catalog that the query names. If the run's query does not include it, the catalog is
+    /// read again, because something that was not queried must never look absent.
+    pub async fn restricted_catalog(&self, query: &CatalogQuery) -> Result<Catalog, Failure> {
         let mut state = self.state.lock().await;
-        if !state.wanted.contains(wanted) {
-            state.wanted.extend(wanted.clone());
+        if !state.query.contains(query) {
+            state.query.extend(query.clone());
             state.reading = None;
         }
         let catalog = self.reading(&mut state).await?;
-        match catalog.unreadable(wanted) {
+        match catalog.unreadable(query) {
             Some(name) => {
                 Err(Failure::new(format!("{}: {}", self.reading_doing(), unreadable(name))).hint("run it again"))
             }
-            None => Ok(catalog.restrict_to(wanted)),
+            None => Ok(catalog.restrict_to(query)),
         }
     }
 
-    /// Forgets the last reading: the next look is a fresh one.
+    /// Forgets the last read, so that the next one is fresh.
     pub async fn invalidate(&self) {
         let mut state = self.state.lock().await;
         state.reading = None;
         state.given_up = None;
     }
 
-    /// Carries out one statement in a transaction of its own. `doing` says in a message what was tried (`cannot create
-    /// a.b`). Where another session was in the way or the connection was lost, the catalog is read anew and `done` is
-    /// asked: true ends it, false has the statement tried again, a bounded number of times.
+    /// Executes one statement in its own transaction. `doing` describes the attempt for messages (`cannot create a.b`).
+    /// If another session interfered or the connection was lost, the catalog is read again and passed to `done`. If
+    /// `done` returns false, the statement is retried a limited number of times.
     pub async fn execute(
         &self,
         doing: &str,
@@ -135,22 +135,22 @@ impl Warehouse {
         state.reading = None;
         let deadline = self.deadline();
         for attempt in 1.. {
-            let trouble = match self.send(&mut state, doing, sql).await {
+            let error = match self.send(&mut state, doing, sql).await {
                 Ok(()) => return Ok(()),
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            // A session that a conflict has met may see the old state still: Redshift's users reconnect.
+            // After a conflict a session may still see the old state, so users of Redshift reconnect.
             state.session = None;
-            match &trouble {
-                DbError::Fatal(_) => return Err(trouble.into_failure()),
+            match &error {
+                DbError::Fatal(_) => return Err(error.into_failure()),
                 DbError::Exists(_) => {}
                 DbError::ConnectionLost(_) | DbError::Silent(_)
-                    if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) =>
+                    if attempt == ATTEMPTS || !error.is_worth_retrying(deadline) =>
                 {
-                    return Err(state.give_up(trouble));
+                    return Err(state.give_up(error));
                 }
-                DbError::Conflict(_) if attempt == ATTEMPTS || !trouble.is_worth_waiting(deadline) => {
-                    return Err(trouble.into_failure());
+                DbError::Conflict(_) if attempt == ATTEMPTS || !error.is_worth_retrying(deadline) => {
+                    return Err(error.into_failure());
                 }
                 other => {
                     spans::retry("reading the catalog", (attempt + 1).into(), other.message());
@@ -161,8 +161,8 @@ impl Warehouse {
             if done(&catalog)? {
                 return Ok(());
             }
-            // Whoever races for a name shows what has won it.
-            if let DbError::Exists(failure) = trouble {
+            // In a race for a name, the failure shows what else has it.
+            if let DbError::Exists(failure) = error {
                 return Err(failure);
             }
             state.reading = None;
@@ -177,18 +177,18 @@ impl Warehouse {
             let answer = self.in_time(session.client.batch_execute(&sql), doing);
             spans::warehouse_query("change").instrument(answer).await
         };
-        if takes_no_transaction(sql, session.dialect) {
-            // Two statements in one query would be one transaction.
+        if cannot_run_in_transaction(sql, session.dialect) {
+            // Two statements in one query would form one transaction.
             run(format!("SET statement_timeout TO {}", self.milliseconds())).await?;
             let done = run(sql.to_owned()).await;
-            // Where the session is gone, so is the setting.
+            // If the session is gone, the setting is gone too.
             let _reset = run("RESET statement_timeout".to_owned()).await;
             return done;
         }
         run(format!("{}; {sql}", self.settings(session.dialect).join("; "))).await
     }
 
-    /// The reading in hand, or a new one.
+    /// Returns the last read, or a new one.
     async fn reading(&self, state: &mut State) -> Result<Arc<Catalog>, Failure> {
         if let Some(reading) = &state.reading {
             return reading.clone();
@@ -198,19 +198,19 @@ impl Warehouse {
         reading
     }
 
-    /// Reads the catalog, again where it was disturbed. That something is gone which was there before is believed when a
-    /// second session does not see it either: Redshift's catalog can come up empty where it is not.
+    /// Reads the catalog, repeatedly if it is disturbed. A relation that existed before counts as gone only if a second
+    /// session does not see it either, because Redshift's catalog can temporarily be empty.
     async fn read(&self, state: &mut State) -> Result<Catalog, Failure> {
         let mut attempt = 0;
-        let mut doubted = false;
+        let mut rechecked = false;
         let deadline = self.deadline();
         loop {
             attempt += 1;
-            let trouble = match self.read_once(state).await {
+            let error = match self.read_once(state).await {
                 Ok(Some(catalog)) => {
                     let gone = |name: &TableName| !catalog.relations.contains_key(name);
-                    if !doubted && state.seen.iter().any(gone) {
-                        doubted = true;
+                    if !rechecked && state.seen.iter().any(gone) {
+                        rechecked = true;
                         state.session = None;
                         continue;
                     }
@@ -222,15 +222,15 @@ impl Warehouse {
                     state.seen = catalog.relations.keys().cloned().collect();
                     return Ok(catalog);
                 }
-                // The dialect was guessed wrong; now it is known.
+                // The guessed dialect was wrong, and is known now.
                 Ok(None) => continue,
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
             state.session = None;
-            match &trouble {
-                DbError::ConnectionLost(_) if !state.met => return Err(trouble.into_failure()),
-                DbError::Fatal(_) | DbError::Exists(_) => return Err(trouble.into_failure()),
-                other if attempt >= ATTEMPTS || !other.is_worth_waiting(deadline) => return Err(trouble.into_failure()),
+            match &error {
+                DbError::ConnectionLost(_) if !state.was_connected => return Err(error.into_failure()),
+                DbError::Fatal(_) | DbError::Exists(_) => return Err(error.into_failure()),
+                other if attempt >= ATTEMPTS || !other.is_worth_retrying(deadline) => return Err(error.into_failure()),
                 DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_) => pause(attempt).await,
             }
         }
@@ -240,11 +240,11 @@ impl Warehouse {
         self.connect(state).await?;
         let Some(session) = &mut state.session else { return Err(DbError::ConnectionLost(Failure::new("no session"))) };
         let doing = self.reading_doing();
-        let questions = query::statements(&state.wanted, session.dialect);
-        let asked = questions.len();
+        let queries = query::statements(&state.query, session.dialect);
+        let asked = queries.len();
         let settings = self.settings(session.dialect);
         let ahead = settings.len();
-        let statements = settings.into_iter().chain(questions).collect::<Vec<_>>().join("; ");
+        let statements = settings.into_iter().chain(queries).collect::<Vec<_>>().join("; ");
         let mut messages = Vec::new();
         let answer = async {
             let stream = session.client.simple_query_raw(&statements).await?;
@@ -260,7 +260,7 @@ impl Warehouse {
         let mut results = query::results(messages);
         results.drain(..ahead.min(results.len()));
         let version = results.first().and_then(|rows| rows.first()?.try_get(0).ok().flatten().map(str::to_owned));
-        // The version comes first: the questions of another dialect fail only after it.
+        // The version comes first, because the queries of another dialect fail only after it.
         if let Some(dialect) = version.as_deref().map(query::dialect_of)
             && dialect != session.dialect
         {
@@ -269,13 +269,15 @@ impl Warehouse {
         }
         answered?;
         if version.is_none() {
-            return Err(DbError::Conflict(Failure::new(format!("{doing}: the server does not say its version"))));
+            return Err(DbError::Conflict(Failure::new(format!("{doing}: the server did not report its version"))));
         }
         if results.len() != asked {
-            let what = format!("{doing}: of {asked} questions the server answered {}", results.len());
-            return Err(DbError::Conflict(Failure::new(what).hint("does something stand before the server?")));
+            let what = format!("{doing}: the server answered {} of {asked} queries", results.len());
+            return Err(DbError::Conflict(
+                Failure::new(what).hint("check whether a proxy sits in front of the server"),
+            ));
         }
-        query::decode(&state.wanted, session.dialect, &results).map(Some).map_err(|query::Incomplete(what)| {
+        query::decode(&state.query, session.dialect, &results).map(Some).map_err(|query::Incomplete(what)| {
             DbError::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again"))
         })
     }
@@ -289,37 +291,37 @@ impl Warehouse {
             state.session = None;
         }
         if state.session.is_none() {
-            state.session = Some(self.dialler.dial().await?);
-            state.met = true;
+            state.session = Some(self.connector.connect().await?);
+            state.was_connected = true;
         }
         Ok(())
     }
 
-    /// What is set for one transaction, and ends with it.
+    /// Returns the settings of one transaction, which end with it.
     fn settings(&self, dialect: Dialect) -> Vec<String> {
         let mut settings = vec![format!("SET LOCAL statement_timeout TO {}", self.milliseconds())];
-        if let (Dialect::Postgresql, Some(name)) = (dialect, self.dialler.spec.url.config.get_application_name()) {
+        if let (Dialect::Postgresql, Some(name)) = (dialect, self.connector.spec.url.config.get_application_name()) {
             settings.push(format!("SET LOCAL application_name TO {}", postgres_protocol::escape::escape_literal(name)));
         }
         settings
     }
 
-    /// The limit of a statement, as the servers take it.
+    /// Returns the statement timeout in milliseconds, as the servers expect it.
     fn milliseconds(&self) -> u64 {
         u64::from(self.statement_timeout()) * 1000
     }
 
-    /// Until when something that did not work is tried again: both limits of the connection hold for the whole.
+    /// Returns the time until which failed operations are retried. Both limits of the connection apply to the total.
     fn deadline(&self) -> Option<Instant> {
         let seconds = self.statement_timeout();
-        (seconds != 0).then(|| Instant::now() + Duration::from_secs(seconds.into()) + self.dialler.timeout())
+        (seconds != 0).then(|| Instant::now() + Duration::from_secs(seconds.into()) + self.connector.timeout())
     }
 
     fn statement_timeout(&self) -> u32 {
-        self.dialler.spec.statement_timeout.unwrap_or(STATEMENT_TIMEOUT)
+        self.connector.spec.statement_timeout.unwrap_or(STATEMENT_TIMEOUT)
     }
 
-    /// Waits for an answer no longer than the server may take to give it: the way there may swallow everything.
+    /// Waits for an answer at most as long as the server may take, because the network may drop everything.
     async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -327,41 +329,42 @@ impl Warehouse {
     ) -> Result<T, DbError> {
         let limit = match self.statement_timeout() {
             0 => return answer.await.map_err(|error| error::of_statement(&error, doing)),
-            seconds => Duration::from_secs(seconds.into()) + self.dialler.timeout(),
+            seconds => Duration::from_secs(seconds.into()) + self.connector.timeout(),
         };
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map_err(|error| error::of_statement(&error, doing)),
-            Err(_) => Err(DbError::Silent(
-                Failure::new(format!("{doing}: no answer within {} s", limit.as_secs()))
-                    .hint("the server or the network hangs; run it again: what was done is read back first"),
-            )),
+            Err(_) => {
+                Err(DbError::Silent(Failure::new(format!("{doing}: no answer within {} s", limit.as_secs())).hint(
+                    "the server or the network hangs; run it again: completed changes are detected and left alone",
+                )))
+            }
         }
     }
 }
 
 impl State {
-    /// Puts down that the server cannot be reached any more, so that what is left to do is not waited for.
-    fn give_up(&mut self, trouble: DbError) -> Failure {
-        let failure = trouble.into_failure();
+    /// Records that the server cannot be reached any more, so that later statements do not wait for it.
+    fn give_up(&mut self, error: DbError) -> Failure {
+        let failure = error.into_failure();
         self.given_up = Some(failure.clone());
         failure
     }
 }
 
-/// Whether a statement fails in a transaction block. Redshift's ALTER COLUMN does; so does any statement beside it in one
-/// query, `SET LOCAL` included.
-fn takes_no_transaction(sql: &str, dialect: Dialect) -> bool {
+/// Returns whether a statement fails in a transaction block. Redshift's ALTER COLUMN does, and so would any statement
+/// in the same query, including `SET LOCAL`.
+fn cannot_run_in_transaction(sql: &str, dialect: Dialect) -> bool {
     dialect == Dialect::Redshift && sql.starts_with("ALTER TABLE") && sql.contains(" ALTER COLUMN ")
 }
 
 fn unreadable(name: &TableName) -> String {
-    format!("the catalog knows {name} and shows none of its columns")
+    format!("the catalog lists {name} but none of its columns")
 }
 
-/// Longer after every attempt, and never the same for two hosts that met each other.
+/// Waits longer after each attempt, with jitter, so that two hosts in conflict do not stay in step.
 async fn pause(attempt: u32) {
     let mut random = [0; 2];
-    // Without randomness the pause is only less well spread.
+    // Without randomness the pauses are only less well distributed.
     let _spread = openssl::rand::rand_bytes(&mut random);
     let step = 50 * (1 << attempt.min(7));
     let jitter = step * u64::from(u16::from_le_bytes(random)) / u64::from(u16::MAX);

@@ -1,4 +1,4 @@
-//! Qualified table names: read from text, folded as the servers fold them, and quoted for SQL.
+//! Qualified table names: parsed from text, folded like the servers do, and quoted for SQL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 use postgres_protocol::escape::escape_identifier;
 use serde::{Deserialize, Serialize};
 
-/// A schema and a relation's name in it, spelled as the catalog stores them: folded to lower case unless quoted.
+/// A schema and a relation name, spelled as in the catalog: folded to lower case unless quoted.
 ///
-/// A name without a schema is refused: which table it meant would hang on the `search_path` of whoever connects.
+/// A name without a schema is rejected, because its meaning would depend on the `search_path` of the connected user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TableName {
@@ -21,12 +21,12 @@ impl TableName {
         Self { schema: schema.into(), name: name.into() }
     }
 
-    /// Both parts as quoted identifiers, for SQL.
+    /// Returns both parts as quoted identifiers, for SQL.
     pub fn sql(&self) -> String {
         format!("{}.{}", escape_identifier(&self.schema), escape_identifier(&self.name))
     }
 
-    /// The name as Redshift stores it unless `enable_case_sensitive_identifier` is on: folded although quoted.
+    /// Returns the name as Redshift stores it unless `enable_case_sensitive_identifier` is on: folded even if quoted.
     pub fn folded(&self) -> Self {
         Self::new(self.schema.to_lowercase(), self.name.to_lowercase())
     }
@@ -38,7 +38,7 @@ impl fmt::Display for TableName {
     }
 }
 
-/// An identifier as a person would write it: quoted only where it has to be.
+/// Displays an identifier as a person would write it: quoted only if necessary.
 pub struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -74,47 +74,47 @@ impl FromStr for TableName {
         match <[String; 2]>::try_from(parts) {
             Ok([schema, name]) => Ok(Self { schema, name }),
             Err(parts) if parts.len() == 1 => {
-                Err(format!("`{text}` names no schema: write schema.table, the search_path is not consulted"))
+                Err(format!("`{text}` has no schema: write schema.table (the search_path is not used)"))
             }
             Err(_) => Err(format!("`{text}` has more than two parts: write schema.table")),
         }
     }
 }
 
-/// The dotted identifiers of `text`, folded unless quoted.
+/// Parses dotted identifiers, folded unless quoted.
 fn identifiers(text: &str) -> Result<Vec<String>, String> {
-    let wrong = |what: &str| format!("`{text}` is no table name: {what}");
+    let invalid = |what: &str| format!("`{text}` is not a valid table name: {what}");
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
         let part;
         (part, rest) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_identifier(quoted).ok_or_else(|| wrong("a quotation mark is not closed"))?,
+            Some(quoted) => quoted_identifier(quoted).ok_or_else(|| invalid("a quotation mark is not closed"))?,
             None => {
                 let end = rest.find('.').unwrap_or(rest.len());
                 let (word, rest) = rest.split_at(end);
                 if let Some(bad) = word.chars().find(|letter| !(letter.is_alphanumeric() || "_$".contains(*letter))) {
-                    return Err(wrong(&format!("`{bad}` needs quotation marks around the name")));
+                    return Err(invalid(&format!("`{bad}` needs quotation marks around the name")));
                 }
                 if word.starts_with(|first: char| first.is_ascii_digit() || first == '$') {
-                    return Err(wrong("a name begins with a letter or an underscore"));
+                    return Err(invalid("a name has to start with a letter or an underscore"));
                 }
                 (word.to_lowercase(), rest)
             }
         };
         if part.is_empty() {
-            return Err(wrong("a part of it is empty"));
+            return Err(invalid("one of its parts is empty"));
         }
         parts.push(part);
         match rest.strip_prefix('.') {
             Some(more) => rest = more,
             None if rest.is_empty() => return Ok(parts),
-            None => return Err(wrong("something follows the closing quotation mark")),
+            None => return Err(invalid("something follows the closing quotation mark")),
         }
     }
 }
 
-/// The identifier up to its closing quotation mark (doubled ones stand for one), and what follows.
+/// Returns the identifier up to its closing quotation mark (doubled ones are escapes), and the rest of the text.
 fn quoted_identifier(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut rest = text;
@@ -145,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_qualified_name() {
+    fn rejects_invalid_names() {
         for (text, reason) in [
-            ("mart", "names no schema"),
+            ("mart", "has no schema"),
             ("a.b.c", "more than two parts"),
             ("a.", "empty"),
             ("a.\"b", "not closed"),
             ("a.b;drop", "needs quotation marks"),
-            ("a.1b", "begins with"),
+            ("a.1b", "start with"),
             ("\"a\"x.b", "follows the closing"),
         ] {
             let found = text.parse::<TableName>().unwrap_err();
@@ -162,7 +162,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_shown_is_read_back(schema in "[a-zA-Z\"._ é]{1,9}", name in "[a-zA-Z0-9\"._$ é]{1,9}") {
+        fn displayed_names_parse_back(schema in "[a-zA-Z\"._ é]{1,9}", name in "[a-zA-Z0-9\"._$ é]{1,9}") {
             let name = TableName::new(schema, name);
             proptest::prop_assert_eq!(name.to_string().parse(), Ok(name.clone()));
             proptest::prop_assert_eq!(name.sql().parse(), Ok(name));

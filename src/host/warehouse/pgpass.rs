@@ -1,6 +1,6 @@
-//! Password files: `passfile=` in the connection string, else `PGPASSFILE`, else `~/.pgpass`.
+//! Password files: `passfile=` in the connection string, or else `PGPASSFILE`, or else `~/.pgpass`.
 //!
-//! The format and the rule that nobody else may read the file are libpq's
+//! The format, and the rule that no other user may be able to read the file, are libpq's
 //! (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 
 use std::path::{Path, PathBuf};
@@ -13,49 +13,49 @@ use crate::host::environment::Environment;
 use crate::host::fs;
 use crate::host::secret::Secret;
 
-/// A file of passwords is text of some lines; a larger one (1 MiB) is something else.
+/// The maximum size of a password file (1 MiB).
 const MAX_PASSFILE_BYTES: u64 = 1 << 20;
 
-/// What a connection takes from the surroundings of the process that the user started, and all that it takes.
+/// Everything that a connection takes from the environment of the process that the user started.
 #[derive(Debug, Clone, Default)]
 pub struct ClientDefaults {
     /// `PGPASSFILE`.
     pub pgpassfile: Option<PathBuf>,
-    /// The user's home directory, for `.pgpass` and `.ssh/known_hosts` in it.
+    /// The user's home directory, for `.pgpass` and `.ssh/known_hosts`.
     pub home: Option<PathBuf>,
 }
 
-/// What a password file had to say.
+/// The result of looking up a password.
 #[derive(Debug)]
 pub(super) enum Found {
     Password(Secret),
-    /// There is none, or no line of it fits.
+    /// There is no file, or no matching line.
     Nothing,
-    /// It was passed over, for this reason.
-    PassedOver(String),
+    /// The file was ignored for this reason.
+    Ignored(String),
 }
 
 impl ClientDefaults {
-    /// Takes from the environment what libpq and ssh take from it.
+    /// Takes the same values from the environment as libpq and ssh.
     pub fn of(environment: &Environment) -> Self {
         Self { pgpassfile: environment.path("PGPASSFILE"), home: environment.path("HOME") }
     }
 
-    /// Looks for the password of `user` on `server`.
+    /// Looks up the password of `user` on `server`.
     pub(super) fn look_up(&self, named: Option<&Path>, server: &Server, database: &str, user: &str) -> Found {
         let default = || self.home.as_ref().map(|home| home.join(".pgpass"));
         let Some(path) = named.map(Path::to_owned).or_else(|| self.pgpassfile.clone()).or_else(default) else {
             return Found::Nothing;
         };
-        let passed_over = |why: String| Found::PassedOver(format!("{} was passed over: {why}", path.display()));
+        let ignored = |why: String| Found::Ignored(format!("{} was ignored: {why}", path.display()));
         let seen = match fs::read_file(&path, MAX_PASSFILE_BYTES) {
             Ok(seen) => seen,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Found::Nothing,
-            Err(error) => return passed_over(error.to_string()),
+            Err(error) => return ignored(error.to_string()),
         };
         let mode = seen.stat.mode;
         if mode & 0o077 != 0 {
-            return passed_over(format!("its mode is {mode:04o}, and others may read it (chmod 600 makes it right)"));
+            return ignored(format!("its mode is {mode:04o}, so other users may read it (fix it with chmod 600)"));
         }
         match find(&seen.bytes, server, database, user) {
             Some(password) => Found::Password(Secret::new(password.to_vec())),
@@ -64,10 +64,10 @@ impl ClientDefaults {
     }
 }
 
-/// The password in the first line that fits.
+/// Returns the password of the first matching line.
 fn find(text: &[u8], server: &Server, database: &str, user: &str) -> Option<Zeroizing<Vec<u8>>> {
     let port = server.port.to_string();
-    // A file entry names the host that the user wrote; a socket's folder also counts as localhost.
+    // A line contains the host as the user wrote it. The folder of a Unix socket also counts as localhost.
     let hosts = match (&server.host, &server.name) {
         (Host::Unix(folder), _) => vec![folder.to_string_lossy().into_owned(), "localhost".to_owned()],
         (Host::Tcp(host), Some(name)) => vec![name.clone(), host.clone()],
@@ -79,13 +79,13 @@ fn find(text: &[u8], server: &Server, database: &str, user: &str) -> Option<Zero
         .find_map(|line| {
             let mut fields = fields(line);
             let password = fields.pop().filter(|_| fields.len() == 4)?;
-            let fits = |at: usize, wanted: &str| *fields[at] == *b"*" || *fields[at] == *wanted.as_bytes();
-            let host = hosts.iter().any(|host| fits(0, host));
-            (host && fits(1, &port) && fits(2, database) && fits(3, user)).then_some(password)
+            let matches = |at: usize, value: &str| *fields[at] == *b"*" || *fields[at] == *value.as_bytes();
+            let host = hosts.iter().any(|host| matches(0, host));
+            (host && matches(1, &port) && matches(2, database) && matches(3, user)).then_some(password)
         })
 }
 
-/// A line's four fields and the password; a backslash takes the next character as it is.
+/// Splits a line into its four fields and the password. A backslash escapes the next character.
 fn fields(line: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut fields = vec![Zeroizing::new(Vec::new())];
     let mut bytes = line.iter().copied();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_first_line_that_fits() {
+    fn uses_the_first_matching_line() {
         let text = b"# a comment\nother:*:*:*:no\ndb:5439:dev:etl:it\\:s \\\\ ok\n*:*:*:*:last:with:colons\r\n";
         let found = |host: &str, user: &str| {
             find(text, &server(host, 5439), "dev", user).map(|found| String::from_utf8(found.to_vec()).unwrap())
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_over_a_file_that_others_may_read() {
+    fn ignores_a_file_that_others_can_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".pgpass");
         std::fs::write(&path, "*:*:*:*:hunter2").unwrap();
@@ -134,7 +134,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             match file.look_up(None, &server("db", 1), "d", "u") {
                 Found::Password(password) => assert!(readable && password.expose() == b"hunter2"),
-                Found::PassedOver(why) => assert!(!readable && why.contains("chmod 600"), "{why}"),
+                Found::Ignored(why) => assert!(!readable && why.contains("chmod 600"), "{why}"),
                 Found::Nothing => panic!("{mode:o}"),
             }
         }

@@ -1,8 +1,8 @@
-//! The catalog's SQL, and its answers made into a [`Catalog`].
+//! The SQL queries on the catalog, and the conversion of their answers into a [`Catalog`].
 //!
-//! All of it is sent as one simple query of several statements, so that one round trip brings everything. Nothing is
-//! filtered on `relkind`: what has taken a table's name has to be seen. `pg_table_def` and `svv_table_info` are not used:
-//! both leave out tables without saying so.
+//! All statements are sent as one simple query, so that one round trip returns everything. They do not filter on
+//! `relkind`, because anything with the name of a table matters. `pg_table_def` and `svv_table_info` are not used,
+//! because both silently omit tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,11 +15,11 @@ use super::catalog::{
 };
 use super::name::TableName;
 
-/// The statements that read what is wanted, in the order in which [`decode`] takes their answers.
-pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String> {
-    let schemas = list(names(wanted).map(|name| name.schema.clone()));
-    let tables = list(names(wanted).map(|name| name.name.clone()));
-    let accounts = list(wanted.accounts.iter().map(|account| account.name().to_owned()));
+/// Returns the statements for the query, in the order in which [`decode`] expects their answers.
+pub(super) fn statements(query: &CatalogQuery, dialect: Dialect) -> Vec<String> {
+    let schemas = list(names(query).map(|name| name.schema.clone()));
+    let tables = list(names(query).map(|name| name.name.clone()));
+    let accounts = list(query.accounts.iter().map(|account| account.name().to_owned()));
     let relation = format!(
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname IN ({schemas}) AND c.relname IN ({tables})"
@@ -28,7 +28,7 @@ pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String>
         Dialect::Redshift => ("c.reldiststyle", "a.attisdistkey, a.attsortkeyord"),
         Dialect::Postgresql => ("NULL", "NULL, NULL"),
     };
-    // Redshift keeps an identity column as a default that calls a function of that name.
+    // Redshift stores an identity column as a default that calls a function of that name.
     let (value, defaults) = match dialect {
         Dialect::Redshift => (
             "CASE WHEN pg_get_expr(d.adbin, d.adrelid) LIKE '\"identity\"(%' THEN 'identity' \
@@ -61,7 +61,7 @@ pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String>
         Dialect::Postgresql => {
             statements.push(format!("SELECT 'role', rolname FROM pg_roles WHERE rolname IN ({accounts})"));
             let relations = format!("(SELECT c.oid {relation})");
-            // Rows have to pass these, and those with no partition to go to are refused.
+            // Constraints and the like that rows have to pass. A partitioned table without partitions rejects all rows.
             statements.push(format!(
                 "SELECT conrelid, pg_get_constraintdef(oid) FROM pg_constraint \
                  WHERE contype IN ('c', 'f', 'p', 'u', 'x') AND conrelid IN {relations} \
@@ -73,7 +73,7 @@ pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String>
                  UNION ALL SELECT p.partrelid, 'no partition' FROM pg_partitioned_table p \
                  WHERE p.partrelid IN {relations} AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.partrelid)"
             ));
-            // A table's row type has the table's name. Array types make way by themselves.
+            // A table's row type has the name of the table. Array types are renamed automatically.
             statements.push(format!(
                 "SELECT n.nspname, t.typname, pg_get_userbyid(t.typowner) FROM pg_type t \
                  JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typrelid = 0 AND t.typcategory <> 'A' \
@@ -86,8 +86,8 @@ pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String>
                  UNION ALL SELECT 'group', groname FROM pg_group WHERE groname IN ({accounts})"
             ));
             statements.push(format!("SELECT schemaname FROM svv_external_schemas WHERE schemaname IN ({schemas})"));
-            // Asked for only where a plan file has roles: access lists do not show them.
-            if wanted.accounts.iter().any(|account| matches!(account, Account::Role(_))) {
+            // Only queried if a plan file has roles, because access lists do not contain them.
+            if query.accounts.iter().any(|account| matches!(account, Account::Role(_))) {
                 statements.push(format!("SELECT role_name FROM svv_roles WHERE role_name IN ({accounts})"));
                 statements.push(format!(
                     "SELECT namespace_name, relation_name, privilege_type, identity_name FROM svv_relation_privileges \
@@ -100,22 +100,22 @@ pub(super) fn statements(wanted: &CatalogQuery, dialect: Dialect) -> Vec<String>
     statements
 }
 
-/// The names to ask for: as written, and as Redshift would have folded them.
-fn names(wanted: &CatalogQuery) -> impl Iterator<Item = TableName> {
-    wanted.relations.iter().flat_map(|name| [name.clone(), name.folded()])
+/// Returns the names to query: as written, and as Redshift would fold them.
+fn names(query: &CatalogQuery) -> impl Iterator<Item = TableName> {
+    query.relations.iter().flat_map(|name| [name.clone(), name.folded()])
 }
 
 fn list(values: impl Iterator<Item = String>) -> String {
     let values: BTreeSet<String> = values.map(|value| escape_literal(&value)).collect();
-    // An empty list is no SQL, and NULL is IN nothing.
+    // An empty list is not valid SQL. `IN (NULL)` matches nothing.
     if values.is_empty() { "NULL".into() } else { values.into_iter().collect::<Vec<_>>().join(", ") }
 }
 
-/// An answer that cannot be the whole truth; it is asked for again.
+/// An incomplete answer, which has to be queried again.
 #[derive(Debug, PartialEq)]
 pub(super) struct Incomplete(pub String);
 
-/// The rows of each statement, in order.
+/// Returns the rows of each statement, in order.
 pub(super) fn results(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<SimpleQueryRow>> {
     let mut results = Vec::new();
     let mut rows = Vec::new();
@@ -129,24 +129,24 @@ pub(super) fn results(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<SimpleQueryR
     results
 }
 
-/// Whose version text that is.
+/// Returns the dialect for a version text.
 pub(super) fn dialect_of(version: &str) -> Dialect {
     if version.contains("Redshift") { Dialect::Redshift } else { Dialect::Postgresql }
 }
 
-/// The answers to [`statements`], one list of rows for each.
+/// Converts the answers to [`statements`], one list of rows for each.
 pub(super) fn decode(
-    wanted: &CatalogQuery,
+    query: &CatalogQuery,
     dialect: Dialect,
     results: &[Vec<SimpleQueryRow>],
 ) -> Result<Catalog, Incomplete> {
     let rows = |at: usize| results.get(at).map(Vec::as_slice).unwrap_or_default();
-    let is_wanted: BTreeSet<TableName> = names(wanted).collect();
+    let queried: BTreeSet<TableName> = names(query).collect();
     let user = rows(0).first().and_then(|row| field(row, 1)).unwrap_or_default().to_owned();
     let (schemas, relations) = (BTreeMap::new(), BTreeMap::new());
     let (accounts_found, incomplete) = (BTreeSet::new(), BTreeSet::new());
     let mut catalog = Catalog { dialect, user, schemas, relations, accounts: accounts_found, incomplete };
-    // From here on the questions differ.
+    // The remaining queries differ by dialect.
     let (external, roles, role_grants, passes, types) = match dialect {
         Dialect::Redshift => (rows(5), rows(6), rows(7), rows(usize::MAX), rows(usize::MAX)),
         Dialect::Postgresql => (rows(usize::MAX), rows(usize::MAX), rows(usize::MAX), rows(5), rows(6)),
@@ -164,13 +164,14 @@ pub(super) fn decode(
     let mut columns = columns(rows(3))?;
     for row in rows(2) {
         let name = TableName::new(text(row, 1)?, text(row, 2)?);
-        // Two lists also find the pairs that nobody asked for.
-        if !is_wanted.contains(&name) {
+        // Two IN lists also match pairs that were not queried.
+        if !queried.contains(&name) {
             continue;
         }
         let found = columns.remove(text(row, 0)?).unwrap_or_default();
         let kind = RelationKind::from_relkind(text(row, 3)?);
-        // PostgreSQL lets a table's last column be dropped, and Redshift shows none of a late-binding view.
+        // In PostgreSQL the last column of a table can be dropped, and Redshift shows no columns of a late-binding
+        // view.
         if dialect == Dialect::Redshift && kind.is_table() && found.columns.is_empty() && text(row, 6)? != "0" {
             catalog.incomplete.insert(name.clone());
         }
@@ -188,7 +189,7 @@ pub(super) fn decode(
     }
     for row in types {
         let name = TableName::new(text(row, 0)?, text(row, 1)?);
-        if is_wanted.contains(&name) {
+        if queried.contains(&name) {
             let owner = text(row, 2)?.to_owned();
             catalog.relations.entry(name).or_insert_with(|| Relation {
                 kind: RelationKind::Type,
@@ -202,10 +203,10 @@ pub(super) fn decode(
         }
     }
     for row in rows(4) {
-        catalog.accounts.extend(accounts(wanted, text(row, 0)?, text(row, 1)?));
+        catalog.accounts.extend(accounts(query, text(row, 0)?, text(row, 1)?));
     }
     for row in roles {
-        catalog.accounts.extend(accounts(wanted, "role", text(row, 0)?));
+        catalog.accounts.extend(accounts(query, "role", text(row, 0)?));
     }
     for row in role_grants {
         let name = TableName::new(text(row, 0)?, text(row, 1)?);
@@ -215,16 +216,16 @@ pub(super) fn decode(
             relation.grants.entry(role.to_string()).or_default().insert(privilege);
         }
     }
-    if wanted.accounts.contains(&Account::Public) {
+    if query.accounts.contains(&Account::Public) {
         catalog.accounts.insert(Account::Public);
     }
     Ok(catalog)
 }
 
-/// The wanted accounts that a row of that sort shows to exist. PostgreSQL's roles answer for all three sorts.
-fn accounts<'a>(wanted: &'a CatalogQuery, sort: &'a str, name: &'a str) -> impl Iterator<Item = Account> + 'a {
-    let everything = !wanted.accounts.is_empty() && sort == "role";
-    wanted
+/// Returns the queried accounts that a row proves to exist. PostgreSQL's roles stand for all three types.
+fn accounts<'a>(query: &'a CatalogQuery, sort: &'a str, name: &'a str) -> impl Iterator<Item = Account> + 'a {
+    let everything = !query.accounts.is_empty() && sort == "role";
+    query
         .accounts
         .iter()
         .filter(move |account| {
@@ -239,12 +240,12 @@ fn accounts<'a>(wanted: &'a CatalogQuery, sort: &'a str, name: &'a str) -> impl 
         .cloned()
 }
 
-/// A relation's columns and what Redshift keeps beside them.
+/// The columns of a relation, with the details that Redshift stores with them.
 #[derive(Default)]
 struct Columns {
     columns: Vec<Column>,
     dist_key: Option<String>,
-    /// Position in the sort key and column; positions alternate in sign where the key is interleaved.
+    /// The position in the sort key, and the column. In an interleaved key the positions alternate in sign.
     sort: Vec<(i64, String)>,
     defaults: BTreeSet<String>,
     computed: BTreeMap<String, Computed>,
@@ -283,7 +284,7 @@ fn columns(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Columns>, Incomplete
     Ok(columns)
 }
 
-/// `pg_class.reldiststyle`; 10 to 12 say what AUTO has chosen for now.
+/// Converts `pg_class.reldiststyle`. 10 to 12 mean AUTO with its current choice.
 fn dist(style: &str, key: Option<String>) -> Dist {
     match (style, key) {
         ("0", _) => Dist::Even,
@@ -295,14 +296,14 @@ fn dist(style: &str, key: Option<String>) -> Dist {
 }
 
 fn text(row: &SimpleQueryRow, at: usize) -> Result<&str, Incomplete> {
-    field(row, at).ok_or_else(|| Incomplete(format!("the catalog left field {at} of a row empty")))
+    field(row, at).ok_or_else(|| Incomplete(format!("field {at} of a catalog row is empty")))
 }
 
 fn flag(row: &SimpleQueryRow, at: usize) -> bool {
     field(row, at) == Some("t")
 }
 
-/// A field that may be NULL; one that the server did not send counts as such.
+/// Returns a field that may be NULL. A missing field counts as NULL.
 fn field(row: &SimpleQueryRow, at: usize) -> Option<&str> {
     row.try_get(at).ok().flatten()
 }

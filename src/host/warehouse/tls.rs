@@ -1,7 +1,7 @@
-//! TLS as the connection's `sslmode` says.
+//! TLS according to the connection's `sslmode`.
 //!
-//! Certificates are read when a server has agreed to TLS and not before: OpenSSL parses the system's whole store, which
-//! takes longer than everything else that a converged plan needs.
+//! Certificates are read only after a server has agreed to TLS. OpenSSL parses the whole system store, which takes
+//! longer than the rest of a converged plan.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -20,20 +20,21 @@ use super::endpoint::{Endpoint, RootCert, Server, SslMode};
 use crate::failure::Failure;
 use crate::host::fs;
 
-/// A system's whole store of certificates has some 200 KiB; a larger file (16 MiB) is something else.
-const LARGEST: u64 = 16 << 20;
+/// The maximum size of a certificate file (16 MiB). The whole store of a system has about 200 KiB.
+const MAX_CERTIFICATES_BYTES: u64 = 16 << 20;
 
-/// The mode in force for a server: the one that is written, else `verify-full`, and for this machine itself `prefer`.
+/// Returns the effective mode for a server: the given one, or else `prefer` for this machine and `verify-full` for
+/// others.
 pub(super) fn mode(endpoint: &Endpoint, server: &Server, tunnelled: bool) -> SslMode {
     if server.name.is_none() {
-        // A Unix socket: libpq ignores the mode there too.
+        // A Unix socket. libpq ignores the mode as well.
         return SslMode::Disable;
     }
     let default = if server.is_local() && !tunnelled { SslMode::Prefer } else { SslMode::VerifyFull };
     endpoint.sslmode.unwrap_or(default)
 }
 
-/// The modes in which the wire protocol is tried, one after the other: `prefer` and `allow` have a second way.
+/// Returns the protocol modes to try in order. `prefer` and `allow` have two.
 pub(super) fn attempts(mode: SslMode) -> &'static [Wire] {
     match mode {
         SslMode::Disable => &[Wire::Disable],
@@ -43,21 +44,21 @@ pub(super) fn attempts(mode: SslMode) -> &'static [Wire] {
     }
 }
 
-/// Sets up TLS for one server, once that server agrees to it.
+/// Sets up TLS for one server after it has agreed to TLS.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub endpoint: Endpoint,
     pub mode: SslMode,
 }
 
-/// The TLS handshake with a server of this name.
+/// The TLS handshake with a server.
 pub(super) struct Handshake {
     connector: Connector,
     name: String,
 }
 
 impl Connector {
-    /// The handshake with a server whose certificate has to be for `name`.
+    /// Creates the handshake with a server whose certificate has to be for `name`.
     pub(super) fn handshake(&self, name: &str) -> Handshake {
         Handshake { connector: self.clone(), name: name.to_owned() }
     }
@@ -93,29 +94,29 @@ where
     }
 }
 
-/// The failure of setting TLS up, where that is why connecting failed: no other way of connecting is tried after it.
+/// Returns the failure of the TLS setup, if that caused the error. Other modes are then not tried.
 pub(super) fn set_up_failure(error: &tokio_postgres::Error) -> Option<&Failure> {
     error.source()?.downcast_ref()
 }
 
-/// A maker of TLS sessions that verifies what `mode` asks for.
+/// Creates a TLS connector that verifies what `mode` requires.
 ///
-/// Fails if a certificate or key that the endpoint names cannot be read.
+/// Fails if a certificate or key of the endpoint cannot be read.
 fn set_up(endpoint: &Endpoint, mode: SslMode) -> Result<MakeTlsConnector, Failure> {
     let failed = |error: ErrorStack| Failure::new(format!("cannot set up TLS: {error}"));
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
     if let Some(RootCert::File(path)) = &endpoint.root_cert {
-        // Its own authorities alone: the system's would let anybody with a public certificate in.
+        // Only the given authorities are trusted. With those of the system, any public certificate would be accepted.
         let mut store = openssl::x509::store::X509StoreBuilder::new().map_err(failed)?;
         let unreadable = |reason: String| {
             Failure::new(format!("cannot read the certificates of `sslrootcert` in {}: {reason}", path.display()))
-                .hint("give a file of PEM certificates, or `sslrootcert=system`")
+                .hint("use a file of PEM certificates, or `sslrootcert=system`")
         };
-        let seen = fs::read_file(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
+        let seen = fs::read_file(path, MAX_CERTIFICATES_BYTES).map_err(|error| unreadable(error.to_string()))?;
         let certificates =
             openssl::x509::X509::stack_from_pem(&seen.bytes).map_err(|error| unreadable(error.to_string()))?;
         if certificates.is_empty() {
-            return Err(unreadable("there is none in it".into()));
+            return Err(unreadable("it contains none".into()));
         }
         for certificate in certificates {
             store.add_cert(certificate).map_err(failed)?;
@@ -137,7 +138,7 @@ fn set_up(endpoint: &Endpoint, mode: SslMode) -> Result<MakeTlsConnector, Failur
     if endpoint.config.get_ssl_negotiation() == SslNegotiation::Direct {
         postgres_openssl::set_postgresql_alpn(&mut builder).map_err(failed)?;
     }
-    // As libpq: with authorities named, `require` verifies like `verify-ca`.
+    // As in libpq, `require` verifies like `verify-ca` if authorities are given.
     let verifies = mode >= SslMode::VerifyCa || (mode == SslMode::Require && endpoint.root_cert.is_some());
     builder.set_verify(if verifies { SslVerifyMode::PEER } else { SslVerifyMode::NONE });
     let mut maker = MakeTlsConnector::new(builder.build());

@@ -13,7 +13,7 @@ const GREEN: Style = AnsiColor::Green.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 const RED: Style = AnsiColor::Red.on_default().bold();
 
-/// More changes of a step than this are counted.
+/// The maximum number of listed changes of a step. Further changes are counted.
 const MAX_CHANGES: usize = 6;
 
 /// Writing to a `String` cannot fail.
@@ -32,7 +32,7 @@ pub fn text(report: &Report) -> String {
         };
         let count = group.hosts.len();
         let hosts = if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") };
-        let word = if group.in_order { " in order" } else { "" };
+        let word = if group.in_order { " ok" } else { "" };
         let list = clean(&host_list(&group.hosts));
         let _ = writeln!(text, "\n{style}{hosts}{word}{style:#} ({} of {}): {list}", group.command, clean(&group.plan));
         details(group, &mut text);

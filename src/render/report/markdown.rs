@@ -6,7 +6,7 @@ use super::{Report, host_list};
 use crate::render::markdown::{code, inline};
 use crate::render::with_target;
 
-/// More changes of a step than this are counted.
+/// The maximum number of listed changes of a step. Further changes are counted.
 const MAX_CHANGES: usize = 10;
 
 /// Writing to a `String` cannot fail.
@@ -23,9 +23,9 @@ pub fn text(report: &Report) -> String {
         let word = if group.failed {
             "failed"
         } else if group.in_order {
-            "in order"
+            "ok"
         } else {
-            "not in order"
+            "needs attention"
         };
         let steps: Vec<String> =
             group.steps.iter().map(|step| format!("{}: {}", inline(&step.step), inline(&step.outcome))).collect();

@@ -1,4 +1,4 @@
-//! The runs of many hosts as one report: hosts with the same result stand together, and what differs is named.
+//! One report on the runs of many hosts. Hosts with the same result are grouped, and differences are named.
 
 mod human;
 mod json;
@@ -14,27 +14,27 @@ use crate::engine::event::{
     Action, Counts, Event, Finished, OpenFollowUp, Planned, RunOutcome, StepFinished, StepPlanned,
 };
 
-/// The result of one run on one host, folded from its JSON lines.
+/// The result of one run on one host, from its JSON lines.
 #[derive(Debug, Clone, Default)]
 pub struct HostRun {
     pub host: String,
     pub plan: String,
     pub command: String,
-    /// In the order in which they were told.
+    /// In the order of their events.
     steps: Vec<StepResult>,
     warnings: Vec<String>,
     follow_ups: Vec<String>,
-    /// `None`: its lines end before the run does.
+    /// `None` if the lines end before the run does.
     ended: Option<(RunOutcome, Counts)>,
     reason: Option<String>,
 }
 
-/// What a run says of one step.
+/// The result of one step of a run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct StepResult {
     pub step: String,
     pub title: String,
-    /// As events have it: `unchanged`, `changes`, `failed` and so on.
+    /// The outcome as in events: `unchanged`, `changes`, `failed` and so on.
     pub outcome: String,
     pub changes: Vec<ChangeText>,
     /// Why it failed or is blocked, or what has drifted.
@@ -43,7 +43,7 @@ pub struct StepResult {
     pub warnings: Vec<String>,
 }
 
-/// One change, as its event describes it.
+/// One change, from its event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ChangeText {
     pub action: String,
@@ -56,21 +56,21 @@ pub struct ChangeText {
 pub struct Group {
     pub plan: String,
     pub command: String,
-    /// Whether nothing is to be done or seen to on them.
+    /// Whether these hosts need no attention.
     pub in_order: bool,
     /// Whether a run failed, or a step failed, is blocked or has drifted.
     pub failed: bool,
     pub hosts: Vec<String>,
-    /// What is not in order, by the first of the hosts.
+    /// The steps that need attention, from the first of the hosts.
     pub steps: Vec<StepResult>,
-    /// Steps, by id, whose texts are not the same on all of the hosts.
+    /// The ids of steps with different texts on these hosts.
     pub differs: Vec<String>,
     pub reason: Option<String>,
     pub warnings: Vec<String>,
     pub follow_ups: Vec<String>,
 }
 
-/// A file that has no result.
+/// A file without a result.
 #[derive(Debug, Clone, Serialize)]
 pub struct NoResult {
     pub file: String,
@@ -80,27 +80,27 @@ pub struct NoResult {
 /// The report on all files.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What needs attention first, then by size.
+    /// Groups that need attention come first, then by size.
     pub groups: Vec<Group>,
     pub without_result: Vec<NoResult>,
 }
 
 impl HostRun {
-    /// The runs that the lines of one file tell of. A file can hold several, one after the other.
+    /// Parses the runs in the lines of one file. A file can contain several, one after the other.
     ///
     /// # Errors
-    /// A line is not an event, or the first is not the beginning of a run.
+    /// A line is not an event, or the first one does not start a run.
     pub fn read(text: &str) -> Result<Vec<Self>, String> {
         let mut runs: Vec<Self> = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let number = number + 1;
             let value: serde_json::Value = serde_json::from_str(line)
-                .map_err(|_| format!("line {number} is not JSON: write the lines with `--format json`"))?;
+                .map_err(|_| format!("line {number} is not JSON; create the file with `--format json`"))?;
             let event = match serde_json::from_value::<Event>(value) {
                 Ok(event) => event,
-                // A later version may tell more.
+                // A later version may have more events.
                 Err(_) if !runs.is_empty() => continue,
-                Err(_) => return Err(format!("line {number} does not begin a run")),
+                Err(_) => return Err(format!("line {number} does not start a run")),
             };
             match (&event, runs.last_mut()) {
                 (Event::RunStarted { host, plan, command, .. }, _) => runs.push(Self {
@@ -110,13 +110,13 @@ impl HostRun {
                     ..Self::default()
                 }),
                 (_, Some(run)) => run.take(event),
-                (_, None) => return Err(format!("line {number} does not begin a run")),
+                (_, None) => return Err(format!("line {number} does not start a run")),
             }
         }
         if runs.is_empty() { Err("it is empty".to_owned()) } else { Ok(runs) }
     }
 
-    /// Whether its lines come to the end of the run.
+    /// Returns whether the lines include the end of the run.
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -169,7 +169,7 @@ impl HostRun {
             && self.warnings.is_empty()
     }
 
-    /// The steps that a reader has to hear of.
+    /// Returns the steps that need attention.
     fn noteworthy(&self) -> impl Iterator<Item = &StepResult> {
         self.steps.iter().filter(|step| {
             !["unchanged", "skipped"].contains(&step.outcome.as_str())
@@ -178,8 +178,8 @@ impl HostRun {
         })
     }
 
-    /// What hosts of one group have in common: what is done where, not the words for it, which can name a commit or a
-    /// fingerprint of the host.
+    /// Returns what the hosts of one group have in common: the actions and their targets. Texts are left out, because they
+    /// can contain a commit or a fingerprint of the host.
     fn signature(&self) -> impl Ord + Clone + use<> {
         let steps: Vec<_> = self
             .noteworthy()
@@ -193,7 +193,7 @@ impl HostRun {
 }
 
 impl Report {
-    /// Groups the runs. Of several runs of one plan file on one host the last counts.
+    /// Groups the runs. The last of several runs of one plan file on one host counts.
     pub fn of(runs: Vec<HostRun>, mut without_result: Vec<NoResult>) -> Self {
         let mut last: BTreeMap<(String, String), HostRun> = BTreeMap::new();
         for run in runs {
@@ -204,7 +204,7 @@ impl Report {
             if run.has_ended() {
                 groups.entry(run.signature()).or_insert_with(Vec::new).push(run);
             } else {
-                let why = "its lines end before the run does".to_owned();
+                let why = "the lines end before the run does".to_owned();
                 without_result.push(NoResult { file: format!("{} ({})", run.host, run.plan), why });
             }
         }
@@ -213,17 +213,17 @@ impl Report {
         Self { groups, without_result }
     }
 
-    /// How many hosts have a result.
+    /// Returns the number of hosts with a result.
     pub fn host_count(&self) -> usize {
         self.groups.iter().map(|group| group.hosts.len()).sum()
     }
 
-    /// Whether every host has a result without a failure.
+    /// Returns whether every host has a result without a failure.
     pub fn is_ok(&self) -> bool {
         self.without_result.is_empty() && !self.groups.iter().any(|group| group.failed)
     }
 
-    /// `200 hosts: 2 failed, 8 to change, 190 in order`.
+    /// Returns a line such as `200 hosts: 2 failed, 8 to change, 190 ok`.
     pub fn summary(&self) -> String {
         let count = |which: &dyn Fn(&Group) -> bool| {
             self.groups.iter().filter(|group| which(group)).map(|group| group.hosts.len()).sum::<usize>()
@@ -232,9 +232,9 @@ impl Report {
         let counts = [
             (self.without_result.len(), "without a result"),
             (count(&|group| group.failed), "failed"),
-            (count(&|group| !group.failed && !group.in_order && !is_apply(group)), "to change or look at"),
-            (count(&|group| !group.failed && !group.in_order && is_apply(group)), "changed or to look at"),
-            (count(&|group| group.in_order), "in order"),
+            (count(&|group| !group.failed && !group.in_order && !is_apply(group)), "need changes or attention"),
+            (count(&|group| !group.failed && !group.in_order && is_apply(group)), "changed or need attention"),
+            (count(&|group| group.in_order), "ok"),
         ];
         let counts: Vec<String> =
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
@@ -242,17 +242,17 @@ impl Report {
         format!("{hosts} {}: {}", if hosts == 1 { "host" } else { "hosts" }, counts.join(", "))
     }
 
-    /// The report for people.
+    /// Returns the report for people.
     pub fn human(&self) -> String {
         human::text(self)
     }
 
-    /// The report as JSON lines: one for each group and each file without a result, and one for the whole.
+    /// Returns the report as JSON lines: one for each group and each file without a result, and one for the total.
     pub fn json(&self) -> String {
         json::text(self)
     }
 
-    /// The report as Markdown.
+    /// Returns the report as Markdown.
     pub fn markdown(&self) -> String {
         markdown::text(self)
     }
@@ -281,7 +281,7 @@ impl Group {
     }
 }
 
-/// Host names as people read many of them: `web001 to web190` where they count up without a gap.
+/// Returns a list of host names for people. Consecutive names form a range: `web001 to web190`.
 fn host_list(hosts: &[String]) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut at = 0;
@@ -300,7 +300,7 @@ fn host_list(hosts: &[String]) -> String {
     parts.join(", ")
 }
 
-/// Whether a name is the next after the other by a number of the same width in it.
+/// Returns whether a name follows the other one by a number of the same width in it.
 fn follows(one: &str, next: &str) -> bool {
     let numbered = |name: &str| {
         let digits = name.rfind(|c: char| c.is_ascii_digit())? + 1;

@@ -14,7 +14,7 @@ fn lines(host: &str, steps: &[(&str, &str, &str)], outcome: &str) -> String {
         } else {
             json!([])
         };
-        // As an older version writes it: without facts and drift.
+        // An event of an older version, without facts and drift.
         lines.push(json!({
             "event": "step_planned", "step": step, "kind": "directory", "title": "A step", "outcome": outcome,
             "certainty": "exact", "waits_for": [], "changes": changes, "notes": [], "warnings": [],
@@ -32,7 +32,7 @@ fn report(files: &[String]) -> Report {
 }
 
 #[test]
-fn hosts_with_the_same_result_stand_together() {
+fn hosts_with_the_same_result_are_grouped() {
     let mut files: Vec<String> =
         (1..=190).map(|number| lines(&format!("web{number:03}"), &[("logs", "unchanged", "")], "ok")).collect();
     for number in 191..=196 {
@@ -47,9 +47,13 @@ fn hosts_with_the_same_result_stand_together() {
     let report = report(&files);
     let shape: Vec<(usize, bool, bool)> =
         report.groups.iter().map(|group| (group.hosts.len(), group.failed, group.in_order)).collect();
-    assert_eq!(shape, [(1, true, false), (6, false, false), (190, false, true)], "what needs attention first");
+    assert_eq!(
+        shape,
+        [(1, true, false), (6, false, false), (190, false, true)],
+        "groups that need attention come first"
+    );
     assert!(!report.is_ok());
-    assert_eq!(report.summary(), "197 hosts: 1 failed, 6 to change or look at, 190 in order");
+    assert_eq!(report.summary(), "197 hosts: 1 failed, 6 need changes or attention, 190 ok");
     assert_eq!(report.groups[1].differs, ["key"]);
     let human = anstream::adapter::strip_str(&report.human()).to_string();
     for line in [
@@ -59,7 +63,7 @@ fn hosts_with_the_same_result_stand_together() {
         "6 hosts (plan of small): web191 to web196",
         "             /srv/key: replace SHA256:191",
         "             (as on web191; the details differ on others)",
-        "190 hosts in order (plan of small): web001 to web190",
+        "190 hosts ok (plan of small): web001 to web190",
     ] {
         assert!(human.lines().any(|known| known == line), "{line:?}\n{human}");
     }
@@ -72,30 +76,30 @@ fn hosts_with_the_same_result_stand_together() {
         json!({ "event": "report_finished", "hosts": 197, "groups": 3, "without_result": 0, "ok": false })
     );
     let markdown = report.markdown();
-    assert!(markdown.contains("| 190: web001 to web190 | in order | small |"), "{markdown}");
+    assert!(markdown.contains("| 190: web001 to web190 | ok | small |"), "{markdown}");
 }
 
 #[test]
-fn the_last_run_of_a_host_counts_and_one_without_an_end_is_no_result() {
+fn the_last_run_of_a_host_counts_and_an_unfinished_one_has_no_result() {
     let twice = lines("a", &[("logs", "blocked", "x")], "failed") + &lines("a", &[("logs", "unchanged", "")], "ok");
     let cut: String =
         lines("b", &[("logs", "unchanged", "")], "ok").lines().take(2).map(|line| format!("{line}\n")).collect();
     let report = report(&[twice, cut]);
-    assert_eq!(report.summary(), "1 host: 1 without a result, 1 in order");
-    assert!(report.human().contains("b (small): its lines end before the run does") && !report.is_ok());
+    assert_eq!(report.summary(), "1 host: 1 without a result, 1 ok");
+    assert!(report.human().contains("b (small): the lines end before the run does") && !report.is_ok());
 }
 
 #[test]
-fn what_is_no_run_is_refused() {
+fn files_that_are_not_runs_are_refused() {
     assert!(HostRun::read("").unwrap_err().contains("empty"));
     assert!(HostRun::read("ssh: connect to host web1 port 22").unwrap_err().contains("line 1 is not JSON"));
-    assert!(HostRun::read("{\"event\":\"warning\",\"message\":\"x\"}").unwrap_err().contains("does not begin a run"));
+    assert!(HostRun::read("{\"event\":\"warning\",\"message\":\"x\"}").unwrap_err().contains("does not start a run"));
     let missing = NoResult { file: "web7.jsonl".into(), why: "it is empty".into() };
     assert!(Report::of(Vec::new(), vec![missing]).human().contains("web7.jsonl: it is empty"));
 }
 
 #[test]
-fn hosts_that_count_up_are_a_range() {
+fn consecutive_hosts_are_a_range() {
     let list = |names: &[&str]| host_list(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     assert_eq!(list(&["a", "db1", "db2", "db3", "web1.x", "web2.x"]), "a, db1 to db3, web1.x, web2.x");
     assert_eq!(list(&["w08", "w09", "w10", "w11"]), "w08 to w11");

@@ -79,7 +79,7 @@ impl Reacts<Actual, Change> for ComposeEnv {
         let Some(project) = Project::of(self, actual) else { return Vec::new() };
         let mut found = Vec::new();
         if cause.stale.is_none() && (cause.replaced)(project.file) {
-            let reason = format!("containers keep what {} said when they were created", escape_path(project.file));
+            let reason = format!("update the containers; they still use the old {}", escape_path(project.file));
             found.push(Reaction { reason, services: Vec::new(), argv: project.up() });
         }
         // In the order of the file, so that the same host always gives the same text.
@@ -98,11 +98,11 @@ impl Reacts<Actual, Change> for ComposeEnv {
             }
         }
         if !stale.is_empty() {
-            let reason = "containers keep the environment that they were created with".to_owned();
+            let reason = "recreate these containers; they still use the old environment".to_owned();
             found.push(Reaction { reason, argv: project.recreate(&stale), services: stale });
         }
         if !holders.is_empty() {
-            let reason = format!("containers keep the file that they were created with: {}", files.join(", "));
+            let reason = format!("recreate these containers; they still use the old {}", files.join(", "));
             found.push(Reaction { reason, argv: project.recreate(&holders), services: holders });
         }
         found

@@ -9,9 +9,9 @@ use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
 use crate::resource::value::Mode;
 
-/// How many paths stand for all in a message.
+/// The number of paths that a message lists as examples.
 const EXAMPLES: usize = 3;
-/// How many mount points of a tree are kept, so that one that has gone is noticed.
+/// The number of mount points of a tree that are recorded, so that one that disappears is noticed.
 const MAX_MOUNTS: usize = 1000;
 
 /// What was observed of a directory.
@@ -30,31 +30,31 @@ pub struct Actual {
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Found {
     Missing {
-        /// The parents that are missing too, the outermost first.
+        /// The parents that are missing too, outermost first.
         missing_parents: Vec<String>,
-        /// What keeps the acting user from making entries in the deepest directory that exists.
+        /// What prevents the acting user from creating entries in the deepest directory that exists.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         denied: Option<Denial>,
-        /// The mode of a new directory where the plan file gives none.
+        /// The mode of a new directory if the plan file gives none.
         default_mode: Mode,
     },
     Directory(Box<Seen>),
-    /// Something else has the name.
+    /// Something other than a directory exists at the path.
     Other {
         kind: FileKind,
     },
 }
 
-/// A directory that is there.
+/// A directory that exists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     pub uid: u32,
     pub gid: u32,
     pub mode: Mode,
-    /// What keeps everybody from changing its owner and mode.
+    /// What prevents every user from changing its owner and mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Denial>,
-    /// What is in it, where the plan file asks for that.
+    /// Its content, if the plan file requires that.
     pub tree: Option<Tree>,
 }
 
@@ -63,9 +63,9 @@ pub struct Seen {
 pub struct Tree {
     /// All entries.
     pub entries: u64,
-    /// Those whose owner, group or mode is not as wanted, and that can be changed.
+    /// The entries whose owner, group or mode differs and can be changed.
     pub differing: Examples,
-    /// Those of them that are hard-linked and no directory.
+    /// Those of them that are hard-linked and not directories.
     #[serde(default)]
     pub hard_linked: Examples,
     /// Those of them that lose the setuid or setgid bit with the change.
@@ -77,19 +77,19 @@ pub struct Tree {
     /// Those of them that only root can change.
     #[serde(default)]
     pub beyond_rights: Examples,
-    /// When the first of them was made, in microseconds since 1970.
+    /// When the oldest of them was created, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<i64>,
-    /// Those that are not as wanted and cannot be changed by anybody: they are immutable or append-only.
+    /// The entries that differ and cannot be changed by any user: they are immutable or append-only.
     #[serde(default, skip_serializing_if = "Examples::is_empty")]
     pub locked: Examples,
-    /// The whole of it is mounted read-only.
+    /// Set if the whole tree is mounted read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<Denial>,
-    /// What is mounted in the tree, and was not entered.
+    /// The mount points in the tree, which were not entered.
     #[serde(default)]
     pub mounts: Examples,
-    /// What other steps own in the tree: it was not looked at.
+    /// What other steps own in the tree. It was not inspected.
     #[serde(default)]
     pub left_to_others: Vec<LeftToOther>,
 }
@@ -101,7 +101,7 @@ pub struct LeftToOther {
     pub step: String,
 }
 
-/// How many there are, and the first of them in order, by their path below the directory.
+/// A number of entries, and the first of them in order, by their path below the directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Examples {
     pub count: u64,
@@ -113,13 +113,13 @@ impl Examples {
         self.add_up_to(EXAMPLES, path);
     }
 
-    fn add_up_to(&mut self, most: usize, path: impl FnOnce() -> std::path::PathBuf) {
+    fn add_up_to(&mut self, max: usize, path: impl FnOnce() -> std::path::PathBuf) {
         self.count += 1;
         let path = fs::escape_path(&path());
-        // The order in which a directory lists its entries differs from host to host.
+        // The order in which a directory lists its entries differs between hosts.
         let place = self.first.partition_point(|other| *other < path);
-        if place < most {
-            self.first.truncate(most - 1);
+        if place < max {
+            self.first.truncate(max - 1);
             self.first.insert(place, path);
         }
     }
@@ -128,7 +128,7 @@ impl Examples {
         self.count == 0
     }
 
-    /// Those that a message names.
+    /// Returns the examples for a message.
     pub fn shown(&self) -> &[String] {
         &self.first[..self.first.len().min(EXAMPLES)]
     }
@@ -183,8 +183,8 @@ fn survey(
     let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
     let top = place.dir.open_dir(&place.name)?;
     tree.read_only = top.read_only_mount()?;
-    tree::walk(&top, &desired.left_out(cx), |met| {
-        let entry = match met {
+    tree::walk(&top, &desired.left_out(cx), |visit| {
+        let entry = match visit {
             tree::Visit::Mount(path) => {
                 tree.mounts.add_up_to(MAX_MOUNTS, || path);
                 return Ok(());

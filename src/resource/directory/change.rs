@@ -8,21 +8,21 @@ use crate::resource::attributes::{AttributeChange, ownership, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 
-/// One change of a directory. Where no owner, group or mode is given, it stays as it is.
+/// One change of a directory. An owner, group or mode of `None` is left unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
-    /// Takes away what a killed run left beside the target.
+    /// Removes what a killed run left beside the target.
     RemoveLeftovers { path: String, names: Vec<String> },
     Create {
         path: String,
-        /// The parents that are made first.
+        /// The parents that are created first.
         parents: Vec<String>,
         owner: Option<Identity>,
         group: Option<Identity>,
         mode: Mode,
     },
-    /// Sets owner, group and modes of what is in the directory and differs, each directory after its entries.
+    /// Sets owner, group and modes of the entries that differ, each directory after its entries.
     #[serde(rename = "change_tree")]
     Tree(Box<TreeChange>),
     /// Sets owner, group or mode of the directory itself.
@@ -43,7 +43,7 @@ impl crate::resource::Change for Change {
             Self::RemoveLeftovers { path, names } => (
                 Action::Delete,
                 path,
-                "remove what an interrupted run left".to_owned(),
+                "remove leftovers of an interrupted run".to_owned(),
                 json!({ "leftovers": names }),
                 Value::Null,
             ),
@@ -80,7 +80,7 @@ impl crate::resource::Change for Change {
         }
     }
 
-    /// One entry that cannot be changed keeps nothing else from being changed.
+    /// An entry that cannot be changed does not prevent other changes.
     fn depends_on(&self, failed: &Self) -> bool {
         !matches!(failed, Self::Tree(_))
     }

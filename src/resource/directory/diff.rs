@@ -4,7 +4,7 @@ use crate::resource::attributes;
 use crate::resource::{Diff, Failure};
 use crate::text::shell_word;
 
-const AS_ROOT: &str = "give the step run_as: root";
+const AS_ROOT: &str = "set run_as: root on the step";
 
 pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -20,12 +20,12 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     }
     match &actual.found {
         Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
-            .hint("move it away, or give the path of the directory itself")),
+            .hint("move it away, or correct the path")),
         Found::Missing { missing_parents, denied, default_mode } => {
             if let Some(denial) = denied {
-                return Err(attributes::refusal(&format!("{path} cannot be created"), denial));
+                return Err(attributes::refusal(&format!("cannot create {path}"), denial));
             }
-            // A new directory is the acting user's own.
+            // A new directory belongs to the acting user.
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             diff.changes.push(Change::Create {
                 path,
@@ -48,55 +48,56 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     }
 }
 
-/// What is in the directory comes before the directory itself: until the end, it keeps out whom it kept out.
+/// The content comes before the directory itself, so that access to it does not change before the end.
 fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<Change>) -> Result<(), Failure> {
     let path = &desired.path;
     if tree.mounts.count > 0 {
-        diff.notes.push(format!("not entered, since something is mounted there: {}", tree.mounts));
+        diff.notes.push(format!("mount points are skipped: {}", tree.mounts));
     }
     if !tree.left_to_others.is_empty() {
         let each = tree.left_to_others.iter().map(|left| format!("{} (step `{}`)", left.path, left.step));
         diff.notes.push(format!("left to other steps: {}", each.collect::<Vec<_>>().join(", ")));
     }
     if tree.locked.count > 0 {
-        let word = if tree.locked.count == 1 { "is" } else { "are" };
+        let word = if tree.locked.count == 1 { "it is" } else { "they are" };
         let first = tree.locked.first.first().map_or(String::new(), |first| shell_word(&format!("{path}/{first}")));
         diff.obstacles.push(
             Failure::new(format!(
-                "{} below {path} cannot be changed by anybody, and {word} immutable or append-only (lsattr): {}",
+                "cannot change {} below {path}: {word} immutable or append-only (lsattr): {}",
                 entries(tree.locked.count),
                 tree.locked
             ))
-            .hint(format!("as root: chattr -i -a {first}")),
+            .hint(format!("run as root: chattr -i -a {first}")),
         );
     }
     let Some(rules) = desired.entry_rules(&actual.ownership).filter(|_| tree.differing.count > 0) else {
         return Ok(());
     };
     if let Some(denial) = &tree.read_only {
-        let what = format!("{} below {path} cannot be changed", entries(tree.differing.count));
+        let what = format!("cannot change {} below {path}", entries(tree.differing.count));
         return Err(attributes::refusal(&what, denial));
     }
-    // Whether the numbers are known here, for one entry as for all.
+    // Checks whether the ids are mapped here, which is the same for all entries.
     if actual.ownership.owner_is_unmapped || actual.ownership.group_is_unmapped {
-        actual.ownership.check(&format!("what is below {path}"), u32::MAX, None, AS_ROOT)?;
+        actual.ownership.check(&format!("the entries below {path}"), u32::MAX, None, AS_ROOT)?;
     }
     if tree.beyond_rights.count > 0 {
         return Err(Failure::new(format!(
-            "{} may not change {} below {path}: {}",
+            "{} is not allowed to change {} below {path}: {}",
             actual.ownership.user(),
             entries(tree.beyond_rights.count),
             tree.beyond_rights
         ))
-        .hint(actual.ownership.how_to_get(Capability::ChangeOwner, AS_ROOT)));
+        .hint(actual.ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
     }
     if tree.hard_linked.count > 0 && desired.hard_links == HardLinks::Refuse {
+        let have = if tree.hard_linked.count == 1 { "has" } else { "have" };
         return Err(Failure::new(format!(
-            "{} below {path} with more than one hard link would change hands, under the other names too: {}",
+            "{} below {path} {have} more than one hard link, and would change under other names too: {}",
             entries(tree.hard_linked.count),
             tree.hard_linked
         ))
-        .hint("find the other names with find / -xdev -samefile; if the change is meant, set hard_links: change"));
+        .hint("find the other names with find / -xdev -samefile; if the change is intended, set hard_links: change"));
     }
     diff.changes.push(Change::Tree(Box::new(TreeChange {
         path: path.to_string(),

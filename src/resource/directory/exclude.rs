@@ -1,4 +1,4 @@
-//! Patterns for entries that a recursive directory leaves out.
+//! Patterns for entries that a recursive directory excludes.
 
 use std::path::Path;
 
@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A glob for paths relative to the directory.
 ///
-/// A pattern without `/` is compared with each entry's name, at any depth; one with `/` with its whole path below the
-/// directory. `*` and `?` stay within one name, `**` spans any number of names. What matches is left out with
-/// everything below it: `cache` leaves out the entry and what is in it, `cache/**` only what is in it.
+/// A pattern without `/` is matched against the name of each entry at any depth, and a pattern with `/` against the
+/// whole path below the directory. `*` and `?` match within one name, and `**` matches any number of names. A matching
+/// entry is excluded with everything below it: `cache` excludes the entry and its content, and `cache/**` only the
+/// content.
 #[derive(Debug, Clone)]
 pub struct Exclude {
     text: String,
@@ -17,38 +18,40 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// It is no glob, or can match nothing below the directory.
+    /// It is not a valid glob, or cannot match anything below the directory.
     pub fn new(text: &str) -> Result<Self, String> {
         let relative = text.strip_prefix("./").unwrap_or(text);
-        let cannot = |why: &str| Err(format!("`{}` cannot be excluded: {why}", text.escape_debug()));
+        let invalid = |why: &str| Err(format!("`{}` is not a valid pattern: {why}", text.escape_debug()));
         if relative.is_empty() {
-            return cannot("it is empty");
+            return invalid("it is empty");
         }
         if relative.starts_with('/') {
-            return cannot("patterns are relative to the directory; leave out the leading `/`");
+            return invalid("patterns are relative to the directory; remove the leading `/`");
         }
         if let Some(name) = relative.strip_suffix('/') {
-            return cannot(&format!("write `{name}` for all of it, or `{name}/**` for what is in it"));
+            return invalid(&format!(
+                "write `{name}` for the entry and its content, or `{name}/**` for its content only"
+            ));
         }
         if relative.split('/').any(|name| name == "..") {
-            return cannot("it leads out of the directory");
+            return invalid("it leads out of the directory");
         }
         if relative.split('/').any(|name| matches!(name, "" | ".")) {
-            return cannot("it is no path below the directory");
+            return invalid("it is not a path below the directory");
         }
-        // A pattern for names is one for the last component of a path.
+        // A pattern for names matches the last component of a path.
         let pattern = if relative.contains('/') { relative.to_owned() } else { format!("**/{relative}") };
         let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build();
         match glob {
             Ok(glob) => Ok(Self { text: text.to_owned(), matcher: glob.compile_matcher() }),
-            Err(error) => cannot(&error.kind().to_string()),
+            Err(error) => invalid(&error.kind().to_string()),
         }
     }
 
-    /// Whether it matches a path below the directory.
+    /// Returns whether the pattern matches a path below the directory.
     pub fn matches(&self, path: &Path) -> bool {
         self.matcher.is_match(path)
     }
@@ -113,18 +116,18 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_leave_the_tree_are_refused() {
-        for (wrong, told) in [
+    fn patterns_that_leave_the_tree_are_rejected() {
+        for (wrong, expected) in [
             ("", "empty"),
             ("/var/log", "relative"),
             ("../other", "out of the directory"),
             ("a/../../b", "out of the directory"),
             ("cache/", "cache/**"),
-            (".", "no path"),
+            (".", "not a path"),
             ("[a", "unclosed"),
         ] {
             let error = Exclude::new(wrong).unwrap_err();
-            assert!(error.contains(told), "{wrong}: {error}");
+            assert!(error.contains(expected), "{wrong}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A directory with its owner, group and mode, and with `recursive` those of everything in it.
+//! The kind `directory`: a directory with its owner, group and mode, and with `recursive` those of everything in it.
 
 use crate::failure::Failure;
 use crate::text::shell_word;
@@ -35,38 +35,38 @@ pub use exclude::Exclude;
 pub use mode_rule::ModeRule;
 pub use tree_change::TreeChange;
 
-/// The resource as the plan file gives it.
+/// The resource as written in the plan file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Directory {
     path: AbsolutePath,
-    /// The directory's user; left as it is where none is given.
+    /// The user of the directory. Left unchanged if not given.
     #[serde(default)]
     owner: Option<Account>,
-    /// The directory's group; left as it is where none is given.
+    /// The group of the directory. Left unchanged if not given.
     #[serde(default)]
     group: Option<Account>,
-    /// The directory's own mode, compared in all its bits; 0755 where it is created and none is given.
+    /// The mode of the directory itself, compared in all its bits. A new directory gets 0755 if it is not given.
     #[serde(default)]
     mode: Option<Mode>,
-    /// What holds for every entry below as well.
+    /// What also applies to every entry below.
     #[serde(default, deserialize_with = "super::value::or_default")]
     recursive: Recursive,
-    /// The mode of every directory below; left as it is where none is given.
+    /// The mode of every directory below. Left unchanged if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dir_mode: Option<ModeRule>,
-    /// The mode of every regular file below; left as it is where none is given. Symlinks have no mode of their own, and
-    /// sockets, FIFOs and devices keep theirs.
+    /// The mode of every regular file below. Left unchanged if not given. Symlinks have no mode, and those of sockets,
+    /// FIFOs and devices are not changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_mode: Option<ModeRule>,
-    /// Entries below that are left out.
+    /// Entries below that are excluded.
     #[serde(default, deserialize_with = "super::value::or_default", skip_serializing_if = "Vec::is_empty")]
     exclude: Vec<Exclude>,
     #[serde(default, deserialize_with = "super::value::or_default")]
     hard_links: HardLinks,
 }
 
-/// What of the directory holds for the entries below it.
+/// What the entries below share with the directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Recursive {
     /// Nothing.
@@ -74,7 +74,7 @@ pub enum Recursive {
     No,
     /// Owner and group.
     OwnerAndGroup,
-    /// The owner alone: the group of an entry is that of whoever writes it.
+    /// Only the owner. The group of an entry is that of the process that writes it.
     Owner,
 }
 
@@ -110,8 +110,8 @@ impl<'de> Deserialize<'de> for Recursive {
     }
 }
 
-/// What to do with a file that has a second name: changing its owner changes it under the other name too, which may
-/// lie outside the directory.
+/// How to handle a file with several names. Changing its owner changes it under its other names too, which may be
+/// outside the directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HardLinks {
@@ -142,7 +142,7 @@ impl Directory {
         match of_entries.into_iter().flatten().next() {
             Some(key) if self.recursive == Recursive::No => {
                 let message = format!(
-                    "`{key}` is about the entries below: set `recursive: true`, or `recursive: owner` for their owner alone"
+                    "`{key}` applies to the entries below: set `recursive: true`, or `recursive: owner` for their owner only"
                 );
                 Err(KeyError::new(message).of([Segment::Key(key)]))
             }
@@ -200,7 +200,7 @@ impl Resource for Directory {
         lines.extend(self.mode.map(|mode| format!("chmod {mode} {path}")));
         if !self.exclude.is_empty() {
             let patterns: Vec<String> = self.exclude.iter().map(|exclude| shell_word(&exclude.to_string())).collect();
-            lines.push(format!("# what is below is not to include: {}", patterns.join(" ")));
+            lines.push(format!("# exclude these entries below it: {}", patterns.join(" ")));
         }
         lines
     }
@@ -235,7 +235,7 @@ impl Resource for Directory {
 }
 
 impl Directory {
-    /// What it gives to directories in its tree, if it has one.
+    /// Returns what the step gives to directories in its tree, if it has a tree.
     fn tree_owner(&self) -> Option<TreeOwner> {
         let group = self.group.as_ref().filter(|_| self.recursive == Recursive::OwnerAndGroup);
         (self.recursive != Recursive::No).then(|| TreeOwner {
@@ -245,18 +245,18 @@ impl Directory {
         })
     }
 
-    /// The directory as it is now, for a change that needs one.
+    /// Returns the current state of the directory, for a change that needs it.
     fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
         let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::Directory);
         stat.ok_or_else(|| {
             Failure::new(format!("{} is no longer a directory", self.path))
-                .hint("see who else works there, then run again")
+                .hint("check what else is changing it, then run again")
         })
     }
 }
 
 impl Directory {
-    /// What is wanted of the entries below; `None` where that is nothing.
+    /// Returns the desired attributes of the entries below, or `None` if there are none.
     fn entry_rules(&self, ownership: &Ownership) -> Option<EntryRules> {
         let rules = EntryRules {
             owner: ownership.owner.clone(),
@@ -267,7 +267,7 @@ impl Directory {
         (self.recursive != Recursive::No && !rules.is_empty()).then_some(rules)
     }
 
-    /// What the walk leaves out: what other steps own, and what is excluded.
+    /// Returns what the walk skips: what other steps own, and excluded entries.
     fn left_out(&self, cx: &ObserveContext) -> tree::LeftOut {
         let claimed = cx.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole));
         let left_out = tree::LeftOut::new(claimed);

@@ -1,4 +1,4 @@
-//! Modes for the entries of a tree: octal, or symbolic as chmod(1) has them.
+//! Modes for the entries of a tree: octal, or symbolic as in chmod(1).
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ const SET_IDS: u32 = 0o6000;
 const STICKY: u32 = 0o1000;
 const EXECUTE: u32 = 0o111;
 
-/// What an entry's mode has to be, given the one that it has.
+/// The desired mode of an entry, given its actual mode.
 ///
-/// An octal mode holds in all its bits. A symbolic one leaves alone what it does not name: clauses such as `u=rwX`,
-/// `g-w` or `o=`, separated by commas, each with one or more of `u`, `g`, `o` and `a`. `X` is the right to execute for
-/// directories and for files that somebody may execute.
+/// An octal mode sets all bits. A symbolic mode leaves the bits alone that it does not mention. It consists of clauses
+/// such as `u=rwX`, `g-w` or `o=`, separated by commas. Each has one or more of `u`, `g`, `o` and `a`. `X` is the
+/// execute permission for directories, and for files that any user may execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModeRule {
     text: String,
@@ -30,11 +30,11 @@ enum Form {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Clause {
-    /// The bits of those whom the clause is about, their set-id and sticky bits included.
+    /// The bits that the clause covers, including set-id and sticky bits.
     who: u32,
     operator: Operator,
     bits: u32,
-    /// Whether `X` stands there.
+    /// Whether the clause contains `X`.
     execute_if_any: bool,
 }
 
@@ -46,10 +46,10 @@ enum Operator {
 }
 
 impl ModeRule {
-    /// Reads a mode.
+    /// Parses a mode.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why it is not valid.
     pub fn new(text: &str) -> Result<Self, String> {
         let octal = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
         let form = if octal {
@@ -63,14 +63,14 @@ impl ModeRule {
             for is_dir in [false, true] {
                 let once = rule.apply(mode, is_dir);
                 if rule.apply(once, is_dir) != once {
-                    return Err("applied again it gives another mode: `X` reads a bit that a later clause sets".into());
+                    return Err("applied twice it gives a different mode, because `X` depends on a bit that a later clause sets".into());
                 }
             }
         }
         Ok(rule)
     }
 
-    /// The mode of an entry that has `mode` now.
+    /// Returns the new mode of an entry with the current mode `mode`.
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match &self.form {
             Form::Octal(mode) => mode.bits(),
@@ -89,7 +89,7 @@ impl Clause {
             Operator::Add => mode | bits,
             Operator::Remove => mode & !bits,
             Operator::Set => {
-                // As chmod(1): the set-id bits of a directory go only where they are named.
+                // As in chmod(1), the set-id bits of a directory are only removed explicitly.
                 let kept = if is_dir { SET_IDS } else { 0 };
                 mode & !(self.who & !kept) | bits
             }
@@ -98,8 +98,9 @@ impl Clause {
 }
 
 fn clause(text: &str) -> Result<Clause, String> {
-    let wrong = || format!("`{}` is no clause such as `u=rwX`, `g-w` or `o=`", text.escape_debug());
-    let at = text.find(['=', '+', '-']).ok_or_else(wrong)?;
+    let invalid =
+        || format!("`{}` is not a valid clause; expected one like `u=rwX`, `g-w` or `o=`", text.escape_debug());
+    let at = text.find(['=', '+', '-']).ok_or_else(invalid)?;
     let operator = match &text[at..=at] {
         "=" => Operator::Set,
         "+" => Operator::Add,
@@ -112,12 +113,12 @@ fn clause(text: &str) -> Result<Clause, String> {
             'g' => 0o2070,
             'o' => STICKY | 0o007,
             'a' => 0o7777,
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
     }
     if who == 0 {
-        // Without a letter, chmod(1) asks the umask, which nobody sees in a plan file.
-        return Err(format!("{}: name whom it is about: u, g, o or a", wrong()));
+        // Without a letter, chmod(1) uses the umask, which a plan file does not show.
+        return Err(format!("{}: it has to name u, g, o or a", invalid()));
     }
     let (mut bits, mut execute_if_any) = (0, false);
     for letter in text[at + 1..].chars() {
@@ -131,7 +132,7 @@ fn clause(text: &str) -> Result<Clause, String> {
                 execute_if_any = true;
                 0
             }
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
     }
     Ok(Clause { who, operator, bits: bits & who, execute_if_any })
@@ -169,7 +170,7 @@ impl<'de> Deserialize<'de> for ModeRule {
 
             fn visit_u64<E: Error>(self, number: u64) -> Result<ModeRule, E> {
                 Err(E::custom(format_args!(
-                    "the mode is the bare number {number}, and a decimal number is not an octal mode (400 is not 0400): \
+                    "the mode is the unquoted number {number}, which YAML reads as decimal (400 is not 0400): \
                      write the mode in quotes, such as \"0400\""
                 )))
             }
@@ -189,9 +190,9 @@ mod tests {
     use super::*;
     use crate::host::testing::{attributes, chmod, folder};
 
-    /// chmod(1) is the oracle.
+    /// Compares with chmod(1).
     #[test]
-    fn a_symbolic_mode_is_what_chmod_makes_of_it() {
+    fn symbolic_modes_agree_with_chmod() {
         let folder = folder();
         let (file, dir) = (folder.path().join("file"), folder.path().join("dir"));
         std::fs::write(&file, "").unwrap();
@@ -209,25 +210,25 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_octal_or_symbolic() {
+    fn modes_are_octal_or_symbolic() {
         let read = |text: &str| ModeRule::new(text);
         assert_eq!(read("0640").unwrap().apply(0o7777, false), 0o640);
         assert_eq!(read("640").unwrap().to_string(), "0640");
         assert_eq!(read("2775").unwrap().apply(0o700, true), 0o2775);
-        for (wrong, told) in [
-            ("", "no clause"),
+        for (wrong, expected) in [
+            ("", "not a valid clause"),
             ("0855", "three or four digits"),
             ("75", "three or four digits"),
-            ("rwx", "no clause"),
-            ("+x", "whom"),
-            ("=r", "whom"),
-            ("u=rz", "no clause"),
-            ("u=rw,", "no clause"),
-            ("g=u", "no clause"),
-            ("u=rX,g+x", "applied again"),
+            ("rwx", "not a valid clause"),
+            ("+x", "has to name"),
+            ("=r", "has to name"),
+            ("u=rz", "not a valid clause"),
+            ("u=rw,", "not a valid clause"),
+            ("g=u", "not a valid clause"),
+            ("u=rX,g+x", "applied twice"),
         ] {
             let error = read(wrong).unwrap_err();
-            assert!(error.contains(told), "{wrong}: {error}");
+            assert!(error.contains(expected), "{wrong}: {error}");
         }
     }
 }

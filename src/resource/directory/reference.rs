@@ -2,7 +2,7 @@
 
 use crate::resource::reference::{Key, Reference, Shape};
 
-/// What a plan file can say of a directory.
+/// The keys of a directory in a plan file.
 pub static REFERENCE: Reference = Reference {
     summary: "A directory with its owner, group and mode, and with `recursive` those of everything in it.",
     keys: &[
@@ -10,52 +10,58 @@ pub static REFERENCE: Reference = Reference {
         Key::optional(
             "owner",
             Shape::Account,
-            "left as it is",
+            "left unchanged",
             "root",
-            "Its user; a number needs no account on the host.",
+            "The user. A number needs no account on the host.",
         ),
         Key::optional(
             "group",
             Shape::Account,
-            "left as it is",
+            "left unchanged",
             "root",
-            "Its group; a number needs no entry on the host.",
+            "The group. A number needs no entry on the host.",
         ),
-        Key::optional("mode", Shape::Mode, "0755 when it is created", "\"0750\"", "Its permission bits, all of them."),
+        Key::optional(
+            "mode",
+            Shape::Mode,
+            "0755 for a new directory",
+            "\"0750\"",
+            "All permission bits of the directory.",
+        ),
         Key::optional(
             "recursive",
             Shape::BooleanOr(&["owner"]),
             "false",
             "owner",
-            "Whether owner and group hold for every entry below it, too; `owner`: the owner alone.",
+            "Whether owner and group apply to every entry below it too. `owner` applies only the owner.",
         ),
         Key::optional(
             "dir_mode",
             Shape::ModeRule,
-            "left as they are",
+            "left unchanged",
             "\"2775\"",
-            "The mode of every directory below. It takes `recursive`.",
+            "The mode of every directory below. Requires `recursive`.",
         ),
         Key::optional(
             "file_mode",
             Shape::ModeRule,
-            "left as they are",
+            "left unchanged",
             "u=rwX,g=rX,o=",
-            "The mode of every regular file below. It takes `recursive`.",
+            "The mode of every regular file below. Requires `recursive`.",
         ),
         Key::optional(
             "exclude",
             Shape::List(&Shape::Text),
-            "nothing is left out",
+            "nothing is excluded",
             "[\"cache/**\", \"*.sock\"]",
-            "Entries below that are left out. It takes `recursive`.",
+            "Entries below that are excluded. Requires `recursive`.",
         ),
         Key::optional(
             "hard_links",
             Shape::OneOf(&["refuse", "change"]),
             "refuse",
             "refuse",
-            "What happens to files that have a second name, perhaps outside of the directory.",
+            "How files are handled that have several names, possibly outside the directory.",
         ),
     ],
 };

@@ -22,36 +22,36 @@ fn fixtures() {
 }
 
 #[test]
-fn a_missing_directory_is_made_with_its_parents() {
+fn missing_directories_are_created_with_their_parents() {
     let folder = folder();
     chown(folder.path(), 1000, 1000);
     let path = folder.path().join("a/b/logs");
-    let wanted = directory(&path, "owner: '50000', group: '50001', mode: '2770', recursive: true");
-    let done = converge(&wanted, &context(None), folder.path());
+    let step = directory(&path, "owner: '50000', group: '50001', mode: '2770', recursive: true");
+    let done = converge(&step, &context(None), folder.path());
     assert_eq!(done.changes.len(), 1);
     assert_eq!(done.changes[0].describe().action, Action::Create);
     assert_eq!(attributes(&path), (50000, 50001, 0o2770));
     assert_eq!(attributes(&folder.path().join("a/b")), (1000, 1000, 0o755));
     let before = snapshot(folder.path());
-    assert!(converge(&wanted, &context(None), folder.path()).changes.is_empty());
+    assert!(converge(&step, &context(None), folder.path()).changes.is_empty());
     assert_eq!(snapshot(folder.path()), before);
 }
 
 #[test]
-fn what_is_not_given_is_left_alone() {
+fn attributes_that_are_not_given_are_left_alone() {
     let folder = folder();
     let path = folder.path().join("logs");
     std_fs::create_dir(&path).unwrap();
     chown(&path, 50000, 50001);
     chmod(&path, 0o3711);
-    let wanted = directory(&path, "owner: null, group: null, mode: null, recursive: null, hard_links: null");
-    assert_eq!(converge(&wanted, &context(None), folder.path()), Diff::default());
+    let step = directory(&path, "owner: null, group: null, mode: null, recursive: null, hard_links: null");
+    assert_eq!(converge(&step, &context(None), folder.path()), Diff::default());
     assert_eq!(attributes(&path), (50000, 50001, 0o3711));
     converge(&directory(&path, "mode: '0755'"), &context(None), folder.path());
     assert_eq!(attributes(&path), (50000, 50001, 0o755));
 }
 
-/// The most memory that this process has had at once, in KiB (`VmHWM`, proc(5)).
+/// Returns the peak memory usage of this process in KiB (`VmHWM`, proc(5)).
 fn peak() -> u64 {
     let status = std_fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -59,9 +59,9 @@ fn peak() -> u64 {
 }
 
 #[test]
-fn a_tree_of_100_000_entries_is_looked_through_without_being_collected() {
+fn large_trees_are_observed_in_constant_memory() {
     const USER: u32 = 50000;
-    let name = concat!(module_path!(), "::a_tree_of_100_000_entries_is_looked_through_without_being_collected");
+    let name = concat!(module_path!(), "::large_trees_are_observed_in_constant_memory");
     let prepare = |folder: &Path| {
         for (tree, directories) in [("small", 1), ("large", 100)] {
             for directory in 0..directories {
@@ -72,21 +72,21 @@ fn a_tree_of_100_000_entries_is_looked_through_without_being_collected() {
         }
     };
     as_user(USER, name, prepare, |folder| {
-        // Nothing of it is the wanted owner's, so that every entry is one to tell of.
-        let look_at = |tree: &str| {
-            let wanted = directory(&folder.join(tree), "owner: '50000', recursive: true");
-            serde_json::to_string(&now(wanted.observe(&context(None))).unwrap()).unwrap()
+        // No entry belongs to the desired owner, so every entry is reported.
+        let observe = |tree: &str| {
+            let step = directory(&folder.join(tree), "owner: '50000', recursive: true");
+            serde_json::to_string(&now(step.observe(&context(None))).unwrap()).unwrap()
         };
-        assert!(look_at("small").contains("1001"), "every entry was looked at");
+        assert!(observe("small").contains("1001"), "every entry was observed");
         let before = peak();
-        assert!(look_at("large").contains("100100"), "every entry was looked at");
+        assert!(observe("large").contains("100100"), "every entry was observed");
         let grown = peak() - before;
         assert!(grown < 4096, "{grown} KiB more for 99 times the entries: 43 bytes for each");
     });
 }
 
 #[test]
-fn a_tree_changes_hands_as_a_whole() {
+fn recursive_ownership_changes_the_whole_tree() {
     let folder = folder();
     let top = folder.path().join("logs");
     std_fs::create_dir_all(top.join("dag/run")).unwrap();
@@ -98,14 +98,14 @@ fn a_tree_changes_hands_as_a_whole() {
     symlink(&outside, top.join("latest")).unwrap();
     std_fs::write(top.join("tool"), "").unwrap();
     chmod(&top.join("tool"), 0o4755);
-    let wanted = directory(&top, "owner: '50000', group: '50000', mode: '0750', recursive: true");
+    let step = directory(&top, "owner: '50000', group: '50000', mode: '0750', recursive: true");
     let right = snapshot(&top.join("right.log"));
-    let done = converge(&wanted, &context(None), folder.path());
-    let told = summaries(&done);
-    assert_eq!(told.len(), 3);
-    assert!(told[0].starts_with("set owner 50000 and group 50000 on 5 entries below: "), "{told:?}");
-    assert!(told[0].ends_with(" and 2 more"), "{told:?}");
-    assert_eq!(told[1..], ["set owner 50000 and group 50000, was 0:0", "set mode 0750, was 0755"]);
+    let done = converge(&step, &context(None), folder.path());
+    let found = summaries(&done);
+    assert_eq!(found.len(), 3);
+    assert!(found[0].starts_with("set owner 50000 and group 50000 on 5 entries below: "), "{found:?}");
+    assert!(found[0].ends_with(" and 2 more"), "{found:?}");
+    assert_eq!(found[1..], ["set owner 50000 and group 50000, was 0:0", "set mode 0750, was 0755"]);
     assert_eq!(done.changes[0].describe().risk.as_deref(), Some("setuid or setgid is lost, as with chown, on 1: tool"));
     for path in ["", "dag", "dag/run", "dag/run/1.log", "latest", "right.log"] {
         let found = attributes(&top.join(path));
@@ -115,12 +115,12 @@ fn a_tree_changes_hands_as_a_whole() {
     assert_eq!(attributes(&top.join("tool")), (50000, 50000, 0o755));
     assert_eq!(snapshot(&top.join("right.log")), right, "a right entry was touched");
     let before = snapshot(folder.path());
-    assert!(converge(&wanted, &context(None), folder.path()).changes.is_empty());
+    assert!(converge(&step, &context(None), folder.path()).changes.is_empty());
     assert_eq!(snapshot(folder.path()), before);
 }
 
 #[test]
-fn hard_links_change_hands_only_where_that_is_asked_for() {
+fn hard_links_change_owner_only_on_request() {
     let folder = folder();
     let top = folder.path().join("logs");
     std_fs::create_dir(&top).unwrap();
@@ -132,7 +132,7 @@ fn hard_links_change_hands_only_where_that_is_asked_for() {
     assert_eq!(attributes(&outside).0, 0);
     converge(&directory(&top, "owner: '50000', recursive: true, hard_links: change"), &context(None), folder.path());
     assert_eq!(attributes(&outside).0, 50000);
-    // One that is right already is nobody's concern.
+    // A hard-linked file that has converged is not a problem.
     assert!(plan(&directory(&top, "owner: '50000', recursive: true"), &context(None)).unwrap().is_ok());
 }
 
@@ -158,57 +158,57 @@ fn mounts_in_the_tree_are_reported_and_not_entered() {
     }
     let unmount = Unmount(&mounted);
     let done = converge(&directory(&top, "owner: '50000', recursive: true"), &context(None), folder.path());
-    assert_eq!(done.notes, ["not entered, since something is mounted there: mounted"]);
+    assert_eq!(done.notes, ["mount points are skipped: mounted"]);
     assert_eq!(attributes(&outside).0, 0);
     assert_eq!(attributes(&outside.join("file")).0, 0);
     drop(unmount);
 }
 
 #[test]
-fn what_is_no_directory_stays() {
+fn entries_that_are_not_directories_are_left_alone() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     std_fs::write(at("file"), "").unwrap();
     std_fs::create_dir(at("real")).unwrap();
     symlink("real", at("link")).unwrap();
     symlink("nowhere", at("dangling")).unwrap();
-    for (name, told) in [("file", "is a file"), ("link", "is a symlink"), ("dangling", "is a symlink")] {
+    for (name, expected) in [("file", "is a file"), ("link", "is a symlink"), ("dangling", "is a symlink")] {
         let refusal = refused(&directory(&at(name), "owner: '50000', mode: '0700'"), &context(None));
-        assert!(refusal.message.contains(told), "{name}: {}", refusal.message);
+        assert!(refusal.message.contains(expected), "{name}: {}", refusal.message);
         assert!(refusal.hint.is_some());
     }
     assert_eq!(attributes(&at("real")).0, 0);
 }
 
 #[test]
-fn an_unknown_owner_fails_and_a_number_needs_no_entry() {
+fn unknown_owners_fail_and_numbers_need_no_account() {
     let folder = folder();
     let failure = plan(&directory(folder.path(), "owner: nobody-here"), &context(None)).unwrap_err();
-    assert!(failure.message.contains("no user named `nobody-here`") && failure.hint.is_some());
+    assert!(failure.message.contains("no such user: nobody-here") && failure.hint.is_some());
     assert!(plan(&directory(folder.path(), "group: '54321'"), &context(None)).unwrap().is_ok());
 }
 
 #[test]
-fn what_a_killed_run_left_is_removed() {
+fn leftovers_of_a_killed_run_are_removed() {
     let folder = folder();
     let path = folder.path().join("a/b");
-    let wanted = directory(&path, "");
-    // As a kill between mkdir and rename leaves it: for the first missing parent, and for the directory itself.
+    let step = directory(&path, "");
+    // The state after a kill between mkdir and rename, for the first missing parent and for the directory itself.
     let place = Place::find(&path).unwrap();
     let stem = |name: &str| format!(".provision-{}-0123456789abcdef", &blake3::hash(name.as_bytes()).to_hex()[..12]);
     std_fs::create_dir(folder.path().join(stem("a"))).unwrap();
     assert_eq!(place.leftovers().unwrap(), [stem("a")]);
-    let done = converge(&wanted, &context(None), folder.path());
+    let done = converge(&step, &context(None), folder.path());
     assert_eq!(done.changes[0].describe().action, Action::Delete);
     assert_eq!(done.changes.len(), 2);
     std_fs::create_dir(folder.path().join("a").join(stem("b"))).unwrap();
-    let done = converge(&wanted, &context(None), folder.path());
-    assert_eq!(summaries(&done), ["remove what an interrupted run left"]);
+    let done = converge(&step, &context(None), folder.path());
+    assert_eq!(summaries(&done), ["remove leftovers of an interrupted run"]);
     assert_eq!(std_fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
 }
 
 #[test]
-fn a_user_is_refused_what_only_root_can_do() {
+fn changes_that_need_root_are_refused_to_users() {
     let prepare = |folder: &Path| {
         for name in ["mine", "roots", "closed", "mixed"] {
             std_fs::create_dir(folder.join(name)).unwrap();
@@ -218,49 +218,49 @@ fn a_user_is_refused_what_only_root_can_do() {
             chown(&folder.join(name), 50000, 50000);
         }
     };
-    let name = concat!(module_path!(), "::a_user_is_refused_what_only_root_can_do");
+    let name = concat!(module_path!(), "::changes_that_need_root_are_refused_to_users");
     as_user(50000, name, prepare, |folder| {
-        for (name, wanted, told) in [
-            ("mine", "owner: '50001'", "uid 50000 may not make 50001 the owner"),
-            ("mine", "group: '50001'", "may not give"),
-            ("roots", "mode: '0700'", "may not set the mode"),
+        for (name, keys, expected) in [
+            ("mine", "owner: '50001'", "uid 50000 is not allowed to change the owner of"),
+            ("mine", "group: '50001'", "not allowed to change the group of"),
+            ("roots", "mode: '0700'", "not allowed to change the mode"),
             ("closed/new", "", "uid 50000 may not write in"),
-            ("new", "owner: root", "may not make root (0) the owner"),
+            ("new", "owner: root", "not allowed to change the owner of"),
             ("mixed", "owner: '50000', recursive: true", "1 entry below"),
         ] {
-            let refusal = refused(&directory(&folder.join(name), wanted), &context(None));
-            assert!(refusal.message.contains(told), "{name}: {}", refusal.message);
+            let refusal = refused(&directory(&folder.join(name), keys), &context(None));
+            assert!(refusal.message.contains(expected), "{name}: {}", refusal.message);
             assert!(refusal.hint.unwrap().contains("run_as: root"));
         }
-        let wanted = directory(&folder.join("a/own"), "owner: '50000', group: '50000', mode: '0700'");
-        converge(&wanted, &context(None), folder);
+        let step = directory(&folder.join("a/own"), "owner: '50000', group: '50000', mode: '0700'");
+        converge(&step, &context(None), folder);
         assert_eq!(attributes(&folder.join("a/own")), (50000, 50000, 0o700));
         assert_eq!(attributes(&folder.join("a")), (50000, 50000, 0o755));
     });
 }
 
 #[test]
-fn a_target_that_changed_its_nature_is_not_touched() {
+fn targets_that_changed_their_type_are_not_touched() {
     let folder = folder();
     let path = folder.path().join("logs");
     std_fs::create_dir(&path).unwrap();
-    let wanted = directory(&path, "owner: '50000', mode: '0700'");
-    let planned = plan(&wanted, &context(None)).unwrap().unwrap();
+    let step = directory(&path, "owner: '50000', mode: '0700'");
+    let planned = plan(&step, &context(None)).unwrap().unwrap();
     std_fs::remove_dir(&path).unwrap();
     let outside = folder.path().join("outside");
     std_fs::create_dir(&outside).unwrap();
     symlink(&outside, &path).unwrap();
     for change in &planned.changes {
-        let failure = now(wanted.execute(change, &ExecuteContext::new(context(None), "test"))).unwrap_err();
+        let failure = now(step.execute(change, &ExecuteContext::new(context(None), "test"))).unwrap_err();
         assert!(failure.message.contains("no longer a directory"), "{failure}");
     }
     assert_eq!(attributes(&outside), (0, 0, 0o755));
 }
 
 #[test]
-fn the_plan_file_is_judged() {
+fn invalid_plan_files_are_rejected() {
     let read = |yaml: &str| serde_yaml::from_str::<Directory>(yaml).map_err(|error| error.to_string());
-    for (wrong, told) in [
+    for (wrong, expected) in [
         ("{ path: logs }", "not absolute"),
         ("{ path: /a, mode: 755 }", "is not 0400"),
         ("{ path: /a, owners: b }", "unknown field"),
@@ -269,7 +269,7 @@ fn the_plan_file_is_judged() {
         ("{ path: /a, hard_links: follow }", "unknown variant"),
     ] {
         let error = read(wrong).unwrap_err();
-        assert!(error.contains(told), "{wrong}: {error}");
+        assert!(error.contains(expected), "{wrong}: {error}");
     }
     let logs = read("{ path: /srv/my logs, owner: 50000, group: '50000', recursive: true, mode: '0755' }").unwrap();
     assert_eq!(
@@ -278,9 +278,9 @@ fn the_plan_file_is_judged() {
     );
 }
 
-/// Two steps can lack the same parents, and the one that comes first makes them for both.
+/// Two steps can need the same missing parents. The one that runs first creates them for both.
 #[test]
-fn what_is_left_of_a_creation_lacks_fewer_parents_and_differs_in_nothing_else() {
+fn a_creation_matches_its_plan_if_only_parents_were_created_meanwhile() {
     let create = |parents: &[&str], mode: &str| -> Change {
         let json = serde_json::json!({
             "change": "create", "path": "/a/b/c", "parents": parents, "owner": null, "group": null, "mode": mode });

@@ -1,4 +1,4 @@
-//! The change of all entries below a directory that are not as they should be.
+//! The change of all entries below a directory that differ.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,12 +12,12 @@ use crate::resource::value::Identity;
 use crate::resource::{Action, Description, ExecuteContext, Failure};
 
 const SET_IDS: u32 = 0o6000;
-/// The kernel stamps files with the time of its last tick, which can be this much in the past (CONFIG_HZ=100).
+/// The kernel sets timestamps to the time of its last tick, which can be this far in the past (CONFIG_HZ=100).
 const CLOCK_TICK_MICROS: i64 = 10_000;
-/// How many errors stand for all in a message.
+/// The number of errors that a message lists.
 const MAX_ERRORS: usize = 3;
 
-/// What is wanted of each entry below a directory. What is not given stays as it is.
+/// The desired attributes of the entries below a directory. `None` leaves an attribute unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EntryRules {
     pub owner: Option<Identity>,
@@ -28,7 +28,7 @@ pub struct EntryRules {
     pub file_mode: Option<ModeRule>,
 }
 
-/// What one entry needs.
+/// The changes that one entry needs.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryChange {
     pub sets_owner: bool,
@@ -43,7 +43,7 @@ impl EntryRules {
         *self == Self::default()
     }
 
-    /// What an entry needs; `None` where it is right.
+    /// Returns the changes that an entry needs, or `None` if it has converged.
     pub fn change_of(&self, entry: &tree::Entry<'_>) -> Option<EntryChange> {
         let sets_owner = self.owner.as_ref().is_some_and(|owner| owner.id != entry.uid);
         let sets_group = self.group.as_ref().is_some_and(|group| group.id != entry.gid);
@@ -57,9 +57,9 @@ impl EntryRules {
             FileKind::File => self.file_mode.as_ref(),
             _ => None,
         };
-        let wanted = rule.map_or(after_chown, |rule| rule.apply(after_chown, entry.kind == FileKind::Directory));
-        let mode = (wanted != after_chown).then_some(wanted);
-        let loses_set_id = entry.mode & SET_IDS & !wanted != 0;
+        let desired = rule.map_or(after_chown, |rule| rule.apply(after_chown, entry.kind == FileKind::Directory));
+        let mode = (desired != after_chown).then_some(desired);
+        let loses_set_id = entry.mode & SET_IDS & !desired != 0;
         (sets_owner || sets_group || mode.is_some()).then_some(EntryChange {
             sets_owner,
             sets_group,
@@ -77,24 +77,24 @@ pub struct TreeChange {
     pub rules: EntryRules,
     pub hard_links: HardLinks,
     pub differing: Examples,
-    /// Those that lose setuid or setgid with it.
+    /// The entries that lose setuid or setgid.
     pub set_id: Examples,
-    /// Those that lose their file capabilities with it.
+    /// The entries that lose their file capabilities.
     #[serde(default, skip_serializing_if = "Examples::is_empty")]
     pub capabilities: Examples,
-    /// Those that change under other names too.
+    /// The entries that change under other names too.
     #[serde(default, skip_serializing_if = "Examples::is_empty")]
     pub hard_linked: Examples,
-    /// What is mounted in the tree and is not entered.
+    /// The mount points in the tree, which are not entered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
-    /// When the first of the entries that differ was made, in microseconds since 1970.
+    /// When the oldest of the entries that differ was created, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<i64>,
 }
 
 impl TreeChange {
-    /// The change as events and people see it.
+    /// Describes the change for events and people.
     pub fn describe(&self) -> Description {
         let EntryRules { owner, group, dir_mode, file_mode } = &self.rules;
         let ownership = Some(ownership(owner, group)).filter(|words| !words.is_empty());
@@ -135,7 +135,8 @@ impl TreeChange {
         (!risks.is_empty()).then(|| risks.join("; "))
     }
 
-    /// Whether this is the `planned` change, on however many entries, with no risk that `planned` does not show.
+    /// Returns whether this is the `planned` change, on any number of entries, without a risk that `planned` does not
+    /// show.
     pub fn is_within(&self, planned: &Self) -> bool {
         let shown = |now: &Examples, then: &Examples| now.count == 0 || then.count > 0;
         self.path == planned.path
@@ -144,11 +145,11 @@ impl TreeChange {
             && shown(&self.set_id, &planned.set_id)
             && shown(&self.capabilities, &planned.capabilities)
             && shown(&self.hard_linked, &planned.hard_linked)
-            // What is no longer mounted does not cover what lies below any more.
+            // If something was unmounted, the entries below the mount point are now part of the tree.
             && planned.mounts.iter().all(|mount| self.mounts.contains(mount))
     }
 
-    /// Whether every entry that differs was made after `time`.
+    /// Returns whether every entry that differs was created after `time`.
     pub fn is_newer_than(&self, time: SystemTime) -> bool {
         let micros = time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_micros()).ok());
         self.oldest.zip(micros).is_some_and(|(oldest, time)| oldest >= time - CLOCK_TICK_MICROS)
@@ -157,45 +158,46 @@ impl TreeChange {
     /// Changes every entry that differs.
     ///
     /// # Errors
-    /// There are more than the step may change; or, once all others are changed, those that cannot be.
+    /// There are more entries than the step may change, or some cannot be changed. In the second case all others are
+    /// changed.
     pub fn execute(&self, step: &Directory, place: &Place, cx: &ExecuteContext) -> Result<(), Failure> {
         let top = place.dir.open_dir(&place.name)?;
         let mut left = cx.max_changes();
         let mut failed = Failed::default();
-        let (mut met_in_all, mut changed) = (0, 1);
-        // The second walk meets what was moved to where the first had been.
+        let (mut visited, mut changed) = (0, 1);
+        // The second walk finds entries that were moved to a place that the first one had passed.
         for _ in 0..2 {
             if changed == 0 || failed.count > 0 {
                 break;
             }
             changed = 0;
-            tree::walk(&top, &step.left_out(cx), |met| {
-                let tree::Visit::Entry(entry) = met else { return Ok(()) };
-                // What is locked is told of by `diff`.
-                let Some(wanted) = self.rules.change_of(&entry).filter(|_| !entry.is_locked) else { return Ok(()) };
+            tree::walk(&top, &step.left_out(cx), |visit| {
+                let tree::Visit::Entry(entry) = visit else { return Ok(()) };
+                // Locked entries are reported by `diff`.
+                let Some(needed) = self.rules.change_of(&entry).filter(|_| !entry.is_locked) else { return Ok(()) };
                 // The tree may have grown since it was counted.
                 left = left.checked_sub(1).ok_or_else(|| self.too_many(cx.max_changes()))?;
-                met_in_all += 1;
-                match self.change(&entry, wanted) {
+                visited += 1;
+                match self.change(&entry, needed) {
                     Ok(()) => changed += 1,
                     Err(error) => failed.add(&error),
                 }
                 Ok(())
             })?;
         }
-        failed.into_result(&self.path, met_in_all)
+        failed.into_result(&self.path, visited)
     }
 
-    fn change(&self, entry: &tree::Entry<'_>, wanted: EntryChange) -> Result<(), fs::Error> {
-        let sets_ownership = wanted.sets_owner || wanted.sets_group;
+    fn change(&self, entry: &tree::Entry<'_>, needed: EntryChange) -> Result<(), fs::Error> {
+        let sets_ownership = needed.sets_owner || needed.sets_group;
         let unshown = |lost: &str| {
             let path = fs::escape_path(&std::path::Path::new(&self.path).join(entry.path()));
             fs::Error::refused(
                 format!("{path} would lose {lost}, which the plan did not show"),
-                "see that this is meant: run plan again, then apply",
+                "check that this is intended: run plan again, then apply",
             )
         };
-        if wanted.loses_set_id && self.set_id.count == 0 {
+        if needed.loses_set_id && self.set_id.count == 0 {
             return Err(unshown("setuid or setgid"));
         }
         if sets_ownership && self.capabilities.count == 0 && entry.has_capabilities()? {
@@ -204,14 +206,14 @@ impl TreeChange {
         let uid = self.rules.owner.as_ref().map(|owner| owner.id);
         let gid = self.rules.group.as_ref().map(|group| group.id);
         let hard_links = self.hard_links == HardLinks::Change && self.hard_linked.count > 0;
-        entry.change(uid, gid, wanted.mode, hard_links)?;
+        entry.change(uid, gid, needed.mode, hard_links)?;
         Ok(())
     }
 
-    fn too_many(&self, most: u64) -> fs::Error {
+    fn too_many(&self, limit: u64) -> fs::Error {
         fs::Error::refused(
             format!(
-                "{} has grown since it was counted: max_changes allows no more than the {most} entries that were changed",
+                "{} has grown since it was planned: max_changes allows only {limit} entries, which were changed",
                 self.path
             ),
             "run plan to see what is left, then raise max_changes or run apply again",
@@ -246,11 +248,8 @@ impl Failed {
             more => format!("; and {more} more"),
         };
         let entries = if of == 1 { "entry" } else { "entries" };
-        let message = format!(
-            "{} of {of} {entries} below {path} could not be changed: {}{more}",
-            self.count,
-            self.errors.join("; ")
-        );
+        let message =
+            format!("cannot change {} of {of} {entries} below {path}: {}{more}", self.count, self.errors.join("; "));
         Err(Failure { message, hint: Some(self.hints.join("\n")).filter(|hint| !hint.is_empty()) })
     }
 }

@@ -1,4 +1,4 @@
-//! What a recursive directory does with the entries below it.
+//! Recursive directories and the entries below them.
 
 use std::fs as std_fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ fn tree_change(diff: &Diff<Change>) -> &TreeChange {
     diff.changes.iter().find_map(|change| if let Change::Tree(change) = change { Some(change) } else { None }).unwrap()
 }
 
-/// A file for each name, with its mode.
+/// Creates a file for each name, with its mode.
 fn files(top: &Path, files: &[(&str, u32)]) {
     for (name, mode) in files {
         std_fs::create_dir_all(top.join(name).parent().unwrap()).unwrap();
@@ -26,17 +26,17 @@ fn files(top: &Path, files: &[(&str, u32)]) {
 }
 
 #[test]
-fn what_a_chown_takes_away_is_told_exactly() {
+fn bits_that_chown_clears_are_reported_exactly() {
     let folder = folder();
     let top = folder.path().join("t");
     files(&top, &[("suid", 0o4755), ("sgidx", 0o2755), ("sgidnox", 0o2644), ("cap", 0o755), ("plain", 0o644)]);
     std_fs::create_dir(top.join("dir")).unwrap();
     chmod(&top.join("dir"), 0o6755);
-    // VFS_CAP_REVISION_2, effective, with CAP_CHOWN alone.
+    // VFS_CAP_REVISION_2, effective, with only CAP_CHOWN.
     let value: Vec<u8> = [0x0200_0001_u32, 1, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
     rustix::fs::setxattr(top.join("cap"), "security.capability", &value, rustix::fs::XattrFlags::empty()).unwrap();
-    let wanted = directory(&top, "owner: '50000', recursive: true");
-    let done = converge(&wanted, &context(None), folder.path());
+    let step = directory(&top, "owner: '50000', recursive: true");
+    let done = converge(&step, &context(None), folder.path());
     assert_eq!(
         done.changes[0].describe().risk.as_deref(),
         Some(
@@ -50,7 +50,7 @@ fn what_a_chown_takes_away_is_told_exactly() {
 }
 
 #[test]
-fn modes_below_are_set_by_kind_of_entry() {
+fn modes_below_depend_on_the_type_of_entry() {
     let folder = folder();
     let top = folder.path().join("t");
     files(&top, &[("closed", 0o400), ("tool", 0o700), ("open", 0o666), ("d/suid", 0o4755), ("outside", 0o600)]);
@@ -60,16 +60,16 @@ fn modes_below_are_set_by_kind_of_entry() {
     let socket = std::os::unix::net::UnixListener::bind(top.join("socket")).unwrap();
     chmod(&top.join("socket"), 0o666);
     let top_mode = attributes(&top).2;
-    let wanted =
+    let step =
         directory(&top, "owner: '50000', recursive: true, dir_mode: 'u=rwx,g=rX,o=', file_mode: 'u=rwX,g=rX,o='");
-    let done = converge(&wanted, &context(None), folder.path());
-    let told = done.changes[0].describe();
+    let done = converge(&step, &context(None), folder.path());
+    let description = done.changes[0].describe();
     assert_eq!(
-        told.summary,
+        description.summary,
         "set owner 50000, mode u=rwx,g=rX,o= of directories, mode u=rwX,g=rX,o= of files on 7 entries below: closed, d, \
          d/suid and 4 more"
     );
-    assert_eq!(told.risk.as_deref(), Some("setuid or setgid is lost, as with chown, on 1: d/suid"));
+    assert_eq!(description.risk.as_deref(), Some("setuid or setgid is lost, as with chown, on 1: d/suid"));
     let modes = ["closed", "tool", "open", "d", "d/suid", "socket"].map(|name| attributes(&top.join(name)).2);
     assert_eq!(modes, [0o640, 0o750, 0o640, 0o2750, 0o750, 0o666]);
     assert_eq!(attributes(&folder.path().join("outside")), (0, 0, 0o600));
@@ -81,25 +81,24 @@ fn modes_below_are_set_by_kind_of_entry() {
 }
 
 #[test]
-fn a_set_id_bit_that_is_wanted_outlives_the_new_owner() {
+fn desired_set_id_bits_survive_a_new_owner() {
     let folder = folder();
     let top = folder.path().join("t");
     files(&top, &[("a", 0o2755)]);
-    let wanted = directory(&top, "group: '50000', recursive: true, file_mode: '2755'");
-    let done = converge(&wanted, &context(None), folder.path());
+    let step = directory(&top, "group: '50000', recursive: true, file_mode: '2755'");
+    let done = converge(&step, &context(None), folder.path());
     assert_eq!((attributes(&top.join("a")), done.changes[0].describe().risk), ((0, 50000, 0o2755), None));
 }
 
 #[test]
-fn what_is_excluded_is_not_looked_at() {
+fn excluded_entries_are_not_inspected() {
     let folder = folder();
     let top = folder.path().join("t");
     files(&top, &[("a", 0o644), ("cache/x/y", 0o644), ("b/run.sock", 0o644), ("b/skip/z", 0o644), ("b/c", 0o644)]);
     let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff.sock");
     std_fs::write(top.join(odd), "").unwrap();
-    let wanted =
-        directory(&top, "owner: '50000', recursive: true, exclude: ['cache/**', '*.sock', b/skip, 'nothing-*']");
-    converge(&wanted, &context(None), folder.path());
+    let step = directory(&top, "owner: '50000', recursive: true, exclude: ['cache/**', '*.sock', b/skip, 'nothing-*']");
+    converge(&step, &context(None), folder.path());
     let owner = |name: &str| attributes(&top.join(name)).0;
     assert_eq!(["a", "cache", "b", "b/c"].map(owner), [50000; 4]);
     assert_eq!(["cache/x", "cache/x/y", "b/run.sock", "b/skip", "b/skip/z"].map(owner), [0; 5]);
@@ -107,7 +106,7 @@ fn what_is_excluded_is_not_looked_at() {
 }
 
 #[test]
-fn examples_come_in_order() {
+fn examples_are_sorted() {
     let folder = folder();
     let top = folder.path().join("t");
     let names: Vec<String> = (0..300).map(|n| format!("d{}/{n}", n % 7)).collect();
@@ -119,12 +118,12 @@ fn examples_come_in_order() {
 }
 
 #[test]
-fn another_number_of_entries_is_the_same_change_and_a_new_risk_is_not() {
+fn the_number_of_entries_may_change_but_new_risks_may_not_appear() {
     let folder = folder();
     let top = folder.path().join("t");
     files(&top, &[("a", 0o644), ("b", 0o644)]);
-    let wanted = directory(&top, "owner: '50000', recursive: true, hard_links: change");
-    let now = || plan(&wanted, &context(None)).unwrap().unwrap().changes.remove(0);
+    let step = directory(&top, "owner: '50000', recursive: true, hard_links: change");
+    let now = || plan(&step, &context(None)).unwrap().unwrap().changes.remove(0);
     let planned = now();
     std_fs::remove_file(top.join("a")).unwrap();
     assert!(now().is_left_of(&planned));
@@ -144,7 +143,7 @@ fn another_number_of_entries_is_the_same_change_and_a_new_risk_is_not() {
 }
 
 #[test]
-fn what_has_come_since_is_told_from_what_was_there() {
+fn newer_entries_are_distinguished_from_older_ones() {
     let folder = folder();
     let top = folder.path().join("t");
     files(&top, &[("old", 0o644)]);
@@ -152,47 +151,47 @@ fn what_has_come_since_is_told_from_what_was_there() {
     let then = std::time::SystemTime::now();
     std::thread::sleep(std::time::Duration::from_millis(50));
     files(&top, &[("new", 0o644)]);
-    let wanted = directory(&top, "owner: '50000', recursive: true");
-    let change = || plan(&wanted, &context(None)).unwrap().unwrap().changes.remove(0);
+    let step = directory(&top, "owner: '50000', recursive: true");
+    let change = || plan(&step, &context(None)).unwrap().unwrap().changes.remove(0);
     assert!(!change().is_newer_than(then));
     chown(&top.join("old"), 50000, 0);
     assert!(change().is_newer_than(then));
 }
 
 #[test]
-fn one_entry_that_cannot_be_changed_is_counted_and_the_others_are_changed() {
+fn entries_that_cannot_be_changed_are_counted_and_the_others_are_changed() {
     let folder = folder();
     let top = folder.path().join("t");
     files(&top, &[("a", 0o644), ("b", 0o644), ("c/d", 0o644)]);
-    let wanted = directory(&top, "owner: '50000', recursive: true");
-    let planned = plan(&wanted, &context(None)).unwrap().unwrap();
-    // Two were hard-linked and lost a risk that the plan did not show.
+    let step = directory(&top, "owner: '50000', recursive: true");
+    let planned = plan(&step, &context(None)).unwrap().unwrap();
+    // Two entries changed meanwhile: one was hard-linked, and one would lose a bit without an announced risk.
     std_fs::hard_link(top.join("a"), folder.path().join("other")).unwrap();
     chmod(&top.join("c/d"), 0o4755);
-    let failure = now_execute(&wanted, &planned.changes[0]);
-    assert!(failure.message.starts_with(&format!("2 of 4 entries below {} could not be changed: ", top.display())));
+    let failure = now_execute(&step, &planned.changes[0]);
+    assert!(failure.message.starts_with(&format!("cannot change 2 of 4 entries below {}: ", top.display())));
     assert!(failure.message.contains("hard-linked") && failure.message.contains("which the plan did not show"));
     let owner = |name: &str| attributes(&top.join(name)).0;
     assert_eq!(["a", "b", "c", "c/d"].map(owner), [0, 50000, 50000, 0]);
 }
 
-fn now_execute(wanted: &Directory, change: &Change) -> Failure {
-    crate::host::testing::now(wanted.execute(change, &ExecuteContext::new(context(None), "test"))).unwrap_err()
+fn now_execute(step: &Directory, change: &Change) -> Failure {
+    crate::host::testing::now(step.execute(change, &ExecuteContext::new(context(None), "test"))).unwrap_err()
 }
 
 #[test]
 fn keys_for_entries_need_a_recursive_directory() {
     let read = |yaml: &str| serde_yaml::from_str::<Directory>(yaml).map_err(|error| error.to_string());
-    for (wrong, told) in [
+    for (wrong, expected) in [
         ("{ path: /a, dir_mode: '0755' }", "set `recursive: true`"),
-        ("{ path: /a, recursive: false, exclude: [x] }", "`exclude` is about the entries below"),
+        ("{ path: /a, recursive: false, exclude: [x] }", "`exclude` applies to the entries below"),
         ("{ path: /a, recursive: group }", "true, false or `owner`"),
         ("{ path: /a, recursive: true, file_mode: 'u+rw,x' }", "is not a valid mode"),
         ("{ path: /a, recursive: true, file_mode: 644 }", "is not 0400"),
         ("{ path: /a, recursive: true, exclude: ['../b'] }", "leads out"),
     ] {
         let error = read(wrong).unwrap_err();
-        assert!(error.contains(told), "{wrong}: {error}");
+        assert!(error.contains(expected), "{wrong}: {error}");
     }
     let yaml =
         "{ path: /a, owner: '5', group: '6', recursive: owner, dir_mode: '0755', file_mode: 'a=rX', exclude: [x] }";
@@ -205,7 +204,7 @@ fn keys_for_entries_need_a_recursive_directory() {
             "sudo chgrp 6 /a",
             "find /a -xdev -mindepth 1 -type d -exec chmod 0755 {} +",
             "find /a -xdev -mindepth 1 -type f -exec chmod a=rX {} +",
-            "# what is below is not to include: x",
+            "# exclude these entries below it: x",
         ]
     );
     let sent: Directory = serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap();

@@ -17,37 +17,37 @@ use crate::telemetry::spans;
 pub struct Actual {
     #[serde(flatten)]
     pub ownership: Ownership,
-    /// What keeps the acting user from making entries in the deepest directory on the way to the file that exists.
+    /// What prevents the acting user from creating entries in the deepest directory that exists on the path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Denial>,
     /// Temporary entries of a run that was killed.
     #[serde(default)]
     pub leftovers: Vec<String>,
-    /// What the source yielded, if it yielded anything.
+    /// The value of the source, if it has one.
     pub source: Option<Content>,
     pub target: Target,
-    /// The file that an interrupted run kept until the key in its place was proven.
+    /// The backup that an interrupted run kept until the new key was proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<Box<Kept>>,
-    /// What came of a login with the key that the file is to hold: the source's, or where there is none, its own.
+    pub kept: Option<Box<Backup>>,
+    /// The result of a login with the key that the file should contain: the source's key, or else the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
-    /// What came of one with the key that is to be replaced, where it is to be retired.
+    /// The result of a login with the key that is replaced, if it should be retired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_proof: Option<Proof>,
 }
 
-/// A file that is kept beside the target.
+/// A backup beside the target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct Backup {
     /// Its name in the target's directory.
     pub name: String,
-    /// Whether the target is still this very file.
+    /// Whether the target is still the same inode.
     pub is_target: bool,
     pub file: FileSeen,
 }
 
-/// Some bytes, without showing them.
+/// A description of some content that does not show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Content {
     pub digest: Digest,
@@ -55,7 +55,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// Reads some bytes; where they are those of `other`, what is known of that is not asked for again.
+    /// Analyses some content. If it equals `other`, the known result is reused.
     fn of(cx: &ObserveContext, bytes: &[u8], other: Option<&Self>) -> Self {
         let digest = cx.digester().digest(bytes);
         match other.filter(|other| other.digest == digest) {
@@ -70,17 +70,17 @@ impl Content {
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Target {
     Missing {
-        /// The parents that are missing too, the outermost first.
+        /// The parents that are missing too, outermost first.
         missing_parents: Vec<String>,
     },
     File(FileSeen),
-    /// Something else has the name.
+    /// Something other than a file exists at the path.
     Other {
         kind: FileKind,
     },
 }
 
-/// A file that is there.
+/// A file that exists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileSeen {
     pub uid: u32,
@@ -88,16 +88,16 @@ pub struct FileSeen {
     pub mode: Mode,
     /// The number of hard links.
     pub links: u64,
-    /// Whether the acting user can give a new file the group that this one has.
+    /// Whether the acting user can give a new file the same group.
     #[serde(default = "yes")]
     pub may_keep_group: bool,
-    /// What keeps the acting user from putting another file in its place.
+    /// What prevents the acting user from replacing the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Box<Denial>>,
-    /// What keeps everybody from changing its owner and mode.
+    /// What prevents every user from changing its owner and mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attributes_denied: Option<Box<Denial>>,
-    /// What it bears besides mode and owner, as people call it.
+    /// Its attributes besides mode and owner, by their common names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<String>,
     pub content: FileContent,
@@ -107,7 +107,7 @@ fn yes() -> bool {
     true
 }
 
-/// What could be learnt of a file's content.
+/// What is known of the content of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "content", rename_all = "snake_case")]
 pub enum FileContent {
@@ -141,7 +141,7 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
     };
     let kept = kept(&place, target_stat, cx, source.as_ref())?;
     if let (Target::File(seen), Some(_)) = (&mut target, kept.as_ref().filter(|kept| kept.is_target)) {
-        // The second name is ours and goes.
+        // The second name is the backup, which will be removed.
         seen.links -= 1;
     }
     let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
@@ -157,7 +157,7 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
     })
 }
 
-/// A regular file as it is seen, and its bytes where they could be read.
+/// Returns a regular file as observed, and its content if it could be read.
 fn file(
     place: &Place,
     name: &OsStr,
@@ -196,8 +196,8 @@ fn content(
             Ok((content, Some(Secret::new(seen.bytes.to_vec()))))
         }
         Ok(None) => {
-            Err(Failure::new(format!("{} vanished while it was read", fs::escape_path(&place.dir.path_of(name))))
-                .hint("see who else works there, then run again"))
+            Err(Failure::new(format!("{} disappeared while it was read", fs::escape_path(&place.dir.path_of(name))))
+                .hint("check what else is changing it, then run again"))
         }
         Err(error) if error.is_denied() => Ok((FileContent::Denied, None)),
         Err(error) => Err(error.into()),
@@ -209,17 +209,17 @@ fn kept(
     target: Option<fs::Stat>,
     cx: &ObserveContext,
     source: Option<&Content>,
-) -> Result<Option<Kept>, Failure> {
+) -> Result<Option<Backup>, Failure> {
     if !place.missing_parents.is_empty() {
         return Ok(None);
     }
     let Some(name) = place.dir.leftover_backup(&place.name)? else { return Ok(None) };
     let Some(stat) = place.dir.stat(OsStr::new(&name))? else { return Ok(None) };
     let (file, _) = file(place, OsStr::new(&name), &stat, cx, source)?;
-    Ok(Some(Kept { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))
+    Ok(Some(Backup { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))
 }
 
-/// Tries the key that the file is to hold, and at the same time the one that is to be retired.
+/// Tests the key that the file should contain, and at the same time the one that should be retired.
 fn prove(
     desired: &KeyFile,
     source: Option<(&Content, &Secret)>,
@@ -227,20 +227,20 @@ fn prove(
     in_place: Option<&Secret>,
 ) -> (Option<Proof>, Option<Proof>) {
     let Some(verify) = &desired.verify else { return (None, None) };
-    let there = match target {
+    let current = match target {
         Target::File(FileSeen { content: FileContent::Read(content), .. }) => content.key.key().zip(in_place),
         Target::Other { .. } => return (None, None),
         _ => None,
     };
-    let wanted = match source {
+    let desired_key = match source {
         Some((source, key)) => source.key.key().zip(Some(key)),
-        None => there,
+        None => current,
     };
-    let old = there.filter(|(facts, _)| verify.retire && wanted.is_some_and(|(wanted, _)| wanted != *facts));
+    let old = current.filter(|(facts, _)| verify.retire && desired_key.is_some_and(|(new, _)| new != *facts));
     let try_one = |key: Option<(&PublicFacts, &Secret)>| key.and_then(|(facts, key)| verify.prove(key, facts));
     std::thread::scope(|scope| {
         let tried = old.map(|old| scope.spawn(spans::carried(move || try_one(Some(old)))));
-        let proof = try_one(wanted);
+        let proof = try_one(desired_key);
         // A thread that panicked has proven nothing.
         (proof, tried.and_then(|tried| tried.join().ok().flatten()))
     })

@@ -6,48 +6,48 @@ use crate::resource::attributes::{AttributeChange, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 
-/// One change of a key file. Where no owner or group is given, it stays as it is.
+/// One change of a key file. An owner or group of `None` is left unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
-    /// Takes away what a killed run left beside the target.
+    /// Removes what a killed run left beside the target.
     RemoveLeftovers { path: String, names: Vec<String> },
-    /// Gives the key that an interrupted run kept its place back.
+    /// Restores the key from the backup of an interrupted run.
     RestoreBackup {
         path: String,
-        /// The name under which it is kept.
+        /// The name of the backup.
         name: String,
-        /// `None` where it is no private key, or could not be read.
+        /// `None` if it is not a private key, or could not be read.
         key: Option<PublicFacts>,
-        /// The key that is there now.
+        /// The current key.
         instead_of: Option<PublicFacts>,
     },
-    /// Takes away what an interrupted run kept: the key in its place is good.
+    /// Removes the backup of an interrupted run, because the new key is good.
     RemoveBackup { path: String, name: String },
     Create {
         path: String,
-        /// The parents that are made first.
+        /// The parents that are created first.
         parents: Vec<String>,
         key: PublicFacts,
         mode: Mode,
         owner: Option<Identity>,
         group: Option<Identity>,
-        /// Where a login has to succeed with it, before and after it is put in place.
+        /// The host where a login has to succeed before and after the key is installed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         proven_by: Option<String>,
     },
-    /// Puts the source's key in the place of another content.
+    /// Replaces the current content by the source's key.
     Replace {
         path: String,
-        /// The key that was there; `None` where it was no private key, or could not be read.
+        /// The current key. `None` if it is not a private key, or could not be read.
         before: Option<PublicFacts>,
-        /// What was there instead of a key.
+        /// What the file contains instead of a key.
         before_text: Option<String>,
         key: PublicFacts,
         mode: Mode,
         uid: u32,
         gid: u32,
-        /// As in `Create`. Where the login fails once it is in place, the key that was there comes back.
+        /// As in `Create`. If the login fails after the key is installed, the old key is restored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         proven_by: Option<String>,
     },
@@ -68,22 +68,22 @@ impl crate::resource::Change for Change {
             Self::RemoveLeftovers { path, names } => (
                 Action::Delete,
                 path,
-                "remove what an interrupted run left".to_owned(),
+                "remove leftovers of an interrupted run".to_owned(),
                 json!({ "leftovers": names }),
                 Value::Null,
             ),
             Self::RestoreBackup { path, name, key, instead_of } => {
-                let show = |key: &Option<PublicFacts>| key.as_ref().map_or("what is there".to_owned(), short);
+                let show = |key: &Option<PublicFacts>| key.as_ref().map_or("the current file".to_owned(), short);
                 let kept = key.as_ref().map_or("the file".to_owned(), short);
                 let summary =
-                    format!("put back {kept}, which an interrupted run kept, instead of {}", show(instead_of));
+                    format!("restore {kept} from the backup of an interrupted run, in place of {}", show(instead_of));
                 let before = json!({ "key": instead_of, "kept": name });
                 (Action::Update, path, summary, before, json!({ "key": key }))
             }
             Self::RemoveBackup { path, name } => (
                 Action::Delete,
                 path,
-                "remove the old key that an interrupted run kept beside it".to_owned(),
+                "remove the backup of the old key that an interrupted run left".to_owned(),
                 json!({ "kept": name }),
                 Value::Null,
             ),
@@ -100,7 +100,7 @@ impl crate::resource::Change for Change {
                 let was = before.as_ref().map(short).or_else(|| before_text.clone()).unwrap_or_default();
                 let mut summary = match before {
                     Some(before) if before == key => {
-                        format!("rewrite the same key, {}, as the source has it", short(key))
+                        format!("rewrite the same key, {}, with the exact content of the source", short(key))
                     }
                     _ => format!("replace {was} by {}", short(key)),
                 };
@@ -122,8 +122,10 @@ impl Change {
     fn risk(&self) -> Option<String> {
         match self {
             Self::Replace { before: Some(before), key, .. } if before == key => None,
-            Self::Replace { before: Some(before), .. } => Some(format!("the key {} is not kept", before.fingerprint)),
-            Self::Replace { before: None, .. } => Some("what is in the file now is not kept".to_owned()),
+            Self::Replace { before: Some(before), .. } => {
+                Some(format!("the key {} is not backed up", before.fingerprint))
+            }
+            Self::Replace { before: None, .. } => Some("the current content of the file is not backed up".to_owned()),
             _ => None,
         }
     }

@@ -1,5 +1,5 @@
-use super::proof::{Judgement, one_line};
-use super::{Actual, Change, Content, FileContent, FileSeen, Kept, KeyFile, KeyRead, Proof, PublicFacts, Target};
+use super::proof::{ProofResult, one_line};
+use super::{Actual, Backup, Change, Content, FileContent, FileSeen, KeyFile, KeyRead, Proof, PublicFacts, Target};
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
@@ -7,7 +7,7 @@ use crate::resource::Diff;
 use crate::resource::attributes;
 use crate::text::shell_word;
 
-const AS_ROOT: &str = "give the step run_as: root, or the user that owns the file";
+const AS_ROOT: &str = "set run_as: root on the step, or the user that owns the file";
 
 pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -17,15 +17,15 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
     }
     let source = actual.source.as_ref().map(|source| usable(desired, source)).transpose()?;
     let mut bad = match check(desired, actual, source) {
-        Some(Judgement::Good(note)) => {
+        Some(ProofResult::Proven(note)) => {
             diff.notes.push(note);
             None
         }
-        Some(Judgement::Open(warning)) => {
+        Some(ProofResult::Unproven(warning)) => {
             diff.warnings.push(warning);
             None
         }
-        Some(Judgement::Bad(refusal)) => Some(refusal),
+        Some(ProofResult::Rejected(refusal)) => Some(refusal),
         None => None,
     };
     let target = match &actual.kept {
@@ -38,7 +38,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
             writable(desired, actual)?;
             diff.changes.push(restore_backup(&path, actual, kept));
             if let Some(refusal) = bad.take() {
-                // Nothing takes the place of the key that comes back. The step is blocked once it has.
+                // The restored key is not replaced. The step is blocked once it is in place.
                 diff.warnings.push(one_line(&refusal));
                 return Ok(diff);
             }
@@ -48,13 +48,15 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
     match &target {
         Target::Other { kind } => {
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name()))
-                .hint("move it away, or give the path of the file itself"));
+                .hint("move it away, or correct the path"));
         }
         Target::Missing { missing_parents } => {
             let Some((_, key)) = source else {
                 let why = yields_nothing(desired.source.as_ref());
-                return Err(Failure::new(format!("{path} is missing, and there is no key to make it from: {why}"))
-                    .hint(how_to_give(desired.source.as_ref(), "source")));
+                return Err(Failure::new(format!(
+                    "{path} does not exist, and there is no key to create it from: {why}"
+                ))
+                .hint(how_to_give(desired.source.as_ref(), "source")));
             };
             bad.map_or(Ok(()), Err)?;
             writable(desired, actual)?;
@@ -63,7 +65,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
                 path,
                 parents: missing_parents.clone(),
                 key: key.clone(),
-                mode: desired.wanted_mode(),
+                mode: desired.desired_mode(),
                 owner: actual.ownership.owner.clone(),
                 group: actual.ownership.group.clone(),
                 proven_by: proven_by(desired),
@@ -72,7 +74,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
         Target::File(seen) => match source {
             Some((source, key)) if !same(seen, source) => {
                 if let Some(Failure { message, hint }) = bad {
-                    return Err(Failure { message: format!("{message}; the file stays as it is"), hint });
+                    return Err(Failure { message: format!("{message}; the file is left unchanged"), hint });
                 }
                 diff_content(desired, actual, seen, key, &mut diff)?;
             }
@@ -87,7 +89,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
                     diff.unchecked = desired.source.is_some();
                     diff.notes.push(format!("content not checked: {}", yields_nothing(desired.source.as_ref())));
                     if let FileContent::Read(Content { key: KeyRead::Other(other), .. }) = &seen.content {
-                        diff.warnings.push(format!("{path} {}; give a source to replace it", other.reason));
+                        diff.warnings.push(format!("{path} {}; add a source to replace it", other.reason));
                     }
                 }
                 diff_attributes(desired, actual, seen, &mut diff)?;
@@ -97,8 +99,8 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
     Ok(diff)
 }
 
-/// What follows from the proof of the key that the file is to hold.
-fn check(desired: &KeyFile, actual: &Actual, source: Option<(&Content, &PublicFacts)>) -> Option<Judgement> {
+/// Returns the result of the login test with the key that the file should contain.
+fn check(desired: &KeyFile, actual: &Actual, source: Option<(&Content, &PublicFacts)>) -> Option<ProofResult> {
     let (verify, proof) = desired.verify.as_ref().zip(actual.proof.as_ref())?;
     let key = match (source, &actual.target) {
         (Some((_, key)), _) => key,
@@ -108,12 +110,12 @@ fn check(desired: &KeyFile, actual: &Actual, source: Option<(&Content, &PublicFa
     Some(verify.check(&format!("the key {}", key.fingerprint), proof))
 }
 
-/// Whether the file holds what it is to hold, as far as anybody can tell.
+/// Returns whether the file has the desired content, as far as that is known.
 fn is_finished(target: &Target, source: Option<(&Content, &PublicFacts)>) -> bool {
     matches!(target, Target::File(seen) if source.is_none_or(|(source, _)| same(seen, source)))
 }
 
-fn restore_backup(path: &str, actual: &Actual, kept: &Kept) -> Change {
+fn restore_backup(path: &str, actual: &Actual, kept: &Backup) -> Change {
     let key = |seen: &FileSeen| match &seen.content {
         FileContent::Read(content) => content.key.key().cloned(),
         _ => None,
@@ -129,7 +131,7 @@ fn proven_by(desired: &KeyFile) -> Option<String> {
     Some(desired.verify.as_ref()?.ssh.as_ref()?.to_string())
 }
 
-/// The source's key, where it is one: what is there is never replaced by anything else.
+/// Returns the source's key if it is valid. The file is never replaced by anything else.
 fn usable<'a>(desired: &KeyFile, source: &'a Content) -> Result<(&'a Content, &'a PublicFacts), Failure> {
     match &source.key {
         KeyRead::PrivateKey(key) => Ok((source, key)),
@@ -139,9 +141,9 @@ fn usable<'a>(desired: &KeyFile, source: &'a Content) -> Result<(&'a Content, &'
                     let file = shell_word(&file.to_string_lossy());
                     (format!("the source {file}"), other.remedy.replace("KEY", &file))
                 }
-                // The value of a variable or a command is in no file yet.
+                // The value of a variable or a command is not in a file yet.
                 Some(origin) if other.remedy.contains("KEY") => {
-                    let remedy = format!("correct it where it comes from, as a file KEY: {}", other.remedy);
+                    let remedy = format!("correct it at its source, where KEY is the key in a file: {}", other.remedy);
                     (format!("the source, {origin},"), remedy)
                 }
                 Some(origin) => (format!("the source, {origin},"), other.remedy.clone()),
@@ -156,7 +158,7 @@ fn same(seen: &FileSeen, source: &Content) -> bool {
     matches!(&seen.content, FileContent::Read(content) if content.digest == source.digest)
 }
 
-/// The content is another one, or cannot be compared: a new file takes the old one's place.
+/// The content differs or cannot be compared, so a new file replaces the old one.
 fn diff_content(
     desired: &KeyFile,
     actual: &Actual,
@@ -172,44 +174,47 @@ fn diff_content(
         },
         FileContent::Denied => (None, Some("a file that cannot be read".to_owned())),
         FileContent::TooLarge { size } => {
-            return Err(Failure::new(format!("{path} has {size} bytes, and no key is that large"))
-                .hint("see what it is, and move it away if the path is right"));
+            return Err(Failure::new(format!("{path} is too large for a key: {size} bytes"))
+                .hint("check what it is, and move it away if the path is correct"));
         }
     };
     let (ownership, user) = (&actual.ownership, actual.ownership.user());
     if !ownership.can(Capability::ChangeOwner) && ownership.acting_uid != seen.uid {
-        return Err(Failure::new(format!("{path} belongs to uid {}, and {user} may not replace it", seen.uid))
-            .hint(ownership.how_to_get(Capability::ChangeOwner, AS_ROOT)));
+        return Err(Failure::new(format!(
+            "{user} is not allowed to replace {path}, which belongs to uid {}",
+            seen.uid
+        ))
+        .hint(ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
     }
     if let Some(denial) = &seen.denied {
-        return Err(attributes::refusal(&format!("{path} cannot be written"), denial));
+        return Err(attributes::refusal(&format!("cannot write {path}"), denial));
     }
     writable(desired, actual)?;
     actual.ownership.check(&path.to_string(), seen.uid, Some(seen.gid), AS_ROOT)?;
     if actual.ownership.group.is_none() && !seen.may_keep_group {
         return Err(Failure::new(format!(
-            "{path} has group {}, which {user} may not give to the file that replaces it",
+            "{user} is not allowed to give the file that replaces {path} its group, {}",
             seen.gid
         ))
-        .hint("set `group` to one of that user's, or give the step run_as: root"));
+        .hint("set `group` to one of that user's groups, or set run_as: root on the step"));
     }
     diff.changes.push(Change::Replace {
         path: path.to_string(),
         before,
         before_text,
         key: key.clone(),
-        mode: desired.wanted_mode(),
+        mode: desired.desired_mode(),
         uid: actual.ownership.uid().unwrap_or(seen.uid),
         gid: actual.ownership.gid().unwrap_or(seen.gid),
         proven_by: proven_by(desired),
     });
-    tell_old_proof(desired, actual, seen, diff);
+    report_old_key(desired, actual, seen, diff);
     if !seen.attributes.is_empty() {
-        diff.notes.push(format!("the new file keeps what the old one bears: {}", seen.attributes.join(", ")));
+        diff.notes.push(format!("the new file keeps these attributes of the old one: {}", seen.attributes.join(", ")));
     }
     if seen.links > 1 {
         diff.notes.push(format!(
-            "the old content of {path} stays under its other names ({} hard links): find them with find / -xdev -samefile",
+            "the old content of {path} remains under its other names ({} hard links): find them with find / -xdev -samefile",
             seen.links
         ));
     }
@@ -217,18 +222,18 @@ fn diff_content(
     Ok(())
 }
 
-/// Whether the key that goes has been retired where it was good.
-fn tell_old_proof(desired: &KeyFile, actual: &Actual, seen: &FileSeen, diff: &mut Diff<Change>) {
+/// Reports whether the remote host still accepts the replaced key.
+fn report_old_key(desired: &KeyFile, actual: &Actual, seen: &FileSeen, diff: &mut Diff<Change>) {
     let FileContent::Read(Content { key: KeyRead::PrivateKey(old), .. }) = &seen.content else { return };
     let (Some(bastion), Some(proof)) = (proven_by(desired), &actual.old_proof) else { return };
     let fingerprint = &old.fingerprint;
     match proof {
         Proof::Accepted => diff.warnings.push(format!(
-            "{bastion} still takes the old key {fingerprint}: take its line out of authorized_keys there"
+            "{bastion} still accepts the old key {fingerprint}: remove its line from authorized_keys there"
         )),
-        Proof::Rejected(_) => diff.notes.push(format!("{bastion} no longer takes the old key {fingerprint}")),
+        Proof::Rejected(_) => diff.notes.push(format!("{bastion} no longer accepts the old key {fingerprint}")),
         Proof::Unreachable(why) | Proof::HostKey(why) | Proof::Unusable(why) => {
-            diff.notes.push(format!("whether {bastion} still takes the old key {fingerprint} is not known: {why}"));
+            diff.notes.push(format!("cannot tell whether {bastion} still accepts the old key {fingerprint}: {why}"));
         }
     }
 }
@@ -246,7 +251,7 @@ fn diff_attributes(
         gid: seen.gid,
         mode: seen.mode,
     };
-    let changes = actual.ownership.diff(&path.to_string(), &now, Some(desired.wanted_mode()), AS_ROOT);
+    let changes = actual.ownership.diff(&path.to_string(), &now, Some(desired.desired_mode()), AS_ROOT);
     if changes.as_ref().is_ok_and(Vec::is_empty) {
         return Ok(());
     }
@@ -255,7 +260,7 @@ fn diff_attributes(
             "{path} has {} hard links: its owner and mode would change under the other names too",
             seen.links
         ))
-        .hint("find them with find / -xdev -samefile, or put a copy in its place: cp --remove-destination"));
+        .hint("find them with find / -xdev -samefile, or replace the file by a copy: cp --remove-destination"));
     }
     diff.changes.extend(changes?.into_iter().map(Change::Attributes));
     Ok(())
@@ -264,6 +269,6 @@ fn diff_attributes(
 fn writable(desired: &KeyFile, actual: &Actual) -> Result<(), Failure> {
     match &actual.denied {
         None => Ok(()),
-        Some(denial) => Err(attributes::refusal(&format!("{} cannot be written", desired.path), denial)),
+        Some(denial) => Err(attributes::refusal(&format!("cannot write {}", desired.path), denial)),
     }
 }

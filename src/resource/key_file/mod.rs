@@ -1,4 +1,4 @@
-//! A private key in a file, with its mode and owner.
+//! The kind `key_file`: a private key in a file, with its mode and owner.
 
 use crate::failure::Failure;
 use crate::text::shell_word;
@@ -11,7 +11,7 @@ use super::value::{AbsolutePath, Account, Mode};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource, optional_source};
-use crate::host::ssh::mended;
+use crate::host::ssh::repaired;
 
 mod actual;
 mod change;
@@ -22,26 +22,26 @@ mod replace;
 #[cfg(test)]
 mod tests;
 
-pub use crate::host::ssh::{KeyRead, NoKey, PublicFacts};
-pub use actual::{Actual, Content, FileContent, FileSeen, Kept, Target};
+pub use crate::host::ssh::{KeyRead, PublicFacts, UnusableKey};
+pub use actual::{Actual, Backup, Content, FileContent, FileSeen, Target};
 pub use change::Change;
 pub use proof::{Proof, Verify};
 
-/// The mode that `ssh` and the runbook want of a key.
+/// The mode that `ssh` and the runbook require for a key.
 const DEFAULT_MODE: Mode = Mode::from_bits(0o400);
 
-/// The resource as the plan file gives it.
+/// The resource as written in the plan file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyFile {
     path: AbsolutePath,
-    /// Where the key comes from. Without it, content that is there is left alone.
+    /// The source of the key. Without it, existing content is left alone.
     #[serde(default, deserialize_with = "optional_source")]
     source: Option<SecretSource>,
-    /// 0400 where none is given.
+    /// Defaults to 0400.
     #[serde(default)]
     mode: Option<Mode>,
-    /// The file's user; a new file is the acting user's where none is given.
+    /// The user of the file. A new file belongs to the acting user if it is not given.
     #[serde(default)]
     owner: Option<Account>,
     #[serde(default)]
@@ -51,7 +51,7 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    fn wanted_mode(&self) -> Mode {
+    fn desired_mode(&self) -> Mode {
         self.mode.unwrap_or(DEFAULT_MODE)
     }
 }
@@ -76,12 +76,12 @@ impl Resource for KeyFile {
         let parent = self.path.parent().map(|parent| shell_word(&parent.to_string_lossy()));
         let mut lines: Vec<String> = parent.map(|parent| format!("mkdir -p {parent}")).into_iter().collect();
         let bastion = self.verify.as_ref().and_then(|verify| verify.ssh.as_ref());
-        let prove = |key: &str| bastion.map(|bastion| format!("ssh -i {key} {}", proof::by_hand_options(bastion)));
+        let prove = |key: &str| bastion.map(|bastion| format!("ssh -i {key} {}", proof::ssh_options(bastion)));
         if let Some(SecretSource { origin: Origin::File(source), encoding: None, pointer: None }) = &self.source {
             lines.extend(prove(&shell_word(&source.to_string_lossy())));
         }
-        // The file is never there with another mode.
-        let install = format!("install -m {}", self.wanted_mode());
+        // The file never exists with another mode.
+        let install = format!("install -m {}", self.desired_mode());
         lines.push(match &self.source {
             Some(SecretSource { origin: Origin::File(source), encoding: None, pointer: None }) => {
                 format!("{install} {} {path}", shell_word(&source.to_string_lossy()))
@@ -117,11 +117,11 @@ impl Resource for KeyFile {
         match change {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
             Change::RemoveBackup { name, .. } => {
-                self.still_kept(&place, name)?;
+                self.check_backup(&place, name)?;
                 place.dir.discard_backup(name)?;
             }
             Change::RestoreBackup { name, .. } => {
-                self.still_kept(&place, name)?;
+                self.check_backup(&place, name)?;
                 place.dir.restore_backup(name, &place.name)?;
             }
             Change::Create { mode, owner, group, .. } => {
@@ -144,44 +144,45 @@ impl Resource for KeyFile {
 }
 
 impl KeyFile {
-    /// What the source yields. `$(…)`, by which a shell fills a variable, and many a tool take off the line ending that
-    /// `ssh` wants at the end of a key; white space around the key comes in on the way as well. That has one remedy.
+    /// Returns the value of the source. Shells (`$(…)`) and many tools remove the final line ending that `ssh`
+    /// requires, and white space may have been added around the key. Both are repaired.
     fn key(&self, cx: &ObserveContext) -> Option<Secret> {
         let secret = cx.secret()?;
-        Some(mended(secret.expose()).unwrap_or_else(|| secret.clone()))
+        Some(repaired(secret.expose()).unwrap_or_else(|| secret.clone()))
     }
 
-    /// The key to write.
+    /// Returns the key to write.
     fn content(&self, cx: &ExecuteContext) -> Result<Secret, Failure> {
         self.key(cx).ok_or_else(|| {
-            Failure::new(format!("the source of {} yields nothing any more", self.path))
-                .hint("see that it is there, then run again")
+            Failure::new(format!("the source of {} no longer has a value", self.path))
+                .hint("check the source, then run again")
         })
     }
 
-    /// The kept file, for a change that is about it.
-    fn still_kept(&self, place: &Place, name: &str) -> Result<(), Failure> {
+    /// Checks that the backup still exists, for a change that needs it.
+    fn check_backup(&self, place: &Place, name: &str) -> Result<(), Failure> {
         if place.dir.leftover_backup(&place.name)?.as_deref() == Some(name) {
             return Ok(());
         }
-        Err(Failure::new(format!("{name}, kept beside {}, is no longer there", self.path))
-            .hint("see who else works there, then run again"))
+        Err(Failure::new(format!("the backup {name} of {} no longer exists", self.path))
+            .hint("check what else is changing it, then run again"))
     }
 
-    /// The file as it is now, for a change that needs one.
+    /// Returns the current state of the file, for a change that needs it.
     fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
         let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::File);
         stat.ok_or_else(|| {
-            Failure::new(format!("{} is no longer a file", self.path)).hint("see who else works there, then run again")
+            Failure::new(format!("{} is no longer a file", self.path))
+                .hint("check what else is changing it, then run again")
         })
     }
 
-    /// The same, where a second name of the file must not be affected.
+    /// As [`Self::present`], for a change that must not affect other names of the file.
     fn single(&self, place: &Place) -> Result<fs::Stat, Failure> {
         let stat = self.present(place)?;
         if stat.links > 1 {
             return Err(Failure::new(format!("{} was hard-linked meanwhile", self.path))
-                .hint("see who else works there, then run again"));
+                .hint("check what else is changing it, then run again"));
         }
         Ok(stat)
     }

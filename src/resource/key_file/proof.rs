@@ -1,4 +1,4 @@
-//! Proving a key: a login at the host for which it is meant, and what follows from how that went.
+//! Proves a key by a login at the host for which it is intended, and decides what follows from the result.
 
 use crate::failure::Failure;
 use std::time::Duration;
@@ -11,62 +11,62 @@ use crate::host::secret::Secret;
 use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::ssh::{self, Address, Fingerprint, HostKey};
 
-/// No proof takes longer: whoever stands behind a bastion that is down should still see a plan.
+/// The time limit of a proof. A plan has to be possible even if the bastion is down.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Where the key has to be good for a login.
+/// The host where a login with the key has to succeed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// `user@host[:port]`; null (a template that gives none): nothing is verified. The key itself has to be there.
+    /// `user@host[:port]`. If it is null (an empty template), nothing is verified. The key itself has to be present.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(super) ssh: Option<Address>,
-    /// The host key's fingerprint; without it, the step's user has to know the host (`known_hosts`).
+    /// The fingerprint of the host key. Without it, the host has to be in the `known_hosts` of the step's user.
     #[serde(default)]
     host_key: Option<Fingerprint>,
-    /// Whether the step holds only where the key is proven: a host that cannot be reached blocks it then.
+    /// Whether the step requires a proven key. An unreachable host then blocks it.
     #[serde(default, deserialize_with = "crate::resource::value::or_default")]
     pub(super) required: bool,
-    /// Whether the host should no longer take the key that is replaced.
+    /// Whether the host should no longer accept the key that is replaced.
     #[serde(default, deserialize_with = "crate::resource::value::or_default")]
     pub(super) retire: bool,
 }
 
-/// What came of a login that was tried with a key.
+/// The result of a login with a key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", content = "why", rename_all = "snake_case")]
 pub enum Proof {
-    /// The host takes the key.
+    /// The host accepts the key.
     Accepted,
-    /// The host does not, or does not let the user in, or hung up on it.
+    /// The host rejects the key or the user, or closed the connection when the key was offered.
     Rejected(Failure),
-    /// The host did not answer, or broke off before the key was offered: it said neither yes nor no.
+    /// The host did not answer, or closed the connection before the key was offered. The result is unknown.
     Unreachable(Failure),
-    /// It is not known to be the right host, so its answer would mean nothing.
+    /// The identity of the host could not be verified, so its answer means nothing.
     HostKey(Failure),
-    /// The key cannot be tried by this program.
+    /// This program cannot test the key.
     Unusable(Failure),
 }
 
 /// What follows from a proof.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Judgement {
-    /// The key is good: a note.
-    Good(String),
-    /// It is not known whether the key is good, and the step does not insist: a warning.
-    Open(String),
-    /// The key must not take the place of another.
-    Bad(Failure),
+pub(super) enum ProofResult {
+    /// The key is good. Reported as a note.
+    Proven(String),
+    /// It is not known whether the key is good, and the step does not require it. Reported as a warning.
+    Unproven(String),
+    /// The key must not replace another one.
+    Rejected(Failure),
 }
 
 impl Verify {
-    /// Tries a login with a key as this process's user, if a host is named. Nothing else is done on the host.
+    /// Tries a login with a key as this process's user, if a host is given. Does nothing else on the host.
     pub(super) fn prove(&self, key: &Secret, facts: &PublicFacts) -> Option<Proof> {
         let address = self.ssh.as_ref()?;
-        if let Some(reason) = untriable(&facts.algorithm) {
+        if let Some(reason) = untestable_reason(&facts.algorithm) {
             let failure = Failure::new(format!("a key of type {} {reason}", facts.algorithm));
             return Some(Proof::Unusable(
-                failure.hint(format!("try it by hand: ssh -i KEY {}", by_hand_options(address))),
+                failure.hint(format!("try it manually: ssh -i KEY {}", ssh_options(address))),
             ));
         }
         let host_key = match &self.host_key {
@@ -79,24 +79,24 @@ impl Verify {
             Err(ssh::Error::Unreachable(failure)) => Proof::Unreachable(failure),
             Err(ssh::Error::HostKey(failure)) => Proof::HostKey(failure),
             Err(ssh::Error::UnknownHostKey(Failure { message, hint })) => {
-                let hint = hint.map(|hint| format!("{hint}; or give it as `host_key` in `verify`"));
+                let hint = hint.map(|hint| format!("{hint}; or set it as `host_key` in `verify`"));
                 Proof::HostKey(Failure { message, hint })
             }
             Err(ssh::Error::Key(failure)) => Proof::Unusable(failure),
         })
     }
 
-    /// What a proof of a key means for it. `what` names the key: "the key SHA256:…".
-    pub(super) fn check(&self, what: &str, proof: &Proof) -> Judgement {
+    /// Returns what the proof of a key means. `what` is the key: "the key SHA256:…".
+    pub(super) fn check(&self, what: &str, proof: &Proof) -> ProofResult {
         let bastion = self.ssh.as_ref().map(ToString::to_string).unwrap_or_default();
         match proof {
-            Proof::Accepted => Judgement::Good(format!("{bastion} takes {what}")),
-            Proof::Rejected(failure) | Proof::HostKey(failure) => Judgement::Bad(refusal(what, failure)),
+            Proof::Accepted => ProofResult::Proven(format!("{bastion} accepts {what}")),
+            Proof::Rejected(failure) | Proof::HostKey(failure) => ProofResult::Rejected(refusal(what, failure)),
             Proof::Unreachable(failure) | Proof::Unusable(failure) if self.required => {
-                Judgement::Bad(refusal(what, failure))
+                ProofResult::Rejected(refusal(what, failure))
             }
             Proof::Unreachable(failure) | Proof::Unusable(failure) => {
-                Judgement::Open(one_line(&refusal(what, failure)))
+                ProofResult::Unproven(one_line(&refusal(what, failure)))
             }
         }
     }
@@ -106,23 +106,23 @@ fn refusal(what: &str, failure: &Failure) -> Failure {
     Failure { message: format!("{what} is not proven: {}", failure.message), hint: failure.hint.clone() }
 }
 
-/// A refusal as a warning, which has no hint of its own.
+/// Returns a failure as a warning, which has no separate hint.
 pub(super) fn one_line(refusal: &Failure) -> String {
     let hint = refusal.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     format!("{}{hint}", refusal.message)
 }
 
-/// Why a key of this algorithm cannot be tried, where it cannot.
-fn untriable(algorithm: &str) -> Option<&'static str> {
+/// Returns why a key of this algorithm cannot be tested, if it cannot.
+fn untestable_reason(algorithm: &str) -> Option<&'static str> {
     match algorithm {
-        "ssh-dss" => Some("cannot be tried here: DSA is given up by SSH servers"),
-        _ if algorithm.starts_with("sk-") => Some("cannot be tried here: it needs its hardware token, and a touch"),
+        "ssh-dss" => Some("cannot be tried here: SSH servers no longer support DSA"),
+        _ if algorithm.starts_with("sk-") => Some("cannot be tried here: it needs its hardware token and a touch"),
         _ => None,
     }
 }
 
-/// What `ssh` is given besides the key, so that this key and nothing else decides.
-pub(super) fn by_hand_options(address: &Address) -> String {
+/// Returns the `ssh` options that make only this key count.
+pub(super) fn ssh_options(address: &Address) -> String {
     let port = if address.port == 22 { String::new() } else { format!("-p {} ", address.port) };
     let Address { user, host, .. } = address;
     let place = crate::text::shell_word(&format!("{user}@{host}"));
@@ -133,7 +133,7 @@ pub(super) fn by_hand_options(address: &Address) -> String {
 mod tests {
     use super::*;
 
-    /// A place at which nobody listens.
+    /// An address where nothing listens.
     fn verify(more: &str) -> Verify {
         serde_yaml::from_str(&format!("{{ ssh: 'etl@127.0.0.1:1', {more} }}")).unwrap()
     }
@@ -144,19 +144,19 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_need_their_hardware_are_not_tried() {
+    fn keys_that_need_hardware_are_not_tried() {
         for algorithm in ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com", "ssh-dss"] {
             let proof = prove(&verify(""), algorithm).unwrap();
             let Proof::Unusable(why) = &proof else { panic!("{proof:?}") };
             assert!(why.message.contains("cannot be tried here"), "{why:?}");
             assert!(why.hint.as_ref().unwrap().contains("-p 1 etl@127.0.0.1 true"), "{why:?}");
-            assert!(matches!(verify("").check("it", &proof), Judgement::Open(_)));
-            assert!(matches!(verify("required: true").check("it", &proof), Judgement::Bad(_)));
+            assert!(matches!(verify("").check("it", &proof), ProofResult::Unproven(_)));
+            assert!(matches!(verify("required: true").check("it", &proof), ProofResult::Rejected(_)));
         }
     }
 
     #[test]
-    fn nobody_is_asked_where_no_host_is_named() {
+    fn nothing_is_tried_without_a_host() {
         assert_eq!(prove(&Verify::default(), "ssh-ed25519"), None);
         assert!(matches!(prove(&verify(""), "ssh-ed25519"), Some(Proof::Unreachable(_))));
     }

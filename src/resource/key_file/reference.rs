@@ -2,9 +2,9 @@
 
 use crate::resource::reference::{Key, Reference, Shape};
 
-/// What a plan file can say of a private key.
+/// The keys of a private key file in a plan file.
 pub static REFERENCE: Reference = Reference {
-    summary: "A private key in a file, with its mode and owner. A key that OpenSSH cannot load replaces none.",
+    summary: "A private key in a file, with its mode and owner. A file is never replaced by a key that OpenSSH cannot load.",
     keys: &[
         Key::required(
             "path",
@@ -15,19 +15,19 @@ pub static REFERENCE: Reference = Reference {
         Key::usual(
             "source",
             Shape::Source,
-            "what is there is left alone",
+            "existing content is left alone",
             "{ env: BASTION_KEY }",
             "Where the key comes from.",
         ),
         Key::optional("mode", Shape::Mode, "0400", "\"0400\"", "The file's permission bits."),
-        Key::optional("owner", Shape::Account, "left as it is", "ubuntu", "The file's user."),
-        Key::optional("group", Shape::Account, "left as it is", "ubuntu", "The file's group."),
+        Key::optional("owner", Shape::Account, "left unchanged", "ubuntu", "The file's user."),
+        Key::optional("group", Shape::Account, "left unchanged", "ubuntu", "The file's group."),
         Key::optional(
             "verify",
             Shape::Keys(&VERIFY),
-            "the key is not tried",
+            "the key is not tested",
             "{ ssh: etl@bastion.example }",
-            "A host that has to take the key before it replaces another, and again afterwards.",
+            "A host that has to accept the key before and after it replaces another one.",
         ),
     ],
 };
@@ -40,28 +40,22 @@ pub static VERIFY: Reference = Reference {
             "ssh",
             Shape::Ssh,
             "etl@bastion.example:2222",
-            "The account and the host. A template that gives none switches the proof off.",
+            "The account and the host. An empty template disables the test.",
         ),
         Key::optional(
             "host_key",
             Shape::Fingerprint,
-            "the host is in known_hosts",
+            "the host has to be in known_hosts",
             "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
             "The host key's fingerprint.",
         ),
-        Key::optional(
-            "required",
-            Shape::Boolean,
-            "false",
-            "true",
-            "Whether a host that cannot be reached blocks the step.",
-        ),
+        Key::optional("required", Shape::Boolean, "false", "true", "Whether an unreachable host blocks the step."),
         Key::optional(
             "retire",
             Shape::Boolean,
             "false",
             "true",
-            "Whether to warn if the host still takes the replaced key.",
+            "Whether to warn if the host still accepts the replaced key.",
         ),
     ],
 };

@@ -13,14 +13,14 @@ fn key_file(path: &Path, more: &str) -> KeyFile {
     desired(&format!("{{ path: '{}', source: {{ file: /somewhere }}, {more} }}", path.display()))
 }
 
-/// Two keys.
+/// Returns two different keys.
 fn keys() -> (Vec<u8>, Vec<u8>) {
     let folder = folder();
     let read = |more: &[&str]| std_fs::read(keygen(folder.path(), more)).unwrap();
     (read(&["-t", "ed25519"]), read(&["-t", "ecdsa"]))
 }
 
-fn told(diff: &Diff<Change>) -> Vec<String> {
+fn summaries(diff: &Diff<Change>) -> Vec<String> {
     diff.changes.iter().map(|change| change.describe().summary).collect()
 }
 
@@ -30,25 +30,25 @@ fn fixtures() {
 }
 
 #[test]
-fn a_missing_key_is_installed_with_its_parents() {
+fn missing_keys_are_installed_with_their_parents() {
     let (key, _) = keys();
     let folder = folder();
     chown(folder.path(), 1000, 1000);
     let path = folder.path().join("etl/ssh/server.pem");
-    let wanted = key_file(&path, "owner: '50000', group: '50001'");
-    let done = converge(&wanted, &context(Some(&key)), folder.path());
+    let step = key_file(&path, "owner: '50000', group: '50001'");
+    let done = converge(&step, &context(Some(&key)), folder.path());
     assert_eq!(done.changes.len(), 1);
     assert_eq!(done.changes[0].describe().action, Action::Create);
     assert_eq!(std_fs::read(&path).unwrap(), key);
     assert_eq!(attributes(&path), (50000, 50001, 0o400));
     assert_eq!(attributes(path.parent().unwrap()), (1000, 1000, 0o755));
     let before = snapshot(folder.path());
-    assert!(converge(&wanted, &context(Some(&key)), folder.path()).changes.is_empty());
+    assert!(converge(&step, &context(Some(&key)), folder.path()).changes.is_empty());
     assert_eq!(snapshot(folder.path()), before);
 }
 
 #[test]
-fn a_key_is_rotated_and_keeps_its_owner() {
+fn rotated_keys_keep_their_owner() {
     let (old, new) = keys();
     let folder = folder();
     let path = folder.path().join("key");
@@ -60,7 +60,7 @@ fn a_key_is_rotated_and_keeps_its_owner() {
     let description = done.changes[0].describe();
     assert!(description.summary.starts_with("replace ssh-ed25519 SHA256:"), "{}", description.summary);
     assert!(description.summary.contains(" by ecdsa-sha2-nistp256 SHA256:"), "{}", description.summary);
-    assert!(description.risk.unwrap().ends_with("is not kept"));
+    assert!(description.risk.unwrap().ends_with("is not backed up"));
     assert!(done.notes[0].contains("a container that mounts"));
     assert_eq!((std_fs::read(&path).unwrap(), attributes(&path)), (new, (50000, 50001, 0o400)));
     assert_ne!(path.metadata().unwrap().ino(), inode);
@@ -68,7 +68,7 @@ fn a_key_is_rotated_and_keeps_its_owner() {
 }
 
 #[test]
-fn the_line_ending_that_a_shell_took_off_a_variable_is_put_back() {
+fn line_endings_removed_by_a_shell_are_restored() {
     let folder = folder();
     for more in [&["-t", "ed25519"][..], &["-t", "ecdsa", "-m", "PEM"]] {
         let key = std_fs::read(keygen(folder.path(), more)).unwrap();
@@ -82,7 +82,7 @@ fn the_line_ending_that_a_shell_took_off_a_variable_is_put_back() {
 }
 
 #[test]
-fn a_second_name_of_the_old_key_is_told_of() {
+fn other_names_of_the_old_key_are_reported() {
     let (old, new) = keys();
     let folder = folder();
     let path = folder.path().join("key");
@@ -101,12 +101,12 @@ fn mode_and_owner_are_set_in_place() {
     std_fs::write(&path, &key).unwrap();
     chmod(&path, 0o644);
     let inode = path.metadata().unwrap().ino();
-    let wanted = key_file(&path, "owner: '50000', group: '50000', mode: '0440'");
+    let step = key_file(&path, "owner: '50000', group: '50000', mode: '0440'");
     for source in [Some(&key[..]), None] {
         chown(&path, 0, 0);
         chmod(&path, 0o644);
-        let done = converge(&wanted, &context(source), folder.path());
-        assert_eq!(told(&done), ["set owner 50000 and group 50000, was 0:0", "set mode 0440, was 0644"]);
+        let done = converge(&step, &context(source), folder.path());
+        assert_eq!(summaries(&done), ["set owner 50000 and group 50000, was 0:0", "set mode 0440, was 0644"]);
         assert_eq!(done.notes.len(), usize::from(source.is_none()));
         assert_eq!(attributes(&path), (50000, 50000, 0o440));
     }
@@ -114,7 +114,7 @@ fn mode_and_owner_are_set_in_place() {
 }
 
 #[test]
-fn a_source_that_is_no_key_replaces_nothing() {
+fn invalid_sources_replace_nothing() {
     let (key, _) = keys();
     let folder = folder();
     let path = folder.path().join("key");
@@ -129,22 +129,22 @@ fn a_source_that_is_no_key_replaces_nothing() {
 }
 
 #[test]
-fn without_a_source_a_missing_key_is_refused_with_what_to_pass() {
+fn missing_keys_without_a_source_are_refused_with_a_hint() {
     let folder = folder();
     let path = folder.path().join("key").display().to_string();
     for (source, hint) in [
-        ("null", "give the step a `source`"),
+        ("null", "add `source` to the step"),
         ("{ file: null }", "--var key_source=PATH"),
         ("{ env: BASTION_KEY }", "environment variable BASTION_KEY"),
     ] {
-        let wanted: KeyFile = desired(&format!("{{ path: '{path}', source: {source} }}"));
-        let refusal = refused(&wanted, &context(None));
+        let step: KeyFile = desired(&format!("{{ path: '{path}', source: {source} }}"));
+        let refusal = refused(&step, &context(None));
         assert!(refusal.hint.as_ref().unwrap().contains(hint), "{refusal:?}");
     }
 }
 
 #[test]
-fn what_is_no_file_stays() {
+fn entries_that_are_not_files_are_left_alone() {
     let (key, _) = keys();
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
@@ -160,7 +160,7 @@ fn what_is_no_file_stays() {
 }
 
 #[test]
-fn a_hard_linked_key_is_replaced_and_never_changed() {
+fn hard_linked_keys_are_replaced_but_never_changed() {
     let (old, new) = keys();
     let folder = folder();
     let (path, other) = (folder.path().join("key"), folder.path().join("other"));
@@ -173,16 +173,16 @@ fn a_hard_linked_key_is_replaced_and_never_changed() {
 }
 
 #[test]
-fn a_sparse_giant_is_no_key() {
+fn huge_sparse_files_are_rejected() {
     let (key, _) = keys();
     let folder = folder();
     let path = folder.path().join("key");
     std_fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    assert!(refused(&key_file(&path, ""), &context(Some(&key))).message.contains("no key is that large"));
+    assert!(refused(&key_file(&path, ""), &context(Some(&key))).message.contains("is too large for a key"));
 }
 
 #[test]
-fn what_a_killed_run_left_is_removed_though_the_key_is_right() {
+fn leftovers_of_a_killed_run_are_removed() {
     let (key, _) = keys();
     let folder = folder();
     let path = folder.path().join("key");
@@ -191,20 +191,20 @@ fn what_a_killed_run_left_is_removed_though_the_key_is_right() {
     let left = format!(".provision-{}-0123456789abcdef", &blake3::hash(b"key").to_hex()[..12]);
     std_fs::write(folder.path().join(&left), &key[..10]).unwrap();
     let done = converge(&key_file(&path, ""), &context(Some(&key)), folder.path());
-    assert_eq!(told(&done), ["remove what an interrupted run left"]);
+    assert_eq!(summaries(&done), ["remove leftovers of an interrupted run"]);
     assert!(!folder.path().join(left).exists());
 }
 
 #[test]
-fn a_user_handles_what_it_cannot_read() {
-    let name = concat!(module_path!(), "::a_user_handles_what_it_cannot_read");
+fn users_can_replace_their_own_unreadable_files() {
+    let name = concat!(module_path!(), "::users_can_replace_their_own_unreadable_files");
     let prepare = |folder: &Path| {
         std_fs::create_dir(folder.join("closed")).unwrap();
         std_fs::write(folder.join("roots"), "").unwrap();
         chmod(&folder.join("roots"), 0o600);
         std_fs::write(folder.join("grouped"), "").unwrap();
         chown(&folder.join("grouped"), 50000, 4);
-        // ssh-keygen makes no keys for a user without an entry.
+        // ssh-keygen does not create keys for a user without an account.
         std_fs::write(folder.join("source"), keys().0).unwrap();
     };
     as_user(50000, name, prepare, |folder| {
@@ -214,21 +214,21 @@ fn a_user_handles_what_it_cannot_read() {
         std_fs::write(&shut, &key).unwrap();
         chmod(&shut, 0);
         let done = converge(&key_file(&shut, ""), &cx, folder);
-        assert!(told(&done)[0].starts_with("replace a file that cannot be read by"));
+        assert!(summaries(&done)[0].starts_with("replace a file that cannot be read by"));
         chmod(&shut, 0);
         let without = crate::host::testing::context(None);
         let planned = plan(&key_file(&shut, ""), &without).unwrap().unwrap();
-        assert_eq!(told(&planned), ["set mode 0400, was 0000"]);
+        assert_eq!(summaries(&planned), ["set mode 0400, was 0000"]);
         now(key_file(&shut, "").execute(&planned.changes[0], &ExecuteContext::new(without, "test"))).unwrap();
         assert_eq!(attributes(&shut).2, 0o400);
-        for (name, more, wanted) in [
-            ("roots", "", "belongs to uid 0, and uid 50000 may not replace it"),
-            ("grouped", "", "has group 4, which uid 50000 may not give"),
+        for (name, more, expected) in [
+            ("roots", "", "uid 50000 is not allowed to replace"),
+            ("grouped", "", "uid 50000 is not allowed to give the file that replaces"),
             ("closed/key", "", "may not write in"),
-            ("new", "owner: root", "may not make root (0) the owner"),
+            ("new", "owner: root", "not allowed to change the owner of"),
         ] {
             let refusal = refused(&key_file(&folder.join(name), more), &cx);
-            assert!(refusal.message.contains(wanted), "{name}: {}", refusal.message);
+            assert!(refusal.message.contains(expected), "{name}: {}", refusal.message);
         }
         converge(&key_file(&folder.join("a/new"), ""), &cx, folder);
         assert_eq!(attributes(&folder.join("a/new")), (50000, 50000, 0o400));
@@ -236,13 +236,13 @@ fn a_user_handles_what_it_cannot_read() {
 }
 
 #[test]
-fn nothing_that_is_shown_holds_the_key() {
+fn output_never_contains_the_key() {
     let (key, _) = keys();
     let folder = folder();
-    let wanted = key_file(&folder.path().join("key"), "");
+    let step = key_file(&folder.path().join("key"), "");
     let cx = context(Some(&key));
-    let actual = now(wanted.observe(&cx)).unwrap();
-    let diff = wanted.diff(&actual).unwrap();
+    let actual = now(step.observe(&cx)).unwrap();
+    let diff = step.diff(&actual).unwrap();
     let mut shown = serde_json::to_string(&actual).unwrap();
     shown.push_str(&serde_json::to_string(&diff).unwrap());
     shown.push_str(&serde_json::to_string(&diff.changes[0].describe()).unwrap());
@@ -255,7 +255,7 @@ fn nothing_that_is_shown_holds_the_key() {
 }
 
 #[test]
-fn a_host_of_null_is_none() {
+fn a_null_host_disables_the_proof() {
     let (key, _) = keys();
     let folder = folder();
     let path = folder.path().join("key");
@@ -266,14 +266,14 @@ fn a_host_of_null_is_none() {
 }
 
 #[test]
-fn a_host_that_is_down_is_a_warning_or_blocks() {
+fn unreachable_hosts_warn_or_block() {
     let (old, new) = keys();
     let folder = folder();
     let path = folder.path().join("key");
     std_fs::write(&path, &old).unwrap();
     chmod(&path, 0o400);
     let before = snapshot(folder.path());
-    // Port 1 is not listened on.
+    // Nothing listens on port 1.
     let verify = |more: &str| key_file(&path, &format!("verify: {{ ssh: 'etl@127.0.0.1:1', {more} }}"));
     let refusal = refused(&verify("required: true"), &context(Some(&new)));
     assert!(refusal.message.contains("cannot reach 127.0.0.1:1"), "{}", refusal.message);
@@ -282,12 +282,12 @@ fn a_host_that_is_down_is_a_warning_or_blocks() {
     assert_eq!(snapshot(folder.path()), before);
     let done = converge(&verify("retire: true"), &context(Some(&new)), folder.path());
     assert!(done.warnings[0].contains("is not proven"), "{:?}", done.warnings);
-    assert!(done.notes[0].contains("is not known: cannot reach"), "{:?}", done.notes);
+    assert!(done.notes[0].contains("still accepts the old key"), "{:?}", done.notes);
     assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (new, 1));
 }
 
 #[test]
-fn what_an_interrupted_run_kept_is_seen_to() {
+fn backups_of_an_interrupted_run_are_handled() {
     let (old, new) = keys();
     let folder = folder();
     let path = folder.path().join("key");
@@ -295,37 +295,37 @@ fn what_an_interrupted_run_kept_is_seen_to() {
     std_fs::write(&kept, &old).unwrap();
     std_fs::write(&path, &new).unwrap();
     chmod(&path, 0o400);
-    let wanted = key_file(&path, "");
+    let step = key_file(&path, "");
     assert_eq!(
-        told(&converge(&wanted, &context(Some(&new)), folder.path())),
-        ["remove the old key that an interrupted run kept beside it"]
+        summaries(&converge(&step, &context(Some(&new)), folder.path())),
+        ["remove the backup of the old key that an interrupted run left"]
     );
-    // Killed before the new key took the name: one file with two names.
+    // Killed before the new key took the name: one inode with two names.
     std_fs::hard_link(&path, &kept).unwrap();
-    assert_eq!(converge(&wanted, &context(Some(&old)), folder.path()).changes.len(), 2);
+    assert_eq!(converge(&step, &context(Some(&old)), folder.path()).changes.len(), 2);
     assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (old.clone(), 1));
-    // Another key again is wanted by now.
+    // By now a third key is desired.
     std_fs::write(&kept, &new).unwrap();
     let (third, _) = keys();
-    let done = converge(&wanted, &context(Some(&third)), folder.path());
-    assert!(told(&done)[0].starts_with("put back ecdsa-sha2-nistp256 SHA256:"), "{:?}", told(&done));
-    assert!(told(&done)[1].starts_with("replace ecdsa-sha2-nistp256 SHA256:"), "{:?}", told(&done));
+    let done = converge(&step, &context(Some(&third)), folder.path());
+    assert!(summaries(&done)[0].starts_with("restore ecdsa-sha2-nistp256 SHA256:"), "{:?}", summaries(&done));
+    assert!(summaries(&done)[1].starts_with("replace ecdsa-sha2-nistp256 SHA256:"), "{:?}", summaries(&done));
     assert_eq!((std_fs::read(&path).unwrap(), std_fs::read_dir(folder.path()).unwrap().count()), (third, 1));
 }
 
 #[test]
-fn by_hand_is_what_one_would_type() {
-    let wanted: KeyFile = desired("{ path: /srv/ssh/k.pem, source: { file: /tmp/k }, owner: etl, mode: null }");
+fn manual_lines_are_shell_commands() {
+    let step: KeyFile = desired("{ path: /srv/ssh/k.pem, source: { file: /tmp/k }, owner: etl, mode: null }");
     assert_eq!(
-        wanted.manual(),
+        step.manual(),
         ["mkdir -p /srv/ssh", "install -m 0400 /tmp/k /srv/ssh/k.pem", "sudo chown etl /srv/ssh/k.pem"]
     );
-    let wanted: KeyFile = desired("{ path: /k, source: { env: KEY }, verify: { ssh: a@b } }");
-    assert_eq!(wanted.manual()[1], r#"printf '%s\n' "$(printenv KEY)" | install -m 0400 /dev/stdin /k"#);
+    let step: KeyFile = desired("{ path: /k, source: { env: KEY }, verify: { ssh: a@b } }");
+    assert_eq!(step.manual()[1], r#"printf '%s\n' "$(printenv KEY)" | install -m 0400 /dev/stdin /k"#);
     let options = "-o IdentitiesOnly=yes -o BatchMode=yes";
-    assert_eq!(wanted.manual()[2], format!("ssh -i /k {options} a@b true"));
+    assert_eq!(step.manual()[2], format!("ssh -i /k {options} a@b true"));
     let both: KeyFile = desired("{ path: /k, source: { file: /tmp/k }, verify: { ssh: 'a@b:2222' } }");
     assert_eq!(both.manual()[1], format!("ssh -i /tmp/k {options} -p 2222 a@b true"));
     assert_eq!(both.manual()[3], format!("ssh -i /k {options} -p 2222 a@b true"));
-    assert_eq!(wanted.site().secrets(), [("source", &SecretSource::plain(Origin::Env("KEY".into())))]);
+    assert_eq!(step.site().secrets(), [("source", &SecretSource::plain(Origin::Env("KEY".into())))]);
 }

@@ -1,29 +1,29 @@
-//! From what the catalog shows to what is to be done about it.
+//! Decides from the catalog what has to be done.
 
 use crate::failure::Failure;
 use serde_json::json;
 
 use super::spec::Series;
-use super::{Actual, MOST_PERIODS, PeriodTables, longest};
+use super::{Actual, MAX_PERIODS, PeriodTables, longest_part};
 use crate::host::warehouse::{Catalog, Dialect, Relation, RelationKind, TableName};
 use crate::resource::Diff;
-use crate::resource::relation::{TableChange, cannot_create_in};
+use crate::resource::relation::{TableChange, cannot_create_in, missing_accounts};
 
-/// PostgreSQL cuts longer names off (`NAMEDATALEN` less one); what is then there has another name than was asked for.
-const LONGEST_POSTGRESQL_NAME: usize = 63;
+/// The longest name that PostgreSQL does not truncate, in bytes (`NAMEDATALEN` minus one).
+const MAX_POSTGRESQL_NAME_BYTES: usize = 63;
 
 pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableChange>, Failure> {
     let catalog = &actual.catalog;
     let end = tables.end(actual.as_of);
     let count = tables.from.count_through(end);
-    if count > MOST_PERIODS as usize {
-        let reason = format!("{} to {end} are {count} periods, and at most {MOST_PERIODS} are taken", tables.from);
-        return Err(Failure::new(reason).hint("correct `from`, or the day of `--as-of`"));
+    if count > MAX_PERIODS as usize {
+        let reason = format!("{} to {end} are {count} periods, but at most {MAX_PERIODS} are allowed", tables.from);
+        return Err(Failure::new(reason).hint("correct `from`, or the date of `--as-of`"));
     }
     let mut diff = Diff::default();
     let unknown = tables.access().unknown(catalog);
     if !unknown.is_empty() {
-        let refusal = Failure::new(format!("the server knows no {}", unknown.join(", no ")));
+        let refusal = Failure::new(missing_accounts(&unknown));
         diff.obstacles.push(refusal.hint("create them on the server, or correct `grants` and `owner`"));
     }
     let mut overdue = Vec::new();
@@ -40,13 +40,13 @@ pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableC
     }
     diff.warnings.splice(0..0, overdue);
     diff.facts.insert("series".to_owned(), json!(facts));
-    diff.changes.sort_by_key(urgency);
+    diff.changes.sort_by_key(priority);
     Ok(diff)
 }
 
-/// What is needed in time comes first, and what may be refused after it: a table that is not there when its period
-/// begins is the worst. Who gives a table away can change nothing about it any more, so that is last.
-fn urgency(change: &TableChange) -> u8 {
+/// Tables come first, because a table that is missing when its period begins is the worst case. Repairs come later,
+/// because they may be refused. Owners come last, because whoever gives a table away can no longer change it.
+fn priority(change: &TableChange) -> u8 {
     match change {
         TableChange::Create { .. } => 0,
         TableChange::Grant { .. } => 1,
@@ -55,10 +55,10 @@ fn urgency(change: &TableChange) -> u8 {
     }
 }
 
-/// Decides on all tables of a series. An obstacle of one table is put down in `diff`.
+/// Plans all tables of a series. An obstacle of one table is added to `diff`.
 ///
 /// # Errors
-/// What keeps the whole series from being compared and made.
+/// What prevents the whole series from being compared and created.
 fn one_series(
     tables: &PeriodTables,
     series: &Series,
@@ -76,13 +76,13 @@ fn one_series(
                     diff.changes.push(create);
                     diff.changes.extend(tables.access().changes(&table, None, catalog));
                 }
-                // What is wrong with one name or schema is wrong with all of them.
+                // A problem with a name or schema is the same for all tables of the series.
                 Err(obstacle) if diff.obstacles.contains(&obstacle) => {}
                 Err(obstacle) => diff.obstacles.push(obstacle),
             },
             Some(found) if !found.kind.is_table() => {
                 let refusal = Failure::new(format!("{table} exists, but is {}", found.kind));
-                diff.obstacles.push(refusal.hint("rename or drop it yourself if the table is to take its place"));
+                diff.obstacles.push(refusal.hint("rename or drop it manually if the table should replace it"));
             }
             Some(found) => {
                 tables.drift(series, &table, (parent, found), catalog.dialect, period >= last_open, diff);
@@ -95,22 +95,22 @@ fn one_series(
 
 fn parent<'a>(series: &Series, catalog: &'a Catalog) -> Result<&'a Relation, Failure> {
     let (name, pattern) = (&series.parent, series.pattern());
-    let missing = "the history tables are made when their parents are there";
+    let missing = "the tables are created once their parent exists";
     match catalog.relation(name) {
         None if catalog.schema(name).is_none() => {
-            let reason = format!("{pattern}: parent {name} does not exist: there is no schema {}", name.schema);
+            let reason = format!("{pattern}: parent {name} does not exist: schema {} does not exist", name.schema);
             Err(Failure::new(reason).hint(missing))
         }
         None => Err(Failure::new(format!("{pattern}: parent {name} does not exist")).hint(missing)),
         Some(parent) if !can_be_parent(parent, catalog.dialect) => {
-            let reason = format!("{pattern}: parent {name} is {}, and a table is not made like that", parent.kind);
-            Err(Failure::new(reason).hint("name a table in `like`"))
+            let reason = format!("{pattern}: parent {name} is {}, which LIKE does not support", parent.kind);
+            Err(Failure::new(reason).hint("use a table in `like`"))
         }
         Some(parent) => Ok(parent),
     }
 }
 
-/// PostgreSQL makes tables like views and foreign tables too.
+/// PostgreSQL also accepts views and foreign tables in LIKE.
 fn can_be_parent(parent: &Relation, dialect: Dialect) -> bool {
     let like_a_table =
         matches!(parent.kind, RelationKind::View | RelationKind::MaterializedView | RelationKind::ForeignTable);
@@ -121,9 +121,9 @@ fn creation(series: &Series, table: &TableName, catalog: &Catalog) -> Result<Tab
     if let Some((reason, hint)) = cannot_create_in(catalog, table) {
         return Err(Failure::new(format!("{}: {reason}", series.pattern())).hint(hint));
     }
-    if catalog.dialect == Dialect::Postgresql && longest(table) > LONGEST_POSTGRESQL_NAME {
+    if catalog.dialect == Dialect::Postgresql && longest_part(table) > MAX_POSTGRESQL_NAME_BYTES {
         let pattern = series.pattern();
-        let reason = format!("PostgreSQL would cut the names {pattern} off after {LONGEST_POSTGRESQL_NAME} bytes");
+        let reason = format!("PostgreSQL would truncate the names {pattern} to {MAX_POSTGRESQL_NAME_BYTES} bytes");
         return Err(Failure::new(reason).hint("shorten the name"));
     }
     let sql = format!("CREATE TABLE {} (LIKE {})", table.sql(), series.parent.sql());

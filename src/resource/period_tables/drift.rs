@@ -1,7 +1,7 @@
-//! What has come apart between a table and its parent, what that does to `INSERT INTO history SELECT * FROM mart`, and
-//! what of it may be repaired.
+//! The differences between a table and its parent, their effect on `INSERT INTO history SELECT * FROM mart`, and which
+//! of them may be repaired.
 //!
-//! The INSERT goes by place alone and knows no names: the first column's values go into the first column.
+//! The INSERT goes by position and ignores names: the first column's values go into the first column.
 
 use super::PeriodTables;
 use super::spec::{OnDrift, Series};
@@ -13,7 +13,7 @@ use crate::resource::relation::assignment::{Fit, fit};
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::varchar_length;
 
-/// A table and its parent, side by side.
+/// A table and its parent.
 struct Pair<'a> {
     table: &'a TableName,
     parent_name: &'a TableName,
@@ -22,18 +22,18 @@ struct Pair<'a> {
     dialect: Dialect,
 }
 
-/// One difference and what it does to an archive INSERT.
+/// One difference and its effect on an archive INSERT.
 struct Drift {
     what: String,
     consequence: String,
-    /// The INSERT fails, for some rows or for all, or values end up where they do not belong.
+    /// Whether the INSERT fails for some or all rows, or stores values in the wrong columns.
     harmful: bool,
-    /// A statement that ends it, where there is one that loses nothing.
+    /// A statement that ends the difference without losing data, if there is one.
     remedy: Option<String>,
 }
 
 impl PeriodTables {
-    /// Adds to `diff` what is to be said and done about the differences between a period's table and its parent. `open`:
+    /// Adds to `diff` the differences between a period's table and its parent, and the repairs. `open` tells whether
     /// the period can still receive rows.
     pub(super) fn drift(
         &self,
@@ -48,7 +48,7 @@ impl PeriodTables {
             OnDrift::AddColumns => repairs(table, parent, found, dialect),
             OnDrift::Fail | OnDrift::Report => Vec::new(),
         };
-        // What is said is what is left once the changes are made.
+        // The report describes the state after the repairs.
         let after = repaired(found, &repairs);
         diff.changes.extend(repairs);
         let pair = Pair { table, parent_name: &series.parent, parent, found: &after, dialect };
@@ -63,10 +63,10 @@ impl PeriodTables {
     }
 }
 
-/// The changes that bring a table nearer to its parent and take nothing away.
+/// Returns the changes that bring a table closer to its parent and remove nothing.
 fn repairs(table: &TableName, parent: &Relation, found: &Relation, dialect: Dialect) -> Vec<TableChange> {
     let differences = compare::columns(&parent.columns, &found.columns, dialect);
-    // A column that is added lands last: right only where nothing else stands where the parent has it.
+    // A new column is added at the end. That is only correct if the other columns are in the parent's order.
     let in_order = !differences.iter().any(|one| {
         matches!(one, Difference::Extra { .. } | Difference::Moved { .. } | Difference::Missing { last: false, .. })
     });
@@ -74,15 +74,15 @@ fn repairs(table: &TableName, parent: &Relation, found: &Relation, dialect: Dial
         Difference::Missing { column, last: true } if in_order => {
             Some(TableChange::AddColumn { table: table.clone(), column })
         }
-        Difference::Type { name, wanted, found } if widens(&found, &wanted) => {
-            Some(TableChange::Widen { table: table.clone(), column: name, before: found, after: wanted })
+        Difference::Type { name, expected, found } if widens(&found, &expected) => {
+            Some(TableChange::Widen { table: table.clone(), column: name, before: found, after: expected })
         }
         _ => None,
     };
     differences.into_iter().filter_map(repair).collect()
 }
 
-/// The table as the changes leave it.
+/// Returns the table after the changes.
 fn repaired(found: &Relation, repairs: &[TableChange]) -> Relation {
     let mut after = found.clone();
     for change in repairs {
@@ -105,9 +105,9 @@ fn widens(from: &str, to: &str) -> bool {
 impl Pair<'_> {
     fn drifts(&self) -> Vec<Drift> {
         let differences = compare::columns(&self.parent.columns, &self.found.columns, self.dialect);
-        // A column that takes no value at all takes no NULL either.
-        let told = |one: &&Difference| !matches!(one, Difference::Null { name, .. } if self.is_computed(name));
-        let mut drifts: Vec<Drift> = differences.iter().filter(told).map(|one| self.drift_of(one)).collect();
+        // A column that accepts no value at all is already reported for that.
+        let reported = |one: &&Difference| !matches!(one, Difference::Null { name, .. } if self.is_computed(name));
+        let mut drifts: Vec<Drift> = differences.iter().filter(reported).map(|one| self.drift_of(one)).collect();
         drifts.extend(self.computed());
         drifts.extend(self.guards());
         drifts
@@ -115,11 +115,11 @@ impl Pair<'_> {
 
     fn drift_of(&self, difference: &Difference) -> Drift {
         let (consequence, harmful) = match (difference, self.out_of_place()) {
-            (Difference::Null { name, wanted: true }, _) if !self.receives_nothing(name) => {
-                ("fails as soon as a value is NULL".to_owned(), true)
+            (Difference::Null { name, expected: true }, _) if !self.receives_nothing(name) => {
+                ("fails if a value is NULL".to_owned(), true)
             }
             (Difference::Null { .. }, _) => ("still works".to_owned(), false),
-            (Difference::Type { name, wanted, found }, _) if self.is_in_place(name) => match fit(wanted, found) {
+            (Difference::Type { name, expected, found }, _) if self.is_in_place(name) => match fit(expected, found) {
                 Fit::Keeps => ("still works".to_owned(), false),
                 Fit::Fails(when) => (format!("fails {when}"), true),
                 Fit::Changes(how) => (format!("changes values: {how}"), true),
@@ -127,7 +127,7 @@ impl Pair<'_> {
             },
             (_, Some(consequence)) => (consequence, true),
             (Difference::Extra { column }, None) => self.surplus(column),
-            // None of these can be where every column is in its place.
+            // None of these is possible if every column is in its place.
             (Difference::Missing { .. } | Difference::Moved { .. } | Difference::Type { .. }, None) => {
                 ("still works".to_owned(), false)
             }
@@ -136,11 +136,11 @@ impl Pair<'_> {
         Drift { what: self.seen_from_parent(difference), consequence, harmful, remedy: self.remedy(difference) }
     }
 
-    /// What the order of the columns does, where not every value goes into the column that it is meant for.
+    /// Returns the effect of the column order, if a value goes into the wrong column.
     fn out_of_place(&self) -> Option<String> {
         let (values, columns) = (self.parent.columns.len(), self.found.columns.len());
         if values > columns {
-            return Some(format!("fails, it has {values} values for {columns} columns"));
+            return Some(format!("fails because it has {values} values for {columns} columns"));
         }
         let mut misplaced = self.parent.columns.iter().zip(&self.found.columns);
         misplaced
@@ -148,18 +148,18 @@ impl Pair<'_> {
             .then(|| "fails, or puts values in the wrong columns".to_owned())
     }
 
-    /// Whether the column is at the same place in both.
+    /// Returns whether the column is at the same position in both.
     fn is_in_place(&self, name: &str) -> bool {
         let at = |columns: &[Column]| columns.iter().position(|column| self.fold(&column.name) == self.fold(name));
         at(&self.parent.columns) == at(&self.found.columns)
     }
 
-    /// A column after all those that the INSERT has values for.
+    /// Returns the effect of a column after all those that the INSERT has values for.
     fn surplus(&self, column: &Column) -> (String, bool) {
         if column.null || self.has_value_of_its_own(&column.name) {
             ("still works".to_owned(), false)
         } else {
-            ("fails, it has no value for a column that takes no NULL".to_owned(), true)
+            ("fails because it has no value for a NOT NULL column".to_owned(), true)
         }
     }
 
@@ -167,7 +167,7 @@ impl Pair<'_> {
         self.found.inserts.defaults.contains(column) || self.found.inserts.computed.contains_key(column)
     }
 
-    /// Whether the column is beyond those that the INSERT has values for.
+    /// Returns whether the column comes after all those that the INSERT has values for.
     fn receives_nothing(&self, name: &str) -> bool {
         let at = self.found.columns.iter().position(|column| self.fold(&column.name) == self.fold(name));
         at.is_some_and(|at| at >= self.parent.columns.len())
@@ -177,7 +177,7 @@ impl Pair<'_> {
         self.found.inserts.computed.keys().any(|column| self.fold(column) == self.fold(name))
     }
 
-    /// Columns whose values the server makes, and whose place the INSERT has a value for.
+    /// Returns the columns whose values the server computes although the INSERT has values for them.
     fn computed(&self) -> Vec<Drift> {
         let computed = |column: &Column| {
             let how = self.found.inserts.computed.get(&column.name)?;
@@ -187,9 +187,9 @@ impl Pair<'_> {
                 Computed::Generated => ("a generated column", "EXPRESSION"),
             };
             let column_name = column.sql_name();
-            let takes_null =
+            let allows_null =
                 self.parent.columns.iter().any(|value| self.fold(&value.name) == self.fold(&column.name) && value.null);
-            let null = if takes_null && !column.null {
+            let null = if allows_null && !column.null {
                 format!(", ALTER COLUMN {column_name} DROP NOT NULL")
             } else {
                 String::new()
@@ -198,7 +198,7 @@ impl Pair<'_> {
                 .then(|| format!("ALTER TABLE {table} ALTER COLUMN {column_name} DROP {drop}{null}"));
             Some(Drift {
                 what: format!("column {name} is {kind}"),
-                consequence: "an archive INSERT fails, the column takes no value".to_owned(),
+                consequence: "an archive INSERT fails because the column accepts no value".to_owned(),
                 harmful: true,
                 remedy,
             })
@@ -206,16 +206,16 @@ impl Pair<'_> {
         self.found.columns.iter().take(self.parent.columns.len()).filter_map(computed).collect()
     }
 
-    /// Constraints, triggers and rules that the parent does not have.
+    /// Returns the constraints, triggers and rules that the parent does not have.
     fn guards(&self) -> Vec<Drift> {
         let guards = self.found.inserts.guards.difference(&self.parent.inserts.guards);
         guards
             .map(|guard| Drift {
-                what: format!("it has {guard}, which the parent has not"),
+                what: format!("it has {guard}, which the parent does not have"),
                 consequence: if guard.starts_with("RULE ") {
-                    "an archive INSERT does what the rule says instead".to_owned()
+                    "an archive INSERT runs the rule instead".to_owned()
                 } else {
-                    "an archive INSERT fails as soon as a row does not pass".to_owned()
+                    "an archive INSERT fails for rows that violate it".to_owned()
                 },
                 harmful: true,
                 remedy: None,
@@ -223,7 +223,7 @@ impl Pair<'_> {
             .collect()
     }
 
-    /// Whether the server keeps the column NOT NULL, whoever asks for something else.
+    /// Returns whether the column is in the primary key, which keeps it NOT NULL.
     fn is_in_primary_key(&self, name: &str) -> bool {
         let is_named = |list: &str| {
             let quoted = postgres_protocol::escape::escape_identifier(name);
@@ -243,34 +243,34 @@ impl Pair<'_> {
     fn seen_from_parent(&self, difference: &Difference) -> String {
         match difference {
             Difference::Missing { column, .. } => {
-                format!("column {} {} is in the parent alone", Shown(&column.name), column.type_name)
+                format!("only the parent has column {} {}", Shown(&column.name), column.type_name)
             }
             Difference::Extra { column } => {
-                format!("column {} {} is not in the parent any more", Shown(&column.name), column.type_name)
+                format!("column {} {} is no longer in the parent", Shown(&column.name), column.type_name)
             }
-            Difference::Type { name, wanted, found } => {
-                format!("column {} is {found}, in the parent {wanted}", Shown(name))
+            Difference::Type { name, expected, found } => {
+                format!("column {} is {found}, but {expected} in the parent", Shown(name))
             }
-            Difference::Null { name, wanted: true } => {
-                format!("column {} is NOT NULL, in the parent it takes NULL", Shown(name))
+            Difference::Null { name, expected: true } => {
+                format!("column {} is NOT NULL, but allows NULL in the parent", Shown(name))
             }
-            Difference::Null { name, wanted: false } => {
-                format!("column {} takes NULL, in the parent it is NOT NULL", Shown(name))
+            Difference::Null { name, expected: false } => {
+                format!("column {} allows NULL, but is NOT NULL in the parent", Shown(name))
             }
-            Difference::Moved { name, wanted, found } => {
-                format!("column {} is at place {found}, in the parent at place {wanted}", Shown(name))
+            Difference::Moved { name, expected, found } => {
+                format!("column {} is at position {found}, but at position {expected} in the parent", Shown(name))
             }
         }
     }
 
-    /// A statement that ends one difference alone and loses nothing.
+    /// Returns a statement that ends this difference without losing data.
     fn remedy(&self, difference: &Difference) -> Option<String> {
         if self.found.columns.len() >= self.parent.columns.len() && self.out_of_place().is_some() {
             return None;
         }
         let column = |name: &str| {
-            let there = self.found.columns.iter().find(|column| self.fold(&column.name) == self.fold(name));
-            there.map(Column::sql_name)
+            let found = self.found.columns.iter().find(|column| self.fold(&column.name) == self.fold(name));
+            found.map(Column::sql_name)
         };
         let alter = format!("ALTER TABLE {}", self.table.sql());
         let postgresql = self.dialect == Dialect::Postgresql;
@@ -278,12 +278,12 @@ impl Pair<'_> {
             Difference::Missing { column, last: true } => {
                 Some(format!("{alter} ADD COLUMN {} {}", column.sql_name(), column.type_name))
             }
-            Difference::Type { name, wanted, found }
-                if widens(found, wanted) || (postgresql && fit(found, wanted) == Fit::Keeps) =>
+            Difference::Type { name, expected, found }
+                if widens(found, expected) || (postgresql && fit(found, expected) == Fit::Keeps) =>
             {
-                Some(format!("{alter} ALTER COLUMN {} TYPE {wanted}", column(name)?))
+                Some(format!("{alter} ALTER COLUMN {} TYPE {expected}", column(name)?))
             }
-            Difference::Null { name, wanted: true } if postgresql && !self.is_in_primary_key(name) => {
+            Difference::Null { name, expected: true } if postgresql && !self.is_in_primary_key(name) => {
                 Some(format!("{alter} ALTER COLUMN {} DROP NOT NULL", column(name)?))
             }
             Difference::Extra { column } if postgresql && !self.is_in_primary_key(&column.name) => {
@@ -298,8 +298,8 @@ impl Pair<'_> {
             || {
                 let aside = TableName::new(&self.table.schema, format!("{}_drifted", self.table.name));
                 format!(
-                    "ALTER TABLE {} RENAME TO {}; then run apply, which makes the table again like {}, and bring the rows \
-                     of {aside} into it by their columns' names",
+                    "ALTER TABLE {} RENAME TO {}; then run apply to create the table again like {}, and copy the rows \
+                     of {aside} into it by column name",
                     self.table.sql(),
                     postgres_protocol::escape::escape_identifier(&aside.name),
                     self.parent_name,

@@ -1,7 +1,7 @@
-//! The kind `period_tables`: for each mart its history tables, one a period, made before they are needed.
+//! The kind `period_tables`: history tables for each mart, one per period, created before they are needed.
 //!
-//! Every period from `from` to `through` and `ahead` further ones has its table, gaps in the middle included. A table
-//! that has drifted from its parent, or that cannot be made, keeps no other from being made in time.
+//! Every period from `from` to `through`, and `ahead` more, has a table, including gaps in the middle. A table that has
+//! drifted or cannot be created does not prevent the others from being created.
 
 use crate::failure::Failure;
 use std::collections::BTreeSet;
@@ -27,12 +27,12 @@ use crate::plan::period::Period;
 pub use spec::OnDrift;
 use spec::{Series, Spec, Through};
 
-/// How many periods after the last one that is wanted are looked at.
+/// The number of periods after the last desired one that are checked.
 const LOOKAHEAD: u32 = 4;
-/// More periods than this in one series are taken for a slip.
-const MOST_PERIODS: u32 = 1200;
+/// The maximum number of periods in one series. More are considered a mistake.
+const MAX_PERIODS: u32 = 1200;
 
-/// Series of tables, one table a period, as the plan file describes them.
+/// Series of tables, one table per period, as written in the plan file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "Spec", into = "Spec")]
 pub struct PeriodTables {
@@ -42,7 +42,7 @@ pub struct PeriodTables {
     series: Vec<Series>,
 }
 
-/// What was observed: the catalog, and the day for which the periods are reckoned.
+/// What was observed: the catalog, and the date that determines the current period.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Actual {
     pub as_of: Date,
@@ -58,7 +58,7 @@ impl PeriodTables {
         Period::of(self.spec.every, as_of)
     }
 
-    /// The last period that has to have its table.
+    /// Returns the last period that has to have a table.
     fn end(&self, as_of: Date) -> Period {
         let through = match self.through {
             Through::Current => self.current(as_of),
@@ -67,11 +67,11 @@ impl PeriodTables {
         through.plus(self.spec.ahead)
     }
 
-    /// The last period that is looked at. Some after the last one that is wanted, to tell when the tables run out; and
-    /// never so many that a slip of the calendar asks the server for thousands of names.
+    /// Returns the last period that is checked. It is later than the last desired one, to find out when the tables run
+    /// out. It is limited, so that a wrong date does not query thousands of names.
     fn horizon(&self, as_of: Date) -> Period {
         let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(LOOKAHEAD);
-        last.min(self.from.plus(MOST_PERIODS + LOOKAHEAD))
+        last.min(self.from.plus(MAX_PERIODS + LOOKAHEAD))
     }
 }
 
@@ -90,7 +90,7 @@ impl Resource for PeriodTables {
         Site::Warehouse { connection: &self.spec.connection, query: Box::new(|as_of| self.query(as_of)) }
     }
 
-    /// Every period from the first one on that the series will have: which of them there are by now depends on the day.
+    /// Claims all periods that the series will ever have. Which of them exist by now depends on the date.
     fn claims(&self, _host: &dyn Host) -> Claims {
         let database = || Database::Connection(self.spec.connection.clone());
         let through = match self.through {
@@ -127,7 +127,7 @@ impl Resource for PeriodTables {
                 self.from,
                 first.join(", ")
             ),
-            "-- where some are there already, only those that are missing".to_owned(),
+            "-- create only those that do not exist yet".to_owned(),
         ];
         for series in &self.series {
             let table = series.table(self.from);
@@ -143,7 +143,7 @@ impl Resource for PeriodTables {
 
     async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
         let as_of = cx.as_of()?;
-        Ok(Actual { as_of, catalog: cx.warehouse()?.look_at(&self.query(as_of)).await? })
+        Ok(Actual { as_of, catalog: cx.warehouse()?.restricted_catalog(&self.query(as_of)).await? })
     }
 
     fn diff(&self, actual: &Actual) -> Result<Diff<TableChange>, Failure> {
@@ -152,18 +152,18 @@ impl Resource for PeriodTables {
 
     async fn execute(&self, change: &TableChange, cx: &ExecuteContext) -> Result<(), Failure> {
         let as_of = cx.as_of()?;
-        let wanted = self.query(as_of);
-        let still_asked_for =
-            |catalog: &Catalog| match self.diff(&Actual { as_of, catalog: catalog.restrict_to(&wanted) }) {
-                Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
+        let query = self.query(as_of);
+        let is_still_needed =
+            |catalog: &Catalog| match self.diff(&Actual { as_of, catalog: catalog.restrict_to(&query) }) {
+                Ok(diff) => Ok(diff.changes.iter().any(|needed| needed.same_purpose(change))),
                 Err(failure) => Err(failure),
             };
-        change.execute(cx.warehouse()?, still_asked_for).await
+        change.execute(cx.warehouse()?, is_still_needed).await
     }
 }
 
 impl PeriodTables {
-    /// Its tables and some after them, their parents, and the accounts.
+    /// Returns the query for its tables and some after them, their parents, and the accounts.
     fn query(&self, as_of: Date) -> CatalogQuery {
         let last = self.horizon(as_of);
         let mut relations = BTreeSet::new();
@@ -175,8 +175,8 @@ impl PeriodTables {
     }
 }
 
-/// A period's table in a series.
-fn longest(table: &TableName) -> usize {
+/// Returns the length of the longest part of a name.
+fn longest_part(table: &TableName) -> usize {
     table.schema.len().max(table.name.len())
 }
 

@@ -1,4 +1,4 @@
-//! Which periods a series has, which is the next one without a table, and what a person has to be told about it.
+//! Reports which periods a series has and which is the next one without a table.
 
 use serde_json::json;
 
@@ -6,10 +6,10 @@ use super::spec::Series;
 use super::{Actual, PeriodTables};
 use crate::plan::period::{Period, days};
 
-/// How one series stands, as things are before any change.
+/// The state of one series before any change.
 pub(super) struct Outlook {
     pub note: String,
-    /// That a period has begun and has no table: said before all that is yet to come.
+    /// The message that a period has begun without a table. It comes before messages about the future.
     pub overdue: Option<String>,
     pub warnings: Vec<String>,
     /// The same as numbers and dates.
@@ -21,20 +21,20 @@ impl PeriodTables {
         let pattern = series.pattern();
         let (as_of, end, last_seen) = (actual.as_of, self.end(actual.as_of), self.horizon(actual.as_of));
         let exists = |period: &Period| actual.catalog.relation(&series.table(*period)).is_some();
-        let (there, lacking): (Vec<Period>, Vec<Period>) = self.from.through(last_seen).partition(exists);
-        let (begun, to_come): (Vec<Period>, Vec<Period>) = lacking.iter().partition(|period| period.start() <= as_of);
-        let next = lacking.first();
+        let (existing, missing): (Vec<Period>, Vec<Period>) = self.from.through(last_seen).partition(exists);
+        let (begun, to_come): (Vec<Period>, Vec<Period>) = missing.iter().partition(|period| period.start() <= as_of);
+        let next = missing.first();
 
-        let has = if there.is_empty() { "no period".to_owned() } else { names(&there) };
+        let has = if existing.is_empty() { "no period".to_owned() } else { names(&existing) };
         let note = match next {
-            None => format!("{pattern}: has {has}; nothing after {last_seen} was looked at"),
+            None => format!("{pattern}: has {has}; no period after {last_seen} was checked"),
             Some(next) => {
-                format!("{pattern}: has {has}; the next period without a table is {next}, it {}", when(as_of, *next))
+                format!("{pattern}: has {has}; the next period without a table is {next}, which {}", when(as_of, *next))
             }
         };
         let overdue = begun.first().map(|first| {
             let which = match begun.as_slice() {
-                [one] => format!("{one} {}, and has no table", when(as_of, *one)),
+                [one] => format!("{one} {} and has no table", when(as_of, *one)),
                 several => format!("{} have no table; the first {}", names(several), when(as_of, *first)),
             };
             let beyond = begun.iter().any(|period| *period > end);
@@ -45,27 +45,28 @@ impl PeriodTables {
         let coming = to_come.first().filter(|coming| days(as_of, coming.start()) <= i32::from(self.warn_days()));
         if let Some(coming) = coming {
             let which = match &overdue {
-                None => format!("the next period without a table is {coming}, it"),
-                Some(_) => format!("{coming} has no table either, it"),
+                None => format!("the next period without a table is {coming}, which"),
+                Some(_) => format!("there is no table for {coming} either, which"),
             };
             warnings.push(format!("{pattern}: {which} {}", when(as_of, *coming)));
         }
         if self.from > end {
             let from = self.from;
-            warnings
-                .push(format!("{pattern}: no table is made yet: `from` is {from}, `through` and `ahead` end at {end}"));
+            warnings.push(format!(
+                "{pattern}: no table is created yet: `from` is {from}, but `through` and `ahead` end at {end}"
+            ));
         }
         let facts = json!({
             "name": pattern,
-            "periods": there.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "periods": existing.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "next_missing": next.map(ToString::to_string),
             "starts": next.map(|period| period.start().to_string()),
         });
         Outlook { note, overdue, warnings, facts }
     }
 
-    /// From how many days before a period without a table its start is warned of: a third of the period's length and
-    /// at most 30, unless the plan file says otherwise.
+    /// Returns how many days before the start of a period without a table a warning is given. The default is a third of
+    /// the period, but at most 30 days.
     pub(super) fn warn_days(&self) -> u16 {
         self.spec.warn_days.unwrap_or_else(|| (self.spec.every.days() / 3).min(30))
     }
@@ -75,7 +76,7 @@ fn names(periods: &[Period]) -> String {
     periods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// `begins on 2026-01-01 in 144 days`, or how long ago it began.
+/// Returns `begins on 2026-01-01 in 144 days`, or how long ago the period began.
 fn when(as_of: jiff::civil::Date, period: Period) -> String {
     let (start, left) = (period.start(), days(as_of, period.start()));
     let unit = if left.abs() == 1 { "day" } else { "days" };

@@ -1,4 +1,4 @@
-//! What holds of every series on every day, against a calendar that is walked by jiff's own arithmetic.
+//! Properties of every series on every date, compared with a calendar that uses jiff's arithmetic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::resource::relation::TableChange;
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::{Diff, Resource as _};
 
-/// The calendar, told a second time: by dates and spans of jiff's alone.
+/// A second implementation of the calendar, only with jiff's dates and spans.
 #[derive(Debug, Clone, Copy)]
 struct Calendar {
     every: &'static str,
@@ -32,7 +32,7 @@ impl Calendar {
         start.checked_add((periods * self.months).months()).unwrap()
     }
 
-    /// All starts from one to another, both included.
+    /// Returns all starts between two dates, inclusive.
     fn starts(self, from: Date, end: Date) -> impl Iterator<Item = Date> {
         (0..).map(move |periods| self.after(from, periods)).take_while(move |start| *start <= end)
     }
@@ -47,7 +47,7 @@ impl Calendar {
     }
 }
 
-/// A step, the day, and which of the periods from the first one on have their table.
+/// A step, the date, and which of the periods from the first one on have a table.
 #[derive(Debug, Clone)]
 struct Case {
     calendar: Calendar,
@@ -76,13 +76,13 @@ impl Case {
         self.calendar.after(self.through.unwrap_or_else(|| self.calendar.start_of(self.as_of)), self.ahead)
     }
 
-    /// The last start that is looked at.
+    /// Returns the last start that is checked.
     fn horizon(&self) -> Date {
         let last = self.end().max(self.calendar.start_of(self.as_of)).max(self.from);
         self.calendar.after(last, LOOKAHEAD.into())
     }
 
-    /// The starts up to a day without a table, and those with one.
+    /// Returns the starts up to a date without a table, and those with one.
     fn split(&self, end: Date) -> (Vec<Date>, Vec<Date>) {
         let there = self.there.iter().copied().chain(std::iter::repeat(false));
         let all = self.calendar.starts(self.from, end).zip(there);
@@ -143,12 +143,12 @@ fn id() -> Vec<Column> {
     vec![Column { name: "id".into(), type_name: "bigint".into(), null: false }]
 }
 
-/// What the servers make of a change, in the catalog.
-fn carry_out(change: &TableChange, catalog: &mut Catalog) {
+/// Applies a change to the catalog as the servers would.
+fn apply_to_catalog(change: &TableChange, catalog: &mut Catalog) {
     let of = |name: &TableName, catalog: &Catalog| catalog.relations[name].columns.clone();
     let (table, columns) = match change {
         TableChange::Create { table, like, .. } => {
-            assert!(!catalog.relations.contains_key(table), "{table} is made twice");
+            assert!(!catalog.relations.contains_key(table), "{table} is created twice");
             (table, of(like.as_ref().unwrap(), catalog))
         }
         TableChange::AddColumn { table, column } => {
@@ -169,7 +169,7 @@ fn carry_out(change: &TableChange, catalog: &mut Catalog) {
 }
 
 proptest! {
-    /// Every period from the first to the last has its table afterwards, and nothing else is made.
+    /// After the changes every period has a table, and nothing else was created.
     #[test]
     fn exactly_the_periods_without_a_table_get_one(case in case()) {
         let (lack, _) = case.split(case.end());
@@ -178,23 +178,23 @@ proptest! {
         let catalog = catalog(mart.into_iter().chain(have.iter().map(|start| (case.table(*start), relation(id())))));
         let step = case.step();
         let mut actual = Actual { as_of: case.as_of, catalog };
-        let wanted: BTreeSet<_> = case.calendar.starts(case.from, case.horizon()).map(|start| case.table(start))
+        let expected: BTreeSet<_> = case.calendar.starts(case.from, case.horizon()).map(|start| case.table(start))
             .chain([TableName::new("s", "mart")]).collect();
-        prop_assert_eq!(step.query(case.as_of).relations, wanted);
+        prop_assert_eq!(step.query(case.as_of).relations, expected);
         let Diff { changes, .. } = step.diff(&actual).unwrap();
         let made: Vec<_> = changes.iter().map(|change| change.table().clone()).collect();
         let expected: Vec<_> = lack.iter().map(|start| case.table(*start)).collect();
         prop_assert_eq!(made, expected);
         for change in &changes {
-            carry_out(change, &mut actual.catalog);
+            apply_to_catalog(change, &mut actual.catalog);
         }
         prop_assert_eq!(step.diff(&actual).unwrap().changes, vec![]);
     }
 
-    /// The first period without a table is told with its days, for people and for programs. It is a warning from
-    /// `warn_days` before it on, and one that is late is the first thing said.
+    /// The first period without a table is reported with its date, for people and for programs. It becomes a warning
+    /// `warn_days` before it begins, and a period without a table that has already begun comes first.
     #[test]
-    fn the_first_period_without_a_table_is_told(case in case()) {
+    fn the_first_period_without_a_table_is_reported(case in case()) {
         let (lack, have) = case.split(case.horizon());
         let mart = [(TableName::new("s", "mart"), relation(id()))];
         let catalog = catalog(mart.into_iter().chain(have.iter().map(|start| (case.table(*start), relation(id())))));
@@ -212,30 +212,30 @@ proptest! {
         let days = |start: &Date| i64::from(case.as_of.until(*start).unwrap().get_days());
         match (&next, lack.first().map(days)) {
             (Some(next), Some(left)) => {
-                let told = match left {
+                let expected = match left {
                     0 => "begins today".to_owned(),
                     1.. => format!("begins on {} in {left} day", lack[0]),
                     _ => format!("began on {}, {} day", lack[0], -left),
                 };
-                let told = format!("without a table is {next}, it {told}");
-                prop_assert!(note.contains(&told), "{} {}", note, told);
+                let expected = format!("without a table is {next}, which {expected}");
+                prop_assert!(note.contains(&expected), "{} {}", note, expected);
             }
-            _ => prop_assert!(note.contains("nothing after"), "{}", note),
+            _ => prop_assert!(note.contains("no period after"), "{}", note),
         }
         let late: Vec<_> = lack.iter().filter(|start| **start <= case.as_of).collect();
-        let said = diff.warnings.first().is_some_and(|first| late.iter().all(|one| first.contains(&case.calendar.name(**one))) && first.contains("no table"));
-        prop_assert!(late.is_empty() || said, "{:?}", diff.warnings);
+        let reported = diff.warnings.first().is_some_and(|first| late.iter().all(|one| first.contains(&case.calendar.name(**one))) && first.contains("no table"));
+        prop_assert!(late.is_empty() || reported, "{:?}", diff.warnings);
         let coming = lack.iter().find(|start| **start > case.as_of);
         let soon = coming.is_some_and(|start| days(start) <= case.warn_days);
-        let warned = diff.warnings.iter().any(|text| coming.is_some_and(|start| text.contains(&format!("it begins on {start}"))));
+        let warned = diff.warnings.iter().any(|text| coming.is_some_and(|start| text.contains(&format!("which begins on {start}"))));
         prop_assert_eq!(warned, soon, "{:?}", diff.warnings);
-        let never = diff.warnings.iter().any(|text| text.contains("no table is made yet"));
+        let never = diff.warnings.iter().any(|text| text.contains("no table is created yet"));
         prop_assert_eq!(never, case.end() < case.from, "{:?}", diff.warnings);
     }
 
-    /// Unless the plan file says otherwise, a third of the period is enough of a warning.
+    /// The default warning period is a third of the period.
     #[test]
-    fn no_series_warns_all_the_time_by_default(day in 0i64..366) {
+    fn the_default_warning_period_is_a_third_of_the_period(day in 0i64..366) {
         for (every, from, third) in [("month", "2026_01", 10), ("quarter", "2026_q1", 30), ("half_year", "2026_h1", 30)] {
             let step: PeriodTables = serde_yaml::from_str(&format!(
                 "connection: w\nevery: {every}\nfrom: \"{from}\"\ntables: [{{ name: \"s.h_{{period}}\", like: s.mart }}]"
@@ -244,7 +244,7 @@ proptest! {
             let mart = (TableName::new("s", "mart"), relation(id()));
             let mut actual = Actual { as_of, catalog: catalog([mart]) };
             for change in step.diff(&actual).unwrap().changes {
-                carry_out(&change, &mut actual.catalog);
+                apply_to_catalog(&change, &mut actual.catalog);
             }
             let diff = step.diff(&actual).unwrap();
             let starts: Date = diff.facts["series"][0]["starts"].as_str().unwrap().parse().unwrap();
@@ -269,8 +269,8 @@ fn table() -> impl Strategy<Value = Vec<Column>> {
     })
 }
 
-/// A mart and a history table, mended until nothing is left to do: how the history table looks then.
-fn mended(mart: &[Column], history: &[Column], on_drift: &str) -> Vec<Column> {
+/// Repairs a history table until nothing is left to do, and returns its columns.
+fn repaired(mart: &[Column], history: &[Column], on_drift: &str) -> Vec<Column> {
     let step: PeriodTables = serde_yaml::from_str(&format!(
         "connection: w\nevery: half_year\nfrom: 2025_h2\nthrough: 2025_h2\non_drift: {on_drift}\n\
          tables: [{{ name: \"s.h_{{period}}\", like: s.mart }}]"
@@ -281,17 +281,17 @@ fn mended(mart: &[Column], history: &[Column], on_drift: &str) -> Vec<Column> {
     let catalog = catalog(tables.map(|(name, columns)| (name, relation(columns))));
     let mut actual = Actual { as_of: Date::constant(2025, 8, 1), catalog };
     for change in step.diff(&actual).unwrap().changes {
-        carry_out(&change, &mut actual.catalog);
+        apply_to_catalog(&change, &mut actual.catalog);
     }
     assert_eq!(step.diff(&actual).unwrap().changes, vec![], "a second apply has nothing to do");
     actual.catalog.relations.remove(&name).unwrap().columns
 }
 
 proptest! {
-    /// Mending ends after one round, takes nothing away, and leaves no more that differs than there was.
+    /// Repairs end after one round, remove nothing, and leave at most as many differences as before.
     #[test]
-    fn mending_converges_and_takes_nothing_away(mart in table(), history in table()) {
-        let after = mended(&mart, &history, "add_columns");
+    fn repairs_converge_and_remove_nothing(mart in table(), history in table()) {
+        let after = repaired(&mart, &history, "add_columns");
         prop_assert!(after.len() >= history.len());
         for (old, new) in history.iter().zip(&after) {
             prop_assert_eq!(&old.name, &new.name);
@@ -302,12 +302,12 @@ proptest! {
             all.iter().filter(|one| !matches!(one, Difference::Null { .. })).count()
         };
         prop_assert!(differ(&after) <= differ(&history));
-        prop_assert_eq!(mended(&mart, &history, "report"), history);
+        prop_assert_eq!(repaired(&mart, &history, "report"), history);
     }
 
-    /// Where the mart has only gained columns at its end and lengthened VARCHARs, the two are alike afterwards.
+    /// If the mart has only gained columns at its end and longer VARCHARs, the tables are the same afterwards.
     #[test]
-    fn what_can_be_mended_is(mart in table(), kept in 0usize..6) {
+    fn repairable_differences_are_repaired(mart in table(), kept in 0usize..6) {
         let kept = kept.clamp(1, mart.len());
         let mut history = mart[..kept].to_vec();
         for column in &mut history {
@@ -315,7 +315,7 @@ proptest! {
                 column.type_name = "character varying(1)".into();
             }
         }
-        let after = mended(&mart, &history, "add_columns");
+        let after = repaired(&mart, &history, "add_columns");
         let expected: Vec<_> = mart.iter().enumerate()
             .map(|(at, column)| Column { null: column.null || at >= kept, ..column.clone() }).collect();
         prop_assert_eq!(after, expected);

@@ -2,12 +2,17 @@
 
 use crate::resource::reference::{GRANT, Key, Reference, Shape};
 
-/// What a plan file can say of series of tables.
+/// The keys of series of tables in a plan file.
 pub static REFERENCE: Reference = Reference {
-    summary: "Series of tables, one table a period, each like its parent. None is ever dropped or recreated.",
+    summary: "Series of tables, one table per period, each like its parent. Tables are never dropped or recreated.",
     keys: &[
         Key::required("connection", Shape::Text, "warehouse", "A connection of the plan file."),
-        Key::required("every", Shape::OneOf(&["half_year", "quarter", "month"]), "half_year", "How long a period is."),
+        Key::required(
+            "every",
+            Shape::OneOf(&["half_year", "quarter", "month"]),
+            "half_year",
+            "The length of a period.",
+        ),
         Key::required("from", Shape::Text, "2025_h2", "The first period: 2025_h2, 2025_q3 or 2025_07."),
         Key::required(
             "tables",
@@ -16,13 +21,13 @@ pub static REFERENCE: Reference = Reference {
             "The series.",
         ),
         Key::optional("through", Shape::Text, "current", "current", "The last period, or `current`."),
-        Key::optional("ahead", Shape::Whole(120), "0", "1", "How many further periods are kept ready."),
+        Key::optional("ahead", Shape::Whole(120), "0", "1", "The number of future periods to create in advance."),
         Key::optional(
             "warn_days",
             Shape::Whole(65535),
             "a third of the period, at most 30",
             "30",
-            "How many days before a period without a table a warning begins.",
+            "How many days before the start of a period without a table a warning is given.",
         ),
         Key::optional(
             "on_drift",
@@ -36,9 +41,9 @@ pub static REFERENCE: Reference = Reference {
             Shape::List(&Shape::Keys(&GRANT)),
             "no privileges are granted",
             "[{ to: dbt, privileges: [select, insert] }]",
-            "Privileges that accounts have to hold.",
+            "Privileges that accounts have to have.",
         ),
-        Key::optional("owner", Shape::Text, "the connected user, for new tables", "etl", "The tables' owner."),
+        Key::optional("owner", Shape::Text, "the connected user, for new tables", "etl", "The owner of the tables."),
     ],
 };
 
@@ -46,7 +51,7 @@ pub static REFERENCE: Reference = Reference {
 pub static SERIES: Reference = Reference {
     summary: "A series of tables.",
     keys: &[
-        Key::required("name", Shape::PeriodName, "\"ods.hist_orders_{period}\"", "The tables' name."),
-        Key::required("like", Shape::Table, "ods.mart_orders", "The table that they are like."),
+        Key::required("name", Shape::PeriodName, "\"ods.hist_orders_{period}\"", "The name of the tables."),
+        Key::required("like", Shape::Table, "ods.mart_orders", "The parent table."),
     ],
 };

@@ -1,20 +1,20 @@
-//! The plan file's mapping, and what is refused in it before any server is asked.
+//! The mapping in the plan file, and its validation before any server is contacted.
 
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_PERIODS, PeriodTables, longest};
+use super::{MAX_PERIODS, PeriodTables, longest_part};
 use crate::host::warehouse::TableName;
 use crate::plan::period::{Every, Period};
 use crate::resource::KeyError;
 use crate::resource::Segment::{Item, Key};
 use crate::resource::relation::Grant;
 
-/// The longest name that Redshift keeps, in bytes; PostgreSQL's shorter limit is judged when the server is known.
-const LONGEST_NAME: usize = 127;
-/// More periods ahead than this are taken for a slip.
-const MOST_AHEAD: u32 = 120;
+/// The longest name in Redshift, in bytes. PostgreSQL's shorter limit is checked when the server is known.
+const MAX_NAME_BYTES: usize = 127;
+/// The maximum of `ahead`. A larger number is considered a mistake.
+const MAX_AHEAD: u32 = 120;
 
-/// The plan file's mapping.
+/// The mapping in the plan file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -26,11 +26,11 @@ pub struct Spec {
     /// The last period, or `current`.
     #[serde(default = "current")]
     pub through: String,
-    /// Further periods that are kept ready.
+    /// The number of future periods to create in advance.
     #[serde(default)]
     pub ahead: u32,
     pub tables: Vec<Pair>,
-    /// From how many days before a period without a table its start is warned of.
+    /// How many days before the start of a period without a table a warning is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warn_days: Option<u16>,
     #[serde(default)]
@@ -45,7 +45,7 @@ fn current() -> String {
     "current".into()
 }
 
-/// A series: the tables' name with `{period}` in it, and the table they are like.
+/// A series: the name of the tables with `{period}` in it, and the parent table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pair {
@@ -53,64 +53,65 @@ pub struct Pair {
     pub like: TableName,
 }
 
-/// What happens to a table that is no longer like its parent, so that an archive INSERT fails or misplaces values. Of
-/// periods that receive no rows any more it is a warning, whatever is said here.
+/// How to handle a table that differs from its parent so that an archive INSERT fails or misplaces values. For periods
+/// that no longer receive rows it is always a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDrift {
-    /// The step has drifted, and the run fails once everything else is done.
+    /// The step has drifted, and the run fails after everything else is done.
     #[default]
     Fail,
     /// A warning for each column.
     Report,
-    /// Columns that the parent has gained at its end are added, VARCHARs widened; what is left after that is drift.
+    /// Columns that the parent has gained at its end are added, and VARCHARs are widened. What remains is drift.
     AddColumns,
 }
 
-/// The last period before those ahead.
+/// The last period before those of `ahead`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Through {
-    /// The one that holds the day for which it is reckoned.
+    /// The current period.
     Current,
     Period(Period),
 }
 
-/// A [`Pair`] that has been read.
+/// A parsed [`Pair`].
 #[derive(Debug, Clone)]
 pub struct Series {
-    /// With `{period}` in the place of the period.
+    /// The name, with `{period}` in place of the period.
     template: TableName,
     pub parent: TableName,
 }
 
-/// Stands for `{period}` while a name is read, for braces are no letters of a name. Not a word that people use.
+/// Replaces `{period}` while a name is parsed, because braces are not allowed in names. It is not a word that people
+/// use.
 const MARK: &str = "pErIoDpErIoD";
 
 impl Series {
-    fn read(pair: &Pair) -> Result<Self, String> {
-        let wrong =
-            |what: &str| format!("`{}` {what}: a name is written like settlement_ods.hist_x_{{period}}", pair.name);
+    fn parse(pair: &Pair) -> Result<Self, String> {
+        let invalid =
+            |what: &str| format!("`{}` {what}: expected a name like settlement_ods.hist_x_{{period}}", pair.name);
         match pair.name.matches("{period}").count() {
-            0 => return Err(wrong("has no {period} in it")),
+            0 => return Err(invalid("has no {period} in it")),
             1 => {}
-            _ => return Err(wrong("has more than one {period} in it")),
+            _ => return Err(invalid("has more than one {period} in it")),
         }
         let marked = pair.name.replace("{period}", MARK);
         let name: TableName = marked.parse().map_err(|error: String| error.replace(MARK, "{period}"))?;
         let unmarked = |part: &str| part.replace(MARK, "{period}").replace(&MARK.to_lowercase(), "{period}");
         let template = TableName::new(unmarked(&name.schema), unmarked(&name.name));
         if !template.name.contains("{period}") {
-            return Err(wrong("has its {period} in the schema"));
+            return Err(invalid("has its {period} in the schema"));
         }
         Ok(Self { template, parent: pair.like.clone() })
     }
 
-    /// The period's table.
+    /// Returns the table of a period.
     pub fn table(&self, period: Period) -> TableName {
         TableName::new(&self.template.schema, self.template.name.replace("{period}", &period.to_string()))
     }
 
-    /// The name with `{period}` in it, as people write it.
+    /// Returns the name with `{period}` in it, as people write it.
     pub fn pattern(&self) -> String {
         TableName::new(&self.template.schema, self.template.name.replace("{period}", MARK_PLAIN))
             .to_string()
@@ -118,7 +119,7 @@ impl Series {
     }
 }
 
-/// Like [`MARK`], in letters that need no quotation marks.
+/// Like [`MARK`], but with letters that need no quotation marks.
 const MARK_PLAIN: &str = "periodperiod";
 
 impl TryFrom<Spec> for PeriodTables {
@@ -126,23 +127,23 @@ impl TryFrom<Spec> for PeriodTables {
 
     fn try_from(spec: Spec) -> Result<Self, KeyError> {
         let wrong = |key: &'static str, message: String| KeyError::new(message).of([Key(key)]);
-        let from = Period::read(spec.every, &spec.from).map_err(|error| KeyError::new(error).named("from"))?;
+        let from = Period::parse(spec.every, &spec.from).map_err(|error| KeyError::new(error).named("from"))?;
         let through = match spec.through.as_str() {
             "current" => Through::Current,
-            name => Period::read(spec.every, name)
+            name => Period::parse(spec.every, name)
                 .map(Through::Period)
                 .map_err(|error| KeyError::new(format!("{error}, or `current`")).named("through"))?,
         };
-        if spec.ahead > MOST_AHEAD {
-            return Err(wrong("ahead", format!("`ahead` is {}, and at most {MOST_AHEAD} is taken", spec.ahead)));
+        if spec.ahead > MAX_AHEAD {
+            return Err(wrong("ahead", format!("`ahead` is {}, but at most {MAX_AHEAD} is allowed", spec.ahead)));
         }
         if let Through::Period(end) = through {
             if end < from {
-                return Err(wrong("through", format!("`through` ({end}) lies before `from` ({from})")));
+                return Err(wrong("through", format!("`through` ({end}) is before `from` ({from})")));
             }
             let count = from.count_through(end);
-            if count > MOST_PERIODS as usize {
-                let message = format!("{from} to {end} are {count} periods, and at most {MOST_PERIODS} are taken");
+            if count > MAX_PERIODS as usize {
+                let message = format!("{from} to {end} are {count} periods, but at most {MAX_PERIODS} are allowed");
                 return Err(wrong("through", message));
             }
         }
@@ -154,13 +155,13 @@ impl TryFrom<Spec> for PeriodTables {
         for (index, pair) in spec.tables.iter().enumerate() {
             let wrong =
                 |key: &'static str, message: String| KeyError::new(message).of([Key("tables"), Item(index), Key(key)]);
-            let one = Series::read(pair).map_err(|error| wrong("name", format!("`tables`: {error}")))?;
+            let one = Series::parse(pair).map_err(|error| wrong("name", format!("`tables`: {error}")))?;
             if !patterns.insert(one.pattern()) {
                 return Err(wrong("name", format!("`tables` lists {} twice", one.pattern())));
             }
             let table = one.table(from);
-            if longest(&table) > LONGEST_NAME {
-                let limit = format!("{LONGEST_NAME} bytes, the most that a server keeps");
+            if longest_part(&table) > MAX_NAME_BYTES {
+                let limit = format!("{MAX_NAME_BYTES} bytes, the limit of the servers");
                 return Err(wrong("name", format!("`tables`: {table} is longer than {limit}")));
             }
             if from.through(from.plus(24)).any(|period| one.table(period) == one.parent) {
@@ -185,12 +186,12 @@ mod tests {
     use super::*;
 
     fn read(name: &str) -> Result<Series, String> {
-        Series::read(&Pair { name: name.into(), like: TableName::new("s", "mart") })
+        Series::parse(&Pair { name: name.into(), like: TableName::new("s", "mart") })
     }
 
     #[test]
-    fn the_period_takes_its_place() {
-        let period = Period::read(Every::Quarter, "2025_q3").unwrap();
+    fn the_period_is_inserted_into_the_name() {
+        let period = Period::parse(Every::Quarter, "2025_q3").unwrap();
         for (name, table, pattern) in [
             ("s.hist_{period}", "s.hist_2025_q3", "s.hist_{period}"),
             ("S.Hist_{period}_x", "s.hist_2025_q3_x", "s.hist_{period}_x"),
@@ -203,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn names_without_one_period_are_refused() {
+    fn names_without_exactly_one_period_are_rejected() {
         for (name, reason) in [
             ("s.hist", "no {period}"),
             ("s.{period}_{period}", "more than one"),
             ("s_{period}.hist", "in the schema"),
-            ("hist_{period}", "names no schema"),
+            ("hist_{period}", "has no schema"),
             ("s.hist {period}", "needs quotation marks"),
             ("s.{period}.x", "more than two parts"),
         ] {
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mapping_is_judged_before_a_server_is_asked() {
+    fn invalid_mappings_are_rejected_without_a_server() {
         let read = |lines: &str| {
             let text = format!("connection: w\nevery: half_year\n{lines}");
             serde_yaml::from_str::<PeriodTables>(&text).map(|_| ()).map_err(|error| error.to_string())
@@ -227,9 +228,9 @@ mod tests {
         let tables = "tables: [{ name: 's.h_{period}', like: s.m }]";
         assert_eq!(read(&format!("from: 2025_h2\n{tables}")), Ok(()));
         for (lines, reason) in [
-            (format!("from: 2025_q2\n{tables}"), "`2025_q2` is no half year: they are written like 2025_h2"),
+            (format!("from: 2025_q2\n{tables}"), "`2025_q2` is not a valid half year; expected a name like 2025_h2"),
             (format!("from: 2025_h2\nthrough: now\n{tables}"), "or `current`"),
-            (format!("from: 2025_h2\nthrough: 2025_h1\n{tables}"), "lies before `from`"),
+            (format!("from: 2025_h2\nthrough: 2025_h1\n{tables}"), "is before `from`"),
             (format!("from: 1000_h1\nthrough: 2025_h1\n{tables}"), "at most 1200"),
             (format!("from: 2025_h2\nahead: 500\n{tables}"), "at most 120"),
             (format!("from: 2025_h2\nahead: 100000\n{tables}"), "at most 120"),

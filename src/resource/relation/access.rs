@@ -1,7 +1,7 @@
-//! Privileges and ownership: observed, given where missing, never taken away.
+//! Privileges and ownership. They are observed and granted if missing, but never revoked.
 //!
-//! `CREATE TABLE … (LIKE …)` copies no privileges, so an account that is to write a history table made by another has to
-//! be given them by name.
+//! `CREATE TABLE … (LIKE …)` copies no privileges. An account that writes to a history table created by another account
+//! therefore needs explicit grants.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::host::warehouse::{Account, Catalog, Dialect, Privilege, Relation, Tab
 use crate::resource::KeyError;
 use crate::resource::Segment::{Item, Key};
 
-/// Who shall hold which privileges on a table.
+/// The privileges that an account should have on a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -21,7 +21,7 @@ pub struct Grant {
     pub privileges: BTreeSet<Privilege>,
 }
 
-/// What is to hold beside a table's shape.
+/// The desired privileges and owner of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Access<'a> {
     pub grants: &'a [Grant],
@@ -29,24 +29,24 @@ pub struct Access<'a> {
 }
 
 impl Access<'_> {
-    /// The accounts that have to exist.
+    /// Returns the accounts that have to exist.
     pub fn accounts(&self) -> BTreeSet<Account> {
         let owner = self.owner.map(|owner| Account::User(owner.to_owned()));
         self.grants.iter().map(|grant| grant.to.clone()).chain(owner).collect()
     }
 
-    /// What is wrong with the plan file's lines.
+    /// Checks the keys in the plan file.
     pub fn check(&self) -> Result<(), KeyError> {
         match self.grants.iter().enumerate().find(|(_, grant)| grant.privileges.is_empty()) {
             Some((index, grant)) => {
-                let message = format!("`grants` to {} list no privileges: name select, insert, …", grant.to);
+                let message = format!("`grants` to {} list no privileges: add select, insert, …", grant.to);
                 Err(KeyError::new(message).of([Key("grants"), Item(index), Key("privileges")]))
             }
             None => Ok(()),
         }
     }
 
-    /// The accounts that the server does not know.
+    /// Returns the accounts that do not exist on the server.
     pub fn unknown(&self, catalog: &Catalog) -> Vec<String> {
         let sort = |account: &Account| match account {
             Account::User(name) => format!("user {name}"),
@@ -55,8 +55,8 @@ impl Access<'_> {
         self.accounts().difference(&catalog.accounts).map(sort).collect()
     }
 
-    /// What is missing on `table`; `found` is none where the table is only about to be made, by the connected user.
-    /// Accounts that the server does not know are left out.
+    /// Returns the changes for `table`. `found` is `None` if the table is about to be created by the connected user.
+    /// Accounts that do not exist are skipped.
     pub fn changes(&self, table: &TableName, found: Option<&Relation>, catalog: &Catalog) -> Vec<TableChange> {
         let owner_now = found.map_or(catalog.user.as_str(), |relation| &relation.owner);
         let known = |account: &Account| catalog.accounts.contains(account);
@@ -64,7 +64,7 @@ impl Access<'_> {
         let none = BTreeSet::new();
         let mut changes = Vec::new();
         for grant in self.grants {
-            // Owners hold everything, and a grant to oneself would not show.
+            // Owners have all privileges, and a grant to the owner would not be visible.
             let is_owner = match (&grant.to, catalog.dialect) {
                 (Account::Public, _) => false,
                 (Account::User(name), _) => name == owner,
@@ -74,7 +74,7 @@ impl Access<'_> {
             if is_owner || !known(&grant.to) {
                 continue;
             }
-            let key = grant.to.held_as(catalog.dialect);
+            let key = grant.to.grant_key(catalog.dialect);
             let held = found.and_then(|relation| relation.grants.get(&key)).unwrap_or(&none);
             let missing: BTreeSet<_> = grant.privileges.difference(held).copied().collect();
             if !missing.is_empty() {
@@ -87,7 +87,7 @@ impl Access<'_> {
                 });
             }
         }
-        // Last: who gives a table away can no longer grant on it.
+        // The owner comes last, because whoever gives a table away can no longer grant privileges on it.
         if owner != owner_now {
             changes.push(TableChange::SetOwner {
                 table: table.clone(),

@@ -1,43 +1,43 @@
-//! What becomes of a value that an INSERT puts into a column of another type.
+//! What an INSERT does with a value for a column of another type.
 //!
-//! The rules are PostgreSQL's casts "in assignment" (`pg_cast.castcontext`), which Redshift has taken over; a generated
-//! test does the INSERT for each pair. A pair that is not known here is not said to be harmless.
+//! The rules are PostgreSQL's assignment casts (`pg_cast.castcontext`), which Redshift has adopted. A generated test
+//! runs the INSERT for each pair. Pairs without a rule are not assumed to be harmless.
 
-/// What an INSERT does with values of one type in a column of another.
+/// The effect of an INSERT of values of one type into a column of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// Every value arrives as it was.
+    /// Every value is stored unchanged.
     Keeps,
-    /// It fails for some values, or for all: when.
+    /// It fails for some or all values. The text says when.
     Fails(&'static str),
-    /// It works, and some values arrive changed: how.
+    /// It works, but changes some values. The text says how.
     Changes(&'static str),
-    /// No rule here speaks of the two types.
+    /// There is no rule for the two types.
     Unknown,
 }
 
-/// The types of which something is known, with what bounds their values.
+/// The known types, with the limits of their values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// With the number of decimal digits that every value fits into, those that any such number fits into, and the
-    /// bits of the largest value.
+    /// `digits` is the number of decimal digits that every value fits into, `holds` is the number of digits of which
+    /// every number fits, and `bits` is the size.
     Integer {
         digits: u32,
         holds: u32,
         bits: u32,
     },
-    /// `None`: any precision and scale.
+    /// `None` means any precision and scale.
     Numeric(Option<(u32, u32)>),
-    /// With the bits and the decimal digits that it keeps exactly.
+    /// The bits and the decimal digits that it stores exactly.
     Float {
         bits: u32,
         digits: u32,
     },
-    /// `None`: any length.
+    /// `None` means any length.
     Varchar(Option<u32>),
     Char(Option<u32>),
     Date,
-    /// Digits of the second's fraction, and whether there is a time zone.
+    /// The digits of fractional seconds, and whether there is a time zone.
     Timestamp(u32, bool),
     Time(u32, bool),
     Boolean,
@@ -47,14 +47,15 @@ enum Kind {
 }
 
 impl Kind {
-    /// How long a value's text can be, where the text means the same in every session; `None` of a type of any length.
+    /// Returns the maximum length of a value's text, if the text does not depend on the session. The inner `None` means
+    /// any length.
     fn text_length(self) -> Option<Option<u32>> {
         match self {
             Self::Integer { digits, .. } => Some(Some(digits + 1)),
             Self::Numeric(None) | Self::Json | Self::Jsonb => Some(None),
             Self::Date | Self::Timestamp(_, false) | Self::Time(_, false) => Some(None),
             Self::Numeric(Some((precision, 0))) => Some(Some(precision + 1)),
-            // With a sign, a point, and a zero before it.
+            // With a sign, a point, and a leading zero.
             Self::Numeric(Some((precision, scale))) => Some(Some(precision.max(scale + 1) + 2)),
             Self::Boolean => Some(Some(5)),
             Self::Uuid => Some(Some(36)),
@@ -63,7 +64,7 @@ impl Kind {
     }
 }
 
-/// What an INSERT of `from` into a column of `to` does, both in their one spelling.
+/// Returns the effect of an INSERT of `from` into a column of type `to`. Both are canonical spellings.
 pub fn fit(from: &str, to: &str) -> Fit {
     if from == to {
         return Fit::Keeps;
@@ -75,57 +76,57 @@ pub fn fit(from: &str, to: &str) -> Fit {
 }
 
 fn between(from: Kind, to: Kind) -> Fit {
-    const LONGER: Fit = Fit::Fails("as soon as a value is longer");
-    const LARGER: Fit = Fit::Fails("as soon as a value is larger");
+    const LONGER: Fit = Fit::Fails("if a value is longer");
+    const LARGER: Fit = Fit::Fails("if a value is larger");
     const ROUNDED: Fit = Fit::Changes("it rounds values");
     const ZONE: Fit = Fit::Changes("the time zone of the session decides what the values mean");
     let keeps_if = |keeps: bool, otherwise: Fit| if keeps { Fit::Keeps } else { otherwise };
     match (from, to) {
         (from, to) if from == to => Fit::Keeps,
-        (Kind::Integer { digits, .. }, Kind::Integer { digits: most, .. }) => keeps_if(digits <= most, LARGER),
+        (Kind::Integer { digits, .. }, Kind::Integer { digits: max, .. }) => keeps_if(digits <= max, LARGER),
         (Kind::Integer { .. }, Kind::Numeric(None)) => Fit::Keeps,
         (Kind::Integer { digits, .. }, Kind::Numeric(Some((precision, scale)))) => {
             keeps_if(precision >= scale + digits, LARGER)
         }
-        (Kind::Integer { bits, .. }, Kind::Float { bits: most, .. }) => keeps_if(bits <= most, ROUNDED),
+        (Kind::Integer { bits, .. }, Kind::Float { bits: max, .. }) => keeps_if(bits <= max, ROUNDED),
         (Kind::Numeric(_), Kind::Numeric(None)) => Fit::Keeps,
         (Kind::Numeric(None), Kind::Numeric(Some(_)) | Kind::Integer { .. } | Kind::Float { .. }) => ROUNDED,
         (Kind::Numeric(Some((precision, scale))), Kind::Numeric(Some((to_precision, to_scale)))) => {
             if to_scale < scale {
                 ROUNDED
             } else {
-                // Digits before the point; those behind it are enough.
+                // The digits before the point have to fit. Those after it are enough.
                 keeps_if(to_precision + scale >= precision + to_scale, LARGER)
             }
         }
         (Kind::Numeric(Some((precision, 0))), Kind::Integer { holds, .. }) => keeps_if(precision <= holds, LARGER),
-        // A double gives back fifteen decimal digits as they were; a real has no more exact ones than whole numbers.
+        // A double stores 15 decimal digits exactly. A real stores only whole numbers exactly.
         (Kind::Numeric(Some((precision, scale))), Kind::Float { digits, .. }) => {
             keeps_if(precision <= digits && (digits > 6 || scale == 0), ROUNDED)
         }
         (Kind::Numeric(_), Kind::Integer { .. }) => ROUNDED,
-        (Kind::Float { bits, .. }, Kind::Float { bits: most, .. }) => keeps_if(bits <= most, ROUNDED),
+        (Kind::Float { bits, .. }, Kind::Float { bits: max, .. }) => keeps_if(bits <= max, ROUNDED),
         (Kind::Float { .. }, Kind::Numeric(_) | Kind::Integer { .. }) => ROUNDED,
         (Kind::Varchar(_) | Kind::Char(_), Kind::Varchar(None)) => Fit::Keeps,
-        (Kind::Varchar(length) | Kind::Char(length), Kind::Varchar(Some(most))) => {
-            keeps_if(length.is_some_and(|length| length <= most), LONGER)
+        (Kind::Varchar(length) | Kind::Char(length), Kind::Varchar(Some(max))) => {
+            keeps_if(length.is_some_and(|length| length <= max), LONGER)
         }
         (Kind::Char(_), Kind::Char(None)) => Fit::Keeps,
-        (Kind::Char(length), Kind::Char(Some(most))) => keeps_if(length.is_some_and(|length| length <= most), LONGER),
-        (Kind::Varchar(length), Kind::Char(Some(most))) if length.is_none_or(|length| length > most) => LONGER,
-        (Kind::Varchar(_), Kind::Char(_)) => Fit::Changes("blanks at the end of a value are lost"),
+        (Kind::Char(length), Kind::Char(Some(max))) => keeps_if(length.is_some_and(|length| length <= max), LONGER),
+        (Kind::Varchar(length), Kind::Char(Some(max))) if length.is_none_or(|length| length > max) => LONGER,
+        (Kind::Varchar(_), Kind::Char(_)) => Fit::Changes("trailing spaces are lost"),
         (Kind::Date, Kind::Timestamp(_, false)) => Fit::Keeps,
         (Kind::Timestamp(..), Kind::Date) => Fit::Changes("the time of the day is lost"),
         (Kind::Timestamp(..), Kind::Time(..)) => Fit::Changes("the day is lost"),
-        (Kind::Timestamp(digits, zone), Kind::Timestamp(most, other))
-        | (Kind::Time(digits, zone), Kind::Time(most, other))
+        (Kind::Timestamp(digits, zone), Kind::Timestamp(max, other))
+        | (Kind::Time(digits, zone), Kind::Time(max, other))
             if zone == other =>
         {
-            keeps_if(digits <= most, ROUNDED)
+            keeps_if(digits <= max, ROUNDED)
         }
         (Kind::Time(..), Kind::Time(..)) | (Kind::Timestamp(..) | Kind::Date, Kind::Timestamp(..)) => ZONE,
         (Kind::Jsonb, Kind::Json) => Fit::Keeps,
-        (Kind::Json, Kind::Jsonb) => Fit::Changes("of a key that occurs twice one value is lost"),
+        (Kind::Json, Kind::Jsonb) => Fit::Changes("duplicate keys are lost"),
         (from, Kind::Varchar(room) | Kind::Char(room)) => match (from.text_length(), room) {
             (None, None) => Fit::Changes("it stores them as text"),
             (Some(_), None) => Fit::Keeps,
@@ -139,7 +140,7 @@ fn between(from: Kind, to: Kind) -> Fit {
         | (
             _,
             Kind::Json | Kind::Jsonb | Kind::Uuid | Kind::Boolean | Kind::Date | Kind::Timestamp(..) | Kind::Time(..),
-        ) => Fit::Fails("always, for no value of the one type is one of the other"),
+        ) => Fit::Fails("always, because the types are incompatible"),
     }
 }
 
@@ -152,7 +153,7 @@ fn kind(canonical: &str) -> Option<Kind> {
         ("integer", "") => Kind::Integer { digits: 10, holds: 9, bits: 32 },
         ("bigint", "") => Kind::Integer { digits: 19, holds: 18, bits: 64 },
         ("numeric", "") if arguments.is_empty() => Kind::Numeric(None),
-        // A negative scale, which PostgreSQL has, is not known here.
+        // PostgreSQL allows a negative scale, which has no rule here.
         ("numeric", "") => Kind::Numeric(Some((number(0)?, number(1)?))),
         ("real", "") => Kind::Float { bits: 24, digits: 6 },
         ("double precision", "") => Kind::Float { bits: 53, digits: 15 },
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_only_look_alike_do_not() {
+    fn narrower_and_incompatible_types_do_not() {
         for (from, to) in [
             ("integer", "smallint"),
             ("integer", "real"),

@@ -1,4 +1,4 @@
-//! The changes that are made to tables. None of them takes anything away.
+//! The changes to tables. None of them removes anything.
 
 use crate::failure::Failure;
 use std::collections::BTreeSet;
@@ -14,20 +14,20 @@ use crate::resource::{Action, Change, Description};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum TableChange {
-    /// Make the table, by exactly this statement.
+    /// Creates the table with exactly this statement.
     Create {
         table: TableName,
-        /// The table it is modelled on.
+        /// The table it is like.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         like: Option<TableName>,
         sql: String,
     },
-    /// Add a column at the end.
+    /// Adds a column at the end.
     AddColumn {
         table: TableName,
         column: Column,
     },
-    /// Lengthen a VARCHAR.
+    /// Lengthens a VARCHAR.
     Widen {
         table: TableName,
         column: String,
@@ -40,7 +40,7 @@ pub enum TableChange {
         #[serde(default)]
         held: BTreeSet<Privilege>,
         missing: BTreeSet<Privilege>,
-        /// Redshift says GROUP and ROLE, PostgreSQL takes every account for a role.
+        /// Redshift needs GROUP and ROLE. PostgreSQL treats every account as a role.
         dialect: Dialect,
     },
     SetOwner {
@@ -51,12 +51,12 @@ pub enum TableChange {
 }
 
 impl TableChange {
-    /// The statement that makes the change.
+    /// Returns the statement that makes the change.
     pub fn sql(&self) -> String {
         match self {
             Self::Create { sql, .. } => sql.clone(),
             Self::AddColumn { table, column } => {
-                // Never NOT NULL: the rows that are there have no value for it, and neither server takes it then.
+                // Never NOT NULL: existing rows have no value for it, so both servers would reject the statement.
                 format!(
                     "ALTER TABLE {} ADD COLUMN {} {}",
                     table.sql(),
@@ -76,7 +76,7 @@ impl TableChange {
         }
     }
 
-    /// The table that it is about.
+    /// Returns the table that is changed.
     pub fn table(&self) -> &TableName {
         match self {
             Self::Create { table, .. }
@@ -87,7 +87,7 @@ impl TableChange {
         }
     }
 
-    /// The table that it makes, if it makes one.
+    /// Returns the table that is created, if any.
     pub fn creates(&self) -> Option<&TableName> {
         match self {
             Self::Create { table, .. } => Some(table),
@@ -95,7 +95,7 @@ impl TableChange {
         }
     }
 
-    /// Whether both are after the same thing on the same table, though from different states.
+    /// Returns whether both have the same purpose on the same table, although they start from different states.
     pub fn same_purpose(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Create { table, .. }, Self::Create { table: other, .. })
@@ -111,15 +111,15 @@ impl TableChange {
         }
     }
 
-    /// Carries the statement out. `still_asked_for` says, from a new reading, whether the change is needed any more:
-    /// it is asked after another session was in the way or the connection was lost.
+    /// Executes the statement. `is_still_needed` decides on a new read whether the change is still needed, after
+    /// another session has interfered or the connection was lost.
     pub async fn execute(
         &self,
         warehouse: &Warehouse,
-        still_asked_for: impl Fn(&Catalog) -> Result<bool, Failure> + Send + Sync,
+        is_still_needed: impl Fn(&Catalog) -> Result<bool, Failure> + Send + Sync,
     ) -> Result<(), Failure> {
         let doing = format!("cannot {}", self.describe().summary);
-        warehouse.execute(&doing, &self.sql(), |catalog| Ok(!still_asked_for(catalog)?)).await
+        warehouse.execute(&doing, &self.sql(), |catalog| Ok(!is_still_needed(catalog)?)).await
     }
 }
 
@@ -137,8 +137,8 @@ fn words(privileges: &BTreeSet<Privilege>) -> String {
 }
 
 impl Change for TableChange {
-    /// A table that is not there can be given to nobody, columns are added in their order, and who has given a table away
-    /// can grant nothing on it any more.
+    /// Nothing works on a table that was not created, columns are added in order, and whoever has given a table away
+    /// can no longer grant privileges on it.
     fn depends_on(&self, failed: &Self) -> bool {
         let first = matches!(failed, Self::Create { .. }) || matches!(self, Self::SetOwner { .. });
         let in_order = matches!((self, failed), (Self::AddColumn { .. }, Self::AddColumn { .. }));

@@ -1,4 +1,4 @@
-//! Two tables' columns side by side.
+//! Compares the columns of two tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,16 +10,16 @@ use super::types::canonical;
 /// One column that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// Wanted, and not there. `last` where only columns that are missing too would come after it.
+    /// It is expected but does not exist. `last` means that no existing column comes after it.
     Missing { column: Column, last: bool },
-    /// There, and not wanted.
+    /// It exists but is not expected.
     Extra { column: Column },
-    /// Of another type, in the one spelling of both.
-    Type { name: String, wanted: String, found: String },
-    /// Takes NULL or not.
-    Null { name: String, wanted: bool },
-    /// At another place among the columns that both have, counted from one.
-    Moved { name: String, wanted: usize, found: usize },
+    /// The type differs. Both types have their canonical spelling.
+    Type { name: String, expected: String, found: String },
+    /// NULL is allowed or not.
+    Null { name: String, expected: bool },
+    /// The position differs among the columns that both have, counted from one.
+    Moved { name: String, expected: usize, found: usize },
 }
 
 impl fmt::Display for Difference {
@@ -28,68 +28,68 @@ impl fmt::Display for Difference {
             Self::Missing { column, .. } => {
                 write!(f, "column {} {} is missing", Shown(&column.name), column.type_name)
             }
-            Self::Extra { column } => write!(f, "column {} {} is not wanted", Shown(&column.name), column.type_name),
-            Self::Type { name, wanted, found } => {
-                write!(f, "column {} is {found}, wanted is {wanted}", Shown(name))
+            Self::Extra { column } => write!(f, "column {} {} is unexpected", Shown(&column.name), column.type_name),
+            Self::Type { name, expected, found } => {
+                write!(f, "column {} is {found}, expected {expected}", Shown(name))
             }
-            Self::Null { name, wanted: true } => write!(f, "column {} is NOT NULL, wanted is NULL", Shown(name)),
-            Self::Null { name, wanted: false } => write!(f, "column {} takes NULL, wanted is NOT NULL", Shown(name)),
-            Self::Moved { name, wanted, found } => {
-                write!(f, "column {} is at place {found}, wanted is place {wanted}", Shown(name))
+            Self::Null { name, expected: true } => write!(f, "column {} is NOT NULL, expected NULL", Shown(name)),
+            Self::Null { name, expected: false } => write!(f, "column {} allows NULL, expected NOT NULL", Shown(name)),
+            Self::Moved { name, expected, found } => {
+                write!(f, "column {} is at position {found}, expected position {expected}", Shown(name))
             }
         }
     }
 }
 
-/// What differs between the columns that are wanted and those that are there, in the wanted order, the surplus last.
-pub fn columns(wanted: &[Column], found: &[Column], dialect: Dialect) -> Vec<Difference> {
+/// Returns the differences between the expected and the actual columns, in the expected order, unexpected columns last.
+pub fn columns(expected: &[Column], found: &[Column], dialect: Dialect) -> Vec<Difference> {
     let fold = |column: &Column| match dialect {
         Dialect::Redshift => column.name.to_lowercase(),
         Dialect::Postgresql => column.name.clone(),
     };
-    let there: BTreeMap<String, &Column> = found.iter().map(|column| (fold(column), column)).collect();
-    let asked: BTreeMap<String, &Column> = wanted.iter().map(|column| (fold(column), column)).collect();
+    let actual: BTreeMap<String, &Column> = found.iter().map(|column| (fold(column), column)).collect();
+    let expected_names: BTreeMap<String, &Column> = expected.iter().map(|column| (fold(column), column)).collect();
     let mut differences = Vec::new();
-    let last_common = wanted.iter().rposition(|column| there.contains_key(&fold(column)));
-    for (at, column) in wanted.iter().enumerate() {
-        let Some(other) = there.get(&fold(column)) else {
+    let last_common = expected.iter().rposition(|column| actual.contains_key(&fold(column)));
+    for (at, column) in expected.iter().enumerate() {
+        let Some(other) = actual.get(&fold(column)) else {
             let last = last_common.is_none_or(|common| at > common);
             differences.push(Difference::Missing { column: column.clone(), last });
             continue;
         };
         let (want, have) = (spelling(&column.type_name, dialect), spelling(&other.type_name, dialect));
         if want != have {
-            differences.push(Difference::Type { name: column.name.clone(), wanted: want, found: have });
+            differences.push(Difference::Type { name: column.name.clone(), expected: want, found: have });
         }
         if column.null != other.null {
-            differences.push(Difference::Null { name: column.name.clone(), wanted: column.null });
+            differences.push(Difference::Null { name: column.name.clone(), expected: column.null });
         }
     }
-    differences.extend(moved(wanted, found, &fold));
-    let surplus = found.iter().filter(|column| !asked.contains_key(&fold(column)));
+    differences.extend(moved(expected, found, &fold));
+    let surplus = found.iter().filter(|column| !expected_names.contains_key(&fold(column)));
     differences.extend(surplus.map(|column| Difference::Extra { column: column.clone() }));
     differences
 }
 
-/// The columns that both have, where their order differs.
-fn moved(wanted: &[Column], found: &[Column], fold: &impl Fn(&Column) -> String) -> Vec<Difference> {
+/// Returns the common columns whose order differs.
+fn moved(expected: &[Column], found: &[Column], fold: &impl Fn(&Column) -> String) -> Vec<Difference> {
     let order = |columns: &[Column], others: &[Column]| -> Vec<String> {
         let others: Vec<_> = others.iter().map(fold).collect();
         columns.iter().map(fold).filter(|name| others.contains(name)).collect()
     };
-    let (want, have) = (order(wanted, found), order(found, wanted));
+    let (want, have) = (order(expected, found), order(found, expected));
     let place =
         |name: &String, columns: &[Column]| columns.iter().position(|column| fold(column) == *name).map(|at| at + 1);
     want.iter()
         .zip(&have)
         .filter(|(want, have)| want != have)
         .filter_map(|(name, _)| {
-            Some(Difference::Moved { name: name.clone(), wanted: place(name, wanted)?, found: place(name, found)? })
+            Some(Difference::Moved { name: name.clone(), expected: place(name, expected)?, found: place(name, found)? })
         })
         .collect()
 }
 
-/// A type's one spelling; a type that is not known is compared by its text.
+/// Returns the canonical spelling of a type. Unknown types are compared by their text.
 pub fn spelling(type_name: &str, dialect: Dialect) -> String {
     canonical(type_name, dialect).unwrap_or_else(|| type_name.trim().to_lowercase())
 }
@@ -118,7 +118,7 @@ mod tests {
         }
 
         #[test]
-        fn both_directions_see_as_much_missing_as_surplus(one in table(), other in table()) {
+        fn missing_and_extra_are_symmetric(one in table(), other in table()) {
             let count = |found: &[Difference]| {
                 let missing = found.iter().filter(|found| matches!(found, Difference::Missing { .. })).count();
                 let extra = found.iter().filter(|found| matches!(found, Difference::Extra { .. })).count();
@@ -129,7 +129,7 @@ mod tests {
         }
 
         #[test]
-        fn a_shuffle_is_moved_columns_and_nothing_else(table in table().prop_flat_map(|table| (Just(table.clone()), Just(table).prop_shuffle()))) {
+        fn shuffled_columns_are_only_moved(table in table().prop_flat_map(|table| (Just(table.clone()), Just(table).prop_shuffle()))) {
             let (one, other) = table;
             for difference in columns(&one, &other, Dialect::Postgresql) {
                 let moved = matches!(difference, Difference::Moved { .. });
@@ -137,9 +137,9 @@ mod tests {
             }
         }
 
-        /// One change to a table is one column's difference, told by its name.
+        /// One change to a table is one difference, which names its column.
         #[test]
-        fn each_single_change_is_told(table in table(), at in any::<prop::sample::Index>(), what in 0..6) {
+        fn single_changes_are_reported(table in table(), at in any::<prop::sample::Index>(), what in 0..6) {
             let at = at.index(table.len());
             let mut other = table.clone();
             let name = table[at].name.clone();
@@ -151,13 +151,13 @@ mod tests {
                 4 => other.insert(at, Column { name: "x".into(), type_name: "date".into(), null: true }),
                 _ => other.rotate_left(1),
             }
-            let told = columns(&table, &other, Dialect::Postgresql);
-            let about = |wanted: &str| told.iter().filter(|one| one.to_string().contains(&format!("column {wanted} "))).count();
+            let differences = columns(&table, &other, Dialect::Postgresql);
+            let about = |name: &str| differences.iter().filter(|one| one.to_string().contains(&format!("column {name} "))).count();
             match what {
-                0 | 1 | 3 => prop_assert_eq!((told.len(), about(&name)), (1, 1), "{:?}", told),
-                2 => prop_assert_eq!((told.len(), about(&name), about("x")), (2, 1, 1), "{:?}", told),
-                4 => prop_assert_eq!((told.len(), about("x")), (1, 1), "{:?}", told),
-                _ => prop_assert_eq!(told.len(), if table.len() == 1 { 0 } else { table.len() }, "{:?}", told),
+                0 | 1 | 3 => prop_assert_eq!((differences.len(), about(&name)), (1, 1), "{:?}", differences),
+                2 => prop_assert_eq!((differences.len(), about(&name), about("x")), (2, 1, 1), "{:?}", differences),
+                4 => prop_assert_eq!((differences.len(), about("x")), (1, 1), "{:?}", differences),
+                _ => prop_assert_eq!(differences.len(), if table.len() == 1 { 0 } else { table.len() }, "{:?}", differences),
             }
         }
     }

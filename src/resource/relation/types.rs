@@ -1,20 +1,20 @@
-//! Column types in one spelling: `VARCHAR(64)`, `character varying (64)` and `varchar( 64 )` are one type.
+//! Canonical spellings of column types: `VARCHAR(64)`, `character varying (64)` and `varchar( 64 )` are the same type.
 //!
-//! The spelling is that of `format_type`, which both servers use in their catalogs. Defaults are each server's own:
-//! <https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html> and
+//! The spelling is that of `format_type`, which both servers use in their catalogs. The defaults differ between the
+//! servers: <https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html> and
 //! <https://www.postgresql.org/docs/current/datatype.html>.
 
 use crate::host::warehouse::Dialect;
 
-/// The one spelling of a type, or `None` for a type that is not known here.
+/// Returns the canonical spelling of a type, or `None` if it is unknown.
 pub fn canonical(text: &str, dialect: Dialect) -> Option<String> {
     let text = text.trim().to_lowercase();
     let (head, arguments, tail) = parts(&text)?;
     let redshift = dialect == Dialect::Redshift;
     let word = |known: &str| arguments.is_empty().then(|| known.to_owned());
-    let length = |known: &str, default: Option<&str>, most: &str| match arguments.as_slice() {
+    let length = |known: &str, default: Option<&str>, max: &str| match arguments.as_slice() {
         [] => Some(default.map_or_else(|| known.to_owned(), |default| format!("{known}({default})"))),
-        [max] if redshift && max == "max" => Some(format!("{known}({most})")),
+        [length] if redshift && length == "max" => Some(format!("{known}({max})")),
         [length] => Some(format!("{known}({})", number(length)?)),
         _ => None,
     };
@@ -74,13 +74,13 @@ pub fn canonical(text: &str, dialect: Dialect) -> Option<String> {
     }
 }
 
-/// Whether a column of that written type takes no NULL without saying so.
+/// Returns whether a type implies NOT NULL.
 pub fn implies_not_null(text: &str) -> bool {
     let text = text.trim().to_lowercase();
     ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"].contains(&text.as_str())
 }
 
-/// The length of a `character varying(n)` in its one spelling.
+/// Returns the length of a `character varying(n)` in canonical spelling.
 pub fn varchar_length(canonical: &str) -> Option<u32> {
     canonical.strip_prefix("character varying(")?.strip_suffix(')')?.parse().ok()
 }
@@ -88,7 +88,7 @@ pub fn varchar_length(canonical: &str) -> Option<u32> {
 fn time(kind: &str, zone: &str, arguments: &[String]) -> Option<String> {
     match arguments {
         [] => Some(format!("{kind} {zone} time zone")),
-        // Six digits are what both servers keep anyway, but PostgreSQL remembers that they were asked for.
+        // Both servers keep six digits anyway, but PostgreSQL remembers an explicit six.
         [digits] => Some(format!("{kind}({}) {zone} time zone", number(digits)?)),
         _ => None,
     }
@@ -98,7 +98,7 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 
-/// The words before the parentheses, what is in them, and the words after them, each with single spaces.
+/// Returns the words before the parentheses, the arguments in them, and the words after them, with single spaces.
 pub(super) fn parts(text: &str) -> Option<(String, Vec<String>, String)> {
     let spaced = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let Some((head, rest)) = text.split_once('(') else { return Some((spaced(text), Vec::new(), String::new())) };
@@ -113,7 +113,7 @@ mod tests {
     use Dialect::{Postgresql, Redshift};
 
     #[test]
-    fn one_spelling_for_each_type() {
+    fn types_have_one_canonical_spelling() {
         for (written, postgresql, redshift) in [
             ("VARCHAR(64)", "character varying(64)", "character varying(64)"),
             ("character  varying ( 64 )", "character varying(64)", "character varying(64)"),
@@ -144,7 +144,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_spelling_is_a_fixed_point(
+        fn canonical_spellings_are_fixed_points(
             head in "(varchar|char|numeric|decimal|timestamp|time|float|int|text|bool)",
             arguments in "(|\\([0-9]{1,2}\\)|\\([0-9],[0-9]\\))",
         ) {

@@ -1,8 +1,8 @@
-//! A statement's outline, by its words alone: is it one plain CREATE TABLE, what are its Redshift attributes, and how
-//! does it read without them?
+//! Analyses a statement by its tokens: whether it is one plain CREATE TABLE, what its Redshift attributes are, and the
+//! statement without them.
 //!
-//! This works on words rather than on the parser's tree because the tree knows few of the attributes, and because what
-//! is sent has to stay the user's own text, byte for byte, but for what is cut out of it.
+//! It uses tokens instead of the parser's tree because the tree supports few of the attributes, and because the
+//! statement that is sent has to be the user's own text, byte for byte, apart from removed attributes.
 
 use std::ops::Range;
 
@@ -13,21 +13,21 @@ use crate::host::warehouse::{Dist, Sort, TableName};
 use crate::resource::KeyError;
 use crate::text::Position;
 
-/// What a statement's words say.
+/// The result of the analysis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
     pub table: TableName,
     pub dist: Option<Dist>,
     pub sort: Option<Sort>,
-    /// The statement without the attributes that Redshift alone knows.
+    /// The statement without attributes that only Redshift supports.
     pub without_attributes: String,
-    /// The same with blanks in their place, so that every other word keeps its line and column.
+    /// The same with spaces in their place, so that all other tokens keep their line and column.
     pub blanked: String,
-    /// Whether it has any.
+    /// Whether the statement has such attributes.
     pub has_attributes: bool,
 }
 
-/// Reads one CREATE TABLE. The error says where and what.
+/// Analyses one CREATE TABLE. The error contains the position.
 pub fn outline(ddl: &str) -> Result<Outline, KeyError> {
     let tokens = words(ddl)?;
     let mut words = Words { ddl, tokens: &tokens, at: 0 };
@@ -35,11 +35,11 @@ pub fn outline(ddl: &str) -> Result<Outline, KeyError> {
     words.body(table)
 }
 
-/// The statement's tokens, blanks and comments left out.
+/// Returns the statement's tokens without white space and comments.
 fn words(ddl: &str) -> Result<Vec<TokenWithSpan>, KeyError> {
     let mut tokens = Tokenizer::new(&RedshiftSqlDialect {}, ddl).tokenize_with_location().map_err(|error| {
         let at = position(error.location);
-        KeyError::new(format!("the DDL cannot be read at {at}: {}", error.message)).at(at)
+        KeyError::new(format!("cannot parse the DDL at {at}: {}", error.message)).at(at)
     })?;
     tokens.retain(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
     while tokens.last().is_some_and(|token| token.token == Token::SemiColon) {
@@ -48,7 +48,7 @@ fn words(ddl: &str) -> Result<Vec<TokenWithSpan>, KeyError> {
     match tokens.iter().position(|token| token.token == Token::SemiColon) {
         Some(index) => {
             let at = position(tokens[index].span.start);
-            Err(KeyError::new(format!("the DDL holds more than one statement: the first ends at {at}")).at(at))
+            Err(KeyError::new(format!("the DDL contains more than one statement: the first ends at {at}")).at(at))
         }
         None if tokens.is_empty() => Err("the DDL is empty".into()),
         None => Ok(tokens),
@@ -67,7 +67,7 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// The word at hand in upper case, unless it is quoted or no word at all.
+    /// Returns the current token in upper case if it is an unquoted word.
     fn word(&self) -> Option<String> {
         self.word_at(self.at)
     }
@@ -103,7 +103,7 @@ impl Words<'_> {
         }
     }
 
-    /// `CREATE TABLE schema.name (`, and nothing else in its place.
+    /// Parses exactly `CREATE TABLE schema.name (`.
     fn head(&mut self) -> Result<TableName, KeyError> {
         if self.word().as_deref() != Some("CREATE") {
             return Err(self.unexpected("the DDL is not a CREATE TABLE;"));
@@ -111,19 +111,23 @@ impl Words<'_> {
         self.at += 1;
         match self.word().as_deref() {
             Some("TABLE") => self.at += 1,
-            Some("OR") => return Err(self.refused("CREATE OR REPLACE is refused: it would drop a table that is there")),
+            Some("OR") => return Err(self.refused("CREATE OR REPLACE is not allowed: it would drop an existing table")),
             Some("TEMP" | "TEMPORARY" | "LOCAL" | "GLOBAL") => {
-                return Err(self.refused("a temporary table is refused: it is gone with the session that makes it"));
+                return Err(
+                    self.refused("temporary tables are not allowed: they end with the session that creates them")
+                );
             }
             Some(kind @ ("EXTERNAL" | "UNLOGGED")) => {
-                return Err(self.refused(format!("CREATE {kind} TABLE is refused: only plain tables are made")));
+                return Err(
+                    self.refused(format!("CREATE {kind} TABLE is not allowed: only plain tables are supported"))
+                );
             }
             _ => return Err(self.unexpected("the DDL is not a CREATE TABLE;")),
         }
         if self.word().as_deref() == Some("IF") {
             return Err(self.refused(
-                "IF NOT EXISTS is refused: it takes any table of that name for the right one; without it, the columns \
-                 are compared and the table is made only where it is missing",
+                "IF NOT EXISTS is not allowed: it accepts any existing table of that name; without it, the columns are \
+                 compared, and the table is created only if it does not exist",
             ));
         }
         let begins = self.at;
@@ -132,7 +136,7 @@ impl Words<'_> {
             match self.tokens.get(self.at).map(|token| &token.token) {
                 Some(Token::Word(word)) if word.quote_style.is_some() => parts.push(word.value.clone()),
                 Some(Token::Word(word)) => parts.push(word.value.to_lowercase()),
-                _ => return Err(self.unexpected("a table's name is expected at")),
+                _ => return Err(self.unexpected("expected a table name at")),
             }
             self.at += 1;
             if !self.is(self.at, &Token::Period) {
@@ -144,20 +148,20 @@ impl Words<'_> {
         let [schema, name] = <[String; 2]>::try_from(parts).map_err(|parts| {
             self.at = begins;
             self.refused(match parts.len() {
-                1 => format!("`{spec}` names no schema: write schema.table, the search_path is not consulted"),
+                1 => format!("`{spec}` has no schema: write schema.table (the search_path is not used)"),
                 _ => format!("`{spec}` has more than two parts: write schema.table"),
             })
         })?;
         if self.word().as_deref() == Some("AS") {
-            return Err(self.refused("CREATE TABLE AS is refused: it copies rows"));
+            return Err(self.refused("CREATE TABLE AS is not allowed: it copies rows"));
         }
         if !self.is(self.at, &Token::LParen) {
-            return Err(self.unexpected("the list of columns is expected at"));
+            return Err(self.unexpected("expected a list of columns at"));
         }
         Ok(TableName::new(schema, name))
     }
 
-    /// The columns and what follows them, looked through for attributes.
+    /// Parses the columns and the attributes in and after them.
     fn body(&mut self, table: TableName) -> Result<Outline, KeyError> {
         let mut found = Attributes::default();
         let mut cuts = Vec::new();
@@ -167,20 +171,20 @@ impl Words<'_> {
             match &token.token {
                 Token::LParen => depth += 1,
                 Token::RParen => {
-                    depth = depth.checked_sub(1).ok_or_else(|| self.unexpected("a `)` too many at"))?;
+                    depth = depth.checked_sub(1).ok_or_else(|| self.unexpected("unexpected `)` at"))?;
                 }
                 _ => {}
             }
             let opens_column = depth == 1 && (self.is(self.at, &Token::Comma) || self.is(self.at, &Token::LParen));
             if opens_column && let Some(Token::Word(word)) = self.tokens.get(self.at + 1).map(|next| &next.token) {
-                // A column may be called `encode`: its name is never an attribute.
+                // A column may be named `encode`, so its name is never an attribute.
                 column = if word.quote_style.is_some() { word.value.clone() } else { word.value.to_lowercase() };
                 self.at += 2;
                 continue;
             }
             let length = match depth {
                 0 if matches!(self.word().as_deref(), Some("AS" | "SELECT")) => {
-                    return Err(self.refused("CREATE TABLE AS is refused: it copies rows"));
+                    return Err(self.refused("CREATE TABLE AS is not allowed: it copies rows"));
                 }
                 0 => self.table_attribute(&mut found)?,
                 1 => self.column_attribute(&column, &mut found),
@@ -205,7 +209,7 @@ impl Words<'_> {
         })
     }
 
-    /// How many tokens an attribute after the columns takes, none being zero.
+    /// Returns the number of tokens of an attribute after the columns, or 0.
     fn table_attribute(&self, found: &mut Attributes) -> Result<usize, KeyError> {
         let Some(word) = self.word() else { return Ok(0) };
         let next = self.word_at(self.at + 1);
@@ -216,7 +220,7 @@ impl Words<'_> {
                 found.style = Some(style.to_owned());
                 Ok(2)
             }
-            ("DISTSTYLE", _) => Err(self.unexpected("DISTSTYLE takes AUTO, EVEN, KEY or ALL, at")),
+            ("DISTSTYLE", _) => Err(self.unexpected("DISTSTYLE has to be AUTO, EVEN, KEY or ALL, at")),
             ("DISTKEY", _) => {
                 let (columns, length) = self.columns_in_parentheses(self.at + 1)?;
                 found.dist_key = columns.into_iter().next();
@@ -236,7 +240,7 @@ impl Words<'_> {
         }
     }
 
-    /// How many tokens an attribute of a column takes, none being zero.
+    /// Returns the number of tokens of an attribute of a column, or 0.
     fn column_attribute(&self, column: &str, found: &mut Attributes) -> usize {
         match self.word().as_deref() {
             Some("ENCODE") if self.word_at(self.at + 1).is_some() => 2,
@@ -252,10 +256,10 @@ impl Words<'_> {
         }
     }
 
-    /// `(a, b)` at a token: the columns, and how many tokens that is.
+    /// Parses `(a, b)` at a token. Returns the columns and the number of tokens.
     fn columns_in_parentheses(&self, at: usize) -> Result<(Vec<String>, usize), KeyError> {
-        let wrong = || {
-            let expected = "a list of columns in parentheses is expected in the DDL at";
+        let invalid = || {
+            let expected = "expected a list of columns in parentheses in the DDL at";
             match self.tokens.get(at).map(|token| position(token.span.start)) {
                 Some(place) => KeyError::new(format!("{expected} {place}")).at(place),
                 None => KeyError::new(format!("{expected} its end")),
@@ -267,20 +271,20 @@ impl Words<'_> {
             match self.tokens.get(next + 1).map(|token| &token.token) {
                 Some(Token::Word(word)) if word.quote_style.is_some() => columns.push(word.value.clone()),
                 Some(Token::Word(word)) => columns.push(word.value.to_lowercase()),
-                _ => return Err(wrong()),
+                _ => return Err(invalid()),
             }
             next += 2;
         }
         if columns.is_empty() || !self.is(next, &Token::RParen) {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok((columns, next + 1 - at))
     }
 
-    /// The bytes of the tokens from `first` to `last`.
+    /// Returns the byte range of the tokens from `first` to `last`.
     fn bytes(&self, first: usize, last: usize) -> Result<Range<usize>, KeyError> {
         let (Some(first), Some(last)) = (self.tokens.get(first), self.tokens.get(last)) else {
-            return Err("an attribute at the end of the DDL is not complete".into());
+            return Err("an attribute at the end of the DDL is incomplete".into());
         };
         Ok(byte_at(self.ddl, first.span.start)..byte_at(self.ddl, last.span.end))
     }
@@ -305,14 +309,14 @@ impl Attributes {
     }
 }
 
-/// The byte of a place that is counted in lines and characters.
+/// Converts a position in lines and characters to a byte offset.
 fn byte_at(text: &str, place: Location) -> usize {
     let line = text.split_inclusive('\n').take(place.line.saturating_sub(1) as usize).map(str::len).sum::<usize>();
     let column = text[line..].chars().take(place.column.saturating_sub(1) as usize).map(char::len_utf8).sum::<usize>();
     line + column
 }
 
-/// The text without the ranges, and without the blanks before each.
+/// Returns the text without the ranges, and without the white space before each.
 fn cut(text: &str, ranges: &[Range<usize>]) -> String {
     let mut kept = String::new();
     let mut from = 0;
@@ -324,7 +328,8 @@ fn cut(text: &str, ranges: &[Range<usize>]) -> String {
     kept
 }
 
-/// Takes off blanks and line ends, but for one that may end a comment: what comes next would be part of it.
+/// Removes trailing white space, except a line end after a comment, because the next token would become part of the
+/// comment.
 fn trim_end(mut text: &str) -> &str {
     loop {
         text = text.trim_end_matches([' ', '\t']);
@@ -336,7 +341,7 @@ fn trim_end(mut text: &str) -> &str {
     }
 }
 
-/// The text with blanks for every letter of the ranges; line ends stay.
+/// Returns the text with spaces for the characters of the ranges. Line ends are kept.
 fn blank_out(text: &str, ranges: &[Range<usize>]) -> String {
     let mut kept = String::new();
     let mut from = 0;

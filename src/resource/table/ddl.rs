@@ -1,8 +1,8 @@
-//! A CREATE TABLE statement as the plan file gives it, read far enough to know which columns it makes.
+//! Parses the CREATE TABLE statement of a plan file as far as needed to know its columns.
 //!
-//! The parser is an allow-list: what it cannot read is refused with the place, and `columns:` beside `ddl` then says what
-//! to compare. It also takes some things that no server takes (attributes beside LIKE, LIKE among columns); they are
-//! refused here.
+//! The parser is an allow-list: unsupported syntax is rejected with its position, and `columns:` next to `ddl` then
+//! defines what to compare. The parser also accepts syntax that no server supports (attributes with LIKE, LIKE among
+//! columns), which is rejected here.
 
 use std::collections::BTreeSet;
 
@@ -16,32 +16,32 @@ use crate::resource::relation::types::{canonical, implies_not_null};
 use crate::resource::{KeyError, Segment};
 use crate::text::Position;
 
-/// What a statement makes.
+/// A parsed statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ddl {
     pub outline: Outline,
     pub shape: Shape,
-    /// Whether it says more of the columns than is compared: defaults, keys, checks.
+    /// Whether it defines more than is compared: defaults, keys, checks.
     pub says_more: bool,
 }
 
-/// Which columns the table has.
+/// The columns of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    /// These; types as they are written.
+    /// These columns. Types are spelled as written.
     Columns(Vec<Column>),
-    /// Those of another table.
+    /// The columns of another table.
     Like(TableName),
 }
 
 impl Ddl {
-    /// Reads a statement. With `columns` it need not be readable further than that it is one CREATE TABLE.
+    /// Parses a statement. With `columns`, it only has to be recognisable as one CREATE TABLE.
     ///
     /// # Errors
-    /// What is wrong under the keys `ddl` and `columns`.
-    pub fn read(ddl: &str, columns: Option<&[Column]>) -> Result<Self, KeyError> {
+    /// The values of `ddl` or `columns` are invalid.
+    pub fn parse(ddl: &str, columns: Option<&[Column]>) -> Result<Self, KeyError> {
         let outline = outline(ddl).map_err(|error| error.named("ddl"))?;
-        let Some(columns) = columns else { return Self::parse(outline).map_err(|error| error.named("ddl")) };
+        let Some(columns) = columns else { return Self::from_outline(outline).map_err(|error| error.named("ddl")) };
         if columns.is_empty() {
             return Err(KeyError::new("no columns are listed").named("columns"));
         }
@@ -52,7 +52,7 @@ impl Ddl {
         Ok(Self { outline, shape: Shape::Columns(columns.to_vec()), says_more: false })
     }
 
-    fn parse(outline: Outline) -> Result<Self, KeyError> {
+    fn from_outline(outline: Outline) -> Result<Self, KeyError> {
         let create = parse(&outline.blanked)?;
         if let Some(like) = &create.like {
             return Ok(Self { shape: Shape::Like(parent(&create, like, &outline)?), outline, says_more: false });
@@ -60,7 +60,7 @@ impl Ddl {
         if create.columns.is_empty() {
             return Err("the DDL lists no columns".into());
         }
-        only_what_is_known(&create)?;
+        reject_unknown_clauses(&create)?;
         let mut says_more = !create.constraints.is_empty();
         let keys = primary_key(&create.constraints);
         let mut columns = Vec::new();
@@ -76,7 +76,8 @@ impl Ddl {
         Ok(Self { outline, shape: Shape::Columns(columns), says_more })
     }
 
-    /// The statement for a server: on Redshift as it is written, on PostgreSQL without what only Redshift knows.
+    /// Returns the statement for a server: unchanged on Redshift, and on PostgreSQL without parts that only Redshift
+    /// supports.
     pub fn sql(&self, spec: &str, dialect: Dialect) -> String {
         match dialect {
             Dialect::Redshift => spec.trim().to_owned(),
@@ -85,7 +86,7 @@ impl Ddl {
     }
 }
 
-const HINT_COLUMNS: &str = "`columns:` beside `ddl` says what to compare where the DDL cannot be read";
+const HINT_COLUMNS: &str = "add `columns:` next to `ddl` to define what to compare if the DDL cannot be parsed";
 
 fn parse(ddl: &str) -> Result<Box<CreateTable>, KeyError> {
     let statements = Parser::parse_sql(&RedshiftSqlDialect {}, ddl).map_err(|error| unreadable(&error))?;
@@ -95,7 +96,7 @@ fn parse(ddl: &str) -> Result<Box<CreateTable>, KeyError> {
     }
 }
 
-/// The parser gives the place at the end of its text and nowhere else.
+/// Converts a parser error. Its position is only in the message, at the end.
 fn unreadable(error: &ParserError) -> KeyError {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
@@ -108,9 +109,9 @@ fn unreadable(error: &ParserError) -> KeyError {
     let error = match placed {
         Some((what, at)) => {
             let what = what.replacen("Expected", "expected", 1);
-            KeyError::new(format!("the DDL cannot be read at {at}: {what}")).at(at)
+            KeyError::new(format!("cannot parse the DDL at {at}: {what}")).at(at)
         }
-        None => KeyError::new(format!("the DDL cannot be read: {text}")),
+        None => KeyError::new(format!("cannot parse the DDL: {text}")),
     };
     error.hint(HINT_COLUMNS)
 }
@@ -119,20 +120,20 @@ fn place_of(name: &Ident) -> Position {
     position(name.span.start)
 }
 
-/// The parent in `(LIKE parent [INCLUDING DEFAULTS])`.
+/// Returns the parent in `(LIKE parent [INCLUDING DEFAULTS])`.
 fn parent(create: &CreateTable, like: &CreateTableLikeKind, outline: &Outline) -> Result<TableName, KeyError> {
     let CreateTableLikeKind::Parenthesized(like) = like else {
-        return Err("LIKE stands in parentheses: CREATE TABLE name (LIKE parent)".into());
+        return Err("LIKE has to be in parentheses: CREATE TABLE name (LIKE parent)".into());
     };
     if outline.has_attributes || !create.columns.is_empty() || !create.constraints.is_empty() {
         return Err(
-            "nothing can stand beside LIKE: the dist style, the sort key and the columns are the parent's".into()
+            "LIKE cannot be combined with other clauses: the dist style, the sort key and the columns come from the parent".into()
         );
     }
     let parts = like.name.0.iter().map(|part| part.as_ident().map(folded)).collect::<Option<Vec<_>>>();
     match parts.map(<[String; 2]>::try_from) {
         Some(Ok([schema, name])) => Ok(TableName::new(schema, name)),
-        _ => Err(format!("`{}` after LIKE has to be written schema.table", like.name).into()),
+        _ => Err(format!("`{}` after LIKE has to be written as schema.table", like.name).into()),
     }
 }
 
@@ -140,9 +141,9 @@ fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
-/// Refuses every clause that is not accounted for: takes out what is, and what is left has to be nothing. Redshift's
-/// attributes have been taken out before.
-fn only_what_is_known(create: &CreateTable) -> Result<(), KeyError> {
+/// Rejects every clause that is not handled: after removing the handled ones, nothing may be left. Redshift's
+/// attributes have already been removed.
+fn reject_unknown_clauses(create: &CreateTable) -> Result<(), KeyError> {
     let Ok(mut bare) = parse("CREATE TABLE a.b (c INT)") else { return Err("the parser is broken".into()) };
     bare.name = create.name.clone();
     bare.columns = create.columns.clone();
@@ -150,7 +151,7 @@ fn only_what_is_known(create: &CreateTable) -> Result<(), KeyError> {
     if *bare == *create {
         return Ok(());
     }
-    Err(KeyError::new("the DDL has a clause after its columns whose meaning for them is not known").hint(HINT_COLUMNS))
+    Err(KeyError::new("the DDL has an unsupported clause after its columns").hint(HINT_COLUMNS))
 }
 
 fn primary_key(constraints: &[TableConstraint]) -> BTreeSet<String> {
@@ -166,15 +167,15 @@ fn primary_key(constraints: &[TableConstraint]) -> BTreeSet<String> {
     columns
 }
 
-/// A column, and whether its definition says more than is compared.
+/// Parses a column. Also returns whether its definition contains more than is compared.
 fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bool), KeyError> {
     let name = folded(&definition.name);
     let refused = |message: String| KeyError::new(message).at(place_of(&definition.name));
     if definition.name.quote_style.is_none() && name == "like" {
-        return Err(refused("LIKE beside columns is refused: write out the columns, or LIKE alone".to_owned()));
+        return Err(refused("LIKE cannot be combined with columns: list the columns, or use LIKE alone".to_owned()));
     }
     let type_name = definition.data_type.to_string();
-    // Known on either server will do here: which one it is, is not known yet.
+    // The type has to be known on one of the servers, because the dialect is not known yet.
     if [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(&type_name, *dialect).is_none()) {
         let error = refused(format!("column `{name}` has the type {type_name}, which cannot be compared"));
         return Err(error.hint(HINT_COLUMNS));
@@ -195,7 +196,7 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
             | ColumnOption::Check(_)
             | ColumnOption::Collation(_) => more = true,
             other => {
-                let error = refused(format!("column `{name}` has an option whose meaning is not known: {other}"));
+                let error = refused(format!("column `{name}` has an unsupported option: {other}"));
                 return Err(error.hint(HINT_COLUMNS));
             }
         }

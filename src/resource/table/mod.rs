@@ -1,7 +1,7 @@
-//! The kind `table`: a table as its DDL says.
+//! The kind `table`: a table as defined by its DDL.
 //!
-//! It is made where it is missing. One that is there with another shape is reported column by column and left alone:
-//! nothing is ever dropped, made anew or altered.
+//! It is created if it does not exist. An existing table with a different shape is reported column by column and left
+//! alone. Nothing is ever dropped, recreated or altered.
 
 use crate::failure::Failure;
 use std::collections::BTreeSet;
@@ -12,14 +12,14 @@ mod attributes;
 pub(crate) mod ddl;
 mod reference;
 
-use super::relation::{Access, Grant, TableChange, cannot_create_in, compare};
+use super::relation::{Access, Grant, TableChange, cannot_create_in, compare, missing_accounts};
 use super::{
     Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
 };
 use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, TableName};
 use ddl::{Ddl, Shape};
 
-/// A table as the plan file describes it.
+/// A table as written in the plan file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "Spec", into = "Spec")]
 pub struct Table {
@@ -27,7 +27,7 @@ pub struct Table {
     ddl: Ddl,
 }
 
-/// The plan file's mapping.
+/// The mapping in the plan file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spec {
@@ -35,7 +35,7 @@ struct Spec {
     connection: String,
     /// One CREATE TABLE.
     ddl: String,
-    /// What to compare, where the DDL cannot be read: name, type, null (true unless given).
+    /// What to compare if the DDL cannot be parsed: name, type, null (defaults to true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     columns: Option<Vec<Column>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -48,7 +48,7 @@ impl TryFrom<Spec> for Table {
     type Error = KeyError;
 
     fn try_from(spec: Spec) -> Result<Self, KeyError> {
-        let ddl = Ddl::read(&spec.ddl, spec.columns.as_deref())?;
+        let ddl = Ddl::parse(&spec.ddl, spec.columns.as_deref())?;
         let table = Self { spec, ddl };
         table.access().check()?;
         Ok(table)
@@ -70,7 +70,7 @@ impl Table {
         Access { grants: &self.spec.grants, owner: self.spec.owner.as_deref() }
     }
 
-    /// What differs between the table that is there and the one that is wanted.
+    /// Returns the differences between the actual and the desired table.
     fn differences(&self, found: &Relation, columns: &[Column], dialect: Dialect) -> Vec<String> {
         let mut differences: Vec<_> =
             compare::columns(columns, &found.columns, dialect).iter().map(ToString::to_string).collect();
@@ -80,22 +80,22 @@ impl Table {
         differences
     }
 
-    /// Dist style and sort key, where the DDL declares them. AUTO is Redshift's own to choose, now and later.
+    /// Compares the dist style and sort key if the DDL declares them. With AUTO, Redshift chooses freely.
     fn layout(&self, found: &Relation) -> Vec<String> {
         let mut differences = Vec::new();
         match (&self.ddl.outline.dist, &found.dist) {
             (None | Some(Dist::Auto), _) => {}
-            (Some(wanted), Some(there)) if wanted == there => {}
-            (Some(wanted), there) => {
-                let there = there.as_ref().map_or("not known".to_owned(), ToString::to_string);
-                differences.push(format!("the dist style is {there}, wanted is {wanted}"));
+            (Some(desired), Some(found)) if desired == found => {}
+            (Some(desired), found) => {
+                let found = found.as_ref().map_or("unknown".to_owned(), ToString::to_string);
+                differences.push(format!("the dist style is {found}, expected {desired}"));
             }
         }
-        if let Some(wanted) = &self.ddl.outline.sort
-            && found.sort.as_ref() != Some(wanted)
+        if let Some(desired) = &self.ddl.outline.sort
+            && found.sort.as_ref() != Some(desired)
         {
-            let there = found.sort.as_ref().map_or("none".to_owned(), ToString::to_string);
-            differences.push(format!("the sort key is {there}, wanted is {wanted}"));
+            let found = found.sort.as_ref().map_or("none".to_owned(), ToString::to_string);
+            differences.push(format!("the sort key is {found}, expected {desired}"));
         }
         differences
     }
@@ -140,14 +140,14 @@ impl Resource for Table {
     }
 
     async fn observe(&self, cx: &ObserveContext) -> Result<Catalog, Failure> {
-        cx.warehouse()?.look_at(&self.query()).await
+        cx.warehouse()?.restricted_catalog(&self.query()).await
     }
 
     fn diff(&self, catalog: &Catalog) -> Result<Diff<TableChange>, Failure> {
         let name = self.name();
         let unknown = self.access().unknown(catalog);
         if !unknown.is_empty() {
-            return Err(Failure::new(format!("the server knows no {}", unknown.join(", no ")))
+            return Err(Failure::new(missing_accounts(&unknown))
                 .hint("create them on the server, or correct `grants` and `owner`"));
         }
         let columns = match &self.ddl.shape {
@@ -156,7 +156,7 @@ impl Resource for Table {
                 Some(found) => &found.columns,
                 None => {
                     return Err(Failure::new(format!("parent {parent} does not exist"))
-                        .hint("the table is made when its parent is there"));
+                        .hint("the table is created once its parent exists"));
                 }
             },
         };
@@ -176,12 +176,12 @@ impl Resource for Table {
         };
         if !found.kind.is_table() {
             return Err(Failure::new(format!("{name} exists, but is {}", found.kind))
-                .hint("rename or drop it yourself if the table is to take its place"));
+                .hint("rename or drop it manually if the table should replace it"));
         }
         let differences = self.differences(found, columns, catalog.dialect);
         if !differences.is_empty() {
-            return Err(Failure::new(format!("table {name} exists in another shape: {}", differences.join("; ")))
-                .hint("nothing is altered: change the table by hand, or the plan file if the table is right"));
+            return Err(Failure::new(format!("table {name} has a different shape: {}", differences.join("; ")))
+                .hint("tables are never altered: change the table manually, or correct the plan file"));
         }
         if self.ddl.says_more {
             diff.notes.push("defaults, keys and checks of the table are not compared".into());
@@ -191,17 +191,17 @@ impl Resource for Table {
     }
 
     async fn execute(&self, change: &TableChange, cx: &ExecuteContext) -> Result<(), Failure> {
-        let wanted = self.query();
-        let still_asked_for = |catalog: &Catalog| match self.diff(&catalog.restrict_to(&wanted)) {
-            Ok(diff) => Ok(diff.changes.iter().any(|wanted| wanted.same_purpose(change))),
+        let query = self.query();
+        let is_still_needed = |catalog: &Catalog| match self.diff(&catalog.restrict_to(&query)) {
+            Ok(diff) => Ok(diff.changes.iter().any(|needed| needed.same_purpose(change))),
             Err(failure) => Err(failure),
         };
-        change.execute(cx.warehouse()?, still_asked_for).await
+        change.execute(cx.warehouse()?, is_still_needed).await
     }
 }
 
 impl Table {
-    /// What it reads of the catalog: the table and its parent, and the accounts.
+    /// Returns the query for the table, its parent and the accounts.
     fn query(&self) -> CatalogQuery {
         let mut relations = BTreeSet::from([self.name().clone()]);
         if let Shape::Like(parent) = &self.ddl.shape {

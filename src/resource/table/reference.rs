@@ -2,32 +2,32 @@
 
 use crate::resource::reference::{GRANT, Key, Reference, Shape};
 
-/// What a plan file can say of a table.
+/// The keys of a table in a plan file.
 pub static REFERENCE: Reference = Reference {
-    summary: "A table in PostgreSQL or Redshift, as its CREATE TABLE says. It is never dropped, recreated or altered.",
+    summary: "A table in PostgreSQL or Redshift, as defined by its CREATE TABLE. It is never dropped, recreated or altered.",
     keys: &[
         Key::required("connection", Shape::Text, "warehouse", "A connection of the plan file."),
         Key::required(
             "ddl",
             Shape::Text,
             "CREATE TABLE ods.exceptions (id BIGINT NOT NULL, notes VARCHAR(1024))",
-            "One CREATE TABLE with the schema's name.",
+            "One CREATE TABLE statement with a schema name.",
         ),
         Key::optional(
             "columns",
             Shape::List(&Shape::Keys(&COLUMN)),
             "the columns of the DDL",
             "[{ name: id, type: bigint, null: false }]",
-            "What to compare if the DDL cannot be read.",
+            "What to compare if the DDL cannot be parsed.",
         ),
         Key::optional(
             "grants",
             Shape::List(&Shape::Keys(&GRANT)),
             "no privileges are granted",
             "[{ to: dbt, privileges: [select] }]",
-            "Privileges that accounts have to hold.",
+            "Privileges that accounts have to have.",
         ),
-        Key::optional("owner", Shape::Text, "the connected user, for a new table", "etl", "The table's owner."),
+        Key::optional("owner", Shape::Text, "the connected user, for a new table", "etl", "The owner of the table."),
     ],
 };
 
@@ -35,8 +35,8 @@ pub static REFERENCE: Reference = Reference {
 pub static COLUMN: Reference = Reference {
     summary: "A column.",
     keys: &[
-        Key::required("name", Shape::Text, "id", "Its name."),
-        Key::required("type", Shape::Text, "bigint", "Its type, as the server spells it."),
-        Key::optional("null", Shape::Boolean, "true", "false", "Whether it takes NULL."),
+        Key::required("name", Shape::Text, "id", "The name."),
+        Key::required("type", Shape::Text, "bigint", "The type, as spelled by the server."),
+        Key::optional("null", Shape::Boolean, "true", "false", "Whether it allows NULL."),
     ],
 };

@@ -1,5 +1,4 @@
-//! A host that is brought back to its start between two runs within some hundredths of a second, and its state in a
-//! form that two of can be compared.
+//! A host that is reset between two runs within hundredths of a second, with a comparable description of its state.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use crate::sandbox::{CHECKOUT, KEY, PLAN, Run, Sandbox, Snapshot};
 
-/// What a run is not measured by: the journal and the lock, which each run has of its own.
+/// What is not compared: the journal and the lock, which every run has.
 const RECORDS: [&str; 2] = ["/home/ubuntu/.local", "/var/lib/provision"];
 
-/// Nothing takes that long; what does hangs, and is to be told instead of waited for.
+/// Anything that takes this long hangs, and is reported instead of waited for.
 pub const LIMIT: Duration = Duration::from_secs(90);
 
-/// All that a converged host has in common with another one.
+/// Everything that two converged hosts have in common.
 #[derive(Debug, Clone)]
 pub struct State {
     files: Snapshot,
     repository: String,
-    /// The files of `.git` but for objects.
+    /// The files of `.git` except objects.
     git_files: BTreeSet<String>,
     tables: String,
 }
 
-/// A host with work to be done on it.
+/// A host with work to do.
 pub struct Bench {
     pub sandbox: Sandbox,
-    /// Who runs the program.
+    /// The user who runs the program.
     user: &'static str,
-    /// What files may hold in between: before the first change, and after the checkout has been brought to its head.
+    /// The allowed content of files in between: before the first change, and after the checkout has been updated.
     stages: Vec<Snapshot>,
     relations: Vec<String>,
     warehouse: Warehouse,
@@ -37,13 +36,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A new server, provisioned by root.
+    /// Creates a new server, provisioned by root.
     pub fn fresh() -> Self {
         Self::new(Sandbox::order_tracking(), "root")
     }
 
-    /// A server after somebody's work on it, with everything to be done, provisioned by its operator: local changes in
-    /// the way and others, an old key, an old password, some of the tables.
+    /// Creates a server that people have worked on, with everything to be done, provisioned by its operator: local
+    /// changes, some of them in the way, an old key, an old password, and only some of the tables.
     pub fn conflicting() -> Self {
         let sandbox = Sandbox::order_tracking();
         sandbox.checkout();
@@ -53,7 +52,7 @@ impl Bench {
             |name: &str, content: &str| sandbox.write(&format!("{CHECKOUT}/airflow_poc/{name}"), "ubuntu", content);
         file("dags/order_tracking.py", "# hot fix, straight onto the server\n");
         file("dags/late.py", "made by hand\n");
-        file("dags/notes.txt", "made by hand, and in nobody's way\n");
+        file("dags/notes.txt", "made by hand, and not in the way\n");
         file("logs/old.log", "a log\n");
         sandbox.bash(
             "ubuntu",
@@ -80,12 +79,12 @@ impl Bench {
         bench
     }
 
-    /// `provision apply`, to be run.
+    /// Returns `provision apply`, ready to run.
     pub fn run(&self) -> Run<'_> {
         self.sandbox.provision(self.user, ["apply", PLAN, "--yes", "--json", "--as-of", "2026-03-01"])
     }
 
-    /// Brings everything back to where it was.
+    /// Resets everything to the start.
     pub fn reset(&mut self) {
         let script =
             "cd \"$0\"; find home var/lib/provision tmp -mindepth 1 -delete; cp -a --reflink=auto var/saved/. home/";
@@ -94,7 +93,7 @@ impl Bench {
         self.warehouse.reset(&self.relations);
     }
 
-    /// The host as it is.
+    /// Returns the state of the host.
     fn state(&mut self) -> State {
         let checkout = self.sandbox.path(CHECKOUT);
         let script = "
@@ -120,32 +119,32 @@ impl Bench {
         State { files: files(&self.sandbox), repository, git_files, tables: self.warehouse.definitions() }
     }
 
-    /// What of the host differs from what an unbroken run makes of it.
+    /// Returns the differences from the result of an undisturbed run.
     pub fn difference(&mut self) -> String {
         let found = self.state();
-        let Some(wanted) = &self.unbroken else { return String::new() };
-        let mut text = wanted.files.difference(&found.files);
-        for (what, wanted, found) in
-            [("repository", &wanted.repository, &found.repository), ("tables", &wanted.tables, &found.tables)]
+        let Some(expected) = &self.unbroken else { return String::new() };
+        let mut text = expected.files.difference(&found.files);
+        for (what, expected, found) in
+            [("repository", &expected.repository, &found.repository), ("tables", &expected.tables, &found.tables)]
         {
-            if wanted != found {
-                text += &format!("{what}: wanted\n{wanted}found\n{found}");
+            if expected != found {
+                text += &format!("{what}: wanted\n{expected}found\n{found}");
             }
         }
-        for name in wanted.git_files.symmetric_difference(&found.git_files) {
+        for name in expected.git_files.symmetric_difference(&found.git_files) {
             text += &format!(".git{name}: on one side alone\n");
         }
         text
     }
 
-    /// Files that hold neither what they held nor what they are to hold; and the key, where it is gone.
+    /// Returns files with neither their old nor their new content, and the key if it is missing.
     pub fn torn(&self) -> String {
         let found = files(&self.sandbox);
-        let Some(wanted) = &self.unbroken else { return String::new() };
+        let Some(expected) = &self.unbroken else { return String::new() };
         let mut text = String::new();
         for (path, entry) in &found.0 {
             let known: Vec<_> =
-                self.stages.iter().chain([&wanted.files]).filter_map(|state| state.0.get(path)).collect();
+                self.stages.iter().chain([&expected.files]).filter_map(|state| state.0.get(path)).collect();
             let temporary = path.iter().any(|name| name.to_string_lossy().starts_with(".provision-"));
             let whole = known.iter().any(|known| (known.kind, &known.content) == (entry.kind, &entry.content));
             if !(whole || known.is_empty() && temporary) {
@@ -160,7 +159,7 @@ impl Bench {
     }
 }
 
-/// All files but those of the database, of this run, and of `.git`.
+/// All files except those of the database, of this run, and of `.git`.
 fn files(sandbox: &Sandbox) -> Snapshot {
     let git = format!("{CHECKOUT}/.git");
     let except = ["/var/lib/postgresql", "/opt/provision", "/var/saved", "/var/log", RECORDS[0], RECORDS[1], &git];
@@ -171,14 +170,14 @@ fn list(folder: &Path, name: &str, names: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         let inside = format!("{name}/{}", entry.file_name().to_string_lossy());
-        // Objects are what the refs reach, which is compared; what else lies among them is litter.
+        // Objects reachable from refs are covered by comparing refs. Others are garbage.
         if name.starts_with("/objects") && !inside.contains("tmp") && !inside.contains(".provision-") {
             if entry.path().is_dir() {
                 list(&entry.path(), &inside, names);
             }
             continue;
         }
-        // A rescue is named by its run.
+        // Rescues are named after their run.
         let shown = if name.ends_with("/refs/provision/rescue") { format!("{name}/RUN") } else { inside.clone() };
         names.insert(shown);
         if entry.path().is_dir() {
@@ -187,7 +186,7 @@ fn list(folder: &Path, name: &str, names: &mut BTreeSet<String>) {
     }
 }
 
-/// A connection to the host's PostgreSQL, from outside, by its socket.
+/// A connection to the host's PostgreSQL through its socket, from outside.
 struct Warehouse {
     runtime: tokio::runtime::Runtime,
     client: tokio_postgres::Client,
@@ -206,7 +205,7 @@ impl Warehouse {
         Self { runtime, client }
     }
 
-    /// The rows, their fields parted by `|`.
+    /// Returns rows with fields separated by `|`.
     fn rows(&mut self, sql: &str) -> Vec<String> {
         let messages = self.runtime.block_on(self.client.simple_query(sql)).unwrap();
         let row = |message| match message {
@@ -229,7 +228,7 @@ impl Warehouse {
     }
 
     fn reset(&mut self, kept: &[String]) {
-        // A server process whose client was killed may still be at its last statement.
+        // A server process of a killed client may still execute its last statement.
         let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'etl'";
         let begun = Instant::now();
         while !self.rows(others).is_empty() {

@@ -1,4 +1,4 @@
-//! A call that fails: no panic, nothing half written, a message that says where, and a rerun that converges.
+//! A call fails: there is no panic, nothing is half written, the message says where, and a rerun converges.
 
 use nix::errno::Errno;
 
@@ -6,7 +6,7 @@ use super::bench::{Bench, LIMIT};
 use super::{Amount, try_points};
 use crate::sandbox::{Fault, Outcome, Point};
 
-fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
+fn check(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     let watched = bench.run().struck(point);
     let outcome = watched.outcome;
     let Some(at) = watched.struck else {
@@ -21,7 +21,7 @@ fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
         return Err(format!("failed at {at}:\n{torn}{outcome}"));
     }
     match outcome.code {
-        // It found another way, so the work has to be done.
+        // The program worked around the failure, so the work has to be complete.
         0 => {}
         1 => {
             names_the_place(&outcome).map_err(|message| format!("failed at {at}: {message}\n{outcome}"))?;
@@ -39,12 +39,12 @@ fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Requires that each failure says where: by a path, or by what was to be started or reached.
+/// Asserts that each failure says where it happened: by a path, or by what could not be started or reached.
 fn names_the_place(outcome: &Outcome) -> Result<(), String> {
     let mut reasons: Vec<String> = Vec::new();
     for line in outcome.stdout.lines() {
         let event: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
-        // A step that waits for another one says so.
+        // A step that waits for another one reports that instead.
         let is_own = |reason: &&str| !reason.starts_with("it waits for ");
         if event["outcome"] == "failed" || event["outcome"] == "blocked" {
             reasons.extend(event["reason"].as_str().filter(is_own).map(str::to_owned));
@@ -55,11 +55,11 @@ fn names_the_place(outcome: &Outcome) -> Result<(), String> {
         return Err("no message".to_owned());
     }
     for reason in reasons {
-        // Nothing was killed: a worker that is gone has panicked.
-        if ["a mistake in provision", "ended in the middle of its work"].iter().any(|word| reason.contains(word)) {
+        // Nothing was killed, so a worker that ended has panicked.
+        if ["a bug in provision", "ended unexpectedly"].iter().any(|word| reason.contains(word)) {
             return Err(format!("a panic is never an answer: {reason}"));
         }
-        let places = ["the runtime", "signals", "worker", "warehouse", "the user `", "cannot act as"];
+        let places = ["the runtime", "signals", "worker", "warehouse", "the user ", "the group ", "cannot act as"];
         if !names_a_path(&reason) && !places.iter().any(|place| reason.contains(place)) {
             return Err(format!("the message names no place: {reason}"));
         }
@@ -67,39 +67,39 @@ fn names_the_place(outcome: &Outcome) -> Result<(), String> {
     Ok(())
 }
 
-/// A slash that begins a path; the one in "input/output error" does not.
+/// Returns whether the text contains a slash that starts a path, unlike the one in "input/output error".
 fn names_a_path(reason: &str) -> bool {
     let begins = |(at, _): (usize, &str)| !reason[..at].ends_with(char::is_alphanumeric);
     reason.match_indices('/').any(begins)
 }
 
-/// How many points of each error are tried by default.
+/// The number of points that are tried for each error by default.
 const SAMPLE: Amount = Amount::Sample(4);
 
-/// Each error in tests of its own, so that they can run beside each other: at some calls, and at every call.
+/// Each error has its own tests, so that they run in parallel: at a sample of calls, and at every call.
 macro_rules! errors {
     ($($errno:ident: $some_first:ident $some_conflicts:ident $every_first:ident $every_conflicts:ident;)+) => {
         $(
             #[test]
             fn $some_first() {
-                try_points(Bench::fresh(), Fault::Error(Errno::$errno), SAMPLE, judge);
+                try_points(Bench::fresh(), Fault::Error(Errno::$errno), SAMPLE, check);
             }
 
             #[test]
             fn $some_conflicts() {
-                try_points(Bench::conflicting(), Fault::Error(Errno::$errno), SAMPLE, judge);
+                try_points(Bench::conflicting(), Fault::Error(Errno::$errno), SAMPLE, check);
             }
 
             #[test]
             #[ignore = "an hour: every call instead of a sample"]
             fn $every_first() {
-                try_points(Bench::fresh(), Fault::Error(Errno::$errno), Amount::All, judge);
+                try_points(Bench::fresh(), Fault::Error(Errno::$errno), Amount::All, check);
             }
 
             #[test]
             #[ignore = "an hour: every call instead of a sample"]
             fn $every_conflicts() {
-                try_points(Bench::conflicting(), Fault::Error(Errno::$errno), Amount::All, judge);
+                try_points(Bench::conflicting(), Fault::Error(Errno::$errno), Amount::All, check);
             }
         )+
     };

@@ -1,10 +1,10 @@
-//! Killed at a call, run again: it converges, nothing a person made is gone, and no litter stays behind.
+//! The program is killed at a call and run again: it converges, keeps all work of people, and leaves no litter.
 
 use super::bench::{Bench, LIMIT};
 use super::{Amount, try_points};
 use crate::sandbox::{Fault, Point};
 
-fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
+fn check(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     let watched = bench.run().struck(point);
     let at = watched.struck.clone().unwrap_or_default();
     if watched.hung {
@@ -27,54 +27,54 @@ fn judge(bench: &mut Bench, point: &Point) -> Result<bool, String> {
 
 #[test]
 fn one_process_at_some_calls_of_a_first_run() {
-    try_points(Bench::fresh(), Fault::Kill, Amount::Half { of: 20, second: false }, judge);
+    try_points(Bench::fresh(), Fault::Kill, Amount::Half { of: 20, second: false }, check);
 }
 
 #[test]
-fn one_process_at_as_many_others_of_a_first_run() {
-    try_points(Bench::fresh(), Fault::Kill, Amount::Half { of: 20, second: true }, judge);
+fn one_process_at_other_calls_of_a_first_run() {
+    try_points(Bench::fresh(), Fault::Kill, Amount::Half { of: 20, second: true }, check);
 }
 
 #[test]
 fn one_process_at_some_calls_among_conflicts() {
-    try_points(Bench::conflicting(), Fault::Kill, Amount::Half { of: 20, second: false }, judge);
+    try_points(Bench::conflicting(), Fault::Kill, Amount::Half { of: 20, second: false }, check);
 }
 
 #[test]
-fn one_process_at_as_many_others_among_conflicts() {
-    try_points(Bench::conflicting(), Fault::Kill, Amount::Half { of: 20, second: true }, judge);
+fn one_process_at_other_calls_among_conflicts() {
+    try_points(Bench::conflicting(), Fault::Kill, Amount::Half { of: 20, second: true }, check);
 }
 
 #[test]
 fn all_processes_at_some_calls_of_a_first_run() {
-    try_points(Bench::fresh(), Fault::KillAll, Amount::Sample(10), judge);
+    try_points(Bench::fresh(), Fault::KillAll, Amount::Sample(10), check);
 }
 
 #[test]
 fn all_processes_at_some_calls_among_conflicts() {
-    try_points(Bench::conflicting(), Fault::KillAll, Amount::Sample(10), judge);
+    try_points(Bench::conflicting(), Fault::KillAll, Amount::Sample(10), check);
 }
 
 #[test]
 #[ignore = "an hour: every call instead of a sample"]
 fn one_process_at_every_call_of_a_first_run() {
-    try_points(Bench::fresh(), Fault::Kill, Amount::All, judge);
+    try_points(Bench::fresh(), Fault::Kill, Amount::All, check);
 }
 
 #[test]
 #[ignore = "an hour: every call instead of a sample"]
 fn one_process_at_every_call_among_conflicts() {
-    try_points(Bench::conflicting(), Fault::Kill, Amount::All, judge);
+    try_points(Bench::conflicting(), Fault::Kill, Amount::All, check);
 }
 
 #[test]
 #[ignore = "an hour: every call instead of a sample"]
 fn all_processes_at_every_call_of_a_first_run() {
-    try_points(Bench::fresh(), Fault::KillAll, Amount::All, judge);
+    try_points(Bench::fresh(), Fault::KillAll, Amount::All, check);
 }
 
 #[test]
 #[ignore = "an hour: every call instead of a sample"]
 fn all_processes_at_every_call_among_conflicts() {
-    try_points(Bench::conflicting(), Fault::KillAll, Amount::All, judge);
+    try_points(Bench::conflicting(), Fault::KillAll, Amount::All, check);
 }

@@ -1,8 +1,8 @@
-//! Faults at every system call: the program is killed, or a call of it fails, at one point after another; what is then on
-//! the host is whole, and the next run makes of it what an unbroken run does.
+//! Faults at every system call. The program is killed, or one of its calls fails, at one point after another. The host
+//! is consistent afterwards, and the next run completes the work.
 //!
-//! A sample of the points is tried by default; the ignored tests (`make faults`) try all of them. The supervisor knows
-//! the registers of x86-64 alone.
+//! A sample of the points is tried by default. The ignored tests (`make faults`) try all of them. The supervisor
+//! supports only x86-64.
 
 mod bench;
 mod errors;
@@ -25,14 +25,15 @@ use crate::sandbox::{Fault, Point};
 enum Amount {
     All,
     Sample(usize),
-    /// Every other point of a sample, from its first or its second: two tests that run beside each other share it.
+    /// Every other point of a sample, starting with the first or the second, so that two parallel tests share it.
     Half {
         of: usize,
         second: bool,
     },
 }
 
-/// `FAULT_STRIDE=50 make faults` tries every fiftieth point, `FAULT_ONLY='worker: openat 7'` those whose names begin so.
+/// `FAULT_STRIDE=50 make faults` tries every fiftieth point. `FAULT_ONLY='worker: openat 7'` tries those whose names
+/// start with the text.
 fn only(points: &mut Vec<Point>) {
     let option = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     if let Some(stride) = option("FAULT_STRIDE") {
@@ -44,31 +45,31 @@ fn only(points: &mut Vec<Point>) {
     }
 }
 
-/// A supervisor and what it supervises take turns: between cores each turn costs several times what it does on one. It is
-/// the next one for each point, so that the tests that run beside each other share them all.
+/// Pins a supervisor and its processes to one core, because switching between cores is several times slower. Each point
+/// uses the next core, so that parallel tests use all of them.
 fn keep_to_one_core() {
-    // Asked for once, before any thread keeps to one.
+    // Read once, before any thread is pinned.
     static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().unwrap().get());
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let cores = *CORES;
     let mut own = CpuSet::new();
     own.set(NEXT.fetch_add(1, Ordering::Relaxed) % cores).unwrap();
-    // Where these cores are not to be had, it is slower.
+    // If the core is not available, the test is only slower.
     let _ = sched_setaffinity(Pid::from_raw(0), &own);
 }
 
-/// What a test that panicked said.
-fn said(panic: &(dyn Any + Send)) -> String {
+/// Returns the message of a panic.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").to_owned()
 }
 
-/// Tries `fault` at points of a run on `bench`; `judge` says what is wrong, once a fault has struck.
+/// Tries `fault` at points of a run on `bench`. `judge` returns what is wrong after a fault has struck.
 fn try_points(
     mut bench: Bench,
     fault: Fault,
     amount: Amount,
-    judge: impl Fn(&mut Bench, &Point) -> Result<bool, String>,
+    check: impl Fn(&mut Bench, &Point) -> Result<bool, String>,
 ) {
     bench.reset();
     let counted = bench.run().counted(fault);
@@ -88,7 +89,7 @@ fn try_points(
     }
     if let Amount::Sample(size) | Amount::Half { of: size, .. } = amount {
         let size = size.min(all);
-        // From the middles of equal parts, so that no process's first call stands for it.
+        // Points are taken from the middles of equal parts, so that not only the first call of each process is tested.
         points = (0..size).map(|part| points[(2 * part + 1) * all / (2 * size)].clone()).collect();
     }
     if let Amount::Half { second, .. } = amount {
@@ -98,23 +99,22 @@ fn try_points(
     let (mut struck, mut wrong, mut missed) = (0, String::new(), String::new());
     for (tried, point) in points.iter().enumerate() {
         keep_to_one_core();
-        // A panic of the program's, say, is no reason to stop: all that is wrong is to be known.
-        let mut judge_at = |point: &Point| {
-            let judged = catch_unwind(AssertUnwindSafe(|| {
+        // A failure does not end the loop, because all failures should be reported.
+        let mut check_at = |point: &Point| {
+            let checked = catch_unwind(AssertUnwindSafe(|| {
                 bench.reset();
-                judge(&mut bench, point)
+                check(&mut bench, point)
             }));
-            judged.unwrap_or_else(|panic| Err(said(panic.as_ref())))
+            checked.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
         };
         let mut point = point.clone();
-        let mut judged = judge_at(&point);
-        // Threads do not make the same number of calls each time: an earlier call of the same name stands for one that
-        // did not come.
-        while judged == Ok(false) && point.number > 1 && !matches!(amount, Amount::All) {
+        let mut checked = check_at(&point);
+        // The number of calls of a thread varies. If a call does not occur, an earlier call of the same name is used.
+        while checked == Ok(false) && point.number > 1 && !matches!(amount, Amount::All) {
             point.number -= point.number.div_ceil(4);
-            judged = judge_at(&point);
+            checked = check_at(&point);
         }
-        match judged {
+        match checked {
             Ok(true) => struck += 1,
             Ok(false) => missed += &format!("; {point}"),
             Err(what) => {
@@ -128,11 +128,11 @@ fn try_points(
             eprintln!("{fault:?}: {} of {} points", tried + 1, points.len());
         }
     }
-    println!("{fault:?}: struck at {struck} points of {} that were tried, of {all} that there are", points.len());
+    println!("{fault:?}: struck at {struck} of {} tried points, of {all} in total", points.len());
     if !missed.is_empty() {
         println!("{fault:?}: not reached{missed}");
     }
     assert!(wrong.is_empty(), "{wrong}");
-    // Threads do not make the same number of calls each time, so the last numbers may not be reached.
+    // The number of calls varies with the threads, so the last numbers may not be reached.
     assert!(struck as usize >= points.len() * 9 / 10, "only {struck} of {} points were reached", points.len());
 }

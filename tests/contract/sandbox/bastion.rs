@@ -1,4 +1,4 @@
-//! The bastion for which the key is meant: a real sshd on the host, with an account of its own; and servers that are none.
+//! The bastion for the key: a real sshd on the host with its own account, and servers that are not SSH servers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{KEY, KEY_SOURCE, Outcome, Sandbox};
 
-/// Who logs in where: the account is `git`, whose home has the authorized keys.
+/// The login: the account is `git`, whose home has the authorized keys.
 pub const BASTION: &str = "git@127.0.0.1:2222";
 /// The account's authorized keys.
 pub const AUTHORIZED: &str = "/home/git/.ssh/authorized_keys";
@@ -15,7 +15,7 @@ pub const KNOWN_HOSTS: &str = "/home/ubuntu/.ssh/known_hosts";
 const LOG: &str = "/var/log/bastion";
 const CONFIG: &str = "/etc/ssh/bastion_config";
 
-/// A host with a bastion that takes the key in place, which works, and another key that waits to take its place.
+/// A host with a bastion that accepts the current key, and another key for a rotation.
 pub struct Rotation {
     pub sandbox: Sandbox,
     old: (String, u64),
@@ -36,7 +36,7 @@ impl Rotation {
         rotation
     }
 
-    /// Starts the bastion, again where it runs, with lines of configuration that win over the usual ones.
+    /// Starts or restarts the bastion. The given lines of configuration take precedence.
     pub fn serve(&self, more: &str) {
         let config = format!(
             "{more}\nPort 2222\nListenAddress 127.0.0.1\nHostKey /etc/ssh/bastion_ed25519\nHostKey /etc/ssh/bastion_ecdsa\n\
@@ -56,31 +56,31 @@ impl Rotation {
         self.sandbox.bash("root", script);
     }
 
-    /// The account takes these keys and no others: `old`, `new`.
+    /// Makes the account accept only these keys: `old`, `new`.
     pub fn authorize(&self, keys: &[&str]) {
         let keys: Vec<String> = keys.iter().map(|key| self.public(key)).collect();
         self.sandbox.write(AUTHORIZED, "git", keys.concat());
     }
 
-    /// The public half of a key: `old`, `new`.
+    /// Returns the public half of a key: `old`, `new`.
     pub fn public(&self, key: &str) -> String {
         let path = if key == "new" { KEY_SOURCE.to_owned() } else { format!("/home/ubuntu/{key}") };
         self.sandbox.read(&format!("{path}.pub"))
     }
 
-    /// The operator knows the bastion by one of its host keys.
+    /// Makes one of the bastion's host keys known to the operator.
     pub fn know(&self, algorithm: &str) {
         let key = self.sandbox.read(&format!("/etc/ssh/bastion_{algorithm}.pub"));
         self.sandbox.write(KNOWN_HOSTS, "ubuntu", format!("[127.0.0.1]:2222 {key}"));
     }
 
-    /// The fingerprint of a host key.
+    /// Returns the fingerprint of a host key.
     pub fn fingerprint(&self, algorithm: &str) -> String {
         let printed = self.sandbox.bash("root", &format!("ssh-keygen -lf /etc/ssh/bastion_{algorithm}.pub"));
         printed.split(' ').nth(1).unwrap().to_owned()
     }
 
-    /// `plan` or `apply` of the key alone; `more` are further keys of `verify`.
+    /// Runs `plan` or `apply` for only the key. `more` are more keys of `verify`.
     pub fn run(&self, command: &str, more: &str) -> Outcome {
         self.at(BASTION, command, more)
     }
@@ -90,7 +90,7 @@ impl Rotation {
         self.command(bastion, command, more).run()
     }
 
-    /// The same, to be started.
+    /// The same, ready to run.
     pub fn command<'a>(&'a self, bastion: &str, command: &'a str, more: &str) -> super::Run<'a> {
         let plan = format!(
             "name: rotation\nsteps:\n  - id: key\n    run_as: ubuntu\n    key_file:\n      path: {KEY}\n      \
@@ -101,12 +101,12 @@ impl Rotation {
         self.sandbox.provision("ubuntu", [command, "/srv/rotation.yaml"]).args(args)
     }
 
-    /// The bytes and the inode of the key in place.
+    /// Returns the content and the inode of the installed key.
     pub fn key(&self) -> (String, u64) {
         (self.sandbox.read(KEY), self.sandbox.path(KEY).metadata().unwrap().ino())
     }
 
-    /// Whether OpenSSH's own client logs in with a key.
+    /// Returns whether OpenSSH's own client can log in with a key.
     pub fn opens(&self, key: &str) -> bool {
         let line = format!(
             "ssh -F none -i {key} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \
@@ -115,7 +115,7 @@ impl Rotation {
         self.sandbox.command("ubuntu", ["bash", "-c", &line]).run().code == 0
     }
 
-    /// Requires that the old key is where it was, byte and inode, alone, and works.
+    /// Asserts that the old key is in place unchanged, with the same inode, without other files, and works.
     #[track_caller]
     pub fn kept_the_old_key(&self, what: &str) {
         assert!(self.key() == self.old, "{what}: another key is in place");
@@ -123,7 +123,7 @@ impl Rotation {
         self.left_no_litter(what);
     }
 
-    /// Requires that the new key is in place, alone, and works.
+    /// Asserts that the new key is in place, without other files, and works.
     #[track_caller]
     pub fn took_the_new_key(&self, what: &str) {
         assert!(self.sandbox.read(KEY) == self.sandbox.read(KEY_SOURCE), "{what}: another key is in place");
@@ -137,13 +137,13 @@ impl Rotation {
         assert_eq!(listed, "jasleentung.pem\n", "{what}");
     }
 
-    /// Whether the new key is in place, and the old one is kept beside it.
+    /// Returns whether the new key is in place, with the old one as backup.
     pub fn holds_both(&self) -> bool {
         let listed = self.sandbox.bash("root", &format!("ls -A $(dirname {KEY})"));
         listed.contains(".kept\n") && self.sandbox.read(KEY) == self.sandbox.read(KEY_SOURCE)
     }
 
-    /// Puts the old key back, the very inode, for another round.
+    /// Restores the old key with the same inode for another round.
     pub fn again(&mut self) {
         self.sandbox.bash(
             "ubuntu",
@@ -152,12 +152,12 @@ impl Rotation {
         self.old = self.key();
     }
 
-    /// What the bastion has logged.
+    /// Returns the bastion's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.sandbox.path(LOG)).unwrap_or_default()
     }
 
-    /// What the bastion logs while something is done, until all of its connections are closed.
+    /// Returns what the bastion logs during an action, until all its connections are closed.
     pub fn logged(&self, action: impl FnOnce()) -> String {
         let before = self.log().len();
         action();
@@ -165,8 +165,8 @@ impl Rotation {
         self.log()[before..].to_owned()
     }
 
-    /// From now on the bastion runs a script for the keys that it takes, as root. `$KEY`, `$OLD` and `$NEW` are paths;
-    /// `in_place` says whether the new key has taken its place.
+    /// From now on the bastion runs a script as root to get the accepted keys. `$KEY`, `$OLD` and `$NEW` are paths, and
+    /// `in_place` tells whether the new key is installed.
     pub fn decides(&self, script: &str) {
         let script = format!(
             "#!/bin/bash\nKEY={KEY} OLD=/home/ubuntu/old.pub NEW={KEY_SOURCE}.pub\n\
@@ -177,7 +177,7 @@ impl Rotation {
         self.serve("AuthorizedKeysFile none\nAuthorizedKeysCommand /etc/ssh/decide\nAuthorizedKeysCommandUser root");
     }
 
-    /// Starts a server on a port for which `perl` has the code: `$c` is the connection that it serves.
+    /// Starts a server on a port, with perl code for a connection `$c`.
     pub fn impostor(&self, port: u16, perl: &str) {
         let code = format!(
             "use IO::Socket::INET; $SIG{{PIPE}} = 'IGNORE'; $SIG{{CHLD}} = 'IGNORE'; $| = 1;
@@ -195,7 +195,7 @@ impl Rotation {
     }
 }
 
-/// What sshd says of channels and of what runs in them.
+/// Returns what sshd logs about channels and what runs in them.
 pub fn channels(log: &str) -> BTreeSet<&'static str> {
     let words =
         ["server_input_channel_open", "session_new", "session_open", "Starting session", "server_input_channel_req"];

@@ -1,4 +1,4 @@
-//! The system calls that touch a file, a socket or a process, and the errors that the kernel may give for each.
+//! The system calls that affect a file, a socket or a process, and the errors that the kernel may return for each.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_long};
@@ -7,7 +7,7 @@ use nix::libc::{self, c_long};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     Open,
-    /// Looks at a name.
+    /// Inspects a name.
     ObserveContext,
     /// Changes a name, or what `stat` shows.
     Change,
@@ -15,7 +15,7 @@ pub enum Class {
     Write,
     Sync,
     Lock,
-    /// Makes a descriptor that is no file's.
+    /// Creates a descriptor that is not a file.
     Descriptor,
     Connect,
     /// Sends or receives.
@@ -23,7 +23,7 @@ pub enum Class {
     /// Waits for a descriptor or a process.
     Wait,
     Execute,
-    /// Touches a process, a socket or a descriptor, and has none of the errors.
+    /// Affects a process, a socket or a descriptor, and has none of the errors.
     Other,
 }
 
@@ -32,7 +32,7 @@ pub enum Class {
 pub struct Call {
     pub name: &'static str,
     pub class: Class,
-    /// The argument that is the path, and the one that is the flags of an opening call.
+    /// The argument with the path, and the one with the flags of an opening call.
     pub path: Option<usize>,
 }
 
@@ -47,7 +47,7 @@ macro_rules! position {
 
 macro_rules! calls {
     ($($class:ident $path:tt: $($name:ident)+;)+) => {
-        /// The call of a number; none where it touches nothing outside of its own process.
+        /// Returns the call with a number. `None` if it affects only its own process.
         pub fn call(number: c_long) -> Option<Call> {
             match number {
                 $($(libc::$name => Some(Call {
@@ -59,7 +59,7 @@ macro_rules! calls {
             }
         }
 
-        /// The numbers of all calls in the table.
+        /// Returns the numbers of all calls in the table.
         pub const NUMBERS: &[c_long] = &[$($(libc::$name,)+)+];
     };
 }
@@ -90,15 +90,16 @@ calls! {
 }
 
 impl Call {
-    /// Whether the call can fail so, with whatever arguments.
+    /// Returns whether the call can fail like this with any arguments.
     pub fn could_give(self, errno: Errno) -> bool {
         self.can_give(errno, [u64::MAX; 4], || "/file".to_owned())
     }
 
-    /// Whether the call can fail so. `arguments` are those of the call; `open`: what its first argument is open for, as
-    /// /proc shows it: a path, with a slash at the end of a directory's, `socket:[1]`, `anon_inode:[eventfd]`.
+    /// Returns whether the call can fail like this. `arguments` are those of the call. `open` returns what its first
+    /// argument refers to, as in /proc: a path, with a trailing slash for a directory, `socket:[1]`,
+    /// `anon_inode:[eventfd]`.
     ///
-    /// The errors are those of the manual pages (section 2), and EIO for whatever reaches a disk.
+    /// The errors are those of the manual pages (section 2), and EIO for everything that reaches a disk.
     pub fn can_give(self, errno: Errno, arguments: [u64; 4], open: impl Fn() -> String) -> bool {
         let is_file = || open().starts_with('/');
         let flags = self.path.and_then(|path| arguments.get(path + 1)).copied().unwrap_or(0);
@@ -115,11 +116,12 @@ impl Call {
             | (Errno::EROFS, Class::Change)
             | (Errno::EMFILE, Class::Open | Class::Descriptor) => true,
             (Errno::EINTR, Class::Open | Class::Lock | Class::Connect | Class::Message | Class::Wait) => true,
-            // A counter that is not waited for is added to or is full (eventfd(2)).
+            // A non-blocking counter is incremented or full (eventfd(2)).
             (Errno::EINTR, Class::Write) => open() != "anon_inode:[eventfd]",
             (Errno::EINTR, Class::Read) => matches!(self.name, "read" | "pread64" | "readv"),
             (Errno::EINTR, Class::Other) => self.name == "close" && is_file(),
-            // What close(2) gives is what the file's `flush` gave (filp_close in Linux's fs/open.c), and directories have none.
+            // close(2) returns the error of the file's `flush` (filp_close in Linux's fs/open.c), and directories have
+            // none.
             (Errno::EIO, Class::Other) => self.name == "close" && is_file() && !open().ends_with('/'),
             _ => false,
         }

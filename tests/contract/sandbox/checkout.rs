@@ -1,85 +1,85 @@
-//! What the shipped plan file works on: the remote, the checkout, the key, the password; and the runbook itself, as
-//! somebody who follows it would type it.
+//! The environment of the shipped plan file: the remote, the checkout, the key, the password, and the runbook itself as
+//! a person would type it.
 
 use super::run::PATH;
 use super::warehouse::random_word;
 use super::{Outcome, Sandbox};
 
-/// The remote that the checkout is pulled from; it lies on the host itself.
+/// The remote that the checkout pulls from. It is on the host itself.
 pub const BARE: &str = "/srv/git/s3-redshift-backup-tool.git";
-/// Where the shipped plan file has the checkout.
+/// The path of the checkout in the shipped plan file.
 pub const CHECKOUT: &str = "/home/ubuntu/etl/etl_dw/s3-redshift-backup-tool";
-/// Where it has Airflow's logs.
+/// The path of Airflow's logs.
 pub const LOGS: &str = "/home/ubuntu/etl/etl_dw/s3-redshift-backup-tool/airflow_poc/logs";
-/// The file that holds the mail password.
+/// The file that contains the mail password.
 pub const COMPOSE: &str = "/home/ubuntu/etl/etl_dw/s3-redshift-backup-tool/airflow_poc/docker-compose.yml";
-/// Where the bastion's key belongs.
+/// The path of the bastion's key.
 pub const KEY: &str = "/home/ubuntu/etl/etl_dw/ssh/jasleentung.pem";
-/// Where the key was copied to, for installing it.
+/// The path where the key was copied to before it is installed.
 pub const KEY_SOURCE: &str = "/home/ubuntu/jasleentung.pem";
 
 impl Sandbox {
-    /// A new server of the pipeline: the remote, the marts, the key and the password are there, and no step is done.
+    /// A new server of the pipeline: the remote, the marts, the key and the password exist, and no step is done.
     pub fn order_tracking() -> Self {
         Self::new().remote().warehouse().key().smtp_password()
     }
 
-    /// The same after everything has been done once by hand, at the remote's head.
+    /// The same after everything has been done once manually, at the remote's head.
     pub fn converged() -> Self {
         let sandbox = Self::new().remote();
         let converged = sandbox.place_converged();
-        // Copied files have other inodes than the index has of them: git looks at them again, and remembers.
+        // Copied files have other inodes than in the index, so git compares them again and updates the index.
         sandbox.git("status --porcelain");
         sandbox.start_warehouse().var("key_source", KEY_SOURCE).env("ALERT_SMTP_PASSWORD", &converged.smtp_password)
     }
 
-    /// Makes the remote with `main` and `jasleen_qa`, and names it in `repo_url`.
+    /// Creates the remote with `main` and `jasleen_qa`, and sets `repo_url`.
     pub fn remote(self) -> Self {
         self.place_remote();
         self.var("repo_url", BARE)
     }
 
-    /// Makes a private key and names it in `key_source`.
+    /// Creates a private key and sets `key_source`.
     pub fn key(self) -> Self {
         self.new_key();
         self.var("key_source", KEY_SOURCE)
     }
 
-    /// Makes up the password of the alert mails.
+    /// Generates the password of the alert mails.
     pub fn smtp_password(self) -> Self {
         let password = random_word();
         self.env("ALERT_SMTP_PASSWORD", password)
     }
 
-    /// Puts a new key in the source's place: a rotation.
+    /// Replaces the source by a new key: a rotation.
     pub fn new_key(&self) {
         self.bash("ubuntu", &format!("rm -f {KEY_SOURCE}*; ssh-keygen -q -t ed25519 -N '' -f {KEY_SOURCE}"));
     }
 
-    /// Somebody else commits a file to `jasleen_qa` and pushes it.
+    /// Commits a file to `jasleen_qa` and pushes it, as another person.
     pub fn commit(&self, file: &str, content: &str) {
         let argv = ["/opt/provision/scripts/services", "commit", file];
         self.command("root", argv).stdin(content).run().exits(0);
     }
 
-    /// Somebody else removes a file from `jasleen_qa`.
+    /// Removes a file from `jasleen_qa`, as another person.
     pub fn commit_removal(&self, file: &str) {
         self.bash("root", &format!("/opt/provision/scripts/services remove {file}"));
     }
 
-    /// `git` in the checkout, as its owner; gives what it prints.
+    /// Runs `git` in the checkout as its owner and returns the output.
     pub fn git(&self, args: &str) -> String {
         let identity = "-c user.name=operator -c user.email=operator@example.com";
         self.bash("ubuntu", &format!("cd {CHECKOUT}; git {identity} {args}"))
     }
 
-    /// Clones the checkout, as the runbook takes it for granted.
+    /// Clones the checkout, which the runbook requires.
     pub fn checkout(&self) {
         self.bash("ubuntu", &format!("mkdir -p {CHECKOUT}; git clone -q -b jasleen_qa {BARE} {CHECKOUT}"));
     }
 
-    /// What git says of the checkout: head, branch, index, status, stashes, refs. Ours alone are left out: those of
-    /// rescues.
+    /// Returns the state of the checkout according to git: head, branch, index, status, stashes and refs, except the
+    /// refs of rescues.
     pub fn repository_state(&self) -> String {
         self.bash(
             "ubuntu",
@@ -95,20 +95,20 @@ impl Sandbox {
         )
     }
 
-    /// The names of the rescues that the checkout keeps.
+    /// Returns the names of the rescues in the checkout.
     pub fn rescues(&self) -> Vec<String> {
         let refs = self.git("for-each-ref refs/provision --format='%(refname)'");
         refs.lines().map(str::to_owned).collect()
     }
 
-    /// Follows the runbook by hand, as `ubuntu`: its own commands where it gives any, in the order in which they can
-    /// succeed. A step whose secret is not given is left out, as the plan file leaves its target alone.
+    /// Follows the runbook manually as `ubuntu`: its own commands if it gives any, in the order in which they can
+    /// succeed. A step without its secret is skipped, as the plan file leaves its target alone.
     pub fn runbook(&self) -> Outcome {
         let mut run = self.command("ubuntu", ["bash", "-uo", "pipefail", "-c", RUNBOOK]);
         for name in ["REDSHIFT_URL", "REDSHIFT_PASSWORD", "ALERT_SMTP_PASSWORD"] {
             run = run.env(name, self.env.get(name).cloned().unwrap_or_default());
         }
-        // With the same `psql` as `sql`.
+        // Uses the same `psql` as `sql`.
         run = run.env("PATH", format!("/opt/provision/bin:{PATH}"));
         run.env("REPO_URL", BARE).env("KEY_SOURCE", self.vars.get("key_source").cloned().unwrap_or_default()).run()
     }

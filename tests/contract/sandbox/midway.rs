@@ -1,4 +1,4 @@
-//! An apply that is held in the middle of a change, for as long as a test wants to look at it.
+//! An apply that is held in the middle of a change while a test inspects it.
 
 use nix::sys::signal::Signal;
 
@@ -18,7 +18,7 @@ pub struct Midway<'a> {
 }
 
 impl Sandbox {
-    /// `provision apply` of the history tables by `user`, held in its first change.
+    /// Starts `provision apply` of the history tables as `user`, held in its first change.
     pub fn apply_midway(&self, user: &str, file: &str) -> Midway<'_> {
         let script = "rm -f /tmp/go; mkfifo /tmp/go; (echo 'BEGIN; LOCK settlement_ods.mart_uni_tracking_info; SELECT 1;'; cat /tmp/go) |
             psql -h /run/postgresql -U postgres -XAtq warehouse";
@@ -31,21 +31,21 @@ impl Sandbox {
         Midway { sandbox: self, locker, apply, started: serde_json::from_str(&started).unwrap() }
     }
 
-    /// The history tables' steps applied once more, by the same words.
+    /// The history tables' steps, applied again with the same arguments.
     pub fn apply_held<'a>(&'a self, user: &str, file: &'a str) -> super::Run<'a> {
         self.provision(user, ["apply", file, "--yes", "--json"]).args(HELD)
     }
 }
 
 impl Midway<'_> {
-    /// Lets the change go on, and gives what came of the run.
+    /// Lets the change continue, and returns the outcome of the run.
     pub fn let_go(self) -> Outcome {
         self.sandbox.bash("root", "echo 'ROLLBACK;' > /tmp/go");
         self.locker.wait();
         self.apply.wait()
     }
 
-    /// Kills the run where it is; its change is given up by the server.
+    /// Kills the run. The server rolls its change back.
     pub fn kill(self) {
         self.apply.signal(Signal::SIGKILL);
         assert_eq!(self.apply.wait().code, 137);
@@ -54,7 +54,7 @@ impl Midway<'_> {
     }
 }
 
-/// The file of the shipped plan, where its owner can replace it.
+/// A copy of the shipped plan file that its owner can replace.
 pub fn own_plan(sandbox: &Sandbox) -> &'static str {
     sandbox.bash("ubuntu", &format!("cp {PLAN} provision.yaml"));
     "/home/ubuntu/provision.yaml"

@@ -1,7 +1,7 @@
-//! A throwaway host for one test: `scripts/host` held open, and what a test does with it.
+//! A throwaway host for one test: `scripts/host` kept open, and what a test does with it.
 //!
-//! Everything the host keeps lies under one directory, which is looked at from outside through [`Sandbox::path`].
-//! The host ends when its standard input does, so with the test process at the latest, however that ends.
+//! All files of the host are under one directory, which [`Sandbox::path`] accesses from outside. The host ends when its
+//! standard input closes, at the latest when the test process ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,18 +35,18 @@ pub use terminal::Terminal;
 pub use trace::Tracing;
 pub use warehouse::random_word;
 
-/// The plan file under test, where a host has it.
+/// The path of the plan file under test on the host.
 pub const PLAN: &str = "/opt/provision/plans/order_tracking.yaml";
-/// The program under test, where a host has it: outside of every user's home, readable by all.
+/// The path of the program under test on the host: outside every home directory, readable by all.
 pub const PROVISION: &str = "/opt/provision/bin/provision";
 
-/// Where hosts lie.
+/// The directory of the hosts.
 const PLACE: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// The day of the runs, unless a test says another: what a host has must not depend on when the tests run.
+/// The date of the runs unless a test sets another. The content of a host must not depend on when the tests run.
 pub const DAY: &str = "2026-03-01";
 
-/// A throwaway host. Its files go when it is dropped, unless the test is failing: then they stay to be looked at.
+/// A throwaway host. Its files are removed on drop, unless the test has failed.
 pub struct Sandbox {
     dir: PathBuf,
     holder: Child,
@@ -57,7 +57,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// A host with users and programs, and nothing else.
+    /// Creates a host with only users and programs.
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(
@@ -84,34 +84,34 @@ impl Sandbox {
         Self { dir, holder, pid, env: BTreeMap::new(), vars: BTreeMap::new() }
     }
 
-    /// Where a path of the host lies, seen from outside. `/run`, `/dev` and the machine's programs are not there.
+    /// Returns a path of the host as seen from outside. `/run`, `/dev` and the machine's programs are not there.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.dir.join(path.as_ref().strip_prefix("/").expect("a path of the host is absolute"))
     }
 
-    /// The host's root directory as its own processes see it, `/run` included.
+    /// Returns the host's root directory as its own processes see it, including `/run`.
     pub fn root(&self) -> PathBuf {
         format!("/proc/{}/root", self.pid).into()
     }
 
-    /// The host's whole tree, seen from outside.
+    /// Returns the host's whole tree as seen from outside.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// A further variable in the environment of every `provision` that is run here.
+    /// Adds a variable to the environment of every `provision` that is run here.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }
 
-    /// A further `--var` for every `provision` that takes one.
+    /// Adds a `--var` to every `provision` that accepts one.
     pub fn var(mut self, name: &str, value: impl Into<String>) -> Self {
         self.vars.insert(name.into(), value.into());
         self
     }
 
-    /// What a variable of the runs' environment holds.
+    /// Returns the value of a variable in the environment of the runs.
     pub fn env_of(&self, name: &str) -> String {
         self.env[name].clone()
     }
@@ -126,7 +126,7 @@ impl Sandbox {
         self.vars.insert(name.into(), value.into());
     }
 
-    /// Writes a file as root, with its directories; `owner` gets both.
+    /// Writes a file as root and creates its directories. All belong to `owner`.
     pub fn write(&self, path: &str, owner: &str, content: impl AsRef<[u8]>) {
         let parent = Path::new(path).parent().unwrap();
         self.bash(owner, &format!("mkdir -p '{}'", parent.display()));
@@ -135,25 +135,25 @@ impl Sandbox {
         self.bash("root", &format!("chown {owner}: '{path}'"));
     }
 
-    /// A file's text, as root reads it.
+    /// Reads a file as root.
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Runs lines of bash as `user`, in that user's home and a clean environment; they have to succeed.
+    /// Runs lines of bash as `user`, in the user's home directory with a clean environment. They have to succeed.
     pub fn bash(&self, user: &str, script: &str) -> String {
         let outcome = self.command(user, ["bash", "-euo", "pipefail", "-c", script]).run();
         assert!(outcome.code == 0, "as {user}: {script}\n{outcome}");
         outcome.stdout
     }
 
-    /// Any command of the host's, as `user`.
+    /// Returns any command of the host, run as `user`.
     pub fn command<'a>(&'a self, user: &str, argv: impl IntoIterator<Item = &'a str>) -> Run<'a> {
         Run::new(self, user, argv.into_iter().map(str::to_owned).collect())
     }
 
-    /// `provision` with a command and its arguments, as `user`; `--var`, `--as-of` and the environment of this host are
-    /// added.
+    /// Returns `provision` with a command and its arguments, run as `user`. `--var`, `--as-of` and the environment of
+    /// this host are added.
     pub fn provision<'a>(&'a self, user: &str, args: impl IntoIterator<Item = &'a str>) -> Run<'a> {
         let mut argv = vec![PROVISION.to_owned()];
         argv.extend(args.into_iter().map(str::to_owned));
@@ -175,30 +175,30 @@ impl Sandbox {
         run
     }
 
-    /// `provision plan --json` on the shipped plan file.
+    /// Runs `provision plan --json` on the shipped plan file.
     pub fn plan(&self, user: &str) -> Outcome {
         self.provision(user, ["plan", PLAN, "--json"]).run()
     }
 
-    /// `provision apply --yes --json` on the shipped plan file.
+    /// Runs `provision apply --yes --json` on the shipped plan file.
     pub fn apply(&self, user: &str) -> Outcome {
         self.provision(user, ["apply", PLAN, "--yes", "--json"]).run()
     }
 
-    /// Gives later runs no such `--var`.
+    /// Removes a `--var` from later runs.
     pub fn unset_var(&mut self, name: &str) {
         self.vars.remove(name);
     }
 
-    /// Keeps a copy of what lies under `/home` and in the warehouse, for [`Sandbox::restore`].
+    /// Saves `/home` and the warehouse for [`Sandbox::restore`].
     pub fn save(&self) {
         self.bash("root", "rm -rf /var/saved; cp -a --reflink=auto /home /var/saved");
         self.save_warehouse();
     }
 
-    /// Brings `/home` and the warehouse back to where they were saved.
+    /// Restores `/home` and the warehouse from the saved copy.
     pub fn restore(&self) {
-        // Not the mount point itself, and not through `cp`'s idea of what is newer: what is there goes first.
+        // The content is removed first: neither the mount point itself nor what `cp` considers newer may remain.
         self.bash("root", "find /home -mindepth 1 -delete; cp -a --reflink=auto /var/saved/. /home/");
         self.restore_warehouse();
     }

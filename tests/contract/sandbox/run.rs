@@ -1,4 +1,4 @@
-//! Running commands on a host: as whom, with what environment and input, and what came of it.
+//! Runs commands on a host: user, environment, input and outcome.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,20 +14,20 @@ use super::Sandbox;
 
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A command to be run. Its environment holds what a login gives, and what the test adds.
+/// A command to run. Its environment contains what a login sets, and what the test adds.
 pub struct Run<'a> {
     pub(super) sandbox: &'a Sandbox,
     pub(super) user: String,
     pub(super) argv: Vec<String>,
     env: Vec<(String, String)>,
-    /// Names that not even a login sets.
+    /// Names that are unset even if a login sets them.
     unset: Vec<String>,
     stdin: Option<String>,
     terminal: bool,
     directory: Option<String>,
     limit: Option<Duration>,
     tracer: Vec<String>,
-    /// A shell's line that runs the command, which is its arguments.
+    /// A shell line that runs the command in its arguments.
     shell: Option<String>,
 }
 
@@ -65,26 +65,26 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// What the command reads on its standard input; `/dev/null` where nothing is said.
+    /// Sets the standard input of the command. The default is `/dev/null`.
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = Some(text.into());
         self
     }
 
-    /// Runs on a terminal, on which `typed` is typed. What the command prints comes as `stdout`, all of it.
+    /// Runs on a terminal on which `typed` is typed. All output of the command is returned as `stdout`.
     pub fn terminal(mut self, typed: &str) -> Self {
         self.stdin = Some(typed.into());
         self.terminal = true;
         self
     }
 
-    /// Runs in a directory of the host's; in the user's home where nothing is said.
+    /// Runs in a directory of the host. The default is the user's home directory.
     pub fn directory(mut self, path: &str) -> Self {
         self.directory = Some(path.into());
         self
     }
 
-    /// Kills the command where it has not ended by then; its exit code is 137 then.
+    /// Kills the command if it takes longer. Its exit code is then 137.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -96,25 +96,25 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Starts a session whose terminal is standard input, and in it a line of bash in which `"$@"` is the command.
+    /// Starts a session whose terminal is standard input, and runs a line of bash in which `"$@"` is the command.
     pub(super) fn in_session(mut self, line: &str) -> Self {
         self.shell = Some(line.into());
         self
     }
 
-    /// Runs to the end.
+    /// Runs the command to its end.
     pub fn run(self) -> Outcome {
         self.start().wait()
     }
 
-    /// Starts, and gives the running command.
+    /// Starts the command.
     pub fn start(self) -> Running {
         let mut child = self.command().spawn().expect("nsenter starts");
         if let (Some(text), Some(mut pipe)) = (&self.stdin, child.stdin.take()) {
-            // Who does not read its input may be gone by now.
+            // A command that does not read its input may have ended already.
             let _ = pipe.write_all(text.as_bytes());
             if self.terminal {
-                // The terminal stays open for as long as the command runs: its end would be an answer as well.
+                // The terminal stays open while the command runs, because closing it would be an answer too.
                 std::mem::forget(pipe);
             }
         }
@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
         Running { child, stdout, seen: String::new(), stderr, argv: self.argv }
     }
 
-    /// The command line that enters the host and becomes the user.
+    /// The command line that enters the host and changes to the user.
     pub(super) fn command(&self) -> Command {
         let account = self.sandbox.account(&self.user);
         let mut argv: Vec<String> = vec![
@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
             let id = account.id.to_string();
             argv.extend(["setpriv", "--reuid", &id, "--regid", &id, "--init-groups", "--"].map(String::from));
         }
-        // A caller such as nohup has SIGHUP ignored, and what it starts inherits that.
+        // A caller such as nohup ignores SIGHUP, and its children inherit that.
         argv.extend(
             ["env", "--default-signal=HUP", "-i", "-C", self.directory.as_ref().unwrap_or(&account.home)]
                 .map(String::from),
@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
             }
             argv.extend(self.argv.iter().cloned());
         }
-        // A caller such as nohup has SIGHUP ignored, and what it starts inherits that.
+        // A caller such as nohup ignores SIGHUP, and its children inherit that.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=HUP", "nsenter"])
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A command that runs.
+/// A running command.
 pub struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -196,14 +196,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Reads standard output up to the first line that `wanted` says yes to.
-    pub fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+    /// Reads standard output up to the first line for which `wanted` returns true.
+    pub fn until(&mut self, matches: impl Fn(&str) -> bool) -> String {
         loop {
             let mut line = String::new();
             let read = self.stdout.read_line(&mut line).unwrap();
             assert!(read > 0, "the command ended before the line that was waited for:\n{}", self.seen);
             self.seen.push_str(&line);
-            if wanted(&line) {
+            if matches(&line) {
                 return line;
             }
         }
@@ -221,7 +221,7 @@ impl Running {
         let mut rest = Vec::new();
         self.stdout.read_to_end(&mut rest).unwrap();
         let status = self.child.wait().unwrap();
-        // A death by signal n arrives as 128 + n, as a shell has it; nsenter dies of the same signal.
+        // Death by signal n is reported as 128 + n, as in a shell. nsenter dies of the same signal.
         let code =
             status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap());
         let stderr = self.stderr.join().unwrap();
@@ -229,7 +229,7 @@ impl Running {
     }
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub code: i32,
@@ -249,34 +249,34 @@ impl Outcome {
         outcome
     }
 
-    /// Requires an exit code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert!(self.code == code, "exit code {code} was wanted\n{self}");
+        assert!(self.code == code, "exit code {code} was expected\n{self}");
         self
     }
 
-    /// The events of a run with `--json`: standard output holds nothing else.
+    /// Returns the events of a run with `--json`. Standard output must contain nothing else.
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}\n{self}"));
         self.stdout.lines().map(parse).collect()
     }
 
-    /// The events of one name.
+    /// Returns the events with a name.
     #[track_caller]
     pub fn events_of(&self, name: &str) -> Vec<Value> {
         self.events().into_iter().filter(|event| event["event"] == name).collect()
     }
 
-    /// The event of one name about one step.
+    /// Returns the event with a name about a step.
     #[track_caller]
     pub fn step(&self, event: &str, step: &str) -> Value {
         let found = self.events_of(event).into_iter().find(|event| event["step"] == step);
         found.unwrap_or_else(|| panic!("no {event} of step {step}\n{self}"))
     }
 
-    /// The outcome of each step, by its id: planned or, where the run got that far, finished.
+    /// Returns the outcome of each step by id: the planned one, or the final one if the run got that far.
     #[track_caller]
     pub fn outcomes(&self) -> Vec<(String, String)> {
         let finished = self.events_of("step_finished");
@@ -285,7 +285,7 @@ impl Outcome {
         events.iter().map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
     }
 
-    /// All that the command said, for a search.
+    /// Returns all output of the command, for searching.
     pub fn all(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }

@@ -1,4 +1,4 @@
-//! A snapshot of a host's files: all that `stat` and the bytes tell, in a form that two of can be compared.
+//! A snapshot of a host's files: everything from `stat` and the content, in a comparable form.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,32 +8,32 @@ use std::path::{Path, PathBuf};
 
 use super::Sandbox;
 
-/// One path's state.
+/// The state of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub kind: &'static str,
     pub mode: u32,
     pub owner: u32,
     pub group: u32,
-    /// A digest of a file's bytes, or a symlink's target.
+    /// A digest of the content of a file, or the target of a symlink.
     pub content: String,
-    /// Inode, size and times: what changes even where a file is written as it was.
+    /// Inode, size and times, which change even if a file is rewritten with the same content.
     pub traces: String,
 }
 
-/// Paths of a host and their states.
+/// The paths of a host and their states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot(pub BTreeMap<PathBuf, Entry>);
 
 impl Snapshot {
-    /// What lies under `root` (a path of the host), leaving out the trees under `except`.
+    /// Takes a snapshot of `root` (a path of the host), except the trees in `except`.
     pub fn take(sandbox: &Sandbox, root: &str, except: &[&str]) -> Self {
         let mut snapshot = Self::default();
         snapshot.add(sandbox, Path::new(root), except);
         snapshot
     }
 
-    /// The whole host, but for the files of the database server, and for the program, which hosts share.
+    /// Takes a snapshot of the whole host, except the files of the database server and the program, which hosts share.
     pub fn whole(sandbox: &Sandbox) -> Self {
         Self::take(sandbox, "/", &["/var/lib/postgresql", "/opt/provision/bin"])
     }
@@ -79,7 +79,7 @@ impl Snapshot {
         }
     }
 
-    /// The same without inodes, sizes and times: what two hosts that were made apart can have in common.
+    /// Drops inodes, sizes and times, which two separately created hosts cannot have in common.
     pub fn without_traces(mut self) -> Self {
         for entry in self.0.values_mut() {
             entry.traces.clear();
@@ -93,13 +93,13 @@ impl Snapshot {
         self
     }
 
-    /// Leaves out one entry, and nothing below it.
+    /// Leaves out one entry, but not what is below it.
     pub fn without_entry(mut self, path: &str) -> Self {
         self.0.remove(Path::new(path));
         self
     }
 
-    /// What differs, a line a path and side; empty where nothing does.
+    /// Returns the differences, one line per path and side. Empty if there are none.
     pub fn difference(&self, other: &Self) -> String {
         let mut text = String::new();
         for path in self.0.keys().chain(other.0.keys().filter(|path| !self.0.contains_key(*path))) {
@@ -117,7 +117,7 @@ impl Snapshot {
         text
     }
 
-    /// Requires that nothing differs.
+    /// Asserts that nothing differs.
     #[track_caller]
     pub fn is_same_as(&self, other: &Self, what: &str) {
         let difference = self.difference(other);

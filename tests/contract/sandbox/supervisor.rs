@@ -1,8 +1,8 @@
-//! Runs the program under ptrace(2), counts the calls of each of its processes, and at one of them kills or lies.
+//! Runs the program under ptrace(2), counts the calls of each process, and kills or fails at one of them.
 //!
-//! Counted are the launcher's and the workers' own calls, from the first that is not the dynamic linker's: the Rust
-//! runtime begins with a poll(2). What sudo and other programs call is not counted. A seccomp(2) filter stops the
-//! processes at these calls and lets the others pass: each stop costs more than most calls.
+//! It counts the launcher's and the workers' own calls, starting with the first one that does not belong to the dynamic
+//! linker: the Rust runtime starts with poll(2). Calls of sudo and other programs are not counted. A seccomp(2) filter
+//! stops the processes only at the relevant calls, because each stop is more expensive than most calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -28,7 +28,7 @@ use nix::unistd::Pid;
 use super::calls::{self, Call};
 use super::run::{Outcome, Run};
 
-/// Nothing takes that long; what does hangs.
+/// Anything that takes this long hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// What happens at a point.
@@ -38,17 +38,17 @@ pub enum Fault {
     Kill,
     /// SIGKILL to all processes of the run.
     KillAll,
-    /// The call is not made, and fails so. Closing a descriptor is made, as the kernel does.
+    /// The call is not made and returns this error. Closing a descriptor still happens, as in the kernel.
     Error(Errno),
 }
 
-/// Where: the `number`-th time that a process of the run makes the call.
+/// A point: the `number`-th time that a process of the run makes the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     /// `launcher`, `worker`, `worker of NAME`.
     pub process: String,
     pub call: &'static str,
-    /// From 1 on, of those that the fault could strike.
+    /// Counted from 1, among the calls that the fault could strike.
     pub number: usize,
     pub fault: Fault,
 }
@@ -59,29 +59,29 @@ impl fmt::Display for Point {
     }
 }
 
-/// What came of a supervised run.
+/// The outcome of a supervised run.
 pub struct Watched {
     pub outcome: Outcome,
-    /// The calls of each process that the fault could have struck, in their order.
+    /// The calls of each process that the fault could have struck, in order.
     pub calls: BTreeMap<String, Vec<Call>>,
     /// The call that was struck, with its path.
     pub struck: Option<String>,
-    /// It did not end by itself.
+    /// Whether it did not end by itself.
     pub hung: bool,
 }
 
 impl Run<'_> {
-    /// Runs to the end, and counts the calls that `fault` could strike.
+    /// Runs to the end and counts the calls that `fault` could strike.
     pub fn counted(self, fault: Fault) -> Watched {
         self.supervised(fault, None)
     }
 
-    /// Runs to the end, with a fault at a point.
+    /// Runs to the end with a fault at a point.
     pub fn struck(self, point: &Point) -> Watched {
         self.supervised(point.fault, Some(point))
     }
 
-    /// In a thread that has no children besides, so that those of the run are all that it can wait for.
+    /// Runs in a thread without other children, so that it can wait only for those of the run.
     fn supervised(self, fault: Fault, point: Option<&Point>) -> Watched {
         std::thread::scope(|scope| scope.spawn(|| self.supervised_here(fault, point)).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -112,11 +112,12 @@ impl Run<'_> {
 /// What a command wrote to standard output and standard error.
 type Written = (Vec<u8>, Vec<u8>);
 
-/// Starts a command whose processes are all traced by this thread and stop where `filter` says; gives its process and
-/// what it will have written to standard output and standard error.
+/// Starts a command whose processes are all traced by this thread and stop where `filter` specifies. Returns its
+/// process and its future output.
 ///
-/// The tracer has to be there before the filter, or the filtered calls fail, and the filter before the execution. Spawning
-/// ends with the execution, at which the tracer is already needed: it is for another thread to do.
+/// The tracer has to be attached before the filter is installed, or the filtered calls fail, and the filter has to be
+/// installed before the execution. Spawning ends with the execution, which already needs the tracer, so it is done by
+/// another thread.
 #[expect(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
 fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pid, JoinHandle<Written>) {
     let options = Options::PTRACE_O_TRACESECCOMP
@@ -129,7 +130,7 @@ fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pi
     let (mut told, tell) = std::io::pipe().unwrap();
     let (await_tracer, mut seized) = std::io::pipe().unwrap();
     let length = filter.len().try_into().unwrap();
-    // SAFETY: between fork and exec only getpid(2), write(2), read(2) and prctl(2) are called, which are
+    // SAFETY: between fork and exec only getpid(2), write(2), read(2) and prctl(2) are called. They are
     // async-signal-safe, and nothing is allocated.
     unsafe {
         command.pre_exec(move || {
@@ -158,8 +159,8 @@ fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pi
     (root, output)
 }
 
-/// A filter that stops at each call that `fault` may strike (for a point: at those of its name, since each stop costs
-/// more than the call), and at the poll(2) that says that a program has begun. It gives the call's number to the tracer.
+/// A filter that stops at each call that `fault` may strike (for a point, only at calls with its name, because each
+/// stop is expensive), and at the poll(2) that marks the start of a program. It passes the call's number to the tracer.
 fn filter(fault: Fault, point: Option<&Point>) -> Vec<libc::sock_filter> {
     let jump = |value: u32, missed: u8| libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).try_into().unwrap(),
@@ -187,7 +188,7 @@ fn filter(fault: Fault, point: Option<&Point>) -> Vec<libc::sock_filter> {
     filter
 }
 
-/// SIGKILL. One that has ended meanwhile is what was wanted.
+/// Sends SIGKILL. The process may already have ended.
 fn slay(pid: &Pid) {
     let _ = kill(*pid, Signal::SIGKILL);
 }
@@ -200,11 +201,11 @@ fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A process of the run. One that has just been forked goes by its parent's role.
+/// A process of the run. A new child has its parent's role.
 #[derive(Debug, Clone, Default)]
 struct Process {
     role: Option<String>,
-    /// Past the dynamic linker.
+    /// Whether it has passed the dynamic linker.
     begun: bool,
 }
 
@@ -236,10 +237,10 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Follows all processes to their ends; gives the exit code as a shell has it.
+    /// Follows all processes to their ends. Returns the exit code as in a shell.
     fn watch(&mut self) -> i32 {
         loop {
-            // One that was forked in the moment in which its parent was killed comes after the parent's end.
+            // A process that was forked when its parent was killed appears after the parent's end.
             let status = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
                 Err(Errno::ECHILD) => return self.code,
                 status => status.unwrap(),
@@ -248,8 +249,8 @@ impl<'a> Supervisor<'a> {
             let ended = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
             let fresh = !ended && !self.threads.contains_key(&pid);
             if fresh {
-                self.meet(pid);
-                // Born while all were killed.
+                self.adopt(pid);
+                // Created while all were killed.
                 if self.struck.is_some() && self.fault == Fault::KillAll {
                     slay(&pid);
                 }
@@ -266,7 +267,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn meet(&mut self, pid: Pid) {
+    fn adopt(&mut self, pid: Pid) {
         self.living.lock().unwrap().insert(pid);
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let field = |name: &str| {
@@ -290,7 +291,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn executed(&mut self, pid: Pid) {
-        // Of several threads the one that executes goes on as the first, and its own number is gone.
+        // The executing thread continues as the first one, and its own number is gone.
         if let Ok(former) = ptrace::getevent(pid).map(|former| Pid::from_raw(former.try_into().unwrap()))
             && former != pid
         {
@@ -309,7 +310,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn resume(&self, pid: Pid, signal: Option<Signal>) {
-        // ESRCH: it was killed meanwhile, and its end will be told.
+        // ESRCH: it was killed meanwhile, and its end will be reported.
         let _ = ptrace::cont(pid, signal);
     }
 
@@ -319,7 +320,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Counts a call that is about to be made and, at the point, strikes. None: nothing keeps the thread.
+    /// Counts a call that is about to be made and strikes at the point. `None` means that the thread continues.
     fn strike(&mut self, pid: Pid) -> Option<()> {
         if self.struck.is_some() {
             return None;
@@ -350,7 +351,7 @@ impl<'a> Supervisor<'a> {
             }
             Fault::Error(_) if call.name == "close" => ptrace::syscall(pid, None).ok()?,
             Fault::Error(errno) => {
-                // No call has this number, so that none is made, and the result is what stands here.
+                // No call has this number, so none is made, and the result is the value set here.
                 registers.orig_rax = u64::MAX;
                 registers.rax = result(errno);
                 ptrace::setregs(pid, registers).ok()?;
@@ -362,7 +363,7 @@ impl<'a> Supervisor<'a> {
         Some(())
     }
 
-    /// A descriptor that was closed in fact: the process is told that it was not.
+    /// A descriptor was closed, but the process is told that it was not.
     fn closed(&self, pid: Pid) {
         if let (Fault::Error(errno), Ok(mut registers)) = (self.fault, ptrace::getregs(pid)) {
             registers.rax = result(errno);
@@ -378,7 +379,7 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// What a failed call leaves in its register of results.
+/// Returns the value of a failed call in its result register.
 fn result(errno: Errno) -> u64 {
     i64::from(-(errno as i32)).cast_unsigned()
 }
@@ -387,7 +388,7 @@ fn open_file(pid: Pid, descriptor: u64) -> Option<String> {
     Some(fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?.display().to_string())
 }
 
-/// What a descriptor is open for, with a slash at the end where that is a directory.
+/// Returns what a descriptor refers to, with a trailing slash for a directory.
 fn open_for(pid: Pid, descriptor: u64) -> String {
     let mut path = open_file(pid, descriptor).unwrap_or_default();
     if fs::metadata(format!("/proc/{pid}/fd/{descriptor}")).is_ok_and(|found| found.is_dir()) {
@@ -396,7 +397,7 @@ fn open_for(pid: Pid, descriptor: u64) -> String {
     path
 }
 
-/// The call with its path or the file of its descriptor.
+/// Returns the call with its path or the file of its descriptor.
 fn describe(pid: Pid, call: Call, arguments: [u64; 4]) -> String {
     let path = call.path.and_then(|position| {
         let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;

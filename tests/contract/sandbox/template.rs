@@ -1,7 +1,7 @@
-//! What hosts have in common is made once for each test process, and copied to each host that needs it: the files of a
-//! new host, the remote, the database's cluster, the bastion's host keys, and what the runbook leaves behind.
+//! The common parts of hosts are created once per test process and copied to each host that needs them: the files of a
+//! new host, the remote, the database cluster, the bastion's host keys, and the result of the runbook.
 //!
-//! A copy takes some hundredths of a second where making takes seconds of `initdb`, `git` and `ssh-keygen`.
+//! A copy takes hundredths of a second, while `initdb`, `git` and `ssh-keygen` take seconds.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -16,21 +16,21 @@ const CLUSTER: &str = "/var/lib/postgresql/data";
 const COLLEAGUE: &str = "/home/git/work";
 const OPERATOR: &str = "/home/ubuntu";
 
-/// What a host is like after the runbook.
+/// The state of a host after the runbook.
 pub struct Converged {
     folder: PathBuf,
-    /// The password of the alert mails that stands in the compose file.
+    /// The password of the alert mails in the compose file.
     pub smtp_password: String,
 }
 
-/// Where the parts lie; hosts see it as `/run/parts`.
+/// The directory of the parts. Hosts see it as `/run/parts`.
 pub fn parts() -> &'static Path {
     static PARTS: OnceLock<(PathBuf, Child)> = OnceLock::new();
     &PARTS
         .get_or_init(|| {
             let parts = Path::new(PLACE).join(format!("parts-{}", std::process::id()));
             fs::create_dir_all(&parts).unwrap();
-            // Its standard input ends with this process at the latest, however that ends.
+            // Its standard input closes at the latest when this process ends.
             let script = "cat >/dev/null; rm -rf \"$0\"";
             let mut remover = Command::new("sh");
             remover.args(["-c", script]).arg(&parts).stdin(Stdio::piped()).process_group(0);
@@ -39,7 +39,7 @@ pub fn parts() -> &'static Path {
         .0
 }
 
-/// A part's folder, and what fills it; a part is there as a whole or not at all.
+/// Returns the folder of a part and creates it if necessary. A part exists completely or not at all.
 fn part(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let parts = parts();
     let (begun, done) = (parts.join(format!("{name}.begun")), parts.join(name));
@@ -52,14 +52,14 @@ fn part(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     done
 }
 
-/// Copies a folder with all that belongs to it; what is in the way of a file is replaced.
+/// Copies a folder with all attributes. Files in the way are replaced.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     let copied = Command::new("cp").args(["-aT", "--reflink=auto"]).arg(from).arg(to).status().expect("cp starts");
     assert!(copied.success(), "{} is copied to {}", from.display(), to.display());
 }
 
-/// Makes the files of a new host.
+/// Creates the files of a new host.
 pub fn new_host(dir: &Path) {
     static PART: OnceLock<PathBuf> = OnceLock::new();
     let part = PART.get_or_init(|| {
@@ -73,14 +73,14 @@ pub fn new_host(dir: &Path) {
         })
     });
     copy(part, dir);
-    // One file for all hosts: a copy of a debug build costs more than the rest.
+    // One file for all hosts, because a copy of a debug build would take longer than everything else.
     let program = super::PROVISION.trim_start_matches('/');
     fs::remove_file(dir.join(program)).unwrap();
     fs::hard_link(part.join(program), dir.join(program)).unwrap();
 }
 
 impl Sandbox {
-    /// Has the remote.
+    /// Adds the remote.
     pub(super) fn place_remote(&self) {
         static PART: OnceLock<PathBuf> = OnceLock::new();
         let part = PART.get_or_init(|| {
@@ -95,7 +95,7 @@ impl Sandbox {
         copy(&part.join("work"), &self.path(COLLEAGUE));
     }
 
-    /// Has a cluster with the marts, which is not started.
+    /// Adds a cluster with the marts, without starting it.
     pub fn place_cluster(&self) {
         static PART: OnceLock<PathBuf> = OnceLock::new();
         let part = PART.get_or_init(|| {
@@ -108,7 +108,7 @@ impl Sandbox {
         self.layer_cluster(part);
     }
 
-    /// Has the bastion's host keys.
+    /// Adds the bastion's host keys.
     pub(super) fn place_bastion_keys(&self) {
         static PART: OnceLock<PathBuf> = OnceLock::new();
         let part = PART.get_or_init(|| {
@@ -123,7 +123,7 @@ impl Sandbox {
         copy(part, &self.path("/etc/ssh"));
     }
 
-    /// Has the checkout, the key and the tables as the runbook leaves them; nothing is started.
+    /// Adds the checkout, the key and the tables as left by the runbook. Starts nothing.
     pub(super) fn place_converged(&self) -> &'static Converged {
         static PART: OnceLock<Converged> = OnceLock::new();
         let converged = PART.get_or_init(|| {
@@ -141,7 +141,7 @@ impl Sandbox {
         converged
     }
 
-    /// The cluster begins as a part's.
+    /// The cluster starts as a copy of a part.
     fn layer_cluster(&self, part: &Path) {
         let part = part.strip_prefix(parts()).unwrap();
         self.bash("root", &format!("/opt/provision/scripts/services cluster /run/parts/{}", part.display()));

@@ -1,5 +1,4 @@
-//! A command on a pseudo-terminal of its own: what it writes, byte by byte and as the screen then looks, and what is
-//! typed.
+//! A command on its own pseudo-terminal: its output byte by byte, the resulting screen, and typed input.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Run;
 
 const ROWS: u16 = 50;
-/// Nothing that is waited for takes that long.
+/// Nothing that is waited for takes this long.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A terminal with a command on it.
@@ -33,10 +32,11 @@ pub struct Terminal {
 }
 
 impl Run<'_> {
-    /// Starts in a session of its own, on a terminal of so many columns. `line` is bash's, and `"$@"` in it the command:
-    /// that is where streams are redirected.
+    /// Starts in its own session, on a terminal with this many columns. `line` is a line of bash in which `"$@"` is the
+    /// command, for redirecting streams.
     pub fn on_terminal(self, columns: u16, line: &str) -> Terminal {
-        // Not openpty(3): what other tests start at this moment would inherit its descriptors, and keep the terminal open.
+        // openpty(3) is not used: other tests that start processes at this moment would inherit its descriptors and
+        // keep the terminal open.
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a pseudo-terminal");
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -59,7 +59,7 @@ impl Run<'_> {
 }
 
 impl Terminal {
-    /// All that was written so far.
+    /// Returns all output so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.seen.lock().unwrap().clone()
     }
@@ -71,12 +71,12 @@ impl Terminal {
         emulator
     }
 
-    /// The lines of the screen, without the blanks at their ends.
+    /// Returns the lines of the screen without trailing spaces.
     pub fn screen(&self) -> Vec<String> {
         self.emulator().screen().rows(0, self.columns).map(|line| line.trim_end().to_owned()).collect()
     }
 
-    /// The last line with anything on it, and whether the cursor stands there.
+    /// Returns the last non-empty line, and whether the cursor is on it.
     pub fn last_line(&self) -> (String, bool) {
         let (screen, emulator) = (self.screen(), self.emulator());
         let last = screen.iter().rposition(|line| !line.is_empty()).unwrap_or_default();
@@ -89,7 +89,7 @@ impl Terminal {
         self.until_it(text, |this| String::from_utf8_lossy(&this.bytes()).contains(text));
     }
 
-    /// Waits until something holds of the terminal.
+    /// Waits until a condition holds.
     #[track_caller]
     pub fn until_it(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
@@ -99,12 +99,12 @@ impl Terminal {
         }
     }
 
-    /// Types.
+    /// Types a text.
     pub fn types(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits for the end: the exit code, and all that was written.
+    /// Waits for the end. Returns the exit code and all output.
     #[track_caller]
     pub fn wait(mut self) -> (i32, String) {
         let code = end(&mut self.child);
@@ -113,7 +113,7 @@ impl Terminal {
         (code, String::from_utf8(Arc::try_unwrap(self.seen).unwrap().into_inner().unwrap()).unwrap())
     }
 
-    /// Closes the terminal, as a lost connection does: the exit code.
+    /// Closes the terminal, as a lost connection does. Returns the exit code.
     #[track_caller]
     pub fn hang_up(mut self) -> i32 {
         self.closing.store(true, Ordering::SeqCst);
@@ -123,7 +123,7 @@ impl Terminal {
     }
 }
 
-/// Reads until the terminal's last process has ended, or the terminal is closed.
+/// Reads until the terminal's last process has ended or the terminal is closed.
 fn read_to_end(mut output: File, seen: &Mutex<Vec<u8>>, closing: &AtomicBool) {
     let mut some = [0; 4096];
     while !closing.load(Ordering::SeqCst) {
@@ -132,13 +132,13 @@ fn read_to_end(mut output: File, seen: &Mutex<Vec<u8>>, closing: &AtomicBool) {
         if poll(&mut wait, Some(&tick)).unwrap() == 0 {
             continue;
         }
-        // The end of the last process is an error (EIO).
+        // The end of the last process is reported as an error (EIO).
         let Ok(count @ 1..) = output.read(&mut some) else { return };
         seen.lock().unwrap().extend_from_slice(&some[..count]);
     }
 }
 
-/// A death by signal n is 128 + n, as in a shell.
+/// Death by signal n is 128 + n, as in a shell.
 #[track_caller]
 fn end(child: &mut Child) -> i32 {
     let begun = Instant::now();

@@ -1,5 +1,5 @@
-//! Watching a command's system calls with strace, and breaking them: what it writes, what it starts, and what is left
-//! when it is killed or refused at a given call.
+//! Watches a command's system calls with strace and breaks them: what it writes, what it starts, and what is left when
+//! it is killed or a call fails.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,43 +8,43 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::run::{Outcome, Run};
 
 /// The calls that change a file, a name or what `stat` shows. Writing through a descriptor needs one that was opened
-/// for it, so the opening calls stand for `write` and `mmap`.
+/// for writing, so the opening calls represent `write` and `mmap`.
 const MUTATING: &str = "open,openat,openat2,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,link,\
 linkat,symlink,symlinkat,chmod,fchmod,fchmodat,?fchmodat2,chown,fchown,lchown,fchownat,truncate,ftruncate,utime,utimes,\
 futimesat,utimensat,mknod,mknodat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr";
 
-/// The calls at which a run can be killed or refused: all that touch a file, a socket or a process.
+/// The calls at which a run can be killed or fail: all that affect a file, a socket or a process.
 const TOUCHING: &str = "%file,%desc,%network,%process";
 
-/// What to watch for, or to do.
+/// What to trace or inject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tracing {
     /// Calls that change a file.
     Writes,
-    /// Programs that are started, with their arguments and environments.
+    /// Programs that are started, with arguments and environment.
     Executions,
-    /// All calls that touch a file, a socket or a process: for their numbers.
+    /// All calls that affect a file, a socket or a process, for counting.
     Calls,
-    /// SIGKILL to the process whose thread enters its `number`-th call of the name.
+    /// SIGKILL to the process whose thread makes its `number`-th call with the name.
     Kill { call: String, number: u32 },
-    /// So long a wait after each call of the name.
+    /// A delay after each call with the name.
     Delay { call: String, microseconds: u32 },
-    /// The error (`ENOSPC`) in place of a thread's `number`-th call of the name.
+    /// The error (`ENOSPC`) instead of a thread's `number`-th call with the name.
     Error { call: String, number: u32, error: String },
 }
 
 impl Tracing {
-    /// So long a wait, in microseconds, after each of the calls.
+    /// A delay, in microseconds, after each of the calls.
     pub fn slow(calls: &str, microseconds: u32) -> Self {
         Self::Delay { call: calls.into(), microseconds }
     }
 }
 
-/// What strace saw: the lines of each thread.
+/// What strace recorded: the lines of each thread.
 pub struct Trace(Vec<Vec<String>>);
 
 impl Run<'_> {
-    /// Runs to the end under strace. It is root's, so that `sudo` works in what it traces.
+    /// Runs to the end under strace. strace runs as root, so that `sudo` works in what it traces.
     pub fn traced(self, tracing: &Tracing) -> (Outcome, Trace) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let folder = format!("/run/trace-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -89,7 +89,7 @@ impl Trace {
         self.0.iter().flatten()
     }
 
-    /// The calls that changed a file. What the kernel's own file systems get is none, nor is sudo's state under `/run`.
+    /// Returns the calls that changed a file, except in the kernel's own file systems and sudo's state under `/run`.
     pub fn writes(&self) -> Vec<&String> {
         let opens = ["open(", "openat(", "openat2(", "creat("];
         let writing = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "creat("];
@@ -106,13 +106,13 @@ impl Trace {
             .collect()
     }
 
-    /// Whether a call names this path.
+    /// Returns whether a call contains this path.
     pub fn names(&self, path: &str) -> bool {
         let quoted = format!("\"{path}\"");
         self.lines().any(|line| line.contains(&quoted))
     }
 
-    /// What was done to an entry whose path begins so, call by call, for each process that made one.
+    /// Returns the calls on entries whose path starts with this, for each process that created one.
     pub fn on_new(&self, path: &str) -> Vec<Vec<&String>> {
         let made = |line: &&String| line.starts_with("openat(") && line.contains("O_CREAT") && line.contains(path);
         let of_thread = |lines: &'_ Vec<String>| lines.iter().any(|line| made(&line));
@@ -122,12 +122,12 @@ impl Trace {
             .collect()
     }
 
-    /// Each program that was started, as strace prints it: path, arguments, environment.
+    /// Returns each program that was started, as printed by strace: path, arguments, environment.
     pub fn executions(&self) -> Vec<&String> {
         self.lines().filter(|line| line.starts_with("execve") && !line.contains(" = -1 ")).collect()
     }
 
-    /// How often one thread at the most made each call: the points at which `when=n` can bite.
+    /// Returns the maximum number of times that one thread made each call: the points at which `when=n` can strike.
     pub fn calls(&self) -> BTreeMap<String, u32> {
         let mut most = BTreeMap::new();
         for thread in &self.0 {
@@ -143,7 +143,7 @@ impl Trace {
         most
     }
 
-    /// Whether the injected signal or error was ever reached.
+    /// Returns whether the injected signal or error occurred.
     pub fn bitten(&self) -> bool {
         self.lines().any(|line| line.contains("(INJECTED)") || line.ends_with("= ?"))
     }

@@ -1,8 +1,8 @@
-//! The host's warehouse: PostgreSQL with the three marts, and what its catalog holds.
+//! The host's warehouse: PostgreSQL with the three marts, and the content of its catalog.
 
 use super::Sandbox;
 
-/// The program itself: the one in the path is Debian's script around it.
+/// The program itself. The one in the path is a wrapper script of Debian.
 const PSQL: &str = "/opt/provision/bin/psql";
 
 impl Sandbox {
@@ -12,7 +12,7 @@ impl Sandbox {
         self.start_warehouse()
     }
 
-    /// Starts the cluster that lies there, with a new password.
+    /// Starts the existing cluster with a new password.
     pub(super) fn start_warehouse(self) -> Self {
         let password = random_word();
         let script = format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres");
@@ -21,7 +21,7 @@ impl Sandbox {
             .env("REDSHIFT_PASSWORD", password)
     }
 
-    /// Runs SQL as the server's superuser; rows come as lines of fields parted by `|`.
+    /// Runs SQL as the server's superuser. Rows are returned as lines with fields separated by `|`.
     pub fn sql(&self, sql: &str) -> String {
         self.sql_in("warehouse", sql)
     }
@@ -33,7 +33,7 @@ impl Sandbox {
         outcome.stdout
     }
 
-    /// Every relation outside of the system's schemas, column by column.
+    /// All relations outside the system schemas, column by column.
     pub const DEFINITIONS: &str =
         "SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), a.attnum, a.attname,
                     format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
@@ -44,20 +44,20 @@ impl Sandbox {
              WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
              ORDER BY 1, 2, 5";
 
-    /// What [`Sandbox::DEFINITIONS`] gives: what two warehouses can have in common.
+    /// Returns the result of [`Sandbox::DEFINITIONS`], which two warehouses can have in common.
     pub fn definitions(&self) -> String {
         self.sql(Self::DEFINITIONS)
     }
 
-    /// The tables of the pipeline's schema.
+    /// Returns the tables of the pipeline's schema.
     pub fn tables(&self) -> Vec<String> {
         let sql = "SELECT relname FROM pg_class WHERE relnamespace = 'settlement_ods'::regnamespace AND relkind = 'r'
                    ORDER BY 1";
         self.sql(sql).lines().map(str::to_owned).collect()
     }
 
-    /// Everything that a write would move: object ids and versions, the rows' counts, and the next transaction's number,
-    /// which each writing transaction takes and a reading one does not.
+    /// Returns everything that a write would change: object ids and versions, row counts, and the next transaction id,
+    /// which only writing transactions consume.
     pub fn catalog(&self) -> String {
         self.sql(
             "SELECT 'class', oid, xmin, relname, relfilenode, relacl FROM pg_class ORDER BY oid;
@@ -88,7 +88,7 @@ impl Sandbox {
     }
 }
 
-/// A word that is found nowhere else: good as a password, and as a canary.
+/// Returns a random word, for use as a password and as a canary.
 pub fn random_word() -> String {
     let mut bytes = [0; 12];
     openssl::rand::rand_bytes(&mut bytes).unwrap();

@@ -167,7 +167,7 @@ fn without_a_value_what_is_there_is_left_alone() {
     let diff = host.plan().unwrap();
     assert_eq!(
         (diff.changes.len(), diff.notes),
-        (0, vec!["content not checked: environment variable PW is not set, or empty".to_owned()])
+        (0, vec!["content not checked: environment variable PW is unset or empty".to_owned()])
     );
     let host = Host::new(REFERENCE, None);
     let refusal = host.plan().unwrap_err();
@@ -282,8 +282,8 @@ fn a_step_is_read_strictly() {
         ("file: /a.yml\nvariable: PW\nvalue: {}", "exactly one of"),
         ("file: /a.yml\nvariable: PW\nvalue: { file: pw.txt }", "`pw.txt` is not absolute"),
         ("file: /a.yml\nvariable: PW\nvalue: { evn: A }", "unknown field `evn`"),
-        ("file: /a.yml\nvariable: PW\nvalue: s3cret", "given by its source"),
-        ("file: /a.yml\nvariable: PW\nvalue: 53", "given by its source"),
+        ("file: /a.yml\nvariable: PW\nvalue: s3cret", "a plan file must not contain secrets"),
+        ("file: /a.yml\nvariable: PW\nvalue: 53", "a plan file must not contain secrets"),
         ("variable: PW", "missing field `file`"),
     ] {
         let error = read(wrong).unwrap_err();
