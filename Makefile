@@ -1,29 +1,29 @@
-# `make help` lists the targets. All of them work on a fresh Debian or Ubuntu with Rust: scripts/setup installs the rest.
+# `make help` lists the targets. All work on a fresh Debian or Ubuntu with Rust; scripts/setup installs the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# The tests make namespaces and act as several users, so their binaries run as root; building stays with the caller.
+# The tests create namespaces and act as several users, so their binaries run as root. The caller builds them.
 RUNNER := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 
 .PHONY: help demo test check docs bench faults fuzz
 
-help: ## what there is
+help: ## lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-demo: ## the shipped plan file on a throwaway host: plan, apply, plan, and again after a rotation
+demo: ## runs the shipped plan file on a throwaway host: plan, apply, plan, and once more after a rotation
 	@scripts/setup
 	@scripts/demo
 
-test: ## every test, on real git, PostgreSQL, sshd and users inside throwaway hosts; then the ten slowest
+test: ## runs every test on real git, PostgreSQL, sshd and users, and lists the ten slowest
 	@scripts/setup --tests
 	@scripts/test
 
-docs: ## docs/reference.md, from the tables of keys beside the kinds
+docs: ## generates docs/reference.md from the tables of keys in each kind
 	UPDATE_DOCS=1 cargo test --locked --lib the_reference_document
 
-check: ## formatting, lints, the generated documents, licences and sources of dependencies
+check: ## checks formatting, lints, wording, generated documents, licences and sources of dependencies
 	@scripts/setup --check
 	scripts/words
 	cargo fmt --all --check
@@ -31,16 +31,16 @@ check: ## formatting, lints, the generated documents, licences and sources of de
 	cargo clippy --locked --all-targets -- --deny warnings
 	PATH="$$PWD/target/tools/bin:$$PATH" cargo deny --locked check licenses sources bans
 
-bench: ## `provision plan` beside the runbook as a shell script, as ratios
+bench: ## compares `provision plan` with the runbook as a shell script, as ratios
 	@scripts/setup
 	@scripts/bench
 
-faults: ## kills and errors at every system call instead of a sample (hours; see CONTRIBUTING.md)
+faults: ## kills, or fails, every system call instead of a sample (hours; see CONTRIBUTING.md)
 	@scripts/setup
 	CARGO_TARGET_$(TARGET)_RUNNER='$(RUNNER) unshare --mount scripts/in-memory' \
 		cargo test --release --locked --test contract --lib -- faults::kills faults::errors every_point --ignored --nocapture \
 		--test-threads=$$((2 * $$(nproc)))
 
-fuzz: ## each fuzzer for a minute (FUZZ_SECONDS)
+fuzz: ## runs each fuzzer for a minute (FUZZ_SECONDS)
 	@scripts/setup --fuzz
 	@scripts/fuzz
