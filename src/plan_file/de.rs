@@ -266,7 +266,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
         let result = match &self.0.value {
@@ -282,9 +282,11 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
             }
             Value::Mapping(pairs) => match pairs.as_slice() {
                 [(key, value)] => visitor.visit_enum(Tagged { key, value }),
-                _ => Err(de::Error::custom("exactly one key is expected")),
+                _ => Err(Diagnostic::of_file(format!("expected {}, found a mapping", one_of(variants))).into()),
             },
-            Value::Sequence(_) => Err(de::Error::custom("expected a mapping of keys, found a list")),
+            Value::Sequence(_) => {
+                Err(Diagnostic::of_file(format!("expected {}, found a list", one_of(variants))).into())
+            }
             Value::Unset(name) => Err(self.unset(name)),
         };
         result.map_err(|error| error.placed(&self.0.span))
