@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Group, Uid};
 pub struct User {
     pub name: String,
     pub uid: u32,
-    /// The user's own group.
+    /// The primary group.
     pub gid: u32,
     pub home: PathBuf,
 }
@@ -19,7 +19,7 @@ impl User {
     /// Returns the user with this name, or `None` if there is none.
     ///
     /// # Errors
-    /// The host cannot tell.
+    /// The lookup failed.
     pub fn by_name(name: &str) -> io::Result<Option<Self>> {
         Ok(find_twice(|| nix::unistd::User::from_name(name))?.map(Self::from))
     }
@@ -27,7 +27,7 @@ impl User {
     /// Returns the user with this number, or `None` if there is none.
     ///
     /// # Errors
-    /// The host cannot tell.
+    /// The lookup failed.
     pub fn by_id(uid: u32) -> io::Result<Option<Self>> {
         Ok(find_twice(|| nix::unistd::User::from_uid(Uid::from_raw(uid)))?.map(Self::from))
     }
@@ -58,7 +58,7 @@ impl From<nix::unistd::User> for User {
 /// Returns the number of the group with this name, or `None` if there is none.
 ///
 /// # Errors
-/// The host cannot tell.
+/// The lookup failed.
 pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     Ok(find_twice(|| Group::from_name(name))?.map(|group| group.gid.as_raw()))
 }
@@ -74,8 +74,8 @@ pub fn acting_user() -> String {
     User::by_id(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
 }
 
-/// Looks again if nothing is found: glibc says the same of a source that cannot be read at the moment
-/// (nsswitch.conf(5): "unavail" goes on to the next source, and after the last one is "not found").
+/// Looks up a second time if nothing was found. glibc reports a source that is temporarily unavailable as "not found"
+/// (nsswitch.conf(5): "unavail" continues with the next source).
 fn find_twice<T>(find: impl Fn() -> nix::Result<Option<T>>) -> io::Result<Option<T>> {
     match find() {
         Ok(Some(found)) => Ok(Some(found)),

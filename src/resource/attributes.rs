@@ -133,7 +133,7 @@ impl Ownership {
     /// is desired. The owner comes before the mode, because a new owner can reset mode bits.
     ///
     /// # Errors
-    /// The acting user may not make one of the changes. `as_root` is the hint.
+    /// The acting user is not allowed to make one of the changes. `as_root` is the hint.
     pub fn diff(
         &self,
         path: &str,

@@ -62,7 +62,7 @@ impl Span {
     }
 }
 
-/// What a field may be made from.
+/// Types that a field can have.
 trait ToField {
     type Field: tracing::Value;
 

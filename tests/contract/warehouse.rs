@@ -121,9 +121,9 @@ fn drift_is_reported_with_its_consequence() {
     assert_eq!(texts(&step["drift"]).len(), 3, "{step}");
     assert_eq!(sandbox.catalog(), before);
 
-    let mending = sandbox.read(PLAN).replace("      ahead: 1\n", "      ahead: 1\n      on_drift: add_columns\n");
-    sandbox.write("/home/ubuntu/mending.yaml", "ubuntu", mending);
-    let apply = ["apply", "mending.yaml", "--json", "--yes", "--only", TABLES];
+    let repairing = sandbox.read(PLAN).replace("      ahead: 1\n", "      ahead: 1\n      on_drift: add_columns\n");
+    sandbox.write("/home/ubuntu/repairing.yaml", "ubuntu", repairing);
+    let apply = ["apply", "repairing.yaml", "--json", "--yes", "--only", TABLES];
     let repaired = sandbox.provision("ubuntu", apply).run().exits(0);
     assert_eq!(repaired.events_of("change_finished").len(), 3, "{repaired}");
     sandbox

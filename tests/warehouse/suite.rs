@@ -177,11 +177,11 @@ pub async fn drift_is_reported_and_what_can_be_is_mended(target: &Target) {
     let later = plan(&target.periods(SERIES), &warehouse, "2026-07-10").await.unwrap();
     let old = |texts: &[String]| texts.iter().filter(|text| text.contains("_2025_h2 has drifted")).count();
     assert_eq!((later.drift.len(), old(&later.warnings), later.changes.len()), (6, 3, 3), "{later:?}");
-    let mending = target.periods(&format!("{SERIES}on_drift: add_columns\n"));
-    let done = apply(&mending, &warehouse, DAY).await;
+    let repairing = target.periods(&format!("{SERIES}on_drift: add_columns\n"));
+    let done = apply(&repairing, &warehouse, DAY).await;
     assert_eq!(done.len(), 9, "{done:?}");
     assert_eq!(done[0], target.text("add column weight real to settlement_ods.hist_uni_tracking_info_2025_h2"));
-    let after = plan(&mending, &warehouse, DAY).await.unwrap();
+    let after = plan(&repairing, &warehouse, DAY).await.unwrap();
     assert_eq!((after.drift.len(), after.warnings.len()), (0, 0), "{after:?}");
 }
 
