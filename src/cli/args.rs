@@ -366,6 +366,20 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
+/// Returns the command line without hidden commands, for completions and manual pages.
+pub fn visible(command: clap::Command) -> clap::Command {
+    let subcommands: Vec<clap::Command> =
+        command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).cloned().collect();
+    let about = command.get_about().cloned().unwrap_or_default();
+    clap::Command::new("provision")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .args(command.get_arguments().cloned())
+        .propagate_version(true)
+        .subcommand_required(true)
+        .subcommands(subcommands)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

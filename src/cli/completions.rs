@@ -2,8 +2,8 @@
 
 use clap::CommandFactory;
 
-use super::args::{Arguments, CompletionsArguments};
-use super::{Error, Exit, visible};
+use super::args::{Arguments, CompletionsArguments, visible};
+use super::{Error, Exit};
 use crate::render::output;
 
 /// Prints the completion script for a shell.

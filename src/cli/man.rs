@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::{Command, CommandFactory};
 
-use super::args::{Arguments, ManArguments};
-use super::{Error, Exit, visible};
+use super::args::{Arguments, ManArguments, visible};
+use super::{Error, Exit};
 use crate::engine::run::reason;
 use crate::failure::Failure;
 use crate::render::output;

@@ -6,6 +6,7 @@ mod completions;
 mod confirm;
 mod diagnostics;
 mod discover;
+mod error;
 mod exit;
 mod explain;
 mod follow_ups;
@@ -31,10 +32,9 @@ use clap::error::ErrorKind;
 
 pub use args::Arguments;
 use args::Command;
+use error::Error;
 pub use exit::Exit;
 
-use crate::engine::run::NotPrepared;
-use crate::engine::stop;
 use crate::failure::Failure;
 use crate::host::signals::without_panic;
 use crate::render::output;
@@ -94,20 +94,6 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     }))
 }
 
-/// Returns the command line without hidden commands, for completions and manual pages.
-fn visible(command: clap::Command) -> clap::Command {
-    let subcommands: Vec<clap::Command> =
-        command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).cloned().collect();
-    let about = command.get_about().cloned().unwrap_or_default();
-    clap::Command::new("provision")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(about)
-        .args(command.get_arguments().cloned())
-        .propagate_version(true)
-        .subcommand_required(true)
-        .subcommands(subcommands)
-}
-
 /// A command fails if its result could not be written completely.
 fn with_all_output(exit: Exit) -> Exit {
     match (output::write_error(), exit) {
@@ -130,50 +116,4 @@ fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Ex
     // A lookup that was interrupted by a signal may still block a thread.
     runtime.shutdown_background();
     result
-}
-
-/// An error that ends a command before it has a result, as it is shown.
-#[derive(Debug)]
-pub struct Error {
-    text: String,
-    exit: Exit,
-}
-
-impl Error {
-    /// A signal came before there was anything to report.
-    fn stopped(signal: i32) -> Self {
-        Self {
-            text: format!("error: nothing was changed: stopped by {}", stop::name(signal)),
-            exit: Exit::by_signal(signal),
-        }
-    }
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        let hint = failure.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-        Self { text: format!("error: {}{hint}", failure.message), exit: Exit::Failed }
-    }
-}
-
-impl From<NotPrepared> for Error {
-    fn from(error: NotPrepared) -> Self {
-        match error {
-            NotPrepared::Failure(failure) => failure.into(),
-            NotPrepared::Diagnostics(diagnostics) => diagnostics.into(),
-            NotPrepared::Stopped(signal) => Self::stopped(signal),
-        }
-    }
-}
-
-impl From<crate::plan_file::Diagnostics> for Error {
-    fn from(diagnostics: crate::plan_file::Diagnostics) -> Self {
-        Self { text: diagnostics.to_string(), exit: Exit::Failed }
-    }
 }

@@ -5,6 +5,7 @@ mod check;
 mod de;
 mod diagnostic;
 mod document;
+mod file;
 mod keys;
 mod node;
 mod read;
@@ -15,14 +16,15 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 pub use check::Relations;
 pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, nearest};
+pub use file::PlanFile;
 pub use template::{HostAccess, Inputs};
 
 use diagnostic::{Source, suggest};
+use file::StepSource;
 use keys::by_key;
 use node::Node;
 use template::Evaluator;
@@ -31,40 +33,6 @@ use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Unseen};
 use crate::resource::{AnyResource, kind_info};
 use crate::resource::{Prose, Step};
-
-/// A plan file as it is written. Nothing is evaluated yet.
-#[derive(Debug, Clone)]
-pub struct PlanFile {
-    source: Source,
-    pub name: String,
-    vars: BTreeMap<String, Node>,
-    /// Variables with a wrong declaration.
-    misdeclared: BTreeSet<String>,
-    connections: BTreeMap<String, Node>,
-    steps: Vec<StepSource>,
-    /// Every id in the file, including those of steps that could not be read.
-    ids: Vec<String>,
-    /// What is wrong with its shape. Every use of a plan file with flaws fails with an error that lists them all.
-    flaws: Vec<Diagnostic>,
-}
-
-/// A step before its templates are evaluated.
-#[derive(Debug, Clone)]
-struct StepSource {
-    id: String,
-    /// The place of the id. Problems of the step as a whole are reported there.
-    span: Range<usize>,
-    title: Node,
-    why: Node,
-    symptom: Node,
-    when: Node,
-    run_as: Node,
-    after: Vec<(String, Range<usize>)>,
-    max_changes: Node,
-    kind: &'static str,
-    kind_span: Range<usize>,
-    body: Node,
-}
 
 /// A step as `explain` shows it.
 #[derive(Debug, Clone)]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use super::StepSource;
 use super::diagnostic::{Diagnostic, nearest, suggest};
 use super::document;
+use super::file::StepSource;
 use super::node::{Node, Value};
 use crate::resource::KIND_NAMES;
 

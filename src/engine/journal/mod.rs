@@ -15,17 +15,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use past::{RunStatus, RunSummary, interrupted, mark_recovered, past};
 pub use record::{BadLine, FORMAT, Record, parse};
+use record::{ENDED, RUNNING, now};
 
 use super::event::{Event, Sink, StepFinished, StepPlanned};
-use super::lock::time;
 use crate::failure::Failure;
 use crate::host::fs::{Dir, escape_path};
 use crate::host::state::{self, Access, Locked, Part, StateFolder};
 
 /// The number of runs that are kept. The oldest are removed first.
 pub const MAX_RUNS: usize = 500;
-const RUNNING: &str = "running";
-const ENDED: &str = "jsonl";
 
 /// Records the events of one run and passes them on.
 pub struct Journal {
@@ -164,10 +162,6 @@ impl Writer {
         Failure::new(format!("cannot record the run in {}: {}", escape_path(&path), io_error_text(error)))
             .hint("check that file system, then run apply again")
     }
-}
-
-fn now() -> String {
-    time(jiff::Timestamp::now())
 }
 
 /// Returns the record of an event, or `None` for events that are not recorded.

@@ -6,8 +6,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::record::{BadLine, Record, parse};
-use super::{ENDED, RUNNING, now};
+use super::record::{BadLine, ENDED, RUNNING, Record, now, parse};
 use crate::engine::event::{Counts, FollowUp, InterruptedChange, InterruptedRun, RunOutcome};
 use crate::failure::Failure;
 use crate::host::fs::{Dir, escape_path};

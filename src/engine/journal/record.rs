@@ -3,10 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::event::{ChangeOutcome, Counts, Finished, FollowUp, Planned, RunOutcome};
+use crate::engine::lock::time;
 use crate::resource::Action;
 
 /// The version of the records. Within a version no key is renamed or removed, but keys may be added.
 pub const FORMAT: u32 = 1;
+/// Ends the name of a run's file until the run has ended.
+pub const RUNNING: &str = "running";
+/// Ends the name of a run's file once the run has ended.
+pub const ENDED: &str = "jsonl";
 /// The maximum length of a record, in bytes. A longer line is not a record.
 const MAX_LINE: usize = 1 << 20;
 /// The number of damaged lines that are reported. A file with more of them is not a journal.
@@ -130,6 +135,11 @@ pub fn parse(bytes: &[u8]) -> (Vec<Record>, Vec<BadLine>) {
         }
     }
     (records, damages)
+}
+
+/// Returns the time, as records have it.
+pub fn now() -> String {
+    time(jiff::Timestamp::now())
 }
 
 #[cfg(test)]

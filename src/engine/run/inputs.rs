@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::error::NotPrepared;
+use super::request::{Command, Request, today};
 use super::secrets::RunSecrets;
 use super::source::Source;
-use super::{Command, NotPrepared, Request, today};
 use crate::engine::event::Holder;
 use crate::engine::journal::{self, Record};
 use crate::engine::lock::time;

@@ -1,18 +1,18 @@
 //! One run of a plan file. [`prepare`] reads and checks all inputs; then [`Run::plan`] or [`Run::apply`] does the work.
 //! All output is events, so no command line is needed: the caller passes a [`Request`] and a sink.
 
+mod error;
 mod inputs;
+mod request;
 mod secrets;
 mod source;
 mod standard_input;
 
 use crate::text::io_error_text;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::Date;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::apply::{ApplyContext, RestoreCommand, apply};
 use super::event::{Event, FORMAT, Finished, FollowUp, Holder, InterruptedRun, RunOutcome, Sink, StepFinished};
@@ -26,76 +26,23 @@ use super::stop::{self, Stop};
 use super::survey::{Admit, PlannedStep, planned_event, survey};
 use super::targets::Targets;
 use crate::failure::Failure;
-use crate::host::environment::Environment;
 use crate::host::secret::Digester;
 use crate::host::state::StateFolder;
 use crate::host::users::User;
 use crate::plan::graph::Graph;
-use crate::plan_file::{Diagnostics, Selection};
 use crate::resource::Step;
 use crate::telemetry::spans::{self, Span};
 
 pub use super::saved::show_saved;
+pub use error::NotPrepared;
 use inputs::RunInputs;
+pub use request::{Command, Request, today};
 pub use secrets::RunSecrets;
 pub use source::{MAX_SAVED_PLAN_BYTES, Source, canonical, reason};
 pub use standard_input::{StdinRequest, read_lines, read_plan_file, read_request};
 
 /// How long a stopped run waits for its workers to end.
 const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a run is asked to do.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub command: Command,
-    /// The plan file, or for an apply a saved plan.
-    pub source: Source,
-    pub selection: Selection,
-    /// The values of `--var`.
-    pub vars: BTreeMap<String, String>,
-    /// The date that determines the current period. Today (UTC) if it is `None`.
-    pub as_of: Option<Date>,
-    pub environment: Environment,
-}
-
-/// The command of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    Plan,
-    Apply,
-}
-
-impl Command {
-    /// Returns the name of the command, as used in events.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Plan => "plan",
-            Self::Apply => "apply",
-        }
-    }
-}
-
-/// Why a run could not be prepared. Nothing was changed.
-#[derive(Debug)]
-pub enum NotPrepared {
-    Failure(Failure),
-    /// The plan file is wrong.
-    Diagnostics(Diagnostics),
-    /// The run was stopped by this signal.
-    Stopped(i32),
-}
-
-impl From<Failure> for NotPrepared {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<Diagnostics> for NotPrepared {
-    fn from(diagnostics: Diagnostics) -> Self {
-        Self::Diagnostics(diagnostics)
-    }
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -520,11 +467,6 @@ fn report_interrupted(folder: &StateFolder, file: &str, report: &Report) -> Vec<
         report.event(&Event::RunCutOff(run.clone()));
     }
     interrupted
-}
-
-/// Returns the date that determines the current period. It is in UTC, like Redshift's clock.
-pub fn today() -> Date {
-    Timestamp::now().to_zoned_datetime(TimeZone::UTC).date()
 }
 
 /// Returns a unique id for this run. Ids sort by time.

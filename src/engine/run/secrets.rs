@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::NotPrepared;
+use super::error::NotPrepared;
 use crate::engine::stop::Stop;
 use crate::host::environment::Environment;
 use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource};

@@ -4,7 +4,7 @@ use crate::text::shell_word;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::NotPrepared;
+use super::error::NotPrepared;
 use crate::engine::saved::Saved;
 use crate::failure::Failure;
 use crate::host::fs;

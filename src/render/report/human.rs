@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Group, Report, host_list};
+use super::groups::{Group, Report, host_list};
 use crate::render::with_target;
 use crate::text::clean;
 

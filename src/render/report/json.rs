@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Report;
+use super::groups::Report;
 use crate::render::to_json_line;
 
 pub fn text(report: &Report) -> String {

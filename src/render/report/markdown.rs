@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, host_list};
+use super::groups::{Report, host_list};
 use crate::render::markdown::{code, inline};
 use crate::render::with_target;
 

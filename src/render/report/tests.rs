@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
-use super::{HostRun, NoResult, Report, host_list};
+use super::groups::host_list;
+use super::{HostRun, NoResult, Report};
 
 fn lines(host: &str, steps: &[(&str, &str, &str)], outcome: &str) -> String {
     let mut lines = vec![json!({

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::project::Service;
 use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::Digest;
 
@@ -191,4 +190,17 @@ pub enum EnvValue {
     },
     /// The value uses other variables.
     Expanded,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub name: String,
+    /// The files and directories of the host that its containers mount, or read when they are created, as absolute paths.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// The variables that its description uses.
+    #[serde(default)]
+    pub variables: Vec<String>,
 }

@@ -3,8 +3,8 @@
 use crate::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::actual::Service;
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
-use super::project::Service;
 use super::{Change, ComposeEnv};
 use crate::host::fs::{Denial, FileKind, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};

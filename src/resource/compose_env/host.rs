@@ -7,9 +7,9 @@ use std::ffi::OsStr;
 
 use zeroize::Zeroizing;
 
+use super::actual::Service;
 use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Override, Source};
 use super::occurrences::{self, Reading};
-use super::project::Service;
 use super::uses::{self, Around};
 use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};

@@ -21,18 +21,15 @@
 use crate::failure::Failure;
 use crate::text::shell_word;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
-use super::value::AbsolutePath;
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Reacts, Resource, Site,
 };
-use crate::host::secret::{SecretSource, optional_source};
 
 mod actual;
 mod change;
+mod desired;
 mod diff;
 mod document;
 pub(crate) mod dotenv;
@@ -51,36 +48,7 @@ use actual::{ComposeFile, Occurrence};
 
 pub use actual::Actual;
 pub use change::Change;
-
-/// The desired value of a variable.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ComposeEnv {
-    /// The compose file.
-    pub file: AbsolutePath,
-    /// The variable's name in `environment`.
-    #[serde(deserialize_with = "name")]
-    pub variable: String,
-    /// Where its value comes from. Without a source the value is left alone.
-    #[serde(default, deserialize_with = "optional_source")]
-    pub value: Option<SecretSource>,
-    /// The service whose variable is set. Without it, the variable is set in all services.
-    #[serde(default)]
-    pub service: Option<String>,
-}
-
-impl ComposeEnv {
-    /// Whether Compose finds the file by itself. Then it merges an override file into it.
-    fn has_a_default_name(&self) -> bool {
-        let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-        self.file.file_name().is_some_and(|name| names.iter().any(|default| name == *default))
-    }
-
-    /// The file in which Compose looks for the values of `${NAME}`.
-    fn env_file(&self) -> PathBuf {
-        self.file.with_file_name(".env")
-    }
-}
+pub use desired::ComposeEnv;
 
 impl Resource for ComposeEnv {
     const INFO: KindInfo = KindInfo { secret_keys: &["value"], reacts: true, ..KindInfo::on_host("compose_env") };
@@ -166,15 +134,4 @@ impl Resource for ComposeEnv {
     async fn execute(&self, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
         host::execute(self, change, cx)
     }
-}
-
-/// A name that Compose can substitute (`[_a-zA-Z][_a-zA-Z0-9]*`).
-fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let name = String::deserialize(from)?;
-    let letters = |c: char| c == '_' || c.is_ascii_alphanumeric();
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
-        let told = format!("`{}` is not a valid variable name: use letters, digits and _", name.escape_debug());
-        return Err(serde::de::Error::custom(told));
-    }
-    Ok(name)
 }

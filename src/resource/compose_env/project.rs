@@ -3,11 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::actual::{Actual, ComposeFile};
+use super::actual::{Actual, ComposeFile, Service};
 use super::change::Change;
-use super::{ComposeEnv, diff};
+use super::desired::ComposeEnv;
+use super::diff;
 use crate::host::fs::escape_path;
 use crate::resource::{Cause, Reaction, Reacts};
 
@@ -19,19 +18,6 @@ pub struct Project<'a> {
     /// The override file, which Compose merges into it unless `-f` is given.
     pub override_file: Option<&'a Path>,
     pub services: &'a [Service],
-}
-
-/// One service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    pub name: String,
-    /// The files and directories of the host that its containers mount, or read when they are created, as absolute paths.
-    #[serde(default)]
-    pub files: Vec<PathBuf>,
-    /// The variables that its description uses.
-    #[serde(default)]
-    pub variables: Vec<String>,
 }
 
 impl<'a> Project<'a> {

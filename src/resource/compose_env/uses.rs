@@ -7,11 +7,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
+use super::actual::Service;
 use super::diff::place_at;
 use super::document::merged;
 use super::interpolation;
 use super::occurrences::{self, Occurrence, Reading, lookup};
-use super::project::Service;
 use crate::yaml::{Content, Document, NodeId, Style, is_null};
 
 /// What paths and variables are resolved with.

@@ -1,8 +1,8 @@
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-use super::Directory;
-use super::tree_change::EntryRules;
+use super::desired::Directory;
+use super::entry_rules::EntryRules;
 use crate::host::capabilities::Capability;
 use crate::host::fs::{self, Denial, FileKind, Place, tree};
 use crate::resource::ObserveContext;

@@ -5,69 +5,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Directory, Examples, HardLinks, ModeRule};
-use crate::host::fs::{self, FileKind, Place, tree};
+use super::actual::Examples;
+use super::desired::{Directory, HardLinks};
+use super::entry_rules::{EntryChange, EntryRules};
+use crate::host::fs::{self, Place, tree};
 use crate::resource::attributes::{ownership, with_ids};
-use crate::resource::value::Identity;
 use crate::resource::{Action, Description, ExecuteContext, Failure};
 
-const SET_IDS: u32 = 0o6000;
 /// The kernel sets timestamps to the time of its last tick, which can be this far in the past (CONFIG_HZ=100).
 const CLOCK_TICK_MICROS: i64 = 10_000;
 /// The number of errors that a message lists.
 const MAX_ERRORS: usize = 3;
-
-/// The desired attributes of the entries below a directory. `None` leaves an attribute unchanged.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct EntryRules {
-    pub owner: Option<Identity>,
-    pub group: Option<Identity>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dir_mode: Option<ModeRule>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file_mode: Option<ModeRule>,
-}
-
-/// The changes that one entry needs.
-#[derive(Debug, Clone, Copy)]
-pub struct EntryChange {
-    pub sets_owner: bool,
-    pub sets_group: bool,
-    /// The mode to set after owner and group.
-    pub mode: Option<u32>,
-    pub loses_set_id: bool,
-}
-
-impl EntryRules {
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Returns the changes that an entry needs, or `None` if it has converged.
-    pub fn change_of(&self, entry: &tree::Entry<'_>) -> Option<EntryChange> {
-        let sets_owner = self.owner.as_ref().is_some_and(|owner| owner.id != entry.uid);
-        let sets_group = self.group.as_ref().is_some_and(|group| group.id != entry.gid);
-        let after_chown = if sets_owner || sets_group {
-            fs::mode_after_chown(entry.kind, entry.mode, entry.mode & SET_IDS == 0 || fs::acts_in_group(entry.gid))
-        } else {
-            entry.mode
-        };
-        let rule = match entry.kind {
-            FileKind::Directory => self.dir_mode.as_ref(),
-            FileKind::File => self.file_mode.as_ref(),
-            _ => None,
-        };
-        let desired = rule.map_or(after_chown, |rule| rule.apply(after_chown, entry.kind == FileKind::Directory));
-        let mode = (desired != after_chown).then_some(desired);
-        let loses_set_id = entry.mode & SET_IDS & !desired != 0;
-        (sets_owner || sets_group || mode.is_some()).then_some(EntryChange {
-            sets_owner,
-            sets_group,
-            mode,
-            loses_set_id,
-        })
-    }
-}
 
 /// Sets owner, group and modes of the entries that differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,17 +4,14 @@ use crate::failure::Failure;
 use crate::text::shell_word;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::attributes::create_parents;
-use super::value::{AbsolutePath, Account, Mode};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{self, Attributes, Place};
-use crate::host::secret::{Origin, Secret, SecretSource, optional_source};
-use crate::host::ssh::repaired;
+use crate::host::secret::{Origin, Secret, SecretSource};
 
 mod actual;
 mod change;
+mod desired;
 mod diff;
 mod proof;
 mod reference;
@@ -25,36 +22,8 @@ mod tests;
 pub use crate::host::ssh::{KeyRead, PublicFacts, UnusableKey};
 pub use actual::{Actual, Backup, Content, FileContent, FileSeen, Target};
 pub use change::Change;
+pub use desired::KeyFile;
 pub use proof::{Proof, Verify};
-
-/// The mode that `ssh` and the runbook require for a key.
-const DEFAULT_MODE: Mode = Mode::from_bits(0o400);
-
-/// The resource as written in the plan file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyFile {
-    path: AbsolutePath,
-    /// The source of the key. Without it, existing content is left alone.
-    #[serde(default, deserialize_with = "optional_source")]
-    source: Option<SecretSource>,
-    /// Defaults to 0400.
-    #[serde(default)]
-    mode: Option<Mode>,
-    /// The user of the file. A new file belongs to the acting user if it is not given.
-    #[serde(default)]
-    owner: Option<Account>,
-    #[serde(default)]
-    group: Option<Account>,
-    #[serde(default)]
-    verify: Option<Verify>,
-}
-
-impl KeyFile {
-    fn desired_mode(&self) -> Mode {
-        self.mode.unwrap_or(DEFAULT_MODE)
-    }
-}
 
 impl Resource for KeyFile {
     const INFO: KindInfo = KindInfo { secret_keys: &["source"], ..KindInfo::on_host("key_file") };
@@ -144,13 +113,6 @@ impl Resource for KeyFile {
 }
 
 impl KeyFile {
-    /// Returns the value of the source. Shells (`$(…)`) and many tools remove the final line ending that `ssh`
-    /// requires, and white space may have been added around the key. Both are repaired.
-    fn key(&self, cx: &ObserveContext) -> Option<Secret> {
-        let secret = cx.secret()?;
-        Some(repaired(secret.expose()).unwrap_or_else(|| secret.clone()))
-    }
-
     /// Returns the key to write.
     fn content(&self, cx: &ExecuteContext) -> Result<Secret, Failure> {
         self.key(cx).ok_or_else(|| {

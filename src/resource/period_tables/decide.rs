@@ -3,8 +3,8 @@
 use crate::failure::Failure;
 use serde_json::json;
 
-use super::spec::Series;
-use super::{Actual, MAX_PERIODS, PeriodTables, longest_part};
+use super::actual::Actual;
+use super::spec::{MAX_PERIODS, PeriodTables, Series, longest_part};
 use crate::host::warehouse::{Catalog, Dialect, Relation, RelationKind, TableName};
 use crate::resource::Diff;
 use crate::resource::relation::{TableChange, cannot_create_in, missing_accounts};

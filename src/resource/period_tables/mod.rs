@@ -4,11 +4,10 @@
 //! drifted or cannot be created does not prevent the others from being created.
 
 use crate::failure::Failure;
-use std::collections::BTreeSet;
 
-use jiff::civil::Date;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
+mod actual;
 mod decide;
 mod drift;
 mod outlook;
@@ -17,63 +16,15 @@ mod properties;
 mod reference;
 mod spec;
 
-use super::relation::{Access, TableChange};
+use super::relation::TableChange;
 use super::{
     Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
 };
-use crate::host::warehouse::{Catalog, CatalogQuery, TableName};
+use crate::host::warehouse::Catalog;
 use crate::plan::claim;
-use crate::plan::period::Period;
-pub use spec::OnDrift;
+pub use actual::Actual;
+pub use spec::{OnDrift, PeriodTables};
 use spec::{Series, Spec, Through};
-
-/// The number of periods after the last desired one that are checked.
-const LOOKAHEAD: u32 = 4;
-/// The maximum number of periods in one series. More are considered a mistake.
-const MAX_PERIODS: u32 = 1200;
-
-/// Series of tables, one table per period, as written in the plan file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "Spec", into = "Spec")]
-pub struct PeriodTables {
-    spec: Spec,
-    from: Period,
-    through: Through,
-    series: Vec<Series>,
-}
-
-/// What was observed: the catalog, and the date that determines the current period.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Actual {
-    pub as_of: Date,
-    pub catalog: Catalog,
-}
-
-impl PeriodTables {
-    fn access(&self) -> Access<'_> {
-        Access { grants: &self.spec.grants, owner: self.spec.owner.as_deref() }
-    }
-
-    fn current(&self, as_of: Date) -> Period {
-        Period::of(self.spec.every, as_of)
-    }
-
-    /// Returns the last period that has to have a table.
-    fn end(&self, as_of: Date) -> Period {
-        let through = match self.through {
-            Through::Current => self.current(as_of),
-            Through::Period(period) => period,
-        };
-        through.plus(self.spec.ahead)
-    }
-
-    /// Returns the last period that is checked. It is later than the last desired one, to find out when the tables run
-    /// out. It is limited, so that a wrong date does not query thousands of names.
-    fn horizon(&self, as_of: Date) -> Period {
-        let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(LOOKAHEAD);
-        last.min(self.from.plus(MAX_PERIODS + LOOKAHEAD))
-    }
-}
 
 impl Resource for PeriodTables {
     const INFO: KindInfo = KindInfo { notes_describe_state: true, ..KindInfo::on_warehouse("period_tables") };
@@ -160,24 +111,6 @@ impl Resource for PeriodTables {
             };
         change.execute(cx.warehouse()?, is_still_needed).await
     }
-}
-
-impl PeriodTables {
-    /// Returns the query for its tables and some after them, their parents, and the accounts.
-    fn query(&self, as_of: Date) -> CatalogQuery {
-        let last = self.horizon(as_of);
-        let mut relations = BTreeSet::new();
-        for series in &self.series {
-            relations.insert(series.parent.clone());
-            relations.extend(self.from.through(last).map(|period| series.table(period)));
-        }
-        CatalogQuery { relations, accounts: self.access().accounts() }
-    }
-}
-
-/// Returns the length of the longest part of a name.
-fn longest_part(table: &TableName) -> usize {
-    table.schema.len().max(table.name.len())
 }
 
 #[cfg(test)]

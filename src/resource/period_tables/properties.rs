@@ -6,7 +6,8 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use proptest::prelude::*;
 
-use super::{Actual, LOOKAHEAD, PeriodTables};
+use super::spec::LOOKAHEAD;
+use super::{Actual, PeriodTables};
 use crate::host::warehouse::{Catalog, Column, Dialect, Relation, RelationKind, Schema, TableName};
 use crate::resource::relation::TableChange;
 use crate::resource::relation::compare::{self, Difference};

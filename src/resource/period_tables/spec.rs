@@ -1,13 +1,15 @@
 //! The mapping in the plan file, and its validation before any server is contacted.
 
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_PERIODS, PeriodTables, longest_part};
-use crate::host::warehouse::TableName;
+use crate::host::warehouse::{CatalogQuery, TableName};
 use crate::plan::period::{Every, Period};
 use crate::resource::KeyError;
 use crate::resource::Segment::{Item, Key};
-use crate::resource::relation::Grant;
+use crate::resource::relation::{Access, Grant};
 
 /// The longest name in Redshift, in bytes. PostgreSQL's shorter limit is checked when the server is known.
 const MAX_NAME_BYTES: usize = 127;
@@ -122,6 +124,58 @@ impl Series {
 /// Like [`MARK`], but with letters that need no quotation marks.
 const MARK_PLAIN: &str = "periodperiod";
 
+/// The number of periods after the last desired one that are checked.
+pub const LOOKAHEAD: u32 = 4;
+/// The maximum number of periods in one series. More are considered a mistake.
+pub const MAX_PERIODS: u32 = 1200;
+
+/// Series of tables, one table per period, as written in the plan file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Spec", into = "Spec")]
+pub struct PeriodTables {
+    pub spec: Spec,
+    pub from: Period,
+    pub through: Through,
+    pub series: Vec<Series>,
+}
+
+impl PeriodTables {
+    pub fn access(&self) -> Access<'_> {
+        Access { grants: &self.spec.grants, owner: self.spec.owner.as_deref() }
+    }
+
+    pub fn current(&self, as_of: Date) -> Period {
+        Period::of(self.spec.every, as_of)
+    }
+
+    /// Returns the last period that has to have a table.
+    pub fn end(&self, as_of: Date) -> Period {
+        let through = match self.through {
+            Through::Current => self.current(as_of),
+            Through::Period(period) => period,
+        };
+        through.plus(self.spec.ahead)
+    }
+
+    /// Returns the last period that is checked. It is later than the last desired one, to find out when the tables run
+    /// out. It is limited, so that a wrong date does not query thousands of names.
+    pub fn horizon(&self, as_of: Date) -> Period {
+        let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(LOOKAHEAD);
+        last.min(self.from.plus(MAX_PERIODS + LOOKAHEAD))
+    }
+
+    /// Returns the query for its tables and some after them, their parents, and the accounts.
+    pub fn query(&self, as_of: Date) -> CatalogQuery {
+        let last = self.horizon(as_of);
+        let mut relations = BTreeSet::new();
+        for series in &self.series {
+            relations.insert(series.parent.clone());
+            relations.extend(self.from.through(last).map(|period| series.table(period)));
+        }
+        CatalogQuery { relations, accounts: self.access().accounts() }
+    }
+}
+
 impl TryFrom<Spec> for PeriodTables {
     type Error = KeyError;
 
@@ -151,7 +205,7 @@ impl TryFrom<Spec> for PeriodTables {
             return Err(wrong("tables", "`tables` is empty".to_owned()));
         }
         let mut series = Vec::new();
-        let mut patterns = std::collections::BTreeSet::new();
+        let mut patterns = BTreeSet::new();
         for (index, pair) in spec.tables.iter().enumerate() {
             let wrong =
                 |key: &'static str, message: String| KeyError::new(message).of([Key("tables"), Item(index), Key(key)]);
@@ -179,6 +233,11 @@ impl From<PeriodTables> for Spec {
     fn from(tables: PeriodTables) -> Self {
         tables.spec
     }
+}
+
+/// Returns the length of the longest part of a name.
+pub fn longest_part(table: &TableName) -> usize {
+    table.schema.len().max(table.name.len())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::document;
 use super::super::occurrences;
 use super::super::uses::{Around, elsewhere, find};
-use crate::resource::compose_env::project::Service;
+use crate::resource::compose_env::actual::Service;
 
 fn services(text: &str) -> Vec<Service> {
     let value = |name: &str| (name == "KEYS").then(|| "../keys".to_owned());

@@ -1,0 +1,49 @@
+//! The desired value of a variable, as a plan file has it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::host::secret::{SecretSource, optional_source};
+use crate::resource::value::AbsolutePath;
+
+/// The desired value of a variable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComposeEnv {
+    /// The compose file.
+    pub file: AbsolutePath,
+    /// The variable's name in `environment`.
+    #[serde(deserialize_with = "name")]
+    pub variable: String,
+    /// Where its value comes from. Without a source the value is left alone.
+    #[serde(default, deserialize_with = "optional_source")]
+    pub value: Option<SecretSource>,
+    /// The service whose variable is set. Without it, the variable is set in all services.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+impl ComposeEnv {
+    /// Whether Compose finds the file by itself. Then it merges an override file into it.
+    pub fn has_a_default_name(&self) -> bool {
+        let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+        self.file.file_name().is_some_and(|name| names.iter().any(|default| name == *default))
+    }
+
+    /// The file in which Compose looks for the values of `${NAME}`.
+    pub fn env_file(&self) -> PathBuf {
+        self.file.with_file_name(".env")
+    }
+}
+
+/// A name that Compose can substitute (`[_a-zA-Z][_a-zA-Z0-9]*`).
+fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    let letters = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
+        let told = format!("`{}` is not a valid variable name: use letters, digits and _", name.escape_debug());
+        return Err(serde::de::Error::custom(told));
+    }
+    Ok(name)
+}
