@@ -193,9 +193,9 @@ impl<'a> Known<'a> {
         let is_directory = |claim: &Claim| matches!(claim, Claim::Directory { .. });
         let found = match claim {
             Claim::Directory { path, .. } => {
-                let git = path.ancestors().find(|around| around.ends_with(".git"))?;
-                let checkouts = self.paths.get(git.parent()?).into_iter().flatten();
-                checkouts.filter(|(_, theirs)| matches!(theirs, Claim::Checkout(_))).map(|(other, _)| *other).next()
+                let tops = path.ancestors().filter(|around| around.ends_with(".git")).filter_map(Path::parent);
+                let claims = tops.flat_map(|top| self.paths.get(top)).flatten();
+                claims.filter(|(_, theirs)| matches!(theirs, Claim::Checkout(_))).map(|(other, _)| *other).next()
             }
             Claim::Checkout(top) => {
                 let git = top.join(".git");

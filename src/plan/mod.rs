@@ -4,3 +4,5 @@ pub mod claim;
 pub mod conflict;
 pub mod graph;
 pub mod period;
+#[cfg(test)]
+mod properties;

@@ -1,0 +1,243 @@
+//! The decisions about claims on thousands of generated plan files, against a model that compares every pair of claims.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::claim::{Claim, Claims, Database, Need, Series, TreeOwner};
+use super::conflict::{claimed_below, conflicts};
+use super::graph::{Graph, Node};
+use super::period::{Every, Period};
+
+fn path() -> impl Strategy<Value = PathBuf> {
+    let parts = prop::collection::vec(prop::sample::select(vec!["a", "b", ".git", "c"]), 1..4);
+    parts.prop_map(|parts| PathBuf::from(format!("/{}", parts.join("/"))))
+}
+
+/// Two names of one database, and another database.
+fn database() -> impl Strategy<Value = Database> {
+    let server = |connection: &str, hosts: &[&str]| Database::Server {
+        connection: connection.into(),
+        addresses: hosts.iter().map(|host| ((*host).to_owned(), 5432)).collect::<BTreeSet<_>>(),
+        name: "d".into(),
+    };
+    prop::sample::select(vec![server("w", &["db", "10.0.0.1"]), server("v", &["10.0.0.1"]), server("x", &["other"])])
+}
+
+fn series() -> impl Strategy<Value = Series> {
+    let period = |half: u32| Period::parse(Every::HalfYear, "2025_h1").unwrap().plus(half);
+    (prop::sample::select(vec!["s.h_", "s.i_"]), 0u32..4, prop::option::of(0u32..4)).prop_map(
+        move |(before, from, more)| {
+            let through = more.map(|more| period(from + more));
+            Series { before: before.into(), after: String::new(), every: Every::HalfYear, from: period(from), through }
+        },
+    )
+}
+
+fn table_name() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["s.h_2025_h1", "s.h_2026_h2", "s.i_2025_h2", "s.mart", "s.h_2025_q1"])
+        .prop_map(str::to_owned)
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let name = || prop::sample::select(vec!["A", "B"]).prop_map(str::to_owned);
+    let service = prop::option::of(prop::sample::select(vec!["web", "db"]).prop_map(str::to_owned));
+    prop_oneof![
+        path().prop_map(Claim::File),
+        (path(), any::<bool>()).prop_map(|(path, tree)| Claim::Directory { path, tree: tree.then(TreeOwner::default) }),
+        path().prop_map(Claim::Checkout),
+        (path(), any::<bool>()).prop_map(|(path, certain)| Claim::EditedFile { path, certain }),
+        (path(), name(), service).prop_map(|(file, name, service)| Claim::Variable { file, name, service }),
+        (path(), name()).prop_map(|(file, name)| Claim::EnvVariable { file, name }),
+        (database(), table_name()).prop_map(|(database, name)| Claim::Table { database, name }),
+        (database(), series()).prop_map(|(database, series)| Claim::Series { database, series }),
+    ]
+}
+
+fn need() -> impl Strategy<Value = Need> {
+    prop_oneof![
+        path().prop_map(Need::Path),
+        (database(), table_name()).prop_map(|(database, name)| Need::Table { database, name }),
+    ]
+}
+
+/// A step needs the paths that it owns, as every kind has it, and perhaps something else.
+fn claims() -> impl Strategy<Value = Claims> {
+    (prop::collection::vec(claim(), 1..3), prop::collection::vec(need(), 0..2), prop::collection::vec(path(), 0..2))
+        .prop_map(|(owns, mut needs, edits)| {
+            needs.extend(owns.iter().filter_map(|claim| Some(Need::Path(claim.path()?.to_owned()))));
+            Claims { owns, needs, edits }
+        })
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Claims, Vec<usize>)>> {
+    prop::collection::vec((claims(), prop::collection::vec(0usize..5, 0..2)), 2..6).prop_map(|mut steps| {
+        let count = steps.len();
+        for (index, (_, after)) in steps.iter_mut().enumerate() {
+            after.retain(|other| *other < count && *other != index);
+        }
+        steps
+    })
+}
+
+/// Whether steps with these claims would undo each other.
+fn undo_each_other(one: &Claim, other: &Claim) -> bool {
+    let is_file = |claim: &Claim| matches!(claim, Claim::File(_) | Claim::EditedFile { certain: true, .. });
+    let may_edit = |claim: &Claim| matches!(claim, Claim::EditedFile { certain: false, .. });
+    let in_git = |directory: &Claim, checkout: &Claim| match (directory, checkout) {
+        (Claim::Directory { path, .. }, Claim::Checkout(top)) => path.starts_with(top.join(".git")),
+        _ => false,
+    };
+    match (one, other) {
+        (Claim::Variable { file, name, service }, Claim::Variable { file: file2, name: name2, service: service2 }) => {
+            (file, name) == (file2, name2) && (service == service2 || service.is_none() || service2.is_none())
+        }
+        (Claim::EnvVariable { file, name }, Claim::EnvVariable { file: file2, name: name2 }) => {
+            (file, name) == (file2, name2)
+        }
+        (Claim::Table { database, name }, Claim::Table { database: database2, name: name2 }) => {
+            database.is_same(database2) && name == name2
+        }
+        (Claim::Table { database, name }, Claim::Series { database: database2, series })
+        | (Claim::Series { database: database2, series }, Claim::Table { database, name }) => {
+            database.is_same(database2) && makes(series, name)
+        }
+        (Claim::Series { database, series }, Claim::Series { database: database2, series: series2 }) => {
+            let some = |name: &String| makes(series, name) && makes(series2, name);
+            database.is_same(database2) && all_tables().iter().any(some)
+        }
+        _ => match (one.path(), other.path()) {
+            (Some(path), Some(path2)) if path == path2 => {
+                let edits = [one, other].map(|claim| matches!(claim, Claim::EditedFile { .. }));
+                edits != [true, true] && !may_edit(one) && !may_edit(other)
+            }
+            (Some(path), Some(path2)) => {
+                (is_file(one) && path2.starts_with(path))
+                    || (is_file(other) && path.starts_with(path2))
+                    || in_git(one, other)
+                    || in_git(other, one)
+            }
+            _ => false,
+        },
+    }
+}
+
+/// The names of all tables that a generated series can make in ten years.
+fn all_tables() -> Vec<String> {
+    let first = Period::parse(Every::HalfYear, "2025_h1").unwrap();
+    let names = |before: &'static str| (0..20).map(move |half| format!("{before}{}", first.plus(half)));
+    names("s.h_").chain(names("s.i_")).collect()
+}
+
+fn makes(series: &Series, table: &str) -> bool {
+    let first = Period::parse(Every::HalfYear, "2025_h1").unwrap();
+    let periods = (0..20).map(|half| first.plus(half));
+    let mut own =
+        periods.filter(|period| *period >= series.from && series.through.is_none_or(|through| *period <= through));
+    own.any(|period| format!("{}{period}", series.before) == table)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Two steps are refused if and only if the model finds two claims of theirs that exclude each other, whichever stands
+    /// first; of several steps, if and only if two of them are.
+    #[test]
+    fn steps_that_would_undo_each_other_are_refused_and_no_others(steps in steps()) {
+        let all: Vec<Claims> = steps.iter().map(|(claims, _)| claims.clone()).collect();
+        let mut wrong_pairs = Vec::new();
+        for (second, theirs) in all.iter().enumerate() {
+            for (first, ours) in all[..second].iter().enumerate() {
+                let expected = ours.owns.iter().any(|one| theirs.owns.iter().any(|other| undo_each_other(one, other)));
+                for pair in [[ours.clone(), theirs.clone()], [theirs.clone(), ours.clone()]] {
+                    prop_assert_eq!(!conflicts(&pair, &pair).is_empty(), expected, "{:?}", pair);
+                }
+                if expected {
+                    wrong_pairs.push((first, second));
+                }
+            }
+        }
+        let found: Vec<(usize, usize)> = conflicts(&all, &all).iter().map(|found| (found.first, found.second)).collect();
+        prop_assert!(found.iter().all(|pair| wrong_pairs.contains(pair)), "{found:?} {wrong_pairs:?}");
+        prop_assert_eq!(found.is_empty(), wrong_pairs.is_empty());
+    }
+
+    /// The graph of steps that are accepted has no circle, keeps every `after`, and puts who makes a thing before who needs
+    /// it, unless an `after` says otherwise.
+    #[test]
+    fn accepted_steps_run_in_an_order_that_holds(steps in steps()) {
+        let all: Vec<Claims> = steps.iter().map(|(claims, _)| claims.clone()).collect();
+        prop_assume!(conflicts(&all, &all).is_empty());
+        let nodes: Vec<Node<'_>> =
+            steps.iter().map(|(claims, after)| Node { after, written: claims, located: claims }).collect();
+        match Graph::new(&nodes) {
+            Ok(graph) => {
+                let place = |step: usize| graph.sequence().iter().position(|other| *other == step).unwrap();
+                prop_assert_eq!(graph.sequence().iter().collect::<BTreeSet<_>>().len(), steps.len());
+                for (index, (claims, after)) in steps.iter().enumerate() {
+                    for other in after {
+                        prop_assert!(place(*other) < place(index));
+                    }
+                    for (other, _) in graph.before(index) {
+                        prop_assert!(place(*other) < place(index));
+                    }
+                    for (other, (theirs, _)) in steps.iter().enumerate().filter(|(other, _)| *other != index) {
+                        if brings(theirs, claims) {
+                            let yielded = graph.inside_and_before(other).contains(&index);
+                            prop_assert!(place(other) < place(index) || yielded, "{index} needs what {other} makes");
+                        }
+                        let shared = claims.edits.iter().any(|path| theirs.edits.contains(path));
+                        let same_lock = graph.locks(index).iter().any(|lock| graph.locks(other).contains(lock));
+                        prop_assert_eq!(shared, same_lock);
+                    }
+                }
+            }
+            Err(circle) => {
+                prop_assert!(circle.len() > 2 && circle.first() == circle.last(), "{circle:?}");
+                for pair in circle.windows(2) {
+                    let (waiting, other) = (&steps[pair[0]], pair[1]);
+                    let waits = waiting.1.contains(&other) || brings(&steps[other].0, &waiting.0);
+                    prop_assert!(waits, "{circle:?}");
+                }
+            }
+        }
+    }
+
+    /// A tree leaves out exactly what other steps own below it.
+    #[test]
+    fn a_tree_leaves_out_what_others_own_below_it(steps in steps()) {
+        let all: Vec<Claims> = steps.iter().map(|(claims, _)| claims.clone()).collect();
+        prop_assume!(conflicts(&all, &all).is_empty());
+        for (index, own) in all.iter().enumerate() {
+            let others = all.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, claims)| ("step", claims));
+            let found: BTreeSet<PathBuf> = claimed_below(own, others).into_iter().map(|below| below.path).collect();
+            let tops = own.owns.iter().filter(|claim| claim.is_whole()).filter_map(Claim::path);
+            let theirs = || all.iter().enumerate().filter(|(other, _)| *other != index).flat_map(|(_, claims)| &claims.owns);
+            let expected: BTreeSet<PathBuf> = tops
+                .flat_map(|top| theirs().filter_map(move |claim| Some(claim.path()?.strip_prefix(top).ok()?.to_owned())))
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}
+
+/// Whether the first step makes something that the second needs.
+fn brings(maker: &Claims, needing: &Claims) -> bool {
+    needing.needs.iter().any(|need| {
+        maker.owns.iter().any(|claim| match (need, claim) {
+            (Need::Path(needed), Claim::File(path)) => needed == path,
+            (Need::Path(needed), Claim::Checkout(path) | Claim::Directory { path, .. }) => {
+                needed != path && needed.starts_with(path)
+            }
+            (Need::Table { database, name }, Claim::Table { database: theirs, name: made }) => {
+                theirs.is_same(database) && made == name
+            }
+            (Need::Table { database, name }, Claim::Series { database: theirs, series }) => {
+                theirs.is_same(database) && makes(series, name)
+            }
+            _ => false,
+        })
+    })
+}
