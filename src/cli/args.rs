@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use jiff::civil::Date;
 
+use super::adopt_words::{self, Series, Word};
+use crate::host::warehouse::TableName;
+
 /// Brings this host to the state that a plan file describes: shows the differences, and makes only the missing changes.
 #[derive(Debug, Parser)]
 #[command(name = "provision", version, about, propagate_version = true)]
@@ -73,6 +76,8 @@ pub enum Command {
     Resolve(ResolveArguments),
     /// Show the plans or applies of many hosts as one grouped report
     Report(ReportArguments),
+    /// Print a plan file of what this host already has; nothing is changed
+    Adopt(AdoptArguments),
     /// Print a commented plan file as a starting point
     Init(InitArguments),
     /// Print the JSON Schema of plan files, for editors
@@ -295,6 +300,28 @@ pub struct ReportArguments {
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub format: FormatArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct AdoptArguments {
+    /// Directories, checkouts and private keys
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// A variable in a compose file
+    #[arg(long = "variable", value_name = "FILE:NAME", num_args = 1.., value_parser = adopt_words::variable)]
+    pub variables: Vec<Word<(PathBuf, String)>>,
+    /// A table, by its qualified name
+    #[arg(long = "table", value_name = "T", num_args = 1.., value_parser = adopt_words::table)]
+    pub tables: Vec<Word<TableName>>,
+    /// Tables of one name, one for each period, and the table that they are like where it has to be said
+    #[arg(long, value_name = "S_{period}[=PARENT]", num_args = 1.., value_parser = adopt_words::series)]
+    pub series: Vec<Word<Series>>,
+    /// The environment variable that holds the URL of the warehouse
+    #[arg(long, value_name = "NAME", default_value = "DATABASE_URL", value_parser = adopt_words::environment_name)]
+    pub url_env: String,
+    /// The environment variable that holds its password, where the URL does not
+    #[arg(long, value_name = "NAME", value_parser = adopt_words::environment_name)]
+    pub password_env: Option<String>,
 }
 
 #[derive(Debug, Args)]

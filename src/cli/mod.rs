@@ -1,5 +1,7 @@
 //! The command line, from arguments to exit code. Each command has its own file.
 
+mod adopt;
+mod adopt_words;
 mod apply;
 mod args;
 mod completions;
@@ -72,6 +74,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Plan(arguments) => with_runtime(plan::run(arguments)),
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
         Command::Show(arguments) => show::run(arguments),
+        Command::Adopt(arguments) => with_runtime(adopt::run(arguments)),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::History(arguments) => history::run(arguments),

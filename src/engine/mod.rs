@@ -1,5 +1,6 @@
 //! From steps to a converged host: order, survey, apply. It knows no kind by name, and all its output is events.
 
+pub mod adopt;
 pub mod apply;
 pub mod event;
 mod event_log;

@@ -2,7 +2,7 @@
 //! start, and a run can be given a different one. The functions read the environment of this process, which in a worker is
 //! that of its user.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -21,6 +21,14 @@ impl Environment {
     /// else.
     pub fn with_given(mut self, given: impl IntoIterator<Item = (String, String)>) -> Self {
         self.given = given.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self
+    }
+
+    /// The same environment without these variables.
+    pub fn without(mut self, names: &BTreeSet<String>) -> Self {
+        for variables in [&mut self.process, &mut self.given] {
+            variables.retain(|name, _| !name.to_str().is_some_and(|name| names.contains(name)));
+        }
         self
     }
 

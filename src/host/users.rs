@@ -63,6 +63,14 @@ pub fn group_id(name: &str) -> io::Result<Option<u32>> {
     Ok(find_twice(|| Group::from_name(name))?.map(|group| group.gid.as_raw()))
 }
 
+/// Returns the name of the group with this number, or `None` if there is none.
+///
+/// # Errors
+/// The host cannot tell.
+pub fn group_name(gid: u32) -> io::Result<Option<String>> {
+    Ok(find_twice(|| Group::from_gid(Gid::from_raw(gid)))?.map(|group| group.name))
+}
+
 /// Returns the name of a user, or the number in digits if the host knows none.
 pub fn name_or_id(uid: u32) -> String {
     User::by_id(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)

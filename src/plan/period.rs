@@ -15,6 +15,9 @@ pub enum Every {
 }
 
 impl Every {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::HalfYear, Self::Quarter, Self::Month];
+
     /// Returns the number of periods in a year.
     fn in_a_year(self) -> i32 {
         match self {

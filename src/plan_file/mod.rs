@@ -7,6 +7,7 @@ mod diagnostic;
 mod document;
 mod file;
 mod keys;
+mod literal;
 mod node;
 mod read;
 pub mod reference;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 pub use check::Relations;
 pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, nearest};
 pub use file::PlanFile;
+pub use literal::literal;
 pub use template::{HostAccess, Inputs};
 
 use diagnostic::{Source, suggest};

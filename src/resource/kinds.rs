@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::claim::Unseen;
 
+use super::adopt::{Adopted, Adoption, FromCatalog, Probe, Subject};
 use super::{
     Cause, Change, Claim, Claims, Description, Diff, Effect, ExecuteContext, Failure, Host, KeyError, KindInfo,
     ObserveContext, Reaction, Rescues, Resource, Site,
@@ -45,6 +46,15 @@ macro_rules! kinds {
         /// Removes the temporary files of observations in this process. Called when the process exits.
         pub fn cleanup_on_exit() {
             $(<super::$module::$variant as Resource>::cleanup_on_exit();)*
+        }
+
+        /// The kinds whose steps are written from a catalog, by their names.
+        pub fn adoptions_from_catalog() -> Vec<(&'static str, FromCatalog)> {
+            let mut found = Vec::new();
+            $(if let Adoption::Warehouse(from) = <super::$module::$variant as Resource>::ADOPTION {
+                found.push((<super::$module::$variant as Resource>::INFO.name, from));
+            })*
+            found
         }
 
         macro_rules! each {
@@ -168,6 +178,28 @@ macro_rules! kinds {
                         resource.execute(change, cx).await
                     })*
                     _ => Err(Failure::new("the change belongs to another kind than the step")),
+                }
+            }
+
+            /// The resources with which a subject of the host can be observed for adoption, in the order of the kinds.
+            pub fn probes(subject: &Subject) -> Vec<Result<Probe<Self>, Failure>> {
+                let mut found = Vec::new();
+                $(if let Adoption::Host { probe, .. } = <super::$module::$variant as Resource>::ADOPTION {
+                    found.extend(probe(subject).map(|probe| probe.map(|probe| probe.map(AnyResource::$variant))));
+                })*
+                found
+            }
+
+            /// The step for what was observed with this resource, a probe.
+            pub fn adopt(&self, actual: &AnyActual) -> Result<Adopted, Failure> {
+                match (self, actual) {
+                    $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
+                        match <super::$module::$variant as Resource>::ADOPTION {
+                            Adoption::Host { step, .. } => step(resource, actual),
+                            Adoption::None | Adoption::Warehouse(_) => Err(Failure::new("its kind adopts nothing")),
+                        }
+                    })*
+                    _ => Err(Failure::new("the observed state is of another kind than the step")),
                 }
             }
 

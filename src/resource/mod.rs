@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
+pub mod adopt;
 pub mod attributes;
 pub mod compose_env;
 mod context;
@@ -34,7 +35,10 @@ pub use context::{ExecuteContext, ObserveContext};
 pub use follow_up::{Cause, Reaction, Reacts};
 pub use info::{KindInfo, Site};
 pub use key_error::{KeyError, Segment};
-pub use kinds::{AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES, cleanup_on_exit, kind_info};
+pub use kinds::{
+    AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES, adoptions_from_catalog, cleanup_on_exit,
+    kind_info,
+};
 pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
 pub use step::{Prose, Step};
 
@@ -46,6 +50,9 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 
     /// The documentation of its keys. A test compares it with `Deserialize`.
     const REFERENCE: &'static reference::Reference;
+
+    /// How its steps are written from what a host has, if they can be.
+    const ADOPTION: adopt::Adoption<Self, Self::Actual> = adopt::Adoption::None;
 
     /// What was observed of one step. Contains no secrets: it is sent between processes and printed by failing tests.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;

@@ -12,6 +12,7 @@
 
 mod sandbox;
 
+mod adopt;
 mod command_line;
 mod denials;
 mod diagnostics;

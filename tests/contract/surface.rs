@@ -131,6 +131,7 @@ fn usage_lines_list_the_arguments() {
         (&["history"], "history [OPTIONS] [FILE] [RUN]\n"),
         (&["rescue", "restore"], "rescue restore [OPTIONS] [FILE] [ID]\n"),
         (&["show"], "show [OPTIONS] <SAVED>\n"),
+        (&["adopt"], "adopt [OPTIONS] [PATH]...\n"),
         (&["validate"], "validate [OPTIONS] [FILE]...\n"),
         (&["apply"], "apply [OPTIONS] [FILE|SAVED]\n"),
     ] {

@@ -35,6 +35,7 @@ macro_rules! suite {
             two_applies_at_once_both_end_well,
             names_that_need_quotation_marks_work,
             a_plan_writes_nothing,
+            what_is_there_is_adopted,
         );
     };
     ($server:ident, $target:expr, $attribute:meta: $($case:ident,)*) => {

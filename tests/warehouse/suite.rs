@@ -1,6 +1,8 @@
 //! Both kinds on each supported server: PostgreSQL, the dialect double, and a live Redshift if `REDSHIFT_TEST_URL` is
 //! set.
 
+use provision::engine::adopt::{Request, adopt};
+
 use crate::kit::{DAY, apply, connect, plan, summaries};
 use crate::target::Target;
 
@@ -221,4 +223,41 @@ pub async fn a_plan_writes_nothing(target: &Target) {
     assert_eq!(plan(&target.periods(SERIES), &warehouse, DAY).await.unwrap().changes.len(), 9);
     assert_eq!(plan(&target.table(EXCEPTIONS), &warehouse, DAY).await.unwrap().changes.len(), 1);
     assert_eq!(target.fingerprint().await, before);
+}
+
+/// What `adopt` prints it has planned itself, with nothing to change.
+pub async fn what_is_there_is_adopted(target: &Target) {
+    const QUOTED: &str = "settlement_ods.\"Or'der \"\"x\"\"\"";
+    target.sql(MARTS).await;
+    let warehouse = connect(&target.url);
+    let today = provision::engine::run::today().to_string();
+    let grants = format!(
+        "grants: [{{ to: {}, privileges: [insert] }}, {{ to: {{ group: {} }}, privileges: [select] }}]\n",
+        target.user, target.group
+    );
+    apply(&target.periods(&format!("{SERIES}{grants}")), &warehouse, &today).await;
+    apply(&target.table_with(EXCEPTIONS, &grants), &warehouse, &today).await;
+    apply(&target.table(&format!("CREATE TABLE {QUOTED} (\"Sel\\ect\" INT, \"order\" INT)")), &warehouse, &today).await;
+    let name = |name: &str| target.text(&format!("settlement_ods.{name}"));
+    let tables = ["order_tracking_exceptions", "mart_uni_tracking_info", "mart_ecs_order_info"].map(name);
+    let series = ["uni_tracking_info", "ecs_order_info", "uni_tracking_spath"];
+    let request = Request {
+        tables: tables.iter().chain([&target.text(QUOTED)]).map(|table| table.parse().unwrap()).collect(),
+        series: series.map(|series| (name(&format!("hist_{series}_{{period}}")), None)).into(),
+        url_env: "URL".to_owned(),
+        environment: [("URL".into(), target.url.clone().into())].into_iter().collect(),
+        ..Request::default()
+    };
+    let before = target.fingerprint().await;
+    let text = adopt(request.clone()).await.unwrap();
+    assert_eq!(target.fingerprint().await, before);
+    assert_eq!(adopt(request).await.unwrap(), text, "adopting again gives the same text");
+    assert_eq!(text.matches("period_tables:").count(), 1, "one step says all series:\n{text}");
+    let group = if target.redshift { format!("group: {}", target.group) } else { format!("to: {}", target.group) };
+    for part in ["ahead: 1", "total has a default", &name("mart_uni_tracking_spath"), &target.user, &group] {
+        assert!(text.contains(part), "{part:?} was to be read\n{text}");
+    }
+    for part in ["DISTSTYLE ALL", "COMPOUND SORTKEY (exception_type, detected_at)", "DISTSTYLE KEY DISTKEY (id)"] {
+        assert_eq!(text.contains(part), target.redshift, "{part:?}\n{text}");
+    }
 }

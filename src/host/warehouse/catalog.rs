@@ -23,6 +23,40 @@ pub struct CatalogQuery {
     pub relations: BTreeSet<TableName>,
     /// The accounts that should own a table or have privileges on it.
     pub accounts: BTreeSet<Account>,
+    /// Relations that are found by a part of their names.
+    pub families: BTreeSet<Family>,
+}
+
+/// The tables and views of a schema whose names begin and end in a given way: all of them where both are empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Family {
+    pub schema: String,
+    pub before: String,
+    pub after: String,
+}
+
+impl Family {
+    /// Every table and view of a schema.
+    pub fn whole(schema: &str) -> Self {
+        Self { schema: schema.to_owned(), before: String::new(), after: String::new() }
+    }
+
+    /// The part of a relation's name between the two, where it belongs to the family.
+    pub fn middle<'a>(&self, name: &'a TableName) -> Option<&'a str> {
+        let rest = name.name.strip_prefix(&self.before).filter(|_| name.schema == self.schema)?;
+        rest.strip_suffix(&self.after)
+    }
+
+    /// The family as Redshift stores its names.
+    pub fn folded(&self) -> Self {
+        let Self { schema, before, after } = self;
+        Self { schema: schema.to_lowercase(), before: before.to_lowercase(), after: after.to_lowercase() }
+    }
+
+    /// Whether a relation belongs to it, as written or folded.
+    fn has(&self, name: &TableName) -> bool {
+        self.middle(name).is_some() || self.folded().middle(name).is_some()
+    }
 }
 
 impl CatalogQuery {
@@ -30,11 +64,19 @@ impl CatalogQuery {
     pub fn extend(&mut self, other: CatalogQuery) {
         self.relations.extend(other.relations);
         self.accounts.extend(other.accounts);
+        self.families.extend(other.families);
     }
 
     /// Returns whether all of `other` is included already.
     pub fn contains(&self, other: &CatalogQuery) -> bool {
-        self.relations.is_superset(&other.relations) && self.accounts.is_superset(&other.accounts)
+        self.relations.is_superset(&other.relations)
+            && self.accounts.is_superset(&other.accounts)
+            && self.families.is_superset(&other.families)
+    }
+
+    /// Whether a relation belongs to one of the families.
+    pub(super) fn has_in_family(&self, name: &TableName) -> bool {
+        self.families.iter().any(|family| family.has(name))
     }
 }
 
@@ -54,6 +96,9 @@ pub struct Catalog {
     /// Relations that have columns but were returned without them. Their state is not known.
     #[serde(skip)]
     pub incomplete: BTreeSet<TableName>,
+    /// The families have more columns than are read: what is known of them is not all.
+    #[serde(skip)]
+    pub is_cut: bool,
 }
 
 impl Catalog {
@@ -89,7 +134,12 @@ impl Catalog {
             relations: BTreeMap::new(),
             accounts: self.accounts.intersection(&query.accounts).cloned().collect(),
             incomplete: BTreeSet::new(),
+            is_cut: self.is_cut,
         };
+        let in_family = self.relations.iter().filter(|(name, _)| query.has_in_family(name));
+        part.relations.extend(in_family.map(|(name, relation)| (name.clone(), relation.clone())));
+        let schemas = query.families.iter().flat_map(|family| [family.schema.clone(), family.folded().schema]);
+        part.schemas.extend(schemas.filter_map(|name| self.schemas.get(&name).map(|found| (name, *found))));
         for name in query.relations.iter().flat_map(|name| [name.clone(), name.folded()]) {
             if let Some(schema) = self.schemas.get(&name.schema) {
                 part.schemas.insert(name.schema.clone(), *schema);

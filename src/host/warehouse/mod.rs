@@ -24,8 +24,8 @@ mod spec;
 mod tls;
 
 pub use catalog::{
-    Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Inserts, Privilege, Relation, RelationKind,
-    Schema, Sort,
+    Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Family, Inserts, Privilege, Relation,
+    RelationKind, Schema, Sort,
 };
 pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use name::{Shown, TableName};

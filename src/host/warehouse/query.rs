@@ -11,19 +11,26 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::acl;
 use super::catalog::{
-    Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Inserts, Relation, RelationKind, Schema, Sort,
+    Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Family, Inserts, Relation, RelationKind, Schema,
+    Sort,
 };
 use super::name::TableName;
 
+/// More columns than these are not read for the families of one query.
+const MAX_FAMILY_COLUMNS: usize = 300_000;
+
 /// Returns the statements for the query, in the order in which [`decode`] expects their answers.
 pub(super) fn statements(query: &CatalogQuery, dialect: Dialect) -> Vec<String> {
-    let schemas = list(names(query).map(|name| name.schema.clone()));
+    let families = || query.families.iter().flat_map(|family| [family.clone(), family.folded()]);
+    let schemas = list(names(query).map(|name| name.schema.clone()).chain(families().map(|family| family.schema)));
     let tables = list(names(query).map(|name| name.name.clone()));
     let accounts = list(query.accounts.iter().map(|account| account.name().to_owned()));
+    let in_families = list_of(families().map(|family| in_family(&family)));
     let relation = format!(
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname IN ({schemas}) AND c.relname IN ({tables})"
+         WHERE ((n.nspname IN ({schemas}) AND c.relname IN ({tables})){in_families})"
     );
+    let limit = if query.families.is_empty() { String::new() } else { format!(" LIMIT {}", MAX_FAMILY_COLUMNS + 1) };
     let (style, keys) = match dialect {
         Dialect::Redshift => ("c.reldiststyle", "a.attisdistkey, a.attsortkeyord"),
         Dialect::Postgresql => ("NULL", "NULL, NULL"),
@@ -54,7 +61,7 @@ pub(super) fn statements(query: &CatalogQuery, dialect: Dialect) -> Vec<String> 
         format!(
             "SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, {keys}, {value} \
              FROM pg_attribute a {defaults} WHERE a.attnum > 0 AND NOT a.attisdropped \
-             AND a.attrelid IN (SELECT c.oid {relation}) ORDER BY a.attrelid, a.attnum"
+             AND a.attrelid IN (SELECT c.oid {relation}) ORDER BY a.attrelid, a.attnum{limit}"
         ),
     ];
     match dialect {
@@ -98,6 +105,21 @@ pub(super) fn statements(query: &CatalogQuery, dialect: Dialect) -> Vec<String> 
         }
     }
     statements
+}
+
+/// The condition for the relations of a family, which may match others as well.
+fn in_family(family: &Family) -> String {
+    let part = |text: &str| text.replace(['%', '\\'], "_");
+    let (schema, pattern) = (&family.schema, format!("{}%{}", part(&family.before), part(&family.after)));
+    format!(
+        " OR (n.nspname = {} AND c.relname LIKE {} AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))",
+        escape_literal(schema),
+        escape_literal(&pattern)
+    )
+}
+
+fn list_of(conditions: impl Iterator<Item = String>) -> String {
+    conditions.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
 /// Returns the names to query: as written, and as Redshift would fold them.
@@ -145,7 +167,8 @@ pub(super) fn decode(
     let user = rows(0).first().and_then(|row| field(row, 1)).unwrap_or_default().to_owned();
     let (schemas, relations) = (BTreeMap::new(), BTreeMap::new());
     let (accounts_found, incomplete) = (BTreeSet::new(), BTreeSet::new());
-    let mut catalog = Catalog { dialect, user, schemas, relations, accounts: accounts_found, incomplete };
+    let is_cut = rows(3).len() > MAX_FAMILY_COLUMNS;
+    let mut catalog = Catalog { dialect, user, schemas, relations, accounts: accounts_found, incomplete, is_cut };
     // The remaining queries differ by dialect.
     let (external, roles, role_grants, passes, types) = match dialect {
         Dialect::Redshift => (rows(5), rows(6), rows(7), rows(usize::MAX), rows(usize::MAX)),
@@ -165,7 +188,7 @@ pub(super) fn decode(
     for row in rows(2) {
         let name = TableName::new(text(row, 1)?, text(row, 2)?);
         // Two IN lists also match pairs that were not queried.
-        if !queried.contains(&name) {
+        if !queried.contains(&name) && !query.has_in_family(&name) {
             continue;
         }
         let found = columns.remove(text(row, 0)?).unwrap_or_default();

@@ -65,6 +65,9 @@ pub enum ComposeFile {
         #[serde(default)]
         elsewhere: BTreeMap<String, Vec<String>>,
         occurrences: Vec<Occurrence>,
+        /// The names of all variables that some `environment` has, if there is no occurrence.
+        #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+        variables: Box<[String]>,
         /// The override file that Compose merges into it.
         #[serde(default)]
         override_file: Option<Box<Override>>,

@@ -36,7 +36,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure>
 }
 
 /// The places that set the variable, or why the step cannot go on.
-fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Failure> {
+pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Failure> {
     let (variable, file) = (&step.variable, escape_path(&step.file));
     let (services, not_searched, occurrences) = match &actual.file {
         ComposeFile::Missing => {

@@ -166,9 +166,12 @@ fn compose_file(
         },
         entangled: sharing.target(occurrence, service).err(),
     });
-    let occurrences = occurrences.collect();
+    let occurrences: Vec<Occurrence> = occurrences.collect();
+    let variables =
+        if occurrences.is_empty() { occurrences::variables(&document).into_iter().collect() } else { Box::default() };
     Ok(ComposeFile::Read {
         occurrences,
+        variables,
         elsewhere,
         services: found.services,
         not_searched: found.not_searched.into_iter().collect(),

@@ -28,6 +28,7 @@ use super::{
 };
 
 mod actual;
+mod adopt;
 mod change;
 mod desired;
 mod diff;
@@ -53,6 +54,8 @@ pub use desired::ComposeEnv;
 impl Resource for ComposeEnv {
     const INFO: KindInfo = KindInfo { secret_keys: &["value"], reacts: true, ..KindInfo::on_host("compose_env") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
+    const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
+        super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };
     type Actual = Actual;
     type Change = Change;
 

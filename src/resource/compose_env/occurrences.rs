@@ -82,6 +82,29 @@ pub fn referred(text: &str, variable: &str, service: Option<&str>) -> Option<BTr
     Some(names.collect())
 }
 
+/// The names of all variables that some `environment` has.
+pub fn variables(document: &Document) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mappings = document.nodes().iter().filter_map(|node| match &node.content {
+        Content::Mapping(entries) => Some(entries),
+        _ => None,
+    });
+    for (key, environment) in mappings.flatten() {
+        if document.text(*key) != Some("environment") {
+            continue;
+        }
+        if let Content::Sequence(items) = &document.node(document.resolve(*environment)).content {
+            let items = items.iter().filter_map(|item| document.text(*item));
+            names.extend(items.map(|item| item.split('=').next().unwrap_or(item).to_owned()));
+        }
+        for mapping in merged(document, *environment).into_iter().chain([*environment]) {
+            let keys = document.entries(mapping).iter().filter_map(|(name, _)| document.text(*name));
+            names.extend(keys.filter(|name| *name != "<<").map(str::to_owned));
+        }
+    }
+    names
+}
+
 /// Finds the places that set `variable`, for all services or one, in the order of the text.
 pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found {
     let mut finder = Finder { document, variable, sites: BTreeMap::new() };

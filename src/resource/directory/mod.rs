@@ -15,6 +15,7 @@ use crate::host::fs::{self, Attributes, Place};
 use crate::plan::claim::TreeOwner;
 
 mod actual;
+mod adopt;
 mod change;
 mod desired;
 mod diff;
@@ -38,6 +39,8 @@ pub use tree_change::TreeChange;
 impl Resource for Directory {
     const INFO: KindInfo = KindInfo::on_host("directory");
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
+    const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
+        super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };
     type Actual = Actual;
     type Change = Change;
 

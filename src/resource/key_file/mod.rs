@@ -10,6 +10,7 @@ use crate::host::fs::{self, Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource};
 
 mod actual;
+mod adopt;
 mod change;
 mod desired;
 mod diff;
@@ -28,6 +29,8 @@ pub use proof::{Proof, Verify};
 impl Resource for KeyFile {
     const INFO: KindInfo = KindInfo { secret_keys: &["source"], ..KindInfo::on_host("key_file") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
+    const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
+        super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };
     type Actual = Actual;
     type Change = Change;
 

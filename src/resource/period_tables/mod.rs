@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use serde::{Deserialize, Deserializer};
 
 mod actual;
+mod adopt;
 mod decide;
 mod drift;
 mod outlook;
@@ -29,6 +30,7 @@ use spec::{Series, Spec, Through};
 impl Resource for PeriodTables {
     const INFO: KindInfo = KindInfo { notes_describe_state: true, ..KindInfo::on_warehouse("period_tables") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
+    const ADOPTION: super::adopt::Adoption<Self, Self::Actual> = super::adopt::Adoption::Warehouse(adopt::FROM_CATALOG);
 
     type Actual = Actual;
     type Change = TableChange;

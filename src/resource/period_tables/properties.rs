@@ -137,6 +137,7 @@ fn catalog(relations: impl IntoIterator<Item = (TableName, Relation)>) -> Catalo
         relations: relations.into_iter().collect(),
         accounts: BTreeSet::new(),
         incomplete: BTreeSet::new(),
+        is_cut: false,
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Series {
 const MARK: &str = "pErIoDpErIoD";
 
 impl Series {
-    fn parse(pair: &Pair) -> Result<Self, String> {
+    pub(super) fn parse(pair: &Pair) -> Result<Self, String> {
         let invalid =
             |what: &str| format!("`{}` {what}: expected a name like settlement_ods.hist_x_{{period}}", pair.name);
         match pair.name.matches("{period}").count() {
@@ -106,6 +106,11 @@ impl Series {
             return Err(invalid("has its {period} in the schema"));
         }
         Ok(Self { template, parent: pair.like.clone() })
+    }
+
+    /// The name with `{period}` in it.
+    pub(super) fn template(&self) -> &TableName {
+        &self.template
     }
 
     /// Returns the table of a period.
@@ -172,7 +177,7 @@ impl PeriodTables {
             relations.insert(series.parent.clone());
             relations.extend(self.from.through(last).map(|period| series.table(period)));
         }
-        CatalogQuery { relations, accounts: self.access().accounts() }
+        CatalogQuery { relations, accounts: self.access().accounts(), ..CatalogQuery::default() }
     }
 }
 

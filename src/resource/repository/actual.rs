@@ -50,6 +50,9 @@ pub enum Actual {
 pub struct Checkout {
     /// The branch that HEAD names; `None` if HEAD is detached.
     pub head_branch: Option<String>,
+    /// The remote that HEAD's branch follows: that of its upstream, or else `origin`, or else the only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_remote: Option<HeadRemote>,
     /// The commit at HEAD; `None` before the first commit.
     pub head: Option<String>,
     /// The commit at the desired branch in this repository; `None` if it does not exist.
@@ -84,6 +87,16 @@ pub struct Checkout {
     pub unread: Vec<String>,
     /// Files that fewer users can read than the files that replace them, with their mode.
     pub narrowed: Vec<(RepoPath, u32)>,
+}
+
+/// A remote, by the repository's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRemote {
+    pub name: String,
+    /// Without a login.
+    pub url: String,
+    /// Whether the URL holds a user or a password that it is not shown with.
+    pub has_login: bool,
 }
 
 impl Checkout {

@@ -18,6 +18,7 @@ use crate::text::{RedactedUrl, shell_word};
 
 mod access;
 mod actual;
+mod adopt;
 mod change;
 mod clone;
 mod delta;
@@ -50,6 +51,8 @@ pub use desired::{LocalCommits, Repository};
 impl Resource for Repository {
     const INFO: KindInfo = KindInfo { keeps_rescues: true, ..KindInfo::on_host("repository") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
+    const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
+        super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };
     type Actual = Actual;
     type Change = RepositoryChange;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use git2::{ErrorCode, Oid, Repository};
 
-use super::actual::{Actual, Checkout, Upstream};
+use super::actual::{Actual, Checkout, HeadRemote, Upstream};
 use super::delta::{self, Delta};
 use super::desired::Repository as Desired;
 use super::local_changes::local_changes;
@@ -181,6 +181,7 @@ fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) 
         Err(failure) => return broken(failure.message),
     };
     checkout.head_branch.clone_from(&head.branch);
+    checkout.head_remote = head.branch.as_deref().and_then(|branch| head_remote(repo, branch));
     checkout.head = head.commit.map(|commit| commit.to_string());
     checkout.branch = position.branch.map(|commit| commit.to_string());
     match obstacles(desired, repo) {
@@ -214,6 +215,19 @@ fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) 
     let delta = delta::find(repo, &site, &position, target)?;
     compare(repo, desired, &delta, checkout)?;
     Ok(None)
+}
+
+/// Returns the remote that a branch follows.
+fn head_remote(repo: &Repository, branch: &str) -> Option<HeadRemote> {
+    let remotes = repo.remotes().ok()?;
+    let names: Vec<&str> = remotes.iter().flatten().flatten().collect();
+    let upstream = repo.config().ok()?.get_string(&format!("branch.{branch}.remote")).ok();
+    let only = || if let [one] = names.as_slice() { Some(*one) } else { None };
+    let name = names.iter().copied().find(|name| upstream.as_deref() == Some(*name));
+    let name = name.or_else(|| names.iter().copied().find(|name| *name == "origin")).or_else(only)?;
+    let url = configured::url(repo, name)?;
+    let shown = RedactedUrl::of(&url).to_string();
+    Some(HeadRemote { name: name.to_owned(), has_login: shown != url, url: shown })
 }
 
 fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut Checkout) -> Result<(), Failure> {

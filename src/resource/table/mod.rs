@@ -8,9 +8,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+mod adopt;
 mod attributes;
 pub(crate) mod ddl;
 mod reference;
+mod reserved;
+
+pub(super) use adopt::access;
 
 use super::relation::{Access, Grant, TableChange, cannot_create_in, compare, missing_accounts};
 use super::{
@@ -104,6 +108,7 @@ impl Table {
 impl Resource for Table {
     const INFO: KindInfo = KindInfo::on_warehouse("table");
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
+    const ADOPTION: super::adopt::Adoption<Self, Self::Actual> = super::adopt::Adoption::Warehouse(adopt::FROM_CATALOG);
 
     type Actual = Catalog;
     type Change = TableChange;
@@ -207,7 +212,7 @@ impl Table {
         if let Shape::Like(parent) = &self.ddl.shape {
             relations.insert(parent.clone());
         }
-        CatalogQuery { relations, accounts: self.access().accounts() }
+        CatalogQuery { relations, accounts: self.access().accounts(), ..CatalogQuery::default() }
     }
 }
 
