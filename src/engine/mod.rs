@@ -10,6 +10,7 @@ mod live;
 pub mod lock;
 pub mod open_follow_ups;
 pub mod report;
+pub mod rescue;
 pub mod run;
 pub mod saved;
 pub mod stop;

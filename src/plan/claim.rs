@@ -136,6 +136,18 @@ impl Claim {
         }
     }
 
+    /// Returns the file or directory that the claim is about, whole or in part; `None` for a checkout and for tables.
+    pub fn file_or_directory(&self) -> Option<&Path> {
+        match self {
+            Self::File(path)
+            | Self::Directory { path, .. }
+            | Self::EditedFile { path, .. }
+            | Self::Variable { file: path, .. }
+            | Self::EnvVariable { file: path, .. } => Some(path),
+            Self::Checkout(_) | Self::Table { .. } | Self::Series { .. } => None,
+        }
+    }
+
     /// Returns whether everything below the path belongs to the step as well.
     pub fn is_whole(&self) -> bool {
         matches!(self, Self::Checkout(_) | Self::Directory { tree: Some(_), .. })
