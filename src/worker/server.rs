@@ -166,8 +166,9 @@ async fn serve_launcher() -> Result<(), Failure> {
             }
         }
     };
+    let is_ending = Arc::new(AtomicBool::new(false));
     let served = tokio::select! {
-        served = requests(&mut changes, &has_changed) => served,
+        served = requests(&mut changes, &has_changed, &is_ending) => served,
         () = asked_to_end => Ok(()),
     };
     // The current change is finished even if the launcher is gone.
@@ -175,13 +176,18 @@ async fn serve_launcher() -> Result<(), Failure> {
         drop(change.join());
     }
     // Nothing waits for the remaining observations.
+    is_ending.store(true, Ordering::SeqCst);
     resource::cleanup_on_exit();
     served.map_err(|error| {
         Failure::new(format!("the worker lost the connection to its launcher: {}", io_error_text(&error)))
     })
 }
 
-async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -> std::io::Result<()> {
+async fn requests(
+    changes: &mut Vec<JoinHandle<()>>,
+    has_changed: &AtomicBool,
+    is_ending: &Arc<AtomicBool>,
+) -> std::io::Result<()> {
     let mut input = input()?;
     let output = Arc::new(Mutex::new(tokio::io::stdout()));
     let mut secrets: HashMap<String, Secret> = HashMap::new();
@@ -219,7 +225,7 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
             request => {
                 let session =
                     session.clone().ok_or_else(|| std::io::Error::other("a request arrived before the greeting"))?;
-                let (output, records) = (Arc::clone(&output), Arc::clone(&records));
+                let (output, records, is_ending) = (Arc::clone(&output), Arc::clone(&records), Arc::clone(is_ending));
                 let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
                 has_changed.fetch_or(is_change, Ordering::SeqCst);
                 // Kinds make blocking calls, so each request has its own thread.
@@ -227,6 +233,10 @@ async fn requests(changes: &mut Vec<JoinHandle<()>>, has_changed: &AtomicBool) -
                 let thread = std::thread::Builder::new().spawn(move || {
                     // The launcher waits for every answer, so a panic in a library is answered as well.
                     let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(session.handle(&request))));
+                    // An ending worker kills the programs that it waits for, so their failures say nothing about the step.
+                    if is_ending.load(Ordering::SeqCst) {
+                        return;
+                    }
                     // Records are sent before the answer, because the launcher may stop reading after it.
                     drop(handle.block_on(records.send(&output)));
                     // If the launcher is gone, the reading side ends the process.

@@ -155,7 +155,8 @@ fn an_interrupted_fetch_leaves_no_trace() {
             let running = fetching(&sandbox, user, command);
             let begun = Instant::now();
             running.signal(signal);
-            running.wait().exits(code);
+            let outcome = running.wait().exits(code);
+            assert_eq!(outcome.events_of("run_finished")[0]["outcome"], "failed", "{outcome}");
             assert!(begun.elapsed() < Duration::from_secs(5), "a silent remote is waited for");
             let files = sandbox.bash("root", "find /dev/shm /tmp -name 'provision-fetch-*'");
             assert_eq!(files, "", "{command:?} as {user}, {signal}");

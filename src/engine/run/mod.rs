@@ -39,7 +39,7 @@ use inputs::RunInputs;
 pub use request::{Command, Request, today};
 pub use secrets::RunSecrets;
 pub use source::{MAX_SAVED_PLAN_BYTES, Source, canonical, reason};
-pub use standard_input::{StdinRequest, read_lines, read_plan_file, read_request};
+pub use standard_input::{StdinRequest, read_plan_file, read_request};
 
 /// How long a stopped run waits for its workers to end.
 const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,7 +95,6 @@ pub struct Run {
     fingerprints: Fingerprints,
     /// Earlier runs of the plan file that were interrupted and not recovered since.
     interrupted: Vec<InterruptedRun>,
-    open_follow_ups: OpenFollowUps,
     holder: Holder,
     restore_arguments: String,
     /// The line of the plan file that may contain a password in clear text, if any.
@@ -140,10 +139,6 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     });
     let folder = inputs.environment.state_folder(User::acting().home);
     let interrupted = report_interrupted(&folder, &inputs.origin.file, report.as_ref());
-    let open_follow_ups = OpenFollowUps::load(&folder, &inputs.path, &interrupted).unwrap_or_else(|failure| {
-        report.event(&Event::Warning { message: failure.message });
-        OpenFollowUps::default()
-    });
     let restore_arguments =
         if command == Command::Apply { inputs.restore_arguments(&plan_file) } else { String::new() };
     Ok(Run {
@@ -161,7 +156,6 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         inputs,
         fingerprints,
         interrupted,
-        open_follow_ups,
         holder,
         restore_arguments,
         written_secret: plan_file.written_secret(),
@@ -186,16 +180,16 @@ impl Run {
     }
 
     async fn plan_steps(&self, save_to: Option<&Target>) -> Ended {
-        let planned = self.survey(false).await;
-        let mut refused = None;
-        if let Some(planned) = &planned {
-            for follow_up in self.plan_follow_ups(planned) {
-                self.report.event(&Event::FollowUp(follow_up));
-            }
-            for open in self.open_follow_ups.iter() {
-                self.report.event(&Event::FollowUpOpen(open.clone()));
-            }
-            refused = save_to.and_then(|target| self.save(target, planned).err());
+        let Some(planned) = self.survey(false).await else { return self.stopped().await };
+        for follow_up in self.plan_follow_ups(&planned) {
+            self.report.event(&Event::FollowUp(follow_up));
+        }
+        for open in self.open_follow_ups().iter().flat_map(OpenFollowUps::iter) {
+            self.report.event(&Event::FollowUpOpen(open.clone()));
+        }
+        let refused = save_to.and_then(|target| self.save(target, &planned).err());
+        if self.stop.signal().is_some() {
+            return self.stopped().await;
         }
         self.close(None, refused).await
     }
@@ -344,13 +338,31 @@ impl Run {
         }
     }
 
+    /// Returns the open follow-ups of earlier runs, with those that interrupted runs left. `None`: they cannot be read, which
+    /// is reported.
+    fn open_follow_ups(&self) -> Option<OpenFollowUps> {
+        let interrupted = journal::interrupted(&self.folder, &self.inputs.origin.file);
+        let list = interrupted.and_then(|(runs, _)| OpenFollowUps::load(&self.folder, &self.inputs.path, &runs));
+        list.map_err(|failure| {
+            let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+            self.report.event(&Event::Warning { message: format!("{}{hint}", failure.message) });
+        })
+        .ok()
+    }
+
     /// Reports the follow-ups of the changes that were made, and the open follow-ups of earlier runs.
     async fn follow_up(&self) {
         if self.targets.follow_ups().is_needed() {
             self.observe_related().await;
         }
-        let (mut list, run) = (self.open_follow_ups.clone(), self.targets.run());
         let mut left = self.targets.follow_ups().of_made_changes();
+        // Read only now that the lock is held: the apply that was waited for may have added to it.
+        let Some(stored) = self.open_follow_ups() else {
+            left.into_iter().for_each(|follow_up| self.report.event(&Event::FollowUp(follow_up)));
+            return;
+        };
+        let mut list = stored.clone();
+        let run = self.targets.run();
         if self.report.has_begun() {
             list.close_about(&self.targets.follow_ups().new_subjects());
         }
@@ -360,6 +372,8 @@ impl Run {
         if list.is_changed
             && let Err(failure) = list.store(&self.folder, &self.inputs.path)
         {
+            // Only what is stored can be closed by its number.
+            list = stored;
             left.iter_mut().for_each(|follow_up| follow_up.id = None);
             self.report.event(&Event::Warning { message: failure.message });
         }
