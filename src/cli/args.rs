@@ -22,10 +22,10 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Diagnostics")]
 pub struct DiagnosticsArguments {
-    /// Print more, and log what is done and how long it takes (-vv for more detail)
+    /// Log what is done and how long it takes (-vv for more detail)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
-    /// Print only what needs attention
+    /// Print only what needs attention (plan and apply)
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Log with this filter, such as `debug` or `info,git=debug` [env: PROVISION_LOG]

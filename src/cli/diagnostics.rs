@@ -17,14 +17,8 @@ pub fn start(arguments: &DiagnosticsArguments) -> Result<(), Failure> {
     if *quiet {
         output::set_quiet();
     }
-    let text = log.clone().or_else(|| environment::text("PROVISION_LOG")).filter(|filter| !filter.trim().is_empty());
-    let text = text.or_else(|| match verbose {
-        0 => log_file.is_some().then(|| "debug".to_owned()),
-        1 => Some("info".to_owned()),
-        _ => Some("debug".to_owned()),
-    });
     let settings = Settings {
-        filter: text.map(|text| Filter::parse(&text)).transpose()?,
+        filter: filter(*verbose, log.as_deref(), log_file.is_some())?,
         format: match log_format {
             LogFormat::Text => telemetry::LogFormat::Text,
             LogFormat::Json => telemetry::LogFormat::Json,
@@ -35,4 +29,23 @@ pub fn start(arguments: &DiagnosticsArguments) -> Result<(), Failure> {
         otlp: telemetry::otlp::Otlp::of(&environment::text, &machine::host_name().unwrap_or_default()),
     };
     telemetry::start(settings, output::print_error)
+}
+
+/// Returns what is logged: by `--log`, else by PROVISION_LOG, else by `-v`.
+fn filter(verbose: u8, log: Option<&str>, to_file: bool) -> Result<Option<Filter>, Failure> {
+    let is_given = |text: &String| !text.trim().is_empty();
+    if let Some(text) = log.map(str::to_owned).filter(is_given) {
+        return Filter::parse(&text).map(Some);
+    }
+    if let Some(text) = environment::text("PROVISION_LOG").filter(is_given) {
+        let filter = Filter::parse(&text);
+        return filter
+            .map(Some)
+            .map_err(|failure| Failure { message: format!("PROVISION_LOG: {}", failure.message), ..failure });
+    }
+    match verbose {
+        0 if !to_file => Ok(None),
+        1 => Filter::parse("info").map(Some),
+        _ => Filter::parse("debug").map(Some),
+    }
 }

@@ -1,12 +1,17 @@
 //! `provision report`
 
+use std::io::Read;
 use std::path::Path;
 
 use super::args::{Format, ReportArguments};
 use super::{Error, Exit, inputs};
-use crate::engine::run::read_lines;
+use crate::failure::Failure;
 use crate::render::output;
 use crate::render::report::{HostRun, NoResult, Report};
+use crate::text::io_error_text;
+
+/// The maximum size of a file of JSON lines, which is read completely.
+const MAX_LINES_BYTES: u64 = 256 << 20;
 
 /// Combines the JSON lines of runs on many hosts into one report. Files without a result are listed in it.
 pub fn run(arguments: ReportArguments) -> Result<Exit, Error> {
@@ -29,4 +34,23 @@ pub fn run(arguments: ReportArguments) -> Result<Exit, Error> {
 
 fn name(file: &Path) -> String {
     if inputs::is_standard_input(file) { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+/// Reads the JSON lines of runs from a file, or from standard input if it is `None`.
+///
+/// # Errors
+/// The lines cannot be read, are too large, or are not text.
+#[expect(clippy::disallowed_methods, reason = "the user names the file")]
+fn read_lines(file: Option<&Path>) -> Result<String, Failure> {
+    let limit = MAX_LINES_BYTES + 1;
+    let mut bytes = Vec::new();
+    let read = match file {
+        None => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
+        Some(file) => std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| Failure::new(format!("cannot read it: {}", io_error_text(&error))))?;
+    if bytes.len() as u64 == limit {
+        return Err(Failure::new(format!("it is larger than {} MiB", MAX_LINES_BYTES >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::new("it is not UTF-8 text"))
 }

@@ -243,6 +243,8 @@ pub struct OpenFollowUp {
     pub since: String,
     /// The steps whose changes caused it.
     pub steps: Vec<String>,
+    /// The different reasons of these steps; `reason` has all of them.
+    pub reasons: Vec<String>,
     #[serde(flatten)]
     pub follow_up: FollowUp,
 }
@@ -261,6 +263,20 @@ pub enum Planned {
     Blocked,
     /// The step could not be observed.
     Failed,
+}
+
+impl Planned {
+    /// Returns its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Unchecked => "unchecked",
+            Self::Changes => "changes",
+            Self::Drifted => "drifted",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Whether apply does exactly this.
@@ -294,6 +310,21 @@ pub enum Finished {
     Drifted,
     Blocked,
     Failed,
+}
+
+impl Finished {
+    /// Returns its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Unchecked => "unchecked",
+            Self::Changed => "changed",
+            Self::Skipped => "skipped",
+            Self::Drifted => "drifted",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// How a run ended.

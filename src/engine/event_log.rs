@@ -1,6 +1,6 @@
 //! Writes each event to the log too, so that a log is complete by itself.
 
-use super::event::{ChangeOutcome, Event, Finished, Planned, Sink, StepFinished, StepPlanned};
+use super::event::{ChangeOutcome, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
 use crate::failure::Failure;
 use crate::telemetry::spans;
 
@@ -21,7 +21,7 @@ impl Sink for EventLog {
         if spans::is_recording()
             && let Some((step, message)) = line(event)
         {
-            spans::event(step, &message);
+            spans::event(step, &message, needs_attention(event));
         }
         self.next.event(event);
     }
@@ -31,7 +31,19 @@ impl Sink for EventLog {
     }
 }
 
-/// Returns the text of an event and the step that it is about. `None` for events that only repeat others.
+/// Returns whether a person has to look at what the event reports.
+fn needs_attention(event: &Event) -> bool {
+    match event {
+        Event::Warning { .. } | Event::RunCutOff(_) => true,
+        Event::StepPlanned(step) => matches!(step.outcome, Planned::Drifted | Planned::Blocked | Planned::Failed),
+        Event::StepFinished(step) => matches!(step.outcome, Finished::Drifted | Finished::Blocked | Finished::Failed),
+        Event::ChangeFinished { outcome, .. } => *outcome == ChangeOutcome::Failed,
+        Event::RunFinished { outcome, .. } => *outcome == RunOutcome::Failed,
+        _ => false,
+    }
+}
+
+/// Returns the text of an event and the step that it is about. `None` for events whose content is in others.
 fn line(event: &Event) -> Option<(Option<&str>, String)> {
     Some(match event {
         Event::RunStarted { command, plan, run, host, user, .. } => {
@@ -43,7 +55,7 @@ fn line(event: &Event) -> Option<(Option<&str>, String)> {
         Event::StepPlanned(StepPlanned { step, outcome, changes, reason, .. }) => {
             let changes = changes.iter().map(|change| change.summary.clone());
             let detail: Vec<String> = reason.clone().into_iter().chain(changes).collect();
-            (Some(step), with_detail(planned(*outcome), &detail))
+            (Some(step), with_detail(outcome.name(), &detail))
         }
         Event::ChangeStarted { step, summary, .. } => (Some(step), format!("begins: {summary}")),
         Event::ChangeFinished { step, summary, outcome, .. } => {
@@ -51,7 +63,7 @@ fn line(event: &Event) -> Option<(Option<&str>, String)> {
             (Some(step), format!("{word}: {summary}"))
         }
         Event::StepFinished(StepFinished { step, outcome, reason, .. }) => {
-            (Some(step), with_detail(finished(*outcome), reason.as_slice()))
+            (Some(step), with_detail(outcome.name(), reason.as_slice()))
         }
         Event::StepProgress { step, text } => (Some(step), text.clone()),
         Event::PlanSaved { path, .. } => (None, format!("plan saved to {path}")),
@@ -68,27 +80,4 @@ fn line(event: &Event) -> Option<(Option<&str>, String)> {
 
 fn with_detail(text: &str, detail: &[String]) -> String {
     if detail.is_empty() { text.to_owned() } else { format!("{text}: {}", detail.join("; ")) }
-}
-
-fn planned(outcome: Planned) -> &'static str {
-    match outcome {
-        Planned::Unchanged => "unchanged",
-        Planned::Unchecked => "unchecked",
-        Planned::Changes => "to change",
-        Planned::Drifted => "drifted",
-        Planned::Blocked => "blocked",
-        Planned::Failed => "failed",
-    }
-}
-
-fn finished(outcome: Finished) -> &'static str {
-    match outcome {
-        Finished::Unchanged => "unchanged",
-        Finished::Unchecked => "unchecked",
-        Finished::Changed => "changed",
-        Finished::Skipped => "skipped",
-        Finished::Drifted => "drifted",
-        Finished::Blocked => "blocked",
-        Finished::Failed => "failed",
-    }
 }

@@ -13,7 +13,7 @@ use super::event::{FollowUp, InterruptedRun, OpenFollowUp};
 use crate::failure::Failure;
 use crate::host::fs::escape_path;
 use crate::host::state::{self, Access, Part, StateFolder};
-use crate::text::{io_error_text, shell_words};
+use crate::text::{io_error_text, shell_word, shell_words};
 
 /// The largest list that is read, in bytes.
 const MAX_LIST_BYTES: u64 = 16 << 20;
@@ -22,7 +22,7 @@ const MAX_LIST_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OpenFollowUps {
-    /// The path of the plan file, without symlinks.
+    /// The path of the plan file, without symlinks: for a person who reads the list itself.
     file: String,
     /// The highest number that was assigned.
     last_id: u32,
@@ -45,8 +45,10 @@ impl OpenFollowUps {
             && let Some(bytes) = state::read(&dir, &file_name(path), MAX_LIST_BYTES)?
         {
             list = serde_json::from_slice(&bytes).map_err(|error| {
-                let file = escape_path(&dir.path_of(file_name(path).as_ref()));
-                Failure::new(format!("cannot read the open follow-ups in {file}: {error}")).hint(format!("rm {file}"))
+                let file = dir.path_of(file_name(path).as_ref());
+                let (shown, word) = (escape_path(&file), shell_word(&file.to_string_lossy()));
+                Failure::new(format!("cannot read the open follow-ups in {shown}: {error}"))
+                    .hint(format!("look into it, then move it away: mv {word} {word}.damaged"))
             })?;
         }
         list.recovered.retain(|run| interrupted.iter().any(|other| other.run == *run));
@@ -101,6 +103,7 @@ impl OpenFollowUps {
             run: run.to_owned(),
             since: since.to_owned(),
             steps: vec![follow_up.step.clone()],
+            reasons: vec![follow_up.reason.clone()],
             follow_up: FollowUp { id: None, ..follow_up },
         });
         self.last_id
@@ -155,8 +158,9 @@ fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
     if !open.steps.contains(&other.step) {
         open.steps.push(other.step);
     }
-    if !known.reason.split("; ").any(|reason| reason == other.reason) {
-        known.reason = format!("{}; {}", known.reason, other.reason);
+    if !open.reasons.contains(&other.reason) {
+        open.reasons.push(other.reason);
+        known.reason = open.reasons.join("; ");
     }
     let base = command(known).to_vec();
     if known.services.is_empty() || other.services.is_empty() {
@@ -181,7 +185,7 @@ mod tests {
         FollowUp {
             id: None,
             step: step.to_owned(),
-            reason: format!("containers use what {step} replaced"),
+            reason: format!("recreate the containers; they use what {step} replaced"),
             services: services.iter().map(|name| (*name).to_owned()).collect(),
             command: shell_words(&argv),
             argv,
@@ -198,7 +202,8 @@ mod tests {
         let [open] = list.open.as_slice() else { panic!("{list:?}") };
         assert_eq!(open.steps, ["key", "password"]);
         assert_eq!(open.follow_up.command, "docker compose up -d --force-recreate web mail");
-        assert_eq!(open.follow_up.reason, "containers use what key replaced; containers use what password replaced");
+        assert_eq!(open.reasons.len(), 2, "each reason once: {:?}", open.reasons);
+        assert_eq!(open.follow_up.reason, open.reasons.join("; "));
         assert_eq!((open.run.as_str(), open.since.as_str()), ("2", "later"));
         list.add(follow_up("all", &[]), "3", "later");
         assert_eq!(list.open[0].follow_up.command, "docker compose up -d --force-recreate");

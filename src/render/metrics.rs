@@ -83,7 +83,8 @@ impl Run {
             (Some((outcome, counts)), _) => self.written(*outcome, counts, now),
             (None, Some(former)) if former.contains(&success_prefix(command)) => failed(former, command),
             (None, former) => {
-                let plan = if self.plan.is_empty() { plan_file } else { &self.plan };
+                let known = former.and_then(known_plan);
+                let plan = if self.plan.is_empty() { known.as_deref().unwrap_or(plan_file) } else { &self.plan };
                 let mut families = Families::default();
                 families.add(RUN_TIMESTAMP, &[("plan", plan), ("command", command)], now);
                 families.add(RUN_SUCCESS, &[("plan", plan), ("command", command)], 0);
@@ -131,7 +132,8 @@ impl Run {
 /// The name and HELP text of a metric.
 type Family = (&'static str, &'static str);
 
-const RUN_TIMESTAMP: Family = ("provision_run_timestamp_seconds", "When the last run ended, in seconds since 1970.");
+const RUN_TIMESTAMP: Family =
+    ("provision_run_timestamp_seconds", "When the last run with a result ended, in seconds since 1970.");
 const RUN_SUCCESS: Family =
     ("provision_run_success", "Whether the last run ended without a failed, blocked or drifted step.");
 const STEPS: Family = ("provision_steps", "Steps of the last run with a result, by outcome.");
@@ -174,6 +176,23 @@ fn escape(value: &str) -> String {
 /// Returns the end of the success line of a command, before its value.
 fn success_prefix(command: &str) -> String {
     format!("command=\"{}\"}} ", escape(command))
+}
+
+/// Returns the plan that the existing file is about.
+fn known_plan(former: &str) -> Option<String> {
+    let line = former.lines().find_map(|line| line.strip_prefix(RUN_SUCCESS.0)?.strip_prefix("{plan=\""))?;
+    let (label, _) = line.split_once("\",command=")?;
+    let (mut plan, mut chars) = (String::new(), label.chars());
+    while let Some(c) = chars.next() {
+        plan.push(match c {
+            '\\' => match chars.next()? {
+                'n' => '\n',
+                other => other,
+            },
+            other => other,
+        });
+    }
+    Some(plan)
 }
 
 /// Returns the existing file, with success 0 for the command.
@@ -285,7 +304,10 @@ mod tests {
         assert_ne!(text, former);
         // There are no values of another command yet.
         let text = Run::default().text(Some(&former), "x.yaml", "apply", at(2));
-        assert!(text.contains("provision_run_success{plan=\"x.yaml\",command=\"apply\"} 0\n"), "{text}");
+        assert!(
+            text.contains("provision_run_success{plan=\"a \\\"quoted\\\" \\\\ name\",command=\"apply\"} 0\n"),
+            "{text}"
+        );
         assert!(former.lines().all(|line| text.contains(line)), "{text}");
         assert_eq!(text.matches("# HELP provision_run_success ").count(), 1);
         let text = Run::default().text(None, "x.yaml", "apply", at(2));

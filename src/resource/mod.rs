@@ -230,4 +230,15 @@ pub enum Action {
     Delete,
 }
 
+impl Action {
+    /// Returns its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 pub use crate::host::secret::SecretSource;

@@ -40,8 +40,8 @@ impl Filter {
                     "the levels are error, warn, info, debug, trace and off; `info,git=debug` sets one for a part",
                 )
             })?;
-            let is_own = target == OWN || target.starts_with("provision::");
-            targets = targets.with_target(target, if is_own { level } else { level.min(MAX_FOREIGN_LEVEL) });
+            let level = if is_own(&target) { level } else { level.min(MAX_FOREIGN_LEVEL) };
+            targets = targets.with_target(target, level);
         }
         Ok(Self { text: text.to_owned(), targets })
     }
@@ -53,8 +53,11 @@ impl Filter {
             (Some(filter), false) => Some(filter.clone()),
             // A timeline contains every span. The log applies its own filter.
             (log, true) => {
-                let foreign = log.map(|filter| filter.text.as_str()).unwrap_or_default();
-                Self::parse(&format!("{foreign},debug")).ok()
+                let directives = log.into_iter().flat_map(|filter| filter.text.split(','));
+                let foreign = directives.filter(|directive| {
+                    directive.split_once('=').is_some_and(|(target, _)| !is_own(&full_target(target.trim())))
+                });
+                Self::parse(&foreign.chain(["debug"]).collect::<Vec<_>>().join(",")).ok()
             }
         }
     }
@@ -89,7 +92,11 @@ impl fmt::Display for Filter {
 }
 
 /// The parts of this program that have their own records.
-const PARTS: [&str; 8] = ["engine", "worker", "secret", "warehouse", "ssh", "git", "fs", "plan_file"];
+const PARTS: [&str; 7] = ["engine", "worker", "secret", "warehouse", "ssh", "git", "fs"];
+
+fn is_own(target: &str) -> bool {
+    target == OWN || target.starts_with("provision::")
+}
 
 fn full_target(target: &str) -> String {
     if PARTS.contains(&target) { format!("{OWN}::{target}") } else { target.to_owned() }

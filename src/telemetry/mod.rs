@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::failure::Failure;
 use crate::text::io_error_text;
@@ -152,16 +153,22 @@ fn create(path: &Path, append: bool) -> Result<File, Failure> {
     let mut options = OpenOptions::new();
     options.create(true).mode(0o600).custom_flags(flags);
     let file = options.append(append).write(true).truncate(false).open(path);
-    let file = file.map_err(|error| cannot(io_error_text(&error)))?;
+    let file = file.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => {
+            cannot("it is a symlink".to_owned()).hint("name the file that it leads to, or another one")
+        }
+        _ => cannot(io_error_text(&error)),
+    })?;
     let stat = file.metadata().map_err(|error| cannot(io_error_text(&error)))?;
     if !stat.is_file() {
         return Err(cannot("it is not a regular file".to_owned()));
     }
-    if stat.uid() != rustix::process::geteuid().as_raw() || stat.mode() & 0o077 != 0 {
-        let shown = crate::text::shell_word(&path.display().to_string());
-        return Err(
-            cannot("it already exists, and others can read it".to_owned()).hint(format!("remove it: rm {shown}"))
-        );
+    let shown = crate::text::shell_word(&path.display().to_string());
+    if stat.uid() != rustix::process::geteuid().as_raw() {
+        return Err(cannot("it belongs to another user".to_owned()).hint("name another file"));
+    }
+    if stat.mode() & 0o077 != 0 {
+        return Err(cannot("it already exists, and others can read it".to_owned()).hint(format!("chmod 600 {shown}")));
     }
     if !append {
         file.set_len(0).map_err(|error| cannot(io_error_text(&error)))?;

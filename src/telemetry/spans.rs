@@ -158,6 +158,10 @@ pub fn retry(what: &str, attempt: u64, reason: &str) {
 }
 
 /// Records an event of the engine with its text.
-pub fn event(step: Option<&str>, message: &str) {
-    tracing::info!(target: "provision::engine", step, "{message}");
+pub fn event(step: Option<&str>, message: &str, needs_attention: bool) {
+    if needs_attention {
+        tracing::warn!(target: "provision::engine", step, "{message}");
+    } else {
+        tracing::info!(target: "provision::engine", step, "{message}");
+    }
 }

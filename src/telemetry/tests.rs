@@ -76,6 +76,9 @@ fn filters_apply_to_this_program_unless_they_name_a_crate() {
     assert!(!filter.allows("tokio_postgres::query", Level::Debug), "they contain statements");
     let wrong = Filter::parse("git=loud").unwrap_err();
     assert!(wrong.message.contains("`loud` is not a level") && wrong.hint.unwrap().contains("debug"));
+    let without_git = Filter::parse("info,git=off").unwrap();
+    let covering = Filter::covering(Some(&without_git), true).unwrap();
+    assert!(covering.allows("provision::git", Level::Debug), "a timeline contains every span");
     let covering = Filter::covering(Some(&filter), true).unwrap();
     assert!(covering.allows("provision::fs", Level::Debug) && !covering.allows("tokio_postgres", Level::Debug));
 }

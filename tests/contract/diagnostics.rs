@@ -58,7 +58,7 @@ fn a_timeline_shows_the_work_of_workers_in_their_steps() {
     assert!(!of("repository", "git.ls_remote").is_empty() && !of("repository", "git.checkout").is_empty());
     let fetched = of("repository", "git.fetch");
     assert!(fetched.iter().any(|span| span["args"]["objects"].as_u64() > Some(10)), "{fetched:?}");
-    assert!(!of("logs-directory", "fs.walk").is_empty() || of("logs-directory", "observe").len() > 1);
+    assert!(!of("logs-directory", "fs.walk").is_empty());
     // The next one replaces it.
     sandbox.provision("ubuntu", ["plan", PLAN, "--timeline", TIMELINE]).run().exits(0);
     assert!(!sandbox.read(TIMELINE).contains("\"execute\""));
@@ -98,12 +98,15 @@ fn a_log_file_that_others_can_read_is_refused() {
     for option in ["--log-file", "--timeline"] {
         let outcome = sandbox.provision("ubuntu", ["plan", PLAN, option, LOG]).run().exits(1);
         assert!(
-            outcome.stderr.contains("others can read it") && outcome.stderr.contains(&format!("rm {LOG}")),
+            outcome.stderr.contains("others can read it") && outcome.stderr.contains(&format!("chmod 600 {LOG}")),
             "{outcome}"
         );
     }
-    sandbox.bash("ubuntu", &format!("rm {LOG}; ln -s /home/ubuntu/.bashrc {LOG}"));
-    sandbox.provision("ubuntu", ["plan", PLAN, "--log-file", LOG]).run().exits(1);
+    sandbox.write("/home/ubuntu/elsewhere", "ubuntu", "kept");
+    sandbox.bash("ubuntu", &format!("chmod 600 elsewhere; rm {LOG}; ln -s /home/ubuntu/elsewhere {LOG}"));
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "--log-file", LOG]).run().exits(1);
+    assert!(outcome.stderr.contains(&format!("cannot write {LOG}: it is a symlink")), "{outcome}");
+    assert_eq!(sandbox.read("/home/ubuntu/elsewhere"), "kept");
 }
 
 #[test]
@@ -111,14 +114,24 @@ fn log_lines_match_their_events() {
     let sandbox = Sandbox::order_tracking();
     let outcome = sandbox.provision("ubuntu", ["apply", PLAN, "--yes", "--json", "--log-file", LOG]).run().exits(0);
     let log = sandbox.read(LOG);
-    for event in outcome.events() {
-        for key in ["summary", "reason", "command"] {
-            if let (Some(text), false) = (event[key].as_str(), event["event"] == "run_started") {
-                let line = text.lines().next().unwrap();
-                assert!(log.contains(line), "{event}\n{log}");
-            }
+    let mut compared = 0;
+    for event in outcome.events().iter().filter(|event| event["event"] != "run_started") {
+        let changes = event["changes"].as_array().into_iter().flatten().map(|change| &change["summary"]);
+        for text in ["summary", "reason", "command"].map(|key| &event[key]).into_iter().chain(changes) {
+            let Some(line) = text.as_str().and_then(|text| text.lines().next()) else { continue };
+            assert!(log.contains(line), "{event}\n{log}");
+            compared += 1;
         }
     }
+    assert!(compared > 20, "{compared} texts");
+    // A step that fails is in a log of warnings too.
+    sandbox.bash(
+        "root",
+        "rm /home/ubuntu/etl/etl_dw/ssh/jasleentung.pem; mkdir /home/ubuntu/etl/etl_dw/ssh/jasleentung.pem",
+    );
+    let failed = sandbox.provision("ubuntu", ["plan", PLAN, "--log", "warn"]).run().exits(1);
+    assert!(failed.stderr.contains("WARN blocked: ") && failed.stderr.contains("step=bastion-key"), "{failed}");
+    assert!(!failed.stderr.contains("INFO"), "{failed}");
 }
 
 #[test]
@@ -138,9 +151,12 @@ fn no_secret_gets_into_a_log_or_a_timeline() {
         for args in [["plan", PLAN, "--json"], ["apply", PLAN, "--yes"], ["plan", PLAN, "-vv"]] {
             let everything = "trace,tokio_postgres=trace,ssh2=trace,git2=trace,mio=trace";
             let more = ["--log", everything, "--log-file", LOG, "--timeline", TIMELINE];
-            let outcome = sandbox.provision(user, args).args(more).run();
-            let written = sandbox.read(LOG) + &sandbox.read(TIMELINE) + &outcome.all();
-            assert!(written.contains("warehouse.connect"));
+            let outcome = sandbox.provision(user, args).args(more).run().exits(0);
+            let on_standard_error = sandbox.provision(user, ["plan", PLAN]).args(["--log", everything]).run().exits(0);
+            let log = sandbox.read(LOG);
+            sandbox.bash("root", &format!("rm {LOG}"));
+            assert!(log.contains("warehouse.connect") && on_standard_error.stderr.contains("warehouse.connect"));
+            let written = log + &sandbox.read(TIMELINE) + &outcome.all() + &on_standard_error.all();
             let key = sandbox.read(KEY_SOURCE);
             let line = key.lines().nth(2).unwrap().to_owned();
             for value in [sandbox.env_of("REDSHIFT_PASSWORD"), sandbox.env_of("ALERT_SMTP_PASSWORD"), line] {
@@ -150,10 +166,12 @@ fn no_secret_gets_into_a_log_or_a_timeline() {
         // A password in the URL, and a server that rejects it.
         let password = sandbox.env_of("REDSHIFT_PASSWORD");
         let url = sandbox.env_of("REDSHIFT_URL").replace("etl@", &format!("etl:{password}x@"));
+        assert!(url.contains(&password));
         sandbox.set_env("REDSHIFT_URL", url);
         sandbox.set_env("REDSHIFT_PASSWORD", "");
         let args = ["plan", PLAN, "-vv", "--log-file", LOG, "--timeline", TIMELINE];
-        let outcome = sandbox.provision(user, args).run();
+        let outcome = sandbox.provision(user, args).run().exits(1);
+        assert!(outcome.stdout.contains("wrong password for user etl"), "{outcome}");
         let written = sandbox.read(LOG) + &sandbox.read(TIMELINE) + &outcome.all();
         assert!(!written.contains(&password), "{user}");
     }
@@ -231,7 +249,7 @@ fn a_collector_receives_the_spans_in_the_trace_of_the_caller() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let outcome = planned_with(folder.path(), collector.port, &[("TRACEPARENT", parent)]);
     assert!(outcome.status.success() && outcome.stderr.is_empty(), "{outcome:?}");
-    eventually("the spans have come", || collector.collected().contains("Name           : run"));
+    eventually("the spans have arrived", || collector.collected().contains("Name           : run"));
     let collected = collector.collected();
     assert_eq!(
         collected.matches("Trace ID       : 4bf92f3577b34da6a3ce929d0e0e4736").count(),
@@ -242,10 +260,12 @@ fn a_collector_receives_the_spans_in_the_trace_of_the_caller() {
         assert!(collected.contains(&format!("Name           : {name}\n")), "{name}\n{collected}");
     }
     // The start of a trace decides whether it is recorded.
-    let unsampled = parent.replace("-01", "-00");
-    let before = collector.collected().len();
-    planned_with(folder.path(), collector.port, &[("TRACEPARENT", &unsampled)]);
-    assert_eq!(collector.collected().len(), before);
+    let (unsampled, later) = (parent.replace("4bf9", "aaaa").replace("-01", "-00"), parent.replace("4bf9", "bbbb"));
+    for parent in [&unsampled, &later] {
+        planned_with(folder.path(), collector.port, &[("TRACEPARENT", parent)]);
+    }
+    eventually("the last spans have arrived", || collector.collected().contains("bbbb2f3577b34da6a3ce929d0e0e4736"));
+    assert!(!collector.collected().contains("aaaa2f3577b34da6a3ce929d0e0e4736"));
 }
 
 #[test]
@@ -258,7 +278,8 @@ fn a_silent_collector_does_not_fail_a_run() {
     assert!(outcome.status.success(), "{outcome:?}");
     let said = String::from_utf8(outcome.stderr).unwrap();
     assert!(said.contains("cannot send the trace to the OpenTelemetry collector"), "{said}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Two seconds, and as many again for a machine under load.
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 #[test]

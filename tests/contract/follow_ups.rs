@@ -188,7 +188,7 @@ fn a_later_run_extends_or_closes_an_open_follow_up() {
 fn an_interrupted_run_leaves_its_follow_ups_open() {
     let mut sandbox = Sandbox::converged();
     sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
-    // The change is made, and its process is killed before it can report that.
+    // The first sync is of the journal's beginning, the second of the record before the change, the third of the one after it.
     let args = ["apply", PLAN, "--json", "--yes", "--only", "smtp-password"];
     let kill = Tracing::Kill { call: "fdatasync".into(), number: 3 };
     let (killed, _) = sandbox.provision("ubuntu", args).traced(&kill);
@@ -196,7 +196,8 @@ fn an_interrupted_run_leaves_its_follow_ups_open() {
     let [one] = open(&sandbox).try_into().unwrap();
     assert_eq!((&one["id"], &one["steps"]), (&json!(1), &json!(["smtp-password"])));
     // The next run finds nothing to change, and keeps the follow-up open.
-    sandbox.apply("ubuntu").exits(0);
+    let next = sandbox.apply("ubuntu").exits(0).events();
+    assert_eq!(next.last().unwrap()["counts"]["changed"], 0, "{next:?}");
     let [kept] = open(&sandbox).try_into().unwrap();
     assert_eq!(kept["command"], one["command"]);
     sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done", "1"]).run().exits(0);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
@@ -15,9 +15,6 @@ use crate::host::environment::current_directory;
 
 /// The maximum size of the input. A plan file has at most 4 MiB; a request also holds values and JSON escapes.
 const MAX_INPUT_BYTES: usize = 16 << 20;
-
-/// The maximum size of a file of JSON lines, which is read completely.
-const MAX_LINES_BYTES: u64 = 256 << 20;
 
 /// The keys of a request.
 const KEYS: [&str; 4] = ["plan_file", "as", "vars", "env"];
@@ -78,25 +75,6 @@ pub fn read_request(input: impl Read) -> Result<StdinRequest, Failure> {
     }
     let plan_file = plan_file.ok_or_else(|| invalid_request("it has no `plan_file`"))?;
     Ok(StdinRequest { source: Source::of_input(plan_file.into_bytes(), name), vars, env })
-}
-
-/// Reads the JSON lines of runs from a file, or from standard input if it is `None`.
-///
-/// # Errors
-/// The lines cannot be read, are too large, or are not text.
-#[expect(clippy::disallowed_methods, reason = "the user names the file")]
-pub fn read_lines(file: Option<&Path>) -> Result<String, Failure> {
-    let limit = MAX_LINES_BYTES + 1;
-    let mut bytes = Vec::new();
-    let read = match file {
-        None => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
-        Some(file) => std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
-    };
-    read.map_err(|error| Failure::new(format!("cannot read it: {}", reason(&error))))?;
-    if bytes.len() as u64 == limit {
-        return Err(Failure::new(format!("it is larger than {} MiB", MAX_LINES_BYTES >> 20)));
-    }
-    String::from_utf8(bytes).map_err(|_| Failure::new("it is not UTF-8 text"))
 }
 
 fn read(input: impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {

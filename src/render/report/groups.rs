@@ -1,12 +1,10 @@
 //! Folds the runs of hosts, and puts hosts with the same result together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::engine::event::{
-    Action, Counts, Event, Finished, OpenFollowUp, Planned, RunOutcome, StepFinished, StepPlanned,
-};
+use crate::engine::event::{Counts, Event, OpenFollowUp, RunOutcome, StepFinished, StepPlanned};
 
 /// The result of one run on one host, from its JSON lines.
 #[derive(Debug, Clone, Default)]
@@ -121,11 +119,11 @@ impl HostRun {
                 step, title, outcome, changes, drift, reason, hint, warnings, ..
             }) => {
                 let changes = changes.into_iter().map(|change| ChangeText {
-                    action: action(change.action).to_owned(),
+                    action: change.action.name().to_owned(),
                     target: change.target,
                     summary: change.summary,
                 });
-                let (outcome, changes) = (planned(outcome).to_owned(), changes.collect());
+                let (outcome, changes) = (outcome.name().to_owned(), changes.collect());
                 let reasons = if drift.is_empty() { reason.into_iter().collect() } else { drift };
                 self.set(StepResult { step, title, outcome, changes, reasons, hint, warnings });
             }
@@ -133,7 +131,7 @@ impl HostRun {
                 let known = self.steps.iter().find(|known| known.step == step).cloned();
                 let (title, changes) = known.map(|known| (known.title, known.changes)).unwrap_or_default();
                 let reasons = if drift.is_empty() { reason.into_iter().collect() } else { drift };
-                let outcome = finished(outcome).to_owned();
+                let outcome = outcome.name().to_owned();
                 self.set(StepResult { step, title, outcome, changes, reasons, hint, warnings });
             }
             Event::Warning { message } => self.warnings.push(message),
@@ -182,7 +180,14 @@ impl HostRun {
                 (step.step.clone(), step.outcome.clone(), changes.collect::<Vec<_>>())
             })
             .collect();
-        (self.plan.clone(), self.command.clone(), steps, self.reason.is_some(), self.follow_ups.clone())
+        (
+            self.plan.clone(),
+            self.command.clone(),
+            steps,
+            self.reason.is_some(),
+            self.follow_ups.clone(),
+            self.warnings.is_empty(),
+        )
     }
 }
 
@@ -243,6 +248,7 @@ impl Group {
         let steps: Vec<StepResult> = first.noteworthy().cloned().collect();
         let differs = |step: &&StepResult| runs.iter().any(|run| !run.noteworthy().any(|other| other == *step));
         let failed = runs.iter().any(|run| run.ended.is_some_and(|(outcome, _)| outcome == RunOutcome::Failed));
+        let warnings: BTreeSet<String> = runs.iter().flat_map(|run| run.warnings.iter().cloned()).collect();
         let mut hosts: Vec<String> = runs.iter().map(|run| run.host.clone()).collect();
         hosts.sort();
         Some(Self {
@@ -253,7 +259,7 @@ impl Group {
             hosts,
             differs: steps.iter().filter(differs).map(|step| step.step.clone()).collect(),
             reason: first.reason.clone(),
-            warnings: first.warnings.clone(),
+            warnings: warnings.into_iter().collect(),
             follow_ups: first.follow_ups.clone(),
             steps,
         })
@@ -289,35 +295,4 @@ fn follows(one: &str, next: &str) -> bool {
     };
     let (Some(one), Some(next)) = (numbered(one), numbered(next)) else { return false };
     one.0 == next.0 && one.3 == next.3 && one.2 == next.2 && one.1 + 1 == next.1
-}
-
-fn action(action: Action) -> &'static str {
-    match action {
-        Action::Create => "create",
-        Action::Update => "update",
-        Action::Delete => "delete",
-    }
-}
-
-fn planned(outcome: Planned) -> &'static str {
-    match outcome {
-        Planned::Unchanged => "unchanged",
-        Planned::Unchecked => "unchecked",
-        Planned::Changes => "changes",
-        Planned::Drifted => "drifted",
-        Planned::Blocked => "blocked",
-        Planned::Failed => "failed",
-    }
-}
-
-fn finished(outcome: Finished) -> &'static str {
-    match outcome {
-        Finished::Unchanged => "unchanged",
-        Finished::Unchecked => "unchecked",
-        Finished::Changed => "changed",
-        Finished::Skipped => "skipped",
-        Finished::Drifted => "drifted",
-        Finished::Blocked => "blocked",
-        Finished::Failed => "failed",
-    }
 }

@@ -107,3 +107,16 @@ fn consecutive_hosts_are_a_range() {
     assert_eq!(list(&["w9", "w10", "w11"]), "w9, w10, w11");
     assert_eq!(list(&["7", "8", "9"]), "7 to 9");
 }
+
+#[test]
+fn a_warning_keeps_a_host_out_of_those_that_are_in_order() {
+    let clean = lines("a", &[("logs", "unchanged", "")], "ok");
+    let warned = |host: &str, text: &str| {
+        let warning = json!({ "event": "warning", "message": text });
+        lines(host, &[("logs", "unchanged", "")], "ok").replacen('\n', &format!("\n{warning}\n"), 1)
+    };
+    let report = report(&[clean, warned("b", "the journal is damaged"), warned("c", "another warning")]);
+    let hosts: Vec<&[String]> = report.groups.iter().map(|group| group.hosts.as_slice()).collect();
+    assert_eq!(hosts, [&["b".to_owned(), "c".to_owned()][..], &["a".to_owned()]]);
+    assert_eq!(report.groups[0].warnings, ["another warning", "the journal is damaged"]);
+}

@@ -84,13 +84,10 @@ mod tests {
     fn a_key_is_adopted_without_itself() {
         let key = json!({ "is": "private_key", "algorithm": "ssh-ed25519", "fingerprint": "SHA256:abc" });
         let actual = actual(json!({ "content": "read", "digest": "0123", "key": key }));
-        for (path, stem) in [
-            ("/srv/.ssh/id_ed25519", "id_ed25519"),
-            ("/srv/bastion.pem", "bastion"),
-            ("/srv/.key.pem", "key"),
-            ("/srv/..", "key"),
-        ] {
-            let Ok(probe) = probe_of::<KeyFile>(json!({ "path": path })) else { continue };
+        for (path, stem) in
+            [("/srv/.ssh/id_ed25519", "id_ed25519"), ("/srv/bastion.pem", "bastion"), ("/srv/.key.pem", "key")]
+        {
+            let probe = probe_of::<KeyFile>(json!({ "path": path })).unwrap();
             let adopted = step(&probe.resource, &actual).unwrap();
             assert_eq!(adopted.secret, Some(("source", stem.to_owned())), "{path}");
             let keys: Vec<&String> = adopted.keys.keys().collect();
