@@ -48,10 +48,13 @@ async fn list(rescues: &Rescues, step: Option<&str>) -> Result<Vec<u8>, Error> {
 }
 
 async fn restore(rescues: &Rescues, id: &str) -> Result<Vec<u8>, Error> {
-    let Restored { paths, delete } = rescues.restore(id).await?;
+    let Restored { paths, notes, delete } = rescues.restore(id).await?;
     let mut text: String = paths.iter().map(|path| format!("restored  {path}\n")).collect();
     if paths.is_empty() {
         text.push_str("nothing to restore: the files are the same as in the rescue\n");
+    }
+    for note in &notes {
+        let _ = writeln!(text, "{note}");
     }
     let _ = writeln!(text, "\nthe rescue {id} is kept; to delete it: {delete}");
     Ok(text.into_bytes())

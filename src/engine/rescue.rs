@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::run::{NotPrepared, RunSecrets, today};
+use super::run::{NotPrepared, RunSecrets, run_id, today};
 use super::targets::Targets;
 use crate::failure::Failure;
 use crate::host::environment::Environment;
@@ -25,6 +25,8 @@ pub struct Rescues {
 pub struct Restored {
     /// Empty if the files are the same as in the rescue.
     pub paths: Vec<String>,
+    /// What follows from it.
+    pub notes: Vec<String>,
     /// The command that deletes the rescue, which is kept.
     pub delete: String,
 }
@@ -43,7 +45,8 @@ impl Rescues {
         let digester =
             Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
         let (secrets, no_progress) = (RunSecrets::default(), Arc::new(|_: &str, _: String| ()));
-        let targets = Targets::new("rescue".to_owned(), today(), digester, &plan, &secrets, environment, no_progress);
+        let run = run_id(&digester);
+        let targets = Targets::new(run, today(), digester, &plan, &secrets, environment, no_progress);
         Ok(Self { plan_file, inputs, targets, steps: plan.steps })
     }
 
@@ -84,10 +87,10 @@ impl Rescues {
     pub async fn restore(&self, id: &str) -> Result<Restored, NotPrepared> {
         let (step, delete) = self.owner(id).await?;
         let restoring = Restoring { id: id.to_owned(), claimed: self.claimed_by_others(&step.id)? };
-        let RescueAnswer::Restore(paths) = self.targets.rescue(step, RescueRequest::Restore(restoring)).await? else {
-            return Ok(Restored { paths: Vec::new(), delete });
-        };
-        Ok(Restored { paths, delete })
+        match self.targets.rescue(step, RescueRequest::Restore(restoring)).await? {
+            RescueAnswer::Restore { paths, notes } => Ok(Restored { paths, notes, delete }),
+            _ => Ok(Restored { paths: Vec::new(), notes: Vec::new(), delete }),
+        }
     }
 
     /// Ends the workers.

@@ -285,6 +285,7 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
                 before: serde_json::Value::Null,
                 after: serde_json::Value::Null,
                 risk: None,
+                diff: None,
             });
         }
         Verdict::Blocked(failure) | Verdict::Failed(failure) => {

@@ -33,6 +33,8 @@ pub enum Part {
     Used,
     /// The open follow-ups, a file for each plan file.
     FollowUps,
+    /// What files held before a step replaced it.
+    Rescues,
 }
 
 impl Part {
@@ -42,6 +44,7 @@ impl Part {
             Self::Locks => "locks",
             Self::Used => "used",
             Self::FollowUps => "follow_ups",
+            Self::Rescues => "rescues",
         }
     }
 }
@@ -82,6 +85,21 @@ impl StateFolder {
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether [`StateFolder::make`] can be expected to succeed, and writing in the part. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_writable(&self, part: Part) -> Result<(), Failure> {
+        let denial = match self.existing(part)? {
+            Some(dir) => dir.entry_denial()?,
+            None => Place::find(&self.0.join(part.name()))?.dir.entry_denial()?,
+        };
+        denial.map_or(Ok(()), |denial| {
+            let path = escape_path(&self.0);
+            Err(Failure::new(format!("the state folder {path} cannot be written: {}", denial.reason())).hint(HINT))
+        })
     }
 
     /// Opens a part for writing. Creates missing folders with mode 0700.

@@ -4,13 +4,15 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
+use super::companion::Folder;
 use super::diagnostic::{Diagnostic, suggest};
 use super::file::PlanFile;
+use super::sources::{self, reference_of};
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
 use crate::plan::graph::{Graph, Node as GraphNode};
-use crate::resource::Step;
+use crate::resource::{Companion, Step};
 
 /// How the claims of all steps relate.
 #[derive(Debug, Clone, Default)]
@@ -147,7 +149,7 @@ impl PlanFile {
         host: &dyn Host,
     ) -> Vec<Diagnostic> {
         let of_steps = steps.iter().flat_map(|step| {
-            let place = |key: &str| self.key(&step.id, key).unwrap_or_else(|| self.place(&step.id));
+            let place = |name: &str| self.source(&step.id, name).unwrap_or_else(|| self.place(&step.id));
             let secrets = step.resource.site().secrets();
             secrets.into_iter().map(move |(key, source)| (format!("step `{}`", step.id), place(key), source))
         });
@@ -175,7 +177,21 @@ impl PlanFile {
                 problems.push(Diagnostic::at(place, message).help(help));
             }
         }
+        for step in steps {
+            problems.extend(step.companions.iter().filter_map(|file| self.brought_companion(step, file, steps, host)));
+        }
         problems
+    }
+
+    /// A template that a step brings. In a checkout that the plan file itself is in, both come with the next pull.
+    fn brought_companion(&self, step: &Step, file: &Companion, steps: &[Step], host: &dyn Host) -> Option<Diagnostic> {
+        let holds_plan_file = |step: &Step| matches!(&self.folder, Folder::At(folder) if brings(step, folder, host));
+        let by = steps.iter().find(|other| brings(other, &file.path, host) && !holds_plan_file(other))?;
+        let (shown, target) = (file.shown(), by.resource.target());
+        let message = format!("step `{}` has the template {shown}, which step `{}` brings", step.id, by.id);
+        Some(Diagnostic::at(self.place(&step.id), message).related(self.place(&by.id), "the other step").help(format!(
+            "templates are read before any step is run, so this would be what was there before: keep it outside of {target}"
+        )))
     }
 
     fn place(&self, id: &str) -> Range<usize> {
@@ -186,6 +202,13 @@ impl PlanFile {
     fn key(&self, id: &str, name: &str) -> Option<Range<usize>> {
         let step = self.steps.iter().find(|step| step.id == id)?;
         step.body.get(name).map(|value| value.span.clone())
+    }
+
+    /// Where the source of this name stands in a step.
+    fn source(&self, id: &str, name: &str) -> Option<Range<usize>> {
+        let step = self.steps.iter().find(|step| step.id == id)?;
+        let mut sources = sources::of(&step.body, reference_of(step.kind)).into_iter();
+        sources.find(|(known, _)| *known == name).map(|(_, source)| source.span.clone())
     }
 }
 

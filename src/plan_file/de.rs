@@ -157,7 +157,7 @@ impl<'de> Reader<'de> {
     fn unset(self, name: &str) -> Error {
         let mut problem = Diagnostic::at(self.0.span.clone(), format!("environment variable {name} is not set"))
             .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
-        problem.unset = Some(name.to_owned());
+        problem.unset = Some(name.into());
         problem.into()
     }
 

@@ -1,6 +1,7 @@
 //! What is wrong with a plan file, and where.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -15,8 +16,13 @@ const TELLING: [&str; 6] = ["pass", "pwd", "secret", "token", "credential", "pri
 
 /// Whether a secret may stand under a key: one of [`SENSITIVE`], possibly misspelt, or a key with a part of [`TELLING`].
 pub fn is_sensitive(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    nearest(&key, SENSITIVE).is_some() || TELLING.iter().any(|part| key.contains(part))
+    nearest(&key.to_ascii_lowercase(), SENSITIVE).is_some() || is_telling(key)
+}
+
+/// Whether a name tells that what it stands for is a secret.
+pub fn is_telling(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    TELLING.iter().any(|part| name.contains(part))
 }
 
 /// The byte at which the login of a URL with a password begins: after `://` in `scheme://user:password@host`.
@@ -33,12 +39,14 @@ pub fn login(text: &str) -> Option<usize> {
 pub struct Diagnostic {
     /// `None` if there is no single place (the file as a whole, the command line).
     pub span: Option<Range<usize>>,
+    /// The file in which the place is, if it is not the plan file.
+    pub file: Option<Arc<Source>>,
     pub message: String,
     /// Another place that is involved, with its label.
     pub related: Option<Box<(Range<usize>, String)>>,
     pub help: Option<String>,
     /// The environment variable that is not set, if that is the problem. The plan file may be right then.
-    pub unset: Option<String>,
+    pub unset: Option<Box<str>>,
     /// The variable that is not declared, or declared wrongly, if its use is the problem.
     pub variable: Option<Box<str>>,
 }
@@ -46,12 +54,28 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem at a place.
     pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span: Some(span), message: message.into(), related: None, help: None, unset: None, variable: None }
+        Self { span: Some(span), ..Self::of_file(message) }
     }
 
     /// A problem of the file as a whole.
     pub fn of_file(message: impl Into<String>) -> Self {
-        Self { span: None, message: message.into(), related: None, help: None, unset: None, variable: None }
+        let message = message.into();
+        Self { span: None, file: None, message, related: None, help: None, unset: None, variable: None }
+    }
+
+    /// The same problem in another file, which the plan file names at `named`.
+    pub fn in_file(mut self, file: Arc<Source>, named: Range<usize>) -> Self {
+        self.file = Some(file);
+        self.related(named, "named here")
+    }
+
+    /// Where the problem stands in the plan file, or where that names its file.
+    pub fn place(&self) -> Option<&Range<usize>> {
+        match (&self.file, &self.related) {
+            (Some(_), Some(related)) => Some(&related.0),
+            (Some(_), None) => None,
+            (None, _) => self.span.as_ref(),
+        }
     }
 
     /// The same problem with another place.
@@ -95,6 +119,8 @@ pub struct Diagnostics {
 pub struct DiagnosticPlace {
     pub message: String,
     pub help: Option<String>,
+    /// The path of the file in which the place is, if it is not the plan file.
+    pub file: Option<String>,
     /// From 1; `None` if there is no single place.
     pub line: Option<usize>,
     /// From 1, in characters.
@@ -105,10 +131,12 @@ impl Diagnostics {
     /// The problems with their lines and columns.
     pub fn places(&self) -> Vec<DiagnosticPlace> {
         let place = |problem: &Diagnostic| {
-            let at = problem.span.as_ref().map(|span| Position::of(&self.source.text, span.start));
+            let source = problem.file.as_deref().unwrap_or(&self.source);
+            let at = problem.span.as_ref().map(|span| Position::of(&source.text, span.start));
             DiagnosticPlace {
                 message: problem.message.clone(),
                 help: problem.help.clone(),
+                file: problem.file.as_ref().map(|file| file.path.clone()),
                 line: at.map(|at| at.line),
                 column: at.map(|at| at.column),
             }
@@ -136,25 +164,29 @@ impl Source {
     fn render(&self, problem: &Diagnostic) -> String {
         let message = clean_lines(&problem.message);
         let title = Level::ERROR.primary_title(message.as_str());
-        let place = problem.span.as_ref().map(|span| self.place(span));
+        let file = problem.file.as_deref().unwrap_or(self);
+        let place = problem.span.as_ref().map(|span| file.place(span));
         let related = problem.related.as_deref().map(|(span, label)| (self.place(span), clean_lines(label)));
         let help;
-        let snippet =
-            |place: &'_ Place| Snippet::source(place.text.clone()).path(self.path.as_str()).line_start(place.number);
+        let snippet = |source: &'_ Source, place: &'_ Place| {
+            Snippet::source(place.text.clone()).path(source.path.clone()).line_start(place.number)
+        };
         let mut group = Group::with_title(title);
         match &place {
-            None => group = group.element(annotate_snippets::Origin::path(self.path.as_str())),
+            None => group = group.element(annotate_snippets::Origin::path(file.path.as_str())),
             Some(place) => {
-                let mut main = snippet(place).annotation(AnnotationKind::Primary.span(place.columns.clone()));
+                let mut main = snippet(file, place).annotation(AnnotationKind::Primary.span(place.columns.clone()));
                 let context = related.as_ref().map(|(other, label)| {
                     (other, AnnotationKind::Context.span(other.columns.clone()).label(label.as_str()))
                 });
                 match context {
-                    Some((other, context)) if other.number == place.number => {
+                    Some((other, context)) if other.number == place.number && problem.file.is_none() => {
                         main = main.annotation(context);
                         group = group.element(main);
                     }
-                    Some((other, context)) => group = group.element(main).element(snippet(other).annotation(context)),
+                    Some((other, context)) => {
+                        group = group.element(main).element(snippet(self, other).annotation(context));
+                    }
                     None => group = group.element(main),
                 }
             }

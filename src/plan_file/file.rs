@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::diagnostic::{Diagnostic, Source};
+use super::companion::Folder;
+use super::diagnostic::{Diagnostic, Diagnostics, Source};
 use super::node::Node;
 
 /// A plan file as it is written. Nothing is evaluated yet.
 #[derive(Debug, Clone)]
 pub struct PlanFile {
     pub(super) source: Source,
+    /// Where the files are that it names beside itself.
+    pub(super) folder: Folder,
     pub name: String,
     pub(super) vars: BTreeMap<String, Node>,
     /// Variables with a wrong declaration.
@@ -20,6 +23,44 @@ pub struct PlanFile {
     pub(super) ids: Vec<String>,
     /// What is wrong with its shape. Every use of a plan file with flaws fails with an error that lists them all.
     pub(super) flaws: Vec<Diagnostic>,
+}
+
+impl PlanFile {
+    /// The same plan file in its folder, with the files that it names there.
+    pub fn in_folder(self, folder: Folder) -> Self {
+        Self { folder, ..self }
+    }
+
+    /// The path as the user gave it.
+    pub fn path(&self) -> &str {
+        &self.source.path
+    }
+
+    /// The line of the first value that may be a password in clear text.
+    pub fn written_secret(&self) -> Option<usize> {
+        self.source.written_secret()
+    }
+
+    /// Fails if there are any problems or flaws of the shape. They are listed in the order of the text.
+    pub(super) fn result_of(&self, problems: Vec<Diagnostic>) -> Result<(), Diagnostics> {
+        let mut list = self.flaws.clone();
+        // A flaw in the shape of a value explains more than the problem that a kind has with it.
+        list.extend(problems.into_iter().filter(|problem| {
+            problem.span.is_none() || !self.flaws.iter().any(|flaw| flaw.place() == problem.place())
+        }));
+        list.sort_by_key(|problem| problem.place().map(|span| span.start));
+        list.dedup();
+        // One declaration corrects every use of a variable, so only the first use is reported. If the declaration itself is
+        // wrong, no use is.
+        let mut told = self.misdeclared.clone();
+        list.retain(|problem| problem.variable.as_deref().is_none_or(|name| told.insert(name.to_owned())));
+        if list.is_empty() { Ok(()) } else { Err(self.problems(list)) }
+    }
+
+    /// These problems, in this file.
+    pub(super) fn problems(&self, list: Vec<Diagnostic>) -> Diagnostics {
+        Diagnostics { source: self.source.clone(), list }
+    }
 }
 
 /// A step before its templates are evaluated.

@@ -11,15 +11,17 @@ use crate::yaml;
 
 /// Evaluates a mapping and reads it. A problem under one key does not hide a problem under another. A problem of the
 /// mapping as a whole is reported at `whole`, and only if there is no other: a key that was left out would be missed next.
+/// `value_of` evaluates what stands under a key.
 pub(super) fn by_key<T>(
     mapping: &Node,
     whole: &Range<usize>,
     evaluator: &Evaluator,
+    value_of: impl Fn(&str, &Node) -> Result<Node, Diagnostic>,
     read: impl Fn(&Node) -> Result<Result<T, KeyError>, de::Error>,
 ) -> Result<T, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let value = match &mapping.value {
-        Value::Mapping(pairs) => Value::Mapping(evaluate(pairs, evaluator, &mut problems)),
+        Value::Mapping(pairs) => Value::Mapping(evaluate(pairs, value_of, &mut problems)),
         _ => evaluator.node(mapping).map_err(|problem| vec![problem])?.value,
     };
     let mut body = Node { span: mapping.span.clone(), value };
@@ -45,10 +47,14 @@ pub(super) fn by_key<T>(
 }
 
 /// The pairs whose values can be evaluated.
-fn evaluate(pairs: &[(Node, Node)], evaluator: &Evaluator, problems: &mut Vec<Diagnostic>) -> Vec<(Node, Node)> {
+fn evaluate(
+    pairs: &[(Node, Node)],
+    value_of: impl Fn(&str, &Node) -> Result<Node, Diagnostic>,
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<(Node, Node)> {
     let mut evaluated = Vec::new();
     for (key, value) in pairs {
-        match evaluator.node(value) {
+        match value_of(key.text().unwrap_or_default(), value) {
             Ok(value) => evaluated.push((key.clone(), value)),
             Err(problem) => problems.push(problem),
         }

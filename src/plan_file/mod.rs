@@ -1,25 +1,32 @@
-//! YAML text -> [`PlanFile`] -> the steps of one run. Nothing here touches the host or the environment. Every problem is
-//! reported with its place.
+//! YAML text -> [`PlanFile`] -> the steps of one run. Nothing here touches the host or the environment, but for the files
+//! beside the plan file. Every problem is reported with its place.
 
 mod check;
+mod companion;
+mod content;
 mod de;
 mod diagnostic;
 mod document;
 mod file;
 mod keys;
 mod literal;
+mod lookup;
 mod node;
+mod place;
 mod read;
 pub mod reference;
 mod resolve;
+mod secret_uses;
 mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::Relations;
+pub use companion::Folder;
 pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, nearest};
 pub use file::PlanFile;
 pub use literal::literal;
@@ -29,12 +36,13 @@ use diagnostic::{Source, suggest};
 use file::StepSource;
 use keys::by_key;
 use node::Node;
+use sources::reference_of;
 use template::Evaluator;
 
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Unseen};
-use crate::resource::{AnyResource, kind_info};
-use crate::resource::{Prose, Step};
+use crate::resource::reference::Shape;
+use crate::resource::{AnyResource, Companion, Prose, Step, kind_info};
 
 /// A step as `explain` shows it.
 #[derive(Debug, Clone)]
@@ -91,7 +99,7 @@ impl PlanFile {
             return Err(Diagnostics { source, list: shape.flaws });
         }
         let read::Shape { name, vars, misdeclared, connections, steps, ids, flaws, .. } = shape;
-        Ok(Self { source, name, vars, misdeclared, connections, steps, ids, flaws })
+        Ok(Self { source, folder: Folder::Unread, name, vars, misdeclared, connections, steps, ids, flaws })
     }
 
     /// Evaluates the selected steps and checks them together. The other steps are not evaluated, so their environment
@@ -206,16 +214,6 @@ impl PlanFile {
         self.result_of(problems)
     }
 
-    /// The path as the user gave it.
-    pub fn path(&self) -> &str {
-        &self.source.path
-    }
-
-    /// The line of the first value that may be a password in clear text.
-    pub fn written_secret(&self) -> Option<usize> {
-        self.source.written_secret()
-    }
-
     /// The environment variables that the plan file reads. Some hold secrets, so no child process inherits them.
     pub fn environment_names(&self) -> std::collections::BTreeSet<String> {
         let mut names = std::collections::BTreeSet::new();
@@ -301,9 +299,9 @@ impl PlanFile {
     fn step(&self, written: &StepSource, evaluator: &Evaluator) -> Result<Step, Vec<Diagnostic>> {
         let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
         let max_changes = evaluator.node(&written.max_changes).and_then(|node| max_changes(&node));
-        let keys = kind_info(written.kind).map_or(&[][..], |kind| kind.secret_keys);
-        let sources: Vec<_> = keys.iter().flat_map(|key| sources::problems(&written.body, key, &self.vars)).collect();
-        let resource = match resource(written, evaluator) {
+        let sources = sources::problems(&written.body, reference_of(written.kind), &self.vars);
+        let companions = RefCell::default();
+        let resource = match self.resource(written, evaluator, &companions) {
             Ok(resource) if sources.is_empty() => Ok(resource),
             Ok(_) => Err(sources),
             Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
@@ -315,6 +313,7 @@ impl PlanFile {
                 run_as,
                 after: written.after.iter().map(|(id, _)| id.clone()).collect(),
                 max_changes,
+                companions: companions.into_inner(),
                 resource,
             }),
             (run_as, max_changes, resource) => {
@@ -324,35 +323,37 @@ impl PlanFile {
         }
     }
 
+    /// The resource of a step. What it needs of the files beside the plan file is noted in `companions`.
+    fn resource(
+        &self,
+        written: &StepSource,
+        evaluator: &Evaluator,
+        companions: &RefCell<Vec<Companion>>,
+    ) -> Result<AnyResource, Vec<Diagnostic>> {
+        let reference = reference_of(written.kind);
+        let named = sources::of(&written.body, reference).into_iter().map(|(name, _)| name.to_owned());
+        let secrets: BTreeSet<String> = named.collect();
+        let value_of = |key: &str, value: &Node| match reference.key(key).map(|key| key.shape) {
+            Some(Shape::Document) => evaluator.document(value, &secrets),
+            Some(Shape::TemplateFile) => {
+                let (node, companion) = evaluator.template_file(value, &secrets, &self.folder)?;
+                companions.borrow_mut().extend(companion);
+                Ok(node)
+            }
+            _ => evaluator.node(value),
+        };
+        let read = |body: &Node| de::with_seed(body, AnyResource::seed(written.kind));
+        by_key(&written.body, &written.kind_span, evaluator, value_of, read)
+    }
+
     fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Diagnostic>> {
-        let sources = sources::problems(node, "password", &self.vars);
-        match by_key(node, &node.span, evaluator, |node| de::from_node(node).map(Ok)) {
+        let sources = sources::problems(node, &reference::CONNECTION, &self.vars);
+        let read = |node: &Node| de::from_node(node).map(Ok);
+        match by_key(node, &node.span, evaluator, |_, value| evaluator.node(value), read) {
             Ok(spec) if sources.is_empty() => Ok(spec),
             Ok(_) => Err(sources),
             Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
         }
-    }
-
-    /// Fails if there are any problems or flaws of the shape. They are listed in the order of the text.
-    fn result_of(&self, problems: Vec<Diagnostic>) -> Result<(), Diagnostics> {
-        let mut list = self.flaws.clone();
-        // A flaw in the shape of a value explains more than the problem that a kind has with it.
-        list.extend(
-            problems
-                .into_iter()
-                .filter(|problem| problem.span.is_none() || !self.flaws.iter().any(|flaw| flaw.span == problem.span)),
-        );
-        list.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-        list.dedup();
-        // One declaration corrects every use of a variable, so only the first use is reported. If the declaration itself is
-        // wrong, no use is.
-        let mut told = self.misdeclared.clone();
-        list.retain(|problem| problem.variable.as_deref().is_none_or(|name| told.insert(name.to_owned())));
-        if list.is_empty() { Ok(()) } else { Err(self.problems(list)) }
-    }
-
-    fn problems(&self, list: Vec<Diagnostic>) -> Diagnostics {
-        Diagnostics { source: self.source.clone(), list }
     }
 }
 
@@ -371,11 +372,6 @@ fn max_changes(node: &Node) -> Result<Option<u64>, Diagnostic> {
         None => Diagnostic::at(node.span.clone(), "`max_changes` has to be a whole number, 0 or more")
             .help("the step is blocked if it would change more things than that; leave it out for no limit"),
     })
-}
-
-/// The resource of a step.
-fn resource(written: &StepSource, evaluator: &Evaluator) -> Result<AnyResource, Vec<Diagnostic>> {
-    by_key(&written.body, &written.kind_span, evaluator, |body| de::with_seed(body, AnyResource::seed(written.kind)))
 }
 
 fn prose(written: &StepSource, evaluator: &Evaluator) -> Prose {

@@ -8,8 +8,9 @@ use serde_yaml::{Mapping, Value as Yaml};
 use super::literal::literal;
 use super::node::{Node, Scalar, Style, Value};
 use super::template::{Evaluator, has_template};
-use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, de};
+use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, de, sources};
 use crate::resource::AnyResource;
+use crate::resource::reference::Shape;
 
 impl PlanFile {
     /// The evaluated plan file.
@@ -87,7 +88,7 @@ impl Writer {
             let after = written.after.iter().map(|(id, _)| Yaml::from(id.as_str()));
             step.insert("after".into(), Yaml::Sequence(after.collect()));
         }
-        let body = self.evaluator.node(&written.body)?;
+        let body = self.body(written)?;
         let wanted = read(written.kind, &body);
         // A scalar may stand for a string or for a number: the form is taken that means the same to the kind.
         let mut means_the_same = |place: &[usize], scalar: &Scalar| {
@@ -98,6 +99,26 @@ impl Writer {
         let value = self.value(&written.body, &body, &mut means_the_same);
         step.insert(written.kind.into(), value);
         Ok(step)
+    }
+
+    /// The keys of a step's kind. Text that has secrets in it, or may have, stays as it is written.
+    fn body(&self, written: &StepSource) -> Result<Node, Diagnostic> {
+        let Value::Mapping(pairs) = &written.body.value else { return self.evaluator.node(&written.body) };
+        let reference = sources::reference_of(written.kind);
+        let secrets = sources::of(&written.body, reference).into_iter().map(|(name, _)| name.to_owned()).collect();
+        let evaluate = |(key, value): &(Node, Node)| {
+            let shape = key.text().and_then(|name| reference.key(name)).map(|key| key.shape);
+            let value = match shape {
+                Some(Shape::Document) => match self.evaluator.document(value, &secrets) {
+                    Ok(text @ Node { value: Value::Scalar(_), .. }) => text,
+                    _ => Node { span: value.span.clone(), value: Value::Unset(String::new()) },
+                },
+                _ => self.evaluator.node(value)?,
+            };
+            Ok((key.clone(), value))
+        };
+        let pairs = pairs.iter().map(evaluate).collect::<Result<_, Diagnostic>>()?;
+        Ok(Node { span: written.body.span.clone(), value: Value::Mapping(pairs) })
     }
 
     fn connection(&mut self, name: &str, node: &Node) -> Result<Yaml, Diagnostic> {

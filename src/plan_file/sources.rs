@@ -4,13 +4,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::diagnostic::Diagnostic;
-use super::node::Node;
+use super::node::{Node, Value};
 use super::template::{environment_names, has_template};
 use crate::host::secret::is_plain;
+use crate::resource::REFERENCES;
+use crate::resource::reference::{Reference, Shape};
 
-/// The problems of the source under `key`, as it is written.
-pub(super) fn problems(mapping: &Node, key: &str, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
-    let Some(source) = mapping.get(key) else { return Vec::new() };
+/// What the keys of a kind mean.
+pub(super) fn reference_of(kind: &str) -> &'static Reference {
+    static NONE: Reference = Reference { summary: "", keys: &[] };
+    REFERENCES.iter().find(|(name, _)| *name == kind).map_or(&NONE, |(_, reference)| reference)
+}
+
+/// The problems of the sources under the keys of a mapping, as they are written.
+pub(super) fn problems(
+    mapping: &Node,
+    reference: &'static Reference,
+    vars: &BTreeMap<String, Node>,
+) -> Vec<Diagnostic> {
+    of(mapping, reference).into_iter().flat_map(|(_, source)| problem(source, vars)).collect()
+}
+
+/// The sources in a mapping, each with its name: its key, or the one in the mapping of sources under that key.
+pub(super) fn of<'a>(mapping: &'a Node, reference: &'static Reference) -> Vec<(&'a str, &'a Node)> {
+    let mut found = Vec::new();
+    for key in reference.keys {
+        let Some(value) = mapping.get(key.name) else { continue };
+        match key.shape {
+            Shape::Source => found.push((key.name, value)),
+            Shape::Named(Shape::Source) => {
+                let Value::Mapping(pairs) = &value.value else { continue };
+                found.extend(pairs.iter().filter_map(|(name, source)| Some((name.text()?, source))));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The problems of a source as it is written.
+fn problem(source: &Node, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
     if let Some(text) = source.text().filter(|text| has_template(text)) {
         let help = match meant(source, text, vars) {
             Some(name) => format!("write `{{ env: {name} }}`"),
@@ -36,7 +69,7 @@ pub(super) fn without_those_within(list: Vec<Diagnostic>, refused: &[Diagnostic]
             .filter_map(|problem| problem.span.as_ref())
             .any(|whole| whole.start <= place.start && place.end <= whole.end)
     };
-    list.into_iter().filter(|problem| !problem.span.as_ref().is_some_and(within)).collect()
+    list.into_iter().filter(|problem| !problem.place().is_some_and(within)).collect()
 }
 
 /// The environment variable that a template reads, or that its author mistook for a variable of the plan file.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::value::{Object, Rest};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja};
+use minijinja::{Error, ErrorKind, Value as Jinja};
 
-use super::diagnostic::{Diagnostic, suggest};
+use super::diagnostic::{Diagnostic, is_telling};
+use super::lookup::{Lookup, Scope, unset};
 use super::node::{Node, Scalar, Style, Value};
+use super::place::Place;
 use crate::host::fs::Locator;
 use crate::plan::claim::{Host, Unseen};
 
@@ -44,10 +45,11 @@ impl HostAccess {
 
 /// Evaluates strings against the plan file's variables.
 #[derive(Debug, Clone)]
-pub struct Evaluator(Arc<Scope>);
+pub struct Evaluator(pub(super) Arc<Templates>);
 
+/// What every template of a plan file sees.
 #[derive(Debug, Clone)]
-struct Scope {
+pub(super) struct Templates {
     /// The text of the plan file, to find the place of a word in a template.
     text: Arc<str>,
     vars: BTreeMap<String, Node>,
@@ -56,24 +58,25 @@ struct Scope {
     placeholder: Option<&'static str>,
     /// Variables that have been evaluated. Each is evaluated once.
     known: Arc<Mutex<BTreeMap<String, Node>>>,
+    /// Those of them that may hold a secret, by what went into them.
+    telling: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// How deep variables may need each other. The evaluation recurses.
 const MAX_DEPTH: usize = 32;
 /// Bytes of an evaluated string (1 MiB): a few variables that double each other would fill the memory.
-const MAX_LENGTH: usize = 1 << 20;
-/// Instructions that a template may take, so that every loop ends.
-const FUEL: u64 = 200_000;
+pub(super) const MAX_LENGTH: usize = 1 << 20;
 
 impl Evaluator {
     /// An evaluator for the `vars` of a plan file and what the user gave.
     pub fn new(text: &str, vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
-        Self(Arc::new(Scope { text: text.into(), vars, inputs, placeholder: None, known: Arc::default() }))
+        let (known, telling) = (Arc::default(), Arc::default());
+        Self(Arc::new(Templates { text: text.into(), vars, inputs, placeholder: None, known, telling }))
     }
 
     /// The same, with an unset environment variable shown as its name behind `placeholder` and before `>`.
     pub fn showing(&self, placeholder: Option<&'static str>) -> Self {
-        Self(Arc::new(Scope { placeholder, known: Arc::default(), ..Scope::clone(&self.0) }))
+        Self(Arc::new(Templates { placeholder, known: Arc::default(), ..Templates::clone(&self.0) }))
     }
 
     /// The same tree with every template evaluated. A template that needs an unset environment variable becomes
@@ -97,12 +100,12 @@ impl Evaluator {
     }
 }
 
-impl Scope {
+impl Templates {
     fn node(self: &Arc<Self>, node: &Node, inside: &mut Vec<String>) -> Result<Node, Diagnostic> {
         let value = match &node.value {
             Value::Scalar(Scalar { text, .. }) if has_template(text) => match self.render(text, &node.span, inside) {
                 Ok(value) => value,
-                Err(Diagnostic { unset: Some(name), .. }) => Value::Unset(name),
+                Err(Diagnostic { unset: Some(name), .. }) => Value::Unset(name.into()),
                 Err(problem) => return Err(problem),
             },
             Value::Sequence(items) => {
@@ -119,7 +122,8 @@ impl Scope {
         Ok(Node { span: node.span.clone(), value })
     }
 
-    fn variable(self: &Arc<Self>, name: &str, node: &Node, inside: &[String]) -> Result<Node, Diagnostic> {
+    /// A variable, evaluated once.
+    fn evaluated(self: &Arc<Self>, name: &str, node: &Node, inside: &[String]) -> Result<Node, Diagnostic> {
         if let Some(node) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(node.clone());
         }
@@ -130,94 +134,42 @@ impl Scope {
         Ok(node)
     }
 
+    /// The place of a template in the plan file.
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        Place::new(Arc::clone(&self.text), span.clone())
+    }
+
     fn render(self: &Arc<Self>, text: &str, span: &Range<usize>, inside: &[String]) -> Result<Value, Diagnostic> {
-        let look = Arc::new(Lookup {
-            scope: Arc::clone(self),
-            inside: inside.to_vec(),
-            problem: Mutex::default(),
-            unknown: Mutex::default(),
-            given: Mutex::default(),
-        });
-        let mut jinja = Environment::new();
-        jinja.set_undefined_behavior(UndefinedBehavior::Strict);
-        jinja.set_fuel(Some(FUEL));
-        let env = Arc::clone(&look);
-        jinja.add_function("env_var", move |name: String, default: Rest<Jinja>| env.env_var(&name, &default));
-        let within = Arc::clone(&look);
-        jinja.set_formatter(move |out, state, value| {
-            if value.is_none() {
-                within.note(
-                    Diagnostic::of_file("the template gives none in the middle of a text")
-                        .help("give the variable a value (--var NAME=VALUE), or write a default: {{ name or '…' }}"),
-                );
-                return Err(Error::new(ErrorKind::InvalidOperation, "none in the middle of a text"));
-            }
-            minijinja::escape_formatter(out, state, value)
-        });
+        let look = Lookup::new(self.clone(), self.place(span), inside);
+        let jinja = look.environment();
         let context = Jinja::from_dyn_object(Arc::clone(&look));
         let value = match single_expression(text) {
             Some(expression) => jinja.compile_expression(expression).and_then(|compiled| compiled.eval(context)),
             None => jinja.render_str(text, context).map(Jinja::from),
         };
-        value.and_then(|value| scalar(&value)).map_err(|error| look.explain(&error, span))
-    }
-
-    /// The word with hyphens in a template that contains an undeclared name.
-    fn hyphenated(&self, part: &str, span: &Range<usize>) -> Option<String> {
-        let source = self.text.get(span.clone())?;
-        let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
-        let mut words = words.map(|word| word.trim_matches('-')).filter(|word| word.contains('-'));
-        let is_meant = |word: &&str| {
-            let mut names = word.split('-');
-            names.clone().any(|name| name == part) && !names.any(|name| self.vars.contains_key(name))
-        };
-        words.find(is_meant).map(str::to_owned)
-    }
-
-    /// The place of a word in a template, or of the whole template if the word is not found.
-    fn find(&self, word: &str, span: &Range<usize>) -> Range<usize> {
-        let source = self.text.get(span.clone()).unwrap_or_default();
-        let borders = |at: usize| {
-            let letter = |c: char| c.is_alphanumeric() || c == '_';
-            !source[..at].ends_with(letter) && !source[at + word.len()..].starts_with(letter)
-        };
-        let inside = source.find(['{']).unwrap_or(0);
-        let found = source.match_indices(word).map(|(at, _)| at).find(|at| *at >= inside && borders(*at));
-        found.filter(|_| !word.is_empty()).map_or(span.clone(), |at| {
-            let start = span.start + at;
-            start..start + word.len()
-        })
+        if let Some(variable) = inside.last().filter(|_| look.may_hold_secret()) {
+            self.telling.lock().unwrap_or_else(PoisonError::into_inner).insert(variable.clone());
+        }
+        value.and_then(|value| scalar(&value)).map_err(|error| look.explain(&error))
     }
 }
 
-/// What one evaluation may look up, and what went wrong in it.
-#[derive(Debug)]
-struct Lookup {
-    scope: Arc<Scope>,
-    /// The variables whose evaluation led to this one.
-    inside: Vec<String>,
-    problem: Mutex<Option<Diagnostic>>,
-    unknown: Mutex<Option<String>>,
-    /// The values of environment variables that were used. One of them may be a secret.
-    given: Mutex<Vec<String>>,
-}
-
-impl Lookup {
-    fn variable(&self, name: &str) -> Result<Option<Jinja>, Diagnostic> {
-        if let Some(value) = self.scope.inputs.vars.get(name) {
+impl Scope for Templates {
+    fn variable(self: Arc<Self>, name: &str, inside: &[String]) -> Result<Option<Jinja>, Diagnostic> {
+        if let Some(value) = self.inputs.vars.get(name) {
             return Ok(Some(Jinja::from(value.as_str())));
         }
-        let Some(node) = self.scope.vars.get(name) else { return Ok(None) };
-        if let Some(at) = self.inside.iter().position(|outer| outer == name) {
-            let chain = [&self.inside[at..], &[name.to_owned()]].concat().join(" -> ");
+        let Some(node) = self.vars.get(name) else { return Ok(None) };
+        if let Some(at) = inside.iter().position(|outer| outer == name) {
+            let chain = [&inside[at..], &[name.to_owned()]].concat().join(" -> ");
             return Err(Diagnostic::at(node.span.clone(), format!("variables need each other: {chain}"))
                 .help("give one of them a value of its own"));
         }
-        if self.inside.len() >= MAX_DEPTH {
+        if inside.len() >= MAX_DEPTH {
             return Err(Diagnostic::at(node.span.clone(), format!("variables need each other {MAX_DEPTH} deep"))
                 .help("write some of them out"));
         }
-        let node = self.scope.variable(name, node, &self.inside)?;
+        let node = self.evaluated(name, node, inside)?;
         Ok(Some(match &node.value {
             _ if node.is_null() => Jinja::from(()),
             Value::Scalar(scalar) => native(scalar),
@@ -226,116 +178,37 @@ impl Lookup {
         }))
     }
 
-    fn env_var(&self, name: &str, default: &[Jinja]) -> Result<Jinja, Error> {
-        if let Some(value) = self.scope.inputs.env.get(name) {
-            self.given.lock().unwrap_or_else(PoisonError::into_inner).push(value.clone());
-            return Ok(Jinja::from(value.as_str()));
-        }
-        // A name that an expression gave may be a secret. A name that is written in the plan file is not.
-        let is_written = ['\'', '"'].iter().any(|quote| self.scope.text.contains(&format!("{quote}{name}{quote}")));
-        match default {
-            [] if !is_written => {
-                self.note(
-                    Diagnostic::of_file("no environment variable has the name that the template gives to env_var")
-                        .help("write the name itself, in quotes: env_var('NAME')"),
-                );
-                Err(Error::new(ErrorKind::UndefinedError, "an environment variable is not set"))
-            }
-            [] if self.scope.placeholder.is_some() => {
-                Ok(Jinja::from(format!("{}{name}>", self.scope.placeholder.unwrap_or_default())))
-            }
-            [] => {
-                self.note(unset(name, &(0..0)));
-                Err(Error::new(ErrorKind::UndefinedError, format!("environment variable {name} is not set")))
-            }
-            [default] => Ok(default.clone()),
-            _ => Err(Error::new(ErrorKind::TooManyArguments, "env_var takes a name and one default")),
-        }
+    fn declared(&self) -> Vec<&str> {
+        self.vars.keys().map(String::as_str).collect()
     }
 
-    fn note(&self, problem: Diagnostic) {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
+    fn is_telling(&self, name: &str) -> bool {
+        is_telling(name) || self.telling.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
-    fn explain(&self, error: &Error, span: &Range<usize>) -> Diagnostic {
-        if let Some(mut problem) = self.problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            match &problem.unset {
-                Some(name) => problem.span = Some(self.scope.find(name, span)),
-                None => drop(problem.span.get_or_insert_with(|| span.clone())),
-            }
-            return problem;
-        }
-        let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let known: Vec<&str> = self.scope.vars.keys().map(String::as_str).collect();
-        // For Jinja `app-dir` is `app` minus `dir`; for its author it is a name.
-        if let Some(name) = unknown.as_deref().and_then(|name| self.scope.hyphenated(name, span)) {
-            let better = name.replace('-', "_");
-            return Diagnostic::at(self.scope.find(&name, span), format!("a name cannot contain `-`: `{name}`"))
-                .help(format!("call the variable `{better}`, here and under `vars:`"))
-                .of_variable(&name);
-        }
-        match (error.kind(), unknown) {
-            (ErrorKind::UndefinedError, Some(name)) => {
-                let place = self.scope.find(&name, span);
-                let before = self.scope.text.get(..place.start).unwrap_or_default().trim_end();
-                let help = if before.ends_with("env_var(") {
-                    format!("the name of an environment variable is in quotes: env_var('{name}')")
-                } else if known.is_empty() {
-                    format!("declare it: `vars:` at the top, with `{name}: …` below it")
-                } else {
-                    suggest(&name, &known)
-                };
-                return Diagnostic::at(place, format!("variable `{name}` is not declared"))
-                    .help(help)
-                    .of_variable(&name);
-            }
-            (ErrorKind::UnknownFunction, Some(name)) => {
-                return Diagnostic::at(self.scope.find(&name, span), format!("there is no function `{name}`"))
-                    .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)");
-            }
-            (ErrorKind::OutOfFuel, _) => {
-                return Diagnostic::at(span.clone(), "the template takes too long").help("remove the loop");
-            }
-            _ => {}
-        }
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let shows_one = |detail: &&str| given.iter().any(|value| !value.is_empty() && detail.contains(value.as_str()));
-        let detail = error.detail().filter(|detail| !shows_one(detail)).unwrap_or("it cannot be evaluated");
-        Diagnostic::at(span.clone(), format!("the template is wrong: {detail}"))
-            .help("templates are Jinja: {{ name }}, {{ name or 'default' }}, {{ env_var('NAME') }}")
+    fn environment(&self, name: &str) -> Option<&str> {
+        self.inputs.env.get(name).map(String::as_str)
+    }
+
+    fn placeholder(&self) -> Option<&'static str> {
+        self.placeholder
     }
 }
 
-impl Object for Lookup {
-    fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
-        let name = key.as_str()?;
-        match self.variable(name) {
-            Ok(Some(value)) => Some(value),
-            Ok(None) => {
-                if name != "env_var" {
-                    *self.unknown.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
-                }
-                None
-            }
-            Err(problem) => {
-                self.note(problem);
-                Some(Jinja::from(Error::new(ErrorKind::InvalidOperation, "a variable cannot be evaluated")))
-            }
-        }
+/// Collects the names in `env_var('NAME')`.
+pub(super) fn environment_names_in(text: &str, names: &mut BTreeSet<String>) {
+    for (at, call) in text.match_indices("env_var") {
+        let argument = text[at + call.len()..].trim_start().trim_start_matches('(').trim_start();
+        let quote = argument.chars().next().filter(|c| matches!(c, '\'' | '"'));
+        let name = quote.and_then(|quote| argument[1..].split(quote).next());
+        names.extend(name.map(str::to_owned));
     }
 }
 
 /// Collects the names in `env_var('NAME')` and in `{ env: NAME }`.
 pub fn environment_names(node: &Node, names: &mut BTreeSet<String>) {
     match &node.value {
-        Value::Scalar(Scalar { text, .. }) => {
-            for (at, call) in text.match_indices("env_var") {
-                let argument = text[at + call.len()..].trim_start().trim_start_matches('(').trim_start();
-                let quote = argument.chars().next().filter(|c| matches!(c, '\'' | '"'));
-                let name = quote.and_then(|quote| argument[1..].split(quote).next());
-                names.extend(name.map(str::to_owned));
-            }
-        }
+        Value::Scalar(Scalar { text, .. }) => environment_names_in(text, names),
         Value::Sequence(items) => items.iter().for_each(|item| environment_names(item, names)),
         Value::Mapping(pairs) => {
             for (key, value) in pairs {
@@ -347,13 +220,6 @@ pub fn environment_names(node: &Node, names: &mut BTreeSet<String>) {
         }
         Value::Unset(_) => {}
     }
-}
-
-fn unset(name: &str, span: &Range<usize>) -> Diagnostic {
-    let mut problem = Diagnostic::at(span.clone(), format!("environment variable {name} is not set"))
-        .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
-    problem.unset = Some(name.to_owned());
-    problem
 }
 
 pub(super) fn has_template(text: &str) -> bool {

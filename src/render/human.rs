@@ -16,6 +16,7 @@ use crate::text::{clean, shell_word};
 const GREEN: Style = AnsiColor::Green.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 const RED: Style = AnsiColor::Red.on_default().bold();
+const RED_PLAIN: Style = AnsiColor::Red.on_default();
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
@@ -276,6 +277,15 @@ fn describe(out: &mut String, change: &Description) {
     let _ = writeln!(out, "{INDENT}{style}{sign}{style:#} {}", clean(lines.next().unwrap_or_default()));
     for line in lines {
         let _ = writeln!(out, "{INDENT}  {}", clean(line));
+    }
+    for line in change.diff.iter().flat_map(|diff| diff.lines()) {
+        let style = match line.as_bytes().first() {
+            Some(b'+') => GREEN,
+            Some(b'-') => RED_PLAIN,
+            Some(b' ') | None => Style::new(),
+            _ => DIM,
+        };
+        let _ = writeln!(out, "{INDENT}  {style}{}{style:#}", clean(line));
     }
     if let Some(risk) = &change.risk {
         let _ = writeln!(out, "{INDENT}  {YELLOW}risk{YELLOW:#}: {}", clean(risk));

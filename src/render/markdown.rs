@@ -329,6 +329,15 @@ fn difference(change: &Description) -> String {
             }
         }
     }
+    let lines: Vec<&str> = change.diff.iter().flat_map(|diff| diff.lines()).collect();
+    for (index, line) in lines.iter().enumerate() {
+        let line = cut(&clean(line));
+        if length(&text) + length(&line) > MAX_STEP_CHARS / 2 {
+            let _ = writeln!(text, "# and {} more lines", lines.len() - index);
+            break;
+        }
+        let _ = writeln!(text, "{line}");
+    }
     if let Some(risk) = &change.risk {
         let _ = writeln!(text, "! risk: {}", cut(&clean(risk)));
     }
@@ -446,6 +455,7 @@ mod tests {
             before: serde_json::json!({ "mode": "0755", "owner": "root" }),
             after: serde_json::json!({ "mode": "0700", "owner": "root" }),
             risk: None,
+            diff: None,
         }
     }
 

@@ -212,7 +212,7 @@ impl AttributeChange {
                 (path, summary, json!({ "mode": before }), json!({ "mode": mode }))
             }
         };
-        Description { action: Action::Update, target: path.clone(), summary, before, after, risk: None }
+        Description { action: Action::Update, target: path.clone(), summary, before, after, risk: None, diff: None }
     }
 
     /// Makes the change at `place`, where `present` was just found.

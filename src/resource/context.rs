@@ -7,6 +7,7 @@ use jiff::civil::Date;
 
 use super::Failure;
 use crate::host::secret::{Digester, Secret};
+use crate::host::state::StateFolder;
 use crate::host::warehouse::Warehouse;
 use crate::plan::conflict::{ClaimedBelow, TreeAbove};
 
@@ -19,6 +20,7 @@ pub struct ObserveContext {
     progress: Option<Arc<dyn Fn(String) + Send + Sync>>,
     below: Arc<Vec<ClaimedBelow>>,
     above: Arc<Vec<TreeAbove>>,
+    state_folder: Option<StateFolder>,
     /// The warehouse of the step, and the date that determines the current period.
     warehouse: Option<(Arc<Warehouse>, Date)>,
 }
@@ -26,7 +28,8 @@ pub struct ObserveContext {
 impl ObserveContext {
     /// Creates the context of a step on the host. `secrets` are the values of its sources, by key.
     pub fn on_host(digester: Digester, secrets: BTreeMap<String, Secret>) -> Self {
-        Self { digester, secrets, progress: None, below: Arc::default(), above: Arc::default(), warehouse: None }
+        let (below, above) = (Arc::default(), Arc::default());
+        Self { digester, secrets, progress: None, below, above, state_folder: None, warehouse: None }
     }
 
     /// Creates the context of a step on a warehouse. `as_of` is today in UTC, or the date of `--as-of`.
@@ -57,6 +60,20 @@ impl ObserveContext {
     pub fn with_trees_above(mut self, above: Vec<TreeAbove>) -> Self {
         self.above = Arc::new(above);
         self
+    }
+
+    /// The same view for a user whose runs leave things for later ones in this folder.
+    pub fn with_state_folder(mut self, folder: StateFolder) -> Self {
+        self.state_folder = Some(folder);
+        self
+    }
+
+    /// The state folder of the user that the step acts as.
+    ///
+    /// # Errors
+    /// The step is not on the host.
+    pub fn state_folder(&self) -> Result<&StateFolder, Failure> {
+        self.state_folder.as_ref().ok_or_else(|| Failure::new("the step was given no state folder"))
     }
 
     /// Returns the trees of other steps around the step's path, innermost first.

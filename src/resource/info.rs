@@ -10,8 +10,6 @@ use crate::host::warehouse::CatalogQuery;
 pub struct KindInfo {
     /// Its name in plan files and events.
     pub name: &'static str,
-    /// The keys of a step that contain secret sources.
-    pub secret_keys: &'static [&'static str],
     /// Whether its steps work on a warehouse connection and own nothing on the host.
     pub on_warehouse: bool,
     /// Whether its changes may move someone's work aside, so that there may be rescues.
@@ -26,14 +24,7 @@ pub struct KindInfo {
 impl KindInfo {
     /// Creates a kind whose steps work on the host. Callers override further fields.
     pub const fn on_host(name: &'static str) -> Self {
-        Self {
-            name,
-            secret_keys: &[],
-            on_warehouse: false,
-            keeps_rescues: false,
-            reacts: false,
-            notes_describe_state: false,
-        }
+        Self { name, on_warehouse: false, keeps_rescues: false, reacts: false, notes_describe_state: false }
     }
 
     /// Creates a kind whose steps work on a warehouse.

@@ -14,6 +14,7 @@ pub mod attributes;
 pub mod compose_env;
 mod context;
 pub mod directory;
+pub mod document;
 #[cfg(test)]
 pub mod fixtures;
 mod follow_up;
@@ -40,7 +41,7 @@ pub use kinds::{
     kind_info,
 };
 pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
-pub use step::{Prose, Step};
+pub use step::{Companion, Prose, Step};
 
 /// One kind of desired state. The implementing type is the resource as written in the plan file, with evaluated
 /// templates. It is parsed by `Deserialize`, which has to reject unknown keys.
@@ -219,6 +220,9 @@ pub struct Description {
     pub after: serde_json::Value,
     /// Why the change needs attention, if it does: for example, it moves someone's work aside.
     pub risk: Option<String>,
+    /// What changes in a text: the lines of a unified diff, without its file names. Hidden characters are escaped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
 }
 
 /// How a change affects its target.

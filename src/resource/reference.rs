@@ -35,6 +35,10 @@ pub enum Presence {
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
     Text,
+    /// Text that the step writes: a template as a whole, which may name the step's secrets.
+    Document,
+    /// The path of a template from the plan file's folder; its text is as [`Shape::Document`].
+    TemplateFile,
     /// A text without templates: one word of letters, digits, `-`, `_` and `.`.
     Word,
     /// Any scalar: text for people.
@@ -129,6 +133,8 @@ impl Shape {
     pub fn words(&self) -> String {
         match self {
             Self::Text => "text".to_owned(),
+            Self::Document => "text, a template".to_owned(),
+            Self::TemplateFile => "path of a template, from the plan file's folder".to_owned(),
             Self::Word => "one word".to_owned(),
             Self::Prose => "text for people".to_owned(),
             Self::Path => "absolute path".to_owned(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ExecuteContext;
 use crate::failure::Failure;
 
 /// A named copy of work that a step moved aside.
@@ -45,17 +46,21 @@ pub trait Rescues {
     ///
     /// # Errors
     /// There is no such rescue, or it cannot be read or restored.
-    fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure>;
+    fn rescue(&self, request: &RescueRequest, cx: &ExecuteContext) -> Result<RescueAnswer, Failure>;
 }
 
 /// The answer to a [`RescueRequest`] of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RescueAnswer {
     List(Vec<Rescue>),
-    /// A patch with the bytes of the files.
+    /// A patch with the bytes of the files, or the bytes of the one file.
     Show(#[serde(with = "base64_text")] Vec<u8>),
-    /// The restored paths, for output.
-    Restore(Vec<String>),
+    Restore {
+        /// The restored paths, for output.
+        paths: Vec<String>,
+        /// What follows from the restore.
+        notes: Vec<String>,
+    },
 }
 
 /// Bytes as base64, because JSON has no bytes.

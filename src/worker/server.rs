@@ -10,6 +10,7 @@ use crate::text::io_error_text;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,13 +23,15 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::become_user;
+use crate::host::environment;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
+use crate::host::state::StateFolder;
 use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
 use crate::telemetry::{self, Filter, Record, spans};
 
-/// The environment variables that a worker of the launching user keeps: how to reach the user's agent, proxies and
-/// certificates, and how git reaches remotes (git(1)). All others are dropped, so a secret in the launcher's
+/// The environment variables that a worker of the launching user keeps: where its state is, how to reach the user's agent,
+/// proxies and certificates, and how git reaches remotes (git(1)). All others are dropped, so a secret in the launcher's
 /// environment is not passed on.
 const KEPT_ENV: &[&str] = &[
     "HOME",
@@ -38,6 +41,7 @@ const KEPT_ENV: &[&str] = &[
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
     "http_proxy",
     "https_proxy",
     "HTTPS_PROXY",
@@ -217,6 +221,7 @@ async fn requests(
                         approved: StdMutex::default(),
                         digester: Digester::with_key(key),
                         secrets,
+                        state_folder: own_state_folder(),
                         progress,
                     }));
                 }
@@ -352,6 +357,8 @@ struct WorkerSession {
     approved: StdMutex<HashMap<String, Approved>>,
     digester: Digester,
     secrets: HashMap<String, Secret>,
+    /// The worker's user's own.
+    state_folder: StateFolder,
     progress: mpsc::Sender<Answer>,
 }
 
@@ -368,7 +375,8 @@ impl WorkerSession {
                 Answer::Executed { ticket: *ticket, result: work.await }
             }
             Request::Rescue { ticket, step, request } => {
-                let result = self.task(step).and_then(|task| rescue(task, request));
+                let cx = ExecuteContext::new(self.context(*ticket, step), &self.run);
+                let result = self.task(step).and_then(|task| rescue(task, request, &cx));
                 Answer::Rescued { ticket: *ticket, result }
             }
         }
@@ -408,21 +416,29 @@ impl WorkerSession {
     fn context(&self, ticket: u64, id: &str) -> ObserveContext {
         let task = self.steps.get(id);
         let (below, above) = task.map(|task| (task.below.clone(), task.above.clone())).unwrap_or_default();
-        let keys = task.map(|task| task.resource.info().secret_keys).unwrap_or_default();
-        let secret = |key: &&str| Some(((*key).to_owned(), self.secrets.get(&frame::secret_name(id, key))?.clone()));
+        let sources = task.map(|task| task.resource.site().secrets()).unwrap_or_default();
+        let secret = |key: &str| Some((key.to_owned(), self.secrets.get(&frame::secret_name(id, key))?.clone()));
+        let secrets = sources.into_iter().filter_map(|(key, _)| secret(key)).collect();
         let progress = self.progress.clone();
         // If the launcher is slow, newer progress messages are dropped.
         let progress = move |text| drop(progress.try_send(Answer::Progress { ticket, text }));
-        ObserveContext::on_host(self.digester.clone(), keys.iter().filter_map(secret).collect())
+        ObserveContext::on_host(self.digester.clone(), secrets)
+            .with_state_folder(self.state_folder.clone())
             .with_claimed_below(below)
             .with_trees_above(above)
             .with_progress(Arc::new(progress))
     }
 }
 
-fn rescue(task: &Task, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+/// The state folder of the user whom this process acts as.
+fn own_state_folder() -> StateFolder {
+    let home = environment::home().unwrap_or_else(|| User::acting().home);
+    StateFolder::of(environment::variable("XDG_STATE_HOME").map(PathBuf::from), &home)
+}
+
+fn rescue(task: &Task, request: &RescueRequest, cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
     let rescues = task.resource.rescues();
-    rescues.ok_or_else(|| Failure::new("steps of this kind keep no rescues"))?.rescue(request)
+    rescues.ok_or_else(|| Failure::new("steps of this kind keep no rescues"))?.rescue(request, cx)
 }
 
 /// The changes that a step may make.

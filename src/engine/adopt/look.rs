@@ -38,6 +38,7 @@ pub async fn at_host(
                 run_as: probe.run_as,
                 after: Vec::new(),
                 max_changes: None,
+                companions: Vec::new(),
                 resource: probe.resource,
             });
             steps.push((index, step));

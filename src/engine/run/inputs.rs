@@ -21,6 +21,7 @@ use crate::host::secret::{Digest, Digester, Secret};
 use crate::host::users::User;
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
+use crate::resource::Companion;
 
 /// The inputs that are read before the plan file is checked.
 pub struct RunInputs {
@@ -123,6 +124,10 @@ impl RunInputs {
                     .hint("use only paths that are valid UTF-8")
             })?;
             prints.steps.insert(step.id.clone(), self.digester.digest(&whole));
+            let digest = |file: &Companion| (file.shown(), self.digester.digest(file.hash.as_bytes()));
+            if !step.companions.is_empty() {
+                prints.companions.insert(step.id.clone(), step.companions.iter().map(digest).collect());
+            }
             let given: Vec<Secret> = match connection {
                 Some(name) => secrets.of_connection(name).ok().flatten().into_iter().collect(),
                 None => secrets.of_step(&step.id).unwrap_or_default().into_values().collect(),

@@ -484,7 +484,7 @@ fn report_interrupted(folder: &StateFolder, file: &str, report: &Report) -> Vec<
 }
 
 /// Returns a unique id for this run. Ids sort by time.
-fn run_id(digester: &Digester) -> String {
+pub fn run_id(digester: &Digester) -> String {
     let now = Timestamp::now();
     let random = digester.digest(now.as_nanosecond().to_string().as_bytes());
     format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), random.short())

@@ -37,6 +37,7 @@ impl RunSecrets {
         let of_connections =
             || plan.connections.iter().filter_map(|(name, spec)| Some((name, spec.as_ref().ok()?.password.as_ref()?)));
         let mut withheld: BTreeSet<String> = plan_file.environment_names();
+        withheld.extend(plan.steps.iter().flat_map(|step| &step.companions).flat_map(|file| file.environment.clone()));
         // Templates can add more names.
         let sources = of_steps().map(|(_, source)| source).chain(of_connections().map(|(_, source)| source));
         withheld.extend(sources.filter_map(|source| match &source.origin {

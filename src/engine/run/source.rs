@@ -9,7 +9,7 @@ use crate::engine::saved::Saved;
 use crate::failure::Failure;
 use crate::host::fs;
 use crate::host::users::User;
-use crate::plan_file::PlanFile;
+use crate::plan_file::{Folder, PlanFile};
 
 /// The maximum size of a plan file. A larger file is not a plan file.
 const MAX_PLAN_FILE_BYTES: usize = 4 << 20;
@@ -106,7 +106,13 @@ impl Source {
         }
         let text = std::str::from_utf8(&self.bytes).map_err(|error| self.not_utf8(error.valid_up_to()))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Ok(PlanFile::parse(&self.path.display().to_string(), text)?)
+        Ok(PlanFile::parse(&self.path.display().to_string(), text)?.in_folder(self.folder()))
+    }
+
+    /// Where the files are that the plan file names beside itself.
+    fn folder(&self) -> Folder {
+        let folder = self.is_named().then(|| self.canonical_path().parent().map(Path::to_path_buf)).flatten();
+        folder.map_or(Folder::Nowhere, Folder::At)
     }
 }
 

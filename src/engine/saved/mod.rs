@@ -7,7 +7,7 @@
 
 use crate::failure::Failure;
 use crate::text::io_error_text;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
@@ -88,6 +88,9 @@ pub struct Fingerprints {
     pub steps: BTreeMap<String, Digest>,
     /// By step: of what its secret's source yielded, or its connection's. Absent where it yielded nothing.
     pub secrets: BTreeMap<String, Digest>,
+    /// By step: of each file beside the plan file that went into it, by the file's path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub companions: BTreeMap<String, BTreeMap<String, Digest>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -255,14 +258,23 @@ impl Saved {
     /// Compares what the steps evaluate to.
     ///
     /// # Errors
-    /// The steps that differ: variables or the environment have changed.
+    /// The steps that differ: a template, variables or the environment have changed.
     pub fn check_steps(&self, now: &Fingerprints) -> Result<(), Failure> {
-        let then = &self.body.fingerprints.steps;
-        let ids = then.keys().chain(now.steps.keys().filter(|id| !then.contains_key(*id)));
-        let differs: Vec<String> = ids
-            .filter(|id| then.get(*id) != now.steps.get(*id))
-            .map(|id| format!("step `{id}` comes out otherwise: its variables or the environment are not the same"))
-            .collect();
+        let then = &self.body.fingerprints;
+        let ids = then.steps.keys().chain(now.steps.keys().filter(|id| !then.steps.contains_key(*id)));
+        let mut differs = Vec::new();
+        for id in ids {
+            let files = (then.companions.get(id), now.companions.get(id));
+            let changed = changed_files(files.0, files.1);
+            if files.0 == files.1 && then.steps.get(id) != now.steps.get(id) {
+                differs.push(format!(
+                    "step `{id}` comes out otherwise: its variables or the environment are not the same"
+                ));
+            }
+            differs.extend(
+                changed.into_iter().map(|file| format!("{file}, a template of step `{id}`, has changed since")),
+            );
+        }
         refused(&differs)
     }
 
@@ -354,6 +366,14 @@ impl SavedStep {
             failure,
         }
     }
+}
+
+/// The paths of the files that were changed, or are there on one side alone.
+fn changed_files(then: Option<&BTreeMap<String, Digest>>, now: Option<&BTreeMap<String, Digest>>) -> Vec<String> {
+    let none = BTreeMap::new();
+    let (then, now) = (then.unwrap_or(&none), now.unwrap_or(&none));
+    let paths: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    paths.into_iter().filter(|path| then.get(*path) != now.get(*path)).cloned().collect()
 }
 
 fn used(by: &[u8]) -> Failure {

@@ -103,6 +103,7 @@ fn a_step_whose_secret_is_another_does_not_pass() {
     let prints = |secret: &[u8]| Fingerprints {
         steps: BTreeMap::new(),
         secrets: BTreeMap::from([("data".to_owned(), saved.digester.digest(secret))]),
+        companions: BTreeMap::new(),
     };
     let (then, other) = (prints(b"one"), prints(b"another"));
     saved.body.fingerprints = then.clone();

@@ -1,4 +1,4 @@
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -85,6 +85,39 @@ impl Dir {
             match retry_on_intr(|| rustix::fs::unlinkat(self, leftover.as_str(), flags)) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(Error::call("remove", &self.path_of(OsStr::new(&leftover)), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what killed processes left here while they made entries of any name. For a directory in which nobody else
+    /// makes any.
+    pub fn remove_all_leftovers(&self) -> Result<(), Error> {
+        let failed = |errno| Error::call("list", self.path(), errno);
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::new(self.readable().map_err(failed)?).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_bytes().starts_with(PREFIX.as_bytes()) {
+                found.push(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
+            }
+        }
+        let free = |name: &OsString| -> Result<Option<Stat>, Error> {
+            let Some(stat) = self.stat(name)?.filter(|stat| stat.kind == FileKind::File) else { return Ok(None) };
+            Ok(self.is_free(name, &stat)?.then_some(stat))
+        };
+        let mut left = Vec::new();
+        for name in found {
+            if let Some(stat) = free(&name)? {
+                left.push((name, stat));
+            }
+        }
+        if !left.is_empty() {
+            // Another run may have made one just now and not have marked it yet.
+            std::thread::sleep(CREATION_TIME);
+        }
+        for (name, seen) in left {
+            if free(&name)?.is_some() {
+                self.remove(&name, &seen)?;
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::text::is_hidden;
 
 mod access;
 mod backup;
+mod below;
 mod create;
 mod denial;
 mod descriptor;
@@ -36,11 +37,13 @@ mod tests;
 
 pub use access::{FileSeen, read_file};
 pub use backup::Backup;
+pub use below::{NotRead, names_beside, read_below};
 pub use create::{PARENT_MODE, ParentAttributes, default_dir_mode};
 pub use denial::Denial;
 pub use error::Error;
 pub use locate::Locator;
 pub use open::{Dir, Place};
+pub use xattr::ACCESS_LIST;
 
 /// The type of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,8 @@ const OF_THE_CONTENT: [&CStr; 2] = [c"security.ima", c"security.evm"];
 
 /// The Linux capabilities of a program. The kernel removes them when the file is written to.
 const CAPABILITIES: &CStr = c"security.capability";
+/// What people call a POSIX access control list.
+pub const ACCESS_LIST: &str = "access control list";
 /// SELinux's label.
 const LABEL: &CStr = c"security.selinux";
 
@@ -78,7 +80,7 @@ pub fn names(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
     let names = list(&link(fd))?.into_iter().filter(|name| name.as_c_str() != LABEL);
     let mut called: Vec<String> = names
         .map(|name| match name.to_string_lossy().as_ref() {
-            "system.posix_acl_access" => "access control list".to_owned(),
+            "system.posix_acl_access" => ACCESS_LIST.to_owned(),
             "security.capability" => "capabilities".to_owned(),
             name => name.to_owned(),
         })

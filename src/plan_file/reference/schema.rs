@@ -80,7 +80,10 @@ fn value(shape: &Shape, nullable: bool) -> Value {
     let mut any = Vec::new();
     let template = || json!({ "$ref": "#/definitions/template" });
     match shape {
-        Shape::Text => any.push(json!({ "type": "string" })),
+        Shape::Text | Shape::Document => any.push(json!({ "type": "string" })),
+        Shape::TemplateFile => {
+            any.extend([json!({ "type": "string", "pattern": r"^(?![/~])(?!(.*/)?\.\.(/|$))." }), template()]);
+        }
         Shape::Word => any.push(json!({ "type": ["string", "number"], "pattern": WORD })),
         Shape::Prose | Shape::Scalar => any.push(json!({ "type": ["string", "number", "boolean", "null"] })),
         Shape::Path => any.extend([json!({ "type": "string", "pattern": "^/+[^/]" }), template()]),

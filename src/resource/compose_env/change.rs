@@ -110,6 +110,7 @@ impl crate::resource::Change for Change {
             before,
             after,
             risk: None,
+            diff: None,
         };
         match self {
             Self::RemoveLeftovers { names, .. } => Description {
@@ -118,6 +119,7 @@ impl crate::resource::Change for Change {
                 before: json!(names),
                 after: Value::Null,
                 risk: None,
+                diff: None,
                 target,
             },
             Self::CreateEnvFile { names, elsewhere, .. } => Description {
@@ -126,6 +128,7 @@ impl crate::resource::Change for Change {
                 before: Value::Null,
                 after: json!({ "value": HIDDEN, "mode": "0600" }),
                 risk: goes_elsewhere(elsewhere),
+                diff: None,
                 target,
             },
             Self::EnvFile { names, mode: None, elsewhere, .. } => Description {

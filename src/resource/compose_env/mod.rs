@@ -52,7 +52,7 @@ pub use change::Change;
 pub use desired::ComposeEnv;
 
 impl Resource for ComposeEnv {
-    const INFO: KindInfo = KindInfo { secret_keys: &["value"], reacts: true, ..KindInfo::on_host("compose_env") };
+    const INFO: KindInfo = KindInfo { reacts: true, ..KindInfo::on_host("compose_env") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
         super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };

@@ -63,7 +63,7 @@ impl crate::resource::Change for Change {
             Self::Tree(change) => return change.describe(),
             Self::Attributes(change) => return change.describe(),
         };
-        Description { action, target: path.clone(), summary, before, after, risk: None }
+        Description { action, target: path.clone(), summary, before, after, risk: None, diff: None }
     }
 
     fn size(&self) -> u64 {

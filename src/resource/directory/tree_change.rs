@@ -64,6 +64,7 @@ impl TreeChange {
             before: json!({ "differing": differing.count, "examples": differing.shown() }),
             after,
             risk: self.risk(),
+            diff: None,
         }
     }
 

@@ -114,7 +114,7 @@ impl crate::resource::Change for Change {
             }
             Self::Attributes(change) => return change.describe(),
         };
-        Description { action, target: path.clone(), summary, before, after, risk: self.risk() }
+        Description { action, target: path.clone(), summary, before, after, risk: self.risk(), diff: None }
     }
 }
 

@@ -27,7 +27,7 @@ pub use desired::KeyFile;
 pub use proof::{Proof, Verify};
 
 impl Resource for KeyFile {
-    const INFO: KindInfo = KindInfo { secret_keys: &["source"], ..KindInfo::on_host("key_file") };
+    const INFO: KindInfo = KindInfo::on_host("key_file");
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
         super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };

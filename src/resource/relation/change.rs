@@ -171,6 +171,6 @@ impl Change for TableChange {
                 (Action::Update, table, summary, json!({ "owner": before }), json!({ "owner": owner }))
             }
         };
-        Description { action, target: table.to_string(), summary, before, after, risk: None }
+        Description { action, target: table.to_string(), summary, before, after, risk: None, diff: None }
     }
 }

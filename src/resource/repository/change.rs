@@ -120,6 +120,7 @@ impl Change for RepositoryChange {
                     "url": clone.url, "branch": clone.branch, "commit": clone.commit, "parents": clone.parents,
                 }),
                 risk: None,
+                diff: None,
             },
             Self::RemoveLeftovers { path } => Description {
                 action: Action::Delete,
@@ -128,6 +129,7 @@ impl Change for RepositoryChange {
                 before: json!({ "leftovers": true }),
                 after: json!({ "leftovers": false }),
                 risk: None,
+                diff: None,
             },
             Self::Update(update) => update.describe(),
         }
@@ -169,6 +171,7 @@ impl Update {
                 "stashed": names,
             }),
             risk: self.risk(&names),
+            diff: None,
         }
     }
 

@@ -118,7 +118,7 @@ impl Resource for Repository {
 }
 
 impl Rescues for Repository {
-    fn rescue(&self, request: &RescueRequest) -> Result<RescueAnswer, Failure> {
+    fn rescue(&self, request: &RescueRequest, _cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
         Ok(match request {
             RescueRequest::List => {
                 let rescues = restore::list(&self.path)?.into_iter().map(|rescue| Rescue {
@@ -134,7 +134,7 @@ impl Rescues for Repository {
             RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
             RescueRequest::Restore(wanted) => {
                 let paths = restore::restore(&self.path, wanted)?;
-                RescueAnswer::Restore(paths.iter().map(ToString::to_string).collect())
+                RescueAnswer::Restore { paths: paths.iter().map(ToString::to_string).collect(), notes: Vec::new() }
             }
         })
     }

@@ -1,0 +1,104 @@
+//! Files that a plan file names beside itself: templates.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use super::diagnostic::nearest;
+use super::template::{MAX_LENGTH, environment_names_in};
+use crate::failure::Failure;
+use crate::host::fs::{self, NotRead, escape_path};
+use crate::resource::Companion;
+use crate::text::{io_error_text, shell_word};
+
+/// Where the files beside a plan file are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Folder {
+    /// They are not read: the plan file is checked by its text alone.
+    #[default]
+    Unread,
+    /// The plan file came from standard input, and has no name.
+    Nowhere,
+    /// In this directory, an absolute path without symlinks, or below it.
+    At(PathBuf),
+}
+
+impl Folder {
+    /// Reads the text of the file that a plan file names; `None` where the files beside it are not read.
+    ///
+    /// # Errors
+    /// The name leads out of the folder, or the file cannot be read as text.
+    pub fn read(&self, name: &str) -> Result<Option<(Companion, String)>, Failure> {
+        check_name(name)?;
+        let folder = match self {
+            Self::Unread => return Ok(None),
+            Self::Nowhere => {
+                return Err(Failure::new(format!(
+                    "the template `{name}` is to be beside the plan file, which came from standard input without a name"
+                ))
+                .hint("name it by an absolute path in the template's folder: --as /etc/provision/NAME.yaml"));
+            }
+            Self::At(folder) => folder,
+        };
+        let written = folder.join(name);
+        let cannot = |why: &str| Failure::new(format!("cannot read the template {}: {why}", escape_path(&written)));
+        let unreadable = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => cannot("it does not exist").hint(missing(folder, name)),
+            std::io::ErrorKind::PermissionDenied => cannot("permission denied").hint(format!(
+                "give whoever starts provision the right to read it: chmod o+r {}",
+                shell_word(&written.to_string_lossy())
+            )),
+            // A directory, a pipe, or too large.
+            _ => cannot(&io_error_text(&error)).hint("name a file of at most 1 MiB"),
+        };
+        let read = fs::read_below(folder, Path::new(name), MAX_LENGTH as u64);
+        let (path, seen) = read.map_err(|error| match error {
+            NotRead::Unreadable(error) => unreadable(error),
+            NotRead::Outside(path) => {
+                let path = escape_path(&path);
+                cannot(&format!("it is a symlink to {path}, outside of the plan file's folder"))
+                    .hint("put the file itself beside the plan file")
+            }
+        })?;
+        let hash = blake3::hash(&seen.bytes).to_hex().to_string();
+        let text = String::from_utf8(seen.bytes.to_vec()).map_err(|error| not_utf8(&seen.bytes, &error, &cannot))?;
+        let mut environment = BTreeSet::new();
+        environment_names_in(&text, &mut environment);
+        Ok(Some((Companion { path, hash, environment }, text)))
+    }
+}
+
+/// A template is below the plan file's folder, however the name spells it.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let quoted = escape_path(Path::new(name));
+    let refused = |why: &str| Failure::new(format!("`{quoted}` {why}"));
+    let below = "put the template beside the plan file, or into a folder there: templates/app.conf.j2";
+    if name.trim().is_empty() || name.contains('\0') {
+        return Err(Failure::new("the template's name is empty, or holds a NUL byte").hint(below));
+    }
+    if name.starts_with(['/', '~']) {
+        return Err(refused("is not relative to the plan file's folder").hint(below));
+    }
+    if Path::new(name).components().any(|component| component == Component::ParentDir) {
+        return Err(refused("goes up by `..`, out of the plan file's folder").hint(below));
+    }
+    Ok(())
+}
+
+/// What helps against a template that is not there: the name that is meant, if there is one like it.
+fn missing(folder: &Path, name: &str) -> String {
+    let names = fs::names_beside(&folder.join(name));
+    let last = Path::new(name).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match nearest(last, names.iter().map(String::as_str)) {
+        Some(close) => format!("did you mean `{}`?", escape_path(&Path::new(name).with_file_name(close))),
+        None => format!("put it there, or name another one: ls {}", shell_word(&folder.to_string_lossy())),
+    }
+}
+
+fn not_utf8(bytes: &[u8], error: &std::string::FromUtf8Error, cannot: &dyn Fn(&str) -> Failure) -> Failure {
+    let before = &bytes[..error.utf8_error().valid_up_to()];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    let byte = bytes.get(before.len()).copied().unwrap_or_default();
+    cannot(&format!("line {line}, column {column}: the byte {byte:#04x} is not UTF-8")).hint("save the file as UTF-8")
+}

@@ -1,0 +1,275 @@
+//! One evaluation of a template: what it may look up, what went wrong in there, and where.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::value::{Object, Rest};
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value as Jinja};
+
+use super::diagnostic::{Diagnostic, login, suggest};
+use super::place::Place;
+use super::secret_uses::{SecretUse, SecretUses};
+
+/// Instructions that a template may take, so that every loop ends.
+const FUEL: u64 = 200_000;
+
+/// Functions, which templates look up like variables.
+const FUNCTIONS: [&str; 6] = ["env_var", "secret", "range", "dict", "namespace", "debug"];
+
+/// What templates get from the plan file and from the user.
+pub(super) trait Scope: fmt::Debug + Send + Sync {
+    /// The value of a variable, in a template to which the evaluation of those `inside` led. `None` if no variable has the
+    /// name.
+    ///
+    /// # Errors
+    /// If its own template is wrong, or it needs one of those `inside`.
+    fn variable(self: Arc<Self>, name: &str, inside: &[String]) -> Result<Option<Jinja>, Diagnostic>;
+
+    /// The variables that the plan file declares.
+    fn declared(&self) -> Vec<&str>;
+
+    /// Whether a variable may hold a secret, by its name or by what went into it.
+    fn is_telling(&self, name: &str) -> bool;
+
+    /// The value of an environment variable that is set.
+    fn environment(&self, name: &str) -> Option<&str>;
+
+    /// If `Some`, an unset environment variable is shown as this prefix, its name and `>`.
+    fn placeholder(&self) -> Option<&'static str>;
+}
+
+/// What one evaluation sees.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    scope: Arc<dyn Scope>,
+    place: Place,
+    /// The variables whose evaluation led to this one.
+    inside: Vec<String>,
+    /// The secrets that may be put in; `None` where none may.
+    pub(super) secrets: Option<SecretUses>,
+    /// What went wrong first, and the word of the template that it is about.
+    problem: Mutex<Option<(Diagnostic, Option<String>)>>,
+    unknown: Mutex<Option<String>>,
+    /// The values of environment variables that were used. One of them may be a secret.
+    given: Mutex<Vec<String>>,
+    /// Whether something went into it that is a secret by its name, or a URL with a password.
+    is_telling: AtomicBool,
+}
+
+impl Lookup {
+    /// An evaluation of the template at `place`, within those of the variables `inside`.
+    pub(super) fn new(scope: Arc<dyn Scope>, place: Place, inside: &[String]) -> Arc<Self> {
+        Arc::new(Self::of(scope, place, inside, None))
+    }
+
+    /// An evaluation that may put secrets in.
+    pub(super) fn with_secrets(scope: Arc<dyn Scope>, place: Place, secrets: SecretUses) -> Arc<Self> {
+        Arc::new(Self::of(scope, place, &[], Some(secrets)))
+    }
+
+    fn of(scope: Arc<dyn Scope>, place: Place, inside: &[String], secrets: Option<SecretUses>) -> Self {
+        let (problem, unknown, given) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let is_telling = AtomicBool::new(false);
+        Self { scope, place, inside: inside.to_vec(), secrets, problem, unknown, given, is_telling }
+    }
+
+    /// Jinja with the functions of plan files.
+    pub(super) fn environment(self: &Arc<Self>) -> Environment<'static> {
+        let mut jinja = Environment::new();
+        jinja.set_undefined_behavior(UndefinedBehavior::Strict);
+        jinja.set_fuel(Some(FUEL));
+        let env = Arc::clone(self);
+        jinja.add_function("env_var", move |name: String, default: Rest<Jinja>| env.env_var(&name, &default));
+        if self.secrets.is_some() {
+            let look = Arc::clone(self);
+            jinja.add_function("secret", move |name: String| look.secret(&name));
+        }
+        let look = Arc::clone(self);
+        jinja.set_formatter(move |out, state, value| look.format(out, state, value));
+        jinja
+    }
+
+    fn format(&self, out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Jinja) -> Result<(), Error> {
+        if let (Some(uses), Some(secret)) = (&self.secrets, value.downcast_object_ref::<SecretUse>()) {
+            return uses.put_in(secret, out, state);
+        }
+        if value.is_none() {
+            let problem = Diagnostic::of_file("the template gives none in the middle of a text")
+                .help("give the variable a value (--var NAME=VALUE), or write a default: {{ name or '…' }}");
+            self.note(problem, None);
+            return Err(Error::new(ErrorKind::InvalidOperation, "none in the middle of a text"));
+        }
+        minijinja::escape_formatter(out, state, value)
+    }
+
+    /// Whether a secret may have gone into the evaluation by a variable.
+    pub(super) fn may_hold_secret(&self) -> bool {
+        self.is_telling.load(Ordering::Relaxed)
+    }
+
+    fn note_value(&self, name: &str, value: &Jinja) {
+        let has_login = value.as_str().is_some_and(|value| login(value).is_some());
+        self.is_telling.fetch_or(self.scope.is_telling(name) || has_login, Ordering::Relaxed);
+    }
+
+    fn env_var(&self, name: &str, default: &[Jinja]) -> Result<Jinja, Error> {
+        if let Some(value) = self.scope.environment(name) {
+            self.given.lock().unwrap_or_else(PoisonError::into_inner).push(value.to_owned());
+            let value = Jinja::from(value);
+            self.note_value(name, &value);
+            return Ok(value);
+        }
+        // A name that an expression gave may be a secret. A name that is written in the file is not.
+        let is_written =
+            ['\'', '"'].iter().any(|quote| self.place.file_text().contains(&format!("{quote}{name}{quote}")));
+        match default {
+            [] if !is_written => {
+                let message = "no environment variable has the name that the template gives to env_var";
+                let help = "write the name itself, in quotes: env_var('NAME')";
+                self.note(Diagnostic::of_file(message).help(help), None);
+                Err(Error::new(ErrorKind::UndefinedError, "an environment variable is not set"))
+            }
+            [] => {
+                if let Some(placeholder) = self.scope.placeholder() {
+                    return Ok(Jinja::from(format!("{placeholder}{name}>")));
+                }
+                self.note(Diagnostic { span: None, ..unset(name, &(0..0)) }, Some(name));
+                Err(Error::new(ErrorKind::UndefinedError, format!("environment variable {name} is not set")))
+            }
+            [default] => Ok(default.clone()),
+            _ => Err(Error::new(ErrorKind::TooManyArguments, "env_var takes a name and one default")),
+        }
+    }
+
+    fn secret(&self, name: &str) -> Result<Jinja, Error> {
+        let Some(uses) = &self.secrets else { return Err(Error::from(ErrorKind::UnknownFunction)) };
+        uses.take(name).map_err(|problem| {
+            self.note(problem, Some(name));
+            Error::new(ErrorKind::InvalidOperation, "there is no such secret")
+        })
+    }
+
+    fn note(&self, problem: Diagnostic, word: Option<&str>) {
+        let noted = (problem, word.map(str::to_owned));
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(noted);
+    }
+
+    /// The first undeclared name that the template has asked for, declared or not as it went on.
+    pub(super) fn undeclared(&self) -> Option<Diagnostic> {
+        let name = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(self.place.mark(self.unknown_variable(&name, &self.place.span())))
+    }
+
+    /// What is wrong with the template, by what went wrong in its evaluation.
+    pub(super) fn explain(&self, error: &Error) -> Diagnostic {
+        let part = self.place.part(error);
+        let noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((problem, word)) = noted {
+            // A variable's own problem has its place in the plan file.
+            if problem.span.is_some() && problem.unset.is_none() {
+                return problem;
+            }
+            let word = word.or(problem.unset.as_deref().map(str::to_owned));
+            let span = word.map_or(part.clone(), |word| self.place.find(&word, &part));
+            return self.place.mark(Diagnostic { span: Some(span), ..problem });
+        }
+        self.place.mark(self.explain_at(error, &part))
+    }
+
+    fn explain_at(&self, error: &Error, part: &Range<usize>) -> Diagnostic {
+        let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // For Jinja `app-dir` is `app` minus `dir`; for its author it is a name.
+        let hyphenated =
+            unknown.as_deref().and_then(|name| self.place.hyphenated(name, part, |name| self.is_declared(name)));
+        if let Some(name) = hyphenated {
+            let better = name.replace('-', "_");
+            return Diagnostic::at(self.place.find(&name, part), format!("a name cannot contain `-`: `{name}`"))
+                .help(format!("call the variable `{better}`, here and under `vars:`"))
+                .of_variable(&name);
+        }
+        match (error.kind(), unknown) {
+            (ErrorKind::UndefinedError, Some(name)) => return self.unknown_variable(&name, part),
+            (ErrorKind::UnknownFunction, _) if self.secrets.is_none() && self.asks_for_secret(error) => {
+                return Diagnostic::at(self.place.find("secret", part), "a secret cannot stand here").help(
+                    "a template puts a secret into text that a step writes, by the name under its `secrets`; elsewhere \
+                     it is given by its source: { env: NAME }",
+                );
+            }
+            (ErrorKind::UnknownFunction, Some(name)) => {
+                return Diagnostic::at(self.place.find(&name, part), format!("there is no function `{name}`"))
+                    .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)");
+            }
+            (ErrorKind::OutOfFuel, _) => {
+                return Diagnostic::at(part.clone(), "the template takes too long").help("remove the loop");
+            }
+            _ => {}
+        }
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let shows_one = |detail: &&str| given.iter().any(|value| !value.is_empty() && detail.contains(value.as_str()));
+        let detail = error.detail().filter(|detail| !shows_one(detail)).unwrap_or("it cannot be evaluated");
+        let help = if self.secrets.is_none() {
+            "templates are Jinja: {{ name }}, {{ name or 'default' }}, {{ env_var('NAME') }}"
+        } else {
+            "the text is a Jinja template: {{ name }}, {{ secret('NAME') }}; what is to stay as it is goes between \
+             {% raw %} and {% endraw %}"
+        };
+        let open = if detail.contains("end of comment") { self.place.open_comment() } else { None };
+        Diagnostic::at(open.unwrap_or_else(|| part.clone()), format!("the template is wrong: {detail}")).help(help)
+    }
+
+    fn asks_for_secret(&self, error: &Error) -> bool {
+        error.detail().is_some_and(|detail| detail.split_whitespace().any(|word| word == "secret"))
+    }
+
+    fn is_declared(&self, name: &str) -> bool {
+        self.scope.declared().contains(&name)
+    }
+
+    fn unknown_variable(&self, name: &str, part: &Range<usize>) -> Diagnostic {
+        let known = self.scope.declared();
+        let place = self.place.find(name, part);
+        let before = self.place.file_text().get(..place.start).unwrap_or_default().trim_end();
+        let help = if before.ends_with("env_var(") {
+            format!("the name of an environment variable is in quotes: env_var('{name}')")
+        } else if before.ends_with("secret(") {
+            format!("the name of a secret is in quotes: secret('{name}')")
+        } else if known.is_empty() {
+            format!("declare it: `vars:` at the top, with `{name}: …` below it")
+        } else {
+            suggest(name, &known)
+        };
+        Diagnostic::at(place, format!("variable `{name}` is not declared")).help(help).of_variable(name)
+    }
+}
+
+impl Object for Lookup {
+    fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
+        let name = key.as_str()?;
+        match Arc::clone(&self.scope).variable(name, &self.inside) {
+            Ok(Some(value)) => {
+                self.note_value(name, &value);
+                Some(value)
+            }
+            Ok(None) => {
+                if !FUNCTIONS.contains(&name) {
+                    *self.unknown.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+                }
+                None
+            }
+            Err(problem) => {
+                self.note(problem, None);
+                Some(Jinja::from(Error::new(ErrorKind::InvalidOperation, "a variable cannot be evaluated")))
+            }
+        }
+    }
+}
+
+/// The problem of an environment variable that is not set.
+pub(super) fn unset(name: &str, span: &Range<usize>) -> Diagnostic {
+    let mut problem = Diagnostic::at(span.clone(), format!("environment variable {name} is not set"))
+        .help(format!("set {name}, or give a default: env_var('{name}', '…')"));
+    problem.unset = Some(name.into());
+    problem
+}

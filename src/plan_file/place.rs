@@ -1,0 +1,143 @@
+//! Where a template stands: in the plan file, or in a file beside it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::Error;
+
+use super::diagnostic::{Diagnostic, Source};
+use crate::text::Position;
+use crate::yaml;
+
+/// A template's place in a file, and how a place within it is found.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The whole file.
+    text: Arc<str>,
+    span: Range<usize>,
+    holds: Holds,
+}
+
+/// What stands at the place.
+#[derive(Debug, Clone)]
+enum Holds {
+    /// A string of the plan file.
+    String,
+    /// Text of the plan file, which reads so.
+    Text(Arc<str>),
+    /// A file of its own, and where the plan file names it.
+    File(Arc<Source>, Range<usize>),
+}
+
+impl Place {
+    /// The place of a string in the plan file.
+    pub(super) fn new(text: Arc<str>, span: Range<usize>) -> Self {
+        Self { text, span, holds: Holds::String }
+    }
+
+    /// The same place of a longer text, which reads as `text`: a place in it is found by its line.
+    pub(super) fn of_text(self, text: &str) -> Self {
+        Self { holds: Holds::Text(text.into()), ..self }
+    }
+
+    /// The place of a file that the plan file names at `named`.
+    pub(super) fn of_file(file: Arc<Source>, named: Range<usize>) -> Self {
+        Self { text: file.text.as_str().into(), span: 0..file.text.len(), holds: Holds::File(file, named) }
+    }
+
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The text of the whole file.
+    pub(super) fn file_text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same problem, known to stand in this file.
+    pub(super) fn mark(&self, problem: Diagnostic) -> Diagnostic {
+        match &self.holds {
+            Holds::File(file, named) => problem.in_file(Arc::clone(file), named.clone()),
+            Holds::String | Holds::Text(_) => problem,
+        }
+    }
+
+    /// The part that an error is about, or else all of it.
+    pub(super) fn part(&self, error: &Error) -> Range<usize> {
+        let part = match &self.holds {
+            Holds::String => None,
+            Holds::Text(text) => line(error, text).and_then(|line| self.in_text(text, &line)),
+            Holds::File(file, _) => line(error, &file.text),
+        };
+        part.unwrap_or_else(|| self.span.clone())
+    }
+
+    /// Where a line of the text stands in the plan file.
+    fn in_text(&self, text: &str, line: &Range<usize>) -> Option<Range<usize>> {
+        let first = yaml::locate(&self.text, &self.span, text, Position::of(text, line.start))?;
+        let shown = self.text[first.start..].lines().next()?;
+        Some(first.start..first.start + line.len().min(shown.len()))
+    }
+
+    /// Where the comment begins that is not closed, if there is one.
+    pub(super) fn open_comment(&self) -> Option<Range<usize>> {
+        let source = self.text.get(self.span.clone())?;
+        let mut from = 0;
+        loop {
+            let opened = from + source[from..].find("{#")?;
+            match source[opened..].find("#}") {
+                Some(closed) => from = opened + closed,
+                None => return Some(self.span.start + opened..self.span.start + opened + 2),
+            }
+        }
+    }
+
+    /// Where a word of the template stands, within a part of it; or else that part.
+    pub(super) fn find(&self, word: &str, part: &Range<usize>) -> Range<usize> {
+        let source = self.text.get(part.clone()).unwrap_or_default();
+        let borders = |at: usize| {
+            let letter = |c: char| c.is_alphanumeric() || c == '_';
+            !source[..at].ends_with(letter) && !source[at + word.len()..].starts_with(letter)
+        };
+        // In an expression or a block, not in the text around them.
+        let is_code = |at: usize| {
+            let before = &source[..at];
+            let opened = before.rfind("{{").max(before.rfind("{%"));
+            opened.is_some() && opened > before.rfind("}}").max(before.rfind("%}"))
+        };
+        let inside = source.find(['{']).unwrap_or(0);
+        let all = || source.match_indices(word).map(|(at, _)| at).filter(|at| borders(*at));
+        let found = all().find(|at| is_code(*at)).or_else(|| all().find(|at| *at >= inside));
+        match found.filter(|_| !word.is_empty()) {
+            Some(at) => part.start + at..part.start + at + word.len(),
+            // The line of an error is where a block begins, at times.
+            None if *part != self.span => self.find(word, &self.span),
+            None => part.clone(),
+        }
+    }
+
+    /// A word with hyphens in the template, of which an undeclared name is a part.
+    pub(super) fn hyphenated(
+        &self,
+        part: &str,
+        within: &Range<usize>,
+        is_declared: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let source = self.text.get(within.clone())?;
+        let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
+        let mut words = words.map(|word| word.trim_matches('-')).filter(|word| word.contains('-'));
+        let is_meant = |word: &&str| {
+            let mut names = word.split('-');
+            names.clone().any(|name| name == part) && !names.any(&is_declared)
+        };
+        words.find(is_meant).map(str::to_owned)
+    }
+}
+
+/// The line of a template that an error is about.
+fn line(error: &Error, template: &str) -> Option<Range<usize>> {
+    let start: usize = template.split_inclusive('\n').take(error.line()?.checked_sub(1)?).map(str::len).sum();
+    let line = template.get(start..)?.lines().next()?;
+    let start = start + line.len() - line.trim_start().len();
+    Some(start..start + line.trim().len())
+}
