@@ -272,6 +272,7 @@ pub struct KindSeed(&'static str);
 
 kinds! {
     Directory in directory,
+    File in file,
     KeyFile in key_file,
     ComposeEnv in compose_env,
     Repository in repository,

@@ -15,6 +15,7 @@ pub mod compose_env;
 mod context;
 pub mod directory;
 pub mod document;
+pub mod file;
 #[cfg(test)]
 pub mod fixtures;
 mod follow_up;

@@ -55,6 +55,11 @@ enum State {
     Key {
         path: &'static str,
     },
+    /// What somebody wrote, where a step may want something else.
+    Conf {
+        path: &'static str,
+        mode: &'static str,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +102,13 @@ enum Resource {
     Repository {
         path: &'static str,
     },
+    File {
+        path: &'static str,
+        name: &'static str,
+        content: &'static str,
+        owner: Option<u32>,
+        mode: Option<&'static str>,
+    },
 }
 
 impl Resource {
@@ -117,6 +129,11 @@ impl Resource {
                 )
             }
             Self::Repository { path } => format!("repository: {{ path: {path}, url: {REMOTE}, branch: main }}"),
+            Self::File { path, name, content, owner, mode } => {
+                let owner = owner.map(|id| format!(", owner: \"{id}\"")).unwrap_or_default();
+                let mode = mode.map(|mode| format!(", mode: \"{mode}\"")).unwrap_or_default();
+                format!("file: {{ path: {path}/{name}, {content}{owner}{mode} }}")
+            }
         }
     }
 
@@ -129,6 +146,7 @@ impl Resource {
                 vec![(located(path).join(format!("dc{file}.yml")), false), (located(path).join(".env"), false)]
             }
             Self::Repository { path } => vec![(located(path), true)],
+            Self::File { path, name, .. } => vec![(located(path).join(name), false)],
         }
     }
 }
@@ -154,6 +172,7 @@ fn states() -> impl Strategy<Value = Vec<State>> {
         (path(), select(&["600", "644"][..])).prop_map(|(path, mode)| State::EnvFile { path, mode }),
         (path(), any::<bool>()).prop_map(|(path, behind)| State::Checkout { path, behind }),
         path().prop_map(|path| State::Key { path }),
+        (path(), select(&["600", "644"][..])).prop_map(|(path, mode)| State::Conf { path, mode }),
     ];
     prop::collection::vec(state, 0..3).prop_map(|mut states| {
         states.insert(0, State::Link);
@@ -170,6 +189,15 @@ const BELOW: [&str; 6] = [
     ", recursive: owner, file_mode: \"0640\", exclude: [\"inner/**\", \"*.pem\"]",
 ];
 
+/// What a `file` step writes: nothing, text, and a secret; twice the text that [`State::Conf`] has.
+const CONTENTS: [&str; 5] = [
+    "content: \"\"",
+    "content: \"mine\\n\"",
+    "content: \"mine\\n\"",
+    "content: \"port = {{ 80 + 1 }}\\n\"",
+    "content: \"{{ secret('one') }}\", secrets: { one: { env: ONE } }",
+];
+
 fn resource() -> impl Strategy<Value = Resource> {
     let id = || prop::option::weighted(0.7, select(&[0u32, 7, 8, 1000][..]));
     let mode = prop::option::weighted(0.3, select(&["0755", "0700", "2775"][..]));
@@ -181,6 +209,10 @@ fn resource() -> impl Strategy<Value = Resource> {
               prop::option::weighted(0.2, select(&["web", "db"][..])))
             .prop_map(|(path, file, variable, source, service)| Resource::Compose { path, file, variable, source, service }),
         3 => path().prop_map(|path| Resource::Repository { path }),
+        3 => (path(), select(&["app.conf", "app.conf", "kept", ".env", "dc1.yml", "x/app.conf"][..]), select(&CONTENTS[..]),
+              prop::option::weighted(0.4, select(&[0u32, 7][..])),
+              prop::option::weighted(0.3, select(&["0600", "0644"][..])))
+            .prop_map(|(path, name, content, owner, mode)| Resource::File { path, name, content, owner, mode }),
     ]
 }
 
@@ -228,6 +260,9 @@ fn prepare(case: &Case) -> String {
             }
             State::Checkout { path, behind } => clone(path, *behind),
             State::Key { path } => format!("mkdir -p {path}; install -m 444 /var/tmp/old {path}/key.pem"),
+            State::Conf { path, mode } => {
+                format!("mkdir -p {path}; echo mine > {path}/app.conf; chmod {mode} {path}/app.conf")
+            }
         };
         lines.push('\n');
     }
@@ -329,7 +364,12 @@ fn adopts(sandbox: &Sandbox, case: &Case) -> Result<bool, TestCaseError> {
             Resource::Compose { path, file, variable, .. } => {
                 variables.extend(["--variable".to_owned(), format!("{path}/dc{file}.yml:{variable}")]);
             }
+            // Adopt writes no steps of this kind.
+            Resource::File { .. } => {}
         }
+    }
+    if paths.is_empty() && variables.is_empty() {
+        return Ok(false);
     }
     arguments.extend(paths.into_iter().chain(variables));
     let run = |arguments: &[String]| sandbox.provision("root", arguments.iter().map(String::as_str)).run();

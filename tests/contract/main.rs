@@ -19,6 +19,7 @@ mod diagnostics;
 mod events;
 #[cfg(target_arch = "x86_64")]
 mod faults;
+mod files;
 mod follow_ups;
 mod generated_plans;
 mod git_configuration;

@@ -1,0 +1,152 @@
+use serde::{Deserialize, Serialize};
+
+use super::desired::{File, MAX_FILE_BYTES, READ_BY_ALL};
+use super::text_diff::{self, Shown};
+use crate::failure::Failure;
+use crate::host::fs::{self, Denial, FileKind, Place};
+use crate::host::secret::Digest;
+use crate::host::state::Part;
+use crate::resource::ObserveContext;
+use crate::resource::attributes::Ownership;
+use crate::resource::value::Mode;
+
+/// What was observed of a file and of the secrets that it is to hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Actual {
+    #[serde(flatten)]
+    pub ownership: Ownership,
+    /// What keeps the acting user from making entries in the deepest directory on the way to the file that exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denial>,
+    /// Temporary entries of a run that was killed.
+    #[serde(default)]
+    pub leftovers: Vec<String>,
+    /// Of what the file is to hold, unless the source of a secret in it yields nothing.
+    pub wanted: Option<Digest>,
+    /// The secrets whose sources yield nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset: Vec<String>,
+    pub target: Target,
+}
+
+/// What is at the path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Target {
+    Missing {
+        /// The parents that are missing too, the outermost first.
+        missing_parents: Vec<String>,
+    },
+    File(FileSeen),
+    /// Something else has the name.
+    Other {
+        kind: FileKind,
+    },
+}
+
+/// A file that is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileSeen {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: Mode,
+    /// The number of hard links.
+    pub links: u64,
+    /// In bytes.
+    pub size: u64,
+    /// Whether the acting user can give a new file the group that this one has.
+    #[serde(default = "yes")]
+    pub may_keep_group: bool,
+    /// What keeps the acting user from putting another file in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Box<Denial>>,
+    /// What keeps everybody from changing its owner and mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes_denied: Option<Box<Denial>>,
+    /// Why its content cannot be kept as a rescue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue_denied: Option<Failure>,
+    /// What it bears besides mode and owner, as people call it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<String>,
+    pub content: Content,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What could be learnt of a file's content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "content", rename_all = "snake_case")]
+pub enum Content {
+    Read {
+        digest: Digest,
+        shown: Shown,
+    },
+    /// The acting user may not read it.
+    Denied,
+    TooLarge,
+}
+
+pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Failure> {
+    let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
+    let (wanted, unset) = match desired.wanted(cx) {
+        Ok(content) => (Some(cx.digester().digest(content.expose())), Vec::new()),
+        Err(names) => (None, names),
+    };
+    let place = Place::find(&desired.path)?;
+    let target = match place.stat()? {
+        None => {
+            let missing_parents = place.missing_paths().iter().map(|path| fs::escape_path(path)).collect();
+            Target::Missing { missing_parents }
+        }
+        Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, cx)?),
+        Some(stat) => Target::Other { kind: stat.kind },
+    };
+    let (denied, leftovers) = (place.dir.entry_denial()?, place.leftovers()?);
+    Ok(Actual { ownership, denied, leftovers, wanted, unset, target })
+}
+
+fn file(desired: &File, place: &Place, stat: &fs::Stat, cx: &ObserveContext) -> Result<FileSeen, Failure> {
+    let name = &place.name;
+    let attributes = place.dir.attribute_names(name, stat)?;
+    Ok(FileSeen {
+        uid: stat.uid,
+        gid: stat.gid,
+        mode: Mode::from_bits(stat.mode),
+        links: stat.links,
+        size: stat.size,
+        may_keep_group: fs::acts_in_group(stat.gid),
+        denied: place.dir.replace_denial(name, stat)?.map(Box::new),
+        attributes_denied: place.dir.attribute_denial(name)?.map(Box::new),
+        rescue_denied: cx.state_folder()?.check_writable(Part::Rescues).err(),
+        content: content(desired, place, stat, attributes.iter().any(|name| name == fs::ACCESS_LIST), cx)?,
+        attributes,
+    })
+}
+
+fn content(
+    desired: &File,
+    place: &Place,
+    stat: &fs::Stat,
+    has_list: bool,
+    cx: &ObserveContext,
+) -> Result<Content, Failure> {
+    if stat.size > MAX_FILE_BYTES {
+        return Ok(Content::TooLarge);
+    }
+    match place.dir.read(&place.name, MAX_FILE_BYTES) {
+        Ok(Some(seen)) => {
+            let digest = cx.digester().digest(&seen.bytes);
+            // A list can shut out whom the mode lets in.
+            let is_private = seen.stat.mode & READ_BY_ALL == 0 || has_list || desired.is_private();
+            let shown = if is_private { Shown::Private } else { text_diff::shown(&seen.bytes) };
+            Ok(Content::Read { digest, shown })
+        }
+        Ok(None) => Err(Failure::new(format!("{} vanished while it was read", desired.path))
+            .hint("see who else works there, then run again")),
+        Err(error) if error.is_denied() => Ok(Content::Denied),
+        Err(error) => Err(error.into()),
+    }
+}

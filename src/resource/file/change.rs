@@ -1,0 +1,128 @@
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::host::secret::Digest;
+use crate::resource::attributes::{AttributeChange, ownership, with_ids};
+use crate::resource::value::{Identity, Mode};
+use crate::resource::{Action, Description};
+
+/// One change of a file. Where no owner or group is given, it stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// Takes away what a killed run left beside the target.
+    RemoveLeftovers { path: String, names: Vec<String> },
+    Create {
+        path: String,
+        /// The parents that are made first.
+        parents: Vec<String>,
+        /// Of the content.
+        content: Digest,
+        difference: Difference,
+        mode: Mode,
+        owner: Option<Identity>,
+        group: Option<Identity>,
+    },
+    /// Puts a file with the content in the place of the one that is there, which is rescued first.
+    Replace {
+        path: String,
+        /// Of the content that is there, and of the new one.
+        before: Digest,
+        content: Digest,
+        difference: Difference,
+        /// Whether the file that is there is empty, so that nothing is to be rescued.
+        is_empty: bool,
+        before_mode: Mode,
+        mode: Mode,
+        uid: u32,
+        gid: u32,
+    },
+    #[serde(untagged)]
+    Attributes(AttributeChange),
+}
+
+/// What a plan shows of the change of a content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Difference {
+    /// The lines of a unified diff, and how many are added and removed.
+    Lines { added: usize, removed: usize, diff: String },
+    /// Why none are shown.
+    NotShown { why: String },
+}
+
+impl crate::resource::Change for Change {
+    fn parents(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Self::Create { parents, .. } => Some(parents),
+            _ => None,
+        }
+    }
+
+    fn describe(&self) -> Description {
+        let (action, path, summary, before, after, difference) = match self {
+            Self::RemoveLeftovers { path, names } => (
+                Action::Delete,
+                path,
+                "remove what an interrupted run left".to_owned(),
+                json!({ "leftovers": names }),
+                Value::Null,
+                None,
+            ),
+            Self::Create { path, parents, difference, mode, owner, group, .. } => {
+                let mut summary = format!("create the file with mode {mode}");
+                if owner.is_some() || group.is_some() {
+                    summary.push_str(&format!(", {}", ownership(owner, group)));
+                }
+                if !parents.is_empty() {
+                    summary.push_str(&format!(", and its parents {}", parents.join(", ")));
+                }
+                summary.push_str(&difference.shown());
+                let after = with_ids(json!({ "mode": mode, "parents": parents }), owner, group);
+                (Action::Create, path, summary, Value::Null, after, Some(difference))
+            }
+            Self::Replace { path, difference, before_mode, mode, uid, gid, .. } => {
+                let mut summary = "replace the content".to_owned();
+                if mode != before_mode {
+                    summary.push_str(&format!(", with mode {mode}, was {before_mode}"));
+                }
+                summary.push_str(&difference.shown());
+                let before = json!({ "mode": before_mode });
+                let after = json!({ "mode": mode, "owner": uid, "group": gid });
+                (Action::Update, path, summary, before, after, Some(difference))
+            }
+            Self::Attributes(change) => return change.describe(),
+        };
+        let diff = match difference {
+            Some(Difference::Lines { diff, .. }) => Some(diff.clone()).filter(|diff| !diff.is_empty()),
+            _ => None,
+        };
+        Description { action, target: path.clone(), summary, before, after, risk: self.risk(), diff }
+    }
+}
+
+impl Change {
+    fn risk(&self) -> Option<String> {
+        match self {
+            Self::Replace { is_empty: false, .. } => Some("what is in the file now is rescued and replaced".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl Difference {
+    /// The end of a summary.
+    fn shown(&self) -> String {
+        match self {
+            Self::Lines { added: 0, removed: 0, .. } => " (empty)".to_owned(),
+            Self::Lines { added, removed: 0, .. } => format!(" ({} added)", lines(*added)),
+            Self::Lines { added: 0, removed, .. } => format!(" ({} removed)", lines(*removed)),
+            Self::Lines { added, removed, .. } => format!(" ({} added, {removed} removed)", lines(*added)),
+            Self::NotShown { why } => format!(" ({why})"),
+        }
+    }
+}
+
+fn lines(count: usize) -> String {
+    crate::text::plural(count, "line")
+}

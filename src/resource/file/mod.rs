@@ -1,0 +1,151 @@
+//! `file`: a file with its whole content, which may have secrets in it.
+//!
+//! The content is the plan file's own, or a template's beside it. What the file held before is kept as a rescue before a new
+//! file takes its place.
+
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer};
+
+use super::attributes::create_parents;
+use super::{
+    Claim, Claims, Diff, Effect, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, RescueAnswer,
+    RescueRequest, Rescues, Resource, Site,
+};
+use crate::failure::Failure;
+use crate::host::fs::{self, Attributes, Place};
+use crate::host::secret::Secret;
+use desired::MAX_FILE_BYTES;
+
+mod actual;
+mod change;
+mod desired;
+mod diff;
+mod manual;
+mod reference;
+mod rescue;
+#[cfg(test)]
+mod tests;
+mod text_diff;
+
+pub use actual::Actual;
+pub use change::Change;
+pub use desired::File;
+
+impl Resource for File {
+    const INFO: KindInfo = KindInfo { keeps_rescues: true, ..KindInfo::on_host("file") };
+    const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
+    type Actual = Actual;
+    type Change = Change;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Result<Self, KeyError>, D::Error> {
+        Self::deserialize(from).map(Self::check)
+    }
+
+    fn claims(&self, _host: &dyn Host) -> Claims {
+        let path = self.path.to_path_buf();
+        Claims { needs: vec![Need::Path(path.clone())], owns: vec![Claim::File(path)], edits: Vec::new() }
+    }
+
+    fn site(&self) -> Site<'_> {
+        let used = self.document().secrets();
+        let secrets = self.secrets.iter().filter(|(name, _)| used.contains(name.as_str()));
+        Site::Host { secrets: secrets.map(|(name, source)| (name.as_str(), source)).collect() }
+    }
+
+    fn manual(&self) -> Vec<String> {
+        manual::lines(self)
+    }
+
+    fn effect(&self, change: &Change, path: &Path) -> Effect {
+        let is_written = matches!(change, Change::Create { .. } | Change::Replace { .. });
+        match self.path.starts_with(path) {
+            true if is_written && *self.path == *path => Effect::Replaces,
+            true => Effect::Alters,
+            false => Effect::None,
+        }
+    }
+
+    fn rescues(&self) -> Option<&dyn Rescues> {
+        Some(self)
+    }
+
+    async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
+        actual::observe(self, cx)
+    }
+
+    fn diff(&self, actual: &Actual) -> Result<Diff<Change>, Failure> {
+        diff::diff(self, actual)
+    }
+
+    async fn execute(&self, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
+        let place = Place::find(&self.path)?;
+        match change {
+            Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
+            Change::Create { mode, owner, group, .. } => {
+                let name = place.name.clone();
+                let uid = owner.as_ref().map(|owner| owner.id);
+                let gid = group.as_ref().map(|group| group.id);
+                let content = self.content(cx)?;
+                let attributes = Attributes { uid, gid, mode: mode.bits() };
+                create_parents(place, cx)?.create(&name, content.expose(), attributes)?;
+            }
+            Change::Replace { before, mode, uid, gid, .. } => {
+                let content = self.content(cx)?;
+                let present = self.present(&place)?;
+                let seen = place.dir.read(&place.name, MAX_FILE_BYTES)?.filter(|seen| seen.stat.is_same_file(&present));
+                let seen = seen.filter(|seen| cx.digester().digest(&seen.bytes) == *before).ok_or_else(|| {
+                    Failure::new(format!("{} was written to meanwhile", self.path))
+                        .hint("look at the new plan, then run apply again")
+                })?;
+                rescue::keep(cx, &self.path, &seen)?;
+                let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
+                place.dir.replace(&place.name, content.expose(), &seen.stat, attributes)?;
+            }
+            Change::Attributes(change) => change.execute(&place, &self.single(&place)?)?,
+        }
+        Ok(())
+    }
+}
+
+impl Rescues for File {
+    fn rescue(&self, request: &RescueRequest, cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
+        Ok(match request {
+            RescueRequest::List => RescueAnswer::List(rescue::list(cx, &self.path)?),
+            RescueRequest::Show(id) => RescueAnswer::Show(rescue::content(cx, &self.path, id)?),
+            RescueRequest::Restore(wanted) => rescue::restore(cx, &self.path, &wanted.id)?,
+        })
+    }
+}
+
+impl File {
+    /// The content to write.
+    fn content(&self, cx: &ExecuteContext) -> Result<Secret, Failure> {
+        self.wanted(cx).map_err(|names| {
+            Failure::new(format!(
+                "the source of a secret of {} yields nothing any more: {}",
+                self.path,
+                names.join(", ")
+            ))
+            .hint("see that it is there, then run again")
+        })
+    }
+
+    /// The file as it is now, for a change that needs one.
+    fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
+        let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::File);
+        stat.ok_or_else(|| {
+            Failure::new(format!("{} is no longer a file", self.path)).hint("see who else works there, then run again")
+        })
+    }
+
+    /// The same, where a second name of the file must not be affected.
+    fn single(&self, place: &Place) -> Result<fs::Stat, Failure> {
+        let stat = self.present(place)?;
+        if stat.links > 1 {
+            return Err(Failure::new(format!("{} was hard-linked meanwhile", self.path))
+                .hint("see who else works there, then run again"));
+        }
+        Ok(stat)
+    }
+}

@@ -1,0 +1,197 @@
+//! What a file held before a step replaced it: kept in the state folder of the step's user, where nobody else can read it.
+//!
+//! A rescue is one file, named by the run: a line of JSON on the file that it was, then the bytes that it held.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::desired::MAX_FILE_BYTES;
+use crate::failure::Failure;
+use crate::host::fs::{self, Attributes, Dir, FileKind, FileSeen, Place, escape_path};
+use crate::host::state::{self, Access, Part};
+use crate::resource::value::{AbsolutePath, Mode};
+use crate::resource::{ExecuteContext, Rescue, RescueAnswer};
+use crate::text::{io_error_text, plural, shell_word};
+
+/// The version of the first line.
+const FORMAT: u32 = 1;
+/// A path has at most 4096 bytes, each of which JSON may write as six; the rest of the line is small.
+const MAX_HEADER_BYTES: u64 = 32 << 10;
+/// Rescues are for their owner alone, whoever could read the file.
+const MODE: u32 = 0o600;
+
+/// The file that a rescue was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    path: String,
+    uid: u32,
+    gid: u32,
+    mode: Mode,
+    size: u64,
+}
+
+/// Keeps what is in the file at `path` under the run's id. Where the newest rescue of the file is just that, since a run was
+/// cut off after it, that is enough.
+pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) -> Result<Option<String>, Failure> {
+    if seen.bytes.is_empty() {
+        return Ok(None);
+    }
+    let header = Header {
+        format: FORMAT,
+        path: text(path),
+        uid: seen.stat.uid,
+        gid: seen.stat.gid,
+        mode: Mode::from_bits(seen.stat.mode),
+        size: seen.stat.size,
+    };
+    let dir = cx.state_folder()?.make(Part::Rescues)?;
+    dir.remove_all_leftovers()?;
+    if let Some((id, newest)) = all(&dir, path)?.pop()
+        && newest == header
+        && read(&dir, &id, path)?.1 == *seen.bytes
+    {
+        return Ok(Some(id));
+    }
+    let line = serde_json::to_string(&header)
+        .map_err(|error| Failure::new(format!("cannot describe the rescue of {path}: {error}")))?;
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(line.len() + 1 + seen.bytes.len()));
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&seen.bytes);
+    let mut number = 1;
+    loop {
+        let id = if number == 1 { cx.run().to_owned() } else { format!("{}-{number}", cx.run()) };
+        match dir.create(id.as_ref(), &bytes, Attributes { uid: None, gid: None, mode: MODE }) {
+            Ok(()) => return Ok(Some(id)),
+            // That of another file.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The rescues of the file at `path`, the oldest first.
+pub(super) fn list(cx: &ExecuteContext, path: &AbsolutePath) -> Result<Vec<Rescue>, Failure> {
+    let Some(dir) = cx.state_folder()?.existing(Part::Rescues)? else { return Ok(Vec::new()) };
+    let rescue = |(id, header): (String, Header)| {
+        let place = dir.path_of(id.as_ref());
+        Rescue {
+            place: escape_path(&place),
+            subject: format!("what {path} held ({}, mode {})", bytes_text(header.size), header.mode),
+            files: vec![path.to_string()],
+            way_back: None,
+            delete: format!("rm {}", shell_word(&place.to_string_lossy())),
+            id,
+        }
+    };
+    Ok(all(&dir, path)?.into_iter().map(rescue).collect())
+}
+
+/// The bytes that a rescue has.
+///
+/// # Errors
+/// The file has no such rescue.
+pub(super) fn content(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Result<Vec<u8>, Failure> {
+    let dir = cx.state_folder()?.existing(Part::Rescues)?.ok_or_else(|| unknown(path, id))?;
+    Ok(read(&dir, id, path)?.1)
+}
+
+/// Puts a rescue in its place again. What is there by then is rescued as well.
+///
+/// # Errors
+/// The file has no such rescue, or the place is not fit for it.
+pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Result<RescueAnswer, Failure> {
+    let dir = cx.state_folder()?.existing(Part::Rescues)?.ok_or_else(|| unknown(path, id))?;
+    let (header, bytes) = read(&dir, id, path)?;
+    let place = Place::find(path)?;
+    if !place.missing_parents.is_empty() {
+        let parent = path.parent().map(|parent| shell_word(&parent.to_string_lossy())).unwrap_or_default();
+        return Err(Failure::new(format!("the directory of {path} is missing")).hint(format!("mkdir -p {parent}")));
+    }
+    let mut notes = Vec::new();
+    // Only root gives a file to others; a user's own files are that user's.
+    let owns_all = fs::acts_as_root();
+    let gid = (owns_all || fs::acts_in_group(header.gid)).then_some(header.gid);
+    let attributes = Attributes { uid: owns_all.then_some(header.uid), gid, mode: header.mode.bits() };
+    match place.stat()? {
+        None => place.dir.create(&place.name, &bytes, attributes)?,
+        Some(stat) if stat.kind == FileKind::File => {
+            let seen = place.dir.read(&place.name, MAX_FILE_BYTES)?.ok_or_else(|| {
+                Failure::new(format!("{path} vanished while it was read"))
+                    .hint("see who else works there, then run again")
+            })?;
+            if *seen.bytes == *bytes && seen.stat.mode == header.mode.bits() {
+                return Ok(RescueAnswer::Restore { paths: Vec::new(), notes });
+            }
+            let kept = keep(cx, path, &seen)?;
+            notes.extend(kept.map(|kept| format!("rescued   what {path} held until now: {kept}")));
+            let (uid, gid) = (attributes.uid.unwrap_or(seen.stat.uid), attributes.gid.unwrap_or(seen.stat.gid));
+            let attributes = Attributes { uid: Some(uid), gid: Some(gid), ..attributes };
+            place.dir.replace(&place.name, &bytes, &seen.stat, attributes)?;
+        }
+        Some(stat) => {
+            return Err(Failure::new(format!("{path} is {}, not a file", stat.kind.name()))
+                .hint(format!("move it away: mv {0} {0}.old", shell_word(&text(path)))));
+        }
+    }
+    notes.push("the next apply of the step replaces it again: change its content in the plan file first".to_owned());
+    Ok(RescueAnswer::Restore { paths: vec![path.to_string()], notes })
+}
+
+/// The ids and headers of the rescues of one file, the oldest first. What is no rescue is skipped.
+fn all(dir: &Dir, path: &AbsolutePath) -> Result<Vec<(String, Header)>, Failure> {
+    let path = text(path);
+    let mut found = Vec::new();
+    // Ids begin with the time.
+    for id in state::names(dir)? {
+        let header = open(dir, &id)?.map(|(header, _)| header);
+        found.extend(header.filter(|header| header.path == path).map(|header| (id, header)));
+    }
+    Ok(found)
+}
+
+/// What is kept under an id.
+fn read(dir: &Dir, id: &str, path: &AbsolutePath) -> Result<(Header, Vec<u8>), Failure> {
+    let is_name = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && !id.is_empty();
+    let found = if is_name { open(dir, id)? } else { None };
+    let (header, rest) = found.filter(|(header, _)| header.path == text(path)).ok_or_else(|| unknown(path, id))?;
+    let mut bytes = Vec::new();
+    rest.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::new(format!("cannot read the rescue {id} of {path}: {}", io_error_text(&error))))?;
+    if bytes.len() as u64 != header.size {
+        let place = escape_path(&dir.path_of(id.as_ref()));
+        let named = bytes_text(header.size);
+        return Err(Failure::new(format!("the rescue {place} is damaged: it does not have the {named} that it names"))
+            .hint("see whether a backup of the state folder has it"));
+    }
+    Ok((header, bytes))
+}
+
+/// A rescue's first line, and the file at what follows; `None` for a file that is no rescue.
+fn open(dir: &Dir, id: &str) -> Result<Option<(Header, BufReader<std::fs::File>)>, Failure> {
+    let Some(file) = state::open(dir, id, Access::Read)? else { return Ok(None) };
+    let mut file = BufReader::new(file);
+    let mut line = Vec::new();
+    let read = file.by_ref().take(MAX_HEADER_BYTES).read_until(b'\n', &mut line);
+    read.map_err(|error| {
+        Failure::new(format!("cannot read {}: {}", escape_path(&dir.path_of(id.as_ref())), io_error_text(&error)))
+    })?;
+    let header: Option<Header> = serde_json::from_slice(&line).ok();
+    Ok(header.filter(|header| header.format == FORMAT).map(|header| (header, file)))
+}
+
+fn unknown(path: &AbsolutePath, id: &str) -> Failure {
+    Failure::new(format!("{path} has no rescue `{id}`"))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn bytes_text(count: u64) -> String {
+    plural(usize::try_from(count).unwrap_or(usize::MAX), "byte")
+}
