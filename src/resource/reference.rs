@@ -74,6 +74,8 @@ pub enum Shape {
     Some(&'static Shape),
     /// A single value or a list.
     OneOrMany(&'static Shape),
+    /// A single value or a list that is not empty.
+    OneOrSome(&'static Shape),
     Keys(&'static Reference),
     /// A mapping with names chosen by the plan file.
     Named(&'static Shape),
@@ -153,7 +155,7 @@ impl Shape {
             Self::Grantee => "user, `public`, { group: NAME } or { role: NAME }".to_owned(),
             Self::Source => "secret source".to_owned(),
             Self::List(shape) | Self::Some(shape) => format!("list of: {}", shape.words()),
-            Self::OneOrMany(shape) => format!("{}, or a list", shape.words()),
+            Self::OneOrMany(shape) | Self::OneOrSome(shape) => format!("{}, or a list", shape.words()),
             Self::Keys(_) => "mapping".to_owned(),
             Self::Named(shape) => format!("mapping of names, each: {}", shape.words()),
             Self::Scalar => "text, number, true, false or null".to_owned(),
@@ -164,7 +166,11 @@ impl Shape {
     pub fn nested(&self) -> Option<&'static Reference> {
         match self {
             Self::Keys(reference) => Some(reference),
-            Self::List(shape) | Self::Some(shape) | Self::OneOrMany(shape) | Self::Named(shape) => shape.nested(),
+            Self::List(shape)
+            | Self::Some(shape)
+            | Self::OneOrMany(shape)
+            | Self::OneOrSome(shape)
+            | Self::Named(shape) => shape.nested(),
             Self::Source => Some(&SECRET_SOURCE),
             _ => None,
         }
@@ -221,7 +227,7 @@ pub static GRANT: Reference = Reference {
         Key::required("to", Shape::Grantee, "dbt", "The account."),
         Key::required(
             "privileges",
-            Shape::Some(&Shape::OneOf(&["select", "insert", "update", "delete", "references"])),
+            Shape::OneOrSome(&Shape::OneOf(&["select", "insert", "update", "delete", "references"])),
             "[select, insert]",
             "The privileges. Other privileges of the account are left alone.",
         ),

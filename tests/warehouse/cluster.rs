@@ -52,6 +52,26 @@ impl Cluster {
         cluster
     }
 
+    /// Starts a hot standby of the server.
+    pub fn standby(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("provision-pg-").tempdir().unwrap().keep();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Command::new("chown").arg("postgres:postgres").arg(&folder).status().unwrap().success());
+        let copied = as_postgres(&format!("{BIN}/pg_basebackup"))
+            .args(["-U", "postgres", "-R", "-c", "fast", "-p", &self.port.to_string(), "-h"])
+            .arg(&self.folder)
+            .arg("-D")
+            .arg(folder.join("data"))
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let port = free_port();
+        let supervisor = supervise(&folder, port, &self.settings);
+        let standby = Self { supervisor, folder, port, settings: self.settings.clone() };
+        standby.wait();
+        standby
+    }
+
     /// Stops the server immediately and starts it again on the same port.
     pub fn restart(&mut self) {
         self.stop();

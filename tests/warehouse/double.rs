@@ -46,6 +46,10 @@ CREATE VIEW shadow.svv_relation_privileges AS SELECT n.nspname::text AS namespac
   x.privilege_type, r.rolname::text AS identity_name, 'role'::text AS identity_type
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) x
   JOIN pg_catalog.pg_roles r ON r.oid = x.grantee WHERE r.rolname LIKE 'role\\_%';
+CREATE VIEW shadow.pg_namespace AS SELECT oid, nspname, shadow.acl(nspacl) AS nspacl FROM pg_catalog.pg_namespace;
+CREATE VIEW shadow.svv_schema_privileges AS SELECT n.nspname::text AS namespace_name, x.privilege_type,
+  r.rolname::text AS identity_name, 'role'::text AS identity_type FROM pg_catalog.pg_namespace n, aclexplode(n.nspacl) x
+  JOIN pg_catalog.pg_roles r ON r.oid = x.grantee WHERE r.rolname LIKE 'role\\_%';
 CREATE VIEW shadow.svv_external_schemas AS SELECT 'spectrum'::text AS schemaname;
 GRANT USAGE ON SCHEMA shadow TO PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA shadow TO PUBLIC;

@@ -165,8 +165,12 @@ async fn apply_survives_a_server_restart_after_plan() {
 async fn a_read_only_server_is_reported() {
     let database = database();
     let url = shared().socket_url(&database);
+    let step = periods(SERIES);
+    let planned = plan(&step, &connect(&url), DAY).await.unwrap();
+    // It becomes read-only after the plan.
     shared().psql("postgres", &format!("ALTER DATABASE {database} SET default_transaction_read_only TO on"));
-    let failure = try_apply(&periods(SERIES), &connect(&url), DAY).await.unwrap_err();
+    let context = provision::resource::ExecuteContext::new(crate::kit::observe_context(&connect(&url), DAY), "run");
+    let failure = provision::resource::Resource::execute(&step, &planned.changes[0], &context).await.unwrap_err();
     assert_failure(&failure, "cannot create table settlement_ods.hist_2025_h2", "the server is read-only");
     shared().psql("postgres", &format!("ALTER DATABASE {database} RESET default_transaction_read_only"));
     assert_eq!(apply(&periods(SERIES), &connect(&url), DAY).await.len(), 1);

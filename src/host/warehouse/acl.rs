@@ -5,12 +5,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::Privilege;
+use super::account::Privilege;
 
 /// Returns the privileges by holder: the name of a user, `group NAME` for a group, and `public` for everyone. The
 /// owner's own entry is left out, because ownership implies it.
 pub(super) fn read(list: &str, owner: &str) -> BTreeMap<String, BTreeSet<Privilege>> {
     let mut grants: BTreeMap<String, BTreeSet<Privilege>> = BTreeMap::new();
+    for (holder, letters) in entries(list).into_iter().filter(|(holder, _)| holder != owner) {
+        grants.entry(holder).or_default().extend(letters.chars().filter_map(Privilege::from_letter));
+    }
+    grants
+}
+
+/// Returns the holders of a privilege by its letter, which schemas have others of: U and C.
+pub(super) fn holders(list: &str, letter: char) -> BTreeSet<String> {
+    entries(list).into_iter().filter(|(_, letters)| letters.contains(letter)).map(|(holder, _)| holder).collect()
+}
+
+/// Returns each holder with the letters of its privileges.
+fn entries(list: &str) -> Vec<(String, &str)> {
+    let mut entries = Vec::new();
     let mut rest = list;
     while !rest.is_empty() {
         let (holder, after) = identifier(rest);
@@ -18,13 +32,10 @@ pub(super) fn read(list: &str, owner: &str) -> BTreeMap<String, BTreeSet<Privile
         let letters_end = after.find('/').unwrap_or(after.len());
         let (_, next) = identifier(after[letters_end..].trim_start_matches('/'));
         let holder = if holder.is_empty() { "public".to_owned() } else { holder };
-        if holder != owner {
-            let privileges = after[..letters_end].chars().filter_map(Privilege::from_letter);
-            grants.entry(holder).or_default().extend(privileges);
-        }
+        entries.push((holder, &after[..letters_end]));
         rest = next.strip_prefix(',').unwrap_or_default();
     }
-    grants
+    entries
 }
 
 /// Parses a name, optionally quoted, up to `=`, `,` or the end. Redshift writes `group NAME`.

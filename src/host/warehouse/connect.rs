@@ -9,7 +9,7 @@ use tokio_postgres::config::{Host, SslMode as Wire};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{Client, Config, Connection};
 
-use super::catalog::Dialect;
+use super::dialect::Dialect;
 use super::endpoint::{Endpoint, Server};
 use super::error::{Attempt, DbError, is_worth_retrying};
 use super::pgpass::{ClientDefaults, Found};

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio_postgres::error::{DbError as ServerError, Error, SqlState};
 
 use super::endpoint::{Server, SslMode};
+use super::name::Shown;
 use crate::failure::Failure;
 use crate::host::secret::{SecretSource, how_to_give};
 
@@ -67,7 +68,8 @@ const CONFLICT_TEXTS: &[&str] = &[
 ];
 
 /// Classifies the error of a statement. `doing` describes the attempt: `cannot create a.b`.
-pub(super) fn of_statement(error: &Error, doing: &str) -> DbError {
+/// `user` is the connected user.
+pub(super) fn of_statement(error: &Error, doing: &str, user: &str) -> DbError {
     let Some(answer) = error.as_db_error() else {
         let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         return DbError::ConnectionLost(
@@ -99,13 +101,13 @@ pub(super) fn of_statement(error: &Error, doing: &str) -> DbError {
             failure.hint("another session is changing the same tables; run it again when that session is done"),
         );
     }
-    DbError::Fatal(match remedy(code, answer, doing) {
+    DbError::Fatal(match remedy(code, answer, doing, user) {
         Some(remedy) => failure.hint(remedy),
         None => failure,
     })
 }
 
-fn remedy(code: &SqlState, answer: &ServerError, doing: &str) -> Option<String> {
+fn remedy(code: &SqlState, answer: &ServerError, doing: &str, user: &str) -> Option<String> {
     Some(match code.code() {
         "0A000" if doing.starts_with("cannot widen") => {
             "Redshift cannot lengthen a column that is in a key, is UNIQUE or has the encoding BYTEDICT, RUNLENGTH, TEXT255 or \
@@ -121,15 +123,34 @@ fn remedy(code: &SqlState, answer: &ServerError, doing: &str) -> Option<String> 
                 .into()
         }
         "55P03" => "another session holds a lock on the table: wait for it to end".into(),
-        "42501" => {
-            "grant the connected user the missing privilege: CREATE and USAGE on the schema, or ownership of the table".into()
-        }
+        "42501" => missing_privilege(answer.message(), user),
         "3F000" => "create the schema first".into(),
         "42704" => "create the user, group or role first, or correct its name".into(),
         "53100" | "53200" => "free space or memory on the server".into(),
         "0A000" => "this server does not support a feature that the DDL uses".into(),
         _ => answer.hint()?.to_owned(),
     })
+}
+
+/// Returns the statement that grants what the server asks for. Messages in other languages have a general remedy.
+fn missing_privilege(message: &str, user: &str) -> String {
+    let user = Shown(user);
+    let named = |start: &str| message.strip_prefix(start).map(|name| Shown(name.trim_matches('"')).to_string());
+    if let Some(schema) = named("permission denied for schema ") {
+        format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};")
+    } else if let Some(table) =
+        named("permission denied for table ").or_else(|| named("permission denied for relation "))
+    {
+        format!(
+            "the owner of {table}, or a superuser, has to grant it to {user}: SELECT for LIKE, ownership for a change"
+        )
+    } else if let Some(role) = named("must be member of role ").or_else(|| named("must be able to SET ROLE ")) {
+        format!("GRANT {role} TO {user};")
+    } else if message.starts_with("must be owner of ") {
+        format!("run it as the owner of the table, or grant the owner's role to {user}")
+    } else {
+        format!("grant user {user} the missing privilege: CREATE and USAGE on the schema, or ownership of the table")
+    }
 }
 
 /// Returns the server's text: message, detail and SQLSTATE.

@@ -12,23 +12,29 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use tokio::sync::Mutex;
 
+mod account;
 mod acl;
 mod catalog;
+mod column;
 mod connect;
+mod decode;
+mod dialect;
 mod endpoint;
 mod error;
+mod layout;
 mod name;
 mod pgpass;
 mod query;
 mod spec;
 mod tls;
 
-pub use catalog::{
-    Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Family, Inserts, Privilege, Relation,
-    RelationKind, Schema, Sort,
-};
+pub use account::{Account, Privilege, Rights};
+pub use catalog::{Catalog, CatalogQuery, Computed, Family, Inserts, ReadOnly, Relation, RelationKind, Schema};
+pub use column::Column;
+pub use dialect::Dialect;
 pub use endpoint::{Endpoint, RootCert, SslMode};
-pub use name::{Shown, TableName};
+pub use layout::{Dist, Sort};
+pub use name::{MAX_IDENTIFIER_BYTES, Shown, TableName, fold};
 pub use pgpass::ClientDefaults;
 pub use spec::{ConnectionSpec, TunnelSpec};
 
@@ -257,11 +263,11 @@ impl Warehouse {
         let span = spans::warehouse_query("catalog");
         let answered = span.clone().instrument(self.in_time(answer, &doing)).await;
         span.count(Count::Rows, messages.len() as u64);
-        let mut results = query::results(messages);
+        let mut results = decode::results(messages);
         results.drain(..ahead.min(results.len()));
         let version = results.first().and_then(|rows| rows.first()?.try_get(0).ok().flatten().map(str::to_owned));
         // The version comes first, because the queries of another dialect fail only after it.
-        if let Some(dialect) = version.as_deref().map(query::dialect_of)
+        if let Some(dialect) = version.as_deref().map(decode::dialect_of)
             && dialect != session.dialect
         {
             session.dialect = dialect;
@@ -277,7 +283,7 @@ impl Warehouse {
                 Failure::new(what).hint("check whether a proxy sits in front of the server"),
             ));
         }
-        query::decode(&state.query, session.dialect, &results).map(Some).map_err(|query::Incomplete(what)| {
+        decode::catalog(&state.query, session.dialect, &results).map(Some).map_err(|decode::Incomplete(what)| {
             DbError::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again"))
         })
     }
@@ -327,12 +333,13 @@ impl Warehouse {
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
         doing: &str,
     ) -> Result<T, DbError> {
+        let user = self.connector.spec.url.user();
         let limit = match self.statement_timeout() {
-            0 => return answer.await.map_err(|error| error::of_statement(&error, doing)),
+            0 => return answer.await.map_err(|error| error::of_statement(&error, doing, &user)),
             seconds => Duration::from_secs(seconds.into()) + self.connector.timeout(),
         };
         match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.map_err(|error| error::of_statement(&error, doing)),
+            Ok(answer) => answer.map_err(|error| error::of_statement(&error, doing, &user)),
             Err(_) => {
                 Err(DbError::Silent(Failure::new(format!("{doing}: no answer within {} s", limit.as_secs())).hint(
                     "the server or the network hangs; run it again: completed changes are detected and left alone",

@@ -6,6 +6,16 @@ use std::str::FromStr;
 use postgres_protocol::escape::escape_identifier;
 use serde::{Deserialize, Serialize};
 
+/// The longest identifier of any supported server, in bytes: Redshift's. [`super::Dialect::max_identifier_bytes`] has the limit
+/// of each.
+pub const MAX_IDENTIFIER_BYTES: usize = 127;
+
+/// Folds an unquoted identifier as the servers do: ASCII letters only. A database with a single-byte encoding also folds
+/// other letters, by its locale.
+pub fn fold(identifier: &str) -> String {
+    identifier.to_ascii_lowercase()
+}
+
 /// A schema and a relation name, spelled as in the catalog: folded to lower case unless quoted.
 ///
 /// A name without a schema is rejected, because its meaning would depend on the `search_path` of the connected user.
@@ -28,7 +38,7 @@ impl TableName {
 
     /// Returns the name as Redshift stores it unless `enable_case_sensitive_identifier` is on: folded even if quoted.
     pub fn folded(&self) -> Self {
-        Self::new(self.schema.to_lowercase(), self.name.to_lowercase())
+        Self::new(fold(&self.schema), fold(&self.name))
     }
 }
 
@@ -70,6 +80,25 @@ impl FromStr for TableName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let name = Self::parse_template(text)?;
+        for part in [&name.schema, &name.name] {
+            if part.len() > MAX_IDENTIFIER_BYTES {
+                let bytes = part.len();
+                return Err(format!(
+                    "`{part}` has {bytes} bytes, but the servers store at most {MAX_IDENTIFIER_BYTES}"
+                ));
+            }
+        }
+        Ok(name)
+    }
+}
+
+impl TableName {
+    /// Parses a name of any length, because what stands in it for a period may be longer than the period.
+    ///
+    /// # Errors
+    /// The text is not `schema.table`.
+    pub fn parse_template(text: &str) -> Result<Self, String> {
         let parts = identifiers(text)?;
         match <[String; 2]>::try_from(parts) {
             Ok([schema, name]) => Ok(Self { schema, name }),
@@ -99,7 +128,7 @@ fn identifiers(text: &str) -> Result<Vec<String>, String> {
                 if word.starts_with(|first: char| first.is_ascii_digit() || first == '$') {
                     return Err(invalid("a name has to start with a letter or an underscore"));
                 }
-                (word.to_lowercase(), rest)
+                (fold(word), rest)
             }
         };
         if part.is_empty() {
@@ -145,6 +174,14 @@ mod tests {
     }
 
     #[test]
+    fn only_ascii_letters_are_folded() {
+        let name: TableName = "C.GRÖSSE".parse().unwrap();
+        assert_eq!(name, TableName::new("c", "grÖsse"));
+        assert_eq!(name.to_string(), "c.\"grÖsse\"");
+        assert_eq!(TableName::new("É", "ÉA").folded(), TableName::new("É", "Éa"));
+    }
+
+    #[test]
     fn rejects_invalid_names() {
         for (text, reason) in [
             ("mart", "has no schema"),
@@ -154,6 +191,7 @@ mod tests {
             ("a.b;drop", "needs quotation marks"),
             ("a.1b", "start with"),
             ("\"a\"x.b", "follows the closing"),
+            (&format!("a.{}", "é".repeat(64)), "has 128 bytes"),
         ] {
             let found = text.parse::<TableName>().unwrap_err();
             assert!(found.contains(reason), "{text}: {found}");

@@ -118,6 +118,9 @@ fn value(shape: &Shape, nullable: bool) -> Value {
         Shape::OneOrMany(item) => {
             any.extend([value(item, false), json!({ "type": "array", "items": value(item, false) })]);
         }
+        Shape::OneOrSome(item) => {
+            any.extend([value(item, false), json!({ "type": "array", "items": value(item, false), "minItems": 1 })]);
+        }
         Shape::Keys(reference) => any.push(mapping(reference)),
         Shape::Named(item) => {
             let names = if matches!(item, Shape::Scalar) { VARIABLE } else { WORD };

@@ -277,6 +277,7 @@ mod tests {
         Relation {
             kind: RelationKind::Table,
             owner: "etl".into(),
+            rights: Default::default(),
             grants: grants.iter().map(|to| ((*to).into(), BTreeSet::from([Privilege::Select]))).collect(),
             columns: columns.iter().map(column).collect(),
             inserts: Inserts::default(),
@@ -288,13 +289,10 @@ mod tests {
     fn catalog(tables: &[(&str, &[&str])]) -> Catalog {
         let relations = tables.iter().map(|(name, columns)| (TableName::new("s", *name), relation(columns, &["dbt"])));
         Catalog {
-            dialect: Dialect::Postgresql,
-            user: "etl".into(),
-            schemas: BTreeMap::from([("s".into(), Schema { usage: true, create: true, external: false })]),
+            schemas: BTreeMap::from([("s".into(), Schema { usage: true, create: true, ..Schema::default() })]),
             relations: relations.collect(),
             accounts: ["etl", "dbt"].map(|name| Account::User(name.into())).into(),
-            incomplete: BTreeSet::new(),
-            is_cut: false,
+            ..Catalog::empty(Dialect::Postgresql, "etl".into())
         }
     }
 

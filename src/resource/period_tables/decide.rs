@@ -4,13 +4,12 @@ use crate::failure::Failure;
 use serde_json::json;
 
 use super::actual::Actual;
-use super::spec::{MAX_PERIODS, PeriodTables, Series, longest_part};
+use super::spec::{MAX_PERIODS, PeriodTables, Series};
 use crate::host::warehouse::{Catalog, Dialect, Relation, RelationKind, TableName};
 use crate::resource::Diff;
-use crate::resource::relation::{TableChange, cannot_create_in, missing_accounts};
-
-/// The longest name that PostgreSQL does not truncate, in bytes (`NAMEDATALEN` minus one).
-const MAX_POSTGRESQL_NAME_BYTES: usize = 63;
+use crate::resource::relation::{
+    TableChange, cannot_copy_from, cannot_create_in, missing_accounts, refuses_changes, truncated,
+};
 
 pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableChange>, Failure> {
     let catalog = &actual.catalog;
@@ -22,7 +21,8 @@ pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableC
     }
     let mut diff = Diff::default();
     let unknown = tables.access().unknown(catalog);
-    if !unknown.is_empty() {
+    diff.obstacles.extend(truncated(tables.access().names(), catalog.dialect));
+    if diff.obstacles.is_empty() && !unknown.is_empty() {
         let refusal = Failure::new(missing_accounts(&unknown));
         diff.obstacles.push(refusal.hint("create them on the server, or correct `grants` and `owner`"));
     }
@@ -41,6 +41,12 @@ pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableC
     diff.warnings.splice(0..0, overdue);
     diff.facts.insert("series".to_owned(), json!(facts));
     diff.changes.sort_by_key(priority);
+    if let Some(failure) = refuses_changes(catalog)
+        && !diff.changes.is_empty()
+    {
+        diff.obstacles.insert(0, failure);
+        diff.changes.clear();
+    }
     Ok(diff)
 }
 
@@ -71,10 +77,10 @@ fn one_series(
     for period in tables.from.through(tables.end(actual.as_of)) {
         let table = series.table(period);
         match catalog.relation(&table) {
-            None => match creation(series, &table, catalog) {
+            None => match creation(series, &table, parent, catalog) {
                 Ok(create) => {
                     diff.changes.push(create);
-                    diff.changes.extend(tables.access().changes(&table, None, catalog));
+                    tables.access().decide(&table, None, catalog, diff);
                 }
                 // A problem with a name or schema is the same for all tables of the series.
                 Err(obstacle) if diff.obstacles.contains(&obstacle) => {}
@@ -85,8 +91,8 @@ fn one_series(
                 diff.obstacles.push(refusal.hint("rename or drop it manually if the table should replace it"));
             }
             Some(found) => {
-                tables.drift(series, &table, (parent, found), catalog.dialect, period >= last_open, diff);
-                diff.changes.extend(tables.access().changes(&table, Some(found), catalog));
+                tables.drift(series, &table, (parent, found), catalog, period >= last_open, diff);
+                tables.access().decide(&table, Some(found), catalog, diff);
             }
         }
     }
@@ -96,6 +102,9 @@ fn one_series(
 fn parent<'a>(series: &Series, catalog: &'a Catalog) -> Result<&'a Relation, Failure> {
     let (name, pattern) = (&series.parent, series.pattern());
     let missing = "the tables are created once their parent exists";
+    if let Some(failure) = truncated([name.schema.as_str(), &name.name], catalog.dialect) {
+        return Err(Failure { message: format!("{pattern}: {}", failure.message), ..failure });
+    }
     match catalog.relation(name) {
         None if catalog.schema(name).is_none() => {
             let reason = format!("{pattern}: parent {name} does not exist: schema {} does not exist", name.schema);
@@ -117,14 +126,17 @@ fn can_be_parent(parent: &Relation, dialect: Dialect) -> bool {
     parent.kind.is_table() || (dialect == Dialect::Postgresql && like_a_table)
 }
 
-fn creation(series: &Series, table: &TableName, catalog: &Catalog) -> Result<TableChange, Failure> {
+fn creation(series: &Series, table: &TableName, parent: &Relation, catalog: &Catalog) -> Result<TableChange, Failure> {
+    let limit = catalog.dialect.max_identifier_bytes();
+    if table.schema.len().max(table.name.len()) > limit {
+        let reason = format!("PostgreSQL would truncate the names {} to {limit} bytes", series.pattern());
+        return Err(Failure::new(reason).hint("shorten the name"));
+    }
     if let Some((reason, hint)) = cannot_create_in(catalog, table) {
         return Err(Failure::new(format!("{}: {reason}", series.pattern())).hint(hint));
     }
-    if catalog.dialect == Dialect::Postgresql && longest_part(table) > MAX_POSTGRESQL_NAME_BYTES {
-        let pattern = series.pattern();
-        let reason = format!("PostgreSQL would truncate the names {pattern} to {MAX_POSTGRESQL_NAME_BYTES} bytes");
-        return Err(Failure::new(reason).hint("shorten the name"));
+    if let Some(failure) = cannot_copy_from(catalog, &series.parent, parent) {
+        return Err(Failure { message: format!("{}: {}", series.pattern(), failure.message), ..failure });
     }
     let sql = format!("CREATE TABLE {} (LIKE {})", table.sql(), series.parent.sql());
     Ok(TableChange::Create { table: table.clone(), like: Some(series.parent.clone()), sql })

@@ -6,7 +6,7 @@
 use super::PeriodTables;
 use super::spec::{OnDrift, Series};
 use crate::failure::Failure;
-use crate::host::warehouse::{Column, Computed, Dialect, Relation, Shown, TableName};
+use crate::host::warehouse::{Catalog, Column, Computed, Dialect, Relation, Shown, TableName};
 use crate::resource::Diff;
 use crate::resource::relation::TableChange;
 use crate::resource::relation::assignment::{Fit, fit};
@@ -40,18 +40,21 @@ impl PeriodTables {
         series: &Series,
         table: &TableName,
         (parent, found): (&Relation, &Relation),
-        dialect: Dialect,
+        catalog: &Catalog,
         open: bool,
         diff: &mut Diff<TableChange>,
     ) {
         let repairs = match self.spec.on_drift {
-            OnDrift::AddColumns => repairs(table, parent, found, dialect),
+            OnDrift::AddColumns => repairs(table, parent, found, catalog.dialect),
             OnDrift::Fail | OnDrift::Report => Vec::new(),
         };
+        let (repairs, refused): (Vec<_>, Vec<_>) =
+            repairs.into_iter().partition(|change| change.not_allowed(found, catalog).is_none());
+        diff.obstacles.extend(refused.iter().filter_map(|change| change.not_allowed(found, catalog)));
         // The report describes the state after the repairs.
         let after = repaired(found, &repairs);
         diff.changes.extend(repairs);
-        let pair = Pair { table, parent_name: &series.parent, parent, found: &after, dialect };
+        let pair = Pair { table, parent_name: &series.parent, parent, found: &after, dialect: catalog.dialect };
         for drift in pair.drifts() {
             let text = format!("{table} has drifted from {}: {}: {}", series.parent, drift.what, drift.consequence);
             match (drift.harmful, open && self.spec.on_drift != OnDrift::Report) {
@@ -234,10 +237,7 @@ impl Pair<'_> {
     }
 
     fn fold(&self, name: &str) -> String {
-        match self.dialect {
-            Dialect::Redshift => name.to_lowercase(),
-            Dialect::Postgresql => name.to_owned(),
-        }
+        self.dialect.comparable(name)
     }
 
     fn seen_from_parent(&self, difference: &Difference) -> String {

@@ -21,7 +21,7 @@ use super::relation::TableChange;
 use super::{
     Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
 };
-use crate::host::warehouse::Catalog;
+use crate::host::warehouse::{Catalog, fold};
 use crate::plan::claim;
 pub use actual::Actual;
 pub use spec::{OnDrift, PeriodTables};
@@ -51,13 +51,13 @@ impl Resource for PeriodTables {
             Through::Period(period) => Some(period.plus(self.spec.ahead)),
         };
         let owns = self.series.iter().map(|series| {
-            let pattern = series.pattern().to_lowercase();
+            let pattern = fold(&series.pattern());
             let (before, after) = pattern.split_once("{period}").unwrap_or((&pattern, ""));
             let (before, after) = (before.to_owned(), after.to_owned());
             let series = claim::Series { before, after, every: self.spec.every, from: self.from, through };
             Claim::Series { database: database(), series }
         });
-        let parent = |series: &Series| series.parent.to_string().to_lowercase();
+        let parent = |series: &Series| fold(&series.parent.to_string());
         let needs = self.series.iter().map(|series| Need::Table { database: database(), name: parent(series) });
         Claims { owns: owns.collect(), needs: needs.collect(), edits: Vec::new() }
     }

@@ -121,6 +121,7 @@ fn relation(columns: Vec<Column>) -> Relation {
     Relation {
         kind: RelationKind::Table,
         owner: "etl".into(),
+        rights: Default::default(),
         grants: BTreeMap::new(),
         columns,
         inserts: Default::default(),
@@ -131,13 +132,9 @@ fn relation(columns: Vec<Column>) -> Relation {
 
 fn catalog(relations: impl IntoIterator<Item = (TableName, Relation)>) -> Catalog {
     Catalog {
-        dialect: Dialect::Redshift,
-        user: "etl".into(),
-        schemas: BTreeMap::from([("s".into(), Schema { usage: true, create: true, external: false })]),
+        schemas: BTreeMap::from([("s".into(), Schema { usage: true, create: true, ..Schema::default() })]),
         relations: relations.into_iter().collect(),
-        accounts: BTreeSet::new(),
-        incomplete: BTreeSet::new(),
-        is_cut: false,
+        ..Catalog::empty(Dialect::Redshift, "etl".into())
     }
 }
 

@@ -5,14 +5,12 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::host::warehouse::{CatalogQuery, TableName};
+use crate::host::warehouse::{CatalogQuery, MAX_IDENTIFIER_BYTES, TableName};
 use crate::plan::period::{Every, Period};
 use crate::resource::KeyError;
 use crate::resource::Segment::{Item, Key};
 use crate::resource::relation::{Access, Grant};
 
-/// The longest name in Redshift, in bytes. PostgreSQL's shorter limit is checked when the server is known.
-const MAX_NAME_BYTES: usize = 127;
 /// The maximum of `ahead`. A larger number is considered a mistake.
 const MAX_AHEAD: u32 = 120;
 
@@ -99,7 +97,7 @@ impl Series {
             _ => return Err(invalid("has more than one {period} in it")),
         }
         let marked = pair.name.replace("{period}", MARK);
-        let name: TableName = marked.parse().map_err(|error: String| error.replace(MARK, "{period}"))?;
+        let name = TableName::parse_template(&marked).map_err(|error| error.replace(MARK, "{period}"))?;
         let unmarked = |part: &str| part.replace(MARK, "{period}").replace(&MARK.to_lowercase(), "{period}");
         let template = TableName::new(unmarked(&name.schema), unmarked(&name.name));
         if !template.name.contains("{period}") {
@@ -219,8 +217,8 @@ impl TryFrom<Spec> for PeriodTables {
                 return Err(wrong("name", format!("`tables` lists {} twice", one.pattern())));
             }
             let table = one.table(from);
-            if longest_part(&table) > MAX_NAME_BYTES {
-                let limit = format!("{MAX_NAME_BYTES} bytes, the limit of the servers");
+            if table.schema.len().max(table.name.len()) > MAX_IDENTIFIER_BYTES {
+                let limit = format!("{MAX_IDENTIFIER_BYTES} bytes, the limit of the servers");
                 return Err(wrong("name", format!("`tables`: {table} is longer than {limit}")));
             }
             if from.through(from.plus(24)).any(|period| one.table(period) == one.parent) {
@@ -238,11 +236,6 @@ impl From<PeriodTables> for Spec {
     fn from(tables: PeriodTables) -> Self {
         tables.spec
     }
-}
-
-/// Returns the length of the longest part of a name.
-pub fn longest_part(table: &TableName) -> usize {
-    table.schema.len().max(table.name.len())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use postgres_protocol::escape::escape_identifier;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::host::warehouse::{Account, Catalog, Column, Dialect, Privilege, Shown, TableName, Warehouse};
+use crate::host::warehouse::{Account, Catalog, Column, Dialect, Privilege, Relation, Shown, TableName, Warehouse};
 use crate::resource::{Action, Change, Description};
 
 /// One statement on one table.
@@ -111,6 +111,17 @@ impl TableChange {
         }
     }
 
+    /// Returns why the connected user cannot make this change to an existing table, if that is known.
+    pub fn not_allowed(&self, found: &Relation, catalog: &Catalog) -> Option<Failure> {
+        let may_grant = |missing: &BTreeSet<Privilege>| missing.is_subset(&found.rights.grant);
+        if found.rights.own || matches!(self, Self::Grant { missing, .. } if may_grant(missing)) {
+            return None;
+        }
+        let (owner, user) = (Shown(&found.owner), Shown(&catalog.user));
+        let failure = Failure::new(format!("cannot {}: {} belongs to {owner}", self.describe().summary, self.table()));
+        Some(failure.hint(format!("{}; -- run as {owner}, or before that: GRANT {owner} TO {user};", self.sql())))
+    }
+
     /// Executes the statement. `is_still_needed` decides on a new read whether the change is still needed, after
     /// another session has interfered or the connection was lost.
     pub async fn execute(
@@ -123,7 +134,8 @@ impl TableChange {
     }
 }
 
-fn grantee(to: &Account, dialect: Dialect) -> String {
+/// Returns an account as GRANT spells it.
+pub(super) fn grantee(to: &Account, dialect: Dialect) -> String {
     match (to, dialect) {
         (Account::Public, _) => "PUBLIC".into(),
         (Account::Group(name), Dialect::Redshift) => format!("GROUP {}", escape_identifier(name)),

@@ -43,10 +43,7 @@ impl fmt::Display for Difference {
 
 /// Returns the differences between the expected and the actual columns, in the expected order, unexpected columns last.
 pub fn columns(expected: &[Column], found: &[Column], dialect: Dialect) -> Vec<Difference> {
-    let fold = |column: &Column| match dialect {
-        Dialect::Redshift => column.name.to_lowercase(),
-        Dialect::Postgresql => column.name.clone(),
-    };
+    let fold = |column: &Column| dialect.comparable(&column.name);
     let actual: BTreeMap<String, &Column> = found.iter().map(|column| (fold(column), column)).collect();
     let expected_names: BTreeMap<String, &Column> = expected.iter().map(|column| (fold(column), column)).collect();
     let mut differences = Vec::new();

@@ -4,12 +4,42 @@ mod access;
 pub mod assignment;
 mod change;
 pub mod compare;
+mod names;
 pub mod types;
 
 pub use access::{Access, Grant};
 pub use change::TableChange;
+pub use names::{folded_by_locale, truncated};
 
-use crate::host::warehouse::{Catalog, Shown, TableName};
+use crate::failure::Failure;
+use crate::host::warehouse::{Catalog, ReadOnly, Relation, Shown, TableName};
+
+/// Returns why the server accepts no changes at all, if it does not.
+pub fn refuses_changes(catalog: &Catalog) -> Option<Failure> {
+    Some(match catalog.read_only.as_ref()? {
+        ReadOnly::Standby => Failure::new("the server is a standby, which accepts no changes")
+            .hint("connect to the primary: list both hosts in the URL and add target_session_attrs=read-write"),
+        ReadOnly::Setting(remedy) => {
+            Failure::new("the server accepts no changes: default_transaction_read_only is on").hint(remedy)
+        }
+    })
+}
+
+/// Returns why the connected user cannot use a table in LIKE, if it cannot.
+pub fn cannot_copy_from(catalog: &Catalog, name: &TableName, parent: &Relation) -> Option<Failure> {
+    let user = Shown(&catalog.user);
+    if catalog.schema(name).is_some_and(|schema| !schema.usage) {
+        let schema = Shown(&name.schema);
+        let failure = Failure::new(format!("the connected user {user} has no USAGE privilege on schema {schema}"));
+        return Some(failure.hint(format!("GRANT USAGE ON SCHEMA {schema} TO {user};")));
+    }
+    if parent.rights.select {
+        return None;
+    }
+    let failure =
+        Failure::new(format!("the connected user {user} has no SELECT privilege on {name}, which LIKE needs"));
+    Some(failure.hint(format!("GRANT SELECT ON {name} TO {user};")))
+}
 
 /// Returns why a table cannot be created in its schema, with a hint, if it cannot.
 pub fn cannot_create_in(catalog: &Catalog, table: &TableName) -> Option<(String, String)> {

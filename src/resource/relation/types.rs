@@ -9,7 +9,29 @@ use crate::host::warehouse::Dialect;
 /// Returns the canonical spelling of a type, or `None` if it is unknown.
 pub fn canonical(text: &str, dialect: Dialect) -> Option<String> {
     let text = text.trim().to_lowercase();
-    let (head, arguments, tail) = parts(&text)?;
+    let text = text.strip_prefix("pg_catalog.").unwrap_or(&text);
+    match element(text) {
+        // The catalog shows every array with one pair of brackets, however many dimensions were declared.
+        Some(element) if dialect == Dialect::Postgresql && !implies_not_null(element) => {
+            scalar(element, dialect).map(|element| format!("{element}[]"))
+        }
+        Some(_) => None,
+        None => scalar(text, dialect),
+    }
+}
+
+/// Returns the element type of an array: `int[]`, `int[3][3]`, `int array`, `int array[3]`.
+fn element(text: &str) -> Option<&str> {
+    let mut rest = text;
+    while let Some(open) = rest.strip_suffix(']') {
+        rest = open.trim_end_matches(|letter: char| letter.is_ascii_digit()).strip_suffix('[')?.trim_end();
+    }
+    let rest = rest.strip_suffix(" array").unwrap_or(rest).trim_end();
+    (rest.len() < text.len()).then_some(rest)
+}
+
+fn scalar(text: &str, dialect: Dialect) -> Option<String> {
+    let (head, arguments, tail) = parts(text)?;
     let redshift = dialect == Dialect::Redshift;
     let word = |known: &str| arguments.is_empty().then(|| known.to_owned());
     let length = |known: &str, default: Option<&str>, max: &str| match arguments.as_slice() {
@@ -48,11 +70,17 @@ pub fn canonical(text: &str, dialect: Dialect) -> Option<String> {
         "character varying" | "varchar" | "char varying" => {
             length("character varying", redshift.then_some("256"), "65535")
         }
+        "national character varying" | "national char varying" | "nchar varying" if !redshift => {
+            length("character varying", None, "")
+        }
         "nvarchar" if redshift => length("character varying", Some("256"), "65535"),
         "text" if redshift => word("character varying(256)"),
         "text" => word("text"),
         "character" | "char" => length("character", Some("1"), "4096"),
-        "nchar" if redshift => length("character", Some("1"), "4096"),
+        "nchar" => length("character", Some("1"), "4096"),
+        "national character" | "national char" if !redshift => length("character", Some("1"), ""),
+        "bit" if !redshift => length("bit", Some("1"), ""),
+        "bit varying" | "varbit" if !redshift => length("bit varying", None, ""),
         "bpchar" if redshift => length("character", Some("256"), "4096"),
         "bpchar" => length("character", None, ""),
         "date" => word("date"),
@@ -63,8 +91,29 @@ pub fn canonical(text: &str, dialect: Dialect) -> Option<String> {
         "datetime" if redshift => word("timestamp without time zone"),
         "binary varying" | "varbinary" | "varbyte" if redshift => length("binary varying", Some("64000"), "1024000"),
         "super" | "geometry" | "geography" | "hllsketch" if redshift => word(&head),
-        "bytea" | "uuid" | "json" | "jsonb" | "xml" | "inet" | "cidr" | "macaddr" | "oid" | "money" | "tsvector"
-        | "tsquery"
+        _ if !redshift && POSTGRESQL_TYPES.contains(&head.as_str()) => word(&head),
+        "interval" if !redshift => match arguments.as_slice() {
+            [] => word(&head),
+            [digits] => Some(format!("interval({})", number(digits)?)),
+            _ => None,
+        },
+        "interval day to second" | "interval hour to second" | "interval minute to second" | "interval second"
+            if !redshift =>
+        {
+            match arguments.as_slice() {
+                [] => word(&head),
+                [digits] => Some(format!("{head}({})", number(digits)?)),
+                _ => None,
+            }
+        }
+        "interval year"
+        | "interval month"
+        | "interval day"
+        | "interval hour"
+        | "interval minute"
+        | "interval day to hour"
+        | "interval day to minute"
+        | "interval hour to minute"
             if !redshift =>
         {
             word(&head)
@@ -73,6 +122,51 @@ pub fn canonical(text: &str, dialect: Dialect) -> Option<String> {
         _ => None,
     }
 }
+
+/// PostgreSQL's types without parameters whose only spelling is the catalog's.
+const POSTGRESQL_TYPES: &[&str] = &[
+    "bytea",
+    "uuid",
+    "json",
+    "jsonb",
+    "jsonpath",
+    "xml",
+    "inet",
+    "cidr",
+    "macaddr",
+    "macaddr8",
+    "oid",
+    "money",
+    "name",
+    "tsvector",
+    "tsquery",
+    "point",
+    "line",
+    "lseg",
+    "box",
+    "path",
+    "polygon",
+    "circle",
+    "pg_lsn",
+    "pg_snapshot",
+    "regclass",
+    "regproc",
+    "regtype",
+    "regrole",
+    "regnamespace",
+    "int4range",
+    "int8range",
+    "numrange",
+    "tsrange",
+    "tstzrange",
+    "daterange",
+    "int4multirange",
+    "int8multirange",
+    "nummultirange",
+    "tsmultirange",
+    "tstzmultirange",
+    "datemultirange",
+];
 
 /// Returns whether a type implies NOT NULL.
 pub fn implies_not_null(text: &str) -> bool {
@@ -131,10 +225,34 @@ mod tests {
             ("numeric", "numeric", "numeric(18,0)"),
             ("text", "text", "character varying(256)"),
             ("bool", "boolean", "boolean"),
+            ("nchar(3)", "character(3)", "character(3)"),
+            ("NCHAR", "character(1)", "character(1)"),
+            ("interval day to second", "interval day to second", "interval day to second"),
         ] {
             assert_eq!(canonical(written, Postgresql).as_deref(), Some(postgresql), "{written}");
             assert_eq!(canonical(written, Redshift).as_deref(), Some(redshift), "{written}");
         }
+        for (written, postgresql) in [
+            ("int[]", "integer[]"),
+            ("varchar(5)[]", "character varying(5)[]"),
+            ("int4 [3][3]", "integer[]"),
+            ("timestamptz(3) ARRAY", "timestamp(3) with time zone[]"),
+            ("numeric(8, 2) array[4]", "numeric(8,2)[]"),
+            ("bit", "bit(1)"),
+            ("varbit(5)", "bit varying(5)"),
+            ("bit varying[]", "bit varying[]"),
+            ("national character varying(7)", "character varying(7)"),
+            ("interval (3)", "interval(3)"),
+            ("interval day to second (3)", "interval day to second(3)"),
+            ("pg_catalog.int8", "bigint"),
+        ] {
+            assert_eq!(canonical(written, Postgresql).as_deref(), Some(postgresql), "{written}");
+            assert_eq!(canonical(postgresql, Postgresql).as_deref(), Some(postgresql), "{written}");
+        }
+        for unknown in ["int[]", "bit(3)", "serial[]"] {
+            assert_eq!(canonical(unknown, Redshift), None, "{unknown}");
+        }
+        assert_eq!(canonical("serial[]", Postgresql), None);
         assert_eq!(canonical("varchar(max)", Redshift).as_deref(), Some("character varying(65535)"));
         assert_eq!(canonical("super", Redshift).as_deref(), Some("super"));
         for unknown in ["mood", "varchar(1,2)", "varchar(", "int(x)", "super"] {

@@ -177,6 +177,7 @@ mod tests {
         let relation = Relation {
             kind: RelationKind::Table,
             owner: "etl".into(),
+            rights: Default::default(),
             grants: BTreeMap::from([
                 ("dbt".into(), BTreeSet::from([Privilege::Select, Privilege::Insert])),
                 ("group bi".into(), BTreeSet::from([Privilege::Select])),
@@ -191,13 +192,13 @@ mod tests {
         };
         let users = ["etl", "dbt", "group bi"].map(|name| Account::User(name.into()));
         Catalog {
-            dialect,
-            user: "etl".into(),
-            schemas: BTreeMap::from([(table.schema.clone(), Schema { usage: true, create: true, external: false })]),
+            schemas: BTreeMap::from([(
+                table.schema.clone(),
+                Schema { usage: true, create: true, ..Schema::default() },
+            )]),
             relations: BTreeMap::from([(table.clone(), relation)]),
             accounts: users.into_iter().chain([Account::Public, Account::Group("bi".into())]).collect(),
-            incomplete: BTreeSet::new(),
-            is_cut: false,
+            ..Catalog::empty(dialect, "etl".into())
         }
     }
 

@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use sqlparser::dialect::RedshiftSqlDialect;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 
-use crate::host::warehouse::{Dist, Sort, TableName};
+use crate::host::warehouse::{Dialect, Dist, MAX_IDENTIFIER_BYTES, Sort, TableName, fold};
 use crate::resource::KeyError;
 use crate::text::Position;
 
@@ -25,12 +25,26 @@ pub struct Outline {
     pub blanked: String,
     /// Whether the statement has such attributes.
     pub has_attributes: bool,
+    /// Every name and word of the statement that some server would truncate.
+    pub long_words: Vec<String>,
+    /// An unquoted word with capital letters outside ASCII. Servers with a single-byte encoding fold it by their locale.
+    pub locale_word: Option<String>,
+}
+
+/// Every identifier up to this length is stored as it is.
+fn is_long(name: &str) -> bool {
+    name.len() > Dialect::Postgresql.max_identifier_bytes()
+}
+
+fn is_folded_by_locale(word: &Word) -> bool {
+    word.quote_style.is_none() && word.value.chars().any(|letter| !letter.is_ascii() && letter.is_uppercase())
 }
 
 /// Analyses one CREATE TABLE. The error contains the position.
 pub fn outline(ddl: &str) -> Result<Outline, KeyError> {
     let tokens = words(ddl)?;
     let mut words = Words { ddl, tokens: &tokens, at: 0 };
+    words.check_lengths()?;
     let table = words.head()?;
     words.body(table)
 }
@@ -103,6 +117,24 @@ impl Words<'_> {
         }
     }
 
+    fn names(&self) -> impl Iterator<Item = &Word> {
+        self.tokens.iter().filter_map(|token| match &token.token {
+            Token::Word(word) => Some(word),
+            _ => None,
+        })
+    }
+
+    fn check_lengths(&mut self) -> Result<(), KeyError> {
+        let is_long = |token: &TokenWithSpan| match &token.token {
+            Token::Word(word) => word.value.len() > MAX_IDENTIFIER_BYTES,
+            _ => false,
+        };
+        let Some(at) = self.tokens.iter().position(is_long) else { return Ok(()) };
+        self.at = at;
+        let bytes = self.tokens.get(at).map_or(0, |token| token.token.to_string().trim_matches('"').len());
+        Err(self.refused(format!("a name has {bytes} bytes, but the servers store at most {MAX_IDENTIFIER_BYTES}")))
+    }
+
     /// Parses exactly `CREATE TABLE schema.name (`.
     fn head(&mut self) -> Result<TableName, KeyError> {
         if self.word().as_deref() != Some("CREATE") {
@@ -135,7 +167,7 @@ impl Words<'_> {
         loop {
             match self.tokens.get(self.at).map(|token| &token.token) {
                 Some(Token::Word(word)) if word.quote_style.is_some() => parts.push(word.value.clone()),
-                Some(Token::Word(word)) => parts.push(word.value.to_lowercase()),
+                Some(Token::Word(word)) => parts.push(fold(&word.value)),
                 _ => return Err(self.unexpected("expected a table name at")),
             }
             self.at += 1;
@@ -178,7 +210,7 @@ impl Words<'_> {
             let opens_column = depth == 1 && (self.is(self.at, &Token::Comma) || self.is(self.at, &Token::LParen));
             if opens_column && let Some(Token::Word(word)) = self.tokens.get(self.at + 1).map(|next| &next.token) {
                 // A column may be named `encode`, so its name is never an attribute.
-                column = if word.quote_style.is_some() { word.value.clone() } else { word.value.to_lowercase() };
+                column = if word.quote_style.is_some() { word.value.clone() } else { fold(&word.value) };
                 self.at += 2;
                 continue;
             }
@@ -206,6 +238,8 @@ impl Words<'_> {
             without_attributes: cut(self.ddl, &cuts),
             blanked: blank_out(self.ddl, &cuts),
             has_attributes,
+            long_words: self.names().map(|word| word.value.clone()).filter(|name| is_long(name)).collect(),
+            locale_word: self.names().find(|word| is_folded_by_locale(word)).map(|word| word.value.clone()),
         })
     }
 
@@ -270,7 +304,7 @@ impl Words<'_> {
         while self.is(next, if next == at { &Token::LParen } else { &Token::Comma }) {
             match self.tokens.get(next + 1).map(|token| &token.token) {
                 Some(Token::Word(word)) if word.quote_style.is_some() => columns.push(word.value.clone()),
-                Some(Token::Word(word)) => columns.push(word.value.to_lowercase()),
+                Some(Token::Word(word)) => columns.push(fold(&word.value)),
                 _ => return Err(invalid()),
             }
             next += 2;

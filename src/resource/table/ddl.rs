@@ -11,7 +11,7 @@ use sqlparser::dialect::RedshiftSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
 use super::attributes::{Outline, outline, position};
-use crate::host::warehouse::{Column, Dialect, TableName};
+use crate::host::warehouse::{Column, Dialect, TableName, fold};
 use crate::resource::relation::types::{canonical, implies_not_null};
 use crate::resource::{KeyError, Segment};
 use crate::text::Position;
@@ -138,7 +138,7 @@ fn parent(create: &CreateTable, like: &CreateTableLikeKind, outline: &Outline) -
 }
 
 fn folded(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+    if name.quote_style.is_some() { name.value.clone() } else { fold(&name.value) }
 }
 
 /// Rejects every clause that is not handled: after removing the handled ones, nothing may be left. Redshift's

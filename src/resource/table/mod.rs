@@ -16,11 +16,15 @@ mod reserved;
 
 pub(super) use adopt::access;
 
-use super::relation::{Access, Grant, TableChange, cannot_create_in, compare, missing_accounts};
+use super::relation::types::canonical;
+use super::relation::{
+    Access, Grant, TableChange, cannot_copy_from, cannot_create_in, compare, folded_by_locale, missing_accounts,
+    refuses_changes, truncated,
+};
 use super::{
     Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
 };
-use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, TableName};
+use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, Shown, TableName, fold};
 use ddl::{Ddl, Shape};
 
 /// A table as written in the plan file.
@@ -89,14 +93,14 @@ impl Table {
         let mut differences = Vec::new();
         match (&self.ddl.outline.dist, &found.dist) {
             (None | Some(Dist::Auto), _) => {}
-            (Some(desired), Some(found)) if desired == found => {}
+            (Some(desired), Some(found)) if desired.is_like(found) => {}
             (Some(desired), found) => {
                 let found = found.as_ref().map_or("unknown".to_owned(), ToString::to_string);
                 differences.push(format!("the dist style is {found}, expected {desired}"));
             }
         }
         if let Some(desired) = &self.ddl.outline.sort
-            && found.sort.as_ref() != Some(desired)
+            && !found.sort.as_ref().is_some_and(|found| found.is_like(desired))
         {
             let found = found.sort.as_ref().map_or("none".to_owned(), ToString::to_string);
             differences.push(format!("the sort key is {found}, expected {desired}"));
@@ -123,7 +127,7 @@ impl Resource for Table {
 
     fn claims(&self, _host: &dyn Host) -> Claims {
         let database = || Database::Connection(self.spec.connection.clone());
-        let name = |table: &TableName| table.to_string().to_lowercase();
+        let name = |table: &TableName| fold(&table.to_string());
         Claims {
             owns: vec![Claim::Table { database: database(), name: name(self.name()) }],
             needs: match &self.ddl.shape {
@@ -150,15 +154,22 @@ impl Resource for Table {
 
     fn diff(&self, catalog: &Catalog) -> Result<Diff<TableChange>, Failure> {
         let name = self.name();
+        if let Some(failure) = self.unusable_name(catalog) {
+            return Err(failure);
+        }
         let unknown = self.access().unknown(catalog);
         if !unknown.is_empty() {
             return Err(Failure::new(missing_accounts(&unknown))
                 .hint("create them on the server, or correct `grants` and `owner`"));
         }
+        let mut cannot_copy = None;
         let columns = match &self.ddl.shape {
             Shape::Columns(columns) => columns,
             Shape::Like(parent) => match catalog.relation(parent) {
-                Some(found) => &found.columns,
+                Some(found) => {
+                    cannot_copy = cannot_copy_from(catalog, parent, found);
+                    &found.columns
+                }
                 None => {
                     return Err(Failure::new(format!("parent {parent} does not exist"))
                         .hint("the table is created once its parent exists"));
@@ -170,13 +181,19 @@ impl Resource for Table {
             if let Some((reason, hint)) = cannot_create_in(catalog, name) {
                 return Err(Failure::new(reason).hint(hint));
             }
+            if let Some(failure) = cannot_copy.or_else(|| refuses_changes(catalog)) {
+                return Err(failure);
+            }
+            if let Some(failure) = self.unknown_type(catalog.dialect) {
+                return Err(failure);
+            }
             let like = match &self.ddl.shape {
                 Shape::Like(parent) => Some(parent.clone()),
                 Shape::Columns(_) => None,
             };
             let sql = self.ddl.sql(&self.spec.ddl, catalog.dialect);
             diff.changes.push(TableChange::Create { table: name.clone(), like, sql });
-            diff.changes.extend(self.access().changes(name, None, catalog));
+            self.access().decide(name, None, catalog, &mut diff);
             return Ok(diff);
         };
         if !found.kind.is_table() {
@@ -191,8 +208,11 @@ impl Resource for Table {
         if self.ddl.says_more {
             diff.notes.push("defaults, keys and checks of the table are not compared".into());
         }
-        diff.changes = self.access().changes(name, Some(found), catalog);
-        Ok(diff)
+        self.access().decide(name, Some(found), catalog, &mut diff);
+        match refuses_changes(catalog) {
+            Some(failure) if !diff.changes.is_empty() => Err(failure),
+            _ => Ok(diff),
+        }
     }
 
     async fn execute(&self, change: &TableChange, cx: &ExecuteContext) -> Result<(), Failure> {
@@ -206,6 +226,38 @@ impl Resource for Table {
 }
 
 impl Table {
+    /// Returns the failure for a name that the server would truncate or fold in an unknown way.
+    fn unusable_name(&self, catalog: &Catalog) -> Option<Failure> {
+        let outline = &self.ddl.outline;
+        let columns = match &self.ddl.shape {
+            Shape::Columns(columns) => columns.as_slice(),
+            Shape::Like(_) => &[],
+        };
+        let names = outline.long_words.iter().map(String::as_str);
+        let names = names.chain(columns.iter().map(|column| column.name.as_str())).chain(self.access().names());
+        if let Some(word) = outline.locale_word.as_deref().filter(|_| catalog.single_byte) {
+            return Some(folded_by_locale(word));
+        }
+        truncated(names, catalog.dialect)
+    }
+
+    /// Returns the failure for a type of the DDL that the server does not have. Types beside `columns` are its own matter.
+    fn unknown_type(&self, dialect: Dialect) -> Option<Failure> {
+        let Shape::Columns(columns) = &self.ddl.shape else { return None };
+        let is_unknown = |column: &&Column| canonical(&column.type_name, dialect).is_none();
+        let column = columns.iter().find(is_unknown).filter(|_| self.spec.columns.is_none())?;
+        let server = match dialect {
+            Dialect::Postgresql => "PostgreSQL",
+            Dialect::Redshift => "Redshift",
+        };
+        let failure = Failure::new(format!(
+            "column {} has the type {}, which {server} does not have",
+            Shown(&column.name),
+            column.type_name
+        ));
+        Some(failure.hint("use a type of that server, or add `columns:` next to `ddl` to define what to compare"))
+    }
+
     /// Returns the query for the table, its parent and the accounts.
     fn query(&self) -> CatalogQuery {
         let mut relations = BTreeSet::from([self.name().clone()]);
