@@ -40,7 +40,7 @@ mod tests {
         let failure = truncated([umlauts.as_str()], Dialect::Postgresql).unwrap();
         assert!(failure.message.contains("has 64 bytes, but PostgreSQL truncates names to 63"), "{failure:?}");
         assert!(failure.hint.unwrap().ends_with(&format!("to \"{}\"", "ü".repeat(31))));
-        let failure = truncated([*&"x".repeat(128).as_str()], Dialect::Redshift).unwrap();
+        let failure = truncated(["x".repeat(128).as_str()], Dialect::Redshift).unwrap();
         assert!(failure.message.contains("Redshift stores names of at most 127"), "{failure:?}");
     }
 }
