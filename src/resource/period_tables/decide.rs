@@ -80,7 +80,7 @@ fn one_series(
             None => match creation(series, &table, parent, catalog) {
                 Ok(create) => {
                     diff.changes.push(create);
-                    tables.access().decide(&table, None, catalog, diff);
+                    tables.access().plan_access(&table, None, catalog, diff);
                 }
                 // A problem with a name or schema is the same for all tables of the series.
                 Err(obstacle) if diff.obstacles.contains(&obstacle) => {}
@@ -92,7 +92,7 @@ fn one_series(
             }
             Some(found) => {
                 tables.drift(series, &table, (parent, found), catalog, period >= last_open, diff);
-                tables.access().decide(&table, Some(found), catalog, diff);
+                tables.access().plan_access(&table, Some(found), catalog, diff);
             }
         }
     }

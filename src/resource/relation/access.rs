@@ -93,7 +93,13 @@ impl<'a> Access<'a> {
 
     /// Adds to `diff` the changes for `table`, and what prevents some of them. `found` is `None` if the table is about to
     /// be created by the connected user. Accounts that do not exist are skipped.
-    pub fn decide(&self, table: &TableName, found: Option<&Relation>, catalog: &Catalog, diff: &mut Diff<TableChange>) {
+    pub fn plan_access(
+        &self,
+        table: &TableName,
+        found: Option<&Relation>,
+        catalog: &Catalog,
+        diff: &mut Diff<TableChange>,
+    ) {
         let owner_now = found.map_or(catalog.user.as_str(), |relation| &relation.owner);
         let known = |account: &Account| catalog.accounts.contains(account);
         let owner = self.owner.filter(|owner| known(&Account::User((*owner).to_owned()))).unwrap_or(owner_now);

@@ -193,7 +193,7 @@ impl Resource for Table {
             };
             let sql = self.ddl.sql(&self.spec.ddl, catalog.dialect);
             diff.changes.push(TableChange::Create { table: name.clone(), like, sql });
-            self.access().decide(name, None, catalog, &mut diff);
+            self.access().plan_access(name, None, catalog, &mut diff);
             return Ok(diff);
         };
         if !found.kind.is_table() {
@@ -208,7 +208,7 @@ impl Resource for Table {
         if self.ddl.says_more {
             diff.notes.push("defaults, keys and checks of the table are not compared".into());
         }
-        self.access().decide(name, Some(found), catalog, &mut diff);
+        self.access().plan_access(name, Some(found), catalog, &mut diff);
         match refuses_changes(catalog) {
             Some(failure) if !diff.changes.is_empty() => Err(failure),
             _ => Ok(diff),
