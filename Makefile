@@ -18,6 +18,7 @@ demo: ## runs the shipped plan file on a throwaway host: plan, apply, plan, and 
 
 test: ## runs every test on real git, PostgreSQL, sshd and users, and lists the ten slowest
 	@scripts/setup --tests
+	@scripts/collection units
 	@scripts/test
 
 docs: ## generates docs/reference.md from the tables of keys in each kind
@@ -29,6 +30,7 @@ check: ## checks formatting, lints, wording, generated documents, licences and s
 	cargo fmt --all --check
 	cargo test --locked --lib the_reference_document
 	cargo clippy --locked --all-targets -- --deny warnings
+	scripts/collection lint
 	PATH="$$PWD/target/tools/bin:$$PATH" cargo deny --locked check licenses sources bans
 
 bench: ## compares `provision plan` with the runbook as a shell script, as ratios

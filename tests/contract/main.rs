@@ -13,6 +13,7 @@
 mod sandbox;
 
 mod adopt;
+mod ansible;
 mod command_line;
 mod denials;
 mod diagnostics;

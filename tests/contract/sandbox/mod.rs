@@ -14,6 +14,7 @@ mod bastion;
 #[cfg(target_arch = "x86_64")]
 mod calls;
 mod checkout;
+mod fleet;
 mod midway;
 mod run;
 mod snapshot;
@@ -26,6 +27,7 @@ mod warehouse;
 
 pub use bastion::{AUTHORIZED, BASTION, KNOWN_HOSTS, Rotation, channels};
 pub use checkout::{BARE, CHECKOUT, COMPOSE, KEY, KEY_SOURCE, LOGS};
+pub use fleet::{Fleet, apply_task};
 pub use midway::own_plan;
 pub use run::{Outcome, Run, Running};
 pub use snapshot::Snapshot;
