@@ -1,8 +1,10 @@
 //! Makes untrusted text (file names, commits, server messages, plan files) safe for a terminal: it can neither control
 //! the terminal nor change how the rest of a line looks.
 
+mod nearest;
 mod redacted_url;
 
+pub use nearest::nearest;
 pub use redacted_url::{RedactedUrl, without_login};
 
 /// Returns whether a character is invisible but has an effect: control characters, line and paragraph separators, and

@@ -1,5 +1,7 @@
 //! The options for diagnostics.
 
+use std::path::Path;
+
 use super::args::{DiagnosticsArguments, LogFormat};
 use crate::failure::Failure;
 use crate::host::environment;
@@ -8,12 +10,20 @@ use crate::host::machine;
 use crate::render::output;
 use crate::telemetry::{self, Filter, Settings};
 
-/// Starts the diagnostics that the options and PROVISION_LOG select.
+/// Starts the diagnostics that the options and PROVISION_LOG select. `metrics` is the file for metrics.
 ///
 /// # Errors
-/// The filter is invalid, or a file cannot be written.
-pub fn start(arguments: &DiagnosticsArguments) -> Result<(), Failure> {
+/// The filter is invalid, a file cannot be written, or two options name one file.
+pub fn start(arguments: &DiagnosticsArguments, metrics: Option<&Path>) -> Result<(), Failure> {
     let DiagnosticsArguments { verbose, quiet, log, log_format, log_file, timeline } = arguments;
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for (option, path) in [("--log-file", log_file), ("--timeline", timeline)] {
+        if let (Some(path), Some(metrics)) = (path, metrics)
+            && absolute(path) == absolute(metrics)
+        {
+            return Err(Failure::new(format!("--metrics and {option} name the same file")).hint("name two files"));
+        }
+    }
     if *quiet {
         output::set_quiet();
     }

@@ -28,6 +28,9 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
     };
     let (path, folder) = (canonical(&file), inputs::state_folder());
     let mut list = load(&path)?;
+    if list.is_empty() && !path.exists() {
+        return Err(no_such_file(&file, &arguments.done));
+    }
     if arguments.done.is_empty() && !arguments.done_all {
         let open: Vec<&OpenFollowUp> = list.iter().collect();
         output::print(&shown(&open, arguments.json, "there are no open follow-ups\n"));
@@ -37,7 +40,10 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
         .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))?;
     let subject = Subject { path: &path, is_there: path.exists() };
     // An apply writes the same list, so the lock is required.
-    let Some(lock) = Lock::take(subject, &folder, Wait::No, &stop, &mut |_| ()).await? else {
+    let lock = Lock::take(subject, &folder, Wait::No, &stop, &mut |_| ()).await;
+    let lock =
+        lock.map_err(|failure| Failure { hint: Some("run it again when the apply has finished".into()), ..failure })?;
+    let Some(lock) = lock else {
         return Err(Error::stopped(stop.signal().unwrap_or(2)));
     };
     list = load(&path)?;
@@ -55,6 +61,21 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
         output::print(&format!("{} closed, {rest}\n", closed.len()));
     }
     Ok(Exit::Done)
+}
+
+/// The error about a plan file that does not exist and has no follow-ups either.
+fn no_such_file(file: &Path, done: &[u32]) -> Error {
+    let shown = clean(&file.display().to_string());
+    let failure = Failure::new(format!("cannot find the plan file {shown}, and there are no follow-ups for it"));
+    let is_number = shown.chars().all(|letter| letter.is_ascii_digit());
+    failure
+        .hint(if is_number && !done.is_empty() {
+            let numbers: Vec<String> = done.iter().map(u32::to_string).chain([shown]).collect();
+            format!("several numbers are separated by commas: --done {}", numbers.join(","))
+        } else {
+            "correct the path; it has to be the one that apply was run with".to_owned()
+        })
+        .into()
 }
 
 fn load(path: &Path) -> Result<OpenFollowUps, Failure> {

@@ -10,8 +10,8 @@ use crate::engine::event::Sink;
 use crate::engine::run::{Command, Ended};
 use crate::failure::Failure;
 use crate::host::fs::{Attributes, Dir};
-use crate::render::{Metrics, MetricsRun, output};
-use crate::text::{clean, io_error_text};
+use crate::render::{Metrics, MetricsRun, is_metrics_file, known_plan, output};
+use crate::text::{clean, io_error_text, shell_word};
 
 /// The maximum size of an existing metrics file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -66,6 +66,13 @@ impl MetricsFile {
             return Err(cannot("the path has no file name".to_owned()));
         };
         let dir = Dir::open(parent).map_err(|error| cannot(Failure::from(error).message))?;
+        let known = dir.read(absolute.file_name().unwrap_or_default(), MAX_FILE_BYTES);
+        let known = known.map_err(|error| cannot(Failure::from(error).message))?;
+        if known.is_some_and(|known| !is_metrics_file(&String::from_utf8_lossy(&known.bytes))) {
+            return Err(
+                cannot("it already exists and has no metrics of provision in it".to_owned()).hint("name another file")
+            );
+        }
         let plan_file = plan_file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
         let (sink, run) = Metrics::new(next);
         let plan_file = plan_file.unwrap_or_else(|| "provision".to_owned());
@@ -76,11 +83,9 @@ impl MetricsFile {
     fn write(&self) {
         if let Err(failure) = self.try_write() {
             let path = self.path.display().to_string();
-            output::print_error(&format!(
-                "warning: cannot write metrics to {}: {}\n",
-                clean(&path),
-                clean(&failure.message)
-            ));
+            let hint = failure.hint.map(|hint| format!("\n  hint: {}", clean(&hint))).unwrap_or_default();
+            let (path, message) = (clean(&path), clean(&failure.message));
+            output::print_error(&format!("warning: cannot write metrics to {path}: {message}{hint}\n"));
         }
     }
 
@@ -89,6 +94,13 @@ impl MetricsFile {
         let former = self.dir.read(name, MAX_FILE_BYTES)?;
         let text = former.as_ref().map(|former| String::from_utf8_lossy(&former.bytes).into_owned());
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) =
+            text.as_deref().and_then(known_plan).filter(|known| !run.plan.is_empty() && *known != run.plan)
+        {
+            let file = shell_word(&self.path.display().to_string());
+            let message = format!("it has the metrics of the plan `{other}`: each plan file needs a file of its own");
+            return Err(Failure::new(message).hint(format!("name another file, or remove this one: rm -- {file}")));
+        }
         let text = run.text(text.as_deref(), &self.plan_file, self.command.name(), SystemTime::now());
         match former {
             Some(former) => self.dir.replace(name, text.as_bytes(), &former.stat, ATTRIBUTES)?,

@@ -53,7 +53,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                     output::record_write_error(printed);
-                    with_all_output(Exit::Done)
+                    with_all_output(Exit::Done, false)
                 }
                 _ => Exit::Failed,
             };
@@ -63,7 +63,13 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         output::print_error(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
-    if let Err(failure) = diagnostics::start(&arguments.diagnostics) {
+    let is_apply = matches!(arguments.command, Command::Apply(_));
+    let metrics = match &arguments.command {
+        Command::Plan(plan) => plan.run.metrics.as_deref(),
+        Command::Apply(apply) => apply.run.metrics.as_deref(),
+        _ => None,
+    };
+    if let Err(failure) = diagnostics::start(&arguments.diagnostics, metrics) {
         output::print_error(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
@@ -91,21 +97,20 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     for warning in telemetry::finish() {
         output::print_error(&format!("warning: {}\n", clean(&warning)));
     }
-    with_all_output(result.unwrap_or_else(|error| {
+    let exit = result.unwrap_or_else(|error| {
         output::print_error(&format!("{error}\n"));
         error.exit
-    }))
+    });
+    with_all_output(exit, is_apply)
 }
 
 /// A command fails if its result could not be written completely.
-fn with_all_output(exit: Exit) -> Exit {
+fn with_all_output(exit: Exit, is_apply: bool) -> Exit {
     match (output::write_error(), exit) {
         (Some(error), Exit::Done | Exit::Changes | Exit::Failed) => {
-            output::print_error(&format!(
-                "error: cannot write all output to standard output: {}\n  hint: to see what an apply did, run \
-                 `provision history`\n",
-                io_error_text(error)
-            ));
+            let hint = if is_apply { "\n  hint: to see what it did, run `provision history`" } else { "" };
+            let why = io_error_text(error);
+            output::print_error(&format!("error: cannot write all output to standard output: {why}{hint}\n"));
             Exit::Failed
         }
         (_, exit) => exit,

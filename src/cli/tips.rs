@@ -4,7 +4,7 @@
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::plan_file::nearest;
+use crate::text::{RedactedUrl, nearest};
 
 /// Options of other tools, and the tip for each.
 const OPTIONS: &[(&[&str], &str)] = &[
@@ -80,6 +80,13 @@ pub fn better(mut error: clap::Error) -> clap::Error {
                 error.remove(ContextKind::SuggestedSubcommand);
             }
         }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            // A URL in the place of the name of a variable may have a password.
+            let value = word(&error, ContextKind::InvalidValue);
+            if value.contains("://") {
+                error.insert(ContextKind::InvalidValue, ContextValue::String(RedactedUrl::in_word(&value)));
+            }
+        }
         _ => {}
     }
     error
@@ -134,6 +141,8 @@ mod tests {
             assert!(text.contains(tip), "{words:?}: {text}");
             assert!(!text.contains("as a value") && !text.contains("history"), "{words:?}: {text}");
         }
+        let url = error_text(&["adopt", "/srv", "--url-env", "postgresql://me:hunter2@db.example/dw"]);
+        assert!(url.contains("db.example") && !url.contains("hunter2"), "{url}");
         assert!(!error_text(&["xyzzy"]).contains("tip:"));
         assert!(!error_text(&["plan", "--xyzzy"]).contains("tip:"));
     }

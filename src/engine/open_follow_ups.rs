@@ -85,6 +85,11 @@ impl OpenFollowUps {
         state::sync(&dir)
     }
 
+    /// Returns whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Returns the open follow-ups, by number.
     pub fn iter(&self) -> impl Iterator<Item = &OpenFollowUp> {
         self.open.iter()
@@ -130,9 +135,10 @@ impl OpenFollowUps {
             };
             return Err(Failure::new(format!("follow-up {unknown} is not open")).hint(hint));
         }
-        let (closed, open) = std::mem::take(&mut self.open).into_iter().partition(|open| ids.contains(&open.id));
+        let (closed, open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.open).into_iter().partition(|open| ids.contains(&open.id));
         self.open = open;
-        self.is_changed = true;
+        self.is_changed |= !closed.is_empty();
         if self.open.is_empty() {
             // Numbering restarts to keep numbers small. Closed follow-ups are never referred to.
             self.last_id = 0;

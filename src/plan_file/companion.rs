@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::diagnostic::nearest;
 use super::template::{MAX_LENGTH, environment_names_in};
 use crate::failure::Failure;
 use crate::host::fs::{self, NotRead, escape_path};
 use crate::resource::Companion;
+use crate::text::nearest;
 use crate::text::{io_error_text, shell_word};
 
 /// Where the files beside a plan file are.

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::diagnostic::{Diagnostic, nearest, suggest};
+use super::diagnostic::{Diagnostic, suggest};
 use super::node::{Node, Scalar, Style, Value};
+use crate::text::nearest;
 use crate::yaml::is_null;
 
 /// Reads a typed value from a node.

@@ -1,5 +1,6 @@
 //! What is wrong with a plan file, and where.
 
+use crate::text::nearest;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -310,16 +311,6 @@ fn mask(line: &str, before: &str) -> String {
 fn last_word(before: &str) -> &str {
     let before = before.trim_end().trim_end_matches(['"', '\'']);
     before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("")
-}
-
-/// The known word that is nearest to a wrong one, if it is near enough to be what was meant.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
 }
 
 /// "did you mean …", or the known words if none is near.

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::Relations;
 pub use companion::Folder;
-pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, nearest};
+pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics};
 pub use file::PlanFile;
 pub use literal::literal;
 pub use template::{HostAccess, Inputs};

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use super::diagnostic::{Diagnostic, nearest, suggest};
+use super::diagnostic::{Diagnostic, suggest};
 use super::document;
 use super::file::StepSource;
 use super::node::{Node, Value};
 use crate::resource::KIND_NAMES;
+use crate::text::nearest;
 
 pub(super) const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
 pub(super) const STEP: [&str; 8] = ["id", "title", "why", "symptom", "when", "run_as", "after", "max_changes"];

@@ -1,16 +1,24 @@
 //! A plan file with its templates evaluated, as YAML: what a run would go by, with secrets shown as their sources.
 //!
-//! The law: what is printed evaluates to the same steps. A template that wants an environment variable that is not set stays
-//! as it is written, and so does a URL that holds a password.
+//! The law: with the same variables and environment, what is printed evaluates to the same steps. A template that wants an
+//! environment variable that is not set stays as it is written. So does a URL with a password, and the variables in it.
 
+use std::collections::BTreeSet;
+
+use minijinja::Environment;
 use serde_yaml::{Mapping, Value as Yaml};
 
+use super::diagnostic::is_telling;
 use super::literal::literal;
 use super::node::{Node, Scalar, Style, Value};
 use super::template::{Evaluator, has_template};
 use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, de, sources};
+use crate::host::warehouse::ConnectionSpec;
 use crate::resource::AnyResource;
 use crate::resource::reference::Shape;
+
+/// Stands for every value from outside the plan file, to tell which part of a URL the plan file itself contains.
+const OUTSIDE: &str = "\u{F8FF}";
 
 impl PlanFile {
     /// The evaluated plan file.
@@ -19,7 +27,12 @@ impl PlanFile {
     /// What is wrong with the plan file, or a URL in clear text holds a password.
     pub fn resolve(&self, inputs: &Inputs) -> Result<String, Diagnostics> {
         self.validate(inputs)?;
-        let mut writer = Writer { evaluator: self.evaluator(inputs), keeps_templates: false };
+        let mut writer = Writer {
+            evaluator: self.evaluator(inputs),
+            masked: self.evaluator(&self.masked(inputs)),
+            keeps_templates: false,
+            kept: Vec::new(),
+        };
         let mut top = Mapping::new();
         top.insert("name".into(), self.name.as_str().into());
         let mut problems = Vec::new();
@@ -37,15 +50,23 @@ impl PlanFile {
                 Err(problem) => problems.push(problem),
             }
         }
+        if writer.keeps_templates && !self.vars.is_empty() {
+            let in_urls = self.variables_in(&mut writer.kept);
+            let mut vars = Mapping::new();
+            for (name, node) in &self.vars {
+                // What is given may be a secret too.
+                let given = inputs
+                    .vars
+                    .get(name)
+                    .filter(|given| !in_urls.contains(name) && !is_telling(name) && url_password(given).is_empty());
+                let value = given.map_or_else(|| writer.as_written(node), |given| literal(given).into());
+                vars.insert(name.as_str().into(), value);
+            }
+            top.insert("vars".into(), Yaml::Mapping(vars));
+        }
+        problems.extend(writer.kept.iter().filter_map(Kept::in_clear));
         if !problems.is_empty() {
             return Err(self.problems(problems));
-        }
-        if writer.keeps_templates && !self.vars.is_empty() {
-            let vars = self.vars.iter().map(|(name, node)| {
-                let value = writer.variable(inputs.vars.get(name), node);
-                (Yaml::from(name.as_str()), value)
-            });
-            top.insert("vars".into(), Yaml::Mapping(vars.collect()));
         }
         if !connections.is_empty() {
             top.insert("connections".into(), Yaml::Mapping(connections));
@@ -54,12 +75,71 @@ impl PlanFile {
         // Strings, numbers and booleans always have a form in YAML.
         Ok(serde_yaml::to_string(&top).unwrap_or_default())
     }
+
+    /// The inputs with another value for everything that is given.
+    fn masked(&self, inputs: &Inputs) -> Inputs {
+        let outside = |name: &String| (name.clone(), OUTSIDE.to_owned());
+        Inputs {
+            vars: inputs.vars.keys().map(outside).collect(),
+            env: self.environment_names().iter().map(outside).collect(),
+            host: inputs.host,
+        }
+    }
+
+    /// The variables that URLs with a password lead to. Their texts are added to those that are kept as they are written.
+    fn variables_in(&self, kept: &mut Vec<Kept>) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut next = 0;
+        while let Some(Kept { written, password, .. }) = kept.get(next).cloned() {
+            next += 1;
+            let jinja = Environment::new();
+            let Ok(template) = jinja.template_from_str(&written) else { continue };
+            for name in template.undeclared_variables(false) {
+                if let Some(node) = self.vars.get(&name)
+                    && names.insert(name)
+                {
+                    let written = node.text().unwrap_or_default().to_owned();
+                    kept.push(Kept {
+                        span: node.span.clone(),
+                        written,
+                        password: password.clone(),
+                        is_in_clear: false,
+                    });
+                }
+            }
+        }
+        names
+    }
+}
+
+/// A text that stays as it is written, because its value holds a password.
+#[derive(Clone)]
+struct Kept {
+    span: std::ops::Range<usize>,
+    written: String,
+    password: String,
+    /// Whether a part of the password is written in the plan file.
+    is_in_clear: bool,
+}
+
+impl Kept {
+    fn in_clear(&self) -> Option<Diagnostic> {
+        let is_in_clear = self.is_in_clear || (!self.password.is_empty() && self.written.contains(&self.password));
+        is_in_clear.then(|| {
+            Diagnostic::at(self.span.clone(), "a password is written here in clear")
+                .help("move it into the environment: {{ env_var('NAME') }}; a connection takes password: { env: NAME }")
+        })
+    }
 }
 
 struct Writer {
     evaluator: Evaluator,
+    /// Evaluates with other values in the place of everything that is given.
+    masked: Evaluator,
     /// Whether a template was left as it is: it may need the variables.
     keeps_templates: bool,
+    /// URLs with a password.
+    kept: Vec<Kept>,
 }
 
 impl Writer {
@@ -70,7 +150,10 @@ impl Writer {
             [("title", &written.title), ("why", &written.why), ("symptom", &written.symptom), ("when", &written.when)]
         {
             let text = self.evaluator.prose(node);
-            if !text.is_empty() {
+            if let Some(written) = node.text().filter(|_| !url_password(&text).is_empty()) {
+                self.keep(node, url_password(&text));
+                step.insert(key.into(), written.into());
+            } else if !text.is_empty() {
                 step.insert(key.into(), literal(&text).into());
             }
         }
@@ -96,7 +179,9 @@ impl Writer {
                 .as_ref()
                 .is_none_or(|wanted| read(written.kind, &with_scalar(&body, place, scalar)).as_ref() == Some(wanted))
         };
-        let value = self.value(&written.body, &body, &mut means_the_same);
+        let mut printed = body.clone();
+        self.keep_logins(&written.body, &mut printed);
+        let value = self.value(&written.body, &printed, &mut means_the_same);
         step.insert(written.kind.into(), value);
         Ok(step)
     }
@@ -122,40 +207,77 @@ impl Writer {
     }
 
     fn connection(&mut self, name: &str, node: &Node) -> Result<Yaml, Diagnostic> {
-        let evaluated = self.evaluator.node(node)?;
-        let spec: Option<crate::host::warehouse::ConnectionSpec> = de::from_node(&evaluated).ok();
+        let mut evaluated = self.evaluator.node(node)?;
+        let read = |node: &Node| de::from_node::<ConnectionSpec>(node).ok();
+        let spec = read(&evaluated);
         let holds_password = spec.as_ref().is_some_and(|spec| spec.password_in_url().is_some());
-        let mut evaluated = evaluated;
         if holds_password
             && let Value::Mapping(pairs) = &mut evaluated.value
             && let Some((_, url)) = pairs.iter_mut().find(|(key, _)| key.text() == Some("url"))
         {
-            let written = node.get("url").and_then(Node::text).filter(|text| has_template(text));
-            if written.is_none() {
+            let written = node.get("url").filter(|url| url.text().is_some_and(has_template));
+            let Some(written) = written else {
                 let message = format!("the url of connection `{name}` holds a password");
                 return Err(Diagnostic::at(url.span.clone(), message)
                     .help("take it out of the url, and name its source: password: { env: NAME }"));
-            }
-            // Stays as it is written.
+            };
+            let secret = spec.as_ref().and_then(ConnectionSpec::password_in_url).map(|secret| secret.expose().to_vec());
+            let secret = String::from_utf8_lossy(&secret.unwrap_or_default()).into_owned();
             url.value = Value::Unset(String::new());
+            self.keep(written, secret);
         }
         let wanted = spec.map(|spec| spec.settings());
         let whole = evaluated.clone();
         let mut means_the_same = |place: &[usize], scalar: &Scalar| {
-            let spec =
-                de::from_node::<crate::host::warehouse::ConnectionSpec>(&with_scalar(&whole, place, scalar)).ok();
+            let spec = read(&with_scalar(&whole, place, scalar));
             wanted.is_none() || holds_password || spec.map(|spec| spec.settings()) == wanted
         };
         Ok(self.value(node, &evaluated, &mut means_the_same))
     }
 
-    fn variable(&mut self, given: Option<&String>, node: &Node) -> Yaml {
-        if let Some(given) = given {
-            return literal(given).into();
+    /// Keeps a text as it is written.
+    fn keep(&mut self, written: &Node, password: String) {
+        let masked = self.masked.node(written).ok();
+        let masked = masked.as_ref().and_then(Node::text).map(url_password).unwrap_or_default();
+        let is_in_clear = !masked.replace(OUTSIDE, "").is_empty();
+        let text = written.text().unwrap_or_default().to_owned();
+        self.keeps_templates = true;
+        self.kept.push(Kept { span: written.span.clone(), written: text, password, is_in_clear });
+    }
+
+    /// Keeps every URL with a password in the body of a step as it is written.
+    fn keep_logins(&mut self, written: &Node, evaluated: &mut Node) {
+        match (&written.value, &mut evaluated.value) {
+            (Value::Mapping(before), Value::Mapping(pairs)) => {
+                for ((_, value), (_, before)) in pairs.iter_mut().zip(before) {
+                    self.keep_logins(before, value);
+                }
+            }
+            (Value::Sequence(before), Value::Sequence(items)) => {
+                for (item, before) in items.iter_mut().zip(before) {
+                    self.keep_logins(before, item);
+                }
+            }
+            (_, Value::Scalar(scalar)) if !url_password(&scalar.text).is_empty() => {
+                let password = url_password(&scalar.text);
+                self.keep(written, password);
+                evaluated.value = Value::Unset(String::new());
+            }
+            _ => {}
         }
-        match self.evaluator.node(node) {
-            Ok(evaluated) => self.value(node, &evaluated, &mut |_, _| true),
-            Err(_) => node.text().unwrap_or_default().into(),
+    }
+
+    /// The YAML of what is written, its templates included.
+    fn as_written(&mut self, node: &Node) -> Yaml {
+        match node.text() {
+            Some(text) if has_template(text) => text.into(),
+            text => {
+                let password = url_password(text.unwrap_or_default());
+                if !password.is_empty() {
+                    self.keep(node, password);
+                }
+                self.value(node, node, &mut |_, _| true)
+            }
         }
     }
 
@@ -205,6 +327,25 @@ impl Writer {
             _ => Yaml::Null,
         }
     }
+}
+
+/// What may be a password or a token in a URL of a text: the password, the whole login of a web address without one, or the
+/// parameter `password` of a connection.
+fn url_password(text: &str) -> String {
+    let urls = text.match_indices("://").map(|(at, mark)| text.split_at(at + mark.len()));
+    let mut passwords = urls.map(|(scheme, rest)| {
+        let word = rest.split(char::is_whitespace).next().unwrap_or_default();
+        let is_web = scheme.ends_with("http://") || scheme.ends_with("https://");
+        match word.rfind('@').map(|end| &word[..end]) {
+            Some(login) if login.contains(':') => login.split_once(':').unwrap_or_default().1,
+            Some(token) if is_web && !token.contains('/') => token,
+            _ => {
+                let parameters = word.split_once('?').unwrap_or_default().1.split('&');
+                parameters.filter_map(|pair| pair.strip_prefix("password=")).next().unwrap_or_default()
+            }
+        }
+    });
+    passwords.find(|password| !password.is_empty()).unwrap_or_default().to_owned()
 }
 
 fn scalar_value(scalar: &Scalar, means_the_same: &mut dyn FnMut(&Scalar) -> bool) -> Yaml {
@@ -375,6 +516,55 @@ steps:
         let inputs = Inputs::default();
         assert_eq!(meaning("x.yaml", &printed, &inputs), meaning("x.yaml", text, &inputs));
         assert_eq!(meaning("x.yaml", &printed, &inputs)[2][0]["resource"]["directory"]["path"], "/srv/{{ a }}");
+    }
+
+    fn with_secrets(text: &str) -> Result<String, Diagnostics> {
+        let env = ["PW", "URL", "TOKEN"].map(|name| {
+            let value = if name == "URL" { "postgresql://etl:hunter2@db.example/dw" } else { "hunter2" };
+            (name.to_owned(), value.to_owned())
+        });
+        let vars = text.contains("given:").then(|| ("given".to_owned(), "hunter2".to_owned()));
+        let inputs = Inputs { env: env.into(), vars: vars.into_iter().collect(), ..Inputs::default() };
+        let plan = PlanFile::parse("x.yaml", text).unwrap();
+        let printed = plan.resolve(&inputs)?;
+        assert_eq!(meaning("x.yaml", &printed, &inputs), meaning("x.yaml", text, &inputs), "{text}\n{printed}");
+        Ok(printed)
+    }
+
+    const STEPS: &str = "\nsteps:\n  - { id: one, directory: { path: /srv/a } }\n";
+
+    #[test]
+    fn passwords_from_outside_stay_templates() {
+        for head in [
+            "vars: { url: \"{{ env_var('URL') }}\" }\nconnections: { w: { url: '{{ url }}' } }",
+            "vars: { pw: \"{{ env_var('PW') }}\", host: h }\nconnections: { w: { url: 'postgresql://u:{{ pw }}@{{ host }}/d' } }",
+            "vars: { pw: \"{{ env_var('PW') }}\", more: '{{ pw }}' }\nconnections: { w: { url: 'postgresql://u@h/d?password={{ more }}' } }",
+            "vars: { given: '' }\nconnections: { w: { url: 'postgresql://u:{{ given }}@h:{{ 5000 + 439 }}/d' } }",
+            "vars: { unused_password: \"{{ env_var('PW') }}\" }\nconnections: { w: { url: \"{{ env_var('NONE') }}\" } }",
+        ] {
+            let printed =
+                with_secrets(&format!("name: x\n{head}{STEPS}")).unwrap_or_else(|wrong| panic!("{head}: {wrong}"));
+            assert!(!printed.contains("hunter2"), "{printed}");
+        }
+        let remote = "name: x\nvars: { at: 'https://me:{{ env_var(\"TOKEN\") }}@h' }\nsteps:\n  - id: one\n    title: From {{ at }}/x\n    repository: { path: /srv/a, url: '{{ at }}/x', branch: main }\n";
+        let printed = with_secrets(remote).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn passwords_in_the_plan_file_are_refused() {
+        for head in [
+            "connections: { w: { url: \"postgresql://u:hunter2@{{ env_var('PW') }}/d\" } }",
+            "vars: { pw: hunter2 }\nconnections: { w: { url: 'postgresql://u:{{ pw }}@h/d' } }",
+            "vars: { url: 'postgresql://u:hunter2@h/d' }\nconnections: { w: { url: '{{ url }}' } }",
+            "vars: { n: 2 }\nconnections: { w: { url: 'postgresql://u:hunter{{ n }}@h/d' } }",
+            "connections: { w: { url: \"postgresql://u:{{ 'hun' ~ 'ter2' }}@h/d\" } }",
+            "connections: { w: { url: \"postgresql://u:{{ env_var('OTHER', 'hunter2') }}@h/d\" } }",
+        ] {
+            let refused = with_secrets(&format!("name: x\n{head}{STEPS}"))
+                .map_or_else(|wrong| wrong.to_string(), |printed| panic!("{head}:\n{printed}"));
+            assert!(refused.contains("password"), "{refused}");
+        }
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct Metrics {
 /// The data for the metrics of one run.
 #[derive(Debug, Default)]
 pub struct Run {
-    plan: String,
+    /// The plan file's name. Empty if it could not be read.
+    pub plan: String,
     command: String,
     /// The kind of each step, and whether it has drifted, by step id.
     steps: BTreeMap<String, (String, bool)>,
@@ -178,8 +179,13 @@ fn success_prefix(command: &str) -> String {
     format!("command=\"{}\"}} ", escape(command))
 }
 
+/// Returns whether a file may be replaced by metrics: it is empty, or contains metrics of provision.
+pub fn is_metrics_file(text: &str) -> bool {
+    text.trim().is_empty() || text.starts_with("# HELP provision_")
+}
+
 /// Returns the plan that the existing file is about.
-fn known_plan(former: &str) -> Option<String> {
+pub fn known_plan(former: &str) -> Option<String> {
     let line = former.lines().find_map(|line| line.strip_prefix(RUN_SUCCESS.0)?.strip_prefix("{plan=\""))?;
     let (label, _) = line.split_once("\",command=")?;
     let (mut plan, mut chars) = (String::new(), label.chars());

@@ -10,4 +10,4 @@ pub mod report;
 pub use human::{Human, with_target};
 pub use json::{Json, escape_hidden, to_json_line};
 pub use markdown::Markdown;
-pub use metrics::{Metrics, Run as MetricsRun};
+pub use metrics::{Metrics, Run as MetricsRun, is_metrics_file, known_plan};

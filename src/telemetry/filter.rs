@@ -8,6 +8,7 @@ use tracing_subscriber::filter::Targets;
 
 use super::record::Level;
 use crate::failure::Failure;
+use crate::text::nearest;
 
 /// The target of this program's own records. Its parts are below it (`provision::git`).
 const OWN: &str = "provision";
@@ -27,7 +28,7 @@ impl Filter {
     /// Parses a filter. A level alone applies to this program. Its parts can be named without a prefix.
     ///
     /// # Errors
-    /// A level is invalid.
+    /// A level is invalid, or a part is misspelt.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let mut targets = Targets::new();
         for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
@@ -40,6 +41,15 @@ impl Filter {
                     "the levels are error, warn, info, debug, trace and off; `info,git=debug` sets one for a part",
                 )
             })?;
+            if !is_own(&target)
+                && !ALIKE.contains(&target.as_str())
+                && let Some(part) = nearest(&target, PARTS)
+            {
+                return Err(Failure::new(format!(
+                    "invalid log filter `{text}`: `{target}` is not a part of provision"
+                ))
+                .hint(format!("did you mean `{part}`? The parts are {}", PARTS.join(", "))));
+            }
             let level = if is_own(&target) { level } else { level.min(MAX_FOREIGN_LEVEL) };
             targets = targets.with_target(target, level);
         }
@@ -93,6 +103,9 @@ impl fmt::Display for Filter {
 
 /// The parts of this program that have their own records.
 const PARTS: [&str; 7] = ["engine", "worker", "secret", "warehouse", "ssh", "git", "fs"];
+
+/// Crates whose names are like those of parts.
+const ALIKE: [&str; 2] = ["git2", "ssh2"];
 
 fn is_own(target: &str) -> bool {
     target == OWN || target.starts_with("provision::")

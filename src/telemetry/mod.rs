@@ -16,7 +16,7 @@ mod tests;
 mod timeline;
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -53,7 +53,9 @@ static OUTPUTS: OnceLock<Outputs> = OnceLock::new();
 
 struct Outputs {
     log: Option<Mutex<Log>>,
-    timeline: Option<Mutex<Timeline>>,
+    timeline: Option<(PathBuf, Mutex<Timeline>)>,
+    /// The log file, and the first error of a line that could not be written.
+    log_error: Arc<Mutex<Option<(PathBuf, std::io::Error)>>>,
     #[cfg(feature = "otlp")]
     otlp: Option<Mutex<otlp::Otlp>>,
     /// The filter for all records, here and in workers.
@@ -70,25 +72,46 @@ pub fn start(settings: Settings, standard_error: fn(&str)) -> Result<(), Failure
     let all_spans = all_spans || settings.otlp.is_some();
     let Settings { filter, format, log_file, timeline, .. } = settings;
     let Some(all) = Filter::covering(filter.as_ref(), all_spans) else { return Ok(()) };
+    let log_error = Arc::default();
+    let mut files = Vec::new();
     let log = match filter {
         None => None,
         Some(filter) => {
             let write: Box<dyn FnMut(&str) + Send> = match log_file {
                 Some(path) => {
-                    let mut file = create(&path, true)?;
-                    // A log that cannot be written must not fail the run.
-                    Box::new(move |line| drop(file.write_all(line.as_bytes())))
+                    let mut file = create(&path, Content::Log)?;
+                    files.push(identity(&file));
+                    let error: Arc<Mutex<Option<(PathBuf, std::io::Error)>>> = Arc::clone(&log_error);
+                    // A log that cannot be written does not fail the run, which tells it at its end.
+                    Box::new(move |line| {
+                        if let Err(wrong) = file.write_all(line.as_bytes()) {
+                            let mut error = error.lock().unwrap_or_else(PoisonError::into_inner);
+                            error.get_or_insert_with(|| (path.clone(), wrong));
+                        }
+                    })
                 }
                 None => Box::new(standard_error),
             };
             Some(Mutex::new(Log::new(filter, format, write)))
         }
     };
-    let timeline =
-        timeline.map(|path| Ok::<_, Failure>(Mutex::new(Timeline::new(create(&path, false)?)))).transpose()?;
+    let timeline = match timeline {
+        None => None,
+        Some(path) => {
+            let file = create(&path, Content::Timeline)?;
+            if files.contains(&identity(&file)) {
+                let shown = crate::text::clean(&path.display().to_string());
+                return Err(
+                    Failure::new(format!("cannot write log and timeline to one file, {shown}")).hint("name two files")
+                );
+            }
+            Some((path, Mutex::new(Timeline::new(file))))
+        }
+    };
     let outputs = Outputs {
         log,
         timeline,
+        log_error,
         #[cfg(feature = "otlp")]
         otlp: settings.otlp.map(Mutex::new),
         filter: all.clone(),
@@ -120,7 +143,7 @@ pub fn take(record: Record) {
     if let Some(otlp) = &outputs.otlp {
         otlp.lock().unwrap_or_else(PoisonError::into_inner).take(&record);
     }
-    if let Some(timeline) = &outputs.timeline {
+    if let Some((_, timeline)) = &outputs.timeline {
         timeline.lock().unwrap_or_else(PoisonError::into_inner).take(record);
     }
 }
@@ -130,47 +153,97 @@ pub fn take(record: Record) {
 pub fn finish() -> Vec<String> {
     let Some(outputs) = OUTPUTS.get() else { return Vec::new() };
     let mut wrong = Vec::new();
-    if let Some(timeline) = &outputs.timeline
+    let mut unwritten = |path: &Path, error: &std::io::Error| {
+        wrong.push(format!("cannot write {}: {}", path.display(), io_error_text(error)));
+    };
+    if let Some((path, error)) = &*outputs.log_error.lock().unwrap_or_else(PoisonError::into_inner) {
+        unwritten(path, error);
+    }
+    if let Some((path, timeline)) = &outputs.timeline
         && let Err(error) = timeline.lock().unwrap_or_else(PoisonError::into_inner).write()
     {
-        wrong.push(format!("cannot write the timeline: {}", io_error_text(&error)));
+        unwritten(path, &error);
     }
     #[cfg(feature = "otlp")]
     if let Some(otlp) = &outputs.otlp
         && let Err(why) = otlp.lock().unwrap_or_else(PoisonError::into_inner).flush()
     {
-        wrong.push(format!("cannot send the trace to the OpenTelemetry collector: {why}"));
+        wrong.push(why);
     }
     wrong
 }
 
-/// Creates a file that only its owner can read (0600). A log is appended to, a timeline is replaced.
+/// What a file contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Appended to.
+    Log,
+    /// Replaced.
+    Timeline,
+}
+
+impl Content {
+    /// Returns whether a file with this beginning is one of these, so that no other file is overwritten by mistake.
+    fn begins(self, head: &[u8]) -> bool {
+        match self {
+            Self::Timeline => head.starts_with(timeline::BEGINNING.as_bytes()),
+            Self::Log => {
+                let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                let is_year = line.len() > 4 && line[..4].iter().all(u8::is_ascii_digit) && line[4] == b'-';
+                is_year || (line.starts_with(b"{") && line.windows(8).any(|part| part == b"\"level\":"))
+            }
+        }
+    }
+}
+
+fn identity(file: &File) -> Option<(u64, u64)> {
+    file.metadata().ok().map(|stat| (stat.dev(), stat.ino()))
+}
+
+/// How much of an existing file is read to recognise it, in bytes.
+const HEAD_BYTES: u64 = 4096;
+
+/// Creates a file that only its owner can read (0600), or opens an existing one with the same content.
 #[expect(clippy::disallowed_methods, reason = "the user names the file")]
-fn create(path: &Path, append: bool) -> Result<File, Failure> {
-    let cannot =
-        |why: String| Failure::new(format!("cannot write {}: {why}", crate::text::clean(&path.display().to_string())));
+fn create(path: &Path, content: Content) -> Result<File, Failure> {
+    let shown = crate::text::clean(&path.display().to_string());
+    let cannot = |why: String| Failure::new(format!("cannot write {shown}: {why}"));
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let mut options = OpenOptions::new();
-    options.create(true).mode(0o600).custom_flags(flags);
-    let file = options.append(append).write(true).truncate(false).open(path);
-    let file = file.map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => {
-            cannot("it is a symlink".to_owned()).hint("name the file that it leads to, or another one")
+    options.create(true).read(true).mode(0o600).custom_flags(flags);
+    let file = options.append(content == Content::Log).write(true).truncate(false).open(path);
+    let file = file.map_err(|error| {
+        let failure = cannot(io_error_text(&error));
+        match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => {
+                cannot("it is a symlink".to_owned()).hint("name the file that it leads to, or another one")
+            }
+            Some(Errno::NOENT) => {
+                let folder = path.parent().unwrap_or(path).display().to_string();
+                failure.hint(format!("mkdir -p -- {}", crate::text::shell_word(&folder)))
+            }
+            Some(Errno::ISDIR) => failure.hint("name a file in it"),
+            _ => failure.hint("name another file"),
         }
-        _ => cannot(io_error_text(&error)),
     })?;
     let stat = file.metadata().map_err(|error| cannot(io_error_text(&error)))?;
     if !stat.is_file() {
-        return Err(cannot("it is not a regular file".to_owned()));
+        return Err(cannot("it is not a regular file".to_owned()).hint("name another file"));
     }
-    let shown = crate::text::shell_word(&path.display().to_string());
     if stat.uid() != rustix::process::geteuid().as_raw() {
         return Err(cannot("it belongs to another user".to_owned()).hint("name another file"));
     }
-    if stat.mode() & 0o077 != 0 {
-        return Err(cannot("it already exists, and others can read it".to_owned()).hint(format!("chmod 600 {shown}")));
+    let mut head = Vec::new();
+    (&file).take(HEAD_BYTES).read_to_end(&mut head).map_err(|error| cannot(io_error_text(&error)))?;
+    if !head.is_empty() && !content.begins(&head) {
+        let what = if content == Content::Log { "log" } else { "timeline" };
+        return Err(cannot(format!("it already exists and is not a {what} of provision")).hint("name another file"));
     }
-    if !append {
+    if stat.mode() & 0o077 != 0 {
+        let word = crate::text::shell_word(&path.display().to_string());
+        return Err(cannot("it already exists, and others can read it".to_owned()).hint(format!("chmod 600 -- {word}")));
+    }
+    if content == Content::Timeline {
         file.set_len(0).map_err(|error| cannot(io_error_text(&error)))?;
     }
     Ok(file)

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
+use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
 use serde_json::Value;
 
 use super::record::{Fields, Record};
+use crate::text::RedactedUrl;
 
 /// How long the end of a run waits for the collector.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +27,10 @@ const MAX_BATCH: usize = 512;
 
 /// The variables that enable it.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// The variables that choose the protocol, and the only one that is supported.
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+const SUPPORTED: &str = "http/protobuf";
 
 /// Collects spans until the end of the run.
 pub struct Otlp {
@@ -38,17 +43,23 @@ pub struct Otlp {
     open: HashMap<u64, SpanData>,
     ended: Vec<SpanData>,
     resource: Resource,
+    /// The endpoint, for messages.
+    endpoint: RedactedUrl,
+    /// The variable that names the endpoint.
+    variable: &'static str,
+    /// A protocol that is asked for and not supported.
+    protocol: Option<String>,
 }
 
 impl Otlp {
     /// Returns the settings of the environment. `None` if there are none. `variable` returns environment variables.
     pub fn of(variable: &dyn Fn(&str) -> Option<String>, host: &str) -> Option<Self> {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        if ENDPOINTS.iter().all(|name| given(name).is_none())
-            || given("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        {
+        let (variable_name, endpoint) = ENDPOINTS.iter().find_map(|name| Some((*name, given(name)?)))?;
+        if given("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return None;
         }
+        let protocol = PROTOCOLS.iter().find_map(|name| given(name)).filter(|protocol| protocol != SUPPORTED);
         let mut random = [0; 24];
         openssl::rand::rand_bytes(&mut random).ok()?;
         let (trace, mask) = random.split_at(16);
@@ -68,7 +79,18 @@ impl Otlp {
             ])
             .with_service_name(given("OTEL_SERVICE_NAME").unwrap_or_else(|| "provision".to_owned()))
             .build();
-        Some(Self { trace, flags, parent, mask, open: HashMap::new(), ended: Vec::new(), resource })
+        Some(Self {
+            trace,
+            flags,
+            parent,
+            mask,
+            open: HashMap::new(),
+            ended: Vec::new(),
+            resource,
+            endpoint: RedactedUrl::of(&endpoint),
+            variable: variable_name,
+            protocol,
+        })
     }
 
     /// Adds a record.
@@ -117,6 +139,21 @@ impl Otlp {
     /// # Errors
     /// The collector did not accept the spans.
     pub fn flush(&mut self) -> Result<(), String> {
+        self.try_flush().map_err(|why| {
+            // An error may repeat the URL of the endpoint.
+            let why: Vec<String> = why.split(' ').map(RedactedUrl::in_word).collect();
+            let (endpoint, variable) = (&self.endpoint, self.variable);
+            let advice = match &self.protocol {
+                Some(protocol) => {
+                    format!("OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}, but only {SUPPORTED} is supported")
+                }
+                None => format!("correct {variable} or unset it; its usual port is 4318"),
+            };
+            format!("cannot send the trace to the OpenTelemetry collector at {endpoint}: {}; {advice}", why.join(" "))
+        })
+    }
+
+    fn try_flush(&mut self) -> Result<(), String> {
         let mut spans = std::mem::take(&mut self.ended);
         let now = SystemTime::now();
         spans.extend(self.open.drain().map(|(_, span)| SpanData { end_time: now, ..span }));
@@ -137,7 +174,9 @@ impl Otlp {
 }
 
 fn send(mut spans: Vec<SpanData>, resource: &Resource) -> Result<(), String> {
-    let exporter = SpanExporter::builder().with_http().with_http_client(Client).build();
+    // The end of a run does not wait for a collector that is not there.
+    let once = RetryPolicy::default().with_max_retries(0);
+    let exporter = SpanExporter::builder().with_http().with_http_client(Client).with_retry_policy(once).build();
     let mut exporter = exporter.map_err(|error| error.to_string())?;
     exporter.set_resource(resource);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;

@@ -15,6 +15,9 @@ use super::record::{Fields, Record};
 /// The maximum number of spans and events in a timeline. They are kept in memory until its end.
 const MAX_ENTRIES: usize = 1_000_000;
 
+/// How a timeline begins.
+pub const BEGINNING: &str = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
+
 /// Collects records until the end of the run.
 pub struct Timeline {
     file: File,
@@ -71,12 +74,16 @@ impl Timeline {
 
     /// Writes the timeline. Open spans end with the latest record and are marked as unfinished.
     pub fn write(&mut self) -> Result<()> {
-        let text = json!({ "displayTimeUnit": "ms", "traceEvents": self.trace_events() });
+        let events = self.trace_events();
         self.file.rewind()?;
         self.file.set_len(0)?;
         let mut out = BufWriter::new(&self.file);
-        serde_json::to_writer(&mut out, &text)?;
-        out.write_all(b"\n")?;
+        out.write_all(BEGINNING.as_bytes())?;
+        for (number, event) in events.iter().enumerate() {
+            out.write_all(if number == 0 { b"" } else { b"," })?;
+            serde_json::to_writer(&mut out, event)?;
+        }
+        out.write_all(b"]}\n")?;
         out.flush()
     }
 

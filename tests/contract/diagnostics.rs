@@ -98,7 +98,7 @@ fn a_log_file_that_others_can_read_is_refused() {
     for option in ["--log-file", "--timeline"] {
         let outcome = sandbox.provision("ubuntu", ["plan", PLAN, option, LOG]).run().exits(1);
         assert!(
-            outcome.stderr.contains("others can read it") && outcome.stderr.contains(&format!("chmod 600 {LOG}")),
+            outcome.stderr.contains("others can read it") && outcome.stderr.contains(&format!("chmod 600 -- {LOG}")),
             "{outcome}"
         );
     }
@@ -297,4 +297,43 @@ fn a_timeline_shows_what_a_slow_bastion_is_waited_for() {
         let ((began, ended), (from, to)) = (bounds(span), bounds(connecting));
         assert!(began <= from && to <= ended, "{track}: {span}");
     }
+}
+
+#[test]
+fn an_unreachable_collector_is_named_without_its_password() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].map(|name| sandbox.unset_var(name));
+    let plan_file = "/home/ubuntu/small.yaml";
+    sandbox.write(plan_file, "ubuntu", "name: small\nsteps:\n  - { id: one, directory: { path: /home/ubuntu/one } }\n");
+    let endpoint = "http://me:hunter2@127.0.0.1:1";
+    for (name, value, said) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "correct OTEL_EXPORTER_OTLP_ENDPOINT or unset it"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "only http/protobuf is supported"),
+    ] {
+        let plan = sandbox.provision("ubuntu", ["plan", plan_file]).env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        let outcome = plan.env(name, value).run().exits(0);
+        assert!(
+            outcome.stderr.contains("collector at http://127.0.0.1:1") && outcome.stderr.contains(said),
+            "{outcome}"
+        );
+        assert!(!outcome.all().contains("hunter2"), "{outcome}");
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_reported() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.bash("root", "mkdir /home/ubuntu/full && mount -t tmpfs -o size=4k,mode=1777 none /home/ubuntu/full");
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "--log-file", "/home/ubuntu/full/log"]).run().exits(0);
+    assert!(outcome.stderr.contains("warning: cannot write /home/ubuntu/full/log: no space left"), "{outcome}");
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "--timeline", "/home/ubuntu/full/trace"]).run().exits(0);
+    assert!(outcome.stderr.contains("warning: cannot write /home/ubuntu/full/trace: no space left"), "{outcome}");
+}
+
+#[test]
+fn misspelt_parts_of_a_filter_are_refused() {
+    let sandbox = Sandbox::order_tracking();
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).env("PROVISION_LOG", "gti=debug").run().exits(1);
+    assert!(outcome.stderr.contains("PROVISION_LOG") && outcome.stderr.contains("did you mean `git`"), "{outcome}");
+    sandbox.provision("ubuntu", ["plan", PLAN]).env("PROVISION_LOG", "git=debug,tokio_postgres=info").run().exits(0);
 }

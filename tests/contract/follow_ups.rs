@@ -1,5 +1,7 @@
 //! Follow-ups name the services that have to be restarted and the command. Nothing is restarted.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::sandbox::{CHECKOUT, COMPOSE, KEY, Outcome, PLAN, Sandbox, Snapshot, Tracing, random_word};
@@ -202,4 +204,58 @@ fn an_interrupted_run_leaves_its_follow_ups_open() {
     assert_eq!(kept["command"], one["command"]);
     sandbox.provision("ubuntu", ["follow-ups", PLAN, "--done", "1"]).run().exits(0);
     assert_eq!(open(&sandbox), [] as [Value; 0]);
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_not_read_as_nothing_open() {
+    let mut sandbox = Sandbox::converged();
+    sandbox.new_key();
+    sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
+    sandbox.apply("ubuntu").exits(0);
+    let open = sandbox.provision("ubuntu", ["follow-ups", PLAN]).run().exits(0);
+    let wrong = sandbox.provision("ubuntu", ["follow-ups", "/home/ubuntu/plan.yml"]).run().exits(1);
+    assert!(wrong.stderr.contains("cannot find the plan file"), "{wrong}");
+    let several = sandbox.provision("ubuntu", ["follow-ups", "--done", "1", "2"]).run().exits(1);
+    assert!(several.stderr.contains("--done 1,2"), "{several}");
+    // Nothing to close leaves nothing behind.
+    let files = || sandbox.bash("ubuntu", "find .local/state/provision -type f | sort");
+    let before = files();
+    sandbox.provision("ubuntu", ["follow-ups", "--done-all", "/dev/null"]).run().exits(0);
+    assert_eq!(files(), before);
+    assert_eq!(sandbox.provision("ubuntu", ["follow-ups", PLAN]).run().exits(0).stdout, open.stdout);
+}
+
+#[test]
+fn an_apply_that_waited_keeps_the_follow_ups_of_the_one_before() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].map(|name| sandbox.unset_var(name));
+    let file = "/home/ubuntu/one.yaml";
+    let step = "{ file: /srv/app/compose.yaml, variable: PW, value: { env: ALERT_SMTP_PASSWORD } }";
+    sandbox.write(file, "ubuntu", format!("name: one\nsteps:\n  - id: pw\n    compose_env: {step}\n"));
+    sandbox.bash("root", "install -d -o ubuntu /srv/app");
+    let compose = "services:\n  web:\n    image: x\n    environment:\n      PW: old\n";
+    sandbox.write("/srv/app/compose.yaml", "ubuntu", compose);
+    let hold = "touch /tmp/began; until [ -e /tmp/go ]; do sleep 0.05; done";
+    sandbox.bash("root", &format!("setsid flock {file} sh -c '{hold}' > /dev/null 2>&1 &"));
+    soon("the lock is held", || sandbox.path("/tmp/began").exists());
+    let mut both = [(); 2].map(|()| sandbox.provision("ubuntu", ["apply", file, "--yes", "--json", "--wait"]).start());
+    both.iter_mut().for_each(|apply| drop(apply.until(|line| line.contains("run_waiting"))));
+    sandbox.bash("root", "touch /tmp/go");
+    let both = both.map(|apply| apply.wait().exits(0));
+    let mut seen = both
+        .each_ref()
+        .map(|outcome| (outcome.events_of("follow_up").len(), outcome.events_of("follow_up_open").len()));
+    seen.sort_unstable();
+    assert_eq!(seen, [(0, 1), (1, 0)], "{}{}", both[0], both[1]);
+    let open = sandbox.provision("ubuntu", ["follow-ups", file]).run().exits(0);
+    assert!(open.stdout.contains("--force-recreate"), "{open}");
+}
+
+#[track_caller]
+fn soon(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it did not come to this: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

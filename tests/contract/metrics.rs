@@ -56,3 +56,39 @@ fn report_reads_the_output_of_plan_and_apply() {
     let lines: Vec<serde_json::Value> = report.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["event"], &lines[0]["file"]), (&"report_no_result".into(), &"d.jsonl".into()));
 }
+
+#[test]
+fn files_with_other_content_are_not_overwritten() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].map(|name| sandbox.unset_var(name));
+    let plan_file = "/home/ubuntu/small.yaml";
+    let text = "name: small\nsteps:\n  - { id: one, directory: { path: /home/ubuntu/one } }\n";
+    sandbox.write(plan_file, "ubuntu", text);
+    sandbox.bash(
+        "ubuntu",
+        &format!("chmod 600 {plan_file}; mkfifo pipe; mkdir -m 700 folder; touch -m empty; chmod 600 empty"),
+    );
+    for option in ["--metrics", "--timeline", "--log-file"] {
+        let outcome = sandbox.provision("ubuntu", ["plan", plan_file, option, plan_file]).run().exits(1);
+        assert!(outcome.stderr.contains("it already exists and"), "{option}\n{outcome}");
+        assert_eq!(sandbox.read(plan_file), text, "{option}");
+        for (file, said) in [("pipe", "not a regular file"), ("folder", "irectory"), ("none/x", "mkdir -p")] {
+            let outcome = sandbox.provision("ubuntu", ["plan", plan_file, option, file]).run().exits(1);
+            assert!(option == "--metrics" || outcome.stderr.contains(said), "{option} {file}\n{outcome}");
+        }
+        sandbox.bash("ubuntu", &format!("cd; rm -f {FILE} empty; install -m 600 /dev/null empty"));
+        sandbox.provision("ubuntu", ["plan", plan_file, option, "empty"]).run().exits(0);
+        sandbox.provision("ubuntu", ["plan", plan_file, option, "empty"]).run().exits(0);
+    }
+    for two in [["--log-file", "--timeline"], ["--timeline", "--metrics"], ["--log-file", "--metrics"]] {
+        let outcome = sandbox.provision("ubuntu", ["plan", plan_file, two[0], "new", two[1], "./new"]).run().exits(1);
+        assert!(outcome.stderr.contains("name two files"), "{outcome}");
+    }
+    // Two plan files that write the same metrics.
+    sandbox.provision("ubuntu", ["plan", plan_file, "--metrics", FILE]).run().exits(0);
+    let before = sandbox.read(FILE);
+    sandbox.write("/home/ubuntu/other.yaml", "ubuntu", text.replace("small", "other"));
+    let outcome = sandbox.provision("ubuntu", ["plan", "other.yaml", "--metrics", FILE]).run().exits(0);
+    assert!(outcome.stderr.contains("it has the metrics of the plan `small`"), "{outcome}");
+    assert_eq!(sandbox.read(FILE), before);
+}

@@ -5,6 +5,7 @@
 //! extracted first. Of the `PG*` environment variables only `PGPASSFILE` is used. Messages never contain a value,
 //! because it could be a misplaced password.
 
+use crate::text::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -299,16 +300,10 @@ fn unknown_key(key: &str) -> String {
     if UNSUPPORTED.contains(&key) {
         return format!("the connection option `{key}` is not supported: remove it");
     }
-    let nearest = OWN
-        .iter()
-        .chain(PASSED_ON)
-        .map(|known| (strsim::damerau_levenshtein(known, key), known))
-        .min()
-        .filter(|(distance, _)| distance * 3 <= key.len());
-    match nearest {
+    match nearest(key, OWN.iter().chain(PASSED_ON).copied()) {
         // The word may be part of a password with an unescaped `@` or `?`, so it is not repeated.
         None => "the connection string has an unknown option (escape any `@`, `?` or `=` in the password)".into(),
-        Some((_, known)) => format!("unknown connection option `{key}`: did you mean `{known}`?"),
+        Some(known) => format!("unknown connection option `{key}`: did you mean `{known}`?"),
     }
 }
 

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::engine::event::{Counts, Event, OpenFollowUp, RunOutcome, StepFinished, StepPlanned};
+use crate::engine::event::{Counts, Event, FORMAT, OpenFollowUp, RunOutcome, StepFinished, StepPlanned};
+
+/// The events that the result of a run consists of.
+const RESULTS: [&str; 7] =
+    ["run_started", "step_planned", "step_finished", "warning", "follow_up", "follow_up_open", "run_finished"];
 
 /// The result of one run on one host, from its JSON lines.
 #[derive(Debug, Clone, Default)]
@@ -86,15 +90,29 @@ impl HostRun {
         let mut runs: Vec<Self> = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let number = number + 1;
-            let value: serde_json::Value = serde_json::from_str(line)
-                .map_err(|_| format!("line {number} is not JSON; create the file with `--format json`"))?;
+            let value: serde_json::Value = match serde_json::from_str(line) {
+                Ok(value) => value,
+                // The connection to the host was lost: the run has no end.
+                Err(_) if !runs.is_empty() && text.ends_with(line) => continue,
+                Err(_) => return Err(format!("line {number} is not JSON; create the file with `--format json`")),
+            };
+            let name = value["event"].as_str().unwrap_or_default().to_owned();
             let event = match serde_json::from_value::<Event>(value) {
                 Ok(event) => event,
+                Err(_) if runs.is_empty() => return Err(format!("line {number} does not start a run")),
+                // What belongs to the result must not be left out of it.
+                Err(_) if RESULTS.contains(&name.as_str()) => {
+                    let version = env!("CARGO_PKG_VERSION");
+                    return Err(format!("provision {version} does not understand line {number}; use a newer one"));
+                }
                 // A later version may have more events.
-                Err(_) if !runs.is_empty() => continue,
-                Err(_) => return Err(format!("line {number} does not start a run")),
+                Err(_) => continue,
             };
             match (&event, runs.last_mut()) {
+                (Event::RunStarted { format, .. }, _) if *format != FORMAT => {
+                    let version = env!("CARGO_PKG_VERSION");
+                    return Err(format!("provision {version} does not understand format {format}; use a newer one"));
+                }
                 (Event::RunStarted { host, plan, command, .. }, _) => runs.push(Self {
                     host: host.clone(),
                     plan: plan.clone(),

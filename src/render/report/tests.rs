@@ -120,3 +120,20 @@ fn a_warning_keeps_a_host_out_of_those_that_are_in_order() {
     assert_eq!(hosts, [&["b".to_owned(), "c".to_owned()][..], &["a".to_owned()]]);
     assert_eq!(report.groups[0].warnings, ["another warning", "the journal is damaged"]);
 }
+
+#[test]
+fn what_cannot_be_understood_is_never_ok() {
+    let good = lines("web1", &[("logs", "unchanged", "")], "ok");
+    let refused = |text: &str| HostRun::read(text).unwrap_err();
+    assert!(refused(&good.replace("\"format\":1", "\"format\":99")).contains("format 99"));
+    let unknown = lines("web1", &[("logs", "exploded", "")], "ok");
+    assert!(refused(&unknown).contains("does not understand line 2"), "{}", refused(&unknown));
+    assert!(refused(&lines("web1", &[], "exploded")).contains("does not understand line 3"));
+    // The connection was lost in the middle of a line, or between two.
+    for cut in [&good[..good.len() - 30], &good[..good.rfind("{").unwrap()]] {
+        let report = Report::of(HostRun::read(cut).unwrap(), Vec::new());
+        assert_eq!((report.groups.len(), report.without_result.len()), (0, 1), "{cut}");
+        assert!(!report.is_ok());
+    }
+    assert!(refused(&good.replacen("}\n", "\n", 2)).contains("is not JSON"));
+}

@@ -7,7 +7,7 @@ use super::{ComposeEnv, diff};
 use crate::host::fs::escape_path;
 use crate::resource::Failure;
 use crate::resource::adopt::{Adopted, MaybeProbe, Subject, probe_of};
-use crate::text::shell_word;
+use crate::text::{nearest, shell_word};
 
 pub(super) fn probe(subject: &Subject) -> MaybeProbe<ComposeEnv> {
     match subject {
@@ -20,7 +20,7 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
     let (file, variable) = (desired.file.to_string_lossy().into_owned(), &desired.variable);
     if let ComposeFile::Read { occurrences, variables, .. } = &actual.file
         && occurrences.is_empty()
-        && let Some(nearest) = nearest(variable, variables)
+        && let Some(nearest) = alike(variable, variables)
     {
         let argument = shell_word(&format!("{file}:{nearest}"));
         return Err(Failure::new(format!("no environment in {} has {variable}", escape_path(&desired.file)))
@@ -47,11 +47,11 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
     })
 }
 
-/// The name that was meant, if one is like it.
-fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a String> {
-    let distance = |name: &&String| strsim::damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase());
-    let near = |name: &&String| distance(name) <= (name.len().max(word.len()) / 3).max(1);
-    known.iter().filter(near).min_by_key(distance)
+/// A variable whose name is alike, in whatever case.
+fn alike<'a>(word: &str, variables: &'a [String]) -> Option<&'a String> {
+    let known: Vec<String> = variables.iter().map(|name| name.to_lowercase()).collect();
+    let found = nearest(&word.to_lowercase(), known.iter().map(String::as_str))?;
+    known.iter().position(|name| name == found).map(|at| &variables[at])
 }
 
 #[cfg(test)]
