@@ -302,7 +302,7 @@ fn a_timeline_shows_what_a_slow_bastion_is_waited_for() {
 #[test]
 fn an_unreachable_collector_is_named_without_its_password() {
     let mut sandbox = Sandbox::new();
-    ["key_source", "repo_url"].map(|name| sandbox.unset_var(name));
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
     let plan_file = "/home/ubuntu/small.yaml";
     sandbox.write(plan_file, "ubuntu", "name: small\nsteps:\n  - { id: one, directory: { path: /home/ubuntu/one } }\n");
     let endpoint = "http://me:hunter2@127.0.0.1:1";

@@ -228,7 +228,8 @@ fn mistakes_on_the_command_line_are_not_read_as_nothing_open() {
 #[test]
 fn an_apply_that_waited_keeps_the_follow_ups_of_the_one_before() {
     let mut sandbox = Sandbox::new();
-    ["key_source", "repo_url"].map(|name| sandbox.unset_var(name));
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());
     let file = "/home/ubuntu/one.yaml";
     let step = "{ file: /srv/app/compose.yaml, variable: PW, value: { env: ALERT_SMTP_PASSWORD } }";
     sandbox.write(file, "ubuntu", format!("name: one\nsteps:\n  - id: pw\n    compose_env: {step}\n"));

@@ -172,3 +172,30 @@ fn an_apply_that_waited_refuses_a_changed_plan_file() {
     assert!(waited.stdout.contains("was changed in the meantime"), "{waited}");
     assert!(waited.events_of("step_planned").is_empty(), "{waited}");
 }
+
+#[test]
+fn an_apply_that_waited_during_a_rotation_takes_nothing_back() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    let file = "/home/ubuntu/one.yaml";
+    let step = "{ file: /srv/app/compose.yaml, variable: PW, value: { file: /home/ubuntu/secret } }";
+    sandbox.write(file, "ubuntu", format!("name: one\nsteps:\n  - id: pw\n    compose_env: {step}\n"));
+    sandbox.bash("root", "install -d -o ubuntu /srv/app");
+    let compose = "services:\n  web:\n    image: x\n    environment:\n      PW: old\n";
+    sandbox.write("/srv/app/compose.yaml", "ubuntu", compose);
+    sandbox.write("/home/ubuntu/secret", "ubuntu", "former");
+    let hold = "touch /tmp/began; until [ -e /tmp/go ]; do sleep 0.05; done";
+    sandbox.bash(
+        "root",
+        &format!("setsid flock {file} sh -c '{hold}' > /dev/null 2>&1 & until [ -e /tmp/began ]; do sleep 0.05; done"),
+    );
+    let mut waiting = sandbox.provision("ubuntu", ["apply", file, "--yes", "--json", "--wait"]).start();
+    waiting.until(|line| line.contains("run_waiting"));
+    sandbox.write("/home/ubuntu/secret", "ubuntu", "current");
+    sandbox.bash("root", "touch /tmp/go");
+    let outcome = waiting.wait().exits(1);
+    assert!(outcome.all().contains("a secret or a template was changed while apply waited"), "{outcome}");
+    assert_eq!(sandbox.read("/srv/app/compose.yaml"), compose);
+    sandbox.provision("ubuntu", ["apply", file, "--yes"]).run().exits(0);
+    assert!(sandbox.read("/srv/app/compose.yaml").contains("current"));
+}

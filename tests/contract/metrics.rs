@@ -60,7 +60,7 @@ fn report_reads_the_output_of_plan_and_apply() {
 #[test]
 fn files_with_other_content_are_not_overwritten() {
     let mut sandbox = Sandbox::new();
-    ["key_source", "repo_url"].map(|name| sandbox.unset_var(name));
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
     let plan_file = "/home/ubuntu/small.yaml";
     let text = "name: small\nsteps:\n  - { id: one, directory: { path: /home/ubuntu/one } }\n";
     sandbox.write(plan_file, "ubuntu", text);

@@ -238,7 +238,11 @@ impl Run {
 
     /// Takes the plan file's lock, or waits for it. Returns `None` if a signal comes first.
     async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
-        let mut busy = |holder: &Holder| self.report.event(&Event::RunWaiting { holder: holder.clone() });
+        let mut has_waited = false;
+        let mut busy = |holder: &Holder| {
+            has_waited = true;
+            self.report.event(&Event::RunWaiting { holder: holder.clone() });
+        };
         let source = &self.inputs.source;
         let subject = Subject { path: &self.inputs.path, is_there: !source.is_input };
         let lock = Lock::take(subject, &self.folder, wait, &self.stop, &mut busy).await?;
@@ -251,7 +255,22 @@ impl Run {
         if let Some(saved) = &self.inputs.saved {
             saved.check_unused(&self.folder)?;
         }
+        if has_waited && lock.is_some() && !self.has_current_secrets().await {
+            return Err(Failure::new("a secret or a template was changed while apply waited").hint("run apply again"));
+        }
         Ok(lock)
+    }
+
+    /// Returns whether the secrets and templates are still the ones that this run has read. An apply that was waited for may
+    /// have followed a rotation, which this run must not take back.
+    async fn has_current_secrets(&self) -> bool {
+        let read = async || {
+            let plan_file = self.inputs.source.plan_file()?;
+            let plan = self.inputs.evaluate(&plan_file)?;
+            let secrets = RunSecrets::read(&plan_file, &plan, &self.inputs.environment, &self.stop).await?;
+            Ok::<_, NotPrepared>(self.inputs.fingerprints(&plan, &secrets)?)
+        };
+        read().await.is_ok_and(|now| now == self.fingerprints) || self.stop.signal().is_some()
     }
 
     /// Observes all steps and reports their plans. `applying` tells whether the changes will be made at once. Returns
