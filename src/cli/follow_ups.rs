@@ -15,7 +15,7 @@ use crate::engine::run::canonical;
 use crate::engine::stop::Stop;
 use crate::failure::Failure;
 use crate::render::{output, to_json_line};
-use crate::text::{clean, io_error_text};
+use crate::text::clean;
 
 const BOLD: Style = Style::new().bold();
 
@@ -36,8 +36,7 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
         output::print(&shown(&open, arguments.json, "there are no open follow-ups\n"));
         return Ok(Exit::Done);
     }
-    let stop = Stop::listen()
-        .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))?;
+    let stop = Stop::listen()?;
     let subject = Subject { path: &path, is_there: path.exists() };
     // An apply writes the same list, so the lock is required.
     let lock = Lock::take(subject, &folder, Wait::No, &stop, &mut |_| ()).await;

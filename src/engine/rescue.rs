@@ -42,8 +42,7 @@ impl Rescues {
             return Err(Failure::new("the plan file has no step that keeps rescues").into());
         }
         let plan = plan_file.evaluate(&inputs, &selection)?;
-        let digester =
-            Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
+        let digester = Digester::fresh()?;
         let (secrets, no_progress) = (RunSecrets::default(), Arc::new(|_: &str, _: String| ()));
         let run = run_id(&digester);
         let targets = Targets::new(run, today(), digester, &plan, &secrets, environment, no_progress);

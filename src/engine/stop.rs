@@ -1,5 +1,6 @@
 //! Handles SIGINT, SIGTERM and SIGHUP: the current change is finished, and no other is started.
 
+use crate::failure::Failure;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -24,7 +25,7 @@ impl Stop {
     ///
     /// # Errors
     /// Those of [`signals::listen`].
-    pub fn listen() -> std::io::Result<Self> {
+    pub fn listen() -> Result<Self, Failure> {
         let stop = Self::default();
         for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)] {
             if number == 1 && signals::is_ignored(number) {

@@ -1,5 +1,7 @@
 //! Signal handling.
 
+use crate::failure::Failure;
+use crate::text::io_error_text;
 use std::io;
 use std::panic::{UnwindSafe, catch_unwind, set_hook, take_hook};
 
@@ -9,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 ///
 /// # Errors
 /// There are no file descriptors left, or the kernel refuses the handler.
-pub fn listen(kind: SignalKind) -> io::Result<Signal> {
+pub fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     without_panic(|| signal(kind))
+        .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))
 }
 
 /// Calls a function that listens for signals or creates a runtime. Has to be called before other threads exist that

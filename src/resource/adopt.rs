@@ -126,6 +126,11 @@ pub struct Adopted {
     pub comments: Vec<String>,
 }
 
+/// Says of a failure what cannot be adopted.
+pub fn cannot(subject: &str, failure: Failure) -> Failure {
+    Failure { message: format!("cannot adopt {subject}: {}", failure.message), ..failure }
+}
+
 /// A probe of these keys, as the acting user.
 ///
 /// # Errors

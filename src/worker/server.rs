@@ -149,12 +149,11 @@ fn clean_environment(user: &User, own: bool) {
 /// After a first change signals are ignored and the launcher decides, because the result of the change has to be
 /// observed.
 async fn serve_launcher() -> Result<(), Failure> {
-    let listen = |kind| {
-        signals::listen(kind)
-            .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))
-    };
-    let mut signals =
-        [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?];
+    let mut signals = [
+        signals::listen(SignalKind::interrupt())?,
+        signals::listen(SignalKind::terminate())?,
+        signals::listen(SignalKind::hangup())?,
+    ];
     let mut changes = Vec::new();
     let has_changed = AtomicBool::new(false);
     let asked_to_end = async {

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::civil::Date;
 
 use super::request::NotAdopted;
-use super::subject::cannot;
 use super::write::PlanText;
 use crate::engine::event::{Event, Planned, Sink, StepPlanned};
 use crate::engine::run::{self, Command, NotPrepared, Source, prepare};
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::plan_file::Selection;
+use crate::resource::adopt::cannot;
 
 /// Keeps what is planned for each step.
 #[derive(Debug, Clone, Default)]

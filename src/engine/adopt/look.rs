@@ -7,7 +7,6 @@ use jiff::civil::Date;
 use serde_json::json;
 
 use super::request::{Connection, Item};
-use super::subject::cannot;
 use crate::engine::run::RunSecrets;
 use crate::engine::targets::Targets;
 use crate::failure::Failure;
@@ -15,7 +14,7 @@ use crate::host::environment::Environment;
 use crate::host::secret::{Digester, SecretReader};
 use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Warehouse};
 use crate::plan_file::{Evaluated, Relations};
-use crate::resource::adopt::Subject;
+use crate::resource::adopt::{Subject, cannot};
 use crate::resource::{AnyResource, Prose, Step, adoptions_from_catalog};
 
 /// The steps for what is on the host. What cannot be adopted is added to `failures`.
@@ -77,7 +76,7 @@ fn targets<'a>(
     environment: &Environment,
     as_of: Date,
 ) -> Result<Targets, Failure> {
-    let digester = Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
+    let digester = Digester::fresh()?;
     let evaluated = Evaluated {
         name: "adopt".to_owned(),
         steps: steps.cloned().collect(),

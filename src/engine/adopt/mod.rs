@@ -10,8 +10,6 @@ use std::collections::BTreeSet;
 
 use crate::engine::run::today;
 use crate::engine::stop::Stop;
-use crate::failure::Failure;
-use crate::text::io_error_text;
 
 use request::Connection;
 pub use request::{NotAdopted, Request};
@@ -22,8 +20,7 @@ pub use request::{NotAdopted, Request};
 /// # Errors
 /// What of it cannot be adopted.
 pub async fn adopt(request: Request) -> Result<String, NotAdopted> {
-    let stop = Stop::listen()
-        .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))?;
+    let stop = Stop::listen()?;
     tokio::select! {
         result = write_plan_file(&request) => result,
         () = stop.asked() => Err(NotAdopted::Stopped(stop.signal().unwrap_or(2))),

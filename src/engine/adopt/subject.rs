@@ -9,7 +9,7 @@ use super::request::Request;
 use crate::engine::run::canonical;
 use crate::failure::Failure;
 use crate::host::fs::{FileKind, Place, escape_path};
-use crate::resource::adopt::{PathKind, PathSubject, Subject};
+use crate::resource::adopt::{PathKind, PathSubject, Subject, cannot};
 use crate::text::{io_error_text, shell_word};
 
 /// The subjects in the order in which they are named, each once. What cannot be one is added to `failures`.
@@ -29,11 +29,6 @@ pub fn find(request: &Request, failures: &mut Vec<Failure>) -> Vec<Subject> {
     let mut known = BTreeSet::new();
     subjects.retain(|subject| known.insert(identity(subject)));
     subjects
-}
-
-/// Puts first what cannot be adopted.
-pub fn cannot(subject: &str, failure: Failure) -> Failure {
-    Failure { message: format!("cannot adopt {subject}: {}", failure.message), ..failure }
 }
 
 /// Whether a subject is found by the connection.

@@ -53,8 +53,7 @@ impl RunInputs {
         }
         let mut templates = Inputs { vars, env: environment.texts(), host: HostAccess::Read };
         if command != Command::Apply || !Saved::is_one(&source.bytes) {
-            let digester =
-                Digester::fresh().map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
+            let digester = Digester::fresh()?;
             let Selection { only, skip } = selection;
             let vars = templates.vars.iter().map(|(name, value)| (name.clone(), Var::of(name, value, &digester)));
             let flags = Flags { only, skip, as_of: as_of.unwrap_or_else(today), vars: vars.collect() };

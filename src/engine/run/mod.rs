@@ -8,7 +8,6 @@ mod secrets;
 mod source;
 mod standard_input;
 
-use crate::text::io_error_text;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,8 +110,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let inputs = RunInputs::load(request)?;
     let plan_file = inputs.source.plan_file()?;
     let plan = inputs.evaluate(&plan_file)?;
-    let stop = Stop::listen()
-        .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))?;
+    let stop = Stop::listen()?;
     let secrets = RunSecrets::read(&plan_file, &plan, &inputs.environment, &stop).await?;
     let fingerprints = inputs.fingerprints(&plan, &secrets)?;
     let run = run_id(&inputs.digester);

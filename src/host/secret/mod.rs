@@ -1,5 +1,6 @@
 //! Secrets: their sources, how they are kept in memory, and how they are compared without being shown.
 
+use crate::failure::Failure;
 use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -85,9 +86,13 @@ impl Digester {
     }
 
     /// Creates a digester with a new key from the kernel's random source.
-    pub fn fresh() -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// There are no random numbers.
+    pub fn fresh() -> Result<Self, Failure> {
         let mut key = [0; 32];
-        openssl::rand::rand_bytes(&mut key).map_err(std::io::Error::other)?;
+        openssl::rand::rand_bytes(&mut key)
+            .map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
         Ok(Self::with_key(key))
     }
 

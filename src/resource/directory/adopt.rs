@@ -18,7 +18,7 @@ pub(super) fn probe(subject: &Subject) -> MaybeProbe<Directory> {
 pub(super) fn step(directory: &Directory, actual: &Actual) -> Result<Adopted, Failure> {
     let path = directory.path.to_string_lossy().into_owned();
     let Found::Directory(seen) = &actual.found else {
-        return Err(Failure::new("it is no longer a directory").hint("see who else works there, then run again"));
+        return Err(Failure::new("it is no longer a directory").hint("check what else is changing it, then run again"));
     };
     let mut keys = Map::new();
     keys.insert("path".to_owned(), path.clone().into());

@@ -145,7 +145,7 @@ fn content(
             Ok(Content::Read { digest, shown })
         }
         Ok(None) => Err(Failure::new(format!("{} vanished while it was read", desired.path))
-            .hint("see who else works there, then run again")),
+            .hint("check what else is changing it, then run again")),
         Err(error) if error.is_denied() => Ok(Content::Denied),
         Err(error) => Err(error.into()),
     }

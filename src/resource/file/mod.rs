@@ -135,7 +135,8 @@ impl File {
     fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
         let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::File);
         stat.ok_or_else(|| {
-            Failure::new(format!("{} is no longer a file", self.path)).hint("see who else works there, then run again")
+            Failure::new(format!("{} is no longer a file", self.path))
+                .hint("check what else is changing it, then run again")
         })
     }
 
@@ -144,7 +145,7 @@ impl File {
         let stat = self.present(place)?;
         if stat.links > 1 {
             return Err(Failure::new(format!("{} was hard-linked meanwhile", self.path))
-                .hint("see who else works there, then run again"));
+                .hint("check what else is changing it, then run again"));
         }
         Ok(stat)
     }

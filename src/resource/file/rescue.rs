@@ -121,7 +121,7 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
         Some(stat) if stat.kind == FileKind::File => {
             let seen = place.dir.read(&place.name, MAX_FILE_BYTES)?.ok_or_else(|| {
                 Failure::new(format!("{path} vanished while it was read"))
-                    .hint("see who else works there, then run again")
+                    .hint("check what else is changing it, then run again")
             })?;
             if *seen.bytes == *bytes && seen.stat.mode == header.mode.bits() {
                 return Ok(RescueAnswer::Restore { paths: Vec::new(), notes });

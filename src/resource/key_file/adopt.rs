@@ -17,7 +17,7 @@ pub(super) fn probe(subject: &Subject) -> MaybeProbe<KeyFile> {
 pub(super) fn step(key_file: &KeyFile, actual: &Actual) -> Result<Adopted, Failure> {
     let path = key_file.path.to_string_lossy().into_owned();
     let Target::File(seen) = &actual.target else {
-        return Err(Failure::new("it is no longer a file").hint("see who else works there, then run again"));
+        return Err(Failure::new("it is no longer a file").hint("check what else is changing it, then run again"));
     };
     let facts = match &seen.content {
         FileContent::Read(Content { key: KeyRead::PrivateKey(facts), .. }) => facts,

@@ -10,7 +10,7 @@ use super::spec::{Pair, Series};
 use crate::failure::Failure;
 use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Family, Privilege, Relation, Shown, TableName};
 use crate::plan::period::{Every, Period};
-use crate::resource::adopt::{Adopted, AdoptedSteps, FromCatalog, Subject};
+use crate::resource::adopt::{Adopted, AdoptedSteps, FromCatalog, Subject, cannot};
 use crate::resource::relation::compare;
 use crate::resource::table::access;
 use crate::text::shell_word;
@@ -76,9 +76,7 @@ fn steps(subjects: &[Subject], catalog: &Catalog, as_of: Date) -> AdoptedSteps {
             Ok((named.series.pattern(), found))
         });
         match found {
-            Err(failure) => {
-                failures.push(Failure { message: format!("cannot adopt {subject}: {}", failure.message), ..failure });
-            }
+            Err(failure) => failures.push(cannot(&subject.to_string(), failure)),
             Ok((pattern, found)) => {
                 let goes_with =
                     |series: &&mut Vec<(String, Found)>| series.iter().all(|(_, first)| first.goes_with(&found));

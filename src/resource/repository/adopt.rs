@@ -30,7 +30,9 @@ pub(super) fn step(repository: &Repository, actual: &Actual) -> Result<Adopted, 
         // Why it cannot be read is what a plan would say of it.
         other => {
             diff::diff(repository, other)?;
-            return Err(Failure::new("it is no longer a checkout").hint("see who else works there, then run again"));
+            return Err(
+                Failure::new("it is no longer a checkout").hint("check what else is changing it, then run again")
+            );
         }
     };
     if let Some(obstacle) = checkout.obstacles.iter().find(|obstacle| obstacle.always()) {
@@ -43,7 +45,9 @@ pub(super) fn step(repository: &Repository, actual: &Actual) -> Result<Adopted, 
     };
     let Some(HeadRemote { name, url, has_login }) = &checkout.head_remote else {
         return Err(Failure::new(format!("its branch {branch} follows no remote, and a step compares it with one"))
-            .hint(format!("name the remote's branch: {git} branch --set-upstream-to=origin/{branch}")));
+            .hint(format!(
+                "let it follow one ({git} remote -v lists them): {git} branch --set-upstream-to=REMOTE/{branch}"
+            )));
     };
     let mut comments = Vec::new();
     let mut keys = Map::new();
@@ -114,7 +118,7 @@ mod tests {
         let origin = Some(("origin", "/srv/app.git", false));
         for (actual, said, hint) in [
             (checkout(None, origin), "detached", "git -C /srv/app switch BRANCH"),
-            (checkout(Some("main"), None), "follows no remote", "--set-upstream-to=origin/main"),
+            (checkout(Some("main"), None), "follows no remote", "--set-upstream-to=REMOTE/main"),
         ] {
             let failure = step(&repository(), &actual).unwrap_err();
             assert!(failure.message.contains(said), "{failure:?}");

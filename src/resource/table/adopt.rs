@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::host::warehouse::{
     Account, Catalog, CatalogQuery, Column, Computed, Dialect, Dist, Relation, Shown, Sort, TableName,
 };
-use crate::resource::adopt::{Adopted, AdoptedSteps, FromCatalog, Subject};
+use crate::resource::adopt::{Adopted, AdoptedSteps, FromCatalog, Subject, cannot};
 use crate::resource::relation::{Grant, compare};
 
 pub(super) const FROM_CATALOG: FromCatalog = FromCatalog { query, steps };
@@ -25,9 +25,7 @@ fn steps(subjects: &[Subject], catalog: &Catalog, _as_of: Date) -> AdoptedSteps 
         let Subject::Table(table) = subject else { continue };
         match step(table, catalog) {
             Ok(step) => adopted.push(step),
-            Err(failure) => {
-                failures.push(Failure { message: format!("cannot adopt {subject}: {}", failure.message), ..failure });
-            }
+            Err(failure) => failures.push(cannot(&subject.to_string(), failure)),
         }
     }
     if failures.is_empty() { Ok(adopted) } else { Err(failures) }
