@@ -1,5 +1,5 @@
-//! The laws on generated plan files: two to five steps on nested paths, shared files and links, on hosts in random
-//! states.
+//! The laws on generated plan files: two to five steps of all kinds on nested paths, shared files, links and tables, as one or two
+//! users, over one or two connections to one database, on hosts in random states.
 //!
 //! For every plan file that `validate` accepts: if apply exits with 0, plan is empty afterwards and a second apply
 //! writes nothing (laws 3 and 10). What plan showed as exact was made, and nothing else (law 2). Nothing outside the
@@ -60,6 +60,11 @@ enum State {
         path: &'static str,
         mode: &'static str,
     },
+    /// A table, possibly with other columns than a step wants.
+    Table {
+        name: &'static str,
+        columns: &'static str,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +81,8 @@ struct Step {
     resource: Resource,
     /// Whether and in which form the prerequisites of the step exist.
     ready: Option<(Form, bool)>,
+    /// Whether a step on the host runs as another user than root.
+    as_ubuntu: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -109,6 +116,18 @@ enum Resource {
         owner: Option<u32>,
         mode: Option<&'static str>,
     },
+    Table {
+        connection: &'static str,
+        name: &'static str,
+        columns: &'static str,
+        grant: bool,
+    },
+    Series {
+        connection: &'static str,
+        name: &'static str,
+        every: &'static str,
+        on_drift: &'static str,
+    },
 }
 
 impl Resource {
@@ -134,6 +153,26 @@ impl Resource {
                 let mode = mode.map(|mode| format!(", mode: \"{mode}\"")).unwrap_or_default();
                 format!("file: {{ path: {path}/{name}, {content}{owner}{mode} }}")
             }
+            Self::Table { connection, name, columns, grant } => {
+                let grants = if *grant { ", grants: [{ to: reader, privileges: [select] }]" } else { "" };
+                format!("table: {{ connection: {connection}, ddl: \"CREATE TABLE gen.{name} ({columns})\"{grants} }}")
+            }
+            Self::Series { connection, name, every, on_drift } => format!(
+                "period_tables: {{ connection: {connection}, {every}, tables: [{{ name: \"gen.{name}\", like: gen.parent }}]{on_drift} }}"
+            ),
+        }
+    }
+
+    fn is_on_warehouse(&self) -> bool {
+        matches!(self, Self::Table { .. } | Self::Series { .. })
+    }
+
+    /// Returns the beginning of the names of the tables that the step may create or change.
+    fn tables(&self) -> Option<&'static str> {
+        match self {
+            Self::Table { name, .. } => Some(name),
+            Self::Series { name, .. } => name.split('{').next(),
+            _ => None,
         }
     }
 
@@ -147,6 +186,7 @@ impl Resource {
             }
             Self::Repository { path } => vec![(located(path), true)],
             Self::File { path, name, .. } => vec![(located(path).join(name), false)],
+            Self::Table { .. } | Self::Series { .. } => Vec::new(),
         }
     }
 }
@@ -173,6 +213,7 @@ fn states() -> impl Strategy<Value = Vec<State>> {
         (path(), any::<bool>()).prop_map(|(path, behind)| State::Checkout { path, behind }),
         path().prop_map(|path| State::Key { path }),
         (path(), select(&["600", "644"][..])).prop_map(|(path, mode)| State::Conf { path, mode }),
+        (select(&TABLES[..]), select(&COLUMNS[..])).prop_map(|(name, columns)| State::Table { name, columns }),
     ];
     prop::collection::vec(state, 0..3).prop_map(|mut states| {
         states.insert(0, State::Link);
@@ -189,8 +230,18 @@ const BELOW: [&str; 6] = [
     ", recursive: owner, file_mode: \"0640\", exclude: [\"inner/**\", \"*.pem\"]",
 ];
 
+const TABLES: [&str; 5] = ["t1", "t2", "h_2025_h2", "h_2026_h1", "q_2026_q1"];
+const COLUMNS: [&str; 3] = ["id int, at date", "id int, at date", "id int, at date, note text"];
+const CONNECTIONS: [&str; 3] = ["one", "one", "two"];
+const EVERY: [&str; 3] = [
+    "every: half_year, from: 2025_h2",
+    "every: half_year, from: 2025_h2, through: current, ahead: 1",
+    "every: quarter, from: 2026_q1",
+];
+
 /// What a `file` step writes: nothing, text, and a secret; twice the text that [`State::Conf`] has.
-const CONTENTS: [&str; 5] = [
+const CONTENTS: [&str; 6] = [
+    "template: app.j2",
     "content: \"\"",
     "content: \"mine\\n\"",
     "content: \"mine\\n\"",
@@ -213,6 +264,11 @@ fn resource() -> impl Strategy<Value = Resource> {
               prop::option::weighted(0.4, select(&[0u32, 7][..])),
               prop::option::weighted(0.3, select(&["0600", "0644"][..])))
             .prop_map(|(path, name, content, owner, mode)| Resource::File { path, name, content, owner, mode }),
+        1 => (select(&CONNECTIONS[..]), select(&["t1", "t2", "h_2026_h1"][..]), select(&COLUMNS[..]), any::<bool>())
+            .prop_map(|(connection, name, columns, grant)| Resource::Table { connection, name, columns, grant }),
+        1 => (select(&CONNECTIONS[..]), select(&["h_{period}", "q_{period}"][..]), select(&EVERY[..]),
+              select(&["", ", on_drift: report", ", on_drift: add_columns"][..]))
+            .prop_map(|(connection, name, every, on_drift)| Resource::Series { connection, name, every, on_drift }),
     ]
 }
 
@@ -220,12 +276,21 @@ fn cases() -> impl Strategy<Value = Case> {
     let form = select(&[Form::Literal, Form::Referred, Form::ByAnotherName][..]);
     let ready = prop::option::weighted(0.85, (form, any::<bool>()));
     let after = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(0usize..5, 1)];
-    let step = (after, resource(), ready).prop_map(|(after, resource, ready)| Step { after, resource, ready });
+    let step = (after, resource(), ready, prop::bool::weighted(0.1))
+        .prop_map(|(after, resource, ready, as_ubuntu)| Step { after, resource, ready, as_ubuntu });
     (states(), prop::collection::vec(step, 2..6)).prop_map(|(host, steps)| Case { host, steps })
 }
 
 fn plan_file(steps: &[Step]) -> String {
-    let mut text = "name: generated\nsteps:\n".to_owned();
+    let mut text = "name: generated\n".to_owned();
+    if steps.iter().any(|step| step.resource.is_on_warehouse()) {
+        text += "connections:\n";
+        for name in ["one", "two"] {
+            let url = "{{ env_var('REDSHIFT_URL') }}";
+            text += &format!("  {name}: {{ url: \"{url}\", password: {{ env: REDSHIFT_PASSWORD }} }}\n");
+        }
+    }
+    text += "steps:\n";
     for (index, step) in steps.iter().enumerate() {
         let after: Vec<String> = step
             .after
@@ -234,7 +299,8 @@ fn plan_file(steps: &[Step]) -> String {
             .map(|other| format!("s{other}"))
             .collect();
         let after = if after.is_empty() { String::new() } else { format!(", after: [{}]", after.join(", ")) };
-        text += &format!("  - {{ id: s{index}{after}, {} }}\n", step.resource.yaml());
+        let as_user = if step.as_ubuntu && !step.resource.is_on_warehouse() { ", run_as: ubuntu" } else { "" };
+        text += &format!("  - {{ id: s{index}{after}{as_user}, {} }}\n", step.resource.yaml());
     }
     text
 }
@@ -263,6 +329,7 @@ fn prepare(case: &Case) -> String {
             State::Conf { path, mode } => {
                 format!("mkdir -p {path}; echo mine > {path}/app.conf; chmod {mode} {path}/app.conf")
             }
+            State::Table { .. } => continue,
         };
         lines.push('\n');
     }
@@ -272,6 +339,31 @@ fn prepare(case: &Case) -> String {
         }
     }
     lines
+}
+
+/// Returns the statements that create the tables of the case.
+fn tables(case: &Case) -> String {
+    let mut statements = "SET client_min_messages = warning; DROP SCHEMA IF EXISTS gen CASCADE; CREATE SCHEMA gen; \
+                          CREATE TABLE gen.parent (id int, at date); CREATE TABLE gen.other (id int);"
+        .to_owned();
+    for state in &case.host {
+        if let State::Table { name, columns } = state {
+            statements += &format!("CREATE TABLE IF NOT EXISTS gen.{name} ({columns});");
+        }
+    }
+    statements
+        + "ALTER SCHEMA gen OWNER TO etl; DO $$ DECLARE t record; BEGIN FOR t IN SELECT relname FROM pg_class WHERE relnamespace = 'gen'::regnamespace \
+         AND relkind = 'r' LOOP EXECUTE format('ALTER TABLE gen.%I OWNER TO etl', t.relname); END LOOP; END $$;"
+}
+
+/// Returns a line for each table of the case: its name, columns, rights and the transaction that wrote it last.
+fn relations(sandbox: &Sandbox) -> BTreeSet<String> {
+    let lines = sandbox.sql(
+        "SELECT c.relname, c.xmin, c.relacl, (SELECT string_agg(a.attname || ' ' || a.atttypid::regtype, ', ' ORDER BY a.attnum) \
+         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) \
+         FROM pg_class c WHERE c.relnamespace = 'gen'::regnamespace AND c.relkind = 'r'",
+    );
+    lines.lines().map(str::to_owned).collect()
 }
 
 fn clone(path: &str, behind: bool) -> String {
@@ -315,6 +407,7 @@ enum Came {
 fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
     sandbox.write(FILE, "root", plan_file(&case.steps));
     sandbox.bash("root", &prepare(case));
+    sandbox.sql(&tables(case));
     let run = |arguments: &[&'static str]| {
         let run = sandbox.provision("root", arguments.iter().copied());
         run.env("ONE", "first value").env("TWO", "second value").run()
@@ -325,12 +418,19 @@ fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
     if run(&["validate", FILE]).code != 0 {
         return Ok(Came::Refused);
     }
-    let before = Snapshot::take(sandbox, "/srv", &[]);
+    let (before, tables_before) = (Snapshot::take(sandbox, "/srv", &[]), relations(sandbox));
     let planned = run(&["plan", FILE, "--json"]);
     let after_plan = Snapshot::take(sandbox, "/srv", &[]);
     prop_assert_eq!(before.difference(&after_plan), "", "plan left a trace");
+    prop_assert_eq!(&tables_before, &relations(sandbox), "plan left a trace");
     let applied = run(&["apply", FILE, "--yes", "--json"]);
-    let after = Snapshot::take(sandbox, "/srv", &[]);
+    let (after, tables_after) = (Snapshot::take(sandbox, "/srv", &[]), relations(sandbox));
+    let claimed: Vec<&str> = case.steps.iter().filter_map(|step| step.resource.tables()).collect();
+    for line in tables_before.symmetric_difference(&tables_after) {
+        if !claimed.iter().any(|name| line.starts_with(name)) {
+            return Err(told(&format!("{line} belongs to no step"), &applied));
+        }
+    }
     if applied.events_of("run_started").is_empty() {
         return Err(told("apply did not start, but validate accepted the plan file", &applied));
     }
@@ -346,6 +446,9 @@ fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
     }
     let second = run(&["apply", FILE, "--yes", "--json"]);
     let last = Snapshot::take(sandbox, "/srv", &[]);
+    if relations(sandbox) != tables_after {
+        return Err(told("a second apply wrote a table", &second));
+    }
     if second.code != 0 || after != last {
         return Err(told(&format!("a second apply wrote\n{}", after.difference(&last)), &second));
     }
@@ -364,8 +467,8 @@ fn adopts(sandbox: &Sandbox, case: &Case) -> Result<bool, TestCaseError> {
             Resource::Compose { path, file, variable, .. } => {
                 variables.extend(["--variable".to_owned(), format!("{path}/dc{file}.yml:{variable}")]);
             }
-            // Adopt writes no steps of this kind.
-            Resource::File { .. } => {}
+            // Adopt writes no steps of the kind `file`. It has tests of its own for tables.
+            Resource::File { .. } | Resource::Table { .. } | Resource::Series { .. } => {}
         }
     }
     if paths.is_empty() && variables.is_empty() {
@@ -441,8 +544,10 @@ fn exact_is_exact(planned: &Outcome, applied: &Outcome) -> Result<(), String> {
 
 #[test]
 fn accepted_plan_files_converge_in_one_apply() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::new().warehouse();
     sandbox.bash("root", REMOTE_SCRIPT);
+    sandbox.sql("CREATE ROLE reader");
+    sandbox.write("/root/app.j2", "root", "port = {{ 80 + 2 }}\n");
     let count = RefCell::new([0; 4]);
     // proptest's default number of cases is meant for tests without hosts.
     let asked = Config::default().cases;
