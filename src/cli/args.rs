@@ -164,7 +164,8 @@ pub struct RunArguments {
     /// The absolute path that identifies a plan file from standard input, for its lock and its history
     #[arg(long = "as", value_name = "PATH")]
     pub name: Option<PathBuf>,
-    /// Read one JSON object from standard input: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…}}
+    /// Read one JSON object from standard input: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…},
+    /// "files": {…}}
     #[arg(long, conflicts_with_all = ["file", "name", "vars"])]
     pub request: bool,
 }

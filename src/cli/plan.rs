@@ -14,6 +14,7 @@ pub async fn run(arguments: PlanArguments) -> Result<Exit, Error> {
         let request = inputs::request(Command::Plan, file, &arguments.run)?;
         if target.is_some() {
             request.source.require_name("--out")?;
+            request.source.require_no_files()?;
         }
         Ok(prepare(request, sink).await?.plan(target.as_ref()).await)
     });

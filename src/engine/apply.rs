@@ -13,8 +13,8 @@ use super::stop::Stop;
 use super::survey::{Admit, PlannedStep, Verdict, plan_step, planned_event, why};
 use super::targets::Targets;
 use crate::plan::graph::Graph;
-use crate::resource::Step;
 use crate::resource::{AnyChange, Description, Diff, Rescue, RescueAnswer, RescueRequest};
+use crate::resource::{Site, Step};
 use crate::telemetry::spans::{self, Span};
 
 /// Returns the command line that restores the rescue with the given id.
@@ -296,13 +296,35 @@ impl StepRun {
             target: target.clone(),
             summary: summary.clone(),
         });
-        let result = match self.cx.sink.ready() {
+        let ready = self.cx.sink.ready();
+        let tried = ready.is_ok();
+        let result = match ready {
             Ok(()) => spans::execute(&target).instrument(self.cx.targets.execute(self.step(), change)).await,
             Err(failure) => Err(Failure { message: format!("not tried: {}", failure.message), ..failure }),
         };
-        let outcome = if result.is_ok() { ChangeOutcome::Changed } else { ChangeOutcome::Failed };
-        self.cx.sink.event(&Event::ChangeFinished { step, action, target, summary, outcome });
+        let (outcome, partial) = match &result {
+            Ok(()) => (ChangeOutcome::Changed, false),
+            Err(_) if !tried => (ChangeOutcome::Failed, false),
+            Err(_) => (ChangeOutcome::Failed, self.is_partly_made(change).await),
+        };
+        self.cx.sink.event(&Event::ChangeFinished { step, action, target, summary, outcome, partial });
         result
+    }
+
+    /// Returns whether a failed change has made a part of what it was to do: the step no longer needs the same change. A
+    /// warehouse undoes a failed change itself.
+    async fn is_partly_made(&self, change: &AnyChange) -> bool {
+        let step = self.step();
+        if !matches!(step.resource.site(), Site::Host { .. }) {
+            return false;
+        }
+        if self.cx.stop.signal().is_some() {
+            return true;
+        }
+        match plan_step(&self.cx.targets, step).await.verdict {
+            Verdict::Decided(now) => !now.changes.iter().any(|still| still.describe() == change.describe()),
+            _ => true,
+        }
     }
 
     /// Returns the rescues of this run. If it made none, returns the latest one: an interrupted run may have saved the

@@ -52,6 +52,9 @@ pub enum Event {
         target: String,
         summary: String,
         outcome: ChangeOutcome,
+        /// The change failed, and a part of it was made or may have been.
+        #[serde(default, skip_serializing_if = "is_false")]
+        partial: bool,
     },
     /// The last event of a step, on apply.
     StepFinished(StepFinished),
@@ -372,6 +375,11 @@ impl std::fmt::Display for Counts {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Receives events as they happen.

@@ -1,6 +1,7 @@
 //! Files that a plan file names beside itself: templates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use super::template::{MAX_LENGTH, environment_names_in};
@@ -20,6 +21,8 @@ pub enum Folder {
     Nowhere,
     /// In this directory, an absolute path without symlinks, or below it.
     At(PathBuf),
+    /// A request brought them along, by their names. `folder` is the one of the plan file's name.
+    Given { folder: PathBuf, files: BTreeMap<String, String> },
 }
 
 impl Folder {
@@ -37,6 +40,7 @@ impl Folder {
                 ))
                 .hint("name it by an absolute path in the template's folder: --as /etc/provision/NAME.yaml"));
             }
+            Self::Given { folder, files } => return given(folder, files, name).map(Some),
             Self::At(folder) => folder,
         };
         let written = folder.join(name);
@@ -61,10 +65,36 @@ impl Folder {
         })?;
         let hash = blake3::hash(&seen.bytes).to_hex().to_string();
         let text = String::from_utf8(seen.bytes.to_vec()).map_err(|error| not_utf8(&seen.bytes, &error, &cannot))?;
-        let mut environment = BTreeSet::new();
-        environment_names_in(&text, &mut environment);
-        Ok(Some((Companion { path, hash, environment }, text)))
+        Ok(Some((companion(path, hash, &text), text)))
     }
+}
+
+fn companion(path: PathBuf, hash: String, text: &str) -> Companion {
+    let mut environment = BTreeSet::new();
+    environment_names_in(text, &mut environment);
+    Companion { path, hash, environment }
+}
+
+/// Finds a file that a request brought along, however its name is spelled (`./app.j2`).
+fn given(folder: &Path, files: &BTreeMap<String, String>, name: &str) -> Result<(Companion, String), Failure> {
+    let components = |name: &str| -> Vec<OsString> {
+        let parts = Path::new(name).components().filter(|part| *part != Component::CurDir);
+        parts.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let wanted = components(name);
+    let Some((_, text)) = files.iter().find(|(known, _)| components(known) == wanted) else {
+        let failure = Failure::new(format!("the request brings no file `{}`", escape_path(Path::new(name))));
+        return Err(failure.hint(match nearest(name, files.keys().map(String::as_str)) {
+            Some(close) => format!("did you mean `{}`?", escape_path(Path::new(close))),
+            None => "add its text to the request's `files`, by this name".to_owned(),
+        }));
+    };
+    if text.len() > MAX_LENGTH {
+        return Err(Failure::new(format!("the template `{}` is too large", escape_path(Path::new(name))))
+            .hint("send a file of at most 1 MiB"));
+    }
+    let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+    Ok((companion(folder.join(wanted.iter().collect::<PathBuf>()), hash, text), text.clone()))
 }
 
 /// A template is below the plan file's folder, however the name spells it.

@@ -291,6 +291,34 @@ fn mistakes_end_in_one_clear_message_without_a_value() {
 }
 
 #[test]
+fn templates_beside_the_plan_file_are_sent_with_it() {
+    let fleet = fleet(1);
+    let host = &fleet.hosts[0];
+    let word = random_word();
+    let plan = "
+name: web
+vars: { port: 80 }
+steps:
+  - id: conf
+    file:
+      path: /home/ubuntu/app.conf
+      template: templates/app.conf.j2
+      secrets: { db: { env: DB_PASSWORD } }
+";
+    fleet.write("files/web.yaml", plan);
+    fleet.write("files/templates/app.conf.j2", "port = {{ port }}\npassword = {{ secret('db') }}\n");
+    fleet.write("files/templates/.app.conf.j2.swp", "");
+    fleet.write("group_vars/all.yml", &format!("DB_PASSWORD: {word}\n"));
+    let task = apply_task(", secrets: [DB_PASSWORD], vars: { port: 8080 }").replace("plan.yaml", "web.yaml");
+    let run = fleet.playbook(&play("", &format!("    - {task}")), &["-vvv", "--diff"]).exits(0);
+    assert_eq!(host.read("/home/ubuntu/app.conf"), format!("port = 8080\npassword = {word}\n"));
+    assert!(!run.output.contains(&word) && !run.results.contains(&word));
+    let none = task.replace(", vars", ", files: [other/*], vars");
+    let refused = fleet.playbook(&play("", &format!("    - {none}")), &[]).exits(2);
+    assert!(refused.output.contains("the request brings no file"), "{refused}");
+}
+
+#[test]
 fn an_interrupted_run_fails_with_what_it_changed() {
     let fleet = fleet(1);
     let host = &fleet.hosts[0];

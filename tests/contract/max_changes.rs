@@ -66,6 +66,8 @@ fn apply_does_not_follow_a_growing_tree() {
     let outcome = outcome.exits(1);
     let reason = outcome.step("step_finished", "data")["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("has grown since it was planned: max_changes allows only 3"), "{outcome}");
+    let change = &outcome.events_of("change_finished")[0];
+    assert_eq!((&change["outcome"], &change["partial"]), (&"failed".into(), &true.into()), "{outcome}");
     let changed = sandbox.bash("root", "find /srv/data -type f -user ubuntu").lines().count();
     assert_eq!(changed, 3, "{outcome}");
 }

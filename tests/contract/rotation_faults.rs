@@ -125,6 +125,7 @@ fn a_key_revoked_after_the_installation_restores_the_old_one() {
     assert_eq!(outcome.step("step_finished", "key")["outcome"], "failed", "{outcome}");
     let reason = reason(&outcome, "step_finished");
     assert!(reason.contains("after it was installed; the old key was restored"), "{reason}");
+    assert!(outcome.events_of("change_finished")[0].get("partial").is_none(), "nothing is left of it\n{outcome}");
     rotation.kept_the_old_key("revoked");
 }
 

@@ -105,6 +105,43 @@ fn a_plan_saved_from_standard_input_is_applied_without_it() {
 }
 
 #[test]
+fn a_request_brings_the_files_beside_its_plan_file() {
+    let sandbox = Sandbox::new();
+    let plan = "
+name: piped
+vars: { port: 80 }
+steps:
+  - id: conf
+    file: { path: /home/ubuntu/app.conf, template: \"./templates/{{ port }}.conf.j2\" }
+";
+    let text = "port = {{ port }}\n";
+    let mut value =
+        json!({ "plan_file": plan, "as": "/etc/piped/plan.yaml", "files": { "templates/80.conf.j2": text } });
+    let planned = run(&sandbox, &["plan", "--request", "--json"], &request(&value)).exits(0);
+    assert_eq!(planned.step("step_planned", "conf")["outcome"], "changes", "{planned}");
+    run(&sandbox, &["apply", "--request", "--yes", "--json"], &request(&value)).exits(0);
+    assert_eq!(sandbox.read("/home/ubuntu/app.conf"), "port = 80\n");
+    assert!(!sandbox.path("/etc/piped").exists());
+    // A saved plan would read the file on the host.
+    let saved = run(&sandbox, &["plan", "--request", "--out", "saved"], &request(&value)).exits(1);
+    assert!(saved.stderr.contains("cannot hold the `files` of a request"), "{saved}");
+    // Files of the host are not mixed with those of a request, and a mistake in one has its place.
+    sandbox.write("/etc/piped/templates/80.conf.j2", "root", text);
+    for (files, expected) in [
+        (json!({ "templates/8.conf.j2": text }), "did you mean `templates/8.conf.j2`?"),
+        (json!({}), "the request brings no file `./templates/80.conf.j2`"),
+        (json!({ "templates/80.conf.j2": "{{ prot }}" }), "prot"),
+        (json!({ "templates/80.conf.j2": "x".repeat((1 << 20) + 1) }), "1 MiB"),
+    ] {
+        value["files"] = files;
+        let refused = run(&sandbox, &["plan", "--request"], &request(&value)).exits(1);
+        assert!(refused.stderr.contains(expected), "{expected}: {refused}");
+    }
+    value.as_object_mut().unwrap().remove("files");
+    run(&sandbox, &["plan", "--request"], &request(&value)).exits(0);
+}
+
+#[test]
 fn request_values_never_enter_an_environment() {
     let sandbox = Sandbox::new();
     let word = random_word();

@@ -20,6 +20,14 @@ options:
       - The absolute path that names the plan file on the host, for its lock, its history and its follow-ups. No file is written there.
       - The default is C(/etc/provision/) and the file name of O(plan_file).
     type: str
+  files:
+    description:
+      - Files that the plan file names beside itself, such as templates, as patterns relative to its folder. They are sent with it, and
+        no file of the host takes their place.
+      - C(**) matches any number of folders. Files can be encrypted with ansible-vault.
+    type: list
+    elements: str
+    default: ["*.j2", "templates/**"]
   vars:
     description:
       - Values for the variables that the plan file declares. Use O(secrets) for passwords and keys.

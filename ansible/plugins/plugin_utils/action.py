@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -21,6 +22,7 @@ display = Display()
 ARGUMENTS = {
     "plan_file": {"type": "str", "required": True},
     "dest": {"type": "str"},
+    "files": {"type": "list", "elements": "str", "default": ["*.j2", "templates/**"]},
     "vars": {"type": "dict", "default": {}},
     "only": {"type": "list", "elements": "str"},
     "skip": {"type": "list", "elements": "str"},
@@ -48,8 +50,13 @@ class ProvisionAction(ActionBase):
         self._check_connection()
         plan_file = params["plan_file"]
         dest = params["dest"] or "/etc/provision/%s" % os.path.basename(plan_file)
+        path = self._find(plan_file)
         request = build_request(
-            self._read_plan_file(plan_file), dest, params["vars"], self._secrets(params["secrets"] or [], task_vars),
+            self._read("the plan file", path),
+            dest,
+            params["vars"],
+            self._secrets(params["secrets"] or [], task_vars),
+            self._read_files(os.path.dirname(path), params["files"]),
         )
         arguments = build_arguments(command, params)
         copies = Copies(params["binary"], self._find) if params["binary"] else None
@@ -80,16 +87,23 @@ class ProvisionAction(ActionBase):
         except AnsibleError as error:
             raise AnsibleActionFail(to_text(error)) from None
 
-    def _read_plan_file(self, plan_file):
-        path = self._find(plan_file)
+    def _read_files(self, folder, patterns):
+        """Returns the texts of the files in a folder that match one of the patterns, by their names there."""
+        names = set()
+        for pattern in patterns:
+            names.update(glob.glob(pattern, root_dir=folder, recursive=True))
+        paths = {name: os.path.join(folder, name) for name in sorted(names)}
+        return {name: self._read("the file", path) for name, path in paths.items() if os.path.isfile(path)}
+
+    def _read(self, what, path):
         try:
             # Decrypts a file of ansible-vault in memory.
             content = self._loader._get_file_contents(path)[0]
             return to_text(content, errors="surrogate_or_strict", nonstring="strict")
         except UnicodeError:
-            raise AnsibleActionFail("cannot read the plan file %s: it is not UTF-8 text" % path) from None
+            raise AnsibleActionFail("cannot read %s %s: it is not UTF-8 text" % (what, path)) from None
         except AnsibleError as error:
-            raise AnsibleActionFail("cannot read the plan file %s: %s" % (path, to_text(error))) from None
+            raise AnsibleActionFail("cannot read %s %s: %s" % (what, path, to_text(error))) from None
 
     def _secrets(self, names, task_vars):
         return {name: self._secret(name, task_vars) for name in names}

@@ -35,7 +35,7 @@ class Report:
         self.applying = False
         # The changes that were tried: pairs of a step's id and the change.
         self._made = []
-        self._partly = False
+        self._partial = False
         for line in stdout.splitlines():
             event = _event(line)
             handler = getattr(self, "_on_%s" % event.get("event"), None) if event else None
@@ -46,7 +46,7 @@ class Report:
     def changed(self):
         """Whether the run changed something. For a plan: whether an apply would."""
         if self.applying:
-            return self._partly or bool(self._made)
+            return self._partial or bool(self._made)
         return any(step["changes"] for step in self.steps.values())
 
     @property
@@ -104,7 +104,7 @@ class Report:
 
     def _on_change_finished(self, event):
         if event["outcome"] != "changed":
-            self._partly = self._partly or bool(event.get("partly"))
+            self._partial = self._partial or bool(event.get("partial"))
             return
         planned = self.steps.get(event["step"], {}).get("changes", [])
         same = [change for change in planned if _names(change) == _names(event)]

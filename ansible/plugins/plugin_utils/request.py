@@ -11,13 +11,14 @@ import json
 from ansible.errors import AnsibleActionFail
 
 
-def build_request(plan_file, dest, variables, secrets):
+def build_request(plan_file, dest, variables, secrets, files):
     """Returns the request as bytes.
 
     :arg plan_file: the text of the plan file
     :arg dest: the path that names the plan file on the host
     :arg variables: values for the variables of the plan file
     :arg secrets: values for ``{ env: NAME }`` and ``env_var(NAME)``
+    :arg files: the texts of the files that the plan file can name beside itself
     :raises AnsibleActionFail: if a value is not text, a number or a boolean. The message contains no value.
     """
     request = {
@@ -25,6 +26,7 @@ def build_request(plan_file, dest, variables, secrets):
         "as": str(dest),
         "vars": {str(name): _text(name, value) for name, value in variables.items()},
         "env": {str(name): str(value) for name, value in secrets.items()},
+        "files": {str(name): str(text) for name, text in files.items()},
     }
     return json.dumps(request).encode("utf-8")
 

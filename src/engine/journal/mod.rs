@@ -175,7 +175,7 @@ fn record_of(event: &Event) -> Option<Record> {
         Event::ChangeStarted { step, action, target, summary } => {
             Record::ChangeStarted { at, step, action, target, summary }
         }
-        Event::ChangeFinished { step, action, target, summary, outcome } => {
+        Event::ChangeFinished { step, action, target, summary, outcome, .. } => {
             Record::ChangeFinished { at, step, action, target, summary, outcome }
         }
         Event::StepFinished(StepFinished { step, kind, outcome, reason, .. }) => {

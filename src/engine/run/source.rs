@@ -1,6 +1,7 @@
 //! A plan file or a saved plan as it was read.
 
 use crate::text::shell_word;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ pub struct Source {
     pub bytes: Vec<u8>,
     /// Whether the bytes came from standard input. Any file at `path` is then unrelated.
     pub is_input: bool,
+    /// The files beside the plan file, by their names, if a request brought them along.
+    pub files: Option<BTreeMap<String, String>>,
 }
 
 impl Source {
@@ -45,7 +48,7 @@ impl Source {
                 _ => failure.hint("name the plan file: provision COMMAND FILE"),
             }
         })?;
-        Ok(Self { path: path.to_owned(), bytes: seen.bytes.to_vec(), is_input: false })
+        Ok(Self { path: path.to_owned(), bytes: seen.bytes.to_vec(), is_input: false, files: None })
     }
 
     fn not_utf8(&self, at: usize) -> Failure {
@@ -63,7 +66,12 @@ impl Source {
 
     /// The text of a plan file that came from standard input. `name` is the absolute path that it goes by.
     pub fn of_input(bytes: Vec<u8>, name: Option<PathBuf>) -> Self {
-        Self { path: name.unwrap_or_else(|| PathBuf::from(STANDARD_INPUT)), bytes, is_input: true }
+        Self { path: name.unwrap_or_else(|| PathBuf::from(STANDARD_INPUT)), bytes, is_input: true, files: None }
+    }
+
+    /// The same plan file with the files that a request brought along. Those on the host are then not read.
+    pub fn with_files(self, files: Option<BTreeMap<String, String>>) -> Self {
+        Self { files, ..self }
     }
 
     /// Returns whether a lock and a history can use its path.
@@ -82,6 +90,18 @@ impl Source {
         Err(Failure::new(format!("{what} needs a name for the plan file on standard input")).hint(
             "give it an absolute path for its lock and history: --as /etc/provision/NAME.yaml, or `as` in a request",
         ))
+    }
+
+    /// Requires that the files beside the plan file are on the host, where an apply of a saved plan reads them again.
+    ///
+    /// # Errors
+    /// A request brought them along.
+    pub fn require_no_files(&self) -> Result<(), Failure> {
+        if self.files.is_none() {
+            return Ok(());
+        }
+        Err(Failure::new("a saved plan cannot hold the `files` of a request")
+            .hint("put the files on the host beside the plan file, or apply the request without saving its plan"))
     }
 
     /// Returns the path without symlinks. If there is no file at the path, only the symlinks of its folder are
@@ -112,7 +132,10 @@ impl Source {
     /// Where the files are that the plan file names beside itself.
     fn folder(&self) -> Folder {
         let folder = self.is_named().then(|| self.canonical_path().parent().map(Path::to_path_buf)).flatten();
-        folder.map_or(Folder::Nowhere, Folder::At)
+        match &self.files {
+            Some(files) => Folder::Given { folder: folder.unwrap_or_default(), files: files.clone() },
+            None => folder.map_or(Folder::Nowhere, Folder::At),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::host::environment::current_directory;
 const MAX_INPUT_BYTES: usize = 16 << 20;
 
 /// The keys of a request.
-const KEYS: [&str; 4] = ["plan_file", "as", "vars", "env"];
+const KEYS: [&str; 5] = ["plan_file", "as", "vars", "env", "files"];
 
 /// A plan file with the values for its run.
 pub struct StdinRequest {
@@ -38,7 +38,8 @@ pub fn read_plan_file(input: impl Read, name: Option<PathBuf>) -> Result<Source,
     Ok(Source::of_input(bytes.to_vec(), name))
 }
 
-/// Reads a request: one JSON object with `plan_file` and optionally `as`, `vars` and `env`.
+/// Reads a request: one JSON object with `plan_file` and optionally `as`, `vars`, `env`, and the `files` that the plan file
+/// names beside itself.
 ///
 /// # Errors
 /// The input cannot be read, is too large, or is not such an object. Messages never contain a value.
@@ -51,7 +52,7 @@ pub fn read_request(input: impl Read) -> Result<StdinRequest, Failure> {
     })?;
     let Json::Object(pairs) = parsed else { return Err(invalid_request("it is not an object")) };
     let (mut plan_file, mut name) = (None, None);
-    let (mut vars, mut env) = (BTreeMap::new(), BTreeMap::new());
+    let (mut vars, mut env, mut files) = (BTreeMap::new(), BTreeMap::new(), None);
     for (key, value) in pairs {
         match (key.as_str(), value) {
             ("plan_file", Json::Text(text)) => plan_file = Some(text),
@@ -63,8 +64,9 @@ pub fn read_request(input: impl Read) -> Result<StdinRequest, Failure> {
             ("as", _) => return Err(invalid_request("`as` has to be a string: an absolute path")),
             ("vars", Json::Object(pairs)) => vars = texts("vars", pairs)?,
             ("env", Json::Object(pairs)) => env = texts("env", pairs)?,
-            ("vars" | "env", Json::Null) => {}
-            ("vars" | "env", _) => {
+            ("files", Json::Object(pairs)) => files = Some(texts("files", pairs)?),
+            ("vars" | "env" | "files", Json::Null) => {}
+            ("vars" | "env" | "files", _) => {
                 return Err(invalid_request(&format!("`{key}` has to be an object of names and values")));
             }
             _ => {
@@ -74,7 +76,8 @@ pub fn read_request(input: impl Read) -> Result<StdinRequest, Failure> {
         }
     }
     let plan_file = plan_file.ok_or_else(|| invalid_request("it has no `plan_file`"))?;
-    Ok(StdinRequest { source: Source::of_input(plan_file.into_bytes(), name), vars, env })
+    let source = Source::of_input(plan_file.into_bytes(), name).with_files(files);
+    Ok(StdinRequest { source, vars, env })
 }
 
 fn read(input: impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -92,7 +95,7 @@ fn read(input: impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 fn invalid_request(why: &str) -> Failure {
     Failure::new(format!("cannot read the request on standard input: {why}"))
-        .hint(r#"send one JSON object: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…}}"#)
+        .hint(r#"send one JSON object: {"plan_file": TEXT, "as": PATH, "vars": {…}, "env": {…}, "files": {…}}"#)
 }
 
 /// Returns the strings of an object. Numbers and booleans are converted to text, as on a command line.
@@ -230,6 +233,8 @@ mod tests {
             (r#"{"plan_file": "x", "environment": {"A": "hunter2"}}"#, "unknown key `environment`"),
             (r#"{"plan_file": "x", "env": {"A": ["hunter2"]}}"#, "`env`.`A` has to be a string"),
             (r#"{"plan_file": "x", "env": {"A": "hunter2\u0000"}}"#, "NUL"),
+            (r#"{"plan_file": "x", "files": {"a.j2": null}}"#, "`files`.`a.j2` has to be a string"),
+            (r#"{"plan_file": "x", "files": "hunter2"}"#, "`files` has to be an object"),
             (r#"{"plan_file": "x", "env": "hunter2"}"#, "`env` has to be an object"),
             (r#"{"plan_file": "x", "vars": {"A": null}}"#, "`vars`.`A` has to be a string"),
             (r#"{"plan_file": "x", "as": "x.yaml"}"#, "not absolute"),

@@ -50,7 +50,7 @@ def test_an_apply_is_changed_if_a_change_was_made():
     assert not report(STARTED, planned(), FINISHED).changed
     failed = change_finished(outcome="failed")
     assert not report(STARTED, planned(), failed, FINISHED).changed
-    assert report(STARTED, planned(), dict(failed, partly=True), FINISHED).changed
+    assert report(STARTED, planned(), dict(failed, partial=True), FINISHED).changed
 
 
 def test_the_diff_shows_what_was_changed():

@@ -12,16 +12,20 @@ from ansible_collections.provision.core.plugins.plugin_utils.request import buil
 
 def test_a_request_holds_texts():
     variables = {"a": "x", "b": 2, "c": True, "d": 0.5}
-    request = json.loads(build_request("name: x", "/etc/x.yaml", variables, {"PW": "s\"é"}))
+    request = json.loads(build_request("name: x", "/etc/x.yaml", variables, {"PW": "s\"é"}, {"a.j2": "x"}))
     assert request == {
-        "plan_file": "name: x", "as": "/etc/x.yaml", "vars": {"a": "x", "b": "2", "c": "true", "d": "0.5"}, "env": {"PW": "s\"é"},
+        "plan_file": "name: x",
+        "as": "/etc/x.yaml",
+        "vars": {"a": "x", "b": "2", "c": "true", "d": "0.5"},
+        "env": {"PW": "s\"é"},
+        "files": {"a.j2": "x"},
     }
 
 
 @pytest.mark.parametrize("value", [None, ["hunter2"], {"a": "hunter2"}])
 def test_a_variable_of_another_type_is_refused_without_its_value(value):
     with pytest.raises(AnsibleActionFail) as error:
-        build_request("", "/x", {"name": value}, {})
+        build_request("", "/x", {"name": value}, {}, {})
     assert "vars.name" in str(error.value) and "hunter2" not in str(error.value)
 
 
