@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::io_failure;
 use super::path::RepoPath;
 use crate::failure::Failure;
+use crate::host::capabilities::is_confined_to_planning;
 
 /// Distinguishes two states of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,11 @@ pub fn unwritable<'a>(top: &Path, paths: impl Iterator<Item = &'a RepoPath>) -> 
     folders.dedup();
     let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     let flags = rustix::fs::AtFlags::EACCESS;
-    folders.retain(|folder| rustix::fs::accessat(rustix::fs::CWD, folder, wanted, flags).is_err());
+    folders.retain(|folder| match rustix::fs::accessat(rustix::fs::CWD, folder, wanted, flags) {
+        Ok(()) => false,
+        Err(rustix::io::Errno::ACCESS) => !is_confined_to_planning(),
+        Err(_) => true,
+    });
     folders
 }
 

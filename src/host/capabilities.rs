@@ -21,13 +21,30 @@ impl Capability {
     }
 }
 
-/// Returns whether this process has the capability. If the kernel does not report capabilities, root has all and other
-/// users none.
+/// Returns whether this process has the capability, or an apply by root would have it. If the kernel does not report
+/// capabilities, root has all and other users none.
 pub fn has_capability(capability: Capability) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.map_or_else(crate::host::fs::acts_as_root, |bits| bits & 1 << capability as u64 != 0)
+    let root = crate::host::fs::acts_as_root();
+    effective().map_or(root, |bits| bits & 1 << capability as u64 != 0 || root && only_reads(bits))
+}
+
+/// Returns whether this is root with the right to read everything, and none to write what others own. A plan is confined to
+/// these rights on purpose (packaging/systemd), so they say nothing about the rights of an apply.
+pub fn is_confined_to_planning() -> bool {
+    crate::host::fs::acts_as_root() && effective().is_some_and(only_reads)
+}
+
+/// The capabilities of this process, a bit each, if the kernel reports them.
+fn effective() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(bits.trim(), 16).ok()
+}
+
+fn only_reads(effective: u64) -> bool {
+    const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+    const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
+    effective & (CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH) == CAP_DAC_READ_SEARCH
 }
 
 /// The type of an id.
@@ -67,6 +84,14 @@ mod tests {
         assert!(!contains("         0       1000          1\n", 50000));
         assert!(contains("0 1000 1\n1 100000 65536\n", 50000));
         assert!(!contains("0 1000 1\n1 100000 65536\n", 65537));
+    }
+
+    #[test]
+    fn a_reader_of_everything_is_confined_to_planning() {
+        assert!(only_reads(0xe4), "provision-plan@.service");
+        assert!(!only_reads(0x1_ffff_ffff), "root");
+        assert!(!only_reads(0xa804_25fb), "a container of Docker");
+        assert!(!only_reads(0));
     }
 
     #[test]

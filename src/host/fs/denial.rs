@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::descriptor::open_at;
 use super::error::shell_path;
 use super::{Dir, Error, Stat, acting_ids, escape_path};
-use crate::host::capabilities::{Capability, has_capability};
+use crate::host::capabilities::{Capability, has_capability, is_confined_to_planning};
 use crate::host::users::acting_user;
 
 const STICKY: u32 = 0o1000;
@@ -96,6 +96,7 @@ impl Dir {
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
         Ok(match retry_on_intr(|| rustix::fs::accessat(self, ".", wanted, AtFlags::EACCESS)) {
             Ok(()) => None,
+            Err(Errno::ACCESS) if is_confined_to_planning() => None,
             Err(Errno::ACCESS) => Some(Denial::NotWritable { user: acting_user(), dir: dir() }),
             Err(Errno::ROFS) => Some(Denial::ReadOnly { mount: dir() }),
             Err(errno) => Some(Denial::Other { path: dir(), error: crate::text::io_error_text(&errno.into()) }),

@@ -57,8 +57,10 @@ impl Fleet {
         let key = self.dir.path().join("key");
         let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
         assert!(made.unwrap().success());
+        let hosts: String =
+            (1..=self.hosts.len()).map(|n| format!("Host h{n}\nHostName {}\nUser ubuntu\n", address(n))).collect();
         let config = format!(
-            "Host *\nBatchMode yes\nIdentityFile {key}\nIdentitiesOnly yes\nUserKnownHostsFile {known}\n\
+            "{hosts}Host *\nBatchMode yes\nIdentityFile {key}\nIdentitiesOnly yes\nUserKnownHostsFile {known}\n\
              GlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\nLogLevel ERROR\n",
             key = key.display(),
             known = self.dir.path().join("known_hosts").display(),

@@ -65,6 +65,12 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// Runs through another program, which takes the command as its last arguments.
+    pub fn through(mut self, argv: &[&str]) -> Self {
+        self.argv.splice(0..0, argv.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
     /// Sets the standard input of the command. The default is `/dev/null`.
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = Some(text.into());
