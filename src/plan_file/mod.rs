@@ -4,6 +4,7 @@
 mod check;
 mod companion;
 mod content;
+mod dbt_profile;
 mod de;
 mod diagnostic;
 mod document;
@@ -347,6 +348,9 @@ impl PlanFile {
     }
 
     fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Diagnostic>> {
+        if let Some(problem) = dbt_profile::problem(node) {
+            return Err(vec![problem]);
+        }
         let sources = sources::problems(node, &reference::CONNECTION, &self.vars);
         let read = |node: &Node| de::from_node(node).map(Ok);
         match by_key(node, &node.span, evaluator, |_, value| evaluator.node(value), read) {

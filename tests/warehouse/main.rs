@@ -3,9 +3,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and read what they are started with")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod calendars;
 mod certificates;
 mod cluster;
 mod connecting;
+mod ddl;
 mod double;
 mod drift;
 mod faults;
@@ -16,6 +18,7 @@ mod obstacles;
 mod pooler;
 mod readings;
 mod rights;
+mod soak;
 mod suite;
 mod target;
 mod tunnel;

@@ -98,3 +98,36 @@ async fn an_invisible_table_is_reported_as_hidden() {
     assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains("does not show to you")), "{failure:?}");
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
+
+/// Names that are looked up and not found are answered with the one that was probably meant.
+#[tokio::test]
+async fn a_missing_name_is_answered_with_the_one_like_it() {
+    let database =
+        database("CREATE TABLE s.events (a int); CREATE SCHEMA analytics; CREATE TABLE analytics.orders (a int)");
+    let user = format!("loader_{database}");
+    shared().psql(&database, &format!("CREATE USER {user}"));
+    let warehouse = connect(&shared().socket_url(&database));
+    for (step, expected) in [
+        (table("CREATE TABLE s.t (LIKE s.evnts)", ""), "did you mean s.events?".to_owned()),
+        (table("CREATE TABLE s.t (LIKE s.orders)", ""), "did you mean analytics.orders?".to_owned()),
+        (
+            table("CREATE TABLE s.t (LIKE s.nothing_like_it)", ""),
+            "the table is created once its parent exists".to_owned(),
+        ),
+        (table("CREATE TABLE analitics.t (a int)", ""), "did you mean analytics?".to_owned()),
+        (
+            table("CREATE TABLE s.t (a int)", &format!("owner: {}", user.replace("er_", "re_"))),
+            format!("did you mean {user}?"),
+        ),
+        (
+            table("CREATE TABLE s.t (a int)", "grants: [{ to: nobody_of_that_name, privileges: [select] }]"),
+            "create them on the server, or correct `grants` and `owner`".to_owned(),
+        ),
+    ] {
+        let refusal = plan(&step, &warehouse, DAY).await.unwrap_err();
+        assert_eq!(refusal.hint, Some(expected), "{refusal:?}");
+    }
+    let series = periods("through: current\ntables: [{ name: 's.h_{period}', like: s.evnts }]");
+    let found = plan(&series, &warehouse, DAY).await.unwrap();
+    assert_eq!(found.obstacles[0].hint.as_deref(), Some("did you mean s.events?"));
+}

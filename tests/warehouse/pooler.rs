@@ -11,8 +11,10 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use crate::cluster::{Cluster, free_port, shared};
 use crate::kit::{DAY, apply, connect_with, observe_context, plan, table, try_apply};
 
+const SECRET: &str = "canary-of-the-pooler";
+
 /// A running PgBouncer, which ends on drop.
-struct Pooler {
+pub struct Pooler {
     supervisor: Child,
     port: u16,
     _folder: tempfile::TempDir,
@@ -20,18 +22,23 @@ struct Pooler {
 
 impl Pooler {
     fn start(cluster: &Cluster) -> Self {
+        Self::start_with(cluster, "auth_type = trust\ndefault_pool_size = 1", "\"postgres\" \"\"\n")
+    }
+
+    /// Starts it with more settings, and with these users.
+    pub fn start_with(cluster: &Cluster, settings: &str, users: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("provision-pgbouncer-").tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let port = free_port();
         let settings = format!(
             "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = trust\nauth_file = {users}\npool_mode = transaction\ndefault_pool_size = 1\n",
+             {settings}\nauth_file = {file}\npool_mode = transaction\n",
             cluster.folder.display(),
             cluster.port,
-            users = folder.path().join("users").display(),
+            file = folder.path().join("users").display(),
         );
         std::fs::write(folder.path().join("pgbouncer.ini"), settings).unwrap();
-        std::fs::write(folder.path().join("users"), "\"postgres\" \"\"\n").unwrap();
+        std::fs::write(folder.path().join("users"), users).unwrap();
         // PgBouncer does not run as root. The shell ends it when this process ends.
         let script = "setpriv --reuid=postgres --regid=postgres --clear-groups /usr/sbin/pgbouncer -q \"$0\" & pooler=$!; \
                       cat >/dev/null; kill -INT $pooler; wait $pooler";
@@ -51,12 +58,12 @@ impl Pooler {
         Self { supervisor, port, _folder: folder }
     }
 
-    fn url(&self, database: &str) -> String {
+    pub fn url(&self, database: &str) -> String {
         format!("postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
     /// Returns another client of the same pool.
-    async fn client(&self, database: &str) -> Client {
+    pub async fn client(&self, database: &str) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -106,6 +113,34 @@ async fn plan_and_apply_through_a_pooler_leave_the_next_clients_session_as_it_wa
     }
     let slow = other.simple_query("SELECT pg_sleep(1.5)").await;
     assert!(slow.is_ok(), "{slow:?}");
+}
+
+/// What a pooler refuses at the login is reported in the words of the connection, with a remedy.
+#[tokio::test]
+async fn refusals_of_a_pooler_have_a_remedy() {
+    let database = shared().database();
+    let users = format!("\"postgres\" \"{SECRET}\"\n\"gone\" \"{SECRET}\"\n");
+    let pooler = Pooler::start_with(shared(), "auth_type = scram-sha-256\ndefault_pool_size = 1", &users);
+    for (user, password, database, query, message, remedy) in [
+        ("postgres", "wrong", database.as_str(), "", "wrong password for user postgres", "`password`"),
+        ("nobody", SECRET, &database, "", "for user nobody", "auth_file"),
+        ("gone", SECRET, &database, "", "rejected user gone", "create the user on the database server"),
+        ("postgres", SECRET, "missing", "", "database missing does not exist", "end of the URL"),
+        (
+            "postgres",
+            SECRET,
+            &database,
+            "&options=-c%20search_path%3Dx",
+            "refuses `options`",
+            "remove `options` from the URL",
+        ),
+    ] {
+        let url = format!("postgresql://{user}@127.0.0.1:{}/{database}?sslmode=disable{query}", pooler.port);
+        let failure = connect_with(&url, "", Some(password)).catalog().await.unwrap_err();
+        assert!(failure.message.contains(message), "{user} {query}: {failure:?}");
+        assert!(failure.hint.as_deref().unwrap_or_default().contains(remedy), "{user} {query}: {failure:?}");
+        assert!(!format!("{failure:?}").contains(SECRET));
+    }
 }
 
 /// The limit applies to the statement that changes something, although the session differs each time.

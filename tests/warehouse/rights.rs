@@ -257,5 +257,22 @@ async fn a_standby_blocks_what_would_change() {
     let warehouse = connect(&standby.socket_url("postgres"));
     let failures = obstacles(&table("CREATE TABLE s.t (a int)", ""), &warehouse).await;
     assert_eq!(failures[0].message, "the server is a standby, which accepts no changes");
+    // libpq's words for the two, in either order of the hosts.
+    let both = |attrs: &str| {
+        let folders = format!("{},{}", standby.folder.display(), primary.folder.display());
+        let ports = format!("{},{}", standby.port, primary.port);
+        connect(&format!("host={folders} port={ports} user=postgres dbname=postgres target_session_attrs={attrs}"))
+    };
+    for (attrs, blocked) in
+        [("any", 1), ("primary", 0), ("read-write", 0), ("standby", 1), ("read-only", 1), ("prefer-standby", 1)]
+    {
+        let found = obstacles(&table("CREATE TABLE s.t (a int)", ""), &both(attrs)).await;
+        assert_eq!(found.len(), blocked, "{attrs}: {found:?}");
+    }
+    let alone = connect(&format!("{}?target_session_attrs=primary", standby.socket_url("postgres")));
+    let failure = alone.catalog().await.unwrap_err();
+    assert!(failure.message.ends_with("is a standby, but the URL has target_session_attrs=primary"), "{failure:?}");
+    let alone = connect(&format!("{}?target_session_attrs=prefer-standby", primary.socket_url("postgres")));
+    alone.catalog().await.unwrap();
     assert_eq!(obstacles(&table("CREATE TABLE s.old (a int)", ""), &warehouse).await, []);
 }

@@ -18,6 +18,8 @@ pub struct CatalogQuery {
     pub relations: BTreeSet<TableName>,
     /// The accounts that should own a table or have privileges on it.
     pub accounts: BTreeSet<Account>,
+    /// Those of the relations that have to exist already: parents.
+    pub expected: BTreeSet<TableName>,
     /// Relations that are found by a part of their names.
     pub families: BTreeSet<Family>,
 }
@@ -59,6 +61,7 @@ impl CatalogQuery {
     pub fn extend(&mut self, other: CatalogQuery) {
         self.relations.extend(other.relations);
         self.accounts.extend(other.accounts);
+        self.expected.extend(other.expected);
         self.families.extend(other.families);
     }
 
@@ -66,6 +69,7 @@ impl CatalogQuery {
     pub fn contains(&self, other: &CatalogQuery) -> bool {
         self.relations.is_superset(&other.relations)
             && self.accounts.is_superset(&other.accounts)
+            && self.expected.is_superset(&other.expected)
             && self.families.is_superset(&other.families)
     }
 
@@ -97,6 +101,9 @@ pub struct Catalog {
     /// Whether the encoding of the database has one byte per letter. Such a server folds names by its locale.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub single_byte: bool,
+    /// For names that do not exist: the existing name that is most like each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub near: BTreeMap<String, String>,
     /// Relations that have columns but were returned without them. Their state is not known.
     #[serde(skip)]
     pub incomplete: BTreeSet<TableName>,
@@ -127,6 +134,7 @@ impl Catalog {
             possible_owners: None,
             read_only: None,
             single_byte: false,
+            near: BTreeMap::new(),
             incomplete: BTreeSet::new(),
             is_cut: false,
         }
@@ -162,6 +170,7 @@ impl Catalog {
             possible_owners: self.possible_owners.clone(),
             read_only: self.read_only.clone(),
             single_byte: self.single_byte,
+            near: self.near.clone(),
             is_cut: self.is_cut,
             ..Catalog::empty(self.dialect, self.user.clone())
         };
@@ -180,9 +189,38 @@ impl Catalog {
         part
     }
 
+    /// Returns the names that have to exist and do not: relations, schemas and accounts.
+    pub(super) fn missing(&self, query: &CatalogQuery) -> Missing {
+        let schemas = query.relations.iter().filter(|name| self.schema(name).is_none());
+        Missing {
+            schemas: schemas.map(|name| name.schema.clone()).collect(),
+            relations: query.expected.iter().filter(|name| self.relation(name).is_none()).cloned().collect(),
+            accounts: query.accounts.difference(&self.accounts).map(|account| account.name().to_owned()).collect(),
+        }
+    }
+
+    /// Returns "did you mean …?" for a name that does not exist, if there is one like it.
+    pub fn did_you_mean(&self, name: &str) -> Option<String> {
+        self.near.get(name).map(|near| format!("did you mean {near}?"))
+    }
+
     /// Returns the schema of a relation, if it exists.
     pub fn schema(&self, name: &TableName) -> Option<&Schema> {
         self.schemas.get(&name.schema).or_else(|| self.schemas.get(&name.folded().schema))
+    }
+}
+
+/// Names that have to exist and do not.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Missing {
+    pub schemas: BTreeSet<String>,
+    pub relations: BTreeSet<TableName>,
+    pub accounts: BTreeSet<String>,
+}
+
+impl Missing {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

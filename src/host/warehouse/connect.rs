@@ -7,12 +7,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode as Wire};
 use tokio_postgres::tls::TlsStream;
-use tokio_postgres::{Client, Config, Connection};
+use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
 use super::dialect::Dialect;
 use super::endpoint::{Endpoint, Server};
 use super::error::{Attempt, DbError, is_worth_retrying};
 use super::pgpass::{ClientDefaults, Found};
+use super::session_attrs::SessionAttrs;
 use super::spec::ConnectionSpec;
 use super::tls;
 use crate::failure::Failure;
@@ -62,10 +63,16 @@ impl Connector {
     /// Opens a session on the first server that accepts one.
     pub async fn connect(&self) -> Result<Session, DbError> {
         let mut last = None;
-        for server in self.endpoint().servers() {
+        let passes = self.endpoint().session_attrs.passes();
+        for (wanted, server) in
+            passes.iter().flat_map(|one| self.endpoint().servers().into_iter().map(move |server| (*one, server)))
+        {
             let span = spans::warehouse_connect(&host_name(&server), server.port.into(), &self.endpoint().database());
             match span.instrument(self.connect_to_server(&server)).await {
-                Ok(session) => return Ok(session),
+                Ok(session) => match self.mismatch(&session, &server, wanted).await {
+                    None => return Ok(session),
+                    Some(failure) => last = Some(DbError::ConnectionLost(failure)),
+                },
                 // A server that rejected the login would reject it again. Only a server that cannot be used has a
                 // successor.
                 Err(error @ (DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_))) => {
@@ -78,6 +85,29 @@ impl Connector {
             }
         }
         Err(last.unwrap_or_else(|| DbError::Fatal(Failure::new(format!("connection `{}` has no host", self.name)))))
+    }
+
+    /// Returns why a server is not of the wanted kind, if it is not.
+    async fn mismatch(&self, session: &Session, server: &Server, wanted: SessionAttrs) -> Option<Failure> {
+        let (question, expected, otherwise) = wanted.question()?;
+        let answer = tokio::time::timeout(self.timeout(), session.client.simple_query(question)).await;
+        let first = |messages: Vec<SimpleQueryMessage>| {
+            messages.into_iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            })
+        };
+        let what = match answer {
+            Ok(Ok(messages)) => match first(messages) {
+                Some(answer) if answer == expected => return None,
+                _ => format!("{server} {otherwise}"),
+            },
+            Ok(Err(error)) => format!("{server} does not tell what kind of server it is: {error}"),
+            Err(_) => format!("{server} did not answer within {} s", self.timeout().as_secs()),
+        };
+        let failure =
+            Failure::new(format!("connection `{}`: {what}, but the URL has target_session_attrs={wanted}", self.name));
+        Some(failure.hint("add a host of that kind to the URL, or remove target_session_attrs"))
     }
 
     async fn connect_to_server(&self, server: &Server) -> Result<Session, DbError> {
@@ -163,7 +193,6 @@ impl Connector {
             .connect_timeout(self.timeout())
             .keepalives(all.get_keepalives())
             .keepalives_idle(all.get_keepalives_idle())
-            .target_session_attrs(all.get_target_session_attrs())
             .channel_binding(all.get_channel_binding());
         match (&server.host, &server.name) {
             (Host::Unix(folder), _) => {

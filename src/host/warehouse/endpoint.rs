@@ -11,11 +11,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{ChannelBinding, Host};
 
+use super::connection_string::{key_value_pairs, rewritten, url_pairs};
+use super::session_attrs::SessionAttrs;
 use crate::failure::Failure;
 use crate::host::fs::acting_ids;
 use crate::host::secret::Secret;
@@ -37,12 +38,20 @@ const PASSED_ON: &[&str] = &[
     "keepalives_idle",
     "keepalives_interval",
     "keepalives_retries",
-    "target_session_attrs",
     "channel_binding",
     "load_balance_hosts",
 ];
 /// The keys that are parsed here.
-const OWN: &[&str] = &["password", "sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "keepalives_count"];
+const OWN: &[&str] = &[
+    "password",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "passfile",
+    "keepalives_count",
+    "target_session_attrs",
+];
 
 /// The keys of libpq that are not supported.
 const UNSUPPORTED: &[&str] = &[
@@ -83,6 +92,7 @@ pub struct Endpoint {
     /// The client certificate and its key.
     pub(super) client_cert: Option<(PathBuf, PathBuf)>,
     pub(super) passfile: Option<PathBuf>,
+    pub(super) session_attrs: SessionAttrs,
     /// All settings except the password as they were given, for comparison with a saved plan.
     pub(super) settings: BTreeMap<String, String>,
 }
@@ -228,15 +238,20 @@ impl std::str::FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Failure> {
         let text = text.trim();
-        let pairs = match text.split_once("://") {
+        let mut pairs = match text.split_once("://") {
             Some(("postgresql" | "postgres", rest)) => url_pairs(rest)?,
-            Some((scheme, _))
-                if scheme.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"+:-.".contains(&letter)) =>
+            Some((scheme, rest))
+                if scheme.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"+:-._".contains(&letter)) =>
             {
-                return Err(format!("a connection URL starts with postgresql://, not {scheme}://").into());
+                let failure = Failure::new(format!("a connection URL starts with postgresql://, not {scheme}://"));
+                return Err(match rewritten(scheme, rest) {
+                    Some(url) => failure.hint(format!("write {url}")),
+                    None => failure,
+                });
             }
             _ => key_value_pairs(text)?,
         };
+        translate_ssl(&mut pairs, text.contains("://"))?;
         let mut settings = BTreeMap::new();
         for (key, value) in pairs {
             if !OWN.contains(&key.as_str()) && !PASSED_ON.contains(&key.as_str()) {
@@ -265,6 +280,7 @@ impl std::str::FromStr for Endpoint {
             _ => return Err("`sslcert` and `sslkey` have to be given together".into()),
         };
         let passfile = own("passfile").map(PathBuf::from);
+        let session_attrs = own("target_session_attrs").map(|word| word.parse()).transpose()?.unwrap_or_default();
         // libpq uses the name `keepalives_count`, and tokio-postgres `keepalives_retries`.
         if let Some(count) = own("keepalives_count") {
             settings.insert("keepalives_retries".into(), count);
@@ -274,6 +290,10 @@ impl std::str::FromStr for Endpoint {
         let mut config: Config = keys.join(" ").parse().map_err(|error| invalid(&error))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err("the connection has no host: write postgresql://USER@HOST:PORT/DATABASE".into());
+        }
+        if config.get_channel_binding() == ChannelBinding::Require && sslmode == Some(SslMode::Disable) {
+            return Err(Failure::new("`channel_binding=require` needs TLS, which `sslmode=disable` turns off")
+                .hint("use sslmode=require or stronger, or remove channel_binding"));
         }
         let (hosts, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
         if hosts > 0 && addresses > 0 && hosts != addresses {
@@ -289,8 +309,22 @@ impl std::str::FromStr for Endpoint {
             // The kernel's default of two hours exceeds the idle timeout of most firewalls.
             config.keepalives_idle(Duration::from_secs(60));
         }
-        Ok(Self { config, password, sslmode, root_cert, client_cert, passfile, settings: given })
+        Ok(Self { config, password, sslmode, root_cert, client_cert, passfile, session_attrs, settings: given })
     }
+}
+
+/// Translates `ssl=true` of JDBC URLs as libpq does. Other values of other programs have an equivalent.
+fn translate_ssl(pairs: &mut Vec<(String, String)>, is_url: bool) -> Result<(), String> {
+    let Some(at) = pairs.iter().position(|(key, _)| key == "ssl") else { return Ok(()) };
+    let (_, value) = pairs.remove(at);
+    if !(is_url && value == "true") {
+        let mode = if ["false", "disable"].contains(&value.as_str()) { "disable" } else { "require" };
+        return Err(format!("`ssl` is not a connection option: write sslmode={mode}"));
+    }
+    if !pairs.iter().any(|(key, _)| key == "sslmode") {
+        pairs.push(("sslmode".into(), "require".into()));
+    }
+    Ok(())
 }
 
 fn unknown_key(key: &str) -> String {
@@ -302,7 +336,9 @@ fn unknown_key(key: &str) -> String {
     }
     match nearest(key, OWN.iter().chain(PASSED_ON).copied()) {
         // The word may be part of a password with an unescaped `@` or `?`, so it is not repeated.
-        None => "the connection string has an unknown option (escape any `@`, `?` or `=` in the password)".into(),
+        None => "the connection string has an unknown option (write `@`, `?`, `&` and `=` in a password as %40, %3F, %26 and \
+                 %3D)"
+            .into(),
         Some(known) => format!("unknown connection option `{key}`: did you mean `{known}`?"),
     }
 }
@@ -330,112 +366,6 @@ fn invalid(error: &tokio_postgres::Error) -> String {
 
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\'', "\\'")
-}
-
-/// Parses what follows `postgresql://`: `[user[:password]@][host[:port][,…]][/database][?key=value&…]`.
-fn url_pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
-    let mut pairs = Vec::new();
-    let mut set = |key: &str, value: &str| -> Result<(), String> {
-        if !value.is_empty() {
-            pairs.push((key.to_owned(), decoded(key, value)?));
-        }
-        Ok(())
-    };
-    // As in libpq, an @ before the first slash ends the login. The last one counts, so an @ in a password is accepted.
-    let authority_end = rest.find('/').unwrap_or(rest.len());
-    let login_end = rest[..authority_end].rfind('@');
-    let rest = match login_end {
-        Some(end) => {
-            let (user, password) = rest[..end].split_once(':').unwrap_or((&rest[..end], ""));
-            set("user", user)?;
-            set("password", password)?;
-            &rest[end + 1..]
-        }
-        None => rest,
-    };
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-    if database.contains('@') {
-        return Err(
-            "the URL has an @ after its first `/`: write `/` in a password as %2F, and @ in a name as %40".into()
-        );
-    }
-    let mut hosts = Vec::new();
-    let mut ports = Vec::new();
-    for server in authority.split(',') {
-        let (host, port) = match server.strip_prefix('[') {
-            Some(address) => {
-                let (address, rest) = address.split_once(']').ok_or("an IPv6 address in the URL has no `]`")?;
-                (address, rest.strip_prefix(':').unwrap_or(rest))
-            }
-            None => server.split_once(':').unwrap_or((server, "")),
-        };
-        if !port.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err("the URL's port is not a number (write `/`, `@` or `:` in a password as %2F, %40, %3A)".into());
-        }
-        hosts.push(host);
-        ports.push(port);
-    }
-    set("host", &hosts.join(","))?;
-    if ports.iter().any(|port| !port.is_empty()) {
-        let ports: Vec<_> = ports.iter().map(|port| if port.is_empty() { "5432" } else { port }).collect();
-        set("port", &ports.join(","))?;
-    }
-    set("dbname", database)?;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').ok_or("an option in the URL has no `=`")?;
-        pairs.push((decoded("option", key)?, decoded(key, value)?));
-    }
-    Ok(pairs)
-}
-
-fn decoded(key: &str, value: &str) -> Result<String, String> {
-    // The decoder would accept a lone %. libpq rejects it, because the result would not be the intended password.
-    let mut rest = value;
-    while let Some(at) = rest.find('%') {
-        let digits = rest.get(at + 1..at + 3).unwrap_or_default();
-        if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(format!("the URL's {key} has a % that does not start an escape: write it as %25"));
-        }
-        rest = &rest[at + 3..];
-    }
-    let decoded = percent_decode_str(value).decode_utf8().map_err(|_| format!("the URL's {key} is not UTF-8"))?;
-    Ok(decoded.into_owned())
-}
-
-/// Parses `key = value key='quoted value'`, with backslash escapes as in libpq.
-fn key_value_pairs(text: &str) -> Result<Vec<(String, String)>, Failure> {
-    let mut pairs = Vec::new();
-    let mut letters = text.chars().peekable();
-    loop {
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        if letters.peek().is_none() {
-            return Ok(pairs);
-        }
-        let mut key = String::new();
-        while let Some(letter) = letters.next_if(|letter| *letter != '=' && !letter.is_whitespace()) {
-            key.push(letter);
-        }
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        if letters.next() != Some('=') {
-            return Err(Failure::new("the connection is neither a postgresql:// URL nor a list of key=value")
-                .hint("write postgresql://USER@HOST:PORT/DATABASE"));
-        }
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        let quoted = letters.next_if_eq(&'\'').is_some();
-        let mut value = String::new();
-        loop {
-            match letters.next() {
-                Some('\'') if quoted => break,
-                Some('\\') => value.extend(letters.next()),
-                Some(letter) if !quoted && letter.is_whitespace() => break,
-                Some(letter) => value.push(letter),
-                None if quoted => return Err(format!("a quotation mark after `{key}=` is not closed").into()),
-                None => break,
-            }
-        }
-        pairs.push((key, value));
-    }
 }
 
 #[cfg(test)]

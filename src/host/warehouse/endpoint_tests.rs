@@ -62,6 +62,15 @@ fn errors_contain_the_key_but_never_a_value() {
         ("hunter2", "neither a postgresql:// URL nor"),
         ("host=h sslrootcert=system sslmode=require", "needs `sslmode=verify-full`"),
         ("host=h sslcert=/c", "have to be given together"),
+        ("host=h ssl=true", "write sslmode=require"),
+        ("postgresql://u@h/d?ssl=false", "write sslmode=disable"),
+        ("postgresql://u@h/d?ssl=hunter2", "write sslmode=require"),
+        (
+            "host=h target_session_attrs=hunter2",
+            "has to be one of any, read-write, read-only, primary, standby, prefer-standby",
+        ),
+        ("host=h channel_binding=require sslmode=disable", "`channel_binding=require` needs TLS"),
+        ("postgresql://h/d?hunter2", "as %3F and %26"),
         ("service=hunter2", "`service` is not supported: copy"),
         ("postgresql://u@h/d?sslcrl=hunter2", "`sslcrl` is not supported"),
         ("host=h hunter2zzzzzz=1", "an unknown option"),
@@ -70,6 +79,41 @@ fn errors_contain_the_key_but_never_a_value() {
         assert!(found.contains(reason), "{text}: {found}");
         assert!(!found.contains("hunter2"), "{text}: {found}");
     }
+}
+
+#[test]
+fn urls_of_other_programs_are_rewritten_without_their_password() {
+    for (text, url) in [
+        (
+            "redshift://etl:hunter2@db.example:5439/dw",
+            "postgresql://etl@db.example:5439/dw, and the password under `password:`",
+        ),
+        (
+            "jdbc:redshift://db.example:5439/dw?user=etl&password=hunter2&ssl=true",
+            "postgresql://etl@db.example:5439/dw, and the password under `password:`",
+        ),
+        (
+            "jdbc:redshift:iam://db.example:5439/dw;UID=etl;PWD=hunter2",
+            "postgresql://etl@db.example:5439/dw, and the password under `password:`",
+        ),
+        ("jdbc:postgresql://db.example/dw", "postgresql://db.example/dw"),
+        ("postgresql+psycopg2://e%40tl@db.example/d%20w", "postgresql://e%40tl@db.example/d%20w"),
+        ("redshift+redshift_connector://etl@[::1]:5439/dw", "postgresql://etl@[::1]:5439/dw"),
+    ] {
+        let failure = text.parse::<Endpoint>().unwrap_err();
+        assert_eq!(failure.hint, Some(format!("write {url}")), "{text}");
+        let (pasted, _) = url.split_once(", and").unwrap_or((url, ""));
+        assert_eq!(read(pasted).servers().len(), 1, "{text}");
+    }
+    for text in ["redshift://u:hunter2/x@h/d", "redshift://u:hunter2%@h/d", "mysql://u@h/d"] {
+        assert_eq!(text.parse::<Endpoint>().unwrap_err().hint, None, "{text}");
+    }
+}
+
+#[test]
+fn ssl_of_jdbc_means_what_it_means_to_libpq() {
+    assert_eq!(read("postgresql://u@h/d?ssl=true").sslmode, Some(SslMode::Require));
+    assert_eq!(read("postgresql://u@h/d?sslmode=verify-ca&ssl=true").sslmode, Some(SslMode::VerifyCa));
 }
 
 proptest::proptest! {

@@ -225,7 +225,13 @@ impl Attempt<'_> {
                 .hint("use a user with password authentication"),
             );
         }
-        if cause.contains("channel binding") || cause.contains("SASL") {
+        if cause.contains("channel binding") {
+            let failure = self.failure(&format!("cannot log in to {}: {cause}", self.server));
+            return DbError::Fatal(
+                failure.hint("use sslmode=require or stronger, or remove channel_binding (poolers do not support it)"),
+            );
+        }
+        if cause.contains("SASL") {
             return DbError::Fatal(self.failure(&format!("cannot log in to {}: {cause}", self.server)));
         }
         let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
@@ -301,6 +307,9 @@ impl Attempt<'_> {
         let text = answer.message();
         let note = self.ignored_passfile.map(|note| format!("; {note}")).unwrap_or_default();
         let fatal = |what: String, remedy: &str| DbError::Fatal(self.failure(&what).hint(remedy));
+        if let Some((what, remedy)) = pooler_refusal(text, server, user, database) {
+            return fatal(format!("{what}{note}"), &remedy);
+        }
         match answer.code().code() {
             "28P01" => fatal(
                 format!("wrong password for user {user} at {server}{note}"),
@@ -334,6 +343,73 @@ impl Attempt<'_> {
             _ => DbError::Fatal(self.failure(&format!("{server}: {}", server_text(answer)))),
         }
     }
+}
+
+/// Returns the meaning of what a pooler answers instead of a server, which has no SQLSTATE of its own. The texts are those of
+/// PgBouncer and of Amazon RDS Proxy.
+fn pooler_refusal(text: &str, server: &Server, user: &str, database: &str) -> Option<(String, String)> {
+    if let Some(parameter) = text.strip_prefix("unsupported startup parameter: ") {
+        // Only the name: PgBouncer appends the value of a parameter that it does not accept.
+        let name: String =
+            parameter.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
+        return Some((
+            format!("the pooler at {server} refuses `{name}`"),
+            format!("remove `{name}` from the URL, or connect to the server without the pooler"),
+        ));
+    }
+    if text.starts_with("unsupported startup parameter in options") || text.contains("command-line options") {
+        return Some((
+            format!("the pooler at {server} refuses `options`: {text}"),
+            "remove `options` from the URL, or connect to the server without the pooler".to_owned(),
+        ));
+    }
+    let wrong_password = ["SASL authentication failed", "auth failed", "password authentication failed"];
+    if wrong_password.iter().any(|known| text.starts_with(known)) && !text.contains('"') {
+        return Some((
+            format!("wrong password for user {user} at {server}, or the pooler does not know the user"),
+            "correct the connection's `password`, or add the user to the pooler's auth_file".to_owned(),
+        ));
+    }
+    // PgBouncer passes on what the server answered, but not its SQLSTATE.
+    if text.starts_with("role \"") && text.ends_with("does not exist") {
+        return Some((
+            format!("the database server behind {server} rejected user {user}: {text}"),
+            "create the user on the database server, or correct its name".to_owned(),
+        ));
+    }
+    if text.starts_with("no such user") {
+        return Some((
+            format!("the pooler at {server} does not know user {user}"),
+            "correct the user, or add the user to the pooler's auth_file".to_owned(),
+        ));
+    }
+    let no_database = text.starts_with("database \"") && text.ends_with("does not exist");
+    if no_database || text.starts_with("no such database") || text.starts_with("database is disabled") {
+        return Some((
+            format!("database {database} does not exist at {server}"),
+            "correct the database name at the end of the URL".to_owned(),
+        ));
+    }
+    if text.starts_with("no more connections allowed") {
+        return Some((
+            format!("the pooler at {server} has too many clients: {text}"),
+            "end idle clients, or raise max_client_conn of the pooler".to_owned(),
+        ));
+    }
+    let unreachable = [
+        "server login failed",
+        "server login has been failing",
+        "server connect failed",
+        "pgbouncer cannot connect to server",
+        "query_wait_timeout",
+    ];
+    if unreachable.iter().any(|known| text.starts_with(known)) {
+        return Some((
+            format!("the pooler at {server} gets no connection to its database server: {text}"),
+            "check the server behind the pooler, and the log of the pooler".to_owned(),
+        ));
+    }
+    None
 }
 
 /// Returns the reason in OpenSSL's text, which ends with `…:certificate verify failed:file.c:1889:: REASON`.

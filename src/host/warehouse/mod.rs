@@ -17,14 +17,17 @@ mod acl;
 mod catalog;
 mod column;
 mod connect;
+mod connection_string;
 mod decode;
 mod dialect;
 mod endpoint;
 mod error;
 mod layout;
 mod name;
+mod near;
 mod pgpass;
 mod query;
+mod session_attrs;
 mod spec;
 mod tls;
 
@@ -226,7 +229,7 @@ impl Warehouse {
                         continue;
                     }
                     state.seen = catalog.relations.keys().cloned().collect();
-                    return Ok(catalog);
+                    return Ok(self.with_near_names(state, catalog).await);
                 }
                 // The guessed dialect was wrong, and is known now.
                 Ok(None) => continue,
@@ -286,6 +289,21 @@ impl Warehouse {
         decode::catalog(&state.query, session.dialect, &results).map(Some).map_err(|decode::Incomplete(what)| {
             DbError::Conflict(Failure::new(format!("{doing}: {what}")).hint("run it again"))
         })
+    }
+
+    /// Adds what may have been meant by names that do not exist. Without an answer the catalog stays as it is.
+    async fn with_near_names(&self, state: &State, mut catalog: Catalog) -> Catalog {
+        let missing = catalog.missing(&state.query);
+        let Some(session) = state.session.as_ref().filter(|_| !missing.is_empty()) else { return catalog };
+        let settings = self.settings(session.dialect);
+        let ahead = settings.len();
+        let statement = near::statement(&missing, session.dialect);
+        let statements = settings.into_iter().chain([statement]).collect::<Vec<_>>().join("; ");
+        if let Ok(messages) = self.in_time(session.client.simple_query(&statements), &self.reading_doing()).await {
+            let rows = decode::results(messages).into_iter().nth(ahead).unwrap_or_default();
+            catalog.near = near::likely_names(&missing, &rows);
+        }
+        catalog
     }
 
     fn reading_doing(&self) -> String {

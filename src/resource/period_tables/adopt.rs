@@ -183,7 +183,7 @@ fn periods<'a>(family: &Family, catalog: &'a Catalog) -> Result<(Every, BTreeMap
 }
 
 fn no_table() -> Failure {
-    Failure::new("there is no table of that name for any half year, quarter or month")
+    Failure::new("there is no table of that name for any period: 2025, 2025_h2, 2025_q3, 2025_07, 2025_w07, 2025_07_15")
 }
 
 fn gap(first: &TableName, missing: &[TableName], has_ended: bool, parent: Option<TableName>) -> Failure {
@@ -237,9 +237,14 @@ fn with_parent(pattern: &str) -> String {
 
 /// Whether a part of the name is a period: such tables are made after others, and no others after them.
 fn is_named_after_a_period(name: &str) -> bool {
-    let is_period = |text: &str| Every::ALL.into_iter().any(|every| Period::parse(every, text).is_ok());
-    let length = "2025_h2".len();
-    (0..name.len().saturating_sub(length - 1)).any(|at| name.get(at..at + length).is_some_and(is_period))
+    let is_digit = |at: Option<usize>| at.and_then(|at| name.as_bytes().get(at)).is_some_and(u8::is_ascii_digit);
+    let holds = |every: Every, at: usize| {
+        let end = at + every.example().len();
+        // A year is not a part of a longer number.
+        let is_apart = !is_digit(at.checked_sub(1)) && !is_digit(Some(end));
+        is_apart && name.get(at..end).is_some_and(|text| Period::parse(every, text).is_ok())
+    };
+    Every::ALL.into_iter().any(|every| (0..name.len()).any(|at| holds(every, at)))
 }
 
 /// What all the tables have in common of who may use them.

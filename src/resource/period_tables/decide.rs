@@ -8,23 +8,25 @@ use super::spec::{MAX_PERIODS, PeriodTables, Series};
 use crate::host::warehouse::{Catalog, Dialect, Relation, RelationKind, TableName};
 use crate::resource::Diff;
 use crate::resource::relation::{
-    TableChange, cannot_copy_from, cannot_create_in, missing_accounts, refuses_changes, truncated,
+    TableChange, cannot_copy_from, cannot_create_in, missing_accounts, missing_parent, refuses_changes, truncated,
 };
 
 pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableChange>, Failure> {
     let catalog = &actual.catalog;
     let end = tables.end(actual.as_of);
-    let count = tables.from.count_through(end);
+    let start = tables.start(actual.as_of);
+    let count = start.count_through(end);
     if count > MAX_PERIODS as usize {
-        let reason = format!("{} to {end} are {count} periods, but at most {MAX_PERIODS} are allowed", tables.from);
-        return Err(Failure::new(reason).hint("correct `from`, or the date of `--as-of`"));
+        let reason = format!("{start} to {end} are {count} periods, but at most {MAX_PERIODS} are allowed");
+        return Err(
+            Failure::new(reason).hint("correct `from` (`current-90` moves on with time), or the date of `--as-of`")
+        );
     }
     let mut diff = Diff::default();
     let unknown = tables.access().unknown(catalog);
     diff.obstacles.extend(truncated(tables.access().names(), catalog.dialect));
     if diff.obstacles.is_empty() && !unknown.is_empty() {
-        let refusal = Failure::new(missing_accounts(&unknown));
-        diff.obstacles.push(refusal.hint("create them on the server, or correct `grants` and `owner`"));
+        diff.obstacles.push(missing_accounts(&unknown, catalog));
     }
     let mut overdue = Vec::new();
     let mut facts = Vec::new();
@@ -74,7 +76,7 @@ fn one_series(
     let catalog = &actual.catalog;
     let parent = parent(series, catalog)?;
     let last_open = tables.current(actual.as_of).before();
-    for period in tables.from.through(tables.end(actual.as_of)) {
+    for period in tables.start(actual.as_of).through(tables.end(actual.as_of)) {
         let table = series.table(period);
         match catalog.relation(&table) {
             None => match creation(series, &table, parent, catalog) {
@@ -108,9 +110,13 @@ fn parent<'a>(series: &Series, catalog: &'a Catalog) -> Result<&'a Relation, Fai
     match catalog.relation(name) {
         None if catalog.schema(name).is_none() => {
             let reason = format!("{pattern}: parent {name} does not exist: schema {} does not exist", name.schema);
-            Err(Failure::new(reason).hint(missing))
+            let near = catalog.did_you_mean(&name.schema);
+            Err(Failure::new(reason).hint(near.unwrap_or_else(|| missing.to_owned())))
         }
-        None => Err(Failure::new(format!("{pattern}: parent {name} does not exist")).hint(missing)),
+        None => {
+            let failure = Failure::new(format!("{pattern}: parent {name} does not exist"));
+            Err(failure.hint(missing_parent(catalog, name, missing)))
+        }
         Some(parent) if !can_be_parent(parent, catalog.dialect) => {
             let reason = format!("{pattern}: parent {name} is {}, which LIKE does not support", parent.kind);
             Err(Failure::new(reason).hint("use a table in `like`"))

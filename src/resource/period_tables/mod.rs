@@ -23,9 +23,10 @@ use super::{
 };
 use crate::host::warehouse::{Catalog, fold};
 use crate::plan::claim;
+use crate::plan::period::Period;
 pub use actual::Actual;
+use spec::{From, Series, Spec, Through};
 pub use spec::{OnDrift, PeriodTables};
-use spec::{Series, Spec, Through};
 
 impl Resource for PeriodTables {
     const INFO: KindInfo = KindInfo { notes_describe_state: true, ..KindInfo::on_warehouse("period_tables") };
@@ -54,7 +55,7 @@ impl Resource for PeriodTables {
             let pattern = fold(&series.pattern());
             let (before, after) = pattern.split_once("{period}").unwrap_or((&pattern, ""));
             let (before, after) = (before.to_owned(), after.to_owned());
-            let series = claim::Series { before, after, every: self.spec.every, from: self.from, through };
+            let series = claim::Series { before, after, every: self.spec.every, from: self.earliest(), through };
             Claim::Series { database: database(), series }
         });
         let parent = |series: &Series| fold(&series.parent.to_string());
@@ -71,8 +72,11 @@ impl Resource for PeriodTables {
             Through::Current => "the current one".to_owned(),
             Through::Period(period) => period.to_string(),
         };
-        let first = self.from.through(self.from.plus(2)).map(|period| period.to_string());
-        let first: Vec<String> = first.collect();
+        let example = match self.from {
+            From::Period(period) => period,
+            From::Before(_) => Period::parse(self.spec.every, self.spec.every.example()).unwrap_or(self.earliest()),
+        };
+        let first: Vec<String> = example.through(example.plus(2)).map(|period| period.to_string()).collect();
         let mut lines = vec![
             format!(
                 "-- one for each {} from {} to {through}{ahead}: {}, …",
@@ -83,7 +87,7 @@ impl Resource for PeriodTables {
             "-- create only those that do not exist yet".to_owned(),
         ];
         for series in &self.series {
-            let table = series.table(self.from);
+            let table = series.table(example);
             lines.push(format!("CREATE TABLE {table} (LIKE {});", series.parent));
             for grant in &self.spec.grants {
                 let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();

@@ -21,7 +21,7 @@ impl PeriodTables {
         let pattern = series.pattern();
         let (as_of, end, last_seen) = (actual.as_of, self.end(actual.as_of), self.horizon(actual.as_of));
         let exists = |period: &Period| actual.catalog.relation(&series.table(*period)).is_some();
-        let (existing, missing): (Vec<Period>, Vec<Period>) = self.from.through(last_seen).partition(exists);
+        let (existing, missing): (Vec<Period>, Vec<Period>) = self.start(as_of).through(last_seen).partition(exists);
         let (begun, to_come): (Vec<Period>, Vec<Period>) = missing.iter().partition(|period| period.start() <= as_of);
         let next = missing.first();
 
@@ -50,8 +50,8 @@ impl PeriodTables {
             };
             warnings.push(format!("{pattern}: {which} {}", when(as_of, *coming)));
         }
-        if self.from > end {
-            let from = self.from;
+        let from = self.start(as_of);
+        if from > end {
             warnings.push(format!(
                 "{pattern}: no table is created yet: `from` is {from}, but `through` and `ahead` end at {end}"
             ));

@@ -18,10 +18,17 @@ use crate::resource::{Diff, Resource as _};
 struct Calendar {
     every: &'static str,
     months: i64,
+    days: i64,
 }
 
 impl Calendar {
     fn start_of(self, day: Date) -> Date {
+        if self.every == "week" {
+            return day.checked_sub(i64::from(day.weekday().to_monday_zero_offset()).days()).unwrap();
+        }
+        if self.every == "day" {
+            return day;
+        }
         let mut start = day.first_of_year();
         while self.after(start, 1) <= day {
             start = self.after(start, 1);
@@ -30,7 +37,8 @@ impl Calendar {
     }
 
     fn after(self, start: Date, periods: i64) -> Date {
-        start.checked_add((periods * self.months).months()).unwrap()
+        let later = start.checked_add((periods * self.months).months()).unwrap();
+        later.checked_add((periods * self.days).days()).unwrap()
     }
 
     /// Returns all starts between two dates, inclusive.
@@ -39,8 +47,11 @@ impl Calendar {
     }
 
     fn name(self, start: Date) -> String {
-        let part = i64::from(start.month() - 1) / self.months + 1;
+        let part = i64::from(start.month() - 1) / self.months.max(1) + 1;
         match self.every {
+            "year" => start.strftime("%Y").to_string(),
+            "week" => start.strftime("%G_w%V").to_string(),
+            "day" => start.strftime("%Y_%m_%d").to_string(),
             "half_year" => start.strftime("%Y_h").to_string() + &part.to_string(),
             "quarter" => start.strftime("%Y_q").to_string() + &part.to_string(),
             _ => start.strftime("%Y_%m").to_string(),
@@ -99,9 +110,12 @@ impl Case {
 
 fn case() -> impl Strategy<Value = Case> {
     let calendar = prop_oneof![
-        Just(Calendar { every: "half_year", months: 6 }),
-        Just(Calendar { every: "quarter", months: 3 }),
-        Just(Calendar { every: "month", months: 1 }),
+        Just(Calendar { every: "year", months: 12, days: 0 }),
+        Just(Calendar { every: "half_year", months: 6, days: 0 }),
+        Just(Calendar { every: "quarter", months: 3, days: 0 }),
+        Just(Calendar { every: "month", months: 1, days: 0 }),
+        Just(Calendar { every: "week", months: 0, days: 7 }),
+        Just(Calendar { every: "day", months: 0, days: 1 }),
     ];
     let first =
         (1100i16..=2900, 1i8..=12, 1i8..=28).prop_map(|(year, month, day)| Date::new(year, month, day).unwrap());
@@ -110,6 +124,8 @@ fn case() -> impl Strategy<Value = Case> {
     (calendar, first, through, 0i64..6, 0i64..200, -800i32..4000, there).prop_map(
         |(calendar, first, through, ahead, warn_days, later, there)| {
             let from = calendar.start_of(first);
+            // A series has at most 1200 periods.
+            let later = if calendar.every == "day" { later.min(1000) } else { later };
             let through = through.map(|periods| calendar.after(from, periods));
             let as_of = first.checked_add(i64::from(later).days()).unwrap();
             Case { calendar, from, through, ahead, warn_days, as_of, there }

@@ -9,11 +9,17 @@ pub static REFERENCE: Reference = Reference {
         Key::required("connection", Shape::Text, "warehouse", "A connection of the plan file."),
         Key::required(
             "every",
-            Shape::OneOf(&["half_year", "quarter", "month"]),
+            Shape::OneOf(&["year", "half_year", "quarter", "month", "week", "day"]),
             "half_year",
-            "The length of a period.",
+            "The length of a period. Weeks are those of ISO 8601.",
         ),
-        Key::required("from", Shape::Text, "2025_h2", "The first period: 2025_h2, 2025_q3 or 2025_07."),
+        Key::required(
+            "from",
+            Shape::Text,
+            "2025_h2",
+            "The first period (2025, 2025_h2, 2025_q3, 2025_07, 2025_w07 or 2025_07_15), or `current-6` for the six before the \
+             current one.",
+        ),
         Key::required(
             "tables",
             Shape::Some(&Shape::Keys(&SERIES)),

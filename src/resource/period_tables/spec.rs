@@ -1,6 +1,7 @@
 //! The mapping in the plan file, and its validation before any server is contacted.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ pub struct Spec {
     /// A connection of the plan file.
     pub connection: String,
     pub every: Every,
-    /// The first period.
+    /// The first period, or `current-N`.
     pub from: String,
     /// The last period, or `current`.
     #[serde(default = "current")]
@@ -65,6 +66,51 @@ pub enum OnDrift {
     Report,
     /// Columns that the parent has gained at its end are added, and VARCHARs are widened. What remains is drift.
     AddColumns,
+}
+
+/// The first period.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum From {
+    Period(Period),
+    /// So many periods before the current one.
+    Before(u32),
+}
+
+impl From {
+    /// Parses `2025_h2`, `current` or `current-6`.
+    fn parse(every: Every, text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix("current") else {
+            let relative = "or `current-6`";
+            return Period::parse(every, text).map(Self::Period).map_err(|error| format!("{error}, {relative}"));
+        };
+        let count = match rest.trim().strip_prefix('-') {
+            None if rest.trim().is_empty() => Some(0),
+            None => None,
+            Some(count) => count.trim().parse().ok(),
+        };
+        match count {
+            Some(count) if count < MAX_PERIODS => Ok(Self::Before(count)),
+            _ => Err(format!("`{text}` is not a valid start; expected `current-N` with N below {MAX_PERIODS}")),
+        }
+    }
+
+    /// Returns a period that is no later than any that the series has.
+    fn earliest(self, every: Every) -> Period {
+        match self {
+            Self::Period(period) => period,
+            Self::Before(_) => Period::first(every),
+        }
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Period(period) => period.fmt(f),
+            Self::Before(0) => f.write_str("the current one"),
+            Self::Before(count) => write!(f, "{count} before the current one"),
+        }
+    }
 }
 
 /// The last period before those of `ahead`.
@@ -116,6 +162,13 @@ impl Series {
         TableName::new(&self.template.schema, self.template.name.replace("{period}", &period.to_string()))
     }
 
+    /// Returns the period of a table of the series.
+    fn period_of(&self, table: &TableName, every: Every) -> Option<Period> {
+        let (before, after) = self.template.name.split_once("{period}")?;
+        let name = table.name.strip_prefix(before).filter(|_| table.schema == self.template.schema)?;
+        Period::parse(every, name.strip_suffix(after)?).ok()
+    }
+
     /// Returns the name with `{period}` in it, as people write it.
     pub fn pattern(&self) -> String {
         TableName::new(&self.template.schema, self.template.name.replace("{period}", MARK_PLAIN))
@@ -137,7 +190,7 @@ pub const MAX_PERIODS: u32 = 1200;
 #[serde(try_from = "Spec", into = "Spec")]
 pub struct PeriodTables {
     pub spec: Spec,
-    pub from: Period,
+    pub from: From,
     pub through: Through,
     pub series: Vec<Series>,
 }
@@ -149,6 +202,19 @@ impl PeriodTables {
 
     pub fn current(&self, as_of: Date) -> Period {
         Period::of(self.spec.every, as_of)
+    }
+
+    /// Returns the first period that has to have a table.
+    pub fn start(&self, as_of: Date) -> Period {
+        match self.from {
+            From::Period(period) => period,
+            From::Before(count) => self.current(as_of).minus(count),
+        }
+    }
+
+    /// Returns a period that is no later than any that the series has, on any date.
+    pub fn earliest(&self) -> Period {
+        self.from.earliest(self.spec.every)
     }
 
     /// Returns the last period that has to have a table.
@@ -163,19 +229,21 @@ impl PeriodTables {
     /// Returns the last period that is checked. It is later than the last desired one, to find out when the tables run
     /// out. It is limited, so that a wrong date does not query thousands of names.
     pub fn horizon(&self, as_of: Date) -> Period {
-        let last = self.end(as_of).max(self.current(as_of)).max(self.from).plus(LOOKAHEAD);
-        last.min(self.from.plus(MAX_PERIODS + LOOKAHEAD))
+        let start = self.start(as_of);
+        let last = self.end(as_of).max(self.current(as_of)).max(start).plus(LOOKAHEAD);
+        last.min(start.plus(MAX_PERIODS + LOOKAHEAD))
     }
 
     /// Returns the query for its tables and some after them, their parents, and the accounts.
     pub fn query(&self, as_of: Date) -> CatalogQuery {
-        let last = self.horizon(as_of);
+        let (start, last) = (self.start(as_of), self.horizon(as_of));
         let mut relations = BTreeSet::new();
         for series in &self.series {
             relations.insert(series.parent.clone());
-            relations.extend(self.from.through(last).map(|period| series.table(period)));
+            relations.extend(start.through(last).map(|period| series.table(period)));
         }
-        CatalogQuery { relations, accounts: self.access().accounts(), ..CatalogQuery::default() }
+        let expected = self.series.iter().map(|series| series.parent.clone()).collect();
+        CatalogQuery { relations, expected, accounts: self.access().accounts(), ..CatalogQuery::default() }
     }
 }
 
@@ -184,7 +252,12 @@ impl TryFrom<Spec> for PeriodTables {
 
     fn try_from(spec: Spec) -> Result<Self, KeyError> {
         let wrong = |key: &'static str, message: String| KeyError::new(message).of([Key(key)]);
-        let from = Period::parse(spec.every, &spec.from).map_err(|error| KeyError::new(error).named("from"))?;
+        let from = From::parse(spec.every, spec.from.trim()).map_err(|error| KeyError::new(error).named("from"))?;
+        let example = match from {
+            From::Period(period) => Ok(period),
+            From::Before(_) => Period::parse(spec.every, spec.every.example()),
+        };
+        let example = example.map_err(|error| KeyError::new(error).named("from"))?;
         let through = match spec.through.as_str() {
             "current" => Through::Current,
             name => Period::parse(spec.every, name)
@@ -195,6 +268,13 @@ impl TryFrom<Spec> for PeriodTables {
             return Err(wrong("ahead", format!("`ahead` is {}, but at most {MAX_AHEAD} is allowed", spec.ahead)));
         }
         if let Through::Period(end) = through {
+            if matches!(from, From::Before(_)) {
+                return Err(wrong(
+                    "through",
+                    "`through` has to be `current` if `from` is relative to the current period".into(),
+                ));
+            }
+            let from = example;
             if end < from {
                 return Err(wrong("through", format!("`through` ({end}) is before `from` ({from})")));
             }
@@ -216,12 +296,13 @@ impl TryFrom<Spec> for PeriodTables {
             if !patterns.insert(one.pattern()) {
                 return Err(wrong("name", format!("`tables` lists {} twice", one.pattern())));
             }
-            let table = one.table(from);
+            let table = one.table(example);
             if table.schema.len().max(table.name.len()) > MAX_IDENTIFIER_BYTES {
                 let limit = format!("{MAX_IDENTIFIER_BYTES} bytes, the limit of the servers");
                 return Err(wrong("name", format!("`tables`: {table} is longer than {limit}")));
             }
-            if from.through(from.plus(24)).any(|period| one.table(period) == one.parent) {
+            let is_made = |period: Period| period >= from.earliest(spec.every);
+            if one.period_of(&one.parent, spec.every).is_some_and(is_made) {
                 return Err(wrong("like", format!("`tables`: {} is its own parent", one.parent)));
             }
             series.push(one);
@@ -232,7 +313,7 @@ impl TryFrom<Spec> for PeriodTables {
     }
 }
 
-impl From<PeriodTables> for Spec {
+impl std::convert::From<PeriodTables> for Spec {
     fn from(tables: PeriodTables) -> Self {
         tables.spec
     }
@@ -283,9 +364,16 @@ mod tests {
             serde_yaml::from_str::<PeriodTables>(&text).map(|_| ()).map_err(|error| error.to_string())
         };
         let tables = "tables: [{ name: 's.h_{period}', like: s.m }]";
-        assert_eq!(read(&format!("from: 2025_h2\n{tables}")), Ok(()));
+        for from in ["2025_h2", "current", "current-6", "current - 6"] {
+            assert_eq!(read(&format!("from: {from}\n{tables}")), Ok(()), "{from}");
+        }
         for (lines, reason) in [
             (format!("from: 2025_q2\n{tables}"), "`2025_q2` is not a valid half year; expected a name like 2025_h2"),
+            (format!("from: current-1200\n{tables}"), "N below 1200"),
+            (format!("from: current+1\n{tables}"), "expected `current-N`"),
+            (format!("from: current-2\nthrough: 2027_h1\n{tables}"), "`through` has to be `current`"),
+            ("from: current-2\ntables: [{ name: 's.h_{period}', like: s.h_2030_h1 }]".into(), "is its own parent"),
+            ("from: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.h_2060_h1 }]".into(), "is its own parent"),
             (format!("from: 2025_h2\nthrough: now\n{tables}"), "or `current`"),
             (format!("from: 2025_h2\nthrough: 2025_h1\n{tables}"), "is before `from`"),
             (format!("from: 1000_h1\nthrough: 2025_h1\n{tables}"), "at most 1200"),

@@ -47,7 +47,9 @@ pub fn cannot_create_in(catalog: &Catalog, table: &TableName) -> Option<(String,
     match catalog.schema(table) {
         None => Some((
             format!("schema {schema} does not exist"),
-            "create the schema first; provision does not create schemas".to_owned(),
+            catalog
+                .did_you_mean(schema)
+                .unwrap_or_else(|| "create the schema first; provision does not create schemas".to_owned()),
         )),
         Some(found) if found.external => Some((
             format!("schema {schema} is an external schema: its tables are outside the warehouse"),
@@ -61,8 +63,19 @@ pub fn cannot_create_in(catalog: &Catalog, table: &TableName) -> Option<(String,
     }
 }
 
-/// Returns the message for accounts that do not exist on the server.
-pub fn missing_accounts(accounts: &[String]) -> String {
+/// Returns the hint for a parent that does not exist.
+pub fn missing_parent(catalog: &Catalog, parent: &TableName, otherwise: &str) -> String {
+    catalog.did_you_mean(&parent.to_string()).unwrap_or_else(|| otherwise.to_owned())
+}
+
+/// Returns the failure for accounts that do not exist on the server, as [`Access::unknown`] names them.
+pub fn missing_accounts(accounts: &[String], catalog: &Catalog) -> Failure {
     let verb = if accounts.len() == 1 { "does" } else { "do" };
-    format!("{} {verb} not exist", accounts.join(", "))
+    let name = |account: &String| account.rsplit(' ').next().unwrap_or_default().to_owned();
+    let near: Vec<String> = accounts.iter().filter_map(|account| catalog.did_you_mean(&name(account))).collect();
+    let hint = match near.as_slice() {
+        [] => "create them on the server, or correct `grants` and `owner`".to_owned(),
+        near => near.join(" "),
+    };
+    Failure::new(format!("{} {verb} not exist", accounts.join(", "))).hint(hint)
 }

@@ -6,12 +6,12 @@
 
 use std::ops::Range;
 
-use sqlparser::dialect::RedshiftSqlDialect;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use sqlparser::tokenizer::Token;
 
-use crate::host::warehouse::{Dialect, Dist, MAX_IDENTIFIER_BYTES, Sort, TableName, fold};
+use super::clauses::Clauses;
+use super::tokens::{Words, is_folded_by_locale, is_long, words};
+use crate::host::warehouse::{Dist, Sort, TableName, fold};
 use crate::resource::KeyError;
-use crate::text::Position;
 
 /// The result of the analysis.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,15 +29,8 @@ pub struct Outline {
     pub long_words: Vec<String>,
     /// An unquoted word with capital letters outside ASCII. Servers with a single-byte encoding fold it by their locale.
     pub locale_word: Option<String>,
-}
-
-/// Every identifier up to this length is stored as it is.
-fn is_long(name: &str) -> bool {
-    name.len() > Dialect::Postgresql.max_identifier_bytes()
-}
-
-fn is_folded_by_locale(word: &Word) -> bool {
-    word.quote_style.is_none() && word.value.chars().any(|letter| !letter.is_ascii() && letter.is_uppercase())
+    /// What the statement says beside columns and Redshift's attributes.
+    pub clauses: Clauses,
 }
 
 /// Analyses one CREATE TABLE. The error contains the position.
@@ -49,92 +42,7 @@ pub fn outline(ddl: &str) -> Result<Outline, KeyError> {
     words.body(table)
 }
 
-/// Returns the statement's tokens without white space and comments.
-fn words(ddl: &str) -> Result<Vec<TokenWithSpan>, KeyError> {
-    let mut tokens = Tokenizer::new(&RedshiftSqlDialect {}, ddl).tokenize_with_location().map_err(|error| {
-        let at = position(error.location);
-        KeyError::new(format!("cannot parse the DDL at {at}: {}", error.message)).at(at)
-    })?;
-    tokens.retain(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
-    while tokens.last().is_some_and(|token| token.token == Token::SemiColon) {
-        tokens.pop();
-    }
-    match tokens.iter().position(|token| token.token == Token::SemiColon) {
-        Some(index) => {
-            let at = position(tokens[index].span.start);
-            Err(KeyError::new(format!("the DDL contains more than one statement: the first ends at {at}")).at(at))
-        }
-        None if tokens.is_empty() => Err("the DDL is empty".into()),
-        None => Ok(tokens),
-    }
-}
-
-pub fn position(location: Location) -> Position {
-    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    Position { line: count(location.line), column: count(location.column) }
-}
-
-struct Words<'a> {
-    ddl: &'a str,
-    tokens: &'a [TokenWithSpan],
-    at: usize,
-}
-
 impl Words<'_> {
-    /// Returns the current token in upper case if it is an unquoted word.
-    fn word(&self) -> Option<String> {
-        self.word_at(self.at)
-    }
-
-    fn word_at(&self, at: usize) -> Option<String> {
-        match &self.tokens.get(at)?.token {
-            Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_uppercase()),
-            _ => None,
-        }
-    }
-
-    fn is(&self, at: usize, token: &Token) -> bool {
-        self.tokens.get(at).is_some_and(|found| found.token == *token)
-    }
-
-    /// An error about the word at hand, whose message ends with its place.
-    fn unexpected(&self, expected: &str) -> KeyError {
-        match self.tokens.get(self.at) {
-            Some(token) => {
-                let at = position(token.span.start);
-                KeyError::new(format!("{expected} {at}: found {}", token.token)).at(at)
-            }
-            None => KeyError::new(format!("{expected} its end")),
-        }
-    }
-
-    /// An error about the word at hand.
-    fn refused(&self, message: impl Into<String>) -> KeyError {
-        let error = KeyError::new(message);
-        match self.tokens.get(self.at) {
-            Some(token) => error.at(position(token.span.start)),
-            None => error,
-        }
-    }
-
-    fn names(&self) -> impl Iterator<Item = &Word> {
-        self.tokens.iter().filter_map(|token| match &token.token {
-            Token::Word(word) => Some(word),
-            _ => None,
-        })
-    }
-
-    fn check_lengths(&mut self) -> Result<(), KeyError> {
-        let is_long = |token: &TokenWithSpan| match &token.token {
-            Token::Word(word) => word.value.len() > MAX_IDENTIFIER_BYTES,
-            _ => false,
-        };
-        let Some(at) = self.tokens.iter().position(is_long) else { return Ok(()) };
-        self.at = at;
-        let bytes = self.tokens.get(at).map_or(0, |token| token.token.to_string().trim_matches('"').len());
-        Err(self.refused(format!("a name has {bytes} bytes, but the servers store at most {MAX_IDENTIFIER_BYTES}")))
-    }
-
     /// Parses exactly `CREATE TABLE schema.name (`.
     fn head(&mut self) -> Result<TableName, KeyError> {
         if self.word().as_deref() != Some("CREATE") {
@@ -197,6 +105,8 @@ impl Words<'_> {
     fn body(&mut self, table: TableName) -> Result<Outline, KeyError> {
         let mut found = Attributes::default();
         let mut cuts = Vec::new();
+        let mut clauses = Clauses::default();
+        let mut blanks = Vec::new();
         let mut depth = 0usize;
         let mut column = String::new();
         while let Some(token) = self.tokens.get(self.at) {
@@ -225,18 +135,30 @@ impl Words<'_> {
             if length > 0 {
                 cuts.push(self.bytes(self.at, self.at + length - 1)?);
             }
-            self.at += length.max(1);
+            let kept = match depth {
+                _ if length > 0 => 0,
+                0 => self.table_clause(&mut clauses),
+                1 => self.column_clause(&column, &mut clauses),
+                _ => 0,
+            };
+            if kept > 0 {
+                blanks.push(self.bytes(self.at, self.at + kept - 1)?);
+            }
+            self.at += length.max(kept).max(1);
         }
         if depth > 0 {
             return Err("a `(` in the DDL is not closed".into());
         }
         let has_attributes = !cuts.is_empty();
+        blanks.extend(cuts.iter().cloned());
+        blanks.sort_by_key(|range| range.start);
         Ok(Outline {
             table,
             dist: found.dist(),
             sort: found.sort,
             without_attributes: cut(self.ddl, &cuts),
-            blanked: blank_out(self.ddl, &cuts),
+            blanked: blank_out(self.ddl, &blanks),
+            clauses,
             has_attributes,
             long_words: self.names().map(|word| word.value.clone()).filter(|name| is_long(name)).collect(),
             locale_word: self.names().find(|word| is_folded_by_locale(word)).map(|word| word.value.clone()),
@@ -289,39 +211,6 @@ impl Words<'_> {
             _ => 0,
         }
     }
-
-    /// Parses `(a, b)` at a token. Returns the columns and the number of tokens.
-    fn columns_in_parentheses(&self, at: usize) -> Result<(Vec<String>, usize), KeyError> {
-        let invalid = || {
-            let expected = "expected a list of columns in parentheses in the DDL at";
-            match self.tokens.get(at).map(|token| position(token.span.start)) {
-                Some(place) => KeyError::new(format!("{expected} {place}")).at(place),
-                None => KeyError::new(format!("{expected} its end")),
-            }
-        };
-        let mut columns = Vec::new();
-        let mut next = at;
-        while self.is(next, if next == at { &Token::LParen } else { &Token::Comma }) {
-            match self.tokens.get(next + 1).map(|token| &token.token) {
-                Some(Token::Word(word)) if word.quote_style.is_some() => columns.push(word.value.clone()),
-                Some(Token::Word(word)) => columns.push(fold(&word.value)),
-                _ => return Err(invalid()),
-            }
-            next += 2;
-        }
-        if columns.is_empty() || !self.is(next, &Token::RParen) {
-            return Err(invalid());
-        }
-        Ok((columns, next + 1 - at))
-    }
-
-    /// Returns the byte range of the tokens from `first` to `last`.
-    fn bytes(&self, first: usize, last: usize) -> Result<Range<usize>, KeyError> {
-        let (Some(first), Some(last)) = (self.tokens.get(first), self.tokens.get(last)) else {
-            return Err("an attribute at the end of the DDL is incomplete".into());
-        };
-        Ok(byte_at(self.ddl, first.span.start)..byte_at(self.ddl, last.span.end))
-    }
 }
 
 #[derive(Default)]
@@ -341,13 +230,6 @@ impl Attributes {
             _ => None,
         }
     }
-}
-
-/// Converts a position in lines and characters to a byte offset.
-fn byte_at(text: &str, place: Location) -> usize {
-    let line = text.split_inclusive('\n').take(place.line.saturating_sub(1) as usize).map(str::len).sum::<usize>();
-    let column = text[line..].chars().take(place.column.saturating_sub(1) as usize).map(char::len_utf8).sum::<usize>();
-    line + column
 }
 
 /// Returns the text without the ranges, and without the white space before each.

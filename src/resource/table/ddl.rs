@@ -10,7 +10,8 @@ use sqlparser::ast::{ColumnDef, ColumnOption, CreateTable, CreateTableLikeKind, 
 use sqlparser::dialect::RedshiftSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
-use super::attributes::{Outline, outline, position};
+use super::attributes::{Outline, outline};
+use super::tokens::position;
 use crate::host::warehouse::{Column, Dialect, TableName, fold};
 use crate::resource::relation::types::{canonical, implies_not_null};
 use crate::resource::{KeyError, Segment};
@@ -61,11 +62,12 @@ impl Ddl {
             return Err("the DDL lists no columns".into());
         }
         reject_unknown_clauses(&create)?;
-        let mut says_more = !create.constraints.is_empty();
+        let mut says_more = !create.constraints.is_empty() || outline.clauses.any;
         let keys = primary_key(&create.constraints);
         let mut columns = Vec::new();
         for definition in &create.columns {
-            let (column, more) = column(definition, &keys)?;
+            let (mut column, more) = column(definition, &keys)?;
+            column.null &= !outline.clauses.identity.contains(&column.name);
             says_more |= more;
             columns.push(column);
         }

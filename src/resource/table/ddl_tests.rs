@@ -70,7 +70,9 @@ fn rejects_everything_but_one_plain_create_table() {
         ("CREATE TABLE a.b (c INT) INHERITS (a.c)", "an unsupported clause"),
         ("CREATE TABLE a.b (c INT 'unclosed)", "cannot parse the DDL at line 1"),
         ("CREATE TABLE a.b (\n  c INT DISTKEY mood)", "cannot parse the DDL at line 2, column 17"),
-        ("CREATE TABLE a.b (c BIGINT IDENTITY(0, 1))", "`columns:` next to `ddl`"),
+        ("CREATE TABLE a.b (c TEXT COMPRESSION pglz)", "`columns:` next to `ddl`"),
+        ("CREATE TABLE a.b (c INT GENERATED ALWAYS AS (d))", "`columns:` next to `ddl`"),
+        ("CREATE TABLE a.b (LIKE a.c INCLUDING MOOD)", "cannot parse the DDL"),
     ] {
         let error = Ddl::parse(ddl, None).unwrap_err();
         let found = format!("{error}\n{error:#}");
