@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_text
@@ -116,10 +117,14 @@ class ProvisionAction(ActionBase):
         """
         if name not in task_vars:
             raise AnsibleActionFail("the secret %s is not defined; set the variable %s, or remove it from `secrets`" % (name, name))
+        problem = None
         try:
             value = self._templar.template(task_vars[name])
         except Exception as error:  # pylint: disable=broad-except
-            raise AnsibleActionFail("cannot evaluate the secret %s (%s)" % (name, type(error).__name__)) from None
+            problem = type(error).__name__
+        # Not raised where the error is handled: AnsibleActionFail keeps the text of the error that is being handled.
+        if problem is not None:
+            raise AnsibleActionFail("cannot evaluate the secret %s (%s)" % (name, problem))
         # A value of ansible-vault is text of its own type.
         if isinstance(value, (bool, int, float, dict, list)) or value is None:
             raise AnsibleActionFail("the secret %s has to be a string; put it in quotes" % name)
@@ -142,7 +147,7 @@ class ProvisionAction(ActionBase):
         display.vv("copying provision %s for %s" % (digest[:12], architecture))
         answer = self._low_level_execute_command(copy_command(digest), in_data=content)
         if answer["rc"] != 0:
-            reason = answer["stderr"].strip() or answer["stdout"].strip() or "exit code %d" % answer["rc"]
+            reason = _messages(answer) or "exit code %d" % answer["rc"]
             raise AnsibleActionFail("cannot copy the program to the host: %s" % reason)
 
     def _report(self, command, answer, dest):
@@ -152,7 +157,7 @@ class ProvisionAction(ActionBase):
             raise AnsibleActionFail("cannot read the report of the program: %s" % error) from None
         if report.started is None:
             # The request can be wrong, or the program something else. Its messages contain no value of a request.
-            reason = answer["stderr"].strip() or "it ended with exit code %d and printed no report" % answer["rc"]
+            reason = _messages(answer) or "it ended with exit code %d and printed no report" % answer["rc"]
             raise AnsibleActionFail("cannot %s %s: %s" % (command, dest, reason))
         result = {
             "changed": report.changed,
@@ -172,10 +177,16 @@ class ProvisionAction(ActionBase):
         }
         if not report.complete:
             result["failed"] = True
-            result["msg"] += ": exit code %d%s" % (answer["rc"], ", " + answer["stderr"].strip() if answer["stderr"].strip() else "")
+            result["msg"] += ": exit code %d%s" % (answer["rc"], ", " + _messages(answer) if _messages(answer) else "")
         warnings = report.all_warnings()
         if warnings:
             result["warnings"] = warnings
         if self._task.diff:
             result["diff"] = report.diffs()
         return report, result
+
+
+def _messages(answer):
+    """What a command printed on standard error, without what ssh prints there with ``-vvv``."""
+    lines = answer["stderr"].splitlines()
+    return "\n".join(line for line in lines if not re.match(r"debug[123]: |OpenSSH_", line)).strip()
