@@ -1,6 +1,6 @@
 //! Follow-ups: what a person has to do after the changes, because services may still use the replaced files and values.
 
-use crate::text::shell_words;
+use crate::text::{shell_word, shell_words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -110,17 +110,31 @@ impl Notes {
                 let stale = (own == Some(*subject)).then_some(stale.as_slice());
                 let cause = Cause { replaced: &replaced, stale };
                 let reactions = seen.step.resource.follow_ups(&seen.actual, &cause).into_iter();
-                found.extend(reactions.map(|Reaction { reason, services, argv }| FollowUp {
-                    id: None,
-                    step: id.to_owned(),
-                    reason,
-                    services,
-                    command: shell_words(&argv),
-                    argv,
-                    subject: Some(subject.display().to_string()),
-                }));
+                found.extend(reactions.map(|reaction| follow_up(id, subject, reaction)));
             }
         }
         found
+    }
+}
+
+fn follow_up(step: &str, subject: &Path, reaction: Reaction) -> FollowUp {
+    let Reaction { reason, services, argv, directory } = reaction;
+    let command = shell_words(&argv);
+    let (command, argv) = match directory.map(|directory| directory.to_string_lossy().into_owned()) {
+        Some(directory) => {
+            let entered = format!("cd {} && {command}", shell_word(&directory));
+            let env = ["env".to_owned(), format!("--chdir={directory}")];
+            (entered, env.into_iter().chain(argv).collect())
+        }
+        None => (command, argv),
+    };
+    FollowUp {
+        id: None,
+        step: step.to_owned(),
+        reason,
+        services,
+        command,
+        argv,
+        subject: Some(subject.display().to_string()),
     }
 }

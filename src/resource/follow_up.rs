@@ -31,4 +31,6 @@ pub struct Reaction {
     pub services: Vec<String>,
     /// The program and its arguments.
     pub argv: Vec<String>,
+    /// The directory to run it in, if it matters.
+    pub directory: Option<PathBuf>,
 }

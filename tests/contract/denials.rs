@@ -112,6 +112,23 @@ fn plan_reports_a_mount_point_that_would_be_replaced() {
 }
 
 #[test]
+fn plan_reports_an_env_file_that_cannot_be_replaced() {
+    for (before, word) in [
+        ("chattr +i .env", "/srv/app/.env is immutable"),
+        ("chattr +a .env", "/srv/app/.env is append-only"),
+        ("cp -p .env /root/other; mount --bind /root/other .env", "/srv/app/.env is a mount point"),
+        ("mount --bind . .; mount -o remount,bind,ro /srv/app", "/srv/app is mounted read-only"),
+        ("rm .env; chattr +i .", "/srv/app is immutable"),
+    ] {
+        let host = Host::new(COMPOSE);
+        host.sandbox
+            .bash("root", "cd /srv/app; sed -i 's/old/${PW}/' docker-compose.yml; echo PW=old > .env; chmod 600 .env");
+        host.sandbox.bash("root", &format!("cd /srv/app; {before}"));
+        host.is_blocked("", &[word]);
+    }
+}
+
+#[test]
 fn plan_reports_missing_capabilities_of_root() {
     let host = Host::new(DIRECTORY);
     host.is_blocked("setpriv --bounding-set=-chown --inh-caps=-chown", &["root is not allowed"]);

@@ -25,7 +25,8 @@ fn follow_ups(outcome: &Outcome) -> Vec<(String, Value, String)> {
 }
 
 fn recreate(step: &str) -> (String, Value, String) {
-    let command = format!("docker compose -f {COMPOSE} up -d --force-recreate {}", SERVICES.join(" "));
+    let folder = COMPOSE.rsplit_once('/').unwrap().0;
+    let command = format!("cd {folder} && docker compose up -d --force-recreate {}", SERVICES.join(" "));
     (step.to_owned(), json!(SERVICES), command)
 }
 
@@ -73,7 +74,11 @@ fn a_pulled_compose_file_has_a_follow_up_for_its_owner() {
     let committed = sandbox.git("show jasleen_qa:airflow_poc/docker-compose.yml");
     sandbox.commit("airflow_poc/docker-compose.yml", &committed.replace("2.9.3", "2.10.0"));
     let outcome = sandbox.apply("ubuntu").exits(0);
-    let up = ("repository".to_owned(), json!([]), format!("docker compose -f {COMPOSE} up -d"));
+    let up = (
+        "repository".to_owned(),
+        json!([]),
+        format!("cd {} && docker compose up -d", COMPOSE.rsplit_once('/').unwrap().0),
+    );
     assert_eq!(follow_ups(&outcome), [up, recreate("smtp-password")], "{outcome}");
     sandbox.commit("airflow_poc/dags/order_tracking.py", "LAG_LIMIT_MINUTES = 60\n");
     assert_eq!(follow_ups(&sandbox.apply("ubuntu").exits(0)), [], "a mounted folder shows what is in it");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::project::Project;
 use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::Digest;
 
@@ -23,6 +24,9 @@ pub struct Actual {
     /// The names of files that an interrupted run left beside the compose file.
     #[serde(default)]
     pub leftovers: Vec<String>,
+    /// The names of files that it left beside a `.env` in another directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_leftovers: Vec<String>,
 }
 
 /// What the secret source yielded.
@@ -47,33 +51,53 @@ pub enum ComposeFile {
     Missing,
     NotAFile {
         found: FileKind,
+        /// Where a symlink leads.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<PathBuf>,
     },
     /// The file is not a compose file, or not one that can be edited. The reason includes the position.
     Unreadable {
         reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
     },
     Read {
         /// In the order of the file.
-        services: Vec<String>,
+        services: Box<[String]>,
         /// The keys that name other files, which are not read: `env_file`, `extends`, `include`.
         #[serde(default)]
-        not_searched: Vec<String>,
-        /// What the containers of each service are created from.
+        not_searched: Box<[String]>,
+        /// The services of the project, with what their containers are created from.
         #[serde(default)]
-        uses: Vec<Service>,
+        uses: Box<[Service]>,
         /// For each variable of `.env` that an occurrence refers to, the other places that use it.
         #[serde(default)]
         elsewhere: BTreeMap<String, Vec<String>>,
-        occurrences: Vec<Occurrence>,
+        occurrences: Box<[Occurrence]>,
         /// The names of all variables that some `environment` has, if there is no occurrence.
         #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
         variables: Box<[String]>,
-        /// The override file that Compose merges into it.
+        /// The files of an `env_file` that have the variable, if there is no occurrence, each with a service.
+        #[serde(default, skip_serializing_if = "<[EnvFileOf]>::is_empty")]
+        in_env_files: Box<[EnvFileOf]>,
+        /// How Compose comes to the file.
         #[serde(default)]
-        override_file: Option<Box<Override>>,
+        project: Box<Project>,
+        /// The services that the edit of the compose file changes.
+        #[serde(default)]
+        by_compose_file: Box<Affected>,
+        /// The services that the edit of `.env` changes.
+        #[serde(default)]
+        by_env_file: Box<Affected>,
+        /// The services that do not get the value, because another file decides it.
+        #[serde(default)]
+        overridden: Box<[Overridden]>,
+        /// Why the project is not known in full.
+        #[serde(default)]
+        unresolved: Option<Box<Unresolved>>,
         /// Why the edit as a whole fails, although each place by itself can be edited.
         #[serde(default)]
-        unproven: Option<String>,
+        unproven: Option<Box<str>>,
         /// The owner, if the acting user is another one and cannot keep it.
         #[serde(default)]
         foreign_owner: Option<u32>,
@@ -85,20 +109,48 @@ pub enum ComposeFile {
         denied: Option<Box<Denial>>,
         /// Four octal digits.
         #[serde(default)]
-        mode: String,
+        mode: Box<str>,
         /// The number of hard links.
         #[serde(default)]
         links: u64,
     },
 }
 
-/// A file such as `docker-compose.override.yml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The services that an edit changes, in alphabetical order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Override {
+pub struct Affected {
+    pub services: Vec<String>,
+    /// Those of them whose containers have to be recreated. For the others, only the build changes.
+    #[serde(default)]
+    pub containers: Vec<String>,
+}
+
+/// A service that does not get the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overridden {
+    pub service: String,
+    /// Where other files set the variable for it.
+    #[serde(default)]
+    pub places: Vec<String>,
+}
+
+/// A file that a service names in `env_file`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvFileOf {
+    pub service: String,
     pub path: PathBuf,
-    /// The places where it sets the variable, or why it cannot be read.
-    pub places: Result<Vec<String>, String>,
+}
+
+/// A file of the project that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unresolved {
+    pub path: PathBuf,
+    /// Completes "cannot be read: ".
+    pub why: String,
 }
 
 /// One place that sets the variable.
@@ -160,6 +212,9 @@ pub enum EnvFile {
     Missing,
     NotAFile {
         found: FileKind,
+        /// Where a symlink leads.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<PathBuf>,
     },
     Unreadable {
         reason: String,
@@ -200,10 +255,13 @@ pub enum EnvValue {
 #[serde(deny_unknown_fields)]
 pub struct Service {
     pub name: String,
-    /// The files and directories of the host that its containers mount, or read when they are created, as absolute paths.
+    /// The files and directories of the host that its containers mount or are given, as absolute paths.
     #[serde(default)]
     pub files: Vec<PathBuf>,
-    /// The variables that its description uses.
+    /// The files that hold variables for its containers.
     #[serde(default)]
-    pub variables: Vec<String>,
+    pub env_files: Vec<PathBuf>,
+    /// Why a plain `docker compose up` would not start it, or would run it again: `profile debug`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<String>,
 }

@@ -103,6 +103,7 @@ impl crate::resource::Change for Change {
 
     fn describe(&self) -> Description {
         let target = escape_path(self.path());
+        let name = self.path().file_name().map(|name| escape_path(Path::new(name))).unwrap_or_default();
         let update = |summary, before, after| Description {
             action: Action::Update,
             target: target.clone(),
@@ -124,7 +125,7 @@ impl crate::resource::Change for Change {
             },
             Self::CreateEnvFile { names, elsewhere, .. } => Description {
                 action: Action::Create,
-                summary: format!("create .env with {}, mode 0600", names.join(", ")),
+                summary: format!("create {name} with {}, mode 0600", names.join(", ")),
                 before: Value::Null,
                 after: json!({ "value": HIDDEN, "mode": "0600" }),
                 risk: goes_elsewhere(elsewhere),
@@ -134,7 +135,7 @@ impl crate::resource::Change for Change {
             Self::EnvFile { names, mode: None, elsewhere, .. } => Description {
                 risk: goes_elsewhere(elsewhere),
                 ..update(
-                    format!("set {} in .env", names.join(", ")),
+                    format!("set {} in {name}", names.join(", ")),
                     json!({ "value": HIDDEN }),
                     json!({ "value": HIDDEN }),
                 )
@@ -142,13 +143,13 @@ impl crate::resource::Change for Change {
             Self::EnvFile { names, mode: Some(mode), elsewhere, .. } => Description {
                 risk: goes_elsewhere(elsewhere),
                 ..update(
-                    format!("set {} in .env, and its mode to 0600", names.join(", ")),
+                    format!("set {} in {name}, and its mode to 0600", names.join(", ")),
                     json!({ "value": HIDDEN, "mode": mode }),
                     json!({ "value": HIDDEN, "mode": "0600" }),
                 )
             },
             Self::EnvFileMode { from, to, .. } => {
-                update(format!("set the mode of .env to {to}"), json!({ "mode": from }), json!({ "mode": to }))
+                update(format!("set the mode of {name} to {to}"), json!({ "mode": from }), json!({ "mode": to }))
             }
             Self::ComposeFile { variable, places, references, .. } => Description {
                 risk: (!references.is_empty()).then(|| {

@@ -22,6 +22,9 @@ pub struct ComposeEnv {
     /// The service whose variable is set. Without it, the variable is set in all services.
     #[serde(default)]
     pub service: Option<String>,
+    /// The file in which Compose looks for the values of `${NAME}`, if it is not `.env` beside the compose file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<AbsolutePath>,
 }
 
 impl ComposeEnv {
@@ -33,7 +36,7 @@ impl ComposeEnv {
 
     /// The file in which Compose looks for the values of `${NAME}`.
     pub fn env_file(&self) -> PathBuf {
-        self.file.with_file_name(".env")
+        self.env_file.as_ref().map_or_else(|| self.file.with_file_name(".env"), |path| path.to_path_buf())
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use super::actual::Service;
-use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
+use super::actual::{
+    Actual, Affected, ComposeFile, EnvFile, EnvFileOf, EnvValue, Form, Occurrence, Overridden, Source, Unresolved,
+};
 use super::{Change, ComposeEnv};
 use crate::host::fs::{Denial, FileKind, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
@@ -25,6 +27,10 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure>
         let directory = step.file.parent().unwrap_or(&step.file).to_owned();
         diff.changes.push(Change::RemoveLeftovers { directory, names: actual.leftovers.clone() });
     }
+    if !actual.env_leftovers.is_empty() {
+        let directory = step.env_file().parent().unwrap_or(&step.file).to_owned();
+        diff.changes.push(Change::RemoveLeftovers { directory, names: actual.env_leftovers.clone() });
+    }
     in_env_file(step, actual, occurrences, &mut diff)?;
     in_compose_file(step, actual, occurrences, &mut diff)?;
     diff.warnings.extend(overridden(step, actual));
@@ -43,12 +49,17 @@ pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&
             let refusal = Failure::new(format!("{file} does not exist, so {variable} cannot be set in it"));
             return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
         }
-        ComposeFile::NotAFile { found } => return Err(not_a_file(&file, *found)),
-        ComposeFile::Unreadable { reason } => {
-            return Err(Failure::new(format!("{file} cannot be edited: {reason}"))
-                .hint("run `docker compose config --quiet` to see what Compose reports, and correct the file"));
+        ComposeFile::NotAFile { found, target } => return Err(not_a_file(&step.file, *found, target, "file")),
+        ComposeFile::Unreadable { reason, hint } => {
+            let hint = hint.as_deref().unwrap_or("write that place in plain YAML 1.2; Compose may read more than that");
+            return Err(Failure::new(format!("{file} cannot be edited: {reason}")).hint(hint.to_owned()));
         }
-        ComposeFile::Read { services, not_searched, occurrences, .. } => (services, not_searched, occurrences),
+        ComposeFile::Read { services, not_searched, occurrences, in_env_files, .. } => {
+            if let ([], Some(EnvFileOf { service, path })) = (&occurrences[..], in_env_files.first()) {
+                return Err(in_an_env_file(step, service, path));
+            }
+            (services, not_searched, occurrences)
+        }
     };
     if !occurrences.is_empty() {
         return Ok(occurrences);
@@ -73,11 +84,33 @@ pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&
     Err(Failure::new(format!("{place}{elsewhere}")).hint(hint))
 }
 
-fn not_a_file(path: &str, found: FileKind) -> Failure {
-    let refusal = Failure::new(format!("{path} is {}, not a file", found.name()));
-    match found {
-        FileKind::Symlink => refusal.hint("symlinks are not followed: name the real path in the plan file"),
-        _ => refusal.hint("move it away, or correct `file`"),
+/// The variable is in a file that is not edited.
+fn in_an_env_file(step: &ComposeEnv, service: &str, path: &Path) -> Failure {
+    let (file, variable, shown) = (escape_path(&step.file), &step.variable, escape_path(path));
+    let entry = format!("write `{variable}: ${{{variable}}}` into the environment of service {service}");
+    let refusal = Failure::new(format!(
+        "no environment in {file} has {variable}: service {service} gets it from {shown}, an env_file"
+    ));
+    match path == step.env_file() {
+        true => refusal.hint(format!("{entry}; its value in {shown} is set then")),
+        false => refusal.hint(format!(
+            "files of env_file are not edited: {entry}, and move the line of {variable} from {shown} to {}",
+            escape_path(&step.env_file())
+        )),
+    }
+}
+
+fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, key: &str) -> Failure {
+    let refusal = Failure::new(format!("{} is {}, not a file", escape_path(path), found.name()));
+    match (found, target) {
+        (FileKind::Symlink, Some(target)) => refusal.hint(format!(
+            "symlinks are not followed: name the real path in the step, `{key}: {}`",
+            escape_path(target)
+        )),
+        (FileKind::Symlink, None) => {
+            refusal.hint(format!("symlinks are not followed: name the real path in the step, as `{key}`"))
+        }
+        _ => refusal.hint(format!("move it away, or correct `{key}`")),
     }
 }
 
@@ -109,7 +142,7 @@ fn in_env_file(
     let (nothing, nowhere) = (BTreeMap::new(), BTreeMap::new());
     let (mode, values, put_into, foreign) = match &actual.env_file {
         None | Some(EnvFile::Missing) => (None, &nothing, &nowhere, (&None, &None, &actual.folder_denied)),
-        Some(EnvFile::NotAFile { found }) => return Err(not_a_file(&shown, *found)),
+        Some(EnvFile::NotAFile { found, target }) => return Err(not_a_file(&path, *found, target, "env_file")),
         Some(EnvFile::Unreadable { reason }) => {
             return Err(Failure::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
         }
@@ -140,7 +173,11 @@ fn in_env_file(
         // The mode is set on the file itself.
         can_replace(&shown, foreign.0, &None, &foreign.2.clone().filter(|denial| denial.is_of_the_file()))?;
     }
-    shared(step, actual, &names)?;
+    if let (ComposeFile::Read { by_env_file, .. }, false) = (&actual.file, names.is_empty()) {
+        let shown: Vec<String> = names.iter().map(|name| format!("${{{name}}}")).collect();
+        let how = format!(" through {}", shown.join(" and "));
+        alone(step, by_env_file, &how, "leave out `service`, or give the service a variable of its own")?;
+    }
     let mut elsewhere = BTreeSet::new();
     if let ComposeFile::Read { elsewhere: places, .. } = &actual.file {
         elsewhere.extend(names.iter().filter_map(|name| places.get(name)).flatten().cloned());
@@ -163,33 +200,52 @@ fn in_env_file(
 }
 
 /// Warns that containers may get another value than the one that is set here.
-fn overridden(step: &ComposeEnv, actual: &Actual) -> Option<String> {
-    let ComposeFile::Read { override_file: Some(file), .. } = &actual.file else { return None };
-    let path = escape_path(&file.path);
-    match &file.places {
-        Ok(places) if places.is_empty() => None,
-        Ok(places) => Some(format!(
-            "{path} also sets {} ({}); Compose uses that value, and this step does not edit it",
-            step.variable,
-            places.join("; ")
-        )),
-        Err(why) => Some(format!("{path}, which Compose merges into the file, cannot be read: {why}")),
+fn overridden(step: &ComposeEnv, actual: &Actual) -> Vec<String> {
+    let ComposeFile::Read { project, overridden, unresolved, .. } = &actual.file else { return Vec::new() };
+    let mut warnings = Vec::new();
+    if !project.instead.is_empty() {
+        let file = escape_path(&step.file);
+        let instead: Vec<String> = project.instead.iter().map(|path| escape_path(path)).collect();
+        warnings.push(format!(
+            "`docker compose` in {} uses {}, and not {file}; containers that were started with `-f {file}` have to be \
+             recreated by hand",
+            escape_path(&project.folder),
+            instead.join(" and "),
+        ));
     }
+    if let Some(Unresolved { path, why }) = unresolved.as_deref() {
+        warnings.push(match *path == *step.file {
+            true => format!("Compose cannot use {}: {why}", escape_path(path)),
+            false => format!("{}, which Compose merges into the file, cannot be read: {why}", escape_path(path)),
+        });
+    }
+    let mut by_places: BTreeMap<&[String], Vec<&str>> = BTreeMap::new();
+    for Overridden { service, places } in overridden {
+        by_places.entry(places).or_default().push(service);
+    }
+    for (places, services) in by_places {
+        let variable = &step.variable;
+        let (word, names) = (if services.len() == 1 { "service" } else { "services" }, services.join(", "));
+        warnings.push(match places {
+            [] => format!("{word} {names} will not get this value of {variable}; see `docker compose config`"),
+            places => format!(
+                "{word} {names} will not get this value of {variable}: Compose uses that of {}, which this step does not edit",
+                places.join(" and ")
+            ),
+        });
+    }
+    warnings
 }
 
-/// Refuses a change for one service to a value that other services use too.
-fn shared(step: &ComposeEnv, actual: &Actual, names: &[String]) -> Result<(), Failure> {
-    let (Some(service), ComposeFile::Read { uses, .. }) = (&step.service, &actual.file) else { return Ok(()) };
-    for name in names {
-        let others = uses.iter().filter(|other| other.name != *service && other.variables.contains(name));
-        let others: Vec<&str> = others.map(|other| other.name.as_str()).collect();
-        if !others.is_empty() {
-            let what = format!("service {service} shares its value with {} through ${{{name}}}", others.join(", "));
-            return Err(Failure::new(format!("{}: {what}", escape_path(&step.file)))
-                .hint("leave out `service`, or give the service a variable of its own"));
-        }
+/// Refuses an edit for one service that changes others too.
+fn alone(step: &ComposeEnv, affected: &Affected, how: &str, hint: &str) -> Result<(), Failure> {
+    let Some(service) = &step.service else { return Ok(()) };
+    let others: Vec<&str> = affected.services.iter().map(String::as_str).filter(|name| name != service).collect();
+    if others.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let what = format!("service {service} shares its value with {}{how}", others.join(", "));
+    Err(Failure::new(format!("{}: {what}", escape_path(&step.file))).hint(hint.to_owned()))
 }
 
 fn in_compose_file(
@@ -222,9 +278,12 @@ fn in_compose_file(
     if places.is_empty() {
         return Ok(());
     }
-    let ComposeFile::Read { foreign_owner, foreign_group, denied, unproven, mode, links, .. } = &actual.file else {
+    let ComposeFile::Read { foreign_owner, foreign_group, denied, unproven, mode, links, by_compose_file, .. } =
+        &actual.file
+    else {
         return Ok(());
     };
+    alone(step, by_compose_file, "", "leave out `service`, or give the service an entry of its own")?;
     can_replace(&file, foreign_owner, foreign_group, denied)?;
     if let Some(why) = unproven {
         return Err(Failure::new(format!("{file} cannot be edited: {why}"))
@@ -263,25 +322,13 @@ pub fn place_at(place: &str, line: usize) -> String {
 }
 
 /// The services whose containers were created with the old value.
-pub fn stale_services(step: &ComposeEnv, actual: &Actual, change: &Change) -> Vec<String> {
-    let ComposeFile::Read { occurrences, uses, .. } = &actual.file else { return Vec::new() };
-    let changed = |occurrence: &&Occurrence| match (change, &occurrence.form) {
-        (Change::EnvFile { names, .. } | Change::CreateEnvFile { names, .. }, Form::Reference { name, .. }) => {
-            names.contains(name)
-        }
-        (Change::ComposeFile { places, .. }, _) => places.contains(&at(occurrence)),
-        _ => false,
-    };
-    let mut services: BTreeSet<&String> =
-        occurrences.iter().filter(changed).flat_map(|occurrence| &occurrence.services).collect();
-    if let Change::EnvFile { names, .. } | Change::CreateEnvFile { names, .. } = change {
-        let env_file = step.env_file();
-        let reads = |service: &&Service| {
-            service.files.contains(&env_file) || service.variables.iter().any(|name| names.contains(name))
-        };
-        services.extend(uses.iter().filter(reads).map(|service| &service.name));
+pub fn stale_services(actual: &Actual, change: &Change) -> Vec<String> {
+    let ComposeFile::Read { by_compose_file, by_env_file, .. } = &actual.file else { return Vec::new() };
+    match change {
+        Change::EnvFile { .. } | Change::CreateEnvFile { .. } => by_env_file.containers.clone(),
+        Change::ComposeFile { .. } => by_compose_file.containers.clone(),
+        Change::RemoveLeftovers { .. } | Change::EnvFileMode { .. } => Vec::new(),
     }
-    services.into_iter().cloned().collect()
 }
 
 /// Fails if the acting user cannot replace the file.

@@ -7,9 +7,10 @@
 //! - Without quotes, a value ends at ` #` or at the end of the line. Spaces at its end are dropped. Variables are substituted.
 //! - The last value of a name counts.
 
-use std::ops::Range;
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::document::Unreadable;
 use super::interpolation::{self, Template};
@@ -46,6 +47,36 @@ impl Drop for Value {
     }
 }
 
+/// The text of a file. Compose takes any bytes, so those that are not UTF-8 become private characters, which no file has.
+///
+/// Returns `None` if the file has such a character.
+pub fn decode(bytes: &[u8]) -> Option<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
+    for chunk in bytes.utf8_chunks() {
+        if chunk.valid().contains(|c| FOREIGN.contains(&u32::from(c))) {
+            return None;
+        }
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().filter_map(|byte| char::from_u32(FOREIGN.start() + u32::from(*byte))));
+    }
+    Some(text)
+}
+
+/// The bytes of a text from [`decode`].
+pub fn encode(text: &str) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    for c in text.chars() {
+        match u8::try_from(u32::from(c).wrapping_sub(*FOREIGN.start())) {
+            Ok(byte) => bytes.push(byte),
+            Err(_) => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// The last private characters, one for each byte.
+const FOREIGN: RangeInclusive<u32> = 0x10_ff00..=0x10_ffff;
+
 /// Reads all entries, in the order of the file.
 pub fn read(text: &str) -> Result<Vec<Entry>, Unreadable> {
     let mut entries = Vec::new();
@@ -61,6 +92,38 @@ pub fn read(text: &str) -> Result<Vec<Entry>, Unreadable> {
 /// The entry that gives `name` its value.
 pub fn last<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
     entries.iter().rfind(|entry| entry.name == name && entry.value != Value::Inherited)
+}
+
+/// The values of all variables. `outer` has the values from outside of the file, which count more in substitutions.
+///
+/// # Errors
+/// Compose refuses the text.
+pub fn values(
+    text: &str,
+    outer: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, Zeroizing<String>>, Unreadable> {
+    let mut values: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
+    for entry in read(text)? {
+        let value = match &entry.value {
+            Value::Text(value) => Some(value.clone()),
+            Value::Inherited => outer(&entry.name),
+            Value::Expanded => {
+                let inner = |name: &str| values.get(name).map(|value| value.to_string());
+                interpolation::fill(&template(text, &entry), &|name| outer(name).or_else(|| inner(name)))
+            }
+        };
+        values.extend(value.map(|value| (entry.name.clone(), Zeroizing::new(value))));
+    }
+    Ok(values)
+}
+
+/// The text of a value before substitution.
+fn template(text: &str, entry: &Entry) -> String {
+    let written = text.get(entry.range.clone()).unwrap_or_default();
+    match entry.quote.and_then(|quote| quoted(written, quote)) {
+        Some((inner, _)) => unescape(&inner),
+        None => written.to_owned(),
+    }
 }
 
 /// The other variables whose values use `name`.
@@ -102,16 +165,22 @@ pub fn set(text: &str, name: &str, value: &str) -> Result<Option<String>, Unread
     Ok((proven && others(&entries) == others(&reread)).then_some(edited))
 }
 
-/// Writes a value: without quotes if the old value had none and none are needed, in single quotes if they can hold it, and
-/// otherwise in double quotes.
+/// Writes a value: without quotes if the old value had none and none are needed, otherwise in quotes.
+///
+/// Of the forms that Compose reads as intended, it takes one that python-dotenv (podman-compose, docker-compose 1) reads alike.
+/// Python resolves `\\` in single quotes, and does not resolve `\$` in double quotes.
 fn written(value: &str, quote: Option<char>, was_there: bool) -> String {
     let simple = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if was_there && quote.is_none() && !value.is_empty() && value.chars().all(simple) {
         return value.to_owned();
     }
-    let single = !value.contains('\'') && !value.ends_with('\\') && !value.chars().any(char::is_control);
-    if single && (quote != Some('"') || value.contains(['"', '\\', '$'])) {
-        return format!("'{value}'");
+    // A backslash before a quote would escape it.
+    let can_be_single = !value.contains("\\'") && !value.ends_with('\\') && !value.chars().any(char::is_control);
+    let reads_alike_single = !value.contains("\\\\");
+    let reads_alike_double = !value.contains('$');
+    let prefers_double = value.contains('\'') || (quote == Some('"') && !value.contains(['"', '\\']));
+    if can_be_single && (!reads_alike_double || (reads_alike_single && !prefers_double)) {
+        return format!("'{}'", value.replace('\'', "\\'"));
     }
     let mut quoted = String::from("\"");
     for c in value.chars() {

@@ -1,23 +1,21 @@
 //! Reads and writes the compose file and the `.env` file beside it.
 
 use crate::failure::Failure;
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::actual::Service;
-use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Override, Source};
+use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence, Source};
+use super::effects::{self, Edits, Effects, Files};
 use super::occurrences::{self, Reading};
-use super::uses::{self, Around};
+use super::uses;
 use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{ExecuteContext, ObserveContext};
-use crate::yaml::Document;
 
-const ENV_FILE: &str = ".env";
 /// Larger files are not compose files.
 const MAX_BYTES: u64 = 4 << 20;
 const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` shows how";
@@ -34,12 +32,19 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
         },
     };
     let place = Place::find(&step.file)?;
-    let mut actual =
-        Actual { source, file: ComposeFile::Missing, env_file: None, folder_denied: None, leftovers: Vec::new() };
+    let mut actual = Actual {
+        source,
+        file: ComposeFile::Missing,
+        env_file: None,
+        folder_denied: None,
+        leftovers: Vec::new(),
+        env_leftovers: Vec::new(),
+    };
     if !place.missing_parents.is_empty() {
         return Ok(actual);
     }
-    actual.file = compose_file(step, &place, digester, wanted)?;
+    let files = Files::default();
+    actual.file = compose_file(step, &place, &files, digester, wanted)?;
     if let ComposeFile::Read { occurrences, .. } = &actual.file {
         let names: Vec<&str> = occurrences
             .iter()
@@ -49,45 +54,57 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
             })
             .collect();
         if !names.is_empty() {
+            let place = Place::find(&step.env_file())?;
             actual.env_file = Some(env_file(&place, &names, digester)?);
-            if actual.env_file == Some(EnvFile::Missing) {
+            if actual.env_file == Some(EnvFile::Missing) && place.missing_parents.is_empty() {
                 actual.folder_denied = place.dir.entry_denial()?.map(Box::new);
             }
         }
     }
     actual.leftovers = place.leftovers()?;
-    actual.leftovers.extend(place.dir.leftovers(OsStr::new(ENV_FILE))?);
+    let env_place = Place::find(&step.env_file())?;
+    if is_beside(step) {
+        actual.leftovers.extend(env_place.leftovers()?);
+    } else if env_place.missing_parents.is_empty() {
+        actual.env_leftovers = env_place.leftovers()?;
+    }
     Ok(actual)
 }
 
 pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
     let place = Place::find(&step.file)?;
-    let env = OsStr::new(ENV_FILE);
+    let env_place = Place::find(&step.env_file())?;
+    let (env_dir, env) = (&env_place.dir, env_place.name.as_os_str());
     match change {
-        Change::RemoveLeftovers { .. } => {
-            place.remove_leftovers()?;
-            place.dir.remove_leftovers(env)?;
+        Change::RemoveLeftovers { directory, .. } => {
+            if Some(directory.as_path()) == step.file.parent() {
+                place.remove_leftovers()?;
+            }
+            if Some(directory.as_path()) == step.env_file().parent() {
+                env_place.remove_leftovers()?;
+            }
         }
         Change::CreateEnvFile { names, .. } => {
             let text = set_all("", names, &wanted(step, cx)?)?;
             // The new .env gets the owner of the compose file, also if root creates it.
             let owner = place.stat()?.filter(|_| fs::acts_as_root());
             let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
-            place.dir.create(env, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
+            env_dir.create(env, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
         }
         Change::EnvFile { names, .. } => {
-            let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
-            let text = set_all(text(&seen, change)?, names, &wanted(step, cx)?)?;
-            place.dir.rewrite(env, text.as_bytes(), &seen.stat, seen.stat.mode & 0o600)?;
+            let seen = read(&env_place, env)?.ok_or_else(|| moved_on(change))?;
+            let old = dotenv::decode(&seen.bytes).ok_or_else(|| moved_on(change))?;
+            let text = set_all(&old, names, &wanted(step, cx)?)?;
+            env_dir.rewrite(env, &dotenv::encode(&text), &seen.stat, seen.stat.mode & 0o600)?;
         }
         Change::EnvFileMode { .. } => {
-            let stat = place.dir.stat(env)?.ok_or_else(|| moved_on(change))?;
+            let stat = env_dir.stat(env)?.ok_or_else(|| moved_on(change))?;
             if stat.links > 1 {
                 // Its other name may be a file of another user, whose mode must not change.
-                let seen = read(&place, env)?.ok_or_else(|| moved_on(change))?;
-                place.dir.rewrite(env, &seen.bytes, &seen.stat, seen.stat.mode & 0o600)?;
+                let seen = read(&env_place, env)?.ok_or_else(|| moved_on(change))?;
+                env_dir.rewrite(env, &seen.bytes, &seen.stat, seen.stat.mode & 0o600)?;
             } else {
-                place.dir.set_mode(env, &stat, stat.mode & 0o600)?;
+                env_dir.set_mode(env, &stat, stat.mode & 0o600)?;
             }
         }
         Change::ComposeFile { places, .. } => {
@@ -124,30 +141,38 @@ fn usable(secret: &Secret) -> Result<&str, &'static str> {
 fn compose_file(
     step: &ComposeEnv,
     place: &Place,
+    files: &Files,
     digester: &Digester,
     wanted: Option<&str>,
 ) -> Result<ComposeFile, Failure> {
     match place.stat()? {
         None => return Ok(ComposeFile::Missing),
-        Some(stat) if stat.kind != FileKind::File => return Ok(ComposeFile::NotAFile { found: stat.kind }),
+        Some(stat) if stat.kind != FileKind::File => {
+            return Ok(ComposeFile::NotAFile { found: stat.kind, target: target(&step.file, stat.kind) });
+        }
         Some(_) => {}
     }
     let Some(seen) = read(place, &place.name)? else { return Ok(ComposeFile::Missing) };
     let Ok(text) = std::str::from_utf8(&seen.bytes) else {
-        return Ok(ComposeFile::Unreadable { reason: "it is not UTF-8".to_owned() });
+        let line = String::from_utf8_lossy(&seen.bytes).lines().position(|line| line.contains('\u{fffd}'));
+        let reason = format!("line {} is not UTF-8", line.map_or(1, |at| at + 1));
+        return Ok(ComposeFile::Unreadable { reason, hint: Some("save the file as UTF-8".to_owned()) });
     };
     let document = match document::parse(text) {
         Ok(document) => document,
-        Err(error) => return Ok(ComposeFile::Unreadable { reason: error.to_string() }),
+        Err(error) => {
+            let hint = error.hint.map(str::to_owned);
+            return Ok(ComposeFile::Unreadable { reason: error.to_string(), hint });
+        }
     };
     let (variable, service) = (step.variable.as_str(), step.service.as_deref());
     // The edit is tried here, so that a change that cannot be made is not planned.
-    let unproven = wanted.and_then(|wanted| match edit::set(text, variable, service, wanted).map(Zeroizing::new) {
-        Err(error @ edit::EditError::Unproven { .. }) => Some(error.to_string()),
+    let edit = wanted.map(|wanted| edit::set(text, variable, service, wanted).map(Zeroizing::new));
+    let unproven = match &edit {
+        Some(Err(error @ edit::EditError::Unproven { .. })) => Some(error.to_string()),
         _ => None,
-    });
+    };
     let found = occurrences::find(&document, variable, service);
-    let uses = uses(place, &document);
     let mut elsewhere = BTreeMap::new();
     let sharing = edit::Sharing::of(&document, &found.occurrences);
     let occurrences = found.occurrences.iter().map(|occurrence| Occurrence {
@@ -167,85 +192,104 @@ fn compose_file(
         entangled: sharing.target(occurrence, service).err(),
     });
     let occurrences: Vec<Occurrence> = occurrences.collect();
+    let effects = effects(step, files, text, edit.and_then(Result::ok), &occurrences, wanted);
+    for (name, places) in &mut elsewhere {
+        // `env_file` gives a service all variables of a file.
+        let meant = |service: &String| occurrences.iter().any(|occurrence| occurrence.services.contains(service));
+        let named = |service: &String| places.iter().any(|place| place.starts_with(&format!("service {service},")));
+        let others = effects.by_env_file.services.iter().filter(|service| !meant(service) && !named(service));
+        let others: Vec<String> = others.map(|service| format!("service {service}")).collect();
+        if occurrences.iter().any(|occurrence| occurrence.referred() == Some(name)) {
+            places.extend(others);
+        }
+    }
     let variables =
         if occurrences.is_empty() { occurrences::variables(&document).into_iter().collect() } else { Box::default() };
     Ok(ComposeFile::Read {
-        occurrences,
+        occurrences: occurrences.into(),
         variables,
         elsewhere,
-        services: found.services,
+        services: found.services.into(),
         not_searched: found.not_searched.into_iter().collect(),
-        uses,
-        override_file: override_file(step, place)?,
-        unproven,
+        uses: effects.services.into(),
+        project: Box::new(effects.project),
+        by_compose_file: Box::new(effects.by_compose_file),
+        by_env_file: Box::new(effects.by_env_file),
+        overridden: effects.overridden.into(),
+        in_env_files: if found.occurrences.is_empty() { effects.in_env_files.into() } else { Box::default() },
+        unresolved: effects.unresolved.map(Box::new),
+        unproven: unproven.map(String::into_boxed_str),
         foreign_owner: foreign_owner(&seen.stat),
         foreign_group: foreign_group(&seen.stat),
         denied: place.dir.replace_denial(&place.name, &seen.stat)?.map(Box::new),
-        mode: format!("{:04o}", seen.stat.mode),
+        mode: format!("{:04o}", seen.stat.mode).into(),
         links: seen.stat.links,
     })
 }
 
-/// If Compose finds the compose file by itself, it merges the first of these into it (compose-go's `cli/options.go`).
-const OVERRIDES: [&str; 4] =
-    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
-
-fn override_file(step: &ComposeEnv, place: &Place) -> Result<Option<Box<Override>>, Failure> {
-    if !step.has_a_default_name() {
-        return Ok(None);
-    }
-    for name in OVERRIDES {
-        let name = OsStr::new(name);
-        if place.dir.stat(name)?.is_some() {
-            let places = overriding_places(step, place, name).map_err(|failure| failure.message);
-            return Ok(Some(Box::new(Override { path: place.dir.path_of(name), places })));
-        }
-    }
-    Ok(None)
-}
-
-fn overriding_places(step: &ComposeEnv, place: &Place, name: &OsStr) -> Result<Vec<String>, Failure> {
-    let Some(seen) = read(place, name)? else { return Ok(Vec::new()) };
-    let text = std::str::from_utf8(&seen.bytes).map_err(|_| Failure::new("it is not UTF-8"))?;
-    let document = document::parse(text).map_err(|error| Failure::new(error.to_string()))?;
-    let found = occurrences::find(&document, &step.variable, step.service.as_deref()).occurrences;
-    let own = found.iter().filter(|occurrence| {
-        let reading = occurrences::read(&document, occurrence, &step.variable);
-        !occurrence.services.is_empty() && !matches!(reading, Reading::Reference { .. })
-    });
-    Ok(own.map(|occurrence| diff::place_at(&occurrence.place, occurrence.line)).collect())
-}
-
-/// What the containers of the services are created from. The `.env` file is read if a path has a variable in it; if it cannot
-/// be read, the variable has no value.
-fn uses(place: &Place, document: &Document) -> Vec<Service> {
-    let home = crate::host::environment::home();
-    let entries = OnceCell::new();
-    let value = |name: &str| {
-        let entries = entries.get_or_init(|| {
-            let seen = read(place, OsStr::new(ENV_FILE)).ok().flatten()?;
-            dotenv::read(std::str::from_utf8(&seen.bytes).ok()?).ok()
-        });
-        match &dotenv::last(entries.as_ref()?, name)?.value {
-            dotenv::Value::Text(text) => Some(text.clone()),
-            dotenv::Value::Inherited | dotenv::Value::Expanded => None,
-        }
+/// What the step does to the services of the project. Without a value, any other text stands for it.
+fn effects(
+    step: &ComposeEnv,
+    files: &Files,
+    text: &str,
+    edited: Option<Zeroizing<String>>,
+    occurrences: &[Occurrence],
+    wanted: Option<&str>,
+) -> Effects {
+    let value = wanted.unwrap_or("any other text");
+    let edited = match wanted {
+        Some(_) => edited,
+        None => edit::set(text, &step.variable, step.service.as_deref(), value).ok().map(Zeroizing::new),
     };
-    uses::find(document, &Around { folder: place.dir.path(), home: home.as_deref(), value: &value })
+    let names: BTreeSet<&String> = occurrences.iter().filter_map(Occurrence::referred).collect();
+    let old = files.read(&step.env_file()).ok().flatten().unwrap_or_default();
+    let set = |text: Zeroizing<String>, name: &&String| {
+        let entries = dotenv::read(&text).ok()?;
+        let is_set =
+            dotenv::last(&entries, name).is_some_and(|entry| entry.value == dotenv::Value::Text(value.to_owned()));
+        if is_set { Some(text) } else { dotenv::set(&text, name, value).ok()?.map(Zeroizing::new) }
+    };
+    let env_text = names.iter().try_fold(old.clone(), set).filter(|text| *text != old);
+    let edits = Edits {
+        compose_file: edited.as_deref().map(String::as_str).filter(|edited| *edited != text),
+        env_file: env_text.as_deref().map(String::as_str),
+    };
+    let meant = occurrences.iter().flat_map(|occurrence| &occurrence.services);
+    let meant = meant.filter(|name| step.service.as_ref().is_none_or(|service| service == *name)).cloned().collect();
+    let mut effects = effects::find(step, files, &edits, &meant, value);
+    if wanted.is_none() {
+        (effects.by_compose_file, effects.by_env_file) = Default::default();
+    }
+    effects
+}
+
+/// Whether `.env` is in the directory of the compose file.
+fn is_beside(step: &ComposeEnv) -> bool {
+    step.env_file().parent() == step.file.parent()
+}
+
+/// Where a symlink leads.
+fn target(path: &Path, found: FileKind) -> Option<PathBuf> {
+    let place = (found == FileKind::Symlink).then(|| Place::follow(path).ok()).flatten()?;
+    let is_file = place.stat().ok().flatten().is_some_and(|stat| stat.kind == FileKind::File);
+    is_file.then(|| place.dir.path_of(&place.name))
 }
 
 fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFile, Failure> {
-    let name = OsStr::new(ENV_FILE);
-    match place.dir.stat(name)? {
+    let name = place.name.as_os_str();
+    match place.stat()? {
         None => return Ok(EnvFile::Missing),
-        Some(stat) if stat.kind != FileKind::File => return Ok(EnvFile::NotAFile { found: stat.kind }),
+        Some(stat) if stat.kind != FileKind::File => {
+            let path = place.dir.path_of(&place.name);
+            return Ok(EnvFile::NotAFile { found: stat.kind, target: target(&path, stat.kind) });
+        }
         Some(_) => {}
     }
     let Some(seen) = read(place, name)? else { return Ok(EnvFile::Missing) };
-    let Ok(text) = std::str::from_utf8(&seen.bytes) else {
-        return Ok(EnvFile::Unreadable { reason: "it is not UTF-8".to_owned() });
+    let Some(text) = dotenv::decode(&seen.bytes) else {
+        return Ok(EnvFile::Unreadable { reason: "it has characters without a meaning (U+10FF00 and up)".to_owned() });
     };
-    let entries = match dotenv::read(text) {
+    let entries = match dotenv::read(&text) {
         Ok(entries) => entries,
         Err(error) => return Ok(EnvFile::Unreadable { reason: error.to_string() }),
     };
@@ -255,7 +299,7 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
         Some(dotenv::Value::Expanded) => EnvValue::Expanded,
     };
     let values: BTreeMap<String, EnvValue> = names.iter().map(|name| ((*name).to_owned(), value(name))).collect();
-    let put_into = names.iter().map(|name| ((*name).to_owned(), dotenv::holders(text, &entries, name))).collect();
+    let put_into = names.iter().map(|name| ((*name).to_owned(), dotenv::holders(&text, &entries, name))).collect();
     let mode = format!("{:04o}", seen.stat.mode);
     Ok(EnvFile::Read {
         mode,

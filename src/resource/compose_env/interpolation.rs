@@ -37,8 +37,8 @@ pub fn read(text: &str) -> Template {
     Template::Literal(literal)
 }
 
-/// The text after substitution. A variable without a value is empty. `None` if the text has an alternative
-/// (`${NAME:+text}`), requires a variable that has no value, or is refused by Compose.
+/// The text after substitution. A variable without a value is empty. `None` if the text requires a variable that has no
+/// value, or is refused by Compose.
 pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
@@ -67,6 +67,8 @@ pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String
             None if operator.is_empty() => filled.push_str(&found.unwrap_or_default()),
             Some((":-", default)) => filled.push_str(&given.or_else(|| fill(default, value))?),
             Some(("-", default)) => filled.push_str(&found.or_else(|| fill(default, value))?),
+            Some((":+", other)) => filled.push_str(&given.map_or(Some(String::new()), |_| fill(other, value))?),
+            Some(("+", other)) => filled.push_str(&found.map_or(Some(String::new()), |_| fill(other, value))?),
             Some((":?", _)) => filled.push_str(&given?),
             Some(("?", _)) => filled.push_str(&found?),
             _ => return None,
@@ -199,7 +201,7 @@ mod tests {
             ("${NO:?told}", None),
             ("${EMPTY:?told}", None),
             ("${NO?told}", None),
-            ("${A:+b}", None),
+            ("[${A:+b$A}][${EMPTY:+b}][${EMPTY+b}][${NO+b}]", Some("[ba][][b][]")),
             ("${A", None),
             ("$", None),
             ("$1", None),

@@ -11,12 +11,16 @@
 //! If the compose file has a literal value, the new value is written there, with `$` as `$$`, and no other byte changes. If it
 //! has `${NAME}` (a default or an error message may follow), or names the variable without a value, the value is written to
 //! `.env` beside it, with mode 0600. A text with variables and other letters counts as a literal: it is replaced, and the
-//! change says so. Entries are never added. Other sources are not read: no `env_file`, no included or extended file, and not
-//! the environment of the shell, which Compose prefers to `.env`.
+//! change says so. Entries are never added, and the environment of the shell, which Compose prefers to `.env`, is not known.
+//!
+//! The services of the whole project are read as Compose reads them: `extends`, `env_file`, overrides, `COMPOSE_FILE`, `include`.
+//! From that follow
+//! - the follow-up, which names the services whose containers an edit changes, and the command of the project
+//! - the refusal of a step for one `service` whose edit would change another one
+//! - a warning if another file decides the value, or if Compose does not use the file.
 //!
 //! A variable of `.env` may be used elsewhere too: in the name of an image, a label, another variable. The change lists these
-//! places. If the step is about one `service` and another service uses the variable, the change is refused. A warning tells
-//! about an override file (`docker-compose.override.yml`) that sets the variable too.
+//! places.
 
 use crate::failure::Failure;
 use crate::text::shell_word;
@@ -35,14 +39,18 @@ mod diff;
 mod document;
 pub(crate) mod dotenv;
 pub(crate) mod edit;
+mod effects;
+mod follow_up;
 mod host;
 pub(crate) mod interpolation;
+mod model;
 mod occurrences;
 mod project;
 mod reference;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod uses;
 
 use actual::{ComposeFile, Occurrence};
@@ -98,12 +106,14 @@ impl Resource for ComposeEnv {
         let folder = self.file.parent().unwrap_or(Path::new("/"));
         let name = self.file.file_name().unwrap_or_default();
         let file = shell_word(&name.to_string_lossy());
+        let env_file = self.env_file.as_ref().map(|path| shell_word(&path.to_string_lossy()));
+        let env_file = env_file.unwrap_or_else(|| ".env".to_owned());
         vec![
             format!("cd {}", shell_word(&folder.to_string_lossy())),
             format!("grep -n {} {file}   # find the value", shell_word(&self.variable)),
             format!("\"${{EDITOR:-vi}}\" {file}   # write the value in quotes, with each $ as $$"),
-            "# if the file has ${NAME} instead, write the value into .env, as NAME='value':".to_owned(),
-            "\"${EDITOR:-vi}\" .env && chmod 600 .env".to_owned(),
+            format!("# if the file has ${{NAME}} instead, write the value into {env_file}, as NAME='value':"),
+            format!("\"${{EDITOR:-vi}}\" {env_file} && chmod 600 {env_file}"),
             if self.has_a_default_name() {
                 "docker compose config --quiet && docker compose up -d".to_owned()
             } else {

@@ -3,7 +3,7 @@
 //! These are in the `environment` of every service (a mapping or a list, through aliases and `<<` merges) and in every
 //! `environment` inside of a top-level `x-` block, whether the block is used or not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::document::{self, merged};
 use super::interpolation::{self, Template};
@@ -107,21 +107,24 @@ pub fn variables(document: &Document) -> BTreeSet<String> {
 
 /// Finds the places that set `variable`, for all services or one, in the order of the text.
 pub fn find(document: &Document, variable: &str, service: Option<&str>) -> Found {
-    let mut finder = Finder { document, variable, sites: BTreeMap::new() };
     let Some(root) = document.root() else { return Found::default() };
+    let by_name = services(document).into_iter().collect();
+    let mut finder = Finder { document, variable, services: by_name, sites: BTreeMap::new() };
     let mut found = Found::default();
     if document.get(root, "include").is_some() {
         found.not_searched.insert("include".to_owned());
     }
     for (name, value) in services(document) {
         found.services.push(name.to_owned());
-        for word in ["env_file", "extends"] {
-            if !lookup(document, value, word, true).is_empty() {
-                found.not_searched.insert(word.to_owned());
-            }
+        if !lookup(document, value, "env_file", true).is_empty() {
+            found.not_searched.insert("env_file".to_owned());
+        }
+        let extends = lookup(document, value, "extends", true);
+        if extends.first().is_some_and(|extends| document.get(*extends, "file").is_some()) {
+            found.not_searched.insert("extends".to_owned());
         }
         // For one service only the winning value counts. For all of them, an overridden value of a merge counts too.
-        for site in finder.of_service(value, true) {
+        for site in finder.winning(value) {
             finder.sites.entry(site).or_default().insert(name.to_owned());
         }
         if service.is_none() {
@@ -187,10 +190,40 @@ type Site = (NodeId, bool);
 struct Finder<'a> {
     document: &'a Document,
     variable: &'a str,
+    services: HashMap<&'a str, NodeId>,
     sites: BTreeMap<Site, BTreeSet<String>>,
 }
 
 impl Finder<'_> {
+    /// The winning sites of one service, or of the service of the same file that it extends.
+    fn winning(&self, mut service: NodeId) -> Vec<Site> {
+        let mut seen = HashSet::new();
+        while seen.insert(service) {
+            let sites = self.of_service(service, true);
+            // `!reset` and `!override` cut off what is extended.
+            let own = self.document.get(service, "environment");
+            let cut = own.is_some_and(|own| {
+                let entry = self.document.get(own, self.variable);
+                has_tag(self.document, own, &["!reset", "!override"])
+                    || entry.is_some_and(|entry| has_tag(self.document, entry, &["!reset"]))
+            });
+            if !sites.is_empty() || cut {
+                return sites;
+            }
+            let extends = lookup(self.document, service, "extends", true);
+            let Some(extends) = extends.first().filter(|extends| self.document.get(**extends, "file").is_none()) else {
+                break;
+            };
+            let name = self.document.text(*extends).or_else(|| {
+                let service = self.document.get(*extends, "service")?;
+                self.document.text(service)
+            });
+            let Some(base) = name.and_then(|name| self.services.get(name)) else { break };
+            service = *base;
+        }
+        Vec::new()
+    }
+
     /// The sites in one service: the winning ones, or all of them.
     fn of_service(&self, service: NodeId, winning: bool) -> Vec<Site> {
         let mut sites = Vec::new();
@@ -244,7 +277,8 @@ impl Finder<'_> {
     }
 }
 
-/// The values under `key` in a mapping and in the mappings that are merged into it: the winning one, or all.
+/// The values under `key` in a mapping and in the mappings that are merged into it: the winning one, or all. `!reset` removes
+/// one.
 pub fn lookup(document: &Document, mapping: NodeId, key: &str, winning: bool) -> Vec<NodeId> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
@@ -253,13 +287,18 @@ pub fn lookup(document: &Document, mapping: NodeId, key: &str, winning: bool) ->
         if !seen.insert(document.resolve(mapping)) {
             continue;
         }
-        found.extend(document.get(mapping, key));
+        found.extend(document.get(mapping, key).filter(|value| !has_tag(document, *value, &["!reset"])));
         if winning && !found.is_empty() {
             break;
         }
         stack.extend(merged(document, mapping).into_iter().rev());
     }
     found
+}
+
+/// Whether the value has one of Compose's tags.
+fn has_tag(document: &Document, value: NodeId, tags: &[&str]) -> bool {
+    document.node(document.resolve(value)).tag.as_deref().is_some_and(|tag| tags.contains(&tag))
 }
 
 /// The part of the file that contains a node: `service web`, or the top-level key.

@@ -1,96 +1,147 @@
-//! The project that a compose file describes, and its follow-ups. Containers keep the files and the environment that they were
-//! created with until a person recreates them.
+//! The project that a compose file belongs to, as `docker compose` finds it.
 
 use std::path::{Path, PathBuf};
 
-use super::actual::{Actual, ComposeFile, Service};
-use super::change::Change;
-use super::desired::ComposeEnv;
-use super::diff;
-use crate::host::fs::escape_path;
-use crate::resource::{Cause, Reaction, Reacts};
+use serde::{Deserialize, Serialize};
 
-/// The services of a compose file, with the files of the host that their containers use.
-#[derive(Debug)]
-pub struct Project<'a> {
-    /// The compose file.
-    pub file: &'a Path,
-    /// The override file, which Compose merges into it unless `-f` is given.
-    pub override_file: Option<&'a Path>,
-    pub services: &'a [Service],
+use super::model::{self, Model, ProjectError, Read, env_values, normal};
+
+/// The files that Compose looks for, in this order (compose-go's `cli/options.go`).
+pub const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+/// The first of these is merged into the file that Compose has found.
+pub const OVERRIDES: [&str; 4] =
+    ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+
+/// How Compose comes to the file of a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// The project's folder.
+    pub folder: PathBuf,
+    /// The files that are merged, in this order.
+    pub files: Vec<PathBuf>,
+    /// Whether Compose finds these files by itself in the folder. If not, they are named with `-f`.
+    pub is_found: bool,
+    /// What has to be named with `--env-file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<PathBuf>,
+    /// All files that were read, with the included and extended ones.
+    #[serde(default)]
+    pub read: Vec<PathBuf>,
+    /// If Compose ignores the step's file: the files that it takes instead.
+    #[serde(default)]
+    pub instead: Vec<PathBuf>,
 }
 
-impl<'a> Project<'a> {
-    /// The project of a step's compose file, if it could be read.
-    pub fn of(step: &'a ComposeEnv, actual: &'a Actual) -> Option<Self> {
-        match &actual.file {
-            ComposeFile::Read { uses, override_file, .. } => Some(Self {
-                file: &step.file,
-                override_file: override_file.as_ref().map(|file| file.path.as_path()),
-                services: uses,
-            }),
-            _ => None,
-        }
-    }
-
-    /// The command that recreates the containers of these services.
-    pub fn recreate(&self, services: &[String]) -> Vec<String> {
-        let mut argv = self.up();
-        argv.push("--force-recreate".to_owned());
-        argv.extend_from_slice(services);
-        argv
-    }
-
-    /// The command that recreates the containers whose description has changed.
-    pub fn up(&self) -> Vec<String> {
+impl Project {
+    /// The command line of `docker compose` for this project.
+    pub fn compose(&self) -> Vec<String> {
         let mut argv = vec!["docker".to_owned(), "compose".to_owned()];
-        for file in [Some(self.file), self.override_file].into_iter().flatten() {
-            argv.extend(["-f".to_owned(), file.to_string_lossy().into_owned()]);
+        if let Some(file) = &self.env_file {
+            argv.extend(["--env-file".to_owned(), file.to_string_lossy().into_owned()]);
         }
-        argv.extend(["up".to_owned(), "-d".to_owned()]);
-        argv
-    }
-}
-
-impl Reacts<Actual, Change> for ComposeEnv {
-    fn subject(&self, actual: &Actual) -> Option<PathBuf> {
-        Project::of(self, actual).map(|project| project.file.to_path_buf())
-    }
-
-    fn stale(&self, actual: &Actual, change: &Change) -> Vec<String> {
-        diff::stale_services(self, actual, change)
-    }
-
-    fn follow_ups(&self, actual: &Actual, cause: &Cause<'_>) -> Vec<Reaction> {
-        let Some(project) = Project::of(self, actual) else { return Vec::new() };
-        let mut found = Vec::new();
-        if cause.stale.is_none() && (cause.replaced)(project.file) {
-            let reason = format!("update the containers; they still use the old {}", escape_path(project.file));
-            found.push(Reaction { reason, services: Vec::new(), argv: project.up() });
-        }
-        // In the order of the file, so that the same host always gives the same text.
-        let (mut files, mut holders, mut stale): (Vec<String>, Vec<String>, Vec<String>) = Default::default();
-        for service in project.services {
-            let held: Vec<&PathBuf> = service.files.iter().filter(|path| (cause.replaced)(path)).collect();
-            if cause.stale.is_some_and(|stale| stale.contains(&service.name)) {
-                stale.push(service.name.clone());
-            } else if !held.is_empty() {
-                holders.push(service.name.clone());
-                for path in held.into_iter().map(|path| escape_path(path)) {
-                    if !files.contains(&path) {
-                        files.push(path);
-                    }
-                }
+        if !self.is_found {
+            for file in &self.files {
+                argv.extend(["-f".to_owned(), file.to_string_lossy().into_owned()]);
             }
         }
-        if !stale.is_empty() {
-            let reason = "recreate these containers; they still use the old environment".to_owned();
-            found.push(Reaction { reason, argv: project.recreate(&stale), services: stale });
-        }
-        if !holders.is_empty() {
-            let reason = format!("recreate these containers; they still use the old {}", files.join(", "));
-            found.push(Reaction { reason, argv: project.recreate(&holders), services: holders });
-        }
-        found
+        argv
     }
+
+    /// The folder in which the command has to be run, if it matters.
+    pub fn directory(&self) -> Option<&Path> {
+        self.is_found.then_some(&self.folder)
+    }
+
+    /// What the project is called in messages: its first file.
+    pub fn subject(&self) -> Option<&PathBuf> {
+        self.files.first()
+    }
+}
+
+/// Finds the project of a compose file, and reads it as far as it can be read.
+///
+/// `trusted` tells for a folder above the file whether its files may be read.
+pub fn discover(
+    file: &Path,
+    home: Option<&Path>,
+    read: Read<'_>,
+    trusted: &dyn Fn(&Path) -> bool,
+) -> (Project, Result<Model, ProjectError>) {
+    let file = normal(file);
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let load = |folder: &Path, files: &[PathBuf]| model::load(folder, files, home, read);
+    let found = |folder: &Path, files: Vec<PathBuf>| Project {
+        folder: folder.to_owned(),
+        files,
+        is_found: true,
+        ..Project::default()
+    };
+    // A project in a folder above may include the file.
+    let above = folder.ancestors().skip(1).take_while(|above| trusted(above));
+    for above in above {
+        if let Some(files) = compose_files(above, read)
+            && let Ok(model) = load(above, &files)
+            && model.files.contains(&file)
+        {
+            return with_model(found(above, files), Ok(model));
+        }
+    }
+    let own = compose_files(folder, read);
+    if let Some(files) = &own {
+        let model = load(folder, files);
+        let is_used = files.contains(&file) || model.as_ref().is_ok_and(|model| model.files.contains(&file));
+        if is_used {
+            return with_model(found(folder, files.clone()), model);
+        }
+    }
+    let alone = load(folder, std::slice::from_ref(&file));
+    let named = |files: Vec<PathBuf>| Project { folder: folder.to_owned(), files, ..Project::default() };
+    let is_default =
+        file.file_name().is_some_and(|name| FILES.iter().chain(&OVERRIDES).any(|default| name == *default));
+    if let (Some(own), true) = (&own, is_default) {
+        return with_model(Project { instead: own.clone(), ..named(vec![file.clone()]) }, alone);
+    }
+    let is_complete = |model: &Model| {
+        let mut services = model.services.values();
+        services.all(|service| ["image", "build", "provider"].iter().any(|key| service.tree.get(key).is_some()))
+    };
+    if let (Some(mut files), Ok(model)) = (own, &alone)
+        && !is_complete(model)
+    {
+        files.push(file.clone());
+        let both = load(folder, &files);
+        if both.as_ref().is_ok_and(is_complete) {
+            return with_model(named(files), both);
+        }
+    }
+    with_model(named(vec![file.clone()]), alone)
+}
+
+fn with_model(mut project: Project, model: Result<Model, ProjectError>) -> (Project, Result<Model, ProjectError>) {
+    project.read = model.as_ref().map_or_else(|_| project.files.clone(), |model| model.files.clone());
+    (project, model)
+}
+
+/// The files that Compose takes in a folder without `-f`: those of `COMPOSE_FILE` in `.env`, or the default names.
+fn compose_files(folder: &Path, read: Read<'_>) -> Option<Vec<PathBuf>> {
+    let env = env_values(&folder.join(".env"), read);
+    if let Some(listed) = env.get("COMPOSE_FILE") {
+        let separator = env.get("COMPOSE_PATH_SEPARATOR").filter(|separator| !separator.is_empty());
+        let separator = separator.map_or(":", |separator| separator.as_str());
+        return Some(listed.split(separator).map(|path| normal(&folder.join(path))).collect());
+    }
+    let first = |names: &[&str]| {
+        let mut paths = names.iter().map(|name| folder.join(name));
+        paths.find(|path| !matches!(read(path), Ok(None)))
+    };
+    let file = first(&FILES)?;
+    Some([Some(file), first(&OVERRIDES)].into_iter().flatten().collect())
+}
+
+/// The profiles that `.env` activates.
+pub fn active_profiles(folder: &Path, read: Read<'_>) -> Vec<String> {
+    let env = env_values(&folder.join(".env"), read);
+    let listed = env.get("COMPOSE_PROFILES").map(|listed| listed.split(',').map(|name| name.trim().to_owned()));
+    listed.into_iter().flatten().filter(|name| !name.is_empty()).collect()
 }

@@ -27,5 +27,12 @@ pub static REFERENCE: Reference = Reference {
             "mailer",
             "The one service that is meant.",
         ),
+        Key::optional(
+            "env_file",
+            Shape::Path,
+            "`.env` beside `file`",
+            "/srv/app/shared/.env",
+            "The file with the values of `${NAME}`: where a symlink `.env` leads, or what `docker compose --env-file` names.",
+        ),
     ],
 };

@@ -6,27 +6,96 @@ use crate::yaml::{Content, Node, Style, is_null};
 
 /// Whether a plain scalar reaches a container as it is written.
 ///
-/// Compose resolves plain scalars and prints the result (a mix of YAML 1.1 and 1.2, go-yaml's `resolve.go`): `1e3` arrives as
-/// `1000`, `0x1f` as `31`, `True` as `true`, and a date in another form. Plain decimal integers, `true` and `false` arrive
-/// unchanged. If in doubt, the answer is no.
+/// Compose resolves plain scalars and prints the result (go-yaml's `resolve.go`): `1e3` arrives as `1000`, `0x1f` as `31`, `True`
+/// as `true`, and a date is refused. What only looks like a number (`3f9a`, `1.2.3`, `12:34`) is a string and arrives unchanged,
+/// and so do decimal numbers in their shortest form. If in doubt, the answer is no.
 pub fn is_verbatim(text: &str) -> bool {
-    if matches!(text, "true" | "false") || is_plain_integer(text) {
+    let special = ["True", "TRUE", "False", "FALSE", "<<"];
+    if is_null(text) || special.contains(&text) {
+        return false;
+    }
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return true;
     }
-    if is_null(text) || matches!(text, "<<" | "=") {
+    if is_date(text) {
         return false;
     }
-    if matches!(text, "True" | "TRUE" | "False" | "FALSE") {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if unsigned.eq_ignore_ascii_case(".inf") || text.eq_ignore_ascii_case(".nan") {
         return false;
     }
-    let like_a_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
-    !like_a_number || !text.chars().all(|c| c.is_ascii_digit() || "abcdefABCDEFxXoOtTzZiInN_:.+- ".contains(c))
+    // Underscores are dropped before a number is read.
+    let digits = text.replace('_', "");
+    if let Some(is_canonical) = integer(&digits) {
+        return is_canonical && digits == text;
+    }
+    !is_float(&digits) || is_short_decimal(text)
 }
 
-fn is_plain_integer(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let canonical = !digits.starts_with('0') || text == "0";
-    !digits.is_empty() && digits.len() <= 18 && canonical && digits.bytes().all(|b| b.is_ascii_digit())
+/// Whether an integer is written as it is printed; `None` if the text is not an integer of 64 bits.
+fn integer(text: &str) -> Option<bool> {
+    let (sign, digits) = match text.as_bytes().first()? {
+        b'+' | b'-' => text.split_at(1),
+        _ => ("", text),
+    };
+    let prefix = digits.get(..2).map(str::to_ascii_lowercase);
+    let (radix, digits) = match prefix.as_deref() {
+        Some("0x") => (16, &digits[2..]),
+        Some("0o") => (8, &digits[2..]),
+        Some("0b") => (2, &digits[2..]),
+        _ if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
+        _ => (10, digits),
+    };
+    // `from_str_radix` takes another sign.
+    let value = u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with(['+', '-']))?;
+    let fits = match sign {
+        "" => true,
+        "+" => i64::try_from(value).is_ok(),
+        _ => value <= i64::MIN.unsigned_abs(),
+    };
+    fits.then(|| text == if sign == "-" && value > 0 { format!("-{value}") } else { value.to_string() })
+}
+
+/// Whether the text is a number that YAML takes for a float: `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`.
+fn is_float(text: &str) -> bool {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+        None => (unsigned, None),
+    };
+    let is_mantissa = match mantissa.split_once('.') {
+        None => is_digits(mantissa),
+        Some(("", fraction)) => is_digits(fraction),
+        Some((whole, fraction)) => is_digits(whole) && (fraction.is_empty() || is_digits(fraction)),
+    };
+    // A number that is too large stays a string.
+    is_mantissa && exponent.is_none_or(is_digits) && unsigned.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// Whether a decimal number is printed as it is written, such as `1.5`.
+fn is_short_decimal(text: &str) -> bool {
+    let Some((whole, fraction)) = text.strip_prefix('-').unwrap_or(text).split_once('.') else { return false };
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits(whole)
+        && is_digits(fraction)
+        && whole.len() + fraction.len() <= 15
+        && !fraction.ends_with('0')
+        && if whole == "0" { !fraction.starts_with("0000") } else { !whole.starts_with('0') }
+}
+
+/// Whether the text begins like a date: `2001-1-1`, alone or before a time.
+fn is_date(text: &str) -> bool {
+    let (date, rest) = text.split_at(text.find([' ', 't', 'T']).unwrap_or(text.len()));
+    let parts: Vec<&str> = date.split('-').collect();
+    let number = |part: &str| (1..=2).contains(&part.len()).then(|| part.parse::<u8>().ok()).flatten();
+    let is_day = match parts[..] {
+        [year, month, day] if year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit()) => {
+            number(month).is_some_and(|month| (1..=12).contains(&month)) && number(day).is_some_and(|day| day <= 31)
+        }
+        _ => false,
+    };
+    is_day && (rest.is_empty() || rest.contains(':'))
 }
 
 /// The replacements that turn `node` into `text`. Each is a range of bytes and its new content.

