@@ -1,6 +1,5 @@
 //! Follow-ups: what a person has to do after the changes, because services may still use the replaced files and values.
 
-use crate::text::{shell_word, shell_words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -118,16 +117,7 @@ impl Notes {
 }
 
 fn follow_up(step: &str, subject: &Path, reaction: Reaction) -> FollowUp {
-    let Reaction { reason, services, argv, directory } = reaction;
-    let command = shell_words(&argv);
-    let (command, argv) = match directory.map(|directory| directory.to_string_lossy().into_owned()) {
-        Some(directory) => {
-            let entered = format!("cd {} && {command}", shell_word(&directory));
-            let env = ["env".to_owned(), format!("--chdir={directory}")];
-            (entered, env.into_iter().chain(argv).collect())
-        }
-        None => (command, argv),
-    };
+    let Reaction { reason, services, argv, command } = reaction;
     FollowUp {
         id: None,
         step: step.to_owned(),

@@ -29,8 +29,8 @@ pub struct Reaction {
     pub reason: String,
     /// Empty if any of the services may be affected.
     pub services: Vec<String>,
-    /// The program and its arguments.
+    /// The program and its arguments. They do not depend on the current directory.
     pub argv: Vec<String>,
-    /// The directory to run it in, if it matters.
-    pub directory: Option<PathBuf>,
+    /// The same as a shell command line, as people would write it.
+    pub command: String,
 }

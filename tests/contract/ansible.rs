@@ -175,7 +175,7 @@ fn a_handler_carries_out_the_follow_ups_and_closes_them() {
   handlers:
     - name: Recreate the containers
       ansible.builtin.raw: >-
-        PATH=/opt/fake:$PATH {{{{ item.command }}}} &&
+        export PATH=/opt/fake:$PATH; {{{{ item.command }}}} &&
         {{{{ web.program | quote }}}} follow-ups {{{{ web.file | quote }}}} --done {{{{ item.id }}}}
       loop: \"{{{{ web.follow_ups }}}}\"
 "
@@ -190,10 +190,7 @@ fn a_handler_carries_out_the_follow_ups_and_closes_them() {
 
     host.write("/home/ubuntu/compose.yaml", "ubuntu", COMPOSE);
     let run = fleet.playbook(&playbook, &[]).exits(0);
-    assert_eq!(
-        host.read("/home/ubuntu/docker.log"),
-        "compose -f /home/ubuntu/compose.yaml up -d --force-recreate web\n"
-    );
+    assert_eq!(host.read("/home/ubuntu/docker.log"), "compose up -d --force-recreate web\n");
     assert!(run.results.contains("1 closed"), "{run}");
     let closed = fleet.playbook(&playbook, &[]).exits(0);
     assert_eq!(closed.result("h1")["open_follow_ups"], json!([]), "{closed}");

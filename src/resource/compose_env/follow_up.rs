@@ -1,6 +1,6 @@
 //! Follow-ups. Containers keep the files and the environment that they were created with until a person recreates them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::actual::{Actual, ComposeFile, Service};
 use super::change::Change;
@@ -71,13 +71,9 @@ fn recreate(project: &Project, services: &[&Service], old: &str) -> Option<React
         }
         let pronoun = if on_demand.len() == 1 { "it is" } else { "they are" };
         let reason = format!("recreate {} if {pronoun} running; the containers still use the {old}", told.join(", "));
-        let mut argv = project.compose();
-        for profile in on_demand.iter().filter_map(|service| service.on_demand.as_ref()?.strip_prefix("profile ")) {
-            argv.extend(["--profile".to_owned(), profile.to_owned()]);
-        }
-        argv.push("ps".to_owned());
-        argv.extend(names(&on_demand));
-        return Some(Reaction { reason, services: names(&on_demand), argv, directory: directory(project) });
+        let profiles = on_demand.iter().filter_map(|service| service.on_demand.as_ref()?.strip_prefix("profile "));
+        let profiles: Vec<&str> = profiles.flat_map(|profile| ["--profile", profile]).chain(["ps"]).collect();
+        return Some(reaction(project, reason, &profiles, names(&on_demand)));
     }
     let mut reason = format!("recreate these containers; they still use the {old}");
     if !told.is_empty() {
@@ -88,12 +84,7 @@ fn recreate(project: &Project, services: &[&Service], old: &str) -> Option<React
 }
 
 fn reaction(project: &Project, reason: String, arguments: &[&str], services: Vec<String>) -> Reaction {
-    let mut argv = project.compose();
-    argv.extend(arguments.iter().map(|word| (*word).to_owned()));
-    argv.extend_from_slice(&services);
-    Reaction { reason, services, argv, directory: directory(project) }
-}
-
-fn directory(project: &Project) -> Option<PathBuf> {
-    project.directory().map(Path::to_owned)
+    let mut arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+    arguments.extend_from_slice(&services);
+    Reaction { reason, services, argv: project.argv(&arguments), command: project.command(&arguments) }
 }

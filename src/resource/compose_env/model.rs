@@ -59,7 +59,9 @@ pub struct ProjectError {
 /// One of its compose files cannot be read.
 pub fn load(folder: &Path, files: &[PathBuf], home: Option<&Path>, read: Read<'_>) -> Result<Model, ProjectError> {
     let mut loader = Loader { read, home, files: Vec::new(), order: Vec::new(), values: 0 };
-    let services = loader.group(files, folder, &env_values(&folder.join(".env"), read), 0)?;
+    // Paths begin at the first file, and `.env` is in the folder of the command.
+    let paths = files.first().and_then(|file| file.parent()).unwrap_or(folder);
+    let services = loader.group(files, paths, &env_values(&folder.join(".env"), read), 0)?;
     let mut seen = HashSet::new();
     loader.order.retain(|name| services.contains_key(name) && seen.insert(name.clone()));
     Ok(Model { services, order: loader.order, files: loader.files })

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::model::{self, Model, ProjectError, Read, env_values, normal};
+use crate::text::{shell_word, shell_words};
 
 /// The files that Compose looks for, in this order (compose-go's `cli/options.go`).
 pub const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -34,23 +35,36 @@ pub struct Project {
 }
 
 impl Project {
-    /// The command line of `docker compose` for this project.
-    pub fn compose(&self) -> Vec<String> {
+    /// The command line of `docker compose` for this project, from any directory.
+    pub fn argv(&self, arguments: &[String]) -> Vec<String> {
+        let mut argv = self.compose();
+        if self.env_file.is_none() && self.files.first().is_some_and(|file| file.parent() != Some(&self.folder)) {
+            // Compose would look for it beside the first file.
+            argv.extend(["--env-file".to_owned(), self.folder.join(".env").to_string_lossy().into_owned()]);
+        }
+        for file in &self.files {
+            argv.extend(["-f".to_owned(), file.to_string_lossy().into_owned()]);
+        }
+        argv.extend_from_slice(arguments);
+        argv
+    }
+
+    /// The same as people write it: in the folder, if Compose finds the files there by itself.
+    pub fn command(&self, arguments: &[String]) -> String {
+        if !self.is_found {
+            return shell_words(&self.argv(arguments));
+        }
+        let mut argv = self.compose();
+        argv.extend_from_slice(arguments);
+        format!("cd {} && {}", shell_word(&self.folder.to_string_lossy()), shell_words(&argv))
+    }
+
+    fn compose(&self) -> Vec<String> {
         let mut argv = vec!["docker".to_owned(), "compose".to_owned()];
         if let Some(file) = &self.env_file {
             argv.extend(["--env-file".to_owned(), file.to_string_lossy().into_owned()]);
         }
-        if !self.is_found {
-            for file in &self.files {
-                argv.extend(["-f".to_owned(), file.to_string_lossy().into_owned()]);
-            }
-        }
         argv
-    }
-
-    /// The folder in which the command has to be run, if it matters.
-    pub fn directory(&self) -> Option<&Path> {
-        self.is_found.then_some(&self.folder)
     }
 
     /// What the project is called in messages: its first file.

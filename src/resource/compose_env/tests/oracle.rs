@@ -120,8 +120,9 @@ impl Folder {
     /// What Compose says of the project, with the options of a follow-up's command.
     pub fn config(&self, reaction: Option<&Reaction>) -> Config {
         let options = reaction.map(options).unwrap_or_default();
-        let folder = reaction.and_then(|reaction| reaction.directory.clone());
-        config(folder.as_deref().unwrap_or(self.path()), &options).unwrap()
+        // The arguments mean the same project from any directory.
+        let folder = if reaction.is_some() { Path::new("/") } else { self.path() };
+        config(folder, &options).unwrap()
     }
 }
 
@@ -202,6 +203,13 @@ fn a_step_for_one_service_is_refused_if_another_one_gets_the_value() {
     }
 }
 
+/// The command without the change of the directory.
+#[track_caller]
+fn in_folder<'a>(folder: &Folder, reaction: &'a Reaction) -> &'a str {
+    let entered = format!("cd {} && ", folder.path().display());
+    reaction.command.strip_prefix(&entered).unwrap_or_else(|| panic!("{}", reaction.command))
+}
+
 const LITERAL: &str = "services:\n  web: { image: x, environment: { PW: old } }\n";
 const REFERENCE: &str = "services:\n  web: { image: x, environment: { PW: '${PW}' } }\n";
 
@@ -275,17 +283,17 @@ fn a_file_that_includes_is_warned_of_and_commanded() {
     }
     let folder = Folder::new(&[("base.yml", LITERAL), ("compose.yml", "include: [base.yml]\n")], None);
     let (_, follow_ups) = folder.apply().unwrap();
-    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
-    assert_eq!(follow_ups[0].directory.as_deref(), Some(folder.path()));
+    assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose up -d --force-recreate web");
     // From a folder above, where the project is.
     let folder = Folder::new(&[("db/compose.yml", LITERAL), ("compose.yml", "include: [db/compose.yml]\n")], None);
     let (_, follow_ups) = folder.apply().unwrap();
-    assert_eq!(follow_ups[0].directory.as_deref(), Some(folder.path()));
+    assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose up -d --force-recreate web");
+    assert_eq!(folder.config(follow_ups.first()), folder.config(None));
     // A file that is extended.
     let extends = "services:\n  web: { extends: { file: common.yml, service: web } }\n  db: { image: y }\n";
     let folder = Folder::new(&[("common.yml", LITERAL), ("compose.yml", extends)], None);
     let (_, follow_ups) = folder.apply().unwrap();
-    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose up -d --force-recreate web");
     assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("s3cr3t"));
 }
 
@@ -298,16 +306,24 @@ fn the_command_is_that_of_the_whole_project() {
     ] {
         let folder = Folder::new(&[("docker-compose.yml", LITERAL), ("prod.yml", prod), (".env", env)], None);
         let (_, follow_ups) = folder.apply().unwrap();
-        assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+        assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose up -d --force-recreate web");
         assert_eq!(folder.config(follow_ups.first()), folder.config(None));
         assert_eq!(folder.config(None)["web"]["restart"], "always");
     }
+    // The first file is in another folder than `.env`.
+    let mounted = "services:\n  web: { image: x, environment: { PW: '${PW}' }, volumes: ['./d:/d'] }\n";
+    let env = "COMPOSE_FILE=sub/a.yml\nPW=old\n";
+    let mut folder = Folder::new(&[("sub/a.yml", mounted), (".env", env)], None);
+    folder.name_env_file(&folder.path().join(".env"));
+    let (_, follow_ups) = folder.apply().unwrap();
+    assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("s3cr3t"));
+    assert_eq!(folder.config(follow_ups.first()), folder.config(None));
     // An override file is no project by itself.
     let over = "services: { web: { environment: { PW: old } } }\n";
     let base = "services: { web: { image: x, environment: { A: b } } }\n";
     let folder = Folder::new(&[("docker-compose.override.yml", over), ("docker-compose.yml", base)], None);
     let (_, follow_ups) = folder.apply().unwrap();
-    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose up -d --force-recreate web");
     assert_eq!(value_of(&folder.config(follow_ups.first()), "web", "PW").as_deref(), Some("s3cr3t"));
     // Neither is a file that is passed beside the default one.
     let folder = Folder::new(&[("prod.yml", over), ("compose.yml", base)], None);
@@ -363,7 +379,7 @@ services:
 ";
     let folder = Folder::new(&[("docker-compose.yml", text)], None);
     let (_, follow_ups) = folder.apply().unwrap();
-    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose up -d --force-recreate web");
     let told = "; so do init (runs once), flower (profile flower), cli (profile debug), idle (scale 0), none (scale 0), if they are running";
     assert!(follow_ups[0].reason.ends_with(told), "{}", follow_ups[0].reason);
     let folder = Folder::new(&[("docker-compose.yml", text), (".env", "COMPOSE_PROFILES=flower,x\n")], None);
@@ -372,7 +388,7 @@ services:
     let text = "services:\n  cli: { image: x, environment: { PW: old }, profiles: [debug] }\n";
     let folder = Folder::new(&[("docker-compose.yml", text)], None);
     let (_, follow_ups) = folder.apply().unwrap();
-    assert_eq!(follow_ups[0].argv.join(" "), "docker compose --profile debug ps cli");
+    assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose --profile debug ps cli");
     assert!(follow_ups[0].reason.starts_with("recreate cli (profile debug) if it is running"));
 }
 
@@ -505,7 +521,7 @@ fn a_symlinked_env_file_is_edited_where_it_is() {
     folder.name_env_file(&real);
     let (diff, follow_ups) = folder.apply().unwrap();
     assert_eq!(diff.warnings, [""; 0]);
-    assert_eq!(follow_ups[0].argv.join(" "), "docker compose up -d --force-recreate web");
+    assert_eq!(in_folder(&folder, &follow_ups[0]), "docker compose up -d --force-recreate web");
     assert!(folder.path().join(".env").is_symlink());
     assert_eq!(folder.text("shared/.env"), "PW=s3cr3t\n");
     assert_eq!(value_of(&folder.config(follow_ups.first()), "web", "PW").as_deref(), Some("s3cr3t"));
@@ -515,7 +531,7 @@ fn a_symlinked_env_file_is_edited_where_it_is() {
     folder.name_env_file(&named);
     let (_, follow_ups) = folder.apply().unwrap();
     let argv = format!("docker compose --env-file {} up -d --force-recreate web", named.display());
-    assert_eq!(follow_ups[0].argv.join(" "), argv);
+    assert_eq!(in_folder(&folder, &follow_ups[0]), argv);
     assert_eq!(value_of(&folder.config(follow_ups.first()), "web", "PW").as_deref(), Some("s3cr3t"));
     assert_eq!(folder.text(".env"), "PW=other\n");
 }
