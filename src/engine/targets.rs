@@ -204,7 +204,8 @@ fn warehouse(
 ) -> Result<Warehouse, SecretError> {
     let password = secrets.of_connection(name)?.map(|secret| secret.as_password());
     let spec = usable(name, plan.connections.get(name)).map_err(SecretError::Unreadable)?;
-    Ok(Warehouse::new(name, spec, password, ClientDefaults::of(environment), query))
+    let warehouse = Warehouse::new(name, spec, password, ClientDefaults::of(environment), query);
+    Ok(warehouse.with_renewed_password(secrets.withheld().clone()))
 }
 
 fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Diagnostic>>) -> Result<ConnectionSpec, Failure> {

@@ -222,3 +222,43 @@ async fn full_servers_and_missing_privileges_are_reported() {
         assert_eq!(refusal.message, reason);
     }
 }
+
+/// A token may have expired by the time of a later login, so the command is run again.
+#[tokio::test]
+async fn a_command_prints_the_password_again_for_a_later_login() {
+    use provision::host::secret::Secret;
+    use provision::host::warehouse::{CatalogQuery, ConnectionSpec, Warehouse};
+    let folder = tempfile::tempdir().unwrap();
+    let (token, calls) = (folder.path().join("token"), folder.path().join("calls"));
+    let database = shared().database();
+    let user = format!("token_{database}");
+    let set = |password: &str| {
+        shared().psql("postgres", &format!("ALTER ROLE {user} PASSWORD '{password}'"));
+        std::fs::write(&token, password).unwrap();
+    };
+    shared().psql("postgres", &format!("CREATE USER {user}"));
+    set("first");
+    let script = format!("echo call >>{}; cat {}", calls.display(), token.display());
+    let spec: ConnectionSpec = serde_json::from_value(serde_json::json!({
+        "url": format!("postgresql://{user}@127.0.0.1:{}/{database}?sslmode=disable", shared().port),
+        "password": { "command": ["sh", "-c", script] },
+    }))
+    .unwrap();
+    let given = Some(Secret::new(b"first".to_vec()));
+    let warehouse = Warehouse::new("warehouse", spec, given, ClientDefaults::default(), CatalogQuery::default())
+        .with_renewed_password(Default::default());
+    warehouse.catalog().await.unwrap();
+    assert!(!calls.exists(), "the run has asked for the first password already");
+    set("second");
+    shared()
+        .psql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"));
+    warehouse.invalidate().await;
+    warehouse.catalog().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&calls).unwrap(), "call\n");
+    std::fs::remove_file(&token).unwrap();
+    shared()
+        .psql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"));
+    warehouse.invalidate().await;
+    let failure = warehouse.catalog().await.unwrap_err();
+    assert!(failure.message.contains("cannot log in again: the secret command sh"), "{failure:?}");
+}

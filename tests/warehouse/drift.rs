@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use provision::resource::relation::assignment::{Fit, fit};
 use provision::resource::relation::types::canonical;
+use provision::resource::{Change as _, Resource as _};
 
 use crate::cluster::{Cluster, shared};
-use crate::kit::{DAY, connect, periods, plan};
+use crate::kit::{DAY, apply, connect, periods, plan};
 use crate::target::Target;
 
 /// A series with one table `s.h_2025_h2`, which can still receive rows on [`DAY`].
@@ -332,4 +333,43 @@ async fn an_identity_column_of_redshift_has_drifted() {
     let found = plan(&step, &connect(&target.url), DAY).await.unwrap();
     let expected: Vec<_> = found.drift.iter().map(|drift| drift.message.as_str()).collect();
     assert!(expected.iter().any(|expected| expected.contains("column a is an identity column")), "{found:?}");
+}
+
+/// One refusal does not keep the other columns and tables from being repaired.
+#[tokio::test]
+async fn a_refused_column_leaves_the_repairs_of_other_tables() {
+    let database = database();
+    shared().psql(
+        &database,
+        "CREATE SCHEMA n; CREATE DOMAIN n.code AS int NOT NULL; CREATE TABLE n.m (a varchar(5), b n.code); \
+         CREATE TABLE n.h_2025_h2 (a varchar(5)); INSERT INTO n.h_2025_h2 VALUES ('x')",
+    );
+    let warehouse = connect(&shared().socket_url(&database));
+    let step = periods("through: current\non_drift: add_columns\ntables: [{ name: 'n.h_{period}', like: n.m }]");
+    let planned = plan(&step, &warehouse, DAY).await.unwrap();
+    let add = planned.changes.iter().find(|change| change.describe().summary.contains("add column")).unwrap();
+    let context = provision::resource::ExecuteContext::new(crate::kit::observe_context(&warehouse, DAY), "run");
+    let failure = step.execute(add, &context).await.unwrap_err();
+    assert!(
+        failure.hint.as_deref().unwrap_or_default().contains("add the column manually, with a DEFAULT"),
+        "{failure:?}"
+    );
+}
+
+/// PostgreSQL stores a text without a limit in the same way, so a column is widened to it.
+#[tokio::test]
+async fn a_varchar_is_widened_to_text() {
+    let database = database();
+    shared().psql(
+        &database,
+        "CREATE SCHEMA n; CREATE TABLE n.m (a text, b varchar); CREATE TABLE n.h_2025_h2 (a varchar(5), b varchar(7)); \
+         CREATE TABLE n.h_2026_h1 (a text, b varchar)",
+    );
+    let warehouse = connect(&shared().socket_url(&database));
+    let step = periods("through: current\non_drift: add_columns\ntables: [{ name: 'n.h_{period}', like: n.m }]");
+    let expected = [
+        "widen column a of n.h_2025_h2 from character varying(5) to text",
+        "widen column b of n.h_2025_h2 from character varying(7) to character varying",
+    ];
+    assert_eq!(apply(&step, &warehouse, DAY).await, expected);
 }

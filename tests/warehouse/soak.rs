@@ -12,6 +12,8 @@ use crate::pooler::Pooler;
 
 const PLANS: usize = 200;
 const APPLIES: usize = 20;
+/// How long pgbench runs.
+const SECONDS: &str = "100";
 /// The server connections of the pool, which all clients share.
 const POOL: usize = 4;
 
@@ -21,14 +23,16 @@ fn pgbench(arguments: &[&str], url: &str) -> Command {
     command
 }
 
-/// Ends pgbench as a person does, so that it prints its summary. `-T` is longer than the soak.
-fn end(child: Child) -> Output {
-    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    child.wait_with_output().unwrap()
+/// Waits for pgbench, which has to have outlasted the runs.
+fn end(mut child: Child) -> Output {
+    assert!(child.try_wait().unwrap().is_none(), "pgbench ended before the runs; raise SECONDS");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
 }
 
-/// The settings of every session of the pool that are not the defaults of its server.
+/// The settings of every session of the pool that are not the defaults of its server. PgBouncer itself passes on the
+/// application name of pgbench.
 async fn settings(pooler: &Pooler, database: &str) -> Vec<String> {
     let clients: Vec<Client> = futures_util::future::join_all((0..POOL).map(|_| pooler.client(database))).await;
     // A transaction on each, so that each has a session of its own.
@@ -36,7 +40,7 @@ async fn settings(pooler: &Pooler, database: &str) -> Vec<String> {
     let mut all = Vec::new();
     for client in &clients {
         let sql = "SELECT name || '=' || setting || ' by ' || source FROM pg_settings WHERE source NOT IN ('default', \
-                   'configuration file', 'command line', 'override') ORDER BY 1";
+                   'configuration file', 'command line', 'override') AND setting <> 'pgbench' ORDER BY 1";
         let rows = client.simple_query(sql).await.unwrap();
         let text = |message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -84,9 +88,10 @@ async fn hundreds_of_runs_leave_no_trace_in_a_pool_under_load() {
     };
     assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(folder.path()).status().unwrap().success());
     let before = settings(&pooler, database).await;
-    let work = pgbench(&["-n", "-c", "6", "-T", "3600"], &pooler.url(database)).spawn().unwrap();
-    let waits =
-        pgbench(&["-n", "-c", "1", "-T", "3600", "-f", slow.to_str().unwrap()], &pooler.url(database)).spawn().unwrap();
+    let work = pgbench(&["-n", "-c", "6", "-T", SECONDS], &pooler.url(database)).spawn().unwrap();
+    let waits = pgbench(&["-n", "-c", "1", "-T", SECONDS, "-f", slow.to_str().unwrap()], &pooler.url(database))
+        .spawn()
+        .unwrap();
     let start = Instant::now();
     let (mut plans, mut applies, mut longest) = (0, 0, 0.0_f64);
     while plans < PLANS {

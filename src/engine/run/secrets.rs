@@ -15,6 +15,8 @@ pub struct RunSecrets {
     steps: HashMap<String, BTreeMap<String, SecretResult>>,
     /// By connection name.
     connections: HashMap<String, SecretResult>,
+    /// The environment variables that programs do not get, because they contain secrets.
+    withheld: BTreeSet<String>,
 }
 
 impl RunSecrets {
@@ -44,8 +46,8 @@ impl RunSecrets {
             Origin::Env(name) => Some(name.clone()),
             _ => None,
         }));
+        let mut secrets = Self { withheld: withheld.clone(), ..Self::default() };
         let mut reader = SecretReader::new(environment.clone(), withheld);
-        let mut secrets = Self::default();
         for ((id, key), source) in of_steps() {
             let result = ask(&mut reader, source, stop).await?;
             secrets.steps.entry(id.clone()).or_default().insert(key.to_owned(), result);
@@ -66,6 +68,11 @@ impl RunSecrets {
             secrets.extend(result.clone()?.map(|secret| (key.clone(), secret)));
         }
         Ok(secrets)
+    }
+
+    /// Returns the environment variables that programs do not get, because they contain secrets.
+    pub fn withheld(&self) -> &BTreeSet<String> {
+        &self.withheld
     }
 
     /// Returns the password of the connection.

@@ -1,10 +1,10 @@
 //! Runs a program that prints a secret.
 
 use crate::text::{io_error_text, shell_word};
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -43,20 +43,20 @@ pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secr
     };
     // The buffer has room for everything that is read, so it never moves and leaves no copy behind.
     let mut value = Zeroizing::new(Vec::with_capacity(MAX_SECRET as usize + 64));
-    let has_ended = Cell::new(false);
+    let has_ended = AtomicBool::new(false);
     let read = async {
         output.take(MAX_SECRET + 1).read_to_end(&mut value).await?;
         if value.len() as u64 > MAX_SECRET { Err(io::Error::other("printed more than 1 MiB")) } else { Ok(()) }
     };
     let wait = async {
         let status = child.wait().await;
-        has_ended.set(true);
+        has_ended.store(true, Ordering::Relaxed);
         status
     };
     let status = match tokio::time::timeout(COMMAND_TIMEOUT, async { tokio::try_join!(read, wait) }).await {
         Ok(Ok(((), status))) => status,
         Ok(Err(error)) => return Err(failure(error.to_string())),
-        Err(_) => return Err(timed_out(argv, has_ended.get())),
+        Err(_) => return Err(timed_out(argv, has_ended.load(Ordering::Relaxed))),
     };
     if !status.success() {
         return Err(failed(argv, status, withheld));

@@ -1,5 +1,6 @@
 //! Opens a session on an endpoint: tries its servers, sets up TLS, and logs in, all within one deadline.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use super::session_attrs::SessionAttrs;
 use super::spec::ConnectionSpec;
 use super::tls;
 use crate::failure::Failure;
-use crate::host::secret::{Secret, yields_nothing};
+use crate::host::environment::Environment;
+use crate::host::secret::{Secret, SecretReader, yields_nothing};
 use crate::host::ssh::Tunnel;
 use crate::telemetry::spans;
 
@@ -46,6 +48,8 @@ pub(super) struct Connector {
     pub password: Option<Secret>,
     pub defaults: ClientDefaults,
     pub tunnel: Option<Tunnel>,
+    /// If the password's command is run again for a later login: the variables that it does not get.
+    pub withheld: Option<BTreeSet<String>>,
 }
 
 impl Connector {
@@ -60,15 +64,27 @@ impl Connector {
         given.or(from_url).filter(|given| !given.is_zero()).unwrap_or(Duration::from_secs(CONNECT_TIMEOUT))
     }
 
-    /// Opens a session on the first server that accepts one.
-    pub async fn connect(&self) -> Result<Session, DbError> {
+    /// Returns a new password for a login after the first one, if a command prints it.
+    pub async fn renewed_password(&self) -> Result<Option<Secret>, DbError> {
+        let (Some(source), Some(withheld)) = (&self.spec.password, &self.withheld) else { return Ok(None) };
+        let mut reader = SecretReader::new(Environment::default(), withheld.clone());
+        let password = reader.read(source).await.map_err(|error| {
+            let failure = error.failure().clone();
+            let message = format!("connection `{}`: cannot log in again: {}", self.name, failure.message);
+            DbError::Fatal(Failure { message, ..failure })
+        })?;
+        Ok(password.map(|password| password.as_password()))
+    }
+
+    /// Opens a session on the first server that accepts one. `renewed` takes the place of the first password.
+    pub async fn connect(&self, renewed: Option<&Secret>) -> Result<Session, DbError> {
         let mut last = None;
         let passes = self.endpoint().session_attrs.passes();
         for (wanted, server) in
             passes.iter().flat_map(|one| self.endpoint().servers().into_iter().map(move |server| (*one, server)))
         {
             let span = spans::warehouse_connect(&host_name(&server), server.port.into(), &self.endpoint().database());
-            match span.instrument(self.connect_to_server(&server)).await {
+            match span.instrument(self.connect_to_server(&server, renewed)).await {
                 Ok(session) => match self.mismatch(&session, &server, wanted).await {
                     None => return Ok(session),
                     Some(failure) => last = Some(DbError::ConnectionLost(failure)),
@@ -110,12 +126,15 @@ impl Connector {
         Some(failure.hint("add a host of that kind to the URL, or remove target_session_attrs"))
     }
 
-    async fn connect_to_server(&self, server: &Server) -> Result<Session, DbError> {
+    async fn connect_to_server(&self, server: &Server, renewed: Option<&Secret>) -> Result<Session, DbError> {
         let endpoint = self.endpoint();
         let (user, database) = (endpoint.user(), endpoint.database());
         let mode = tls::mode(endpoint, server, self.tunnel.is_some());
         let connector = tls::Connector { endpoint: endpoint.clone(), mode };
-        let (password, ignored_passfile) = self.password_for(server, &database, &user);
+        let (password, ignored_passfile) = match renewed {
+            Some(renewed) => (Some(renewed.as_password()), None),
+            None => self.password_for(server, &database, &user),
+        };
         let mut attempt = Attempt {
             connection: &self.name,
             server,

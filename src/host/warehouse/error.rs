@@ -124,6 +124,10 @@ fn remedy(code: &SqlState, answer: &ServerError, doing: &str, user: &str) -> Opt
         }
         "55P03" => "another session holds a lock on the table: wait for it to end".into(),
         "42501" => missing_privilege(answer.message(), user),
+        "23502" if doing.starts_with("cannot add column") => {
+            "the table has rows, and the type of the column allows no NULL (a domain): add the column manually, with a DEFAULT"
+                .into()
+        }
         "3F000" => "create the schema first".into(),
         "42704" => "create the user, group or role first, or correct its name".into(),
         "53100" | "53200" => "free space or memory on the server".into(),

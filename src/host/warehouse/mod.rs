@@ -42,7 +42,7 @@ pub use pgpass::ClientDefaults;
 pub use spec::{ConnectionSpec, TunnelSpec};
 
 use crate::failure::Failure;
-use crate::host::secret::Secret;
+use crate::host::secret::{Origin, Secret, SecretSource};
 use crate::host::ssh::Tunnel;
 use crate::telemetry::spans::{self, Count};
 use connect::{Connector, Session};
@@ -89,8 +89,18 @@ impl Warehouse {
             .tunnel
             .as_ref()
             .map(|tunnel| Tunnel::new(tunnel.ssh.clone(), tunnel.key.clone(), defaults.home.as_deref()));
-        let connector = Connector { name: name.into(), spec, password, defaults, tunnel };
+        let connector = Connector { name: name.into(), spec, password, defaults, tunnel, withheld: None };
         Self { connector, state: Mutex::new(State { query, ..State::default() }) }
+    }
+
+    /// Runs the command that prints the password again before each later login of the run, because a token of a cloud
+    /// provider may have expired. The program's environment lacks the variables in `withheld`.
+    pub fn with_renewed_password(mut self, withheld: BTreeSet<String>) -> Self {
+        let is_command = |source: &SecretSource| matches!(source.origin, Origin::Command(_));
+        if self.connector.spec.password.as_ref().is_some_and(is_command) {
+            self.connector.withheld = Some(withheld);
+        }
+        self
     }
 
     /// Returns the connection's name in the plan file.
@@ -315,7 +325,11 @@ impl Warehouse {
             state.session = None;
         }
         if state.session.is_none() {
-            state.session = Some(self.connector.connect().await?);
+            let renewed = match state.was_connected {
+                true => self.connector.renewed_password().await?,
+                false => None,
+            };
+            state.session = Some(self.connector.connect(renewed.as_ref()).await?);
             state.was_connected = true;
         }
         Ok(())

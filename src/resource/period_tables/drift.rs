@@ -77,7 +77,7 @@ fn repairs(table: &TableName, parent: &Relation, found: &Relation, dialect: Dial
         Difference::Missing { column, last: true } if in_order => {
             Some(TableChange::AddColumn { table: table.clone(), column })
         }
-        Difference::Type { name, expected, found } if widens(&found, &expected) => {
+        Difference::Type { name, expected, found } if widens(&found, &expected, dialect) => {
             Some(TableChange::Widen { table: table.clone(), column: name, before: found, after: expected })
         }
         _ => None,
@@ -101,8 +101,11 @@ fn repaired(found: &Relation, repairs: &[TableChange]) -> Relation {
     after
 }
 
-fn widens(from: &str, to: &str) -> bool {
-    matches!((varchar_length(from), varchar_length(to)), (Some(from), Some(to)) if from < to)
+/// Returns whether a VARCHAR gets longer, which neither server writes rows for. PostgreSQL also has types without a limit.
+fn widens(from: &str, to: &str, dialect: Dialect) -> bool {
+    let Some(length) = varchar_length(from) else { return false };
+    let is_unlimited = dialect == Dialect::Postgresql && matches!(to, "text" | "character varying");
+    is_unlimited || varchar_length(to).is_some_and(|longer| length < longer)
 }
 
 impl Pair<'_> {
@@ -279,7 +282,7 @@ impl Pair<'_> {
                 Some(format!("{alter} ADD COLUMN {} {}", column.sql_name(), column.type_name))
             }
             Difference::Type { name, expected, found }
-                if widens(found, expected) || (postgresql && fit(found, expected) == Fit::Keeps) =>
+                if widens(found, expected, self.dialect) || (postgresql && fit(found, expected) == Fit::Keeps) =>
             {
                 Some(format!("{alter} ALTER COLUMN {} TYPE {expected}", column(name)?))
             }
