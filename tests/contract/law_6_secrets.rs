@@ -25,6 +25,23 @@ fn files_with(sandbox: &Sandbox, text: &str) -> Vec<String> {
     found.lines().map(|path| path.strip_prefix(dir).unwrap().to_owned()).collect()
 }
 
+/// Everything that a run can write besides its output, at the levels that say the most.
+const EVERYTHING: [&str; 8] = [
+    "--log",
+    "trace,tokio_postgres=trace,ssh2=trace,git2=trace,mio=trace,opentelemetry=trace",
+    "--log-file",
+    "/var/tmp/provision.log",
+    "--timeline",
+    "/var/tmp/timeline.json",
+    "--metrics",
+    "/var/tmp/provision.prom",
+];
+
+/// Returns how many files of the host are searched.
+fn searched(sandbox: &Sandbox) -> usize {
+    files_with(sandbox, "").len()
+}
+
 #[track_caller]
 fn assert_no_secrets(sandbox: &Sandbox, outcome: &Outcome) {
     for (what, value, _) in canaries(sandbox) {
@@ -52,14 +69,25 @@ fn secrets_appear_only_in_their_targets() {
                 sandbox.new_key();
                 sandbox.set_env("ALERT_SMTP_PASSWORD", crate::sandbox::random_word());
             }
-            for command in [["plan", PLAN], ["plan", "--json"], ["explain", PLAN], ["validate", PLAN]] {
-                let command = if command[1] == "--json" { vec!["plan", PLAN, "--json"] } else { command.to_vec() };
-                assert_no_secrets(&sandbox, &sandbox.provision(user, command).run());
+            for command in [
+                &["plan", PLAN][..],
+                &["plan", PLAN, "--json"],
+                &["plan", PLAN, "--format", "markdown"],
+                &["explain", PLAN],
+                &["validate", PLAN],
+                &["resolve", PLAN],
+                &["follow-ups", PLAN],
+                &["adopt", CHECKOUT],
+            ] {
+                let is_plan = command[0] == "plan";
+                let more = if is_plan { &EVERYTHING[..] } else { &EVERYTHING[..6] };
+                let run = sandbox.provision(user, command.iter().copied()).args(more.iter().copied());
+                assert_no_secrets(&sandbox, &run.run());
             }
             let saved = format!("/var/tmp/saved-{rotated}");
             assert_no_secrets(&sandbox, &sandbox.provision(user, ["plan", PLAN, "--out", &saved]).run());
             assert!(sandbox.path(&saved).exists());
-            let apply = sandbox.provision(user, ["apply", PLAN, "--yes", "--json"]);
+            let apply = sandbox.provision(user, ["apply", PLAN, "--yes", "--json"]).args(EVERYTHING);
             let (outcome, trace) = apply.traced(&Tracing::Executions);
             assert_no_secrets(&sandbox, &outcome.exits(0));
             let executions = trace.executions();
@@ -71,8 +99,14 @@ fn secrets_appear_only_in_their_targets() {
                     assert!(!line.contains(&value), "{what} was given to a process: {line}");
                 }
             }
-            // The host's files include the journal and the saved plan.
+            // The host's files include the journal, the saved plan, the log, the timeline and the metrics.
+            for file in ["provision.log", "timeline.json", "provision.prom"] {
+                assert!(!sandbox.read(&format!("/var/tmp/{file}")).is_empty(), "{file}");
+            }
             keeps_in_place(&sandbox);
+            let count = searched(&sandbox);
+            eprintln!("{user}: {count} files were searched");
+            assert!(count > 100, "{count}");
             let history = sandbox.provision(user, ["history", "--json"]).run().exits(0);
             assert_eq!(history.stdout.lines().count(), 1 + usize::from(rotated), "{history}");
             assert_no_secrets(&sandbox, &history);
