@@ -244,7 +244,16 @@ pub enum RescueCommand {
     /// Show the content of a rescue
     Show(RescueArguments),
     /// Restore the files of a rescue to their original paths
-    Restore(RescueArguments),
+    Restore(RestoreArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    #[command(flatten)]
+    pub rescue: RescueArguments,
+    /// Write the files to this new directory instead; nothing else is changed
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,17 +1,24 @@
 //! `provision rescue`
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::args::{RescueArguments, RescueCommand};
 use super::{Error, Exit, inputs};
 use crate::engine::rescue::{Rescues, Restored};
 use crate::failure::Failure;
 use crate::render::output;
+use crate::text::io_error_text;
 
 /// Lists, shows or restores rescues.
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
-    let (RescueCommand::List(arguments) | RescueCommand::Show(arguments) | RescueCommand::Restore(arguments)) =
-        &command;
+    let (arguments, to) = match &command {
+        RescueCommand::List(arguments) | RescueCommand::Show(arguments) => (arguments, None),
+        RescueCommand::Restore(restore) => (&restore.rescue, restore.to.as_deref()),
+    };
+    let to = to.map(std::path::absolute).transpose();
+    let to =
+        to.map_err(|error| Failure::new(format!("cannot find the directory of --to: {}", io_error_text(&error))))?;
     let RescueArguments { file, id, variables } = arguments;
     let (file, id) = inputs::file_and_id(file.clone(), id.clone());
     let plan_file = inputs::plan_file(file.as_deref())?;
@@ -19,7 +26,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     let result = match (&command, id.as_deref()) {
         (RescueCommand::List(_), id) => list(&rescues, id).await,
         (RescueCommand::Show(_), Some(id)) => rescues.show(id).await.map_err(Error::from),
-        (RescueCommand::Restore(_), Some(id)) => restore(&rescues, id).await,
+        (RescueCommand::Restore(_), Some(id)) => restore(&rescues, id, to).await,
         (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
             Err(Failure::new("no rescue id given").hint("run `provision rescue list` to list the ids").into())
         }
@@ -47,10 +54,14 @@ async fn list(rescues: &Rescues, step: Option<&str>) -> Result<Vec<u8>, Error> {
     Ok(text.into_bytes())
 }
 
-async fn restore(rescues: &Rescues, id: &str) -> Result<Vec<u8>, Error> {
-    let Restored { paths, notes, delete } = rescues.restore(id).await?;
-    let mut text: String = paths.iter().map(|path| format!("restored  {path}\n")).collect();
-    if paths.is_empty() {
+async fn restore(rescues: &Rescues, id: &str, to: Option<PathBuf>) -> Result<Vec<u8>, Error> {
+    let (word, is_extraction) = if to.is_some() { ("written ", true) } else { ("restored", false) };
+    let Restored { paths, notes, delete } = match to {
+        Some(to) => rescues.extract(id, to).await?,
+        None => rescues.restore(id).await?,
+    };
+    let mut text: String = paths.iter().map(|path| format!("{word}  {path}\n")).collect();
+    if paths.is_empty() && !is_extraction {
         text.push_str("nothing to restore: the files are the same as in the rescue\n");
     }
     for note in &notes {

@@ -92,6 +92,18 @@ impl Rescues {
         }
     }
 
+    /// Writes the files of a rescue to a new directory, as the step's user.
+    ///
+    /// # Errors
+    /// There is no such rescue, or the directory cannot be created.
+    pub async fn extract(&self, id: &str, to: PathBuf) -> Result<Restored, NotPrepared> {
+        let (step, delete) = self.owner(id).await?;
+        match self.targets.rescue(step, RescueRequest::Extract { id: id.to_owned(), to }).await? {
+            RescueAnswer::Restore { paths, notes } => Ok(Restored { paths, notes, delete }),
+            _ => Ok(Restored { paths: Vec::new(), notes: Vec::new(), delete }),
+        }
+    }
+
     /// Ends the workers.
     pub async fn end(&self) {
         self.targets.end().await;

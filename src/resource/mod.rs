@@ -41,7 +41,7 @@ pub use kinds::{
     AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES, adoptions_from_catalog, cleanup_on_exit,
     kind_info,
 };
-pub use rescue::{Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
+pub use rescue::{Extraction, Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
 pub use step::{Companion, Prose, Step};
 
 /// One kind of desired state. The implementing type is the resource as written in the plan file, with evaluated

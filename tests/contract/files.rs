@@ -73,6 +73,8 @@ fn content_is_planned_made_and_given_back() {
     let listed = run(&sandbox, &["rescue", "list", PLAN]).exits(0);
     assert!(listed.stdout.contains(id) && listed.stdout.contains(CONF), "{listed}");
     assert_eq!(run(&sandbox, &["rescue", "show", PLAN, id]).exits(0).stdout, mine);
+    run(&sandbox, &["rescue", "restore", PLAN, id, "--to", "/root/copy"]).exits(0);
+    assert_eq!(sandbox.bash("root", "cat /root/copy/*; stat -c %a /root/copy/*"), format!("{mine}600\n"));
     let restored = sandbox.bash("root", &command.replacen("provision", PROVISION, 1));
     assert!(restored.contains("the next apply of the step replaces it again"), "{restored}");
     assert_eq!((sandbox.read(CONF), sandbox.bash("root", &format!("stat -c %a {CONF}"))), (mine, "664\n".to_owned()));

@@ -1,6 +1,6 @@
 //! Everything that is moved out of the way is rescued first, and the printed command restores it.
 
-use crate::sandbox::{BARE, CHECKOUT, Outcome, PLAN, PROVISION, Sandbox};
+use crate::sandbox::{BARE, CHECKOUT, Outcome, PLAN, PROVISION, Sandbox, Snapshot};
 
 const DAG: &str = "airflow_poc/dags/order_tracking.py";
 const NEW: &str = "airflow_poc/dags/late.py";
@@ -49,6 +49,46 @@ fn a_rescue_is_listed_shown_and_restored() {
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/{NEW}")), "made by hand\n");
     let outcome = sandbox.provision("ubuntu", ["rescue", "show", PLAN, "no-such-rescue"]).run().exits(1);
     assert!(outcome.stderr.contains("no-such-rescue"), "{outcome}");
+}
+
+#[test]
+fn a_rescue_is_written_to_a_new_directory() {
+    let sandbox = Sandbox::converged();
+    let top = |name: &str| format!("{CHECKOUT}/{name}");
+    for name in [DAG, NEW, "run.sh", "latest", "secret", "gone.txt"] {
+        sandbox.commit(name, "theirs\n");
+    }
+    sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
+    for name in [DAG, NEW, "run.sh", "latest", "secret", "gone.txt"] {
+        sandbox.commit(name, "newer\n");
+    }
+    sandbox.write(&top(DAG), "ubuntu", "hot fix\n");
+    let there = "cd etl/etl_dw/s3-redshift-backup-tool; echo go > run.sh; chmod 755 run.sh; ln -sf /etc/passwd latest; \
+                 echo mine > secret; chmod 600 secret; rm gone.txt";
+    sandbox.bash("ubuntu", there);
+    let apply = sandbox.provision("root", ["apply", PLAN, "--yes"]).run().exits(0);
+    let id = printed(&apply).rsplit(' ').next().unwrap().to_owned();
+    let before = Snapshot::take(&sandbox, CHECKOUT, &[]);
+    let restore = |user: &str, to: &str| sandbox.provision(user, ["rescue", "restore", PLAN, &id, "--to", to]).run();
+    // The step's user writes it, whoever asks.
+    for (user, to) in [("ubuntu", "copies"), ("root", "/home/ubuntu/other")] {
+        let outcome = restore(user, to).exits(0);
+        let copies = if user == "root" { "other" } else { "copies" };
+        assert!(outcome.stdout.contains(&format!("written   /home/ubuntu/{copies}/{DAG}")), "{outcome}");
+        assert!(outcome.stdout.contains("deleted   gone.txt") && outcome.stdout.contains("is kept"), "{outcome}");
+        assert_eq!(sandbox.bash("ubuntu", &format!("cat {copies}/{DAG} {copies}/secret")), "hot fix\nmine\n");
+        assert_eq!(
+            sandbox.bash("ubuntu", &format!("readlink {copies}/latest; {copies}/run.sh || true")),
+            "/etc/passwd\n"
+        );
+        let modes = format!("cd {copies}; stat -c '%a %U' . airflow_poc run.sh secret {DAG}");
+        assert_eq!(sandbox.bash("ubuntu", &modes), "700 ubuntu\n700 ubuntu\n700 ubuntu\n600 ubuntu\n600 ubuntu\n");
+    }
+    assert_eq!(before.difference(&Snapshot::take(&sandbox, CHECKOUT, &[])), "");
+    for (to, said) in [("copies", "it already exists"), ("/nowhere/x", "its parent directory"), ("/srv/x", "may not")] {
+        let outcome = restore("ubuntu", to).exits(1);
+        assert!(outcome.stderr.contains(said) || to == "/srv/x", "{outcome}");
+    }
 }
 
 /// The restored state neither removes the password from the file nor publishes it.

@@ -80,6 +80,15 @@ impl Dir {
         }
     }
 
+    /// Creates a symlink.
+    ///
+    /// # Errors
+    /// The name exists, or a system call fails.
+    pub fn create_symlink(&self, name: &OsStr, target: &OsStr) -> Result<(), Error> {
+        retry_on_intr(|| rustix::fs::symlinkat(target, self, name))
+            .map_err(|errno| Error::call("create", &self.path_of(name), errno))
+    }
+
     /// Whether this process acts as root and others than root can change what is in this directory.
     pub fn is_exposed(&self) -> Result<bool, Error> {
         Ok(acts_as_root() && !self.stat_self()?.is_roots_alone())

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::attributes::create_parents;
 use super::{
-    Claim, Claims, Diff, Effect, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, RescueAnswer,
-    RescueRequest, Rescues, Resource, Site,
+    Claim, Claims, Diff, Effect, ExecuteContext, Extraction, Host, KeyError, KindInfo, Need, ObserveContext,
+    RescueAnswer, RescueRequest, Rescues, Resource, Site,
 };
 use crate::failure::Failure;
 use crate::host::fs::{self, Attributes, Place};
@@ -114,6 +114,12 @@ impl Rescues for File {
             RescueRequest::List => RescueAnswer::List(rescue::list(cx, &self.path)?),
             RescueRequest::Show(id) => RescueAnswer::Show(rescue::content(cx, &self.path, id)?),
             RescueRequest::Restore(wanted) => rescue::restore(cx, &self.path, &wanted.id)?,
+            RescueRequest::Extract { id, to } => {
+                let bytes = rescue::content(cx, &self.path, id)?;
+                let mut copies = Extraction::create(to)?;
+                copies.write(Path::new(self.path.file_name().unwrap_or_default()), &bytes, false)?;
+                copies.answer(Vec::new())
+            }
         })
     }
 }

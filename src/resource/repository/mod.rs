@@ -132,6 +132,7 @@ impl Rescues for Repository {
                 RescueAnswer::List(rescues.collect())
             }
             RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
+            RescueRequest::Extract { id, to } => restore::extract(&self.path, id, to)?,
             RescueRequest::Restore(wanted) => {
                 let paths = restore::restore(&self.path, wanted)?;
                 RescueAnswer::Restore { paths: paths.iter().map(ToString::to_string).collect(), notes: Vec::new() }

@@ -21,7 +21,7 @@ use crate::git::tree::{Blob, subject};
 use crate::git::work_area::WorkArea;
 use crate::git::worktree::{remove_empty, remove_empty_parents};
 use crate::git::{RepoPath, index};
-use crate::resource::Restoring;
+use crate::resource::{Extraction, RescueAnswer, Restoring};
 use crate::text::shell_word;
 
 /// Returns the rescues of the checkout at `path`, in order of id. There are none without a checkout.
@@ -106,10 +106,7 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<Vec<RepoPath>, Failure
     let id = wanted.id.as_str();
     let repo = open(path)?;
     let found = Opened::find(&repo, path, id)?;
-    let Some(held) = found.contents(path)? else {
-        let hint = format!("give them a branch: `{}`", found.describe(path)?.way_back.unwrap_or_default());
-        return Err(Failure::new(format!("{id} holds commits, not files")).hint(hint));
-    };
+    let Some(held) = found.contents(path)? else { return Err(no_files(&found, path)?) };
     let mut area = WorkArea::enter(repo.path())?;
     area.lock(&repo.path().join("index"))?;
     let plan = RestorePlan::find(&repo, path, &held, &wanted.claimed)?;
@@ -145,6 +142,38 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<Vec<RepoPath>, Failure
     }
     area.leave()?;
     Ok(plan.paths())
+}
+
+/// Writes the rescued files to a new directory `to`, with their paths in the checkout, which stays as it is. Where the working tree
+/// and the index differ, the file of the working tree is written.
+pub fn extract(path: &Path, id: &str, to: &Path) -> Result<RescueAnswer, Failure> {
+    let repo = open(path)?;
+    let found = Opened::find(&repo, path, id)?;
+    let Some(held) = found.contents(path)? else { return Err(no_files(&found, path)?) };
+    let mut copies = Extraction::create(to)?;
+    let mut notes = Vec::new();
+    for name in held.paths() {
+        let blob = held.files.get(&name).or_else(|| held.staged.get(&name)).copied().flatten();
+        let Some(blob) = blob.filter(|blob| blob.mode != 0o160_000) else {
+            notes.push(format!("deleted   {name}: there is nothing to write"));
+            continue;
+        };
+        let content = found.repository_of(&name, &held).find_blob(blob.id);
+        let content = content.map_err(git_failure("read the rescue", path))?;
+        if blob.mode == 0o120_000 {
+            copies.link(name.as_path(), std::ffi::OsStr::from_bytes(content.content()))?;
+        } else {
+            copies.write(name.as_path(), content.content(), blob.mode == 0o100_755)?;
+        }
+    }
+    Ok(copies.answer(notes))
+}
+
+/// The failure for a rescue of commits.
+fn no_files(found: &Opened<'_>, path: &Path) -> Result<Failure, Failure> {
+    let rescue = found.describe(path)?;
+    let hint = format!("give them a branch: `{}`", rescue.way_back.unwrap_or_default());
+    Ok(Failure::new(format!("{} holds commits, not files", rescue.id)).hint(hint))
 }
 
 /// Adds the objects that are to be staged to the repository. Only the owner can read those of private files.
