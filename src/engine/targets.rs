@@ -11,7 +11,7 @@ use super::run::RunSecrets;
 use crate::host::environment::Environment;
 use crate::host::fs::Locator;
 use crate::host::secret::{Digester, SecretError};
-use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Warehouse};
+use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSecrets, ConnectionSpec, Warehouse};
 use crate::plan::claim::{Claim, Claims};
 use crate::plan::conflict::conflicts;
 use crate::plan_file::{Diagnostic, Evaluated};
@@ -202,9 +202,10 @@ fn warehouse(
     secrets: &RunSecrets,
     environment: &Environment,
 ) -> Result<Warehouse, SecretError> {
-    let password = secrets.of_connection(name)?.map(|secret| secret.as_password());
+    let ConnectionSecrets { password, tunnel_key } = secrets.of_connection(name)?;
+    let given = ConnectionSecrets { password: password.map(|secret| secret.as_password()), tunnel_key };
     let spec = usable(name, plan.connections.get(name)).map_err(SecretError::Unreadable)?;
-    let warehouse = Warehouse::new(name, spec, password, ClientDefaults::of(environment), query);
+    let warehouse = Warehouse::new(name, spec, given, ClientDefaults::of(environment), query);
     Ok(warehouse.with_renewed_password(secrets.withheld().clone()))
 }
 

@@ -32,6 +32,8 @@ pub(super) fn of<'a>(mapping: &'a Node, reference: &'static Reference) -> Vec<(&
         let Some(value) = mapping.get(key.name) else { continue };
         match key.shape {
             Shape::Source => found.push((key.name, value)),
+            Shape::PathOrSource if matches!(value.value, Value::Mapping(_)) => found.push((key.name, value)),
+            Shape::Keys(nested) => found.extend(of(value, nested)),
             Shape::Named(Shape::Source) => {
                 let Value::Mapping(pairs) = &value.value else { continue };
                 found.extend(pairs.iter().filter_map(|(name, source)| Some((name.text()?, source))));

@@ -69,6 +69,8 @@ pub enum Shape {
     Grantee,
     /// `{ env: NAME }`, `{ file: PATH }` or `{ command: […] }`.
     Source,
+    /// An absolute path of a file with the secret, or a source.
+    PathOrSource,
     List(&'static Shape),
     /// A list that is not empty.
     Some(&'static Shape),
@@ -154,6 +156,7 @@ impl Shape {
             Self::Table => "schema.table".to_owned(),
             Self::Grantee => "user, `public`, { group: NAME } or { role: NAME }".to_owned(),
             Self::Source => "secret source".to_owned(),
+            Self::PathOrSource => "absolute path, or secret source".to_owned(),
             Self::List(shape) | Self::Some(shape) => format!("list of: {}", shape.words()),
             Self::OneOrMany(shape) | Self::OneOrSome(shape) => format!("{}, or a list", shape.words()),
             Self::Keys(_) => "mapping".to_owned(),
@@ -171,7 +174,7 @@ impl Shape {
             | Self::OneOrMany(shape)
             | Self::OneOrSome(shape)
             | Self::Named(shape) => shape.nested(),
-            Self::Source => Some(&SECRET_SOURCE),
+            Self::Source | Self::PathOrSource => Some(&SECRET_SOURCE),
             _ => None,
         }
     }

@@ -460,6 +460,58 @@ steps:
     }
 }
 
+#[test]
+fn a_tunnels_key_can_come_from_a_source_and_its_host_key_from_the_plan_file() {
+    let rotation = Rotation::new();
+    rotation.serve("AllowTcpForwarding yes");
+    let sandbox = &rotation.sandbox;
+    let password = random_word();
+    sandbox.place_cluster();
+    sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
+    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
+    let right = rotation.fingerprint("ed25519");
+    let wrong = format!("SHA256:{}", "A".repeat(43));
+    let key = sandbox.read("/home/ubuntu/old");
+    let run = |source: &str, host_key: &str, command: &'static str, key: &str| {
+        sandbox.write(
+            FILE,
+            "root",
+            format!(
+                "name: x
+connections:
+  w:
+    url: postgresql://etl@127.0.0.1:5432/warehouse?sslmode=disable
+    password: {{ env: W }}
+    tunnel: {{ ssh: '{BASTION}', key: {source}, host_key: '{host_key}' }}
+steps:
+  - {{ id: tab, table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
+"
+            ),
+        );
+        let more: &[&str] = if command == "apply" { &["--yes"] } else { &[] };
+        let run = sandbox.provision("root", [command, FILE, "--json", "--log", "trace"]).args(more.iter().copied());
+        let outcome = run.env("W", &password).env("K", key).run();
+        assert!(!outcome.all().contains(key.lines().nth(2).unwrap_or("no key")), "{outcome}");
+        outcome
+    };
+    let planned = run("{ env: K }", &right, "plan", &key).exits(0);
+    assert_eq!(planned.step("step_planned", "tab")["outcome"], "changes", "{planned}");
+    for (source, host_key, key, said) in [
+        ("{ env: K }", &wrong, key.as_str(), "host key"),
+        ("{ env: K }", &right, "", "the source of the key gives nothing"),
+        ("{ env: K }", &right, "no key", "the key"),
+        ("{ file: /root/none }", &right, "", "/root/none"),
+        ("/root/none", &right, "", "cannot read the key /root/none"),
+    ] {
+        let refused = run(source, host_key, "plan", key).exits(1);
+        let reason = refused.step("step_planned", "tab")["reason"].to_string();
+        assert!(reason.contains(said), "{source}: {reason}");
+    }
+    run("{ command: [cat, /home/ubuntu/old] }", &right, "apply", "").exits(0);
+    let again = run("/home/ubuntu/old", &right, "plan", "").exits(0);
+    assert_eq!(again.step("step_planned", "tab")["outcome"], "unchanged", "{again}");
+}
+
 /// Git works in the git directory as the checkout's user. A step that gives the directory to another user would block
 /// the checkout permanently.
 #[test]

@@ -39,6 +39,15 @@ fn silent_servers_time_out() {
 }
 
 #[test]
+fn the_time_limit_of_a_login_can_be_set() {
+    let rotation = Rotation::new();
+    rotation.impostor(1, "sleep 600");
+    let outcome = rotation.at("git@127.0.0.1:1", "plan", "required: true, timeout: 2").exits(1);
+    let reason = reason(&outcome, "step_planned");
+    assert!(reason.contains("did not complete a login within 2 s"), "{reason}");
+}
+
+#[test]
 fn slow_and_endless_servers_time_out() {
     let rotation = Rotation::new();
     rotation.impostor(1, r#"while (print $c "S") { $c->flush; sleep 1 }"#);

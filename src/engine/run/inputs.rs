@@ -19,7 +19,7 @@ use crate::host::environment::Environment;
 use crate::host::machine;
 use crate::host::secret::{Digest, Digester, Secret};
 use crate::host::users::User;
-use crate::host::warehouse::ConnectionSpec;
+use crate::host::warehouse::{ConnectionSecrets, ConnectionSpec};
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
 use crate::resource::Companion;
 
@@ -127,11 +127,16 @@ impl RunInputs {
             if !step.companions.is_empty() {
                 prints.companions.insert(step.id.clone(), step.companions.iter().map(digest).collect());
             }
+            let mut has_password = false;
             let given: Vec<Secret> = match connection {
-                Some(name) => secrets.of_connection(name).ok().flatten().into_iter().collect(),
+                Some(name) => {
+                    let ConnectionSecrets { password, tunnel_key } = secrets.of_connection(name).unwrap_or_default();
+                    has_password = password.is_some();
+                    password.into_iter().chain(tunnel_key).collect()
+                }
                 None => secrets.of_step(&step.id).unwrap_or_default().into_values().collect(),
             };
-            let in_url = spec.and_then(ConnectionSpec::password_in_url).filter(|_| given.is_empty());
+            let in_url = spec.and_then(ConnectionSpec::password_in_url).filter(|_| !has_password);
             let digests: Vec<Digest> =
                 given.iter().chain(in_url).map(|secret| self.digester.digest(secret.expose())).collect();
             match digests.as_slice() {

@@ -6,6 +6,7 @@ use super::error::NotPrepared;
 use crate::engine::stop::Stop;
 use crate::host::environment::Environment;
 use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource};
+use crate::host::warehouse::ConnectionSecrets;
 use crate::plan_file::{Evaluated, PlanFile};
 
 /// The secrets of a run's steps and connections. Each source was read once.
@@ -17,6 +18,8 @@ pub struct RunSecrets {
     connections: HashMap<String, SecretResult>,
     /// The environment variables that programs do not get, because they contain secrets.
     withheld: BTreeSet<String>,
+    /// The keys of tunnels, by connection name.
+    tunnel_keys: HashMap<String, SecretResult>,
 }
 
 impl RunSecrets {
@@ -38,10 +41,13 @@ impl RunSecrets {
         };
         let of_connections =
             || plan.connections.iter().filter_map(|(name, spec)| Some((name, spec.as_ref().ok()?.password.as_ref()?)));
+        let of_tunnels =
+            || plan.connections.iter().filter_map(|(name, spec)| Some((name, spec.as_ref().ok()?.tunnel_key()?)));
         let mut withheld: BTreeSet<String> = plan_file.environment_names();
         withheld.extend(plan.steps.iter().flat_map(|step| &step.companions).flat_map(|file| file.environment.clone()));
         // Templates can add more names.
-        let sources = of_steps().map(|(_, source)| source).chain(of_connections().map(|(_, source)| source));
+        let of_both = of_connections().chain(of_tunnels());
+        let sources = of_steps().map(|(_, source)| source).chain(of_both.map(|(_, source)| source));
         withheld.extend(sources.filter_map(|source| match &source.origin {
             Origin::Env(name) => Some(name.clone()),
             _ => None,
@@ -54,6 +60,9 @@ impl RunSecrets {
         }
         for (name, source) in of_connections() {
             secrets.connections.insert(name.clone(), ask(&mut reader, source, stop).await?);
+        }
+        for (name, source) in of_tunnels() {
+            secrets.tunnel_keys.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
         Ok(secrets)
     }
@@ -75,9 +84,14 @@ impl RunSecrets {
         &self.withheld
     }
 
-    /// Returns the password of the connection.
-    pub fn of_connection(&self, name: &str) -> SecretResult {
-        self.connections.get(name).cloned().unwrap_or(Ok(None))
+    /// Returns the secrets of the connection.
+    ///
+    /// # Errors
+    /// The first source that could not be read.
+    pub fn of_connection(&self, name: &str) -> Result<ConnectionSecrets, SecretError> {
+        let password = self.connections.get(name).cloned().unwrap_or(Ok(None))?;
+        let tunnel_key = self.tunnel_keys.get(name).cloned().unwrap_or(Ok(None))?;
+        Ok(ConnectionSecrets { password, tunnel_key })
     }
 }
 

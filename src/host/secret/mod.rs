@@ -12,7 +12,7 @@ mod source;
 
 pub use read::{SecretError, SecretReader, SecretResult};
 pub use source::{
-    Encoding, Origin, Pointer, SecretSource, Word, how_to_give, is_plain, optional_source, yields_nothing,
+    Encoding, Origin, Pointer, SecretSource, Word, how_to_give, is_plain, optional_source, written_out, yields_nothing,
 };
 
 /// The maximum size of a secret (1 MiB).

@@ -214,7 +214,8 @@ pub fn optional_source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secr
     from.deserialize_any(SourceReader)
 }
 
-fn written_out() -> Failure {
+/// The failure for a secret in a plan file.
+pub fn written_out() -> Failure {
     Failure::new("a plan file must not contain secrets")
         .hint("use a source: { env: NAME }, { file: PATH } or { command: [PROGRAM, ARGUMENT, …] }")
 }

@@ -23,7 +23,7 @@ pub use address::{Address, Fingerprint};
 use known_hosts::{KnownHosts, Verdict};
 pub use private_key::{KeyRead, PublicFacts, UnusableKey, repaired};
 pub use prove::prove;
-pub use tunnel::Tunnel;
+pub use tunnel::{Tunnel, TunnelKey};
 
 /// LIBSSH2_ERROR_AUTHENTICATION_FAILED: the server rejects the public half.
 const AUTHENTICATION_FAILED: i32 = -18;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, Channel, Session};
 
-use super::known_hosts::KnownHosts;
 use super::{Address, HostKey, KeyRead, authenticate, connect};
 use crate::failure::Failure;
 use crate::host::fs;
+use crate::host::secret::Secret;
 use crate::telemetry::spans;
 
 /// The time limit of one step of the SSH protocol.
@@ -29,10 +29,18 @@ pub struct Tunnel {
     inner: Arc<Inner>,
 }
 
+/// The private key for a tunnel.
+pub enum TunnelKey {
+    /// Read when the session is opened: a step may have to create the file first.
+    File(PathBuf),
+    /// From a secret source. `None` if the source gives nothing.
+    Value(Option<Secret>),
+}
+
 struct Inner {
     address: Address,
-    key: PathBuf,
-    known_hosts: KnownHosts,
+    key: TunnelKey,
+    host_key: HostKey,
     open: Mutex<Open>,
 }
 
@@ -45,10 +53,9 @@ struct Open {
 }
 
 impl Tunnel {
-    /// Creates a tunnel through `address`, with the private key in the file `key` and the `known_hosts` in `home`.
-    pub fn new(address: Address, key: PathBuf, home: Option<&Path>) -> Self {
-        let known_hosts = KnownHosts::of(home);
-        Self { inner: Arc::new(Inner { address, key, known_hosts, open: Mutex::default() }) }
+    /// Creates a tunnel through `address`.
+    pub fn new(address: Address, key: TunnelKey, host_key: HostKey) -> Self {
+        Self { inner: Arc::new(Inner { address, key, host_key, open: Mutex::default() }) }
     }
 
     /// Opens a stream to a host and port as seen from the SSH host. Opens the session if there is none or it is broken.
@@ -100,19 +107,30 @@ impl Inner {
 
     fn log_in(&self) -> Result<Session, Failure> {
         let through = |failure: Failure| Failure { message: format!("tunnel: {}", failure.message), ..failure };
-        let seen = fs::read_file(&self.key, MAX_KEY_BYTES).map_err(|error| {
-            Failure::new(format!("tunnel: cannot read the key {}: {error}", self.key.display()))
-                .hint("set `tunnel: { key: … }` of the connection to a private key")
-        })?;
-        if let KeyRead::Other(other) = KeyRead::on_this_host(&seen.bytes) {
-            let key = fs::escape_path(&self.key);
-            return Err(Failure::new(format!("tunnel: the key {key} {}", other.reason)).hint(other.remedy));
+        let (key, name) = self.key()?;
+        if let KeyRead::Other(other) = KeyRead::on_this_host(key.expose()) {
+            return Err(Failure::new(format!("tunnel: {name} {}", other.reason)).hint(other.remedy));
         }
-        let host_key = HostKey::Known(self.known_hosts.clone());
-        let session = connect(&self.address, &host_key, STEP_TIMEOUT).map_err(|error| through(error.into()))?;
-        authenticate(&session, &self.address, &seen.bytes).map_err(|error| through(error.into()))?;
+        let session = connect(&self.address, &self.host_key, STEP_TIMEOUT).map_err(|error| through(error.into()))?;
+        authenticate(&session, &self.address, key.expose()).map_err(|error| through(error.into()))?;
         session.set_keepalive(true, KEEPALIVE);
         Ok(session)
+    }
+
+    /// Returns the key, and what messages call it.
+    fn key(&self) -> Result<(Secret, String), Failure> {
+        match &self.key {
+            TunnelKey::Value(Some(key)) => Ok((key.clone(), "the key".to_owned())),
+            TunnelKey::Value(None) => Err(Failure::new("tunnel: the source of the key gives nothing")
+                .hint("set the environment variable that `key` of the tunnel names")),
+            TunnelKey::File(path) => {
+                let seen = fs::read_file(path, MAX_KEY_BYTES).map_err(|error| {
+                    Failure::new(format!("tunnel: cannot read the key {}: {error}", path.display()))
+                        .hint("set `tunnel: { key: … }` of the connection to a private key")
+                })?;
+                Ok((Secret::new(seen.bytes.to_vec()), format!("the key {}", fs::escape_path(path))))
+            }
+        }
     }
 
     fn refused(&self, host: &str, port: u16, error: &ssh2::Error) -> Failure {

@@ -39,11 +39,12 @@ pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use layout::{Dist, Sort};
 pub use name::{MAX_IDENTIFIER_BYTES, Shown, TableName, fold};
 pub use pgpass::ClientDefaults;
-pub use spec::{ConnectionSpec, TunnelSpec};
+pub use spec::{ConnectionSpec, KeySpec, TunnelSpec};
 
 use crate::failure::Failure;
 use crate::host::secret::{Origin, Secret, SecretSource};
-use crate::host::ssh::Tunnel;
+use crate::host::ssh::known_hosts::KnownHosts;
+use crate::host::ssh::{HostKey, Tunnel, TunnelKey};
 use crate::telemetry::spans::{self, Count};
 use connect::{Connector, Session};
 use error::DbError;
@@ -75,20 +76,41 @@ struct State {
     reading: Option<Result<Arc<Catalog>, Failure>>,
 }
 
+/// What was read from the sources of a connection.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionSecrets {
+    pub password: Option<Secret>,
+    pub tunnel_key: Option<Secret>,
+}
+
+impl From<Option<Secret>> for ConnectionSecrets {
+    fn from(password: Option<Secret>) -> Self {
+        Self { password, tunnel_key: None }
+    }
+}
+
 impl Warehouse {
     /// Creates the connection `name` of the plan file. `query` is what all steps of the run need, so that one read
     /// returns everything. `password` comes from the connection's own source. Does not connect yet.
     pub fn new(
         name: impl Into<String>,
         spec: ConnectionSpec,
-        password: Option<Secret>,
+        secrets: impl Into<ConnectionSecrets>,
         defaults: ClientDefaults,
         query: CatalogQuery,
     ) -> Self {
-        let tunnel = spec
-            .tunnel
-            .as_ref()
-            .map(|tunnel| Tunnel::new(tunnel.ssh.clone(), tunnel.key.clone(), defaults.home.as_deref()));
+        let ConnectionSecrets { password, tunnel_key } = secrets.into();
+        let tunnel = spec.tunnel.as_ref().map(|TunnelSpec { ssh, key, host_key }| {
+            let key = match key {
+                KeySpec::File(path) => TunnelKey::File(path.clone()),
+                KeySpec::Source(_) => TunnelKey::Value(tunnel_key),
+            };
+            let host_key = match host_key {
+                Some(fingerprint) => HostKey::Fingerprint(fingerprint.clone()),
+                None => HostKey::Known(KnownHosts::of(defaults.home.as_deref())),
+            };
+            Tunnel::new(ssh.clone(), key, host_key)
+        });
         let connector = Connector { name: name.into(), spec, password, defaults, tunnel, withheld: None };
         Self { connector, state: Mutex::new(State { query, ..State::default() }) }
     }

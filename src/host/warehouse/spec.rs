@@ -1,13 +1,16 @@
 //! An entry under `connections:` in a plan file.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::endpoint::{Endpoint, LOCAL};
-use crate::host::secret::{Secret, SecretSource, optional_source};
-use crate::host::ssh::Address;
+use crate::host::secret::{Secret, SecretSource, optional_source, written_out};
+use crate::host::ssh::{Address, Fingerprint};
 use crate::plan::claim::Database;
 
 /// How to reach a warehouse. Templates are already evaluated. A password in the URL is extracted and never shown, so
@@ -48,7 +51,13 @@ impl ConnectionSpec {
     pub fn settings(&self) -> serde_json::Value {
         // Destructured, so that a setting that is added later cannot be forgotten here.
         let Self { url, password, connect_timeout, statement_timeout, tunnel } = self;
-        let tunnel = tunnel.as_ref().map(|TunnelSpec { ssh, key }| json!({ "ssh": ssh.to_string(), "key": key }));
+        let tunnel = tunnel.as_ref().map(|TunnelSpec { ssh, key, host_key }| {
+            let key = match key {
+                KeySpec::File(path) => json!(path),
+                KeySpec::Source(source) => json!(source),
+            };
+            json!({ "ssh": ssh.to_string(), "key": key, "host_key": host_key })
+        });
         json!({
             "url": url.settings,
             "password": password,
@@ -65,7 +74,19 @@ impl ConnectionSpec {
 
     /// Returns the files that are read to open the connection.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.url.files().chain(self.tunnel.iter().map(|tunnel| tunnel.key.clone())).collect()
+        let key = self.tunnel.as_ref().and_then(|tunnel| match &tunnel.key {
+            KeySpec::File(path) => Some(path.clone()),
+            KeySpec::Source(_) => None,
+        });
+        self.url.files().chain(key).collect()
+    }
+
+    /// Returns the source of the tunnel's key, if it has one.
+    pub fn tunnel_key(&self) -> Option<&SecretSource> {
+        match &self.tunnel.as_ref()?.key {
+            KeySpec::File(_) => None,
+            KeySpec::Source(source) => Some(source),
+        }
     }
 }
 
@@ -75,6 +96,41 @@ impl ConnectionSpec {
 pub struct TunnelSpec {
     /// `user@host` or `user@host:port`.
     pub ssh: Address,
-    /// The file of the private key.
-    pub key: PathBuf,
+    pub key: KeySpec,
+    /// The fingerprint of its host key. Without it, the server has to be in `known_hosts`.
+    #[serde(default)]
+    pub host_key: Option<Fingerprint>,
+}
+
+/// The private key of a tunnel, as the plan file gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySpec {
+    File(PathBuf),
+    Source(SecretSource),
+}
+
+impl<'de> Deserialize<'de> for KeySpec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = KeySpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the path of a private key, or a source: { env: NAME }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KeySpec, E> {
+                // A key that is written out must not get into a message.
+                if text.trim_start().starts_with("-----BEGIN") {
+                    return Err(E::custom(written_out()));
+                }
+                Ok(KeySpec::File(text.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeySpec, A::Error> {
+                SecretSource::deserialize(MapAccessDeserializer::new(map)).map(KeySpec::Source)
+            }
+        }
+        from.deserialize_any(Reader)
+    }
 }

@@ -134,7 +134,19 @@ pub static TUNNEL: Reference = Reference {
     summary: "An SSH server that forwards to the warehouse.",
     keys: &[
         Key::required("ssh", Shape::Ssh, "ubuntu@bastion.example:22", "The account and the host."),
-        Key::required("key", Shape::Path, "/srv/key.pem", "The private key's file."),
+        Key::required(
+            "key",
+            Shape::PathOrSource,
+            "/srv/key.pem",
+            "The private key's file, or a source of the key. A step that makes the file comes first.",
+        ),
+        Key::optional(
+            "host_key",
+            Shape::Fingerprint,
+            "the server has to be in known_hosts",
+            "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+            "The fingerprint of the server's host key.",
+        ),
     ],
 };
 

@@ -112,6 +112,11 @@ fn value(shape: &Shape, nullable: bool) -> Value {
         Shape::PeriodName => any.extend([json!({ "type": "string", "pattern": r"\..*\{period\}" }), template()]),
         Shape::Table => any.extend([json!({ "type": "string", "pattern": r".\.." }), template()]),
         Shape::Grantee => any.extend([json!({ "type": "string", "minLength": 1 }), grantee("group"), grantee("role")]),
+        Shape::PathOrSource => any.extend([
+            json!({ "type": "string", "pattern": "^/+[^/]" }),
+            template(),
+            json!({ "$ref": "#/definitions/secret_source" }),
+        ]),
         Shape::Source => any.push(json!({ "$ref": "#/definitions/secret_source" })),
         Shape::List(item) => any.push(json!({ "type": "array", "items": value(item, false) })),
         Shape::Some(item) => any.push(json!({ "type": "array", "items": value(item, false), "minItems": 1 })),

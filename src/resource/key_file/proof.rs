@@ -11,8 +11,33 @@ use crate::host::secret::Secret;
 use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::ssh::{self, Address, Fingerprint, HostKey};
 
-/// The time limit of a proof. A plan has to be possible even if the bastion is down.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The default time limit of a proof, in seconds. A plan has to be possible even if the bastion is down.
+const LIMIT: u32 = 10;
+/// The longest time limit, in seconds. A plan tries up to three logins.
+const MAX_LIMIT: u32 = 300;
+
+/// The time limit of a login, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Timeout(u32);
+
+impl TryFrom<u32> for Timeout {
+    type Error = String;
+
+    fn try_from(seconds: u32) -> Result<Self, String> {
+        if (1..=MAX_LIMIT).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(format!("`timeout` is a number of seconds from 1 to {MAX_LIMIT}"))
+        }
+    }
+}
+
+impl From<Timeout> for u32 {
+    fn from(timeout: Timeout) -> Self {
+        timeout.0
+    }
+}
 
 /// The host where a login with the key has to succeed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +49,9 @@ pub struct Verify {
     /// The fingerprint of the host key. Without it, the host has to be in the `known_hosts` of the step's user.
     #[serde(default)]
     host_key: Option<Fingerprint>,
+    /// How long a login may take. The default is 10 seconds.
+    #[serde(default)]
+    timeout: Option<Timeout>,
     /// Whether the step requires a proven key. An unreachable host then blocks it.
     #[serde(default, deserialize_with = "crate::resource::value::or_default")]
     pub(super) required: bool,
@@ -73,7 +101,8 @@ impl Verify {
             Some(fingerprint) => HostKey::Fingerprint(fingerprint.clone()),
             None => HostKey::Known(KnownHosts::of(environment::home().as_deref())),
         };
-        Some(match ssh::prove(address, &host_key, key, LIMIT) {
+        let limit = Duration::from_secs(self.timeout.map_or(LIMIT, |timeout| timeout.0).into());
+        Some(match ssh::prove(address, &host_key, key, limit) {
             Ok(()) => Proof::Accepted,
             Err(ssh::Error::Rejected(failure)) => Proof::Rejected(failure),
             Err(ssh::Error::Unreachable(failure)) => Proof::Unreachable(failure),

@@ -49,6 +49,7 @@ pub static VERIFY: Reference = Reference {
             "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
             "The host key's fingerprint.",
         ),
+        Key::optional("timeout", Shape::Whole(300), "10", "30", "Seconds that a login may take, from 1 to 300."),
         Key::optional("required", Shape::Boolean, "false", "true", "Whether an unreachable host blocks the step."),
         Key::optional(
             "retire",
