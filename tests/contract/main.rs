@@ -36,6 +36,7 @@ mod law_8_users;
 mod law_9_bad_input;
 mod lock;
 mod many_hosts;
+mod many_hosts_measured;
 mod max_changes;
 mod metrics;
 mod oracle;
