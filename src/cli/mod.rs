@@ -108,9 +108,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
 fn with_all_output(exit: Exit, is_apply: bool) -> Exit {
     match (output::write_error(), exit) {
         (Some(error), Exit::Done | Exit::Changes | Exit::Failed) => {
-            let hint = if is_apply { "\n  hint: to see what it did, run `provision history`" } else { "" };
+            let hint = match is_apply {
+                true => "to see what it did, run `provision history`",
+                false => "write it to another place, or free space there; it changed nothing on the host",
+            };
             let why = io_error_text(error);
-            output::print_error(&format!("error: cannot write all output to standard output: {why}{hint}\n"));
+            output::print_error(&format!("error: cannot write all output to standard output: {why}\n  hint: {hint}\n"));
             Exit::Failed
         }
         (_, exit) => exit,
