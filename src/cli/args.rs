@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use jiff::civil::Date;
 
+use clap_complete::engine::{ArgValueCompleter, PathCompleter};
+
 use super::adopt_words::{self, Series, Word};
+use super::complete;
 use crate::host::warehouse::TableName;
 
 /// Brings this host to the state that a plan file describes: shows the differences, and makes only the missing changes.
@@ -99,6 +102,8 @@ pub enum Format {
     Json,
     /// A summary for a pull request or a CI job
     Markdown,
+    /// Text, with annotations for GitHub Actions
+    Github,
 }
 
 /// The output format of a check.
@@ -108,6 +113,10 @@ pub enum CheckFormat {
     Human,
     /// One JSON object per line
     Json,
+    /// Annotations for GitHub Actions
+    Github,
+    /// A code quality report for GitLab
+    Gitlab,
 }
 
 #[derive(Debug, Args)]
@@ -146,10 +155,10 @@ impl CheckFormatArguments {
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// Run only these steps
-    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', add = ArgValueCompleter::new(complete::steps))]
     pub only: Vec<String>,
     /// Run all steps except these
-    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', add = ArgValueCompleter::new(complete::steps))]
     pub skip: Vec<String>,
     #[command(flatten)]
     pub variables: Variables,
@@ -180,6 +189,7 @@ pub struct Variables {
 #[derive(Debug, Args)]
 pub struct PlanArguments {
     /// The plan file, or `-` for standard input [default: ./provision.yaml, or else the only plan file under ./plans]
+    #[arg(add = ArgValueCompleter::new(complete::plan_files))]
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArguments,
@@ -195,7 +205,7 @@ pub struct PlanArguments {
 pub struct ApplyArguments {
     /// The plan file, a saved plan, or `-` for standard input [default: ./provision.yaml, or else the only plan file under
     /// ./plans]
-    #[arg(value_name = "FILE|SAVED")]
+    #[arg(value_name = "FILE|SAVED", add = ArgValueCompleter::new(PathCompleter::file()))]
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArguments,
@@ -219,7 +229,7 @@ pub struct ShowArguments {
 #[derive(Debug, Args)]
 pub struct ValidateArguments {
     /// The plan files, or `-` for standard input [default: ./provision.yaml, or else the only plan file under ./plans]
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", add = ArgValueCompleter::new(complete::plan_files))]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub variables: Variables,
@@ -230,8 +240,10 @@ pub struct ValidateArguments {
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
     /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
+    #[arg(add = ArgValueCompleter::new(complete::subjects))]
     pub file: Option<String>,
     /// The step to explain [default: all], or a kind, or a key of a kind such as `key_file.verify`
+    #[arg(add = ArgValueCompleter::new(complete::subjects))]
     pub id: Option<String>,
     #[command(flatten)]
     pub variables: Variables,
@@ -346,6 +358,9 @@ pub struct CompletionsArguments {
     /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
+    /// Complete plan files and steps, too: the script asks this program for them
+    #[arg(long)]
+    pub dynamic: bool,
 }
 
 #[derive(Debug, Args)]

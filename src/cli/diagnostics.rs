@@ -27,6 +27,9 @@ pub fn start(arguments: &DiagnosticsArguments, metrics: Option<&Path>) -> Result
     if *quiet {
         output::set_quiet();
     }
+    if *verbose > 0 {
+        output::set_verbose();
+    }
     let settings = Settings {
         filter: filter(*verbose, log.as_deref(), log_file.is_some())?,
         format: match log_format {

@@ -12,7 +12,7 @@ use crate::host::environment::Environment;
 use crate::host::state::StateFolder;
 use crate::host::users::User;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
-use crate::render::{Human, Json, Markdown};
+use crate::render::{GitHub, Human, Json, Markdown};
 
 /// Reads the given file or standard input (`-`), or else the default plan file.
 ///
@@ -66,6 +66,7 @@ pub fn sink(arguments: &FormatArguments) -> Box<dyn Sink> {
         Format::Human => Box::new(Human::new()),
         Format::Json => Box::new(Json::default()),
         Format::Markdown => Box::new(Markdown::default()),
+        Format::Github => Box::new(GitHub::default()),
     }
 }
 

@@ -4,6 +4,7 @@ mod adopt;
 mod adopt_words;
 mod apply;
 mod args;
+mod complete;
 mod completions;
 mod confirm;
 mod diagnostics;
@@ -44,6 +45,16 @@ use crate::telemetry;
 
 /// Runs the program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
+    if let Err(failure) = crate::host::process::check_stack() {
+        output::print_error(&format!("{}\n", Error::from(failure)));
+        return Exit::Failed;
+    }
+    let arguments: Vec<OsString> = arguments.collect();
+    match completions::answer(arguments.clone()) {
+        Ok(false) => {}
+        // The shell shows no message while a command line is typed.
+        answered => return if answered.is_ok() { Exit::Done } else { Exit::Failed },
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

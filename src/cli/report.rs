@@ -25,7 +25,7 @@ pub fn run(arguments: ReportArguments) -> Result<Exit, Error> {
     }
     let report = Report::of(runs, without_result);
     match arguments.format.format() {
-        Format::Human => output::print(&report.human()),
+        Format::Human | Format::Github => output::print(&report.human()),
         Format::Json => output::print_raw(report.json().as_bytes()),
         Format::Markdown => output::print_raw(report.markdown().as_bytes()),
     }

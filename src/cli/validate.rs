@@ -8,8 +8,8 @@ use super::args::{CheckFormat, ValidateArguments};
 use super::{Error, Exit, inputs};
 use crate::engine::event::FORMAT;
 use crate::engine::run::NotPrepared;
-use crate::plan_file::PlanFile;
-use crate::render::output;
+use crate::plan_file::{DiagnosticPlace, PlanFile};
+use crate::render::{Annotation, output, to_json_line};
 use crate::text::plural;
 
 /// Checks all given plan files without touching the host.
@@ -18,6 +18,7 @@ pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     let given: Vec<Option<&Path>> =
         if files.is_empty() { vec![None] } else { files.iter().map(|file| Some(file.as_path())).collect() };
     let mut exit = Exit::Done;
+    let mut issues = Vec::new();
     for file in given {
         let result = inputs::plan_file(file).and_then(|plan_file| {
             plan_file.validate(&inputs::inputs(&variables))?;
@@ -29,7 +30,17 @@ pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
         match format.format() {
             CheckFormat::Json => output::print_raw(json_line(file, &result).as_bytes()),
             CheckFormat::Human => print_result(result),
+            CheckFormat::Github => {
+                for annotation in annotations(file, &result) {
+                    output::print(&annotation.to_github());
+                }
+                print_result(result);
+            }
+            CheckFormat::Gitlab => issues.extend(annotations(file, &result).iter().map(Annotation::to_gitlab)),
         }
+    }
+    if format.format() == CheckFormat::Gitlab {
+        output::print_raw(to_json_line(&issues).as_bytes());
     }
     Ok(exit)
 }
@@ -41,6 +52,36 @@ fn print_result(result: Result<PlanFile, NotPrepared>) {
             output::print(&format!("{}: valid ({})\n", plan_file.path(), plural(count, "step")));
         }
         Err(error) => output::print_error(&format!("{}\n", Error::from(error))),
+    }
+}
+
+/// Returns what CI systems show beside the lines of a file.
+fn annotations(file: Option<&Path>, result: &Result<PlanFile, NotPrepared>) -> Vec<Annotation> {
+    let given = || file.map(|file| file.display().to_string()).unwrap_or_default();
+    let with_help = |message: &str, help: Option<&str>| match help {
+        Some(help) => format!("{message}\nhint: {help}"),
+        None => message.to_owned(),
+    };
+    match result {
+        Ok(_) | Err(NotPrepared::Stopped(_)) => Vec::new(),
+        Err(NotPrepared::Failure(failure)) => vec![Annotation {
+            is_error: true,
+            file: given(),
+            line: None,
+            column: None,
+            message: with_help(&failure.message, failure.hint.as_deref()),
+        }],
+        Err(NotPrepared::Diagnostics(problems)) => {
+            let places = problems.places().into_iter();
+            let annotation = |place: DiagnosticPlace| Annotation {
+                is_error: true,
+                message: with_help(&place.message, place.help.as_deref()),
+                file: place.file.unwrap_or_else(|| problems.source.path.clone()),
+                line: place.line,
+                column: place.column,
+            };
+            places.map(annotation).collect()
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-pub use crate::resource::{Action, Description};
+pub use crate::resource::{Action, DeployedCommit, DeployedFile, Deployment, Description, Lines};
 
 /// The version of the JSON lines. Within a version no key is renamed or removed, but keys may be added.
 pub const FORMAT: u32 = 1;

@@ -1,7 +1,7 @@
-//! Keeps the memory of this process private.
+//! The memory of this process: kept private, and large enough.
 
 use nix::sys::prctl::set_dumpable;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::failure::Failure;
 
@@ -16,4 +16,21 @@ pub fn leave_no_core_dump() -> Result<(), Failure> {
     let failed = |error: nix::Error| Failure::new(format!("cannot disable core dumps: {}", error.desc()));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
     set_dumpable(false).map_err(failed)
+}
+
+/// The smallest stack that the program runs with, in bytes.
+const MIN_STACK: u64 = 1 << 20;
+
+/// Checks that the stack is large enough. The kernel ends a program that needs more without a message.
+///
+/// # Errors
+/// The limit is too small.
+pub fn check_stack() -> Result<(), Failure> {
+    match getrlimit(Resource::RLIMIT_STACK) {
+        Ok((limit, _)) if limit < MIN_STACK => {
+            Err(Failure::new(format!("cannot run with a stack of {} KiB", limit >> 10))
+                .hint("raise its limit: ulimit -s 8192"))
+        }
+        _ => Ok(()),
+    }
 }

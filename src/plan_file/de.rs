@@ -62,6 +62,16 @@ impl From<Diagnostic> for Error {
     }
 }
 
+/// Returns the words of a text as a YAML list, unless it is a URL with a login or is not plain.
+fn as_list(text: &str) -> Option<String> {
+    let words: Vec<&str> = text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+    let plain =
+        |word: &&str| word.chars().all(|c| c.is_alphanumeric() || "._/=+-".contains(c)) && !word.starts_with('-');
+    let word = |word: &&str| if plain(word) { (*word).to_owned() } else { format!("{word:?}") };
+    let is_short = !words.is_empty() && words.len() <= 8 && !text.contains("://") && text.len() <= 100;
+    is_short.then(|| format!("[{}]", words.iter().map(word).collect::<Vec<_>>().join(", ")))
+}
+
 impl std::error::Error for Error {}
 
 impl Display for Error {
@@ -79,7 +89,8 @@ impl de::Error for Error {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        // The type is shown and not the value, which may be a secret in the wrong place.
+        let list = if let de::Unexpected::Str(text) = found { as_list(text) } else { None };
+        // The type is shown and not the value, which may be a secret in the wrong place. No list is one.
         let found = match found {
             de::Unexpected::Bool(_) => "a boolean",
             de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => "a number",
@@ -94,7 +105,9 @@ impl de::Error for Error {
         let problem = match (expected.as_str(), found) {
             ("a string", "a boolean" | "a number") => problem.help("write it in quotes"),
             ("a boolean", _) => problem.help("write true or false"),
-            ("a list", "a string") => problem.help("write it as a list: [one, another]"),
+            ("a list", "a string") => {
+                problem.help(format!("write it as a list: {}", list.as_deref().unwrap_or("[one, another]")))
+            }
             _ => problem,
         };
         problem.into()

@@ -128,7 +128,8 @@ fn flaws(tree: &Tree) -> Vec<Diagnostic> {
         } else if !keys.contains(&id) && is_ambiguous_number(node) {
             let message = "a bare number with a leading zero is octal to some YAML readers and decimal to others \
                            (0400 is not 400)";
-            flaws.push(Diagnostic::at(span, message).help("write it in quotes, such as \"0400\""));
+            let text = tree.text(id).unwrap_or("0400");
+            flaws.push(Diagnostic::at(span, message).help(format!("write it in quotes: \"{text}\"")));
         }
     }
     for duplicate in tree.duplicates() {

@@ -3,6 +3,7 @@
 
 mod check;
 mod companion;
+mod condition;
 mod content;
 mod dbt_profile;
 mod de;
@@ -36,7 +37,7 @@ pub use template::{HostAccess, Inputs};
 use diagnostic::{Source, suggest};
 use file::StepSource;
 use keys::by_key;
-use node::Node;
+use node::{Node, Value};
 use sources::reference_of;
 use template::Evaluator;
 
@@ -228,6 +229,16 @@ impl PlanFile {
     /// The steps' ids in document order.
     pub fn ids(&self) -> Vec<&str> {
         self.steps.iter().map(|step| step.id.as_str()).collect()
+    }
+
+    /// The steps' ids and titles in document order. A template in a title is not evaluated.
+    pub fn titles(&self) -> Vec<(&str, &str)> {
+        let mut titles = Vec::new();
+        for step in &self.steps {
+            let title = if let Value::Scalar(scalar) = &step.title.value { scalar.text.as_str() } else { "" };
+            titles.push((step.id.as_str(), title));
+        }
+        titles
     }
 
     /// The ids of the steps that may move somebody's work out of the way.

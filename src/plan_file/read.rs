@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
+use super::condition;
 use super::diagnostic::{Diagnostic, suggest};
 use super::document;
 use super::file::StepSource;
@@ -140,6 +141,13 @@ impl Shape {
             None => Node::null(span.clone()),
         };
         let [title, why, symptom, when, run_as] = ["title", "why", "symptom", "when", "run_as"].map(&mut text);
+        if let Value::Scalar(scalar) = &when.value
+            && condition::reads_like_one(&scalar.text)
+        {
+            let message = format!("`when` is text for people and is not evaluated: step `{id}` would always run");
+            let help = format!("write in words when the step is needed; to leave it out of a run: `--skip {id}`");
+            self.flaws.push(Diagnostic::at(when.span.clone(), message).help(help));
+        }
         let after = self.after(keys.take("after"));
         let max_changes = keys.take("max_changes").unwrap_or_else(|| Node::null(span.clone()));
         let known = [STEP.as_slice(), KIND_NAMES].concat();

@@ -416,8 +416,9 @@ mod tests {
 
     fn plan_files() -> Vec<(String, String)> {
         let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let files =
-            ["fixtures/plans/valid", "plans"].iter().flat_map(|folder| std::fs::read_dir(top.join(folder)).unwrap());
+        let files = ["fixtures/plans/valid", "plans", "plans/examples"]
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(top.join(folder)).unwrap());
         let files =
             files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "yaml"));
         files.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()

@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{output, with_target};
+use super::{deployment, output, with_target};
 use crate::engine::event::{
-    Action, Certainty, Counts, Description, Event, Finished, FollowUp, Planned, RunOutcome, Sink, StepFinished,
-    StepPlanned,
+    Action, Certainty, Counts, Deployment, Description, Event, Finished, FollowUp, Planned, RunOutcome, Sink,
+    StepFinished, StepPlanned,
 };
 use crate::text::clean;
 
@@ -19,6 +20,8 @@ const MAX_CHARS: usize = 65_000;
 const MAX_TABLE_CHARS: usize = 30_000;
 /// The maximum length of the details of one step.
 const MAX_STEP_CHARS: usize = 12_000;
+/// The maximum number of listed commits, and of listed files, of a repository's change.
+const MAX_DEPLOYED: usize = 10;
 /// Longer lines of a diff are truncated.
 const MAX_LINE_CHARS: usize = 500;
 
@@ -329,6 +332,11 @@ fn difference(change: &Description) -> String {
             }
         }
     }
+    if let Some(deployment) = Deployment::of(&change.after) {
+        for line in deployment::lines(&deployment, MAX_DEPLOYED, Timestamp::now()) {
+            let _ = writeln!(text, "    {}", cut(&clean(&line)));
+        }
+    }
     let lines: Vec<&str> = change.diff.iter().flat_map(|diff| diff.lines()).collect();
     for (index, line) in lines.iter().enumerate() {
         let line = cut(&clean(line));
@@ -351,6 +359,8 @@ fn lines(value: &Value, other: &Value) -> Vec<String> {
         Value::Null => Vec::new(),
         Value::Object(keys) => keys
             .iter()
+            // What is deployed has its own lines.
+            .filter(|(key, _)| !matches!(key.as_str(), "commits" | "commit_count" | "files"))
             .filter(|(key, value)| other.get(key.as_str()) != Some(*value))
             .map(|(key, value)| format!("{key}: {}", text(value)))
             .collect(),

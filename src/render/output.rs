@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::{FileType, fstat};
+use rustix::termios::{Winsize, tcgetwinsize};
 
 use crate::text::{clean_styled, escape_bytes};
+
+/// The width of a terminal that does not say it.
+const DEFAULT_COLUMNS: usize = 80;
 
 /// The first error of a write to standard output. Both the stream and this are per process.
 static WRITE_ERROR: OnceLock<Error> = OnceLock::new();
@@ -79,6 +83,40 @@ pub fn set_quiet() {
 /// Returns whether output is limited to what needs attention.
 pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
+}
+
+/// Whether lists are shown in full.
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+/// Shows lists in full, and the steps that are in order.
+pub fn set_verbose() {
+    VERBOSE.store(true, Ordering::Relaxed);
+}
+
+/// Returns whether lists are shown in full.
+pub fn is_verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
+}
+
+/// Returns the number of columns that text is fitted to: COLUMNS, or that of the terminal. `None` where standard output is
+/// not a terminal: lines of a log are searched, and are not broken.
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
+pub fn columns() -> Option<usize> {
+    let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    given.or_else(|| {
+        let out = std::io::stdout();
+        let terminal = |size: Winsize| if size.ws_col > 0 { usize::from(size.ws_col) } else { DEFAULT_COLUMNS };
+        out.is_terminal().then(|| tcgetwinsize(out).map_or(DEFAULT_COLUMNS, terminal))
+    })
+}
+
+/// Returns whether both streams go to the same place.
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
+pub fn streams_are_one() -> bool {
+    match (fstat(std::io::stdout()), fstat(std::io::stderr())) {
+        (Ok(out), Ok(err)) => (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino),
+        _ => false,
+    }
 }
 
 /// Shows the current activity with a spinner until [`clear_activity`]. Only on a terminal.

@@ -29,6 +29,18 @@ impl AbsolutePath {
         if path.starts_with('~') {
             return Err(format!("`{quoted}` is not absolute: write out the home directory"));
         }
+        if let Some(plain) = without_typographic_quotes(path) {
+            let plain = fs::escape_path(Path::new(&plain));
+            return Err(format!(
+                "`{quoted}` is not absolute: typographic quotes are part of the text for YAML: write {plain}"
+            ));
+        }
+        if let Some((name, rest)) = shell_variable(path) {
+            let rest = fs::escape_path(Path::new(rest));
+            return Err(format!(
+                "`{quoted}` is not absolute: shell variables are not expanded: write {{{{ env_var('{name}') }}}}{rest}"
+            ));
+        }
         if !path.starts_with('/') {
             return Err(format!("`{quoted}` is not absolute: a path starts with `/`"));
         }
@@ -53,6 +65,23 @@ impl AbsolutePath {
         }
         Ok(Self(tidy))
     }
+}
+
+/// Returns the path in a word processor's quotes.
+fn without_typographic_quotes(path: &str) -> Option<String> {
+    let quotes = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}', '\u{bb}'];
+    path.starts_with(quotes).then(|| path.trim_matches(quotes).to_owned())
+}
+
+/// Splits a path that starts with a shell's variable.
+fn shell_variable(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix('$')?;
+    let (name, rest) = match rest.strip_prefix('{') {
+        Some(rest) => rest.split_once('}')?,
+        None => rest.split_at(rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())),
+    };
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then_some((name, rest))
 }
 
 impl Deref for AbsolutePath {
@@ -123,7 +152,7 @@ impl<'de> Deserialize<'de> for Mode {
             fn visit_u64<E: Error>(self, number: u64) -> Result<Mode, E> {
                 Err(E::custom(format_args!(
                     "the mode is the unquoted number {number}, which YAML reads as decimal (400 is not 0400): \
-                     write the mode in quotes, such as \"0400\""
+                     write the mode in quotes, such as \"{number:0>4}\""
                 )))
             }
 

@@ -17,6 +17,7 @@ use super::server::kept;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
 use crate::telemetry::{self, spans, spans::Span};
+use crate::text::io_error_text;
 
 /// Numbers of the workers for their records. This process has 0.
 static NAMESPACES: AtomicU16 = AtomicU16::new(1);
@@ -148,7 +149,7 @@ impl Worker {
             .stderr(Stdio::piped())
             .kill_on_drop(false)
             .spawn()
-            .map_err(|error| Failure::new(format!("cannot start a worker as {name}: {error}")))?;
+            .map_err(|error| no_process(&name, &error))?;
         let (Some(mut input), Some(output), Some(mut errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -290,6 +291,20 @@ fn detach(command: &mut Command) {
     // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and touches no memory.
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
+    }
+}
+
+/// No process could be started, because of a limit of this one or a program that is missing.
+fn no_process(name: &str, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(format!("cannot start a worker as {name}: {}", io_error_text(error)));
+    match error.raw_os_error() {
+        Some(nix::libc::EAGAIN) => {
+            failure.hint("raise the limit on processes (ulimit -u), or end some, then run again")
+        }
+        Some(nix::libc::EMFILE | nix::libc::ENFILE) => {
+            failure.hint("raise the limit on open files (ulimit -n), then run again")
+        }
+        _ => failure,
     }
 }
 

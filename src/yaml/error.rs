@@ -48,6 +48,10 @@ impl ErrorKind {
                 "mapping values are not allowed",
                 "a text with `: ` in it has to be in quotes, and keys of one mapping line up",
             ),
+            (
+                "after a closing quotation mark",
+                "put all of the text in quotes; in single quotes, write an apostrophe twice",
+            ),
             ("quoted scalar", "is a closing quotation mark missing?"),
             (
                 "did not find expected key",
@@ -59,7 +63,10 @@ impl ErrorKind {
                 "`*name` repeats what `&name` marks further up; a text that begins with `*` has to be in quotes",
             ),
         ];
+        // The parser says so of single quotes, too.
+        let message = message
+            .replace("invalid trailing content after double-quoted scalar", "text after a closing quotation mark");
         let hint = hints.into_iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| hint);
-        Self::Syntax { message: message.to_owned(), hint }
+        Self::Syntax { message, hint }
     }
 }

@@ -84,7 +84,7 @@ fn apply_on_a_terminal_shows_the_plan_and_asks() {
     assert!(sandbox.path("/home/ubuntu/data").exists());
     // Without changes there is no question, with or without a terminal.
     let outcome = sandbox.provision("ubuntu", ["apply"]).run().exits(0);
-    assert!(outcome.stdout.contains("nothing to change"), "{outcome}");
+    assert!(outcome.stdout.contains("Nothing to change"), "{outcome}");
     let outcome = sandbox.provision("ubuntu", ["apply"]).terminal("").run().exits(0);
     assert!(!outcome.stdout.contains("[y/N]"), "{outcome}");
 }
@@ -103,7 +103,7 @@ fn only_terminals_get_colour() {
     };
     assert!(!styles(&refused.all()), "NO_COLOR is honoured\n{refused:?}");
     let wanted = sandbox.provision("ubuntu", ["plan"]).without_env("NO_COLOR").env("TERM", "xterm").terminal("").run();
-    assert!(styles(&wanted.all()) && wanted.all().contains("\u{1b}[33m"), "a terminal gets colour\n{wanted:?}");
+    assert!(styles(&wanted.all()) && wanted.all().contains("\u{1b}[32m"), "a terminal gets colour\n{wanted:?}");
 }
 
 #[test]

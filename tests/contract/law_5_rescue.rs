@@ -167,7 +167,7 @@ fn every_kind_of_local_change_is_restored() {
     let after = sandbox.git(status);
     assert_eq!(after.replace(&format!(" M {NEW}\n"), ""), before.replace(&format!("!! {NEW}\n"), ""));
     let again = sandbox.provision("ubuntu", ["plan", PLAN]).run().exits(0);
-    assert!(again.stdout.contains("nothing to change"), "{again}");
+    assert!(again.stdout.contains("Nothing to change"), "{again}");
 }
 
 /// Returns the files that the test has changed, as a person sees them.

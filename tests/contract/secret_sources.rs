@@ -125,7 +125,7 @@ fn a_step_with_an_unset_variable_is_unchecked() {
             );
             assert!(outcome.all().contains("environment variable PW is unset or empty"), "{outcome}");
             let text = run(&[]);
-            assert!(text.stdout.contains("3 unchecked") && !text.all().contains("nothing to change"), "{text}");
+            assert!(text.stdout.contains("3 steps unchecked") && !text.all().contains("Nothing to change"), "{text}");
         }
     }
     assert_eq!(files(&sandbox), before);

@@ -107,6 +107,30 @@ fn validate_checks_all_given_files() {
 }
 
 #[test]
+fn mistakes_are_annotations_for_github_and_gitlab() {
+    let sandbox = small();
+    sandbox.write("/home/ubuntu/wrong.yaml", "ubuntu", TWO.replace("directory:", "diretory:"));
+    let github = run(&sandbox, &["validate", "wrong.yaml", "provision.yaml", "--format", "github"]).exits(1);
+    let first = github.stdout.lines().next().unwrap();
+    assert!(first.starts_with("::error file=wrong.yaml,line=6,col=5::unknown key `diretory`"), "{github}");
+    assert!(first.contains("%0Ahint: did you mean `directory`?"), "{github}");
+    let gitlab =
+        run(&sandbox, &["validate", "wrong.yaml", "nowhere.yaml", "provision.yaml", "--format", "gitlab"]).exits(1);
+    let issues: Value = serde_json::from_str(&gitlab.stdout).unwrap();
+    let place = |path: &str, line: u32| serde_json::json!({ "path": path, "lines": { "begin": line } });
+    assert_eq!((&issues[0]["location"], &issues[2]["location"]), (&place("wrong.yaml", 6), &place("nowhere.yaml", 1)));
+    let fine = run(&sandbox, &["validate", "provision.yaml", "--format", "gitlab"]).exits(0);
+    assert_eq!(fine.stdout, "[]\n");
+    // A run that fails is annotated, too.
+    sandbox.bash("ubuntu", "touch one");
+    let plan = run(&sandbox, &["plan", "--format", "github"]).exits(1);
+    assert!(
+        plan.stdout.contains("::error file=provision.yaml::one: ") && plan.stdout.contains("Plan: 2 steps blocked"),
+        "{plan}"
+    );
+}
+
+#[test]
 fn history_lists_the_newest_runs_up_to_the_limit() {
     let sandbox = small();
     for mode in ["0700", "0750", "0755"] {
@@ -225,6 +249,40 @@ fn completions_and_manual_pages_know_every_command() {
     let warnings = "for page in pages/*; do LC_ALL=C.UTF-8 groff -man -Tutf8 -ww -z $page; done 2>&1 | grep -v 'macro file' || true";
     assert_eq!(sandbox.bash("ubuntu", warnings), "");
     refuses(&sandbox, &["man", "--out", "script/x"], &["script/x"]);
+}
+
+#[test]
+fn completions_know_plan_files_and_steps_with_their_titles() {
+    let sandbox = small();
+    sandbox.write("/home/ubuntu/notes.txt", "ubuntu", "");
+    sandbox.write(
+        "/home/ubuntu/other.yaml",
+        "ubuntu",
+        TWO.replace("id: one", "id: elsewhere").replace("after: one", ""),
+    );
+    let complete = |words: &[&str]| {
+        let asked = [&["--", "provision"], words].concat();
+        sandbox.provision("ubuntu", asked).env("PROVISION_COMPLETE", "fish").run().exits(0).stdout
+    };
+    assert_eq!(complete(&["plan", "--only", "o"]), "one\tThe <first> directory\n");
+    assert_eq!(complete(&["plan", "--only", "one,t"]), "one,two\n");
+    assert_eq!(complete(&["plan", "other.yaml", "--skip", "e"]), "elsewhere\tThe <first> directory\n");
+    assert_eq!(complete(&["explain", "per"]).lines().next(), Some("period_tables\tthe keys of it"));
+    let files = complete(&["validate", ""]);
+    assert!(files.contains("other.yaml") && files.contains("provision.yaml") && !files.contains("notes"), "{files}");
+    // Without a valid plan file there is nothing to offer, and no message.
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", "steps: [");
+    assert_eq!(complete(&["plan", "--only", "o"]), "");
+    // bash, with the script that is printed.
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", TWO);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&sandbox, &["completions", "--dynamic", shell]).exits(0).stdout;
+        assert!(script.contains("PROVISION_COMPLETE"), "{script}");
+    }
+    sandbox.write("/home/ubuntu/script", "ubuntu", run(&sandbox, &["completions", "--dynamic", "bash"]).stdout);
+    let typed = "PATH=/opt/provision/bin:$PATH; source ./script; COMP_WORDS=(provision plan --only t); COMP_CWORD=3; COMP_TYPE=9;
+        _clap_complete_provision provision t --only; echo ${COMPREPLY[@]}";
+    assert_eq!(sandbox.bash("ubuntu", typed), "two\n");
 }
 
 #[test]

@@ -94,8 +94,8 @@ fn counts_and_follow_ups_precede_the_question() {
     terminal.until("[y/N] ");
     let screen = terminal.screen().join("\n");
     let at = |text: &str| screen.find(text).unwrap_or_else(|| panic!("{text:?} was to be seen\n{terminal}"));
-    assert!(at("--force-recreate") < at("2 to change, 4 unchanged"), "{terminal}");
-    assert!(at("2 to change, 4 unchanged") < at("Apply these 2 changes to throwaway? [y/N]"), "{terminal}");
+    assert!(at("--force-recreate") < at("2 steps to change, 4 in order"), "{terminal}");
+    assert!(at("2 steps to change, 4 in order") < at("Apply these 2 changes to throwaway? [y/N]"), "{terminal}");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn warnings_and_errors_do_not_mix_with_the_spinner() {
     sandbox.bash("ubuntu", "touch file; mkdir large; cd large; seq 60000 | xargs touch");
     let run = sandbox.provision("ubuntu", ["plan", "slow.yaml"]).env("TERM", "xterm-256color");
     let terminal = run.on_terminal(80, "\"$@\"; exec sleep 1");
-    terminal.until("plan:");
+    terminal.until("Plan:");
     std::thread::sleep(Duration::from_millis(300));
     let screen = terminal.screen();
     assert!(!screen.iter().any(|line| line.contains("observing")), "the spinner leaves nothing behind\n{terminal}");

@@ -171,7 +171,7 @@ impl<'de> Deserialize<'de> for ModeRule {
             fn visit_u64<E: Error>(self, number: u64) -> Result<ModeRule, E> {
                 Err(E::custom(format_args!(
                     "the mode is the unquoted number {number}, which YAML reads as decimal (400 is not 0400): \
-                     write the mode in quotes, such as \"0400\""
+                     write the mode in quotes, such as \"{number:0>4}\""
                 )))
             }
 

@@ -122,9 +122,7 @@ impl Change {
     fn risk(&self) -> Option<String> {
         match self {
             Self::Replace { before: Some(before), key, .. } if before == key => None,
-            Self::Replace { before: Some(before), .. } => {
-                Some(format!("the key {} is not backed up", before.fingerprint))
-            }
+            Self::Replace { before: Some(_), .. } => Some("the old key is not backed up".to_owned()),
             Self::Replace { before: None, .. } => Some("the current content of the file is not backed up".to_owned()),
             _ => None,
         }

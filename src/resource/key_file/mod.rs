@@ -53,7 +53,14 @@ impl Resource for KeyFile {
             lines.extend(prove(&shell_word(&source.to_string_lossy())));
         }
         // The file never exists with another mode.
-        let install = format!("install -m {}", self.desired_mode());
+        let account = |flag: &str, account: Option<String>| {
+            account.map(|account| format!(" -{flag} {}", shell_word(&account))).unwrap_or_default()
+        };
+        let owner = account("o", self.owner.as_ref().map(ToString::to_string));
+        let group = account("g", self.group.as_ref().map(ToString::to_string));
+        // Only root can give a file away. With the owner from the start, it never belongs to anybody else.
+        let sudo = if owner.is_empty() && group.is_empty() { "" } else { "sudo " };
+        let install = format!("{sudo}install{owner}{group} -m {}", self.desired_mode());
         lines.push(match &self.source {
             Some(SecretSource { origin: Origin::File(source), encoding: None, pointer: None }) => {
                 format!("{install} {} {path}", shell_word(&source.to_string_lossy()))
@@ -61,8 +68,6 @@ impl Resource for KeyFile {
             None | Some(SecretSource { origin: Origin::Nothing(_), .. }) => format!("{install} /path/to/key {path}"),
             Some(source) => format!("{} | {install} /dev/stdin {path}", source.manual()),
         });
-        lines.extend(self.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(&owner.to_string()))));
-        lines.extend(self.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(&group.to_string()))));
         lines.extend(prove(&path));
         lines
     }

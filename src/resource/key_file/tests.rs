@@ -316,10 +316,7 @@ fn backups_of_an_interrupted_run_are_handled() {
 #[test]
 fn manual_lines_are_shell_commands() {
     let step: KeyFile = desired("{ path: /srv/ssh/k.pem, source: { file: /tmp/k }, owner: etl, mode: null }");
-    assert_eq!(
-        step.manual(),
-        ["mkdir -p /srv/ssh", "install -m 0400 /tmp/k /srv/ssh/k.pem", "sudo chown etl /srv/ssh/k.pem"]
-    );
+    assert_eq!(step.manual(), ["mkdir -p /srv/ssh", "sudo install -o etl -m 0400 /tmp/k /srv/ssh/k.pem"]);
     let step: KeyFile = desired("{ path: /k, source: { env: KEY }, verify: { ssh: a@b } }");
     assert_eq!(step.manual()[1], r#"printf '%s\n' "$(printenv KEY)" | install -m 0400 /dev/stdin /k"#);
     let options = "-o IdentitiesOnly=yes -o BatchMode=yes";

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::git::{Obstacle, RepoPath};
+use crate::resource::{DeployedCommit, Lines};
 
 /// The maximum number of local changes that are kept by name.
 const KEPT_NAMED: usize = 20;
@@ -73,6 +74,9 @@ pub struct Checkout {
     pub detached_commits: Vec<Commit>,
     /// How many of the remote's commits the branch lacks.
     pub behind: usize,
+    /// The remote's commits that the branch lacks, the newest first, up to a limit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub incoming: Vec<DeployedCommit>,
     /// The paths at which HEAD and the remote's head differ, in order.
     pub paths: Vec<ChangedPath>,
     /// Local changes that the update would overwrite, in order.
@@ -152,6 +156,9 @@ pub fn short(id: &str) -> &str {
 pub struct ChangedPath {
     pub path: RepoPath,
     pub change: PathChange,
+    /// How many lines differ, if both sides are text and not large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<Lines>,
 }
 
 /// What an update does to a path.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::actual::{ChangedPath, Commit, LocalChange, PathChange, short};
-use crate::resource::{Action, Change, Description};
+use crate::resource::{Action, Change, DeployedCommit, DeployedFile, Description};
 
 /// The maximum number of names in a one-line summary.
 const NAMES_IN_SUMMARY: usize = 5;
@@ -52,6 +52,9 @@ pub struct Update {
     pub commit: String,
     /// How many of the remote's commits the branch lacks.
     pub behind: usize,
+    /// The first of these commits, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incoming: Vec<DeployedCommit>,
     /// The paths at which HEAD and the remote's head differ.
     pub paths: Vec<ChangedPath>,
     /// Local changes to rescue and overwrite.
@@ -154,7 +157,7 @@ impl Update {
         Description {
             action: Action::Update,
             target: self.path.display().to_string(),
-            summary: self.summary(&names),
+            summary: self.summary(),
             before: json!({
                 "branch": self.head_branch,
                 "commit": self.head,
@@ -169,13 +172,30 @@ impl Update {
                 "behind": 0,
                 "changed_paths": self.paths.len(),
                 "stashed": names,
+                "commits": self.incoming,
+                "commit_count": self.behind,
+                "files": self.files(),
             }),
-            risk: self.risk(&names),
+            risk: self.risk(),
             diff: None,
         }
     }
 
-    fn summary(&self, names: &[String]) -> String {
+    fn files(&self) -> Vec<DeployedFile> {
+        let file = |changed: &ChangedPath| DeployedFile {
+            path: changed.path.to_string(),
+            change: match changed.change {
+                PathChange::Added => "added",
+                PathChange::Modified => "modified",
+                PathChange::Deleted => "deleted",
+            }
+            .to_owned(),
+            lines: changed.lines,
+        };
+        self.paths.iter().map(file).collect()
+    }
+
+    fn summary(&self) -> String {
         let to = short(&self.commit);
         let mut parts = Vec::new();
         if self.head_branch.as_deref() != Some(self.branch.as_str()) {
@@ -200,9 +220,6 @@ impl Update {
         if let Some(commits) = self.rescued_commits() {
             parts.push(format!("rescue {commits} first"));
         }
-        if !names.is_empty() {
-            parts.push(format!("stash {} in the way: {}", counted(names.len(), "file"), some_of(names)));
-        }
         parts.join(", ")
     }
 
@@ -214,12 +231,14 @@ impl Update {
         (count > 0).then(|| counted(count, noun))
     }
 
-    fn risk(&self, names: &[String]) -> Option<String> {
+    fn risk(&self) -> Option<String> {
         let mut risks = Vec::new();
-        if !names.is_empty() {
+        if !self.in_the_way.is_empty() {
+            let files: Vec<String> = self.in_the_way.iter().map(ToString::to_string).collect();
             risks.push(format!(
-                "{} will be rescued and replaced; a copy is kept under refs/provision/rescue",
-                counted(names.len(), "locally changed file")
+                "{} will be rescued and replaced: {}",
+                counted(files.len(), "locally changed file"),
+                some_of(&files)
             ));
         }
         let private = self.in_the_way.iter().filter(|local| local.private).map(|local| local.path.to_string());
@@ -268,11 +287,7 @@ mod tests {
     fn each_move_is_summed_up_in_a_line() {
         for (case, summary) in [
             ("behind", "fast-forward qa by 2 commits (11111111 to 22222222)"),
-            (
-                "behind-with-changes-in-the-way",
-                "fast-forward qa by 2 commits (11111111 to 22222222), \
-                 stash 2 files in the way: docker-compose.yml, dags/\\xff.py",
-            ),
+            ("behind-with-changes-in-the-way", "fast-forward qa by 2 commits (11111111 to 22222222)"),
             ("other-branch-new-here", "switch from main to qa, start qa at 22222222"),
             (
                 "other-branch-that-is-behind",
@@ -308,7 +323,7 @@ mod tests {
     #[test]
     fn a_step_is_touched_where_the_directory_that_it_is_in_may_come_or_go() {
         let RepositoryChange::Update(mut update) = change("behind") else { panic!("no move") };
-        let path = |name: &str, change| ChangedPath { path: RepoPath::new(name), change };
+        let path = |name: &str, change| ChangedPath { path: RepoPath::new(name), change, lines: None };
         let (added, modified, deleted) = (PathChange::Added, PathChange::Modified, PathChange::Deleted);
         for (paths, touched) in [
             (vec![path("airflow/dags/a.py", added)], true),

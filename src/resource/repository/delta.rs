@@ -12,14 +12,27 @@ use crate::failure::Failure;
 use crate::git::error::git_failure;
 use crate::git::pack::FetchedPack;
 use crate::git::remote::{self, History, Scratch, Site, Tag};
-use crate::git::tree::{self, Entry, blob_in, entries, subject};
+use crate::git::tree::{self, Blob, Entry, blob_in, entries, subject};
 use crate::git::{Obstacle, tree_check};
+use crate::resource::{DeployedCommit, Lines};
+use crate::text::is_hidden;
+
+/// The maximum number of new commits that are described.
+const MAX_COMMITS: usize = 100;
+/// The maximum number of changed files with their numbers of lines.
+const MAX_COMPARED_FILES: usize = 200;
+/// The largest file whose lines are counted, in bytes.
+const MAX_COMPARED_BYTES: usize = 256 << 10;
 
 /// The difference between HEAD and the remote's head, in order of path.
 #[derive(Debug, Default)]
 pub struct Delta {
     pub entries: Vec<Entry>,
     pub behind: usize,
+    /// The first of these commits, the newest first.
+    pub incoming: Vec<DeployedCommit>,
+    /// The numbers of lines that differ, for the first entries.
+    pub lines: Vec<Option<Lines>>,
     pub local_commits: Vec<Commit>,
     pub detached_commits: Vec<Commit>,
     pub obstacles: Vec<Obstacle>,
@@ -32,15 +45,16 @@ pub struct Delta {
 impl Delta {
     /// Returns the paths that differ, as a change has them.
     pub fn changed_paths(&self) -> Vec<ChangedPath> {
-        let changed = |entry: &Entry| {
+        let changed = |(number, entry): (usize, &Entry)| {
             let change = match (&entry.old, &entry.new) {
                 (None, _) => PathChange::Added,
                 (_, None) => PathChange::Deleted,
                 _ => PathChange::Modified,
             };
-            ChangedPath { path: entry.path.clone(), change }
+            let lines = self.lines.get(number).copied().flatten();
+            ChangedPath { path: entry.path.clone(), change, lines }
         };
-        self.entries.iter().map(changed).collect()
+        self.entries.iter().enumerate().map(changed).collect()
     }
 }
 
@@ -123,9 +137,13 @@ fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta,
         }
     }
     let base = position.branch.or(position.head);
+    let behind = walk(view, target, base.as_slice())?;
+    let incoming = behind.take(MAX_COMMITS).map(|id| incoming(&view.find_commit(id?)?)).collect::<Result<_, _>>()?;
     Ok(Delta {
+        lines: entries.iter().take(MAX_COMPARED_FILES).map(|entry| changed_lines(view, entry)).collect(),
         entries,
         behind: walk(view, target, base.as_slice())?.count(),
+        incoming,
         local_commits: match position.branch {
             Some(branch) => commits(view, branch, &[target], position)?,
             None => Vec::new(),
@@ -152,6 +170,39 @@ fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Rev
         walk.hide(*commit)?;
     }
     Ok(walk)
+}
+
+/// Describes a commit that the remote has added.
+fn incoming(commit: &git2::Commit<'_>) -> Result<DeployedCommit, git2::Error> {
+    let author = String::from_utf8_lossy(commit.author().name_bytes()).chars().filter(|c| !is_hidden(*c)).collect();
+    Ok(DeployedCommit {
+        id: commit.id().to_string(),
+        subject: subject(commit),
+        author,
+        time: commit.committer().when().seconds(),
+    })
+}
+
+/// Counts the lines that differ. `None`: a side is binary, large, or not a file.
+fn changed_lines(view: &Repository, entry: &Entry) -> Option<Lines> {
+    let is_file = |blob: &Blob| blob.mode & 0o170_000 == 0o100_000;
+    if ![entry.old, entry.new].iter().flatten().all(is_file) {
+        return None;
+    }
+    let odb = view.odb().ok()?;
+    let content = |blob: Option<Blob>| -> Option<Vec<u8>> {
+        let Some(blob) = blob else { return Some(Vec::new()) };
+        // The size is in the header, which is read first.
+        let (size, _) = odb.read_header(blob.id).ok()?;
+        (size <= MAX_COMPARED_BYTES).then(|| odb.read(blob.id).ok().map(|object| object.data().to_vec()))?
+    };
+    let (old, new) = (content(entry.old)?, content(entry.new)?);
+    let patch = git2::Patch::from_buffers(&old, None, &new, None, None).ok()?;
+    if patch.delta().flags().is_binary() {
+        return None;
+    }
+    let (_, added, removed) = patch.line_stats().ok()?;
+    Some(Lines { added, removed })
 }
 
 /// Returns the commits from `from` down to those in `hidden`, newest first.

@@ -93,6 +93,7 @@ fn diff_checkout(desired: &Repository, found: &Checkout) -> Result<Diff<Reposito
         branch_before: found.branch.clone(),
         commit,
         behind: found.behind,
+        incoming: found.incoming.clone(),
         paths: found.paths.clone(),
         in_the_way: found.in_the_way.clone(),
         local_commits: found.local_commits.clone(),
@@ -233,13 +234,6 @@ fn named(commits: &[&Commit]) -> String {
 /// Returns what a reader of the plan should know about local work.
 fn notes(found: &Checkout) -> Vec<String> {
     let mut notes = Vec::new();
-    if !found.in_the_way.is_empty() {
-        notes.push(format!(
-            "{} in the way, to be rescued and stashed: {}",
-            counted(found.in_the_way.len(), "local change"),
-            joined(&found.in_the_way, 0)
-        ));
-    }
     if !found.local_commits.is_empty() {
         let (withdrawn, local): (Vec<&Commit>, Vec<&Commit>) =
             found.local_commits.iter().partition(|commit| commit.withdrawn);

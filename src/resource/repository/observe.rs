@@ -239,6 +239,7 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     checkout.behind = delta.behind;
     checkout.local_commits.clone_from(&delta.local_commits);
     checkout.detached_commits.clone_from(&delta.detached_commits);
+    checkout.incoming.clone_from(&delta.incoming);
     checkout.paths = delta.changed_paths();
     checkout.narrowed = delta.entries.iter().filter_map(|entry| narrowed(top, entry)).collect();
     let moved = refs::moved(repo, &desired.remote, &desired.branch)?;

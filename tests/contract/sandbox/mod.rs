@@ -113,6 +113,11 @@ impl Sandbox {
         self
     }
 
+    /// Returns whether a variable is in the environment of the runs.
+    pub fn has_env(&self, name: &str) -> bool {
+        self.env.contains_key(name)
+    }
+
     /// Returns the value of a variable in the environment of the runs.
     pub fn env_of(&self, name: &str) -> String {
         self.env[name].clone()

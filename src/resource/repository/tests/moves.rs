@@ -8,8 +8,8 @@ use super::bench::{Bench, apply, execute, files, git, plan, seen, snapshot, try_
 use crate::git::RepoPath;
 use crate::git::open::open_repository;
 use crate::git::worktree::create_parents;
-use crate::resource::Change;
 use crate::resource::repository::{RepositoryChange, observe};
+use crate::resource::{Change, Deployment, Lines};
 
 fn update(bench: &Bench) -> Box<crate::resource::repository::change::Update> {
     match plan(&bench.desired()).unwrap().unwrap().changes.remove(0) {
@@ -63,11 +63,16 @@ fn planning_leaves_no_trace() {
     let before = snapshot(bench.dir.path());
     let planned = plan(&bench.desired()).unwrap().unwrap();
     assert_eq!(snapshot(bench.dir.path()), before);
-    assert_eq!(planned.changes[0].describe().summary.lines().count(), 1);
-    assert_eq!(
-        planned.notes,
-        ["2 local changes in the way, to be rescued and stashed: a (modified), new (untracked)".to_owned()]
-    );
+    let described = planned.changes[0].describe();
+    assert_eq!(described.summary.lines().count(), 1);
+    let risk = "2 locally changed files will be rescued and replaced: a (modified), new (untracked)";
+    assert_eq!(described.risk.as_deref(), Some(risk));
+    let deployment = Deployment::of(&described.after).unwrap();
+    assert_eq!((deployment.commits[0].subject.as_str(), deployment.commit_count), ("more", 1));
+    let files: Vec<_> =
+        deployment.files.iter().map(|file| (file.path.as_str(), file.change.as_str(), file.lines)).collect();
+    let lines = |added, removed| Some(Lines { added, removed });
+    assert_eq!(files, [("a", "modified", lines(1, 1)), ("new", "added", lines(1, 0))]);
 }
 
 #[test]
@@ -148,14 +153,13 @@ fn what_is_in_the_way_is_rescued_and_the_rest_stays() {
     write(&top, "staged", Some("kept staged\n"));
     git(&top, &["add", "staged"]);
     let planned = apply(&bench.desired(), "run-1");
+    assert_eq!(planned.notes, ["3 local changes kept: other (untracked), q (modified), staged (staged)".to_owned()]);
     assert_eq!(
-        planned.notes,
-        [
-            "6 local changes in the way, to be rescued and stashed: a (modified), b (modified), d/new (untracked), \
-         place/deep/two (untracked), place/one (untracked), run.sh (modified)"
-                .to_owned(),
-            "3 local changes kept: other (untracked), q (modified), staged (staged)".to_owned(),
-        ]
+        planned.changes[0].describe().risk.as_deref(),
+        Some(
+            "6 locally changed files will be rescued and replaced: a (modified), b (modified), d/new (untracked), \
+             place/deep/two (untracked), place/one (untracked) and 1 more"
+        )
     );
     assert_eq!(
         git(&top, &["status", "--porcelain"]),

@@ -230,7 +230,8 @@ fn modes_of_old_trees_are_no_change_and_block_no_rescue() {
         git(&bench.seed(), &["pull", "-q", "--ff-only", "origin", "qa"]);
         bench.push("more", &[("q", Some("q2\n")), ("old", Some("new\n"))]);
         let planned = apply(&bench.desired(), "run-2");
-        assert_eq!(planned.notes, ["1 local change in the way, to be rescued and stashed: q (modified)"], "{mode}");
+        let risk = crate::resource::Change::describe(&planned.changes[0]).risk.unwrap();
+        assert!(risk.starts_with("1 locally changed file will be rescued and replaced: q (modified"), "{mode}: {risk}");
         assert_eq!(git(&top, &["status", "--porcelain"]), "");
         assert_eq!(restore(&top, "run-2").unwrap().len(), 1);
     }

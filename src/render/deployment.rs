@@ -1,0 +1,88 @@
+//! What an update of a checkout brings, as lines of text.
+
+use jiff::Timestamp;
+
+use crate::engine::event::{DeployedCommit, DeployedFile, Deployment};
+use crate::text::plural;
+
+/// Older commits have a date instead of an age, in seconds.
+const MAX_AGE: i64 = 60 * 86_400;
+
+/// Returns one line for each of the first commits and files, and how many more there are.
+pub fn lines(deployment: &Deployment, most: usize, now: Timestamp) -> Vec<String> {
+    let Deployment { commits, commit_count, files } = deployment;
+    let mut lines: Vec<String> = commits.iter().take(most).map(|commit| commit_line(commit, now)).collect();
+    if let more @ 1.. = commit_count.saturating_sub(lines.len()) {
+        lines.push(format!("and {}", plural(more, "more commit")));
+    }
+    lines.extend(files.iter().take(most).map(file_line));
+    if let more @ 1.. = files.len().saturating_sub(most) {
+        lines.push(format!("and {}", plural(more, "more file")));
+    }
+    lines
+}
+
+fn commit_line(commit: &DeployedCommit, now: Timestamp) -> String {
+    let DeployedCommit { id, subject, author, time } = commit;
+    format!("{} {subject} ({author}, {})", id.get(..8).unwrap_or(id), age(*time, now))
+}
+
+fn file_line(file: &DeployedFile) -> String {
+    let DeployedFile { path, change, lines } = file;
+    match (change.as_str(), lines) {
+        ("modified", Some(lines)) => format!("{path} (+{} -{})", lines.added, lines.removed),
+        ("added", Some(lines)) => format!("{path} (new, +{})", lines.added),
+        ("deleted", Some(lines)) => format!("{path} (deleted, -{})", lines.removed),
+        (change, _) => format!("{path} ({change})"),
+    }
+}
+
+/// Returns such as `2 h ago`. Clocks differ, so a commit can be from the future.
+fn age(time: i64, now: Timestamp) -> String {
+    match now.as_second() - time {
+        ..60 => "just now".to_owned(),
+        seconds @ 60..3600 => format!("{} min ago", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h ago", seconds / 3600),
+        seconds @ 86_400..=MAX_AGE => {
+            format!("{} ago", plural(usize::try_from(seconds / 86_400).unwrap_or_default(), "day"))
+        }
+        _ => Timestamp::from_second(time)
+            .map_or_else(|_| "at an unknown time".to_owned(), |time| time.strftime("%Y-%m-%d").to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::Lines;
+
+    #[test]
+    fn commits_have_an_age_and_files_their_lines() {
+        let commit =
+            |time| DeployedCommit { id: "27c74289aaaa".into(), subject: "Raise it".into(), author: "up".into(), time };
+        let file = |change: &str, lines: Option<(usize, usize)>| DeployedFile {
+            path: "dags/a.py".into(),
+            change: change.into(),
+            lines: lines.map(|(added, removed)| Lines { added, removed }),
+        };
+        let now = Timestamp::from_second(100 * 86_400).unwrap();
+        let times = [5, 120, 7200, 86_400, 200_000, 90 * 86_400].map(|ago| commit(now.as_second() - ago));
+        let files = vec![file("modified", Some((1, 2))), file("added", Some((3, 0))), file("deleted", None)];
+        let deployment = Deployment { commits: times.into(), commit_count: 8, files };
+        let shown = lines(&deployment, 6, now);
+        let expected = [
+            "27c74289 Raise it (up, just now)",
+            "27c74289 Raise it (up, 2 min ago)",
+            "27c74289 Raise it (up, 2 h ago)",
+            "27c74289 Raise it (up, 1 day ago)",
+            "27c74289 Raise it (up, 2 days ago)",
+            "27c74289 Raise it (up, 1970-01-11)",
+            "and 2 more commits",
+            "dags/a.py (+1 -2)",
+            "dags/a.py (new, +3)",
+            "dags/a.py (deleted)",
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(lines(&deployment, 1, now), [expected[0], "and 7 more commits", expected[7], "and 2 more files"]);
+    }
+}

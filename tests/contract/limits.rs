@@ -1,0 +1,30 @@
+//! Limits of the process that leave too little to work with: one error each, with a remedy, and no panic.
+
+use crate::sandbox::{PROVISION, Sandbox};
+
+#[test]
+fn too_small_limits_are_one_error_with_a_remedy() {
+    let sandbox = Sandbox::new();
+    let plan = "name: small\nsteps:\n  - { id: data, directory: { path: /home/ubuntu/data } }\n";
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
+    for (limit, message, remedy) in [
+        ("-s 64", "cannot run with a stack of 64 KiB", "ulimit -s 8192"),
+        ("-u 1", "resource temporarily unavailable", "ulimit -u"),
+        ("-n 10", "too many open files", "ulimit -n"),
+    ] {
+        let line = format!("ulimit {limit}; exec {PROVISION} plan");
+        let outcome = sandbox.command("ubuntu", ["bash", "-c", &line]).run().exits(1);
+        for text in [message, remedy] {
+            assert!(outcome.all().contains(text), "{text:?} is missing\n{outcome}");
+        }
+        assert!(!outcome.all().contains("panicked") && !outcome.all().contains("os error"), "{outcome}");
+    }
+}
+
+#[test]
+fn help_that_cannot_be_written_has_its_own_hint() {
+    let sandbox = Sandbox::new();
+    let full = sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} --help >/dev/full")]).run().exits(1);
+    assert!(full.stderr.contains("write it to another place"), "{full}");
+    assert!(!full.stderr.contains("history"), "{full}");
+}
