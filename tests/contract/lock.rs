@@ -174,6 +174,29 @@ fn an_apply_that_waited_refuses_a_changed_plan_file() {
 }
 
 #[test]
+fn an_apply_that_waited_accepts_another_token_for_its_connection() {
+    let mut sandbox = Sandbox::new().warehouse();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    let file = "/home/ubuntu/one.yaml";
+    // The server trusts this connection, so any token will do.
+    sandbox.bash("root", "sed -i '1i host all etl 127.0.0.1/32 trust' /var/lib/postgresql/data/pg_hba.conf");
+    sandbox.sql("SELECT pg_reload_conf(); CREATE SCHEMA s AUTHORIZATION etl");
+    let connection = "{ url: \"{{ env_var('REDSHIFT_URL') }}\", password: { command: [sh, -c, 'date +%s%N'] } }";
+    let step = "{ id: t, table: { connection: w, ddl: 'CREATE TABLE s.t (a int)' } }";
+    sandbox.write(file, "ubuntu", format!("name: one\nconnections:\n  w: {connection}\nsteps:\n  - {step}\n"));
+    let hold = "touch /tmp/began; until [ -e /tmp/go ]; do sleep 0.05; done";
+    sandbox.bash(
+        "root",
+        &format!("setsid flock {file} sh -c '{hold}' > /dev/null 2>&1 & until [ -e /tmp/began ]; do sleep 0.05; done"),
+    );
+    let mut waiting = sandbox.provision("ubuntu", ["apply", file, "--yes", "--json", "--wait"]).start();
+    waiting.until(|line| line.contains("run_waiting"));
+    sandbox.bash("root", "touch /tmp/go");
+    let outcome = waiting.wait().exits(0);
+    assert_eq!(outcome.step("step_finished", "t")["outcome"], "changed", "{outcome}");
+}
+
+#[test]
 fn an_apply_that_waited_during_a_rotation_takes_nothing_back() {
     let mut sandbox = Sandbox::new();
     ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));

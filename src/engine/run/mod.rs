@@ -2,7 +2,9 @@
 //! All output is events, so no command line is needed: the caller passes a [`Request`] and a sink.
 
 mod error;
+mod follow_ups;
 mod inputs;
+mod locking;
 mod request;
 mod secrets;
 mod source;
@@ -14,10 +16,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::apply::{ApplyContext, RestoreCommand, apply};
-use super::event::{Event, FORMAT, Finished, FollowUp, Holder, InterruptedRun, RunOutcome, Sink, StepFinished};
+use super::event::{Event, FORMAT, Finished, Holder, InterruptedRun, RunOutcome, Sink, StepFinished};
 use super::event_log::EventLog;
 use super::journal::{self, Journal};
-use super::lock::{Lock, Subject, Wait, time};
+use super::lock::{Lock, Wait, time};
 use super::open_follow_ups::OpenFollowUps;
 use super::report::Report;
 use super::saved::{Fingerprints, Saved, Target};
@@ -234,43 +236,6 @@ impl Run {
         ended
     }
 
-    /// Takes the plan file's lock, or waits for it. Returns `None` if a signal comes first.
-    async fn lock(&self, wait: Wait) -> Result<Option<Lock>, Failure> {
-        let mut has_waited = false;
-        let mut busy = |holder: &Holder| {
-            has_waited = true;
-            self.report.event(&Event::RunWaiting { holder: holder.clone() });
-        };
-        let source = &self.inputs.source;
-        let subject = Subject { path: &self.inputs.path, is_there: !source.is_input };
-        let lock = Lock::take(subject, &self.folder, wait, &self.stop, &mut busy).await?;
-        if !source.is_input && lock.as_ref().is_some_and(|lock| !lock.is_on(&source.bytes)) {
-            let file = source.path.display();
-            return Err(
-                Failure::new(format!("the plan file {file} was changed in the meantime")).hint("run apply again")
-            );
-        }
-        if let Some(saved) = &self.inputs.saved {
-            saved.check_unused(&self.folder)?;
-        }
-        if has_waited && lock.is_some() && !self.has_current_secrets().await {
-            return Err(Failure::new("a secret or a template was changed while apply waited").hint("run apply again"));
-        }
-        Ok(lock)
-    }
-
-    /// Returns whether the secrets and templates are still the ones that this run has read. An apply that was waited for may
-    /// have followed a rotation, which this run must not take back.
-    async fn has_current_secrets(&self) -> bool {
-        let read = async || {
-            let plan_file = self.inputs.source.plan_file()?;
-            let plan = self.inputs.evaluate(&plan_file)?;
-            let secrets = RunSecrets::read(&plan_file, &plan, &self.inputs.environment, &self.stop).await?;
-            Ok::<_, NotPrepared>(self.inputs.fingerprints(&plan, &secrets)?)
-        };
-        read().await.is_ok_and(|now| now == self.fingerprints) || self.stop.signal().is_some()
-    }
-
     /// Observes all steps and reports their plans. `applying` tells whether the changes will be made at once. Returns
     /// `None` if a signal comes first.
     async fn survey(&self, applying: bool) -> Option<Vec<PlannedStep>> {
@@ -342,70 +307,6 @@ impl Run {
             restore: self.restore_command(),
         };
         apply(cx, &self.graph, planned).await;
-    }
-
-    /// Observes the steps outside this run that know about services. If an observation fails, its services are not
-    /// mentioned.
-    async fn observe_related(&self) {
-        for step in &self.observed_only {
-            tokio::select! {
-                actual = self.targets.observe(step) => drop(actual),
-                () = self.stop.asked() => return,
-            }
-        }
-    }
-
-    /// Returns the open follow-ups of earlier runs, with those that interrupted runs left. `None`: they cannot be read, which
-    /// is reported.
-    fn open_follow_ups(&self) -> Option<OpenFollowUps> {
-        let interrupted = journal::interrupted(&self.folder, &self.inputs.origin.file);
-        let list = interrupted.and_then(|(runs, _)| OpenFollowUps::load(&self.folder, &self.inputs.path, &runs));
-        list.map_err(|failure| {
-            let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-            self.report.event(&Event::Warning { message: format!("{}{hint}", failure.message) });
-        })
-        .ok()
-    }
-
-    /// Reports the follow-ups of the changes that were made, and the open follow-ups of earlier runs.
-    async fn follow_up(&self) {
-        if self.targets.follow_ups().is_needed() {
-            self.observe_related().await;
-        }
-        let mut left = self.targets.follow_ups().of_made_changes();
-        // Read only now that the lock is held: the apply that was waited for may have added to it.
-        let Some(stored) = self.open_follow_ups() else {
-            left.into_iter().for_each(|follow_up| self.report.event(&Event::FollowUp(follow_up)));
-            return;
-        };
-        let mut list = stored.clone();
-        let run = self.targets.run();
-        if self.report.has_begun() {
-            list.close_about(&self.targets.follow_ups().new_subjects());
-        }
-        for follow_up in &mut left {
-            follow_up.id = Some(list.add(follow_up.clone(), run, &time(Timestamp::now())));
-        }
-        if list.is_changed
-            && let Err(failure) = list.store(&self.folder, &self.inputs.path)
-        {
-            // Only what is stored can be closed by its number.
-            list = stored;
-            left.iter_mut().for_each(|follow_up| follow_up.id = None);
-            self.report.event(&Event::Warning { message: failure.message });
-        }
-        let new: Vec<Option<u32>> = left.iter().map(|follow_up| follow_up.id).collect();
-        left.into_iter().for_each(|follow_up| self.report.event(&Event::FollowUp(follow_up)));
-        for open in list.iter().filter(|open| !new.contains(&Some(open.id))) {
-            self.report.event(&Event::FollowUpOpen(open.clone()));
-        }
-    }
-
-    /// Returns the follow-ups of the planned changes.
-    fn plan_follow_ups(&self, planned: &[PlannedStep]) -> Vec<FollowUp> {
-        let steps = self.steps.iter().zip(planned);
-        let changes = steps.flat_map(|(step, planned)| planned.changes().iter().map(move |change| (step, change)));
-        self.targets.follow_ups().of_planned_changes(changes)
     }
 
     /// Returns a function that makes the command line to restore a rescue.
