@@ -58,4 +58,5 @@ mod surface;
 mod terminal;
 mod trees;
 mod warehouse;
+mod warehouse_relations;
 mod workers;

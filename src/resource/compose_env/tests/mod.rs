@@ -4,4 +4,5 @@ mod entangled;
 mod kind;
 mod oracle;
 mod projects;
+mod texts;
 mod uses;

@@ -1,0 +1,166 @@
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::plan_file::{Selection, Step};
+
+fn plan_files() -> Vec<(String, String)> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["fixtures/plans/valid", "plans", "plans/examples"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(top.join(folder)).unwrap());
+    let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "yaml"));
+    files.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// What evaluating comes to; a step that wants an unset variable is the failure that names it.
+fn meaning(name: &str, text: &str, inputs: &Inputs) -> Json {
+    let plan = PlanFile::parse(name, text).unwrap();
+    let evaluator = plan.evaluator(inputs);
+    let steps: Vec<Json> = plan
+        .steps
+        .iter()
+        .map(|written| match plan.step(written, &evaluator) {
+            Ok(Step { id, prose, run_as, after, max_changes, resource, .. }) => json!({
+                "id": id, "prose": format!("{prose:?}"), "run_as": run_as, "after": after, "max_changes": max_changes,
+                "resource": resource,
+            }),
+            Err(problems) => json!([written.id, problems.iter().map(|problem| &problem.message).collect::<Vec<_>>()]),
+        })
+        .collect();
+    let connections: Vec<Json> = plan
+        .connections
+        .iter()
+        .map(|(name, node)| match plan.connection(node, &evaluator) {
+            Ok(spec) => {
+                json!([name, spec.settings(), spec.password_in_url().map(|password| password.expose().to_vec())])
+            }
+            Err(problems) => json!([name, problems.iter().map(|problem| &problem.message).collect::<Vec<_>>()]),
+        })
+        .collect();
+    json!([plan.name, connections, steps])
+}
+
+#[test]
+fn what_is_printed_evaluates_to_the_same_steps() {
+    let files = plan_files();
+    assert!(files.len() > 12, "{}", files.len());
+    for (path, text) in files {
+        let plan = PlanFile::parse(&path, &text).unwrap();
+        let given = plan.environment_names().into_iter().map(|name| {
+            let value = if name.ends_with("URL") { "postgresql://etl:hunter2@db.example/warehouse" } else { "/srv/5" };
+            (name, value.to_owned())
+        });
+        let with_values = Inputs { env: given.collect(), ..Inputs::default() };
+        for inputs in [Inputs::default(), with_values] {
+            let resolved = plan.resolve(&inputs).unwrap_or_else(|problems| panic!("{path}: {problems}"));
+            assert!(!resolved.contains("hunter2"), "{path}:\n{resolved}");
+            assert_eq!(meaning(&path, &resolved, &inputs), meaning(&path, &text, &inputs), "{path}:\n{resolved}");
+            let again = PlanFile::parse(&path, &resolved).unwrap();
+            assert_eq!(again.resolve(&inputs).unwrap(), resolved, "{path}");
+            again.evaluate(&inputs, &Selection::default()).map(drop).unwrap_or_else(|problems| {
+                assert!(inputs.env.is_empty(), "{path}: {problems}\n{resolved}");
+            });
+        }
+    }
+}
+
+fn resolved(text: &str, vars: &[(&str, &str)]) -> String {
+    let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    PlanFile::parse("x.yaml", text).unwrap().resolve(&Inputs { vars, ..Inputs::default() }).unwrap()
+}
+
+#[test]
+fn templates_give_way_to_their_values() {
+    let text = "
+name: x
+vars: { home: /srv, deep: \"{{ home }}/a\", wide: true, owner: \"50000\", none: null }
+steps:
+  - id: one
+    title: In {{ home }}
+    max_changes: \"{{ 2 + 3 }}\"
+    directory: { path: \"{{ deep }}\", owner: \"{{ owner }}\", group: \"{{ none }}\", mode: \"0750\", recursive: \"{{ wide }}\" }
+";
+    assert_eq!(
+        resolved(text, &[("home", "/opt")]),
+        "name: x
+steps:
+- id: one
+  title: In /opt
+  max_changes: 5
+  directory:
+    path: /opt/a
+    owner: '50000'
+    group: null
+    mode: '0750'
+    recursive: true
+"
+    );
+}
+
+#[test]
+fn text_that_looks_like_a_template_stays_text() {
+    let text = "name: x\nsteps:\n  - { id: one, directory: { path: \"{% raw %}/srv/{{ a }}{% endraw %}\" } }\n";
+    let printed = resolved(text, &[]);
+    let inputs = Inputs::default();
+    assert_eq!(meaning("x.yaml", &printed, &inputs), meaning("x.yaml", text, &inputs));
+    assert_eq!(meaning("x.yaml", &printed, &inputs)[2][0]["resource"]["directory"]["path"], "/srv/{{ a }}");
+}
+
+fn with_secrets(text: &str) -> Result<String, Diagnostics> {
+    let env = ["PW", "URL", "TOKEN"].map(|name| {
+        let value = if name == "URL" { "postgresql://etl:hunter2@db.example/dw" } else { "hunter2" };
+        (name.to_owned(), value.to_owned())
+    });
+    let vars = text.contains("given:").then(|| ("given".to_owned(), "hunter2".to_owned()));
+    let inputs = Inputs { env: env.into(), vars: vars.into_iter().collect(), ..Inputs::default() };
+    let plan = PlanFile::parse("x.yaml", text).unwrap();
+    let printed = plan.resolve(&inputs)?;
+    assert_eq!(meaning("x.yaml", &printed, &inputs), meaning("x.yaml", text, &inputs), "{text}\n{printed}");
+    Ok(printed)
+}
+
+const STEPS: &str = "\nsteps:\n  - { id: one, directory: { path: /srv/a } }\n";
+
+#[test]
+fn passwords_from_outside_stay_templates() {
+    for head in [
+        "vars: { url: \"{{ env_var('URL') }}\" }\nconnections: { w: { url: '{{ url }}' } }",
+        "vars: { pw: \"{{ env_var('PW') }}\", host: h }\nconnections: { w: { url: 'postgresql://u:{{ pw }}@{{ host }}/d' } }",
+        "vars: { pw: \"{{ env_var('PW') }}\", more: '{{ pw }}' }\nconnections: { w: { url: 'postgresql://u@h/d?password={{ more }}' } }",
+        "vars: { given: '' }\nconnections: { w: { url: 'postgresql://u:{{ given }}@h:{{ 5000 + 439 }}/d' } }",
+        "vars: { unused_password: \"{{ env_var('PW') }}\" }\nconnections: { w: { url: \"{{ env_var('NONE') }}\" } }",
+    ] {
+        let printed =
+            with_secrets(&format!("name: x\n{head}{STEPS}")).unwrap_or_else(|wrong| panic!("{head}: {wrong}"));
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+    let remote = "name: x\nvars: { at: 'https://me:{{ env_var(\"TOKEN\") }}@h' }\nsteps:\n  - id: one\n    title: From {{ at }}/x\n    repository: { path: /srv/a, url: '{{ at }}/x', branch: main }\n";
+    let printed = with_secrets(remote).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(!printed.contains("hunter2"), "{printed}");
+}
+
+#[test]
+fn passwords_in_the_plan_file_are_refused() {
+    for head in [
+        "connections: { w: { url: \"postgresql://u:hunter2@{{ env_var('PW') }}/d\" } }",
+        "vars: { pw: hunter2 }\nconnections: { w: { url: 'postgresql://u:{{ pw }}@h/d' } }",
+        "vars: { url: 'postgresql://u:hunter2@h/d' }\nconnections: { w: { url: '{{ url }}' } }",
+        "vars: { n: 2 }\nconnections: { w: { url: 'postgresql://u:hunter{{ n }}@h/d' } }",
+        "connections: { w: { url: \"postgresql://u:{{ 'hun' ~ 'ter2' }}@h/d\" } }",
+        "connections: { w: { url: \"postgresql://u:{{ env_var('OTHER', 'hunter2') }}@h/d\" } }",
+    ] {
+        let refused = with_secrets(&format!("name: x\n{head}{STEPS}"))
+            .map_or_else(|wrong| wrong.to_string(), |printed| panic!("{head}:\n{printed}"));
+        assert!(refused.contains("password"), "{refused}");
+    }
+}
+
+#[test]
+fn a_password_in_clear_is_not_printed() {
+    let text = "name: x\nconnections: { w: { url: 'postgresql://u:hunter2@h/d' } }\nsteps:\n  - { id: one, directory: { path: /srv/a } }\n";
+    let refused = PlanFile::parse("x.yaml", text).unwrap().resolve(&Inputs::default()).unwrap_err();
+    let shown = refused.to_string();
+    assert!(shown.contains("holds a password") && !shown.contains("hunter2"), "{shown}");
+}

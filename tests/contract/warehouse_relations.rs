@@ -1,0 +1,193 @@
+//! Relations between steps on a warehouse: tables, series, connections and tunnels.
+
+use crate::relations::{FILE, converges_in_one_apply, plan, refuses, validate};
+use crate::sandbox::{BASTION, KEY_SOURCE, Rotation, Sandbox, random_word};
+
+const WAREHOUSE: &str = "
+connections:
+  w: { url: \"{{ env_var('REDSHIFT_URL') }}\", password: { env: REDSHIFT_PASSWORD } }
+  v: { url: 'host=LOCALHOST port=5432 dbname=warehouse user=etl sslmode=disable', password: { env: REDSHIFT_PASSWORD } }
+";
+
+fn warehouse(steps: &str) -> Sandbox {
+    let sandbox = Sandbox::new().warehouse();
+    sandbox.write(FILE, "root", format!("name: x\n{WAREHOUSE}steps:\n{steps}"));
+    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl; CREATE TABLE s.mart (a int); ALTER TABLE s.mart OWNER TO etl");
+    sandbox
+}
+
+#[test]
+fn a_table_like_a_period_table_is_created_after_it() {
+    let sandbox = warehouse("
+  - { id: grandchild, table: { connection: w, ddl: 'CREATE TABLE s.grandchild (LIKE s.child)' } }
+  - { id: child, table: { connection: v, ddl: 'CREATE TABLE s.child (LIKE s.HIST_2025_h2)' } }
+  - { id: series, period_tables: { connection: w, every: half_year, from: '2025_h2', through: '2026_h1', tables: [ { name: 's.hist_{period}', like: s.mart } ] } }
+");
+    let outcome = plan(&sandbox).exits(2);
+    assert_eq!(outcome.step("step_planned", "child")["waits_for"][0], "series");
+    converges_in_one_apply(&sandbox);
+}
+
+#[test]
+fn one_table_through_two_connections_is_refused() {
+    let sandbox = warehouse(
+        "
+  - { id: one, table: { connection: w, ddl: 'CREATE TABLE s.dd (a int)' } }
+  - { id: two, table: { connection: v, ddl: 'CREATE TABLE S.DD (a int, b int)' } }
+",
+    );
+    refuses(&sandbox, &["`one` and `two` both own table s.dd"]);
+}
+
+#[test]
+fn a_series_claims_only_the_names_of_its_own_calendar() {
+    for (name, refused) in [
+        ("s.hist_2025_h2", false),
+        ("s.hist_2025_q3", false),
+        ("s.hist_2025_07", true),
+        ("s.hist_2031_12", true),
+        ("s.hist_2024_12", false),
+        ("s.hist_2025_13", false),
+        ("s.hist_latest", false),
+    ] {
+        let sandbox = warehouse(&format!("
+  - {{ id: months, period_tables: {{ connection: w, every: month, from: '2025_01', tables: [ {{ name: 's.hist_{{period}}', like: s.mart }} ] }} }}
+  - {{ id: one, table: {{ connection: w, ddl: 'CREATE TABLE {name} (a int)' }} }}
+"));
+        validate(&sandbox).exits(i32::from(refused));
+    }
+}
+
+#[test]
+fn a_saved_plan_refuses_a_changed_connection() {
+    let sandbox = Sandbox::new().warehouse();
+    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl; CREATE ROLE other; GRANT other TO etl");
+    sandbox.write(
+        FILE,
+        "root",
+        "name: x
+connections:
+  w: { url: \"{{ env_var('U') }}\", password: { env: REDSHIFT_PASSWORD }, connect_timeout: \"{{ env_var('T', '10') }}\" }
+steps:
+  - { id: t, table: { connection: w, ddl: 'CREATE TABLE s.t (a int)' } }
+",
+    );
+    let url = sandbox.env_of("REDSHIFT_URL");
+    sandbox.provision("root", ["plan", FILE, "--out", "/root/saved"]).env("U", &url).run().exits(0);
+    for (name, other) in [
+        ("U", format!("{url}&options=-c%20role%3Dother")),
+        ("U", url.replace("sslmode=disable", "sslmode=prefer")),
+        ("U", format!("{url}&application_name=x")),
+        ("U", format!("{url}&target_session_attrs=read-write")),
+        ("U", format!("{url}&passfile=/root/x")),
+        ("U", format!("{url}&sslrootcert=/root/x")),
+        ("T", "11".to_owned()),
+    ] {
+        let run = sandbox.provision("root", ["apply", "/root/saved", "--yes"]).env("U", &url).env(name, &other);
+        let outcome = run.run().exits(1);
+        assert!(outcome.stderr.contains("step `t` comes out otherwise"), "{name}={other}\n{outcome}");
+    }
+    assert_eq!(sandbox.sql("SELECT count(*) FROM pg_class WHERE relname = 't'"), "0\n");
+    sandbox.provision("root", ["apply", "/root/saved", "--yes"]).env("U", &url).run().exits(0);
+}
+
+#[test]
+fn a_tunnel_waits_for_the_step_that_creates_its_key() {
+    for after in ["", "after: [key], "] {
+        let rotation = Rotation::new();
+        rotation.serve("AllowTcpForwarding yes");
+        let host_key = rotation.sandbox.read("/etc/ssh/bastion_ed25519.pub");
+        rotation.sandbox.write("/root/.ssh/known_hosts", "root", format!("[127.0.0.1]:2222 {host_key}"));
+        let sandbox = &rotation.sandbox;
+        let password = random_word();
+        sandbox.place_cluster();
+        sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
+        sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
+        sandbox.write(
+            FILE,
+            "root",
+            format!(
+                "name: x
+connections:
+  w:
+    url: postgresql://etl@127.0.0.1:5432/warehouse?sslmode=disable
+    password: {{ env: W }}
+    tunnel: {{ ssh: '{BASTION}', key: /srv/app/key.pem }}
+steps:
+  - {{ id: tab, {after}table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
+  - {{ id: key, key_file: {{ path: /srv/app/key.pem, source: {{ env: K }} }} }}
+"
+            ),
+        );
+        let run = |command: &'static str, more: &'static [&'static str], key: &str| {
+            let key = sandbox.read(&if key == "new" { KEY_SOURCE.to_owned() } else { format!("/home/ubuntu/{key}") });
+            sandbox
+                .provision("root", [command, FILE, "--json"])
+                .args(more.iter().copied())
+                .env("W", &password)
+                .env("K", key)
+                .run()
+        };
+        let planned = run("plan", &[], "new").exits(0).step("step_planned", "tab");
+        assert_eq!(planned["waits_for"], serde_json::json!(["key"]), "{planned}");
+        run("apply", &["--yes"], "new").exits(0);
+        run("plan", &["--detailed-exitcode"], "new").exits(0);
+        // A rotation: the current key is no longer accepted, but the new one is.
+        rotation.authorize(&["old"]);
+        sandbox.sql("DROP TABLE s.kyx");
+        run("apply", &["--yes"], "old").exits(0);
+        run("plan", &["--detailed-exitcode"], "old").exits(0);
+    }
+}
+
+#[test]
+fn a_tunnels_key_can_come_from_a_source_and_its_host_key_from_the_plan_file() {
+    let rotation = Rotation::new();
+    rotation.serve("AllowTcpForwarding yes");
+    let sandbox = &rotation.sandbox;
+    let password = random_word();
+    sandbox.place_cluster();
+    sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
+    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
+    let right = rotation.fingerprint("ed25519");
+    let wrong = format!("SHA256:{}", "A".repeat(43));
+    let key = sandbox.read("/home/ubuntu/old");
+    let run = |source: &str, host_key: &str, command: &'static str, key: &str| {
+        sandbox.write(
+            FILE,
+            "root",
+            format!(
+                "name: x
+connections:
+  w:
+    url: postgresql://etl@127.0.0.1:5432/warehouse?sslmode=disable
+    password: {{ env: W }}
+    tunnel: {{ ssh: '{BASTION}', key: {source}, host_key: '{host_key}' }}
+steps:
+  - {{ id: tab, table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
+"
+            ),
+        );
+        let more: &[&str] = if command == "apply" { &["--yes"] } else { &[] };
+        let run = sandbox.provision("root", [command, FILE, "--json", "--log", "trace"]).args(more.iter().copied());
+        let outcome = run.env("W", &password).env("K", key).run();
+        assert!(!outcome.all().contains(key.lines().nth(2).unwrap_or("no key")), "{outcome}");
+        outcome
+    };
+    let planned = run("{ env: K }", &right, "plan", &key).exits(0);
+    assert_eq!(planned.step("step_planned", "tab")["outcome"], "changes", "{planned}");
+    for (source, host_key, key, said) in [
+        ("{ env: K }", &wrong, key.as_str(), "host key"),
+        ("{ env: K }", &right, "", "the source of the key gives nothing"),
+        ("{ env: K }", &right, "no key", "the key"),
+        ("{ file: /root/none }", &right, "", "/root/none"),
+        ("/root/none", &right, "", "cannot read the key /root/none"),
+    ] {
+        let refused = run(source, host_key, "plan", key).exits(1);
+        let reason = refused.step("step_planned", "tab")["reason"].to_string();
+        assert!(reason.contains(said), "{source}: {reason}");
+    }
+    run("{ command: [cat, /home/ubuntu/old] }", &right, "apply", "").exits(0);
+    let again = run("/home/ubuntu/old", &right, "plan", "").exits(0);
+    assert_eq!(again.step("step_planned", "tab")["outcome"], "unchanged", "{again}");
+}
