@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::secret::Digester;
 use crate::plan::claim::Unseen;
-use crate::plan_file::{Inputs, PlanFile, Selection};
+use crate::plan_file::{Folder, Inputs, PlanFile, Selection};
 use crate::resource::{Rescue, RescueAnswer, RescueRequest, Restoring, Step};
 
 /// The steps of a plan file that keep rescues. Nothing else of the plan file is evaluated before a rescue is restored.
@@ -41,6 +41,8 @@ impl Rescues {
         if selection.only.is_empty() {
             return Err(Failure::new("the plan file has no step that keeps rescues").into());
         }
+        // Only the paths of files are needed. Their templates may be elsewhere, for a plan file from standard input.
+        let plan_file = plan_file.in_folder(Folder::Unread);
         let plan = plan_file.evaluate(&inputs, &selection)?;
         let digester = Digester::fresh()?;
         let (secrets, no_progress) = (RunSecrets::default(), Arc::new(|_: &str, _: String| ()));
@@ -72,10 +74,10 @@ impl Rescues {
     /// # Errors
     /// There is no such rescue, or it cannot be read.
     pub async fn show(&self, id: &str) -> Result<Vec<u8>, Failure> {
-        let (step, _) = self.owner(id).await?;
-        match self.targets.rescue(step, RescueRequest::Show(id.to_owned())).await? {
+        let (step, Rescue { id, .. }) = self.owner(id).await?;
+        match self.targets.rescue(step, RescueRequest::Show(id)).await? {
             RescueAnswer::Show(content) => Ok(content),
-            _ => Ok(Vec::new()),
+            _ => Err(wrong_answer()),
         }
     }
 
@@ -84,12 +86,9 @@ impl Rescues {
     /// # Errors
     /// There is no such rescue, or it cannot be restored.
     pub async fn restore(&self, id: &str) -> Result<Restored, NotPrepared> {
-        let (step, delete) = self.owner(id).await?;
-        let restoring = Restoring { id: id.to_owned(), claimed: self.claimed_by_others(&step.id)? };
-        match self.targets.rescue(step, RescueRequest::Restore(restoring)).await? {
-            RescueAnswer::Restore { paths, notes } => Ok(Restored { paths, notes, delete }),
-            _ => Ok(Restored { paths: Vec::new(), notes: Vec::new(), delete }),
-        }
+        let (step, Rescue { id, delete, .. }) = self.owner(id).await?;
+        let restoring = Restoring { id, claimed: self.claimed_by_others(&step.id)? };
+        self.written(step, RescueRequest::Restore(restoring), delete).await
     }
 
     /// Writes the files of a rescue to a new directory, as the step's user.
@@ -97,10 +96,14 @@ impl Rescues {
     /// # Errors
     /// There is no such rescue, or the directory cannot be created.
     pub async fn extract(&self, id: &str, to: PathBuf) -> Result<Restored, NotPrepared> {
-        let (step, delete) = self.owner(id).await?;
-        match self.targets.rescue(step, RescueRequest::Extract { id: id.to_owned(), to }).await? {
+        let (step, Rescue { id, delete, .. }) = self.owner(id).await?;
+        self.written(step, RescueRequest::Extract { id, to }, delete).await
+    }
+
+    async fn written(&self, step: &Step, request: RescueRequest, delete: String) -> Result<Restored, NotPrepared> {
+        match self.targets.rescue(step, request).await? {
             RescueAnswer::Restore { paths, notes } => Ok(Restored { paths, notes, delete }),
-            _ => Ok(Restored { paths: Vec::new(), notes: Vec::new(), delete }),
+            _ => Err(wrong_answer().into()),
         }
     }
 
@@ -116,26 +119,37 @@ impl Rescues {
         }
     }
 
-    /// Returns the step that has the rescue, and the command that deletes the rescue.
-    async fn owner(&self, id: &str) -> Result<(&Step, String), Failure> {
-        let mut known = Vec::new();
-        for step in &self.steps {
+    /// Returns the step that has the rescue, and the rescue. Rescues of two checkouts by one run have the same id, so the step
+    /// can be named before it: `STEP:ID`.
+    async fn owner(&self, name: &str) -> Result<(&Step, Rescue), Failure> {
+        let (only, id) = match name.split_once(':') {
+            Some((step, id)) => (Some(step), id),
+            None => (None, name),
+        };
+        let (mut known, mut found) = (Vec::new(), Vec::new());
+        for step in self.steps.iter().filter(|step| only.is_none_or(|only| step.id == only)) {
             let rescues = self.of(step).await?;
-            if let Some(rescue) = rescues.iter().find(|rescue| rescue.id == id) {
-                return Ok((step, rescue.delete.clone()));
-            }
-            known.extend(rescues.into_iter().map(|rescue| rescue.id));
+            known.extend(rescues.iter().map(|rescue| rescue.id.clone()));
+            found.extend(rescues.into_iter().find(|rescue| rescue.id == id).map(|rescue| (step, rescue)));
+        }
+        if found.len() > 1 {
+            let names: Vec<String> = found.iter().map(|(step, _)| format!("{}:{id}", step.id)).collect();
+            let failure = Failure::new(format!("several steps have a rescue {id}"));
+            return Err(failure.hint(format!("name the step before it: {}", names.join(" or "))));
+        }
+        if let Some(found) = found.pop() {
+            return Ok(found);
         }
         let hint = if known.is_empty() {
             "there are no rescues".to_owned()
         } else {
             format!("the rescues are {}", known.join(", "))
         };
-        Err(Failure::new(format!("no such rescue: {id}")).hint(hint))
+        Err(Failure::new(format!("no such rescue: {name}")).hint(hint))
     }
 
     /// Returns the paths that the other steps own, with the step ids, as far as they are known without the values that
-    /// only an apply needs. Checkouts are left out: their steps are the ones that keep rescues.
+    /// only an apply needs. Checkouts are left out: a restore does not write into another one.
     fn claimed_by_others(&self, own: &str) -> Result<Vec<(PathBuf, String)>, NotPrepared> {
         let described = self.plan_file.describe(&[], &self.inputs)?;
         let others = described.into_iter().filter(|step| step.id != own);
@@ -147,4 +161,8 @@ impl Rescues {
         });
         Ok(owned.collect())
     }
+}
+
+fn wrong_answer() -> Failure {
+    Failure::new("the step's worker answered another question").hint("run again; if it happens again, report it")
 }

@@ -72,6 +72,17 @@ fn as_list(text: &str) -> Option<String> {
     is_short.then(|| format!("[{}]", words.iter().map(word).collect::<Vec<_>>().join(", ")))
 }
 
+/// Returns the error without the value that a template gave, which may be a secret.
+fn without_value(mut error: Error) -> Error {
+    if let Some(help) = error.problem.help.as_mut().filter(|help| help.starts_with(AS_LIST)) {
+        *help = format!("{AS_LIST}[one, another]");
+    }
+    error
+}
+
+/// The help for a text in the place of a list.
+const AS_LIST: &str = "write it as a list: ";
+
 impl std::error::Error for Error {}
 
 impl Display for Error {
@@ -105,9 +116,7 @@ impl de::Error for Error {
         let problem = match (expected.as_str(), found) {
             ("a string", "a boolean" | "a number") => problem.help("write it in quotes"),
             ("a boolean", _) => problem.help("write true or false"),
-            ("a list", "a string") => {
-                problem.help(format!("write it as a list: {}", list.as_deref().unwrap_or("[one, another]")))
-            }
+            ("a list", "a string") => problem.help(format!("{AS_LIST}{}", list.as_deref().unwrap_or("[one, another]"))),
             _ => problem,
         };
         problem.into()
@@ -177,7 +186,8 @@ impl<'de> Reader<'de> {
 
     fn scalar<V: Visitor<'de>>(self, scalar: &'de Scalar, visitor: V) -> Result<V::Value, Error> {
         match scalar.style {
-            Style::Quoted | Style::Rendered => return visitor.visit_str(&scalar.text),
+            Style::Quoted => return visitor.visit_str(&scalar.text),
+            Style::Rendered => return visitor.visit_str(&scalar.text).map_err(without_value),
             Style::RenderedNone => {
                 return visitor.visit_unit().map_err(|mut error: Error| {
                     let help = "the template gives none: give its variable a value (--var NAME=VALUE)";
@@ -200,6 +210,8 @@ impl<'de> Reader<'de> {
                     visitor.visit_i64(value)
                 } else if let (true, Ok(value)) = (number, text.parse::<f64>()) {
                     visitor.visit_f64(value)
+                } else if scalar.style == Style::Native {
+                    visitor.visit_str(text).map_err(without_value)
                 } else {
                     visitor.visit_str(text)
                 }

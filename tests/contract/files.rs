@@ -86,6 +86,37 @@ fn content_is_planned_made_and_given_back() {
 }
 
 #[test]
+fn rescues_of_one_run_have_ids_of_their_own() {
+    let sandbox = host(
+        "name: app\nsteps:\n  - { id: conf, file: { path: /etc/app/app.conf, content: \"new\\n\" } }\n  - { id: other, run_as: ubuntu, file: { path: /home/ubuntu/other.conf, content: \"new\\n\" } }\n",
+    );
+    sandbox.bash("root", "mkdir -p /etc/app; echo one > /etc/app/app.conf");
+    sandbox.write("/home/ubuntu/other.conf", "ubuntu", "two\n");
+    let applied = run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
+    let commands: Vec<&str> = applied.stdout.lines().filter_map(|line| line.split("out of the way: ").nth(1)).collect();
+    assert_eq!(commands.len(), 2, "{applied}");
+    for command in commands {
+        sandbox.bash("root", &command.replacen("provision", PROVISION, 1));
+    }
+    assert_eq!(sandbox.bash("root", "cat /etc/app/app.conf /home/ubuntu/other.conf"), "one\ntwo\n");
+}
+
+#[test]
+fn a_rescue_is_restored_without_the_template_of_its_file() {
+    let sandbox = host(WITH_TEMPLATE);
+    sandbox.write("/etc/provision/templates/app.conf.j2", "root", "new {{ greeting }}\n");
+    sandbox.bash("root", &format!("mkdir -p $(dirname {CONF}); echo mine > {CONF}"));
+    run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
+    let text = sandbox.read(PLAN);
+    sandbox.bash("root", "rm -r /etc/provision/templates");
+    let from_input = |words: &[&str]| sandbox.provision("root", words.iter().copied()).stdin(&text).run();
+    let listed = from_input(&["rescue", "list", "-"]).exits(0);
+    let id = listed.stdout.split(' ').next().unwrap().to_owned();
+    from_input(&["rescue", "restore", "-", &format!("conf:{id}")]).exits(0);
+    assert_eq!(sandbox.read(CONF), "mine\n");
+}
+
+#[test]
 fn a_template_beside_the_plan_file_gives_the_content() {
     let sandbox = host(WITH_TEMPLATE);
     let template = "/etc/provision/templates/app.conf.j2";

@@ -33,7 +33,7 @@ struct Header {
     size: u64,
 }
 
-/// Keeps what is in the file at `path` under the run's id. Where the newest rescue of the file is just that, since a run was
+/// Keeps what is in the file at `path` under an id that begins with the run's. Where the newest rescue of the file is just that, since a run was
 /// cut off after it, that is enough.
 pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) -> Result<Option<String>, Failure> {
     if seen.bytes.is_empty() {
@@ -61,16 +61,23 @@ pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) ->
     bytes.extend_from_slice(line.as_bytes());
     bytes.push(b'\n');
     bytes.extend_from_slice(&seen.bytes);
+    let base = id_in(cx.run(), &header.path);
     let mut number = 1;
     loop {
-        let id = if number == 1 { cx.run().to_owned() } else { format!("{}-{number}", cx.run()) };
+        let id = if number == 1 { base.clone() } else { format!("{base}-{number}") };
         match dir.create(id.as_ref(), &bytes, Attributes { uid: None, gid: None, mode: MODE }) {
             Ok(()) => return Ok(Some(id)),
-            // That of another file.
+            // An earlier one of this run.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Returns the id of a run's first rescue of a file. The run may rescue a checkout too, or files of several users, so the id
+/// depends on the path.
+pub(super) fn id_in(run: &str, path: &str) -> String {
+    format!("{run}-{}", &blake3::hash(path.as_bytes()).to_hex()[..8])
 }
 
 /// The rescues of the file at `path`, the oldest first.

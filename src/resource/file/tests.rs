@@ -1,3 +1,4 @@
+use super::rescue::id_in;
 use std::fs as std_fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
@@ -86,19 +87,20 @@ fn another_content_is_rescued_and_replaced() {
     assert_eq!(std_fs::read_dir(&own).unwrap().count(), 1);
 
     let rescues = rescues(&wanted, &cx);
-    assert_eq!((rescues.len(), rescues[0].id.as_str()), (1, "test"));
+    let id = |run: &str| id_in(run, path.to_str().unwrap());
+    assert_eq!((rescues.len(), &rescues[0].id), (1, &id("test")));
     assert!(rescues[0].subject.contains("17 bytes, mode 0664"), "{}", rescues[0].subject);
     assert_eq!(attributes(Path::new(&rescues[0].place)), (0, 0, 0o600));
     let cx = ExecuteContext::new(cx, "later");
-    let shown = wanted.rescue(&RescueRequest::Show("test".into()), &cx).unwrap();
+    let shown = wanted.rescue(&RescueRequest::Show(id("test")), &cx).unwrap();
     assert_eq!(shown, RescueAnswer::Show(b"a = 1\nmine = yes\n".to_vec()));
-    let restore = RescueRequest::Restore(Restoring { id: "test".into(), claimed: Vec::new() });
+    let restore = RescueRequest::Restore(Restoring { id: id("test"), claimed: Vec::new() });
     let RescueAnswer::Restore { paths, notes } = wanted.rescue(&restore, &cx).unwrap() else { panic!() };
     assert_eq!((paths.len(), notes.len()), (1, 2), "{notes:?}");
     assert_eq!(std_fs::read_to_string(&path).unwrap(), "a = 1\nmine = yes\n");
     assert_eq!(attributes(&path), (50000, 50001, 0o664));
     // What was replaced by that is rescued as well, and once the file is as it was there is nothing to do.
-    assert_eq!(super::rescue::content(&cx, &wanted.path, "later").unwrap(), b"a = 2\n");
+    assert_eq!(super::rescue::content(&cx, &wanted.path, &id("later")).unwrap(), b"a = 2\n");
     let RescueAnswer::Restore { paths, .. } = wanted.rescue(&restore, &cx).unwrap() else { panic!() };
     assert!(paths.is_empty());
 }
@@ -112,11 +114,13 @@ fn a_rescue_is_told_by_its_file_and_its_id() {
         std_fs::write(path, format!("of {}", path.display())).unwrap();
         converge(&file(path, "content: new"), &cx, &own);
     }
+    let expected = [&one, &other].map(|path| vec![id_in("test", path.to_str().unwrap())]);
+    let of_other = expected[1][0].clone();
     let (one, other) = (file(&one, "content: new"), file(&other, "content: new"));
     let ids = |wanted: &File| rescues(wanted, &cx).into_iter().map(|rescue| rescue.id).collect::<Vec<_>>();
-    assert_eq!((ids(&one), ids(&other)), (vec!["test".to_owned()], vec!["test-2".to_owned()]));
+    assert_eq!([ids(&one), ids(&other)], expected);
     let cx = ExecuteContext::new(cx.clone(), "later");
-    for id in ["test-2", "../rescues/test", "", "none", "."] {
+    for id in [of_other.as_str(), "../rescues/test", "", "none", "."] {
         let failure = one.rescue(&RescueRequest::Show(id.to_owned()), &cx).unwrap_err();
         assert!(failure.message.contains("has no rescue"), "{id}: {failure}");
     }
@@ -135,7 +139,7 @@ fn a_run_that_was_cut_off_after_its_rescue_keeps_no_second_one() {
     std_fs::write(top.path().join("state/rescues/.provision-0123456789ab-0123456789abcdef"), "half").unwrap();
     converge(&wanted, &cx, &own);
     let ids: Vec<String> = rescues(&wanted, &cx).into_iter().map(|rescue| rescue.id).collect();
-    assert_eq!(ids, ["first"]);
+    assert_eq!(ids, [id_in("first", path.to_str().unwrap())]);
     assert_eq!(std_fs::read_dir(top.path().join("state/rescues")).unwrap().count(), 1);
 }
 
@@ -161,7 +165,7 @@ fn secrets_are_in_the_file_and_nowhere_else() {
         "{told}"
     );
     assert!(again.changes[0].describe().summary.contains("not shown: it holds secrets"));
-    assert_eq!(attributes(&top.path().join("state/rescues/test")).2, 0o600);
+    assert_eq!(attributes(&top.path().join("state/rescues").join(id_in("test", path.to_str().unwrap()))).2, 0o600);
 }
 
 #[test]
