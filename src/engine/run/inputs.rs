@@ -132,7 +132,9 @@ impl RunInputs {
                 Some(name) => {
                     let ConnectionSecrets { password, tunnel_key } = secrets.of_connection(name).unwrap_or_default();
                     has_password = password.is_some();
-                    password.into_iter().chain(tunnel_key).collect()
+                    // A program may print another token each time. It is a credential and not content.
+                    let is_token = spec.is_some_and(ConnectionSpec::has_token);
+                    password.filter(|_| !is_token).into_iter().chain(tunnel_key).collect()
                 }
                 None => secrets.of_step(&step.id).unwrap_or_default().into_values().collect(),
             };

@@ -5,7 +5,6 @@ use super::error::NotPrepared;
 use super::secrets::RunSecrets;
 use crate::engine::event::{Event, Holder, Sink as _};
 use crate::engine::lock::{Lock, Subject, Wait};
-use crate::engine::saved::Fingerprints;
 use crate::failure::Failure;
 
 impl Run {
@@ -28,28 +27,31 @@ impl Run {
         if let Some(saved) = &self.inputs.saved {
             saved.check_unused(&self.folder)?;
         }
-        if has_waited && lock.is_some() && !self.has_current_secrets().await {
-            return Err(Failure::new("a secret or a template was changed while apply waited").hint("run apply again"));
+        if has_waited && lock.is_some() {
+            self.check_secrets().await?;
         }
         Ok(lock)
     }
 
-    /// Returns whether the secrets and templates that this run writes are still current. An apply that was waited for may have
-    /// followed a rotation, which this run must not undo. Passwords of connections are not written, and a program may print
-    /// another token each time.
-    async fn has_current_secrets(&self) -> bool {
+    /// Checks that the secrets and templates are still the ones that this run has read. An apply that was waited for may have
+    /// followed a rotation, which this run must not undo.
+    async fn check_secrets(&self) -> Result<(), Failure> {
         let read = async || {
             let plan_file = self.inputs.source.plan_file()?;
             let plan = self.inputs.evaluate(&plan_file)?;
             let secrets = RunSecrets::read(&plan_file, &plan, &self.inputs.environment, &self.stop).await?;
             Ok::<_, NotPrepared>(self.inputs.fingerprints(&plan, &secrets)?)
         };
-        let written = |mut prints: Fingerprints| {
-            let is_on_host =
-                |id: &String| self.steps.iter().any(|step| step.id == *id && step.resource.connection().is_none());
-            prints.secrets.retain(|id, _| is_on_host(id));
-            prints
+        let changed = match read().await {
+            Ok(now) => now != self.fingerprints,
+            Err(NotPrepared::Failure(failure)) => return Err(failure),
+            // The run ends for the signal.
+            Err(NotPrepared::Stopped(_)) => false,
+            Err(NotPrepared::Diagnostics(_)) => true,
         };
-        read().await.is_ok_and(|now| written(now) == written(self.fingerprints.clone())) || self.stop.signal().is_some()
+        if changed {
+            return Err(Failure::new("a secret or a template was changed while apply waited").hint("run apply again"));
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::endpoint::{Endpoint, LOCAL};
-use crate::host::secret::{Secret, SecretSource, optional_source, written_out};
+use crate::host::secret::{Origin, Secret, SecretSource, optional_source, written_out};
 use crate::host::ssh::{Address, Fingerprint};
 use crate::plan::claim::Database;
 
@@ -79,6 +79,11 @@ impl ConnectionSpec {
             KeySpec::Source(_) => None,
         });
         self.url.files().chain(key).collect()
+    }
+
+    /// Returns whether the password comes from a program, which may print another token each time.
+    pub fn has_token(&self) -> bool {
+        matches!(&self.password, Some(source) if matches!(source.origin, Origin::Command(_)))
     }
 
     /// Returns the source of the tunnel's key, if it has one.
