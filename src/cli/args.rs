@@ -25,7 +25,7 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Diagnostics")]
 pub struct DiagnosticsArguments {
-    /// Log what is done and how long it takes (-vv for more detail)
+    /// Print also what is in order, and log what is done and how long it takes (-vv for more detail)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
     /// Print only what needs attention (plan and apply)

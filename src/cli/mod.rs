@@ -121,7 +121,7 @@ fn with_all_output(exit: Exit, is_apply: bool) -> Exit {
         (Some(error), Exit::Done | Exit::Changes | Exit::Failed) => {
             let hint = match is_apply {
                 true => "to see what it did, run `provision history`",
-                false => "write it to another place, or free space there; it changed nothing on the host",
+                false => "write it to another place, or free space there",
             };
             let why = io_error_text(error);
             output::print_error(&format!("error: cannot write all output to standard output: {why}\n  hint: {hint}\n"));

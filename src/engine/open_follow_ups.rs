@@ -169,6 +169,9 @@ fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
         known.reason = open.reasons.join("; ");
     }
     let base = command(known).to_vec();
+    // As people write it, the command may enter a directory first; the services come last in it, too.
+    let services = shell_words(&known.services);
+    let written = known.command.strip_suffix(&services).unwrap_or(&known.command).trim_end().to_owned();
     if known.services.is_empty() || other.services.is_empty() {
         // Without names the command applies to all services.
         known.services.clear();
@@ -177,7 +180,7 @@ fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
         known.services.extend(new);
     }
     known.argv = base.into_iter().chain(known.services.iter().cloned()).collect();
-    known.command = shell_words(&known.argv);
+    known.command = format!("{written} {}", shell_words(&known.services)).trim_end().to_owned();
     (open.run, open.since) = (run.to_owned(), since.to_owned());
 }
 

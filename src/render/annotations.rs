@@ -1,5 +1,6 @@
 //! Annotations: what CI systems show beside a line of a file.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -63,6 +64,8 @@ fn property(text: &str) -> String {
 pub struct GitHub {
     human: Human,
     file: Mutex<String>,
+    /// What has been told: an apply reports a step that cannot be planned twice.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Sink for GitHub {
@@ -72,9 +75,13 @@ impl Sink for GitHub {
         if let Event::RunStarted { file: given, .. } = event {
             file.clone_from(given);
         }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for (is_error, message) in remarks(event) {
             let annotation = Annotation { is_error, file: file.clone(), line: None, column: None, message };
-            output::print(&annotation.to_github());
+            let line = annotation.to_github();
+            if told.insert(line.clone()) {
+                output::print(&line);
+            }
         }
     }
 }

@@ -139,6 +139,22 @@ fn failures_show_no_secrets() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_a_list_is_not_shown() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    sandbox.set_env("TOKEN", "hunter2 xyzzy");
+    for step in [
+        "key_file: { path: /srv/k, source: { command: \"{{ env_var('TOKEN') }}\" } }",
+        "directory: { path: /srv/a, recursive: true, exclude: \"{{ env_var('TOKEN') }}\" }",
+        "directory: { path: /srv/a, recursive: true, exclude: \"x {{ env_var('TOKEN') }}\" }",
+    ] {
+        sandbox.write("/home/ubuntu/p.yaml", "ubuntu", format!("name: x\nsteps:\n  - {{ id: one, {step} }}\n"));
+        let outcome = sandbox.provision("ubuntu", ["plan", "p.yaml"]).run();
+        assert!(!outcome.all().contains("xyzzy"), "{outcome}");
+    }
+}
+
+#[test]
 fn secrets_are_written_into_files_that_are_already_private() {
     let sandbox = Sandbox::order_tracking();
     let (outcome, trace) = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).traced(&Tracing::Calls);

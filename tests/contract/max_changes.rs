@@ -70,6 +70,7 @@ fn apply_does_not_follow_a_growing_tree() {
     assert_eq!((&change["outcome"], &change["partial"]), (&"failed".into(), &true.into()), "{outcome}");
     let changed = sandbox.bash("root", "find /srv/data -type f -user ubuntu").lines().count();
     assert_eq!(changed, 3, "{outcome}");
+    assert!(!outcome.all().contains("nothing was changed"), "{outcome}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ class Report:
         self.open_follow_ups = []
         self.warnings = []
         self.applying = False
-        # The changes that were tried: pairs of a step's id and the change.
+        # The changes that were made: pairs of a step's id and the change.
         self._made = []
         self._partial = False
         for line in stdout.splitlines():

@@ -162,11 +162,13 @@ impl State {
                 output::show_activity(clean(&format!("{step}: {line}")));
             }
             Event::StepProgress { step, text } => output::show_activity(clean(&format!("{step}: {text}"))),
-            Event::ChangeFinished { step, target, summary, outcome, .. } => {
-                if *outcome == ChangeOutcome::Changed
-                    && let Some((_, made)) = self.running.get_mut(step)
-                {
-                    made.push(with_target(target, summary));
+            Event::ChangeFinished { step, target, summary, outcome, partial, .. } => {
+                if let Some((_, made)) = self.running.get_mut(step) {
+                    match outcome {
+                        ChangeOutcome::Changed => made.push(with_target(target, summary)),
+                        _ if *partial => made.push(format!("{} (in part)", with_target(target, summary))),
+                        _ => {}
+                    }
                 }
             }
             Event::StepFinished(finished) => {

@@ -31,7 +31,7 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
     if let ComposeFile::Read { not_searched, .. } = &actual.file
         && !not_searched.is_empty()
     {
-        comments.push(format!("Files that are named by {} are not looked into.", not_searched.join(" and ")));
+        comments.push(format!("Files that are named by {} are not edited.", not_searched.join(" and ")));
     }
     let mut keys = Map::new();
     keys.insert("file".to_owned(), file.clone().into());
@@ -82,7 +82,7 @@ mod tests {
             serde_json::to_string(&adopted.keys).unwrap(),
             r#"{"file":"/srv/dc.yml","variable":"SMTP_PASSWORD","value":null}"#
         );
-        assert_eq!(adopted.comments, ["Files that are named by env_file are not looked into."]);
+        assert_eq!(adopted.comments, ["Files that are named by env_file are not edited."]);
         assert!(!format!("{adopted:?}").contains("0123"), "{adopted:?}");
     }
 

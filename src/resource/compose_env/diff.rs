@@ -79,7 +79,7 @@ pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&
     };
     let elsewhere = match &not_searched[..] {
         [] => String::new(),
-        words => format!("; files named by {} are not read", words.join(" and ")),
+        words => format!("; files named by {} are not edited", words.join(" and ")),
     };
     Err(Failure::new(format!("{place}{elsewhere}")).hint(hint))
 }

@@ -26,7 +26,7 @@ struct Named {
 
 impl Named {
     fn read(name: &str, like: Option<&TableName>) -> Result<Self, Failure> {
-        // Its own name stands in for a parent that is not known yet: it is nobody's.
+        // No table has an empty name, so it can stand for a parent that is not known yet.
         let stand_in = TableName::new("", "");
         let pair = Pair { name: name.to_owned(), like: like.cloned().unwrap_or(stand_in) };
         let series = Series::parse(&pair).map_err(Failure::new)?;
