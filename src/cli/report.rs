@@ -18,7 +18,7 @@ pub fn run(arguments: ReportArguments) -> Result<Exit, Error> {
     let (mut runs, mut without_result) = (Vec::new(), Vec::new());
     for file in &arguments.files {
         let text = if inputs::is_standard_input(file) { read_lines(None) } else { read_lines(Some(file)) };
-        match text.map_err(|failure| failure.message).and_then(|text| HostRun::read(&text)) {
+        match text.map_err(|failure| failure.message).and_then(|text| HostRun::read(&text, &name(file))) {
             Ok(found) => runs.extend(found),
             Err(why) => without_result.push(NoResult { file: name(file), why }),
         }

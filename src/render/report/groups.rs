@@ -14,6 +14,8 @@ const RESULTS: [&str; 7] =
 #[derive(Debug, Clone, Default)]
 pub struct HostRun {
     pub host: String,
+    /// The file that its lines are from.
+    pub file: String,
     pub plan: String,
     pub command: String,
     /// In the order of their events.
@@ -82,11 +84,11 @@ pub struct Report {
 }
 
 impl HostRun {
-    /// Parses the runs in the lines of one file. A file can contain several, one after the other.
+    /// Parses the runs in the lines of one file, of that name. A file can contain several, one after the other.
     ///
     /// # Errors
     /// A line is not an event, or the first one does not start a run.
-    pub fn read(text: &str) -> Result<Vec<Self>, String> {
+    pub fn read(text: &str, file: &str) -> Result<Vec<Self>, String> {
         let mut runs: Vec<Self> = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let number = number + 1;
@@ -117,6 +119,7 @@ impl HostRun {
                     host: host.clone(),
                     plan: plan.clone(),
                     command: command.clone(),
+                    file: file.to_owned(),
                     ..Self::default()
                 }),
                 (_, Some(run)) => run.take(event),
@@ -210,11 +213,21 @@ impl HostRun {
 }
 
 impl Report {
-    /// Groups the runs. The last of several runs of one plan file on one host counts.
+    /// Groups the runs. The last of several runs of one plan file in one file counts. Hosts of one name in several files are
+    /// told apart by their files.
     pub fn of(runs: Vec<HostRun>, mut without_result: Vec<NoResult>) -> Self {
-        let mut last: BTreeMap<(String, String), HostRun> = BTreeMap::new();
+        let mut last: BTreeMap<(String, String, String), HostRun> = BTreeMap::new();
         for run in runs {
-            last.insert((run.plan.clone(), run.host.clone()), run);
+            last.insert((run.plan.clone(), run.host.clone(), run.file.clone()), run);
+        }
+        let mut names: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for (plan, host, _) in last.keys() {
+            *names.entry((plan.clone(), host.clone())).or_default() += 1;
+        }
+        for ((plan, host, file), run) in &mut last {
+            if names.get(&(plan.clone(), host.clone())).is_some_and(|count| *count > 1) {
+                run.host = format!("{host} ({file})");
+            }
         }
         let mut groups = BTreeMap::new();
         for run in last.into_values() {

@@ -29,7 +29,7 @@ fn lines(host: &str, steps: &[(&str, &str, &str)], outcome: &str) -> String {
 }
 
 fn report(files: &[String]) -> Report {
-    Report::of(files.iter().flat_map(|text| HostRun::read(text).unwrap()).collect(), Vec::new())
+    Report::of(files.iter().flat_map(|text| HostRun::read(text, "run.jsonl").unwrap()).collect(), Vec::new())
 }
 
 #[test]
@@ -92,9 +92,15 @@ fn the_last_run_of_a_host_counts_and_an_unfinished_one_has_no_result() {
 
 #[test]
 fn files_that_are_not_runs_are_refused() {
-    assert!(HostRun::read("").unwrap_err().contains("empty"));
-    assert!(HostRun::read("ssh: connect to host web1 port 22").unwrap_err().contains("line 1 is not JSON"));
-    assert!(HostRun::read("{\"event\":\"warning\",\"message\":\"x\"}").unwrap_err().contains("does not start a run"));
+    assert!(HostRun::read("", "run.jsonl").unwrap_err().contains("empty"));
+    assert!(
+        HostRun::read("ssh: connect to host web1 port 22", "run.jsonl").unwrap_err().contains("line 1 is not JSON")
+    );
+    assert!(
+        HostRun::read("{\"event\":\"warning\",\"message\":\"x\"}", "run.jsonl")
+            .unwrap_err()
+            .contains("does not start a run")
+    );
     let missing = NoResult { file: "web7.jsonl".into(), why: "it is empty".into() };
     assert!(Report::of(Vec::new(), vec![missing]).human().contains("web7.jsonl: it is empty"));
 }
@@ -122,16 +128,32 @@ fn a_warning_keeps_a_host_out_of_those_that_are_in_order() {
 }
 
 #[test]
+fn hosts_of_one_name_are_told_apart_by_their_files() {
+    let of = |file: &str, outcome: &str| {
+        let state = if outcome == "ok" { "unchanged" } else { "failed" };
+        HostRun::read(&lines("vm", &[("logs", state, "")], outcome), file).unwrap().remove(0)
+    };
+    let report = Report::of(vec![of("a.jsonl", "failed"), of("b.jsonl", "ok")], Vec::new());
+    assert_eq!(report.summary(), "2 hosts: 1 failed, 1 ok");
+    let hosts: Vec<&String> = report.groups.iter().flat_map(|group| &group.hosts).collect();
+    assert_eq!(hosts, ["vm (a.jsonl)", "vm (b.jsonl)"]);
+    assert!(!report.is_ok());
+    // A later run in the same file replaces the earlier one.
+    let report = Report::of(vec![of("a.jsonl", "failed"), of("a.jsonl", "ok")], Vec::new());
+    assert_eq!(report.summary(), "1 host: 1 ok");
+}
+
+#[test]
 fn what_cannot_be_understood_is_never_ok() {
     let good = lines("web1", &[("logs", "unchanged", "")], "ok");
-    let refused = |text: &str| HostRun::read(text).unwrap_err();
+    let refused = |text: &str| HostRun::read(text, "run.jsonl").unwrap_err();
     assert!(refused(&good.replace("\"format\":1", "\"format\":99")).contains("format 99"));
     let unknown = lines("web1", &[("logs", "exploded", "")], "ok");
     assert!(refused(&unknown).contains("does not understand line 2"), "{}", refused(&unknown));
     assert!(refused(&lines("web1", &[], "exploded")).contains("does not understand line 3"));
     // The connection was lost in the middle of a line, or between two.
     for cut in [&good[..good.len() - 30], &good[..good.rfind("{").unwrap()]] {
-        let report = Report::of(HostRun::read(cut).unwrap(), Vec::new());
+        let report = Report::of(HostRun::read(cut, "run.jsonl").unwrap(), Vec::new());
         assert_eq!((report.groups.len(), report.without_result.len()), (0, 1), "{cut}");
         assert!(!report.is_ok());
     }
