@@ -263,6 +263,10 @@ impl Writer {
                 self.keep(written, password);
                 evaluated.value = Value::Unset(String::new());
             }
+            (_, Value::Scalar(scalar)) if has_query(&scalar.text) && written.text().is_some_and(has_template) => {
+                self.keep(written, String::new());
+                evaluated.value = Value::Unset(String::new());
+            }
             _ => {}
         }
     }
@@ -329,9 +333,27 @@ impl Writer {
     }
 }
 
-/// What may be a password or a token in a URL of a text: the password, the whole login of a web address without one, or the
-/// parameter `password` of a connection.
+/// Returns whether a text is one web address with a query or fragment. These can have a token under any name.
+fn has_query(text: &str) -> bool {
+    let text = text.trim();
+    let is_web = text.starts_with("http://") || text.starts_with("https://");
+    is_web && text.contains(['?', '#']) && !text.contains(char::is_whitespace)
+}
+
+/// Returns the token in `user:token@host:path`, which git treats as a path on the host `user`.
+fn scp_token(text: &str) -> Option<&str> {
+    let before_path = text.split('/').next().unwrap_or_default();
+    let (login, place) = before_path.rsplit_once('@')?;
+    let (_, token) = login.split_once(':')?;
+    (place.contains(':') && !text.contains(char::is_whitespace) && !text.contains("://")).then_some(token)
+}
+
+/// What may be a password or a token in a URL of a text: the password, the whole login of a web address without one, or a
+/// parameter whose name tells so.
 fn url_password(text: &str) -> String {
+    if let Some(token) = scp_token(text) {
+        return token.to_owned();
+    }
     let urls = text.match_indices("://").map(|(at, mark)| text.split_at(at + mark.len()));
     let mut passwords = urls.map(|(scheme, rest)| {
         let word = rest.split(char::is_whitespace).next().unwrap_or_default();
@@ -340,8 +362,9 @@ fn url_password(text: &str) -> String {
             Some(login) if login.contains(':') => login.split_once(':').unwrap_or_default().1,
             Some(token) if is_web && !token.contains('/') => token,
             _ => {
-                let parameters = word.split_once('?').unwrap_or_default().1.split('&');
-                parameters.filter_map(|pair| pair.strip_prefix("password=")).next().unwrap_or_default()
+                let parameters = word.split_once(['?', '#']).unwrap_or_default().1.split(['&', '#']);
+                let mut named = parameters.filter_map(|pair| pair.split_once('='));
+                named.find(|(name, _)| is_telling(name)).unwrap_or_default().1
             }
         }
     });

@@ -136,6 +136,19 @@ fn passwords_from_outside_stay_templates() {
             with_secrets(&format!("name: x\n{head}{STEPS}")).unwrap_or_else(|wrong| panic!("{head}: {wrong}"));
         assert!(!printed.contains("hunter2"), "{printed}");
     }
+    for url in [
+        "https://git.example/x.git?private_token={{ env_var('TOKEN') }}",
+        "https://git.example/x.git?t={{ env_var('TOKEN') }}",
+        "https://git.example/x.git#{{ env_var('TOKEN') }}",
+        "me:{{ env_var('TOKEN') }}@git.example:x.git",
+    ] {
+        let text = format!(
+            "name: x\nsteps:\n  - {{ id: one, file: {{ path: /srv/a, content: \"{url}\" }} }}\n  - {{ id: two, repository: {{ path: /srv/b, url: \"{url}\", branch: main }} }}\n"
+        );
+        // A url with a query may be refused by the kind before anything is printed.
+        let printed = with_secrets(&text).unwrap_or_else(|refused| refused.to_string());
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
     let remote = "name: x\nvars: { at: 'https://me:{{ env_var(\"TOKEN\") }}@h' }\nsteps:\n  - id: one\n    title: From {{ at }}/x\n    repository: { path: /srv/a, url: '{{ at }}/x', branch: main }\n";
     let printed = with_secrets(remote).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(!printed.contains("hunter2"), "{printed}");
@@ -144,6 +157,7 @@ fn passwords_from_outside_stay_templates() {
 #[test]
 fn passwords_in_the_plan_file_are_refused() {
     for head in [
+        "vars: { at: 'https://h/x?access_token=hunter2' }\nconnections: { w: { url: \"{{ env_var('NONE') }}\" } }",
         "connections: { w: { url: \"postgresql://u:hunter2@{{ env_var('PW') }}/d\" } }",
         "vars: { pw: hunter2 }\nconnections: { w: { url: 'postgresql://u:{{ pw }}@h/d' } }",
         "vars: { url: 'postgresql://u:hunter2@h/d' }\nconnections: { w: { url: '{{ url }}' } }",
