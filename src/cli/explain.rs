@@ -8,6 +8,7 @@ use super::args::ExplainArguments;
 use super::{Error, Exit, inputs};
 use crate::plan_file::{Described, reference};
 use crate::render::output;
+use crate::text::{clean, clean_lines};
 
 const BOLD: Style = Style::new().bold();
 /// The width of running text, in columns.
@@ -53,12 +54,12 @@ fn explain(described: &Described, out: &mut String) {
     // Writing to a `String` cannot fail.
     let _ = writeln!(out, "{BOLD}{id}{BOLD:#} ({kind})");
     if !prose.title.is_empty() {
-        let _ = writeln!(out, "  {}", prose.title);
+        let _ = writeln!(out, "  {}", clean(&prose.title));
     }
     for (label, body) in [("Why", &prose.why), ("If it is missing", &prose.symptom), ("When", &prose.when)] {
         if !body.is_empty() {
             let _ = writeln!(out, "\n  {BOLD}{label}{BOLD:#}");
-            prose_lines(body, out);
+            prose_lines(&clean_lines(body), out);
         }
     }
     let _ = writeln!(out, "\n  {BOLD}By hand{BOLD:#}");
@@ -73,13 +74,13 @@ fn explain(described: &Described, out: &mut String) {
             for line in step.resource.manual() {
                 for line in line.lines() {
                     let line = if step.run_as.as_deref() == Some("root") { without_sudo(line) } else { line };
-                    let _ = writeln!(out, "    {line}");
+                    let _ = writeln!(out, "    {}", clean(line));
                 }
             }
         }
         Err(diagnostics) => {
             for diagnostic in &diagnostics.list {
-                let _ = writeln!(out, "    (not available here: {})", diagnostic.message);
+                let _ = writeln!(out, "    (not available here: {})", clean(&diagnostic.message));
             }
         }
     }

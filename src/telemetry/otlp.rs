@@ -43,8 +43,8 @@ pub struct Otlp {
     open: HashMap<u64, SpanData>,
     ended: Vec<SpanData>,
     resource: Resource,
-    /// The endpoint, for messages.
-    endpoint: RedactedUrl,
+    /// The endpoint as it is given.
+    endpoint: String,
     /// The variable that names the endpoint.
     variable: &'static str,
     /// A protocol that is asked for and not supported.
@@ -87,7 +87,7 @@ impl Otlp {
             open: HashMap::new(),
             ended: Vec::new(),
             resource,
-            endpoint: RedactedUrl::of(&endpoint),
+            endpoint,
             variable: variable_name,
             protocol,
         })
@@ -140,9 +140,15 @@ impl Otlp {
     /// The collector did not accept the spans.
     pub fn flush(&mut self) -> Result<(), String> {
         self.try_flush().map_err(|why| {
-            // An error may repeat the URL of the endpoint.
+            let variable = self.variable;
+            // What is not a URL may be anything, so it is not shown.
+            let endpoint = match self.endpoint.split_once("://") {
+                Some(("http" | "https", _)) => RedactedUrl::of(&self.endpoint).to_string(),
+                _ => format!("the value of {variable}, which is not an http or https URL"),
+            };
+            // An error may repeat it.
+            let why = why.replace(&self.endpoint, "…");
             let why: Vec<String> = why.split(' ').map(RedactedUrl::in_word).collect();
-            let (endpoint, variable) = (&self.endpoint, self.variable);
             let advice = match &self.protocol {
                 Some(protocol) => {
                     format!("OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}, but only {SUPPORTED} is supported")
