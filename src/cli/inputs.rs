@@ -13,6 +13,7 @@ use crate::host::state::StateFolder;
 use crate::host::users::User;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
 use crate::render::{GitHub, Human, Json, Markdown};
+use crate::text::shell_words;
 
 /// Reads the given file or standard input (`-`), or else the default plan file.
 ///
@@ -61,13 +62,31 @@ pub fn request(command: Command, file: Option<&Path>, arguments: &RunArguments) 
 }
 
 /// Returns the renderer for the events of a run.
-pub fn sink(arguments: &FormatArguments) -> Box<dyn Sink> {
+pub fn sink(arguments: &FormatArguments, apply: Option<String>) -> Box<dyn Sink> {
     match arguments.format() {
-        Format::Human => Box::new(Human::new()),
+        Format::Human => Box::new(Human::new(apply)),
         Format::Json => Box::new(Json::default()),
         Format::Markdown => Box::new(Markdown::default()),
-        Format::Github => Box::new(GitHub::default()),
+        Format::Github => Box::new(GitHub::new(apply)),
     }
+}
+
+/// Returns the command that applies what a plan with these arguments shows. `None` if it needs values that are not repeated:
+/// variables, which may be secrets, or standard input.
+pub fn apply_command(file: Option<&Path>, arguments: &RunArguments) -> Option<String> {
+    let RunArguments { only, skip, variables, as_of, request, .. } = arguments;
+    let is_input = *request || file.is_some_and(is_standard_input);
+    if is_input || !variables.vars.is_empty() || as_of.is_some() {
+        return None;
+    }
+    let mut words = vec!["provision".to_owned(), "apply".to_owned()];
+    words.extend(file.map(|file| file.display().to_string()));
+    for (option, ids) in [("--only", only), ("--skip", skip)] {
+        if !ids.is_empty() {
+            words.extend([option.to_owned(), ids.join(",")]);
+        }
+    }
+    Some(shell_words(&words))
 }
 
 /// Returns the environment of the process.

@@ -39,7 +39,7 @@ pub async fn with_sink(
     plan_file: Option<&Path>,
     run: impl AsyncFnOnce(Box<dyn Sink>) -> Result<Ended, Error>,
 ) -> Result<Ended, Error> {
-    let sink = inputs::sink(&arguments.format);
+    let sink = inputs::sink(&arguments.format, inputs::apply_command(plan_file, arguments));
     let Some(path) = &arguments.metrics else { return run(sink).await };
     let (metrics, sink) = MetricsFile::new(path, command, plan_file, sink)?;
     let ended = run(sink).await;

@@ -3,9 +3,11 @@
 use super::args::ShowArguments;
 use super::{Error, Exit, inputs};
 use crate::engine::run::show_saved;
+use crate::text::shell_words;
 
 /// Shows what a saved plan would do. Reads only the saved plan, the plan file and the acting user's state folder.
 pub fn run(arguments: ShowArguments) -> Result<Exit, Error> {
-    show_saved(&arguments.saved, &inputs::state_folder(), inputs::sink(&arguments.format))?;
+    let apply = shell_words(&["provision".into(), "apply".into(), arguments.saved.display().to_string()]);
+    show_saved(&arguments.saved, &inputs::state_folder(), inputs::sink(&arguments.format, Some(apply)))?;
     Ok(Exit::Done)
 }

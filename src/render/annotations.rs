@@ -60,12 +60,18 @@ fn property(text: &str) -> String {
 }
 
 /// Writes a run as text, with workflow commands of GitHub Actions for what needs attention.
-#[derive(Default)]
 pub struct GitHub {
     human: Human,
     file: Mutex<String>,
     /// What has been told: an apply reports a step that cannot be planned twice.
     told: Mutex<BTreeSet<String>>,
+}
+
+impl GitHub {
+    /// Creates a renderer for the standard streams. `apply` is the command that applies the plan.
+    pub fn new(apply: Option<String>) -> Self {
+        Self { human: Human::new(apply), file: Mutex::default(), told: Mutex::default() }
+    }
 }
 
 impl Sink for GitHub {

@@ -318,6 +318,12 @@ fn an_unreachable_collector_is_named_without_its_password() {
         );
         assert!(!outcome.all().contains("hunter2"), "{outcome}");
     }
+    for endpoint in ["me:hunter2@127.0.0.1:1", "not a url hunter2"] {
+        let plan = sandbox.provision("ubuntu", ["plan", plan_file]).env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        let outcome = plan.run().exits(0);
+        assert!(outcome.stderr.contains("not an http or https URL"), "{outcome}");
+        assert!(!outcome.all().contains("hunter2"), "{outcome}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ enum Part {
 }
 
 /// How the output is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Settings {
     layout: Layout,
     is_verbose: bool,
@@ -47,6 +47,8 @@ struct Settings {
     is_quiet: bool,
     /// Both streams go to the same place, so a warning can be shown with its step.
     is_merged: bool,
+    /// The command that applies the plan, if it can be told without repeating values.
+    apply: Option<String>,
 }
 
 struct State {
@@ -73,20 +75,15 @@ struct State {
     saved: Option<String>,
 }
 
-impl Default for Human {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Human {
-    /// Creates a renderer for the standard streams.
-    pub fn new() -> Self {
+    /// Creates a renderer for the standard streams. `apply` is the command that applies the plan.
+    pub fn new(apply: Option<String>) -> Self {
         Self(Mutex::new(State::new(Settings {
             layout: Layout { columns: output::columns() },
             is_verbose: output::is_verbose(),
             is_quiet: output::is_quiet(),
             is_merged: output::streams_are_one(),
+            apply,
         })))
     }
 }
@@ -413,7 +410,11 @@ impl State {
                 let _ = write!(text, "\nsaved: `provision apply {path}` {effect}");
             }
             None if self.command == "plan" && outcome == RunOutcome::Changes => {
-                text.push_str(" `provision apply` makes these changes.")
+                let sentence = match &self.settings.apply {
+                    Some(command) => format!(" `{command}` makes these changes."),
+                    None => " `provision apply` with the same arguments makes these changes.".to_owned(),
+                };
+                text.push_str(&sentence);
             }
             None if converged && !self.settings.is_verbose && counts.unchanged > 0 => text.push_str(" (-v lists them)"),
             None => {}

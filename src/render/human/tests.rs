@@ -9,7 +9,13 @@ use crate::render::layout::width;
 const HOME: &str = "/home/ubuntu/etl/etl_dw";
 
 fn settings(columns: Option<usize>) -> Settings {
-    Settings { layout: Layout { columns }, is_verbose: false, is_quiet: false, is_merged: true }
+    Settings {
+        layout: Layout { columns },
+        is_verbose: false,
+        is_quiet: false,
+        is_merged: true,
+        apply: Some("provision apply".into()),
+    }
 }
 
 /// Renders events.
