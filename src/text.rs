@@ -34,22 +34,26 @@ pub fn clean_styled(text: &str) -> String {
     replace(text, "\t\n\u{1b}")
 }
 
-/// Returns the content of a file for a terminal. Hidden characters and invalid UTF-8 become escapes, so that they
-/// remain distinguishable.
-pub fn escape_bytes(bytes: &[u8]) -> String {
+/// Returns the content of a file for a terminal: tabs and line ends stay, the other hidden characters and invalid UTF-8
+/// become `\xNN` for each byte.
+pub fn escape_content(bytes: &[u8]) -> String {
+    escape(bytes, |c| is_hidden(c) && c != '\t' && c != '\n')
+}
+
+/// Returns the name of a file, without loss and in one line: hidden characters, backslashes and invalid UTF-8 become `\xNN`
+/// for each byte. So a name can neither control a terminal nor look like another one.
+pub fn escape_name(bytes: &[u8]) -> String {
+    escape(bytes, |c| is_hidden(c) || c == '\\')
+}
+
+fn escape(bytes: &[u8], is_escaped: impl Fn(char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
+    let push = |text: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| *text += &format!("\\x{byte:02x}"));
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            match c {
-                '\t' | '\n' => text.push(c),
-                c if c.is_ascii() && is_hidden(c) => text.push_str(&format!("\\x{:02x}", u32::from(c))),
-                c if is_hidden(c) => text.extend(c.escape_unicode()),
-                c => text.push(c),
-            }
+            if is_escaped(c) { push(&mut text, c.encode_utf8(&mut [0; 4]).as_bytes()) } else { text.push(c) }
         }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
+        push(&mut text, chunk.invalid());
     }
     text
 }
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn escaped_content_is_distinguishable() {
-        let escaped = escape_bytes(b"a\tb\n\x1b[31m\r\xff \xe2\x80\xae \xc2\x9b");
+        let escaped = escape_content(b"a\tb\n\x1b[31m\r\xff \xe2\x80\xae \xc2\x9b");
         assert_eq!(escaped, "a\tb\n\\x1b[31m\\x0d\\xff \\u{202e} \\u{9b}");
     }
 

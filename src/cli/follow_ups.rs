@@ -11,9 +11,9 @@ use crate::engine::event::OpenFollowUp;
 use crate::engine::journal::interrupted;
 use crate::engine::lock::{Lock, Subject, Wait};
 use crate::engine::open_follow_ups::OpenFollowUps;
-use crate::engine::run::canonical;
 use crate::engine::stop::Stop;
 use crate::failure::Failure;
+use crate::host::fs::canonical;
 use crate::render::{output, to_json_line};
 use crate::text::clean;
 

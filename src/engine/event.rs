@@ -354,10 +354,10 @@ pub struct Counts {
     pub failed: usize,
 }
 
-impl std::fmt::Display for Counts {
-    /// `1 failed, 2 changed`: what needs attention comes first, and zeros are left out.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Counts { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
+impl Counts {
+    /// Each count that is not zero, with its word. What needs attention comes first.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, &'static str)> {
+        let Self { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
         let counts = [
             (failed, "failed"),
             (blocked, "blocked"),
@@ -365,15 +365,18 @@ impl std::fmt::Display for Counts {
             (changed, "changed"),
             (changes, "to change"),
             (unchecked, "unchecked"),
-            (unchanged, "unchanged"),
+            (unchanged, "in order"),
             (skipped, "skipped"),
         ];
-        let mut between = "";
-        for (count, word) in counts.into_iter().filter(|(count, _)| *count > 0) {
-            write!(f, "{between}{count} {word}")?;
-            between = ", ";
-        }
-        Ok(())
+        counts.into_iter().filter(|(count, _)| *count > 0)
+    }
+}
+
+impl std::fmt::Display for Counts {
+    /// `1 failed, 2 changed`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.parts().map(|(count, word)| format!("{count} {word}")).collect();
+        f.write_str(&parts.join(", "))
     }
 }
 

@@ -7,12 +7,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::text::is_hidden;
+use crate::text::escape_name;
 
 /// A path relative to the checkout's top, with `/` between its parts, as git's trees and index hold it.
 ///
-/// Its text form is lossless: control characters, backslashes and bytes that are not UTF-8 are written as `\xNN`, so that a
-/// name can neither break a terminal nor look like another one.
+/// Its text form ([`escape_name`]) is lossless.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Vec<u8>);
 
@@ -72,22 +71,7 @@ impl RepoPath {
 
 impl fmt::Display for RepoPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                if is_hidden(character) || character == '\\' {
-                    let mut buffer = [0; 4];
-                    for byte in character.encode_utf8(&mut buffer).bytes() {
-                        write!(f, "\\x{byte:02x}")?;
-                    }
-                } else {
-                    write!(f, "{character}")?;
-                }
-            }
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&escape_name(&self.0))
     }
 }
 

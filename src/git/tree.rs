@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use git2::{DiffOptions, ObjectType, Oid, Repository};
 
 use super::path::RepoPath;
-use crate::text::is_hidden;
+use crate::text::clean;
 
 /// A file in a tree or index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,5 +81,5 @@ pub fn is_whole(repo: &Repository, odb: &git2::Odb<'_>, tree: Oid) -> Result<boo
 pub fn subject(commit: &git2::Commit<'_>) -> String {
     let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
     let line = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
-    line.chars().map(|c| if is_hidden(c) { '?' } else { c }).take(72).collect()
+    clean(line).chars().take(72).collect()
 }

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::{FileType, fstat};
 use rustix::termios::{Winsize, tcgetwinsize};
 
-use crate::text::{clean_styled, escape_bytes};
+use crate::text::{clean_styled, escape_content};
 
 /// The width of a terminal that does not say it.
 const DEFAULT_COLUMNS: usize = 80;
@@ -45,7 +45,7 @@ pub fn print_raw(bytes: &[u8]) {
 /// Prints the content of files: the exact bytes, or on a terminal escaped text that cannot control it.
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn print_content(bytes: &[u8]) {
-    if std::io::stdout().is_terminal() { print(&escape_bytes(bytes)) } else { print_raw(bytes) }
+    if std::io::stdout().is_terminal() { print(&escape_content(bytes)) } else { print_raw(bytes) }
 }
 
 /// Prints a message on standard error. A failed write is ignored, because there is nowhere left to report it.

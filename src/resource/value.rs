@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Failure;
 use crate::host::fs;
 use crate::host::users::{User, group_id};
-use crate::text::io_error_text;
+use crate::text::{clean, io_error_text};
 
 /// An absolute path without `.`, `..` and duplicate slashes. It is not `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -201,7 +201,7 @@ impl Account {
             return Ok(Identity { id, name: None });
         }
         let failed = |error: io::Error| {
-            let name = fs::escape_path(Path::new(&self.0));
+            let name = clean(&self.0);
             Failure::new(format!("cannot look up the {what} {name}: {}", io_error_text(&error)))
                 .hint("check that `getent passwd` and `getent group` work, then run again")
         };
@@ -210,7 +210,7 @@ impl Account {
     }
 
     fn unknown(&self, what: &str, maker: &str) -> Failure {
-        let name = fs::escape_path(Path::new(&self.0));
+        let name = clean(&self.0);
         Failure::new(format!("no such {what}: {name}"))
             .hint(format!("create it with {maker} {name}, or use a number, which needs no account"))
     }

@@ -60,7 +60,7 @@ fn runs_are_printed_in_the_requested_format() {
     let applied = run(&sandbox, &["apply", "--yes", "--format", "markdown"]).exits(0).stdout;
     assert!(applied.contains("**Apply: 2 changed**"), "{applied}");
     let again = run(&sandbox, &["plan", "--format", "markdown"]).exits(0).stdout;
-    assert!(again.contains("nothing to change: 2 unchanged") && !again.contains('|'), "{again}");
+    assert!(again.contains("nothing to change: 2 in order") && !again.contains('|'), "{again}");
 }
 
 #[test]

@@ -3,13 +3,15 @@
 mod check;
 mod look;
 mod request;
-mod subject;
 mod write;
 
 use std::collections::BTreeSet;
 
 use crate::engine::run::today;
 use crate::engine::stop::Stop;
+use crate::failure::Failure;
+use crate::host::fs::escape_path;
+use crate::resource::adopt::{Subject, cannot};
 
 use request::Connection;
 pub use request::{NotAdopted, Request};
@@ -30,8 +32,8 @@ pub async fn adopt(request: Request) -> Result<String, NotAdopted> {
 async fn write_plan_file(request: &Request) -> Result<String, NotAdopted> {
     let as_of = today();
     let mut failures = Vec::new();
-    let subjects = subject::find(request, &mut failures);
-    let (on_warehouse, on_host): (Vec<_>, Vec<_>) = subjects.into_iter().partition(subject::is_on_warehouse);
+    let subjects = find(request, &mut failures);
+    let (on_warehouse, on_host): (Vec<_>, Vec<_>) = subjects.into_iter().partition(Subject::is_on_warehouse);
     let mut items = look::at_host(&on_host, &request.environment, as_of, &mut failures).await?;
     let mut connection = None;
     if !on_warehouse.is_empty() {
@@ -50,4 +52,23 @@ async fn write_plan_file(request: &Request) -> Result<String, NotAdopted> {
     let unset: BTreeSet<String> = written.secrets.iter().cloned().collect();
     check::plans_empty(&written, request.environment.clone().without(&unset), as_of).await?;
     Ok(written.text)
+}
+
+/// The subjects in the order in which they are named, each once. What cannot be one is added to `failures`.
+fn find(request: &Request, failures: &mut Vec<Failure>) -> Vec<Subject> {
+    let Request { paths, variables, tables, series, .. } = request;
+    let paths = paths.iter().map(|path| (path, Subject::at_path(path)));
+    let variables = variables.iter().map(|(file, name)| (file, Subject::variable(file, name)));
+    let mut subjects = Vec::new();
+    for (path, subject) in paths.chain(variables) {
+        match subject {
+            Ok(subject) => subjects.push(subject),
+            Err(failure) => failures.push(cannot(&escape_path(path), failure)),
+        }
+    }
+    subjects.extend(tables.iter().cloned().map(Subject::Table));
+    subjects.extend(series.iter().cloned().map(|(name, like)| Subject::Series { name, like }));
+    let mut known = BTreeSet::new();
+    subjects.retain(|subject| known.insert(subject.identity()));
+    subjects
 }

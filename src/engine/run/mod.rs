@@ -39,7 +39,7 @@ pub use error::NotPrepared;
 use inputs::RunInputs;
 pub use request::{Command, Request, today};
 pub use secrets::RunSecrets;
-pub use source::{MAX_SAVED_PLAN_BYTES, Source, canonical, reason};
+pub use source::{MAX_SAVED_PLAN_BYTES, Source, reason};
 pub use standard_input::{StdinRequest, read_plan_file, read_request};
 
 /// How long a stopped run waits for its workers to end.

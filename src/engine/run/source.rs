@@ -9,6 +9,7 @@ use super::error::NotPrepared;
 use crate::engine::saved::Saved;
 use crate::failure::Failure;
 use crate::host::fs;
+use crate::host::fs::canonical;
 use crate::host::users::User;
 use crate::plan_file::{Folder, PlanFile};
 
@@ -152,20 +153,6 @@ fn rights_hint(path: &Path) -> String {
 
 fn word(path: &Path) -> String {
     shell_word(&path.display().to_string())
-}
-
-/// Returns the path without symlinks. If there is no file at the path, only the symlinks of its folder are resolved.
-#[expect(clippy::disallowed_methods, reason = "the user names the plan file")]
-pub fn canonical(path: &Path) -> PathBuf {
-    let of_folder = || {
-        let folder = std::fs::canonicalize(path.parent()?).ok()?;
-        Some(folder.join(path.file_name()?))
-    };
-    std::fs::canonicalize(path)
-        .ok()
-        .or_else(of_folder)
-        .or_else(|| std::path::absolute(path).ok())
-        .unwrap_or_else(|| path.to_owned())
 }
 
 fn cannot_read(path: &Path, why: &str) -> Failure {

@@ -4,10 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use super::url::{SshHost, local_path, ssh_host};
 use crate::failure::Failure;
-use crate::host::fs::escape_path;
 use crate::host::program::{Cut, Ended};
 use crate::host::users::User;
-use crate::text::{RedactedUrl, shell_word};
+use crate::text::{RedactedUrl, clean, shell_word};
 
 /// The maximum length of git's text in a message, in characters.
 const MAX_SHOWN: usize = 400;
@@ -96,7 +95,7 @@ pub fn reason(url: &str, ended: &Ended) -> String {
     let text = text.replace(url, RedactedUrl::of(url).as_str());
     // The URL that an `insteadOf` of the user's gives can have a password too.
     let text = text.split(' ').map(RedactedUrl::in_word).collect::<Vec<_>>().join(" ");
-    let text = escape_path(std::path::Path::new(&text)).replace("\\'", "'").replace("\\\"", "\"");
+    let text = clean(&text);
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -272,7 +271,7 @@ mod tests {
             "fatal: unable to access 'https://u:p@h/x.git?access_token=t0ken/': denied",
             "remote: see https://other:s3cret@k/y?sig=s3cret \u{1b}[31mred",
         ]);
-        assert_eq!(text, "unable to access 'https://h/x.git?…': denied; remote: see https://k/y?… \\u{1b}[31mred");
+        assert_eq!(text, "unable to access 'https://h/x.git?…': denied; remote: see https://k/y?… \u{fffd}[31mred");
         assert!(told(&[&"x".repeat(1000)]).0.chars().count() <= MAX_SHOWN + 1);
     }
 

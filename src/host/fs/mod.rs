@@ -9,11 +9,11 @@
 //! `create.rs` create files and directories, `tree.rs` walks a tree, `denial.rs` finds out why something cannot be changed.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::is_hidden;
+use crate::text::escape_name;
 
 mod access;
 mod backup;
@@ -134,22 +134,23 @@ pub struct Attributes {
     pub mode: u32,
 }
 
-/// Returns a path for a message, with control characters and invalid UTF-8 escaped.
+/// Returns a path for a message.
 pub fn escape_path(path: &Path) -> String {
-    let mut text = String::new();
-    for piece in path.as_os_str().as_bytes().utf8_chunks() {
-        for letter in piece.valid().chars() {
-            if is_hidden(letter) || letter == '\\' {
-                text.extend(letter.escape_default());
-            } else {
-                text.push(letter);
-            }
-        }
-        for byte in piece.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
+    escape_name(path.as_os_str().as_bytes())
+}
+
+/// Returns the path without symlinks. If there is no file at the path, only the symlinks of its folder are resolved.
+#[expect(clippy::disallowed_methods, reason = "a path that a person names")]
+pub fn canonical(path: &Path) -> PathBuf {
+    let of_folder = || {
+        let folder = std::fs::canonicalize(path.parent()?).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    std::fs::canonicalize(path)
+        .ok()
+        .or_else(of_folder)
+        .or_else(|| std::path::absolute(path).ok())
+        .unwrap_or_else(|| path.to_owned())
 }
 
 /// Whether this process acts as root. Then it can change owners, and has to trust less.

@@ -5,22 +5,10 @@ use crate::text::plural;
 
 /// Returns such as `2 steps failed, 3 to change, 1 in order`. What needs attention comes first.
 pub fn text(counts: &Counts) -> String {
-    let Counts { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed } = *counts;
-    let counts = [
-        (failed, "failed"),
-        (blocked, "blocked"),
-        (drifted, "drifted"),
-        (changed, "changed"),
-        (changes, "to change"),
-        (unchecked, "unchecked"),
-        (unchanged, "in order"),
-        (skipped, "skipped"),
-    ];
-    let counts = counts.into_iter().filter(|(count, _)| *count > 0).enumerate();
     let part = |(number, (count, word)): (usize, (usize, &str))| {
         if number == 0 { format!("{} {word}", plural(count, "step")) } else { format!("{count} {word}") }
     };
-    counts.map(part).collect::<Vec<_>>().join(", ")
+    counts.parts().enumerate().map(part).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the last line of a run, without its style.

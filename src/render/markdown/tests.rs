@@ -50,7 +50,7 @@ fn counts_come_first_and_the_table_omits_converged_steps() {
         text,
         "<!-- provision:x:h-___b_ -->\n\
              ### provision plan: x on h--&#62;&#60;b&#62; as \n\n\
-             **Plan: 1 to change, 1 unchanged**\n\n\
+             **Plan: 1 to change, 1 in order**\n\n\
              | step | kind | state | what |\n|---|---|---|---|\n\
              | <code>data</code> | directory | to change | <code>A &#124; b &#60;img&#62; &#96;c&#96; @all</code> |\n\n\
              <details><summary><code>data</code> <code>A &#124; b &#60;img&#62; &#96;c&#96; @all</code></summary>\n\n\

@@ -270,7 +270,7 @@ fn lines_are_shown_escaped_and_cut() {
     let crlf = shown("a\r\nb\n", "a\nb\n");
     assert_eq!(crlf.lines, "@@ -1,2 +1,2 @@\n-a\\x0d\n+a\n b\n");
     assert_eq!(shown("a", "a\n").lines, "@@ -1 +1 @@\n-a\n\\ No newline at end of file\n+a\n");
-    assert_eq!(shown("", "\u{1b}[31m\u{202e}x").lines.lines().nth(1), Some("+\\x1b[31m\\u{202e}x"));
+    assert_eq!(shown("", "\u{1b}[31m\u{202e}x").lines.lines().nth(1), Some("+\\x1b[31m\\xe2\\x80\\xaex"));
     let many: String = (0..500).map(|number| format!("{number}\n")).collect();
     let cut = shown("", &many);
     assert_eq!((cut.added, cut.removed, cut.lines.lines().count()), (500, 0, 101));

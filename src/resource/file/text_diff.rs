@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
-use crate::text::escape_bytes;
+use crate::text::escape_content;
 
 /// A text of more bytes (256 KiB) is not kept to be shown.
 const MAX_TEXT_BYTES: usize = 256 << 10;
@@ -97,7 +97,7 @@ impl Lines {
             return;
         }
         self.shown += 1;
-        let line = escape_bytes(line.as_bytes());
+        let line = escape_content(line.as_bytes());
         let cut: String = line.chars().take(MAX_LINE_CHARS).collect();
         let more = if cut.len() < line.len() { "…" } else { "" };
         self.text.push_str(&format!("{sign}{cut}{more}\n"));

@@ -25,8 +25,8 @@ use crate::host::warehouse::{Catalog, fold};
 use crate::plan::claim;
 use crate::plan::period::Period;
 pub use actual::Actual;
-use spec::{From, Series, Spec, Through};
 pub use spec::{OnDrift, PeriodTables};
+use spec::{Series, Spec, Start, Through};
 
 impl Resource for PeriodTables {
     const INFO: KindInfo = KindInfo { notes_describe_state: true, ..KindInfo::on_warehouse("period_tables") };
@@ -73,8 +73,8 @@ impl Resource for PeriodTables {
             Through::Period(period) => period.to_string(),
         };
         let example = match self.from {
-            From::Period(period) => period,
-            From::Before(_) => Period::parse(self.spec.every, self.spec.every.example()).unwrap_or(self.earliest()),
+            Start::Period(period) => period,
+            Start::Before(_) => Period::parse(self.spec.every, self.spec.every.example()).unwrap_or(self.earliest()),
         };
         let first: Vec<String> = example.through(example.plus(2)).map(|period| period.to_string()).collect();
         let mut lines = vec![

@@ -70,13 +70,13 @@ pub enum OnDrift {
 
 /// The first period.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum From {
+pub enum Start {
     Period(Period),
     /// So many periods before the current one.
     Before(u32),
 }
 
-impl From {
+impl Start {
     /// Parses `2025_h2`, `current` or `current-6`.
     fn parse(every: Every, text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix("current") else {
@@ -103,7 +103,7 @@ impl From {
     }
 }
 
-impl fmt::Display for From {
+impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Period(period) => period.fmt(f),
@@ -190,7 +190,7 @@ pub const MAX_PERIODS: u32 = 1200;
 #[serde(try_from = "Spec", into = "Spec")]
 pub struct PeriodTables {
     pub spec: Spec,
-    pub from: From,
+    pub from: Start,
     pub through: Through,
     pub series: Vec<Series>,
 }
@@ -207,8 +207,8 @@ impl PeriodTables {
     /// Returns the first period that has to have a table.
     pub fn start(&self, as_of: Date) -> Period {
         match self.from {
-            From::Period(period) => period,
-            From::Before(count) => self.current(as_of).minus(count),
+            Start::Period(period) => period,
+            Start::Before(count) => self.current(as_of).minus(count),
         }
     }
 
@@ -252,10 +252,10 @@ impl TryFrom<Spec> for PeriodTables {
 
     fn try_from(spec: Spec) -> Result<Self, KeyError> {
         let wrong = |key: &'static str, message: String| KeyError::new(message).of([Key(key)]);
-        let from = From::parse(spec.every, spec.from.trim()).map_err(|error| KeyError::new(error).named("from"))?;
+        let from = Start::parse(spec.every, spec.from.trim()).map_err(|error| KeyError::new(error).named("from"))?;
         let example = match from {
-            From::Period(period) => Ok(period),
-            From::Before(_) => Period::parse(spec.every, spec.every.example()),
+            Start::Period(period) => Ok(period),
+            Start::Before(_) => Period::parse(spec.every, spec.every.example()),
         };
         let example = example.map_err(|error| KeyError::new(error).named("from"))?;
         let through = match spec.through.as_str() {
@@ -268,7 +268,7 @@ impl TryFrom<Spec> for PeriodTables {
             return Err(wrong("ahead", format!("`ahead` is {}, but at most {MAX_AHEAD} is allowed", spec.ahead)));
         }
         if let Through::Period(end) = through {
-            if matches!(from, From::Before(_)) {
+            if matches!(from, Start::Before(_)) {
                 return Err(wrong(
                     "through",
                     "`through` has to be `current` if `from` is relative to the current period".into(),
@@ -313,7 +313,7 @@ impl TryFrom<Spec> for PeriodTables {
     }
 }
 
-impl std::convert::From<PeriodTables> for Spec {
+impl From<PeriodTables> for Spec {
     fn from(tables: PeriodTables) -> Self {
         tables.spec
     }

@@ -15,7 +15,7 @@ use crate::git::remote::{self, History, Scratch, Site, Tag};
 use crate::git::tree::{self, Blob, Entry, blob_in, entries, subject};
 use crate::git::{Obstacle, tree_check};
 use crate::resource::{DeployedCommit, Lines};
-use crate::text::is_hidden;
+use crate::text::clean;
 
 /// The maximum number of new commits that are described.
 const MAX_COMMITS: usize = 100;
@@ -174,11 +174,10 @@ fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Rev
 
 /// Describes a commit that the remote has added.
 fn incoming(commit: &git2::Commit<'_>) -> Result<DeployedCommit, git2::Error> {
-    let author = String::from_utf8_lossy(commit.author().name_bytes()).chars().filter(|c| !is_hidden(*c)).collect();
     Ok(DeployedCommit {
         id: commit.id().to_string(),
         subject: subject(commit),
-        author,
+        author: clean(&String::from_utf8_lossy(commit.author().name_bytes())),
         time: commit.committer().when().seconds(),
     })
 }

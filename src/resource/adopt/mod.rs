@@ -3,66 +3,19 @@
 //! A kind says how a [`Subject`] is observed and what the step for it is. Nothing is guessed: what a step cannot say becomes a
 //! comment, and a secret's value becomes the name of the variable that gives it.
 
+mod subject;
+
 use jiff::civil::Date;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+pub use subject::{PathKind, PathSubject, Subject};
 
 use super::value::Account;
 use crate::failure::Failure;
 use crate::host::fs::acting_ids;
 use crate::host::users::{User, group_name};
-use crate::host::warehouse::{Catalog, CatalogQuery, TableName};
-
-/// Something that a person names for adoption.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    Path(PathSubject),
-    /// A variable in a compose file.
-    Variable {
-        /// Absolute.
-        file: String,
-        name: String,
-    },
-    Table(TableName),
-    /// Tables of one name with `{period}` in it.
-    Series {
-        name: String,
-        /// The table that they are like, where it is named.
-        like: Option<TableName>,
-    },
-}
-
-impl std::fmt::Display for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Path(subject) => f.write_str(&subject.path),
-            Self::Variable { file, name } => write!(f, "{name} in {file}"),
-            Self::Table(table) => write!(f, "table {table}"),
-            Self::Series { name, .. } => write!(f, "series {name}"),
-        }
-    }
-}
-
-/// A path, with what is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathSubject {
-    /// Absolute, without `.` and `..`.
-    pub path: String,
-    pub found: PathKind,
-    /// The user whom it belongs to.
-    pub uid: u32,
-}
-
-/// What is at a path, as far as `lstat` shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PathKind {
-    /// A directory with `.git` in it.
-    Checkout,
-    /// Any other directory.
-    Directory,
-    /// A regular file.
-    File,
-}
+use crate::host::warehouse::{Catalog, CatalogQuery};
 
 /// A resource with which a subject is observed.
 #[derive(Debug, Clone)]
