@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::args::HistoryArguments;
 use super::{Error, Exit, inputs};
-use crate::engine::event::{ChangeOutcome, Finished};
+use crate::engine::event::Finished;
 use crate::engine::journal::{Record, RunStatus, RunSummary, past};
 use crate::failure::Failure;
 use crate::host::fs::canonical;
@@ -92,9 +92,8 @@ fn show(past: &RunSummary) -> String {
             Record::ChangeStarted { at, step, target, summary, .. } => {
                 (at, "started", step, with_target(target, summary))
             }
-            Record::ChangeFinished { at, step, target, summary, outcome, .. } => {
-                let word = if *outcome == ChangeOutcome::Changed { "done" } else { "failed" };
-                (at, word, step, with_target(target, summary))
+            Record::ChangeFinished { at, step, target, summary, outcome, partial, .. } => {
+                (at, outcome.word(*partial), step, with_target(target, summary))
             }
             Record::StepFinished { at, step, outcome, reason, .. } => {
                 let word = match outcome {

@@ -299,6 +299,17 @@ pub enum ChangeOutcome {
     Failed,
 }
 
+impl ChangeOutcome {
+    /// Returns how a list says it.
+    pub fn word(self, partial: bool) -> &'static str {
+        match self {
+            Self::Changed => "done",
+            Self::Failed if partial => "in part",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

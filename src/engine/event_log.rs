@@ -58,9 +58,8 @@ fn line(event: &Event) -> Option<(Option<&str>, String)> {
             (Some(step), with_detail(outcome.name(), &detail))
         }
         Event::ChangeStarted { step, summary, .. } => (Some(step), format!("begins: {summary}")),
-        Event::ChangeFinished { step, summary, outcome, .. } => {
-            let word = if *outcome == ChangeOutcome::Changed { "done" } else { "failed" };
-            (Some(step), format!("{word}: {summary}"))
+        Event::ChangeFinished { step, summary, outcome, partial, .. } => {
+            (Some(step), format!("{}: {summary}", outcome.word(*partial)))
         }
         Event::StepFinished(StepFinished { step, outcome, reason, .. }) => {
             (Some(step), with_detail(outcome.name(), reason.as_slice()))

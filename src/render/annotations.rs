@@ -59,6 +59,18 @@ fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
+/// Keeps the runner from taking a line of a text, such as one of a file's content, for a workflow command. The runner looks
+/// for them at the start of a line and, in the old form, anywhere.
+fn without_commands(text: String) -> String {
+    let is_command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+    let mut token = [0; 16];
+    if !text.lines().any(is_command) || openssl::rand::rand_bytes(&mut token).is_err() {
+        return text;
+    }
+    let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("::stop-commands::{token}\n{}\n::{token}::\n", text.trim_end_matches('\n'))
+}
+
 /// Writes a run as text, with workflow commands of GitHub Actions for what needs attention.
 pub struct GitHub {
     human: Human,
@@ -76,7 +88,7 @@ impl GitHub {
 
 impl Sink for GitHub {
     fn event(&self, event: &Event) {
-        self.human.event(event);
+        self.human.print(event, without_commands);
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Event::RunStarted { file: given, .. } = event {
             file.clone_from(given);
@@ -130,6 +142,17 @@ mod tests {
         assert_eq!(annotation().to_github(), expected);
         let warning = Annotation { is_error: false, line: None, column: None, ..annotation() };
         assert!(warning.to_github().starts_with("::warning file=plans/a%2Cb%3Ac.yaml::"));
+    }
+
+    #[test]
+    fn lines_of_a_file_are_not_taken_for_commands() {
+        assert_eq!(without_commands("  + a::b\n".to_owned()), "  + a::b\n");
+        for line in ["   ::add-mask::x", "  + ##[group]x"] {
+            let told = without_commands(format!("a\n{line}\n"));
+            let token = told.lines().next().unwrap().strip_prefix("::stop-commands::").unwrap().to_owned();
+            assert_eq!((told.lines().count(), told.lines().last().unwrap()), (4, &*format!("::{token}::")), "{told}");
+            assert_eq!(token.len(), 32);
+        }
     }
 
     #[test]

@@ -14,6 +14,12 @@ use super::{
     ObserveContext, Reaction, Rescues, Resource, Site,
 };
 
+/// Something to do with every kind.
+#[cfg(test)]
+pub trait ForKind {
+    fn kind<R: Resource>(&mut self);
+}
+
 macro_rules! kinds {
     ($($variant:ident in $module:ident),* $(,)?) => {
         /// The kinds, in the order of the documentation.
@@ -27,6 +33,12 @@ macro_rules! kinds {
             <super::$module::$variant as Resource>::INFO.name,
             <super::$module::$variant as Resource>::REFERENCE,
         )),*];
+
+        /// Visits each kind.
+        #[cfg(test)]
+        pub fn for_each_kind(visitor: &mut impl ForKind) {
+            $(visitor.kind::<super::$module::$variant>();)*
+        }
 
         /// A resource of any kind.
         #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -43,6 +43,8 @@ pub use kinds::{
     AnyActual, AnyChange, AnyResource, KIND_NAMES, KINDS, REFERENCES, adoptions_from_catalog, cleanup_on_exit,
     kind_info,
 };
+#[cfg(test)]
+pub use kinds::{ForKind, for_each_kind};
 pub use rescue::{Extraction, Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
 pub use step::{Companion, Prose, Step};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sandbox::{KEY_SOURCE, PLAN, Rotation, Sandbox};
+use crate::sandbox::{KEY_SOURCE, PLAN, Rotation, Sandbox, eventually};
 
 const LOG: &str = "/var/tmp/provision.log";
 const TIMELINE: &str = "/var/tmp/timeline.json";
@@ -215,17 +215,6 @@ impl Drop for Collector {
         drop(self.process.kill());
         drop(self.process.wait());
     }
-}
-
-#[track_caller]
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..100 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("not within five seconds: {what}");
 }
 
 /// Returns a plan of one directory step that sends its spans to a collector at the port.

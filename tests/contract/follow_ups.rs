@@ -1,7 +1,5 @@
 //! Follow-ups name the services that have to be restarted and the command. Nothing is restarted.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::sandbox::{CHECKOUT, COMPOSE, KEY, Outcome, PLAN, Sandbox, Snapshot, Tracing, random_word};
@@ -241,12 +239,10 @@ fn an_apply_that_waited_keeps_the_follow_ups_of_the_one_before() {
     sandbox.bash("root", "install -d -o ubuntu /srv/app");
     let compose = "services:\n  web:\n    image: x\n    environment:\n      PW: old\n";
     sandbox.write("/srv/app/compose.yaml", "ubuntu", compose);
-    let hold = "touch /tmp/began; until [ -e /tmp/go ]; do sleep 0.05; done";
-    sandbox.bash("root", &format!("setsid flock {file} sh -c '{hold}' > /dev/null 2>&1 &"));
-    soon("the lock is held", || sandbox.path("/tmp/began").exists());
+    sandbox.hold_lock(file);
     let mut both = [(); 2].map(|()| sandbox.provision("ubuntu", ["apply", file, "--yes", "--json", "--wait"]).start());
     both.iter_mut().for_each(|apply| drop(apply.until(|line| line.contains("run_waiting"))));
-    sandbox.bash("root", "touch /tmp/go");
+    sandbox.release_lock();
     let both = both.map(|apply| apply.wait().exits(0));
     let mut seen = both
         .each_ref()
@@ -255,13 +251,4 @@ fn an_apply_that_waited_keeps_the_follow_ups_of_the_one_before() {
     assert_eq!(seen, [(0, 1), (1, 0)], "{}{}", both[0], both[1]);
     let open = sandbox.provision("ubuntu", ["follow-ups", file]).run().exits(0);
     assert!(open.stdout.contains("--force-recreate"), "{open}");
-}
-
-#[track_caller]
-fn soon(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it did not come to this: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -184,14 +184,10 @@ fn an_apply_that_waited_accepts_another_token_for_its_connection() {
     let connection = "{ url: \"{{ env_var('REDSHIFT_URL') }}\", password: { command: [sh, -c, 'date +%s%N'] } }";
     let step = "{ id: t, table: { connection: w, ddl: 'CREATE TABLE s.t (a int)' } }";
     sandbox.write(file, "ubuntu", format!("name: one\nconnections:\n  w: {connection}\nsteps:\n  - {step}\n"));
-    let hold = "touch /tmp/began; until [ -e /tmp/go ]; do sleep 0.05; done";
-    sandbox.bash(
-        "root",
-        &format!("setsid flock {file} sh -c '{hold}' > /dev/null 2>&1 & until [ -e /tmp/began ]; do sleep 0.05; done"),
-    );
+    sandbox.hold_lock(file);
     let mut waiting = sandbox.provision("ubuntu", ["apply", file, "--yes", "--json", "--wait"]).start();
     waiting.until(|line| line.contains("run_waiting"));
-    sandbox.bash("root", "touch /tmp/go");
+    sandbox.release_lock();
     let outcome = waiting.wait().exits(0);
     assert_eq!(outcome.step("step_finished", "t")["outcome"], "changed", "{outcome}");
 }
@@ -207,15 +203,11 @@ fn an_apply_that_waited_during_a_rotation_takes_nothing_back() {
     let compose = "services:\n  web:\n    image: x\n    environment:\n      PW: old\n";
     sandbox.write("/srv/app/compose.yaml", "ubuntu", compose);
     sandbox.write("/home/ubuntu/secret", "ubuntu", "former");
-    let hold = "touch /tmp/began; until [ -e /tmp/go ]; do sleep 0.05; done";
-    sandbox.bash(
-        "root",
-        &format!("setsid flock {file} sh -c '{hold}' > /dev/null 2>&1 & until [ -e /tmp/began ]; do sleep 0.05; done"),
-    );
+    sandbox.hold_lock(file);
     let mut waiting = sandbox.provision("ubuntu", ["apply", file, "--yes", "--json", "--wait"]).start();
     waiting.until(|line| line.contains("run_waiting"));
     sandbox.write("/home/ubuntu/secret", "ubuntu", "current");
-    sandbox.bash("root", "touch /tmp/go");
+    sandbox.release_lock();
     let outcome = waiting.wait().exits(1);
     assert!(outcome.all().contains("a secret or a template was changed while apply waited"), "{outcome}");
     assert_eq!(sandbox.read("/srv/app/compose.yaml"), compose);

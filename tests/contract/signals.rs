@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::remotes::{served_by_ssh, trust_the_host};
-use crate::sandbox::{PLAN, Running, Sandbox, random_word};
+use crate::sandbox::{PLAN, Running, Sandbox, eventually, random_word};
 
 /// Holds an apply in its first CREATE TABLE by a lock on the parent, sends the signal, and releases the lock.
 fn stopped_by(signal: Signal, code: i32) {
@@ -121,8 +121,8 @@ fn behind_a_remote_that_falls_silent() -> Sandbox {
 fn fetching<'a>(sandbox: &'a Sandbox, user: &str, command: &[&'a str]) -> Running {
     sandbox.bash("root", "rm -f /tmp/silent");
     let running = sandbox.provision(user, [command, &[PLAN, "--json", "--only", "repository"]].concat()).start();
-    soon("the remote has fallen silent", || sandbox.path("/tmp/silent").exists());
-    soon("a part of the pack was written", || {
+    eventually("the remote has fallen silent", || sandbox.path("/tmp/silent").exists());
+    eventually("a part of the pack was written", || {
         let packs = sandbox.bash("root", "find /dev/shm/provision-fetch-*/objects/pack -type f -size +0");
         !packs.is_empty()
     });
@@ -132,15 +132,6 @@ fn fetching<'a>(sandbox: &'a Sandbox, user: &str, command: &[&'a str]) -> Runnin
 /// Returns the temporary files of a fetch, and the programs that fetch.
 fn left(sandbox: &Sandbox) -> String {
     sandbox.bash("root", "find /dev/shm /tmp -name 'provision-fetch-*'; pgrep -ax ssh || true")
-}
-
-#[track_caller]
-fn soon(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it did not come to this: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -160,7 +151,7 @@ fn an_interrupted_fetch_leaves_no_trace() {
             assert!(begun.elapsed() < Duration::from_secs(5), "a silent remote is waited for");
             let files = sandbox.bash("root", "find /dev/shm /tmp -name 'provision-fetch-*'");
             assert_eq!(files, "", "{command:?} as {user}, {signal}");
-            soon("ssh has ended", || left(&sandbox).is_empty());
+            eventually("ssh has ended", || left(&sandbox).is_empty());
         }
     }
 }
@@ -175,7 +166,7 @@ fn an_interrupted_fetch_kills_the_children_of_ssh_command() {
         assert!(sandbox.bash("root", "pgrep -ax sh").contains("true"), "ssh is not below a shell");
         running.signal(signal);
         running.wait();
-        soon("ssh has ended", || left(&sandbox).is_empty());
+        eventually("ssh has ended", || left(&sandbox).is_empty());
     }
 }
 
@@ -187,14 +178,14 @@ fn a_fetch_with_a_killed_launcher_or_worker_leaves_no_trace() {
             let running = fetching(&sandbox, user, &["plan"]);
             running.signal(signal);
             running.wait().exits(code);
-            soon("nothing is left", || left(&sandbox).is_empty());
+            eventually("nothing is left", || left(&sandbox).is_empty());
         }
         for signal in ["TERM", "INT", "HUP"] {
             let running = fetching(&sandbox, user, &["plan"]);
             sandbox.bash("root", &format!("pkill -{signal} -f 'exe worker'"));
             let outcome = running.wait().exits(1);
             assert!(outcome.all().contains("ended unexpectedly"), "{outcome}");
-            soon("nothing is left", || left(&sandbox).is_empty());
+            eventually("nothing is left", || left(&sandbox).is_empty());
         }
     }
 }

@@ -175,8 +175,8 @@ fn record_of(event: &Event) -> Option<Record> {
         Event::ChangeStarted { step, action, target, summary } => {
             Record::ChangeStarted { at, step, action, target, summary }
         }
-        Event::ChangeFinished { step, action, target, summary, outcome, .. } => {
-            Record::ChangeFinished { at, step, action, target, summary, outcome }
+        Event::ChangeFinished { step, action, target, summary, outcome, partial } => {
+            Record::ChangeFinished { at, step, action, target, summary, outcome, partial }
         }
         Event::StepFinished(StepFinished { step, kind, outcome, reason, .. }) => {
             Record::StepFinished { at, step, kind, outcome, reason }

@@ -257,7 +257,15 @@ mod tests {
         let (at, step, action) = ("2026-03-01T12:00:01Z".to_owned(), step.to_owned(), Action::Create);
         let (target, summary) = (format!("/{step}"), format!("create /{step}"));
         if finished {
-            Record::ChangeFinished { at, step, action, target, summary, outcome: ChangeOutcome::Changed }
+            Record::ChangeFinished {
+                at,
+                step,
+                action,
+                target,
+                summary,
+                outcome: ChangeOutcome::Changed,
+                partial: false,
+            }
         } else {
             Record::ChangeStarted { at, step, action, target, summary }
         }

@@ -63,6 +63,9 @@ pub enum Record {
         target: String,
         summary: String,
         outcome: ChangeOutcome,
+        /// It failed, and a part of it was made.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        partial: bool,
     },
     /// The expected follow-ups of the next changes of a step.
     FollowUpsExpected {

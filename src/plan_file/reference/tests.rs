@@ -10,9 +10,7 @@ use super::*;
 use crate::host::warehouse::{ConnectionSpec, TunnelSpec};
 use crate::plan_file::{Inputs, PlanFile};
 use crate::resource::reference::GRANT;
-use crate::resource::{
-    KIND_NAMES, Resource, compose_env, directory, file, key_file, period_tables, relation, repository, table,
-};
+use crate::resource::{ForKind, KIND_NAMES, Resource, for_each_kind, key_file, relation};
 
 /// A deserializer that records the names of the fields that a type asks for, and provides none.
 struct Fields<'a>(&'a mut Vec<&'static str>);
@@ -55,17 +53,13 @@ fn described(reference: &Reference) -> Vec<&'static str> {
 
 #[test]
 fn every_key_that_is_read_is_described_and_the_reverse() {
-    fn of_kind<T: Resource>() {
-        assert_eq!(fields::<T>(), described(T::REFERENCE), "{}", T::INFO.name);
+    struct Compare;
+    impl ForKind for Compare {
+        fn kind<T: Resource>(&mut self) {
+            assert_eq!(fields::<T>(), described(T::REFERENCE), "{}", T::INFO.name);
+        }
     }
-    of_kind::<directory::Directory>();
-    of_kind::<file::File>();
-    of_kind::<key_file::KeyFile>();
-    of_kind::<compose_env::ComposeEnv>();
-    of_kind::<repository::Repository>();
-    of_kind::<table::Table>();
-    of_kind::<period_tables::PeriodTables>();
-    assert_eq!(REFERENCES.len(), 7, "a new kind belongs into this test");
+    for_each_kind(&mut Compare);
     let verify = key_file::KeyFile::REFERENCE.key("verify").unwrap().shape.nested().unwrap();
     assert_eq!(fields::<key_file::Verify>(), described(verify));
     assert_eq!(fields::<relation::Grant>(), described(&GRANT));

@@ -88,15 +88,22 @@ impl Human {
     }
 }
 
-impl Sink for Human {
-    fn event(&self, event: &Event) {
+impl Human {
+    /// Prints an event, with a last change to each text.
+    pub(super) fn print(&self, event: &Event, adapt: impl Fn(String) -> String) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for part in state.render(event) {
             match part {
-                Part::Result(text) => output::print(&text),
-                Part::Message(text) => output::print_error(&text),
+                Part::Result(text) => output::print(&adapt(text)),
+                Part::Message(text) => output::print_error(&adapt(text)),
             }
         }
+    }
+}
+
+impl Sink for Human {
+    fn event(&self, event: &Event) {
+        self.print(event, |text| text);
     }
 }
 

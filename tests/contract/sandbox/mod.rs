@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 mod bastion;
 #[cfg(target_arch = "x86_64")]
@@ -47,6 +48,16 @@ const PLACE: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The date of the runs unless a test sets another. The content of a host must not depend on when the tests run.
 pub const DAY: &str = "2026-03-01";
+
+/// Waits until something is so, for at most a minute.
+#[track_caller]
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it did not come to this: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A throwaway host. Its files are removed on drop, unless the test has failed.
 pub struct Sandbox {
@@ -152,6 +163,18 @@ impl Sandbox {
         let outcome = self.command(user, ["bash", "-euo", "pipefail", "-c", script]).run();
         assert!(outcome.code == 0, "as {user}: {script}\n{outcome}");
         outcome.stdout
+    }
+
+    /// Locks a plan file as an apply does, until [`Sandbox::release_lock`].
+    pub fn hold_lock(&self, file: &str) {
+        let hold = "touch /tmp/held; while [ -e /tmp/held ]; do sleep 0.05; done";
+        self.bash("root", &format!("setsid flock {file} sh -c '{hold}' > /dev/null 2>&1 &"));
+        eventually("the lock is held", || self.path("/tmp/held").exists());
+    }
+
+    /// Lets go of what [`Sandbox::hold_lock`] locked.
+    pub fn release_lock(&self) {
+        self.bash("root", "rm /tmp/held");
     }
 
     /// Returns any command of the host, run as `user`.
