@@ -7,10 +7,10 @@ SHELL := /bin/bash
 RUNNER := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 
-.PHONY: help demo test check docs bench faults fuzz
+.PHONY: help demo test check docs bench faults fuzz package package-test reproducible
 
 help: ## lists the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: ## runs the shipped plan file on a throwaway host: plan, apply, plan, and once more after a rotation
 	@scripts/setup
@@ -20,6 +20,7 @@ test: ## runs every test on real git, PostgreSQL, sshd and users, and lists the 
 	@scripts/setup --tests
 	@scripts/collection units
 	@scripts/test
+	@scripts/collection integration
 
 docs: ## generates docs/reference.md from the tables of keys in each kind, and the screens in README.md and docs/screens.md
 	@scripts/setup
@@ -48,3 +49,16 @@ faults: ## kills, or fails, every system call instead of a sample (hours; see CO
 fuzz: ## runs each fuzzer for a minute (FUZZ_SECONDS)
 	@scripts/setup --fuzz
 	@scripts/fuzz
+
+package: ## builds the Debian package for this machine's release and architecture in target/package
+	@scripts/setup --package
+	scripts/package all
+
+package-test: ## builds the Debian package from the dev profile, and installs, uses and purges it on a copy of this system
+	@scripts/setup --package
+	scripts/package deb --quick
+	$(RUNNER) scripts/test-package target/package/quick/*.deb
+
+reproducible: ## builds the packages twice, in different folders, and compares them
+	@scripts/setup --package
+	scripts/package --check-reproducible
