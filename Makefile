@@ -36,7 +36,7 @@ check: ## checks formatting, lints, wording, generated documents, licences and s
 	scripts/collection lint
 	PATH="$$PWD/target/tools/bin:$$PATH" cargo deny --locked check licenses sources bans
 
-bench: ## compares `provision plan` with the runbook as a shell script, as ratios
+bench: ## compares `provision` with a C program, a script, find and psql, as ratios
 	@scripts/setup
 	@scripts/bench
 
