@@ -14,7 +14,7 @@ pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
     let mut found = None;
     // A directory that cannot be walked cannot be opened either, and libgit2 reports why.
     let _ = Dir::open(git).and_then(|dir| {
-        tree::walk(&dir, &tree::LeftOut::default(), |met| match met {
+        tree::survey(&dir, &tree::LeftOut::default(), |met| match met {
             tree::Visit::Entry(entry) if waits(entry.kind) => {
                 found = Some(obstacle(&git.join(entry.path()), entry.kind));
                 Err(Error::refused("found", "stop"))

@@ -183,7 +183,7 @@ fn survey(
     let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
     let top = place.dir.open_dir(&place.name)?;
     tree.read_only = top.read_only_mount()?;
-    tree::walk(&top, &desired.left_out(cx), |visit| {
+    tree::survey(&top, &desired.left_out(cx), |visit| {
         let entry = match visit {
             tree::Visit::Mount(path) => {
                 tree.mounts.add_up_to(MAX_MOUNTS, || path);

@@ -1,0 +1,71 @@
+//! What a walk leaves out.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+type Excludes = dyn Fn(&Path) -> bool + Send + Sync;
+
+/// Paths below the top of a tree that a walk leaves out, as a trie of their names.
+#[derive(Default)]
+pub struct LeftOut {
+    names: Vec<Name>,
+    /// Whether a path is left out with everything below it.
+    excludes: Option<Box<Excludes>>,
+}
+
+#[derive(Debug, Default)]
+struct Name {
+    below: HashMap<OsString, usize>,
+    extent: Option<Extent>,
+}
+
+/// How much of a path is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Extent {
+    /// The entry itself.
+    Entry,
+    /// The entry and everything below it.
+    Whole,
+}
+
+impl LeftOut {
+    /// Leaves out each path, and with `true` everything below it.
+    pub fn new<'a>(paths: impl Iterator<Item = (&'a Path, bool)>) -> Self {
+        let mut names = vec![Name::default()];
+        for (path, whole) in paths {
+            let mut at = 0;
+            for name in path.iter() {
+                let next = names.len();
+                at = *names[at].below.entry(name.to_owned()).or_insert(next);
+                if at == next {
+                    names.push(Name::default());
+                }
+            }
+            let extent = if whole { Extent::Whole } else { Extent::Entry };
+            names[at].extent = names[at].extent.max(Some(extent));
+        }
+        Self { names, excludes: None }
+    }
+
+    /// Also leaves out each path below the top for which `excludes` returns true, and everything below it.
+    pub fn excluding(mut self, excludes: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
+        self.excludes = Some(Box::new(excludes));
+        self
+    }
+
+    /// Returns the node of `name` in the directory whose node is `at`, if anything is left out there.
+    pub(super) fn below(&self, at: Option<usize>, name: &CStr) -> Option<usize> {
+        self.names.get(at?)?.below.get(OsStr::from_bytes(name.to_bytes())).copied()
+    }
+
+    pub(super) fn extent(&self, at: Option<usize>) -> Option<Extent> {
+        self.names.get(at?)?.extent
+    }
+
+    /// Returns whether a path is excluded with everything below it.
+    pub(super) fn excludes(&self, path: impl FnOnce() -> std::path::PathBuf) -> bool {
+        self.excludes.as_ref().is_some_and(|excludes| excludes(&path()))
+    }
+}

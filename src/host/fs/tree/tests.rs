@@ -1,0 +1,85 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::*;
+use crate::host::testing::folder;
+
+/// Returns what a walk visits, in order.
+fn visited(top: &Path, left_out: &LeftOut, ahead: bool) -> Vec<String> {
+    let mut met = Vec::new();
+    let visit = |visit: Visit<'_>| {
+        met.push(match visit {
+            Visit::Entry(entry) => {
+                format!("{} {:?} {:o} {}", entry.path().display(), entry.kind, entry.mode, entry.links)
+            }
+            Visit::Mount(path) => format!("mount {}", path.display()),
+        });
+        Ok(())
+    };
+    let dir = Dir::open(top).unwrap();
+    if ahead { survey(&dir, left_out, visit) } else { walk(&dir, left_out, visit) }.unwrap();
+    met
+}
+
+fn make(top: &Path, depth: usize, width: usize, files: usize) {
+    for file in 0..files {
+        std::fs::write(top.join(format!("file-{file}")), "").unwrap();
+    }
+    for folder in 0..if depth == 0 { 0 } else { width } {
+        let folder = top.join(format!("folder-{folder}"));
+        std::fs::create_dir(&folder).unwrap();
+        make(&folder, depth - 1, width, files);
+    }
+}
+
+#[test]
+fn looking_ahead_visits_the_same_in_the_same_order() {
+    for (depth, width, files) in [(0, 0, 0), (0, 0, 3000), (1, 40, 60), (4, 5, 3), (2, 12, 0), (60, 1, 30)] {
+        let folder = folder();
+        make(folder.path(), depth, width, files);
+        let left_out = || {
+            let whole = [(Path::new("folder-0/folder-1"), true), (Path::new("folder-2/file-1"), false)];
+            let entry = [(Path::new("folder-3"), false)];
+            let excludes = |path: &Path| path.ends_with("file-2") || path.ends_with("folder-2/folder-4");
+            LeftOut::new(whole.into_iter().chain(entry)).excluding(excludes)
+        };
+        for left_out in [LeftOut::default(), left_out()] {
+            let (one_by_one, ahead) =
+                (visited(folder.path(), &left_out, false), visited(folder.path(), &left_out, true));
+            assert_eq!(ahead, one_by_one, "depth {depth}, width {width}, {files} files");
+            assert_eq!(ahead.iter().collect::<BTreeSet<_>>().len(), ahead.len(), "every entry once");
+        }
+    }
+}
+
+#[test]
+fn looking_ahead_opens_a_limited_number_of_directories() {
+    let folder = folder();
+    make(folder.path(), 3, 12, 2);
+    let mine = folder.path().to_owned();
+    let (mut most, mut met) = (0, 0);
+    survey(&Dir::open(folder.path()).unwrap(), &LeftOut::default(), |_| {
+        met += 1;
+        if met % 50 == 0 {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            most =
+                most.max(open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(&mine))).count());
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(met, 12 * 12 * 12 * 3 + 12 * 12 * 3 + 12 * 3 + 2);
+    assert!(most <= 64 + OPEN_LEVELS, "{most} directories open");
+}
+
+#[test]
+fn an_error_ends_a_survey() {
+    let folder = folder();
+    make(folder.path(), 2, 10, 20);
+    let mut left = 1000;
+    let ended = survey(&Dir::open(folder.path()).unwrap(), &LeftOut::default(), |_| {
+        left -= 1;
+        if left == 0 { Err(Error::refused("found", "stop")) } else { Ok(()) }
+    });
+    assert!(ended.unwrap_err().to_string().contains("found"));
+}
