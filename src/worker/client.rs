@@ -32,6 +32,8 @@ pub type Progress = dyn Fn(&str, String) + Send + Sync;
 pub struct Workers {
     run: String,
     digester: Digester,
+    /// The launching user.
+    me: User,
     users: BTreeMap<Option<String>, UserWorker>,
     progress: Arc<Progress>,
 }
@@ -44,9 +46,13 @@ impl Workers {
         users: BTreeMap<Option<String>, Tasks>,
         progress: Arc<Progress>,
     ) -> Self {
-        let users =
-            users.into_iter().map(|(user, steps)| (user, UserWorker { steps, worker: OnceCell::new() })).collect();
-        Self { run, digester, users, progress }
+        let me = User::acting();
+        let mut by_user: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
+        for (user, steps) in users {
+            by_user.entry(other_than(&me, user.as_deref())).or_default().extend(steps);
+        }
+        let worker = |(user, steps)| (user, UserWorker { steps, worker: OnceCell::new() });
+        Self { run, digester, me, users: by_user.into_iter().map(worker).collect(), progress }
     }
 
     /// Observes a step as its user.
@@ -98,7 +104,7 @@ impl Workers {
     }
 
     async fn worker(&self, user: Option<&str>) -> Result<&Worker, Failure> {
-        let user = user.map(str::to_owned);
+        let user = other_than(&self.me, user);
         let entry = self.users.get(&user).ok_or_else(|| Failure::new("no step of this run uses that user"))?;
         let started = entry.worker.get_or_init(|| Worker::start(user.as_deref(), self, &entry.steps)).await;
         started.as_ref().map_err(Clone::clone)
@@ -115,6 +121,11 @@ impl Workers {
             drop(worker.child.lock().await.wait().await);
         }
     }
+}
+
+/// Returns the user of a step, or `None` for the launching user, whose steps share one worker whether they name the user or not.
+fn other_than(me: &User, user: Option<&str>) -> Option<String> {
+    user.filter(|user| *user != me.name).map(str::to_owned)
 }
 
 /// A user's steps, and the worker that serves them once it has been started.
@@ -136,14 +147,14 @@ struct Worker {
 
 impl Worker {
     async fn start(user: Option<&str>, workers: &Workers, steps: &Tasks) -> Result<Worker, Failure> {
-        let me = User::acting();
+        let me = &workers.me;
         let other = match user {
             Some(name) => Some(user_named(name)?).filter(|user| user.uid != me.uid),
             None => None,
         };
         let name = other.as_ref().map_or(me.name.clone(), |user| user.name.clone());
         let starting = spans::worker_start(&name);
-        let mut child = command(&me, other.as_ref())?
+        let mut child = command(me, other.as_ref())?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -167,7 +178,7 @@ impl Worker {
         if let Err(error) = greeted {
             drop(input);
             let stderr = stderr.await.unwrap_or_default();
-            return Err(not_started(&me, &name, other.is_some(), &error, &stderr));
+            return Err(not_started(me, &name, other.is_some(), &error, &stderr));
         }
         let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
         tokio::spawn(dispatch_answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress)));

@@ -19,8 +19,14 @@ pub const VERSION: u32 = 5;
 /// The maximum length of a frame (64 MiB).
 const MAX_FRAME: u32 = 64 << 20;
 
+/// How many bytes of a message are read at once before more of it has arrived.
+const FIRST_PIECE: u32 = 64 << 10;
+
 /// The maximum length of a secret's frame: the value of a source (1 MiB) and the id of its step.
 const MAX_SECRET_FRAME: u32 = (1 << 20) + (64 << 10) + 2;
+
+/// The bytes of a frame before its body: the length and the tag.
+const HEAD: usize = 5;
 
 const TAG_MESSAGE: u8 = b'M';
 const TAG_SECRET: u8 = b'S';
@@ -111,7 +117,9 @@ pub enum Frame<T> {
 /// # Errors
 /// The other side is gone, or the message is too long for a frame.
 pub async fn send<T: Serialize>(to: &mut (impl AsyncWriteExt + Unpin), message: &T) -> std::io::Result<()> {
-    write(to, TAG_MESSAGE, &serde_json::to_vec(message)?).await
+    let mut frame = vec![0; HEAD];
+    serde_json::to_writer(&mut frame, message)?;
+    write(to, TAG_MESSAGE, &mut frame).await
 }
 
 /// Returns the name under which a step's secret is sent. An id never contains NUL.
@@ -125,19 +133,22 @@ pub fn secret_name(step: &str, key: &str) -> String {
 /// As [`send`].
 pub async fn send_secret(to: &mut (impl AsyncWriteExt + Unpin), name: &str, secret: &[u8]) -> std::io::Result<()> {
     let length = u16::try_from(name.len()).map_err(std::io::Error::other)?;
-    let mut body = Zeroizing::new(Vec::with_capacity(2 + name.len() + secret.len()));
-    body.extend_from_slice(&length.to_be_bytes());
-    body.extend_from_slice(name.as_bytes());
-    body.extend_from_slice(secret);
-    write(to, TAG_SECRET, &body).await
+    // It never grows, so that no copy is left behind.
+    let mut frame = Zeroizing::new(Vec::with_capacity(HEAD + 2 + name.len() + secret.len()));
+    frame.extend_from_slice(&[0; HEAD]);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(name.as_bytes());
+    frame.extend_from_slice(secret);
+    write(to, TAG_SECRET, &mut frame).await
 }
 
-async fn write(to: &mut (impl AsyncWriteExt + Unpin), tag: u8, body: &[u8]) -> std::io::Result<()> {
-    let length = u32::try_from(body.len()).ok().filter(|length| *length <= MAX_FRAME);
-    let length = length.ok_or_else(|| std::io::Error::other("the message is too long for the worker protocol"))?;
-    to.write_all(&length.to_be_bytes()).await?;
-    to.write_all(&[tag]).await?;
-    to.write_all(body).await?;
+/// Fills in the head of a frame and writes it, with one system call if there is room for it.
+async fn write(to: &mut (impl AsyncWriteExt + Unpin), tag: u8, frame: &mut [u8]) -> std::io::Result<()> {
+    let too_long = || std::io::Error::other("the message is too long for the worker protocol");
+    let length = u32::try_from(frame.len() - HEAD).ok().filter(|length| *length <= MAX_FRAME).ok_or_else(too_long)?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame[4] = tag;
+    to.write_all(frame).await?;
     to.flush().await
 }
 
@@ -146,7 +157,7 @@ async fn write(to: &mut (impl AsyncWriteExt + Unpin), tag: u8, body: &[u8]) -> s
 /// # Errors
 /// The stream ends within a frame, or the data is not a valid frame.
 pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Option<Frame<T>>> {
-    let mut head = [0; 5];
+    let mut head = [0; HEAD];
     match from.read_exact(&mut head[..1]).await {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         result => result?,
@@ -158,8 +169,8 @@ pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncReadExt + Unpin)
     match head[4] {
         TAG_MESSAGE => {
             // The buffer grows with the data that arrives, not with the announced length.
-            let mut body = Vec::new();
             let length = bounded(MAX_FRAME)?;
+            let mut body = Vec::with_capacity(length.min(FIRST_PIECE) as usize);
             from.take(length.into()).read_to_end(&mut body).await?;
             if body.len() != length as usize {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());

@@ -13,13 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::SignalKind;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::become_user;
@@ -116,9 +115,10 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     clean_environment(&who, user.is_none());
     std::env::set_current_dir("/").map_err(|error| Failure::new(format!("cannot enter /: {error}")))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    // Requests have threads of their own. This one reads, and drives what they wait for.
+    let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = signals::without_panic(build)
-        .map_err(|error| Failure::new(format!("cannot start the worker's threads: {}", io_error_text(&error))))?;
+        .map_err(|error| Failure::new(format!("cannot start the worker's runtime: {}", io_error_text(&error))))?;
     let result = runtime.block_on(serve_launcher());
     runtime.shutdown_background();
     result
@@ -175,8 +175,9 @@ async fn serve_launcher() -> Result<(), Failure> {
         () = asked_to_end => Ok(()),
     };
     // The current change is finished even if the launcher is gone.
+    // This thread is not blocked meanwhile, because a change may wait for something that it drives.
     for change in changes {
-        drop(change.join());
+        drop(change.await);
     }
     // Nothing waits for the remaining observations.
     is_ending.store(true, Ordering::SeqCst);
@@ -187,12 +188,12 @@ async fn serve_launcher() -> Result<(), Failure> {
 }
 
 async fn requests(
-    changes: &mut Vec<JoinHandle<()>>,
+    changes: &mut Vec<oneshot::Receiver<()>>,
     has_changed: &AtomicBool,
     is_ending: &Arc<AtomicBool>,
 ) -> std::io::Result<()> {
     let mut input = input()?;
-    let output = Arc::new(Mutex::new(tokio::io::stdout()));
+    let output = Arc::new(Mutex::new(output()?));
     let mut secrets: HashMap<String, Secret> = HashMap::new();
     let (progress, messages) = mpsc::channel(PROGRESS_WAITING);
     tokio::spawn(forward_progress(messages, Arc::clone(&output)));
@@ -234,7 +235,10 @@ async fn requests(
                 has_changed.fetch_or(is_change, Ordering::SeqCst);
                 // Kinds make blocking calls, so each request has its own thread.
                 let handle = tokio::runtime::Handle::current();
-                let thread = std::thread::Builder::new().spawn(move || {
+                let (running, ended) = oneshot::channel::<()>();
+                std::thread::Builder::new().spawn(move || {
+                    // It is dropped when the thread ends.
+                    let _running = running;
                     // The launcher waits for every answer, so a panic in a library is answered as well.
                     let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(session.handle(&request))));
                     // An ending worker kills the programs that it waits for, so their failures say nothing about the step.
@@ -247,7 +251,7 @@ async fn requests(
                     drop(handle.block_on(reply(&output, &request, handled)));
                 })?;
                 if is_change {
-                    changes.push(thread);
+                    changes.push(ended);
                 }
             }
         }
@@ -261,7 +265,7 @@ struct Records(StdMutex<Vec<Record>>);
 
 impl Records {
     /// Sends all waiting records.
-    async fn send(&self, output: &Mutex<tokio::io::Stdout>) -> std::io::Result<()> {
+    async fn send(&self, output: &Mutex<Output>) -> std::io::Result<()> {
         // The lock is held until they are sent, so that records reach the launcher in order.
         let mut output = output.lock().await;
         let records = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -275,7 +279,7 @@ impl Records {
 
 /// Starts recording if the launcher asks for it. Records are sent before each answer, and periodically during a long
 /// request.
-fn record(recording: Option<(String, u16)>, records: &Arc<Records>, output: &Arc<Mutex<tokio::io::Stdout>>) {
+fn record(recording: Option<(String, u16)>, records: &Arc<Records>, output: &Arc<Mutex<Output>>) {
     let Some((filter, namespace)) = recording else { return };
     let Ok(filter) = Filter::parse(&filter) else { return };
     let kept = Arc::clone(records);
@@ -299,12 +303,26 @@ fn record(recording: Option<(String, u16)>, records: &Arc<Records>, output: &Arc
 }
 
 /// Sends progress messages to the launcher.
-async fn forward_progress(mut messages: mpsc::Receiver<Answer>, output: Arc<Mutex<tokio::io::Stdout>>) {
+async fn forward_progress(mut messages: mpsc::Receiver<Answer>, output: Arc<Mutex<Output>>) {
     while let Some(progress) = messages.recv().await {
         if answer(&output, &progress).await.is_err() {
             break;
         }
     }
+}
+
+/// The launcher's end of standard output.
+type Output = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Returns standard output without the threads that tokio's has.
+#[expect(clippy::disallowed_methods, reason = "a worker's standard output is its launcher's")]
+fn output() -> std::io::Result<Output> {
+    let pipe = std::io::stdout().as_fd().try_clone_to_owned()?;
+    Ok(match pipe::Sender::from_owned_fd(pipe) {
+        Ok(pipe) => Box::new(pipe),
+        // sudo may replace the pipe by something else.
+        Err(_) => Box::new(tokio::io::stdout()),
+    })
 }
 
 /// Returns unbuffered standard input. A buffer would retain copies of secrets.

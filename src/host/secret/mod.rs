@@ -1,6 +1,9 @@
 //! Secrets: their sources, how they are kept in memory, and how they are compared without being shown.
 
 use crate::failure::Failure;
+use crate::text::io_error_text;
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -91,8 +94,18 @@ impl Digester {
     /// There are no random numbers.
     pub fn fresh() -> Result<Self, Failure> {
         let mut key = [0; 32];
-        openssl::rand::rand_bytes(&mut key)
-            .map_err(|error| Failure::new(format!("cannot get random numbers: {error}")))?;
+        // From the kernel: OpenSSL would read its configuration first, which most runs never need.
+        let mut filled = 0;
+        while filled < key.len() {
+            match getrandom(&mut key[filled..], GetRandomFlags::empty()) {
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    let why = io_error_text(&errno.into());
+                    return Err(Failure::new(format!("cannot get random numbers: {why}")));
+                }
+            }
+        }
         Ok(Self::with_key(key))
     }
 

@@ -5,14 +5,16 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use ssh_key::public::KeyData;
 
 use crate::host::environment;
 
 /// The time limit of `ssh-keygen`, which normally takes milliseconds.
 const KEYGEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The interval at which the exit of `ssh-keygen` is checked.
+/// The interval at which the exit of `ssh-keygen` is checked if the kernel cannot report it.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// The path under which `ssh-keygen` reads the key. It is not /dev/stdin because a host may have no /dev.
 const KEY: &str = "/proc/self/fd/0";
@@ -58,14 +60,26 @@ fn in_memory(key: &[u8]) -> std::io::Result<File> {
 /// Returns whether a program succeeded, or `None` if it did not end in time.
 fn wait(child: &mut Child) -> Option<bool> {
     let started = Instant::now();
-    while started.elapsed() < KEYGEN_TIMEOUT {
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty());
+    loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status.success()),
-            Ok(None) => std::thread::sleep(POLL_INTERVAL),
+            Ok(None) => {}
             Err(_) => return None,
         }
+        let left = KEYGEN_TIMEOUT.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return None;
+        }
+        match &process {
+            Ok(process) => {
+                let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+                let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left));
+            }
+            // Before Linux 5.3.
+            Err(_) => std::thread::sleep(POLL_INTERVAL),
+        }
     }
-    None
 }
 
 /// Returns what an ended program has printed. It fits into a pipe, or the program would not have ended.
