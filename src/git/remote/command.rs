@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::host::environment;
 use crate::host::program::{self, Ended, Limits};
+use crate::telemetry::spans;
 use crate::text::{io_error_text, shell_word};
 
 /// The oldest supported version of git, that of Debian 11.
@@ -89,7 +90,6 @@ impl Git {
     /// # Errors
     /// git is not installed or too old, or cannot read its configuration.
     pub fn prepare(site: &Site<'_>, scratch: &Path) -> Result<Self, Failure> {
-        check_version()?;
         let top = site.top;
         let scratch = fs::canonicalize(scratch).map_err(io_failure("read", scratch))?;
         let (git_dir, common) = match site.checkout {
@@ -114,7 +114,14 @@ impl Git {
             url: site.url.to_owned(),
             resolved: String::new(),
         };
-        let settings = git.settings(matches!(site.checkout, CheckoutState::Present))?;
+        // Both take some milliseconds. Without git, or with one that is too old, its settings do not matter.
+        let (version, settings) = std::thread::scope(|scope| {
+            let version = scope.spawn(spans::carried(check_version));
+            let settings = git.settings(matches!(site.checkout, CheckoutState::Present));
+            (version.join(), settings)
+        });
+        version.unwrap_or_else(|_| Err(Failure::new("cannot find out git's version")))?;
+        let settings = settings?;
         let own_protocols = environment::variable("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
         git.protocols = settings.allowed_protocols(own_protocols.as_deref());
         git.override_settings(&settings, site)?;

@@ -4,6 +4,7 @@ use crate::text::RedactedUrl;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
 use std::path::Path;
 
 use git2::{ErrorCode, Oid, Repository};
@@ -29,6 +30,7 @@ use crate::git::worktree::can_change_names_in;
 use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check};
 use crate::host::fs::escape_path;
 use crate::host::users::{acting_user, name_or_id};
+use crate::telemetry::spans;
 
 /// Observes the step.
 pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
@@ -198,12 +200,19 @@ fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) 
         return Ok(None);
     }
     let site = desired.remote_at(&url, CheckoutState::Present);
-    let upstream = ask(&site)?;
+    // Usually nothing has to be updated, and then the local changes are shown. They are read while the remote answers.
+    let (upstream, local) = std::thread::scope(|scope| {
+        let upstream = scope.spawn(spans::carried(|| ask(&site)));
+        let on_branch = head.branch.as_deref() == Some(desired.branch.as_str());
+        let local = on_branch.then(|| local_changes(repo, None));
+        (upstream.join().unwrap_or_else(|panic| resume_unwind(panic)), local)
+    });
+    let upstream = upstream?;
     let target = upstream.head.as_deref().and_then(|head| Oid::from_str(head).ok());
     checkout.upstream = Some(upstream);
     let Some(target) = target else { return Ok(None) };
-    if head.branch.as_deref() == Some(desired.branch.as_str()) && head.commit == Some(target) {
-        checkout.keep(local_changes(repo, None)?);
+    if let Some(local) = local.filter(|_| head.commit == Some(target)) {
+        checkout.keep(local?);
         // Errors do not matter, since there is nothing to update.
         let tree = repo.find_commit(target).and_then(|commit| commit.tree());
         checkout.obstacles.extend(tree.and_then(|tree| tree_check::obstacles(repo, &tree)).unwrap_or_default());
