@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path::RepoPath;
 use crate::failure::Failure;
+use crate::host::capabilities::Capability;
 use crate::text::shell_word;
 
 /// A state in which a checkout is not touched.
@@ -62,17 +63,30 @@ pub enum Obstacle {
         gone: bool,
     },
     /// The acting user cannot write to a directory in which files have to change.
-    Unwritable { path: String },
+    Unwritable {
+        path: String,
+        /// What root would need.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lacks: Option<Capability>,
+    },
     /// The checkout does not exist, and the acting user cannot write to the directory that it is to be created in.
     UnwritableParent {
         path: String,
         /// The acting user.
         user: String,
+        /// What root would need.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lacks: Option<Capability>,
     },
     /// A ref exists whose name is a directory of the desired one, or the other way round.
     RefConflict { found: String, wanted: String },
     /// The acting user cannot write to a file or directory below `.git` that has to change.
-    UnwritableGit { path: String },
+    UnwritableGit {
+        path: String,
+        /// What root would need.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lacks: Option<Capability>,
+    },
     /// Another repository is where a file has to be.
     NestedRepository { path: RepoPath },
     /// A FIFO, socket or device is where a file has to be.
@@ -209,7 +223,12 @@ impl Obstacle {
                     format!("leave the branch there, which changes no file: `git -C {elsewhere} checkout --detach`")
                 })
             }
-            Self::Unwritable { path } => Failure::new(format!(
+            Self::Unwritable { lacks: Some(capability), path }
+            | Self::UnwritableParent { lacks: Some(capability), path, .. }
+            | Self::UnwritableGit { lacks: Some(capability), path } => {
+                Failure::new(format!("cannot change {at}: root may not write to {path}")).hint(capability.hint())
+            }
+            Self::Unwritable { path, .. } => Failure::new(format!(
                 "files in {path} have to change, and the step's user cannot write there"
             ))
             .hint(format!(
@@ -217,7 +236,7 @@ impl Obstacle {
                 shell_word(&at.to_string()),
                 shell_word(path)
             )),
-            Self::UnwritableParent { path, user } => {
+            Self::UnwritableParent { path, user, .. } => {
                 Failure::new(format!("cannot create {at}: the step's user cannot write to {path}")).hint(format!(
                     "create it for that user: `sudo install -d -o {} {}`",
                     shell_word(user),
@@ -239,7 +258,7 @@ impl Obstacle {
                 };
                 Failure::new(format!("{at} has {found}, which cannot exist beside {wanted}")).hint(remedy)
             }
-            Self::UnwritableGit { path } => {
+            Self::UnwritableGit { path, .. } => {
                 let owned = shell_word(&format!("{at}/.git"));
                 Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it")).hint(
                     format!(

@@ -11,6 +11,7 @@ use super::error::{git_failure, io_failure};
 use super::remote::configured::tracking;
 use super::work_area::WorkArea;
 use crate::failure::Failure;
+use crate::host::fs::may_access;
 use crate::host::users::User;
 
 /// Returns who writes commits and reflogs: the configured identity, or else the login name at this host, as git does.
@@ -172,7 +173,7 @@ pub fn moved(repo: &Repository, remote: &str, branch: &str) -> Result<Vec<String
 
 /// Returns the first file or directory below the git directory that an update of `refs` has to write and the acting user cannot.
 pub fn unwritable(repo: &Repository, refs: &[String]) -> Result<Option<PathBuf>, Failure> {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    use rustix::fs::Access;
     let git = repo.path();
     // A file is replaced by a rename in its directory. A log is appended to, or created in its directory.
     let logs = refs.iter().map(String::as_str).chain(["HEAD"]).map(|name| git.join("logs").join(name));
@@ -183,7 +184,7 @@ pub fn unwritable(repo: &Repository, refs: &[String]) -> Result<Option<PathBuf>,
         .filter_map(|path| path.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned));
     let folders = folders.chain([git.join("objects")]).map(|path| (path, Access::WRITE_OK | Access::EXEC_OK));
     let mut all = folders.chain(logs.into_iter().map(|path| (path, Access::WRITE_OK | Access::READ_OK)));
-    let found = all.find(|(path, wanted)| accessat(CWD, path, *wanted, AtFlags::EACCESS).is_err());
+    let found = all.find(|(path, wanted)| !may_access(path, *wanted));
     Ok(found.map(|(path, _)| path))
 }
 

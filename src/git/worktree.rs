@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::io_failure;
 use super::path::RepoPath;
 use crate::failure::Failure;
-use crate::host::capabilities::is_confined_to_planning;
+use crate::host::fs::may_access;
 
 /// Distinguishes two states of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +52,7 @@ pub fn unwritable<'a>(top: &Path, paths: impl Iterator<Item = &'a RepoPath>) -> 
     folders.sort();
     folders.dedup();
     let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    let flags = rustix::fs::AtFlags::EACCESS;
-    folders.retain(|folder| match rustix::fs::accessat(rustix::fs::CWD, folder, wanted, flags) {
-        Ok(()) => false,
-        Err(rustix::io::Errno::ACCESS) => !is_confined_to_planning(),
-        Err(_) => true,
-    });
+    folders.retain(|folder| !may_access(folder, wanted));
     folders
 }
 
@@ -102,8 +97,8 @@ pub fn mode_of(found: &Metadata, like: Option<u32>) -> Option<u32> {
 
 /// Whether the acting user can create and remove files in a directory.
 pub fn can_change_names_in(folder: &Path) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+    use rustix::fs::Access;
+    may_access(folder, Access::WRITE_OK | Access::EXEC_OK)
 }
 
 /// Removes the empty directories above `path`, as git does.

@@ -1,12 +1,19 @@
 //! The acting user's privileges: capabilities(7), and the ids that its user namespace maps (user_namespaces(7)).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::{Deserialize, Serialize};
+
+/// Whether this process makes changes.
+static MAKES_CHANGES: AtomicBool = AtomicBool::new(false);
 
 /// A privilege that changing files may require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Capability {
     #[serde(rename = "CAP_CHOWN")]
     ChangeOwner = 0,
+    #[serde(rename = "CAP_DAC_OVERRIDE")]
+    WriteAll = 1,
     #[serde(rename = "CAP_FOWNER")]
     FileOwner = 3,
 }
@@ -16,22 +23,49 @@ impl Capability {
     pub fn name(self) -> &'static str {
         match self {
             Self::ChangeOwner => "CAP_CHOWN",
+            Self::WriteAll => "CAP_DAC_OVERRIDE",
             Self::FileOwner => "CAP_FOWNER",
         }
     }
+
+    /// Returns the hint for a root without this capability.
+    pub fn hint(self) -> String {
+        let name = self.name();
+        format!(
+            "root lacks {name} here: run provision with it (docker run --cap-add={name}, or CapabilityBoundingSet= of the unit)"
+        )
+    }
+}
+
+/// Returns the capability that this process lacks to write what others own, if it is root.
+pub fn missing_write_all() -> Option<Capability> {
+    let lacks = crate::host::fs::acts_as_root() && !has_capability(Capability::WriteAll);
+    lacks.then_some(Capability::WriteAll)
+}
+
+/// Declares that this process makes changes, with the rights that it has. A process that only plans may have fewer rights
+/// than the apply that it plans for.
+pub fn set_makes_changes() {
+    MAKES_CHANGES.store(true, Ordering::Relaxed);
+}
+
+/// Returns whether this process makes changes.
+pub fn makes_changes() -> bool {
+    MAKES_CHANGES.load(Ordering::Relaxed)
 }
 
 /// Returns whether this process has the capability, or an apply by root would have it. If the kernel does not report
 /// capabilities, root has all and other users none.
 pub fn has_capability(capability: Capability) -> bool {
     let root = crate::host::fs::acts_as_root();
-    effective().map_or(root, |bits| bits & 1 << capability as u64 != 0 || root && only_reads(bits))
+    effective().map_or(root, |bits| bits & 1 << capability as u64 != 0 || root && is_for_planning(bits))
 }
 
 /// Returns whether this is root with the right to read everything, and none to write what others own. A plan is confined to
-/// these rights on purpose (packaging/systemd), so they say nothing about the rights of an apply.
+/// these rights on purpose (packaging/systemd), so they say nothing about the rights of a later apply. An apply with them has no
+/// others.
 pub fn is_confined_to_planning() -> bool {
-    crate::host::fs::acts_as_root() && effective().is_some_and(only_reads)
+    crate::host::fs::acts_as_root() && effective().is_some_and(is_for_planning)
 }
 
 /// The capabilities of this process, a bit each, if the kernel reports them.
@@ -41,8 +75,12 @@ fn effective() -> Option<u64> {
     u64::from_str_radix(bits.trim(), 16).ok()
 }
 
+fn is_for_planning(effective: u64) -> bool {
+    only_reads(effective) && !makes_changes()
+}
+
 fn only_reads(effective: u64) -> bool {
-    const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+    const CAP_DAC_OVERRIDE: u64 = 1 << Capability::WriteAll as u64;
     const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
     effective & (CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH) == CAP_DAC_READ_SEARCH
 }

@@ -74,10 +74,7 @@ impl Ownership {
         if self.acting_uid != 0 {
             return as_root.to_owned();
         }
-        let name = capability.name();
-        format!(
-            "root lacks {name} here: run provision with it (docker run --cap-add={name}, or CapabilityBoundingSet= of the unit)"
-        )
+        capability.hint()
     }
 
     /// Returns the uid of the desired owner.

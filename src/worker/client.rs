@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, OnceCell, oneshot};
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::user_named;
 use super::server::kept;
+use crate::host::capabilities;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
 use crate::telemetry::{self, spans, spans::Span};
@@ -226,7 +227,8 @@ async fn handshake(
     }
     let list = steps.iter().map(|(task, _)| task.clone()).collect();
     let recording = telemetry::filter().map(|filter| (filter.to_string(), NAMESPACES.fetch_add(1, Ordering::Relaxed)));
-    let greeting = Request::Greeting { version: VERSION, run: run.to_owned(), steps: list, recording };
+    let makes_changes = capabilities::makes_changes();
+    let greeting = Request::Greeting { version: VERSION, run: run.to_owned(), steps: list, makes_changes, recording };
     frame::send(input, &greeting).await?;
     match frame::receive(output).await? {
         Some(Frame::Message(Answer::Ready { version: VERSION })) => Ok(()),

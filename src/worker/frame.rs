@@ -14,7 +14,7 @@ use crate::telemetry::Record;
 
 /// The protocol version of this build. A worker is the same binary, so another version means that the file was replaced
 /// meanwhile.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The maximum length of a frame (64 MiB).
 const MAX_FRAME: u32 = 64 << 20;
@@ -40,6 +40,8 @@ pub enum Request {
         version: u32,
         run: String,
         steps: Vec<Task>,
+        /// Whether the run makes changes.
+        makes_changes: bool,
         /// What the worker records, and its namespace number. `None` disables recording.
         recording: Option<(String, u16)>,
     },

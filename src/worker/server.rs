@@ -22,10 +22,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::become_user;
-use crate::host::environment;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
 use crate::host::state::StateFolder;
+use crate::host::{capabilities, environment};
 use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
 use crate::telemetry::{self, Filter, Record, spans};
 
@@ -208,8 +208,11 @@ async fn requests(
             Frame::Message(request) => request,
         };
         match request {
-            Request::Greeting { version, run, steps, recording } => {
+            Request::Greeting { version, run, steps, makes_changes, recording } => {
                 if version == VERSION {
+                    if makes_changes {
+                        capabilities::set_makes_changes();
+                    }
                     record(recording, &records, &output);
                     let key = secrets.remove("").and_then(|key| key.expose().try_into().ok());
                     let key = key.ok_or_else(|| std::io::Error::other("the digest key is missing"))?;

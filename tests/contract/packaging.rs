@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::sandbox::{PLAN, Sandbox};
+use crate::sandbox::{Outcome, PLAN, Sandbox, Snapshot};
 
 fn packaging() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")
@@ -47,8 +47,8 @@ fn capabilities() -> String {
     format!("-all{}", words.collect::<String>())
 }
 
-#[test]
-fn a_plan_with_the_rights_of_the_unit_is_the_plan_of_root() {
+/// A plan file with steps that need the rights of root, and what it works on.
+fn rights() -> Sandbox {
     let sandbox = Sandbox::order_tracking();
     let steps = "
 name: rights
@@ -59,28 +59,59 @@ steps:
   - { id: own, run_as: ubuntu, directory: { path: /home/ubuntu/new } }
   - { id: other, run_as: mallory, directory: { path: /home/ubuntu/denied } }
   - { id: conf, file: { path: /home/git/app.conf, content: x, owner: git } }
-  - { id: key, key_file: { path: /home/git/key, source: { file: /root/key }, owner: git } }
-  - { id: password, compose_env: { file: /srv/compose.yaml, variable: PASSWORD, value: { env: SMTP_PASSWORD } } }
+  - { id: key, key_file: { path: /home/git/key, source: { file: /root/key } } }
+  - { id: password, compose_env: { file: /home/git/compose.yaml, variable: PASSWORD, value: { env: SMTP_PASSWORD } } }
 ";
     sandbox.write("/root/rights.yaml", "root", steps);
     let compose = "services:\n  web:\n    image: x\n    environment:\n      PASSWORD: old\n";
-    sandbox.write("/srv/compose.yaml", "git", compose);
-    sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f key; chmod 600 /srv/compose.yaml; chmod 700 /home/git");
+    sandbox.write("/home/git/compose.yaml", "git", compose);
+    let key = "ssh-keygen -q -t ed25519 -N '' -f key; chmod 600 /home/git/compose.yaml; chmod 700 /home/git";
+    sandbox.bash("root", key);
     sandbox.bash("mallory", "mkdir -p a/b; touch a/b/c; chmod -R go= a");
+    sandbox
+}
+
+/// The steps that a command plans, by id. With `confined`, it has only the rights of the unit.
+fn planned(sandbox: &Sandbox, command: &[&str], confined: bool) -> (Outcome, Vec<Value>) {
     let bounding = format!("--bounding-set={}", capabilities());
-    let setpriv = ["setpriv", "--no-new-privs", "--inh-caps=-all", &bounding];
+    let run = sandbox.provision("root", command.iter().copied().chain(["--json"])).env("SMTP_PASSWORD", "new");
+    let run = if confined { run.through(&["setpriv", "--no-new-privs", "--inh-caps=-all", &bounding]) } else { run };
+    let outcome = run.run();
+    let mut events = outcome.events_of("step_planned");
+    assert!(!events.is_empty(), "{outcome}");
+    events.sort_by_key(|event| event["step"].to_string());
+    (outcome, events)
+}
+
+#[test]
+fn a_plan_with_the_rights_of_the_unit_is_the_plan_of_root() {
+    let sandbox = rights();
     for file in ["/root/rights.yaml", PLAN] {
-        let planned = |confined: bool| -> Vec<Value> {
-            let run = sandbox.provision("root", ["plan", file, "--json"]).env("SMTP_PASSWORD", "new");
-            let run = if confined { run.through(&setpriv) } else { run };
-            let outcome = run.run();
-            let mut events = outcome.events_of("step_planned");
-            assert!(!events.is_empty(), "{file}\n{outcome}");
-            events.sort_by_key(|event| event["step"].to_string());
-            events
-        };
-        assert_eq!(planned(false), planned(true), "{file}");
+        assert_eq!(planned(&sandbox, &["plan", file], false).1, planned(&sandbox, &["plan", file], true).1, "{file}");
     }
+}
+
+#[test]
+fn an_apply_with_the_rights_of_the_unit_reports_in_its_plan_what_it_cannot_change() {
+    let sandbox = rights();
+    let before = Snapshot::take(&sandbox, "/home/git", &[]);
+    let (outcome, steps) = planned(&sandbox, &["apply", "/root/rights.yaml", "--yes"], true);
+    for step in steps {
+        let id = step["step"].as_str().unwrap();
+        if id == "own" {
+            assert_eq!(step["outcome"], "changes", "{outcome}");
+            continue;
+        }
+        assert_eq!(step["outcome"], "blocked", "{id}\n{outcome}");
+        let hint = step["hint"].as_str().unwrap_or_default();
+        // Only `other` is another user's.
+        assert!(id == "other" || hint.contains("root lacks CAP_"), "{id}: {hint}\n{outcome}");
+    }
+    for step in outcome.events_of("step_finished") {
+        assert_ne!(step["outcome"], "failed", "{outcome}");
+    }
+    before.is_same_as(&Snapshot::take(&sandbox, "/home/git", &[]), &format!("{outcome}"));
+    outcome.exits(1);
 }
 
 #[test]

@@ -43,7 +43,13 @@ impl Worker {
         let mut key = Vec::new();
         block(send_secret(&mut key, "", &[7; 32])).unwrap();
         worker.input.write_all(&key).unwrap();
-        worker.say(&Request::Greeting { version: VERSION, run: "test".to_owned(), steps: tasks, recording: None });
+        worker.say(&Request::Greeting {
+            version: VERSION,
+            run: "test".to_owned(),
+            steps: tasks,
+            makes_changes: true,
+            recording: None,
+        });
         assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }));
         worker
     }
@@ -157,7 +163,9 @@ fn a_worker_enforces_max_changes() {
 #[test]
 fn workers_reject_launchers_of_another_version() {
     let mut worker = Worker::start();
-    worker.say(&Request::Greeting { version: VERSION + 1, run: "test".to_owned(), steps: Vec::new(), recording: None });
+    let run = "test".to_owned();
+    let (steps, makes_changes) = (Vec::new(), false);
+    worker.say(&Request::Greeting { version: VERSION + 1, run, steps, makes_changes, recording: None });
     assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }), "the worker reports its version");
     worker.say(&Request::Observe { ticket: 1, step: "one".to_owned(), span: None });
     let (code, output) = worker.end();

@@ -27,6 +27,7 @@ use super::stop::{self, Stop};
 use super::survey::{Admit, PlannedStep, planned_event, survey};
 use super::targets::Targets;
 use crate::failure::Failure;
+use crate::host::capabilities;
 use crate::host::secret::Digester;
 use crate::host::state::StateFolder;
 use crate::host::users::User;
@@ -109,6 +110,9 @@ pub struct Run {
 /// The plan file, the flags or the environment are invalid, or a saved plan is not valid here.
 pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPrepared> {
     let command = request.command;
+    if command == Command::Apply {
+        capabilities::set_makes_changes();
+    }
     let inputs = RunInputs::load(request)?;
     let plan_file = inputs.source.plan_file()?;
     let plan = inputs.evaluate(&plan_file)?;

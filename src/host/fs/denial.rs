@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::descriptor::open_at;
 use super::error::shell_path;
 use super::{Dir, Error, Stat, acting_ids, escape_path};
-use crate::host::capabilities::{Capability, has_capability, is_confined_to_planning};
+use crate::host::capabilities::{Capability, has_capability, is_confined_to_planning, missing_write_all};
 use crate::host::users::acting_user;
 
 const STICKY: u32 = 0o1000;
@@ -30,7 +30,13 @@ pub enum Denial {
     /// Something is mounted at the path, so it cannot be replaced (EBUSY).
     MountPoint { path: String },
     /// The acting user may not create entries in the directory (EACCES).
-    NotWritable { user: String, dir: String },
+    NotWritable {
+        user: String,
+        dir: String,
+        /// What root would need.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lacks: Option<Capability>,
+    },
     /// The directory is sticky, and both it and the entry belong to others (EPERM).
     Sticky { path: String },
     /// Another error of the kernel.
@@ -52,7 +58,7 @@ impl Denial {
             Self::MountPoint { path } => {
                 format!("{path} is a mount point, as a container's volume of a single file is, and cannot be replaced")
             }
-            Self::NotWritable { user, dir } => format!("{user} may not write in {dir}"),
+            Self::NotWritable { user, dir, .. } => format!("{user} may not write in {dir}"),
             Self::Sticky { path } => {
                 format!("{path} belongs to another user, and only owners may replace files in its directory (sticky)")
             }
@@ -73,13 +79,22 @@ impl Denial {
             Self::MountPoint { path } => {
                 format!("change the file that is mounted there instead (findmnt {}), or unmount it", word(path))
             }
-            Self::NotWritable { user, dir } if user == ROOT => {
+            Self::NotWritable { lacks: Some(capability), .. } => capability.hint(),
+            Self::NotWritable { user, dir, .. } if user == ROOT => {
                 format!("root was denied it: on NFS with root_squash, change {} on the server", word(dir))
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
             Self::Sticky { .. } => "set run_as: root on the step, or the user that owns the file".to_owned(),
             Self::Other { .. } => "see what kind of file system that is (findmnt -T PATH)".to_owned(),
         }
+    }
+}
+
+/// Returns whether the acting user has this access to a path, or an apply by root would have it. A symlink is followed.
+pub fn may_access(path: &Path, wanted: Access) -> bool {
+    match retry_on_intr(|| rustix::fs::accessat(rustix::fs::CWD, path, wanted, AtFlags::EACCESS)) {
+        Ok(()) => true,
+        Err(errno) => errno == Errno::ACCESS && is_confined_to_planning(),
     }
 }
 
@@ -97,7 +112,9 @@ impl Dir {
         Ok(match retry_on_intr(|| rustix::fs::accessat(self, ".", wanted, AtFlags::EACCESS)) {
             Ok(()) => None,
             Err(Errno::ACCESS) if is_confined_to_planning() => None,
-            Err(Errno::ACCESS) => Some(Denial::NotWritable { user: acting_user(), dir: dir() }),
+            Err(Errno::ACCESS) => {
+                Some(Denial::NotWritable { user: acting_user(), dir: dir(), lacks: missing_write_all() })
+            }
             Err(Errno::ROFS) => Some(Denial::ReadOnly { mount: dir() }),
             Err(errno) => Some(Denial::Other { path: dir(), error: crate::text::io_error_text(&errno.into()) }),
         })

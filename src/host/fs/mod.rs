@@ -39,7 +39,7 @@ pub use access::{FileSeen, read_file};
 pub use backup::Backup;
 pub use below::{NotRead, names_beside, read_below};
 pub use create::{PARENT_MODE, ParentAttributes, default_dir_mode};
-pub use denial::Denial;
+pub use denial::{Denial, may_access};
 pub use error::Error;
 pub use locate::Locator;
 pub use open::{Dir, Place};

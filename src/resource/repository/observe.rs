@@ -28,6 +28,7 @@ use crate::git::tree::Entry;
 use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
 use crate::git::worktree::can_change_names_in;
 use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check};
+use crate::host::capabilities::missing_write_all;
 use crate::host::fs::escape_path;
 use crate::host::users::{acting_user, name_or_id};
 use crate::telemetry::spans;
@@ -110,7 +111,11 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     if let (Some(nearest), None) = (nearest, &obstacle)
         && !can_change_names_in(nearest)
     {
-        obstacle = Some(Obstacle::UnwritableParent { path: nearest.display().to_string(), user: acting_user() });
+        obstacle = Some(Obstacle::UnwritableParent {
+            path: nearest.display().to_string(),
+            user: acting_user(),
+            lacks: missing_write_all(),
+        });
     }
     let upstream = match (&desired.url, &obstacle) {
         (Some(url), None) => Some((url, ask(&desired.remote_at(url, CheckoutState::Missing))?)),
@@ -256,7 +261,9 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
         checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
     }
     if let Some(path) = refs::unwritable(repo, &moved)? {
-        checkout.obstacles.push(Obstacle::UnwritableGit { path: path.display().to_string() });
+        checkout
+            .obstacles
+            .push(Obstacle::UnwritableGit { path: path.display().to_string(), lacks: missing_write_all() });
     }
     if !checkout.obstacles.is_empty() {
         return Ok(());
