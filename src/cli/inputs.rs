@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::state::StateFolder;
 use crate::host::users::User;
+use crate::host::warehouse::ClientDefaults;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
 use crate::render::{GitHub, Human, Json, Markdown};
 use crate::text::shell_words;
@@ -140,5 +141,11 @@ fn step_in_place_of_file(failure: Failure, path: &Path, only: &[String]) -> Fail
 
 /// Returns the variables and the environment for templates.
 pub fn inputs(variables: &Variables) -> Inputs {
-    Inputs { vars: variables.vars.iter().cloned().collect(), env: environment().texts(), host: HostAccess::Read }
+    let environment = environment();
+    Inputs {
+        vars: variables.vars.iter().cloned().collect(),
+        env: environment.texts(),
+        client: ClientDefaults::of(&environment),
+        host: HostAccess::Read,
+    }
 }

@@ -137,7 +137,13 @@ impl PlanFile {
                 unset.into_iter().next()
             });
             match result {
-                Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
+                Ok(spec) => match completed(node, spec, inputs) {
+                    Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
+                    Err(unavailable) if unavailable.is_of_host => {
+                        drop(connections.insert(name.to_owned(), Err(unavailable.problem)));
+                    }
+                    Err(wrong) => problems.push(wrong.problem),
+                },
                 Err(Some(unset)) => drop(connections.insert(name.to_owned(), Err(unset))),
                 Err(None) => {}
             }
@@ -145,7 +151,10 @@ impl PlanFile {
         let host = inputs.host.view();
         let connection = |name: &str| match connections.get(name) {
             Some(spec) => spec.as_ref().ok().cloned(),
-            None => self.connection(self.connections.get(name)?, &evaluator).ok(),
+            None => {
+                let node = self.connections.get(name)?;
+                completed(node, self.connection(node, &evaluator).ok()?, inputs).ok()
+            }
         };
         let others = self.others(&steps, selection, &evaluator, &mut problems);
         let (found, relations) = self.check_steps(&steps, &others, &connection, host.as_ref());
@@ -197,7 +206,11 @@ impl PlanFile {
         let mut specs = Vec::new();
         for (name, node) in &self.connections {
             match self.connection(node, &evaluator) {
-                Ok(spec) => specs.push((name.as_str(), spec)),
+                Ok(spec) => {
+                    let incomplete = completed(node, spec.clone(), inputs).err();
+                    problems.extend(incomplete.filter(|wrong| !wrong.is_of_host).map(|wrong| wrong.problem));
+                    specs.push((name.as_str(), spec));
+                }
                 Err(found) => problems.extend(found),
             }
         }
@@ -370,6 +383,23 @@ impl PlanFile {
             Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
         }
     }
+}
+
+/// Why the settings that the URL of a connection leaves out could not be added.
+struct Incomplete {
+    problem: Diagnostic,
+    /// Whether the service file of this host is to blame, and not the plan file.
+    is_of_host: bool,
+}
+
+/// The connection with the settings that its URL leaves out.
+fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<ConnectionSpec, Incomplete> {
+    let is_of_host = spec.url.has_service();
+    spec.completed(&inputs.client).map_err(|failure| {
+        let span = node.get("url").map_or_else(|| node.span.clone(), |url| url.span.clone());
+        let problem = Diagnostic { help: failure.hint, ..Diagnostic::at(span, failure.message) };
+        Incomplete { problem, is_of_host }
+    })
 }
 
 fn run_as(node: &Node) -> Result<Option<String>, Diagnostic> {

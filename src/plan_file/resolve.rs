@@ -82,6 +82,7 @@ impl PlanFile {
         Inputs {
             vars: inputs.vars.keys().map(outside).collect(),
             env: self.environment_names().iter().map(outside).collect(),
+            client: inputs.client.clone(),
             host: inputs.host,
         }
     }

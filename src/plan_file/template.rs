@@ -11,6 +11,7 @@ use super::lookup::{Lookup, Scope, unset};
 use super::node::{Node, Scalar, Style, Value};
 use super::place::Place;
 use crate::host::fs::Locator;
+use crate::host::warehouse::ClientDefaults;
 use crate::plan::claim::{Host, Unseen};
 
 /// What templates can use besides the plan file itself.
@@ -20,6 +21,8 @@ pub struct Inputs {
     pub vars: BTreeMap<String, String>,
     /// The environment of the process that the user started.
     pub env: BTreeMap<String, String>,
+    /// What connections take from the same environment.
+    pub client: ClientDefaults,
     /// Whether the host may be read to find out what two steps share: its symlinks and compose files.
     pub host: HostAccess,
 }

@@ -15,6 +15,7 @@ mod sandbox;
 mod adopt;
 mod ansible;
 mod command_line;
+mod connection_defaults;
 mod denials;
 mod diagnostics;
 mod events;

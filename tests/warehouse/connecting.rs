@@ -186,9 +186,9 @@ async fn password_files_are_read_by_libpqs_rules() {
     std::fs::write(&file, format!("127.0.0.1:{}:*:postgres:{escaped}\n", shared().port)).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let url = format!("postgresql://postgres@127.0.0.1:{}/postgres?sslmode=disable", shared().port);
-    let home = || ClientDefaults { pgpassfile: None, home: Some(folder.path().to_owned()) };
+    let home = || ClientDefaults { home: Some(folder.path().to_owned()), ..ClientDefaults::default() };
     connect_from(home(), &url, "", None).catalog().await.unwrap();
-    let named = ClientDefaults { pgpassfile: Some(file.clone()), home: None };
+    let named = ClientDefaults { pgpassfile: Some(file.clone()), ..ClientDefaults::default() };
     connect_from(named, &url, "", None).catalog().await.unwrap();
     connect_with(&format!("{url}&passfile={}", file.display()), "", None).catalog().await.unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();

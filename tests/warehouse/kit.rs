@@ -26,7 +26,7 @@ pub fn connect_with(url: &str, lines: &str, password: Option<&str>) -> Arc<Wareh
 pub fn connect_from(defaults: ClientDefaults, url: &str, lines: &str, password: Option<&str>) -> Arc<Warehouse> {
     let url = serde_json::to_string(url).unwrap();
     let password = password.map(|password| Secret::new(password.as_bytes().to_vec()));
-    let spec = spec(&format!("url: {url}\n{lines}"));
+    let spec = spec(&format!("url: {url}\n{lines}")).completed(&defaults).unwrap();
     Arc::new(Warehouse::new("warehouse", spec, password, defaults, CatalogQuery::default()))
 }
 

@@ -18,6 +18,7 @@ mod obstacles;
 mod pooler;
 mod readings;
 mod rights;
+mod services;
 mod soak;
 mod suite;
 mod target;

@@ -85,7 +85,7 @@ impl Bastion {
 
     fn connect(&self, url: &str, key: &str) -> Arc<Warehouse> {
         let tunnel = format!("tunnel: {{ ssh: 'root@127.0.0.1:{}', key: {} }}", self.port, self.path(key).display());
-        let home = ClientDefaults { pgpassfile: None, home: Some(self.folder.path().to_owned()) };
+        let home = ClientDefaults { home: Some(self.folder.path().to_owned()), ..ClientDefaults::default() };
         connect_from(home, url, &tunnel, Some(PASSWORD))
     }
 

@@ -144,6 +144,11 @@ impl Connection {
             let text = error.to_string();
             Failure::new(format!("{name}: {}", text.lines().next().unwrap_or_default()))
         })?;
+        let defaults = ClientDefaults::of(environment);
+        let spec = spec.completed(&defaults).map_err(|failure| {
+            let message = format!("{name}: {}", failure.message);
+            Failure { message, ..failure }
+        })?;
         let password = match &spec.password {
             Some(source) => {
                 let mut reader = SecretReader::new(environment.clone(), BTreeSet::new());
@@ -152,6 +157,6 @@ impl Connection {
             None => None,
         };
         let password = password.map(|secret| secret.as_password());
-        Ok(Warehouse::new(Self::NAME, spec, password, ClientDefaults::of(environment), query))
+        Ok(Warehouse::new(Self::NAME, spec, password, defaults, query))
     }
 }

@@ -19,7 +19,7 @@ use crate::host::environment::Environment;
 use crate::host::machine;
 use crate::host::secret::{Digest, Digester, Secret};
 use crate::host::users::User;
-use crate::host::warehouse::{ConnectionSecrets, ConnectionSpec};
+use crate::host::warehouse::{ClientDefaults, ConnectionSecrets, ConnectionSpec};
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
 use crate::resource::Companion;
 
@@ -51,7 +51,8 @@ impl RunInputs {
                     .hint("name its file: provision apply SAVED"));
             }
         }
-        let mut templates = Inputs { vars, env: environment.texts(), host: HostAccess::Read };
+        let client = ClientDefaults::of(&environment);
+        let mut templates = Inputs { vars, env: environment.texts(), client, host: HostAccess::Read };
         if command != Command::Apply || !Saved::is_one(&source.bytes) {
             let digester = Digester::fresh()?;
             let Selection { only, skip } = selection;

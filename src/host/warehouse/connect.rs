@@ -10,10 +10,11 @@ use tokio_postgres::config::{Host, SslMode as Wire};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
+use super::defaults::ClientDefaults;
 use super::dialect::Dialect;
 use super::endpoint::{Endpoint, Server};
 use super::error::{Attempt, DbError, is_worth_retrying};
-use super::pgpass::{ClientDefaults, Found};
+use super::pgpass::Found;
 use super::session_attrs::SessionAttrs;
 use super::spec::ConnectionSpec;
 use super::tls;

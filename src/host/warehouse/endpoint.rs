@@ -2,7 +2,7 @@
 //!
 //! The keys are those of libpq (<https://www.postgresql.org/docs/current/libpq-connect.html>, sections 34.1.1 and
 //! 34.1.2). tokio-postgres parses most of them. The others (verifying TLS modes, certificates, password files) are
-//! extracted first. Of the `PG*` environment variables only `PGPASSFILE` is used. Messages never contain a value,
+//! extracted first. What the string leaves out is added by [`super::ClientDefaults`]. Messages never contain a value,
 //! because it could be a misplaced password.
 
 use crate::text::nearest;
@@ -49,13 +49,13 @@ const OWN: &[&str] = &[
     "sslcert",
     "sslkey",
     "passfile",
+    "service",
     "keepalives_count",
     "target_session_attrs",
 ];
 
 /// The keys of libpq that are not supported.
 const UNSUPPORTED: &[&str] = &[
-    "service",
     "client_encoding",
     "fallback_application_name",
     "gssdelegation",
@@ -66,6 +66,7 @@ const UNSUPPORTED: &[&str] = &[
     "require_auth",
     "requirepeer",
     "requiressl",
+    "servicefile",
     "ssl_max_protocol_version",
     "ssl_min_protocol_version",
     "sslcertmode",
@@ -130,6 +131,11 @@ pub(super) struct Server {
 }
 
 impl Endpoint {
+    /// Returns whether the connection string names a service, whose settings are in a file of the host.
+    pub fn has_service(&self) -> bool {
+        self.settings.get("service").is_some_and(|name| !name.is_empty())
+    }
+
     /// Returns the servers in the order in which they are tried.
     pub(super) fn servers(&self) -> Vec<Server> {
         let ports = self.config.get_ports();
@@ -253,19 +259,26 @@ impl std::str::FromStr for Endpoint {
         };
         translate_ssl(&mut pairs, text.contains("://"))?;
         let mut settings = BTreeMap::new();
+        let mut password = None;
         for (key, value) in pairs {
-            if !OWN.contains(&key.as_str()) && !PASSED_ON.contains(&key.as_str()) {
+            if !is_known_key(&key) {
                 return Err(unknown_key(&key).into());
             }
-            settings.insert(key, value);
+            if key == "password" {
+                password = Some(Secret::new(value.into_bytes())).filter(|password| !password.expose().is_empty());
+            } else {
+                settings.insert(key, value);
+            }
         }
-        let given: BTreeMap<_, _> = settings
-            .iter()
-            .filter(|(key, _)| *key != "password")
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        Self::new(settings, password)
+    }
+}
+
+impl Endpoint {
+    /// Creates an endpoint of settings with known keys. It may still be incomplete.
+    pub(super) fn new(mut settings: BTreeMap<String, String>, password: Option<Secret>) -> Result<Self, Failure> {
+        let given = settings.clone();
         let mut own = |key: &str| settings.remove(key).filter(|value| !value.is_empty());
-        let password = own("password").map(|password| Secret::new(password.into_bytes()));
         let sslmode = own("sslmode").map(|mode| ssl_mode(&mode)).transpose()?;
         let root_cert = own("sslrootcert").map(|value| match value.as_str() {
             "system" => RootCert::System,
@@ -279,6 +292,7 @@ impl std::str::FromStr for Endpoint {
             (None, None) => None,
             _ => return Err("`sslcert` and `sslkey` have to be given together".into()),
         };
+        let _service = own("service");
         let passfile = own("passfile").map(PathBuf::from);
         let session_attrs = own("target_session_attrs").map(|word| word.parse()).transpose()?.unwrap_or_default();
         // libpq uses the name `keepalives_count`, and tokio-postgres `keepalives_retries`.
@@ -288,9 +302,6 @@ impl std::str::FromStr for Endpoint {
         settings.retain(|_, value| !value.is_empty());
         let keys: Vec<_> = settings.iter().map(|(key, value)| format!("{key}='{}'", escaped(value))).collect();
         let mut config: Config = keys.join(" ").parse().map_err(|error| invalid(&error))?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err("the connection has no host: write postgresql://USER@HOST:PORT/DATABASE".into());
-        }
         if config.get_channel_binding() == ChannelBinding::Require && sslmode == Some(SslMode::Disable) {
             return Err(Failure::new("`channel_binding=require` needs TLS, which `sslmode=disable` turns off")
                 .hint("use sslmode=require or stronger, or remove channel_binding"));
@@ -299,7 +310,8 @@ impl std::str::FromStr for Endpoint {
         if hosts > 0 && addresses > 0 && hosts != addresses {
             return Err(format!("`host` lists {hosts} servers and `hostaddr` lists {addresses}").into());
         }
-        if config.get_ports().len() > 1 && config.get_ports().len() != hosts.max(addresses) {
+        if hosts.max(addresses) > 0 && config.get_ports().len() > 1 && config.get_ports().len() != hosts.max(addresses)
+        {
             return Err("`port` lists neither one port nor one for each host".into());
         }
         if config.get_application_name().is_none() {
@@ -327,10 +339,13 @@ fn translate_ssl(pairs: &mut Vec<(String, String)>, is_url: bool) -> Result<(), 
     Ok(())
 }
 
-fn unknown_key(key: &str) -> String {
-    if key == "service" {
-        return "the connection option `service` is not supported: copy its settings from pg_service.conf".into();
-    }
+/// Returns whether the key is supported.
+pub(super) fn is_known_key(key: &str) -> bool {
+    OWN.contains(&key) || PASSED_ON.contains(&key)
+}
+
+/// Returns the message for a key that is not supported.
+pub(super) fn unknown_key(key: &str) -> String {
     if UNSUPPORTED.contains(&key) {
         return format!("the connection option `{key}` is not supported: remove it");
     }

@@ -3,27 +3,18 @@
 //! The format, and the rule that no other user may be able to read the file, are libpq's
 //! (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio_postgres::config::Host;
 use zeroize::Zeroizing;
 
+use super::defaults::ClientDefaults;
 use super::endpoint::Server;
-use crate::host::environment::Environment;
 use crate::host::fs;
 use crate::host::secret::Secret;
 
 /// The maximum size of a password file (1 MiB).
 const MAX_PASSFILE_BYTES: u64 = 1 << 20;
-
-/// Everything that a connection takes from the environment of the process that the user started.
-#[derive(Debug, Clone, Default)]
-pub struct ClientDefaults {
-    /// `PGPASSFILE`.
-    pub pgpassfile: Option<PathBuf>,
-    /// The user's home directory, for `.pgpass` and `.ssh/known_hosts`.
-    pub home: Option<PathBuf>,
-}
 
 /// The result of looking up a password.
 #[derive(Debug)]
@@ -36,11 +27,6 @@ pub(super) enum Found {
 }
 
 impl ClientDefaults {
-    /// Takes the same values from the environment as libpq and ssh.
-    pub fn of(environment: &Environment) -> Self {
-        Self { pgpassfile: environment.path("PGPASSFILE"), home: environment.path("HOME") }
-    }
-
     /// Looks up the password of `user` on `server`.
     pub(super) fn look_up(&self, named: Option<&Path>, server: &Server, database: &str, user: &str) -> Found {
         let default = || self.home.as_ref().map(|home| home.join(".pgpass"));
@@ -129,7 +115,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".pgpass");
         std::fs::write(&path, "*:*:*:*:hunter2").unwrap();
-        let file = ClientDefaults { pgpassfile: None, home: Some(folder.path().to_owned()) };
+        let file = ClientDefaults { home: Some(folder.path().to_owned()), ..ClientDefaults::default() };
         for (mode, readable) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             match file.look_up(None, &server("db", 1), "d", "u") {

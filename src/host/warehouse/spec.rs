@@ -18,7 +18,7 @@ use crate::plan::claim::Database;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionSpec {
-    /// A libpq URL (`postgresql://user@host:5439/db?sslmode=…`) or key/value string (`host=… dbname=…`).
+    /// A libpq URL (`postgresql://user@host:5439/db?sslmode=…`) or key/value string (`host=… dbname=…`, `service=…`).
     pub url: Endpoint,
     /// The source of the password. It takes precedence over the URL and over password files.
     #[serde(default, deserialize_with = "optional_source")]
