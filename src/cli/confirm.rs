@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::engine::run::Answer;
 use crate::engine::stop::Stop;
 use crate::host::terminal::Terminal;
+use crate::host::thread;
 use crate::render::output;
 
 /// How long the reader of a pipe may take to read what was printed before the prompt.
@@ -35,7 +36,7 @@ pub async fn confirm(question: &str, stop: &Stop) -> Answer {
     }
     if matches!(answer, Answer::None | Answer::Stopped) {
         // The line of the question was not ended by Enter.
-        let ended = tokio::task::spawn_blocking(move || terminal.write("\n"));
+        let ended = thread::blocking("terminal", move || terminal.write("\n"));
         drop(timeout(DISPLAY_DELAY, ended).await);
     }
     answer
@@ -51,7 +52,8 @@ async fn ask(terminal: &Arc<Terminal>, question: &Arc<str>) -> Answer {
     };
     let first = write();
     let reading = Arc::clone(terminal);
-    let mut line = tokio::task::spawn_blocking(move || first().and_then(|()| reading.read_line()));
+    let reading = thread::blocking("terminal", move || first().and_then(|()| reading.read_line()));
+    let mut line = std::pin::pin!(reading);
     loop {
         let continues = async {
             match &mut continued {
@@ -65,7 +67,7 @@ async fn ask(terminal: &Arc<Terminal>, question: &Arc<str>) -> Answer {
                 Ok(Ok(Some(_))) => Answer::No,
                 _ => Answer::None,
             },
-            _ = continues => drop(tokio::task::spawn_blocking(write())),
+            _ = continues => drop(thread::blocking("terminal", write()).await),
         }
     }
 }

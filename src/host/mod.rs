@@ -15,5 +15,6 @@ pub mod state;
 pub mod terminal;
 #[cfg(test)]
 pub mod testing;
+pub mod thread;
 pub mod users;
 pub mod warehouse;

@@ -41,6 +41,52 @@ async fn everyday_ddl_converges_on_postgresql() {
     }
 }
 
+/// Domains, enums, composite types and their arrays, by any spelling, on the search path or off it.
+#[tokio::test]
+async fn types_that_are_not_built_in_are_compared_as_the_server_spells_them() {
+    let database = shared().database();
+    shared().psql(
+        &database,
+        "CREATE SCHEMA s; CREATE TYPE s.mood AS ENUM ('good', 'bad'); CREATE DOMAIN s.\"Zip code\" AS varchar(5) NOT NULL; \
+         CREATE TYPE public.pair AS (a int, b int); CREATE DOMAIN public.code AS int; CREATE DOMAIN s.code AS text",
+    );
+    let warehouse = connect(&shared().socket_url(&database));
+    for (at, (body, lines)) in [
+        ("(m s.mood, z s.\"Zip code\" NOT NULL)", ""),
+        ("(m S.Mood[], p public.pair, q public.pair[3])", ""),
+        ("(c public.code, d s.code DEFAULT 'x')", ""),
+        ("(m s.mood, c code)", "columns: [{ name: m, type: s.mood }, { name: c, type: code }]"),
+        (
+            "(m s.mood[], z s.\"Zip code\")",
+            "columns: [{ name: m, type: 's.mood []' }, { name: z, type: 's.\"Zip code\"' }]",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ddl = format!("CREATE TABLE s.t{at} {body}");
+        let step = table(&ddl, lines);
+        assert_eq!(apply(&step, &warehouse, DAY).await.len(), 1, "{ddl}");
+        assert_eq!(apply(&step, &warehouse, DAY).await.len(), 0, "{ddl}");
+    }
+    let refusal = |ddl: &'static str, lines: &'static str| {
+        let warehouse = connect(&shared().socket_url(&database));
+        async move { plan(&table(ddl, lines), &warehouse, DAY).await.unwrap_err() }
+    };
+    // Two types of the same name are not the same type.
+    let other = refusal("CREATE TABLE s.t2 (c s.code, d s.code)", "").await;
+    assert!(other.message.contains("column c is public.code, expected s.code"), "{other:?}");
+    let absent = refusal("CREATE TABLE s.new (m s.mod)", "").await;
+    assert_eq!(absent.message, "column m has the type s.mod, which does not exist");
+    let unknown =
+        refusal("CREATE TABLE s.t0 (m s.mood, z int)", "columns: [{ name: m, type: mood }, { name: z, type: zip }]")
+            .await;
+    assert!(
+        unknown.message.contains("column m is s.mood, expected mood (write `s.mood`, as the server spells it)"),
+        "{unknown:?}"
+    );
+}
+
 /// What LIKE includes belongs to the shape, and nothing else of it does.
 #[tokio::test]
 async fn what_like_includes_is_compared() {

@@ -248,6 +248,10 @@ fn rewritten(statement: &str) -> String {
     if statement.starts_with("GRANT") || statement.starts_with("REVOKE") {
         return statement.replace(" TO ROLE ", " TO ").replace(" FROM ROLE ", " FROM ");
     }
+    if statement.starts_with("CREATE VIEW") || statement.starts_with("CREATE OR REPLACE VIEW") {
+        // PostgreSQL binds every view to its tables.
+        return statement.strip_suffix(" WITH NO SCHEMA BINDING").unwrap_or(statement).to_owned();
+    }
     if !statement.to_uppercase().starts_with("CREATE TABLE") {
         return statement.to_owned();
     }

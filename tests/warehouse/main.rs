@@ -12,6 +12,7 @@ mod double;
 mod drift;
 mod faults;
 mod generated;
+mod hostile_peers;
 mod kit;
 mod names;
 mod obstacles;
@@ -23,6 +24,7 @@ mod soak;
 mod suite;
 mod target;
 mod tunnel;
+mod views;
 
 /// The suite on one server. Each case can have an attribute.
 macro_rules! suite {
@@ -42,6 +44,7 @@ macro_rules! suite {
             names_that_need_quotation_marks_work,
             a_plan_writes_nothing,
             what_is_there_is_adopted,
+            a_view_over_a_series_is_made_and_kept_right,
         );
     };
     ($server:ident, $target:expr, $attribute:meta: $($case:ident,)*) => {

@@ -261,3 +261,29 @@ pub async fn what_is_there_is_adopted(target: &Target) {
         assert_eq!(text.contains(part), target.redshift, "{part:?}\n{text}");
     }
 }
+
+pub async fn a_view_over_a_series_is_made_and_kept_right(target: &Target) {
+    target.sql("CREATE TABLE settlement_ods.mart (id BIGINT NOT NULL, state VARCHAR(32), at TIMESTAMP) DISTKEY (id) SORTKEY (at)").await;
+    let warehouse = connect(&target.url);
+    let step = |ahead: u8| {
+        target.periods(&format!(
+            "ahead: {ahead}
+tables: [{{ name: 'settlement_ods.hist_{{period}}', like: settlement_ods.mart, view: settlement_ods.hist }}]
+grants: [{{ to: {}, privileges: [select] }}]",
+            target.user
+        ))
+    };
+    let done = apply(&step(0), &warehouse, DAY).await;
+    let ends = |done: &[String], expected: [String; 2]| assert_eq!(done[done.len() - 2..], expected, "{done:?}");
+    let granted = target.text(&format!("grant select on settlement_ods.hist to {}", target.user));
+    ends(&done, [target.text("create view settlement_ods.hist over 2 tables"), granted.clone()]);
+    assert_eq!(apply(&step(0), &connect(&target.url), DAY).await, Vec::<String>::new());
+    let done = apply(&step(1), &warehouse, DAY).await;
+    assert_eq!(done.len(), 3, "{done:?}");
+    assert_eq!(done[2], target.text("replace view settlement_ods.hist over 3 tables"));
+    let planned = plan(&step(1), &connect(&target.url), DAY).await.unwrap();
+    assert_eq!((summaries(&planned), planned.obstacles.len()), (Vec::new(), 0), "{planned:?}");
+    target.sql("DROP VIEW settlement_ods.hist").await;
+    let done = apply(&step(1), &warehouse, DAY).await;
+    assert_eq!(done, [target.text("create view settlement_ods.hist over 3 tables"), granted]);
+}

@@ -15,6 +15,7 @@ use super::{Address, HostKey, KeyRead, authenticate, connect};
 use crate::failure::Failure;
 use crate::host::fs;
 use crate::host::secret::Secret;
+use crate::host::thread;
 use crate::telemetry::spans;
 
 /// The time limit of one step of the SSH protocol.
@@ -61,7 +62,7 @@ impl Tunnel {
     /// Opens a stream to a host and port as seen from the SSH host. Opens the session if there is none or it is broken.
     pub async fn channel(&self, host: &str, port: u16) -> Result<tokio::net::UnixStream, Failure> {
         let (inner, host) = (Arc::clone(&self.inner), host.to_owned());
-        let opened = tokio::task::spawn_blocking(spans::carried(move || inner.channel(&host, port))).await;
+        let opened = thread::blocking("tunnel", spans::carried(move || inner.channel(&host, port))).await;
         let stream = opened.map_err(|error| Failure::new(format!("cannot open the tunnel: {error}")))??;
         tokio::net::UnixStream::from_std(stream)
             .map_err(|error| Failure::new(format!("cannot use the tunnel: {error}")))

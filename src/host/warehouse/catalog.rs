@@ -10,6 +10,7 @@ use super::column::Column;
 use super::dialect::Dialect;
 use super::layout::{Dist, Sort};
 use super::name::{TableName, fold};
+use super::union_view::Branch;
 
 /// What the steps of a connection need from the catalog. Exactly this is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub struct CatalogQuery {
     pub expected: BTreeSet<TableName>,
     /// Relations that are found by a part of their names.
     pub families: BTreeSet<Family>,
+    /// Whether to read the definitions of views, and what uses the columns of tables.
+    pub views: bool,
+    /// The names of types that are not built in, for SQL.
+    pub types: BTreeSet<String>,
 }
 
 /// The tables and views of a schema whose names begin and end in a given way: all of them where both are empty.
@@ -63,6 +68,8 @@ impl CatalogQuery {
         self.accounts.extend(other.accounts);
         self.expected.extend(other.expected);
         self.families.extend(other.families);
+        self.views |= other.views;
+        self.types.extend(other.types);
     }
 
     /// Returns whether all of `other` is included already.
@@ -71,6 +78,8 @@ impl CatalogQuery {
             && self.accounts.is_superset(&other.accounts)
             && self.expected.is_superset(&other.expected)
             && self.families.is_superset(&other.families)
+            && (self.views || !other.views)
+            && self.types.is_superset(&other.types)
     }
 
     /// Whether a relation belongs to one of the families.
@@ -95,6 +104,9 @@ pub struct Catalog {
     /// The queried accounts to which the connected user may give a table. `None` if the server does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub possible_owners: Option<BTreeSet<String>>,
+    /// The queried types that exist, each with its qualified name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, String>,
     /// Why the server accepts no changes, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<ReadOnly>,
@@ -132,6 +144,7 @@ impl Catalog {
             relations: BTreeMap::new(),
             accounts: BTreeSet::new(),
             possible_owners: None,
+            types: BTreeMap::new(),
             read_only: None,
             single_byte: false,
             near: BTreeMap::new(),
@@ -165,9 +178,11 @@ impl Catalog {
 
     /// Returns the part of this catalog that the query names.
     pub fn restrict_to(&self, query: &CatalogQuery) -> Catalog {
+        let own = |(name, spelling): (&String, &String)| (name.clone(), spelling.clone());
         let mut part = Catalog {
             accounts: self.accounts.intersection(&query.accounts).cloned().collect(),
             possible_owners: self.possible_owners.clone(),
+            types: self.types.iter().filter(|(name, _)| query.types.contains(*name)).map(own).collect(),
             read_only: self.read_only.clone(),
             single_byte: self.single_byte,
             near: self.near.clone(),
@@ -256,6 +271,12 @@ pub struct Relation {
     /// What affects an INSERT apart from the columns.
     #[serde(default, skip_serializing_if = "Inserts::is_empty")]
     pub inserts: Inserts,
+    /// The tables and columns of a view that is nothing but their UNION ALL. `None` if definitions were not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub union: Option<Vec<Branch>>,
+    /// Only on PostgreSQL: what prevents the types of columns from being altered, as DROP names it (`VIEW a.b`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub used_by: BTreeMap<String, BTreeSet<String>>,
     /// Only on Redshift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dist: Option<Dist>,

@@ -1,16 +1,17 @@
 //! Opens a session on an endpoint: tries its servers, sets up TLS, and logs in, all within one deadline.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode as Wire};
-use tokio_postgres::tls::TlsStream;
-use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::defaults::ClientDefaults;
+use super::dial::{self, Bounded, Budget, MAX_LOGIN_BYTES, MAX_REPLY_BYTES};
 use super::dialect::Dialect;
 use super::endpoint::{Endpoint, Server};
 use super::error::{Attempt, DbError, is_worth_retrying};
@@ -32,7 +33,21 @@ pub(super) struct Session {
     pub client: Client,
     /// The dialect suggested by the server's first message. `version()` decides.
     pub dialect: Dialect,
+    /// How much the server may send.
+    pub budget: Budget,
     pump: JoinHandle<()>,
+}
+
+/// The hint for an answer that is larger than any catalog.
+pub(super) const TOO_MUCH: &str =
+    "check what listens there; a plan file for more tables has to be split, or run with --only";
+
+impl Session {
+    /// Returns the failure if the server has sent more than the `bytes` that it may.
+    pub fn excess(&self, doing: &str, bytes: u64) -> Option<DbError> {
+        let failure = Failure::new(format!("{doing}: the server sends more than {} MiB", bytes >> 20));
+        self.budget.is_exceeded().then(|| DbError::Fatal(failure.hint(TOO_MUCH)))
+    }
 }
 
 impl Drop for Session {
@@ -107,6 +122,7 @@ impl Connector {
     /// Returns why a server is not of the wanted kind, if it is not.
     async fn mismatch(&self, session: &Session, server: &Server, wanted: SessionAttrs) -> Option<Failure> {
         let (question, expected, otherwise) = wanted.question()?;
+        session.budget.allow(MAX_REPLY_BYTES);
         let answer = tokio::time::timeout(self.timeout(), session.client.simple_query(question)).await;
         let first = |messages: Vec<SimpleQueryMessage>| {
             messages.into_iter().find_map(|message| match message {
@@ -149,24 +165,30 @@ impl Connector {
         let attempts = tls::attempts(mode);
         for (at, wire) in attempts.iter().enumerate() {
             let config = self.config_for(server, *wire, password.as_ref());
+            let budget = Budget::new(MAX_LOGIN_BYTES);
             let connecting = async {
-                match &self.tunnel {
-                    None => {
-                        let (client, connection) = config.connect(connector.clone()).await.map_err(Stage::Server)?;
-                        Ok(session(client, connection))
-                    }
-                    Some(tunnel) => {
+                let name = server.name.as_deref().unwrap_or_default();
+                let tls = connector.handshake(name);
+                match (&self.tunnel, &server.host) {
+                    (Some(tunnel), _) => {
                         let stream = tunnel.channel(&host_name(server), server.port).await.map_err(Stage::Tunnel)?;
-                        let name = server.name.as_deref().unwrap_or_default();
-                        let tls = connector.handshake(name);
-                        let (client, connection) = config.connect_raw(stream, tls).await.map_err(Stage::Server)?;
-                        Ok(session(client, connection))
+                        log_in(&config, stream, tls, &budget).await
+                    }
+                    (None, Host::Unix(folder)) => {
+                        let stream = dial::unix(folder, server.port).await.map_err(Stage::Dial)?;
+                        log_in(&config, stream, tls, &budget).await
+                    }
+                    (None, Host::Tcp(host)) => {
+                        let stream = dial::tcp(host, server.port, &endpoint.config).await.map_err(Stage::Dial)?;
+                        log_in(&config, stream, tls, &budget).await
                     }
                 }
             };
             let error = match tokio::time::timeout(timeout, connecting).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(Stage::Tunnel(failure))) => return Err(DbError::ConnectionLost(failure)),
+                Ok(Err(Stage::Dial(error))) => return Err(attempt.cannot_reach(&error)),
+                Ok(Err(Stage::Server(_))) if budget.is_exceeded() => return Err(attempt.too_much(MAX_LOGIN_BYTES)),
                 Ok(Err(Stage::Server(error))) => error,
                 Err(_) => return Err(attempt.timed_out(timeout.as_secs())),
             };
@@ -209,26 +231,7 @@ impl Connector {
             .dbname(self.endpoint().database())
             .ssl_mode(wire)
             .ssl_negotiation(all.get_ssl_negotiation())
-            .port(server.port)
-            .connect_timeout(self.timeout())
-            .keepalives(all.get_keepalives())
-            .keepalives_idle(all.get_keepalives_idle())
             .channel_binding(all.get_channel_binding());
-        match (&server.host, &server.name) {
-            (Host::Unix(folder), _) => {
-                config.host_path(folder);
-            }
-            (Host::Tcp(address), Some(name)) => {
-                config.host(name.clone());
-                // `hostaddr` gives the address. The name is only used for the certificate.
-                if let Ok(address) = address.parse() {
-                    config.hostaddr(address);
-                }
-            }
-            (Host::Tcp(host), None) => {
-                config.host(host.clone());
-            }
-        }
         if let Some(password) = password {
             config.password(password.expose());
         }
@@ -242,15 +245,6 @@ impl Connector {
         if let Some(name) = all.get_application_name().filter(|_| own_host) {
             config.application_name(name);
         }
-        if let Some(timeout) = all.get_tcp_user_timeout() {
-            config.tcp_user_timeout(*timeout);
-        }
-        if let Some(interval) = all.get_keepalives_interval() {
-            config.keepalives_interval(interval);
-        }
-        if let Some(retries) = all.get_keepalives_retries() {
-            config.keepalives_retries(retries);
-        }
         config
     }
 }
@@ -258,6 +252,7 @@ impl Connector {
 /// The stage at which connecting failed.
 enum Stage {
     Tunnel(Failure),
+    Dial(io::Error),
     Server(tokio_postgres::Error),
 }
 
@@ -269,17 +264,19 @@ fn host_name(server: &Server) -> String {
     }
 }
 
-/// Runs the connection in the background.
-fn session<S, T>(client: Client, connection: Connection<S, T>) -> Session
+/// Logs in over a stream and runs the connection in the background.
+async fn log_in<S>(config: &Config, stream: S, tls: tls::Handshake, budget: &Budget) -> Result<Session, Stage>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: TlsStream + AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
 {
+    let stream = Bounded::new(stream, budget.clone());
+    let (client, connection) = config.connect_raw(stream, tls).await.map_err(Stage::Server)?;
     // Redshift reports itself as PostgreSQL 8.0.2.
     let old = connection.parameter("server_version").is_some_and(|version| version.starts_with("8.0"));
     let pump = tokio::spawn(async move {
         // Errors are reported to the callers that wait for an answer.
         let _ended = connection.await;
     });
-    Session { client, dialect: if old { Dialect::Redshift } else { Dialect::Postgresql }, pump }
+    let dialect = if old { Dialect::Redshift } else { Dialect::Postgresql };
+    Ok(Session { client, dialect, budget: budget.clone(), pump })
 }

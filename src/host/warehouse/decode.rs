@@ -11,8 +11,9 @@ use super::catalog::{Catalog, CatalogQuery, Computed, Inserts, ReadOnly, Relatio
 use super::column::Column;
 use super::dialect::Dialect;
 use super::layout::{Dist, Sort};
-use super::name::TableName;
+use super::name::{Shown, TableName};
 use super::query::{MAX_FAMILY_COLUMNS, Part, names, parts};
+use super::union_view;
 
 /// An incomplete answer, which has to be queried again.
 #[derive(Debug, PartialEq)]
@@ -56,6 +57,9 @@ pub(super) fn catalog(
             let owners = catalog.possible_owners.get_or_insert_default();
             owners.extend((possible == "t").then(|| name.to_owned()));
         }
+    }
+    for row in answers.rows(Part::NamedTypes) {
+        catalog.types.insert(text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
     }
     for row in answers.rows(Part::Roles) {
         catalog.accounts.extend(accounts(query, "role", text(row, 0)?));
@@ -128,6 +132,12 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
         guards.entry(text(row, 0)?).or_default().insert(text(row, 1)?.to_owned());
     }
     let mut columns = columns(answers.rows(Part::Columns))?;
+    let mut unions = HashMap::new();
+    for row in answers.rows(Part::Definitions) {
+        let reads = field(row, 2).unwrap_or_default().lines().filter_map(|name| name.parse().ok()).collect();
+        unions.insert(text(row, 0)?, field(row, 1).and_then(|definition| union_view::parse(definition, &reads)));
+    }
+    let mut uses = uses(answers.rows(Part::Uses))?;
     for row in answers.rows(Part::Relations) {
         let name = TableName::new(text(row, 1)?, text(row, 2)?);
         // Two IN lists also match pairs that were not queried.
@@ -149,6 +159,8 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
             rights: rights(row),
             grants: field(row, 5).map(|list| acl::read(list, field(row, 4).unwrap_or_default())).unwrap_or_default(),
             sort: found.sort_key(),
+            union: unions.remove(text(row, 0)?).flatten(),
+            used_by: uses.remove(text(row, 0)?).unwrap_or_default(),
             dist: field(row, 7).map(|style| dist(style, found.dist_key)),
             columns: found.columns,
         };
@@ -165,6 +177,8 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
                 grants: BTreeMap::new(),
                 columns: Vec::new(),
                 inserts: Inserts::default(),
+                union: None,
+                used_by: BTreeMap::new(),
                 dist: None,
                 sort: None,
             });
@@ -269,6 +283,22 @@ fn columns(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Columns>, Incomplete
         entry.columns.push(Column { name, type_name: text(row, 2)?.to_owned(), null: !flag(row, 3) });
     }
     Ok(columns)
+}
+
+/// What uses the columns of a relation.
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+fn uses(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Uses>, Incomplete> {
+    let mut uses: HashMap<&str, Uses> = HashMap::new();
+    for row in rows {
+        let relation = TableName::new(text(row, 4)?, text(row, 5)?);
+        let user = match field(row, 3) {
+            Some(name) => format!("{} {} ON {relation}", text(row, 2)?, Shown(name)),
+            None => format!("{} {relation}", text(row, 2)?),
+        };
+        uses.entry(text(row, 0)?).or_default().entry(text(row, 1)?.to_owned()).or_default().insert(user);
+    }
+    Ok(uses)
 }
 
 /// Converts `pg_class.reldiststyle`. 10 to 12 mean AUTO with its current choice.

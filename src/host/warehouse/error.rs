@@ -114,6 +114,9 @@ fn remedy(code: &SqlState, answer: &ServerError, doing: &str, user: &str) -> Opt
              TEXT32K, and PostgreSQL cannot alter a column that a view uses: use `on_drift: report`, or alter it manually"
                 .into()
         }
+        "42P16" if doing.starts_with("cannot replace view") => {
+            "drop the view manually and run apply again: it is then created with the new columns".into()
+        }
         "25006" => {
             "the server is read-only (a replica, or default_transaction_read_only): connect to the primary".into()
         }
@@ -185,6 +188,17 @@ impl Attempt<'_> {
         DbError::Silent(self.failure(&format!("{} did not answer within {seconds} s", self.server)).hint(
             "check the address, and whether a firewall or security group blocks this host; or raise `connect_timeout`",
         ))
+    }
+
+    /// The server sends more before the login than any server has to say.
+    pub fn too_much(&self, bytes: u64) -> DbError {
+        let sent = format!("{} sends more than {} MiB before the login is done", self.server, bytes >> 20);
+        DbError::Fatal(self.failure(&sent).hint("check that a PostgreSQL or Redshift server listens there"))
+    }
+
+    /// Returns why no byte stream to the server could be opened.
+    pub fn cannot_reach(&self, error: &io::Error) -> DbError {
+        self.unreachable(&error.to_string(), Some(error.kind()))
     }
 
     /// Returns the cause in the user's terms.

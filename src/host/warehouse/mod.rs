@@ -20,6 +20,7 @@ mod connect;
 mod connection_string;
 mod decode;
 mod defaults;
+mod dial;
 mod dialect;
 mod endpoint;
 mod error;
@@ -32,6 +33,7 @@ mod service;
 mod session_attrs;
 mod spec;
 mod tls;
+mod union_view;
 
 pub use account::{Account, Privilege, Rights};
 pub use catalog::{Catalog, CatalogQuery, Computed, Family, Inserts, ReadOnly, Relation, RelationKind, Schema};
@@ -42,6 +44,7 @@ pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use layout::{Dist, Sort};
 pub use name::{MAX_IDENTIFIER_BYTES, Shown, TableName, fold};
 pub use spec::{ConnectionSpec, KeySpec, TunnelSpec};
+pub use union_view::Branch;
 
 use crate::failure::Failure;
 use crate::host::secret::{Origin, Secret, SecretSource};
@@ -49,6 +52,7 @@ use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::ssh::{HostKey, Tunnel, TunnelKey};
 use crate::telemetry::spans::{self, Count};
 use connect::{Connector, Session};
+use dial::{MAX_CATALOG_BYTES, MAX_CATALOG_ROWS, MAX_REPLY_BYTES};
 use error::DbError;
 
 /// How often a statement or a catalog read is attempted if another session or the network interferes.
@@ -217,8 +221,10 @@ impl Warehouse {
         self.connect(state).await?;
         let Some(session) = &state.session else { return Err(DbError::ConnectionLost(Failure::new("no session"))) };
         let run = |sql: String| async move {
+            session.budget.allow(MAX_REPLY_BYTES);
             let answer = self.in_time(session.client.batch_execute(&sql), doing);
-            spans::warehouse_query("change").instrument(answer).await
+            let done = spans::warehouse_query("change").instrument(answer).await;
+            done.map_err(|error| session.excess(doing, MAX_REPLY_BYTES).unwrap_or(error))
         };
         if cannot_run_in_transaction(sql, session.dialect) {
             // Two statements in one query would form one transaction.
@@ -294,12 +300,25 @@ impl Warehouse {
             let mut stream = std::pin::pin!(stream);
             while let Some(message) = stream.next().await {
                 messages.push(message?);
+                if messages.len() > MAX_CATALOG_ROWS {
+                    break;
+                }
             }
             Ok(())
         };
+        session.budget.allow(MAX_CATALOG_BYTES);
         let span = spans::warehouse_query("catalog");
         let answered = span.clone().instrument(self.in_time(answer, &doing)).await;
         span.count(Count::Rows, messages.len() as u64);
+        if messages.len() > MAX_CATALOG_ROWS {
+            // The rest of the answer is still on its way.
+            let failure = Failure::new(format!("{doing}: the server sends more than {MAX_CATALOG_ROWS} rows"));
+            state.session = None;
+            return Err(DbError::Fatal(failure.hint(connect::TOO_MUCH)));
+        }
+        if let Some(excess) = session.excess(&doing, MAX_CATALOG_BYTES) {
+            return Err(excess);
+        }
         let mut results = decode::results(messages);
         results.drain(..ahead.min(results.len()));
         let version = results.first().and_then(|rows| rows.first()?.try_get(0).ok().flatten().map(str::to_owned));
@@ -333,6 +352,7 @@ impl Warehouse {
         let ahead = settings.len();
         let statement = near::statement(&missing, session.dialect);
         let statements = settings.into_iter().chain([statement]).collect::<Vec<_>>().join("; ");
+        session.budget.allow(MAX_REPLY_BYTES);
         if let Ok(messages) = self.in_time(session.client.simple_query(&statements), &self.reading_doing()).await {
             let rows = decode::results(messages).into_iter().nth(ahead).unwrap_or_default();
             catalog.near = near::likely_names(&missing, &rows);

@@ -33,6 +33,12 @@ pub(super) enum Part {
     Guards,
     /// PostgreSQL: types with the name of a table.
     Types,
+    /// PostgreSQL, if asked for: the qualified names of types.
+    NamedTypes,
+    /// If asked for: the definitions of views.
+    Definitions,
+    /// PostgreSQL, if asked for: what uses columns.
+    Uses,
     /// Redshift: schemas whose tables are stored elsewhere.
     ExternalSchemas,
     /// Redshift, only if a plan file has roles, because access lists do not contain them.
@@ -53,6 +59,13 @@ pub(super) fn parts(query: &CatalogQuery, dialect: Dialect) -> Vec<Part> {
                 parts.extend([Part::Roles, Part::RolePrivileges, Part::RoleSchemas]);
             }
         }
+    }
+    if dialect == Dialect::Postgresql && !query.types.is_empty() {
+        parts.push(Part::NamedTypes);
+    }
+    if query.views {
+        parts.push(Part::Definitions);
+        parts.extend((dialect == Dialect::Postgresql).then_some(Part::Uses));
     }
     parts
 }
@@ -138,6 +151,23 @@ impl Lists {
                  JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typrelid = 0 AND t.typcategory <> 'A' \
                  AND n.nspname IN ({schemas}) AND t.typname IN ({tables})"
             ),
+            Part::NamedTypes => {
+                let types: Vec<String> = query.types.iter().map(|name| format!("({})", escape_literal(name))).collect();
+                let spelling = type_name("t.oid", "NULL");
+                format!(
+                    "SELECT asked.name, {spelling} FROM (VALUES {}) asked(name) JOIN pg_type t ON t.oid = to_regtype(asked.name) \
+                     JOIN pg_namespace tn ON tn.oid = t.typnamespace",
+                    types.join(", ")
+                )
+            }
+            Part::Definitions => {
+                let reads = match dialect {
+                    Dialect::Postgresql => READ_BY_VIEW,
+                    Dialect::Redshift => "NULL",
+                };
+                format!("SELECT c.oid, pg_get_viewdef(c.oid), {reads} {relation} AND c.relkind = 'v'")
+            }
+            Part::Uses => uses(&format!("(SELECT c.oid {relation})")),
             Part::ExternalSchemas => {
                 format!("SELECT schemaname FROM svv_external_schemas WHERE schemaname IN ({schemas})")
             }
@@ -160,6 +190,20 @@ const POSTGRESQL_RIGHTS: &str = "has_table_privilege(c.oid, 'SELECT'), pg_has_ro
      CASE WHEN NOT pg_has_role(c.relowner, 'USAGE') THEN array_to_string(ARRAY(SELECT p FROM \
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'REFERENCES']) p \
      WHERE has_table_privilege(c.oid, p || ' WITH GRANT OPTION')), ',') END";
+
+/// The spelling of a type, with its schema unless it is built in. `format_type` leaves the schema out if it is on the search path.
+fn type_name(oid: &str, modifier: &str) -> String {
+    format!(
+        "CASE WHEN tn.nspname <> 'pg_catalog' AND pg_type_is_visible({oid}) THEN quote_ident(tn.nspname) || '.' ELSE '' END \
+         || format_type({oid}, {modifier})"
+    )
+}
+
+/// The relations that a view reads, one a line.
+const READ_BY_VIEW: &str = "array_to_string(ARRAY(SELECT DISTINCT quote_ident(tn.nspname) || '.' || quote_ident(t.relname) \
+     FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
+     AND d.refclassid = 'pg_class'::regclass JOIN pg_class t ON t.oid = d.refobjid AND t.oid <> c.oid \
+     JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE r.ev_class = c.oid), chr(10))";
 
 /// Whether it is a standby, whether transactions are read-only and where that is set, the encoding's longest letter, and
 /// whether the user is a superuser.
@@ -187,10 +231,33 @@ fn columns(query: &CatalogQuery, dialect: Dialect, relation: &str) -> String {
             "",
         ),
     };
+    let (spelling, types) = match dialect {
+        Dialect::Redshift => ("format_type(a.atttypid, a.atttypmod)".to_owned(), ""),
+        Dialect::Postgresql => (
+            type_name("a.atttypid", "a.atttypmod"),
+            "JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace",
+        ),
+    };
     format!(
-        "SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, {keys}, {value} \
-         FROM pg_attribute a {defaults} WHERE a.attnum > 0 AND NOT a.attisdropped \
+        "SELECT a.attrelid, a.attname, {spelling}, a.attnotnull, {keys}, {value} \
+         FROM pg_attribute a {types} {defaults} WHERE a.attnum > 0 AND NOT a.attisdropped \
          AND a.attrelid IN (SELECT c.oid {relation}) ORDER BY a.attrelid, a.attnum{limit}"
+    )
+}
+
+/// What keeps the type of a column from being altered.
+fn uses(relations: &str) -> String {
+    format!(
+        "SELECT d.refobjid, a.attname, CASE WHEN t.oid IS NOT NULL THEN 'TRIGGER' WHEN p.oid IS NOT NULL THEN 'POLICY' \
+         WHEN r.rulename <> '_RETURN' THEN 'RULE' WHEN v.relkind = 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, \
+         coalesce(t.tgname, p.polname, CASE WHEN r.rulename <> '_RETURN' THEN r.rulename END), vn.nspname, v.relname \
+         FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+         LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid \
+         LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid AND NOT t.tgisinternal \
+         LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid \
+         JOIN pg_class v ON v.oid = coalesce(r.ev_class, t.tgrelid, p.polrelid) \
+         JOIN pg_namespace vn ON vn.oid = v.relnamespace \
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN {relations}"
     )
 }
 

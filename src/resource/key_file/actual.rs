@@ -239,9 +239,17 @@ fn prove(
     let old = current.filter(|(facts, _)| verify.retire && desired_key.is_some_and(|(new, _)| new != *facts));
     let try_one = |key: Option<(&PublicFacts, &Secret)>| key.and_then(|(facts, key)| verify.prove(key, facts));
     std::thread::scope(|scope| {
-        let tried = old.map(|old| scope.spawn(spans::carried(move || try_one(Some(old)))));
+        // Without a thread, the old key is tried after the new one.
+        let tried = old.map(|old| {
+            let work = spans::carried(move || try_one(Some(old)));
+            std::thread::Builder::new().spawn_scoped(scope, work).map_err(|_| old)
+        });
         let proof = try_one(desired_key);
         // A thread that panicked has proven nothing.
-        (proof, tried.and_then(|tried| tried.join().ok().flatten()))
+        let tried = tried.and_then(|tried| match tried {
+            Ok(thread) => thread.join().ok().flatten(),
+            Err(old) => try_one(Some(old)),
+        });
+        (proof, tried)
     })
 }

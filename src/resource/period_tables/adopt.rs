@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
 use super::spec::{Pair, Series};
+use super::view;
 use crate::failure::Failure;
 use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Family, Privilege, Relation, Shown, TableName};
 use crate::plan::period::{Every, Period};
@@ -28,7 +29,7 @@ impl Named {
     fn read(name: &str, like: Option<&TableName>) -> Result<Self, Failure> {
         // No table has an empty name, so it can stand for a parent that is not known yet.
         let stand_in = TableName::new("", "");
-        let pair = Pair { name: name.to_owned(), like: like.cloned().unwrap_or(stand_in) };
+        let pair = Pair { name: name.to_owned(), like: like.cloned().unwrap_or(stand_in), view: None };
         let series = Series::parse(&pair).map_err(Failure::new)?;
         let TableName { schema, name } = series.template();
         let (before, after) = name.split_once("{period}").unwrap_or((name, ""));
@@ -37,13 +38,22 @@ impl Named {
     }
 
     fn query(&self) -> CatalogQuery {
-        let relations: BTreeSet<TableName> = self.parent.iter().cloned().collect();
+        let mut relations: BTreeSet<TableName> = self.parent.iter().cloned().collect();
+        relations.insert(self.usual_view());
         // Without a parent, every table of the schema may be it.
         let searched = match self.parent {
             Some(_) => self.family.clone(),
             None => Family::whole(&self.family.schema),
         };
-        CatalogQuery { relations, families: [searched].into(), ..CatalogQuery::default() }
+        CatalogQuery { relations, families: [searched].into(), views: true, ..CatalogQuery::default() }
+    }
+}
+
+impl Named {
+    /// The name that a view over the series usually has: that of the tables without their period.
+    fn usual_view(&self) -> TableName {
+        let Family { schema, before, after } = &self.family;
+        TableName::new(schema, format!("{}{after}", before.trim_end_matches('_')))
     }
 }
 
@@ -59,6 +69,7 @@ struct Found {
     from: Period,
     ahead: usize,
     parent: TableName,
+    view: Option<TableName>,
     /// Whether the parent was found by its columns.
     by_columns: bool,
     /// `grants` and `owner`.
@@ -109,7 +120,10 @@ fn adopted(series: &[(String, Found)]) -> Option<Adopted> {
     keys.insert("from".to_owned(), first.from.to_string().into());
     keys.insert("through".to_owned(), "current".into());
     keys.insert("ahead".to_owned(), first.ahead.into());
-    let pair = |(name, found): &(String, Found)| json!({ "name": name, "like": found.parent });
+    let pair = |(name, found): &(String, Found)| match &found.view {
+        Some(view) => json!({ "name": name, "like": found.parent, "view": view }),
+        None => json!({ "name": name, "like": found.parent }),
+    };
     keys.insert("tables".to_owned(), series.iter().map(pair).collect());
     keys.extend(first.access.clone());
     let found_by_columns = series.iter().filter(|(_, found)| found.by_columns).map(|(_, found)| {
@@ -161,7 +175,12 @@ fn look(named: &Named, catalog: &Catalog, as_of: Date) -> Result<Found, Failure>
     let (parent, by_columns) = parent?;
     let tables: Vec<&Relation> = periods.values().copied().collect();
     let ahead = current.count_through(last).saturating_sub(1);
-    Ok(Found { every, from, ahead, parent, by_columns, access: common_access(&tables, catalog.dialect) })
+    let access = common_access(&tables, catalog.dialect);
+    let has_same_access =
+        |view: &Relation| common_access(&[tables.as_slice(), &[view]].concat(), catalog.dialect) == access;
+    let names: Vec<TableName> = periods.keys().map(|period| series.table(*period)).collect();
+    let view = catalog.relation(&parent).and_then(|parent| view::over(&names, parent, catalog, has_same_access));
+    Ok(Found { every, from, ahead, parent, view, by_columns, access })
 }
 
 /// The periods that have a table, by the one calendar that their names are of.
@@ -284,6 +303,8 @@ mod tests {
             grants: grants.iter().map(|to| ((*to).into(), BTreeSet::from([Privilege::Select]))).collect(),
             columns: columns.iter().map(column).collect(),
             inserts: Inserts::default(),
+            union: None,
+            used_by: BTreeMap::new(),
             dist: None,
             sort: None,
         }

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 use super::actual::Actual;
 use super::spec::{MAX_PERIODS, PeriodTables, Series};
@@ -42,7 +43,8 @@ pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableC
     }
     diff.warnings.splice(0..0, overdue);
     diff.facts.insert("series".to_owned(), json!(facts));
-    diff.changes.sort_by_key(priority);
+    let views: BTreeSet<&TableName> = tables.series.iter().filter_map(|series| series.view.as_ref()).collect();
+    diff.changes.sort_by_key(|change| priority(change, views.contains(change.table())));
     if let Some(failure) = refuses_changes(catalog)
         && !diff.changes.is_empty()
     {
@@ -53,13 +55,16 @@ pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableC
 }
 
 /// Tables come first, because a table that is missing when its period begins is the worst case. Repairs come later,
-/// because they may be refused. Owners come last, because whoever gives a table away can no longer change it.
-fn priority(change: &TableChange) -> u8 {
+/// because they may be refused. Views need their tables and columns. Owners come last, because whoever gives a table away can
+/// no longer change it.
+fn priority(change: &TableChange, is_view: bool) -> u8 {
     match change {
         TableChange::Create { .. } => 0,
-        TableChange::Grant { .. } => 1,
+        TableChange::Grant { .. } if !is_view => 1,
         TableChange::AddColumn { .. } | TableChange::Widen { .. } => 2,
-        TableChange::SetOwner { .. } => 3,
+        TableChange::View { .. } => 3,
+        TableChange::Grant { .. } => 4,
+        TableChange::SetOwner { .. } => 5,
     }
 }
 
@@ -97,6 +102,9 @@ fn one_series(
                 tables.access().plan_access(&table, Some(found), catalog, diff);
             }
         }
+    }
+    if let Err(obstacle) = tables.plan_view(series, parent, actual, diff) {
+        diff.obstacles.push(obstacle);
     }
     Ok(())
 }

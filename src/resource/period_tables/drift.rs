@@ -7,11 +7,11 @@ use super::PeriodTables;
 use super::spec::{OnDrift, Series};
 use crate::failure::Failure;
 use crate::host::warehouse::{Catalog, Column, Computed, Dialect, Relation, Shown, TableName};
-use crate::resource::Diff;
 use crate::resource::relation::TableChange;
 use crate::resource::relation::assignment::{Fit, fit};
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::varchar_length;
+use crate::resource::{Change as _, Diff};
 
 /// A table and its parent.
 struct Pair<'a> {
@@ -48,9 +48,11 @@ impl PeriodTables {
             OnDrift::AddColumns => repairs(table, parent, found, catalog.dialect),
             OnDrift::Fail | OnDrift::Report => Vec::new(),
         };
-        let (repairs, refused): (Vec<_>, Vec<_>) =
-            repairs.into_iter().partition(|change| change.not_allowed(found, catalog).is_none());
-        diff.obstacles.extend(refused.iter().filter_map(|change| change.not_allowed(found, catalog)));
+        let refusal = |change: &TableChange| {
+            change.not_allowed(found, catalog).or_else(|| in_use(change, found, series.view.as_ref()))
+        };
+        let (repairs, refused): (Vec<_>, Vec<_>) = repairs.into_iter().partition(|change| refusal(change).is_none());
+        diff.obstacles.extend(refused.iter().filter_map(refusal));
         // The report describes the state after the repairs.
         let after = repaired(found, &repairs);
         diff.changes.extend(repairs);
@@ -83,6 +85,22 @@ fn repairs(table: &TableName, parent: &Relation, found: &Relation, dialect: Dial
         _ => None,
     };
     differences.into_iter().filter_map(repair).collect()
+}
+
+/// Returns what keeps a column from being widened, if that is known: PostgreSQL alters no column that a view uses.
+fn in_use(change: &TableChange, found: &Relation, own_view: Option<&TableName>) -> Option<Failure> {
+    let TableChange::Widen { column, .. } = change else { return None };
+    let users: Vec<&str> = found.used_by.get(column)?.iter().map(String::as_str).collect();
+    let is_own = own_view.is_some_and(|view| users == [format!("VIEW {view}")]);
+    let drops: Vec<String> = users.iter().map(|user| format!("DROP {user};")).collect();
+    let then = match is_own {
+        true => "then run apply, which creates the view again".to_owned(),
+        false => format!("then run apply, and create {} again (keep its definition)", users.join(" and ")),
+    };
+    let verb = if users.len() == 1 { "uses" } else { "use" };
+    let failure =
+        Failure::new(format!("cannot {}: {} {verb} the column", change.describe().summary, users.join(" and ")));
+    Some(failure.hint(format!("{} -- {then}", drops.join(" "))))
 }
 
 /// Returns the table after the changes.

@@ -16,6 +16,7 @@ mod outlook;
 mod properties;
 mod reference;
 mod spec;
+mod view;
 
 use super::relation::TableChange;
 use super::{
@@ -58,9 +59,11 @@ impl Resource for PeriodTables {
             let series = claim::Series { before, after, every: self.spec.every, from: self.earliest(), through };
             Claim::Series { database: database(), series }
         });
+        let views = self.series.iter().filter_map(|series| series.view.as_ref());
+        let views = views.map(|view| Claim::Table { database: database(), name: fold(&view.to_string()) });
         let parent = |series: &Series| fold(&series.parent.to_string());
         let needs = self.series.iter().map(|series| Need::Table { database: database(), name: parent(series) });
-        Claims { owns: owns.collect(), needs: needs.collect(), edits: Vec::new() }
+        Claims { owns: owns.chain(views).collect(), needs: needs.collect(), edits: Vec::new() }
     }
 
     fn manual(&self) -> Vec<String> {
@@ -89,11 +92,20 @@ impl Resource for PeriodTables {
         for series in &self.series {
             let table = series.table(example);
             lines.push(format!("CREATE TABLE {table} (LIKE {});", series.parent));
-            for grant in &self.spec.grants {
-                let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
-                lines.push(format!("GRANT {} ON {table} TO {};", privileges.join(", "), grant.to));
+            if let Some(view) = &series.view {
+                lines.push(format!(
+                    "CREATE OR REPLACE VIEW {view} AS SELECT … FROM {table} UNION ALL …; -- one SELECT for each table, on \
+                     Redshift WITH NO SCHEMA BINDING"
+                ));
             }
-            lines.extend(self.spec.owner.iter().map(|owner| format!("ALTER TABLE {table} OWNER TO {owner};")));
+            for table in std::iter::once(&table).chain(&series.view) {
+                for grant in &self.spec.grants {
+                    let privileges: Vec<_> =
+                        grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
+                    lines.push(format!("GRANT {} ON {table} TO {};", privileges.join(", "), grant.to));
+                }
+                lines.extend(self.spec.owner.iter().map(|owner| format!("ALTER TABLE {table} OWNER TO {owner};")));
+            }
         }
         lines
     }

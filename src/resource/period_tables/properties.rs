@@ -141,6 +141,8 @@ fn relation(columns: Vec<Column>) -> Relation {
         grants: BTreeMap::new(),
         columns,
         inserts: Default::default(),
+        union: None,
+        used_by: BTreeMap::new(),
         dist: None,
         sort: None,
     }

@@ -59,5 +59,13 @@ pub static SERIES: Reference = Reference {
     keys: &[
         Key::required("name", Shape::PeriodName, "\"ods.hist_orders_{period}\"", "The name of the tables."),
         Key::required("like", Shape::Table, "ods.mart_orders", "The parent table."),
+        Key::optional(
+            "view",
+            Shape::Table,
+            "no view",
+            "ods.hist_orders",
+            "A view over the tables that exist (UNION ALL), replaced when a table is added. Its grants and owner are those of the \
+             tables.",
+        ),
     ],
 };

@@ -52,6 +52,9 @@ fn current() -> String {
 pub struct Pair {
     pub name: String,
     pub like: TableName,
+    /// A view over the tables of the series.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<TableName>,
 }
 
 /// How to handle a table that differs from its parent so that an archive INSERT fails or misplaces values. For periods
@@ -127,6 +130,8 @@ pub struct Series {
     /// The name, with `{period}` in place of the period.
     template: TableName,
     pub parent: TableName,
+    /// The view over the tables.
+    pub view: Option<TableName>,
 }
 
 /// Replaces `{period}` while a name is parsed, because braces are not allowed in names. It is not a word that people
@@ -149,7 +154,7 @@ impl Series {
         if !template.name.contains("{period}") {
             return Err(invalid("has its {period} in the schema"));
         }
-        Ok(Self { template, parent: pair.like.clone() })
+        Ok(Self { template, parent: pair.like.clone(), view: pair.view.clone() })
     }
 
     /// The name with `{period}` in it.
@@ -163,7 +168,7 @@ impl Series {
     }
 
     /// Returns the period of a table of the series.
-    fn period_of(&self, table: &TableName, every: Every) -> Option<Period> {
+    pub(super) fn period_of(&self, table: &TableName, every: Every) -> Option<Period> {
         let (before, after) = self.template.name.split_once("{period}")?;
         let name = table.name.strip_prefix(before).filter(|_| table.schema == self.template.schema)?;
         Period::parse(every, name.strip_suffix(after)?).ok()
@@ -240,10 +245,13 @@ impl PeriodTables {
         let mut relations = BTreeSet::new();
         for series in &self.series {
             relations.insert(series.parent.clone());
+            relations.extend(series.view.clone());
             relations.extend(start.through(last).map(|period| series.table(period)));
         }
         let expected = self.series.iter().map(|series| series.parent.clone()).collect();
-        CatalogQuery { relations, expected, accounts: self.access().accounts(), ..CatalogQuery::default() }
+        // A view that uses a column keeps it from being widened.
+        let views = self.spec.on_drift == OnDrift::AddColumns || self.series.iter().any(|series| series.view.is_some());
+        CatalogQuery { relations, expected, accounts: self.access().accounts(), views, ..CatalogQuery::default() }
     }
 }
 
@@ -308,8 +316,30 @@ impl TryFrom<Spec> for PeriodTables {
             series.push(one);
         }
         let tables = Self { spec, from, through, series };
+        tables.check_views()?;
         tables.access().check()?;
         Ok(tables)
+    }
+}
+
+impl PeriodTables {
+    /// Checks that each view has a name of its own.
+    fn check_views(&self) -> Result<(), KeyError> {
+        let mut views = BTreeSet::new();
+        for (index, series) in self.series.iter().enumerate() {
+            let Some(view) = &series.view else { continue };
+            let is_table = |other: &Series| other.parent == *view || other.period_of(view, self.spec.every).is_some();
+            let problem = if !views.insert(view) {
+                "is the view of another series"
+            } else if self.series.iter().any(is_table) {
+                "is also the name of a table"
+            } else {
+                continue;
+            };
+            let message = format!("`tables`: the view {view} {problem}");
+            return Err(KeyError::new(message).of([Key("tables"), Item(index), Key("view")]));
+        }
+        Ok(())
     }
 }
 
@@ -324,7 +354,7 @@ mod tests {
     use super::*;
 
     fn read(name: &str) -> Result<Series, String> {
-        Series::parse(&Pair { name: name.into(), like: TableName::new("s", "mart") })
+        Series::parse(&Pair { name: name.into(), like: TableName::new("s", "mart"), view: None })
     }
 
     #[test]
@@ -388,6 +418,21 @@ mod tests {
                     .into(),
                 "twice",
             ),
+            (
+                "from: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m, view: s.m }]".into(),
+                "the view s.m is also the name of a table",
+            ),
+            (
+                "from: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m, view: S.H_2020_H1 }]".into(),
+                "the view s.h_2020_h1 is also the name of a table",
+            ),
+            (
+                "from: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m, view: s.v }, { name: 's.g_{period}', like: s.m, view: \
+                 s.v }]"
+                    .into(),
+                "the view s.v is the view of another series",
+            ),
+            ("from: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m, view: v }]".into(), "has no schema"),
             (
                 format!("from: 2025_h2\ntables: [{{ name: 's.{}_{{period}}', like: s.m }}]", "x".repeat(120)),
                 "127 bytes",

@@ -34,6 +34,16 @@ pub enum TableChange {
         before: String,
         after: String,
     },
+    /// Creates a view over tables, or replaces it, with exactly this statement.
+    View {
+        /// The view.
+        table: TableName,
+        /// The tables of the view that is replaced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Vec<TableName>>,
+        over: Vec<TableName>,
+        sql: String,
+    },
     Grant {
         table: TableName,
         to: Account,
@@ -54,7 +64,7 @@ impl TableChange {
     /// Returns the statement that makes the change.
     pub fn sql(&self) -> String {
         match self {
-            Self::Create { sql, .. } => sql.clone(),
+            Self::Create { sql, .. } | Self::View { sql, .. } => sql.clone(),
             Self::AddColumn { table, column } => {
                 // Never NOT NULL: existing rows have no value for it, so both servers would reject the statement.
                 format!(
@@ -82,6 +92,7 @@ impl TableChange {
             Self::Create { table, .. }
             | Self::AddColumn { table, .. }
             | Self::Widen { table, .. }
+            | Self::View { table, .. }
             | Self::Grant { table, .. }
             | Self::SetOwner { table, .. } => table,
         }
@@ -90,7 +101,7 @@ impl TableChange {
     /// Returns the table that is created, if any.
     pub fn creates(&self) -> Option<&TableName> {
         match self {
-            Self::Create { table, .. } => Some(table),
+            Self::Create { table, .. } | Self::View { table, before: None, .. } => Some(table),
             _ => None,
         }
     }
@@ -99,6 +110,7 @@ impl TableChange {
     pub fn same_purpose(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Create { table, .. }, Self::Create { table: other, .. })
+            | (Self::View { table, .. }, Self::View { table: other, .. })
             | (Self::SetOwner { table, .. }, Self::SetOwner { table: other, .. }) => table == other,
             (Self::AddColumn { table, column }, Self::AddColumn { table: other, column: its }) => {
                 table == other && column.name == its.name
@@ -149,10 +161,13 @@ fn words(privileges: &BTreeSet<Privilege>) -> String {
 }
 
 impl Change for TableChange {
-    /// Nothing works on a table that was not created, columns are added in order, and whoever has given a table away
+    /// Nothing works on a table that was not created, a view needs its tables, columns are added in order, and whoever has given a table away
     /// can no longer grant privileges on it.
     fn depends_on(&self, failed: &Self) -> bool {
-        let first = matches!(failed, Self::Create { .. }) || matches!(self, Self::SetOwner { .. });
+        if let (Self::View { over, .. }, Self::Create { table, .. } | Self::AddColumn { table, .. }) = (self, failed) {
+            return over.contains(table);
+        }
+        let first = failed.creates().is_some() || matches!(self, Self::SetOwner { .. });
         let in_order = matches!((self, failed), (Self::AddColumn { .. }, Self::AddColumn { .. }));
         self.table() == failed.table() && (first || in_order)
     }
@@ -171,6 +186,17 @@ impl Change for TableChange {
             Self::Widen { table, column, before, after } => {
                 let summary = format!("widen column {} of {table} from {before} to {after}", Shown(column));
                 (Action::Update, table, summary, json!({ "type": before }), json!({ "type": after }))
+            }
+            Self::View { table, before, over, sql } => {
+                let count = match over.len() {
+                    1 => "1 table".to_owned(),
+                    count => format!("{count} tables"),
+                };
+                let verb = if before.is_some() { "replace" } else { "create" };
+                let action = if before.is_some() { Action::Update } else { Action::Create };
+                let was = before.as_ref().map_or(json!(null), |tables| json!({ "tables": tables }));
+                let summary = format!("{verb} view {table} over {count}");
+                (action, table, summary, was, json!({ "tables": over, "sql": sql }))
             }
             Self::Grant { table, to, held, missing, .. } => {
                 let summary = format!("grant {} on {table} to {to}", words(missing));

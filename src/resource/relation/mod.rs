@@ -4,11 +4,13 @@ mod access;
 pub mod assignment;
 mod change;
 pub mod compare;
+mod named_type;
 mod names;
 pub mod types;
 
 pub use access::{Access, Grant};
 pub use change::TableChange;
+pub use named_type::{NamedType, queried, spelled};
 pub use names::{folded_by_locale, truncated};
 
 use crate::failure::Failure;

@@ -184,6 +184,8 @@ mod tests {
             ]),
             columns,
             inserts: Inserts::default(),
+            union: None,
+            used_by: BTreeMap::new(),
             dist: (dialect == Dialect::Redshift).then(|| Dist::Key { column: "id".into() }),
             sort: (dialect == Dialect::Redshift)
                 .then(|| Sort { columns: vec!["id".into(), "order".into()], interleaved: false }),
@@ -240,14 +242,18 @@ mod tests {
     #[test]
     fn types_that_the_ddl_cannot_be_read_with_are_listed_beside_it() {
         let name = TableName::new("s", "t");
-        let columns = vec![column("id", "integer", false), column("mood", "s.mood", true), column("a", "text[]", true)];
+        let columns = vec![column("id", "integer", false), column("c", "\"char\"", true), column("a", "text[]", true)];
+        let other = catalog(Dialect::Postgresql, &name, vec![column("mood", "s.mood", true)]);
+        let adopted = step(&name, &other).unwrap();
+        assert_eq!(adopted.keys.get("columns"), None, "a type with its schema can be read");
+        converges(adopted.keys, &other);
         let catalog = catalog(Dialect::Postgresql, &name, columns);
         let adopted = step(&name, &catalog).unwrap();
         assert_eq!(
             adopted.keys["columns"],
             json!([
                 { "name": "id", "type": "integer", "null": false },
-                { "name": "mood", "type": "s.mood" },
+                { "name": "c", "type": "\"char\"" },
                 { "name": "a", "type": "text[]" },
             ])
         );

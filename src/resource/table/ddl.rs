@@ -13,6 +13,7 @@ use sqlparser::parser::{Parser, ParserError};
 use super::attributes::{Outline, outline};
 use super::tokens::position;
 use crate::host::warehouse::{Column, Dialect, TableName, fold};
+use crate::resource::relation::NamedType;
 use crate::resource::relation::types::{canonical, implies_not_null};
 use crate::resource::{KeyError, Segment};
 use crate::text::Position;
@@ -179,8 +180,20 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
     let type_name = definition.data_type.to_string();
     // The type has to be known on one of the servers, because the dialect is not known yet.
     if [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(&type_name, *dialect).is_none()) {
-        let error = refused(format!("column `{name}` has the type {type_name}, which cannot be compared"));
-        return Err(error.hint(HINT_COLUMNS));
+        match NamedType::parse(&type_name) {
+            Some(named) if named.is_qualified() => {}
+            Some(_) => {
+                let error =
+                    refused(format!("column `{name}` has the type {type_name}, which neither server has built in"));
+                return Err(error.hint(
+                    "correct the type; a domain, an enum or a type of an extension is written with its schema (public.citext)",
+                ));
+            }
+            None => {
+                let error = refused(format!("column `{name}` has the type {type_name}, which cannot be compared"));
+                return Err(error.hint(HINT_COLUMNS));
+            }
+        }
     }
     let mut null = !(keys.contains(&name) || implies_not_null(&type_name));
     let mut more = false;

@@ -21,8 +21,8 @@ pub(super) use adopt::access;
 
 use super::relation::types::canonical;
 use super::relation::{
-    Access, Grant, TableChange, cannot_copy_from, cannot_create_in, compare, folded_by_locale, missing_accounts,
-    missing_parent, refuses_changes, truncated,
+    self, Access, Grant, NamedType, TableChange, cannot_copy_from, cannot_create_in, compare, folded_by_locale,
+    missing_accounts, missing_parent, refuses_changes, truncated,
 };
 use super::{
     Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
@@ -83,8 +83,13 @@ impl Table {
 
     /// Returns the differences between the actual and the desired table.
     fn differences(&self, found: &Relation, columns: &[Column], dialect: Dialect) -> Vec<String> {
-        let mut differences: Vec<_> =
-            compare::columns(columns, &found.columns, dialect).iter().map(ToString::to_string).collect();
+        let unknown = |difference: &compare::Difference| match difference {
+            compare::Difference::Type { expected, found, .. } if is_not_understood(expected) => {
+                format!("{difference} (write `{found}`, as the server spells it)")
+            }
+            other => other.to_string(),
+        };
+        let mut differences: Vec<_> = compare::columns(columns, &found.columns, dialect).iter().map(unknown).collect();
         if dialect == Dialect::Redshift {
             differences.extend(self.layout(found));
         }
@@ -110,6 +115,11 @@ impl Table {
         }
         differences
     }
+}
+
+/// Returns whether a type of the plan file is one that was compared only by its text.
+fn is_not_understood(type_name: &str) -> bool {
+    [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(type_name, *dialect).is_none())
 }
 
 impl Resource for Table {
@@ -165,8 +175,12 @@ impl Resource for Table {
             return Err(missing_accounts(&unknown, catalog));
         }
         let mut cannot_copy = None;
+        let spelled;
         let columns = match &self.ddl.shape {
-            Shape::Columns(columns) => columns,
+            Shape::Columns(columns) => {
+                spelled = relation::spelled(columns, catalog);
+                &spelled
+            }
             Shape::Like(parent) => match catalog.relation(parent) {
                 Some(found) => {
                     cannot_copy = cannot_copy_from(catalog, parent, found);
@@ -189,9 +203,7 @@ impl Resource for Table {
             if let Some(failure) = cannot_copy.or_else(|| refuses_changes(catalog)) {
                 return Err(failure);
             }
-            if let Some(failure) =
-                self.unknown_type(catalog.dialect).or_else(|| self.clause_of_another(catalog.dialect))
-            {
+            if let Some(failure) = self.unknown_type(catalog).or_else(|| self.clause_of_another(catalog.dialect)) {
                 return Err(failure);
             }
             let like = match &self.ddl.shape {
@@ -271,14 +283,22 @@ impl Table {
     }
 
     /// Returns the failure for a type of the DDL that the server does not have. Types beside `columns` are its own matter.
-    fn unknown_type(&self, dialect: Dialect) -> Option<Failure> {
+    fn unknown_type(&self, catalog: &Catalog) -> Option<Failure> {
+        let dialect = catalog.dialect;
         let Shape::Columns(columns) = &self.ddl.shape else { return None };
-        let is_unknown = |column: &&Column| canonical(&column.type_name, dialect).is_none();
+        let exists = |name: &str| NamedType::parse(name).is_some_and(|named| catalog.types.contains_key(&named.sql()));
+        let is_unknown =
+            |column: &&Column| canonical(&column.type_name, dialect).is_none() && !exists(&column.type_name);
         let column = columns.iter().find(is_unknown).filter(|_| self.spec.columns.is_none())?;
         let server = match dialect {
             Dialect::Postgresql => "PostgreSQL",
             Dialect::Redshift => "Redshift",
         };
+        if dialect == Dialect::Postgresql && NamedType::parse(&column.type_name).is_some() {
+            let (name, type_name) = (Shown(&column.name), &column.type_name);
+            let failure = Failure::new(format!("column {name} has the type {type_name}, which does not exist"));
+            return Some(failure.hint("create the type first, or correct its name"));
+        }
         let failure = Failure::new(format!(
             "column {} has the type {}, which {server} does not have",
             Shown(&column.name),
@@ -295,7 +315,11 @@ impl Table {
             relations.insert(parent.clone());
             expected.insert(parent.clone());
         }
-        CatalogQuery { relations, expected, accounts: self.access().accounts(), ..CatalogQuery::default() }
+        let types = match &self.ddl.shape {
+            Shape::Columns(columns) => relation::queried(columns),
+            Shape::Like(_) => BTreeSet::new(),
+        };
+        CatalogQuery { relations, expected, accounts: self.access().accounts(), types, ..CatalogQuery::default() }
     }
 }
 

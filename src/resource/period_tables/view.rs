@@ -1,0 +1,271 @@
+//! The view over the tables of a series: a UNION ALL of the tables that exist, by column name.
+//!
+//! Only a view that is nothing but a UNION ALL of tables of the series counts as the step's own, and is replaced when a
+//! table is added. Anything else with its name is left alone.
+
+use std::collections::BTreeSet;
+
+use postgres_protocol::escape::escape_identifier;
+
+use super::spec::Series;
+use super::{Actual, PeriodTables};
+use crate::failure::Failure;
+use crate::host::warehouse::{Branch, Catalog, Column, Dialect, Relation, RelationKind, Shown, TableName};
+use crate::resource::Diff;
+use crate::resource::relation::{TableChange, cannot_create_in, truncated};
+
+/// A table of the view, as it is after the changes of the plan.
+struct Member {
+    table: TableName,
+    columns: Vec<Column>,
+}
+
+impl PeriodTables {
+    /// Adds to `diff` the changes for the view of a series, after those for its tables.
+    ///
+    /// # Errors
+    /// What prevents the view from being created or replaced.
+    pub(super) fn plan_view(
+        &self,
+        series: &Series,
+        parent: &Relation,
+        actual: &Actual,
+        diff: &mut Diff<TableChange>,
+    ) -> Result<(), Failure> {
+        let Some(view) = &series.view else { return Ok(()) };
+        let catalog = &actual.catalog;
+        if let Some(failure) = truncated([view.schema.as_str(), &view.name], catalog.dialect) {
+            return Err(Failure { message: format!("{view}: {}", failure.message), ..failure });
+        }
+        let periods = self.start(actual.as_of).through(self.horizon(actual.as_of));
+        let members: Vec<Member> =
+            periods.filter_map(|period| member(series.table(period), parent, catalog, &diff.changes)).collect();
+        let (columns, left_out) = common_columns(parent, &members, catalog.dialect);
+        if members.is_empty() || columns.is_empty() {
+            return Ok(());
+        }
+        diff.notes.extend(left_out.map(|missing| format!("view {view} leaves out {missing}")));
+        let wanted: Vec<Branch> = members.iter().map(|member| member.branch(&columns, catalog.dialect)).collect();
+        let found = match catalog.relation(view) {
+            None => {
+                if let Some((reason, hint)) = cannot_create_in(catalog, view) {
+                    return Err(Failure::new(format!("view {view}: {reason}")).hint(hint));
+                }
+                diff.changes.push(change(view, &wanted, None, catalog.dialect));
+                None
+            }
+            Some(found) => {
+                let before = own_branches(series, self, view, found)?;
+                if !is_same(before, &wanted, catalog.dialect) {
+                    let change = change(view, &wanted, Some(before), catalog.dialect);
+                    if let Some(refusal) = change.not_allowed(found, catalog) {
+                        return Err(refusal);
+                    }
+                    if let Some(why) = cannot_replace(found, before, &columns, &members, catalog.dialect) {
+                        let failure = Failure::new(format!("view {view} cannot be replaced: {why}"));
+                        return Err(failure
+                            .hint(format!("DROP VIEW {}; -- then run apply, which creates it again", view.sql())));
+                    }
+                    diff.changes.push(change);
+                }
+                Some(found)
+            }
+        };
+        self.access().plan_access(view, found, catalog, diff);
+        Ok(())
+    }
+}
+
+/// Returns the view that a step of these tables would have, if there is one. `has_same_access` tells whether its grants and owner
+/// are those of the tables.
+pub(super) fn over(
+    tables: &[TableName],
+    parent: &Relation,
+    catalog: &Catalog,
+    has_same_access: impl Fn(&Relation) -> bool,
+) -> Option<TableName> {
+    let members: Vec<Member> = tables.iter().filter_map(|table| member(table.clone(), parent, catalog, &[])).collect();
+    let (columns, _) = common_columns(parent, &members, catalog.dialect);
+    let wanted: Vec<Branch> = members.iter().map(|member| member.branch(&columns, catalog.dialect)).collect();
+    let is_view = |found: &Relation| {
+        found.union.as_ref().is_some_and(|branches| is_same(branches, &wanted, catalog.dialect))
+            && has_same_access(found)
+    };
+    catalog.relations.iter().find(|(_, found)| is_view(found)).map(|(name, _)| name.clone())
+}
+
+/// Returns the table as it is after the changes, if it exists then.
+fn member(table: TableName, parent: &Relation, catalog: &Catalog, changes: &[TableChange]) -> Option<Member> {
+    let own = || changes.iter().filter(|change| *change.table() == table);
+    let mut columns = match catalog.relation(&table) {
+        Some(found) if found.kind.is_table() => found.columns.clone(),
+        Some(_) => return None,
+        None => own().any(|change| change.creates().is_some()).then(|| parent.columns.clone())?,
+    };
+    for change in own() {
+        match change {
+            TableChange::AddColumn { column, .. } => columns.push(column.clone()),
+            TableChange::Widen { column, after, .. } => {
+                columns.iter_mut().filter(|one| one.name == *column).for_each(|one| one.type_name.clone_from(after));
+            }
+            _ => {}
+        }
+    }
+    Some(Member { table, columns })
+}
+
+impl Member {
+    /// Returns the column with this name.
+    fn column(&self, name: &str, dialect: Dialect) -> Option<&Column> {
+        self.columns.iter().find(|column| dialect.comparable(&column.name) == dialect.comparable(name))
+    }
+
+    fn branch(&self, columns: &[String], dialect: Dialect) -> Branch {
+        let own = columns.iter().filter_map(|name| Some(self.column(name, dialect)?.name.clone()));
+        Branch { table: self.table.clone(), columns: own.collect(), is_renamed: false }
+    }
+}
+
+/// Returns the columns of the parent that every table has, and the sentence about the others.
+fn common_columns(parent: &Relation, members: &[Member], dialect: Dialect) -> (Vec<String>, Option<String>) {
+    let (mut common, mut missing) = (Vec::new(), Vec::new());
+    let mut without = BTreeSet::new();
+    for column in &parent.columns {
+        let lacking = members.iter().filter(|member| member.column(&column.name, dialect).is_none());
+        let lacking: Vec<String> = lacking.map(|member| member.table.to_string()).collect();
+        if lacking.is_empty() {
+            common.push(column.name.clone());
+        } else {
+            missing.push(Shown(&column.name).to_string());
+            without.extend(lacking);
+        }
+    }
+    let names = without.into_iter().collect::<Vec<_>>().join(", ");
+    let noun = if missing.len() == 1 { "column" } else { "columns" };
+    let sentence = format!("{noun} {}, because not every table has it: {names}", missing.join(", "));
+    (common, (!missing.is_empty()).then_some(sentence))
+}
+
+/// Returns the branches of a view that is the step's own.
+///
+/// # Errors
+/// Something else has the name.
+fn own_branches<'a>(
+    series: &Series,
+    tables: &PeriodTables,
+    view: &TableName,
+    found: &'a Relation,
+) -> Result<&'a [Branch], Failure> {
+    let aside = || {
+        let other = escape_identifier(&format!("{}_other", view.name));
+        let kind = if found.kind == RelationKind::View { "VIEW" } else { "TABLE" };
+        format!("name another `view`, or rename the one that is there: ALTER {kind} {} RENAME TO {other};", view.sql())
+    };
+    if found.kind != RelationKind::View {
+        return Err(
+            Failure::new(format!("{view} exists, but is {} and not the view of the series", found.kind)).hint(aside())
+        );
+    }
+    let is_own = |branch: &Branch| series.period_of(&branch.table, tables.spec.every).is_some();
+    match &found.union {
+        Some(branches) if branches.iter().all(is_own) => Ok(branches),
+        _ => Err(Failure::new(format!(
+            "view {view} exists, but is not a UNION ALL of the columns of tables {}",
+            series.pattern()
+        ))
+        .hint(aside())),
+    }
+}
+
+fn is_same(before: &[Branch], after: &[Branch], dialect: Dialect) -> bool {
+    let comparable = |branches: &[Branch]| -> Vec<(TableName, Vec<String>)> {
+        let name = |name: &TableName| TableName::new(dialect.comparable(&name.schema), dialect.comparable(&name.name));
+        let columns = |columns: &[String]| columns.iter().map(|column| dialect.comparable(column)).collect();
+        branches.iter().map(|branch| (name(&branch.table), columns(&branch.columns))).collect()
+    };
+    before.iter().all(|branch| !branch.is_renamed) && comparable(before) == comparable(after)
+}
+
+fn change(view: &TableName, wanted: &[Branch], before: Option<&[Branch]>, dialect: Dialect) -> TableChange {
+    let names = |branches: &[Branch]| branches.iter().map(|branch| branch.table.clone()).collect();
+    let selects: Vec<String> = wanted.iter().map(select).collect();
+    let create = if before.is_some() { "CREATE OR REPLACE VIEW" } else { "CREATE VIEW" };
+    // A view that is bound to its tables would keep them from being dropped or renamed, for example to unload one.
+    let binding = if dialect == Dialect::Redshift { " WITH NO SCHEMA BINDING" } else { "" };
+    TableChange::View {
+        table: view.clone(),
+        before: before.map(names),
+        over: names(wanted),
+        sql: format!("{create} {} AS {}{binding}", view.sql(), selects.join(" UNION ALL ")),
+    }
+}
+
+fn select(branch: &Branch) -> String {
+    let columns: Vec<String> = branch.columns.iter().map(|column| escape_identifier(column)).collect();
+    format!("SELECT {} FROM {}", columns.join(", "), branch.table.sql())
+}
+
+/// Returns why CREATE OR REPLACE VIEW would be refused, if that is known. PostgreSQL keeps the columns and their types, and
+/// adds columns at the end. Redshift keeps the columns.
+fn cannot_replace(
+    found: &Relation,
+    before: &[Branch],
+    columns: &[String],
+    members: &[Member],
+    dialect: Dialect,
+) -> Option<String> {
+    let none = Vec::new();
+    let old: Vec<String> = match dialect {
+        Dialect::Postgresql => found.columns.iter().map(|column| column.name.clone()).collect(),
+        Dialect::Redshift => {
+            before.first().map_or(&none, |branch| &branch.columns).iter().map(|one| dialect.comparable(one)).collect()
+        }
+    };
+    let new: Vec<String> = columns.iter().map(|column| dialect.comparable(column)).collect();
+    let keeps = if dialect == Dialect::Postgresql { new.starts_with(&old) } else { new == old };
+    if !keeps {
+        let list = |names: &[String]| names.iter().map(|name| Shown(name).to_string()).collect::<Vec<_>>().join(", ");
+        return Some(format!("its columns are {}, and would be {}", list(&old), list(&new)));
+    }
+    found.columns.iter().find_map(|column| {
+        let types = members.iter().filter_map(|member| Some(member.column(&column.name, dialect)?.type_name.as_str()));
+        let after = union_type(&types.collect())?;
+        let name = Shown(&column.name);
+        (after != column.type_name).then(|| format!("its column {name} is {}, and would be {after}", column.type_name))
+    })
+}
+
+/// Returns the type of a column that has these types in the tables, if that is certain.
+fn union_type(types: &BTreeSet<&str>) -> Option<String> {
+    let base = |text: &str| match (text.find('('), text.find(')')) {
+        (Some(start), Some(end)) if start < end => format!("{}{}", &text[..start], &text[end + 1..]),
+        _ => text.to_owned(),
+    };
+    let bases: BTreeSet<String> = types.iter().map(|text| base(text)).collect();
+    let (first, base) = (types.first()?, bases.first()?);
+    let is_certain = ["character varying", "numeric"].contains(&base.as_str()) || base.starts_with("time");
+    match (types.len(), bases.len()) {
+        (1, _) => Some((*first).to_owned()),
+        (_, 1) if is_certain => Some(base.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_of_a_union_is_foreseen_where_it_is_certain() {
+        for (types, expected) in [
+            (&["integer"][..], Some("integer")),
+            (&["character varying(5)", "character varying(9)"], Some("character varying")),
+            (&["numeric(4,2)", "numeric"], Some("numeric")),
+            (&["timestamp(3) without time zone", "timestamp without time zone"], Some("timestamp without time zone")),
+            (&["character(5)", "character(9)"], None),
+            (&["integer", "bigint"], None),
+        ] {
+            assert_eq!(union_type(&types.iter().copied().collect()).as_deref(), expected, "{types:?}");
+        }
+    }
+}

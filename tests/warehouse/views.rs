@@ -1,0 +1,261 @@
+//! The view over a series on a real PostgreSQL, and what keeps a column from being widened.
+
+use provision::host::warehouse::Warehouse;
+use provision::resource::period_tables::PeriodTables;
+use provision::resource::relation::TableChange;
+use provision::resource::{Change as _, Diff};
+
+use crate::cluster::shared;
+use crate::kit::{DAY, apply, connect, periods, plan, summaries};
+
+const VIEW: &str = "tables: [{ name: 's.h_{period}', like: s.m, view: s.h }]";
+
+struct Database {
+    name: String,
+    warehouse: std::sync::Arc<Warehouse>,
+}
+
+impl Database {
+    fn with(sql: &str) -> Self {
+        let name = shared().database();
+        shared().psql(&name, &format!("CREATE SCHEMA s; {sql}"));
+        let warehouse = connect(&shared().socket_url(&name));
+        Self { name, warehouse }
+    }
+
+    fn psql(&self, sql: &str) -> String {
+        shared().psql(&self.name, sql)
+    }
+
+    async fn plan(&self, step: &PeriodTables) -> Diff<TableChange> {
+        plan(step, &self.warehouse, DAY).await.unwrap()
+    }
+
+    async fn apply(&self, step: &PeriodTables) -> Vec<String> {
+        apply(step, &self.warehouse, DAY).await
+    }
+
+    /// Runs the statements of the only obstacle's hint, and applies.
+    async fn remedied(&self, step: &PeriodTables) -> Vec<String> {
+        let planned = self.plan(step).await;
+        let [obstacle] = planned.obstacles.as_slice() else { panic!("{planned:?}") };
+        self.psql(obstacle.hint.as_deref().unwrap());
+        let done = self.apply(step).await;
+        assert_eq!(self.plan(step).await.obstacles, []);
+        done
+    }
+}
+
+fn obstacles(diff: &Diff<TableChange>) -> String {
+    diff.obstacles.iter().map(|one| format!("{}\n", one.message)).collect()
+}
+
+#[tokio::test]
+async fn a_view_reads_each_table_by_column_name() {
+    let database = Database::with(
+        "CREATE TABLE s.m (a int, \"B c\" text, d date);
+         CREATE TABLE s.h_2025_h2 (d date, a int, \"B c\" text); INSERT INTO s.h_2025_h2 VALUES ('2025-12-31', 1, 'old')",
+    );
+    let step = periods(&format!("on_drift: report\n{VIEW}"));
+    let done = database.apply(&step).await;
+    assert_eq!(done, ["create table s.h_2026_h1 like s.m", "create view s.h over 2 tables"]);
+    database.psql("INSERT INTO s.h_2026_h1 VALUES (2, 'new', '2026-01-01')");
+    assert_eq!(database.psql("SELECT * FROM s.h ORDER BY a"), "1|old|2025-12-31\n2|new|2026-01-01");
+    assert_eq!(database.apply(&step).await, Vec::<String>::new());
+}
+
+/// The server leaves out a schema that is on the search path.
+#[tokio::test]
+async fn views_in_the_schema_public_are_recognised() {
+    let database = Database::with("CREATE TABLE public.m (a int, \"select\" int)");
+    let step = periods("tables: [{ name: 'public.\"H {period}\"', like: public.m, view: 'public.\"All\"' }]");
+    let done = database.apply(&step).await;
+    assert_eq!(done.last().unwrap(), "create view public.\"All\" over 2 tables");
+    assert_eq!(database.plan(&step).await.changes, []);
+}
+
+#[tokio::test]
+async fn a_column_that_not_every_table_has_is_left_out_and_said() {
+    let database = Database::with("CREATE TABLE s.m (a int, b int); CREATE TABLE s.h_2025_h2 (a int)");
+    let step = periods(&format!("on_drift: report\n{VIEW}"));
+    database.apply(&step).await;
+    assert_eq!(database.psql("SELECT array_agg(attname) FROM pg_attribute WHERE attrelid = 's.h'::regclass"), "{a}");
+    let notes = database.plan(&step).await.notes;
+    let expected = "view s.h leaves out column b, because not every table has it: s.h_2025_h2";
+    assert!(notes.contains(&expected.to_owned()), "{notes:?}");
+    // A column at the end is added to the view.
+    let mending = periods(&format!("on_drift: add_columns\n{VIEW}"));
+    let done = database.apply(&mending).await;
+    assert_eq!(done, ["add column b integer to s.h_2025_h2", "replace view s.h over 2 tables"]);
+}
+
+#[tokio::test]
+async fn whatever_else_has_the_name_is_left_alone() {
+    for (existing, told) in [
+        (
+            "CREATE VIEW s.h AS SELECT 1 AS a",
+            "view s.h exists, but is not a UNION ALL of the columns of tables s.h_{period}",
+        ),
+        ("CREATE VIEW s.h AS SELECT a FROM s.m", "is not a UNION ALL of the columns of tables s.h_{period}"),
+        ("CREATE VIEW s.h AS SELECT a FROM s.m WHERE a > 1", "is not a UNION ALL"),
+        ("CREATE TABLE s.h (a int)", "s.h exists, but is a table and not the view of the series"),
+        ("CREATE MATERIALIZED VIEW s.h AS SELECT a FROM s.m", "is a materialized view and not the view"),
+    ] {
+        let database = Database::with(&format!("CREATE TABLE s.m (a int); {existing}"));
+        let definition = "SELECT oid, relkind, xmin FROM pg_class WHERE oid = 's.h'::regclass";
+        let before = database.psql(definition);
+        let step = periods(VIEW);
+        let planned = database.plan(&step).await;
+        assert!(obstacles(&planned).contains(told), "{existing}: {planned:?}");
+        assert_eq!(summaries(&planned).len(), 2, "the tables are made all the same");
+        database.apply(&step).await;
+        assert_eq!(database.psql(definition), before, "{existing}");
+        if !existing.contains("MATERIALIZED") {
+            let hint = planned.obstacles[0].hint.clone().unwrap();
+            database.psql(hint.split_once("is there: ").unwrap().1);
+            assert_eq!(database.apply(&step).await, ["create view s.h over 2 tables"]);
+        }
+    }
+}
+
+/// What CREATE OR REPLACE VIEW refuses is said by plan, and the remedy works.
+#[tokio::test]
+async fn what_a_replacement_cannot_do_is_foreseen() {
+    for (change, told) in [
+        (
+            "ALTER TABLE s.m RENAME COLUMN b TO c; ALTER TABLE s.h_2025_h2 RENAME COLUMN b TO c; \
+             ALTER TABLE s.h_2026_h1 RENAME COLUMN b TO c",
+            "its columns are a, b, and would be a, c",
+        ),
+        (
+            "ALTER TABLE s.m ALTER COLUMN b TYPE varchar(9)",
+            "its column b is character varying(5), and would be character varying",
+        ),
+        ("CREATE TABLE s.n (a int, x int, b varchar(5)); DROP TABLE s.m; ALTER TABLE s.n RENAME TO m", ""),
+    ] {
+        let database = Database::with("CREATE TABLE s.m (a int, b varchar(5))");
+        let step = periods(&format!("on_drift: report\n{VIEW}"));
+        database.apply(&step).await;
+        database.psql(change);
+        let later = periods(&format!("on_drift: report\nahead: 1\n{VIEW}"));
+        let planned = database.plan(&later).await;
+        assert!(
+            obstacles(&planned).contains(told) && planned.obstacles.len() == usize::from(!told.is_empty()),
+            "{planned:?}"
+        );
+        if told.is_empty() {
+            assert_eq!(database.apply(&later).await.len(), 2, "the view keeps the columns that all tables have");
+        } else {
+            let done = database.remedied(&later).await;
+            assert_eq!(done, ["create table s.h_2026_h2 like s.m", "create view s.h over 3 tables"]);
+        }
+    }
+}
+
+/// PostgreSQL alters no column that a view uses: plan says so, and makes everything else.
+#[tokio::test]
+async fn a_column_in_use_is_not_planned_to_be_widened() {
+    let set_up =
+        "CREATE TABLE s.m (a varchar(9), b varchar(9), c int); CREATE TABLE s.h_2025_h2 (a varchar(5), b varchar(5));";
+    let step = periods("on_drift: add_columns\nthrough: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m }]");
+    for (user, told) in [
+        ("CREATE VIEW s.\"V 1\" AS SELECT a FROM s.h_2025_h2", "VIEW s.\"V 1\" uses the column"),
+        ("CREATE MATERIALIZED VIEW s.v AS SELECT upper(a) FROM s.h_2025_h2", "MATERIALIZED VIEW s.v uses the column"),
+        ("CREATE POLICY p ON s.h_2025_h2 USING (a = 'x')", "POLICY p ON s.h_2025_h2 uses the column"),
+        (
+            "CREATE RULE r AS ON UPDATE TO s.h_2025_h2 WHERE old.a = 'x' DO INSTEAD NOTHING",
+            "RULE r ON s.h_2025_h2 uses",
+        ),
+        (
+            "CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'; \
+             CREATE TRIGGER t BEFORE UPDATE OF a ON s.h_2025_h2 FOR EACH ROW EXECUTE FUNCTION s.f()",
+            "TRIGGER t ON s.h_2025_h2 uses the column",
+        ),
+    ] {
+        let database = Database::with(set_up);
+        database.psql(user);
+        let planned = database.plan(&step).await;
+        let expected =
+            format!("cannot widen column a of s.h_2025_h2 from character varying(5) to character varying(9): {told}");
+        assert!(obstacles(&planned).contains(&expected), "{user}: {planned:?}");
+        let done = database.apply(&step).await;
+        assert_eq!(done.len(), 2, "{done:?}");
+        let done = database.remedied(&step).await;
+        assert_eq!(done, ["widen column a of s.h_2025_h2 from character varying(5) to character varying(9)"], "{user}");
+    }
+}
+
+/// The step's own view is in the way as well, and is created again.
+#[tokio::test]
+async fn a_column_of_the_steps_own_view_is_widened_after_the_view_is_dropped() {
+    let database = Database::with("CREATE TABLE s.m (a varchar(5))");
+    let step = periods(&format!("on_drift: add_columns\nthrough: 2025_h2\n{VIEW}"));
+    database.apply(&step).await;
+    database.psql("ALTER TABLE s.m ALTER COLUMN a TYPE varchar(9)");
+    let planned = database.plan(&step).await;
+    assert!(planned.obstacles[0].hint.as_deref().unwrap().ends_with("-- then run apply, which creates the view again"));
+    let done = database.remedied(&step).await;
+    assert_eq!(
+        done,
+        [
+            "widen column a of s.h_2025_h2 from character varying(5) to character varying(9)",
+            "create view s.h over 1 table"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_view_has_the_owner_and_the_grants_of_the_tables() {
+    let database = Database::with("CREATE TABLE s.m (a int)");
+    let (name, reader, owner) =
+        (&database.name, format!("reader_{}", database.name), format!("owner_{}", database.name));
+    database.psql(&format!(
+        "CREATE USER maker_{name}; CREATE ROLE {reader}; CREATE ROLE {owner}; CREATE ROLE other_{name}; \
+         GRANT {owner} TO maker_{name}; GRANT CREATE, USAGE ON SCHEMA s TO {owner}, maker_{name}; \
+         GRANT USAGE ON SCHEMA s TO {reader}; GRANT SELECT ON s.m TO maker_{name}"
+    ));
+    let url = shared().socket_url(name).replace("postgres@", &format!("maker_{name}@"));
+    let maker = connect(&url);
+    let lines = |ahead: u8| {
+        format!("ahead: {ahead}\n{VIEW}\nowner: {owner}\ngrants: [{{ to: {reader}, privileges: [select] }}]")
+    };
+    let done = apply(&periods(&lines(0)), &maker, DAY).await;
+    assert!(done.contains(&format!("set owner of s.h to {owner}")), "{done:?}");
+    database.psql("INSERT INTO s.h_2025_h2 VALUES (1)");
+    assert_eq!(database.psql(&format!("SET ROLE {reader}; SELECT a FROM s.h")), "1");
+    // As a member of the owner, the user can replace it.
+    let done = apply(&periods(&lines(1)), &maker, DAY).await;
+    assert!(done.contains(&"replace view s.h over 3 tables".to_owned()), "{done:?}");
+    // Nobody else can.
+    database.psql(&format!("ALTER VIEW s.h OWNER TO other_{name}"));
+    let planned = plan(&periods(&lines(2)), &maker, DAY).await.unwrap();
+    let expected = format!("cannot replace view s.h over 4 tables: s.h belongs to other_{name}");
+    assert!(obstacles(&planned).contains(&expected), "{planned:?}");
+}
+
+#[tokio::test]
+async fn two_applies_at_once_make_the_view_once() {
+    let database = Database::with("CREATE TABLE s.m (a int)");
+    let url = shared().socket_url(&database.name);
+    let step = periods(VIEW);
+    let (one, other) = (connect(&url), connect(&url));
+    let (_first, _second) = tokio::join!(apply(&step, &one, DAY), apply(&step, &other, DAY));
+    assert_eq!(database.plan(&step).await.changes, []);
+    assert_eq!(database.psql("SELECT count(*) FROM s.h"), "0");
+}
+
+/// A table that was unloaded can be dropped after the series begins later.
+#[tokio::test]
+async fn a_period_before_the_first_leaves_the_view() {
+    let database = Database::with("CREATE TABLE s.m (a int)");
+    database.apply(&periods(VIEW)).await;
+    let later: PeriodTables =
+        serde_yaml::from_str(&format!("connection: warehouse\nevery: half_year\nfrom: 2026_h1\n{VIEW}")).unwrap();
+    let planned = database.plan(&later).await;
+    assert_eq!(summaries(&planned), ["replace view s.h over 1 table"]);
+    let described = planned.changes[0].describe();
+    assert_eq!(described.before["tables"], serde_json::json!(["s.h_2025_h2", "s.h_2026_h1"]));
+    database.apply(&later).await;
+    database.psql("DROP TABLE s.h_2025_h2");
+    assert_eq!(database.plan(&later).await.changes, []);
+}
