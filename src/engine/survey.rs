@@ -35,6 +35,8 @@ pub struct PlannedStep {
     pub verdict: Verdict,
     /// The indices of the steps that run first and may alter what was observed. Empty if the verdict is exact.
     pub waits_for: Vec<usize>,
+    /// Whether another run is at work on the target.
+    pub is_busy: bool,
     /// When the observation behind the verdict started.
     pub observed: SystemTime,
     /// Parent directories that this step needs too, and the steps that create them first.
@@ -44,7 +46,13 @@ pub struct PlannedStep {
 impl PlannedStep {
     /// Creates a step with an exact verdict.
     pub fn exact(verdict: Verdict) -> Self {
-        Self { verdict, waits_for: Vec::new(), observed: SystemTime::now(), made_by_others: BTreeMap::new() }
+        Self {
+            verdict,
+            waits_for: Vec::new(),
+            is_busy: false,
+            observed: SystemTime::now(),
+            made_by_others: BTreeMap::new(),
+        }
     }
 
     /// Returns the steps that create a parent directory of this one. This step runs after them.
@@ -99,19 +107,24 @@ pub type Admit = dyn Fn(&Step, Verdict) -> Verdict + Send + Sync;
 /// Observes a step and decides what it needs.
 pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
     if let Some(SecretError::Unusable(failure)) = targets.secret_error(step) {
-        return Observed { verdict: Verdict::Blocked(failure.clone()), claims: Vec::new() };
+        return Observed { verdict: Verdict::Blocked(failure.clone()), claims: Vec::new(), is_busy: false };
     }
     match spans::observe().instrument(targets.observe(step)).await {
-        Err(failure) => Observed { verdict: Verdict::Failed(failure), claims: Vec::new() },
+        Err(failure) => Observed { verdict: Verdict::Failed(failure), claims: Vec::new(), is_busy: false },
         Ok(actual) => {
+            let mut is_busy = false;
             let verdict = match spans::diff().in_scope(|| step.resource.diff(&actual)) {
+                Ok(Diff { busy: Some(failure), .. }) => {
+                    is_busy = true;
+                    Verdict::Blocked(failure)
+                }
                 Ok(diff) => match within_bounds(step, &diff) {
                     Ok(()) => Verdict::Decided(diff),
                     Err(failure) => Verdict::Blocked(failure),
                 },
                 Err(refusal) => Verdict::Blocked(refusal),
             };
-            Observed { verdict, claims: step.resource.observed_claims(&actual) }
+            Observed { verdict, claims: step.resource.observed_claims(&actual), is_busy }
         }
     }
 }
@@ -121,6 +134,7 @@ pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
 pub struct Observed {
     pub verdict: Verdict,
     claims: Vec<Claim>,
+    is_busy: bool,
 }
 
 impl Observed {
@@ -152,8 +166,15 @@ fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
         .hint("check that all of them are intended, then raise max_changes of the step"))
 }
 
-/// Observes all steps at the same time, which leaves no trace, and plans them in order.
-pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Graph, admit: &Admit) -> Vec<PlannedStep> {
+/// Observes all steps at the same time, which leaves no trace, and plans them in order. If another run is at work on the target
+/// of a step, an apply is blocked there, and a plan notes that it has not looked.
+pub async fn survey(
+    targets: &Arc<Targets>,
+    steps: &Arc<Vec<Step>>,
+    graph: &Graph,
+    admit: &Admit,
+    applying: bool,
+) -> Vec<PlannedStep> {
     let observed_at = SystemTime::now();
     let mut observing = JoinSet::new();
     for index in 0..steps.len() {
@@ -168,8 +189,13 @@ pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Grap
             observed[index] = Some(found);
         }
     }
+    let busy: Vec<bool> = observed.iter().map(|found| found.as_ref().is_some_and(|found| found.is_busy)).collect();
     // In document order, so that of two steps with the same claim always the later one is blocked.
     let verdict = |(index, found): (usize, Option<Observed>)| match found {
+        Some(Observed { verdict: Verdict::Blocked(failure), is_busy: true, .. }) if !applying => {
+            let notes = vec![format!("not looked at: {}", failure.message)];
+            Verdict::Decided(Diff { unchecked: true, notes, ..Diff::default() })
+        }
         Some(found) => admit(&steps[index], found.beside_others(targets, index, steps)),
         None => unobserved(),
     };
@@ -177,7 +203,9 @@ pub async fn survey(targets: &Arc<Targets>, steps: &Arc<Vec<Step>>, graph: &Grap
     let mut planned: Vec<Option<PlannedStep>> = verdicts.iter().map(|_| None).collect();
     for index in graph.sequence() {
         let verdict = std::mem::replace(&mut verdicts[*index], Verdict::Deferred);
-        let step = PlannedStep { observed: observed_at, ..mark_provisional(verdict, *index, steps, graph, &planned) };
+        let is_busy = busy[*index];
+        let step =
+            PlannedStep { observed: observed_at, is_busy, ..mark_provisional(verdict, *index, steps, graph, &planned) };
         planned[*index] = Some(step);
     }
     let mut planned: Vec<PlannedStep> = planned.into_iter().flatten().collect();

@@ -175,9 +175,9 @@ macro_rules! kinds {
             pub fn diff(&self, actual: &AnyActual) -> Result<Diff<AnyChange>, Failure> {
                 match (self, actual) {
                     $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
-                        let Diff { changes, drift, obstacles, unchecked, facts, notes, warnings } = resource.diff(actual)?;
+                        let Diff { changes, drift, obstacles, unchecked, busy, facts, notes, warnings } = resource.diff(actual)?;
                         let changes = changes.into_iter().map(AnyChange::$variant).collect();
-                        Ok(Diff { changes, drift, obstacles, unchecked, facts, notes, warnings })
+                        Ok(Diff { changes, drift, obstacles, unchecked, busy, facts, notes, warnings })
                     })*
                     _ => Err(Failure::new("the observed state belongs to another kind than the step")),
                 }

@@ -186,6 +186,9 @@ pub struct Diff<C> {
     /// Whether an existing secret could not be compared because its source has no value. A note names the source.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchecked: bool,
+    /// Another run is at work on the target, so nothing was decided. A plan notes it, and an apply refuses or waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy: Option<Failure>,
     /// The kind's own numbers and dates for programs, which notes and warnings express as prose.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub facts: serde_json::Map<String, serde_json::Value>,
@@ -204,6 +207,7 @@ impl<C> Default for Diff<C> {
             drift: Vec::new(),
             obstacles: Vec::new(),
             unchecked: false,
+            busy: None,
             facts: serde_json::Map::new(),
             notes: Vec::new(),
             warnings: Vec::new(),

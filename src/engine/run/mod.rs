@@ -11,7 +11,7 @@ mod source;
 mod standard_input;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -43,6 +43,8 @@ pub use secrets::RunSecrets;
 pub use source::{MAX_SAVED_PLAN_BYTES, Source, reason};
 pub use standard_input::{StdinRequest, read_plan_file, read_request};
 
+/// How long to wait before looking again at a target on which another run is at work.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a stopped run waits for its workers to end.
 const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -184,7 +186,7 @@ impl Run {
     }
 
     async fn plan_steps(&self, save_to: Option<&Target>) -> Ended {
-        let Some(planned) = self.survey(false).await else { return self.stopped().await };
+        let Some(planned) = self.survey(None).await else { return self.stopped().await };
         for follow_up in self.plan_follow_ups(&planned) {
             self.report.event(&Event::FollowUp(follow_up));
         }
@@ -204,7 +206,7 @@ impl Run {
             Ok(None) => return self.stopped().await,
             Err(failure) => return self.refused(failure).await,
         };
-        let Some(planned) = self.survey(true).await else { return self.stopped().await };
+        let Some(planned) = self.survey(Some(wait)).await else { return self.stopped().await };
         if let Some(failure) = self.targets.worker_failure() {
             return self.refused(failure).await;
         }
@@ -240,19 +242,40 @@ impl Run {
         ended
     }
 
-    /// Observes all steps and reports their plans. `applying` tells whether the changes will be made at once. Returns
-    /// `None` if a signal comes first.
-    async fn survey(&self, applying: bool) -> Option<Vec<PlannedStep>> {
-        let mut planned = tokio::select! {
-            planned = survey(&self.targets, &self.steps, &self.graph, self.admit.as_ref()) => planned,
-            () = self.stop.asked() => return None,
+    /// Observes all steps and reports their plans. With `applying` the changes will be made at once; a target on which another
+    /// run is at work is then waited for, as for a lock. Returns `None` if a signal comes first.
+    async fn survey(&self, applying: Option<Wait>) -> Option<Vec<PlannedStep>> {
+        let begun = Instant::now();
+        let may_wait = || match applying {
+            None | Some(Wait::No) => false,
+            Some(Wait::Yes) => true,
+            Some(Wait::AtMost(limit)) => begun.elapsed() < limit,
+        };
+        let mut has_waited = false;
+        let mut planned = loop {
+            let look = survey(&self.targets, &self.steps, &self.graph, self.admit.as_ref(), applying.is_some());
+            let planned = tokio::select! {
+                planned = look => planned,
+                () = self.stop.asked() => return None,
+            };
+            if !planned.iter().any(|step| step.is_busy) || !may_wait() {
+                break planned;
+            }
+            if !std::mem::replace(&mut has_waited, true) {
+                let holder = Holder { user: None, pid: None, host: None, run: None, since: None };
+                self.report.event(&Event::RunWaiting { holder });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BUSY_PAUSE) => {}
+                () = self.stop.asked() => return None,
+            }
         };
         if let Some(saved) = &self.inputs.saved {
             // Entries that appeared after the plan was saved were not planned either.
             planned.iter_mut().for_each(|step| step.observed = saved.observed());
         }
         for (index, step) in planned.iter().enumerate() {
-            self.report.event(&planned_event(index, step, &self.steps, applying));
+            self.report.event(&planned_event(index, step, &self.steps, applying.is_some()));
         }
         // The services that run now use the state from before the changes.
         if planned.iter().any(PlannedStep::has_changes) {

@@ -42,6 +42,9 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             let refusal = Failure::new(format!("{} is {by}, not a checkout", desired.path.display()));
             Err(refusal.hint(occupied_hint(desired, by, leads_to.as_deref())))
         }
+        Actual::Unusable { obstacle: obstacle @ Obstacle::AnotherRun } => {
+            Ok(Diff { busy: Some(refusal_to_update(obstacle, desired)), ..Diff::default() })
+        }
         Actual::Unusable { obstacle } => Err(refusal_to_update(obstacle, desired)),
         Actual::Checkout(checkout) => diff_checkout(desired, checkout),
     }
