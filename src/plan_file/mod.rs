@@ -139,10 +139,8 @@ impl PlanFile {
             match result {
                 Ok(spec) => match completed(node, spec, inputs) {
                     Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
-                    Err(unavailable) if unavailable.is_of_host => {
-                        drop(connections.insert(name.to_owned(), Err(unavailable.problem)));
-                    }
-                    Err(wrong) => problems.push(wrong.problem),
+                    Err(Incomplete::OfHost(problem)) => drop(connections.insert(name.to_owned(), Err(*problem))),
+                    Err(Incomplete::OfPlanFile(problem)) => problems.push(*problem),
                 },
                 Err(Some(unset)) => drop(connections.insert(name.to_owned(), Err(unset))),
                 Err(None) => {}
@@ -207,8 +205,9 @@ impl PlanFile {
         for (name, node) in &self.connections {
             match self.connection(node, &evaluator) {
                 Ok(spec) => {
-                    let incomplete = completed(node, spec.clone(), inputs).err();
-                    problems.extend(incomplete.filter(|wrong| !wrong.is_of_host).map(|wrong| wrong.problem));
+                    if let Err(Incomplete::OfPlanFile(problem)) = completed(node, spec.clone(), inputs) {
+                        problems.push(*problem);
+                    }
                     specs.push((name.as_str(), spec));
                 }
                 Err(found) => problems.extend(found),
@@ -386,19 +385,19 @@ impl PlanFile {
 }
 
 /// Why the settings that the URL of a connection leaves out could not be added.
-struct Incomplete {
-    problem: Diagnostic,
-    /// Whether the service file of this host is to blame, and not the plan file.
-    is_of_host: bool,
+enum Incomplete {
+    /// The service cannot be found or read on this host.
+    OfHost(Box<Diagnostic>),
+    OfPlanFile(Box<Diagnostic>),
 }
 
 /// The connection with the settings that its URL leaves out.
 fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<ConnectionSpec, Incomplete> {
-    let is_of_host = spec.url.has_service();
+    let has_service = spec.url.has_service();
     spec.completed(&inputs.client).map_err(|failure| {
         let span = node.get("url").map_or_else(|| node.span.clone(), |url| url.span.clone());
-        let problem = Diagnostic { help: failure.hint, ..Diagnostic::at(span, failure.message) };
-        Incomplete { problem, is_of_host }
+        let problem = Box::new(Diagnostic { help: failure.hint, ..Diagnostic::at(span, failure.message) });
+        if has_service { Incomplete::OfHost(problem) } else { Incomplete::OfPlanFile(problem) }
     })
 }
 

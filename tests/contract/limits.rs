@@ -28,3 +28,31 @@ fn help_that_cannot_be_written_has_its_own_hint() {
     assert!(full.stderr.contains("write it to another place"), "{full}");
     assert!(!full.stderr.contains("history"), "{full}");
 }
+
+/// Wherever the threads run out: at the start, for a resolver, a tunnel or a proof. Each is an error, never a panic.
+#[test]
+fn a_thread_that_cannot_be_started_is_no_panic() {
+    let sandbox = Sandbox::new();
+    let plan = "name: threads
+connections:
+  w:
+    url: postgresql://u:p@nowhere.invalid/d
+    tunnel: { ssh: 'op@127.0.0.1:1', key: /home/ubuntu/key }
+  x: { url: 'postgresql://u:p@nowhere.invalid/d', connect_timeout: 1 }
+steps:
+  - { id: a, table: { connection: w, ddl: 'CREATE TABLE s.a (a INT)' } }
+  - { id: b, table: { connection: x, ddl: 'CREATE TABLE s.b (a INT)' } }
+  - { id: c, key_file: { path: /home/ubuntu/k, source: { file: /home/ubuntu/key }, mode: '0400', verify: { ssh: 'op@127.0.0.1:1' } } }
+";
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
+    sandbox.bash("ubuntu", "ssh-keygen -q -t ed25519 -N '' -f key");
+    let mut failed = 0;
+    for count in 1..=12 {
+        let line = format!("ulimit -u {count}; exec {PROVISION} plan");
+        let outcome = sandbox.command("ubuntu", ["bash", "-c", &line]).run();
+        assert!([0, 1].contains(&outcome.code), "{count} threads\n{outcome}");
+        assert!(!outcome.all().contains("panicked"), "{count} threads\n{outcome}");
+        failed += usize::from(outcome.code == 1);
+    }
+    assert!(failed > 0);
+}

@@ -252,6 +252,11 @@ impl Attempt<'_> {
         if cause.contains("SASL") {
             return DbError::Fatal(self.failure(&format!("cannot log in to {}: {cause}", self.server)));
         }
+        if cause.is_empty() && !error.is_closed() {
+            // The library names no cause for a message that it did not expect.
+            let failure = self.failure(&format!("{} does not speak PostgreSQL's protocol: {error}", self.server));
+            return DbError::ConnectionLost(failure.hint("check that a PostgreSQL or Redshift server listens there"));
+        }
         let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         self.unreachable(&cause, io.map(io::Error::kind))
     }
