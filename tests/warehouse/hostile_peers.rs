@@ -356,6 +356,7 @@ fn hostile_peers_are_bounded_in_time_and_memory() {
 
 /// What a server sends without end is cut off, at every stage. The whole table above takes minutes; this takes seconds.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by hand until its time on a busy machine is known"]
 async fn answers_without_end_are_cut_off() {
     let endless =
         |case: &Case| matches!(case.then, Then::Endless(_) | Then::Announced(_)) && !case.stage.starts_with("TLS");
