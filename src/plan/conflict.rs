@@ -46,7 +46,7 @@ pub struct ClaimedBelow {
 /// A tree of another step in which a step works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeAbove {
-    /// The number of directory levels from the step's target up to the top of the tree. All levels between them belong
+    /// The number of directory levels from what the step creates up to the top of the tree. All levels between them belong
     /// to the tree.
     pub height: usize,
     pub owner: TreeOwner,
@@ -94,9 +94,11 @@ pub fn claimed_below<'a>(own: &Claims, others: impl Iterator<Item = (&'a str, &'
     below
 }
 
-/// Returns the trees of other steps around the target of a step, innermost first. All claims have to be located.
+/// Returns the trees of other steps around what a step creates, innermost first. All claims have to be located.
 pub fn trees_above<'a>(own: &Claims, others: impl Iterator<Item = &'a Claims>) -> Vec<TreeAbove> {
-    let Some(target) = own.owns.first().and_then(Claim::path) else { return Vec::new() };
+    // What the step may have to create: the last file that it edits, or else its first claim.
+    let edited = own.owns.iter().rfind(|claim| matches!(claim, Claim::EditedFile { .. }));
+    let Some(target) = edited.or(own.owns.first()).and_then(Claim::path) else { return Vec::new() };
     let mut trees: Vec<TreeAbove> = others
         .flat_map(|claims| &claims.owns)
         .filter_map(|claim| {

@@ -96,7 +96,7 @@ impl Extraction {
             return Err(Failure::new(format!("cannot create {shown}: it already exists")).hint("name a new directory"));
         }
         let attributes = Attributes { uid: None, gid: None, mode: COPY_DIR_MODE };
-        Ok(Self { top: place.dir.create_dir(&place.name, attributes)?, paths: Vec::new() })
+        Ok(Self { top: place.parent()?.create_dir(&place.name, attributes)?, paths: Vec::new() })
     }
 
     /// Writes a file below the directory. `is_program` keeps it executable for its owner.

@@ -86,6 +86,27 @@ impl Dir {
         open_quietly(&self.fd, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
+    /// Whether everybody may pass through this directory and all those above it.
+    ///
+    /// # Errors
+    /// The acting user may not look at one of them.
+    pub fn is_open_to_all(&self) -> Result<bool, Error> {
+        let failed = |errno| Error::call("open the parent of", &self.path, errno);
+        let stat_of = |fd: &OwnedFd| rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map_err(failed);
+        let parent_of = |fd: &OwnedFd| open_at(fd, OsStr::new(".."), OFlags::PATH | OFlags::DIRECTORY).map_err(failed);
+        let mut stat = stat_of(&self.fd)?;
+        let mut above = parent_of(&self.fd)?;
+        while stat.st_mode & 0o001 != 0 {
+            let next = stat_of(&above)?;
+            if (next.st_dev, next.st_ino) == (stat.st_dev, stat.st_ino) {
+                return Ok(true);
+            }
+            stat = next;
+            above = parent_of(&above)?;
+        }
+        Ok(false)
+    }
+
     pub(super) fn at(fd: OwnedFd, path: PathBuf) -> Self {
         Self { fd, path }
     }
@@ -102,8 +123,9 @@ impl Dir {
 /// Where a path leads: the deepest existing directory on the way to it, and what is missing from there.
 #[derive(Debug)]
 pub struct Place {
-    /// The parent of the entry, or the deepest existing directory above it.
-    pub dir: Dir,
+    /// The parent of the entry, or the deepest existing directory above it. Outside of this module it can only be had as
+    /// one of the two, so that nothing is read from or written to a directory that is merely above the entry.
+    pub(super) dir: Dir,
     /// The missing parents, the outermost first.
     pub missing_parents: Vec<OsString>,
     /// The last component of the path, which need not exist.
@@ -157,6 +179,33 @@ impl Place {
         }
     }
 
+    /// Returns the directory of the entry.
+    ///
+    /// # Errors
+    /// It does not exist ([`Error::is_missing`]).
+    pub fn parent(&self) -> Result<&Dir, Error> {
+        match self.missing_paths().pop() {
+            None => Ok(&self.dir),
+            Some(missing) => Err(Error::call("open", &missing, Errno::NOENT)),
+        }
+    }
+
+    /// Returns the deepest existing directory on the way to the entry: where the first missing name would be created.
+    pub fn nearest(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Returns the nearest directory with the missing parents and the name, for who creates them in another way than
+    /// [`Place::create_parents`].
+    pub fn into_parts(self) -> (Dir, Vec<OsString>, OsString) {
+        (self.dir, self.missing_parents, self.name)
+    }
+
+    /// Returns the path of the entry, for a message.
+    pub fn path(&self) -> PathBuf {
+        self.missing_paths().pop().unwrap_or_else(|| self.dir.path().to_owned()).join(&self.name)
+    }
+
     /// Returns what the entry is; `None` if it or a parent is missing.
     pub fn stat(&self) -> Result<Option<Stat>, Error> {
         if self.missing_parents.is_empty() { self.dir.stat(&self.name) } else { Ok(None) }
@@ -206,8 +255,9 @@ impl Trail {
     }
 
     fn follow(mut self, name: &OsStr, link: &Stat) -> Result<Self, Error> {
+        let path = self.dir.path_of(name);
         let target = self.read_link(name, link)?;
-        self.pass(&target)
+        self.pass(&target).map_err(|error| if error.is_missing() { Error::dangling(&path, &target) } else { error })
     }
 
     /// Reads the target of a symlink. For an absolute one, continues at the root directory.

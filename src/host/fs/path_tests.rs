@@ -81,3 +81,23 @@ fn links_at_the_end_of_a_path_lead_a_user_as_the_kernel_does() {
         assert!(Place::follow(Path::new("/")).is_err());
     });
 }
+
+#[test]
+fn a_symlink_above_a_path_that_leads_to_nothing_is_named() {
+    let name = concat!(module_path!(), "::a_symlink_above_a_path_that_leads_to_nothing_is_named");
+    as_user(
+        50000,
+        name,
+        |_| {},
+        |folder| {
+            symlink("nowhere", folder.join("link")).unwrap();
+            symlink("link/deeper", folder.join("other")).unwrap();
+            for (path, target) in [("link", "nowhere"), ("other", "link/deeper")] {
+                let error = Place::find(&folder.join(path).join("file")).unwrap_err();
+                let told = format!("/{path} is a symlink that leads to nothing: its target is {target}");
+                assert!(error.to_string().contains(&told) && error.is_missing(), "{error}");
+                assert!(error.hint().unwrap().ends_with(&format!("/{path}")), "{error:?}");
+            }
+        },
+    );
+}

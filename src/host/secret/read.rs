@@ -141,7 +141,7 @@ fn file(path: &Path) -> Result<Secret, Failure> {
     if is_descriptor {
         return Err(cannot_read("it is a descriptor of a process, not a file").hint(by_command()));
     }
-    match fs::Place::follow(path).and_then(|place| place.dir.read(&place.name, MAX_SECRET)) {
+    match fs::Place::follow(path).and_then(|place| place.parent()?.read(&place.name, MAX_SECRET)) {
         Ok(Some(seen)) => Ok(Secret::copy_of(&seen.bytes)),
         Ok(None) => Err(cannot_read("it does not exist").hint(another)),
         Err(error) if error.is_missing() => Err(cannot_read("it does not exist").hint(another)),

@@ -41,7 +41,7 @@ impl Subject {
         };
         let found = match stat.kind {
             FileKind::Directory => {
-                let top = place.dir.open_dir(&place.name)?;
+                let top = place.parent()?.open_dir(&place.name)?;
                 // A user who may not look into it cannot tell; its git would not either.
                 let has_git = top.stat(OsStr::new(".git")).is_ok_and(|git| git.is_some());
                 if has_git { PathKind::Checkout } else { PathKind::Directory }
@@ -64,7 +64,12 @@ impl Subject {
             Some(FileKind::File) => Ok(Self::Variable { file, name: name.to_owned() }),
             Some(FileKind::Symlink) => Err(symlink(Path::new(&file))),
             Some(other) => Err(Failure::new(format!("it is {}, not a file", other.name()))),
-            None => Err(Failure::new("it does not exist").hint("name a compose file: --variable FILE:NAME")),
+            None => {
+                let folder = Path::new(&file).parent().map(|folder| shell_word(&folder.to_string_lossy()));
+                let folder = folder.unwrap_or_default();
+                Err(Failure::new("it does not exist")
+                    .hint(format!("correct the path of the compose file; to see what is there: ls {folder}")))
+            }
         }
     }
 

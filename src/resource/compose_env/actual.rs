@@ -18,6 +18,9 @@ pub struct Actual {
     /// The `.env` file. It is read only if an occurrence refers to it.
     #[serde(default)]
     pub env_file: Option<EnvFile>,
+    /// Whether the keys `file` and `env_file` lead to the same file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_one_file: bool,
     /// Why the acting user cannot create `.env`, if it does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder_denied: Option<Box<Denial>>,
@@ -110,6 +113,9 @@ pub enum ComposeFile {
         /// Four octal digits.
         #[serde(default)]
         mode: Box<str>,
+        /// Whether a directory above keeps everybody out who is neither its owner nor in its group.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_out_of_reach: bool,
         /// The number of hard links.
         #[serde(default)]
         links: u64,
@@ -209,7 +215,11 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EnvFile {
-    Missing,
+    Missing {
+        /// The parents that are missing too, the outermost first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        missing_parents: Vec<String>,
+    },
     NotAFile {
         found: FileKind,
         /// Where a symlink leads.
@@ -219,6 +229,8 @@ pub enum EnvFile {
     Unreadable {
         reason: String,
     },
+    /// A compose file, which the syntax of `.env` may fit by chance.
+    ComposeFile,
     Read {
         /// Four octal digits.
         mode: String,

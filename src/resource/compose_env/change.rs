@@ -20,6 +20,9 @@ pub enum Change {
     /// Creates `.env`.
     CreateEnvFile {
         path: PathBuf,
+        /// The parents that are created first, the outermost first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parents: Vec<String>,
         names: Vec<String>,
         /// The other places that use these variables, such as `service db, line 7`.
         #[serde(default)]
@@ -77,7 +80,7 @@ impl crate::resource::Change for Change {
         match (self, planned) {
             (
                 Self::EnvFile { path, names, mode: None, elsewhere },
-                Self::CreateEnvFile { path: planned_path, names: planned_names, elsewhere: planned_elsewhere },
+                Self::CreateEnvFile { path: planned_path, names: planned_names, elsewhere: planned_elsewhere, .. },
             )
             | (
                 Self::EnvFile { path, names, mode: None, elsewhere },
@@ -97,7 +100,14 @@ impl crate::resource::Change for Change {
                     && without_lines(places).eq(without_lines(planned_places))
                     && without_lines(references).eq(without_lines(planned_references))
             }
-            _ => self == planned,
+            _ => crate::resource::is_left_of_with_parents(self, planned),
+        }
+    }
+
+    fn parents(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Self::CreateEnvFile { parents, .. } => Some(parents),
+            _ => None,
         }
     }
 
@@ -123,15 +133,21 @@ impl crate::resource::Change for Change {
                 diff: None,
                 target,
             },
-            Self::CreateEnvFile { names, elsewhere, .. } => Description {
-                action: Action::Create,
-                summary: format!("create {name} with {}, mode 0600", names.join(", ")),
-                before: Value::Null,
-                after: json!({ "value": HIDDEN, "mode": "0600" }),
-                risk: goes_elsewhere(elsewhere),
-                diff: None,
-                target,
-            },
+            Self::CreateEnvFile { parents, names, elsewhere, .. } => {
+                let mut summary = format!("create {name} with {}, mode 0600", names.join(", "));
+                if !parents.is_empty() {
+                    summary.push_str(&format!(", and its parents {}", parents.join(", ")));
+                }
+                Description {
+                    action: Action::Create,
+                    summary,
+                    before: Value::Null,
+                    after: json!({ "value": HIDDEN, "mode": "0600", "parents": parents }),
+                    risk: goes_elsewhere(elsewhere),
+                    diff: None,
+                    target,
+                }
+            }
             Self::EnvFile { names, mode: None, elsewhere, .. } => Description {
                 risk: goes_elsewhere(elsewhere),
                 ..update(

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::host::secret::{SecretSource, optional_source};
 use crate::resource::value::AbsolutePath;
+use crate::resource::{KeyError, Segment};
 
 /// The desired value of a variable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +33,28 @@ impl ComposeEnv {
     pub fn has_a_default_name(&self) -> bool {
         let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
         self.file.file_name().is_some_and(|name| names.iter().any(|default| name == *default))
+    }
+
+    /// Checks the keys beside each other.
+    pub fn check(self) -> Result<Self, KeyError> {
+        if *self.file == *self.env_file() { Err(self.is_one_file()) } else { Ok(self) }
+    }
+
+    /// The error for a compose file that is to be `.env` as well.
+    pub(super) fn is_one_file(&self) -> KeyError {
+        match &self.env_file {
+            Some(env_file) if **env_file == *self.file => {
+                KeyError::new(format!("`file` and `env_file` are both {}", self.file)).of([Segment::Key("env_file")])
+            }
+            Some(env_file) => KeyError::new(format!("`file` and `env_file` are the same file: {} and {env_file}", self.file))
+                .of([Segment::Key("env_file")]),
+            None => KeyError::new(format!(
+                "`file` and `env_file` are both {}: without `env_file`, Compose takes the values of `${{NAME}}` from there",
+                self.file
+            ))
+            .of([Segment::Key("file")]),
+        }
+        .hint("name the compose file in `file`, and in `env_file` the file with the values, which is .env beside it by default")
     }
 
     /// The file in which Compose looks for the values of `${NAME}`.

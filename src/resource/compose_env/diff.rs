@@ -10,8 +10,9 @@ use super::actual::{
 use super::{Change, ComposeEnv};
 use crate::host::fs::{Denial, FileKind, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
-use crate::resource::Diff;
 use crate::resource::attributes::refusal;
+use crate::resource::{Diff, KeyError};
+use crate::text::shell_word;
 
 /// The access that `.env` may grant: its owner may read and write it.
 const PRIVATE: u32 = 0o600;
@@ -43,6 +44,10 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure>
 
 /// The places that set the variable, or why the step cannot go on.
 pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Failure> {
+    if actual.is_one_file {
+        let KeyError { failure, .. } = step.is_one_file();
+        return Err(failure);
+    }
     let (variable, file) = (&step.variable, escape_path(&step.file));
     let (services, not_searched, occurrences) = match &actual.file {
         ComposeFile::Missing => {
@@ -140,11 +145,21 @@ fn in_env_file(
     let path = step.env_file();
     let shown = escape_path(&path);
     let (nothing, nowhere) = (BTreeMap::new(), BTreeMap::new());
+    let mut parents: &[String] = &[];
+    if let Some(EnvFile::Missing { missing_parents }) = &actual.env_file {
+        parents = missing_parents;
+    }
     let (mode, values, put_into, foreign) = match &actual.env_file {
-        None | Some(EnvFile::Missing) => (None, &nothing, &nowhere, (&None, &None, &actual.folder_denied)),
+        None | Some(EnvFile::Missing { .. }) => (None, &nothing, &nowhere, (&None, &None, &actual.folder_denied)),
         Some(EnvFile::NotAFile { found, target }) => return Err(not_a_file(&path, *found, target, "env_file")),
         Some(EnvFile::Unreadable { reason }) => {
             return Err(Failure::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
+        }
+        Some(EnvFile::ComposeFile) => {
+            return Err(Failure::new(format!(
+                "`env_file`: {shown} is a compose file, which holds no values for `${{NAME}}`"
+            ))
+            .hint("name the file with the values in `env_file`, or leave the key out for .env beside `file`"));
         }
         Some(EnvFile::Read { mode, values, put_into, foreign_owner, foreign_group, denied }) => {
             let bits = u32::from_str_radix(mode, 8).unwrap_or(PRIVATE);
@@ -186,7 +201,9 @@ fn in_env_file(
     elsewhere.extend(holders.map(|holder| format!("{holder} in .env")));
     let elsewhere = elsewhere.into_iter().collect();
     match (mode, wide, names.is_empty()) {
-        (None, _, false) => diff.changes.push(Change::CreateEnvFile { path, names, elsewhere }),
+        (None, _, false) => {
+            diff.changes.push(Change::CreateEnvFile { path, parents: parents.to_vec(), names, elsewhere });
+        }
         (Some(_), wide, false) => {
             let mode = wide.map(|(mode, _)| mode.clone());
             diff.changes.push(Change::EnvFile { path, names, mode, elsewhere });
@@ -197,6 +214,21 @@ fn in_env_file(
         (_, None, true) => {}
     }
     Ok(())
+}
+
+/// Warns that the secret goes into a compose file that everybody can read. The step leaves the mode of that file alone.
+fn readable_by_all(step: &ComposeEnv, actual: &Actual) -> Option<String> {
+    let ComposeFile::Read { mode, is_out_of_reach: false, .. } = &actual.file else { return None };
+    let is_readable = u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0);
+    let has_secret = matches!(&actual.source, Source::Value { empty: false, .. });
+    (is_readable && has_secret).then(|| {
+        let (file, variable) = (escape_path(&step.file), &step.variable);
+        let word = shell_word(&step.file.to_string_lossy());
+        format!(
+            "everybody can read {file} (mode {mode}), and with it the value of {variable}; take that right from others \
+             (chmod o-r {word}), or write ${{{variable}}} there, and the value goes to .env instead"
+        )
+    })
 }
 
 /// Warns that containers may get another value than the one that is set here.
@@ -278,8 +310,7 @@ fn in_compose_file(
     if places.is_empty() {
         return Ok(());
     }
-    let ComposeFile::Read { foreign_owner, foreign_group, denied, unproven, mode, links, by_compose_file, .. } =
-        &actual.file
+    let ComposeFile::Read { foreign_owner, foreign_group, denied, unproven, links, by_compose_file, .. } = &actual.file
     else {
         return Ok(());
     };
@@ -289,9 +320,7 @@ fn in_compose_file(
         return Err(Failure::new(format!("{file} cannot be edited: {why}"))
             .hint(format!("write the value in double quotes on one line there, or as `${{{}}}`", step.variable)));
     }
-    if u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0) {
-        diff.notes.push(format!("everybody can read {file} (mode {mode}), and with it the value of {}", step.variable));
-    }
+    diff.warnings.extend(readable_by_all(step, actual));
     if *links > 1 {
         diff.notes.push(format!("the other names of {file} ({links} hard links) keep the old content"));
     }

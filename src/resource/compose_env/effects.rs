@@ -39,7 +39,7 @@ impl Files {
     }
 
     fn text(path: &Path) -> FileText {
-        let seen = match Place::follow(path).and_then(|place| place.dir.read(&place.name, MAX_FILE_BYTES)) {
+        let seen = match Place::follow(path).and_then(|place| place.parent()?.read(&place.name, MAX_FILE_BYTES)) {
             Err(error) if error.is_missing() => return Ok(None),
             other => other.map_err(|error| error.to_string())?,
         };
@@ -109,7 +109,7 @@ pub fn find(step: &ComposeEnv, files: &Files, edits: &Edits<'_>, meant: &BTreeSe
 }
 
 /// Whether a path leads to the same file as another one, which is no symlink.
-fn leads_to(path: &Path, file: &Path) -> bool {
+pub(super) fn leads_to(path: &Path, file: &Path) -> bool {
     let inode = |place: Result<Place, _>| place.and_then(|place| place.stat()).ok().flatten();
     match (inode(Place::follow(path)), inode(Place::find(file))) {
         (Some(one), Some(other)) => one.is_same_file(&other),

@@ -14,6 +14,7 @@ use super::uses;
 use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
+use crate::resource::attributes::create_parents;
 use crate::resource::{ExecuteContext, ObserveContext};
 
 /// Larger files are not compose files.
@@ -36,6 +37,7 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
         source,
         file: ComposeFile::Missing,
         env_file: None,
+        is_one_file: effects::leads_to(&step.env_file(), &step.file) || effects::leads_to(&step.file, &step.env_file()),
         folder_denied: None,
         leftovers: Vec::new(),
         env_leftovers: Vec::new(),
@@ -56,8 +58,8 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
         if !names.is_empty() {
             let place = Place::find(&step.env_file())?;
             actual.env_file = Some(env_file(&place, &names, digester)?);
-            if actual.env_file == Some(EnvFile::Missing) && place.missing_parents.is_empty() {
-                actual.folder_denied = place.dir.entry_denial()?.map(Box::new);
+            if matches!(actual.env_file, Some(EnvFile::Missing { .. })) {
+                actual.folder_denied = place.nearest().entry_denial()?.map(Box::new);
             }
         }
     }
@@ -74,7 +76,7 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
 pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Result<(), Failure> {
     let place = Place::find(&step.file)?;
     let env_place = Place::find(&step.env_file())?;
-    let (env_dir, env) = (&env_place.dir, env_place.name.as_os_str());
+    let env = env_place.name.as_os_str();
     match change {
         Change::RemoveLeftovers { directory, .. } => {
             if Some(directory.as_path()) == step.file.parent() {
@@ -89,19 +91,21 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
             // The new .env gets the owner of the compose file, also if root creates it.
             let owner = place.stat()?.filter(|_| fs::acts_as_root());
             let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
-            env_dir.create(env, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
+            let name = env_place.name.clone();
+            create_parents(env_place, cx)?.create(&name, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
         }
         Change::EnvFile { names, .. } => {
             let seen = read(&env_place, env)?.ok_or_else(|| moved_on(change))?;
             let old = dotenv::decode(&seen.bytes).ok_or_else(|| moved_on(change))?;
             let text = set_all(&old, names, &wanted(step, cx)?)?;
-            env_dir.rewrite(env, &dotenv::encode(&text), &seen.stat, seen.stat.mode & 0o600)?;
+            env_place.parent()?.rewrite(env, &dotenv::encode(&text), &seen.stat, seen.stat.mode & 0o600)?;
         }
         Change::EnvFileMode { .. } => {
-            let stat = env_dir.stat(env)?.ok_or_else(|| moved_on(change))?;
+            let (env_dir, moved) = (env_place.parent()?, || moved_on(change));
+            let stat = env_dir.stat(env)?.ok_or_else(moved)?;
             if stat.links > 1 {
                 // Its other name may be a file of another user, whose mode must not change.
-                let seen = read(&env_place, env)?.ok_or_else(|| moved_on(change))?;
+                let seen = read(&env_place, env)?.ok_or_else(moved)?;
                 env_dir.rewrite(env, &seen.bytes, &seen.stat, seen.stat.mode & 0o600)?;
             } else {
                 env_dir.set_mode(env, &stat, stat.mode & 0o600)?;
@@ -118,7 +122,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
                 return Err(moved_on(change));
             }
             let edited = Zeroizing::new(edited);
-            place.dir.rewrite(&place.name, edited.as_bytes(), &seen.stat, seen.stat.mode)?;
+            place.parent()?.rewrite(&place.name, edited.as_bytes(), &seen.stat, seen.stat.mode)?;
         }
     }
     Ok(())
@@ -221,8 +225,9 @@ fn compose_file(
         unproven: unproven.map(String::into_boxed_str),
         foreign_owner: foreign_owner(&seen.stat),
         foreign_group: foreign_group(&seen.stat),
-        denied: place.dir.replace_denial(&place.name, &seen.stat)?.map(Box::new),
+        denied: place.parent()?.replace_denial(&place.name, &seen.stat)?.map(Box::new),
         mode: format!("{:04o}", seen.stat.mode).into(),
+        is_out_of_reach: !place.parent()?.is_open_to_all().unwrap_or(true),
         links: seen.stat.links,
     })
 }
@@ -272,23 +277,28 @@ fn is_beside(step: &ComposeEnv) -> bool {
 fn target(path: &Path, found: FileKind) -> Option<PathBuf> {
     let place = (found == FileKind::Symlink).then(|| Place::follow(path).ok()).flatten()?;
     let is_file = place.stat().ok().flatten().is_some_and(|stat| stat.kind == FileKind::File);
-    is_file.then(|| place.dir.path_of(&place.name))
+    is_file.then(|| place.path())
 }
 
 fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFile, Failure> {
     let name = place.name.as_os_str();
+    let missing =
+        || EnvFile::Missing { missing_parents: place.missing_paths().iter().map(|path| escape_path(path)).collect() };
     match place.stat()? {
-        None => return Ok(EnvFile::Missing),
+        None => return Ok(missing()),
         Some(stat) if stat.kind != FileKind::File => {
-            let path = place.dir.path_of(&place.name);
+            let path = place.path();
             return Ok(EnvFile::NotAFile { found: stat.kind, target: target(&path, stat.kind) });
         }
         Some(_) => {}
     }
-    let Some(seen) = read(place, name)? else { return Ok(EnvFile::Missing) };
+    let Some(seen) = read(place, name)? else { return Ok(missing()) };
     let Some(text) = dotenv::decode(&seen.bytes) else {
         return Ok(EnvFile::Unreadable { reason: "it has characters without a meaning (U+10FF00 and up)".to_owned() });
     };
+    if document::parse(&text).is_ok_and(|document| !occurrences::services(&document).is_empty()) {
+        return Ok(EnvFile::ComposeFile);
+    }
     let entries = match dotenv::read(&text) {
         Ok(entries) => entries,
         Err(error) => return Ok(EnvFile::Unreadable { reason: error.to_string() }),
@@ -307,7 +317,7 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
         put_into,
         foreign_owner: foreign_owner(&seen.stat),
         foreign_group: foreign_group(&seen.stat),
-        denied: place.dir.replace_denial(name, &seen.stat)?.map(Box::new),
+        denied: place.parent()?.replace_denial(name, &seen.stat)?.map(Box::new),
     })
 }
 
@@ -346,7 +356,7 @@ fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<S
 }
 
 fn read(place: &Place, name: &OsStr) -> Result<Option<FileSeen>, Failure> {
-    Ok(place.dir.read(name, MAX_BYTES)?)
+    Ok(place.parent()?.read(name, MAX_BYTES)?)
 }
 
 fn text<'a>(seen: &'a FileSeen, change: &Change) -> Result<&'a str, Failure> {

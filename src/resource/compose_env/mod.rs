@@ -27,8 +27,10 @@ use crate::text::shell_word;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde::{Deserialize, Deserializer};
+
 use super::{
-    Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Reacts, Resource, Site,
+    Claim, Claims, Diff, Effect, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Reacts, Resource, Site,
 };
 
 mod actual;
@@ -66,6 +68,10 @@ impl Resource for ComposeEnv {
         super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };
     type Actual = Actual;
     type Change = Change;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Result<Self, KeyError>, D::Error> {
+        Self::deserialize(from).map(Self::check)
+    }
 
     /// Claims the variable, and the variable of `.env` that holds its value if one does. If the compose file cannot be read
     /// yet, both are possible.
@@ -107,6 +113,13 @@ impl Resource for ComposeEnv {
         let name = self.file.file_name().unwrap_or_default();
         let file = shell_word(&name.to_string_lossy());
         let env_file = self.env_file.as_ref().map(|path| shell_word(&path.to_string_lossy()));
+        let mut compose = "docker compose".to_owned();
+        if let Some(env_file) = &env_file {
+            compose.push_str(&format!(" --env-file {env_file}"));
+        }
+        if !self.has_a_default_name() {
+            compose.push_str(&format!(" -f {file}"));
+        }
         let env_file = env_file.unwrap_or_else(|| ".env".to_owned());
         vec![
             format!("cd {}", shell_word(&folder.to_string_lossy())),
@@ -114,11 +127,7 @@ impl Resource for ComposeEnv {
             format!("\"${{EDITOR:-vi}}\" {file}   # write the value in quotes, with each $ as $$"),
             format!("# if the file has ${{NAME}} instead, write the value into {env_file}, as NAME='value':"),
             format!("\"${{EDITOR:-vi}}\" {env_file} && chmod 600 {env_file}"),
-            if self.has_a_default_name() {
-                "docker compose config --quiet && docker compose up -d".to_owned()
-            } else {
-                format!("docker compose -f {file} config --quiet && docker compose -f {file} up -d")
-            },
+            format!("{compose} config --quiet && {compose} up -d"),
         ]
     }
 

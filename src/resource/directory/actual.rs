@@ -150,14 +150,14 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     let found = match place.stat()? {
         None => Found::Missing {
             missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
-            denied: place.dir.entry_denial()?,
-            default_mode: Mode::from_bits(fs::default_dir_mode(&place.dir.stat_self()?)),
+            denied: place.nearest().entry_denial()?,
+            default_mode: Mode::from_bits(fs::default_dir_mode(&place.nearest().stat_self()?)),
         },
         Some(stat) if stat.kind == FileKind::Directory => {
             let rules = desired.entry_rules(&ownership);
             let tree = rules.map(|rules| survey(desired, &place, &ownership, &rules, cx)).transpose()?;
             Found::Directory(Box::new(Seen {
-                denied: place.dir.attribute_denial(&place.name)?,
+                denied: place.parent()?.attribute_denial(&place.name)?,
                 uid: stat.uid,
                 gid: stat.gid,
                 mode: Mode::from_bits(stat.mode),
@@ -181,7 +181,7 @@ fn survey(
         .iter()
         .map(|claimed| LeftToOther { path: fs::escape_path(&claimed.path), step: claimed.step.clone() });
     let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
-    let top = place.dir.open_dir(&place.name)?;
+    let top = place.parent()?.open_dir(&place.name)?;
     tree.read_only = top.read_only_mount()?;
     tree::survey(&top, &desired.left_out(cx), |visit| {
         let entry = match visit {

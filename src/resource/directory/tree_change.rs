@@ -110,7 +110,7 @@ impl TreeChange {
     /// There are more entries than the step may change, or some cannot be changed. In the second case all others are
     /// changed.
     pub fn execute(&self, step: &Directory, place: &Place, cx: &ExecuteContext) -> Result<(), Failure> {
-        let top = place.dir.open_dir(&place.name)?;
+        let top = place.parent()?.open_dir(&place.name)?;
         let mut left = cx.max_changes();
         let mut failed = Failed::default();
         let (mut visited, mut changed) = (0, 1);

@@ -43,7 +43,7 @@ impl KeyFile {
         key: &Secret,
         attributes: Attributes,
     ) -> Result<(), Failure> {
-        let Place { dir, name, .. } = place;
+        let (dir, name) = (place.parent()?, &place.name);
         if self.verify.as_ref().is_none_or(|verify| verify.ssh.is_none()) {
             return Ok(dir.replace(name, key.expose(), seen, attributes)?);
         }

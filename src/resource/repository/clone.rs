@@ -47,9 +47,8 @@ pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
 /// like /tmp somebody else can put a symlink in place of a missing name. What exists by now is checked like what was
 /// created, for the same reason.
 fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let place = Place::find(top)?;
-    let mut dir = place.dir;
-    for name in place.missing_parents.iter().chain([&place.name]) {
+    let (mut dir, missing_parents, name) = Place::find(top)?.into_parts();
+    for name in missing_parents.iter().chain([&name]) {
         let path = dir.path_of(name);
         dir = match dir.make_dir(name)? {
             Some(new) => {

@@ -1,6 +1,7 @@
 mod dotenv;
 mod editor;
 mod entangled;
+mod env_file;
 mod kind;
 mod oracle;
 mod projects;

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::host::secret::{Digester, Secret};
-use crate::host::testing::now;
+use crate::host::testing::{chmod, now};
 use crate::resource::compose_env::{Actual, Change, ComposeEnv};
 use crate::resource::{Cause, Diff, ExecuteContext, Failure, ObserveContext, Reaction, Reacts, Resource};
 
@@ -62,6 +62,8 @@ impl Folder {
 
     pub fn within(folder: &Path, files: &[(&str, &str)], service: Option<&str>) -> Self {
         let home = tempfile::tempdir_in(folder).unwrap();
+        // So that the mode of the files is no matter.
+        chmod(home.path(), 0o700);
         for (name, text) in files {
             let path = home.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
