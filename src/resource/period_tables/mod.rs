@@ -99,12 +99,7 @@ impl Resource for PeriodTables {
                 ));
             }
             for table in std::iter::once(&table).chain(&series.view) {
-                for grant in &self.spec.grants {
-                    let privileges: Vec<_> =
-                        grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
-                    lines.push(format!("GRANT {} ON {table} TO {};", privileges.join(", "), grant.to));
-                }
-                lines.extend(self.spec.owner.iter().map(|owner| format!("ALTER TABLE {table} OWNER TO {owner};")));
+                lines.extend(self.access().manual(table));
             }
         }
         lines

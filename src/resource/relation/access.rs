@@ -66,6 +66,22 @@ impl<'a> Access<'a> {
         self.grants.iter().map(|grant| grant.to.name()).chain(self.owner)
     }
 
+    /// Returns the statements that do the same by hand.
+    pub fn manual(self, table: &TableName) -> Vec<String> {
+        let grantee = |account: &Account| match account {
+            Account::Public => "PUBLIC".to_owned(),
+            Account::User(name) => Shown(name).to_string(),
+            Account::Group(name) => format!("GROUP {}", Shown(name)),
+            Account::Role(name) => format!("ROLE {}", Shown(name)),
+        };
+        let grant = |grant: &Grant| {
+            let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
+            format!("GRANT {} ON {table} TO {};", privileges.join(", "), grantee(&grant.to))
+        };
+        let owner = self.owner.map(|owner| format!("ALTER TABLE {table} OWNER TO {};", Shown(owner)));
+        self.grants.iter().map(grant).chain(owner).collect()
+    }
+
     /// Checks the keys in the plan file.
     pub fn check(&self) -> Result<(), KeyError> {
         if let Some(owner) = self.owner

@@ -152,12 +152,8 @@ impl Resource for Table {
     }
 
     fn manual(&self) -> Vec<String> {
-        let mut lines: Vec<_> = self.spec.ddl.trim().lines().map(str::to_owned).collect();
-        for grant in &self.spec.grants {
-            let privileges: Vec<_> = grant.privileges.iter().map(|one| one.to_string().to_uppercase()).collect();
-            lines.push(format!("GRANT {} ON {} TO {};", privileges.join(", "), self.name(), grant.to));
-        }
-        lines.extend(self.spec.owner.iter().map(|owner| format!("ALTER TABLE {} OWNER TO {owner};", self.name())));
+        let mut lines: Vec<_> = tokens::terminated(&self.spec.ddl).lines().map(str::to_owned).collect();
+        lines.extend(self.access().manual(self.name()));
         lines
     }
 
@@ -325,6 +321,29 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use super::Table;
+    use crate::host::testing::desired;
+    use crate::resource::Resource;
+
+    /// They can be pasted into psql as one text.
+    #[test]
+    fn manual_lines_are_whole_statements() {
+        for (ddl, lines) in [
+            ("CREATE TABLE s.t (a int)", &["CREATE TABLE s.t (a int);"][..]),
+            ("CREATE TABLE s.t (a int);\n", &["CREATE TABLE s.t (a int);"]),
+            ("CREATE TABLE s.t (a int) ; -- why;", &["CREATE TABLE s.t (a int) ; -- why;"]),
+            ("CREATE TABLE s.t\n  (a int) -- why;", &["CREATE TABLE s.t", "  (a int) -- why;", ";"]),
+            ("CREATE TABLE s.t (a int) /* why; */", &["CREATE TABLE s.t (a int) /* why; */;"]),
+        ] {
+            let step = serde_json::json!({
+                "connection": "dw", "ddl": ddl, "owner": "Etl", "grants": [{ "to": "bi-team", "privileges": ["select"] }],
+            });
+            let table: Table = desired(&step.to_string());
+            let after = [r#"GRANT SELECT ON s.t TO "bi-team";"#, r#"ALTER TABLE s.t OWNER TO "Etl";"#];
+            assert_eq!(table.manual(), [lines, &after].concat(), "{ddl}");
+        }
+    }
+
     #[test]
     fn fixtures() {
         crate::resource::fixtures::check::<super::Table>();

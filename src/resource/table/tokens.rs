@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sqlparser::dialect::RedshiftSqlDialect;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
 use crate::host::warehouse::{Dialect, MAX_IDENTIFIER_BYTES, fold};
 use crate::resource::KeyError;
@@ -26,6 +26,19 @@ pub fn words(ddl: &str) -> Result<Vec<TokenWithSpan>, KeyError> {
         }
         None if tokens.is_empty() => Err("the DDL is empty".into()),
         None => Ok(tokens),
+    }
+}
+
+/// Returns a valid statement with a `;` at its end, so that others can follow it.
+pub fn terminated(ddl: &str) -> String {
+    let ddl = ddl.trim();
+    let mut tokens = Tokenizer::new(&RedshiftSqlDialect {}, ddl).tokenize().unwrap_or_default();
+    tokens.retain(|token| *token != Token::EOF);
+    let last = tokens.iter().rfind(|token| !matches!(token, Token::Whitespace(_)));
+    match tokens.last() {
+        _ if last == Some(&Token::SemiColon) => ddl.to_owned(),
+        Some(Token::Whitespace(Whitespace::SingleLineComment { .. })) => format!("{ddl}\n;"),
+        _ => format!("{ddl};"),
     }
 }
 
