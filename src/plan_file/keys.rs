@@ -80,6 +80,9 @@ fn diagnose(error: KeyError, body: &Node, whole: &Range<usize>, source: &str) ->
     });
     let word = error.position.filter(|_| all_written).zip(node.text());
     let word = word.and_then(|(position, text)| yaml::locate(source, span, text, position));
-    let problem = Diagnostic::at(word.unwrap_or_else(|| span.clone()), error.failure.message);
+    let mut problem = Diagnostic::at(word.unwrap_or_else(|| span.clone()), error.failure.message);
+    if let Some(other) = error.other.and_then(|key| body.get(key)) {
+        problem = problem.related(other.span.clone(), "the other one");
+    }
     error.failure.hint.into_iter().fold(problem, Diagnostic::help)
 }

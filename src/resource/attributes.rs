@@ -8,7 +8,7 @@ use super::directory::ModeRule;
 use super::value::{Account, Identity, Mode};
 use super::{Action, Description, ExecuteContext};
 use crate::host::capabilities::{Capability, Id, has_capability, is_mapped};
-use crate::host::fs::{self, Denial, Place, Stat};
+use crate::host::fs::{self, Denial, FileKind, Place, Stat};
 use crate::host::users::acting_user;
 
 /// The desired owner and group as this host knows them, and the user that observes and would make the changes.
@@ -141,12 +141,16 @@ impl Ownership {
         let mut changes = Vec::new();
         let owner = self.owner.clone().filter(|owner| owner.id != seen.uid);
         let group = self.group.clone().filter(|group| group.id != seen.gid);
+        let mut before = seen.mode;
         if owner.is_some() || group.is_some() {
             self.check(path, seen.uid, Some(seen.gid), as_root)?;
             let (uid, gid) = (seen.uid, seen.gid);
-            changes.push(AttributeChange::SetOwner { path: path.to_owned(), uid, gid, owner, group });
+            before = seen.mode_after_chown();
+            let clears = (before != seen.mode).then_some(ClearedBits { before: seen.mode, after: before });
+            let lost = seen.lost_with_chown(mode);
+            changes.push(AttributeChange::SetOwner { path: path.to_owned(), uid, gid, owner, group, clears, lost });
         }
-        if let Some(mode) = mode.filter(|mode| *mode != seen.mode) {
+        if let Some(mode) = mode.filter(|mode| *mode != before) {
             if !self.can(Capability::FileOwner) && self.acting_uid != seen.uid {
                 return Err(Failure::new(format!(
                     "{} is not allowed to change the mode of {path}, which belongs to uid {}",
@@ -155,7 +159,7 @@ impl Ownership {
                 ))
                 .hint(self.privilege_hint(Capability::FileOwner, as_root)));
             }
-            changes.push(AttributeChange::SetMode { path: path.to_owned(), before: seen.mode, mode });
+            changes.push(AttributeChange::SetMode { path: path.to_owned(), before, mode });
         }
         match &seen.denied {
             Some(denial) if !changes.is_empty() => {
@@ -174,6 +178,34 @@ pub struct Seen {
     pub uid: u32,
     pub gid: u32,
     pub mode: Mode,
+    pub kind: FileKind,
+    /// Whether the acting user is root or in the group, so that chown(2) keeps a set-group-ID bit that means mandatory locks.
+    pub may_keep_group: bool,
+    /// Whether it has Linux capabilities.
+    pub has_capabilities: bool,
+}
+
+impl Seen {
+    /// Returns the mode that chown(2) leaves.
+    pub fn mode_after_chown(&self) -> Mode {
+        Mode::from_bits(fs::mode_after_chown(self.kind, self.mode.bits(), self.may_keep_group))
+    }
+
+    /// Returns what chown(2) clears that nobody asked to clear. With a `desired` mode, the bits are set again or unwanted.
+    fn lost_with_chown(&self, desired: Option<Mode>) -> Vec<String> {
+        let bits = if desired.is_some() { 0 } else { self.mode.bits() & !self.mode_after_chown().bits() };
+        let set_ids = [(0o4000, "setuid"), (0o2000, "setgid")].into_iter().filter(|(bit, _)| bits & bit != 0);
+        let capabilities = self.has_capabilities && self.kind != FileKind::Directory;
+        let capabilities = capabilities.then_some("file capabilities");
+        set_ids.map(|(_, name)| name).chain(capabilities).map(str::to_owned).collect()
+    }
+}
+
+/// The mode before chown(2), and after it has cleared set-ID bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClearedBits {
+    pub before: Mode,
+    pub after: Mode,
 }
 
 /// A change of the owner, the group or the mode of one file or directory.
@@ -188,6 +220,12 @@ pub enum AttributeChange {
         gid: u32,
         owner: Option<Identity>,
         group: Option<Identity>,
+        /// The set-ID bits that the new owner or group clears. If they are desired, a change of the mode follows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clears: Option<ClearedBits>,
+        /// What is cleared for good, for people.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lost: Vec<String>,
     },
     SetMode {
         path: String,
@@ -199,17 +237,24 @@ pub enum AttributeChange {
 impl AttributeChange {
     /// Describes the change for events and people.
     pub fn describe(&self) -> Description {
-        let (path, summary, before, after) = match self {
-            Self::SetOwner { path, uid, gid, owner, group } => {
-                let summary = format!("set {}, was {uid}:{gid}", ownership(owner, group));
-                (path, summary, json!({ "owner": uid, "group": gid }), with_ids(json!({}), owner, group))
+        let (path, summary, before, after, risk) = match self {
+            Self::SetOwner { path, uid, gid, owner, group, clears, lost } => {
+                let mut summary = format!("set {}, was {uid}:{gid}", ownership(owner, group));
+                let (mut before, mut after) =
+                    (json!({ "owner": uid, "group": gid }), with_ids(json!({}), owner, group));
+                if let Some(clears) = clears {
+                    summary.push_str(&format!(", which makes mode {} {}", clears.before, clears.after));
+                    before["mode"] = json!(clears.before);
+                    after["mode"] = json!(clears.after);
+                }
+                (path, summary, before, after, chown_risk(lost))
             }
             Self::SetMode { path, before, mode } => {
                 let summary = format!("set mode {mode}, was {before}");
-                (path, summary, json!({ "mode": before }), json!({ "mode": mode }))
+                (path, summary, json!({ "mode": before }), json!({ "mode": mode }), None)
             }
         };
-        Description { action: Action::Update, target: path.clone(), summary, before, after, risk: None, diff: None }
+        Description { action: Action::Update, target: path.clone(), summary, before, after, risk, diff: None }
     }
 
     /// Makes the change at `place`, where `present` was just found.
@@ -220,12 +265,23 @@ impl AttributeChange {
         match self {
             Self::SetOwner { owner, group, .. } => {
                 let id = |identity: &Option<Identity>| identity.as_ref().map(|identity| identity.id);
-                place.dir.set_owner(&place.name, present, id(owner), id(group))?;
+                place.parent()?.set_owner(&place.name, present, id(owner), id(group))?;
             }
-            Self::SetMode { mode, .. } => place.dir.set_mode(&place.name, present, mode.bits())?,
+            Self::SetMode { mode, .. } => place.parent()?.set_mode(&place.name, present, mode.bits())?,
         }
         Ok(())
     }
+}
+
+/// Returns `setuid and setgid are lost with the new owner or group, as with chown`.
+fn chown_risk(lost: &[String]) -> Option<String> {
+    let (last, others) = lost.split_last()?;
+    let (all, are) = match others {
+        [] if last == "file capabilities" => (last.clone(), "are"),
+        [] => (last.clone(), "is"),
+        _ => (format!("{} and {last}", others.join(", ")), "are"),
+    };
+    Some(format!("{all} {are} lost with the new owner or group, as with chown"))
 }
 
 /// Returns the failure for a change that is prevented by something. `what` is what cannot be done.
@@ -275,3 +331,6 @@ pub fn with_ids(mut state: Value, owner: &Option<Identity>, group: &Option<Ident
     }
     state
 }
+
+#[cfg(test)]
+mod tests;

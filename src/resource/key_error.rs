@@ -15,6 +15,8 @@ pub struct KeyError {
     pub path: Vec<Segment>,
     /// The place in the value, if it is a text of several words.
     pub position: Option<Position>,
+    /// Another key that is involved.
+    pub other: Option<&'static str>,
     pub failure: Failure,
 }
 
@@ -29,7 +31,7 @@ pub enum Segment {
 impl KeyError {
     /// An error about all keys.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { path: Vec::new(), position: None, failure: Failure::new(message) }
+        Self { path: Vec::new(), position: None, other: None, failure: Failure::new(message) }
     }
 
     /// The same error, about the value at `path`.
@@ -47,6 +49,12 @@ impl KeyError {
     /// The same error with the place in the value.
     pub fn at(mut self, position: Position) -> Self {
         self.position = Some(position);
+        self
+    }
+
+    /// The same error, with the place of another key that is involved.
+    pub fn beside(mut self, key: &'static str) -> Self {
+        self.other = Some(key);
         self
     }
 

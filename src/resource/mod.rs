@@ -26,6 +26,7 @@ pub mod key_file;
 mod kinds;
 pub mod period_tables;
 pub mod reference;
+mod regular_file;
 pub mod relation;
 pub mod repository;
 mod rescue;

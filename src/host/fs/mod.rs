@@ -43,7 +43,7 @@ pub use denial::{Denial, may_access};
 pub use error::Error;
 pub use locate::Locator;
 pub use open::{Dir, Place};
-pub use xattr::ACCESS_LIST;
+pub use xattr::{ACCESS_LIST, FILE_CAPABILITIES};
 
 /// The type of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

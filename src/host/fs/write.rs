@@ -122,6 +122,9 @@ impl Dir {
     }
 }
 
+/// The set-user-ID and set-group-ID bits.
+const SET_IDS: u32 = 0o6000;
+
 /// Whether a new entry may replace another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish {
@@ -133,11 +136,16 @@ fn fill(fd: &OwnedFd, bytes: &[u8], attributes: Attributes, xattrs: &Xattrs) -> 
     lock_exclusive(fd)?;
     change_owner(fd, attributes.uid, attributes.gid)?;
     xattrs.write(fd)?;
+    let set_mode = |mode| retry_on_intr(|| rustix::fs::fchmod(fd, Mode::from_raw_mode(mode)));
     // After the access control list, which it limits.
-    retry_on_intr(|| rustix::fs::fchmod(fd, Mode::from_raw_mode(attributes.mode)))?;
+    set_mode(attributes.mode & !SET_IDS)?;
     // Written to a duplicate, so that the descriptor and its lock stay for the rename.
     let mut file = std::fs::File::from(fd.try_clone().map_err(errno_of)?);
     file.write_all(bytes).map_err(errno_of)?;
+    if attributes.mode & SET_IDS != 0 {
+        // write(2) clears these bits unless root calls it.
+        set_mode(attributes.mode)?;
+    }
     xattrs.write_capabilities(fd)
 }
 

@@ -15,6 +15,8 @@ const OF_THE_CONTENT: [&CStr; 2] = [c"security.ima", c"security.evm"];
 const CAPABILITIES: &CStr = c"security.capability";
 /// What people call a POSIX access control list.
 pub const ACCESS_LIST: &str = "access control list";
+/// The name of Linux capabilities for people.
+pub const FILE_CAPABILITIES: &str = "capabilities";
 /// SELinux's label.
 const LABEL: &CStr = c"security.selinux";
 
@@ -81,7 +83,7 @@ pub fn names(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
     let mut called: Vec<String> = names
         .map(|name| match name.to_string_lossy().as_ref() {
             "system.posix_acl_access" => ACCESS_LIST.to_owned(),
-            "security.capability" => "capabilities".to_owned(),
+            "security.capability" => FILE_CAPABILITIES.to_owned(),
             name => name.to_owned(),
         })
         .collect();

@@ -1,6 +1,8 @@
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
+use crate::host::fs::FileKind;
 use crate::resource::attributes;
+use crate::resource::regular_file::find_names;
 use crate::resource::{Diff, Failure};
 use crate::text::shell_word;
 
@@ -40,7 +42,15 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             if let Some(tree) = &seen.tree {
                 diff_tree(desired, actual, tree, &mut diff)?;
             }
-            let top = attributes::Seen { denied: seen.denied.clone(), uid: seen.uid, gid: seen.gid, mode: seen.mode };
+            let top = attributes::Seen {
+                denied: seen.denied.clone(),
+                uid: seen.uid,
+                gid: seen.gid,
+                mode: seen.mode,
+                kind: FileKind::Directory,
+                may_keep_group: true,
+                has_capabilities: false,
+            };
             let changes = actual.ownership.diff(&path, &top, desired.mode, AS_ROOT)?;
             diff.changes.extend(changes.into_iter().map(Change::Attributes));
             Ok(diff)
@@ -91,13 +101,17 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         .hint(actual.ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
     }
     if tree.hard_linked.count > 0 && desired.hard_links == HardLinks::Refuse {
+        let first = path.join(tree.hard_linked.first.first().map_or("", String::as_str));
         let have = if tree.hard_linked.count == 1 { "has" } else { "have" };
         return Err(Failure::new(format!(
             "{} below {path} {have} more than one hard link, and would change under other names too: {}",
             entries(tree.hard_linked.count),
             tree.hard_linked
         ))
-        .hint("find the other names with find / -xdev -samefile; if the change is intended, set hard_links: change"));
+        .hint(format!(
+            "list the names of the first: {}; if the change is intended, set hard_links: change",
+            find_names(&first)
+        )));
     }
     diff.changes.push(Change::Tree(Box::new(TreeChange {
         path: path.to_string(),

@@ -8,7 +8,7 @@ use crate::host::secret::Digest;
 use crate::host::state::Part;
 use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
-use crate::resource::value::Mode;
+use crate::resource::regular_file::RegularFile;
 
 /// What was observed of a file and of the secrets that it is to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,33 +47,14 @@ pub enum Target {
 /// A file that is there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileSeen {
-    pub uid: u32,
-    pub gid: u32,
-    pub mode: Mode,
-    /// The number of hard links.
-    pub links: u64,
+    #[serde(flatten)]
+    pub file: RegularFile,
     /// In bytes.
     pub size: u64,
-    /// Whether the acting user can give a new file the group that this one has.
-    #[serde(default = "yes")]
-    pub may_keep_group: bool,
-    /// What keeps the acting user from putting another file in its place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub denied: Option<Box<Denial>>,
-    /// What keeps everybody from changing its owner and mode.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attributes_denied: Option<Box<Denial>>,
     /// Why its content cannot be kept as a rescue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescue_denied: Option<Failure>,
-    /// What it bears besides mode and owner, as people call it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attributes: Vec<String>,
     pub content: Content,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// What could be learnt of a file's content.
@@ -104,25 +85,18 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
         Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, cx)?),
         Some(stat) => Target::Other { kind: stat.kind },
     };
-    let (denied, leftovers) = (place.dir.entry_denial()?, place.leftovers()?);
+    let (denied, leftovers) = (place.nearest().entry_denial()?, place.leftovers()?);
     Ok(Actual { ownership, denied, leftovers, wanted, unset, target })
 }
 
 fn file(desired: &File, place: &Place, stat: &fs::Stat, cx: &ObserveContext) -> Result<FileSeen, Failure> {
-    let name = &place.name;
-    let attributes = place.dir.attribute_names(name, stat)?;
+    let file = RegularFile::observe(place, &place.name, stat)?;
+    let has_list = file.attributes.iter().any(|name| name == fs::ACCESS_LIST);
     Ok(FileSeen {
-        uid: stat.uid,
-        gid: stat.gid,
-        mode: Mode::from_bits(stat.mode),
-        links: stat.links,
         size: stat.size,
-        may_keep_group: fs::acts_in_group(stat.gid),
-        denied: place.dir.replace_denial(name, stat)?.map(Box::new),
-        attributes_denied: place.dir.attribute_denial(name)?.map(Box::new),
         rescue_denied: cx.state_folder()?.check_writable(Part::Rescues).err(),
-        content: content(desired, place, stat, attributes.iter().any(|name| name == fs::ACCESS_LIST), cx)?,
-        attributes,
+        content: content(desired, place, stat, has_list, cx)?,
+        file,
     })
 }
 
@@ -136,7 +110,7 @@ fn content(
     if stat.size > MAX_FILE_BYTES {
         return Ok(Content::TooLarge);
     }
-    match place.dir.read(&place.name, MAX_FILE_BYTES) {
+    match place.parent()?.read(&place.name, MAX_FILE_BYTES) {
         Ok(Some(seen)) => {
             let digest = cx.digester().digest(&seen.bytes);
             // A list can shut out whom the mode lets in.

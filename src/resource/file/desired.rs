@@ -44,7 +44,8 @@ impl File {
         match (&self.content, &self.template) {
             (Some(_), Some(_)) => Err(KeyError::new("a file has `content` or a `template`, not both")
                 .hint("keep one of them")
-                .of([Segment::Key("template")])),
+                .of([Segment::Key("template")])
+                .beside("content")),
             (None, None) => {
                 Err(KeyError::new("a file needs its `content`, or a `template`").hint("add one of the two keys"))
             }

@@ -3,13 +3,11 @@ use super::change::{Change, Difference};
 use super::desired::{File, MAX_FILE_BYTES, NEW_MODE};
 use super::text_diff::{self, Shown};
 use crate::failure::Failure;
-use crate::host::capabilities::Capability;
 use crate::host::fs::FileKind;
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
-use crate::resource::{Diff, attributes};
+use crate::resource::Diff;
+use crate::resource::regular_file::{AS_ROOT, check_writable};
 use crate::text::shell_word;
-
-const AS_ROOT: &str = "set run_as: root on the step, or the user that owns the file";
 
 pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -27,7 +25,7 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
         }
         Target::Missing { missing_parents } => {
             let content = actual.wanted.clone().ok_or_else(|| without_secrets(desired, actual, &path))?;
-            writable(desired, actual)?;
+            check_writable(&desired.path, actual.denied.as_ref())?;
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             let mode = desired.wanted_mode().unwrap_or(NEW_MODE);
             note_readers(desired, mode.bits(), &mut diff);
@@ -48,7 +46,8 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
                     diff.unchecked = true;
                     diff.notes.push(format!("content not checked: {}", reasons(desired, actual)));
                 }
-                diff_attributes(desired, actual, seen, &mut diff)?;
+                let changes = seen.file.attribute_changes(&desired.path, &actual.ownership, desired.wanted_mode())?;
+                diff.changes.extend(changes.into_iter().map(Change::Attributes));
             }
         },
     }
@@ -126,28 +125,13 @@ fn diff_content(
             .hint(format!("see whether the path is right; if it is: mv {0} {0}.old", shell_word(&path))));
         }
     };
-    if !ownership.can(Capability::ChangeOwner) && ownership.acting_uid != seen.uid {
-        return Err(Failure::new(format!("{path} belongs to uid {}, and {user} may not replace it", seen.uid))
-            .hint(ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
-    }
-    if let Some(denial) = &seen.denied {
-        return Err(attributes::refusal(&format!("{path} cannot be written"), denial));
-    }
-    writable(desired, actual)?;
-    ownership.check(&path, seen.uid, Some(seen.gid), AS_ROOT)?;
-    if ownership.group.is_none() && !seen.may_keep_group {
-        return Err(Failure::new(format!(
-            "{path} has group {}, which {user} may not give to the file that replaces it",
-            seen.gid
-        ))
-        .hint("set `group` to one of that user's groups, or set run_as: root on the step"));
-    }
+    seen.file.check_replaceable(&desired.path, ownership, actual.denied.as_ref())?;
     let is_empty = seen.size == 0;
     if let Some(failure) = seen.rescue_denied.as_ref().filter(|_| !is_empty) {
         let message = format!("what {path} holds cannot be kept: {}", failure.message);
         return Err(Failure { message, hint: failure.hint.clone() });
     }
-    let mode = desired.wanted_mode().unwrap_or(seen.mode);
+    let mode = desired.wanted_mode().unwrap_or_else(|| seen.file.kept_mode(ownership));
     note_readers(desired, mode.bits(), diff);
     diff.changes.push(Change::Replace {
         path,
@@ -155,20 +139,12 @@ fn diff_content(
         content: wanted.clone(),
         difference: difference(desired, shown),
         is_empty,
-        before_mode: seen.mode,
+        before_mode: seen.file.mode,
         mode,
-        uid: ownership.uid().unwrap_or(seen.uid),
-        gid: ownership.gid().unwrap_or(seen.gid),
+        uid: ownership.uid().unwrap_or(seen.file.uid),
+        gid: ownership.gid().unwrap_or(seen.file.gid),
     });
-    if !seen.attributes.is_empty() {
-        diff.notes.push(format!("the new file keeps what the old one bears: {}", seen.attributes.join(", ")));
-    }
-    if seen.links > 1 {
-        diff.notes.push(format!(
-            "the old content of {} stays under its other names ({} hard links): find them with find / -xdev -samefile",
-            desired.path, seen.links
-        ));
-    }
+    diff.notes.extend(seen.file.replacement_notes(&desired.path));
     Ok(())
 }
 
@@ -183,35 +159,5 @@ fn note_readers(desired: &File, mode: u32, diff: &mut Diff<Change>) {
             desired.path,
             names.join(", ")
         ));
-    }
-}
-
-fn diff_attributes(desired: &File, actual: &Actual, seen: &FileSeen, diff: &mut Diff<Change>) -> Result<(), Failure> {
-    let path = &desired.path;
-    let now = attributes::Seen {
-        denied: seen.attributes_denied.as_deref().cloned(),
-        uid: seen.uid,
-        gid: seen.gid,
-        mode: seen.mode,
-    };
-    let changes = actual.ownership.diff(&path.to_string(), &now, desired.wanted_mode(), AS_ROOT);
-    if changes.as_ref().is_ok_and(Vec::is_empty) {
-        return Ok(());
-    }
-    if seen.links > 1 {
-        return Err(Failure::new(format!(
-            "{path} has {} hard links: its owner and mode would change under the other names too",
-            seen.links
-        ))
-        .hint("find them with find / -xdev -samefile, or put a copy in its place: cp --remove-destination"));
-    }
-    diff.changes.extend(changes?.into_iter().map(Change::Attributes));
-    Ok(())
-}
-
-fn writable(desired: &File, actual: &Actual) -> Result<(), Failure> {
-    match &actual.denied {
-        None => Ok(()),
-        Some(denial) => Err(attributes::refusal(&format!("{} cannot be written", desired.path), denial)),
     }
 }

@@ -8,12 +8,13 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 
 use super::attributes::create_parents;
+use super::regular_file::{present, present_once};
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Extraction, Host, KeyError, KindInfo, Need, ObserveContext,
     RescueAnswer, RescueRequest, Rescues, Resource, Site,
 };
 use crate::failure::Failure;
-use crate::host::fs::{self, Attributes, Place};
+use crate::host::fs::{Attributes, Place};
 use crate::host::secret::Secret;
 use desired::MAX_FILE_BYTES;
 
@@ -92,23 +93,28 @@ impl Resource for File {
             }
             Change::Replace { before, mode, uid, gid, .. } => {
                 let content = self.content(cx)?;
-                let present = self.present(&place)?;
-                let seen = place.dir.read(&place.name, MAX_FILE_BYTES)?.filter(|seen| seen.stat.is_same_file(&present));
+                let present = present(&self.path, &place)?;
+                let seen =
+                    place.parent()?.read(&place.name, MAX_FILE_BYTES)?.filter(|seen| seen.stat.is_same_file(&present));
                 let seen = seen.filter(|seen| cx.digester().digest(&seen.bytes) == *before).ok_or_else(|| {
                     Failure::new(format!("{} was written to meanwhile", self.path))
                         .hint("look at the new plan, then run apply again")
                 })?;
-                rescue::keep(cx, &self.path, &seen)?;
+                let kept = rescue::keep(cx, &self.path, &seen)?;
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
-                place.dir.replace(&place.name, content.expose(), &seen.stat, attributes)?;
+                rescue::replace(&place, &seen, content.expose(), attributes, kept.as_ref())?;
             }
-            Change::Attributes(change) => change.execute(&place, &self.single(&place)?)?,
+            Change::Attributes(change) => change.execute(&place, &present_once(&self.path, &place)?)?,
         }
         Ok(())
     }
 }
 
 impl Rescues for File {
+    fn finder(&self) -> serde_json::Value {
+        serde_json::json!({ "path": self.path.to_string_lossy(), "content": "" })
+    }
+
     fn rescue(&self, request: &RescueRequest, cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
         Ok(match request {
             RescueRequest::List => RescueAnswer::List(rescue::list(cx, &self.path)?),
@@ -135,24 +141,5 @@ impl File {
             ))
             .hint("see that it is there, then run again")
         })
-    }
-
-    /// The file as it is now, for a change that needs one.
-    fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
-        let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::File);
-        stat.ok_or_else(|| {
-            Failure::new(format!("{} is no longer a file", self.path))
-                .hint("check what else is changing it, then run again")
-        })
-    }
-
-    /// The same, where a second name of the file must not be affected.
-    fn single(&self, place: &Place) -> Result<fs::Stat, Failure> {
-        let stat = self.present(place)?;
-        if stat.links > 1 {
-            return Err(Failure::new(format!("{} was hard-linked meanwhile", self.path))
-                .hint("check what else is changing it, then run again"));
-        }
-        Ok(stat)
     }
 }

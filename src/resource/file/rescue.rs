@@ -33,9 +33,27 @@ struct Header {
     size: u64,
 }
 
-/// Keeps what is in the file at `path` under an id that begins with the run's. Where the newest rescue of the file is just that, since a run was
-/// cut off after it, that is enough.
-pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) -> Result<Option<String>, Failure> {
+/// A rescue of what is in a file.
+pub(super) struct Kept {
+    pub(super) id: String,
+    /// Whether this call made it.
+    is_new: bool,
+    dir: Dir,
+}
+
+impl Kept {
+    /// Removes the rescue again if it was just made: nothing took the place of what it holds.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn discard(&self) -> Result<(), Failure> {
+        if self.is_new { state::remove(&self.dir, &self.id) } else { Ok(()) }
+    }
+}
+
+/// Keeps what is in the file at `path` under an id that begins with the run's. If the newest rescue of the file has the same
+/// content, because a run was cut off after it, no other one is made. An empty file has none.
+pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) -> Result<Option<Kept>, Failure> {
     if seen.bytes.is_empty() {
         return Ok(None);
     }
@@ -53,7 +71,7 @@ pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) ->
         && newest == header
         && read(&dir, &id, path)?.1 == *seen.bytes
     {
-        return Ok(Some(id));
+        return Ok(Some(Kept { id, is_new: false, dir }));
     }
     let line = serde_json::to_string(&header)
         .map_err(|error| Failure::new(format!("cannot describe the rescue of {path}: {error}")))?;
@@ -66,12 +84,34 @@ pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) ->
     loop {
         let id = if number == 1 { base.clone() } else { format!("{base}-{number}") };
         match dir.create(id.as_ref(), &bytes, Attributes { uid: None, gid: None, mode: MODE }) {
-            Ok(()) => return Ok(Some(id)),
+            Ok(()) => return Ok(Some(Kept { id, is_new: true, dir })),
             // An earlier one of this run.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Replaces the file `seen`, which was rescued. If that fails and the file is still in its place, the rescue is removed
+/// again.
+///
+/// # Errors
+/// As [`Dir::replace`].
+pub(super) fn replace(
+    place: &Place,
+    seen: &FileSeen,
+    bytes: &[u8],
+    attributes: Attributes,
+    kept: Option<&Kept>,
+) -> Result<(), Failure> {
+    let dir = place.parent()?;
+    let result = dir.replace(&place.name, bytes, &seen.stat, attributes);
+    let is_there = || dir.stat(&place.name).is_ok_and(|stat| stat.is_some_and(|stat| stat.is_same_file(&seen.stat)));
+    if let Some(kept) = kept.filter(|_| result.is_err() && is_there()) {
+        // The first error is reported. A rescue that stays is listed.
+        let _ = kept.discard();
+    }
+    Ok(result?)
 }
 
 /// Returns the id of a run's first rescue of a file. The run may rescue a checkout too, or files of several users, so the id
@@ -124,9 +164,9 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
     let gid = (owns_all || fs::acts_in_group(header.gid)).then_some(header.gid);
     let attributes = Attributes { uid: owns_all.then_some(header.uid), gid, mode: header.mode.bits() };
     match place.stat()? {
-        None => place.dir.create(&place.name, &bytes, attributes)?,
+        None => place.parent()?.create(&place.name, &bytes, attributes)?,
         Some(stat) if stat.kind == FileKind::File => {
-            let seen = place.dir.read(&place.name, MAX_FILE_BYTES)?.ok_or_else(|| {
+            let seen = place.parent()?.read(&place.name, MAX_FILE_BYTES)?.ok_or_else(|| {
                 Failure::new(format!("{path} vanished while it was read"))
                     .hint("check what else is changing it, then run again")
             })?;
@@ -134,10 +174,10 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
                 return Ok(RescueAnswer::Restore { paths: Vec::new(), notes });
             }
             let kept = keep(cx, path, &seen)?;
-            notes.extend(kept.map(|kept| format!("rescued   what {path} held until now: {kept}")));
             let (uid, gid) = (attributes.uid.unwrap_or(seen.stat.uid), attributes.gid.unwrap_or(seen.stat.gid));
             let attributes = Attributes { uid: Some(uid), gid: Some(gid), ..attributes };
-            place.dir.replace(&place.name, &bytes, &seen.stat, attributes)?;
+            replace(&place, &seen, &bytes, attributes, kept.as_ref())?;
+            notes.extend(kept.map(|kept| format!("rescued   what {path} held until now: {}", kept.id)));
         }
         Some(stat) => {
             return Err(Failure::new(format!("{path} is {}, not a file", stat.kind.name()))

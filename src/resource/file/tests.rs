@@ -133,7 +133,7 @@ fn a_run_that_was_cut_off_after_its_rescue_keeps_no_second_one() {
     std_fs::write(&path, "mine\n").unwrap();
     let wanted = file(&path, "content: new");
     let cx = context(top.path(), &[]);
-    let seen = Place::find(&path).unwrap().dir.read("app.conf".as_ref(), 100).unwrap().unwrap();
+    let seen = Place::find(&path).unwrap().parent().unwrap().read("app.conf".as_ref(), 100).unwrap().unwrap();
     let first = ExecuteContext::new(cx.clone(), "first");
     super::rescue::keep(&first, &wanted.path, &seen).unwrap();
     std_fs::write(top.path().join("state/rescues/.provision-0123456789ab-0123456789abcdef"), "half").unwrap();
@@ -324,4 +324,39 @@ fn what_is_typed_by_hand_makes_the_same_file() {
         assert!(status.success(), "{script}");
         assert!(plan(&wanted, &cx).unwrap().unwrap().changes.is_empty(), "{script}");
     }
+}
+
+#[test]
+#[expect(unsafe_code, reason = "there is no safe way to ignore a signal")]
+fn a_replacement_that_fails_keeps_no_rescue() {
+    let name = concat!(module_path!(), "::a_replacement_that_fails_keeps_no_rescue");
+    as_user(
+        50000,
+        name,
+        |_| {},
+        |folder| {
+            let path = folder.join("app.conf");
+            std_fs::write(&path, "mine").unwrap();
+            let cx = context(folder, &[]);
+            // Larger than a file of this process may be.
+            let wanted = file(&path, &format!("content: {}", "x".repeat(20_000)));
+            let planned = plan(&wanted, &cx).unwrap().unwrap();
+            // SAFETY: no handler is installed, the signal is only ignored.
+            unsafe { nix::sys::signal::signal(nix::sys::signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
+                .unwrap();
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE, 10_000, 10_000).unwrap();
+            let apply = |run: &str| {
+                let failure =
+                    now(wanted.execute(&planned.changes[0], &ExecuteContext::new(cx.clone(), run))).unwrap_err();
+                assert!(failure.message.starts_with("cannot write"), "{failure}");
+                assert_eq!(std_fs::read_to_string(&path).unwrap(), "mine");
+                rescues(&wanted, &cx).into_iter().map(|rescue| rescue.id).collect::<Vec<_>>()
+            };
+            assert!(apply("a").is_empty());
+            // That of a run that was cut off stays.
+            let seen = Place::find(&path).unwrap().parent().unwrap().read("app.conf".as_ref(), 100).unwrap().unwrap();
+            super::rescue::keep(&ExecuteContext::new(cx.clone(), "b"), &wanted.path, &seen).unwrap();
+            assert_eq!(apply("c"), [id_in("b", path.to_str().unwrap())]);
+        },
+    );
 }

@@ -9,7 +9,7 @@ use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
 use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
-use crate::resource::value::Mode;
+use crate::resource::regular_file::RegularFile;
 use crate::telemetry::spans;
 
 /// What was observed of a key file and of the key's source.
@@ -83,28 +83,9 @@ pub enum Target {
 /// A file that exists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileSeen {
-    pub uid: u32,
-    pub gid: u32,
-    pub mode: Mode,
-    /// The number of hard links.
-    pub links: u64,
-    /// Whether the acting user can give a new file the same group.
-    #[serde(default = "yes")]
-    pub may_keep_group: bool,
-    /// What prevents the acting user from replacing the file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub denied: Option<Box<Denial>>,
-    /// What prevents every user from changing its owner and mode.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attributes_denied: Option<Box<Denial>>,
-    /// Its attributes besides mode and owner, by their common names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attributes: Vec<String>,
+    #[serde(flatten)]
+    pub file: RegularFile,
     pub content: FileContent,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// What is known of the content of a file.
@@ -142,12 +123,12 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
     let kept = kept(&place, target_stat, cx, source.as_ref())?;
     if let (Target::File(seen), Some(_)) = (&mut target, kept.as_ref().filter(|kept| kept.is_target)) {
         // The second name is the backup, which will be removed.
-        seen.links -= 1;
+        seen.file.links -= 1;
     }
     let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
     Ok(Actual {
         ownership,
-        denied: place.dir.entry_denial()?,
+        denied: place.nearest().entry_denial()?,
         leftovers: place.leftovers()?,
         source,
         target,
@@ -166,18 +147,7 @@ fn file(
     source: Option<&Content>,
 ) -> Result<(FileSeen, Option<Secret>), Failure> {
     let (content, bytes) = content(place, name, stat, cx, source)?;
-    let seen = FileSeen {
-        uid: stat.uid,
-        gid: stat.gid,
-        mode: Mode::from_bits(stat.mode),
-        links: stat.links,
-        may_keep_group: fs::acts_in_group(stat.gid),
-        denied: place.dir.replace_denial(name, stat)?.map(Box::new),
-        attributes_denied: place.dir.attribute_denial(name)?.map(Box::new),
-        attributes: place.dir.attribute_names(name, stat)?,
-        content,
-    };
-    Ok((seen, bytes))
+    Ok((FileSeen { file: RegularFile::observe(place, name, stat)?, content }, bytes))
 }
 
 fn content(
@@ -190,15 +160,16 @@ fn content(
     if stat.size > MAX_KEY_BYTES {
         return Ok((FileContent::TooLarge { size: stat.size }, None));
     }
-    match place.dir.read(name, MAX_KEY_BYTES) {
+    match place.parent()?.read(name, MAX_KEY_BYTES) {
         Ok(Some(seen)) => {
             let content = FileContent::Read(Content::of(cx, &seen.bytes, source));
             Ok((content, Some(Secret::new(seen.bytes.to_vec()))))
         }
-        Ok(None) => {
-            Err(Failure::new(format!("{} disappeared while it was read", fs::escape_path(&place.dir.path_of(name))))
-                .hint("check what else is changing it, then run again"))
-        }
+        Ok(None) => Err(Failure::new(format!(
+            "{} disappeared while it was read",
+            fs::escape_path(&place.parent()?.path_of(name))
+        ))
+        .hint("check what else is changing it, then run again")),
         Err(error) if error.is_denied() => Ok((FileContent::Denied, None)),
         Err(error) => Err(error.into()),
     }
@@ -213,8 +184,8 @@ fn kept(
     if !place.missing_parents.is_empty() {
         return Ok(None);
     }
-    let Some(name) = place.dir.leftover_backup(&place.name)? else { return Ok(None) };
-    let Some(stat) = place.dir.stat(OsStr::new(&name))? else { return Ok(None) };
+    let Some(name) = place.parent()?.leftover_backup(&place.name)? else { return Ok(None) };
+    let Some(stat) = place.parent()?.stat(OsStr::new(&name))? else { return Ok(None) };
     let (file, _) = file(place, OsStr::new(&name), &stat, cx, source)?;
     Ok(Some(Backup { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))
 }

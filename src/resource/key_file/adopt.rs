@@ -44,8 +44,8 @@ pub(super) fn step(key_file: &KeyFile, actual: &Actual) -> Result<Adopted, Failu
     let mut keys = Map::new();
     keys.insert("path".to_owned(), path.clone().into());
     keys.insert("source".to_owned(), json!(null));
-    keys.insert("mode".to_owned(), seen.mode.to_string().into());
-    put_ownership(&mut keys, seen.uid, seen.gid);
+    keys.insert("mode".to_owned(), seen.file.mode.to_string().into());
+    put_ownership(&mut keys, seen.file.uid, seen.file.gid);
     let stem = name.trim_start_matches('.').split('.').next().unwrap_or_default().to_owned();
     Ok(Adopted {
         subject: path.clone(),

@@ -1,13 +1,10 @@
 use super::proof::{ProofResult, one_line};
 use super::{Actual, Backup, Change, Content, FileContent, FileSeen, KeyFile, KeyRead, Proof, PublicFacts, Target};
 use crate::failure::Failure;
-use crate::host::capabilities::Capability;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
-use crate::resource::attributes;
+use crate::resource::regular_file::{AS_ROOT, check_writable};
 use crate::text::shell_word;
-
-const AS_ROOT: &str = "set run_as: root on the step, or the user that owns the file";
 
 pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -35,7 +32,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
             actual.target.clone()
         }
         Some(kept) => {
-            writable(desired, actual)?;
+            check_writable(&desired.path, actual.denied.as_ref())?;
             diff.changes.push(restore_backup(&path, actual, kept));
             if let Some(refusal) = bad.take() {
                 // The restored key is not replaced. The step is blocked once it is in place.
@@ -59,7 +56,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
                 .hint(how_to_give(desired.source.as_ref(), "source")));
             };
             bad.map_or(Ok(()), Err)?;
-            writable(desired, actual)?;
+            check_writable(&desired.path, actual.denied.as_ref())?;
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             diff.changes.push(Change::Create {
                 path,
@@ -92,7 +89,9 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
                         diff.warnings.push(format!("{path} {}; add a source to replace it", other.reason));
                     }
                 }
-                diff_attributes(desired, actual, seen, &mut diff)?;
+                let mode = Some(desired.desired_mode());
+                let changes = seen.file.attribute_changes(&desired.path, &actual.ownership, mode)?;
+                diff.changes.extend(changes.into_iter().map(Change::Attributes));
             }
         },
     }
@@ -178,46 +177,20 @@ fn diff_content(
                 .hint("check what it is, and move it away if the path is correct"));
         }
     };
-    let (ownership, user) = (&actual.ownership, actual.ownership.user());
-    if !ownership.can(Capability::ChangeOwner) && ownership.acting_uid != seen.uid {
-        return Err(Failure::new(format!(
-            "{user} is not allowed to replace {path}, which belongs to uid {}",
-            seen.uid
-        ))
-        .hint(ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
-    }
-    if let Some(denial) = &seen.denied {
-        return Err(attributes::refusal(&format!("cannot write {path}"), denial));
-    }
-    writable(desired, actual)?;
-    actual.ownership.check(&path.to_string(), seen.uid, Some(seen.gid), AS_ROOT)?;
-    if actual.ownership.group.is_none() && !seen.may_keep_group {
-        return Err(Failure::new(format!(
-            "{user} is not allowed to give the file that replaces {path} its group, {}",
-            seen.gid
-        ))
-        .hint("set `group` to one of that user's groups, or set run_as: root on the step"));
-    }
+    let ownership = &actual.ownership;
+    seen.file.check_replaceable(path, ownership, actual.denied.as_ref())?;
     diff.changes.push(Change::Replace {
         path: path.to_string(),
         before,
         before_text,
         key: key.clone(),
         mode: desired.desired_mode(),
-        uid: actual.ownership.uid().unwrap_or(seen.uid),
-        gid: actual.ownership.gid().unwrap_or(seen.gid),
+        uid: ownership.uid().unwrap_or(seen.file.uid),
+        gid: ownership.gid().unwrap_or(seen.file.gid),
         proven_by: proven_by(desired),
     });
     report_old_key(desired, actual, seen, diff);
-    if !seen.attributes.is_empty() {
-        diff.notes.push(format!("the new file keeps these attributes of the old one: {}", seen.attributes.join(", ")));
-    }
-    if seen.links > 1 {
-        diff.notes.push(format!(
-            "the old content of {path} remains under its other names ({} hard links): find them with find / -xdev -samefile",
-            seen.links
-        ));
-    }
+    diff.notes.extend(seen.file.replacement_notes(path));
     diff.notes.push(format!("a container that mounts {path} keeps the old content until it is recreated"));
     Ok(())
 }
@@ -235,40 +208,5 @@ fn report_old_key(desired: &KeyFile, actual: &Actual, seen: &FileSeen, diff: &mu
         Proof::Unreachable(why) | Proof::HostKey(why) | Proof::Unusable(why) => {
             diff.notes.push(format!("cannot tell whether {bastion} still accepts the old key {fingerprint}: {why}"));
         }
-    }
-}
-
-fn diff_attributes(
-    desired: &KeyFile,
-    actual: &Actual,
-    seen: &FileSeen,
-    diff: &mut Diff<Change>,
-) -> Result<(), Failure> {
-    let path = &desired.path;
-    let now = attributes::Seen {
-        denied: seen.attributes_denied.as_deref().cloned(),
-        uid: seen.uid,
-        gid: seen.gid,
-        mode: seen.mode,
-    };
-    let changes = actual.ownership.diff(&path.to_string(), &now, Some(desired.desired_mode()), AS_ROOT);
-    if changes.as_ref().is_ok_and(Vec::is_empty) {
-        return Ok(());
-    }
-    if seen.links > 1 {
-        return Err(Failure::new(format!(
-            "{path} has {} hard links: its owner and mode would change under the other names too",
-            seen.links
-        ))
-        .hint("find them with find / -xdev -samefile, or replace the file by a copy: cp --remove-destination"));
-    }
-    diff.changes.extend(changes?.into_iter().map(Change::Attributes));
-    Ok(())
-}
-
-fn writable(desired: &KeyFile, actual: &Actual) -> Result<(), Failure> {
-    match &actual.denied {
-        None => Ok(()),
-        Some(denial) => Err(attributes::refusal(&format!("cannot write {}", desired.path), denial)),
     }
 }

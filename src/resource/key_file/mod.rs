@@ -5,8 +5,9 @@ use crate::text::shell_word;
 use std::path::Path;
 
 use super::attributes::create_parents;
+use super::regular_file::{present, present_once};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
-use crate::host::fs::{self, Attributes, Place};
+use crate::host::fs::{Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource};
 
 mod actual;
@@ -95,11 +96,11 @@ impl Resource for KeyFile {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
             Change::RemoveBackup { name, .. } => {
                 self.check_backup(&place, name)?;
-                place.dir.discard_backup(name)?;
+                place.parent()?.discard_backup(name)?;
             }
             Change::RestoreBackup { name, .. } => {
                 self.check_backup(&place, name)?;
-                place.dir.restore_backup(name, &place.name)?;
+                place.parent()?.restore_backup(name, &place.name)?;
             }
             Change::Create { mode, owner, group, .. } => {
                 let name = place.name.clone();
@@ -110,11 +111,11 @@ impl Resource for KeyFile {
                 self.create_proven(&create_parents(place, cx)?, &name, &content, attributes)?;
             }
             Change::Replace { mode, uid, gid, .. } => {
-                let seen = self.present(&place)?;
+                let seen = present(&self.path, &place)?;
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
                 self.replace_proven(&place, &seen, &self.content(cx)?, attributes)?;
             }
-            Change::Attributes(change) => change.execute(&place, &self.single(&place)?)?,
+            Change::Attributes(change) => change.execute(&place, &present_once(&self.path, &place)?)?,
         }
         Ok(())
     }
@@ -131,29 +132,10 @@ impl KeyFile {
 
     /// Checks that the backup still exists, for a change that needs it.
     fn check_backup(&self, place: &Place, name: &str) -> Result<(), Failure> {
-        if place.dir.leftover_backup(&place.name)?.as_deref() == Some(name) {
+        if place.parent()?.leftover_backup(&place.name)?.as_deref() == Some(name) {
             return Ok(());
         }
         Err(Failure::new(format!("the backup {name} of {} no longer exists", self.path))
             .hint("check what else is changing it, then run again"))
-    }
-
-    /// Returns the current state of the file, for a change that needs it.
-    fn present(&self, place: &Place) -> Result<fs::Stat, Failure> {
-        let stat = place.stat()?.filter(|stat| stat.kind == fs::FileKind::File);
-        stat.ok_or_else(|| {
-            Failure::new(format!("{} is no longer a file", self.path))
-                .hint("check what else is changing it, then run again")
-        })
-    }
-
-    /// As [`Self::present`], for a change that must not affect other names of the file.
-    fn single(&self, place: &Place) -> Result<fs::Stat, Failure> {
-        let stat = self.present(place)?;
-        if stat.links > 1 {
-            return Err(Failure::new(format!("{} was hard-linked meanwhile", self.path))
-                .hint("check what else is changing it, then run again"));
-        }
-        Ok(stat)
     }
 }

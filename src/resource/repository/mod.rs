@@ -118,6 +118,10 @@ impl Resource for Repository {
 }
 
 impl Rescues for Repository {
+    fn finder(&self) -> serde_json::Value {
+        serde_json::json!({ "path": self.path.to_string_lossy(), "branch": self.branch })
+    }
+
     fn rescue(&self, request: &RescueRequest, _cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
         Ok(match request {
             RescueRequest::List => {

@@ -1,0 +1,195 @@
+//! What the kinds of a single file share: the file as it is, whether it may be replaced, and its owner and mode.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::attributes::{AttributeChange, Ownership, Seen, refusal};
+use super::value::{AbsolutePath, Mode};
+use crate::failure::Failure;
+use crate::host::capabilities::Capability;
+use crate::host::fs::{self, Denial, FILE_CAPABILITIES, FileKind, Place, Stat};
+use crate::text::shell_word;
+
+/// The hint for a file that belongs to another user.
+pub const AS_ROOT: &str = "set run_as: root on the step, or the user that owns the file";
+
+/// A regular file as observed, without its content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegularFile {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: Mode,
+    /// The number of hard links.
+    pub links: u64,
+    /// Whether the acting user can give a new file the same group.
+    #[serde(default = "yes")]
+    pub may_keep_group: bool,
+    /// What prevents the acting user from replacing the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Box<Denial>>,
+    /// What prevents every user from changing its owner and mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes_denied: Option<Box<Denial>>,
+    /// Its attributes besides mode and owner, by their common names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl RegularFile {
+    /// Looks at the file `name` beside the target at `place`.
+    ///
+    /// # Errors
+    /// The file was replaced, or a system call fails.
+    pub fn observe(place: &Place, name: &OsStr, stat: &Stat) -> Result<Self, Failure> {
+        let dir = place.parent()?;
+        Ok(Self {
+            uid: stat.uid,
+            gid: stat.gid,
+            mode: Mode::from_bits(stat.mode),
+            links: stat.links,
+            may_keep_group: fs::acts_in_group(stat.gid),
+            denied: dir.replace_denial(name, stat)?.map(Box::new),
+            attributes_denied: dir.attribute_denial(name)?.map(Box::new),
+            attributes: dir.attribute_names(name, stat)?,
+        })
+    }
+
+    /// Checks that the acting user may put a new file in the place of this one. `folder` is what prevents it from creating
+    /// entries in the directory.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check_replaceable(
+        &self,
+        path: &AbsolutePath,
+        ownership: &Ownership,
+        folder: Option<&Denial>,
+    ) -> Result<(), Failure> {
+        let user = ownership.user();
+        if !ownership.can(Capability::ChangeOwner) && ownership.acting_uid != self.uid {
+            return Err(Failure::new(format!(
+                "{user} is not allowed to replace {path}, which belongs to uid {}",
+                self.uid
+            ))
+            .hint(ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
+        }
+        check_writable(path, self.denied.as_deref())?;
+        check_writable(path, folder)?;
+        ownership.check(&path.to_string(), self.uid, Some(self.gid), AS_ROOT)?;
+        if ownership.group.is_none() && !self.may_keep_group {
+            return Err(Failure::new(format!(
+                "{user} is not allowed to give the file that replaces {path} its group, {}",
+                self.gid
+            ))
+            .hint("set `group` to one of that user's groups, or set run_as: root on the step"));
+        }
+        Ok(())
+    }
+
+    /// Returns the mode of a file that replaces this one, if the plan file names none: the same, without what chown(2) clears
+    /// for another owner or group.
+    pub fn kept_mode(&self, ownership: &Ownership) -> Mode {
+        let is_other =
+            ownership.uid().is_some_and(|uid| uid != self.uid) || ownership.gid().is_some_and(|gid| gid != self.gid);
+        if is_other { self.seen().mode_after_chown() } else { self.mode }
+    }
+
+    /// Returns what is to be known before a new file replaces this one.
+    pub fn replacement_notes(&self, path: &AbsolutePath) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.attributes.is_empty() {
+            notes.push(format!("the new file keeps these attributes of the old one: {}", self.attributes.join(", ")));
+        }
+        if self.links > 1 {
+            notes.push(format!(
+                "the old content of {path} remains under its other names ({} hard links); to list them: {}",
+                self.links,
+                find_names(path)
+            ));
+        }
+        notes
+    }
+
+    /// Returns the changes that give the file the desired owner, group and mode.
+    ///
+    /// # Errors
+    /// The acting user is not allowed to make them, or they would change the file under another name too.
+    pub fn attribute_changes(
+        &self,
+        path: &AbsolutePath,
+        ownership: &Ownership,
+        mode: Option<Mode>,
+    ) -> Result<Vec<AttributeChange>, Failure> {
+        let changes = ownership.diff(&path.to_string(), &self.seen(), mode, AS_ROOT);
+        if self.links > 1 && changes.as_ref().is_ok_and(|changes| !changes.is_empty()) {
+            let word = shell_word(&path.to_string_lossy());
+            let new = shell_word(&format!("{}.new", path.to_string_lossy()));
+            return Err(Failure::new(format!(
+                "{path} has {} hard links: its owner and mode would change under the other names too",
+                self.links
+            ))
+            .hint(format!(
+                "list them: {}; if the others are to stay as they are, put a copy in its place: cp -a {word} {new} && mv {new} {word}",
+                find_names(path)
+            )));
+        }
+        changes
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            denied: self.attributes_denied.as_deref().cloned(),
+            uid: self.uid,
+            gid: self.gid,
+            mode: self.mode,
+            kind: FileKind::File,
+            may_keep_group: self.may_keep_group,
+            has_capabilities: self.attributes.iter().any(|name| name == FILE_CAPABILITIES),
+        }
+    }
+}
+
+/// Checks that nothing prevents the acting user from writing at `path`.
+///
+/// # Errors
+/// Something does.
+pub fn check_writable(path: &AbsolutePath, denied: Option<&Denial>) -> Result<(), Failure> {
+    denied.map_or(Ok(()), |denial| Err(refusal(&format!("cannot write {path}"), denial)))
+}
+
+/// Returns the command that lists all names of a file: hard links are on one file system, which `stat` finds.
+pub fn find_names(path: &Path) -> String {
+    let word = shell_word(&path.to_string_lossy());
+    format!("find \"$(stat -c %m {word})\" -xdev -samefile {word}")
+}
+
+/// Returns the file at `place`, for a change that needs it.
+///
+/// # Errors
+/// There is no file any more.
+pub fn present(path: &AbsolutePath, place: &Place) -> Result<Stat, Failure> {
+    let stat = place.stat()?.filter(|stat| stat.kind == FileKind::File);
+    stat.ok_or_else(|| changed_meanwhile(format!("{path} is no longer a file")))
+}
+
+/// Returns the file at `place`, which must have no other name.
+///
+/// # Errors
+/// It has one, or there is no file any more.
+pub fn present_once(path: &AbsolutePath, place: &Place) -> Result<Stat, Failure> {
+    let stat = present(path, place)?;
+    if stat.links > 1 {
+        return Err(changed_meanwhile(format!("{path} was hard-linked meanwhile")));
+    }
+    Ok(stat)
+}
+
+fn changed_meanwhile(what: String) -> Failure {
+    Failure::new(what).hint("check what else is changing it, then run again")
+}
