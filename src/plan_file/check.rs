@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::companion::Folder;
-use super::diagnostic::{Diagnostic, suggest};
+use super::diagnostic::{Diagnostic, Diagnostics, suggest};
 use super::file::PlanFile;
 use super::sources::{self, reference_of};
+use super::template::Inputs;
 use crate::host::warehouse::ConnectionSpec;
-use crate::plan::claim::{Claim, Claims, Host, Need};
+use crate::plan::claim::{Claim, Claims, Host, Need, Unseen};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
 use crate::plan::graph::{Graph, Node as GraphNode};
 use crate::resource::{Companion, Step};
@@ -26,6 +27,22 @@ pub struct Relations {
 }
 
 impl PlanFile {
+    /// The files and directories that the steps own, with the step ids, as far as they are known without the values that only
+    /// an apply needs.
+    ///
+    /// # Errors
+    /// Flaws of the plan file and unknown variables.
+    pub fn owned_paths(&self, inputs: &Inputs) -> Result<Vec<(PathBuf, String)>, Diagnostics> {
+        let described = self.describe(&[], inputs)?;
+        let steps = described.into_iter().filter_map(|described| Some((described.id, described.step.ok()?)));
+        let owned = steps.flat_map(|(id, step)| {
+            let claims = step.resource.claims(&Unseen).owns;
+            let paths = claims.iter().filter_map(|claim| Some(claim.file_or_directory()?.to_owned()));
+            paths.map(|path| (path, id.clone())).collect::<Vec<_>>()
+        });
+        Ok(owned.collect())
+    }
+
     /// The problems that these steps have with each other, and how they relate. `others` are the steps that are not
     /// selected; what they own is left to them as well.
     pub(super) fn check_steps(

@@ -18,7 +18,7 @@ pub enum Folder {
     #[default]
     Unread,
     /// The plan file came from standard input, and has no name.
-    Nowhere,
+    Nowhere { is_request: bool },
     /// In this directory, an absolute path without symlinks, or below it.
     At(PathBuf),
     /// A request brought them along, by their names. `folder` is the one of the plan file's name.
@@ -34,11 +34,15 @@ impl Folder {
         check_name(name)?;
         let folder = match self {
             Self::Unread => return Ok(None),
-            Self::Nowhere => {
-                return Err(Failure::new(format!(
+            Self::Nowhere { is_request } => {
+                let failure = Failure::new(format!(
                     "the template `{name}` is to be beside the plan file, which came from standard input without a name"
-                ))
-                .hint("name it by an absolute path in the template's folder: --as /etc/provision/NAME.yaml"));
+                ));
+                return Err(failure.hint(if *is_request {
+                    r#"add its text to the request's `files`, or name the plan file by a path in the template's folder: "as": "/etc/provision/NAME.yaml""#
+                } else {
+                    "name it by an absolute path in the template's folder: --as /etc/provision/NAME.yaml"
+                }));
             }
             Self::Given { folder, files } => return given(folder, files, name).map(Some),
             Self::At(folder) => folder,
@@ -51,7 +55,9 @@ impl Folder {
                 "give whoever starts provision the right to read it: chmod o+r {}",
                 shell_word(&written.to_string_lossy())
             )),
-            // A directory, a pipe, or too large.
+            _ if written.is_dir() => cannot("it is a directory, not a file")
+                .hint(format!("name a file in it: ls {}", shell_word(&written.to_string_lossy()))),
+            // A pipe, or too large.
             _ => cannot(&io_error_text(&error)).hint("name a file of at most 1 MiB"),
         };
         let read = fs::read_below(folder, Path::new(name), MAX_LENGTH as u64);

@@ -36,7 +36,7 @@ impl Evaluator {
         Ok(as_node(self.render_document(text, place, declared)?, &node.span))
     }
 
-    /// The text of the template file that a node names, evaluated. It was read where `folder` lets it be.
+    /// The text of the template file that a node names, evaluated, and as it is written if `folder` lets it be read.
     ///
     /// # Errors
     /// As [`Evaluator::document`], and where the file cannot be read.
@@ -45,7 +45,7 @@ impl Evaluator {
         node: &Node,
         declared: &BTreeSet<String>,
         folder: &Folder,
-    ) -> Result<(Node, Option<Companion>), Diagnostic> {
+    ) -> Result<(Node, Option<(Companion, String)>), Diagnostic> {
         let name = self.node(node)?;
         if name.is_null() || matches!(name.value, Value::Unset(_)) {
             return Ok((name, None));
@@ -58,9 +58,9 @@ impl Evaluator {
         let (document, companion) = match read {
             None => (Document::default(), None),
             Some((companion, text)) => {
-                let source = Source { path: companion.shown(), text, secrets: Vec::new() };
-                let place = Place::of_file(Arc::new(source.clone()), node.span.clone());
-                (self.render_document(&source.text, place, declared)?, Some(companion))
+                let source = Arc::new(Source { path: companion.shown(), text, secrets: Vec::new() });
+                let place = Place::of_file(Arc::clone(&source), node.span.clone());
+                (self.render_document(&source.text, place, declared)?, Some((companion, source.text.clone())))
             }
         };
         let key = |word: &str| text_node(word, &node.span);

@@ -33,6 +33,9 @@ pub(super) trait Scope: fmt::Debug + Send + Sync {
     /// Whether a variable may hold a secret, by its name or by what went into it.
     fn is_telling(&self, name: &str) -> bool;
 
+    /// Whether an environment variable is the source of a secret, whose value templates must not show.
+    fn is_secret_source(&self, name: &str) -> bool;
+
     /// The value of an environment variable that is set.
     fn environment(&self, name: &str) -> Option<&str>;
 
@@ -115,6 +118,20 @@ impl Lookup {
     }
 
     fn env_var(&self, name: &str, default: &[Jinja]) -> Result<Jinja, Error> {
+        if self.scope.is_secret_source(name) {
+            let message =
+                format!("environment variable {name} is the source of a secret, so a template cannot show its value");
+            let help = if self.secrets.is_some() {
+                format!(
+                    "name it under `secrets` of the step, secrets: {{ password: {{ env: {name} }} }}, and write \
+                     {{{{ secret('password') }}}} here"
+                )
+            } else {
+                "read a variable here that is no secret; only the `url` of a connection may have it".to_owned()
+            };
+            self.note(Diagnostic::of_file(message).help(help), Some(name));
+            return Err(Error::new(ErrorKind::InvalidOperation, "a secret cannot stand here"));
+        }
         if let Some(value) = self.scope.environment(name) {
             self.given.lock().unwrap_or_else(PoisonError::into_inner).push(value.to_owned());
             let value = Jinja::from(value);
@@ -173,6 +190,11 @@ impl Lookup {
             }
             let word = word.or(problem.unset.as_deref().map(str::to_owned));
             let span = word.map_or(part.clone(), |word| self.place.find(&word, &part));
+            return self.place.mark(Diagnostic { span: Some(span), ..problem });
+        }
+        let is_known = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        if let Some(problem) = self.secrets.as_ref().filter(|_| is_known).and_then(SecretUses::misuse) {
+            let span = self.place.find("secret", &part);
             return self.place.mark(Diagnostic { span: Some(span), ..problem });
         }
         self.place.mark(self.explain_at(error, &part))

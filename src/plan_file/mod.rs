@@ -29,12 +29,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::Relations;
 pub use companion::Folder;
-pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics};
+pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, suggest};
 pub use file::PlanFile;
 pub use literal::literal;
 pub use template::{HostAccess, Inputs};
 
-use diagnostic::{Source, suggest};
+use diagnostic::Source;
 use file::StepSource;
 use keys::by_key;
 use node::{Node, Value};
@@ -198,8 +198,9 @@ impl PlanFile {
     pub fn validate(&self, inputs: &Inputs) -> Result<(), Diagnostics> {
         let mut problems = self.check_inputs(inputs, &Selection::default());
         let evaluator = self.evaluator(inputs);
+        let of_urls = evaluator.of_urls();
         for node in self.vars.values() {
-            problems.extend(evaluator.node(node).err());
+            problems.extend(of_urls.node(node).err());
         }
         let mut specs = Vec::new();
         for (name, node) in &self.connections {
@@ -287,7 +288,20 @@ impl PlanFile {
     }
 
     fn evaluator(&self, inputs: &Inputs) -> Evaluator {
-        Evaluator::new(&self.source.text, self.vars.clone(), inputs.clone())
+        let plain = Evaluator::new(&self.source.text, self.vars.clone(), inputs.clone());
+        let sources = self.secret_environment(&plain);
+        plain.without_secrets(sources)
+    }
+
+    /// The environment variables that are sources of secrets, whichever steps are selected.
+    fn secret_environment(&self, evaluator: &Evaluator) -> BTreeSet<String> {
+        let of_steps = self.steps.iter().flat_map(|step| sources::of(&step.body, reference_of(step.kind)));
+        let of_connections = self.connections.values().flat_map(|node| sources::of(node, &reference::CONNECTION));
+        let names = of_steps.chain(of_connections).filter_map(|(_, source)| {
+            let name = evaluator.node(source.get("env")?).ok()?;
+            name.text().map(str::to_owned)
+        });
+        names.collect()
     }
 
     fn check_inputs(&self, inputs: &Inputs, selection: &Selection) -> Vec<Diagnostic> {
@@ -295,8 +309,12 @@ impl PlanFile {
         problems.extend(self.unknown_steps(&selection.only, "--only "));
         problems.extend(self.unknown_steps(&selection.skip, "--skip "));
         if problems.is_empty() && !self.ids.iter().any(|id| selection.includes(id)) {
-            let message = "no steps are selected: --skip leaves out every step that --only names";
-            problems.push(Diagnostic::of_file(message).help("correct --only or --skip"));
+            let (message, help) = if selection.only.is_empty() {
+                ("no steps are selected: --skip leaves out all steps", "remove a step from --skip")
+            } else {
+                ("no steps are selected: --skip leaves out every step that --only names", "correct --only or --skip")
+            };
+            problems.push(Diagnostic::of_file(message).help(help));
         }
         problems
     }
@@ -357,17 +375,27 @@ impl PlanFile {
         let reference = reference_of(written.kind);
         let named = sources::of(&written.body, reference).into_iter().map(|(name, _)| name.to_owned());
         let secrets: BTreeSet<String> = named.collect();
+        // As they are written.
+        let texts = RefCell::new(Vec::new());
         let value_of = |key: &str, value: &Node| match reference.key(key).map(|key| key.shape) {
-            Some(Shape::Document) => evaluator.document(value, &secrets),
+            Some(Shape::Document) => {
+                texts.borrow_mut().extend(value.text().map(str::to_owned));
+                evaluator.document(value, &secrets)
+            }
             Some(Shape::TemplateFile) => {
-                let (node, companion) = evaluator.template_file(value, &secrets, &self.folder)?;
-                companions.borrow_mut().extend(companion);
+                let (node, read) = evaluator.template_file(value, &secrets, &self.folder)?;
+                if let Some((companion, text)) = read {
+                    companions.borrow_mut().push(companion);
+                    texts.borrow_mut().push(text);
+                }
                 Ok(node)
             }
             _ => evaluator.node(value),
         };
         let read = |body: &Node| de::with_seed(body, AnyResource::seed(written.kind));
-        by_key(&written.body, &written.kind_span, evaluator, value_of, read)
+        let resource = by_key(&written.body, &written.kind_span, evaluator, value_of, read)?;
+        let unused = sources::unused(&written.body, reference, &texts.into_inner());
+        if unused.is_empty() { Ok(resource) } else { Err(unused) }
     }
 
     fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Diagnostic>> {
@@ -376,7 +404,9 @@ impl PlanFile {
         }
         let sources = sources::problems(node, &reference::CONNECTION, &self.vars);
         let read = |node: &Node| de::from_node(node).map(Ok);
-        match by_key(node, &node.span, evaluator, |_, value| evaluator.node(value), read) {
+        let of_urls = evaluator.of_urls();
+        let value_of = |key: &str, value: &Node| if key == "url" { &of_urls } else { evaluator }.node(value);
+        match by_key(node, &node.span, evaluator, value_of, read) {
             Ok(spec) if sources.is_empty() => Ok(spec),
             Ok(_) => Err(sources),
             Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),

@@ -29,7 +29,7 @@ impl PlanFile {
         self.validate(inputs)?;
         let mut writer = Writer {
             evaluator: self.evaluator(inputs),
-            masked: self.evaluator(&self.masked(inputs)),
+            masked: self.evaluator(&self.masked(inputs)).of_urls(),
             keeps_templates: false,
             kept: Vec::new(),
         };
@@ -208,7 +208,7 @@ impl Writer {
     }
 
     fn connection(&mut self, name: &str, node: &Node) -> Result<Yaml, Diagnostic> {
-        let mut evaluated = self.evaluator.node(node)?;
+        let mut evaluated = self.evaluator.of_urls().node(node)?;
         let read = |node: &Node| de::from_node::<ConnectionSpec>(node).ok();
         let spec = read(&evaluated);
         let holds_password = spec.as_ref().is_some_and(|spec| spec.password_in_url().is_some());

@@ -73,6 +73,12 @@ impl SecretUses {
         write!(out, "{MARK}{WORD}{}{MARK}", put_in.len() - 1).map_err(|_| Error::from(ErrorKind::WriteFailure))
     }
 
+    /// The problem of a template that failed with a secret in its hands: it wanted to do more than put it in.
+    pub(super) fn misuse(&self) -> Option<Diagnostic> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.iter().find(|used| !used.is_put_in.load(Ordering::Relaxed)).map(|used| misuse(&used.name))
+    }
+
     /// What a template gave, with the secrets in their places.
     pub(super) fn document(&self, rendered: &str) -> Result<Document, Diagnostic> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

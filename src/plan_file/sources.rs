@@ -44,6 +44,30 @@ pub(super) fn of<'a>(mapping: &'a Node, reference: &'static Reference) -> Vec<(&
     found
 }
 
+/// The problems of named secrets that no text mentions, so that their values would go nowhere. `texts` are as they are written;
+/// if there is none, it is not known.
+pub(super) fn unused(mapping: &Node, reference: &'static Reference, texts: &[String]) -> Vec<Diagnostic> {
+    let is_mentioned = |name: &str| {
+        texts.iter().any(|text| {
+            let by_name = ['\'', '"'].iter().any(|quote| text.contains(&format!("{quote}{name}{quote}")));
+            // A template can take the name from a variable.
+            let mut calls = text.split("secret(").skip(1);
+            by_name || calls.any(|argument| !argument.trim_start().starts_with(['\'', '"']))
+        })
+    };
+    let named = reference.keys.iter().filter(|key| matches!(key.shape, Shape::Named(Shape::Source)));
+    let mappings = named.filter_map(|key| Some(&mapping.get(key.name)?.value));
+    let pairs = mappings.flat_map(|value| if let Value::Mapping(pairs) = value { pairs.as_slice() } else { &[] });
+    let unused = pairs.filter_map(|(name, _)| Some((name, name.text().filter(|_| !texts.is_empty())?)));
+    unused
+        .filter(|(_, name)| !is_mentioned(name))
+        .map(|(node, name)| {
+            Diagnostic::at(node.span.clone(), format!("the text does not use the secret `{name}`"))
+                .help(format!("write {{{{ secret('{name}') }}}} where its value belongs, or remove it here"))
+        })
+        .collect()
+}
+
 /// The problems of a source as it is written.
 fn problem(source: &Node, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
     if let Some(text) = source.text().filter(|text| has_template(text)) {

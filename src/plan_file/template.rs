@@ -63,6 +63,8 @@ pub(super) struct Templates {
     known: Arc<Mutex<BTreeMap<String, Node>>>,
     /// Those of them that may hold a secret, by what went into them.
     telling: Arc<Mutex<BTreeSet<String>>>,
+    /// The environment variables that are sources of secrets.
+    secret_sources: Arc<BTreeSet<String>>,
 }
 
 /// How deep variables may need each other. The evaluation recurses.
@@ -73,8 +75,19 @@ pub(super) const MAX_LENGTH: usize = 1 << 20;
 impl Evaluator {
     /// An evaluator for the `vars` of a plan file and what the user gave.
     pub fn new(text: &str, vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
-        let (known, telling) = (Arc::default(), Arc::default());
-        Self(Arc::new(Templates { text: text.into(), vars, inputs, placeholder: None, known, telling }))
+        let (known, telling, secret_sources) = (Arc::default(), Arc::default(), Arc::default());
+        Self(Arc::new(Templates { text: text.into(), vars, inputs, placeholder: None, known, telling, secret_sources }))
+    }
+
+    /// The same, where templates must not show the values of these environment variables.
+    pub fn without_secrets(&self, sources: BTreeSet<String>) -> Self {
+        let known = Arc::default();
+        Self(Arc::new(Templates { secret_sources: Arc::new(sources), known, ..Templates::clone(&self.0) }))
+    }
+
+    /// The same for the `url` of a connection, which is never shown with its password.
+    pub fn of_urls(&self) -> Self {
+        self.without_secrets(BTreeSet::new())
     }
 
     /// The same, with an unset environment variable shown as its name behind `placeholder` and before `>`.
@@ -187,6 +200,10 @@ impl Scope for Templates {
 
     fn is_telling(&self, name: &str) -> bool {
         is_telling(name) || self.telling.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    fn is_secret_source(&self, name: &str) -> bool {
+        self.secret_sources.contains(name)
     }
 
     fn environment(&self, name: &str) -> Option<&str> {

@@ -55,3 +55,51 @@ fn a_line_break_in_a_wrong_value_is_not_taken_for_a_hint() {
     let messages: Vec<_> = refused.list.iter().map(|problem| (problem.message.as_str(), &problem.help)).collect();
     assert_eq!(messages, [("`a\nb` is not a valid branch name", &None)]);
 }
+
+#[test]
+fn a_selection_without_steps_names_the_options_that_were_given() {
+    let text =
+        "name: x\nsteps:\n  - { id: a, directory: { path: /srv/a } }\n  - { id: b, directory: { path: /srv/b } }\n";
+    let plan = PlanFile::parse("x.yaml", text).unwrap();
+    let told = |only: &[&str], skip: &[&str]| {
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        let selection = super::Selection { only: ids(only), skip: ids(skip) };
+        let problem = plan.evaluate(&Inputs::default(), &selection).unwrap_err().list.remove(0);
+        format!("{}; {}", problem.message, problem.help.unwrap())
+    };
+    assert!(!told(&[], &["a", "b"]).contains("--only"));
+    assert!(told(&["a"], &["a"]).contains("--only"));
+}
+
+#[test]
+fn the_url_of_a_connection_may_have_the_source_of_its_password() {
+    let text = "name: x\nvars: { pw: \"{{ env_var('PW') }}\" }\nconnections:\n  dw: { url: \"postgresql://me:{{ pw }}@db.example/dw?sslmode=disable\" }\n  \
+                by-source: { url: \"postgresql://me@db.example/dw?sslmode=disable\", password: { env: PW } }\nsteps:\n  \
+                - { id: a, table: { connection: dw, ddl: \"CREATE TABLE s.t (a int)\" } }\n";
+    let plan = PlanFile::parse("x.yaml", text).unwrap();
+    for value in [None, Some("hunter2")] {
+        let env = value.map(|value| ("PW".to_owned(), value.to_owned())).into_iter().collect();
+        let inputs = Inputs { env, ..Inputs::default() };
+        assert_eq!(plan.validate(&inputs), Ok(()));
+        let resolved = plan.resolve(&inputs);
+        assert!(!format!("{resolved:?}").contains("hunter2"), "{resolved:?}");
+    }
+}
+
+/// Whatever the environment holds, and if it holds nothing.
+#[test]
+fn the_source_of_a_secret_is_never_shown_by_a_template() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/invalid/secret-source-in-a-template.yaml");
+    let plan = PlanFile::parse("x.yaml", &std::fs::read_to_string(case).unwrap()).unwrap();
+    for value in [None, Some("hunter2")] {
+        let env = value.map(|value| ("SMTP_PW".to_owned(), value.to_owned())).into_iter().collect();
+        let inputs = Inputs { env, ..Inputs::default() };
+        let problems = plan.validate(&inputs).unwrap_err();
+        assert_eq!(problems.list.len(), 4, "{problems}");
+        assert!(plan.evaluate(&inputs, &super::Selection::default()).is_err() && plan.resolve(&inputs).is_err());
+        let described = format!("{:?} {problems}", plan.describe(&[], &inputs).unwrap());
+        assert!(!described.contains("hunter2"), "{described}");
+        let only = super::Selection { only: vec!["conf".into()], skip: Vec::new() };
+        assert!(plan.evaluate(&inputs, &only).is_err(), "the other step is not selected");
+    }
+}

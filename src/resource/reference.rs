@@ -190,7 +190,8 @@ pub static SECRET_SOURCE: Reference = Reference {
             Shape::Text,
             "another source",
             "SMTP_PASSWORD",
-            "An environment variable of the process. If it is unset or empty, the existing value is left alone.",
+            "An environment variable of the process. If it is unset or empty, the existing value is left alone. A template of the \
+             plan file cannot show a variable that is the source of a secret, except in the `url` of a connection.",
         ),
         Key::optional(
             "file",

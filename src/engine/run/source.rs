@@ -1,6 +1,6 @@
 //! A plan file or a saved plan as it was read.
 
-use crate::text::shell_word;
+use crate::text::{file_word, nearest};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub struct Source {
     pub bytes: Vec<u8>,
     /// Whether the bytes came from standard input. Any file at `path` is then unrelated.
     pub is_input: bool,
+    /// Whether they came in a request.
+    pub is_request: bool,
     /// The files beside the plan file, by their names, if a request brought them along.
     pub files: Option<BTreeMap<String, String>>,
 }
@@ -44,12 +46,14 @@ impl Source {
             match error.kind() {
                 _ if path.is_dir() => failure.hint(format!("choose a file in it: ls {}", word(path))),
                 // It is a pipe, a device, or too large.
-                std::io::ErrorKind::Other => failure.hint("to read a plan file from a pipe, use: provision plan -"),
+                std::io::ErrorKind::Other => {
+                    failure.hint(format!("a pipe is read as standard input: provision plan - < {}", word(path)))
+                }
                 std::io::ErrorKind::PermissionDenied => failure.hint(rights_hint(path)),
-                _ => failure.hint("name the plan file: provision COMMAND FILE"),
+                _ => failure.hint(not_found_hint(path)),
             }
         })?;
-        Ok(Self { path: path.to_owned(), bytes: seen.bytes.to_vec(), is_input: false, files: None })
+        Ok(Self { path: path.to_owned(), bytes: seen.bytes.to_vec(), is_input: false, is_request: false, files: None })
     }
 
     fn not_utf8(&self, at: usize) -> Failure {
@@ -67,12 +71,13 @@ impl Source {
 
     /// The text of a plan file that came from standard input. `name` is the absolute path that it goes by.
     pub fn of_input(bytes: Vec<u8>, name: Option<PathBuf>) -> Self {
-        Self { path: name.unwrap_or_else(|| PathBuf::from(STANDARD_INPUT)), bytes, is_input: true, files: None }
+        let path = name.unwrap_or_else(|| PathBuf::from(STANDARD_INPUT));
+        Self { path, bytes, is_input: true, is_request: false, files: None }
     }
 
-    /// The same plan file with the files that a request brought along. Those on the host are then not read.
-    pub fn with_files(self, files: Option<BTreeMap<String, String>>) -> Self {
-        Self { files, ..self }
+    /// The same plan file as a request brought it, with files or without. If it has files, those on the host are not read.
+    pub fn of_request(self, files: Option<BTreeMap<String, String>>) -> Self {
+        Self { is_request: true, files, ..self }
     }
 
     /// Returns whether a lock and a history can use its path.
@@ -88,9 +93,12 @@ impl Source {
         if self.is_named() {
             return Ok(());
         }
-        Err(Failure::new(format!("{what} needs a name for the plan file on standard input")).hint(
-            "give it an absolute path for its lock and history: --as /etc/provision/NAME.yaml, or `as` in a request",
-        ))
+        if self.is_request {
+            return Err(Failure::new(format!("{what} needs a name for the plan file of the request"))
+                .hint(r#"add an absolute path for its lock and history: "as": "/etc/provision/NAME.yaml""#));
+        }
+        Err(Failure::new(format!("{what} needs a name for the plan file on standard input"))
+            .hint("give it an absolute path for its lock and history: --as /etc/provision/NAME.yaml"))
     }
 
     /// Requires that the files beside the plan file are on the host, where an apply of a saved plan reads them again.
@@ -117,7 +125,7 @@ impl Source {
     /// It is not a plan file, or it is malformed.
     pub fn plan_file(&self) -> Result<PlanFile, NotPrepared> {
         if Saved::is_one(&self.bytes) {
-            let shown = self.path.display();
+            let shown = word(&self.path);
             return Err(cannot_read(&self.path, "it is a saved plan")
                 .hint(format!("use a saved plan with apply: provision apply {shown}"))
                 .into());
@@ -135,7 +143,7 @@ impl Source {
         let folder = self.is_named().then(|| self.canonical_path().parent().map(Path::to_path_buf)).flatten();
         match &self.files {
             Some(files) => Folder::Given { folder: folder.unwrap_or_default(), files: files.clone() },
-            None => folder.map_or(Folder::Nowhere, Folder::At),
+            None => folder.map_or(Folder::Nowhere { is_request: self.is_request }, Folder::At),
         }
     }
 }
@@ -151,8 +159,23 @@ fn rights_hint(path: &Path) -> String {
     }
 }
 
+/// Returns which file may be meant, or where to look for it.
+fn not_found_hint(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let names = std::path::absolute(path).map(|path| fs::names_beside(&path)).unwrap_or_default();
+    if let Some(close) = nearest(&name, names.iter().map(String::as_str)) {
+        return format!("did you mean {}?", word(&path.with_file_name(close)));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        format!("correct the path; to see what is there: ls {}", word(folder))
+    } else {
+        format!("correct the path: there is no directory {}", folder.display())
+    }
+}
+
 fn word(path: &Path) -> String {
-    shell_word(&path.display().to_string())
+    file_word(&path.display().to_string())
 }
 
 fn cannot_read(path: &Path, why: &str) -> Failure {

@@ -76,7 +76,7 @@ pub fn read_request(input: impl Read) -> Result<StdinRequest, Failure> {
         }
     }
     let plan_file = plan_file.ok_or_else(|| invalid_request("it has no `plan_file`"))?;
-    let source = Source::of_input(plan_file.into_bytes(), name).with_files(files);
+    let source = Source::of_input(plan_file.into_bytes(), name).of_request(files);
     Ok(StdinRequest { source, vars, env })
 }
 

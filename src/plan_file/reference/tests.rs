@@ -103,6 +103,14 @@ fn what_init_writes_is_valid_as_it_is_and_for_the_schema() {
                 let recursive = lines.iter().position(|line| line.trim() == "# recursive: owner").unwrap();
                 lines[recursive] = lines[recursive].replacen("# ", "", 1);
             }
+            if key.starts_with("secrets: ") {
+                // A secret that is declared has to be used.
+                let content = lines.iter_mut().find(|line| line.trim_start().starts_with("content: ")).unwrap();
+                *content = format!(
+                    "{}content: \"{{{{ secret('db') }}}}\"",
+                    " ".repeat(content.len() - content.trim_start().len())
+                );
+            }
             if key.starts_with("template: ") {
                 lines.retain(|line| !line.trim_start().starts_with("content: "));
             }
