@@ -77,6 +77,16 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
+/// Returns the path of a file so that no program takes it for an option. `-` alone is standard input.
+pub fn file_argument(path: &str) -> String {
+    if path.starts_with('-') && path != "-" { format!("./{path}") } else { path.to_owned() }
+}
+
+/// Quotes the path of a file for a shell, as [`file_argument`].
+pub fn file_word(path: &str) -> String {
+    shell_word(&file_argument(path))
+}
+
 /// Returns a POSIX shell command line of these words.
 pub fn shell_words(words: &[String]) -> String {
     words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")

@@ -62,7 +62,7 @@ pub enum Command {
     Apply(ApplyArguments),
     /// Show what a saved plan would do, without applying it
     Show(ShowArguments),
-    /// Check plan files without touching the host
+    /// Check plan files; the host is not changed
     Validate(ValidateArguments),
     /// Explain why steps exist and how to do them by hand, or explain the keys of a kind: `explain directory.mode`
     Explain(ExplainArguments),
@@ -251,7 +251,7 @@ pub struct ExplainArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum RescueCommand {
-    /// List the rescues in the plan file's repositories, newest first
+    /// List the rescues of the plan file's steps, newest first: of checkouts and of files
     List(RescueArguments),
     /// Show the content of a rescue
     Show(RescueArguments),
@@ -353,7 +353,17 @@ pub struct InitArguments {
     pub kinds: Vec<String>,
 }
 
+/// How to install the completions of each shell.
+const INSTALL_COMPLETIONS: &str = "\
+Install them for your user, then start a new shell:
+  bash        provision completions --dynamic bash | install -D -m 644 /dev/stdin ~/.local/share/bash-completion/completions/provision
+  zsh         echo 'source <(provision completions --dynamic zsh)' >> ~/.zshrc
+  fish        provision completions --dynamic fish | install -D -m 644 /dev/stdin ~/.config/fish/completions/provision.fish
+  elvish      echo 'eval (provision completions --dynamic elvish | slurp)' >> ~/.config/elvish/rc.elv
+  powershell  provision completions --dynamic powershell >> $PROFILE";
+
 #[derive(Debug, Args)]
+#[command(after_help = INSTALL_COMPLETIONS)]
 pub struct CompletionsArguments {
     /// The shell
     #[arg(value_enum)]

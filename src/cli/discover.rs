@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::run::reason;
 use crate::failure::Failure;
-use crate::text::shell_word;
+use crate::text::file_word;
 
 const NAMES: [&str; 2] = ["provision.yaml", "provision.yml"];
 const FOLDER: &str = "plans";
@@ -26,7 +26,7 @@ pub fn default_plan_file() -> Result<PathBuf, Failure> {
         [] => Err(not_found()),
         several => {
             let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
-            let first = shell_word(&names[0]);
+            let first = file_word(&names[0]);
             Err(Failure::new(format!("found several plan files: {}", names.join(", ")))
                 .hint(format!("choose one: provision plan {first}")))
         }
@@ -51,7 +51,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
             Ok(Vec::new())
         }
         Err(error) => Err(Failure::new(format!("cannot look for plan files in ./{FOLDER}: {}", reason(&error)))
-            .hint("give the path of the plan file: provision plan FILE")),
+            .hint(format!("make it readable: chmod u+rx {FOLDER}; or name the path of the plan file"))),
     }
 }
 
@@ -65,7 +65,7 @@ fn not_found() -> Failure {
         (path.is_file() && has_ending(&lower, &["yaml", "yml"])).then(|| path.display().to_string())
     });
     failure.hint(match near {
-        Some(path) => format!("did you mean this one? provision plan {}", shell_word(&path)),
-        None => "give its path: provision plan FILE".to_owned(),
+        Some(path) => format!("did you mean this one? provision plan {}", file_word(&path)),
+        None => "name the path of the plan file; to start one: provision init > provision.yaml".to_owned(),
     })
 }

@@ -36,6 +36,13 @@ impl From<Failure> for Error {
     }
 }
 
+impl From<Vec<Failure>> for Error {
+    fn from(failures: Vec<Failure>) -> Self {
+        let texts: Vec<String> = failures.into_iter().map(|failure| Self::from(failure).text).collect();
+        Self { text: texts.join("\n"), exit: Exit::Failed }
+    }
+}
+
 impl From<NotPrepared> for Error {
     fn from(error: NotPrepared) -> Self {
         match error {

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use anstyle::Style;
 
 use super::args::ExplainArguments;
-use super::{Error, Exit, inputs};
-use crate::plan_file::{Described, reference};
+use super::{Error, Exit, discover, inputs};
+use crate::failure::Failure;
+use crate::plan_file::{Described, reference, suggest};
 use crate::render::output;
-use crate::text::{clean, clean_lines};
+use crate::text::{clean, clean_lines, shell_word};
 
 const BOLD: Style = Style::new().bold();
 /// The width of running text, in columns.
@@ -27,6 +28,9 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
         (_, Some(topic)) => {
             output::print(&topic?);
             return Ok(Exit::Done);
+        }
+        (Err(_), None) if file.is_none() && id.is_some() && discover::default_plan_file().is_err() => {
+            return Err(neither_kind_nor_step(&id.unwrap_or_default()).into());
         }
         (plan_file, None) => plan_file?,
     };
@@ -47,6 +51,18 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
         Some(diagnostics) => Err(diagnostics.into()),
         None => Ok(Exit::Done),
     }
+}
+
+/// The error about a word that is no kind, in a directory without a plan file whose step it could be.
+fn neither_kind_nor_step(word: &str) -> Failure {
+    let topics: Vec<&str> = reference::topics().into_iter().map(|(name, _)| name).collect();
+    let word = clean(word);
+    Failure::new(format!("`{word}` is no kind, and there is no plan file here that could have a step of that name"))
+        .hint(format!(
+            "{}; a step is explained with its plan file: provision explain PATH {}",
+            suggest(&word, &topics),
+            shell_word(&word)
+        ))
 }
 
 fn explain(described: &Described, out: &mut String) {

@@ -8,7 +8,7 @@ use anstyle::Style;
 use super::args::FollowUpsArguments;
 use super::{Error, Exit, discover, inputs};
 use crate::engine::event::OpenFollowUp;
-use crate::engine::journal::interrupted;
+use crate::engine::journal::{interrupted, past};
 use crate::engine::lock::{Lock, Subject, Wait};
 use crate::engine::open_follow_ups::OpenFollowUps;
 use crate::engine::stop::Stop;
@@ -28,7 +28,7 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
     };
     let (path, folder) = (canonical(&file), inputs::state_folder());
     let mut list = load(&path)?;
-    if list.is_empty() && !path.exists() {
+    if list.is_empty() && !path.exists() && !is_recorded(&path)? {
         return Err(no_such_file(&file, &arguments.done));
     }
     if arguments.done.is_empty() && !arguments.done_all {
@@ -60,6 +60,13 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
         output::print(&format!("{} closed, {rest}\n", closed.len()));
     }
     Ok(Exit::Done)
+}
+
+/// Whether a run of this user was of the plan file that goes by this path.
+fn is_recorded(path: &Path) -> Result<bool, Failure> {
+    let (runs, _) = past(&inputs::state_folder())?;
+    let file = path.display().to_string();
+    Ok(runs.iter().any(|run| run.file == file))
 }
 
 /// The error about a plan file that does not exist and has no follow-ups either.

@@ -14,7 +14,7 @@ use crate::host::users::User;
 use crate::host::warehouse::ClientDefaults;
 use crate::plan_file::{HostAccess, Inputs, PlanFile, Selection};
 use crate::render::{GitHub, Human, Json, Markdown};
-use crate::text::shell_words;
+use crate::text::{file_argument, shell_words};
 
 /// Reads the given file or standard input (`-`), or else the default plan file.
 ///
@@ -81,7 +81,7 @@ pub fn apply_command(file: Option<&Path>, arguments: &RunArguments) -> Option<St
         return None;
     }
     let mut words = vec!["provision".to_owned(), "apply".to_owned()];
-    words.extend(file.map(|file| file.display().to_string()));
+    words.extend(file.map(|file| file_argument(&file.display().to_string())));
     for (option, ids) in [("--only", only), ("--skip", skip)] {
         if !ids.is_empty() {
             words.extend([option.to_owned(), ids.join(",")]);

@@ -10,7 +10,7 @@ use crate::engine::event::Sink;
 use crate::engine::run::{Command, Ended};
 use crate::failure::Failure;
 use crate::host::fs::{Attributes, Dir};
-use crate::render::{Metrics, MetricsRun, is_metrics_file, known_plan, output};
+use crate::render::{Metrics, MetricsRun, is_metrics_file, known_plan, names_its_plan, output};
 use crate::text::{clean, io_error_text, shell_word};
 
 /// The maximum size of an existing metrics file, in bytes.
@@ -94,6 +94,8 @@ impl MetricsFile {
         let former = self.dir.read(name, MAX_FILE_BYTES)?;
         let text = former.as_ref().map(|former| String::from_utf8_lossy(&former.bytes).into_owned());
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        // A plan file that could not be read has left a file under a name that is not the plan's.
+        let text = text.filter(|text| run.plan.is_empty() || names_its_plan(text));
         if let Some(other) =
             text.as_deref().and_then(known_plan).filter(|known| !run.plan.is_empty() && *known != run.plan)
         {

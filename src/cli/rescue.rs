@@ -1,14 +1,15 @@
 //! `provision rescue`
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::args::{RescueArguments, RescueCommand};
+use super::args::{RescueArguments, RescueCommand, Variables};
 use super::{Error, Exit, inputs};
 use crate::engine::rescue::{Rescues, Restored};
 use crate::failure::Failure;
+use crate::host::fs::canonical;
 use crate::render::output;
-use crate::text::io_error_text;
+use crate::text::{file_word, io_error_text};
 
 /// Lists, shows or restores rescues.
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
@@ -21,14 +22,17 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
         to.map_err(|error| Failure::new(format!("cannot find the directory of --to: {}", io_error_text(&error))))?;
     let RescueArguments { file, id, variables } = arguments;
     let (file, id) = inputs::file_and_id(file.clone(), id.clone());
-    let plan_file = inputs::plan_file(file.as_deref())?;
-    let rescues = Rescues::new(plan_file, inputs::inputs(variables), &inputs::environment())?;
+    let rescues = rescues(file.as_deref(), variables)?;
     let result = match (&command, id.as_deref()) {
         (RescueCommand::List(_), id) => list(&rescues, id).await,
         (RescueCommand::Show(_), Some(id)) => rescues.show(id).await.map_err(Error::from),
         (RescueCommand::Restore(_), Some(id)) => restore(&rescues, id, to).await,
         (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
-            Err(Failure::new("no rescue id given").hint("run `provision rescue list` to list the ids").into())
+            let list = match &file {
+                Some(file) => format!("provision rescue list {}", file_word(&file.display().to_string())),
+                None => "provision rescue list".to_owned(),
+            };
+            Err(Failure::new("no rescue id given").hint(format!("to list the ids, run: {list}")).into())
         }
     };
     rescues.end().await;
@@ -39,14 +43,31 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// Returns the steps of a plan file that keep rescues. Earlier runs have recorded those of a plan file that is not on the host,
+/// such as one from standard input.
+fn rescues(file: Option<&Path>, variables: &Variables) -> Result<Rescues, Error> {
+    let environment = inputs::environment();
+    if let Some(file) = file.filter(|file| !inputs::is_standard_input(file) && !file.exists())
+        && let Some(recorded) = Rescues::recorded(&inputs::state_folder(), &canonical(file), &environment)?
+    {
+        return Ok(recorded);
+    }
+    Ok(Rescues::new(inputs::plan_file(file)?, inputs::inputs(variables), &environment)?)
+}
+
 async fn list(rescues: &Rescues, step: Option<&str>) -> Result<Vec<u8>, Error> {
     let mut text = String::new();
-    for (step, rescue) in rescues.list(step).await? {
+    let listed = rescues.list(step).await?;
+    for (step, rescue) in listed.rescues {
         // Writing to a `String` cannot fail.
         let _ = writeln!(text, "{}  {step}  {}", rescue.id, rescue.subject);
         for file in &rescue.files {
             let _ = writeln!(text, "    {file}");
         }
+    }
+    if !listed.failures.is_empty() {
+        output::print(&text);
+        return Err(listed.failures.into());
     }
     if text.is_empty() {
         text.push_str("no rescues\n");

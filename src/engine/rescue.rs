@@ -1,23 +1,41 @@
 //! The rescues of a plan file's steps: listed, shown and restored as the steps' users.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::de::DeserializeSeed;
+
+use super::journal::{self, RescueStep, RunSummary};
 use super::run::{NotPrepared, RunSecrets, run_id, today};
 use super::targets::Targets;
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::secret::Digester;
-use crate::plan::claim::Unseen;
-use crate::plan_file::{Folder, Inputs, PlanFile, Selection};
-use crate::resource::{Rescue, RescueAnswer, RescueRequest, Restoring, Step};
+use crate::host::state::StateFolder;
+use crate::plan_file::{Evaluated, Folder, Inputs, PlanFile, Relations, Selection};
+use crate::resource::{AnyResource, Prose, Rescue, RescueAnswer, RescueRequest, Restoring, Step, kind_info};
 
 /// The steps of a plan file that keep rescues. Nothing else of the plan file is evaluated before a rescue is restored.
 pub struct Rescues {
-    plan_file: PlanFile,
-    inputs: Inputs,
+    others: Others,
     targets: Targets,
     steps: Vec<Step>,
+}
+
+/// What the steps of the plan file own, which a restore does not overwrite.
+enum Others {
+    InPlanFile(Box<PlanFile>, Inputs),
+    Recorded(Vec<(PathBuf, String)>),
+}
+
+/// The rescues of several steps.
+#[derive(Debug, Default)]
+pub struct Listed<'a> {
+    /// With the ids of their steps.
+    pub rescues: Vec<(&'a str, Rescue)>,
+    /// Why a step could not be asked.
+    pub failures: Vec<Failure>,
 }
 
 /// What was restored.
@@ -44,29 +62,65 @@ impl Rescues {
         // Only the paths of files are needed. Their templates may be elsewhere, for a plan file from standard input.
         let plan_file = plan_file.in_folder(Folder::Unread);
         let plan = plan_file.evaluate(&inputs, &selection)?;
+        Ok(Self::of(plan, Others::InPlanFile(Box::new(plan_file), inputs), environment)?)
+    }
+
+    /// Returns the steps that the user's runs of the plan file at `path` have recorded, each as the newest run has it. The plan
+    /// file need not exist. `None` if there are none.
+    ///
+    /// # Errors
+    /// The state folder cannot be read.
+    pub fn recorded(folder: &StateFolder, path: &Path, environment: &Environment) -> Result<Option<Self>, Failure> {
+        let (mut runs, _) = journal::past(folder)?;
+        let file = path.display().to_string();
+        runs.retain(|run| run.file == file);
+        let mut steps: Vec<Step> = Vec::new();
+        for recorded in runs.iter().rev().filter_map(RunSummary::rescues).flat_map(|recorded| &recorded.steps) {
+            let known = steps.iter().any(|step| step.id == recorded.id);
+            steps.extend(if known { None } else { step(recorded) });
+        }
+        if steps.is_empty() {
+            return Ok(None);
+        }
+        let owned = runs.iter().rev().find_map(RunSummary::rescues).map(|recorded| recorded.owned.clone());
+        let plan = Evaluated {
+            name: String::new(),
+            steps,
+            deselected: Vec::new(),
+            observed_only: Vec::new(),
+            connections: BTreeMap::new(),
+            relations: Relations::default(),
+        };
+        Self::of(plan, Others::Recorded(owned.unwrap_or_default()), environment).map(Some)
+    }
+
+    fn of(plan: Evaluated, others: Others, environment: &Environment) -> Result<Self, Failure> {
         let digester = Digester::fresh()?;
         let (secrets, no_progress) = (RunSecrets::default(), Arc::new(|_: &str, _: String| ()));
         let run = run_id(&digester);
         let targets = Targets::new(run, today(), digester, &plan, &secrets, environment, no_progress);
-        Ok(Self { plan_file, inputs, targets, steps: plan.steps })
+        Ok(Self { others, targets, steps: plan.steps })
     }
 
-    /// Returns the rescues with the ids of their steps, those of each step newest first; of one step if it is given.
+    /// Returns the rescues with the ids of their steps, newest first, and why those of a step cannot be listed; of one step if
+    /// it is given.
     ///
     /// # Errors
-    /// The step keeps no rescues, or they cannot be listed.
-    pub async fn list(&self, only: Option<&str>) -> Result<Vec<(&str, Rescue)>, Failure> {
+    /// The step keeps no rescues.
+    pub async fn list(&self, only: Option<&str>) -> Result<Listed<'_>, Failure> {
         if let Some(id) = only.filter(|id| !self.steps.iter().any(|step| step.id == *id)) {
             return Err(Failure::new(format!("no step `{id}` keeps rescues")).hint("omit the id to list all rescues"));
         }
-        let mut found = Vec::new();
+        let mut listed = Listed::default();
         for step in self.steps.iter().filter(|step| only.is_none_or(|only| step.id == only)) {
-            let mut rescues = self.of(step).await?;
-            // Ids start with the time, so this puts the newest first.
-            rescues.sort_by(|one, other| other.id.cmp(&one.id));
-            found.extend(rescues.into_iter().map(|rescue| (step.id.as_str(), rescue)));
+            match self.list_of(step).await {
+                Ok(rescues) => listed.rescues.extend(rescues.into_iter().map(|rescue| (step.id.as_str(), rescue))),
+                Err(failure) => listed.failures.push(not_listed(step, failure)),
+            }
         }
-        Ok(found)
+        // Ids start with the time, so this puts the newest first.
+        listed.rescues.sort_by(|(_, one), (_, other)| other.id.cmp(&one.id));
+        Ok(listed)
     }
 
     /// Returns the content of a rescue.
@@ -112,7 +166,7 @@ impl Rescues {
         self.targets.end().await;
     }
 
-    async fn of(&self, step: &Step) -> Result<Vec<Rescue>, Failure> {
+    async fn list_of(&self, step: &Step) -> Result<Vec<Rescue>, Failure> {
         match self.targets.rescue(step, RescueRequest::List).await? {
             RescueAnswer::List(rescues) => Ok(rescues),
             _ => Ok(Vec::new()),
@@ -126,9 +180,15 @@ impl Rescues {
             Some((step, id)) => (Some(step), id),
             None => (None, name),
         };
-        let (mut known, mut found) = (Vec::new(), Vec::new());
+        let (mut known, mut found, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         for step in self.steps.iter().filter(|step| only.is_none_or(|only| step.id == only)) {
-            let rescues = self.of(step).await?;
+            let rescues = match self.list_of(step).await {
+                Ok(rescues) => rescues,
+                Err(failure) => {
+                    failures.push(not_listed(step, failure));
+                    continue;
+                }
+            };
             known.extend(rescues.iter().map(|rescue| rescue.id.clone()));
             found.extend(rescues.into_iter().find(|rescue| rescue.id == id).map(|rescue| (step, rescue)));
         }
@@ -140,6 +200,10 @@ impl Rescues {
         if let Some(found) = found.pop() {
             return Ok(found);
         }
+        // It may be one of those that could not be listed.
+        if let Some(failure) = failures.into_iter().next() {
+            return Err(failure);
+        }
         let hint = if known.is_empty() {
             "there are no rescues".to_owned()
         } else {
@@ -148,19 +212,35 @@ impl Rescues {
         Err(Failure::new(format!("no such rescue: {name}")).hint(hint))
     }
 
-    /// Returns the paths that the other steps own, with the step ids, as far as they are known without the values that
-    /// only an apply needs. Checkouts are left out: a restore does not write into another one.
+    /// Returns the paths that the other steps own, with the step ids. Checkouts are left out: a restore does not write into
+    /// another one.
     fn claimed_by_others(&self, own: &str) -> Result<Vec<(PathBuf, String)>, NotPrepared> {
-        let described = self.plan_file.describe(&[], &self.inputs)?;
-        let others = described.into_iter().filter(|step| step.id != own);
-        let others = others.filter_map(|described| Some((described.id, described.step.ok()?)));
-        let owned = others.flat_map(|(id, step)| {
-            let claims = step.resource.claims(&Unseen).owns;
-            let paths = claims.iter().filter_map(|claim| Some(claim.file_or_directory()?.to_owned()));
-            paths.map(|path| (path, id.clone())).collect::<Vec<_>>()
-        });
-        Ok(owned.collect())
+        let mut owned = match &self.others {
+            Others::InPlanFile(plan_file, inputs) => plan_file.owned_paths(inputs)?,
+            Others::Recorded(owned) => owned.clone(),
+        };
+        owned.retain(|(_, id)| id != own);
+        Ok(owned)
     }
+}
+
+/// The step that a run recorded; `None` if this version does not know its kind or keys.
+fn step(recorded: &RescueStep) -> Option<Step> {
+    let RescueStep { id, kind, run_as, keys } = recorded;
+    let resource = AnyResource::seed(kind_info(kind)?.name).deserialize(keys).ok()?.ok()?;
+    Some(Step {
+        id: id.clone(),
+        prose: Prose::default(),
+        run_as: run_as.clone(),
+        after: Vec::new(),
+        max_changes: None,
+        companions: Vec::new(),
+        resource,
+    })
+}
+
+fn not_listed(step: &Step, failure: Failure) -> Failure {
+    Failure { message: format!("cannot list the rescues of step `{}`: {}", step.id, failure.message), ..failure }
 }
 
 fn wrong_answer() -> Failure {

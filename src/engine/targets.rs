@@ -175,11 +175,6 @@ impl Targets {
         &self.run
     }
 
-    /// Returns why a user's worker could not be started, if that has happened.
-    pub fn worker_failure(&self) -> Option<Failure> {
-        self.workers.not_started()
-    }
-
     /// Ends the workers.
     pub async fn end(&self) {
         self.workers.end().await;

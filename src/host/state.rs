@@ -1,7 +1,8 @@
 //! The state folder of a user, which persists between runs. Files have mode 0600 and folders 0700. Files that another
 //! user could have written are not trusted.
 
-use crate::text::io_error_text;
+use super::users::User;
+use crate::text::{io_error_text, shell_word};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -14,9 +15,6 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, escape_path};
 use crate::failure::Failure;
-
-const HINT: &str = "runs are recorded in the state folder before they change anything; make it usable, or (except as root) set \
-                    XDG_STATE_HOME to another one";
 
 /// The path of the state folder, which may not exist yet.
 #[derive(Debug, Clone)]
@@ -78,12 +76,12 @@ impl StateFolder {
     pub fn existing(&self, part: Part) -> Result<Option<Dir>, Failure> {
         match Dir::open(&self.0.join(part.name())) {
             Ok(dir) => {
-                check_owner(&Dir::open(&self.0)?, &self.0)?;
+                check_owner(&Dir::open(&self.0).map_err(|error| unusable(error, &self.0))?, &self.0)?;
                 check_owner(&dir, &self.0.join(part.name()))?;
                 Ok(Some(dir))
             }
             Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(unusable(error, &self.0)),
         }
     }
 
@@ -94,11 +92,15 @@ impl StateFolder {
     pub fn check_writable(&self, part: Part) -> Result<(), Failure> {
         let denial = match self.existing(part)? {
             Some(dir) => dir.entry_denial()?,
-            None => Place::find(&self.0.join(part.name()))?.dir.entry_denial()?,
+            None => {
+                let place = Place::find(&self.0.join(part.name())).map_err(|error| unusable(error, &self.0))?;
+                place.nearest().entry_denial()?
+            }
         };
         denial.map_or(Ok(()), |denial| {
             let path = escape_path(&self.0);
-            Err(Failure::new(format!("the state folder {path} cannot be written: {}", denial.reason())).hint(HINT))
+            Err(Failure::new(format!("the state folder {path} cannot be written: {}", denial.reason()))
+                .hint(usable(&self.0)))
         })
     }
 
@@ -107,8 +109,8 @@ impl StateFolder {
     /// # Errors
     /// As [`StateFolder::existing`], or it cannot be created.
     pub fn make(&self, part: Part) -> Result<Dir, Failure> {
-        let hinted = |error: Error| Failure { hint: Some(HINT.to_owned()), ..error.into() };
-        let Place { mut dir, missing_parents, name } = Place::find(&self.0).map_err(hinted)?;
+        let hinted = |error: Error| unusable(error, &self.0);
+        let (mut dir, missing_parents, name) = Place::find(&self.0).map_err(hinted)?.into_parts();
         for missing in missing_parents.iter().chain([&name]) {
             // The state folder can be an existing symlink. Its target is checked below.
             if dir.stat(missing).map_err(hinted)?.is_none() {
@@ -146,13 +148,38 @@ fn check_owner(dir: &Dir, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let why = if own { "other users can write to it" } else { "it belongs to another user" };
-    Err(Failure::new(format!("the state folder {} is not trusted: {why}", escape_path(path)))
-        .hint("set its owner to the user who starts provision, and its mode to 0700"))
+    Err(Failure::new(format!("the state folder {} is not trusted: {why}", escape_path(path))).hint(usable(path)))
 }
 
 fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failure {
     let path = dir.path_of(name.as_ref());
-    Failure::new(format!("cannot {verb} {}: {}", escape_path(&path), io_error_text(&errno.into()))).hint(HINT)
+    Failure::new(format!("cannot {verb} {}: {}", escape_path(&path), io_error_text(&errno.into())))
+        .hint(usable(dir.path()))
+}
+
+/// A state folder that cannot be opened or created.
+fn unusable(error: Error, path: &Path) -> Failure {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotADirectory => {
+            format!("see what is there in the place of a directory: namei -l {}", shell_word(&path.to_string_lossy()))
+        }
+        _ => usable(path),
+    };
+    let message = format!("cannot use the state folder {}: {}", escape_path(path), Failure::from(error).message);
+    Failure { message, hint: Some(hint) }
+}
+
+/// Returns how to make a folder usable for the runs of the acting user, which are recorded there.
+fn usable(path: &Path) -> String {
+    let word = shell_word(&path.to_string_lossy());
+    if acts_as_root() {
+        return format!("give it to root alone: install -d -o root -m 0700 {word}");
+    }
+    let user = shell_word(&User::acting().name);
+    format!(
+        "give it to {user} alone: sudo install -d -o {user} -m 0700 {word}; or use another one: \
+         export XDG_STATE_HOME=\"$HOME/state\""
+    )
 }
 
 /// How a file of the state folder is opened.

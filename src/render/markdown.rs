@@ -12,7 +12,7 @@ use crate::engine::event::{
     Action, Certainty, Counts, Deployment, Description, Event, Finished, FollowUp, Planned, RunOutcome, Sink,
     StepFinished, StepPlanned,
 };
-use crate::text::clean;
+use crate::text::{clean, file_word};
 
 /// GitHub accepts comments of 65,536 characters. The rest is left for text that a caller adds.
 const MAX_CHARS: usize = 65_000;
@@ -216,7 +216,9 @@ impl Summary {
                 lines.push(fence("sh", &clean(command)));
             }
         }
-        lines.extend(self.saved.iter().map(|path| format!("Saved: {}\n", code(&format!("provision apply {path}")))));
+        lines.extend(
+            self.saved.iter().map(|path| format!("Saved: {}\n", code(&format!("provision apply {}", file_word(path))))),
+        );
         let (mut text, mut shown) = (String::new(), 0);
         for line in &lines {
             if length(&text) + length(line) > MAX_STEP_CHARS {

@@ -184,6 +184,12 @@ pub fn is_metrics_file(text: &str) -> bool {
     text.trim().is_empty() || text.starts_with("# HELP provision_")
 }
 
+/// Returns whether the plan in the file's labels is the plan file's `name`. Before the first run with a result, the name of the
+/// file can stand there.
+pub fn names_its_plan(former: &str) -> bool {
+    former.lines().any(|line| line.strip_prefix(BUILD_INFO.0).is_some_and(|rest| rest.starts_with('{')))
+}
+
 /// Returns the plan that the existing file is about.
 pub fn known_plan(former: &str) -> Option<String> {
     let line = former.lines().find_map(|line| line.strip_prefix(RUN_SUCCESS.0)?.strip_prefix("{plan=\""))?;

@@ -15,5 +15,5 @@ pub use annotations::{Annotation, GitHub};
 pub use human::Human;
 pub use json::{Json, escape_hidden, to_json_line};
 pub use markdown::Markdown;
-pub use metrics::{Metrics, Run as MetricsRun, is_metrics_file, known_plan};
+pub use metrics::{Metrics, Run as MetricsRun, is_metrics_file, known_plan, names_its_plan};
 pub use target::with_target;

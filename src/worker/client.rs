@@ -99,11 +99,6 @@ impl Workers {
         }
     }
 
-    /// Returns why a worker could not be started, if that has happened.
-    pub fn not_started(&self) -> Option<Failure> {
-        self.users.values().find_map(|user| user.worker.get()?.as_ref().err().cloned())
-    }
-
     async fn worker(&self, user: Option<&str>) -> Result<&Worker, Failure> {
         let user = other_than(&self.me, user);
         let entry = self.users.get(&user).ok_or_else(|| Failure::new("no step of this run uses that user"))?;

@@ -26,17 +26,18 @@ fn git_never_runs_what_the_repository_names() {
 }
 
 #[test]
-fn missing_sudo_is_reported_before_any_change() {
+fn missing_sudo_fails_the_steps_of_other_users_only() {
     let sandbox = Sandbox::order_tracking();
     sandbox.checkout();
     sandbox.bash("root", "sed /^ubuntu/d /etc/sudoers > /tmp/rules; cat /tmp/rules > /etc/sudoers; rm /tmp/rules");
-    let (files, catalog) = (Snapshot::whole(&sandbox), sandbox.catalog());
     let outcome = sandbox.apply("ubuntu").exits(1);
     assert!(outcome.all().contains("sudo"), "{outcome}");
     let failed = outcome.step("step_planned", "logs-directory");
     assert!(failed["hint"].is_string(), "{failed}");
-    files.is_same_as(&Snapshot::whole(&sandbox), "files were changed");
-    assert_eq!(catalog, sandbox.catalog());
+    for (step, found) in outcome.outcomes() {
+        let stays = ["failed", "blocked", "skipped"].contains(&found.as_str());
+        assert_eq!(stays, step == "logs-directory", "{step}: {found}\n{outcome}");
+    }
 }
 
 #[test]

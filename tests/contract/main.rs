@@ -44,6 +44,7 @@ mod max_changes;
 mod metrics;
 mod oracle;
 mod packaging;
+mod pasted;
 mod races;
 mod relations;
 mod remotes;

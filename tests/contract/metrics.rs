@@ -39,6 +39,28 @@ fn metrics_describe_a_run_and_survive_a_failed_one() {
 }
 
 #[test]
+fn a_first_run_that_cannot_read_its_plan_file_leaves_the_place_to_the_next() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    let plan_file = "/home/ubuntu/small.yaml";
+    let run = |name: &str| {
+        let text = format!("name: {name}\nsteps:\n  - {{ id: one, directory: {{ path: /home/ubuntu/one }} }}\n");
+        sandbox.write(plan_file, "ubuntu", text);
+        sandbox.provision("ubuntu", ["plan", plan_file, "--metrics", FILE]).run()
+    };
+    for _ in 0..2 {
+        run("broken\nother: key").exits(1);
+        assert_eq!(sample(&sandbox.read(FILE), "provision_run_success", &["plan=\"small\""]).unwrap(), "0");
+    }
+    let done = run("a-name-of-its-own").exits(0);
+    assert!(!done.stderr.contains("warning"), "{done}");
+    let text = sandbox.read(FILE);
+    assert!(text.lines().all(|line| line.starts_with('#') || line.contains("plan=\"a-name-of-its-own\"")), "{text}");
+    let other = run("another-plan").exits(0);
+    assert!(other.stderr.contains("it has the metrics of the plan `a-name-of-its-own`"), "{other}");
+}
+
+#[test]
 fn report_reads_the_output_of_plan_and_apply() {
     let sandbox = Sandbox::order_tracking();
     let before = sandbox.plan("ubuntu").exits(0).stdout;

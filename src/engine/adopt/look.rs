@@ -12,7 +12,7 @@ use crate::engine::targets::Targets;
 use crate::failure::Failure;
 use crate::host::environment::Environment;
 use crate::host::secret::{Digester, SecretReader};
-use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Warehouse};
+use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, NO_PASSWORD, Warehouse};
 use crate::plan_file::{Evaluated, Relations};
 use crate::resource::adopt::{Subject, cannot};
 use crate::resource::{AnyResource, Prose, Step, adoptions_from_catalog};
@@ -112,7 +112,7 @@ pub async fn at_warehouse(
         return Err(failures);
     }
     let warehouse = connection.open(query.clone(), environment).await.map_err(|failure| vec![failure])?;
-    let catalog = warehouse.restricted_catalog(&query).await.map_err(|failure| vec![failure])?;
+    let catalog = warehouse.restricted_catalog(&query).await.map_err(|failure| vec![with_option(failure)])?;
     let mut items = Vec::new();
     for (name, kind) in kinds {
         let own: Vec<Subject> = subjects.iter().filter(|subject| (kind.query)(subject).is_some()).cloned().collect();
@@ -122,6 +122,14 @@ pub async fn at_warehouse(
         }
     }
     if failures.is_empty() { Ok(items) } else { Err(failures) }
+}
+
+/// The same failure with the option of this command, where a plan file would have a key.
+fn with_option(failure: Failure) -> Failure {
+    if failure.hint.as_deref() != Some(NO_PASSWORD) {
+        return failure;
+    }
+    failure.hint("export DATABASE_PASSWORD='…' and add --password-env DATABASE_PASSWORD, or add a line to ~/.pgpass")
 }
 
 impl Connection {

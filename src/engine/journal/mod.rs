@@ -14,7 +14,7 @@ use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use past::{RunStatus, RunSummary, interrupted, mark_recovered, past};
-pub use record::{BadLine, FORMAT, Record, parse};
+pub use record::{BadLine, FORMAT, Record, RescueStep, RescueSteps, parse};
 use record::{ENDED, RUNNING, now};
 
 use super::event::{Event, Sink, StepFinished, StepPlanned};

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::record::{BadLine, ENDED, RUNNING, Record, now, parse};
+use super::record::{BadLine, ENDED, RUNNING, Record, RescueSteps, now, parse};
 use crate::engine::event::{Counts, FollowUp, InterruptedChange, InterruptedRun, RunOutcome};
 use crate::failure::Failure;
 use crate::host::fs::{Dir, escape_path};
@@ -38,6 +38,16 @@ pub struct RunSummary {
     pub follow_ups: Vec<FollowUp>,
     #[serde(skip)]
     pub records: Vec<Record>,
+}
+
+impl RunSummary {
+    /// Returns the steps of its plan file that keep rescues, as far as they were recorded.
+    pub fn rescues(&self) -> Option<&RescueSteps> {
+        self.records.iter().find_map(|record| match record {
+            Record::RunStarted { rescues, .. } => rescues.as_deref(),
+            _ => None,
+        })
+    }
 }
 
 /// How a run ended, or that it has not.
@@ -250,6 +260,7 @@ mod tests {
             host: "throwaway".into(),
             user: "ubuntu".into(),
             pid: 7,
+            rescues: None,
         }
     }
 

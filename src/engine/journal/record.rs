@@ -1,5 +1,7 @@
 //! The records of the journal.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::event::{ChangeOutcome, Counts, Finished, FollowUp, Planned, RunOutcome};
@@ -36,6 +38,9 @@ pub enum Record {
         host: String,
         user: String,
         pid: u32,
+        /// What `rescue` needs if the plan file is not on the host.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rescues: Option<Box<RescueSteps>>,
     },
     /// The plan of a step.
     StepPlanned {
@@ -96,6 +101,25 @@ pub enum Record {
         at: String,
         by: String,
     },
+}
+
+/// The steps that keep rescues, without their content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescueSteps {
+    pub steps: Vec<RescueStep>,
+    /// The files and directories that the steps of the plan file own, with the step ids.
+    pub owned: Vec<(PathBuf, String)>,
+}
+
+/// A step that keeps rescues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescueStep {
+    pub id: String,
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<String>,
+    /// The keys of its kind that find the rescues.
+    pub keys: serde_json::Value,
 }
 
 /// A line that is not a valid record.
@@ -164,6 +188,7 @@ mod tests {
                 host: "throwaway".into(),
                 user: "ubuntu".into(),
                 pid: 7,
+                rescues: None,
             },
             Record::ChangeStarted {
                 at: "2026-03-01T12:00:01Z".into(),

@@ -11,7 +11,7 @@ use super::request::{Command, Request, today};
 use super::secrets::RunSecrets;
 use super::source::Source;
 use crate::engine::event::Holder;
-use crate::engine::journal::{self, Record};
+use crate::engine::journal::{self, Record, RescueStep, RescueSteps};
 use crate::engine::lock::time;
 use crate::engine::saved::{self, Fingerprints, Flags, Origin, Saved, Var};
 use crate::failure::Failure;
@@ -21,7 +21,10 @@ use crate::host::secret::{Digest, Digester, Secret};
 use crate::host::users::User;
 use crate::host::warehouse::{ClientDefaults, ConnectionSecrets, ConnectionSpec};
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
-use crate::resource::Companion;
+use crate::resource::{Companion, Step};
+
+/// The maximum size of what a run records for `rescue`, in bytes. A record has at most 1 MiB.
+const MAX_RESCUE_STEPS: usize = 256 << 10;
 
 /// The inputs that are read before the plan file is checked.
 pub struct RunInputs {
@@ -171,8 +174,28 @@ impl RunInputs {
         }
     }
 
+    /// Returns what `rescue` needs to find the rescues of these steps without the plan file.
+    pub fn rescue_steps(&self, plan_file: &PlanFile, steps: &[Step]) -> Option<Box<RescueSteps>> {
+        let found = steps.iter().filter_map(|step| {
+            Some(RescueStep {
+                id: step.id.clone(),
+                kind: step.resource.kind().to_owned(),
+                run_as: step.run_as.clone(),
+                keys: step.resource.rescues()?.finder(),
+            })
+        });
+        let found: Vec<RescueStep> = found.collect();
+        if found.is_empty() {
+            return None;
+        }
+        let owned = plan_file.owned_paths(&self.templates).unwrap_or_default();
+        let recorded = RescueSteps { steps: found, owned };
+        let size = serde_json::to_vec(&recorded).map_or(usize::MAX, |bytes| bytes.len());
+        (size <= MAX_RESCUE_STEPS).then(|| Box::new(recorded))
+    }
+
     /// Returns the first journal record of this run.
-    pub fn started(&self, run: &str, plan: &str) -> Record {
+    pub fn started(&self, run: &str, plan: &str, rescues: Option<Box<RescueSteps>>) -> Record {
         Record::RunStarted {
             at: time(Timestamp::now()),
             format: journal::FORMAT,
@@ -184,6 +207,7 @@ impl RunInputs {
             host: self.origin.host.clone(),
             user: self.origin.user.clone(),
             pid: std::process::id(),
+            rescues,
         }
     }
 }

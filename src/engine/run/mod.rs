@@ -34,6 +34,7 @@ use crate::host::users::User;
 use crate::plan::graph::Graph;
 use crate::resource::Step;
 use crate::telemetry::spans::{self, Span};
+use crate::text::file_word;
 
 pub use super::saved::show_saved;
 pub use error::NotPrepared;
@@ -124,7 +125,9 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let run = run_id(&inputs.digester);
     let as_of = inputs.flags.as_of;
     let holder = inputs.holder(&run);
-    let journal = Arc::new(Journal::new(inputs.started(&run, &plan.name), Box::new(EventLog::new(sink))));
+    let is_apply = command == Command::Apply;
+    let rescues = is_apply.then(|| inputs.rescue_steps(&plan_file, &plan.steps)).flatten();
+    let journal = Arc::new(Journal::new(inputs.started(&run, &plan.name, rescues), Box::new(EventLog::new(sink))));
     let report = Arc::new(Report::new(Box::new(Arc::clone(&journal))));
     let progress = {
         let report = Arc::clone(&report);
@@ -145,8 +148,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     });
     let folder = inputs.environment.state_folder(User::acting().home);
     let interrupted = report_interrupted(&folder, &inputs.origin.file, report.as_ref());
-    let restore_arguments =
-        if command == Command::Apply { inputs.restore_arguments(&plan_file) } else { String::new() };
+    let restore_arguments = if is_apply { inputs.restore_arguments(&plan_file) } else { String::new() };
     Ok(Run {
         plan: plan.name,
         steps: Arc::new(plan.steps),
@@ -207,9 +209,6 @@ impl Run {
             Err(failure) => return self.refused(failure).await,
         };
         let Some(planned) = self.survey(Some(wait)).await else { return self.stopped().await };
-        if let Some(failure) = self.targets.worker_failure() {
-            return self.refused(failure).await;
-        }
         if planned.iter().any(PlannedStep::has_changes) {
             let changes = planned.iter().map(PlannedStep::planned_changes).sum();
             let (counts, follow_ups) = (self.report.counts(), self.plan_follow_ups(&planned));
@@ -339,11 +338,10 @@ impl Run {
     /// Returns a function that makes the command line to restore a rescue.
     fn restore_command(&self) -> Arc<RestoreCommand> {
         let Source { path, is_input, .. } = &self.inputs.source;
-        let file = crate::text::shell_word(&path.display().to_string());
-        let arguments = self.restore_arguments.clone();
-        if *is_input && !path.exists() {
-            return Arc::new(move |id| format!("provision rescue restore - {id}{arguments} < {file}"));
-        }
+        let file = file_word(&path.display().to_string());
+        // The journal knows the steps of a plan file that the host does not have.
+        let is_recorded = *is_input && !path.exists();
+        let arguments = if is_recorded { String::new() } else { self.restore_arguments.clone() };
         Arc::new(move |id| format!("provision rescue restore {file} {id}{arguments}"))
     }
 

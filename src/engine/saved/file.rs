@@ -9,7 +9,7 @@ use super::Saved;
 use crate::engine::run::{MAX_SAVED_PLAN_BYTES, reason};
 use crate::failure::Failure;
 use crate::host::fs::{Attributes, Dir, acting_ids};
-use crate::text::shell_word;
+use crate::text::file_word;
 
 /// Where a plan is to be saved; nothing is there yet.
 pub struct Target {
@@ -82,7 +82,7 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
         return Err(cannot("it is larger than 64 MiB"));
     }
     if !Saved::is_one(&bytes) {
-        let file = shell_word(&path.display().to_string());
+        let file = file_word(&path.display().to_string());
         return Err(
             cannot("it is not a saved plan").hint(format!("a plan file is planned with: provision plan {file}"))
         );
@@ -94,5 +94,5 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
         return Err(cannot(&format!("its mode is {:04o}: others can read it or write to it", stat.mode() & 0o7777))
             .hint("make a new plan, and leave its file as it is: it is for its owner alone"));
     }
-    Saved::parse(&bytes)
+    Saved::parse(&bytes, path)
 }

@@ -6,9 +6,10 @@
 //! file can therefore try guesses at a weak secret, and its mode (0600) is what prevents that.
 
 use crate::failure::Failure;
-use crate::text::io_error_text;
+use crate::text::{file_word, io_error_text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
@@ -23,6 +24,7 @@ use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::AnyChange;
 use crate::resource::Step;
 
+mod again;
 mod file;
 mod show;
 #[cfg(test)]
@@ -38,13 +40,14 @@ const ANY_MAGIC: &[u8] = b"provision saved plan ";
 
 /// A run's id is shorter, in bytes.
 const MAX_USED: u64 = 1024;
-const AGAIN: &str = "make a new plan: provision plan FILE --out SAVED";
 
 /// A saved plan, its seal checked.
 #[derive(Clone)]
 pub struct Saved {
     body: Body,
     digester: Digester,
+    /// The file that it was read from.
+    path: PathBuf,
 }
 
 /// What a plan depends on besides its steps. Two are equal where a plan of the one holds for the other.
@@ -163,7 +166,7 @@ impl Saved {
         let observed = u64::try_from(observed.as_micros()).unwrap_or(u64::MAX);
         let (id, plan, events) = (id.to_owned(), String::new(), Vec::new());
         let body = Body { id, made, observed, origin, flags, plan_file, key, fingerprints, steps, plan, events };
-        Self { body, digester: digester.clone() }
+        Self { body, digester: digester.clone(), path: PathBuf::new() }
     }
 
     /// Whether these bytes set out to be a saved plan, of whatever format and however damaged.
@@ -175,16 +178,17 @@ impl Saved {
     ///
     /// # Errors
     /// It is of another format, or not as it was written.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
+        let again = || again(path, "provision plan");
         let broken =
-            || Failure::new("the saved plan was cut off or altered: it is not as `plan --out` wrote it").hint(AGAIN);
+            || Failure::new("the saved plan was cut off or altered: it is not as `plan --out` wrote it").hint(again());
         let text = std::str::from_utf8(bytes).map_err(|_| broken())?;
         let (magic, rest) = text.split_once('\n').ok_or_else(broken)?;
         if magic != MAGIC {
             let format = magic.strip_prefix("provision saved plan ").filter(|format| format.parse::<u32>().is_ok());
             return Err(format.map_or_else(broken, |format| {
                 Failure::new(format!("the saved plan is of format {format}, and this version of provision reads 1"))
-                    .hint(AGAIN)
+                    .hint(again())
             }));
         }
         let (body, seal) = rest.split_once('\n').ok_or_else(broken)?;
@@ -194,7 +198,7 @@ impl Saved {
         if seal != sealed(&digester, body) || parsed.id.is_empty() || !id_is_name {
             return Err(broken());
         }
-        Ok(Self { body: parsed, digester })
+        Ok(Self { body: parsed, digester, path: path.to_owned() })
     }
 
     /// The file's bytes.
@@ -252,7 +256,7 @@ impl Saved {
         if there.file != here.file || there.content != here.content {
             differs.push(format!("the plan file {} has changed since", there.file));
         }
-        refused(&differs)
+        self.refused(&differs)
     }
 
     /// Compares what the steps evaluate to.
@@ -275,7 +279,7 @@ impl Saved {
                 changed.into_iter().map(|file| format!("{file}, a template of step `{id}`, has changed since")),
             );
         }
-        refused(&differs)
+        self.refused(&differs)
     }
 
     /// Whether it is still to be applied.
@@ -285,7 +289,7 @@ impl Saved {
     pub fn check_unused(&self, folder: &StateFolder) -> Result<(), Failure> {
         let Some(dir) = folder.existing(Part::Used)? else { return Ok(()) };
         match state::read(&dir, self.id(), MAX_USED)? {
-            Some(by) => Err(used(&by)),
+            Some(by) => Err(self.used(&by)),
             None => Ok(()),
         }
     }
@@ -297,7 +301,7 @@ impl Saved {
     pub fn use_up(&self, folder: &StateFolder, by: &str) -> Result<(), Failure> {
         let dir = folder.make(Part::Used)?;
         let Some(mut file) = state::open(&dir, self.id(), Access::New)? else {
-            return Err(used(&state::read(&dir, self.id(), MAX_USED)?.unwrap_or_default()));
+            return Err(self.used(&state::read(&dir, self.id(), MAX_USED)?.unwrap_or_default()));
         };
         file.write_all(by.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
             Failure::new(format!("cannot note that the saved plan is used: {}", io_error_text(&error)))
@@ -309,16 +313,17 @@ impl Saved {
     /// What is left of a step's verdict, as things are now, under this plan: nothing that was not planned.
     pub fn admit(&self, step: &str, verdict: Verdict, now: &Fingerprints) -> Verdict {
         let Some(saved) = self.body.steps.iter().find(|saved| saved.id == step) else {
-            return Verdict::Blocked(Failure::new("the saved plan has no such step").hint(AGAIN));
+            return Verdict::Blocked(Failure::new("the saved plan has no such step").hint(self.again()));
         };
         let then = &self.body.fingerprints.secrets;
         match (saved.outcome, verdict) {
-            (Planned::Failed, _) => saved.not_planned("failed"),
+            (Planned::Failed, _) => saved.not_planned("failed", self.again()),
             // One that was blocked in part has changes that were planned all the same.
-            (Planned::Blocked, _) if saved.changes.is_empty() => saved.not_planned("was blocked"),
+            (Planned::Blocked, _) if saved.changes.is_empty() => saved.not_planned("was blocked", self.again()),
             (_, Verdict::Failed(failure)) => Verdict::Failed(failure),
             _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
-                Failure::new("the source of its secret yields another value than when the plan was made").hint(AGAIN),
+                Failure::new("the source of its secret yields another value than when the plan was made")
+                    .hint(self.again()),
             ),
             (_, Verdict::Decided(mut diff)) if !saved.provisional => {
                 match keep_planned(&mut diff, &saved.changes, self.observed()) {
@@ -329,7 +334,7 @@ impl Saved {
                             "the host has moved on since the plan was made: {} now takes this to converge: {}",
                             now.target, now.summary
                         ));
-                        Verdict::Blocked(failure.hint(AGAIN))
+                        Verdict::Blocked(failure.hint(self.again()))
                     }
                 }
             }
@@ -347,9 +352,9 @@ impl Saved {
 
 impl SavedStep {
     /// The verdict of a step that the plan was not made for.
-    fn not_planned(&self, was: &str) -> Verdict {
+    fn not_planned(&self, was: &str, again: String) -> Verdict {
         let why = self.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
-        Verdict::Blocked(Failure::new(format!("it {was} when the plan was made{why}")).hint(AGAIN))
+        Verdict::Blocked(Failure::new(format!("it {was} when the plan was made{why}")).hint(again))
     }
 
     fn of(step: &Step, planned: &PlannedStep) -> Self {
@@ -376,20 +381,6 @@ fn changed_files(then: Option<&BTreeMap<String, Digest>>, now: Option<&BTreeMap<
     paths.into_iter().filter(|path| then.get(*path) != now.get(*path)).cloned().collect()
 }
 
-fn used(by: &[u8]) -> Failure {
-    let by = String::from_utf8_lossy(by);
-    let by = by.trim();
-    let run = if by.is_empty() { String::new() } else { format!(", by the run {by}") };
-    Failure::new(format!("the saved plan was applied already{run}: it is used once")).hint(AGAIN)
-}
-
-fn refused(differs: &[String]) -> Result<(), Failure> {
-    if differs.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("the saved plan does not hold here: {}", differs.join("; "))).hint(AGAIN))
-}
-
 fn sealed(digester: &Digester, body: &str) -> String {
     let seal = blake3::keyed_hash(digester.key(), format!("{MAGIC}\n{body}\n").as_bytes());
     format!("{}\n", seal.to_hex())
@@ -404,4 +395,10 @@ fn key(hexadecimal: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(hexadecimal.get(2 * index..2 * index + 2)?, 16).ok()?;
     }
     Some(key)
+}
+
+/// Returns how to make a plan in the place of the one at `path`.
+fn again(path: &Path, plan: &str) -> String {
+    let saved = file_word(&path.to_string_lossy());
+    format!("make a new plan: rm {saved} && {plan} --out {saved}")
 }

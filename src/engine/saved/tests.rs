@@ -31,7 +31,7 @@ fn saved() -> Saved {
 #[test]
 fn what_is_written_is_read() {
     let bytes = saved().bytes().unwrap();
-    let read = Saved::parse(&bytes).unwrap();
+    let read = Saved::parse(&bytes, Path::new("x.plan")).unwrap();
     assert_eq!(read.bytes().unwrap(), bytes);
     assert_eq!(read.flags(), saved().flags());
 }
@@ -146,7 +146,7 @@ fn all_that_differs_is_told() {
 fn another_format_is_named() {
     let text = String::from_utf8(saved().bytes().unwrap()).unwrap().replace("plan 1", "plan 2");
     assert!(Saved::is_one(text.as_bytes()));
-    assert!(Saved::parse(text.as_bytes()).err().unwrap().message.contains("format 2"));
+    assert!(Saved::parse(text.as_bytes(), Path::new("x.plan")).err().unwrap().message.contains("format 2"));
 }
 
 proptest! {
@@ -155,7 +155,7 @@ proptest! {
         let bytes = saved().bytes().unwrap();
         let cut = cut.min(bytes.len() - 1);
         prop_assert!(Saved::is_one(&bytes[..cut]));
-        prop_assert!(Saved::parse(&bytes[..cut]).is_err());
+        prop_assert!(Saved::parse(&bytes[..cut], Path::new("x.plan")).is_err());
     }
 
     #[test]
@@ -163,13 +163,13 @@ proptest! {
         let mut bytes = saved().bytes().unwrap();
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
-        prop_assert!(Saved::parse(&bytes).is_err());
+        prop_assert!(Saved::parse(&bytes, Path::new("x.plan")).is_err());
     }
 
     #[test]
     fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
-        prop_assert!(Saved::parse(&bytes).is_err());
+        prop_assert!(Saved::parse(&bytes, Path::new("x.plan")).is_err());
         let headed = [MAGIC.as_bytes(), b"\n", &bytes].concat();
-        prop_assert!(Saved::parse(&headed).is_err());
+        prop_assert!(Saved::parse(&headed, Path::new("x.plan")).is_err());
     }
 }

@@ -12,6 +12,9 @@ use super::name::Shown;
 use crate::failure::Failure;
 use crate::host::secret::{SecretSource, how_to_give};
 
+/// The hint if a connection has no password and needs one.
+pub const NO_PASSWORD: &str = "add a `password:` to the connection, or a line to ~/.pgpass";
+
 /// A failure, with what can be done about it.
 #[derive(Debug)]
 pub(super) enum DbError {
@@ -217,7 +220,7 @@ impl Attempt<'_> {
                     .password_source
                 {
                     Some(source) => how_to_give(Some(source), "password"),
-                    None => "add a `password:` to the connection, or a line to ~/.pgpass".to_owned(),
+                    None => NO_PASSWORD.to_owned(),
                 }),
             );
         }

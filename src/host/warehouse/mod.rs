@@ -41,6 +41,7 @@ pub use column::Column;
 pub use defaults::ClientDefaults;
 pub use dialect::Dialect;
 pub use endpoint::{Endpoint, RootCert, SslMode};
+pub use error::NO_PASSWORD;
 pub use layout::{Dist, Sort};
 pub use name::{MAX_IDENTIFIER_BYTES, Shown, TableName, fold};
 pub use spec::{ConnectionSpec, KeySpec, TunnelSpec};

@@ -24,7 +24,7 @@ use crate::engine::event::{
     ChangeOutcome, Counts, Event, Finished, FollowUp, InterruptedRun, OpenFollowUp, Planned, RunOutcome, Sink,
     StepFinished, StepPlanned,
 };
-use crate::text::{clean, clean_lines, plural, shell_word};
+use crate::text::{clean, clean_lines, file_word, plural};
 
 /// Writes events as text.
 pub struct Human(Mutex<State>);
@@ -384,7 +384,7 @@ impl State {
         }
         out += &screen.command(&follow_up.command);
         let done =
-            format!("when it is done, run: `provision follow-ups {} --done {id}`", clean(&shell_word(&self.file)));
+            format!("when it is done, run: `provision follow-ups {} --done {id}`", clean(&file_word(&self.file)));
         out + &layout.paragraph("  ", 4, &done)
     }
 
@@ -414,7 +414,7 @@ impl State {
         match &self.saved {
             Some(path) => {
                 let effect = if counts.changes > 0 { "applies exactly these changes, once" } else { "changes nothing" };
-                let _ = write!(text, "\nsaved: `provision apply {path}` {effect}");
+                let _ = write!(text, "\nsaved: `provision apply {}` {effect}", file_word(path));
             }
             None if self.command == "plan" && outcome == RunOutcome::Changes => {
                 let sentence = match &self.settings.apply {
