@@ -1,6 +1,7 @@
 //! The second half of an apply: makes the planned changes in order, each only if it is still the one that was planned.
 
 use crate::failure::Failure;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -82,8 +83,7 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
         let step = &cx.steps[index];
         let span = spans::step(&step.id, step.resource.kind());
         running.spawn(span.instrument(async move {
-            ended(&makers, &ends).await;
-            let end = match predecessors(&before, &run.cx.steps, &ends).await {
+            let end = match predecessors(&makers, &before, &run.cx.steps, &ends).await {
                 Err(failure) => StepResult::of(Finished::Blocked, Some(failure)),
                 Ok(Some(())) => {
                     // Locks are always taken in the same order, so that two steps never wait for each other.
@@ -103,19 +103,25 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
 }
 
 /// Waits until these steps have ended, with whatever outcome.
-async fn ended(steps: &[usize], ends: &watch::Sender<Vec<Option<Finished>>>) {
+async fn ended(steps: &BTreeSet<usize>, ends: &watch::Sender<Vec<Option<Finished>>>) {
     let mut seen = ends.subscribe();
     // The sender lives in every step's task, so the channel cannot close while one waits.
     drop(seen.wait_for(|ends| steps.iter().all(|step| ends[*step].is_some())).await);
 }
 
-/// Waits until the steps in `before` have ended. Returns `None` if one of them was skipped because the run was stopped.
+/// Waits until the steps in `makers` and `before` have ended. Those in `before` have to succeed. Returns `None` if one of them
+/// was skipped because the run was stopped.
 async fn predecessors(
+    makers: &[usize],
     before: &[usize],
     steps: &[Step],
     ends: &watch::Sender<Vec<Option<Finished>>>,
 ) -> Result<Option<()>, Failure> {
-    ended(before, ends).await;
+    let all: BTreeSet<usize> = makers.iter().chain(before).copied().collect();
+    if !all.is_empty() {
+        let ids: Vec<&str> = all.iter().map(|step| steps[*step].id.as_str()).collect();
+        spans::step_wait(&ids.join(", ")).instrument(ended(&all, ends)).await;
+    }
     let ends = ends.borrow();
     for other in before {
         let word = match ends[*other] {

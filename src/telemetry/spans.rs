@@ -115,6 +115,8 @@ spans! {
     run(INFO, "provision::engine", "run"; command: &str, plan: &str, run: &str;)
     /// All work for one step, before or after the confirmation.
     step(INFO, "provision::engine", "step"; step: &str, kind: &str;)
+    /// Waiting for other steps to end.
+    step_wait(DEBUG, "provision::engine", "step.wait"; waits_for: &str;)
     /// Reading the actual state.
     observe(DEBUG, "provision::engine", "observe"; ;)
     /// Deciding what differs.

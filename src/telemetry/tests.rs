@@ -110,6 +110,20 @@ fn a_timeline_has_a_track_for_each_step() {
     assert_eq!(track["args"]["name"], "checkout");
 }
 
+#[test]
+fn a_span_ends_with_the_span_around_it_even_if_its_end_comes_late() {
+    let mut records = vec![open(1, None, "step", 0, json!({ "step": "key" }))];
+    records.extend([2, 3].map(|id| open(id, Some(1), "worker.request", 5 * id, json!({}))));
+    // The second request has no end.
+    records.extend([close(1, 20), close(2, 30), open(4, None, "run", 40, json!({})), close(4, 50)]);
+    let ends: Vec<u64> = timeline(records)
+        .iter()
+        .filter(|event| event["name"] == "worker.request")
+        .map(|event| event["ts"].as_u64().unwrap() + event["dur"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ends, [20, 20]);
+}
+
 proptest! {
     /// A viewer draws the spans of a track correctly only if any two of them are disjoint or nested.
     #[test]

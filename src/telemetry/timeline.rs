@@ -22,8 +22,8 @@ pub const BEGINNING: &str = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
 pub struct Timeline {
     file: File,
     spans: Vec<Span>,
-    /// The indices of open spans, by id.
-    open: HashMap<u64, usize>,
+    /// The indices of the spans, by id.
+    places: HashMap<u64, usize>,
     parents: HashMap<u64, (Option<u64>, Option<String>)>,
     events: Vec<(Option<u64>, u64, String, Fields)>,
     /// The time of the latest record.
@@ -42,7 +42,7 @@ struct Span {
 impl Timeline {
     /// Creates a timeline that is written to the file at the end.
     pub fn new(file: File) -> Self {
-        Self { file, spans: Vec::new(), open: HashMap::new(), parents: HashMap::new(), events: Vec::new(), last: 0 }
+        Self { file, spans: Vec::new(), places: HashMap::new(), parents: HashMap::new(), events: Vec::new(), last: 0 }
     }
 
     /// Adds a record.
@@ -53,13 +53,13 @@ impl Timeline {
             Record::Open { id, parent, target, name, at, fields, .. } => {
                 let step = fields.get("step").filter(|_| name == "step").and_then(|id| id.as_str().map(str::to_owned));
                 self.parents.insert(id, (parent, step));
-                self.open.insert(id, self.spans.len());
+                self.places.insert(id, self.spans.len());
                 self.spans.push(Span { id, name, target, began: at, ended: None, fields });
                 self.last = self.last.max(at);
             }
             Record::Close { id, at, fields } => {
-                if let Some(place) = self.open.remove(&id) {
-                    let span = &mut self.spans[place];
+                if let Some(place) = self.places.get(&id) {
+                    let span = &mut self.spans[*place];
                     span.ended = Some(at);
                     span.fields.extend(fields);
                 }
@@ -90,11 +90,11 @@ impl Timeline {
     fn trace_events(&self) -> Vec<Value> {
         let mut by_begin: Vec<&Span> = self.spans.iter().collect();
         // If two spans begin together, the outer one comes first.
-        by_begin.sort_by_key(|span| (span.began, std::cmp::Reverse(span.ended.unwrap_or(u64::MAX)), span.id));
+        by_begin.sort_by_key(|span| (span.began, std::cmp::Reverse(self.end_of(span)), span.id));
         let mut tracks = Tracks::default();
         let mut events = Vec::new();
         for span in by_begin {
-            let ended = span.ended.unwrap_or(self.last.max(span.began));
+            let ended = self.end_of(span);
             let track = tracks.place(self.step(Some(span.id)), span.began, ended);
             let mut fields = span.fields.clone();
             if span.ended.is_none() {
@@ -130,6 +130,18 @@ impl Timeline {
         }
         named.extend(events);
         named
+    }
+
+    /// Returns the end of a span. The end of a worker's span can come late or not at all; the spans around it limit it.
+    fn end_of(&self, span: &Span) -> u64 {
+        let mut end = span.ended.unwrap_or(self.last);
+        let mut around = self.parents.get(&span.id).and_then(|(parent, _)| *parent);
+        while let Some(id) = around {
+            let ended = self.places.get(&id).and_then(|place| self.spans[*place].ended);
+            end = end.min(ended.unwrap_or(u64::MAX));
+            around = self.parents.get(&id).and_then(|(parent, _)| *parent);
+        }
+        end.max(span.began)
     }
 
     /// Returns the step that a span belongs to.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sandbox::{KEY_SOURCE, PLAN, Rotation, Sandbox, eventually};
+use crate::sandbox::{BASTION, KEY_SOURCE, PLAN, Rotation, Sandbox, eventually};
 
 const LOG: &str = "/var/tmp/provision.log";
 const TIMELINE: &str = "/var/tmp/timeline.json";
@@ -52,6 +52,13 @@ fn a_timeline_shows_the_work_of_workers_in_their_steps() {
         }
         assert!(!of(step, "execute").is_empty(), "{step}");
     }
+    let [wait] = of("smtp-password", "step.wait").try_into().unwrap();
+    assert_eq!(wait["args"]["waits_for"], "repository");
+    for step in ["bastion-key", "repository", "history-tables"] {
+        assert_eq!(of(step, "verify").len(), 1, "{step}");
+    }
+    let sources: Vec<&Value> = of("run", "secret.read").iter().map(|span| &span["args"]["source"]).collect();
+    assert!(sources.iter().any(|source| **source == "env ALERT_SMTP_PASSWORD"), "{sources:?}");
     assert!(!of("bastion-key", "worker.request").is_empty() && of("history-tables", "worker.request").is_empty());
     let query = spans.iter().find(|(_, span)| span["name"] == "warehouse.query").unwrap();
     assert!(query.1["args"]["rows"].as_u64().unwrap() > 0, "{query:?}");
@@ -286,6 +293,12 @@ fn a_timeline_shows_what_a_slow_bastion_is_waited_for() {
         let ((began, ended), (from, to)) = (bounds(span), bounds(connecting));
         assert!(began <= from && to <= ended, "{track}: {span}");
     }
+    rotation.command(BASTION, "plan", "").args(["--timeline", TIMELINE]).run();
+    let signing_in = self::spans(&rotation.sandbox).into_iter().find(|(_, span)| span["name"] == "ssh.auth");
+    assert_eq!(
+        signing_in.map(|(track, span)| (track, span["args"]["user"].clone())),
+        Some(("key".into(), "git".into()))
+    );
 }
 
 #[test]

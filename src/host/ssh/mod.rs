@@ -19,6 +19,7 @@ mod tunnel;
 
 use crate::failure::Failure;
 use crate::telemetry::spans;
+use crate::text::io_error_text;
 pub use address::{Address, Fingerprint};
 use known_hosts::{KnownHosts, Verdict};
 pub use private_key::{KeyRead, PublicFacts, UnusableKey, repaired};
@@ -144,13 +145,14 @@ struct RejectedKey {
 
 fn connect_tcp(address: &Address, timeout: Duration) -> Result<TcpStream, Error> {
     let places = (address.host.as_str(), address.port).to_socket_addrs().map_err(|error| {
-        let failure = Failure::new(format!("unknown host: {} ({error})", address.host));
+        let failure = Failure::new(format!("unknown host: {} ({})", address.host, io_error_text(&error)));
         Error::Unreachable(failure.hint("check the host name and the DNS of this machine"))
     })?;
     let mut stream = Err(Error::Unreachable(Failure::new(format!("{} has no address", address.host))));
     for place in places {
         stream = TcpStream::connect_timeout(&place, timeout).map_err(|error| {
-            let failure = Failure::new(format!("cannot reach {}:{}: {error}", address.host, address.port));
+            let failure =
+                Failure::new(format!("cannot reach {}:{}: {}", address.host, address.port, io_error_text(&error)));
             Error::Unreachable(failure.hint("check the address, and whether a firewall blocks this host"))
         });
         if stream.is_ok() {

@@ -8,6 +8,7 @@ use super::{Address, Error, HostKey, authenticate, connect_watched};
 use crate::failure::Failure;
 use crate::host::secret::Secret;
 use crate::telemetry::spans;
+use crate::text::io_error_text;
 
 /// Logs in with a private key and disconnects. No channel is opened and nothing runs on the host. Ends within `limit`
 /// whatever the host does, even if it sends nothing, sends slowly, or never stops sending.
@@ -26,7 +27,9 @@ pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duratio
         }
     };
     let started = std::thread::Builder::new().name("proof".into()).spawn(spans::carried(work));
-    started.map_err(|error| Error::Unreachable(Failure::new(format!("cannot start a thread: {error}"))))?;
+    started.map_err(|error| {
+        Error::Unreachable(Failure::new(format!("cannot start a thread: {}", io_error_text(&error))))
+    })?;
     answer.recv_timeout(limit).unwrap_or_else(|_| {
         // The thread may still be blocked, for example in the resolver. Without its connection it ends soon.
         line.cut();

@@ -17,6 +17,7 @@ use crate::host::fs;
 use crate::host::secret::Secret;
 use crate::host::thread;
 use crate::telemetry::spans;
+use crate::text::io_error_text;
 
 /// The time limit of one step of the SSH protocol.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ impl Tunnel {
         let opened = thread::blocking("tunnel", spans::carried(move || inner.channel(&host, port))).await;
         let stream = opened.map_err(|error| Failure::new(format!("cannot open the tunnel: {error}")))??;
         tokio::net::UnixStream::from_std(stream)
-            .map_err(|error| Failure::new(format!("cannot use the tunnel: {error}")))
+            .map_err(|error| Failure::new(format!("cannot use the tunnel: {}", io_error_text(&error))))
     }
 }
 
@@ -92,7 +93,7 @@ impl Inner {
             }
         };
         let Some(session) = open.session.clone() else { return Err(Failure::new("the tunnel is closed")) };
-        let failed = |error: io::Error| Failure::new(format!("cannot set up the tunnel: {error}"));
+        let failed = |error: io::Error| Failure::new(format!("cannot set up the tunnel: {}", io_error_text(&error)));
         let (near, far) = UnixStream::pair().map_err(failed)?;
         near.set_nonblocking(true).map_err(failed)?;
         far.set_nonblocking(true).map_err(failed)?;
@@ -126,7 +127,7 @@ impl Inner {
                 .hint("set the environment variable that `key` of the tunnel names")),
             TunnelKey::File(path) => {
                 let seen = fs::read_file(path, MAX_KEY_BYTES).map_err(|error| {
-                    Failure::new(format!("tunnel: cannot read the key {}: {error}", path.display()))
+                    Failure::new(format!("tunnel: cannot read the key {}: {}", path.display(), io_error_text(&error)))
                         .hint("set `tunnel: { key: … }` of the connection to a private key")
                 })?;
                 Ok((Secret::new(seen.bytes.to_vec()), format!("the key {}", fs::escape_path(path))))
