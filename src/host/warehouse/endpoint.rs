@@ -266,6 +266,12 @@ impl std::str::FromStr for Endpoint {
             .collect();
         let mut own = |key: &str| settings.remove(key).filter(|value| !value.is_empty());
         let password = own("password").map(|password| Secret::new(password.into_bytes()));
+        for key in ["sslrootcert", "sslcert", "sslkey", "passfile"] {
+            // The value is not shown, because it could be a misplaced password.
+            if given.get(key).is_some_and(|path| !path.is_empty() && !path.starts_with('/') && path != "system") {
+                return Err(format!("`{key}` is not an absolute path: a path starts with `/`").into());
+            }
+        }
         let sslmode = own("sslmode").map(|mode| ssl_mode(&mode)).transpose()?;
         let root_cert = own("sslrootcert").map(|value| match value.as_str() {
             "system" => RootCert::System,
