@@ -105,8 +105,11 @@ pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
         Err(failure) => Observed { verdict: Verdict::Failed(failure), claims: Vec::new() },
         Ok(actual) => {
             let verdict = match spans::diff().in_scope(|| step.resource.diff(&actual)) {
-                Ok(diff) => match within_bounds(step, &diff) {
-                    Ok(()) => Verdict::Decided(diff),
+                Ok(mut diff) => match within_bounds(step, &diff) {
+                    Ok(()) => {
+                        diff.warnings.extend_from_slice(targets.warnings(step));
+                        Verdict::Decided(diff)
+                    }
                     Err(failure) => Verdict::Blocked(failure),
                 },
                 Err(refusal) => Verdict::Blocked(refusal),

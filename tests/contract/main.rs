@@ -14,11 +14,14 @@ mod sandbox;
 
 mod adopt;
 mod ansible;
+mod bastions;
+mod checkout_modes;
 mod command_line;
 mod denials;
 mod diagnostics;
 mod events;
 mod examples;
+mod exposed_sources;
 #[cfg(target_arch = "x86_64")]
 mod faults;
 mod files;
@@ -45,6 +48,7 @@ mod oracle;
 mod packaging;
 mod races;
 mod relations;
+mod remote_matrix;
 mod remotes;
 mod rotation;
 mod rotation_faults;
