@@ -118,8 +118,11 @@ pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
                     is_busy = true;
                     Verdict::Blocked(failure)
                 }
-                Ok(diff) => match within_bounds(step, &diff) {
-                    Ok(()) => Verdict::Decided(diff),
+                Ok(mut diff) => match within_bounds(step, &diff) {
+                    Ok(()) => {
+                        diff.warnings.extend_from_slice(targets.warnings(step));
+                        Verdict::Decided(diff)
+                    }
                     Err(failure) => Verdict::Blocked(failure),
                 },
                 Err(refusal) => Verdict::Blocked(refusal),

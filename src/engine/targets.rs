@@ -25,6 +25,8 @@ pub struct Targets {
     warehouses: BTreeMap<String, Result<Arc<Warehouse>, SecretError>>,
     /// Steps whose secret source could not be read.
     without_secret: HashMap<String, SecretError>,
+    /// Warnings about secret sources, by step id.
+    warnings: HashMap<String, Vec<String>>,
     digester: Digester,
     run: String,
     as_of: Date,
@@ -48,6 +50,7 @@ impl Targets {
         let mut users: BTreeMap<Option<String>, Tasks> = BTreeMap::new();
         let mut queries: BTreeMap<String, CatalogQuery> = BTreeMap::new();
         let mut without_secret = HashMap::new();
+        let warnings = steps.iter().map(|step| (step.id.clone(), secrets.warnings(step).to_vec())).collect();
         for (index, step) in steps.into_iter().enumerate() {
             if let Site::Warehouse { connection, query } = step.resource.site() {
                 queries.entry(connection.to_owned()).or_default().extend(query(as_of));
@@ -78,6 +81,7 @@ impl Targets {
             workers,
             warehouses,
             without_secret,
+            warnings,
             digester,
             run,
             as_of,
@@ -92,6 +96,11 @@ impl Targets {
             Some(connection) => self.warehouses.get(connection)?.as_ref().err(),
             None => self.without_secret.get(&step.id),
         }
+    }
+
+    /// Returns the warnings about the secret sources of a step.
+    pub fn warnings(&self, step: &Step) -> &[String] {
+        self.warnings.get(&step.id).map_or(&[], Vec::as_slice)
     }
 
     /// Observes a step.

@@ -20,6 +20,7 @@ pub mod pack;
 pub mod path;
 pub mod refs;
 pub mod remote;
+pub mod shared;
 pub mod special_files;
 pub mod tree;
 pub mod tree_check;

@@ -9,6 +9,7 @@ use git2::{Config, Oid, Repository, Signature, Time};
 
 use super::error::{git_failure, io_failure};
 use super::remote::configured::tracking;
+use super::shared::Shared;
 use super::work_area::WorkArea;
 use crate::failure::Failure;
 use crate::host::fs::may_access;
@@ -86,8 +87,9 @@ pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &
     if last.starts_with(format!("{old} {new} ").as_bytes()) {
         return Ok(());
     }
+    let shared = Shared::of(&repo.config().map_err(git_failure("read the configuration", repo.path()))?);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
+        shared.create_dirs(folder)?;
     }
     let who = identity(repo, None)?;
     let offset = who.when().offset_minutes();
@@ -101,7 +103,8 @@ pub fn log(repo: &Repository, name: &str, old: Option<Oid>, new: Oid, message: &
         offset.abs() % 60,
     );
     let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(&failed)?;
-    file.write_all(line.as_bytes()).map_err(&failed)
+    file.write_all(line.as_bytes()).map_err(&failed)?;
+    shared.adjust(&path)
 }
 
 /// Returns the commits in the reflog of `name`, each once. There are none if the reflog cannot be read.

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::error::io_failure;
+use super::error::{git_failure, io_failure};
 use super::obstacle::Obstacle;
+use super::open::open_repository;
 use super::pack::FetchedPack;
+use super::shared::Shared;
 use crate::failure::Failure;
 
 const AREA: &str = "provision";
@@ -68,6 +70,7 @@ pub struct WorkArea {
     _alive: File,
     locks: Vec<PathBuf>,
     left: bool,
+    shared: Shared,
 }
 
 impl WorkArea {
@@ -75,7 +78,10 @@ impl WorkArea {
     pub fn enter(git: &Path) -> Result<Self, Failure> {
         let dir = git.join(AREA);
         let alive = lock_directory(&dir)?;
-        let mut area = Self { git: git.to_owned(), dir, _alive: alive, locks: Vec::new(), left: false };
+        let config =
+            open_repository(git).and_then(|repo| repo.config()).map_err(git_failure("read the configuration", git))?;
+        let shared = Shared::of(&config);
+        let mut area = Self { git: git.to_owned(), dir, _alive: alive, locks: Vec::new(), left: false, shared };
         area.clear()?;
         let claim = area.dir.join(CLAIM);
         let new = OpenOptions::new().write(true).create_new(true).open(&claim);
@@ -92,7 +98,7 @@ impl WorkArea {
     pub fn lock(&mut self, target: &Path) -> Result<(), Failure> {
         let lock = lock_of(target);
         if let Some(folder) = lock.parent() {
-            fs::create_dir_all(folder).map_err(io_failure("create", folder))?;
+            self.shared.create_dirs(folder)?;
         }
         match fs::hard_link(self.dir.join(CLAIM), &lock) {
             Ok(()) => {
@@ -132,6 +138,7 @@ impl WorkArea {
 
     /// Moves a file that was prepared in the area to `target` in one step.
     pub fn install_file(&self, new: &Path, target: &Path) -> Result<(), Failure> {
+        self.shared.adjust(new)?;
         sync(new)?;
         // git leaves an empty directory behind when it deletes a ref with a longer name.
         let _ = fs::remove_dir(target);
@@ -142,7 +149,7 @@ impl WorkArea {
     /// Adds a pack to the repository's object store: first the pack, then its index, which makes git use it.
     pub fn install_pack(&self, pack: &FetchedPack) -> Result<(), Failure> {
         let store = self.git.join("objects/pack");
-        fs::create_dir_all(&store).map_err(io_failure("create", &store))?;
+        self.shared.create_dirs(&store)?;
         if store.join(format!("{}.idx", pack.name)).exists() {
             return Ok(());
         }
@@ -150,6 +157,7 @@ impl WorkArea {
             let name = format!("{}.{extension}", pack.name);
             let own = self.path(&name);
             copy(content, &own)?;
+            self.shared.adjust(&own)?;
             match fs::hard_link(&own, store.join(&name)) {
                 // The name is derived from the content, so this is the same pack, which somebody left without an index.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -166,6 +174,12 @@ impl WorkArea {
 
     /// Moves the loose objects of the repository at `from` to the repository's object store.
     pub fn install_objects(&self, from: &Path) -> Result<(), Failure> {
+        self.shared.adjust_tree(&from.join("objects"))?;
+        self.install_private_objects(from)
+    }
+
+    /// Does the same and keeps the modes of the objects.
+    pub fn install_private_objects(&self, from: &Path) -> Result<(), Failure> {
         let failed = io_failure("read", from);
         for folder in fs::read_dir(from.join("objects")).map_err(&failed)? {
             let folder = folder.map_err(&failed)?;
@@ -173,7 +187,7 @@ impl WorkArea {
                 continue;
             }
             let store = self.git.join("objects").join(folder.file_name());
-            fs::create_dir_all(&store).map_err(io_failure("create", &store))?;
+            self.shared.create_dirs(&store)?;
             for object in fs::read_dir(folder.path()).map_err(&failed)? {
                 let object = object.map_err(&failed)?;
                 sync(&object.path())?;

@@ -115,7 +115,7 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     clean_environment(&who, user.is_none());
     std::env::set_current_dir("/")
         .map_err(|error| Failure::new(format!("cannot enter /: {}", io_error_text(&error))))?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    crate::host::process::set_usual_umask();
     // Requests have threads of their own. This one reads, and drives what they wait for.
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = signals::without_panic(build)

@@ -14,12 +14,15 @@ mod sandbox;
 
 mod adopt;
 mod ansible;
+mod bastions;
+mod checkout_modes;
 mod command_line;
 mod connection_defaults;
 mod denials;
 mod diagnostics;
 mod events;
 mod examples;
+mod exposed_sources;
 #[cfg(target_arch = "x86_64")]
 mod faults;
 mod files;
@@ -47,6 +50,7 @@ mod packaging;
 mod pasted;
 mod races;
 mod relations;
+mod remote_matrix;
 mod remotes;
 mod rotation;
 mod rotation_faults;

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::error::NotPrepared;
 use crate::engine::stop::Stop;
 use crate::host::environment::Environment;
-use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource};
+use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource, exposure};
 use crate::host::warehouse::ConnectionSecrets;
 use crate::plan_file::{Evaluated, PlanFile};
+use crate::resource::Step;
 
 /// The secrets of a run's steps and connections. Each source was read once.
 #[derive(Debug, Default)]
@@ -20,6 +21,10 @@ pub struct RunSecrets {
     withheld: BTreeSet<String>,
     /// The keys of tunnels, by connection name.
     tunnel_keys: HashMap<String, SecretResult>,
+    /// Warnings about sources, by step id.
+    step_warnings: HashMap<String, Vec<String>>,
+    /// Warnings about sources, by connection name.
+    connection_warnings: HashMap<String, Vec<String>>,
 }
 
 impl RunSecrets {
@@ -56,12 +61,15 @@ impl RunSecrets {
         let mut reader = SecretReader::new(environment.clone(), withheld);
         for ((id, key), source) in of_steps() {
             let result = ask(&mut reader, source, stop).await?;
+            secrets.step_warnings.entry(id.clone()).or_default().extend(exposure(source));
             secrets.steps.entry(id.clone()).or_default().insert(key.to_owned(), result);
         }
         for (name, source) in of_connections() {
+            secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure(source));
             secrets.connections.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
         for (name, source) in of_tunnels() {
+            secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure(source));
             secrets.tunnel_keys.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
         Ok(secrets)
@@ -77,6 +85,15 @@ impl RunSecrets {
             secrets.extend(result.clone()?.map(|secret| (key.clone(), secret)));
         }
         Ok(secrets)
+    }
+
+    /// Returns the warnings about the sources of a step, or of its connection.
+    pub fn warnings(&self, step: &Step) -> &[String] {
+        let warnings = match step.resource.connection() {
+            Some(connection) => self.connection_warnings.get(connection),
+            None => self.step_warnings.get(&step.id),
+        };
+        warnings.map_or(&[], Vec::as_slice)
     }
 
     /// Returns the environment variables that programs do not get, because they contain secrets.

@@ -153,6 +153,18 @@ pub fn canonical(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
+/// Checks that a path of the plan file is absolute. A relative one depends on the current directory.
+///
+/// # Errors
+/// It is not, with a correction.
+pub fn check_absolute(path: &Path) -> Result<(), String> {
+    let quoted = escape_path(path);
+    if path.as_os_str().as_bytes().starts_with(b"~") {
+        return Err(format!("`{quoted}` is not absolute: write out the home directory"));
+    }
+    if path.is_absolute() { Ok(()) } else { Err(format!("`{quoted}` is not absolute: a path starts with `/`")) }
+}
+
 /// Whether this process acts as root. Then it can change owners, and has to trust less.
 pub fn acts_as_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -13,7 +13,7 @@ mod decode;
 mod read;
 mod source;
 
-pub use read::{SecretError, SecretReader, SecretResult};
+pub use read::{SecretError, SecretReader, SecretResult, exposure};
 pub use source::{
     Encoding, Origin, Pointer, SecretSource, Word, how_to_give, is_plain, optional_source, written_out, yields_nothing,
 };

@@ -3,6 +3,7 @@
 use crate::text::shell_word;
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::command;
@@ -80,6 +81,21 @@ impl SecretReader {
         }
         Ok(Some(secret))
     }
+}
+
+/// Returns a warning if the source is a file that every user of the host can read.
+pub fn exposure(source: &SecretSource) -> Option<String> {
+    let Origin::File(path) = &source.origin else { return None };
+    let path = std::fs::canonicalize(path).ok()?;
+    let mode = |path: &Path| Some(std::fs::metadata(path).ok()?.mode());
+    if mode(&path)? & 0o004 == 0
+        || path.ancestors().skip(1).any(|above| mode(above).is_some_and(|mode| mode & 0o001 == 0))
+    {
+        return None;
+    }
+    let shown = fs::escape_path(&path);
+    let remedy = format!("chmod o= {}", shell_word(&path.to_string_lossy()));
+    Some(format!("every user of this host can read the secret source {shown}: {remedy}"))
 }
 
 /// Returns the place of a source, without the arguments of its program.

@@ -9,7 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::Failure;
-use crate::host::fs::escape_path;
+use crate::host::fs::{check_absolute, escape_path};
 
 /// Where the value of a secret comes from, as written in the plan file. The source itself is not secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -351,16 +351,10 @@ impl TryFrom<PathBuf> for SourceFile {
 
     /// Rejects relative paths, which depend on the current directory.
     fn try_from(path: PathBuf) -> Result<Self, String> {
-        let quoted = escape_path(&path);
         if path.as_os_str().is_empty() {
             return Err(EMPTY.to_owned());
         }
-        if path.starts_with("~") {
-            return Err(format!("`{quoted}` is not absolute: write out the home directory"));
-        }
-        if !path.is_absolute() {
-            return Err(format!("`{quoted}` is not absolute: a path starts with `/`"));
-        }
+        check_absolute(&path)?;
         Ok(Self(path))
     }
 }

@@ -4,6 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize, Serializer};
 
+/// The port that is not written.
+const DEFAULT_PORT: u16 = 22;
+
 /// `user@host` or `user@host:port`. An IPv6 address is in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -18,17 +21,30 @@ impl std::str::FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a valid SSH address: write user@host or user@host:port");
+        if text.contains("://") {
+            return Err(format!("{}, without `ssh://`", wrong()));
+        }
         let (user, place) = text.rsplit_once('@').ok_or_else(wrong)?;
-        let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, rest)) => (host, rest.strip_prefix(':')),
+        let (host, port) = match place.strip_prefix('[') {
+            Some(rest) => match rest.split_once(']').ok_or_else(wrong)? {
+                (host, "") => (host, None),
+                (host, rest) => (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+            },
+            None if place.matches(':').count() > 1 => {
+                return Err(format!("{}; an IPv6 address is in brackets", wrong()));
+            }
             None => match place.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
                 None => (place, None),
             },
         };
-        let port = port.map_or(Ok(22), str::parse).map_err(|_| wrong())?;
-        let blank = |part: &str| part.is_empty() || part.chars().any(char::is_whitespace);
-        if blank(user) || blank(host) || port == 0 {
+        let port = port.map_or(Ok(DEFAULT_PORT), str::parse).map_err(|_| wrong())?;
+        // `ssh` would take a word that starts with a hyphen for an option.
+        let odd = |part: &str, also: &str| {
+            let is_odd = |c: char| c.is_whitespace() || c.is_control() || "/\\'\"`$;&|<>(){}[]".contains(c);
+            part.is_empty() || part.starts_with('-') || part.contains(|c| is_odd(c) || also.contains(c))
+        };
+        if odd(user, ":") || odd(host, "@") || port == 0 {
             return Err(wrong());
         }
         Ok(Self { user: user.to_owned(), host: host.to_owned(), port })
@@ -51,7 +67,7 @@ impl fmt::Display for Address {
         } else {
             f.write_str(&self.host)?
         }
-        if self.port == 22 { Ok(()) } else { write!(f, ":{}", self.port) }
+        if self.port == DEFAULT_PORT { Ok(()) } else { write!(f, ":{}", self.port) }
     }
 }
 
@@ -108,7 +124,32 @@ mod tests {
             assert_eq!(address.to_string(), shown);
         }
         assert_eq!(serde_json::to_string(&"a@[::1]:2222".parse::<Address>().unwrap()).unwrap(), "\"a@[::1]:2222\"");
-        for text in ["", "host", "@host", "a@", "a@b:x", "a@b:0", "a@b:70000", "a b@c"] {
+        assert_eq!("me@corp.example@b".parse::<Address>().unwrap().user, "me@corp.example");
+        for text in [
+            "",
+            "host",
+            "@host",
+            "a@",
+            "a@b:x",
+            "a@b:0",
+            "a@b:70000",
+            "a b@c",
+            "ssh://u@h",
+            "ssh://u@h:22/x",
+            "-l@h",
+            "u@-h",
+            "u@h/x",
+            "u@[h",
+            "u@h]",
+            "u@[::1]22",
+            "u@::1",
+            "u@fe80::1",
+            "u:pw@h",
+            "u@h:",
+            "u@[]",
+            "u@h;x",
+            "u@$h",
+        ] {
             assert!(text.parse::<Address>().unwrap_err().contains("user@host:port"), "{text}");
         }
     }

@@ -1,8 +1,8 @@
 //! Checks host keys against `known_hosts` files.
 //!
 //! The format is OpenSSH's (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): plain, wildcard, negated and hashed names, other
-//! ports as `[host]:port`, and `@revoked`. `@cert-authority` lines are ignored, because host certificates are not
-//! supported.
+//! ports as `[host]:port`, and `@revoked`. A host that is not listed with its port is looked up without it, as by ssh.
+//! `@cert-authority` lines are only found for messages, because host certificates are not supported.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use openssl::pkey::PKey;
 use openssl::sign::Signer;
 
 use crate::host::fs;
+use crate::text::shell_word;
 
 /// The maximum size of a known_hosts file (16 MiB).
 const MAX_KNOWN_HOSTS_BYTES: u64 = 16 << 20;
@@ -35,39 +36,71 @@ pub enum Verdict {
     Revoked(String),
 }
 
+/// The port that is not written.
+const DEFAULT_PORT: u16 = 22;
+
 struct Entry {
     place: String,
-    revoked: bool,
+    mark: Mark,
     algorithm: String,
     key: Vec<u8>,
 }
 
+/// The marker at the start of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    None,
+    Revoked,
+    Authority,
+}
+
 impl KnownHosts {
-    /// Returns `~/.ssh/known_hosts` in this home directory, and the file of the system.
+    /// Returns the files in this home directory, and those of the system (ssh_config(5), UserKnownHostsFile and
+    /// GlobalKnownHostsFile).
     pub fn of(home: Option<&Path>) -> Self {
         let own =
             home.into_iter().flat_map(|home| ["known_hosts", "known_hosts2"].map(|name| home.join(".ssh").join(name)));
-        Self { files: own.chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]).collect() }
+        Self {
+            files: own.chain(["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"].map(PathBuf::from)).collect(),
+        }
     }
 
     /// Looks up the key (in its wire form) of a host and port.
     pub fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
-        let entries = self.entries(host, port);
-        if let Some(revoked) = entries.iter().find(|entry| entry.revoked && entry.key == key) {
-            return Verdict::Revoked(revoked.place.clone());
+        match verdict(&self.entries(host, port), key) {
+            // Without its port, another key of the host means nothing.
+            Verdict::Unknown if port != DEFAULT_PORT => match verdict(&self.entries(host, DEFAULT_PORT), key) {
+                Verdict::Changed(_) => Verdict::Unknown,
+                verdict => verdict,
+            },
+            verdict => verdict,
         }
-        let mut known = entries.iter().filter(|entry| !entry.revoked);
-        match known.clone().find(|entry| entry.key == key) {
-            Some(_) => Verdict::Known,
-            None => known.next().map_or(Verdict::Unknown, |entry| Verdict::Changed(entry.place.clone())),
-        }
+    }
+
+    /// Returns the place of a line with a certificate authority for the host.
+    pub fn authority(&self, host: &str, port: u16) -> Option<String> {
+        let names = [port, DEFAULT_PORT].map(|port| self.lines(host, port));
+        names.into_iter().flatten().find(|entry| entry.mark == Mark::Authority).map(|entry| entry.place)
+    }
+
+    /// Returns the paths of the files, for a message.
+    pub fn files(&self) -> String {
+        let existing = self.files.iter().enumerate().filter(|(at, file)| *at == 0 || file.exists());
+        existing.map(|(_, file)| fs::escape_path(file)).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// Returns the path of the file to which a person adds a key, as a word for a shell.
+    pub fn first_file(&self) -> String {
+        self.files.first().map_or_else(String::new, |file| shell_word(&file.to_string_lossy()))
     }
 
     /// Returns the algorithms of the known keys of a host. They are requested first, because a key of another algorithm
     /// would look like a changed key.
     pub fn algorithms(&self, host: &str, port: u16) -> Vec<String> {
         let mut algorithms: Vec<String> = Vec::new();
-        for entry in self.entries(host, port).into_iter().filter(|entry| !entry.revoked) {
+        let with_port = self.entries(host, port);
+        let without_port = if port == DEFAULT_PORT { Vec::new() } else { self.entries(host, DEFAULT_PORT) };
+        for entry in with_port.into_iter().chain(without_port).filter(|entry| entry.mark == Mark::None) {
             if !algorithms.contains(&entry.algorithm) {
                 algorithms.push(entry.algorithm);
             }
@@ -75,10 +108,15 @@ impl KnownHosts {
         algorithms
     }
 
-    /// Returns the lines that list a host. A file that is missing or unreadable has none.
+    /// Returns the lines with keys of a host.
     fn entries(&self, host: &str, port: u16) -> Vec<Entry> {
+        self.lines(host, port).into_iter().filter(|entry| entry.mark != Mark::Authority).collect()
+    }
+
+    /// Returns the lines that list a host. A file that is missing or unreadable has none.
+    fn lines(&self, host: &str, port: u16) -> Vec<Entry> {
         let host = host.to_lowercase();
-        let name = if port == 22 { host } else { format!("[{host}]:{port}") };
+        let name = if port == DEFAULT_PORT { host } else { format!("[{host}]:{port}") };
         let mut entries = Vec::new();
         for file in &self.files {
             let Ok(seen) = fs::read_file(file, MAX_KNOWN_HOSTS_BYTES) else { continue };
@@ -91,15 +129,29 @@ impl KnownHosts {
     }
 }
 
+fn verdict(entries: &[Entry], key: &[u8]) -> Verdict {
+    if let Some(revoked) = entries.iter().find(|entry| entry.mark == Mark::Revoked && entry.key == key) {
+        return Verdict::Revoked(revoked.place.clone());
+    }
+    let mut known = entries.iter().filter(|entry| entry.mark == Mark::None);
+    match known.clone().find(|entry| entry.key == key) {
+        Some(_) => Verdict::Known,
+        None => known.next().map_or(Verdict::Unknown, |entry| Verdict::Changed(entry.place.clone())),
+    }
+}
+
 /// Parses a line, if it lists the host.
 fn entry(line: &str, name: &str, place: impl Fn() -> String) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let mut names = words.next().filter(|word| !word.starts_with('#'))?;
-    let revoked = names == "@revoked";
-    if revoked {
+    let mark = match names {
+        "@revoked" => Mark::Revoked,
+        "@cert-authority" => Mark::Authority,
+        other if other.starts_with('@') => return None,
+        _ => Mark::None,
+    };
+    if mark != Mark::None {
         names = words.next()?;
-    } else if names.starts_with('@') {
-        return None;
     }
     let (algorithm, key) = (words.next()?, words.next()?);
     let named = match names.strip_prefix("|1|") {
@@ -107,7 +159,7 @@ fn entry(line: &str, name: &str, place: impl Fn() -> String) -> Option<Entry> {
         None => is_listed(names, name),
     };
     let key = STANDARD.decode(key).ok()?;
-    named.then(|| Entry { place: place(), revoked, algorithm: algorithm.to_owned(), key })
+    named.then(|| Entry { place: place(), mark, algorithm: algorithm.to_owned(), key })
 }
 
 /// Checks a hashed name: `salt|hash`, both in base64, is the HMAC-SHA1 of the name.
@@ -171,6 +223,10 @@ mod tests {
         assert_eq!(hosts.check("bastion", 22, b"other"), Verdict::Changed(place(3)));
         assert_eq!(hosts.check("bastion", 2222, b"other"), Verdict::Known);
         assert_eq!(hosts.check("bastion", 2022, b"other"), Verdict::Unknown);
+        // Without its port, as "checking without port identifier" of ssh.
+        assert_eq!(hosts.check("bastion", 2022, b"key"), Verdict::Known);
+        assert_eq!(hosts.check("bastion", 2022, b"old"), Verdict::Revoked(place(6)));
+        assert_eq!(hosts.authority("bastion", 22), Some(place(7)));
         assert_eq!(hosts.check("good.example", 22, b"key"), Verdict::Known);
         assert_eq!(hosts.check("bad.example", 22, b"key"), Verdict::Unknown);
         assert_eq!(hosts.check("bastion", 22, b"old"), Verdict::Revoked(place(6)));

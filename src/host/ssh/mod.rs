@@ -8,6 +8,7 @@ use std::time::Duration;
 use ssh2::{ErrorCode, MethodType, Session};
 
 mod address;
+mod greeting;
 mod keygen;
 pub mod known_hosts;
 mod openssh_format;
@@ -18,9 +19,11 @@ mod prove;
 mod tunnel;
 
 use crate::failure::Failure;
+use crate::host::users::acting_user;
 use crate::telemetry::spans;
-use crate::text::io_error_text;
+use crate::text::{io_error_text, shell_word};
 pub use address::{Address, Fingerprint};
+use greeting::{Greeting, Offer};
 use known_hosts::{KnownHosts, Verdict};
 pub use private_key::{KeyRead, PublicFacts, UnusableKey, repaired};
 pub use prove::prove;
@@ -32,6 +35,8 @@ const AUTHENTICATION_FAILED: i32 = -18;
 const PUBLICKEY_UNVERIFIED: i32 = -19;
 /// LIBSSH2_ERROR_FILE: the key could not be parsed.
 const KEY_FILE: i32 = -16;
+/// LIBSSH2_ERROR_OUT_OF_BOUNDARY: a packet is too large.
+const OUT_OF_BOUNDARY: i32 = -41;
 /// LIBSSH2_ERROR_TIMEOUT.
 const TIMEOUT: i32 = -9;
 /// LIBSSH2_ERROR_KEX_FAILURE and LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE: there is no common algorithm.
@@ -42,6 +47,11 @@ const NO_COMMON_ALGORITHM: [i32; 2] = [-5, -8];
 pub enum Error {
     /// The host did not answer, or closed the connection before the key was offered.
     Unreachable(Failure),
+    /// The host and this program have no algorithm or protocol version in common, so no login can succeed.
+    Incompatible(Failure),
+    /// The host accepts the key, and asks for a further method of authentication, such as a password. The value names the
+    /// methods.
+    MoreRequired(String),
     /// The host key has changed, is revoked or is not the expected one. Nothing was sent to the host except the
     /// handshake.
     HostKey(Failure),
@@ -56,7 +66,13 @@ pub enum Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
+            Error::MoreRequired(methods) => {
+                Failure::new(format!("the host accepts the key, and asks for more: {methods}")).hint(
+                    "nobody can enter that here: exempt this user in sshd_config (Match User, AuthenticationMethods publickey)",
+                )
+            }
             Error::Unreachable(failure)
+            | Error::Incompatible(failure)
             | Error::HostKey(failure)
             | Error::UnknownHostKey(failure)
             | Error::Rejected(failure)
@@ -109,7 +125,10 @@ fn handshake_until_known(
             Err(error) if !rejected.is_empty() && has_no_common_algorithm(&error) => {
                 return Err(other_key(address, &rejected));
             }
-            Err(error) => return Err(handshake_failed(address, &error)),
+            Err(error) => {
+                let why = diagnose(address, connect_timeout, watch);
+                return Err(why.unwrap_or_else(|| handshake_failed(address, error.message(), None)));
+            }
         };
         let Some((key, _)) = session.host_key() else {
             return Err(Error::HostKey(Failure::new(format!("{address} sent no host key"))));
@@ -173,7 +192,8 @@ fn handshake(
     let mut session = Session::new()?;
     session.set_tcp_stream(stream);
     session.set_timeout(u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
-    let offered: Vec<&str> = session.supported_algs(MethodType::HostKey)?;
+    let offered = session.supported_algs(MethodType::HostKey)?;
+    let offered: Vec<&str> = offered.into_iter().filter(|name| !is_certificate(name)).collect();
     let order = match host_key {
         HostKey::Known(known) => preferred(&offered, &known.algorithms(&address.host, address.port)),
         HostKey::Fingerprint(_) => {
@@ -208,8 +228,70 @@ fn algorithm(key: &[u8]) -> String {
     String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
 }
 
-fn handshake_failed(address: &Address, error: &ssh2::Error) -> Error {
-    Error::Unreachable(Failure::new(format!("the SSH handshake with {address} failed: {}", error.message())))
+fn handshake_failed(address: &Address, why: &str, hint: Option<&str>) -> Error {
+    let failure = Failure::new(format!("the SSH handshake with {address} failed: {why}"));
+    Error::Unreachable(match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
+}
+
+/// Connects once more to find out why a handshake failed. libssh2 has one error for most causes.
+fn diagnose(address: &Address, timeout: Duration, watch: &dyn Fn(&TcpStream)) -> Option<Error> {
+    let stream = connect_tcp(address, timeout).ok()?;
+    watch(&stream);
+    Some(match Greeting::read(stream, timeout)? {
+        Greeting::Closed => handshake_failed(
+            address,
+            "it closed the connection at once",
+            Some("run again; if it happens again, it has too many logins at a time (MaxStartups), or blocks this host"),
+        ),
+        Greeting::Foreign(line) => handshake_failed(
+            address,
+            &format!("it is not an SSH server: it said `{line}`"),
+            Some("check the host and the port"),
+        ),
+        Greeting::Old(version) => Error::Incompatible(
+            Failure::new(format!("{address} supports only version {version} of the SSH protocol"))
+                .hint("update its SSH server"),
+        ),
+        Greeting::Offer(offer) => Error::Incompatible(nothing_in_common(address, &offer)?),
+    })
+}
+
+/// Returns what a host and this program do not have in common, if there is something.
+fn nothing_in_common(address: &Address, offer: &Offer) -> Option<Failure> {
+    let session = Session::new().ok()?;
+    for (kind, theirs, what, setting) in [
+        (MethodType::Kex, &offer.key_exchange, "key exchange algorithm", "KexAlgorithms"),
+        (MethodType::HostKey, &offer.host_key, "host key algorithm", "HostKeyAlgorithms"),
+        (MethodType::CryptCs, &offer.cipher, "cipher", "Ciphers"),
+        (MethodType::MacCs, &offer.mac, "MAC algorithm", "MACs"),
+    ] {
+        let ours: Vec<&str> =
+            session.supported_algs(kind).ok()?.into_iter().filter(|name| !is_certificate(name)).collect();
+        if ours.iter().any(|name| theirs.iter().any(|other| other == name)) {
+            continue;
+        }
+        let theirs = theirs.join(", ");
+        let message = if setting == "HostKeyAlgorithms" && !theirs.is_empty() && theirs.split(", ").all(is_certificate)
+        {
+            format!("{address} shows only host certificates ({theirs}), which are not supported here")
+        } else {
+            format!("{address} and provision have no {what} in common: the host offers {theirs}")
+        };
+        return Some(Failure::new(message).hint(format!(
+            "provision supports fewer algorithms than ssh: add one of these to {setting} in the sshd_config of the host: {}",
+            ours.join(", ")
+        )));
+    }
+    None
+}
+
+/// Returns whether an algorithm is one of host certificates. A certificate is neither in `known_hosts` nor what a person can
+/// compare.
+fn is_certificate(name: &str) -> bool {
+    name.contains("-cert-v")
 }
 
 fn has_no_common_algorithm(error: &ssh2::Error) -> bool {
@@ -229,10 +311,19 @@ fn check(address: &Address, known: &KnownHosts, key: &[u8]) -> Result<(), Error>
     match known.check(&address.host, address.port, key) {
         Verdict::Known => Ok(()),
         Verdict::Unknown => {
-            let failure = Failure::new(format!("the host key of {address} is unknown ({fingerprint})"));
-            let (host, port) = (&address.host, address.port);
+            let (host, port, files) = (&address.host, address.port, known.files());
+            let what = format!("the host key of {address} is unknown ({fingerprint})");
+            if let Some(place) = known.authority(host, port) {
+                return Err(Error::UnknownHostKey(Failure::new(what).hint(format!(
+                    "{place} names a certificate authority for it, and host certificates are not supported here: compare the fingerprint with the host's own, then add the key to {}",
+                    known.first_file()
+                ))));
+            }
+            let failure = Failure::new(format!("{what}: {} does not find it in {files}", acting_user()));
             Err(Error::UnknownHostKey(failure.hint(format!(
-                "compare the fingerprint with the host's own, then add the key: ssh-keyscan -p {port} {host} >> ~/.ssh/known_hosts"
+                "compare the fingerprint with the host's own, then add the key: ssh-keyscan -p {port} {} >> {}",
+                shell_word(host),
+                known.first_file()
             ))))
         }
         Verdict::Changed(place) => {
@@ -259,13 +350,62 @@ pub fn authenticate(session: &Session, address: &Address, key: &[u8]) -> Result<
     let Ok(text) = std::str::from_utf8(key) else {
         return Err(Error::Key(Failure::new(format!("the key for {address} is not a private key: it is not text"))));
     };
-    // The binding and libssh2 make copies of the text that they do not wipe. Those end with this process.
-    let login = spans::ssh_auth(&address.user);
-    match login.in_scope(|| session.userauth_pubkey_memory(&address.user, None, text, None)) {
-        Ok(()) if session.authenticated() => Ok(()),
-        Ok(()) => Err(rejected(address, "it requires more than a key")),
-        Err(error) => Err(login_failed(address, &error)),
+    spans::ssh_auth(&address.user).in_scope(|| {
+        let methods = match session.auth_methods(&address.user) {
+            Ok(methods) => methods.to_owned(),
+            Err(error) if is_too_large(&error) => return Err(too_large(address)),
+            Err(_) => String::new(),
+        };
+        if !methods.is_empty() && !methods.split(',').any(|method| method == PUBLIC_KEY) {
+            return Err(Error::Rejected(
+                Failure::new(format!("{address} offers no login with a key; it offers {}", methods.replace(',', ", ")))
+                    .hint("allow it in the sshd_config of the host: PubkeyAuthentication yes"),
+            ));
+        }
+        // The binding and libssh2 make copies of the text that they do not wipe. Those end with this process.
+        match session.userauth_pubkey_memory(&address.user, None, text, None) {
+            Ok(()) if session.authenticated() => Ok(()),
+            Ok(()) => Err(Error::MoreRequired(further_methods(session, address))),
+            // The host accepted the key, and then did not let the user in. OpenSSH answers root the same way if it may not
+            // log in at all.
+            Err(error) if is_refused_after_the_signature(&error) => match further_methods(session, address) {
+                again if again == SECOND_KEY && address.user == "root" => Err(rejected(
+                    address,
+                    "it accepts the key itself, and does not let root in (see PermitRootLogin in its sshd_config)",
+                )),
+                further => Err(Error::MoreRequired(further)),
+            },
+            Err(error) => Err(login_failed(address, &error)),
+        }
+    })
+}
+
+/// The name of the method (RFC 4252, section 7).
+const PUBLIC_KEY: &str = "publickey";
+const SECOND_KEY: &str = "a second key";
+
+/// Returns the methods of which the host asks for one after a key.
+fn further_methods(session: &Session, address: &Address) -> String {
+    match session.auth_methods(&address.user) {
+        Ok(methods) if methods == PUBLIC_KEY => SECOND_KEY.to_owned(),
+        Ok(methods) if !methods.is_empty() => methods.replace(',', " or "),
+        _ => "a further method".to_owned(),
     }
+}
+
+/// libssh2 has this text for every refusal that follows a signature, which includes a partial success (RFC 4252, section 5.1).
+fn is_refused_after_the_signature(error: &ssh2::Error) -> bool {
+    error.code() == ErrorCode::Session(PUBLICKEY_UNVERIFIED) && error.message().starts_with("Invalid signature")
+}
+
+fn is_too_large(error: &ssh2::Error) -> bool {
+    error.code() == ErrorCode::Session(OUT_OF_BOUNDARY)
+}
+
+/// libssh2 reads no packet of more than 40,000 bytes.
+fn too_large(address: &Address) -> Error {
+    let failure = Failure::new(format!("{address} sends a message of more than 40,000 bytes before the login"));
+    Error::Unreachable(failure.hint("shorten the login banner of the host: `Banner` in its sshd_config"))
 }
 
 /// libssh2 uses one code for several outcomes, which only its texts distinguish.
@@ -277,7 +417,7 @@ fn login_failed(address: &Address, error: &ssh2::Error) -> Error {
     };
     match code {
         AUTHENTICATION_FAILED => rejected(address, text),
-        PUBLICKEY_UNVERIFIED if text.starts_with("Invalid signature") => rejected(address, text),
+        OUT_OF_BOUNDARY => too_large(address),
         TIMEOUT => Error::Unreachable(Failure::new(format!("{address} did not answer when the key was offered"))),
         KEY_FILE => unusable(address, text),
         PUBLICKEY_UNVERIFIED if text.starts_with("Callback") || text.starts_with("Invalid public key") => {

@@ -279,6 +279,12 @@ impl Endpoint {
     pub(super) fn new(mut settings: BTreeMap<String, String>, password: Option<Secret>) -> Result<Self, Failure> {
         let given = settings.clone();
         let mut own = |key: &str| settings.remove(key).filter(|value| !value.is_empty());
+        for key in ["sslrootcert", "sslcert", "sslkey", "passfile"] {
+            // The value is not shown, because it could be a misplaced password.
+            if given.get(key).is_some_and(|path| !path.is_empty() && !path.starts_with('/') && path != "system") {
+                return Err(Failure::new(format!("`{key}` is not an absolute path: a path starts with `/`")));
+            }
+        }
         let sslmode = own("sslmode").map(|mode| ssl_mode(&mode)).transpose()?;
         let root_cert = own("sslrootcert").map(|value| match value.as_str() {
             "system" => RootCert::System,

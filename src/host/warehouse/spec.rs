@@ -1,7 +1,7 @@
 //! An entry under `connections:` in a plan file.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::endpoint::{Endpoint, LOCAL};
+use crate::host::fs::check_absolute;
 use crate::host::secret::{Origin, Secret, SecretSource, optional_source, written_out};
 use crate::host::ssh::{Address, Fingerprint};
 use crate::plan::claim::Database;
@@ -129,6 +130,7 @@ impl<'de> Deserialize<'de> for KeySpec {
                 if text.trim_start().starts_with("-----BEGIN") {
                     return Err(E::custom(written_out()));
                 }
+                check_absolute(Path::new(text)).map_err(E::custom)?;
                 Ok(KeySpec::File(text.into()))
             }
 

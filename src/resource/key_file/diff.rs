@@ -95,7 +95,27 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
             }
         },
     }
+    report_reader(desired, actual, &mut diff);
     Ok(diff)
+}
+
+/// Reports an owner and a mode with which `ssh` refuses the key (ssh(1), FILES): its owner must be the only one to read it.
+fn report_reader(desired: &KeyFile, actual: &Actual, diff: &mut Diff<Change>) {
+    let (mode, acting) = (desired.desired_mode(), actual.ownership.acting_uid);
+    let found = match &actual.target {
+        Target::File(seen) => Some(seen.file.uid),
+        _ => None,
+    };
+    let owner = actual.ownership.uid().or(found).unwrap_or(acting);
+    let is_verified = proven_by(desired).is_some();
+    if owner != 0 && mode.bits() & 0o400 == 0 {
+        diff.warnings.push(format!("with mode {mode}, the owner of the key cannot read it: set mode: '0400'"));
+    } else if mode.bits() & 0o077 != 0 && (is_verified || owner == acting) {
+        let text = format!(
+            "with mode {mode}, ssh refuses the key when its owner uses it, because others can read it too: set mode: '0400', or another owner"
+        );
+        if is_verified { diff.warnings.push(text) } else { diff.notes.push(text) }
+    }
 }
 
 /// Returns the result of the login test with the key that the file should contain.
@@ -201,11 +221,11 @@ fn report_old_key(desired: &KeyFile, actual: &Actual, seen: &FileSeen, diff: &mu
     let (Some(bastion), Some(proof)) = (proven_by(desired), &actual.old_proof) else { return };
     let fingerprint = &old.fingerprint;
     match proof {
-        Proof::Accepted => diff.warnings.push(format!(
+        Proof::Accepted | Proof::AcceptedInPart(_) => diff.warnings.push(format!(
             "{bastion} still accepts the old key {fingerprint}: remove its line from authorized_keys there"
         )),
         Proof::Rejected(_) => diff.notes.push(format!("{bastion} no longer accepts the old key {fingerprint}")),
-        Proof::Unreachable(why) | Proof::HostKey(why) | Proof::Unusable(why) => {
+        Proof::Unreachable(why) | Proof::HostKey(why) | Proof::Unusable(why) | Proof::Incompatible(why) => {
             diff.notes.push(format!("cannot tell whether {bastion} still accepts the old key {fingerprint}: {why}"));
         }
     }

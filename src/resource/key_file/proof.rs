@@ -66,6 +66,10 @@ pub struct Verify {
 pub enum Proof {
     /// The host accepts the key.
     Accepted,
+    /// The host accepts the key, and asks for a further method, which the value names.
+    AcceptedInPart(String),
+    /// The host and this program have no algorithm or protocol version in common. No run will ever prove a key there.
+    Incompatible(Failure),
     /// The host rejects the key or the user, or closed the connection when the key was offered.
     Rejected(Failure),
     /// The host did not answer, or closed the connection before the key was offered. The result is unknown.
@@ -104,6 +108,8 @@ impl Verify {
         let limit = Duration::from_secs(self.timeout.map_or(LIMIT, |timeout| timeout.0).into());
         Some(match ssh::prove(address, &host_key, key, limit) {
             Ok(()) => Proof::Accepted,
+            Err(ssh::Error::MoreRequired(methods)) => Proof::AcceptedInPart(methods),
+            Err(ssh::Error::Incompatible(failure)) => Proof::Incompatible(failure),
             Err(ssh::Error::Rejected(failure)) => Proof::Rejected(failure),
             Err(ssh::Error::Unreachable(failure)) => Proof::Unreachable(failure),
             Err(ssh::Error::HostKey(failure)) => Proof::HostKey(failure),
@@ -120,7 +126,12 @@ impl Verify {
         let bastion = self.ssh.as_ref().map(ToString::to_string).unwrap_or_default();
         match proof {
             Proof::Accepted => ProofResult::Proven(format!("{bastion} accepts {what}")),
-            Proof::Rejected(failure) | Proof::HostKey(failure) => ProofResult::Rejected(refusal(what, failure)),
+            Proof::AcceptedInPart(methods) => {
+                ProofResult::Proven(format!("{bastion} accepts {what}, and then asks for more: {methods}"))
+            }
+            Proof::Rejected(failure) | Proof::HostKey(failure) | Proof::Incompatible(failure) => {
+                ProofResult::Rejected(refusal(what, failure))
+            }
             Proof::Unreachable(failure) | Proof::Unusable(failure) if self.required => {
                 ProofResult::Rejected(refusal(what, failure))
             }

@@ -5,6 +5,7 @@ use crate::text::RedactedUrl;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -17,12 +18,14 @@ use super::refusal::refusal_to_clone;
 use super::update;
 use crate::failure::Failure;
 use crate::git::error::{git_failure, io_failure};
-use crate::git::open::read_configuration_once;
+use crate::git::open::{open_repository, read_configuration_once};
 use crate::git::remote::{self, CheckoutState, DownloadError, History, Scratch};
+use crate::git::shared::Shared;
 use crate::git::tree::entries;
 use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, refs, tree_check};
 use crate::host::fs::Place;
+use crate::host::process::given_umask;
 
 /// Makes a clone that was planned.
 pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
@@ -74,6 +77,10 @@ fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let result = fill_git_directory(desired, url, target, &unfinished);
     match result {
         Ok(()) => {
+            // The directory was made private until it was complete.
+            let mode = fs::Permissions::from_mode(0o777 & !given_umask());
+            fs::set_permissions(&unfinished, mode).map_err(io_failure("set the mode of", &unfinished))?;
+            shared(&unfinished)?.adjust_tree(&unfinished)?;
             let open = File::open(&unfinished).map_err(io_failure("open", &unfinished))?;
             rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("sync", &unfinished))?;
             let git = top.join(".git");
@@ -86,6 +93,12 @@ fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     }
     drop(alive);
     Ok(())
+}
+
+/// Returns whom the new repository is shared with, according to the user's configuration.
+fn shared(at: &Path) -> Result<Shared, Failure> {
+    let config = open_repository(at).and_then(|repo| repo.config());
+    Ok(Shared::of(&config.map_err(git_failure("read the configuration", at))?))
 }
 
 fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> Result<(), Failure> {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use git2::{ObjectType, Tree};
+
 use super::opened::RescueContents;
 use crate::failure::Failure;
 use crate::git::RepoPath;
@@ -20,7 +22,19 @@ pub struct Newer<'h> {
 
 /// Makes the failure that names all the paths, with what can be done about each. No hint loses or publishes what is there now:
 /// it may be a secret that a step has written since.
-pub fn failure(top: &Path, held: &RescueContents, newer: &[Newer<'_>], claimed: &[(PathBuf, String)]) -> Failure {
+pub fn failure(
+    top: &Path,
+    held: &RescueContents,
+    head: Option<&Tree<'_>>,
+    newer: &[Newer<'_>],
+    claimed: &[(PathBuf, String)],
+) -> Failure {
+    let taken: Vec<String> = newer.iter().filter_map(|newer| taken(head, newer)).collect();
+    if !taken.is_empty() && taken.len() == newer.len() {
+        let shown = taken.iter().take(HINTED).cloned().collect::<Vec<_>>().join(", ");
+        let more = if taken.len() > HINTED { format!(", and {} more", taken.len() - HINTED) } else { String::new() };
+        return Failure::new(format!("nothing was restored: {shown}{more}")).hint(ELSEWHERE);
+    }
     let names = newer.iter().map(|newer| match Place::of(top, newer) {
         Place::Index => format!("{} in the index", newer.path),
         Place::Directory(at) if at == *newer.path => format!("{at} (now a directory)"),
@@ -34,7 +48,10 @@ pub fn failure(top: &Path, held: &RescueContents, newer: &[Newer<'_>], claimed: 
     let (mut hints, mut more) = (Vec::new(), 0);
     for newer in newer.iter().filter(|newer| !is_said(newer)) {
         if hints.len() < HINTED {
-            hints.push(hint(top, held, newer, claimed));
+            hints.push(match taken_by(head, newer) {
+                Some(what) => format!("{what}: {ELSEWHERE}"),
+                None => hint(top, held, newer, claimed),
+            });
         } else {
             more += 1;
         }
@@ -43,6 +60,33 @@ pub fn failure(top: &Path, held: &RescueContents, newer: &[Newer<'_>], claimed: 
         hints.push(format!("and {more} more"));
     }
     Failure::new(message).hint(hints.join("; "))
+}
+
+/// What can be done where HEAD itself has something else in the place.
+const ELSEWHERE: &str = "write the rescued files to a new directory, with the same command and `--to DIR`";
+
+/// Returns the sentence for a path whose place HEAD has given to something else.
+fn taken(head: Option<&Tree<'_>>, newer: &Newer<'_>) -> Option<String> {
+    taken_by(head, newer).map(|what| format!("{} has no place any more: {what}", newer.path))
+}
+
+/// Returns what is in the place of a path in HEAD: a file or symlink above it, or a directory.
+fn taken_by(head: Option<&Tree<'_>>, newer: &Newer<'_>) -> Option<String> {
+    if newer.staged {
+        return None;
+    }
+    let entry = |path: &RepoPath| head?.get_path(path.as_path()).ok();
+    for above in newer.path.parents() {
+        let word = match entry(&above).map(|entry| entry.filemode()) {
+            Some(0o160_000) => "a submodule",
+            Some(0o120_000) => "a symlink",
+            Some(mode) if mode & 0o170_000 == 0o100_000 => "a file",
+            _ => continue,
+        };
+        return Some(format!("{above} is {word} in HEAD now"));
+    }
+    let is_dir = entry(newer.path).is_some_and(|entry| entry.kind() == Some(ObjectType::Tree));
+    is_dir.then(|| format!("{} is a directory in HEAD now", newer.path))
 }
 
 fn hint(top: &Path, held: &RescueContents, newer: &Newer<'_>, claimed: &[(PathBuf, String)]) -> String {

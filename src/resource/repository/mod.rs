@@ -13,6 +13,7 @@ use super::{
 };
 use crate::failure::Failure;
 use crate::git::remote::scratch;
+use crate::host::process::GivenUmask;
 use crate::host::program;
 use crate::text::{RedactedUrl, shell_word};
 
@@ -41,6 +42,7 @@ mod stash;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod undone;
 mod update;
 mod update_index;
 
@@ -109,6 +111,8 @@ impl Resource for Repository {
 
     async fn execute(&self, change: &RepositoryChange, cx: &ExecuteContext) -> Result<(), Failure> {
         scratch::remove_stale();
+        // Files get the modes that git would give them.
+        let _umask = GivenUmask::apply();
         match change {
             RepositoryChange::Clone(clone) => clone::execute(self, clone),
             RepositoryChange::Update(update) => update::execute(self, update, cx.run()),
@@ -123,6 +127,7 @@ impl Rescues for Repository {
     }
 
     fn rescue(&self, request: &RescueRequest, _cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
+        let _umask = GivenUmask::apply();
         Ok(match request {
             RescueRequest::List => {
                 let rescues = restore::list(&self.path)?.into_iter().map(|rescue| Rescue {
@@ -138,8 +143,8 @@ impl Rescues for Repository {
             RescueRequest::Show(id) => RescueAnswer::Show(restore::show(&self.path, id)?),
             RescueRequest::Extract { id, to } => restore::extract(&self.path, id, to)?,
             RescueRequest::Restore(wanted) => {
-                let paths = restore::restore(&self.path, wanted)?;
-                RescueAnswer::Restore { paths: paths.iter().map(ToString::to_string).collect(), notes: Vec::new() }
+                let (paths, notes) = restore::restore(&self.path, wanted)?;
+                RescueAnswer::Restore { paths: paths.iter().map(ToString::to_string).collect(), notes }
             }
         })
     }

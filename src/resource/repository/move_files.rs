@@ -17,6 +17,7 @@ use crate::git::index::{add, entry};
 use crate::git::open::open_repository;
 use crate::git::work_area::WorkArea;
 use crate::git::worktree::{Seen, changed, create_parents, lstat_below, remove_empty, remove_empty_parents};
+use crate::host::process::given_umask;
 
 /// The directory of the work area with the prepared files.
 const STAGE: &str = "stage";
@@ -119,10 +120,7 @@ pub struct UsualMode {
 
 impl UsualMode {
     pub fn of_this_process() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-        let mask = mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022);
-        Self { mask, owner: rustix::process::geteuid().as_raw() }
+        Self { mask: given_umask(), owner: rustix::process::geteuid().as_raw() }
     }
 
     /// Returns the umask.

@@ -13,6 +13,7 @@ use super::opened::{Opened, Rescue, RescueContents};
 use super::private_store;
 use super::rescue::all;
 use super::restore_plan::{PathState, RestorePlan};
+use super::undone;
 use crate::failure::Failure;
 use crate::git::error::{git_failure, io_failure};
 use crate::git::open::open_repository;
@@ -101,8 +102,8 @@ fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2
 
 /// Restores the files of a rescue to the working tree, untracked ones included, and staged changes to the index. If newer work
 /// would be replaced, nothing is restored. The rescue stays. Returns the paths that were written, removed or staged. A file
-/// that was only staged stays as it is, since its content was that of HEAD.
-pub fn restore(path: &Path, wanted: &Restoring) -> Result<Vec<RepoPath>, Failure> {
+/// that was only staged stays as it is, since its content was that of HEAD. Returns also what was undone by that.
+pub fn restore(path: &Path, wanted: &Restoring) -> Result<(Vec<RepoPath>, Vec<String>), Failure> {
     let id = wanted.id.as_str();
     let repo = open(path)?;
     let found = Opened::find(&repo, path, id)?;
@@ -110,6 +111,7 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<Vec<RepoPath>, Failure
     let mut area = WorkArea::enter(repo.path())?;
     area.lock(&repo.path().join("index"))?;
     let plan = RestorePlan::find(&repo, path, &held, &wanted.claimed)?;
+    let notes = undone::notes(&found, &plan, path)?;
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
     // What needs space or an object is done before the first file is touched.
@@ -141,7 +143,7 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<Vec<RepoPath>, Failure
         index::install(&area, path)?;
     }
     area.leave()?;
-    Ok(plan.paths())
+    Ok((plan.paths(), notes))
 }
 
 /// Writes the rescued files to a new directory `to`, with their paths in the checkout, which stays as it is. Where the working tree
@@ -198,7 +200,7 @@ fn add_staged_objects(
         store.odb().and_then(|store| store.write(ObjectType::Blob, content.content())).map_err(&failed)?;
     }
     private_store::restrict(&own)?;
-    area.install_objects(&own)
+    area.install_private_objects(&own)
 }
 
 fn open(path: &Path) -> Result<Repository, Failure> {

@@ -80,7 +80,7 @@ impl<'a> RestorePlan<'a> {
         let inside = comparison.check_places(&plan, &mut newer)?;
         comparison.compare_index(held, &mut plan, &mut newer);
         if !newer.is_empty() {
-            return Err(in_the_way::failure(top, held, &newer, claimed));
+            return Err(in_the_way::failure(top, held, comparison.head.as_ref(), &newer, claimed));
         }
         match unwritable(top, plan.files.keys().copied().chain(&inside)).first() {
             Some(folder) => Err(Failure::new(format!(
@@ -90,6 +90,11 @@ impl<'a> RestorePlan<'a> {
             .hint("run it as the checkout's owner, or give the directory back to that user")),
             None => Ok(plan),
         }
+    }
+
+    /// Returns the paths that change in the working tree.
+    pub fn changed(&self) -> impl Iterator<Item = &'a RepoPath> + '_ {
+        self.files.keys().copied()
     }
 
     /// Returns the files to remove.

@@ -140,6 +140,11 @@ pub fn plan(desired: &Repository) -> Result<Result<Diff<RepositoryChange>, Failu
 
 /// Restores a rescue in a checkout that no other step sees to.
 pub fn restore(top: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
+    restore_with_notes(top, id).map(|(paths, _)| paths)
+}
+
+/// Restores a rescue, and returns what was undone by that.
+pub fn restore_with_notes(top: &Path, id: &str) -> Result<(Vec<RepoPath>, Vec<String>), Failure> {
     restore::restore(top, &Restoring { id: id.to_owned(), claimed: Vec::new() })
 }
 

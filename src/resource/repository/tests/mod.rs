@@ -17,6 +17,7 @@ mod remotes;
 mod rescues;
 mod rewritten;
 mod ssh;
+mod undone;
 
 #[test]
 fn fixtures() {

@@ -1,0 +1,120 @@
+//! A restore says what it undoes, and what has no place any more is told where else it can go.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::bench::{Bench, apply, files, git, restore_with_notes, write};
+use crate::resource::Restoring;
+use crate::resource::repository::restore::{extract, restore};
+
+const FIVE: &str = "one\ntwo\nthree\nfour\nfive\n";
+
+fn with(line: &str, new: &str) -> String {
+    FIVE.replace(&format!("{line}\n"), &format!("{new}\n"))
+}
+
+/// A checkout with a local change that a pull took out of its way.
+fn rescued(mine: &[(&str, Option<&str>)], theirs: &[(&str, Option<&str>)]) -> Bench {
+    let bench = Bench::new();
+    bench.push("base", &[("f", Some(FIVE)), ("g", Some(FIVE))]);
+    apply(&bench.desired(), "run-0");
+    for (name, content) in mine {
+        write(&bench.checkout(), name, *content);
+    }
+    bench.push("theirs", theirs);
+    apply(&bench.desired(), "run-1");
+    bench
+}
+
+/// Runs the command in backticks of a note.
+fn paste(note: &str, number: usize) -> std::process::Output {
+    let command = note.split('`').nth(2 * number + 1).unwrap();
+    Command::new("sh").arg("-c").arg(command).env("HOME", "/nonexistent").output().unwrap()
+}
+
+#[test]
+fn a_restore_names_what_it_undoes_and_offers_to_merge() {
+    let (mine, theirs) = (with("one", "one LOCAL"), with("five", "five UP"));
+    let bench =
+        rescued(&[("f", Some(&mine)), ("g", Some("all mine\n"))], &[("f", Some(&theirs)), ("g", Some("all theirs\n"))]);
+    let top = bench.checkout();
+    let (paths, notes) = restore_with_notes(&top, "run-1").unwrap();
+    assert_eq!(paths.len(), 2);
+    assert!(notes[0].starts_with("this undoes what was committed since the rescue in f, g; "), "{notes:?}");
+    let shown = String::from_utf8(paste(&notes[0], 0).stdout).unwrap();
+    assert!(shown.contains("-five UP") && shown.contains("-all theirs"), "{shown}");
+    // Not everything can be merged.
+    assert!(notes[1].contains("--to DIR"), "{notes:?}");
+
+    let bench = rescued(&[("f", Some(&mine))], &[("f", Some(&theirs))]);
+    let top = bench.checkout();
+    let (_, notes) = restore_with_notes(&top, "run-1").unwrap();
+    assert_eq!(fs::read_to_string(top.join("f")).unwrap(), mine);
+    let output = paste(&notes[1], 0);
+    assert!(output.status.success(), "{notes:?} {output:?}");
+    assert_eq!(fs::read_to_string(top.join("f")).unwrap(), with("one", "one LOCAL").replace("five", "five UP"));
+    assert_eq!(git(&top, &["diff", "--name-only"]), "f\n");
+}
+
+#[test]
+fn every_change_that_a_restore_undoes_is_named() {
+    for (mine, theirs) in [
+        // Deleted upstream, deleted here, and a file that upstream has begun to track.
+        (("f", Some("mine\n")), ("f", None)),
+        (("f", None), ("f", Some("theirs\n"))),
+        (("new", Some("mine\n")), ("new", Some("theirs\n"))),
+        (("f", Some("-> g")), ("f", Some("theirs\n"))),
+    ] {
+        let bench = rescued(&[mine], &[theirs]);
+        let (paths, notes) = restore_with_notes(&bench.checkout(), "run-1").unwrap();
+        assert_eq!(paths.len(), 1, "{mine:?}");
+        assert!(notes[0].contains(&format!("since the rescue in {}; ", mine.0)), "{mine:?} {notes:?}");
+        assert!(paste(&notes[0], 0).status.success(), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_restore_that_undoes_nothing_says_nothing() {
+    let bench = rescued(&[("f", Some("mine\n"))], &[("f", Some("theirs\n"))]);
+    let top = bench.checkout();
+    bench.push("back", &[("f", Some(FIVE))]);
+    apply(&bench.desired(), "run-2");
+    assert_eq!(restore_with_notes(&top, "run-1").unwrap().1, Vec::<String>::new());
+    assert_eq!(fs::read_to_string(top.join("f")).unwrap(), "mine\n");
+    // There is nothing left to restore.
+    assert_eq!(restore_with_notes(&top, "run-1").unwrap(), (Vec::new(), Vec::new()));
+}
+
+fn refused(top: &Path) -> crate::failure::Failure {
+    let before = files(top);
+    let failure = restore(top, &Restoring { id: "run-1".into(), claimed: Vec::new() }).unwrap_err();
+    assert_eq!(files(top), before);
+    failure
+}
+
+#[test]
+fn what_has_no_place_any_more_is_written_elsewhere() {
+    // A directory with a file of mine in it became a file, a link, or the other way round.
+    for (mine, theirs, what) in [
+        ("logs/mine", vec![("logs/keep", None), ("logs", Some("theirs\n"))], "logs is a file in HEAD now"),
+        ("logs/deep/mine", vec![("logs/keep", None), ("logs", Some("-> f"))], "logs is a symlink in HEAD now"),
+        ("logs", vec![("logs/keep", Some("theirs\n"))], "logs is a directory in HEAD now"),
+    ] {
+        let bench = Bench::new();
+        if mine != "logs" {
+            bench.push("base", &[("logs/keep", Some("keep\n")), ("f", Some("f\n"))]);
+        }
+        apply(&bench.desired(), "run-0");
+        let top = bench.checkout();
+        write(&top, mine, Some("mine\n"));
+        bench.push("theirs", &theirs);
+        apply(&bench.desired(), "run-1");
+        let failure = refused(&top);
+        assert_eq!(failure.message, format!("nothing was restored: {mine} has no place any more: {what}"));
+        assert!(failure.hint.unwrap().contains("--to DIR"));
+        let to = bench.dir.path().join("copies");
+        extract(&top, "run-1", &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join(mine)).unwrap(), "mine\n");
+    }
+}

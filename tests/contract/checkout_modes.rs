@@ -1,0 +1,111 @@
+//! The modes in a checkout are those that git would give: by the umask of whoever runs the step, and `core.sharedRepository`.
+
+use crate::sandbox::{PROVISION, Sandbox};
+
+const PLAN: &str = "name: m
+steps:
+  - { id: code, repository: { path: /home/ubuntu/app, url: /srv/git/app.git, branch: main } }
+  - { id: dir, directory: { path: /home/ubuntu/made/deep } }
+";
+
+fn host() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("/home/ubuntu/m.yaml", "ubuntu", PLAN);
+    sandbox.bash(
+        "root",
+        "chown ubuntu: /srv/git; usermod -aG etl mallory 2>/dev/null || sed -i 's/^etl:.*/&,mallory/' /etc/group",
+    );
+    sandbox.bash("ubuntu", "git config --global user.name u; git config --global user.email u; git init -q --bare -b main /srv/git/app.git; git clone -q /srv/git/app.git up 2>/dev/null");
+    up(&sandbox, "first", "mkdir -p d; echo 1 > a.txt; echo 1 > d/b.txt; echo '#!/bin/sh' > run.sh; chmod +x run.sh");
+    sandbox
+}
+
+fn up(sandbox: &Sandbox, message: &str, script: &str) {
+    sandbox.bash(
+        "ubuntu",
+        &format!("cd up; {script}; git add -A; git commit -qm '{message}'; git push -q origin HEAD:main"),
+    );
+}
+
+fn apply(sandbox: &Sandbox, umask: &str) {
+    sandbox.bash("ubuntu", &format!("umask {umask}; {PROVISION} apply m.yaml --yes"));
+}
+
+/// Returns the modes in a checkout by path, without what only one of the two programs writes.
+fn modes(sandbox: &Sandbox, top: &str) -> Vec<String> {
+    let all = sandbox.bash("ubuntu", &format!("cd {top}; find . -printf '%m %y %P\\n' | sort -k3"));
+    let same = |line: &&str| {
+        let path = line.split(' ').nth(2).unwrap_or_default();
+        let (objects, other) = (
+            path.starts_with(".git/objects/"),
+            ["hooks", "branches", "info", "description", "packed-refs", "refs/remotes/origin/main"],
+        );
+        // Objects may be loose or in packs.
+        !objects && !other.iter().any(|name| path.starts_with(&format!(".git/{name}"))) && !path.ends_with("_HEAD")
+    };
+    all.lines().filter(same).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_clone_and_an_update_follow_the_umask_as_git_does() {
+    for umask in ["022", "027", "077"] {
+        let sandbox = host();
+        let git = |command: &str| sandbox.bash("ubuntu", &format!("umask {umask}; {command}"));
+        apply(&sandbox, umask);
+        git("git clone -q /srv/git/app.git theirs");
+        assert_eq!(modes(&sandbox, "app"), modes(&sandbox, "theirs"), "a clone with umask {umask}");
+        up(
+            &sandbox,
+            "more",
+            "echo 2 > a.txt; mkdir -p n/m; echo 1 > n/m/new; echo '#!/bin/sh' > n/new.sh; chmod +x n/new.sh",
+        );
+        apply(&sandbox, umask);
+        git("git -C theirs pull -q");
+        assert_eq!(modes(&sandbox, "app"), modes(&sandbox, "theirs"), "an update with umask {umask}");
+        // A restored file is as git would write it, and other kinds do not depend on who starts them.
+        git("echo mine > app/a.txt");
+        up(&sandbox, "again", "echo 3 > a.txt");
+        apply(&sandbox, umask);
+        let id = git("git -C app for-each-ref --format='%(refname:lstrip=3)' refs/provision/rescue");
+        let (id, want) = (id.trim(), git("touch probe; stat -c %a probe"));
+        git(&format!("{PROVISION} rescue restore m.yaml {id}"));
+        let private = umask == "077";
+        assert_eq!(git("stat -c %a app/a.txt"), if private { "600\n".to_owned() } else { want });
+        assert_eq!(sandbox.bash("ubuntu", "stat -c %a made/deep"), "755\n");
+    }
+}
+
+/// A colleague of the group goes on with `git pull` after each update.
+#[test]
+fn a_shared_checkout_stays_shared() {
+    for (value, umask) in [("group", "022"), ("group", "077"), ("all", "027"), ("0660", "022")] {
+        let sandbox = host();
+        sandbox.bash(
+            "ubuntu",
+            &format!(
+                "chmod 755 .; install -d -m 2775 -g etl app; umask 002; git clone -q -c core.sharedRepository={value} /srv/git/app.git app
+                find app -type d -exec chmod 2775 {{}} +; chgrp -R etl app; chmod -R g+w app"
+            ),
+        );
+        sandbox.bash("mallory", "git config --global safe.directory '*'");
+        let pull = || sandbox.bash("mallory", "umask 002; git -C /home/ubuntu/app pull -q --ff-only");
+        up(&sandbox, "two", "echo 2 > a.txt; mkdir -p n; echo 1 > n/new; git tag -a v2 -m v2; git push -q origin v2");
+        sandbox.bash("ubuntu", "echo mine > app/a.txt");
+        apply(&sandbox, umask);
+        assert_eq!(sandbox.bash("ubuntu", "git -C app tag"), "v2\n");
+        let closed = "find app/.git ! -type l \\( -type d ! -perm -2070 -o ! -group etl -o -type f ! -perm -040 \\) ! -path '*provision-private*'";
+        assert_eq!(sandbox.bash("ubuntu", closed), "", "{value} {umask}");
+        let narrow = "find app/.git -type f ! -path '*/objects/*' ! -perm -060 ! -path '*provision-private*'";
+        assert_eq!(sandbox.bash("ubuntu", narrow), "", "{value} {umask}");
+        up(&sandbox, "three", "echo 3 > d/b.txt");
+        pull();
+        up(&sandbox, "four", "echo 4 > d/b.txt");
+        sandbox.bash("mallory", "chmod g+w /home/ubuntu/app/d/b.txt || true");
+        apply(&sandbox, umask);
+        up(&sandbox, "five", "echo 5 > a.txt; echo 5 > e.txt");
+        // The working tree follows the umask alone, as with git.
+        sandbox.bash("ubuntu", "find app -path app/.git -prune -o -user ubuntu -exec chmod g+rwX {} +");
+        pull();
+        assert_eq!(sandbox.read("/home/ubuntu/app/e.txt"), "5\n");
+    }
+}
