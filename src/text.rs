@@ -1,6 +1,7 @@
 //! Makes untrusted text (file names, commits, server messages, plan files) safe for a terminal: it can neither control
 //! the terminal nor change how the rest of a line looks.
 
+pub mod layout;
 mod nearest;
 mod redacted_url;
 
@@ -61,6 +62,21 @@ fn escape(bytes: &[u8], is_escaped: impl Fn(char) -> bool) -> String {
 /// Returns a count with its noun: `1 step`, `2 steps`.
 pub fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Returns what to do about a file that cannot be written, if it is not the file system's fault.
+pub fn storage_hint(error: &std::io::Error, otherwise: impl Into<String>) -> String {
+    match error.kind() {
+        std::io::ErrorKind::FileTooLarge => {
+            "raise the limit on file sizes, then run again: ulimit -f unlimited".to_owned()
+        }
+        _ => otherwise.into(),
+    }
+}
+
+/// Returns `directory /a` or `directories /a, /a/b`.
+pub fn directories(paths: &[String]) -> String {
+    format!("{} {}", if paths.len() == 1 { "directory" } else { "directories" }, paths.join(", "))
 }
 
 fn replace(text: &str, kept: &str) -> String {

@@ -50,7 +50,7 @@ pub struct DiagnosticsArguments {
 pub enum LogFormat {
     /// A line of text for each record
     Text,
-    /// One JSON object a line
+    /// Print one JSON object per line
     Json,
 }
 
@@ -302,7 +302,7 @@ pub struct FollowUpsArguments {
     /// Close all open follow-ups of the plan file
     #[arg(long, conflicts_with = "done")]
     pub done_all: bool,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }

@@ -5,6 +5,8 @@ use crate::engine::run::NotPrepared;
 use crate::engine::stop;
 use crate::failure::Failure;
 use crate::plan_file::Diagnostics;
+use crate::render::output;
+use crate::text::layout::Layout;
 
 /// An error that ends a command before it has a result, as it is shown.
 #[derive(Debug)]
@@ -31,8 +33,18 @@ impl std::fmt::Display for Error {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let hint = failure.hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-        Self { text: format!("error: {}{hint}", failure.message), exit: Exit::Failed }
+        let layout = Layout { columns: output::error_columns() };
+        let mut text = match layout.columns {
+            Some(_) => layout.paragraph("error: ", 2, &failure.message),
+            None => format!("error: {}\n", failure.message),
+        };
+        if let Some(hint) = failure.hint {
+            text += &match layout.columns {
+                Some(_) => layout.hint(2, &hint),
+                None => format!("  hint: {hint}\n"),
+            };
+        }
+        Self { text: text.trim_end_matches('\n').to_owned(), exit: Exit::Failed }
     }
 }
 
@@ -55,6 +67,25 @@ impl From<NotPrepared> for Error {
 
 impl From<Diagnostics> for Error {
     fn from(diagnostics: Diagnostics) -> Self {
-        Self { text: diagnostics.to_string(), exit: Exit::Failed }
+        Self { text: fitted(&diagnostics.to_string(), Layout { columns: output::error_columns() }), exit: Exit::Failed }
     }
+}
+
+/// Breaks messages and help. Lines of the plan file stay as they are, because the marks below point into them.
+fn fitted(text: &str, layout: Layout) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        match line.split_once(": ") {
+            Some(("error", message)) => out += &layout.paragraph("error: ", 2, message),
+            Some((start, help)) if start.trim_start() == "= help" => {
+                out += &layout.paragraph(&format!("{start}: "), start.len() + 2, help);
+            }
+            _ => {
+                out += line;
+                out.push('\n');
+            }
+        }
+    }
+    out.truncate(out.trim_end_matches('\n').len());
+    out
 }

@@ -9,17 +9,19 @@ use super::{Error, Exit, discover, inputs};
 use crate::failure::Failure;
 use crate::plan_file::{Described, reference, suggest};
 use crate::render::output;
+use crate::text::layout::Layout;
 use crate::text::{clean, clean_lines, shell_word};
 
 const BOLD: Style = Style::new().bold();
-/// The width of running text, in columns.
-const WIDTH: usize = 100;
+/// The width of running text where there is no terminal.
+const DEFAULT_COLUMNS: usize = 80;
 
 /// Explains one step or all steps, a kind, or a key of a kind. A word that is both a step of the default plan file and
 /// a kind is explained as both.
 pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
     let (file, id) = inputs::file_and_id(arguments.file, arguments.id);
-    let topic = if file.is_none() { id.as_deref().and_then(reference::explain) } else { None };
+    let layout = Layout { columns: Some(output::columns().unwrap_or(DEFAULT_COLUMNS)) };
+    let topic = if file.is_none() { id.as_deref().and_then(|word| reference::explain(word, layout)) } else { None };
     let plan_file = match (inputs::plan_file(file.as_deref()), topic) {
         (Ok(plan_file), Some(topic)) if id.as_deref().is_some_and(|id| plan_file.ids().contains(&id)) => {
             output::print(&format!("{}\n", topic?));
@@ -41,7 +43,7 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
         if index > 0 {
             text.push('\n');
         }
-        explain(step, &mut text);
+        explain(step, layout, &mut text);
     }
     output::print(&text);
     // A missing environment variable is not an error of the plan file. Other errors of a step are reported after all
@@ -65,17 +67,17 @@ fn neither_kind_nor_step(word: &str) -> Failure {
         ))
 }
 
-fn explain(described: &Described, out: &mut String) {
+fn explain(described: &Described, layout: Layout, out: &mut String) {
     let Described { id, kind, prose, step } = described;
     // Writing to a `String` cannot fail.
     let _ = writeln!(out, "{BOLD}{id}{BOLD:#} ({kind})");
     if !prose.title.is_empty() {
-        let _ = writeln!(out, "  {}", clean(&prose.title));
+        *out += &layout.paragraph("  ", 2, &clean(&prose.title));
     }
     for (label, body) in [("Why", &prose.why), ("If it is missing", &prose.symptom), ("When", &prose.when)] {
         if !body.is_empty() {
             let _ = writeln!(out, "\n  {BOLD}{label}{BOLD:#}");
-            prose_lines(&clean_lines(body), out);
+            prose_lines(&clean_lines(body), layout, out);
         }
     }
     let _ = writeln!(out, "\n  {BOLD}By hand{BOLD:#}");
@@ -96,7 +98,7 @@ fn explain(described: &Described, out: &mut String) {
         }
         Err(diagnostics) => {
             for diagnostic in &diagnostics.list {
-                let _ = writeln!(out, "    (not available here: {})", clean(&diagnostic.message));
+                *out += &layout.paragraph("    ", 4, &format!("(not available here: {})", clean(&diagnostic.message)));
             }
         }
     }
@@ -108,30 +110,22 @@ fn without_sudo(line: &str) -> &str {
 }
 
 /// Wraps running text. Lines that are indented in the plan file (commands, log lines) are kept as they are.
-fn prose_lines(body: &str, out: &mut String) {
-    let mut line = String::new();
-    let mut flush = |line: &mut String| {
-        if !line.is_empty() {
-            let _ = writeln!(out, "    {line}");
-            line.clear();
-        }
-    };
-    for source in body.lines() {
+fn prose_lines(body: &str, layout: Layout, out: &mut String) {
+    let mut text = String::new();
+    for source in body.lines().chain([""]) {
         if source.trim().is_empty() || source.starts_with([' ', '\t', '-']) {
-            flush(&mut line);
-            line.push_str(source.trim_end());
-            flush(&mut line);
+            if !text.is_empty() {
+                *out += &layout.paragraph("    ", 4, &text);
+                text.clear();
+            }
+            if !source.trim().is_empty() {
+                let _ = writeln!(out, "    {}", source.trim_end());
+            }
             continue;
         }
-        for word in source.split_whitespace() {
-            if line.chars().count() + word.chars().count() + 1 > WIDTH - 4 {
-                flush(&mut line);
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+        if !text.is_empty() {
+            text.push(' ');
         }
+        text += source.trim();
     }
-    flush(&mut line);
 }

@@ -1,6 +1,5 @@
 //! `provision follow-ups`
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anstyle::Style;
@@ -16,6 +15,7 @@ use crate::failure::Failure;
 use crate::host::fs::canonical;
 use crate::render::{output, to_json_line};
 use crate::text::clean;
+use crate::text::layout::Layout;
 
 const BOLD: Style = Style::new().bold();
 
@@ -100,13 +100,17 @@ fn shown(follow_ups: &[&OpenFollowUp], json: bool, none: &str) -> String {
     if follow_ups.is_empty() {
         return none.to_owned();
     }
+    let layout = Layout { columns: output::columns() };
     let mut text = String::new();
     for open in follow_ups {
-        let OpenFollowUp { id, since, steps, follow_up, .. } = open;
-        // Writing to a `String` cannot fail.
-        let _ =
-            writeln!(text, "{BOLD}{id:>3}{BOLD:#}  {} ({}, since {since})", clean(&follow_up.reason), steps.join(", "));
-        let _ = writeln!(text, "     {}", clean(&follow_up.command));
+        let OpenFollowUp { id, since, steps, reasons, follow_up, .. } = open;
+        let heading = format!("{}, since {}", clean(&steps.join(", ")), clean(since));
+        text += &layout.paragraph(&format!("{BOLD}{id:>3}{BOLD:#}  "), 5, &heading);
+        let reasons = if reasons.is_empty() { std::slice::from_ref(&follow_up.reason) } else { reasons };
+        for reason in reasons {
+            text += &layout.paragraph("     ", 7, &clean(reason));
+        }
+        text += &layout.command(7, &clean(&follow_up.command));
     }
     text
 }

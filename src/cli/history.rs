@@ -1,18 +1,19 @@
 //! `provision history`
 
-use std::fmt::Write as _;
-
 use super::args::HistoryArguments;
 use super::{Error, Exit, inputs};
-use crate::engine::event::Finished;
-use crate::engine::journal::{Record, RunStatus, RunSummary, past};
+use crate::engine::event::{ChangeOutcome, Finished};
+use crate::engine::journal::{PastChange, Record, RunStatus, RunSummary, past};
 use crate::failure::Failure;
 use crate::host::fs::canonical;
 use crate::render::{output, to_json_line, with_target};
-use crate::text::clean;
+use crate::text::layout::Layout;
+use crate::text::{clean, plural};
 use anstyle::Style;
 
 const BOLD: Style = Style::new().bold();
+/// The maximum number of lines for what a run did in one step.
+const MAX_LINES: usize = 3;
 
 /// Lists runs, or shows one. Reads only the acting user's state folder.
 pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
@@ -30,14 +31,15 @@ pub fn run(arguments: HistoryArguments) -> Result<Exit, Error> {
     // Newest first.
     runs.reverse();
     let limit = arguments.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let layout = Layout { columns: output::columns() };
     let text = match run {
         Some(id) => {
             let past = one(runs, &id)?;
-            if arguments.json { records(&past) } else { show(&past) }
+            if arguments.json { records(&past) } else { show(&past, layout) }
         }
         None if arguments.json => runs.iter().take(limit).map(to_json_line).collect(),
         None if runs.is_empty() => "no runs\n".to_owned(),
-        None => list(&runs[..runs.len().min(limit)]),
+        None => list(&runs[..runs.len().min(limit)], layout),
     };
     output::print(&text);
     Ok(Exit::Done)
@@ -62,19 +64,70 @@ fn records(past: &RunSummary) -> String {
     past.records.iter().map(to_json_line).collect()
 }
 
-fn list(runs: &[RunSummary]) -> String {
+/// Lists runs, each with what it did: commits, keys, tables.
+fn list(runs: &[RunSummary], layout: Layout) -> String {
     let mut text = String::new();
     for past in runs {
-        // Writing to a `String` cannot fail.
-        let (run, started, plan) = (clean(&past.run), clean(&past.started), clean(&past.plan));
-        let _ = writeln!(text, "{run}  {started}  {BOLD}{plan}{BOLD:#}  {}", ending(past));
+        let (run, plan) = (clean(&past.run), clean(&past.plan));
+        let started = clean(&past.started).replace('T', " ");
+        text += &layout.paragraph("", 4, &format!("{BOLD}{run}{BOLD:#}  {started}  {plan}  {}", ending(past)));
+        for (step, lines) in by_step(past) {
+            let mut first = format!("    {}: ", clean(step));
+            for line in lines.iter().take(MAX_LINES) {
+                text += &layout.paragraph(&first, 8, line);
+                first = " ".repeat(6);
+            }
+            if lines.len() > MAX_LINES {
+                let more = plural(lines.len() - MAX_LINES, "more change");
+                text += &layout.paragraph(&first, 6, &format!("and {more}: `provision history {run}`"));
+            }
+        }
     }
     text
 }
 
-fn show(past: &RunSummary) -> String {
-    let mut text = String::new();
-    let _ = writeln!(text, "{BOLD}{}{BOLD:#}  {}", clean(&past.run), ending(past));
+/// Returns what a run did and why it did not do more, by step, in the order in which the steps began.
+fn by_step(past: &RunSummary) -> Vec<(&str, Vec<String>)> {
+    let mut steps: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut add = |step, line| match steps.iter_mut().find(|(known, _)| *known == step) {
+        Some((_, lines)) => lines.push(line),
+        None => steps.push((step, vec![line])),
+    };
+    for PastChange { step, target, summary, outcome, partial, .. } in &past.changes {
+        let what = clean(first_line(&with_target(target, summary)));
+        add(
+            step.as_str(),
+            if *outcome == ChangeOutcome::Changed { what } else { format!("{}: {what}", outcome.word(*partial)) },
+        );
+    }
+    for record in &past.records {
+        if let Record::StepFinished { step, reason: Some(reason), outcome, .. } = record
+            && matches!(outcome, Finished::Failed | Finished::Blocked | Finished::Drifted)
+        {
+            add(step.as_str(), clean(&format!("{}: {}", word(*outcome), first_line(reason))));
+        }
+    }
+    steps
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn word(outcome: Finished) -> &'static str {
+    match outcome {
+        Finished::Changed => "changed",
+        Finished::Unchanged => "unchanged",
+        Finished::Unchecked => "unchecked",
+        Finished::Skipped => "skipped",
+        Finished::Drifted => "drifted",
+        Finished::Blocked => "blocked",
+        Finished::Failed => "failed",
+    }
+}
+
+fn show(past: &RunSummary, layout: Layout) -> String {
+    let mut text = layout.paragraph("", 4, &format!("{BOLD}{}{BOLD:#}  {}", clean(&past.run), ending(past)));
     let mut rows = vec![
         ("plan", format!("{} ({})", past.plan, past.file)),
         ("by", format!("{} on {}", past.user, past.host)),
@@ -84,7 +137,7 @@ fn show(past: &RunSummary) -> String {
     rows.extend(past.saved.clone().map(|saved| ("saved plan", saved)));
     rows.extend(past.reason.clone().map(|reason| ("reason", reason)));
     for (label, value) in rows {
-        let _ = writeln!(text, "  {label:<10}  {}", clean(&value));
+        text += &layout.paragraph(&format!("  {label:<10}  "), 14, &clean(&value));
     }
     text.push('\n');
     for record in &past.records {
@@ -96,34 +149,26 @@ fn show(past: &RunSummary) -> String {
                 (at, outcome.word(*partial), step, with_target(target, summary))
             }
             Record::StepFinished { at, step, outcome, reason, .. } => {
-                let word = match outcome {
-                    // Its changes already show that.
-                    Finished::Changed => continue,
-                    Finished::Unchanged => "unchanged",
-                    Finished::Unchecked => "unchecked",
-                    Finished::Skipped => "skipped",
-                    Finished::Drifted => "drifted",
-                    Finished::Blocked => "blocked",
-                    Finished::Failed => "failed",
-                };
-                (at, word, step, reason.clone().unwrap_or_default())
+                // Its changes already show that.
+                if *outcome == Finished::Changed {
+                    continue;
+                }
+                (at, word(*outcome), step, reason.clone().unwrap_or_default())
             }
             Record::RunSettled { at, by } => {
-                let _ = writeln!(text, "  {}  recovered  by run {}", clean(at), clean(by));
+                text += &layout.paragraph("  ", 6, &format!("{}  recovered  by run {}", clean(at), clean(by)));
                 continue;
             }
             _ => continue,
         };
         let what = if what.is_empty() { String::new() } else { format!(": {what}") };
-        let _ = writeln!(text, "  {}  {word:<9}  {}", clean(at), clean(&format!("{step}{what}")));
+        let line = format!("{}  {word:<9}  {}", clean(at), clean(&format!("{step}{what}")));
+        text += &layout.paragraph("  ", 6, &line);
     }
     for change in &past.unfinished {
         let what = if past.outcome == RunStatus::Running { "in progress" } else { "interrupted" };
-        let _ = writeln!(
-            text,
-            "  {what}: {}",
-            clean(&format!("{}: {}", change.step, with_target(&change.target, &change.summary)))
-        );
+        let change = format!("{}: {}", change.step, with_target(&change.target, &change.summary));
+        text += &layout.paragraph("  ", 6, &format!("{what}: {}", clean(&change)));
     }
     text
 }

@@ -70,6 +70,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
             };
         }
     };
+    crate::host::process::report_large_files();
     if let Err(failure) = crate::host::process::leave_no_core_dump() {
         output::print_error(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
@@ -134,7 +135,14 @@ fn with_all_output(exit: Exit, is_apply: bool) -> Exit {
 fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
     let runtime = without_panic(|| tokio::runtime::Builder::new_current_thread().enable_all().build())
         .map_err(|error| Failure::new(format!("cannot start the runtime: {}", io_error_text(&error))))?;
-    let result = runtime.block_on(command);
+    let reports = output::report_activity(output::print_error);
+    let result = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            result = command => result,
+            never = reports => match never {},
+        }
+    });
     // A lookup that was interrupted by a signal may still block a thread.
     runtime.shutdown_background();
     result

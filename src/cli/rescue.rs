@@ -9,6 +9,7 @@ use crate::engine::rescue::{Rescues, Restored};
 use crate::failure::Failure;
 use crate::host::fs::canonical;
 use crate::render::output;
+use crate::text::layout::Layout;
 use crate::text::{file_word, io_error_text};
 
 /// Lists, shows or restores rescues.
@@ -56,13 +57,13 @@ fn rescues(file: Option<&Path>, variables: &Variables) -> Result<Rescues, Error>
 }
 
 async fn list(rescues: &Rescues, step: Option<&str>) -> Result<Vec<u8>, Error> {
+    let layout = Layout { columns: output::columns() };
     let mut text = String::new();
     let listed = rescues.list(step).await?;
     for (step, rescue) in listed.rescues {
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(text, "{}  {step}  {}", rescue.id, rescue.subject);
+        text += &layout.paragraph("", 4, &format!("{}  {step}  {}", rescue.id, rescue.subject));
         for file in &rescue.files {
-            let _ = writeln!(text, "    {file}");
+            text += &layout.paragraph("    ", 6, file);
         }
     }
     if !listed.failures.is_empty() {

@@ -9,7 +9,7 @@
 //! A plan file from standard input is identified by the path given for it. If there is no file at that path, only the
 //! second lock is taken.
 
-use crate::text::io_error_text;
+use crate::text::{io_error_text, storage_hint};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -150,7 +150,7 @@ impl Lock {
                 escape_path(&dir.path_of(self.name.as_ref())),
                 io_error_text(&error)
             ))
-            .hint(format!("check the file system of {}", escape_path(self.folder.path())))
+            .hint(storage_hint(&error, format!("check the file system of {}", escape_path(self.folder.path()))))
         })?;
         self.registered = Some(file);
         Ok(())

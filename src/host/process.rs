@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::failure::Failure;
 
@@ -18,6 +19,14 @@ pub fn leave_no_core_dump() -> Result<(), Failure> {
     let failed = |error: nix::Error| Failure::new(format!("cannot disable core dumps: {}", error.desc()));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed)?;
     set_dumpable(false).map_err(failed)
+}
+
+/// Makes a write beyond the limit on file sizes (`RLIMIT_FSIZE`, setrlimit(2)) an error. The kernel would end the program
+/// without a message.
+#[expect(unsafe_code, reason = "nix has no safe way to ignore a signal")]
+pub fn report_large_files() {
+    // SAFETY: no code runs when the signal arrives. The signal and the action are valid, so this cannot fail.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// The smallest stack that the program runs with, in bytes.

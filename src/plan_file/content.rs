@@ -77,11 +77,11 @@ impl Evaluator {
         let mut jinja = look.environment();
         let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
         jinja.set_syntax(syntax.map_err(|error| look.explain(&error))?);
-        let rendered = jinja.render_str(text, Jinja::from_dyn_object(Arc::clone(&look)));
-        let rendered = rendered.map_err(|error| look.explain(&error))?;
-        if let Some(problem) = look.undeclared() {
+        if let Some(problem) = look.undeclared(&jinja, text) {
             return Err(problem);
         }
+        let rendered = jinja.render_str(text, Jinja::from_dyn_object(Arc::clone(&look)));
+        let rendered = rendered.map_err(|error| look.explain(&error))?;
         if rendered.len() > MAX_LENGTH {
             return Err(place.mark(Diagnostic::at(span, "the template gives more than 1 MiB of text")));
         }

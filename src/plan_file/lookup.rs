@@ -173,10 +173,17 @@ impl Lookup {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(noted);
     }
 
-    /// The first undeclared name that the template has asked for, declared or not as it went on.
-    pub(super) fn undeclared(&self) -> Option<Diagnostic> {
-        let name = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some(self.place.mark(self.unknown_variable(&name, &self.place.span())))
+    /// The first name in a template that nothing declares. Jinja forgives such a name under `default`, in `is defined`, and in a
+    /// branch that is not taken, so a typing error would go unnoticed. `None` if the template cannot be parsed.
+    pub(super) fn undeclared(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
+        let names = jinja.template_from_str(text).ok()?.undeclared_variables(false);
+        let unknown = names.into_iter().filter(|name| !FUNCTIONS.contains(&name.as_str()) && !self.is_declared(name));
+        // A function that does not exist is an error wherever it is called.
+        let is_call = |name: &str| {
+            text.match_indices(name).any(|(at, word)| text[at + word.len()..].trim_start().starts_with('('))
+        };
+        let name = unknown.filter(|name| !is_call(name)).min_by_key(|name| text.find(name.as_str()))?;
+        Some(self.place.mark(self.unknown_name(&name, &self.place.span())))
     }
 
     /// What is wrong with the template, by what went wrong in its evaluation.
@@ -202,14 +209,8 @@ impl Lookup {
 
     fn explain_at(&self, error: &Error, part: &Range<usize>) -> Diagnostic {
         let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // For Jinja `app-dir` is `app` minus `dir`; for its author it is a name.
-        let hyphenated =
-            unknown.as_deref().and_then(|name| self.place.hyphenated(name, part, |name| self.is_declared(name)));
-        if let Some(name) = hyphenated {
-            let better = name.replace('-', "_");
-            return Diagnostic::at(self.place.find(&name, part), format!("a name cannot contain `-`: `{name}`"))
-                .help(format!("call the variable `{better}`, here and under `vars:`"))
-                .of_variable(&name);
+        if let Some(problem) = unknown.as_deref().and_then(|name| self.hyphenated(name, part)) {
+            return problem;
         }
         match (error.kind(), unknown) {
             (ErrorKind::UndefinedError, Some(name)) => return self.unknown_variable(&name, part),
@@ -247,6 +248,22 @@ impl Lookup {
 
     fn is_declared(&self, name: &str) -> bool {
         self.scope.declared().contains(&name)
+    }
+
+    fn unknown_name(&self, name: &str, part: &Range<usize>) -> Diagnostic {
+        self.hyphenated(name, part).unwrap_or_else(|| self.unknown_variable(name, part))
+    }
+
+    /// The problem of a name that is a part of one with hyphens. For Jinja `app-dir` is `app` minus `dir`; for its author it
+    /// is a name.
+    fn hyphenated(&self, name: &str, part: &Range<usize>) -> Option<Diagnostic> {
+        let name = self.place.hyphenated(name, part, |name| self.is_declared(name))?;
+        let better = name.replace('-', "_");
+        Some(
+            Diagnostic::at(self.place.find(&name, part), format!("a name cannot contain `-`: `{name}`"))
+                .help(format!("call the variable `{better}`, here and under `vars:`"))
+                .of_variable(&name),
+        )
     }
 
     fn unknown_variable(&self, name: &str, part: &Range<usize>) -> Diagnostic {

@@ -12,7 +12,7 @@ use crate::resource::reference::{Reference, Shape};
 
 /// What the keys of a kind mean.
 pub(super) fn reference_of(kind: &str) -> &'static Reference {
-    static NONE: Reference = Reference { summary: "", keys: &[] };
+    static NONE: Reference = Reference { summary: "", keys: &[], rules: &[] };
     REFERENCES.iter().find(|(name, _)| *name == kind).map_or(&NONE, |(_, reference)| reference)
 }
 

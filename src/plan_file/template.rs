@@ -158,6 +158,9 @@ impl Templates {
     fn render(self: &Arc<Self>, text: &str, span: &Range<usize>, inside: &[String]) -> Result<Value, Diagnostic> {
         let look = Lookup::new(self.clone(), self.place(span), inside);
         let jinja = look.environment();
+        if let Some(problem) = look.undeclared(&jinja, text) {
+            return Err(problem);
+        }
         let context = Jinja::from_dyn_object(Arc::clone(&look));
         let value = match single_expression(text) {
             Some(expression) => jinja.compile_expression(expression).and_then(|compiled| compiled.eval(context)),

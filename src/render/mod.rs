@@ -4,7 +4,6 @@ mod annotations;
 mod deployment;
 mod human;
 mod json;
-mod layout;
 mod markdown;
 mod metrics;
 pub mod output;

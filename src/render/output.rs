@@ -1,12 +1,13 @@
 //! The only module that writes to standard output and standard error, which may be full or closed. It also owns the
 //! spinner, so that output and spinner never mix.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::{FileType, fstat};
@@ -102,11 +103,21 @@ pub fn is_verbose() -> bool {
 /// not a terminal: lines of a log are searched, and are not broken.
 #[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
 pub fn columns() -> Option<usize> {
+    columns_of(&std::io::stdout())
+}
+
+/// As [`columns`], for standard error.
+#[expect(clippy::disallowed_methods, reason = "this module is the streams' owner")]
+pub fn error_columns() -> Option<usize> {
+    columns_of(&std::io::stderr())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the width is a matter of the streams, as their terminal is")]
+fn columns_of(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
     let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
     given.or_else(|| {
-        let out = std::io::stdout();
         let terminal = |size: Winsize| if size.ws_col > 0 { usize::from(size.ws_col) } else { DEFAULT_COLUMNS };
-        out.is_terminal().then(|| tcgetwinsize(out).map_or(DEFAULT_COLUMNS, terminal))
+        stream.is_terminal().then(|| tcgetwinsize(stream).map_or(DEFAULT_COLUMNS, terminal))
     })
 }
 
@@ -119,10 +130,20 @@ pub fn streams_are_one() -> bool {
     }
 }
 
-/// Shows the current activity with a spinner until [`clear_activity`]. Only on a terminal.
+/// Shows the current activity until [`clear_activity`]: on a terminal with a spinner, and elsewhere as
+/// [`report_activity`] does.
 pub fn show_activity(message: String) {
+    if !shows_spinner() {
+        let mut activity = activity();
+        match activity.as_mut() {
+            Some(activity) => activity.message = message,
+            None if is_quiet() => {}
+            None => *activity = Some(Activity { message, begun: Instant::now(), reports: 0 }),
+        }
+        return;
+    }
     let mut spinner = spinner();
-    if spinner.is_none() && shows_spinner() {
+    if spinner.is_none() {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);
@@ -135,8 +156,48 @@ pub fn show_activity(message: String) {
     }
 }
 
-/// Removes the spinner.
+/// How often an activity is reported where there is no spinner.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What takes long, where there is no spinner.
+struct Activity {
+    message: String,
+    begun: Instant,
+    reports: u32,
+}
+
+/// Reports the current activity again and again, a line at a time, where there is no spinner: the log of a CI job would
+/// stand still, and some end a job that prints nothing.
+pub async fn report_activity(write: impl Fn(&str)) -> Infallible {
+    loop {
+        let (line, wait) = report(activity().as_mut(), Instant::now());
+        if let Some(line) = line {
+            write(&line);
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Returns the line that is due, and how long it takes until there may be another one.
+fn report(activity: Option<&mut Activity>, now: Instant) -> (Option<String>, Duration) {
+    // Nothing is done, or not yet.
+    let Some(activity) = activity else { return (None, Duration::from_secs(1)) };
+    let (lasts, due) = (now.saturating_duration_since(activity.begun), REPORT_INTERVAL * (activity.reports + 1));
+    if lasts < due {
+        return (None, due - lasts);
+    }
+    activity.reports += 1;
+    (Some(format!("{} ({} s)\n", activity.message, lasts.as_secs())), REPORT_INTERVAL)
+}
+
+fn activity() -> MutexGuard<'static, Option<Activity>> {
+    static ACTIVITY: Mutex<Option<Activity>> = Mutex::new(None);
+    ACTIVITY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the spinner, and ends the reports.
 pub fn clear_activity() {
+    activity().take();
     if let Some(bar) = spinner().take() {
         bar.finish_and_clear();
     }
@@ -182,4 +243,26 @@ fn pipes() -> impl Iterator<Item = File> {
 
 fn is_fifo(stream: &impl AsFd) -> bool {
     fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_activity_is_reported_every_ten_seconds() {
+        let begun = Instant::now();
+        let mut activity = Activity { message: "observing the host: 1 step".to_owned(), begun, reports: 0 };
+        let mut at = |seconds| {
+            let (line, wait) = report(Some(&mut activity), begun + Duration::from_secs(seconds));
+            activity.message = "observing the host: 2 steps".to_owned();
+            (line, wait.as_secs())
+        };
+        assert_eq!(at(0), (None, 10));
+        assert_eq!(at(9), (None, 1), "what is quick is not reported");
+        assert_eq!(at(10), (Some("observing the host: 2 steps (10 s)\n".to_owned()), 10));
+        assert_eq!(at(11), (None, 9), "the end of a step wakes nobody");
+        assert_eq!(at(20), (Some("observing the host: 2 steps (20 s)\n".to_owned()), 10));
+        assert_eq!(report(None, begun + Duration::from_secs(30)), (None, Duration::from_secs(1)));
+    }
 }

@@ -7,6 +7,16 @@ pub struct Reference {
     /// Its purpose in one sentence.
     pub summary: &'static str,
     pub keys: &'static [Key],
+    pub rules: &'static [Rule],
+}
+
+/// A rule for several keys of a mapping.
+#[derive(Debug)]
+pub enum Rule {
+    /// Exactly one of these keys is given.
+    ExactlyOne(&'static [&'static str]),
+    /// The first key is given only together with the second.
+    Requires(&'static str, &'static str),
 }
 
 /// One key of a mapping.
@@ -56,6 +66,8 @@ pub enum Shape {
     BooleanOr(&'static [&'static str]),
     /// A whole number from 0 to this maximum.
     Whole(u64),
+    /// A whole number from 1 to this maximum.
+    Positive(u64),
     OneOf(&'static [&'static str]),
     /// `user@host` or `user@host:port`.
     Ssh,
@@ -65,6 +77,18 @@ pub enum Shape {
     PeriodName,
     /// `schema.table`
     Table,
+    /// A period or `current`.
+    Period,
+    /// The name of a branch.
+    Branch,
+    /// The name of a variable in a compose file.
+    Variable,
+    /// The name of an environment variable, without templates.
+    EnvName,
+    /// A libpq URL, or a string of keywords.
+    DatabaseUrl,
+    /// A text that is not empty.
+    NotEmpty,
     /// An account that gets privileges.
     Grantee,
     /// `{ env: NAME }`, `{ file: PATH }` or `{ command: […] }`.
@@ -136,7 +160,7 @@ impl Shape {
     /// Describes the values for people.
     pub fn words(&self) -> String {
         match self {
-            Self::Text => "text".to_owned(),
+            Self::Text | Self::NotEmpty => "text".to_owned(),
             Self::Document => "text, a template".to_owned(),
             Self::TemplateFile => "path of a template, from the plan file's folder".to_owned(),
             Self::Word => "one word".to_owned(),
@@ -149,11 +173,16 @@ impl Shape {
             Self::Boolean => "true or false".to_owned(),
             Self::Whole(u64::MAX) => "whole number".to_owned(),
             Self::Whole(max) => format!("whole number, at most {max}"),
+            Self::Positive(max) => format!("whole number from 1 to {max}"),
             Self::OneOf(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
             Self::Ssh => "user@host or user@host:port".to_owned(),
             Self::Fingerprint => "fingerprint (SHA256:…)".to_owned(),
             Self::PeriodName => "schema.table with {period} in the table name".to_owned(),
             Self::Table => "schema.table".to_owned(),
+            Self::Branch => "name of a branch".to_owned(),
+            Self::Variable | Self::EnvName => "name of a variable".to_owned(),
+            Self::DatabaseUrl => "libpq URL, or keywords".to_owned(),
+            Self::Period => "period or `current`".to_owned(),
             Self::Grantee => "user, `public`, { group: NAME } or { role: NAME }".to_owned(),
             Self::Source => "secret source".to_owned(),
             Self::PathOrSource => "absolute path, or secret source".to_owned(),
@@ -187,7 +216,7 @@ pub static SECRET_SOURCE: Reference = Reference {
     keys: &[
         Key::optional(
             "env",
-            Shape::Text,
+            Shape::EnvName,
             "another source",
             "SMTP_PASSWORD",
             "An environment variable of the process. If it is unset or empty, the existing value is left alone. A template of the \
@@ -222,6 +251,7 @@ pub static SECRET_SOURCE: Reference = Reference {
             "The JSON pointer to the value in a JSON text (RFC 6901).",
         ),
     ],
+    rules: &[Rule::ExactlyOne(&["env", "file", "command"])],
 };
 
 /// Privileges for an account.
@@ -236,4 +266,5 @@ pub static GRANT: Reference = Reference {
             "The privileges. Other privileges of the account are left alone.",
         ),
     ],
+    rules: &[],
 };

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{Outcome, PLAN, Sandbox, Snapshot, Tracing};
+use crate::sandbox::{KEY, Outcome, PLAN, Sandbox, Snapshot, Tracing};
 
 const TWO: &str = "
 name: small
@@ -74,14 +74,55 @@ fn runs_that_change_something_are_listed_and_shown() {
 }
 
 #[test]
+fn the_list_shows_the_commits_keys_and_tables_of_each_run() {
+    let sandbox = Sandbox::order_tracking();
+    sandbox.apply("ubuntu").exits(0);
+    let old = sandbox.git("rev-parse --short=8 HEAD");
+    sandbox.commit("README.md", "more\n");
+    sandbox.new_key();
+    sandbox.apply("ubuntu").exits(0);
+    let new = sandbox.git("rev-parse --short=8 HEAD");
+    let fingerprint = sandbox.bash("root", &format!("ssh-keygen -lf {KEY} | cut -d' ' -f2"));
+
+    let text = history(&sandbox, "ubuntu", &[]).exits(0).stdout;
+    let heads: Vec<usize> = text.match_indices("\n20").map(|(at, _)| at).collect();
+    let (second, first) = text.split_at(*heads.first().unwrap_or_else(|| panic!("two runs\n{text}")));
+    for part in [&format!("({} to {})", old.trim(), new.trim()), &format!(" by ssh-ed25519 {}", fingerprint.trim())] {
+        assert!(second.contains(part), "{part:?}\n{text}");
+    }
+    assert!(
+        first.contains("history-tables: create table settlement_ods.hist_uni_tracking_info_2025_h2 like "),
+        "{text}"
+    );
+    // A long run is cut, and names the command that shows the rest.
+    let id = first.split_whitespace().next().unwrap();
+    assert!(first.contains(&format!("more changes: `provision history {id}`")), "{text}");
+    let whole = history(&sandbox, "ubuntu", &[id]).exits(0).stdout;
+    assert!(
+        whole.contains("hist_uni_tracking_spath_2026_h2") && whole.contains("order_tracking_exceptions"),
+        "{whole}"
+    );
+
+    let listed = lines(&history(&sandbox, "ubuntu", &["--json"]).exits(0));
+    let changes = listed[0]["changes"].as_array().unwrap();
+    let key = changes.iter().find(|change| change["step"] == "bastion-key").unwrap();
+    assert_eq!((&key["target"], &key["action"], &key["outcome"]), (&KEY.into(), &"update".into(), &"changed".into()));
+    assert!(key["summary"].as_str().unwrap().contains(fingerprint.trim()), "{key}");
+    let tables = listed[1]["changes"].as_array().unwrap();
+    assert_eq!(tables.iter().filter(|change| change["step"] == "history-tables").count(), 9, "{tables:?}");
+}
+
+#[test]
 fn failures_are_recorded_with_their_reason() {
     let sandbox = small();
     sandbox.bash("ubuntu", "touch two");
     sandbox.provision("ubuntu", ["apply", "--yes"]).run().exits(1);
     let [past] = lines(&history(&sandbox, "ubuntu", &["--json"])).try_into().unwrap();
     assert_eq!((&past["outcome"], &past["counts"]["changed"]), (&"failed".into(), &1.into()), "{past}");
-    let shown = history(&sandbox, "ubuntu", &[past["run"].as_str().unwrap()]).stdout;
-    assert!(shown.contains("two: ") && shown.contains("not a directory"), "{shown}");
+    for words in [&[past["run"].as_str().unwrap()][..], &[]] {
+        let shown = history(&sandbox, "ubuntu", words).stdout;
+        assert!(shown.contains("two: ") && shown.contains("not a directory"), "{shown}");
+    }
 }
 
 #[test]

@@ -22,6 +22,19 @@ fn too_small_limits_are_one_error_with_a_remedy() {
 }
 
 #[test]
+fn a_limit_on_file_sizes_is_reported_before_any_change() {
+    let sandbox = Sandbox::new();
+    let plan = "name: small\nsteps:\n  - { id: data, directory: { path: /home/ubuntu/data } }\n";
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
+    let line = format!("ulimit -f 0; exec {PROVISION} apply --yes | cat; exit ${{PIPESTATUS[0]}}");
+    let outcome = sandbox.command("ubuntu", ["bash", "-c", &line]).run().exits(1);
+    for text in ["nothing was changed: ", "file too large", "ulimit -f unlimited"] {
+        assert!(outcome.stderr.contains(text), "{text:?} is missing\n{outcome}");
+    }
+    assert!(!sandbox.path("/home/ubuntu/data").exists());
+}
+
+#[test]
 fn help_that_cannot_be_written_has_its_own_hint() {
     let sandbox = Sandbox::new();
     let full = sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} --help >/dev/full")]).run().exits(1);

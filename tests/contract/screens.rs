@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::sandbox::{BARE, CHECKOUT, KEY_SOURCE, PLAN, Sandbox, random_word};
+use crate::sandbox::{BARE, CHECKOUT, KEY, KEY_SOURCE, PLAN, Sandbox, random_word};
 
 /// A title, and commands with their output.
 struct Screen {
@@ -22,7 +22,9 @@ fn typed(sandbox: &Sandbox, lines: &[&str]) -> String {
             .into_iter()
             .filter(|name| sandbox.has_env(name))
             .fold(run, |run, name| run.env(name, sandbox.env_of(name)));
-        shown += &format!("$ {line}\n{}\n", run.run().stdout.trim_end());
+        let output = run.run().stdout;
+        let end = if output.is_empty() { "" } else { "\n" };
+        shown += &format!("$ {line}\n{}{end}", output.trim_end());
     }
     shown
 }
@@ -52,6 +54,33 @@ fn server() -> Sandbox {
     sandbox
 }
 
+/// What somebody types who knows only the name of the program, and does what each message says.
+fn alone() -> String {
+    let sandbox = Sandbox::new();
+    let text = typed(
+        &sandbox,
+        &[
+            "provision plan",
+            "provision init > provision.yaml",
+            "provision plan",
+            "sed -i 's/# run_as: .*/run_as: root/' provision.yaml",
+            "provision plan",
+            "provision apply --yes",
+            "provision plan",
+        ],
+    );
+    let hints = [
+        "to start one:\n    provision init > provision.yaml\n",
+        "hint: set run_as: root on the step",
+        "Nothing to change: 1 step",
+    ];
+    for hint in hints {
+        assert!(text.contains(hint), "{hint:?}\n{text}");
+    }
+    assert_eq!(sandbox.bash("ubuntu", "stat -c '%U %a %n' /srv/app/logs"), "root 755 /srv/app/logs\n");
+    text
+}
+
 fn screens() -> Vec<Screen> {
     let (server, fresh) = (server(), Sandbox::new());
     fresh.write("/home/ubuntu/provision.yaml", "ubuntu", block(&document("README.md"), "```yaml\n"));
@@ -74,11 +103,16 @@ fn screens() -> Vec<Screen> {
             text: typed(&server, &["provision follow-ups", "provision follow-ups --done-all"]),
         },
         Screen {
+            name: "history",
+            title: "What was done, and when",
+            text: typed(&server, &["provision history --limit 1"]),
+        },
+        Screen {
             name: "first",
             title: "A first plan file",
             text: typed(&fresh, &["provision plan", "provision apply --yes", "provision plan"]),
         },
-        Screen { name: "history", title: "What was done, and by whom", text: typed(&fresh, &["provision history"]) },
+        Screen { name: "alone", title: "From nothing to a directory, with messages alone", text: alone() },
         Screen {
             name: "mistakes",
             title: "Mistakes in a plan file are reported together",
@@ -107,7 +141,7 @@ fn block<'a>(text: &'a str, start: &str) -> &'a str {
 }
 
 /// Replaces what differs from run to run: ids, fingerprints, times and ages.
-fn normal(text: &str) -> String {
+pub(crate) fn normal(text: &str) -> String {
     let text = text.replace("just now", "1 min ago");
     let mut words = Vec::new();
     for word in text.split_whitespace() {
@@ -124,9 +158,9 @@ fn normal(text: &str) -> String {
     words.join(" ")
 }
 
-/// Returns README.md with its screens.
-fn readme(screens: &[Screen]) -> String {
-    let mut text = document("README.md");
+/// Returns a document with its screens.
+fn with_screens(name: &str, screens: &[Screen]) -> String {
+    let mut text = document(name);
     for screen in screens {
         let marker = format!("<!-- output of: {} -->\n```console\n", screen.name);
         let Some(at) = text.find(&marker) else { continue };
@@ -148,18 +182,77 @@ fn gallery(screens: &[Screen]) -> String {
 #[test]
 fn screens_in_the_documents_are_what_the_program_prints() {
     let screens = screens();
-    for (name, text) in [("README.md", readme(&screens)), ("docs/screens.md", gallery(&screens))] {
+    let pages = ["README.md", "docs/guide.md"].map(|name| (name, with_screens(name, &screens)));
+    for (name, text) in pages.into_iter().chain([("docs/screens.md", gallery(&screens))]) {
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &text).unwrap();
         }
         assert_eq!(normal(&document(name)), normal(&text), "run `make docs`");
     }
-    let fitted = ["server", "applied", "again", "first"];
+    let fitted = ["server", "applied", "again", "followed-up", "history", "first"];
     for screen in screens.iter().filter(|screen| fitted.contains(&screen.name)) {
         for line in screen.text.lines() {
             // Commands are not broken in the middle of a word.
             let is_command = line.trim_start().starts_with("provision ") || line.contains(".yml \\");
             assert!(line.chars().count() <= 80 || is_command, "{}: {line}", screen.name);
+        }
+    }
+}
+
+/// Commands, lines of plan files and words that do not fit stay as they are, so that they can be copied.
+#[track_caller]
+fn fits(columns: usize, command: &str, text: &str) {
+    for line in text.lines() {
+        let is_code = line.contains(" | ") || line.trim_start().starts_with("-->") || line.contains(" \\");
+        let rest = line.trim_start().trim_start_matches(['+', '-', '~']).trim_start();
+        let is_command =
+            ["provision ", "chattr ", "cd ", "docker ", "git ", "sudo ", "mv ", "mkdir ", "install ", "CREATE "]
+                .iter()
+                .any(|word| rest.starts_with(word));
+        let is_word = !rest.trim_end_matches(['.', ',']).contains(' ') || rest.contains('`');
+        // An example can be copied into a plan file.
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let is_word =
+            is_word || rest.split_once(": ").is_some_and(|(key, _)| command.starts_with("explain") && is_name(key));
+        let fits = line.chars().count() <= columns || is_code || is_command || is_word;
+        assert!(fits, "{columns} columns, {command}: {line:?}\n{text}");
+    }
+}
+
+#[test]
+fn every_output_fits_the_terminal() {
+    let mut sandbox = server();
+    let applied = typed(&sandbox, &["provision apply --yes"]);
+    fits(80, "apply", &applied);
+    sandbox.bash(
+        "ubuntu",
+        &format!("cp provision.yaml broken.yaml; sed -i 's/^    when: .*/    whne: {}/' broken.yaml", "x".repeat(90)),
+    );
+    sandbox.bash("root", &format!("chown -R 50000 {CHECKOUT}/airflow_poc/logs; chattr +i {KEY} 2>/dev/null || true"));
+    sandbox.new_key();
+    sandbox.set_env("REDSHIFT_PASSWORD", "wrong");
+    for columns in [60, 80, 100, 120] {
+        for command in [
+            "plan",
+            "plan -v 2>/dev/null",
+            "history",
+            "history 20",
+            "follow-ups",
+            "rescue list",
+            "explain repository",
+            "explain directory",
+            "explain key_file.verify",
+            "validate broken.yaml",
+            "plan --only nosuchstep",
+            "plan /root/provision.yaml",
+            "show provision.yaml",
+            "rescue show nosuchrescue",
+        ] {
+            let line = format!("COLUMNS={columns} provision {command}");
+            let shown = typed(&sandbox, &[line.as_str()]);
+            // Commands to type by hand are not broken.
+            let shown = shown.split_once('\n').unwrap().1.split("\n  By hand\n").next().unwrap();
+            fits(columns, command, shown);
         }
     }
 }
@@ -180,10 +273,14 @@ fn commands_in_the_readme_exist() {
         match words.as_slice() {
             ["make", target] => assert!(makefile.contains(&format!("\n{target}: ##")), "{command}"),
             ["sudo", "apt-get", "install", packages @ ..] => {
-                packages.iter().for_each(|package| assert!(setup.contains(&format!("need {package} ")), "{package}"));
+                for package in packages.iter().filter(|package| !package.starts_with("./")) {
+                    assert!(setup.contains(&format!("need {package} ")), "{package}");
+                }
             }
+            // scripts/test-package does that.
+            ["sudo", "apt-get", "purge", "provision"] => {}
             ["cargo", "install", "--locked", "--path", "."] | ["cargo", "uninstall", "provision"] => {}
-            ["sudo", "rm", "-rf", "/var/lib/provision", "~/.local/state/provision"] => {}
+            ["rm", "-rf", "~/.local/state/provision"] => {}
             ["export", ..] => {}
             ["provision", "explain", ..] => {
                 sandbox.provision("ubuntu", words[1..].iter().copied()).directory("/opt/provision").run().exits(0);

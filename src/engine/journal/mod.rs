@@ -8,12 +8,12 @@
 mod past;
 mod record;
 
-use crate::text::io_error_text;
+use crate::text::{io_error_text, storage_hint};
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use past::{RunStatus, RunSummary, interrupted, mark_recovered, past};
+pub use past::{PastChange, RunStatus, RunSummary, interrupted, mark_recovered, past};
 pub use record::{BadLine, FORMAT, Record, RescueStep, RescueSteps, parse};
 use record::{ENDED, RUNNING, now};
 
@@ -159,8 +159,8 @@ impl Writer {
 
     fn failed(&self, error: &std::io::Error) -> Failure {
         let path = self.dir.path_of(format!("{}.{RUNNING}", self.run).as_ref());
-        Failure::new(format!("cannot record the run in {}: {}", escape_path(&path), io_error_text(error)))
-            .hint("check that file system, then run apply again")
+        let hint = storage_hint(error, "check that file system, then run apply again");
+        Failure::new(format!("cannot record the run in {}: {}", escape_path(&path), io_error_text(error))).hint(hint)
     }
 }
 

@@ -7,11 +7,12 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::record::{BadLine, ENDED, RUNNING, Record, RescueSteps, now, parse};
-use crate::engine::event::{Counts, FollowUp, InterruptedChange, InterruptedRun, RunOutcome};
+use crate::engine::event::{ChangeOutcome, Counts, FollowUp, InterruptedChange, InterruptedRun, RunOutcome};
 use crate::failure::Failure;
 use crate::host::fs::{Dir, escape_path};
 use crate::host::machine;
 use crate::host::state::{self, Access, Part, StateFolder};
+use crate::resource::Action;
 
 /// The maximum size of a journal, in bytes.
 const MAX_JOURNAL: u64 = 64 << 20;
@@ -32,6 +33,8 @@ pub struct RunSummary {
     /// `None` until the run has finished.
     pub counts: Option<Counts>,
     pub reason: Option<String>,
+    /// The changes that were made, or failed, in this order.
+    pub changes: Vec<PastChange>,
     /// The changes that were started but not finished.
     pub unfinished: Vec<InterruptedChange>,
     /// The follow-ups of its changes.
@@ -48,6 +51,20 @@ impl RunSummary {
             _ => None,
         })
     }
+}
+
+/// A change of an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PastChange {
+    pub step: String,
+    pub action: Action,
+    pub target: String,
+    /// The commits, the fingerprints of keys, the columns: as the plan showed them.
+    pub summary: String,
+    pub outcome: ChangeOutcome,
+    /// It failed, and a part of it was made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// How a run ended, or that it has not.
@@ -201,6 +218,7 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
                 outcome: if alive { RunStatus::Running } else { RunStatus::CutOff },
                 counts: None,
                 reason: None,
+                changes: Vec::new(),
                 unfinished: Vec::new(),
                 follow_ups: Vec::new(),
                 records: Vec::new(),
@@ -221,7 +239,17 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
                 begun.insert(step.clone());
             }
             // A step makes one change at a time, so this ends the step's only unfinished change.
-            Record::ChangeFinished { step, .. } => past.unfinished.retain(|change| change.step != *step),
+            Record::ChangeFinished { step, action, target, summary, outcome, partial, .. } => {
+                past.unfinished.retain(|change| change.step != *step);
+                past.changes.push(PastChange {
+                    step: step.clone(),
+                    action: *action,
+                    target: target.clone(),
+                    summary: summary.clone(),
+                    outcome: *outcome,
+                    partial: *partial,
+                });
+            }
             Record::RunFinished { at, outcome, counts, reason } => {
                 past.finished = Some(at.clone());
                 past.counts = Some(*counts);
@@ -245,8 +273,6 @@ fn fold(id: &str, records: Vec<Record>, alive: bool) -> Option<RunSummary> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::event::ChangeOutcome;
-    use crate::resource::Action;
 
     fn started(run: &str) -> Record {
         Record::RunStarted {

@@ -6,7 +6,7 @@
 //! file can therefore try guesses at a weak secret, and its mode (0600) is what prevents that.
 
 use crate::failure::Failure;
-use crate::text::{file_word, io_error_text};
+use crate::text::{file_word, io_error_text, storage_hint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -305,7 +305,7 @@ impl Saved {
         };
         file.write_all(by.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
             Failure::new(format!("cannot note that the saved plan is used: {}", io_error_text(&error)))
-                .hint(format!("see to the file system of {}", escape_path(dir.path())))
+                .hint(storage_hint(&error, format!("check the file system of {}", escape_path(dir.path()))))
         })?;
         state::sync(&dir)
     }

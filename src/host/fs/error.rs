@@ -33,6 +33,7 @@ impl Error {
             Errno::ACCESS | Errno::PERM => Some("run the step as the owner, or with run_as: root".into()),
             Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again".into()),
             Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again".into()),
+            Errno::FBIG => Some("raise the limit on file sizes (ulimit -f unlimited), then run again".into()),
             Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (ulimit -n), then run again".into()),
             _ => None,
         };

@@ -35,6 +35,7 @@ pub static PLAN_FILE: Reference = Reference {
         ),
         Key::required("steps", Shape::List(&Shape::Keys(&STEP)), "[]", "The steps, in the order in which they run."),
     ],
+    rules: &[],
 };
 
 /// A step. It also has the key of its kind.
@@ -66,7 +67,7 @@ pub static STEP: Reference = Reference {
         ),
         Key::optional(
             "run_as",
-            Shape::Text,
+            Shape::NotEmpty,
             "the user who starts the program",
             "ubuntu",
             "The user that the step runs as.",
@@ -86,6 +87,7 @@ pub static STEP: Reference = Reference {
             "The step is blocked if it would change more things than that.",
         ),
     ],
+    rules: &[],
 };
 
 /// A connection.
@@ -94,7 +96,7 @@ pub static CONNECTION: Reference = Reference {
     keys: &[
         Key::required(
             "url",
-            Shape::Text,
+            Shape::DatabaseUrl,
             "\"postgresql://etl@db.example:5439/dw?sslmode=verify-full\"",
             "A libpq URL, or a string of keywords (`host=… dbname=…`, `service=…`).",
         ),
@@ -127,6 +129,7 @@ pub static CONNECTION: Reference = Reference {
             "An SSH server that forwards to the warehouse.",
         ),
     ],
+    rules: &[],
 };
 
 /// A tunnel.
@@ -148,6 +151,7 @@ pub static TUNNEL: Reference = Reference {
             "The fingerprint of the server's host key.",
         ),
     ],
+    rules: &[],
 };
 
 /// The references that `explain` can show, by name.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{CONNECTION, PLAN_FILE, STEP, TUNNEL};
 use crate::resource::REFERENCES;
-use crate::resource::reference::{Key, Presence, Reference, SECRET_SOURCE, Shape};
+use crate::resource::reference::{Key, Presence, Reference, Rule, SECRET_SOURCE, Shape};
 
 /// The pattern of a Jinja template.
 const TEMPLATE: &str = r"\{[{%#]";
@@ -12,12 +12,21 @@ const TEMPLATE: &str = r"\{[{%#]";
 const WORD: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$";
 const VARIABLE: &str = "^(?!env_var$)[A-Za-z_][A-Za-z0-9_]*$";
 
+const NAME: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+const ENV_NAME: &str = r#"^[^\s=$(){}'"`\\;&|<>]+$"#;
+/// The start of git's rules for branches (git-check-ref-format).
+const BRANCH: &str = r"^[^-\s~^:?*\[\\][^\s~^:?*\[\\]*$";
+/// The periods of all calendars, and the current one.
+const PERIOD: &str = r"^([0-9]{4}(_(h[12]|q[1-4]|w[0-9]{2}|[0-9]{2}(_[0-9]{2})?))?|current(-[0-9]+)?)$";
+/// A URL of PostgreSQL, or a text without a scheme.
+const DATABASE_URL: &str = "^(postgres(ql)?://|(?![A-Za-z][A-Za-z0-9+.:-]*://))";
+
 /// The schema (draft-07) of plan files. `validate` refuses everything that it refuses. Mistakes that involve several places
 /// (undeclared names, two steps that own the same thing) are found only by `validate`.
 pub fn schema() -> Value {
     let mut definitions = Map::new();
     definitions.insert("template".to_owned(), json!({ "type": "string", "pattern": TEMPLATE }));
-    definitions.insert("secret_source".to_owned(), secret_source());
+    definitions.insert("secret_source".to_owned(), mapping(&SECRET_SOURCE));
     definitions.insert("connection".to_owned(), mapping(&CONNECTION));
     definitions.insert("tunnel".to_owned(), mapping(&TUNNEL));
     for (kind, reference) in REFERENCES {
@@ -45,23 +54,30 @@ fn step() -> Value {
     step
 }
 
-fn secret_source() -> Value {
-    let mut source = mapping(&SECRET_SOURCE);
-    source["oneOf"] = ["env", "file", "command"].iter().map(|word| json!({ "required": [word] })).collect();
-    source
-}
-
 fn mapping(reference: &Reference) -> Value {
     let properties: Map<String, Value> =
         reference.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
     let required: Vec<&str> = reference.keys.iter().filter(|key| key.is_required()).map(|key| key.name).collect();
-    json!({
+    let mut mapping = json!({
         "type": "object",
         "description": reference.summary,
         "properties": properties,
         "required": required,
         "additionalProperties": false,
-    })
+    });
+    for rule in reference.rules {
+        match rule {
+            Rule::ExactlyOne(keys) => {
+                mapping["oneOf"] = keys.iter().map(|key| json!({ "required": [key] })).collect();
+            }
+            Rule::Requires(key, other) => mapping["dependencies"][*key] = json!([other]),
+        }
+    }
+    // The key is null in YAML, and Python's validators name it so. A pattern is not offered as a completion.
+    if let Some(key) = reference.key("null") {
+        mapping["patternProperties"] = json!({ "^None$": property(key) });
+    }
+    mapping
 }
 
 fn property(key: &Key) -> Value {
@@ -111,6 +127,20 @@ fn value(shape: &Shape, nullable: bool) -> Value {
         Shape::Fingerprint => any.extend([json!({ "type": "string", "pattern": "^SHA256:" }), template()]),
         Shape::PeriodName => any.extend([json!({ "type": "string", "pattern": r"\..*\{period\}" }), template()]),
         Shape::Table => any.extend([json!({ "type": "string", "pattern": r".\.." }), template()]),
+        // YAML 1.1 reads the month 2025_07 and the day 2025_07_15 as numbers. A year is four digits and has to be in quotes.
+        Shape::Period => any.extend([
+            json!({ "type": "string", "pattern": PERIOD }),
+            json!({ "type": "integer", "minimum": 100_000 }),
+            template(),
+        ]),
+        Shape::NotEmpty => any.push(json!({ "type": "string", "minLength": 1 })),
+        Shape::Branch => any.extend([json!({ "type": "string", "pattern": BRANCH }), template()]),
+        Shape::Variable => any.extend([json!({ "type": "string", "pattern": NAME }), template()]),
+        Shape::EnvName => any.push(json!({ "type": "string", "pattern": ENV_NAME })),
+        Shape::DatabaseUrl => any.extend([json!({ "type": "string", "pattern": DATABASE_URL }), template()]),
+        Shape::Positive(max) => {
+            any.extend([json!({ "type": "integer", "minimum": 1, "maximum": max }), template()]);
+        }
         Shape::Grantee => any.extend([json!({ "type": "string", "minLength": 1 }), grantee("group"), grantee("role")]),
         Shape::PathOrSource => any.extend([
             json!({ "type": "string", "pattern": "^/+[^/]" }),

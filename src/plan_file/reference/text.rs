@@ -8,6 +8,7 @@ use super::topics;
 use crate::failure::Failure;
 use crate::plan_file::diagnostic::suggest;
 use crate::resource::reference::{Key, Presence, Reference};
+use crate::text::layout::Layout;
 
 const BOLD: Style = Style::new().bold();
 
@@ -16,7 +17,7 @@ const BOLD: Style = Style::new().bold();
 ///
 /// # Errors
 /// If there is no such key.
-pub fn explain(word: &str) -> Option<Result<String, Failure>> {
+pub fn explain(word: &str, layout: Layout) -> Option<Result<String, Failure>> {
     let mut parts = word.split('.');
     let first = parts.next().unwrap_or_default();
     let (name, mut reference) = topics().into_iter().find(|(name, _)| *name == first)?;
@@ -40,30 +41,35 @@ pub fn explain(word: &str) -> Option<Result<String, Failure>> {
     let mut text = format!("{BOLD}{path}{BOLD:#}\n");
     match key {
         None => {
-            let _ = writeln!(text, "  {}\n", reference.summary);
-            keys(reference, "  ", &mut text);
+            text += &layout.paragraph("  ", 2, reference.summary);
+            text.push('\n');
+            keys(reference, 2, layout, &mut text);
         }
         Some(key) => {
-            let _ = writeln!(text, "  {}\n  {}\n  {}: {}", shape(key), key.doc, key.name, key.example);
+            text += &layout.paragraph("  ", 2, &shape(key));
+            text += &layout.paragraph("  ", 2, key.doc);
+            let _ = writeln!(text, "  {}: {}", key.name, key.example);
             if let Some(nested) = key.shape.nested() {
                 text.push('\n');
-                keys(nested, "  ", &mut text);
+                keys(nested, 2, layout, &mut text);
             }
         }
     }
     Some(Ok(text))
 }
 
-fn keys(reference: &Reference, indent: &str, text: &mut String) {
+/// Examples are not broken: they are for plan files.
+fn keys(reference: &Reference, indent: usize, layout: Layout, text: &mut String) {
+    let (own, below) = (" ".repeat(indent), " ".repeat(indent + 4));
     for key in reference.keys {
-        let _ = writeln!(text, "{indent}{BOLD}{}{BOLD:#}  {}", key.name, shape(key));
-        let _ = writeln!(text, "{indent}    {}", key.doc);
-        let _ = writeln!(text, "{indent}    {}: {}", key.name, key.example);
+        *text += &layout.paragraph(&format!("{own}{BOLD}{}{BOLD:#}  ", key.name), indent + 4, &shape(key));
+        *text += &layout.paragraph(&below, indent + 4, key.doc);
+        let _ = writeln!(text, "{below}{}: {}", key.name, key.example);
         // Sources are described once, under their own name.
         let nested =
             key.shape.nested().filter(|nested| !std::ptr::eq(*nested, &crate::resource::reference::SECRET_SOURCE));
         if let Some(nested) = nested {
-            keys(nested, &format!("{indent}    "), text);
+            keys(nested, indent + 4, layout, text);
         }
     }
 }

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use self::plan::{Screen, is_routine};
 use self::style::{BOLD, DIM, GREEN, RED, YELLOW};
-use super::layout::Layout;
 use super::output;
 use super::target::with_target;
 use crate::engine::event::{
     ChangeOutcome, Counts, Event, Finished, FollowUp, InterruptedRun, OpenFollowUp, Planned, RunOutcome, Sink,
     StepFinished, StepPlanned,
 };
+use crate::text::layout::Layout;
 use crate::text::{clean, clean_lines, file_word, plural};
 
 /// Writes events as text.
@@ -206,7 +206,7 @@ impl State {
                     let layout = self.settings.layout;
                     let mut text = layout.paragraph(&format!("{RED}error{RED:#}: "), 2, &clean_lines(reason));
                     if let Some(hint) = hint {
-                        text += &layout.paragraph("  hint: ", 4, &clean_lines(hint));
+                        text += &layout.hint(2, &clean_lines(hint));
                     }
                     parts.push(Part::Message(text));
                 }
@@ -423,7 +423,9 @@ impl State {
                 };
                 text.push_str(&sentence);
             }
-            None if converged && !self.settings.is_verbose && counts.unchanged > 0 => text.push_str(" (-v lists them)"),
+            None if converged && !self.settings.is_verbose && counts.unchanged > 0 => {
+                text.push_str(if counts.unchanged == 1 { " (-v lists it)" } else { " (-v lists them)" })
+            }
             None => {}
         }
         let lines = text.lines().map(|line| self.settings.layout.paragraph("", 2, line));

@@ -8,8 +8,8 @@ use super::paths::Base;
 use super::style::{BOLD, DIM, GREEN, RED, RED_PLAIN, YELLOW, of_action, of_step};
 use crate::engine::event::{Certainty, Deployment, Description, FollowUp, Planned, StepPlanned};
 use crate::render::deployment;
-use crate::render::layout::{Layout, width};
 use crate::render::target::with_target;
+use crate::text::layout::{Layout, width};
 use crate::text::{clean, clean_lines, plural};
 
 /// The indentation of the lines that belong to a step.
@@ -138,7 +138,7 @@ impl Screen {
 
     /// Commands in hints have whole paths, so that they work anywhere.
     fn hint(&self, hint: &str) -> String {
-        self.line(&format!("hint: {}", clean_lines(hint)))
+        self.layout.hint(INDENT, &clean_lines(hint))
     }
 
     /// Returns a warning of a step.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::engine::event::{Action, Certainty, Description};
-use crate::render::layout::width;
+use crate::text::layout::width;
 
 const HOME: &str = "/home/ubuntu/etl/etl_dw";
 

@@ -12,7 +12,7 @@ pub static REFERENCE: Reference = Reference {
             "/srv/app/docker-compose.yml",
             "The compose file. Only the value is edited, byte for byte.",
         ),
-        Key::required("variable", Shape::Text, "SMTP_PASSWORD", "The variable's name."),
+        Key::required("variable", Shape::Variable, "SMTP_PASSWORD", "The variable's name."),
         Key::usual(
             "value",
             Shape::Source,
@@ -35,4 +35,5 @@ pub static REFERENCE: Reference = Reference {
             "The file with the values of `${NAME}`: where a symlink `.env` leads, or what `docker compose --env-file` names.",
         ),
     ],
+    rules: &[],
 };

@@ -7,6 +7,7 @@ use super::TreeChange;
 use crate::resource::attributes::{AttributeChange, ownership, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
+use crate::text;
 
 /// One change of a directory. An owner, group or mode of `None` is left unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ impl crate::resource::Change for Change {
                     summary.push_str(&format!(", {}", ownership(owner, group)));
                 }
                 if !parents.is_empty() {
-                    summary.push_str(&format!(", and its parents {}", parents.join(", ")));
+                    summary.push_str(&format!(", and its parent {}", text::directories(parents)));
                 }
                 let mut after = with_ids(json!({}), owner, group);
                 after["mode"] = json!(mode);

@@ -1,6 +1,6 @@
 //! The keys of the kind, for people and editors.
 
-use crate::resource::reference::{Key, Reference, Shape};
+use crate::resource::reference::{Key, Reference, Rule, Shape};
 
 /// The keys of a directory in a plan file.
 pub static REFERENCE: Reference = Reference {
@@ -63,5 +63,10 @@ pub static REFERENCE: Reference = Reference {
             "refuse",
             "How files are handled that have several names, possibly outside the directory.",
         ),
+    ],
+    rules: &[
+        Rule::Requires("dir_mode", "recursive"),
+        Rule::Requires("file_mode", "recursive"),
+        Rule::Requires("exclude", "recursive"),
     ],
 };

@@ -5,6 +5,7 @@ use crate::host::secret::Digest;
 use crate::resource::attributes::{AttributeChange, ownership, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
+use crate::text;
 
 /// One change of a file. Where no owner or group is given, it stays as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ impl crate::resource::Change for Change {
                     summary.push_str(&format!(", {}", ownership(owner, group)));
                 }
                 if !parents.is_empty() {
-                    summary.push_str(&format!(", and its parents {}", parents.join(", ")));
+                    summary.push_str(&format!(", and its parent {}", text::directories(parents)));
                 }
                 summary.push_str(&difference.shown());
                 let after = with_ids(json!({ "mode": mode, "parents": parents }), owner, group);

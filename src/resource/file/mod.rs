@@ -139,7 +139,7 @@ impl File {
                 self.path,
                 names.join(", ")
             ))
-            .hint("see that it is there, then run again")
+            .hint("check that it exists, then run again")
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The keys of the kind, for people and editors.
 
-use crate::resource::reference::{Key, Reference, Shape};
+use crate::resource::reference::{Key, Reference, Rule, Shape};
 
 /// What a plan file can say of a file.
 pub static REFERENCE: Reference = Reference {
@@ -40,4 +40,5 @@ pub static REFERENCE: Reference = Reference {
             "The file's permission bits.",
         ),
     ],
+    rules: &[Rule::ExactlyOne(&["content", "template"])],
 };

@@ -5,6 +5,7 @@ use super::PublicFacts;
 use crate::resource::attributes::{AttributeChange, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
+use crate::text;
 
 /// One change of a key file. An owner or group of `None` is left unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ impl crate::resource::Change for Change {
             Self::Create { path, parents, key, mode, owner, group, proven_by } => {
                 let mut summary = format!("create the key file with {} and mode {mode}", short(key));
                 if !parents.is_empty() {
-                    summary.push_str(&format!(", and its parents {}", parents.join(", ")));
+                    summary.push_str(&format!(", and its parent {}", text::directories(parents)));
                 }
                 add_proof(&mut summary, proven_by);
                 let after = with_ids(json!({ "key": key, "mode": mode, "parents": parents }), owner, group);

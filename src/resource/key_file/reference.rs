@@ -30,6 +30,7 @@ pub static REFERENCE: Reference = Reference {
             "A host that has to accept the key before and after it replaces another one.",
         ),
     ],
+    rules: &[],
 };
 
 /// How a key is proven.
@@ -49,7 +50,7 @@ pub static VERIFY: Reference = Reference {
             "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
             "The host key's fingerprint.",
         ),
-        Key::optional("timeout", Shape::Whole(300), "10", "30", "Seconds that a login may take, from 1 to 300."),
+        Key::optional("timeout", Shape::Positive(300), "10", "30", "Seconds that a login may take."),
         Key::optional("required", Shape::Boolean, "false", "true", "Whether an unreachable host blocks the step."),
         Key::optional(
             "retire",
@@ -59,4 +60,5 @@ pub static VERIFY: Reference = Reference {
             "Whether to warn if the host still accepts the replaced key.",
         ),
     ],
+    rules: &[],
 };

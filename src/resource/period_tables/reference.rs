@@ -15,7 +15,7 @@ pub static REFERENCE: Reference = Reference {
         ),
         Key::required(
             "from",
-            Shape::Text,
+            Shape::Period,
             "2025_h2",
             "The first period (2025, 2025_h2, 2025_q3, 2025_07, 2025_w07 or 2025_07_15), or `current-6` for the six before the \
              current one.",
@@ -26,7 +26,7 @@ pub static REFERENCE: Reference = Reference {
             "[{ name: \"ods.hist_orders_{period}\", like: ods.mart_orders }]",
             "The series.",
         ),
-        Key::optional("through", Shape::Text, "current", "current", "The last period, or `current`."),
+        Key::optional("through", Shape::Period, "current", "current", "The last period, or `current`."),
         Key::optional("ahead", Shape::Whole(120), "0", "1", "The number of future periods to create in advance."),
         Key::optional(
             "warn_days",
@@ -51,6 +51,7 @@ pub static REFERENCE: Reference = Reference {
         ),
         Key::optional("owner", Shape::Text, "the connected user, for new tables", "etl", "The owner of the tables."),
     ],
+    rules: &[],
 };
 
 /// One series.
@@ -68,4 +69,5 @@ pub static SERIES: Reference = Reference {
              tables.",
         ),
     ],
+    rules: &[],
 };

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::actual::{ChangedPath, Commit, LocalChange, PathChange, short};
 use crate::resource::{Action, Change, DeployedCommit, DeployedFile, Description};
+use crate::text;
 
 /// The maximum number of names in a one-line summary.
 const NAMES_IN_SUMMARY: usize = 5;
@@ -114,7 +115,7 @@ impl Change for RepositoryChange {
                     let NewClone { url, branch, commit, parents, .. } = clone;
                     let mut summary = format!("clone {url} at branch {branch}, commit {}", short(commit));
                     if !parents.is_empty() {
-                        summary.push_str(&format!(", and make its parents {}", parents.join(", ")));
+                        summary.push_str(&format!(", and create its parent {}", text::directories(parents)));
                     }
                     summary
                 },

@@ -7,7 +7,7 @@ pub static REFERENCE: Reference = Reference {
     summary: "A git checkout at the head of a remote's branch. Local work that is in the way is rescued first.",
     keys: &[
         Key::required("path", Shape::Path, "/srv/app/code", "The checkout's top directory."),
-        Key::required("branch", Shape::Text, "main", "The branch, here and at the remote."),
+        Key::required("branch", Shape::Branch, "main", "The branch, here and at the remote."),
         Key::usual(
             "url",
             Shape::Text,
@@ -30,4 +30,5 @@ pub static REFERENCE: Reference = Reference {
             "What happens to commits that the remote does not have: the step is blocked, or they are rescued.",
         ),
     ],
+    rules: &[],
 };

@@ -29,6 +29,7 @@ pub static REFERENCE: Reference = Reference {
         ),
         Key::optional("owner", Shape::Text, "the connected user, for a new table", "etl", "The owner of the table."),
     ],
+    rules: &[],
 };
 
 /// A column to compare.
@@ -39,4 +40,5 @@ pub static COLUMN: Reference = Reference {
         Key::required("type", Shape::Text, "bigint", "The type, as spelled by the server."),
         Key::optional("null", Shape::Boolean, "true", "false", "Whether it allows NULL."),
     ],
+    rules: &[],
 };
