@@ -25,7 +25,7 @@ test: ## runs every test on real git, PostgreSQL, sshd and users, and lists the 
 docs: ## generates docs/reference.md from the tables of keys in each kind, the screens in the documents, and the recordings
 	@scripts/setup
 	UPDATE_DOCS=1 cargo test --locked --lib the_reference_document
-	UPDATE_DOCS=1 scripts/test --test contract screens:: recordings::
+	UPDATE_DOCS=1 scripts/test --test contract -- screens:: recordings::
 
 check: ## checks formatting, lints, wording, generated documents, licences and sources of dependencies
 	@scripts/setup --check
