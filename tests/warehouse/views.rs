@@ -84,8 +84,8 @@ async fn a_column_that_not_every_table_has_is_left_out_and_said() {
     let expected = "view s.h leaves out column b, because not every table has it: s.h_2025_h2";
     assert!(notes.contains(&expected.to_owned()), "{notes:?}");
     // A column at the end is added to the view.
-    let mending = periods(&format!("on_drift: add_columns\n{VIEW}"));
-    let done = database.apply(&mending).await;
+    let repairing = periods(&format!("on_drift: add_columns\n{VIEW}"));
+    let done = database.apply(&repairing).await;
     assert_eq!(done, ["add column b integer to s.h_2025_h2", "replace view s.h over 2 tables"]);
 }
 

@@ -285,7 +285,7 @@ fn a_quiet_run_with_nothing_to_change_prints_nothing() {
     events.push(finished(RunOutcome::Ok, Counts { unchanged: 1, ..Counts::default() }));
     assert_eq!(screen(Settings { is_quiet: true, ..settings(Some(80)) }, &events), "");
     let text = plain(&screen(settings(Some(80)), &events));
-    assert_eq!(text.lines().last().unwrap(), "Nothing to change: 1 step in order. (-v lists them)");
+    assert_eq!(text.lines().last().unwrap(), "Nothing to change: 1 step in order. (-v lists it)");
     // A warning that holds is shown, also of a step that is in order.
     let mut warned = step("a", "", Planned::Unchanged, vec![]);
     warned.warnings.push("everybody can read it".into());

@@ -131,13 +131,13 @@ fn common_columns(parent: &Relation, members: &[Member], dialect: Dialect) -> (V
     let (mut common, mut missing) = (Vec::new(), Vec::new());
     let mut without = BTreeSet::new();
     for column in &parent.columns {
-        let lacking = members.iter().filter(|member| member.column(&column.name, dialect).is_none());
-        let lacking: Vec<String> = lacking.map(|member| member.table.to_string()).collect();
-        if lacking.is_empty() {
+        let missing = members.iter().filter(|member| member.column(&column.name, dialect).is_none());
+        let missing: Vec<String> = missing.map(|member| member.table.to_string()).collect();
+        if missing.is_empty() {
             common.push(column.name.clone());
         } else {
             missing.push(Shown(&column.name).to_string());
-            without.extend(lacking);
+            without.extend(missing);
         }
     }
     let names = without.into_iter().collect::<Vec<_>>().join(", ");
