@@ -74,7 +74,13 @@ const CONFLICT_TEXTS: &[&str] = &[
 /// `user` is the connected user.
 pub(super) fn of_statement(error: &Error, doing: &str, user: &str) -> DbError {
     let Some(answer) = error.as_db_error() else {
-        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let kind = error.to_string();
+        let reason = error.source().map_or_else(|| kind.clone(), ToString::to_string);
+        // Asking again brings the same.
+        if ["error parsing response", "unexpected message"].iter().any(|start| kind.starts_with(start)) {
+            let failure = Failure::new(format!("{doing}: the server does not speak PostgreSQL's protocol ({reason})"));
+            return DbError::Fatal(failure.hint("check that a PostgreSQL or Redshift server listens there"));
+        }
         return DbError::ConnectionLost(
             Failure::new(format!("{doing}: the connection was lost ({reason})"))
                 .hint("run it again; completed changes are detected and left alone"),

@@ -131,13 +131,13 @@ fn common_columns(parent: &Relation, members: &[Member], dialect: Dialect) -> (V
     let (mut common, mut missing) = (Vec::new(), Vec::new());
     let mut without = BTreeSet::new();
     for column in &parent.columns {
-        let missing = members.iter().filter(|member| member.column(&column.name, dialect).is_none());
-        let missing: Vec<String> = missing.map(|member| member.table.to_string()).collect();
-        if missing.is_empty() {
+        let tables = members.iter().filter(|member| member.column(&column.name, dialect).is_none());
+        let tables: Vec<String> = tables.map(|member| member.table.to_string()).collect();
+        if tables.is_empty() {
             common.push(column.name.clone());
         } else {
             missing.push(Shown(&column.name).to_string());
-            without.extend(missing);
+            without.extend(tables);
         }
     }
     let names = without.into_iter().collect::<Vec<_>>().join(", ");
