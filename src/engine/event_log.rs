@@ -1,6 +1,6 @@
 //! Writes each event to the log too, so that a log is complete by itself.
 
-use super::event::{ChangeOutcome, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
+use super::event::{ChangeOutcome, Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
 use crate::failure::Failure;
 use crate::telemetry::spans;
 
@@ -71,7 +71,8 @@ fn line(event: &Event) -> Option<(Option<&str>, String)> {
         }
         Event::FollowUpOpen(open) => (None, format!("still open: {}", open.follow_up.command)),
         Event::RunFinished { counts, reason, .. } => {
-            (None, with_detail(&format!("ended: {counts}"), reason.as_slice()))
+            let ended = if *counts == Counts::default() { "ended".to_owned() } else { format!("ended: {counts}") };
+            (None, with_detail(&ended, reason.as_slice()))
         }
         Event::FollowUpsExpected { .. } | Event::PlanFinished { .. } => return None,
     })

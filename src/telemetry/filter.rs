@@ -56,11 +56,13 @@ impl Filter {
         Ok(Self { text: text.to_owned(), targets })
     }
 
-    /// Returns a filter that passes everything for a log or a timeline. `None` if there is neither.
+    /// Returns a filter that passes everything that a log or a timeline needs. `None` if there is neither. The log shows less.
     pub fn covering(log: Option<&Self>, timeline: bool) -> Option<Self> {
         match (log, timeline) {
             (None, false) => None,
-            (Some(filter), false) => Some(filter.clone()),
+            (Some(filter), false) if filter.max_level() == LevelFilter::OFF => Some(filter.clone()),
+            // The log needs these spans to name the step of a line, also where it does not show them.
+            (Some(filter), false) => Self::parse(&format!("{},engine=debug,worker=debug", filter.text)).ok(),
             // A timeline contains every span. The log applies its own filter.
             (log, true) => {
                 let directives = log.into_iter().flat_map(|filter| filter.text.split(','));

@@ -79,6 +79,9 @@ fn filters_apply_to_this_program_unless_they_name_a_crate() {
     let without_git = Filter::parse("info,git=off").unwrap();
     let covering = Filter::covering(Some(&without_git), true).unwrap();
     assert!(covering.allows("provision::git", Level::Debug), "a timeline contains every span");
+    let covering = Filter::covering(Some(&Filter::parse("fs=info").unwrap()), false).unwrap();
+    assert!(covering.allows("provision::worker", Level::Debug), "a log names the step of each line");
+    assert!(!covering.allows("provision::fs", Level::Debug) && !covering.allows("provision::git", Level::Error));
     let covering = Filter::covering(Some(&filter), true).unwrap();
     assert!(covering.allows("provision::fs", Level::Debug) && !covering.allows("tokio_postgres", Level::Debug));
 }

@@ -78,6 +78,7 @@ fn a_log_is_written_only_to_its_destination() {
     assert!(!silent.all().contains("took"), "{silent}");
     let some = sandbox.provision("ubuntu", ["plan", PLAN, "-v"]).run().exits(0);
     assert!(some.stderr.contains("INFO history-tables: warehouse.connect took"), "{some}");
+    assert!(some.stderr.contains("INFO repository: git.ls_remote took"), "{some}");
     assert!(!some.stderr.contains("begins") && !some.stdout.contains("took"), "{some}");
     let all = sandbox.provision("ubuntu", ["plan", PLAN, "-vv"]).run().exits(0);
     assert!(all.stderr.contains("DEBUG bastion-key: worker.request begins request=observe"), "{all}");
