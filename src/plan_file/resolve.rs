@@ -1,7 +1,8 @@
 //! A plan file with its templates evaluated, as YAML: what a run would go by, with secrets shown as their sources.
 //!
 //! The law: with the same variables and environment, what is printed evaluates to the same steps. A template that wants an
-//! environment variable that is not set stays as it is written. So does a URL with a password, and the variables in it.
+//! environment variable that is not set stays as it is written. So does a URL with a password, and a command that fetches a secret,
+//! with the variables in them.
 
 use std::collections::BTreeSet;
 
@@ -182,6 +183,7 @@ impl Writer {
         };
         let mut printed = body.clone();
         self.keep_logins(&written.body, &mut printed);
+        self.keep_commands(&written.body, &mut printed);
         let value = self.value(&written.body, &printed, &mut means_the_same);
         step.insert(written.kind.into(), value);
         Ok(step)
@@ -229,6 +231,7 @@ impl Writer {
         }
         let wanted = spec.map(|spec| spec.settings());
         let whole = evaluated.clone();
+        self.keep_commands(node, &mut evaluated);
         let mut means_the_same = |place: &[usize], scalar: &Scalar| {
             let spec = read(&with_scalar(&whole, place, scalar));
             wanted.is_none() || holds_password || spec.map(|spec| spec.settings()) == wanted
@@ -269,6 +272,24 @@ impl Writer {
                 evaluated.value = Value::Unset(String::new());
             }
             _ => {}
+        }
+    }
+
+    /// Keeps the templates in the `command` of every secret source: what a program is given to fetch a secret can be one.
+    fn keep_commands(&mut self, written: &Node, evaluated: &mut Node) {
+        let (Value::Mapping(before), Value::Mapping(pairs)) = (&written.value, &mut evaluated.value) else { return };
+        for ((key, value), (_, before)) in pairs.iter_mut().zip(before) {
+            match (key.text(), &mut value.value, &before.value) {
+                (Some("command"), Value::Sequence(words), Value::Sequence(before)) => {
+                    for (word, before) in words.iter_mut().zip(before) {
+                        if before.text().is_some_and(has_template) {
+                            self.keep(before, String::new());
+                            word.value = Value::Unset(String::new());
+                        }
+                    }
+                }
+                _ => self.keep_commands(before, value),
+            }
         }
     }
 

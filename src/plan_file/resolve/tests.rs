@@ -72,6 +72,30 @@ fn resolved(text: &str, vars: &[(&str, &str)]) -> String {
 }
 
 #[test]
+fn commands_that_fetch_secrets_keep_their_templates() {
+    let text = "
+name: x
+vars: { place: prod, token: \"{{ env_var('TOKEN') }}\" }
+connections:
+  w:
+    url: postgresql://etl@db.example/warehouse
+    password: { command: [vault, read, \"{{ place }}\", \"-token={{ token }}\"] }
+steps:
+  - id: pw
+    compose_env:
+      file: /srv/app/compose.yaml
+      variable: PW
+      value: { command: [curl, -H, \"Authorization: Bearer {{ env_var('TOKEN') }}\", https://vault.example/pw] }
+  - id: t
+    table: { connection: w, ddl: CREATE TABLE a.b (c int) }
+";
+    let inputs = Inputs { env: [("TOKEN".to_owned(), "canary".to_owned())].into(), ..Inputs::default() };
+    let resolved = PlanFile::parse("x.yaml", text).unwrap().resolve(&inputs).unwrap();
+    assert!(!resolved.contains("canary") && resolved.contains("Bearer {{ env_var(''TOKEN'') }}"), "{resolved}");
+    assert_eq!(meaning("x.yaml", &resolved, &inputs), meaning("x.yaml", text, &inputs), "{resolved}");
+}
+
+#[test]
 fn templates_give_way_to_their_values() {
     let text = "
 name: x
