@@ -39,9 +39,10 @@ pub fn as_user(uid: u32, name: &str, prepare: impl FnOnce(&Path), body: impl FnO
     assert!(output_text.contains("1 passed"), "{name} was not run: {output_text}");
 }
 
-/// Creates a folder that is removed at the end of the test. Its path contains no symlink.
+/// Creates a folder that is removed at the end of the test, in memory if `scripts/in-memory` can have it there. Its path contains
+/// no symlink.
 pub fn folder() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("provision-test-").tempdir_in("/tmp").unwrap()
+    tempfile::Builder::new().prefix("provision-test-").tempdir().unwrap()
 }
 
 pub fn chown(path: &Path, uid: u32, gid: u32) {
