@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Mutex, OnceCell, oneshot};
 
+use super::environment::kept;
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::user_named;
-use super::server::kept;
 use crate::host::capabilities;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};

@@ -4,8 +4,11 @@
 //! that it starts (git's credential helpers, ssh) inherits a secret that was passed to the launcher in its environment.
 
 mod client;
+mod environment;
 pub mod frame;
 mod identity;
+mod pipes;
+mod records;
 mod server;
 
 pub use client::{Progress, Tasks, Workers};

@@ -8,95 +8,29 @@ use crate::failure::Failure;
 use crate::host::users::User;
 use crate::text::io_error_text;
 use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::environment;
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::become_user;
+use super::pipes::{Output, input, output};
+use super::records::{Records, record};
+use crate::host::capabilities;
 use crate::host::secret::{Digester, Secret};
 use crate::host::signals;
 use crate::host::state::StateFolder;
-use crate::host::{capabilities, environment};
 use crate::resource::{self, AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest};
-use crate::telemetry::{self, Filter, Record, spans};
-
-/// The environment variables that a worker of the launching user keeps: where its state is, how to reach the user's agent,
-/// proxies and certificates, and how git reaches remotes (git(1)). All others are dropped, so a secret in the launcher's
-/// environment is not passed on.
-const KEPT_ENV: &[&str] = &[
-    "HOME",
-    "PATH",
-    "TMPDIR",
-    "SSH_AUTH_SOCK",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "XDG_CONFIG_HOME",
-    "XDG_STATE_HOME",
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "all_proxy",
-    "GIT_ALLOW_PROTOCOL",
-    "GIT_ASKPASS",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_GLOBAL",
-    "GIT_CONFIG_NOSYSTEM",
-    "GIT_CONFIG_SYSTEM",
-    "GIT_EXEC_PATH",
-    "GIT_HTTP_LOW_SPEED_LIMIT",
-    "GIT_HTTP_LOW_SPEED_TIME",
-    "GIT_HTTP_PROXY_AUTHMETHOD",
-    "GIT_HTTP_USER_AGENT",
-    "GIT_PROXY_COMMAND",
-    "GIT_PROXY_SSL_CAINFO",
-    "GIT_PROXY_SSL_CERT",
-    "GIT_PROXY_SSL_KEY",
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "GIT_SSH_VARIANT",
-    "GIT_SSL_CAINFO",
-    "GIT_SSL_CAPATH",
-    "GIT_SSL_CERT",
-    "GIT_SSL_CIPHER_LIST",
-    "GIT_SSL_KEY",
-    "GIT_SSL_NO_VERIFY",
-    "GIT_SSL_VERSION",
-];
-
-/// The variables that belong to `GIT_CONFIG_COUNT`. Each ends with the number of a setting (git-config(1)).
-const KEPT_NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
-
-/// Returns the part of this process's environment that a worker of the launching user keeps.
-#[expect(clippy::disallowed_methods, reason = "read before a worker is started")]
-pub(super) fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
-    std::env::vars_os().filter(|(name, _)| {
-        let name = name.to_string_lossy();
-        KEPT_ENV.contains(&name.as_ref()) || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin))
-    })
-}
+use crate::telemetry::spans;
 
 /// The maximum number of progress messages that wait to be sent.
 const PROGRESS_WAITING: usize = 16;
-
-/// The maximum number of records that wait to be sent.
-const MAX_RECORDS_WAITING: usize = 100_000;
-/// How often records are sent during a long request.
-const RECORDS_INTERVAL: Duration = Duration::from_millis(200);
-
-/// The search path of a worker with another user.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Serves one launcher on standard input and output until it closes them.
 ///
@@ -112,7 +46,7 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     };
     // The kernel may allow core dumps again after a change of user.
     crate::host::process::leave_no_core_dump()?;
-    clean_environment(&who, user.is_none());
+    environment::clean(&who, user.is_none());
     std::env::set_current_dir("/")
         .map_err(|error| Failure::new(format!("cannot enter /: {}", io_error_text(&error))))?;
     crate::host::process::set_usual_umask();
@@ -123,27 +57,6 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     let result = runtime.block_on(serve_launcher());
     runtime.shutdown_background();
     result
-}
-
-#[expect(unsafe_code, reason = "std::env's setters are unsafe; a worker calls them before it has a second thread")]
-#[expect(clippy::disallowed_methods, reason = "the start of a worker")]
-fn clean_environment(user: &User, own: bool) {
-    let kept: Vec<_> = kept().filter(|_| own).collect();
-    // SAFETY: this process has only one thread so far. `serve` runs first in a worker, and nothing else can read the
-    // environment at the same time.
-    unsafe {
-        for (name, _) in std::env::vars_os() {
-            std::env::remove_var(name);
-        }
-        std::env::set_var("HOME", &user.home);
-        std::env::set_var("PATH", PATH);
-        std::env::set_var("USER", &user.name);
-        std::env::set_var("LOGNAME", &user.name);
-        std::env::set_var("LANG", "C.UTF-8");
-        for (name, value) in kept {
-            std::env::set_var(name, value);
-        }
-    }
 }
 
 /// Serves until the launcher is gone or a signal asks this process to end, as a service manager sends to all processes.
@@ -234,26 +147,35 @@ async fn requests(
             request => {
                 let session =
                     session.clone().ok_or_else(|| std::io::Error::other("a request arrived before the greeting"))?;
-                let (output, records, is_ending) = (Arc::clone(&output), Arc::clone(&records), Arc::clone(is_ending));
-                let is_change = matches!(request, Request::Execute { .. } | Request::Rescue { .. });
+                let request = Arc::new(request);
+                let is_change = matches!(*request, Request::Execute { .. } | Request::Rescue { .. });
                 has_changed.fetch_or(is_change, Ordering::SeqCst);
                 // Kinds make blocking calls, so each request has its own thread.
                 let handle = tokio::runtime::Handle::current();
                 let (running, ended) = oneshot::channel::<()>();
-                std::thread::Builder::new().spawn(move || {
-                    // It is dropped when the thread ends.
-                    let _running = running;
-                    // The launcher waits for every answer, so a panic in a library is answered as well.
-                    let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(session.handle(&request))));
-                    // An ending worker kills the programs that it waits for, so their failures say nothing about the step.
-                    if is_ending.load(Ordering::SeqCst) {
-                        return;
+                let work = {
+                    let (request, output, records) = (Arc::clone(&request), Arc::clone(&output), Arc::clone(&records));
+                    let is_ending = Arc::clone(is_ending);
+                    move || {
+                        // It is dropped when the thread ends.
+                        let _running = running;
+                        // The launcher waits for every answer, so a panic in a library is answered as well.
+                        let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(session.handle(&request))));
+                        // An ending worker kills the programs that it waits for, so their failures say nothing about the step.
+                        if is_ending.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        // Records are sent before the answer, because the launcher may stop reading after it.
+                        drop(handle.block_on(records.send(&output)));
+                        // If the launcher is gone, the reading side ends the process.
+                        drop(handle.block_on(reply(&output, &request, handled)));
                     }
-                    // Records are sent before the answer, because the launcher may stop reading after it.
-                    drop(handle.block_on(records.send(&output)));
-                    // If the launcher is gone, the reading side ends the process.
-                    drop(handle.block_on(reply(&output, &request, handled)));
-                })?;
+                };
+                if let Err(error) = std::thread::Builder::new().spawn(work) {
+                    let failure = Failure::new(format!("cannot start a thread: {}", io_error_text(&error)));
+                    let failure = failure.hint("raise the limit on processes (ulimit -u), or end some, then run again");
+                    answer(&output, &failed(&request, failure)).await?;
+                }
                 if is_change {
                     changes.push(ended);
                 }
@@ -263,49 +185,6 @@ async fn requests(
     Ok(())
 }
 
-/// Records that have not been sent yet.
-#[derive(Default)]
-struct Records(StdMutex<Vec<Record>>);
-
-impl Records {
-    /// Sends all waiting records.
-    async fn send(&self, output: &Mutex<Output>) -> std::io::Result<()> {
-        // The lock is held until they are sent, so that records reach the launcher in order.
-        let mut output = output.lock().await;
-        let records = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        if records.is_empty() {
-            return Ok(());
-        }
-        frame::send(&mut *output, &Answer::Recorded(records)).await?;
-        output.flush().await
-    }
-}
-
-/// Starts recording if the launcher asks for it. Records are sent before each answer, and periodically during a long
-/// request.
-fn record(recording: Option<(String, u16)>, records: &Arc<Records>, output: &Arc<Mutex<Output>>) {
-    let Some((filter, namespace)) = recording else { return };
-    let Ok(filter) = Filter::parse(&filter) else { return };
-    let kept = Arc::clone(records);
-    let keep = move |record| {
-        let mut records = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The buffer is limited in case the launcher does not read.
-        if records.len() < MAX_RECORDS_WAITING {
-            records.push(record);
-        }
-    };
-    telemetry::start_in_worker(filter, namespace, Arc::new(keep));
-    let (records, output) = (Arc::clone(records), Arc::clone(output));
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(RECORDS_INTERVAL).await;
-            if records.send(&output).await.is_err() {
-                break;
-            }
-        }
-    });
-}
-
 /// Sends progress messages to the launcher.
 async fn forward_progress(mut messages: mpsc::Receiver<Answer>, output: Arc<Mutex<Output>>) {
     while let Some(progress) = messages.recv().await {
@@ -313,30 +192,6 @@ async fn forward_progress(mut messages: mpsc::Receiver<Answer>, output: Arc<Mute
             break;
         }
     }
-}
-
-/// The launcher's end of standard output.
-type Output = Box<dyn AsyncWrite + Send + Unpin>;
-
-/// Returns standard output without the threads that tokio's has.
-#[expect(clippy::disallowed_methods, reason = "a worker's standard output is its launcher's")]
-fn output() -> std::io::Result<Output> {
-    let pipe = std::io::stdout().as_fd().try_clone_to_owned()?;
-    Ok(match pipe::Sender::from_owned_fd(pipe) {
-        Ok(pipe) => Box::new(pipe),
-        // sudo may replace the pipe by something else.
-        Err(_) => Box::new(tokio::io::stdout()),
-    })
-}
-
-/// Returns unbuffered standard input. A buffer would retain copies of secrets.
-fn input() -> std::io::Result<Box<dyn AsyncRead + Send + Unpin>> {
-    let pipe = std::io::stdin().as_fd().try_clone_to_owned()?;
-    Ok(match pipe::Receiver::from_owned_fd(pipe) {
-        Ok(pipe) => Box::new(pipe),
-        // sudo may replace the pipe by something else.
-        Err(_) => Box::new(tokio::io::stdin()),
-    })
 }
 
 /// Answers a request in any case. A panic, or an answer that is too long to be sent, becomes a failure.
@@ -453,8 +308,8 @@ impl WorkerSession {
 
 /// The state folder of the user whom this process acts as.
 fn own_state_folder() -> StateFolder {
-    let home = environment::home().unwrap_or_else(|| User::acting().home);
-    StateFolder::of(environment::variable("XDG_STATE_HOME").map(PathBuf::from), &home)
+    let home = crate::host::environment::home().unwrap_or_else(|| User::acting().home);
+    StateFolder::of(crate::host::environment::variable("XDG_STATE_HOME").map(PathBuf::from), &home)
 }
 
 fn rescue(task: &Task, request: &RescueRequest, cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {

@@ -20,6 +20,11 @@ fn a_throwaway_host_hides_the_machine() {
     let sandbox = Sandbox::new();
     sandbox.bash("root", "touch /home/ubuntu/x /root/x /tmp/x /var/x /srv/x /run/x; ! ip route | grep .");
     assert!(sandbox.path("/root/x").exists() && !std::path::Path::new("/root/x").exists());
+    for kind in ["mnt", "pid", "net", "uts", "ipc"] {
+        let own = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        let of_host = sandbox.bash("root", &format!("readlink /proc/self/ns/{kind}"));
+        assert_ne!(own.to_str(), Some(of_host.trim()), "{kind}");
+    }
 }
 
 /// `useradd` renames a new file over the old one. A namespace with a copy of `/etc` represents the machine.

@@ -143,6 +143,7 @@ impl<'a> Run<'a> {
             "--mount".into(),
             "--uts".into(),
             "--net".into(),
+            "--ipc".into(),
             "--pid".into(),
             "--".into(),
         ];

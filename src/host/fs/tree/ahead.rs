@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -43,9 +43,29 @@ pub(super) struct Listing {
     pub path: Arc<PathBuf>,
 }
 
+impl Listing {
+    fn downgrade(&self) -> WeakListing {
+        let Self { fd, batch, path } = self;
+        WeakListing { fd: Arc::downgrade(fd), batch: Arc::downgrade(batch), path: Arc::clone(path) }
+    }
+}
+
+/// A listing that a job may find closed. Waiting jobs keep no descriptor open.
+struct WeakListing {
+    fd: Weak<OwnedFd>,
+    batch: Weak<Batch>,
+    path: Arc<PathBuf>,
+}
+
+impl WeakListing {
+    fn upgrade(self) -> Option<Listing> {
+        Some(Listing { fd: self.fd.upgrade()?, batch: self.batch.upgrade()?, path: self.path })
+    }
+}
+
 enum Job {
-    Look { listing: Listing, chunk: usize },
-    Open { listing: Listing, index: usize, slot: Arc<Slot> },
+    Look { listing: WeakListing, chunk: usize },
+    Open { listing: WeakListing, index: usize, slot: Arc<Slot> },
 }
 
 /// Looks ahead of one walk.
@@ -75,6 +95,8 @@ pub(super) struct Helpers<'scope, 'env> {
     ahead: &'scope Ahead<'scope>,
     scope: &'scope Scope<'scope, 'env>,
     count: usize,
+    /// The number of helpers that can be started.
+    max_count: usize,
     looked: usize,
     started: Instant,
 }
@@ -119,11 +141,14 @@ impl<'walk> Ahead<'walk> {
     fn run(&self, job: Job) {
         match job {
             Job::Look { listing, chunk } => {
+                // The walk has left the directory.
+                let Some(listing) = listing.upgrade() else { return };
                 if self.look_at(&listing, chunk) {
                     self.open_next(&listing);
                 }
             }
             Job::Open { listing, index, slot } => {
+                let Some(listing) = listing.upgrade() else { return };
                 if slot.is_taken.swap(true, Ordering::AcqRel) {
                     return;
                 }
@@ -168,7 +193,7 @@ impl<'walk> Ahead<'walk> {
     fn add(&self, listing: &Listing, from: usize, is_next: bool) {
         let chunks = listing.batch.progress.chunks.len();
         let mut queue = self.queue();
-        let jobs = (from..chunks).map(|chunk| Job::Look { listing: listing.clone(), chunk });
+        let jobs = (from..chunks).map(|chunk| Job::Look { listing: listing.downgrade(), chunk });
         if is_next {
             jobs.rev().for_each(|job| queue.jobs.push_front(job));
         } else {
@@ -202,7 +227,7 @@ impl<'walk> Ahead<'walk> {
                 let slot = Slot { is_taken: AtomicBool::new(false), opened: OnceLock::new(), _counted: counted };
                 let slot = Arc::new(slot);
                 directories.slots.push_back((index, Arc::clone(&slot)));
-                jobs.push(Job::Open { listing: listing.clone(), index, slot });
+                jobs.push(Job::Open { listing: listing.downgrade(), index, slot });
             }
             directories.considered += 1;
         }
@@ -234,7 +259,7 @@ impl<'walk> Ahead<'walk> {
 
 impl<'scope, 'env> Helpers<'scope, 'env> {
     pub(super) fn new(ahead: &'scope Ahead<'scope>, scope: &'scope Scope<'scope, 'env>) -> Self {
-        Self { ahead, scope, count: 0, looked: 0, started: Instant::now() }
+        Self { ahead, scope, count: 0, max_count: MAX_HELPERS, looked: 0, started: Instant::now() }
     }
 
     /// Returns what is known of an entry of a listing, or looks at it.
@@ -248,11 +273,14 @@ impl<'scope, 'env> Helpers<'scope, 'env> {
         if self.count == 0 {
             let elapsed = || self.started.elapsed() / u32::try_from(self.looked).unwrap_or(u32::MAX);
             let is_slow = self.looked.is_multiple_of(8) && elapsed() > SLOW;
-            if !is_slow && self.looked < ENTRIES_ALONE {
+            if self.max_count == 0 || !is_slow && self.looked < ENTRIES_ALONE {
                 return None;
             }
             self.ahead.is_slow.store(is_slow, Ordering::Relaxed);
             self.start();
+            if self.count == 0 {
+                return None;
+            }
             self.listed(&listing(), index / CHUNK + 1);
         }
         let chunk = batch.progress.chunks.get(index / CHUNK)?;
@@ -310,13 +338,12 @@ impl<'scope, 'env> Helpers<'scope, 'env> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let of_use =
             if self.ahead.is_slow.load(Ordering::Relaxed) { MAX_HELPERS } else { processors.saturating_sub(1).max(1) };
-        while self.count < of_use.min(MAX_HELPERS) {
-            self.count += 1;
+        while self.count < of_use.min(self.max_count) {
             let ahead = self.ahead;
-            // Without a thread the walk does everything itself.
-            if std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(self.scope, move || ahead.help()).is_err()
-            {
-                self.count = MAX_HELPERS;
+            match std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(self.scope, move || ahead.help()) {
+                Ok(_) => self.count += 1,
+                // Without helpers the walk does everything itself.
+                Err(_) => self.max_count = self.count,
             }
         }
     }

@@ -69,7 +69,8 @@ fn looking_ahead_opens_a_limited_number_of_directories() {
     })
     .unwrap();
     assert_eq!(met, 12 * 12 * 12 * 3 + 12 * 12 * 3 + 12 * 3 + 2);
-    assert!(most <= 64 + OPEN_LEVELS, "{most} directories open");
+    // Opened ahead, on the way down, and by each helper at its work.
+    assert!(most <= 64 + OPEN_LEVELS + 24, "{most} directories open");
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! The environment of a worker: little, and known.
+
+use crate::host::users::User;
+
+/// The environment variables that a worker of the launching user keeps: where its state is, how to reach the user's agent,
+/// proxies and certificates, and how git reaches remotes (git(1)). All others are dropped, so a secret in the launcher's
+/// environment is not passed on.
+const KEPT_ENV: &[&str] = &[
+    "HOME",
+    "PATH",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "all_proxy",
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_ASKPASS",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_EXEC_PATH",
+    "GIT_HTTP_LOW_SPEED_LIMIT",
+    "GIT_HTTP_LOW_SPEED_TIME",
+    "GIT_HTTP_PROXY_AUTHMETHOD",
+    "GIT_HTTP_USER_AGENT",
+    "GIT_PROXY_COMMAND",
+    "GIT_PROXY_SSL_CAINFO",
+    "GIT_PROXY_SSL_CERT",
+    "GIT_PROXY_SSL_KEY",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_CERT",
+    "GIT_SSL_CIPHER_LIST",
+    "GIT_SSL_KEY",
+    "GIT_SSL_NO_VERIFY",
+    "GIT_SSL_VERSION",
+];
+
+/// The variables that belong to `GIT_CONFIG_COUNT`. Each ends with the number of a setting (git-config(1)).
+const KEPT_NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
+
+/// Returns the part of this process's environment that a worker of the launching user keeps.
+#[expect(clippy::disallowed_methods, reason = "read before a worker is started")]
+pub fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        KEPT_ENV.contains(&name.as_ref()) || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin))
+    })
+}
+
+/// The search path of a worker with another user.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Removes everything from the environment of this process but what a worker of `user` needs. `own` tells whether that is the
+/// launching user.
+#[expect(unsafe_code, reason = "std::env's setters are unsafe; a worker calls them before it has a second thread")]
+#[expect(clippy::disallowed_methods, reason = "the start of a worker")]
+pub fn clean(user: &User, own: bool) {
+    let kept: Vec<_> = kept().filter(|_| own).collect();
+    // SAFETY: this process has only one thread so far. `serve` runs first in a worker, and nothing else can read the
+    // environment at the same time.
+    unsafe {
+        for (name, _) in std::env::vars_os() {
+            std::env::remove_var(name);
+        }
+        std::env::set_var("HOME", &user.home);
+        std::env::set_var("PATH", PATH);
+        std::env::set_var("USER", &user.name);
+        std::env::set_var("LOGNAME", &user.name);
+        std::env::set_var("LANG", "C.UTF-8");
+        for (name, value) in kept {
+            std::env::set_var(name, value);
+        }
+    }
+}
