@@ -1,5 +1,5 @@
-/* The floor of a converged plan of plans/order_tracking.yaml: a program that makes only the calls that nobody can do
- * without, one after another, and compares only what it has to. It knows the plan file by heart, has no messages, and ends
+/* The floor of a converged plan of plans/order_tracking.yaml: a program that makes only the unavoidable calls,
+ * one after another, and compares only what it has to. It is written for this plan file only, has no messages, and exits
  * with 1 if anything differs. scripts/bench compiles it (cc -O2 floor.c -lpq).
  *
  *   floor URL ETL KEY_SOURCE      the password of the warehouse is in PGPASSWORD, that of the mails in ALERT_SMTP_PASSWORD

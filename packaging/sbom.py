@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Describes a program that cargo-auditable built, from the list of crates inside it.
+"""Writes the bill of materials of a program that cargo-auditable built.
 
     packaging/sbom.py PROGRAM SBOM LICENSES
 
-writes SBOM in the format CycloneDX, and the texts of the crates' licenses to LICENSES.
+reads the list of crates in PROGRAM, writes SBOM in the format CycloneDX, and the license texts of the crates to LICENSES.
 """
 
 import datetime
@@ -53,7 +53,7 @@ def bill_of_materials(program, crates, metadata):
             "component": {"type": "application"} | component(root) | {"hashes": hashes},
         },
         "components": [
-            # Crates that only run while the program is compiled, such as build scripts, are not inside it.
+            # Crates that only run while the program is compiled, such as build scripts, are not in the program.
             {"type": "library", "scope": "excluded" if crate.get("kind") == "build" else "required"} | component(crate)
             for crate in crates
             if crate is not root
@@ -66,7 +66,7 @@ def bill_of_materials(program, crates, metadata):
 
 
 def license_texts(crates, metadata):
-    """Returns each text once, after the names of the crates that it is for. Vendored C libraries are in folders of their crates."""
+    """Returns each text once, after the names of its crates. Vendored C libraries are in folders of their crates."""
     texts = {}
     for crate in crates:
         folder = pathlib.Path(metadata[crate["name"], crate["version"]]["manifest_path"]).parent
