@@ -133,7 +133,7 @@ fn only_the_resource_room_names_a_kind() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The modules of kinds that decide. `diff` calls them, and it is pure.
+/// The modules of kinds that make decisions. The pure `diff` calls them.
 const DECIDING: [&str; 10] = [
     "diff",
     "decide",
@@ -158,7 +158,7 @@ fn decisions_read_nothing() {
         .collect();
     assert!(DECIDING.iter().all(|name| deciding.iter().any(|module| module.ends_with(name))), "{deciding:?}");
     for module in deciding {
-        // Their tests may.
+        // Their tests may read files.
         let text = modules.text(module).split("#[cfg(test)]").next().unwrap_or_default();
         for reading in [
             "std::fs",

@@ -42,7 +42,7 @@ pub fn escape_content(bytes: &[u8]) -> String {
 }
 
 /// Returns the name of a file, without loss and in one line: hidden characters, backslashes and invalid UTF-8 become `\xNN`
-/// for each byte. So a name can neither control a terminal nor look like another one.
+/// for each byte. A name can neither control a terminal nor look like another name.
 pub fn escape_name(bytes: &[u8]) -> String {
     escape(bytes, |c| is_hidden(c) || c == '\\')
 }
@@ -64,7 +64,7 @@ pub fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Returns what to do about a file that cannot be written, if it is not the file system's fault.
+/// Returns the hint for a file that cannot be written: the limit on file sizes if that is the cause, or else `otherwise`.
 pub fn storage_hint(error: &std::io::Error, otherwise: impl Into<String>) -> String {
     match error.kind() {
         std::io::ErrorKind::FileTooLarge => {
@@ -93,12 +93,12 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
-/// Returns the path of a file so that no program takes it for an option. `-` alone is standard input.
+/// Returns the path of a file in a form that is not mistaken for an option. `-` alone is standard input.
 pub fn file_argument(path: &str) -> String {
     if path.starts_with('-') && path != "-" { format!("./{path}") } else { path.to_owned() }
 }
 
-/// Quotes the path of a file for a shell, as [`file_argument`].
+/// Returns [`file_argument`] of a path, quoted for a shell.
 pub fn file_word(path: &str) -> String {
     shell_word(&file_argument(path))
 }

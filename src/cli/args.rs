@@ -25,7 +25,7 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Diagnostics")]
 pub struct DiagnosticsArguments {
-    /// Print also what is in order, and log what is done and how long it takes (-vv for more detail)
+    /// Also print what is in order, and log what is done and how long it takes (-vv for more detail)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
     /// Print only what needs attention (plan and apply)
@@ -62,7 +62,7 @@ pub enum Command {
     Apply(ApplyArguments),
     /// Show what a saved plan would do, without applying it
     Show(ShowArguments),
-    /// Check plan files; the host is not changed
+    /// Check plan files without changing the host
     Validate(ValidateArguments),
     /// Explain why steps exist and how to do them by hand, or explain the keys of a kind: `explain directory.mode`
     Explain(ExplainArguments),
@@ -251,7 +251,7 @@ pub struct ExplainArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum RescueCommand {
-    /// List the rescues of the plan file's steps, newest first: of checkouts and of files
+    /// List the rescues of checkouts and files of the plan file's steps, newest first
     List(RescueArguments),
     /// Show the content of a rescue
     Show(RescueArguments),

@@ -71,7 +71,7 @@ impl From<Diagnostics> for Error {
     }
 }
 
-/// Breaks messages and help. Lines of the plan file stay as they are, because the marks below point into them.
+/// Wraps messages and help. Lines of the plan file stay unchanged, because the marks below point into them.
 fn fitted(text: &str, layout: Layout) -> String {
     let mut out = String::new();
     for line in text.lines() {

@@ -13,7 +13,7 @@ use crate::text::layout::Layout;
 use crate::text::{clean, clean_lines, shell_word};
 
 const BOLD: Style = Style::new().bold();
-/// The width of running text where there is no terminal.
+/// The width of running text if there is no terminal.
 const DEFAULT_COLUMNS: usize = 80;
 
 /// Explains one step or all steps, a kind, or a key of a kind. A word that is both a step of the default plan file and
@@ -55,16 +55,17 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
     }
 }
 
-/// The error about a word that is no kind, in a directory without a plan file whose step it could be.
+/// Returns the error for a word that is not a kind, if there is no plan file that could have a step of that name.
 fn neither_kind_nor_step(word: &str) -> Failure {
     let topics: Vec<&str> = reference::topics().into_iter().map(|(name, _)| name).collect();
     let word = clean(word);
-    Failure::new(format!("`{word}` is no kind, and there is no plan file here that could have a step of that name"))
-        .hint(format!(
+    Failure::new(format!("`{word}` is not a kind, and there is no plan file here with a step of that name")).hint(
+        format!(
             "{}; a step is explained with its plan file: provision explain PATH {}",
             suggest(&word, &topics),
             shell_word(&word)
-        ))
+        ),
+    )
 }
 
 fn explain(described: &Described, layout: Layout, out: &mut String) {

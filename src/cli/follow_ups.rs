@@ -62,7 +62,7 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Whether a run of this user was of the plan file that goes by this path.
+/// Returns whether the journal of this user has a run of the plan file with this path.
 fn is_recorded(path: &Path) -> Result<bool, Failure> {
     let (runs, _) = past(&inputs::state_folder())?;
     let file = path.display().to_string();

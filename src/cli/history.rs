@@ -12,7 +12,7 @@ use crate::text::{clean, plural};
 use anstyle::Style;
 
 const BOLD: Style = Style::new().bold();
-/// The maximum number of lines for what a run did in one step.
+/// The maximum number of lines for the changes of one step of a run.
 const MAX_LINES: usize = 3;
 
 /// Lists runs, or shows one. Reads only the acting user's state folder.
@@ -64,7 +64,7 @@ fn records(past: &RunSummary) -> String {
     past.records.iter().map(to_json_line).collect()
 }
 
-/// Lists runs, each with what it did: commits, keys, tables.
+/// Lists runs with their changes: commits, keys, tables.
 fn list(runs: &[RunSummary], layout: Layout) -> String {
     let mut text = String::new();
     for past in runs {
@@ -86,7 +86,7 @@ fn list(runs: &[RunSummary], layout: Layout) -> String {
     text
 }
 
-/// Returns what a run did and why it did not do more, by step, in the order in which the steps began.
+/// Returns the changes and failures of a run by step, in the order in which the steps began.
 fn by_step(past: &RunSummary) -> Vec<(&str, Vec<String>)> {
     let mut steps: Vec<(&str, Vec<String>)> = Vec::new();
     let mut add = |step, line| match steps.iter_mut().find(|(known, _)| *known == step) {

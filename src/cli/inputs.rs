@@ -72,8 +72,8 @@ pub fn sink(arguments: &FormatArguments, apply: Option<String>) -> Box<dyn Sink>
     }
 }
 
-/// Returns the command that applies what a plan with these arguments shows. `None` if it needs values that are not repeated:
-/// variables, which may be secrets, or standard input.
+/// Returns the command that applies a plan with these arguments. `None` if it needs standard input, or variables, which may be
+/// secrets and are not repeated.
 pub fn apply_command(file: Option<&Path>, arguments: &RunArguments) -> Option<String> {
     let RunArguments { only, skip, variables, as_of, request, .. } = arguments;
     let is_input = *request || file.is_some_and(is_standard_input);

@@ -94,7 +94,7 @@ impl MetricsFile {
         let former = self.dir.read(name, MAX_FILE_BYTES)?;
         let text = former.as_ref().map(|former| String::from_utf8_lossy(&former.bytes).into_owned());
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
-        // A plan file that could not be read has left a file under a name that is not the plan's.
+        // A run that could not read its plan file has written a file without the plan's name.
         let text = text.filter(|text| run.plan.is_empty() || names_its_plan(text));
         if let Some(other) =
             text.as_deref().and_then(known_plan).filter(|known| !run.plan.is_empty() && *known != run.plan)

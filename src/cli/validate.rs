@@ -12,7 +12,7 @@ use crate::plan_file::{DiagnosticPlace, PlanFile};
 use crate::render::{Annotation, output, to_json_line};
 use crate::text::plural;
 
-/// Checks all given plan files. Reads of the host only what tells whether two steps share something: symlinks and compose files.
+/// Checks all given plan files. Of the host it reads only symlinks and compose files, which show whether two steps share something.
 pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     let ValidateArguments { files, variables, format } = arguments;
     let given: Vec<Option<&Path>> =

@@ -121,6 +121,29 @@ pub struct StepPlanned {
     pub warnings: Vec<String>,
 }
 
+#[cfg(test)]
+impl StepPlanned {
+    /// The exact plan of a step without further details.
+    pub fn of(step: &str, kind: &str, outcome: Planned) -> Self {
+        Self {
+            step: step.to_owned(),
+            kind: kind.to_owned(),
+            title: String::new(),
+            outcome,
+            certainty: Certainty::Exact,
+            waits_for: Vec::new(),
+            changes: Vec::new(),
+            facts: serde_json::Map::new(),
+            drift: Vec::new(),
+            reason: None,
+            hint: None,
+            why: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// The end of a step in an apply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepFinished {
@@ -300,7 +323,7 @@ pub enum ChangeOutcome {
 }
 
 impl ChangeOutcome {
-    /// Returns how a list says it.
+    /// Returns the word for lists.
     pub fn word(self, partial: bool) -> &'static str {
         match self {
             Self::Changed => "done",
@@ -366,7 +389,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Each count that is not zero, with its word. What needs attention comes first.
+    /// Returns each count that is not zero, with its word. What needs attention comes first.
     pub fn parts(&self) -> impl Iterator<Item = (usize, &'static str)> {
         let Self { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
         let counts = [

@@ -169,7 +169,7 @@ fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
         known.reason = open.reasons.join("; ");
     }
     let base = command(known).to_vec();
-    // As people write it, the command may enter a directory first; the services come last in it, too.
+    // The written command may enter a directory first. Its services come last as well.
     let services = shell_words(&known.services);
     let written = known.command.strip_suffix(&services).unwrap_or(&known.command).trim_end().to_owned();
     if known.services.is_empty() || other.services.is_empty() {

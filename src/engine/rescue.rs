@@ -18,13 +18,13 @@ use crate::resource::{AnyResource, Prose, Rescue, RescueAnswer, RescueRequest, R
 
 /// The steps of a plan file that keep rescues. Nothing else of the plan file is evaluated before a rescue is restored.
 pub struct Rescues {
-    others: Others,
+    owned: OwnedPaths,
     targets: Targets,
     steps: Vec<Step>,
 }
 
-/// What the steps of the plan file own, which a restore does not overwrite.
-enum Others {
+/// The paths that the steps of the plan file own. A restore does not overwrite those of other steps.
+enum OwnedPaths {
     InPlanFile(Box<PlanFile>, Inputs),
     Recorded(Vec<(PathBuf, String)>),
 }
@@ -34,7 +34,7 @@ enum Others {
 pub struct Listed<'a> {
     /// With the ids of their steps.
     pub rescues: Vec<(&'a str, Rescue)>,
-    /// Why a step could not be asked.
+    /// Why the rescues of a step could not be listed.
     pub failures: Vec<Failure>,
 }
 
@@ -62,11 +62,11 @@ impl Rescues {
         // Only the paths of files are needed. Their templates may be elsewhere, for a plan file from standard input.
         let plan_file = plan_file.in_folder(Folder::Unread);
         let plan = plan_file.evaluate(&inputs, &selection)?;
-        Ok(Self::of(plan, Others::InPlanFile(Box::new(plan_file), inputs), environment)?)
+        Ok(Self::of(plan, OwnedPaths::InPlanFile(Box::new(plan_file), inputs), environment)?)
     }
 
-    /// Returns the steps that the user's runs of the plan file at `path` have recorded, each as the newest run has it. The plan
-    /// file need not exist. `None` if there are none.
+    /// Returns the steps that the user's runs of the plan file at `path` have recorded, each from the newest run that has it. The
+    /// plan file does not have to exist. `None` if there are none.
     ///
     /// # Errors
     /// The state folder cannot be read.
@@ -91,19 +91,19 @@ impl Rescues {
             connections: BTreeMap::new(),
             relations: Relations::default(),
         };
-        Self::of(plan, Others::Recorded(owned.unwrap_or_default()), environment).map(Some)
+        Self::of(plan, OwnedPaths::Recorded(owned.unwrap_or_default()), environment).map(Some)
     }
 
-    fn of(plan: Evaluated, others: Others, environment: &Environment) -> Result<Self, Failure> {
+    fn of(plan: Evaluated, owned: OwnedPaths, environment: &Environment) -> Result<Self, Failure> {
         let digester = Digester::fresh()?;
         let (secrets, no_progress) = (RunSecrets::default(), Arc::new(|_: &str, _: String| ()));
         let run = run_id(&digester);
         let targets = Targets::new(run, today(), digester, &plan, &secrets, environment, no_progress);
-        Ok(Self { others, targets, steps: plan.steps })
+        Ok(Self { owned, targets, steps: plan.steps })
     }
 
-    /// Returns the rescues with the ids of their steps, newest first, and why those of a step cannot be listed; of one step if
-    /// it is given.
+    /// Returns the rescues of all steps, or of one step, newest first. It also returns why the rescues of a step cannot be
+    /// listed.
     ///
     /// # Errors
     /// The step keeps no rescues.
@@ -173,8 +173,7 @@ impl Rescues {
         }
     }
 
-    /// Returns the step that has the rescue, and the rescue. Rescues of two checkouts by one run have the same id, so the step
-    /// can be named before it: `STEP:ID`.
+    /// Returns the rescue and its step. Rescues of two checkouts by one run have the same id. `STEP:ID` names one of them.
     async fn owner(&self, name: &str) -> Result<(&Step, Rescue), Failure> {
         let (only, id) = match name.split_once(':') {
             Some((step, id)) => (Some(step), id),
@@ -200,7 +199,7 @@ impl Rescues {
         if let Some(found) = found.pop() {
             return Ok(found);
         }
-        // It may be one of those that could not be listed.
+        // The rescue may be one of those that could not be listed.
         if let Some(failure) = failures.into_iter().next() {
             return Err(failure);
         }
@@ -212,19 +211,19 @@ impl Rescues {
         Err(Failure::new(format!("no such rescue: {name}")).hint(hint))
     }
 
-    /// Returns the paths that the other steps own, with the step ids. Checkouts are left out: a restore does not write into
-    /// another one.
+    /// Returns the paths that the other steps own, with the step ids. Checkouts are left out, because a restore does not
+    /// write into another one.
     fn claimed_by_others(&self, own: &str) -> Result<Vec<(PathBuf, String)>, NotPrepared> {
-        let mut owned = match &self.others {
-            Others::InPlanFile(plan_file, inputs) => plan_file.owned_paths(inputs)?,
-            Others::Recorded(owned) => owned.clone(),
+        let mut owned = match &self.owned {
+            OwnedPaths::InPlanFile(plan_file, inputs) => plan_file.owned_paths(inputs)?,
+            OwnedPaths::Recorded(owned) => owned.clone(),
         };
         owned.retain(|(_, id)| id != own);
         Ok(owned)
     }
 }
 
-/// The step that a run recorded; `None` if this version does not know its kind or keys.
+/// Returns the step that a run recorded. `None` if this version does not know its kind or keys.
 fn step(recorded: &RescueStep) -> Option<Step> {
     let RescueStep { id, kind, run_as, keys } = recorded;
     let resource = AnyResource::seed(kind_info(kind)?.name).deserialize(keys).ok()?.ok()?;
@@ -244,5 +243,5 @@ fn not_listed(step: &Step, failure: Failure) -> Failure {
 }
 
 fn wrong_answer() -> Failure {
-    Failure::new("the step's worker answered another question").hint("run again; if it happens again, report it")
+    Failure::new("the worker's answer does not match the request").hint("run again; if it happens again, report it")
 }

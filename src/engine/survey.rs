@@ -35,7 +35,7 @@ pub struct PlannedStep {
     pub verdict: Verdict,
     /// The indices of the steps that run first and may alter what was observed. Empty if the verdict is exact.
     pub waits_for: Vec<usize>,
-    /// Whether another run is at work on the target.
+    /// Whether another run is changing the target.
     pub is_busy: bool,
     /// When the observation behind the verdict started.
     pub observed: SystemTime,
@@ -169,8 +169,8 @@ fn within_bounds(step: &Step, diff: &Diff<AnyChange>) -> Result<(), Failure> {
         .hint("check that all of them are intended, then raise max_changes of the step"))
 }
 
-/// Observes all steps at the same time, which leaves no trace, and plans them in order. If another run is at work on the target
-/// of a step, an apply is blocked there, and a plan notes that it has not looked.
+/// Observes all steps at the same time, which leaves no trace, and plans them in order. If another run is changing the target
+/// of a step, an apply blocks the step, and a plan reports it as unchecked.
 pub async fn survey(
     targets: &Arc<Targets>,
     steps: &Arc<Vec<Step>>,
@@ -196,7 +196,7 @@ pub async fn survey(
     // In document order, so that of two steps with the same claim always the later one is blocked.
     let verdict = |(index, found): (usize, Option<Observed>)| match found {
         Some(Observed { verdict: Verdict::Blocked(failure), is_busy: true, .. }) if !applying => {
-            let notes = vec![format!("not looked at: {}", failure.message)];
+            let notes = vec![format!("not checked: {}", failure.message)];
             Verdict::Decided(Diff { unchecked: true, notes, ..Diff::default() })
         }
         Some(found) => admit(&steps[index], found.beside_others(targets, index, steps)),

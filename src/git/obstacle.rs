@@ -65,7 +65,7 @@ pub enum Obstacle {
     /// The acting user cannot write to a directory in which files have to change.
     Unwritable {
         path: String,
-        /// What root would need.
+        /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
     },
@@ -74,7 +74,7 @@ pub enum Obstacle {
         path: String,
         /// The acting user.
         user: String,
-        /// What root would need.
+        /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
     },
@@ -83,7 +83,7 @@ pub enum Obstacle {
     /// The acting user cannot write to a file or directory below `.git` that has to change.
     UnwritableGit {
         path: String,
-        /// What root would need.
+        /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
     },

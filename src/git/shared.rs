@@ -1,4 +1,4 @@
-//! `core.sharedRepository` (git-config(1)): the rights that the group or everybody gets on what is written to a git directory.
+//! `core.sharedRepository` (git-config(1)): the rights of the group and of others on files in a git directory.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -19,12 +19,12 @@ pub enum Shared {
     Umask,
     /// These rights are added.
     Added(u32),
-    /// The mode is this one, whatever the umask is.
+    /// The mode is exactly this one, independent of the umask.
     Exactly(u32),
 }
 
 impl Shared {
-    /// Reads the setting of a repository. An invalid value counts as none; git itself does not work with it.
+    /// Reads the setting of a repository. An invalid value is ignored, because git refuses to work with it.
     pub fn of(config: &Config) -> Self {
         config.get_string("core.sharedrepository").map_or(Self::Umask, |value| Self::parse(&value))
     }
@@ -41,7 +41,7 @@ impl Shared {
         }
     }
 
-    /// Returns the mode that an entry with this mode gets, as `adjust_shared_perm` in git's path.c.
+    /// Returns the new mode of an entry with this mode, as `adjust_shared_perm` in git's path.c does.
     fn mode(self, mode: u32, is_dir: bool) -> u32 {
         let (mut rights, keeps) = match self {
             Self::Umask => return mode,
@@ -58,7 +58,7 @@ impl Shared {
         if is_dir && new & 0o060 != 0 { new | SET_GROUP_ID } else { new }
     }
 
-    /// Sets the mode of a new file or directory. Only the owner can do so, so a file of somebody else is left alone, as by git.
+    /// Sets the mode of a new file or directory. Only the owner can do that, so files of other users are left unchanged, as by git.
     pub fn adjust(self, path: &Path) -> Result<(), Failure> {
         if self == Self::Umask {
             return Ok(());
@@ -72,7 +72,7 @@ impl Shared {
         fs::set_permissions(path, Permissions::from_mode(new)).map_err(io_failure("set the mode of", path))
     }
 
-    /// Does the same for everything below a directory and for the directory itself.
+    /// Sets the modes of a directory and of everything below it.
     pub fn adjust_tree(self, folder: &Path) -> Result<(), Failure> {
         if self == Self::Umask {
             return Ok(());

@@ -178,7 +178,7 @@ impl WorkArea {
         self.install_private_objects(from)
     }
 
-    /// Does the same and keeps the modes of the objects.
+    /// Moves loose objects in the same way, and keeps their modes.
     pub fn install_private_objects(&self, from: &Path) -> Result<(), Failure> {
         let failed = io_failure("read", from);
         for folder in fs::read_dir(from.join("objects")).map_err(&failed)? {

@@ -37,14 +37,14 @@ impl Capability {
     }
 }
 
-/// Returns the capability that this process lacks to write what others own, if it is root.
+/// Returns the capability that this process lacks to write files of other users, if it is root.
 pub fn missing_write_all() -> Option<Capability> {
     let lacks = crate::host::fs::acts_as_root() && !has_capability(Capability::WriteAll);
     lacks.then_some(Capability::WriteAll)
 }
 
-/// Declares that this process makes changes, with the rights that it has. A process that only plans may have fewer rights
-/// than the apply that it plans for.
+/// Declares that this process makes changes, with its own rights. A process that only plans may have fewer rights than the apply
+/// that it plans for.
 pub fn set_makes_changes() {
     MAKES_CHANGES.store(true, Ordering::Relaxed);
 }
@@ -62,8 +62,8 @@ pub fn has_capability(capability: Capability) -> bool {
 }
 
 /// Returns whether this is root with the right to read everything, and none to write what others own. A plan is confined to
-/// these rights on purpose (packaging/systemd), so they say nothing about the rights of a later apply. An apply with them has no
-/// others.
+/// these rights on purpose (packaging/systemd), so a later apply may have more. An apply with these
+/// rights has no others.
 pub fn is_confined_to_planning() -> bool {
     crate::host::fs::acts_as_root() && effective().is_some_and(is_for_planning)
 }

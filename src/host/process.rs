@@ -47,21 +47,21 @@ pub fn check_stack() -> Result<(), Failure> {
 }
 
 /// The umask that this process was started with, once it has been replaced.
-static GIVEN_UMASK: OnceLock<u32> = OnceLock::new();
-/// The umask of a worker. What has to be private is created with a mode of its own.
-const USUAL_UMASK: u32 = 0o022;
+static INHERITED_UMASK: OnceLock<u32> = OnceLock::new();
+/// The umask of a worker. Private files are created with an explicit mode.
+const DEFAULT_UMASK: u32 = 0o022;
 
-/// Replaces the umask of this process by the usual one, so that files do not depend on who starts it.
-pub fn set_usual_umask() {
-    let _set_before = GIVEN_UMASK.set(set_umask(USUAL_UMASK));
+/// Replaces the umask of this process by the default one, so that files do not depend on the user who starts it.
+pub fn set_default_umask() {
+    let _set_before = INHERITED_UMASK.set(set_umask(DEFAULT_UMASK));
 }
 
 /// Returns the umask that this process was started with.
-pub fn given_umask() -> u32 {
-    GIVEN_UMASK.get().copied().unwrap_or_else(|| {
+pub fn inherited_umask() -> u32 {
+    INHERITED_UMASK.get().copied().unwrap_or_else(|| {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-        mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(USUAL_UMASK)
+        mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(DEFAULT_UMASK)
     })
 }
 
@@ -70,21 +70,21 @@ fn set_umask(mask: u32) -> u32 {
     umask(Mode::from_bits_truncate(mask)).bits()
 }
 
-/// Restores the umask that this process was started with, until it is dropped. It applies to this thread alone, if the kernel
+/// Restores the umask that this process was started with, until it is dropped. It applies only to this thread if the kernel
 /// permits that (unshare(2), CLONE_FS).
-pub struct GivenUmask(u32);
+pub struct InheritedUmask(u32);
 
-impl GivenUmask {
+impl InheritedUmask {
     /// Sets the umask.
     pub fn apply() -> Self {
-        let given = given_umask();
-        // A container may deny it. Changes are made one at a time, so no other one would see this umask.
+        let given = inherited_umask();
+        // A container may deny this. Changes are made one at a time, so no other change would see this umask.
         let _denied = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS);
         Self(set_umask(given))
     }
 }
 
-impl Drop for GivenUmask {
+impl Drop for InheritedUmask {
     fn drop(&mut self) {
         set_umask(self.0);
     }

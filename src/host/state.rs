@@ -76,12 +76,12 @@ impl StateFolder {
     pub fn existing(&self, part: Part) -> Result<Option<Dir>, Failure> {
         match Dir::open(&self.0.join(part.name())) {
             Ok(dir) => {
-                check_owner(&Dir::open(&self.0).map_err(|error| unusable(error, &self.0))?, &self.0)?;
+                check_owner(&Dir::open(&self.0).map_err(|error| unusable_failure(error, &self.0))?, &self.0)?;
                 check_owner(&dir, &self.0.join(part.name()))?;
                 Ok(Some(dir))
             }
             Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(unusable(error, &self.0)),
+            Err(error) => Err(unusable_failure(error, &self.0)),
         }
     }
 
@@ -93,14 +93,14 @@ impl StateFolder {
         let denial = match self.existing(part)? {
             Some(dir) => dir.entry_denial()?,
             None => {
-                let place = Place::find(&self.0.join(part.name())).map_err(|error| unusable(error, &self.0))?;
+                let place = Place::find(&self.0.join(part.name())).map_err(|error| unusable_failure(error, &self.0))?;
                 place.nearest().entry_denial()?
             }
         };
         denial.map_or(Ok(()), |denial| {
             let path = escape_path(&self.0);
             Err(Failure::new(format!("the state folder {path} cannot be written: {}", denial.reason()))
-                .hint(usable(&self.0)))
+                .hint(usable_hint(&self.0)))
         })
     }
 
@@ -109,7 +109,7 @@ impl StateFolder {
     /// # Errors
     /// As [`StateFolder::existing`], or it cannot be created.
     pub fn make(&self, part: Part) -> Result<Dir, Failure> {
-        let hinted = |error: Error| unusable(error, &self.0);
+        let hinted = |error: Error| unusable_failure(error, &self.0);
         let (mut dir, missing_parents, name) = Place::find(&self.0).map_err(hinted)?.into_parts();
         for missing in missing_parents.iter().chain([&name]) {
             // The state folder can be an existing symlink. Its target is checked below.
@@ -148,29 +148,29 @@ fn check_owner(dir: &Dir, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let why = if own { "other users can write to it" } else { "it belongs to another user" };
-    Err(Failure::new(format!("the state folder {} is not trusted: {why}", escape_path(path))).hint(usable(path)))
+    Err(Failure::new(format!("the state folder {} is not trusted: {why}", escape_path(path))).hint(usable_hint(path)))
 }
 
 fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failure {
     let path = dir.path_of(name.as_ref());
     Failure::new(format!("cannot {verb} {}: {}", escape_path(&path), io_error_text(&errno.into())))
-        .hint(usable(dir.path()))
+        .hint(usable_hint(dir.path()))
 }
 
-/// A state folder that cannot be opened or created.
-fn unusable(error: Error, path: &Path) -> Failure {
+/// Returns the failure for a state folder that cannot be opened or created.
+fn unusable_failure(error: Error, path: &Path) -> Failure {
     let hint = match error.kind() {
         std::io::ErrorKind::NotADirectory => {
-            format!("see what is there in the place of a directory: namei -l {}", shell_word(&path.to_string_lossy()))
+            format!("find out what exists in place of a directory: namei -l {}", shell_word(&path.to_string_lossy()))
         }
-        _ => usable(path),
+        _ => usable_hint(path),
     };
     let message = format!("cannot use the state folder {}: {}", escape_path(path), Failure::from(error).message);
     Failure { message, hint: Some(hint) }
 }
 
-/// Returns how to make a folder usable for the runs of the acting user, which are recorded there.
-fn usable(path: &Path) -> String {
+/// Returns the hint that makes a folder usable for the journal of the acting user's runs.
+fn usable_hint(path: &Path) -> String {
     let word = shell_word(&path.to_string_lossy());
     if acts_as_root() {
         return format!("give it to root alone: install -d -o root -m 0700 {word}");

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Runs blocking work in a thread of its own. A thread that cannot be started is an error; the pool of tokio would panic.
+/// Runs blocking work in its own thread. A thread that cannot be started is an error. The pool of tokio would panic.
 ///
 /// # Errors
 /// The system has no thread left.

@@ -27,8 +27,8 @@ pub struct Relations {
 }
 
 impl PlanFile {
-    /// The files and directories that the steps own, with the step ids, as far as they are known without the values that only
-    /// an apply needs.
+    /// Returns the files and directories that the steps own, with the step ids. Steps are left out if they need values that only an
+    /// apply has.
     ///
     /// # Errors
     /// Flaws of the plan file and unknown variables.

@@ -36,7 +36,7 @@ impl Evaluator {
         Ok(as_node(self.render_document(text, place, declared)?, &node.span))
     }
 
-    /// The text of the template file that a node names, evaluated, and as it is written if `folder` lets it be read.
+    /// Returns the evaluated text of the template file that a node names, and its unevaluated text if `folder` allows reading it.
     ///
     /// # Errors
     /// As [`Evaluator::document`], and where the file cannot be read.

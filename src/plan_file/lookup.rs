@@ -127,10 +127,10 @@ impl Lookup {
                      {{{{ secret('password') }}}} here"
                 )
             } else {
-                "read a variable here that is no secret; only the `url` of a connection may have it".to_owned()
+                "use a variable that is not a secret; only the `url` of a connection can contain it".to_owned()
             };
             self.note(Diagnostic::of_file(message).help(help), Some(name));
-            return Err(Error::new(ErrorKind::InvalidOperation, "a secret cannot stand here"));
+            return Err(Error::new(ErrorKind::InvalidOperation, "a secret cannot be used here"));
         }
         if let Some(value) = self.scope.environment(name) {
             self.given.lock().unwrap_or_else(PoisonError::into_inner).push(value.to_owned());
@@ -173,8 +173,8 @@ impl Lookup {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(noted);
     }
 
-    /// The first name in a template that nothing declares. Jinja forgives such a name under `default`, in `is defined`, and in a
-    /// branch that is not taken, so a typing error would go unnoticed. `None` if the template cannot be parsed.
+    /// Returns the problem of the first undeclared name in a template. Jinja accepts such a name under `default`, in `is defined`, and
+    /// in a branch that is not taken, so a typing error would go unnoticed. `None` if the template cannot be parsed.
     pub(super) fn undeclared(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
         let names = jinja.template_from_str(text).ok()?.undeclared_variables(false);
         let unknown = names.into_iter().filter(|name| !FUNCTIONS.contains(&name.as_str()) && !self.is_declared(name));
@@ -215,7 +215,7 @@ impl Lookup {
         match (error.kind(), unknown) {
             (ErrorKind::UndefinedError, Some(name)) => return self.unknown_variable(&name, part),
             (ErrorKind::UnknownFunction, _) if self.secrets.is_none() && self.asks_for_secret(error) => {
-                return Diagnostic::at(self.place.find("secret", part), "a secret cannot stand here").help(
+                return Diagnostic::at(self.place.find("secret", part), "a secret cannot be used here").help(
                     "a template puts a secret into text that a step writes, by the name under its `secrets`; elsewhere \
                      it is given by its source: { env: NAME }",
                 );
@@ -254,8 +254,8 @@ impl Lookup {
         self.hyphenated(name, part).unwrap_or_else(|| self.unknown_variable(name, part))
     }
 
-    /// The problem of a name that is a part of one with hyphens. For Jinja `app-dir` is `app` minus `dir`; for its author it
-    /// is a name.
+    /// Returns the problem of a name with hyphens, of which `name` is a part. Jinja reads `app-dir` as `app` minus `dir`, but its author
+    /// means a name.
     fn hyphenated(&self, name: &str, part: &Range<usize>) -> Option<Diagnostic> {
         let name = self.place.hyphenated(name, part, |name| self.is_declared(name))?;
         let better = name.replace('-', "_");

@@ -1,5 +1,5 @@
-//! YAML text -> [`PlanFile`] -> the steps of one run. Nothing here touches the host or the environment, but for the files
-//! beside the plan file. Every problem is reported with its place.
+//! YAML text -> [`PlanFile`] -> the steps of one run. Nothing here changes the host. It reads the files beside the plan
+//! file, service files, and what shows whether two steps share something. Every problem is reported with its place.
 
 mod check;
 mod companion;
@@ -23,6 +23,11 @@ mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
+
+/// The plan files of the project.
+#[cfg(test)]
+#[path = "../../fixtures/plans/list.rs"]
+mod project;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -293,7 +298,7 @@ impl PlanFile {
         plain.without_secrets(sources)
     }
 
-    /// The environment variables that are sources of secrets, whichever steps are selected.
+    /// Returns the environment variables that are sources of secrets of any step, selected or not.
     fn secret_environment(&self, evaluator: &Evaluator) -> BTreeSet<String> {
         let of_steps = self.steps.iter().flat_map(|step| sources::of(&step.body, reference_of(step.kind)));
         let of_connections = self.connections.values().flat_map(|node| sources::of(node, &reference::CONNECTION));
@@ -375,7 +380,7 @@ impl PlanFile {
         let reference = reference_of(written.kind);
         let named = sources::of(&written.body, reference).into_iter().map(|(name, _)| name.to_owned());
         let secrets: BTreeSet<String> = named.collect();
-        // As they are written.
+        // The texts before evaluation.
         let texts = RefCell::new(Vec::new());
         let value_of = |key: &str, value: &Node| match reference.key(key).map(|key| key.shape) {
             Some(Shape::Document) => {
@@ -421,7 +426,7 @@ enum Incomplete {
     OfPlanFile(Box<Diagnostic>),
 }
 
-/// The connection with the settings that its URL leaves out.
+/// Returns the connection, completed by its service and by the environment.
 fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<ConnectionSpec, Incomplete> {
     let has_service = spec.url.has_service();
     spec.completed(&inputs.client).map_err(|failure| {

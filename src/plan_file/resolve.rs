@@ -1,8 +1,7 @@
 //! A plan file with its templates evaluated, as YAML: what a run would go by, with secrets shown as their sources.
 //!
-//! The law: with the same variables and environment, what is printed evaluates to the same steps. A template that wants an
-//! environment variable that is not set stays as it is written. So does a URL with a password, and a command that fetches a secret,
-//! with the variables in them.
+//! The law: with the same variables and environment, what is printed evaluates to the same steps. A template that needs an
+//! unset environment variable stays unevaluated. So do URLs with a password, commands that fetch a secret, and the variables in them.
 
 use std::collections::BTreeSet;
 
@@ -275,7 +274,7 @@ impl Writer {
         }
     }
 
-    /// Keeps the templates in the `command` of every secret source: what a program is given to fetch a secret can be one.
+    /// Keeps the templates in the `command` of every secret source, because its arguments can be secrets.
     fn keep_commands(&mut self, written: &Node, evaluated: &mut Node) {
         let (Value::Mapping(before), Value::Mapping(pairs)) = (&written.value, &mut evaluated.value) else { return };
         for ((key, value), (_, before)) in pairs.iter_mut().zip(before) {
@@ -355,7 +354,7 @@ impl Writer {
     }
 }
 
-/// Returns whether a text is one web address with a query or fragment. These can have a token under any name.
+/// Returns whether a text is a single web address with a query or fragment. Both can contain a token under any name.
 fn has_query(text: &str) -> bool {
     let text = text.trim();
     let is_web = text.starts_with("http://") || text.starts_with("https://");
@@ -370,8 +369,8 @@ fn scp_token(text: &str) -> Option<&str> {
     (place.contains(':') && !text.contains(char::is_whitespace) && !text.contains("://")).then_some(token)
 }
 
-/// What may be a password or a token in a URL of a text: the password, the whole login of a web address without one, or a
-/// parameter whose name tells so.
+/// Returns what may be a password or a token in a URL of a text: the password, the whole login of a web address without one, or a
+/// parameter with the name of a secret.
 fn url_password(text: &str) -> String {
     if let Some(token) = scp_token(text) {
         return token.to_owned();

@@ -73,7 +73,7 @@ impl SecretUses {
         write!(out, "{MARK}{WORD}{}{MARK}", put_in.len() - 1).map_err(|_| Error::from(ErrorKind::WriteFailure))
     }
 
-    /// The problem of a template that failed with a secret in its hands: it wanted to do more than put it in.
+    /// Returns the problem of a template that failed because it did more with a secret than insert it.
     pub(super) fn misuse(&self) -> Option<Diagnostic> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.iter().find(|used| !used.is_put_in.load(Ordering::Relaxed)).map(|used| misuse(&used.name))

@@ -44,8 +44,7 @@ pub(super) fn of<'a>(mapping: &'a Node, reference: &'static Reference) -> Vec<(&
     found
 }
 
-/// The problems of named secrets that no text mentions, so that their values would go nowhere. `texts` are as they are written;
-/// if there is none, it is not known.
+/// Returns the problems of named secrets that no text uses. `texts` are not evaluated. Without texts, nothing is reported.
 pub(super) fn unused(mapping: &Node, reference: &'static Reference, texts: &[String]) -> Vec<Diagnostic> {
     let is_mentioned = |name: &str| {
         texts.iter().any(|text| {

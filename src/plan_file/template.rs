@@ -79,13 +79,13 @@ impl Evaluator {
         Self(Arc::new(Templates { text: text.into(), vars, inputs, placeholder: None, known, telling, secret_sources }))
     }
 
-    /// The same, where templates must not show the values of these environment variables.
+    /// Returns an evaluator whose templates cannot use these environment variables.
     pub fn without_secrets(&self, sources: BTreeSet<String>) -> Self {
         let known = Arc::default();
         Self(Arc::new(Templates { secret_sources: Arc::new(sources), known, ..Templates::clone(&self.0) }))
     }
 
-    /// The same for the `url` of a connection, which is never shown with its password.
+    /// Returns the evaluator for the `url` of a connection, which is never shown with its password.
     pub fn of_urls(&self) -> Self {
         self.without_secrets(BTreeSet::new())
     }

@@ -2,18 +2,10 @@
 //! `.txt` beside each. To see the output of a new one:
 //! `cd fixtures/plans/invalid && provision validate CASE.yaml`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::project::{INVALID, VALID, plan_files};
 use super::{Inputs, PlanFile};
-
-fn cases(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans").join(folder);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    cases.sort();
-    cases
-}
 
 /// The problems of a plan file without a host, or `None` if there are none.
 fn problems_of(path: &Path) -> Option<String> {
@@ -25,7 +17,7 @@ fn problems_of(path: &Path) -> Option<String> {
 
 #[test]
 fn valid_plan_files_have_no_problems() {
-    let cases = cases("valid");
+    let cases = plan_files(VALID[0]);
     assert!(cases.len() >= 12, "{} cases", cases.len());
     for case in cases {
         assert_eq!(problems_of(&case), None, "{}", case.display());
@@ -34,7 +26,7 @@ fn valid_plan_files_have_no_problems() {
 
 #[test]
 fn each_invalid_plan_file_gets_its_message() {
-    let cases = cases("invalid");
+    let cases = plan_files(INVALID);
     assert!(cases.len() >= 40, "{} cases", cases.len());
     let mut wrong = Vec::new();
     for case in &cases {
@@ -61,14 +53,14 @@ fn a_selection_without_steps_names_the_options_that_were_given() {
     let text =
         "name: x\nsteps:\n  - { id: a, directory: { path: /srv/a } }\n  - { id: b, directory: { path: /srv/b } }\n";
     let plan = PlanFile::parse("x.yaml", text).unwrap();
-    let told = |only: &[&str], skip: &[&str]| {
+    let message_and_help = |only: &[&str], skip: &[&str]| {
         let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
         let selection = super::Selection { only: ids(only), skip: ids(skip) };
         let problem = plan.evaluate(&Inputs::default(), &selection).unwrap_err().list.remove(0);
         format!("{}; {}", problem.message, problem.help.unwrap())
     };
-    assert!(!told(&[], &["a", "b"]).contains("--only"));
-    assert!(told(&["a"], &["a"]).contains("--only"));
+    assert!(!message_and_help(&[], &["a", "b"]).contains("--only"));
+    assert!(message_and_help(&["a"], &["a"]).contains("--only"));
 }
 
 #[test]
@@ -86,7 +78,7 @@ fn the_url_of_a_connection_may_have_the_source_of_its_password() {
     }
 }
 
-/// Whatever the environment holds, and if it holds nothing.
+/// With the variable set, and unset.
 #[test]
 fn the_source_of_a_secret_is_never_shown_by_a_template() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/invalid/secret-source-in-a-template.yaml");

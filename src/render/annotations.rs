@@ -59,9 +59,9 @@ fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// Keeps the runner from taking a line of a text, such as one of a file's content, for a workflow command. The runner looks
-/// for them at the start of a line and, in the old form, anywhere.
-fn without_commands(text: String) -> String {
+/// Disables the workflow commands in a text, which may contain lines of a file. The runner accepts a command at the start of a line
+/// and, in the old form, anywhere.
+fn disable_workflow_commands(text: String) -> String {
     let is_command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
     let mut token = [0; 16];
     if !text.lines().any(is_command) || openssl::rand::rand_bytes(&mut token).is_err() {
@@ -75,29 +75,29 @@ fn without_commands(text: String) -> String {
 pub struct GitHub {
     human: Human,
     file: Mutex<String>,
-    /// What has been told: an apply reports a step that cannot be planned twice.
-    told: Mutex<BTreeSet<String>>,
+    /// The annotations that were printed. An apply reports a step that cannot be planned twice.
+    printed: Mutex<BTreeSet<String>>,
 }
 
 impl GitHub {
     /// Creates a renderer for the standard streams. `apply` is the command that applies the plan.
     pub fn new(apply: Option<String>) -> Self {
-        Self { human: Human::new(apply), file: Mutex::default(), told: Mutex::default() }
+        Self { human: Human::new(apply), file: Mutex::default(), printed: Mutex::default() }
     }
 }
 
 impl Sink for GitHub {
     fn event(&self, event: &Event) {
-        self.human.print(event, without_commands);
+        self.human.print(event, disable_workflow_commands);
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Event::RunStarted { file: given, .. } = event {
             file.clone_from(given);
         }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
         for (is_error, message) in remarks(event) {
             let annotation = Annotation { is_error, file: file.clone(), line: None, column: None, message };
             let line = annotation.to_github();
-            if told.insert(line.clone()) {
+            if printed.insert(line.clone()) {
                 output::print(&line);
             }
         }
@@ -106,7 +106,7 @@ impl Sink for GitHub {
 
 /// Returns the errors and warnings of an event.
 fn remarks(event: &Event) -> Vec<(bool, String)> {
-    let told = |step: &str, failed: bool, drift: &[String], reason: &Option<String>, warnings: &[String]| {
+    let remark = |step: &str, failed: bool, drift: &[String], reason: &Option<String>, warnings: &[String]| {
         let mut found: Vec<(bool, String)> = drift.iter().map(|drift| (true, format!("{step}: {drift}"))).collect();
         if failed && found.is_empty() {
             found.extend(reason.iter().map(|reason| (true, format!("{step}: {reason}"))));
@@ -117,10 +117,10 @@ fn remarks(event: &Event) -> Vec<(bool, String)> {
     match event {
         Event::Warning { message } => vec![(false, message.clone())],
         Event::StepPlanned(StepPlanned { step, outcome, drift, reason, warnings, .. }) => {
-            told(step, matches!(outcome, Planned::Blocked | Planned::Failed), drift, reason, warnings)
+            remark(step, matches!(outcome, Planned::Blocked | Planned::Failed), drift, reason, warnings)
         }
         Event::StepFinished(StepFinished { step, outcome: Finished::Failed, reason, .. }) => {
-            told(step, true, &[], reason, &[])
+            remark(step, true, &[], reason, &[])
         }
         Event::RunFinished { reason: Some(reason), .. } => vec![(true, reason.clone())],
         _ => Vec::new(),
@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn lines_of_a_file_are_not_taken_for_commands() {
-        assert_eq!(without_commands("  + a::b\n".to_owned()), "  + a::b\n");
+        assert_eq!(disable_workflow_commands("  + a::b\n".to_owned()), "  + a::b\n");
         for line in ["   ::add-mask::x", "  + ##[group]x"] {
-            let told = without_commands(format!("a\n{line}\n"));
-            let token = told.lines().next().unwrap().strip_prefix("::stop-commands::").unwrap().to_owned();
-            assert_eq!((told.lines().count(), told.lines().last().unwrap()), (4, &*format!("::{token}::")), "{told}");
+            let text = disable_workflow_commands(format!("a\n{line}\n"));
+            let token = text.lines().next().unwrap().strip_prefix("::stop-commands::").unwrap().to_owned();
+            assert_eq!((text.lines().count(), text.lines().last().unwrap()), (4, &*format!("::{token}::")), "{text}");
             assert_eq!(token.len(), 32);
         }
     }

@@ -184,8 +184,8 @@ pub fn is_metrics_file(text: &str) -> bool {
     text.trim().is_empty() || text.starts_with("# HELP provision_")
 }
 
-/// Returns whether the plan in the file's labels is the plan file's `name`. Before the first run with a result, the name of the
-/// file can stand there.
+/// Returns whether the labels of the file contain the `name` of the plan file. Until a run has a result, they can contain the name of
+/// the file instead.
 pub fn names_its_plan(former: &str) -> bool {
     former.lines().any(|line| line.strip_prefix(BUILD_INFO.0).is_some_and(|rest| rest.starts_with('{')))
 }
@@ -239,7 +239,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::event::Certainty;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -262,21 +261,10 @@ mod tests {
             { "name": "s.h_{period}", "periods": ["2026_h2"], "next_missing": "2027_h2", "starts": "2027-07-01" },
             { "name": "s.done_{period}", "periods": [], "next_missing": null, "starts": null },
         ] });
+        let facts = facts.as_object().unwrap().clone();
         run.take(&Event::StepPlanned(StepPlanned {
-            step: "tables".into(),
-            kind: "period_tables".into(),
-            title: String::new(),
-            outcome: Planned::Drifted,
-            certainty: Certainty::Exact,
-            waits_for: Vec::new(),
-            changes: Vec::new(),
-            facts: facts.as_object().unwrap().clone(),
-            drift: Vec::new(),
-            reason: None,
-            hint: None,
-            why: None,
-            notes: Vec::new(),
-            warnings: Vec::new(),
+            facts,
+            ..StepPlanned::of("tables", "period_tables", Planned::Drifted)
         }));
         if let Some(outcome) = ended {
             let counts = Counts { drifted: 1, ..Counts::default() };

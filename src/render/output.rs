@@ -112,7 +112,7 @@ pub fn error_columns() -> Option<usize> {
     columns_of(&std::io::stderr())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the width is a matter of the streams, as their terminal is")]
+#[expect(clippy::disallowed_methods, reason = "the width belongs to the streams, which this module owns")]
 fn columns_of(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
     let given = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
     given.or_else(|| {
@@ -156,18 +156,18 @@ pub fn show_activity(message: String) {
     }
 }
 
-/// How often an activity is reported where there is no spinner.
+/// The interval between reports of an activity if there is no spinner.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What takes long, where there is no spinner.
+/// Long work that is reported if there is no spinner.
 struct Activity {
     message: String,
     begun: Instant,
     reports: u32,
 }
 
-/// Reports the current activity again and again, a line at a time, where there is no spinner: the log of a CI job would
-/// stand still, and some end a job that prints nothing.
+/// Reports the current activity periodically, as a line, if there is no spinner. Otherwise the log of a CI job would show no progress,
+/// and some CI systems end a job that prints nothing.
 pub async fn report_activity(write: impl Fn(&str)) -> Infallible {
     loop {
         let (line, wait) = report(activity().as_mut(), Instant::now());
@@ -178,9 +178,9 @@ pub async fn report_activity(write: impl Fn(&str)) -> Infallible {
     }
 }
 
-/// Returns the line that is due, and how long it takes until there may be another one.
+/// Returns the line that is due, and the time until the next line may be due.
 fn report(activity: Option<&mut Activity>, now: Instant) -> (Option<String>, Duration) {
-    // Nothing is done, or not yet.
+    // There is no activity.
     let Some(activity) = activity else { return (None, Duration::from_secs(1)) };
     let (lasts, due) = (now.saturating_duration_since(activity.begun), REPORT_INTERVAL * (activity.reports + 1));
     if lasts < due {
@@ -259,9 +259,9 @@ mod tests {
             (line, wait.as_secs())
         };
         assert_eq!(at(0), (None, 10));
-        assert_eq!(at(9), (None, 1), "what is quick is not reported");
+        assert_eq!(at(9), (None, 1), "a short activity is not reported");
         assert_eq!(at(10), (Some("observing the host: 2 steps (10 s)\n".to_owned()), 10));
-        assert_eq!(at(11), (None, 9), "the end of a step wakes nobody");
+        assert_eq!(at(11), (None, 9), "the end of a step is not reported");
         assert_eq!(at(20), (Some("observing the host: 2 steps (20 s)\n".to_owned()), 10));
         assert_eq!(report(None, begun + Duration::from_secs(30)), (None, Duration::from_secs(1)));
     }

@@ -179,7 +179,7 @@ pub struct Seen {
     pub gid: u32,
     pub mode: Mode,
     pub kind: FileKind,
-    /// Whether the acting user is root or in the group, so that chown(2) keeps a set-group-ID bit that means mandatory locks.
+    /// Whether the acting user is root or in the group. Then chown(2) keeps a set-group-ID bit that means mandatory locks.
     pub may_keep_group: bool,
     /// Whether it has Linux capabilities.
     pub has_capabilities: bool,
@@ -191,7 +191,8 @@ impl Seen {
         Mode::from_bits(fs::mode_after_chown(self.kind, self.mode.bits(), self.may_keep_group))
     }
 
-    /// Returns what chown(2) clears that nobody asked to clear. With a `desired` mode, the bits are set again or unwanted.
+    /// Returns what chown(2) clears although the plan file does not ask for it. With a `desired` mode, the bits are set again or not
+    /// desired.
     fn lost_with_chown(&self, desired: Option<Mode>) -> Vec<String> {
         let bits = if desired.is_some() { 0 } else { self.mode.bits() & !self.mode_after_chown().bits() };
         let set_ids = [(0o4000, "setuid"), (0o2000, "setgid")].into_iter().filter(|(bit, _)| bits & bit != 0);
@@ -223,7 +224,7 @@ pub enum AttributeChange {
         /// The set-ID bits that the new owner or group clears. If they are desired, a change of the mode follows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clears: Option<ClearedBits>,
-        /// What is cleared for good, for people.
+        /// The names of what is cleared and not set again.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         lost: Vec<String>,
     },
@@ -243,7 +244,7 @@ impl AttributeChange {
                 let (mut before, mut after) =
                     (json!({ "owner": uid, "group": gid }), with_ids(json!({}), owner, group));
                 if let Some(clears) = clears {
-                    summary.push_str(&format!(", which makes mode {} {}", clears.before, clears.after));
+                    summary.push_str(&format!(", which changes mode {} to {}", clears.before, clears.after));
                     before["mode"] = json!(clears.before);
                     after["mode"] = json!(clears.after);
                 }

@@ -14,10 +14,10 @@ use super::{
     ObserveContext, Reaction, Rescues, Resource, Site,
 };
 
-/// Something to do with every kind.
+/// A visitor of all kinds.
 #[cfg(test)]
-pub trait ForKind {
-    fn kind<R: Resource>(&mut self);
+pub trait KindVisitor {
+    fn visit<R: Resource>(&mut self);
 }
 
 macro_rules! kinds {
@@ -36,8 +36,8 @@ macro_rules! kinds {
 
         /// Visits each kind.
         #[cfg(test)]
-        pub fn for_each_kind(visitor: &mut impl ForKind) {
-            $(visitor.kind::<super::$module::$variant>();)*
+        pub fn visit_kinds(visitor: &mut impl KindVisitor) {
+            $(visitor.visit::<super::$module::$variant>();)*
         }
 
         /// A resource of any kind.

@@ -45,7 +45,7 @@ pub use kinds::{
     kind_info,
 };
 #[cfg(test)]
-pub use kinds::{ForKind, for_each_kind};
+pub use kinds::{KindVisitor, visit_kinds};
 pub use rescue::{Extraction, Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
 pub use step::{Companion, Prose, Step};
 
@@ -187,7 +187,8 @@ pub struct Diff<C> {
     /// Whether an existing secret could not be compared because its source has no value. A note names the source.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchecked: bool,
-    /// Another run is at work on the target, so nothing was decided. A plan notes it, and an apply refuses or waits.
+    /// Set if another run is changing the target, so that nothing was decided. A plan reports the step as unchecked, and an apply
+    /// refuses or waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy: Option<Failure>,
     /// The kind's own numbers and dates for programs, which notes and warnings express as prose.

@@ -1,4 +1,4 @@
-//! What the kinds of a single file share: the file as it is, whether it may be replaced, and its owner and mode.
+//! What the kinds for single files share: the observed file, whether it can be replaced, and its owner and mode.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn yes() -> bool {
 }
 
 impl RegularFile {
-    /// Looks at the file `name` beside the target at `place`.
+    /// Observes the file `name` in the directory of `place`.
     ///
     /// # Errors
     /// The file was replaced, or a system call fails.
@@ -60,11 +60,11 @@ impl RegularFile {
         })
     }
 
-    /// Checks that the acting user may put a new file in the place of this one. `folder` is what prevents it from creating
-    /// entries in the directory.
+    /// Checks that the acting user can replace this file by a new one. `folder` is what prevents the user from creating entries in
+    /// the directory.
     ///
     /// # Errors
-    /// It may not.
+    /// The user cannot replace it.
     pub fn check_replaceable(
         &self,
         path: &AbsolutePath,
@@ -92,15 +92,15 @@ impl RegularFile {
         Ok(())
     }
 
-    /// Returns the mode of a file that replaces this one, if the plan file names none: the same, without what chown(2) clears
-    /// for another owner or group.
+    /// Returns the mode of a file that replaces this one if the plan file has no mode. It is the same mode, without the bits that
+    /// chown(2) clears for another owner or group.
     pub fn kept_mode(&self, ownership: &Ownership) -> Mode {
         let is_other =
             ownership.uid().is_some_and(|uid| uid != self.uid) || ownership.gid().is_some_and(|gid| gid != self.gid);
         if is_other { self.seen().mode_after_chown() } else { self.mode }
     }
 
-    /// Returns what is to be known before a new file replaces this one.
+    /// Returns the notes for a plan that replaces this file.
     pub fn replacement_notes(&self, path: &AbsolutePath) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.attributes.is_empty() {
@@ -110,7 +110,7 @@ impl RegularFile {
             notes.push(format!(
                 "the old content of {path} remains under its other names ({} hard links); to list them: {}",
                 self.links,
-                find_names(path)
+                hard_links_command(path)
             ));
         }
         notes
@@ -135,8 +135,8 @@ impl RegularFile {
                 self.links
             ))
             .hint(format!(
-                "list them: {}; if the others are to stay as they are, put a copy in its place: cp -a {word} {new} && mv {new} {word}",
-                find_names(path)
+                "list them: {}; to change only this one, replace it by a copy: cp -a {word} {new} && mv {new} {word}",
+                hard_links_command(path)
             )));
         }
         changes
@@ -158,13 +158,13 @@ impl RegularFile {
 /// Checks that nothing prevents the acting user from writing at `path`.
 ///
 /// # Errors
-/// Something does.
+/// Something prevents it.
 pub fn check_writable(path: &AbsolutePath, denied: Option<&Denial>) -> Result<(), Failure> {
     denied.map_or(Ok(()), |denial| Err(refusal(&format!("cannot write {path}"), denial)))
 }
 
-/// Returns the command that lists all names of a file: hard links are on one file system, which `stat` finds.
-pub fn find_names(path: &Path) -> String {
+/// Returns the command that lists all hard links of a file. They are on one file system, whose mount point `stat` prints.
+pub fn hard_links_command(path: &Path) -> String {
     let word = shell_word(&path.to_string_lossy());
     format!("find \"$(stat -c %m {word})\" -xdev -samefile {word}")
 }
@@ -172,18 +172,18 @@ pub fn find_names(path: &Path) -> String {
 /// Returns the file at `place`, for a change that needs it.
 ///
 /// # Errors
-/// There is no file any more.
-pub fn present(path: &AbsolutePath, place: &Place) -> Result<Stat, Failure> {
+/// It no longer exists, or is not a regular file.
+pub fn require_file(path: &AbsolutePath, place: &Place) -> Result<Stat, Failure> {
     let stat = place.stat()?.filter(|stat| stat.kind == FileKind::File);
     stat.ok_or_else(|| changed_meanwhile(format!("{path} is no longer a file")))
 }
 
-/// Returns the file at `place`, which must have no other name.
+/// Returns the file at `place`, which must not have other hard links.
 ///
 /// # Errors
-/// It has one, or there is no file any more.
-pub fn present_once(path: &AbsolutePath, place: &Place) -> Result<Stat, Failure> {
-    let stat = present(path, place)?;
+/// It has hard links, no longer exists, or is not a regular file.
+pub fn require_single_name(path: &AbsolutePath, place: &Place) -> Result<Stat, Failure> {
+    let stat = require_file(path, place)?;
     if stat.links > 1 {
         return Err(changed_meanwhile(format!("{path} was hard-linked meanwhile")));
     }

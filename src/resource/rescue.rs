@@ -55,8 +55,8 @@ pub trait Rescues {
     /// There is no such rescue, or it cannot be read or restored.
     fn rescue(&self, request: &RescueRequest, cx: &ExecuteContext) -> Result<RescueAnswer, Failure>;
 
-    /// Returns the keys of a step that finds the same rescues, and has nothing else of this one.
-    fn finder(&self) -> serde_json::Value;
+    /// Returns the minimal keys of a step that has the same rescues.
+    fn rescue_keys(&self) -> serde_json::Value;
 }
 
 /// The answer to a [`RescueRequest`] of the same name.

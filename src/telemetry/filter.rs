@@ -61,7 +61,7 @@ impl Filter {
         match (log, timeline) {
             (None, false) => None,
             (Some(filter), false) if filter.max_level() == LevelFilter::OFF => Some(filter.clone()),
-            // The log needs these spans to name the step of a line, also where it does not show them.
+            // The log needs these spans to name the step of a line, even if it does not show them.
             (Some(filter), false) => Self::parse(&format!("{},engine=debug,worker=debug", filter.text)).ok(),
             // A timeline contains every span. The log applies its own filter.
             (log, true) => {

@@ -43,7 +43,7 @@ pub struct Otlp {
     open: HashMap<u64, SpanData>,
     ended: Vec<SpanData>,
     resource: Resource,
-    /// The endpoint as it is given.
+    /// The endpoint as configured.
     endpoint: String,
     /// The variable that names the endpoint.
     variable: &'static str,
@@ -141,7 +141,7 @@ impl Otlp {
     pub fn flush(&mut self) -> Result<(), String> {
         self.try_flush().map_err(|why| {
             let variable = self.variable;
-            // What is not a URL may be anything, so it is not shown.
+            // A value that is not a URL could be a secret, so it is not shown.
             let endpoint = match self.endpoint.split_once("://") {
                 Some(("http" | "https", _)) => RedactedUrl::of(&self.endpoint).to_string(),
                 _ => format!("the value of {variable}, which is not an http or https URL"),

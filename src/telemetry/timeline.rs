@@ -132,7 +132,7 @@ impl Timeline {
         named
     }
 
-    /// Returns the end of a span. The end of a worker's span can come late or not at all; the spans around it limit it.
+    /// Returns the end of a span. The end of a worker's span can arrive late or never. The enclosing spans limit it.
     fn end_of(&self, span: &Span) -> u64 {
         let mut end = span.ended.unwrap_or(self.last);
         let mut around = self.parents.get(&span.id).and_then(|(parent, _)| *parent);

@@ -46,7 +46,7 @@ impl Layout {
         out
     }
 
-    /// Returns what to do about an error. A command at its end is not broken, so that it can be copied.
+    /// Returns a hint. A command at its end is not wrapped, so that it can be copied.
     pub fn hint(self, indent: usize, text: &str) -> String {
         let first = format!("{}hint: ", " ".repeat(indent));
         if is_command(text) {
@@ -107,7 +107,7 @@ impl Layout {
     }
 }
 
-/// Whether a text is a command for a shell.
+/// Returns whether a text is a command for a shell.
 fn is_command(text: &str) -> bool {
     const PROGRAMS: &[&str] = &[
         "cat",

@@ -119,7 +119,7 @@ impl Workers {
     }
 }
 
-/// Returns the user of a step, or `None` for the launching user, whose steps share one worker whether they name the user or not.
+/// Returns the user of a step, or `None` for the launching user. Steps that name the launching user share its worker.
 fn other_than(me: &User, user: Option<&str>) -> Option<String> {
     user.filter(|user| *user != me.name).map(str::to_owned)
 }

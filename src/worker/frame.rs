@@ -19,7 +19,7 @@ pub const VERSION: u32 = 6;
 /// The maximum length of a frame (64 MiB).
 const MAX_FRAME: u32 = 64 << 20;
 
-/// How many bytes of a message are read at once before more of it has arrived.
+/// The capacity that is reserved for a message before its content has arrived, in bytes.
 const FIRST_PIECE: u32 = 64 << 10;
 
 /// The maximum length of a secret's frame: the value of a source (1 MiB) and the id of its step.
@@ -135,7 +135,7 @@ pub fn secret_name(step: &str, key: &str) -> String {
 /// As [`send`].
 pub async fn send_secret(to: &mut (impl AsyncWriteExt + Unpin), name: &str, secret: &[u8]) -> std::io::Result<()> {
     let length = u16::try_from(name.len()).map_err(std::io::Error::other)?;
-    // It never grows, so that no copy is left behind.
+    // The buffer never grows, so that no copy of the secret remains in memory.
     let mut frame = Zeroizing::new(Vec::with_capacity(HEAD + 2 + name.len() + secret.len()));
     frame.extend_from_slice(&[0; HEAD]);
     frame.extend_from_slice(&length.to_be_bytes());
@@ -144,7 +144,7 @@ pub async fn send_secret(to: &mut (impl AsyncWriteExt + Unpin), name: &str, secr
     write(to, TAG_SECRET, &mut frame).await
 }
 
-/// Fills in the head of a frame and writes it, with one system call if there is room for it.
+/// Fills in the head of a frame and writes the frame, usually with one system call.
 async fn write(to: &mut (impl AsyncWriteExt + Unpin), tag: u8, frame: &mut [u8]) -> std::io::Result<()> {
     let too_long = || std::io::Error::other("the message is too long for the worker protocol");
     let length = u32::try_from(frame.len() - HEAD).ok().filter(|length| *length <= MAX_FRAME).ok_or_else(too_long)?;

@@ -8,7 +8,7 @@ use tokio::net::unix::pipe;
 /// The launcher's end of standard output.
 pub type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Returns standard output without the threads that tokio's has.
+/// Returns standard output without the threads of tokio's implementation.
 #[expect(clippy::disallowed_methods, reason = "a worker's standard output is its launcher's")]
 pub fn output() -> std::io::Result<Output> {
     let pipe = std::io::stdout().as_fd().try_clone_to_owned()?;

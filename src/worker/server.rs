@@ -49,8 +49,8 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     environment::clean(&who, user.is_none());
     std::env::set_current_dir("/")
         .map_err(|error| Failure::new(format!("cannot enter /: {}", io_error_text(&error))))?;
-    crate::host::process::set_usual_umask();
-    // Requests have threads of their own. This one reads, and drives what they wait for.
+    crate::host::process::set_default_umask();
+    // Each request has its own thread. This thread reads requests and drives the runtime.
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = signals::without_panic(build)
         .map_err(|error| Failure::new(format!("cannot start the worker's runtime: {}", io_error_text(&error))))?;
@@ -89,7 +89,7 @@ async fn serve_launcher() -> Result<(), Failure> {
         () = asked_to_end => Ok(()),
     };
     // The current change is finished even if the launcher is gone.
-    // This thread is not blocked meanwhile, because a change may wait for something that it drives.
+    // This thread must not block, because a change may wait for the runtime.
     for change in changes {
         drop(change.await);
     }
@@ -157,7 +157,7 @@ async fn requests(
                     let (request, output, records) = (Arc::clone(&request), Arc::clone(&output), Arc::clone(&records));
                     let is_ending = Arc::clone(is_ending);
                     move || {
-                        // It is dropped when the thread ends.
+                        // The sender is dropped when the thread ends.
                         let _running = running;
                         // The launcher waits for every answer, so a panic in a library is answered as well.
                         let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(session.handle(&request))));

@@ -78,7 +78,7 @@ fn a_host_without_common_algorithms_lets_no_key_in_unproven() {
         (
             2,
             r#"print $c "HTTP/1.1 400 Bad Request\r\n\r\n""#,
-            "is not an SSH server: it said `HTTP/1.1 400 Bad Request`",
+            "is not an SSH server: it answered `HTTP/1.1 400 Bad Request`",
         ),
         (3, "", "closed the connection at once"),
     ] {
@@ -124,7 +124,7 @@ fn host_certificates_are_no_other_host_keys() {
     }
     certified(&rotation, &["ed25519"], "HostKeyAlgorithms ssh-ed25519-cert-v01@openssh.com");
     rotation.know("ed25519");
-    let text = is_blocked(&rotation, "", "shows only host certificates", "HostKeyAlgorithms");
+    let text = is_blocked(&rotation, "", "offers only host certificates", "HostKeyAlgorithms");
     assert!(!text.contains("has changed") && !text.contains("ssh-keygen -R"), "{text}");
     rotation.serve("");
     rotation.kept_the_old_key("host certificates");

@@ -88,9 +88,9 @@ fn a_missing_service_fails_its_own_steps_only() {
     let sandbox = host("service=warehouse");
     let outcome = sandbox.provision("ubuntu", ["apply", FILE, "--yes", "--json"]).run().exits(1);
     let step = outcome.step("step_planned", "t");
-    let told = step.to_string();
-    assert!(told.contains("connection `w`: service `warehouse` is not defined"), "{outcome}");
-    assert!(told.contains("add it to /home/ubuntu/.pg_service.conf: a line [warehouse]"), "{outcome}");
+    let text = step.to_string();
+    assert!(text.contains("connection `w`: service `warehouse` is not defined"), "{outcome}");
+    assert!(text.contains("add it to /home/ubuntu/.pg_service.conf: a line [warehouse]"), "{outcome}");
     assert_eq!(outcome.step("step_finished", "d")["outcome"], "changed", "{outcome}");
 }
 

@@ -140,8 +140,8 @@ fn plan_reports_missing_capabilities_of_root() {
 fn plan_reports_a_compose_file_that_its_user_cannot_replace() {
     for (before, word) in [
         ("chown ubuntu:root docker-compose.yml; chmod 600 docker-compose.yml; chown ubuntu .", "has group 0"),
-        ("chown -R ubuntu:ubuntu .; chmod 555 .", "may not write in /srv/app"),
-        ("chown ubuntu:ubuntu docker-compose.yml", "may not write in /srv/app"),
+        ("chown -R ubuntu:ubuntu .; chmod 555 .", "may not write to /srv/app"),
+        ("chown ubuntu:ubuntu docker-compose.yml", "may not write to /srv/app"),
         ("chown ubuntu:ubuntu docker-compose.yml; chmod 1777 .; chown root docker-compose.yml", "belongs to user 0"),
         (
             "chown -R ubuntu:ubuntu .; sed -i 's/old/${PW}/' docker-compose.yml; chmod 555 .",

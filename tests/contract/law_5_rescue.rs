@@ -85,11 +85,11 @@ fn a_rescue_is_written_to_a_new_directory() {
         assert_eq!(sandbox.bash("ubuntu", &modes), "700 ubuntu\n700 ubuntu\n700 ubuntu\n600 ubuntu\n600 ubuntu\n");
     }
     assert_eq!(before.difference(&Snapshot::take(&sandbox, CHECKOUT, &[])), "");
-    for (to, said) in
+    for (to, expected) in
         [("copies", "it already exists"), ("/nowhere/x", "its parent directory"), ("/srv/x", "permission denied")]
     {
         let outcome = restore("ubuntu", to).exits(1);
-        assert!(outcome.stderr.contains(said), "{outcome}");
+        assert!(outcome.stderr.contains(expected), "{outcome}");
     }
 }
 

@@ -61,7 +61,7 @@ fn a_user_that_does_not_exist_stops_only_the_steps_of_that_user() {
         format!("  - {{ id: {id}, {more}file: {{ path: /home/ubuntu/{id}.conf, content: new }} }}\n")
     };
     // Without sudo a worker of another user cannot be started either.
-    for (user, more, told) in [
+    for (user, more, expected) in [
         ("ubuntu", "run_as: nobody-here, ", "no such user: nobody-here"),
         ("mallory", "run_as: ubuntu, ", "cannot act as ubuntu"),
     ] {
@@ -75,7 +75,7 @@ fn a_user_that_does_not_exist_stops_only_the_steps_of_that_user() {
         }
         let applied = sandbox.provision(user, ["apply", plan_file, "--yes", "--json"]).run().exits(1);
         are(&applied.outcomes(), &[("first", &["changed"]), ("theirs", &["failed"]), ("third", &["changed"])]);
-        assert!(applied.stdout.contains(told), "{applied}");
+        assert!(applied.stdout.contains(expected), "{applied}");
         // The rescues of the others are listed, newest first, and why those of that user are not.
         let listed = sandbox.provision(user, ["rescue", "list", plan_file]).run().exits(1);
         let ids: Vec<&str> = listed

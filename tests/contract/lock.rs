@@ -216,7 +216,7 @@ fn an_apply_that_waited_during_a_rotation_takes_nothing_back() {
 }
 
 /// A process that is at work in the checkout, for example the worker of a run whose launcher was killed.
-fn at_work(sandbox: &Sandbox, seconds: u32) -> Running {
+fn hold_checkout_lock(sandbox: &Sandbox, seconds: u32) -> Running {
     let area = format!("{CHECKOUT}/.git/provision");
     let line = format!("mkdir -p -m 700 {area} && exec flock -x {area} sh -c 'echo held; exec sleep {seconds}'");
     let mut holder = sandbox.command("ubuntu", ["bash", "-c", &line]).start();
@@ -227,13 +227,13 @@ fn at_work(sandbox: &Sandbox, seconds: u32) -> Running {
 #[test]
 fn a_plan_during_an_apply_notes_that_it_has_not_looked() {
     let sandbox = Sandbox::converged();
-    let holder = at_work(&sandbox, 600);
+    let holder = hold_checkout_lock(&sandbox, 600);
     let arguments = ["plan", PLAN, "--json", "--detailed-exitcode", "--only", "repository"];
     let outcome = sandbox.provision("ubuntu", arguments).run().exits(0);
     let step = outcome.step("step_planned", "repository");
     assert_eq!(step["outcome"], "unchecked", "{outcome}");
     assert!(
-        step["notes"][0].as_str().unwrap().starts_with("not looked at: another provision run is at work"),
+        step["notes"][0].as_str().unwrap().starts_with("not checked: another provision run is at work"),
         "{outcome}"
     );
     // An apply must not leave the step out.
@@ -247,7 +247,7 @@ fn a_plan_during_an_apply_notes_that_it_has_not_looked() {
 fn an_apply_waits_on_request_for_a_worker_that_outlived_its_run() {
     let sandbox = Sandbox::converged();
     sandbox.commit("airflow_poc/dags/new.py", "x = 1\n");
-    let holder = at_work(&sandbox, 4);
+    let holder = hold_checkout_lock(&sandbox, 4);
     let apply = ["apply", PLAN, "--json", "--yes", "--only", "repository"];
     let impatient = sandbox.provision("ubuntu", apply).args(["--wait=1"]).run().exits(1);
     assert!(impatient.all().contains("another provision run is at work"), "{impatient}");

@@ -111,9 +111,9 @@ fn the_timer_is_valid_and_its_command_writes_metrics() {
     }
     assert_eq!(units.len(), 2);
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let own: Vec<&str> = said.lines().filter(|line| line.contains("provision-plan")).collect();
-    assert!(output.status.success() && own.is_empty(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let own: Vec<&str> = stderr.lines().filter(|line| line.contains("provision-plan")).collect();
+    assert!(output.status.success() && own.is_empty(), "{stderr}");
 
     let sandbox = checkout();
     let command = section.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/")).unwrap();

@@ -1,12 +1,16 @@
-//! `provision schema` in the programs that people use it with: check-jsonschema, and the language server of their editors.
+//! Checks `provision schema` with the programs that people use: check-jsonschema, and the YAML language server of editors.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::sandbox::{LanguageServer, tools};
+use plans::plan_files;
+
+#[path = "../../fixtures/plans/list.rs"]
+mod plans;
 
 /// The schema in a file, and the plan files of the project.
 struct Project {
@@ -21,18 +25,18 @@ impl Project {
         let folder = tempfile::Builder::new().prefix("plans-").tempdir().unwrap();
         let schema = Command::new(env!("CARGO_BIN_EXE_provision")).arg("schema").output().unwrap().stdout;
         std::fs::write(folder.path().join("schema.json"), schema).unwrap();
-        let valid = ["fixtures/plans/valid", "plans", "plans/examples"].map(plan_files).concat();
-        Self { folder, valid, invalid: plan_files("fixtures/plans/invalid") }
+        let valid = plans::VALID.map(plan_files).concat();
+        Self { folder, valid, invalid: plan_files(plans::INVALID) }
     }
 
     fn schema(&self) -> PathBuf {
         self.folder.path().join("schema.json")
     }
 
-    /// Asserts that a reader objects to the plan files that are invalid, except for those that a schema cannot see.
+    /// Asserts that a validator refuses exactly the invalid plan files, except for those that a schema cannot see.
     #[track_caller]
-    fn are_judged(&self, reader: &str, refused: &BTreeSet<PathBuf>) {
-        let unseen = unseen(reader);
+    fn assert_verdicts(&self, reader: &str, refused: &BTreeSet<PathBuf>) {
+        let unseen = plans::unseen_by_the_schema(reader);
         let expected = self.invalid.iter().filter(|path| !unseen.contains(path.file_stem().unwrap().to_str().unwrap()));
         let expected: BTreeSet<PathBuf> = expected.cloned().collect();
         let accepted: Vec<_> = expected.difference(refused).collect();
@@ -42,31 +46,11 @@ impl Project {
     }
 }
 
-fn plan_files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    files.sort();
-    files
-}
-
-/// The invalid plan files that the schema accepts for this reader.
-fn unseen(reader: &str) -> BTreeSet<String> {
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/unseen-by-the-schema.txt");
-    let list = std::fs::read_to_string(list).unwrap();
-    let names = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let names = names.filter_map(|line| match line.split_once(": ") {
-        Some((name, readers)) => readers.split(' ').any(|word| word == reader).then_some(name),
-        None => Some(line),
-    });
-    names.map(str::to_owned).collect()
-}
-
 #[test]
 fn check_jsonschema_agrees_with_validate() {
     let project = Project::new();
     let files = project.valid.iter().chain(&project.invalid);
-    // The program writes out each alias: it would end in the middle, or take ten million steps.
+    // The program expands each alias, so these two would crash it or take ten million steps.
     let files =
         files.filter(|path| !path.ends_with("alias-inside-of-itself.yaml") && !path.ends_with("alias-bomb.yaml"));
     let output = Command::new(tools().join("python/bin/check-jsonschema"))
@@ -80,7 +64,7 @@ fn check_jsonschema_agrees_with_validate() {
         .unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(&output.stderr)));
     let problems = ["errors", "parse_errors"].into_iter().filter_map(|key| report[key].as_array()).flatten();
     let refused = problems.map(|problem| PathBuf::from(problem["filename"].as_str().unwrap())).collect();
-    project.are_judged("check-jsonschema", &refused);
+    project.assert_verdicts("check-jsonschema", &refused);
 }
 
 #[test]
@@ -92,7 +76,7 @@ fn the_language_server_agrees_with_validate_and_completes_keys() {
         server.open(file, &std::fs::read_to_string(file).unwrap());
     }
     let refused = files.into_iter().filter(|file| !server.problems(file).is_empty()).cloned().collect();
-    project.are_judged("yaml-language-server", &refused);
+    project.assert_verdicts("yaml-language-server", &refused);
 
     let before = "name: x\nsteps:\n  - id: a\n    ";
     let cases: [(&str, &str, &[&str]); 3] = [

@@ -91,34 +91,46 @@ steps:
     sandbox.provision("root", ["apply", "/root/saved", "--yes"]).env("U", &url).run().exits(0);
 }
 
-#[test]
-fn a_tunnel_waits_for_the_step_that_creates_its_key() {
-    for after in ["", "after: [key], "] {
-        let rotation = Rotation::new();
-        rotation.serve("AllowTcpForwarding yes");
-        let host_key = rotation.sandbox.read("/etc/ssh/bastion_ed25519.pub");
-        rotation.sandbox.write("/root/.ssh/known_hosts", "root", format!("[127.0.0.1]:2222 {host_key}"));
-        let sandbox = &rotation.sandbox;
-        let password = random_word();
-        sandbox.place_cluster();
-        sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
-        sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
-        sandbox.write(
-            FILE,
-            "root",
-            format!(
-                "name: x
+/// Returns a bastion that forwards to a warehouse, and the password of the warehouse.
+fn tunnelled() -> (Rotation, String) {
+    let rotation = Rotation::new();
+    rotation.serve("AllowTcpForwarding yes");
+    let password = random_word();
+    let sandbox = &rotation.sandbox;
+    sandbox.place_cluster();
+    sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
+    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
+    (rotation, password)
+}
+
+/// Writes a plan file with a connection through the bastion. `tunnel` has more keys of the tunnel.
+fn write_tunnelled(sandbox: &Sandbox, tunnel: &str, steps: &str) {
+    let text = format!(
+        "name: x
 connections:
   w:
     url: postgresql://etl@127.0.0.1:5432/warehouse?sslmode=disable
     password: {{ env: W }}
-    tunnel: {{ ssh: '{BASTION}', key: /srv/app/key.pem }}
+    tunnel: {{ ssh: '{BASTION}', {tunnel} }}
 steps:
-  - {{ id: tab, {after}table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
+{steps}"
+    );
+    sandbox.write(FILE, "root", text);
+}
+
+#[test]
+fn a_tunnel_waits_for_the_step_that_creates_its_key() {
+    for after in ["", "after: [key], "] {
+        let (rotation, password) = tunnelled();
+        let sandbox = &rotation.sandbox;
+        let host_key = sandbox.read("/etc/ssh/bastion_ed25519.pub");
+        sandbox.write("/root/.ssh/known_hosts", "root", format!("[127.0.0.1]:2222 {host_key}"));
+        let steps = format!(
+            "  - {{ id: tab, {after}table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
   - {{ id: key, key_file: {{ path: /srv/app/key.pem, source: {{ env: K }} }} }}
 "
-            ),
         );
+        write_tunnelled(sandbox, "key: /srv/app/key.pem", &steps);
         let run = |command: &'static str, more: &'static [&'static str], key: &str| {
             let key = sandbox.read(&if key == "new" { KEY_SOURCE.to_owned() } else { format!("/home/ubuntu/{key}") });
             sandbox
@@ -142,32 +154,14 @@ steps:
 
 #[test]
 fn a_tunnels_key_can_come_from_a_source_and_its_host_key_from_the_plan_file() {
-    let rotation = Rotation::new();
-    rotation.serve("AllowTcpForwarding yes");
+    let (rotation, password) = tunnelled();
     let sandbox = &rotation.sandbox;
-    let password = random_word();
-    sandbox.place_cluster();
-    sandbox.bash("root", &format!("WAREHOUSE_PASSWORD={password} /opt/provision/scripts/services postgres"));
-    sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
     let right = rotation.fingerprint("ed25519");
     let wrong = format!("SHA256:{}", "A".repeat(43));
     let key = sandbox.read("/home/ubuntu/old");
     let run = |source: &str, host_key: &str, command: &'static str, key: &str| {
-        sandbox.write(
-            FILE,
-            "root",
-            format!(
-                "name: x
-connections:
-  w:
-    url: postgresql://etl@127.0.0.1:5432/warehouse?sslmode=disable
-    password: {{ env: W }}
-    tunnel: {{ ssh: '{BASTION}', key: {source}, host_key: '{host_key}' }}
-steps:
-  - {{ id: tab, table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
-"
-            ),
-        );
+        let steps = "  - { id: tab, table: { connection: w, ddl: 'CREATE TABLE s.kyx (a int)' } }\n";
+        write_tunnelled(sandbox, &format!("key: {source}, host_key: '{host_key}'"), steps);
         let more: &[&str] = if command == "apply" { &["--yes"] } else { &[] };
         let run = sandbox.provision("root", [command, FILE, "--json", "--log", "trace"]).args(more.iter().copied());
         let outcome = run.env("W", &password).env("K", key).run();
@@ -176,7 +170,7 @@ steps:
     };
     let planned = run("{ env: K }", &right, "plan", &key).exits(0);
     assert_eq!(planned.step("step_planned", "tab")["outcome"], "changes", "{planned}");
-    for (source, host_key, key, said) in [
+    for (source, host_key, key, expected) in [
         ("{ env: K }", &wrong, key.as_str(), "host key"),
         ("{ env: K }", &right, "", "the source of the key gives nothing"),
         ("{ env: K }", &right, "no key", "the key"),
@@ -185,7 +179,7 @@ steps:
     ] {
         let refused = run(source, host_key, "plan", key).exits(1);
         let reason = refused.step("step_planned", "tab")["reason"].to_string();
-        assert!(reason.contains(said), "{source}: {reason}");
+        assert!(reason.contains(expected), "{source}: {reason}");
     }
     run("{ command: [cat, /home/ubuntu/old] }", &right, "apply", "").exits(0);
     let again = run("/home/ubuntu/old", &right, "plan", "").exits(0);

@@ -268,7 +268,7 @@ struct Measured {
     took: Duration,
     peak: u64,
     code: Option<i32>,
-    told: String,
+    shown: String,
 }
 
 fn measure(case: &Case) -> Measured {
@@ -312,10 +312,10 @@ fn measure(case: &Case) -> Measured {
     };
     let took = start.elapsed();
     let text = std::fs::read_to_string(&out).unwrap();
-    let told =
+    let shown =
         text.lines().find(|line| line.contains("127.0.0.1") || line.contains("connection `w`")).or(text.lines().last());
     let peak = std::fs::read_to_string(&peak).unwrap_or_default().trim().parse().unwrap_or(0);
-    Measured { took, peak, code, told: told.unwrap_or_default().trim().chars().take(150).collect() }
+    Measured { took, peak, code, shown: shown.unwrap_or_default().trim().chars().take(150).collect() }
 }
 
 /// The most memory that a plan may take, in KiB. The program itself takes 40 MiB of it in a build for tests.
@@ -344,10 +344,10 @@ fn hostile_peers_are_bounded_in_time_and_memory() {
     let mut wrong = Vec::new();
     for (peer, stage, then, limit, found) in &rows {
         let (seconds, peak) = (found.took.as_secs_f32(), found.peak >> 10);
-        println!("| {peer} | {stage} | {then} | {seconds:.1} s | {peak} MiB | {} |", found.told);
+        println!("| {peer} | {stage} | {then} | {seconds:.1} s | {peak} MiB | {} |", found.shown);
         let is_bounded = found.took <= *limit && found.peak <= MAX_PEAK && found.peak > 0;
         // A key is verified when it is installed; plan only says that it could not be.
-        if !is_bounded || !matches!(found.code, Some(0 | 1)) || found.told.contains("panicked") {
+        if !is_bounded || !matches!(found.code, Some(0 | 1)) || found.shown.contains("panicked") {
             wrong.push(format!("{peer}, {stage}, {then}: {seconds:.1} s of {limit:?}, {peak} MiB, {:?}", found.code));
         }
     }

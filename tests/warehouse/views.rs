@@ -91,7 +91,7 @@ async fn a_column_that_not_every_table_has_is_left_out_and_said() {
 
 #[tokio::test]
 async fn whatever_else_has_the_name_is_left_alone() {
-    for (existing, told) in [
+    for (existing, expected_obstacle) in [
         (
             "CREATE VIEW s.h AS SELECT 1 AS a",
             "view s.h exists, but is not a UNION ALL of the columns of tables s.h_{period}",
@@ -106,13 +106,13 @@ async fn whatever_else_has_the_name_is_left_alone() {
         let before = database.psql(definition);
         let step = periods(VIEW);
         let planned = database.plan(&step).await;
-        assert!(obstacles(&planned).contains(told), "{existing}: {planned:?}");
+        assert!(obstacles(&planned).contains(expected_obstacle), "{existing}: {planned:?}");
         assert_eq!(summaries(&planned).len(), 2, "the tables are made all the same");
         database.apply(&step).await;
         assert_eq!(database.psql(definition), before, "{existing}");
         if !existing.contains("MATERIALIZED") {
             let hint = planned.obstacles[0].hint.clone().unwrap();
-            database.psql(hint.split_once("is there: ").unwrap().1);
+            database.psql(hint.split_once("existing one: ").unwrap().1);
             assert_eq!(database.apply(&step).await, ["create view s.h over 2 tables"]);
         }
     }
@@ -121,7 +121,7 @@ async fn whatever_else_has_the_name_is_left_alone() {
 /// What CREATE OR REPLACE VIEW refuses is said by plan, and the remedy works.
 #[tokio::test]
 async fn what_a_replacement_cannot_do_is_foreseen() {
-    for (change, told) in [
+    for (change, expected_obstacle) in [
         (
             "ALTER TABLE s.m RENAME COLUMN b TO c; ALTER TABLE s.h_2025_h2 RENAME COLUMN b TO c; \
              ALTER TABLE s.h_2026_h1 RENAME COLUMN b TO c",
@@ -140,10 +140,11 @@ async fn what_a_replacement_cannot_do_is_foreseen() {
         let later = periods(&format!("on_drift: report\nahead: 1\n{VIEW}"));
         let planned = database.plan(&later).await;
         assert!(
-            obstacles(&planned).contains(told) && planned.obstacles.len() == usize::from(!told.is_empty()),
+            obstacles(&planned).contains(expected_obstacle)
+                && planned.obstacles.len() == usize::from(!expected_obstacle.is_empty()),
             "{planned:?}"
         );
-        if told.is_empty() {
+        if expected_obstacle.is_empty() {
             assert_eq!(database.apply(&later).await.len(), 2, "the view keeps the columns that all tables have");
         } else {
             let done = database.remedied(&later).await;
@@ -158,7 +159,7 @@ async fn a_column_in_use_is_not_planned_to_be_widened() {
     let set_up =
         "CREATE TABLE s.m (a varchar(9), b varchar(9), c int); CREATE TABLE s.h_2025_h2 (a varchar(5), b varchar(5));";
     let step = periods("on_drift: add_columns\nthrough: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m }]");
-    for (user, told) in [
+    for (user, expected_obstacle) in [
         ("CREATE VIEW s.\"V 1\" AS SELECT a FROM s.h_2025_h2", "VIEW s.\"V 1\" uses the column"),
         ("CREATE MATERIALIZED VIEW s.v AS SELECT upper(a) FROM s.h_2025_h2", "MATERIALIZED VIEW s.v uses the column"),
         ("CREATE POLICY p ON s.h_2025_h2 USING (a = 'x')", "POLICY p ON s.h_2025_h2 uses the column"),
@@ -175,8 +176,9 @@ async fn a_column_in_use_is_not_planned_to_be_widened() {
         let database = Database::with(set_up);
         database.psql(user);
         let planned = database.plan(&step).await;
-        let expected =
-            format!("cannot widen column a of s.h_2025_h2 from character varying(5) to character varying(9): {told}");
+        let expected = format!(
+            "cannot widen column a of s.h_2025_h2 from character varying(5) to character varying(9): {expected_obstacle}"
+        );
         assert!(obstacles(&planned).contains(&expected), "{user}: {planned:?}");
         let done = database.apply(&step).await;
         assert_eq!(done.len(), 2, "{done:?}");

@@ -124,7 +124,7 @@ pub async fn at_warehouse(
     if failures.is_empty() { Ok(items) } else { Err(failures) }
 }
 
-/// The same failure with the option of this command, where a plan file would have a key.
+/// Returns the failure with a hint for this command: `adopt` has an option instead of a key of the plan file.
 fn with_option(failure: Failure) -> Failure {
     if failure.hint.as_deref() != Some(NO_PASSWORD) {
         return failure;

@@ -54,7 +54,7 @@ async fn write_plan_file(request: &Request) -> Result<String, NotAdopted> {
     Ok(written.text)
 }
 
-/// The subjects in the order in which they are named, each once. What cannot be one is added to `failures`.
+/// Returns the subjects in the order in which they are named, each once. Adds to `failures` what cannot be adopted.
 fn find(request: &Request, failures: &mut Vec<Failure>) -> Vec<Subject> {
     let Request { paths, variables, tables, series, .. } = request;
     let paths = paths.iter().map(|path| (path, Subject::at_path(path)));

@@ -33,7 +33,7 @@ pub struct RunSummary {
     /// `None` until the run has finished.
     pub counts: Option<Counts>,
     pub reason: Option<String>,
-    /// The changes that were made, or failed, in this order.
+    /// The changes that were made or failed, in order.
     pub changes: Vec<PastChange>,
     /// The changes that were started but not finished.
     pub unfinished: Vec<InterruptedChange>,
@@ -44,7 +44,7 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// Returns the steps of its plan file that keep rescues, as far as they were recorded.
+    /// Returns the steps of its plan file that keep rescues, if they were recorded.
     pub fn rescues(&self) -> Option<&RescueSteps> {
         self.records.iter().find_map(|record| match record {
             Record::RunStarted { rescues, .. } => rescues.as_deref(),
@@ -59,10 +59,10 @@ pub struct PastChange {
     pub step: String,
     pub action: Action,
     pub target: String,
-    /// The commits, the fingerprints of keys, the columns: as the plan showed them.
+    /// The summary that the plan showed, with commits, fingerprints of keys, or columns.
     pub summary: String,
     pub outcome: ChangeOutcome,
-    /// It failed, and a part of it was made.
+    /// Whether it failed after a part of it was made.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
 }

@@ -38,7 +38,7 @@ pub enum Record {
         host: String,
         user: String,
         pid: u32,
-        /// What `rescue` needs if the plan file is not on the host.
+        /// The steps for `rescue`, for a plan file that is not on the host.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rescues: Option<Box<RescueSteps>>,
     },
@@ -68,7 +68,7 @@ pub enum Record {
         target: String,
         summary: String,
         outcome: ChangeOutcome,
-        /// It failed, and a part of it was made.
+        /// Whether it failed after a part of it was made.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         partial: bool,
     },
@@ -118,7 +118,7 @@ pub struct RescueStep {
     pub kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_as: Option<String>,
-    /// The keys of its kind that find the rescues.
+    /// The keys of its kind that are needed to find the rescues.
     pub keys: serde_json::Value,
 }
 

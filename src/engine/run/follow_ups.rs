@@ -21,8 +21,8 @@ impl Run {
         }
     }
 
-    /// Returns the open follow-ups of earlier runs, with those that interrupted runs left. `None`: they cannot be read, which
-    /// is reported.
+    /// Returns the open follow-ups of earlier runs, with those that interrupted runs left. Reports a warning and returns `None` if
+    /// they cannot be read.
     pub(super) fn open_follow_ups(&self) -> Option<OpenFollowUps> {
         let interrupted = journal::interrupted(&self.folder, &self.inputs.origin.file);
         let list = interrupted.and_then(|(runs, _)| OpenFollowUps::load(&self.folder, &self.inputs.path, &runs));

@@ -23,7 +23,7 @@ use crate::host::warehouse::{ClientDefaults, ConnectionSecrets, ConnectionSpec};
 use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
 use crate::resource::{Companion, Step};
 
-/// The maximum size of what a run records for `rescue`, in bytes. A record has at most 1 MiB.
+/// The maximum size of the steps that a run records for `rescue`, in bytes. A record has at most 1 MiB.
 const MAX_RESCUE_STEPS: usize = 256 << 10;
 
 /// The inputs that are read before the plan file is checked.
@@ -136,7 +136,7 @@ impl RunInputs {
                 Some(name) => {
                     let ConnectionSecrets { password, tunnel_key } = secrets.of_connection(name).unwrap_or_default();
                     has_password = password.is_some();
-                    // A program may print another token each time. It is a credential and not content.
+                    // A program may print another token each time. The token is a credential and not content.
                     let is_token = spec.is_some_and(ConnectionSpec::has_token);
                     password.filter(|_| !is_token).into_iter().chain(tunnel_key).collect()
                 }
@@ -174,14 +174,15 @@ impl RunInputs {
         }
     }
 
-    /// Returns what `rescue` needs to find the rescues of these steps without the plan file.
+    /// Returns the steps with which `rescue` finds the rescues without the plan file. `None` if there are none, or if they are
+    /// too large for a record.
     pub fn rescue_steps(&self, plan_file: &PlanFile, steps: &[Step]) -> Option<Box<RescueSteps>> {
         let found = steps.iter().filter_map(|step| {
             Some(RescueStep {
                 id: step.id.clone(),
                 kind: step.resource.kind().to_owned(),
                 run_as: step.run_as.clone(),
-                keys: step.resource.rescues()?.finder(),
+                keys: step.resource.rescues()?.rescue_keys(),
             })
         });
         let found: Vec<RescueStep> = found.collect();

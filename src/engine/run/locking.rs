@@ -33,8 +33,8 @@ impl Run {
         Ok(lock)
     }
 
-    /// Checks that the secrets and templates are still the ones that this run has read. An apply that was waited for may have
-    /// followed a rotation, which this run must not undo.
+    /// Checks that the secrets and templates are still the ones that this run has read. While this run waited, a
+    /// rotation may have happened, which it must not undo.
     async fn check_secrets(&self) -> Result<(), Failure> {
         let read = async || {
             let plan_file = self.inputs.source.plan_file()?;
@@ -45,7 +45,7 @@ impl Run {
         let changed = match read().await {
             Ok(now) => now != self.fingerprints,
             Err(NotPrepared::Failure(failure)) => return Err(failure),
-            // The run ends for the signal.
+            // The run ends because of the signal.
             Err(NotPrepared::Stopped(_)) => false,
             Err(NotPrepared::Diagnostics(_)) => true,
         };

@@ -44,7 +44,7 @@ pub use secrets::RunSecrets;
 pub use source::{MAX_SAVED_PLAN_BYTES, Source, reason};
 pub use standard_input::{StdinRequest, read_plan_file, read_request};
 
-/// How long to wait before looking again at a target on which another run is at work.
+/// How long to wait before observing a target again that another run is changing.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a stopped run waits for its workers to end.
 const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -241,8 +241,8 @@ impl Run {
         ended
     }
 
-    /// Observes all steps and reports their plans. With `applying` the changes will be made at once; a target on which another
-    /// run is at work is then waited for, as for a lock. Returns `None` if a signal comes first.
+    /// Observes all steps and reports their plans. `applying` is set if the changes are made immediately afterwards. Then this waits
+    /// for a target that another run is changing, as for a lock. Returns `None` if a signal comes first.
     async fn survey(&self, applying: Option<Wait>) -> Option<Vec<PlannedStep>> {
         let begun = Instant::now();
         let may_wait = || match applying {
@@ -339,7 +339,7 @@ impl Run {
     fn restore_command(&self) -> Arc<RestoreCommand> {
         let Source { path, is_input, .. } = &self.inputs.source;
         let file = file_word(&path.display().to_string());
-        // The journal knows the steps of a plan file that the host does not have.
+        // The journal has the steps of a plan file that is not on the host.
         let is_recorded = *is_input && !path.exists();
         let arguments = if is_recorded { String::new() } else { self.restore_arguments.clone() };
         Arc::new(move |id| format!("provision rescue restore {file} {id}{arguments}"))

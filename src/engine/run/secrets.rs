@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::error::NotPrepared;
 use crate::engine::stop::Stop;
 use crate::host::environment::Environment;
-use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource, exposure};
+use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource, exposure_warning};
 use crate::host::warehouse::ConnectionSecrets;
 use crate::plan_file::{Evaluated, PlanFile};
 use crate::resource::Step;
@@ -61,15 +61,15 @@ impl RunSecrets {
         let mut reader = SecretReader::new(environment.clone(), withheld);
         for ((id, key), source) in of_steps() {
             let result = ask(&mut reader, source, stop).await?;
-            secrets.step_warnings.entry(id.clone()).or_default().extend(exposure(source));
+            secrets.step_warnings.entry(id.clone()).or_default().extend(exposure_warning(source));
             secrets.steps.entry(id.clone()).or_default().insert(key.to_owned(), result);
         }
         for (name, source) in of_connections() {
-            secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure(source));
+            secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.connections.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
         for (name, source) in of_tunnels() {
-            secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure(source));
+            secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.tunnel_keys.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
         Ok(secrets)

@@ -29,7 +29,7 @@ pub struct Source {
     pub bytes: Vec<u8>,
     /// Whether the bytes came from standard input. Any file at `path` is then unrelated.
     pub is_input: bool,
-    /// Whether they came in a request.
+    /// Whether the bytes came in a request.
     pub is_request: bool,
     /// The files beside the plan file, by their names, if a request brought them along.
     pub files: Option<BTreeMap<String, String>>,
@@ -75,7 +75,7 @@ impl Source {
         Self { path, bytes, is_input: true, is_request: false, files: None }
     }
 
-    /// The same plan file as a request brought it, with files or without. If it has files, those on the host are not read.
+    /// Returns the plan file as that of a request. If the request has files, those on the host are not read.
     pub fn of_request(self, files: Option<BTreeMap<String, String>>) -> Self {
         Self { is_request: true, files, ..self }
     }
@@ -159,7 +159,7 @@ fn rights_hint(path: &Path) -> String {
     }
 }
 
-/// Returns which file may be meant, or where to look for it.
+/// Returns the hint for a missing file: a file with a similar name, or where to look.
 fn not_found_hint(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let names = std::path::absolute(path).map(|path| fs::names_beside(&path)).unwrap_or_default();

@@ -24,8 +24,8 @@ use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::AnyChange;
 use crate::resource::Step;
 
-mod again;
 mod file;
+mod replan;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -179,7 +179,7 @@ impl Saved {
     /// # Errors
     /// It is of another format, or not as it was written.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
-        let again = || again(path, "provision plan");
+        let again = || replan_hint(path, "provision plan");
         let broken =
             || Failure::new("the saved plan was cut off or altered: it is not as `plan --out` wrote it").hint(again());
         let text = std::str::from_utf8(bytes).map_err(|_| broken())?;
@@ -313,17 +313,17 @@ impl Saved {
     /// What is left of a step's verdict, as things are now, under this plan: nothing that was not planned.
     pub fn admit(&self, step: &str, verdict: Verdict, now: &Fingerprints) -> Verdict {
         let Some(saved) = self.body.steps.iter().find(|saved| saved.id == step) else {
-            return Verdict::Blocked(Failure::new("the saved plan has no such step").hint(self.again()));
+            return Verdict::Blocked(Failure::new("the saved plan has no such step").hint(self.replan_hint()));
         };
         let then = &self.body.fingerprints.secrets;
         match (saved.outcome, verdict) {
-            (Planned::Failed, _) => saved.not_planned("failed", self.again()),
+            (Planned::Failed, _) => saved.not_planned("failed", self.replan_hint()),
             // One that was blocked in part has changes that were planned all the same.
-            (Planned::Blocked, _) if saved.changes.is_empty() => saved.not_planned("was blocked", self.again()),
+            (Planned::Blocked, _) if saved.changes.is_empty() => saved.not_planned("was blocked", self.replan_hint()),
             (_, Verdict::Failed(failure)) => Verdict::Failed(failure),
             _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
                 Failure::new("the source of its secret yields another value than when the plan was made")
-                    .hint(self.again()),
+                    .hint(self.replan_hint()),
             ),
             (_, Verdict::Decided(mut diff)) if !saved.provisional => {
                 match keep_planned(&mut diff, &saved.changes, self.observed()) {
@@ -334,7 +334,7 @@ impl Saved {
                             "the host has moved on since the plan was made: {} now takes this to converge: {}",
                             now.target, now.summary
                         ));
-                        Verdict::Blocked(failure.hint(self.again()))
+                        Verdict::Blocked(failure.hint(self.replan_hint()))
                     }
                 }
             }
@@ -397,8 +397,8 @@ fn key(hexadecimal: &str) -> Option<[u8; 32]> {
     Some(key)
 }
 
-/// Returns how to make a plan in the place of the one at `path`.
-fn again(path: &Path, plan: &str) -> String {
+/// Returns the hint to replace the saved plan at `path`. `plan` is the command without its output file.
+fn replan_hint(path: &Path, plan: &str) -> String {
     let saved = file_word(&path.to_string_lossy());
     format!("make a new plan: rm {saved} && {plan} --out {saved}")
 }

@@ -114,7 +114,7 @@ impl Git {
             url: site.url.to_owned(),
             resolved: String::new(),
         };
-        // Both take some milliseconds. Without git, or with one that is too old, its settings do not matter.
+        // Both commands take some milliseconds. Without git, or with an old one, the settings do not matter.
         let (version, settings) = std::thread::scope(|scope| {
             let version = scope.spawn(spans::carried(check_version));
             let settings = git.settings(matches!(site.checkout, CheckoutState::Present));

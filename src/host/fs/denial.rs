@@ -33,7 +33,7 @@ pub enum Denial {
     NotWritable {
         user: String,
         dir: String,
-        /// What root would need.
+        /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
     },
@@ -58,7 +58,7 @@ impl Denial {
             Self::MountPoint { path } => {
                 format!("{path} is a mount point, as a container's volume of a single file is, and cannot be replaced")
             }
-            Self::NotWritable { user, dir, .. } => format!("{user} may not write in {dir}"),
+            Self::NotWritable { user, dir, .. } => format!("{user} may not write to {dir}"),
             Self::Sticky { path } => {
                 format!("{path} belongs to another user, and only owners may replace files in its directory (sticky)")
             }
@@ -90,7 +90,8 @@ impl Denial {
     }
 }
 
-/// Returns whether the acting user has this access to a path, or an apply by root would have it. A symlink is followed.
+/// Returns whether the acting user has this access to a path. A plan by a confined root has the access of an apply. A symlink is
+/// followed.
 pub fn may_access(path: &Path, wanted: Access) -> bool {
     match retry_on_intr(|| rustix::fs::accessat(rustix::fs::CWD, path, wanted, AtFlags::EACCESS)) {
         Ok(()) => true,

@@ -49,14 +49,10 @@ impl Error {
         Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other }
     }
 
-    /// Makes the error of a symlink on a path that leads to nothing. It counts as a missing component.
+    /// Returns the error for a dangling symlink in a path. It counts as a missing component.
     pub(super) fn dangling(link: &Path, target: &Path) -> Self {
         Self {
-            message: format!(
-                "{} is a symlink that leads to nothing: its target is {}",
-                escape_path(link),
-                escape_path(target)
-            ),
+            message: format!("{} is a dangling symlink: its target is {}", escape_path(link), escape_path(target)),
             hint: Some(format!("create the directory that it leads to, or remove it: rm {}", shell_path(link))),
             kind: io::ErrorKind::NotFound,
         }

@@ -153,10 +153,10 @@ pub fn canonical(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
-/// Checks that a path of the plan file is absolute. A relative one depends on the current directory.
+/// Checks that a path of the plan file is absolute. A relative path would depend on the current directory.
 ///
 /// # Errors
-/// It is not, with a correction.
+/// The path is relative. The message has a correction.
 pub fn check_absolute(path: &Path) -> Result<(), String> {
     let quoted = escape_path(path);
     if path.as_os_str().as_bytes().starts_with(b"~") {

@@ -86,10 +86,10 @@ impl Dir {
         open_quietly(&self.fd, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Whether everybody may pass through this directory and all those above it.
+    /// Returns whether every user can pass through this directory and all those above it.
     ///
     /// # Errors
-    /// The acting user may not look at one of them.
+    /// The acting user cannot read the attributes of one of them.
     pub fn is_open_to_all(&self) -> Result<bool, Error> {
         let failed = |errno| Error::call("open the parent of", &self.path, errno);
         let stat_of = |fd: &OwnedFd| rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map_err(failed);
@@ -123,8 +123,8 @@ impl Dir {
 /// Where a path leads: the deepest existing directory on the way to it, and what is missing from there.
 #[derive(Debug)]
 pub struct Place {
-    /// The parent of the entry, or the deepest existing directory above it. Outside of this module it can only be had as
-    /// one of the two, so that nothing is read from or written to a directory that is merely above the entry.
+    /// The parent of the entry, or the deepest existing directory above it. Other modules get it by `parent` or by
+    /// `nearest`, so that they do not read from or write to a directory further above by mistake.
     pub(super) dir: Dir,
     /// The missing parents, the outermost first.
     pub missing_parents: Vec<OsString>,
@@ -190,12 +190,12 @@ impl Place {
         }
     }
 
-    /// Returns the deepest existing directory on the way to the entry: where the first missing name would be created.
+    /// Returns the deepest existing directory above the entry. The first missing parent would be created in it.
     pub fn nearest(&self) -> &Dir {
         &self.dir
     }
 
-    /// Returns the nearest directory with the missing parents and the name, for who creates them in another way than
+    /// Returns the nearest directory, the missing parents and the name, for callers that do not use
     /// [`Place::create_parents`].
     pub fn into_parts(self) -> (Dir, Vec<OsString>, OsString) {
         (self.dir, self.missing_parents, self.name)

@@ -20,7 +20,7 @@ fn a_file_by_its_path_is_read_without_waiting() {
     for (link, target) in [("fifo-link", "fifo"), ("zero-link", "/dev/zero"), ("fits-link", "fits"), ("loop", "loop")] {
         symlink(target, at(link)).unwrap();
     }
-    for (name, told) in [
+    for (name, expected) in [
         ("fifo", "it is a FIFO, not a file"),
         ("fifo-link", "it is a FIFO, not a file"),
         ("zero-link", "it is a device, not a file"),
@@ -31,7 +31,7 @@ fn a_file_by_its_path_is_read_without_waiting() {
         ("missing", "No such file"),
     ] {
         let error = read_file(&at(name), 100).unwrap_err();
-        assert!(error.to_string().contains(told), "{name}: {error}");
+        assert!(error.to_string().contains(expected), "{name}: {error}");
     }
     for name in ["fits", "fits-link"] {
         assert_eq!(read_file(&at(name), 100).unwrap().bytes.len(), 100);
@@ -73,8 +73,8 @@ fn links_at_the_end_of_a_path_lead_a_user_as_the_kernel_does() {
             let place = Place::follow(&folder.join(path)).unwrap();
             assert_eq!(&**place.dir.read(&place.name, 100).unwrap().unwrap().bytes, b"found", "{path}");
         }
-        let told = Place::follow(&folder.join("loop")).unwrap_err().to_string();
-        assert!(told.contains("symbolic links"), "{told}");
+        let message = Place::follow(&folder.join("loop")).unwrap_err().to_string();
+        assert!(message.contains("symbolic links"), "{message}");
         let place = Place::follow(&folder.join("none")).unwrap();
         assert!(place.dir.read(&place.name, 100).unwrap().is_none());
         assert!(Place::follow(&folder.join("no/file")).unwrap_err().is_missing());
@@ -94,8 +94,8 @@ fn a_symlink_above_a_path_that_leads_to_nothing_is_named() {
             symlink("link/deeper", folder.join("other")).unwrap();
             for (path, target) in [("link", "nowhere"), ("other", "link/deeper")] {
                 let error = Place::find(&folder.join(path).join("file")).unwrap_err();
-                let told = format!("/{path} is a symlink that leads to nothing: its target is {target}");
-                assert!(error.to_string().contains(&told) && error.is_missing(), "{error}");
+                let expected = format!("/{path} is a dangling symlink: its target is {target}");
+                assert!(error.to_string().contains(&expected) && error.is_missing(), "{error}");
                 assert!(error.hint().unwrap().ends_with(&format!("/{path}")), "{error:?}");
             }
         },

@@ -13,7 +13,7 @@ mod decode;
 mod read;
 mod source;
 
-pub use read::{SecretError, SecretReader, SecretResult, exposure};
+pub use read::{SecretError, SecretReader, SecretResult, exposure_warning};
 pub use source::{
     Encoding, Origin, Pointer, SecretSource, Word, how_to_give, is_plain, optional_source, written_out, yields_nothing,
 };
@@ -94,7 +94,7 @@ impl Digester {
     /// There are no random numbers.
     pub fn fresh() -> Result<Self, Failure> {
         let mut key = [0; 32];
-        // From the kernel: OpenSSL would read its configuration first, which most runs never need.
+        // The kernel's source avoids the initialisation of OpenSSL, which most runs do not need.
         let mut filled = 0;
         while filled < key.len() {
             match getrandom(&mut key[filled..], GetRandomFlags::empty()) {

@@ -84,7 +84,7 @@ impl SecretReader {
 }
 
 /// Returns a warning if the source is a file that every user of the host can read.
-pub fn exposure(source: &SecretSource) -> Option<String> {
+pub fn exposure_warning(source: &SecretSource) -> Option<String> {
     let Origin::File(path) = &source.origin else { return None };
     let path = std::fs::canonicalize(path).ok()?;
     let mode = |path: &Path| Some(std::fs::metadata(path).ok()?.mode());

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The port that is not written.
+/// The port of an address that names none.
 const DEFAULT_PORT: u16 = 22;
 
 /// `user@host` or `user@host:port`. An IPv6 address is in brackets.

@@ -1,5 +1,5 @@
-//! What a server says at the start of a connection (RFC 4253, sections 4.2 and 7.1), read without libssh2. A handshake that
-//! failed has one error for many causes, and this tells them apart.
+//! What a server sends at the start of a connection (RFC 4253, sections 4.2 and 7.1), read without libssh2. libssh2 has one error
+//! for many causes of a failed handshake. The greeting distinguishes them.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -12,15 +12,15 @@ const MAX_QUOTED: usize = 60;
 /// SSH_MSG_KEXINIT.
 const KEXINIT: u8 = 20;
 
-/// The start of a server's conversation.
+/// What a server sends first.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Greeting {
-    /// It closed the connection without a word.
+    /// It closed the connection without sending anything.
     Closed,
     /// It is not an SSH server. The value is its first line, shortened.
-    Foreign(String),
+    NotSsh(String),
     /// It supports only this old version of the protocol.
-    Old(String),
+    OldVersion(String),
     Offer(Offer),
 }
 
@@ -34,7 +34,7 @@ pub struct Offer {
 }
 
 impl Greeting {
-    /// Reads it from a new connection. Returns `None` if it does not arrive in time or makes no sense.
+    /// Reads the greeting from a new connection. Returns `None` if it does not arrive in time or is malformed.
     pub fn read(stream: TcpStream, limit: Duration) -> Option<Self> {
         let mut wire = Wire { stream, deadline: Instant::now() + limit, left: MAX_BYTES };
         let _ = wire.stream.write_all(b"SSH-2.0-provision\r\n");
@@ -47,12 +47,12 @@ impl Greeting {
                     None => first = first.or(Some(line)),
                 },
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => return None,
-                Err(_) => return Some(first.map_or(Self::Closed, Self::Foreign)),
+                Err(_) => return Some(first.map_or(Self::Closed, Self::NotSsh)),
             }
         };
         match version.split('-').next() {
             Some("2.0" | "1.99") => Offer::parse(&wire.packet().ok()?).map(Self::Offer),
-            version => Some(Self::Old(version.unwrap_or_default().to_owned())),
+            version => Some(Self::OldVersion(version.unwrap_or_default().to_owned())),
         }
     }
 }
@@ -113,7 +113,7 @@ impl Wire {
             match self.fill(&mut byte) {
                 Ok(()) if byte[0] == b'\n' => break,
                 Ok(()) => line.push(byte[0]),
-                // A line that the end of the connection cuts off.
+                // The connection ends before the end of the line.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !line.is_empty() => break,
                 Err(error) => return Err(error),
             }
@@ -170,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_told_apart() {
+    fn servers_are_distinguished() {
         assert_eq!(greeting_of(b""), Some(Greeting::Closed));
         assert_eq!(
             greeting_of(b"HTTP/1.1 400 Bad\x1b Request\r\n\r\n"),
-            Some(Greeting::Foreign("HTTP/1.1 400 Bad Request".into()))
+            Some(Greeting::NotSsh("HTTP/1.1 400 Bad Request".into()))
         );
-        assert_eq!(greeting_of(b"220 mail"), Some(Greeting::Foreign("220 mail".into())));
-        assert_eq!(greeting_of(b"SSH-1.5-x\r\n"), Some(Greeting::Old("1.5".into())));
+        assert_eq!(greeting_of(b"220 mail"), Some(Greeting::NotSsh("220 mail".into())));
+        assert_eq!(greeting_of(b"SSH-1.5-x\r\n"), Some(Greeting::OldVersion("1.5".into())));
         assert_eq!(greeting_of(b"SSH-2.0-x\r\n"), None);
         assert_eq!(greeting_of(b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff"), None);
         let packet = kexinit(&["a,b", "c", "d", "d", "e", "e"]);

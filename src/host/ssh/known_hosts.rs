@@ -36,7 +36,7 @@ pub enum Verdict {
     Revoked(String),
 }
 
-/// The port that is not written.
+/// The port of an address that names none.
 const DEFAULT_PORT: u16 = 22;
 
 struct Entry {
@@ -68,7 +68,7 @@ impl KnownHosts {
     /// Looks up the key (in its wire form) of a host and port.
     pub fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
         match verdict(&self.entries(host, port), key) {
-            // Without its port, another key of the host means nothing.
+            // Another key that is listed without a port does not mean that this key has changed.
             Verdict::Unknown if port != DEFAULT_PORT => match verdict(&self.entries(host, DEFAULT_PORT), key) {
                 Verdict::Changed(_) => Verdict::Unknown,
                 verdict => verdict,

@@ -49,7 +49,7 @@ pub enum Error {
     Unreachable(Failure),
     /// The host and this program have no algorithm or protocol version in common, so no login can succeed.
     Incompatible(Failure),
-    /// The host accepts the key, and asks for a further method of authentication, such as a password. The value names the
+    /// The host accepts the key and requires a further method of authentication, such as a password. The value names the
     /// methods.
     MoreRequired(String),
     /// The host key has changed, is revoked or is not the expected one. Nothing was sent to the host except the
@@ -67,8 +67,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::MoreRequired(methods) => {
-                Failure::new(format!("the host accepts the key, and asks for more: {methods}")).hint(
-                    "nobody can enter that here: exempt this user in sshd_config (Match User, AuthenticationMethods publickey)",
+                Failure::new(format!("the host accepts the key, but also requires {methods}")).hint(
+                    "a run cannot enter that: exempt this user in the sshd_config of the host (Match User, AuthenticationMethods publickey)",
                 )
             }
             Error::Unreachable(failure)
@@ -246,21 +246,21 @@ fn diagnose(address: &Address, timeout: Duration, watch: &dyn Fn(&TcpStream)) ->
             "it closed the connection at once",
             Some("run again; if it happens again, it has too many logins at a time (MaxStartups), or blocks this host"),
         ),
-        Greeting::Foreign(line) => handshake_failed(
+        Greeting::NotSsh(line) => handshake_failed(
             address,
-            &format!("it is not an SSH server: it said `{line}`"),
+            &format!("it is not an SSH server: it answered `{line}`"),
             Some("check the host and the port"),
         ),
-        Greeting::Old(version) => Error::Incompatible(
+        Greeting::OldVersion(version) => Error::Incompatible(
             Failure::new(format!("{address} supports only version {version} of the SSH protocol"))
                 .hint("update its SSH server"),
         ),
-        Greeting::Offer(offer) => Error::Incompatible(nothing_in_common(address, &offer)?),
+        Greeting::Offer(offer) => Error::Incompatible(no_common_algorithm(address, &offer)?),
     })
 }
 
-/// Returns what a host and this program do not have in common, if there is something.
-fn nothing_in_common(address: &Address, offer: &Offer) -> Option<Failure> {
+/// Returns the failure for the first kind of algorithm of which the host and this program have none in common.
+fn no_common_algorithm(address: &Address, offer: &Offer) -> Option<Failure> {
     let session = Session::new().ok()?;
     for (kind, theirs, what, setting) in [
         (MethodType::Kex, &offer.key_exchange, "key exchange algorithm", "KexAlgorithms"),
@@ -276,7 +276,7 @@ fn nothing_in_common(address: &Address, offer: &Offer) -> Option<Failure> {
         let theirs = theirs.join(", ");
         let message = if setting == "HostKeyAlgorithms" && !theirs.is_empty() && theirs.split(", ").all(is_certificate)
         {
-            format!("{address} shows only host certificates ({theirs}), which are not supported here")
+            format!("{address} offers only host certificates ({theirs}), which are not supported here")
         } else {
             format!("{address} and provision have no {what} in common: the host offers {theirs}")
         };
@@ -288,8 +288,7 @@ fn nothing_in_common(address: &Address, offer: &Offer) -> Option<Failure> {
     None
 }
 
-/// Returns whether an algorithm is one of host certificates. A certificate is neither in `known_hosts` nor what a person can
-/// compare.
+/// Returns whether an algorithm is for host certificates. A certificate is not in `known_hosts`, and people cannot compare it.
 fn is_certificate(name: &str) -> bool {
     name.contains("-cert-v")
 }
@@ -366,12 +365,12 @@ pub fn authenticate(session: &Session, address: &Address, key: &[u8]) -> Result<
         match session.userauth_pubkey_memory(&address.user, None, text, None) {
             Ok(()) if session.authenticated() => Ok(()),
             Ok(()) => Err(Error::MoreRequired(further_methods(session, address))),
-            // The host accepted the key, and then did not let the user in. OpenSSH answers root the same way if it may not
-            // log in at all.
-            Err(error) if is_refused_after_the_signature(&error) => match further_methods(session, address) {
+            // The host accepted the key but not the login. OpenSSH gives root the same answer if root is not allowed to log
+            // in.
+            Err(error) if is_refused_after_signature(&error) => match further_methods(session, address) {
                 again if again == SECOND_KEY && address.user == "root" => Err(rejected(
                     address,
-                    "it accepts the key itself, and does not let root in (see PermitRootLogin in its sshd_config)",
+                    "it accepts the key, but does not let root in (see PermitRootLogin in its sshd_config)",
                 )),
                 further => Err(Error::MoreRequired(further)),
             },
@@ -384,7 +383,7 @@ pub fn authenticate(session: &Session, address: &Address, key: &[u8]) -> Result<
 const PUBLIC_KEY: &str = "publickey";
 const SECOND_KEY: &str = "a second key";
 
-/// Returns the methods of which the host asks for one after a key.
+/// Returns the methods of which the host requires one after a key.
 fn further_methods(session: &Session, address: &Address) -> String {
     match session.auth_methods(&address.user) {
         Ok(methods) if methods == PUBLIC_KEY => SECOND_KEY.to_owned(),
@@ -393,8 +392,8 @@ fn further_methods(session: &Session, address: &Address) -> String {
     }
 }
 
-/// libssh2 has this text for every refusal that follows a signature, which includes a partial success (RFC 4252, section 5.1).
-fn is_refused_after_the_signature(error: &ssh2::Error) -> bool {
+/// libssh2 has this text for every refusal after a signature. That includes a partial success (RFC 4252, section 5.1).
+fn is_refused_after_signature(error: &ssh2::Error) -> bool {
     error.code() == ErrorCode::Session(PUBLICKEY_UNVERIFIED) && error.message().starts_with("Invalid signature")
 }
 

@@ -271,7 +271,7 @@ pub struct Relation {
     /// What affects an INSERT apart from the columns.
     #[serde(default, skip_serializing_if = "Inserts::is_empty")]
     pub inserts: Inserts,
-    /// The tables and columns of a view that is nothing but their UNION ALL. `None` if definitions were not read.
+    /// The tables and columns of a view that is only a UNION ALL of tables. `None` if definitions were not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub union: Option<Vec<Branch>>,
     /// Only on PostgreSQL: what prevents the types of columns from being altered, as DROP names it (`VIEW a.b`).

@@ -39,8 +39,7 @@ pub(super) struct Session {
 }
 
 /// The hint for an answer that is larger than any catalog.
-pub(super) const TOO_MUCH: &str =
-    "check what listens there; a plan file for more tables has to be split, or run with --only";
+pub(super) const TOO_MUCH: &str = "check what listens there; for more tables, split the plan file or use --only";
 
 impl Session {
     /// Returns the failure if the server has sent more than the `bytes` that it may.

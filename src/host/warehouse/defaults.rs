@@ -1,8 +1,8 @@
 //! What a connection takes from the environment of the process that the user started.
 //!
 //! As in libpq (<https://www.postgresql.org/docs/current/libpq-envars.html>), a `PG*` variable is used for a setting that
-//! neither the connection string nor its service contains. One rule is stricter than libpq's: a variable never leads a
-//! connection string that names a host to another address.
+//! neither the connection string nor its service contains. One rule is stricter than libpq's: a variable never redirects
+//! a connection string that names a host.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
 ];
 
-/// Where distributions build libpq to look for the system's file: Debian, Fedora, and PostgreSQL's own default.
+/// The folders of the system's service file in libpq of Debian, of Fedora, and by PostgreSQL's own default.
 const SYSTEM_FOLDERS: [&str; 3] = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/usr/local/pgsql/etc"];
 
 /// The settings that choose the server.
@@ -60,7 +60,7 @@ pub struct ClientDefaults {
 }
 
 impl ClientDefaults {
-    /// Takes the same values from the environment as libpq and ssh. As in libpq, an empty variable gives nothing.
+    /// Takes the same values from the environment as libpq and ssh. As in libpq, an empty variable is ignored.
     pub fn of(environment: &Environment) -> Self {
         let text = |name: &str| environment.get(name)?.to_str().filter(|value| !value.is_empty()).map(str::to_owned);
         let path = |name: &str| environment.path(name).filter(|path| !path.as_os_str().is_empty());
@@ -93,7 +93,7 @@ impl ClientDefaults {
         own.into_iter().chain(system).collect()
     }
 
-    /// Returns the settings of a connection string with those that it leaves out, from its service and the variables.
+    /// Returns the settings of a connection string, completed by its service and by the variables.
     ///
     /// # Errors
     /// The service cannot be found or read, or the settings do not form a connection.
@@ -189,7 +189,7 @@ require_auth=scram-sha-256
     }
 
     #[test]
-    fn variables_give_what_the_url_leaves_out() {
+    fn variables_complete_the_url() {
         let all = [
             ("PGHOST", "env.example"),
             ("PGPORT", "6432"),
@@ -232,7 +232,7 @@ require_auth=scram-sha-256
     }
 
     #[test]
-    fn empty_variables_give_nothing() {
+    fn empty_variables_are_ignored() {
         let failure = completed("postgresql:///dw", &[("PGHOST", ""), ("PGSERVICE", "")]).unwrap_err();
         assert_eq!(failure.message, "the connection has no host: write postgresql://USER@HOST:PORT/DATABASE");
     }
@@ -254,7 +254,7 @@ require_auth=scram-sha-256
         defaults: ClientDefaults,
     }
 
-    /// A home directory with the file.
+    /// Creates a home directory with the service file.
     fn files() -> Files {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(".pg_service.conf"), FILE).unwrap();
@@ -267,7 +267,7 @@ require_auth=scram-sha-256
     }
 
     #[test]
-    fn a_service_gives_what_the_connection_string_leaves_out() {
+    fn a_service_completes_the_connection_string() {
         let Files { folder: _folder, defaults } = files();
         for (text, shown) in [
             ("service=wh", "Endpoint(etl@db.example:5439/d w)"),
@@ -307,7 +307,7 @@ require_auth=scram-sha-256
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place_and_without_its_value() {
+    fn errors_name_the_line_and_never_the_value() {
         let Files { folder: _folder, defaults } = files();
         for (text, reason) in [
             ("service=absent", "service `absent` is not defined in "),

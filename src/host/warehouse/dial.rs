@@ -1,4 +1,4 @@
-//! Opens the byte stream to a server, and limits what the server may send: [`Budget`].
+//! Opens the byte stream to a server. [`Budget`] limits how much the server may send.
 
 use std::fmt;
 use std::io;
@@ -17,17 +17,17 @@ use tokio_postgres::Config;
 
 use crate::host::thread;
 
-/// How much a server may send until the login is done (1 MiB), certificates included.
+/// The maximum number of bytes that a server may send until the login is done (1 MiB), certificates included.
 pub(super) const MAX_LOGIN_BYTES: u64 = 1 << 20;
-/// How much it may send in answer to a statement that returns no rows (1 MiB).
+/// The maximum number of bytes in the answer to a statement that returns no rows (1 MiB).
 pub(super) const MAX_REPLY_BYTES: u64 = 1 << 20;
-/// How much it may send in answer to a catalog read (64 MiB): half a million columns.
+/// The maximum number of bytes in the answer to a catalog read (64 MiB): half a million columns.
 pub(super) const MAX_CATALOG_BYTES: u64 = 64 << 20;
-/// How many rows it may send in answer to a catalog read. Rows without content take few bytes, but memory.
+/// The maximum number of rows in the answer to a catalog read. Rows without content have few bytes, but take memory.
 pub(super) const MAX_CATALOG_ROWS: usize = 2_000_000;
 
-/// The number of bytes that a server may still send. The stream fails when they are used up, whatever they are part of: one
-/// long message, many short ones, or a TLS handshake.
+/// The number of bytes that a server may still send. The stream fails when they are used up by one long message, by many short ones,
+/// or by a TLS handshake.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<State>);
 

@@ -76,7 +76,7 @@ pub(super) fn of_statement(error: &Error, doing: &str, user: &str) -> DbError {
     let Some(answer) = error.as_db_error() else {
         let kind = error.to_string();
         let reason = error.source().map_or_else(|| kind.clone(), ToString::to_string);
-        // Asking again brings the same.
+        // Another attempt would get the same answer.
         if ["error parsing response", "unexpected message"].iter().any(|start| kind.starts_with(start)) {
             let failure = Failure::new(format!("{doing}: the server does not speak PostgreSQL's protocol ({reason})"));
             return DbError::Fatal(failure.hint("check that a PostgreSQL or Redshift server listens there"));
@@ -199,7 +199,7 @@ impl Attempt<'_> {
         ))
     }
 
-    /// The server sends more before the login than any server has to say.
+    /// Returns the error for a server that sends more before the login than any real server.
     pub fn too_much(&self, bytes: u64) -> DbError {
         let sent = format!("{} sends more than {} MiB before the login is done", self.server, bytes >> 20);
         DbError::Fatal(self.failure(&sent).hint("check that a PostgreSQL or Redshift server listens there"))

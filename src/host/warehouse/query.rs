@@ -33,11 +33,11 @@ pub(super) enum Part {
     Guards,
     /// PostgreSQL: types with the name of a table.
     Types,
-    /// PostgreSQL, if asked for: the qualified names of types.
+    /// PostgreSQL, if queried: the qualified names of types.
     NamedTypes,
-    /// If asked for: the definitions of views.
+    /// If queried: the definitions of views.
     Definitions,
-    /// PostgreSQL, if asked for: what uses columns.
+    /// PostgreSQL, if queried: what uses columns.
     Uses,
     /// Redshift: schemas whose tables are stored elsewhere.
     ExternalSchemas,
@@ -245,7 +245,7 @@ fn columns(query: &CatalogQuery, dialect: Dialect, relation: &str) -> String {
     )
 }
 
-/// What keeps the type of a column from being altered.
+/// Returns the query for what prevents the types of columns from being altered.
 fn uses(relations: &str) -> String {
     format!(
         "SELECT d.refobjid, a.attname, CASE WHEN t.oid IS NOT NULL THEN 'TRIGGER' WHEN p.oid IS NOT NULL THEN 'POLICY' \

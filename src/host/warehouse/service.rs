@@ -1,4 +1,4 @@
-//! Service files: the settings of a connection under a name.
+//! Service files: named settings of connections.
 //!
 //! The places and the format are libpq's (<https://www.postgresql.org/docs/current/libpq-pgservice.html>): `PGSERVICEFILE`, or
 //! else `~/.pg_service.conf`, and then `pg_service.conf` in `PGSYSCONFDIR` or the system's folder.
@@ -18,7 +18,7 @@ use crate::host::users::{acting_user, name_or_id};
 /// The maximum size of a service file (1 MiB).
 const MAX_SERVICE_FILE_BYTES: u64 = 1 << 20;
 
-/// The settings that change nothing about which server is reached, how it is verified, or what is asked.
+/// The settings that are ignored. They do not change which server is reached, how it is verified, or what is queried.
 const IGNORED: &[&str] =
     &["client_encoding", "fallback_application_name", "gsslib", "krbsrvname", "sslcompression", "sslsni"];
 
@@ -37,10 +37,10 @@ pub(super) struct ServiceFile {
     pub is_required: bool,
 }
 
-/// Finds the service of that name in the first file that has it. `origin` says who names it.
+/// Finds the service with this name in the first file that has it. `origin` describes where the name comes from, for messages.
 ///
 /// # Errors
-/// No file has it, or a file cannot be used.
+/// No file has the service, or a file cannot be used.
 pub(super) fn find(name: &str, origin: &str, files: &[ServiceFile]) -> Result<Service, Failure> {
     let mut searched = Vec::new();
     for ServiceFile { path, is_required } in files {
@@ -80,7 +80,7 @@ fn read(file: &Path) -> Result<Option<Zeroizing<String>>, Failure> {
     Ok(Some(Zeroizing::new(text.to_owned())))
 }
 
-/// As root, refuses a file that other users can change: they could redirect the connection and its password.
+/// Refuses, as root, a file that other users can change. They could redirect the connection and its password.
 fn untrusted(file: &Path) -> std::io::Result<Option<Failure>> {
     if !acts_as_root() {
         return Ok(None);

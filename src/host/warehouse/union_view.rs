@@ -1,4 +1,4 @@
-//! Recognises views that are nothing but a UNION ALL of tables, in the servers' own notation of their definitions.
+//! Recognises views that are only a UNION ALL of tables, in the servers' own notation of their definitions.
 //!
 //! PostgreSQL qualifies columns with their table, and leaves out a schema that is on the search path. Redshift puts each
 //! SELECT in parentheses, or shows the whole statement that has created a view `WITH NO SCHEMA BINDING`.
@@ -27,8 +27,8 @@ enum Token {
     Mark(char),
 }
 
-/// Returns the branches of a definition, if the view is nothing but a UNION ALL. `reads` are the relations that the view
-/// depends on, which give a name without a schema its schema.
+/// Returns the branches of a definition, if the view is only a UNION ALL. `reads` are the relations that the view depends on. They
+/// supply the schema of a name without one.
 pub(super) fn parse(definition: &str, reads: &BTreeSet<TableName>) -> Option<Vec<Branch>> {
     let tokens = tokens(definition)?;
     let mut parser = Parser { rest: &tokens, reads };
@@ -131,7 +131,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Returns the tokens without parentheses, which change nothing in a UNION ALL of plain SELECTs.
+/// Returns the tokens without parentheses, which have no effect in a UNION ALL of plain SELECTs.
 fn tokens(text: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut letters = text.chars().peekable();

@@ -1,16 +1,18 @@
 //! Compares the tables of keys with the types that read them, checks the schema with a validator, and checks every plan file
 //! of the project with the schema.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::Value;
 
 use super::*;
 use crate::host::warehouse::{ConnectionSpec, TunnelSpec};
+use crate::plan_file::project::{INVALID, VALID, plan_files, unseen_by_the_schema};
 use crate::plan_file::{Inputs, PlanFile};
 use crate::resource::reference::GRANT;
-use crate::resource::{ForKind, KIND_NAMES, Resource, for_each_kind, key_file, relation};
+use crate::resource::{KIND_NAMES, KindVisitor, Resource, key_file, relation, visit_kinds};
 use crate::text::layout::{self, Layout};
 
 /// A deserializer that records the names of the fields that a type asks for, and provides none.
@@ -55,12 +57,12 @@ fn described(reference: &Reference) -> Vec<&'static str> {
 #[test]
 fn every_key_that_is_read_is_described_and_the_reverse() {
     struct Compare;
-    impl ForKind for Compare {
-        fn kind<T: Resource>(&mut self) {
+    impl KindVisitor for Compare {
+        fn visit<T: Resource>(&mut self) {
             assert_eq!(fields::<T>(), described(T::REFERENCE), "{}", T::INFO.name);
         }
     }
-    for_each_kind(&mut Compare);
+    visit_kinds(&mut Compare);
     let verify = key_file::KeyFile::REFERENCE.key("verify").unwrap().shape.nested().unwrap();
     assert_eq!(fields::<key_file::Verify>(), described(verify));
     assert_eq!(fields::<relation::Grant>(), described(&GRANT));
@@ -179,18 +181,10 @@ fn json(text: &str) -> Option<Value> {
     convert(serde_yaml::from_str(text).ok()?)
 }
 
-fn plan_files(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    files.sort();
-    files
-}
-
 #[test]
 fn every_valid_plan_file_passes_the_schema() {
     let validator = validator();
-    for path in ["fixtures/plans/valid", "plans", "plans/examples"].map(plan_files).concat() {
+    for path in VALID.map(plan_files).concat() {
         let value = json(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let errors: Vec<String> =
             validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
@@ -201,26 +195,15 @@ fn every_valid_plan_file_passes_the_schema() {
 #[test]
 fn every_invalid_plan_file_that_a_schema_can_see_fails_it() {
     let validator = validator();
-    let mut passed = Vec::new();
-    for path in plan_files("fixtures/plans/invalid") {
+    let mut passed = BTreeSet::new();
+    for path in plan_files(INVALID) {
         let Some(value) = json(&std::fs::read_to_string(&path).unwrap()) else { continue };
         if validator.is_valid(&value) {
-            passed.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            passed.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
         }
     }
-    passed.sort_unstable();
-    // tests/contract/schema.rs compares the list with the validators that people use.
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/unseen-by-the-schema.txt");
-    let list = std::fs::read_to_string(list).unwrap();
-    let names = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut unseen: Vec<&str> = names
-        .filter_map(|line| match line.split_once(": ") {
-            Some((name, readers)) => readers.split(' ').any(|reader| reader == "serde_yaml").then_some(name),
-            None => Some(line),
-        })
-        .collect();
-    unseen.sort_unstable();
-    assert_eq!(passed, unseen);
+    // tests/contract/schema.rs checks the list with the validators that people use.
+    assert_eq!(passed, unseen_by_the_schema("serde_yaml"));
 }
 
 #[test]

@@ -1,20 +1,15 @@
-use std::path::Path;
-
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::plan_file::{Selection, Step};
+use crate::plan_file::{Selection, Step, project};
 
+/// Returns the valid plan files of the project with their texts.
 fn plan_files() -> Vec<(String, String)> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = ["fixtures/plans/valid", "plans", "plans/examples"]
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(top.join(folder)).unwrap());
-    let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "yaml"));
-    files.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
+    let files = project::VALID.map(project::plan_files).concat();
+    files.into_iter().map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// What evaluating comes to; a step that wants an unset variable is the failure that names it.
+/// Returns the evaluated plan file. A step with an unset variable is replaced by its failure, which names the variable.
 fn meaning(name: &str, text: &str, inputs: &Inputs) -> Json {
     let plan = PlanFile::parse(name, text).unwrap();
     let evaluator = plan.evaluator(inputs);
@@ -96,7 +91,7 @@ steps:
 }
 
 #[test]
-fn templates_give_way_to_their_values() {
+fn templates_are_replaced_by_their_values() {
     let text = "
 name: x
 vars: { home: /srv, deep: \"{{ home }}/a\", wide: true, owner: \"50000\", none: null }

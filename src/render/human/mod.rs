@@ -47,7 +47,7 @@ struct Settings {
     is_quiet: bool,
     /// Both streams go to the same place, so a warning can be shown with its step.
     is_merged: bool,
-    /// The command that applies the plan, if it can be told without repeating values.
+    /// The command that applies the plan, if it can be shown without repeating values.
     apply: Option<String>,
 }
 
@@ -89,7 +89,7 @@ impl Human {
 }
 
 impl Human {
-    /// Prints an event, with a last change to each text.
+    /// Prints an event. `adapt` is applied to each text.
     pub(super) fn print(&self, event: &Event, adapt: impl Fn(String) -> String) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for part in state.render(event) {

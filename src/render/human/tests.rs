@@ -44,22 +44,8 @@ fn started(command: &str) -> Event {
 }
 
 fn step(id: &str, title: &str, outcome: Planned, changes: Vec<Description>) -> StepPlanned {
-    StepPlanned {
-        step: id.into(),
-        kind: "directory".into(),
-        title: title.into(),
-        outcome,
-        certainty: Certainty::Exact,
-        waits_for: Vec::new(),
-        changes,
-        facts: serde_json::Map::new(),
-        drift: Vec::new(),
-        reason: None,
-        hint: None,
-        why: Some("Long prose that belongs to explain.".into()),
-        notes: Vec::new(),
-        warnings: Vec::new(),
-    }
+    let why = Some("Long prose that belongs to explain.".into());
+    StepPlanned { title: title.into(), changes, why, ..StepPlanned::of(id, "directory", outcome) }
 }
 
 fn change(action: Action, target: &str, summary: &str, risk: Option<&str>) -> Description {

@@ -1,22 +1,7 @@
 use super::*;
 
 fn planned(step: &str, title: &str, outcome: Planned, changes: Vec<Description>) -> Event {
-    Event::StepPlanned(StepPlanned {
-        step: step.into(),
-        kind: "directory".into(),
-        title: title.into(),
-        outcome,
-        certainty: Certainty::Exact,
-        waits_for: Vec::new(),
-        changes,
-        facts: serde_json::Map::new(),
-        drift: Vec::new(),
-        reason: None,
-        hint: None,
-        why: None,
-        notes: Vec::new(),
-        warnings: Vec::new(),
-    })
+    Event::StepPlanned(StepPlanned { title: title.into(), changes, ..StepPlanned::of(step, "directory", outcome) })
 }
 
 fn change(target: &str) -> Description {

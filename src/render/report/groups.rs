@@ -84,7 +84,7 @@ pub struct Report {
 }
 
 impl HostRun {
-    /// Parses the runs in the lines of one file, of that name. A file can contain several, one after the other.
+    /// Parses the runs in the lines of the file with this name. A file can contain several, one after the other.
     ///
     /// # Errors
     /// A line is not an event, or the first one does not start a run.
@@ -213,8 +213,8 @@ impl HostRun {
 }
 
 impl Report {
-    /// Groups the runs. The last of several runs of one plan file in one file counts. Hosts of one name in several files are
-    /// told apart by their files.
+    /// Groups the runs. Of several runs of one plan file in one file, the last one counts. Hosts with the same name in several files
+    /// are distinguished by their files.
     pub fn of(runs: Vec<HostRun>, mut without_result: Vec<NoResult>) -> Self {
         let mut last: BTreeMap<(String, String, String), HostRun> = BTreeMap::new();
         for run in runs {

@@ -128,7 +128,7 @@ fn a_warning_keeps_a_host_out_of_those_that_are_in_order() {
 }
 
 #[test]
-fn hosts_of_one_name_are_told_apart_by_their_files() {
+fn hosts_with_the_same_name_are_distinguished_by_their_files() {
     let of = |file: &str, outcome: &str| {
         let state = if outcome == "ok" { "unchanged" } else { "failed" };
         HostRun::read(&lines("vm", &[("logs", state, "")], outcome), file).unwrap().remove(0)

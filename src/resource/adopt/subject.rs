@@ -1,4 +1,4 @@
-//! What people name for adoption, and what is there.
+//! What people name for adoption, and what exists there.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -29,10 +29,10 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// What is at a path.
+    /// Returns what is at a path.
     ///
     /// # Errors
-    /// There is nothing, or something that no step makes.
+    /// Nothing exists there, or something that no step makes.
     pub fn at_path(path: &Path) -> Result<Self, Failure> {
         let path = absolute(path)?;
         let place = Place::find(Path::new(&path))?;
@@ -42,7 +42,7 @@ impl Subject {
         let found = match stat.kind {
             FileKind::Directory => {
                 let top = place.parent()?.open_dir(&place.name)?;
-                // A user who may not look into it cannot tell; its git would not either.
+                // A user without access cannot find out. git of that user cannot either.
                 let has_git = top.stat(OsStr::new(".git")).is_ok_and(|git| git.is_some());
                 if has_git { PathKind::Checkout } else { PathKind::Directory }
             }
@@ -53,10 +53,10 @@ impl Subject {
         Ok(Self::Path(PathSubject { path, found, uid: stat.uid }))
     }
 
-    /// A variable in a compose file.
+    /// Returns a variable in a compose file.
     ///
     /// # Errors
-    /// There is no such file.
+    /// The file does not exist.
     pub fn variable(file: &Path, name: &str) -> Result<Self, Failure> {
         let file = absolute(file)?;
         let place = Place::find(Path::new(&file))?;
@@ -73,12 +73,12 @@ impl Subject {
         }
     }
 
-    /// Whether it is found by the connection.
+    /// Returns whether it is in a warehouse.
     pub fn is_on_warehouse(&self) -> bool {
         matches!(self, Self::Table(_) | Self::Series { .. })
     }
 
-    /// What two subjects have in common if they are the same.
+    /// Returns a text that is equal for two subjects that are the same.
     pub fn identity(&self) -> String {
         let real = |path: &str| {
             let path = Path::new(path);
@@ -138,12 +138,12 @@ fn symlink(path: &Path) -> Failure {
         .hint(format!("name that: {}", shell_word(&target.display().to_string())))
 }
 
-/// The path from the root, without `.` and `..`.
+/// Returns the absolute path, without `.` and `..`.
 fn absolute(path: &Path) -> Result<String, Failure> {
     let mut absolute = std::path::absolute(path).map_err(|error| Failure::new(io_error_text(&error)))?;
     let goes_up = |path: &Path| path.components().any(|component| component == Component::ParentDir);
     if goes_up(&absolute) {
-        // Where `..` leads to hangs on the symlinks before it.
+        // The target of `..` depends on the symlinks before it.
         absolute = match (absolute.parent(), absolute.file_name()) {
             (Some(parent), Some(name)) => canonical(parent).join(name),
             _ => canonical(&absolute),

@@ -24,7 +24,7 @@ fn file(path: &Path, more: &str) -> File {
     desired(&format!("{{ path: '{}', content: x, {more} }}", path.display()))
 }
 
-/// Makes a file with the content that [`file`] gives, of root.
+/// Creates a file of root with the content of [`file`].
 fn with_mode(path: &Path, mode: u32) {
     std_fs::write(path, "x").unwrap();
     chown(path, 0, 0);
@@ -48,10 +48,10 @@ fn desired_set_id_bits_are_set_again_after_a_new_owner_clears_them() {
     ] {
         with_mode(&path, mode);
         let done = converge(&file(&path, more), &cx, folder.path());
-        let told = summaries(&done.changes);
-        assert!(told[0].0.ends_with(&format!(", which makes mode {mode:04o} 0755")), "{told:?}");
-        assert_eq!(told[1], (format!("set mode {:04o}, was 0755", then.2), None), "{more}");
-        assert_eq!((attributes(&path), &told[0].1), (then, &None), "{more}");
+        let described = summaries(&done.changes);
+        assert!(described[0].0.ends_with(&format!(", which changes mode {mode:04o} to 0755")), "{described:?}");
+        assert_eq!(described[1], (format!("set mode {:04o}, was 0755", then.2), None), "{more}");
+        assert_eq!((attributes(&path), &described[0].1), (then, &None), "{more}");
     }
 }
 
@@ -72,10 +72,10 @@ fn set_id_bits_that_a_new_owner_clears_are_a_risk() {
     ] {
         with_mode(&path, mode);
         let done = converge(&file(&path, more), &cx, folder.path());
-        let told = summaries(&done.changes);
-        assert_eq!((attributes(&path).2, &told[0].1), (then, &lost), "{more} on {mode:04o}: {told:?}");
+        let described = summaries(&done.changes);
+        assert_eq!((attributes(&path).2, &described[0].1), (then, &lost), "{more} on {mode:04o}: {described:?}");
     }
-    // A new file with another content and another owner does not get the bits of the old one either.
+    // A replacement with another owner does not get the bits of the old file either.
     with_mode(&path, 0o4755);
     std_fs::write(&path, "old").unwrap();
     chmod(&path, 0o4755);
@@ -115,8 +115,8 @@ fn set_id_bits_of_keys_and_directories_follow_the_kernel() {
     for more in ["owner: '50000'", "group: '50000', mode: '6755'"] {
         let step: Directory = desired(&format!("{{ path: '{}', {more} }}", path.display()));
         let done = converge(&step, &context(None), folder.path());
-        let told = summaries(&done.changes);
-        assert!(told.len() == 1 && told[0].1.is_none() && !told[0].0.contains("mode"), "{told:?}");
+        let described = summaries(&done.changes);
+        assert!(described.len() == 1 && described[0].1.is_none() && !described[0].0.contains("mode"), "{described:?}");
         assert_eq!(attributes(&path).2, 0o6755);
     }
 }

@@ -113,7 +113,7 @@ pub enum ComposeFile {
         /// Four octal digits.
         #[serde(default)]
         mode: Box<str>,
-        /// Whether a directory above keeps everybody out who is neither its owner nor in its group.
+        /// Whether a directory above gives no access to users other than its owner and group.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_out_of_reach: bool,
         /// The number of hard links.
@@ -229,7 +229,7 @@ pub enum EnvFile {
     Unreadable {
         reason: String,
     },
-    /// A compose file, which the syntax of `.env` may fit by chance.
+    /// A compose file, which may also be valid in the syntax of `.env`.
     ComposeFile,
     Read {
         /// Four octal digits.

@@ -35,12 +35,12 @@ impl ComposeEnv {
         self.file.file_name().is_some_and(|name| names.iter().any(|default| name == *default))
     }
 
-    /// Checks the keys beside each other.
+    /// Checks the keys together.
     pub fn check(self) -> Result<Self, KeyError> {
         if *self.file == *self.env_file() { Err(self.is_one_file()) } else { Ok(self) }
     }
 
-    /// The error for a compose file that is to be `.env` as well.
+    /// Returns the error for `file` and `env_file` that are the same file.
     pub(super) fn is_one_file(&self) -> KeyError {
         match &self.env_file {
             Some(env_file) if **env_file == *self.file => {
@@ -54,7 +54,7 @@ impl ComposeEnv {
             ))
             .of([Segment::Key("file")]),
         }
-        .hint("name the compose file in `file`, and in `env_file` the file with the values, which is .env beside it by default")
+        .hint("set `file` to the compose file, and `env_file` to the file with the values (by default .env beside it)")
     }
 
     /// The file in which Compose looks for the values of `${NAME}`.

@@ -159,7 +159,7 @@ fn in_env_file(
             return Err(Failure::new(format!(
                 "`env_file`: {shown} is a compose file, which holds no values for `${{NAME}}`"
             ))
-            .hint("name the file with the values in `env_file`, or leave the key out for .env beside `file`"));
+            .hint("set `env_file` to the file with the values, or remove the key to use .env beside `file`"));
         }
         Some(EnvFile::Read { mode, values, put_into, foreign_owner, foreign_group, denied }) => {
             let bits = u32::from_str_radix(mode, 8).unwrap_or(PRIVATE);
@@ -216,7 +216,7 @@ fn in_env_file(
     Ok(())
 }
 
-/// Warns that the secret goes into a compose file that everybody can read. The step leaves the mode of that file alone.
+/// Returns a warning if the secret goes into a compose file that everybody can read. The step does not change the mode of that file.
 fn readable_by_all(step: &ComposeEnv, actual: &Actual) -> Option<String> {
     let ComposeFile::Read { mode, is_out_of_reach: false, .. } = &actual.file else { return None };
     let is_readable = u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0);
@@ -225,8 +225,8 @@ fn readable_by_all(step: &ComposeEnv, actual: &Actual) -> Option<String> {
         let (file, variable) = (escape_path(&step.file), &step.variable);
         let word = shell_word(&step.file.to_string_lossy());
         format!(
-            "everybody can read {file} (mode {mode}), and with it the value of {variable}; take that right from others \
-             (chmod o-r {word}), or write ${{{variable}}} there, and the value goes to .env instead"
+            "everybody can read {file} (mode {mode}), and with it the value of {variable}; remove that right (chmod o-r {word}), \
+             or write ${{{variable}}} there to keep the value in .env"
         )
     })
 }

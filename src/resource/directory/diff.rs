@@ -2,7 +2,7 @@ use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeCh
 use crate::host::capabilities::Capability;
 use crate::host::fs::FileKind;
 use crate::resource::attributes;
-use crate::resource::regular_file::find_names;
+use crate::resource::regular_file::hard_links_command;
 use crate::resource::{Diff, Failure};
 use crate::text::shell_word;
 
@@ -110,7 +110,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         ))
         .hint(format!(
             "list the names of the first: {}; if the change is intended, set hard_links: change",
-            find_names(&first)
+            hard_links_command(&first)
         )));
     }
     diff.changes.push(Change::Tree(Box::new(TreeChange {

@@ -224,7 +224,7 @@ fn changes_that_need_root_are_refused_to_users() {
             ("mine", "owner: '50001'", "uid 50000 is not allowed to change the owner of"),
             ("mine", "group: '50001'", "not allowed to change the group of"),
             ("roots", "mode: '0700'", "not allowed to change the mode"),
-            ("closed/new", "", "uid 50000 may not write in"),
+            ("closed/new", "", "uid 50000 may not write to"),
             ("new", "owner: root", "not allowed to change the owner of"),
             ("mixed", "owner: '50000', recursive: true", "1 entry below"),
         ] {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 
 use super::attributes::create_parents;
-use super::regular_file::{present, present_once};
+use super::regular_file::{require_file, require_single_name};
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Extraction, Host, KeyError, KindInfo, Need, ObserveContext,
     RescueAnswer, RescueRequest, Rescues, Resource, Site,
@@ -93,7 +93,7 @@ impl Resource for File {
             }
             Change::Replace { before, mode, uid, gid, .. } => {
                 let content = self.content(cx)?;
-                let present = present(&self.path, &place)?;
+                let present = require_file(&self.path, &place)?;
                 let seen =
                     place.parent()?.read(&place.name, MAX_FILE_BYTES)?.filter(|seen| seen.stat.is_same_file(&present));
                 let seen = seen.filter(|seen| cx.digester().digest(&seen.bytes) == *before).ok_or_else(|| {
@@ -104,14 +104,14 @@ impl Resource for File {
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
                 rescue::replace(&place, &seen, content.expose(), attributes, kept.as_ref())?;
             }
-            Change::Attributes(change) => change.execute(&place, &present_once(&self.path, &place)?)?,
+            Change::Attributes(change) => change.execute(&place, &require_single_name(&self.path, &place)?)?,
         }
         Ok(())
     }
 }
 
 impl Rescues for File {
-    fn finder(&self) -> serde_json::Value {
+    fn rescue_keys(&self) -> serde_json::Value {
         serde_json::json!({ "path": self.path.to_string_lossy(), "content": "" })
     }
 

@@ -33,26 +33,26 @@ struct Header {
     size: u64,
 }
 
-/// A rescue of what is in a file.
+/// A rescue of the content of a file.
 pub(super) struct Kept {
     pub(super) id: String,
-    /// Whether this call made it.
+    /// Whether it was created by this call.
     is_new: bool,
     dir: Dir,
 }
 
 impl Kept {
-    /// Removes the rescue again if it was just made: nothing took the place of what it holds.
+    /// Removes the rescue if it was created by this call, because the file was not replaced.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// The rescue cannot be removed.
     fn discard(&self) -> Result<(), Failure> {
         if self.is_new { state::remove(&self.dir, &self.id) } else { Ok(()) }
     }
 }
 
-/// Keeps what is in the file at `path` under an id that begins with the run's. If the newest rescue of the file has the same
-/// content, because a run was cut off after it, no other one is made. An empty file has none.
+/// Rescues the content of the file at `path`. The id begins with that of the run. If an interrupted run has already made a rescue with
+/// the same content, no other one is made. An empty file needs none.
 pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) -> Result<Option<Kept>, Failure> {
     if seen.bytes.is_empty() {
         return Ok(None);
@@ -85,15 +85,14 @@ pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) ->
         let id = if number == 1 { base.clone() } else { format!("{base}-{number}") };
         match dir.create(id.as_ref(), &bytes, Attributes { uid: None, gid: None, mode: MODE }) {
             Ok(()) => return Ok(Some(Kept { id, is_new: true, dir })),
-            // An earlier one of this run.
+            // This run has already rescued the file.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Replaces the file `seen`, which was rescued. If that fails and the file is still in its place, the rescue is removed
-/// again.
+/// Replaces the file `seen`, which was rescued. If this fails and the file is still there, the rescue is removed again.
 ///
 /// # Errors
 /// As [`Dir::replace`].

@@ -338,7 +338,7 @@ fn a_replacement_that_fails_keeps_no_rescue() {
             let path = folder.join("app.conf");
             std_fs::write(&path, "mine").unwrap();
             let cx = context(folder, &[]);
-            // Larger than a file of this process may be.
+            // Larger than the limit on file sizes of this process.
             let wanted = file(&path, &format!("content: {}", "x".repeat(20_000)));
             let planned = plan(&wanted, &cx).unwrap().unwrap();
             // SAFETY: no handler is installed, the signal is only ignored.
@@ -353,7 +353,7 @@ fn a_replacement_that_fails_keeps_no_rescue() {
                 rescues(&wanted, &cx).into_iter().map(|rescue| rescue.id).collect::<Vec<_>>()
             };
             assert!(apply("a").is_empty());
-            // That of a run that was cut off stays.
+            // The rescue of an interrupted run stays.
             let seen = Place::find(&path).unwrap().parent().unwrap().read("app.conf".as_ref(), 100).unwrap().unwrap();
             super::rescue::keep(&ExecuteContext::new(cx.clone(), "b"), &wanted.path, &seen).unwrap();
             assert_eq!(apply("c"), [id_in("b", path.to_str().unwrap())]);

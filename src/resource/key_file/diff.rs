@@ -99,7 +99,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
     Ok(diff)
 }
 
-/// Reports an owner and a mode with which `ssh` refuses the key (ssh(1), FILES): its owner must be the only one to read it.
+/// Reports an owner and mode with which `ssh` refuses the key (ssh(1), FILES). Only its owner may be able to read it.
 fn report_reader(desired: &KeyFile, actual: &Actual, diff: &mut Diff<Change>) {
     let (mode, acting) = (desired.desired_mode(), actual.ownership.acting_uid);
     let found = match &actual.target {

@@ -5,7 +5,7 @@ use crate::text::shell_word;
 use std::path::Path;
 
 use super::attributes::create_parents;
-use super::regular_file::{present, present_once};
+use super::regular_file::{require_file, require_single_name};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource};
@@ -111,11 +111,11 @@ impl Resource for KeyFile {
                 self.create_proven(&create_parents(place, cx)?, &name, &content, attributes)?;
             }
             Change::Replace { mode, uid, gid, .. } => {
-                let seen = present(&self.path, &place)?;
+                let seen = require_file(&self.path, &place)?;
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
                 self.replace_proven(&place, &seen, &self.content(cx)?, attributes)?;
             }
-            Change::Attributes(change) => change.execute(&place, &present_once(&self.path, &place)?)?,
+            Change::Attributes(change) => change.execute(&place, &require_single_name(&self.path, &place)?)?,
         }
         Ok(())
     }

@@ -66,9 +66,9 @@ pub struct Verify {
 pub enum Proof {
     /// The host accepts the key.
     Accepted,
-    /// The host accepts the key, and asks for a further method, which the value names.
+    /// The host accepts the key and requires a further method, which the value names.
     AcceptedInPart(String),
-    /// The host and this program have no algorithm or protocol version in common. No run will ever prove a key there.
+    /// The host and this program have no algorithm or protocol version in common, so no run can prove a key there.
     Incompatible(Failure),
     /// The host rejects the key or the user, or closed the connection when the key was offered.
     Rejected(Failure),
@@ -127,7 +127,7 @@ impl Verify {
         match proof {
             Proof::Accepted => ProofResult::Proven(format!("{bastion} accepts {what}")),
             Proof::AcceptedInPart(methods) => {
-                ProofResult::Proven(format!("{bastion} accepts {what}, and then asks for more: {methods}"))
+                ProofResult::Proven(format!("{bastion} accepts {what}, and also requires {methods}"))
             }
             Proof::Rejected(failure) | Proof::HostKey(failure) | Proof::Incompatible(failure) => {
                 ProofResult::Rejected(refusal(what, failure))

@@ -224,7 +224,7 @@ fn users_can_replace_their_own_unreadable_files() {
         for (name, more, expected) in [
             ("roots", "", "uid 50000 is not allowed to replace"),
             ("grouped", "", "uid 50000 is not allowed to give the file that replaces"),
-            ("closed/key", "", "may not write in"),
+            ("closed/key", "", "may not write to"),
             ("new", "owner: root", "not allowed to change the owner of"),
         ] {
             let refusal = refused(&key_file(&folder.join(name), more), &cx);

@@ -179,7 +179,8 @@ fn look(named: &Named, catalog: &Catalog, as_of: Date) -> Result<Found, Failure>
     let has_same_access =
         |view: &Relation| common_access(&[tables.as_slice(), &[view]].concat(), catalog.dialect) == access;
     let names: Vec<TableName> = periods.keys().map(|period| series.table(*period)).collect();
-    let view = catalog.relation(&parent).and_then(|parent| view::over(&names, parent, catalog, has_same_access));
+    let view =
+        catalog.relation(&parent).and_then(|parent| view::find_existing(&names, parent, catalog, has_same_access));
     Ok(Found { every, from, ahead, parent, view, by_columns, access })
 }
 

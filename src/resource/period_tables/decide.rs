@@ -55,8 +55,8 @@ pub(super) fn diff(tables: &PeriodTables, actual: &Actual) -> Result<Diff<TableC
 }
 
 /// Tables come first, because a table that is missing when its period begins is the worst case. Repairs come later,
-/// because they may be refused. Views need their tables and columns. Owners come last, because whoever gives a table away can
-/// no longer change it.
+/// because they may be refused. Views need their tables and columns. Owners come last, because a user who has given a table
+/// away can no longer change it.
 fn priority(change: &TableChange, is_view: bool) -> u8 {
     match change {
         TableChange::Create { .. } => 0,

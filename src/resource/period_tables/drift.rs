@@ -87,7 +87,7 @@ fn repairs(table: &TableName, parent: &Relation, found: &Relation, dialect: Dial
     differences.into_iter().filter_map(repair).collect()
 }
 
-/// Returns what keeps a column from being widened, if that is known: PostgreSQL alters no column that a view uses.
+/// Returns what prevents a column from being widened, if that is known. PostgreSQL does not alter a column that a view uses.
 fn in_use(change: &TableChange, found: &Relation, own_view: Option<&TableName>) -> Option<Failure> {
     let TableChange::Widen { column, .. } = change else { return None };
     let users: Vec<&str> = found.used_by.get(column)?.iter().map(String::as_str).collect();

@@ -249,7 +249,7 @@ impl PeriodTables {
             relations.extend(start.through(last).map(|period| series.table(period)));
         }
         let expected = self.series.iter().map(|series| series.parent.clone()).collect();
-        // A view that uses a column keeps it from being widened.
+        // A view that uses a column prevents it from being widened.
         let views = self.spec.on_drift == OnDrift::AddColumns || self.series.iter().any(|series| series.view.is_some());
         CatalogQuery { relations, expected, accounts: self.access().accounts(), views, ..CatalogQuery::default() }
     }
@@ -323,7 +323,7 @@ impl TryFrom<Spec> for PeriodTables {
 }
 
 impl PeriodTables {
-    /// Checks that each view has a name of its own.
+    /// Checks that the names of views are unique.
     fn check_views(&self) -> Result<(), KeyError> {
         let mut views = BTreeSet::new();
         for (index, series) in self.series.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The view over the tables of a series: a UNION ALL of the tables that exist, by column name.
 //!
-//! Only a view that is nothing but a UNION ALL of tables of the series counts as the step's own, and is replaced when a
-//! table is added. Anything else with its name is left alone.
+//! A view belongs to the step only if it is a UNION ALL of tables of the series. It is replaced when a table is added. Any other
+//! relation with its name is left unchanged.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::host::warehouse::{Branch, Catalog, Column, Dialect, Relation, Relatio
 use crate::resource::Diff;
 use crate::resource::relation::{TableChange, cannot_create_in, truncated};
 
-/// A table of the view, as it is after the changes of the plan.
+/// A table of the view, in its state after the planned changes.
 struct Member {
     table: TableName,
     columns: Vec<Column>,
@@ -76,9 +76,9 @@ impl PeriodTables {
     }
 }
 
-/// Returns the view that a step of these tables would have, if there is one. `has_same_access` tells whether its grants and owner
-/// are those of the tables.
-pub(super) fn over(
+/// Returns the existing view that a step would make over these tables, if there is one. `has_same_access` returns whether a view has
+/// the grants and the owner of the tables.
+pub(super) fn find_existing(
     tables: &[TableName],
     parent: &Relation,
     catalog: &Catalog,
@@ -94,7 +94,7 @@ pub(super) fn over(
     catalog.relations.iter().find(|(_, found)| is_view(found)).map(|(name, _)| name.clone())
 }
 
-/// Returns the table as it is after the changes, if it exists then.
+/// Returns the table in its state after the changes, if it exists then.
 fn member(table: TableName, parent: &Relation, catalog: &Catalog, changes: &[TableChange]) -> Option<Member> {
     let own = || changes.iter().filter(|change| *change.table() == table);
     let mut columns = match catalog.relation(&table) {
@@ -146,25 +146,24 @@ fn common_columns(parent: &Relation, members: &[Member], dialect: Dialect) -> (V
     (common, (!missing.is_empty()).then_some(sentence))
 }
 
-/// Returns the branches of a view that is the step's own.
+/// Returns the branches of a view that belongs to the step.
 ///
 /// # Errors
-/// Something else has the name.
+/// Another relation has the name.
 fn own_branches<'a>(
     series: &Series,
     tables: &PeriodTables,
     view: &TableName,
     found: &'a Relation,
 ) -> Result<&'a [Branch], Failure> {
-    let aside = || {
+    let rename_hint = || {
         let other = escape_identifier(&format!("{}_other", view.name));
         let kind = if found.kind == RelationKind::View { "VIEW" } else { "TABLE" };
-        format!("name another `view`, or rename the one that is there: ALTER {kind} {} RENAME TO {other};", view.sql())
+        format!("name another `view`, or rename the existing one: ALTER {kind} {} RENAME TO {other};", view.sql())
     };
     if found.kind != RelationKind::View {
-        return Err(
-            Failure::new(format!("{view} exists, but is {} and not the view of the series", found.kind)).hint(aside())
-        );
+        return Err(Failure::new(format!("{view} exists, but is {} and not the view of the series", found.kind))
+            .hint(rename_hint()));
     }
     let is_own = |branch: &Branch| series.period_of(&branch.table, tables.spec.every).is_some();
     match &found.union {
@@ -173,7 +172,7 @@ fn own_branches<'a>(
             "view {view} exists, but is not a UNION ALL of the columns of tables {}",
             series.pattern()
         ))
-        .hint(aside())),
+        .hint(rename_hint())),
     }
 }
 
@@ -190,7 +189,7 @@ fn change(view: &TableName, wanted: &[Branch], before: Option<&[Branch]>, dialec
     let names = |branches: &[Branch]| branches.iter().map(|branch| branch.table.clone()).collect();
     let selects: Vec<String> = wanted.iter().map(select).collect();
     let create = if before.is_some() { "CREATE OR REPLACE VIEW" } else { "CREATE VIEW" };
-    // A view that is bound to its tables would keep them from being dropped or renamed, for example to unload one.
+    // A view that is bound to its tables would prevent them from being dropped or renamed, for example to unload one.
     let binding = if dialect == Dialect::Redshift { " WITH NO SCHEMA BINDING" } else { "" };
     TableChange::View {
         table: view.clone(),
@@ -256,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_type_of_a_union_is_foreseen_where_it_is_certain() {
+    fn the_type_of_a_union_is_predicted_if_it_is_certain() {
         for (types, expected) in [
             (&["integer"][..], Some("integer")),
             (&["character varying(5)", "character varying(9)"], Some("character varying")),

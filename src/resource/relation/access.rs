@@ -66,7 +66,7 @@ impl<'a> Access<'a> {
         self.grants.iter().map(|grant| grant.to.name()).chain(self.owner)
     }
 
-    /// Returns the statements that do the same by hand.
+    /// Returns the statements for setting the access by hand.
     pub fn manual(self, table: &TableName) -> Vec<String> {
         let grantee = |account: &Account| match account {
             Account::Public => "PUBLIC".to_owned(),

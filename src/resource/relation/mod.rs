@@ -10,7 +10,7 @@ pub mod types;
 
 pub use access::{Access, Grant};
 pub use change::TableChange;
-pub use named_type::{NamedType, queried, spelled};
+pub use named_type::{NamedType, named_types, with_catalog_spelling};
 pub use names::{folded_by_locale, truncated};
 
 use crate::failure::Failure;

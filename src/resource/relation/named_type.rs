@@ -1,5 +1,5 @@
-//! Types that are not built in: domains, enums, composite types, and types of extensions. What one of them is called in the
-//! catalog is asked of the server.
+//! Types that are not built in: domains, enums, composite types, and types of extensions. The server knows their names in the
+//! catalog.
 
 use std::collections::BTreeSet;
 
@@ -70,13 +70,13 @@ impl NamedType {
     }
 }
 
-/// Returns the types of the columns that the server has to be asked for.
-pub fn queried(columns: &[Column]) -> BTreeSet<String> {
+/// Returns the types of the columns that are not built in, for a query of the catalog.
+pub fn named_types(columns: &[Column]) -> BTreeSet<String> {
     columns.iter().filter_map(|column| NamedType::parse(&column.type_name)).map(|named| named.sql()).collect()
 }
 
 /// Returns the columns with their types in the spelling of the catalog. A type that does not exist stays as it is.
-pub fn spelled(columns: &[Column], catalog: &Catalog) -> Vec<Column> {
+pub fn with_catalog_spelling(columns: &[Column], catalog: &Catalog) -> Vec<Column> {
     let spelled = |column: &Column| {
         let spelling = NamedType::parse(&column.type_name).and_then(|named| named.spelling(catalog));
         Column { type_name: spelling.unwrap_or_else(|| column.type_name.clone()), ..column.clone() }

@@ -25,7 +25,7 @@ use crate::git::tree::entries;
 use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, refs, tree_check};
 use crate::host::fs::Place;
-use crate::host::process::given_umask;
+use crate::host::process::inherited_umask;
 
 /// Makes a clone that was planned.
 pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
@@ -77,8 +77,8 @@ fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let result = fill_git_directory(desired, url, target, &unfinished);
     match result {
         Ok(()) => {
-            // The directory was made private until it was complete.
-            let mode = fs::Permissions::from_mode(0o777 & !given_umask());
+            // The directory was private until it was complete.
+            let mode = fs::Permissions::from_mode(0o777 & !inherited_umask());
             fs::set_permissions(&unfinished, mode).map_err(io_failure("set the mode of", &unfinished))?;
             shared(&unfinished)?.adjust_tree(&unfinished)?;
             let open = File::open(&unfinished).map_err(io_failure("open", &unfinished))?;
@@ -95,7 +95,7 @@ fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns whom the new repository is shared with, according to the user's configuration.
+/// Returns the setting `core.sharedRepository` of the new repository, which may come from the user's configuration.
 fn shared(at: &Path) -> Result<Shared, Failure> {
     let config = open_repository(at).and_then(|repo| repo.config());
     Ok(Shared::of(&config.map_err(git_failure("read the configuration", at))?))

@@ -29,10 +29,11 @@ pub fn failure(
     newer: &[Newer<'_>],
     claimed: &[(PathBuf, String)],
 ) -> Failure {
-    let taken: Vec<String> = newer.iter().filter_map(|newer| taken(head, newer)).collect();
-    if !taken.is_empty() && taken.len() == newer.len() {
-        let shown = taken.iter().take(HINTED).cloned().collect::<Vec<_>>().join(", ");
-        let more = if taken.len() > HINTED { format!(", and {} more", taken.len() - HINTED) } else { String::new() };
+    let replaced: Vec<String> = newer.iter().filter_map(|newer| cannot_write(head, newer)).collect();
+    if !replaced.is_empty() && replaced.len() == newer.len() {
+        let shown = replaced.iter().take(HINTED).cloned().collect::<Vec<_>>().join(", ");
+        let more =
+            if replaced.len() > HINTED { format!(", and {} more", replaced.len() - HINTED) } else { String::new() };
         return Failure::new(format!("nothing was restored: {shown}{more}")).hint(ELSEWHERE);
     }
     let names = newer.iter().map(|newer| match Place::of(top, newer) {
@@ -48,7 +49,7 @@ pub fn failure(
     let (mut hints, mut more) = (Vec::new(), 0);
     for newer in newer.iter().filter(|newer| !is_said(newer)) {
         if hints.len() < HINTED {
-            hints.push(match taken_by(head, newer) {
+            hints.push(match replaced_in_head(head, newer) {
                 Some(what) => format!("{what}: {ELSEWHERE}"),
                 None => hint(top, held, newer, claimed),
             });
@@ -62,16 +63,16 @@ pub fn failure(
     Failure::new(message).hint(hints.join("; "))
 }
 
-/// What can be done where HEAD itself has something else in the place.
-const ELSEWHERE: &str = "write the rescued files to a new directory, with the same command and `--to DIR`";
+/// The hint for a path that is something else in HEAD.
+const ELSEWHERE: &str = "add `--to DIR` to the same command, which writes the rescued files to a new directory";
 
-/// Returns the sentence for a path whose place HEAD has given to something else.
-fn taken(head: Option<&Tree<'_>>, newer: &Newer<'_>) -> Option<String> {
-    taken_by(head, newer).map(|what| format!("{} has no place any more: {what}", newer.path))
+/// Returns the message for a path that is something else in HEAD.
+fn cannot_write(head: Option<&Tree<'_>>, newer: &Newer<'_>) -> Option<String> {
+    replaced_in_head(head, newer).map(|what| format!("cannot write {}: {what}", newer.path))
 }
 
-/// Returns what is in the place of a path in HEAD: a file or symlink above it, or a directory.
-fn taken_by(head: Option<&Tree<'_>>, newer: &Newer<'_>) -> Option<String> {
+/// Returns what HEAD has in place of a path: a file or symlink above it, or a directory.
+fn replaced_in_head(head: Option<&Tree<'_>>, newer: &Newer<'_>) -> Option<String> {
     if newer.staged {
         return None;
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::failure::Failure;
 use crate::git::remote::scratch;
-use crate::host::process::GivenUmask;
+use crate::host::process::InheritedUmask;
 use crate::host::program;
 use crate::text::{RedactedUrl, shell_word};
 
@@ -111,8 +111,8 @@ impl Resource for Repository {
 
     async fn execute(&self, change: &RepositoryChange, cx: &ExecuteContext) -> Result<(), Failure> {
         scratch::remove_stale();
-        // Files get the modes that git would give them.
-        let _umask = GivenUmask::apply();
+        // Files get the same modes as with git.
+        let _umask = InheritedUmask::apply();
         match change {
             RepositoryChange::Clone(clone) => clone::execute(self, clone),
             RepositoryChange::Update(update) => update::execute(self, update, cx.run()),
@@ -122,12 +122,12 @@ impl Resource for Repository {
 }
 
 impl Rescues for Repository {
-    fn finder(&self) -> serde_json::Value {
+    fn rescue_keys(&self) -> serde_json::Value {
         serde_json::json!({ "path": self.path.to_string_lossy(), "branch": self.branch })
     }
 
     fn rescue(&self, request: &RescueRequest, _cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
-        let _umask = GivenUmask::apply();
+        let _umask = InheritedUmask::apply();
         Ok(match request {
             RescueRequest::List => {
                 let rescues = restore::list(&self.path)?.into_iter().map(|rescue| Rescue {

@@ -17,7 +17,7 @@ use crate::git::index::{add, entry};
 use crate::git::open::open_repository;
 use crate::git::work_area::WorkArea;
 use crate::git::worktree::{Seen, changed, create_parents, lstat_below, remove_empty, remove_empty_parents};
-use crate::host::process::given_umask;
+use crate::host::process::inherited_umask;
 
 /// The directory of the work area with the prepared files.
 const STAGE: &str = "stage";
@@ -120,7 +120,7 @@ pub struct UsualMode {
 
 impl UsualMode {
     pub fn of_this_process() -> Self {
-        Self { mask: given_umask(), owner: rustix::process::geteuid().as_raw() }
+        Self { mask: inherited_umask(), owner: rustix::process::geteuid().as_raw() }
     }
 
     /// Returns the umask.

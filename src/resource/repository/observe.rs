@@ -205,7 +205,7 @@ fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) 
         return Ok(None);
     }
     let site = desired.remote_at(&url, CheckoutState::Present);
-    // Usually nothing has to be updated, and then the local changes are shown. They are read while the remote answers.
+    // If nothing has to be updated, which is usual, the local changes are shown. They are read while the remote answers.
     let (upstream, local) = std::thread::scope(|scope| {
         let upstream = scope.spawn(spans::carried(|| ask(&site)));
         let on_branch = head.branch.as_deref() == Some(desired.branch.as_str());

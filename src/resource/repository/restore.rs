@@ -102,7 +102,7 @@ fn line_of<'a>(repo: &'a Repository, last: &git2::Commit<'a>) -> Result<Vec<git2
 
 /// Restores the files of a rescue to the working tree, untracked ones included, and staged changes to the index. If newer work
 /// would be replaced, nothing is restored. The rescue stays. Returns the paths that were written, removed or staged. A file
-/// that was only staged stays as it is, since its content was that of HEAD. Returns also what was undone by that.
+/// that was only staged stays as it is, since its content was that of HEAD. Also returns notes about what the restore undoes.
 pub fn restore(path: &Path, wanted: &Restoring) -> Result<(Vec<RepoPath>, Vec<String>), Failure> {
     let id = wanted.id.as_str();
     let repo = open(path)?;

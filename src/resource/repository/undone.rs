@@ -1,4 +1,4 @@
-//! What getting a rescue back undoes: what was committed since in the files that it replaces.
+//! What restoring a rescue undoes: later commits in the files that it replaces.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::text::shell_word;
 /// The maximum number of paths that a note names.
 const NAMED: usize = 10;
 
-/// Returns a note that names the restored files in which HEAD has changed since the rescue, with the command that shows it and,
-/// if both changes can be merged, the command that merges them.
+/// Returns a note with the restored files that HEAD has changed since the rescue, and the command that shows the difference. If both
+/// changes can be merged, another note has the command that merges them.
 pub fn notes(found: &Opened<'_>, plan: &RestorePlan<'_>, top: &Path) -> Result<Vec<String>, Failure> {
     let failed = git_failure("compare the rescue with HEAD", top);
     let stashes = found.stashes()?;
     let Some(head) = found.repo.head().ok().and_then(|head| head.peel_to_tree().ok()) else { return Ok(Vec::new()) };
-    // A path is in one of the parts, and the others have the same base of it or none.
+    // A path is in one of the stashes. The others have the same base of it, or none.
     let base = |path: &RepoPath| stashes.iter().find_map(|stash| blob_in(&stash.base_tree, path));
     let changed = |path: &&RepoPath| blob_in(&head, path) != base(path);
     let undone: Vec<&RepoPath> = plan.changed().filter(changed).collect();

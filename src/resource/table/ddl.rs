@@ -184,7 +184,7 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
             Some(named) if named.is_qualified() => {}
             Some(_) => {
                 let error =
-                    refused(format!("column `{name}` has the type {type_name}, which neither server has built in"));
+                    refused(format!("column `{name}` has the type {type_name}, which is not built into either server"));
                 return Err(error.hint(
                     "correct the type; a domain, an enum or a type of an extension is written with its schema (public.citext)",
                 ));

@@ -66,7 +66,7 @@ fn rejects_everything_but_one_plain_create_table() {
         ("CREATE TABLE a.b (c INT, LIKE a.d)", "LIKE cannot be combined with columns"),
         ("CREATE TABLE a.b LIKE a.c", "expected a list of columns"),
         ("CREATE TABLE a.b (LIKE c)", "has to be written as schema.table"),
-        ("CREATE TABLE a.b (c mood)", "which neither server has built in"),
+        ("CREATE TABLE a.b (c mood)", "which is not built into either server"),
         ("CREATE TABLE a.b (c INT) INHERITS (a.c)", "an unsupported clause"),
         ("CREATE TABLE a.b (c INT 'unclosed)", "cannot parse the DDL at line 1"),
         ("CREATE TABLE a.b (\n  c INT DISTKEY mood)", "cannot parse the DDL at line 2, column 17"),

@@ -117,7 +117,7 @@ impl Table {
     }
 }
 
-/// Returns whether a type of the plan file is one that was compared only by its text.
+/// Returns whether a type of the plan file is unknown, so that it is compared as text.
 fn is_not_understood(type_name: &str) -> bool {
     [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(type_name, *dialect).is_none())
 }
@@ -174,7 +174,7 @@ impl Resource for Table {
         let spelled;
         let columns = match &self.ddl.shape {
             Shape::Columns(columns) => {
-                spelled = relation::spelled(columns, catalog);
+                spelled = relation::with_catalog_spelling(columns, catalog);
                 &spelled
             }
             Shape::Like(parent) => match catalog.relation(parent) {
@@ -312,7 +312,7 @@ impl Table {
             expected.insert(parent.clone());
         }
         let types = match &self.ddl.shape {
-            Shape::Columns(columns) => relation::queried(columns),
+            Shape::Columns(columns) => relation::named_types(columns),
             Shape::Like(_) => BTreeSet::new(),
         };
         CatalogQuery { relations, expected, accounts: self.access().accounts(), types, ..CatalogQuery::default() }
@@ -325,7 +325,7 @@ mod tests {
     use crate::host::testing::desired;
     use crate::resource::Resource;
 
-    /// They can be pasted into psql as one text.
+    /// All lines together can be pasted into psql.
     #[test]
     fn manual_lines_are_whole_statements() {
         for (ddl, lines) in [

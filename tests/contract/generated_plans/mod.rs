@@ -20,7 +20,7 @@ use generator::{Case, REMOTE_SCRIPT, Resource, State, cases, plan_file, prepare,
 const FILE: &str = "/root/generated.yaml";
 
 /// The result of one case.
-enum Came {
+enum CaseResult {
     Refused,
     Failed,
     Converged,
@@ -28,7 +28,7 @@ enum Came {
     Adopted,
 }
 
-fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
+fn check(sandbox: &Sandbox, case: &Case) -> Result<CaseResult, TestCaseError> {
     sandbox.write(FILE, "root", plan_file(&case.steps));
     sandbox.bash("root", &prepare(case));
     sandbox.sql(&tables(case));
@@ -36,11 +36,11 @@ fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
         let run = sandbox.provision("root", arguments.iter().copied());
         run.env("ONE", "first value").env("TWO", "second value").run()
     };
-    let told = |what: &str, outcome: &Outcome| {
+    let failure = |what: &str, outcome: &Outcome| {
         TestCaseError::fail(format!("{what}\n{}\n{}\n{outcome}", plan_file(&case.steps), prepare(case)))
     };
     if run(&["validate", FILE]).code != 0 {
-        return Ok(Came::Refused);
+        return Ok(CaseResult::Refused);
     }
     let elsewhere = elsewhere_on(sandbox);
     let (before, tables_before) = (Snapshot::take(sandbox, "/srv", &[]), relations(sandbox));
@@ -53,35 +53,35 @@ fn check(sandbox: &Sandbox, case: &Case) -> Result<Came, TestCaseError> {
     let claimed: Vec<&str> = case.steps.iter().filter_map(|step| step.resource.tables()).collect();
     for line in tables_before.symmetric_difference(&tables_after) {
         if !claimed.iter().any(|name| line.starts_with(name)) {
-            return Err(told(&format!("{line} belongs to no step"), &applied));
+            return Err(failure(&format!("{line} belongs to no step"), &applied));
         }
     }
     if applied.events_of("run_started").is_empty() {
-        return Err(told("apply did not start, but validate accepted the plan file", &applied));
+        return Err(failure("apply did not start, but validate accepted the plan file", &applied));
     }
     let difference = elsewhere.difference(&elsewhere_on(sandbox));
     if !difference.is_empty() {
-        return Err(told(&format!("apply left this outside of the steps:\n{difference}"), &applied));
+        return Err(failure(&format!("apply left this outside of the steps:\n{difference}"), &applied));
     }
-    within_claims(case, &before, &after).map_err(|path| told(&format!("{path} belongs to no step"), &applied))?;
+    within_claims(case, &before, &after).map_err(|path| failure(&format!("{path} belongs to no step"), &applied))?;
     if applied.code != 0 {
-        return Ok(Came::Failed);
+        return Ok(CaseResult::Failed);
     }
     exact_is_exact(&planned, &applied)
-        .map_err(|step| told(&format!("{step} did not do what plan showed\n{planned}"), &applied))?;
+        .map_err(|step| failure(&format!("{step} did not do what plan showed\n{planned}"), &applied))?;
     let again = run(&["plan", FILE, "--json", "--detailed-exitcode"]);
     if again.code != 0 {
-        return Err(told("plan is not empty after a successful apply", &again));
+        return Err(failure("plan is not empty after a successful apply", &again));
     }
     let second = run(&["apply", FILE, "--yes", "--json"]);
     let last = Snapshot::take(sandbox, "/srv", &[]);
     if relations(sandbox) != tables_after {
-        return Err(told("a second apply wrote a table", &second));
+        return Err(failure("a second apply wrote a table", &second));
     }
     if second.code != 0 || after != last {
-        return Err(told(&format!("a second apply wrote\n{}", after.difference(&last)), &second));
+        return Err(failure(&format!("a second apply wrote\n{}", after.difference(&last)), &second));
     }
-    Ok(if adopts(sandbox, case)? { Came::Adopted } else { Came::Converged })
+    Ok(if adopts(sandbox, case)? { CaseResult::Adopted } else { CaseResult::Converged })
 }
 
 /// Adopts what the steps own, unless that cannot be. What is printed plans empty, and is the same the next time.
@@ -108,7 +108,7 @@ fn adopts(sandbox: &Sandbox, case: &Case) -> Result<bool, TestCaseError> {
     let before = Snapshot::take(sandbox, "/srv", &[]);
     let adopted = run(&arguments);
     prop_assert_eq!(before.difference(&Snapshot::take(sandbox, "/srv", &[])), "", "adopt left a trace");
-    let told = |what: &str, outcome: &Outcome| {
+    let failure = |what: &str, outcome: &Outcome| {
         let (file, host) = (plan_file(&case.steps), prepare(case));
         Err(TestCaseError::fail(format!("{what}\n{file}\n{host}\n{}\n{outcome}", adopted.stdout)))
     };
@@ -117,16 +117,16 @@ fn adopts(sandbox: &Sandbox, case: &Case) -> Result<bool, TestCaseError> {
         // service adopt says of all.
         let excused = case.host.iter().any(|state| matches!(state, State::Checkout { .. }))
             || case.steps.iter().any(|step| matches!(step.resource, Resource::Compose { service: Some(_), .. }));
-        return if excused { Ok(false) } else { told("what converged is not adopted", &adopted) };
+        return if excused { Ok(false) } else { failure("what converged is not adopted", &adopted) };
     }
     sandbox.write(ADOPTED, "root", &adopted.stdout);
     let planned = run(&["plan", ADOPTED, "--json", "--detailed-exitcode"].map(str::to_owned));
     if planned.code != 0 {
-        return told("what was adopted does not plan empty", &planned);
+        return failure("what was adopted does not plan empty", &planned);
     }
     let again = run(&arguments);
     if again.stdout != adopted.stdout {
-        return told("adopting again gives another text", &again);
+        return failure("adopting again gives another text", &again);
     }
     Ok(true)
 }
@@ -162,13 +162,13 @@ fn exact_is_exact(planned: &Outcome, applied: &Outcome) -> Result<(), String> {
         }
         let id = step["step"].as_str().unwrap_or_default();
         // If two steps set a variable in the same `.env`, the first one to run creates the file.
-        let told = |change: &serde_json::Value| match change["target"].as_str() {
+        let label = |change: &serde_json::Value| match change["target"].as_str() {
             Some(target) if target.ends_with("/.env") => target.to_owned(),
             target => format!("{}: {}", target.unwrap_or_default(), change["summary"]),
         };
-        let shown: Vec<String> = step["changes"].as_array().into_iter().flatten().map(told).collect();
+        let shown: Vec<String> = step["changes"].as_array().into_iter().flatten().map(label).collect();
         let finished = applied.events_of("change_finished");
-        let made: Vec<String> = finished.iter().filter(|change| change["step"] == id).map(told).collect();
+        let made: Vec<String> = finished.iter().filter(|change| change["step"] == id).map(label).collect();
         if shown != made {
             return Err(format!("{id}: shown {shown:?}, made {made:?}"));
         }
@@ -188,8 +188,8 @@ fn accepted_plan_files_converge_in_one_apply() {
     let cases_wanted = if asked == 256 { 40 } else { asked };
     let config = Config { cases: cases_wanted, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&cases(), |case| {
-        let came = check(&sandbox, &case)?;
-        count.borrow_mut()[came as usize] += 1;
+        let result = check(&sandbox, &case)?;
+        count.borrow_mut()[result as usize] += 1;
         Ok(())
     });
     let [refused, failed, not_adopted, adopted] = *count.borrow();

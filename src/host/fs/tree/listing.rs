@@ -1,4 +1,4 @@
-//! One directory of a walk, and the entries of it that were listed last.
+//! One directory of a walk, with the entries that were listed last.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
@@ -16,7 +16,7 @@ use super::super::FileKind;
 use super::super::descriptor::open_quietly;
 use super::left_out::{Extent, LeftOut};
 
-/// How much of a directory is listed at once, in bytes: some hundred names. It bounds the memory of a walk.
+/// How much of a directory is listed at once, in bytes: some hundred names. This limits the memory of a walk.
 const LISTED_BYTES: usize = 16 << 10;
 
 /// How many entries one job looks at.
@@ -73,8 +73,8 @@ impl Seen {
         (self.inode, self.device) == (other.inode, other.device)
     }
 
-    /// Whether something is mounted there. The device does not tell: a bind mount can have the same one, and files of
-    /// overlayfs have others. It is used if the kernel does not tell.
+    /// Whether something is mounted there. The device does not show it: a bind mount can have the same device, and files
+    /// of overlayfs have others. It is used if the kernel does not report mounts.
     pub(super) fn is_mount(&self, top: &Self) -> bool {
         self.is_mount_root.unwrap_or(self.device != top.device)
     }
@@ -95,13 +95,13 @@ pub(super) struct Batch {
     /// The names, each with its NUL.
     names: Vec<u8>,
     entries: Vec<Listed>,
-    /// Where the listing ends or continues.
+    /// Whether the listing ends with this batch.
     pub is_last: bool,
     /// What was looked up ahead of the walk.
     pub progress: Progress,
 }
 
-/// What was looked up of the entries of one listing.
+/// What was looked up ahead for the entries of one listing.
 pub(super) struct Progress {
     pub chunks: Vec<Chunk>,
     pub directories: Mutex<Directories>,
@@ -214,7 +214,7 @@ pub(super) fn list(
             names.extend_from_slice(name.to_bytes_with_nul());
             entries.push(Listed { at, resume, left_out: place });
         }
-        // Everything that the kernel has given is taken. Only the next call would read more.
+        // All entries of the last system call are taken. The next call would read more.
         if listing.is_buffer_empty() {
             is_last = false;
             break;

@@ -1,7 +1,7 @@
 //! Walks everything below a directory by descriptors, without opening anything by its path.
 //!
-//! `listing.rs` lists and opens single directories, `ahead.rs` looks entries up before the walk comes to them, `left_out.rs` has
-//! what a walk leaves out.
+//! `listing.rs` lists and opens single directories, `lookahead.rs` looks entries up before the walk comes to them, `left_out.rs`
+//! defines what a walk leaves out.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::OwnedFd;
@@ -16,16 +16,16 @@ use super::descriptor::{change_mode, change_owner, open_at, open_quietly};
 use super::{Dir, Error, FileKind, escape_path};
 use crate::telemetry::spans::{self, Count};
 
-mod ahead;
 mod left_out;
 mod listing;
+mod lookahead;
 #[cfg(test)]
 mod tests;
 
-use ahead::{Ahead, Helpers, Listing};
 use left_out::Extent;
 pub use left_out::LeftOut;
 use listing::{Level, Opened, Seen, list, look, look_at_open, open_level};
+use lookahead::{Helpers, Listing, Lookahead};
 
 /// The maximum number of open directories. In deeper trees the outer ones are closed, and opened again by `..` on the way
 /// back.
@@ -150,7 +150,7 @@ pub fn walk(top: &Dir, left_out: &LeftOut, visit: impl FnMut(Visit<'_>) -> Resul
 /// visit, several at once.
 pub fn survey(top: &Dir, left_out: &LeftOut, visit: impl FnMut(Visit<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let seen = || look_at_open(top.readable()?);
-    let ahead = Ahead::new(left_out, seen().map_err(|errno| Error::call("list", top.path(), errno))?);
+    let ahead = Lookahead::new(left_out, seen().map_err(|errno| Error::call("list", top.path(), errno))?);
     recorded(top, visit, |visit| {
         std::thread::scope(|scope| walk_entries(top, left_out, visit, Some(&mut Helpers::new(&ahead, scope))))
     })
@@ -158,7 +158,7 @@ pub fn survey(top: &Dir, left_out: &LeftOut, visit: impl FnMut(Visit<'_>) -> Res
 
 type Visitor<'visit> = dyn FnMut(Visit<'_>) -> Result<(), Error> + 'visit;
 
-/// Records a walk with the number of its visits.
+/// Records a walk and its number of visits in a span.
 fn recorded(
     top: &Dir,
     mut visit: impl FnMut(Visit<'_>) -> Result<(), Error>,

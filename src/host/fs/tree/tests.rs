@@ -33,7 +33,7 @@ fn make(top: &Path, depth: usize, width: usize, files: usize) {
 }
 
 #[test]
-fn looking_ahead_visits_the_same_in_the_same_order() {
+fn a_survey_visits_the_same_entries_in_the_same_order_as_a_walk() {
     for (depth, width, files) in [(0, 0, 0), (0, 0, 3000), (1, 40, 60), (4, 5, 3), (2, 12, 0), (60, 1, 30)] {
         let folder = folder();
         make(folder.path(), depth, width, files);
@@ -53,7 +53,7 @@ fn looking_ahead_visits_the_same_in_the_same_order() {
 }
 
 #[test]
-fn looking_ahead_opens_a_limited_number_of_directories() {
+fn a_survey_opens_a_limited_number_of_directories() {
     let folder = folder();
     make(folder.path(), 3, 12, 2);
     let mine = folder.path().to_owned();
@@ -74,7 +74,7 @@ fn looking_ahead_opens_a_limited_number_of_directories() {
 }
 
 #[test]
-fn an_error_ends_a_survey() {
+fn a_survey_ends_with_the_first_error() {
     let folder = folder();
     make(folder.path(), 2, 10, 20);
     let mut left = 1000;

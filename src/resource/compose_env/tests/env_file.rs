@@ -94,15 +94,15 @@ fn a_compose_file_is_not_edited_as_an_env_file() {
     symlink(top, top.join("here")).unwrap();
     std::fs::hard_link(&file, top.join("hard")).unwrap();
     for spelling in ["docker-compose.yml", "./docker-compose.yml", "link", "here/docker-compose.yml", "hard"] {
-        let told = plan(&step(top, spelling), &cx()).map_or_else(|failure| failure.message, message);
+        let error = plan(&step(top, spelling), &cx()).map_or_else(|failure| failure.message, message);
         // Root does not follow a symlink of another user.
-        let by_symlink = told.contains("is a symlink") && (spelling == "link" || spelling.starts_with("here/"));
-        assert!(by_symlink || (told.contains("`file`") && told.contains("`env_file`")), "{spelling}: {told}");
+        let by_symlink = error.contains("is a symlink") && (spelling == "link" || spelling.starts_with("here/"));
+        assert!(by_symlink || (error.contains("`file`") && error.contains("`env_file`")), "{spelling}: {error}");
     }
     // Compose reads `KEY: value` in .env too.
     std::fs::write(top.join("other.yml"), "services:\n  db:\n    image: pg\n").unwrap();
-    let told = message(plan(&step(top, "other.yml"), &cx()).unwrap());
-    assert!(told.contains("other.yml is a compose file"), "{told}");
+    let error = message(plan(&step(top, "other.yml"), &cx()).unwrap());
+    assert!(error.contains("other.yml is a compose file"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), REFERENCE);
 }
 
@@ -110,8 +110,8 @@ fn a_compose_file_is_not_edited_as_an_env_file() {
 fn keys_that_name_one_file_are_refused_when_they_are_read() {
     let read = |yaml: &str| ComposeEnv::read(serde_yaml::Deserializer::from_str(yaml)).unwrap();
     for keys in ["file: /a/c.yml\nenv_file: /a/./c.yml", "file: /a//c.yml\nenv_file: /a/c.yml/", "file: /a/.env"] {
-        let told = read(&format!("variable: PW\n{keys}")).unwrap_err().failure.message;
-        assert!(told.contains("`file`") && told.contains("`env_file`"), "{keys}: {told}");
+        let error = read(&format!("variable: PW\n{keys}")).unwrap_err().failure.message;
+        assert!(error.contains("`file`") && error.contains("`env_file`"), "{keys}: {error}");
     }
     assert!(read("variable: PW\nfile: /a/c.yml\nenv_file: /b/c.yml").is_ok());
     assert!(read("variable: PW\nfile: /a/.env\nenv_file: /a/c.env").is_ok());
@@ -141,9 +141,9 @@ fn a_secret_that_goes_into_a_file_that_everybody_can_read_is_a_warning() {
     chmod(top, 0o700);
     assert_eq!(planned(Some(b"s3cret")).warnings, Vec::<String>::new(), "its directory has mode 0700");
     chmod(top, 0o711);
-    let told = planned(Some(b"s3cret"));
-    assert!(told.warnings[0].starts_with("everybody can read ") && told.warnings[0].contains("write ${PW} there"));
-    assert!(!told.notes.iter().any(|note| note.contains("everybody")), "{:?}", told.notes);
+    let diff = planned(Some(b"s3cret"));
+    assert!(diff.warnings[0].starts_with("everybody can read ") && diff.warnings[0].contains("write ${PW} there"));
+    assert!(!diff.notes.iter().any(|note| note.contains("everybody")), "{:?}", diff.notes);
     assert_eq!(planned(Some(b"")).warnings, Vec::<String>::new(), "nothing to read");
     chmod(&file, 0o640);
     assert_eq!(planned(Some(b"s3cret")).warnings, Vec::<String>::new());

@@ -62,7 +62,7 @@ impl Folder {
 
     pub fn within(folder: &Path, files: &[(&str, &str)], service: Option<&str>) -> Self {
         let home = tempfile::tempdir_in(folder).unwrap();
-        // So that the mode of the files is no matter.
+        // The mode of the files must not cause a warning.
         chmod(home.path(), 0o700);
         for (name, text) in files {
             let path = home.path().join(name);
@@ -217,7 +217,7 @@ pub const REFERENCE: &str = "services:\n  web: { image: x, environment: { PW: '$
 
 /// Asserts that a warning comes exactly if Compose gives the service another value.
 #[track_caller]
-pub fn warns_as_compose_says(folder: &Folder, told: &str) {
+pub fn assert_warning_matches_compose(folder: &Folder, told: &str) {
     let planned = folder.plan().unwrap().warnings;
     let (_, _) = folder.apply().unwrap();
     let arrived = value_of(&folder.config(None), "web", "PW").as_deref() == Some(&folder.value);
@@ -249,7 +249,7 @@ fn an_override_is_warned_of_if_the_value_does_not_arrive() {
         for name in ["docker-compose.override.yml", "compose.override.yaml"] {
             let folder = Folder::new(&[("docker-compose.yml", LITERAL), (name, &over)], None);
             assert_eq!(!folder.plan().unwrap().warnings.is_empty(), is_warned, "{over}");
-            warns_as_compose_says(&folder, name);
+            assert_warning_matches_compose(&folder, name);
         }
         // A list of files decides, and what comes before the file does not.
         let listed = [
@@ -257,21 +257,21 @@ fn an_override_is_warned_of_if_the_value_does_not_arrive() {
             ("prod.yml", &*over),
             (".env", "COMPOSE_FILE=docker-compose.yml:prod.yml"),
         ];
-        warns_as_compose_says(&Folder::new(&listed, None), "");
+        assert_warning_matches_compose(&Folder::new(&listed, None), "");
         if !over.ends_with("environment: \n") {
             let listed = [
                 ("docker-compose.yml", LITERAL),
                 ("prod.yml", &*over),
                 (".env", "COMPOSE_FILE=prod.yml:docker-compose.yml"),
             ];
-            warns_as_compose_says(&Folder::new(&listed, None), "");
+            assert_warning_matches_compose(&Folder::new(&listed, None), "");
         }
         // The same reference in both files gets the value.
         let folder = Folder::new(
             &[("docker-compose.yml", REFERENCE), ("compose.override.yml", &over), (".env", "PW=old")],
             None,
         );
-        warns_as_compose_says(&folder, "");
+        assert_warning_matches_compose(&folder, "");
     }
 }
 
@@ -281,7 +281,7 @@ fn a_file_that_includes_is_warned_of_and_commanded() {
     for more in ["{ PW: other }", "{ PW: '${PW}' }", "{ A: b }"] {
         let more = format!("services:\n  web:\n    environment: {more}\n");
         let folder = Folder::new(&[("base.yml", LITERAL), ("more.yml", &more), ("compose.yml", top)], None);
-        warns_as_compose_says(&folder, "");
+        assert_warning_matches_compose(&folder, "");
     }
     let folder = Folder::new(&[("base.yml", LITERAL), ("compose.yml", "include: [base.yml]\n")], None);
     let (_, follow_ups) = folder.apply().unwrap();

@@ -1,4 +1,4 @@
-//! Values and texts that Docker Compose accepts, with Compose as the judge.
+//! Compares the reading of values and texts with that of Docker Compose.
 
 use std::path::Path;
 use std::process::Command;
@@ -92,7 +92,7 @@ fn what_compose_accepts_is_edited_or_refused_with_what_to_write() {
     let refusal = Folder::new(&[("docker-compose.yml", &two)], None).plan().unwrap_err();
     assert!(refusal.message.contains("a second document") && refusal.message.contains("line 3"), "{refusal:?}");
     assert!(refusal.hint.unwrap().contains("override file"));
-    // As the hint says.
+    // Follow the hint.
     let (first, second) = two.split_once("---\n").unwrap();
     let folder = Folder::new(&[("docker-compose.yml", first), ("docker-compose.override.yml", second)], None);
     let (diff, _) = folder.apply().unwrap();
@@ -115,7 +115,7 @@ fn a_variable_of_an_env_file_is_refused_with_a_way_to_move_it() {
         hint.contains("write `PW: ${PW}` into the environment of service web, and move the line of PW from"),
         "{hint}"
     );
-    // As the hint says.
+    // Follow the hint.
     let moved = "services:\n  web: { image: x, env_file: smtp.env, environment: { PW: '${PW}' } }\n";
     let folder = Folder::new(&[("docker-compose.yml", moved), ("smtp.env", "A=b\n"), (".env", "PW=old\n")], None);
     folder.apply().unwrap();

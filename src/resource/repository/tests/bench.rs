@@ -143,7 +143,7 @@ pub fn restore(top: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
     restore_with_notes(top, id).map(|(paths, _)| paths)
 }
 
-/// Restores a rescue, and returns what was undone by that.
+/// Restores a rescue, and also returns the notes.
 pub fn restore_with_notes(top: &Path, id: &str) -> Result<(Vec<RepoPath>, Vec<String>), Failure> {
     restore::restore(top, &Restoring { id: id.to_owned(), claimed: Vec::new() })
 }

@@ -1,4 +1,4 @@
-//! A restore says what it undoes, and what has no place any more is told where else it can go.
+//! A restore reports what it undoes. Rescued files that can no longer be written in their place are written elsewhere.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn with(line: &str, new: &str) -> String {
     FIVE.replace(&format!("{line}\n"), &format!("{new}\n"))
 }
 
-/// A checkout with a local change that a pull took out of its way.
+/// Returns a checkout with a local change that an update has rescued.
 fn rescued(mine: &[(&str, Option<&str>)], theirs: &[(&str, Option<&str>)]) -> Bench {
     let bench = Bench::new();
     bench.push("base", &[("f", Some(FIVE)), ("g", Some(FIVE))]);
@@ -75,7 +75,7 @@ fn every_change_that_a_restore_undoes_is_named() {
 }
 
 #[test]
-fn a_restore_that_undoes_nothing_says_nothing() {
+fn a_restore_that_undoes_nothing_has_no_notes() {
     let bench = rescued(&[("f", Some("mine\n"))], &[("f", Some("theirs\n"))]);
     let top = bench.checkout();
     bench.push("back", &[("f", Some(FIVE))]);
@@ -94,7 +94,7 @@ fn refused(top: &Path) -> crate::failure::Failure {
 }
 
 #[test]
-fn what_has_no_place_any_more_is_written_elsewhere() {
+fn rescued_files_whose_place_is_taken_are_written_elsewhere() {
     // A directory with a file of mine in it became a file, a link, or the other way round.
     for (mine, theirs, what) in [
         ("logs/mine", vec![("logs/keep", None), ("logs", Some("theirs\n"))], "logs is a file in HEAD now"),
@@ -111,7 +111,7 @@ fn what_has_no_place_any_more_is_written_elsewhere() {
         bench.push("theirs", &theirs);
         apply(&bench.desired(), "run-1");
         let failure = refused(&top);
-        assert_eq!(failure.message, format!("nothing was restored: {mine} has no place any more: {what}"));
+        assert_eq!(failure.message, format!("nothing was restored: cannot write {mine}: {what}"));
         assert!(failure.hint.unwrap().contains("--to DIR"));
         let to = bench.dir.path().join("copies");
         extract(&top, "run-1", &to).unwrap();

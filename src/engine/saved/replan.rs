@@ -1,12 +1,12 @@
-//! The command that makes another plan in the place of a saved one that does not hold any more.
+//! The hint for a saved plan that is not valid: the command that makes a new plan.
 
-use super::{Flags, Saved, Var, again};
+use super::{Flags, Saved, Var, replan_hint};
 use crate::failure::Failure;
 use crate::text::{file_word, shell_word};
 
 impl Saved {
-    /// Returns the command that makes a new plan of the same plan file, steps and variables. A value that is not kept is `…`.
-    pub(super) fn again(&self) -> String {
+    /// Returns the command that makes a new plan of the same plan file, steps and variables. `…` stands for a value that is not kept.
+    pub(super) fn replan_hint(&self) -> String {
         let Flags { only, skip, vars, .. } = self.flags();
         let file = file_word(self.file());
         let source = if self.plan_file().is_some() { format!("- --as {file}") } else { file };
@@ -20,22 +20,22 @@ impl Saved {
             let value = if let Var::Value(value) = var { value } else { "…" };
             plan.push_str(&format!(" --var {}", shell_word(&format!("{name}={value}"))));
         }
-        again(&self.path, &plan)
+        replan_hint(&self.path, &plan)
     }
 
-    /// The failure of a plan that was applied before.
+    /// Returns the failure for a plan that was already applied.
     pub(super) fn used(&self, by: &[u8]) -> Failure {
         let by = String::from_utf8_lossy(by);
         let by = by.trim();
         let run = if by.is_empty() { String::new() } else { format!(", by the run {by}") };
-        Failure::new(format!("the saved plan was applied already{run}: it is used once")).hint(self.again())
+        Failure::new(format!("the saved plan was applied already{run}: it is used once")).hint(self.replan_hint())
     }
 
-    /// The failure of a plan that is not valid here, if anything `differs`.
+    /// Fails if anything `differs` from when the plan was made.
     pub(super) fn refused(&self, differs: &[String]) -> Result<(), Failure> {
         if differs.is_empty() {
             return Ok(());
         }
-        Err(Failure::new(format!("the saved plan does not hold here: {}", differs.join("; "))).hint(self.again()))
+        Err(Failure::new(format!("the saved plan does not hold here: {}", differs.join("; "))).hint(self.replan_hint()))
     }
 }

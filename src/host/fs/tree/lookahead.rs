@@ -1,9 +1,9 @@
-//! Looks entries up ahead of a walk, several at a time. On a file system with latency this hides most of it, and elsewhere it uses
-//! all processors.
+//! Looks up entries ahead of a walk, several at a time. On a file system with latency this hides most of the latency. On others it
+//! uses all processors.
 //!
-//! The walk stays in charge: it visits the entries one after another in the order in which they are listed, and takes what
-//! has been looked up by then. Helpers take jobs from a queue: to look at some entries of a directory that was listed, and to
-//! open the next directories in it. Whatever nobody has started when the walk arrives, it does itself.
+//! The walk visits the entries one after another, in the order in which they are listed, and uses what has been looked up by then.
+//! Helper threads take jobs from a queue: looking up some entries of a listed directory, and opening its next directories. The walk
+//! itself does the jobs that are not yet started when it arrives.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -23,13 +23,13 @@ use super::super::FileKind;
 use super::left_out::LeftOut;
 use super::listing::{Batch, CHUNK, Counted, Opened, Seen, Slot, look, open_level};
 
-/// How many directories of one listing are opened ahead.
+/// The maximum number of directories of one listing that are opened ahead.
 const OPENED_AHEAD: usize = 8;
-/// How many directories are opened ahead in all.
+/// The maximum number of directories that are opened ahead in all.
 const MAX_OPENED_AHEAD: u64 = 64;
-/// How many entries a walk looks at before it starts helpers. Most trees are small.
+/// The number of entries that a walk looks up before it starts helpers. Most trees are small.
 const ENTRIES_ALONE: usize = 512;
-/// A file system where a look-up takes longer is slow: it waits for something else than a processor.
+/// A file system is slow if a look-up takes longer. Then it does not wait for a processor.
 const SLOW: Duration = Duration::from_micros(200);
 /// The number of helpers on a slow file system.
 const MAX_HELPERS: usize = 24;
@@ -69,13 +69,13 @@ enum Job {
 }
 
 /// Looks ahead of one walk.
-pub(super) struct Ahead<'walk> {
+pub(super) struct Lookahead<'walk> {
     left_out: &'walk LeftOut,
     top: Seen,
     queue: Mutex<Queue>,
-    /// Wakes a helper up.
+    /// Wakes a helper.
     added: Condvar,
-    /// Wakes the walk up.
+    /// Wakes the walk.
     done: Condvar,
     opened: Arc<AtomicUsize>,
     max_opened: usize,
@@ -90,9 +90,9 @@ struct Queue {
     is_awaited: bool,
 }
 
-/// The walk's side.
+/// The walk's side of the queue.
 pub(super) struct Helpers<'scope, 'env> {
-    ahead: &'scope Ahead<'scope>,
+    ahead: &'scope Lookahead<'scope>,
     scope: &'scope Scope<'scope, 'env>,
     count: usize,
     /// The number of helpers that can be started.
@@ -101,7 +101,7 @@ pub(super) struct Helpers<'scope, 'env> {
     started: Instant,
 }
 
-impl<'walk> Ahead<'walk> {
+impl<'walk> Lookahead<'walk> {
     pub(super) fn new(left_out: &'walk LeftOut, top: Seen) -> Self {
         // Other parts of this process need descriptors too.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
@@ -165,7 +165,7 @@ impl<'walk> Ahead<'walk> {
         }
     }
 
-    /// Looks at the entries of a chunk, unless somebody else does.
+    /// Looks up the entries of a chunk, unless another thread does. Returns whether it did.
     fn look_at(&self, listing: &Listing, chunk: usize) -> bool {
         let batch = &listing.batch;
         let Some(place) = batch.progress.chunks.get(chunk).filter(|chunk| !chunk.is_taken.swap(true, Ordering::AcqRel))
@@ -189,7 +189,7 @@ impl<'walk> Ahead<'walk> {
         Ok((opened, path))
     }
 
-    /// Queues jobs to look at the entries of a listing. Those that the walk will need next come before all others.
+    /// Queues jobs to look up the entries of a listing. With `is_next`, they come before all others.
     fn add(&self, listing: &Listing, from: usize, is_next: bool) {
         let chunks = listing.batch.progress.chunks.len();
         let mut queue = self.queue();
@@ -238,7 +238,7 @@ impl<'walk> Ahead<'walk> {
         }
     }
 
-    /// Waits until `is_done`. Runs other jobs meanwhile.
+    /// Runs other jobs until `is_done`.
     fn wait(&self, is_done: impl Fn() -> bool) {
         let mut queue = self.queue();
         while !is_done() {
@@ -258,11 +258,11 @@ impl<'walk> Ahead<'walk> {
 }
 
 impl<'scope, 'env> Helpers<'scope, 'env> {
-    pub(super) fn new(ahead: &'scope Ahead<'scope>, scope: &'scope Scope<'scope, 'env>) -> Self {
+    pub(super) fn new(ahead: &'scope Lookahead<'scope>, scope: &'scope Scope<'scope, 'env>) -> Self {
         Self { ahead, scope, count: 0, max_count: MAX_HELPERS, looked: 0, started: Instant::now() }
     }
 
-    /// Returns what is known of an entry of a listing, or looks at it.
+    /// Returns what was looked up of an entry of a listing, or looks it up. `None` while there are no helpers.
     pub(super) fn look(
         &mut self,
         listing: impl Fn() -> Listing,
@@ -296,7 +296,7 @@ impl<'scope, 'env> Helpers<'scope, 'env> {
         chunk.seen.get()?.get(index % CHUNK).copied()
     }
 
-    /// Returns the directory that was opened ahead, if it was, and has the next ones opened.
+    /// Returns the directory if it was opened ahead, and queues the next directories.
     pub(super) fn take_opened(&mut self, listing: impl Fn() -> Listing, index: usize) -> Option<Result<Opened, Errno>> {
         if self.count == 0 {
             return None;
@@ -317,11 +317,11 @@ impl<'scope, 'env> Helpers<'scope, 'env> {
         let slot = slot.filter(|slot| slot.is_taken.swap(true, Ordering::AcqRel))?;
         self.ahead.wait(|| slot.opened.get().is_some());
         let opened = slot.opened.get()?.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Too many descriptors ahead are no reason to fail.
+        // If descriptors run out, the walk opens the directory itself.
         opened.filter(|opened| !matches!(opened, Err(Errno::MFILE | Errno::NFILE)))
     }
 
-    /// Has the entries of a listing that the walk has come to looked at, from this chunk on.
+    /// Queues the entries of a listing that the walk has reached, from this chunk on.
     pub(super) fn listed(&mut self, listing: &Listing, from: usize) {
         if self.count > 0 {
             self.ahead.add(listing, from, true);
@@ -333,7 +333,7 @@ impl<'scope, 'env> Helpers<'scope, 'env> {
         self.count > 0
     }
 
-    /// Starts as many helpers as are of use.
+    /// Starts as many helpers as are useful.
     fn start(&mut self) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let of_use =
