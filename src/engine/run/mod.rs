@@ -3,6 +3,7 @@
 
 mod error;
 mod follow_ups;
+mod id;
 mod inputs;
 mod locking;
 mod request;
@@ -28,7 +29,6 @@ use super::survey::{Admit, PlannedStep, planned_event, survey};
 use super::targets::Targets;
 use crate::failure::Failure;
 use crate::host::capabilities;
-use crate::host::secret::Digester;
 use crate::host::state::StateFolder;
 use crate::host::users::User;
 use crate::plan::graph::Graph;
@@ -38,6 +38,7 @@ use crate::text::file_word;
 
 pub use super::saved::show_saved;
 pub use error::NotPrepared;
+pub use id::run_id;
 use inputs::RunInputs;
 pub use request::{Command, Request, today};
 pub use secrets::RunSecrets;
@@ -424,11 +425,4 @@ fn report_interrupted(folder: &StateFolder, file: &str, report: &Report) -> Vec<
         report.event(&Event::RunCutOff(run.clone()));
     }
     interrupted
-}
-
-/// Returns a unique id for this run. Ids sort by time.
-pub fn run_id(digester: &Digester) -> String {
-    let now = Timestamp::now();
-    let random = digester.digest(now.as_nanosecond().to_string().as_bytes());
-    format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), random.short())
 }
