@@ -5,7 +5,7 @@
 //! - [`head`], [`refs`], [`index`], [`tree`] and [`worktree`] read and write one part of a checkout each, [`work_area`]
 //!   prepares what is written.
 //! - [`remote`] reaches remotes by the `git` program, and keeps what it fetches in scratch storage.
-//! - [`obstacle`] has the words for each state in which a checkout is not touched.
+//! - [`obstacle`] has the words for each state in which a checkout is not touched, [`pasted`] the commands with paths in them.
 #![expect(clippy::disallowed_methods, reason = "git reaches a checkout by path, and so does this room")]
 
 pub mod configuration;
@@ -17,6 +17,7 @@ pub mod obstacle;
 pub mod open;
 pub mod ownership;
 pub mod pack;
+pub mod pasted;
 pub mod path;
 pub mod refs;
 pub mod remote;

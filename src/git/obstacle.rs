@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::pasted::{aside, aside_in, git_with_paths};
 use super::path::RepoPath;
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
@@ -121,6 +122,7 @@ impl Obstacle {
     /// Returns why the checkout at `path` is not touched, with a remedy if there is one that serves both an update and a
     /// restore.
     pub fn refusal(&self, path: &Path) -> Failure {
+        let top = path;
         let at = path.display();
         let git = format!("git -C {}", shell_word(&path.to_string_lossy()));
         match self {
@@ -199,8 +201,10 @@ impl Obstacle {
             Self::LeftOut { path } => {
                 let mark =
                     format!("{path} in {at} is marked skip-worktree: git treats it as unchanged, whatever is there");
-                let name = shell_word(&path.to_string());
-                Failure::new(mark).hint(format!("remove the mark: `{git} update-index --no-skip-worktree {name}`"))
+                Failure::new(mark).hint(match git_with_paths(top, "update-index --no-skip-worktree", [path]) {
+                    Some(command) => format!("remove the mark: `{command}`"),
+                    None => "remove the mark with `git update-index --no-skip-worktree`".to_owned(),
+                })
             }
             Self::Submodules { path } => {
                 Failure::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
@@ -269,16 +273,19 @@ impl Obstacle {
             }
             Self::NestedRepository { path } => {
                 Failure::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
-                    .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
+                    .hint(moved_aside(top, path))
             }
             Self::SpecialFile { path } => {
                 Failure::new(format!("{at}/{path} is a FIFO, socket or device, where the remote now has a file"))
-                    .hint(format!("move it aside: `{}`", aside(&format!("{at}/{path}"))))
+                    .hint(moved_aside(top, path))
             }
             Self::StagedSubmodule { path } => Failure::new(format!(
                 "{path} in {at} is staged as a submodule, where the remote now has something else"
             ))
-            .hint(format!("unstage it: `{git} reset -q -- {}`", shell_word(&path.to_string()))),
+            .hint(match git_with_paths(top, "reset -q", [path]) {
+                Some(command) => format!("unstage it: `{command}`"),
+                None => "unstage it with `git reset`".to_owned(),
+            }),
             Self::UnsafeName { path } => {
                 Failure::new(format!("the remote's tree has the path {path}, which leads out of the checkout"))
                     .hint("find out who can push to the remote")
@@ -287,9 +294,8 @@ impl Obstacle {
     }
 }
 
-/// Returns the command that renames what is at `path`. The command fails if the new name is taken.
-pub fn aside(path: &str) -> String {
-    format!("mv -T {} {}", shell_word(path), shell_word(&format!("{path}.aside")))
+fn moved_aside(top: &Path, path: &RepoPath) -> String {
+    aside_in(top, path).map_or("move it aside".to_owned(), |command| format!("move it aside: `{command}`"))
 }
 
 /// Returns the remedy of last resort, and what it costs.

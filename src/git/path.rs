@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::text::escape_name;
+use crate::text::{escape_name, shell_word};
 
 /// A path relative to the checkout's top, with `/` between its parts, as git's trees and index hold it.
 ///
@@ -37,6 +37,12 @@ impl RepoPath {
     /// Returns the path as bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Returns it as a word for a shell. `None` if its text form has an escape, which a shell does not understand.
+    pub fn shell_word(&self) -> Option<String> {
+        let text = self.to_string();
+        (text.as_bytes() == self.0).then(|| shell_word(&text))
     }
 
     /// Returns it as a relative path of the file system.

@@ -5,7 +5,7 @@ use super::change::{NewClone, RepositoryChange, Update, counted};
 use super::desired::{LocalCommits, Repository};
 use super::refusal::{refusal_to_clone, refusal_to_update};
 use crate::failure::Failure;
-use crate::git::obstacle::aside;
+use crate::git::pasted::aside;
 use crate::git::{Obstacle, remote};
 use crate::resource::Diff;
 use crate::text::{RedactedUrl, shell_word};

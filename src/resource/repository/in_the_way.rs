@@ -105,16 +105,13 @@ fn hint(top: &Path, held: &RescueContents, newer: &Newer<'_>, claimed: &[(PathBu
             owner(top, &at, claimed).unwrap_or_default()
         ),
         Place::File(at) => {
-            format!(
-                "{at} was written since; to get the rescued state, move it aside and restore again: `{}`",
-                aside(top, &at)
-            )
+            let what = format!("{at} was written since; to get the rescued state, move it aside and restore again");
+            with_command(what, aside(top, &at))
         }
         Place::Directory(at) => {
-            format!(
-                "{at} is now a directory with files of its own; if nothing uses them, move it aside and restore again: `{}`",
-                aside(top, &at)
-            )
+            let what =
+                "is now a directory with files of its own; if nothing uses them, move it aside and restore again";
+            with_command(format!("{at} {what}"), aside(top, &at))
         }
     };
     format!("{rescued}; {what}")
@@ -167,10 +164,18 @@ fn owner<'a>(top: &Path, path: &RepoPath, claimed: &'a [(PathBuf, String)]) -> O
     claimed.iter().find(|(claimed, _)| real(claimed).starts_with(&at)).map(|(_, step)| step.as_str())
 }
 
-/// Returns the command that renames what is at a path to a name that is free.
-fn aside(top: &Path, path: &RepoPath) -> String {
+fn with_command(what: String, command: Option<String>) -> String {
+    match command {
+        Some(command) => format!("{what}: `{command}`"),
+        None => what,
+    }
+}
+
+/// Returns the command that renames what is at a path to a name that is free. `None` if the path cannot be typed.
+fn aside(top: &Path, path: &RepoPath) -> Option<String> {
+    path.shell_word()?;
     let at = top.join(path.as_path()).to_string_lossy().into_owned();
     let names = std::iter::once(format!("{at}.mine")).chain((2..).map(|number| format!("{at}.mine-{number}")));
     let free = names.into_iter().find(|name| fs::symlink_metadata(name).is_err()).unwrap_or_default();
-    format!("mv -T {} {}", shell_word(&at), shell_word(&free))
+    Some(format!("mv -T {} {}", shell_word(&at), shell_word(&free)))
 }

@@ -92,11 +92,6 @@ impl<'a> RestorePlan<'a> {
         }
     }
 
-    /// Returns the paths that change in the working tree.
-    pub fn changed(&self) -> impl Iterator<Item = &'a RepoPath> + '_ {
-        self.files.keys().copied()
-    }
-
     /// Returns the files to remove.
     pub fn removed(&self) -> impl DoubleEndedIterator<Item = (&'a RepoPath, PathState)> + '_ {
         self.files.iter().filter(|(_, (blob, _))| blob.is_none()).map(|(path, (_, there))| (*path, *there))

@@ -1,12 +1,15 @@
-//! What restoring a rescue undoes: later commits in the files that it replaces.
+//! What restoring a rescue undoes: later commits in the paths that it replaces or stages again.
 
 use std::path::Path;
+
+use git2::Tree;
 
 use super::opened::Opened;
 use super::restore_plan::RestorePlan;
 use crate::failure::Failure;
 use crate::git::RepoPath;
 use crate::git::error::git_failure;
+use crate::git::pasted::git_with_paths;
 use crate::git::tree::blob_in;
 use crate::text::shell_word;
 
@@ -22,34 +25,46 @@ pub fn notes(found: &Opened<'_>, plan: &RestorePlan<'_>, top: &Path) -> Result<V
     // A path is in one of the stashes. The others have the same base of it, or none.
     let base = |path: &RepoPath| stashes.iter().find_map(|stash| blob_in(&stash.base_tree, path));
     let changed = |path: &&RepoPath| blob_in(&head, path) != base(path);
-    let undone: Vec<&RepoPath> = plan.changed().filter(changed).collect();
+    let paths = plan.paths();
+    let undone: Vec<&RepoPath> = paths.iter().filter(changed).collect();
     if undone.is_empty() {
         return Ok(Vec::new());
     }
-    let git = format!("git -C {}", shell_word(&top.to_string_lossy()));
-    let words =
-        |paths: &[&RepoPath]| paths.iter().map(|path| shell_word(&path.to_string())).collect::<Vec<_>>().join(" ");
     let names: Vec<String> = undone.iter().take(NAMED).map(|path| path.to_string()).collect();
     let more = if undone.len() > NAMED { format!(" and {} more", undone.len() - NAMED) } else { String::new() };
-    let shown = if undone.len() > NAMED { String::new() } else { format!(" -- {}", words(&undone)) };
+    let diff = Some(&undone).filter(|undone| undone.len() <= NAMED);
+    let diff = diff.and_then(|undone| git_with_paths(top, "diff HEAD", undone.iter().copied()));
+    let diff = diff.unwrap_or_else(|| format!("git -C {} diff HEAD", shell_word(&top.to_string_lossy())));
     let mut notes = vec![format!(
-        "this undoes what was committed since the rescue in {}{more}; `{git} diff{shown}` shows it",
+        "this undoes what was committed since the rescue in {}{more}; `{diff}` shows it",
         names.join(", ")
     )];
     if let ([stash], Some(commit)) = (&stashes[..], &found.commit)
         && stash.untracked.is_none()
     {
         let merged = found.repo.merge_trees(&stash.base_tree, &head, &stash.work, None).map_err(failed)?;
-        if !merged.has_conflicts() {
-            let tracked: Vec<&RepoPath> = plan.changed().filter(|path| blob_in(&head, path).is_some()).collect();
-            notes.push(format!(
-                "to have both, merge them: `{git} checkout -q HEAD -- {} && {git} stash apply -q {}`",
-                words(&tracked),
-                commit.id()
-            ));
+        if !merged.has_conflicts()
+            && let Some(command) = merge_command(&head, &stash.work, plan, top, &commit.id().to_string())
+        {
+            notes.push(format!("to have both, merge them: `{command}`"));
             return Ok(notes);
         }
     }
     notes.push("to have both, add what is missing by hand; `--to DIR` writes the rescued files elsewhere".to_owned());
     Ok(notes)
+}
+
+/// Returns the command that sets the restored paths to HEAD and merges the rescue into them. It changes nothing else. There is none
+/// if a path cannot be typed, or if something is staged that is not in the working tree, since git merges only the latter.
+fn merge_command(head: &Tree<'_>, work: &Tree<'_>, plan: &RestorePlan<'_>, top: &Path, commit: &str) -> Option<String> {
+    if plan.staged.iter().any(|(path, blob)| *blob != blob_in(work, path)) {
+        return None;
+    }
+    let paths = plan.paths();
+    let in_head: Vec<&RepoPath> = paths.iter().filter(|path| blob_in(head, path).is_some()).collect();
+    let apply = format!("git -C {} stash apply -q {commit}", shell_word(&top.to_string_lossy()));
+    if in_head.is_empty() {
+        return Some(apply);
+    }
+    Some(format!("{} && {apply}", git_with_paths(top, "checkout -q HEAD", in_head)?))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::bench::{Bench, apply, files, git, restore_with_notes, write};
+use crate::git::RepoPath;
 use crate::resource::Restoring;
 use crate::resource::repository::restore::{extract, restore};
 
@@ -84,6 +85,101 @@ fn a_restore_that_undoes_nothing_has_no_notes() {
     assert_eq!(fs::read_to_string(top.join("f")).unwrap(), "mine\n");
     // There is nothing left to restore.
     assert_eq!(restore_with_notes(&top, "run-1").unwrap(), (Vec::new(), Vec::new()));
+}
+
+/// Paths that git would take for patterns, or a shell for something else.
+#[test]
+fn printed_commands_change_only_the_paths_that_they_name() {
+    let (mine, theirs) = (with("one", "one LOCAL"), with("five", "five UP"));
+    for (name, other) in
+        [("f[1].txt", "f1.txt"), ("*", "f1.txt"), ("a b?", "a bc"), (":(top)x", "x"), (":!x", "x"), ("-q", "x")]
+    {
+        let bench = Bench::new();
+        bench.push("base", &[(name, Some(FIVE)), (other, Some(FIVE)), ("d/f1.txt", Some(FIVE))]);
+        apply(&bench.desired(), "run-0");
+        let top = bench.checkout();
+        write(&top, name, Some(&mine));
+        bench.push("theirs", &[(name, Some(&theirs))]);
+        apply(&bench.desired(), "run-1");
+        let unrelated = [other, "d/f1.txt", "a"];
+        unrelated.iter().for_each(|path| write(&top, path, Some("an edit of its own\n")));
+        let (_, notes) = restore_with_notes(&top, "run-1").unwrap();
+        let shown = String::from_utf8(paste(&notes[0], 0).stdout).unwrap();
+        assert!(shown.contains("-five UP") && !shown.contains("of its own"), "{notes:?} {shown}");
+        let output = paste(&notes[1], 0);
+        assert!(output.status.success(), "{notes:?} {output:?}");
+        let both = with("one", "one LOCAL").replace("five", "five UP");
+        assert_eq!(fs::read_to_string(top.join(name)).unwrap(), both, "{name}");
+        for path in unrelated {
+            assert_eq!(fs::read_to_string(top.join(path)).unwrap(), "an edit of its own\n", "{path} beside {name}");
+        }
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_typed_have_no_command() {
+    let (mine, theirs) = (with("one", "one LOCAL"), with("five", "five UP"));
+    for name in ["a\nb", "back\\slash", "tab\there"] {
+        let bench = Bench::new();
+        bench.push("base", &[(name, Some(FIVE))]);
+        apply(&bench.desired(), "run-0");
+        let top = bench.checkout();
+        write(&top, name, Some(&mine));
+        bench.push("theirs", &[(name, Some(&theirs))]);
+        apply(&bench.desired(), "run-1");
+        let (_, notes) = restore_with_notes(&top, "run-1").unwrap();
+        assert!(notes[0].contains(&RepoPath::new(name).to_string()), "{notes:?}");
+        assert!(String::from_utf8(paste(&notes[0], 0).stdout).unwrap().contains("-five UP"), "{notes:?}");
+        assert!(notes[1].contains("--to DIR") && !notes[1].contains("git "), "{notes:?}");
+    }
+}
+
+/// The index too is restored, over what was committed since.
+#[test]
+fn a_deletion_that_is_staged_again_is_named_as_undone() {
+    let bench = Bench::new();
+    bench.push("base", &[("plain", Some(FIVE)), ("f", Some(FIVE))]);
+    apply(&bench.desired(), "run-0");
+    let top = bench.checkout();
+    git(&top, &["rm", "-q", "--cached", "plain"]);
+    write(&top, "f", Some(&with("one", "one LOCAL")));
+    let theirs = with("five", "five UP");
+    bench.push("theirs", &[("plain", Some(&theirs)), ("f", Some(&theirs))]);
+    apply(&bench.desired(), "run-1");
+    write(&top, "a", Some("an edit of its own\n"));
+    let (_, notes) = restore_with_notes(&top, "run-1").unwrap();
+    assert!(notes[0].starts_with("this undoes what was committed since the rescue in f, plain; "), "{notes:?}");
+    let shown = String::from_utf8(paste(&notes[0], 0).stdout).unwrap();
+    assert_eq!(shown.matches("-five UP").count(), 2, "{shown}");
+    // A merge would not stage the deletion.
+    assert!(notes[1].contains("--to DIR"), "{notes:?}");
+}
+
+/// What is staged is in the working tree too, so that a merge of the working tree has everything.
+#[test]
+fn staged_changes_are_merged_with_what_was_committed_since() {
+    let bench = Bench::new();
+    bench.push("base", &[("f", Some(FIVE)), ("g", Some(FIVE)), ("h", Some(FIVE))]);
+    apply(&bench.desired(), "run-0");
+    let top = bench.checkout();
+    let theirs = with("five", "five UP");
+    for name in ["f", "g"] {
+        write(&top, name, Some(&with("one", "one LOCAL")));
+    }
+    write(&top, "new", Some("new\n"));
+    git(&top, &["add", "f", "new"]);
+    bench.push("theirs", &["f", "g", "h"].map(|name| (name, Some(theirs.as_str()))));
+    apply(&bench.desired(), "run-1");
+    write(&top, "h", Some("an edit of its own\n"));
+    let (_, notes) = restore_with_notes(&top, "run-1").unwrap();
+    assert!(notes[0].starts_with("this undoes what was committed since the rescue in f, g; "), "{notes:?}");
+    let output = paste(&notes[1], 0);
+    assert!(output.status.success(), "{notes:?} {output:?}");
+    for name in ["f", "g"] {
+        assert_eq!(fs::read_to_string(top.join(name)).unwrap(), theirs.replace("one\n", "one LOCAL\n"), "{name}");
+    }
+    assert_eq!(fs::read_to_string(top.join("new")).unwrap(), "new\n");
+    assert_eq!(fs::read_to_string(top.join("h")).unwrap(), "an edit of its own\n");
 }
 
 fn refused(top: &Path) -> crate::failure::Failure {
