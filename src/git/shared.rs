@@ -1,13 +1,13 @@
 //! `core.sharedRepository` (git-config(1)): the rights of the group and of others on files in a git directory.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
 use std::path::Path;
 
 use git2::Config;
 
 use super::error::io_failure;
 use crate::failure::Failure;
+use crate::host::fs::{FileKind, adjust_mode};
 
 const SET_GROUP_ID: u32 = 0o2000;
 
@@ -63,13 +63,8 @@ impl Shared {
         if self == Self::Umask {
             return Ok(());
         }
-        let found = fs::symlink_metadata(path).map_err(io_failure("look at", path))?;
-        let now = found.mode() & 0o7777;
-        let new = self.mode(now, found.is_dir());
-        if found.is_symlink() || new == now || found.uid() != rustix::process::geteuid().as_raw() {
-            return Ok(());
-        }
-        fs::set_permissions(path, Permissions::from_mode(new)).map_err(io_failure("set the mode of", path))
+        // Members of the group may replace it at any time.
+        Ok(adjust_mode(path, |found| self.mode(found.mode, found.kind == FileKind::Directory))?)
     }
 
     /// Sets the modes of a directory and of everything below it.
@@ -99,7 +94,39 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::fs::{CWD, RenameFlags};
+
     use super::*;
+
+    /// Members of the group can replace a file of a shared repository by a symlink at any time.
+    #[test]
+    fn a_file_that_is_replaced_by_a_symlink_keeps_the_mode_of_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let private = || Permissions::from_mode(0o600);
+        let [own, file] = ["own", "file"].map(|name| fs::File::create(at(name)).unwrap());
+        own.set_permissions(private()).unwrap();
+        std::os::unix::fs::symlink("own", at("link")).unwrap();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    file.set_permissions(private()).unwrap();
+                    let (from, to) = (at("file"), at("link"));
+                    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).unwrap();
+                }
+            });
+            for _ in 0..50_000 {
+                Shared::Added(0o660).adjust(&at("file")).unwrap();
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(own.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn every_value_of_git_config_has_its_modes() {

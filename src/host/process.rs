@@ -1,11 +1,12 @@
 //! This process: its memory, kept private and large enough, and its umask.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use super::fs::acts_as_root;
 use crate::failure::Failure;
 
 /// Keeps this process's memory, which contains secrets, from being written to disk or read by other processes of its
@@ -56,13 +57,15 @@ pub fn set_default_umask() {
     let _set_before = INHERITED_UMASK.set(set_umask(DEFAULT_UMASK));
 }
 
-/// Returns the umask that this process was started with.
+/// Returns the umask that this process was started with. As root, nobody else gets write access: 022 is added, as sudo does it
+/// (sudoers(5), umask).
 pub fn inherited_umask() -> u32 {
-    INHERITED_UMASK.get().copied().unwrap_or_else(|| {
+    let inherited = INHERITED_UMASK.get().copied().unwrap_or_else(|| {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
         mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(DEFAULT_UMASK)
-    })
+    });
+    if acts_as_root() { inherited | DEFAULT_UMASK } else { inherited }
 }
 
 fn set_umask(mask: u32) -> u32 {
@@ -70,22 +73,29 @@ fn set_umask(mask: u32) -> u32 {
     umask(Mode::from_bits_truncate(mask)).bits()
 }
 
+/// Locked while all threads have the inherited umask.
+static SHARED_UMASK: Mutex<()> = Mutex::new(());
+
 /// Restores the umask that this process was started with, until it is dropped. It applies only to this thread if the kernel
-/// permits that (unshare(2), CLONE_FS).
-pub struct InheritedUmask(u32);
+/// permits that (unshare(2), CLONE_FS). Otherwise one thread at a time has it, and work that needs another mode has to set
+/// it explicitly.
+pub struct InheritedUmask {
+    default: u32,
+    _alone: Option<MutexGuard<'static, ()>>,
+}
 
 impl InheritedUmask {
-    /// Sets the umask.
+    /// Sets the umask. Waits until no other thread changes that of this one.
     pub fn apply() -> Self {
-        let given = inherited_umask();
-        // A container may deny this. Changes are made one at a time, so no other change would see this umask.
-        let _denied = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS);
-        Self(set_umask(given))
+        // A container may deny this.
+        let is_shared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).is_err();
+        let alone = is_shared.then(|| SHARED_UMASK.lock().unwrap_or_else(PoisonError::into_inner));
+        Self { default: set_umask(inherited_umask()), _alone: alone }
     }
 }
 
 impl Drop for InheritedUmask {
     fn drop(&mut self) {
-        set_umask(self.0);
+        set_umask(self.default);
     }
 }

@@ -48,7 +48,7 @@ fn modes(sandbox: &Sandbox, top: &str) -> Vec<String> {
 
 #[test]
 fn a_clone_and_an_update_follow_the_umask_as_git_does() {
-    for umask in ["022", "027", "077"] {
+    for umask in ["022", "002", "000", "027", "077"] {
         let sandbox = host();
         let git = |command: &str| sandbox.bash("ubuntu", &format!("umask {umask}; {command}"));
         apply(&sandbox, umask);
@@ -72,6 +72,69 @@ fn a_clone_and_an_update_follow_the_umask_as_git_does() {
         let private = umask == "077";
         assert_eq!(git("stat -c %a app/a.txt"), if private { "600\n".to_owned() } else { want });
         assert_eq!(sandbox.bash("ubuntu", "stat -c %a made/deep"), "755\n");
+    }
+}
+
+/// As root, nobody else gets write access, whatever the umask. `sudo` adds 022 to it too (sudoers(5), umask). What is above the
+/// checkout has the same modes as the parents of other steps.
+#[test]
+fn what_root_clones_is_roots_alone() {
+    for umask in ["000", "002", "022", "077"] {
+        let mut sandbox = host();
+        ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+        sandbox.bash("root", "git config --global safe.directory '*'; install -d -m 755 /home/roots");
+        let plan = "name: m\nsteps:\n  - { id: code, repository: { path: /home/roots/new/deep/app, url: /srv/git/app.git, branch: main } }\n";
+        sandbox.write("/home/roots/m.yaml", "root", plan);
+        let apply = |command: &str| {
+            let line = format!("umask {umask}; exec {PROVISION} {command}");
+            sandbox.command("root", ["bash", "-c", &line]).run().exits(0)
+        };
+        apply("apply /home/roots/m.yaml --yes");
+        apply("plan /home/roots/m.yaml --detailed-exitcode");
+        up(&sandbox, "more", "echo 2 > a.txt; mkdir -p n/m; echo 1 > n/m/new; echo 1 > n/run; chmod +x n/run");
+        apply("apply /home/roots/m.yaml --yes");
+        apply("plan /home/roots/m.yaml --detailed-exitcode");
+        let exposed = sandbox.bash("root", "find /home/roots ! -type l -perm /022");
+        assert_eq!(exposed, "", "umask {umask}");
+        let modes = sandbox
+            .bash("root", "cd /home/roots/new; stat -c %a . deep deep/app deep/app/n deep/app/n/m/new deep/app/n/run");
+        let inside = if umask == "077" { "700\n700\n600\n700" } else { "755\n755\n644\n755" };
+        assert_eq!(modes, format!("755\n755\n{inside}\n"), "umask {umask}");
+    }
+}
+
+#[test]
+fn the_parents_of_a_clone_do_not_depend_on_the_umask() {
+    for umask in ["000", "002", "027", "077"] {
+        let sandbox = host();
+        sandbox.write("/home/ubuntu/m.yaml", "ubuntu", PLAN.replace("/home/ubuntu/app", "/home/ubuntu/new/deep/app"));
+        apply(&sandbox, umask);
+        assert_eq!(sandbox.bash("ubuntu", "stat -c %a new new/deep"), "755\n755\n", "umask {umask}");
+    }
+}
+
+/// Where threads cannot have a umask of their own (unshare(2) is denied in many containers), one change at a time has that of the
+/// user.
+#[test]
+fn clones_at_the_same_time_follow_the_umask_where_threads_share_it() {
+    let mut sandbox = host();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    up(&sandbox, "many", "mkdir -p many/{1..30}; touch many/{1..30}/{1..10}");
+    let step = |n| {
+        format!(
+            "  - {{ id: c{n}, repository: {{ path: /home/ubuntu/apps/{n}, url: /srv/git/app.git, branch: main }} }}\n"
+        )
+    };
+    let plan = format!("name: m\nsteps:\n{}", (1..=4).map(step).collect::<String>());
+    sandbox.write("/home/ubuntu/many.yaml", "ubuntu", plan);
+    for _ in 0..3 {
+        let line = format!(
+            "umask 077; rm -rf apps; exec strace -f -qq -o /tmp/calls -e trace=unshare -e inject=unshare:error=EPERM \
+             {PROVISION} apply many.yaml --yes"
+        );
+        sandbox.command("ubuntu", ["bash", "-c", &line]).run().exits(0);
+        assert!(sandbox.read("/tmp/calls").contains("INJECTED"), "unshare was not denied");
+        assert_eq!(sandbox.bash("ubuntu", "find apps/* ! -type l -perm /077"), "");
     }
 }
 

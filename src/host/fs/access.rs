@@ -86,6 +86,21 @@ impl Dir {
     }
 }
 
+/// Sets the mode of the acting user's own regular file or directory at a path, where `mode` differs from it. A symlink at the end of
+/// the path is not followed: the mode is that of the same inode whose mode `mode` got. Other entries are left unchanged.
+pub fn adjust_mode(path: &Path, mode: impl FnOnce(&Stat) -> u32) -> Result<(), Error> {
+    let failed = |errno| Error::call("set the mode of", path, errno);
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = retry_on_intr(|| rustix::fs::open(path, flags, rustix::fs::Mode::empty())).map_err(failed)?;
+    let stat = stat_fd(&fd).map_err(failed)?;
+    let is_own = stat.uid == super::acting_ids().0 && matches!(stat.kind, FileKind::File | FileKind::Directory);
+    if !is_own {
+        return Ok(());
+    }
+    let new = mode(&stat);
+    if new == stat.mode { Ok(()) } else { change_mode(&fd, new).map_err(failed) }
+}
+
 /// Reads the regular file of at most `limit` bytes at a path, whose symlinks are followed. For the launching user's own paths.
 /// Never blocks: a FIFO or device is refused.
 ///

@@ -68,6 +68,15 @@ impl Dir {
         }
     }
 
+    /// Creates or opens the directory `name` as a parent that belongs to the acting user. Its mode does not depend on the umask.
+    /// Returns whether it was created.
+    ///
+    /// # Errors
+    /// A system call fails, or the name is not a directory.
+    pub fn make_parent(&self, name: &OsStr) -> Result<(Self, bool), Error> {
+        self.create_own_parent(name, default_dir_mode(&self.stat_self()?))
+    }
+
     /// Creates the directory `name` like mkdir(2), with the umask's mode. Returns `None` if the name exists.
     ///
     /// # Errors
@@ -99,7 +108,7 @@ impl Dir {
         let mode = attributes.mode.unwrap_or_else(|| default_dir_mode(&holder));
         let (uid, gid) = (attributes.uid.unwrap_or(holder.uid), attributes.gid.unwrap_or(holder.gid));
         if !acts_as_root() || ((uid, gid) == (0, 0) && (holder.uid, holder.gid) == (0, 0)) {
-            return self.create_own_parent(name, mode);
+            return self.create_own_parent(name, mode).map(|(dir, _)| dir);
         }
         let (uid, gid) = (Some(uid), Some(gid));
         self.remove_leftovers(name)?;
@@ -111,12 +120,12 @@ impl Dir {
     }
 
     /// Creates a parent whose owner and group need not be set. mkdir(2) is enough, so an interrupted run leaves nothing behind.
-    fn create_own_parent(&self, name: &OsStr, mode: u32) -> Result<Self, Error> {
+    fn create_own_parent(&self, name: &OsStr, mode: u32) -> Result<(Self, bool), Error> {
         let failed = |errno| Error::call("create", &self.path_of(name), errno);
         match retry_on_intr(|| rustix::fs::mkdirat(self, name, Mode::from_raw_mode(PARENT_MODE))) {
             Ok(()) => {}
             // Another step created it meanwhile.
-            Err(Errno::EXIST) => return self.open_dir(name),
+            Err(Errno::EXIST) => return self.open_dir(name).map(|dir| (dir, false)),
             Err(errno) => return Err(failed(errno)),
         }
         let fd = open_at(self, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW).map_err(failed)?;
@@ -124,7 +133,7 @@ impl Dir {
             // The umask removed bits.
             retry_on_intr(|| rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))).map_err(failed)?;
         }
-        Ok(Self::at(fd, self.path_of(name)))
+        Ok((Self::at(fd, self.path_of(name)), true))
     }
 
     fn prepare_dir(&self, temporary: &str, attributes: Attributes) -> Result<OwnedFd, Errno> {

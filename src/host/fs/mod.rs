@@ -35,7 +35,7 @@ mod path_tests;
 #[cfg(test)]
 mod tests;
 
-pub use access::{FileSeen, read_file};
+pub use access::{FileSeen, adjust_mode, read_file};
 pub use backup::Backup;
 pub use below::{NotRead, names_beside, read_below};
 pub use create::{PARENT_MODE, ParentAttributes, default_dir_mode};

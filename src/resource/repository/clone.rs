@@ -24,7 +24,7 @@ use crate::git::shared::Shared;
 use crate::git::tree::entries;
 use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, refs, tree_check};
-use crate::host::fs::Place;
+use crate::host::fs::{Dir, Place};
 use crate::host::process::inherited_umask;
 
 /// Makes a clone that was planned.
@@ -46,27 +46,30 @@ pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
     update::check_out_new_clone(desired, url, target)
 }
 
-/// Creates the directory and its missing parents, and adds to `made` what it created. Goes by descriptors, since in a directory
+/// Creates the directory, with the mode that git gives it, and its missing parents, with the mode of other steps' parents. Adds to
+/// `made` what it created. Goes by descriptors, since in a directory
 /// like /tmp somebody else can put a symlink in place of a missing name. What exists by now is checked like what was
 /// created, for the same reason.
 fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let (mut dir, missing_parents, name) = Place::find(top)?.into_parts();
-    for name in missing_parents.iter().chain([&name]) {
-        let path = dir.path_of(name);
-        dir = match dir.make_dir(name)? {
-            Some(new) => {
-                made.push(path);
-                new
-            }
-            None => dir.open_dir(name)?,
-        };
-        if dir.is_exposed()? {
-            let obstacle = Obstacle::Untrusted { path: dir.path().display().to_string() };
-            let refusal = obstacle.refusal(top);
-            return Err(refusal);
+    let mut enter = |(new, is_new): (Dir, bool)| {
+        if is_new {
+            made.push(new.path().to_owned());
         }
+        if new.is_exposed()? {
+            let obstacle = Obstacle::Untrusted { path: new.path().display().to_string() };
+            return Err(obstacle.refusal(top));
+        }
+        Ok(new)
+    };
+    for parent in &missing_parents {
+        dir = enter(dir.make_parent(parent)?)?;
     }
-    Ok(())
+    let checkout = match dir.make_dir(&name)? {
+        Some(new) => (new, true),
+        None => (dir.open_dir(&name)?, false),
+    };
+    enter(checkout).map(drop)
 }
 
 /// Builds the git directory and renames it to `.git`.

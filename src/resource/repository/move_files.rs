@@ -17,6 +17,7 @@ use crate::git::index::{add, entry};
 use crate::git::open::open_repository;
 use crate::git::work_area::WorkArea;
 use crate::git::worktree::{Seen, changed, create_parents, lstat_below, remove_empty, remove_empty_parents};
+use crate::host::fs::adjust_mode;
 use crate::host::process::inherited_umask;
 
 /// The directory of the work area with the prepared files.
@@ -102,9 +103,20 @@ fn install_file(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Re
         None => {}
     }
     let new = area.path(STAGE).join(item.path.as_path());
+    set_usual_mode(&new, item)?;
     let seen = Seen::of(&fs::symlink_metadata(&new).map_err(io_failure("look at", &new))?);
     fs::rename(new, &at).map_err(io_failure("write", &at))?;
     Ok(seen)
+}
+
+/// Gives a file the mode that git would give it. libgit2 never gives write access to the group and others.
+fn set_usual_mode(new: &Path, item: &Item) -> Result<(), Failure> {
+    let Some(mode) = UsualMode::of_this_process().of(item).filter(|mode| mode & 0o022 != 0) else { return Ok(()) };
+    match adjust_mode(new, |_| mode) {
+        // The file system may have no modes.
+        Err(error) if error.is_denied() => Ok(()),
+        adjusted => Ok(adjusted?),
+    }
 }
 
 /// Fails if a file changed after it was compared and rescued.
@@ -128,14 +140,18 @@ impl UsualMode {
         self.mask
     }
 
+    /// Returns the mode of the file of an item; `None` for a symlink or a deleted file.
+    fn of(&self, item: &Item) -> Option<u32> {
+        match item.new?.mode {
+            0o100_755 => Some(0o777 & !self.mask),
+            0o100_644 => Some(0o666 & !self.mask),
+            _ => None,
+        }
+    }
+
     /// Whether a file that already has the target's content also has the mode and owner of one that git wrote.
     fn has(&self, top: &Path, item: &Item) -> bool {
         let Ok(Some(found)) = lstat_below(top, &item.path) else { return false };
-        let wanted = match item.new.map(|blob| blob.mode) {
-            Some(0o100_755) => 0o777 & !self.mask,
-            Some(0o100_644) => 0o666 & !self.mask,
-            _ => found.mode() & 0o7777,
-        };
-        found.uid() == self.owner && found.mode() & 0o7777 == wanted
+        found.uid() == self.owner && self.of(item).is_none_or(|mode| mode == found.mode() & 0o7777)
     }
 }
