@@ -1,6 +1,6 @@
 //! Limits of the process that leave too little to work with: one error each, with a remedy, and no panic.
 
-use crate::sandbox::{PROVISION, Sandbox};
+use crate::sandbox::{Outcome, PROVISION, Sandbox};
 
 #[test]
 fn too_small_limits_are_one_error_with_a_remedy() {
@@ -64,8 +64,46 @@ steps:
         let line = format!("ulimit -u {count}; exec {PROVISION} plan");
         let outcome = sandbox.command("ubuntu", ["bash", "-c", &line]).run();
         assert!([0, 1].contains(&outcome.code), "{count} threads\n{outcome}");
-        assert!(!outcome.all().contains("panicked"), "{count} threads\n{outcome}");
+        has_no_defect(&outcome, count);
         failed += usize::from(outcome.code == 1);
     }
     assert!(failed > 0);
+}
+
+#[track_caller]
+fn has_no_defect(outcome: &Outcome, count: u32) {
+    for words in ["panicked", "bug in provision", "ended unexpectedly"] {
+        assert!(!outcome.all().contains(words), "{count} threads\n{outcome}");
+    }
+}
+
+/// The version of git and the remote are asked for beside other work, and large trees are read by several threads. All of it is
+/// done by one thread where there are no more.
+#[test]
+fn checkouts_and_large_trees_need_no_threads() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    let plan = "name: threads
+steps:
+  - { id: new, repository: { path: /home/ubuntu/new, url: /home/ubuntu/up.git, branch: main } }
+  - { id: old, repository: { path: /home/ubuntu/old, url: /home/ubuntu/up.git, branch: main } }
+  - { id: tree, directory: { path: /home/ubuntu/tree, owner: ubuntu, recursive: true } }
+";
+    sandbox.write("/home/ubuntu/provision.yaml", "ubuntu", plan);
+    sandbox.bash(
+        "ubuntu",
+        "git init -q --bare -b main up.git; git clone -q up.git old 2>/dev/null
+        git -C old -c user.name=u -c user.email=u commit -q --allow-empty -m one; git -C old push -q origin HEAD:main
+        mkdir -p tree/{1..40}/{1..25}; touch tree/{1..40}/{1..25}/f",
+    );
+    let mut done = 0;
+    for count in 1..=14 {
+        let line = format!("ulimit -u {count}; exec {PROVISION} plan");
+        let outcome = sandbox.command("ubuntu", ["bash", "-c", &line]).run();
+        assert!([0, 1].contains(&outcome.code), "{count} threads\n{outcome}");
+        has_no_defect(&outcome, count);
+        done += usize::from(outcome.code == 0);
+    }
+    let outcome = sandbox.provision("ubuntu", ["plan", "provision.yaml"]).run().exits(0);
+    assert!(outcome.stdout.contains("clone"), "{done} plans with a limit succeeded\n{outcome}");
 }

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::host::environment;
 use crate::host::program::{self, Ended, Limits};
-use crate::telemetry::spans;
+use crate::host::thread;
 use crate::text::{io_error_text, shell_word};
 
 /// The oldest supported version of git, that of Debian 11.
@@ -115,11 +115,8 @@ impl Git {
             resolved: String::new(),
         };
         // Both commands take some milliseconds. Without git, or with an old one, the settings do not matter.
-        let (version, settings) = std::thread::scope(|scope| {
-            let version = scope.spawn(spans::carried(check_version));
-            let settings = git.settings(matches!(site.checkout, CheckoutState::Present));
-            (version.join(), settings)
-        });
+        let (version, settings) =
+            thread::join(check_version, || git.settings(matches!(site.checkout, CheckoutState::Present)));
         version.unwrap_or_else(|_| Err(Failure::new("cannot find out git's version")))?;
         let settings = settings?;
         let own_protocols = environment::variable("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());

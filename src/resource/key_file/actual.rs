@@ -7,10 +7,10 @@ use super::replace::MAX_KEY_BYTES;
 use super::{KeyFile, KeyRead, Proof, PublicFacts};
 use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
+use crate::host::thread;
 use crate::resource::ObserveContext;
 use crate::resource::attributes::Ownership;
 use crate::resource::regular_file::RegularFile;
-use crate::telemetry::spans;
 
 /// What was observed of a key file and of the key's source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,18 +209,10 @@ fn prove(
     };
     let old = current.filter(|(facts, _)| verify.retire && desired_key.is_some_and(|(new, _)| new != *facts));
     let try_one = |key: Option<(&PublicFacts, &Secret)>| key.and_then(|(facts, key)| verify.prove(key, facts));
-    std::thread::scope(|scope| {
-        // Without a thread, the old key is tried after the new one.
-        let tried = old.map(|old| {
-            let work = spans::carried(move || try_one(Some(old)));
-            std::thread::Builder::new().spawn_scoped(scope, work).map_err(|_| old)
-        });
-        let proof = try_one(desired_key);
-        // A thread that panicked has proven nothing.
-        let tried = tried.and_then(|tried| match tried {
-            Ok(thread) => thread.join().ok().flatten(),
-            Err(old) => try_one(Some(old)),
-        });
-        (proof, tried)
-    })
+    if old.is_none() {
+        return (try_one(desired_key), None);
+    }
+    let (tried, proof) = thread::join(|| try_one(old), || try_one(desired_key));
+    // A thread that panicked has proven nothing.
+    (proof, tried.ok().flatten())
 }

@@ -30,8 +30,8 @@ use crate::git::worktree::can_change_names_in;
 use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check};
 use crate::host::capabilities::missing_write_all;
 use crate::host::fs::escape_path;
+use crate::host::thread;
 use crate::host::users::{acting_user, name_or_id};
-use crate::telemetry::spans;
 
 /// Observes the step.
 pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
@@ -206,13 +206,9 @@ fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) 
     }
     let site = desired.remote_at(&url, CheckoutState::Present);
     // If nothing has to be updated, which is usual, the local changes are shown. They are read while the remote answers.
-    let (upstream, local) = std::thread::scope(|scope| {
-        let upstream = scope.spawn(spans::carried(|| ask(&site)));
-        let on_branch = head.branch.as_deref() == Some(desired.branch.as_str());
-        let local = on_branch.then(|| local_changes(repo, None));
-        (upstream.join().unwrap_or_else(|panic| resume_unwind(panic)), local)
-    });
-    let upstream = upstream?;
+    let on_branch = head.branch.as_deref() == Some(desired.branch.as_str());
+    let (upstream, local) = thread::join(|| ask(&site), || on_branch.then(|| local_changes(repo, None)));
+    let upstream = upstream.unwrap_or_else(|panic| resume_unwind(panic))?;
     let target = upstream.head.as_deref().and_then(|head| Oid::from_str(head).ok());
     checkout.upstream = Some(upstream);
     let Some(target) = target else { return Ok(None) };
