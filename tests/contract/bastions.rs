@@ -130,6 +130,21 @@ fn host_certificates_are_no_other_host_keys() {
     rotation.kept_the_old_key("host certificates");
 }
 
+/// Also where the user has no `~/.ssh` yet.
+#[test]
+fn the_key_of_an_unknown_host_is_added_by_the_command_in_the_hint() {
+    let rotation = Rotation::new();
+    for prepare in ["rm -r .ssh", "rm .ssh/known_hosts; chmod 750 .ssh"] {
+        rotation.sandbox.bash("ubuntu", prepare);
+        let text = is_blocked(&rotation, "", "is unknown (SHA256:", "ssh-keyscan");
+        let (_, command) = text.split_once("add the key: ").unwrap();
+        rotation.sandbox.bash("ubuntu", command.split("; or ").next().unwrap());
+        rotation.run("plan", "required: true").exits(0);
+        let mode = if prepare.contains("750") { "750\n" } else { "700\n" };
+        assert_eq!(rotation.sandbox.bash("ubuntu", "stat -c %a .ssh"), mode);
+    }
+}
+
 #[test]
 fn known_hosts_is_read_as_ssh_reads_it() {
     let rotation = Rotation::new();

@@ -94,6 +94,12 @@ impl KnownHosts {
         self.files.first().map_or_else(String::new, |file| shell_word(&file.to_string_lossy()))
     }
 
+    /// Returns the directory of that file as a word for a shell, if it does not exist.
+    pub fn missing_directory(&self) -> Option<String> {
+        let directory = self.files.first()?.parent()?;
+        (!directory.exists()).then(|| shell_word(&directory.to_string_lossy()))
+    }
+
     /// Returns the algorithms of the known keys of a host. They are requested first, because a key of another algorithm
     /// would look like a changed key.
     pub fn algorithms(&self, host: &str, port: u16) -> Vec<String> {

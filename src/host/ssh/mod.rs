@@ -319,8 +319,10 @@ fn check(address: &Address, known: &KnownHosts, key: &[u8]) -> Result<(), Error>
                 ))));
             }
             let failure = Failure::new(format!("{what}: {} does not find it in {files}", acting_user()));
+            let directory = known.missing_directory().map(|path| format!("install -d -m 700 {path} && "));
             Err(Error::UnknownHostKey(failure.hint(format!(
-                "compare the fingerprint with the host's own, then add the key: ssh-keyscan -p {port} {} >> {}",
+                "compare the fingerprint with the host's own, then add the key: {}ssh-keyscan -p {port} {} >> {}",
+                directory.unwrap_or_default(),
                 shell_word(host),
                 known.first_file()
             ))))
