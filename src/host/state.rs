@@ -2,7 +2,7 @@
 //! user could have written are not trusted.
 
 use super::users::User;
-use crate::text::{io_error_text, shell_word};
+use crate::text::shell_word;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::{Dir, Error, Place, acting_ids, acts_as_root, escape_path};
+use super::fs::{Denial, Dir, Error, Place, acting_ids, acts_as_root, escape_path, may_access};
 use crate::failure::Failure;
 
 /// The path of the state folder, which may not exist yet.
@@ -76,12 +76,12 @@ impl StateFolder {
     pub fn existing(&self, part: Part) -> Result<Option<Dir>, Failure> {
         match Dir::open(&self.0.join(part.name())) {
             Ok(dir) => {
-                check_owner(&Dir::open(&self.0).map_err(|error| unusable_failure(error, &self.0))?, &self.0)?;
+                check_owner(&Dir::open(&self.0).map_err(|error| self.unusable(part, error))?, &self.0)?;
                 check_owner(&dir, &self.0.join(part.name()))?;
                 Ok(Some(dir))
             }
             Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(unusable_failure(error, &self.0)),
+            Err(error) => Err(self.unusable(part, error)),
         }
     }
 
@@ -93,14 +93,17 @@ impl StateFolder {
         let denial = match self.existing(part)? {
             Some(dir) => dir.entry_denial()?,
             None => {
-                let place = Place::find(&self.0.join(part.name())).map_err(|error| unusable_failure(error, &self.0))?;
+                let place = Place::find(&self.0.join(part.name())).map_err(|error| self.unusable(part, error))?;
                 place.nearest().entry_denial()?
             }
         };
         denial.map_or(Ok(()), |denial| {
             let path = escape_path(&self.0);
-            Err(Failure::new(format!("the state folder {path} cannot be written: {}", denial.reason()))
-                .hint(usable_hint(&self.0)))
+            let hint = match &denial {
+                Denial::NotWritable { .. } if !acts_as_root() => usable_hint(&self.0),
+                other => other.hint(),
+            };
+            Err(Failure::new(format!("the state folder {path} cannot be written: {}", denial.reason())).hint(hint))
         })
     }
 
@@ -109,12 +112,12 @@ impl StateFolder {
     /// # Errors
     /// As [`StateFolder::existing`], or it cannot be created.
     pub fn make(&self, part: Part) -> Result<Dir, Failure> {
-        let hinted = |error: Error| unusable_failure(error, &self.0);
+        let hinted = |error: Error| self.unusable(part, error);
         let (mut dir, missing_parents, name) = Place::find(&self.0).map_err(hinted)?.into_parts();
         for missing in missing_parents.iter().chain([&name]) {
             // The state folder can be an existing symlink. Its target is checked below.
             if dir.stat(missing).map_err(hinted)?.is_none() {
-                make_dir(&dir, missing)?;
+                make_dir(&dir, missing).map_err(hinted)?;
             }
             if missing != &name {
                 dir = dir.open_dir(missing).map_err(hinted)?;
@@ -124,19 +127,38 @@ impl StateFolder {
         check_owner(&folder, &self.0)?;
         let name = OsStr::new(part.name());
         if folder.stat(name).map_err(hinted)?.is_none() {
-            make_dir(&folder, name)?;
+            make_dir(&folder, name).map_err(hinted)?;
         }
         let dir = folder.open_dir(name).map_err(hinted)?;
         check_owner(&dir, &self.0.join(part.name()))?;
         Ok(dir)
     }
+
+    /// Returns the failure for a state folder with a part that cannot be opened or created. Its hint depends on the cause.
+    fn unusable(&self, part: Part, error: Error) -> Failure {
+        let message = format!("cannot use the state folder {}: {error}", escape_path(&self.0));
+        let part = self.0.join(part.name());
+        let word = |path: &Path| shell_word(&path.to_string_lossy());
+        let hint = if let Some(at) = in_the_way(&part) {
+            let mut aside = at.as_os_str().to_owned();
+            aside.push(".aside");
+            format!("move it aside: mv -T {} {}", word(at), word(Path::new(&aside)))
+        } else if error.is_denied() && !acts_as_root() {
+            usable_hint(&self.0)
+        } else if let Some(hint) = error.hint() {
+            hint.to_owned()
+        } else {
+            format!("find out where the path leads: namei -l {}", word(&self.0))
+        };
+        Failure { message, hint: Some(hint) }
+    }
 }
 
-fn make_dir(dir: &Dir, name: &OsStr) -> Result<(), Failure> {
+fn make_dir(dir: &Dir, name: &OsStr) -> Result<(), Error> {
     match retry_on_intr(|| rustix::fs::mkdirat(dir, name, Mode::RWXU)) {
         // Another run created it meanwhile.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(failed("create", dir, name, errno)),
+        Err(errno) => Err(Error::call("create", &dir.path_of(name), errno)),
     }
 }
 
@@ -151,35 +173,47 @@ fn check_owner(dir: &Dir, path: &Path) -> Result<(), Failure> {
     Err(Failure::new(format!("the state folder {} is not trusted: {why}", escape_path(path))).hint(usable_hint(path)))
 }
 
+/// Returns the failure for a file of a part.
 fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failure {
     let path = dir.path_of(name.as_ref());
-    Failure::new(format!("cannot {verb} {}: {}", escape_path(&path), io_error_text(&errno.into())))
-        .hint(usable_hint(dir.path()))
-}
-
-/// Returns the failure for a state folder that cannot be opened or created.
-fn unusable_failure(error: Error, path: &Path) -> Failure {
-    let hint = match error.kind() {
-        std::io::ErrorKind::NotADirectory => {
-            format!("find out what exists in place of a directory: namei -l {}", shell_word(&path.to_string_lossy()))
+    let error = Error::call(verb, &path, errno);
+    if !error.is_denied() || acts_as_root() {
+        return error.into();
+    }
+    let hint = match dir.stat(name.as_ref()) {
+        Ok(Some(_)) => {
+            let (user, word) = (shell_word(&User::acting().name), shell_word(&path.to_string_lossy()));
+            format!("give it to {user} alone: sudo chown {user} {word} && sudo chmod 0600 {word}")
         }
-        _ => usable_hint(path),
+        _ => usable_hint(dir.path()),
     };
-    let message = format!("cannot use the state folder {}: {}", escape_path(path), Failure::from(error).message);
-    Failure { message, hint: Some(hint) }
+    Failure { message: error.to_string(), hint: Some(hint) }
 }
 
 /// Returns the hint that makes a folder usable for the journal of the acting user's runs.
 fn usable_hint(path: &Path) -> String {
-    let word = shell_word(&path.to_string_lossy());
+    let word = |path: &Path| shell_word(&path.to_string_lossy());
     if acts_as_root() {
-        return format!("give it to root alone: install -d -o root -m 0700 {word}");
+        return format!("give it to root alone: install -d -o root -m 0700 {}", word(path));
     }
-    let user = shell_word(&User::acting().name);
-    format!(
-        "give it to {user} alone: sudo install -d -o {user} -m 0700 {word}; or use another one: \
-         export XDG_STATE_HOME=\"$HOME/state\""
-    )
+    let User { name, home, .. } = User::acting();
+    let another = "use another one: export XDG_STATE_HOME=\"$HOME/state\"";
+    // A directory on the way may be closed to the user. Only those in the user's home can be meant for that user.
+    let above = path.ancestors().skip(1).filter(|above| above.parent().is_some());
+    let closed: Vec<&Path> =
+        above.filter(|above| above.is_dir() && !may_access(above, rustix::fs::Access::EXEC_OK)).collect();
+    if closed.iter().any(|closed| !closed.starts_with(&home) || *closed == home) {
+        return another.to_owned();
+    }
+    let words: Vec<String> = closed.into_iter().rev().chain([path]).map(word).collect();
+    let user = shell_word(&name);
+    format!("give it to {user} alone: sudo install -d -o {user} -m 0700 {}; or {another}", words.join(" "))
+}
+
+/// Returns the entry in place of the directory at a path, or of one above it.
+fn in_the_way(path: &Path) -> Option<&Path> {
+    let nearest = path.ancestors().find(|at| at.symlink_metadata().is_ok())?;
+    nearest.metadata().is_ok_and(|found| !found.is_dir()).then_some(nearest)
 }
 
 /// How a file of the state folder is opened.

@@ -135,3 +135,62 @@ fn an_unusable_state_folder_is_repaired_by_the_command_in_the_hint() {
         }
     }
 }
+
+/// What is in the way of the state folder decides the remedy: giving a directory to the user helps only where the user lacks it.
+#[test]
+fn a_state_folder_that_cannot_be_created_has_a_remedy_for_its_cause() {
+    for (broken, message, hint) in [
+        ("touch ~/.local", ".local is a file, not a directory", "mv -T /home/ubuntu/.local /home/ubuntu/.local.aside"),
+        ("mkdir ~/.local; touch ~/.local/state", "state is a file", "mv -T /home/ubuntu/.local/state"),
+        (
+            "install -d ~/.local/state; mkfifo ~/.local/state/provision",
+            "is a FIFO",
+            "mv -T /home/ubuntu/.local/state/provision",
+        ),
+        ("ln -s nowhere ~/.local", "is a dangling symlink", "rm /home/ubuntu/.local"),
+        ("sudo -n install -d -m 755 ~/.local", "permission denied", "sudo install -d -o ubuntu -m 0700"),
+        ("sudo -n install -d -m 700 ~/.local", "permission denied", "sudo install -d -o ubuntu -m 0700"),
+        (
+            "sudo -n install -d -m 700 ~/.local/state; sudo -n chmod 700 ~/.local",
+            "permission denied",
+            "sudo install -d -o ubuntu",
+        ),
+    ] {
+        let sandbox = sandbox();
+        sandbox.write("/home/ubuntu/site.yaml", "ubuntu", TEXT);
+        sandbox.bash("ubuntu", broken);
+        let mut pasted = 0;
+        loop {
+            let outcome = run(&sandbox, &["apply", "site.yaml", "--yes"]);
+            if outcome.code == 0 {
+                break;
+            }
+            pasted += 1;
+            assert!(pasted <= 2, "{broken}\n{outcome}");
+            assert!(pasted > 1 || outcome.stderr.contains(message), "{broken}\n{outcome}");
+            let line = outcome.stderr.lines().find_map(|line| line.split_once("hint: "));
+            let line = line.unwrap_or_else(|| panic!("{broken}\n{outcome}")).1;
+            assert!(line.contains(hint), "{broken}\n{outcome}");
+            let at = [": sudo ", ": mv ", ": rm "].iter().find_map(|start| line.find(start));
+            let command = &line[at.unwrap_or_else(|| panic!("{broken}\n{outcome}")) + 2..];
+            sandbox.bash("ubuntu", command.split("; or ").next().unwrap());
+        }
+        assert!(pasted > 0, "{broken}");
+        assert!(sandbox.path("/home/ubuntu/.local/state/provision/runs").exists(), "{broken}");
+    }
+}
+
+#[test]
+fn a_state_folder_without_space_or_on_a_read_only_mount_is_not_given_away() {
+    for (size, mount, message, hint) in [
+        ("nr_inodes=1", "size=64k,nr_inodes=1", "no space left on device", "free some space"),
+        ("ro", "ro", "read-only", "writable"),
+    ] {
+        let sandbox = sandbox();
+        sandbox.write("/home/ubuntu/site.yaml", "ubuntu", TEXT);
+        sandbox.bash("root", &format!("install -d -o ubuntu /home/ubuntu/.local; mount -t tmpfs -o {mount},uid=1000,mode=755 tmpfs /home/ubuntu/.local"));
+        let outcome = run(&sandbox, &["apply", "site.yaml", "--yes"]).exits(1);
+        assert!(outcome.stderr.contains(message) && outcome.stderr.contains(hint), "{size}\n{outcome}");
+        assert!(!outcome.stderr.contains("install -d"), "{size}\n{outcome}");
+    }
+}

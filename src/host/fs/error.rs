@@ -19,7 +19,7 @@ pub struct Error {
 
 impl Error {
     /// Makes an error of a failed system call: `cannot VERB PATH: CAUSE`.
-    pub(super) fn call(verb: &str, path: &Path, errno: Errno) -> Self {
+    pub(in crate::host) fn call(verb: &str, path: &Path, errno: Errno) -> Self {
         let hint = match errno {
             Errno::ACCESS | Errno::PERM if acts_as_root() => Some(format!(
                 "root was denied it: check whether it is immutable (lsattr -d {path}); on NFS with root_squash, change it on \
