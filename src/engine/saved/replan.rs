@@ -5,22 +5,32 @@ use crate::failure::Failure;
 use crate::text::{file_word, shell_word};
 
 impl Saved {
-    /// Returns the command that makes a new plan of the same plan file, steps and variables. `…` stands for a value that is not kept.
+    /// Returns how to make a new plan of the same plan file with the same flags. `…` stands for a value that is not kept.
     pub(super) fn replan_hint(&self) -> String {
-        let Flags { only, skip, vars, .. } = self.flags();
+        let Flags { only, skip, as_of, vars } = self.flags();
         let file = file_word(self.file());
         let source = if self.plan_file().is_some() { format!("- --as {file}") } else { file };
-        let mut plan = format!("provision plan {source}");
+        let mut plan = format!("plan {source}");
         for (option, ids) in [("--only", only), ("--skip", skip)] {
             if !ids.is_empty() {
                 plan.push_str(&format!(" {option} {}", shell_word(&ids.join(","))));
             }
         }
+        // The default is the day of the plan, which may have passed.
+        if !self.body.made.starts_with(&as_of.to_string()) {
+            plan.push_str(&format!(" --as-of {as_of}"));
+        }
         for (name, var) in vars {
             let value = if let Var::Value(value) = var { value } else { "…" };
             plan.push_str(&format!(" --var {}", shell_word(&format!("{name}={value}"))));
         }
-        replan_hint(&self.path, &plan)
+        if self.plan_file().is_some() {
+            // The command would wait for the plan file on the terminal.
+            let saved = file_word(&self.path.to_string_lossy());
+            let how = "then send the plan file to provision again, with these arguments";
+            return format!("remove {saved}, {how}: {plan} --out {saved}");
+        }
+        replan_hint(&self.path, &format!("provision {plan}"))
     }
 
     /// Returns the failure for a plan that was already applied.

@@ -29,6 +29,34 @@ fn saved() -> Saved {
 }
 
 #[test]
+fn the_command_for_a_new_plan_keeps_the_flags_of_the_old_one() {
+    let mut saved = saved();
+    saved.path = "/home/ubuntu/x.plan".into();
+    let vars = "--var 'api_token=…' --var 'dsn=…' --var plain=/home/ubuntu/key.pem --var 'url=…'";
+    let rest = "--out /home/ubuntu/x.plan";
+    let hint = saved.replan_hint();
+    assert_eq!(hint, format!("make a new plan: rm /home/ubuntu/x.plan && provision plan /plan.yaml {vars} {rest}"));
+    // Not the day that it was made on, which is the default.
+    saved.body.flags.as_of = jiff::civil::date(2026, 7, 1);
+    let hint = saved.replan_hint();
+    assert!(hint.contains(&format!("provision plan /plan.yaml --as-of 2026-07-01 {vars} {rest}")), "{hint}");
+}
+
+/// A command that reads standard input would wait on the terminal where it is pasted.
+#[test]
+fn a_plan_from_standard_input_has_no_command_for_a_new_plan() {
+    let mut saved = saved();
+    saved.path = "/home/ubuntu/x.plan".into();
+    saved.body.plan_file = Some("name: small".to_owned());
+    saved.body.flags.vars.retain(|name, _| name == "plain");
+    assert_eq!(
+        saved.replan_hint(),
+        "remove /home/ubuntu/x.plan, then send the plan file to provision again, with these arguments: \
+         plan - --as /plan.yaml --var plain=/home/ubuntu/key.pem --out /home/ubuntu/x.plan"
+    );
+}
+
+#[test]
 fn what_is_written_is_read() {
     let bytes = saved().bytes().unwrap();
     let read = Saved::parse(&bytes, Path::new("x.plan")).unwrap();
