@@ -25,6 +25,7 @@ mod suite;
 mod target;
 mod tunnel;
 mod views;
+mod views_of_people;
 
 /// The suite on one server. Each case can have an attribute.
 macro_rules! suite {

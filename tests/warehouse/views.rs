@@ -125,7 +125,7 @@ async fn what_a_replacement_cannot_do_is_foreseen() {
         (
             "ALTER TABLE s.m RENAME COLUMN b TO c; ALTER TABLE s.h_2025_h2 RENAME COLUMN b TO c; \
              ALTER TABLE s.h_2026_h1 RENAME COLUMN b TO c",
-            "its columns are a, b, and would be a, c",
+            "view s.h exists, but gives other names to columns of tables s.h_{period}",
         ),
         (
             "ALTER TABLE s.m ALTER COLUMN b TYPE varchar(9)",

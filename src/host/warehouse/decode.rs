@@ -135,7 +135,8 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
     let mut unions = HashMap::new();
     for row in answers.rows(Part::Definitions) {
         let reads = field(row, 2).unwrap_or_default().lines().filter_map(|name| name.parse().ok()).collect();
-        unions.insert(text(row, 0)?, field(row, 1).and_then(|definition| union_view::parse(definition, &reads)));
+        let union = field(row, 1).and_then(|definition| union_view::parse(definition, &reads, catalog.dialect));
+        unions.insert(text(row, 0)?, union);
     }
     let mut uses = uses(answers.rows(Part::Uses))?;
     for row in answers.rows(Part::Relations) {

@@ -24,6 +24,7 @@ mod dial;
 mod dialect;
 mod endpoint;
 mod error;
+mod keywords;
 mod layout;
 mod name;
 mod near;

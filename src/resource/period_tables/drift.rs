@@ -48,9 +48,9 @@ impl PeriodTables {
             OnDrift::AddColumns => repairs(table, parent, found, catalog.dialect),
             OnDrift::Fail | OnDrift::Report => Vec::new(),
         };
-        let refusal = |change: &TableChange| {
-            change.not_allowed(found, catalog).or_else(|| in_use(change, found, series.view.as_ref()))
-        };
+        let own_view = series.view.as_ref().filter(|view| self.owns_view(series, view, catalog));
+        let refusal =
+            |change: &TableChange| change.not_allowed(found, catalog).or_else(|| in_use(change, found, own_view));
         let (repairs, refused): (Vec<_>, Vec<_>) = repairs.into_iter().partition(|change| refusal(change).is_none());
         diff.obstacles.extend(refused.iter().filter_map(refusal));
         // The report describes the state after the repairs.

@@ -1,7 +1,7 @@
 //! The view over the tables of a series: a UNION ALL of the tables that exist, by column name.
 //!
-//! A view belongs to the step only if it is a UNION ALL of tables of the series. It is replaced when a table is added. Any other
-//! relation with its name is left unchanged.
+//! A view belongs to the step only if it is a UNION ALL of the same columns of tables of the series. It is replaced when a table is
+//! added. Any other relation with its name is left unchanged.
 
 use std::collections::BTreeSet;
 
@@ -55,7 +55,7 @@ impl PeriodTables {
                 None
             }
             Some(found) => {
-                let before = own_branches(series, self, view, found)?;
+                let before = own_branches(series, self, view, found, catalog.dialect)?;
                 if !is_same(before, &wanted, catalog.dialect) {
                     let change = change(view, &wanted, Some(before), catalog.dialect);
                     if let Some(refusal) = change.not_allowed(found, catalog) {
@@ -73,6 +73,11 @@ impl PeriodTables {
         };
         self.access().plan_access(view, found, catalog, diff);
         Ok(())
+    }
+
+    /// Returns whether the view exists and belongs to the step.
+    pub(super) fn owns_view(&self, series: &Series, view: &TableName, catalog: &Catalog) -> bool {
+        catalog.relation(view).is_some_and(|found| own_branches(series, self, view, found, catalog.dialect).is_ok())
     }
 }
 
@@ -155,25 +160,34 @@ fn own_branches<'a>(
     tables: &PeriodTables,
     view: &TableName,
     found: &'a Relation,
+    dialect: Dialect,
 ) -> Result<&'a [Branch], Failure> {
-    let rename_hint = || {
-        let other = escape_identifier(&format!("{}_other", view.name));
-        let kind = if found.kind == RelationKind::View { "VIEW" } else { "TABLE" };
-        format!("name another `view`, or rename the existing one: ALTER {kind} {} RENAME TO {other};", view.sql())
-    };
+    let kind = if found.kind == RelationKind::View { "VIEW" } else { "TABLE" };
+    let other = escape_identifier(&format!("{}_other", view.name));
+    let rename = format!("ALTER {kind} {} RENAME TO {other};", view.sql());
+    let rename_hint = || format!("name another `view`, or rename the existing one: {rename}");
     if found.kind != RelationKind::View {
         return Err(Failure::new(format!("{view} exists, but is {} and not the view of the series", found.kind))
             .hint(rename_hint()));
     }
     let is_own = |branch: &Branch| series.period_of(&branch.table, tables.spec.every).is_some();
-    match &found.union {
-        Some(branches) if branches.iter().all(is_own) => Ok(branches),
-        _ => Err(Failure::new(format!(
-            "view {view} exists, but is not a UNION ALL of the columns of tables {}",
-            series.pattern()
-        ))
-        .hint(rename_hint())),
+    let own = found.union.as_ref().filter(|branches| branches.iter().all(is_own));
+    let Some(branches) = own else {
+        let pattern = series.pattern();
+        let message = format!("view {view} exists, but is not a UNION ALL of the columns of tables {pattern}");
+        return Err(Failure::new(message).hint(rename_hint()));
+    };
+    if branches.iter().any(|branch| branch.is_renamed) || !have_same_columns(branches, dialect) {
+        let message = format!("view {view} exists, but gives other names to columns of tables {}", series.pattern());
+        return Err(Failure::new(message).hint(format!("{rename} -- then run apply, which creates the view again")));
     }
+    Ok(branches)
+}
+
+/// Returns whether every table of the view has the same columns at the same places.
+fn have_same_columns(branches: &[Branch], dialect: Dialect) -> bool {
+    let columns = |branch: &Branch| branch.columns.iter().map(|one| dialect.comparable(one)).collect::<Vec<_>>();
+    branches.windows(2).all(|pair| columns(&pair[0]) == columns(&pair[1]))
 }
 
 fn is_same(before: &[Branch], after: &[Branch], dialect: Dialect) -> bool {
