@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{Object, Rest};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value as Jinja};
 
+use super::code;
 use super::diagnostic::{Diagnostic, login, suggest};
 use super::place::Place;
 use super::secret_uses::{SecretUse, SecretUses};
@@ -176,14 +177,16 @@ impl Lookup {
     /// Returns the problem of the first undeclared name in a template. Jinja accepts such a name under `default`, in `is defined`, and
     /// in a branch that is not taken, so a typing error would go unnoticed. `None` if the template cannot be parsed.
     pub(super) fn undeclared(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
-        let names = jinja.template_from_str(text).ok()?.undeclared_variables(false);
-        let unknown = names.into_iter().filter(|name| !FUNCTIONS.contains(&name.as_str()) && !self.is_declared(name));
-        // A function that does not exist is an error wherever it is called.
-        let is_call = |name: &str| {
-            text.match_indices(name).any(|(at, word)| text[at + word.len()..].trim_start().starts_with('('))
-        };
-        let name = unknown.filter(|name| !is_call(name)).min_by_key(|name| text.find(name.as_str()))?;
-        Some(self.place.mark(self.unknown_name(&name, &self.place.span())))
+        let mut unknown = jinja.template_from_str(text).ok()?.undeclared_variables(false);
+        // Jinja counts `self` as declared, but it has no value here.
+        unknown.insert("self".to_owned());
+        unknown.retain(|name| !FUNCTIONS.contains(&name.as_str()) && !self.is_declared(name));
+        let first = code::names(text).into_iter().find(|name| unknown.contains(name.word))?;
+        let whole = self.place.span();
+        Some(self.place.mark(match first.is_called {
+            true => self.unknown_function(first.word, &whole),
+            false => self.unknown_name(first.word, &whole),
+        }))
     }
 
     /// What is wrong with the template, by what went wrong in its evaluation.
@@ -220,10 +223,7 @@ impl Lookup {
                      it is given by its source: { env: NAME }",
                 );
             }
-            (ErrorKind::UnknownFunction, Some(name)) => {
-                return Diagnostic::at(self.place.find(&name, part), format!("there is no function `{name}`"))
-                    .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)");
-            }
+            (ErrorKind::UnknownFunction, Some(name)) => return self.unknown_function(&name, part),
             (ErrorKind::OutOfFuel, _) => {
                 return Diagnostic::at(part.clone(), "the template takes too long").help("remove the loop");
             }
@@ -248,6 +248,11 @@ impl Lookup {
 
     fn is_declared(&self, name: &str) -> bool {
         self.scope.declared().contains(&name)
+    }
+
+    fn unknown_function(&self, name: &str, part: &Range<usize>) -> Diagnostic {
+        Diagnostic::at(self.place.find(name, part), format!("there is no function `{name}`"))
+            .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)")
     }
 
     fn unknown_name(&self, name: &str, part: &Range<usize>) -> Diagnostic {

@@ -2,6 +2,7 @@
 //! file, service files, and what shows whether two steps share something. Every problem is reported with its place.
 
 mod check;
+mod code;
 mod companion;
 mod condition;
 mod content;

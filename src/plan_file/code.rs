@@ -1,0 +1,246 @@
+//! The names in the code of a template: in `{{ }}` and `{% %}`, but not in strings, comments and raw text.
+
+use std::ops::Range;
+
+/// A name that an expression looks up. Attributes, filters, tests and the names of arguments are not looked up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Name<'a> {
+    pub word: &'a str,
+    pub is_called: bool,
+}
+
+/// Returns the names in the order of the template.
+pub(super) fn names(template: &str) -> Vec<Name<'_>> {
+    let mut names = Vec::new();
+    for code in blocks(template) {
+        names_in(&template[code], &mut names);
+    }
+    names
+}
+
+/// Returns where the code between `{{` and `}}`, or `{%` and `%}`, is.
+fn blocks(template: &str) -> Vec<Range<usize>> {
+    let mut blocks = Vec::new();
+    let mut at = 0;
+    while let Some(found) = template[at..].find('{') {
+        let open = at + found;
+        let rest = &template[open..];
+        at = if rest.starts_with("{#") {
+            after(template, open, "#}")
+        } else if rest.starts_with("{{") || rest.starts_with("{%") {
+            let start = open + 2;
+            let end = end_of_code(template, start, if rest.starts_with("{{") { "}}" } else { "%}" });
+            let code = start..end;
+            let is_raw = rest.starts_with("{%") && statement(&template[code.clone()]) == "raw";
+            blocks.push(code);
+            if is_raw { end_of_raw(template, end) } else { end }
+        } else {
+            open + 1
+        };
+    }
+    blocks
+}
+
+/// Returns the position after `mark`, or the end of the template.
+fn after(template: &str, from: usize, mark: &str) -> usize {
+    template[from..].find(mark).map_or(template.len(), |at| from + at + mark.len())
+}
+
+/// Returns the position of the mark that ends an expression or a statement. A mark in a string or in brackets does not.
+fn end_of_code(template: &str, start: usize, mark: &str) -> usize {
+    let mut depth = 0_usize;
+    let mut at = start;
+    while let Some(letter) = template[at..].chars().next() {
+        if depth == 0 && template[at..].starts_with(mark) {
+            return at;
+        }
+        match letter {
+            '\'' | '"' => {
+                at = end_of_string(template, at);
+                continue;
+            }
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += letter.len_utf8();
+    }
+    template.len()
+}
+
+/// Returns the position after the string that begins at `start`.
+fn end_of_string(text: &str, start: usize) -> usize {
+    let mut letters = text[start..].char_indices();
+    let quote = letters.next().map(|(_, quote)| quote);
+    while let Some((at, letter)) = letters.next() {
+        if letter == '\\' {
+            letters.next();
+        } else if Some(letter) == quote {
+            return start + at + 1;
+        }
+    }
+    text.len()
+}
+
+/// Returns the first word of a statement.
+fn statement(code: &str) -> &str {
+    let code = code.trim_start_matches(['-', '+']).trim_start();
+    code.split(|letter: char| !is_letter(letter)).next().unwrap_or_default()
+}
+
+/// Returns the position of the statement `endraw`, whose code has no names.
+fn end_of_raw(template: &str, from: usize) -> usize {
+    let mut ends = template[from..].match_indices("{%").map(|(at, _)| from + at);
+    ends.find(|at| statement(&template[at + 2..]) == "endraw").unwrap_or(template.len())
+}
+
+fn is_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+fn names_in<'a>(code: &'a str, names: &mut Vec<Name<'a>>) {
+    let mut at = 0;
+    // What stands before a word decides what it is.
+    let (mut before, mut previous) = (None, "");
+    while let Some(letter) = code[at..].chars().next() {
+        if letter == '\'' || letter == '"' {
+            at = end_of_string(code, at);
+            (before, previous) = (Some(letter), "");
+        } else if is_letter(letter) {
+            let end = code[at..].find(|next| !is_letter(next)).map_or(code.len(), |length| at + length);
+            let word = &code[at..end];
+            let next = code[end..].trim_start();
+            let is_argument = next.starts_with('=') && !next.starts_with("==");
+            let is_test = previous == "is" || previous == "is not";
+            if !letter.is_ascii_digit() && !matches!(before, Some('.' | '|')) && !is_argument && !is_test {
+                names.push(Name { word, is_called: next.starts_with('(') });
+            }
+            previous = if previous == "is" && word == "not" { "is not" } else { word };
+            before = Some(letter);
+            at = end;
+        } else {
+            if !letter.is_whitespace() {
+                (before, previous) = (Some(letter), "");
+            }
+            at += letter.len_utf8();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Inputs, PlanFile};
+    use super::*;
+
+    /// Returns the messages about a directory's path and about the content of a file with this template.
+    fn problems(template: &str) -> [Vec<String>; 2] {
+        let quoted = serde_json::to_string(template).unwrap();
+        let step =
+            |body: &str| format!("name: x\nvars: {{ port: 8080, dir: /srv }}\nsteps:\n  - {{ id: a, {body} }}\n");
+        let plans = [
+            step(&format!("title: t, directory: {{ path: /srv/a, owner: {quoted} }}")),
+            step(&format!("file: {{ path: /srv/a, content: {quoted} }}")),
+        ];
+        plans.map(|text| {
+            let checked = PlanFile::parse("x.yaml", &text).and_then(|plan| plan.validate(&Inputs::default()));
+            checked.err().map(|found| found.list.into_iter().map(|one| one.message).collect()).unwrap_or_default()
+        })
+    }
+
+    #[test]
+    fn an_undeclared_name_is_reported_wherever_it_is() {
+        for (template, name) in [
+            // The end of a function's name, and a part of it.
+            ("{{ var | default('x') }}{{ env_var('Y', 'z') }}", "var"),
+            ("{{ r | default('x') }}{{ env_var('Y', 'z') }}", "r"),
+            ("{{ env | default('x') }}{{ env_var('Y', 'z') }}", "env"),
+            ("{{ env_var('Y', 'z') }}{{ env_va | default('x') }}", "env_va"),
+            ("{{ ange | default('x') }}{{ range(2) | first }}", "ange"),
+            // Text, strings and comments that look like a call.
+            ("prt (the port)\n{{ prt | default('x') }}", "prt"),
+            ("{{ prt | default('x') }}\nprt(1)", "prt"),
+            ("{{ 'prt(' }}{{ prt | default('x') }}", "prt"),
+            ("{# prt() #}{{ prt | default('x') }}", "prt"),
+            ("{% raw %}{{ prt() }}{% endraw %}{{ prt | default('x') }}", "prt"),
+            ("{{ dir.prt() if false }}{{ prt | default('x') }}", "prt"),
+            // Arguments, and calls within calls.
+            ("{{ env_var('Y', prt | default('x')) }}", "prt"),
+            ("{{ env_var(prt | default('x'), 'z') }}", "prt"),
+            ("{{ env_var('Y', env_var('Z', prt | default('x'))) }}", "prt"),
+            ("{{ dict(a=prt | default('x')).a }}", "prt"),
+            ("{{ dict(prt=1).prt }}{{ prt | default('x') }}", "prt"),
+            ("{{ {'a': {'b': prt | default('x')}}['a']['b'] }}", "prt"),
+            ("{{ ['}}', prt | default('x')] | last }}", "prt"),
+            // Filters, tests and branches.
+            ("{{ 'a' | replace(prt | default('x'), 'b') }}", "prt"),
+            ("{{ 'a' if prt is defined else 'b' }}", "prt"),
+            ("{{ 'a' if prt is not defined else 'b' }}", "prt"),
+            ("{{ 'a' if true else prt }}", "prt"),
+            ("{% if false %}{{ prt }}{% endif %}x", "prt"),
+            ("{%- if prt is defined -%}a{%- endif -%}x", "prt"),
+            ("{% for a in prt | default([]) %}{{ a }}{% endfor %}x", "prt"),
+            ("{% set x = prt | default('y') %}{{ x }}", "prt"),
+            ("{% for a in [1] %}{{ a }}{% endfor %}{{ a | default('x') }}", "a"),
+            ("{{ loop.index | default('x') }}", "loop"),
+            ("{{ self | default('x') }}", "self"),
+        ] {
+            let expected = format!("variable `{name}` is not declared");
+            for found in problems(template) {
+                assert_eq!(found, [expected.as_str()], "{template}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_function_is_reported_wherever_it_is() {
+        for template in [
+            "{{ prt(1) }}",
+            "{{ prt (1) | default('x') }}",
+            "{% if false %}{{ prt() }}{% endif %}x",
+            "{{ 'a' if true else prt() }}",
+        ] {
+            for found in problems(template) {
+                assert_eq!(found, ["there is no function `prt`"], "{template}");
+            }
+        }
+    }
+
+    #[test]
+    fn declared_names_and_what_looks_like_a_name_are_accepted() {
+        for template in [
+            "u{{ port }}",
+            "{{ 'a' if port == 8080 else 'b' }}",
+            "{{ 'prt(' }}",
+            "{{ \"it's prt\" }}",
+            "{{ 'a\\'prt' }}",
+            "{# prt #}x",
+            "prt (x) {{ 'a' }}",
+            "{% raw %}{{ prt }}{% endraw %}",
+            "{%- raw -%}{{ prt }}{%- endraw -%}x",
+            "{{ dict(prt=1).prt }}",
+            "{{ {'prt': 1}.prt }}",
+            "{{ 'a' | replace('prt', 'b') | upper | lower }}",
+            "{{ 'a' if port is defined and port is not none else 'b' }}",
+            "{% for a in range(2) %}{{ loop.index }}{{ a }}{% endfor %}",
+            "{% set prt = 1 %}u{{ prt }}",
+            "{% for key, value in {'a': 1} | items %}{{ key }}{{ value }}{% endfor %}",
+            "{% with prt = 'a' %}{{ prt }}{% endwith %}",
+            "{{ env_var('Y', 'z') }}{{ namespace(a=1).a }}",
+            "u{{ port }}{% if true %}{{ port }}{% endif %}",
+        ] {
+            for found in problems(template) {
+                assert_eq!(found, Vec::<String>::new(), "{template}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// Places are within the text, whatever it is.
+        #[test]
+        fn any_text_has_names(text in "(\\{\\{|\\}\\}|\\{%|%\\}|raw|endraw|'|\"|\\\\|#\\}|\\{#|a|\\(|\\PC| ){0,24}") {
+            for name in names(&text) {
+                assert!(text.contains(name.word) && !name.word.is_empty());
+            }
+        }
+    }
+}
