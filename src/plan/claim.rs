@@ -17,6 +17,8 @@ use super::period::{Every, Period};
 pub struct Claims {
     /// What the step controls. The first one is the step's target in output.
     pub owns: Vec<Claim>,
+    /// The file or directory that the step creates if it does not exist.
+    pub creates: Option<PathBuf>,
     /// What has to exist first. Steps that create it run before this one.
     pub needs: Vec<Need>,
     /// Directories in which the step edits files. Steps with a common directory run one at a time, in any order.
@@ -119,6 +121,7 @@ impl Claims {
     pub fn locate(&self, host: &dyn Host, databases: &Databases<'_>) -> Self {
         Self {
             owns: self.owns.iter().map(|claim| claim.locate(host, databases)).collect(),
+            creates: self.creates.as_ref().map(|path| host.path(path)),
             needs: self.needs.iter().map(|need| need.locate(host, databases)).collect(),
             edits: self.edits.iter().map(|path| host.path(path)).collect(),
         }

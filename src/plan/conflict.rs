@@ -96,9 +96,7 @@ pub fn claimed_below<'a>(own: &Claims, others: impl Iterator<Item = (&'a str, &'
 
 /// Returns the trees of other steps around what a step creates, innermost first. All claims have to be located.
 pub fn trees_above<'a>(own: &Claims, others: impl Iterator<Item = &'a Claims>) -> Vec<TreeAbove> {
-    // What the step may have to create: the last file that it edits, or else its first claim.
-    let edited = own.owns.iter().rfind(|claim| matches!(claim, Claim::EditedFile { .. }));
-    let Some(target) = edited.or(own.owns.first()).and_then(Claim::path) else { return Vec::new() };
+    let Some(target) = &own.creates else { return Vec::new() };
     let mut trees: Vec<TreeAbove> = others
         .flat_map(|claims| &claims.owns)
         .filter_map(|claim| {

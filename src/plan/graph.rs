@@ -262,6 +262,7 @@ mod tests {
     fn directory(path: &str) -> Claims {
         Claims {
             owns: vec![Claim::Directory { path: path.into(), tree: None }],
+            creates: Some(path.into()),
             needs: vec![Need::Path(path.into())],
             edits: Vec::new(),
         }
@@ -316,7 +317,7 @@ mod tests {
             Claims {
                 owns: vec![Claim::Table { database: database.clone(), name: own.into() }],
                 needs: vec![Need::Table { database, name: parent.into() }],
-                edits: Vec::new(),
+                ..Claims::default()
             }
         };
         assert_eq!(graph(&[(&[], like("s.a", "s.b")), (&[], like("s.b", "s.a"))]).unwrap_err(), [0, 1, 0]);

@@ -1,12 +1,12 @@
 //! The decisions about claims on thousands of generated plan files, against a model that compares every pair of claims.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
 use super::claim::{Claim, Claims, Database, Need, Series, TreeOwner};
-use super::conflict::{claimed_below, conflicts};
+use super::conflict::{claimed_below, conflicts, trees_above};
 use super::graph::{Graph, Node};
 use super::period::{Every, Period};
 
@@ -67,7 +67,8 @@ fn claims() -> impl Strategy<Value = Claims> {
     (prop::collection::vec(claim(), 1..3), prop::collection::vec(need(), 0..2), prop::collection::vec(path(), 0..2))
         .prop_map(|(owns, mut needs, edits)| {
             needs.extend(owns.iter().filter_map(|claim| Some(Need::Path(claim.path()?.to_owned()))));
-            Claims { owns, needs, edits }
+            let creates = owns.iter().find_map(Claim::path).map(Path::to_path_buf);
+            Claims { owns, creates, needs, edits }
         })
 }
 
@@ -220,6 +221,19 @@ proptest! {
                 .collect();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    /// The trees around what a step creates do not depend on the order of its claims.
+    #[test]
+    fn the_order_of_claims_has_no_meaning(steps in steps()) {
+        let mut all: Vec<Claims> = steps.iter().map(|(claims, _)| claims.clone()).collect();
+        let heights = |all: &[Claims]| -> Vec<Vec<usize>> {
+            let above = |own: &Claims| trees_above(own, all.iter()).iter().map(|tree| tree.height).collect();
+            all.iter().map(above).collect()
+        };
+        let before = heights(&all);
+        all.iter_mut().for_each(|claims| claims.owns.reverse());
+        prop_assert_eq!(heights(&all), before);
     }
 }
 

@@ -85,11 +85,14 @@ impl Resource for ComposeEnv {
                 name: self.variable.clone(),
                 service: self.service.clone(),
             }],
+            creates: None,
             needs: vec![Need::Path(file.clone()), Need::Path(env_file.clone())],
             edits: file.parent().map(Path::to_path_buf).into_iter().collect(),
         };
         claims.owns.push(Claim::EditedFile { path: file, certain: true });
         if referred.as_ref().is_none_or(|names| !names.is_empty()) {
+            // Only the environment file may be new. The compose file has to exist.
+            claims.creates = Some(env_file.clone());
             claims.owns.push(Claim::EditedFile { path: env_file.clone(), certain: referred.is_some() });
         }
         let names = referred.into_iter().flatten();

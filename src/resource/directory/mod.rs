@@ -55,6 +55,7 @@ impl Resource for Directory {
     fn claims(&self, _host: &dyn Host) -> Claims {
         let path = self.path.to_path_buf();
         Claims {
+            creates: Some(path.clone()),
             needs: vec![Need::Path(path.clone())],
             owns: vec![Claim::Directory { path, tree: self.tree_owner() }],
             edits: Vec::new(),

@@ -37,7 +37,12 @@ impl Resource for KeyFile {
 
     fn claims(&self, _host: &dyn Host) -> Claims {
         let path = self.path.to_path_buf();
-        Claims { needs: vec![Need::Path(path.clone())], owns: vec![Claim::File(path)], edits: Vec::new() }
+        Claims {
+            creates: Some(path.clone()),
+            needs: vec![Need::Path(path.clone())],
+            owns: vec![Claim::File(path)],
+            edits: Vec::new(),
+        }
     }
 
     fn site(&self) -> Site<'_> {

@@ -63,7 +63,7 @@ impl Resource for PeriodTables {
         let views = views.map(|view| Claim::Table { database: database(), name: fold(&view.to_string()) });
         let parent = |series: &Series| fold(&series.parent.to_string());
         let needs = self.series.iter().map(|series| Need::Table { database: database(), name: parent(series) });
-        Claims { owns: owns.chain(views).collect(), needs: needs.collect(), edits: Vec::new() }
+        Claims { owns: owns.chain(views).collect(), needs: needs.collect(), ..Claims::default() }
     }
 
     fn manual(&self) -> Vec<String> {

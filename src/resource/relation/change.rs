@@ -161,8 +161,8 @@ fn words(privileges: &BTreeSet<Privilege>) -> String {
 }
 
 impl Change for TableChange {
-    /// A change needs its table, and a view needs all of its tables. Columns are added in order. A user who has given a table away can no
-    /// longer grant privileges on it.
+    /// A change needs its table, and a view needs all of its tables. Columns are added in order. A user who has given a table away
+    /// can no longer grant privileges on it.
     fn depends_on(&self, failed: &Self) -> bool {
         if let (Self::View { over, .. }, Self::Create { table, .. } | Self::AddColumn { table, .. }) = (self, failed) {
             return over.contains(table);

@@ -65,6 +65,7 @@ impl Resource for Repository {
     fn claims(&self, _host: &dyn Host) -> Claims {
         Claims {
             owns: vec![Claim::Checkout(self.path.clone())],
+            creates: Some(self.path.clone()),
             needs: vec![Need::Path(self.path.clone())],
             edits: Vec::new(),
         }

@@ -147,7 +147,7 @@ impl Resource for Table {
                 Shape::Like(parent) => vec![Need::Table { database: database(), name: name(parent) }],
                 Shape::Columns(_) => Vec::new(),
             },
-            edits: Vec::new(),
+            ..Claims::default()
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::host::fs::Locator;
 use crate::host::fs::escape_path;
 use crate::host::testing::{attributes, chmod, chown, context, converge, desired, folder, now, plan};
 use crate::resource::compose_env::{Change, ComposeEnv};
@@ -49,6 +50,22 @@ fn a_new_env_file_gets_its_missing_parents() {
     assert_eq!(std::fs::read_to_string(top.join("no/dir/.env")).unwrap(), "PW='s3cret'\n");
     assert_eq!(attributes(&top.join("no/dir/.env")), (4321, 4322, 0o600));
     assert_eq!(attributes(&top.join("no/dir")), (4321, 4322, 0o755), "as its own parent");
+}
+
+/// Only where the value may be in the environment file.
+#[test]
+fn the_step_creates_its_env_file_and_not_the_compose_file() {
+    let host = Locator::default();
+    for (text, is_created) in
+        [(Some(REFERENCE), true), (None, true), (Some("services:\n  web:\n    environment:\n      PW: value\n"), false)]
+    {
+        let top = folder();
+        if let Some(text) = text {
+            std::fs::write(top.path().join("docker-compose.yml"), text).unwrap();
+        }
+        let creates = step(top.path(), ".env").claims(&host).creates;
+        assert_eq!(creates, is_created.then(|| top.path().join(".env")), "{text:?}");
+    }
 }
 
 /// A file of the same name above is another one.

@@ -35,9 +35,9 @@ fn mode(path: &Path) -> u32 {
 
 /// Runs a program as a user who owns nothing here.
 fn as_another_user(argv: &[&str]) -> Output {
-    let nobody =
+    let rights =
         ["--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", "PATH=/usr/bin:/bin", "HOME=/nonexistent"];
-    Command::new("setpriv").args(nobody).args(argv).output().unwrap()
+    Command::new("setpriv").args(rights).args(argv).output().unwrap()
 }
 
 /// Every object that another user can read, by git and by opening the files, and every plain file.
@@ -317,12 +317,12 @@ fn whatever_stands_in_the_place_of_a_rescued_file_can_be_moved_aside() {
 #[test]
 fn a_file_that_an_access_control_list_closes_stays_private_and_the_list_comes_back() {
     for (name, mode, acl, on) in [
-        (".env", 0o644, "u:nobody:---", ".env"),
-        (".env", 0o644, "u:nobody:---,m::r", ".env"),
-        (".env", 0o644, "g:nogroup:---", ".env"),
-        (".env", 0o755, "u:nobody:---", ".env"),
-        ("conf/.env", 0o644, "u:nobody:---", "conf"),
-        ("conf/.env", 0o644, "u:nobody:---", "conf/.env"),
+        (".env", 0o644, "u:65534:---", ".env"),
+        (".env", 0o644, "u:65534:---,m::r", ".env"),
+        (".env", 0o644, "g:65534:---", ".env"),
+        (".env", 0o755, "u:65534:---", ".env"),
+        ("conf/.env", 0o644, "u:65534:---", "conf"),
+        ("conf/.env", 0o644, "u:65534:---", "conf/.env"),
     ] {
         let bench = behind(&[name]);
         let top = bench.checkout();
