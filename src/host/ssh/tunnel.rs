@@ -64,7 +64,8 @@ impl Tunnel {
     pub async fn channel(&self, host: &str, port: u16) -> Result<tokio::net::UnixStream, Failure> {
         let (inner, host) = (Arc::clone(&self.inner), host.to_owned());
         let opened = thread::blocking("tunnel", spans::carried(move || inner.channel(&host, port))).await;
-        let stream = opened.map_err(|error| Failure::new(format!("cannot open the tunnel: {error}")))??;
+        let stream =
+            opened.map_err(|error| Failure::new(format!("cannot open the tunnel: {}", io_error_text(&error))))??;
         tokio::net::UnixStream::from_std(stream)
             .map_err(|error| Failure::new(format!("cannot use the tunnel: {}", io_error_text(&error))))
     }
