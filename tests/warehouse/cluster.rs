@@ -1,4 +1,4 @@
-//! A private PostgreSQL 15 with its own folder, a socket and a free port on 127.0.0.1. It ends with the test process.
+//! A private PostgreSQL with its own folder, a socket and a free port on 127.0.0.1. It ends with the test process.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
 /// The superuser's password, required over TCP.
 pub const PASSWORD: &str = "s3cret of the 't\\est' @/:";
 
@@ -36,7 +35,7 @@ impl Cluster {
         std::fs::write(&passwords, PASSWORD).unwrap();
         let given = Command::new("chown").arg("-R").arg("postgres:postgres").arg(&folder).status().unwrap();
         assert!(given.success());
-        let made = as_postgres(&format!("{BIN}/initdb"))
+        let made = as_postgres(&program("initdb"))
             .args(["-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "-E", "UTF8", "--no-sync"])
             .arg("--pwfile")
             .arg(&passwords)
@@ -57,7 +56,7 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("provision-pg-").tempdir().unwrap().keep();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(Command::new("chown").arg("postgres:postgres").arg(&folder).status().unwrap().success());
-        let copied = as_postgres(&format!("{BIN}/pg_basebackup"))
+        let copied = as_postgres(&program("pg_basebackup"))
             .args(["-U", "postgres", "-R", "-c", "fast", "-p", &self.port.to_string(), "-h"])
             .arg(&self.folder)
             .arg("-D")
@@ -89,7 +88,7 @@ impl Cluster {
 
     fn wait(&self) {
         let ready = || {
-            let mut probe = Command::new(format!("{BIN}/pg_isready"));
+            let mut probe = Command::new(program("pg_isready"));
             probe.args(["-q", "-h"]).arg(&self.folder).args(["-p", &self.port.to_string()]);
             probe.status().unwrap().success()
         };
@@ -116,7 +115,7 @@ impl Cluster {
 
     /// Runs SQL as the superuser over the socket, each statement on its own. Returns the unaligned output.
     pub fn psql(&self, database: &str, sql: &str) -> String {
-        let output = Command::new(format!("{BIN}/psql"))
+        let output = Command::new(program("psql"))
             .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"])
             .arg(&self.folder)
             .args(["-p", &self.port.to_string(), "-c", sql])
@@ -154,8 +153,9 @@ fn supervise(folder: &Path, port: u16, settings: &[String]) -> Child {
     let drop_rights =
         if nix::unistd::geteuid().is_root() { "setpriv --reuid=postgres --regid=postgres --clear-groups" } else { "" };
     let settings: Vec<_> = settings.iter().map(|setting| format!("-c '{setting}'")).collect();
+    let postgres = program("postgres");
     let script = format!(
-        "{drop_rights} {BIN}/postgres -D \"$0/data\" -k \"$0\" -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
+        "{drop_rights} {postgres} -D \"$0/data\" -k \"$0\" -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
          {} >>\"$0/log\" 2>&1 </dev/null & server=$!; cat >/dev/null; kill -INT $server; wait $server; \
          [ -e \"$0/keep\" ] || rm -rf \"$0\"",
         settings.join(" ")
@@ -170,6 +170,18 @@ fn as_postgres(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", program]).current_dir("/");
     command
+}
+
+/// Returns the path of a program of the newest PostgreSQL that is installed.
+pub fn program(name: &str) -> String {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let newest = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").expect("scripts/setup installs PostgreSQL").flatten();
+        let folders = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists());
+        let version = |bin: &PathBuf| bin.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
+        folders.max_by_key(version).expect("scripts/setup installs PostgreSQL")
+    };
+    FOLDER.get_or_init(newest).join(name).display().to_string()
 }
 
 pub fn free_port() -> u16 {

@@ -7,7 +7,7 @@ use provision::resource::relation::assignment::{Fit, fit};
 use provision::resource::relation::types::canonical;
 use provision::resource::{Change as _, Resource as _};
 
-use crate::cluster::{Cluster, shared};
+use crate::cluster::{Cluster, program, shared};
 use crate::kit::{DAY, apply, connect, periods, plan};
 use crate::target::Target;
 
@@ -15,7 +15,7 @@ use crate::target::Target;
 const SERIES: &str = "through: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m }]\n";
 
 fn try_psql(cluster: &Cluster, database: &str, sql: &str) -> Result<String, String> {
-    let output = std::process::Command::new("/usr/lib/postgresql/15/bin/psql")
+    let output = std::process::Command::new(program("psql"))
         .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &cluster.socket_url(database), "-c", sql])
         .output()
         .unwrap();

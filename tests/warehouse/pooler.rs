@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use crate::cluster::{Cluster, free_port, shared};
+use crate::cluster::{Cluster, free_port, program, shared};
 use crate::kit::{DAY, apply, connect_with, observe_context, plan, table, try_apply};
 
 const SECRET: &str = "canary-of-the-pooler";
@@ -152,7 +152,7 @@ async fn changes_through_a_pooler_run_with_their_timeout() {
     let warehouse = connect_with(&pooler.url(&database), "statement_timeout: 1", None);
     let step = table("CREATE TABLE s.t (LIKE s.m)", "");
     assert_eq!(plan(&step, &warehouse, DAY).await.unwrap().changes.len(), 1);
-    let mut holder = Command::new("/usr/lib/postgresql/15/bin/psql")
+    let mut holder = Command::new(program("psql"))
         .args(["-XqAt", "-d", &shared().socket_url(&database)])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

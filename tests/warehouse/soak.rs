@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, program};
 use crate::pooler::Pooler;
 
 const PLANS: usize = 200;
@@ -18,7 +18,7 @@ const SECONDS: &str = "100";
 const POOL: usize = 4;
 
 fn pgbench(arguments: &[&str], url: &str) -> Command {
-    let mut command = Command::new("/usr/lib/postgresql/15/bin/pgbench");
+    let mut command = Command::new(program("pgbench"));
     command.args(arguments).arg(url).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

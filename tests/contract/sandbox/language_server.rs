@@ -1,9 +1,12 @@
 //! The language server for YAML that editors run, over its standard input and output.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,11 +15,16 @@ pub fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools")
 }
 
+/// How long an answer may take, on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// A server that checks every plan file with one schema.
 pub struct LanguageServer {
     process: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    messages: Receiver<Value>,
+    /// All messages and the standard error, for a test that fails.
+    log: Arc<Mutex<String>>,
     settings: Value,
     requests: u64,
     problems: BTreeMap<String, Vec<Value>>,
@@ -29,14 +37,18 @@ impl LanguageServer {
             .arg("--stdio")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("scripts/setup --tests installs the language server");
-        let (input, output) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
+        let log = Arc::new(Mutex::new(String::new()));
+        let input = process.stdin.take().unwrap();
+        let messages = read_messages(process.stdout.take().unwrap(), &log);
+        read_errors(process.stderr.take().unwrap(), &log);
         let settings = json!({
             "schemas": { address(schema): "*.yaml" }, "schemaStore": { "enable": false },
             "validate": true, "completion": true, "hover": true,
         });
-        let mut server = Self { process, input, output, settings, requests: 0, problems: BTreeMap::new() };
+        let mut server = Self { process, input, messages, log, settings, requests: 0, problems: BTreeMap::new() };
         let capabilities = json!({ "workspace": { "configuration": true } });
         server.request("initialize", &json!({ "processId": null, "rootUri": null, "capabilities": capabilities }));
         server.send(&json!({ "method": "initialized", "params": {} }));
@@ -52,11 +64,12 @@ impl LanguageServer {
 
     /// Waits for the problems of a file that was opened.
     pub fn problems(&mut self, file: &Path) -> Vec<Value> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
             if let Some(problems) = self.problems.get(&address(file)) {
                 return problems.clone();
             }
-            self.receive();
+            self.receive(deadline, "the problems of a file");
         }
     }
 
@@ -82,8 +95,9 @@ impl LanguageServer {
         self.requests += 1;
         let id = self.requests;
         self.send(&json!({ "id": id, "method": method, "params": params }));
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            let message = self.receive();
+            let message = self.receive(deadline, method);
             if message["id"] == id && message["method"].is_null() {
                 assert!(message["error"].is_null(), "{method}: {message}");
                 return message["result"].clone();
@@ -99,21 +113,16 @@ impl LanguageServer {
         self.input.flush().unwrap();
     }
 
-    /// Reads a message, and answers it if it is a question.
-    fn receive(&mut self) -> Value {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the language server has ended");
-            match line.trim_end().split_once(": ") {
-                Some(("Content-Length", value)) => length = value.parse().unwrap(),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let mut text = vec![0; length];
-        self.output.read_exact(&mut text).unwrap();
-        let message: Value = serde_json::from_slice(&text).unwrap();
+    /// Takes a message, and answers it if it is a question. `what` is waited for.
+    fn receive(&mut self, deadline: Instant, what: &str) -> Value {
+        let message = self.messages.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let message = message.unwrap_or_else(|error| {
+            let why = match error {
+                RecvTimeoutError::Timeout => "has not sent",
+                RecvTimeoutError::Disconnected => "has ended without sending",
+            };
+            panic!("the language server {why} {what}; its output:\n{}", self.log.lock().unwrap());
+        });
         let params = &message["params"];
         if message["method"] == "textDocument/publishDiagnostics" {
             let problems = params["diagnostics"].as_array().unwrap().clone();
@@ -133,6 +142,49 @@ impl Drop for LanguageServer {
         drop(self.process.kill());
         drop(self.process.wait());
     }
+}
+
+/// Reads messages until the output ends.
+fn read_messages(output: ChildStdout, log: &Arc<Mutex<String>>) -> Receiver<Value> {
+    let (sender, messages) = channel();
+    let (mut output, log) = (BufReader::new(output), Arc::clone(log));
+    std::thread::spawn(move || {
+        while let Some(text) = read_message(&mut output) {
+            log.lock().unwrap().push_str(&format!("{text}\n"));
+            let Ok(message) = serde_json::from_str(&text) else { return };
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    messages
+}
+
+fn read_message(output: &mut BufReader<ChildStdout>) -> Option<String> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if output.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end().split_once(": ") {
+            Some(("Content-Length", value)) => length = value.parse().ok()?,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut text = vec![0; length];
+    output.read_exact(&mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
+fn read_errors(errors: ChildStderr, log: &Arc<Mutex<String>>) {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(errors).lines().map_while(Result::ok) {
+            log.lock().unwrap().push_str(&format!("{line}\n"));
+        }
+    });
 }
 
 fn address(file: &Path) -> String {
