@@ -47,7 +47,8 @@ use node::{Node, Value};
 use sources::reference_of;
 use template::Evaluator;
 
-use crate::host::warehouse::ConnectionSpec;
+use crate::failure::Failure;
+use crate::host::warehouse::{ConnectionSpec, Incomplete};
 use crate::plan::claim::{Claim, Unseen};
 use crate::resource::reference::Shape;
 use crate::resource::{AnyResource, Companion, Prose, Step, kind_info};
@@ -145,8 +146,8 @@ impl PlanFile {
             match result {
                 Ok(spec) => match completed(node, spec, inputs) {
                     Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
-                    Err(Incomplete::OfHost(problem)) => drop(connections.insert(name.to_owned(), Err(*problem))),
-                    Err(Incomplete::OfPlanFile(problem)) => problems.push(*problem),
+                    Err(Problem::OfHost(problem)) => drop(connections.insert(name.to_owned(), Err(*problem))),
+                    Err(Problem::OfPlanFile(problem)) => problems.push(*problem),
                 },
                 Err(Some(unset)) => drop(connections.insert(name.to_owned(), Err(unset))),
                 Err(None) => {}
@@ -212,10 +213,12 @@ impl PlanFile {
         for (name, node) in &self.connections {
             match self.connection(node, &evaluator) {
                 Ok(spec) => {
-                    if let Err(Incomplete::OfPlanFile(problem)) = completed(node, spec.clone(), inputs) {
-                        problems.push(*problem);
+                    // Without its service the connection is compared by what the plan file has.
+                    let complete = completed(node, spec.clone(), inputs);
+                    if let Err(Problem::OfPlanFile(problem)) = &complete {
+                        problems.push((**problem).clone());
                     }
-                    specs.push((name.as_str(), spec));
+                    specs.push((name.as_str(), complete.unwrap_or(spec)));
                 }
                 Err(found) => problems.extend(found),
             }
@@ -421,19 +424,19 @@ impl PlanFile {
 }
 
 /// Why the settings that the URL of a connection leaves out could not be added.
-enum Incomplete {
-    /// The service cannot be found or read on this host.
+enum Problem {
+    /// A service or a variable cannot be used on this host.
     OfHost(Box<Diagnostic>),
     OfPlanFile(Box<Diagnostic>),
 }
 
 /// Returns the connection, completed by its service and by the environment.
-fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<ConnectionSpec, Incomplete> {
-    let has_service = spec.url.has_service();
-    spec.completed(&inputs.client).map_err(|failure| {
-        let span = node.get("url").map_or_else(|| node.span.clone(), |url| url.span.clone());
-        let problem = Box::new(Diagnostic { help: failure.hint, ..Diagnostic::at(span, failure.message) });
-        if has_service { Incomplete::OfHost(problem) } else { Incomplete::OfPlanFile(problem) }
+fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<ConnectionSpec, Problem> {
+    let span = node.get("url").map_or_else(|| node.span.clone(), |url| url.span.clone());
+    let problem = |Failure { message, hint }| Box::new(Diagnostic { help: hint, ..Diagnostic::at(span, message) });
+    spec.completed(&inputs.client).map_err(|incomplete| match incomplete {
+        Incomplete::OfHost(failure) => Problem::OfHost(problem(failure)),
+        Incomplete::OfUrl(failure) => Problem::OfPlanFile(problem(failure)),
     })
 }
 

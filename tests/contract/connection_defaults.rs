@@ -94,6 +94,54 @@ fn a_missing_service_fails_its_own_steps_only() {
     assert_eq!(outcome.step("step_finished", "d")["outcome"], "changed", "{outcome}");
 }
 
+/// A service or a variable that cannot be used blocks the steps of the connections that need it, and nothing else.
+#[test]
+fn an_unusable_default_blocks_only_the_steps_that_need_it() {
+    let complete = "postgresql://etl:{{ env_var('REDSHIFT_PASSWORD') }}@127.0.0.1:5432/warehouse?sslmode=disable";
+    for (url, variable, value, problem) in [
+        (complete, "PGSERVICE", "absent", None),
+        (complete, "PGSSLMODE", "wrong", None),
+        (
+            "postgresql:///warehouse",
+            "PGSERVICE",
+            "absent",
+            Some("service `absent`, which PGSERVICE names, is not defined"),
+        ),
+        ("postgresql://127.0.0.1/warehouse", "PGSERVICE", "absent", Some("service `absent`, which PGSERVICE names")),
+        ("postgresql://etl@127.0.0.1/warehouse", "PGSSLMODE", "wrong", Some("settings also come from PGSSLMODE")),
+    ] {
+        let mut sandbox = host(url);
+        sandbox.set_env(variable, value);
+        sandbox.provision("ubuntu", ["validate", FILE]).run().exits(0);
+        let outcome = sandbox.provision("ubuntu", ["apply", FILE, "--yes", "--json"]).run();
+        let outcome = outcome.exits(i32::from(problem.is_some()));
+        assert_eq!(outcome.step("step_finished", "d")["outcome"], "changed", "{outcome}");
+        match problem {
+            None => assert_eq!(outcome.step("step_finished", "t")["outcome"], "changed", "{outcome}"),
+            Some(problem) => assert!(outcome.step("step_planned", "t").to_string().contains(problem), "{outcome}"),
+        }
+    }
+}
+
+/// `validate` finds what plan finds, if it can read the service.
+#[test]
+fn validate_refuses_one_table_by_url_and_by_service() {
+    let sandbox = host("service=warehouse");
+    let text = sandbox.read(FILE).replace(
+        "steps:\n",
+        "  other: { url: \"postgresql://etl@127.0.0.1/warehouse\" }\nsteps:\n  - id: same\n    \
+         table: { connection: other, ddl: \"CREATE TABLE settlement_ods.by_service (b TEXT)\" }\n",
+    );
+    let text = text.replace("connections: { w: {", "connections:\n  w: {").replace("\" } }\n  other", "\" }\n  other");
+    sandbox.write(FILE, "ubuntu", text);
+    sandbox.provision("ubuntu", ["validate", FILE]).run().exits(0);
+    service(&sandbox, "");
+    for command in ["validate", "plan"] {
+        let outcome = sandbox.provision("ubuntu", [command, FILE]).run().exits(1);
+        assert!(outcome.all().contains("steps `same` and `t` both"), "{outcome}");
+    }
+}
+
 /// As root with the home directory of somebody else, as `sudo -E` leaves it.
 #[test]
 fn root_does_not_follow_the_service_file_of_another_user() {

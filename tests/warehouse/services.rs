@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
+use provision::failure::Failure;
 use provision::host::environment::Environment;
 use provision::host::warehouse::ClientDefaults;
 
-use crate::cluster::{PASSWORD, free_port, shared};
+use crate::cluster::{PASSWORD, free_port, program, shared};
 use crate::kit::{connect_from, spec};
 
 /// Settings under which psql and the program are started.
@@ -46,7 +47,7 @@ impl Client {
 
     /// What psql prints, if it can connect.
     fn psql(&self, url: &str, sql: &str) -> Option<String> {
-        let mut psql = Command::new("/usr/lib/postgresql/15/bin/psql");
+        let mut psql = Command::new(program("psql"));
         psql.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output = psql.args(["-XqAtw", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]).output().unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
@@ -159,6 +160,30 @@ async fn a_complete_url_is_not_led_elsewhere() {
     connect_from(addressed.defaults(), &url, "connect_timeout: 3", None).catalog().await.unwrap();
 }
 
+/// libpq would send it there.
+#[tokio::test]
+async fn the_password_of_a_service_is_not_sent_to_another_server() {
+    let (port, database) = (shared().port, shared().database());
+    let user = user_of(&database);
+    let url = format!("postgresql://{user}@127.0.0.1:{port}/{database}?sslmode=disable");
+    for (service, is_sent) in [
+        (format!("host=127.0.0.1\nport={port}"), true),
+        ("host=127.0.0.1\nport=1".to_owned(), false),
+        (format!("host=db.example\nport={port}"), false),
+        (format!("hostaddr=10.6.6.6\nport={port}"), false),
+    ] {
+        let client = Client::new()
+            .write("home/.pg_service.conf", &format!("[wh]\n{service}\nuser=u\npassword={PASSWORD}\n"))
+            .with("PGSERVICE", "wh");
+        let read = connect_from(client.defaults(), &url, "connect_timeout: 3", None).catalog().await;
+        let shown = read.map(|catalog| catalog.user.clone()).map_err(|failure| failure.message);
+        match is_sent {
+            true => assert_eq!(shown.unwrap(), user, "{service}"),
+            false => assert!(shown.as_ref().is_err_and(|message| message.contains("password")), "{service}: {shown:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_password_of_a_service_is_never_shown() {
     let port = free_port();
@@ -186,15 +211,16 @@ fn root_trusts_no_service_file_of_others() {
     completed(&client).unwrap();
     for (path, bad, good) in [(&file, 0o666, 0o644), (&file, 0o664, 0o644), (&home, 0o777, 0o755)] {
         mode(path, bad);
-        let failure = completed(&client).unwrap_err();
+        let failure = Failure::from(completed(&client).unwrap_err());
         assert!(failure.message.contains("others can write to it"), "{failure:?}");
         mode(path, good);
         completed(&client).unwrap();
     }
     for path in [&file, &home] {
-        std::os::unix::fs::chown(path, Some(65534), None).unwrap();
-        let failure = completed(&client).unwrap_err();
-        assert!(failure.message.contains("it belongs to nobody"), "{failure:?}");
+        // A user who has no name on any machine.
+        std::os::unix::fs::chown(path, Some(54321), None).unwrap();
+        let failure = Failure::from(completed(&client).unwrap_err());
+        assert!(failure.message.contains("it belongs to 54321"), "{failure:?}");
         assert!(failure.hint.unwrap().contains("name it in PGSERVICEFILE"));
         std::os::unix::fs::chown(path, Some(0), None).unwrap();
     }

@@ -153,7 +153,8 @@ impl Connection {
             Failure::new(format!("{name}: {}", text.lines().next().unwrap_or_default()))
         })?;
         let defaults = ClientDefaults::of(environment);
-        let spec = spec.completed(&defaults).map_err(|failure| {
+        let spec = spec.completed(&defaults).map_err(|incomplete| {
+            let failure = Failure::from(incomplete);
             let message = format!("{name}: {}", failure.message);
             Failure { message, ..failure }
         })?;

@@ -2,16 +2,17 @@
 //!
 //! As in libpq (<https://www.postgresql.org/docs/current/libpq-envars.html>), a `PG*` variable is used for a setting that
 //! neither the connection string nor its service contains. One rule is stricter than libpq's: a variable never redirects
-//! a connection string that names a host.
+//! a connection string that names a host. So the password of the service in `PGSERVICE` is only for the server of that service.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::endpoint::Endpoint;
-use super::service::{self, ServiceFile};
+use super::service::{self, Service, ServiceFile};
 use super::spec::ConnectionSpec;
 use crate::failure::Failure;
 use crate::host::environment::Environment;
+use crate::host::fs::escape_path;
 use crate::host::secret::Secret;
 
 /// The variables and the settings that they give.
@@ -39,6 +40,9 @@ const SYSTEM_FOLDERS: [&str; 3] = ["/etc/postgresql-common", "/etc/sysconfig/pgs
 
 /// The settings that choose the server.
 const SERVER: [&str; 2] = ["host", "hostaddr"];
+
+/// The port of a server without one.
+const DEFAULT_PORT: &str = "5432";
 
 /// Everything that a connection takes from the environment of the process that the user started.
 #[derive(Debug, Clone, Default)]
@@ -97,25 +101,25 @@ impl ClientDefaults {
     ///
     /// # Errors
     /// The service cannot be found or read, or the settings do not form a connection.
-    fn complete(&self, endpoint: &Endpoint) -> Result<Endpoint, Failure> {
+    fn complete(&self, endpoint: &Endpoint) -> Result<Endpoint, Incomplete> {
         let mut settings = endpoint.settings.clone();
         let mut password = endpoint.password.clone();
         let mut sources = Vec::new();
-        let has_server = SERVER.iter().any(|key| settings.get(*key).is_some_and(|value| !value.is_empty()));
-        let own = settings.get("service").filter(|name| !name.is_empty()).cloned();
-        let is_own = own.is_some();
-        if let Some(name) = own.or_else(|| self.service.clone()) {
-            let origin = if is_own { "" } else { ", which PGSERVICE names," };
-            let service = service::find(&name, origin, &self.service_files())?;
-            sources.push(format!("service {name} in {}", service.file.display()));
+        let is_redirected = given(&settings, "service").is_none() && has_server(&settings);
+        let service = self.service_of(&settings)?;
+        let has_service = service.is_some();
+        if let Some((name, service)) = service {
+            sources.push(format!("service {name} in {}", escape_path(&service.file)));
+            if !(is_redirected && self.is_another_server(&settings, &service.settings)) {
+                password = password.or(service.password);
+            }
             for (key, value) in service.settings {
-                if is_own || !has_server || !SERVER.contains(&key.as_str()) {
+                if !is_redirected || !SERVER.contains(&key.as_str()) {
                     settings.entry(key).or_insert(value);
                 }
             }
-            password = password.or(service.password);
         }
-        let has_server = SERVER.iter().any(|key| settings.get(*key).is_some_and(|value| !value.is_empty()));
+        let has_server = has_server(&settings);
         for (key, (variable, value)) in &self.settings {
             if settings.contains_key(*key) || (has_server && SERVER.contains(key)) {
                 continue;
@@ -130,11 +134,72 @@ impl ClientDefaults {
             let message = format!("{} (settings also come from {})", failure.message, sources.join(", "));
             Failure { message, ..failure }
         };
-        let complete = Endpoint::new(settings, password.or_else(|| self.password.clone())).map_err(failed)?;
+        let password = password.or_else(|| self.password.clone());
+        // The connection string alone has been found to be right.
+        let complete = Endpoint::new(settings, password).map_err(|failure| Incomplete::OfHost(failed(failure)))?;
         if complete.servers().is_empty() {
-            return Err(failed("the connection has no host: write postgresql://USER@HOST:PORT/DATABASE".into()));
+            let failure = failed("the connection has no host: write postgresql://USER@HOST:PORT/DATABASE".into());
+            return Err(if has_service { Incomplete::OfHost(failure) } else { Incomplete::OfUrl(failure) });
         }
         Ok(complete)
+    }
+
+    /// Returns the service of a connection string, and its name. The one of `PGSERVICE` is left out if it cannot be used and the
+    /// string has a host, a user and a database.
+    fn service_of(&self, settings: &Settings) -> Result<Option<(String, Service)>, Incomplete> {
+        let own = given(settings, "service");
+        let Some(name) = own.or(self.service.as_deref()) else { return Ok(None) };
+        let origin = if own.is_some() { "" } else { ", which PGSERVICE names," };
+        let is_needed = own.is_some()
+            || !has_server(settings)
+            || ["user", "dbname"].iter().any(|key| given(settings, key).is_none());
+        match service::find(name, origin, &self.service_files()) {
+            Ok(service) => Ok(Some((name.to_owned(), service))),
+            Err(_) if !is_needed => Ok(None),
+            Err(failure) => Err(Incomplete::OfHost(failure)),
+        }
+    }
+
+    /// Returns whether a connection string with a server leads to another one than that of a service. A service without a host is
+    /// for any server.
+    fn is_another_server(&self, settings: &Settings, service: &Settings) -> bool {
+        let default = || self.settings.get("port").map_or(DEFAULT_PORT, |(_, port)| port.as_str());
+        let is_same_host = |key: &&str| match (given(settings, key), given(service, key)) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            (one, other) => one == other,
+        };
+        let port = given(settings, "port");
+        has_server(service)
+            && (!SERVER.iter().all(is_same_host)
+                || port.is_some_and(|port| port != given(service, "port").unwrap_or_else(default)))
+    }
+}
+
+/// The settings of a connection string or a service.
+type Settings = BTreeMap<String, String>;
+
+fn given<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
+    settings.get(key).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+fn has_server(settings: &Settings) -> bool {
+    SERVER.iter().any(|key| given(settings, key).is_some())
+}
+
+/// Why a connection string cannot be completed.
+#[derive(Debug, Clone)]
+pub enum Incomplete {
+    /// A service or a variable of this host is missing or wrong.
+    OfHost(Failure),
+    /// The connection string itself lacks something.
+    OfUrl(Failure),
+}
+
+impl From<Incomplete> for Failure {
+    fn from(incomplete: Incomplete) -> Self {
+        match incomplete {
+            Incomplete::OfHost(failure) | Incomplete::OfUrl(failure) => failure,
+        }
     }
 }
 
@@ -144,189 +209,11 @@ impl ConnectionSpec {
     ///
     /// # Errors
     /// The service cannot be found or read, or the settings do not form a connection.
-    pub fn completed(self, defaults: &ClientDefaults) -> Result<Self, Failure> {
+    pub fn completed(self, defaults: &ClientDefaults) -> Result<Self, Incomplete> {
         Ok(Self { url: defaults.complete(&self.url)?, ..self })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = "\
-# comment
-[other]
-host=other.example
- [wh]
-host=db.example
-port=5439
-   user=etl
-dbname=d w
-# comment = with
-client_encoding=utf8
-
-password=hunter2 = x
-port=1
-[wh]
-sslmode=disable
-[nested]
-service=wh
-[typo]
-prot=hunter2
-[rest]
-hunter2
-[strict]
-require_auth=scram-sha-256
-";
-
-    fn defaults(variables: &[(&str, &str)]) -> ClientDefaults {
-        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        ClientDefaults::of(&variables.collect())
-    }
-
-    fn completed(text: &str, variables: &[(&str, &str)]) -> Result<Endpoint, Failure> {
-        defaults(variables).complete(&text.parse().unwrap())
-    }
-
-    #[test]
-    fn variables_complete_the_url() {
-        let all = [
-            ("PGHOST", "env.example"),
-            ("PGPORT", "6432"),
-            ("PGUSER", "env_user"),
-            ("PGDATABASE", "env_db"),
-            ("PGSSLMODE", "require"),
-            ("PGSSLROOTCERT", "/env.pem"),
-            ("PGOPTIONS", "-c a=b"),
-            ("PGPASSWORD", "hunter2"),
-        ];
-        for (text, shown) in [
-            ("postgresql://", "Endpoint(env_user@env.example:6432/env_db)"),
-            ("postgresql:///dw", "Endpoint(env_user@env.example:6432/dw)"),
-            ("dbname=dw", "Endpoint(env_user@env.example:6432/dw)"),
-            ("postgresql://etl@db.example/dw", "Endpoint(etl@db.example:6432/dw)"),
-            ("postgresql://etl@db.example:5439/dw", "Endpoint(etl@db.example:5439/dw)"),
-            ("postgresql://etl@one:1,two/dw", "Endpoint(etl@one:1,two:5432/dw)"),
-        ] {
-            let endpoint = completed(text, &all).unwrap();
-            assert_eq!(format!("{endpoint:?}"), shown, "{text}");
-            assert_eq!(endpoint.settings["sslmode"], "require");
-            assert_eq!(endpoint.settings["options"], "-c a=b");
-            assert_eq!(endpoint.password.as_ref().unwrap().expose(), b"hunter2");
-            assert!(!format!("{:?}{:?}", endpoint.settings, defaults(&all)).contains("hunter2"));
-        }
-        let given = completed("postgresql://u:own@h/d?sslmode=disable", &all).unwrap();
-        assert_eq!(given.settings["sslmode"], "disable");
-        assert_eq!(given.password.unwrap().expose(), b"own");
-    }
-
-    #[test]
-    fn variables_do_not_redirect_a_url_with_a_host() {
-        let variables = [("PGHOST", "evil.example"), ("PGHOSTADDR", "10.6.6.6")];
-        for text in ["postgresql://etl@db.example:5439/dw", "host=db.example", "hostaddr=10.0.0.9", "host=/run/pg"] {
-            let (with, without) = (completed(text, &variables).unwrap(), completed(text, &[]).unwrap());
-            assert_eq!(with.settings, without.settings, "{text}");
-        }
-        let addressed = completed("postgresql:///dw", &variables).unwrap();
-        assert_eq!(addressed.settings["hostaddr"], "10.6.6.6");
-    }
-
-    #[test]
-    fn empty_variables_are_ignored() {
-        let failure = completed("postgresql:///dw", &[("PGHOST", ""), ("PGSERVICE", "")]).unwrap_err();
-        assert_eq!(failure.message, "the connection has no host: write postgresql://USER@HOST:PORT/DATABASE");
-    }
-
-    #[test]
-    fn a_wrong_value_is_reported_with_its_source() {
-        let failure = completed("postgresql://u@h/d", &[("PGSSLMODE", "hunter2"), ("PGPORT", "1")]).unwrap_err();
-        assert!(failure.message.contains("`sslmode` has to be one of"), "{failure:?}");
-        assert!(failure.message.ends_with("(settings also come from PGPORT, PGSSLMODE)"), "{failure:?}");
-        assert!(!failure.message.contains("hunter2"), "{failure:?}");
-    }
-
-    fn from(text: &str, defaults: &ClientDefaults) -> Result<Endpoint, Failure> {
-        defaults.complete(&text.parse().unwrap())
-    }
-
-    struct Files {
-        folder: tempfile::TempDir,
-        defaults: ClientDefaults,
-    }
-
-    /// Creates a home directory with the service file.
-    fn files() -> Files {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(".pg_service.conf"), FILE).unwrap();
-        let defaults = ClientDefaults {
-            home: Some(folder.path().to_owned()),
-            system_folder: Some(folder.path().join("etc")),
-            ..ClientDefaults::default()
-        };
-        Files { folder, defaults }
-    }
-
-    #[test]
-    fn a_service_completes_the_connection_string() {
-        let Files { folder: _folder, defaults } = files();
-        for (text, shown) in [
-            ("service=wh", "Endpoint(etl@db.example:5439/d w)"),
-            ("postgresql:///?service=wh", "Endpoint(etl@db.example:5439/d w)"),
-            ("postgresql://dbt@/dw?service=wh", "Endpoint(dbt@db.example:5439/dw)"),
-            ("host=near.example service=wh", "Endpoint(etl@near.example:5439/d w)"),
-        ] {
-            let endpoint = from(text, &defaults).unwrap();
-            assert_eq!(format!("{endpoint:?}"), shown, "{text}");
-            assert_eq!(endpoint.password.as_ref().unwrap().expose(), b"hunter2 = x");
-            assert!(!endpoint.settings.contains_key("sslmode"), "only the first section counts");
-            assert!(!endpoint.settings.contains_key("password"));
-        }
-        let by_variable = ClientDefaults { service: Some("wh".into()), ..defaults };
-        assert_eq!(format!("{:?}", from("dbname=dw", &by_variable).unwrap()), "Endpoint(etl@db.example:5439/dw)");
-        let kept = from("postgresql://dbt@mine.example/dw", &by_variable).unwrap();
-        assert_eq!(kept.servers()[0].to_string(), "mine.example:5439");
-    }
-
-    #[test]
-    fn the_users_file_comes_before_the_systems() {
-        let Files { folder, defaults } = files();
-        let etc = folder.path().join("etc");
-        std::fs::create_dir(&etc).unwrap();
-        std::fs::write(etc.join("pg_service.conf"), "[wh]\nhost=system\n[system]\nhost=system\n").unwrap();
-        let host = |text: &str, defaults: &ClientDefaults| from(text, defaults).unwrap().settings["host"].clone();
-        assert_eq!(host("service=wh", &defaults), "db.example");
-        assert_eq!(host("service=system", &defaults), "system");
-        let named = folder.path().join("named");
-        std::fs::write(&named, "[named]\nhost=named\n").unwrap();
-        let with_file = ClientDefaults { service_file: Some(named), ..defaults.clone() };
-        assert_eq!(host("service=named", &with_file), "named");
-        // `PGSERVICEFILE` takes the place of the user's own file, but not of the system's.
-        assert_eq!(host("service=wh", &with_file), "system");
-        let absent = ClientDefaults { service_file: Some(folder.path().join("absent")), ..defaults };
-        assert!(from("service=wh", &absent).unwrap_err().message.ends_with("absent does not exist"));
-    }
-
-    #[test]
-    fn errors_name_the_line_and_never_the_value() {
-        let Files { folder: _folder, defaults } = files();
-        for (text, reason) in [
-            ("service=absent", "service `absent` is not defined in "),
-            ("service=nested", ".pg_service.conf:17: a service cannot name another service"),
-            ("service=typo", ".pg_service.conf:19: unknown connection option `prot`: did you mean `port`?"),
-            ("service=rest", ".pg_service.conf:21: expected key=value"),
-            ("service=strict", ".pg_service.conf:23: the connection option `require_auth` is not supported: remove it"),
-        ] {
-            let failure = from(text, &defaults).unwrap_err();
-            assert!(failure.message.contains(reason), "{text}: {failure:?}");
-            assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
-        }
-        let nowhere = from("service=wh", &ClientDefaults::default());
-        assert!(nowhere.unwrap_err().message.contains("`wh` is not defined"));
-        let by_variable = ClientDefaults { service: Some("absent".into()), ..defaults };
-        let failure = from("dbname=dw", &by_variable).unwrap_err();
-        assert!(
-            failure.message.starts_with("service `absent`, which PGSERVICE names, is not defined in"),
-            "{failure:?}"
-        );
-    }
-}
+#[path = "defaults_tests.rs"]
+mod tests;

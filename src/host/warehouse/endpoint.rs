@@ -131,11 +131,6 @@ pub(super) struct Server {
 }
 
 impl Endpoint {
-    /// Returns whether the connection string names a service, whose settings are in a file of the host.
-    pub fn has_service(&self) -> bool {
-        self.settings.get("service").is_some_and(|name| !name.is_empty())
-    }
-
     /// Returns the servers in the order in which they are tried.
     pub(super) fn servers(&self) -> Vec<Server> {
         let ports = self.config.get_ports();

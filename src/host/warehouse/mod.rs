@@ -39,7 +39,7 @@ mod union_view;
 pub use account::{Account, Privilege, Rights};
 pub use catalog::{Catalog, CatalogQuery, Computed, Family, Inserts, ReadOnly, Relation, RelationKind, Schema};
 pub use column::Column;
-pub use defaults::ClientDefaults;
+pub use defaults::{ClientDefaults, Incomplete};
 pub use dialect::Dialect;
 pub use endpoint::{Endpoint, RootCert, SslMode};
 pub use error::NO_PASSWORD;
