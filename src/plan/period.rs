@@ -237,7 +237,8 @@ mod tests {
             };
             prop_assert_eq!(period.start().checked_add(length).unwrap(), period.plus(1).start());
             prop_assert_eq!(period.plus(1).before(), period);
-            prop_assert_eq!(period.plus(40).minus(40), period);
+            // The last day is nine years before the end of the calendar.
+            prop_assert_eq!(period.plus(9).minus(9), period);
         }
 
         #[test]
