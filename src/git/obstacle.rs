@@ -138,8 +138,7 @@ impl Obstacle {
             }
             Self::Configuration { path, problem, user } => {
                 let hint = if problem.starts_with("it is a") {
-                    let (path, aside) = (shell_word(path), shell_word(&format!("{path}.aside")));
-                    format!("git expects a file there; move it aside: `mv -T {path} {aside}`")
+                    format!("git expects a file there; move it aside: `{}`", aside(path))
                 } else if problem.contains(", line ") {
                     "correct that line; git itself does not work before".to_owned()
                 } else {

@@ -12,16 +12,16 @@ pub fn git_with_paths<'a>(top: &Path, args: &str, paths: impl IntoIterator<Item 
     Some(format!("git --literal-pathspecs -C {} {args} -- {}", shell_word(&top.to_string_lossy()), words?.join(" ")))
 }
 
-/// Returns the command that renames what is at `path` in the checkout at `top`. The command fails if the new name is taken.
-/// `None` if the path cannot be typed.
+/// Returns the command that renames what is at `path` in the checkout at `top`, as [`aside`]. `None` if the path cannot be typed.
 pub fn aside_in(top: &Path, path: &RepoPath) -> Option<String> {
     path.shell_word()?;
     Some(aside(&format!("{}/{path}", top.display())))
 }
 
-/// Returns the command that renames what is at `path`. The command fails if the new name is taken.
+/// Returns the command that renames what is at `path`. It replaces nothing if the new name is taken: without `-n`, a file would
+/// replace another.
 pub fn aside(path: &str) -> String {
-    format!("mv -T {} {}", shell_word(path), shell_word(&format!("{path}.aside")))
+    format!("mv -nT {} {}", shell_word(path), shell_word(&format!("{path}.aside")))
 }
 
 #[cfg(test)]
@@ -36,7 +36,7 @@ mod tests {
             "git --literal-pathspecs -C '/srv/a b' reset -q -- 'f[1]*'"
         );
         assert_eq!(git_with_paths(top, "reset -q", [&plain, &odd]), None);
-        assert_eq!(aside_in(top, &plain).unwrap(), "mv -T '/srv/a b/f[1]*' '/srv/a b/f[1]*.aside'");
+        assert_eq!(aside_in(top, &plain).unwrap(), "mv -nT '/srv/a b/f[1]*' '/srv/a b/f[1]*.aside'");
         assert_eq!(aside_in(top, &odd), None);
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::{Denial, Dir, Error, Place, acting_ids, acts_as_root, escape_path, may_access};
+use super::fs::{Denial, Dir, Error, Place, acting_ids, acts_as_root, escape_path, free_name, may_access};
 use crate::failure::Failure;
 
 /// The path of the state folder, which may not exist yet.
@@ -140,9 +140,7 @@ impl StateFolder {
         let part = self.0.join(part.name());
         let word = |path: &Path| shell_word(&path.to_string_lossy());
         let hint = if let Some(at) = in_the_way(&part) {
-            let mut aside = at.as_os_str().to_owned();
-            aside.push(".aside");
-            format!("move it aside: mv -T {} {}", word(at), word(Path::new(&aside)))
+            format!("move it aside: mv -nT {} {}", word(at), word(&free_name(at, "aside")))
         } else if error.is_denied() && !acts_as_root() {
             usable_hint(&self.0)
         } else if let Some(hint) = error.hint() {

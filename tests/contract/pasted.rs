@@ -140,12 +140,12 @@ fn an_unusable_state_folder_is_repaired_by_the_command_in_the_hint() {
 #[test]
 fn a_state_folder_that_cannot_be_created_has_a_remedy_for_its_cause() {
     for (broken, message, hint) in [
-        ("touch ~/.local", ".local is a file, not a directory", "mv -T /home/ubuntu/.local /home/ubuntu/.local.aside"),
-        ("mkdir ~/.local; touch ~/.local/state", "state is a file", "mv -T /home/ubuntu/.local/state"),
+        ("touch ~/.local", ".local is a file, not a directory", "mv -nT /home/ubuntu/.local /home/ubuntu/.local.aside"),
+        ("mkdir ~/.local; touch ~/.local/state", "state is a file", "mv -nT /home/ubuntu/.local/state"),
         (
             "install -d ~/.local/state; mkfifo ~/.local/state/provision",
             "is a FIFO",
-            "mv -T /home/ubuntu/.local/state/provision",
+            "mv -nT /home/ubuntu/.local/state/provision",
         ),
         ("ln -s nowhere ~/.local", "is a dangling symlink", "rm /home/ubuntu/.local"),
         ("sudo -n install -d -m 755 ~/.local", "permission denied", "sudo install -d -o ubuntu -m 0700"),

@@ -139,6 +139,17 @@ pub fn escape_path(path: &Path) -> String {
     escape_name(path.as_os_str().as_bytes())
 }
 
+/// Returns a name beside a path that nothing has: the path with `.suffix`, or with `.suffix-2` and so on.
+pub fn free_name(path: &Path, suffix: &str) -> PathBuf {
+    let name = |end: String| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let names = std::iter::once(format!(".{suffix}")).chain((2..).map(|number: u32| format!(".{suffix}-{number}")));
+    names.map(name).find(|name| name.symlink_metadata().is_err()).unwrap_or_default()
+}
+
 /// Returns the path without symlinks. If there is no file at the path, only the symlinks of its folder are resolved.
 #[expect(clippy::disallowed_methods, reason = "a path that a person names")]
 pub fn canonical(path: &Path) -> PathBuf {

@@ -8,6 +8,7 @@ use git2::{ObjectType, Tree};
 use super::opened::RescueContents;
 use crate::failure::Failure;
 use crate::git::RepoPath;
+use crate::host::fs::free_name;
 use crate::text::shell_word;
 
 /// The maximum number of paths with a hint of their own.
@@ -174,8 +175,7 @@ fn with_command(what: String, command: Option<String>) -> String {
 /// Returns the command that renames what is at a path to a name that is free. `None` if the path cannot be typed.
 fn aside(top: &Path, path: &RepoPath) -> Option<String> {
     path.shell_word()?;
-    let at = top.join(path.as_path()).to_string_lossy().into_owned();
-    let names = std::iter::once(format!("{at}.mine")).chain((2..).map(|number| format!("{at}.mine-{number}")));
-    let free = names.into_iter().find(|name| fs::symlink_metadata(name).is_err()).unwrap_or_default();
-    Some(format!("mv -T {} {}", shell_word(&at), shell_word(&free)))
+    let at = top.join(path.as_path());
+    let word = |path: &Path| shell_word(&path.to_string_lossy());
+    Some(format!("mv -nT {} {}", word(&at), word(&free_name(&at, "mine"))))
 }

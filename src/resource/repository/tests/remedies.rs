@@ -96,8 +96,13 @@ fn what_is_moved_aside_keeps_its_files_and_no_other_name_is_taken() {
     fs::write(&top, "a file\n").unwrap();
     let hint = refusal(&desired).hint.unwrap();
     let command = hint.split('`').nth(1).unwrap();
-    assert!(!Command::new("sh").args(["-c", command]).status().unwrap().success(), "the name is taken");
+    Command::new("sh").args(["-c", command]).status().unwrap();
     own_work_is_in(&aside);
+    fs::remove_dir_all(&aside).unwrap();
+    fs::write(&aside, "mine\n").unwrap();
+    Command::new("sh").args(["-c", command]).status().unwrap();
+    assert_eq!(fs::read_to_string(&aside).unwrap(), "mine\n");
+    assert_eq!(fs::read_to_string(&top).unwrap(), "a file\n");
 }
 
 #[test]
