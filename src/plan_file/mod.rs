@@ -399,7 +399,7 @@ impl PlanFile {
                 }
                 Ok(node)
             }
-            _ => evaluator.node(value),
+            shape => sources::evaluated(value, shape, evaluator),
         };
         let read = |body: &Node| de::with_seed(body, AnyResource::seed(written.kind));
         let resource = by_key(&written.body, &written.kind_span, evaluator, value_of, read)?;
@@ -414,7 +414,10 @@ impl PlanFile {
         let sources = sources::problems(node, &reference::CONNECTION, &self.vars);
         let read = |node: &Node| de::from_node(node).map(Ok);
         let of_urls = evaluator.of_urls();
-        let value_of = |key: &str, value: &Node| if key == "url" { &of_urls } else { evaluator }.node(value);
+        let value_of = |key: &str, value: &Node| {
+            let evaluator = if key == "url" { &of_urls } else { evaluator };
+            sources::evaluated(value, reference::CONNECTION.key(key).map(|key| key.shape), evaluator)
+        };
         match by_key(node, &node.span, evaluator, value_of, read) {
             Ok(spec) if sources.is_empty() => Ok(spec),
             Ok(_) => Err(sources),

@@ -11,14 +11,11 @@ use serde_yaml::{Mapping, Value as Yaml};
 use super::diagnostic::is_telling;
 use super::literal::literal;
 use super::node::{Node, Scalar, Style, Value};
-use super::template::{Evaluator, has_template};
+use super::template::{Evaluator, OUTSIDE, has_template};
 use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, de, sources};
 use crate::host::warehouse::ConnectionSpec;
 use crate::resource::AnyResource;
 use crate::resource::reference::Shape;
-
-/// Stands for every value from outside the plan file, to tell which part of a URL the plan file itself contains.
-const OUTSIDE: &str = "\u{F8FF}";
 
 impl PlanFile {
     /// The evaluated plan file.

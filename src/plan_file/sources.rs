@@ -1,11 +1,12 @@
-//! Refuses templates in the place of a secret's source: the plan file would not know that their values are secrets.
+//! The sources of secrets as they are written. A template in the place of a source is refused, since the plan file would not know
+//! that its value is a secret. A value that a template puts into a command is not shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::diagnostic::Diagnostic;
-use super::node::{Node, Value};
-use super::template::{environment_names, has_template};
+use super::node::{Node, Scalar, Style, Value};
+use super::template::{Evaluator, environment_names, has_template};
 use crate::host::secret::is_plain;
 use crate::resource::REFERENCES;
 use crate::resource::reference::{Reference, Shape};
@@ -77,6 +78,10 @@ fn problem(source: &Node, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
         let message = "a secret is given by its source, and a template cannot stand in its place";
         return vec![Diagnostic::at(source.span.clone(), message).help(help)];
     }
+    if let Some(command) = source.get("command").filter(|command| matches!(command.value, Value::Mapping(_))) {
+        let problem = Diagnostic::at(command.span.clone(), "expected a list, found a mapping");
+        return vec![problem.help("write { command: [PROGRAM, ARGUMENT, …] }")];
+    }
     let Some(name) = source.get("env") else { return Vec::new() };
     let meant = name.text().filter(|text| has_template(text)).and_then(|text| meant(name, text, vars));
     let refused = meant.map(|meant| {
@@ -95,6 +100,67 @@ pub(super) fn without_those_within(list: Vec<Diagnostic>, refused: &[Diagnostic]
             .any(|whole| whole.start <= place.start && place.end <= whole.end)
     };
     list.into_iter().filter(|problem| !problem.place().is_some_and(within)).collect()
+}
+
+/// The value of a key, evaluated. The command of a source also has the words that can be shown of it: what a template brings in
+/// from outside the plan file can be a secret itself.
+///
+/// # Errors
+/// A template is wrong.
+pub(super) fn evaluated(written: &Node, shape: Option<Shape>, evaluator: &Evaluator) -> Result<Node, Diagnostic> {
+    let mut value = evaluator.node(written)?;
+    if let Some(shape) = shape {
+        mask(written, &mut value, shape, evaluator);
+    }
+    Ok(value)
+}
+
+fn mask(written: &Node, value: &mut Node, shape: Shape, evaluator: &Evaluator) {
+    let (Value::Mapping(before), Value::Mapping(pairs)) = (&written.value, &mut value.value) else { return };
+    for ((key, value), (_, before)) in pairs.iter_mut().zip(before) {
+        let Some(name) = key.text() else { continue };
+        match shape {
+            Shape::Source | Shape::PathOrSource if name == "command" => mask_words(before, value, evaluator),
+            Shape::Keys(nested) => {
+                if let Some(key) = nested.key(name) {
+                    mask(before, value, key.shape, evaluator);
+                }
+            }
+            Shape::Named(nested) => mask(before, value, *nested, evaluator),
+            _ => {}
+        }
+    }
+}
+
+/// Adds to the words of a command what can be shown of them: a word with a value from outside as it is written.
+fn mask_words(written: &Node, value: &mut Node, evaluator: &Evaluator) {
+    let (Value::Sequence(before), Value::Sequence(words)) = (&written.value, &value.value) else { return };
+    if !before.iter().any(|word| word.text().is_some_and(has_template)) {
+        return;
+    }
+    let masked = evaluator.masked();
+    let is_outside = |before: &Node, word: &Node| {
+        before.text().is_some_and(has_template)
+            && masked.node(before).ok().is_none_or(|masked| masked.text() != word.text())
+    };
+    let (mut shown, mut is_masked) = (Vec::new(), false);
+    for (before, word) in before.iter().zip(words) {
+        let outside = is_outside(before, word);
+        is_masked |= outside;
+        let text = if outside { before.text() } else { word.text() };
+        shown.push(text_node(text.unwrap_or_default(), word.span.clone()));
+    }
+    if is_masked {
+        let span = value.span.clone();
+        let shown = Node { span: span.clone(), value: Value::Sequence(shown) };
+        let argv = Node { span: span.clone(), value: value.value.clone() };
+        let pairs = vec![(text_node("argv", span.clone()), argv), (text_node("shown", span), shown)];
+        value.value = Value::Mapping(pairs);
+    }
+}
+
+fn text_node(text: &str, span: Range<usize>) -> Node {
+    Node { span, value: Value::Scalar(Scalar { text: text.to_owned(), style: Style::Quoted }) }
 }
 
 /// The environment variable that a template reads, or that its author mistook for a variable of the plan file.

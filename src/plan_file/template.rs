@@ -72,6 +72,9 @@ const MAX_DEPTH: usize = 32;
 /// Bytes of an evaluated string (1 MiB): a few variables that double each other would fill the memory.
 pub(super) const MAX_LENGTH: usize = 1 << 20;
 
+/// Stands for every value from outside the plan file.
+pub(super) const OUTSIDE: &str = "\u{F8FF}";
+
 impl Evaluator {
     /// An evaluator for the `vars` of a plan file and what the user gave.
     pub fn new(text: &str, vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
@@ -93,6 +96,19 @@ impl Evaluator {
     /// The same, with an unset environment variable shown as its name behind `placeholder` and before `>`.
     pub fn showing(&self, placeholder: Option<&'static str>) -> Self {
         Self(Arc::new(Templates { placeholder, known: Arc::default(), ..Templates::clone(&self.0) }))
+    }
+
+    /// The same with another value in the place of everything that is given from outside the plan file.
+    pub(super) fn masked(&self) -> Self {
+        let outside = |name: &String| (name.clone(), OUTSIDE.to_owned());
+        let Inputs { vars, env, client, host } = &self.0.inputs;
+        let inputs = Inputs {
+            vars: vars.keys().map(outside).collect(),
+            env: env.keys().map(outside).collect(),
+            client: client.clone(),
+            host: *host,
+        };
+        Self(Arc::new(Templates { inputs, known: Arc::default(), ..Templates::clone(&self.0) }))
     }
 
     /// The same tree with every template evaluated. A template that needs an unset environment variable becomes

@@ -157,6 +157,54 @@ fn a_secret_in_the_place_of_a_list_is_not_shown() {
 }
 
 #[test]
+fn a_value_that_a_template_puts_into_a_secret_command_is_not_shown() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    sandbox.set_env("TOK", "canary-of-the-environment");
+    let compose = "services:\n  web:\n    image: x\n    environment:\n      PW: old\n";
+    sandbox.write("/home/ubuntu/compose.yaml", "ubuntu", compose);
+    let given = ["--var", "given=canary-that-was-given"];
+    for words in ["[sh, -c, 'exit 3', WORDS]", "['true', WORDS]", "[\"{{ env_var('TOK') }}\", WORDS]"] {
+        let words = words.replace("WORDS", "\"Authorization: Bearer {{ bearer }}\", \"{{ given }}\", \"{{ place }}\"");
+        let plan = format!(
+            "name: x
+vars: {{ bearer: \"{{{{ env_var('TOK') }}}}\", given: '', place: prod }}
+connections:
+  w:
+    url: postgresql://etl@127.0.0.1:1/warehouse
+    password: {{ command: {words} }}
+    tunnel: {{ ssh: \"a@127.0.0.1:1\", key: {{ command: {words} }} }}
+steps:
+  - {{ id: pw, compose_env: {{ file: /home/ubuntu/compose.yaml, variable: PW, value: {{ command: {words} }} }} }}
+  - {{ id: key, key_file: {{ path: /home/ubuntu/k, source: {{ command: {words} }} }} }}
+  - {{ id: conf, file: {{ path: /home/ubuntu/f, content: \"{{{{ secret('pw') }}}}\", secrets: {{ pw: {{ command: {words} }} }} }} }}
+  - {{ id: rows, table: {{ connection: w, ddl: CREATE TABLE a.b (c int) }} }}
+"
+        );
+        sandbox.write("/home/ubuntu/p.yaml", "ubuntu", plan);
+        for command in [
+            &["plan", "p.yaml", "--detailed-exitcode", "--out", "/var/tmp/saved"][..],
+            &["plan", "p.yaml", "--json"],
+            &["plan", "p.yaml", "--format", "markdown"],
+            &["apply", "p.yaml", "--yes"],
+            &["explain", "p.yaml"],
+            &["validate", "p.yaml"],
+            &["resolve", "p.yaml"],
+        ] {
+            let more = if matches!(command[0], "plan" | "apply") { &EVERYTHING[..] } else { &EVERYTHING[..6] };
+            let all = command.iter().chain(&given).chain(more).copied();
+            let outcome = sandbox.provision("ubuntu", all).run();
+            assert!(!outcome.all().contains("canary"), "{outcome}");
+            if command[0] != "validate" {
+                // Markdown has no braces.
+                assert!(outcome.all().contains(" given ") && outcome.all().contains("prod"), "{outcome}");
+            }
+        }
+        assert_eq!(files_with(&sandbox, "canary"), [] as [&str; 0]);
+    }
+}
+
+#[test]
 fn secrets_are_written_into_files_that_are_already_private() {
     let sandbox = Sandbox::order_tracking();
     let (outcome, trace) = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).traced(&Tracing::Calls);

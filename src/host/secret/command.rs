@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
+use super::command_line::CommandLine;
 use super::{MAX_SECRET, Secret};
 use crate::failure::Failure;
 use crate::host::environment;
@@ -24,11 +25,11 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The program does not exist, fails, prints more than [`MAX_SECRET`], or keeps its output open for more than a minute.
-pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secret, Failure> {
-    let Some((program, arguments)) = argv.split_first() else {
+pub async fn output(line: &CommandLine, withheld: &BTreeSet<String>) -> Result<Secret, Failure> {
+    let Some((program, arguments)) = line.argv().split_first() else {
         return Err(Failure::new("the secret command is empty").hint("write it as [program, argument, …]"));
     };
-    let failure = |why: String| Failure::new(format!("the secret command {program} {why}"));
+    let failure = |why: String| Failure::new(format!("the secret command {} {why}", line.program()));
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).process_group(0);
     // The program's messages might contain the secret, so they are not shown.
@@ -36,7 +37,7 @@ pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secr
     for name in withheld {
         command.env_remove(name);
     }
-    let mut child = command.spawn().map_err(|error| not_started(program, &error))?;
+    let mut child = command.spawn().map_err(|error| not_started(line, &error))?;
     let _group = Group(child.id());
     let Some(output) = child.stdout.take() else {
         return Err(failure("was started without its pipe".to_owned()));
@@ -56,17 +57,12 @@ pub async fn output(argv: &[String], withheld: &BTreeSet<String>) -> Result<Secr
     let status = match tokio::time::timeout(COMMAND_TIMEOUT, async { tokio::try_join!(read, wait) }).await {
         Ok(Ok(((), status))) => status,
         Ok(Err(error)) => return Err(failure(error.to_string())),
-        Err(_) => return Err(timed_out(argv, has_ended.load(Ordering::Relaxed))),
+        Err(_) => return Err(timed_out(line, has_ended.load(Ordering::Relaxed))),
     };
     if !status.success() {
-        return Err(failed(argv, status, withheld));
+        return Err(failed(line, status, withheld));
     }
     Ok(Secret::copy_of(&value))
-}
-
-/// Returns a command as a shell command line.
-pub fn line(argv: &[String]) -> String {
-    argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// A process group, named by its first process. It is killed on drop.
@@ -81,22 +77,24 @@ impl Drop for Group {
     }
 }
 
-fn not_started(program: &str, error: &io::Error) -> Failure {
+fn not_started(line: &CommandLine, error: &io::Error) -> Failure {
+    let program = line.program();
+    let is_shown = line.argv().first().is_some_and(|argument| argument == program);
     let failure = Failure::new(format!("cannot start the secret command {program}: {}", io_error_text(error)));
     match error.kind() {
         io::ErrorKind::NotFound if program.contains('/') => failure.hint("correct its path"),
         io::ErrorKind::NotFound => {
             failure.hint(format!("install it, or give its absolute path: no program {program} is in PATH"))
         }
-        io::ErrorKind::PermissionDenied if program.contains('/') => {
+        io::ErrorKind::PermissionDenied if program.contains('/') && is_shown => {
             failure.hint(format!("make it executable: chmod +x {}", shell_word(program)))
         }
         _ => failure.hint("use a program that you can run"),
     }
 }
 
-fn timed_out(argv: &[String], has_ended: bool) -> Failure {
-    let program = argv.first().map_or("", String::as_str);
+fn timed_out(line: &CommandLine, has_ended: bool) -> Failure {
+    let program = line.program();
     let limit = COMMAND_TIMEOUT.as_secs();
     if has_ended {
         return Failure::new(format!(
@@ -105,12 +103,12 @@ fn timed_out(argv: &[String], has_ended: bool) -> Failure {
         .hint("redirect the output of that process, for example: … > /dev/null &");
     }
     Failure::new(format!("the secret command {program} did not end within {limit} s"))
-        .hint(format!("run it manually to see whether it waits for input: {}", line(argv)))
+        .hint(format!("run it manually to see whether it waits for input: {}", line.line()))
 }
 
-fn failed(argv: &[String], status: ExitStatus, withheld: &BTreeSet<String>) -> Failure {
+fn failed(line: &CommandLine, status: ExitStatus, withheld: &BTreeSet<String>) -> Failure {
     use std::os::unix::process::ExitStatusExt;
-    let program = argv.first().map_or("", String::as_str);
+    let program = line.program();
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("failed with exit code {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
@@ -121,7 +119,7 @@ fn failed(argv: &[String], status: ExitStatus, withheld: &BTreeSet<String>) -> F
     let mut message = format!(
         "the secret command {program} {how}; its messages are not shown, because they could contain the secret"
     );
-    let mut by_hand = line(argv);
+    let mut by_hand = line.line();
     if !names.is_empty() {
         message
             .push_str(&format!("; it ran without {}, which the plan file uses for another secret", names.join(", ")));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 mod command;
+mod command_line;
 mod decode;
 mod read;
 mod source;

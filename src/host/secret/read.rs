@@ -104,7 +104,7 @@ fn place(origin: &Origin) -> String {
         Origin::Nothing(_) => "none".to_owned(),
         Origin::Env(name) => format!("env {name}"),
         Origin::File(path) => format!("file {}", fs::escape_path(path)),
-        Origin::Command(argv) => format!("command {}", argv.first().map_or("", String::as_str)),
+        Origin::Command(command) => format!("command {}", command.program()),
     }
 }
 
@@ -116,7 +116,7 @@ async fn read(origin: &Origin, environment: &Environment, withheld: &BTreeSet<St
             return Ok(if is_blank(secret.expose()) { None } else { Some(secret) });
         }
         Origin::File(path) => file(path).map_err(SecretError::Unreadable)?,
-        Origin::Command(argv) => command::output(argv, withheld).await.map_err(SecretError::Unreadable)?,
+        Origin::Command(line) => command::output(line, withheld).await.map_err(SecretError::Unreadable)?,
     };
     if is_blank(secret.expose()) {
         return Err(SecretError::Unusable(blank(origin, secret.expose().is_empty())));
@@ -133,10 +133,10 @@ fn is_blank(bytes: &[u8]) -> bool {
 fn blank(origin: &Origin, is_empty: bool) -> Failure {
     let but = if is_empty { "" } else { " except line endings" };
     match origin {
-        Origin::Command(argv) => {
-            let program = argv.first().map_or("", String::as_str);
+        Origin::Command(command) => {
+            let program = command.program();
             Failure::new(format!("the secret command {program} succeeded and printed nothing{but}"))
-                .hint(format!("run it to see whether it finds the secret: {}", command::line(argv)))
+                .hint(format!("run it to see whether it finds the secret: {}", command.line()))
         }
         origin => {
             let found = if is_empty { "is empty" } else { "contains only line endings" };

@@ -8,6 +8,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::command_line::{CommandLine, EMPTY};
 use crate::failure::Failure;
 use crate::host::fs::{check_absolute, escape_path};
 
@@ -29,7 +30,7 @@ pub enum Origin {
     /// A file. The user who started the program reads it.
     File(PathBuf),
     /// A program and its arguments. Its standard output is the value.
-    Command(Vec<String>),
+    Command(CommandLine),
     /// A source whose template evaluates to nothing, such as `{ file: "{{ key_source }}" }`.
     Nothing(Word),
 }
@@ -105,7 +106,9 @@ impl SecretSource {
         match &self.origin {
             Origin::Env(_) | Origin::Nothing(_) => Vec::new(),
             Origin::File(path) => vec![path],
-            Origin::Command(argv) => argv.iter().map(Path::new).filter(|word| word.is_absolute()).collect(),
+            Origin::Command(command) => {
+                command.argv().iter().map(Path::new).filter(|word| word.is_absolute()).collect()
+            }
         }
     }
 
@@ -114,7 +117,7 @@ impl SecretSource {
         let mut line = match &self.origin {
             Origin::Env(name) => format!("printf '%s\\n' \"$(printenv {})\"", shell_word(name)),
             Origin::File(path) => format!("cat {}", shell_word(&path.to_string_lossy())),
-            Origin::Command(argv) => argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" "),
+            Origin::Command(command) => command.line(),
             Origin::Nothing(_) => "cat /path/to/secret".to_owned(),
         };
         if let Some(pointer) = &self.pointer {
@@ -134,9 +137,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Env(name) => write!(f, "environment variable {name}"),
             Origin::File(path) => f.write_str(&escape_path(path)),
-            Origin::Command(argv) => {
-                write!(f, "the output of {}", argv.first().map_or("the command", String::as_str))
-            }
+            Origin::Command(command) => write!(f, "the output of {}", command.program()),
             Origin::Nothing(word) => write!(f, "`{}`", word.text()),
         }
     }
@@ -183,7 +184,7 @@ impl Serialize for SecretSource {
         match &self.origin {
             Origin::Env(name) => map.serialize_entry("env", name)?,
             Origin::File(path) => map.serialize_entry("file", path)?,
-            Origin::Command(argv) => map.serialize_entry("command", argv)?,
+            Origin::Command(command) => map.serialize_entry("command", command)?,
             Origin::Nothing(word) => map.serialize_entry(word.text(), &None::<()>)?,
         }
         if let Some(encoding) = &self.encoding {
@@ -260,7 +261,7 @@ impl<'de> Visitor<'de> for SourceReader {
             let found = match key {
                 Key::Env => map.next_value::<Option<EnvName>>()?.map(|name| Origin::Env(name.0)),
                 Key::File => map.next_value::<Option<SourceFile>>()?.map(|file| Origin::File(file.0)),
-                Key::Command => map.next_value::<Option<CommandLine>>()?.map(|argv| Origin::Command(argv.0)),
+                Key::Command => map.next_value::<Option<CommandLine>>()?.map(Origin::Command),
                 Key::Encoding => {
                     encoding = map.next_value()?;
                     continue;
@@ -307,8 +308,6 @@ impl<'de> Visitor<'de> for SourceReader {
         Err(E::custom(written_out()))
     }
 }
-
-const EMPTY: &str = "the secret source is empty: remove it, or set a value";
 
 /// A valid name of an environment variable, without reference syntax.
 #[derive(Deserialize)]
@@ -359,18 +358,6 @@ impl TryFrom<PathBuf> for SourceFile {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(try_from = "Vec<String>")]
-struct CommandLine(Vec<String>);
-
-impl TryFrom<Vec<String>> for CommandLine {
-    type Error = &'static str;
-
-    fn try_from(argv: Vec<String>) -> Result<Self, &'static str> {
-        if argv.first().is_none_or(String::is_empty) { Err(EMPTY) } else { Ok(Self(argv)) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,7 +376,7 @@ mod tests {
         let plain = |origin| Ok(Some(SecretSource::plain(origin)));
         assert_eq!(read("source: { env: A }"), plain(Origin::Env("A".into())));
         assert_eq!(read("source: { file: /a }"), plain(Origin::File("/a".into())));
-        assert_eq!(read("source: { command: [a, b] }"), plain(Origin::Command(vec!["a".into(), "b".into()])));
+        assert_eq!(read("source: { command: [a, b] }"), plain(Origin::Command(vec!["a".into(), "b".into()].into())));
         assert_eq!(read("source: { file: null }"), plain(Origin::Nothing(Word::File)));
         assert_eq!(read("source: { env: ~ }"), plain(Origin::Nothing(Word::Env)));
         for none in ["{}", "source: null"] {
@@ -403,11 +390,12 @@ mod tests {
             "source: { env: A, encoding: base64, json: /a~1b/0 }",
             "source: { file: /a, json: '' }",
             "source: { command: [a, b], encoding: base64 }",
+            "source: { command: { argv: [a, token], shown: [a, '{{ token }}'] } }",
             "source: { file: null }",
         ] {
             let source = read(text).unwrap().unwrap();
             let sent: SecretSource = serde_json::from_str(&serde_json::to_string(&source).unwrap()).unwrap();
-            assert_eq!(sent, source, "{text}");
+            assert_eq!((&sent, sent.manual()), (&source, source.manual()), "{text}");
         }
     }
 

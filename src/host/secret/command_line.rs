@@ -1,0 +1,121 @@
+//! The command of a secret source: what the program gets, and what is shown of it.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::shell_words;
+
+/// What is wrong with a source of which nothing is left.
+pub(super) const EMPTY: &str = "the secret source is empty: remove it, or set a value";
+
+/// A program and its arguments.
+///
+/// A template can put a value from outside the plan file into a word, such as a token. Such a word is shown as it is written in
+/// the plan file.
+#[derive(Clone)]
+pub struct CommandLine {
+    argv: Vec<String>,
+    /// As long as `argv`.
+    shown: Vec<String>,
+}
+
+/// A command of which some words are not shown.
+#[derive(Serialize, Deserialize)]
+struct Masked {
+    argv: Vec<String>,
+    shown: Vec<String>,
+}
+
+impl CommandLine {
+    /// Returns the program and its arguments, as they are started.
+    pub fn argv(&self) -> &[String] {
+        &self.argv
+    }
+
+    /// Returns the words that can be shown, in the same order.
+    pub fn shown(&self) -> &[String] {
+        &self.shown
+    }
+
+    /// Returns the program's name as it can be shown.
+    pub fn program(&self) -> &str {
+        self.shown.first().map_or("", String::as_str)
+    }
+
+    /// Returns the shell command line that can be shown.
+    pub fn line(&self) -> String {
+        shell_words(&self.shown)
+    }
+}
+
+impl From<Vec<String>> for CommandLine {
+    fn from(argv: Vec<String>) -> Self {
+        Self { shown: argv.clone(), argv }
+    }
+}
+
+/// Two commands are the same if they start the same program, however the plan file writes them.
+impl PartialEq for CommandLine {
+    fn eq(&self, other: &Self) -> bool {
+        self.argv == other.argv
+    }
+}
+
+impl Eq for CommandLine {}
+
+impl Hash for CommandLine {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.argv.hash(state);
+    }
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown.fmt(f)
+    }
+}
+
+impl Serialize for CommandLine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.argv == self.shown {
+            return self.argv.serialize(serializer);
+        }
+        Masked { argv: self.argv.clone(), shown: self.shown.clone() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CommandLine {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = CommandLine;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<CommandLine, A::Error> {
+        let argv = Vec::<String>::deserialize(SeqAccessDeserializer::new(items))?;
+        if argv.first().is_none_or(String::is_empty) { Err(A::Error::custom(EMPTY)) } else { Ok(argv.into()) }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CommandLine, A::Error> {
+        let Masked { argv, shown } = Masked::deserialize(MapAccessDeserializer::new(map))?;
+        if argv.first().is_none_or(String::is_empty) {
+            return Err(A::Error::custom(EMPTY));
+        }
+        if argv.len() != shown.len() {
+            return Err(A::Error::custom("a command and what is shown of it differ in length"));
+        }
+        Ok(CommandLine { argv, shown })
+    }
+}
