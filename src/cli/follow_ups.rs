@@ -32,6 +32,7 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
         return Err(no_such_file(&file, &arguments.done));
     }
     if arguments.done.is_empty() && !arguments.done_all {
+        list.refresh();
         let open: Vec<&OpenFollowUp> = list.iter().collect();
         output::print(&shown(&open, arguments.json, "there are no open follow-ups\n"));
         return Ok(Exit::Done);

@@ -13,6 +13,7 @@ use super::event::{FollowUp, InterruptedRun, OpenFollowUp};
 use crate::failure::Failure;
 use crate::host::fs::escape_path;
 use crate::host::state::{self, Access, Part, StateFolder};
+use crate::resource::{AnyResource, SubjectState};
 use crate::text::{io_error_text, shell_word, shell_words};
 
 /// The largest list that is read, in bytes.
@@ -121,6 +122,32 @@ impl OpenFollowUps {
         self.is_changed |= self.open.len() != before;
     }
 
+    /// Takes out what cannot be done any more: services that their compose file no longer has, and follow-ups that have no
+    /// service or no compose file left.
+    pub fn refresh(&mut self) {
+        let before = self.open.len();
+        let mut is_changed = false;
+        self.open.retain_mut(|OpenFollowUp { follow_up, .. }| {
+            let Some(subject) = &follow_up.subject else { return true };
+            match AnyResource::read_subject(Path::new(subject), &follow_up.argv) {
+                SubjectState::Gone => false,
+                SubjectState::Parts(parts) => {
+                    let left: Vec<String> =
+                        follow_up.services.iter().filter(|name| parts.contains(*name)).cloned().collect();
+                    if left.len() == follow_up.services.len() {
+                        return true;
+                    }
+                    is_changed = true;
+                    let is_left = !left.is_empty();
+                    set_services(follow_up, left);
+                    is_left
+                }
+                SubjectState::Unknown => true,
+            }
+        });
+        self.is_changed |= is_changed || self.open.len() != before;
+    }
+
     /// Closes the follow-ups with these numbers and returns them.
     ///
     /// # Errors
@@ -168,20 +195,25 @@ fn extend(open: &mut OpenFollowUp, other: FollowUp, run: &str, since: &str) {
         open.reasons.push(other.reason);
         known.reason = open.reasons.join("; ");
     }
-    let base = command(known).to_vec();
-    // The written command may enter a directory first. Its services come last as well.
-    let services = shell_words(&known.services);
-    let written = known.command.strip_suffix(&services).unwrap_or(&known.command).trim_end().to_owned();
-    if known.services.is_empty() || other.services.is_empty() {
-        // Without names the command applies to all services.
-        known.services.clear();
-    } else {
-        let new: Vec<String> = other.services.into_iter().filter(|name| !known.services.contains(name)).collect();
-        known.services.extend(new);
+    let mut services = Vec::new();
+    // Without names the command applies to all services.
+    if !known.services.is_empty() && !other.services.is_empty() {
+        let new = other.services.iter().filter(|name| !known.services.contains(name));
+        services = known.services.iter().chain(new).cloned().collect();
     }
-    known.argv = base.into_iter().chain(known.services.iter().cloned()).collect();
-    known.command = format!("{written} {}", shell_words(&known.services)).trim_end().to_owned();
+    set_services(known, services);
     (open.run, open.since) = (run.to_owned(), since.to_owned());
+}
+
+/// Sets the services, and the command for them.
+fn set_services(follow_up: &mut FollowUp, services: Vec<String>) {
+    let base = command(follow_up).to_vec();
+    // The written command may enter a directory first. Its services come last as well.
+    let old = shell_words(&follow_up.services);
+    let written = follow_up.command.strip_suffix(&old).unwrap_or(&follow_up.command).trim_end();
+    follow_up.command = format!("{written} {}", shell_words(&services)).trim_end().to_owned();
+    follow_up.argv = base.into_iter().chain(services.iter().cloned()).collect();
+    follow_up.services = services;
 }
 
 #[cfg(test)]
@@ -216,6 +248,48 @@ mod tests {
         assert_eq!((open.run.as_str(), open.since.as_str()), ("2", "later"));
         list.add(follow_up("all", &[]), "3", "later");
         assert_eq!(list.open[0].follow_up.command, "docker compose up -d --force-recreate");
+    }
+
+    #[test]
+    fn services_and_compose_files_that_are_gone_leave_the_list() {
+        let folder = crate::host::testing::folder();
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let write = |name: &str, services: &[&str]| {
+            let services: String = services.iter().map(|name| format!("  {name}: {{ image: x }}\n")).collect();
+            std::fs::write(file(name), format!("services:\n{services}")).unwrap();
+        };
+        let about =
+            |name: &str, services: &[&str]| FollowUp { subject: Some(file(name)), ..follow_up("key", services) };
+        let refreshed = |follow_up: FollowUp| {
+            let mut list = OpenFollowUps::default();
+            list.add(follow_up.clone(), "1", "now");
+            list.is_changed = false;
+            list.refresh();
+            let left = list.open.first().map(|open| open.follow_up.clone());
+            assert_eq!(list.is_changed, left.as_ref() != Some(&follow_up), "{left:?}");
+            left.map(|left| (left.services, left.argv, left.command))
+        };
+        write("compose.yaml", &["web", "worker"]);
+        let (services, argv, command) = refreshed(about("compose.yaml", &["web", "api", "db"])).unwrap();
+        assert_eq!(services, ["web"]);
+        assert_eq!(command, "docker compose up -d --force-recreate web");
+        assert_eq!(argv.join(" "), command);
+        assert!(refreshed(about("compose.yaml", &["web", "worker"])).is_some_and(|(services, ..)| services.len() == 2));
+        assert_eq!(refreshed(about("compose.yaml", &["api"])), None);
+        // All services of a file are meant.
+        assert!(refreshed(about("compose.yaml", &[])).is_some());
+        assert_eq!(refreshed(about("gone.yaml", &["web"])), None);
+        assert_eq!(refreshed(about("gone/compose.yaml", &[])), None);
+        std::fs::write(file("compose.yaml"), "services: [").unwrap();
+        assert!(refreshed(about("compose.yaml", &["api"])).is_some(), "a file that cannot be read says nothing");
+        // A project of several files has the services of all of them.
+        write("compose.yaml", &["web"]);
+        write("more.yaml", &["api"]);
+        let argv =
+            ["docker", "compose", "-f", &file("compose.yaml"), "-f", &file("more.yaml"), "up", "web", "api", "db"];
+        let argv = argv.map(str::to_owned).to_vec();
+        let several = FollowUp { command: shell_words(&argv), argv, ..about("compose.yaml", &["web", "api", "db"]) };
+        assert_eq!(refreshed(several).unwrap().0, ["web", "api"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Follow-ups: what a person has to do after changes, because something on this host still uses the old state.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A kind that has follow-ups to changes of any step.
@@ -34,3 +35,17 @@ pub struct Reaction {
     /// The same as a shell command line, as people would write it.
     pub command: String,
 }
+
+/// What is there now of the subject of an earlier follow-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubjectState {
+    /// It does not exist any more.
+    Gone,
+    /// Its parts, such as the services of a compose file.
+    Parts(BTreeSet<String>),
+    /// It cannot be read.
+    Unknown,
+}
+
+/// Reads what is there now of a subject, with the program and the arguments of the follow-up.
+pub type ReadSubject = fn(&Path, &[String]) -> SubjectState;

@@ -11,7 +11,7 @@ use crate::plan::claim::Unseen;
 use super::adopt::{Adopted, Adoption, FromCatalog, Probe, Subject};
 use super::{
     Cause, Change, Claim, Claims, Description, Diff, Effect, ExecuteContext, Failure, Host, KeyError, KindInfo,
-    ObserveContext, Reaction, Rescues, Resource, Site,
+    ObserveContext, Reaction, Rescues, Resource, Site, SubjectState,
 };
 
 /// A visitor of all kinds.
@@ -162,6 +162,13 @@ macro_rules! kinds {
                     })*
                     _ => Vec::new(),
                 }
+            }
+
+            /// Reads what is there now of the subject of a follow-up: [`Resource::READ_SUBJECT`].
+            pub fn read_subject(subject: &Path, argv: &[String]) -> SubjectState {
+                let kinds = [$(<super::$module::$variant as Resource>::READ_SUBJECT),*];
+                let mut states = kinds.into_iter().flatten().map(|read| read(subject, argv));
+                states.find(|state| *state != SubjectState::Unknown).unwrap_or(SubjectState::Unknown)
             }
 
             /// [`Resource::observe`]

@@ -37,7 +37,7 @@ pub use crate::failure::Failure;
 pub use crate::plan::claim::{Claim, Claims, Database, Host, Need};
 pub use context::{ExecuteContext, ObserveContext};
 pub use deployment::{DeployedCommit, DeployedFile, Deployment, Lines};
-pub use follow_up::{Cause, Reaction, Reacts};
+pub use follow_up::{Cause, Reaction, Reacts, ReadSubject, SubjectState};
 pub use info::{KindInfo, Site};
 pub use key_error::{KeyError, Segment};
 pub use kinds::{
@@ -60,6 +60,9 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
 
     /// How its steps are written from what a host has, if they can be.
     const ADOPTION: adopt::Adoption<Self, Self::Actual> = adopt::Adoption::None;
+
+    /// Reads what is there now of the subject of a follow-up, if the kind has follow-ups.
+    const READ_SUBJECT: Option<ReadSubject> = None;
 
     /// What was observed of one step. Contains no secrets: it is sent between processes and printed by failing tests.
     type Actual: Serialize + DeserializeOwned + Clone + Send + Sync;

@@ -190,6 +190,55 @@ fn a_later_run_extends_or_closes_an_open_follow_up() {
 }
 
 #[test]
+fn a_service_or_a_compose_file_that_is_gone_leaves_the_open_follow_ups() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    sandbox.set_env("PW", random_word());
+    let compose = |services: &[&str]| {
+        let service = |name: &&str| format!("  {name}:\n    image: x\n    environment:\n      PW: old\n");
+        format!("services:\n{}", services.iter().map(service).collect::<String>())
+    };
+    let step = |id: &str, folder: &str| {
+        format!(
+            "  - {{ id: {id}, compose_env: {{ file: /home/ubuntu/{folder}/compose.yaml, variable: PW, value: {{ env: PW }} }} }}\n"
+        )
+    };
+    let (file, one, two) = ("/home/ubuntu/p.yaml", "/home/ubuntu/one/compose.yaml", "/home/ubuntu/two/compose.yaml");
+    sandbox.bash("ubuntu", "mkdir one two");
+    sandbox.write(one, "ubuntu", compose(&["web", "api", "db"]));
+    sandbox.write(two, "ubuntu", compose(&["mail"]));
+    sandbox.write(file, "ubuntu", format!("name: x\nsteps:\n{}{}", step("one", "one"), step("two", "two")));
+    sandbox.provision("ubuntu", ["apply", file, "--yes"]).run().exits(0);
+    let listed = || sandbox.provision("ubuntu", ["follow-ups", file]).run().exits(0);
+    assert!(listed().stdout.contains("web api db") && listed().stdout.contains("mail"), "{}", listed());
+    // A service is renamed, and one project is removed, with its step.
+    let renamed = sandbox.read(one).replace("  web:", "  frontend:");
+    sandbox.write(one, "ubuntu", renamed);
+    sandbox.bash("ubuntu", "rm -r two");
+    sandbox.write(file, "ubuntu", format!("name: x\nsteps:\n{}", step("one", "one")));
+    let is_current = |outcome: &Outcome| {
+        let text = outcome.all();
+        assert!(
+            text.contains("--force-recreate api db") && !text.contains("web") && !text.contains("mail"),
+            "{outcome}"
+        );
+    };
+    let before = Snapshot::whole(&sandbox);
+    is_current(&listed());
+    is_current(&sandbox.provision("ubuntu", ["plan", file]).run().exits(0));
+    before.is_same_as(&Snapshot::whole(&sandbox), "a plan and a listing");
+    is_current(&sandbox.provision("ubuntu", ["apply", file, "--yes"]).run().exits(0));
+    let before = Snapshot::whole(&sandbox);
+    is_current(&sandbox.provision("ubuntu", ["apply", file, "--yes"]).run().exits(0));
+    before.is_same_as(&Snapshot::whole(&sandbox), "a second apply");
+    // The apply has closed one and changed the other for good.
+    sandbox.write(one, "ubuntu", compose(&["web", "api", "db"]).replace("old", &sandbox.env_of("PW")));
+    is_current(&listed());
+    sandbox.bash("ubuntu", "rm -r one");
+    assert_eq!(listed().stdout, "there are no open follow-ups\n");
+}
+
+#[test]
 fn an_interrupted_run_leaves_its_follow_ups_open() {
     let mut sandbox = Sandbox::converged();
     sandbox.set_env("ALERT_SMTP_PASSWORD", random_word());

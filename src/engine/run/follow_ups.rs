@@ -21,16 +21,21 @@ impl Run {
         }
     }
 
-    /// Returns the open follow-ups of earlier runs, with those that interrupted runs left. Reports a warning and returns `None` if
-    /// they cannot be read.
+    /// Returns the open follow-ups of earlier runs that can still be done, with those that interrupted runs left. Reports a warning
+    /// and returns `None` if they cannot be read.
     pub(super) fn open_follow_ups(&self) -> Option<OpenFollowUps> {
         let interrupted = journal::interrupted(&self.folder, &self.inputs.origin.file);
         let list = interrupted.and_then(|(runs, _)| OpenFollowUps::load(&self.folder, &self.inputs.path, &runs));
-        list.map_err(|failure| {
-            let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-            self.report.event(&Event::Warning { message: format!("{}{hint}", failure.message) });
-        })
-        .ok()
+        let refreshed = list.map(|mut list| {
+            list.refresh();
+            list
+        });
+        refreshed
+            .map_err(|failure| {
+                let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+                self.report.event(&Event::Warning { message: format!("{}{hint}", failure.message) });
+            })
+            .ok()
     }
 
     /// Reports the follow-ups of the changes that were made, and the open follow-ups of earlier runs.

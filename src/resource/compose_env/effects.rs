@@ -13,6 +13,7 @@ use super::tree::Tree;
 use super::{ComposeEnv, diff, document, dotenv, occurrences};
 use crate::host::environment;
 use crate::host::fs::{Dir, Place, escape_path};
+use crate::resource::SubjectState;
 
 /// Larger files are not read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -212,6 +213,27 @@ fn services(model: &Model, project: &Project, read: Read<'_>) -> Vec<Service> {
         on_demand: on_demand(name, service),
     };
     model.order.iter().filter_map(|name| Some(service((name, model.services.get(name)?)))).collect()
+}
+
+/// Reads which services the project of a follow-up has now. `argv` is the follow-up's command.
+pub fn read_subject(subject: &Path, argv: &[String]) -> SubjectState {
+    let (files, home) = (Files::default(), environment::home());
+    let disk = |path: &Path| files.read(path);
+    match disk(subject) {
+        Ok(None) => return SubjectState::Gone,
+        Ok(Some(_)) => {}
+        Err(_) => return SubjectState::Unknown,
+    }
+    let named: Vec<PathBuf> =
+        argv.windows(2).filter(|words| words[0] == "-f").map(|words| PathBuf::from(&words[1])).collect();
+    let model = if named.is_empty() {
+        let owner = subject.parent().and_then(owner_of);
+        let trusted = |above: &Path| owner_of(above).is_some_and(|found| found == 0 || Some(found) == owner);
+        discover(subject, home.as_deref(), &disk, &trusted).1
+    } else {
+        model::load(subject.parent().unwrap_or(Path::new("/")), &named, home.as_deref(), &disk)
+    };
+    model.map_or(SubjectState::Unknown, |model| SubjectState::Parts(model.services.into_keys().collect()))
 }
 
 fn owner_of(folder: &Path) -> Option<u32> {

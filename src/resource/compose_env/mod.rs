@@ -66,6 +66,7 @@ impl Resource for ComposeEnv {
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
         super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };
+    const READ_SUBJECT: Option<super::ReadSubject> = Some(effects::read_subject);
     type Actual = Actual;
     type Change = Change;
 
