@@ -158,8 +158,10 @@ impl Line<'_> {
         if let Some(object) = line.as_object_mut() {
             object.extend(self.step.iter().map(|step| ("step".to_owned(), json!(step))));
             object.extend(self.took.map(|took| ("took_us".to_owned(), json!(took))));
-            for (name, value) in self.fields {
-                object.entry(name.clone()).or_insert_with(|| value.clone());
+            for (name, value) in self.fields.iter().filter(|(name, _)| *name != "step" || self.step.is_none()) {
+                // A field of another crate may have the name of a key of every line.
+                let name = if object.contains_key(name) { format!("field_{name}") } else { name.clone() };
+                object.insert(name, value.clone());
             }
         }
         format!("{line}\n")

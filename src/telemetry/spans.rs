@@ -114,7 +114,7 @@ spans! {
     /// One execution of a command.
     run(INFO, "provision::engine", "run"; command: &str, plan: &str, run: &str;)
     /// All work for one step, before or after the confirmation.
-    step(INFO, "provision::engine", "step"; step: &str, kind: &str;)
+    step(INFO, "provision::engine", "step"; step: &str, resource_kind: &str;)
     /// Waiting for other steps to end.
     step_wait(DEBUG, "provision::engine", "step.wait"; waits_for: &str;)
     /// Reading the actual state.
@@ -122,7 +122,7 @@ spans! {
     /// Deciding what differs.
     diff(DEBUG, "provision::engine", "diff"; ;)
     /// Making one change.
-    execute(INFO, "provision::engine", "execute"; target: &str;)
+    execute(INFO, "provision::engine", "execute"; change_target: &str;)
     /// Observing once more after the changes.
     verify(DEBUG, "provision::engine", "verify"; ;)
     /// Starting a worker, including its answer to the greeting.

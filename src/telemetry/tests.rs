@@ -29,7 +29,7 @@ fn logged(filter: &str, format: LogFormat, records: &[Record]) -> String {
 
 fn some_records() -> Vec<Record> {
     vec![
-        open(1, None, "step", 1_000_000, json!({ "step": "checkout", "kind": "repository" })),
+        open(1, None, "step", 1_000_000, json!({ "step": "checkout", "resource_kind": "repository" })),
         open(2, Some(1), "git.fetch", 1_500_000, json!({ "remote": "/srv/a b.git" })),
         Record::Event {
             parent: Some(2),
@@ -50,7 +50,7 @@ fn lines_contain_the_step_and_the_duration() {
         logged("info", LogFormat::Text, &some_records()),
         "1970-01-01T00:00:01.600000Z  WARN checkout: trying again attempt=2\n\
          1970-01-01T00:00:01.812345Z  INFO checkout: git.fetch took 0.312345s remote=\"/srv/a b.git\" objects=3\n\
-         1970-01-01T00:00:02.000000Z  INFO checkout: step took 1.000000s kind=repository\n"
+         1970-01-01T00:00:02.000000Z  INFO checkout: step took 1.000000s resource_kind=repository\n"
     );
     assert!(logged("git=debug", LogFormat::Text, &some_records()).contains("checkout: git.fetch begins"));
     assert_eq!(logged("warn", LogFormat::Text, &some_records()).lines().count(), 1);
@@ -64,6 +64,18 @@ fn lines_contain_the_step_and_the_duration() {
             "span": "git.fetch", "step": "checkout", "took_us": 312_345, "remote": "/srv/a b.git", "objects": 3,
         })
     );
+}
+
+#[test]
+fn a_json_line_keeps_every_field() {
+    let fields = json!({ "step": "checkout", "kind": "repository", "target": "/srv/shop", "level": 3, "plan": "x" });
+    let records = [open(1, None, "step", 1_000_000, fields), close(1, 2_000_000)];
+    let line: Value = serde_json::from_str(&logged("info", LogFormat::Json, &records)).unwrap();
+    let of = |key: &str| line[key].as_str().unwrap_or_default();
+    assert_eq!((of("kind"), of("step"), of("plan")), ("end", "checkout", "x"), "{line}");
+    assert_eq!((of("field_kind"), of("field_target")), ("repository", "/srv/shop"), "{line}");
+    assert_eq!((of("level"), &line["field_level"]), ("info", &json!(3)), "{line}");
+    assert!(line.get("field_step").is_none(), "{line}");
 }
 
 #[test]
