@@ -2,6 +2,7 @@
 //!
 //! The law: with the same variables and environment, what is printed evaluates to the same steps. A template that needs an
 //! unset environment variable stays unevaluated. So do URLs with a password, commands that fetch a secret, and the variables in them.
+//! What these take from outside the plan file is evaluated nowhere else either.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,10 @@ use crate::host::warehouse::ConnectionSpec;
 use crate::resource::AnyResource;
 use crate::resource::reference::Shape;
 
+use origins::{Origin, Origins, overlap};
+
+mod origins;
+
 impl PlanFile {
     /// The evaluated plan file.
     ///
@@ -24,12 +29,40 @@ impl PlanFile {
     /// What is wrong with the plan file, or a URL in clear text holds a password.
     pub fn resolve(&self, inputs: &Inputs) -> Result<String, Diagnostics> {
         self.validate(inputs)?;
-        let mut writer = Writer {
+        // What has to stay a template is known when everything was written once.
+        let mut first = self.writer(inputs, BTreeSet::new());
+        self.write(&mut first, inputs)?;
+        let secret = first.kept.iter().flat_map(|kept| first.origins.of(&kept.written)).collect();
+        let mut writer = self.writer(inputs, secret);
+        let (top, withheld) = self.write(&mut writer, inputs)?;
+        let left: BTreeSet<Origin> = writer.left.iter().flat_map(|text| writer.origins.of(text)).collect();
+        let needed: Vec<String> = withheld
+            .into_iter()
+            .filter(|name| left.contains(&Origin::Given(name.clone())))
+            .map(|name| format!("--var {name}=VALUE"))
+            .collect();
+        // Strings, numbers and booleans always have a form in YAML.
+        let text = serde_yaml::to_string(&top).unwrap_or_default();
+        if needed.is_empty() {
+            return Ok(text);
+        }
+        let needed = needed.join(" ");
+        Ok(format!("# Use this with {needed}: a value that may be a secret is not written here.\n{text}"))
+    }
+
+    fn writer(&self, inputs: &Inputs, secret: BTreeSet<Origin>) -> Writer {
+        Writer {
             evaluator: self.evaluator(inputs),
             masked: self.evaluator(&self.masked(inputs)).of_urls(),
-            keeps_templates: false,
+            origins: Origins::new(&self.vars, inputs.vars.keys().cloned()),
+            secret,
+            left: Vec::new(),
             kept: Vec::new(),
-        };
+        }
+    }
+
+    /// Writes the plan file. The names are those of the variables that were given and are not written.
+    fn write(&self, writer: &mut Writer, inputs: &Inputs) -> Result<(Mapping, Vec<String>), Diagnostics> {
         let mut top = Mapping::new();
         top.insert("name".into(), self.name.as_str().into());
         let mut problems = Vec::new();
@@ -47,16 +80,22 @@ impl PlanFile {
                 Err(problem) => problems.push(problem),
             }
         }
-        if writer.keeps_templates && !self.vars.is_empty() {
+        let mut withheld = Vec::new();
+        if !writer.left.is_empty() && !self.vars.is_empty() {
             let in_urls = self.variables_in(&mut writer.kept);
             let mut vars = Mapping::new();
             for (name, node) in &self.vars {
                 // What is given may be a secret too.
-                let given = inputs
-                    .vars
-                    .get(name)
-                    .filter(|given| !in_urls.contains(name) && !is_telling(name) && url_password(given).is_empty());
-                let value = given.map_or_else(|| writer.as_written(node), |given| literal(given).into());
+                let is_secret =
+                    |given: &str| in_urls.contains(name) || is_telling(name) || !url_password(given).is_empty();
+                let value = match inputs.vars.get(name) {
+                    Some(given) if !is_secret(given) => literal(given).into(),
+                    Some(_) => {
+                        withheld.push(name.clone());
+                        writer.as_written(node)
+                    }
+                    None => writer.as_written(node),
+                };
                 vars.insert(name.as_str().into(), value);
             }
             top.insert("vars".into(), Yaml::Mapping(vars));
@@ -69,8 +108,7 @@ impl PlanFile {
             top.insert("connections".into(), Yaml::Mapping(connections));
         }
         top.insert("steps".into(), Yaml::Sequence(steps));
-        // Strings, numbers and booleans always have a form in YAML.
-        Ok(serde_yaml::to_string(&top).unwrap_or_default())
+        Ok((top, withheld))
     }
 
     /// The inputs with another value for everything that is given.
@@ -134,9 +172,12 @@ struct Writer {
     evaluator: Evaluator,
     /// Evaluates with other values in the place of everything that is given.
     masked: Evaluator,
-    /// Whether a template was left as it is: it may need the variables.
-    keeps_templates: bool,
-    /// URLs with a password.
+    origins: Origins,
+    /// What is not evaluated anywhere, because a URL with a password or a command that fetches a secret takes it.
+    secret: BTreeSet<Origin>,
+    /// The templates that were left as they are: they may need the variables.
+    left: Vec<String>,
+    /// URLs with a password, and words of commands.
     kept: Vec<Kept>,
 }
 
@@ -151,6 +192,8 @@ impl Writer {
             if let Some(written) = node.text().filter(|_| !url_password(&text).is_empty()) {
                 self.keep(node, url_password(&text));
                 step.insert(key.into(), written.into());
+            } else if let Some(written) = self.secret_template(node) {
+                step.insert(key.into(), written);
             } else if !text.is_empty() {
                 step.insert(key.into(), literal(&text).into());
             }
@@ -158,8 +201,9 @@ impl Writer {
         for (key, node) in [("run_as", &written.run_as), ("max_changes", &written.max_changes)] {
             let evaluated = self.evaluator.node(node)?;
             if !evaluated.is_null() {
-                let value = match (&evaluated.value, key) {
-                    (Value::Scalar(scalar), "max_changes") => plain(&scalar.text),
+                let value = match (self.secret_template(node), &evaluated.value, key) {
+                    (Some(written), ..) => written,
+                    (_, Value::Scalar(scalar), "max_changes") => plain(&scalar.text),
                     _ => self.value(node, &evaluated, &mut |_, _| true),
                 };
                 step.insert(key.into(), value);
@@ -241,8 +285,15 @@ impl Writer {
         let masked = masked.as_ref().and_then(Node::text).map(url_password).unwrap_or_default();
         let is_in_clear = !masked.replace(OUTSIDE, "").is_empty();
         let text = written.text().unwrap_or_default().to_owned();
-        self.keeps_templates = true;
+        self.left.push(text.clone());
         self.kept.push(Kept { span: written.span.clone(), written: text, password, is_in_clear });
+    }
+
+    /// The text as it is written, if its template takes something that is evaluated nowhere.
+    fn secret_template(&mut self, written: &Node) -> Option<Yaml> {
+        let text = written.text().filter(|text| has_template(text) && overlap(&self.origins.of(text), &self.secret))?;
+        self.left.push(text.to_owned());
+        Some(text.into())
     }
 
     /// Keeps every URL with a password in the body of a step as it is written.
@@ -341,10 +392,13 @@ impl Writer {
                 Yaml::Sequence(sequence)
             }
             (_, Value::Unset(_)) => {
-                self.keeps_templates = true;
+                self.left.push(written.text().unwrap_or_default().to_owned());
                 written.text().unwrap_or_default().into()
             }
-            (_, Value::Scalar(scalar)) => scalar_value(scalar, &mut |scalar| means_the_same(place, scalar)),
+            (_, Value::Scalar(scalar)) => match self.secret_template(written) {
+                Some(written) => written,
+                None => scalar_value(scalar, &mut |scalar| means_the_same(place, scalar)),
+            },
             // A template gives a scalar, never a list or a mapping.
             _ => Yaml::Null,
         }

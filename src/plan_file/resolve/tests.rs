@@ -174,6 +174,48 @@ fn passwords_from_outside_stay_templates() {
 }
 
 #[test]
+fn what_a_secret_is_made_of_is_evaluated_nowhere() {
+    for (vars, secret) in [
+        ("{ pw: \"{{ env_var('PW') }}\", host: h.example }", "pw"),
+        ("{ raw: \"{{ env_var('PW') }}\", pw: '{{ raw }}', host: h.example }", "raw"),
+        ("{ pw: \"{{ env_var('PW') }}\", host: h.example }", "env_var('PW')"),
+        ("{ pw: \"{{ env_var('PW') }}\", host: h.example }", "env_var('P' ~ 'W')"),
+        ("{ pw: \"{{ env_var('P' ~ 'W') }}\", host: h.example }", "env_var('PW')"),
+        ("{ given: '', pw: '{{ given }}', host: h.example }", "given"),
+    ] {
+        let text = format!(
+            "name: x
+vars: {vars}
+connections:
+  w: {{ url: 'postgresql://u:{{{{ pw }}}}@{{{{ host }}}}/d' }}
+  other: {{ url: \"postgresql://u@{{{{ host }}}}/d?options=-c%20a.b%3D{{{{ {secret} }}}}&application_name={{{{ {secret} }}}}\" }}
+steps:
+  - id: one
+    title: \"Connects to {{{{ host }}}}\"
+    why: \"with {{{{ {secret} }}}}\"
+    symptom: \"{{{{ {secret} | upper | lower }}}}\"
+    file: {{ path: \"/srv/{{{{ {secret} }}}}\", content: \"a {{{{ {secret} }}}} b\" }}
+  - {{ id: two, table: {{ connection: w, ddl: CREATE TABLE a.b (c int) }} }}
+  - {{ id: three, table: {{ connection: other, ddl: CREATE TABLE a.c (c int) }} }}
+"
+        );
+        let printed = with_secrets(&text).unwrap_or_else(|wrong| panic!("{text}\n{wrong}"));
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(printed.contains("title: Connects to h.example"), "{printed}");
+    }
+}
+
+#[test]
+fn a_secret_that_was_given_is_named_at_the_top() {
+    let url = "connections: { w: { url: 'postgresql://u:{{ given }}@h/d' } }";
+    let printed = with_secrets(&format!("name: x\nvars: {{ given: '' }}\n{url}{STEPS}")).unwrap();
+    assert!(printed.starts_with("# Use this with --var given=VALUE: "), "{printed}");
+    // It is not needed where nothing takes it.
+    let printed = with_secrets(&format!("name: x\nvars: {{ given: '' }}{STEPS}")).unwrap();
+    assert!(printed.starts_with("name: x"), "{printed}");
+}
+
+#[test]
 fn passwords_in_the_plan_file_are_refused() {
     for head in [
         "vars: { at: 'https://h/x?access_token=hunter2' }\nconnections: { w: { url: \"{{ env_var('NONE') }}\" } }",

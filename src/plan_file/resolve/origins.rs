@@ -1,0 +1,67 @@
+//! What a template takes from outside the plan file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minijinja::Environment;
+
+use crate::plan_file::node::Node;
+use crate::plan_file::template::environment_names_in;
+
+/// A value from outside the plan file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// `--var`
+    Given(String),
+    Environment(String),
+    /// An environment variable whose name an expression gives.
+    AnyEnvironment,
+}
+
+/// The variables of a plan file, and which of them are given.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origins {
+    vars: BTreeMap<String, Node>,
+    given: BTreeSet<String>,
+}
+
+impl Origins {
+    pub(super) fn new(vars: &BTreeMap<String, Node>, given: impl Iterator<Item = String>) -> Self {
+        Self { vars: vars.clone(), given: given.collect() }
+    }
+
+    /// What a text leads to, by itself and by the variables in it.
+    pub(super) fn of(&self, text: &str) -> BTreeSet<Origin> {
+        let mut found = BTreeSet::new();
+        let mut known = BTreeSet::new();
+        let mut texts = vec![text];
+        while let Some(text) = texts.pop() {
+            let mut names = BTreeSet::new();
+            environment_names_in(text, &mut names);
+            if text.matches("env_var").count() > names.len() {
+                found.insert(Origin::AnyEnvironment);
+            }
+            found.extend(names.into_iter().map(Origin::Environment));
+            let jinja = Environment::new();
+            let Ok(template) = jinja.template_from_str(text) else { continue };
+            for name in template.undeclared_variables(false) {
+                if self.given.contains(&name) {
+                    found.insert(Origin::Given(name));
+                } else if let Some((name, node)) = self.vars.get_key_value(&name)
+                    && known.insert(name)
+                {
+                    texts.extend(node.text());
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Whether the two have an origin in common.
+pub(super) fn overlap(one: &BTreeSet<Origin>, other: &BTreeSet<Origin>) -> bool {
+    let is_environment = |origin: &Origin| !matches!(origin, Origin::Given(_));
+    let any = |of: &BTreeSet<Origin>, in_other: &BTreeSet<Origin>| {
+        of.contains(&Origin::AnyEnvironment) && in_other.iter().any(is_environment)
+    };
+    !one.is_disjoint(other) || any(one, other) || any(other, one)
+}
