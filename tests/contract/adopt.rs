@@ -316,6 +316,52 @@ fn variables_of_compose_files_are_adopted_without_their_values() {
 }
 
 #[test]
+fn access_control_lists_are_named_in_comments() {
+    let sandbox = Sandbox::new();
+    sandbox.bash(
+        "ubuntu",
+        "mkdir d plain; ssh-keygen -q -t ed25519 -N '' -f id; setfacl -m u:nobody:r id; setfacl -m u:nobody:rx,d:g:daemon:rwx d",
+    );
+    let text = adopted(&sandbox, "ubuntu", &["id", "d", "plain"]);
+    for part in [
+        "# It has an access control list, which the step does not set: user::rw-, user:nobody:r--, group::---, mask::r--, other::---. \
+         The group bits of its mode are the mask of the list; without the list, its mode would be 0600.\n",
+        "mode: '0640'",
+        "# It has an access control list, which the step does not set: user::rwx, user:nobody:r-x,",
+        "# New entries in it get an access control list, which the step does not set: user::rwx,",
+        "group:daemon:rwx",
+    ] {
+        assert!(text.contains(part), "{part:?} was to be read\n{text}");
+    }
+    assert_eq!(text.matches("access control list, which").count(), 3, "{text}");
+}
+
+#[test]
+fn what_an_apply_with_secrets_would_change_is_said() {
+    let sandbox = Sandbox::new();
+    sandbox.bash(
+        "ubuntu",
+        "printf '%s\n' 'services:' '  web: { environment: { PW: \"canary-one\" } }' \
+         '  api: { environment: { PW: \"canary-two\" } }' '  db: { environment: { PW: \"canary-one\", OTHER: x } }' > dc.yml",
+    );
+    let args = ["--variable", "dc.yml:PW", "dc.yml:OTHER"];
+    let text = adopted(&sandbox, "ubuntu", &args);
+    let different = "# Services have different values here: web and db, api. One source gives all of them the same";
+    assert_eq!(text.matches("different values").count(), 1, "{text}");
+    assert!(text.contains(different) && !text.contains("canary"), "{text}");
+    assert!(
+        text.contains("applying this changes nothing while the\n# environment variables of its secrets are not set")
+    );
+    // A variable that is set can have another value.
+    let set = sandbox.provision("ubuntu", [&["adopt"], &args[..]].concat()).env("PW", "canary-three").run().exits(0);
+    let is_set = "environment variable PW. It is set now: an apply replaces what is there if it has another value.";
+    assert!(set.stdout.contains(is_set) && set.stdout.matches("It is set now").count() == 1, "{set}");
+    assert!(!set.all().contains("canary"), "{set}");
+    sandbox.bash("ubuntu", "mkdir only");
+    assert!(adopted(&sandbox, "ubuntu", &["only"]).contains("applying this changes nothing.\n"));
+}
+
+#[test]
 fn logs_of_another_user_are_adopted_by_number() {
     let sandbox = Sandbox::converged();
     let text = adopted(&sandbox, "ubuntu", &[LOGS]);

@@ -57,7 +57,10 @@ pub async fn at_host(
             }
         }
         match result {
-            Ok(item) => items.push(item),
+            Ok(mut item) => {
+                item.adopted.comments.extend(subject.comments());
+                items.push(item);
+            }
             Err(failure) => failures.push(cannot(&subject.to_string(), failure)),
         }
     }

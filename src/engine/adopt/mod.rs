@@ -48,7 +48,7 @@ async fn write_plan_file(request: &Request) -> Result<String, NotAdopted> {
     if !failures.is_empty() {
         return Err(failures.into());
     }
-    let written = write::plan_file(items, connection.as_ref());
+    let written = write::plan_file(items, connection.as_ref(), &|name| request.environment.answer(name).is_some());
     let unset: BTreeSet<String> = written.secrets.iter().cloned().collect();
     check::plans_empty(&written, request.environment.clone().without(&unset), as_of).await?;
     Ok(written.text)

@@ -17,8 +17,11 @@ pub struct PlanText {
     pub secrets: Vec<String>,
 }
 
-const HEAD: &str = "\
-# What this host has already, as `provision adopt` found it: applying this changes nothing.
+const HEAD: &str = "# What this host has already, as `provision adopt` found it: applying this changes nothing";
+/// What follows if there are secrets.
+const WITH_SECRETS: &str = " while the
+# environment variables of its secrets are not set, or have the values that are there";
+const REST: &str = ".
 # Add to each step `why` it is there.
 name: adopted
 ";
@@ -33,9 +36,11 @@ const TAKEN: &[&str] = &[
     "USERNAME",
 ];
 
-/// Writes the plan file.
-pub fn plan_file(items: Vec<Item>, connection: Option<&Connection>) -> PlanText {
-    let mut written = PlanText { text: HEAD.to_owned(), steps: Vec::new(), secrets: Vec::new() };
+/// Writes the plan file. `is_set` tells whether an environment variable is set now.
+pub fn plan_file(items: Vec<Item>, connection: Option<&Connection>, is_set: &dyn Fn(&str) -> bool) -> PlanText {
+    let with_secrets = if items.iter().any(|item| item.adopted.secret.is_some()) { WITH_SECRETS } else { "" };
+    let text = format!("{HEAD}{with_secrets}{REST}");
+    let mut written = PlanText { text, steps: Vec::new(), secrets: Vec::new() };
     let mut ids = BTreeSet::new();
     let mut names: BTreeSet<String> = TAKEN.iter().map(|name| (*name).to_owned()).collect();
     if let Some(Connection { url_env, password_env }) = connection {
@@ -54,9 +59,12 @@ pub fn plan_file(items: Vec<Item>, connection: Option<&Connection>) -> PlanText 
         keys.values_mut().for_each(as_it_is);
         if let Some((key, name)) = adopted.secret {
             let name = unique(variable(&name, kind), "_", &mut names);
-            comments.push(format!(
-                "The secret comes from the environment variable {name}. Where that is not set, what is there is left alone."
-            ));
+            let when_set = if is_set(&name) {
+                "It is set now: an apply replaces what is there if it has another value."
+            } else {
+                "Where that is not set, what is there is left alone."
+            };
+            comments.push(format!("The secret comes from the environment variable {name}. {when_set}"));
             keys.insert(key.to_owned(), json!({ "env": name }));
             written.secrets.push(name);
         }
@@ -164,12 +172,13 @@ mod tests {
             item("table", "t", json!({ "ddl": ddl, "owner": "etl" }), None),
         ];
         let connection = Connection { url_env: "DB_URL".to_owned(), password_env: Some("DB_PASSWORD".to_owned()) };
-        let written = plan_file(items, Some(&connection));
+        let written = plan_file(items, Some(&connection), &|name| name == "ID_2");
         assert_eq!(written.secrets, ["ID", "ID_2", "PATH_2"]);
         let ids: Vec<&str> = written.steps.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(ids, ["logs-x", "id-pem", "id-pem-2", "path", "t"]);
         insta::assert_snapshot!(written.text, @r##"
-# What this host has already, as `provision adopt` found it: applying this changes nothing.
+# What this host has already, as `provision adopt` found it: applying this changes nothing while the
+# environment variables of its secrets are not set, or have the values that are there.
 # Add to each step `why` it is there.
 name: adopted
 
@@ -196,7 +205,7 @@ steps:
         env: ID
 
   # A comment of two lines.
-  # The secret comes from the environment variable ID_2. Where that is not set, what is there is left alone.
+  # The secret comes from the environment variable ID_2. It is set now: an apply replaces what is there if it has another value.
   - id: id-pem-2
     title: What id.pem is
     key_file:

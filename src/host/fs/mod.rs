@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::text::escape_name;
 
 mod access;
+mod access_list;
 mod backup;
 mod below;
 mod create;
@@ -36,6 +37,7 @@ mod path_tests;
 mod tests;
 
 pub use access::{FileSeen, adjust_mode, read_file};
+pub use access_list::{AccessEntry, AccessLists, AccessTag};
 pub use backup::Backup;
 pub use below::{NotRead, names_beside, read_below};
 pub use create::{PARENT_MODE, ParentAttributes, default_dir_mode};

@@ -7,7 +7,9 @@ use rustix::fs::XattrFlags;
 use rustix::io::{Errno, retry_on_intr};
 
 /// The POSIX access control list. With one, the group bits of the mode are its mask, not what the group may do.
-const ACL: &CStr = c"system.posix_acl_access";
+pub(super) const ACL: &CStr = c"system.posix_acl_access";
+/// The list that new entries of a directory get.
+pub(super) const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
 /// Hashes of the content, which the kernel maintains itself.
 const OF_THE_CONTENT: [&CStr; 2] = [c"security.ima", c"security.evm"];
 
@@ -105,6 +107,17 @@ pub fn has_capabilities(fd: &OwnedFd) -> Result<bool, Errno> {
     }
 }
 
+/// Returns the value of an attribute of the file of an `O_PATH` descriptor. It is empty if there is none.
+///
+/// # Errors
+/// A system call fails.
+pub(super) fn value(fd: &OwnedFd, name: &CStr) -> Result<Vec<u8>, Errno> {
+    whole(|buffer| rustix::fs::getxattr(link(fd), name, buffer)).or_else(|errno| match errno {
+        Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS => Ok(Vec::new()),
+        errno => Err(errno),
+    })
+}
+
 /// Returns the path of a descriptor in /proc. The calls on descriptors refuse `O_PATH`.
 fn link(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
@@ -186,6 +199,8 @@ mod tests {
         dir.rewrite(name, b"four", &seen(), 0o640).unwrap();
         assert_eq!((attributes(&path).2, xattr(&path, ACL)), (0o640, Some(acl([6, 6, 0, 4, 0]))));
         assert_eq!(dir.attribute_names(name, &seen()).unwrap(), ["access control list", "user.note"]);
+        let lists = dir.access_lists(name, &seen()).unwrap();
+        assert_eq!((lists.access.len(), lists.default.len(), lists.mode()), (5, 0, Some(0o600)), "{lists:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::failure::Failure;
-use crate::host::fs::{FileKind, Place, canonical, escape_path};
+use crate::host::fs::{AccessEntry, AccessTag, FileKind, Place, canonical, escape_path};
 use crate::host::warehouse::TableName;
 use crate::text::{io_error_text, shell_word};
 
@@ -73,6 +73,36 @@ impl Subject {
         }
     }
 
+    /// Returns sentences about what steps cannot express: its access control lists.
+    pub fn comments(&self) -> Vec<String> {
+        let Self::Path(PathSubject { path, .. }) = self else { return Vec::new() };
+        let lists = Place::find(Path::new(path)).and_then(|place| {
+            let Some(stat) = place.stat()? else { return Ok(None) };
+            let lists = place.parent()?.access_lists(&place.name, &stat)?;
+            Ok(Some((lists, stat.mode)))
+        });
+        // What cannot be read is reported by the step's own observation.
+        let Some((lists, mode)) = lists.ok().flatten() else { return Vec::new() };
+        let mut comments = Vec::new();
+        if !lists.access.is_empty() {
+            let mut comment =
+                format!("It has an access control list, which the step does not set: {}.", shown(&lists.access));
+            if let Some(without) = lists.mode().map(|bits| bits | mode & 0o7000).filter(|bits| *bits != mode & 0o7777) {
+                comment.push_str(&format!(
+                    " The group bits of its mode are the mask of the list; without the list, its mode would be {without:04o}."
+                ));
+            }
+            comments.push(comment);
+        }
+        if !lists.default.is_empty() {
+            comments.push(format!(
+                "New entries in it get an access control list, which the step does not set: {}.",
+                shown(&lists.default)
+            ));
+        }
+        comments
+    }
+
     /// Returns whether it is in a warehouse.
     pub fn is_on_warehouse(&self) -> bool {
         matches!(self, Self::Table(_) | Self::Series { .. })
@@ -126,6 +156,23 @@ pub enum PathKind {
     Directory,
     /// A regular file.
     File,
+}
+
+/// The entries of a list as getfacl(1) writes them.
+fn shown(list: &[AccessEntry]) -> String {
+    let entry = |AccessEntry { who, rights }: &AccessEntry| {
+        let (tag, name) = match who {
+            AccessTag::Owner => ("user", String::new()),
+            AccessTag::User(id) => ("user", super::user(*id).unwrap_or_else(|| id.to_string())),
+            AccessTag::OwningGroup => ("group", String::new()),
+            AccessTag::Group(id) => ("group", super::group(*id).unwrap_or_else(|| id.to_string())),
+            AccessTag::Mask => ("mask", String::new()),
+            AccessTag::Others => ("other", String::new()),
+        };
+        let letter = |bit: u32, letter: char| if rights & bit == 0 { '-' } else { letter };
+        format!("{tag}:{name}:{}{}{}", letter(4, 'r'), letter(2, 'w'), letter(1, 'x'))
+    };
+    list.iter().map(entry).collect::<Vec<_>>().join(", ")
 }
 
 /// Steps follow no symlink at the end of their paths.

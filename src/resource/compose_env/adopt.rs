@@ -2,9 +2,10 @@
 
 use serde_json::{Map, json};
 
-use super::actual::{Actual, ComposeFile};
+use super::actual::{Actual, ComposeFile, EnvFile, EnvValue, Form, Occurrence};
 use super::{ComposeEnv, diff};
 use crate::host::fs::escape_path;
+use crate::host::secret::Digest;
 use crate::resource::Failure;
 use crate::resource::adopt::{Adopted, MaybeProbe, Subject, probe_of};
 use crate::text::{nearest, shell_word};
@@ -33,6 +34,14 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
     {
         comments.push(format!("Files that are named by {} are not edited.", not_searched.join(" and ")));
     }
+    let values = values(actual);
+    if values.len() > 1 {
+        let services: Vec<String> = values.iter().map(|services| services.join(" and ")).collect();
+        comments.push(format!(
+            "Services have different values here: {}. One source gives all of them the same; write a step with `service` for each value.",
+            services.join(", ")
+        ));
+    }
     let mut keys = Map::new();
     keys.insert("file".to_owned(), file.clone().into());
     keys.insert("variable".to_owned(), variable.clone().into());
@@ -45,6 +54,40 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
         secret: Some(("value", variable.clone())),
         comments,
     })
+}
+
+/// What a place gives its services.
+#[derive(PartialEq)]
+enum Given<'a> {
+    Value(&'a Digest),
+    /// The value of a variable that is not in `.env`.
+    Variable(&'a str),
+}
+
+/// The services of each value that the variable has, or the parts of the file where no service uses it.
+fn values(actual: &Actual) -> Vec<Vec<String>> {
+    let ComposeFile::Read { occurrences, .. } = &actual.file else { return Vec::new() };
+    let in_env_file = |name: &str| match actual.env_file.as_ref()? {
+        EnvFile::Read { values, .. } => match values.get(name)? {
+            EnvValue::Text { digest } => Some(digest),
+            EnvValue::Missing | EnvValue::Expanded => None,
+        },
+        _ => None,
+    };
+    let mut found: Vec<(Given<'_>, Vec<String>)> = Vec::new();
+    for Occurrence { place, services, form, .. } in occurrences {
+        let given = match form {
+            Form::Literal { digest } => Given::Value(digest),
+            Form::Reference { name, .. } => in_env_file(name).map_or(Given::Variable(name), Given::Value),
+            Form::Retyped | Form::Mixed | Form::Foreign { .. } => continue,
+        };
+        let users = if services.is_empty() { vec![place.clone()] } else { services.clone() };
+        match found.iter_mut().find(|(known, _)| *known == given) {
+            Some((_, services)) => services.extend(users),
+            None => found.push((given, users)),
+        }
+    }
+    found.into_iter().map(|(_, services)| services).collect()
 }
 
 /// A variable whose name is alike, in whatever case.
@@ -84,6 +127,16 @@ mod tests {
         );
         assert_eq!(adopted.comments, ["Files that are named by env_file are not edited."]);
         assert!(!format!("{adopted:?}").contains("0123"), "{adopted:?}");
+    }
+
+    #[test]
+    fn services_with_different_values_are_named() {
+        let literal = |service: &str, digest: &str| json!({ "place": format!("service {service}"), "line": 4, "services": [service], "form": { "is": "literal", "digest": digest } });
+        let adopted = |found: serde_json::Value| step(&desired("PW"), &actual(&[], found)).unwrap().comments;
+        let same = adopted(json!([literal("web", "01"), literal("api", "01")]));
+        assert!(!same.iter().any(|comment| comment.contains("different")), "{same:?}");
+        let differ = adopted(json!([literal("web", "01"), literal("api", "02"), literal("db", "01")]));
+        assert!(differ[1].starts_with("Services have different values here: web and db, api."), "{differ:?}");
     }
 
     #[test]
