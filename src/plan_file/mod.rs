@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::Relations;
 pub use companion::Folder;
-pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, suggest};
+pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, is_telling, suggest};
 pub use file::PlanFile;
 pub use literal::literal;
 pub use template::{HostAccess, Inputs};

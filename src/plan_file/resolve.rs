@@ -50,6 +50,15 @@ impl PlanFile {
         Ok(format!("# Use this with {needed}: a value that may be a secret is not written here.\n{text}"))
     }
 
+    /// Returns the names of the given variables that secrets are made of: URLs with a password, and commands that fetch a secret.
+    pub fn secret_variables(&self, inputs: &Inputs) -> BTreeSet<String> {
+        let mut writer = self.writer(inputs, BTreeSet::new());
+        // What is wrong with a step is reported where it is evaluated.
+        drop(self.write(&mut writer, inputs));
+        let origins = writer.kept.iter().flat_map(|kept| writer.origins.of(&kept.written));
+        origins.filter_map(|origin| if let Origin::Given(name) = origin { Some(name) } else { None }).collect()
+    }
+
     fn writer(&self, inputs: &Inputs, secret: BTreeSet<Origin>) -> Writer {
         Writer {
             evaluator: self.evaluator(inputs),

@@ -164,7 +164,9 @@ fn a_value_that_a_template_puts_into_a_secret_command_is_not_shown() {
     let compose = "services:\n  web:\n    image: x\n    environment:\n      PW: old\n";
     sandbox.write("/home/ubuntu/compose.yaml", "ubuntu", compose);
     let given = ["--var", "given=canary-that-was-given"];
-    for words in ["[sh, -c, 'exit 3', WORDS]", "['true', WORDS]", "[\"{{ env_var('TOK') }}\", WORDS]"] {
+    let commands = ["[sh, -c, 'exit 3', WORDS]", "['true', WORDS]", "[\"{{ env_var('TOK') }}\", WORDS]"];
+    for (number, words) in commands.into_iter().enumerate() {
+        let saved = format!("/var/tmp/saved-{number}");
         let words = words.replace("WORDS", "\"Authorization: Bearer {{ bearer }}\", \"{{ given }}\", \"{{ place }}\"");
         let plan = format!(
             "name: x
@@ -183,7 +185,7 @@ steps:
         );
         sandbox.write("/home/ubuntu/p.yaml", "ubuntu", plan);
         for command in [
-            &["plan", "p.yaml", "--detailed-exitcode", "--out", "/var/tmp/saved"][..],
+            &["plan", "p.yaml", "--detailed-exitcode", "--out", &saved][..],
             &["plan", "p.yaml", "--json"],
             &["plan", "p.yaml", "--format", "markdown"],
             &["apply", "p.yaml", "--yes"],

@@ -76,6 +76,18 @@ impl RunInputs {
         Ok(Self { source, path, saved: Some(saved), origin, flags, digester, environment, templates })
     }
 
+    /// Keeps the values of the variables that secrets are made of out of a saved plan, as those of the arguments of a secret command.
+    pub fn hide_secret_variables(&mut self, plan_file: &PlanFile) {
+        if self.saved.is_some() || self.templates.vars.is_empty() {
+            return;
+        }
+        for name in plan_file.secret_variables(&self.templates) {
+            if let Some(value) = self.templates.vars.get(&name) {
+                self.flags.vars.insert(name, Var::hidden(value, &self.digester));
+            }
+        }
+    }
+
     /// Evaluates the selected steps.
     ///
     /// # Errors

@@ -117,9 +117,10 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     if command == Command::Apply {
         capabilities::set_makes_changes();
     }
-    let inputs = RunInputs::load(request)?;
+    let mut inputs = RunInputs::load(request)?;
     let plan_file = inputs.source.plan_file()?;
     let plan = inputs.evaluate(&plan_file)?;
+    inputs.hide_secret_variables(&plan_file);
     let stop = Stop::listen()?;
     let secrets = RunSecrets::read(&plan_file, &plan, &inputs.environment, &stop).await?;
     let fingerprints = inputs.fingerprints(&plan, &secrets)?;

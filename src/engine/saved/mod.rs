@@ -21,6 +21,7 @@ use super::survey::{PlannedStep, Verdict};
 use crate::host::fs::escape_path;
 use crate::host::secret::{Digest, Digester};
 use crate::host::state::{self, Access, Part, StateFolder};
+use crate::plan_file::is_telling;
 use crate::resource::AnyChange;
 use crate::resource::Step;
 
@@ -134,17 +135,22 @@ struct SavedStep {
 }
 
 impl Var {
-    /// A `--var` as it may be kept. There is no telling what a value is for, so whatever looks like a password, by its
-    /// name or as URLs and connection strings hold one, is not.
+    /// A `--var` as it may be kept. Nothing tells what a value is for, so a value is not kept if it looks like a password, by its
+    /// name or as URLs and connection strings hold one.
     pub fn of(name: &str, value: &str, digester: &Digester) -> Self {
-        let (name, lower) = (name.to_lowercase(), value.to_lowercase());
+        let lower = value.to_lowercase();
         let in_url = lower.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-        let named = |word: &str| name.contains(word) || lower.contains(word);
-        if in_url || ["passw", "secret", "token"].into_iter().any(named) {
-            Self::Hidden(digester.digest(value.as_bytes()))
+        let named = |word: &str| lower.contains(word);
+        if in_url || is_telling(name) || ["passw", "secret", "token"].into_iter().any(named) {
+            Self::hidden(value, digester)
         } else {
             Self::Value(value.to_owned())
         }
+    }
+
+    /// A `--var` whose value is not kept.
+    pub fn hidden(value: &str, digester: &Digester) -> Self {
+        Self::Hidden(digester.digest(value.as_bytes()))
     }
 }
 
