@@ -1,5 +1,6 @@
 //! One evaluation of a template: what it may look up, what went wrong in there, and where.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,14 @@ const FUEL: u64 = 200_000;
 /// Functions, which templates look up like variables.
 const FUNCTIONS: [&str; 6] = ["env_var", "secret", "range", "dict", "namespace", "debug"];
 
+/// The values from outside the plan file that are a part of a password in a URL, by name. No template shows them elsewhere.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UrlSecrets {
+    pub environment: BTreeSet<String>,
+    /// Of `--var`.
+    pub given: BTreeSet<String>,
+}
+
 /// What templates get from the plan file and from the user.
 pub(super) trait Scope: fmt::Debug + Send + Sync {
     /// The value of a variable, in a template to which the evaluation of those `inside` led. `None` if no variable has the
@@ -34,8 +43,8 @@ pub(super) trait Scope: fmt::Debug + Send + Sync {
     /// Whether a variable may hold a secret, by its name or by what went into it.
     fn is_telling(&self, name: &str) -> bool;
 
-    /// Whether an environment variable is the source of a secret, whose value templates must not show.
-    fn is_secret_source(&self, name: &str) -> bool;
+    /// What an environment variable is, and where alone it can be used, if it is a secret. Other templates must not show its value.
+    fn secret_use(&self, name: &str) -> Option<(&'static str, &'static str)>;
 
     /// The value of an environment variable that is set.
     fn environment(&self, name: &str) -> Option<&str>;
@@ -119,16 +128,15 @@ impl Lookup {
     }
 
     fn env_var(&self, name: &str, default: &[Jinja]) -> Result<Jinja, Error> {
-        if self.scope.is_secret_source(name) {
-            let message =
-                format!("environment variable {name} is the source of a secret, so a template cannot show its value");
+        if let Some((secret, only)) = self.scope.secret_use(name) {
+            let message = format!("environment variable {name} is {secret}, so a template cannot show its value");
             let help = if self.secrets.is_some() {
                 format!(
                     "name it under `secrets` of the step, secrets: {{ password: {{ env: {name} }} }}, and write \
                      {{{{ secret('password') }}}} here"
                 )
             } else {
-                "use a variable that is not a secret; only the `url` of a connection can contain it".to_owned()
+                format!("use a variable that is not a secret; only {only} can contain it")
             };
             self.note(Diagnostic::of_file(message).help(help), Some(name));
             return Err(Error::new(ErrorKind::InvalidOperation, "a secret cannot be used here"));

@@ -15,6 +15,7 @@ mod keys;
 mod literal;
 mod lookup;
 mod node;
+mod origins;
 mod place;
 mod read;
 pub mod reference;
@@ -24,6 +25,7 @@ mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
+mod url_password;
 
 /// The plan files of the project.
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use template::{HostAccess, Inputs};
 use diagnostic::Source;
 use file::StepSource;
 use keys::by_key;
+use lookup::UrlSecrets;
 use node::{Node, Value};
 use sources::reference_of;
 use template::Evaluator;
@@ -299,7 +302,10 @@ impl PlanFile {
     fn evaluator(&self, inputs: &Inputs) -> Evaluator {
         let plain = Evaluator::new(&self.source.text, self.vars.clone(), inputs.clone());
         let sources = self.secret_environment(&plain);
-        plain.without_secrets(sources)
+        let of_steps = self.steps.iter().filter_map(|step| step.body.get("url"));
+        let urls = self.connections.values().filter_map(|node| node.get("url")).chain(of_steps);
+        let url_secrets = UrlSecrets::find(urls, &self.vars, &plain);
+        plain.without_secrets(sources, url_secrets)
     }
 
     /// Returns the environment variables that are sources of secrets of any step, selected or not.
@@ -399,6 +405,7 @@ impl PlanFile {
                 }
                 Ok(node)
             }
+            _ if key == "url" => evaluator.of_remotes().node(value),
             shape => sources::evaluated(value, shape, evaluator),
         };
         let read = |body: &Node| de::with_seed(body, AnyResource::seed(written.kind));

@@ -12,15 +12,13 @@ use serde_yaml::{Mapping, Value as Yaml};
 use super::diagnostic::is_telling;
 use super::literal::literal;
 use super::node::{Node, Scalar, Style, Value};
+use super::origins::{Origin, Origins, overlap};
 use super::template::{Evaluator, OUTSIDE, has_template};
+use super::url_password::{has_query, url_password};
 use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, de, sources};
 use crate::host::warehouse::ConnectionSpec;
 use crate::resource::AnyResource;
 use crate::resource::reference::Shape;
-
-use origins::{Origin, Origins, overlap};
-
-mod origins;
 
 impl PlanFile {
     /// The evaluated plan file.
@@ -250,6 +248,7 @@ impl Writer {
                     Ok(text @ Node { value: Value::Scalar(_), .. }) => text,
                     _ => Node { span: value.span.clone(), value: Value::Unset(String::new()) },
                 },
+                _ if key.text() == Some("url") => self.evaluator.of_remotes().node(value)?,
                 _ => self.evaluator.node(value)?,
             };
             Ok((key.clone(), value))
@@ -412,44 +411,6 @@ impl Writer {
             _ => Yaml::Null,
         }
     }
-}
-
-/// Returns whether a text is a single web address with a query or fragment. Both can contain a token under any name.
-fn has_query(text: &str) -> bool {
-    let text = text.trim();
-    let is_web = text.starts_with("http://") || text.starts_with("https://");
-    is_web && text.contains(['?', '#']) && !text.contains(char::is_whitespace)
-}
-
-/// Returns the token in `user:token@host:path`, which git treats as a path on the host `user`.
-fn scp_token(text: &str) -> Option<&str> {
-    let before_path = text.split('/').next().unwrap_or_default();
-    let (login, place) = before_path.rsplit_once('@')?;
-    let (_, token) = login.split_once(':')?;
-    (place.contains(':') && !text.contains(char::is_whitespace) && !text.contains("://")).then_some(token)
-}
-
-/// Returns what may be a password or a token in a URL of a text: the password, the whole login of a web address without one, or a
-/// parameter with the name of a secret.
-fn url_password(text: &str) -> String {
-    if let Some(token) = scp_token(text) {
-        return token.to_owned();
-    }
-    let urls = text.match_indices("://").map(|(at, mark)| text.split_at(at + mark.len()));
-    let mut passwords = urls.map(|(scheme, rest)| {
-        let word = rest.split(char::is_whitespace).next().unwrap_or_default();
-        let is_web = scheme.ends_with("http://") || scheme.ends_with("https://");
-        match word.rfind('@').map(|end| &word[..end]) {
-            Some(login) if login.contains(':') => login.split_once(':').unwrap_or_default().1,
-            Some(token) if is_web && !token.contains('/') => token,
-            _ => {
-                let parameters = word.split_once(['?', '#']).unwrap_or_default().1.split(['&', '#']);
-                let mut named = parameters.filter_map(|pair| pair.split_once('='));
-                named.find(|(name, _)| is_telling(name)).unwrap_or_default().1
-            }
-        }
-    });
-    passwords.find(|password| !password.is_empty()).unwrap_or_default().to_owned()
 }
 
 fn scalar_value(scalar: &Scalar, means_the_same: &mut dyn FnMut(&Scalar) -> bool) -> Yaml {

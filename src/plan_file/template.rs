@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::{Error, ErrorKind, Value as Jinja};
 
 use super::diagnostic::{Diagnostic, is_telling};
-use super::lookup::{Lookup, Scope, unset};
+use super::lookup::{Lookup, Scope, UrlSecrets, unset};
 use super::node::{Node, Scalar, Style, Value};
 use super::place::Place;
 use crate::host::fs::Locator;
@@ -65,6 +65,7 @@ pub(super) struct Templates {
     telling: Arc<Mutex<BTreeSet<String>>>,
     /// The environment variables that are sources of secrets.
     secret_sources: Arc<BTreeSet<String>>,
+    url_secrets: Arc<UrlSecrets>,
 }
 
 /// How deep variables may need each other. The evaluation recurses.
@@ -78,19 +79,42 @@ pub(super) const OUTSIDE: &str = "\u{F8FF}";
 impl Evaluator {
     /// An evaluator for the `vars` of a plan file and what the user gave.
     pub fn new(text: &str, vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
-        let (known, telling, secret_sources) = (Arc::default(), Arc::default(), Arc::default());
-        Self(Arc::new(Templates { text: text.into(), vars, inputs, placeholder: None, known, telling, secret_sources }))
+        Self(Arc::new(Templates {
+            text: text.into(),
+            vars,
+            inputs,
+            placeholder: None,
+            known: Arc::default(),
+            telling: Arc::default(),
+            secret_sources: Arc::default(),
+            url_secrets: Arc::default(),
+        }))
     }
 
-    /// Returns an evaluator whose templates cannot use these environment variables.
-    pub fn without_secrets(&self, sources: BTreeSet<String>) -> Self {
-        let known = Arc::default();
-        Self(Arc::new(Templates { secret_sources: Arc::new(sources), known, ..Templates::clone(&self.0) }))
+    /// Returns an evaluator whose templates cannot use these environment variables, nor what passwords in URLs are made of.
+    pub fn without_secrets(&self, sources: BTreeSet<String>, url_secrets: UrlSecrets) -> Self {
+        let (secret_sources, url_secrets, known) = (Arc::new(sources), Arc::new(url_secrets), Arc::default());
+        Self(Arc::new(Templates { secret_sources, url_secrets, known, ..Templates::clone(&self.0) }))
     }
 
     /// Returns the evaluator for the `url` of a connection, which is never shown with its password.
     pub fn of_urls(&self) -> Self {
-        self.without_secrets(BTreeSet::new())
+        self.without_secrets(BTreeSet::new(), UrlSecrets::default())
+    }
+
+    /// Returns the evaluator for the `url` of a remote, which is never shown with its password.
+    pub fn of_remotes(&self) -> Self {
+        self.without_secrets(BTreeSet::clone(&self.0.secret_sources), UrlSecrets::default())
+    }
+
+    /// Returns what templates can use besides the plan file itself.
+    pub(super) fn inputs(&self) -> &Inputs {
+        &self.0.inputs
+    }
+
+    /// The same with other inputs.
+    pub(super) fn with_inputs(&self, inputs: Inputs) -> Self {
+        Self(Arc::new(Templates { inputs, known: Arc::default(), ..Templates::clone(&self.0) }))
     }
 
     /// The same, with an unset environment variable shown as its name behind `placeholder` and before `>`.
@@ -108,7 +132,7 @@ impl Evaluator {
             client: client.clone(),
             host: *host,
         };
-        Self(Arc::new(Templates { inputs, known: Arc::default(), ..Templates::clone(&self.0) }))
+        self.with_inputs(inputs)
     }
 
     /// The same tree with every template evaluated. A template that needs an unset environment variable becomes
@@ -192,6 +216,13 @@ impl Templates {
 impl Scope for Templates {
     fn variable(self: Arc<Self>, name: &str, inside: &[String]) -> Result<Option<Jinja>, Diagnostic> {
         if let Some(value) = self.inputs.vars.get(name) {
+            if self.url_secrets.given.contains(name) {
+                let span = self.vars.get(name).map_or(0..0, |node| node.span.clone());
+                let message =
+                    format!("variable `{name}` is part of a password in a URL, so a template cannot show its value");
+                return Err(Diagnostic::at(span, message)
+                    .help("use a variable that is not a secret; only a `url` can contain it"));
+            }
             return Ok(Some(Jinja::from(value.as_str())));
         }
         let Some(node) = self.vars.get(name) else { return Ok(None) };
@@ -221,8 +252,11 @@ impl Scope for Templates {
         is_telling(name) || self.telling.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
-    fn is_secret_source(&self, name: &str) -> bool {
-        self.secret_sources.contains(name)
+    fn secret_use(&self, name: &str) -> Option<(&'static str, &'static str)> {
+        if self.secret_sources.contains(name) {
+            return Some(("the source of a secret", "the `url` of a connection"));
+        }
+        self.url_secrets.environment.contains(name).then_some(("part of a password in a URL", "a `url`"))
     }
 
     fn environment(&self, name: &str) -> Option<&str> {

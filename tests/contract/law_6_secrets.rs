@@ -197,13 +197,73 @@ steps:
             let all = command.iter().chain(&given).chain(more).copied();
             let outcome = sandbox.provision("ubuntu", all).run();
             assert!(!outcome.all().contains("canary"), "{outcome}");
-            if command[0] != "validate" {
+            // A plan reports that it cannot start the program that a variable names, and no argument.
+            let has_arguments = number < 2 || matches!(command[0], "explain" | "resolve");
+            if command[0] != "validate" && has_arguments {
                 // Markdown has no braces.
                 assert!(outcome.all().contains(" given ") && outcome.all().contains("prod"), "{outcome}");
             }
         }
         assert_eq!(files_with(&sandbox, "canary"), [] as [&str; 0]);
     }
+}
+
+#[test]
+fn a_part_of_a_password_in_a_url_is_shown_nowhere_else() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    sandbox.set_env("TOK", "canaryQ7");
+    sandbox.set_env("DB", "postgresql://etl:canaryQ7@127.0.0.1:1/warehouse");
+    let in_connection = |url: &str| {
+        format!(
+            "connections: {{ w: {{ url: \"{url}\" }} }}\nsteps:\n  - {{ id: rows, table: {{ connection: w, ddl: CREATE TABLE a.b (c int) }} }}"
+        )
+    };
+    let of_remote = |url: &str| {
+        format!("steps:\n  - {{ id: code, repository: {{ path: /home/ubuntu/r, branch: main, url: \"{url}\" }} }}")
+    };
+    let urls = [
+        in_connection("postgresql://etl:VALUE@127.0.0.1:1/warehouse"),
+        in_connection("{{ env_var('DB') }}"),
+        of_remote("https://x:VALUE@127.0.0.1:1/x.git"),
+        of_remote("https://127.0.0.1:1/x.git?private_token=VALUE"),
+        of_remote("x:VALUE@127.0.0.1:x.git"),
+    ];
+    for url in &urls {
+        for value in ["{{ env_var('TOK') }}", "{{ token }}", "{{ given }}"] {
+            let value = if url.contains("DB") { "{{ env_var('DB') }}" } else { value };
+            let plan = format!(
+                "name: x
+vars: {{ token: \"{{{{ env_var('TOK') }}}}\", given: '' }}
+{}
+  - id: leak
+    title: title {value}
+    why: why {value}
+    symptom: symptom {value}
+    when: when {value}
+    directory: {{ path: /home/ubuntu/d, owner: PLACE }}
+",
+                url.replace("VALUE", value)
+            );
+            for (place, refused) in [("ubuntu", false), (value, true)] {
+                sandbox.write("/home/ubuntu/p.yaml", "ubuntu", plan.replace("PLACE", &format!("\"{place}\"")));
+                for command in [
+                    &["plan", "p.yaml", "--json"][..],
+                    &["validate", "p.yaml"],
+                    &["explain", "p.yaml"],
+                    &["resolve", "p.yaml"],
+                ] {
+                    let given: &[&str] = if value.contains("given") { &["--var", "given=canaryQ7"] } else { &[] };
+                    let run = sandbox.provision("ubuntu", command.iter().chain(given).chain(&EVERYTHING[..6]).copied());
+                    let outcome = run.run();
+                    assert!(!outcome.all().contains("canary"), "{url} {value}\n{outcome}");
+                    let says = outcome.all().contains("part of a password in a URL");
+                    assert_eq!(says, refused, "{url} {value}\n{outcome}");
+                }
+            }
+        }
+    }
+    assert_eq!(files_with(&sandbox, "canary"), [] as [&str; 0]);
 }
 
 #[test]

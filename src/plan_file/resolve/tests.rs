@@ -183,25 +183,37 @@ fn what_a_secret_is_made_of_is_evaluated_nowhere() {
         ("{ pw: \"{{ env_var('P' ~ 'W') }}\", host: h.example }", "env_var('PW')"),
         ("{ given: '', pw: '{{ given }}', host: h.example }", "given"),
     ] {
-        let text = format!(
+        let text = |w: &str, file: &str| {
+            format!(
             "name: x
 vars: {vars}
 connections:
-  w: {{ url: 'postgresql://u:{{{{ pw }}}}@{{{{ host }}}}/d' }}
+  w: {{ {w} }}
   other: {{ url: \"postgresql://u@{{{{ host }}}}/d?options=-c%20a.b%3D{{{{ {secret} }}}}&application_name={{{{ {secret} }}}}\" }}
 steps:
   - id: one
     title: \"Connects to {{{{ host }}}}\"
     why: \"with {{{{ {secret} }}}}\"
     symptom: \"{{{{ {secret} | upper | lower }}}}\"
-    file: {{ path: \"/srv/{{{{ {secret} }}}}\", content: \"a {{{{ {secret} }}}} b\" }}
+    file: {{ {file} }}
   - {{ id: two, table: {{ connection: w, ddl: CREATE TABLE a.b (c int) }} }}
   - {{ id: three, table: {{ connection: other, ddl: CREATE TABLE a.c (c int) }} }}
 "
-        );
-        let printed = with_secrets(&text).unwrap_or_else(|wrong| panic!("{text}\n{wrong}"));
-        assert!(!printed.contains("hunter2"), "{printed}");
-        assert!(printed.contains("title: Connects to h.example"), "{printed}");
+        )
+        };
+        let url = "url: 'postgresql://u:{{ pw }}@{{ host }}/d'";
+        let command = "url: 'postgresql://u@{{ host }}/d', password: { command: [vault, -token, '{{ pw }}'] }";
+        let plain = "path: /srv/a, content: b";
+        let made_of_it = format!("path: \"/srv/{{{{ {secret} }}}}\", content: \"a {{{{ {secret} }}}} b\"");
+        for (w, file) in [(url, plain), (command, plain), (command, &made_of_it)] {
+            let text = text(w, file);
+            let printed = with_secrets(&text).unwrap_or_else(|wrong| panic!("{text}\n{wrong}"));
+            assert!(!printed.contains("hunter2"), "{printed}");
+            assert!(printed.contains("title: Connects to h.example"), "{printed}");
+        }
+        // A plan would show what is a part of a password.
+        let wrong = with_secrets(&text(url, &made_of_it)).unwrap_err().to_string();
+        assert!(wrong.contains("is part of a password in a URL") && !wrong.contains("hunter2"), "{wrong}");
     }
 }
 

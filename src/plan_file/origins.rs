@@ -37,7 +37,7 @@ impl Origins {
         while let Some(text) = texts.pop() {
             let mut names = BTreeSet::new();
             environment_names_in(text, &mut names);
-            if text.matches("env_var").count() > names.len() {
+            if text.split("env_var").skip(1).any(|call| !names_a_variable(call)) {
                 found.insert(Origin::AnyEnvironment);
             }
             found.extend(names.into_iter().map(Origin::Environment));
@@ -55,6 +55,14 @@ impl Origins {
         }
         found
     }
+}
+
+/// Returns whether the argument of a call of `env_var` is a text without an expression: `('NAME')`, maybe with a default.
+fn names_a_variable(call: &str) -> bool {
+    let argument = call.trim_start().trim_start_matches('(').trim_start();
+    let quote = argument.chars().next().filter(|c| matches!(c, '\'' | '"'));
+    let rest = quote.and_then(|quote| argument[1..].split_once(quote)).map(|(_, rest)| rest.trim_start());
+    rest.is_some_and(|rest| rest.starts_with([')', ',']))
 }
 
 /// Whether the two have an origin in common.
