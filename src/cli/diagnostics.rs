@@ -50,7 +50,9 @@ fn filter(verbose: u8, log: Option<&str>, to_file: bool) -> Result<Option<Filter
     if let Some(text) = log.map(str::to_owned).filter(is_given) {
         return Filter::parse(&text).map(Some);
     }
-    if let Some(text) = environment::text("PROVISION_LOG").filter(is_given) {
+    // A value that is not UTF-8 is not a filter either.
+    let of_environment = environment::variable("PROVISION_LOG").map(|value| value.to_string_lossy().into_owned());
+    if let Some(text) = of_environment.filter(is_given) {
         let filter = Filter::parse(&text);
         return filter
             .map(Some)

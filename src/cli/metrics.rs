@@ -1,5 +1,6 @@
 //! `--metrics FILE`: the destination of a run's metrics.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -9,12 +10,14 @@ use super::{Error, inputs};
 use crate::engine::event::Sink;
 use crate::engine::run::{Command, Ended};
 use crate::failure::Failure;
-use crate::host::fs::{Attributes, Dir};
+use crate::host::fs::{self, Attributes, Dir};
 use crate::render::{Metrics, MetricsRun, is_metrics_file, known_plan, names_its_plan, output};
 use crate::text::{clean, io_error_text, shell_word};
 
 /// The maximum size of an existing metrics file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
+/// How often a file that others write at the same time is tried.
+const MAX_ATTEMPTS: usize = 100;
 /// Everyone may read metrics, because node_exporter runs as another user.
 const ATTRIBUTES: Attributes = Attributes { uid: None, gid: None, mode: 0o644 };
 
@@ -65,9 +68,19 @@ impl MetricsFile {
         let (Some(parent), Some(_)) = (absolute.parent(), absolute.file_name()) else {
             return Err(cannot("the path has no file name".to_owned()));
         };
-        let dir = Dir::open(parent).map_err(|error| cannot(Failure::from(error).message))?;
+        let dir = Dir::open(parent).map_err(|error| {
+            let hint = if error.is_missing() {
+                format!("mkdir -p -- {}", shell_word(&parent.display().to_string()))
+            } else {
+                "name a file in a directory that you can write to".to_owned()
+            };
+            cannot(Failure::from(error).message).hint(hint)
+        })?;
+        if let Some(denial) = dir.entry_denial()? {
+            return Err(cannot(denial.reason()).hint("name a file in a directory that you can write to"));
+        }
         let known = dir.read(absolute.file_name().unwrap_or_default(), MAX_FILE_BYTES);
-        let known = known.map_err(|error| cannot(Failure::from(error).message))?;
+        let known = known.map_err(|error| cannot(Failure::from(error).message).hint("name another file"))?;
         if known.is_some_and(|known| !is_metrics_file(&String::from_utf8_lossy(&known.bytes))) {
             return Err(
                 cannot("it already exists and has no metrics of provision in it".to_owned()).hint("name another file")
@@ -89,7 +102,19 @@ impl MetricsFile {
         }
     }
 
+    /// Writes the file. Runs at the same time can have the same file: each of them writes it, and the last one stays.
     fn try_write(&self) -> Result<(), Failure> {
+        let mut attempts = 1;
+        loop {
+            match self.write_once() {
+                Err(NotWritten::Changed(_)) if attempts < MAX_ATTEMPTS => attempts += 1,
+                Err(NotWritten::Changed(failure) | NotWritten::Failed(failure)) => return Err(failure),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    fn write_once(&self) -> Result<(), NotWritten> {
         let name = self.path.file_name().unwrap_or_default();
         let former = self.dir.read(name, MAX_FILE_BYTES)?;
         let text = former.as_ref().map(|former| String::from_utf8_lossy(&former.bytes).into_owned());
@@ -101,13 +126,31 @@ impl MetricsFile {
         {
             let file = shell_word(&self.path.display().to_string());
             let message = format!("it has the metrics of the plan `{other}`: each plan file needs a file of its own");
-            return Err(Failure::new(message).hint(format!("name another file, or remove this one: rm -- {file}")));
+            let failure = Failure::new(message).hint(format!("name another file, or remove this one: rm -- {file}"));
+            return Err(NotWritten::Failed(failure));
         }
         let text = run.text(text.as_deref(), &self.plan_file, self.command.name(), SystemTime::now());
-        match former {
-            Some(former) => self.dir.replace(name, text.as_bytes(), &former.stat, ATTRIBUTES)?,
-            None => self.dir.create(name, text.as_bytes(), ATTRIBUTES)?,
-        }
-        Ok(())
+        let written = match former {
+            Some(former) => self.dir.replace(name, text.as_bytes(), &former.stat, ATTRIBUTES),
+            None => self.dir.create(name, text.as_bytes(), ATTRIBUTES),
+        };
+        written.map_err(|error| match error.kind() {
+            // Neither kind is an error of the disk or of rights.
+            ErrorKind::Other | ErrorKind::AlreadyExists | ErrorKind::NotFound => NotWritten::Changed(error.into()),
+            _ => NotWritten::Failed(error.into()),
+        })
+    }
+}
+
+/// Why the file was not written.
+enum NotWritten {
+    /// The file is another one than was read.
+    Changed(Failure),
+    Failed(Failure),
+}
+
+impl From<fs::Error> for NotWritten {
+    fn from(error: fs::Error) -> Self {
+        Self::Failed(error.into())
     }
 }

@@ -7,13 +7,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Result, Seek, Write};
+use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::record::{Fields, Record};
 
 /// The maximum number of spans and events in a timeline. They are kept in memory until its end.
 const MAX_ENTRIES: usize = 1_000_000;
+
+/// How long the end of a run waits for another run that writes the same file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a timeline begins.
 pub const BEGINNING: &str = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
@@ -75,6 +81,7 @@ impl Timeline {
     /// Writes the timeline. Open spans end with the latest record and are marked as unfinished.
     pub fn write(&mut self) -> Result<()> {
         let events = self.trace_events();
+        self.lock();
         self.file.rewind()?;
         self.file.set_len(0)?;
         let mut out = BufWriter::new(&self.file);
@@ -85,6 +92,16 @@ impl Timeline {
         }
         out.write_all(b"]}\n")?;
         out.flush()
+    }
+
+    /// Waits until no other run writes the same file, so that the last one leaves a whole timeline. The lock ends with the file.
+    fn lock(&self) {
+        let begun = Instant::now();
+        while rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+            && begun.elapsed() < LOCK_TIMEOUT
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn trace_events(&self) -> Vec<Value> {

@@ -247,7 +247,7 @@ fn paths_of_every_spelling_are_adopted_once() {
         refused(&sandbox, "ubuntu", &[path], said);
     }
     let bad = sandbox.bash("ubuntu", "/opt/provision/bin/provision adopt bad* 2>&1 || true");
-    assert!(bad.contains("not UTF-8") && bad.contains("bad\\xff"), "{bad}");
+    assert!(bad.contains("not UTF-8") && bad.contains("bad\\xff") && bad.contains("hint: rename it"), "{bad}");
     // All that is wrong is told at once.
     refused(&sandbox, "ubuntu", &["missing", "fifo", "app"], &["missing: it does not exist", "fifo: it is a FIFO"]);
     refused(&sandbox, "ubuntu", &[], &["nothing to adopt is named"]);

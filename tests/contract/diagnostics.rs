@@ -350,5 +350,7 @@ fn misspelt_parts_of_a_filter_are_refused() {
     let sandbox = Sandbox::order_tracking();
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN]).env("PROVISION_LOG", "gti=debug").run().exits(1);
     assert!(outcome.stderr.contains("PROVISION_LOG") && outcome.stderr.contains("did you mean `git`"), "{outcome}");
+    let bad = sandbox.bash("ubuntu", "PROVISION_LOG=$'\\xff' /opt/provision/bin/provision schema 2>&1 || true");
+    assert!(bad.starts_with("error: PROVISION_LOG: invalid log filter"), "{bad}");
     sandbox.provision("ubuntu", ["plan", PLAN]).env("PROVISION_LOG", "git=debug,tokio_postgres=info").run().exits(0);
 }

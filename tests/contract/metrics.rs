@@ -96,8 +96,12 @@ fn files_with_other_content_are_not_overwritten() {
         assert_eq!(sandbox.read(plan_file), text, "{option}");
         for (file, said) in [("pipe", "not a regular file"), ("folder", "irectory"), ("none/x", "mkdir -p")] {
             let outcome = sandbox.provision("ubuntu", ["plan", plan_file, option, file]).run().exits(1);
-            assert!(option == "--metrics" || outcome.stderr.contains(said), "{option} {file}\n{outcome}");
+            let said = if (option, file) == ("--metrics", "pipe") { "is a FIFO" } else { said };
+            assert!(outcome.stderr.contains(said) && outcome.stderr.contains("hint:"), "{option} {file}\n{outcome}");
         }
+        let outcome = sandbox.provision("ubuntu", ["plan", plan_file, option, "/usr/x"]).run().exits(1);
+        assert!(outcome.stdout.is_empty() && outcome.stderr.contains("/usr/x"), "{option}\n{outcome}");
+        assert!(!outcome.stderr.contains("run_as"), "there is no step\n{outcome}");
         sandbox.bash("ubuntu", &format!("cd; rm -f {FILE} empty; install -m 600 /dev/null empty"));
         sandbox.provision("ubuntu", ["plan", plan_file, option, "empty"]).run().exits(0);
         sandbox.provision("ubuntu", ["plan", plan_file, option, "empty"]).run().exits(0);
@@ -113,4 +117,45 @@ fn files_with_other_content_are_not_overwritten() {
     let outcome = sandbox.provision("ubuntu", ["plan", "other.yaml", "--metrics", FILE]).run().exits(0);
     assert!(outcome.stderr.contains("it has the metrics of the plan `small`"), "{outcome}");
     assert_eq!(sandbox.read(FILE), before);
+}
+
+#[test]
+fn runs_at_the_same_time_can_write_the_same_files() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    let step = |n: usize| format!("  - {{ id: d{n}, directory: {{ path: /home/ubuntu/d/{n} }} }}\n");
+    for (file, count) in [("long", 60), ("short", 20)] {
+        let steps: String = (0..count).map(step).collect();
+        sandbox.write(&format!("/home/ubuntu/{file}.yaml"), "ubuntu", format!("name: small\nsteps:\n{steps}"));
+    }
+    for _ in 0..3 {
+        let args = |file: &'static str| {
+            [
+                "plan",
+                file,
+                "--metrics",
+                FILE,
+                "--timeline",
+                "timeline",
+                "--log",
+                "debug",
+                "--log-format",
+                "json",
+                "--log-file",
+                "log",
+            ]
+        };
+        let start = |n: usize| sandbox.provision("ubuntu", args(["long.yaml", "short.yaml"][n % 2])).start();
+        let running: Vec<_> = (0..8).map(start).collect();
+        for outcome in running.into_iter().map(crate::sandbox::Running::wait) {
+            assert_eq!(outcome.code, 0, "{outcome}");
+            assert!(!outcome.stderr.contains("warning"), "{outcome}");
+        }
+        let timeline: serde_json::Value = serde_json::from_str(&sandbox.read("/home/ubuntu/timeline")).unwrap();
+        assert!(timeline["traceEvents"].as_array().unwrap().len() > 20);
+        for line in sandbox.read("/home/ubuntu/log").lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        }
+        assert!(sample(&sandbox.read(FILE), "provision_run_success", &["command=\"plan\""]).is_some());
+    }
 }

@@ -114,6 +114,10 @@ fn existing_files_are_not_overwritten_by_saved_plans() {
         assert!(outcome.stderr.contains("hint: "), "{target}\n{outcome}");
         before.is_same_as(&Snapshot::whole(&sandbox), target);
     }
+    // A folder in which nothing can be written is found before the host is read.
+    let outcome = sandbox.provision("ubuntu", ["plan", "--out", "/usr/saved"]).run().exits(1);
+    assert!(outcome.stdout.is_empty() && outcome.stderr.contains("ubuntu may not write to /usr"), "{outcome}");
+    assert!(outcome.stderr.contains("hint: name a file in a folder"), "{outcome}");
 }
 
 #[test]

@@ -35,6 +35,9 @@ impl Target {
         if target.dir.stat(&target.name)?.is_some() {
             return Err(target.exists());
         }
+        if let Some(denial) = target.dir.entry_denial()? {
+            return Err(cannot(&denial.reason()).hint("name a file in a folder that you can write to"));
+        }
         Ok(target)
     }
 

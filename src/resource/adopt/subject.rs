@@ -203,6 +203,6 @@ fn absolute(path: &Path) -> Result<String, Failure> {
     match tidy.to_str() {
         Some(text) => Ok(text.to_owned()),
         None if tidy.as_os_str().as_bytes().is_empty() => Err(Failure::new("it is empty")),
-        None => Err(Failure::new("its name is not UTF-8, and a plan file is")),
+        None => Err(Failure::new("its path is not UTF-8, and a plan file is").hint("rename it, or leave it out")),
     }
 }
