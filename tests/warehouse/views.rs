@@ -261,3 +261,34 @@ async fn a_period_before_the_first_leaves_the_view() {
     database.psql("DROP TABLE s.h_2025_h2");
     assert_eq!(database.plan(&later).await.changes, []);
 }
+
+/// CREATE OR REPLACE VIEW resets the options that it does not name.
+#[tokio::test]
+async fn a_replaced_view_keeps_its_options() {
+    let database = Database::with("CREATE TABLE s.m (a int)");
+    database.apply(&periods(VIEW)).await;
+    database.psql("ALTER VIEW s.h SET (security_barrier, security_invoker = on)");
+    let options = "SELECT reloptions FROM pg_class WHERE oid = 's.h'::regclass";
+    let before = database.psql(options);
+    assert_eq!(database.plan(&periods(VIEW)).await.changes, []);
+    let done = database.apply(&periods(&format!("ahead: 1\n{VIEW}"))).await;
+    assert_eq!(done, ["create table s.h_2026_h2 like s.m", "replace view s.h over 3 tables"]);
+    assert_eq!(database.psql(options), before);
+}
+
+/// The server has this option for views over one table only.
+#[tokio::test]
+async fn a_check_option_that_a_union_cannot_have_is_reported() {
+    let database = Database::with("CREATE TABLE s.m (a int)");
+    database.apply(&periods(&format!("through: 2025_h2\n{VIEW}"))).await;
+    database.psql("ALTER VIEW s.h SET (check_option = local)");
+    let step = periods(VIEW);
+    let planned = database.plan(&step).await;
+    assert_eq!(
+        obstacles(&planned),
+        "view s.h cannot be replaced: a view over several tables cannot have its option check_option\n"
+    );
+    database.psql("DROP TABLE IF EXISTS s.h_2026_h1");
+    let done = database.remedied(&step).await;
+    assert_eq!(done, ["create table s.h_2026_h1 like s.m", "replace view s.h over 2 tables"]);
+}

@@ -274,6 +274,9 @@ pub struct Relation {
     /// The tables and columns of a view that is only a UNION ALL of tables. `None` if definitions were not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub union: Option<Vec<Branch>>,
+    /// Only on PostgreSQL: the options of a view, such as `security_barrier`. Empty if definitions were not read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// Only on PostgreSQL: what prevents the types of columns from being altered, as DROP names it (`VIEW a.b`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub used_by: BTreeMap<String, BTreeSet<String>>,

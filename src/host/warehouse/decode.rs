@@ -132,11 +132,14 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
         guards.entry(text(row, 0)?).or_default().insert(text(row, 1)?.to_owned());
     }
     let mut columns = columns(answers.rows(Part::Columns))?;
-    let mut unions = HashMap::new();
+    let (mut unions, mut options) = (HashMap::new(), HashMap::new());
     for row in answers.rows(Part::Definitions) {
         let reads = field(row, 2).unwrap_or_default().lines().filter_map(|name| name.parse().ok()).collect();
         let union = field(row, 1).and_then(|definition| union_view::parse(definition, &reads, catalog.dialect));
         unions.insert(text(row, 0)?, union);
+        let given = field(row, 3).unwrap_or_default().lines().filter_map(|option| option.split_once('='));
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        options.insert(text(row, 0)?, given.collect::<BTreeMap<_, _>>());
     }
     let mut uses = uses(answers.rows(Part::Uses))?;
     for row in answers.rows(Part::Relations) {
@@ -161,6 +164,7 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
             grants: field(row, 5).map(|list| acl::read(list, field(row, 4).unwrap_or_default())).unwrap_or_default(),
             sort: found.sort_key(),
             union: unions.remove(text(row, 0)?).flatten(),
+            options: options.remove(text(row, 0)?).unwrap_or_default(),
             used_by: uses.remove(text(row, 0)?).unwrap_or_default(),
             dist: field(row, 7).map(|style| dist(style, found.dist_key)),
             columns: found.columns,
@@ -179,6 +183,7 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
                 columns: Vec::new(),
                 inserts: Inserts::default(),
                 union: None,
+                options: BTreeMap::new(),
                 used_by: BTreeMap::new(),
                 dist: None,
                 sort: None,

@@ -35,7 +35,7 @@ pub(super) enum Part {
     Types,
     /// PostgreSQL, if queried: the qualified names of types.
     NamedTypes,
-    /// If queried: the definitions of views.
+    /// If queried: the definitions of views, and their options.
     Definitions,
     /// PostgreSQL, if queried: what uses columns.
     Uses,
@@ -161,11 +161,11 @@ impl Lists {
                 )
             }
             Part::Definitions => {
-                let reads = match dialect {
-                    Dialect::Postgresql => READ_BY_VIEW,
-                    Dialect::Redshift => "NULL",
+                let (reads, options) = match dialect {
+                    Dialect::Postgresql => (READ_BY_VIEW, "array_to_string(c.reloptions, chr(10))"),
+                    Dialect::Redshift => ("NULL", "NULL"),
                 };
-                format!("SELECT c.oid, pg_get_viewdef(c.oid), {reads} {relation} AND c.relkind = 'v'")
+                format!("SELECT c.oid, pg_get_viewdef(c.oid), {reads}, {options} {relation} AND c.relkind = 'v'")
             }
             Part::Uses => uses(&format!("(SELECT c.oid {relation})")),
             Part::ExternalSchemas => {

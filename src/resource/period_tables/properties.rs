@@ -142,6 +142,7 @@ fn relation(columns: Vec<Column>) -> Relation {
         columns,
         inserts: Default::default(),
         union: None,
+        options: BTreeMap::new(),
         used_by: BTreeMap::new(),
         dist: None,
         sort: None,

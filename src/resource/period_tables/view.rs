@@ -3,9 +3,9 @@
 //! A view belongs to the step only if it is a UNION ALL of the same columns of tables of the series. It is replaced when a table is
 //! added. Any other relation with its name is left unchanged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use postgres_protocol::escape::escape_identifier;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::spec::Series;
 use super::{Actual, PeriodTables};
@@ -13,6 +13,9 @@ use crate::failure::Failure;
 use crate::host::warehouse::{Branch, Catalog, Column, Dialect, Relation, RelationKind, Shown, TableName};
 use crate::resource::Diff;
 use crate::resource::relation::{TableChange, cannot_create_in, truncated};
+
+/// The option of a view that checks the rows written through it. Only a view over one table can have it.
+const CHECK_OPTION: &str = "check_option";
 
 /// A table of the view, in its state after the planned changes.
 struct Member {
@@ -51,15 +54,20 @@ impl PeriodTables {
                 if let Some((reason, hint)) = cannot_create_in(catalog, view) {
                     return Err(Failure::new(format!("view {view}: {reason}")).hint(hint));
                 }
-                diff.changes.push(change(view, &wanted, None, catalog.dialect));
+                diff.changes.push(create(view, &wanted, catalog.dialect));
                 None
             }
             Some(found) => {
                 let before = own_branches(series, self, view, found, catalog.dialect)?;
                 if !is_same(before, &wanted, catalog.dialect) {
-                    let change = change(view, &wanted, Some(before), catalog.dialect);
+                    let change = replace(view, &wanted, before, &found.options, catalog.dialect);
                     if let Some(refusal) = change.not_allowed(found, catalog) {
                         return Err(refusal);
+                    }
+                    if found.options.contains_key(CHECK_OPTION) && wanted.len() > 1 {
+                        let why = format!("a view over several tables cannot have its option {CHECK_OPTION}");
+                        let failure = Failure::new(format!("view {view} cannot be replaced: {why}"));
+                        return Err(failure.hint(format!("ALTER VIEW {} RESET ({CHECK_OPTION});", view.sql())));
                     }
                     if let Some(why) = cannot_replace(found, before, &columns, &members, catalog.dialect) {
                         let failure = Failure::new(format!("view {view} cannot be replaced: {why}"));
@@ -199,18 +207,35 @@ fn is_same(before: &[Branch], after: &[Branch], dialect: Dialect) -> bool {
     before.iter().all(|branch| !branch.is_renamed) && comparable(before) == comparable(after)
 }
 
-fn change(view: &TableName, wanted: &[Branch], before: Option<&[Branch]>, dialect: Dialect) -> TableChange {
-    let names = |branches: &[Branch]| branches.iter().map(|branch| branch.table.clone()).collect();
-    let selects: Vec<String> = wanted.iter().map(select).collect();
-    let create = if before.is_some() { "CREATE OR REPLACE VIEW" } else { "CREATE VIEW" };
+fn create(view: &TableName, wanted: &[Branch], dialect: Dialect) -> TableChange {
+    let sql = format!("CREATE VIEW {} AS {}", view.sql(), definition(wanted, dialect));
+    TableChange::View { table: view.clone(), before: None, over: tables(wanted), sql }
+}
+
+/// Returns the replacement of a view. It names the options, because CREATE OR REPLACE VIEW resets the others.
+fn replace(
+    view: &TableName,
+    wanted: &[Branch],
+    before: &[Branch],
+    options: &BTreeMap<String, String>,
+    dialect: Dialect,
+) -> TableChange {
+    let option = |(name, value): (&String, &String)| format!("{}={}", escape_identifier(name), escape_literal(value));
+    let options = options.iter().map(option).collect::<Vec<_>>().join(", ");
+    let with = if options.is_empty() { options } else { format!(" WITH ({options})") };
+    let sql = format!("CREATE OR REPLACE VIEW {}{with} AS {}", view.sql(), definition(wanted, dialect));
+    TableChange::View { table: view.clone(), before: Some(tables(before)), over: tables(wanted), sql }
+}
+
+fn tables(branches: &[Branch]) -> Vec<TableName> {
+    branches.iter().map(|branch| branch.table.clone()).collect()
+}
+
+fn definition(branches: &[Branch], dialect: Dialect) -> String {
+    let selects: Vec<String> = branches.iter().map(select).collect();
     // A view that is bound to its tables would prevent them from being dropped or renamed, for example to unload one.
     let binding = if dialect == Dialect::Redshift { " WITH NO SCHEMA BINDING" } else { "" };
-    TableChange::View {
-        table: view.clone(),
-        before: before.map(names),
-        over: names(wanted),
-        sql: format!("{create} {} AS {}{binding}", view.sql(), selects.join(" UNION ALL ")),
-    }
+    format!("{}{binding}", selects.join(" UNION ALL "))
 }
 
 fn select(branch: &Branch) -> String {

@@ -185,6 +185,7 @@ mod tests {
             columns,
             inserts: Inserts::default(),
             union: None,
+            options: BTreeMap::new(),
             used_by: BTreeMap::new(),
             dist: (dialect == Dialect::Redshift).then(|| Dist::Key { column: "id".into() }),
             sort: (dialect == Dialect::Redshift)

@@ -26,20 +26,22 @@ pub struct LanguageServer {
     /// All messages and the standard error, for a test that fails.
     log: Arc<Mutex<String>>,
     settings: Value,
+    timeout: Duration,
     requests: u64,
     problems: BTreeMap<String, Vec<Value>>,
 }
 
 impl LanguageServer {
     pub fn start(schema: &Path) -> Self {
-        let mut process = Command::new(tools().join("python/bin/node"))
-            .arg(tools().join("node/node_modules/yaml-language-server/bin/yaml-language-server"))
-            .arg("--stdio")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("scripts/setup --tests installs the language server");
+        let mut command = Command::new(tools().join("python/bin/node"));
+        command.arg(tools().join("node/node_modules/yaml-language-server/bin/yaml-language-server")).arg("--stdio");
+        Self::run(&mut command, schema, ANSWER_TIMEOUT)
+    }
+
+    /// Starts a server by its command. An answer may take `timeout`.
+    fn run(command: &mut Command, schema: &Path, timeout: Duration) -> Self {
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = pipes.spawn().expect("scripts/setup --tests installs the language server");
         let log = Arc::new(Mutex::new(String::new()));
         let input = process.stdin.take().unwrap();
         let messages = read_messages(process.stdout.take().unwrap(), &log);
@@ -48,7 +50,8 @@ impl LanguageServer {
             "schemas": { address(schema): "*.yaml" }, "schemaStore": { "enable": false },
             "validate": true, "completion": true, "hover": true,
         });
-        let mut server = Self { process, input, messages, log, settings, requests: 0, problems: BTreeMap::new() };
+        let mut server =
+            Self { process, input, messages, log, settings, timeout, requests: 0, problems: BTreeMap::new() };
         let capabilities = json!({ "workspace": { "configuration": true } });
         server.request("initialize", &json!({ "processId": null, "rootUri": null, "capabilities": capabilities }));
         server.send(&json!({ "method": "initialized", "params": {} }));
@@ -64,7 +67,7 @@ impl LanguageServer {
 
     /// Waits for the problems of a file that was opened.
     pub fn problems(&mut self, file: &Path) -> Vec<Value> {
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         loop {
             if let Some(problems) = self.problems.get(&address(file)) {
                 return problems.clone();
@@ -95,7 +98,7 @@ impl LanguageServer {
         self.requests += 1;
         let id = self.requests;
         self.send(&json!({ "id": id, "method": method, "params": params }));
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         loop {
             let message = self.receive(deadline, method);
             if message["id"] == id && message["method"].is_null() {
@@ -109,8 +112,9 @@ impl LanguageServer {
         let mut message = message.clone();
         message["jsonrpc"] = "2.0".into();
         let text = message.to_string();
-        write!(self.input, "Content-Length: {}\r\n\r\n{text}", text.len()).unwrap();
-        self.input.flush().unwrap();
+        // A server that has ended is reported by what is waited for next.
+        let sent = write!(self.input, "Content-Length: {}\r\n\r\n{text}", text.len());
+        drop(sent.and_then(|()| self.input.flush()));
     }
 
     /// Takes a message, and answers it if it is a question. `what` is waited for.
@@ -189,4 +193,18 @@ fn read_errors(errors: ChildStderr, log: &Arc<Mutex<String>>) {
 
 fn address(file: &Path) -> String {
     format!("file://{}", file.display())
+}
+
+#[test]
+#[should_panic(expected = "the language server has not sent initialize; its output:\nnot ready\n")]
+fn a_silent_server_fails_its_test_with_its_output() {
+    let mut silent = Command::new("sh");
+    silent.args(["-c", "echo not ready >&2; exec sleep 100"]);
+    LanguageServer::run(&mut silent, Path::new("/schema.json"), Duration::from_secs(5));
+}
+
+#[test]
+#[should_panic(expected = "the language server has ended without sending initialize")]
+fn a_server_that_ends_fails_its_test() {
+    LanguageServer::run(&mut Command::new("true"), Path::new("/schema.json"), ANSWER_TIMEOUT);
 }
