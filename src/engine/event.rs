@@ -30,9 +30,12 @@ pub enum Event {
     },
     /// An earlier run of the same plan file by the same user that was interrupted.
     RunCutOff(InterruptedRun),
-    /// The run waits for another apply of the same plan file.
+    /// The run waits for another apply of the same plan file, or for a run that changes what its steps change.
     RunWaiting {
         holder: Holder,
+        /// What the other run is changing, if that is another plan file's or has outlived its run: the checkouts.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        targets: Vec<String>,
     },
     /// Something that needs a person's attention and is not about a step.
     Warning {

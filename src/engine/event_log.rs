@@ -50,7 +50,10 @@ fn line(event: &Event) -> Option<(Option<&str>, String)> {
             (None, format!("{command} of {plan} on {host} as {user}, run {run}"))
         }
         Event::RunCutOff(run) => (None, format!("the run {} of {} was interrupted", run.run, run.started)),
-        Event::RunWaiting { holder } => (None, format!("waiting for {holder}")),
+        Event::RunWaiting { holder, targets } if targets.is_empty() => (None, format!("waiting for {holder}")),
+        Event::RunWaiting { holder, targets } => {
+            (None, format!("waiting for {holder}, which changes {}", targets.join(", ")))
+        }
         Event::Warning { message } => (None, format!("warning: {message}")),
         Event::StepPlanned(StepPlanned { step, outcome, changes, reason, .. }) => {
             let changes = changes.iter().map(|change| change.summary.clone());

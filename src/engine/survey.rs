@@ -137,7 +137,8 @@ pub async fn plan_step(targets: &Targets, step: &Step) -> Observed {
 pub struct Observed {
     pub verdict: Verdict,
     claims: Vec<Claim>,
-    is_busy: bool,
+    /// Whether another run is changing the target.
+    pub is_busy: bool,
 }
 
 impl Observed {

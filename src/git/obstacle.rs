@@ -190,7 +190,7 @@ impl Obstacle {
                 .hint(format!("resolve it: `{git} status` says how")),
             Self::Locked { path } => Failure::new(format!("another git process holds {path}"))
                 .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", shell_word(path))),
-            Self::AnotherRun => Failure::new(format!("another provision run is at work in {at}"))
+            Self::AnotherRun => Failure::new(format!("another provision run is changing {at}"))
                 .hint("wait until it is done, then run again"),
             Self::PartialClone => {
                 Failure::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))

@@ -302,7 +302,7 @@ pub fn lock_directory(dir: &Path) -> Result<File, Failure> {
             other => File::from(other.map_err(io::Error::from).map_err(&failed)?),
         };
         if flock(&open, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Failure::new(format!("another provision run is at work in {}", dir.display()))
+            return Err(Failure::new(format!("another provision run is changing {}", dir.display()))
                 .hint("wait until it is done, then run again"));
         }
         // The previous holder may have removed the directory after it was opened and before it was locked.

@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::sandbox::{BASTION, KEY_SOURCE, PLAN, Rotation, Sandbox, eventually};
 
 const LOG: &str = "/var/tmp/provision.log";
-const TIMELINE: &str = "/var/tmp/timeline.json";
+pub(crate) const TIMELINE: &str = "/var/tmp/timeline.json";
 
 /// Returns the complete events of a timeline, each with the name of its track.
-fn spans(sandbox: &Sandbox) -> Vec<(String, Value)> {
+pub(crate) fn spans(sandbox: &Sandbox) -> Vec<(String, Value)> {
     let whole: Value = serde_json::from_str(&sandbox.read(TIMELINE)).expect("JSON");
     let events = whole["traceEvents"].as_array().unwrap();
     let track = |event: &Value| {

@@ -2,7 +2,8 @@
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{CHECKOUT, PLAN, Running, Sandbox, Snapshot, own_plan};
+use crate::diagnostics::{TIMELINE, spans};
+use crate::sandbox::{CHECKOUT, PLAN, Sandbox, Snapshot, own_plan};
 
 const DIRECTORY: &str = "
 name: small
@@ -215,44 +216,55 @@ fn an_apply_that_waited_during_a_rotation_takes_nothing_back() {
     assert!(sandbox.read("/srv/app/compose.yaml").contains("current"));
 }
 
-/// A process that is at work in the checkout, for example the worker of a run whose launcher was killed.
-fn hold_checkout_lock(sandbox: &Sandbox, seconds: u32) -> Running {
+/// Holds the checkout's lock, like the worker of a run whose launcher was killed.
+fn hold_checkout(sandbox: &Sandbox) {
     let area = format!("{CHECKOUT}/.git/provision");
-    let line = format!("mkdir -p -m 700 {area} && exec flock -x {area} sh -c 'echo held; exec sleep {seconds}'");
-    let mut holder = sandbox.command("ubuntu", ["bash", "-c", &line]).start();
-    holder.until(|line| line == "held\n");
-    holder
+    sandbox.bash("ubuntu", &format!("mkdir -p -m 700 {area}"));
+    sandbox.hold_lock(&area);
 }
 
 #[test]
 fn a_plan_during_an_apply_notes_that_it_has_not_looked() {
     let sandbox = Sandbox::converged();
-    let holder = hold_checkout_lock(&sandbox, 600);
+    hold_checkout(&sandbox);
     let arguments = ["plan", PLAN, "--json", "--detailed-exitcode", "--only", "repository"];
     let outcome = sandbox.provision("ubuntu", arguments).run().exits(0);
     let step = outcome.step("step_planned", "repository");
     assert_eq!(step["outcome"], "unchecked", "{outcome}");
-    assert!(
-        step["notes"][0].as_str().unwrap().starts_with("not checked: another provision run is at work"),
-        "{outcome}"
-    );
+    let note = step["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("not checked: another provision run is changing"), "{outcome}");
     // An apply must not leave the step out.
     let arguments = ["apply", PLAN, "--json", "--yes", "--only", "repository"];
     let outcome = sandbox.provision("ubuntu", arguments).run().exits(1);
     assert_eq!(outcome.step("step_planned", "repository")["outcome"], "blocked", "{outcome}");
-    holder.signal(Signal::SIGKILL);
 }
 
 #[test]
 fn an_apply_waits_on_request_for_a_worker_that_outlived_its_run() {
     let sandbox = Sandbox::converged();
     sandbox.commit("airflow_poc/dags/new.py", "x = 1\n");
-    let holder = hold_checkout_lock(&sandbox, 4);
+    hold_checkout(&sandbox);
     let apply = ["apply", PLAN, "--json", "--yes", "--only", "repository"];
     let impatient = sandbox.provision("ubuntu", apply).args(["--wait=1"]).run().exits(1);
-    assert!(impatient.all().contains("another provision run is at work"), "{impatient}");
-    let patient = sandbox.provision("ubuntu", apply).args(["--wait=60"]).run().exits(0);
+    assert!(impatient.all().contains("another provision run is changing"), "{impatient}");
+    let mut patient = sandbox.provision("ubuntu", apply).args(["--wait=60"]).start();
+    let line = patient.until(|line| line.contains("run_waiting"));
+    assert!(line.contains(CHECKOUT), "{line}");
+    sandbox.release_lock();
+    let patient = patient.wait().exits(0);
     assert_eq!(patient.events_of("run_waiting").len(), 1, "{patient}");
     assert_eq!(patient.step("step_finished", "repository")["outcome"], "changed", "{patient}");
-    holder.wait();
+}
+
+#[test]
+fn an_apply_that_waits_for_a_checkout_observes_little_else() {
+    let sandbox = Sandbox::converged();
+    hold_checkout(&sandbox);
+    let apply = ["apply", PLAN, "--yes", "--wait=4", "--timeline", TIMELINE];
+    let text = sandbox.provision("ubuntu", apply).run().exits(1).all();
+    assert!(text.contains(&format!("waiting: another run is changing {CHECKOUT}")), "{text}");
+    let spans = spans(&sandbox);
+    let observed = |step: &str| spans.iter().filter(|(on, span)| on == step && span["name"] == "observe").count();
+    assert_eq!((observed("logs-directory"), observed("history-tables")), (1, 1), "{text}");
+    assert!((2..=6).contains(&observed("repository")), "{} times in 4 seconds", observed("repository"));
 }

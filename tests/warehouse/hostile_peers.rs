@@ -347,11 +347,29 @@ fn hostile_peers_are_bounded_in_time_and_memory() {
         println!("| {peer} | {stage} | {then} | {seconds:.1} s | {peak} MiB | {} |", found.shown);
         let is_bounded = found.took <= *limit && found.peak <= MAX_PEAK && found.peak > 0;
         // A key is verified when it is installed; plan only says that it could not be.
-        if !is_bounded || !matches!(found.code, Some(0 | 1)) || found.shown.contains("panicked") {
+        let is_named = *peer != "tunnel" || found.shown.contains("tunnel: u@127.0.0.1:");
+        if !is_bounded || !is_named || !matches!(found.code, Some(0 | 1)) || found.shown.contains("panicked") {
             wrong.push(format!("{peer}, {stage}, {then}: {seconds:.1} s of {limit:?}, {peak} MiB, {:?}", found.code));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_silent_or_slow_bastion_is_named_with_what_is_waited_for() {
+    let is_quiet = |case: &Case| case.peer == "tunnel" && matches!(case.then, Then::Silent | Then::Slow(_));
+    let runs: Vec<_> = ssh()
+        .into_iter()
+        .filter(is_quiet)
+        .map(|case| std::thread::spawn(move || (case.stage, case.then.word(), measure(&case))))
+        .collect();
+    assert_eq!(runs.len(), 4);
+    for run in runs {
+        let (stage, then, found) = run.join().unwrap();
+        let expected = "s, waiting for its greeting and its host key";
+        let is_named = found.shown.contains("tunnel: u@127.0.0.1:") && found.shown.contains(expected);
+        assert!(is_named && found.code == Some(1), "{stage}, {then}: {}", found.shown);
+    }
 }
 
 /// What a server sends without end is cut off by its size, at every stage, before any timeout. The whole table above takes minutes; this takes seconds.

@@ -1,11 +1,19 @@
-//! The lock of a run's plan file.
+//! The lock of a run's plan file, and waiting for other runs that change the same targets.
+
+use std::time::{Duration, Instant};
 
 use super::Run;
 use super::error::NotPrepared;
 use super::secrets::RunSecrets;
 use crate::engine::event::{Event, Holder, Sink as _};
 use crate::engine::lock::{Lock, Subject, Wait};
+use crate::engine::survey::plan_step;
 use crate::failure::Failure;
+use crate::telemetry::spans;
+
+/// The first pause before a target that another run is changing is observed again. Each pause doubles, up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 impl Run {
     /// Takes the plan file's lock, or waits for it. Returns `None` if a signal comes first.
@@ -13,7 +21,7 @@ impl Run {
         let mut has_waited = false;
         let mut busy = |holder: &Holder| {
             has_waited = true;
-            self.report.event(&Event::RunWaiting { holder: holder.clone() });
+            self.report.event(&Event::RunWaiting { holder: holder.clone(), targets: Vec::new() });
         };
         let source = &self.inputs.source;
         let subject = Subject { path: &self.inputs.path, is_there: !source.is_input };
@@ -53,5 +61,32 @@ impl Run {
             return Err(Failure::new("a secret or a template was changed while apply waited").hint("run apply again"));
         }
         Ok(())
+    }
+
+    /// Waits until no other run changes the targets of these steps. Returns `false` if one still does at the time limit.
+    ///
+    /// Only these steps are observed again, at growing intervals: an observation may ask a remote over a bastion.
+    pub(super) async fn become_free(&self, mut busy: Vec<usize>, until: Option<Instant>) -> bool {
+        let mut pause = MIN_PAUSE;
+        loop {
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            tokio::time::sleep(pause.min(left)).await;
+            let mut still_busy = Vec::new();
+            for index in busy {
+                let step = &self.steps[index];
+                let span = spans::step(&step.id, step.resource.kind());
+                if span.instrument(plan_step(&self.targets, step)).await.is_busy {
+                    still_busy.push(index);
+                }
+            }
+            if still_busy.is_empty() {
+                return true;
+            }
+            if pause >= left {
+                return false;
+            }
+            busy = still_busy;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
     }
 }

@@ -45,8 +45,6 @@ pub use secrets::RunSecrets;
 pub use source::{MAX_SAVED_PLAN_BYTES, Source, reason};
 pub use standard_input::{StdinRequest, read_plan_file, read_request};
 
-/// How long to wait before observing a target again that another run is changing.
-const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a stopped run waits for its workers to end.
 const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -246,11 +244,10 @@ impl Run {
     /// Observes all steps and reports their plans. `applying` is set if the changes are made immediately afterwards. Then this waits
     /// for a target that another run is changing, as for a lock. Returns `None` if a signal comes first.
     async fn survey(&self, applying: Option<Wait>) -> Option<Vec<PlannedStep>> {
-        let begun = Instant::now();
-        let may_wait = || match applying {
-            None | Some(Wait::No) => false,
-            Some(Wait::Yes) => true,
-            Some(Wait::AtMost(limit)) => begun.elapsed() < limit,
+        let until = match applying {
+            None | Some(Wait::No) => Some(Instant::now()),
+            Some(Wait::Yes) => None,
+            Some(Wait::AtMost(limit)) => Some(Instant::now() + limit),
         };
         let mut has_waited = false;
         let mut planned = loop {
@@ -259,16 +256,21 @@ impl Run {
                 planned = look => planned,
                 () = self.stop.asked() => return None,
             };
-            if !planned.iter().any(|step| step.is_busy) || !may_wait() {
+            let busy = planned.iter().enumerate().filter(|(_, step)| step.is_busy);
+            let busy: Vec<usize> = busy.map(|(index, _)| index).collect();
+            if busy.is_empty() || until.is_some_and(|until| Instant::now() >= until) {
                 break planned;
             }
             if !std::mem::replace(&mut has_waited, true) {
-                let holder = Holder { user: None, pid: None, host: None, run: None, since: None };
-                self.report.event(&Event::RunWaiting { holder });
+                let targets = busy.iter().map(|index| self.steps[*index].resource.target()).collect();
+                self.report.event(&Event::RunWaiting { holder: Holder::default(), targets });
             }
-            tokio::select! {
-                () = tokio::time::sleep(BUSY_PAUSE) => {}
+            let is_free = tokio::select! {
+                is_free = self.become_free(busy, until) => is_free,
                 () = self.stop.asked() => return None,
+            };
+            if !is_free {
+                break planned;
             }
         };
         if let Some(saved) = &self.inputs.saved {

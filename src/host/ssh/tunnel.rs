@@ -26,6 +26,11 @@ const KEEPALIVE: u32 = 15;
 /// The maximum size of a key, in bytes.
 const MAX_KEY_BYTES: u64 = 1 << 20;
 
+/// What is waited for at first: the previous channel has to be closed.
+const FREE: &str = "the end of the previous connection";
+const GREETING: &str = "its greeting and its host key";
+const CHANNEL: &str = "the connection to the server";
+
 /// An SSH host to forward through. The session is opened when it is first needed.
 pub struct Tunnel {
     inner: Arc<Inner>,
@@ -44,6 +49,8 @@ struct Inner {
     key: TunnelKey,
     host_key: HostKey,
     open: Mutex<Open>,
+    /// What is waited for.
+    stage: Mutex<&'static str>,
 }
 
 #[derive(Default)]
@@ -57,10 +64,14 @@ struct Open {
 impl Tunnel {
     /// Creates a tunnel through `address`.
     pub fn new(address: Address, key: TunnelKey, host_key: HostKey) -> Self {
-        Self { inner: Arc::new(Inner { address, key, host_key, open: Mutex::default() }) }
+        let stage = Mutex::new(FREE);
+        Self { inner: Arc::new(Inner { address, key, host_key, open: Mutex::default(), stage }) }
     }
 
     /// Opens a stream to a host and port as seen from the SSH host. Opens the session if there is none or it is broken.
+    ///
+    /// # Errors
+    /// The SSH host cannot be used, or does not forward. A caller that gives up sooner has [`Tunnel::timed_out`].
     pub async fn channel(&self, host: &str, port: u16) -> Result<tokio::net::UnixStream, Failure> {
         let (inner, host) = (Arc::clone(&self.inner), host.to_owned());
         let opened = thread::blocking("tunnel", spans::carried(move || inner.channel(&host, port))).await;
@@ -71,13 +82,33 @@ impl Tunnel {
     }
 }
 
+impl Tunnel {
+    /// Returns the failure if the channel was not open after this time: the SSH host, and what it was waited for.
+    pub fn timed_out(&self, limit: Duration) -> Failure {
+        let Inner { address, stage, .. } = &*self.inner;
+        let stage = *stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let hint = if stage == CHANNEL {
+            "check the server's address, and whether a firewall or security group blocks the SSH host there"
+        } else {
+            "check the address of the tunnel, and whether an SSH server listens there"
+        };
+        let what = format!("tunnel: {address} did not answer within {} s, waiting for {stage}", limit.as_secs());
+        Failure::new(what).hint(format!("{hint}; or raise `connect_timeout`"))
+    }
+}
+
 impl Inner {
+    fn wait_for(&self, stage: &'static str) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
     fn channel(&self, host: &str, port: u16) -> Result<UnixStream, Failure> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(carrier) = open.carrier.take() {
             // It ends when the previous connection is closed.
             let _ended = carrier.join();
         }
+        self.wait_for(CHANNEL);
         let mut channel = None;
         if let Some(session) = &open.session {
             session.set_blocking(true);
@@ -87,6 +118,7 @@ impl Inner {
             Some(channel) => channel,
             None => {
                 let session = self.log_in()?;
+                self.wait_for(CHANNEL);
                 let channel =
                     session.channel_direct_tcpip(host, port, None).map_err(|error| self.refused(host, port, &error))?;
                 open.session = Some(session);
@@ -114,7 +146,9 @@ impl Inner {
         if let KeyRead::Other(other) = KeyRead::on_this_host(key.expose()) {
             return Err(Failure::new(format!("tunnel: {name} {}", other.reason)).hint(other.remedy));
         }
+        self.wait_for(GREETING);
         let session = connect(&self.address, &self.host_key, STEP_TIMEOUT).map_err(|error| through(error.into()))?;
+        self.wait_for("the login");
         authenticate(&session, &self.address, key.expose()).map_err(|error| through(error.into()))?;
         session.set_keepalive(true, KEEPALIVE);
         Ok(session)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -165,12 +166,14 @@ impl Connector {
         for (at, wire) in attempts.iter().enumerate() {
             let config = self.config_for(server, *wire, password.as_ref());
             let budget = Budget::new(MAX_LOGIN_BYTES);
+            let is_tunnel_open = AtomicBool::new(false);
             let connecting = async {
                 let name = server.name.as_deref().unwrap_or_default();
                 let tls = connector.handshake(name);
                 match (&self.tunnel, &server.host) {
                     (Some(tunnel), _) => {
                         let stream = tunnel.channel(&host_name(server), server.port).await.map_err(Stage::Tunnel)?;
+                        is_tunnel_open.store(true, Ordering::Relaxed);
                         log_in(&config, stream, tls, &budget).await
                     }
                     (None, Host::Unix(folder)) => {
@@ -189,7 +192,12 @@ impl Connector {
                 Ok(Err(Stage::Dial(error))) => return Err(attempt.cannot_reach(&error)),
                 Ok(Err(Stage::Server(_))) if budget.is_exceeded() => return Err(attempt.too_much(MAX_LOGIN_BYTES)),
                 Ok(Err(Stage::Server(error))) => error,
-                Err(_) => return Err(attempt.timed_out(timeout.as_secs())),
+                Err(_) => {
+                    return Err(match self.tunnel.as_ref().filter(|_| !is_tunnel_open.load(Ordering::Relaxed)) {
+                        Some(tunnel) => DbError::Silent(tunnel.timed_out(timeout)),
+                        None => attempt.timed_out(timeout.as_secs()),
+                    });
+                }
             };
             if let Some(failure) = tls::set_up_failure(&error) {
                 return Err(DbError::Fatal(failure.clone()));

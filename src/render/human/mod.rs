@@ -143,9 +143,13 @@ impl State {
                 output::show_activity("observing the host".to_owned());
             }
             Event::RunCutOff(run) => parts.push(Part::Message(self.interrupted(run))),
-            Event::RunWaiting { holder } => {
-                let holder = clean(&holder.to_string());
-                parts.push(Part::Message(format!("waiting: the plan file is being applied by {holder}\n")));
+            Event::RunWaiting { holder, targets } => {
+                let what = if targets.is_empty() {
+                    format!("the plan file is being applied by {}", clean(&holder.to_string()))
+                } else {
+                    format!("another run is changing {}", clean(&targets.join(", ")))
+                };
+                parts.push(Part::Message(format!("waiting: {what}\n")));
                 output::show_activity("waiting".to_owned());
             }
             Event::Warning { message } => parts.push(Part::Message(self.warning(None, message))),
