@@ -21,8 +21,10 @@ pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     let mut issues = Vec::new();
     for file in given {
         let result = inputs::plan_file(file).and_then(|plan_file| {
-            plan_file.validate(&inputs::inputs(&variables))?;
-            Ok(plan_file)
+            let inputs = inputs::inputs(&variables);
+            plan_file.validate(&inputs)?;
+            let remarks = plan_file.remarks(&inputs);
+            Ok(Valid { plan_file, remarks })
         });
         if result.is_err() {
             exit = Exit::Failed;
@@ -45,25 +47,46 @@ pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     Ok(exit)
 }
 
-fn print_result(result: Result<PlanFile, NotPrepared>) {
+/// A plan file without mistakes.
+struct Valid {
+    plan_file: PlanFile,
+    /// What is probably not intended in it.
+    remarks: Vec<DiagnosticPlace>,
+}
+
+fn print_result(result: Result<Valid, NotPrepared>) {
     match result {
-        Ok(plan_file) => {
-            let count = plan_file.ids().len();
-            output::print(&format!("{}: valid ({})\n", plan_file.path(), plural(count, "step")));
+        Ok(Valid { plan_file, remarks }) => {
+            let (file, count) = (plan_file.path(), plan_file.ids().len());
+            output::print(&format!("{file}: valid ({})\n", plural(count, "step")));
+            for DiagnosticPlace { message, line, column, .. } in remarks {
+                let place: String = [line, column].into_iter().flatten().map(|number| format!(":{number}")).collect();
+                output::print(&format!("note: {message}\n --> {file}{place}\n"));
+            }
         }
         Err(error) => output::print_error(&format!("{}\n", Error::from(error))),
     }
 }
 
 /// Returns what CI systems show beside the lines of a file.
-fn annotations(file: Option<&Path>, result: &Result<PlanFile, NotPrepared>) -> Vec<Annotation> {
+fn annotations(file: Option<&Path>, result: &Result<Valid, NotPrepared>) -> Vec<Annotation> {
     let given = || file.map(|file| file.display().to_string()).unwrap_or_default();
     let with_help = |message: &str, help: Option<&str>| match help {
         Some(help) => format!("{message}\nhint: {help}"),
         None => message.to_owned(),
     };
     match result {
-        Ok(_) | Err(NotPrepared::Stopped(_)) => Vec::new(),
+        Err(NotPrepared::Stopped(_)) => Vec::new(),
+        Ok(Valid { plan_file, remarks }) => {
+            let annotation = |remark: &DiagnosticPlace| Annotation {
+                is_error: false,
+                file: plan_file.path().to_owned(),
+                line: remark.line,
+                column: remark.column,
+                message: remark.message.clone(),
+            };
+            remarks.iter().map(annotation).collect()
+        }
         Err(NotPrepared::Failure(failure)) => vec![Annotation {
             is_error: true,
             file: given(),
@@ -86,10 +109,11 @@ fn annotations(file: Option<&Path>, result: &Result<PlanFile, NotPrepared>) -> V
 }
 
 /// Returns the JSON line for one file. Keys that do not apply are null.
-fn json_line(file: Option<&Path>, result: &Result<PlanFile, NotPrepared>) -> String {
+fn json_line(file: Option<&Path>, result: &Result<Valid, NotPrepared>) -> String {
     let given = file.map(|file| file.display().to_string());
+    let remarks: &[DiagnosticPlace] = result.as_ref().map_or(&[], |valid| &valid.remarks);
     let (file, name, steps, problems) = match result {
-        Ok(plan_file) => {
+        Ok(Valid { plan_file, .. }) => {
             (Some(plan_file.path().to_owned()), Some(plan_file.name.as_str()), Some(plan_file.ids().len()), json!([]))
         }
         Err(NotPrepared::Diagnostics(problems)) => {
@@ -105,6 +129,7 @@ fn json_line(file: Option<&Path>, result: &Result<PlanFile, NotPrepared>) -> Str
     let valid = result.is_ok();
     let line = json!({
         "event": event, "format": FORMAT, "file": file, "valid": valid, "plan": name, "steps": steps, "problems": problems,
+        "remarks": remarks,
     });
     format!("{}\n", crate::render::escape_hidden(&line.to_string()))
 }

@@ -54,6 +54,18 @@ impl Every {
         }
     }
 
+    /// Returns the number of days in the longest period.
+    pub fn max_days(self) -> u16 {
+        match self {
+            Self::Year => 366,
+            Self::HalfYear => 184,
+            Self::Quarter => 92,
+            Self::Month => 31,
+            Self::Week => 7,
+            Self::Day => 1,
+        }
+    }
+
     /// Returns the name for people: `half year`.
     pub fn word(self) -> &'static str {
         match self {

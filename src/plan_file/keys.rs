@@ -63,7 +63,7 @@ fn evaluate(
 }
 
 /// A kind's error at the value that it is about, or at the last part of the way there that is written.
-fn diagnose(error: KeyError, body: &Node, whole: &Range<usize>, source: &str) -> Diagnostic {
+pub(super) fn diagnose(error: KeyError, body: &Node, whole: &Range<usize>, source: &str) -> Diagnostic {
     let mut way = error.path.iter();
     let mut node = body;
     let mut span = whole;

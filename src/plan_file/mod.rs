@@ -19,6 +19,7 @@ mod origins;
 mod place;
 mod read;
 pub mod reference;
+mod remarks;
 mod resolve;
 mod secret_uses;
 mod sources;

@@ -86,6 +86,11 @@ macro_rules! kinds {
                 self.info().name
             }
 
+            /// [`Resource::remarks`]
+            pub fn remarks(&self) -> Vec<KeyError> {
+                each!(self, resource => resource.remarks())
+            }
+
             /// [`Resource::claims`]
             pub fn claims(&self, host: &dyn Host) -> Claims {
                 each!(self, resource => resource.claims(host))

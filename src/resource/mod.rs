@@ -79,6 +79,11 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
         Self::deserialize(from).map(Ok)
     }
 
+    /// Returns what is valid in the plan file, but probably a mistake. `validate` reports it and succeeds.
+    fn remarks(&self) -> Vec<KeyError> {
+        Vec::new()
+    }
+
     /// Returns where the step works, and what it needs there.
     fn site(&self) -> Site<'_>;
 

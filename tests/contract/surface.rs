@@ -107,6 +107,26 @@ fn validate_checks_all_given_files() {
 }
 
 #[test]
+fn validate_remarks_on_what_is_probably_not_intended() {
+    let sandbox = small();
+    let series = "tables: [{ name: 's.h_{period}', like: s.m }]";
+    let step = format!("period_tables: {{ connection: w, every: month, from: current, warn_days: 31, {series} }}");
+    let text =
+        format!("name: p\nconnections: {{ w: {{ url: 'postgresql://u@h/d' }} }}\nsteps:\n  - id: t\n    {step}\n");
+    sandbox.write("/home/ubuntu/series.yaml", "ubuntu", text);
+    let human = run(&sandbox, &["validate", "series.yaml"]).exits(0);
+    let remark =
+        "`warn_days`: warns every day: with `ahead: 0`, the first month without a table always begins within 31 days";
+    assert_eq!(human.stdout, format!("series.yaml: valid (1 step)\nnote: {remark}\n --> series.yaml:5:77\n"));
+    let json = run(&sandbox, &["validate", "series.yaml", "--json"]).exits(0);
+    let [line] = lines(&json).try_into().unwrap();
+    assert_eq!((&line["valid"], &line["problems"]), (&true.into(), &serde_json::json!([])), "{json}");
+    assert_eq!((&line["remarks"][0]["message"], &line["remarks"][0]["line"]), (&remark.into(), &5.into()), "{json}");
+    let github = run(&sandbox, &["validate", "series.yaml", "--format", "github"]).exits(0);
+    assert!(github.stdout.starts_with("::warning file=series.yaml,line=5,col=77::`warn_days`"), "{github}");
+}
+
+#[test]
 fn mistakes_are_annotations_for_github_and_gitlab() {
     let sandbox = small();
     sandbox.write("/home/ubuntu/wrong.yaml", "ubuntu", TWO.replace("directory:", "diretory:"));

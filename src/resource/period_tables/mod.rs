@@ -66,6 +66,10 @@ impl Resource for PeriodTables {
         Claims { owns: owns.chain(views).collect(), needs: needs.collect(), ..Claims::default() }
     }
 
+    fn remarks(&self) -> Vec<KeyError> {
+        self.always_warns().into_iter().collect()
+    }
+
     fn manual(&self) -> Vec<String> {
         let ahead = match self.spec.ahead {
             0 => String::new(),

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::spec::Series;
+use super::spec::{Series, Through};
 use super::{Actual, PeriodTables};
 use crate::plan::period::{Period, days};
+use crate::resource::KeyError;
 
 /// The state of one series before any change.
 pub(super) struct Outlook {
@@ -63,6 +64,21 @@ impl PeriodTables {
             "starts": next.map(|period| period.start().to_string()),
         });
         Outlook { note, overdue, warnings, facts }
+    }
+
+    /// Returns a remark if `warn_days` is so long that a series is warned of every day, although all its tables exist.
+    pub(super) fn always_warns(&self) -> Option<KeyError> {
+        let (warn_days, ahead) = (self.spec.warn_days?, self.spec.ahead);
+        // On the first day of the current period, the next one without a table is this far away.
+        let furthest = u32::from(self.spec.every.max_days()).saturating_mul(ahead.saturating_add(1));
+        if self.through != Through::Current || u32::from(warn_days) < furthest {
+            return None;
+        }
+        let word = self.spec.every.word();
+        let message = format!(
+            "warns every day: with `ahead: {ahead}`, the first {word} without a table always begins within {furthest} days"
+        );
+        Some(KeyError::new(message).named("warn_days"))
     }
 
     /// Returns how many days before the start of a period without a table a warning is given. The default is a third of

@@ -272,6 +272,47 @@ proptest! {
     }
 }
 
+/// A `warn_days` that is remarked on warns on every day, and one that is a day shorter does not.
+#[test]
+fn a_series_that_is_warned_of_every_day_is_remarked_on() {
+    for (every, from, longest) in [
+        ("day", "2027_01_01", 1),
+        ("week", "2027_w01", 7),
+        ("month", "2027_01", 31),
+        ("quarter", "2027_q1", 92),
+        ("half_year", "2027_h1", 184),
+        ("year", "2027", 366),
+    ] {
+        let step = |warn_days: i32| -> PeriodTables {
+            let series = "tables: [{ name: \"s.h_{period}\", like: s.mart }]";
+            serde_yaml::from_str(&format!(
+                "connection: w\nevery: {every}\nfrom: \"{from}\"\nwarn_days: {warn_days}\n{series}"
+            ))
+            .unwrap()
+        };
+        let (always, not_always) = (step(longest), step(longest - 1));
+        let [remark] = always.remarks().try_into().unwrap();
+        assert!(remark.failure.message.starts_with("`warn_days`: warns every day: "), "{remark}");
+        assert_eq!(not_always.remarks(), []);
+        let warns = |step: &PeriodTables, as_of: Date| {
+            let mart = (TableName::new("s", "mart"), relation(id()));
+            let mut actual = Actual { as_of, catalog: catalog([mart]) };
+            for change in step.diff(&actual).unwrap().changes {
+                apply_to_catalog(&change, &mut actual.catalog);
+            }
+            !step.diff(&actual).unwrap().warnings.is_empty()
+        };
+        let first = Date::constant(2027, 1, 4);
+        // Two years, the second of which has 366 days.
+        let all =
+            (0..730).filter(|day| every != "day" || day % 9 == 0).map(|day| first.checked_add(day.days()).unwrap());
+        let days: Vec<Date> =
+            all.filter(|day| day.day() == 1 || day.weekday() == jiff::civil::Weekday::Monday).collect();
+        assert!(days.iter().all(|day| warns(&always, *day)), "{every}");
+        assert!(!days.iter().all(|day| warns(&not_always, *day)), "{every}");
+    }
+}
+
 fn table() -> impl Strategy<Value = Vec<Column>> {
     let type_name = prop_oneof![
         (1u32..5).prop_map(|length| format!("character varying({length})")),
