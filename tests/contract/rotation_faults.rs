@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{BASTION, Outcome, Rotation, Tracing};
+use crate::diagnostics::{TIMELINE, spans};
+use crate::sandbox::{BASTION, KEY_SOURCE, Outcome, Rotation, Tracing};
 
 /// A proof ends after 10 seconds. The rest allows for a machine under load.
 const LONG: Duration = Duration::from_secs(25);
@@ -45,6 +46,46 @@ fn the_time_limit_of_a_login_can_be_set() {
     let outcome = rotation.at("git@127.0.0.1:1", "plan", "required: true, timeout: 2").exits(1);
     let reason = reason(&outcome, "step_planned");
     assert!(reason.contains("did not complete a login within 2 s"), "{reason}");
+}
+
+/// sshd drops connections while too many have not logged in. The logins of one run must not be the reason.
+#[test]
+fn many_keys_for_one_host_are_proven_one_after_the_other() {
+    let rotation = Rotation::new();
+    rotation.serve("MaxStartups 1:100:1");
+    rotation.sandbox.bash("ubuntu", "mkdir keys");
+    let step = |number: usize| {
+        format!(
+            "  - id: key-{number}\n    key_file: {{ path: /home/ubuntu/keys/{number}, source: {{ file: {KEY_SOURCE} }}, verify: {{ ssh: '{BASTION}', \
+             required: true }} }}\n"
+        )
+    };
+    let text = format!("name: many\nsteps:\n{}", (1..=12).map(step).collect::<String>());
+    rotation.sandbox.write("/home/ubuntu/many.yaml", "ubuntu", text);
+    let outcome = rotation.sandbox.provision("ubuntu", ["apply", "many.yaml", "--yes", "--json"]).run().exits(0);
+    assert_eq!(outcome.outcomes().iter().filter(|(_, outcome)| outcome == "changed").count(), 12, "{outcome}");
+    assert!(!outcome.all().contains("not proven"), "{outcome}");
+}
+
+/// A host that does not answer is waited for once in a run, however many keys it has.
+#[test]
+fn a_silent_host_is_waited_for_once() {
+    let rotation = Rotation::new();
+    rotation.impostor(1, "sleep 600");
+    rotation.sandbox.bash("ubuntu", "mkdir keys");
+    let step = |number: usize| {
+        format!(
+            "  - id: key-{number}\n    key_file: {{ path: /home/ubuntu/keys/{number}, source: {{ file: {KEY_SOURCE} }}, verify: {{ ssh: \
+             'git@127.0.0.1:1', timeout: 3 }} }}\n"
+        )
+    };
+    let text = format!("name: many\nsteps:\n{}", (1..=4).map(step).collect::<String>());
+    rotation.sandbox.write("/home/ubuntu/many.yaml", "ubuntu", text);
+    let apply = ["apply", "many.yaml", "--yes", "--timeline", TIMELINE];
+    rotation.sandbox.provision("ubuntu", apply).run().exits(0);
+    let spans = spans(&rotation.sandbox);
+    let logins = spans.iter().filter(|(_, span)| span["name"] == "ssh.connect").count();
+    assert_eq!(logins, 1, "{spans:?}");
 }
 
 #[test]
@@ -110,12 +151,9 @@ fn signals_do_not_wait_for_a_silent_server() {
         let line = format!("until [ $(grep -c taken {log}) -ge {count} ]; do sleep 0.02; done");
         rotation.sandbox.bash("root", &line);
     };
-    let mut connections = 0;
-    for command in ["plan", "apply"] {
+    for (connections, command) in [(1, "plan"), (2, "apply")] {
         let start = Instant::now();
         let running = rotation.command("git@127.0.0.1:1", command, "").start();
-        // An apply is stopped during its second observation, before anything is written.
-        connections += if command == "plan" { 1 } else { 2 };
         taken(connections);
         let asked = Instant::now();
         running.signal(Signal::SIGINT);

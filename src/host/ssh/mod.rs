@@ -17,6 +17,7 @@ mod private_key;
 pub mod private_key_tests;
 mod prove;
 mod tunnel;
+mod turn;
 
 use crate::failure::Failure;
 use crate::host::users::acting_user;
@@ -37,6 +38,13 @@ const PUBLICKEY_UNVERIFIED: i32 = -19;
 const KEY_FILE: i32 = -16;
 /// LIBSSH2_ERROR_OUT_OF_BOUNDARY: a packet is too large.
 const OUT_OF_BOUNDARY: i32 = -41;
+/// LIBSSH2_ERROR_SOCKET_DISCONNECT and LIBSSH2_ERROR_SOCKET_RECV: the host closed the connection.
+const SOCKET_DISCONNECT: i32 = -13;
+const SOCKET_RECV: i32 = -43;
+/// How often a connection that the host closed before its greeting is opened again.
+const MAX_CUT_OFF: u32 = 2;
+/// The pause before the first of these attempts. The second one is twice as long.
+const CUT_OFF_PAUSE: Duration = Duration::from_millis(400);
 /// LIBSSH2_ERROR_TIMEOUT.
 const TIMEOUT: i32 = -9;
 /// LIBSSH2_ERROR_KEX_FAILURE and LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE: there is no common algorithm.
@@ -116,6 +124,7 @@ fn handshake_until_known(
     watch: &dyn Fn(&TcpStream),
 ) -> Result<Session, Error> {
     let mut rejected: Vec<RejectedKey> = Vec::new();
+    let mut cut_off = 0;
     loop {
         let stream = connect_tcp(address, connect_timeout)?;
         watch(&stream);
@@ -124,6 +133,12 @@ fn handshake_until_known(
             // The host has no other host key.
             Err(error) if !rejected.is_empty() && has_no_common_algorithm(&error) => {
                 return Err(other_key(address, &rejected));
+            }
+            // Logins of other programs may be too many for the host at this moment.
+            Err(error) if is_cut_off(&error) && cut_off < MAX_CUT_OFF => {
+                cut_off += 1;
+                std::thread::sleep(CUT_OFF_PAUSE * cut_off);
+                continue;
             }
             Err(error) => {
                 let why = diagnose(address, connect_timeout, watch);
@@ -291,6 +306,12 @@ fn no_common_algorithm(address: &Address, offer: &Offer) -> Option<Failure> {
 /// Returns whether an algorithm is for host certificates. A certificate is not in `known_hosts`, and people cannot compare it.
 fn is_certificate(name: &str) -> bool {
     name.contains("-cert-v")
+}
+
+/// Returns whether the host closed the connection before its greeting.
+fn is_cut_off(error: &ssh2::Error) -> bool {
+    let is_closed = matches!(error.code(), ErrorCode::Session(SOCKET_DISCONNECT | SOCKET_RECV));
+    is_closed && error.message().contains("banner")
 }
 
 fn has_no_common_algorithm(error: &ssh2::Error) -> bool {

@@ -4,18 +4,24 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::turn::Turn;
 use super::{Address, Error, HostKey, authenticate, connect_watched};
 use crate::failure::Failure;
 use crate::host::secret::Secret;
 use crate::telemetry::spans;
 use crate::text::io_error_text;
 
-/// Logs in with a private key and disconnects. No channel is opened and nothing runs on the host. Ends within `limit`
-/// whatever the host does, even if it sends nothing, sends slowly, or never stops sending.
+/// Logs in with a private key and disconnects. No channel is opened and nothing runs on the host. The login ends within `limit`
+/// whatever the host does, even if it sends nothing, sends slowly, or never stops sending. Before, it waits for other logins of
+/// this process at the same host.
 ///
 /// # Errors
 /// Why the login could not be proven to work.
 pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duration) -> Result<(), Error> {
+    let turn = Turn::take(address);
+    if let Some(failure) = turn.silence(limit) {
+        return Err(Error::Unreachable(failure));
+    }
     let line = Arc::new(Line::default());
     let (sender, answer) = mpsc::channel();
     let work = {
@@ -33,10 +39,10 @@ pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duratio
     answer.recv_timeout(limit).unwrap_or_else(|_| {
         // The thread may still be blocked, for example in the resolver. Without its connection it ends soon.
         line.cut();
-        let failure = Failure::new(format!("{address} did not complete a login within {} s", limit.as_secs()));
-        Err(Error::Unreachable(
-            failure.hint("check that it is an SSH server, and whether it or the network is overloaded"),
-        ))
+        let failure = Failure::new(format!("{address} did not complete a login within {} s", limit.as_secs()))
+            .hint("check that it is an SSH server, and whether it or the network is overloaded");
+        turn.was_silent(limit, &failure);
+        Err(Error::Unreachable(failure))
     })
 }
 
