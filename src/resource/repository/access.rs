@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::failure::Failure;
 use crate::git::RepoPath;
@@ -57,16 +60,21 @@ impl Access {
     /// Sets the rights of a new file or directory. If the group cannot be set, no group may read it; if the list cannot be set,
     /// nobody but the owner may.
     pub fn set(&self, at: &Path) -> Result<(), Failure> {
+        let failed = io_failure("set the mode of", at);
+        // Others may be able to replace it by a symlink at any time.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let new = rustix::fs::open(at, flags, rustix::fs::Mode::empty()).map(fs::File::from);
+        let new = new.map_err(|errno| failed(errno.into()))?;
+        let inode = format!("/proc/self/fd/{}", new.as_raw_fd());
         let mut mode = self.mode;
-        let found = fs::symlink_metadata(at).map_err(io_failure("look at", at))?;
-        if found.gid() != self.group && chown(at, None, Some(self.group)).is_err() {
+        if new.metadata().map_err(&failed)?.gid() != self.group && chown(&inode, None, Some(self.group)).is_err() {
             mode &= if self.acl.is_some() { !0o077 } else { !0o070 };
         } else if let Some(acl) = &self.acl
-            && rustix::fs::setxattr(at, ACL, acl, rustix::fs::XattrFlags::empty()).is_err()
+            && rustix::fs::setxattr(&inode, ACL, acl, rustix::fs::XattrFlags::empty()).is_err()
         {
             mode &= !0o077;
         }
-        fs::set_permissions(at, Permissions::from_mode(mode)).map_err(io_failure("set the mode of", at))
+        fs::set_permissions(&inode, Permissions::from_mode(mode)).map_err(failed)
     }
 }
 
@@ -170,4 +178,25 @@ pub fn create_parents(top: &Path, path: &RepoPath, list: &AccessList) -> Result<
         list[&above].set(&top.join(above.as_path()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever may write to the directory can put one there.
+    #[test]
+    fn a_symlink_in_place_of_a_restored_file_keeps_the_mode_of_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, link) = (dir.path().join("own"), dir.path().join("link"));
+        fs::write(&own, "").unwrap();
+        fs::set_permissions(&own, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&own, &link).unwrap();
+        let found = fs::metadata(&own).unwrap();
+        let access = Access { mode: 0o664, group: found.gid(), acl: None };
+        assert!(access.set(&link).is_err());
+        assert_eq!(fs::metadata(&own).unwrap().mode() & 0o777, 0o600);
+        access.set(&own).unwrap();
+        assert_eq!(fs::metadata(&own).unwrap().mode() & 0o777, 0o664);
+    }
 }

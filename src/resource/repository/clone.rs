@@ -82,7 +82,7 @@ fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
         Ok(()) => {
             // The directory was private until it was complete.
             let mode = fs::Permissions::from_mode(0o777 & !inherited_umask());
-            fs::set_permissions(&unfinished, mode).map_err(io_failure("set the mode of", &unfinished))?;
+            alive.set_permissions(mode).map_err(io_failure("set the mode of", &unfinished))?;
             shared(&unfinished)?.adjust_tree(&unfinished)?;
             let open = File::open(&unfinished).map_err(io_failure("open", &unfinished))?;
             rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("sync", &unfinished))?;
