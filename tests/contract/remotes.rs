@@ -71,6 +71,26 @@ fn ssh_works_with_a_default_key_and_a_known_host() {
     }
 }
 
+/// sshd drops connections while too many have not logged in. The steps of one run must not be the reason.
+#[test]
+fn many_remotes_at_one_ssh_host_are_reached() {
+    let mut sandbox = served_by_ssh();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    trust_the_host(&sandbox);
+    let restart = "echo 'MaxStartups 3:100:3' >> /etc/ssh/sshd_config; kill $(cat /run/sshd.pid); while ss -ltn | grep -q :22; do :; done; \
+                   /usr/sbin/sshd -f /etc/ssh/sshd_config -E /var/log/sshd; until ss -ltn | grep -q :22; do :; done";
+    sandbox.bash("root", restart);
+    let step = |number: usize| {
+        let path = format!("/home/ubuntu/checkouts/{number}");
+        format!("  - {{ id: r{number}, repository: {{ path: {path}, url: '{SSH_URL}', branch: jasleen_qa }} }}\n")
+    };
+    sandbox.bash("ubuntu", "mkdir checkouts");
+    let text = format!("name: many\nsteps:\n{}", (1..=10).map(step).collect::<String>());
+    sandbox.write("/home/ubuntu/many.yaml", "ubuntu", text);
+    let outcome = sandbox.provision("ubuntu", ["apply", "many.yaml", "--yes", "--json"]).run().exits(0);
+    assert_eq!(outcome.outcomes().iter().filter(|(_, outcome)| outcome == "changed").count(), 10, "{outcome}");
+}
+
 #[test]
 fn unknown_and_changed_ssh_hosts_are_refused() {
     let sandbox = served_by_ssh();

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::settings::{Settings, quoted};
 use super::site::{CheckoutState, Site};
+use super::slot::Slot;
 use super::ssh::{self, Ssh};
 use super::{failure, login, url};
 use crate::failure::Failure;
@@ -68,6 +69,9 @@ const CREDENTIALS: &str = r#"[credential]
 	useHttpPath = true
 	helper = "!f() { test \"$1\" = get || exit 0; unset GIT_CONFIG_PARAMETERS; exec git -c include.path=\"$PROVISION_SCRATCH/conditions\" credential fill; }; f"
 "#;
+
+/// The pauses before a connection that an ssh host closed before its greeting is opened again.
+const CUT_OFF_PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(800)];
 
 /// The `git` program at one place.
 pub struct Git {
@@ -200,21 +204,38 @@ impl Git {
         append(&self.scratch.join("overrides"), &text)
     }
 
-    /// Runs git with arguments by which it writes nothing.
-    pub fn run(&self, args: &[&str], limits: Limits, take: impl FnMut(&[u8]) -> bool) -> Result<Ended, Failure> {
-        self.run_at(&self.git_dir, args, limits, take)
+    /// Runs git with arguments by which it writes nothing and asks the remote.
+    pub fn run(&self, args: &[&str], limits: Limits, mut take: impl FnMut(&[u8]) -> bool) -> Result<Ended, Failure> {
+        self.at_remote(|| self.run_at(&self.git_dir, args, limits, &mut take))
+    }
+
+    /// Runs what connects to the remote, with few connections to an ssh host at a time. A connection that the host closed
+    /// before its greeting is tried again: logins of other programs may be too many for it at this moment.
+    fn at_remote(&self, mut run: impl FnMut() -> Result<Ended, Failure>) -> Result<Ended, Failure> {
+        let Some(host) = url::ssh_host(&self.resolved) else { return run() };
+        let _slot = Slot::take(&host.name);
+        let mut ended = run()?;
+        for pause in CUT_OFF_PAUSES {
+            let is_cut_off = ended.said.iter().any(|line| line.starts_with("kex_exchange_identification: "));
+            if ended.is_success() || !is_cut_off {
+                break;
+            }
+            std::thread::sleep(pause);
+            ended = run()?;
+        }
+        Ok(ended)
     }
 
     /// Runs `git fetch`. It writes only to the scratch directory, except for the refs that the arguments name as destinations.
     pub fn fetch(&self, args: &[&str], limits: Limits) -> Result<Ended, Failure> {
         if self.common.is_none() {
-            return self.run_at(&self.git_dir, args, limits, |_| true);
+            return self.at_remote(|| self.run_at(&self.git_dir, args, limits, |_| true));
         }
         let git_dir = self.scratch.join("aside");
         if !git_dir.exists() {
             self.create_substitute(&git_dir)?;
         }
-        self.run_at(&git_dir, args, limits, |_| true)
+        self.at_remote(|| self.run_at(&git_dir, args, limits, |_| true))
     }
 
     /// Creates a git directory with the HEAD, the refs and the settings of the checkout's.

@@ -14,6 +14,7 @@ mod login;
 pub mod scratch;
 mod settings;
 mod site;
+mod slot;
 mod ssh;
 mod url;
 
