@@ -19,7 +19,11 @@ impl UrlSecrets {
         let origins = Origins::new(vars, inputs.vars.keys().cloned());
         let mut found = Self::default();
         for url in urls.filter(|url| url.text().is_some_and(has_template)) {
-            let password = |evaluator: &Evaluator| Some(in_url(evaluator.node(url).ok()?.text()?, false));
+            let password = |evaluator: &Evaluator| {
+                let value = evaluator.node(url).ok()?;
+                let text = value.text()?;
+                Some(if text.contains('=') && !text.contains("://") { in_keywords(text) } else { in_url(text, false) })
+            };
             let Some(real) = password(evaluator).filter(|password| !password.is_empty()) else { continue };
             let any = || inputs.env.keys().cloned().map(Origin::Environment).collect();
             let origins = origins.of(url.text().unwrap_or_default()).into_iter();
@@ -82,4 +86,14 @@ fn in_url(text: &str, login_is_secret: bool) -> String {
         }
     });
     passwords.find(|password| !password.is_empty()).unwrap_or_default().to_owned()
+}
+
+/// Returns the password in a connection string of keywords, `user=etl password='a b'`, up to the end of its value.
+fn in_keywords(text: &str) -> String {
+    let values = text.match_indices("password").filter_map(|(at, word)| {
+        let value = text[at + word.len()..].trim_start().strip_prefix('=')?.trim_start();
+        let quoted = value.strip_prefix('\'').map(|value| value.split('\'').next());
+        quoted.unwrap_or_else(|| value.split(char::is_whitespace).next())
+    });
+    values.collect::<Vec<_>>().join(" ")
 }

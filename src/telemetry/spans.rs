@@ -15,7 +15,6 @@ pub struct Span(tracing::Span);
 /// A number that is known only after the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    Attempt,
     Bytes,
     Entries,
     Objects,
@@ -47,7 +46,6 @@ impl Span {
     /// Adds a number.
     pub fn count(&self, count: Count, number: u64) {
         let name = match count {
-            Count::Attempt => "attempt",
             Count::Bytes => "bytes",
             Count::Entries => "entries",
             Count::Objects => "objects",
@@ -131,10 +129,10 @@ spans! {
     worker_request(DEBUG, "provision::worker", "worker.request"; request: &str, remote_parent: Option<u64>;)
     /// Reading a secret source.
     secret_read(DEBUG, "provision::secret", "secret.read"; source: &str;)
-    /// Connecting to a warehouse and signing in.
-    warehouse_connect(INFO, "provision::warehouse", "warehouse.connect"; host: &str, port: u64, database: &str; attempt)
-    /// One statement; `query` names it.
-    warehouse_query(DEBUG, "provision::warehouse", "warehouse.query"; query: &str; rows, attempt)
+    /// Connecting to a warehouse and signing in. `attempt` counts the servers that were tried, from 1.
+    warehouse_connect(INFO, "provision::warehouse", "warehouse.connect"; host: &str, port: u64, database: &str, attempt: u64;)
+    /// One statement; `query` names it, and `attempt` counts from 1.
+    warehouse_query(DEBUG, "provision::warehouse", "warehouse.query"; query: &str, attempt: u64; rows)
     /// Connecting to an SSH server, including its host key.
     ssh_connect(INFO, "provision::ssh", "ssh.connect"; host: &str, port: u64;)
     /// Signing in to an SSH server.

@@ -61,7 +61,7 @@ fn a_timeline_shows_the_work_of_workers_in_their_steps() {
     assert!(sources.iter().any(|source| **source == "env ALERT_SMTP_PASSWORD"), "{sources:?}");
     assert!(!of("bastion-key", "worker.request").is_empty() && of("history-tables", "worker.request").is_empty());
     let query = spans.iter().find(|(_, span)| span["name"] == "warehouse.query").unwrap();
-    assert!(query.1["args"]["rows"].as_u64().unwrap() > 0, "{query:?}");
+    assert!(query.1["args"]["rows"].as_u64().unwrap() > 0 && query.1["args"]["attempt"] == 1, "{query:?}");
     assert!(!of("repository", "git.ls_remote").is_empty() && !of("repository", "git.checkout").is_empty());
     let fetched = of("repository", "git.fetch");
     assert!(fetched.iter().any(|span| span["args"]["objects"].as_u64() > Some(10)), "{fetched:?}");
@@ -69,6 +69,36 @@ fn a_timeline_shows_the_work_of_workers_in_their_steps() {
     // The next one replaces it.
     sandbox.provision("ubuntu", ["plan", PLAN, "--timeline", TIMELINE]).run().exits(0);
     assert!(!sandbox.read(TIMELINE).contains("\"execute\""));
+}
+
+/// The server ends the session of the first attempt, which waits for a lock.
+#[test]
+fn a_statement_that_is_sent_again_has_its_attempt_and_the_reason_in_the_log() {
+    let sandbox = Sandbox::new().warehouse();
+    let hold = "BEGIN; LOCK TABLE settlement_ods.mart_uni_tracking_info IN ACCESS EXCLUSIVE MODE; SELECT 'held';
+        DO $$ DECLARE ended int; BEGIN
+          FOR attempt IN 1..3000 LOOP
+            PERFORM pg_stat_clear_snapshot();
+            SELECT count(pg_terminate_backend(pid)) INTO ended FROM pg_stat_activity
+              WHERE application_name = 'provision' AND wait_event_type = 'Lock' AND query LIKE '%CREATE TABLE%';
+            IF ended > 0 THEN RETURN; END IF;
+            PERFORM pg_sleep(0.02);
+          END LOOP;
+          RAISE EXCEPTION 'no run came to its first table';
+        END $$; COMMIT;";
+    let psql = ["psql", "-h", "/run/postgresql", "-U", "postgres", "-d", "warehouse", "-XAtq", "-v", "ON_ERROR_STOP=1"];
+    let mut holder = sandbox.command("root", psql).stdin(hold).start();
+    holder.until(|line| line == "held\n");
+    let args = ["apply", PLAN, "--yes", "--only", "history-tables,exceptions-table", "-vv", "--timeline", TIMELINE];
+    let outcome = sandbox.provision("ubuntu", args).run().exits(0);
+    holder.wait().exits(0);
+    let retry =
+        outcome.stderr.lines().find(|line| line.contains("trying again")).unwrap_or_else(|| panic!("{outcome}"));
+    assert!(retry.contains("terminating connection") && retry.contains("attempt=2"), "{retry}");
+    let again = |(_, span): &&(String, Value)| span["name"] == "warehouse.query" && span["args"]["attempt"] == 2;
+    let spans = spans(&sandbox);
+    let (_, again) = spans.iter().find(again).unwrap_or_else(|| panic!("{spans:?}"));
+    assert_eq!(again["args"]["query"], "change");
 }
 
 #[test]

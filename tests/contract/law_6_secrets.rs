@@ -225,6 +225,7 @@ fn a_part_of_a_password_in_a_url_is_shown_nowhere_else() {
     let urls = [
         in_connection("postgresql://etl:VALUE@127.0.0.1:1/warehouse"),
         in_connection("{{ env_var('DB') }}"),
+        in_connection("host=127.0.0.1 port=1 user=etl dbname=warehouse password = 'VALUE'"),
         of_remote("https://x:VALUE@127.0.0.1:1/x.git"),
         of_remote("https://127.0.0.1:1/x.git?private_token=VALUE"),
         of_remote("x:VALUE@127.0.0.1:x.git"),

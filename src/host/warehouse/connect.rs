@@ -96,10 +96,11 @@ impl Connector {
     pub async fn connect(&self, renewed: Option<&Secret>) -> Result<Session, DbError> {
         let mut last = None;
         let passes = self.endpoint().session_attrs.passes();
-        for (wanted, server) in
-            passes.iter().flat_map(|one| self.endpoint().servers().into_iter().map(move |server| (*one, server)))
-        {
-            let span = spans::warehouse_connect(&host_name(&server), server.port.into(), &self.endpoint().database());
+        let servers =
+            passes.iter().flat_map(|one| self.endpoint().servers().into_iter().map(move |server| (*one, server)));
+        for (attempt, (wanted, server)) in (1..).zip(servers) {
+            let database = self.endpoint().database();
+            let span = spans::warehouse_connect(&host_name(&server), server.port.into(), &database, attempt);
             match span.instrument(self.connect_to_server(&server, renewed)).await {
                 Ok(session) => match self.mismatch(&session, &server, wanted).await {
                     None => return Ok(session),

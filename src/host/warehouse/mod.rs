@@ -57,6 +57,8 @@ use connect::{Connector, Session};
 use dial::{MAX_CATALOG_BYTES, MAX_CATALOG_ROWS, MAX_REPLY_BYTES};
 use error::DbError;
 
+/// What is tried again after a failure, for logs. A statement is sent again only after a new read.
+const READING: &str = "reading the catalog";
 /// How often a statement or a catalog read is attempted if another session or the network interferes.
 const ATTEMPTS: u32 = 8;
 /// How often the catalog is read if a table has no columns. On Redshift this is temporary.
@@ -184,7 +186,7 @@ impl Warehouse {
         state.reading = None;
         let deadline = self.deadline();
         for attempt in 1.. {
-            let error = match self.send(&mut state, doing, sql).await {
+            let error = match self.send(&mut state, doing, sql, attempt).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -202,7 +204,7 @@ impl Warehouse {
                     return Err(error.into_failure());
                 }
                 other => {
-                    spans::retry("reading the catalog", (attempt + 1).into(), other.message());
+                    spans::retry(READING, (attempt + 1).into(), other.message());
                     pause(attempt).await;
                 }
             }
@@ -219,13 +221,13 @@ impl Warehouse {
         Ok(())
     }
 
-    async fn send(&self, state: &mut State, doing: &str, sql: &str) -> Result<(), DbError> {
+    async fn send(&self, state: &mut State, doing: &str, sql: &str, attempt: u32) -> Result<(), DbError> {
         self.connect(state).await?;
         let Some(session) = &state.session else { return Err(DbError::ConnectionLost(Failure::new("no session"))) };
         let run = |sql: String| async move {
             session.budget.allow(MAX_REPLY_BYTES);
             let answer = self.in_time(session.client.batch_execute(&sql), doing);
-            let done = spans::warehouse_query("change").instrument(answer).await;
+            let done = spans::warehouse_query("change", attempt.into()).instrument(answer).await;
             done.map_err(|error| session.excess(doing, MAX_REPLY_BYTES).unwrap_or(error))
         };
         if cannot_run_in_transaction(sql, session.dialect) {
@@ -257,16 +259,18 @@ impl Warehouse {
         let deadline = self.deadline();
         loop {
             attempt += 1;
-            let error = match self.read_once(state).await {
+            let error = match self.read_once(state, attempt).await {
                 Ok(Some(catalog)) => {
                     let gone = |name: &TableName| !catalog.relations.contains_key(name);
                     if !rechecked && state.seen.iter().any(gone) {
                         rechecked = true;
                         state.session = None;
+                        spans::retry(READING, (attempt + 1).into(), "a table that was there is gone");
                         continue;
                     }
                     if catalog.is_incomplete() && attempt < INCOMPLETE_ATTEMPTS {
                         state.session = None;
+                        spans::retry(READING, (attempt + 1).into(), "it was incomplete");
                         pause(attempt).await;
                         continue;
                     }
@@ -282,12 +286,15 @@ impl Warehouse {
                 DbError::ConnectionLost(_) if !state.was_connected => return Err(error.into_failure()),
                 DbError::Fatal(_) | DbError::Exists(_) => return Err(error.into_failure()),
                 other if attempt >= ATTEMPTS || !other.is_worth_retrying(deadline) => return Err(error.into_failure()),
-                DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_) => pause(attempt).await,
+                other @ (DbError::ConnectionLost(_) | DbError::Silent(_) | DbError::Conflict(_)) => {
+                    spans::retry(READING, (attempt + 1).into(), other.message());
+                    pause(attempt).await;
+                }
             }
         }
     }
 
-    async fn read_once(&self, state: &mut State) -> Result<Option<Catalog>, DbError> {
+    async fn read_once(&self, state: &mut State, attempt: u32) -> Result<Option<Catalog>, DbError> {
         self.connect(state).await?;
         let Some(session) = &mut state.session else { return Err(DbError::ConnectionLost(Failure::new("no session"))) };
         let doing = self.reading_doing();
@@ -309,7 +316,7 @@ impl Warehouse {
             Ok(())
         };
         session.budget.allow(MAX_CATALOG_BYTES);
-        let span = spans::warehouse_query("catalog");
+        let span = spans::warehouse_query("catalog", attempt.into());
         let answered = span.clone().instrument(self.in_time(answer, &doing)).await;
         span.count(Count::Rows, messages.len() as u64);
         if messages.len() > MAX_CATALOG_ROWS {
