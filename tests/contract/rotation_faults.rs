@@ -67,7 +67,7 @@ fn many_keys_for_one_host_are_proven_one_after_the_other() {
     assert!(!outcome.all().contains("not proven"), "{outcome}");
 }
 
-/// A host that does not answer is waited for once in a run, however many keys it has.
+/// A host that does not answer is waited for once, however many keys it has.
 #[test]
 fn a_silent_host_is_waited_for_once() {
     let rotation = Rotation::new();

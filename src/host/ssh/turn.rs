@@ -5,12 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Address;
 use crate::failure::Failure;
 
 type Host = (String, u16);
+
+/// How long a host that did not answer is not asked again. A person may confirm a plan much later.
+const MEMORY: Duration = Duration::from_secs(60);
 
 /// The right of one thread to log in at a host. The next thread gets it when it is dropped.
 pub(super) struct Turn(Host);
@@ -18,8 +21,14 @@ pub(super) struct Turn(Host);
 /// The hosts at which this process logs in, and those that did not answer.
 struct Hosts {
     busy: BTreeSet<Host>,
-    /// How long the host was waited for, and the failure.
-    silent: BTreeMap<Host, (Duration, Failure)>,
+    silent: BTreeMap<Host, Silence>,
+}
+
+struct Silence {
+    since: Instant,
+    /// How long the host was waited for.
+    waited: Duration,
+    failure: Failure,
 }
 
 static HOSTS: Mutex<Hosts> = Mutex::new(Hosts { busy: BTreeSet::new(), silent: BTreeMap::new() });
@@ -34,15 +43,18 @@ impl Turn {
         Self(host)
     }
 
-    /// Returns the failure of an earlier login of this run that waited at least this long for nothing. A host that did not
-    /// answer is not asked again: several keys would wait for it one after the other.
+    /// Returns the failure of a login of the last minute that waited at least this long for nothing. A host that did not answer
+    /// is not asked again at once: several keys would wait for it one after the other.
     pub fn silence(&self, limit: Duration) -> Option<Failure> {
-        hosts().silent.get(&self.0).filter(|(waited, _)| *waited >= limit).map(|(_, failure)| failure.clone())
+        let hosts = hosts();
+        let silence = hosts.silent.get(&self.0)?;
+        (silence.waited >= limit && silence.since.elapsed() < MEMORY).then(|| silence.failure.clone())
     }
 
     /// Remembers that the host did not answer within `limit`.
     pub fn was_silent(&self, limit: Duration, failure: &Failure) {
-        hosts().silent.insert(self.0.clone(), (limit, failure.clone()));
+        let silence = Silence { since: Instant::now(), waited: limit, failure: failure.clone() };
+        hosts().silent.insert(self.0.clone(), silence);
     }
 }
 
