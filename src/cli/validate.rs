@@ -12,7 +12,8 @@ use crate::plan_file::{DiagnosticPlace, PlanFile};
 use crate::render::{Annotation, output, to_json_line};
 use crate::text::plural;
 
-/// Checks all given plan files. Of the host it reads only symlinks and compose files, which show whether two steps share something.
+/// Checks all given plan files. Of the host it reads only symlinks, compose files and service files, which
+/// show whether two steps share something.
 pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     let ValidateArguments { files, variables, format } = arguments;
     let given: Vec<Option<&Path>> =

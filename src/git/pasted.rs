@@ -18,10 +18,10 @@ pub fn aside_in(top: &Path, path: &RepoPath) -> Option<String> {
     Some(aside(&format!("{}/{path}", top.display())))
 }
 
-/// Returns the command that renames what is at `path`. It replaces nothing if the new name is taken: without `-n`, a file would
-/// replace another.
+/// Returns the command that renames what is at `path`. What has the new name already keeps its content under a name with a number
+/// (mv(1), `--backup`).
 pub fn aside(path: &str) -> String {
-    format!("mv -nT {} {}", shell_word(path), shell_word(&format!("{path}.aside")))
+    format!("mv -T --backup=numbered {} {}", shell_word(path), shell_word(&format!("{path}.aside")))
 }
 
 #[cfg(test)]
@@ -36,7 +36,7 @@ mod tests {
             "git --literal-pathspecs -C '/srv/a b' reset -q -- 'f[1]*'"
         );
         assert_eq!(git_with_paths(top, "reset -q", [&plain, &odd]), None);
-        assert_eq!(aside_in(top, &plain).unwrap(), "mv -nT '/srv/a b/f[1]*' '/srv/a b/f[1]*.aside'");
+        assert_eq!(aside_in(top, &plain).unwrap(), "mv -T --backup=numbered '/srv/a b/f[1]*' '/srv/a b/f[1]*.aside'");
         assert_eq!(aside_in(top, &odd), None);
     }
 }

@@ -337,7 +337,7 @@ fn access_control_lists_are_named_in_comments() {
 }
 
 #[test]
-fn what_an_apply_with_secrets_would_change_is_said() {
+fn the_first_line_says_what_an_apply_with_secrets_changes() {
     let sandbox = Sandbox::new();
     sandbox.bash(
         "ubuntu",

@@ -105,5 +105,6 @@ steps:
         done += usize::from(outcome.code == 0);
     }
     let outcome = sandbox.provision("ubuntu", ["plan", "provision.yaml"]).run().exits(0);
-    assert!(outcome.stdout.contains("clone"), "{done} plans with a limit succeeded\n{outcome}");
+    assert!(outcome.stdout.contains("clone"), "{outcome}");
+    assert!(done > 0, "with all of these limits the plan failed");
 }

@@ -1,7 +1,7 @@
 //! Remotes are reached as git itself does: by path, by `file://`, and by ssh with the operator's own keys and known
 //! hosts.
 
-use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, Tracing, random_word};
+use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, Tracing, eventually, random_word};
 
 const SSH_URL: &str = "ssh://ubuntu@127.0.0.1/srv/git/s3-redshift-backup-tool.git";
 
@@ -77,9 +77,11 @@ fn many_remotes_at_one_ssh_host_are_reached() {
     let mut sandbox = served_by_ssh();
     ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
     trust_the_host(&sandbox);
-    let restart = "echo 'MaxStartups 3:100:3' >> /etc/ssh/sshd_config; kill $(cat /run/sshd.pid); while ss -ltn | grep -q :22; do :; done; \
-                   /usr/sbin/sshd -f /etc/ssh/sshd_config -E /var/log/sshd; until ss -ltn | grep -q :22; do :; done";
-    sandbox.bash("root", restart);
+    let listens = || sandbox.bash("root", "ss -ltn").contains(":22 ");
+    sandbox.bash("root", "echo 'MaxStartups 3:100:3' >> /etc/ssh/sshd_config; kill $(cat /run/sshd.pid)");
+    eventually("sshd has ended", || !listens());
+    sandbox.bash("root", "/usr/sbin/sshd -f /etc/ssh/sshd_config -E /var/log/sshd");
+    eventually("sshd listens", listens);
     let step = |number: usize| {
         let path = format!("/home/ubuntu/checkouts/{number}");
         format!("  - {{ id: r{number}, repository: {{ path: {path}, url: '{SSH_URL}', branch: jasleen_qa }} }}\n")

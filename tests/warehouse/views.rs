@@ -90,7 +90,7 @@ async fn a_column_that_not_every_table_has_is_left_out_and_said() {
 }
 
 #[tokio::test]
-async fn whatever_else_has_the_name_is_left_alone() {
+async fn other_relations_with_the_name_are_left_alone() {
     for (existing, expected_obstacle) in [
         (
             "CREATE VIEW s.h AS SELECT 1 AS a",
@@ -120,7 +120,7 @@ async fn whatever_else_has_the_name_is_left_alone() {
 
 /// What CREATE OR REPLACE VIEW refuses is said by plan, and the remedy works.
 #[tokio::test]
-async fn what_a_replacement_cannot_do_is_foreseen() {
+async fn a_replacement_that_will_fail_is_reported_by_plan() {
     for (change, expected_obstacle) in [
         (
             "ALTER TABLE s.m RENAME COLUMN b TO c; ALTER TABLE s.h_2025_h2 RENAME COLUMN b TO c; \

@@ -20,7 +20,7 @@ pub struct PlanText {
 const HEAD: &str = "# What this host has already, as `provision adopt` found it: applying this changes nothing";
 /// What follows if there are secrets.
 const WITH_SECRETS: &str = " while the
-# environment variables of its secrets are not set, or have the values that are there";
+# environment variables of its secrets are not set, or match the current values";
 const REST: &str = ".
 # Add to each step `why` it is there.
 name: adopted
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(ids, ["logs-x", "id-pem", "id-pem-2", "path", "t"]);
         insta::assert_snapshot!(written.text, @r##"
 # What this host has already, as `provision adopt` found it: applying this changes nothing while the
-# environment variables of its secrets are not set, or have the values that are there.
+# environment variables of its secrets are not set, or match the current values.
 # Add to each step `why` it is there.
 name: adopted
 

@@ -43,7 +43,7 @@ impl Run {
 
     /// Checks that the secrets and templates are still the ones that this run has read. While this run waited, a
     /// rotation may have happened, which it must not undo.
-    async fn check_secrets(&self) -> Result<(), Failure> {
+    pub(super) async fn check_secrets(&self) -> Result<(), Failure> {
         let read = async || {
             let plan_file = self.inputs.source.plan_file()?;
             let plan = self.inputs.evaluate(&plan_file)?;
@@ -63,30 +63,29 @@ impl Run {
         Ok(())
     }
 
-    /// Waits until no other run changes the targets of these steps. Returns `false` if one still does at the time limit.
+    /// Waits until no other run changes the targets of these steps, or until the time limit.
     ///
     /// Only these steps are observed again, at growing intervals: an observation may ask a remote over a bastion.
-    pub(super) async fn become_free(&self, mut busy: Vec<usize>, until: Option<Instant>) -> bool {
-        let mut pause = MIN_PAUSE;
-        loop {
-            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-            tokio::time::sleep(pause.min(left)).await;
-            let mut still_busy = Vec::new();
-            for index in busy {
-                let step = &self.steps[index];
-                let span = spans::step(&step.id, step.resource.kind());
-                if span.instrument(plan_step(&self.targets, step)).await.is_busy {
-                    still_busy.push(index);
+    pub(super) async fn become_free(&self, mut busy: Vec<usize>, until: Option<Instant>) {
+        let wait = async {
+            let mut pause = MIN_PAUSE;
+            while !busy.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+                let mut still_busy = Vec::new();
+                for index in busy {
+                    let step = &self.steps[index];
+                    let span = spans::step(&step.id, step.resource.kind());
+                    if span.instrument(plan_step(&self.targets, step)).await.is_busy {
+                        still_busy.push(index);
+                    }
                 }
+                busy = still_busy;
             }
-            if still_busy.is_empty() {
-                return true;
-            }
-            if pause >= left {
-                return false;
-            }
-            busy = still_busy;
-            pause = (pause * 2).min(MAX_PAUSE);
+        };
+        match until {
+            Some(until) => drop(tokio::time::timeout_at(until.into(), wait).await),
+            None => wait.await,
         }
     }
 }

@@ -188,7 +188,11 @@ impl Run {
     }
 
     async fn plan_steps(&self, save_to: Option<&Target>) -> Ended {
-        let Some(planned) = self.survey(None).await else { return self.stopped().await };
+        let planned = match self.survey(None).await {
+            Ok(Some(planned)) => planned,
+            Ok(None) => return self.stopped().await,
+            Err(failure) => return self.refused(failure).await,
+        };
         for follow_up in self.plan_follow_ups(&planned) {
             self.report.event(&Event::FollowUp(follow_up));
         }
@@ -208,7 +212,11 @@ impl Run {
             Ok(None) => return self.stopped().await,
             Err(failure) => return self.refused(failure).await,
         };
-        let Some(planned) = self.survey(Some(wait)).await else { return self.stopped().await };
+        let planned = match self.survey(Some(wait)).await {
+            Ok(Some(planned)) => planned,
+            Ok(None) => return self.stopped().await,
+            Err(failure) => return self.refused(failure).await,
+        };
         if planned.iter().any(PlannedStep::has_changes) {
             let changes = planned.iter().map(PlannedStep::planned_changes).sum();
             let (counts, follow_ups) = (self.report.counts(), self.plan_follow_ups(&planned));
@@ -243,7 +251,10 @@ impl Run {
 
     /// Observes all steps and reports their plans. `applying` is set if the changes are made immediately afterwards. Then this waits
     /// for a target that another run is changing, as for a lock. Returns `None` if a signal comes first.
-    async fn survey(&self, applying: Option<Wait>) -> Option<Vec<PlannedStep>> {
+    ///
+    /// # Errors
+    /// A secret or a template was changed during the wait.
+    async fn survey(&self, applying: Option<Wait>) -> Result<Option<Vec<PlannedStep>>, Failure> {
         let until = match applying {
             None | Some(Wait::No) => Some(Instant::now()),
             Some(Wait::Yes) => None,
@@ -254,7 +265,7 @@ impl Run {
             let look = survey(&self.targets, &self.steps, &self.graph, self.admit.as_ref(), applying.is_some());
             let planned = tokio::select! {
                 planned = look => planned,
-                () = self.stop.asked() => return None,
+                () = self.stop.asked() => return Ok(None),
             };
             let busy = planned.iter().enumerate().filter(|(_, step)| step.is_busy);
             let busy: Vec<usize> = busy.map(|(index, _)| index).collect();
@@ -265,13 +276,11 @@ impl Run {
                 let targets = busy.iter().map(|index| self.steps[*index].resource.target()).collect();
                 self.report.event(&Event::RunWaiting { holder: Holder::default(), targets });
             }
-            let is_free = tokio::select! {
-                is_free = self.become_free(busy, until) => is_free,
-                () = self.stop.asked() => return None,
-            };
-            if !is_free {
-                break planned;
+            tokio::select! {
+                () = self.become_free(busy, until) => {}
+                () = self.stop.asked() => return Ok(None),
             }
+            self.check_secrets().await?;
         };
         if let Some(saved) = &self.inputs.saved {
             // Entries that appeared after the plan was saved were not planned either.
@@ -284,7 +293,7 @@ impl Run {
         if planned.iter().any(PlannedStep::has_changes) {
             self.observe_related().await;
         }
-        Some(planned)
+        Ok(Some(planned))
     }
 
     fn save(&self, target: &Target, planned: &[PlannedStep]) -> Result<(), Failure> {

@@ -5,44 +5,61 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// The maximum number of git's connections to one host at the same time.
+/// The maximum number of git's connections to one host that may not have logged in yet.
 const MAX_AT_A_HOST: usize = 3;
 
-/// The number of connections to each host.
-static CONNECTIONS: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+/// How long a login may take. After that a connection does not count any more, because a fetch may take hours.
+const LOGIN: Duration = Duration::from_secs(10);
+
+/// When the connections to each host were opened.
+static CONNECTIONS: Mutex<BTreeMap<String, Vec<Instant>>> = Mutex::new(BTreeMap::new());
 static IS_FREE: Condvar = Condvar::new();
 
-/// The right to connect to a host. Another thread gets it when it is dropped.
-pub(super) struct Slot(String);
+/// The right to connect to a host. Another thread gets it when it is dropped, or after [`LOGIN`].
+pub(super) struct Slot {
+    host: String,
+    since: Instant,
+}
 
 impl Slot {
-    /// Waits until there are less than three connections of this process. Each has time limits, and so has this wait.
+    /// Waits until fewer than three connections of this process may be logging in at `host`, which is as the URL names it.
     pub fn take(host: &str) -> Self {
-        let is_full = |open: &mut BTreeMap<String, usize>| open.get(host).is_some_and(|count| *count >= MAX_AT_A_HOST);
-        let open = IS_FREE.wait_while(connections(), is_full);
-        *open.unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default() += 1;
-        Self(host.to_owned())
+        let mut open = connections();
+        loop {
+            let since = Instant::now();
+            let of_host = open.entry(host.to_owned()).or_default();
+            of_host.retain(|opened| since.duration_since(*opened) < LOGIN);
+            if of_host.len() < MAX_AT_A_HOST {
+                of_host.push(since);
+                return Self { host: host.to_owned(), since };
+            }
+            let oldest = of_host.iter().map(|opened| LOGIN.saturating_sub(opened.elapsed())).min();
+            let waited = IS_FREE.wait_timeout(open, oldest.unwrap_or(LOGIN));
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(count) = connections().get_mut(&self.0) {
-            *count -= 1;
+        if let Some(open) = connections().get_mut(&self.host)
+            && let Some(at) = open.iter().position(|opened| *opened == self.since)
+        {
+            open.swap_remove(at);
         }
         IS_FREE.notify_all();
     }
 }
 
-fn connections() -> MutexGuard<'static, BTreeMap<String, usize>> {
+fn connections() -> MutexGuard<'static, BTreeMap<String, Vec<Instant>>> {
     CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use super::*;
 

@@ -2,6 +2,7 @@
 //!
 //! The code blocks. Under tokio use [`Tunnel`] or `spawn_blocking`.
 
+use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
@@ -53,8 +54,10 @@ const NO_COMMON_ALGORITHM: [i32; 2] = [-5, -8];
 /// Why a connection or a login failed, with a variant for each case that callers handle differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The host did not answer, or closed the connection before the key was offered.
+    /// The host closed the connection before the key was offered, or cannot be reached.
     Unreachable(Failure),
+    /// The host did not answer within the time limit.
+    Silent(Failure),
     /// The host and this program have no algorithm or protocol version in common, so no login can succeed.
     Incompatible(Failure),
     /// The host accepts the key and requires a further method of authentication, such as a password. The value names the
@@ -80,6 +83,7 @@ impl From<Error> for Failure {
                 )
             }
             Error::Unreachable(failure)
+            | Error::Silent(failure)
             | Error::Incompatible(failure)
             | Error::HostKey(failure)
             | Error::UnknownHostKey(failure)
@@ -187,7 +191,8 @@ fn connect_tcp(address: &Address, timeout: Duration) -> Result<TcpStream, Error>
         stream = TcpStream::connect_timeout(&place, timeout).map_err(|error| {
             let failure =
                 Failure::new(format!("cannot reach {}:{}: {}", address.host, address.port, io_error_text(&error)));
-            Error::Unreachable(failure.hint("check the address, and whether a firewall blocks this host"))
+            let failure = failure.hint("check the address, and whether a firewall blocks this host");
+            if error.kind() == ErrorKind::TimedOut { Error::Silent(failure) } else { Error::Unreachable(failure) }
         });
         if stream.is_ok() {
             break;
@@ -440,7 +445,7 @@ fn login_failed(address: &Address, error: &ssh2::Error) -> Error {
     match code {
         AUTHENTICATION_FAILED => rejected(address, text),
         OUT_OF_BOUNDARY => too_large(address),
-        TIMEOUT => Error::Unreachable(Failure::new(format!("{address} did not answer when the key was offered"))),
+        TIMEOUT => Error::Silent(Failure::new(format!("{address} did not answer when the key was offered"))),
         KEY_FILE => unusable(address, text),
         PUBLICKEY_UNVERIFIED if text.starts_with("Callback") || text.starts_with("Invalid public key") => {
             unusable(address, text)

@@ -20,7 +20,7 @@ use crate::text::io_error_text;
 pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duration) -> Result<(), Error> {
     let turn = Turn::take(address);
     if let Some(failure) = turn.silence(limit) {
-        return Err(Error::Unreachable(failure));
+        return Err(Error::Silent(failure));
     }
     let line = Arc::new(Line::default());
     let (sender, answer) = mpsc::channel();
@@ -36,14 +36,16 @@ pub fn prove(address: &Address, host_key: &HostKey, key: &Secret, limit: Duratio
     started.map_err(|error| {
         Error::Unreachable(Failure::new(format!("cannot start a thread: {}", io_error_text(&error))))
     })?;
-    answer.recv_timeout(limit).unwrap_or_else(|_| {
+    let result = answer.recv_timeout(limit).unwrap_or_else(|_| {
         // The thread may still be blocked, for example in the resolver. Without its connection it ends soon.
         line.cut();
-        let failure = Failure::new(format!("{address} did not complete a login within {} s", limit.as_secs()))
-            .hint("check that it is an SSH server, and whether it or the network is overloaded");
-        turn.was_silent(limit, &failure);
-        Err(Error::Unreachable(failure))
-    })
+        let failure = Failure::new(format!("{address} did not complete a login within {} s", limit.as_secs()));
+        Err(Error::Silent(failure.hint("check that it is an SSH server, and whether it or the network is overloaded")))
+    });
+    if let Err(Error::Silent(failure)) = &result {
+        turn.was_silent(limit, failure);
+    }
+    result
 }
 
 fn log_in(address: &Address, host_key: &HostKey, key: &Secret, limit: Duration, line: &Line) -> Result<(), Error> {
@@ -109,7 +111,7 @@ mod tests {
         let start = Instant::now();
         let key = Secret::new(b"key".to_vec());
         let result = prove(&address, &HostKey::Known(KnownHosts::default()), &key, Duration::from_secs(1));
-        let Err(Error::Unreachable(failure)) = result else { panic!("{result:?}") };
+        let Err(Error::Silent(failure)) = result else { panic!("{result:?}") };
         assert!(failure.message.contains("did not complete a login within 1 s"), "{failure:?}");
         server.join().unwrap();
         start.elapsed()

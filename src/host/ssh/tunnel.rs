@@ -11,7 +11,6 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, Channel, Session};
 
-use super::turn::Turn;
 use super::{Address, HostKey, KeyRead, authenticate, connect};
 use crate::failure::Failure;
 use crate::host::fs;
@@ -147,8 +146,6 @@ impl Inner {
         if let KeyRead::Other(other) = KeyRead::on_this_host(key.expose()) {
             return Err(Failure::new(format!("tunnel: {name} {}", other.reason)).hint(other.remedy));
         }
-        self.wait_for("the end of another login there");
-        let _turn = Turn::take(&self.address);
         self.wait_for(GREETING);
         let session = connect(&self.address, &self.host_key, STEP_TIMEOUT).map_err(|error| through(error.into()))?;
         self.wait_for("the login");

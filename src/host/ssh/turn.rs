@@ -1,4 +1,4 @@
-//! One login at a time at a host.
+//! One proof of a key at a time at a host.
 //!
 //! sshd drops connections at random while too many others have not logged in yet (`MaxStartups` in sshd_config(5)), so
 //! logins of independent steps would make each other fail.

@@ -111,7 +111,7 @@ impl Verify {
             Err(ssh::Error::MoreRequired(methods)) => Proof::AcceptedInPart(methods),
             Err(ssh::Error::Incompatible(failure)) => Proof::Incompatible(failure),
             Err(ssh::Error::Rejected(failure)) => Proof::Rejected(failure),
-            Err(ssh::Error::Unreachable(failure)) => Proof::Unreachable(failure),
+            Err(ssh::Error::Unreachable(failure) | ssh::Error::Silent(failure)) => Proof::Unreachable(failure),
             Err(ssh::Error::HostKey(failure)) => Proof::HostKey(failure),
             Err(ssh::Error::UnknownHostKey(Failure { message, hint })) => {
                 let hint = hint.map(|hint| format!("{hint}; or set it as `host_key` in `verify`"));

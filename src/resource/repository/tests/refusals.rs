@@ -116,13 +116,13 @@ fn other_object_and_ref_formats() {
     let before = fs::read_to_string(&config).unwrap();
     git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "1"]);
     git(&bench.checkout(), &["config", "extensions.refStorage", "reftable"]);
-    refused(&bench, &["not supported", "unsupported extension name extensions.refstorage", "mv -nT"]);
+    refused(&bench, &["not supported", "unsupported extension name extensions.refstorage", "mv -T --backup=numbered"]);
     fs::write(&config, before).unwrap();
     git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "2"]);
-    refused(&bench, &["not supported", "version", "mv -nT"]);
+    refused(&bench, &["not supported", "version", "mv -T --backup=numbered"]);
     fs::remove_dir_all(bench.checkout()).unwrap();
     git(bench.dir.path(), &["init", "-q", "--object-format=sha256", "checkout"]);
-    refused(&bench, &["not supported", "sha256", "mv -nT"]);
+    refused(&bench, &["not supported", "sha256", "mv -T --backup=numbered"]);
 }
 
 #[test]

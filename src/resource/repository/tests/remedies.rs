@@ -82,7 +82,7 @@ fn a_directory_with_files_becomes_a_checkout_that_keeps_them() {
 }
 
 #[test]
-fn what_is_moved_aside_keeps_its_files_and_no_other_name_is_taken() {
+fn what_is_moved_aside_keeps_its_files_and_so_does_what_had_the_name() {
     let bench = behind();
     let (top, aside) = (bench.checkout(), bench.dir.path().join("checkout.aside"));
     fs::write(top.join(".git/HEAD"), "rubbish\n").unwrap();
@@ -96,13 +96,15 @@ fn what_is_moved_aside_keeps_its_files_and_no_other_name_is_taken() {
     fs::write(&top, "a file\n").unwrap();
     let hint = refusal(&desired).hint.unwrap();
     let command = hint.split('`').nth(1).unwrap();
-    Command::new("sh").args(["-c", command]).status().unwrap();
-    own_work_is_in(&aside);
-    fs::remove_dir_all(&aside).unwrap();
-    fs::write(&aside, "mine\n").unwrap();
-    Command::new("sh").args(["-c", command]).status().unwrap();
-    assert_eq!(fs::read_to_string(&aside).unwrap(), "mine\n");
-    assert_eq!(fs::read_to_string(&top).unwrap(), "a file\n");
+    let paste = || assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
+    paste();
+    assert_eq!(fs::read_to_string(&aside).unwrap(), "a file\n");
+    own_work_is_in(&bench.dir.path().join("checkout.aside.~1~"));
+    fs::write(&top, "another file\n").unwrap();
+    paste();
+    assert_eq!(fs::read_to_string(&aside).unwrap(), "another file\n");
+    assert_eq!(fs::read_to_string(bench.dir.path().join("checkout.aside.~2~")).unwrap(), "a file\n");
+    apply(&desired, "run-2");
 }
 
 #[test]
