@@ -216,8 +216,9 @@ impl Git {
         let _slot = Slot::take(&host.name);
         let mut ended = run()?;
         for pause in CUT_OFF_PAUSES {
-            let is_cut_off = ended.said.iter().any(|line| line.starts_with("kex_exchange_identification: "));
-            if ended.is_success() || !is_cut_off {
+            let is_cut_off =
+                |line: &String| line.starts_with("kex_exchange_identification: ") && line.contains("Connection ");
+            if ended.is_success() || !ended.said.iter().any(is_cut_off) {
                 break;
             }
             std::thread::sleep(pause);
