@@ -32,9 +32,7 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
         return Err(no_such_file(&file, &arguments.done));
     }
     if arguments.done.is_empty() && !arguments.done_all {
-        list.refresh();
-        let open: Vec<&OpenFollowUp> = list.iter().collect();
-        output::print(&shown(&open, arguments.json, "there are no open follow-ups\n"));
+        output::print(&shown(&list.current(), arguments.json, "there are no open follow-ups\n"));
         return Ok(Exit::Done);
     }
     let stop = Stop::listen()?;
@@ -53,7 +51,6 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
         list.store(&folder, &path)?;
     }
     drop(lock);
-    let closed: Vec<&OpenFollowUp> = closed.iter().collect();
     output::print(&shown(&closed, arguments.json, ""));
     if !arguments.json {
         let open = list.iter().count();
@@ -94,7 +91,7 @@ fn load(path: &Path) -> Result<OpenFollowUps, Failure> {
     OpenFollowUps::load(&folder, path, &interrupted)
 }
 
-fn shown(follow_ups: &[&OpenFollowUp], json: bool, none: &str) -> String {
+fn shown(follow_ups: &[OpenFollowUp], json: bool, none: &str) -> String {
     if json {
         return follow_ups.iter().map(to_json_line).collect();
     }

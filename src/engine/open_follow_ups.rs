@@ -122,30 +122,30 @@ impl OpenFollowUps {
         self.is_changed |= self.open.len() != before;
     }
 
-    /// Takes out what cannot be done any more: services that their compose file no longer has, and follow-ups that have no
-    /// service or no compose file left.
-    pub fn refresh(&mut self) {
-        let before = self.open.len();
-        let mut is_changed = false;
-        self.open.retain_mut(|OpenFollowUp { follow_up, .. }| {
-            let Some(subject) = &follow_up.subject else { return true };
+    /// Returns the open follow-ups that can be done now: without the services that their compose file does not have, and
+    /// without those that have no service or no compose file left. The list keeps all of them, because a compose file can be
+    /// absent for a while: its volume is not mounted, or its checkout is being moved.
+    pub fn current(&self) -> Vec<OpenFollowUp> {
+        let current = self.open.iter().filter_map(|open| {
+            let follow_up = &open.follow_up;
+            let Some(subject) = &follow_up.subject else { return Some(open.clone()) };
             match AnyResource::read_subject(Path::new(subject), &follow_up.argv) {
-                SubjectState::Gone => false,
+                SubjectState::Gone => None,
+                SubjectState::Unknown => Some(open.clone()),
                 SubjectState::Parts(parts) => {
-                    let left: Vec<String> =
-                        follow_up.services.iter().filter(|name| parts.contains(*name)).cloned().collect();
+                    let left = follow_up.services.iter().filter(|name| parts.contains(*name));
+                    let left: Vec<String> = left.cloned().collect();
                     if left.len() == follow_up.services.len() {
-                        return true;
+                        return Some(open.clone());
                     }
-                    is_changed = true;
+                    let mut open = open.clone();
                     let is_left = !left.is_empty();
-                    set_services(follow_up, left);
-                    is_left
+                    set_services(&mut open.follow_up, left);
+                    is_left.then_some(open)
                 }
-                SubjectState::Unknown => true,
             }
         });
-        self.is_changed |= is_changed || self.open.len() != before;
+        current.collect()
     }
 
     /// Closes the follow-ups with these numbers and returns them.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn services_and_compose_files_that_are_gone_leave_the_list() {
+    fn services_and_compose_files_that_are_gone_are_kept_but_not_current() {
         let folder = crate::host::testing::folder();
         let file = |name: &str| folder.path().join(name).display().to_string();
         let write = |name: &str, services: &[&str]| {
@@ -260,28 +260,25 @@ mod tests {
         };
         let about =
             |name: &str, services: &[&str]| FollowUp { subject: Some(file(name)), ..follow_up("key", services) };
-        let refreshed = |follow_up: FollowUp| {
+        let current = |follow_up: FollowUp| {
             let mut list = OpenFollowUps::default();
-            list.add(follow_up.clone(), "1", "now");
-            list.is_changed = false;
-            list.refresh();
-            let left = list.open.first().map(|open| open.follow_up.clone());
-            assert_eq!(list.is_changed, left.as_ref() != Some(&follow_up), "{left:?}");
+            list.add(follow_up, "1", "now");
+            let left = list.current().into_iter().next().map(|open| open.follow_up);
             left.map(|left| (left.services, left.argv, left.command))
         };
         write("compose.yaml", &["web", "worker"]);
-        let (services, argv, command) = refreshed(about("compose.yaml", &["web", "api", "db"])).unwrap();
+        let (services, argv, command) = current(about("compose.yaml", &["web", "api", "db"])).unwrap();
         assert_eq!(services, ["web"]);
         assert_eq!(command, "docker compose up -d --force-recreate web");
         assert_eq!(argv.join(" "), command);
-        assert!(refreshed(about("compose.yaml", &["web", "worker"])).is_some_and(|(services, ..)| services.len() == 2));
-        assert_eq!(refreshed(about("compose.yaml", &["api"])), None);
+        assert!(current(about("compose.yaml", &["web", "worker"])).is_some_and(|(services, ..)| services.len() == 2));
+        assert_eq!(current(about("compose.yaml", &["api"])), None);
         // All services of a file are meant.
-        assert!(refreshed(about("compose.yaml", &[])).is_some());
-        assert_eq!(refreshed(about("gone.yaml", &["web"])), None);
-        assert_eq!(refreshed(about("gone/compose.yaml", &[])), None);
+        assert!(current(about("compose.yaml", &[])).is_some());
+        assert_eq!(current(about("gone.yaml", &["web"])), None);
+        assert_eq!(current(about("gone/compose.yaml", &[])), None);
         std::fs::write(file("compose.yaml"), "services: [").unwrap();
-        assert!(refreshed(about("compose.yaml", &["api"])).is_some(), "a file that cannot be read says nothing");
+        assert!(current(about("compose.yaml", &["api"])).is_some(), "a file that cannot be read says nothing");
         // A project of several files has the services of all of them.
         write("compose.yaml", &["web"]);
         write("more.yaml", &["api"]);
@@ -289,7 +286,7 @@ mod tests {
             ["docker", "compose", "-f", &file("compose.yaml"), "-f", &file("more.yaml"), "up", "web", "api", "db"];
         let argv = argv.map(str::to_owned).to_vec();
         let several = FollowUp { command: shell_words(&argv), argv, ..about("compose.yaml", &["web", "api", "db"]) };
-        assert_eq!(refreshed(several).unwrap().0, ["web", "api"]);
+        assert_eq!(current(several).unwrap().0, ["web", "api"]);
     }
 
     #[test]

@@ -231,11 +231,16 @@ fn a_service_or_a_compose_file_that_is_gone_leaves_the_open_follow_ups() {
     let before = Snapshot::whole(&sandbox);
     is_current(&sandbox.provision("ubuntu", ["apply", file, "--yes"]).run().exits(0));
     before.is_same_as(&Snapshot::whole(&sandbox), "a second apply");
-    // The apply has closed one and changed the other for good.
-    sandbox.write(one, "ubuntu", compose(&["web", "api", "db"]).replace("old", &sandbox.env_of("PW")));
-    is_current(&listed());
-    sandbox.bash("ubuntu", "rm -r one");
+    // A folder can be absent for a while. No apply forgets what is open about it.
+    sandbox.bash("ubuntu", "mv one elsewhere");
+    sandbox.write(file, "ubuntu", "name: x\nsteps: [{ id: d, directory: { path: /home/ubuntu/d } }]\n");
     assert_eq!(listed().stdout, "there are no open follow-ups\n");
+    for state in ["applied", "nothing to change"] {
+        let outcome = sandbox.provision("ubuntu", ["apply", file, "--yes"]).run().exits(0);
+        assert!(!outcome.all().contains("--force-recreate"), "{state}: {outcome}");
+    }
+    sandbox.bash("ubuntu", "mv elsewhere one");
+    is_current(&listed());
 }
 
 #[test]

@@ -21,21 +21,16 @@ impl Run {
         }
     }
 
-    /// Returns the open follow-ups of earlier runs that can still be done, with those that interrupted runs left. Reports a warning
-    /// and returns `None` if they cannot be read.
+    /// Returns the open follow-ups of earlier runs, with those that interrupted runs left. Reports a warning and returns `None` if
+    /// they cannot be read.
     pub(super) fn open_follow_ups(&self) -> Option<OpenFollowUps> {
         let interrupted = journal::interrupted(&self.folder, &self.inputs.origin.file);
         let list = interrupted.and_then(|(runs, _)| OpenFollowUps::load(&self.folder, &self.inputs.path, &runs));
-        let refreshed = list.map(|mut list| {
-            list.refresh();
-            list
-        });
-        refreshed
-            .map_err(|failure| {
-                let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-                self.report.event(&Event::Warning { message: format!("{}{hint}", failure.message) });
-            })
-            .ok()
+        list.map_err(|failure| {
+            let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+            self.report.event(&Event::Warning { message: format!("{}{hint}", failure.message) });
+        })
+        .ok()
     }
 
     /// Reports the follow-ups of the changes that were made, and the open follow-ups of earlier runs.
@@ -67,8 +62,8 @@ impl Run {
         }
         let new: Vec<Option<u32>> = left.iter().map(|follow_up| follow_up.id).collect();
         left.into_iter().for_each(|follow_up| self.report.event(&Event::FollowUp(follow_up)));
-        for open in list.iter().filter(|open| !new.contains(&Some(open.id))) {
-            self.report.event(&Event::FollowUpOpen(open.clone()));
+        for open in list.current().into_iter().filter(|open| !new.contains(&Some(open.id))) {
+            self.report.event(&Event::FollowUpOpen(open));
         }
     }
 

@@ -196,8 +196,8 @@ impl Run {
         for follow_up in self.plan_follow_ups(&planned) {
             self.report.event(&Event::FollowUp(follow_up));
         }
-        for open in self.open_follow_ups().iter().flat_map(OpenFollowUps::iter) {
-            self.report.event(&Event::FollowUpOpen(open.clone()));
+        for open in self.open_follow_ups().iter().flat_map(OpenFollowUps::current) {
+            self.report.event(&Event::FollowUpOpen(open));
         }
         let refused = save_to.and_then(|target| self.save(target, &planned).err());
         if self.stop.signal().is_some() {
