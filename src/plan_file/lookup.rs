@@ -51,6 +51,9 @@ pub(super) trait Scope: fmt::Debug + Send + Sync {
 
     /// If `Some`, an unset environment variable is shown as this prefix, its name and `>`.
     fn placeholder(&self) -> Option<&'static str>;
+
+    /// What stands for an unset environment variable, whatever its name, and for none in the middle of a text.
+    fn stand_in(&self) -> Option<&'static str>;
 }
 
 /// What one evaluation sees.
@@ -109,6 +112,9 @@ impl Lookup {
             return uses.put_in(secret, out, state);
         }
         if value.is_none() {
+            if let Some(stand_in) = self.scope.stand_in() {
+                return out.write_str(stand_in).map_err(Error::from);
+            }
             let problem = Diagnostic::of_file("the template gives none in the middle of a text")
                 .help("give the variable a value (--var NAME=VALUE), or write a default: {{ name or '…' }}");
             self.note(problem, None);
@@ -146,6 +152,9 @@ impl Lookup {
             let value = Jinja::from(value);
             self.note_value(name, &value);
             return Ok(value);
+        }
+        if let (true, Some(stand_in)) = (default.is_empty(), self.scope.stand_in()) {
+            return Ok(Jinja::from(stand_in));
         }
         // A name that an expression gave may be a secret. A name that is written in the file is not.
         let is_written =

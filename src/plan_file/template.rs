@@ -59,6 +59,8 @@ pub(super) struct Templates {
     inputs: Inputs,
     /// If set, an unset environment variable is shown as this prefix, its name and `>`.
     placeholder: Option<&'static str>,
+    /// If set, stands for an unset environment variable, and for none in the middle of a text.
+    stand_in: Option<&'static str>,
     /// Variables that have been evaluated. Each is evaluated once.
     known: Arc<Mutex<BTreeMap<String, Node>>>,
     /// Those of them that may hold a secret, by what went into them.
@@ -84,6 +86,7 @@ impl Evaluator {
             vars,
             inputs,
             placeholder: None,
+            stand_in: None,
             known: Arc::default(),
             telling: Arc::default(),
             secret_sources: Arc::default(),
@@ -120,6 +123,11 @@ impl Evaluator {
     /// The same, with an unset environment variable shown as its name behind `placeholder` and before `>`.
     pub fn showing(&self, placeholder: Option<&'static str>) -> Self {
         Self(Arc::new(Templates { placeholder, known: Arc::default(), ..Templates::clone(&self.0) }))
+    }
+
+    /// The same with something in the place of what has no value.
+    pub(super) fn with_stand_in(&self, stand_in: &'static str) -> Self {
+        Self(Arc::new(Templates { stand_in: Some(stand_in), known: Arc::default(), ..Templates::clone(&self.0) }))
     }
 
     /// The same with another value in the place of everything that is given from outside the plan file.
@@ -265,6 +273,10 @@ impl Scope for Templates {
 
     fn placeholder(&self) -> Option<&'static str> {
         self.placeholder
+    }
+
+    fn stand_in(&self) -> Option<&'static str> {
+        self.stand_in
     }
 }
 

@@ -95,3 +95,91 @@ fn the_source_of_a_secret_is_never_shown_by_a_template() {
         assert!(plan.evaluate(&inputs, &only).is_err(), "the other step is not selected");
     }
 }
+
+/// Returns the problems of a step whose path is `path`, beside a connection with this URL.
+fn problems_beside(url: &str, path: &str, vars: &[(&str, &str)], env: &[(&str, &str)]) -> String {
+    let text = format!(
+        "name: x\nvars: {{ stage: prod, given: '', host: }}\nconnections: {{ w: {{ url: \"{url}\" }} }}\nsteps:\n  \
+         - {{ id: t, table: {{ connection: w, ddl: CREATE TABLE a.b (c int) }} }}\n  \
+         - {{ id: d, directory: {{ path: \"/x/{path}\" }} }}\n"
+    );
+    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let inputs = Inputs { vars: owned(vars), env: owned(env), ..Inputs::default() };
+    let selection = super::Selection { only: vec!["d".into()], skip: Vec::new() };
+    let evaluated = PlanFile::parse("x.yaml", &text).and_then(|plan| plan.evaluate(&inputs, &selection).map(drop));
+    evaluated.err().map(|problems| problems.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_value_that_only_selects_a_password_may_be_shown() {
+    let env = [("PW_DEV", "dev-canary1"), ("PW_PROD", "canary2"), ("STAGE", "DEV"), ("R", "E"), ("PW_DE_E", "canary3")];
+    for (password, shown) in [
+        ("{{ env_var('PW_' ~ (stage|upper)) }}", "{{ stage }}"),
+        ("{{ env_var('PW_' ~ env_var('STAGE')) }}", "{{ env_var('STAGE') }}"),
+        ("{{ env_var('PW_' ~ env_var('STAGE')[:2] ~ '_' ~ env_var('R')) }}", "{{ env_var('R') }}"),
+        ("{% if stage == 'dev' %}{{ env_var('PW_DEV') }}{% else %}{{ env_var('PW_PROD') }}{% endif %}", "{{ stage }}"),
+        ("{{ {'dev': env_var('PW_DEV')}[stage] }}", "{{ stage }}"),
+    ] {
+        for url in ["postgresql://etl:VALUE@{{ stage }}:1/{{ stage }}", "user={{ stage }} password='VALUE'"] {
+            let url = url.replace("VALUE", password);
+            let problems = problems_beside(&url, shown, &[("stage", "dev")], &env);
+            assert_eq!(problems, "", "{url}");
+        }
+    }
+}
+
+#[test]
+fn a_value_in_a_password_is_not_shown_whatever_a_template_does_with_it() {
+    let env = [
+        ("PW", "canary1"),
+        ("LOGIN", "etl:canary1"),
+        ("HALF", "etl:cana"),
+        ("URL", "postgresql://etl:canary1@h/d"),
+        ("WORDS", "user=etl sslpassword=a password=canary1"),
+        ("STAGE", "PW"),
+        ("SIGNS", "!!!!"),
+    ];
+    for (url, shown) in [
+        ("postgresql://etl:{{ env_var('PW') | upper }}@h/d", "{{ env_var('PW') }}"),
+        ("postgresql://etl:{{ env_var('PW')[3:] }}@h/d", "{{ env_var('PW') }}"),
+        ("postgresql://etl:{{ env_var('PW') | reverse }}@h/d", "{{ env_var('PW') }}"),
+        ("postgresql://etl:x{{ env_var('PW') if env_var('PW') == 'canary1' }}y@h/d", "{{ env_var('PW') }}"),
+        ("postgresql://etl:{{ env_var(env_var('STAGE')) }}@h/d", "{{ env_var('PW') }}"),
+        ("postgresql://{{ env_var('LOGIN') }}@h/d", "{{ env_var('LOGIN') }}"),
+        ("postgresql://etl:{{ (env_var('LOGIN') | split(':') | list)[1] }}@h/d", "{{ env_var('LOGIN') }}"),
+        ("postgresql://{{ env_var('HALF') }}ry1@h/d", "{{ env_var('HALF') }}"),
+        ("{{ env_var('URL') }}", "{{ env_var('URL') }}"),
+        ("{{ env_var('WORDS') }}", "{{ env_var('WORDS') }}"),
+        ("postgresql://etl:{{ env_var('SIGNS') }}@h/d", "{{ env_var('SIGNS') }}"),
+        ("postgresql://etl:{{ given }}@h/d", "{{ given }}"),
+    ] {
+        let problems = problems_beside(url, shown, &[("given", "canary1")], &env);
+        assert!(problems.contains("part of a password in a URL") && !problems.contains("canary"), "{url} {problems}");
+    }
+}
+
+#[test]
+fn a_value_in_a_password_is_not_shown_if_the_rest_of_the_url_has_no_value() {
+    for place in [
+        "{{ env_var('DBHOST') }}:1",
+        "h:{{ env_var('DBPORT') | int + 1 }}",
+        "{{ env_var('DB_' ~ env_var('STAGE')) }}",
+        "{{ host }}",
+        "{{ host | upper }}",
+        "{{ (env_var('HOSTS') | split(',') | list)[1] }}",
+    ] {
+        for url in [
+            format!("postgresql://etl:{{{{ env_var('PW') }}}}@{place}/d"),
+            format!(
+                "postgresql://{{{{ env_var('DBUSER') }}}}:{{{{ env_var('PW') }}}}{{{{ env_var('SALT') }}}}@{place}/d"
+            ),
+            format!("host='{place}' password='{{{{ env_var('PW') }}}}'"),
+        ] {
+            let problems = problems_beside(&url, "{{ env_var('PW') }}", &[], &[("PW", "canary1")]);
+            assert!(
+                problems.contains("part of a password in a URL") && !problems.contains("canary"),
+                "{url} {problems}"
+            );
+        }
+    }
+}
