@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(current(about("gone.yaml", &["web"])), None);
         assert_eq!(current(about("gone/compose.yaml", &[])), None);
         std::fs::write(file("compose.yaml"), "services: [").unwrap();
-        assert!(current(about("compose.yaml", &["api"])).is_some(), "a file that cannot be read says nothing");
+        assert!(current(about("compose.yaml", &["api"])).is_some(), "a file that cannot be read hides no follow-up");
         // A project of several files has the services of all of them.
         write("compose.yaml", &["web"]);
         write("more.yaml", &["api"]);

@@ -57,8 +57,8 @@ pub fn set_default_umask() {
     let _set_before = INHERITED_UMASK.set(set_umask(DEFAULT_UMASK));
 }
 
-/// Returns the umask that this process was started with. As root, nobody else gets write access: 022 is added, as sudo does it
-/// (sudoers(5), umask).
+/// Returns the umask that this process was started with. For root, 022 is added, so that only root gets write
+/// access. sudo does the same (sudoers(5), umask).
 pub fn inherited_umask() -> u32 {
     let inherited = INHERITED_UMASK.get().copied().unwrap_or_else(|| {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();

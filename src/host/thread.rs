@@ -15,8 +15,8 @@ pub async fn blocking<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + 
     result.await.map_err(|_| io::Error::other("its thread ended early"))
 }
 
-/// Does two things at once, the first in its own thread. If no thread can be started, the second is done before the first.
-/// A panic of the first is returned.
+/// Runs two functions at the same time, the first in its own thread. If no thread can be started, it runs the second, then the
+/// first. Returns a panic of the first.
 pub fn join<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (std::thread::Result<A>, B) {
     let first = &first;
     std::thread::scope(|scope| {

@@ -100,7 +100,7 @@ fn is_letter(letter: char) -> bool {
 
 fn names_in<'a>(code: &'a str, names: &mut Vec<Name<'a>>) {
     let mut at = 0;
-    // What stands before a word decides what it is.
+    // The text before a word decides what the word is.
     let (mut before, mut previous) = (None, "");
     while let Some(letter) = code[at..].chars().next() {
         if letter == '\'' || letter == '"' {
@@ -200,7 +200,7 @@ mod tests {
             "{{ 'a' if true else prt() }}",
         ] {
             for found in problems(template) {
-                assert_eq!(found, ["there is no function `prt`"], "{template}");
+                assert_eq!(found, ["unknown function `prt`"], "{template}");
             }
         }
     }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Places are within the text, whatever it is.
+        /// Places are within the text, for every text.
         #[test]
         fn any_text_has_names(text in "(\\{\\{|\\}\\}|\\{%|%\\}|raw|endraw|'|\"|\\\\|#\\}|\\{#|a|\\(|\\PC| ){0,24}") {
             for name in names(&text) {

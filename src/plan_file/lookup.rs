@@ -52,7 +52,7 @@ pub(super) trait Scope: fmt::Debug + Send + Sync {
     /// If `Some`, an unset environment variable is shown as this prefix, its name and `>`.
     fn placeholder(&self) -> Option<&'static str>;
 
-    /// What stands for an unset environment variable, whatever its name, and for none in the middle of a text.
+    /// The value of every unset environment variable, and of a null in the middle of a text.
     fn stand_in(&self) -> Option<&'static str>;
 }
 
@@ -268,7 +268,7 @@ impl Lookup {
     }
 
     fn unknown_function(&self, name: &str, part: &Range<usize>) -> Diagnostic {
-        Diagnostic::at(self.place.find(name, part), format!("there is no function `{name}`"))
+        Diagnostic::at(self.place.find(name, part), format!("unknown function `{name}`"))
             .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)")
     }
 

@@ -59,7 +59,7 @@ pub(super) struct Templates {
     inputs: Inputs,
     /// If set, an unset environment variable is shown as this prefix, its name and `>`.
     placeholder: Option<&'static str>,
-    /// If set, stands for an unset environment variable, and for none in the middle of a text.
+    /// If set, the value of every unset environment variable, and of a null in the middle of a text.
     stand_in: Option<&'static str>,
     /// Variables that have been evaluated. Each is evaluated once.
     known: Arc<Mutex<BTreeMap<String, Node>>>,

@@ -47,5 +47,5 @@ pub enum SubjectState {
     Unknown,
 }
 
-/// Reads what is there now of a subject, with the program and the arguments of the follow-up.
+/// Reads the current state of a subject, with the program and the arguments of the follow-up.
 pub type ReadSubject = fn(&Path, &[String]) -> SubjectState;

@@ -169,7 +169,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Reads what is there now of the subject of a follow-up: [`Resource::READ_SUBJECT`].
+            /// Reads the current state of the subject of a follow-up: [`Resource::READ_SUBJECT`].
             pub fn read_subject(subject: &Path, argv: &[String]) -> SubjectState {
                 let kinds = [$(<super::$module::$variant as Resource>::READ_SUBJECT),*];
                 let mut states = kinds.into_iter().flatten().map(|read| read(subject, argv));

@@ -61,7 +61,7 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// How its steps are written from what a host has, if they can be.
     const ADOPTION: adopt::Adoption<Self, Self::Actual> = adopt::Adoption::None;
 
-    /// Reads what is there now of the subject of a follow-up, if the kind has follow-ups.
+    /// Reads the current state of the subject of a follow-up, if the kind has follow-ups.
     const READ_SUBJECT: Option<ReadSubject> = None;
 
     /// What was observed of one step. Contains no secrets: it is sent between processes and printed by failing tests.

@@ -161,7 +161,7 @@ async fn requests(
                         let _running = running;
                         // The launcher waits for every answer, so a panic in a library is answered as well.
                         let handled = catch_unwind(AssertUnwindSafe(|| handle.block_on(session.handle(&request))));
-                        // An ending worker kills the programs that it waits for, so their failures say nothing about the step.
+                        // An ending worker kills the programs that it waits for, so their failures are not failures of the step.
                         if is_ending.load(Ordering::SeqCst) {
                             return;
                         }

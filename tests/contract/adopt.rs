@@ -354,7 +354,7 @@ fn the_first_line_says_what_an_apply_with_secrets_changes() {
     );
     // A variable that is set can have another value.
     let set = sandbox.provision("ubuntu", [&["adopt"], &args[..]].concat()).env("PW", "canary-three").run().exits(0);
-    let is_set = "environment variable PW. It is set now: an apply replaces what is there if it has another value.";
+    let is_set = "environment variable PW. It is set now: an apply replaces the current value if it differs.";
     assert!(set.stdout.contains(is_set) && set.stdout.matches("It is set now").count() == 1, "{set}");
     assert!(!set.all().contains("canary"), "{set}");
     sandbox.bash("ubuntu", "mkdir only");

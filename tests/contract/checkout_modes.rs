@@ -75,8 +75,8 @@ fn a_clone_and_an_update_follow_the_umask_as_git_does() {
     }
 }
 
-/// As root, nobody else gets write access, whatever the umask. `sudo` adds 022 to it too (sudoers(5), umask). What is above the
-/// checkout has the same modes as the parents of other steps.
+/// In a clone by root only root gets write access, with every umask. `sudo` adds 022 as well (sudoers(5), umask). The directories
+/// above the checkout have the same modes as the parents of other steps.
 #[test]
 fn what_root_clones_is_roots_alone() {
     for umask in ["000", "002", "022", "077"] {

@@ -127,8 +127,8 @@ fn a_log_is_written_only_to_its_destination() {
     assert_eq!(lines.iter().filter(|line| line["span"] == "run" && line["kind"] == "end").count(), 2);
     // Each step's line has the step's kind beside its own, and the field of a span has no key of every line.
     let of_steps: Vec<&Value> = lines.iter().filter(|line| line["span"] == "step" && line["kind"] == "end").collect();
-    let told = sandbox.plan("ubuntu").exits(0);
-    let planned = |line: &Value| told.step("step_planned", line["step"].as_str().unwrap())["kind"].clone();
+    let plan = sandbox.plan("ubuntu").exits(0);
+    let planned = |line: &Value| plan.step("step_planned", line["step"].as_str().unwrap())["kind"].clone();
     assert!(!of_steps.is_empty() && of_steps.iter().all(|line| line["resource_kind"] == planned(line)), "{of_steps:?}");
     assert!(lines.iter().all(|line| line.as_object().unwrap().keys().all(|key| !key.starts_with("field_"))));
     let wrong = sandbox.provision("ubuntu", ["plan", PLAN, "--log", "loud"]).run().exits(1);

@@ -258,8 +258,8 @@ vars: {{ token: \"{{{{ env_var('TOK') }}}}\", given: '' }}
                     let run = sandbox.provision("ubuntu", command.iter().chain(given).chain(&EVERYTHING[..6]).copied());
                     let outcome = run.run();
                     assert!(!outcome.all().contains("canary"), "{url} {value}\n{outcome}");
-                    let says = outcome.all().contains("part of a password in a URL");
-                    assert_eq!(says, refused, "{url} {value}\n{outcome}");
+                    let is_refused = outcome.all().contains("part of a password in a URL");
+                    assert_eq!(is_refused, refused, "{url} {value}\n{outcome}");
                 }
             }
         }

@@ -77,10 +77,10 @@ fn has_no_defect(outcome: &Outcome, count: u32) {
     }
 }
 
-/// The version of git and the remote are asked for beside other work, and large trees are read by several threads. All of it is
-/// done by one thread where there are no more.
+/// Checkouts and large trees are read by several threads. With any limit on threads, a plan works with fewer of them or reports
+/// the limit.
 #[test]
-fn checkouts_and_large_trees_need_no_threads() {
+fn checkouts_and_large_trees_work_with_few_threads_or_report_the_limit() {
     let mut sandbox = Sandbox::new();
     ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
     let plan = "name: threads

@@ -94,14 +94,17 @@ fn files_with_other_content_are_not_overwritten() {
         let outcome = sandbox.provision("ubuntu", ["plan", plan_file, option, plan_file]).run().exits(1);
         assert!(outcome.stderr.contains("it already exists and"), "{option}\n{outcome}");
         assert_eq!(sandbox.read(plan_file), text, "{option}");
-        for (file, said) in [("pipe", "not a regular file"), ("folder", "irectory"), ("none/x", "mkdir -p")] {
+        for (file, expected) in [("pipe", "not a regular file"), ("folder", "irectory"), ("none/x", "mkdir -p")] {
             let outcome = sandbox.provision("ubuntu", ["plan", plan_file, option, file]).run().exits(1);
-            let said = if (option, file) == ("--metrics", "pipe") { "is a FIFO" } else { said };
-            assert!(outcome.stderr.contains(said) && outcome.stderr.contains("hint:"), "{option} {file}\n{outcome}");
+            let expected = if (option, file) == ("--metrics", "pipe") { "is a FIFO" } else { expected };
+            assert!(
+                outcome.stderr.contains(expected) && outcome.stderr.contains("hint:"),
+                "{option} {file}\n{outcome}"
+            );
         }
         let outcome = sandbox.provision("ubuntu", ["plan", plan_file, option, "/usr/x"]).run().exits(1);
         assert!(outcome.stdout.is_empty() && outcome.stderr.contains("/usr/x"), "{option}\n{outcome}");
-        assert!(!outcome.stderr.contains("run_as"), "there is no step\n{outcome}");
+        assert!(!outcome.stderr.contains("run_as"), "the hint is about a step\n{outcome}");
         sandbox.bash("ubuntu", &format!("cd; rm -f {FILE} empty; install -m 600 /dev/null empty"));
         sandbox.provision("ubuntu", ["plan", plan_file, option, "empty"]).run().exits(0);
         sandbox.provision("ubuntu", ["plan", plan_file, option, "empty"]).run().exits(0);

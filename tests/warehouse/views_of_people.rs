@@ -1,4 +1,4 @@
-//! A view that a person made is left alone, whatever it computes: only a UNION ALL of the same columns of the tables is the step's own.
+//! Views that people made are not changed. Only a UNION ALL of the same columns of the tables belongs to the step.
 
 use provision::resource::period_tables::PeriodTables;
 
@@ -219,7 +219,7 @@ async fn a_view_with_any_other_clause_is_left_alone() {
     }
 }
 
-/// A word that is a value without parentheses, for example CURRENT_USER, is no column, even if the result has its name.
+/// A value without parentheses, for example CURRENT_USER, is not a column, even if the result has its name.
 #[tokio::test]
 async fn no_keyword_is_taken_for_a_column() {
     let host = host_with_tables();

@@ -60,9 +60,9 @@ pub fn plan_file(items: Vec<Item>, connection: Option<&Connection>, is_set: &dyn
         if let Some((key, name)) = adopted.secret {
             let name = unique(variable(&name, kind), "_", &mut names);
             let when_set = if is_set(&name) {
-                "It is set now: an apply replaces what is there if it has another value."
+                "It is set now: an apply replaces the current value if it differs."
             } else {
-                "Where that is not set, what is there is left alone."
+                "If it is not set, the current value stays unchanged."
             };
             comments.push(format!("The secret comes from the environment variable {name}. {when_set}"));
             keys.insert(key.to_owned(), json!({ "env": name }));
@@ -196,7 +196,7 @@ steps:
       mode: '0750'
 
   # A comment of two lines.
-  # The secret comes from the environment variable ID. Where that is not set, what is there is left alone.
+  # The secret comes from the environment variable ID. If it is not set, the current value stays unchanged.
   - id: id-pem
     title: What id.pem is
     key_file:
@@ -205,7 +205,7 @@ steps:
         env: ID
 
   # A comment of two lines.
-  # The secret comes from the environment variable ID_2. It is set now: an apply replaces what is there if it has another value.
+  # The secret comes from the environment variable ID_2. It is set now: an apply replaces the current value if it differs.
   - id: id-pem-2
     title: What id.pem is
     key_file:
@@ -214,7 +214,7 @@ steps:
         env: ID_2
 
   # A comment of two lines.
-  # The secret comes from the environment variable PATH_2. Where that is not set, what is there is left alone.
+  # The secret comes from the environment variable PATH_2. If it is not set, the current value stays unchanged.
   - id: path
     title: What path is
     key_file:

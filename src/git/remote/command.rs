@@ -209,8 +209,8 @@ impl Git {
         self.at_remote(|| self.run_at(&self.git_dir, args, limits, &mut take))
     }
 
-    /// Runs what connects to the remote, with few connections to an ssh host at a time. A connection that the host closed
-    /// before its greeting is tried again: logins of other programs may be too many for it at this moment.
+    /// Runs a command that connects to the remote, with few connections to an ssh host at a time. Runs it again if the host
+    /// closed the connection before its greeting, because other programs may log in there at this moment.
     fn at_remote(&self, mut run: impl FnMut() -> Result<Ended, Failure>) -> Result<Ended, Failure> {
         let Some(host) = url::ssh_host(&self.resolved) else { return run() };
         let _slot = Slot::take(&host.name);

@@ -138,7 +138,7 @@ fn handshake_until_known(
             Err(error) if !rejected.is_empty() && has_no_common_algorithm(&error) => {
                 return Err(other_key(address, &rejected));
             }
-            // Logins of other programs may be too many for the host at this moment.
+            // Other programs may log in there at this moment.
             Err(error) if is_cut_off(&error) && cut_off < MAX_CUT_OFF => {
                 cut_off += 1;
                 std::thread::sleep(CUT_OFF_PAUSE * cut_off);

@@ -11,9 +11,9 @@ use crate::host::secret::Secret;
 use crate::telemetry::spans;
 use crate::text::io_error_text;
 
-/// Logs in with a private key and disconnects. No channel is opened and nothing runs on the host. The login ends within `limit`
-/// whatever the host does, even if it sends nothing, sends slowly, or never stops sending. Before, it waits for other logins of
-/// this process at the same host.
+/// Logs in with a private key and disconnects. No channel is opened and nothing runs on the host. It first waits for other proofs of
+/// this process at the same host. The login then ends within `limit`, even if the host sends nothing, sends slowly, or never
+/// stops sending.
 ///
 /// # Errors
 /// Why the login could not be proven to work.

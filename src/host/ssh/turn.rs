@@ -35,7 +35,7 @@ static HOSTS: Mutex<Hosts> = Mutex::new(Hosts { busy: BTreeSet::new(), silent: B
 static IS_FREE: Condvar = Condvar::new();
 
 impl Turn {
-    /// Waits until no other thread logs in at the host. Every login has a time limit, and so has this wait.
+    /// Waits until no other thread logs in at the host. Every proof has a time limit, and so has this wait.
     pub fn take(address: &Address) -> Self {
         let host = (address.host.clone(), address.port);
         let hosts = IS_FREE.wait_while(hosts(), |hosts| hosts.busy.contains(&host));

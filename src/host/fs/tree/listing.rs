@@ -16,7 +16,7 @@ use super::super::FileKind;
 use super::super::descriptor::open_quietly;
 use super::left_out::{Extent, LeftOut};
 
-/// How much of a directory is listed at once, in bytes: some hundred names. This limits the memory of a walk.
+/// The size of the buffer for a listing, in bytes. It holds some hundreds of names, and limits the memory of a walk.
 const LISTED_BYTES: usize = 16 << 10;
 
 /// How many entries one job looks at.

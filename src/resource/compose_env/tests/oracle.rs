@@ -217,15 +217,15 @@ pub const REFERENCE: &str = "services:\n  web: { image: x, environment: { PW: '$
 
 /// Asserts that a warning comes exactly if Compose gives the service another value.
 #[track_caller]
-pub fn assert_warning_matches_compose(folder: &Folder, told: &str) {
+pub fn assert_warning_matches_compose(folder: &Folder, expected: &str) {
     let planned = folder.plan().unwrap().warnings;
     let (_, _) = folder.apply().unwrap();
     let arrived = value_of(&folder.config(None), "web", "PW").as_deref() == Some(&folder.value);
     let warnings = folder.plan().unwrap().warnings;
     assert_eq!(planned, warnings);
-    assert_eq!(warnings.is_empty(), arrived, "{told}: {warnings:?}");
+    assert_eq!(warnings.is_empty(), arrived, "{expected}: {warnings:?}");
     for warning in warnings {
-        assert!(warning.contains("web will not get this value of PW") && warning.contains(told), "{warning}");
+        assert!(warning.contains("web will not get this value of PW") && warning.contains(expected), "{warning}");
     }
 }
 
