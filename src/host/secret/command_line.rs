@@ -50,6 +50,11 @@ impl CommandLine {
     pub fn line(&self) -> String {
         shell_words(&self.shown)
     }
+
+    /// Returns what to do before the shown line can be pasted, for the end of a hint. Empty if nothing is hidden.
+    pub fn fill_in(&self) -> &'static str {
+        if self.argv == self.shown { "" } else { " (first replace each {{ … }} by its value)" }
+    }
 }
 
 impl From<Vec<String>> for CommandLine {
