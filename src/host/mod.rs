@@ -5,6 +5,7 @@
 pub mod capabilities;
 pub mod environment;
 pub mod fs;
+pub mod gate;
 pub mod machine;
 pub mod process;
 pub mod program;

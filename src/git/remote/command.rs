@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use super::settings::{Settings, quoted};
 use super::site::{CheckoutState, Site};
-use super::slot::Slot;
 use super::ssh::{self, Ssh};
 use super::{failure, login, url};
 use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::host::environment;
+use crate::host::gate::Gate;
 use crate::host::program::{self, Ended, Limits};
 use crate::host::thread;
 use crate::text::{io_error_text, shell_word};
@@ -69,6 +69,9 @@ const CREDENTIALS: &str = r#"[credential]
 	useHttpPath = true
 	helper = "!f() { test \"$1\" = get || exit 0; unset GIT_CONFIG_PARAMETERS; exec git -c include.path=\"$PROVISION_SCRATCH/conditions\" credential fill; }; f"
 "#;
+
+/// git's connections to ssh hosts, by the names in their URLs. A fetch may take hours, but logs in within seconds.
+static CONNECTIONS: Gate = Gate::new(3, Duration::from_secs(10));
 
 /// The pauses before a connection that an ssh host closed before its greeting is opened again.
 const CUT_OFF_PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(800)];
@@ -213,7 +216,7 @@ impl Git {
     /// closed the connection before its greeting, because other programs may log in there at this moment.
     fn at_remote(&self, mut run: impl FnMut() -> Result<Ended, Failure>) -> Result<Ended, Failure> {
         let Some(host) = url::ssh_host(&self.resolved) else { return run() };
-        let _slot = Slot::take(&host.name);
+        let _permit = CONNECTIONS.enter(&host.name);
         let mut ended = run()?;
         for pause in CUT_OFF_PAUSES {
             let is_cut_off =

@@ -14,7 +14,6 @@ mod login;
 pub mod scratch;
 mod settings;
 mod site;
-mod slot;
 mod ssh;
 mod url;
 
