@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::diagnostics::{TIMELINE, spans};
-use crate::sandbox::{BASTION, KEY_SOURCE, Outcome, Rotation, Tracing};
+use crate::sandbox::{AUTHORIZED, BASTION, KEY_SOURCE, Outcome, Rotation, Tracing, eventually};
 
 /// A proof ends after 10 seconds. The rest allows for a machine under load.
 const LONG: Duration = Duration::from_secs(25);
@@ -52,7 +52,12 @@ fn the_time_limit_of_a_login_can_be_set() {
 #[test]
 fn many_keys_for_one_host_are_proven_one_after_the_other() {
     let rotation = Rotation::new();
-    rotation.serve("MaxStartups 1:100:1");
+    // Logins take a while, as over a network.
+    let script = format!("#!/bin/sh\nsleep 0.1\ncat {AUTHORIZED}\n");
+    rotation.sandbox.write("/etc/ssh/slow-keys", "root", script);
+    rotation.sandbox.bash("root", "chmod 755 /etc/ssh/slow-keys");
+    let keys = "AuthorizedKeysFile none\nAuthorizedKeysCommand /etc/ssh/slow-keys\nAuthorizedKeysCommandUser root";
+    rotation.serve(&format!("MaxStartups 1:100:1\n{keys}"));
     rotation.sandbox.bash("ubuntu", "mkdir keys");
     let step = |number: usize| {
         format!(
@@ -60,11 +65,29 @@ fn many_keys_for_one_host_are_proven_one_after_the_other() {
              required: true }} }}\n"
         )
     };
-    let text = format!("name: many\nsteps:\n{}", (1..=12).map(step).collect::<String>());
+    let text = format!("name: many\nsteps:\n{}", (1..=6).map(step).collect::<String>());
     rotation.sandbox.write("/home/ubuntu/many.yaml", "ubuntu", text);
     let outcome = rotation.sandbox.provision("ubuntu", ["apply", "many.yaml", "--yes", "--json"]).run().exits(0);
-    assert_eq!(outcome.outcomes().iter().filter(|(_, outcome)| outcome == "changed").count(), 12, "{outcome}");
+    assert_eq!(outcome.outcomes().iter().filter(|(_, outcome)| outcome == "changed").count(), 6, "{outcome}");
     assert!(!outcome.all().contains("not proven"), "{outcome}");
+}
+
+/// Logins of others that are not complete count, too.
+#[test]
+fn a_host_with_too_many_logins_is_reported_as_such() {
+    let rotation = Rotation::new();
+    rotation.serve("MaxStartups 1:100:1");
+    rotation.sandbox.bash(
+        "root",
+        "setsid bash -c 'exec 3<>/dev/tcp/127.0.0.1/2222; read -r greeting <&3; echo $$ > /root/other; exec sleep 600' \
+         < /dev/null > /root/other.log 2>&1 & until [ -s /root/other ]; do sleep 0.02; done",
+    );
+    let outcome = rotation.at(BASTION, "plan", "required: true").exits(1);
+    let reason = reason(&outcome, "step_planned");
+    assert!(reason.contains("it has too many logins at this moment"), "{reason}");
+    assert!(outcome.all().contains("raise MaxStartups in the sshd_config of the host"), "{outcome}");
+    rotation.sandbox.bash("root", "kill $(cat /root/other)");
+    eventually("the login of the other has ended", || rotation.at(BASTION, "plan", "required: true").code == 0);
 }
 
 /// A host that does not answer is waited for once, however many keys it has.

@@ -42,6 +42,8 @@ const OUT_OF_BOUNDARY: i32 = -41;
 /// LIBSSH2_ERROR_SOCKET_DISCONNECT and LIBSSH2_ERROR_SOCKET_RECV: the host closed the connection.
 const SOCKET_DISCONNECT: i32 = -13;
 const SOCKET_RECV: i32 = -43;
+/// What sshd answers in place of a greeting if too many others have not logged in yet: until and since OpenSSH 9.8.
+const TOO_MANY_LOGINS: [&str; 2] = ["Exceeded MaxStartups", "Not allowed at this time"];
 /// How often a connection that the host closed before its greeting is opened again.
 const MAX_CUT_OFF: u32 = 2;
 /// The pause before the first of these attempts. The second one is twice as long.
@@ -265,6 +267,11 @@ fn diagnose(address: &Address, timeout: Duration, watch: &dyn Fn(&TcpStream)) ->
             address,
             "it closed the connection at once",
             Some("run again; if it happens again, it has too many logins at a time (MaxStartups), or blocks this host"),
+        ),
+        Greeting::NotSsh(line) if TOO_MANY_LOGINS.iter().any(|text| line.starts_with(text)) => handshake_failed(
+            address,
+            &format!("it has too many logins at this moment: it answered `{line}`"),
+            Some("run again; if it happens again, raise MaxStartups in the sshd_config of the host"),
         ),
         Greeting::NotSsh(line) => handshake_failed(
             address,

@@ -38,10 +38,12 @@ impl Rotation {
 
     /// Starts or restarts the bastion. The given lines of configuration take precedence.
     pub fn serve(&self, more: &str) {
+        // Of this setting the last line counts.
+        let startups = if more.contains("MaxStartups") { "" } else { "MaxStartups 100\n" };
         let config = format!(
             "{more}\nPort 2222\nListenAddress 127.0.0.1\nHostKey /etc/ssh/bastion_ed25519\nHostKey /etc/ssh/bastion_ecdsa\n\
              HostKey /etc/ssh/bastion_rsa\nPidFile /run/bastion.pid\nUsePAM no\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nLogLevel DEBUG1\nMaxStartups 100\n"
+             KbdInteractiveAuthentication no\nLogLevel DEBUG1\n{startups}"
         );
         fs::write(self.sandbox.path(CONFIG), config).unwrap();
         self.stop();
