@@ -91,13 +91,13 @@ macro_rules! errors {
             }
 
             #[test]
-            #[ignore = "an hour: every call instead of a sample"]
+            #[ignore = "every call instead of a sample"]
             fn $every_first() {
                 try_points(Bench::fresh(), Fault::Error(Errno::$errno), Amount::All, check);
             }
 
             #[test]
-            #[ignore = "an hour: every call instead of a sample"]
+            #[ignore = "every call instead of a sample"]
             fn $every_conflicts() {
                 try_points(Bench::conflicting(), Fault::Error(Errno::$errno), Amount::All, check);
             }

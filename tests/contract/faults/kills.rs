@@ -56,25 +56,25 @@ fn all_processes_at_some_calls_among_conflicts() {
 }
 
 #[test]
-#[ignore = "an hour: every call instead of a sample"]
+#[ignore = "every call instead of a sample"]
 fn one_process_at_every_call_of_a_first_run() {
     try_points(Bench::fresh(), Fault::Kill, Amount::All, check);
 }
 
 #[test]
-#[ignore = "an hour: every call instead of a sample"]
+#[ignore = "every call instead of a sample"]
 fn one_process_at_every_call_among_conflicts() {
     try_points(Bench::conflicting(), Fault::Kill, Amount::All, check);
 }
 
 #[test]
-#[ignore = "an hour: every call instead of a sample"]
+#[ignore = "every call instead of a sample"]
 fn all_processes_at_every_call_of_a_first_run() {
     try_points(Bench::fresh(), Fault::KillAll, Amount::All, check);
 }
 
 #[test]
-#[ignore = "an hour: every call instead of a sample"]
+#[ignore = "every call instead of a sample"]
 fn all_processes_at_every_call_among_conflicts() {
     try_points(Bench::conflicting(), Fault::KillAll, Amount::All, check);
 }

@@ -1,5 +1,6 @@
 //! Faults at every system call. The program is killed, or one of its calls fails, at one point after another. The host
-//! is consistent afterwards, and the next run completes the work.
+//! is consistent afterwards, and the next run completes the work. It is killed only at calls that others can notice, because
+//! at any other call it leaves the same as at the next one of these.
 //!
 //! A sample of the points is tried by default. The ignored tests (`make faults`) try all of them. The supervisor
 //! supports only x86-64.

@@ -89,7 +89,36 @@ calls! {
     Other -: SYS_getsockopt SYS_getsockname SYS_getpeername SYS_close SYS_fcntl SYS_ioctl SYS_epoll_ctl SYS_umask;
 }
 
+/// Flags of calls that may change the file that they open.
+const WRITES: libc::c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC;
+
 impl Call {
+    /// Returns whether a later run or another process can notice that the call was made, or it waits for another process.
+    /// A process that is killed at any other call leaves what it leaves if it is killed at its next noticeable call.
+    /// `arguments` and `open` are as in `can_give`.
+    pub fn is_noticeable(self, arguments: [u64; 4], open: impl Fn() -> String) -> bool {
+        let is_file = || open().starts_with('/');
+        match self.class {
+            Class::Open => self.opens_with(arguments, WRITES),
+            // What is written stays when the process is killed, also if it was not synced.
+            Class::ObserveContext | Class::Sync | Class::Descriptor => false,
+            Class::Read => matches!(self.name, "read" | "readv") && !is_file(),
+            Class::Other => match self.name {
+                "close" => !is_file(),
+                "dup2" | "dup3" | "setsockopt" | "getsockopt" | "getsockname" | "getpeername" | "fcntl" | "ioctl"
+                | "epoll_ctl" | "umask" => false,
+                _ => true,
+            },
+            _ => true,
+        }
+    }
+
+    /// Returns whether it is an opening call with one of the flags.
+    fn opens_with(self, arguments: [u64; 4], one_of: libc::c_int) -> bool {
+        let flags = self.path.and_then(|path| arguments.get(path + 1)).copied().unwrap_or(0);
+        self.class == Class::Open && flags & u64::try_from(one_of).unwrap() != 0
+    }
+
     /// Returns whether the call can fail like this with any arguments.
     pub fn could_give(self, errno: Errno) -> bool {
         self.can_give(errno, [u64::MAX; 4], || "/file".to_owned())
@@ -102,10 +131,8 @@ impl Call {
     /// The errors are those of the manual pages (section 2), and EIO for everything that reaches a disk.
     pub fn can_give(self, errno: Errno, arguments: [u64; 4], open: impl Fn() -> String) -> bool {
         let is_file = || open().starts_with('/');
-        let flags = self.path.and_then(|path| arguments.get(path + 1)).copied().unwrap_or(0);
-        let flag = |flag: libc::c_int| flags & u64::try_from(flag).unwrap() != 0;
-        let creates = self.class == Class::Open && flag(libc::O_CREAT);
-        let writes = creates || self.class == Class::Open && flag(libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC);
+        let creates = self.opens_with(arguments, libc::O_CREAT);
+        let writes = self.opens_with(arguments, WRITES);
         match (errno, self.class) {
             (Errno::ENOSPC, Class::Open) => creates,
             (Errno::ENOSPC, Class::Change) => !matches!(self.name, "unlink" | "unlinkat" | "rmdir"),

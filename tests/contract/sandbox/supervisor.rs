@@ -176,7 +176,7 @@ fn filter(fault: Fault, point: Option<&Point>) -> Vec<libc::sock_filter> {
         calls::call(**number).filter(|call| point.is_none_or(|point| point.call == call.name)).is_some_and(|call| {
             match fault {
                 Fault::Error(errno) => call.could_give(errno),
-                Fault::Kill | Fault::KillAll => true,
+                Fault::Kill | Fault::KillAll => call.is_noticeable([u64::MAX; 4], String::new),
             }
         })
     };
@@ -374,8 +374,12 @@ impl<'a> Supervisor<'a> {
 
     fn strikable(&self, pid: Pid, number: c_long, arguments: [u64; 4]) -> Option<Call> {
         let call = calls::call(number)?;
-        let Fault::Error(errno) = self.fault else { return Some(call) };
-        call.can_give(errno, arguments, || open_for(pid, arguments[0])).then_some(call)
+        let open = || open_for(pid, arguments[0]);
+        let strikable = match self.fault {
+            Fault::Error(errno) => call.can_give(errno, arguments, open),
+            Fault::Kill | Fault::KillAll => call.is_noticeable(arguments, open),
+        };
+        strikable.then_some(call)
     }
 }
 
