@@ -33,13 +33,16 @@ enum Amount {
     },
 }
 
-/// `FAULT_STRIDE=50 make faults` tries every fiftieth point. `FAULT_ONLY='worker: openat 7'` tries those whose names
-/// start with the text.
+/// `FAULT_PART=7/50 make faults` tries every fiftieth point, starting with the seventh: the fifty parts are all points.
+/// `FAULT_ONLY='worker: openat 7'` tries those whose names start with the text.
 fn only(points: &mut Vec<Point>) {
     let option = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    if let Some(stride) = option("FAULT_STRIDE") {
-        let stride: std::num::NonZeroUsize = stride.parse().expect("FAULT_STRIDE is a number from 1 on");
-        *points = points.iter().step_by(stride.get()).cloned().collect();
+    if let Some(text) = option("FAULT_PART") {
+        let numbers = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+        let Some((part, of)) = numbers.filter(|(part, of): &(usize, usize)| (1..=*of).contains(part)) else {
+            panic!("FAULT_PART is a part and the number of parts, such as 7/50, and not {text}");
+        };
+        *points = points.iter().skip(part - 1).step_by(of).cloned().collect();
     }
     if let Some(start) = option("FAULT_ONLY") {
         points.retain(|point| point.to_string().starts_with(&start));
