@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::render::output;
 use crate::render::report::{HostRun, NoResult, Report};
 use crate::text::io_error_text;
+use crate::text::layout::Layout;
 
 /// The maximum size of a file of JSON lines, which is read completely.
 const MAX_LINES_BYTES: u64 = 256 << 20;
@@ -20,16 +21,35 @@ pub fn run(arguments: ReportArguments) -> Result<Exit, Error> {
         let text = if inputs::is_standard_input(file) { read_lines(None) } else { read_lines(Some(file)) };
         match text.map_err(|failure| failure.message).and_then(|text| HostRun::read(&text, &name(file))) {
             Ok(found) => runs.extend(found),
-            Err(why) => without_result.push(NoResult { file: name(file), why }),
+            Err(why) => {
+                let why = error_output(file).unwrap_or(why);
+                without_result.push(NoResult { file: name(file), why });
+            }
         }
     }
     let report = Report::of(runs, without_result);
     match arguments.format.format() {
-        Format::Human | Format::Github => output::print(&report.human()),
+        Format::Human | Format::Github => output::print(&human(&report)),
         Format::Json => output::print_raw(report.json().as_bytes()),
         Format::Markdown => output::print_raw(report.markdown().as_bytes()),
     }
     Ok(if report.is_ok() { Exit::Done } else { Exit::Failed })
+}
+
+fn human(report: &Report) -> String {
+    let layout = Layout { columns: output::columns() };
+    if output::is_verbose() { report.human_in_full(layout) } else { report.human(layout) }
+}
+
+/// Returns why an empty file has no result, from what the command wrote on standard error: the file beside it with the extension
+/// `err`. That is the line of an error, or the last one.
+fn error_output(file: &Path) -> Option<String> {
+    if inputs::is_standard_input(file) || !read_lines(Some(file)).ok()?.trim().is_empty() {
+        return None;
+    }
+    let text = read_lines(Some(&file.with_extension("err"))).ok()?;
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines().find(|line| line.starts_with("error: ")).or_else(|| lines().next_back()).map(str::to_owned)
 }
 
 fn name(file: &Path) -> String {

@@ -72,11 +72,21 @@ fn report_reads_the_output_of_plan_and_apply() {
     }
     sandbox.write("/home/ubuntu/d.jsonl", "ubuntu", "ssh: connect to host d port 22: Connection refused\n");
     let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "b.jsonl", "c.jsonl"]).run().exits(0);
-    assert!(report.stdout.starts_with("3 hosts: 1 need changes or attention, 2 ok\n"), "{report}");
+    assert!(report.stdout.starts_with("3 hosts (plan of order-tracking): 1 to change, 2 ok\n"), "{report}");
+    assert!(report.stdout.lines().any(|line| line == "ok         b, c"), "{report}");
+    assert!(report.stdout.ends_with("Add -v to see everything.\n"), "{report}");
+    let report = sandbox.provision("ubuntu", ["report", "-v", "a.jsonl", "b.jsonl", "c.jsonl"]).run().exits(0);
     assert!(report.stdout.contains("2 hosts ok (plan of order-tracking): b, c"), "{report}");
+    assert!(!report.stdout.contains("Add -v"), "{report}");
     let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "d.jsonl", "--json"]).run().exits(1);
     let lines: Vec<serde_json::Value> = report.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["event"], &lines[0]["file"]), (&"report_no_result".into(), &"d.jsonl".into()));
+    // What ssh or provision wrote on standard error says why there is no result.
+    sandbox.write("/home/ubuntu/e.jsonl", "ubuntu", "");
+    sandbox.write("/home/ubuntu/e.err", "ubuntu", "Welcome!\nssh: connect to host e port 22: Connection refused\n\n");
+    let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "e.jsonl"]).run().exits(1);
+    let line = "no result  e  ssh: connect to host e port 22: Connection refused";
+    assert!(report.stdout.lines().any(|known| known == line), "{report}");
 }
 
 #[test]

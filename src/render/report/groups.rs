@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::engine::event::{Counts, Event, FORMAT, OpenFollowUp, RunOutcome, StepFinished, StepPlanned};
+use crate::text::plural;
 
 /// The events that the result of a run consists of.
 const RESULTS: [&str; 7] =
@@ -253,27 +254,57 @@ impl Report {
         self.without_result.is_empty() && !self.groups.iter().any(|group| group.failed)
     }
 
+    /// Returns a text such as `200 hosts`. A file without a result counts as a host.
+    pub fn hosts(&self) -> String {
+        plural(self.host_count() + self.without_result.len(), "host")
+    }
+
     /// Returns a line such as `200 hosts: 2 failed, 8 to change, 190 ok`.
     pub fn summary(&self) -> String {
-        let count = |which: &dyn Fn(&Group) -> bool| {
-            self.groups.iter().filter(|group| which(group)).map(|group| group.hosts.len()).sum::<usize>()
-        };
-        let is_apply = |group: &Group| group.command == "apply";
-        let counts = [
-            (self.without_result.len(), "without a result"),
-            (count(&|group| group.failed), "failed"),
-            (count(&|group| !group.failed && !group.in_order && !is_apply(group)), "need changes or attention"),
-            (count(&|group| !group.failed && !group.in_order && is_apply(group)), "changed or need attention"),
-            (count(&|group| group.in_order), "ok"),
-        ];
-        let counts: Vec<String> =
-            counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-        let hosts = self.host_count();
-        format!("{hosts} {}: {}", if hosts == 1 { "host" } else { "hosts" }, counts.join(", "))
+        format!("{}: {}", self.hosts(), self.numbers())
+    }
+
+    /// Returns the numbers of hosts: `2 failed, 8 to change, 190 ok`.
+    pub fn numbers(&self) -> String {
+        let mut counts = vec![("without a result", self.without_result.len())];
+        for verdict in ["failed", "changed", "to change", "to look at", "ok"] {
+            let groups = self.groups.iter().filter(|group| group.verdict() == verdict);
+            counts.push((verdict, groups.map(|group| group.hosts.len()).sum()));
+        }
+        let counts = counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}"));
+        counts.collect::<Vec<String>>().join(", ")
+    }
+}
+
+impl StepResult {
+    /// Returns whether another host's step has the same outcome with the same changes. Their texts can differ.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.step == other.step && self.outcome == other.outcome && self.actions() == other.actions()
+    }
+
+    fn actions(&self) -> Vec<(&str, &str)> {
+        self.changes.iter().map(|change| (change.action.as_str(), change.target.as_str())).collect()
     }
 }
 
 impl Group {
+    /// Returns the hosts' result in a word or two. Steps that are unchecked, warnings and follow-ups are to look at.
+    fn verdict(&self) -> &'static str {
+        let has = |outcome: &str| self.steps.iter().any(|step| step.outcome == outcome);
+        match () {
+            () if self.failed => "failed",
+            () if self.in_order => "ok",
+            () if has("changed") => "changed",
+            () if has("changes") => "to change",
+            () => "to look at",
+        }
+    }
+
+    /// Returns whether both groups are of the same command and plan file.
+    pub fn is_of_plan(&self, other: &Self) -> bool {
+        (&self.plan, &self.command) == (&other.plan, &other.command)
+    }
+
     fn of(runs: Vec<HostRun>) -> Option<Self> {
         let first = runs.first()?;
         let steps: Vec<StepResult> = first.noteworthy().cloned().collect();
@@ -297,8 +328,13 @@ impl Group {
     }
 }
 
-/// Returns a list of host names for people. Consecutive names form a range: `web001 to web190`.
+/// Returns a list of host names for people.
 pub fn host_list(hosts: &[String]) -> String {
+    host_ranges(hosts).join(", ")
+}
+
+/// Returns the names of hosts. Consecutive names form a range: `web001 to web190`.
+pub fn host_ranges(hosts: &[String]) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut at = 0;
     while at < hosts.len() {
@@ -313,7 +349,7 @@ pub fn host_list(hosts: &[String]) -> String {
         }
         at = end + 1;
     }
-    parts.join(", ")
+    parts
 }
 
 /// Returns whether a name follows the other one by a number of the same width in it.

@@ -2,6 +2,9 @@ use serde_json::{Value, json};
 
 use super::groups::host_list;
 use super::{HostRun, NoResult, Report};
+use crate::text::layout::Layout;
+
+const UNLIMITED: Layout = Layout { columns: None };
 
 fn lines(host: &str, steps: &[(&str, &str, &str)], outcome: &str) -> String {
     let mut lines = vec![json!({
@@ -54,9 +57,9 @@ fn hosts_with_the_same_result_are_grouped() {
         "groups that need attention come first"
     );
     assert!(!report.is_ok());
-    assert_eq!(report.summary(), "197 hosts: 1 failed, 6 need changes or attention, 190 ok");
+    assert_eq!(report.summary(), "197 hosts: 1 failed, 6 to change, 190 ok");
     assert_eq!(report.groups[1].differs, ["key"]);
-    let human = anstream::adapter::strip_str(&report.human()).to_string();
+    let human = anstream::adapter::strip_str(&report.human_in_full(UNLIMITED)).to_string();
     for line in [
         "1 host (plan of small): web200",
         "  blocked    logs  A step",
@@ -86,8 +89,10 @@ fn the_last_run_of_a_host_counts_and_an_unfinished_one_has_no_result() {
     let cut: String =
         lines("b", &[("logs", "unchanged", "")], "ok").lines().take(2).map(|line| format!("{line}\n")).collect();
     let report = report(&[twice, cut]);
-    assert_eq!(report.summary(), "1 host: 1 without a result, 1 ok");
-    assert!(report.human().contains("b (small): the lines end before the run does") && !report.is_ok());
+    assert_eq!(report.summary(), "2 hosts: 1 without a result, 1 ok");
+    assert!(
+        report.human_in_full(UNLIMITED).contains("b (small): the lines end before the run does") && !report.is_ok()
+    );
 }
 
 #[test]
@@ -102,7 +107,7 @@ fn files_that_are_not_runs_are_refused() {
             .contains("does not start a run")
     );
     let missing = NoResult { file: "web7.jsonl".into(), why: "it is empty".into() };
-    assert!(Report::of(Vec::new(), vec![missing]).human().contains("web7.jsonl: it is empty"));
+    assert!(Report::of(Vec::new(), vec![missing]).human_in_full(UNLIMITED).contains("web7.jsonl: it is empty"));
 }
 
 #[test]
