@@ -39,6 +39,12 @@ fn sent(fleet: &Fleet) -> u64 {
     hosts.filter_map(|line| line.split_whitespace().nth(9)?.parse::<u64>().ok()).sum()
 }
 
+/// Processes and threads that the first host has started.
+fn started(fleet: &Fleet) -> u64 {
+    let load = fleet.hosts[0].bash("root", "cat /proc/loadavg");
+    load.split_whitespace().last().and_then(|last| last.parse().ok()).unwrap_or_default()
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn twenty_hosts_are_measured() {
@@ -66,8 +72,11 @@ fn twenty_hosts_are_measured() {
             hosts - 1
         )
     };
+    // Counting starts processes, too.
+    let count = started(&fleet);
+    let counting = started(&fleet) - count;
     let measured = |name: &str, line: &str| {
-        let before = sent(&fleet);
+        let before = (sent(&fleet), started(&fleet));
         let output = fleet
             .on_controller("/usr/bin/time")
             .args(["--format", "%e %U %S", "--output", "time", "bash", "-c", line])
@@ -79,9 +88,10 @@ fn twenty_hosts_are_measured() {
         assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stdout));
         let time = fs::read_to_string(fleet.path("time")).unwrap();
         let times: Vec<f64> = time.split_whitespace().map(|word| word.parse().unwrap()).collect();
-        let kilobytes = (sent(&fleet) - before) / 1024;
+        let processes = started(&fleet) - before.1 - counting;
+        let kilobytes = (sent(&fleet) - before.0) / 1024;
         println!(
-            "{name:<44} wall {:6.2} s   controller CPU {:6.2} s   sent {kilobytes:>6} kB",
+            "{name:<44} wall {:6.2} s   controller CPU {:6.2} s   sent {kilobytes:>6} kB   processes on a host {processes:>4}",
             times[0],
             times[1] + times[2]
         );
