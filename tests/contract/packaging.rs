@@ -115,7 +115,7 @@ fn an_apply_with_the_rights_of_the_unit_reports_in_its_plan_what_it_cannot_chang
 }
 
 #[test]
-fn the_alerts_pass_their_tests() {
+fn the_alerts_and_the_metrics_pass_promtool() {
     let rules = packaging().join("prometheus");
     succeed(Command::new("promtool").current_dir(&rules).args(["check", "rules", "provision.rules.yml"]));
     let text =
@@ -125,6 +125,9 @@ fn the_alerts_pass_their_tests() {
     let sandbox = Sandbox::converged();
     sandbox.provision("root", ["plan", PLAN, "--metrics", "/var/tmp/m.prom"]).run().exits(0);
     let written = sandbox.read("/var/tmp/m.prom");
+    let metrics = std::fs::File::open(sandbox.path("/var/tmp/m.prom")).unwrap();
+    let linted = succeed(Command::new("promtool").args(["check", "metrics"]).stdin(metrics));
+    assert_eq!(linted, "", "promtool has nothing to say");
     let rules = std::fs::read_to_string(rules.join("provision.rules.yml")).unwrap();
     let names =
         rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("provision_"));
