@@ -71,6 +71,24 @@ fn ssh_works_with_a_default_key_and_a_known_host() {
     }
 }
 
+/// Each connection to a remote host takes a part of a second.
+#[test]
+fn an_apply_does_not_connect_more_often_than_it_has_to() {
+    let sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    let logins =
+        || sandbox.bash("root", "grep -c 'Accepted publickey' /var/log/sshd || true").trim().parse::<usize>().unwrap();
+    let connections = |what: &str, expected: usize| {
+        let before = logins();
+        apply(&sandbox, "ubuntu").exits(0);
+        assert_eq!(logins() - before, expected, "{what}");
+    };
+    connections("a clone: head and files for the plan; head, objects and HEAD for the change", 5);
+    sandbox.commit("airflow_poc/dags/late.py", "LATE = True\n");
+    connections("an update", 4);
+    connections("nothing to do", 1);
+}
+
 /// sshd drops connections while too many have not logged in. The steps of one run must not be the reason.
 #[test]
 fn many_remotes_at_one_ssh_host_are_reached() {

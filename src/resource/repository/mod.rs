@@ -23,6 +23,7 @@ mod adopt;
 mod change;
 mod clone;
 mod delta;
+mod deployed;
 mod desired;
 mod diff;
 mod in_the_way;
@@ -118,7 +119,9 @@ impl Resource for Repository {
             RepositoryChange::Clone(clone) => clone::execute(self, clone),
             RepositoryChange::Update(update) => update::execute(self, update, cx.run()),
             RepositoryChange::RemoveLeftovers { .. } => leftovers::remove(&self.path),
-        }
+        }?;
+        deployed::keep(change);
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use super::local_changes::local_changes;
 use super::move_files::UsualMode;
 use super::position::position;
 use super::survey::survey;
-use super::{clone, leftovers};
+use super::{clone, deployed, leftovers};
 use crate::failure::Failure;
 use crate::git::error::{git_failure, git_text, io_failure};
 use crate::git::head::{operation, read_head};
@@ -36,6 +36,7 @@ use crate::host::users::{acting_user, name_or_id};
 /// Observes the step.
 pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     let top = &desired.path;
+    let just_deployed = deployed::take(top);
     let found = match fs::symlink_metadata(top) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return absent(desired, false),
         other => other.map_err(io_failure("look at", top))?,
@@ -99,7 +100,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     }
     let unread = configuration::left_out();
     let mut checkout = Checkout { leftovers, unread, ..Checkout::default() };
-    Ok(match read_checkout(desired, &repo, &mut checkout)? {
+    Ok(match read_checkout(desired, &repo, just_deployed, &mut checkout)? {
         Some(obstacle) => Actual::Unusable { obstacle },
         None => Actual::Checkout(Box::new(checkout)),
     })
@@ -145,11 +146,11 @@ fn missing_parents(path: &Path, nearest: &Path) -> Vec<String> {
 
 fn ask(site: &Site<'_>) -> Result<Upstream, Failure> {
     let answer = remote::ask(site)?;
-    Ok(Upstream {
-        url: RedactedUrl::of(site.url).to_string(),
-        head: answer.head.map(|head| head.to_string()),
-        branches: answer.branches,
-    })
+    Ok(upstream_at(site, answer.head, answer.branches))
+}
+
+fn upstream_at(site: &Site<'_>, head: Option<Oid>, branches: Vec<String>) -> Upstream {
+    Upstream { url: RedactedUrl::of(site.url).to_string(), head: head.map(|head| head.to_string()), branches }
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
@@ -166,7 +167,12 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// Fills in `checkout`. Returns an obstacle if nothing more can be read.
-fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) -> Result<Option<Obstacle>, Failure> {
+fn read_checkout(
+    desired: &Desired,
+    repo: &Repository,
+    just_deployed: Option<Oid>,
+    checkout: &mut Checkout,
+) -> Result<Option<Obstacle>, Failure> {
     let top = &desired.path;
     match leftover(&area_of(repo.path()))? {
         Leftover::Live => return Ok(Some(Obstacle::AnotherRun)),
@@ -207,7 +213,11 @@ fn read_checkout(desired: &Desired, repo: &Repository, checkout: &mut Checkout) 
     let site = desired.remote_at(&url, CheckoutState::Present);
     // If nothing has to be updated, which is usual, the local changes are shown. They are read while the remote answers.
     let on_branch = head.branch.as_deref() == Some(desired.branch.as_str());
-    let (upstream, local) = thread::join(|| ask(&site), || on_branch.then(|| local_changes(repo, None)));
+    let upstream = || match just_deployed {
+        Some(commit) => Ok(upstream_at(&site, Some(commit), Vec::new())),
+        None => ask(&site),
+    };
+    let (upstream, local) = thread::join(upstream, || on_branch.then(|| local_changes(repo, None)));
     let upstream = upstream.unwrap_or_else(|panic| resume_unwind(panic))?;
     let target = upstream.head.as_deref().and_then(|head| Oid::from_str(head).ok());
     checkout.upstream = Some(upstream);
