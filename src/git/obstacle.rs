@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::pasted::{aside, aside_in, git_with_paths};
+use super::pasted::git_with_paths;
 use super::path::RepoPath;
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
-use crate::text::shell_word;
+use crate::host::users::as_root;
+use crate::text::{aside, path_of_name, shell_word};
 
 /// A state in which a checkout is not touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,21 +125,18 @@ impl Obstacle {
     pub fn refusal(&self, path: &Path) -> Failure {
         let top = path;
         let at = path.display();
-        let git = format!("git -C {}", shell_word(&path.to_string_lossy()));
+        let git = format!("git -C {}", shell_word(path));
         match self {
             Self::Broken { problem } => {
                 Failure::new(format!("the repository at {at} is broken: {problem}")).hint(cloned_anew(path))
             }
             Self::Unreadable { path, problem } => {
-                Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}")).hint(format!(
-                    "give it back to the checkout's owner: `sudo chown -R --reference={} {}`",
-                    shell_word(&at.to_string()),
-                    shell_word(&format!("{at}/.git"))
-                ))
+                Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}"))
+                    .hint(give_back("it", top, &top.join(".git")))
             }
             Self::Configuration { path, problem, user } => {
                 let hint = if problem.starts_with("it is a") {
-                    format!("git expects a file there; move it aside: `{}`", aside(path))
+                    format!("git expects a file there; move it aside: `{}`", aside(path_of_name(path)))
                 } else if problem.contains(", line ") {
                     "correct that line; git itself does not work before".to_owned()
                 } else {
@@ -181,15 +179,17 @@ impl Obstacle {
             Self::WorktreeElsewhere { path } => {
                 Failure::new(format!("the repository at {at} has its working tree at {path}")).hint(format!(
                     "remove the setting: `git config --file {} --unset-all core.worktree`",
-                    shell_word(&format!("{at}/.git/config"))
+                    shell_word(top.join(".git/config"))
                 ))
             }
             Self::Operation { name } => Failure::new(format!("a {name} is in progress in {at}"))
                 .hint(format!("finish or abort it: `{git} status` says how")),
             Self::Unmerged { path } => Failure::new(format!("the index of {at} holds a conflict in {path}"))
                 .hint(format!("resolve it: `{git} status` says how")),
-            Self::Locked { path } => Failure::new(format!("another git process holds {path}"))
-                .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", shell_word(path))),
+            Self::Locked { path } => Failure::new(format!("another git process holds {path}")).hint(format!(
+                "wait until it is done; if none is running, remove the file: `rm {}`",
+                shell_word(path_of_name(path))
+            )),
             Self::AnotherRun => Failure::new(format!("another provision run is changing {at}"))
                 .hint("wait until it is done, then run again"),
             Self::PartialClone => {
@@ -200,10 +200,10 @@ impl Obstacle {
             Self::LeftOut { path } => {
                 let mark =
                     format!("{path} in {at} is marked skip-worktree: git treats it as unchanged, whatever is there");
-                Failure::new(mark).hint(match git_with_paths(top, "update-index --no-skip-worktree", [path]) {
-                    Some(command) => format!("remove the mark: `{command}`"),
-                    None => "remove the mark with `git update-index --no-skip-worktree`".to_owned(),
-                })
+                Failure::new(mark).hint(format!(
+                    "remove the mark: `{}`",
+                    git_with_paths(top, "update-index --no-skip-worktree", [path])
+                ))
             }
             Self::Submodules { path } => {
                 Failure::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
@@ -222,7 +222,7 @@ impl Obstacle {
                 refusal.hint(if *gone {
                     format!("that worktree is gone: `{git} worktree prune`")
                 } else {
-                    let elsewhere = shell_word(path);
+                    let elsewhere = shell_word(path_of_name(path));
                     format!("leave the branch there, which changes no file: `git -C {elsewhere} checkout --detach`")
                 })
             }
@@ -231,19 +231,14 @@ impl Obstacle {
             | Self::UnwritableGit { lacks: Some(capability), path } => {
                 Failure::new(format!("cannot change {at}: root may not write to {path}")).hint(capability.hint())
             }
-            Self::Unwritable { path, .. } => Failure::new(format!(
-                "files in {path} have to change, and the step's user cannot write there"
-            ))
-            .hint(format!(
-                "give the directory back to the checkout's owner: `sudo chown -R --reference={} {}`",
-                shell_word(&at.to_string()),
-                shell_word(path)
-            )),
+            Self::Unwritable { path, .. } => {
+                Failure::new(format!("files in {path} have to change, and the step's user cannot write there"))
+                    .hint(give_back("the directory", top, &path_of_name(path)))
+            }
             Self::UnwritableParent { path, user, .. } => {
                 Failure::new(format!("cannot create {at}: the step's user cannot write to {path}")).hint(format!(
-                    "create it for that user: `sudo install -d -o {} {}`",
-                    shell_word(user),
-                    shell_word(&at.to_string())
+                    "create it for that user: `{}`",
+                    as_root(&format!("install -d -o {} {}", shell_word(user), shell_word(top)))
                 ))
             }
             Self::RefConflict { found, wanted } => {
@@ -262,13 +257,8 @@ impl Obstacle {
                 Failure::new(format!("{at} has {found}, which cannot exist beside {wanted}")).hint(remedy)
             }
             Self::UnwritableGit { path, .. } => {
-                let owned = shell_word(&format!("{at}/.git"));
-                Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it")).hint(
-                    format!(
-                        "give it back to the checkout's owner: `sudo chown -R --reference={} {owned}`",
-                        shell_word(&at.to_string())
-                    ),
-                )
+                Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it"))
+                    .hint(give_back("it", top, &top.join(".git")))
             }
             Self::NestedRepository { path } => {
                 Failure::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
@@ -281,10 +271,7 @@ impl Obstacle {
             Self::StagedSubmodule { path } => Failure::new(format!(
                 "{path} in {at} is staged as a submodule, where the remote now has something else"
             ))
-            .hint(match git_with_paths(top, "reset -q", [path]) {
-                Some(command) => format!("unstage it: `{command}`"),
-                None => "unstage it with `git reset`".to_owned(),
-            }),
+            .hint(format!("unstage it: `{}`", git_with_paths(top, "reset -q", [path]))),
             Self::UnsafeName { path } => {
                 Failure::new(format!("the remote's tree has the path {path}, which leads out of the checkout"))
                     .hint("find out who can push to the remote")
@@ -293,13 +280,19 @@ impl Obstacle {
     }
 }
 
+/// Returns the remedy for files that the checkout's owner cannot use.
+fn give_back(what: &str, top: &Path, path: &Path) -> String {
+    let command = format!("chown -R --reference={} {}", shell_word(top), shell_word(path));
+    format!("give {what} back to the checkout's owner: `{}`", as_root(&command))
+}
+
 fn moved_aside(top: &Path, path: &RepoPath) -> String {
-    aside_in(top, path).map_or("move it aside".to_owned(), |command| format!("move it aside: `{command}`"))
+    format!("move it aside: `{}`", aside(top.join(path.as_path())))
 }
 
 /// Returns the remedy of last resort, and what it costs.
 fn cloned_anew(path: &Path) -> String {
-    let aside = aside(&path.to_string_lossy());
+    let aside = aside(path);
     format!(
         "have the step clone it again from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"
     )

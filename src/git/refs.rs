@@ -14,6 +14,7 @@ use super::work_area::WorkArea;
 use crate::failure::Failure;
 use crate::host::fs::may_access;
 use crate::host::users::User;
+use crate::text::shell_word;
 
 /// Returns who writes commits and reflogs: the configured identity, or else the login name at this host, as git does.
 pub fn identity(repo: &Repository, time: Option<Time>) -> Result<Signature<'static>, Failure> {
@@ -217,7 +218,11 @@ pub fn follow(area: &mut WorkArea, repo: &Repository, remote: &str, branch: &str
         area.install_file(&new, &target)?;
     } else {
         return Err(Failure::new(format!("cannot change {}: it is a symlink to another file system", link.display()))
-            .hint("replace it by a regular file"));
+            .hint(format!(
+                "replace it by a regular file: `cp --remove-destination {} {}`",
+                shell_word(&target),
+                shell_word(&link)
+            )));
     }
     area.unlock(&link)
 }

@@ -18,6 +18,7 @@ use super::open::open_repository;
 use super::pack::FetchedPack;
 use super::shared::Shared;
 use crate::failure::Failure;
+use crate::host::fs::escape_path;
 
 const AREA: &str = "provision";
 const CLAIM: &str = "claim";
@@ -106,7 +107,7 @@ impl WorkArea {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let refusal = Obstacle::Locked { path: lock.display().to_string() }.refusal(&self.git);
+                let refusal = Obstacle::Locked { path: escape_path(&lock) }.refusal(&self.git);
                 Err(refusal)
             }
             Err(error) => Err(io_failure("lock", target)(error)),

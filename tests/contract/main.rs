@@ -49,6 +49,7 @@ mod metrics;
 mod oracle;
 mod packaging;
 mod pasted;
+mod pasted_remedies;
 mod races;
 mod recipes;
 mod recordings;

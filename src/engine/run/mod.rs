@@ -351,7 +351,7 @@ impl Run {
     /// Returns a function that makes the command line to restore a rescue.
     fn restore_command(&self) -> Arc<RestoreCommand> {
         let Source { path, is_input, .. } = &self.inputs.source;
-        let file = file_word(&path.display().to_string());
+        let file = file_word(path);
         // The journal has the steps of a plan file that is not on the host.
         let is_recorded = *is_input && !path.exists();
         let arguments = if is_recorded { String::new() } else { self.restore_arguments.clone() };

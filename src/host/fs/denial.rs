@@ -9,10 +9,10 @@ use rustix::io::{Errno, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::open_at;
-use super::error::shell_path;
 use super::{Dir, Error, Stat, acting_ids, escape_path};
 use crate::host::capabilities::{Capability, has_capability, is_confined_to_planning, missing_write_all};
-use crate::host::users::acting_user;
+use crate::host::users::{acting_user, as_root};
+use crate::text::{path_of_name, shell_word};
 
 const STICKY: u32 = 0o1000;
 const ROOT: &str = "root";
@@ -53,8 +53,8 @@ impl Denial {
     pub fn reason(&self) -> String {
         match self {
             Self::ReadOnly { mount } => format!("{mount} is mounted read-only"),
-            Self::Immutable { path } => format!("{path} is immutable (lsattr -d)"),
-            Self::AppendOnly { path } => format!("{path} is append-only (lsattr -d)"),
+            Self::Immutable { path } => format!("{path} is immutable (lsattr)"),
+            Self::AppendOnly { path } => format!("{path} is append-only (lsattr)"),
             Self::MountPoint { path } => {
                 format!("{path} is a mount point, as a container's volume of a single file is, and cannot be replaced")
             }
@@ -68,16 +68,18 @@ impl Denial {
 
     /// Returns the remedy, as a command if possible.
     pub fn hint(&self) -> String {
-        let word = |path: &str| shell_path(Path::new(path));
+        let word = |path: &str| shell_word(path_of_name(path));
         match self {
             Self::ReadOnly { mount } => format!(
-                "make it writable: mount -o remount,rw {}; in a systemd unit with ProtectSystem=, name it in ReadWritePaths=",
-                word(mount)
+                "make it writable: `{}`; in a systemd unit with ProtectSystem=, name it in ReadWritePaths=",
+                as_root(&format!("mount -o remount,rw {}", word(mount)))
             ),
-            Self::Immutable { path } => format!("remove the flag as root: chattr -i {}", word(path)),
-            Self::AppendOnly { path } => format!("remove the flag as root: chattr -a {}", word(path)),
+            Self::Immutable { path } => format!("remove the flag: `{}`", as_root(&format!("chattr -i {}", word(path)))),
+            Self::AppendOnly { path } => {
+                format!("remove the flag: `{}`", as_root(&format!("chattr -a {}", word(path))))
+            }
             Self::MountPoint { path } => {
-                format!("change the file that is mounted there instead (findmnt {}), or unmount it", word(path))
+                format!("change the file that is mounted there instead (`findmnt {}`), or unmount it", word(path))
             }
             Self::NotWritable { lacks: Some(capability), .. } => capability.hint(),
             Self::NotWritable { user, dir, .. } if user == ROOT => {
@@ -85,7 +87,7 @@ impl Denial {
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
             Self::Sticky { .. } => "set run_as: root on the step, or the user that owns the file".to_owned(),
-            Self::Other { .. } => "see what kind of file system that is (findmnt -T PATH)".to_owned(),
+            Self::Other { path, .. } => format!("see what kind of file system that is: `findmnt -T {}`", word(path)),
         }
     }
 }

@@ -8,6 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::{open_at, open_quietly};
 use super::{Error, Stat, acts_as_root, escape_path};
+use crate::text::aside;
 
 /// The number of symlinks that Linux follows in one path (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
@@ -47,7 +48,7 @@ impl Dir {
                 )),
                 Some(stat) => Err(Error::refused(
                     format!("{} is {}, not a directory", escape_path(&path), stat.kind.name()),
-                    "move it away, or give another path",
+                    format!("move it aside: `{}`, or give another path", aside(&path)),
                 )),
                 None => Err(Error::call("open", &path, Errno::NOENT)),
             },

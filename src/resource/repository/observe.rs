@@ -113,7 +113,7 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         && !can_change_names_in(nearest)
     {
         obstacle = Some(Obstacle::UnwritableParent {
-            path: nearest.display().to_string(),
+            path: escape_path(nearest),
             user: acting_user(),
             lacks: missing_write_all(),
         });
@@ -267,9 +267,7 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
         checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
     }
     if let Some(path) = refs::unwritable(repo, &moved)? {
-        checkout
-            .obstacles
-            .push(Obstacle::UnwritableGit { path: path.display().to_string(), lacks: missing_write_all() });
+        checkout.obstacles.push(Obstacle::UnwritableGit { path: escape_path(&path), lacks: missing_write_all() });
     }
     if !checkout.obstacles.is_empty() {
         return Ok(());
@@ -309,7 +307,7 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let same = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     match repo.workdir() {
         Some(workdir) if same(workdir).is_some() && same(workdir) == same(&desired.path) => {}
-        Some(workdir) => found.push(Obstacle::WorktreeElsewhere { path: workdir.display().to_string() }),
+        Some(workdir) => found.push(Obstacle::WorktreeElsewhere { path: escape_path(workdir) }),
         None => found.push(Obstacle::SeparateGitDirectory),
     }
     if let Some(name) = operation(repo.state()) {
@@ -322,7 +320,7 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     for name in ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking.as_deref()) {
         let lock = git.join(format!("{name}.lock"));
         if fs::symlink_metadata(&lock).is_ok() && !is_own_lock(git, &lock) {
-            found.push(Obstacle::Locked { path: lock.display().to_string() });
+            found.push(Obstacle::Locked { path: escape_path(&lock) });
         }
     }
     let config = repo.config()?;
@@ -339,9 +337,9 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
             let head = fs::read_to_string(worktree.path().join("HEAD")).unwrap_or_default();
             if head.trim_end() == format!("ref: {branch}") {
                 let at = fs::read_to_string(worktree.path().join("gitdir")).unwrap_or_default();
-                let path = at.trim_end().trim_end_matches("/.git").to_owned();
-                let gone = !Path::new(&path).join(".git").exists();
-                found.push(Obstacle::CheckedOutElsewhere { path, gone });
+                let path = Path::new(at.trim_end().trim_end_matches("/.git"));
+                let gone = !path.join(".git").exists();
+                found.push(Obstacle::CheckedOutElsewhere { path: escape_path(path), gone });
             }
         }
     }

@@ -115,7 +115,7 @@ fn check_private(folder: &Path) -> Result<(), Failure> {
     if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let at = shell_word(&folder.to_string_lossy());
+    let at = shell_word(folder);
     Err(Failure::new(format!(
         "{} is accessible to others than the checkout's owner: no private file is kept there",
         folder.display()

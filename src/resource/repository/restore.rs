@@ -194,7 +194,7 @@ fn add_staged_objects(
         let Some(blob) = blob.filter(|blob| blob.mode != 0o160_000 && !odb.exists(blob.id)) else { continue };
         let Ok(content) = found.repository_of(name, held).find_blob(blob.id) else {
             let missing = format!("nothing was restored: the staged {name} is missing: no object {}", blob.id);
-            let hint = format!("look at it with `git -C {} fsck`", shell_word(&top.to_string_lossy()));
+            let hint = format!("look at it with `git -C {} fsck`", shell_word(top));
             return Err(Failure::new(missing).hint(hint));
         };
         store.odb().and_then(|store| store.write(ObjectType::Blob, content.content())).map_err(&failed)?;

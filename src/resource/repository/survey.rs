@@ -18,6 +18,7 @@ use crate::git::tree::{Blob, Entry};
 use crate::git::worktree::{Seen, lstat_below, mode_of, unwritable};
 use crate::git::{Obstacle, RepoPath};
 use crate::host::capabilities::missing_write_all;
+use crate::host::fs::escape_path;
 
 /// What the working tree has of a local change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,9 +234,7 @@ impl Surveyor<'_> {
         let removed = self.result.in_the_way.keys();
         let written = self.result.items.iter().filter(|item| !item.satisfied).map(|item| &item.path);
         for folder in unwritable(self.top, written.chain(removed)) {
-            self.result
-                .obstacles
-                .push(Obstacle::Unwritable { path: folder.display().to_string(), lacks: missing_write_all() });
+            self.result.obstacles.push(Obstacle::Unwritable { path: escape_path(&folder), lacks: missing_write_all() });
         }
     }
 }
