@@ -44,7 +44,7 @@ fn repair(sandbox: &Sandbox, name: &str, words: &[&str]) -> Vec<String> {
         commands.retain(|command| !command.starts_with("docker ") && !command.contains(" rescue restore "));
         assert!(!commands.is_empty(), "{name}: no remedy\n{outcome}");
         for command in commands {
-            let result = sandbox.command(USER, ["bash", "-c", &command]).directory(TOP).run();
+            let result = sandbox.command(USER, ["bash", "-c", &command]).directory("/").run();
             assert!(result.code == 0, "{name}\n{outcome}\n{result}");
             pasted.push(command);
         }
@@ -55,10 +55,13 @@ fn write(sandbox: &Sandbox, name: &str, text: &str) {
     sandbox.command(USER, ["tee", name]).directory(TOP).stdin(text).run().exits(0);
 }
 
-/// Returns a plan file with one step, in which `@` is the directory of the test.
+/// Returns a plan file with this step and another one, in which `@` is the directory of the test.
 fn plan_file(step: &str) -> String {
     let top = serde_json::to_string(TOP).unwrap();
-    format!("name: broken\nsteps:\n  - id: it\n    {}\n", step.replace('@', top.trim_matches('"')))
+    let text = format!(
+        "name: broken\nsteps:\n  - id: it\n    {step}\n  - id: other\n    directory: {{ path: \"@/else/where\" }}\n"
+    );
+    text.replace('@', &top[1..top.len() - 1])
 }
 
 const FILE: &str = r#"file: { path: "@/f", content: "new\n", mode: "0600" }"#;
@@ -207,7 +210,7 @@ fn a_plan_file_of_root_is_read_through_a_pipe() {
     bash(&sandbox, "sudo -n chown root plan.yaml; sudo -n chmod 600 plan.yaml");
     let refused = run(&sandbox, &["plan", "plan.yaml"]).exits(1);
     let result = sandbox.command(USER, ["bash", "-c", &refused.commands()[0]]).directory(TOP).run().exits(0);
-    assert!(result.stdout.contains("1 step to change"), "{refused}\n{result}");
+    assert!(result.stdout.contains("2 steps to change"), "{refused}\n{result}");
 }
 
 #[test]

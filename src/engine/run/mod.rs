@@ -406,7 +406,7 @@ impl Run {
         let recovered = |run: &&InterruptedRun| run.changes.iter().all(|change| here(&change.step));
         let runs: Vec<InterruptedRun> = self.interrupted.iter().filter(recovered).cloned().collect();
         if let Err(failure) = journal::mark_recovered(&self.folder, &runs, self.targets.run()) {
-            self.report.event(&Event::Warning { message: failure.message });
+            self.report.event(&Event::warning(failure));
         }
     }
 }
@@ -426,10 +426,10 @@ fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
 
 /// Reports earlier runs of the plan file that were interrupted, and damaged journals.
 fn report_interrupted(folder: &StateFolder, file: &str, report: &Report) -> Vec<InterruptedRun> {
-    let (interrupted, wrong) = match journal::interrupted(folder, file) {
-        Ok(found) => found,
-        Err(failure) => (Vec::new(), vec![failure.message]),
-    };
+    let (interrupted, wrong) = journal::interrupted(folder, file).unwrap_or_else(|failure| {
+        report.event(&Event::warning(failure));
+        Default::default()
+    });
     for message in wrong {
         report.event(&Event::Warning { message });
     }
