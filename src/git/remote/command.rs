@@ -25,8 +25,7 @@ use crate::host::environment;
 use crate::host::gate::Gate;
 use crate::host::program::{self, Ended, Limits};
 use crate::host::thread;
-use crate::host::users::as_root;
-use crate::text::io_error_text;
+use crate::text::{io_error_text, shell_word};
 
 /// The oldest supported version of git, that of Debian 11.
 const OLDEST: (u32, u32) = (2, 30);
@@ -132,7 +131,7 @@ impl Git {
         git.override_settings(&settings, site)?;
         let command = environment::text("GIT_SSH_COMMAND")
             .or_else(|| settings.get("core.sshcommand").map(str::to_owned))
-            .or_else(|| environment::text("GIT_SSH").map(|program| ssh::shell_quoted(&program)))
+            .or_else(|| environment::text("GIT_SSH").map(|program| shell_word(&program)))
             .filter(|command| !command.trim().is_empty());
         let variant = environment::text("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
         let command = command.as_deref().unwrap_or("ssh");
@@ -390,17 +389,17 @@ fn not_started(error: &std::io::Error, folder: &Path) -> Failure {
 }
 
 /// Returns the command that installs git on this host.
-fn install() -> String {
+fn install() -> &'static str {
     let there =
         |program: &str| Path::new("/usr/bin").join(program).exists() || Path::new("/sbin").join(program).exists();
-    as_root(match () {
-        () if there("apt-get") => "apt-get install git",
-        () if there("dnf") => "dnf install git",
-        () if there("yum") => "yum install git",
-        () if there("zypper") => "zypper install git",
+    match () {
+        () if there("apt-get") => "sudo apt-get install git",
+        () if there("dnf") => "sudo dnf install git",
+        () if there("yum") => "sudo yum install git",
+        () if there("zypper") => "sudo zypper install git",
         () if there("apk") => "apk add git",
-        () => "apt-get install git",
-    })
+        () => "sudo apt-get install git",
+    }
 }
 
 #[cfg(test)]

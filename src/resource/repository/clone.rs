@@ -57,7 +57,8 @@ fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure
             made.push(new.path().to_owned());
         }
         if new.is_exposed()? {
-            let obstacle = Obstacle::Untrusted { path: new.path().display().to_string() };
+            let is_own = new.stat_self()?.uid == 0;
+            let obstacle = Obstacle::Untrusted { path: new.path().display().to_string(), is_own };
             return Err(obstacle.refusal(top));
         }
         Ok(new)

@@ -18,7 +18,6 @@ mod checkout;
 mod fleet;
 mod language_server;
 mod midway;
-mod remedies;
 mod run;
 mod snapshot;
 #[cfg(target_arch = "x86_64")]
