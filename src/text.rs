@@ -1,12 +1,20 @@
 //! Makes untrusted text (file names, commits, server messages, plan files) safe for a terminal: it can neither control
 //! the terminal nor change how the rest of a line looks.
 
+#[cfg(test)]
+mod commands;
 pub mod layout;
 mod nearest;
 mod redacted_url;
+mod shell;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 pub use nearest::nearest;
 pub use redacted_url::{RedactedUrl, without_login};
+pub use shell::{aside, file_argument, file_word, shell_word, shell_words};
 
 /// Returns whether a character is invisible but has an effect: control characters, line and paragraph separators, and
 /// Unicode's format characters (category Cf), which can reverse the order of a line (CVE-2021-42574).
@@ -41,10 +49,28 @@ pub fn escape_content(bytes: &[u8]) -> String {
     escape(bytes, |c| is_hidden(c) && c != '\t' && c != '\n')
 }
 
-/// Returns the name of a file, without loss and in one line: hidden characters, backslashes and invalid UTF-8 become `\xNN`
-/// for each byte. A name can neither control a terminal nor look like another name.
+/// Returns the name of a file, without loss and in one line: hidden characters, backslashes, backticks and invalid UTF-8 become
+/// `\xNN` for each byte. A name can neither control a terminal nor look like another name or the start of a command.
 pub fn escape_name(bytes: &[u8]) -> String {
-    escape(bytes, |c| is_hidden(c) || c == '\\')
+    escape(bytes, |c| is_hidden(c) || c == '\\' || c == '`')
+}
+
+/// Returns the bytes of a name from its text form ([`escape_name`]). `None` if it has an invalid escape.
+pub fn unescape_name(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\\x") {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        bytes.push(u8::from_str_radix(rest.get(at + 2..at + 4)?, 16).ok()?);
+        rest = &rest[at + 4..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
+}
+
+/// Returns the path whose text form ([`escape_name`]) this is. What is no such form is a path as it is.
+pub fn path_of_name(text: &str) -> PathBuf {
+    unescape_name(text).map_or_else(|| PathBuf::from(text), |bytes| OsString::from_vec(bytes).into())
 }
 
 fn escape(bytes: &[u8], is_escaped: impl Fn(char) -> bool) -> String {
@@ -68,7 +94,7 @@ pub fn plural(count: usize, noun: &str) -> String {
 pub fn storage_hint(error: &std::io::Error, otherwise: impl Into<String>) -> String {
     match error.kind() {
         std::io::ErrorKind::FileTooLarge => {
-            "raise the limit on file sizes, then run again: ulimit -f unlimited".to_owned()
+            "raise the limit on file sizes, then run again: `ulimit -f unlimited`".to_owned()
         }
         _ => otherwise.into(),
     }
@@ -81,31 +107,6 @@ pub fn directories(paths: &[String]) -> String {
 
 fn replace(text: &str, kept: &str) -> String {
     text.chars().map(|c| if is_hidden(c) && !kept.contains(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Quotes a word for a shell if necessary.
-pub fn shell_word(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// Returns the path of a file in a form that is not mistaken for an option. `-` alone is standard input.
-pub fn file_argument(path: &str) -> String {
-    if path.starts_with('-') && path != "-" { format!("./{path}") } else { path.to_owned() }
-}
-
-/// Returns [`file_argument`] of a path, quoted for a shell.
-pub fn file_word(path: &str) -> String {
-    shell_word(&file_argument(path))
-}
-
-/// Returns a POSIX shell command line of these words.
-pub fn shell_words(words: &[String]) -> String {
-    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the text of a system error in lower case, without its number.
@@ -186,12 +187,5 @@ mod tests {
             assert_eq!(Position::of(text, byte), Position { line, column }, "{byte}");
         }
         assert_eq!(Position { line: 3, column: 7 }.to_string(), "line 3, column 7");
-    }
-
-    #[test]
-    fn shell_words_are_quoted_if_necessary() {
-        assert_eq!(shell_word("/home/a-b"), "/home/a-b");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
-        assert_eq!(shell_word(""), "''");
     }
 }

@@ -26,9 +26,9 @@ pub fn default_plan_file() -> Result<PathBuf, Failure> {
         [] => Err(not_found()),
         several => {
             let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
-            let first = file_word(&names[0]);
+            let first = file_word(&several[0]);
             Err(Failure::new(format!("found several plan files: {}", names.join(", ")))
-                .hint(format!("choose one: provision plan {first}")))
+                .hint(format!("choose one: `provision plan {first}`")))
         }
     }
 }
@@ -51,7 +51,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
             Ok(Vec::new())
         }
         Err(error) => Err(Failure::new(format!("cannot look for plan files in ./{FOLDER}: {}", reason(&error)))
-            .hint(format!("make it readable: chmod u+rx {FOLDER}; or name the path of the plan file"))),
+            .hint(format!("make it readable: `chmod u+rx {FOLDER}`; or name the path of the plan file"))),
     }
 }
 
@@ -60,12 +60,12 @@ fn not_found() -> Failure {
     let failure = Failure::new("no plan file found: neither ./provision.yaml nor a *.yaml under ./plans");
     let here = entries(Path::new(".")).unwrap_or_default();
     let near = here.iter().chain(&entries(Path::new(FOLDER)).unwrap_or_default()).find_map(|path| {
-        let path = path.strip_prefix(".").unwrap_or(path);
+        let path = path.strip_prefix(".").unwrap_or(path).to_owned();
         let lower = PathBuf::from(path.to_string_lossy().to_lowercase());
-        (path.is_file() && has_ending(&lower, &["yaml", "yml"])).then(|| path.display().to_string())
+        (path.is_file() && has_ending(&lower, &["yaml", "yml"])).then_some(path)
     });
     failure.hint(match near {
-        Some(path) => format!("did you mean this one? provision plan {}", file_word(&path)),
-        None => "name the path of the plan file; to start one: provision init > provision.yaml".to_owned(),
+        Some(path) => format!("did you mean this one? `provision plan {}`", file_word(path)),
+        None => "name the path of the plan file; to start one: `provision init > provision.yaml`".to_owned(),
     })
 }

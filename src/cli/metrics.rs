@@ -70,7 +70,7 @@ impl MetricsFile {
         };
         let dir = Dir::open(parent).map_err(|error| {
             let hint = if error.is_missing() {
-                format!("mkdir -p -- {}", shell_word(&parent.display().to_string()))
+                format!("create the directory: `mkdir -p {}`", shell_word(parent))
             } else {
                 "name a file in a directory that you can write to".to_owned()
             };
@@ -124,9 +124,9 @@ impl MetricsFile {
         if let Some(other) =
             text.as_deref().and_then(known_plan).filter(|known| !run.plan.is_empty() && *known != run.plan)
         {
-            let file = shell_word(&self.path.display().to_string());
+            let file = shell_word(&self.path);
             let message = format!("it has the metrics of the plan `{other}`: each plan file needs a file of its own");
-            let failure = Failure::new(message).hint(format!("name another file, or remove this one: rm -- {file}"));
+            let failure = Failure::new(message).hint(format!("name another file, or remove this one: `rm {file}`"));
             return Err(NotWritten::Failed(failure));
         }
         let text = run.text(text.as_deref(), &self.plan_file, self.command.name(), SystemTime::now());

@@ -30,10 +30,10 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
         (RescueCommand::Restore(_), Some(id)) => restore(&rescues, id, to).await,
         (RescueCommand::Show(_) | RescueCommand::Restore(_), None) => {
             let list = match &file {
-                Some(file) => format!("provision rescue list {}", file_word(&file.display().to_string())),
+                Some(file) => format!("provision rescue list {}", file_word(file)),
                 None => "provision rescue list".to_owned(),
             };
-            Err(Failure::new("no rescue id given").hint(format!("to list the ids, run: {list}")).into())
+            Err(Failure::new("no rescue id given").hint(format!("to list the ids, run: `{list}`")).into())
         }
     };
     rescues.end().await;
@@ -89,6 +89,6 @@ async fn restore(rescues: &Rescues, id: &str, to: Option<PathBuf>) -> Result<Vec
     for note in &notes {
         let _ = writeln!(text, "{note}");
     }
-    let _ = writeln!(text, "\nthe rescue {id} is kept; to delete it: {delete}");
+    let _ = writeln!(text, "\nthe rescue {id} is kept; to delete it: `{delete}`");
     Ok(text.into_bytes())
 }

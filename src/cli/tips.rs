@@ -63,6 +63,8 @@ pub fn better(mut error: clap::Error) -> clap::Error {
             if let Some(tip) = known(OPTIONS, word) {
                 error.remove(ContextKind::SuggestedArg);
                 set_tip(&mut error, tip);
+            } else if !word.starts_with('-') && takes_ids(&error) {
+                set_tip(&mut error, "several ids are separated by commas: `--only ID,ID`, `--skip ID,ID`");
             }
         }
         ErrorKind::InvalidSubcommand => {
@@ -90,6 +92,12 @@ pub fn better(mut error: clap::Error) -> clap::Error {
         _ => {}
     }
     error
+}
+
+/// Returns whether the command line is one of `plan` or `apply`, which take one file.
+fn takes_ids(error: &clap::Error) -> bool {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    ["provision plan ", "provision apply "].iter().any(|command| usage.contains(command))
 }
 
 fn word(error: &clap::Error, kind: ContextKind) -> String {
@@ -130,6 +138,8 @@ mod tests {
             (&["apply", "-n"], "`provision plan` is the dry run"),
             (&["apply", "--auto-approve"], "provision apply --yes"),
             (&["apply", "--tags=x"], "--only ID,…"),
+            (&["plan", "p.yaml", "--only", "a", "b"], "separated by commas"),
+            (&["apply", "p.yaml", "b", "--yes"], "separated by commas"),
             (&["destroy"], "never removes"),
             (&["rollback"], "rescue restore"),
             (&["lint", "x.yaml"], "provision validate"),

@@ -98,6 +98,14 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Returns the warning about a failure that does not end the run.
+    pub fn warning(failure: Failure) -> Self {
+        let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+        Self::Warning { message: format!("{}{hint}", failure.message) }
+    }
+}
+
 /// The plan of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepPlanned {

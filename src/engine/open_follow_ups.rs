@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::host::fs::escape_path;
 use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::{AnyResource, SubjectState};
-use crate::text::{io_error_text, shell_word, shell_words};
+use crate::text::{aside, io_error_text, shell_words};
 
 /// The largest list that is read, in bytes.
 const MAX_LIST_BYTES: u64 = 16 << 20;
@@ -47,9 +47,8 @@ impl OpenFollowUps {
         {
             list = serde_json::from_slice(&bytes).map_err(|error| {
                 let file = dir.path_of(file_name(path).as_ref());
-                let (shown, word) = (escape_path(&file), shell_word(&file.to_string_lossy()));
-                Failure::new(format!("cannot read the open follow-ups in {shown}: {error}"))
-                    .hint(format!("look into it, then move it away: mv {word} {word}.damaged"))
+                Failure::new(format!("cannot read the open follow-ups in {}: {error}", escape_path(&file)))
+                    .hint(format!("look into it, then move it away: `{}`", aside(file)))
             })?;
         }
         list.recovered.retain(|run| interrupted.iter().any(|other| other.run == *run));

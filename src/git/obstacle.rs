@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::pasted::{aside, aside_in, git_with_paths};
+use super::pasted::git_with_paths;
 use super::path::RepoPath;
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
-use crate::host::fs::{Denial, acting_ids};
-use crate::text::shell_word;
+use crate::host::users::as_root;
+use crate::text::{aside, path_of_name, shell_word};
 
 /// A state in which a checkout is not touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +29,8 @@ pub enum Obstacle {
     BareSetting,
     /// The checkout belongs to another user than the acting one.
     NotOwned { owner: String, user: String },
-    /// The directory of the checkout belongs to another user than its `.git`, which is the acting user's.
-    TopNotOwned { owner: String, user: String },
-    /// The acting user is root, and others can write to a directory on the way to the checkout, or to the checkout.
-    Untrusted {
-        path: String,
-        /// It belongs to root: its mode lets others write.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        is_own: bool,
-    },
+    /// The acting user is root, and others can write to a directory on the way to the checkout.
+    Untrusted { path: String },
     /// `.git` is not a directory: a linked worktree, a submodule or a separate git directory.
     SeparateGitDirectory,
     /// `core.worktree` names another directory.
@@ -71,14 +64,9 @@ pub enum Obstacle {
         #[serde(default)]
         gone: bool,
     },
-    /// A file or directory that has to change cannot be changed, by anybody or by the acting user.
-    Denied { denial: Denial },
     /// The acting user cannot write to a directory in which files have to change.
     Unwritable {
         path: String,
-        /// It belongs to the acting user: its mode denies it.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        is_own: bool,
         /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
@@ -97,9 +85,6 @@ pub enum Obstacle {
     /// The acting user cannot write to a file or directory below `.git` that has to change.
     UnwritableGit {
         path: String,
-        /// It belongs to the acting user: its mode denies it.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        is_own: bool,
         /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
@@ -126,7 +111,6 @@ impl Obstacle {
                 | Self::Bare
                 | Self::BareSetting
                 | Self::NotOwned { .. }
-                | Self::TopNotOwned { .. }
                 | Self::Untrusted { .. }
                 | Self::SeparateGitDirectory
                 | Self::WorktreeElsewhere { .. }
@@ -136,50 +120,23 @@ impl Obstacle {
         )
     }
 
-    /// Makes the obstacle for what prevents a change in the working tree.
-    pub fn of_denial(denial: Denial) -> Self {
-        match denial {
-            Denial::NotWritable { dir, lacks, .. } => Self::Unwritable { is_own: is_own(&dir), path: dir, lacks },
-            denial => Self::Denied { denial },
-        }
-    }
-
-    /// Makes the obstacle for what prevents a change in the git directory.
-    pub fn of_denial_in_git(denial: Denial) -> Self {
-        match denial {
-            Denial::NotWritable { dir, lacks, .. } => Self::UnwritableGit { is_own: is_own(&dir), path: dir, lacks },
-            denial => Self::Denied { denial },
-        }
-    }
-
-    /// Makes the obstacle for what prevents a clone.
-    pub fn of_denial_in_parent(denial: Denial) -> Self {
-        match denial {
-            Denial::NotWritable { user, dir, lacks } => Self::UnwritableParent { path: dir, user, lacks },
-            denial => Self::Denied { denial },
-        }
-    }
-
     /// Returns why the checkout at `path` is not touched, with a remedy if there is one that serves both an update and a
     /// restore.
     pub fn refusal(&self, path: &Path) -> Failure {
         let top = path;
         let at = path.display();
-        let git = format!("git -C {}", shell_word(&path.to_string_lossy()));
+        let git = format!("git -C {}", shell_word(path));
         match self {
             Self::Broken { problem } => {
                 Failure::new(format!("the repository at {at} is broken: {problem}")).hint(cloned_anew(path))
             }
             Self::Unreadable { path, problem } => {
-                Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}")).hint(format!(
-                    "give it back to the checkout's owner: `sudo chown -R --reference={} {}`",
-                    shell_word(&at.to_string()),
-                    shell_word(&format!("{at}/.git"))
-                ))
+                Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}"))
+                    .hint(give_back("it", top, &top.join(".git")))
             }
             Self::Configuration { path, problem, user } => {
                 let hint = if problem.starts_with("it is a") {
-                    format!("git expects a file there; move it aside: `{}`", aside(path))
+                    format!("git expects a file there; move it aside: `{}`", aside(path_of_name(path)))
                 } else if problem.contains(", line ") {
                     "correct that line; git itself does not work before".to_owned()
                 } else {
@@ -211,22 +168,10 @@ impl Obstacle {
                 Failure::new(format!("the checkout {at} belongs to {owner}, and the step acts as {user}"))
                     .hint(format!("set run_as: {owner}; git work is done as the checkout's owner alone"))
             }
-            Self::TopNotOwned { owner, user } => Failure::new(format!(
-                "{at} belongs to {owner}, and its .git to {user}: git works for neither"
-            ))
-            .hint(format!(
-                "give the directory to the owner of the repository: `sudo chown --reference={} {}`",
-                shell_word(&format!("{at}/.git")),
-                shell_word(&at.to_string())
-            )),
-            Self::Untrusted { path, is_own } => Failure::new(format!(
+            Self::Untrusted { path } => Failure::new(format!(
                 "cannot work at {at} as root: users other than root can change what {path} leads to"
             ))
-            .hint(if *is_own {
-                format!("let nobody but root write there: `chmod go-w {}`", shell_word(path))
-            } else {
-                "set run_as to the user whose directory it is".to_owned()
-            }),
+            .hint("set run_as to the user whose directory it is"),
             Self::SeparateGitDirectory => Failure::new(format!(
                 "{at}/.git is not a directory: it is a linked worktree, a submodule or a separate git directory"
             ))
@@ -234,15 +179,17 @@ impl Obstacle {
             Self::WorktreeElsewhere { path } => {
                 Failure::new(format!("the repository at {at} has its working tree at {path}")).hint(format!(
                     "remove the setting: `git config --file {} --unset-all core.worktree`",
-                    shell_word(&format!("{at}/.git/config"))
+                    shell_word(top.join(".git/config"))
                 ))
             }
             Self::Operation { name } => Failure::new(format!("a {name} is in progress in {at}"))
                 .hint(format!("finish or abort it: `{git} status` says how")),
             Self::Unmerged { path } => Failure::new(format!("the index of {at} holds a conflict in {path}"))
                 .hint(format!("resolve it: `{git} status` says how")),
-            Self::Locked { path } => Failure::new(format!("another git process holds {path}"))
-                .hint(format!("wait until it is done; if none is running, remove the file: `rm {}`", shell_word(path))),
+            Self::Locked { path } => Failure::new(format!("another git process holds {path}")).hint(format!(
+                "wait until it is done; if none is running, remove the file: `rm {}`",
+                shell_word(path_of_name(path))
+            )),
             Self::AnotherRun => Failure::new(format!("another provision run is changing {at}"))
                 .hint("wait until it is done, then run again"),
             Self::PartialClone => {
@@ -253,10 +200,10 @@ impl Obstacle {
             Self::LeftOut { path } => {
                 let mark =
                     format!("{path} in {at} is marked skip-worktree: git treats it as unchanged, whatever is there");
-                Failure::new(mark).hint(match git_with_paths(top, "update-index --no-skip-worktree", [path]) {
-                    Some(command) => format!("remove the mark: `{command}`"),
-                    None => "remove the mark with `git update-index --no-skip-worktree`".to_owned(),
-                })
+                Failure::new(mark).hint(format!(
+                    "remove the mark: `{}`",
+                    git_with_paths(top, "update-index --no-skip-worktree", [path])
+                ))
             }
             Self::Submodules { path } => {
                 Failure::new(format!("{path} in {at} is a submodule, and submodules are not supported"))
@@ -275,30 +222,23 @@ impl Obstacle {
                 refusal.hint(if *gone {
                     format!("that worktree is gone: `{git} worktree prune`")
                 } else {
-                    let elsewhere = shell_word(path);
+                    let elsewhere = shell_word(path_of_name(path));
                     format!("leave the branch there, which changes no file: `git -C {elsewhere} checkout --detach`")
                 })
             }
-            Self::Denied { denial } => {
-                Failure::new(format!("cannot change {at}: {}", denial.reason())).hint(match denial {
-                    Denial::Sticky { path } => given_back(path, top),
-                    denial => denial.hint(),
-                })
-            }
-            Self::Unwritable { lacks: Some(capability), path, .. }
+            Self::Unwritable { lacks: Some(capability), path }
             | Self::UnwritableParent { lacks: Some(capability), path, .. }
-            | Self::UnwritableGit { lacks: Some(capability), path, .. } => {
+            | Self::UnwritableGit { lacks: Some(capability), path } => {
                 Failure::new(format!("cannot change {at}: root may not write to {path}")).hint(capability.hint())
             }
-            Self::Unwritable { path, is_own, .. } => {
+            Self::Unwritable { path, .. } => {
                 Failure::new(format!("files in {path} have to change, and the step's user cannot write there"))
-                    .hint(if *is_own { opened_to_owner(path) } else { given_back(path, top) })
+                    .hint(give_back("the directory", top, &path_of_name(path)))
             }
             Self::UnwritableParent { path, user, .. } => {
                 Failure::new(format!("cannot create {at}: the step's user cannot write to {path}")).hint(format!(
-                    "create it for that user: `sudo install -d -o {} {}`",
-                    shell_word(user),
-                    shell_word(&at.to_string())
+                    "create it for that user: `{}`",
+                    as_root(&format!("install -d -o {} {}", shell_word(user), shell_word(top)))
                 ))
             }
             Self::RefConflict { found, wanted } => {
@@ -316,9 +256,9 @@ impl Obstacle {
                 };
                 Failure::new(format!("{at} has {found}, which cannot exist beside {wanted}")).hint(remedy)
             }
-            Self::UnwritableGit { path, is_own, .. } => {
+            Self::UnwritableGit { path, .. } => {
                 Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it"))
-                    .hint(if *is_own { opened_to_owner(path) } else { given_back(&format!("{at}/.git"), top) })
+                    .hint(give_back("it", top, &top.join(".git")))
             }
             Self::NestedRepository { path } => {
                 Failure::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
@@ -331,10 +271,7 @@ impl Obstacle {
             Self::StagedSubmodule { path } => Failure::new(format!(
                 "{path} in {at} is staged as a submodule, where the remote now has something else"
             ))
-            .hint(match git_with_paths(top, "reset -q", [path]) {
-                Some(command) => format!("unstage it: `{command}`"),
-                None => "unstage it with `git reset`".to_owned(),
-            }),
+            .hint(format!("unstage it: `{}`", git_with_paths(top, "reset -q", [path]))),
             Self::UnsafeName { path } => {
                 Failure::new(format!("the remote's tree has the path {path}, which leads out of the checkout"))
                     .hint("find out who can push to the remote")
@@ -343,31 +280,19 @@ impl Obstacle {
     }
 }
 
-/// Whether what is at a path belongs to the acting user.
-fn is_own(path: &str) -> bool {
-    std::fs::metadata(path).is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == acting_ids().0)
-}
-
-/// Returns the remedy for what belongs to another user than the checkout at `top`, whose `.git` has the right owner.
-fn given_back(path: &str, top: &Path) -> String {
-    format!(
-        "give it back to the checkout's owner: `sudo chown -R --reference={} {}`",
-        shell_word(&format!("{}/.git", top.display())),
-        shell_word(path)
-    )
-}
-
-fn opened_to_owner(path: &str) -> String {
-    format!("its mode denies its owner that: `chmod u+rwX {}`", shell_word(path))
+/// Returns the remedy for files that the checkout's owner cannot use.
+fn give_back(what: &str, top: &Path, path: &Path) -> String {
+    let command = format!("chown -R --reference={} {}", shell_word(top), shell_word(path));
+    format!("give {what} back to the checkout's owner: `{}`", as_root(&command))
 }
 
 fn moved_aside(top: &Path, path: &RepoPath) -> String {
-    aside_in(top, path).map_or("move it aside".to_owned(), |command| format!("move it aside: `{command}`"))
+    format!("move it aside: `{}`", aside(top.join(path.as_path())))
 }
 
 /// Returns the remedy of last resort, and what it costs.
 fn cloned_anew(path: &Path) -> String {
-    let aside = aside(&path.to_string_lossy());
+    let aside = aside(path);
     format!(
         "have the step clone it again from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"
     )

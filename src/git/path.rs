@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::text::{escape_name, shell_word};
+use crate::text::{escape_name, unescape_name};
 
 /// A path relative to the checkout's top, with `/` between its parts, as git's trees and index hold it.
 ///
@@ -23,26 +23,12 @@ impl RepoPath {
 
     /// Parses the text form. Returns `None` for an invalid escape.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find("\\x") {
-            bytes.extend_from_slice(&rest.as_bytes()[..at]);
-            bytes.push(u8::from_str_radix(rest.get(at + 2..at + 4)?, 16).ok()?);
-            rest = &rest[at + 4..];
-        }
-        bytes.extend_from_slice(rest.as_bytes());
-        Some(Self(bytes))
+        unescape_name(text).map(Self)
     }
 
     /// Returns the path as bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// Returns it as a word for a shell. `None` if its text form has an escape, which a shell does not understand.
-    pub fn shell_word(&self) -> Option<String> {
-        let text = self.to_string();
-        (text.as_bytes() == self.0).then(|| shell_word(&text))
     }
 
     /// Returns it as a relative path of the file system.

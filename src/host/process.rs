@@ -41,7 +41,7 @@ pub fn check_stack() -> Result<(), Failure> {
     match getrlimit(Resource::RLIMIT_STACK) {
         Ok((limit, _)) if limit < MIN_STACK => {
             Err(Failure::new(format!("cannot run with a stack of {} KiB", limit >> 10))
-                .hint("raise its limit: ulimit -s 8192"))
+                .hint("raise its limit: `ulimit -s 8192`"))
         }
         _ => Ok(()),
     }

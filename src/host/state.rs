@@ -1,8 +1,6 @@
 //! The state folder of a user, which persists between runs. Files have mode 0600 and folders 0700. Files that another
 //! user could have written are not trusted.
 
-use super::users::User;
-use crate::text::shell_word;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -13,8 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::{Denial, Dir, Error, Place, acting_ids, acts_as_root, escape_path, free_name, may_access};
+use super::fs::{Denial, Dir, Error, Place, acting_ids, acts_as_root, escape_path, may_access};
+use super::users::{User, as_root};
 use crate::failure::Failure;
+use crate::text::{aside, shell_word};
 
 /// The path of the state folder, which may not exist yet.
 #[derive(Debug, Clone)]
@@ -138,15 +138,15 @@ impl StateFolder {
     fn unusable(&self, part: Part, error: Error) -> Failure {
         let message = format!("cannot use the state folder {}: {error}", escape_path(&self.0));
         let part = self.0.join(part.name());
-        let word = |path: &Path| shell_word(&path.to_string_lossy());
+        let word = |path: &Path| shell_word(path);
         let hint = if let Some(at) = in_the_way(&part) {
-            format!("move it aside: mv -nT {} {}", word(at), word(&free_name(at, "aside")))
+            format!("move it aside: `{}`", aside(at))
         } else if error.is_denied() && !acts_as_root() {
             usable_hint(&self.0)
         } else if let Some(hint) = error.hint() {
             hint.to_owned()
         } else {
-            format!("find out where the path leads: namei -l {}", word(&self.0))
+            format!("find out where the path leads: `namei -l {}`", word(&self.0))
         };
         Failure { message, hint: Some(hint) }
     }
@@ -180,8 +180,12 @@ fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failu
     }
     let hint = match dir.stat(name.as_ref()) {
         Ok(Some(_)) => {
-            let (user, word) = (shell_word(&User::acting().name), shell_word(&path.to_string_lossy()));
-            format!("give it to {user} alone: sudo chown {user} {word} && sudo chmod 0600 {word}")
+            let (user, word) = (shell_word(&User::acting().name), shell_word(path));
+            format!(
+                "give it to {user} alone: `{} && {}`",
+                as_root(&format!("chown {user} {word}")),
+                as_root(&format!("chmod 0600 {word}"))
+            )
         }
         _ => usable_hint(dir.path()),
     };
@@ -190,12 +194,12 @@ fn failed(verb: &str, dir: &Dir, name: impl AsRef<OsStr>, errno: Errno) -> Failu
 
 /// Returns the hint that makes a folder usable for the journal of the acting user's runs.
 fn usable_hint(path: &Path) -> String {
-    let word = |path: &Path| shell_word(&path.to_string_lossy());
+    let word = |path: &Path| shell_word(path);
     if acts_as_root() {
-        return format!("give it to root alone: install -d -o root -m 0700 {}", word(path));
+        return format!("give it to root alone: `install -d -o root -m 0700 {}`", word(path));
     }
     let User { name, home, .. } = User::acting();
-    let another = "use another one: export XDG_STATE_HOME=\"$HOME/state\"";
+    let another = "use another one: `export XDG_STATE_HOME=\"$HOME/state\"`";
     // A directory on the way may be closed to the user. Only those in the user's home can be meant for that user.
     let above = path.ancestors().skip(1).filter(|above| above.parent().is_some());
     let closed: Vec<&Path> =
@@ -205,7 +209,8 @@ fn usable_hint(path: &Path) -> String {
     }
     let words: Vec<String> = closed.into_iter().rev().chain([path]).map(word).collect();
     let user = shell_word(&name);
-    format!("give it to {user} alone: sudo install -d -o {user} -m 0700 {}; or {another}", words.join(" "))
+    let install = as_root(&format!("install -d -o {user} -m 0700 {}", words.join(" ")));
+    format!("give it to {user} alone: `{install}`; or {another}")
 }
 
 /// Returns the entry in place of the directory at a path, or of one above it.
@@ -250,7 +255,7 @@ pub fn open(dir: &Dir, name: &str, access: Access) -> Result<Option<File>, Failu
     if !is_file || stat.st_uid != acting_ids().0 || stat.st_mode & 0o022 != 0 {
         let path = dir.path_of(name.as_ref());
         return Err(Failure::new(format!("{} is not trusted: it was not written by provision", escape_path(&path)))
-            .hint("remove it, and find out who put it there"));
+            .hint(format!("move it aside: `{}`, and find out who put it there", aside(&path))));
     }
     Ok(Some(File::from(fd)))
 }
@@ -266,7 +271,8 @@ pub fn read(dir: &Dir, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Failur
     match file.read_to_end(&mut bytes) {
         Ok(_) if bytes.len() as u64 > limit => {
             let path = dir.path_of(name.as_ref());
-            Err(Failure::new(format!("{} is larger than {limit} bytes", escape_path(&path))).hint("remove it"))
+            Err(Failure::new(format!("{} is larger than {limit} bytes", escape_path(&path)))
+                .hint(format!("move it aside: `{}`", aside(&path))))
         }
         Ok(_) => Ok(Some(bytes)),
         Err(error) => Err(failed("read", dir, name, Errno::from_io_error(&error).unwrap_or(Errno::IO))),

@@ -1,9 +1,12 @@
 //! Looks up users and groups, wherever the host is configured to keep them (nsswitch.conf(5)).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::unistd::{Gid, Group, Uid};
+
+use crate::text::shell_word;
 
 /// A user of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,46 @@ pub fn name_or_id(uid: u32) -> String {
 pub fn acting_user() -> String {
     let uid = Uid::effective().as_raw();
     User::by_id(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// Who started the run, if this process is a worker that another user started.
+static LAUNCHER: OnceLock<u32> = OnceLock::new();
+
+/// Records who started the run that this worker serves.
+pub fn set_launcher(uid: u32) {
+    let () = LAUNCHER.set(uid).unwrap_or_default();
+}
+
+/// The person who reads the messages. Tests do not depend on who runs them.
+fn launcher() -> u32 {
+    let default = || if cfg!(test) { 1000 } else { Uid::effective().as_raw() };
+    LAUNCHER.get().copied().unwrap_or_else(default)
+}
+
+/// Returns a command that needs root's rights as whoever started the run has to type it. Root may have no sudo, as in a container.
+pub fn as_root(command: &str) -> String {
+    if launcher() == 0 { command.to_owned() } else { format!("sudo {command}") }
+}
+
+/// Returns a command of the acting user as whoever started the run has to type it: through sudo, or su, for another user.
+pub fn as_acting_user(command: &str) -> String {
+    let uid = Uid::effective().as_raw();
+    if LAUNCHER.get().is_none_or(|launcher| *launcher == uid) {
+        return command.to_owned();
+    }
+    let name = User::by_id(uid).ok().flatten().map(|user| user.name);
+    let is_plain = !command.contains(['>', '|', '&', ';']);
+    match name {
+        Some(name) if launcher() == 0 && !Path::new("/usr/bin/sudo").exists() => {
+            format!("su -s /bin/sh {} -c {}", shell_word(name), shell_word(command))
+        }
+        name => {
+            // sudo(8) takes the number of a user without a name after a `#`.
+            let name = shell_word(name.unwrap_or_else(|| format!("#{uid}")));
+            let command = if is_plain { command.to_owned() } else { format!("sh -c {}", shell_word(command)) };
+            format!("sudo -H -u {name} {command}")
+        }
+    }
 }
 
 /// Looks up a second time if nothing was found. glibc reports a source that is temporarily unavailable as "not found"

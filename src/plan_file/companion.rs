@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::template::{MAX_LENGTH, environment_names_in};
 use crate::failure::Failure;
 use crate::host::fs::{self, NotRead, escape_path};
+use crate::host::users::{User, as_root};
 use crate::resource::Companion;
 use crate::text::nearest;
 use crate::text::{io_error_text, shell_word};
@@ -51,12 +53,9 @@ impl Folder {
         let cannot = |why: &str| Failure::new(format!("cannot read the template {}: {why}", escape_path(&written)));
         let unreadable = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => cannot("it does not exist").hint(missing(folder, name)),
-            std::io::ErrorKind::PermissionDenied => cannot("permission denied").hint(format!(
-                "give whoever starts provision the right to read it: chmod o+r {}",
-                shell_word(&written.to_string_lossy())
-            )),
+            std::io::ErrorKind::PermissionDenied => cannot("permission denied").hint(readable_hint(&written)),
             _ if written.is_dir() => cannot("it is a directory, not a file")
-                .hint(format!("name a file in it: ls {}", shell_word(&written.to_string_lossy()))),
+                .hint(format!("name a file in it: `ls {}`", shell_word(&written))),
             // A pipe, or too large.
             _ => cannot(&io_error_text(&error)).hint("name a file of at most 1 MiB"),
         };
@@ -73,6 +72,15 @@ impl Folder {
         let text = String::from_utf8(seen.bytes.to_vec()).map_err(|error| not_utf8(&seen.bytes, &error, &cannot))?;
         Ok(Some((companion(path, hash, &text), text)))
     }
+}
+
+/// Returns how whoever starts provision gets the right to read a template.
+#[expect(clippy::disallowed_methods, reason = "only the owner of the plan file's own template is looked at")]
+fn readable_hint(path: &Path) -> String {
+    let is_own = std::fs::metadata(path).is_ok_and(|stat| stat.uid() == User::acting().uid);
+    let word = shell_word(path);
+    let command = if is_own { format!("chmod u+r {word}") } else { as_root(&format!("chmod a+r {word}")) };
+    format!("give whoever starts provision the right to read it: `{command}`")
 }
 
 fn companion(path: PathBuf, hash: String, text: &str) -> Companion {
@@ -126,7 +134,7 @@ fn missing(folder: &Path, name: &str) -> String {
     let last = Path::new(name).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match nearest(last, names.iter().map(String::as_str)) {
         Some(close) => format!("did you mean `{}`?", escape_path(&Path::new(name).with_file_name(close))),
-        None => format!("put it there, or name another one: ls {}", shell_word(&folder.to_string_lossy())),
+        None => format!("put it there, or name another one: `ls {}`", shell_word(folder)),
     }
 }
 

@@ -108,7 +108,7 @@ impl RegularFile {
         }
         if self.links > 1 {
             notes.push(format!(
-                "the old content of {path} remains under its other names ({} hard links); to list them: {}",
+                "the old content of {path} remains under its other names ({} hard links); to list them: `{}`",
                 self.links,
                 hard_links_command(path)
             ));
@@ -128,14 +128,14 @@ impl RegularFile {
     ) -> Result<Vec<AttributeChange>, Failure> {
         let changes = ownership.diff(&path.to_string(), &self.seen(), mode, AS_ROOT);
         if self.links > 1 && changes.as_ref().is_ok_and(|changes| !changes.is_empty()) {
-            let word = shell_word(&path.to_string_lossy());
-            let new = shell_word(&format!("{}.new", path.to_string_lossy()));
+            let word = shell_word(path);
+            let new = shell_word(format!("{}.new", path.to_string_lossy()));
             return Err(Failure::new(format!(
                 "{path} has {} hard links: its owner and mode would change under the other names too",
                 self.links
             ))
             .hint(format!(
-                "list them: {}; to change only this one, replace it by a copy: cp -a {word} {new} && mv {new} {word}",
+                "list them: `{}`; to change only this one, replace it by a copy: `cp -a {word} {new} && mv {new} {word}`",
                 hard_links_command(path)
             )));
         }
@@ -165,7 +165,7 @@ pub fn check_writable(path: &AbsolutePath, denied: Option<&Denial>) -> Result<()
 
 /// Returns the command that lists all hard links of a file. They are on one file system, whose mount point `stat` prints.
 pub fn hard_links_command(path: &Path) -> String {
-    let word = shell_word(&path.to_string_lossy());
+    let word = shell_word(path);
     format!("find \"$(stat -c %m {word})\" -xdev -samefile {word}")
 }
 

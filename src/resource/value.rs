@@ -1,6 +1,7 @@
 //! Values that several kinds share: paths, modes, accounts. They are validated when they are parsed, so that an invalid
 //! plan file is rejected before the host is touched.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -11,13 +12,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Failure;
 use crate::host::fs;
-use crate::host::users::{User, group_id};
-use crate::text::{clean, io_error_text};
+use crate::host::users::{User, as_root, group_id};
+use crate::text::{clean, io_error_text, shell_word};
 
 /// An absolute path without `.`, `..` and duplicate slashes. It is not `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct AbsolutePath(PathBuf);
+
+impl AsRef<OsStr> for AbsolutePath {
+    fn as_ref(&self) -> &OsStr {
+        self.0.as_os_str()
+    }
+}
 
 impl AbsolutePath {
     /// Validates and normalises a path.
@@ -210,9 +217,9 @@ impl Account {
     }
 
     fn unknown(&self, what: &str, maker: &str) -> Failure {
-        let name = clean(&self.0);
-        Failure::new(format!("no such {what}: {name}"))
-            .hint(format!("create it with {maker} {name}, or use a number, which needs no account"))
+        let command = as_root(&format!("{maker} {}", shell_word(&self.0)));
+        Failure::new(format!("no such {what}: {}", clean(&self.0)))
+            .hint(format!("create it with `{command}`, or use a number, which needs no account"))
     }
 }
 

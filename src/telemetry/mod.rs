@@ -25,7 +25,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::failure::Failure;
-use crate::text::io_error_text;
+use crate::text::{file_word, io_error_text};
 
 pub use filter::Filter;
 use log::Log;
@@ -219,8 +219,8 @@ fn create(path: &Path, content: Content) -> Result<File, Failure> {
                 cannot("it is a symlink".to_owned()).hint("name the file that it leads to, or another one")
             }
             Some(Errno::NOENT) => {
-                let folder = path.parent().unwrap_or(path).display().to_string();
-                failure.hint(format!("mkdir -p -- {}", crate::text::shell_word(&folder)))
+                let folder = path.parent().unwrap_or(path);
+                failure.hint(format!("create the directory: `mkdir -p {}`", file_word(folder)))
             }
             Some(Errno::ISDIR) => failure.hint("name a file in it"),
             _ => failure.hint("name another file"),
@@ -240,8 +240,8 @@ fn create(path: &Path, content: Content) -> Result<File, Failure> {
         return Err(cannot(format!("it already exists and is not a {what} of provision")).hint("name another file"));
     }
     if stat.mode() & 0o077 != 0 {
-        let word = crate::text::shell_word(&path.display().to_string());
-        return Err(cannot("it already exists, and others can read it".to_owned()).hint(format!("chmod 600 -- {word}")));
+        return Err(cannot("it already exists, and others can read it".to_owned())
+            .hint(format!("take these rights away: `chmod 600 {}`", file_word(path))));
     }
     if content == Content::Timeline {
         file.set_len(0).map_err(|error| cannot(io_error_text(&error)))?;

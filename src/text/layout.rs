@@ -46,24 +46,9 @@ impl Layout {
         out
     }
 
-    /// Returns a hint. A command at its end is not wrapped, so that it can be copied.
+    /// Returns a hint, in which commands are in backticks.
     pub fn hint(self, indent: usize, text: &str) -> String {
-        let first = format!("{}hint: ", " ".repeat(indent));
-        if is_command(text) {
-            return format!("{first}{text}\n");
-        }
-        match text.rsplit_once(": ") {
-            Some((before, command)) if is_command(command) => {
-                let mut out = self.paragraph(&first, indent + 2, &format!("{before}:"));
-                let last = out.trim_end().lines().last().map_or(0, width);
-                if self.columns.is_some_and(|columns| last + 1 + width(command) > columns) {
-                    return format!("{out}{}{command}\n", " ".repeat(indent + 2));
-                }
-                out.truncate(out.trim_end().len());
-                format!("{out} {command}\n")
-            }
-            _ => self.paragraph(&first, indent + 2, text),
-        }
+        self.paragraph(&format!("{}hint: ", " ".repeat(indent)), indent + 2, text)
     }
 
     fn line(self, out: &mut String, first: &str, indent: usize, text: &str) {
@@ -105,32 +90,6 @@ impl Layout {
         out.truncate(out.trim_end_matches(' ').len());
         out.push('\n');
     }
-}
-
-/// Returns whether a text is a command for a shell.
-fn is_command(text: &str) -> bool {
-    const PROGRAMS: &[&str] = &[
-        "cat",
-        "chattr",
-        "chmod",
-        "chown",
-        "cp",
-        "docker",
-        "git",
-        "install",
-        "ln",
-        "ls",
-        "mkdir",
-        "mv",
-        "provision",
-        "rm",
-        "setfacl",
-        "ssh-keygen",
-        "ssh-keyscan",
-        "sudo",
-        "ulimit",
-    ];
-    text.split_once(' ').is_some_and(|(program, _)| PROGRAMS.contains(&program)) && !text.contains('\n')
 }
 
 fn break_line(out: &mut String, indent: usize) {
@@ -227,13 +186,14 @@ mod tests {
     fn a_command_in_a_hint_is_not_broken() {
         let hint = |text: &str| NARROW.hint(2, text);
         assert_eq!(hint("run plan to see the new plan"), "  hint: run plan to see the\n    new plan\n");
-        let command = "mv /srv/app/data /srv/app/data.old";
-        assert_eq!(hint(command), format!("  hint: {command}\n"));
+        let command = "`mv /srv/app/data /srv/app/data.old`";
         assert_eq!(
-            hint(&format!("see whether it is needed; if not: {command}")),
-            format!("  hint: see whether it is\n    needed; if not:\n    {command}\n")
+            hint(&format!("see whether it is needed; if not: {command}\nor: {command}; or wait")),
+            format!(
+                "  hint: see whether it is\n    needed; if not:\n    {command}\n    or:\n    {command};\n    or wait\n"
+            )
         );
-        assert_eq!(hint("move it: mv /a /b"), "  hint: move it: mv /a /b\n");
+        assert_eq!(hint("move it: `mv /a /b`"), "  hint: move it: `mv /a /b`\n");
     }
 
     proptest! {

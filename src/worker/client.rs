@@ -190,7 +190,7 @@ impl Worker {
     async fn ask(&self, step: &str, request: impl FnOnce(u64) -> Request) -> Result<Answer, Failure> {
         let gone = || {
             Failure::new(format!("the worker of {} ended unexpectedly", self.user))
-                .hint("run again; if it happens again, check the kernel log (dmesg)")
+                .hint("run again; if it happens again, check the kernel log (`dmesg`)")
         };
         let ticket = self.ticket.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -307,10 +307,10 @@ fn no_process(name: &str, error: &std::io::Error) -> Failure {
     let failure = Failure::new(format!("cannot start a worker as {name}: {}", io_error_text(error)));
     match error.raw_os_error() {
         Some(nix::libc::EAGAIN) => {
-            failure.hint("raise the limit on processes (ulimit -u), or end some, then run again")
+            failure.hint("raise the limit on processes (`ulimit -u`), or end some, then run again")
         }
         Some(nix::libc::EMFILE | nix::libc::ENFILE) => {
-            failure.hint("raise the limit on open files (ulimit -n), then run again")
+            failure.hint("raise the limit on open files (`ulimit -n`), then run again")
         }
         _ => failure,
     }
@@ -323,7 +323,7 @@ fn not_started(me: &User, name: &str, by_sudo: bool, error: &std::io::Error, std
     }
     let detail = if stderr.is_empty() { error.to_string() } else { stderr.to_owned() };
     Failure::new(format!("cannot act as {name}: {detail}")).hint(format!(
-        "run provision as root, or allow {} to use sudo without a password (test it with: sudo -n true)",
+        "run provision as root, or allow {} to use sudo without a password (test it with `sudo -n true`)",
         me.name
     ))
 }

@@ -5,8 +5,8 @@ use std::ffi::CString;
 use nix::unistd::{Gid, Uid, getgroups, initgroups, setresgid, setresuid};
 
 use crate::failure::Failure;
-use crate::host::users::User;
-use crate::text::io_error_text;
+use crate::host::users::{User, as_root};
+use crate::text::{io_error_text, shell_word};
 
 /// Looks up a user by name in the passwd database.
 ///
@@ -15,8 +15,10 @@ use crate::text::io_error_text;
 pub fn user_named(name: &str) -> Result<User, Failure> {
     match User::by_name(name) {
         Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(Failure::new(format!("no such user: {name}"))
-            .hint(format!("correct the step's `run_as`, or create the user first: adduser {name}"))),
+        Ok(None) => Err(Failure::new(format!("no such user: {name}")).hint(format!(
+            "correct the step's `run_as`, or create the user: `{}`",
+            as_root(&format!("useradd --create-home {}", shell_word(name)))
+        ))),
         Err(error) => Err(Failure::new(format!("cannot look up the user {name}: {}", io_error_text(&error)))
             .hint(format!("check that `getent passwd {name}` works, then run again"))),
     }

@@ -5,7 +5,7 @@
 //! changes that the steps need, but cannot invent any.
 
 use crate::failure::Failure;
-use crate::host::users::User;
+use crate::host::users::{User, set_launcher};
 use crate::text::io_error_text;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,7 +41,12 @@ const PROGRESS_WAITING: usize = 16;
 #[expect(clippy::disallowed_methods, reason = "the start of a worker")]
 pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     let who = match user {
-        Some(name) => become_user(name)?,
+        Some(name) => {
+            // sudo(8) tells who called it. Without it, root started the worker.
+            let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+            set_launcher(caller.unwrap_or_default());
+            become_user(name)?
+        }
         None => User::acting(),
     };
     // The kernel may allow core dumps again after a change of user.
@@ -173,7 +178,8 @@ async fn requests(
                 };
                 if let Err(error) = std::thread::Builder::new().spawn(work) {
                     let failure = Failure::new(format!("cannot start a thread: {}", io_error_text(&error)));
-                    let failure = failure.hint("raise the limit on processes (ulimit -u), or end some, then run again");
+                    let failure =
+                        failure.hint("raise the limit on processes (`ulimit -u`), or end some, then run again");
                     answer(&output, &failed(&request, failure)).await?;
                 }
                 if is_change {

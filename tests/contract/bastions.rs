@@ -130,6 +130,28 @@ fn host_certificates_are_no_other_host_keys() {
     rotation.kept_the_old_key("host certificates");
 }
 
+/// The old key is removed from the file that lists it, whoever started the run.
+#[test]
+fn a_changed_host_key_is_replaced_by_the_commands_in_the_hints() {
+    let rotation = Rotation::new();
+    rotation.sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/bastion_other");
+    rotation.run("plan", "required: true").exits(0);
+    for (file, launcher) in [(KNOWN_HOSTS, "ubuntu"), (KNOWN_HOSTS, "root"), ("/etc/ssh/ssh_known_hosts", "ubuntu")] {
+        let key = "$(cut -d' ' -f1,2 /etc/ssh/bastion_other.pub)";
+        let list = format!(
+            "rm -f {KNOWN_HOSTS}; echo \"[127.0.0.1]:2222 {key}\" > {file}; chown ubuntu {KNOWN_HOSTS} || true"
+        );
+        rotation.sandbox.bash("root", &list);
+        for expected in ["ssh-keygen -f ", "ssh-keyscan -p 2222 127.0.0.1"] {
+            let outcome = rotation.sandbox.provision(launcher, ["plan", "/srv/rotation.yaml"]).run().exits(1);
+            let command = outcome.commands().into_iter().find(|command| command.contains(expected));
+            let command = command.unwrap_or_else(|| panic!("{expected}: {outcome}"));
+            rotation.sandbox.bash(launcher, &command);
+        }
+        rotation.sandbox.provision(launcher, ["plan", "/srv/rotation.yaml"]).run().exits(0);
+    }
+}
+
 /// Also where the user has no `~/.ssh` yet.
 #[test]
 fn the_key_of_an_unknown_host_is_added_by_the_command_in_the_hint() {
@@ -137,8 +159,8 @@ fn the_key_of_an_unknown_host_is_added_by_the_command_in_the_hint() {
     for prepare in ["rm -r .ssh", "rm .ssh/known_hosts; chmod 750 .ssh"] {
         rotation.sandbox.bash("ubuntu", prepare);
         let text = is_blocked(&rotation, "", "is unknown (SHA256:", "ssh-keyscan");
-        let (_, command) = text.split_once("add the key: ").unwrap();
-        rotation.sandbox.bash("ubuntu", command.split("; or ").next().unwrap());
+        let (_, command) = text.split_once("add the key: `").unwrap();
+        rotation.sandbox.bash("ubuntu", command.split('`').next().unwrap());
         rotation.run("plan", "required: true").exits(0);
         let mode = if prepare.contains("750") { "750\n" } else { "700\n" };
         assert_eq!(rotation.sandbox.bash("ubuntu", "stat -c %a .ssh"), mode);
@@ -177,7 +199,7 @@ fn known_hosts_is_read_as_ssh_reads_it() {
         "{outcome}"
     );
     let hint = step["hint"].as_str().unwrap().to_owned();
-    let command = hint.split("add the key: ").nth(1).unwrap().split(';').next().unwrap();
+    let command = hint.split('`').nth(1).unwrap();
     rotation.sandbox.bash("ubuntu", command);
     rotation.run("plan", "required: true").exits(0);
     write(KNOWN_HOSTS, &format!("@cert-authority * {key}"));

@@ -52,10 +52,10 @@ impl Host {
         hint
     }
 
-    /// Runs the command at the end of a hint and asserts that the step then converges.
+    /// Runs the command in a hint and asserts that the step then converges.
     #[track_caller]
     fn is_remedied_by(&self, hint: &str) {
-        let command = hint.split_once(": ").unwrap().1.split(';').next().unwrap();
+        let command = hint.split('`').nth(1).unwrap();
         self.sandbox.bash("root", command);
         self.run("apply --yes", "").exits(0);
         self.run("plan --detailed-exitcode", "").exits(0);

@@ -142,7 +142,7 @@ fn a_log_file_that_others_can_read_is_refused() {
     for option in ["--log-file", "--timeline"] {
         let outcome = sandbox.provision("ubuntu", ["plan", PLAN, option, LOG]).run().exits(1);
         assert!(
-            outcome.stderr.contains("others can read it") && outcome.stderr.contains(&format!("chmod 600 -- {LOG}")),
+            outcome.stderr.contains("others can read it") && outcome.stderr.contains(&format!("chmod 600 {LOG}")),
             "{outcome}"
         );
     }

@@ -35,7 +35,7 @@ steps:
     sandbox.bash("root", "chmod 644 /srv/keys/key");
     let outcome = sandbox.provision("root", ["plan", "/root/e.yaml", "--json"]).run().exits(0);
     let warnings = outcome.step("step_planned", "key")["warnings"].to_string();
-    let command = warnings.split("/srv/keys/key: ").nth(1).unwrap().split('"').next().unwrap();
+    let command = warnings.split('`').nth(1).unwrap();
     sandbox.bash("root", command);
     let outcome = sandbox.provision("root", ["plan", "/root/e.yaml", "--json"]).run().exits(0);
     assert!(!outcome.step("step_planned", "key")["warnings"].to_string().contains("every user"), "{outcome}");

@@ -23,17 +23,8 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Outcome {
     sandbox.provision("ubuntu", args.iter().copied()).run()
 }
 
-/// The commands of the program that a text has, as a shell runs them.
-fn commands(text: &str) -> Vec<String> {
-    let line = |line: &str| {
-        let command = line[line.find("provision ")?..].split('`').next()?.trim();
-        Some(command.replacen("provision", PROVISION, 1))
-    };
-    text.lines().filter_map(line).collect()
-}
-
 fn restore_command(applied: &Outcome) -> String {
-    let mut found = commands(&applied.stdout);
+    let mut found = applied.commands();
     found.retain(|command| command.contains(" rescue restore "));
     found.pop().unwrap_or_else(|| panic!("no command\n{applied}"))
 }
@@ -82,8 +73,8 @@ fn a_plan_file_whose_name_begins_with_a_dash_is_named_by_its_directory() {
     sandbox.write("/home/ubuntu/app.conf", "ubuntu", "mine\n");
     let planned = run(&sandbox, &["plan", "./-dash.yaml", "--out", "./-saved"]).exits(0);
     assert!(planned.stdout.contains("provision apply ./-saved"), "{planned}");
-    let applied = sandbox.bash("ubuntu", &format!("{PROVISION} apply --yes -- -dash.yaml"));
-    let mut found = commands(&applied);
+    let applied = sandbox.command("ubuntu", [PROVISION, "apply", "--yes", "--", "-dash.yaml"]).run().exits(0);
+    let mut found = applied.commands();
     found.retain(|command| command.contains(" rescue restore "));
     assert!(found[0].contains(" ./-dash.yaml "), "{found:?}");
     sandbox.bash("ubuntu", &found[0]);
@@ -101,8 +92,7 @@ fn a_saved_plan_that_does_not_hold_is_made_again_by_the_command_in_the_hint() {
     apply().exits(0);
     sandbox.bash("ubuntu", "rm app.conf");
     let used = apply().exits(1);
-    let hint = used.stderr.lines().find_map(|line| line.split_once("make a new plan: ")).unwrap().1;
-    sandbox.bash("ubuntu", &hint.replacen("provision", PROVISION, 1));
+    sandbox.bash("ubuntu", &used.commands()[0]);
     apply().exits(0);
     assert_eq!(sandbox.bash("ubuntu", "ls *.conf"), "app.conf\n", "only the step that was selected");
 }
@@ -128,9 +118,8 @@ fn an_unusable_state_folder_is_repaired_by_the_command_in_the_hint() {
         for broken in ["chmod 0 ~/.local/state/provision", "sudo -n chown root: ~/.local/state/provision"] {
             sandbox.bash("ubuntu", broken);
             let refused = run(&sandbox, command).exits(1);
-            let hint = refused.stderr.lines().find_map(|line| line.split_once("give it to ubuntu alone: "));
-            let (_, hint) = hint.unwrap_or_else(|| panic!("{command:?}: {refused}"));
-            sandbox.bash("ubuntu", hint.split("; or ").next().unwrap());
+            assert!(refused.stderr.contains("give it to ubuntu alone: `"), "{command:?}: {refused}");
+            sandbox.bash("ubuntu", &refused.commands()[0]);
             run(&sandbox, command).exits(0);
         }
     }
@@ -140,12 +129,20 @@ fn an_unusable_state_folder_is_repaired_by_the_command_in_the_hint() {
 #[test]
 fn a_state_folder_that_cannot_be_created_has_a_remedy_for_its_cause() {
     for (broken, message, hint) in [
-        ("touch ~/.local", ".local is a file, not a directory", "mv -nT /home/ubuntu/.local /home/ubuntu/.local.aside"),
-        ("mkdir ~/.local; touch ~/.local/state", "state is a file", "mv -nT /home/ubuntu/.local/state"),
+        (
+            "touch ~/.local",
+            ".local is a file, not a directory",
+            "mv -T --backup=numbered /home/ubuntu/.local /home/ubuntu/.local.aside",
+        ),
+        (
+            "mkdir ~/.local; touch ~/.local/state",
+            "state is a file",
+            "mv -T --backup=numbered /home/ubuntu/.local/state",
+        ),
         (
             "install -d ~/.local/state; mkfifo ~/.local/state/provision",
             "is a FIFO",
-            "mv -nT /home/ubuntu/.local/state/provision",
+            "mv -T --backup=numbered /home/ubuntu/.local/state/provision",
         ),
         ("ln -s nowhere ~/.local", "is a dangling symlink", "rm /home/ubuntu/.local"),
         ("sudo -n install -d -m 755 ~/.local", "permission denied", "sudo install -d -o ubuntu -m 0700"),
@@ -168,12 +165,8 @@ fn a_state_folder_that_cannot_be_created_has_a_remedy_for_its_cause() {
             pasted += 1;
             assert!(pasted <= 2, "{broken}\n{outcome}");
             assert!(pasted > 1 || outcome.stderr.contains(message), "{broken}\n{outcome}");
-            let line = outcome.stderr.lines().find_map(|line| line.split_once("hint: "));
-            let line = line.unwrap_or_else(|| panic!("{broken}\n{outcome}")).1;
-            assert!(line.contains(hint), "{broken}\n{outcome}");
-            let at = [": sudo ", ": mv ", ": rm "].iter().find_map(|start| line.find(start));
-            let command = &line[at.unwrap_or_else(|| panic!("{broken}\n{outcome}")) + 2..];
-            sandbox.bash("ubuntu", command.split("; or ").next().unwrap());
+            assert!(outcome.stderr.contains(hint), "{broken}\n{outcome}");
+            sandbox.bash("ubuntu", &outcome.commands()[0]);
         }
         assert!(pasted > 0, "{broken}");
         assert!(sandbox.path("/home/ubuntu/.local/state/provision/runs").exists(), "{broken}");

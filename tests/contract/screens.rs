@@ -70,7 +70,7 @@ fn alone() -> String {
         ],
     );
     let hints = [
-        "to start one:\n    provision init > provision.yaml\n",
+        "to start one:\n    `provision init > provision.yaml`\n",
         "hint: set run_as: root on the step",
         "Nothing to change: 1 step",
     ];

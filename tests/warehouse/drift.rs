@@ -314,8 +314,7 @@ async fn the_hint_for_drift_works_when_pasted() {
         let warehouse = connect(&shared().socket_url(&database));
         let found = plan(&step, &warehouse, DAY).await.unwrap();
         let hint = found.drift.first().and_then(|drift| drift.hint.clone()).unwrap();
-        let (statement, _) = hint.split_once(';').unwrap();
-        shared().psql(&database, statement);
+        shared().psql(&database, crate::kit::statement(&hint));
         crate::kit::apply(&step, &warehouse, DAY).await;
         let after = plan(&step, &warehouse, DAY).await.unwrap();
         assert_eq!(after.drift, vec![], "{history}: {hint}");

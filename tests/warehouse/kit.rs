@@ -48,6 +48,12 @@ pub fn observe_context(warehouse: &Arc<Warehouse>, day: &str) -> ObserveContext 
     ObserveContext::on_warehouse(Digester::with_key([7; 32]), Arc::clone(warehouse), day)
 }
 
+/// Returns the first statement of a hint, which is in backticks, or else the hint.
+pub fn statement(hint: &str) -> &str {
+    let mut parts = hint.split('`').skip(1).step_by(2);
+    parts.find(|part| part.ends_with(';')).unwrap_or(hint)
+}
+
 /// Returns what a fresh observation shows to be done.
 pub async fn plan<R: Resource>(step: &R, warehouse: &Arc<Warehouse>, day: &str) -> Result<Diff<R::Change>, Failure> {
     warehouse.invalidate().await;

@@ -7,7 +7,7 @@ use provision::host::warehouse::Warehouse;
 use provision::resource::Resource;
 
 use crate::cluster::{Cluster, shared};
-use crate::kit::{DAY, apply, connect, periods, plan, summaries, table};
+use crate::kit::{DAY, apply, connect, periods, plan, statement, summaries, table};
 
 /// A user without rights of its own, and a connection as this user.
 struct Poor {
@@ -52,7 +52,7 @@ async fn obstacles<R: Resource>(step: &R, warehouse: &Arc<Warehouse>) -> Vec<Fai
 }
 
 fn hint(failure: &Failure) -> &str {
-    failure.hint.as_deref().unwrap_or_default()
+    statement(failure.hint.as_deref().unwrap_or_default())
 }
 
 const SERIES: &str = "through: current\ntables: [{ name: 's.h_{period}', like: s.m }]\n";
@@ -66,7 +66,7 @@ async fn a_parent_that_may_not_be_read_blocks_before_apply() {
         assert_eq!(failures.len(), 1, "{failures:?}");
         let expected = poor.text("the connected user \"POOR\" has no SELECT privilege on s.m, which LIKE needs");
         assert!(failures[0].message.ends_with(&expected), "{failures:?}");
-        assert_eq!(hint(&failures[0]), poor.text("GRANT SELECT ON s.m TO \"POOR\";"));
+        assert_eq!(hint(&failures[0]), poor.text("GRANT SELECT ON \"s\".\"m\" TO \"POOR\";"));
     }
     poor.sql("GRANT SELECT ON s.m TO \"POOR\";");
     assert_eq!(apply(&steps.0, &warehouse, DAY).await.len(), 1);
@@ -174,19 +174,19 @@ async fn a_grant_without_usage_on_the_schema_is_a_warning() {
     let to = poor.text("OTHER");
     let step = table("CREATE TABLE s.t (a int)", &format!("grants: [{{ to: {to}, privileges: [insert, select] }}]"));
     let expected = format!(
-        "{to} cannot use privileges on tables of schema s without USAGE on the schema: GRANT USAGE ON SCHEMA s TO \
-         \"{to}\";"
+        "{to} cannot use privileges on tables of schema s without USAGE on the schema: `GRANT USAGE ON SCHEMA s TO \
+         \"{to}\";`"
     );
     for changes in [2, 0] {
         let found = plan(&step, &warehouse, DAY).await.unwrap();
         assert_eq!((found.warnings.as_slice(), found.changes.len()), (std::slice::from_ref(&expected), changes));
         apply(&step, &warehouse, DAY).await;
     }
-    poor.sql(expected.split_once(": ").unwrap().1);
+    poor.sql(statement(&expected));
     assert_eq!(plan(&step, &warehouse, DAY).await.unwrap().warnings, Vec::<String>::new());
     let public = table("CREATE TABLE s.t (a int)", "grants: [{ to: PUBLIC, privileges: SELECT }]");
     let found = plan(&public, &warehouse, DAY).await.unwrap();
-    assert!(found.warnings[0].ends_with("GRANT USAGE ON SCHEMA s TO PUBLIC;"), "{:?}", found.warnings);
+    assert!(found.warnings[0].ends_with("`GRANT USAGE ON SCHEMA s TO PUBLIC;`"), "{:?}", found.warnings);
     // A series warns once for all of its tables.
     poor.sql("REVOKE USAGE ON SCHEMA s FROM OTHER; CREATE TABLE s.m (a int); GRANT SELECT ON s.m TO \"POOR\"");
     let series = periods(&format!("{SERIES}grants: [{{ to: {to}, privileges: [select] }}]"));
@@ -213,7 +213,7 @@ async fn usage_of_users_groups_and_roles_of_redshift_is_known() {
     for (warning, to) in
         warnings.iter().zip([format!("\"{user}\""), format!("GROUP \"{group}\""), format!("ROLE \"{role}\"")])
     {
-        assert!(warning.ends_with(&format!("GRANT USAGE ON SCHEMA settlement_ods TO {to};")), "{warning}");
+        assert!(warning.ends_with(&format!("`GRANT USAGE ON SCHEMA settlement_ods TO {to};`")), "{warning}");
     }
     target.shadow(&format!("GRANT USAGE ON SCHEMA settlement_ods TO {user}, {group}, {role}"));
     assert_eq!(plan(&step, &warehouse, DAY).await.unwrap().warnings, Vec::<String>::new());

@@ -6,7 +6,7 @@ use provision::resource::relation::TableChange;
 use provision::resource::{Change as _, Diff};
 
 use crate::cluster::shared;
-use crate::kit::{DAY, apply, connect, periods, plan, summaries};
+use crate::kit::{DAY, apply, connect, periods, plan, statement, summaries};
 
 const VIEW: &str = "tables: [{ name: 's.h_{period}', like: s.m, view: s.h }]";
 
@@ -39,7 +39,7 @@ impl Database {
     async fn remedied(&self, step: &PeriodTables) -> Vec<String> {
         let planned = self.plan(step).await;
         let [obstacle] = planned.obstacles.as_slice() else { panic!("{planned:?}") };
-        self.psql(obstacle.hint.as_deref().unwrap());
+        self.psql(statement(obstacle.hint.as_deref().unwrap()));
         let done = self.apply(step).await;
         assert_eq!(self.plan(step).await.obstacles, []);
         done
@@ -112,7 +112,7 @@ async fn other_relations_with_the_name_are_left_alone() {
         assert_eq!(database.psql(definition), before, "{existing}");
         if !existing.contains("MATERIALIZED") {
             let hint = planned.obstacles[0].hint.clone().unwrap();
-            database.psql(hint.split_once("existing one: ").unwrap().1);
+            database.psql(statement(&hint));
             assert_eq!(database.apply(&step).await, ["create view s.h over 2 tables"]);
         }
     }
@@ -195,7 +195,7 @@ async fn a_column_of_the_steps_own_view_is_widened_after_the_view_is_dropped() {
     database.apply(&step).await;
     database.psql("ALTER TABLE s.m ALTER COLUMN a TYPE varchar(9)");
     let planned = database.plan(&step).await;
-    assert!(planned.obstacles[0].hint.as_deref().unwrap().ends_with("-- then run apply, which creates the view again"));
+    assert!(planned.obstacles[0].hint.as_deref().unwrap().ends_with("`, then run apply, which creates the view again"));
     let done = database.remedied(&step).await;
     assert_eq!(
         done,

@@ -265,5 +265,5 @@ async fn a_persons_view_in_the_way_of_a_repair_is_to_be_kept() {
         periods("on_drift: add_columns\nthrough: 2025_h2\ntables: [{ name: 's.h_{period}', like: s.m, view: s.h }]");
     let planned = plan(&step, &host.warehouse, DAY).await.unwrap();
     let hint = planned.obstacles[0].hint.as_deref().unwrap();
-    assert!(hint.ends_with("-- then run apply, and create VIEW s.h again (keep its definition)"), "{planned:?}");
+    assert!(hint.ends_with("`, then run apply, and create VIEW s.h again (keep its definition)"), "{planned:?}");
 }

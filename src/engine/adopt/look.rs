@@ -132,7 +132,8 @@ fn with_option(failure: Failure) -> Failure {
     if failure.hint.as_deref() != Some(NO_PASSWORD) {
         return failure;
     }
-    failure.hint("export DATABASE_PASSWORD='…' and add --password-env DATABASE_PASSWORD, or add a line to ~/.pgpass")
+    failure
+        .hint("run `export DATABASE_PASSWORD='…'` and add --password-env DATABASE_PASSWORD, or add a line to ~/.pgpass")
 }
 
 impl Connection {
@@ -144,7 +145,7 @@ impl Connection {
                 "the environment variable {name} is not set, and it names the warehouse"
             ))
             .hint(format!(
-                "export {name}='postgresql://USER@HOST:PORT/DATABASE', or name another variable: --url-env NAME"
+                "`export {name}='postgresql://USER@HOST:PORT/DATABASE'`, or name another variable: --url-env NAME"
             )));
         };
         let url = url.to_str().ok_or_else(|| Failure::new(format!("the value of {name} is not UTF-8")))?;

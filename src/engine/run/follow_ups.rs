@@ -24,13 +24,10 @@ impl Run {
     /// Returns the open follow-ups of earlier runs, with those that interrupted runs left. Reports a warning and returns `None` if
     /// they cannot be read.
     pub(super) fn open_follow_ups(&self) -> Option<OpenFollowUps> {
-        let interrupted = journal::interrupted(&self.folder, &self.inputs.origin.file);
-        let list = interrupted.and_then(|(runs, _)| OpenFollowUps::load(&self.folder, &self.inputs.path, &runs));
-        list.map_err(|failure| {
-            let hint = failure.hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-            self.report.event(&Event::Warning { message: format!("{}{hint}", failure.message) });
-        })
-        .ok()
+        // A state folder that cannot be read was reported at the start of the run.
+        let (interrupted, _) = journal::interrupted(&self.folder, &self.inputs.origin.file).ok()?;
+        let list = OpenFollowUps::load(&self.folder, &self.inputs.path, &interrupted);
+        list.map_err(|failure| self.report.event(&Event::warning(failure))).ok()
     }
 
     /// Reports the follow-ups of the changes that were made, and the open follow-ups of earlier runs.
@@ -58,7 +55,7 @@ impl Run {
             // Only what is stored can be closed by its number.
             list = stored;
             left.iter_mut().for_each(|follow_up| follow_up.id = None);
-            self.report.event(&Event::Warning { message: failure.message });
+            self.report.event(&Event::warning(failure));
         }
         let new: Vec<Option<u32>> = left.iter().map(|follow_up| follow_up.id).collect();
         left.into_iter().for_each(|follow_up| self.report.event(&Event::FollowUp(follow_up)));

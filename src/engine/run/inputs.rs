@@ -51,7 +51,7 @@ impl RunInputs {
             source.require_name("apply")?;
             if source.is_input && Saved::is_one(&source.bytes) {
                 return Err(Failure::new("a saved plan cannot come from standard input")
-                    .hint("name its file: provision apply SAVED"));
+                    .hint("name its file: `provision apply SAVED`"));
             }
         }
         let client = ClientDefaults::of(&environment);

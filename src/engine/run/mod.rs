@@ -351,7 +351,7 @@ impl Run {
     /// Returns a function that makes the command line to restore a rescue.
     fn restore_command(&self) -> Arc<RestoreCommand> {
         let Source { path, is_input, .. } = &self.inputs.source;
-        let file = file_word(&path.display().to_string());
+        let file = file_word(path);
         // The journal has the steps of a plan file that is not on the host.
         let is_recorded = *is_input && !path.exists();
         let arguments = if is_recorded { String::new() } else { self.restore_arguments.clone() };
@@ -406,7 +406,7 @@ impl Run {
         let recovered = |run: &&InterruptedRun| run.changes.iter().all(|change| here(&change.step));
         let runs: Vec<InterruptedRun> = self.interrupted.iter().filter(recovered).cloned().collect();
         if let Err(failure) = journal::mark_recovered(&self.folder, &runs, self.targets.run()) {
-            self.report.event(&Event::Warning { message: failure.message });
+            self.report.event(&Event::warning(failure));
         }
     }
 }
@@ -426,10 +426,10 @@ fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
 
 /// Reports earlier runs of the plan file that were interrupted, and damaged journals.
 fn report_interrupted(folder: &StateFolder, file: &str, report: &Report) -> Vec<InterruptedRun> {
-    let (interrupted, wrong) = match journal::interrupted(folder, file) {
-        Ok(found) => found,
-        Err(failure) => (Vec::new(), vec![failure.message]),
-    };
+    let (interrupted, wrong) = journal::interrupted(folder, file).unwrap_or_else(|failure| {
+        report.event(&Event::warning(failure));
+        Default::default()
+    });
     for message in wrong {
         report.event(&Event::Warning { message });
     }

@@ -44,10 +44,10 @@ impl Source {
         let seen = fs::read_file(path, MAX_SAVED_PLAN_BYTES).map_err(|error| {
             let failure = cannot_read(path, &reason(&error));
             match error.kind() {
-                _ if path.is_dir() => failure.hint(format!("choose a file in it: ls {}", word(path))),
+                _ if path.is_dir() => failure.hint(format!("choose a file in it: `ls {}`", word(path))),
                 // It is a pipe, a device, or too large.
                 std::io::ErrorKind::Other => {
-                    failure.hint(format!("a pipe is read as standard input: provision plan - < {}", word(path)))
+                    failure.hint(format!("a pipe is read as standard input: `provision plan - < {}`", word(path)))
                 }
                 std::io::ErrorKind::PermissionDenied => failure.hint(rights_hint(path)),
                 _ => failure.hint(not_found_hint(path)),
@@ -127,7 +127,7 @@ impl Source {
         if Saved::is_one(&self.bytes) {
             let shown = word(&self.path);
             return Err(cannot_read(&self.path, "it is a saved plan")
-                .hint(format!("use a saved plan with apply: provision apply {shown}"))
+                .hint(format!("use a saved plan with apply: `provision apply {shown}`"))
                 .into());
         }
         if self.bytes.len() > MAX_PLAN_FILE_BYTES {
@@ -153,9 +153,9 @@ impl Source {
 fn rights_hint(path: &Path) -> String {
     let is_own = std::fs::metadata(path).is_ok_and(|stat| stat.uid() == User::acting().uid);
     if is_own {
-        format!("make it readable: chmod u+r {}", word(path))
+        format!("make it readable: `chmod u+r {}`", word(path))
     } else {
-        format!("read it as root: sudo cat {} | provision plan -", word(path))
+        format!("read it as root: `sudo cat {} | provision plan -`", word(path))
     }
 }
 
@@ -164,18 +164,18 @@ fn not_found_hint(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let names = std::path::absolute(path).map(|path| fs::names_beside(&path)).unwrap_or_default();
     if let Some(close) = nearest(&name, names.iter().map(String::as_str)) {
-        return format!("did you mean {}?", word(&path.with_file_name(close)));
+        return format!("did you mean `{}`?", word(&path.with_file_name(close)));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() {
-        format!("correct the path; to see what is there: ls {}", word(folder))
+        format!("correct the path; to see what is there: `ls {}`", word(folder))
     } else {
         format!("correct the path: there is no directory {}", folder.display())
     }
 }
 
 fn word(path: &Path) -> String {
-    file_word(&path.display().to_string())
+    file_word(path)
 }
 
 fn cannot_read(path: &Path, why: &str) -> Failure {

@@ -29,8 +29,10 @@ impl Target {
         let cannot = |why: &str| Failure::new(format!("cannot save the plan to {}: {why}", path.display()));
         let name = path.file_name().ok_or_else(|| cannot("it has no file name").hint("name the new file"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let parent = std::fs::canonicalize(parent)
-            .map_err(|error| cannot(&format!("its folder: {}", reason(&error))).hint("name a folder that exists"))?;
+        let parent = std::fs::canonicalize(parent).map_err(|error| {
+            cannot(&format!("its folder: {}", reason(&error)))
+                .hint(format!("create it: `mkdir -p {}`", file_word(parent)))
+        })?;
         let target = Self { dir: Dir::open(&parent)?, name: name.to_owned(), shown: path.to_owned() };
         if target.dir.stat(&target.name)?.is_some() {
             return Err(target.exists());
@@ -58,8 +60,10 @@ impl Target {
     }
 
     fn exists(&self) -> Failure {
-        Failure::new(format!("cannot save the plan to {}: it exists already", self.shown()))
-            .hint("a saved plan is a new file: give another name, or remove what is there")
+        Failure::new(format!("cannot save the plan to {}: it exists already", self.shown())).hint(format!(
+            "a saved plan is a new file: give another name, or remove what is there: `rm {}`",
+            file_word(&self.shown)
+        ))
     }
 }
 
@@ -85,9 +89,9 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
         return Err(cannot("it is larger than 64 MiB"));
     }
     if !Saved::is_one(&bytes) {
-        let file = file_word(&path.display().to_string());
+        let file = file_word(path);
         return Err(
-            cannot("it is not a saved plan").hint(format!("a plan file is planned with: provision plan {file}"))
+            cannot("it is not a saved plan").hint(format!("a plan file is planned with: `provision plan {file}`"))
         );
     }
     if stat.uid() != acting_ids().0 {

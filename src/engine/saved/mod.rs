@@ -405,6 +405,6 @@ fn key(hexadecimal: &str) -> Option<[u8; 32]> {
 
 /// Returns the hint to replace the saved plan at `path`. `plan` is the command without its output file.
 fn replan_hint(path: &Path, plan: &str) -> String {
-    let saved = file_word(&path.to_string_lossy());
-    format!("make a new plan: rm {saved} && {plan} --out {saved}")
+    let saved = file_word(path);
+    format!("make a new plan: `rm {saved} && {plan} --out {saved}`")
 }

@@ -13,7 +13,7 @@ impl Saved {
         let mut plan = format!("plan {source}");
         for (option, ids) in [("--only", only), ("--skip", skip)] {
             if !ids.is_empty() {
-                plan.push_str(&format!(" {option} {}", shell_word(&ids.join(","))));
+                plan.push_str(&format!(" {option} {}", shell_word(ids.join(","))));
             }
         }
         // The default is the day of the plan, which may have passed.
@@ -22,11 +22,11 @@ impl Saved {
         }
         for (name, var) in vars {
             let value = if let Var::Value(value) = var { value } else { "…" };
-            plan.push_str(&format!(" --var {}", shell_word(&format!("{name}={value}"))));
+            plan.push_str(&format!(" --var {}", shell_word(format!("{name}={value}"))));
         }
         if self.plan_file().is_some() {
             // The command would wait for the plan file on the terminal.
-            let saved = file_word(&self.path.to_string_lossy());
+            let saved = file_word(&self.path);
             let how = "then send the plan file to provision again, with these arguments";
             return format!("remove {saved}, {how}: {plan} --out {saved}");
         }

@@ -35,7 +35,7 @@ fn the_command_for_a_new_plan_keeps_the_flags_of_the_old_one() {
     let vars = "--var 'api_token=…' --var 'dsn=…' --var plain=/home/ubuntu/key.pem --var 'url=…'";
     let rest = "--out /home/ubuntu/x.plan";
     let hint = saved.replan_hint();
-    assert_eq!(hint, format!("make a new plan: rm /home/ubuntu/x.plan && provision plan /plan.yaml {vars} {rest}"));
+    assert_eq!(hint, format!("make a new plan: `rm /home/ubuntu/x.plan && provision plan /plan.yaml {vars} {rest}`"));
     // Not the day that it was made on, which is the default.
     saved.body.flags.as_of = jiff::civil::date(2026, 7, 1);
     let hint = saved.replan_hint();

@@ -25,7 +25,8 @@ use crate::host::environment;
 use crate::host::gate::Gate;
 use crate::host::program::{self, Ended, Limits};
 use crate::host::thread;
-use crate::text::{io_error_text, shell_word};
+use crate::host::users::as_root;
+use crate::text::io_error_text;
 
 /// The oldest supported version of git, that of Debian 11.
 const OLDEST: (u32, u32) = (2, 30);
@@ -131,7 +132,7 @@ impl Git {
         git.override_settings(&settings, site)?;
         let command = environment::text("GIT_SSH_COMMAND")
             .or_else(|| settings.get("core.sshcommand").map(str::to_owned))
-            .or_else(|| environment::text("GIT_SSH").map(|program| shell_word(&program)))
+            .or_else(|| environment::text("GIT_SSH").map(|program| ssh::shell_quoted(&program)))
             .filter(|command| !command.trim().is_empty());
         let variant = environment::text("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
         let command = command.as_deref().unwrap_or("ssh");
@@ -389,17 +390,17 @@ fn not_started(error: &std::io::Error, folder: &Path) -> Failure {
 }
 
 /// Returns the command that installs git on this host.
-fn install() -> &'static str {
+fn install() -> String {
     let there =
         |program: &str| Path::new("/usr/bin").join(program).exists() || Path::new("/sbin").join(program).exists();
-    match () {
-        () if there("apt-get") => "sudo apt-get install git",
-        () if there("dnf") => "sudo dnf install git",
-        () if there("yum") => "sudo yum install git",
-        () if there("zypper") => "sudo zypper install git",
+    as_root(match () {
+        () if there("apt-get") => "apt-get install git",
+        () if there("dnf") => "dnf install git",
+        () if there("yum") => "yum install git",
+        () if there("zypper") => "zypper install git",
         () if there("apk") => "apk add git",
-        () => "sudo apt-get install git",
-    }
+        () => "apt-get install git",
+    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Turns what git says about a remote that it cannot reach into a failure with a remedy.
 
-use std::os::unix::fs::MetadataExt;
-
 use super::url::{SshHost, local_path, ssh_host};
 use crate::failure::Failure;
 use crate::host::program::{Cut, Ended};
-use crate::host::users::User;
+use crate::host::users::as_acting_user;
 use crate::text::{RedactedUrl, clean, shell_word};
 
 /// The maximum length of git's text in a message, in characters.
@@ -105,8 +103,7 @@ pub fn reason(url: &str, ended: &Ended) -> String {
 fn remedy(text: &str, ssh: Option<&SshHost>, ended: &Ended) -> Option<String> {
     let has = |part: &str| text.contains(part);
     if let Some(directory) = dubious(ended) {
-        let command =
-            as_the_steps_user(&format!("git config --global --add safe.directory {}", shell_word(&directory)));
+        let command = as_acting_user(&format!("git config --global --add safe.directory {}", shell_word(&directory)));
         return Some(format!("the remote's directory belongs to another user; allow it: `{command}`"));
     }
     if let Some(hint) = ssh.and_then(|host| ssh_remedy(text, host, ended)) {
@@ -166,7 +163,7 @@ fn ssh_remedy(text: &str, host: &SshHost, ended: &Ended) -> Option<String> {
         };
         let name = between("ost key for ", " has changed").unwrap_or_else(|| host.known_as());
         let file = between(" key in ", ":").map(|file| format!(" -f {}", shell_word(&file))).unwrap_or_default();
-        let remove = as_the_steps_user(&format!("ssh-keygen{file} -R {}", shell_word(&name)));
+        let remove = as_acting_user(&format!("ssh-keygen{file} -R {}", shell_word(&name)));
         format!(
             "the host's key is not the one in known_hosts: ask its owner before you remove the old line (`{remove}`) and accept the new one (`{login}`)"
         )
@@ -185,25 +182,11 @@ fn ssh_remedy(text: &str, host: &SshHost, ended: &Ended) -> Option<String> {
     })
 }
 
-/// Returns a command of the step's user as the launching user has to type it: with sudo if it is another user's.
-fn as_the_steps_user(command: &str) -> String {
-    let user = rustix::process::geteuid();
-    let launcher = rustix::process::getppid().map(|parent| format!("/proc/{}", parent.as_raw_nonzero()));
-    let launcher = launcher.and_then(|parent| std::fs::metadata(parent).ok());
-    if launcher.is_some_and(|parent| parent.uid() == user.as_raw()) {
-        command.to_owned()
-    } else {
-        // sudo(8) takes the number of a user without a name after a `#`.
-        let name = User::by_id(user.as_raw()).ok().flatten().map(|user| user.name);
-        format!("sudo -H -u {} {command}", shell_word(&name.unwrap_or_else(|| format!("#{}", user.as_raw()))))
-    }
-}
-
 impl SshHost {
     /// Returns the command that logs in to the host and does nothing there.
     fn login(&self) -> String {
         let port = self.port.as_ref().map(|port| format!("-p {port} ")).unwrap_or_default();
-        as_the_steps_user(&format!("ssh {port}{} true", shell_word(&self.login)))
+        as_acting_user(&format!("ssh {port}{} true", shell_word(&self.login)))
     }
 
     /// Returns the host's name in known_hosts.

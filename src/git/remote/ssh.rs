@@ -186,7 +186,8 @@ fn words(command: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-fn shell_quoted(text: &str) -> String {
+/// Quotes a word for `sh`, which runs git's commands.
+pub fn shell_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::descriptor::{change_mode, change_owner, open_at, open_quietly, stat_fd};
 use super::{Dir, Error, FileKind, Stat, escape_path};
+use crate::text::aside;
 
 /// The content of a file, and what `fstat` said about the same inode.
 #[derive(Debug)]
@@ -160,8 +161,9 @@ fn regular(dir: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
     if stat.kind == FileKind::File {
         return Ok(());
     }
+    let path = dir.path_of(name);
     Err(Error::refused(
-        format!("{} is {}, not a file", escape_path(&dir.path_of(name)), stat.kind.name()),
-        "move it away, or give another path",
+        format!("{} is {}, not a file", escape_path(&path), stat.kind.name()),
+        format!("move it aside: `{}`, or give another path", aside(&path)),
     ))
 }

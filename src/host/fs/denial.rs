@@ -9,10 +9,10 @@ use rustix::io::{Errno, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::open_at;
-use super::error::shell_path;
 use super::{Dir, Error, Stat, acting_ids, escape_path};
 use crate::host::capabilities::{Capability, has_capability, is_confined_to_planning, missing_write_all};
-use crate::host::users::acting_user;
+use crate::host::users::{acting_user, as_root};
+use crate::text::{path_of_name, shell_word};
 
 const STICKY: u32 = 0o1000;
 const ROOT: &str = "root";
@@ -53,8 +53,8 @@ impl Denial {
     pub fn reason(&self) -> String {
         match self {
             Self::ReadOnly { mount } => format!("{mount} is mounted read-only"),
-            Self::Immutable { path } => format!("{path} is immutable (lsattr -d)"),
-            Self::AppendOnly { path } => format!("{path} is append-only (lsattr -d)"),
+            Self::Immutable { path } => format!("{path} is immutable (lsattr)"),
+            Self::AppendOnly { path } => format!("{path} is append-only (lsattr)"),
             Self::MountPoint { path } => {
                 format!("{path} is a mount point, as a container's volume of a single file is, and cannot be replaced")
             }
@@ -68,16 +68,18 @@ impl Denial {
 
     /// Returns the remedy, as a command if possible.
     pub fn hint(&self) -> String {
-        let word = |path: &str| shell_path(Path::new(path));
+        let word = |path: &str| shell_word(path_of_name(path));
         match self {
             Self::ReadOnly { mount } => format!(
-                "make it writable: mount -o remount,rw {}; in a systemd unit with ProtectSystem=, name it in ReadWritePaths=",
-                word(mount)
+                "make it writable: `{}`; in a systemd unit with ProtectSystem=, name it in ReadWritePaths=",
+                as_root(&format!("mount -o remount,rw {}", word(mount)))
             ),
-            Self::Immutable { path } => format!("remove the flag as root: chattr -i {}", word(path)),
-            Self::AppendOnly { path } => format!("remove the flag as root: chattr -a {}", word(path)),
+            Self::Immutable { path } => format!("remove the flag: `{}`", as_root(&format!("chattr -i {}", word(path)))),
+            Self::AppendOnly { path } => {
+                format!("remove the flag: `{}`", as_root(&format!("chattr -a {}", word(path))))
+            }
             Self::MountPoint { path } => {
-                format!("change the file that is mounted there instead (findmnt {}), or unmount it", word(path))
+                format!("change the file that is mounted there instead (`findmnt {}`), or unmount it", word(path))
             }
             Self::NotWritable { lacks: Some(capability), .. } => capability.hint(),
             Self::NotWritable { user, dir, .. } if user == ROOT => {
@@ -85,7 +87,7 @@ impl Denial {
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
             Self::Sticky { .. } => "set run_as: root on the step, or the user that owns the file".to_owned(),
-            Self::Other { .. } => "see what kind of file system that is (findmnt -T PATH)".to_owned(),
+            Self::Other { path, .. } => format!("see what kind of file system that is: `findmnt -T {}`", word(path)),
         }
     }
 }
@@ -127,61 +129,18 @@ impl Dir {
     /// The entry itself cannot be examined.
     pub fn replace_denial(&self, name: &OsStr, seen: &Stat) -> Result<Option<Denial>, Error> {
         let found = self.found(name)?;
-        if let Some(denial) = found.mounted() {
-            return Ok(Some(denial));
+        if found.has(StatxAttributes::MOUNT_ROOT) {
+            return Ok(Some(Denial::MountPoint { path: escape_path(&found.path) }));
         }
         if let Some(denial) = self.entry_denial()?.or_else(|| found.denial()) {
             return Ok(Some(denial));
         }
-        self.sticky_denial(&found, seen.uid)
-    }
-
-    /// Returns what prevents the acting user from replacing or removing what exists at `name`, apart from what
-    /// [`Dir::entry_denial`] finds. Nothing prevents it if nothing is there.
-    ///
-    /// # Errors
-    /// The entry itself cannot be examined.
-    pub fn removal_denial(&self, name: &OsStr) -> Result<Option<Denial>, Error> {
-        let found = match self.found(name) {
-            Err(error) if error.is_missing() => return Ok(None),
-            found => found?,
-        };
-        match found.mounted().or_else(|| found.denial()) {
-            Some(denial) => Ok(Some(denial)),
-            None => self.sticky_denial(&found, found.stat.stx_uid),
-        }
-    }
-
-    /// Returns what prevents the acting user from appending to the file `name`.
-    ///
-    /// # Errors
-    /// The entry itself cannot be examined.
-    pub fn append_denial(&self, name: &OsStr) -> Result<Option<Denial>, Error> {
-        let found = self.found(name)?;
-        if let Some(denial) = found.denial().filter(|denial| !matches!(denial, Denial::AppendOnly { .. })) {
-            return Ok(Some(denial));
-        }
-        let path = escape_path(&found.path);
-        Ok(
-            match retry_on_intr(|| {
-                rustix::fs::accessat(self, name, Access::WRITE_OK | Access::READ_OK, AtFlags::EACCESS)
-            }) {
-                Ok(()) => None,
-                Err(Errno::ACCESS) if is_confined_to_planning() => None,
-                Err(Errno::ACCESS) => {
-                    Some(Denial::NotWritable { user: acting_user(), dir: path, lacks: missing_write_all() })
-                }
-                Err(errno) => Some(Denial::Other { path, error: crate::text::io_error_text(&errno.into()) }),
-            },
-        )
-    }
-
-    fn sticky_denial(&self, found: &Found, owner: u32) -> Result<Option<Denial>, Error> {
         let holder = self.stat_self()?;
         let (uid, _) = acting_ids();
-        let is_denied =
-            holder.mode & STICKY != 0 && uid != owner && uid != holder.uid && !has_capability(Capability::FileOwner);
-        Ok(is_denied.then(|| Denial::Sticky { path: escape_path(&found.path) }))
+        if holder.mode & STICKY != 0 && uid != seen.uid && uid != holder.uid && !has_capability(Capability::FileOwner) {
+            return Ok(Some(Denial::Sticky { path: escape_path(&found.path) }));
+        }
+        Ok(None)
     }
 
     /// Returns what prevents everybody from changing owner and mode of `name`.
@@ -234,11 +193,6 @@ impl Found {
     fn read_only(&self) -> Option<Denial> {
         let mount = || mount_point(self.stat.stx_mnt_id).unwrap_or_else(|| escape_path(&self.path));
         self.is_read_only.then(|| Denial::ReadOnly { mount: mount() })
-    }
-
-    /// Returns the mount at the path itself.
-    fn mounted(&self) -> Option<Denial> {
-        self.has(StatxAttributes::MOUNT_ROOT).then(|| Denial::MountPoint { path: escape_path(&self.path) })
     }
 
     /// Returns what prevents everybody from changing the inode.

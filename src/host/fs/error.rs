@@ -22,9 +22,9 @@ impl Error {
     pub(in crate::host) fn call(verb: &str, path: &Path, errno: Errno) -> Self {
         let hint = match errno {
             Errno::ACCESS | Errno::PERM if acts_as_root() => Some(format!(
-                "root was denied it: check whether it is immutable (lsattr -d {path}); on NFS with root_squash, change it on \
+                "root was denied it: check whether it is immutable (`lsattr -d {path}`); on NFS with root_squash, change it on \
                  the server",
-                path = shell_path(path)
+                path = shell_word(path)
             )),
             Errno::INVAL | Errno::OVERFLOW if verb.contains("owner") => Some(
                 "in a user namespace, the number may not be mapped: see /proc/self/uid_map and /proc/self/gid_map"
@@ -33,8 +33,8 @@ impl Error {
             Errno::ACCESS | Errno::PERM => Some("run the step as the owner, or with run_as: root".into()),
             Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again".into()),
             Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again".into()),
-            Errno::FBIG => Some("raise the limit on file sizes (ulimit -f unlimited), then run again".into()),
-            Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (ulimit -n), then run again".into()),
+            Errno::FBIG => Some("raise the limit on file sizes (`ulimit -f unlimited`), then run again".into()),
+            Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (`ulimit -n`), then run again".into()),
             _ => None,
         };
         Self {
@@ -53,7 +53,7 @@ impl Error {
     pub(super) fn dangling(link: &Path, target: &Path) -> Self {
         Self {
             message: format!("{} is a dangling symlink: its target is {}", escape_path(link), escape_path(target)),
-            hint: Some(format!("create the directory that it leads to, or remove it: rm {}", shell_path(link))),
+            hint: Some(format!("create the directory that it leads to, or remove it: `rm {}`", shell_word(link))),
             kind: io::ErrorKind::NotFound,
         }
     }
@@ -77,11 +77,6 @@ impl Error {
     pub fn is_denied(&self) -> bool {
         self.kind == io::ErrorKind::PermissionDenied
     }
-}
-
-/// Returns a path as a word for a shell. A path with hidden characters is escaped.
-pub(super) fn shell_path(path: &Path) -> String {
-    shell_word(&escape_path(path))
 }
 
 impl From<Error> for Failure {

@@ -8,6 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::{open_at, open_quietly};
 use super::{Error, Stat, acts_as_root, escape_path};
+use crate::text::aside;
 
 /// The number of symlinks that Linux follows in one path (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
@@ -35,17 +36,6 @@ impl Dir {
         Ok(dir.dir)
     }
 
-    /// Opens the directory at a path as the kernel does, for a path that the acting user trusts.
-    ///
-    /// # Errors
-    /// There is no directory at the path, or it cannot be entered.
-    pub fn follow(path: &Path) -> Result<Self, Error> {
-        match open_at(rustix::fs::CWD, path.as_os_str(), OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(fd) => Ok(Self { fd, path: path.to_owned() }),
-            Err(errno) => Err(Error::call("open", path, errno)),
-        }
-    }
-
     /// Opens the directory `name` in this one. A symlink is not followed.
     pub fn open_dir(&self, name: &OsStr) -> Result<Self, Error> {
         let path = self.path.join(name);
@@ -58,7 +48,7 @@ impl Dir {
                 )),
                 Some(stat) => Err(Error::refused(
                     format!("{} is {}, not a directory", escape_path(&path), stat.kind.name()),
-                    "move it away, or give another path",
+                    format!("move it aside: `{}`, or give another path", aside(&path)),
                 )),
                 None => Err(Error::call("open", &path, Errno::NOENT)),
             },

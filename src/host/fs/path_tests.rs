@@ -96,7 +96,7 @@ fn a_symlink_above_a_path_that_leads_to_nothing_is_named() {
                 let error = Place::find(&folder.join(path).join("file")).unwrap_err();
                 let expected = format!("/{path} is a dangling symlink: its target is {target}");
                 assert!(error.to_string().contains(&expected) && error.is_missing(), "{error}");
-                assert!(error.hint().unwrap().ends_with(&format!("/{path}")), "{error:?}");
+                assert!(error.hint().unwrap().ends_with(&format!("/{path}`")), "{error:?}");
             }
         },
     );

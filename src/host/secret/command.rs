@@ -87,7 +87,7 @@ fn not_started(line: &CommandLine, error: &io::Error) -> Failure {
             failure.hint(format!("install it, or give its absolute path: no program {program} is in PATH"))
         }
         io::ErrorKind::PermissionDenied if program.contains('/') && is_shown => {
-            failure.hint(format!("make it executable: chmod +x {}", shell_word(program)))
+            failure.hint(format!("make it executable: `chmod +x {}`", shell_word(program)))
         }
         _ => failure.hint("use a program that you can run"),
     }
@@ -103,7 +103,7 @@ fn timed_out(line: &CommandLine, has_ended: bool) -> Failure {
         .hint("redirect the output of that process, for example: … > /dev/null &");
     }
     Failure::new(format!("the secret command {program} did not end within {limit} s")).hint(format!(
-        "run it manually to see whether it waits for input{}: {}",
+        "run it manually to see whether it waits for input{}: `{}`",
         line.fill_in(),
         line.line()
     ))
@@ -129,7 +129,7 @@ fn failed(line: &CommandLine, status: ExitStatus, withheld: &BTreeSet<String>) -
         let unset: String = names.iter().map(|name| format!(" -u {}", shell_word(name))).collect();
         by_hand = format!("env{unset} {by_hand}");
     }
-    Failure::new(message).hint(format!("run it manually to see its messages{}: {by_hand}", line.fill_in()))
+    Failure::new(message).hint(format!("run it manually to see its messages{}: `{by_hand}`", line.fill_in()))
 }
 
 #[cfg(test)]
@@ -140,9 +140,9 @@ mod tests {
     fn a_hint_with_a_hidden_word_asks_for_its_value() {
         let hint = |line: &str| timed_out(&serde_yaml::from_str(line).unwrap(), false).hint.unwrap();
         let plain = "run it manually to see whether it waits for input: ";
-        assert_eq!(hint("[vault, read, a]"), format!("{plain}vault read a"));
+        assert_eq!(hint("[vault, read, a]"), format!("{plain}`vault read a`"));
         let masked = plain.replace(": ", " (first replace each {{ … }} by its value): ");
         let line = "{ argv: [vault, read, token], shown: [vault, read, '{{ tok }}'] }";
-        assert_eq!(hint(line), format!("{masked}vault read '{{{{ tok }}}}'"));
+        assert_eq!(hint(line), format!("{masked}`vault read '{{{{ tok }}}}'`"));
     }
 }

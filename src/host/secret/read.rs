@@ -94,8 +94,8 @@ pub fn exposure_warning(source: &SecretSource) -> Option<String> {
         return None;
     }
     let shown = fs::escape_path(&path);
-    let remedy = format!("chmod o= {}", shell_word(&path.to_string_lossy()));
-    Some(format!("every user of this host can read the secret source {shown}: {remedy}"))
+    let word = shell_word(path);
+    Some(format!("every user of this host can read the secret source {shown}; take the right away: `chmod o= {word}`"))
 }
 
 /// Returns the place of a source, without the arguments of its program.
@@ -136,7 +136,7 @@ fn blank(origin: &Origin, is_empty: bool) -> Failure {
         Origin::Command(command) => {
             let program = command.program();
             Failure::new(format!("the secret command {program} succeeded and printed nothing{but}"))
-                .hint(format!("run it to see whether it finds the secret: {}", command.line()))
+                .hint(format!("run it to see whether it finds the secret: `{}`", command.line()))
         }
         origin => {
             let found = if is_empty { "is empty" } else { "contains only line endings" };
@@ -151,8 +151,12 @@ fn file(path: &Path) -> Result<Secret, Failure> {
     let shown = fs::escape_path(path);
     let cannot_read = |why: &str| Failure::new(format!("cannot read the secret source {shown}: {why}"));
     let another = "use the path of a file that you can read";
-    let by_command =
-        || format!("use a program to read it: {{ command: [cat, {}] }}", shell_word(&path.to_string_lossy()));
+    let by_command = || {
+        let text = path.to_string_lossy();
+        // Quoted for YAML.
+        let path = if shell_word(path) == text { text.into_owned() } else { serde_json::Value::from(text).to_string() };
+        format!("use a program to read it: {{ command: [cat, {path}] }}")
+    };
     let is_descriptor = path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd") || path == "/dev/stdin";
     if is_descriptor {
         return Err(cannot_read("it is a descriptor of a process, not a file").hint(by_command()));

@@ -116,13 +116,13 @@ impl SecretSource {
     pub fn manual(&self) -> String {
         let mut line = match &self.origin {
             Origin::Env(name) => format!("printf '%s\\n' \"$(printenv {})\"", shell_word(name)),
-            Origin::File(path) => format!("cat {}", shell_word(&path.to_string_lossy())),
+            Origin::File(path) => format!("cat {}", shell_word(path)),
             Origin::Command(command) => command.line(),
             Origin::Nothing(_) => "cat /path/to/secret".to_owned(),
         };
         if let Some(pointer) = &self.pointer {
             let path = serde_json::Value::from(pointer.tokens()).to_string();
-            line.push_str(&format!(" | jq -r {}", shell_word(&format!("getpath({path})"))));
+            line.push_str(&format!(" | jq -r {}", shell_word(format!("getpath({path})"))));
         }
         if self.encoding.is_some() {
             line.push_str(" | base64 -d");

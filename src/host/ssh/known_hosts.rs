@@ -13,6 +13,7 @@ use openssl::pkey::PKey;
 use openssl::sign::Signer;
 
 use crate::host::fs;
+use crate::host::users::{as_acting_user, as_root};
 use crate::text::shell_word;
 
 /// The maximum size of a known_hosts file (16 MiB).
@@ -91,13 +92,13 @@ impl KnownHosts {
 
     /// Returns the path of the file to which a person adds a key, as a word for a shell.
     pub fn first_file(&self) -> String {
-        self.files.first().map_or_else(String::new, |file| shell_word(&file.to_string_lossy()))
+        self.files.first().map_or_else(String::new, shell_word)
     }
 
     /// Returns the directory of that file as a word for a shell, if it does not exist.
     pub fn missing_directory(&self) -> Option<String> {
         let directory = self.files.first()?.parent()?;
-        (!directory.exists()).then(|| shell_word(&directory.to_string_lossy()))
+        (!directory.exists()).then(|| shell_word(directory))
     }
 
     /// Returns the algorithms of the known keys of a host. They are requested first, because a key of another algorithm
@@ -133,6 +134,14 @@ impl KnownHosts {
         }
         entries
     }
+}
+
+/// Returns the command that removes the keys of a host from the file of a [`Verdict::Changed`].
+pub fn removal(place: &str, host: &str, port: u16) -> String {
+    let name = if port == DEFAULT_PORT { host.to_owned() } else { format!("[{host}]:{port}") };
+    let file = place.rsplit_once(':').map_or(place, |(file, _)| file);
+    let command = format!("ssh-keygen -f {} -R {}", shell_word(file), shell_word(name));
+    if file.starts_with("/etc/") { as_root(&command) } else { as_acting_user(&command) }
 }
 
 fn verdict(entries: &[Entry], key: &[u8]) -> Verdict {

@@ -21,7 +21,7 @@ mod tunnel;
 mod turn;
 
 use crate::failure::Failure;
-use crate::host::users::acting_user;
+use crate::host::users::{acting_user, as_acting_user};
 use crate::telemetry::spans;
 use crate::text::{io_error_text, shell_word};
 pub use address::{Address, Fingerprint};
@@ -353,23 +353,23 @@ fn check(address: &Address, known: &KnownHosts, key: &[u8]) -> Result<(), Error>
             }
             let failure = Failure::new(format!("{what}: {} does not find it in {files}", acting_user()));
             let directory = known.missing_directory().map(|path| format!("install -d -m 700 {path} && "));
-            Err(Error::UnknownHostKey(failure.hint(format!(
-                "compare the fingerprint with the host's own, then add the key: {}ssh-keyscan -p {port} {} >> {}",
+            let scan = format!(
+                "{}ssh-keyscan -p {port} {} >> {}",
                 directory.unwrap_or_default(),
                 shell_word(host),
                 known.first_file()
+            );
+            Err(Error::UnknownHostKey(failure.hint(format!(
+                "compare the fingerprint with the host's own, then add the key: `{}`",
+                as_acting_user(&scan)
             ))))
         }
         Verdict::Changed(place) => {
-            let name = if address.port == 22 {
-                address.host.clone()
-            } else {
-                format!("'[{}]:{}'", address.host, address.port)
-            };
+            let remove = known_hosts::removal(&place, &address.host, address.port);
             wrong(
                 format!("the host key of {address} has changed: it is {fingerprint}, but {place} lists another"),
                 &format!(
-                    "if the host was reinstalled, remove the old key: ssh-keygen -R {name}; if not, the connection may be intercepted"
+                    "if the host was reinstalled, remove the old key: `{remove}`; if not, the connection may be intercepted"
                 ),
             )
         }

@@ -109,6 +109,11 @@ fn not_a_key(reason: impl Into<String>, remedy: impl Into<String>) -> UnusableKe
     UnusableKey { reason: reason.into(), remedy: remedy.into() }
 }
 
+/// Returns the remedy that replaces the content of a key, of which `KEY.orig` is a copy. The file keeps its owner and mode.
+fn in_place(what: &str, command: &str) -> String {
+    format!("{what}: `cp -p --backup=numbered KEY KEY.orig && {command}`")
+}
+
 fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(not_a_key("is empty", "check where the key comes from"));
@@ -117,18 +122,18 @@ fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
         return Err(not_a_key("starts with a byte order mark", "save the key as plain ASCII text"));
     }
     if bytes.len() > 2 && (bytes[0] == 0 || bytes[1] == 0) && bytes.contains(&b'-') {
-        return Err(not_a_key("is UTF-16 text", "convert it: iconv -f UTF-16 -t ASCII KEY > COPY"));
+        return Err(not_a_key("is UTF-16 text", in_place("convert it", "iconv -f UTF-16 -t ASCII KEY.orig > KEY")));
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(not_a_key(
             "contains binary data",
-            "convert the key to text: openssl pkey -inform DER -in KEY -out KEY.pem",
+            in_place("convert the key to text", "openssl pkey -inform DER -in KEY.orig -out KEY"),
         ));
     };
     mistaken(text)?;
     damaged_in_transit(text)?;
     if text.contains('\r') {
-        return Err(not_a_key("has CRLF line endings, as Windows writes them", "convert it: sed -i 's/\\r$//' KEY"));
+        return Err(not_a_key("has CRLF line endings, as Windows writes them", "convert it: `sed -i 's/\\r$//' KEY`"));
     }
     let labels: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(BEGIN)?.strip_suffix("-----")).collect();
     let Some(label) = labels.iter().find(|label| label.ends_with("PRIVATE KEY")) else {
@@ -144,7 +149,7 @@ fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
     match key.rsa().map(|rsa| rsa.n.as_positive_bytes().map_or(0, bit_length)) {
         Some(bits) if bits < MIN_RSA_BITS => Err(not_a_key(
             format!("is an RSA key of {bits} bits; OpenSSH requires at least {MIN_RSA_BITS}"),
-            "create a new key, and install its public half on the remote host: ssh-keygen -t ed25519 -f NEW",
+            "create a new key, and install its public half on the remote host: `ssh-keygen -t ed25519 -f NEW`",
         )),
         _ => Ok(key),
     }
@@ -161,7 +166,10 @@ fn mistaken(text: &str) -> Result<(), UnusableKey> {
     let first_word = start.split_ascii_whitespace().next().unwrap_or_default();
     let ssh_word = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|prefix| first_word.starts_with(prefix));
     if start.starts_with("PuTTY-User-Key-File") {
-        return Err(not_a_key("is a PuTTY key (.ppk)", "convert it: puttygen KEY.ppk -O private-openssh -o KEY"));
+        return Err(not_a_key(
+            "is a PuTTY key (.ppk)",
+            in_place("convert it (Debian package putty-tools)", "puttygen KEY.orig -O private-openssh -o KEY"),
+        ));
     }
     if start.starts_with('<') {
         return Err(not_a_key("is a web page", "download the key itself, not the page about it"));
@@ -189,16 +197,22 @@ fn damaged_in_transit(text: &str) -> Result<(), UnusableKey> {
         return Ok(());
     };
     if rest.starts_with("\\n") || rest.starts_with("\\r\\n") {
-        return Err(not_a_key("contains a literal \\n instead of line endings", "convert it with printf '%b'"));
+        return Err(not_a_key(
+            "contains a literal \\n instead of line endings",
+            in_place("convert it", "printf '%b\\n' \"$(cat KEY.orig)\" > KEY"),
+        ));
     }
     if rest.starts_with([' ', '\t']) && rest.trim_end().lines().count() == 1 {
         return Err(not_a_key(
             "is on one line, with spaces instead of line endings",
-            "quote the variable where it is set: NAME=\"$(cat FILE)\"",
+            "quote the variable where it is set: `NAME=\"$(cat FILE)\"`",
         ));
     }
     if text.lines().any(|line| line.starts_with([' ', '\t']) && line.trim_start().starts_with("-----END ")) {
-        return Err(not_a_key("is indented", "remove the spaces at the start of its lines: sed 's/^[ \\t]*//' KEY"));
+        return Err(not_a_key(
+            "is indented",
+            "remove the spaces at the start of its lines: `sed -i 's/^[ \\t]*//' KEY`",
+        ));
     }
     Ok(())
 }
@@ -220,7 +234,7 @@ fn no_private_key_block(labels: &[&str]) -> UnusableKey {
 fn passphrase() -> UnusableKey {
     not_a_key(
         "is protected by a passphrase, which cannot be entered here",
-        "remove the passphrase from a copy: ssh-keygen -p -N '' -f COPY",
+        in_place("remove the passphrase, which it asks for", "ssh-keygen -p -N '' -f KEY"),
     )
 }
 
@@ -258,8 +272,8 @@ fn pem(text: &str) -> Result<KeyData, UnusableKey> {
     if key.id() == Id::ED25519 {
         return Err(not_a_key(
             "is an Ed25519 key in PKCS#8 form, which OpenSSH before 9.6 cannot load",
-            "use the same key in OpenSSH's own format (in Terraform `private_key_openssh`); OpenSSH 9.6 and later can \
-             convert a copy: ssh-keygen -p -N '' -f COPY",
+            "use the same key in OpenSSH's own format (in Terraform `private_key_openssh`); OpenSSH 9.6 and later \
+             convert it: `cp -p --backup=numbered KEY KEY.orig && ssh-keygen -p -N '' -f KEY`",
         ));
     }
     public_half(&key)?

@@ -218,12 +218,18 @@ fn read_only(row: &SimpleQueryRow, user: &str) -> Option<ReadOnly> {
     let (user, database) = (escape_identifier(user), escape_identifier(field(row, 3).unwrap_or_default()));
     const SETTING: &str = "default_transaction_read_only";
     Some(ReadOnly::Setting(match field(row, 2) {
-        Some("user") => format!("BEGIN READ WRITE; ALTER ROLE {user} RESET {SETTING}; COMMIT;"),
-        Some("database") => format!("BEGIN READ WRITE; ALTER DATABASE {database} RESET {SETTING}; COMMIT;"),
-        Some("database user") => {
-            format!("BEGIN READ WRITE; ALTER ROLE {user} IN DATABASE {database} RESET {SETTING}; COMMIT;")
+        Some("user") => format!("turn it off: `BEGIN READ WRITE; ALTER ROLE {user} RESET {SETTING}; COMMIT;`"),
+        Some("database") => {
+            format!("turn it off: `BEGIN READ WRITE; ALTER DATABASE {database} RESET {SETTING}; COMMIT;`")
         }
-        Some("configuration file") => format!("ALTER SYSTEM SET {SETTING} = off; SELECT pg_reload_conf();"),
+        Some("database user") => {
+            format!(
+                "turn it off: `BEGIN READ WRITE; ALTER ROLE {user} IN DATABASE {database} RESET {SETTING}; COMMIT;`"
+            )
+        }
+        Some("configuration file") => {
+            format!("turn it off: `ALTER SYSTEM SET {SETTING} = off; SELECT pg_reload_conf();`")
+        }
         // From `options` of the connection, from a pooler or from the server's command line.
         _ => format!("remove {SETTING} from the `options` of the connection, or from the pooler's settings"),
     }))

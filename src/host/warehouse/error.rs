@@ -153,7 +153,7 @@ fn missing_privilege(message: &str, user: &str) -> String {
     let user = Shown(user);
     let named = |start: &str| message.strip_prefix(start).map(|name| Shown(name.trim_matches('"')).to_string());
     if let Some(schema) = named("permission denied for schema ") {
-        format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};")
+        format!("let the user create tables: `GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};`")
     } else if let Some(table) =
         named("permission denied for table ").or_else(|| named("permission denied for relation "))
     {
@@ -161,7 +161,7 @@ fn missing_privilege(message: &str, user: &str) -> String {
             "the owner of {table}, or a superuser, has to grant it to {user}: SELECT for LIKE, ownership for a change"
         )
     } else if let Some(role) = named("must be member of role ").or_else(|| named("must be able to SET ROLE ")) {
-        format!("GRANT {role} TO {user};")
+        format!("let {user} act as that role: `GRANT {role} TO {user};`")
     } else if message.starts_with("must be owner of ") {
         format!("run it as the owner of the table, or grant the owner's role to {user}")
     } else {
@@ -238,7 +238,7 @@ impl Attempt<'_> {
                     self.server, self.user
                 ))
                 .hint(format!(
-                    "store it as MD5: ALTER USER {} PASSWORD 'md5…' (md5 of the password followed by the user's name)",
+                    "store it as MD5: `ALTER USER {} PASSWORD 'md5…';` (md5 of the password followed by the user's name)",
                     self.user
                 )),
             );

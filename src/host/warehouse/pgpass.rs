@@ -12,6 +12,7 @@ use super::defaults::ClientDefaults;
 use super::endpoint::Server;
 use crate::host::fs;
 use crate::host::secret::Secret;
+use crate::text::shell_word;
 
 /// The maximum size of a password file (1 MiB).
 const MAX_PASSFILE_BYTES: u64 = 1 << 20;
@@ -41,7 +42,10 @@ impl ClientDefaults {
         };
         let mode = seen.stat.mode;
         if mode & 0o077 != 0 {
-            return ignored(format!("its mode is {mode:04o}, so other users may read it (fix it with chmod 600)"));
+            return ignored(format!(
+                "its mode is {mode:04o}, so other users may read it; take these rights away: `chmod 600 {}`",
+                shell_word(&path)
+            ));
         }
         match find(&seen.bytes, server, database, user) {
             Some(password) => Found::Password(Secret::new(password.to_vec())),

@@ -33,8 +33,15 @@ impl Base {
         self.0.as_deref()
     }
 
-    /// Removes the directory from every path in a text. What only ends like it, or starts in the middle of a path, stays.
+    /// Removes the directory from every path in a text, but not from commands. What only ends like it, or starts in the middle of a path, stays.
     pub fn shorten(&self, text: &str) -> String {
+        // A command is pasted in any directory.
+        let is_command = |(number, part): (usize, &str)| number % 2 == 1 && part.contains(' ');
+        let part = |(number, part)| if is_command((number, part)) { part.to_owned() } else { self.shorten_part(part) };
+        text.split('`').enumerate().map(part).collect::<Vec<_>>().join("`")
+    }
+
+    fn shorten_part(&self, text: &str) -> String {
         let Some(base) = self.0.as_deref().filter(|base| text.contains(base)) else { return text.to_owned() };
         let prefix = format!("{base}/");
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
@@ -85,6 +92,7 @@ mod tests {
             ("/srv/application/x", "/srv/application/x"),
             ("'/srv/app/my file'", "'my file'"),
             ("/srv/app/", "/srv/app/"),
+            ("`/srv/app/x`: `chmod o-r /srv/app/x`, or /srv/app/y", "`x`: `chmod o-r /srv/app/x`, or y"),
         ] {
             assert_eq!(base.shorten(text), short, "{text}");
         }

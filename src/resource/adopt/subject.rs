@@ -65,10 +65,10 @@ impl Subject {
             Some(FileKind::Symlink) => Err(symlink(Path::new(&file))),
             Some(other) => Err(Failure::new(format!("it is {}, not a file", other.name()))),
             None => {
-                let folder = Path::new(&file).parent().map(|folder| shell_word(&folder.to_string_lossy()));
+                let folder = Path::new(&file).parent().map(shell_word);
                 let folder = folder.unwrap_or_default();
                 Err(Failure::new("it does not exist")
-                    .hint(format!("correct the path of the compose file; to see what is there: ls {folder}")))
+                    .hint(format!("correct the path of the compose file; to see what is there: `ls {folder}`")))
             }
         }
     }
@@ -182,7 +182,7 @@ fn symlink(path: &Path) -> Failure {
         return Failure::new("it is a symlink that leads nowhere").hint("name something that the host has");
     }
     Failure::new(format!("it is a symlink, which leads to {}", escape_path(&target)))
-        .hint(format!("name that: {}", shell_word(&target.display().to_string())))
+        .hint(format!("name that: {}", shell_word(target)))
 }
 
 /// Returns the absolute path, without `.` and `..`.

@@ -154,9 +154,8 @@ fn the_command_that_finds_other_names_can_be_pasted() {
     with_mode(&path, 0o644);
     std_fs::hard_link(&path, &other).unwrap();
     let finds = |hint: &str| {
-        let command = hint.split(": ").find(|part| part.starts_with("find ")).unwrap_or_else(|| panic!("{hint}"));
-        let command = command.split(';').next().unwrap();
-        let found = std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+        let command = hint.split('`').find(|part| part.starts_with("find ")).unwrap_or_else(|| panic!("{hint}"));
+        let found = std::process::Command::new("bash").args(["-c", command]).output().unwrap();
         let found = String::from_utf8(found.stdout).unwrap();
         assert!(found.lines().any(|line| Path::new(line) == other), "{command}: {found}");
     };

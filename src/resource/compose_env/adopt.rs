@@ -23,7 +23,7 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
         && occurrences.is_empty()
         && let Some(nearest) = alike(variable, variables)
     {
-        let argument = shell_word(&format!("{file}:{nearest}"));
+        let argument = shell_word(format!("{file}:{nearest}"));
         return Err(Failure::new(format!("no environment in {} has {variable}", escape_path(&desired.file)))
             .hint(format!("did you mean {nearest}? --variable {argument}")));
     }

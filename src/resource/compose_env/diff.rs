@@ -12,7 +12,7 @@ use crate::host::fs::{Denial, FileKind, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::resource::attributes::refusal;
 use crate::resource::{Diff, KeyError};
-use crate::text::shell_word;
+use crate::text::{aside, shell_word};
 
 /// The access that `.env` may grant: its owner may read and write it.
 const PRIVATE: u32 = 0o600;
@@ -115,7 +115,7 @@ fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, key: &str)
         (FileKind::Symlink, None) => {
             refusal.hint(format!("symlinks are not followed: name the real path in the step, as `{key}`"))
         }
-        _ => refusal.hint(format!("move it away, or correct `{key}`")),
+        _ => refusal.hint(format!("move it aside: `{}`, or correct `{key}`", aside(path))),
     }
 }
 
@@ -223,9 +223,9 @@ fn readable_by_all(step: &ComposeEnv, actual: &Actual) -> Option<String> {
     let has_secret = matches!(&actual.source, Source::Value { empty: false, .. });
     (is_readable && has_secret).then(|| {
         let (file, variable) = (escape_path(&step.file), &step.variable);
-        let word = shell_word(&step.file.to_string_lossy());
+        let word = shell_word(&step.file);
         format!(
-            "everybody can read {file} (mode {mode}), and with it the value of {variable}; remove that right (chmod o-r {word}), \
+            "everybody can read {file} (mode {mode}), and with it the value of {variable}; remove that right (`chmod o-r {word}`), \
              or write ${{{variable}}} there to keep the value in .env"
         )
     })

@@ -115,8 +115,8 @@ impl Resource for ComposeEnv {
     fn manual(&self) -> Vec<String> {
         let folder = self.file.parent().unwrap_or(Path::new("/"));
         let name = self.file.file_name().unwrap_or_default();
-        let file = shell_word(&name.to_string_lossy());
-        let env_file = self.env_file.as_ref().map(|path| shell_word(&path.to_string_lossy()));
+        let file = shell_word(name);
+        let env_file = self.env_file.as_ref().map(shell_word);
         let mut compose = "docker compose".to_owned();
         if let Some(env_file) = &env_file {
             compose.push_str(&format!(" --env-file {env_file}"));
@@ -126,7 +126,7 @@ impl Resource for ComposeEnv {
         }
         let env_file = env_file.unwrap_or_else(|| ".env".to_owned());
         vec![
-            format!("cd {}", shell_word(&folder.to_string_lossy())),
+            format!("cd {}", shell_word(folder)),
             format!("grep -n {} {file}   # find the value", shell_word(&self.variable)),
             format!("\"${{EDITOR:-vi}}\" {file}   # write the value in quotes, with each $ as $$"),
             format!("# if the file has ${{NAME}} instead, write the value into {env_file}, as NAME='value':"),

@@ -56,7 +56,7 @@ impl Project {
         }
         let mut argv = self.compose();
         argv.extend_from_slice(arguments);
-        format!("cd {} && {}", shell_word(&self.folder.to_string_lossy()), shell_words(&argv))
+        format!("cd {} && {}", shell_word(&self.folder), shell_words(&argv))
     }
 
     fn compose(&self) -> Vec<String> {

@@ -1,10 +1,11 @@
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
 use crate::host::fs::FileKind;
+use crate::host::users::as_root;
 use crate::resource::attributes;
 use crate::resource::regular_file::hard_links_command;
 use crate::resource::{Diff, Failure};
-use crate::text::shell_word;
+use crate::text::{aside, path_of_name, shell_word};
 
 const AS_ROOT: &str = "set run_as: root on the step";
 
@@ -22,7 +23,7 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     }
     match &actual.found {
         Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
-            .hint("move it away, or correct the path")),
+            .hint(format!("move it aside: `{}`, or correct the path", aside(&desired.path)))),
         Found::Missing { missing_parents, denied, default_mode } => {
             if let Some(denial) = denied {
                 return Err(attributes::refusal(&format!("cannot create {path}"), denial));
@@ -70,14 +71,14 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
     }
     if tree.locked.count > 0 {
         let word = if tree.locked.count == 1 { "it is" } else { "they are" };
-        let first = tree.locked.first.first().map_or(String::new(), |first| shell_word(&format!("{path}/{first}")));
+        let first = tree.locked.first.first().map_or(String::new(), |first| shell_word(path.join(path_of_name(first))));
         diff.obstacles.push(
             Failure::new(format!(
                 "cannot change {} below {path}: {word} immutable or append-only (lsattr): {}",
                 entries(tree.locked.count),
                 tree.locked
             ))
-            .hint(format!("run as root: chattr -i -a {first}")),
+            .hint(format!("remove the flags: `{}`", as_root(&format!("chattr -i -a {first}")))),
         );
     }
     let Some(rules) = desired.entry_rules(&actual.ownership).filter(|_| tree.differing.count > 0) else {
@@ -101,7 +102,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         .hint(actual.ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
     }
     if tree.hard_linked.count > 0 && desired.hard_links == HardLinks::Refuse {
-        let first = path.join(tree.hard_linked.first.first().map_or("", String::as_str));
+        let first = path.join(tree.hard_linked.first.first().map(|first| path_of_name(first)).unwrap_or_default());
         let have = if tree.hard_linked.count == 1 { "has" } else { "have" };
         return Err(Failure::new(format!(
             "{} below {path} {have} more than one hard link, and would change under other names too: {}",
@@ -109,7 +110,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
             tree.hard_linked
         ))
         .hint(format!(
-            "list the names of the first: {}; if the change is intended, set hard_links: change",
+            "list the names of the first: `{}`; if the change is intended, set hard_links: change",
             hard_links_command(&first)
         )));
     }

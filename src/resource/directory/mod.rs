@@ -63,7 +63,7 @@ impl Resource for Directory {
     }
 
     fn manual(&self) -> Vec<String> {
-        let path = shell_word(&self.path.to_string_lossy());
+        let path = shell_word(&self.path);
         let mut lines = vec![format!("mkdir -p {path}")];
         let (owner, group) = (self.owner.as_ref().map(Account::to_string), self.group.as_ref().map(Account::to_string));
         let chown = |flag: &str, account: &str| format!("sudo chown{flag} {} {path}", shell_word(account));
@@ -81,13 +81,13 @@ impl Resource for Directory {
         }
         for (mode, kind) in [(&self.dir_mode, 'd'), (&self.file_mode, 'f')] {
             lines.extend(mode.as_ref().map(|mode| {
-                let mode = shell_word(&mode.to_string());
+                let mode = shell_word(mode.to_string());
                 format!("find {path} -xdev -mindepth 1 -type {kind} -exec chmod {mode} {{}} +")
             }));
         }
         lines.extend(self.mode.map(|mode| format!("chmod {mode} {path}")));
         if !self.exclude.is_empty() {
-            let patterns: Vec<String> = self.exclude.iter().map(|exclude| shell_word(&exclude.to_string())).collect();
+            let patterns: Vec<String> = self.exclude.iter().map(|exclude| shell_word(exclude.to_string())).collect();
             lines.push(format!("# exclude these entries below it: {}", patterns.join(" ")));
         }
         lines

@@ -7,7 +7,7 @@ use crate::host::fs::FileKind;
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::resource::Diff;
 use crate::resource::regular_file::{AS_ROOT, check_writable};
-use crate::text::shell_word;
+use crate::text::{aside, shell_word};
 
 pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -18,8 +18,8 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
     match &actual.target {
         Target::Other { kind } => {
             let hint = match kind {
-                FileKind::Symlink => "give the path of the file that it leads to, or remove the symlink",
-                _ => "move it away, or give the path of the file itself",
+                FileKind::Symlink => "give the path of the file that it leads to, or remove the symlink".to_owned(),
+                _ => format!("move it aside: `{}`, or give the path of the file itself", aside(&desired.path)),
             };
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name())).hint(hint));
         }
@@ -114,7 +114,10 @@ fn diff_content(
             return Err(Failure::new(format!(
                 "{user} may not read {path}, so what it holds could not be kept when it is replaced"
             ))
-            .hint(format!("let {user} read it: chmod u+r {}; or set run_as: root on the step", shell_word(&path))));
+            .hint(format!(
+                "let {user} read it: `chmod u+r {}`; or set run_as: root on the step",
+                shell_word(&desired.path)
+            )));
         }
         Content::TooLarge => {
             return Err(Failure::new(format!(
@@ -122,7 +125,7 @@ fn diff_content(
                 seen.size,
                 MAX_FILE_BYTES >> 20
             ))
-            .hint(format!("see whether the path is right; if it is: mv {0} {0}.old", shell_word(&path))));
+            .hint(format!("see whether the path is right; if it is: `{}`", aside(&desired.path))));
         }
     };
     seen.file.check_replaceable(&desired.path, ownership, actual.denied.as_ref())?;

@@ -11,8 +11,8 @@ use crate::text::shell_word;
 const MAX_LINES: usize = 40;
 
 pub(super) fn lines(file: &File) -> Vec<String> {
-    let path = shell_word(&file.path.to_string_lossy());
-    let parent = file.path.parent().map(|parent| shell_word(&parent.to_string_lossy()));
+    let path = shell_word(&file.path);
+    let parent = file.path.parent().map(shell_word);
     let mut lines: Vec<String> = parent.map(|parent| format!("mkdir -p {parent}")).into_iter().collect();
     let install = format!("install -m {}", file.wanted_mode().unwrap_or(NEW_MODE));
     let (words, ends) = words(file.document(), &file.secrets);
@@ -40,8 +40,8 @@ pub(super) fn lines(file: &File) -> Vec<String> {
             }));
         }
     }
-    lines.extend(file.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(&owner.to_string()))));
-    lines.extend(file.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(&group.to_string()))));
+    lines.extend(file.owner.as_ref().map(|owner| format!("sudo chown {} {path}", shell_word(owner.to_string()))));
+    lines.extend(file.group.as_ref().map(|group| format!("sudo chgrp {} {path}", shell_word(group.to_string()))));
     lines
 }
 

@@ -13,7 +13,7 @@ use crate::host::fs::{self, Attributes, Dir, FileKind, FileSeen, Place, escape_p
 use crate::host::state::{self, Access, Part};
 use crate::resource::value::{AbsolutePath, Mode};
 use crate::resource::{ExecuteContext, Rescue, RescueAnswer};
-use crate::text::{io_error_text, plural, shell_word};
+use crate::text::{aside, io_error_text, plural, shell_word};
 
 /// The version of the first line.
 const FORMAT: u32 = 1;
@@ -129,7 +129,7 @@ pub(super) fn list(cx: &ExecuteContext, path: &AbsolutePath) -> Result<Vec<Rescu
             subject: format!("what {path} held ({}, mode {})", bytes_text(header.size), header.mode),
             files: vec![path.to_string()],
             way_back: None,
-            delete: format!("rm {}", shell_word(&place.to_string_lossy())),
+            delete: format!("rm {}", shell_word(place)),
             id,
         }
     };
@@ -154,8 +154,10 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
     let (header, bytes) = read(&dir, id, path)?;
     let place = Place::find(path)?;
     if !place.missing_parents.is_empty() {
-        let parent = path.parent().map(|parent| shell_word(&parent.to_string_lossy())).unwrap_or_default();
-        return Err(Failure::new(format!("the directory of {path} is missing")).hint(format!("mkdir -p {parent}")));
+        let parent = path.parent().map(shell_word).unwrap_or_default();
+        return Err(
+            Failure::new(format!("the directory of {path} is missing")).hint(format!("create it: `mkdir -p {parent}`"))
+        );
     }
     let mut notes = Vec::new();
     // Only root gives a file to others; a user's own files are that user's.
@@ -180,7 +182,7 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
         }
         Some(stat) => {
             return Err(Failure::new(format!("{path} is {}, not a file", stat.kind.name()))
-                .hint(format!("move it away: mv {0} {0}.old", shell_word(&text(path)))));
+                .hint(format!("move it aside: `{}`", aside(path))));
         }
     }
     notes.push("the next apply of the step replaces it again: change its content in the plan file first".to_owned());

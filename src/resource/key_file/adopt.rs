@@ -3,6 +3,7 @@
 use serde_json::{Map, json};
 
 use super::{Actual, Content, FileContent, KeyFile, KeyRead, Target};
+use crate::host::users::as_root;
 use crate::resource::Failure;
 use crate::resource::adopt::{Adopted, MaybeProbe, PathKind, Subject, base_name, probe_of, put_ownership};
 use crate::text::shell_word;
@@ -22,7 +23,7 @@ pub(super) fn step(key_file: &KeyFile, actual: &Actual) -> Result<Adopted, Failu
     let facts = match &seen.content {
         FileContent::Read(Content { key: KeyRead::PrivateKey(facts), .. }) => facts,
         FileContent::Read(Content { key: KeyRead::Other(other), .. }) => {
-            let file = shell_word(&path);
+            let file = shell_word(&key_file.path);
             let is_yaml = path.ends_with(".yml") || path.ends_with(".yaml");
             return Err(Failure::new(format!("it {}, and of files only private keys are adopted", other.reason)).hint(
                 if is_yaml {
@@ -33,8 +34,10 @@ pub(super) fn step(key_file: &KeyFile, actual: &Actual) -> Result<Adopted, Failu
             ));
         }
         FileContent::Denied => {
-            return Err(Failure::new(format!("{} may not read it", actual.ownership.user()))
-                .hint(format!("run it as root: sudo provision adopt {}", shell_word(&path))));
+            return Err(Failure::new(format!("{} may not read it", actual.ownership.user())).hint(format!(
+                "run it as root: `{}`",
+                as_root(&format!("provision adopt {}", shell_word(&key_file.path)))
+            )));
         }
         FileContent::TooLarge { size } => {
             return Err(Failure::new(format!("it has {size} bytes, and no key is that large")));

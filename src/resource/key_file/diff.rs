@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
 use crate::resource::regular_file::{AS_ROOT, check_writable};
-use crate::text::shell_word;
+use crate::text::{aside, shell_word};
 
 pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -45,7 +45,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
     match &target {
         Target::Other { kind } => {
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name()))
-                .hint("move it away, or correct the path"));
+                .hint(format!("move it aside: `{}`, or correct the path", aside(&desired.path))));
         }
         Target::Missing { missing_parents } => {
             let Some((_, key)) = source else {
@@ -157,7 +157,7 @@ fn usable<'a>(desired: &KeyFile, source: &'a Content) -> Result<(&'a Content, &'
         KeyRead::Other(other) => {
             let (from, remedy) = match desired.source.as_ref().map(|source| &source.origin) {
                 Some(Origin::File(file)) => {
-                    let file = shell_word(&file.to_string_lossy());
+                    let file = shell_word(file);
                     (format!("the source {file}"), other.remedy.replace("KEY", &file))
                 }
                 // The value of a variable or a command is not in a file yet.
@@ -194,7 +194,7 @@ fn diff_content(
         FileContent::Denied => (None, Some("a file that cannot be read".to_owned())),
         FileContent::TooLarge { size } => {
             return Err(Failure::new(format!("{path} is too large for a key: {size} bytes"))
-                .hint("check what it is, and move it away if the path is correct"));
+                .hint(format!("check what it is; if the path is correct, move it aside: `{}`", aside(path))));
         }
     };
     let ownership = &actual.ownership;

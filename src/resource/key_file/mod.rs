@@ -50,13 +50,13 @@ impl Resource for KeyFile {
     }
 
     fn manual(&self) -> Vec<String> {
-        let path = shell_word(&self.path.to_string_lossy());
-        let parent = self.path.parent().map(|parent| shell_word(&parent.to_string_lossy()));
+        let path = shell_word(&self.path);
+        let parent = self.path.parent().map(shell_word);
         let mut lines: Vec<String> = parent.map(|parent| format!("mkdir -p {parent}")).into_iter().collect();
         let bastion = self.verify.as_ref().and_then(|verify| verify.ssh.as_ref());
         let prove = |key: &str| bastion.map(|bastion| format!("ssh -i {key} {}", proof::ssh_options(bastion)));
         if let Some(SecretSource { origin: Origin::File(source), encoding: None, pointer: None }) = &self.source {
-            lines.extend(prove(&shell_word(&source.to_string_lossy())));
+            lines.extend(prove(&shell_word(source)));
         }
         // The file never exists with another mode.
         let account = |flag: &str, account: Option<String>| {
@@ -69,7 +69,7 @@ impl Resource for KeyFile {
         let install = format!("{sudo}install{owner}{group} -m {}", self.desired_mode());
         lines.push(match &self.source {
             Some(SecretSource { origin: Origin::File(source), encoding: None, pointer: None }) => {
-                format!("{install} {} {path}", shell_word(&source.to_string_lossy()))
+                format!("{install} {} {path}", shell_word(source))
             }
             None | Some(SecretSource { origin: Origin::Nothing(_), .. }) => format!("{install} /path/to/key {path}"),
             Some(source) => format!("{} | {install} /dev/stdin {path}", source.manual()),

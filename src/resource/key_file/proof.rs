@@ -98,7 +98,7 @@ impl Verify {
         if let Some(reason) = untestable_reason(&facts.algorithm) {
             let failure = Failure::new(format!("a key of type {} {reason}", facts.algorithm));
             return Some(Proof::Unusable(
-                failure.hint(format!("try it manually: ssh -i KEY {}", ssh_options(address))),
+                failure.hint(format!("try it manually: `ssh -i KEY {}`", ssh_options(address))),
             ));
         }
         let host_key = match &self.host_key {
@@ -165,7 +165,7 @@ fn untestable_reason(algorithm: &str) -> Option<&'static str> {
 pub(super) fn ssh_options(address: &Address) -> String {
     let port = if address.port == 22 { String::new() } else { format!("-p {} ", address.port) };
     let Address { user, host, .. } = address;
-    let place = crate::text::shell_word(&format!("{user}@{host}"));
+    let place = crate::text::shell_word(format!("{user}@{host}"));
     format!("-o IdentitiesOnly=yes -o BatchMode=yes {port}{place} true")
 }
 

@@ -11,6 +11,7 @@ use super::{Attributes, KeyFile};
 use crate::host::fs::{Dir, Place, Stat};
 use crate::host::secret::Secret;
 use crate::host::ssh::KeyRead;
+use crate::text::shell_word;
 
 /// The maximum size of a key, in bytes. RSA keys with 16384 bits have about 13,000.
 pub(super) const MAX_KEY_BYTES: u64 = 1 << 20;
@@ -75,10 +76,12 @@ impl KeyFile {
             _ => dir.restore_backup(kept, name),
         };
         result.map_err(|error| {
-            let kept = crate::host::fs::escape_path(&dir.path_of(OsStr::new(kept)));
-            let failure =
-                Failure::new(format!("the new key is not proven, and the old one remains in {kept}: {error}"));
-            failure.hint(format!("restore it manually: mv {kept} {}", self.path))
+            let kept = dir.path_of(OsStr::new(kept));
+            let failure = Failure::new(format!(
+                "the new key is not proven, and the old one remains in {}: {error}",
+                crate::host::fs::escape_path(&kept)
+            ));
+            failure.hint(format!("restore it manually: `mv {} {}`", shell_word(&kept), shell_word(&self.path)))
         })
     }
 

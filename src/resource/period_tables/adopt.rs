@@ -212,7 +212,7 @@ fn gap(first: &TableName, missing: &[TableName], has_ended: bool, parent: Option
         several => format!("{first} and {} more between the others or up to now do not exist", several.len() - 1),
     });
     let like = parent.map_or("PARENT".to_owned(), |parent| parent.sql());
-    let create = format!("make it, then adopt the series again: CREATE TABLE {} (LIKE {like});", first.sql());
+    let create = format!("make it, then adopt the series again: `CREATE TABLE {} (LIKE {like});`", first.sql());
     failure.hint(match has_ended {
         true => format!("write the step of a series that has ended by hand, with `through`; or {create}"),
         false => create,
@@ -252,7 +252,7 @@ fn parent(named: &Named, family: &Family, newest: &Relation, catalog: &Catalog) 
 }
 
 fn with_parent(pattern: &str) -> String {
-    shell_word(&format!("{pattern}=PARENT"))
+    shell_word(format!("{pattern}=PARENT"))
 }
 
 /// Whether a part of the name is a period: such tables are made after others, and no others after them.

@@ -100,7 +100,7 @@ fn in_use(change: &TableChange, found: &Relation, own_view: Option<&TableName>) 
     let verb = if users.len() == 1 { "uses" } else { "use" };
     let failure =
         Failure::new(format!("cannot {}: {} {verb} the column", change.describe().summary, users.join(" and ")));
-    Some(failure.hint(format!("{} -- {then}", drops.join(" "))))
+    Some(failure.hint(format!("`{}`, {then}", drops.join(" "))))
 }
 
 /// Returns the table after the changes.
@@ -319,14 +319,14 @@ impl Pair<'_> {
             || {
                 let aside = TableName::new(&self.table.schema, format!("{}_drifted", self.table.name));
                 format!(
-                    "ALTER TABLE {} RENAME TO {}; then run apply to create the table again like {}, and copy the rows \
+                    "`ALTER TABLE {} RENAME TO {};`, then run apply to create the table again like {}, and copy the rows \
                      of {aside} into it by column name",
                     self.table.sql(),
                     postgres_protocol::escape::escape_identifier(&aside.name),
                     self.parent_name,
                 )
             },
-            |statement| format!("{statement};"),
+            |statement| format!("run `{statement};`"),
         )
     }
 }

@@ -67,12 +67,13 @@ impl PeriodTables {
                     if found.options.contains_key(CHECK_OPTION) && wanted.len() > 1 {
                         let why = format!("a view over several tables cannot have its option {CHECK_OPTION}");
                         let failure = Failure::new(format!("view {view} cannot be replaced: {why}"));
-                        return Err(failure.hint(format!("ALTER VIEW {} RESET ({CHECK_OPTION});", view.sql())));
+                        return Err(failure
+                            .hint(format!("remove the option: `ALTER VIEW {} RESET ({CHECK_OPTION});`", view.sql())));
                     }
                     if let Some(why) = cannot_replace(found, before, &columns, &members, catalog.dialect) {
                         let failure = Failure::new(format!("view {view} cannot be replaced: {why}"));
                         return Err(failure
-                            .hint(format!("DROP VIEW {}; -- then run apply, which creates it again", view.sql())));
+                            .hint(format!("`DROP VIEW {};`, then run apply, which creates it again", view.sql())));
                     }
                     diff.changes.push(change);
                 }
@@ -173,7 +174,7 @@ fn own_branches<'a>(
     let kind = if found.kind == RelationKind::View { "VIEW" } else { "TABLE" };
     let other = escape_identifier(&format!("{}_other", view.name));
     let rename = format!("ALTER {kind} {} RENAME TO {other};", view.sql());
-    let rename_hint = || format!("name another `view`, or rename the existing one: {rename}");
+    let rename_hint = || format!("name another `view`, or rename the existing one: `{rename}`");
     if found.kind != RelationKind::View {
         return Err(Failure::new(format!("{view} exists, but is {} and not the view of the series", found.kind))
             .hint(rename_hint()));
@@ -187,7 +188,7 @@ fn own_branches<'a>(
     };
     if branches.iter().any(|branch| branch.is_renamed) || !have_same_columns(branches, dialect) {
         let message = format!("view {view} exists, but gives other names to columns of tables {}", series.pattern());
-        return Err(Failure::new(message).hint(format!("{rename} -- then run apply, which creates the view again")));
+        return Err(Failure::new(message).hint(format!("`{rename}`, then run apply, which creates the view again")));
     }
     Ok(branches)
 }

@@ -177,8 +177,8 @@ fn useless(account: &Account, table: &TableName, catalog: &Catalog) -> Option<St
     }
     let (schema, grantee) = (Shown(&table.schema), grantee(account, catalog.dialect));
     Some(format!(
-        "{account} cannot use privileges on tables of schema {schema} without USAGE on the schema: GRANT USAGE ON SCHEMA \
-         {schema} TO {grantee};"
+        "{account} cannot use privileges on tables of schema {schema} without USAGE on the schema: \
+         `GRANT USAGE ON SCHEMA {schema} TO {grantee};`"
     ))
 }
 
@@ -188,7 +188,7 @@ fn cannot_own(owner: &str, table: &TableName, catalog: &Catalog) -> Option<Failu
     if catalog.possible_owners.as_ref().is_some_and(|owners| !owners.contains(owner)) {
         let owner = Shown(owner);
         let failure = Failure::new(format!("cannot make {owner} the owner: {user} is not a member of {owner}"));
-        return Some(failure.hint(format!("GRANT {owner} TO {user};")));
+        return Some(failure.hint(format!("let {user} act as that role: `GRANT {owner} TO {user};`")));
     }
     let schema = catalog.schema(table)?;
     if schema.create_by.as_ref().is_some_and(|accounts| !accounts.contains(owner)) {
@@ -197,7 +197,9 @@ fn cannot_own(owner: &str, table: &TableName, catalog: &Catalog) -> Option<Failu
             "cannot make {owner} the owner: {owner} has no CREATE privilege on schema {schema}, which the owner of a table \
              needs"
         ));
-        return Some(failure.hint(format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner};")));
+        return Some(
+            failure.hint(format!("let that role use the schema: `GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner};`")),
+        );
     }
     None
 }

@@ -131,7 +131,7 @@ impl TableChange {
         }
         let (owner, user) = (Shown(&found.owner), Shown(&catalog.user));
         let failure = Failure::new(format!("cannot {}: {} belongs to {owner}", self.describe().summary, self.table()));
-        Some(failure.hint(format!("{}; -- run as {owner}, or before that: GRANT {owner} TO {user};", self.sql())))
+        Some(failure.hint(format!("`{};` as {owner}, or let {user} do it: `GRANT {owner} TO {user};`", self.sql())))
     }
 
     /// Executes the statement. `is_still_needed` decides on a new read whether the change is still needed, after

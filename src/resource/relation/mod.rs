@@ -33,14 +33,14 @@ pub fn cannot_copy_from(catalog: &Catalog, name: &TableName, parent: &Relation) 
     if catalog.schema(name).is_some_and(|schema| !schema.usage) {
         let schema = Shown(&name.schema);
         let failure = Failure::new(format!("the connected user {user} has no USAGE privilege on schema {schema}"));
-        return Some(failure.hint(format!("GRANT USAGE ON SCHEMA {schema} TO {user};")));
+        return Some(failure.hint(format!("let the user see it: `GRANT USAGE ON SCHEMA {schema} TO {user};`")));
     }
     if parent.rights.select {
         return None;
     }
     let failure =
         Failure::new(format!("the connected user {user} has no SELECT privilege on {name}, which LIKE needs"));
-    Some(failure.hint(format!("GRANT SELECT ON {name} TO {user};")))
+    Some(failure.hint(format!("let the user read it: `GRANT SELECT ON {} TO {user};`", name.sql())))
 }
 
 /// Returns why a table cannot be created in its schema, with a hint, if it cannot.
@@ -49,9 +49,9 @@ pub fn cannot_create_in(catalog: &Catalog, table: &TableName) -> Option<(String,
     match catalog.schema(table) {
         None => Some((
             format!("schema {schema} does not exist"),
-            catalog
-                .did_you_mean(schema)
-                .unwrap_or_else(|| "create the schema first; provision does not create schemas".to_owned()),
+            catalog.did_you_mean(schema).unwrap_or_else(|| {
+                format!("create the schema, which provision does not do: `CREATE SCHEMA {};`", Shown(schema))
+            }),
         )),
         Some(found) if found.external => Some((
             format!("schema {schema} is an external schema: its tables are outside the warehouse"),
@@ -59,7 +59,11 @@ pub fn cannot_create_in(catalog: &Catalog, table: &TableName) -> Option<(String,
         )),
         Some(found) if !(found.usage && found.create) => Some((
             format!("the connected user {} has no CREATE and USAGE privilege on schema {schema}", catalog.user),
-            format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", Shown(schema), Shown(&catalog.user)),
+            format!(
+                "let the user create tables: `GRANT USAGE, CREATE ON SCHEMA {} TO {};`",
+                Shown(schema),
+                Shown(&catalog.user)
+            ),
         )),
         Some(_) => None,
     }

@@ -38,15 +38,15 @@ pub(super) fn step(repository: &Repository, actual: &Actual) -> Result<Adopted, 
     if let Some(obstacle) = checkout.obstacles.iter().find(|obstacle| obstacle.always()) {
         return Err(refusal_to_update(obstacle, repository));
     }
-    let git = format!("git -C {}", shell_word(&path));
+    let git = format!("git -C {}", shell_word(&repository.path));
     let Some(branch) = &checkout.head_branch else {
         return Err(Failure::new("its HEAD is detached, and a step names a branch")
-            .hint(format!("switch to the branch that it is to follow: {git} switch BRANCH")));
+            .hint(format!("switch to the branch that it is to follow: `{git} switch BRANCH`")));
     };
     let Some(HeadRemote { name, url, has_login }) = &checkout.head_remote else {
         return Err(Failure::new(format!("its branch {branch} follows no remote, and a step compares it with one"))
             .hint(format!(
-                "let it follow one ({git} remote -v lists them): {git} branch --set-upstream-to=REMOTE/{branch}"
+                "let it follow one (`{git} remote -v` lists them): `{git} branch --set-upstream-to=REMOTE/{branch}`"
             )));
     };
     let mut comments = Vec::new();

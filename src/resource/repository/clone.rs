@@ -57,8 +57,7 @@ fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure
             made.push(new.path().to_owned());
         }
         if new.is_exposed()? {
-            let is_own = new.stat_self()?.uid == 0;
-            let obstacle = Obstacle::Untrusted { path: new.path().display().to_string(), is_own };
+            let obstacle = Obstacle::Untrusted { path: new.path().display().to_string() };
             return Err(obstacle.refusal(top));
         }
         Ok(new)

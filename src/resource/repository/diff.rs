@@ -5,10 +5,9 @@ use super::change::{NewClone, RepositoryChange, Update, counted};
 use super::desired::{LocalCommits, Repository};
 use super::refusal::{refusal_to_clone, refusal_to_update};
 use crate::failure::Failure;
-use crate::git::pasted::aside;
 use crate::git::{Obstacle, remote};
 use crate::resource::Diff;
-use crate::text::{RedactedUrl, shell_word};
+use crate::text::{RedactedUrl, aside, shell_word};
 
 /// The maximum number of commits that a message names.
 const COMMITS_NAMED: usize = 10;
@@ -52,17 +51,17 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
 
 /// Returns what to do about something else in place of the checkout, without losing what may be in use.
 fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>) -> String {
-    let path = desired.path.to_string_lossy();
+    let path = &desired.path;
     if let Some(target) = leads_to {
         return format!("give the path of its target: {target}");
     }
     if by == "a symbolic link" {
         return "its target does not exist: give the path of the checkout itself".to_owned();
     }
-    let aside = format!("the step clones to an empty or missing path, so move it aside: `{}`", aside(&path));
+    let aside = format!("the step clones to an empty or missing path, so move it aside: `{}`", aside(path));
     let Some(url) = desired.url.as_deref().filter(|_| by != "a file") else { return aside };
     let (git, branch, remote) =
-        (format!("git -C {}", shell_word(&path)), shell_word(&desired.branch), shell_word(&desired.remote));
+        (format!("git -C {}", shell_word(path)), shell_word(&desired.branch), shell_word(&desired.remote));
     let url = shell_word(RedactedUrl::of(url).as_str());
     format!(
         "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; or, if nothing uses them, {aside}"
@@ -134,7 +133,7 @@ fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
 
 /// Checks that the remote exists and is the one that the step names.
 fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
-    let git = format!("git -C {}", shell_word(&desired.path.to_string_lossy()));
+    let git = format!("git -C {}", shell_word(&desired.path));
     let name = &desired.remote;
     match (&found.remote_url, &desired.url) {
         (None, url) => {
@@ -150,7 +149,7 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
             ))
             .hint(if found.several_urls {
                 // `git remote set-url` refuses to replace several values.
-                let key = shell_word(&format!("remote.{name}.url"));
+                let key = shell_word(format!("remote.{name}.url"));
                 format!("if the step is right: `{git} config --replace-all {key} {}`", shell_word(wanted.as_str()))
             } else {
                 format!(
@@ -206,7 +205,7 @@ fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
         counted(local.len(), "commit"),
         named(&local)
     ));
-    let git = format!("git -C {}", shell_word(&desired.path.to_string_lossy()));
+    let git = format!("git -C {}", shell_word(&desired.path));
     let to = format!("{} {}", shell_word(&desired.remote), shell_word(branch));
     let unknown: Vec<&Commit> = local.iter().copied().filter(|commit| !commit.made_here).collect();
     if !unknown.is_empty() {

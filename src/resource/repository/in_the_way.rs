@@ -107,12 +107,12 @@ fn hint(top: &Path, held: &RescueContents, newer: &Newer<'_>, claimed: &[(PathBu
         ),
         Place::File(at) => {
             let what = format!("{at} was written since; to get the rescued state, move it aside and restore again");
-            with_command(what, aside(top, &at))
+            format!("{what}: `{}`", aside(top, &at))
         }
         Place::Directory(at) => {
             let what =
                 "is now a directory with files of its own; if nothing uses them, move it aside and restore again";
-            with_command(format!("{at} {what}"), aside(top, &at))
+            format!("{at} {what}: `{}`", aside(top, &at))
         }
     };
     format!("{rescued}; {what}")
@@ -165,17 +165,8 @@ fn owner<'a>(top: &Path, path: &RepoPath, claimed: &'a [(PathBuf, String)]) -> O
     claimed.iter().find(|(claimed, _)| real(claimed).starts_with(&at)).map(|(_, step)| step.as_str())
 }
 
-fn with_command(what: String, command: Option<String>) -> String {
-    match command {
-        Some(command) => format!("{what}: `{command}`"),
-        None => what,
-    }
-}
-
-/// Returns the command that renames what is at a path to a name that is free. `None` if the path cannot be typed.
-fn aside(top: &Path, path: &RepoPath) -> Option<String> {
-    path.shell_word()?;
+/// Returns the command that renames what is at a path to a name that is free.
+fn aside(top: &Path, path: &RepoPath) -> String {
     let at = top.join(path.as_path());
-    let word = |path: &Path| shell_word(&path.to_string_lossy());
-    Some(format!("mv -nT {} {}", word(&at), word(&free_name(&at, "mine"))))
+    format!("mv -nT {} {}", shell_word(&at), shell_word(free_name(&at, "mine")))
 }

@@ -73,7 +73,7 @@ impl Resource for Repository {
     }
 
     fn manual(&self) -> Vec<String> {
-        let (path, branch, remote) = (shell_word(&self.path.to_string_lossy()), shell_word(&self.branch), &self.remote);
+        let (path, branch, remote) = (shell_word(&self.path), shell_word(&self.branch), &self.remote);
         let origin = if remote == "origin" { String::new() } else { format!(" -o {}", shell_word(remote)) };
         let url = self.url.as_ref().map_or("\"$URL\"".to_owned(), |url| shell_word(RedactedUrl::of(url).as_str()));
         let mut lines = vec![format!("test -e {path} || git clone{origin} -b {branch} {url} {path}")];

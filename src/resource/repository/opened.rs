@@ -115,14 +115,14 @@ impl<'a> Opened<'a> {
         let commit = self.commit.as_ref().or(apart.as_ref());
         let commit = commit.ok_or_else(|| Failure::new(format!("the rescue {} is gone", self.id)))?;
         let reference = format!("{NAMESPACE}{}", self.id);
-        let git = format!("git -C {}", shell_word(&top.to_string_lossy()));
+        let git = format!("git -C {}", shell_word(top));
         let mut delete = Vec::new();
         if self.commit.is_some() {
             delete.push(format!("{git} update-ref -d {reference}"));
         }
         if self.private.is_some() {
             let folder = private_store::folder(self.repo, &self.id);
-            delete.push(format!("rm -rf {}", shell_word(&folder.to_string_lossy())));
+            delete.push(format!("rm -rf {}", shell_word(folder)));
         }
         Ok(Rescue {
             way_back: files.is_none().then(|| format!("{git} branch rescued-{} {reference}", self.id)),
@@ -195,8 +195,8 @@ impl RescueContents {
     pub fn command_to_print(&self, top: &Path, path: &RepoPath) -> Option<String> {
         let blob = [&self.files, &self.staged].into_iter().find_map(|held| *held.get(path)?)?;
         let store = match self.private_store.as_ref().filter(|_| self.private.contains(path)) {
-            Some(store) => format!("git --git-dir={}", shell_word(&store.to_string_lossy())),
-            None => format!("git -C {}", shell_word(&top.to_string_lossy())),
+            Some(store) => format!("git --git-dir={}", shell_word(store)),
+            None => format!("git -C {}", shell_word(top)),
         };
         Some(format!("{store} cat-file blob {}", blob.id))
     }

@@ -109,22 +109,13 @@ pub fn restrict(folder: &Path) -> Result<(), Failure> {
     sync(folder)
 }
 
-/// Checks that private files can be kept, if some have been before.
-///
-/// # Errors
-/// Others can use the directory.
-pub fn check(repo: &Repository) -> Result<(), Failure> {
-    let all = repo.path().join(FOLDER);
-    if fs::symlink_metadata(&all).is_err() { Ok(()) } else { check_private(&all) }
-}
-
 /// Checks that only the owner can use the directory. In a shared git directory, another user may have created or opened it.
 fn check_private(folder: &Path) -> Result<(), Failure> {
     let found = fs::symlink_metadata(folder).map_err(io_failure("look at", folder))?;
     if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let at = shell_word(&folder.to_string_lossy());
+    let at = shell_word(folder);
     Err(Failure::new(format!(
         "{} is accessible to others than the checkout's owner: no private file is kept there",
         folder.display()

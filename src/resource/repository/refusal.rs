@@ -14,15 +14,14 @@ pub fn refusal_to_clone(obstacle: &Obstacle, desired: &Repository, url: &str) ->
         Obstacle::Lfs { .. } | Obstacle::Filter { .. } | Obstacle::Encoding { .. } => "",
         _ => return refusal,
     };
-    let (branch, url, path) =
-        (shell_word(&desired.branch), shell_word(url), shell_word(&desired.path.to_string_lossy()));
+    let (branch, url, path) = (shell_word(&desired.branch), shell_word(url), shell_word(&desired.path));
     refusal.hint(format!("clone it by hand: `git clone{options} --branch {branch} {url} {path}`"))
 }
 
 /// Makes the failure for an update that is not made.
 pub fn refusal_to_update(obstacle: &Obstacle, desired: &Repository) -> Failure {
     let refusal = obstacle.refusal(&desired.path);
-    let git = format!("git -C {}", shell_word(&desired.path.to_string_lossy()));
+    let git = format!("git -C {}", shell_word(&desired.path));
     let (branch, remote) = (shell_word(&desired.branch), shell_word(&desired.remote));
     let pull = |options: &str, then: &str| {
         format!(
@@ -38,7 +37,7 @@ pub fn refusal_to_update(obstacle: &Obstacle, desired: &Repository) -> Failure {
         Obstacle::Filter { .. } | Obstacle::Encoding { .. } => refusal.hint(pull("", "")),
         Obstacle::PartialClone => {
             let unset = |key: &str| {
-                format!("{git} config --unset-all {}", shell_word(&format!("remote.{}.{key}", desired.remote)))
+                format!("{git} config --unset-all {}", shell_word(format!("remote.{}.{key}", desired.remote)))
             };
             let (promisor, filter) = (unset("promisor"), unset("partialclonefilter"));
             refusal.hint(format!(

@@ -115,11 +115,9 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<(Vec<RepoPath>, Vec<St
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
     // What needs space or an object is done before the first file is touched.
-    let mut rights = Vec::new();
     for (number, (name, blob, _)) in plan.written().enumerate() {
         let access = access::to_restore(path, name, &held.access)?;
-        write(found.repository_of(name, &held), blob, access.as_ref(), &stage.join(number.to_string()))?;
-        rights.push(access);
+        write(found.repository_of(name, &held), blob, access, &stage.join(number.to_string()))?;
     }
     add_staged_objects(&found, &held, &plan, path, &area)?;
     if !plan.staged.is_empty() {
@@ -139,8 +137,7 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<(Vec<RepoPath>, Vec<St
         if there == PathState::Directory && fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
             remove_empty(&at)?;
         }
-        let access = rights.get(number).and_then(Option::as_ref);
-        area.place(&stage.join(number.to_string()), &at, |copy| access.map_or(Ok(()), |access| access.set(copy)))?;
+        fs::rename(stage.join(number.to_string()), &at).map_err(io_failure("write", &at))?;
     }
     if !plan.staged.is_empty() {
         index::install(&area, path)?;
@@ -197,7 +194,7 @@ fn add_staged_objects(
         let Some(blob) = blob.filter(|blob| blob.mode != 0o160_000 && !odb.exists(blob.id)) else { continue };
         let Ok(content) = found.repository_of(name, held).find_blob(blob.id) else {
             let missing = format!("nothing was restored: the staged {name} is missing: no object {}", blob.id);
-            let hint = format!("look at it with `git -C {} fsck`", shell_word(&top.to_string_lossy()));
+            let hint = format!("look at it with `git -C {} fsck`", shell_word(top));
             return Err(Failure::new(missing).hint(hint));
         };
         store.odb().and_then(|store| store.write(ObjectType::Blob, content.content())).map_err(&failed)?;
@@ -213,7 +210,7 @@ fn open(path: &Path) -> Result<Repository, Failure> {
     open_repository(path).map_err(git_failure("open the repository", path))
 }
 
-fn write(repo: &Repository, blob: Blob, access: Option<&Access>, to: &Path) -> Result<(), Failure> {
+fn write(repo: &Repository, blob: Blob, access: Option<Access>, to: &Path) -> Result<(), Failure> {
     let found = repo.find_blob(blob.id).map_err(git_failure("read the rescue", repo.path()))?;
     let failed = io_failure("write", to);
     if blob.mode == 0o120_000 {

@@ -33,8 +33,8 @@ pub fn notes(found: &Opened<'_>, plan: &RestorePlan<'_>, top: &Path) -> Result<V
     let names: Vec<String> = undone.iter().take(NAMED).map(|path| path.to_string()).collect();
     let more = if undone.len() > NAMED { format!(" and {} more", undone.len() - NAMED) } else { String::new() };
     let diff = Some(&undone).filter(|undone| undone.len() <= NAMED);
-    let diff = diff.and_then(|undone| git_with_paths(top, "diff HEAD", undone.iter().copied()));
-    let diff = diff.unwrap_or_else(|| format!("git -C {} diff HEAD", shell_word(&top.to_string_lossy())));
+    let diff = diff.map(|undone| git_with_paths(top, "diff HEAD", undone.iter().copied()));
+    let diff = diff.unwrap_or_else(|| format!("git -C {} diff HEAD", shell_word(top)));
     let mut notes = vec![format!(
         "this undoes what was committed since the rescue in {}{more}; `{diff}` shows it",
         names.join(", ")
@@ -55,16 +55,16 @@ pub fn notes(found: &Opened<'_>, plan: &RestorePlan<'_>, top: &Path) -> Result<V
 }
 
 /// Returns the command that sets the restored paths to HEAD and merges the rescue into them. It changes nothing else. There is none
-/// if a path cannot be typed, or if something is staged that is not in the working tree, since git merges only the latter.
+/// if something is staged that is not in the working tree, since git merges only the latter.
 fn merge_command(head: &Tree<'_>, work: &Tree<'_>, plan: &RestorePlan<'_>, top: &Path, commit: &str) -> Option<String> {
     if plan.staged.iter().any(|(path, blob)| *blob != blob_in(work, path)) {
         return None;
     }
     let paths = plan.paths();
     let in_head: Vec<&RepoPath> = paths.iter().filter(|path| blob_in(head, path).is_some()).collect();
-    let apply = format!("git -C {} stash apply -q {commit}", shell_word(&top.to_string_lossy()));
+    let apply = format!("git -C {} stash apply -q {commit}", shell_word(top));
     if in_head.is_empty() {
         return Some(apply);
     }
-    Some(format!("{} && {apply}", git_with_paths(top, "checkout -q HEAD", in_head)?))
+    Some(format!("{} && {apply}", git_with_paths(top, "checkout -q HEAD", in_head)))
 }

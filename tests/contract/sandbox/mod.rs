@@ -18,6 +18,7 @@ mod checkout;
 mod fleet;
 mod language_server;
 mod midway;
+mod remedies;
 mod run;
 mod snapshot;
 #[cfg(target_arch = "x86_64")]

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::Sandbox;
+use super::{PROVISION, Sandbox, remedies};
 
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -253,6 +253,9 @@ impl Outcome {
         for text in [&outcome.stdout, &outcome.stderr] {
             assert!(!text.contains("panicked at"), "a panic is never an answer\n{outcome}");
         }
+        if outcome.argv.iter().any(|word| word == PROVISION) {
+            remedies::check(&outcome.argv, &outcome.stdout, &outcome.stderr);
+        }
         outcome
     }
 
@@ -290,6 +293,12 @@ impl Outcome {
         let events = if finished.is_empty() { self.events_of("step_planned") } else { finished };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         events.iter().map(|event| (text(&event["step"]), text(&event["outcome"]))).collect()
+    }
+
+    /// Returns the commands in the output, as a shell of the host runs them.
+    pub fn commands(&self) -> Vec<String> {
+        let found = remedies::commands(&self.all()).into_iter();
+        found.map(|command| remedies::at(&command, PROVISION)).collect()
     }
 
     /// Returns all output of the command, for searching.

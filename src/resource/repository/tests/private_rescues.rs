@@ -145,7 +145,7 @@ fn a_private_file_stays_private_where_git_knows_it() {
         assert_eq!(mode(&top.join(name)), expected, "{name}");
     }
     assert_eq!(fs::read_to_string(top.join("run.sh")).unwrap(), SECRET);
-    assert!(Command::new("sh").arg("-c").arg(&found[0].delete).status().unwrap().success());
+    assert!(Command::new("bash").arg("-c").arg(&found[0].delete).status().unwrap().success());
     assert_eq!(list(&top).unwrap(), []);
     git(&top, &["checkout", "-q", "."]);
     let left = all_below(&top.join(".git")).into_iter().filter_map(|path| fs::read(path).ok());
@@ -268,7 +268,7 @@ fn newer_work_is_not_replaced_by_a_private_file_and_the_hint_works_when_it_is_pa
 /// Runs the command in a hint that stands between back quotes.
 fn pasted(hint: &str, number: usize) -> String {
     let command = hint.split('`').nth(number).unwrap_or_else(|| panic!("{hint}"));
-    let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
+    let output = Command::new("bash").arg("-c").arg(command).output().unwrap();
     assert!(output.status.success(), "{command}");
     String::from_utf8(output.stdout).unwrap()
 }

@@ -135,7 +135,7 @@ fn other_index_formats() {
     ] {
         let run = |command: &str| {
             assert!(
-                Command::new("sh").args(["-c", command]).current_dir(&top).status().unwrap().success(),
+                Command::new("bash").args(["-c", command]).current_dir(&top).status().unwrap().success(),
                 "{command}"
             );
         };

@@ -21,7 +21,7 @@ fn behind() -> Bench {
 fn paste(refusal: &Failure) {
     let hint = refusal.hint.as_deref().expect("a remedy");
     let command = hint.split('`').nth(1).unwrap_or_else(|| panic!("no command: {hint}"));
-    let output = Command::new("sh")
+    let output = Command::new("bash")
         .args(["-c", command])
         .current_dir("/")
         .env("HOME", "/nonexistent")
@@ -96,7 +96,7 @@ fn what_is_moved_aside_keeps_its_files_and_so_does_what_had_the_name() {
     fs::write(&top, "a file\n").unwrap();
     let hint = refusal(&desired).hint.unwrap();
     let command = hint.split('`').nth(1).unwrap();
-    let paste = || assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
+    let paste = || assert!(Command::new("bash").args(["-c", command]).status().unwrap().success());
     paste();
     assert_eq!(fs::read_to_string(&aside).unwrap(), "a file\n");
     own_work_is_in(&bench.dir.path().join("checkout.aside.~1~"));

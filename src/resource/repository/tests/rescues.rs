@@ -43,7 +43,7 @@ fn restoring_brings_bytes_modes_and_links_back() {
     assert!(!top.join(".git/provision").exists());
     assert_eq!(restore(&top, "run-1").unwrap().len(), 0, "it is all there");
     // The ref goes by the command that the listing names.
-    assert!(Command::new("sh").arg("-c").arg(&found[0].delete).status().unwrap().success());
+    assert!(Command::new("bash").arg("-c").arg(&found[0].delete).status().unwrap().success());
     assert_eq!(list_rescues(&top).unwrap(), []);
 }
 
@@ -86,7 +86,7 @@ fn rescued_commits_are_told_how_to_come_back() {
     let hint = restore(&top, "run-1-commits").unwrap_err().hint.unwrap();
     assert!(hint.contains("branch rescued-run-1-commits refs/provision/rescue/run-1-commits"), "{hint}");
     let way_back = found[0].way_back.as_ref().unwrap();
-    assert!(Command::new("sh").arg("-c").arg(way_back).status().unwrap().success());
+    assert!(Command::new("bash").arg("-c").arg(way_back).status().unwrap().success());
     assert_eq!(git(&top, &["rev-parse", "rescued-run-1-commits"]).trim(), found[0].commit);
     let unknown = restore(&top, "run-2").unwrap_err();
     assert_eq!(unknown.hint.as_deref(), Some("there is run-1-commits"));

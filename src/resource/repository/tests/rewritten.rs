@@ -175,7 +175,8 @@ fn the_push_that_is_offered_for_local_commits_works() {
         let hint = refusal.hint.unwrap();
         let command = hint.split('`').nth(1).unwrap();
         let script = command.replace("git -C", "git -c user.name=n -c user.email=e@x -C");
-        let done = std::process::Command::new("sh").args(["-c", &script]).env("HOME", "/nonexistent").output().unwrap();
+        let done =
+            std::process::Command::new("bash").args(["-c", &script]).env("HOME", "/nonexistent").output().unwrap();
         assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
         assert_eq!(super::bench::plan(&bench.desired()).unwrap().unwrap().changes, [], "{command}");
     }
