@@ -50,12 +50,12 @@ fuzz: ## runs each fuzzer for a minute (FUZZ_SECONDS)
 	@scripts/setup --fuzz
 	@scripts/fuzz
 
-package: ## builds the Debian package for this machine's release and architecture in target/package
+package: ## builds the Debian package and the portable programs for x86-64 and arm64 in target/package
 	@scripts/setup --package
 	scripts/package all
 
 package-test: ## builds the Debian package from the dev profile, and installs, uses and purges it on a copy of this system
-	@scripts/setup --package
+	@scripts/setup --deb
 	scripts/package deb --quick
 	$(RUNNER) scripts/test-package target/package/quick/*.deb
 

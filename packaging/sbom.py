@@ -34,6 +34,12 @@ def bill_of_materials(program, crates, metadata):
     def reference(crate):
         return f"pkg:cargo/{crate['name']}@{crate['version']}".replace("+", "%2B")
 
+    def scope(crate):
+        # Crates that only run while the program is compiled, such as build scripts, are not in the program. A crate such as
+        # openssl-src compiles the library that it contains, and that is in the program.
+        is_build_only = crate.get("kind") == "build" and not crate["name"].endswith("-src")
+        return "excluded" if is_build_only else "required"
+
     def component(crate):
         expression = metadata[crate["name"], crate["version"]]["license"].replace("/", " OR ")
         described = {"bom-ref": reference(crate), "name": crate["name"], "version": crate["version"]}
@@ -53,8 +59,7 @@ def bill_of_materials(program, crates, metadata):
             "component": {"type": "application"} | component(root) | {"hashes": hashes},
         },
         "components": [
-            # Crates that only run while the program is compiled, such as build scripts, are not in the program.
-            {"type": "library", "scope": "excluded" if crate.get("kind") == "build" else "required"} | component(crate)
+            {"type": "library", "scope": scope(crate)} | component(crate)
             for crate in crates
             if crate is not root
         ],
@@ -80,7 +85,7 @@ def license_texts(crates, metadata):
 def main(program, sbom, licenses):
     content = pathlib.Path(program).read_bytes()
     crates = embedded_crates(content)
-    output = subprocess.run(["cargo", "metadata", "--locked", "--format-version=1"], check=True, stdout=subprocess.PIPE)
+    output = subprocess.run(["cargo", "metadata", "--locked", "--all-features", "--format-version=1"], check=True, stdout=subprocess.PIPE)
     metadata = {(crate["name"], crate["version"]): crate for crate in json.loads(output.stdout)["packages"]}
     described = json.dumps(bill_of_materials(content, crates, metadata), indent=2)
     pathlib.Path(sbom).write_text(described + "\n")

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::{MakeTlsConnector, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::{SslMode as Wire, SslNegotiation};
@@ -122,6 +122,8 @@ fn set_up(endpoint: &Endpoint, mode: SslMode) -> Result<MakeTlsConnector, Failur
             store.add_cert(certificate).map_err(failed)?;
         }
         builder.set_cert_store(store.build());
+    } else {
+        trust_system(&mut builder);
     }
     if let Some((certificate, key)) = &endpoint.client_cert {
         let unreadable = |error: ErrorStack| {
@@ -147,4 +149,23 @@ fn set_up(endpoint: &Endpoint, mode: SslMode) -> Result<MakeTlsConnector, Failur
         Ok(())
     });
     Ok(maker)
+}
+
+/// Trusts the authorities of this system. The system's own OpenSSL already does.
+#[cfg(not(feature = "portable"))]
+fn trust_system(_: &mut SslConnectorBuilder) {}
+
+/// Trusts the authorities of this system, in the places of all distributions. What cannot be read is left out, as OpenSSL does
+/// with its default places.
+#[cfg(feature = "portable")]
+fn trust_system(builder: &mut SslConnectorBuilder) {
+    let found = openssl_probe::probe();
+    // The crate `openssl` panics at other paths.
+    let is_text = |path: &&std::path::PathBuf| path.to_str().is_some();
+    if let Some(file) = found.cert_file.as_ref().filter(is_text) {
+        let _ignored = builder.load_verify_locations(Some(file), None);
+    }
+    for directory in found.cert_dir.iter().filter(is_text) {
+        let _ignored = builder.load_verify_locations(None, Some(directory));
+    }
 }
