@@ -41,10 +41,10 @@ fn human(report: &Report) -> String {
     if output::is_verbose() { report.human_in_full(layout) } else { report.human(layout) }
 }
 
-/// Returns why an empty file has no result, from what the command wrote on standard error: the file beside it with the extension
-/// `err`. That is the line of an error, or the last one.
+/// Returns why an empty `FILE.jsonl` has no result, from what the command wrote on standard error, in `FILE.err` beside it. That is
+/// the line of an error, or the last one.
 fn error_output(file: &Path) -> Option<String> {
-    if inputs::is_standard_input(file) || !read_lines(Some(file)).ok()?.trim().is_empty() {
+    if file.extension()? != "jsonl" || !read_lines(Some(file)).ok()?.trim().is_empty() {
         return None;
     }
     let text = read_lines(Some(&file.with_extension("err"))).ok()?;
