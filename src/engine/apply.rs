@@ -222,8 +222,9 @@ impl StepRun {
         }
         // The plan shows which changes can move someone's work aside. The result says how to get that work back.
         let risky = diff.changes.iter().any(|change| change.describe().risk.is_some());
-        let mut end = self.make_each(diff).await;
-        if risky && self.step().resource.info().keeps_rescues {
+        let mut moved = false;
+        let mut end = self.make_each(diff, &mut moved).await;
+        if moved && risky && self.step().resource.info().keeps_rescues {
             end.rescues = self.rescues().await;
         }
         if end.outcome == Finished::Changed {
@@ -256,8 +257,9 @@ impl StepRun {
         }
     }
 
-    /// Makes the changes in order. If one fails, only the changes that depend on it are left out.
-    async fn make_each(&self, diff: Diff<AnyChange>) -> StepResult {
+    /// Makes the changes in order. If one fails, only the changes that depend on it are left out. Sets `moved` if anything was
+    /// changed.
+    async fn make_each(&self, diff: Diff<AnyChange>, moved: &mut bool) -> StepResult {
         // The changes that were not made. Those that were tried have a failure.
         let mut undone: Vec<(&AnyChange, Option<Failure>)> = Vec::new();
         for (made, change) in diff.changes.iter().enumerate() {
@@ -271,7 +273,9 @@ impl StepRun {
                     .hint("run apply again to make them");
                 return StepResult::of(if made == 0 { Finished::Skipped } else { Finished::Failed }, Some(failure));
             }
-            if let Err(failure) = self.make_one(change).await {
+            let (result, partial) = self.make_one(change).await;
+            *moved |= result.is_ok() || partial;
+            if let Err(failure) = result {
                 undone.push((change, Some(failure)));
             }
         }
@@ -293,7 +297,8 @@ impl StepRun {
         StepResult { outcome: Finished::Failed, failure, ..StepResult::converged(Finished::Failed, stands) }
     }
 
-    async fn make_one(&self, change: &AnyChange) -> Result<(), Failure> {
+    /// Returns the result, and whether a failed change has made a part of what it was to do.
+    async fn make_one(&self, change: &AnyChange) -> (Result<(), Failure>, bool) {
         let Description { action, target, summary, .. } = change.describe();
         let step = self.step().id.clone();
         self.cx.sink.event(&Event::ChangeStarted {
@@ -314,7 +319,7 @@ impl StepRun {
             Err(_) => (ChangeOutcome::Failed, self.is_partly_made(change).await),
         };
         self.cx.sink.event(&Event::ChangeFinished { step, action, target, summary, outcome, partial });
-        result
+        (result, partial)
     }
 
     /// Returns whether a failed change has made a part of what it was to do: the step no longer needs the same change. A

@@ -19,6 +19,7 @@ pub mod ownership;
 pub mod pack;
 pub mod pasted;
 pub mod path;
+mod place;
 pub mod refs;
 pub mod remote;
 pub mod shared;

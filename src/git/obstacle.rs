@@ -8,6 +8,7 @@ use super::pasted::git_with_paths;
 use super::path::RepoPath;
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
+use crate::host::fs::{Denial, acting_ids};
 use crate::host::users::as_root;
 use crate::text::{aside, path_of_name, shell_word};
 
@@ -29,8 +30,15 @@ pub enum Obstacle {
     BareSetting,
     /// The checkout belongs to another user than the acting one.
     NotOwned { owner: String, user: String },
-    /// The acting user is root, and others can write to a directory on the way to the checkout.
-    Untrusted { path: String },
+    /// The directory of the checkout belongs to another user than its `.git`, which is the acting user's.
+    TopNotOwned { owner: String, user: String },
+    /// The acting user is root, and others can write to a directory on the way to the checkout, or to the checkout.
+    Untrusted {
+        path: String,
+        /// It belongs to root: its mode lets others write.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_own: bool,
+    },
     /// `.git` is not a directory: a linked worktree, a submodule or a separate git directory.
     SeparateGitDirectory,
     /// `core.worktree` names another directory.
@@ -64,9 +72,14 @@ pub enum Obstacle {
         #[serde(default)]
         gone: bool,
     },
+    /// A file or directory that has to change cannot be changed, by anybody or by the acting user.
+    Denied { denial: Denial },
     /// The acting user cannot write to a directory in which files have to change.
     Unwritable {
         path: String,
+        /// It belongs to the acting user: its mode denies it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_own: bool,
         /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
@@ -85,6 +98,9 @@ pub enum Obstacle {
     /// The acting user cannot write to a file or directory below `.git` that has to change.
     UnwritableGit {
         path: String,
+        /// It belongs to the acting user: its mode denies it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_own: bool,
         /// The capability that root lacks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<Capability>,
@@ -111,6 +127,7 @@ impl Obstacle {
                 | Self::Bare
                 | Self::BareSetting
                 | Self::NotOwned { .. }
+                | Self::TopNotOwned { .. }
                 | Self::Untrusted { .. }
                 | Self::SeparateGitDirectory
                 | Self::WorktreeElsewhere { .. }
@@ -118,6 +135,30 @@ impl Obstacle {
                 | Self::Unmerged { .. }
                 | Self::AnotherRun
         )
+    }
+
+    /// Makes the obstacle for what prevents a change in the working tree.
+    pub fn of_denial(denial: Denial) -> Self {
+        match denial {
+            Denial::NotWritable { dir, lacks, .. } => Self::Unwritable { is_own: is_own(&dir), path: dir, lacks },
+            denial => Self::Denied { denial },
+        }
+    }
+
+    /// Makes the obstacle for what prevents a change in the git directory.
+    pub fn of_denial_in_git(denial: Denial) -> Self {
+        match denial {
+            Denial::NotWritable { dir, lacks, .. } => Self::UnwritableGit { is_own: is_own(&dir), path: dir, lacks },
+            denial => Self::Denied { denial },
+        }
+    }
+
+    /// Makes the obstacle for what prevents a clone.
+    pub fn of_denial_in_parent(denial: Denial) -> Self {
+        match denial {
+            Denial::NotWritable { user, dir, lacks } => Self::UnwritableParent { path: dir, user, lacks },
+            denial => Self::Denied { denial },
+        }
     }
 
     /// Returns why the checkout at `path` is not touched, with a remedy if there is one that serves both an update and a
@@ -168,10 +209,21 @@ impl Obstacle {
                 Failure::new(format!("the checkout {at} belongs to {owner}, and the step acts as {user}"))
                     .hint(format!("set run_as: {owner}; git work is done as the checkout's owner alone"))
             }
-            Self::Untrusted { path } => Failure::new(format!(
+            Self::TopNotOwned { owner, user } => Failure::new(format!(
+                "{at} belongs to {owner}, and its .git to {user}: git works for neither"
+            ))
+            .hint(format!(
+                "give the directory to the owner of the repository: `{}`",
+                as_root(&format!("chown --reference={} {}", shell_word(top.join(".git")), shell_word(top)))
+            )),
+            Self::Untrusted { path, is_own } => Failure::new(format!(
                 "cannot work at {at} as root: users other than root can change what {path} leads to"
             ))
-            .hint("set run_as to the user whose directory it is"),
+            .hint(if *is_own {
+                format!("let nobody but root write there: `chmod go-w {}`", shell_word(path_of_name(path)))
+            } else {
+                "set run_as to the user whose directory it is".to_owned()
+            }),
             Self::SeparateGitDirectory => Failure::new(format!(
                 "{at}/.git is not a directory: it is a linked worktree, a submodule or a separate git directory"
             ))
@@ -226,14 +278,21 @@ impl Obstacle {
                     format!("leave the branch there, which changes no file: `git -C {elsewhere} checkout --detach`")
                 })
             }
-            Self::Unwritable { lacks: Some(capability), path }
+            Self::Denied { denial } => {
+                Failure::new(format!("cannot change {at}: {}", denial.reason())).hint(match denial {
+                    Denial::Sticky { path } => give_back("it", top, &path_of_name(path)),
+                    denial => denial.hint(),
+                })
+            }
+            Self::Unwritable { lacks: Some(capability), path, .. }
             | Self::UnwritableParent { lacks: Some(capability), path, .. }
-            | Self::UnwritableGit { lacks: Some(capability), path } => {
+            | Self::UnwritableGit { lacks: Some(capability), path, .. } => {
                 Failure::new(format!("cannot change {at}: root may not write to {path}")).hint(capability.hint())
             }
-            Self::Unwritable { path, .. } => {
-                Failure::new(format!("files in {path} have to change, and the step's user cannot write there"))
-                    .hint(give_back("the directory", top, &path_of_name(path)))
+            Self::Unwritable { path, is_own, .. } => {
+                Failure::new(format!("files in {path} have to change, and the step's user cannot write there")).hint(
+                    if *is_own { opened_to_owner(path) } else { give_back("the directory", top, &path_of_name(path)) },
+                )
             }
             Self::UnwritableParent { path, user, .. } => {
                 Failure::new(format!("cannot create {at}: the step's user cannot write to {path}")).hint(format!(
@@ -256,9 +315,9 @@ impl Obstacle {
                 };
                 Failure::new(format!("{at} has {found}, which cannot exist beside {wanted}")).hint(remedy)
             }
-            Self::UnwritableGit { path, .. } => {
+            Self::UnwritableGit { path, is_own, .. } => {
                 Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it"))
-                    .hint(give_back("it", top, &top.join(".git")))
+                    .hint(if *is_own { opened_to_owner(path) } else { give_back("it", top, &top.join(".git")) })
             }
             Self::NestedRepository { path } => {
                 Failure::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
@@ -280,9 +339,19 @@ impl Obstacle {
     }
 }
 
-/// Returns the remedy for files that the checkout's owner cannot use.
+/// Whether what is at a path, as it is in a message, belongs to the acting user.
+fn is_own(path: &str) -> bool {
+    let found = std::fs::metadata(path_of_name(path));
+    found.is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == acting_ids().0)
+}
+
+fn opened_to_owner(path: &str) -> String {
+    format!("its mode denies its owner that: `{}`", as_root(&format!("chmod u+rwX {}", shell_word(path_of_name(path)))))
+}
+
+/// Returns the remedy for files that the checkout's owner cannot use. `.git` belongs to that user.
 fn give_back(what: &str, top: &Path, path: &Path) -> String {
-    let command = format!("chown -R --reference={} {}", shell_word(top), shell_word(path));
+    let command = format!("chown -R --reference={} {}", shell_word(top.join(".git")), shell_word(path));
     format!("give {what} back to the checkout's owner: `{}`", as_root(&command))
 }
 

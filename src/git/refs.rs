@@ -12,7 +12,7 @@ use super::remote::configured::tracking;
 use super::shared::Shared;
 use super::work_area::WorkArea;
 use crate::failure::Failure;
-use crate::host::fs::may_access;
+use crate::host::fs::{Denial, Dir};
 use crate::host::users::User;
 use crate::text::shell_word;
 
@@ -175,21 +175,71 @@ pub fn moved(repo: &Repository, remote: &str, branch: &str) -> Result<Vec<String
     Ok([Some(format!("refs/heads/{branch}")), tracking].into_iter().flatten().collect())
 }
 
-/// Returns the first file or directory below the git directory that an update of `refs` has to write and the acting user cannot.
-pub fn unwritable(repo: &Repository, refs: &[String]) -> Result<Option<PathBuf>, Failure> {
-    use rustix::fs::Access;
+/// Returns what prevents the acting user from an update of `refs`, of their logs, of HEAD, the index and the object store.
+///
+/// # Errors
+/// A file or directory cannot be examined.
+pub fn denial(repo: &Repository, refs: &[String]) -> Result<Option<Denial>, Failure> {
     let git = repo.path();
     // A file is replaced by a rename in its directory. A log is appended to, or created in its directory.
     let logs = refs.iter().map(String::as_str).chain(["HEAD"]).map(|name| git.join("logs").join(name));
     let (logs, new): (Vec<PathBuf>, Vec<PathBuf>) = logs.partition(|log| log.exists());
-    let replaced = refs.iter().map(|name| git.join(name)).chain([git.join("HEAD"), git.join("objects/pack/new")]);
-    let folders = replaced
-        .chain(new)
-        .filter_map(|path| path.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned));
-    let folders = folders.chain([git.join("objects")]).map(|path| (path, Access::WRITE_OK | Access::EXEC_OK));
-    let mut all = folders.chain(logs.into_iter().map(|path| (path, Access::WRITE_OK | Access::READ_OK)));
-    let found = all.find(|(path, wanted)| !may_access(path, *wanted));
-    Ok(found.map(|(path, _)| path))
+    let own = ["HEAD", "index", "objects/new", "objects/pack/new"].map(|name| git.join(name));
+    let replaced = refs.iter().map(|name| git.join(name)).chain(own).chain(new);
+    if let Some(denial) = denial_at(replaced)? {
+        return Ok(Some(denial));
+    }
+    for log in logs {
+        if let (Some(folder), Some(name)) = (log.parent(), log.file_name())
+            && let Some(denial) = Dir::follow(folder)?.append_denial(name)?
+        {
+            return Ok(Some(denial));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns what prevents the acting user from creating or replacing one of these files.
+///
+/// # Errors
+/// A file or directory cannot be examined.
+pub fn denial_at(files: impl IntoIterator<Item = PathBuf>) -> Result<Option<Denial>, Failure> {
+    for file in files {
+        let Some((folder, name)) = file.ancestors().find_map(|at| {
+            let folder = at.parent().filter(|folder| folder.is_dir())?;
+            Some((folder, at.file_name()?))
+        }) else {
+            continue;
+        };
+        let folder = Dir::follow(folder)?;
+        let denial = match folder.entry_denial()? {
+            // An empty directory is removed for a ref.
+            None if !file.is_dir() => folder.removal_denial(name)?,
+            denial => denial,
+        };
+        if denial.is_some() {
+            return Ok(denial);
+        }
+    }
+    Ok(None)
+}
+
+/// Returns a new file in each directory of loose objects: which of them new objects go to depends on their content.
+///
+/// # Errors
+/// The object store cannot be read.
+pub fn places_of_new_objects(repo: &Repository) -> Result<Vec<PathBuf>, Failure> {
+    let objects = repo.path().join("objects");
+    let failed = io_failure("read", &objects);
+    let mut places = Vec::new();
+    for entry in fs::read_dir(&objects).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        // The directories of loose objects are named by the first byte of their ids.
+        if entry.file_name().len() == 2 {
+            places.push(entry.path().join("new"));
+        }
+    }
+    Ok(places)
 }
 
 /// Makes `branch` track the remote's branch of the same name, as `git checkout` does for a new branch.

@@ -16,7 +16,9 @@ use super::error::{git_failure, io_failure};
 use super::obstacle::Obstacle;
 use super::open::open_repository;
 use super::pack::FetchedPack;
+use super::place::{self, remove_copy};
 use super::shared::Shared;
+use super::worktree::Seen;
 use crate::failure::Failure;
 use crate::host::fs::escape_path;
 
@@ -95,6 +97,20 @@ impl WorkArea {
         self.dir.join(name)
     }
 
+    /// Moves the prepared file `new` to `at` in one step, on whatever mount that is, and returns its state before. `finish` sets
+    /// the access rights of a copy on another mount, apart from the mode.
+    ///
+    /// # Errors
+    /// A system call fails. What is at `at` is as it was.
+    pub fn place(
+        &self,
+        new: &Path,
+        at: &Path,
+        finish: impl FnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<Seen, Failure> {
+        place::place(&self.dir, new, at, finish)
+    }
+
     /// Acquires git's lock of `target`.
     pub fn lock(&mut self, target: &Path) -> Result<(), Failure> {
         let lock = lock_of(target);
@@ -162,13 +178,20 @@ impl WorkArea {
             match fs::hard_link(&own, store.join(&name)) {
                 // The name is derived from the content, so this is the same pack, which somebody left without an index.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                    self.place(&own, &store.join(&name), |_| Ok(()))?;
+                }
                 other => other.map_err(io_failure("add a pack to", &store))?,
             }
             sync(&store)?;
         }
         for extension in ["idx", "pack"] {
             let own = self.path(&format!("{}.{extension}", pack.name));
-            fs::remove_file(&own).map_err(io_failure("remove", &own))?;
+            match fs::remove_file(&own) {
+                // It was copied to another mount.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(io_failure("remove", &own))?,
+            }
         }
         Ok(())
     }
@@ -193,7 +216,7 @@ impl WorkArea {
                 let object = object.map_err(&failed)?;
                 sync(&object.path())?;
                 let target = store.join(object.file_name());
-                fs::rename(object.path(), &target).map_err(io_failure("write", &target))?;
+                self.place(&object.path(), &target, |_| Ok(()))?;
             }
             sync(&store)?;
         }
@@ -223,6 +246,7 @@ impl WorkArea {
             }
             self.remove_own_locks_below(&self.git.join("refs"))?;
         }
+        remove_copy(&self.dir)?;
         let failed = io_failure("clear", &self.dir);
         for entry in fs::read_dir(&self.dir).map_err(&failed)? {
             let path = entry.map_err(&failed)?.path();

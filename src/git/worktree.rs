@@ -1,5 +1,7 @@
 //! Files of a working tree, reached without following symlinks below its top directory.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -8,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::error::io_failure;
 use super::path::RepoPath;
 use crate::failure::Failure;
-use crate::host::fs::may_access;
+use crate::host::fs::{Denial, Dir};
 
 /// Distinguishes two states of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,29 +33,47 @@ impl Seen {
         }
     }
 
+    /// Returns the state of what is at a path.
+    ///
+    /// # Errors
+    /// Nothing is there, or it cannot be examined.
+    pub fn at(path: &Path) -> Result<Self, Failure> {
+        fs::symlink_metadata(path).map(|found| Self::of(&found)).map_err(io_failure("look at", path))
+    }
+
     /// Whether a file is still in this state after it was renamed, which changes the ctime of its inode.
     pub fn was_renamed_to(self, now: Self) -> bool {
         self == Self { changed: self.changed, ..now }
     }
 }
 
-/// Returns the directories that a change of these paths has to write to and the acting user cannot.
-pub fn unwritable<'a>(top: &Path, paths: impl Iterator<Item = &'a RepoPath>) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = Vec::new();
+/// Returns what prevents the acting user from replacing or removing what is at these paths, or from creating it.
+pub fn denials<'a>(top: &Path, paths: impl Iterator<Item = &'a RepoPath>) -> Result<Vec<Denial>, Failure> {
+    let mut folders: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
     for path in paths {
-        let mut folder = top.join(path.as_path());
-        while folder.pop() && folder.starts_with(top) {
-            if fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) {
-                folders.push(folder);
+        let mut at = top.join(path.as_path());
+        while let Some(name) = at.file_name().map(OsStr::to_owned)
+            && at.pop()
+            && at.starts_with(top)
+        {
+            if fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
+                folders.entry(at).or_default().insert(name);
                 break;
             }
         }
     }
-    folders.sort();
-    folders.dedup();
-    let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    folders.retain(|folder| !may_access(folder, wanted));
-    folders
+    let mut denials = Vec::new();
+    for (folder, names) in folders {
+        let folder = Dir::follow(&folder)?;
+        if let Some(denial) = folder.entry_denial()? {
+            denials.push(denial);
+            continue;
+        }
+        for name in names {
+            denials.extend(folder.removal_denial(&name)?);
+        }
+    }
+    Ok(denials)
 }
 
 /// Returns the metadata of a path in the checkout. What is behind a symlink does not exist.
@@ -93,12 +113,6 @@ pub fn mode_of(found: &Metadata, like: Option<u32>) -> Option<u32> {
         );
         None
     }
-}
-
-/// Whether the acting user can create and remove files in a directory.
-pub fn can_change_names_in(folder: &Path) -> bool {
-    use rustix::fs::Access;
-    may_access(folder, Access::WRITE_OK | Access::EXEC_OK)
 }
 
 /// Removes the empty directories above `path`, as git does.

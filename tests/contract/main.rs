@@ -15,6 +15,7 @@ mod sandbox;
 mod adopt;
 mod ansible;
 mod bastions;
+mod checkout_denials;
 mod checkout_modes;
 mod command_line;
 mod connection_defaults;

@@ -129,18 +129,61 @@ impl Dir {
     /// The entry itself cannot be examined.
     pub fn replace_denial(&self, name: &OsStr, seen: &Stat) -> Result<Option<Denial>, Error> {
         let found = self.found(name)?;
-        if found.has(StatxAttributes::MOUNT_ROOT) {
-            return Ok(Some(Denial::MountPoint { path: escape_path(&found.path) }));
+        if let Some(denial) = found.mounted() {
+            return Ok(Some(denial));
         }
         if let Some(denial) = self.entry_denial()?.or_else(|| found.denial()) {
             return Ok(Some(denial));
         }
+        self.sticky_denial(&found, seen.uid)
+    }
+
+    /// Returns what prevents the acting user from replacing or removing what exists at `name`, apart from what
+    /// [`Dir::entry_denial`] finds. Nothing prevents it if nothing is there.
+    ///
+    /// # Errors
+    /// The entry itself cannot be examined.
+    pub fn removal_denial(&self, name: &OsStr) -> Result<Option<Denial>, Error> {
+        let found = match self.found(name) {
+            Err(error) if error.is_missing() => return Ok(None),
+            found => found?,
+        };
+        match found.mounted().or_else(|| found.denial()) {
+            Some(denial) => Ok(Some(denial)),
+            None => self.sticky_denial(&found, found.stat.stx_uid),
+        }
+    }
+
+    /// Returns what prevents the acting user from appending to the file `name`.
+    ///
+    /// # Errors
+    /// The entry itself cannot be examined.
+    pub fn append_denial(&self, name: &OsStr) -> Result<Option<Denial>, Error> {
+        let found = self.found(name)?;
+        if let Some(denial) = found.denial().filter(|denial| !matches!(denial, Denial::AppendOnly { .. })) {
+            return Ok(Some(denial));
+        }
+        let path = escape_path(&found.path);
+        Ok(
+            match retry_on_intr(|| {
+                rustix::fs::accessat(self, name, Access::WRITE_OK | Access::READ_OK, AtFlags::EACCESS)
+            }) {
+                Ok(()) => None,
+                Err(Errno::ACCESS) if is_confined_to_planning() => None,
+                Err(Errno::ACCESS) => {
+                    Some(Denial::NotWritable { user: acting_user(), dir: path, lacks: missing_write_all() })
+                }
+                Err(errno) => Some(Denial::Other { path, error: crate::text::io_error_text(&errno.into()) }),
+            },
+        )
+    }
+
+    fn sticky_denial(&self, found: &Found, owner: u32) -> Result<Option<Denial>, Error> {
         let holder = self.stat_self()?;
         let (uid, _) = acting_ids();
-        if holder.mode & STICKY != 0 && uid != seen.uid && uid != holder.uid && !has_capability(Capability::FileOwner) {
-            return Ok(Some(Denial::Sticky { path: escape_path(&found.path) }));
-        }
-        Ok(None)
+        let is_denied =
+            holder.mode & STICKY != 0 && uid != owner && uid != holder.uid && !has_capability(Capability::FileOwner);
+        Ok(is_denied.then(|| Denial::Sticky { path: escape_path(&found.path) }))
     }
 
     /// Returns what prevents everybody from changing owner and mode of `name`.
@@ -193,6 +236,11 @@ impl Found {
     fn read_only(&self) -> Option<Denial> {
         let mount = || mount_point(self.stat.stx_mnt_id).unwrap_or_else(|| escape_path(&self.path));
         self.is_read_only.then(|| Denial::ReadOnly { mount: mount() })
+    }
+
+    /// Returns the mount at the path itself.
+    fn mounted(&self) -> Option<Denial> {
+        self.has(StatxAttributes::MOUNT_ROOT).then(|| Denial::MountPoint { path: escape_path(&self.path) })
     }
 
     /// Returns what prevents everybody from changing the inode.

@@ -17,7 +17,10 @@ const DIGITS: (usize, usize) = (12, 16);
 const CREATION_TIME: Duration = Duration::from_millis(100);
 
 /// Returns a new temporary name for the entry `name`: `.provision-HASH-RANDOM`.
-pub(super) fn temporary_name(name: &OsStr) -> Result<String, Errno> {
+///
+/// # Errors
+/// There are no random bytes.
+pub fn temporary_name(name: &OsStr) -> Result<String, Errno> {
     let mut random = [0; DIGITS.1 / 2];
     openssl::rand::rand_bytes(&mut random).map_err(|_| Errno::IO)?;
     Ok(format!("{}{:016x}", stem(name), u64::from_ne_bytes(random)))

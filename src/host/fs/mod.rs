@@ -43,6 +43,7 @@ pub use below::{NotRead, names_beside, read_below};
 pub use create::{PARENT_MODE, ParentAttributes, default_dir_mode};
 pub use denial::{Denial, may_access};
 pub use error::Error;
+pub use leftover::temporary_name;
 pub use locate::Locator;
 pub use open::{Dir, Place};
 pub use xattr::{ACCESS_LIST, FILE_CAPABILITIES};

@@ -36,6 +36,17 @@ impl Dir {
         Ok(dir.dir)
     }
 
+    /// Opens the directory at a path as the kernel does, for a path that the acting user trusts.
+    ///
+    /// # Errors
+    /// There is no directory at the path, or it cannot be entered.
+    pub fn follow(path: &Path) -> Result<Self, Error> {
+        match open_at(rustix::fs::CWD, path.as_os_str(), OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(fd) => Ok(Self { fd, path: path.to_owned() }),
+            Err(errno) => Err(Error::call("open", path, errno)),
+        }
+    }
+
     /// Opens the directory `name` in this one. A symlink is not followed.
     pub fn open_dir(&self, name: &OsStr) -> Result<Self, Error> {
         let path = self.path.join(name);

@@ -24,7 +24,7 @@ use crate::git::shared::Shared;
 use crate::git::tree::entries;
 use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, refs, tree_check};
-use crate::host::fs::{Dir, Place};
+use crate::host::fs::{Dir, Place, escape_path};
 use crate::host::process::inherited_umask;
 
 /// Makes a clone that was planned.
@@ -57,7 +57,8 @@ fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure
             made.push(new.path().to_owned());
         }
         if new.is_exposed()? {
-            let obstacle = Obstacle::Untrusted { path: new.path().display().to_string() };
+            let is_own = new.stat_self()?.uid == 0;
+            let obstacle = Obstacle::Untrusted { path: escape_path(new.path()), is_own };
             return Err(obstacle.refusal(top));
         }
         Ok(new)

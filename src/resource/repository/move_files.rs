@@ -104,9 +104,7 @@ fn install_file(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Re
     }
     let new = area.path(STAGE).join(item.path.as_path());
     set_usual_mode(&new, item)?;
-    let seen = Seen::of(&fs::symlink_metadata(&new).map_err(io_failure("look at", &new))?);
-    fs::rename(new, &at).map_err(io_failure("write", &at))?;
-    Ok(seen)
+    area.place(&new, &at, |_| Ok(()))
 }
 
 /// Gives a file the mode that git would give it. libgit2 never gives write access to the group and others.

@@ -5,31 +5,29 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Oid, Repository};
 
-use super::actual::{Actual, Checkout, HeadRemote, Upstream};
+use super::actual::{Actual, Checkout, HeadRemote, LocalChange, Upstream};
 use super::delta::{self, Delta};
 use super::desired::Repository as Desired;
 use super::local_changes::local_changes;
 use super::move_files::UsualMode;
 use super::position::position;
 use super::survey::survey;
-use super::{clone, deployed, leftovers};
+use super::{clone, deployed, leftovers, private_store, rescue};
 use crate::failure::Failure;
 use crate::git::error::{git_failure, git_text, io_failure};
 use crate::git::head::{operation, read_head};
 use crate::git::index::{SKIP_WORKTREE, unmerged};
 use crate::git::open::open_repository;
-use crate::git::ownership::{check_ownership, check_parents};
+use crate::git::ownership::{check_ownership, check_way_to};
 use crate::git::remote::{self, CheckoutState, Site, configured};
 use crate::git::tree::Entry;
 use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
-use crate::git::worktree::can_change_names_in;
 use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check};
-use crate::host::capabilities::missing_write_all;
-use crate::host::fs::escape_path;
+use crate::host::fs::{Dir, acting_ids, escape_path};
 use crate::host::thread;
 use crate::host::users::{acting_user, name_or_id};
 
@@ -74,8 +72,15 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     let repo = match open_repository(top) {
         Ok(repo) => repo,
         Err(error) if error.code() == ErrorCode::Owner => {
-            let owner = name_or_id(fs::metadata(&git).map_err(io_failure("look at", &git))?.uid());
-            return Ok(Actual::Unusable { obstacle: Obstacle::NotOwned { owner, user: acting_user() } });
+            let owner = |path: &Path| fs::metadata(path).map(|found| found.uid()).map_err(io_failure("look at", path));
+            let (of_git, of_top, user) = (owner(&git)?, owner(top)?, acting_user());
+            return Ok(Actual::Unusable {
+                obstacle: if of_git == acting_ids().0 && of_top != of_git {
+                    Obstacle::TopNotOwned { owner: name_or_id(of_top), user }
+                } else {
+                    Obstacle::NotOwned { owner: name_or_id(of_git), user }
+                },
+            });
         }
         Err(error) => {
             let worktree =
@@ -108,15 +113,10 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
 
 fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
     let nearest = desired.path.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
-    let mut obstacle = nearest.map(check_parents).transpose()?.flatten().or_else(|| configuration::obstacle(None));
-    if let (Some(nearest), None) = (nearest, &obstacle)
-        && !can_change_names_in(nearest)
-    {
-        obstacle = Some(Obstacle::UnwritableParent {
-            path: escape_path(nearest),
-            user: acting_user(),
-            lacks: missing_write_all(),
-        });
+    let check = |nearest: &Path| check_way_to(nearest, nearest == desired.path.as_path());
+    let mut obstacle = nearest.map(check).transpose()?.flatten().or_else(|| configuration::obstacle(None));
+    if let (Some(nearest), None) = (nearest, &obstacle) {
+        obstacle = Dir::follow(nearest)?.entry_denial()?.map(Obstacle::of_denial_in_parent);
     }
     let upstream = match (&desired.url, &obstacle) {
         (Some(url), None) => Some((url, ask(&desired.remote_at(url, CheckoutState::Missing))?)),
@@ -266,14 +266,15 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     if let Some((found, wanted)) = refs::conflict(repo, &moved)? {
         checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
     }
-    if let Some(path) = refs::unwritable(repo, &moved)? {
-        checkout.obstacles.push(Obstacle::UnwritableGit { path: escape_path(&path), lacks: missing_write_all() });
-    }
+    checkout.obstacles.extend(refs::denial(repo, &moved)?.map(Obstacle::of_denial_in_git));
     if !checkout.obstacles.is_empty() {
         return Ok(());
     }
     let survey = survey(repo, top, delta)?;
     checkout.obstacles.extend(survey.obstacles);
+    let places =
+        other_places(repo, delta, survey.in_the_way.values().map(|local| &local.change), checkout.branch.is_none())?;
+    checkout.obstacles.extend(refs::denial_at(places)?.map(Obstacle::of_denial_in_git));
     checkout.in_the_way = survey.in_the_way.values().map(|local| local.change.clone()).collect();
     let moved: std::collections::BTreeSet<&RepoPath> =
         survey.items.iter().map(|item| &item.path).chain(survey.in_the_way.keys()).collect();
@@ -289,6 +290,33 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     kept.retain(|local| !moved.contains(&local.path));
     checkout.keep(kept);
     Ok(())
+}
+
+/// Returns the places in the git directory that only this update writes to: for a rescue, new tags and a new branch.
+fn other_places<'a>(
+    repo: &Repository,
+    delta: &Delta,
+    mut in_the_way: impl Iterator<Item = &'a LocalChange>,
+    is_new: bool,
+) -> Result<Vec<PathBuf>, Failure> {
+    let git = repo.path();
+    let mut places: Vec<PathBuf> = delta.tags.iter().map(|tag| git.join(&tag.name)).collect();
+    // Existing tags stay as they are.
+    places.retain(|tag| fs::symlink_metadata(tag).is_err());
+    if is_new {
+        places.push(git.join("config"));
+    }
+    if let Some(first) = in_the_way.next() {
+        places.extend(refs::places_of_new_objects(repo)?);
+        if first.private || in_the_way.any(|change| change.private) {
+            private_store::check(repo)?;
+            places.push(private_store::folder(repo, "new"));
+        }
+    } else if delta.local_commits.is_empty() && delta.detached_commits.is_empty() {
+        return Ok(places);
+    }
+    places.push(git.join(rescue::NAMESPACE).join("new"));
+    Ok(places)
 }
 
 /// Returns the path and mode of a file if more users can read the one that replaces it. git keeps only the executable bit.

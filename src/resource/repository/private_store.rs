@@ -109,6 +109,15 @@ pub fn restrict(folder: &Path) -> Result<(), Failure> {
     sync(folder)
 }
 
+/// Checks that private files can be kept, if some have been before.
+///
+/// # Errors
+/// Others can use the directory.
+pub fn check(repo: &Repository) -> Result<(), Failure> {
+    let all = repo.path().join(FOLDER);
+    if fs::symlink_metadata(&all).is_err() { Ok(()) } else { check_private(&all) }
+}
+
 /// Checks that only the owner can use the directory. In a shared git directory, another user may have created or opened it.
 fn check_private(folder: &Path) -> Result<(), Failure> {
     let found = fs::symlink_metadata(folder).map_err(io_failure("look at", folder))?;

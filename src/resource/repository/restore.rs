@@ -115,9 +115,11 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<(Vec<RepoPath>, Vec<St
     let stage = area.path("restore");
     fs::create_dir(&stage).map_err(io_failure("create", &stage))?;
     // What needs space or an object is done before the first file is touched.
+    let mut rights = Vec::new();
     for (number, (name, blob, _)) in plan.written().enumerate() {
         let access = access::to_restore(path, name, &held.access)?;
-        write(found.repository_of(name, &held), blob, access, &stage.join(number.to_string()))?;
+        write(found.repository_of(name, &held), blob, access.as_ref(), &stage.join(number.to_string()))?;
+        rights.push(access);
     }
     add_staged_objects(&found, &held, &plan, path, &area)?;
     if !plan.staged.is_empty() {
@@ -137,7 +139,8 @@ pub fn restore(path: &Path, wanted: &Restoring) -> Result<(Vec<RepoPath>, Vec<St
         if there == PathState::Directory && fs::symlink_metadata(&at).is_ok_and(|found| found.is_dir()) {
             remove_empty(&at)?;
         }
-        fs::rename(stage.join(number.to_string()), &at).map_err(io_failure("write", &at))?;
+        let access = rights.get(number).and_then(Option::as_ref);
+        area.place(&stage.join(number.to_string()), &at, |copy| access.map_or(Ok(()), |access| access.set(copy)))?;
     }
     if !plan.staged.is_empty() {
         index::install(&area, path)?;
@@ -210,7 +213,7 @@ fn open(path: &Path) -> Result<Repository, Failure> {
     open_repository(path).map_err(git_failure("open the repository", path))
 }
 
-fn write(repo: &Repository, blob: Blob, access: Option<Access>, to: &Path) -> Result<(), Failure> {
+fn write(repo: &Repository, blob: Blob, access: Option<&Access>, to: &Path) -> Result<(), Failure> {
     let found = repo.find_blob(blob.id).map_err(git_failure("read the rescue", repo.path()))?;
     let failed = io_failure("write", to);
     if blob.mode == 0o120_000 {

@@ -13,8 +13,9 @@ use crate::git::error::{git_failure, io_failure};
 use crate::git::hash::{Hasher, raw_id};
 use crate::git::index::{self, below, by_path, unmerged};
 use crate::git::tree::{Blob, blob_in};
-use crate::git::worktree::{Seen, changed, lstat_below, mode_of, unwritable};
+use crate::git::worktree::{Seen, changed, denials, lstat_below, mode_of};
 use crate::git::{Obstacle, RepoPath};
+use crate::host::fs::Denial;
 
 /// The state of a path in the working tree when it was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +83,12 @@ impl<'a> RestorePlan<'a> {
         if !newer.is_empty() {
             return Err(in_the_way::failure(top, held, comparison.head.as_ref(), &newer, claimed));
         }
-        match unwritable(top, plan.files.keys().copied().chain(&inside)).first() {
-            Some(folder) => Err(Failure::new(format!(
-                "nothing was restored: files in {} have to change, and this user cannot write there",
-                folder.display()
+        match denials(top, plan.files.keys().copied().chain(&inside))?.first() {
+            Some(Denial::NotWritable { dir, .. }) => Err(Failure::new(format!(
+                "nothing was restored: files in {dir} have to change, and this user cannot write there"
             ))
             .hint("run it as the checkout's owner, or give the directory back to that user")),
+            Some(denial) => Err(Failure::new(format!("nothing was restored: {}", denial.reason())).hint(denial.hint())),
             None => Ok(plan),
         }
     }

@@ -1,7 +1,7 @@
 //! Compares the working tree and the index with both ends of an update, path by path: what has to be written, and which local
 //! work that would overwrite. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::path::Path;
 
@@ -15,10 +15,8 @@ use crate::git::error::{git_failure, io_failure};
 use crate::git::hash::Hasher;
 use crate::git::index::{self, below, by_path};
 use crate::git::tree::{Blob, Entry};
-use crate::git::worktree::{Seen, lstat_below, mode_of, unwritable};
+use crate::git::worktree::{Seen, denials, lstat_below, mode_of};
 use crate::git::{Obstacle, RepoPath};
-use crate::host::capabilities::missing_write_all;
-use crate::host::fs::escape_path;
 
 /// What the working tree has of a local change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +77,7 @@ pub fn survey(repo: &Repository, top: &Path, delta: &Delta) -> Result<Survey, Fa
     for entry in &delta.entries {
         surveyor.look(entry)?;
     }
-    surveyor.check_writable();
+    surveyor.check_writable()?;
     Ok(surveyor.result)
 }
 
@@ -229,12 +227,17 @@ impl Surveyor<'_> {
         Ok(())
     }
 
-    /// Checks that every directory in which names change is writable, so that the update does not fail halfway.
-    fn check_writable(&mut self) {
-        let removed = self.result.in_the_way.keys();
-        let written = self.result.items.iter().filter(|item| !item.satisfied).map(|item| &item.path);
-        for folder in unwritable(self.top, written.chain(removed)) {
-            self.result.obstacles.push(Obstacle::Unwritable { path: escape_path(&folder), lacks: missing_write_all() });
-        }
+    /// Checks that everything that is replaced, removed or created can be, so that the update does not fail halfway.
+    fn check_writable(&mut self) -> Result<(), Failure> {
+        let result = &self.result;
+        let known: BTreeSet<&RepoPath> = result.items.iter().map(|item| &item.path).collect();
+        // What does not exist need not be removed, and a directory is not removed for a deleted file.
+        let moves = |item: &&Item| !item.satisfied && (item.new.is_some() || result.seen.contains_key(&item.path));
+        let written = result.items.iter().filter(moves).map(|item| &item.path);
+        let strays =
+            result.in_the_way.iter().filter(|(path, local)| local.work != Work::Missing && !known.contains(path));
+        let denials = denials(self.top, written.chain(strays.map(|(path, _)| path)))?;
+        self.result.obstacles.extend(denials.into_iter().map(Obstacle::of_denial));
+        Ok(())
     }
 }
