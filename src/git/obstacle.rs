@@ -115,6 +115,10 @@ pub enum Obstacle {
     UnsafeName { path: RepoPath },
 }
 
+/// Extensions of the index that libgit2 does not support (gitformat-index(5)), as its messages name them: of a split index, and of
+/// a sparse one.
+const INDEX_EXTENSIONS: [&str; 2] = ["'link'", "'sdir'"];
+
 impl Obstacle {
     /// Whether it is an error even if the checkout is at the right commit.
     pub fn always(&self) -> bool {
@@ -161,6 +165,15 @@ impl Obstacle {
         }
     }
 
+    /// Whether a new clone is the remedy.
+    pub fn is_cured_by_clone(&self) -> bool {
+        match self {
+            Self::Broken { .. } => true,
+            Self::Unsupported { problem } => !INDEX_EXTENSIONS.iter().any(|name| problem.contains(name)),
+            _ => false,
+        }
+    }
+
     /// Returns why the checkout at `path` is not touched, with a remedy if there is one that serves both an update and a
     /// restore.
     pub fn refusal(&self, path: &Path) -> Failure {
@@ -188,12 +201,11 @@ impl Obstacle {
             Self::Unsupported { problem } => {
                 let refusal =
                     Failure::new(format!("the repository at {at} has a format that is not supported: {problem}"));
-                // Extensions of the index are named as in gitformat-index(5).
-                refusal.hint(if problem.contains("'link'") {
+                refusal.hint(if problem.contains(INDEX_EXTENSIONS[0]) {
                     format!(
                         "join the split index: `{git} config core.splitIndex false && {git} update-index --no-split-index`"
                     )
-                } else if problem.contains("'sdir'") {
+                } else if problem.contains(INDEX_EXTENSIONS[1]) {
                     format!("check out all of the tree: `{git} sparse-checkout disable`")
                 } else {
                     cloned_anew(path)

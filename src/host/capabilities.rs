@@ -16,6 +16,8 @@ pub enum Capability {
     WriteAll = 1,
     #[serde(rename = "CAP_FOWNER")]
     FileOwner = 3,
+    #[serde(rename = "CAP_FSETID")]
+    SetId = 4,
 }
 
 impl Capability {
@@ -25,6 +27,7 @@ impl Capability {
             Self::ChangeOwner => "CAP_CHOWN",
             Self::WriteAll => "CAP_DAC_OVERRIDE",
             Self::FileOwner => "CAP_FOWNER",
+            Self::SetId => "CAP_FSETID",
         }
     }
 
@@ -41,6 +44,12 @@ impl Capability {
 pub fn missing_write_all() -> Option<Capability> {
     let lacks = crate::host::fs::acts_as_root() && !has_capability(Capability::WriteAll);
     lacks.then_some(Capability::WriteAll)
+}
+
+/// Returns whether chmod(2) lets this process set the set-group-ID bit of a file or directory of the group `gid`. Otherwise it
+/// clears the bit, and reports success.
+pub fn keeps_set_group_id(gid: u32) -> bool {
+    has_capability(Capability::SetId) || crate::host::fs::is_in_group(gid)
 }
 
 /// Declares that this process makes changes, with its own rights. A process that only plans may have fewer rights than the apply

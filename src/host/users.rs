@@ -79,6 +79,11 @@ pub fn name_or_id(uid: u32) -> String {
     User::by_id(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
+/// Returns the name of a group, or the number in digits if the host knows none.
+pub fn group_name_or_id(gid: u32) -> String {
+    group_name(gid).ok().flatten().unwrap_or_else(|| gid.to_string())
+}
+
 /// Returns the user that this process acts as, for a message: the name, or `uid 1000` if there is none.
 pub fn acting_user() -> String {
     let uid = Uid::effective().as_raw();

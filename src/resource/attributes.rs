@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::directory::ModeRule;
 use super::value::{Account, Identity, Mode};
 use super::{Action, Description, ExecuteContext};
-use crate::host::capabilities::{Capability, Id, has_capability, is_mapped};
+use crate::host::capabilities::{Capability, Id, has_capability, is_mapped, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, Stat};
-use crate::host::users::acting_user;
+use crate::host::users::{acting_user, group_name_or_id, name_or_id};
 
 /// The desired owner and group as this host knows them, and the user that observes and would make the changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Ownership {
     /// The user's name for messages, or the uid if it has no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acting_name: Option<String>,
+    /// The desired group, if chmod(2) clears the set-group-ID bit for the acting user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_group: Option<String>,
     /// The privileges that root lacks here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Capability>,
@@ -42,7 +45,7 @@ impl Ownership {
         let owner = owner.map(Account::user).transpose()?;
         let group = group.map(Account::group).transpose()?;
         let acting_uid = fs::acting_ids().0;
-        let privileges = [Capability::ChangeOwner, Capability::FileOwner].into_iter();
+        let privileges = [Capability::ChangeOwner, Capability::FileOwner, Capability::SetId].into_iter();
         let lacks: Vec<Capability> = privileges.filter(|one| fs::acts_as_root() && !has_capability(*one)).collect();
         let may_give_any = fs::acts_as_root() && !lacks.contains(&Capability::ChangeOwner);
         let is_unmapped =
@@ -52,6 +55,7 @@ impl Ownership {
             may_set_group: may_give_any || group.as_ref().is_none_or(|group| fs::is_in_group(group.id)),
             owner_is_unmapped: is_unmapped(Id::User, &owner),
             group_is_unmapped: is_unmapped(Id::Group, &group),
+            foreign_group: group.as_ref().and_then(|group| foreign_group(group.id)),
             owner,
             group,
             acting_uid,
@@ -126,6 +130,26 @@ impl Ownership {
         Ok(())
     }
 
+    /// Checks that the acting user can set a mode at `path`. `foreign_group` is the group of `path`, if chmod(2) clears the
+    /// set-group-ID bit for that user.
+    ///
+    /// # Errors
+    /// It would clear the bit. `as_root` is the hint.
+    pub fn check_set_group_id(
+        &self,
+        path: &str,
+        mode: Mode,
+        foreign_group: Option<&str>,
+        as_root: &str,
+    ) -> Result<(), Failure> {
+        let Some(group) = foreign_group.filter(|_| mode.bits() & SET_GROUP_ID != 0) else { return Ok(()) };
+        let user = self.user();
+        Err(Failure::new(format!(
+            "{user} is not in the group of {path}, {group}, and cannot give it mode {mode}: the system clears the set-group-ID bit"
+        ))
+        .hint(self.privilege_hint(Capability::SetId, as_root)))
+    }
+
     /// Returns the changes that give the file or directory at `path` the desired owner and group, and the mode if one
     /// is desired. The owner comes before the mode, because a new owner can reset mode bits.
     ///
@@ -141,6 +165,7 @@ impl Ownership {
         let mut changes = Vec::new();
         let owner = self.owner.clone().filter(|owner| owner.id != seen.uid);
         let group = self.group.clone().filter(|group| group.id != seen.gid);
+        let foreign_group = if group.is_some() { &self.foreign_group } else { &seen.foreign_group };
         let mut before = seen.mode;
         if owner.is_some() || group.is_some() {
             self.check(path, seen.uid, Some(seen.gid), as_root)?;
@@ -153,12 +178,13 @@ impl Ownership {
         if let Some(mode) = mode.filter(|mode| *mode != before) {
             if !self.can(Capability::FileOwner) && self.acting_uid != seen.uid {
                 return Err(Failure::new(format!(
-                    "{} is not allowed to change the mode of {path}, which belongs to uid {}",
+                    "{} is not allowed to change the mode of {path}, which belongs to {}",
                     self.user(),
-                    seen.uid
+                    owner_text(seen.uid, seen.owner_name.as_deref())
                 ))
                 .hint(self.privilege_hint(Capability::FileOwner, as_root)));
             }
+            self.check_set_group_id(path, mode, foreign_group.as_deref(), as_root)?;
             changes.push(AttributeChange::SetMode { path: path.to_owned(), before, mode });
         }
         match &seen.denied {
@@ -170,6 +196,24 @@ impl Ownership {
     }
 }
 
+/// The set-group-ID bit of a mode (inode(7)).
+pub const SET_GROUP_ID: u32 = 0o2000;
+
+/// Returns the group with this number, if chmod(2) clears the set-group-ID bit of its files for this process.
+pub fn foreign_group(gid: u32) -> Option<String> {
+    (!keeps_set_group_id(gid)).then(|| group_name_or_id(gid))
+}
+
+/// Returns the name of an owner, unless that is the acting user.
+pub fn other_owner(uid: u32) -> Option<String> {
+    (uid != fs::acting_ids().0).then(|| name_or_id(uid))
+}
+
+/// Returns the owner for a message.
+pub fn owner_text(uid: u32, name: Option<&str>) -> String {
+    name.filter(|name| *name != uid.to_string()).map_or_else(|| format!("uid {uid}"), str::to_owned)
+}
+
 /// The actual owner, group and mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -179,6 +223,10 @@ pub struct Seen {
     pub gid: u32,
     pub mode: Mode,
     pub kind: FileKind,
+    /// The name of its owner, unless that is the acting user.
+    pub owner_name: Option<String>,
+    /// Its group, if chmod(2) clears the set-group-ID bit for the acting user.
+    pub foreign_group: Option<String>,
     /// Whether the acting user is root or in the group. Then chown(2) keeps a set-group-ID bit that means mandatory locks.
     pub may_keep_group: bool,
     /// Whether it has Linux capabilities.

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::attributes::{AttributeChange, Ownership, Seen, refusal};
+use super::attributes::{self, AttributeChange, Ownership, Seen, refusal};
 use super::value::{AbsolutePath, Mode};
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
 use crate::host::fs::{self, Denial, FILE_CAPABILITIES, FileKind, Place, Stat};
+use crate::host::users::group_name_or_id;
 use crate::text::shell_word;
 
 /// The hint for a file that belongs to another user.
@@ -23,6 +24,15 @@ pub struct RegularFile {
     pub mode: Mode,
     /// The number of hard links.
     pub links: u64,
+    /// The name of its owner, unless that is the acting user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_name: Option<Box<str>>,
+    /// The name of its group, if the acting user is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<Box<str>>,
+    /// Its group, if chmod(2) clears the set-group-ID bit for the acting user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_group: Option<Box<str>>,
     /// Whether the acting user can give a new file the same group.
     #[serde(default = "yes")]
     pub may_keep_group: bool,
@@ -53,6 +63,9 @@ impl RegularFile {
             gid: stat.gid,
             mode: Mode::from_bits(stat.mode),
             links: stat.links,
+            owner_name: attributes::other_owner(stat.uid).map(Into::into),
+            group_name: (!fs::acts_in_group(stat.gid)).then(|| group_name_or_id(stat.gid).into()),
+            foreign_group: attributes::foreign_group(stat.gid).map(Into::into),
             may_keep_group: fs::acts_in_group(stat.gid),
             denied: dir.replace_denial(name, stat)?.map(Box::new),
             attributes_denied: dir.attribute_denial(name)?.map(Box::new),
@@ -74,8 +87,8 @@ impl RegularFile {
         let user = ownership.user();
         if !ownership.can(Capability::ChangeOwner) && ownership.acting_uid != self.uid {
             return Err(Failure::new(format!(
-                "{user} is not allowed to replace {path}, which belongs to uid {}",
-                self.uid
+                "{user} is not allowed to replace {path}, which belongs to {}",
+                attributes::owner_text(self.uid, self.owner_name.as_deref())
             ))
             .hint(ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
         }
@@ -85,7 +98,7 @@ impl RegularFile {
         if ownership.group.is_none() && !self.may_keep_group {
             return Err(Failure::new(format!(
                 "{user} is not allowed to give the file that replaces {path} its group, {}",
-                self.gid
+                self.group_name.clone().unwrap_or_else(|| self.gid.to_string().into())
             ))
             .hint("set `group` to one of that user's groups, or set run_as: root on the step"));
         }
@@ -149,6 +162,8 @@ impl RegularFile {
             gid: self.gid,
             mode: self.mode,
             kind: FileKind::File,
+            owner_name: self.owner_name.as_deref().map(str::to_owned),
+            foreign_group: self.foreign_group.as_deref().map(str::to_owned),
             may_keep_group: self.may_keep_group,
             has_capabilities: self.attributes.iter().any(|name| name == FILE_CAPABILITIES),
         }

@@ -139,10 +139,10 @@ fn plan_reports_missing_capabilities_of_root() {
 #[test]
 fn plan_reports_a_compose_file_that_its_user_cannot_replace() {
     for (before, word) in [
-        ("chown ubuntu:root docker-compose.yml; chmod 600 docker-compose.yml; chown ubuntu .", "has group 0"),
+        ("chown ubuntu:root docker-compose.yml; chmod 600 docker-compose.yml; chown ubuntu .", "has group root"),
         ("chown -R ubuntu:ubuntu .; chmod 555 .", "may not write to /srv/app"),
         ("chown ubuntu:ubuntu docker-compose.yml", "may not write to /srv/app"),
-        ("chown ubuntu:ubuntu docker-compose.yml; chmod 1777 .; chown root docker-compose.yml", "belongs to user 0"),
+        ("chown ubuntu:ubuntu docker-compose.yml; chmod 1777 .; chown root docker-compose.yml", "belongs to root"),
         (
             "chown -R ubuntu:ubuntu .; sed -i 's/old/${PW}/' docker-compose.yml; chmod 555 .",
             "/srv/app/.env cannot be written",

@@ -150,6 +150,42 @@ fn one_entry_that_cannot_be_changed_does_not_stop_the_walk() {
     assert_eq!(wrong(&sandbox), 0);
 }
 
+/// chmod(2) clears the set-group-ID bit for a user who is not in the group, and reports success.
+#[test]
+fn a_set_group_id_bit_that_would_not_hold_is_blocked() {
+    let mut sandbox = Sandbox::new();
+    ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
+    sandbox.bash(
+        "root",
+        "cd /home/ubuntu; install -d -o ubuntu -g mallory theirs shared shared/sub; chmod 2777 shared; install -d -o ubuntu -g ubuntu own",
+    );
+    let outcome = |step: &str| {
+        let text = format!("name: bits\nsteps:\n  - {{ id: it, directory: {{ {step} }} }}\n");
+        sandbox.write("/home/ubuntu/bits.yaml", "ubuntu", text);
+        let plan = sandbox.provision("ubuntu", ["plan", "bits.yaml", "--json"]).run();
+        let apply = sandbox.provision("ubuntu", ["apply", "bits.yaml", "--json", "--yes"]).run();
+        let (planned, finished) = (plan.step("step_planned", "it"), apply.step("step_finished", "it"));
+        (planned["outcome"].clone(), finished["outcome"].clone(), reason(&planned).to_owned())
+    };
+    for step in ["path: /home/ubuntu/theirs, mode: \"2775\"", "path: /home/ubuntu/shared/new, mode: \"2775\""] {
+        let (planned, finished, reason) = outcome(step);
+        assert_eq!((planned, finished), ("blocked".into(), "blocked".into()), "{step}: {reason}");
+        assert!(reason.contains("ubuntu is not in the group of") && reason.contains("mallory"), "{reason}");
+    }
+    let (planned, finished, reason) =
+        outcome("path: /home/ubuntu/shared, recursive: owner, owner: ubuntu, dir_mode: \"2775\"");
+    assert_eq!((planned, finished), ("blocked".into(), "blocked".into()), "{reason}");
+    assert!(reason.contains("1 entry below"), "{reason}");
+    for step in [
+        "path: /home/ubuntu/own, mode: \"2775\"",
+        "path: /home/ubuntu/own/new, mode: \"2775\"",
+        "path: /home/ubuntu/shared/plain, mode: \"0775\"",
+    ] {
+        let (planned, finished, reason) = outcome(step);
+        assert_eq!((planned, finished), ("changes".into(), "changed".into()), "{step}: {reason}");
+    }
+}
+
 /// A parent that a step creates in another step's tree belongs to the tree, whichever directory it is created in.
 #[test]
 fn a_parent_created_in_a_tree_gets_the_owner_of_the_tree() {

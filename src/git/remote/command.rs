@@ -201,6 +201,7 @@ impl Git {
             _ => site.url.to_owned(),
         };
         let resolved = settings.resolve(&configured);
+        let resolved = site.login.and_then(|url| login::with_login_of(url, &resolved)).unwrap_or(resolved);
         login::check(&configured, &resolved)?;
         text.push_str("[credential]\n\thelper =\n");
         text.push_str(&login::hide(&configured, &resolved, &self.scratch)?);

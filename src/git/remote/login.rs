@@ -38,6 +38,23 @@ pub fn check(url: &str, resolved: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Returns the URL `to` with the user and password of another URL of the same server, if that has any. `None` for other servers,
+/// which must not get them.
+pub fn with_login_of(from: &str, to: &str) -> Option<String> {
+    let parts = |url: &str| {
+        let (scheme, rest) = url.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (login, place) =
+            authority.rsplit_once('@').map_or((None, authority), |(login, place)| (Some(login), place));
+        Some((scheme.to_ascii_lowercase(), login.map(str::to_owned), place.to_ascii_lowercase(), path.to_owned()))
+    };
+    let (from_scheme, login, from_place, _) = parts(from)?;
+    let (scheme, _, place, path) = parts(to)?;
+    let is_web = ["http", "https"].contains(&&*scheme);
+    let login = login.filter(|_| is_web && scheme == from_scheme && place == from_place)?;
+    Some(format!("{scheme}://{login}@{place}{path}"))
+}
+
 /// Returns configuration by which git uses the URL without user and password, or an empty text if it has none. `url` stands
 /// for `resolved` (`insteadOf`). The password is written to a file in the directory `at`.
 pub fn hide(url: &str, resolved: &str, at: &Path) -> Result<String, Failure> {
@@ -82,6 +99,22 @@ mod tests {
         let at = tempfile::tempdir().unwrap();
         let config = hide("c:x", url, at.path()).unwrap();
         (config, fs::read_to_string(at.path().join("login")).ok())
+    }
+
+    #[test]
+    fn a_login_is_used_only_at_its_own_server() {
+        let with = |from: &str| with_login_of(from, "https://old:x@H.example:8443/a.git");
+        assert_eq!(with("https://u:p@h.example:8443/a.git").as_deref(), Some("https://u:p@h.example:8443/a.git"));
+        for other in [
+            "https://u:p@h.example/a.git",
+            "http://u:p@h.example:8443/a.git",
+            "https://u:p@evil.example:8443/a.git",
+            "https://h.example:8443/a.git",
+            "u@h.example:a.git",
+        ] {
+            assert_eq!(with(other), None, "{other}");
+        }
+        assert_eq!(with_login_of("ssh://u@h/x", "ssh://h/x"), None);
     }
 
     #[test]

@@ -223,6 +223,7 @@ mod tests {
         let site = Site {
             remote: "origin",
             url: "x",
+            login: None,
             branch: "main",
             top: Path::new("/nowhere"),
             checkout: CheckoutState::Missing,

@@ -9,6 +9,8 @@ pub struct Site<'a> {
     pub remote: &'a str,
     /// Its URL in the configuration, or else in the step.
     pub url: &'a str,
+    /// A URL of the same place whose user and password are used instead of those in `url`: that of the step.
+    pub login: Option<&'a str>,
     /// The branch that the checkout is to be on.
     pub branch: &'a str,
     /// The checkout's top directory.

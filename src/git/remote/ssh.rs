@@ -14,7 +14,7 @@ use crate::git::error::io_failure;
 use crate::host::environment;
 
 /// The options of every ssh (ssh_config(5)).
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 14] = [
     // It must not ask.
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
@@ -25,6 +25,11 @@ const OPTIONS: [&str; 11] = [
     "ControlMaster=no",
     "ControlPath=none",
     "ControlPersist=no",
+    // It must not run or open what the user configured for sessions of their own.
+    "PermitLocalCommand=no",
+    "ClearAllForwardings=yes",
+    // With a terminal, git's protocol does not come through.
+    "RequestTTY=no",
     // It must not wait forever.
     "ConnectTimeout=15",
     "ServerAliveInterval=15",

@@ -48,6 +48,7 @@ pub enum Source {
 }
 
 /// The compose file.
+#[expect(clippy::large_enum_variant, reason = "a step has one of them")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ComposeFile {
@@ -103,10 +104,10 @@ pub enum ComposeFile {
         unproven: Option<Box<str>>,
         /// The owner, if the acting user is another one and cannot keep it.
         #[serde(default)]
-        foreign_owner: Option<u32>,
+        foreign_owner: Option<Box<str>>,
         /// The group, if the acting user cannot keep it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        foreign_group: Option<u32>,
+        foreign_group: Option<Box<str>>,
         /// Why the acting user cannot replace the file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         denied: Option<Box<Denial>>,
@@ -240,10 +241,10 @@ pub enum EnvFile {
         #[serde(default)]
         put_into: BTreeMap<String, Vec<String>>,
         #[serde(default)]
-        foreign_owner: Option<u32>,
+        foreign_owner: Option<Box<str>>,
         /// The group, if the acting user cannot keep it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        foreign_group: Option<u32>,
+        foreign_group: Option<Box<str>>,
         /// Why the acting user cannot replace the file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         denied: Option<Box<Denial>>,

@@ -363,12 +363,12 @@ pub fn stale_services(actual: &Actual, change: &Change) -> Vec<String> {
 /// Fails if the acting user cannot replace the file.
 fn can_replace(
     path: &str,
-    foreign_owner: &Option<u32>,
-    foreign_group: &Option<u32>,
+    foreign_owner: &Option<Box<str>>,
+    foreign_group: &Option<Box<str>>,
     denied: &Option<Box<Denial>>,
 ) -> Result<(), Failure> {
     if let Some(owner) = foreign_owner {
-        return Err(Failure::new(format!("{path} belongs to user {owner}, and its new version would not"))
+        return Err(Failure::new(format!("{path} belongs to {owner}, and its new version would not"))
             .hint("run the step as its owner, or with run_as: root"));
     }
     if let Some(denial) = denied {

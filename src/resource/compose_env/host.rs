@@ -14,6 +14,7 @@ use super::uses;
 use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
+use crate::host::users::{group_name_or_id, name_or_id};
 use crate::resource::attributes::create_parents;
 use crate::resource::{ExecuteContext, ObserveContext};
 
@@ -322,13 +323,13 @@ fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFil
 }
 
 /// The owner of the file if a new version would not have it: only root can give files away.
-fn foreign_owner(stat: &Stat) -> Option<u32> {
-    (!fs::acts_as_root() && stat.uid != fs::acting_ids().0).then_some(stat.uid)
+fn foreign_owner(stat: &Stat) -> Option<Box<str>> {
+    (!fs::acts_as_root() && stat.uid != fs::acting_ids().0).then(|| name_or_id(stat.uid).into())
 }
 
 /// The group of the file if a new version would not have it: users can give files only to their own groups.
-fn foreign_group(stat: &Stat) -> Option<u32> {
-    (!fs::acts_in_group(stat.gid)).then_some(stat.gid)
+fn foreign_group(stat: &Stat) -> Option<Box<str>> {
+    (!fs::acts_in_group(stat.gid)).then(|| group_name_or_id(stat.gid).into())
 }
 
 fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<String>, Failure> {

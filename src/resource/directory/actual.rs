@@ -3,10 +3,10 @@ use serde::{Deserialize, Serialize};
 
 use super::desired::Directory;
 use super::entry_rules::EntryRules;
-use crate::host::capabilities::Capability;
+use crate::host::capabilities::{Capability, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, tree};
 use crate::resource::ObserveContext;
-use crate::resource::attributes::Ownership;
+use crate::resource::attributes::{self, Ownership};
 use crate::resource::value::Mode;
 
 /// The number of paths that a message lists as examples.
@@ -37,6 +37,9 @@ pub enum Found {
         denied: Option<Denial>,
         /// The mode of a new directory if the plan file gives none.
         default_mode: Mode,
+        /// The group that it gets from its parent, if chmod(2) clears the set-group-ID bit for the acting user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign_group: Option<String>,
     },
     Directory(Box<Seen>),
     /// Something other than a directory exists at the path.
@@ -51,6 +54,12 @@ pub struct Seen {
     pub uid: u32,
     pub gid: u32,
     pub mode: Mode,
+    /// The name of its owner, unless that is the acting user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_name: Option<String>,
+    /// Its group, if chmod(2) clears the set-group-ID bit for the acting user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_group: Option<String>,
     /// What prevents every user from changing its owner and mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Denial>,
@@ -77,6 +86,9 @@ pub struct Tree {
     /// Those of them that only root can change.
     #[serde(default)]
     pub beyond_rights: Examples,
+    /// The privilege that the first of these needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Capability>,
     /// When the oldest of them was created, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<i64>,
@@ -148,11 +160,16 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
     let place = Place::find(&desired.path)?;
     let found = match place.stat()? {
-        None => Found::Missing {
-            missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
-            denied: place.nearest().entry_denial()?,
-            default_mode: Mode::from_bits(fs::default_dir_mode(&place.nearest().stat_self()?)),
-        },
+        None => {
+            let nearest = place.nearest().stat_self()?;
+            let inherits_group = nearest.mode & attributes::SET_GROUP_ID != 0;
+            Found::Missing {
+                missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
+                denied: place.nearest().entry_denial()?,
+                default_mode: Mode::from_bits(fs::default_dir_mode(&nearest)),
+                foreign_group: inherits_group.then(|| attributes::foreign_group(nearest.gid)).flatten(),
+            }
+        }
         Some(stat) if stat.kind == FileKind::Directory => {
             let rules = desired.entry_rules(&ownership);
             let tree = rules.map(|rules| survey(desired, &place, &ownership, &rules, cx)).transpose()?;
@@ -161,6 +178,8 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
                 uid: stat.uid,
                 gid: stat.gid,
                 mode: Mode::from_bits(stat.mode),
+                owner_name: attributes::other_owner(stat.uid),
+                foreign_group: attributes::foreign_group(stat.gid),
                 tree,
             }))
         }
@@ -213,8 +232,18 @@ fn survey(
             || owns && !change.sets_owner && (!change.sets_group || ownership.may_set_group);
         let sets_ownership = change.sets_owner || change.sets_group;
         let may_chmod = ownership.can(Capability::FileOwner) || owns;
-        if sets_ownership && !may_chown || change.mode.is_some() && !may_chmod {
+        let group = rules.group.as_ref().filter(|_| change.sets_group).map_or(entry.gid, |group| group.id);
+        let sets_group_id = change.mode.is_some_and(|mode| mode & attributes::SET_GROUP_ID != 0);
+        let needs = if sets_ownership && !may_chown {
+            Some(Capability::ChangeOwner)
+        } else if change.mode.is_some() && !may_chmod {
+            Some(Capability::FileOwner)
+        } else {
+            (sets_group_id && !keeps_set_group_id(group)).then_some(Capability::SetId)
+        };
+        if needs.is_some() {
             tree.beyond_rights.add(|| entry.path());
+            tree.needs = tree.needs.or(needs);
         }
         Ok(())
     })?;

@@ -75,7 +75,12 @@ mod tests {
         assert!(probe(&subject(PathKind::Checkout)).is_none());
         assert!(probe(&subject(PathKind::File)).is_none());
         let gone = Actual {
-            found: Found::Missing { missing_parents: Vec::new(), denied: None, default_mode: Mode::from_bits(0o755) },
+            found: Found::Missing {
+                missing_parents: Vec::new(),
+                denied: None,
+                default_mode: Mode::from_bits(0o755),
+                foreign_group: None,
+            },
             ..serde_json::from_value(json!({
                 "owner": null, "group": null, "acting_uid": 0, "may_set_group": true,
                 "found": { "is": "other", "kind": "file" },

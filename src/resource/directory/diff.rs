@@ -24,12 +24,17 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     match &actual.found {
         Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
             .hint(format!("move it aside: `{}`, or correct the path", aside(&desired.path)))),
-        Found::Missing { missing_parents, denied, default_mode } => {
+        Found::Missing { missing_parents, denied, default_mode, foreign_group } => {
             if let Some(denial) = denied {
                 return Err(attributes::refusal(&format!("cannot create {path}"), denial));
             }
             // A new directory belongs to the acting user.
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
+            if let Some(mode) = desired.mode {
+                let ownership = &actual.ownership;
+                let foreign = if ownership.group.is_some() { &ownership.foreign_group } else { foreign_group };
+                ownership.check_set_group_id(&path, mode, foreign.as_deref(), AS_ROOT)?;
+            }
             diff.changes.push(Change::Create {
                 path,
                 parents: missing_parents.clone(),
@@ -49,6 +54,8 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
                 gid: seen.gid,
                 mode: seen.mode,
                 kind: FileKind::Directory,
+                owner_name: seen.owner_name.clone(),
+                foreign_group: seen.foreign_group.clone(),
                 may_keep_group: true,
                 has_capabilities: false,
             };
@@ -99,7 +106,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
             entries(tree.beyond_rights.count),
             tree.beyond_rights
         ))
-        .hint(actual.ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
+        .hint(actual.ownership.privilege_hint(tree.needs.unwrap_or(Capability::ChangeOwner), AS_ROOT)));
     }
     if tree.hard_linked.count > 0 && desired.hard_links == HardLinks::Refuse {
         let first = path.join(tree.hard_linked.first.first().map(|first| path_of_name(first)).unwrap_or_default());

@@ -248,7 +248,7 @@ fn a_user_works_with_its_own_rights() {
         |folder| {
             let cx = context(folder, &[]);
             let failure = refused(&file(&folder.join("roots"), "content: new"), &cx);
-            assert!(failure.message.contains("belongs to uid 0"), "{failure}");
+            assert!(failure.message.contains("belongs to root"), "{failure}");
             let path = folder.join("own/app.conf");
             std_fs::write(&path, "old").unwrap();
             converge(&file(&path, "content: new"), &cx, &folder.join("own"));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::git::remote::{CheckoutState, Site};
+use crate::git::remote::{self, CheckoutState, Site};
 use crate::resource::value::AbsolutePath;
 
 /// The desired state of a checkout.
@@ -42,7 +42,9 @@ pub enum LocalCommits {
 impl Repository {
     /// Returns the step's remote at `url`, which may be another URL than the step's.
     pub fn remote_at<'a>(&'a self, url: &'a str, checkout: CheckoutState<'a>) -> Site<'a> {
-        Site { remote: &self.remote, url, branch: &self.branch, top: &self.path, checkout }
+        // A rotated token reaches a checkout that was cloned with the old one.
+        let login = self.url.as_deref().filter(|own| *own != url && remote::same_url(own, url));
+        Site { remote: &self.remote, url, login, branch: &self.branch, top: &self.path, checkout }
     }
 }
 

@@ -125,7 +125,10 @@ fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
             Obstacle::Lfs { path } => {
                 diff.notes.push(format!("{path} stores files in git LFS: whether they are present is not checked"));
             }
-            _ => {}
+            other => {
+                let reason = refusal_to_update(other, desired).message;
+                diff.notes.push(format!("the next update will be refused: {reason}"));
+            }
         }
     }
     diff
@@ -143,11 +146,14 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
         }
         (Some(there), Some(wanted)) if !found.same_place && !remote::same_url(there, wanted) => {
             let wanted = RedactedUrl::of(wanted);
-            Err(Failure::new(format!(
-                "the remote {name} of {} is {there}, and the step says {wanted}",
-                desired.path.display()
-            ))
-            .hint(if found.several_urls {
+            let what =
+                format!("the remote {name} of {} is {there}, and the step says {wanted}", desired.path.display());
+            if wanted.as_str() == there {
+                // A `/` in a password ends it.
+                return Err(Failure::new(format!("{what}, with another user or password that is no part of the host"))
+                    .hint("write special characters in the user and password of the step's url by their codes, such as %2F for `/`"));
+            }
+            Err(Failure::new(what).hint(if found.several_urls {
                 // `git remote set-url` refuses to replace several values.
                 let key = shell_word(format!("remote.{name}.url"));
                 format!("if the step is right: `{git} config --replace-all {key} {}`", shell_word(wanted.as_str()))

@@ -227,6 +227,10 @@ fn read_checkout(
         // Errors do not matter, since there is nothing to update.
         let tree = repo.find_commit(target).and_then(|commit| commit.tree());
         checkout.obstacles.extend(tree.and_then(|tree| tree_check::obstacles(repo, &tree)).unwrap_or_default());
+        if let Ok(config) = repo.config() {
+            checkout.obstacles.extend(tree_check::outside_the_tree(repo, &config));
+            checkout.obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
+        }
         return Ok(None);
     }
     if !checkout.obstacles.is_empty() {

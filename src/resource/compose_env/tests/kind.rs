@@ -298,7 +298,7 @@ fn a_user_keeps_what_is_his_and_leaves_what_is_not() {
         converge(&step("own.yml", "PW"), &cx, folder);
         assert_eq!(attributes(&folder.join("own.yml")).0, USER);
         let refusal = plan(&step("other.yml", "PW"), &cx).unwrap().unwrap_err();
-        assert!(refusal.message.contains("other.yml belongs to user 0"), "{}", refusal.message);
+        assert!(refusal.message.contains("other.yml belongs to root"), "{}", refusal.message);
         // The file belongs to another user, but the .env file has to belong to the acting user.
         converge(&step("other.yml", "REF"), &cx, folder);
         assert_eq!(attributes(&folder.join(".env")), (USER, USER, 0o600));

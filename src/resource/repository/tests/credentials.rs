@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::bench::{Bench, plan};
+use super::bench::{Bench, apply, git, plan, refusal};
 use super::https::certificate;
 use super::https_git::{Site, answer, serve};
+use crate::resource::repository::Repository;
 
 const PASSWORD: &str = "r1ght-p4ss";
 
@@ -169,6 +170,44 @@ fn a_remote_by_http_is_reached_as_git_reaches_it_and_sent_what_git_sends() {
     for case in &cases {
         compare(folder, case, &seen);
     }
+}
+
+/// The checkout keeps the login that it was cloned with.
+#[test]
+fn a_rotated_login_in_the_steps_url_is_used_for_the_checkout() {
+    let bench = Bench::new();
+    let (port, site) = serve_plain(bench.dir.path());
+    let url = |login: &str| format!("http://{login}127.0.0.1:{port}/remote.git");
+    let step = |login: &str| Repository { url: Some(url(login)), ..bench.desired() };
+    for kept in ["deploy:0ld@", "other:0ld@", "deploy@", ""] {
+        git(&bench.checkout(), &["remote", "set-url", "origin", &url(kept)]);
+        bench.push(&format!("with {kept}"), &[("a", Some(&format!("{kept}\n")))]);
+        assert!(plan(&step("")).is_err() && plan(&step("deploy:wr0ng@")).is_err(), "{kept}");
+        let login = format!("deploy:{PASSWORD}@");
+        apply(&step(&login), "run-1");
+        assert!(plan(&step(&login)).unwrap().unwrap().changes.is_empty(), "{kept}");
+        assert_eq!(git(&bench.checkout(), &["config", "remote.origin.url"]).trim(), url(kept));
+    }
+    // It is for that server alone.
+    site.seen.lock().unwrap().clear();
+    let elsewhere = format!("http://localhost:{port}/remote.git");
+    git(&bench.checkout(), &["remote", "set-url", "origin", "corp:remote.git"]);
+    git(
+        &bench.checkout(),
+        &["config", &format!("url.http://localhost:{port}/.insteadOf"), &format!("http://127.0.0.1:{port}/")],
+    );
+    git(&bench.checkout(), &["remote", "set-url", "origin", &url("")]);
+    assert!(plan(&step(&format!("deploy:{PASSWORD}@"))).is_err(), "{elsewhere}");
+    assert!(site.seen.lock().unwrap().iter().all(|line| !line.to_ascii_lowercase().contains("authorization")));
+}
+
+#[test]
+fn a_password_that_ends_the_host_is_reported() {
+    let bench = Bench::new();
+    git(&bench.checkout(), &["remote", "set-url", "origin", "http://127.0.0.1:1/remote.git"]);
+    let step = Repository { url: Some("http://u:a/b@127.0.0.1:1/remote.git".to_owned()), ..bench.desired() };
+    let refusal = refusal(&step);
+    assert!(refusal.hint.as_deref().unwrap_or_default().contains("%2F"), "{refusal:?}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::bench::{Bench, copy, git, plan, refusal, snapshot, try_git, write};
+use crate::failure::Failure;
+use crate::resource::repository::Repository;
 
 /// A bench whose checkout is behind, so that there would be something to do.
 fn behind() -> Bench {
@@ -114,15 +116,24 @@ fn other_object_and_ref_formats() {
     let bench = behind();
     let config = bench.checkout().join(".git/config");
     let before = fs::read_to_string(&config).unwrap();
+    let cloned = Repository { url: Some(bench.remote().display().to_string()), ..bench.desired() };
+    let text = |step: &Repository| {
+        let Failure { message, hint } = refusal(step);
+        format!("{message} / {}", hint.unwrap())
+    };
     git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "1"]);
     git(&bench.checkout(), &["config", "extensions.refStorage", "reftable"]);
-    refused(&bench, &["not supported", "unsupported extension name extensions.refstorage", "mv -T --backup=numbered"]);
+    refused(&bench, &["not supported", "unsupported extension name extensions.refstorage", "give the step a `url`"]);
+    assert!(text(&cloned).contains("mv -T --backup=numbered") && !text(&bench.desired()).contains("mv "));
     fs::write(&config, before).unwrap();
     git(&bench.checkout(), &["config", "core.repositoryFormatVersion", "2"]);
-    refused(&bench, &["not supported", "version", "mv -T --backup=numbered"]);
+    refused(&bench, &["not supported", "version", "give the step a `url`"]);
+    assert!(text(&cloned).contains("mv -T --backup=numbered"));
     fs::remove_dir_all(bench.checkout()).unwrap();
     git(bench.dir.path(), &["init", "-q", "--object-format=sha256", "checkout"]);
-    refused(&bench, &["not supported", "sha256", "mv -T --backup=numbered"]);
+    // A new clone would have the same format.
+    refused(&bench, &["not supported", "sha256", "update this checkout with git"]);
+    assert!(!text(&cloned).contains("mv "));
 }
 
 #[test]
@@ -284,6 +295,34 @@ fn files_of_lfs_at_the_head_are_not_called_up_to_date() {
     let found = plan(&bench.desired()).unwrap().unwrap();
     assert!(found.changes.is_empty());
     assert_eq!(found.notes, [".gitattributes stores files in git LFS: whether they are present is not checked"]);
+}
+
+/// A converged plan says what the next update will be refused for.
+#[test]
+fn what_an_update_is_refused_for_is_noted_before() {
+    let prefix = "the next update will be refused: ";
+    for (command, word) in [
+        ("git sparse-checkout set --cone d", "sparse"),
+        ("git update-index --skip-worktree a", "a"),
+        ("git config remote.origin.promisor true; git config remote.origin.partialclonefilter blob:none", "partial"),
+        ("echo '* filter=x' > .git/info/attributes; git config filter.x.smudge cat", "filter"),
+        ("git worktree add -q -f ../other qa", "another worktree"),
+    ] {
+        let bench = Bench::new();
+        let done = Command::new("bash").args(["-euc", command]).current_dir(bench.checkout()).status().unwrap();
+        assert!(done.success(), "{command}");
+        let found = plan(&bench.desired()).unwrap().unwrap();
+        assert!(found.changes.is_empty(), "{command}: {found:?}");
+        let [note] = &found.notes[..] else { panic!("{command}: {:?}", found.notes) };
+        assert!(note.starts_with(prefix) && note.contains(word), "{command}: {note}");
+        bench.push("news", &[("a", Some("news\n"))]);
+        let reason = refusal(&bench.desired()).message;
+        assert_eq!(note.strip_prefix(prefix).unwrap(), reason, "{command}");
+    }
+    // A filter that is not configured is none.
+    let bench = Bench::new();
+    fs::write(bench.checkout().join(".git/info/attributes"), "* filter=x\n").unwrap();
+    assert!(plan(&bench.desired()).unwrap().unwrap().notes.is_empty());
 }
 
 #[test]

@@ -151,7 +151,8 @@ fn a_jump_on_the_way_leaves_no_connection_and_writes_no_known_hosts() {
         let config = format!(
             "Host far\n {way}\nHost between\n ProxyCommand /usr/bin/ssh -F {at}/config -W %h:%p gitbox\nHost *\n HostName 127.0.0.1\n Port {port}\n User {user}\n IdentityFile {at}/client\n \
              IdentitiesOnly yes\n UserKnownHostsFile {at}/known_hosts\n UpdateHostKeys yes\n ControlMaster auto\n \
-             ControlPath {at}/master-%C\n ControlPersist 20\n"
+             ControlPath {at}/master-%C\n ControlPersist 20\n PermitLocalCommand yes\n LocalCommand touch {at}/master-local\n \
+             LocalForward {at}/master-forward 127.0.0.1:1\n RequestTTY force\n"
         );
         fs::write(folder.join("config"), config).unwrap();
 
