@@ -201,6 +201,8 @@ pub(super) fn list(
     while let Some(entry) = listing.next() {
         let entry = match entry {
             Err(Errno::INTR) => continue,
+            // The directory was removed after it was opened (getdents(2)).
+            Err(Errno::NOENT) => break,
             other => other?,
         };
         let (name, resume) = (entry.file_name(), entry.next_entry_cookie());

@@ -84,3 +84,30 @@ fn a_survey_ends_with_the_first_error() {
     });
     assert!(ended.unwrap_err().to_string().contains("found"));
 }
+
+/// The entries of the directory need several system calls, and the last ones find that it is gone.
+#[test]
+fn a_directory_that_is_removed_during_the_walk_ends_there() {
+    for ahead in [false, true] {
+        let top = tempfile::tempdir().unwrap();
+        let many = top.path().join("many");
+        std::fs::create_dir(&many).unwrap();
+        (0..3000).for_each(|number| std::fs::write(many.join(number.to_string()), "").unwrap());
+        let open = Dir::open(top.path()).unwrap();
+        let mut seen = 0;
+        let mut visit = |_: Visit<'_>| {
+            seen += 1;
+            if seen == 1 {
+                std::fs::remove_dir_all(&many).unwrap();
+            }
+            Ok(())
+        };
+        let result = if ahead {
+            survey(&open, &LeftOut::default(), &mut visit)
+        } else {
+            walk(&open, &LeftOut::default(), &mut visit)
+        };
+        assert_eq!(result, Ok(()), "{ahead}");
+        assert!((2..3000).contains(&seen), "{seen}");
+    }
+}
