@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use crate::host::fs::escape_path;
 use crate::resource::{Action, Description};
 
-/// The placeholder for the old value and for the new one.
+/// The placeholder for a value.
 const HIDDEN: &str = "(hidden)";
+/// The placeholder for the value that replaces it.
+const ANOTHER: &str = "(hidden, another)";
 
 /// One decided mutation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -153,7 +155,7 @@ impl crate::resource::Change for Change {
                 ..update(
                     format!("set {} in {name}", names.join(", ")),
                     json!({ "value": HIDDEN }),
-                    json!({ "value": HIDDEN }),
+                    json!({ "value": ANOTHER }),
                 )
             },
             Self::EnvFile { names, mode: Some(mode), elsewhere, .. } => Description {
@@ -161,7 +163,7 @@ impl crate::resource::Change for Change {
                 ..update(
                     format!("set {} in {name}, and its mode to 0600", names.join(", ")),
                     json!({ "value": HIDDEN, "mode": mode }),
-                    json!({ "value": HIDDEN, "mode": "0600" }),
+                    json!({ "value": ANOTHER, "mode": "0600" }),
                 )
             },
             Self::EnvFileMode { from, to, .. } => {
@@ -177,7 +179,7 @@ impl crate::resource::Change for Change {
                 ..update(
                     format!("set {variable} in {}", places.join("; ")),
                     json!({ "value": HIDDEN }),
-                    json!({ "value": HIDDEN }),
+                    json!({ "value": ANOTHER }),
                 )
             },
         }

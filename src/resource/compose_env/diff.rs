@@ -34,6 +34,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure>
     }
     in_env_file(step, actual, occurrences, &mut diff)?;
     in_compose_file(step, actual, occurrences, &mut diff)?;
+    diff.warnings.extend(readable_by_all(step, actual, occurrences));
     diff.warnings.extend(overridden(step, actual));
     if actual.source == Source::Nothing {
         diff.unchecked = step.value.is_some();
@@ -216,11 +217,13 @@ fn in_env_file(
     Ok(())
 }
 
-/// Returns a warning if the secret goes into a compose file that everybody can read. The step does not change the mode of that file.
-fn readable_by_all(step: &ComposeEnv, actual: &Actual) -> Option<String> {
+/// Returns a warning if the secret is in a compose file that everybody can read, or goes there. The step does not change the mode of
+/// that file.
+fn readable_by_all(step: &ComposeEnv, actual: &Actual, occurrences: &[Occurrence]) -> Option<String> {
     let ComposeFile::Read { mode, is_out_of_reach: false, .. } = &actual.file else { return None };
     let is_readable = u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0);
-    let has_secret = matches!(&actual.source, Source::Value { empty: false, .. });
+    let is_there = occurrences.iter().any(|occurrence| !matches!(occurrence.form, Form::Reference { .. }));
+    let has_secret = is_there && matches!(&actual.source, Source::Value { empty: false, .. });
     (is_readable && has_secret).then(|| {
         let (file, variable) = (escape_path(&step.file), &step.variable);
         let word = shell_word(&step.file);
@@ -320,7 +323,6 @@ fn in_compose_file(
         return Err(Failure::new(format!("{file} cannot be edited: {why}"))
             .hint(format!("write the value in double quotes on one line there, or as `${{{}}}`", step.variable)));
     }
-    diff.warnings.extend(readable_by_all(step, actual));
     if *links > 1 {
         diff.notes.push(format!("the other names of {file} ({links} hard links) keep the old content"));
     }
