@@ -241,13 +241,13 @@ fn table(steps: &[&StepSummary]) -> String {
     }
     let mut text = "\n| step | kind | state | what |\n|---|---|---|---|\n".to_owned();
     for (index, step) in steps.iter().enumerate() {
-        let what = if step.title.is_empty() { step.reason.as_deref().unwrap_or_default() } else { &step.title };
+        let what = step.what();
         let after = if step.waits_for.is_empty() {
             String::new()
         } else {
             format!(" (provisional: after {})", step.waits_for.join(", "))
         };
-        let (state, what) = (format!("{}{}", step.word, cut(&after)), inline(&cut(what)));
+        let (state, what) = (format!("{}{}", step.word, cut(&after)), inline(&cut(&what)));
         let row = format!("| {} | {} | {} | {what} |\n", code(&step.id), step.kind, inline(&state));
         if length(&text) + length(&row) > MAX_TABLE_CHARS {
             let _ = writeln!(text, "| … | | | {} more steps |", steps.len() - index);
@@ -275,6 +275,13 @@ fn details(steps: &[&StepSummary], room: usize) -> String {
 }
 
 impl StepSummary {
+    /// Returns what the step is about: its title, or else what stops it, or its first change.
+    fn what(&self) -> String {
+        let change = || self.changes.first().map(|change| with_target(&change.target, &change.summary));
+        let titled = Some(self.title.clone()).filter(|title| !title.is_empty());
+        titled.or_else(|| self.reason.clone()).or_else(change).unwrap_or_default()
+    }
+
     fn details(&self) -> String {
         let mut diff = String::new();
         for (index, change) in self.changes.iter().enumerate() {

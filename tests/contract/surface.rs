@@ -52,7 +52,7 @@ fn runs_are_printed_in_the_requested_format() {
     for part in [
         "**Plan: 2 to change**",
         "| <code>one</code> | directory | to change | The &#60;first&#62; directory |",
-        "| <code>two</code> |",
+        "| <code>two</code> | directory | to change (provisional: after one) | /home/ubuntu/two: create the directory with mode 0750 |",
         "```diff\n+ /home/ubuntu/one: create the directory",
     ] {
         assert!(markdown.contains(part), "{part:?} was to be read\n{markdown}");
