@@ -21,6 +21,9 @@ use nix::unistd::Pid;
 
 use crate::sandbox::{Fault, Point};
 
+/// How often a point that was not reached is tried again, if all points are tried.
+const MORE_TRIES: usize = 4;
+
 /// How many points are tried.
 #[derive(Clone, Copy)]
 enum Amount {
@@ -113,9 +116,14 @@ fn try_points(
         };
         let mut point = point.clone();
         let mut checked = check_at(&point);
-        // The number of calls of a thread varies. If a call does not occur, an earlier call of the same name is used.
-        while checked == Ok(false) && point.number > 1 && !matches!(amount, Amount::All) {
-            point.number -= point.number.div_ceil(4);
+        // The number of calls of a thread varies. If a call does not occur, an earlier call of the same name is used, or if those
+        // are tried anyway, the same one again.
+        let mut more = MORE_TRIES;
+        while checked == Ok(false) && more > 0 && point.number > 1 {
+            match amount {
+                Amount::All => more -= 1,
+                _ => point.number -= point.number.div_ceil(4),
+            }
             checked = check_at(&point);
         }
         match checked {
