@@ -68,7 +68,7 @@ pub fn unescape_name(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns the path whose text form ([`escape_name`]) this is. What is no such form is a path as it is.
+/// Returns the path whose text form ([`escape_name`]) this is. A text with an invalid escape is the path itself.
 pub fn path_of_name(text: &str) -> PathBuf {
     unescape_name(text).map_or_else(|| PathBuf::from(text), |bytes| OsString::from_vec(bytes).into())
 }

@@ -119,6 +119,9 @@ pub enum Obstacle {
 /// a sparse one.
 const INDEX_EXTENSIONS: [&str; 2] = ["'link'", "'sdir'"];
 
+/// The name of the other object format, as in libgit2's message. A clone has the object format of its remote.
+const OTHER_HASH: &str = "sha256";
+
 impl Obstacle {
     /// Whether it is an error even if the checkout is at the right commit.
     pub fn always(&self) -> bool {
@@ -169,7 +172,9 @@ impl Obstacle {
     pub fn is_cured_by_clone(&self) -> bool {
         match self {
             Self::Broken { .. } => true,
-            Self::Unsupported { problem } => !INDEX_EXTENSIONS.iter().any(|name| problem.contains(name)),
+            Self::Unsupported { problem } => {
+                !INDEX_EXTENSIONS.iter().chain([&OTHER_HASH]).any(|name| problem.contains(name))
+            }
             _ => false,
         }
     }
@@ -182,7 +187,7 @@ impl Obstacle {
         let git = format!("git -C {}", shell_word(path));
         match self {
             Self::Broken { problem } => {
-                Failure::new(format!("the repository at {at} is broken: {problem}")).hint(cloned_anew(path))
+                Failure::new(format!("the repository at {at} is broken: {problem}")).hint(clone_again(path))
             }
             Self::Unreadable { path, problem } => {
                 Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}"))
@@ -207,8 +212,10 @@ impl Obstacle {
                     )
                 } else if problem.contains(INDEX_EXTENSIONS[1]) {
                     format!("check out all of the tree: `{git} sparse-checkout disable`")
+                } else if problem.contains(OTHER_HASH) {
+                    "a new clone has it too: update this checkout with git, and remove the step".to_owned()
                 } else {
-                    cloned_anew(path)
+                    clone_again(path)
                 })
             }
             Self::Bare => Failure::new(format!("{at} is a bare repository: it has no working tree"))
@@ -232,7 +239,7 @@ impl Obstacle {
                 "cannot work at {at} as root: users other than root can change what {path} leads to"
             ))
             .hint(if *is_own {
-                format!("let nobody but root write there: `chmod go-w {}`", shell_word(path_of_name(path)))
+                format!("let only root write there: `chmod go-w {}`", shell_word(path_of_name(path)))
             } else {
                 "set run_as to the user whose directory it is".to_owned()
             }),
@@ -372,7 +379,7 @@ fn moved_aside(top: &Path, path: &RepoPath) -> String {
 }
 
 /// Returns the remedy of last resort, and what it costs.
-fn cloned_anew(path: &Path) -> String {
+fn clone_again(path: &Path) -> String {
     let aside = aside(path);
     format!(
         "have the step clone it again from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"

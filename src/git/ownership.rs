@@ -23,7 +23,7 @@ pub fn check_ownership(top: &Path, git: &Path) -> Result<Option<Obstacle>, Failu
 }
 
 /// As root, checks that nobody else can change what the path `folder` leads to. Other users may work below directories of
-/// others. If the checkout is `folder` itself and not below it, nobody else may create files there: a sticky directory protects
+/// others. If the checkout is `folder` itself and not below it, only root may create files there: a sticky directory protects
 /// only what exists.
 pub fn check_way_to(folder: &Path, is_checkout: bool) -> Result<Option<Obstacle>, Failure> {
     let user = rustix::process::geteuid().as_raw();

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::host::fs::temporary_name;
 
 /// The symlink in the work area that leads to the copy.
-pub const RECORD: &str = "beside";
+const RECORD: &str = "beside";
 
 /// Moves the prepared file or symlink `new` to `at`, and returns its state before that. `finish` sets the access rights of a copy;
 /// the mode is already that of `new`.

@@ -81,7 +81,7 @@ fn report_reads_the_output_of_plan_and_apply() {
     let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "d.jsonl", "--json"]).run().exits(1);
     let lines: Vec<serde_json::Value> = report.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["event"], &lines[0]["file"]), (&"report_no_result".into(), &"d.jsonl".into()));
-    // What ssh or provision wrote on standard error says why there is no result.
+    // What ssh or provision wrote on standard error explains why there is no result.
     sandbox.write("/home/ubuntu/e.jsonl", "ubuntu", "");
     sandbox.write("/home/ubuntu/e.err", "ubuntu", "Welcome!\nssh: connect to host e port 22: Connection refused\n\n");
     let report = sandbox.provision("ubuntu", ["report", "a.jsonl", "e.jsonl"]).run().exits(1);

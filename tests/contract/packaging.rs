@@ -127,7 +127,7 @@ fn the_alerts_and_the_metrics_pass_promtool() {
     let written = sandbox.read("/var/tmp/m.prom");
     let metrics = std::fs::File::open(sandbox.path("/var/tmp/m.prom")).unwrap();
     let linted = succeed(Command::new("promtool").args(["check", "metrics"]).stdin(metrics));
-    assert_eq!(linted, "", "promtool has nothing to say");
+    assert_eq!(linted, "", "promtool reports nothing");
     let rules = std::fs::read_to_string(rules.join("provision.rules.yml")).unwrap();
     let names =
         rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("provision_"));

@@ -38,29 +38,45 @@ pub fn check(url: &str, resolved: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the URL `to` with the user and password of another URL of the same server, if that has any. `None` for other servers,
-/// which must not get them.
-pub fn with_login_of(from: &str, to: &str) -> Option<String> {
-    let parts = |url: &str| {
+/// The parts of a URL with a scheme.
+struct Parts<'a> {
+    scheme: &'a str,
+    /// The user, and the password after a colon.
+    login: Option<&'a str>,
+    /// The host and the port.
+    place: &'a str,
+    /// The rest, with the slash before it.
+    path: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (login, place) =
             authority.rsplit_once('@').map_or((None, authority), |(login, place)| (Some(login), place));
-        Some((scheme.to_ascii_lowercase(), login.map(str::to_owned), place.to_ascii_lowercase(), path.to_owned()))
-    };
-    let (from_scheme, login, from_place, _) = parts(from)?;
-    let (scheme, _, place, path) = parts(to)?;
-    let is_web = ["http", "https"].contains(&&*scheme);
-    let login = login.filter(|_| is_web && scheme == from_scheme && place == from_place)?;
-    Some(format!("{scheme}://{login}@{place}{path}"))
+        Some(Self { scheme, login, place, path })
+    }
+
+    fn is_web(&self) -> bool {
+        ["http", "https"].iter().any(|scheme| self.scheme.eq_ignore_ascii_case(scheme))
+    }
+}
+
+/// Returns the URL `to` with the user and password of another URL of the same server, if that has any. `None` for other servers,
+/// which must not get them.
+pub fn with_login_of(from: &str, to: &str) -> Option<String> {
+    let (from, to) = (Parts::of(from)?, Parts::of(to)?);
+    let is_same = from.scheme.eq_ignore_ascii_case(to.scheme) && from.place.eq_ignore_ascii_case(to.place);
+    let login = from.login.filter(|_| to.is_web() && is_same)?;
+    Some(format!("{}://{login}@{}{}", to.scheme, to.place, to.path))
 }
 
 /// Returns configuration by which git uses the URL without user and password, or an empty text if it has none. `url` stands
 /// for `resolved` (`insteadOf`). The password is written to a file in the directory `at`.
 pub fn hide(url: &str, resolved: &str, at: &Path) -> Result<String, Failure> {
-    let Some((scheme, rest)) = resolved.split_once("://") else { return Ok(String::new()) };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let Some((login, place)) = authority.rsplit_once('@') else { return Ok(String::new()) };
+    let Some(parts) = Parts::of(resolved) else { return Ok(String::new()) };
+    let Parts { scheme, login: Some(login), place, path } = parts else { return Ok(String::new()) };
     let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
     let plain = |clean: &str| format!("[url {}]\n\tinsteadOf = {}\n", quoted(clean), quoted(url));
     match scheme.to_ascii_lowercase().as_str() {
@@ -104,7 +120,7 @@ mod tests {
     #[test]
     fn a_login_is_used_only_at_its_own_server() {
         let with = |from: &str| with_login_of(from, "https://old:x@H.example:8443/a.git");
-        assert_eq!(with("https://u:p@h.example:8443/a.git").as_deref(), Some("https://u:p@h.example:8443/a.git"));
+        assert_eq!(with("https://u:p@h.example:8443/a.git").as_deref(), Some("https://u:p@H.example:8443/a.git"));
         for other in [
             "https://u:p@h.example/a.git",
             "http://u:p@h.example:8443/a.git",

@@ -19,7 +19,7 @@ const CREATION_TIME: Duration = Duration::from_millis(100);
 /// Returns a new temporary name for the entry `name`: `.provision-HASH-RANDOM`.
 ///
 /// # Errors
-/// There are no random bytes.
+/// The system does not give random bytes.
 pub fn temporary_name(name: &OsStr) -> Result<String, Errno> {
     let mut random = [0; DIGITS.1 / 2];
     openssl::rand::rand_bytes(&mut random).map_err(|_| Errno::IO)?;

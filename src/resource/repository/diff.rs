@@ -146,12 +146,16 @@ fn check_remote(desired: &Repository, found: &Checkout) -> Result<(), Failure> {
         }
         (Some(there), Some(wanted)) if !found.same_place && !remote::same_url(there, wanted) => {
             let wanted = RedactedUrl::of(wanted);
-            let what =
-                format!("the remote {name} of {} is {there}, and the step says {wanted}", desired.path.display());
+            let what = format!(
+                "the remote {name} of {} is {there}, and the url of the step is {wanted}",
+                desired.path.display()
+            );
             if wanted.as_str() == there {
-                // A `/` in a password ends it.
-                return Err(Failure::new(format!("{what}, with another user or password that is no part of the host"))
-                    .hint("write special characters in the user and password of the step's url by their codes, such as %2F for `/`"));
+                // A `/` in a password would end the host.
+                return Err(Failure::new(format!(
+                    "cannot tell the password from the host in the url of the step, {wanted}"
+                ))
+                .hint("write special characters in its user and password by their codes, such as %2F for `/`"));
             }
             Err(Failure::new(what).hint(if found.several_urls {
                 // `git remote set-url` refuses to replace several values.

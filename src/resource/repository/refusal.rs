@@ -44,9 +44,6 @@ pub fn refusal_to_update(obstacle: &Obstacle, desired: &Repository) -> Failure {
                 "fetch all of it (git 2.36 or newer): `{git} fetch --refetch --no-filter --no-auto-maintenance {remote} && {promisor} && {filter}`"
             ))
         }
-        Obstacle::Unsupported { problem } if problem.contains("sha256") => refusal.hint(
-            "its remote has the same format, so a new clone has it too: update this checkout with git, and remove the step",
-        ),
         other if other.is_cured_by_clone() && desired.url.is_none() => {
             refusal.hint("repair it with git, or give the step a `url`, so that it can clone the repository again")
         }

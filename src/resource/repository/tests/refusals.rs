@@ -297,7 +297,7 @@ fn files_of_lfs_at_the_head_are_not_called_up_to_date() {
     assert_eq!(found.notes, [".gitattributes stores files in git LFS: whether they are present is not checked"]);
 }
 
-/// A converged plan says what the next update will be refused for.
+/// A converged plan notes what the next update will be refused for.
 #[test]
 fn what_an_update_is_refused_for_is_noted_before() {
     let prefix = "the next update will be refused: ";
