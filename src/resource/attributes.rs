@@ -130,8 +130,8 @@ impl Ownership {
         Ok(())
     }
 
-    /// Checks that the acting user can set a mode at `path`. `foreign_group` is the group of `path`, if chmod(2) clears the
-    /// set-group-ID bit for that user.
+    /// Checks that the acting user can set a mode at `path`. `otherwise` is the group of `path` if the step has none, and if
+    /// chmod(2) clears the set-group-ID bit for that user.
     ///
     /// # Errors
     /// It would clear the bit. `as_root` is the hint.
@@ -139,9 +139,10 @@ impl Ownership {
         &self,
         path: &str,
         mode: Mode,
-        foreign_group: Option<&str>,
+        otherwise: Option<&str>,
         as_root: &str,
     ) -> Result<(), Failure> {
+        let foreign_group = if self.group.is_some() { self.foreign_group.as_deref() } else { otherwise };
         let Some(group) = foreign_group.filter(|_| mode.bits() & SET_GROUP_ID != 0) else { return Ok(()) };
         let user = self.user();
         Err(Failure::new(format!(
@@ -165,7 +166,6 @@ impl Ownership {
         let mut changes = Vec::new();
         let owner = self.owner.clone().filter(|owner| owner.id != seen.uid);
         let group = self.group.clone().filter(|group| group.id != seen.gid);
-        let foreign_group = if group.is_some() { &self.foreign_group } else { &seen.foreign_group };
         let mut before = seen.mode;
         if owner.is_some() || group.is_some() {
             self.check(path, seen.uid, Some(seen.gid), as_root)?;
@@ -184,7 +184,7 @@ impl Ownership {
                 ))
                 .hint(self.privilege_hint(Capability::FileOwner, as_root)));
             }
-            self.check_set_group_id(path, mode, foreign_group.as_deref(), as_root)?;
+            self.check_set_group_id(path, mode, seen.foreign_group.as_deref(), as_root)?;
             changes.push(AttributeChange::SetMode { path: path.to_owned(), before, mode });
         }
         match &seen.denied {
@@ -202,6 +202,15 @@ pub const SET_GROUP_ID: u32 = 0o2000;
 /// Returns the group with this number, if chmod(2) clears the set-group-ID bit of its files for this process.
 pub fn foreign_group(gid: u32) -> Option<String> {
     (!keeps_set_group_id(gid)).then(|| group_name_or_id(gid))
+}
+
+/// Returns the group that a new entry gets from its directory, if chmod(2) clears the set-group-ID bit for this process.
+///
+/// # Errors
+/// The directory cannot be examined.
+pub fn inherited_foreign_group(place: &Place) -> Result<Option<String>, Failure> {
+    let directory = place.nearest().stat_self()?;
+    Ok((directory.mode & SET_GROUP_ID != 0).then(|| foreign_group(directory.gid)).flatten())
 }
 
 /// Returns the name of an owner, unless that is the acting user.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sandbox::{BASTION, KEY_SOURCE, PLAN, Rotation, Sandbox, eventually};
+use crate::sandbox::{BASTION, COMPOSE, KEY_SOURCE, PLAN, Rotation, Sandbox, eventually};
 
 const LOG: &str = "/var/tmp/provision.log";
 pub(crate) const TIMELINE: &str = "/var/tmp/timeline.json";
@@ -181,6 +181,9 @@ fn log_lines_match_their_events() {
 #[test]
 fn quiet_hides_what_needs_no_attention() {
     let sandbox = Sandbox::converged();
+    let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "-q"]).run().exits(0);
+    assert!(outcome.all().contains("everybody can read") && !outcome.all().contains("bastion-key"), "{outcome}");
+    sandbox.bash("root", &format!("chmod o-r {COMPOSE}"));
     let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "-q"]).run().exits(0);
     assert_eq!(outcome.stdout, "");
     sandbox.bash("root", "rm -r /home/ubuntu/etl/etl_dw/s3-redshift-backup-tool/airflow_poc/logs");

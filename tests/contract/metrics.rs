@@ -1,6 +1,6 @@
 //! `--metrics FILE` for monitoring, and `provision report` for many hosts.
 
-use crate::sandbox::{PLAN, Sandbox};
+use crate::sandbox::{COMPOSE, PLAN, Sandbox};
 
 const FILE: &str = "/var/tmp/provision.prom";
 
@@ -65,6 +65,7 @@ fn report_reads_the_output_of_plan_and_apply() {
     let sandbox = Sandbox::order_tracking();
     let before = sandbox.plan("ubuntu").exits(0).stdout;
     sandbox.apply("ubuntu").exits(0);
+    sandbox.bash("root", &format!("chmod o-r {COMPOSE}"));
     let after = sandbox.plan("ubuntu").exits(0).stdout;
     for (host, text) in [("a", &before), ("b", &after), ("c", &after)] {
         let text = text.replace("\"host\":\"throwaway\"", &format!("\"host\":\"{host}\""));

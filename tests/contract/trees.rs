@@ -160,26 +160,31 @@ fn a_set_group_id_bit_that_would_not_hold_is_blocked() {
         "cd /home/ubuntu; install -d -o ubuntu -g mallory theirs shared shared/sub; chmod 2777 shared; install -d -o ubuntu -g ubuntu own",
     );
     let outcome = |step: &str| {
-        let text = format!("name: bits\nsteps:\n  - {{ id: it, directory: {{ {step} }} }}\n");
+        let text = format!("name: bits\nsteps:\n  - {{ id: it, {step} }}\n");
         sandbox.write("/home/ubuntu/bits.yaml", "ubuntu", text);
         let plan = sandbox.provision("ubuntu", ["plan", "bits.yaml", "--json"]).run();
         let apply = sandbox.provision("ubuntu", ["apply", "bits.yaml", "--json", "--yes"]).run();
         let (planned, finished) = (plan.step("step_planned", "it"), apply.step("step_finished", "it"));
         (planned["outcome"].clone(), finished["outcome"].clone(), reason(&planned).to_owned())
     };
-    for step in ["path: /home/ubuntu/theirs, mode: \"2775\"", "path: /home/ubuntu/shared/new, mode: \"2775\""] {
+    for step in [
+        "directory: { path: /home/ubuntu/theirs, mode: \"2775\" }",
+        "directory: { path: /home/ubuntu/shared/new, mode: \"2775\" }",
+        "file: { path: /home/ubuntu/shared/file, content: x, mode: \"2755\" }",
+    ] {
         let (planned, finished, reason) = outcome(step);
         assert_eq!((planned, finished), ("blocked".into(), "blocked".into()), "{step}: {reason}");
         assert!(reason.contains("ubuntu is not in the group of") && reason.contains("mallory"), "{reason}");
     }
     let (planned, finished, reason) =
-        outcome("path: /home/ubuntu/shared, recursive: owner, owner: ubuntu, dir_mode: \"2775\"");
+        outcome("directory: { path: /home/ubuntu/shared, recursive: owner, owner: ubuntu, dir_mode: \"2775\" }");
     assert_eq!((planned, finished), ("blocked".into(), "blocked".into()), "{reason}");
     assert!(reason.contains("1 entry below"), "{reason}");
     for step in [
-        "path: /home/ubuntu/own, mode: \"2775\"",
-        "path: /home/ubuntu/own/new, mode: \"2775\"",
-        "path: /home/ubuntu/shared/plain, mode: \"0775\"",
+        "directory: { path: /home/ubuntu/own, mode: \"2775\" }",
+        "directory: { path: /home/ubuntu/own/new, mode: \"2775\" }",
+        "directory: { path: /home/ubuntu/shared/plain, mode: \"0775\" }",
+        "file: { path: /home/ubuntu/own/file, content: x, mode: \"2755\" }",
     ] {
         let (planned, finished, reason) = outcome(step);
         assert_eq!((planned, finished), ("changes".into(), "changed".into()), "{step}: {reason}");

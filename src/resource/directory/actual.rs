@@ -160,16 +160,12 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
     let place = Place::find(&desired.path)?;
     let found = match place.stat()? {
-        None => {
-            let nearest = place.nearest().stat_self()?;
-            let inherits_group = nearest.mode & attributes::SET_GROUP_ID != 0;
-            Found::Missing {
-                missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
-                denied: place.nearest().entry_denial()?,
-                default_mode: Mode::from_bits(fs::default_dir_mode(&nearest)),
-                foreign_group: inherits_group.then(|| attributes::foreign_group(nearest.gid)).flatten(),
-            }
-        }
+        None => Found::Missing {
+            missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
+            denied: place.nearest().entry_denial()?,
+            default_mode: Mode::from_bits(fs::default_dir_mode(&place.nearest().stat_self()?)),
+            foreign_group: attributes::inherited_foreign_group(&place)?,
+        },
         Some(stat) if stat.kind == FileKind::Directory => {
             let rules = desired.entry_rules(&ownership);
             let tree = rules.map(|rules| survey(desired, &place, &ownership, &rules, cx)).transpose()?;

@@ -31,9 +31,7 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             // A new directory belongs to the acting user.
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             if let Some(mode) = desired.mode {
-                let ownership = &actual.ownership;
-                let foreign = if ownership.group.is_some() { &ownership.foreign_group } else { foreign_group };
-                ownership.check_set_group_id(&path, mode, foreign.as_deref(), AS_ROOT)?;
+                actual.ownership.check_set_group_id(&path, mode, foreign_group.as_deref(), AS_ROOT)?;
             }
             diff.changes.push(Change::Create {
                 path,

@@ -7,7 +7,7 @@ use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::Digest;
 use crate::host::state::Part;
 use crate::resource::ObserveContext;
-use crate::resource::attributes::Ownership;
+use crate::resource::attributes::{self, Ownership};
 use crate::resource::regular_file::RegularFile;
 
 /// What was observed of a file and of the secrets that it is to hold.
@@ -36,6 +36,9 @@ pub enum Target {
     Missing {
         /// The parents that are missing too, the outermost first.
         missing_parents: Vec<String>,
+        /// The group that it gets from its directory, if chmod(2) clears the set-group-ID bit for the acting user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign_group: Option<String>,
     },
     File(FileSeen),
     /// Something else has the name.
@@ -80,7 +83,7 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
     let target = match place.stat()? {
         None => {
             let missing_parents = place.missing_paths().iter().map(|path| fs::escape_path(path)).collect();
-            Target::Missing { missing_parents }
+            Target::Missing { missing_parents, foreign_group: attributes::inherited_foreign_group(&place)? }
         }
         Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, cx)?),
         Some(stat) => Target::Other { kind: stat.kind },

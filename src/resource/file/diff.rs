@@ -23,11 +23,12 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
             };
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name())).hint(hint));
         }
-        Target::Missing { missing_parents } => {
+        Target::Missing { missing_parents, foreign_group } => {
             let content = actual.wanted.clone().ok_or_else(|| without_secrets(desired, actual, &path))?;
             check_writable(&desired.path, actual.denied.as_ref())?;
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             let mode = desired.wanted_mode().unwrap_or(NEW_MODE);
+            actual.ownership.check_set_group_id(&path, mode, foreign_group.as_deref(), AS_ROOT)?;
             note_readers(desired, mode.bits(), &mut diff);
             diff.changes.push(Change::Create {
                 path,
@@ -133,6 +134,9 @@ fn diff_content(
     if let Some(failure) = seen.rescue_denied.as_ref().filter(|_| !is_empty) {
         let message = format!("what {path} holds cannot be kept: {}", failure.message);
         return Err(Failure { message, hint: failure.hint.clone() });
+    }
+    if let Some(mode) = desired.wanted_mode() {
+        ownership.check_set_group_id(&path, mode, seen.file.foreign_group.as_deref(), AS_ROOT)?;
     }
     let mode = desired.wanted_mode().unwrap_or_else(|| seen.file.kept_mode(ownership));
     note_readers(desired, mode.bits(), diff);
