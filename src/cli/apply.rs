@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::args::ApplyArguments;
+use super::args::{ApplyArguments, Format};
 use super::confirm::confirm;
 use super::{Error, Exit, inputs, metrics};
 use crate::engine::lock::Wait;
 use crate::engine::run::{Answer, Command, Question, prepare};
+use crate::failure::Failure;
 use crate::text::clean;
 
 /// Shows the plan, asks for confirmation, and makes the changes.
@@ -16,6 +17,11 @@ pub async fn run(arguments: ApplyArguments) -> Result<Exit, Error> {
         Some(None) => Wait::Yes,
         Some(Some(seconds)) => Wait::AtMost(Duration::from_secs(seconds)),
     };
+    if !arguments.yes && arguments.run.format.format() == Format::Markdown {
+        let failure =
+            Failure::new("apply cannot ask with --format markdown, because the summary is printed at the end");
+        return Err(failure.hint("add --yes, or leave out --format markdown").into());
+    }
     let file = arguments.file.as_deref();
     let ended = metrics::with_sink(&arguments.run, Command::Apply, file, async |sink| {
         let request = inputs::request(Command::Apply, file, &arguments.run)?;

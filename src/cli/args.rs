@@ -31,6 +31,9 @@ pub struct DiagnosticsArguments {
     /// Print only what needs attention (plan and apply)
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// When to use colours; `auto` follows the terminal, NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", global = true)]
+    pub color: Color,
     /// Log with this filter, such as `debug` or `info,git=debug` [env: PROVISION_LOG]
     #[arg(long, value_name = "FILTER", global = true)]
     pub log: Option<String>,
@@ -43,6 +46,17 @@ pub struct DiagnosticsArguments {
     /// Write a timeline to this file (mode 0600), in Chrome's trace format, for Perfetto
     #[arg(long, value_name = "FILE", global = true)]
     pub timeline: Option<PathBuf>,
+}
+
+/// When text has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// If the output is a terminal that supports colours
+    Auto,
+    /// Also into pipes and files
+    Always,
+    /// Not even on a terminal
+    Never,
 }
 
 /// The format of the log.
@@ -155,10 +169,10 @@ impl CheckFormatArguments {
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// Run only these steps
-    #[arg(long, value_name = "ID,…", value_delimiter = ',', add = ArgValueCompleter::new(complete::steps))]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', value_parser = step_id, add = ArgValueCompleter::new(complete::steps))]
     pub only: Vec<String>,
     /// Run all steps except these
-    #[arg(long, value_name = "ID,…", value_delimiter = ',', add = ArgValueCompleter::new(complete::steps))]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', value_parser = step_id, add = ArgValueCompleter::new(complete::steps))]
     pub skip: Vec<String>,
     #[command(flatten)]
     pub variables: Variables,
@@ -213,7 +227,7 @@ pub struct ApplyArguments {
     #[arg(long, short)]
     pub yes: bool,
     /// If another apply of the plan file is running, wait for it (for at most SECONDS)
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = seconds)]
     pub wait: Option<Option<u64>>,
 }
 
@@ -297,7 +311,7 @@ pub struct FollowUpsArguments {
     /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
     pub file: Option<PathBuf>,
     /// Close the follow-ups with these numbers
-    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', value_parser = follow_up_id)]
     pub done: Vec<u32>,
     /// Close all open follow-ups of the plan file
     #[arg(long, conflicts_with = "done")]
@@ -356,11 +370,19 @@ pub struct InitArguments {
 /// How to install the completions of each shell.
 const INSTALL_COMPLETIONS: &str = "\
 Install them for your user, then start a new shell:
-  bash        provision completions --dynamic bash | install -D -m 644 /dev/stdin ~/.local/share/bash-completion/completions/provision
-  zsh         echo 'source <(provision completions --dynamic zsh)' >> ~/.zshrc
-  fish        provision completions --dynamic fish | install -D -m 644 /dev/stdin ~/.config/fish/completions/provision.fish
-  elvish      echo 'eval (provision completions --dynamic elvish | slurp)' >> ~/.config/elvish/rc.elv
-  powershell  provision completions --dynamic powershell >> $PROFILE";
+  bash
+    provision completions --dynamic bash | install -D -m 644 /dev/stdin \\
+      ~/.local/share/bash-completion/completions/provision
+  zsh
+    echo 'source <(provision completions --dynamic zsh)' >> ~/.zshrc
+  fish
+    provision completions --dynamic fish | install -D -m 644 /dev/stdin \\
+      ~/.config/fish/completions/provision.fish
+  elvish
+    echo 'eval (provision completions --dynamic elvish | slurp)' \\
+      >> ~/.config/elvish/rc.elv
+  powershell
+    provision completions --dynamic powershell >> $PROFILE";
 
 #[derive(Debug, Args)]
 #[command(after_help = INSTALL_COMPLETIONS)]
@@ -384,6 +406,19 @@ pub struct ManArguments {
 pub struct WorkerArguments {
     #[arg(long)]
     pub user: Option<String>,
+}
+
+/// People write a blank after a comma.
+fn step_id(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim().to_owned())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a number of seconds".to_owned())
+}
+
+fn follow_up_id(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "expected the number of a follow-up, as `provision follow-ups` lists it".to_owned())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

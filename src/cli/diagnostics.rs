@@ -15,7 +15,7 @@ use crate::telemetry::{self, Filter, Settings};
 /// # Errors
 /// The filter is invalid, a file cannot be written, or two options name one file.
 pub fn start(arguments: &DiagnosticsArguments, metrics: Option<&Path>) -> Result<(), Failure> {
-    let DiagnosticsArguments { verbose, quiet, log, log_format, log_file, timeline } = arguments;
+    let DiagnosticsArguments { verbose, quiet, log, log_format, log_file, timeline, color: _ } = arguments;
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for (option, path) in [("--log-file", log_file), ("--timeline", timeline)] {
         if let (Some(path), Some(metrics)) = (path, metrics)

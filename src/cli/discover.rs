@@ -19,7 +19,7 @@ pub fn default_plan_file() -> Result<PathBuf, Failure> {
         NAMES.iter().map(PathBuf::from).filter(|path| path.symlink_metadata().is_ok()).collect();
     if found.is_empty() {
         found = entries(Path::new(FOLDER))?;
-        found.retain(|path| has_ending(path, &["yaml", "yml"]));
+        found.retain(|path| has_ending(path, &["yaml", "yml"]) && !path.is_dir());
     }
     match found.as_slice() {
         [one] => Ok(one.clone()),
@@ -57,7 +57,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// The failure if there is no plan file. The hint suggests a file that looks like one.
 fn not_found() -> Failure {
-    let failure = Failure::new("no plan file found: neither ./provision.yaml nor a *.yaml under ./plans");
+    let failure = Failure::new("no plan file found: neither ./provision.yaml nor a *.yaml or *.yml under ./plans");
     let here = entries(Path::new(".")).unwrap_or_default();
     let near = here.iter().chain(&entries(Path::new(FOLDER)).unwrap_or_default()).find_map(|path| {
         let path = path.strip_prefix(".").unwrap_or(path).to_owned();

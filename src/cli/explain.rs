@@ -61,9 +61,9 @@ fn neither_kind_nor_step(word: &str) -> Failure {
     let word = clean(word);
     Failure::new(format!("`{word}` is not a kind, and there is no plan file here with a step of that name")).hint(
         format!(
-            "{}; a step is explained with its plan file: `provision explain PATH {}`",
-            suggest(&word, &topics),
-            shell_word(&word)
+            "a step is explained with its plan file: `provision explain PATH {}`; {}",
+            shell_word(&word),
+            suggest(&word, &topics)
         ),
     )
 }

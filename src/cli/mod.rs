@@ -4,6 +4,7 @@ mod adopt;
 mod adopt_words;
 mod apply;
 mod args;
+mod color;
 mod complete;
 mod completions;
 mod confirm;
@@ -55,6 +56,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         // The shell shows no message while a command line is typed.
         answered => return if answered.is_ok() { Exit::Done } else { Exit::Failed },
     }
+    color::choose(&arguments);
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

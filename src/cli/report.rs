@@ -23,13 +23,14 @@ pub fn run(arguments: ReportArguments) -> Result<Exit, Error> {
             Ok(found) => runs.extend(found),
             Err(why) => {
                 let why = error_output(file).unwrap_or(why);
-                without_result.push(NoResult { file: name(file), why });
+                without_result.push(NoResult { file: name(file), run: None, why });
             }
         }
     }
     let report = Report::of(runs, without_result);
     match arguments.format.format() {
-        Format::Human | Format::Github => output::print(&human(&report)),
+        Format::Human => output::print(&human(&report)),
+        Format::Github => output::print(&report.github(human(&report))),
         Format::Json => output::print_raw(report.json().as_bytes()),
         Format::Markdown => output::print_raw(report.markdown().as_bytes()),
     }

@@ -182,7 +182,7 @@ impl StepRun {
         if provisional {
             // It waited for other steps. Its plan is now final, and is shown.
             let exact = PlannedStep::exact(Verdict::Decided(diff.clone()));
-            self.cx.sink.event(&planned_event(self.index, &exact, &self.cx.steps, true));
+            self.cx.sink.event(&planned_event(self.index, &exact, &self.cx.steps));
         } else if let Err(other) = keep_planned(&mut diff, expected.as_deref().unwrap_or_default(), self.observed) {
             let now = other.describe();
             let failure =

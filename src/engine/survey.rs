@@ -279,9 +279,8 @@ fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     }
 }
 
-/// Returns the event for a planned step. `applying` means that its changes are about to be made. Notes and warnings
-/// about a state that the changes will end are then left out; the step's last event describes the final state.
-pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applying: bool) -> Event {
+/// Returns the event for a planned step.
+pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step]) -> Event {
     let step = &steps[index];
     let waits_for: Vec<String> = planned.waits_for.iter().map(|other| steps[*other].id.clone()).collect();
     let (mut changes, mut drift, mut notes, mut warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -298,11 +297,8 @@ pub fn planned_event(index: usize, planned: &PlannedStep, steps: &[Step], applyi
             };
             changes = diff.changes.iter().map(announced).collect();
             facts.clone_from(&diff.facts);
-            let past = step.resource.info().notes_describe_state && !diff.changes.is_empty();
-            if !(applying && past) {
-                notes.clone_from(&diff.notes);
-                warnings.clone_from(&diff.warnings);
-            }
+            notes.clone_from(&diff.notes);
+            warnings.clone_from(&diff.warnings);
             drift = diff.drift.iter().map(|difference| difference.message.clone()).collect();
             let blocking = Failure::join(&diff.obstacles).or(Failure::join(&diff.drift));
             (reason, hint) = blocking.map_or((None, None), |refusal| (Some(refusal.message), refusal.hint));

@@ -157,8 +157,9 @@ impl Lookup {
             return Ok(Jinja::from(stand_in));
         }
         // A name that an expression gave may be a secret. A name that is written in the file is not.
-        let is_written =
-            ['\'', '"'].iter().any(|quote| self.place.file_text().contains(&format!("{quote}{name}{quote}")));
+        // In double quotes of YAML a double quote is escaped.
+        let quotes = ["'", "\"", "\\\""];
+        let is_written = quotes.iter().any(|quote| self.place.file_text().contains(&format!("{quote}{name}{quote}")));
         match default {
             [] if !is_written => {
                 let message = "no environment variable has the name that the template gives to env_var";

@@ -35,6 +35,7 @@ mod project;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 pub use check::Relations;
 pub use companion::Folder;
@@ -143,14 +144,18 @@ impl PlanFile {
         for name in steps.iter().filter_map(|step| step.resource.connection()) {
             let Some(node) = self.connections.get(name) else { continue };
             let result = self.connection(node, &evaluator).map_err(|found| {
-                let (unset, wrong): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.unset.is_some());
+                let (of_value, wrong): (Vec<_>, Vec<_>) =
+                    found.into_iter().partition(|problem| problem.unset.is_some() || is_of_value(node, problem));
                 problems.extend(wrong);
-                unset.into_iter().next()
+                of_value.into_iter().next().map(|problem| with_template(node, problem))
             });
             match result {
                 Ok(spec) => match completed(node, spec, inputs) {
                     Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
                     Err(Problem::OfHost(problem)) => drop(connections.insert(name.to_owned(), Err(*problem))),
+                    Err(Problem::OfPlanFile(problem)) if is_of_value(node, &problem) => {
+                        drop(connections.insert(name.to_owned(), Err(with_template(node, *problem))));
+                    }
                     Err(Problem::OfPlanFile(problem)) => problems.push(*problem),
                 },
                 Err(Some(unset)) => drop(connections.insert(name.to_owned(), Err(unset))),
@@ -339,7 +344,7 @@ impl PlanFile {
         let known: Vec<&str> = self.vars.keys().map(String::as_str).collect();
         let unknown = inputs.vars.keys().filter(|name| !self.vars.contains_key(*name));
         let problem = |name: &String| {
-            Diagnostic::of_file(format!("--var {name}: the plan file declares no such variable"))
+            Diagnostic::of_file(format!("variable {name}: the plan file declares no such variable"))
                 .help(suggest(name, &known))
         };
         unknown.map(problem).collect()
@@ -449,6 +454,29 @@ fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<Conne
         Incomplete::OfHost(failure) => Problem::OfHost(problem(failure)),
         Incomplete::OfUrl(failure) => Problem::OfPlanFile(problem(failure)),
     })
+}
+
+/// Returns the template of a connection's URL, if it is one.
+fn url_template(connection: &Node) -> Option<(&str, &Range<usize>)> {
+    let url = connection.get("url")?;
+    url.text().filter(|text| text.contains("{{") || text.contains("{%")).map(|text| (text, &url.span))
+}
+
+/// Returns whether the problem is that a template of the URL yields one that is wrong. Then the environment is wrong and not the plan
+/// file, so that only the steps with this connection fail.
+fn is_of_value(connection: &Node, problem: &Diagnostic) -> bool {
+    let inside =
+        |span: &Range<usize>| problem.span.as_ref().is_some_and(|at| span.start <= at.start && at.end <= span.end);
+    problem.variable.is_none() && url_template(connection).is_some_and(|(_, span)| inside(span))
+}
+
+/// Names the template in the hint, because the message is about its value.
+fn with_template(connection: &Node, mut problem: Diagnostic) -> Diagnostic {
+    if let (None, Some((template, _))) = (&problem.unset, url_template(connection)) {
+        let found = format!("the url is made by `{template}`; check the values that it uses");
+        problem.help = Some(problem.help.map_or(found.clone(), |help| format!("{help}; {found}")));
+    }
+    problem
 }
 
 fn run_as(node: &Node) -> Result<Option<String>, Diagnostic> {

@@ -50,18 +50,18 @@ impl Annotation {
 }
 
 /// Escapes the message of a workflow command, which is one line.
-fn data(text: &str) -> String {
+pub(super) fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// Escapes a property of a workflow command.
-fn property(text: &str) -> String {
+pub(super) fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 /// Disables the workflow commands in a text, which may contain lines of a file. The runner accepts a command at the start of a line
 /// and, in the old form, anywhere.
-fn disable_workflow_commands(text: String) -> String {
+pub(super) fn disable_workflow_commands(text: String) -> String {
     let is_command = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
     let mut token = [0; 16];
     if !text.lines().any(is_command) || openssl::rand::rand_bytes(&mut token).is_err() {

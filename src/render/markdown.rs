@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{deployment, output, with_target};
 use crate::engine::event::{
-    Action, Certainty, Counts, Deployment, Description, Event, Finished, FollowUp, Planned, RunOutcome, Sink,
-    StepFinished, StepPlanned,
+    Action, Certainty, Counts, Deployment, Description, Event, Finished, FollowUp, OpenFollowUp, Planned, RunOutcome,
+    Sink, StepFinished, StepPlanned,
 };
 use crate::text::{clean, file_word};
 
@@ -34,12 +34,15 @@ pub struct Markdown(Mutex<Summary>);
 struct Summary {
     command: String,
     plan: String,
+    /// The plan file, as it was given.
+    file: String,
     host: String,
     user: String,
     warnings: Vec<String>,
     steps: Vec<StepSummary>,
-    /// Those of earlier runs are open.
-    follow_ups: Vec<(bool, FollowUp)>,
+    follow_ups: Vec<FollowUp>,
+    /// Those of earlier runs.
+    open_follow_ups: Vec<OpenFollowUp>,
     saved: Option<String>,
 }
 
@@ -74,9 +77,9 @@ impl Summary {
     /// Adds an event. The last event returns the whole text.
     fn add_event(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::RunStarted { command, plan, host, user, .. } => {
-                (self.command, self.plan, self.host, self.user) =
-                    (command.clone(), plan.clone(), host.clone(), user.clone());
+            Event::RunStarted { command, plan, file, host, user, .. } => {
+                (self.command, self.plan, self.file, self.host, self.user) =
+                    (command.clone(), plan.clone(), file.clone(), host.clone(), user.clone());
             }
             Event::RunCutOff(run) => {
                 let text = format!("run {}, started {} by {}, was interrupted", run.run, run.started, run.user);
@@ -151,8 +154,8 @@ impl Summary {
                 add(&mut known.commands, restore_commands);
                 add(&mut known.commands, ways_back);
             }
-            Event::FollowUp(follow_up) => self.follow_ups.push((false, follow_up.clone())),
-            Event::FollowUpOpen(open) => self.follow_ups.push((true, open.follow_up.clone())),
+            Event::FollowUp(follow_up) => self.follow_ups.push(follow_up.clone()),
+            Event::FollowUpOpen(open) => self.open_follow_ups.push(open.clone()),
             Event::PlanSaved { path, .. } => self.saved = Some(path.clone()),
             Event::RunFinished { outcome, counts, reason, hint } => {
                 return Some(self.text(*outcome, counts, reason.as_deref(), hint.as_deref()));
@@ -208,13 +211,26 @@ impl Summary {
         let mut lines: Vec<String> = Vec::new();
         lines.extend(self.warnings.iter().map(|warning| format!("**Warning:** {}\n", inline(&cut(warning)))));
         let mut commands: Vec<&str> = Vec::new();
-        for (is_open, FollowUp { step, reason, command, .. }) in &self.follow_ups {
-            let word = if *is_open { "Still open" } else { "Next" };
-            lines.push(format!("**{word}:** {}: {}\n", inline(step), inline(&cut(reason))));
+        for FollowUp { step, reason, command, .. } in &self.follow_ups {
+            lines.push(format!("**Next:** {}: {}\n", inline(step), inline(&cut(reason))));
             if !commands.contains(&command.as_str()) {
                 commands.push(command);
                 lines.push(fence("sh", &clean(command)));
             }
+        }
+        for OpenFollowUp { id, since, steps, reasons, follow_up, .. } in &self.open_follow_ups {
+            let FollowUp { reason, command, .. } = follow_up;
+            let reasons = if reasons.is_empty() { reason.clone() } else { reasons.join("; ") };
+            let steps = steps.join(", ");
+            lines.push(format!(
+                "**Still open** since {}: {}: {}\n",
+                inline(since),
+                inline(&steps),
+                inline(&cut(&reasons))
+            ));
+            lines.push(fence("sh", &clean(command)));
+            let done = format!("provision follow-ups {} --done {id}", file_word(&self.file));
+            lines.push(format!("When it is done: {}\n", code(&clean(&done))));
         }
         lines.extend(
             self.saved.iter().map(|path| format!("Saved: {}\n", code(&format!("provision apply {}", file_word(path))))),
@@ -275,11 +291,12 @@ fn details(steps: &[&StepSummary], room: usize) -> String {
 }
 
 impl StepSummary {
-    /// Returns what the step is about: its title, or else what stops it, or its first change.
+    /// Returns what the step is about: its title, or else what stops it, its first change, or what is noted.
     fn what(&self) -> String {
         let change = || self.changes.first().map(|change| with_target(&change.target, &change.summary));
         let titled = Some(self.title.clone()).filter(|title| !title.is_empty());
-        titled.or_else(|| self.reason.clone()).or_else(change).unwrap_or_default()
+        let remark = || self.drift.first().or(self.remarks.first()).cloned();
+        titled.or_else(|| self.reason.clone()).or_else(change).or_else(remark).unwrap_or_default()
     }
 
     fn details(&self) -> String {

@@ -72,7 +72,8 @@ impl Layout {
                 column += 1;
             }
             blank = true;
-            if word.starts_with('`') && word.contains(' ') {
+            // A command is not divided, so that it can be copied.
+            if word.contains('`') && word.contains(' ') {
                 out.push_str(word);
                 column += width(word);
                 continue;
@@ -193,6 +194,9 @@ mod tests {
                 "  hint: see whether it is\n    needed; if not:\n    {command}\n    or:\n    {command};\n    or wait\n"
             )
         );
+        let warning =
+            NARROW.paragraph("warning: ", 2, "everybody can read it (`chmod o-r /srv/app/compose.yml`), or not");
+        assert_eq!(warning, "warning: everybody can read it\n  (`chmod o-r /srv/app/compose.yml`),\n  or not\n");
         assert_eq!(hint("move it: `mv /a /b`"), "  hint: move it: `mv /a /b`\n");
     }
 

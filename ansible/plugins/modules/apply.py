@@ -49,6 +49,7 @@ EXAMPLES = r"""
         {{ item.command }} && {{ order_tracking.program | quote }} follow-ups {{ order_tracking.file | quote }} --done {{ item.id }}
       become: true
       loop: "{{ order_tracking.follow_ups }}"
+      when: not ansible_check_mode
 
 - name: Copy the program to hosts without the package
   provision.core.apply:
@@ -170,13 +171,14 @@ steps:
       type: list
       elements: str
 follow_ups:
-  description: What is left to do after the changes of this run. Each has C(step), C(reason), C(services), C(command), C(argv), and
-    after an apply the C(id) under which it stays open.
+  description: What is left to do after the changes of this run, each command once. Each has C(steps), C(reasons), C(services),
+    C(command), C(argv), and after an apply the C(id) under which it stays open. In check mode there is no C(id). C(step) and C(reason) are the
+    first of them.
   returned: when the run has started
   type: list
   elements: dict
   sample:
-    - {"id": 1, "step": "smtp-password", "services": ["web"], "argv": ["docker", "compose", "-f", "/srv/compose.yaml", "up", "-d"]}
+    - {"id": 1, "steps": ["bastion-key", "smtp-password"], "services": ["web"], "argv": ["docker", "compose", "-f", "/srv/compose.yaml", "up", "-d"]}
 open_follow_ups:
   description: The follow-ups of earlier runs that are still open.
   returned: when the run has started

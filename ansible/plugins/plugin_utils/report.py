@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 FORMAT = 1
 
@@ -118,7 +119,12 @@ class Report:
             step[key] = event.get(key, [])
 
     def _on_follow_up(self, event):
-        self.follow_ups.append(_without_event(event))
+        follow_up = dict(_without_event(event), steps=[event["step"]], reasons=[event["reason"]])
+        for known in self.follow_ups:
+            if known["command"] == follow_up["command"] or known.get("id") is not None and known.get("id") == follow_up.get("id"):
+                _merge(known, follow_up)
+                return
+        self.follow_ups.append(follow_up)
 
     def _on_follow_up_open(self, event):
         self.open_follow_ups.append(_without_event(event))
@@ -154,6 +160,17 @@ def _without_event(event):
     return {key: value for key, value in event.items() if key != "event"}
 
 
+def _merge(known, other):
+    """Adds another follow-up of the same run that is open under the same number, or has the same command."""
+    for key in ("steps", "reasons"):
+        known[key] = known[key] + [text for text in other[key] if text not in known[key]]
+    new = [name for name in other.get("services", []) if name not in known["services"]]
+    if new:
+        known["services"] = known["services"] + new
+        known["argv"] = known["argv"] + new
+        known["command"] = shlex.join(known["argv"])
+
+
 def _names(change):
     return [change.get(key) for key in ("action", "target", "summary")]
 
@@ -178,6 +195,8 @@ def _counts_text(counts):
 
 def _diff(name, change):
     header = "%s (%s)" % (change["target"], name)
+    if change.get("diff"):
+        return {"prepared": "%s: %s\n%s\n" % (header, change["summary"], change["diff"].rstrip("\n"))}
     before, after = _lines(change.get("before")), _lines(change.get("after"))
     if before == after:
         # The values of secrets are hidden, so only the summary tells what is changed.

@@ -287,7 +287,7 @@ impl Run {
             planned.iter_mut().for_each(|step| step.observed = saved.observed());
         }
         for (index, step) in planned.iter().enumerate() {
-            self.report.event(&planned_event(index, step, &self.steps, applying.is_some()));
+            self.report.event(&planned_event(index, step, &self.steps));
         }
         // The services that run now use the state from before the changes.
         if planned.iter().any(PlannedStep::has_changes) {
@@ -304,7 +304,7 @@ impl Run {
         let plan_file = self.inputs.source.is_input.then(|| self.plan_file_to_save()).transpose()?;
         let made = time(Timestamp::now());
         let saved = Saved::new(run, made, (origin, plan_file), flags, digester, fingerprints, &steps);
-        let events = planned.iter().enumerate().map(|(index, step)| planned_event(index, step, &self.steps, false));
+        let events = planned.iter().enumerate().map(|(index, step)| planned_event(index, step, &self.steps));
         let follow_ups = self.plan_follow_ups(planned).into_iter().map(Event::FollowUp);
         let saved = saved.telling(&self.plan, events.chain(follow_ups));
         target.write(&saved)?;

@@ -67,6 +67,8 @@ struct State {
     reported: BTreeSet<String>,
     /// Warnings and notes by step that were already shown, so that they are not repeated at the end of the step.
     shown: BTreeSet<(String, String)>,
+    /// The warnings of steps that were planned again and have not ended.
+    planned_again: BTreeMap<String, Vec<String>>,
     /// The changes of the running steps: when the first one began, and what was made.
     running: BTreeMap<String, (Instant, Vec<String>)>,
     begun: Option<Instant>,
@@ -120,6 +122,7 @@ impl State {
             screen: None,
             reported: BTreeSet::new(),
             shown: BTreeSet::new(),
+            planned_again: BTreeMap::new(),
             running: BTreeMap::new(),
             begun: None,
             follow_ups: Vec::new(),
@@ -149,14 +152,14 @@ impl State {
                 } else {
                     format!("another run is changing {}", clean(&targets.join(", ")))
                 };
-                parts.push(Part::Message(format!("waiting: {what}\n")));
+                parts.push(Part::Message(self.settings.layout.paragraph("waiting: ", 2, &what)));
                 output::show_activity("waiting".to_owned());
             }
             Event::Warning { message } => parts.push(Part::Message(self.warning(None, message))),
             Event::PlanSaved { path, .. } => self.saved = Some(clean(path)),
             Event::StepPlanned(planned) => match &self.screen {
-                // A step that waited is planned again. Its result is shown when it ends.
-                Some(_) => self.remarks(&planned.step, &[], &planned.warnings, &mut parts),
+                // A step that waited is planned again. What is new is shown when it ends.
+                Some(_) => drop(self.planned_again.insert(planned.step.clone(), planned.warnings.clone())),
                 None => {
                     self.planned.push(planned.clone());
                     output::show_activity(format!("observing the host: {}", plural(self.planned.len(), "step")));
@@ -366,6 +369,8 @@ impl State {
         if !out.is_empty() {
             parts.push(Part::Result(out));
         }
+        let of_its_plan = self.planned_again.remove(step).unwrap_or_default();
+        self.remarks(step, &[], &of_its_plan, parts);
         self.remarks(step, notes, warnings, parts);
     }
 
@@ -423,7 +428,7 @@ impl State {
             None if self.command == "plan" && outcome == RunOutcome::Changes => {
                 let sentence = match &self.settings.apply {
                     Some(command) => format!(" `{command}` makes these changes."),
-                    None => " `provision apply` with the same arguments makes these changes.".to_owned(),
+                    None => " `provision apply` with the same plan file and variables makes these changes.".to_owned(),
                 };
                 text.push_str(&sentence);
             }

@@ -65,7 +65,7 @@ fn fleet(all: &BTreeMap<&str, Value>) -> Report {
     ]);
     let (mut runs, mut without_result) = (Vec::new(), Vec::new());
     let mut missing = |file: &str, why: &str| {
-        without_result.push(NoResult { file: format!("plans/{file}.jsonl"), why: why.to_owned() });
+        without_result.push(NoResult { file: format!("plans/{file}.jsonl"), run: None, why: why.to_owned() });
     };
     for number in 1..=200 {
         let name = format!("web{number:03}");

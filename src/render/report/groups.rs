@@ -1,6 +1,7 @@
 //! Folds the runs of hosts, and puts hosts with the same result together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -69,10 +70,12 @@ pub struct Group {
     pub follow_ups: Vec<String>,
 }
 
-/// A file without a result.
+/// A file, or a run in it, without a result.
 #[derive(Debug, Clone, Serialize)]
 pub struct NoResult {
     pub file: String,
+    /// The host and the plan, if they are known.
+    pub run: Option<(String, String)>,
     pub why: String,
 }
 
@@ -82,6 +85,18 @@ pub struct Report {
     /// Groups that need attention come first, then by size.
     pub groups: Vec<Group>,
     pub without_result: Vec<NoResult>,
+}
+
+impl NoResult {
+    /// Returns the host and the plan, or else the name of the file.
+    pub fn name(&self) -> String {
+        match &self.run {
+            Some((host, plan)) => format!("{host} ({plan})"),
+            None => {
+                Path::new(&self.file).file_name().map_or(self.file.clone(), |name| name.to_string_lossy().into_owned())
+            }
+        }
+    }
 }
 
 impl HostRun {
@@ -236,7 +251,7 @@ impl Report {
                 groups.entry(run.signature()).or_insert_with(Vec::new).push(run);
             } else {
                 let why = "the lines end before the run does".to_owned();
-                without_result.push(NoResult { file: format!("{} ({})", run.host, run.plan), why });
+                without_result.push(NoResult { file: run.file, run: Some((run.host, run.plan)), why });
             }
         }
         let mut groups: Vec<Group> = groups.into_values().filter_map(Group::of).collect();

@@ -1,7 +1,6 @@
 //! A report for people: which hosts differ, and in what.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
@@ -63,9 +62,9 @@ pub fn short(report: &Report, layout: Layout) -> String {
 /// Returns the names of files without a result, together if they have the same reason.
 fn by_reason(missing: &[NoResult]) -> Vec<(Vec<String>, String)> {
     let mut reasons: Vec<(Vec<String>, String)> = Vec::new();
-    for NoResult { file, why } in missing {
-        let name = Path::new(file).file_name().map_or(file.as_str(), |name| name.to_str().unwrap_or(file));
-        let name = name.strip_suffix(".jsonl").unwrap_or(name).to_owned();
+    for missing in missing {
+        let (name, why) = (missing.name(), &missing.why);
+        let name = name.strip_suffix(".jsonl").unwrap_or(&name).to_owned();
         match reasons.iter_mut().find(|(_, known)| known == why) {
             Some((names, _)) => names.push(name),
             None => reasons.push((vec![name], why.clone())),
@@ -197,7 +196,7 @@ fn severity(step: &StepResult) -> usize {
 pub fn full(report: &Report, layout: Layout) -> String {
     let mut text = layout.paragraph("", 2, &format!("{BOLD}{}{BOLD:#}", report.summary()));
     for missing in &report.without_result {
-        let line = format!("{}: {}", clean(&missing.file), clean(&missing.why));
+        let line = format!("{}: {}", clean(&missing.name()), clean(&missing.why));
         text += &layout.paragraph(&format!("\n{RED}no result{RED:#}  "), 2, &line);
     }
     for group in &report.groups {

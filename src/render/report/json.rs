@@ -8,7 +8,11 @@ use crate::render::to_json_line;
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
     for missing in &report.without_result {
-        text += &to_json_line(&json!({ "event": "report_no_result", "file": missing.file, "reason": missing.why }));
+        let mut line = json!({ "event": "report_no_result", "file": missing.file, "reason": missing.why });
+        if let Some((host, plan)) = &missing.run {
+            (line["host"], line["plan"]) = (json!(host), json!(plan));
+        }
+        text += &to_json_line(&line);
     }
     for group in &report.groups {
         let mut line = json!({ "event": "report_group" });

@@ -13,12 +13,12 @@ const MAX_CHANGES: usize = 10;
 pub fn text(report: &Report) -> String {
     let mut text = format!("**{}**\n", inline(&report.summary()));
     for missing in &report.without_result {
-        let _ = writeln!(text, "\n**No result:** {}: {}", inline(&missing.file), inline(&missing.why));
+        let _ = writeln!(text, "\n**No result:** {}: {}", inline(&missing.name()), inline(&missing.why));
     }
     if report.groups.is_empty() {
         return text;
     }
-    text += "\n| hosts | | plan | steps |\n|---|---|---|---|\n";
+    text += "\n| hosts | | command | plan | steps |\n|---|---|---|---|---|\n";
     for group in &report.groups {
         let word = if group.failed {
             "failed"
@@ -30,7 +30,13 @@ pub fn text(report: &Report) -> String {
         let steps: Vec<String> =
             group.steps.iter().map(|step| format!("{}: {}", inline(&step.step), inline(&step.outcome))).collect();
         let (count, hosts) = (group.hosts.len(), inline(&host_list(&group.hosts)));
-        let _ = writeln!(text, "| {count}: {hosts} | {word} | {} | {} |", inline(&group.plan), steps.join(", "));
+        let _ = writeln!(
+            text,
+            "| {count}: {hosts} | {word} | {} | {} | {} |",
+            group.command,
+            inline(&group.plan),
+            steps.join(", ")
+        );
     }
     for group in report.groups.iter().filter(|group| !group.in_order) {
         let _ = writeln!(text, "\n#### {}\n", inline(&host_list(&group.hosts)));
@@ -41,7 +47,8 @@ pub fn text(report: &Report) -> String {
             let _ = writeln!(text, "- **warning**: {}", inline(warning));
         }
         for step in &group.steps {
-            let _ = writeln!(text, "- {} ({}): {}", code(&step.step), inline(&step.outcome), inline(&step.title));
+            let title = if step.title.is_empty() { String::new() } else { format!(": {}", inline(&step.title)) };
+            let _ = writeln!(text, "- {} ({}){title}", code(&step.step), inline(&step.outcome));
             let changes = step.changes.iter().map(|change| with_target(&change.target, &change.summary));
             let lines = changes.take(MAX_CHANGES).chain(step.reasons.iter().cloned());
             let lines = lines.chain(step.hint.iter().map(|hint| format!("hint: {hint}")));

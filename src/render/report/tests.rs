@@ -80,7 +80,7 @@ fn hosts_with_the_same_result_are_grouped() {
         json!({ "event": "report_finished", "hosts": 197, "groups": 3, "without_result": 0, "ok": false })
     );
     let markdown = report.markdown();
-    assert!(markdown.contains("| 190: web001 to web190 | ok | small |"), "{markdown}");
+    assert!(markdown.contains("| 190: web001 to web190 | ok | plan | small |"), "{markdown}");
 }
 
 #[test]
@@ -93,6 +93,13 @@ fn the_last_run_of_a_host_counts_and_an_unfinished_one_has_no_result() {
     assert!(
         report.human_in_full(UNLIMITED).contains("b (small): the lines end before the run does") && !report.is_ok()
     );
+    let line: Value = serde_json::from_str(report.json().lines().next().unwrap()).unwrap();
+    assert_eq!(
+        line,
+        json!({ "event": "report_no_result", "file": report.without_result[0].file, "host": "b", "plan": "small",
+            "reason": "the lines end before the run does" })
+    );
+    assert!(!report.without_result[0].file.contains("small"), "{:?}", report.without_result);
 }
 
 #[test]
@@ -106,7 +113,7 @@ fn files_that_are_not_runs_are_refused() {
             .unwrap_err()
             .contains("does not start a run")
     );
-    let missing = NoResult { file: "web7.jsonl".into(), why: "it is empty".into() };
+    let missing = NoResult { file: "web7.jsonl".into(), run: None, why: "it is empty".into() };
     assert!(Report::of(Vec::new(), vec![missing]).human_in_full(UNLIMITED).contains("web7.jsonl: it is empty"));
 }
 
@@ -163,4 +170,15 @@ fn what_cannot_be_understood_is_never_ok() {
         assert!(!report.is_ok());
     }
     assert!(refused(&good.replacen("}\n", "\n", 2)).contains("is not JSON"));
+}
+
+#[test]
+fn github_gets_a_workflow_command_for_what_needs_attention() {
+    let report = report(&[
+        lines("a", &[("logs", "blocked", "x: y%z")], "failed"),
+        lines("b", &[("logs", "unchanged", "")], "ok"),
+    ]);
+    let text = report.github("::error::of a host\n".to_owned());
+    assert!(text.starts_with("::stop-commands::"), "{text}");
+    assert_eq!(text.lines().last(), Some("::error title=a%3A logs::x: y%25z"), "{text}");
 }

@@ -35,6 +35,9 @@ pub enum Change {
         is_empty: bool,
         before_mode: Mode,
         mode: Mode,
+        /// The owner and group before.
+        before_uid: u32,
+        before_gid: u32,
         uid: u32,
         gid: u32,
     },
@@ -82,13 +85,16 @@ impl crate::resource::Change for Change {
                 let after = with_ids(json!({ "mode": mode, "parents": parents }), owner, group);
                 (Action::Create, path, summary, Value::Null, after, Some(difference))
             }
-            Self::Replace { path, difference, before_mode, mode, uid, gid, .. } => {
+            Self::Replace { path, difference, before_mode, mode, before_uid, before_gid, uid, gid, .. } => {
                 let mut summary = "replace the content".to_owned();
                 if mode != before_mode {
                     summary.push_str(&format!(", with mode {mode}, was {before_mode}"));
                 }
+                if (uid, gid) != (before_uid, before_gid) {
+                    summary.push_str(&format!(", with owner {uid} and group {gid}, was {before_uid}:{before_gid}"));
+                }
                 summary.push_str(&difference.shown());
-                let before = json!({ "mode": before_mode });
+                let before = json!({ "mode": before_mode, "owner": before_uid, "group": before_gid });
                 let after = json!({ "mode": mode, "owner": uid, "group": gid });
                 (Action::Update, path, summary, before, after, Some(difference))
             }

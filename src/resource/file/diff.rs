@@ -148,6 +148,8 @@ fn diff_content(
         is_empty,
         before_mode: seen.file.mode,
         mode,
+        before_uid: seen.file.uid,
+        before_gid: seen.file.gid,
         uid: ownership.uid().unwrap_or(seen.file.uid),
         gid: ownership.gid().unwrap_or(seen.file.gid),
     });

@@ -45,7 +45,11 @@ pub enum Change {
         /// What the file contains instead of a key.
         before_text: Option<String>,
         key: PublicFacts,
+        before_mode: Mode,
         mode: Mode,
+        /// The owner and group before.
+        before_uid: u32,
+        before_gid: u32,
         uid: u32,
         gid: u32,
         /// As in `Create`. If the login fails after the key is installed, the old key is restored.
@@ -97,7 +101,19 @@ impl crate::resource::Change for Change {
                 let after = with_ids(json!({ "key": key, "mode": mode, "parents": parents }), owner, group);
                 (Action::Create, path, summary, Value::Null, after)
             }
-            Self::Replace { path, before, before_text, key, mode, uid, gid, proven_by } => {
+            Self::Replace {
+                path,
+                before,
+                before_text,
+                key,
+                before_mode,
+                mode,
+                before_uid,
+                before_gid,
+                uid,
+                gid,
+                proven_by,
+            } => {
                 let was = before.as_ref().map(short).or_else(|| before_text.clone()).unwrap_or_default();
                 let mut summary = match before {
                     Some(before) if before == key => {
@@ -105,11 +121,18 @@ impl crate::resource::Change for Change {
                     }
                     _ => format!("replace {was} by {}", short(key)),
                 };
+                if mode != before_mode {
+                    summary.push_str(&format!(", with mode {mode}, was {before_mode}"));
+                }
+                if (uid, gid) != (before_uid, before_gid) {
+                    summary.push_str(&format!(", with owner {uid} and group {gid}, was {before_uid}:{before_gid}"));
+                }
                 add_proof(&mut summary, proven_by);
-                let old = match before {
+                let mut old = match before {
                     Some(before) => json!({ "key": before }),
                     None => json!({ "content": before_text }),
                 };
+                (old["mode"], old["owner"], old["group"]) = (json!(before_mode), json!(before_uid), json!(before_gid));
                 let after = json!({ "key": key, "mode": mode, "owner": uid, "group": gid });
                 (Action::Update, path, summary, old, after)
             }

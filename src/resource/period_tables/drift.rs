@@ -164,7 +164,8 @@ impl Pair<'_> {
     fn out_of_place(&self) -> Option<String> {
         let (values, columns) = (self.parent.columns.len(), self.found.columns.len());
         if values > columns {
-            return Some(format!("fails because it has {values} values for {columns} columns"));
+            let plural = if columns == 1 { "" } else { "s" };
+            return Some(format!("fails because it has {values} values for {columns} column{plural}"));
         }
         let mut misplaced = self.parent.columns.iter().zip(&self.found.columns);
         misplaced

@@ -210,8 +210,9 @@ fn refuse_local_commits(desired: &Repository, found: &Checkout) -> Failure {
         }
         return Failure::new(reason).hint(rescue);
     }
+    let are = if local.len() == 1 { "is" } else { "are" };
     let refusal = Failure::new(format!(
-        "{} of {branch} in {at} not at the remote: {}",
+        "{} of {branch} in {at} {are} not at the remote: {}",
         counted(local.len(), "commit"),
         named(&local)
     ));

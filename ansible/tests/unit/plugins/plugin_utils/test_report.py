@@ -128,5 +128,27 @@ def test_another_format_is_refused():
 
 
 def test_follow_ups_of_this_run_and_of_earlier_ones_are_kept_apart():
-    result = report(STARTED, {"event": "follow_up", "step": "a", "argv": ["x"]}, {"event": "follow_up_open", "id": 3}, FINISHED)
-    assert (result.follow_ups, result.open_follow_ups) == ([{"step": "a", "argv": ["x"]}], [{"id": 3}])
+    result = report(STARTED, _follow_up("a", ["web"]), {"event": "follow_up_open", "id": 3}, FINISHED)
+    assert ([known["step"] for known in result.follow_ups], result.open_follow_ups) == (["a"], [{"id": 3}])
+
+
+def _follow_up(step, services, **more):
+    argv = ["docker", "compose", "up", "-d"] + services
+    reason = "%s has changed" % step
+    return dict({"event": "follow_up", "step": step, "reason": reason, "services": services, "argv": argv, "command": " ".join(argv)}, **more)
+
+
+def test_a_command_that_several_steps_need_is_run_once():
+    result = report(STARTED, _follow_up("a", ["web"], id=1), _follow_up("b", ["web"], id=1), _follow_up("c", ["db"], id=1), FINISHED)
+    (only,) = result.follow_ups
+    assert (only["id"], only["steps"], only["services"]) == (1, ["a", "b", "c"], ["web", "db"])
+    assert only["command"] == "docker compose up -d web db"
+    assert only["reasons"] == ["a has changed", "b has changed", "c has changed"]
+    assert len(report(STARTED, _follow_up("a", ["web"]), _follow_up("b", ["web"]), FINISHED).follow_ups) == 1
+    assert len(report(STARTED, _follow_up("a", ["web"]), _follow_up("b", ["db"]), FINISHED).follow_ups) == 2
+
+
+def test_the_diff_of_a_content_is_shown_as_it_is():
+    change = {"action": "update", "target": "/a", "summary": "replace the content", "before": {"mode": "0644"}, "after": {"mode": "0644"}, "diff": "-x\n+y\n"}
+    planned = {"event": "step_planned", "step": "a", "kind": "file", "title": "", "outcome": "changes", "certainty": "exact", "changes": [change]}
+    assert report(dict(STARTED, command="plan"), planned, FINISHED).diffs() == [{"prepared": "/a (a): replace the content\n-x\n+y\n"}]

@@ -1,0 +1,68 @@
+//! Whether text has colours: `--color`, else NO_COLOR (no-color.org), CLICOLOR and CLICOLOR_FORCE (bixense.com/clicolors).
+
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+
+use anstream::ColorChoice;
+use clap::ValueEnum;
+
+use super::args::Color;
+use crate::host::environment;
+
+/// Decides it for the whole process. The arguments are read before they are checked, because help and messages about wrong
+/// arguments have colours, too.
+pub fn choose(arguments: &[OsString]) {
+    let choice = match given(arguments) {
+        Some(Color::Always) => ColorChoice::Always,
+        Some(Color::Never) => ColorChoice::Never,
+        Some(Color::Auto) | None if is_not_forced() => unforced(),
+        Some(Color::Auto) | None => ColorChoice::Auto,
+    };
+    choice.write_global();
+}
+
+/// The last `--color` among the arguments. clap reports a value that is wrong.
+fn given(arguments: &[OsString]) -> Option<Color> {
+    let options = arguments.iter().skip(1).take_while(|argument| *argument != "--");
+    let mut found = None;
+    let mut is_value = false;
+    for argument in options {
+        let text = argument.to_string_lossy();
+        let value = if is_value { Some(&*text) } else { text.strip_prefix("--color=") };
+        found = value.and_then(|value| Color::from_str(value, false).ok()).or(found);
+        is_value = !is_value && text == "--color";
+    }
+    found
+}
+
+/// Whether CLICOLOR_FORCE is 0, which is the same as if it were unset. anstream takes any value for 1.
+fn is_not_forced() -> bool {
+    environment::variable("CLICOLOR_FORCE").as_deref() == Some(OsStr::new("0"))
+}
+
+/// What anstream decides without CLICOLOR_FORCE, for both streams by standard output.
+#[expect(clippy::disallowed_methods, reason = "it asks whether standard output is a terminal")]
+fn unforced() -> ColorChoice {
+    let is = |name: &str, value: &str| environment::variable(name).as_deref() == Some(OsStr::new(value));
+    let is_set = |name: &str| environment::variable(name).is_some_and(|value| !value.is_empty());
+    let is_plain = is_set("NO_COLOR") || is("CLICOLOR", "0") || is("TERM", "dumb") || !is_set("TERM");
+    if is_plain || !std::io::stdout().is_terminal() { ColorChoice::Never } else { ColorChoice::Always }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_is_found_wherever_it_is() {
+        let given = |line: &str| given(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(given("provision plan"), None);
+        assert_eq!(given("provision --color always plan"), Some(Color::Always));
+        assert_eq!(given("provision plan --color=never x.yaml"), Some(Color::Never));
+        assert_eq!(given("provision plan --color never --color=always"), Some(Color::Always));
+        assert_eq!(given("provision plan --color"), None);
+        assert_eq!(given("provision plan --color sometimes"), None);
+        assert_eq!(given("provision plan -- --color=never"), None);
+        assert_eq!(given("--color=never"), None, "the first word is the program");
+    }
+}
