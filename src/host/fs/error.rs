@@ -15,6 +15,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     kind: io::ErrorKind,
+    is_newer: bool,
 }
 
 impl Error {
@@ -41,12 +42,19 @@ impl Error {
             message: format!("cannot {verb} {}: {}", escape_path(path), io_error_text(&io::Error::from(errno))),
             hint,
             kind: io::Error::from(errno).kind(),
+            is_newer: false,
         }
+    }
+
+    /// Makes the error of a file that somebody has written to since it was read.
+    pub(super) fn newer(path: &Path) -> Self {
+        let message = format!("{} was written to in the meantime, and is as it was written", escape_path(path));
+        Self { is_newer: true, ..Self::refused(message, "run again") }
     }
 
     /// Makes an error of an unexpected state of the host, with its remedy.
     pub fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other }
+        Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other, is_newer: false }
     }
 
     /// Returns the error for a dangling symlink in a path. It counts as a missing component.
@@ -55,6 +63,7 @@ impl Error {
             message: format!("{} is a dangling symlink: its target is {}", escape_path(link), escape_path(target)),
             hint: Some(format!("create the directory that it leads to, or remove it: `rm {}`", shell_word(link))),
             kind: io::ErrorKind::NotFound,
+            is_newer: false,
         }
     }
 
@@ -66,6 +75,11 @@ impl Error {
     /// Returns the kind of the kernel's error; `Other` for an unexpected state of the host.
     pub fn kind(&self) -> io::ErrorKind {
         self.kind
+    }
+
+    /// Whether somebody has written to the file since it was read.
+    pub fn is_newer(&self) -> bool {
+        self.is_newer
     }
 
     /// Whether a component of the path does not exist.

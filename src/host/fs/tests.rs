@@ -34,7 +34,7 @@ fn a_file_is_created_read_and_replaced() {
     let error = dir.create(name, b"two", PRIVATE).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     let old = std_fs::File::open(folder.path().join("key")).unwrap();
-    dir.rewrite(name, b"two", &seen.stat, seen.stat.mode).unwrap();
+    dir.rewrite(name, b"two", &seen, seen.stat.mode).unwrap();
     assert_eq!(attributes(&folder.path().join("key")), (50000, 50001, 0o440));
     assert_eq!(std_fs::read(folder.path().join("key")).unwrap(), b"two");
     assert_eq!(std::io::read_to_string(old).unwrap(), "one", "the old inode is left alone");
@@ -79,7 +79,7 @@ fn any_name_works() {
         let name = OsStr::from_bytes(&name);
         let dir = Dir::open(folder.path()).unwrap();
         dir.create(name, b"1", PRIVATE).unwrap();
-        dir.rewrite(name, b"2", &dir.stat(name).unwrap().unwrap(), 0o600).unwrap();
+        dir.rewrite(name, b"2", &dir.read(name, 9).unwrap().unwrap(), 0o600).unwrap();
         assert_eq!(&**dir.read(name, 9).unwrap().unwrap().bytes, b"2");
         dir.create_dir(OsStr::new("directory"), PRIVATE).unwrap();
         std_fs::remove_dir(folder.path().join("directory")).unwrap();
@@ -387,4 +387,29 @@ fn an_entry_that_is_exchanged_or_vanishes_under_the_walk_is_not_followed() {
     assert_eq!(attributes(&outside).0, 0);
     assert_eq!(attributes(&outside.join("file")).0, 0);
     assert_eq!(attributes(&folder.path().join("moved/file")).0, 50000);
+}
+
+#[test]
+fn what_was_written_since_a_file_was_read_is_not_replaced() {
+    let folder = folder();
+    let path = folder.path().join("file");
+    std_fs::write(&path, "one").unwrap();
+    let place = Place::find(&path).unwrap();
+    let (dir, name) = (place.parent().unwrap(), place.name.as_os_str());
+    let seen = dir.read(name, 99).unwrap().unwrap();
+    let is_kept = |text: &str| {
+        let error = dir.rewrite(name, b"two", &seen, 0o600).unwrap_err();
+        assert!(error.is_newer() && error.to_string().contains("was written to in the meantime"), "{error}");
+        assert_eq!(std_fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(std_fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    };
+    // The size stays the same.
+    std_fs::write(&path, "eno").unwrap();
+    is_kept("eno");
+    std_fs::write(&path, "one, and a note").unwrap();
+    is_kept("one, and a note");
+    std_fs::write(&path, "one").unwrap();
+    dir.rewrite(name, b"two", &seen, 0o600).unwrap();
+    assert_eq!(std_fs::read_to_string(&path).unwrap(), "two");
+    assert_eq!(std_fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -8,7 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::descriptor::{change_owner, lock_exclusive, stat_fd};
 use super::leftover::temporary_name;
 use super::xattr::Xattrs;
-use super::{Attributes, Dir, Error, Stat, escape_path};
+use super::{Attributes, Dir, Error, FileSeen, Stat, escape_path};
 
 impl Dir {
     /// Creates the file `name` with its content in one step. Nobody to whom `attributes` deny access can read it at any time.
@@ -30,15 +30,27 @@ impl Dir {
         let old = self.pin(name, seen)?;
         let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
         let xattrs = Xattrs::read(&old).map_err(failed)?;
-        self.write(name, Publish::Over, |fd| fill(fd, bytes, attributes, &xattrs))
+        self.write(name, Publish::Over(None), |fd| fill(fd, bytes, attributes, &xattrs))
     }
 
-    /// Does the same as [`Dir::replace`], with the owner and group of `seen`.
+    /// Does the same as [`Dir::replace`], unless somebody has written to the file since it was read.
     ///
     /// # Errors
-    /// As [`Dir::replace`].
-    pub fn rewrite(&self, name: &OsStr, bytes: &[u8], seen: &Stat, mode: u32) -> Result<(), Error> {
-        self.replace(name, bytes, seen, Attributes { uid: Some(seen.uid), gid: Some(seen.gid), mode })
+    /// As [`Dir::replace`], or [`Error::is_newer`]: the file is as it was written meanwhile.
+    pub fn replace_read(&self, name: &OsStr, bytes: &[u8], read: &FileSeen, to: Attributes) -> Result<(), Error> {
+        let old = self.pin(name, &read.stat)?;
+        let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
+        let xattrs = Xattrs::read(&old).map_err(failed)?;
+        self.write(name, Publish::Over(Some(read)), |fd| fill(fd, bytes, to, &xattrs))
+    }
+
+    /// Does the same as [`Dir::replace_read`], with the owner and group that the file has.
+    ///
+    /// # Errors
+    /// As [`Dir::replace_read`].
+    pub fn rewrite(&self, name: &OsStr, bytes: &[u8], read: &FileSeen, mode: u32) -> Result<(), Error> {
+        let Stat { uid, gid, .. } = read.stat;
+        self.replace_read(name, bytes, read, Attributes { uid: Some(uid), gid: Some(gid), mode })
     }
 
     /// Returns the names of the extended attributes of the file `name` that [`Dir::replace`] keeps, for people, without its
@@ -55,7 +67,7 @@ impl Dir {
     fn write(
         &self,
         name: &OsStr,
-        publish: Publish,
+        publish: Publish<'_>,
         fill: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), Error> {
         let path = self.path_of(name);
@@ -64,26 +76,64 @@ impl Dir {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| rustix::fs::openat(self, &temporary, flags, Mode::RUSR | Mode::WUSR));
         let fd = fd.map_err(failed)?;
-        let written = fill(&fd).and_then(|()| self.publish(&fd, &temporary, name, publish));
-        if let Err(errno) = written {
+        let written = fill(&fd).map_err(failed).and_then(|()| match publish {
+            Publish::Over(Some(read)) => self.exchange(&fd, &temporary, name, read),
+            _ => self.publish(&fd, &temporary, name, publish).map_err(failed),
+        });
+        if let Err(error) = written {
             // The first error is reported. A name that stays is found as a leftover.
             let _ = retry_on_intr(|| rustix::fs::unlinkat(self, &temporary, AtFlags::empty()));
-            return Err(failed(errno));
+            return Err(error);
         }
         self.check_published(&fd, name)
     }
 
+    /// Puts the prepared file in the place of the one that was read, and syncs. What was in that place is compared before it is
+    /// removed, and put back if it is newer: a rename could replace what somebody has just written.
+    fn exchange(&self, fd: &OwnedFd, temporary: &str, name: &OsStr, read: &FileSeen) -> Result<(), Error> {
+        let path = self.path_of(name);
+        let failed = |errno| Error::call("write", &path, errno);
+        retry_on_intr(|| rustix::fs::fsync(fd)).map_err(failed)?;
+        let is_as_read = |name: &OsStr| -> Result<bool, Error> {
+            let now = self.read(name, MAX_COMPARED_BYTES)?;
+            Ok(now.is_some_and(|now| now.stat.is_same_file(&read.stat) && now.bytes == read.bytes))
+        };
+        if !is_as_read(name)? {
+            return Err(Error::newer(&path));
+        }
+        let rename = |flags| retry_on_intr(|| rustix::fs::renameat_with(self, temporary, self, name, flags));
+        match rename(RenameFlags::EXCHANGE) {
+            // A file system without EXCHANGE, such as NFS.
+            Err(Errno::INVAL) => rename(RenameFlags::empty()).map_err(failed)?,
+            Err(errno) => return Err(failed(errno)),
+            Ok(()) if is_as_read(OsStr::new(temporary)).unwrap_or(false) => {
+                retry_on_intr(|| rustix::fs::unlinkat(self, temporary, AtFlags::empty())).map_err(failed)?;
+            }
+            Ok(()) => {
+                rename(RenameFlags::EXCHANGE).map_err(failed)?;
+                return Err(Error::newer(&path));
+            }
+        }
+        self.sync().map_err(failed)
+    }
+
     /// Gives the prepared entry its final name, and syncs.
-    pub(super) fn publish(&self, fd: &OwnedFd, temporary: &str, name: &OsStr, publish: Publish) -> Result<(), Errno> {
+    pub(super) fn publish(
+        &self,
+        fd: &OwnedFd,
+        temporary: &str,
+        name: &OsStr,
+        publish: Publish<'_>,
+    ) -> Result<(), Errno> {
         retry_on_intr(|| rustix::fs::fsync(fd))?;
         let flags = match publish {
             Publish::New => RenameFlags::NOREPLACE,
-            Publish::Over => RenameFlags::empty(),
+            Publish::Over(_) => RenameFlags::empty(),
         };
         let renamed = retry_on_intr(|| rustix::fs::renameat_with(self, temporary, self, name, flags));
         match renamed {
             // A file system without NOREPLACE, such as NFS: check, then rename.
-            Err(Errno::INVAL) if publish == Publish::New => {
+            Err(Errno::INVAL) if matches!(publish, Publish::New) => {
                 match retry_on_intr(|| rustix::fs::statat(self, name, AtFlags::SYMLINK_NOFOLLOW)) {
                     Err(Errno::NOENT) => retry_on_intr(|| rustix::fs::renameat(self, temporary, self, name))?,
                     Ok(_) => return Err(Errno::EXIST),
@@ -126,11 +176,15 @@ impl Dir {
 const SET_IDS: u32 = 0o6000;
 
 /// Whether a new entry may replace another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Publish {
+#[derive(Clone, Copy)]
+pub(super) enum Publish<'a> {
     New,
-    Over,
+    /// If it is given, only over a file that is as it was read.
+    Over(Option<&'a FileSeen>),
 }
+
+/// More than the limit of any kind on files that it reads and replaces.
+const MAX_COMPARED_BYTES: u64 = 64 << 20;
 
 fn fill(fd: &OwnedFd, bytes: &[u8], attributes: Attributes, xattrs: &Xattrs) -> Result<(), Errno> {
     lock_exclusive(fd)?;

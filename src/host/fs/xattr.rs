@@ -187,16 +187,17 @@ mod tests {
         let dir = Dir::open(folder.path()).unwrap();
         let name = OsStr::new("file");
         let seen = || dir.stat(name).unwrap().unwrap();
+        let read = || dir.read(name, 9).unwrap().unwrap();
         assert_eq!(seen().mode, 0o660, "the mask");
-        dir.rewrite(name, b"two", &seen(), seen().mode).unwrap();
+        dir.rewrite(name, b"two", &read(), seen().mode).unwrap();
         assert_eq!((attributes(&path), std_fs::read(&path).unwrap()), ((50000, 50001, 0o660), b"two".to_vec()));
         assert_eq!(xattr(&path, ACL), Some(list));
         assert_eq!(xattr(&path, "user.note").as_deref(), Some(&b"mine"[..]));
         // As after chmod(2), the mode limits the list.
-        dir.rewrite(name, b"three", &seen(), 0o600).unwrap();
+        dir.rewrite(name, b"three", &read(), 0o600).unwrap();
         assert_eq!((attributes(&path).2, xattr(&path, ACL)), (0o600, Some(acl([6, 6, 0, 0, 0]))));
         assert_eq!(xattr(&path, "user.note").as_deref(), Some(&b"mine"[..]));
-        dir.rewrite(name, b"four", &seen(), 0o640).unwrap();
+        dir.rewrite(name, b"four", &read(), 0o640).unwrap();
         assert_eq!((attributes(&path).2, xattr(&path, ACL)), (0o640, Some(acl([6, 6, 0, 4, 0]))));
         assert_eq!(dir.attribute_names(name, &seen()).unwrap(), ["access control list", "user.note"]);
         let lists = dir.access_lists(name, &seen()).unwrap();
@@ -225,7 +226,7 @@ mod tests {
         rustix::fs::setxattr(&path, "security.capability", &value, rustix::fs::XattrFlags::empty()).unwrap();
         let dir = Dir::open(folder.path()).unwrap();
         let name = OsStr::new("file");
-        dir.rewrite(name, b"two", &dir.stat(name).unwrap().unwrap(), 0o600).unwrap();
+        dir.rewrite(name, b"two", &dir.read(name, 9).unwrap().unwrap(), 0o600).unwrap();
         assert_eq!(xattr(&path, "security.capability"), Some(value));
     }
 }

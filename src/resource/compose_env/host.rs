@@ -95,24 +95,24 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
             let name = env_place.name.clone();
             create_parents(env_place, cx)?.create(&name, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
         }
-        Change::EnvFile { names, .. } => {
+        Change::EnvFile { names, .. } => on_latest(|| {
             let seen = read(&env_place, env)?.ok_or_else(|| moved_on(change))?;
             let old = dotenv::decode(&seen.bytes).ok_or_else(|| moved_on(change))?;
             let text = set_all(&old, names, &wanted(step, cx)?)?;
-            env_place.parent()?.rewrite(env, &dotenv::encode(&text), &seen.stat, seen.stat.mode & 0o600)?;
-        }
+            Ok(env_place.parent()?.rewrite(env, &dotenv::encode(&text), &seen, seen.stat.mode & 0o600))
+        })?,
         Change::EnvFileMode { .. } => {
             let (env_dir, moved) = (env_place.parent()?, || moved_on(change));
             let stat = env_dir.stat(env)?.ok_or_else(moved)?;
             if stat.links > 1 {
                 // Its other name may be a file of another user, whose mode must not change.
                 let seen = read(&env_place, env)?.ok_or_else(moved)?;
-                env_dir.rewrite(env, &seen.bytes, &seen.stat, seen.stat.mode & 0o600)?;
+                env_dir.rewrite(env, &seen.bytes, &seen, seen.stat.mode & 0o600)?;
             } else {
                 env_dir.set_mode(env, &stat, stat.mode & 0o600)?;
             }
         }
-        Change::ComposeFile { places, .. } => {
+        Change::ComposeFile { places, .. } => on_latest(|| {
             let seen = read(&place, &place.name)?.ok_or_else(|| moved_on(change))?;
             let wanted = wanted(step, cx)?;
             let (wanted, source) = (usable(&wanted).map_err(Failure::new)?, text(&seen, change)?);
@@ -123,10 +123,24 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
                 return Err(moved_on(change));
             }
             let edited = Zeroizing::new(edited);
-            place.parent()?.rewrite(&place.name, edited.as_bytes(), &seen.stat, seen.stat.mode)?;
-        }
+            Ok(place.parent()?.rewrite(&place.name, edited.as_bytes(), &seen, seen.stat.mode))
+        })?,
     }
     Ok(())
+}
+
+/// How often an edit is made again.
+const EDIT_TRIES: usize = 8;
+
+/// Makes an edit again if somebody, such as another run, has written to the file in between. It then starts from what was written.
+fn on_latest(edit: impl Fn() -> Result<Result<(), fs::Error>, Failure>) -> Result<(), Failure> {
+    for _ in 1..EDIT_TRIES {
+        match edit()? {
+            Err(error) if error.is_newer() => {}
+            done => return Ok(done?),
+        }
+    }
+    Ok(edit()??)
 }
 
 /// The value of the source as a password.

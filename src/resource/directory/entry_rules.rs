@@ -78,7 +78,7 @@ impl Directory {
     /// Returns what the walk skips: what other steps own, and excluded entries.
     pub fn left_out(&self, cx: &ObserveContext) -> tree::LeftOut {
         let claimed = cx.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole));
-        let left_out = tree::LeftOut::new(claimed);
+        let left_out = tree::LeftOut::new(claimed).without_own_folders(&self.path);
         if self.exclude.is_empty() {
             return left_out;
         }

@@ -116,8 +116,9 @@ fn content(
     match place.parent()?.read(&place.name, MAX_FILE_BYTES) {
         Ok(Some(seen)) => {
             let digest = cx.digester().digest(&seen.bytes);
-            // A list can shut out whom the mode lets in.
-            let is_private = seen.stat.mode & READ_BY_ALL == 0 || has_list || desired.is_private();
+            // A list or a directory above can shut out whom the mode lets in.
+            let is_open = || place.parent().is_ok_and(|parent| parent.is_open_to_all().unwrap_or(false));
+            let is_private = seen.stat.mode & READ_BY_ALL == 0 || has_list || desired.is_private() || !is_open();
             let shown = if is_private { Shown::Private } else { text_diff::shown(&seen.bytes) };
             Ok(Content::Read { digest, shown })
         }

@@ -104,7 +104,7 @@ pub(super) fn replace(
     kept: Option<&Kept>,
 ) -> Result<(), Failure> {
     let dir = place.parent()?;
-    let result = dir.replace(&place.name, bytes, &seen.stat, attributes);
+    let result = dir.replace_read(&place.name, bytes, seen, attributes);
     let is_there = || dir.stat(&place.name).is_ok_and(|stat| stat.is_some_and(|stat| stat.is_same_file(&seen.stat)));
     if let Some(kept) = kept.filter(|_| result.is_err() && is_there()) {
         // The first error is reported. A rescue that stays is listed.

@@ -169,6 +169,18 @@ fn parses_keys_defaults_and_like() {
     assert_eq!(read.outline.table, TableName::new("a", "B"));
 }
 
+#[test]
+fn tables_that_foreign_keys_refer_to_are_found() {
+    let found = |ddl: &str| tokens::referenced(ddl).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        found("CREATE TABLE c.ch (a INT REFERENCES C.Par (id), b INT references c.\"Odd\")"),
+        ["c.par", "c.\"Odd\""]
+    );
+    assert_eq!(found("CREATE TABLE c.ch (a INT, FOREIGN KEY (a) /* x */ REFERENCES c . par)"), ["c.par"]);
+    assert!(found("CREATE TABLE c.ch (a TEXT DEFAULT 'REFERENCES c.par', \"references\" INT)").is_empty());
+    assert!(found("CREATE TABLE c.ch (a INT REFERENCES par)").is_empty(), "the search path decides");
+}
+
 proptest::proptest! {
     #[test]
     fn never_panics(ddl in "(CREATE TABLE a.b )?[a-zA-Z(),.;'\"\\[ \né*/-]{0,60}") {

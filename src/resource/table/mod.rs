@@ -141,12 +141,15 @@ impl Resource for Table {
     fn claims(&self, _host: &dyn Host) -> Claims {
         let database = || Database::Connection(self.spec.connection.clone());
         let name = |table: &TableName| fold(&table.to_string());
+        let parent = match &self.ddl.shape {
+            Shape::Like(parent) => Some(parent.clone()),
+            Shape::Columns(_) => None,
+        };
+        let others = parent.into_iter().chain(tokens::referenced(&self.spec.ddl));
+        let others = others.filter(|other| name(other) != name(self.name()));
         Claims {
             owns: vec![Claim::Table { database: database(), name: name(self.name()) }],
-            needs: match &self.ddl.shape {
-                Shape::Like(parent) => vec![Need::Table { database: database(), name: name(parent) }],
-                Shape::Columns(_) => Vec::new(),
-            },
+            needs: others.map(|other| Need::Table { database: database(), name: name(&other) }).collect(),
             ..Claims::default()
         }
     }

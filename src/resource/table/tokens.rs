@@ -5,7 +5,7 @@ use std::ops::Range;
 use sqlparser::dialect::RedshiftSqlDialect;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
-use crate::host::warehouse::{Dialect, MAX_IDENTIFIER_BYTES, fold};
+use crate::host::warehouse::{Dialect, MAX_IDENTIFIER_BYTES, TableName, fold};
 use crate::resource::KeyError;
 use crate::text::Position;
 
@@ -45,6 +45,22 @@ pub fn terminated(ddl: &str) -> String {
 pub fn position(location: Location) -> Position {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Position { line: count(location.line), column: count(location.column) }
+}
+
+/// Returns the tables that foreign keys refer to. They have to exist before the statement is executed.
+pub fn referenced(ddl: &str) -> Vec<TableName> {
+    let tokens = words(ddl).unwrap_or_default();
+    let words = Words { ddl, tokens: &tokens, at: 0 };
+    let part = |at: usize| match &tokens.get(at)?.token {
+        Token::Word(word) if word.quote_style.is_some() => Some(word.value.clone()),
+        Token::Word(word) => Some(fold(&word.value)),
+        _ => None,
+    };
+    let name = |at: usize| {
+        let is_qualified = words.word_at(at).as_deref() == Some("REFERENCES") && words.is(at + 2, &Token::Period);
+        is_qualified.then(|| Some(TableName::new(part(at + 1)?, part(at + 3)?))).flatten()
+    };
+    (0..tokens.len()).filter_map(name).collect()
 }
 
 /// The tokens of a statement.

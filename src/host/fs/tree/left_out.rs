@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 type Excludes = dyn Fn(&Path) -> bool + Send + Sync;
 
@@ -13,6 +13,8 @@ pub struct LeftOut {
     names: Vec<Name>,
     /// Whether a path is left out with everything below it.
     excludes: Option<Box<Excludes>>,
+    /// The top of the tree, if this program's own folders below are left out.
+    top: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -46,12 +48,19 @@ impl LeftOut {
             let extent = if whole { Extent::Whole } else { Extent::Entry };
             names[at].extent = names[at].extent.max(Some(extent));
         }
-        Self { names, excludes: None }
+        Self { names, excludes: None, top: None }
     }
 
     /// Also leaves out each path below the top for which `excludes` returns true, and everything below it.
     pub fn excluding(mut self, excludes: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
         self.excludes = Some(Box::new(excludes));
+        self
+    }
+
+    /// Also leaves out the folders in which this program keeps its state and what it rescued, which only their users may read.
+    /// `top` is the top of the tree.
+    pub fn without_own_folders(mut self, top: &Path) -> Self {
+        self.top = Some(top.to_owned());
         self
     }
 
@@ -64,8 +73,17 @@ impl LeftOut {
         self.names.get(at?)?.extent
     }
 
-    /// Returns whether a path is excluded with everything below it.
-    pub(super) fn excludes(&self, path: impl FnOnce() -> std::path::PathBuf) -> bool {
-        self.excludes.as_ref().is_some_and(|excludes| excludes(&path()))
+    /// Returns whether a path is excluded with everything below it. `name` is its last name.
+    pub(super) fn excludes(&self, name: &CStr, path: impl Fn() -> PathBuf) -> bool {
+        let may_be_own = matches!(name.to_bytes(), b"provision" | b"provision-private");
+        let is_own = may_be_own && self.top.as_ref().is_some_and(|top| is_own_folder(&top.join(path())));
+        is_own || self.excludes.as_ref().is_some_and(|excludes| excludes(&path()))
     }
+}
+
+/// Whether a path is a state folder of root or of another user, or the private rescues of a checkout.
+fn is_own_folder(path: &Path) -> bool {
+    path == Path::new("/var/lib/provision")
+        || path.ends_with(".local/state/provision")
+        || path.ends_with(".git/provision-private")
 }

@@ -210,7 +210,7 @@ pub(super) fn list(
         let in_path = || path().join(OsStr::from_bytes(name.to_bytes()));
         if !matches!(name.to_bytes(), b"." | b"..")
             && left_out.extent(place) != Some(Extent::Whole)
-            && !left_out.excludes(in_path)
+            && !left_out.excludes(name, in_path)
         {
             let at = u32::try_from(names.len()).map_err(|_| Errno::OVERFLOW)?;
             names.extend_from_slice(name.to_bytes_with_nul());
