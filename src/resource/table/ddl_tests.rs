@@ -171,7 +171,8 @@ fn parses_keys_defaults_and_like() {
 
 #[test]
 fn tables_that_foreign_keys_refer_to_are_found() {
-    let found = |ddl: &str| tokens::referenced(ddl).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let found =
+        |ddl: &str| crate::resource::table::tokens::referenced(ddl).iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
         found("CREATE TABLE c.ch (a INT REFERENCES C.Par (id), b INT references c.\"Odd\")"),
         ["c.par", "c.\"Odd\""]
