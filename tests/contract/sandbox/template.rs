@@ -61,22 +61,22 @@ fn copy(from: &Path, to: &Path) {
 
 /// Creates the files of a new host.
 pub fn new_host(dir: &Path) {
-    static PART: OnceLock<PathBuf> = OnceLock::new();
-    let part = PART.get_or_init(|| {
-        part("host", |folder| {
+    static PARTS: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    let [files, program] = PARTS.get_or_init(|| {
+        let files = part("host", |folder| {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/host");
             let made = Command::new(script).arg(folder).arg("true").status().expect("scripts/host starts");
             assert!(made.success(), "scripts/host makes a host");
-            let program = folder.join(super::PROVISION.trim_start_matches('/'));
-            let built = env!("CARGO_BIN_EXE_provision");
+        });
+        let program = part("program", |folder| {
+            let (built, program) = (env!("CARGO_BIN_EXE_provision"), folder.join("provision"));
             fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
-        })
+        });
+        [files, program.join("provision")]
     });
-    copy(part, dir);
-    // One file for all hosts, because a copy of a debug build would take longer than everything else.
-    let program = super::PROVISION.trim_start_matches('/');
-    fs::remove_file(dir.join(program)).unwrap();
-    fs::hard_link(part.join(program), dir.join(program)).unwrap();
+    copy(files, dir);
+    // One file for all hosts, because a copy of a debug build takes longer than everything else.
+    fs::hard_link(program, dir.join(super::PROVISION.trim_start_matches('/'))).unwrap();
 }
 
 impl Sandbox {
