@@ -206,6 +206,48 @@ mod tests {
     }
 
     #[test]
+    fn a_function_that_is_not_called_is_reported_wherever_it_is() {
+        for (template, name) in [
+            ("{{ env_var }}", "env_var"),
+            ("u{{ env_var }}", "env_var"),
+            ("u{{ range }}", "range"),
+            ("u{{ dict ~ 'x' }}", "dict"),
+            ("u{{ namespace | string }}", "namespace"),
+            ("u{{ [debug] }}", "debug"),
+            ("{{ 'a' if true else env_var }}", "env_var"),
+            ("{% if false %}{{ env_var }}{% endif %}x", "env_var"),
+            ("{% set name = env_var %}{{ name('Y', 'z') }}", "env_var"),
+            ("{{ env_var('Y', env_var) }}", "env_var"),
+        ] {
+            let expected = format!("`{name}` is a function, and the template does not call it");
+            for found in problems(template) {
+                assert_eq!(found, [expected.as_str()], "{template}");
+            }
+        }
+        let [elsewhere, content] = problems("u{{ secret }}");
+        assert_eq!(elsewhere, ["a secret cannot be used here"]);
+        assert_eq!(content, ["`secret` is a function, and the template does not call it"]);
+    }
+
+    #[test]
+    fn an_object_of_jinja_is_not_written_out() {
+        for template in
+            ["{% for a in [1] %}{{ loop }}{% endfor %}", "u{% for a in [1] %}{{ loop if true else 'x' }}{% endfor %}"]
+        {
+            for found in problems(template) {
+                let expected = ["the template shows an object of Jinja, not a value"];
+                assert_eq!(found, expected, "{template}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_and_mappings_are_written_out() {
+        let [_, content] = problems("u{{ [1, 'a'] }}{{ {'a': 1} }}{{ range(2) }}{{ dict(a=1) }}{{ namespace(a=1) }}");
+        assert_eq!(content, Vec::<String>::new());
+    }
+
+    #[test]
     fn declared_names_and_what_looks_like_a_name_are_accepted() {
         for template in [
             "u{{ port }}",
@@ -227,6 +269,8 @@ mod tests {
             "{% with prt = 'a' %}{{ prt }}{% endwith %}",
             "{{ env_var('Y', 'z') }}{{ namespace(a=1).a }}",
             "u{{ port }}{% if true %}{{ port }}{% endif %}",
+            "{% set range = 1 %}u{{ range }}",
+            "{% for dict in [1] %}u{{ dict }}{% endfor %}",
         ] {
             for found in problems(template) {
                 assert_eq!(found, Vec::<String>::new(), "{template}");

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::value::{Object, Rest};
+use minijinja::value::{Object, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value as Jinja};
 
 use super::code;
@@ -120,6 +120,12 @@ impl Lookup {
             self.note(problem, None);
             return Err(Error::new(ErrorKind::InvalidOperation, "none in the middle of a text"));
         }
+        if !is_text(value) {
+            let problem = Diagnostic::of_file("the template shows an object of Jinja, not a value")
+                .help("name one of its attributes, as in {{ loop.index }}");
+            self.note(problem, None);
+            return Err(Error::new(ErrorKind::InvalidOperation, "an object of Jinja in the middle of a text"));
+        }
         minijinja::escape_formatter(out, state, value)
     }
 
@@ -192,17 +198,22 @@ impl Lookup {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(noted);
     }
 
-    /// Returns the problem of the first undeclared name in a template. Jinja accepts such a name under `default`, in `is defined`, and
-    /// in a branch that is not taken, so a typing error would go unnoticed. `None` if the template cannot be parsed.
-    pub(super) fn undeclared(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
+    /// Returns the problem of the first name in a template that is undeclared, or is a function and not called. Jinja accepts an
+    /// undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing error would go unnoticed.
+    /// It shows a function as the word "function". `None` if the template cannot be parsed.
+    pub(super) fn misused_name(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
         let mut unknown = jinja.template_from_str(text).ok()?.undeclared_variables(false);
         // Jinja counts `self` as declared, but it has no value here.
         unknown.insert("self".to_owned());
-        unknown.retain(|name| !FUNCTIONS.contains(&name.as_str()) && !self.is_declared(name));
-        let first = code::names(text).into_iter().find(|name| unknown.contains(name.word))?;
+        unknown.retain(|name| !self.is_declared(name));
+        let is_function = |word: &str| FUNCTIONS.contains(&word);
+        let is_misused =
+            |name: &code::Name<'_>| unknown.contains(name.word) && !(name.is_called && is_function(name.word));
+        let first = code::names(text).into_iter().find(is_misused)?;
         let whole = self.place.span();
         Some(self.place.mark(match first.is_called {
             true => self.unknown_function(first.word, &whole),
+            false if is_function(first.word) => self.uncalled_function(first.word, &whole),
             false => self.unknown_name(first.word, &whole),
         }))
     }
@@ -236,10 +247,7 @@ impl Lookup {
         match (error.kind(), unknown) {
             (ErrorKind::UndefinedError, Some(name)) => return self.unknown_variable(&name, part),
             (ErrorKind::UnknownFunction, _) if self.secrets.is_none() && self.asks_for_secret(error) => {
-                return Diagnostic::at(self.place.find("secret", part), "a secret cannot be used here").help(
-                    "a template puts a secret into text that a step writes, by the name under its `secrets`; elsewhere \
-                     it is given by its source: { env: NAME }",
-                );
+                return self.misplaced_secret(part);
             }
             (ErrorKind::UnknownFunction, Some(name)) => return self.unknown_function(&name, part),
             (ErrorKind::OutOfFuel, _) => {
@@ -271,6 +279,29 @@ impl Lookup {
     fn unknown_function(&self, name: &str, part: &Range<usize>) -> Diagnostic {
         Diagnostic::at(self.place.find(name, part), format!("unknown function `{name}`"))
             .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)")
+    }
+
+    fn uncalled_function(&self, name: &str, part: &Range<usize>) -> Diagnostic {
+        if name == "secret" && self.secrets.is_none() {
+            return self.misplaced_secret(part);
+        }
+        let arguments = match name {
+            "env_var" | "secret" => "'NAME'",
+            "range" => "3",
+            _ => "",
+        };
+        Diagnostic::at(
+            self.place.find(name, part),
+            format!("`{name}` is a function, and the template does not call it"),
+        )
+        .help(format!("call it: {name}({arguments})"))
+    }
+
+    fn misplaced_secret(&self, part: &Range<usize>) -> Diagnostic {
+        Diagnostic::at(self.place.find("secret", part), "a secret cannot be used here").help(
+            "a template puts a secret into text that a step writes, by the name under its `secrets`; elsewhere it is given \
+             by its source: { env: NAME }",
+        )
     }
 
     fn unknown_name(&self, name: &str, part: &Range<usize>) -> Diagnostic {
@@ -325,6 +356,17 @@ impl Object for Lookup {
                 Some(Jinja::from(Error::new(ErrorKind::InvalidOperation, "a variable cannot be evaluated")))
             }
         }
+    }
+}
+
+/// Returns whether a value is one that a template can write out. Functions and loops have only a description.
+fn is_text(value: &Jinja) -> bool {
+    let begins_with = |mark: char| value.to_string().starts_with(mark);
+    match value.kind() {
+        ValueKind::Plain => false,
+        ValueKind::Map => begins_with('{'),
+        ValueKind::Seq | ValueKind::Iterable => begins_with('['),
+        _ => true,
     }
 }
 
