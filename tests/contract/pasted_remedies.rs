@@ -120,6 +120,12 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
         r#"file: { path: "@/f", template: t.j2 }"#,
         "sudo chmod a+r ",
     ),
+    (
+        "a tree that its owner cannot enter",
+        "mkdir -p d/e; touch d/e/f; chmod 600 d/e",
+        r#"directory: { path: "@/d", recursive: true, file_mode: "0600" }"#,
+        "chmod u+rx ",
+    ),
     ("no such owner", "true", "run_as: root\n    directory: { path: /tmp/d, owner: deployer }", "sudo useradd "),
     ("no such group", "true", "run_as: root\n    directory: { path: /tmp/d, group: deployers }", "sudo groupadd "),
     ("no such user", "true", "run_as: runner\n    directory: { path: /tmp/of-runner }", "sudo useradd --create-home "),

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 use crate::text::{io_error_text, shell_word};
 
-use super::{acts_as_root, escape_path};
+use super::{acting_ids, acts_as_root, escape_path};
 
 /// An error of the file system: what was tried on which path, what happened, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,17 @@ impl Error {
     pub(super) fn newer(path: &Path) -> Self {
         let message = format!("{} was written to in the meantime, and is as it was written", escape_path(path));
         Self { is_newer: true, ..Self::refused(message, "run again") }
+    }
+
+    /// Returns the error with the remedy for a directory that was seen with this owner and mode, if its owner is the acting user,
+    /// whom the mode does not let in.
+    pub(super) fn of_directory(self, path: &Path, seen: Option<(u32, u32)>) -> Self {
+        const READ_AND_ENTER: u32 = 0o500;
+        let is_closed = |(uid, mode): (u32, u32)| uid == acting_ids().0 && mode & READ_AND_ENTER != READ_AND_ENTER;
+        if !self.is_denied() || acts_as_root() || !seen.is_some_and(is_closed) {
+            return self;
+        }
+        Self { hint: Some(format!("let its owner in: `chmod u+rx {}`", shell_word(path))), ..self }
     }
 
     /// Makes an error of an unexpected state of the host, with its remedy.

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desired::Directory;
 use super::entry_rules::EntryRules;
+use super::mode_rule::OWNER_ACCESS;
 use crate::host::capabilities::{Capability, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, tree};
 use crate::resource::ObserveContext;
@@ -89,7 +90,11 @@ pub struct Tree {
     /// The privilege that the first of these needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Capability>,
-    /// When the oldest of them was created, in microseconds since 1970.
+    /// Those of the entries that differ that are directories of the acting user, who is not root and could no longer list or
+    /// enter them.
+    #[serde(default, skip_serializing_if = "Examples::is_empty")]
+    pub closed: Examples,
+    /// When the oldest of the entries that differ was created, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<i64>,
     /// The entries that differ and cannot be changed by any user: they are immutable or append-only.
@@ -237,6 +242,10 @@ fn survey(
         } else {
             (sets_group_id && !keeps_set_group_id(group)).then_some(Capability::SetId)
         };
+        let is_closed = change.mode.is_some_and(|mode| mode & OWNER_ACCESS != OWNER_ACCESS);
+        if is_closed && owns && ownership.acting_uid != 0 && entry.kind == FileKind::Directory {
+            tree.closed.add(|| entry.path());
+        }
         if needs.is_some() {
             tree.beyond_rights.add(|| entry.path());
             tree.needs = tree.needs.or(needs);

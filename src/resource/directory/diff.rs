@@ -1,3 +1,4 @@
+use super::mode_rule::{OWNER_ACCESS, mode_with_access};
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
 use crate::host::fs::FileKind;
@@ -8,6 +9,8 @@ use crate::resource::{Diff, Failure};
 use crate::text::{aside, path_of_name, shell_word};
 
 const AS_ROOT: &str = "set run_as: root on the step";
+/// The other remedy for a mode that locks the acting user out.
+const ONLY_ROOT: &str = "run_as: root if only root is to enter";
 
 pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -21,6 +24,7 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             _ => "recursive has no effect without owner or group".to_owned(),
         });
     }
+    diff.warnings.extend(closing_modes(desired));
     match &actual.found {
         Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
             .hint(format!("move it aside: `{}`, or correct the path", aside(&desired.path)))),
@@ -28,6 +32,7 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             if let Some(denial) = denied {
                 return Err(attributes::refusal(&format!("cannot create {path}"), denial));
             }
+            check_access(desired, actual, actual.ownership.acting_uid)?;
             // A new directory belongs to the acting user.
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
             if let Some(mode) = desired.mode {
@@ -43,6 +48,7 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
             Ok(diff)
         }
         Found::Directory(seen) => {
+            check_access(desired, actual, seen.uid)?;
             if let Some(tree) = &seen.tree {
                 diff_tree(desired, actual, tree, &mut diff)?;
             }
@@ -106,6 +112,21 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         ))
         .hint(actual.ownership.privilege_hint(tree.needs.unwrap_or(Capability::ChangeOwner), AS_ROOT)));
     }
+    if tree.closed.count > 0
+        && let Some(rule) = &desired.dir_mode
+    {
+        return Err(Failure::new(format!(
+            "dir_mode {rule} would lock {} out of {} below {path}, which it could no longer list or enter: {}",
+            actual.ownership.user(),
+            if tree.closed.count == 1 {
+                "1 directory".to_owned()
+            } else {
+                format!("{} directories", tree.closed.count)
+            },
+            tree.closed
+        ))
+        .hint(format!("set dir_mode: \"{}\" on the step, or {ONLY_ROOT}", rule.with_access())));
+    }
     if tree.hard_linked.count > 0 && desired.hard_links == HardLinks::Refuse {
         let first = path.join(tree.hard_linked.first.first().map(|first| path_of_name(first)).unwrap_or_default());
         let have = if tree.hard_linked.count == 1 { "has" } else { "have" };
@@ -131,6 +152,48 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
         oldest: tree.oldest,
     })));
     Ok(())
+}
+
+/// Checks that the acting user can still walk the tree after the directory itself has its mode.
+///
+/// # Errors
+/// It could not. `uid` is the owner of the directory.
+fn check_access(desired: &Directory, actual: &Actual, uid: u32) -> Result<(), Failure> {
+    let (path, acting) = (&desired.path, actual.ownership.acting_uid);
+    match desired.mode {
+        Some(mode)
+            if acting != 0
+                && acting == uid
+                && desired.entry_rules(&actual.ownership).is_some()
+                && mode.bits() & OWNER_ACCESS != OWNER_ACCESS =>
+        {
+            let user = actual.ownership.user();
+            Err(Failure::new(format!(
+                "mode {mode} would lock {user} out of {path}, which it could no longer list or enter"
+            ))
+            .hint(format!("set mode: \"{}\" on the step, or {ONLY_ROOT}", mode_with_access(mode))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns warnings about modes with which the owner can read or write a directory, and not enter it. Nobody means that.
+fn closing_modes(desired: &Directory) -> Vec<String> {
+    const READ_OR_WRITE: u32 = 0o600;
+    const ENTER: u32 = 0o100;
+    let is_closing = |mode: u32| mode & READ_OR_WRITE != 0 && mode & ENTER == 0;
+    let warning = |key: &str, mode: &str, better: &str| {
+        format!(
+            "{key} {mode} does not let the owner enter directories: without x, what is in them cannot be opened; set {key}: \
+             \"{better}\""
+        )
+    };
+    let mode = desired.mode.filter(|mode| is_closing(mode.bits()));
+    // A rule that leaves x alone is right for directories that have it.
+    let dir_mode = desired.dir_mode.as_ref().filter(|rule| is_closing(rule.apply(0o755, true)));
+    let mode = mode.map(|mode| warning("mode", &mode.to_string(), &mode_with_access(mode).to_string()));
+    let dir_mode = dir_mode.map(|rule| warning("dir_mode", &rule.to_string(), &rule.with_access()));
+    mode.into_iter().chain(dir_mode).collect()
 }
 
 fn entries(count: u64) -> String {

@@ -10,6 +10,8 @@ use crate::resource::value::Mode;
 const SET_IDS: u32 = 0o6000;
 const STICKY: u32 = 0o1000;
 const EXECUTE: u32 = 0o111;
+/// What the owner of a directory needs to list and to enter it.
+pub const OWNER_ACCESS: u32 = 0o500;
 
 /// The desired mode of an entry, given its actual mode.
 ///
@@ -70,6 +72,14 @@ impl ModeRule {
         Ok(rule)
     }
 
+    /// Returns the rule that also lets the owner list and enter directories. A directory that others may list, they may enter, too.
+    pub fn with_access(&self) -> String {
+        match &self.form {
+            Form::Octal(mode) => mode_with_access(*mode).to_string(),
+            Form::Symbolic(_) => format!("{},u+rx", self.text),
+        }
+    }
+
     /// Returns the new mode of an entry with the current mode `mode`.
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match &self.form {
@@ -77,6 +87,12 @@ impl ModeRule {
             Form::Symbolic(clauses) => clauses.iter().fold(mode, |mode, clause| clause.apply(mode, is_dir)),
         }
     }
+}
+
+/// Returns the mode with which the owner of a directory can list and enter it, and others can enter it if they can list it.
+pub fn mode_with_access(mode: Mode) -> Mode {
+    let bits = mode.bits() | OWNER_ACCESS;
+    Mode::from_bits(bits | (bits & 0o444) >> 2)
 }
 
 impl Clause {
@@ -206,6 +222,17 @@ mod tests {
                     assert_eq!(read.apply(mode, is_dir), attributes(path).2, "{rule} on {mode:04o}, {is_dir}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_rule_with_access_lets_the_owner_in() {
+        for (rule, expected) in
+            [("0644", "0755"), ("0600", "0700"), ("0000", "0500"), ("2640", "2750"), ("u=rw,g=r", "u=rw,g=r,u+rx")]
+        {
+            let with_access = ModeRule::new(rule).unwrap().with_access();
+            assert_eq!(with_access, expected);
+            assert_eq!(ModeRule::new(&with_access).unwrap().apply(0, true) & OWNER_ACCESS, OWNER_ACCESS);
         }
     }
 

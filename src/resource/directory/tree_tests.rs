@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::*;
-use crate::host::testing::{attributes, chmod, chown, context, converge, desired, folder, plan};
+use crate::host::testing::{
+    as_user, attributes, chmod, chown, context, converge, desired, folder, plan, refused, snapshot,
+};
 use crate::resource::Change as _;
 
 fn directory(path: &Path, more: &str) -> Directory {
@@ -209,4 +211,82 @@ fn keys_for_entries_need_a_recursive_directory() {
     );
     let sent: Directory = serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap();
     assert_eq!(sent, step);
+}
+
+/// A mode that would keep the acting user from walking the tree again is refused before anything is changed.
+#[test]
+fn modes_that_lock_the_acting_user_out_are_refused() {
+    let name = concat!(module_path!(), "::modes_that_lock_the_acting_user_out_are_refused");
+    let prepare = |folder: &Path| {
+        files(&folder.join("t"), &[("a/f", 0o600), ("b/c/f", 0o600)]);
+        for path in ["t", "t/a", "t/a/f", "t/b", "t/b/c", "t/b/c/f"] {
+            chown(&folder.join(path), 50000, 50000);
+        }
+    };
+    as_user(50000, name, prepare, |folder| {
+        let top = folder.join("t");
+        for (keys, expected, remedy) in [
+            ("dir_mode: '0644'", "dir_mode 0644 would lock uid 50000 out of 3 directories below", "dir_mode: '0755'"),
+            ("dir_mode: 'u=rw,g=r,o='", "dir_mode u=rw,g=r,o= would lock", "dir_mode: 'u=rw,g=r,o=,u+rx'"),
+            ("dir_mode: 'u-r'", "dir_mode u-r would lock", "dir_mode: 'u-r,u+rx'"),
+            (
+                "file_mode: '0600', mode: '0644'",
+                "mode 0644 would lock uid 50000 out of",
+                "file_mode: '0600', mode: '0755'",
+            ),
+        ] {
+            let before = snapshot(&top);
+            let refusal = refused(&directory(&top, &format!("recursive: true, {keys}")), &context(None));
+            assert!(refusal.message.contains(expected), "{keys}: {}", refusal.message);
+            let hint = refusal.hint.unwrap();
+            let key = remedy.rsplit(", ").find(|part| part.contains("mode: ")).unwrap().replace('\'', "\"");
+            assert!(keys.contains("u=") || hint.contains(&key), "{keys}: {hint}");
+            assert!(hint.ends_with("or run_as: root if only root is to enter"), "{hint}");
+            assert_eq!(snapshot(&top), before, "{keys}");
+            converge(&directory(&top, &format!("recursive: true, {remedy}")), &context(None), folder);
+        }
+        let new = directory(&folder.join("new"), "recursive: true, file_mode: '0600', mode: '0600'");
+        assert!(refused(&new, &context(None)).message.contains("mode 0600 would lock uid 50000 out of"));
+        // Other classes than the owner's do not matter, nor does a directory whose entries the step leaves alone.
+        converge(&directory(&top, "recursive: true, dir_mode: '0700'"), &context(None), folder);
+        let closed = converge(&directory(&top, "mode: '0600'"), &context(None), folder);
+        assert!(closed.warnings[0].starts_with("mode 0600 does not let the owner enter directories"), "{closed:?}");
+        // The remedy for a directory that is closed already is its own.
+        for (closed, mode) in [("t", 0o600), ("t/b", 0o600), ("t/b", 0o300), ("t", 0o200)] {
+            chmod(&top, 0o700);
+            chmod(&folder.join(closed), mode);
+            let step = directory(&top, "recursive: true, dir_mode: '0755'");
+            let failure = plan(&step, &context(None)).unwrap_err();
+            let expected = format!("let its owner in: `chmod u+rx {}`", folder.join(closed).display());
+            assert_eq!(failure.hint.as_deref(), Some(expected.as_str()), "{failure:?}");
+            chmod(&folder.join(closed), mode | 0o500);
+        }
+        chmod(&top, 0o700);
+    });
+}
+
+/// Root can walk any tree, and is warned.
+#[test]
+fn modes_that_lock_owners_out_are_warned_of() {
+    let folder = folder();
+    let top = folder.path().join("t");
+    files(&top, &[("a/f", 0o600)]);
+    for (keys, warned) in [
+        ("dir_mode: '0644'", "dir_mode 0644 does not let the owner enter"),
+        ("dir_mode: 'a-x'", "dir_mode a-x does not let the owner enter"),
+        ("file_mode: '0600', mode: '0640'", "mode 0640 does not let the owner enter"),
+        ("dir_mode: '0000'", ""),
+        ("dir_mode: 'u=rwX,g=rX'", ""),
+        ("dir_mode: 'g-w'", ""),
+    ] {
+        for _ in 0..2 {
+            let found = plan(&directory(&top, &format!("recursive: true, {keys}")), &context(None)).unwrap().unwrap();
+            assert_eq!(
+                found.warnings.iter().any(|one| one.starts_with(warned)),
+                !warned.is_empty(),
+                "{keys}: {found:?}"
+            );
+            converge(&directory(&top, &format!("recursive: true, {keys}")), &context(None), folder.path());
+        }
+    }
 }

@@ -150,7 +150,7 @@ pub fn walk(top: &Dir, left_out: &LeftOut, visit: impl FnMut(Visit<'_>) -> Resul
 /// visit, several at once.
 pub fn survey(top: &Dir, left_out: &LeftOut, visit: impl FnMut(Visit<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let seen = || look_at_open(top.readable()?);
-    let ahead = Lookahead::new(left_out, seen().map_err(|errno| Error::call("list", top.path(), errno))?);
+    let ahead = Lookahead::new(left_out, seen().map_err(|errno| cannot_list_top(top, errno))?);
     recorded(top, visit, |visit| {
         std::thread::scope(|scope| walk_entries(top, left_out, visit, Some(&mut Helpers::new(&ahead, scope))))
     })
@@ -186,7 +186,7 @@ fn walk_entries(
         let batch = list(&fd, (left_out, Some(0)), &PathBuf::new)?;
         Ok(Opened { seen: look_at_open(&fd)?, fd: Arc::new(fd), batch: Arc::new(batch) })
     });
-    let opened = opened.map_err(|errno| Error::call("list", top.path(), errno))?;
+    let opened = opened.map_err(|errno| cannot_list_top(top, errno))?;
     let mut levels = vec![Level::new(CString::default(), opened, Some(0))];
     while let Some(level) = levels.last_mut() {
         let (batch, index) = (Arc::clone(&level.batch), level.next);
@@ -208,7 +208,11 @@ fn walk_entries(
         let seen = match known.unwrap_or_else(|| look(fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(seen) => seen,
             Err(Errno::NOENT) => continue,
-            Err(errno) => return Err(failed("look at", errno)),
+            Err(errno) => {
+                let around = top.path().join(below_top(&levels, c""));
+                let seen = levels.last().map(|level| (level.seen.uid, level.seen.mode.into()));
+                return Err(failed("look at", errno).of_directory(&around, seen));
+            }
         };
         if levels.first().is_some_and(|top| seen.is_mount(&top.seen)) {
             visit(Visit::Mount(below_top(&levels, name)))?;
@@ -222,6 +226,11 @@ fn walk_entries(
         }
     }
     Ok(())
+}
+
+fn cannot_list_top(top: &Dir, errno: Errno) -> Error {
+    let seen = top.stat_self().ok().map(|stat| (stat.uid, stat.mode));
+    Error::call("list", top.path(), errno).of_directory(top.path(), seen)
 }
 
 /// Lists the next entries of the innermost level.
@@ -257,7 +266,13 @@ fn enter(
         Ok(opened) => opened,
         // It no longer exists, or was replaced since its type was read.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        Err(errno) => return Err(Error::call("open", &top.path().join(below_top(levels, name)), errno)),
+        Err(errno) => {
+            let path = top.path().join(below_top(levels, name));
+            let seen = innermost(levels).and_then(|fd| look(fd, name, AtFlags::SYMLINK_NOFOLLOW)).ok();
+            return Err(
+                Error::call("open", &path, errno).of_directory(&path, seen.map(|seen| (seen.uid, seen.mode.into())))
+            );
+        }
     };
     if levels.first().is_some_and(|top| opened.seen.is_mount(&top.seen)) {
         return visit(Visit::Mount(below_top(levels, name)));
