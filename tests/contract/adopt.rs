@@ -271,6 +271,30 @@ fn of_files_only_private_keys_are_adopted() {
     for (path, said) in [("k/id.pub", "is a public key"), ("text", "private key"), ("k/locked", "passphrase")] {
         refused(&sandbox, "ubuntu", &[path], &[&format!("cannot adopt /home/ubuntu/{path}: it "), said]);
     }
+    // No remedy edits a file that is no key.
+    sandbox.bash(
+        "ubuntu",
+        "printf 'port = 1\\r\\nhost = a\\r\\n' > crlf.ini; printf '\\357\\273\\277a = 1\\n' > bom.ini; head -c 99 /dev/zero > binary; \
+         printf 'a = 1\\n' | iconv -t UTF-16 > utf-16.ini; printf '<a/>\\n' > page; > empty",
+    );
+    for path in ["crlf.ini", "bom.ini", "binary", "utf-16.ini", "page", "empty", "text"] {
+        let said = [
+            "of files only private keys are adopted",
+            "hint: write a step of the kind `file` for it: `provision init file`",
+        ];
+        refused(&sandbox, "ubuntu", &[path], &said);
+    }
+    refused(&sandbox, "ubuntu", &["crlf.ini"], &["it is not a private key: no BEGIN … PRIVATE KEY line"]);
+    // A key with the same line endings is converted by its remedy.
+    sandbox.bash("ubuntu", "sed 's/$/\\r/' k/id > k/crlf; chmod 600 k/crlf");
+    refused(
+        &sandbox,
+        "ubuntu",
+        &["k/crlf"],
+        &["it has CRLF line endings", "convert it: `sed -i 's/\\r$//' /home/ubuntu/k/crlf`"],
+    );
+    sandbox.bash("ubuntu", "sed -i 's/\\r$//' /home/ubuntu/k/crlf");
+    adopted(&sandbox, "ubuntu", &["k/crlf"]);
     sandbox.bash("root", "chown root: /home/ubuntu/id; chmod 600 /home/ubuntu/id");
     refused(&sandbox, "ubuntu", &["id"], &["ubuntu may not read it", "sudo provision adopt /home/ubuntu/id"]);
     adopted(&sandbox, "root", &["/home/ubuntu/id"]);

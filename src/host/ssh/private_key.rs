@@ -36,6 +36,9 @@ pub struct UnusableKey {
     /// The predicate of a sentence that starts with "the source".
     pub reason: String,
     pub remedy: String,
+    /// Whether the bytes have nothing of a key, so that the remedy would only damage them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_something_else: bool,
 }
 
 impl KeyRead {
@@ -43,7 +46,7 @@ impl KeyRead {
     pub fn of(bytes: &[u8]) -> Self {
         match read(bytes) {
             Ok(key) => Self::PrivateKey(PublicFacts::of(&key)),
-            Err(other) => Self::Other(other),
+            Err(other) => Self::Other(UnusableKey { is_something_else: !has_part_of_key(bytes), ..other }),
         }
     }
 
@@ -106,7 +109,18 @@ const OPENSSH_END: &str = "-----END OPENSSH PRIVATE KEY-----";
 const GIVE_PRIVATE: &str = "give the private key, the file without .pub";
 
 fn not_a_key(reason: impl Into<String>, remedy: impl Into<String>) -> UnusableKey {
-    UnusableKey { reason: reason.into(), remedy: remedy.into() }
+    UnusableKey { reason: reason.into(), remedy: remedy.into(), is_something_else: false }
+}
+
+/// Returns whether the bytes have a mark of a private key, a public key or a certificate, in any encoding.
+fn has_part_of_key(bytes: &[u8]) -> bool {
+    const MARKS: [&[u8]; 6] =
+        [b"-----BEGIN ", b"---- BEGIN ", b"PRIVATE KEY", b"PuTTY-User-Key-File", b"LS0tLS1CRUdJTi", b"AAAA"];
+    // UTF-16 has a zero byte beside each letter.
+    let text: Zeroizing<Vec<u8>> = Zeroizing::new(bytes.iter().copied().filter(|byte| *byte != 0).collect());
+    // A DER key is a sequence.
+    let is_der = matches!(bytes, [0x30, 0x20..=0xff, ..]) && std::str::from_utf8(bytes).is_err();
+    is_der || MARKS.iter().any(|mark| text.windows(mark.len()).any(|window| window == *mark))
 }
 
 /// Returns the remedy that replaces the content of a key, of which `KEY.orig` is a copy. The file keeps its owner and mode.
@@ -132,13 +146,13 @@ fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
     };
     mistaken(text)?;
     damaged_in_transit(text)?;
-    if text.contains('\r') {
-        return Err(not_a_key("has CRLF line endings, as Windows writes them", "convert it: `sed -i 's/\\r$//' KEY`"));
-    }
     let labels: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(BEGIN)?.strip_suffix("-----")).collect();
     let Some(label) = labels.iter().find(|label| label.ends_with("PRIVATE KEY")) else {
         return Err(no_private_key_block(&labels));
     };
+    if text.contains('\r') {
+        return Err(not_a_key("has CRLF line endings, as Windows writes them", "convert it: `sed -i 's/\\r$//' KEY`"));
+    }
     if !text.contains(&format!("-----END {label}-----")) {
         return Err(not_a_key("is incomplete: its END line is missing", "copy the whole file"));
     }

@@ -28,6 +28,8 @@ pub(super) fn step(key_file: &KeyFile, actual: &Actual) -> Result<Adopted, Failu
             return Err(Failure::new(format!("it {}, and of files only private keys are adopted", other.reason)).hint(
                 if is_yaml {
                     format!("a value in a compose file is named by itself: --variable {file}:NAME")
+                } else if other.is_something_else {
+                    "write a step of the kind `file` for it: `provision init file` shows one".to_owned()
                 } else {
                     other.remedy.replace("KEY", &file)
                 },
