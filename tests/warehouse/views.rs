@@ -1,8 +1,9 @@
 //! The view over a series on a real PostgreSQL, and what keeps a column from being widened.
 
+use provision::failure::Failure;
 use provision::host::warehouse::Warehouse;
 use provision::resource::period_tables::PeriodTables;
-use provision::resource::relation::TableChange;
+use provision::resource::relation::{TableChange, UnionType, union_type};
 use provision::resource::{Change as _, Diff};
 
 use crate::cluster::shared;
@@ -132,6 +133,22 @@ async fn a_replacement_that_will_fail_is_reported_by_plan() {
             "its column b is character varying(5), and would be character varying",
         ),
         ("CREATE TABLE s.n (a int, x int, b varchar(5)); DROP TABLE s.m; ALTER TABLE s.n RENAME TO m", ""),
+        ("ALTER TABLE s.m ALTER COLUMN a TYPE bigint", "its column a is integer, and would be bigint"),
+        (
+            "ALTER TABLE s.m ALTER COLUMN a TYPE bigint; CREATE VIEW s.\"by a\" AS SELECT count(*) AS n FROM s.h; \
+             CREATE VIEW s.all AS SELECT a, n FROM s.h, s.\"by a\"; CREATE MATERIALIZED VIEW s.kept AS SELECT * FROM s.all",
+            "its column a is integer, and would be bigint",
+        ),
+        (
+            "ALTER TABLE s.m ALTER COLUMN a TYPE text",
+            "view s.h cannot be replaced: column a is integer in s.h_2025_h2, but text in s.h_2026_h2, and a UNION ALL needs a \
+             common type",
+        ),
+        (
+            "ALTER TABLE s.m ALTER COLUMN a TYPE text; CREATE VIEW s.v AS SELECT a FROM s.h_2025_h2; \
+             CREATE VIEW s.w AS SELECT v.a FROM s.v, s.h",
+            "view s.h cannot be replaced: column a is integer in s.h_2025_h2",
+        ),
     ] {
         let database = Database::with("CREATE TABLE s.m (a int, b varchar(5))");
         let step = periods(&format!("on_drift: report\n{VIEW}"));
@@ -172,6 +189,11 @@ async fn a_column_in_use_is_not_planned_to_be_widened() {
              CREATE TRIGGER t BEFORE UPDATE OF a ON s.h_2025_h2 FOR EACH ROW EXECUTE FUNCTION s.f()",
             "TRIGGER t ON s.h_2025_h2 uses the column",
         ),
+        (
+            "CREATE VIEW s.v AS SELECT a FROM s.h_2025_h2; CREATE VIEW s.a AS SELECT * FROM s.v; \
+             CREATE MATERIALIZED VIEW s.z AS SELECT count(*) FROM s.a",
+            "MATERIALIZED VIEW s.z and VIEW s.a and VIEW s.v use the column",
+        ),
     ] {
         let database = Database::with(set_up);
         database.psql(user);
@@ -204,6 +226,135 @@ async fn a_column_of_the_steps_own_view_is_widened_after_the_view_is_dropped() {
             "create view s.h over 1 table"
         ]
     );
+}
+
+/// PostgreSQL alters no column that a view reads, so the hint drops the step's view and what reads that.
+#[tokio::test]
+async fn a_drifted_column_of_the_view_is_repaired_by_the_hint() {
+    let database = Database::with("CREATE TABLE s.m (a int)");
+    let step = periods(VIEW);
+    database.apply(&step).await;
+    database.psql("ALTER TABLE s.m ALTER COLUMN a TYPE bigint; CREATE VIEW s.reader AS SELECT a FROM s.h");
+    let drift = |planned: &Diff<TableChange>| planned.drift.first().map(|one| one.hint.clone().unwrap());
+    let hint = drift(&database.plan(&step).await).unwrap();
+    let then = "then run apply, which creates the view again, and create VIEW s.reader again (keep its definition)";
+    assert!(hint.ends_with(then), "{hint}");
+    database.psql(statement(&hint));
+    while let Some(hint) = drift(&database.plan(&step).await) {
+        database.psql(statement(&hint));
+    }
+    assert_eq!(database.apply(&step).await, ["create view s.h over 2 tables"]);
+}
+
+/// A view that does not exist yet can be impossible, too.
+#[tokio::test]
+async fn a_union_of_types_without_a_common_one_is_reported_by_plan() {
+    for (types, remedied) in [
+        (["integer", "text"], &["create view s.h over 2 tables"][..]),
+        (["text", "integer"], &["create table s.h_2025_h2 like s.m", "create view s.h over 2 tables"]),
+        (["date", "timestamp"], &[]),
+    ] {
+        let [old, new] = types;
+        let database = Database::with(&format!("CREATE TABLE s.m (a {new}); CREATE TABLE s.h_2025_h2 (a {old})"));
+        let step = periods(&format!("on_drift: report\n{VIEW}"));
+        if remedied.is_empty() {
+            assert_eq!(database.apply(&step).await.len(), 2);
+            continue;
+        }
+        let planned = database.plan(&step).await;
+        let expected = format!("column a is {old} in s.h_2025_h2, but {new} in s.h_2026_h1");
+        assert!(obstacles(&planned).contains(&expected), "{planned:?}");
+        assert_eq!(database.apply(&step).await, ["create table s.h_2026_h1 like s.m"]);
+        assert_eq!(database.remedied(&step).await, remedied);
+    }
+}
+
+/// The rules for the types of a UNION are those of the server.
+#[tokio::test]
+async fn the_server_makes_the_predicted_types_of_a_union() {
+    const TYPES: [&str; 22] = [
+        "smallint",
+        "integer",
+        "bigint",
+        "numeric",
+        "numeric(9,2)",
+        "real",
+        "double precision",
+        "character(5)",
+        "character(9)",
+        "character varying",
+        "character varying(5)",
+        "text",
+        "date",
+        "timestamp without time zone",
+        "timestamp(3) without time zone",
+        "timestamp with time zone",
+        "time without time zone",
+        "time with time zone",
+        "interval",
+        "boolean",
+        "uuid",
+        "jsonb",
+    ];
+    let database = Database::with(
+        "CREATE FUNCTION s.union_of(VARIADIC types text[]) RETURNS text LANGUAGE plpgsql AS $$ DECLARE made text; BEGIN \
+         EXECUTE 'CREATE TEMP VIEW u AS ' || (SELECT string_agg('SELECT NULL::' || one || ' AS a', ' UNION ALL ' ORDER BY at) \
+         FROM unnest(types) WITH ORDINALITY AS listed(one, at)); \
+         SELECT format_type(atttypid, atttypmod) INTO made FROM pg_attribute WHERE attrelid = 'pg_temp.u'::regclass; \
+         DROP VIEW u; RETURN made; EXCEPTION WHEN datatype_mismatch OR cannot_coerce THEN RETURN 'none'; END $$",
+    );
+    let mut asked = Vec::new();
+    for left in TYPES {
+        for right in TYPES {
+            asked.extend(["integer", "text", "timestamp with time zone"].map(|third| [left, right, third]));
+        }
+    }
+    let calls: Vec<String> = asked.iter().map(|types| format!("(s.union_of('{}'))", types.join("', '"))).collect();
+    let found = database.psql(&format!("VALUES {}", calls.join(", ")));
+    assert_eq!(found.lines().count(), asked.len());
+    for (types, found) in asked.iter().zip(found.lines()) {
+        let expected = match union_type(types) {
+            UnionType::Of(name) => name,
+            UnionType::None(..) => "none".to_owned(),
+            UnionType::Unknown => panic!("{types:?} have no rule"),
+        };
+        assert_eq!(found, expected, "{types:?}");
+    }
+}
+
+/// A member of the owner who does not inherit its rights cannot replace the view, and another GRANT of the role changes nothing.
+#[tokio::test]
+async fn a_member_without_the_rights_of_the_owner_is_given_them_by_the_hint() {
+    let database = Database::with("CREATE TABLE s.m (a int)");
+    let name = &database.name;
+    let (maker, owner) = (format!("\"Maker_{name}\""), format!("owner_{name}"));
+    database.psql(&format!(
+        "CREATE USER {maker} NOINHERIT; CREATE ROLE {owner}; GRANT USAGE, CREATE ON SCHEMA s TO {maker}, {owner}; \
+         GRANT SELECT ON s.m TO {maker}"
+    ));
+    let url = shared().socket_url(name).replace("postgres@", &format!("Maker_{name}@"));
+    let connection = connect(&url);
+    apply(&periods(VIEW), &connection, DAY).await;
+    database.psql(&format!("ALTER VIEW s.h OWNER TO {owner}"));
+    let later = periods(&format!("ahead: 1\n{VIEW}"));
+    database.psql(&format!("GRANT {owner} TO {maker}"));
+    let planned = plan(&later, &connection, DAY).await.unwrap();
+    let [obstacle] = planned.obstacles.as_slice() else { panic!("{planned:?}") };
+    let expected =
+        format!("s.h belongs to {owner}, and {maker} is a member of {owner} that does not inherit its rights");
+    assert!(obstacle.message.ends_with(&expected), "{obstacle:?}");
+    let remedy = |obstacle: &Failure| obstacle.hint.as_deref().unwrap().rsplit('`').nth(1).unwrap().to_owned();
+    database.psql(&remedy(obstacle));
+    let done = apply(&later, &connection, DAY).await;
+    assert!(done.contains(&"replace view s.h over 3 tables".to_owned()), "{done:?}");
+    // Neither a member, nor one who would inherit as a member.
+    database
+        .psql(&format!("ALTER VIEW s.h OWNER TO {owner}; REVOKE {owner} FROM {maker}; ALTER ROLE {maker} NOINHERIT"));
+    let last = periods(&format!("ahead: 2\n{VIEW}"));
+    let planned = plan(&last, &connection, DAY).await.unwrap();
+    database.psql(&remedy(&planned.obstacles[0]));
+    let done = apply(&last, &connection, DAY).await;
+    assert!(done.contains(&"replace view s.h over 4 tables".to_owned()), "{done:?}");
 }
 
 #[tokio::test]

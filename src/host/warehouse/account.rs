@@ -7,6 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::dialect::Dialect;
+use super::name::Shown;
 
 /// What the connected user may do with a relation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,17 +20,62 @@ pub struct Rights {
     /// Without the owner's rights: the privileges that the user may grant.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub grant: BTreeSet<Privilege>,
+    /// Without the owner's rights: whether the user is a member of the owner all the same, and does not inherit its rights.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_member: bool,
 }
 
 impl Default for Rights {
     fn default() -> Self {
-        Self { select: true, own: true, grant: BTreeSet::new() }
+        Self { select: true, own: true, grant: BTreeSet::new(), is_member: false }
     }
 }
 
 impl Rights {
     pub(super) fn are_full(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// What gives the rights of a role to its members. Only on PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inheritance {
+    /// Whether the connected user has the attribute INHERIT.
+    pub of_user: bool,
+    /// Whether GRANT has the options INHERIT and SET, as in PostgreSQL 16. Then the attribute is only their default.
+    pub in_grants: bool,
+}
+
+impl Default for Inheritance {
+    fn default() -> Self {
+        Self { of_user: true, in_grants: false }
+    }
+}
+
+impl Inheritance {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns the statements that give the rights of a role to a user. `is_member` tells whether the user is a member of it already.
+    pub fn statements(self, role: &str, user: &str, is_member: bool) -> String {
+        let (role, user) = (Shown(role), Shown(user));
+        let grant = format!("GRANT {role} TO {user}");
+        let alter = format!("ALTER ROLE {user} INHERIT;");
+        match (self.in_grants, self.of_user) {
+            (true, true) if !is_member => format!("{grant};"),
+            (true, _) => format!("{grant} WITH INHERIT TRUE;"),
+            (false, true) => format!("{grant};"),
+            (false, false) if is_member => alter,
+            (false, false) => format!("{grant}; {alter}"),
+        }
+    }
+
+    /// Returns the statement that lets a user give tables to a role.
+    pub fn statement_to_set(self, role: &str, user: &str) -> String {
+        let option = if self.in_grants { " WITH SET TRUE" } else { "" };
+        format!("GRANT {} TO {}{option};", Shown(role), Shown(user))
     }
 }
 

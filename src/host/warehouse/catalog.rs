@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, Privilege, Rights};
+use super::account::{Account, Inheritance, Privilege, Rights};
 use super::column::Column;
 use super::dialect::Dialect;
 use super::layout::{Dist, Sort};
@@ -104,6 +104,9 @@ pub struct Catalog {
     /// The queried accounts to which the connected user may give a table. `None` if the server does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub possible_owners: Option<BTreeSet<String>>,
+    /// Only on PostgreSQL: what gives the rights of a role to the connected user.
+    #[serde(default, skip_serializing_if = "Inheritance::is_default")]
+    pub inheritance: Inheritance,
     /// The queried types that exist, each with its qualified name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, String>,
@@ -144,6 +147,7 @@ impl Catalog {
             relations: BTreeMap::new(),
             accounts: BTreeSet::new(),
             possible_owners: None,
+            inheritance: Inheritance::default(),
             types: BTreeMap::new(),
             read_only: None,
             single_byte: false,
@@ -182,6 +186,7 @@ impl Catalog {
         let mut part = Catalog {
             accounts: self.accounts.intersection(&query.accounts).cloned().collect(),
             possible_owners: self.possible_owners.clone(),
+            inheritance: self.inheritance,
             types: self.types.iter().filter(|(name, _)| query.types.contains(*name)).map(own).collect(),
             read_only: self.read_only.clone(),
             single_byte: self.single_byte,
@@ -277,9 +282,13 @@ pub struct Relation {
     /// Only on PostgreSQL: the options of a view, such as `security_barrier`. Empty if definitions were not read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
-    /// Only on PostgreSQL: what prevents the types of columns from being altered, as DROP names it (`VIEW a.b`).
+    /// Only on PostgreSQL: what prevents the types of columns from being altered, as DROP names it (`VIEW a.b`), and what reads that,
+    /// in the order in which all of it can be dropped.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub used_by: BTreeMap<String, BTreeSet<String>>,
+    pub used_by: BTreeMap<String, Vec<String>>,
+    /// Only of a view on PostgreSQL: the same for what prevents the view from being dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_by: Vec<String>,
     /// Only on Redshift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dist: Option<Dist>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-use super::account::{Account, Privilege, Rights};
+use super::account::{Account, Inheritance, Privilege, Rights};
 use super::acl;
 use super::catalog::{Catalog, CatalogQuery, Computed, Inserts, ReadOnly, Relation, RelationKind, Schema};
 use super::column::Column;
@@ -70,6 +70,7 @@ pub(super) fn catalog(
     if let Some(row) = answers.rows(Part::State).first() {
         catalog.read_only = read_only(row, &catalog.user);
         catalog.single_byte = field(row, 4) == Some("1");
+        catalog.inheritance = Inheritance { of_user: field(row, 6) != Some("f"), in_grants: flag(row, 7) };
         if flag(row, 5) {
             // Superusers pass all of these checks.
             catalog.possible_owners = None;
@@ -156,8 +157,8 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
             catalog.incomplete.insert(name.clone());
         }
         let guards = guards.remove(text(row, 0)?).unwrap_or_default();
+        let used = uses.remove(text(row, 0)?).unwrap_or_default();
         let relation = Relation {
-            kind,
             inserts: Inserts { defaults: found.defaults.clone(), computed: found.computed.clone(), guards },
             owner: text(row, 4)?.to_owned(),
             rights: rights(row),
@@ -165,7 +166,9 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
             sort: found.sort_key(),
             union: unions.remove(text(row, 0)?).flatten(),
             options: options.remove(text(row, 0)?).unwrap_or_default(),
-            used_by: uses.remove(text(row, 0)?).unwrap_or_default(),
+            used_by: used.columns,
+            read_by: if kind == RelationKind::View { used.whole } else { Vec::new() },
+            kind,
             dist: field(row, 7).map(|style| dist(style, found.dist_key)),
             columns: found.columns,
         };
@@ -185,6 +188,7 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
                 union: None,
                 options: BTreeMap::new(),
                 used_by: BTreeMap::new(),
+                read_by: Vec::new(),
                 dist: None,
                 sort: None,
             });
@@ -204,7 +208,8 @@ fn relations(query: &CatalogQuery, answers: &Answers<'_>, catalog: &mut Catalog)
 /// Returns the connected user's rights on a relation. What the server does not tell is not held against the user.
 fn rights(row: &SimpleQueryRow) -> Rights {
     let grant = field(row, 10).unwrap_or_default().split(',').filter_map(Privilege::from_word).collect();
-    Rights { select: field(row, 8) != Some("f"), own: field(row, 9) != Some("f"), grant }
+    let own = field(row, 9) != Some("f");
+    Rights { select: field(row, 8) != Some("f"), own, grant, is_member: !own && flag(row, 11) }
 }
 
 /// Returns why the server accepts no changes, with the statement that turns the setting off.
@@ -297,8 +302,12 @@ fn columns(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Columns>, Incomplete
     Ok(columns)
 }
 
-/// What uses the columns of a relation.
-type Uses = BTreeMap<String, BTreeSet<String>>;
+/// What uses a relation, in the order in which it can be dropped.
+#[derive(Default)]
+struct Uses {
+    columns: BTreeMap<String, Vec<String>>,
+    whole: Vec<String>,
+}
 
 fn uses(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Uses>, Incomplete> {
     let mut uses: HashMap<&str, Uses> = HashMap::new();
@@ -308,7 +317,11 @@ fn uses(rows: &[SimpleQueryRow]) -> Result<HashMap<&str, Uses>, Incomplete> {
             Some(name) => format!("{} {} ON {relation}", text(row, 2)?, Shown(name)),
             None => format!("{} {relation}", text(row, 2)?),
         };
-        uses.entry(text(row, 0)?).or_default().entry(text(row, 1)?.to_owned()).or_default().insert(user);
+        let of = uses.entry(text(row, 0)?).or_default();
+        match text(row, 1)? {
+            "" => of.whole.push(user),
+            column => of.columns.entry(column.to_owned()).or_default().push(user),
+        }
     }
     Ok(uses)
 }

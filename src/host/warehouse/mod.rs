@@ -36,7 +36,7 @@ mod spec;
 mod tls;
 mod union_view;
 
-pub use account::{Account, Privilege, Rights};
+pub use account::{Account, Inheritance, Privilege, Rights};
 pub use catalog::{Catalog, CatalogQuery, Computed, Family, Inserts, ReadOnly, Relation, RelationKind, Schema};
 pub use column::Column;
 pub use defaults::{ClientDefaults, Incomplete};

@@ -16,6 +16,9 @@ use super::name::TableName;
 /// More columns than these are not read for the families of one query.
 pub(super) const MAX_FAMILY_COLUMNS: usize = 300_000;
 
+/// Views that read each other are followed no deeper. They can form a circle.
+const MAX_VIEW_DEPTH: usize = 32;
+
 /// One statement of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -109,7 +112,7 @@ impl Lists {
             ),
             Part::Relations => {
                 let (style, rights) = match dialect {
-                    Dialect::Redshift => ("c.reldiststyle", "NULL, NULL, NULL"),
+                    Dialect::Redshift => ("c.reldiststyle", "NULL, NULL, NULL, NULL"),
                     Dialect::Postgresql => ("NULL", POSTGRESQL_RIGHTS),
                 };
                 format!(
@@ -185,11 +188,11 @@ impl Lists {
     }
 }
 
-/// SELECT, the owner's rights, and without those the privileges that may be granted.
+/// SELECT, the owner's rights, without those the privileges that may be granted, and whether the user is a member of the owner.
 const POSTGRESQL_RIGHTS: &str = "has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), \
      CASE WHEN NOT pg_has_role(c.relowner, 'USAGE') THEN array_to_string(ARRAY(SELECT p FROM \
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'REFERENCES']) p \
-     WHERE has_table_privilege(c.oid, p || ' WITH GRANT OPTION')), ',') END";
+     WHERE has_table_privilege(c.oid, p || ' WITH GRANT OPTION')), ',') END, pg_has_role(c.relowner, 'MEMBER')";
 
 /// The spelling of a type, with its schema unless it is built in. `format_type` leaves the schema out if it is on the search path.
 fn type_name(oid: &str, modifier: &str) -> String {
@@ -205,12 +208,14 @@ const READ_BY_VIEW: &str = "array_to_string(ARRAY(SELECT DISTINCT quote_ident(tn
      AND d.refclassid = 'pg_class'::regclass JOIN pg_class t ON t.oid = d.refobjid AND t.oid <> c.oid \
      JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE r.ev_class = c.oid), chr(10))";
 
-/// Whether it is a standby, whether transactions are read-only and where that is set, the encoding's longest letter, and
-/// whether the user is a superuser.
+/// Whether it is a standby, whether transactions are read-only and where that is set, the encoding's longest letter, whether the
+/// user is a superuser and inherits privileges, and whether the server has options for that in GRANT.
 const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), \
      (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'), current_database(), \
      (SELECT pg_encoding_max_length(encoding) FROM pg_database WHERE datname = current_database()), \
-     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), \
+     (SELECT rolinherit FROM pg_roles WHERE rolname = current_user), \
+     current_setting('server_version_num')::int >= 160000";
 
 fn columns(query: &CatalogQuery, dialect: Dialect, relation: &str) -> String {
     let limit = if query.families.is_empty() { String::new() } else { format!(" LIMIT {}", MAX_FAMILY_COLUMNS + 1) };
@@ -245,19 +250,39 @@ fn columns(query: &CatalogQuery, dialect: Dialect, relation: &str) -> String {
     )
 }
 
-/// Returns the query for what prevents the types of columns from being altered.
+/// Returns the query for what prevents the types of columns from being altered, and relations from being dropped (an empty column),
+/// in the order in which all of it can be dropped. Views use what is below the views that they read.
 fn uses(relations: &str) -> String {
+    let kind = |otherwise: &str| {
+        format!(
+            "CASE {otherwise} WHEN r.rulename <> '_RETURN' THEN 'RULE' WHEN v.relkind = 'm' THEN 'MATERIALIZED VIEW' \
+             ELSE 'VIEW' END"
+        )
+    };
+    let (direct, further) =
+        (kind("WHEN t.oid IS NOT NULL THEN 'TRIGGER' WHEN p.oid IS NOT NULL THEN 'POLICY'"), kind(""));
+    let rule = "CASE WHEN r.rulename <> '_RETURN' THEN r.rulename END";
     format!(
-        "SELECT d.refobjid, a.attname, CASE WHEN t.oid IS NOT NULL THEN 'TRIGGER' WHEN p.oid IS NOT NULL THEN 'POLICY' \
-         WHEN r.rulename <> '_RETURN' THEN 'RULE' WHEN v.relkind = 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, \
-         coalesce(t.tgname, p.polname, CASE WHEN r.rulename <> '_RETURN' THEN r.rulename END), vn.nspname, v.relname \
-         FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+        "WITH RECURSIVE uses AS (SELECT d.refobjid, d.refobjsubid, v.oid AS holder, {direct} AS kind, \
+         coalesce(t.tgname, p.polname, {rule}) AS name, 1 AS depth FROM pg_depend d \
          LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid \
          LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid AND NOT t.tgisinternal \
          LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid \
          JOIN pg_class v ON v.oid = coalesce(r.ev_class, t.tgrelid, p.polrelid) \
-         JOIN pg_namespace vn ON vn.oid = v.relnamespace \
-         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN {relations}"
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN {relations} \
+         AND (d.refobjsubid > 0 OR v.oid <> d.refobjid) \
+         UNION SELECT u.refobjid, u.refobjsubid, v.oid, {further}, {rule}, u.depth + 1 FROM uses u \
+         JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.holder \
+         JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid \
+         JOIN pg_class v ON v.oid = r.ev_class AND v.oid <> u.holder \
+         WHERE u.kind IN ('VIEW', 'MATERIALIZED VIEW') AND u.depth < {MAX_VIEW_DEPTH}) \
+         SELECT u.refobjid, coalesce(a.attname, ''), u.kind, u.name, vn.nspname, v.relname FROM \
+         (SELECT refobjid, refobjsubid, holder, kind, name, max(depth) AS depth FROM uses WHERE refobjsubid > 0 \
+         GROUP BY 1, 2, 3, 4, 5 UNION ALL \
+         SELECT refobjid, 0, holder, kind, name, max(depth) FROM uses WHERE holder <> refobjid GROUP BY 1, 3, 4, 5) u \
+         LEFT JOIN pg_attribute a ON a.attrelid = u.refobjid AND a.attnum = u.refobjsubid AND u.refobjsubid > 0 \
+         JOIN pg_class v ON v.oid = u.holder JOIN pg_namespace vn ON vn.oid = v.relnamespace \
+         ORDER BY u.depth DESC, vn.nspname, v.relname, u.name"
     )
 }
 

@@ -307,6 +307,7 @@ mod tests {
             union: None,
             options: BTreeMap::new(),
             used_by: BTreeMap::new(),
+            read_by: Vec::new(),
             dist: None,
             sort: None,
         }

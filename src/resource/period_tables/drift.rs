@@ -4,6 +4,7 @@
 //! The INSERT goes by position and ignores names: the first column's values go into the first column.
 
 use super::PeriodTables;
+use super::dependents::Drops;
 use super::spec::{OnDrift, Series};
 use crate::failure::Failure;
 use crate::host::warehouse::{Catalog, Column, Computed, Dialect, Relation, Shown, TableName};
@@ -19,6 +20,8 @@ struct Pair<'a> {
     parent_name: &'a TableName,
     parent: &'a Relation,
     found: &'a Relation,
+    /// The view of the step, which apply creates again if it is dropped.
+    own_view: Option<&'a TableName>,
     dialect: Dialect,
 }
 
@@ -28,8 +31,21 @@ struct Drift {
     consequence: String,
     /// Whether the INSERT fails for some or all rows, or stores values in the wrong columns.
     harmful: bool,
-    /// A statement that ends the difference without losing data, if there is one.
-    remedy: Option<String>,
+    /// What ends the difference without losing data, if there is such a thing.
+    remedy: Option<Remedy>,
+}
+
+struct Remedy {
+    /// Statements, the last one without a semicolon.
+    sql: String,
+    /// What comes after the statements.
+    then: Option<String>,
+}
+
+impl From<String> for Remedy {
+    fn from(sql: String) -> Self {
+        Self { sql, then: None }
+    }
 }
 
 impl PeriodTables {
@@ -56,7 +72,8 @@ impl PeriodTables {
         // The report describes the state after the repairs.
         let after = repaired(found, &repairs);
         diff.changes.extend(repairs);
-        let pair = Pair { table, parent_name: &series.parent, parent, found: &after, dialect: catalog.dialect };
+        let pair =
+            Pair { table, parent_name: &series.parent, parent, found: &after, own_view, dialect: catalog.dialect };
         for drift in pair.drifts() {
             let text = format!("{table} has drifted from {}: {}: {}", series.parent, drift.what, drift.consequence);
             match (drift.harmful, open && self.spec.on_drift != OnDrift::Report) {
@@ -90,17 +107,12 @@ fn repairs(table: &TableName, parent: &Relation, found: &Relation, dialect: Dial
 /// Returns what prevents a column from being widened, if that is known. PostgreSQL does not alter a column that a view uses.
 fn in_use(change: &TableChange, found: &Relation, own_view: Option<&TableName>) -> Option<Failure> {
     let TableChange::Widen { column, .. } = change else { return None };
-    let users: Vec<&str> = found.used_by.get(column)?.iter().map(String::as_str).collect();
-    let is_own = own_view.is_some_and(|view| users == [format!("VIEW {view}")]);
-    let drops: Vec<String> = users.iter().map(|user| format!("DROP {user};")).collect();
-    let then = match is_own {
-        true => "then run apply, which creates the view again".to_owned(),
-        false => format!("then run apply, and create {} again (keep its definition)", users.join(" and ")),
-    };
+    let users = found.used_by.get(column)?;
+    let Drops { sql, then } = Drops::of(users, own_view);
     let verb = if users.len() == 1 { "uses" } else { "use" };
     let failure =
         Failure::new(format!("cannot {}: {} {verb} the column", change.describe().summary, users.join(" and ")));
-    Some(failure.hint(format!("`{}`, {then}", drops.join(" "))))
+    Some(failure.hint(format!("`{sql}`, {then}")))
 }
 
 /// Returns the table after the changes.
@@ -220,7 +232,7 @@ impl Pair<'_> {
                 String::new()
             };
             let remedy = (self.dialect == Dialect::Postgresql)
-                .then(|| format!("ALTER TABLE {table} ALTER COLUMN {column_name} DROP {drop}{null}"));
+                .then(|| format!("ALTER TABLE {table} ALTER COLUMN {column_name} DROP {drop}{null}").into());
             Some(Drift {
                 what: format!("column {name} is {kind}"),
                 consequence: "an archive INSERT fails because the column accepts no value".to_owned(),
@@ -285,8 +297,8 @@ impl Pair<'_> {
         }
     }
 
-    /// Returns a statement that ends this difference without losing data.
-    fn remedy(&self, difference: &Difference) -> Option<String> {
+    /// Returns what ends this difference without losing data.
+    fn remedy(&self, difference: &Difference) -> Option<Remedy> {
         if self.found.columns.len() >= self.parent.columns.len() && self.out_of_place().is_some() {
             return None;
         }
@@ -298,24 +310,32 @@ impl Pair<'_> {
         let postgresql = self.dialect == Dialect::Postgresql;
         match difference {
             Difference::Missing { column, last: true } => {
-                Some(format!("{alter} ADD COLUMN {} {}", column.sql_name(), column.type_name))
+                Some(format!("{alter} ADD COLUMN {} {}", column.sql_name(), column.type_name).into())
             }
             Difference::Type { name, expected, found }
                 if widens(found, expected, self.dialect) || (postgresql && fit(found, expected) == Fit::Keeps) =>
             {
-                Some(format!("{alter} ALTER COLUMN {} TYPE {expected}", column(name)?))
+                let sql = format!("{alter} ALTER COLUMN {} TYPE {expected}", column(name)?);
+                let users = self.found.used_by.iter().find(|(column, _)| self.fold(column) == self.fold(name));
+                Some(match users {
+                    None => sql.into(),
+                    Some((_, users)) => {
+                        let drops = Drops::of(users, self.own_view);
+                        Remedy { sql: format!("{} {sql}", drops.sql), then: Some(drops.then) }
+                    }
+                })
             }
             Difference::Null { name, expected: true } if postgresql && !self.is_in_primary_key(name) => {
-                Some(format!("{alter} ALTER COLUMN {} DROP NOT NULL", column(name)?))
+                Some(format!("{alter} ALTER COLUMN {} DROP NOT NULL", column(name)?).into())
             }
             Difference::Extra { column } if postgresql && !self.is_in_primary_key(&column.name) => {
-                Some(format!("{alter} ALTER COLUMN {} DROP NOT NULL", column.sql_name()))
+                Some(format!("{alter} ALTER COLUMN {} DROP NOT NULL", column.sql_name()).into())
             }
             _ => None,
         }
     }
 
-    fn hint(&self, remedy: Option<String>) -> String {
+    fn hint(&self, remedy: Option<Remedy>) -> String {
         remedy.map_or_else(
             || {
                 let aside = TableName::new(&self.table.schema, format!("{}_drifted", self.table.name));
@@ -327,7 +347,10 @@ impl Pair<'_> {
                     self.parent_name,
                 )
             },
-            |statement| format!("run `{statement};`"),
+            |Remedy { sql, then }| match then {
+                None => format!("run `{sql};`"),
+                Some(then) => format!("run `{sql};`, {then}"),
+            },
         )
     }
 }

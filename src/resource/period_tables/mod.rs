@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 mod actual;
 mod adopt;
 mod decide;
+mod dependents;
 mod drift;
 mod outlook;
 #[cfg(test)]

@@ -144,6 +144,7 @@ fn relation(columns: Vec<Column>) -> Relation {
         union: None,
         options: BTreeMap::new(),
         used_by: BTreeMap::new(),
+        read_by: Vec::new(),
         dist: None,
         sort: None,
     }

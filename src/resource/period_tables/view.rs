@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
+use super::dependents::{Drops, named};
 use super::spec::Series;
 use super::{Actual, PeriodTables};
 use crate::failure::Failure;
 use crate::host::warehouse::{Branch, Catalog, Column, Dialect, Relation, RelationKind, Shown, TableName};
 use crate::resource::Diff;
-use crate::resource::relation::{TableChange, cannot_create_in, truncated};
+use crate::resource::relation::assignment::{Fit, fit};
+use crate::resource::relation::{TableChange, UnionType, cannot_create_in, truncated, union_type};
 
 /// The option of a view that checks the rows written through it. Only a view over one table can have it.
 const CHECK_OPTION: &str = "check_option";
@@ -54,6 +56,9 @@ impl PeriodTables {
                 if let Some((reason, hint)) = cannot_create_in(catalog, view) {
                     return Err(Failure::new(format!("view {view}: {reason}")).hint(hint));
                 }
+                if let Some(failure) = refused_union(view, None, &columns, parent, &members, catalog) {
+                    return Err(failure);
+                }
                 diff.changes.push(create(view, &wanted, catalog.dialect));
                 None
             }
@@ -70,10 +75,13 @@ impl PeriodTables {
                         return Err(failure
                             .hint(format!("remove the option: `ALTER VIEW {} RESET ({CHECK_OPTION});`", view.sql())));
                     }
+                    if let Some(failure) = refused_union(view, Some(found), &columns, parent, &members, catalog) {
+                        return Err(failure);
+                    }
                     if let Some(why) = cannot_replace(found, before, &columns, &members, catalog.dialect) {
                         let failure = Failure::new(format!("view {view} cannot be replaced: {why}"));
-                        return Err(failure
-                            .hint(format!("`DROP VIEW {};`, then run apply, which creates it again", view.sql())));
+                        let Drops { sql, then } = Drops::of(&with_its_readers(view, found), Some(view));
+                        return Err(failure.hint(format!("`{sql}`, {then}")));
                     }
                     diff.changes.push(change);
                 }
@@ -267,44 +275,98 @@ fn cannot_replace(
         return Some(format!("its columns are {}, and would be {}", list(&old), list(&new)));
     }
     found.columns.iter().find_map(|column| {
-        let types = members.iter().filter_map(|member| Some(member.column(&column.name, dialect)?.type_name.as_str()));
-        let after = union_type(&types.collect())?;
+        let types = types_of(&column.name, members, dialect);
+        // Redshift's rules for types that differ are not documented.
+        let is_known = dialect == Dialect::Postgresql || types.windows(2).all(|pair| pair[0] == pair[1]);
+        let UnionType::Of(after) = union_type(&types) else { return None };
+        if !is_known {
+            return None;
+        }
         let name = Shown(&column.name);
         (after != column.type_name).then(|| format!("its column {name} is {}, and would be {after}", column.type_name))
     })
 }
 
-/// Returns the type of a column that has these types in the tables, if that is certain.
-fn union_type(types: &BTreeSet<&str>) -> Option<String> {
-    let base = |text: &str| match (text.find('('), text.find(')')) {
-        (Some(start), Some(end)) if start < end => format!("{}{}", &text[..start], &text[end + 1..]),
-        _ => text.to_owned(),
-    };
-    let bases: BTreeSet<String> = types.iter().map(|text| base(text)).collect();
-    let (first, base) = (types.first()?, bases.first()?);
-    let is_certain = ["character varying", "numeric"].contains(&base.as_str()) || base.starts_with("time");
-    match (types.len(), bases.len()) {
-        (1, _) => Some((*first).to_owned()),
-        (_, 1) if is_certain => Some(base.clone()),
-        _ => None,
-    }
+/// Returns the types of a column in the tables of a view.
+fn types_of<'a>(column: &str, members: &'a [Member], dialect: Dialect) -> Vec<&'a str> {
+    members.iter().filter_map(|member| Some(member.column(column, dialect)?.type_name.as_str())).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Returns why PostgreSQL would refuse the UNION ALL, if that is known: a column has types in two tables that have none in common.
+/// On Redshift nothing is checked before the view is read.
+fn refused_union(
+    view: &TableName,
+    found: Option<&Relation>,
+    columns: &[String],
+    parent: &Relation,
+    members: &[Member],
+    catalog: &Catalog,
+) -> Option<Failure> {
+    if catalog.dialect != Dialect::Postgresql {
+        return None;
+    }
+    let (column, left, right) = columns.iter().find_map(|column| {
+        let UnionType::None(left, right) = union_type(&types_of(column, members, catalog.dialect)) else { return None };
+        Some((column, members.get(left)?, members.get(right)?))
+    })?;
+    let type_in = |member: &Member| {
+        let type_name = member.column(column, catalog.dialect).map(|column| column.type_name.clone());
+        format!("{} in {}", type_name.unwrap_or_default(), member.table)
+    };
+    let verb = if found.is_some() { "replaced" } else { "created" };
+    let failure = Failure::new(format!(
+        "view {view} cannot be {verb}: column {} is {}, but {}, and a UNION ALL needs a common type",
+        Shown(column),
+        type_in(left),
+        type_in(right)
+    ));
+    Some(failure.hint(same_type(view, found, column, parent, members, catalog)))
+}
 
-    #[test]
-    fn the_type_of_a_union_is_predicted_if_it_is_certain() {
-        for (types, expected) in [
-            (&["integer"][..], Some("integer")),
-            (&["character varying(5)", "character varying(9)"], Some("character varying")),
-            (&["numeric(4,2)", "numeric"], Some("numeric")),
-            (&["timestamp(3) without time zone", "timestamp without time zone"], Some("timestamp without time zone")),
-            (&["character(5)", "character(9)"], None),
-            (&["integer", "bigint"], None),
-        ] {
-            assert_eq!(union_type(&types.iter().copied().collect()).as_deref(), expected, "{types:?}");
+/// Returns the remedy that gives a column the type of the parent in every table.
+fn same_type(
+    view: &TableName,
+    found: Option<&Relation>,
+    column: &str,
+    parent: &Relation,
+    members: &[Member],
+    catalog: &Catalog,
+) -> String {
+    let wanted = parent.columns.iter().find(|one| one.name == column).map_or("", |one| &one.type_name);
+    let (mut users, mut alter, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
+    for member in members {
+        let Some(own) = member.column(column, catalog.dialect).filter(|own| own.type_name != wanted) else { continue };
+        let table = member.table.sql();
+        if fit(&own.type_name, wanted) == Fit::Keeps {
+            alter.push(format!("ALTER TABLE {table} ALTER COLUMN {} TYPE {wanted};", own.sql_name()));
+        } else {
+            let aside = format!("{}_drifted", member.table.name);
+            alter.push(format!("ALTER TABLE {table} RENAME TO {};", escape_identifier(&aside)));
+            renamed.push(TableName::new(&member.table.schema, aside).to_string());
+        }
+        let in_the_way = catalog.relation(&member.table).and_then(|table| table.used_by.get(&own.name));
+        for user in in_the_way.into_iter().flatten() {
+            if !users.contains(user) {
+                users.push(user.clone());
+            }
         }
     }
+    // A view goes on reading a table that is renamed.
+    for user in found.map(|found| with_its_readers(view, found)).unwrap_or_default() {
+        if !users.contains(&user) {
+            users.push(user);
+        }
+    }
+    let Drops { sql, then } = Drops::of(&users, Some(view));
+    let statements: Vec<String> = Some(sql).filter(|sql| !sql.is_empty()).into_iter().chain(alter).collect();
+    let copy = match renamed.as_slice() {
+        [] => String::new(),
+        names => format!(", and copy the rows of {} into the new table by column name", names.join(" and of ")),
+    };
+    format!("`{}`, {then}{copy}", statements.join(" "))
+}
+
+/// Returns everything that has to be dropped with the view, in order.
+fn with_its_readers(view: &TableName, found: &Relation) -> Vec<String> {
+    found.read_by.iter().cloned().chain([named(view)]).collect()
 }

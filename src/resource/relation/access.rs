@@ -186,9 +186,10 @@ fn useless(account: &Account, table: &TableName, catalog: &Catalog) -> Option<St
 fn cannot_own(owner: &str, table: &TableName, catalog: &Catalog) -> Option<Failure> {
     let user = Shown(&catalog.user);
     if catalog.possible_owners.as_ref().is_some_and(|owners| !owners.contains(owner)) {
+        let grant = catalog.inheritance.statement_to_set(owner, &catalog.user);
         let owner = Shown(owner);
         let failure = Failure::new(format!("cannot make {owner} the owner: {user} is not a member of {owner}"));
-        return Some(failure.hint(format!("let {user} act as that role: `GRANT {owner} TO {user};`")));
+        return Some(failure.hint(format!("let {user} act as that role: `{grant}`")));
     }
     let schema = catalog.schema(table)?;
     if schema.create_by.as_ref().is_some_and(|accounts| !accounts.contains(owner)) {

@@ -130,8 +130,14 @@ impl TableChange {
             return None;
         }
         let (owner, user) = (Shown(&found.owner), Shown(&catalog.user));
-        let failure = Failure::new(format!("cannot {}: {} belongs to {owner}", self.describe().summary, self.table()));
-        Some(failure.hint(format!("`{};` as {owner}, or let {user} do it: `GRANT {owner} TO {user};`", self.sql())))
+        let member = match found.rights.is_member {
+            true => format!(", and {user} is a member of {owner} that does not inherit its rights"),
+            false => String::new(),
+        };
+        let failure =
+            Failure::new(format!("cannot {}: {} belongs to {owner}{member}", self.describe().summary, self.table()));
+        let grant = catalog.inheritance.statements(&found.owner, &catalog.user, found.rights.is_member);
+        Some(failure.hint(format!("`{};` as {owner}, or let {user} do it: `{grant}`", self.sql())))
     }
 
     /// Executes the statement. `is_still_needed` decides on a new read whether the change is still needed, after

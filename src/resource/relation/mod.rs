@@ -7,11 +7,13 @@ pub mod compare;
 mod named_type;
 mod names;
 pub mod types;
+mod union_type;
 
 pub use access::{Access, Grant};
 pub use change::TableChange;
 pub use named_type::{NamedType, named_types, with_catalog_spelling};
 pub use names::{folded_by_locale, truncated};
+pub use union_type::{UnionType, union_type};
 
 use crate::failure::Failure;
 use crate::host::warehouse::{Catalog, ReadOnly, Relation, Shown, TableName};

@@ -187,6 +187,7 @@ mod tests {
             union: None,
             options: BTreeMap::new(),
             used_by: BTreeMap::new(),
+            read_by: Vec::new(),
             dist: (dialect == Dialect::Redshift).then(|| Dist::Key { column: "id".into() }),
             sort: (dialect == Dialect::Redshift)
                 .then(|| Sort { columns: vec!["id".into(), "order".into()], interleaved: false }),
