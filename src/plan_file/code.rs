@@ -242,6 +242,16 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_does_not_exist_is_reported() {
+        for template in ["u{{ dir.name }}", "u{{ dir.name ~ 'x' }}", "u{{ dir.name | upper }}", "u{{ {'a': 1}['b'] }}"]
+        {
+            for found in problems(template) {
+                assert_eq!(found, ["the template uses a part of a value that does not exist"], "{template}");
+            }
+        }
+    }
+
+    #[test]
     fn lists_and_mappings_are_written_out() {
         let [_, content] = problems("u{{ [1, 'a'] }}{{ {'a': 1} }}{{ range(2) }}{{ dict(a=1) }}{{ namespace(a=1) }}");
         assert_eq!(content, Vec::<String>::new());

@@ -246,6 +246,10 @@ impl Lookup {
         }
         match (error.kind(), unknown) {
             (ErrorKind::UndefinedError, Some(name)) => return self.unknown_variable(&name, part),
+            (ErrorKind::UndefinedError, None) if error.detail().is_none() => {
+                return Diagnostic::at(part.clone(), "the template uses a part of a value that does not exist")
+                    .help("variables are texts, numbers, true or false, and have no parts: {{ name }}");
+            }
             (ErrorKind::UnknownFunction, _) if self.secrets.is_none() && self.asks_for_secret(error) => {
                 return self.misplaced_secret(part);
             }
