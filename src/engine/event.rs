@@ -132,6 +132,13 @@ pub struct StepPlanned {
     pub warnings: Vec<String>,
 }
 
+impl StepPlanned {
+    /// Returns whether the step has nothing to do, also after the steps before it.
+    pub fn is_in_order(&self) -> bool {
+        self.outcome == Planned::Unchanged && self.certainty == Certainty::Exact
+    }
+}
+
 #[cfg(test)]
 impl StepPlanned {
     /// The exact plan of a step without further details.
@@ -390,6 +397,9 @@ pub enum RunOutcome {
 #[serde(default)]
 pub struct Counts {
     pub unchanged: usize,
+    /// How many of the unchanged steps have a provisional plan: the steps before them may alter what they need.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub may_change: usize,
     pub unchecked: usize,
     pub changes: usize,
     pub changed: usize,
@@ -402,15 +412,16 @@ pub struct Counts {
 impl Counts {
     /// Returns each count that is not zero, with its word. What needs attention comes first.
     pub fn parts(&self) -> impl Iterator<Item = (usize, &'static str)> {
-        let Self { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
+        let Self { unchanged, may_change, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
         let counts = [
             (failed, "failed"),
             (blocked, "blocked"),
             (drifted, "drifted"),
             (changed, "changed"),
             (changes, "to change"),
+            (may_change, "may change"),
             (unchecked, "unchecked"),
-            (unchanged, "in order"),
+            (unchanged.saturating_sub(may_change), "in order"),
             (skipped, "skipped"),
         ];
         counts.into_iter().filter(|(count, _)| *count > 0)
@@ -428,6 +439,11 @@ impl std::fmt::Display for Counts {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 /// Receives events as they happen.

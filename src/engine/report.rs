@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::event::{Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
+use super::event::{Certainty, Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
 use crate::failure::Failure;
 
 /// Counts the events and passes them on.
@@ -17,7 +17,7 @@ pub struct Report {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Planned(Planned),
+    Planned(Planned, Certainty),
     Finished(Finished),
 }
 
@@ -31,15 +31,18 @@ impl Report {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for state in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            if matches!(state, State::Planned(Planned::Unchanged, Certainty::Provisional)) {
+                counts.may_change += 1;
+            }
             *match state {
-                State::Planned(Planned::Unchanged) | State::Finished(Finished::Unchanged) => &mut counts.unchanged,
-                State::Planned(Planned::Unchecked) | State::Finished(Finished::Unchecked) => &mut counts.unchecked,
-                State::Planned(Planned::Changes) => &mut counts.changes,
+                State::Planned(Planned::Unchanged, _) | State::Finished(Finished::Unchanged) => &mut counts.unchanged,
+                State::Planned(Planned::Unchecked, _) | State::Finished(Finished::Unchecked) => &mut counts.unchecked,
+                State::Planned(Planned::Changes, _) => &mut counts.changes,
                 State::Finished(Finished::Changed) => &mut counts.changed,
                 State::Finished(Finished::Skipped) => &mut counts.skipped,
-                State::Planned(Planned::Drifted) | State::Finished(Finished::Drifted) => &mut counts.drifted,
-                State::Planned(Planned::Blocked) | State::Finished(Finished::Blocked) => &mut counts.blocked,
-                State::Planned(Planned::Failed) | State::Finished(Finished::Failed) => &mut counts.failed,
+                State::Planned(Planned::Drifted, _) | State::Finished(Finished::Drifted) => &mut counts.drifted,
+                State::Planned(Planned::Blocked, _) | State::Finished(Finished::Blocked) => &mut counts.blocked,
+                State::Planned(Planned::Failed, _) | State::Finished(Finished::Failed) => &mut counts.failed,
             } += 1;
         }
         counts
@@ -63,7 +66,9 @@ impl Report {
 impl Sink for Report {
     fn event(&self, event: &Event) {
         let state = match event {
-            Event::StepPlanned(StepPlanned { step, outcome, .. }) => Some((step, State::Planned(*outcome))),
+            Event::StepPlanned(StepPlanned { step, outcome, certainty, .. }) => {
+                Some((step, State::Planned(*outcome, *certainty)))
+            }
             Event::StepFinished(StepFinished { step, outcome, .. }) => Some((step, State::Finished(*outcome))),
             _ => None,
         };
@@ -93,6 +98,22 @@ mod tests {
 
     fn finished(step: &str, outcome: Finished) -> Event {
         Event::StepFinished(StepFinished::of(step, "period_tables", outcome))
+    }
+
+    #[test]
+    fn a_step_that_may_change_is_not_in_order() {
+        let report = Report::new(Box::new(NullSink));
+        let unchanged = StepPlanned::of("one", "file", Planned::Unchanged);
+        report.event(&Event::StepPlanned(unchanged.clone()));
+        report.event(&Event::StepPlanned(StepPlanned {
+            step: "two".to_owned(),
+            certainty: Certainty::Provisional,
+            ..unchanged
+        }));
+        assert_eq!(report.counts(), Counts { unchanged: 2, may_change: 1, ..Counts::default() });
+        assert_eq!(report.counts().to_string(), "1 may change, 1 in order");
+        report.event(&finished("two", Finished::Unchanged));
+        assert_eq!(report.counts().to_string(), "2 in order");
     }
 
     #[test]

@@ -102,7 +102,9 @@ impl Summary {
                 warnings,
                 ..
             }) => {
+                let is_provisional = *certainty == Certainty::Provisional;
                 let word = match outcome {
+                    Planned::Unchanged if is_provisional => "may change",
                     Planned::Unchanged => "unchanged",
                     Planned::Unchecked => "unchecked",
                     Planned::Changes => "to change",
@@ -113,10 +115,10 @@ impl Summary {
                 self.warn(step, warnings);
                 let known = self.step(step, kind);
                 known.word = word;
-                known.converged = *outcome == Planned::Unchanged;
+                known.converged = *outcome == Planned::Unchanged && !is_provisional;
                 (known.title, known.changes, known.drift) = (title.clone(), changes.clone(), drift.clone());
                 (known.reason, known.hint, known.why) = (reason.clone(), hint.clone(), why.clone());
-                known.waits_for = if *certainty == Certainty::Provisional { waits_for.clone() } else { Vec::new() };
+                known.waits_for = if is_provisional { waits_for.clone() } else { Vec::new() };
                 add(&mut known.remarks, notes);
             }
             Event::StepFinished(StepFinished {

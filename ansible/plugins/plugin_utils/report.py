@@ -186,10 +186,13 @@ def _counts_text(counts):
         ("drifted", "drifted"),
         ("changed", "changed"),
         ("changes", "to change"),
+        ("may_change", "may change"),
         ("unchecked", "unchecked"),
         ("unchanged", "unchanged"),
         ("skipped", "skipped"),
     )
+    # Steps that may change after others are among the unchanged ones.
+    counts = dict(counts, unchanged=counts.get("unchanged", 0) - counts.get("may_change", 0))
     return ", ".join("%d %s" % (counts[key], word) for key, word in words if counts.get(key)) or "no steps"
 
 

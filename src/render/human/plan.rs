@@ -95,7 +95,7 @@ impl Screen {
     pub fn step(&self, planned: &StepPlanned, same_as: Option<&str>) -> String {
         let StepPlanned { step, title, outcome, certainty, waits_for, changes, drift, reason, hint, notes, .. } =
             planned;
-        let mut out = self.heading(of_step(*outcome, changes), step, title);
+        let mut out = self.heading(of_step(*outcome, *certainty, changes), step, title);
         let label = match outcome {
             Planned::Failed => "failed: ",
             Planned::Blocked => "blocked: ",
@@ -119,7 +119,12 @@ impl Screen {
             out += &self.line(&format!("and {} (-v lists them)", plural_more(changes.len() - listed, "change")));
         }
         if *certainty == Certainty::Provisional {
-            out += &self.line(&format!("{DIM}provisional: planned again after {}{DIM:#}", waits_for.join(", ")));
+            let others = waits_for.join(", ");
+            let text = match outcome {
+                Planned::Unchanged => format!("no change so far; it may change after {others}"),
+                _ => format!("planned again after {others}"),
+            };
+            out += &self.line(&format!("{DIM}provisional: {text}{DIM:#}"));
         }
         for note in notes {
             out += &self.line(&format!("{DIM}{}{DIM:#}", self.text(note)));
@@ -239,7 +244,7 @@ impl Screen {
 
 /// Whether nothing about a step needs attention.
 pub fn is_routine(planned: &StepPlanned) -> bool {
-    planned.outcome == Planned::Unchanged && planned.warnings.is_empty() && planned.changes.is_empty()
+    planned.is_in_order() && planned.warnings.is_empty() && planned.changes.is_empty()
 }
 
 /// Returns such as `1 more change` or `2,990 more changes`.

@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use crate::engine::event::{Action, Description, Planned};
+use crate::engine::event::{Action, Certainty, Description, Planned};
 
 pub const GREEN: Style = AnsiColor::Green.on_default();
 pub const YELLOW: Style = AnsiColor::Yellow.on_default();
@@ -21,10 +21,10 @@ pub fn of_action(action: Action) -> (Style, char) {
 }
 
 /// Returns the sign of a step in a plan. One that makes or removes everything has the sign of that.
-pub fn of_step(outcome: Planned, changes: &[Description]) -> (Style, char) {
+pub fn of_step(outcome: Planned, certainty: Certainty, changes: &[Description]) -> (Style, char) {
     match outcome {
-        Planned::Unchanged => (GREEN, '✓'),
-        Planned::Unchecked => (YELLOW, '?'),
+        Planned::Unchanged if certainty == Certainty::Exact => (GREEN, '✓'),
+        Planned::Unchanged | Planned::Unchecked => (YELLOW, '?'),
         Planned::Drifted | Planned::Blocked | Planned::Failed => (RED, '✗'),
         Planned::Changes => match changes {
             [first, rest @ ..] if rest.iter().all(|change| change.action == first.action) => of_action(first.action),
