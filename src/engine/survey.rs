@@ -11,6 +11,7 @@ use super::event::{Certainty, Event, Planned, StepPlanned};
 use super::targets::Targets;
 use crate::host::secret::SecretError;
 use crate::plan::claim::Claim;
+use crate::plan::conflict::{self, Conflict};
 use crate::plan::graph::{Graph, Reason};
 use crate::resource::Step;
 use crate::resource::{Action, AnyChange, Description, Diff, Effect};
@@ -144,15 +145,18 @@ pub struct Observed {
 impl Observed {
     /// Takes the other steps into account: of two steps that would undo each other, the later one is blocked.
     pub fn beside_others(self, targets: &Targets, index: usize, steps: &[Step]) -> Verdict {
-        match targets.conflict(index, self.claims) {
-            None => self.verdict,
-            Some((other, claim)) => {
-                let id = &steps[other].id;
-                let failure = Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other"))
-                    .hint("remove one of the two steps, or use a different name in one of the two files");
-                Verdict::Blocked(failure)
+        let Some((other, Conflict { claim, reason, .. })) = targets.conflict(index, self.claims, steps) else {
+            return self.verdict;
+        };
+        let id = &steps[other].id;
+        Verdict::Blocked(match reason {
+            conflict::Reason::EditsOwnedFile => {
+                Failure::new(format!("`{id}` owns the content of {claim}, and this step sets a value in it"))
+                    .hint("set the value where the content comes from, or remove one of the two steps")
             }
-        }
+            _ => Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other"))
+                .hint("remove one of the two steps, or use a different name in one of the two files"),
+        })
     }
 }
 

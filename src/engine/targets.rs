@@ -12,8 +12,8 @@ use crate::host::environment::Environment;
 use crate::host::fs::Locator;
 use crate::host::secret::{Digester, SecretError};
 use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSecrets, ConnectionSpec, Warehouse};
-use crate::plan::claim::{Claim, Claims};
-use crate::plan::conflict::conflicts;
+use crate::plan::claim::{Claim, Claims, Unseen};
+use crate::plan::conflict::{Conflict, conflicts};
 use crate::plan_file::{Diagnostic, Evaluated};
 use crate::resource::Step;
 use crate::resource::{AnyActual, AnyChange, ExecuteContext, ObserveContext, RescueAnswer, RescueRequest, Site};
@@ -119,23 +119,30 @@ impl Targets {
         Ok(actual)
     }
 
-    /// Records what the step at `index` was observed to own. Returns another step that owns the same, if there is one.
-    pub fn conflict(&self, index: usize, claims: Vec<Claim>) -> Option<(usize, Claim)> {
+    /// Records what the step at `index` was observed to own. Returns a conflict with another step, if there is one: with what
+    /// that step was observed to own, or with what it owns by the plan file.
+    pub fn conflict(&self, index: usize, claims: Vec<Claim>, steps: &[Step]) -> Option<(usize, Conflict)> {
         if claims.is_empty() {
             return None;
         }
-        let located = |claims: &[Claim]| {
-            Claims { owns: claims.to_vec(), ..Claims::default() }.locate(&Locator::default(), &|_| None)
+        let locator = Locator::default();
+        let of = |owns: &[Claim]| Claims { owns: owns.to_vec(), ..Claims::default() };
+        let located = |claims: &Claims| claims.locate(&locator, &|_| None);
+        let own = of(&claims);
+        let own_located = located(&own);
+        let against = |theirs: Claims| {
+            let theirs_located = located(&theirs);
+            conflicts(&[theirs, own.clone()], &[theirs_located, own_located.clone()]).into_iter().next()
         };
+        let by_plan_file = steps.iter().enumerate().filter(|(other, _)| *other != index);
+        let mut conflict = by_plan_file
+            .filter_map(|(other, step)| Some((other, against(of(&step.resource.claims(&Unseen).owns))?)))
+            .next();
         let mut seen = self.observed_claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let conflict = seen.iter().filter(|(other, _)| **other != index).find_map(|(other, theirs)| {
-            let pair = [
-                Claims { owns: theirs.clone(), ..Claims::default() },
-                Claims { owns: claims.clone(), ..Claims::default() },
-            ];
-            let found = conflicts(&pair, &[located(theirs), located(&claims)]);
-            found.into_iter().next().map(|conflict| (*other, conflict.claim))
-        });
+        if conflict.is_none() {
+            let observed = seen.iter().filter(|(other, _)| **other != index);
+            conflict = observed.filter_map(|(other, theirs)| Some((*other, against(of(theirs))?))).next();
+        }
         if conflict.is_none() {
             seen.insert(index, claims);
         }

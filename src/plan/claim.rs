@@ -34,8 +34,8 @@ pub enum Claim {
     Directory { path: PathBuf, tree: Option<TreeOwner> },
     /// A checkout, with everything below it.
     Checkout(PathBuf),
-    /// A file in which the step sets one value. `certain` means that the value is known to be in this file.
-    EditedFile { path: PathBuf, certain: bool },
+    /// A file in which the step sets one value, or may set one.
+    EditedFile { path: PathBuf, usage: FileUse },
     /// The value of one variable in a compose file. Without `service` it applies to all services.
     Variable { file: PathBuf, name: String, service: Option<String> },
     /// The value of one variable in an environment file.
@@ -44,6 +44,17 @@ pub enum Claim {
     Table { database: Database, name: String },
     /// The tables of a series.
     Series { database: Database, series: Series },
+}
+
+/// What a step does with a file whose whole content it does not own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileUse {
+    /// It sets a value in the file.
+    Edits,
+    /// It may set a value in the file, and may not need it at all.
+    MayEdit,
+    /// It needs the file, and is not known to set a value in it.
+    Needs,
 }
 
 /// The owner, group and mode that a step gives to the directories of its tree, as spelled in the plan file.

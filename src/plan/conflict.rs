@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::{Claim, Claims, Database, TreeOwner};
+use super::claim::{Claim, Claims, Database, FileUse, TreeOwner};
 
 /// Two steps that would undo each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,18 +214,18 @@ impl<'a> Known<'a> {
 }
 
 fn is_file(claim: &Claim) -> bool {
-    matches!(claim, Claim::File(_) | Claim::EditedFile { certain: true, .. })
+    matches!(claim, Claim::File(_) | Claim::EditedFile { usage: FileUse::Edits | FileUse::Needs, .. })
 }
 
 /// Returns why two claims of one path exclude each other, if they do.
 fn same_path(one: &Claim, other: &Claim) -> Option<Reason> {
     match (one, other) {
         (Claim::EditedFile { .. }, Claim::EditedFile { .. }) => None,
-        (Claim::EditedFile { certain, .. }, Claim::File(_)) | (Claim::File(_), Claim::EditedFile { certain, .. }) => {
-            certain.then_some(Reason::EditsOwnedFile)
+        (Claim::EditedFile { usage, .. }, Claim::File(_)) | (Claim::File(_), Claim::EditedFile { usage, .. }) => {
+            (*usage == FileUse::Edits).then_some(Reason::EditsOwnedFile)
         }
-        (Claim::EditedFile { certain, .. }, _) | (_, Claim::EditedFile { certain, .. }) => {
-            certain.then_some(Reason::Same)
+        (Claim::EditedFile { usage, .. }, _) | (_, Claim::EditedFile { usage, .. }) => {
+            (*usage != FileUse::MayEdit).then_some(Reason::Same)
         }
         _ => Some(Reason::Same),
     }

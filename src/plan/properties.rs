@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::claim::{Claim, Claims, Database, Need, Series, TreeOwner};
+use super::claim::{Claim, Claims, Database, FileUse, Need, Series, TreeOwner};
 use super::conflict::{claimed_below, conflicts, trees_above};
 use super::graph::{Graph, Node};
 use super::period::{Every, Period};
@@ -40,6 +40,10 @@ fn table_name() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned)
 }
 
+fn file_use() -> impl Strategy<Value = FileUse> {
+    prop::sample::select(vec![FileUse::Edits, FileUse::MayEdit, FileUse::Needs])
+}
+
 fn claim() -> impl Strategy<Value = Claim> {
     let name = || prop::sample::select(vec!["A", "B"]).prop_map(str::to_owned);
     let service = prop::option::of(prop::sample::select(vec!["web", "db"]).prop_map(str::to_owned));
@@ -47,7 +51,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         path().prop_map(Claim::File),
         (path(), any::<bool>()).prop_map(|(path, tree)| Claim::Directory { path, tree: tree.then(TreeOwner::default) }),
         path().prop_map(Claim::Checkout),
-        (path(), any::<bool>()).prop_map(|(path, certain)| Claim::EditedFile { path, certain }),
+        (path(), file_use()).prop_map(|(path, usage)| Claim::EditedFile { path, usage }),
         (path(), name(), service).prop_map(|(file, name, service)| Claim::Variable { file, name, service }),
         (path(), name()).prop_map(|(file, name)| Claim::EnvVariable { file, name }),
         (database(), table_name()).prop_map(|(database, name)| Claim::Table { database, name }),
@@ -84,8 +88,8 @@ fn steps() -> impl Strategy<Value = Vec<(Claims, Vec<usize>)>> {
 
 /// Whether steps with these claims would undo each other.
 fn undo_each_other(one: &Claim, other: &Claim) -> bool {
-    let is_file = |claim: &Claim| matches!(claim, Claim::File(_) | Claim::EditedFile { certain: true, .. });
-    let may_edit = |claim: &Claim| matches!(claim, Claim::EditedFile { certain: false, .. });
+    let may_edit = |claim: &Claim| matches!(claim, Claim::EditedFile { usage: FileUse::MayEdit, .. });
+    let is_file = |claim: &Claim| matches!(claim, Claim::File(_) | Claim::EditedFile { .. }) && !may_edit(claim);
     let in_git = |directory: &Claim, checkout: &Claim| match (directory, checkout) {
         (Claim::Directory { path, .. }, Claim::Checkout(top)) => path.starts_with(top.join(".git")),
         _ => false,
@@ -111,7 +115,10 @@ fn undo_each_other(one: &Claim, other: &Claim) -> bool {
         _ => match (one.path(), other.path()) {
             (Some(path), Some(path2)) if path == path2 => {
                 let edits = [one, other].map(|claim| matches!(claim, Claim::EditedFile { .. }));
-                edits != [true, true] && !may_edit(one) && !may_edit(other)
+                let needs = |claim: &Claim| matches!(claim, Claim::EditedFile { usage: FileUse::Needs, .. });
+                let is_whole_file = |claim: &Claim| matches!(claim, Claim::File(_));
+                let is_left_alone = (needs(one) && is_whole_file(other)) || (needs(other) && is_whole_file(one));
+                edits != [true, true] && !may_edit(one) && !may_edit(other) && !is_left_alone
             }
             (Some(path), Some(path2)) => {
                 (is_file(one) && path2.starts_with(path))

@@ -1,6 +1,6 @@
 //! Checks that need all steps together.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,7 @@ impl PlanFile {
         let mut problems = Vec::new();
         self.references(steps, &mut problems);
         let databases = |name: &str| connection(name).map(|spec| spec.database(name));
+        let host = &Converged::new(steps, host);
         let written: Vec<Claims> = steps.iter().map(|step| claims(step, connection, host)).collect();
         let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
         for conflict in conflicts(&written, &located) {
@@ -226,6 +227,40 @@ impl PlanFile {
         let step = self.steps.iter().find(|step| step.id == id)?;
         let mut sources = sources::of(&step.body, reference_of(step.kind)).into_iter();
         sources.find(|(known, _)| *known == name).map(|(_, source)| source.span.clone())
+    }
+}
+
+/// The host with the files that steps own as these steps leave them.
+struct Converged<'a> {
+    host: &'a dyn Host,
+    /// The texts by located path; `None` if the plan file does not have the text.
+    texts: HashMap<PathBuf, Option<String>>,
+}
+
+impl<'a> Converged<'a> {
+    fn new(steps: &[Step], host: &'a dyn Host) -> Self {
+        let texts = steps.iter().flat_map(|step| {
+            let owns = step.resource.claims(&Unseen).owns;
+            let files = owns.into_iter().filter_map(|claim| match claim {
+                Claim::File(path) => Some((host.path(&path), step.resource.text_of_file())),
+                _ => None,
+            });
+            files.collect::<Vec<_>>()
+        });
+        Self { host, texts: texts.collect() }
+    }
+}
+
+impl Host for Converged<'_> {
+    fn path(&self, written: &Path) -> PathBuf {
+        self.host.path(written)
+    }
+
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        match self.texts.get(&self.host.path(path)) {
+            Some(text) => text.clone().map(String::into_bytes),
+            None => self.host.read(path),
+        }
     }
 }
 

@@ -99,6 +99,15 @@ impl Document {
         }
     }
 
+    /// The whole text with `placeholder` in place of each secret.
+    pub fn with_placeholder(&self, placeholder: &str) -> String {
+        let texts = self.0.iter().map(|piece| match piece {
+            Piece::Text(text) | Piece::Hidden(text) => text.as_str(),
+            Piece::Secret(_) => placeholder,
+        });
+        texts.collect()
+    }
+
     /// The bytes with the secrets in their places, each as [`Secret::as_password`] has it: without the line ending that
     /// files and programs put at its end.
     ///

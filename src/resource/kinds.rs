@@ -96,6 +96,11 @@ macro_rules! kinds {
                 each!(self, resource => resource.claims(host))
             }
 
+            /// [`Resource::text_of_file`]
+            pub fn text_of_file(&self) -> Option<String> {
+                each!(self, resource => resource.text_of_file())
+            }
+
             /// [`Resource::observed_claims`]
             pub fn observed_claims(&self, actual: &AnyActual) -> Vec<Claim> {
                 match (self, actual) {

@@ -34,7 +34,7 @@ mod step;
 pub mod table;
 pub mod value;
 pub use crate::failure::Failure;
-pub use crate::plan::claim::{Claim, Claims, Database, Host, Need};
+pub use crate::plan::claim::{Claim, Claims, Database, FileUse, Host, Need};
 pub use context::{ExecuteContext, ObserveContext};
 pub use deployment::{DeployedCommit, DeployedFile, Deployment, Lines};
 pub use follow_up::{Cause, Reaction, Reacts, ReadSubject, SubjectState};
@@ -90,6 +90,11 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Returns what the step owns, needs and must not share while it runs, as spelled in the plan file. `host` is only
     /// for claims that depend on a file of the host.
     fn claims(&self, host: &dyn Host) -> Claims;
+
+    /// Returns the text of the file that the step owns, with another text in place of each secret, if the plan file has it.
+    fn text_of_file(&self) -> Option<String> {
+        None
+    }
 
     /// Returns what the step was observed to own, in addition to [`Resource::claims`].
     fn observed_claims(&self, _actual: &Self::Actual) -> Vec<Claim> {

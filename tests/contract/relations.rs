@@ -343,3 +343,105 @@ fn directories_inside_a_git_directory_are_refused() {
     sandbox.write("/srv/git.yaml", "root", format!("name: git\nsteps:\n{code}{own}"));
     sandbox.provision("root", ["validate", "/srv/git.yaml"]).run().exits(0);
 }
+
+const A_FILE_OF_THE_CHECKOUT: &str = "
+  - { id: code, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+  - { id: conf, file: { path: /srv/app/conf, content: \"mine\\n\" } }
+  - { id: logs, directory: { path: /srv/app/logs, mode: \"0750\" } }
+";
+
+/// A step whose target an earlier step may alter is not in order yet, whatever it looks like now.
+#[test]
+fn a_step_that_a_pull_may_alter_is_not_counted_as_in_order() {
+    let sandbox = host(A_FILE_OF_THE_CHECKOUT);
+    remote(&sandbox, "echo 1 > conf; mkdir logs; touch logs/keep");
+    converges_in_one_apply(&sandbox);
+    let shown = |command: &[&str]| sandbox.provision("root", command.iter().copied()).run();
+    let plan = shown(&["plan", FILE]).exits(0);
+    assert!(plan.stdout.contains("Nothing to change: 3 steps in order."), "{plan}");
+    up(&sandbox, "echo 2 > conf; git rm -rq logs; mkdir logs; touch logs/other");
+    let plan = shown(&["plan", FILE]).exits(0);
+    assert!(!plan.stdout.contains("in order"), "{plan}");
+    assert_eq!(plan.stdout.matches("provisional: no change so far; it may change after code").count(), 2, "{plan}");
+    assert!(plan.stdout.contains("Plan: 1 step to change, 2 may change."), "{plan}");
+    let verbose = shown(&["plan", FILE, "-v"]).exits(0);
+    assert!(!verbose.stdout.contains('\u{2713}') && !verbose.stdout.contains("in order"), "{verbose}");
+    let markdown = shown(&["plan", FILE, "--format", "markdown"]).exits(0);
+    assert!(markdown.stdout.contains("**Plan: 1 to change, 2 may change**"), "{markdown}");
+    assert!(
+        markdown.stdout.contains("| <code>conf</code> | file | may change (provisional: after code) |"),
+        "{markdown}"
+    );
+    let json = shown(&["plan", FILE, "--json"]).exits(0);
+    let counts = json.events_of("run_finished")[0]["counts"].clone();
+    assert_eq!((&counts["unchanged"], &counts["may_change"], &counts["changes"]), (&2.into(), &2.into(), &1.into()));
+    sandbox.provision("root", ["plan", FILE, "--out", "/root/saved"]).run().exits(0);
+    let saved = shown(&["show", "/root/saved"]).exits(0);
+    assert!(saved.stdout.contains("1 step to change, 2 may change") && !saved.stdout.contains("in order"), "{saved}");
+    let applied = shown(&["apply", FILE, "--yes"]).exits(0);
+    assert!(applied.stdout.contains("Plan: 1 step to change, 2 may change."), "{applied}");
+    let plan = shown(&["plan", FILE]).exits(0);
+    assert!(plan.stdout.contains("Nothing to change: 3 steps in order."), "{plan}");
+}
+
+const FILE_AND_VARIABLE: &str = "
+  - { id: code, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+  - { id: password, compose_env: { file: /srv/app/dc.yml, variable: P, value: { env: P } } }
+  - { id: settings, file: { path: /srv/app/.env, content: \"A=1\\n\", mode: \"0600\" } }
+";
+
+/// Before the clone, nobody can know whether the value is in `.env`.
+#[test]
+fn a_value_in_an_env_file_that_another_step_owns_is_blocked_before_it_is_set() {
+    let sandbox = host(FILE_AND_VARIABLE).env("P", "s3cr3t");
+    remote(&sandbox, REFERS);
+    validate(&sandbox).exits(0);
+    let outcome = apply(&sandbox).exits(1);
+    let outcomes = [("code", "changed"), ("password", "blocked"), ("settings", "changed")];
+    let mut found = outcome.outcomes();
+    found.sort();
+    assert_eq!(found, outcomes.map(|(step, outcome)| (step.to_owned(), outcome.to_owned())), "{outcome}");
+    let text = "`settings` owns the content of /srv/app/.env, and this step sets a value in it";
+    assert!(outcome.stdout.contains(text), "{outcome}");
+    assert_eq!(sandbox.read("/srv/app/.env"), "A=1\n");
+    // Now it is known.
+    let text = "owns the content of /srv/app/.env, and the other sets a value in it";
+    refuses(&sandbox, &["`password` and `settings`", text]);
+    // A literal is set in the compose file.
+    up(&sandbox, "printf 'services: { a: { environment: { P: old } } }\\n' > dc.yml");
+    sandbox.bash("root", "rm -r /srv/app");
+    converges_in_one_apply(&sandbox);
+    assert_eq!(sandbox.read("/srv/app/.env"), "A=1\n");
+    // New commits can move it to the other file.
+    up(&sandbox, REFERS);
+    let outcome = apply(&sandbox).exits(1);
+    assert!(outcome.outcomes().contains(&("password".to_owned(), "blocked".to_owned())), "{outcome}");
+    assert_eq!(sandbox.read("/srv/app/.env"), "A=1\n");
+}
+
+#[test]
+fn a_compose_file_of_a_file_step_may_refer_to_a_variable_that_another_step_sets() {
+    let steps = |value: &str| {
+        format!(
+            "
+  - {{ id: compose, file: {{ path: /srv/app/dc.yml, content: \"services: {{ a: {{ environment: {{ P: {value} }} }} }}\\n\" }} }}
+  - {{ id: password, compose_env: {{ file: /srv/app/dc.yml, variable: P, value: {{ env: P }} }} }}
+"
+        )
+    };
+    let sandbox = host(&steps("'${P}'")).env("P", "s3cr3t");
+    sandbox.bash("root", "mkdir /srv/app");
+    converges_in_one_apply(&sandbox);
+    assert_eq!(sandbox.read("/srv/app/.env"), "P='s3cr3t'\n");
+    // The text of the plan file counts, not the one that it replaces.
+    sandbox.bash("root", "echo 'services: { a: { environment: { P: old } } }' > /srv/app/dc.yml");
+    converges_in_one_apply(&sandbox);
+    let text = "owns the content of /srv/app/dc.yml, and the other sets a value in it";
+    write_plan(&sandbox, &steps("old"));
+    refuses(&sandbox, &[text]);
+    // If both own .env, the text that the plan file has for the compose file is enough to know it.
+    let env = "  - { id: settings, file: { path: /srv/app/.env, content: '' } }\n";
+    write_plan(&sandbox, &format!("{}{env}", steps("'${P}'")));
+    sandbox.bash("root", "rm -r /srv/app");
+    refuses(&sandbox, &["owns the content of /srv/app/.env, and the other sets a value in it"]);
+}

@@ -30,7 +30,8 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Claim, Claims, Diff, Effect, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Reacts, Resource, Site,
+    Claim, Claims, Diff, Effect, ExecuteContext, FileUse, Host, KeyError, KindInfo, Need, ObserveContext, Reacts,
+    Resource, Site,
 };
 
 mod actual;
@@ -79,7 +80,10 @@ impl Resource for ComposeEnv {
     fn claims(&self, host: &dyn Host) -> Claims {
         let (file, env_file) = (self.file.to_path_buf(), self.env_file());
         let text = host.read(&file).and_then(|bytes| String::from_utf8(bytes).ok());
-        let referred = text.and_then(|text| occurrences::referred(&text, &self.variable, self.service.as_deref()));
+        let homes = text.and_then(|text| occurrences::homes(&text, &self.variable, self.service.as_deref()));
+        let only_in_env_file =
+            homes.as_ref().is_some_and(|homes| !homes.in_compose_file && !homes.in_env_file.is_empty());
+        let referred = homes.map(|homes| homes.in_env_file);
         let mut claims = Claims {
             owns: vec![Claim::Variable {
                 file: file.clone(),
@@ -90,11 +94,13 @@ impl Resource for ComposeEnv {
             needs: vec![Need::Path(file.clone()), Need::Path(env_file.clone())],
             edits: file.parent().map(Path::to_path_buf).into_iter().collect(),
         };
-        claims.owns.push(Claim::EditedFile { path: file, certain: true });
+        let usage = if only_in_env_file { FileUse::Needs } else { FileUse::Edits };
+        claims.owns.push(Claim::EditedFile { path: file, usage });
         if referred.as_ref().is_none_or(|names| !names.is_empty()) {
             // Only the environment file may be new. The compose file has to exist.
             claims.creates = Some(env_file.clone());
-            claims.owns.push(Claim::EditedFile { path: env_file.clone(), certain: referred.is_some() });
+            let usage = if referred.is_some() { FileUse::Edits } else { FileUse::MayEdit };
+            claims.owns.push(Claim::EditedFile { path: env_file.clone(), usage });
         }
         let names = referred.into_iter().flatten();
         claims.owns.extend(names.map(|name| Claim::EnvVariable { file: env_file.clone(), name }));
@@ -105,7 +111,14 @@ impl Resource for ComposeEnv {
         let ComposeFile::Read { occurrences, .. } = &actual.file else { return Vec::new() };
         let names: BTreeSet<&String> = occurrences.iter().filter_map(Occurrence::referred).collect();
         let claim = |name: &String| Claim::EnvVariable { file: self.env_file(), name: name.clone() };
-        names.into_iter().map(claim).collect()
+        let mut claims: Vec<Claim> = names.iter().map(|name| claim(name)).collect();
+        if !names.is_empty() {
+            claims.push(Claim::EditedFile { path: self.env_file(), usage: FileUse::Edits });
+        }
+        if occurrences.iter().any(|occurrence| occurrence.referred().is_none()) {
+            claims.push(Claim::EditedFile { path: self.file.to_path_buf(), usage: FileUse::Edits });
+        }
+        claims
     }
 
     fn site(&self) -> Site<'_> {

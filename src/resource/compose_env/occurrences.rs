@@ -71,15 +71,26 @@ pub fn services(document: &Document) -> Vec<(&str, NodeId)> {
     found
 }
 
-/// The variables of `.env` that hold the value of the variable; `None` if the text is not a compose file.
-pub fn referred(text: &str, variable: &str, service: Option<&str>) -> Option<BTreeSet<String>> {
+/// Where the value of a variable is written.
+#[derive(Debug, Default)]
+pub struct Homes {
+    /// Whether it is in the compose file itself.
+    pub in_compose_file: bool,
+    /// The variables of `.env` that hold it.
+    pub in_env_file: BTreeSet<String>,
+}
+
+/// Returns where a compose file has the value of the variable; `None` if the text is not a compose file.
+pub fn homes(text: &str, variable: &str, service: Option<&str>) -> Option<Homes> {
     let document = document::parse(text).ok()?;
-    let found = find(&document, variable, service).occurrences;
-    let names = found.iter().filter_map(|occurrence| match read(&document, occurrence, variable) {
-        Reading::Reference { name, .. } => Some(name),
-        _ => None,
-    });
-    Some(names.collect())
+    let mut homes = Homes::default();
+    for occurrence in find(&document, variable, service).occurrences {
+        match read(&document, &occurrence, variable) {
+            Reading::Reference { name, .. } => drop(homes.in_env_file.insert(name)),
+            _ => homes.in_compose_file = true,
+        }
+    }
+    Some(homes)
 }
 
 /// The names of all variables that some `environment` has.

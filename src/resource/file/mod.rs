@@ -53,6 +53,10 @@ impl Resource for File {
         }
     }
 
+    fn text_of_file(&self) -> Option<String> {
+        Some(self.document().with_placeholder("secret"))
+    }
+
     fn site(&self) -> Site<'_> {
         let used = self.document().secrets();
         let secrets = self.secrets.iter().filter(|(name, _)| used.contains(name.as_str()));
