@@ -20,7 +20,7 @@ use crate::text::{file_argument, shell_words};
 ///
 /// # Errors
 /// There is no plan file, there are several, or it cannot be read.
-fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failure> {
+pub fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failure> {
     if given.is_some_and(is_standard_input) {
         return read_plan_file(std::io::stdin().lock(), name.map(Path::to_owned));
     }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::host::fs::canonical;
 use crate::render::output;
 use crate::text::layout::Layout;
-use crate::text::{file_word, io_error_text};
+use crate::text::{clean_lines, file_word, io_error_text};
 
 /// Lists, shows or restores rescues.
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
@@ -44,7 +44,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Returns the steps of a plan file that keep rescues. If the plan file is not on the host, for example because it came from
+/// Returns the steps of a plan file that keep rescues, and those that earlier runs have recorded. If the plan file is not on the host, for example because it came from
 /// standard input, they are read from the journal of earlier runs.
 fn rescues(file: Option<&Path>, variables: &Variables) -> Result<Rescues, Error> {
     let environment = inputs::environment();
@@ -53,13 +53,20 @@ fn rescues(file: Option<&Path>, variables: &Variables) -> Result<Rescues, Error>
     {
         return Ok(recorded);
     }
-    Ok(Rescues::new(inputs::plan_file(file)?, inputs::inputs(variables), &environment)?)
+    let source = inputs::source(file, None)?;
+    let path = source.is_named().then(|| source.canonical_path());
+    let (plan_file, folder) = (source.plan_file()?, inputs::state_folder());
+    Ok(Rescues::new(plan_file, path.as_deref(), &folder, inputs::inputs(variables), &environment)?)
 }
 
 async fn list(rescues: &Rescues, step: Option<&str>) -> Result<Vec<u8>, Error> {
     let layout = Layout { columns: output::columns() };
     let mut text = String::new();
     let listed = rescues.list(step).await?;
+    for Failure { message, hint } in listed.warnings {
+        let hint = hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+        output::print_error(&layout.paragraph("warning: ", 2, &clean_lines(&format!("{message}{hint}"))));
+    }
     for (step, rescue) in listed.rescues {
         text += &layout.paragraph("", 4, &format!("{}  {step}  {}", rescue.id, rescue.subject));
         for file in &rescue.files {

@@ -1,6 +1,6 @@
 //! The rescues of a plan file's steps: listed, shown and restored as the steps' users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,11 +16,32 @@ use crate::host::state::StateFolder;
 use crate::plan_file::{Evaluated, Folder, Inputs, PlanFile, Relations, Selection};
 use crate::resource::{AnyResource, Prose, Rescue, RescueAnswer, RescueRequest, Restoring, Step, kind_info};
 
-/// The steps of a plan file that keep rescues. Nothing else of the plan file is evaluated before a rescue is restored.
+/// The steps that keep rescues: those of a plan file, and those that earlier runs of it have recorded. Nothing else of the plan
+/// file is evaluated before a rescue is restored.
 pub struct Rescues {
     owned: OwnedPaths,
     targets: Targets,
-    steps: Vec<Step>,
+    keepers: Vec<Keeper>,
+    /// Why earlier runs could not be read.
+    unread: Option<Failure>,
+}
+
+/// A step that keeps rescues.
+struct Keeper {
+    /// Its id in the plan file.
+    id: String,
+    /// The step as `Targets` has it. Its id is unique, since a step may have been edited between two runs.
+    step: Step,
+    /// Whether it is the newest one with its id. Others are steps as they were before an edit, or that were removed.
+    is_current: bool,
+}
+
+impl Keeper {
+    /// Returns whether a rescue of this step is the same as one of `other`: both may find the rescues of one place.
+    fn shares(&self, rescue: &Rescue, other: &Self, theirs: &Rescue) -> bool {
+        let is_same_subject = self.id == other.id || self.step.resource.target() == other.step.resource.target();
+        is_same_subject && (&rescue.id, &rescue.place) == (&theirs.id, &theirs.place)
+    }
 }
 
 /// The paths that the steps of the plan file own. A restore does not overwrite those of other steps.
@@ -36,6 +57,8 @@ pub struct Listed<'a> {
     pub rescues: Vec<(&'a str, Rescue)>,
     /// Why the rescues of a step could not be listed.
     pub failures: Vec<Failure>,
+    /// Why rescues of earlier runs could not be listed. The plan file does not have their steps any more.
+    pub warnings: Vec<Failure>,
 }
 
 /// What was restored.
@@ -50,30 +73,40 @@ pub struct Restored {
 }
 
 impl Rescues {
-    /// Evaluates the steps that keep rescues.
+    /// Evaluates the steps that keep rescues. The user's runs of the plan file at `path` may have recorded others: steps that were
+    /// edited or removed since.
     ///
     /// # Errors
     /// There are none, or they cannot be evaluated.
-    pub fn new(plan_file: PlanFile, inputs: Inputs, environment: &Environment) -> Result<Self, NotPrepared> {
+    pub fn new(
+        plan_file: PlanFile,
+        path: Option<&Path>,
+        folder: &StateFolder,
+        inputs: Inputs,
+        environment: &Environment,
+    ) -> Result<Self, NotPrepared> {
+        let past = path.map_or(Ok(Vec::new()), |path| runs_of(folder, path));
+        let (past, unread) = past.map_or_else(|failure| (Vec::new(), Some(failure)), |past| (past, None));
+        let recorded: Vec<Step> = past.iter().rev().flat_map(steps_with_changes).collect();
         let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
-        if selection.only.is_empty() {
-            return Err(Failure::new("the plan file has no step that keeps rescues").into());
+        if selection.only.is_empty() && recorded.is_empty() {
+            return Err(unread.unwrap_or_else(|| Failure::new("the plan file has no step that keeps rescues")).into());
         }
         // Only the paths of files are needed. Their templates may be elsewhere, for a plan file from standard input.
         let plan_file = plan_file.in_folder(Folder::Unread);
-        let plan = plan_file.evaluate(&inputs, &selection)?;
-        Ok(Self::of(plan, OwnedPaths::InPlanFile(Box::new(plan_file), inputs), environment)?)
+        let plan =
+            if selection.only.is_empty() { only_steps(Vec::new()) } else { plan_file.evaluate(&inputs, &selection)? };
+        let owned = OwnedPaths::InPlanFile(Box::new(plan_file), inputs);
+        Ok(Self::of(plan, recorded, owned, unread, environment)?)
     }
 
-    /// Returns the steps that the user's runs of the plan file at `path` have recorded, each from the newest run that has it. The
-    /// plan file does not have to exist. `None` if there are none.
+    /// Returns the steps that the user's runs of the plan file at `path` have recorded. The plan file does not have to exist.
+    /// `None` if there are none.
     ///
     /// # Errors
     /// The state folder cannot be read.
     pub fn recorded(folder: &StateFolder, path: &Path, environment: &Environment) -> Result<Option<Self>, Failure> {
-        let (mut runs, _) = journal::past(folder)?;
-        let file = path.display().to_string();
-        runs.retain(|run| run.file == file);
+        let runs = runs_of(folder, path)?;
         let mut steps: Vec<Step> = Vec::new();
         for recorded in runs.iter().rev().filter_map(RunSummary::rescues).flat_map(|recorded| &recorded.steps) {
             let known = steps.iter().any(|step| step.id == recorded.id);
@@ -83,23 +116,36 @@ impl Rescues {
             return Ok(None);
         }
         let owned = runs.iter().rev().find_map(RunSummary::rescues).map(|recorded| recorded.owned.clone());
-        let plan = Evaluated {
-            name: String::new(),
-            steps,
-            deselected: Vec::new(),
-            observed_only: Vec::new(),
-            connections: BTreeMap::new(),
-            relations: Relations::default(),
-        };
-        Self::of(plan, OwnedPaths::Recorded(owned.unwrap_or_default()), environment).map(Some)
+        let owned = OwnedPaths::Recorded(owned.unwrap_or_default());
+        let earlier = runs.iter().rev().flat_map(steps_with_changes).collect();
+        Self::of(only_steps(steps), earlier, owned, None, environment).map(Some)
     }
 
-    fn of(plan: Evaluated, owned: OwnedPaths, environment: &Environment) -> Result<Self, Failure> {
+    /// `earlier` are the steps of earlier runs, the newest first. They may be the same as those of the plan.
+    fn of(
+        mut plan: Evaluated,
+        earlier: Vec<Step>,
+        owned: OwnedPaths,
+        unread: Option<Failure>,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let keeper = |step: &Step| Keeper { id: step.id.clone(), step: step.clone(), is_current: true };
+        let mut keepers: Vec<Keeper> = plan.steps.iter().map(keeper).collect();
+        for step in earlier {
+            if keepers.iter().any(|known| has_same_rescues(&known.step, &step)) {
+                continue;
+            }
+            let id = step.id.clone();
+            // No step of a plan file has such an id.
+            let step = Step { id: format!("{id}#{}", keepers.len()), ..step };
+            plan.steps.push(step.clone());
+            keepers.push(Keeper { id, step, is_current: false });
+        }
         let digester = Digester::fresh()?;
         let (secrets, no_progress) = (RunSecrets::default(), Arc::new(|_: &str, _: String| ()));
         let run = run_id(&digester);
         let targets = Targets::new(run, today(), digester, &plan, &secrets, environment, no_progress);
-        Ok(Self { owned, targets, steps: plan.steps })
+        Ok(Self { owned, targets, keepers, unread })
     }
 
     /// Returns the rescues of all steps, or of one step, newest first. It also returns why the rescues of a step cannot be
@@ -108,16 +154,19 @@ impl Rescues {
     /// # Errors
     /// The step keeps no rescues.
     pub async fn list(&self, only: Option<&str>) -> Result<Listed<'_>, Failure> {
-        if let Some(id) = only.filter(|id| !self.steps.iter().any(|step| step.id == *id)) {
+        if let Some(id) = only.filter(|id| !self.keepers.iter().any(|keeper| keeper.id == *id)) {
             return Err(Failure::new(format!("no step `{id}` keeps rescues")).hint("omit the id to list all rescues"));
         }
-        let mut listed = Listed::default();
-        for step in self.steps.iter().filter(|step| only.is_none_or(|only| step.id == only)) {
-            match self.list_of(step).await {
-                Ok(rescues) => listed.rescues.extend(rescues.into_iter().map(|rescue| (step.id.as_str(), rescue))),
-                Err(failure) => listed.failures.push(not_listed(step, failure)),
+        let mut listed = Listed { warnings: self.unread.iter().cloned().collect(), ..Listed::default() };
+        let mut found: Vec<(&Keeper, Rescue)> = Vec::new();
+        for keeper in self.keepers.iter().filter(|keeper| only.is_none_or(|only| keeper.id == only)) {
+            match self.list_of(&keeper.step).await {
+                Ok(rescues) => add_new(&mut found, keeper, rescues),
+                Err(failure) if keeper.is_current => listed.failures.push(not_listed(keeper, failure)),
+                Err(failure) => listed.warnings.push(not_listed(keeper, failure)),
             }
         }
+        listed.rescues = found.into_iter().map(|(keeper, rescue)| (keeper.id.as_str(), rescue)).collect();
         // Ids start with the time, so this puts the newest first.
         listed.rescues.sort_by(|(_, one), (_, other)| other.id.cmp(&one.id));
         Ok(listed)
@@ -128,8 +177,8 @@ impl Rescues {
     /// # Errors
     /// There is no such rescue, or it cannot be read.
     pub async fn show(&self, id: &str) -> Result<Vec<u8>, Failure> {
-        let (step, Rescue { id, .. }) = self.owner(id).await?;
-        match self.targets.rescue(step, RescueRequest::Show(id)).await? {
+        let (keeper, Rescue { id, .. }) = self.owner(id).await?;
+        match self.targets.rescue(&keeper.step, RescueRequest::Show(id)).await? {
             RescueAnswer::Show(content) => Ok(content),
             _ => Err(wrong_answer()),
         }
@@ -140,9 +189,9 @@ impl Rescues {
     /// # Errors
     /// There is no such rescue, or it cannot be restored.
     pub async fn restore(&self, id: &str) -> Result<Restored, NotPrepared> {
-        let (step, Rescue { id, delete, .. }) = self.owner(id).await?;
-        let restoring = Restoring { id, claimed: self.claimed_by_others(&step.id)? };
-        self.written(step, RescueRequest::Restore(restoring), delete).await
+        let (keeper, Rescue { id, delete, .. }) = self.owner(id).await?;
+        let restoring = Restoring { id, claimed: self.claimed_by_others(keeper)?, is_past: !keeper.is_current };
+        self.written(&keeper.step, RescueRequest::Restore(restoring), delete).await
     }
 
     /// Writes the files of a rescue to a new directory, as the step's user.
@@ -150,8 +199,8 @@ impl Rescues {
     /// # Errors
     /// There is no such rescue, or the directory cannot be created.
     pub async fn extract(&self, id: &str, to: PathBuf) -> Result<Restored, NotPrepared> {
-        let (step, Rescue { id, delete, .. }) = self.owner(id).await?;
-        self.written(step, RescueRequest::Extract { id, to }, delete).await
+        let (keeper, Rescue { id, delete, .. }) = self.owner(id).await?;
+        self.written(&keeper.step, RescueRequest::Extract { id, to }, delete).await
     }
 
     async fn written(&self, step: &Step, request: RescueRequest, delete: String) -> Result<Restored, NotPrepared> {
@@ -174,25 +223,21 @@ impl Rescues {
     }
 
     /// Returns the rescue and its step. Rescues of two checkouts by one run have the same id. `STEP:ID` names one of them.
-    async fn owner(&self, name: &str) -> Result<(&Step, Rescue), Failure> {
+    async fn owner(&self, name: &str) -> Result<(&Keeper, Rescue), Failure> {
         let (only, id) = match name.split_once(':') {
             Some((step, id)) => (Some(step), id),
             None => (None, name),
         };
-        let (mut known, mut found, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-        for step in self.steps.iter().filter(|step| only.is_none_or(|only| step.id == only)) {
-            let rescues = match self.list_of(step).await {
-                Ok(rescues) => rescues,
-                Err(failure) => {
-                    failures.push(not_listed(step, failure));
-                    continue;
-                }
-            };
-            known.extend(rescues.iter().map(|rescue| rescue.id.clone()));
-            found.extend(rescues.into_iter().find(|rescue| rescue.id == id).map(|rescue| (step, rescue)));
+        let (mut known, mut failures): (Vec<(&Keeper, Rescue)>, Vec<Failure>) = Default::default();
+        for keeper in self.keepers.iter().filter(|keeper| only.is_none_or(|only| keeper.id == only)) {
+            match self.list_of(&keeper.step).await {
+                Ok(rescues) => add_new(&mut known, keeper, rescues),
+                Err(failure) => failures.push(not_listed(keeper, failure)),
+            }
         }
+        let (mut found, known): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, rescue)| rescue.id == id);
         if found.len() > 1 {
-            let names: Vec<String> = found.iter().map(|(step, _)| format!("{}:{id}", step.id)).collect();
+            let names: Vec<String> = found.iter().map(|(keeper, _)| format!("{}:{id}", keeper.id)).collect();
             let failure = Failure::new(format!("several steps have a rescue {id}"));
             return Err(failure.hint(format!("name the step before it: {}", names.join(" or "))));
         }
@@ -206,20 +251,64 @@ impl Rescues {
         let hint = if known.is_empty() {
             "there are no rescues".to_owned()
         } else {
-            format!("the rescues are {}", known.join(", "))
+            let ids: Vec<&str> = known.iter().map(|(_, rescue)| rescue.id.as_str()).collect();
+            format!("the rescues are {}", ids.join(", "))
         };
         Err(Failure::new(format!("no such rescue: {name}")).hint(hint))
     }
 
     /// Returns the paths that the other steps own, with the step ids. Checkouts are left out, because a restore does not
     /// write into another one.
-    fn claimed_by_others(&self, own: &str) -> Result<Vec<(PathBuf, String)>, NotPrepared> {
+    fn claimed_by_others(&self, keeper: &Keeper) -> Result<Vec<(PathBuf, String)>, NotPrepared> {
         let mut owned = match &self.owned {
             OwnedPaths::InPlanFile(plan_file, inputs) => plan_file.owned_paths(inputs)?,
             OwnedPaths::Recorded(owned) => owned.clone(),
         };
-        owned.retain(|(_, id)| id != own);
+        owned.retain(|(_, id)| !keeper.is_current || *id != keeper.id);
         Ok(owned)
+    }
+}
+
+/// Returns the recorded runs of the plan file at `path`, the oldest first.
+fn runs_of(folder: &StateFolder, path: &Path) -> Result<Vec<RunSummary>, Failure> {
+    let (mut runs, _) = journal::past(folder)?;
+    let file = path.display().to_string();
+    runs.retain(|run| run.file == file);
+    Ok(runs)
+}
+
+/// Returns the steps that a run recorded, if it has begun a change of them. No others have rescues.
+fn steps_with_changes(run: &RunSummary) -> Vec<Step> {
+    let made = run.changes.iter().map(|change| change.step.as_str());
+    let ids: BTreeSet<&str> = made.chain(run.unfinished.iter().map(|change| change.step.as_str())).collect();
+    let recorded = run.rescues().into_iter().flat_map(|recorded| &recorded.steps);
+    recorded.filter(|recorded| ids.contains(recorded.id.as_str())).filter_map(step).collect()
+}
+
+/// Adds the rescues of a step that no other step has found.
+fn add_new<'a>(found: &mut Vec<(&'a Keeper, Rescue)>, keeper: &'a Keeper, rescues: Vec<Rescue>) {
+    for rescue in rescues {
+        if !found.iter().any(|(other, theirs)| keeper.shares(&rescue, other, theirs)) {
+            found.push((keeper, rescue));
+        }
+    }
+}
+
+/// Returns whether two steps find the same rescues in the same way.
+fn has_same_rescues(one: &Step, other: &Step) -> bool {
+    let keys = |step: &Step| step.resource.rescues().map(|rescues| rescues.rescue_keys());
+    (one.resource.kind(), &one.run_as, keys(one)) == (other.resource.kind(), &other.run_as, keys(other))
+}
+
+/// Returns a plan of these steps, with nothing else.
+fn only_steps(steps: Vec<Step>) -> Evaluated {
+    Evaluated {
+        name: String::new(),
+        steps,
+        deselected: Vec::new(),
+        observed_only: Vec::new(),
+        connections: BTreeMap::new(),
+        relations: Relations::default(),
     }
 }
 
@@ -238,8 +327,10 @@ fn step(recorded: &RescueStep) -> Option<Step> {
     })
 }
 
-fn not_listed(step: &Step, failure: Failure) -> Failure {
-    Failure { message: format!("cannot list the rescues of step `{}`: {}", step.id, failure.message), ..failure }
+fn not_listed(keeper: &Keeper, failure: Failure) -> Failure {
+    let id = &keeper.id;
+    let which = if keeper.is_current { "" } else { " as it was in an earlier run" };
+    Failure { message: format!("cannot list the rescues of step `{id}`{which}: {}", failure.message), ..failure }
 }
 
 fn wrong_answer() -> Failure {

@@ -45,6 +45,9 @@ pub struct Restoring {
     pub id: String,
     /// The files and directories that other steps of the plan file own, with the step ids.
     pub claimed: Vec<(PathBuf, String)>,
+    /// Whether the plan file does not have the step any more as it was when it made the rescue.
+    #[serde(default)]
+    pub is_past: bool,
 }
 
 /// A kind whose changes may move someone's work aside.

@@ -459,3 +459,37 @@ fn a_call_that_fails_loses_nothing_of_the_old_content() {
         }
     }
 }
+
+/// A rescue belongs to the run that made it, whatever becomes of the step.
+#[test]
+fn a_rescue_is_found_after_its_step_was_edited_or_removed() {
+    let step = |path: &str, more: &str| {
+        format!("  - {{ id: conf, {more}file: {{ path: {path}, content: \"new\\n\", mode: \"0644\" }} }}\n")
+    };
+    let other = "  - { id: other, directory: { path: /root/other } }\n";
+    let head = "name: app\nsteps:\n";
+    let sandbox = host(&format!("{head}{}", step("/srv/app.conf", "")));
+    sandbox.write("/srv/app.conf", "root", "mine\n");
+    let applied = run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
+    let command = applied.stdout.lines().find_map(|line| line.split("out of the way: ").nth(1)).unwrap();
+    let id = command.rsplit(' ').next().unwrap();
+    let replaced = "the next apply of the step replaces it again";
+    for (steps, is_there) in [
+        (step("/root/elsewhere.conf", ""), false),
+        (step("/srv/app.conf", "run_as: ubuntu, "), true),
+        (other.to_owned(), false),
+        (format!("{other}  - {{ id: more, file: {{ path: /root/more.conf, content: \"x\\n\" }} }}\n"), false),
+        (step("/srv/app.conf", "").replace("id: conf", "id: renamed"), true),
+    ] {
+        sandbox.write(PLAN, "root", format!("{head}{steps}"));
+        let listed = run(&sandbox, &["rescue", "list", PLAN]).exits(0);
+        assert_eq!(listed.stdout.matches(id).count(), 1, "{steps}{listed}");
+        assert_eq!(run(&sandbox, &["rescue", "show", PLAN, id]).exits(0).stdout, "mine\n", "{steps}");
+        sandbox.bash("root", "echo new > /srv/app.conf");
+        let restored = sandbox.bash("root", &command.replacen("provision", PROVISION, 1));
+        assert_eq!(restored.contains(replaced), is_there, "{steps}{restored}");
+        assert_eq!(sandbox.read("/srv/app.conf"), "mine\n", "{steps}");
+    }
+    let unknown = run(&sandbox, &["rescue", "show", PLAN, "no-such-rescue"]).exits(1);
+    assert!(unknown.stderr.contains("no such rescue: no-such-rescue"), "{unknown}");
+}

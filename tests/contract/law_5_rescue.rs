@@ -291,3 +291,22 @@ fn a_rescue_is_shown_byte_for_byte_on_a_pipe_and_escaped_on_a_terminal() {
     assert!(seen.contains("red: \\x1b[31mRED\\x1b[0m \\x1b]0;PWNED\\x07\\x0d \\xff \\xe2\\x80\\xaeend"), "{seen}");
     assert!(!seen.contains('\u{1b}') && !seen.contains('\u{202e}'), "{seen:?}");
 }
+
+#[test]
+fn a_rescue_of_a_checkout_is_restored_after_its_step_was_removed() {
+    let sandbox = in_the_way();
+    let apply = sandbox.provision("ubuntu", ["apply", PLAN, "--yes"]).run().exits(0);
+    let command = printed(&apply).replace("provision rescue", &format!("{PROVISION} rescue"));
+    let id = command.rsplit(' ').next().unwrap();
+    for steps in [
+        "{ id: other, directory: { path: /home/ubuntu/other } }",
+        "{ id: repository, repository: { path: /home/ubuntu/moved, url: /srv/git/moved.git, branch: main } }",
+    ] {
+        sandbox.write(PLAN, "ubuntu", format!("name: order-tracking\nsteps:\n  - {steps}\n"));
+        let list = sandbox.provision("ubuntu", ["rescue", "list", PLAN]).run().exits(0);
+        assert_eq!(list.stdout.matches(id).count(), 1, "{list}");
+        sandbox.git("checkout -q -- .");
+        sandbox.bash("ubuntu", &command);
+        assert_eq!(sandbox.read(&format!("{CHECKOUT}/{DAG}")), "hot fix\n", "{steps}");
+    }
+}

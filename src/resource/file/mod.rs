@@ -128,7 +128,7 @@ impl Rescues for File {
         Ok(match request {
             RescueRequest::List => RescueAnswer::List(rescue::list(cx, &self.path)?),
             RescueRequest::Show(id) => RescueAnswer::Show(rescue::content(cx, &self.path, id)?),
-            RescueRequest::Restore(wanted) => rescue::restore(cx, &self.path, &wanted.id)?,
+            RescueRequest::Restore(wanted) => rescue::restore(cx, &self.path, wanted)?,
             RescueRequest::Extract { id, to } => {
                 let bytes = rescue::content(cx, &self.path, id)?;
                 let mut copies = Extraction::create(to)?;

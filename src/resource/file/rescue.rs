@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::host::fs::{self, Attributes, Dir, FileKind, FileSeen, Place, escape_path};
 use crate::host::state::{self, Access, Part};
 use crate::resource::value::{AbsolutePath, Mode};
-use crate::resource::{ExecuteContext, Rescue, RescueAnswer};
+use crate::resource::{ExecuteContext, Rescue, RescueAnswer, Restoring};
 use crate::text::{aside, io_error_text, plural, shell_word};
 
 /// The version of the first line.
@@ -149,7 +149,8 @@ pub(super) fn content(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
 ///
 /// # Errors
 /// The file has no such rescue, or the place is not fit for it.
-pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Result<RescueAnswer, Failure> {
+pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, wanted: &Restoring) -> Result<RescueAnswer, Failure> {
+    let id = wanted.id.as_str();
     let dir = cx.state_folder()?.existing(Part::Rescues)?.ok_or_else(|| unknown(path, id))?;
     let (header, bytes) = read(&dir, id, path)?;
     let place = Place::find(path)?;
@@ -185,7 +186,11 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
                 .hint(format!("move it aside: `{}`", aside(path))));
         }
     }
-    notes.push("the next apply of the step replaces it again: change its content in the plan file first".to_owned());
+    let is_owned = !wanted.is_past || wanted.claimed.iter().any(|(claimed, _)| *claimed == **path);
+    if is_owned {
+        notes
+            .push("the next apply of the step replaces it again: change its content in the plan file first".to_owned());
+    }
     Ok(RescueAnswer::Restore { paths: vec![path.to_string()], notes })
 }
 

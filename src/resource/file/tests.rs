@@ -94,7 +94,7 @@ fn another_content_is_rescued_and_replaced() {
     let cx = ExecuteContext::new(cx, "later");
     let shown = wanted.rescue(&RescueRequest::Show(id("test")), &cx).unwrap();
     assert_eq!(shown, RescueAnswer::Show(b"a = 1\nmine = yes\n".to_vec()));
-    let restore = RescueRequest::Restore(Restoring { id: id("test"), claimed: Vec::new() });
+    let restore = RescueRequest::Restore(Restoring { id: id("test"), ..Restoring::default() });
     let RescueAnswer::Restore { paths, notes } = wanted.rescue(&restore, &cx).unwrap() else { panic!() };
     assert_eq!((paths.len(), notes.len()), (1, 2), "{notes:?}");
     assert_eq!(std_fs::read_to_string(&path).unwrap(), "a = 1\nmine = yes\n");

@@ -145,7 +145,7 @@ pub fn restore(top: &Path, id: &str) -> Result<Vec<RepoPath>, Failure> {
 
 /// Restores a rescue, and also returns the notes.
 pub fn restore_with_notes(top: &Path, id: &str) -> Result<(Vec<RepoPath>, Vec<String>), Failure> {
-    restore::restore(top, &Restoring { id: id.to_owned(), claimed: Vec::new() })
+    restore::restore(top, &Restoring { id: id.to_owned(), ..Restoring::default() })
 }
 
 pub fn execute(desired: &Repository, change: &RepositoryChange, run: &str) -> Result<(), Failure> {

@@ -281,7 +281,7 @@ fn what_a_step_has_written_since_is_not_to_be_moved_or_committed() {
     apply(&bench.desired(), "run-1");
     write(&top, "app/.env", Some("newer\n"));
     let claimed = vec![(top.join("app/.env"), "password".to_owned())];
-    let wanted = Restoring { id: "run-1".to_owned(), claimed };
+    let wanted = Restoring { id: "run-1".to_owned(), claimed, ..Restoring::default() };
     let hint = restore_beside(&top, &wanted).unwrap_err().hint.unwrap();
     assert!(hint.contains("the step password manages it"), "{hint}");
     assert!(!hint.contains("mv ") && !hint.contains("commit"), "{hint}");

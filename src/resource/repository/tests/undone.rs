@@ -173,7 +173,7 @@ fn staged_changes_are_merged_with_what_was_committed_since() {
 
 fn refused(top: &Path) -> crate::failure::Failure {
     let before = files(top);
-    let failure = restore(top, &Restoring { id: "run-1".into(), claimed: Vec::new() }).unwrap_err();
+    let failure = restore(top, &Restoring { id: "run-1".into(), ..Restoring::default() }).unwrap_err();
     assert_eq!(files(top), before);
     failure
 }
