@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 
 use super::adopt_words::{self, Series, Word};
+use super::color::Color;
 use super::complete;
 use crate::host::warehouse::TableName;
 
@@ -46,17 +47,6 @@ pub struct DiagnosticsArguments {
     /// Write a timeline to this file (mode 0600), in Chrome's trace format, for Perfetto
     #[arg(long, value_name = "FILE", global = true)]
     pub timeline: Option<PathBuf>,
-}
-
-/// When text has colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// If the output is a terminal that supports colours
-    Auto,
-    /// Also into pipes and files
-    Always,
-    /// Not even on a terminal
-    Never,
 }
 
 /// The format of the log.

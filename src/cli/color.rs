@@ -6,8 +6,18 @@ use std::io::IsTerminal;
 use anstream::ColorChoice;
 use clap::ValueEnum;
 
-use super::args::Color;
 use crate::host::environment;
+
+/// When text has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// If the output is a terminal that supports colours
+    Auto,
+    /// Also into pipes and files
+    Always,
+    /// Not even on a terminal
+    Never,
+}
 
 /// Decides it for the whole process. The arguments are read before they are checked, because help and messages about wrong
 /// arguments have colours, too.
@@ -15,8 +25,8 @@ pub fn choose(arguments: &[OsString]) {
     let choice = match given(arguments) {
         Some(Color::Always) => ColorChoice::Always,
         Some(Color::Never) => ColorChoice::Never,
-        Some(Color::Auto) | None if is_not_forced() => unforced(),
-        Some(Color::Auto) | None => ColorChoice::Auto,
+        _ if is_not_forced() => unforced(),
+        _ => ColorChoice::Auto,
     };
     choice.write_global();
 }

@@ -5,6 +5,7 @@ mod check;
 mod code;
 mod companion;
 mod condition;
+mod connection;
 mod content;
 mod dbt_profile;
 mod de;
@@ -35,7 +36,6 @@ mod project;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 pub use check::Relations;
 pub use companion::Folder;
@@ -44,6 +44,7 @@ pub use file::PlanFile;
 pub use literal::literal;
 pub use template::{HostAccess, Inputs};
 
+use connection::{Problem, completed, is_of_value, with_template};
 use diagnostic::Source;
 use file::StepSource;
 use keys::by_key;
@@ -52,8 +53,7 @@ use node::{Node, Value};
 use sources::reference_of;
 use template::Evaluator;
 
-use crate::failure::Failure;
-use crate::host::warehouse::{ConnectionSpec, Incomplete};
+use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Unseen};
 use crate::resource::reference::Shape;
 use crate::resource::{AnyResource, Companion, Prose, Step, kind_info};
@@ -437,46 +437,6 @@ impl PlanFile {
             Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
         }
     }
-}
-
-/// Why the settings that the URL of a connection leaves out could not be added.
-enum Problem {
-    /// A service or a variable cannot be used on this host.
-    OfHost(Box<Diagnostic>),
-    OfPlanFile(Box<Diagnostic>),
-}
-
-/// Returns the connection, completed by its service and by the environment.
-fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<ConnectionSpec, Problem> {
-    let span = node.get("url").map_or_else(|| node.span.clone(), |url| url.span.clone());
-    let problem = |Failure { message, hint }| Box::new(Diagnostic { help: hint, ..Diagnostic::at(span, message) });
-    spec.completed(&inputs.client).map_err(|incomplete| match incomplete {
-        Incomplete::OfHost(failure) => Problem::OfHost(problem(failure)),
-        Incomplete::OfUrl(failure) => Problem::OfPlanFile(problem(failure)),
-    })
-}
-
-/// Returns the template of a connection's URL, if it is one.
-fn url_template(connection: &Node) -> Option<(&str, &Range<usize>)> {
-    let url = connection.get("url")?;
-    url.text().filter(|text| text.contains("{{") || text.contains("{%")).map(|text| (text, &url.span))
-}
-
-/// Returns whether the problem is that a template of the URL yields one that is wrong. Then the environment is wrong and not the plan
-/// file, so that only the steps with this connection fail.
-fn is_of_value(connection: &Node, problem: &Diagnostic) -> bool {
-    let inside =
-        |span: &Range<usize>| problem.span.as_ref().is_some_and(|at| span.start <= at.start && at.end <= span.end);
-    problem.variable.is_none() && url_template(connection).is_some_and(|(_, span)| inside(span))
-}
-
-/// Names the template in the hint, because the message is about its value.
-fn with_template(connection: &Node, mut problem: Diagnostic) -> Diagnostic {
-    if let (None, Some((template, _))) = (&problem.unset, url_template(connection)) {
-        let found = format!("the url is made by `{template}`; check the values that it uses");
-        problem.help = Some(problem.help.map_or(found.clone(), |help| format!("{help}; {found}")));
-    }
-    problem
 }
 
 fn run_as(node: &Node) -> Result<Option<String>, Diagnostic> {
