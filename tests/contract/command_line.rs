@@ -248,3 +248,29 @@ fn unwritable_output_fails_and_a_closed_pipe_does_not() {
     redirected(&format!("{PROVISION} plan nowhere.yaml 2>/dev/full")).exits(1);
     redirected(&format!("{PROVISION} rescue list 2>/dev/full")).exits(1);
 }
+
+#[test]
+fn colours_are_chosen_by_the_option_and_then_by_the_environment() {
+    let sandbox = small();
+    let coloured = |args: &[&str], env: &[(&str, &str)]| {
+        let mut run = sandbox.provision("ubuntu", ["plan"]).args(args.iter().copied()).without_env("NO_COLOR");
+        for (name, value) in env {
+            run = run.env(name, *value);
+        }
+        run.run().all().contains('\x1b')
+    };
+    assert!(!coloured(&[], &[]), "a pipe");
+    assert!(coloured(&["--color=always"], &[("NO_COLOR", "1")]));
+    assert!(coloured(&["--color", "always", "--unknown"], &[]), "also messages about wrong arguments");
+    assert!(coloured(&[], &[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&["--color=never"], &[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&["--color=auto"], &[("CLICOLOR_FORCE", "0")]));
+}
+
+#[test]
+fn a_summary_that_is_printed_at_the_end_cannot_ask_first() {
+    let sandbox = small();
+    let outcome = sandbox.provision("ubuntu", ["apply", "--format", "markdown"]).run().exits(1);
+    assert!(outcome.stderr.contains("add --yes") && outcome.stdout.is_empty(), "{outcome}");
+    sandbox.provision("ubuntu", ["apply", "--format", "markdown", "--yes"]).run().exits(0);
+}

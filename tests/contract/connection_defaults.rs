@@ -184,3 +184,19 @@ fn variables_do_not_redirect_a_complete_url() {
         sandbox.provision("ubuntu", ["plan", "--request", "--json"]).stdin(&request.to_string()).run().exits(1);
     assert!(outcome.all().contains("the connection has no host"), "{outcome}");
 }
+
+/// CI sets a variable to nothing if it has no secret of that name.
+#[test]
+fn a_variable_that_makes_a_url_wrong_stops_only_the_steps_with_that_connection() {
+    let sandbox = host("{{ env_var('DW') }}");
+    for url in ["", "garbage", "mysql://etl@h/d", "postgresql://etl@h:99999999/d"] {
+        let outcome = sandbox.provision("ubuntu", ["plan", FILE, "--json"]).env("DW", url).run().exits(1);
+        assert_eq!(outcome.step("step_planned", "d")["outcome"], "changes", "{url}: {outcome}");
+        let failed = outcome.step("step_planned", "t");
+        assert_eq!(failed["outcome"], "failed", "{url}: {outcome}");
+        assert!(failed["hint"].as_str().unwrap().contains("`{{ env_var('DW') }}`"), "{url}: {outcome}");
+    }
+    // What the plan file itself has wrong stops everything.
+    let sandbox = host("mysql://etl@h/d");
+    assert!(sandbox.provision("ubuntu", ["plan", FILE]).run().exits(1).stderr.contains("mysql"));
+}

@@ -111,3 +111,22 @@ fn a_directory_that_is_removed_during_the_walk_ends_there() {
         assert!((2..3000).contains(&seen), "{seen}");
     }
 }
+
+#[test]
+fn the_folders_of_this_program_are_left_out() {
+    let folder = folder();
+    let own = ["home/a/.local/state/provision", "app/.git/provision-private"];
+    let others = ["app/provision", "app/provision-private", "home/a/.local/state/other"];
+    for name in own.iter().chain(&others) {
+        std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join(name).join("file"), "").unwrap();
+    }
+    let left_out = LeftOut::default().without_own_folders(folder.path());
+    let seen = visited(folder.path(), &left_out, false).join(" ");
+    assert!(own.iter().all(|name| !seen.contains(name)), "{seen}");
+    assert!(others.iter().all(|name| seen.contains(&format!("{name}/file"))), "{seen}");
+    // Also if the tree begins within such a path.
+    let state = folder.path().join("home/a/.local/state");
+    let seen = visited(&state, &LeftOut::default().without_own_folders(&state), true).join(" ");
+    assert!(!seen.contains("provision") && seen.contains("other/file"), "{seen}");
+}
