@@ -44,8 +44,8 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Returns the steps of a plan file that keep rescues, and those that earlier runs have recorded. If the plan file is not on the host, for example because it came from
-/// standard input, they are read from the journal of earlier runs.
+/// Returns the steps of a plan file that keep rescues, and those that earlier runs have recorded. If the plan file is not on the
+/// host, for example because it came from standard input, only the recorded ones are returned.
 fn rescues(file: Option<&Path>, variables: &Variables) -> Result<Rescues, Error> {
     let environment = inputs::environment();
     if let Some(file) = file.filter(|file| !inputs::is_standard_input(file) && !file.exists())

@@ -81,8 +81,12 @@ impl Dir {
             _ => self.publish(&fd, &temporary, name, publish).map_err(failed),
         });
         if let Err(error) = written {
-            // The first error is reported. A name that stays is found as a leftover.
-            let _ = retry_on_intr(|| rustix::fs::unlinkat(self, &temporary, AtFlags::empty()));
+            // The first error is reported. A name that stays is found as a leftover. After an exchange it may be somebody's file.
+            let made = stat_fd(&fd).ok();
+            let is_ours = |now: Stat| made.is_some_and(|made| made.is_same_file(&now));
+            if self.stat(OsStr::new(&temporary)).is_ok_and(|now| now.is_some_and(is_ours)) {
+                let _ = retry_on_intr(|| rustix::fs::unlinkat(self, &temporary, AtFlags::empty()));
+            }
             return Err(error);
         }
         self.check_published(&fd, name)
