@@ -43,6 +43,7 @@ use crate::failure::Failure;
 use crate::host::signals::without_panic;
 use crate::render::output;
 use crate::telemetry;
+use crate::worker::{self, Role};
 
 /// Runs the program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
@@ -77,6 +78,30 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         output::print_error(&format!("{}\n", Error::from(failure)));
         return Exit::Failed;
     }
+    if uses_workers(&arguments.command) && worker::fork_own() == Role::Worker {
+        return serve(None);
+    }
+    let exit = run(arguments);
+    worker::end_own();
+    exit
+}
+
+/// Whether steps are observed or executed by this command.
+fn uses_workers(command: &Command) -> bool {
+    matches!(command, Command::Plan(_) | Command::Apply(_) | Command::Adopt(_) | Command::Rescue { .. })
+}
+
+fn serve(user: Option<&str>) -> Exit {
+    match worker::serve(user) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            output::print_error(&format!("{}\n", Error::from(failure)));
+            Exit::Failed
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Exit {
     let is_apply = matches!(arguments.command, Command::Apply(_));
     let metrics = match &arguments.command {
         Command::Plan(plan) => plan.run.metrics.as_deref(),
@@ -88,9 +113,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         return Exit::Failed;
     }
     let result = match arguments.command {
-        Command::Worker(worker) => {
-            crate::worker::serve(worker.user.as_deref()).map(|()| Exit::Done).map_err(Error::from)
-        }
+        Command::Worker(arguments) => return serve(arguments.user.as_deref()),
         Command::Plan(arguments) => with_runtime(plan::run(arguments)),
         Command::Apply(arguments) => with_runtime(apply::run(arguments)),
         Command::Show(arguments) => show::run(arguments),

@@ -47,6 +47,29 @@ pub fn check_stack() -> Result<(), Failure> {
     }
 }
 
+/// Replaces the command line that `ps` shows for this process, and its arguments in memory. The title is cut to the space that
+/// the arguments and the environment take (proc(5), `/proc/PID/stat`). Has to be called when nothing reads either any more.
+/// Where `/proc` is missing, nobody can see the command line, and it stays.
+#[expect(unsafe_code, reason = "the kernel shows the memory that it once wrote the arguments to")]
+pub fn set_title(title: &str) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may contain anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // The fields are numbered from 1, and two of them come before the parenthesis.
+    let field =
+        |number: usize| fields.get(number - 3).and_then(|text| text.parse::<usize>().ok()).filter(|at| *at != 0);
+    let (Some(start), Some(end)) = (field(48), field(51)) else { return };
+    let Some(length) = end.checked_sub(start).filter(|length| *length > 0) else { return };
+    let shown = title.len().min(length - 1);
+    // SAFETY: the kernel mapped this memory writable for the arguments and the environment of this process, and no
+    // reference to either exists any more.
+    unsafe {
+        let memory = std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(start), length);
+        memory.fill(0);
+        memory[..shown].copy_from_slice(&title.as_bytes()[..shown]);
+    }
+}
+
 /// The umask that this process was started with, once it has been replaced.
 static INHERITED_UMASK: OnceLock<u32> = OnceLock::new();
 /// The umask of a worker. Private files are created with an explicit mode.

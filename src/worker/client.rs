@@ -3,17 +3,23 @@
 use crate::failure::Failure;
 use crate::host::users::User;
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, OnceCell, oneshot};
+use tokio::task::JoinHandle;
 
 use super::environment::kept;
 use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::user_named;
+use super::own::{Forked, take_own};
 use crate::host::capabilities;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
@@ -113,8 +119,7 @@ impl Workers {
             worker.input.lock().await.take();
         }
         for worker in workers() {
-            // The exit status does not matter: every expected answer has arrived.
-            drop(worker.child.lock().await.wait().await);
+            worker.process.lock().await.end().await;
         }
     }
 }
@@ -135,8 +140,8 @@ type Waiting = Arc<StdMutex<Option<HashMap<u64, (String, oneshot::Sender<Answer>
 
 struct Worker {
     user: String,
-    input: Mutex<Option<ChildStdin>>,
-    child: Mutex<Child>,
+    input: Mutex<Option<pipe::Sender>>,
+    process: Mutex<Process>,
     waiting: Waiting,
     ticket: AtomicU64,
 }
@@ -150,18 +155,14 @@ impl Worker {
         };
         let name = other.as_ref().map_or(me.name.clone(), |user| user.name.clone());
         let starting = spans::worker_start(&name);
-        let mut child = command(me, other.as_ref())?
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(false)
-            .spawn()
-            .map_err(|error| no_process(&name, &error))?;
-        let (Some(mut input), Some(output), Some(mut errors)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(Failure::new("a worker was started without its pipes"));
+        let started = match other {
+            None => match take_own() {
+                Some(forked) => Started::forked(forked, &name),
+                None => Started::spawn(me, None, &name),
+            },
+            Some(_) => Started::spawn(me, other.as_ref(), &name),
         };
+        let Started { mut process, mut input, output, mut errors } = started?;
         let stderr = tokio::spawn(async move {
             let mut text = Vec::new();
             // A worker's messages are short. The bound enforces that.
@@ -174,14 +175,19 @@ impl Worker {
         if let Err(error) = greeted {
             drop(input);
             let stderr = stderr.await.unwrap_or_default();
+            process.end().await;
             return Err(not_started(me, &name, other.is_some(), &error, &stderr));
         }
         let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
-        tokio::spawn(dispatch_answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress)));
+        let answers = dispatch_answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress));
+        let answers = tokio::spawn(answers);
+        if let Process::Forked { closed, .. } = &mut process {
+            *closed = Some(answers);
+        }
         Ok(Worker {
             user: name,
             input: Mutex::new(Some(input)),
-            child: Mutex::new(child),
+            process: Mutex::new(process),
             waiting,
             ticket: AtomicU64::new(1),
         })
@@ -207,9 +213,76 @@ impl Worker {
     }
 }
 
+/// The process of a worker.
+enum Process {
+    Spawned(Child),
+    Forked {
+        pid: Pid,
+        /// Reads the answers, and ends when the worker has closed its output.
+        closed: Option<JoinHandle<()>>,
+    },
+}
+
+impl Process {
+    /// Waits until the worker has ended. The exit status does not matter, because every expected answer has arrived.
+    async fn end(&mut self) {
+        match self {
+            Self::Spawned(child) => drop(child.wait().await),
+            Self::Forked { pid, closed } => {
+                if let Some(closed) = closed.take() {
+                    drop(closed.await);
+                }
+                // A worker closes its output only by ending, so this does not take long.
+                let _ = waitpid(*pid, None);
+            }
+        }
+    }
+}
+
+/// A worker that has been started, and its pipes.
+struct Started {
+    process: Process,
+    input: pipe::Sender,
+    output: pipe::Receiver,
+    errors: pipe::Receiver,
+}
+
+impl Started {
+    fn spawn(me: &User, other: Option<&User>, name: &str) -> Result<Self, Failure> {
+        let mut child = command(me, other)?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(|error| no_process(name, &error))?;
+        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Failure::new("a worker was started without its pipes"));
+        };
+        let pipes = || Ok((input.into_owned_fd()?, output.into_owned_fd()?, errors.into_owned_fd()?));
+        let (input, output, errors) = pipes().map_err(|error| no_process(name, &error))?;
+        Self::with_pipes(Process::Spawned(child), input, output, errors).map_err(|error| no_process(name, &error))
+    }
+
+    fn forked(Forked { pid, input, output, errors }: Forked, name: &str) -> Result<Self, Failure> {
+        let process = Process::Forked { pid, closed: None };
+        Self::with_pipes(process, input, output, errors).map_err(|error| no_process(name, &error))
+    }
+
+    fn with_pipes(process: Process, input: OwnedFd, output: OwnedFd, errors: OwnedFd) -> std::io::Result<Self> {
+        Ok(Self {
+            process,
+            input: pipe::Sender::from_owned_fd(input)?,
+            output: pipe::Receiver::from_owned_fd(output)?,
+            errors: pipe::Receiver::from_owned_fd(errors)?,
+        })
+    }
+}
+
 async fn handshake(
-    input: &mut ChildStdin,
-    output: &mut BufReader<ChildStdout>,
+    input: &mut pipe::Sender,
+    output: &mut BufReader<pipe::Receiver>,
     run: &str,
     digester: &Digester,
     steps: &Tasks,
@@ -235,7 +308,7 @@ async fn handshake(
     }
 }
 
-async fn dispatch_answers(mut output: BufReader<ChildStdout>, waiting: Waiting, progress: Arc<Progress>) {
+async fn dispatch_answers(mut output: BufReader<pipe::Receiver>, waiting: Waiting, progress: Arc<Progress>) {
     while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
         if let Answer::Recorded(records) = answer {
             records.into_iter().for_each(telemetry::take);

@@ -1,5 +1,10 @@
 //! The environment of a worker: little, and known.
 
+use std::ffi::{CStr, OsStr, OsString, c_char};
+use std::os::unix::ffi::OsStrExt;
+
+use zeroize::Zeroize;
+
 use crate::host::users::User;
 
 /// The environment variables that a worker of the launching user keeps: where its state is, how to reach the user's agent,
@@ -53,28 +58,28 @@ const KEPT_NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
 
 /// Returns the part of this process's environment that a worker of the launching user keeps.
 #[expect(clippy::disallowed_methods, reason = "read before a worker is started")]
-pub fn kept() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
-    std::env::vars_os().filter(|(name, _)| {
-        let name = name.to_string_lossy();
-        KEPT_ENV.contains(&name.as_ref()) || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin))
-    })
+pub fn kept() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| is_passed_on(name.as_bytes()))
+}
+
+fn is_passed_on(name: &[u8]) -> bool {
+    KEPT_ENV.iter().any(|kept| kept.as_bytes() == name)
+        || KEPT_NUMBERED.iter().any(|begin| name.starts_with(begin.as_bytes()))
 }
 
 /// The search path of a worker with another user.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Removes everything from the environment of this process but what a worker of `user` needs. `own` tells whether that is the
-/// launching user.
+/// Removes everything from the environment of this process but what a worker of `user` needs, also from the memory that
+/// `/proc/PID/environ` shows. `own` tells whether that is the launching user. Has to be called before the process has a
+/// second thread.
 #[expect(unsafe_code, reason = "std::env's setters are unsafe; a worker calls them before it has a second thread")]
 #[expect(clippy::disallowed_methods, reason = "the start of a worker")]
 pub fn clean(user: &User, own: bool) {
-    let kept: Vec<_> = kept().filter(|_| own).collect();
+    let kept = take_environment(|name| own && is_passed_on(name));
     // SAFETY: this process has only one thread so far. `serve` runs first in a worker, and nothing else can read the
     // environment at the same time.
     unsafe {
-        for (name, _) in std::env::vars_os() {
-            std::env::remove_var(name);
-        }
         std::env::set_var("HOME", &user.home);
         std::env::set_var("PATH", PATH);
         std::env::set_var("USER", &user.name);
@@ -84,4 +89,34 @@ pub fn clean(user: &User, own: bool) {
             std::env::set_var(name, value);
         }
     }
+}
+
+#[expect(unsafe_code, reason = "the standard library cannot overwrite the environment")]
+unsafe extern "C" {
+    /// The variables of this process, ended by a null pointer (environ(7)).
+    static environ: *const *mut c_char;
+}
+
+/// Empties the environment and overwrites it, and returns the variables to keep. The others are never copied, so that no
+/// secret stays behind in freed memory.
+#[expect(unsafe_code, reason = "the standard library cannot overwrite the environment")]
+fn take_environment(is_passed_on: impl Fn(&[u8]) -> bool) -> Vec<(OsString, OsString)> {
+    let mut kept = Vec::new();
+    // SAFETY: this process has only one thread so far, so nothing else uses the environment. `environ` is null, or points to
+    // pointers to writable strings that end with NUL. No reference to these strings remains after `clearenv`.
+    unsafe {
+        let mut place = environ;
+        while let Some(entry) = place.as_ref().copied().filter(|entry| !entry.is_null()) {
+            let text = std::slice::from_raw_parts_mut(entry.cast::<u8>(), CStr::from_ptr(entry).count_bytes());
+            let (name, value) = text.split_at(text.iter().position(|byte| *byte == b'=').unwrap_or(text.len()));
+            if is_passed_on(name) {
+                let owned = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+                kept.push((owned(name), owned(value.get(1..).unwrap_or_default())));
+            }
+            text.zeroize();
+            place = place.add(1);
+        }
+        nix::libc::clearenv();
+    }
+    kept
 }

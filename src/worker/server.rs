@@ -52,6 +52,9 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     // The kernel may allow core dumps again after a change of user.
     crate::host::process::leave_no_core_dump()?;
     environment::clean(&who, user.is_none());
+    if let None = user {
+        crate::host::process::set_title("provision worker");
+    }
     std::env::set_current_dir("/")
         .map_err(|error| Failure::new(format!("cannot enter /: {}", io_error_text(&error))))?;
     crate::host::process::set_default_umask();

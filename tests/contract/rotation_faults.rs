@@ -292,7 +292,7 @@ fn the_next_run_undoes_a_killed_rotation_if_the_key_is_revoked() {
 #[test]
 fn the_next_run_recovers_a_rotation_killed_during_the_second_proof() {
     let mut rotation = Rotation::new();
-    let killer = "if in_place && [ -e /run/kill ]; then rm /run/kill; pkill -9 -f /opt/provision/bin/provision; pkill -9 -f 'exe worker'; fi";
+    let killer = "if in_place && [ -e /run/kill ]; then rm /run/kill; pkill -9 -f /opt/provision/bin/provision; pkill -9 -f '(exe|provision) worker'; fi";
     for (more, revoked) in [("", false), ("", true), ("required: true", true), ("retire: true", false)] {
         rotation.decides(&format!("{killer}; cat $OLD; [ -e /run/revoked ] && in_place || cat $NEW"));
         rotation.sandbox.bash(

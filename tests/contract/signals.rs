@@ -182,7 +182,7 @@ fn a_fetch_with_a_killed_launcher_or_worker_leaves_no_trace() {
         }
         for signal in ["TERM", "INT", "HUP"] {
             let running = fetching(&sandbox, user, &["plan"]);
-            sandbox.bash("root", &format!("pkill -{signal} -f 'exe worker'"));
+            sandbox.bash("root", &format!("pkill -{signal} -f '(exe|provision) worker'"));
             let outcome = running.wait().exits(1);
             assert!(outcome.all().contains("ended unexpectedly"), "{outcome}");
             eventually("nothing is left", || left(&sandbox).is_empty());

@@ -1,7 +1,7 @@
 //! Runs the program under ptrace(2), counts the calls of each process, and kills or fails at one of them.
 //!
 //! It counts the launcher's and the workers' own calls, starting with the first one that does not belong to the dynamic
-//! linker: the Rust runtime starts with poll(2). Calls of sudo and other programs are not counted. A seccomp(2) filter
+//! linker: the Rust runtime starts with poll(2). A forked worker is counted from setsid(2) on. Calls of sudo and other programs are not counted. A seccomp(2) filter
 //! stops the processes only at the relevant calls, because each stop is more expensive than most calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -160,7 +160,8 @@ fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pi
 }
 
 /// A filter that stops at each call that `fault` may strike (for a point, only at calls with its name, because each
-/// stop is expensive), and at the poll(2) that marks the start of a program. It passes the call's number to the tracer.
+/// stop is expensive), and at the calls that mark the start of a program and of a forked worker. It passes the call's number
+/// to the tracer.
 fn filter(fault: Fault, point: Option<&Point>) -> Vec<libc::sock_filter> {
     let jump = |value: u32, missed: u8| libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).try_into().unwrap(),
@@ -180,7 +181,7 @@ fn filter(fault: Fault, point: Option<&Point>) -> Vec<libc::sock_filter> {
             }
         })
     };
-    for number in calls::NUMBERS.iter().filter(may_strike).chain([&libc::SYS_poll]) {
+    for number in calls::NUMBERS.iter().filter(may_strike).chain([&libc::SYS_poll, &libc::SYS_setsid]) {
         let number: u16 = (*number).try_into().unwrap();
         filter.extend([jump(number.into(), 1), end(libc::SECCOMP_RET_TRACE | u32::from(number))]);
     }
@@ -329,6 +330,10 @@ impl<'a> Supervisor<'a> {
         let group = *self.threads.get(&pid)?;
         let process = self.processes.get_mut(&group)?;
         process.begun |= number == libc::SYS_poll;
+        // The launching user's worker is a fork of the launcher, which begins with a session of its own.
+        if number == libc::SYS_setsid && process.role.as_deref() == Some("launcher") {
+            process.role = Some("worker".to_owned());
+        }
         let role = process.role.as_ref().filter(|_| process.begun)?.clone();
         if self.point.is_some_and(|point| point.process != role) {
             return None;
