@@ -351,7 +351,7 @@ impl Obstacle {
             ))
             .hint(format!("unstage it: `{}`", git_with_paths(top, "reset -q", [path]))),
             Self::UnsafeName { path } => {
-                Failure::new(format!("the remote's tree has the path {path}, which leads out of the checkout"))
+                Failure::new(format!("the remote's tree has the path {path}, which git does not check out: it leads out of the checkout, or into its git directory"))
                     .hint("find out who can push to the remote")
             }
         }

@@ -51,14 +51,33 @@ impl RepoPath {
         self.0.len() > top.0.len() && self.0[top.0.len()] == b'/' && self.0.starts_with(&top.0)
     }
 
-    /// Whether it leads neither out of the checkout nor into the git directory.
+    /// Whether it leads neither out of the checkout nor into the git directory, on any file system. git checks the names that mean
+    /// `.git` on NTFS everywhere (core.protectNTFS, git-config(1); CVE-2019-1353).
     pub fn is_safe(&self) -> bool {
         !self.0.contains(&0)
-            && self
-                .0
-                .split(|byte| *byte == b'/')
-                .all(|part| !(part.is_empty() || part == b"." || part == b".." || part.eq_ignore_ascii_case(b".git")))
+            && self.0.split(|byte| *byte == b'/').all(|part| {
+                !(part.is_empty() || part == b"." || part == b".." || is_ntfs_name_of(part, &[".git", "git~1"]))
+            })
     }
+
+    /// Whether its last part means `.gitmodules`, which git refuses as a symlink (CVE-2018-11235).
+    pub fn is_gitmodules(&self) -> bool {
+        let name = self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let short =
+            (1..=4).map(|number| format!("gitmod~{number}")).chain((1..=9).map(|number| format!("gi7eba~{number}")));
+        let names: Vec<String> = short.chain([".gitmodules".to_owned()]).collect();
+        is_ntfs_name_of(name, &names)
+    }
+}
+
+/// Whether a name is one of these on NTFS, where case does not count, dots and blanks at the end do not, and a colon begins the
+/// name of a stream.
+fn is_ntfs_name_of(name: &[u8], names: &[impl AsRef<[u8]>]) -> bool {
+    names.iter().map(AsRef::as_ref).any(|known| {
+        let (begin, rest) = name.split_at(known.len().min(name.len()));
+        let rest = rest.iter().find(|byte| !matches!(byte, b'.' | b' '));
+        begin.eq_ignore_ascii_case(known) && matches!(rest, None | Some(b':' | b'\\'))
+    })
 }
 
 impl fmt::Display for RepoPath {
@@ -103,11 +122,32 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_unsafe() {
-        for name in ["../x", "a/../b", ".git/hooks/x", "a/.GIT/config", "/etc/passwd", "a//b", "./a", ""] {
+        for name in [
+            "../x",
+            "a/../b",
+            ".git/hooks/x",
+            "a/.GIT/config",
+            "/etc/passwd",
+            "a//b",
+            "./a",
+            "",
+            "git~1/x",
+            "a/GIT~1",
+            ".git ",
+            ".git.../x",
+            ".Git::$INDEX_ALLOCATION/x",
+            ".git\\\\x",
+        ] {
             assert!(!RepoPath::new(name).is_safe(), "{name}");
         }
-        for name in ["a", ".gitignore", "a/.gitattributes", "..a", "a b/\u{e9}"] {
+        for name in
+            ["a", ".gitignore", "a/.gitattributes", "..a", "a b/\u{e9}", "git~2", "git~10", ".git.x", "git", ".gi"]
+        {
             assert!(RepoPath::new(name).is_safe(), "{name}");
         }
+        for name in [".gitmodules", "a/.GITMODULES .", "gitmod~4", "gi7eba~1", ".gitmodules:x"] {
+            assert!(RepoPath::new(name).is_gitmodules(), "{name}");
+        }
+        assert!(!RepoPath::new(".gitmodules/a").is_gitmodules() && !RepoPath::new("gitmod~5").is_gitmodules());
     }
 }

@@ -1,4 +1,5 @@
-//! Finds what a tree needs and provision does not support: submodules, LFS, filters, other encodings.
+//! Finds what a tree needs and provision does not support (submodules, LFS, filters, other encodings), and names that no checkout may
+//! have.
 
 use git2::{Config, ObjectType, Repository, Tree};
 
@@ -46,6 +47,12 @@ fn search(view: &Repository, tree: &Tree<'_>, found: &mut Vec<Obstacle>) -> Resu
         }
         for entry in &view.find_tree(tree)? {
             let path = [folder.as_slice(), entry.name_bytes()].concat();
+            // A comparison of trees leaves `.` and `..` out, and a checkout fails at them.
+            let (name, is_link) = (RepoPath::new(entry.name_bytes()), entry.filemode() == 0o120_000);
+            if !name.is_safe() || is_link && name.is_gitmodules() {
+                found.push(Obstacle::UnsafeName { path: RepoPath::new(path) });
+                continue;
+            }
             match entry.kind() {
                 Some(ObjectType::Tree) => trees.push((entry.id(), [path.as_slice(), b"/"].concat(), depth + 1)),
                 Some(ObjectType::Commit) => found.push(Obstacle::Submodules { path: RepoPath::new(path) }),

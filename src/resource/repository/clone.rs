@@ -21,7 +21,6 @@ use crate::git::error::{git_failure, io_failure};
 use crate::git::open::{open_repository, read_configuration_once};
 use crate::git::remote::{self, CheckoutState, DownloadError, History, Scratch};
 use crate::git::shared::Shared;
-use crate::git::tree::entries;
 use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, refs, tree_check};
 use crate::host::fs::{Dir, Place, escape_path};
@@ -164,9 +163,6 @@ fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2:
     let mut obstacles = tree_check::obstacles(repo, &tree)?;
     obstacles.extend(tree_check::outside_the_tree(repo, &config));
     obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
-    let entries = entries(repo, None, Some(&tree))?;
-    let unsafe_names = entries.into_iter().filter(|entry| !entry.path.is_safe());
-    obstacles.extend(unsafe_names.map(|entry| Obstacle::UnsafeName { path: entry.path }));
     Ok(obstacles.into_iter().next())
 }
 

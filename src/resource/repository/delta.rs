@@ -132,9 +132,6 @@ fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta,
         if entry.old.is_some_and(|old| old.mode == 0o160_000) {
             obstacles.push(Obstacle::Submodules { path: entry.path.clone() });
         }
-        if !entry.path.is_safe() {
-            obstacles.push(Obstacle::UnsafeName { path: entry.path.clone() });
-        }
     }
     let base = position.branch.or(position.head);
     let behind = walk(view, target, base.as_slice())?;

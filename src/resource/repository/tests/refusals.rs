@@ -399,3 +399,37 @@ fn of_several_urls_the_first_is_fetched_from() {
     assert_eq!(git(&top, &["remote", "get-url", "--all", "origin"]), format!("{mirror}\n"));
     assert_eq!(plan(&desired).unwrap().unwrap().changes.len(), 1);
 }
+
+/// Adds a commit to the remote's branch whose tree has only this entry.
+fn push_tree(bench: &Bench, mode: &str, name: &str, id: &str) {
+    let bytes = (0..40).step_by(2).map(|at| u8::from_str_radix(&id[at..at + 2], 16).unwrap());
+    let tree: Vec<u8> = format!("{mode} {name}\0").into_bytes().into_iter().chain(bytes).collect();
+    let file = bench.dir.path().join("tree");
+    fs::write(&file, tree).unwrap();
+    let remote = bench.remote();
+    let tree = git(&remote, &["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()]);
+    let commit = git(&remote, &["commit-tree", "-p", "qa", "-m", "hostile", tree.trim()]);
+    git(&remote, &["update-ref", "refs/heads/qa", commit.trim()]);
+    fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn trees_with_names_that_no_checkout_may_have() {
+    let names = [".git", ".GIT", "git~1", "GIT~1", "..", ".", ".git ", ".git.", ".Git::$INDEX_ALLOCATION"];
+    for (name, is_link) in
+        names.map(|name| (name, false)).into_iter().chain([(".gitmodules", true), ("gitmod~1", true)])
+    {
+        let bench = Bench::new();
+        let folder = git(&bench.remote(), &["rev-parse", "qa^{tree}"]);
+        let blob = git(&bench.remote(), &["rev-parse", "qa:a"]);
+        match is_link {
+            true => push_tree(&bench, "120000", name, &blob),
+            false => push_tree(&bench, "40000", name, &folder),
+        }
+        refused(&bench, &["does not check out", name.trim_end(), "who can push"]);
+        let new = Repository { path: bench.dir.path().join("new"), ..bench.desired() };
+        let new = Repository { url: Some(bench.remote().display().to_string()), ..new };
+        let refusal = refusal(&new);
+        assert!(refusal.message.contains("does not check out"), "{name}: {refusal:?}");
+    }
+}
