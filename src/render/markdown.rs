@@ -298,7 +298,8 @@ impl StepSummary {
         let change = || self.changes.first().map(|change| with_target(&change.target, &change.summary));
         let titled = Some(self.title.clone()).filter(|title| !title.is_empty());
         let remark = || self.drift.first().or(self.remarks.first()).cloned();
-        titled.or_else(|| self.reason.clone()).or_else(change).or_else(remark).unwrap_or_default()
+        let after = || (!self.waits_for.is_empty()).then(|| format!("depends on {}", self.waits_for.join(", ")));
+        titled.or_else(|| self.reason.clone()).or_else(change).or_else(remark).or_else(after).unwrap_or_default()
     }
 
     fn details(&self) -> String {
@@ -380,6 +381,19 @@ fn difference(change: &Description) -> String {
     text
 }
 
+/// The keys of a checkout's change that are for programs.
+const SAID_IN_WORDS: [&str; 9] = [
+    "behind",
+    "changed_paths",
+    "commit_count",
+    "commits",
+    "detached_commits",
+    "files",
+    "in_the_way",
+    "local_commits",
+    "stashed",
+];
+
 /// Returns the keys of a value that the other value lacks or has with another value.
 fn lines(value: &Value, other: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -387,8 +401,8 @@ fn lines(value: &Value, other: &Value) -> Vec<String> {
         Value::Null => Vec::new(),
         Value::Object(keys) => keys
             .iter()
-            // What is deployed has its own lines.
-            .filter(|(key, _)| !matches!(key.as_str(), "commits" | "commit_count" | "files"))
+            // What is deployed has its own lines. The summary and the risk say the rest in words.
+            .filter(|(key, _)| !SAID_IN_WORDS.contains(&key.as_str()))
             .filter(|(key, value)| other.get(key.as_str()) != Some(*value))
             .map(|(key, value)| format!("{key}: {}", text(value)))
             .collect(),

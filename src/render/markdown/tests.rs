@@ -60,3 +60,16 @@ fn long_runs_are_truncated_between_steps_with_a_note() {
         assert!(count != 3 || text.contains("more changes"));
     }
 }
+
+#[test]
+fn a_checkout_is_described_in_words_and_a_step_that_may_change_says_what_it_depends_on() {
+    let mut update = change("/srv/app");
+    update.before = serde_json::json!({ "commit": "a1", "behind": 1, "in_the_way": [], "local_commits": [] });
+    update.after = serde_json::json!({ "commit": "b2", "behind": 0, "changed_paths": 1, "stashed": [] });
+    let Event::StepPlanned(mut page) = planned("page", "", Planned::Unchanged, Vec::new()) else { unreachable!() };
+    (page.certainty, page.waits_for) = (Certainty::Provisional, vec!["code".into()]);
+    let events = vec![planned("code", "", Planned::Changes, vec![update]), Event::StepPlanned(page)];
+    let text = rendered(events, Counts { unchanged: 1, may_change: 1, changes: 1, ..Counts::default() });
+    assert!(text.contains("-   commit: a1\n+   commit: b2\n```"), "{text}");
+    assert!(text.contains("| may change (provisional: after code) | depends on code |"), "{text}");
+}

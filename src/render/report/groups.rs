@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine::event::{Counts, Event, FORMAT, OpenFollowUp, RunOutcome, StepFinished, StepPlanned};
+use crate::engine::event::{
+    Certainty, Counts, Event, FORMAT, OpenFollowUp, Planned, RunOutcome, StepFinished, StepPlanned,
+};
 use crate::text::plural;
 
 /// The events that the result of a run consists of.
@@ -29,12 +31,16 @@ pub struct HostRun {
     reason: Option<String>,
 }
 
+/// The outcome of a step that is in order now, and may not be after the steps that it waits for.
+const MAY_CHANGE: &str = "may_change";
+
 /// The result of one step of a run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct StepResult {
     pub step: String,
     pub title: String,
-    /// The outcome as in events: `unchanged`, `changes`, `failed` and so on.
+    /// The outcome as in events: `unchanged`, `changes`, `failed` and so on, or `may_change` for one that is in order until a
+    /// step that it waits for is changed.
     pub outcome: String,
     pub changes: Vec<ChangeText>,
     /// Why it failed or is blocked, or what has drifted.
@@ -153,15 +159,28 @@ impl HostRun {
     fn take(&mut self, event: Event) {
         match event {
             Event::StepPlanned(StepPlanned {
-                step, title, outcome, changes, drift, reason, hint, warnings, ..
+                step,
+                title,
+                outcome,
+                certainty,
+                waits_for,
+                changes,
+                drift,
+                reason,
+                hint,
+                warnings,
+                ..
             }) => {
+                let may_change = outcome == Planned::Unchanged && certainty == Certainty::Provisional;
                 let changes = changes.into_iter().map(|change| ChangeText {
                     action: change.action.name().to_owned(),
                     target: change.target,
                     summary: change.summary,
                 });
-                let (outcome, changes) = (outcome.name().to_owned(), changes.collect());
-                let reasons = if drift.is_empty() { reason.into_iter().collect() } else { drift };
+                let (name, changes) = (outcome.name(), changes.collect());
+                let outcome = if may_change { MAY_CHANGE } else { name }.to_owned();
+                let after = may_change.then(|| format!("after {}", waits_for.join(", ")));
+                let reasons = if drift.is_empty() { reason.or(after).into_iter().collect() } else { drift };
                 self.set(StepResult { step, title, outcome, changes, reasons, hint, warnings });
             }
             Event::StepFinished(StepFinished { step, outcome, drift, reason, hint, warnings, .. }) => {
@@ -292,6 +311,11 @@ impl Report {
 }
 
 impl StepResult {
+    /// Returns the outcome in words.
+    pub fn word(&self) -> String {
+        self.outcome.replace('_', " ")
+    }
+
     /// Returns whether another host's step has the same outcome with the same changes. Their texts can differ.
     pub fn is_like(&self, other: &Self) -> bool {
         self.step == other.step && self.outcome == other.outcome && self.actions() == other.actions()

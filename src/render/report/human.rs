@@ -149,7 +149,7 @@ impl Short {
             let _ = write!(text, " (and {rest} more)");
         }
         self.is_complete &= rest == 0 && step.hint.is_none();
-        (if severity(step) < 3 { RED } else { YELLOW }, step.outcome.clone(), text)
+        (if severity(step) < 3 { RED } else { YELLOW }, step.word(), text)
     }
 
     fn first_of(&mut self, style: Style, word: &str, texts: &[String]) -> Option<Line> {
@@ -163,7 +163,7 @@ impl Short {
     fn lines(&mut self, hosts: &[String], lines: &[Line]) {
         let mut names = Some(self.names(hosts));
         for (style, word, text) in lines {
-            let first = format!("{style}{word:<9}{style:#}  ");
+            let first = format!("{style}{word:<10}{style:#} ");
             let text = clean(text);
             let text = match names.take() {
                 Some(names) if text.is_empty() => names,
@@ -225,7 +225,7 @@ fn details(group: &Group, layout: Layout, text: &mut String) {
         *text += &layout.paragraph(&format!("  {YELLOW}warning{YELLOW:#}: "), 4, &clean(warning));
     }
     for step in &group.steps {
-        let first = format!("  {:<9}  {BOLD}{}{BOLD:#}  ", step.outcome, clean(&step.step));
+        let first = format!("  {:<10} {BOLD}{}{BOLD:#}  ", step.word(), clean(&step.step));
         *text += &layout.paragraph(&first, DETAILS, &clean(&step.title));
         let indent = " ".repeat(DETAILS);
         for change in &step.changes {

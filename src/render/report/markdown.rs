@@ -28,7 +28,7 @@ pub fn text(report: &Report) -> String {
             "needs attention"
         };
         let steps: Vec<String> =
-            group.steps.iter().map(|step| format!("{}: {}", inline(&step.step), inline(&step.outcome))).collect();
+            group.steps.iter().map(|step| format!("{}: {}", inline(&step.step), inline(&step.word()))).collect();
         let (count, hosts) = (group.hosts.len(), inline(&host_list(&group.hosts)));
         let _ = writeln!(
             text,
@@ -48,7 +48,7 @@ pub fn text(report: &Report) -> String {
         }
         for step in &group.steps {
             let title = if step.title.is_empty() { String::new() } else { format!(": {}", inline(&step.title)) };
-            let _ = writeln!(text, "- {} ({}){title}", code(&step.step), inline(&step.outcome));
+            let _ = writeln!(text, "- {} ({}){title}", code(&step.step), inline(&step.word()));
             let changes = step.changes.iter().map(|change| with_target(&change.target, &change.summary));
             let lines = changes.take(MAX_CHANGES).chain(step.reasons.iter().cloned());
             let lines = lines.chain(step.hint.iter().map(|hint| format!("hint: {hint}")));

@@ -103,6 +103,26 @@ fn the_last_run_of_a_host_counts_and_an_unfinished_one_has_no_result() {
 }
 
 #[test]
+fn a_step_that_may_change_is_not_left_out() {
+    let text = lines("a", &[("code", "changes", "fast-forward"), ("page", "unchanged", "")], "changes");
+    let provisional = text.lines().map(|line| {
+        let mut event: Value = serde_json::from_str(line).unwrap();
+        if event["step"] == "page" {
+            (event["certainty"], event["waits_for"]) = (json!("provisional"), json!(["code"]));
+        }
+        format!("{event}\n")
+    });
+    let report = report(&[provisional.collect()]);
+    let human = anstream::adapter::strip_str(&report.human(UNLIMITED)).to_string();
+    assert!(human.contains("may change   page: after code"), "{human}");
+    let full = anstream::adapter::strip_str(&report.human_in_full(UNLIMITED)).to_string();
+    assert!(full.contains("  may change page  A step"), "{full}");
+    assert!(report.markdown().contains("<code>page</code> (may change): A step"), "{}", report.markdown());
+    let group: Value = serde_json::from_str(report.json().lines().next().unwrap()).unwrap();
+    assert_eq!(group["steps"][1]["outcome"], "may_change", "{group}");
+}
+
+#[test]
 fn files_that_are_not_runs_are_refused() {
     assert!(HostRun::read("", "run.jsonl").unwrap_err().contains("empty"));
     assert!(
