@@ -1,8 +1,11 @@
 //! A connection of the plan file: what its URL leaves out, and whether the plan file or the environment makes it wrong.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::node::Node;
+use super::origins::{Origin, Origins};
+use super::template::has_template;
 use super::{Diagnostic, Inputs};
 use crate::failure::Failure;
 use crate::host::warehouse::{ConnectionSpec, Incomplete};
@@ -27,10 +30,10 @@ pub fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<C
     })
 }
 
-/// Returns the template of a connection's URL, if it is one.
+/// Returns where the URL of a connection is, if it is a template.
 fn url_template(connection: &Node) -> Option<(&str, &Range<usize>)> {
     let url = connection.get("url")?;
-    url.text().filter(|text| text.contains("{{") || text.contains("{%")).map(|text| (text, &url.span))
+    url.text().filter(|text| has_template(text)).map(|text| (text, &url.span))
 }
 
 /// Returns whether the problem is that a template of the URL yields one that is wrong. Then the environment is wrong and not the plan
@@ -41,11 +44,43 @@ pub fn is_of_value(connection: &Node, problem: &Diagnostic) -> bool {
     problem.variable.is_none() && url_template(connection).is_some_and(|(_, span)| inside(span))
 }
 
-/// Names the template in the hint, because the message is about its value.
-pub fn with_template(connection: &Node, mut problem: Diagnostic) -> Diagnostic {
-    if let (None, Some((template, _))) = (&problem.unset, url_template(connection)) {
-        let found = format!("the url is made by `{template}`; check the values that it uses");
+/// Returns whether the problem comes from a variable of the environment that is set. Without it the plan file may be right.
+pub(super) fn is_of_environment(connection: &Node, problem: &Diagnostic, origins: &Origins, inputs: &Inputs) -> bool {
+    is_of_value(connection, problem)
+        && of_url(connection, origins).iter().any(|origin| match origin {
+            Origin::Environment(name) => inputs.env.contains_key(name),
+            Origin::AnyEnvironment => true,
+            Origin::Given(_) => false,
+        })
+}
+
+/// Names in the hint what the URL takes from outside the plan file, because the message is about its value. The template itself is
+/// not shown, because a part of a password may be written in it.
+pub(super) fn with_origins(connection: &Node, origins: &Origins, mut problem: Diagnostic) -> Diagnostic {
+    if problem.unset.is_none() && is_of_value(connection, &problem) {
+        let (mut environment, mut given) = (Vec::new(), Vec::new());
+        for origin in of_url(connection, origins) {
+            match origin {
+                Origin::Environment(name) => environment.push(name),
+                Origin::Given(name) => given.push(format!("`--var {name}`")),
+                Origin::AnyEnvironment => {}
+            }
+        }
+        let environment = match &environment[..] {
+            [] => None,
+            [name] => Some(format!("the environment variable {name}")),
+            names => Some(format!("the environment variables {}", names.join(", "))),
+        };
+        let names: Vec<String> = environment.into_iter().chain(given).collect();
+        let found = match names.is_empty() {
+            true => "the url is a template: check the values that it uses".to_owned(),
+            false => format!("the url is made from {}: check the value", names.join(" and ")),
+        };
         problem.help = Some(problem.help.map_or(found.clone(), |help| format!("{help}; {found}")));
     }
     problem
+}
+
+fn of_url(connection: &Node, origins: &Origins) -> BTreeSet<Origin> {
+    url_template(connection).map(|(text, _)| origins.of(text)).unwrap_or_default()
 }

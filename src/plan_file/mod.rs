@@ -44,12 +44,13 @@ pub use file::PlanFile;
 pub use literal::literal;
 pub use template::{HostAccess, Inputs};
 
-use connection::{Problem, completed, is_of_value, with_template};
+use connection::{Problem, completed, is_of_environment, is_of_value, with_origins};
 use diagnostic::Source;
 use file::StepSource;
 use keys::by_key;
 use lookup::UrlSecrets;
 use node::{Node, Value};
+use origins::Origins;
 use sources::reference_of;
 use template::Evaluator;
 
@@ -140,6 +141,7 @@ impl PlanFile {
                 Err(found) => problems.extend(found),
             }
         }
+        let origins = self.origins(inputs);
         let mut connections = BTreeMap::new();
         for name in steps.iter().filter_map(|step| step.resource.connection()) {
             let Some(node) = self.connections.get(name) else { continue };
@@ -147,14 +149,14 @@ impl PlanFile {
                 let (of_value, wrong): (Vec<_>, Vec<_>) =
                     found.into_iter().partition(|problem| problem.unset.is_some() || is_of_value(node, problem));
                 problems.extend(wrong);
-                of_value.into_iter().next().map(|problem| with_template(node, problem))
+                of_value.into_iter().next().map(|problem| with_origins(node, &origins, problem))
             });
             match result {
                 Ok(spec) => match completed(node, spec, inputs) {
                     Ok(spec) => drop(connections.insert(name.to_owned(), Ok(spec))),
                     Err(Problem::OfHost(problem)) => drop(connections.insert(name.to_owned(), Err(*problem))),
                     Err(Problem::OfPlanFile(problem)) if is_of_value(node, &problem) => {
-                        drop(connections.insert(name.to_owned(), Err(with_template(node, *problem))));
+                        drop(connections.insert(name.to_owned(), Err(with_origins(node, &origins, *problem))));
                     }
                     Err(Problem::OfPlanFile(problem)) => problems.push(*problem),
                 },
@@ -163,11 +165,15 @@ impl PlanFile {
             }
         }
         let host = inputs.host.view();
+        let of_others: RefCell<BTreeMap<String, Option<ConnectionSpec>>> = RefCell::default();
         let connection = |name: &str| match connections.get(name) {
             Some(spec) => spec.as_ref().ok().cloned(),
             None => {
-                let node = self.connections.get(name)?;
-                completed(node, self.connection(node, &evaluator).ok()?, inputs).ok()
+                let evaluate = || {
+                    let node = self.connections.get(name)?;
+                    completed(node, self.connection(node, &evaluator).ok()?, inputs).ok()
+                };
+                of_others.borrow_mut().entry(name.to_owned()).or_insert_with(evaluate).clone()
             }
         };
         let others = self.others(&steps, selection, &evaluator, &mut problems);
@@ -218,19 +224,25 @@ impl PlanFile {
         for node in self.vars.values() {
             problems.extend(of_urls.node(node).err());
         }
+        let origins = self.origins(inputs);
         let mut specs = Vec::new();
         for (name, node) in &self.connections {
-            match self.connection(node, &evaluator) {
+            let mut found = match self.connection(node, &evaluator) {
                 Ok(spec) => {
                     // Without its service the connection is compared by what the plan file has.
                     let complete = completed(node, spec.clone(), inputs);
-                    if let Err(Problem::OfPlanFile(problem)) = &complete {
-                        problems.push((**problem).clone());
-                    }
+                    let problem = match &complete {
+                        Err(Problem::OfPlanFile(problem)) => vec![(**problem).clone()],
+                        _ => Vec::new(),
+                    };
                     specs.push((name.as_str(), complete.unwrap_or(spec)));
+                    problem
                 }
-                Err(found) => problems.extend(found),
-            }
+                Err(found) => found,
+            };
+            // The plan file is checked, and not the environment that it is checked in.
+            found.retain(|problem| !is_of_environment(node, problem, &origins, inputs));
+            problems.extend(found.into_iter().map(|problem| with_origins(node, &origins, problem)));
         }
         let mut steps = Vec::new();
         for written in &self.steps {
@@ -303,6 +315,10 @@ impl PlanFile {
         };
         let wanted = |step: &&StepSource| ids.is_empty() || ids.contains(&step.id);
         Ok(self.steps.iter().filter(wanted).filter_map(describe).collect())
+    }
+
+    fn origins(&self, inputs: &Inputs) -> Origins {
+        Origins::new(&self.vars, inputs.vars.keys().cloned())
     }
 
     fn evaluator(&self, inputs: &Inputs) -> Evaluator {

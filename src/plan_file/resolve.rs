@@ -61,7 +61,7 @@ impl PlanFile {
         Writer {
             evaluator: self.evaluator(inputs),
             masked: self.evaluator(&self.masked(inputs)).of_urls(),
-            origins: Origins::new(&self.vars, inputs.vars.keys().cloned()),
+            origins: self.origins(inputs),
             secret,
             left: Vec::new(),
             kept: Vec::new(),

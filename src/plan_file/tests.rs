@@ -183,3 +183,39 @@ fn a_value_in_a_password_is_not_shown_if_the_rest_of_the_url_has_no_value() {
         }
     }
 }
+
+#[test]
+fn a_password_in_a_template_of_a_url_is_not_shown_when_its_value_is_wrong() {
+    let urls = [
+        "postgresql://u:LITERALPW@{{ env_var('H') }}/d",
+        "postgresql://u@{{ env_var('H') }}/d?password=LITERALPW",
+        "postgresql://u:{{ env_var('PW', 'LITERALPW') }}@{{ env_var('H') }}/d",
+        "{{ 'postgresql://u:LITERALPW@' }}{{ env_var('H') }}/d",
+        "postgresql://u:LITERALPW@{{ host }}/d",
+        "postgresql://u:LITERALPW@{{ env_var('H' ~ suffix) }}/d",
+    ];
+    let mut wrong = 0;
+    for url in urls {
+        let text = format!(
+            "name: x\nvars: {{ host: \"{{{{ env_var('H') }}}}\", suffix: '' }}\nconnections:\n  w: {{ url: \"{url}\" }}\nsteps:\n  \
+             - {{ id: t, table: {{ connection: w, ddl: \"CREATE TABLE s.t (a int)\" }} }}\n"
+        );
+        let plan = PlanFile::parse("x.yaml", &text).unwrap();
+        for host in ["", "h:99999999", "[x", "h h"] {
+            let env = std::collections::BTreeMap::from([("H".to_owned(), host.to_owned())]);
+            let inputs = Inputs { env, ..Inputs::default() };
+            let Err(problem) = &plan.evaluate(&inputs, &super::Selection::default()).unwrap().connections["w"] else {
+                continue;
+            };
+            wrong += 1;
+            let (message, help) = (&problem.message, problem.help.as_deref().unwrap());
+            assert!(!message.contains("LITERALPW") && !help.contains("LITERALPW"), "{url} {host}: {message}; {help}");
+            assert!(
+                help.contains("environment variable") && help.contains("H") || help.contains("is a template"),
+                "{url} {host}: {help}"
+            );
+            assert!(plan.validate(&inputs).is_ok(), "{url} {host}");
+        }
+    }
+    assert!(wrong >= 12, "{wrong}");
+}
