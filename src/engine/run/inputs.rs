@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 use super::error::NotPrepared;
 use super::request::{Command, Request, today};
@@ -34,7 +35,8 @@ pub struct RunInputs {
     pub path: PathBuf,
     pub saved: Option<Saved>,
     pub origin: Origin,
-    pub flags: Flags,
+    /// As they were given, with the values of variables that secrets are made of.
+    flags: Flags,
     pub digester: Digester,
     pub environment: Environment,
     templates: Inputs,
@@ -76,16 +78,24 @@ impl RunInputs {
         Ok(Self { source, path, saved: Some(saved), origin, flags, digester, environment, templates })
     }
 
-    /// Keeps the values of the variables that secrets are made of out of a saved plan, as those of the arguments of a secret command.
-    pub fn hide_secret_variables(&mut self, plan_file: &PlanFile) {
+    /// The date that the run goes by.
+    pub fn as_of(&self) -> Date {
+        self.flags.as_of
+    }
+
+    /// Returns the flags as a saved plan keeps them: without the values of the variables that secrets are made of, as it keeps no
+    /// arguments of a secret command.
+    pub fn flags_to_keep(&self, plan_file: &PlanFile) -> Flags {
+        let mut flags = self.flags.clone();
         if self.saved.is_some() || self.templates.vars.is_empty() {
-            return;
+            return flags;
         }
         for name in plan_file.secret_variables(&self.templates) {
             if let Some(value) = self.templates.vars.get(&name) {
-                self.flags.vars.insert(name, Var::hidden(value, &self.digester));
+                flags.vars.insert(name, Var::hidden(value, &self.digester));
             }
         }
+        flags
     }
 
     /// Evaluates the selected steps.
@@ -111,10 +121,11 @@ impl RunInputs {
             )
         };
         let Some(with) = places(&self.templates).filter(|_| !selection.only.is_empty()) else { return String::new() };
+        let kept = self.flags_to_keep(plan_file).vars;
         let words = self.templates.vars.iter().filter_map(|(name, value)| {
             let mut inputs = self.templates.clone();
             inputs.vars.remove(name);
-            let value = match self.flags.vars.get(name) {
+            let value = match kept.get(name) {
                 Some(Var::Value(_)) => shell_word(value),
                 _ => "…".to_owned(),
             };

@@ -11,7 +11,7 @@ mod secrets;
 mod source;
 mod standard_input;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -32,6 +32,7 @@ use crate::host::capabilities;
 use crate::host::state::StateFolder;
 use crate::host::users::User;
 use crate::plan::graph::Graph;
+use crate::plan_file::PlanFile;
 use crate::resource::Step;
 use crate::telemetry::spans::{self, Span};
 use crate::text::file_word;
@@ -95,14 +96,12 @@ pub struct Run {
     stop: Stop,
     folder: StateFolder,
     journal: Arc<Journal>,
-    inputs: RunInputs,
+    inputs: Arc<RunInputs>,
     fingerprints: Fingerprints,
     /// Earlier runs of the plan file that were interrupted and not recovered since.
     interrupted: Vec<InterruptedRun>,
     holder: Holder,
-    restore_arguments: String,
-    /// The line of the plan file that may contain a password in clear text, if any.
-    written_secret: Option<usize>,
+    plan_file: Arc<PlanFile>,
 }
 
 /// Reads, evaluates and checks the plan file, reads the secret sources, and reports the start of the run. A saved plan
@@ -115,15 +114,14 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     if command == Command::Apply {
         capabilities::set_makes_changes();
     }
-    let mut inputs = RunInputs::load(request)?;
+    let inputs = RunInputs::load(request)?;
     let plan_file = inputs.source.plan_file()?;
     let plan = inputs.evaluate(&plan_file)?;
-    inputs.hide_secret_variables(&plan_file);
     let stop = Stop::listen()?;
     let secrets = RunSecrets::read(&plan_file, &plan, &inputs.environment, &stop).await?;
     let fingerprints = inputs.fingerprints(&plan, &secrets)?;
     let run = run_id(&inputs.digester);
-    let as_of = inputs.flags.as_of;
+    let as_of = inputs.as_of();
     let holder = inputs.holder(&run);
     let is_apply = command == Command::Apply;
     let rescues = is_apply.then(|| inputs.rescue_steps(&plan_file, &plan.steps)).flatten();
@@ -148,7 +146,6 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     });
     let folder = inputs.environment.state_folder(User::acting().home);
     let interrupted = report_interrupted(&folder, &inputs.origin.file, report.as_ref());
-    let restore_arguments = if is_apply { inputs.restore_arguments(&plan_file) } else { String::new() };
     Ok(Run {
         plan: plan.name,
         steps: Arc::new(plan.steps),
@@ -161,12 +158,11 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         stop,
         folder,
         journal,
-        inputs,
+        inputs: Arc::new(inputs),
         fingerprints,
         interrupted,
         holder,
-        restore_arguments,
-        written_secret: plan_file.written_secret(),
+        plan_file: Arc::new(plan_file),
     })
 }
 
@@ -299,8 +295,9 @@ impl Run {
     fn save(&self, target: &Target, planned: &[PlannedStep]) -> Result<(), Failure> {
         let run = self.targets.run();
         let steps: Vec<_> = self.steps.iter().zip(planned).collect();
-        let RunInputs { origin, flags, digester, .. } = &self.inputs;
-        let (origin, flags, fingerprints) = (origin.clone(), flags.clone(), self.fingerprints.clone());
+        let RunInputs { origin, digester, .. } = &*self.inputs;
+        let flags = self.inputs.flags_to_keep(&self.plan_file);
+        let (origin, fingerprints) = (origin.clone(), self.fingerprints.clone());
         let plan_file = self.inputs.source.is_input.then(|| self.plan_file_to_save()).transpose()?;
         let made = time(Timestamp::now());
         let saved = Saved::new(run, made, (origin, plan_file), flags, digester, fingerprints, &steps);
@@ -316,7 +313,7 @@ impl Run {
     fn plan_file_to_save(&self) -> Result<String, Failure> {
         let source = &self.inputs.source;
         source.require_name("--out")?;
-        if let Some(line) = self.written_secret {
+        if let Some(line) = self.plan_file.written_secret() {
             let message = format!("cannot save the plan: line {line} of the plan file may hold a password");
             return Err(Failure::new(message).hint(
                 "saved plans must not contain secrets: read the password with env_var('NAME'), or use a plan file on disk",
@@ -354,8 +351,13 @@ impl Run {
         let file = file_word(path);
         // The journal has the steps of a plan file that is not on the host.
         let is_recorded = *is_input && !path.exists();
-        let arguments = if is_recorded { String::new() } else { self.restore_arguments.clone() };
-        Arc::new(move |id| format!("provision rescue restore {file} {id}{arguments}"))
+        let (inputs, plan_file) = (Arc::clone(&self.inputs), Arc::clone(&self.plan_file));
+        // Most runs rescue nothing.
+        let arguments = LazyLock::new(move || match is_recorded {
+            true => String::new(),
+            false => inputs.restore_arguments(&plan_file),
+        });
+        Arc::new(move |id| format!("provision rescue restore {file} {id}{}", *arguments))
     }
 
     /// Ends a run that cannot go ahead, before anything was changed.
