@@ -106,6 +106,14 @@ const MIN_RSA_BITS: usize = 1024;
 const BEGIN: &str = "-----BEGIN ";
 const OPENSSH_BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const OPENSSH_END: &str = "-----END OPENSSH PRIVATE KEY-----";
+/// How files begin that these programs have encrypted.
+const ENCRYPTED_BY: [(&str, &str); 5] = [
+    ("$ANSIBLE_VAULT;", "Ansible Vault"),
+    ("age-encryption.org/", "age"),
+    ("-----BEGIN AGE ENCRYPTED FILE-----", "age"),
+    ("-----BEGIN PGP MESSAGE-----", "PGP"),
+    ("ENC[AES256_GCM,", "SOPS"),
+];
 const GIVE_PRIVATE: &str = "give the private key, the file without .pub";
 
 fn not_a_key(reason: impl Into<String>, remedy: impl Into<String>) -> UnusableKey {
@@ -123,9 +131,38 @@ fn has_part_of_key(bytes: &[u8]) -> bool {
     is_der || MARKS.iter().any(|mark| text.windows(mark.len()).any(|window| window == *mark))
 }
 
-/// Returns the remedy that replaces the content of a key, of which `KEY.orig` is a copy. The file keeps its owner and mode.
+/// Returns the remedy that replaces the content of a key, of which `KEY.orig` is a copy. The file keeps its owner and mode, and its
+/// content if the command fails.
 fn in_place(what: &str, command: &str) -> String {
-    format!("{what}: `cp -p --backup=numbered KEY KEY.orig && {command}`")
+    format!("{what}: `cp -p --backup=numbered KEY KEY.orig && {{ {command} || {{ cp -p KEY.orig KEY; false; }}; }}`")
+}
+
+/// Recognises content that is not text. Its bytes tell what it is.
+fn not_text(bytes: &[u8]) -> Result<&str, UnusableKey> {
+    // UTF-16 has a zero byte beside each letter.
+    let utf_16 = match bytes {
+        [0, 1..=255, 0, 1..=255, ..] => Some("UTF-16BE"),
+        [1..=255, 0, 1..=255, 0, ..] => Some("UTF-16LE"),
+        _ => None,
+    };
+    if let Some(encoding) = utf_16.filter(|_| bytes.contains(&b'-')) {
+        let command = format!("iconv -f {encoding} -t ASCII KEY.orig > KEY");
+        return Err(not_a_key("is UTF-16 text", in_place("convert it", &command)));
+    }
+    match (bytes, std::str::from_utf8(bytes)) {
+        ([0x1f, 0x8b, ..], _) => {
+            Err(not_a_key("is compressed with gzip", in_place("unpack it", "gzip -dc KEY.orig > KEY")))
+        }
+        ([0x30, 0x20..=0xff, ..], Err(_)) => Err(not_a_key(
+            "contains binary data",
+            in_place("convert the key to text", "openssl pkey -inform DER -in KEY.orig -out KEY"),
+        )),
+        (_, Err(_)) => Err(not_a_key("contains binary data", "check where the key comes from")),
+        (_, Ok(text)) if text.contains('\0') => {
+            Err(not_a_key("contains NUL bytes", in_place("remove them", "tr -d '\\000' < KEY.orig > KEY")))
+        }
+        (_, Ok(text)) => Ok(text),
+    }
 }
 
 fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
@@ -135,15 +172,11 @@ fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
     if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") {
         return Err(not_a_key("starts with a byte order mark", "save the key as plain ASCII text"));
     }
-    if bytes.len() > 2 && (bytes[0] == 0 || bytes[1] == 0) && bytes.contains(&b'-') {
-        return Err(not_a_key("is UTF-16 text", in_place("convert it", "iconv -f UTF-16 -t ASCII KEY.orig > KEY")));
+    let text = not_text(bytes)?;
+    if text.contains('\r') && !text.contains('\n') && text.contains(BEGIN) {
+        let command = "tr '\\r' '\\n' < KEY.orig > KEY";
+        return Err(not_a_key("has CR line endings, as old Macs wrote them", in_place("convert it", command)));
     }
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return Err(not_a_key(
-            "contains binary data",
-            in_place("convert the key to text", "openssl pkey -inform DER -in KEY.orig -out KEY"),
-        ));
-    };
     mistaken(text)?;
     damaged_in_transit(text)?;
     let labels: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(BEGIN)?.strip_suffix("-----")).collect();
@@ -183,6 +216,14 @@ fn mistaken(text: &str) -> Result<(), UnusableKey> {
         return Err(not_a_key(
             "is a PuTTY key (.ppk)",
             in_place("convert it (Debian package putty-tools)", "puttygen KEY.orig -O private-openssh -o KEY"),
+        ));
+    }
+    let encrypted = ENCRYPTED_BY.iter().find(|(mark, _)| start.starts_with(mark));
+    if let Some((_, program)) = encrypted {
+        let what = format!("is encrypted with {program}");
+        return Err(not_a_key(
+            what,
+            "let the source decrypt it: a `command` that prints the key, or a file that is decrypted",
         ));
     }
     if start.starts_with('<') {

@@ -182,6 +182,10 @@ fn unusable_keys_have_specific_reasons() {
         (b"---- BEGIN SSH2 PUBLIC KEY ----\n".to_vec(), "is a public key"),
         (b"hello\n".to_vec(), "is not a private key"),
         (b"\x30\x82\x04\xa4\x02\x01".to_vec(), "binary data"),
+        (b"\x89PNG\r\n\x1a\n".to_vec(), "binary data"),
+        (b"$ANSIBLE_VAULT;1.1;AES256\n6238\n".to_vec(), "is encrypted with Ansible Vault"),
+        (b"-----BEGIN PGP MESSAGE-----\n\nhQ\n-----END PGP MESSAGE-----\n".to_vec(), "is encrypted with PGP"),
+        (text.replace('\n', "\r").into_bytes(), "CR line endings"),
         (format!("\u{feff}{text}").into_bytes(), "byte order mark"),
         (text.replace('\n', "\r\n").into_bytes(), "CRLF"),
         (pem.replace('\n', "\r\n").into_bytes(), "CRLF"),
@@ -198,6 +202,47 @@ fn unusable_keys_have_specific_reasons() {
         let path = folder.path().join(format!("locked-{format}"));
         run("ssh-keygen", &["-q", "-t", "rsa", "-m", format, "-N", "passphrase", "-f", path.to_str().unwrap()]);
         assert!(reason(&std::fs::read(&path).unwrap()).contains("passphrase"), "{format}");
+    }
+}
+
+/// Runs the command of a remedy for a key in a folder of its own. Returns whether it succeeded.
+fn paste(folder: &Path, bytes: &[u8]) -> bool {
+    let key = folder.join("KEY");
+    std::fs::write(&key, bytes).unwrap();
+    let KeyRead::Other(unusable) = KeyRead::of(bytes) else { panic!("taken for a key") };
+    let command = unusable.remedy.split('`').nth(1).unwrap_or_else(|| panic!("no command: {}", unusable.remedy));
+    Command::new("bash").args(["-c", command]).current_dir(folder).status().unwrap().success()
+}
+
+#[test]
+fn conversions_of_keys_succeed_or_keep_the_key() {
+    let folder = folder();
+    let path = keygen(folder.path(), &["-t", "rsa", "-m", "PEM"]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let utf_16 = |to_bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to_bytes).collect::<Vec<u8>>();
+    let zipped = folder.path().join("zipped");
+    let at = path.to_str().unwrap();
+    run("bash", &["-c", &format!("gzip -c {at} > {}", zipped.display())]);
+    let der = folder.path().join("der");
+    run("openssl", &["pkey", "-in", at, "-outform", "DER", "-out", der.to_str().unwrap()]);
+    for bytes in [
+        utf_16(u16::to_le_bytes),
+        utf_16(u16::to_be_bytes),
+        [b"\0", text.as_bytes()].concat(),
+        std::fs::read(&zipped).unwrap(),
+        std::fs::read(&der).unwrap(),
+        text.replace('\n', "\r").into_bytes(),
+        text.trim_end().replace('\n', "\\n").into_bytes(),
+    ] {
+        let shown = reason(&bytes);
+        assert!(paste(folder.path(), &bytes), "{shown}");
+        let converted = KeyRead::of(&std::fs::read(folder.path().join("KEY")).unwrap());
+        assert_eq!(converted.key(), KeyRead::of(text.as_bytes()).key(), "{shown}");
+    }
+    // What cannot be converted stays as it was.
+    for bytes in [&b"\x1f\x8bnothing"[..], &b"\x30\x82\x04\xa4\x02\x01"[..]] {
+        assert!(!paste(folder.path(), bytes));
+        assert_eq!(std::fs::read(folder.path().join("KEY")).unwrap(), bytes);
     }
 }
 
