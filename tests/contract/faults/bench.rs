@@ -1,14 +1,20 @@
 //! A host that is reset between two runs within hundredths of a second, with a comparable description of its state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{CHECKOUT, KEY, PLAN, Run, Sandbox, Snapshot};
+use git2::Oid;
+
+use super::states::{self, States};
+use crate::sandbox::{BARE, CHECKOUT, KEY, PLAN, Run, Sandbox, Snapshot};
 
 /// What is not compared: the journal and the lock, which every run has.
-const RECORDS: [&str; 2] = ["/home/ubuntu/.local", "/var/lib/provision"];
+pub const RECORDS: [&str; 2] = ["/home/ubuntu/.local", "/var/lib/provision"];
+
+/// What no run changes, and what the tests and the server store.
+pub const UNCHANGING: [&str; 4] = ["/var/lib/postgresql", "/opt/provision/bin", "/var/saved", "/var/log"];
 
 /// Anything that takes this long hangs, and is reported instead of waited for.
 pub const LIMIT: Duration = Duration::from_secs(90);
@@ -33,6 +39,10 @@ pub struct Bench {
     relations: Vec<String>,
     warehouse: Warehouse,
     unbroken: Option<State>,
+    /// The objects that exist before a run.
+    objects: HashSet<Oid>,
+    /// The states from which a rerun has converged. Empty if all reruns are done.
+    pub states: Option<States>,
 }
 
 impl Bench {
@@ -69,7 +79,10 @@ impl Bench {
         sandbox.bash("root", "cp -a --reflink=auto /home /var/saved");
         let mut warehouse = Warehouse::connect(&sandbox);
         let relations = warehouse.relations();
-        let mut bench = Self { sandbox, user, stages: Vec::new(), relations, warehouse, unbroken: None };
+        let objects = [sandbox.path(BARE).join("objects"), sandbox.path(CHECKOUT).join(".git/objects")];
+        let objects = objects.iter().flat_map(|folder| states::objects(folder)).collect();
+        let (stages, unbroken, states) = (Vec::new(), None, None);
+        let mut bench = Self { sandbox, user, stages, relations, warehouse, unbroken, objects, states };
         bench.stages.push(files(&bench.sandbox));
         bench.run().args(["--only", "repository"]).run().exits(0);
         bench.stages.push(files(&bench.sandbox));
@@ -87,8 +100,13 @@ impl Bench {
     /// Resets everything to the start.
     pub fn reset(&mut self) {
         let script =
-            "cd \"$0\"; find home var/lib/provision tmp -mindepth 1 -delete; cp -a --reflink=auto var/saved/. home/";
-        let done = Command::new("sh").args(["-euc", script]).arg(self.sandbox.dir()).status().unwrap();
+            "cd \"$0\"; find home var/lib/provision tmp -mindepth 1 -delete; cp -a --reflink=auto var/saved/. home/
+             rm -rf \"$1\"/dev/shm/provision-*";
+        let done = Command::new("sh")
+            .args(["-euc", script])
+            .args([self.sandbox.dir(), &self.sandbox.root()])
+            .status()
+            .unwrap();
         assert!(done.success());
         self.warehouse.reset(&self.relations);
     }
@@ -117,6 +135,31 @@ impl Bench {
         let mut git_files = BTreeSet::new();
         list(&checkout.join(".git"), "", &mut git_files);
         State { files: files(&self.sandbox), repository, git_files, tables: self.warehouse.definitions() }
+    }
+
+    /// Returns everything that a rerun could notice, as a digest. `None` if the state cannot be compared with others, or
+    /// the server still executes a statement.
+    pub fn state_before_rerun(&mut self) -> Option<blake3::Hash> {
+        let files = states::describe(&self.sandbox, &self.objects)?;
+        let busy = self.warehouse.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'etl'");
+        let tables = self.warehouse.definitions() + &self.warehouse.rights();
+        busy.is_empty().then(|| blake3::hash(format!("{files}{tables}").as_bytes()))
+    }
+
+    /// Calls `rerun`, which does what follows a fault and returns what is wrong, unless the same was done from the same
+    /// state and nothing was wrong.
+    pub fn unless_known(&mut self, rerun: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        let state = if self.states.is_some() { self.state_before_rerun() } else { None };
+        if let (Some(state), Some(states)) = (&state, &mut self.states)
+            && states.has(state)
+        {
+            return Ok(());
+        }
+        rerun(self)?;
+        if let (Some(state), Some(states)) = (state, &mut self.states) {
+            states.add(state);
+        }
+        Ok(())
     }
 
     /// Returns the differences from the result of an undisturbed run.
@@ -225,6 +268,12 @@ impl Warehouse {
 
     fn definitions(&mut self) -> String {
         self.rows(Sandbox::DEFINITIONS).join("\n") + "\n"
+    }
+
+    /// Returns the rights on tables and schemas.
+    fn rights(&mut self) -> String {
+        self.rows("SELECT oid::regclass, relacl FROM pg_class WHERE relacl IS NOT NULL ORDER BY 1").join("\n")
+            + &self.rows("SELECT nspname, nspacl FROM pg_namespace ORDER BY 1").join("\n")
     }
 
     fn reset(&mut self, kept: &[String]) {

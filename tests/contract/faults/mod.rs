@@ -8,6 +8,7 @@
 mod bench;
 mod errors;
 mod kills;
+mod states;
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bench::Bench;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use states::States;
 
 use crate::sandbox::{Fault, Point};
 
@@ -93,6 +95,7 @@ fn try_points(
     let all = points.len();
     if let Amount::All = amount {
         only(&mut points);
+        bench.states = Some(States::default());
     }
     if let Amount::Sample(size) | Amount::Half { of: size, .. } = amount {
         let size = size.min(all);
@@ -141,6 +144,9 @@ fn try_points(
         }
     }
     println!("{fault:?}: struck at {struck} of {} tried points, of {all} in total", points.len());
+    if let Some(states) = &bench.states {
+        println!("{fault:?}: {} reruns were left out, because others began in the same state", states.repeated);
+    }
     if !missed.is_empty() {
         println!("{fault:?}: not reached{missed}");
     }
