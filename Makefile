@@ -40,11 +40,9 @@ bench: ## compares `provision` with a C program, a script, find and psql, as rat
 	@scripts/setup
 	@scripts/bench
 
-faults: ## kills, or fails, every system call instead of a sample (hours; see CONTRIBUTING.md)
+faults: ## kills, or fails, every system call instead of a sample, and prints totals (see CONTRIBUTING.md)
 	@scripts/setup
-	CARGO_TARGET_$(TARGET)_RUNNER='$(RUNNER) unshare --mount scripts/in-memory' \
-		cargo test --release --locked --test contract --lib -- faults::kills faults::errors every_point --ignored --nocapture \
-		--test-threads=$$((2 * $$(nproc)))
+	@scripts/faults
 
 fuzz: ## runs each fuzzer for a minute (FUZZ_SECONDS)
 	@scripts/setup --fuzz

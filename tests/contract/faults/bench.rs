@@ -1,20 +1,33 @@
 //! A host that is reset between two runs within hundredths of a second, with a comparable description of its state.
 
-use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, File, FileTimes, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use git2::Oid;
 
-use super::states::{self, States};
+use super::states::{self, Checked, Digests, Seen, Stamp, States};
 use crate::sandbox::{BARE, CHECKOUT, KEY, PLAN, Run, Sandbox, Snapshot};
 
 /// What is not compared: the journal and the lock, which every run has.
 pub const RECORDS: [&str; 2] = ["/home/ubuntu/.local", "/var/lib/provision"];
 
 /// What no run changes, and what the tests and the server store.
-pub const UNCHANGING: [&str; 4] = ["/var/lib/postgresql", "/opt/provision/bin", "/var/saved", "/var/log"];
+pub const UNCHANGING: [&str; 8] = [
+    "/var/lib/postgresql",
+    "/opt/provision/bin",
+    "/var/saved",
+    "/var/log",
+    "/run/cluster",
+    "/run/parts",
+    "/run/postgresql",
+    // The times at which users last authenticated.
+    "/run/sudo",
+];
 
 /// Anything that takes this long hangs, and is reported instead of waited for.
 pub const LIMIT: Duration = Duration::from_secs(90);
@@ -41,7 +54,11 @@ pub struct Bench {
     unbroken: Option<State>,
     /// The objects that exist before a run.
     objects: HashSet<Oid>,
-    /// The states from which a rerun has converged. Empty if all reruns are done.
+    digests: Digests,
+    home: Saved,
+    /// The numbers of the interrupted calls that the last run has repeated.
+    pub repeated: Vec<usize>,
+    /// The states that were met. `None` if all of them are checked.
     pub states: Option<States>,
 }
 
@@ -81,14 +98,20 @@ impl Bench {
         let relations = warehouse.relations();
         let objects = [sandbox.path(BARE).join("objects"), sandbox.path(CHECKOUT).join(".git/objects")];
         let objects = objects.iter().flat_map(|folder| states::objects(folder)).collect();
-        let (stages, unbroken, states) = (Vec::new(), None, None);
-        let mut bench = Self { sandbox, user, stages, relations, warehouse, unbroken, objects, states };
-        bench.stages.push(files(&bench.sandbox));
+        let home = Saved::new(&sandbox.path("/var/saved"), &sandbox.path("/home"));
+        let (stages, unbroken, digests, states) = (Vec::new(), None, Digests::default(), None);
+        let repeated = Vec::new();
+        let mut bench =
+            Self { sandbox, user, stages, relations, warehouse, unbroken, objects, digests, home, repeated, states };
+        let files = bench.look().files;
+        bench.stages.push(files);
         bench.run().args(["--only", "repository"]).run().exits(0);
-        bench.stages.push(files(&bench.sandbox));
+        let files = bench.look().files;
+        bench.stages.push(files);
         bench.reset();
         bench.run().run().exits(0);
-        bench.unbroken = Some(bench.state());
+        let seen = bench.look();
+        bench.unbroken = Some(bench.state(&seen));
         bench
     }
 
@@ -99,20 +122,24 @@ impl Bench {
 
     /// Resets everything to the start.
     pub fn reset(&mut self) {
-        let script =
-            "cd \"$0\"; find home var/lib/provision tmp -mindepth 1 -delete; cp -a --reflink=auto var/saved/. home/
-             rm -rf \"$1\"/dev/shm/provision-*";
-        let done = Command::new("sh")
-            .args(["-euc", script])
-            .args([self.sandbox.dir(), &self.sandbox.root()])
-            .status()
-            .unwrap();
-        assert!(done.success());
+        self.home.restore();
+        for folder in ["/var/lib/provision", "/tmp"] {
+            let folder = self.sandbox.path(folder);
+            names(&folder).iter().for_each(|name| remove(&folder.join(name)));
+        }
+        let memory = self.sandbox.root().join("dev/shm");
+        let leftovers = names(&memory).into_iter().filter(|name| name.to_string_lossy().starts_with("provision-"));
+        leftovers.for_each(|name| remove(&memory.join(name)));
         self.warehouse.reset(&self.relations);
     }
 
+    /// Returns the files of the host.
+    pub fn look(&mut self) -> Seen {
+        states::look(&self.sandbox, &self.objects, &mut self.digests)
+    }
+
     /// Returns the state of the host.
-    fn state(&mut self) -> State {
+    fn state(&mut self, seen: &Seen) -> State {
         let checkout = self.sandbox.path(CHECKOUT);
         let script = "
             cd \"$0\"; git() { command git -c safe.directory='*' --no-optional-locks \"$@\"; }
@@ -134,37 +161,42 @@ impl Bench {
         let repository = String::from_utf8_lossy(&shown.stdout).into_owned() + &String::from_utf8_lossy(&shown.stderr);
         let mut git_files = BTreeSet::new();
         list(&checkout.join(".git"), "", &mut git_files);
-        State { files: files(&self.sandbox), repository, git_files, tables: self.warehouse.definitions() }
+        State { files: seen.files.clone(), repository, git_files, tables: self.warehouse.definitions() }
     }
 
     /// Returns everything that a rerun could notice, as a digest. `None` if the state cannot be compared with others, or
     /// the server still executes a statement.
-    pub fn state_before_rerun(&mut self) -> Option<blake3::Hash> {
-        let files = states::describe(&self.sandbox, &self.objects)?;
+    pub fn state_of(&mut self, seen: &Seen) -> Option<blake3::Hash> {
+        let files = seen.described.as_ref()?;
         let busy = self.warehouse.rows("SELECT pid FROM pg_stat_activity WHERE usename = 'etl'");
         let tables = self.warehouse.definitions() + &self.warehouse.rights();
         busy.is_empty().then(|| blake3::hash(format!("{files}{tables}").as_bytes()))
     }
 
-    /// Calls `rerun`, which does what follows a fault and returns what is wrong, unless the same was done from the same
+    /// Calls `check`, which returns what is wrong in the state that was seen, unless the same was checked in the same
     /// state and nothing was wrong.
-    pub fn unless_known(&mut self, rerun: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
-        let state = if self.states.is_some() { self.state_before_rerun() } else { None };
-        if let (Some(state), Some(states)) = (&state, &mut self.states)
-            && states.has(state)
+    pub fn unless_known(
+        &mut self,
+        checked: Checked,
+        seen: &Seen,
+        check: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let state = if self.states.is_some() { self.state_of(seen) } else { None };
+        if let (Some(state), Some(states)) = (state, &mut self.states)
+            && states.has(checked, state)
         {
             return Ok(());
         }
-        rerun(self)?;
+        check(self)?;
         if let (Some(state), Some(states)) = (state, &mut self.states) {
-            states.add(state);
+            states.add(checked, state);
         }
         Ok(())
     }
 
     /// Returns the differences from the result of an undisturbed run.
-    pub fn difference(&mut self) -> String {
-        let found = self.state();
+    pub fn difference(&mut self, seen: &Seen) -> String {
+        let found = self.state(seen);
         let Some(expected) = &self.unbroken else { return String::new() };
         let mut text = expected.files.difference(&found.files);
         for (what, expected, found) in
@@ -181,8 +213,8 @@ impl Bench {
     }
 
     /// Returns files with neither their old nor their new content, and the key if it is missing.
-    pub fn torn(&self) -> String {
-        let found = files(&self.sandbox);
+    pub fn torn(&self, seen: &Seen) -> String {
+        let found = &seen.files;
         let Some(expected) = &self.unbroken else { return String::new() };
         let mut text = String::new();
         for (path, entry) in &found.0 {
@@ -202,11 +234,89 @@ impl Bench {
     }
 }
 
-/// All files except those of the database, of this run, and of `.git`.
-fn files(sandbox: &Sandbox) -> Snapshot {
-    let git = format!("{CHECKOUT}/.git");
-    let except = ["/var/lib/postgresql", "/opt/provision", "/var/saved", "/var/log", RECORDS[0], RECORDS[1], &git];
-    Snapshot::take(sandbox, "/", &except).without_traces()
+/// A tree as it was saved, and the stamps of the entries that are like it.
+struct Saved {
+    from: PathBuf,
+    to: PathBuf,
+    /// The entries of the saved tree, and the names in its directories.
+    entries: BTreeMap<PathBuf, (Metadata, Vec<OsString>)>,
+    same: HashMap<PathBuf, Stamp>,
+}
+
+impl Saved {
+    fn new(from: &Path, to: &Path) -> Self {
+        let (entries, same) = (BTreeMap::new(), HashMap::new());
+        let mut saved = Self { from: from.to_owned(), to: to.to_owned(), entries, same };
+        saved.add(PathBuf::new());
+        saved
+    }
+
+    fn add(&mut self, path: PathBuf) {
+        let at = self.from.join(&path);
+        let stat = fs::symlink_metadata(&at).unwrap();
+        let kind = stat.file_type();
+        assert!(kind.is_dir() || kind.is_file() || kind.is_symlink(), "{}: not restored by tests", at.display());
+        assert!(kind.is_dir() || stat.nlink() == 1, "{}: links are not restored by tests", at.display());
+        assert_eq!(states::attributes(&at), "", "{}: attributes are not restored by tests", at.display());
+        let inside = if stat.is_dir() { names(&at) } else { Vec::new() };
+        self.entries.insert(path.clone(), (stat, inside.clone()));
+        inside.into_iter().for_each(|name| self.add(path.join(name)));
+    }
+
+    /// Removes what was added, and copies what was changed or removed.
+    fn restore(&mut self) {
+        self.restore_entry(Path::new(""));
+    }
+
+    fn restore_entry(&mut self, path: &Path) {
+        let at = self.to.join(path);
+        let (wanted, inside) = self.entries[path].clone();
+        let found = fs::symlink_metadata(&at).ok();
+        let same = found.as_ref().is_some_and(|found| self.same.get(path) == Some(&Stamp::of(found)));
+        if wanted.is_dir() {
+            if !found.as_ref().is_some_and(Metadata::is_dir) {
+                remove(&at);
+                fs::create_dir(&at).unwrap();
+            }
+            // The directory may be the same although something below it is not.
+            if !same {
+                names(&at).iter().filter(|name| !inside.contains(name)).for_each(|name| remove(&at.join(name)));
+            }
+            inside.iter().for_each(|name| self.restore_entry(&path.join(name)));
+        } else if !same {
+            remove(&at);
+            let from = self.from.join(path);
+            if wanted.is_symlink() {
+                std::os::unix::fs::symlink(fs::read_link(from).unwrap(), &at).unwrap();
+            } else {
+                fs::copy(from, &at).unwrap();
+            }
+        }
+        let changed = wanted.is_dir()
+            && fs::symlink_metadata(&at).map(|now| Stamp::of(&now)).ok().as_ref() != self.same.get(path);
+        if !same || changed {
+            std::os::unix::fs::lchown(&at, Some(wanted.uid()), Some(wanted.gid())).unwrap();
+            if !wanted.is_symlink() {
+                fs::set_permissions(&at, fs::Permissions::from_mode(wanted.mode() & 0o7777)).unwrap();
+                let times = FileTimes::new().set_modified(wanted.modified().unwrap());
+                File::open(&at).unwrap().set_times(times.set_accessed(wanted.accessed().unwrap())).unwrap();
+            }
+            self.same.insert(path.to_owned(), Stamp::of(&fs::symlink_metadata(&at).unwrap()));
+        }
+    }
+}
+
+/// Returns the names in a directory. None if it does not exist.
+fn names(folder: &Path) -> Vec<OsString> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+/// Removes a file or a tree, if it exists.
+fn remove(at: &Path) {
+    let Ok(found) = fs::symlink_metadata(at) else { return };
+    let removed = if found.is_dir() { fs::remove_dir_all(at) } else { fs::remove_file(at) };
+    removed.unwrap_or_else(|error| panic!("{}: {error}", at.display()));
 }
 
 fn list(folder: &Path, name: &str, names: &mut BTreeSet<String>) {

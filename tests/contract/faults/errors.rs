@@ -3,44 +3,49 @@
 use nix::errno::Errno;
 
 use super::bench::{Bench, LIMIT};
+use super::states::{Checked, Seen};
 use super::{Amount, try_points};
 use crate::sandbox::{Fault, Outcome, Point};
 
 fn check(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     let watched = bench.run().struck(point);
     let outcome = watched.outcome;
+    bench.repeated.clone_from(&watched.repeated);
+    let seen = bench.look();
+    let complete = |bench: &mut Bench, seen: &Seen| {
+        bench.unless_known(Checked::Complete, seen, |bench| {
+            let difference = bench.difference(seen);
+            if difference.is_empty() { Ok(()) } else { Err(difference) }
+        })
+    };
     let Some(at) = watched.struck else {
-        let difference = if outcome.code == 0 { bench.difference() } else { outcome.to_string() };
-        return if difference.is_empty() { Ok(false) } else { Err(format!("not struck, and yet:\n{difference}")) };
+        let wrong = if outcome.code == 0 { complete(bench, &seen) } else { Err(outcome.to_string()) };
+        return wrong.map(|()| !watched.repeated.is_empty()).map_err(|wrong| format!("not struck, and yet:\n{wrong}"));
     };
     if watched.hung {
         return Err(format!("failed at {at}: it hangs\n{outcome}"));
     }
-    let torn = bench.torn();
+    let torn = bench.torn(&seen);
     if !torn.is_empty() {
         return Err(format!("failed at {at}:\n{torn}{outcome}"));
     }
-    let end = |bench: &mut Bench| {
-        let difference = bench.difference();
-        if difference.is_empty() {
-            return Ok(());
-        }
-        Err(format!("failed at {at}, exit code {}, in the end:\n{difference}{outcome}", outcome.code))
-    };
-    match outcome.code {
+    let code = outcome.code;
+    let end = |difference| format!("failed at {at}, exit code {code}, in the end:\n{difference}{outcome}");
+    match code {
         // The program worked around the failure, so the work has to be complete.
-        0 => end(bench)?,
+        0 => complete(bench, &seen).map_err(end)?,
         1 => {
             names_the_place(&outcome).map_err(|message| format!("failed at {at}: {message}\n{outcome}"))?;
-            bench.unless_known(|bench| {
+            bench.unless_known(Checked::Rerun, &seen, |bench| {
                 let again = bench.run().within(LIMIT).run();
                 if again.code != 0 {
                     return Err(format!("failed at {at}, the rerun:\n{again}\n after {outcome}"));
                 }
-                end(bench)
+                let seen = bench.look();
+                complete(bench, &seen).map_err(end)
             })?;
         }
-        _ => return Err(format!("failed at {at}: exit code {}\n{outcome}", outcome.code)),
+        _ => return Err(format!("failed at {at}: exit code {code}\n{outcome}")),
     }
     Ok(true)
 }
@@ -77,6 +82,23 @@ fn names_the_place(outcome: &Outcome) -> Result<(), String> {
 fn names_a_path(reason: &str) -> bool {
     let begins = |(at, _): (usize, &str)| !reason[..at].ends_with(char::is_alphanumeric);
     reason.match_indices('/').any(begins)
+}
+
+#[test]
+fn interrupted_calls_share_a_run_only_if_the_program_repeats_them_at_once() {
+    let mut bench = Bench::fresh();
+    let mut struck = |call, number| {
+        bench.reset();
+        let fault = Fault::Error(Errno::EINTR);
+        bench.run().struck(&Point { process: "launcher".to_owned(), call, number, fault })
+    };
+    // The libraries repeat some calls, and the program all of its own.
+    let opened = (1..20).map(|number| (number, struck("openat", number).repeated));
+    let (number, repeated) = opened.into_iter().find(|(_, repeated)| !repeated.is_empty()).expect("one is repeated");
+    assert!(repeated[0] == number && repeated.is_sorted_by(|before, next| before < next), "{number}: {repeated:?}");
+    // A descriptor is closed even if the call is interrupted, so nothing repeats it.
+    let closed = struck("close", 2);
+    assert!(closed.struck.is_some_and(|at| at.starts_with("close")) && closed.repeated.is_empty());
 }
 
 /// The number of points that are tried for each error by default.

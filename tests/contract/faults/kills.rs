@@ -1,6 +1,7 @@
 //! The program is killed at a call and run again: it converges, keeps all work of people, and leaves no litter.
 
 use super::bench::{Bench, LIMIT};
+use super::states::Checked;
 use super::{Amount, try_points};
 use crate::sandbox::{Fault, Point};
 
@@ -10,16 +11,18 @@ fn check(bench: &mut Bench, point: &Point) -> Result<bool, String> {
     if watched.hung {
         return Err(format!("killed at {at}: what is left hangs\n{}", watched.outcome));
     }
-    let torn = bench.torn();
+    let seen = bench.look();
+    let torn = bench.torn(&seen);
     if !torn.is_empty() {
         return Err(format!("killed at {at}:\n{torn}"));
     }
-    bench.unless_known(|bench| {
+    bench.unless_known(Checked::Rerun, &seen, |bench| {
         let again = bench.run().within(LIMIT).run();
         if again.code != 0 {
             return Err(format!("killed at {at}, the rerun:\n{again}"));
         }
-        let difference = bench.difference();
+        let end = bench.look();
+        let difference = bench.difference(&end);
         if !difference.is_empty() {
             return Err(format!("killed at {at}, after the rerun:\n{difference}"));
         }

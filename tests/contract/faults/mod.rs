@@ -1,9 +1,16 @@
 //! Faults at every system call. The program is killed, or one of its calls fails, at one point after another. The host
-//! is consistent afterwards, and the next run completes the work. It is killed only at calls that others can notice, because
-//! at any other call it leaves the same as at the next one of these.
+//! is consistent afterwards, and the next run completes the work.
 //!
-//! A sample of the points is tried by default. The ignored tests (`make faults`) try all of them. The supervisor
-//! supports only x86-64.
+//! A sample of the points is tried by default. The ignored tests (`make faults`) try all of them. They leave out only what
+//! another point has shown:
+//!
+//! - The program is killed only at calls that others can notice, because at any other call it leaves the same as at the next
+//!   one of these (`Call::is_noticeable`).
+//! - A host is compared, and a rerun is done, once for each state (`states`), and at every twentieth point with that state.
+//! - An interrupted call (EINTR) that the program repeats at once, from the same place with the same registers, has made no
+//!   difference. The run goes on, and the next call is interrupted, until one is not repeated. All of them are done then.
+//!
+//! The supervisor supports only x86-64.
 
 mod bench;
 mod errors;
@@ -11,10 +18,11 @@ mod kills;
 mod states;
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bench::Bench;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -106,8 +114,16 @@ fn try_points(
         points = points.into_iter().skip(usize::from(second)).step_by(2).collect();
     }
     assert!(!points.is_empty(), "there is no such point");
+    let begun = Instant::now();
     let (mut struck, mut wrong, mut missed) = (0, String::new(), String::new());
+    let mut repeated: HashSet<(String, &str, usize)> = HashSet::new();
+    let mut shared = 0;
     for (tried, point) in points.iter().enumerate() {
+        if repeated.contains(&(point.process.clone(), point.call, point.number)) {
+            struck += 1;
+            shared += 1;
+            continue;
+        }
         keep_to_one_core();
         // A failure does not end the loop, because all failures should be reported.
         let mut check_at = |point: &Point| {
@@ -115,6 +131,8 @@ fn try_points(
                 bench.reset();
                 check(&mut bench, point)
             }));
+            let done = std::mem::take(&mut bench.repeated).into_iter();
+            repeated.extend(done.map(|number| (point.process.clone(), point.call, number)));
             checked.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
         };
         let mut point = point.clone();
@@ -143,14 +161,19 @@ fn try_points(
             eprintln!("{fault:?}: {} of {} points", tried + 1, points.len());
         }
     }
-    println!("{fault:?}: struck at {struck} of {} tried points, of {all} in total", points.len());
-    if let Some(states) = &bench.states {
-        println!("{fault:?}: {} reruns were left out, because others began in the same state", states.repeated);
-    }
     if !missed.is_empty() {
         println!("{fault:?}: not reached{missed}");
     }
+    let (reruns, comparisons) = bench.states.as_ref().map_or((0, 0), |states| (states.reruns, states.comparisons));
+    // scripts/faults adds these up.
+    println!(
+        "points: {all} in total, {} tried, {} not reached, {reruns} reruns and {comparisons} comparisons left out, \
+         {shared} in the run of another: {fault:?}, {:.0} s",
+        points.len(),
+        points.len() - struck,
+        begun.elapsed().as_secs_f64()
+    );
     assert!(wrong.is_empty(), "{wrong}");
     // The number of calls varies with the threads, so the last numbers may not be reached.
-    assert!(struck as usize >= points.len() * 9 / 10, "only {struck} of {} points were reached", points.len());
+    assert!(struck >= points.len() * 9 / 10, "only {struck} of {} points were reached", points.len());
 }

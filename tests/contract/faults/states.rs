@@ -1,4 +1,5 @@
-//! The states of a host from which a rerun has converged already. From the same state a rerun does the same, so it is done
+//! The states of a host that were met before: those in which the work was complete, and those from which a rerun has
+//! converged. In the same state the work is complete again, and from the same state a rerun does the same, so each is checked
 //! once for all points that leave it.
 //!
 //! A state is everything on the host that a rerun could notice, including the journal, the locks and the insides of `.git`.
@@ -12,36 +13,82 @@ use std::fmt::Write;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{ObjectType, Odb, Oid};
 
 use super::bench::{Bench, RECORDS, UNCHANGING};
-use crate::sandbox::{CHECKOUT, Sandbox};
+use crate::sandbox::{CHECKOUT, Sandbox, Snapshot};
 
-/// Every this many times, the rerun is done although its state was met before: it still has to converge.
+/// Every this many times, a state that was met before is checked all the same.
 const AGAIN: usize = 20;
+
+/// What is checked in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Checked {
+    /// The work is complete.
+    Complete,
+    /// A rerun completes it.
+    Rerun,
+}
 
 /// The states that were met.
 #[derive(Default)]
 pub struct States {
-    converged: HashMap<blake3::Hash, usize>,
-    pub repeated: usize,
+    good: HashMap<(Checked, blake3::Hash), usize>,
+    /// How many reruns, and how many comparisons of a complete state, were left out.
+    pub reruns: usize,
+    pub comparisons: usize,
 }
 
 impl States {
-    /// Returns whether nothing new would be learnt from a rerun.
-    pub fn has(&mut self, state: &blake3::Hash) -> bool {
-        let Some(times) = self.converged.get_mut(state) else { return false };
+    /// Returns whether nothing new would be learnt from a check.
+    pub fn has(&mut self, checked: Checked, state: blake3::Hash) -> bool {
+        let Some(times) = self.good.get_mut(&(checked, state)) else { return false };
         *times += 1;
         let skip = !times.is_multiple_of(AGAIN);
-        self.repeated += usize::from(skip);
+        let left_out = match checked {
+            Checked::Complete => &mut self.comparisons,
+            Checked::Rerun => &mut self.reruns,
+        };
+        *left_out += usize::from(skip);
         skip
     }
 
-    /// Adds a state from which a rerun has converged.
-    pub fn add(&mut self, state: blake3::Hash) {
-        self.converged.entry(state).or_default();
+    /// Adds a state in which nothing was wrong.
+    pub fn add(&mut self, checked: Checked, state: blake3::Hash) {
+        self.good.entry((checked, state)).or_default();
+    }
+}
+
+/// What of `lstat` changes whenever a file or its attributes change. A path with the same stamp has the same content: tests
+/// look only while nothing runs, and a run takes longer than the clock of the files takes for a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub fn of(stat: &Metadata) -> Self {
+        Self { inode: stat.ino(), size: stat.size(), changed: (stat.ctime(), stat.ctime_nsec()) }
+    }
+}
+
+/// The digests of the files that were read before.
+#[derive(Default)]
+pub struct Digests(HashMap<PathBuf, (Stamp, blake3::Hash)>);
+
+impl Digests {
+    fn of(&mut self, at: &Path, stat: &Metadata) -> blake3::Hash {
+        let stamp = Stamp::of(stat);
+        if let Some((_, digest)) = self.0.get(at).filter(|(known, _)| *known == stamp) {
+            return *digest;
+        }
+        let digest = blake3::hash(&fs::read(at).unwrap());
+        self.0.insert(at.to_owned(), (stamp, digest));
+        digest
     }
 }
 
@@ -56,20 +103,34 @@ pub fn objects(folder: &Path) -> HashSet<Oid> {
     found
 }
 
-/// Returns the files of the host in a comparable form. `None` if an object cannot be read: such a state is like no other.
-pub fn describe(sandbox: &Sandbox, known: &HashSet<Oid>) -> Option<String> {
-    let commits = new_commits(&sandbox.path(CHECKOUT).join(".git/objects"), known)?;
-    let mut lines = Vec::new();
-    let mut walk = Walk { commits: &commits, lines: &mut lines };
+/// The files of a host.
+pub struct Seen {
+    /// Without those of the database, of this run, and of `.git`.
+    pub files: Snapshot,
+    /// All of them in a comparable form. `None` if an object cannot be read: such a state is like no other.
+    pub described: Option<String>,
+}
+
+/// Returns the files of the host. `known` are the objects that existed before the run.
+pub fn look(sandbox: &Sandbox, known: &HashSet<Oid>, digests: &mut Digests) -> Seen {
+    let commits = new_commits(&sandbox.path(CHECKOUT).join(".git/objects"), known);
+    let none = HashMap::new();
+    let mut walk =
+        Walk { commits: commits.as_ref().unwrap_or(&none), digests, lines: Vec::new(), files: Snapshot::default() };
     walk.add(sandbox.dir(), "");
+    // Not seen from outside.
     walk.add(&sandbox.root().join("dev/shm"), "/dev/shm");
+    walk.add(&sandbox.root().join("run"), "/run");
+    let (mut lines, files) = (walk.lines, walk.files);
     lines.sort_unstable();
-    Some(lines.concat())
+    Seen { files, described: commits.is_some().then(|| lines.concat()) }
 }
 
 struct Walk<'a> {
     commits: &'a HashMap<String, String>,
-    lines: &'a mut Vec<String>,
+    digests: &'a mut Digests,
+    lines: Vec<String>,
+    files: Snapshot,
 }
 
 impl Walk<'_> {
@@ -85,11 +146,14 @@ impl Walk<'_> {
         };
         let kind = stat.file_type();
         let in_git = path.strip_prefix(CHECKOUT).and_then(|inside| inside.strip_prefix("/.git"));
+        let in_git = in_git.filter(|inside| inside.is_empty() || inside.starts_with('/'));
         let object = in_git.and_then(|inside| inside.strip_prefix("/objects/"));
-        let recorded = RECORDS.iter().any(|folder| path.starts_with(folder));
+        let below =
+            |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let recorded = RECORDS.into_iter().any(below);
         let varies = recorded || in_git.is_some() && object.is_none() || path.contains("provision-");
         let mut name = if varies { common(path.as_bytes(), self.commits) } else { path.to_owned() };
-        let mut content = String::new();
+        let (mut content, mut digest) = (String::new(), None);
         if let Some(id) = object.map(|name| name.replace('/', ""))
             && let Some(commit) = self.commits.get(&id)
         {
@@ -98,28 +162,36 @@ impl Walk<'_> {
         } else if kind.is_symlink() {
             content = fs::read_link(at).unwrap().display().to_string();
         } else if kind.is_file() {
-            let bytes = fs::read(at).unwrap();
+            let read = || fs::read(at).unwrap();
             content = if in_git == Some("/index") {
+                let bytes = read();
                 index(&bytes, at, &stat).unwrap_or_else(|| blake3::hash(&bytes).to_string())
             } else if recorded && path.contains("/runs/") && path.ends_with(".jsonl") {
                 // A finished journal, which only `history` and `rescue` read.
                 String::new()
             } else if recorded && path.ends_with(".running") {
                 // Steps run at the same time, so the order of their records varies.
-                let records = common(&bytes, self.commits);
+                let records = common(&read(), self.commits);
                 let mut records: Vec<_> = records.split('\n').collect();
                 records.sort_unstable();
                 blake3::hash(records.join("\n").as_bytes()).to_string()
             } else if varies {
-                blake3::hash(common(&bytes, self.commits).as_bytes()).to_string()
+                blake3::hash(common(&read(), self.commits).as_bytes()).to_string()
             } else {
-                blake3::hash(&bytes).to_string()
+                let whole = self.digests.of(at, &stat);
+                digest = Some(whole);
+                whole.to_string()
             };
         } else if kind.is_dir() {
             for entry in fs::read_dir(at).unwrap() {
                 let entry = entry.unwrap();
                 self.add(&entry.path(), &format!("{path}/{}", entry.file_name().to_string_lossy()));
             }
+        }
+        if in_git.is_none() && !recorded && !["/opt/provision", "/dev", "/run"].into_iter().any(below) {
+            let digest = digest.or_else(|| kind.is_file().then(|| self.digests.of(at, &stat)));
+            let whole = digest.map_or_else(|| content.clone(), |digest| digest.to_hex()[..16].to_owned());
+            self.files.add_entry(if path.is_empty() { "/" } else { path }, &stat, whole);
         }
         // The folders of objects are named after the objects.
         if kind.is_dir() && object.is_some_and(|name| name.len() == 2) {
@@ -128,9 +200,21 @@ impl Walk<'_> {
         let sort = (kind.is_dir(), kind.is_file(), kind.is_symlink(), kind.is_fifo());
         let links = if kind.is_dir() { 0 } else { stat.nlink() };
         let mut line = format!("{name} {sort:?} {:o} {}:{} {links}", stat.mode(), stat.uid(), stat.gid());
-        writeln!(line, " {content}").unwrap();
+        writeln!(line, " {} {content}", attributes(at)).unwrap();
         self.lines.push(line);
     }
+}
+
+/// Returns the extended attributes, with ACLs.
+pub fn attributes(at: &Path) -> String {
+    let mut names = vec![0; 4096];
+    let length = rustix::fs::llistxattr(at, &mut names[..]).unwrap_or_default();
+    let (mut text, mut value) = (String::new(), vec![0; 4096]);
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let length = rustix::fs::lgetxattr(at, name, &mut value[..]).unwrap_or_default();
+        write!(text, "{}={:?} ", String::from_utf8_lossy(name), &value[..length]).unwrap();
+    }
+    text
 }
 
 /// The forms of ids, times and random names: after the given text, `9` is a digit, `h` a hexadecimal digit, `w` a letter or
@@ -275,6 +359,12 @@ fn index(bytes: &[u8], at: &Path, own: &Metadata) -> Option<String> {
     Some(blake3::hash(text.as_bytes()).to_string())
 }
 
+#[cfg(test)]
+fn state(bench: &mut Bench) -> blake3::Hash {
+    let seen = bench.look();
+    bench.state_of(&seen).expect("nothing is running")
+}
+
 #[test]
 fn whatever_a_rerun_could_notice_makes_another_state() {
     let mut bench = Bench::conflicting();
@@ -282,7 +372,7 @@ fn whatever_a_rerun_could_notice_makes_another_state() {
     for _ in 0..2 {
         bench.reset();
         bench.run().run().exits(0);
-        seen.insert(bench.state_before_rerun().expect("nothing is running"));
+        seen.insert(state(&mut bench));
     }
     assert_eq!(seen.len(), 1, "two runs that do the same leave the same state");
     let plants = [
@@ -302,10 +392,12 @@ fn whatever_a_rerun_could_notice_makes_another_state() {
         "git config planted.key value",
         "git update-index --force-remove airflow_poc/dags/late.py",
         "mkdir -m 700 /dev/shm/provision-fetch-planted",
+        "setfattr -n user.planted -v x airflow_poc/docker-compose.yml",
+        "setfacl -m u:git:r airflow_poc/docker-compose.yml",
     ];
     for plant in plants {
         bench.sandbox.bash("ubuntu", &format!("cd {CHECKOUT}; {plant}"));
-        let state = bench.state_before_rerun().expect("nothing is running");
+        let state = state(&mut bench);
         assert!(seen.insert(state), "{plant}");
     }
     for plant in [
@@ -314,29 +406,34 @@ fn whatever_a_rerun_could_notice_makes_another_state() {
         "ALTER TABLE settlement_ods.planted OWNER TO etl",
     ] {
         bench.sandbox.sql(plant);
-        assert!(seen.insert(bench.state_before_rerun().expect("nothing is running")), "{plant}");
+        assert!(seen.insert(state(&mut bench)), "{plant}");
     }
     // The random part of a name is no difference.
     bench.sandbox.bash(
         "ubuntu",
         &format!("cd {CHECKOUT}/airflow_poc; mv .provision-*cdee .provision-0123456789ab-fedcba9876543210"),
     );
-    assert!(!seen.insert(bench.state_before_rerun().expect("nothing is running")));
+    assert!(!seen.insert(state(&mut bench)));
 }
 
 #[test]
-fn a_rerun_is_left_out_only_after_one_from_the_same_state_has_converged() {
+fn a_check_is_left_out_only_after_one_in_the_same_state_found_nothing_wrong() {
     let mut bench = Bench::fresh();
     bench.states = Some(States::default());
     bench.reset();
-    let mut reruns = 0;
-    let failed = bench.unless_known(|_| Err("it does not converge".to_owned()));
-    assert!(failed.is_err());
-    for _ in 0..2 * AGAIN + 1 {
-        bench.unless_known(|_| Ok(reruns += 1)).unwrap();
+    let seen = bench.look();
+    for checked in [Checked::Complete, Checked::Rerun] {
+        let mut checks = 0;
+        let failed = bench.unless_known(checked, &seen, |_| Err("it does not converge".to_owned()));
+        assert!(failed.is_err());
+        for _ in 0..2 * AGAIN + 1 {
+            bench.unless_known(checked, &seen, |_| Ok(checks += 1)).unwrap();
+        }
+        assert_eq!(checks, 3, "the first time, and then every twentieth time");
     }
-    assert_eq!(reruns, 3, "the first time, and then every twentieth time");
-    assert_eq!(bench.states.as_ref().unwrap().repeated, 2 * AGAIN - 2);
+    let states = bench.states.as_ref().unwrap();
+    assert_eq!((states.reruns, states.comparisons), (2 * AGAIN - 2, 2 * AGAIN - 2));
     bench.sandbox.bash("root", "echo planted > /srv/planted");
-    bench.unless_known(|_| Err("a new state".to_owned())).unwrap_err();
+    let seen = bench.look();
+    bench.unless_known(Checked::Rerun, &seen, |_| Err("a new state".to_owned())).unwrap_err();
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,25 @@ pub struct Entry {
     pub content: String,
     /// Inode, size and times, which change even if a file is rewritten with the same content.
     pub traces: String,
+}
+
+impl Entry {
+    fn new(stat: &Metadata, content: String) -> Self {
+        let file_type = stat.file_type();
+        let kind = if file_type.is_dir() {
+            "directory"
+        } else if file_type.is_symlink() {
+            "symlink"
+        } else if file_type.is_file() {
+            "file"
+        } else if file_type.is_fifo() {
+            "fifo"
+        } else {
+            "other"
+        };
+        let mode = stat.mode() & 0o7777;
+        Self { kind, mode, owner: stat.uid(), group: stat.gid(), content, traces: String::new() }
+    }
 }
 
 /// The paths of a host and their states.
@@ -49,16 +68,12 @@ impl Snapshot {
             Err(error) => panic!("{}: {error}", outside.display()),
         };
         let file_type = stat.file_type();
-        let (kind, content) = if file_type.is_dir() {
-            ("directory", String::new())
-        } else if file_type.is_symlink() {
-            ("symlink", fs::read_link(&outside).unwrap().display().to_string())
+        let content = if file_type.is_symlink() {
+            fs::read_link(&outside).unwrap().display().to_string()
         } else if file_type.is_file() {
-            ("file", blake3::hash(&fs::read(&outside).unwrap()).to_hex()[..16].to_owned())
-        } else if file_type.is_fifo() {
-            ("fifo", String::new())
+            blake3::hash(&fs::read(&outside).unwrap()).to_hex()[..16].to_owned()
         } else {
-            ("other", String::new())
+            String::new()
         };
         let traces = format!(
             "inode {} links {} size {} mtime {}.{:09} ctime {}.{:09}",
@@ -70,13 +85,17 @@ impl Snapshot {
             stat.ctime(),
             stat.ctime_nsec()
         );
-        let entry = Entry { kind, mode: stat.mode() & 0o7777, owner: stat.uid(), group: stat.gid(), content, traces };
-        self.0.insert(path.to_owned(), entry);
-        if kind == "directory" {
+        self.0.insert(path.to_owned(), Entry { traces, ..Entry::new(&stat, content) });
+        if file_type.is_dir() {
             for inside in fs::read_dir(&outside).unwrap() {
                 self.add(sandbox, &path.join(inside.unwrap().file_name()), except);
             }
         }
+    }
+
+    /// Adds one path without inode, size and times.
+    pub fn add_entry(&mut self, path: &str, stat: &Metadata, content: String) {
+        self.0.insert(path.into(), Entry::new(stat, content));
     }
 
     /// Drops inodes, sizes and times, which two separately created hosts cannot have in common.

@@ -1,12 +1,13 @@
 //! Runs the program under ptrace(2), counts the calls of each process, and kills or fails at one of them.
 //!
 //! It counts the launcher's and the workers' own calls, starting with the first one that does not belong to the dynamic
-//! linker: the Rust runtime starts with poll(2). A forked worker is counted from setsid(2) on. Calls of sudo and other programs are not counted. A seccomp(2) filter
-//! stops the processes only at the relevant calls, because each stop is more expensive than most calls.
+//! linker: the Rust runtime starts with poll(2). A forked worker is counted from setsid(2) on. Calls of sudo and other programs
+//! are not counted. A seccomp(2) filter stops the processes only at the relevant calls, because each stop is more expensive
+//! than most calls. The filter is off for processes without the point, and after the fault.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -66,6 +67,8 @@ pub struct Watched {
     pub calls: BTreeMap<String, Vec<Call>>,
     /// The call that was struck, with its path.
     pub struck: Option<String>,
+    /// The numbers of the calls before it that were struck, too, and repeated at once.
+    pub repeated: Vec<usize>,
     /// Whether it did not end by itself.
     pub hung: bool,
 }
@@ -76,7 +79,9 @@ impl Run<'_> {
         self.supervised(fault, None)
     }
 
-    /// Runs to the end with a fault at a point.
+    /// Runs to the end with a fault at a point. A call that was interrupted (EINTR) may be repeated at once, from the same
+    /// place with the same registers. Then the program goes on as if it had not been interrupted, and the next call with
+    /// the name is interrupted as well, until one is not repeated.
     pub fn struck(self, point: &Point) -> Watched {
         self.supervised(point.fault, Some(point))
     }
@@ -101,11 +106,14 @@ impl Run<'_> {
             hung
         });
         let code = supervisor.watch();
+        if let Some(interrupted) = supervisor.interrupted.take_if(|it| it.stage != Stage::Repeating) {
+            supervisor.struck = Some(interrupted.description);
+        }
         drop(done);
         let hung = watchdog.join().unwrap();
         let (stdout, stderr) = output.join().unwrap();
         let outcome = Outcome::new(code, stdout, stderr, self.argv);
-        Watched { outcome, calls: supervisor.calls, struck: supervisor.struck, hung }
+        Watched { outcome, calls: supervisor.calls, struck: supervisor.struck, repeated: supervisor.repeated, hung }
     }
 }
 
@@ -120,13 +128,6 @@ type Written = (Vec<u8>, Vec<u8>);
 /// another thread.
 #[expect(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
 fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pid, JoinHandle<Written>) {
-    let options = Options::PTRACE_O_TRACESECCOMP
-        | Options::PTRACE_O_TRACEFORK
-        | Options::PTRACE_O_TRACEVFORK
-        | Options::PTRACE_O_TRACECLONE
-        | Options::PTRACE_O_TRACEEXEC
-        | Options::PTRACE_O_TRACESYSGOOD
-        | Options::PTRACE_O_EXITKILL;
     let (mut told, tell) = std::io::pipe().unwrap();
     let (await_tracer, mut seized) = std::io::pipe().unwrap();
     let length = filter.len().try_into().unwrap();
@@ -154,9 +155,28 @@ fn start_traced(mut command: Command, mut filter: Vec<libc::sock_filter>) -> (Pi
     let mut root = [0; 4];
     told.read_exact(&mut root).unwrap();
     let root = Pid::from_raw(i32::from_ne_bytes(root));
-    ptrace::seize(root, options).unwrap();
+    ptrace::seize(root, options()).unwrap();
     seized.write_all(&[0]).unwrap();
     (root, output)
+}
+
+fn options() -> Options {
+    Options::PTRACE_O_TRACESECCOMP
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_EXITKILL
+}
+
+/// Turns the filter of a stopped thread, and of those that it creates, on or off.
+fn set_filter(pid: Pid, on: bool) {
+    // PTRACE_O_SUSPEND_SECCOMP, which the crate does not name.
+    let off = Options::from_bits_retain(1 << 21);
+    let options = if on { options() } else { options() | off };
+    // A kernel without the option stops the thread more often, and a thread that was killed meanwhile needs none.
+    let _ = ptrace::setoptions(pid, options);
 }
 
 /// A filter that stops at each call that `fault` may strike (for a point, only at calls with its name, because each
@@ -220,7 +240,29 @@ struct Supervisor<'a> {
     living: Arc<Mutex<BTreeSet<Pid>>>,
     calls: BTreeMap<String, Vec<Call>>,
     struck: Option<String>,
+    interrupted: Option<Interrupted>,
+    repeated: Vec<usize>,
     code: i32,
+}
+
+/// A call that was interrupted, up to the next call of its thread.
+struct Interrupted {
+    pid: Pid,
+    number: usize,
+    description: String,
+    /// What the call was made with.
+    registers: Vec<u64>,
+    stage: Stage,
+}
+
+#[derive(PartialEq, Eq)]
+enum Stage {
+    /// The interrupted call has not returned.
+    Returning,
+    /// The next call has not begun.
+    Returned,
+    /// The same call has begun again, and the filter has not stopped at it.
+    Repeating,
 }
 
 impl<'a> Supervisor<'a> {
@@ -234,6 +276,8 @@ impl<'a> Supervisor<'a> {
             living: Arc::new(Mutex::new(BTreeSet::from([root]))),
             calls: BTreeMap::new(),
             struck: None,
+            interrupted: None,
+            repeated: Vec::new(),
             code: -1,
         }
     }
@@ -261,6 +305,7 @@ impl<'a> Supervisor<'a> {
                 WaitStatus::Signaled(_, signal, _) => self.end(pid, 128 + signal as i32),
                 WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_SECCOMP) => self.at_call(pid),
                 WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => self.executed(pid),
+                WaitStatus::PtraceSyscall(_) if self.awaits_repetition(pid) => self.after_interruption(pid),
                 WaitStatus::PtraceSyscall(_) => self.closed(pid),
                 WaitStatus::Stopped(_, signal) if !fresh => self.resume(pid, Some(signal)),
                 _ => self.resume(pid, None),
@@ -306,17 +351,49 @@ impl<'a> Supervisor<'a> {
             [_, worker, ..] if worker == "worker" => "worker".to_owned(),
             _ => "launcher".to_owned(),
         };
-        self.processes.insert(pid, Process { role: ours.then_some(role), begun: false });
+        let role = ours.then_some(role);
+        // The launcher is watched for the fork of the worker as well.
+        let may_fork_it = role.as_deref() == Some("launcher") && self.is_counted(Some("worker"));
+        set_filter(pid, self.struck.is_none() && (may_fork_it || self.is_counted(role.as_deref())));
+        self.processes.insert(pid, Process { role, begun: false });
         self.resume(pid, None);
+    }
+
+    /// Returns whether the calls of a process with this role are counted.
+    fn is_counted(&self, role: Option<&str>) -> bool {
+        role.is_some_and(|role| self.point.is_none_or(|point| point.process == role))
     }
 
     fn resume(&self, pid: Pid, signal: Option<Signal>) {
         // ESRCH: it was killed meanwhile, and its end will be reported.
-        let _ = ptrace::cont(pid, signal);
+        let _ = if self.awaits_repetition(pid) { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
+    }
+
+    fn awaits_repetition(&self, pid: Pid) -> bool {
+        self.interrupted.as_ref().is_some_and(|it| it.pid == pid && it.stage != Stage::Repeating)
+    }
+
+    /// An interrupted call has returned, or the next call of its thread begins.
+    fn after_interruption(&mut self, pid: Pid) {
+        if let Some(interrupted) = &mut self.interrupted {
+            if interrupted.stage == Stage::Returning {
+                interrupted.stage = Stage::Returned;
+            } else if ptrace::getregs(pid).is_ok_and(|registers| state(&registers) == interrupted.registers) {
+                interrupted.stage = Stage::Repeating;
+                self.repeated.push(interrupted.number);
+            } else {
+                self.struck = self.interrupted.take().map(|it| it.description);
+                set_filter(pid, false);
+            }
+        }
+        self.resume(pid, None);
     }
 
     fn at_call(&mut self, pid: Pid) {
         if self.strike(pid).is_none() {
+            if self.struck.is_some() {
+                set_filter(pid, false);
+            }
             self.resume(pid, None);
         }
     }
@@ -326,16 +403,25 @@ impl<'a> Supervisor<'a> {
         if self.struck.is_some() {
             return None;
         }
+        if self.interrupted.as_ref().is_some_and(|it| it.pid == pid) {
+            // The repeated call.
+            self.interrupted = None;
+            return None;
+        }
         let number = ptrace::getevent(pid).ok()?;
         let group = *self.threads.get(&pid)?;
+        let is_worker_wanted = self.is_counted(Some("worker"));
         let process = self.processes.get_mut(&group)?;
         process.begun |= number == libc::SYS_poll;
         // The launching user's worker is a fork of the launcher, which begins with a session of its own.
         if number == libc::SYS_setsid && process.role.as_deref() == Some("launcher") {
             process.role = Some("worker".to_owned());
+            if !is_worker_wanted {
+                set_filter(pid, false);
+            }
         }
         let role = process.role.as_ref().filter(|_| process.begun)?.clone();
-        if self.point.is_some_and(|point| point.process != role) {
+        if !self.is_counted(Some(&role)) {
             return None;
         }
         let mut registers = ptrace::getregs(pid).ok()?;
@@ -346,8 +432,15 @@ impl<'a> Supervisor<'a> {
         }
         let calls = self.calls.entry(role).or_default();
         calls.push(call);
-        self.point.filter(|point| point.number == calls.len())?;
-        let struck = Some(describe(pid, call, arguments));
+        let number = calls.len();
+        // While one thread is about to repeat its call, the calls of others are only counted.
+        let next = |point: &&Point| self.interrupted.is_none() && number > point.number && !self.repeated.is_empty();
+        self.point.filter(|point| point.number == number || next(point))?;
+        let mut description = describe(pid, call, arguments);
+        if !self.repeated.is_empty() {
+            write!(description, " ({} {number})", call.name).ok()?;
+        }
+        let struck = Some(description.clone());
         match self.fault {
             Fault::Kill => slay(&group),
             Fault::KillAll => {
@@ -356,11 +449,17 @@ impl<'a> Supervisor<'a> {
             }
             Fault::Error(_) if call.name == "close" => ptrace::syscall(pid, None).ok()?,
             Fault::Error(errno) => {
+                let before = state(&registers);
                 // No call has this number, so none is made, and the result is the value set here.
                 registers.orig_rax = u64::MAX;
                 registers.rax = result(errno);
                 ptrace::setregs(pid, registers).ok()?;
-                self.struck = struck;
+                if errno == Errno::EINTR {
+                    let stage = Stage::Returning;
+                    self.interrupted = Some(Interrupted { pid, number, description, registers: before, stage });
+                } else {
+                    self.struck = struck;
+                }
                 return None;
             }
         }
@@ -374,6 +473,7 @@ impl<'a> Supervisor<'a> {
             registers.rax = result(errno);
             let _ = ptrace::setregs(pid, registers);
         }
+        set_filter(pid, false);
         self.resume(pid, None);
     }
 
@@ -386,6 +486,19 @@ impl<'a> Supervisor<'a> {
         };
         strikable.then_some(call)
     }
+}
+
+/// Returns what a thread goes on with that makes a call: the call, its arguments, its place, and the registers that it keeps.
+fn state(registers: &libc::user_regs_struct) -> Vec<u64> {
+    let libc::user_regs_struct { orig_rax, rdi, rsi, rdx, r10, r8, r9, rip, rsp, rbp, rbx, r12, r13, r14, r15, .. } =
+        *registers;
+    let arguments = match c_long::try_from(orig_rax).ok().and_then(calls::call).map(|call| call.name) {
+        Some("read" | "readv" | "write" | "writev" | "open" | "connect" | "poll" | "sendmsg" | "recvmsg") => 3,
+        Some("openat" | "openat2" | "pread64" | "pwrite64" | "epoll_wait" | "wait4") => 4,
+        Some("flock") => 2,
+        _ => 6,
+    };
+    [&[rdi, rsi, rdx, r10, r8, r9][..arguments], &[orig_rax, rip, rsp, rbp, rbx, r12, r13, r14, r15]].concat()
 }
 
 /// Returns the value of a failed call in its result register.
