@@ -12,7 +12,8 @@ use git2::ConfigLevel;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use super::obstacle::Obstacle;
+use super::obstacle::{Obstacle, is_own};
+use super::unreadable;
 use crate::host::environment;
 use crate::host::fs::{FileKind, escape_path};
 use crate::host::users::acting_user;
@@ -82,7 +83,7 @@ pub fn obstacle(git: Option<&Path>) -> Option<Obstacle> {
     files.extend(own_files().into_iter().map(|(_, file)| file));
     for file in git.into_iter().flat_map(|git| [git.join("config"), git.join("config.worktree")]) {
         if let Err(Errno::ACCESS) = access(&file, Access::READ_OK) {
-            return Some(Obstacle::Unreadable { path: escape_path(&file), problem: "permission denied".to_owned() });
+            return Some(unreadable::of_git(&file));
         }
         files.push(file);
     }
@@ -152,7 +153,7 @@ pub fn cause(problem: &str, git: &Path) -> Option<Obstacle> {
         .filter(|error| error.kind() != io::ErrorKind::NotFound)?;
     let (path, problem) = (path.to_owned(), io_error_text(&error));
     Some(if Path::new(&path).starts_with(git) {
-        Obstacle::Unreadable { path, problem }
+        Obstacle::Unreadable { is_own: is_own(&path), path, problem }
     } else {
         unusable(path, problem)
     })
@@ -162,6 +163,9 @@ pub fn cause(problem: &str, git: &Path) -> Option<Obstacle> {
 pub fn unreadable(problem: String, git: &Path) -> Obstacle {
     if let Some(cause) = cause(&problem, git) {
         cause
+    } else if let Some(denied) = unreadable::in_git_directory(git) {
+        // libgit2 reports an object that it cannot read as missing.
+        denied
     } else if UNSUPPORTED.iter().any(|words| problem.contains(words)) {
         Obstacle::Unsupported { problem }
     } else {

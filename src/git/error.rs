@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use git2::{ErrorClass, ErrorCode};
+
+use super::unreadable;
 use crate::failure::Failure;
 use crate::text::io_error_text;
 
@@ -17,12 +20,30 @@ pub fn git_text(error: &git2::Error) -> String {
     }
 }
 
-/// Makes a failure of an error of libgit2: `cannot TRIED in PATH: CAUSE`.
+/// Makes a failure of an error of libgit2: `cannot TRIED in PATH: CAUSE`. The cause is what the acting user may not read, if there is
+/// anything: libgit2 does not tell it from a missing object or a locked file.
 pub fn git_failure<'a>(tried: &'a str, path: &'a Path) -> impl Fn(git2::Error) -> Failure + 'a {
-    move |error| Failure::new(format!("cannot {tried} in {}: {}", path.display(), git_text(&error)))
+    move |error| {
+        let may_be_denied = matches!(error.code(), ErrorCode::NotFound | ErrorCode::Locked)
+            || matches!(error.class(), ErrorClass::Odb | ErrorClass::Os);
+        let named = error.message().split_once('\'').and_then(|(_, rest)| rest.rsplit_once('\''));
+        let named = named.map(|(name, _)| Path::new(name));
+        match may_be_denied.then(|| unreadable::cause(path, named)).flatten() {
+            Some((top, obstacle)) => obstacle.refusal(&top),
+            None => Failure::new(format!("cannot {tried} in {}: {}", path.display(), git_text(&error))),
+        }
+    }
 }
 
-/// Makes a failure of an error of a file system call: `cannot TRIED PATH: CAUSE`.
+/// Makes a failure of an error of a file system call: `cannot TRIED PATH: CAUSE`. What the acting user may not read has the remedy
+/// of its obstacle.
 pub fn io_failure<'a>(tried: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -> Failure + 'a {
-    move |error| Failure::new(format!("cannot {tried} {}: {}", path.display(), io_error_text(&error)))
+    move |error| {
+        let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let cause = is_denied.then(|| unreadable::cause(path, Some(path))).flatten();
+        Failure {
+            hint: cause.and_then(|(top, obstacle)| obstacle.refusal(&top).hint),
+            ..Failure::new(format!("cannot {tried} {}: {}", path.display(), io_error_text(&error)))
+        }
+    }
 }

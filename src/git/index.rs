@@ -148,8 +148,9 @@ fn distrust_recent(index: &mut Index, top: &Path, (seconds, nanoseconds): (i64, 
     let time = |time: &IndexTime| (i64::from(time.seconds()), i64::from(time.nanoseconds()));
     let recent: Vec<IndexEntry> = index.iter().filter(|entry| time(&entry.mtime).0 >= seconds).collect();
     for mut recorded in recent {
-        let found = lstat_below(top, &RepoPath::new(recorded.path.clone()))?;
-        let unchanged = found.is_some_and(|found| {
+        // What cannot be examined, such as an entry in a directory of another user, may have changed.
+        let found = lstat_below(top, &RepoPath::new(recorded.path.clone()));
+        let unchanged = found.ok().flatten().is_some_and(|found| {
             let mut now = entry(&recorded.path, recorded.id, recorded.mode);
             fill(&mut now, &found);
             let of = |entry: &IndexEntry| (time(&entry.mtime), time(&entry.ctime), entry.ino, entry.file_size);

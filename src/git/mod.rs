@@ -5,6 +5,7 @@
 //! - [`head`], [`refs`], [`index`], [`tree`] and [`worktree`] read and write one part of a checkout each, [`work_area`]
 //!   prepares what is written.
 //! - [`remote`] reaches remotes by the `git` program, and keeps what it fetches in scratch storage.
+//! - [`unreadable`] finds what the acting user may not read when something failed.
 //! - [`obstacle`] has the words for each state in which a checkout is not touched, [`pasted`] the commands with paths in them.
 #![expect(clippy::disallowed_methods, reason = "git reaches a checkout by path, and so does this room")]
 
@@ -26,6 +27,7 @@ pub mod shared;
 pub mod special_files;
 pub mod tree;
 pub mod tree_check;
+pub mod unreadable;
 pub mod work_area;
 pub mod worktree;
 

@@ -19,7 +19,20 @@ pub enum Obstacle {
     /// The repository cannot be read.
     Broken { problem: String },
     /// The acting user may not read a file of the repository.
-    Unreadable { path: String, problem: String },
+    Unreadable {
+        path: String,
+        problem: String,
+        /// It belongs to the acting user: its mode denies it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_own: bool,
+    },
+    /// The acting user may not read a file or directory of the working tree that is in the way of the update.
+    UnreadableWork {
+        path: String,
+        /// It belongs to the acting user: its mode denies it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_own: bool,
+    },
     /// A file of git's configuration cannot be read, or has a mistake.
     Configuration { path: String, problem: String, user: String },
     /// A format of objects, refs or the index that git supports and libgit2 does not.
@@ -189,9 +202,22 @@ impl Obstacle {
             Self::Broken { problem } => {
                 Failure::new(format!("the repository at {at} is broken: {problem}")).hint(clone_again(path))
             }
-            Self::Unreadable { path, problem } => {
-                Failure::new(format!("cannot read {path}, a file of the repository at {at}: {problem}"))
-                    .hint(give_back("it", top, &top.join(".git")))
+            Self::Unreadable { path, problem, is_own } => {
+                let what = format!("cannot read {path}, a file of the repository at {at}: {problem}");
+                Failure::new(what).hint(if *is_own {
+                    let command = format!("chmod -R u+rX {}", shell_word(top.join(".git")));
+                    format!("its mode denies its owner that: `{}`", as_root(&command))
+                } else {
+                    give_back("it", top, &top.join(".git"))
+                })
+            }
+            Self::UnreadableWork { path, is_own } => {
+                let what = format!("cannot read {path}, where the update has to change something: permission denied");
+                Failure::new(what).hint(if *is_own {
+                    opened_to_owner(path)
+                } else {
+                    give_back("it", top, &path_of_name(path))
+                })
             }
             Self::Configuration { path, problem, user } => {
                 let hint = if problem.starts_with("it is a") {
@@ -359,7 +385,7 @@ impl Obstacle {
 }
 
 /// Whether what is at a path, as it is in a message, belongs to the acting user.
-fn is_own(path: &str) -> bool {
+pub fn is_own(path: &str) -> bool {
     let found = std::fs::metadata(path_of_name(path));
     found.is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == acting_ids().0)
 }

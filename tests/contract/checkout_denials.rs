@@ -341,3 +341,108 @@ fn root_clones_into_no_directory_in_which_others_can_create_files() {
     host.sandbox.provision("root", ["plan", "/srv/m.yaml", "--detailed-exitcode"]).run().exits(2);
     host.sandbox.provision("root", ["apply", "/srv/m.yaml", "--yes"]).run().exits(0);
 }
+
+#[test]
+fn an_entry_in_a_directory_that_the_user_may_not_enter_is_left_alone() {
+    for mode in ["700", "744", "711"] {
+        let host = Host::new();
+        host.root(&format!("chown -R root: d; chmod 600 d/b.txt; chmod {mode} d"));
+        host.push("echo 2 > a.txt");
+        let plan = host.run("plan --detailed-exitcode").exits(2);
+        assert!(!plan.stdout.contains("deleted"), "{plan}");
+        assert!(plan.stdout.contains("unreadable"), "{plan}");
+        host.run("apply --yes").exits(0);
+        host.run("plan --detailed-exitcode").exits(0);
+        assert_eq!(host.git("cat app/a.txt; git -C app rev-list HEAD..origin/main"), "2\n");
+        host.root("chown -R ubuntu: d; chmod 755 d; chmod 644 d/b.txt");
+        assert_eq!(host.git("git -C app status --porcelain"), "");
+    }
+}
+
+#[test]
+fn a_tracked_file_that_the_user_may_not_read_is_left_alone() {
+    let host = Host::new();
+    host.root("echo x > a.txt; chown root a.txt; chmod 600 a.txt; echo x > own");
+    let plan = host.run("plan --detailed-exitcode").exits(0);
+    assert!(plan.stdout.contains("a.txt (unreadable)") && plan.stdout.contains("own (untracked)"), "{plan}");
+    host.push("echo 2 > d/b.txt");
+    host.run("plan --detailed-exitcode").exits(2);
+    host.run("apply --yes").exits(0);
+    host.run("plan --detailed-exitcode").exits(0);
+    assert_eq!(host.git("cat app/d/b.txt; git -C app rev-list HEAD..origin/main"), "2\n");
+    assert_eq!(host.root("cat a.txt"), "x\n");
+}
+
+#[test]
+fn plan_reports_files_in_the_way_that_the_user_may_not_read() {
+    let push = "echo 2 > a.txt; echo 2 > new; mkdir -p e; echo 2 > e/f; git rm -q d/b.txt";
+    for (before, words) in [
+        ("echo mine > a.txt; chown root a.txt; chmod 600 a.txt", "cannot read /home/ubuntu/app/a.txt"),
+        ("echo mine > a.txt; chmod 0 a.txt", "cannot read /home/ubuntu/app/a.txt"),
+        ("echo x > new; chmod 600 new", "cannot read /home/ubuntu/app/new"),
+        ("mkdir -p new; echo x > new/x; chmod 700 new", "cannot read /home/ubuntu/app/new"),
+        ("mkdir -p new/x; touch new/x/y; chmod 700 new/x; chown ubuntu new", "cannot read /home/ubuntu/app/new/x"),
+        (
+            "mkdir -p new/x; touch new/x/y; chmod 600 new/x/y; chown ubuntu new new/x",
+            "cannot read /home/ubuntu/app/new/x/y",
+        ),
+        ("mkdir e; chmod 700 e", "cannot read /home/ubuntu/app/e"),
+        ("chown root d; chmod 700 d", "cannot read /home/ubuntu/app/d"),
+        ("chmod 600 d", "cannot read /home/ubuntu/app/d"),
+    ] {
+        let host = Host::new();
+        host.root(before);
+        host.push(push);
+        let hint = host.is_blocked(words);
+        assert!(hint.contains("chown -R --reference=") || hint.contains("chmod u+rwX "), "{hint}");
+        host.is_remedied_by(&hint);
+    }
+}
+
+/// The checkout is sound: nobody is advised to move it aside.
+#[test]
+fn plan_reports_parts_of_git_directories_that_the_user_may_not_read() {
+    let gc = "git -C app gc -q 2>&1";
+    for (by_user, before) in [
+        (gc, "chown root .git/objects/pack/*; chmod 400 .git/objects/pack/*"),
+        (gc, "chown root .git/objects/pack/*.pack; chmod 400 .git/objects/pack/*.pack"),
+        (gc, "chown root .git/objects/pack/*.idx; chmod 400 .git/objects/pack/*.idx"),
+        (gc, "chmod 0 .git/objects/pack/*.idx"),
+        (gc, "chown root .git/objects/pack; chmod 700 .git/objects/pack"),
+        ("true", "chown root .git/objects; chmod 700 .git/objects"),
+        ("true", "chown root .git/objects/??; chmod 700 .git/objects/??"),
+        ("true", "chown root .git/objects/*/*; chmod 400 .git/objects/*/*"),
+        ("true", "chmod 0 .git/objects/*/*"),
+        ("true", "chmod 0 .git/objects/??"),
+        ("true", "chown root .git/index; chmod 600 .git/index"),
+        ("true", "chown root .git/HEAD; chmod 600 .git/HEAD"),
+        ("true", "chown root .git/refs/heads/main; chmod 600 .git/refs/heads/main"),
+        ("true", "chown root .git/refs; chmod 700 .git/refs"),
+        ("true", "chown root .git/logs/HEAD; chmod 600 .git/logs/HEAD"),
+        ("true", "chmod 0 .git/config"),
+    ] {
+        for push in ["echo 2 > a.txt", "echo 2 > d/b.txt; git rm -q a.txt"] {
+            let host = Host::new();
+            host.git(by_user);
+            host.root(before);
+            host.push(push);
+            let hint = host.is_blocked("/home/ubuntu/app/.git");
+            assert!(!hint.contains("aside"), "{before}: {hint}");
+            host.is_remedied_by(&hint);
+        }
+    }
+}
+
+/// The first file is written before the second one fails.
+#[test]
+fn an_update_that_fails_halfway_does_not_claim_that_nothing_was_changed() {
+    let host = Host::new();
+    host.root("mount -t tmpfs -o size=64k,uid=1000,gid=1000 d d");
+    host.push("echo 2 > a.txt; seq 100000 > d/b.txt");
+    let failed =
+        host.sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} apply m.yaml --yes")]).run().exits(1);
+    assert_eq!(host.git("cat app/a.txt"), "2\n", "{failed}");
+    assert!(!failed.all().contains("nothing was changed"), "{failed}");
+    host.root("mount -o remount,size=4m d");
+    host.run("apply --yes").exits(0);
+}

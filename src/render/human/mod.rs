@@ -323,7 +323,8 @@ impl State {
         let screen = self.screen();
         let took = begun.map(|begun| format!("  {DIM}{}{DIM:#}", seconds(begun.elapsed()))).unwrap_or_default();
         let made = match made.as_slice() {
-            [] => "nothing was changed".to_owned(),
+            // A change that failed may have been made in part.
+            [] => "no change was completed".to_owned(),
             [one] => screen.text(one.lines().next().unwrap_or_default()),
             [one, rest @ ..] => {
                 format!(

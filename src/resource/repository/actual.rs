@@ -196,6 +196,8 @@ pub enum LocalState {
     Untracked,
     /// git ignores the file.
     Ignored,
+    /// The acting user may not read the file, so whether it differs is not known.
+    Unreadable,
 }
 
 impl std::fmt::Display for LocalChange {
@@ -207,6 +209,7 @@ impl std::fmt::Display for LocalChange {
             LocalState::TypeChanged => "type changed",
             LocalState::Untracked => "untracked",
             LocalState::Ignored => "ignored",
+            LocalState::Unreadable => "unreadable",
         };
         let private = if self.private { ", private" } else { "" };
         write!(f, "{} ({state}{private})", self.path)

@@ -1,12 +1,17 @@
 //! Uncommitted changes in a checkout.
 
-use git2::{Repository, Status, StatusOptions, StatusShow};
+use git2::{Index, Repository, Status, StatusOptions, StatusShow, Statuses};
 
 use super::actual::{LocalChange, LocalState};
 use crate::failure::Failure;
 use crate::git::RepoPath;
 use crate::git::error::git_failure;
+use crate::git::hash::Hasher;
+use crate::git::index::remove;
+use crate::git::open::open_repository;
 use crate::git::tree::{Blob, blob_in, normal_mode};
+use crate::git::unreadable;
+use crate::git::worktree::lstat_below;
 
 /// Returns all local changes, as `git status` lists them, or those in one folder file by file. The index is not refreshed on
 /// disk.
@@ -16,12 +21,9 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
     if let Some(folder) = folder {
         options.pathspec(folder.bytes()).disable_pathspec_match(true).recurse_untracked_dirs(true);
     }
-    let statuses = match repo.statuses(Some(&mut options)) {
-        Ok(statuses) => statuses,
-        // An untracked directory of another user may be unreadable.
-        Err(_) => repo
-            .statuses(Some(options.include_untracked(false)))
-            .map_err(git_failure("list the local changes", repo.path()))?,
+    let (statuses, unread) = match repo.statuses(Some(&mut options)) {
+        Ok(statuses) => (collect(&statuses), Vec::new()),
+        Err(_) => readable(repo, &mut options)?,
     };
     let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
     let index = repo.index().map_err(git_failure("read the index", repo.path()))?;
@@ -32,14 +34,20 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
         staged.is_some() && staged == head.as_ref().and_then(|head| blob_in(head, path))
     };
     let mut changes: Vec<LocalChange> = statuses
-        .iter()
-        .filter(|entry| entry.status() != Status::INDEX_MODIFIED || !is_old_mode(&RepoPath::new(entry.path_bytes())))
-        .filter_map(|entry| {
-            let state = match entry.status() {
+        .into_iter()
+        .filter(|(path, status)| *status != Status::INDEX_MODIFIED || !is_old_mode(path))
+        .filter(|(path, _)| !unread.contains(path))
+        .filter_map(|(path, status)| {
+            let state = match status {
                 status if status.intersects(Status::WT_TYPECHANGE | Status::INDEX_TYPECHANGE) => {
                     LocalState::TypeChanged
                 }
-                status if status.contains(Status::WT_DELETED) => LocalState::Deleted,
+                status if status.contains(Status::WT_DELETED) => match unlisted(repo, &index, &path) {
+                    Unlisted::Missing => LocalState::Deleted,
+                    Unlisted::Unknown => LocalState::Unreadable,
+                    Unlisted::Differs => LocalState::Modified,
+                    Unlisted::Same => return None,
+                },
                 status if status.intersects(Status::WT_MODIFIED | Status::WT_RENAMED) => LocalState::Modified,
                 status if status.intersects(Status::INDEX_NEW | Status::INDEX_MODIFIED | Status::INDEX_DELETED) => {
                     LocalState::Staged
@@ -47,9 +55,66 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
                 status if status.contains(Status::WT_NEW) => LocalState::Untracked,
                 _ => return None,
             };
-            Some(LocalChange { path: RepoPath::new(entry.path_bytes()), state, private: false })
+            Some(LocalChange { path, state, private: false })
         })
         .collect();
+    let is_wanted = |path: &RepoPath| folder.is_none_or(|folder| path.is_under(folder));
+    changes.extend(unread.into_iter().filter(is_wanted).map(|path| LocalChange {
+        path,
+        state: LocalState::Unreadable,
+        private: false,
+    }));
     changes.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(changes)
+}
+
+type Listed = Vec<(RepoPath, Status)>;
+
+fn collect(statuses: &Statuses<'_>) -> Listed {
+    statuses.iter().map(|entry| (RepoPath::new(entry.path_bytes()), entry.status())).collect()
+}
+
+/// Lists the local changes without the tracked files that the acting user may not read, at which libgit2 gives up. Returns these
+/// too, of all folders.
+fn readable(repo: &Repository, options: &mut StatusOptions) -> Result<(Listed, Vec<RepoPath>), Failure> {
+    let failed = git_failure("list the local changes", repo.path());
+    let top = repo.workdir().unwrap_or(repo.path());
+    let mut index = Index::open(&repo.path().join("index")).map_err(&failed)?;
+    let tracked: Vec<RepoPath> = index.iter().map(|entry| RepoPath::new(entry.path)).collect();
+    let unread: Vec<RepoPath> =
+        tracked.into_iter().filter(|path| unreadable::in_working_tree(top, path).is_some()).collect();
+    for path in &unread {
+        remove(&mut index, path).map_err(&failed)?;
+    }
+    let other = open_repository(top).map_err(&failed)?;
+    other.set_index(&mut index).map_err(&failed)?;
+    // The copy of the index is not read again from its file.
+    options.no_refresh(true);
+    let statuses = match other.statuses(Some(options)) {
+        Ok(statuses) => statuses,
+        // An untracked directory of another user may be unreadable.
+        Err(_) => other.statuses(Some(options.include_untracked(false))).map_err(&failed)?,
+    };
+    Ok((collect(&statuses), unread))
+}
+
+/// A tracked file that libgit2 did not find, which may be because it could not list a directory.
+enum Unlisted {
+    Missing,
+    /// It cannot be examined.
+    Unknown,
+    Differs,
+    Same,
+}
+
+fn unlisted(repo: &Repository, index: &Index, path: &RepoPath) -> Unlisted {
+    let top = repo.workdir().unwrap_or(repo.path());
+    let Ok(found) = lstat_below(top, path) else { return Unlisted::Unknown };
+    let Some(found) = found.filter(|found| !found.is_dir()) else { return Unlisted::Missing };
+    let staged = index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: normal_mode(entry.mode) });
+    match Hasher::new(repo, top).map(|hasher| hasher.blob(path, &found, [staged, None])) {
+        Ok(Ok(blob)) if blob == staged => Unlisted::Same,
+        Ok(Ok(_)) => Unlisted::Differs,
+        _ => Unlisted::Unknown,
+    }
 }

@@ -26,7 +26,7 @@ use crate::git::ownership::{check_ownership, check_way_to};
 use crate::git::remote::{self, CheckoutState, Site, configured};
 use crate::git::tree::Entry;
 use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
-use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check};
+use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check, unreadable};
 use crate::host::fs::{Dir, acting_ids, escape_path};
 use crate::host::thread;
 use crate::host::users::{acting_user, name_or_id};
@@ -105,9 +105,13 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     }
     let unread = configuration::left_out();
     let mut checkout = Checkout { leftovers, unread, ..Checkout::default() };
-    Ok(match read_checkout(desired, &repo, just_deployed, &mut checkout)? {
-        Some(obstacle) => Actual::Unusable { obstacle },
-        None => Actual::Checkout(Box::new(checkout)),
+    Ok(match read_checkout(desired, &repo, just_deployed, &mut checkout) {
+        Ok(Some(obstacle)) => Actual::Unusable { obstacle },
+        Ok(None) => Actual::Checkout(Box::new(checkout)),
+        Err(failure) => match unreadable::in_git_directory(&git) {
+            Some(obstacle) if obstacle.refusal(top) == failure => Actual::Unusable { obstacle },
+            _ => return Err(failure),
+        },
     })
 }
 

@@ -16,7 +16,7 @@ use crate::git::hash::Hasher;
 use crate::git::index::{self, below, by_path};
 use crate::git::tree::{Blob, Entry};
 use crate::git::worktree::{Seen, denials, lstat_below, mode_of};
-use crate::git::{Obstacle, RepoPath};
+use crate::git::{Obstacle, RepoPath, unreadable};
 
 /// What the working tree has of a local change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,10 @@ pub fn survey(repo: &Repository, top: &Path, delta: &Delta) -> Result<Survey, Fa
         result: Survey::default(),
     };
     for entry in &delta.entries {
-        surveyor.look(entry)?;
+        if let Err(failure) = surveyor.look(entry) {
+            let denied = unreadable::in_working_tree(top, &entry.path).ok_or(failure)?;
+            surveyor.result.obstacles.push(denied);
+        }
     }
     surveyor.check_writable()?;
     Ok(surveyor.result)
@@ -219,6 +222,10 @@ impl Surveyor<'_> {
         let index = self.index.get(path).copied();
         if index.is_some_and(|blob| blob.mode == 0o160_000) {
             self.result.obstacles.push(Obstacle::StagedSubmodule { path: path.clone() });
+            return Ok(());
+        }
+        if let (Work::File { .. }, Some(denied)) = (work, unreadable::in_working_tree(self.top, path)) {
+            self.result.obstacles.push(denied);
             return Ok(());
         }
         let (private, access) = access::look(self.top, path)?;
