@@ -71,6 +71,9 @@ pub struct TreeOwner {
 pub enum Need {
     /// The step works at this path. The step that creates it, or a directory or checkout around it, runs first.
     Path(PathBuf),
+    /// The step reads what is at this path or below it, if anything is. The step that makes it, or a checkout around it, runs first,
+    /// unless it waits for this one.
+    Read(PathBuf),
     /// A table. The name is qualified and in lower case.
     Table { database: Database, name: String },
 }
@@ -186,7 +189,7 @@ impl Need {
     fn locate(&self, host: &dyn Host, databases: &Databases<'_>) -> Self {
         let mut need = self.clone();
         match &mut need {
-            Self::Path(path) => *path = host.path(path),
+            Self::Path(path) | Self::Read(path) => *path = host.path(path),
             Self::Table { database, .. } => database.locate(databases),
         }
         need

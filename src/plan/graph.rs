@@ -64,6 +64,13 @@ impl Graph {
                     edges[index].push(edge);
                 }
             }
+        }
+        for (index, node) in nodes.iter().enumerate() {
+            for edge in owners.makers_of_read(node.located, nodes) {
+                if !waits(&edges, edge.0, index) && !edges[index].contains(&edge) {
+                    edges[index].push(edge);
+                }
+            }
             // `After` comes last, because it says least about which changes matter.
             edges[index].sort_by_key(|(_, reason)| *reason == Reason::After);
         }
@@ -154,6 +161,7 @@ impl<'a> Owners<'a> {
                         }
                     }
                 }
+                Need::Read(_) => {}
                 Need::Table { database, name } => {
                     makers.extend(self.tables.iter().filter_map(|(other, theirs, makes)| {
                         let makes = match makes {
@@ -166,6 +174,28 @@ impl<'a> Owners<'a> {
                 }
             }
         }
+        makers
+    }
+
+    /// Returns the steps that make what these claims read if it is there, with reasons.
+    fn makers_of_read(&self, claims: &Claims, nodes: &[Node<'_>]) -> Vec<(usize, Reason)> {
+        let mut makers = Vec::new();
+        for need in &claims.needs {
+            let Need::Read(read) = need else { continue };
+            for (path, (step, at)) in self.paths.iter().flat_map(|(path, all)| all.iter().map(move |one| (path, one))) {
+                let is_read = match nodes[*step].located.owns[*at] {
+                    Claim::File(_) => path.starts_with(read),
+                    Claim::Checkout(_) => path.starts_with(read) || read.starts_with(path),
+                    _ => false,
+                };
+                let within = if read.starts_with(path) { read.as_path() } else { *path };
+                if is_read {
+                    makers.push((*step, Reason::Path(respelled(within, path, nodes[*step].written, *at))));
+                }
+            }
+        }
+        // The index by path has no order.
+        makers.sort_by_key(|(step, _)| *step);
         makers
     }
 }
@@ -192,6 +222,21 @@ fn locks(nodes: &[Node<'_>]) -> Vec<Vec<usize>> {
         locks
     });
     each.collect()
+}
+
+/// Returns whether `from` is `to` or waits for it, directly or indirectly.
+fn waits(edges: &[Vec<(usize, Reason)>], from: usize, to: usize) -> bool {
+    let mut seen = vec![false; edges.len()];
+    let mut open = vec![from];
+    while let Some(step) = open.pop() {
+        if step == to {
+            return true;
+        }
+        if !std::mem::replace(&mut seen[step], true) {
+            open.extend(edges[step].iter().map(|(other, _)| *other));
+        }
+    }
+    false
 }
 
 /// Returns whether `from` waits for `to`, directly or indirectly, on a path that contains an `after`.
@@ -321,6 +366,33 @@ mod tests {
             }
         };
         assert_eq!(graph(&[(&[], like("s.a", "s.b")), (&[], like("s.b", "s.a"))]).unwrap_err(), [0, 1, 0]);
+    }
+
+    #[test]
+    fn what_a_step_reads_is_made_first_unless_an_order_says_otherwise() {
+        let file = |path: &str, reads: &[&str]| Claims {
+            owns: vec![Claim::File(path.into())],
+            needs: reads.iter().map(|path| Need::Read(path.into())).collect(),
+            ..Claims::default()
+        };
+        let checkout = |path: &str, read: &str| Claims {
+            owns: vec![Claim::Checkout(path.into())],
+            needs: vec![Need::Read(read.into())],
+            ..Claims::default()
+        };
+        let reader = file("/a", &["/ssh", "/app/.git"]);
+        let steps = [
+            (&[][..], reader.clone()),
+            (&[][..], file("/ssh/id", &[])),
+            (&[][..], checkout("/app", "/b")),
+            (&[][..], directory("/ssh")),
+        ];
+        let made = graph(&steps).unwrap();
+        assert_eq!(made.before(0), [(1, Reason::Path("/ssh/id".into())), (2, Reason::Path("/app/.git".into()))]);
+        let after = [(&[][..], reader), (&[0][..], file("/ssh/id", &[]))];
+        assert_eq!(graph(&after).unwrap().sequence(), [0, 1]);
+        let each_other = [(&[][..], checkout("/a", "/b/.git")), (&[][..], checkout("/b", "/a/.git"))];
+        assert_eq!(graph(&each_other).unwrap().sequence(), [1, 0]);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use super::diagnostic::{Diagnostic, Diagnostics, suggest};
 use super::file::PlanFile;
 use super::sources::{self, reference_of};
 use super::template::Inputs;
+use crate::host::environment;
+use crate::host::ssh::known_hosts::KnownHosts;
+use crate::host::users::User;
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Claims, Host, Need, Unseen};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
@@ -58,9 +61,11 @@ impl PlanFile {
         let host = &Converged::new(steps, host);
         let written: Vec<Claims> = steps.iter().map(|step| claims(step, connection, host)).collect();
         let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
-        for conflict in conflicts(&written, &located) {
-            problems.push(self.undoing(steps, &conflict));
-        }
+        problems.extend(self.conflicts(steps, others, &|step| {
+            let written = claims(step, connection, host);
+            let located = written.locate(host, &databases);
+            (written, located)
+        }));
         let after: Vec<Vec<usize>> = steps
             .iter()
             .map(|step| step.after.iter().filter_map(|id| steps.iter().position(|other| other.id == *id)).collect())
@@ -87,18 +92,30 @@ impl PlanFile {
             Ok(graph) => (problems, Relations { graph, below, above }),
             Err(circle) => {
                 if problems.is_empty() {
-                    let ids: Vec<&str> = circle.iter().map(|index| steps[*index].id.as_str()).collect();
-                    let place = ids.first().map_or(0..0, |id| self.place(id));
-                    let message = format!("steps wait for each other: {}", ids.join(" -> "));
-                    problems.push(Diagnostic::at(place, message).help("remove one `after` from the cycle"));
+                    problems.push(self.cycle(circle.iter().map(|index| steps[*index].id.as_str())));
                 }
                 (problems, Relations::default())
             }
         }
     }
 
+    /// Reports steps that would undo each other, selected or not: one of them alone would undo the other too. `claims` gives the claims
+    /// of a step, as written and located.
+    fn conflicts(
+        &self,
+        steps: &[Step],
+        others: &[Step],
+        claims: &dyn Fn(&Step) -> (Claims, Claims),
+    ) -> Vec<Diagnostic> {
+        let position = |id: &str| self.steps.iter().position(|step| step.id == id);
+        let mut all: Vec<&Step> = steps.iter().chain(others).collect();
+        all.sort_by_key(|step| position(&step.id));
+        let (written, located): (Vec<Claims>, Vec<Claims>) = all.iter().map(|step| claims(step)).unzip();
+        conflicts(&written, &located).iter().map(|conflict| self.undoing(&all, conflict)).collect()
+    }
+
     /// Reports two steps that would undo each other, with the places of both.
-    fn undoing(&self, steps: &[Step], conflict: &Conflict) -> Diagnostic {
+    fn undoing(&self, steps: &[&Step], conflict: &Conflict) -> Diagnostic {
         let (first, second) = (&steps[conflict.first].id, &steps[conflict.second].id);
         let claim = match &conflict.located {
             Some(path) => format!("{} (which is {})", conflict.claim, path.display()),
@@ -128,6 +145,25 @@ impl PlanFile {
         Diagnostic::at(self.place(second), message).related(self.place(first), "the other step").help(help)
     }
 
+    /// Returns the problem of steps that wait for each other by `after` alone. It does not depend on anything else in them.
+    fn after_cycle(&self) -> Option<Diagnostic> {
+        let position = |id: &String| self.steps.iter().position(|step| step.id == *id);
+        let after: Vec<Vec<usize>> =
+            self.steps.iter().map(|step| step.after.iter().filter_map(|(id, _)| position(id)).collect()).collect();
+        let none = Claims::default();
+        let nodes: Vec<GraphNode<'_>> =
+            after.iter().map(|after| GraphNode { after, written: &none, located: &none }).collect();
+        let circle = Graph::new(&nodes).err()?;
+        Some(self.cycle(circle.iter().filter_map(|index| Some(self.steps.get(*index)?.id.as_str()))))
+    }
+
+    fn cycle<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Diagnostic {
+        let ids: Vec<&str> = ids.collect();
+        let place = ids.first().map_or(0..0, |id| self.place(id));
+        let message = format!("steps wait for each other: {}", ids.join(" -> "));
+        Diagnostic::at(place, message).help("remove one `after` from the cycle")
+    }
+
     fn references(&self, steps: &[Step], problems: &mut Vec<Diagnostic>) {
         let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
         let known: HashSet<&str> = ids.iter().copied().collect();
@@ -142,6 +178,7 @@ impl PlanFile {
                 }
             }
         }
+        problems.extend(self.after_cycle());
         let names: Vec<&str> = self.connections.keys().map(String::as_str).collect();
         for step in steps {
             if let Some(name) = step.resource.connection()
@@ -264,11 +301,20 @@ impl Host for Converged<'_> {
     }
 }
 
-/// The claims of a step, with the files that its connection needs.
+/// The claims of a step, with the files that its connection needs, and those that it reads in its user's home.
 fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, host: &dyn Host) -> Claims {
     let mut claims = step.resource.claims(host);
+    let home = match &step.run_as {
+        Some(user) => User::by_name(user).ok().flatten().map(|user| user.home),
+        None => environment::home(),
+    };
+    claims.needs.extend(step.resource.reads(home.as_deref(), host).into_iter().map(Need::Read));
     if let Some(spec) = step.resource.connection().and_then(connection) {
         claims.needs.extend(spec.files().into_iter().map(Need::Path));
+        if spec.needs_known_hosts() {
+            let known_hosts = KnownHosts::of(environment::home().as_deref());
+            claims.needs.extend(known_hosts.paths().iter().cloned().map(Need::Read));
+        }
     }
     claims
 }

@@ -185,8 +185,8 @@ impl PlanFile {
         Ok(Evaluated { name: self.name.clone(), steps, deselected, observed_only, connections, relations })
     }
 
-    /// The steps that are not selected, if a selected step owns a whole tree: that step leaves out what they own in the
-    /// tree. So it is a problem if one of them cannot be evaluated.
+    /// The steps that are not selected, as far as they can be evaluated. If a selected step owns a whole tree, it leaves out what they
+    /// own in the tree, so it is a problem if one of them cannot be evaluated.
     fn others(
         &self,
         steps: &[Step],
@@ -195,18 +195,18 @@ impl PlanFile {
         problems: &mut Vec<Diagnostic>,
     ) -> Vec<Step> {
         let whole = |step: &&Step| step.resource.claims(&Unseen).owns.iter().any(Claim::is_whole);
-        let Some(tree) = steps.iter().find(whole) else { return Vec::new() };
+        let tree = steps.iter().find(whole);
         let mut others = Vec::new();
         for written in self.steps.iter().filter(|written| !selection.includes(&written.id)) {
             match self.step(written, evaluator) {
                 Ok(step) => others.push(step),
                 Err(_) if kind_info(written.kind).is_some_and(|kind| kind.on_warehouse) => {}
-                Err(found) => problems.extend(found.into_iter().map(|problem| {
+                Err(found) => problems.extend(found.into_iter().filter_map(|problem| {
                     let why = format!(
                         "step `{}` is not selected, but `{}` has to leave out what it owns",
-                        written.id, tree.id
+                        written.id, tree?.id
                     );
-                    Diagnostic { message: format!("{why}: {}", problem.message), ..problem }
+                    Some(Diagnostic { message: format!("{why}: {}", problem.message), ..problem })
                 })),
             }
         }

@@ -96,6 +96,11 @@ macro_rules! kinds {
                 each!(self, resource => resource.claims(host))
             }
 
+            /// [`Resource::reads`]
+            pub fn reads(&self, home: Option<&Path>, host: &dyn Host) -> Vec<PathBuf> {
+                each!(self, resource => resource.reads(home, host))
+            }
+
             /// [`Resource::text_of_file`]
             pub fn text_of_file(&self) -> Option<String> {
                 each!(self, resource => resource.text_of_file())

@@ -4,7 +4,7 @@
 //! ([`Resource::execute`], which decides nothing).
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -90,6 +90,12 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync {
     /// Returns what the step owns, needs and must not share while it runs, as spelled in the plan file. `host` is only
     /// for claims that depend on a file of the host.
     fn claims(&self, host: &dyn Host) -> Claims;
+
+    /// Returns the paths that the step reads in addition to what it needs, if they are there: files of its user, whose home is
+    /// `home`, and of the system.
+    fn reads(&self, _home: Option<&Path>, _host: &dyn Host) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Returns the text of the file that the step owns, with another text in place of each secret, if the plan file has it.
     fn text_of_file(&self) -> Option<String> {

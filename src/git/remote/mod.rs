@@ -21,4 +21,4 @@ pub use fetch::{History, Tag, download, download_all, follow_tags, moved_on};
 pub use list::{ask, default_branch};
 pub use scratch::{DownloadError, Scratch};
 pub use site::{CheckoutState, Site};
-pub use url::{same_place, same_url};
+pub use url::{absolute, local_path, same_place, same_url, ssh_host};

@@ -66,6 +66,11 @@ impl KnownHosts {
         }
     }
 
+    /// Returns the files, which need not exist.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// Looks up the key (in its wire form) of a host and port.
     pub fn check(&self, host: &str, port: u16, key: &[u8]) -> Verdict {
         match verdict(&self.entries(host, port), key) {

@@ -82,6 +82,11 @@ impl ConnectionSpec {
         self.url.files().chain(key).collect()
     }
 
+    /// Whether the SSH server of the tunnel has to be in the `known_hosts` of the user who starts the run.
+    pub fn needs_known_hosts(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.host_key.is_none())
+    }
+
     /// Returns whether the password comes from a program, which may print another token each time.
     pub fn has_token(&self) -> bool {
         matches!(&self.password, Some(source) if matches!(source.origin, Origin::Command(_)))

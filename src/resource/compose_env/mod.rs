@@ -25,7 +25,7 @@
 use crate::failure::Failure;
 use crate::text::shell_word;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
@@ -105,6 +105,12 @@ impl Resource for ComposeEnv {
         let names = referred.into_iter().flatten();
         claims.owns.extend(names.map(|name| Claim::EnvVariable { file: env_file.clone(), name }));
         claims
+    }
+
+    /// An override file says whether the value reaches the services.
+    fn reads(&self, _home: Option<&Path>, _host: &dyn Host) -> Vec<PathBuf> {
+        let folder = self.file.parent().filter(|_| self.has_a_default_name());
+        folder.into_iter().flat_map(|folder| project::OVERRIDES.map(|name| folder.join(name))).collect()
     }
 
     fn observed_claims(&self, actual: &Actual) -> Vec<Claim> {

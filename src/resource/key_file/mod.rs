@@ -2,13 +2,14 @@
 
 use crate::failure::Failure;
 use crate::text::shell_word;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::attributes::create_parents;
 use super::regular_file::{require_file, require_single_name};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{Attributes, Place};
 use crate::host::secret::{Origin, Secret, SecretSource};
+use crate::host::ssh::known_hosts::KnownHosts;
 
 mod actual;
 mod adopt;
@@ -42,6 +43,14 @@ impl Resource for KeyFile {
             needs: vec![Need::Path(path.clone())],
             owns: vec![Claim::File(path)],
             edits: Vec::new(),
+        }
+    }
+
+    fn reads(&self, home: Option<&Path>, _host: &dyn Host) -> Vec<PathBuf> {
+        if self.verify.as_ref().is_some_and(Verify::needs_known_hosts) {
+            KnownHosts::of(home).paths().to_vec()
+        } else {
+            Vec::new()
         }
     }
 

@@ -60,6 +60,13 @@ pub struct Verify {
     pub(super) retire: bool,
 }
 
+impl Verify {
+    /// Whether the host has to be in the `known_hosts` of the step's user.
+    pub(super) fn needs_known_hosts(&self) -> bool {
+        self.ssh.is_some() && self.host_key.is_none()
+    }
+}
+
 /// The result of a login with a key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", content = "why", rename_all = "snake_case")]

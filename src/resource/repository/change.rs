@@ -93,6 +93,8 @@ impl RepositoryChange {
                     let changed = update.path.join(name.as_path());
                     changed.starts_with(path) || path.starts_with(&changed)
                 }) || update.may_make_or_remove_a_directory_around(path)
+                    // The branch, and objects.
+                    || path.starts_with(update.path.join(".git"))
             }
         }
     }

@@ -5,7 +5,7 @@
 //! files, index, and the branch last. [`rescue`] keeps what was in the way, and [`restore`] brings it back.
 #![expect(clippy::disallowed_methods, reason = "a checkout is reached by path, as git does, by its owner alone")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Rescue, RescueAnswer,
@@ -34,6 +34,7 @@ mod observe;
 mod opened;
 mod position;
 mod private_store;
+mod reads;
 mod reference;
 mod refusal;
 mod rescue;
@@ -70,6 +71,10 @@ impl Resource for Repository {
             needs: vec![Need::Path(self.path.clone())],
             edits: Vec::new(),
         }
+    }
+
+    fn reads(&self, home: Option<&Path>, host: &dyn Host) -> Vec<PathBuf> {
+        reads::paths(self.url.as_deref(), &self.path, home, host)
     }
 
     fn manual(&self) -> Vec<String> {
