@@ -131,3 +131,15 @@ async fn a_missing_name_is_answered_with_the_one_like_it() {
     let found = plan(&series, &warehouse, DAY).await.unwrap();
     assert_eq!(found.obstacles[0].hint.as_deref(), Some("did you mean s.events?"));
 }
+
+/// An index has the name of its constraint, and shares the names of tables.
+#[tokio::test]
+async fn a_name_of_a_constraint_that_another_table_has_is_named() {
+    let database = database("CREATE TABLE s.one (a int CONSTRAINT only_once UNIQUE)");
+    let warehouse = connect(&shared().socket_url(&database));
+    let step = table("CREATE TABLE s.two (a int CONSTRAINT only_once UNIQUE)", "");
+    let failure = try_apply(&step, &warehouse, DAY).await.unwrap_err();
+    assert!(failure.message.contains("already exists"), "{failure:?}");
+    let hint = failure.hint.unwrap_or_default();
+    assert!(hint.contains("only_once") && hint.contains("give it another name"), "{hint}");
+}

@@ -99,9 +99,8 @@ pub(super) fn of_statement(error: &Error, doing: &str, user: &str) -> DbError {
         SqlState::T_R_DEADLOCK_DETECTED,
     ];
     if [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT].contains(code) {
-        let hidden =
-            "something that the catalog does not show to you has this name; ask its owner, or use another name";
-        return DbError::Exists(failure.hint(answer.hint().unwrap_or(hidden)));
+        let hint = answer.hint().map_or_else(|| name_taken(answer.message(), doing), str::to_owned);
+        return DbError::Exists(failure.hint(hint));
     }
     let serializable = code.code() == "1023" || answer.message().trim() == "1023";
     let internal = *code == SqlState::INTERNAL_ERROR && CONFLICT_TEXTS.iter().any(|known| text.contains(known));
@@ -114,6 +113,21 @@ pub(super) fn of_statement(error: &Error, doing: &str, user: &str) -> DbError {
         Some(remedy) => failure.hint(remedy),
         None => failure,
     })
+}
+
+/// Returns the remedy for a name that is taken. A constraint that is UNIQUE or a key has an index, which is named like a table.
+fn name_taken(message: &str, doing: &str) -> String {
+    let taken = message.split('"').nth(1).unwrap_or_default();
+    let created = doing.rsplit(['.', ' ']).next().unwrap_or_default().trim_matches('"');
+    if taken.is_empty() || taken.eq_ignore_ascii_case(created) {
+        return "something that the catalog does not show to you has this name; ask its owner, or use another name"
+            .to_owned();
+    }
+    format!(
+        "a constraint or index in the DDL has the name {}, which another table, or a constraint or index of another table, has in this \
+         schema: give it another name, or none",
+        Shown(taken)
+    )
 }
 
 fn remedy(code: &SqlState, answer: &ServerError, doing: &str, user: &str) -> Option<String> {
