@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fs::{Denial, Dir, Error, Place, acting_ids, acts_as_root, escape_path, may_access};
-use super::users::{User, as_root};
+use super::users::{User, as_root, is_launcher};
 use crate::failure::Failure;
 use crate::text::{aside, shell_word};
 
@@ -205,12 +205,27 @@ fn usable_hint(path: &Path) -> String {
     let closed: Vec<&Path> =
         above.filter(|above| above.is_dir() && !may_access(above, rustix::fs::Access::EXEC_OK)).collect();
     if closed.iter().any(|closed| !closed.starts_with(&home) || *closed == home) {
-        return another.to_owned();
+        let user = shell_word(&name);
+        let home = shell_word(format!("/home/{name}"));
+        // A worker gets no variables of the user who started the run.
+        return if is_launcher() {
+            another.to_owned()
+        } else {
+            format!(
+                "give {user} a home: `{} && {}`",
+                as_root(&format!("install -d -o {user} -m 0700 {home}")),
+                as_root(&format!("usermod --home {home} {user}"))
+            )
+        };
     }
     let words: Vec<String> = closed.into_iter().rev().chain([path]).map(word).collect();
     let user = shell_word(&name);
     let install = as_root(&format!("install -d -o {user} -m 0700 {}", words.join(" ")));
-    format!("give it to {user} alone: `{install}`; or {another}")
+    if is_launcher() {
+        format!("give it to {user} alone: `{install}`; or {another}")
+    } else {
+        format!("give it to {user} alone: `{install}`")
+    }
 }
 
 /// Returns the entry in place of the directory at a path, or of one above it.

@@ -104,6 +104,11 @@ fn launcher() -> u32 {
     LAUNCHER.get().copied().unwrap_or_else(default)
 }
 
+/// Whether the acting user started the run. Variables that this user sets then reach the process.
+pub fn is_launcher() -> bool {
+    launcher() == Uid::effective().as_raw()
+}
+
 /// Returns a command that needs root's rights as whoever started the run has to type it. Root may have no sudo, as in a container.
 pub fn as_root(command: &str) -> String {
     if launcher() == 0 { command.to_owned() } else { format!("sudo {command}") }

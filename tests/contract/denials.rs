@@ -160,3 +160,18 @@ fn plan_reports_a_compose_file_that_its_user_cannot_replace() {
         found.is_same_as(&Snapshot::take(&host.sandbox, "/srv", &[]), before);
     }
 }
+
+/// The kernel makes what is in /proc and /sys, so no step can make or replace a file there.
+#[test]
+fn plan_reports_targets_in_file_systems_of_the_kernel() {
+    for (step, words) in [
+        ("file: { path: /proc/sys/net/ipv4/ip_forward, content: \"1\\n\" }", "/proc/sys/net/ipv4 itself"),
+        ("file: { path: /sys/kernel/mm/x, content: x }", "/sys/kernel/mm itself"),
+        ("directory: { path: /proc/x }", "/proc itself"),
+        ("directory: { path: /sys/x/y }", "/sys itself"),
+        ("key_file: { path: /proc/x, source: { file: /root/new.pem } }", "/proc itself"),
+        ("repository: { path: /proc/x, url: /srv/app.git, branch: main }", "/proc itself"),
+    ] {
+        Host::new(step).is_blocked("", &["the kernel makes all files in", words]);
+    }
+}

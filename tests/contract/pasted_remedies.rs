@@ -74,6 +74,12 @@ const COMPOSE: &str = r#"compose_env: { file: "@/c.yaml", variable: PW, value: {
 /// The name, what breaks the host, the step, and the start of the remedy.
 const STEPS: &[(&str, &str, &str, &str)] = &[
     ("a file that its owner cannot read", "echo old > f; chmod 0 f", FILE, "chmod u+r "),
+    (
+        "a file of root that its user cannot read",
+        "echo old > f; sudo -n chown root:root f; sudo -n chmod 600 f",
+        FILE,
+        "sudo chown ",
+    ),
     ("a file that is too large to keep", "truncate -s 100M f", FILE, "mv -T "),
     ("a directory in place of a file", "mkdir f f.aside", FILE, "mv -T "),
     ("a hard link", "echo new > f; chmod 644 f; ln f other", FILE, "find "),

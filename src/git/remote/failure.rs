@@ -113,6 +113,11 @@ fn remedy(text: &str, ssh: Option<&SshHost>, ended: &Ended) -> Option<String> {
         "a url that begins with a dash looks like an option: write ./ before the path of a directory"
     } else if has("maximum allowed tree depth") {
         "a directory in the commit is nested too deep for git itself: remove it from the branch"
+    } else if let Some(name) = forbidden(text) {
+        let allow = as_acting_user(&format!("git config --global protocol.{name}.allow always"));
+        return Some(format!("git's configuration forbids it (protocol.{name}.allow); allow it: `{allow}`"));
+    } else if has("fsck error") {
+        "git checks what it receives (fetch.fsckObjects), and an object of the remote fails the check: repair it at the remote, or accept this kind of error with `fetch.fsck.NAME = warn` in git's configuration, with the name in the message"
     } else if has("not allowed") && has("transport") {
         "use a path, file://, https:// or ssh://"
     } else if has("unable to find remote helper") {
@@ -150,6 +155,12 @@ fn remedy(text: &str, ssh: Option<&SshHost>, ended: &Ended) -> Option<String> {
         return ssh.map(|host| format!("check whether ssh can connect: `{}`", host.login()));
     };
     Some(hint.to_owned())
+}
+
+/// Returns the protocol that git's configuration forbids, if it is one that a remote usually has.
+fn forbidden(text: &str) -> Option<&'static str> {
+    let usual = ["file", "https", "http", "ssh", "git"].into_iter();
+    usual.into_iter().find(|name| text.contains(&format!("transport '{name}' not allowed")))
 }
 
 /// Returns the remedy if ssh itself failed, or a jump host.
@@ -256,6 +267,19 @@ mod tests {
         ]);
         assert_eq!(text, "unable to access 'https://h/x.git?…': denied; remote: see https://k/y?… \u{fffd}[31mred");
         assert!(told(&[&"x".repeat(1000)]).0.chars().count() <= MAX_SHOWN + 1);
+    }
+
+    #[test]
+    fn what_gits_configuration_forbids_is_not_blamed_on_the_url() {
+        let (_, hint) = told(&["fatal: transport 'file' not allowed"]);
+        assert!(hint.contains("git config --global protocol.file.allow always"), "{hint}");
+        let (_, hint) = told(&["fatal: transport 'ext' not allowed"]);
+        assert!(hint.starts_with("use a path"), "{hint}");
+        let (_, hint) = told(&[
+            "error: object 1f: zeroPaddedFilemode: contains zero-padded file modes",
+            "fatal: fsck error in packed object",
+        ]);
+        assert!(hint.contains("fetch.fsckObjects"), "{hint}");
     }
 
     #[test]

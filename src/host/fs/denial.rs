@@ -15,6 +15,8 @@ use crate::host::users::{acting_user, as_root};
 use crate::text::{path_of_name, shell_word};
 
 const STICKY: u32 = 0o1000;
+/// The types of proc(5) and sysfs(5), in which nobody creates or replaces files (statfs(2)).
+const KERNEL_FILE_SYSTEMS: [rustix::fs::FsWord; 2] = [0x9fa0, 0x6265_6572];
 const ROOT: &str = "root";
 
 /// Why something cannot be changed.
@@ -39,6 +41,8 @@ pub enum Denial {
     },
     /// The directory is sticky, and both it and the entry belong to others (EPERM).
     Sticky { path: String },
+    /// The kernel makes all entries of the file system itself (proc(5), sysfs(5)).
+    OfKernel { path: String },
     /// Another error of the kernel.
     Other { path: String, error: String },
 }
@@ -46,7 +50,7 @@ pub enum Denial {
 impl Denial {
     /// Whether it prevents everybody from changing owner and mode too, not only from replacing the file.
     pub fn is_of_the_file(&self) -> bool {
-        matches!(self, Self::ReadOnly { .. } | Self::Immutable { .. } | Self::AppendOnly { .. })
+        matches!(self, Self::ReadOnly { .. } | Self::Immutable { .. } | Self::AppendOnly { .. } | Self::OfKernel { .. })
     }
 
     /// Returns the reason, which completes "cannot …: ".
@@ -62,6 +66,7 @@ impl Denial {
             Self::Sticky { path } => {
                 format!("{path} belongs to another user, and only owners may replace files in its directory (sticky)")
             }
+            Self::OfKernel { path } => format!("the kernel makes all files in {path} itself"),
             Self::Other { path, error } => format!("{path}: {error}"),
         }
     }
@@ -87,6 +92,10 @@ impl Denial {
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
             Self::Sticky { .. } => "set run_as: root on the step, or the user that owns the file".to_owned(),
+            Self::OfKernel { path } if path.starts_with("/proc/sys") => {
+                "write the setting to a file in /etc/sysctl.d, and load it: `sysctl --system`".to_owned()
+            }
+            Self::OfKernel { .. } => "give a path on another file system".to_owned(),
             Self::Other { path, .. } => format!("see what kind of file system that is: `findmnt -T {}`", word(path)),
         }
     }
@@ -110,6 +119,11 @@ impl Dir {
         let dir = || escape_path(self.path());
         if let Some(denial) = self.found_self()?.denial() {
             return Ok(Some(denial));
+        }
+        let system =
+            retry_on_intr(|| rustix::fs::fstatfs(self)).map_err(|errno| Error::call("look at", self.path(), errno))?;
+        if KERNEL_FILE_SYSTEMS.contains(&system.f_type) {
+            return Ok(Some(Denial::OfKernel { path: dir() }));
         }
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
         Ok(match retry_on_intr(|| rustix::fs::accessat(self, ".", wanted, AtFlags::EACCESS)) {

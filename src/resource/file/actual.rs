@@ -80,25 +80,33 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
         Err(names) => (None, names),
     };
     let place = Place::find(&desired.path)?;
+    let denied = place.nearest().entry_denial()?;
+    // What is read there has another size each time.
+    let is_read = !matches!(denied, Some(Denial::OfKernel { .. }));
     let target = match place.stat()? {
         None => {
             let missing_parents = place.missing_paths().iter().map(|path| fs::escape_path(path)).collect();
             Target::Missing { missing_parents, foreign_group: attributes::inherited_foreign_group(&place)? }
         }
-        Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, cx)?),
+        Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, is_read, cx)?),
         Some(stat) => Target::Other { kind: stat.kind },
     };
-    let (denied, leftovers) = (place.nearest().entry_denial()?, place.leftovers()?);
-    Ok(Actual { ownership, denied, leftovers, wanted, unset, target })
+    Ok(Actual { ownership, denied, leftovers: place.leftovers()?, wanted, unset, target })
 }
 
-fn file(desired: &File, place: &Place, stat: &fs::Stat, cx: &ObserveContext) -> Result<FileSeen, Failure> {
+fn file(
+    desired: &File,
+    place: &Place,
+    stat: &fs::Stat,
+    is_read: bool,
+    cx: &ObserveContext,
+) -> Result<FileSeen, Failure> {
     let file = RegularFile::observe(place, &place.name, stat)?;
     let has_list = file.attributes.iter().any(|name| name == fs::ACCESS_LIST);
     Ok(FileSeen {
         size: stat.size,
         rescue_denied: cx.state_folder()?.check_writable(Part::Rescues).err(),
-        content: content(desired, place, stat, has_list, cx)?,
+        content: if is_read { content(desired, place, stat, has_list, cx)? } else { Content::Denied },
         file,
     })
 }

@@ -3,8 +3,9 @@ use super::change::{Change, Difference};
 use super::desired::{File, MAX_FILE_BYTES, NEW_MODE};
 use super::text_diff::{self, Shown};
 use crate::failure::Failure;
-use crate::host::fs::FileKind;
+use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
+use crate::host::users::as_root;
 use crate::resource::Diff;
 use crate::resource::regular_file::{AS_ROOT, check_writable};
 use crate::text::{aside, shell_word};
@@ -39,6 +40,9 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
                 owner: actual.ownership.owner.clone(),
                 group: actual.ownership.group.clone(),
             });
+        }
+        Target::File(_) if matches!(actual.denied, Some(Denial::OfKernel { .. })) => {
+            check_writable(&desired.path, actual.denied.as_ref())?;
         }
         Target::File(seen) => match &actual.wanted {
             Some(wanted) if !holds(seen, wanted) => diff_content(desired, actual, seen, wanted, &mut diff)?,
@@ -115,10 +119,22 @@ fn diff_content(
             return Err(Failure::new(format!(
                 "{user} may not read {path}, so what it holds could not be kept when it is replaced"
             ))
-            .hint(format!(
-                "let {user} read it: `chmod u+r {}`; or set run_as: root on the step",
-                shell_word(&desired.path)
-            )));
+            .hint(match &seen.file.owner_name {
+                None => format!(
+                    "let {user} read it: `chmod u+r {}`; or set run_as: root on the step",
+                    shell_word(&desired.path)
+                ),
+                // The mode for its owner is not for this user.
+                Some(owner) => {
+                    // With the colon, also to the user's own group: a new file in its place cannot keep a foreign one.
+                    let colon = if seen.file.group_name.is_some() { ":" } else { "" };
+                    let command = format!("chown {}{colon} {}", shell_word(&user), shell_word(&desired.path));
+                    format!(
+                        "it belongs to {owner}; give it to {user}: `{}`; or set run_as: root on the step",
+                        as_root(&command)
+                    )
+                }
+            }));
         }
         Content::TooLarge => {
             return Err(Failure::new(format!(
