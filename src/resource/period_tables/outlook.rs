@@ -88,8 +88,25 @@ impl PeriodTables {
     }
 }
 
+/// The maximum number of periods, or of runs of periods, that a text names.
+const NAMED: usize = 12;
+
+/// Returns the periods for a text. Many of them are named as runs: `2024_06_01 to 2024_12_31 (214)`.
 fn names(periods: &[Period]) -> String {
-    periods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let joined = |names: &[String]| names.join(", ");
+    if periods.len() <= NAMED {
+        return joined(&periods.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+    let runs = periods.chunk_by(|one, next| one.plus(1) == *next);
+    let name = |run: &[Period]| match run {
+        [first, .., last] => format!("{first} to {last} ({})", run.len()),
+        one => one.iter().map(ToString::to_string).collect(),
+    };
+    let runs: Vec<String> = runs.map(name).collect();
+    match runs.split_at_checked(NAMED) {
+        Some((named, rest)) if !rest.is_empty() => format!("{} and {} more", joined(named), rest.len()),
+        _ => joined(&runs),
+    }
 }
 
 /// Returns `begins on 2026-01-01 in 144 days`, or how long ago the period began.
@@ -100,5 +117,23 @@ fn when(as_of: jiff::civil::Date, period: Period) -> String {
         1.. => format!("begins on {start} in {left} {unit}"),
         0 => format!("begins today, on {start}"),
         _ => format!("began on {start}, {} {unit} ago", -left),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::period::Every;
+
+    #[test]
+    fn many_periods_are_named_as_runs() {
+        let day = |name: &str| Period::parse(Every::Day, name).unwrap();
+        let year: Vec<Period> = day("2025_01_01").through(day("2025_12_31")).collect();
+        assert_eq!(names(&year[..2]), "2025_01_01, 2025_01_02");
+        assert_eq!(names(&year), "2025_01_01 to 2025_12_31 (365)");
+        let gap = [&year[..30], &year[31..32], &year[40..]].concat();
+        assert_eq!(names(&gap), "2025_01_01 to 2025_01_30 (30), 2025_02_01, 2025_02_10 to 2025_12_31 (325)");
+        let odd: Vec<Period> = year.iter().copied().step_by(2).collect();
+        assert!(names(&odd).ends_with("2025_01_23 and 171 more"), "{}", names(&odd));
     }
 }

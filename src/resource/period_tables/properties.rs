@@ -221,7 +221,7 @@ proptest! {
         let [note] = diff.notes.as_slice() else { panic!("{diff:?}") };
         let names: Vec<_> = have.iter().map(|start| case.calendar.name(*start)).collect();
         let has = if names.is_empty() { "no period".to_owned() } else { names.join(", ") };
-        let begins = format!("s.h_{{period}}: has {has}; ");
+        let begins = if names.len() <= 12 { format!("s.h_{{period}}: has {has}; ") } else { "s.h_{period}: has ".to_owned() };
         prop_assert!(note.starts_with(&begins), "{}", note);
         let next = lack.first().map(|start| case.calendar.name(*start));
         let facts = serde_json::json!([{
@@ -242,7 +242,10 @@ proptest! {
             _ => prop_assert!(note.contains("no period after"), "{}", note),
         }
         let late: Vec<_> = lack.iter().filter(|start| **start <= case.as_of).collect();
-        let reported = diff.warnings.first().is_some_and(|first| late.iter().all(|one| first.contains(&case.calendar.name(**one))) && first.contains("no table"));
+        let reported = diff.warnings.first().is_some_and(|first| {
+            // Many of them are named as runs.
+            (late.len() > 12 || late.iter().all(|one| first.contains(&case.calendar.name(**one)))) && first.contains("no table")
+        });
         prop_assert!(late.is_empty() || reported, "{:?}", diff.warnings);
         let coming = lack.iter().find(|start| **start > case.as_of);
         let soon = coming.is_some_and(|start| days(start) <= case.warn_days);
