@@ -447,3 +447,19 @@ fn template_errors_show_the_expression_and_not_its_value() {
         }
     }
 }
+
+/// A program that gives a secret may take long. A log shows that the run goes on.
+#[test]
+fn a_secret_that_takes_long_is_reported() {
+    let sandbox = Sandbox::new();
+    let source = "{ command: [sh, -c, \"sleep 11; echo s3cr3t\"] }";
+    let step = format!(
+        "  - {{ id: slow, file: {{ path: /root/f, content: \"{{{{ secret('s') }}}}\", secrets: {{ s: {source} }} }} }}\n"
+    );
+    sandbox.write("/root/slow.yaml", "root", format!("name: s\nsteps:\n{step}"));
+    let plan = sandbox.provision("root", ["plan", "/root/slow.yaml"]).run().exits(0);
+    assert!(plan.stderr.contains("slow: reading its secret from ") && plan.stderr.contains("(10 s)"), "{plan}");
+    assert!(!plan.all().contains("s3cr3t"), "{plan}");
+    let plan = sandbox.provision("root", ["plan", "/root/slow.yaml", "--json"]).run().exits(0);
+    assert!(!plan.stdout.contains("reading"), "{plan}");
+}

@@ -47,7 +47,9 @@ impl Run {
         let read = async || {
             let plan_file = self.inputs.source.plan_file()?;
             let plan = self.inputs.evaluate(&plan_file)?;
-            let secrets = RunSecrets::read(&plan_file, &plan, &self.inputs.environment, &self.stop).await?;
+            let progress = |step: &str, text| self.report.event(&Event::StepProgress { step: step.to_owned(), text });
+            let environment = &self.inputs.environment;
+            let secrets = RunSecrets::read(&plan_file, &plan, environment, &self.stop, &progress).await?;
             Ok::<_, NotPrepared>(self.inputs.fingerprints(&plan, &secrets)?)
         };
         let changed = match read().await {

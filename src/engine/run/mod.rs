@@ -118,8 +118,6 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
     let plan_file = inputs.source.plan_file()?;
     let plan = inputs.evaluate(&plan_file)?;
     let stop = Stop::listen()?;
-    let secrets = RunSecrets::read(&plan_file, &plan, &inputs.environment, &stop).await?;
-    let fingerprints = inputs.fingerprints(&plan, &secrets)?;
     let run = run_id(&inputs.digester);
     let as_of = inputs.as_of();
     let holder = inputs.holder(&run);
@@ -131,6 +129,8 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         let report = Arc::clone(&report);
         Arc::new(move |step: &str, text: String| report.event(&Event::StepProgress { step: step.to_owned(), text }))
     };
+    let secrets = RunSecrets::read(&plan_file, &plan, &inputs.environment, &stop, progress.as_ref()).await?;
+    let fingerprints = inputs.fingerprints(&plan, &secrets)?;
     let digester = inputs.digester.clone();
     let targets = Targets::new(run.clone(), as_of, digester, &plan, &secrets, &inputs.environment, progress);
     report.event(&Event::RunStarted {

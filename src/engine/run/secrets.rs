@@ -28,7 +28,8 @@ pub struct RunSecrets {
 }
 
 impl RunSecrets {
-    /// Reads all sources of the selected steps and their connections.
+    /// Reads all sources of the selected steps and their connections. `progress` gets the id of the step or the name of the
+    /// connection, and what is read for it.
     ///
     /// # Errors
     /// A signal came before all sources had been read. A source that cannot be read is a failure of its steps, not of
@@ -38,6 +39,7 @@ impl RunSecrets {
         plan: &Evaluated,
         environment: &Environment,
         stop: &Stop,
+        progress: &(dyn Fn(&str, String) + Send + Sync),
     ) -> Result<Self, NotPrepared> {
         let of_steps = || {
             plan.steps.iter().flat_map(|step| {
@@ -59,16 +61,21 @@ impl RunSecrets {
         }));
         let mut secrets = Self { withheld: withheld.clone(), ..Self::default() };
         let mut reader = SecretReader::new(environment.clone(), withheld);
+        let begin =
+            |whose: &str, source: &SecretSource| progress(whose, format!("reading its secret from {}", source.origin));
         for ((id, key), source) in of_steps() {
+            begin(id, source);
             let result = ask(&mut reader, source, stop).await?;
             secrets.step_warnings.entry(id.clone()).or_default().extend(exposure_warning(source));
             secrets.steps.entry(id.clone()).or_default().insert(key.to_owned(), result);
         }
         for (name, source) in of_connections() {
+            begin(name, source);
             secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.connections.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
         for (name, source) in of_tunnels() {
+            begin(name, source);
             secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.tunnel_keys.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
