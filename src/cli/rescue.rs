@@ -53,7 +53,7 @@ fn rescues(file: Option<&Path>, variables: &Variables) -> Result<Rescues, Error>
     {
         return Ok(recorded);
     }
-    let source = inputs::source(file, None)?;
+    let source = inputs::source(file, None, "rescue list")?;
     let path = source.is_named().then(|| source.canonical_path());
     let (plan_file, folder) = (source.plan_file()?, inputs::state_folder());
     Ok(Rescues::new(plan_file, path.as_deref(), &folder, inputs::inputs(variables), &environment)?)
@@ -71,6 +71,9 @@ async fn list(rescues: &Rescues, step: Option<&str>) -> Result<Vec<u8>, Error> {
         text += &layout.paragraph("", 4, &format!("{}  {step}  {}", rescue.id, rescue.subject));
         for file in &rescue.files {
             text += &layout.paragraph("    ", 6, file);
+        }
+        if let Some(undoes) = &rescue.undoes {
+            text += &layout.paragraph("    ", 6, undoes);
         }
     }
     if !listed.failures.is_empty() {

@@ -396,6 +396,7 @@ impl StepRun {
             restore_commands: rescues.iter().map(|id| (self.cx.restore)(id)).collect(),
             rescues,
             ways_back: end.rescues.iter().filter_map(|rescue| rescue.way_back.clone()).collect(),
+            restoring_undoes: end.rescues.iter().filter_map(|rescue| rescue.undoes.clone()).collect(),
             ..StepFinished::of(&self.step().id, self.step().resource.kind(), end.outcome)
         }));
     }

@@ -186,6 +186,9 @@ pub struct StepFinished {
     /// The commands that bring back what `rescue restore` does not handle: commits get a branch.
     #[serde(default)]
     pub ways_back: Vec<String>,
+    /// What restoring the rescues undoes.
+    #[serde(default)]
+    pub restoring_undoes: Vec<String>,
 }
 
 impl StepFinished {
@@ -204,6 +207,7 @@ impl StepFinished {
             rescues: Vec::new(),
             restore_commands: Vec::new(),
             ways_back: Vec::new(),
+            restoring_undoes: Vec::new(),
         }
     }
 }

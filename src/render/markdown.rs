@@ -133,6 +133,7 @@ impl Summary {
                 warnings,
                 restore_commands,
                 ways_back,
+                restoring_undoes,
                 ..
             }) => {
                 let word = match outcome {
@@ -155,6 +156,7 @@ impl Summary {
                 add(&mut known.remarks, notes);
                 add(&mut known.commands, restore_commands);
                 add(&mut known.commands, ways_back);
+                add(&mut known.remarks, restoring_undoes);
             }
             Event::FollowUp(follow_up) => self.follow_ups.push(follow_up.clone()),
             Event::FollowUpOpen(open) => self.open_follow_ups.push(open.clone()),

@@ -24,6 +24,9 @@ pub struct Rescue {
     pub way_back: Option<String>,
     /// The command that deletes it.
     pub delete: String,
+    /// What restoring it undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
 }
 
 /// A request to a step that may keep rescues.

@@ -446,3 +446,28 @@ fn an_update_that_fails_halfway_does_not_claim_that_nothing_was_changed() {
     host.root("mount -o remount,size=4m d");
     host.run("apply --yes").exits(0);
 }
+
+/// The output says how to get a rescue back, and what getting it back undoes.
+#[test]
+fn apply_says_what_restoring_a_rescue_undoes() {
+    let host = Host::new();
+    host.git("echo mine > app/a.txt; echo own > app/new");
+    host.push("echo 2 > a.txt; echo 2 > new; echo 2 > d/b.txt");
+    let apply = |more: &str| {
+        host.sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} apply m.yaml --yes {more}")]).run().exits(0)
+    };
+    let said = "restoring it undoes what was committed since in a.txt, new";
+    let done = apply("");
+    assert!(done.stdout.contains("rescue restore") && done.stdout.contains(said), "{done}");
+    let listed = host.git(&format!("{PROVISION} rescue list m.yaml"));
+    assert!(listed.contains(said), "{listed}");
+    host.git("git -C app reset -q --hard HEAD~; echo mine > app/a.txt; echo own > app/new");
+    let done = apply("--json");
+    assert_eq!(done.step("step_finished", "code")["restoring_undoes"], serde_json::json!([said]), "{done}");
+    // What HEAD has not changed is not undone.
+    let host = Host::new();
+    host.git("git -C app rm -q --cached a.txt");
+    host.push("echo 2 > d/b.txt");
+    let done = host.run("apply --yes").exits(0);
+    assert_eq!(done.step("step_finished", "code")["restoring_undoes"], serde_json::json!([]), "{done}");
+}

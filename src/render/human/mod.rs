@@ -317,8 +317,7 @@ impl State {
 
     /// Adds the end of a step in an apply.
     fn finished(&mut self, finished: &StepFinished, parts: &mut Vec<Part>) {
-        let StepFinished { step, outcome, drift, reason, hint, notes, warnings, restore_commands, ways_back, .. } =
-            finished;
+        let StepFinished { step, outcome, drift, reason, hint, notes, warnings, restore_commands, .. } = finished;
         let (begun, made) = self.running.remove(step).map_or((None, Vec::new()), |(begun, made)| (Some(begun), made));
         let screen = self.screen();
         let took = begun.map(|begun| format!("  {DIM}{}{DIM:#}", seconds(begun.elapsed()))).unwrap_or_default();
@@ -346,7 +345,8 @@ impl State {
             }
             Finished::Drifted => {
                 if begun.is_some() {
-                    out = screen.result((RED, '✗'), step, &screen.done(&made, &took));
+                    // What was made did not fail. What remains is in the plan.
+                    out = screen.result((RED, '✗'), step, &screen.done(&format!("{made}; it is still drifted"), &took));
                 } else if !is_reported {
                     out = screen.result((RED, '✗'), step, "drifted");
                 }
@@ -357,15 +357,22 @@ impl State {
             Finished::Blocked | Finished::Failed if is_reported && begun.is_none() => {}
             Finished::Blocked | Finished::Failed => {
                 let label = if *outcome == Finished::Failed { "failed: " } else { "blocked: " };
-                let done = if begun.is_some() { screen.done(&made, &took) } else { String::new() };
+                let is_blocked = *outcome == Finished::Blocked;
+                let rest = if is_blocked { "; the rest is blocked" } else { "" };
+                let done = if begun.is_some() { screen.done(&format!("{made}{rest}"), &took) } else { String::new() };
                 out = screen.result((RED, '✗'), step, &done);
-                if let Some(reason) = reason.as_deref().filter(|_| !is_reported) {
+                // The plan has the reason of what was not tried.
+                let is_said = is_reported && (is_blocked || begun.is_none());
+                if let Some(reason) = reason.as_deref().filter(|_| !is_said) {
                     out += &screen.reason(label, reason, hint.as_deref());
                 }
             }
         }
-        for back in restore_commands.iter().chain(ways_back) {
+        for back in restore_commands.iter().chain(&finished.ways_back) {
             out += &screen.way_back(back);
+        }
+        for text in &finished.restoring_undoes {
+            out += &screen.undoes(text);
         }
         if !out.is_empty() {
             parts.push(Part::Result(out));

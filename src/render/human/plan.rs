@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::paths::Base;
 use super::style::{BOLD, DIM, GREEN, RED, RED_PLAIN, YELLOW, of_action, of_step};
@@ -193,6 +194,9 @@ impl Screen {
         if let Some(risk) = &change.risk {
             *out += &self.line(&format!("{YELLOW}risk:{YELLOW:#} {}", self.text(risk)));
         }
+        for line in rescued(change).iter().filter(|_| self.is_verbose) {
+            *out += &self.layout.paragraph(&" ".repeat(INDENT + 2), INDENT + 4, &clean(line));
+        }
     }
 
     /// Returns the line for the steps that are in order.
@@ -236,10 +240,30 @@ impl Screen {
         }
     }
 
+    /// Returns what a restore undoes, below how to restore.
+    pub fn undoes(&self, text: &str) -> String {
+        self.layout.paragraph(&" ".repeat(INDENT + 2), INDENT + 4, &self.text(text))
+    }
+
     /// Returns a command to copy.
     pub fn command(&self, command: &str) -> String {
         self.layout.command(4, &clean(command))
     }
+}
+
+/// Returns a line for each file that the change rescues.
+fn rescued(change: &Description) -> Vec<String> {
+    let files = change.before.get("in_the_way").and_then(Value::as_array);
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let lines = |file: &Value| {
+        let lines = file.get("lines")?;
+        Some(format!(", +{} -{}", lines.get("added")?, lines.get("removed")?))
+    };
+    let line = |file: &Value| {
+        let state = text(file, "state").replace('_', " ");
+        format!("rescue {} ({state}{})", text(file, "path"), lines(file).unwrap_or_default())
+    };
+    files.into_iter().flatten().map(line).collect()
 }
 
 /// Whether nothing about a step needs attention.

@@ -130,6 +130,7 @@ pub(super) fn list(cx: &ExecuteContext, path: &AbsolutePath) -> Result<Vec<Rescu
             files: vec![path.to_string()],
             way_back: None,
             delete: format!("rm {}", shell_word(place)),
+            undoes: Some(format!("restoring it undoes what was written to {path} since")),
             id,
         }
     };

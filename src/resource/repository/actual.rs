@@ -171,14 +171,26 @@ pub enum PathChange {
 }
 
 /// An uncommitted change in the checkout.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LocalChange {
     pub path: RepoPath,
     pub state: LocalState,
     /// Some user cannot read the file. Known only of files that are in the way.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub private: bool,
+    /// How many lines differ from HEAD. Known only of text files that are in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<Lines>,
 }
+
+/// Somebody may go on editing a file after it was planned to be rescued, so the numbers of lines do not count.
+impl PartialEq for LocalChange {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.state, self.private) == (&other.path, other.state, other.private)
+    }
+}
+
+impl Eq for LocalChange {}
 
 /// How a path differs from HEAD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +224,7 @@ impl std::fmt::Display for LocalChange {
             LocalState::Unreadable => "unreadable",
         };
         let private = if self.private { ", private" } else { "" };
-        write!(f, "{} ({state}{private})", self.path)
+        let lines = self.lines.map(|lines| format!(", +{} -{}", lines.added, lines.removed)).unwrap_or_default();
+        write!(f, "{} ({state}{lines}{private})", self.path)
     }
 }

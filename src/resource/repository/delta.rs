@@ -20,9 +20,9 @@ use crate::text::clean;
 /// The maximum number of new commits that are described.
 const MAX_COMMITS: usize = 100;
 /// The maximum number of changed files with their numbers of lines.
-const MAX_COMPARED_FILES: usize = 200;
+pub const MAX_COMPARED_FILES: usize = 200;
 /// The largest file whose lines are counted, in bytes.
-const MAX_COMPARED_BYTES: usize = 256 << 10;
+pub const MAX_COMPARED_BYTES: usize = 256 << 10;
 
 /// The difference between HEAD and the remote's head, in order of path.
 #[derive(Debug, Default)]
@@ -137,7 +137,7 @@ fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta,
     let behind = walk(view, target, base.as_slice())?;
     let incoming = behind.take(MAX_COMMITS).map(|id| incoming(&view.find_commit(id?)?)).collect::<Result<_, _>>()?;
     Ok(Delta {
-        lines: entries.iter().take(MAX_COMPARED_FILES).map(|entry| changed_lines(view, entry)).collect(),
+        lines: entries.iter().take(MAX_COMPARED_FILES).map(|entry| lines_of(view, entry)).collect(),
         entries,
         behind: walk(view, target, base.as_slice())?.count(),
         incoming,
@@ -180,20 +180,26 @@ fn incoming(commit: &git2::Commit<'_>) -> Result<DeployedCommit, git2::Error> {
 }
 
 /// Counts the lines that differ. `None`: a side is binary, large, or not a file.
-fn changed_lines(view: &Repository, entry: &Entry) -> Option<Lines> {
+fn lines_of(view: &Repository, entry: &Entry) -> Option<Lines> {
     let is_file = |blob: &Blob| blob.mode & 0o170_000 == 0o100_000;
     if ![entry.old, entry.new].iter().flatten().all(is_file) {
         return None;
     }
     let odb = view.odb().ok()?;
-    let content = |blob: Option<Blob>| -> Option<Vec<u8>> {
-        let Some(blob) = blob else { return Some(Vec::new()) };
-        // The size is in the header, which is read first.
-        let (size, _) = odb.read_header(blob.id).ok()?;
-        (size <= MAX_COMPARED_BYTES).then(|| odb.read(blob.id).ok().map(|object| object.data().to_vec()))?
-    };
-    let (old, new) = (content(entry.old)?, content(entry.new)?);
-    let patch = git2::Patch::from_buffers(&old, None, &new, None, None).ok()?;
+    let side = |blob: Option<Blob>| blob.map_or(Some(Vec::new()), |blob| content(&odb, blob.id));
+    changed_lines(&side(entry.old)?, &side(entry.new)?)
+}
+
+/// Returns the content of a blob that is not too large to compare.
+pub fn content(odb: &git2::Odb<'_>, blob: Oid) -> Option<Vec<u8>> {
+    // The size is in the header, which is read first.
+    let (size, _) = odb.read_header(blob).ok()?;
+    (size <= MAX_COMPARED_BYTES).then(|| odb.read(blob).ok().map(|object| object.data().to_vec()))?
+}
+
+/// Counts the lines that differ. `None`: a side is binary.
+pub fn changed_lines(old: &[u8], new: &[u8]) -> Option<Lines> {
+    let patch = git2::Patch::from_buffers(old, None, new, None, None).ok()?;
     if patch.delta().flags().is_binary() {
         return None;
     }

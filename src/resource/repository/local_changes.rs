@@ -55,7 +55,7 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
                 status if status.contains(Status::WT_NEW) => LocalState::Untracked,
                 _ => return None,
             };
-            Some(LocalChange { path, state, private: false })
+            Some(LocalChange { path, state, private: false, lines: None })
         })
         .collect();
     let is_wanted = |path: &RepoPath| folder.is_none_or(|folder| path.is_under(folder));
@@ -63,6 +63,7 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
         path,
         state: LocalState::Unreadable,
         private: false,
+        lines: None,
     }));
     changes.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(changes)

@@ -146,6 +146,7 @@ impl Rescues for Repository {
                     files: rescue.files.iter().map(ToString::to_string).collect(),
                     way_back: rescue.way_back,
                     delete: rescue.delete,
+                    undoes: rescue.undoes,
                 });
                 RescueAnswer::List(rescues.collect())
             }

@@ -35,6 +35,9 @@ pub struct Rescue {
     pub way_back: Option<String>,
     /// The shell command that deletes the rescue.
     pub delete: String,
+    /// What restoring it now would undo, if that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
 }
 
 /// What a rescue has.
@@ -134,6 +137,7 @@ impl<'a> Opened<'a> {
             id: self.id.clone(),
             reference,
             files: files.unwrap_or_default(),
+            undoes: None,
         })
     }
 }

@@ -33,7 +33,18 @@ pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
         found => found.map_err(io_failure("look at", path))?,
     };
     let repo = open(path)?;
-    all(&repo)?.into_iter().map(|kept| Opened::open(&repo, path, kept)?.describe(path)).collect()
+    let describe = |kept| {
+        let found = Opened::open(&repo, path, kept)?;
+        Ok(Rescue { undoes: undoes(&repo, path, &found), ..found.describe(path)? })
+    };
+    all(&repo)?.into_iter().map(describe).collect()
+}
+
+/// Returns what restoring a rescue now would undo. One that cannot be restored now undoes nothing.
+fn undoes(repo: &Repository, path: &Path, found: &Opened<'_>) -> Option<String> {
+    let held = found.contents(path).ok()??;
+    let plan = RestorePlan::find(repo, path, &held, &[]).ok()?;
+    undone::names(found, &plan).ok()?.map(|names| format!("restoring it undoes what was committed since in {names}"))
 }
 
 /// Shows a rescue: what it is, and its difference as a patch for `git apply`, binary files included.

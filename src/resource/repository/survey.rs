@@ -9,7 +9,7 @@ use git2::Repository;
 
 use super::access::{self, AccessList};
 use super::actual::{LocalChange, LocalState};
-use super::delta::Delta;
+use super::delta::{Delta, MAX_COMPARED_BYTES, MAX_COMPARED_FILES, changed_lines, content};
 use crate::failure::Failure;
 use crate::git::error::{git_failure, io_failure};
 use crate::git::hash::Hasher;
@@ -17,6 +17,8 @@ use crate::git::index::{self, below, by_path};
 use crate::git::tree::{Blob, Entry};
 use crate::git::worktree::{Seen, denials, lstat_below, mode_of};
 use crate::git::{Obstacle, RepoPath, unreadable};
+use crate::host::fs::Dir;
+use crate::resource::Lines;
 
 /// What the working tree has of a local change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,9 +231,27 @@ impl Surveyor<'_> {
             return Ok(());
         }
         let (private, access) = access::look(self.top, path)?;
-        let change = LocalChange { path: path.clone(), state, private };
+        let lines = match work {
+            Work::File { .. } if self.result.in_the_way.len() < MAX_COMPARED_FILES => self.lines(path),
+            _ => None,
+        };
+        let change = LocalChange { path: path.clone(), state, private, lines };
         self.result.in_the_way.insert(path.clone(), Local { change, tracked, index, work, access });
         Ok(())
+    }
+
+    /// Counts the lines of a file that differ from HEAD. `None`: one side is binary, large, or not a file.
+    fn lines(&self, path: &RepoPath) -> Option<Lines> {
+        let old = self.delta.get(path).and_then(|(old, _)| *old).or_else(|| self.index.get(path).copied());
+        let at = self.top.join(path.as_path());
+        // Read without a trace; what is not a file, or is larger, is not read.
+        let new = Dir::follow(at.parent()?).ok()?.read(at.file_name()?, MAX_COMPARED_BYTES as u64).ok()??.bytes;
+        let old = match old {
+            Some(blob) if blob.mode & 0o170_000 == 0o100_000 => content(&self.repo.odb().ok()?, blob.id)?,
+            Some(_) => return None,
+            None => Vec::new(),
+        };
+        changed_lines(&old, &new)
     }
 
     /// Checks that everything that is replaced, removed or created can be, so that the update does not fail halfway.

@@ -16,29 +16,40 @@ use crate::text::shell_word;
 /// The maximum number of paths that a note names.
 const NAMED: usize = 10;
 
+/// Returns the names of the files that HEAD has changed since the rescue, if a restore writes or stages any.
+pub fn names(found: &Opened<'_>, plan: &RestorePlan<'_>) -> Result<Option<String>, Failure> {
+    Ok(named(&paths(found, plan)?))
+}
+
+fn paths(found: &Opened<'_>, plan: &RestorePlan<'_>) -> Result<Vec<RepoPath>, Failure> {
+    let stashes = found.stashes()?;
+    let Some(head) = head(found) else { return Ok(Vec::new()) };
+    // A path is in one of the stashes. The others have the same base of it, or none.
+    let base = |path: &RepoPath| stashes.iter().find_map(|stash| blob_in(&stash.base_tree, path));
+    Ok(plan.paths().into_iter().filter(|path| blob_in(&head, path) != base(path)).collect())
+}
+
+fn head<'a>(found: &Opened<'a>) -> Option<Tree<'a>> {
+    found.repo.head().ok().and_then(|head| head.peel_to_tree().ok())
+}
+
+fn named(paths: &[RepoPath]) -> Option<String> {
+    let names: Vec<String> = paths.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = if paths.len() > NAMED { format!(" and {} more", paths.len() - NAMED) } else { String::new() };
+    (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
+}
+
 /// Returns a note with the restored files that HEAD has changed since the rescue, and the command that shows the difference. If both
 /// changes can be merged, another note has the command that merges them.
 pub fn notes(found: &Opened<'_>, plan: &RestorePlan<'_>, top: &Path) -> Result<Vec<String>, Failure> {
     let failed = git_failure("compare the rescue with HEAD", top);
     let stashes = found.stashes()?;
-    let Some(head) = found.repo.head().ok().and_then(|head| head.peel_to_tree().ok()) else { return Ok(Vec::new()) };
-    // A path is in one of the stashes. The others have the same base of it, or none.
-    let base = |path: &RepoPath| stashes.iter().find_map(|stash| blob_in(&stash.base_tree, path));
-    let changed = |path: &&RepoPath| blob_in(&head, path) != base(path);
-    let paths = plan.paths();
-    let undone: Vec<&RepoPath> = paths.iter().filter(changed).collect();
-    if undone.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names: Vec<String> = undone.iter().take(NAMED).map(|path| path.to_string()).collect();
-    let more = if undone.len() > NAMED { format!(" and {} more", undone.len() - NAMED) } else { String::new() };
+    let undone = paths(found, plan)?;
+    let (Some(head), Some(names)) = (head(found), named(&undone)) else { return Ok(Vec::new()) };
     let diff = Some(&undone).filter(|undone| undone.len() <= NAMED);
-    let diff = diff.map(|undone| git_with_paths(top, "diff HEAD", undone.iter().copied()));
+    let diff = diff.map(|undone| git_with_paths(top, "diff HEAD", undone));
     let diff = diff.unwrap_or_else(|| format!("git -C {} diff HEAD", shell_word(top)));
-    let mut notes = vec![format!(
-        "this undoes what was committed since the rescue in {}{more}; `{diff}` shows it",
-        names.join(", ")
-    )];
+    let mut notes = vec![format!("this undoes what was committed since the rescue in {names}; `{diff}` shows it")];
     if let ([stash], Some(commit)) = (&stashes[..], &found.commit)
         && stash.untracked.is_none()
     {

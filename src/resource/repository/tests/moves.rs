@@ -65,7 +65,7 @@ fn planning_leaves_no_trace() {
     assert_eq!(snapshot(bench.dir.path()), before);
     let described = planned.changes[0].describe();
     assert_eq!(described.summary.lines().count(), 1);
-    let risk = "2 locally changed files will be rescued and replaced: a (modified), new (untracked)";
+    let risk = "2 locally changed files will be rescued and replaced: a (modified, +1 -1), new (untracked, +1 -0)";
     assert_eq!(described.risk.as_deref(), Some(risk));
     let deployment = Deployment::of(&described.after).unwrap();
     assert_eq!((deployment.commits[0].subject.as_str(), deployment.commit_count), ("more", 1));
@@ -157,8 +157,8 @@ fn what_is_in_the_way_is_rescued_and_the_rest_stays() {
     assert_eq!(
         planned.changes[0].describe().risk.as_deref(),
         Some(
-            "6 locally changed files will be rescued and replaced: a (modified), b (modified), d/new (untracked), \
-             place/deep/two (untracked), place/one (untracked) and 1 more"
+            "6 locally changed files will be rescued and replaced: a (modified, +1 -1), b (modified, +1 -1), \
+             d/new (untracked, +1 -0), place/deep/two (untracked), place/one (untracked, +1 -0) and 1 more"
         )
     );
     assert_eq!(
