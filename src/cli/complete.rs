@@ -39,7 +39,7 @@ fn candidate(value: String, help: String) -> CompletionCandidate {
 
 /// Returns the ids and titles of the steps, or nothing if there is no valid plan file.
 fn ids() -> Vec<(String, String)> {
-    let Some(path) = typed_plan_file().or_else(|| default_plan_file().ok()) else { return Vec::new() };
+    let Some(path) = typed_plan_file().or_else(|| default_plan_file("plan").ok()) else { return Vec::new() };
     let plan_file = Source::read(&path).ok().and_then(|source| source.plan_file().ok());
     plan_file.as_ref().map(titles).unwrap_or_default()
 }

@@ -12,9 +12,11 @@ const FOLDER: &str = "plans";
 
 /// Returns `./provision.yaml` or `./provision.yml`, or else the only `*.yaml` or `*.yml` under `./plans`.
 ///
+/// Hints have the command `verb`.
+///
 /// # Errors
 /// There is no plan file, there are several, or `./plans` cannot be read.
-pub fn default_plan_file() -> Result<PathBuf, Failure> {
+pub fn default_plan_file(verb: &str) -> Result<PathBuf, Failure> {
     let mut found: Vec<PathBuf> =
         NAMES.iter().map(PathBuf::from).filter(|path| path.symlink_metadata().is_ok()).collect();
     if found.is_empty() {
@@ -23,12 +25,12 @@ pub fn default_plan_file() -> Result<PathBuf, Failure> {
     }
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(not_found()),
+        [] => Err(not_found(verb)),
         several => {
             let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
             let first = file_word(&several[0]);
             Err(Failure::new(format!("found several plan files: {}", names.join(", ")))
-                .hint(format!("choose one: `provision plan {first}`")))
+                .hint(format!("choose one: `provision {verb} {first}`")))
         }
     }
 }
@@ -56,7 +58,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// The failure if there is no plan file. The hint suggests a file that looks like one.
-fn not_found() -> Failure {
+fn not_found(verb: &str) -> Failure {
     let failure = Failure::new("no plan file found: neither ./provision.yaml nor a *.yaml or *.yml under ./plans");
     let here = entries(Path::new(".")).unwrap_or_default();
     let near = here.iter().chain(&entries(Path::new(FOLDER)).unwrap_or_default()).find_map(|path| {
@@ -65,7 +67,7 @@ fn not_found() -> Failure {
         (path.is_file() && has_ending(&lower, &["yaml", "yml"])).then_some(path)
     });
     failure.hint(match near {
-        Some(path) => format!("did you mean this one? `provision plan {}`", file_word(path)),
+        Some(path) => format!("did you mean this one? `provision {verb} {}`", file_word(path)),
         None => "name the path of the plan file; to start one: `provision init > provision.yaml`".to_owned(),
     })
 }

@@ -22,7 +22,7 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
     let (file, id) = inputs::file_and_id(arguments.file, arguments.id);
     let layout = Layout { columns: Some(output::columns().unwrap_or(DEFAULT_COLUMNS)) };
     let topic = if file.is_none() { id.as_deref().and_then(|word| reference::explain(word, layout)) } else { None };
-    let plan_file = match (inputs::plan_file(file.as_deref()), topic) {
+    let plan_file = match (inputs::plan_file(file.as_deref(), "explain"), topic) {
         (Ok(plan_file), Some(topic)) if id.as_deref().is_some_and(|id| plan_file.ids().contains(&id)) => {
             output::print(&format!("{}\n", topic?));
             plan_file
@@ -31,7 +31,7 @@ pub fn run(arguments: ExplainArguments) -> Result<Exit, Error> {
             output::print(&topic?);
             return Ok(Exit::Done);
         }
-        (Err(_), None) if file.is_none() && id.is_some() && discover::default_plan_file().is_err() => {
+        (Err(_), None) if file.is_none() && id.is_some() && discover::default_plan_file("explain").is_err() => {
             return Err(neither_kind_nor_step(&id.unwrap_or_default()).into());
         }
         (plan_file, None) => plan_file?,

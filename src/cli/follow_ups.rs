@@ -24,7 +24,7 @@ pub async fn run(arguments: FollowUpsArguments) -> Result<Exit, Error> {
     let file = match arguments.file {
         // The follow-ups of a missing plan file, or one from standard input, are stored under its path.
         Some(file) => file,
-        None => discover::default_plan_file()?,
+        None => discover::default_plan_file("follow-ups")?,
     };
     let (path, folder) = (canonical(&file), inputs::state_folder());
     let mut list = load(&path)?;

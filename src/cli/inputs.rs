@@ -20,7 +20,7 @@ use crate::text::{file_argument, shell_words};
 ///
 /// # Errors
 /// There is no plan file, there are several, or it cannot be read.
-pub fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failure> {
+pub fn source(given: Option<&Path>, name: Option<&Path>, verb: &str) -> Result<Source, Failure> {
     if given.is_some_and(is_standard_input) {
         return read_plan_file(std::io::stdin().lock(), name.map(Path::to_owned));
     }
@@ -31,7 +31,7 @@ pub fn source(given: Option<&Path>, name: Option<&Path>) -> Result<Source, Failu
     }
     let path = match given {
         Some(path) => path.to_owned(),
-        None => default_plan_file()?,
+        None => default_plan_file(verb)?,
     };
     Source::read(&path)
 }
@@ -51,7 +51,7 @@ pub fn request(command: Command, file: Option<&Path>, arguments: &RunArguments) 
         let StdinRequest { source, vars, env } = read_request(std::io::stdin().lock())?;
         (source, vars, environment().with_given(env))
     } else {
-        let source = source(file, name.as_deref());
+        let source = source(file, name.as_deref(), command.name());
         let source = source.map_err(|failure| match file {
             Some(path) => step_in_place_of_file(failure, path, only),
             None => failure,
@@ -105,8 +105,8 @@ pub fn state_folder() -> StateFolder {
 ///
 /// # Errors
 /// There is no plan file, there are several, it cannot be read, or it is malformed.
-pub fn plan_file(given: Option<&Path>) -> Result<PlanFile, NotPrepared> {
-    source(given, None)?.plan_file()
+pub fn plan_file(given: Option<&Path>, verb: &str) -> Result<PlanFile, NotPrepared> {
+    source(given, None, verb)?.plan_file()
 }
 
 /// Parses `[FILE] [ID]` in either order. A single word is a file if it looks like one, and an id otherwise.
@@ -128,7 +128,7 @@ fn is_file_name(word: &str) -> bool {
 /// Replaces the failure if the word taken for a plan file is a step of the default plan file.
 fn step_in_place_of_file(failure: Failure, path: &Path, only: &[String]) -> Failure {
     let Some(word) = path.to_str().filter(|word| !is_file_name(word) && !path.exists()) else { return failure };
-    let Ok(default) = default_plan_file() else { return failure };
+    let Ok(default) = default_plan_file("plan") else { return failure };
     let plan_file = Source::read(&default).ok().and_then(|source| source.plan_file().ok());
     if !plan_file.is_some_and(|plan_file| plan_file.ids().contains(&word)) {
         return failure;

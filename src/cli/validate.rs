@@ -21,7 +21,7 @@ pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     let mut exit = Exit::Done;
     let mut issues = Vec::new();
     for file in given {
-        let result = inputs::plan_file(file).and_then(|plan_file| {
+        let result = inputs::plan_file(file, "validate").and_then(|plan_file| {
             let inputs = inputs::inputs(&variables);
             plan_file.validate(&inputs)?;
             let remarks = plan_file.remarks(&inputs);

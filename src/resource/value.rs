@@ -250,7 +250,10 @@ impl<'de> Deserialize<'de> for Account {
                         .map(|id| Account(id.to_string()))
                         .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self));
                 }
-                if text.is_empty() || text.contains([':', '\0', '\n']) {
+                if text.is_empty() {
+                    return Err(E::custom("it is empty; expected the name of a user or group, or a number"));
+                }
+                if text.contains([':', '\0', '\n']) {
                     return Err(E::invalid_value(Unexpected::Str(text), &self));
                 }
                 Ok(Account(text.to_owned()))

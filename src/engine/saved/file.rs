@@ -30,8 +30,11 @@ impl Target {
         let name = path.file_name().ok_or_else(|| cannot("it has no file name").hint("name the new file"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = std::fs::canonicalize(parent).map_err(|error| {
-            cannot(&format!("its folder: {}", reason(&error)))
-                .hint(format!("create it: `mkdir -p {}`", file_word(parent)))
+            let why = match error.kind() {
+                std::io::ErrorKind::NotFound => "its folder does not exist".to_owned(),
+                _ => format!("its folder: {}", reason(&error)),
+            };
+            cannot(&why).hint(format!("create it: `mkdir -p {}`", file_word(parent)))
         })?;
         let target = Self { dir: Dir::open(&parent)?, name: name.to_owned(), shown: path.to_owned() };
         if target.dir.stat(&target.name)?.is_some() {
@@ -79,6 +82,10 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
     let is_link = std::fs::symlink_metadata(path).is_ok_and(|stat| stat.is_symlink());
     let mut file = match std::fs::File::options().read(true).custom_flags(flags).open(path) {
         Err(_) if is_link => return Err(cannot("it is a symlink").hint("give the file's own path")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let hint = format!("a plan is saved with: `provision plan --out {}`", file_word(path));
+            return Err(cannot(&reason(&error)).hint(hint));
+        }
         file => file.map_err(|error| cannot(&reason(&error)))?,
     };
     let stat = file.metadata().map_err(|error| cannot(&reason(&error)))?;

@@ -157,7 +157,14 @@ impl Word {
 pub fn yields_nothing(source: Option<&SecretSource>) -> String {
     match source.map(|source| &source.origin) {
         None => "no source is given".to_owned(),
-        Some(Origin::Nothing(word)) => format!("`{}` of the source has no value", word.text()),
+        Some(Origin::Nothing(word)) => {
+            let what = match word {
+                Word::Env => "variable",
+                Word::File => "file",
+                Word::Command => "command",
+            };
+            format!("the source names no {what} (`{}` is empty)", word.text())
+        }
         Some(origin @ Origin::Env(_)) => format!("{origin} is unset or empty"),
         Some(origin) => format!("{origin} is empty"),
     }
