@@ -94,8 +94,11 @@ impl Rescues {
         }
         // Only the paths of files are needed. Their templates may be elsewhere, for a plan file from standard input.
         let plan_file = plan_file.in_folder(Folder::Unread);
-        let plan =
-            if selection.only.is_empty() { only_steps(Vec::new()) } else { plan_file.evaluate(&inputs, &selection)? };
+        let plan = if selection.only.is_empty() {
+            only_steps(Vec::new())
+        } else {
+            plan_file.evaluate_alone(&inputs, &selection)?
+        };
         let owned = OwnedPaths::InPlanFile(Box::new(plan_file), inputs);
         Ok(Self::of(plan, recorded, owned, unread, environment)?)
     }

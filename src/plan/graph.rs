@@ -115,6 +115,8 @@ struct Maker {
 struct Owners<'a> {
     /// By located path: the step, and the index of the claim.
     paths: HashMap<&'a Path, Vec<(usize, usize)>>,
+    /// The same paths in order, so that those below a path follow it.
+    sorted: Vec<&'a Path>,
     tables: Vec<(usize, &'a Database, Makes<'a>)>,
 }
 
@@ -125,7 +127,7 @@ enum Makes<'a> {
 
 impl<'a> Owners<'a> {
     fn of(nodes: &[Node<'a>]) -> Self {
-        let mut owners = Self { paths: HashMap::new(), tables: Vec::new() };
+        let mut owners = Self { paths: HashMap::new(), sorted: Vec::new(), tables: Vec::new() };
         for (index, node) in nodes.iter().enumerate() {
             for (at, claim) in node.located.owns.iter().enumerate() {
                 match claim {
@@ -138,6 +140,8 @@ impl<'a> Owners<'a> {
                 }
             }
         }
+        owners.sorted = owners.paths.keys().copied().collect();
+        owners.sorted.sort_unstable();
         owners
     }
 
@@ -182,19 +186,22 @@ impl<'a> Owners<'a> {
         let mut makers = Vec::new();
         for need in &claims.needs {
             let Need::Read(read) = need else { continue };
-            for (path, (step, at)) in self.paths.iter().flat_map(|(path, all)| all.iter().map(move |one| (path, one))) {
-                let is_read = match nodes[*step].located.owns[*at] {
-                    Claim::File(_) => path.starts_with(read),
-                    Claim::Checkout(_) => path.starts_with(read) || read.starts_with(path),
-                    _ => false,
-                };
-                let within = if read.starts_with(path) { read.as_path() } else { *path };
-                if is_read {
-                    makers.push((*step, Reason::Path(respelled(within, path, nodes[*step].written, *at))));
+            let below = self.sorted.partition_point(|path| *path < read.as_path());
+            let below = self.sorted[below..].iter().take_while(|path| path.starts_with(read)).copied();
+            for path in read.ancestors().skip(1).chain(below) {
+                for (step, at) in self.paths.get(path).into_iter().flatten() {
+                    let is_read = match nodes[*step].located.owns[*at] {
+                        Claim::File(_) => path.starts_with(read),
+                        Claim::Checkout(_) => true,
+                        _ => false,
+                    };
+                    if is_read {
+                        let within = if read.starts_with(path) { read.as_path() } else { path };
+                        makers.push((*step, Reason::Path(respelled(within, path, nodes[*step].written, *at))));
+                    }
                 }
             }
         }
-        // The index by path has no order.
         makers.sort_by_key(|(step, _)| *step);
         makers
     }

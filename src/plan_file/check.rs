@@ -61,11 +61,6 @@ impl PlanFile {
         let host = &Converged::new(steps, host);
         let written: Vec<Claims> = steps.iter().map(|step| claims(step, connection, host)).collect();
         let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
-        problems.extend(self.conflicts(steps, others, &|step| {
-            let written = claims(step, connection, host);
-            let located = written.locate(host, &databases);
-            (written, located)
-        }));
         let after: Vec<Vec<usize>> = steps
             .iter()
             .map(|step| step.after.iter().filter_map(|id| steps.iter().position(|other| other.id == *id)).collect())
@@ -99,19 +94,24 @@ impl PlanFile {
         }
     }
 
-    /// Reports steps that would undo each other, selected or not: one of them alone would undo the other too. `claims` gives the claims
-    /// of a step, as written and located.
-    fn conflicts(
+    /// Reports steps that would undo each other, or that wait for each other by `after`, selected or not: one of them alone would undo
+    /// the other too.
+    pub(super) fn check_all(
         &self,
         steps: &[Step],
         others: &[Step],
-        claims: &dyn Fn(&Step) -> (Claims, Claims),
+        connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
+        host: &dyn Host,
     ) -> Vec<Diagnostic> {
+        let databases = |name: &str| connection(name).map(|spec| spec.database(name));
+        let host = &Converged::new(steps, host);
         let position = |id: &str| self.steps.iter().position(|step| step.id == id);
         let mut all: Vec<&Step> = steps.iter().chain(others).collect();
         all.sort_by_key(|step| position(&step.id));
-        let (written, located): (Vec<Claims>, Vec<Claims>) = all.iter().map(|step| claims(step)).unzip();
-        conflicts(&written, &located).iter().map(|conflict| self.undoing(&all, conflict)).collect()
+        let written: Vec<Claims> = all.iter().map(|step| claims(step, connection, host)).collect();
+        let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
+        let conflicts = conflicts(&written, &located);
+        self.after_cycle().into_iter().chain(conflicts.iter().map(|conflict| self.undoing(&all, conflict))).collect()
     }
 
     /// Reports two steps that would undo each other, with the places of both.
@@ -178,7 +178,6 @@ impl PlanFile {
                 }
             }
         }
-        problems.extend(self.after_cycle());
         let names: Vec<&str> = self.connections.keys().map(String::as_str).collect();
         for step in steps {
             if let Some(name) = step.resource.connection()

@@ -121,8 +121,26 @@ impl PlanFile {
     /// variables may be unset.
     ///
     /// # Errors
-    /// Every problem of the selected steps and of the selection. An unset environment variable is a problem.
+    /// Every problem of the selected steps and of the selection. An unset environment variable is a problem. Steps that would undo
+    /// each other, or wait for each other, are one whether they are selected or not.
     pub fn evaluate(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Diagnostics> {
+        self.evaluate_beside(inputs, selection, true)
+    }
+
+    /// As [`PlanFile::evaluate`], but other steps are no problem: what was rescued is given back whatever they are.
+    ///
+    /// # Errors
+    /// Every problem of the selected steps and of the selection.
+    pub fn evaluate_alone(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Diagnostics> {
+        self.evaluate_beside(inputs, selection, false)
+    }
+
+    fn evaluate_beside(
+        &self,
+        inputs: &Inputs,
+        selection: &Selection,
+        others_matter: bool,
+    ) -> Result<Evaluated, Diagnostics> {
         let mut problems = self.check_inputs(inputs, selection);
         let evaluator = self.evaluator(inputs);
         let mut steps = Vec::new();
@@ -179,6 +197,9 @@ impl PlanFile {
         let others = self.others(&steps, selection, &evaluator, &mut problems);
         let (found, relations) = self.check_steps(&steps, &others, &connection, host.as_ref());
         problems.extend(found);
+        if others_matter {
+            add_new(&mut problems, self.check_all(&steps, &others, &connection, host.as_ref()));
+        }
         let specs = connections.iter().filter_map(|(name, spec)| Some((name.as_str(), spec.as_ref().ok()?)));
         problems.extend(self.check_sources(&steps, specs, host.as_ref()));
         self.result_of(problems)?;
@@ -255,6 +276,7 @@ impl PlanFile {
         let host = inputs.host.view();
         let connection = |name: &str| specs.iter().find(|(known, _)| *known == name).map(|(_, spec)| spec.clone());
         problems.extend(self.check_steps(&steps, &[], &connection, host.as_ref()).0);
+        add_new(&mut problems, self.check_all(&steps, &[], &connection, host.as_ref()));
         problems.extend(self.check_sources(&steps, specs.iter().map(|(name, spec)| (*name, spec)), host.as_ref()));
         self.result_of(problems)
     }
@@ -451,6 +473,15 @@ impl PlanFile {
             Ok(spec) if sources.is_empty() => Ok(spec),
             Ok(_) => Err(sources),
             Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
+        }
+    }
+}
+
+/// Adds the problems that are not known yet.
+fn add_new(problems: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
+    for problem in more {
+        if !problems.iter().any(|known| known.message == problem.message) {
+            problems.push(problem);
         }
     }
 }

@@ -112,7 +112,7 @@ impl RunInputs {
     pub fn restore_arguments(&self, plan_file: &PlanFile) -> String {
         let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
         let places = |inputs: &Inputs| -> Option<Vec<String>> {
-            let steps = plan_file.evaluate(inputs, &selection).ok()?.steps;
+            let steps = plan_file.evaluate_alone(inputs, &selection).ok()?.steps;
             Some(
                 steps
                     .iter()
