@@ -10,7 +10,7 @@ use super::value::{AbsolutePath, Mode};
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
 use crate::host::fs::{self, Denial, FILE_CAPABILITIES, FileKind, Place, Stat};
-use crate::host::users::group_name_or_id;
+use crate::host::users::{as_root, group_name_or_id};
 use crate::text::shell_word;
 
 /// The hint for a file that belongs to another user.
@@ -178,10 +178,11 @@ pub fn check_writable(path: &AbsolutePath, denied: Option<&Denial>) -> Result<()
     denied.map_or(Ok(()), |denial| Err(refusal(&format!("cannot write {path}"), denial)))
 }
 
-/// Returns the command that lists all hard links of a file. They are on one file system, whose mount point `stat` prints.
+/// Returns the command that lists all hard links of a file. They are on one file system, whose mount point `stat` prints. Only root
+/// may read all of its directories.
 pub fn hard_links_command(path: &Path) -> String {
     let word = shell_word(path);
-    format!("find \"$(stat -c %m {word})\" -xdev -samefile {word}")
+    as_root(&format!("find \"$(stat -c %m {word})\" -xdev -samefile {word}"))
 }
 
 /// Returns the file at `place`, for a change that needs it.

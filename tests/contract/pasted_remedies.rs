@@ -82,7 +82,7 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
     ),
     ("a file that is too large to keep", "truncate -s 100M f", FILE, "mv -T "),
     ("a directory in place of a file", "mkdir f f.aside", FILE, "mv -T "),
-    ("a hard link", "echo new > f; chmod 644 f; ln f other", FILE, "find "),
+    ("a hard link", "echo new > f; chmod 644 f; ln f other", FILE, "sudo find "),
     ("a file in place of a directory", "touch d", r#"directory: { path: "@/d" }"#, "mv -T "),
     ("a FIFO above a directory", "mkfifo d", r#"directory: { path: "@/d/e" }"#, "mv -T "),
     ("a dangling symlink above a directory", "ln -s nowhere d", r#"directory: { path: "@/d/e" }"#, "rm "),
