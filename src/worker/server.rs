@@ -52,7 +52,7 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     // The kernel may allow core dumps again after a change of user.
     crate::host::process::leave_no_core_dump()?;
     environment::clean(&who, user.is_none());
-    if let None = user {
+    if user.is_none() {
         crate::host::process::set_title("provision worker");
     }
     std::env::set_current_dir("/")

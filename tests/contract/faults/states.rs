@@ -98,7 +98,11 @@ pub fn objects(folder: &Path) -> HashSet<Oid> {
     if folder.exists() {
         let base = Odb::new().unwrap();
         base.add_disk_alternate(folder.to_str().unwrap()).unwrap();
-        base.foreach(|id| found.insert(*id) || true).unwrap();
+        base.foreach(|id| {
+            found.insert(*id);
+            true
+        })
+        .unwrap();
     }
     found
 }
@@ -427,7 +431,12 @@ fn a_check_is_left_out_only_after_one_in_the_same_state_found_nothing_wrong() {
         let failed = bench.unless_known(checked, &seen, |_| Err("it does not converge".to_owned()));
         assert!(failed.is_err());
         for _ in 0..2 * AGAIN + 1 {
-            bench.unless_known(checked, &seen, |_| Ok(checks += 1)).unwrap();
+            bench
+                .unless_known(checked, &seen, |_| {
+                    checks += 1;
+                    Ok(())
+                })
+                .unwrap();
         }
         assert_eq!(checks, 3, "the first time, and then every twentieth time");
     }
