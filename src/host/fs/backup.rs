@@ -57,13 +57,26 @@ impl Dir {
     /// Moves a backup back to its place in one step, whatever is there now.
     pub fn restore_backup(&self, kept: &str, name: &OsStr) -> Result<(), Error> {
         let failed = |errno| Error::call("restore", &self.path_of(name), errno);
+        self.remove_other_names(kept)?;
         retry_on_intr(|| rustix::fs::renameat(self, kept, self, name)).map_err(failed)?;
         self.sync().map_err(failed)
     }
 
     /// Removes the second name of a backup.
     pub fn discard_backup(&self, kept: &str) -> Result<(), Error> {
+        self.remove_other_names(kept)?;
         self.unlink(kept)
+    }
+
+    /// Removes the temporary name that a backup has too, if its run was killed right after the exchange of the file.
+    fn remove_other_names(&self, kept: &str) -> Result<(), Error> {
+        let Some(backup) = self.stat(OsStr::new(kept))? else { return Ok(()) };
+        for name in self.temporary_names_like(kept)? {
+            if self.stat(OsStr::new(&name))?.is_some_and(|stat| stat.is_same_file(&backup)) {
+                self.unlink(name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the file `name` if it is the inode `seen`.
@@ -149,6 +162,29 @@ mod tests {
         place.dir.restore_backup(&name, &place.name).unwrap();
         assert_eq!((std_fs::read(&path).unwrap(), path.metadata().unwrap().ino()), (b"old".to_vec(), inode));
         assert_eq!((path.metadata().unwrap().nlink(), names(folder.path())), (1, vec!["key".to_owned()]));
+    }
+
+    /// A run that is killed between the exchange and the removal of the old name leaves the old file under two names.
+    #[test]
+    fn a_backup_has_no_other_name_after_it_is_restored_or_discarded() {
+        for is_restored in [true, false] {
+            let folder = folder();
+            let path = folder.path().join("key");
+            std_fs::write(&path, "old").unwrap();
+            let place = Place::find(&path).unwrap();
+            let kept = place.dir.back_up(&place.name, &place.stat().unwrap().unwrap()).unwrap().name().to_owned();
+            let other = temporary_name(&place.name).unwrap();
+            std_fs::hard_link(&path, folder.path().join(&other)).unwrap();
+            std_fs::remove_file(&path).unwrap();
+            std_fs::write(&path, "new").unwrap();
+            let done = match is_restored {
+                true => place.dir.restore_backup(&kept, &place.name),
+                false => place.dir.discard_backup(&kept),
+            };
+            done.unwrap();
+            assert_eq!(names(folder.path()), ["key"]);
+            assert_eq!(std_fs::read_to_string(&path).unwrap(), if is_restored { "old" } else { "new" });
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::{change_owner, is_empty, lock_exclusive, open_at, stat_fd};
 use super::leftover::temporary_name;
-use super::write::Publish;
 use super::{Attributes, Dir, Error, Place, Stat, acts_as_root};
 
 /// The mode of a parent directory that is created.
@@ -55,7 +54,7 @@ impl Dir {
         let temporary = temporary_name(name).map_err(failed)?;
         retry_on_intr(|| rustix::fs::mkdirat(self, &temporary, Mode::RWXU)).map_err(failed)?;
         let made = self.prepare_dir(&temporary, attributes).map_err(failed).and_then(|fd| {
-            self.publish(&fd, &temporary, name, Publish::New).map_err(failed)?;
+            self.publish(&fd, &temporary, name).map_err(failed)?;
             self.check_published(&fd, name)?;
             Ok(fd)
         });

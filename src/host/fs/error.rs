@@ -35,6 +35,7 @@ impl Error {
             Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again".into()),
             Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again".into()),
             Errno::FBIG => Some("raise the limit on file sizes (`ulimit -f unlimited`), then run again".into()),
+            Errno::EXIST => Some("somebody created it in the meantime: run again".into()),
             Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (`ulimit -n`), then run again".into()),
             _ => None,
         };
@@ -46,10 +47,22 @@ impl Error {
         }
     }
 
-    /// Makes the error of a file that somebody has written to since it was read.
+    /// Makes the error of a file that somebody has changed since it was read.
     pub(super) fn newer(path: &Path) -> Self {
-        let message = format!("{} was written to in the meantime, and is as it was written", escape_path(path));
+        let message = format!("{} was changed in the meantime, and stays as it is now", escape_path(path));
         Self { is_newer: true, ..Self::refused(message, "run again") }
+    }
+
+    /// Makes the error of a file that somebody has removed since it was read.
+    pub(super) fn removed(path: &Path) -> Self {
+        let message = format!("{} was removed in the meantime, and is not written again", escape_path(path));
+        Self { is_newer: true, ..Self::refused(message, "run again") }
+    }
+
+    /// Makes the error of an entry that somebody has replaced right after it was written.
+    pub(super) fn replaced(path: &Path) -> Self {
+        let message = format!("{} was replaced while it was written", escape_path(path));
+        Self { is_newer: true, ..Self::refused(message, "find out who else works in that directory, then run again") }
     }
 
     /// Returns the error with the remedy for a directory that was seen with this owner and mode, if its owner is the acting user,
@@ -88,7 +101,7 @@ impl Error {
         self.kind
     }
 
-    /// Whether somebody has written to the file since it was read.
+    /// Whether somebody has changed the file since it was read.
     pub fn is_newer(&self) -> bool {
         self.is_newer
     }

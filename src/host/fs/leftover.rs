@@ -55,6 +55,15 @@ impl Dir {
 
     /// Returns the temporary names of the entry `name` with this suffix, in order.
     pub(super) fn prepared(&self, name: &OsStr, suffix: &str) -> Result<Vec<String>, Error> {
+        self.temporary_names(&stem(name), suffix)
+    }
+
+    /// Returns the temporary names of the entry that another temporary name is for, in order.
+    pub(super) fn temporary_names_like(&self, temporary: &str) -> Result<Vec<String>, Error> {
+        self.temporary_names(temporary.get(..PREFIX.len() + DIGITS.0 + 1).unwrap_or(temporary), "")
+    }
+
+    fn temporary_names(&self, stem: &str, suffix: &str) -> Result<Vec<String>, Error> {
         let failed = |errno| Error::call("list", self.path(), errno);
         let fd = match self.readable() {
             Ok(fd) => fd,
@@ -62,12 +71,11 @@ impl Dir {
             Err(Errno::ACCESS) => return Ok(Vec::new()),
             Err(errno) => return Err(failed(errno)),
         };
-        let stem = stem(name);
         let mut found = Vec::new();
         for entry in rustix::fs::Dir::new(fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if let Ok(candidate) = entry.file_name().to_str()
-                && let Some(random) = candidate.strip_prefix(&stem).and_then(|rest| rest.strip_suffix(suffix))
+                && let Some(random) = candidate.strip_prefix(stem).and_then(|rest| rest.strip_suffix(suffix))
                 && random.len() == DIGITS.1
                 && random.bytes().all(|digit| digit.is_ascii_hexdigit())
             {

@@ -6,7 +6,8 @@
 //! A file that may have to be restored is kept under a second name while another one replaces it ([`Dir::back_up`]).
 //!
 //! `descriptor.rs` has the system calls, `open.rs` opens directories, `access.rs` reads and changes attributes, `write.rs` and
-//! `create.rs` create files and directories, `tree/` walks a tree, `denial.rs` finds out why something cannot be changed.
+//! `create.rs` create files and directories, `exchange.rs` puts a file in the place of another, `lease.rs` finds out who writes to
+//! it, `tree/` walks a tree, `denial.rs` finds out why something cannot be changed.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ mod create;
 mod denial;
 mod descriptor;
 mod error;
-
+mod exchange;
+mod lease;
 mod leftover;
 mod locate;
 mod open;

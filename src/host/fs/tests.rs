@@ -399,7 +399,7 @@ fn what_was_written_since_a_file_was_read_is_not_replaced() {
     let seen = dir.read(name, 99).unwrap().unwrap();
     let is_kept = |text: &str| {
         let error = dir.rewrite(name, b"two", &seen, 0o600).unwrap_err();
-        assert!(error.is_newer() && error.to_string().contains("was written to in the meantime"), "{error}");
+        assert!(error.is_newer() && error.to_string().contains("was changed in the meantime"), "{error}");
         assert_eq!(std_fs::read_to_string(&path).unwrap(), text);
         assert_eq!(std_fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     };

@@ -6,9 +6,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::{change_owner, lock_exclusive, stat_fd};
+use super::exchange::{Expected, Moment};
 use super::leftover::temporary_name;
 use super::xattr::Xattrs;
-use super::{Attributes, Dir, Error, FileSeen, Stat, escape_path};
+use super::{Attributes, Dir, Error, FileSeen, Stat};
 
 impl Dir {
     /// Creates the file `name` with its content in one step. Nobody to whom `attributes` deny access can read it at any time.
@@ -24,24 +25,18 @@ impl Dir {
     /// old inode does not change: a process that has it open, or a container that bind-mounts it, still sees the old content.
     ///
     /// # Errors
-    /// The file was replaced, an attribute cannot be kept, or a system call fails. Then the old file is as it was, and nothing
-    /// is left behind.
+    /// Somebody has the file open for writing, an attribute cannot be kept, or a system call fails; or [`Error::is_newer`]: the
+    /// file, its owner or its mode was changed since it was seen. Then it is as somebody else left it, and nothing is left behind.
     pub fn replace(&self, name: &OsStr, bytes: &[u8], seen: &Stat, attributes: Attributes) -> Result<(), Error> {
-        let old = self.pin(name, seen)?;
-        let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
-        let xattrs = Xattrs::read(&old).map_err(failed)?;
-        self.write(name, Publish::Over(None), |fd| fill(fd, bytes, attributes, &xattrs))
+        self.replace_as_seen(name, bytes, (seen, None), attributes, &|_| ())
     }
 
     /// Does the same as [`Dir::replace`], unless somebody has written to the file since it was read.
     ///
     /// # Errors
-    /// As [`Dir::replace`], or [`Error::is_newer`]: the file is as it was written meanwhile.
+    /// As [`Dir::replace`].
     pub fn replace_read(&self, name: &OsStr, bytes: &[u8], read: &FileSeen, to: Attributes) -> Result<(), Error> {
-        let old = self.pin(name, &read.stat)?;
-        let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
-        let xattrs = Xattrs::read(&old).map_err(failed)?;
-        self.write(name, Publish::Over(Some(read)), |fd| fill(fd, bytes, to, &xattrs))
+        self.replace_as_seen(name, bytes, (&read.stat, Some(&read.bytes)), to, &|_| ())
     }
 
     /// Does the same as [`Dir::replace_read`], with the owner and group that the file has.
@@ -64,6 +59,22 @@ impl Dir {
         super::xattr::names(&file).map_err(failed)
     }
 
+    /// `reached` is called between the system calls, where somebody else may come in between.
+    pub(super) fn replace_as_seen(
+        &self,
+        name: &OsStr,
+        bytes: &[u8],
+        (seen, content): (&Stat, Option<&[u8]>),
+        attributes: Attributes,
+        reached: &dyn Fn(Moment),
+    ) -> Result<(), Error> {
+        let old = self.pin(name, seen)?;
+        let failed = |errno| Error::call("read the attributes of", &self.path_of(name), errno);
+        let expected = Expected::of(&old, seen, content).map_err(failed)?;
+        let fill = |fd: &OwnedFd| fill(fd, bytes, attributes, expected.xattrs());
+        self.write(name, Publish::Over(&expected, reached), fill)
+    }
+
     fn write(
         &self,
         name: &OsStr,
@@ -77,8 +88,8 @@ impl Dir {
         let fd = retry_on_intr(|| rustix::fs::openat(self, &temporary, flags, Mode::RUSR | Mode::WUSR));
         let fd = fd.map_err(failed)?;
         let written = fill(&fd).map_err(failed).and_then(|()| match publish {
-            Publish::Over(Some(read)) => self.exchange(&fd, &temporary, name, read),
-            _ => self.publish(&fd, &temporary, name, publish).map_err(failed),
+            Publish::Over(expected, reached) => self.exchange(&fd, &temporary, name, expected, reached),
+            Publish::New => self.publish(&fd, &temporary, name).map_err(failed),
         });
         if let Err(error) = written {
             // The first error is reported. A name that stays is found as a leftover. After an exchange it may be somebody's file.
@@ -92,58 +103,16 @@ impl Dir {
         self.check_published(&fd, name)
     }
 
-    /// Puts the prepared file in the place of the one that was read, and syncs. What was in that place is compared before it is
-    /// removed, and put back if it is newer: a rename could replace what somebody has just written.
-    fn exchange(&self, fd: &OwnedFd, temporary: &str, name: &OsStr, read: &FileSeen) -> Result<(), Error> {
-        let path = self.path_of(name);
-        let failed = |errno| Error::call("write", &path, errno);
-        retry_on_intr(|| rustix::fs::fsync(fd)).map_err(failed)?;
-        let is_as_read = |name: &OsStr| -> Result<bool, Error> {
-            let now = self.read(name, MAX_COMPARED_BYTES)?;
-            Ok(now.is_some_and(|now| now.stat.is_same_file(&read.stat) && now.bytes == read.bytes))
-        };
-        if !is_as_read(name)? {
-            return Err(Error::newer(&path));
-        }
-        let rename = |flags| retry_on_intr(|| rustix::fs::renameat_with(self, temporary, self, name, flags));
-        match rename(RenameFlags::EXCHANGE) {
-            // A file system without EXCHANGE, such as NFS.
-            Err(Errno::INVAL) => rename(RenameFlags::empty()).map_err(failed)?,
-            Err(errno) => return Err(failed(errno)),
-            Ok(()) if is_as_read(OsStr::new(temporary)).unwrap_or(false) => {
-                retry_on_intr(|| rustix::fs::unlinkat(self, temporary, AtFlags::empty())).map_err(failed)?;
-            }
-            Ok(()) => {
-                rename(RenameFlags::EXCHANGE).map_err(failed)?;
-                return Err(Error::newer(&path));
-            }
-        }
-        self.sync().map_err(failed)
-    }
-
-    /// Gives the prepared entry its final name, and syncs.
-    pub(super) fn publish(
-        &self,
-        fd: &OwnedFd,
-        temporary: &str,
-        name: &OsStr,
-        publish: Publish<'_>,
-    ) -> Result<(), Errno> {
+    /// Gives the prepared entry its final name, which nothing may have, and syncs.
+    pub(super) fn publish(&self, fd: &OwnedFd, temporary: &str, name: &OsStr) -> Result<(), Errno> {
         retry_on_intr(|| rustix::fs::fsync(fd))?;
-        let flags = match publish {
-            Publish::New => RenameFlags::NOREPLACE,
-            Publish::Over(_) => RenameFlags::empty(),
-        };
-        let renamed = retry_on_intr(|| rustix::fs::renameat_with(self, temporary, self, name, flags));
-        match renamed {
+        match retry_on_intr(|| rustix::fs::renameat_with(self, temporary, self, name, RenameFlags::NOREPLACE)) {
             // A file system without NOREPLACE, such as NFS: check, then rename.
-            Err(Errno::INVAL) if matches!(publish, Publish::New) => {
-                match retry_on_intr(|| rustix::fs::statat(self, name, AtFlags::SYMLINK_NOFOLLOW)) {
-                    Err(Errno::NOENT) => retry_on_intr(|| rustix::fs::renameat(self, temporary, self, name))?,
-                    Ok(_) => return Err(Errno::EXIST),
-                    Err(errno) => return Err(errno),
-                }
-            }
+            Err(Errno::INVAL) => match retry_on_intr(|| rustix::fs::statat(self, name, AtFlags::SYMLINK_NOFOLLOW)) {
+                Err(Errno::NOENT) => retry_on_intr(|| rustix::fs::renameat(self, temporary, self, name))?,
+                Ok(_) => return Err(Errno::EXIST),
+                Err(errno) => return Err(errno),
+            },
             other => other?,
         }
         self.sync()
@@ -169,26 +138,20 @@ impl Dir {
         if self.stat(name)?.is_some_and(|stat| stat.is_same_file(&made)) {
             return Ok(());
         }
-        Err(Error::refused(
-            format!("{} was replaced while it was written", escape_path(&path)),
-            "find out who else works in that directory, then run again",
-        ))
+        Err(Error::replaced(&path))
     }
 }
 
 /// The set-user-ID and set-group-ID bits.
 const SET_IDS: u32 = 0o6000;
 
-/// Whether a new entry may replace another.
+/// Whether a new file may replace another.
 #[derive(Clone, Copy)]
-pub(super) enum Publish<'a> {
+enum Publish<'a> {
     New,
-    /// If it is given, only over a file that is as it was read.
-    Over(Option<&'a FileSeen>),
+    /// Only over a file that is as it was seen.
+    Over(&'a Expected<'a>, &'a dyn Fn(Moment)),
 }
-
-/// More than the limit of any kind on files that it reads and replaces.
-const MAX_COMPARED_BYTES: u64 = 64 << 20;
 
 fn fill(fd: &OwnedFd, bytes: &[u8], attributes: Attributes, xattrs: &Xattrs) -> Result<(), Errno> {
     lock_exclusive(fd)?;

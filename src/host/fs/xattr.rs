@@ -23,7 +23,7 @@ pub const FILE_CAPABILITIES: &str = "capabilities";
 const LABEL: &CStr = c"security.selinux";
 
 /// The names and values of a file's extended attributes, without those about its content.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub struct Xattrs(Vec<(CString, Vec<u8>)>);
 
 impl Xattrs {

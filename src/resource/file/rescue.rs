@@ -109,6 +109,11 @@ pub(super) fn replace(
     if let Some(kept) = kept.filter(|_| result.is_err() && is_there()) {
         // The first error is reported. A rescue that stays is listed.
         let _ = kept.discard();
+    } else if let (Some(kept), Err(error)) = (kept, &result) {
+        let failure = Failure::from(error.clone());
+        let hint = failure.hint.map_or_else(String::new, |hint| format!("{hint}; "));
+        let hint = format!("{hint}the rescue {} has what the file held", kept.id);
+        return Err(Failure { message: failure.message, hint: Some(hint) });
     }
     Ok(result?)
 }
