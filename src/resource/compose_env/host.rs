@@ -3,7 +3,9 @@
 use crate::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -87,27 +89,30 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
                 env_place.remove_leftovers()?;
             }
         }
-        Change::CreateEnvFile { names, .. } => {
+        Change::CreateEnvFile { names, .. } => on_latest(|| {
+            let env_place = Place::find(&step.env_file())?;
+            if env_place.stat()?.is_some() {
+                return edit_env_file(&env_place, names, change, &wanted(step, cx)?);
+            }
             let text = set_all("", names, &wanted(step, cx)?)?;
             // The new .env gets the owner of the compose file, also if root creates it.
             let owner = place.stat()?.filter(|_| fs::acts_as_root());
             let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
             let name = env_place.name.clone();
-            create_parents(env_place, cx)?.create(&name, text.as_bytes(), Attributes { uid, gid, mode: 0o600 })?;
-        }
-        Change::EnvFile { names, .. } => on_latest(|| {
-            let seen = read(&env_place, env)?.ok_or_else(|| moved_on(change))?;
-            let old = dotenv::decode(&seen.bytes).ok_or_else(|| moved_on(change))?;
-            let text = set_all(&old, names, &wanted(step, cx)?)?;
-            Ok(env_place.parent()?.rewrite(env, &dotenv::encode(&text), &seen, seen.stat.mode & 0o600))
+            Ok(create_parents(env_place, cx)?.create(&name, text.as_bytes(), Attributes { uid, gid, mode: 0o600 }))
         })?,
+        Change::EnvFile { names, .. } => {
+            on_latest(|| edit_env_file(&env_place, names, change, &wanted(step, cx)?))?;
+        }
         Change::EnvFileMode { .. } => {
             let (env_dir, moved) = (env_place.parent()?, || moved_on(change));
             let stat = env_dir.stat(env)?.ok_or_else(moved)?;
             if stat.links > 1 {
                 // Its other name may be a file of another user, whose mode must not change.
-                let seen = read(&env_place, env)?.ok_or_else(moved)?;
-                env_dir.rewrite(env, &seen.bytes, &seen, seen.stat.mode & 0o600)?;
+                on_latest(|| {
+                    let seen = read(&env_place, env)?.ok_or_else(moved)?;
+                    Ok(env_dir.rewrite(env, &seen.bytes, &seen, seen.stat.mode & 0o600))
+                })?;
             } else {
                 env_dir.set_mode(env, &stat, stat.mode & 0o600)?;
             }
@@ -119,8 +124,11 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
             let edited = edit::set(source, &step.variable, step.service.as_deref(), wanted).map_err(|error| {
                 Failure::new(format!("cannot edit {}: {error}", escape_path(&step.file))).hint(EDIT_BY_HAND)
             })?;
-            if changed_places(step, source, wanted).as_ref() != Some(places) {
-                return Err(moved_on(change));
+            match changed_places(step, source, wanted) {
+                // Another run has made the same change.
+                Some(left) if left.is_empty() => return Ok(Ok(())),
+                Some(left) if left == *places => {}
+                _ => return Err(moved_on(change)),
             }
             let edited = Zeroizing::new(edited);
             Ok(place.parent()?.rewrite(&place.name, edited.as_bytes(), &seen, seen.stat.mode))
@@ -130,17 +138,34 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
 }
 
 /// How often an edit is made again.
-const EDIT_TRIES: usize = 8;
+const EDIT_TRIES: u32 = 8;
+/// How long the second try waits; each later one waits longer.
+const EDIT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Makes an edit again if somebody, such as another run, has written to the file in between. It then starts from what was written.
 fn on_latest(edit: impl Fn() -> Result<Result<(), fs::Error>, Failure>) -> Result<(), Failure> {
-    for _ in 1..EDIT_TRIES {
+    for tried in 1..EDIT_TRIES {
         match edit()? {
-            Err(error) if error.is_newer() => {}
+            Err(error) if error.is_newer() || error.kind() == ErrorKind::AlreadyExists => {
+                std::thread::sleep(EDIT_INTERVAL * tried);
+            }
             done => return Ok(done?),
         }
     }
     Ok(edit()??)
+}
+
+/// Sets the variables in a `.env` that is there.
+fn edit_env_file(
+    place: &Place,
+    names: &[String],
+    change: &Change,
+    wanted: &Secret,
+) -> Result<Result<(), fs::Error>, Failure> {
+    let seen = read(place, &place.name)?.ok_or_else(|| moved_on(change))?;
+    let old = dotenv::decode(&seen.bytes).ok_or_else(|| moved_on(change))?;
+    let text = set_all(&old, names, wanted)?;
+    Ok(place.parent()?.rewrite(&place.name, &dotenv::encode(&text), &seen, seen.stat.mode & 0o600))
 }
 
 /// The value of the source as a password.

@@ -105,6 +105,51 @@ fn a_reference_is_kept_in_a_new_private_file() {
     assert_eq!((seen.uid(), seen.gid(), mode(&host.path(".env"))), (4321, 4322, 0o600), "as the compose file");
 }
 
+/// The steps of several plan files edit one compose file, or create one `.env`, at the same time.
+#[test]
+fn edits_of_one_file_at_the_same_time_are_all_made() {
+    const EDITORS: usize = 4;
+    let names: Vec<String> = (0..EDITORS).map(|number| format!("V{number}")).collect();
+    let compose = |value: &dyn Fn(&str) -> String| {
+        let lines: String = names.iter().map(|name| format!("      {name}: {}\n", value(name))).collect();
+        format!("services:\n  web:\n    environment:\n{lines}")
+    };
+    for round in 0..12 {
+        let by_reference = round % 3 > 0;
+        let text = compose(&|name| if by_reference { format!("${{{name}}}") } else { "old".to_owned() });
+        let host = Host::new(&text, Some("s3cret"));
+        if round % 3 == 2 {
+            host.write(".env", "X=1\n", 0o600);
+        }
+        let context = host.context();
+        let planned: Vec<(ComposeEnv, Vec<Change>)> = names
+            .iter()
+            .map(|name| {
+                let mut step = host.step.clone();
+                step.variable.clone_from(name);
+                let changes = step.diff(&now(step.observe(&context)).unwrap()).unwrap().changes;
+                (step, changes)
+            })
+            .collect();
+        let start = std::sync::Barrier::new(EDITORS);
+        std::thread::scope(|scope| {
+            for (step, changes) in &planned {
+                let (start, context) = (&start, &context);
+                scope.spawn(move || {
+                    start.wait();
+                    for change in changes {
+                        now(step.execute(change, &ExecuteContext::new(context.clone(), "run-1"))).unwrap();
+                    }
+                });
+            }
+        });
+        let file = if by_reference { ".env" } else { "docker-compose.yml" };
+        assert_eq!(host.text(file).matches("s3cret").count(), EDITORS, "{}", host.text(file));
+        assert_eq!(mode(&host.path(file)) & 0o7077, if by_reference { 0 } else { 0o044 });
+        assert_eq!(std::fs::read_dir(host.home.path()).unwrap().count(), 1 + usize::from(by_reference), "litter");
+    }
+}
+
 #[test]
 fn a_value_that_goes_elsewhere_too_is_told_or_refused() {
     let compose = "services:\n  web:\n    image: pg:${PW}\n    environment:\n      PW: ${PW}\n  db:\n    environment:\n      PW: ${PW}\n";
