@@ -372,6 +372,51 @@ pub fn create_parents(place: Place, cx: &ExecuteContext) -> Result<fs::Dir, Fail
     Ok(place.create_parents(&attributes)?)
 }
 
+/// Returns the attributes of a new file or directory. It belongs to the acting user where no owner or group is given.
+pub fn of_new(owner: &Option<Identity>, group: &Option<Identity>, mode: Mode) -> fs::Attributes {
+    let id = |identity: &Option<Identity>| identity.as_ref().map(|identity| identity.id);
+    fs::Attributes { uid: id(owner), gid: id(group), mode: mode.bits() }
+}
+
+/// Returns the description of the removal of what an interrupted run left beside `path`.
+pub fn leftovers_removal(path: &str, names: &[String]) -> Description {
+    Description {
+        action: Action::Delete,
+        target: path.to_owned(),
+        summary: "remove leftovers of an interrupted run".to_owned(),
+        before: json!({ "leftovers": names }),
+        after: Value::Null,
+        risk: None,
+        diff: None,
+    }
+}
+
+/// The mode, owner and group of a file that replaces another, or of that other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModeAndOwner {
+    pub mode: Mode,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl ModeAndOwner {
+    /// Returns whether a file still has them.
+    pub fn are_of(self, stat: &Stat) -> bool {
+        (self.mode.bits(), self.uid, self.gid) == (stat.mode, stat.uid, stat.gid)
+    }
+
+    /// Adds to a summary what differs from those of the replaced file.
+    pub fn describe_instead_of(self, before: Self, summary: &mut String) {
+        let Self { mode, uid, gid } = self;
+        if mode != before.mode {
+            summary.push_str(&format!(", with mode {mode}, was {}", before.mode));
+        }
+        if (uid, gid) != (before.uid, before.gid) {
+            summary.push_str(&format!(", with owner {uid} and group {gid}, was {}:{}", before.uid, before.gid));
+        }
+    }
+}
+
 /// Returns `owner 50000 and group 50000`.
 pub fn ownership(owner: &Option<Identity>, group: &Option<Identity>) -> String {
     let owner = owner.as_ref().map(|owner| format!("owner {owner}"));

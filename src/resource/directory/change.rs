@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::TreeChange;
-use crate::resource::attributes::{AttributeChange, ownership, with_ids};
+use crate::resource::attributes::{AttributeChange, leftovers_removal, ownership, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 use crate::text;
@@ -41,13 +41,7 @@ impl crate::resource::Change for Change {
 
     fn describe(&self) -> Description {
         let (action, path, summary, before, after) = match self {
-            Self::RemoveLeftovers { path, names } => (
-                Action::Delete,
-                path,
-                "remove leftovers of an interrupted run".to_owned(),
-                json!({ "leftovers": names }),
-                Value::Null,
-            ),
+            Self::RemoveLeftovers { path, names } => return leftovers_removal(path, names),
             Self::Create { path, parents, owner, group, mode } => {
                 let mut summary = format!("create the directory with mode {mode}");
                 if owner.is_some() || group.is_some() {

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde::Deserializer;
 
-use super::attributes::create_parents;
+use super::attributes::{create_parents, of_new};
 use super::value::Account;
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
 };
-use crate::host::fs::{self, Attributes, Place};
+use crate::host::fs::{self, Place};
 use crate::plan::claim::TreeOwner;
 
 mod actual;
@@ -111,9 +111,7 @@ impl Resource for Directory {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
             Change::Create { owner, group, mode, .. } => {
                 let name = place.name.clone();
-                let uid = owner.as_ref().map(|owner| owner.id);
-                let gid = group.as_ref().map(|group| group.id);
-                create_parents(place, cx)?.create_dir(&name, Attributes { uid, gid, mode: mode.bits() })?;
+                create_parents(place, cx)?.create_dir(&name, of_new(owner, group, *mode))?;
             }
             Change::Tree(change) => change.execute(self, &place, cx)?,
             Change::Attributes(change) => change.execute(&place, &self.present(&place)?)?,

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::host::secret::Digest;
-use crate::resource::attributes::{AttributeChange, ownership, with_ids};
+use crate::resource::attributes::{AttributeChange, ModeAndOwner, leftovers_removal, ownership, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 use crate::text;
@@ -65,14 +65,7 @@ impl crate::resource::Change for Change {
 
     fn describe(&self) -> Description {
         let (action, path, summary, before, after, difference) = match self {
-            Self::RemoveLeftovers { path, names } => (
-                Action::Delete,
-                path,
-                "remove what an interrupted run left".to_owned(),
-                json!({ "leftovers": names }),
-                Value::Null,
-                None,
-            ),
+            Self::RemoveLeftovers { path, names } => return leftovers_removal(path, names),
             Self::Create { path, parents, difference, mode, owner, group, .. } => {
                 let mut summary = format!("create the file with mode {mode}");
                 if owner.is_some() || group.is_some() {
@@ -87,12 +80,9 @@ impl crate::resource::Change for Change {
             }
             Self::Replace { path, difference, before_mode, mode, before_uid, before_gid, uid, gid, .. } => {
                 let mut summary = "replace the content".to_owned();
-                if mode != before_mode {
-                    summary.push_str(&format!(", with mode {mode}, was {before_mode}"));
-                }
-                if (uid, gid) != (before_uid, before_gid) {
-                    summary.push_str(&format!(", with owner {uid} and group {gid}, was {before_uid}:{before_gid}"));
-                }
+                let new = ModeAndOwner { mode: *mode, uid: *uid, gid: *gid };
+                let old = ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid };
+                new.describe_instead_of(old, &mut summary);
                 summary.push_str(&difference.shown());
                 let before = json!({ "mode": before_mode, "owner": before_uid, "group": before_gid });
                 let after = json!({ "mode": mode, "owner": uid, "group": gid });

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
-use super::attributes::create_parents;
+use super::attributes::{ModeAndOwner, create_parents, of_new};
 use super::regular_file::{require_file, require_single_name};
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Extraction, Host, KeyError, KindInfo, Need, ObserveContext,
     RescueAnswer, RescueRequest, Rescues, Resource, Site,
 };
 use crate::failure::Failure;
-use crate::host::fs::{Attributes, Place};
+use crate::host::fs::{self, Attributes, Place};
 use crate::host::secret::Secret;
 use desired::MAX_FILE_BYTES;
 
@@ -94,19 +94,20 @@ impl Resource for File {
             Change::RemoveLeftovers { .. } => place.remove_leftovers()?,
             Change::Create { mode, owner, group, .. } => {
                 let name = place.name.clone();
-                let uid = owner.as_ref().map(|owner| owner.id);
-                let gid = group.as_ref().map(|group| group.id);
                 let content = self.content(cx)?;
-                let attributes = Attributes { uid, gid, mode: mode.bits() };
-                create_parents(place, cx)?.create(&name, content.expose(), attributes)?;
+                create_parents(place, cx)?.create(&name, content.expose(), of_new(owner, group, *mode))?;
             }
-            Change::Replace { before, mode, uid, gid, .. } => {
+            Change::Replace { before, before_mode, before_uid, before_gid, mode, uid, gid, .. } => {
+                let before_attributes = ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid };
                 let content = self.content(cx)?;
                 let present = require_file(&self.path, &place)?;
                 let seen =
                     place.parent()?.read(&place.name, MAX_FILE_BYTES)?.filter(|seen| seen.stat.is_same_file(&present));
-                let seen = seen.filter(|seen| cx.digester().digest(&seen.bytes) == *before).ok_or_else(|| {
-                    Failure::new(format!("{} was written to meanwhile", self.path))
+                let is_as_planned = |seen: &fs::FileSeen| {
+                    cx.digester().digest(&seen.bytes) == *before && before_attributes.are_of(&seen.stat)
+                };
+                let seen = seen.filter(is_as_planned).ok_or_else(|| {
+                    Failure::new(format!("{} was changed meanwhile", self.path))
                         .hint("look at the new plan, then run apply again")
                 })?;
                 let kept = rescue::keep(cx, &self.path, &seen)?;

@@ -230,7 +230,7 @@ fn a_file_that_was_written_to_after_the_plan_is_not_replaced() {
     let planned = plan(&wanted, &cx).unwrap().unwrap();
     std_fs::write(&path, "newer, by hand").unwrap();
     let failure = now(wanted.execute(&planned.changes[0], &ExecuteContext::new(cx, "test"))).unwrap_err();
-    assert!(failure.message.contains("was written to meanwhile"), "{failure}");
+    assert!(failure.message.contains("was changed meanwhile"), "{failure}");
     assert_eq!(std_fs::read_to_string(&path).unwrap(), "newer, by hand");
 }
 

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::PublicFacts;
-use crate::resource::attributes::{AttributeChange, with_ids};
+use crate::resource::attributes::{AttributeChange, ModeAndOwner, leftovers_removal, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 use crate::text;
@@ -70,13 +70,7 @@ impl crate::resource::Change for Change {
 
     fn describe(&self) -> Description {
         let (action, path, summary, before, after) = match self {
-            Self::RemoveLeftovers { path, names } => (
-                Action::Delete,
-                path,
-                "remove leftovers of an interrupted run".to_owned(),
-                json!({ "leftovers": names }),
-                Value::Null,
-            ),
+            Self::RemoveLeftovers { path, names } => return leftovers_removal(path, names),
             Self::RestoreBackup { path, name, key, instead_of } => {
                 let show = |key: &Option<PublicFacts>| key.as_ref().map_or("the current file".to_owned(), short);
                 let kept = key.as_ref().map_or("the file".to_owned(), short);
@@ -121,12 +115,9 @@ impl crate::resource::Change for Change {
                     }
                     _ => format!("replace {was} by {}", short(key)),
                 };
-                if mode != before_mode {
-                    summary.push_str(&format!(", with mode {mode}, was {before_mode}"));
-                }
-                if (uid, gid) != (before_uid, before_gid) {
-                    summary.push_str(&format!(", with owner {uid} and group {gid}, was {before_uid}:{before_gid}"));
-                }
+                let new = ModeAndOwner { mode: *mode, uid: *uid, gid: *gid };
+                let replaced = ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid };
+                new.describe_instead_of(replaced, &mut summary);
                 add_proof(&mut summary, proven_by);
                 let mut old = match before {
                     Some(before) => json!({ "key": before }),

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::text::shell_word;
 use std::path::{Path, PathBuf};
 
-use super::attributes::create_parents;
+use super::attributes::{ModeAndOwner, create_parents, of_new};
 use super::regular_file::{require_file, require_single_name};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{Attributes, Place};
@@ -118,14 +118,16 @@ impl Resource for KeyFile {
             }
             Change::Create { mode, owner, group, .. } => {
                 let name = place.name.clone();
-                let uid = owner.as_ref().map(|owner| owner.id);
-                let gid = group.as_ref().map(|group| group.id);
-                let attributes = Attributes { uid, gid, mode: mode.bits() };
                 let content = self.content(cx)?;
-                self.create_proven(&create_parents(place, cx)?, &name, &content, attributes)?;
+                let dir = create_parents(place, cx)?;
+                self.create_proven(&dir, &name, &content, of_new(owner, group, *mode))?;
             }
-            Change::Replace { mode, uid, gid, .. } => {
+            Change::Replace { before_mode, before_uid, before_gid, mode, uid, gid, .. } => {
                 let seen = require_file(&self.path, &place)?;
+                if !(ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid }).are_of(&seen) {
+                    return Err(Failure::new(format!("the owner or mode of {} was changed meanwhile", self.path))
+                        .hint("look at the new plan, then run apply again"));
+                }
                 let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
                 self.replace_proven(&place, &seen, &self.content(cx)?, attributes)?;
             }
