@@ -20,6 +20,13 @@ use crate::text::{aside, shell_word};
 #[derive(Debug, Clone)]
 pub struct StateFolder(PathBuf);
 
+/// The last name of the path of every state folder.
+pub const FOLDER_NAME: &str = "provision";
+/// Root's state folder.
+pub const OF_ROOT: &str = "/var/lib/provision";
+/// The name of the folder in a state folder where the Ansible collection keeps the program.
+const PROGRAMS: &str = "bin";
+
 /// The purpose of a folder in the state folder.
 #[derive(Debug, Clone, Copy)]
 pub enum Part {
@@ -36,6 +43,8 @@ pub enum Part {
 }
 
 impl Part {
+    const ALL: [Self; 5] = [Self::Runs, Self::Locks, Self::Used, Self::FollowUps, Self::Rescues];
+
     fn name(self) -> &'static str {
         match self {
             Self::Runs => "runs",
@@ -53,10 +62,10 @@ impl StateFolder {
     /// Base Directory Specification.
     pub fn of(xdg_state_home: Option<PathBuf>, home: &Path) -> Self {
         if acts_as_root() {
-            return Self("/var/lib/provision".into());
+            return Self(OF_ROOT.into());
         }
         let base = xdg_state_home.filter(|path| path.is_absolute()).unwrap_or_else(|| home.join(".local/state"));
-        Self(base.join("provision"))
+        Self(base.join(FOLDER_NAME))
     }
 
     /// Returns the state folder at a known path.
@@ -150,6 +159,19 @@ impl StateFolder {
         };
         Failure { message, hint: Some(hint) }
     }
+}
+
+/// Whether the folders with these names are those of a state folder.
+pub fn are_parts<'a>(folders: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut has_part = false;
+    for folder in folders {
+        let is_part = Part::ALL.iter().any(|part| part.name().as_bytes() == folder);
+        if !is_part && folder != PROGRAMS.as_bytes() {
+            return false;
+        }
+        has_part |= is_part;
+    }
+    has_part
 }
 
 fn make_dir(dir: &Dir, name: &OsStr) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use super::entry_rules::EntryRules;
 use super::mode_rule::OWNER_ACCESS;
 use crate::host::capabilities::{Capability, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, tree};
+use crate::host::state;
 use crate::resource::ObserveContext;
 use crate::resource::attributes::{self, Ownership};
 use crate::resource::value::Mode;
@@ -106,6 +107,12 @@ pub struct Tree {
     /// The mount points in the tree, which were not entered.
     #[serde(default)]
     pub mounts: Examples,
+    /// The folders in which this program keeps its state and its rescues. Their modes, and those of what is in them, do not matter.
+    #[serde(default, skip_serializing_if = "Examples::is_empty")]
+    pub own_folders: Examples,
+    /// Whether root's state folder is in the tree. It was not inspected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_roots_state: bool,
     /// What other steps own in the tree. It was not inspected.
     #[serde(default)]
     pub left_to_others: Vec<LeftToOther>,
@@ -189,6 +196,14 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     Ok(Actual { leftovers: place.leftovers()?, ownership, found })
 }
 
+/// Whether root's state folder is below a path.
+fn holds_roots_state(path: &std::path::Path) -> bool {
+    let folder = std::path::Path::new(state::OF_ROOT);
+    path != folder
+        && folder.starts_with(path)
+        && Place::find(folder).is_ok_and(|place| matches!(place.stat(), Ok(Some(_))))
+}
+
 fn survey(
     desired: &Directory,
     place: &Place,
@@ -203,6 +218,7 @@ fn survey(
     let mut tree = Tree { left_to_others: left_to_others.collect(), ..Tree::default() };
     let top = place.parent()?.open_dir(&place.name)?;
     tree.read_only = top.read_only_mount()?;
+    tree.has_roots_state = holds_roots_state(&desired.path);
     tree::survey(&top, &desired.left_out(cx), |visit| {
         let entry = match visit {
             tree::Visit::Mount(path) => {
@@ -212,6 +228,9 @@ fn survey(
             tree::Visit::Entry(entry) => entry,
         };
         tree.entries += 1;
+        if entry.own == tree::Own::Folder {
+            tree.own_folders.add(|| entry.path());
+        }
         let Some(change) = rules.change_of(&entry) else { return Ok(()) };
         if entry.is_locked {
             tree.locked.add(|| entry.path());

@@ -2,6 +2,7 @@ use super::mode_rule::{OWNER_ACCESS, mode_with_access};
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
 use crate::host::fs::FileKind;
+use crate::host::state::OF_ROOT;
 use crate::host::users::as_root;
 use crate::resource::attributes;
 use crate::resource::regular_file::hard_links_command;
@@ -79,6 +80,13 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
     if !tree.left_to_others.is_empty() {
         let each = tree.left_to_others.iter().map(|left| format!("{} (step `{}`)", left.path, left.step));
         diff.notes.push(format!("left to other steps: {}", each.collect::<Vec<_>>().join(", ")));
+    }
+    if tree.own_folders.count > 0 && (desired.dir_mode.is_some() || desired.file_mode.is_some()) {
+        diff.notes
+            .push(format!("modes stay as they are where provision keeps its state or rescues: {}", tree.own_folders));
+    }
+    if tree.has_roots_state {
+        diff.notes.push(format!("left out, because it is for root alone: {OF_ROOT}"));
     }
     if tree.locked.count > 0 {
         let word = if tree.locked.count == 1 { "it is" } else { "they are" };

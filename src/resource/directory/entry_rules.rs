@@ -47,6 +47,8 @@ impl EntryRules {
             entry.mode
         };
         let rule = match entry.kind {
+            // What this program keeps for a user is for that user alone, whoever may read the rest of the tree.
+            _ if entry.own != tree::Own::No => None,
             FileKind::Directory => self.dir_mode.as_ref(),
             FileKind::File => self.file_mode.as_ref(),
             _ => None,
@@ -78,7 +80,7 @@ impl Directory {
     /// Returns what the walk skips: what other steps own, and excluded entries.
     pub fn left_out(&self, cx: &ObserveContext) -> tree::LeftOut {
         let claimed = cx.claimed_below().iter().map(|claimed| (claimed.path.as_path(), claimed.whole));
-        let left_out = tree::LeftOut::new(claimed).without_own_folders(&self.path);
+        let left_out = tree::LeftOut::new(claimed).with_own_folders(&self.path);
         if self.exclude.is_empty() {
             return left_out;
         }

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::git::error::{git_failure, io_failure};
 use crate::git::open::read_configuration_once;
 use crate::git::work_area::sync;
+use crate::host::users::{as_root, name_or_id};
 use crate::text::shell_word;
 
 /// The directory's name in the git directory.
@@ -33,6 +34,10 @@ pub fn ids(repo: &Repository) -> Result<Vec<String>, Failure> {
     let failed = io_failure("read", &all);
     let entries = match fs::read_dir(&all) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            check_private(&all)?;
+            return Err(failed(error));
+        }
         entries => entries.map_err(&failed)?,
     };
     let mut ids = Vec::new();
@@ -121,13 +126,20 @@ pub fn check(repo: &Repository) -> Result<(), Failure> {
 /// Checks that only the owner can use the directory. In a shared git directory, another user may have created or opened it.
 fn check_private(folder: &Path) -> Result<(), Failure> {
     let found = fs::symlink_metadata(folder).map_err(io_failure("look at", folder))?;
-    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0 {
+    let user = rustix::process::geteuid().as_raw();
+    if found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let at = shell_word(folder);
-    Err(Failure::new(format!(
-        "{} is accessible to others than the checkout's owner: no private file is kept there",
-        folder.display()
-    ))
-    .hint(format!("find out who made it: `ls -ld {at}`; if it is yours: `chmod 700 {at}`")))
+    let (at, shown) = (shell_word(folder), folder.display());
+    if found.is_dir() && found.uid() != user {
+        let git = folder.parent().unwrap_or(folder);
+        let give = as_root(&format!("chown -Rh --reference={} {at}", shell_word(git)));
+        return Err(Failure::new(format!(
+            "{shown} belongs to {}, and only its owner can use the private files that are kept there",
+            name_or_id(found.uid())
+        ))
+        .hint(format!("find out who made it: `ls -ld {at}`; give it to the checkout's owner: `{give}`")));
+    }
+    Err(Failure::new(format!("{shown} is accessible to others than its owner: no private file is kept there"))
+        .hint(format!("find out who opened it: `ls -ld {at}`; close it: `chmod 700 {at}`")))
 }

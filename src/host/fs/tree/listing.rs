@@ -153,6 +153,8 @@ pub(super) struct Listed {
     pub resume: u64,
     /// The node of what is left out there, if anything is.
     pub left_out: Option<usize>,
+    /// Whether this program keeps something in it.
+    pub is_own: bool,
 }
 
 impl Batch {
@@ -214,7 +216,7 @@ pub(super) fn list(
         {
             let at = u32::try_from(names.len()).map_err(|_| Errno::OVERFLOW)?;
             names.extend_from_slice(name.to_bytes_with_nul());
-            entries.push(Listed { at, resume, left_out: place });
+            entries.push(Listed { at, resume, left_out: place, is_own: left_out.is_own(fd, name) });
         }
         // All entries of the last system call are taken. The next call would read more.
         if listing.is_buffer_empty() {
@@ -239,12 +241,34 @@ pub(super) struct Level {
     pub resume: u64,
     /// The node of what is left out of it, if anything is.
     pub left_out: Option<usize>,
+    /// What this program keeps there.
+    pub own: Own,
+}
+
+/// Whether an entry of a tree is where this program keeps something, or below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    No,
+    /// It is such a folder.
+    Folder,
+    Below,
+}
+
+impl Own {
+    /// Returns what an entry of a directory is. `is_own` is what its listing says.
+    pub(super) fn of_entry(self, is_own: bool) -> Self {
+        match self {
+            Self::No if is_own => Self::Folder,
+            Self::No => Self::No,
+            Self::Folder | Self::Below => Self::Below,
+        }
+    }
 }
 
 impl Level {
-    pub(super) fn new(name: CString, opened: Opened, left_out: Option<usize>) -> Self {
+    pub(super) fn new(name: CString, opened: Opened, left_out: Option<usize>, own: Own) -> Self {
         let Opened { fd, seen, batch } = opened;
-        Self { name, seen, fd: Some(fd), batch, next: 0, resume: 0, left_out }
+        Self { name, seen, fd: Some(fd), batch, next: 0, resume: 0, left_out, own }
     }
 
     /// Closes it until the walk returns to it, and forgets what was listed after the entry that was visited last.

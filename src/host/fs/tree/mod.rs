@@ -24,7 +24,8 @@ mod tests;
 
 use left_out::Extent;
 pub use left_out::LeftOut;
-use listing::{Level, Opened, Seen, list, look, look_at_open, open_level};
+pub use listing::Own;
+use listing::{Level, Listed, Opened, Seen, list, look, look_at_open, open_level};
 use lookahead::{Helpers, Listing, Lookahead};
 
 /// The maximum number of open directories. In deeper trees the outer ones are closed, and opened again by `..` on the way
@@ -52,6 +53,8 @@ pub struct Entry<'walk> {
     pub is_locked: bool,
     /// When it was created, in microseconds since 1970. If the file system does not know, when it was last changed.
     pub born: i64,
+    /// Whether this program keeps something there, with [`LeftOut::with_own_folders`].
+    pub own: Own,
     at: At<'walk>,
     levels: &'walk [Level],
     top: &'walk Dir,
@@ -187,7 +190,7 @@ fn walk_entries(
         Ok(Opened { seen: look_at_open(&fd)?, fd: Arc::new(fd), batch: Arc::new(batch) })
     });
     let opened = opened.map_err(|errno| cannot_list_top(top, errno))?;
-    let mut levels = vec![Level::new(CString::default(), opened, Some(0))];
+    let mut levels = vec![Level::new(CString::default(), opened, Some(0), Own::No)];
     while let Some(level) = levels.last_mut() {
         let (batch, index) = (Arc::clone(&level.batch), level.next);
         let Some((name, listed)) = batch.get(index) else {
@@ -220,9 +223,10 @@ fn walk_entries(
             let known = helpers.as_mut().and_then(|helpers| helpers.take_opened(listing, index));
             let here = (left_out, listed.left_out);
             let opened = known.unwrap_or_else(|| open_level(fd, name, here, &|| below_top(&levels, name)));
-            enter(top, &mut levels, name, listed.left_out, opened, helpers.as_deref_mut(), visit)?;
+            enter(top, &mut levels, (name, listed), opened, helpers.as_deref_mut(), visit)?;
         } else if left_out.extent(listed.left_out) != Some(Extent::Entry) {
-            visit(Visit::Entry(Entry::new(&seen, At::Name(name), &levels, top)))?;
+            let own = levels.last().map_or(Own::No, |around| around.own.of_entry(false));
+            visit(Visit::Entry(Entry::new(&seen, own, At::Name(name), &levels, top)))?;
         }
     }
     Ok(())
@@ -256,8 +260,7 @@ fn list_on(
 fn enter(
     top: &Dir,
     levels: &mut Vec<Level>,
-    name: &CStr,
-    left_out: Option<usize>,
+    (name, listed): (&CStr, Listed),
     opened: Result<Opened, Errno>,
     helpers: Option<&mut Helpers<'_, '_>>,
     visit: &mut Visitor<'_>,
@@ -277,7 +280,8 @@ fn enter(
     if levels.first().is_some_and(|top| opened.seen.is_mount(&top.seen)) {
         return visit(Visit::Mount(below_top(levels, name)));
     }
-    levels.push(Level::new(name.to_owned(), opened, left_out));
+    let own = levels.last().map_or(Own::No, |around| around.own.of_entry(listed.is_own));
+    levels.push(Level::new(name.to_owned(), opened, listed.left_out, own));
     if let (Some(helpers), Some(level)) = (helpers.filter(|helpers| helpers.are_working()), levels.last())
         && let Ok(fd) = level.fd()
     {
@@ -307,7 +311,7 @@ fn leave(top: &Dir, left_out: &LeftOut, levels: &mut Vec<Level>, visit: &mut Vis
     if left_out.extent(done.left_out).is_some() {
         return Ok(());
     }
-    visit(Visit::Entry(Entry::new(&done.seen, At::Open(&done), levels, top)))
+    visit(Visit::Entry(Entry::new(&done.seen, done.own, At::Open(&done), levels, top)))
 }
 
 /// Opens a closed level from the one below it, if that is still in the same directory.
@@ -323,7 +327,7 @@ fn reopen(around: &mut Level, inner: &Level) -> Result<bool, Errno> {
 }
 
 impl<'walk> Entry<'walk> {
-    fn new(seen: &Seen, at: At<'walk>, levels: &'walk [Level], top: &'walk Dir) -> Self {
+    fn new(seen: &Seen, own: Own, at: At<'walk>, levels: &'walk [Level], top: &'walk Dir) -> Self {
         Self {
             kind: seen.kind(),
             uid: seen.uid,
@@ -332,6 +336,7 @@ impl<'walk> Entry<'walk> {
             links: seen.links.into(),
             is_locked: seen.is_locked,
             born: seen.born,
+            own,
             at,
             levels,
             top,

@@ -113,20 +113,36 @@ fn a_directory_that_is_removed_during_the_walk_ends_there() {
 }
 
 #[test]
-fn the_folders_of_this_program_are_left_out() {
+fn the_folders_of_this_program_are_recognised_by_what_is_in_them() {
     let folder = folder();
-    let own = ["home/a/.local/state/provision", "app/.git/provision-private"];
-    let others = ["app/provision", "app/provision-private", "home/a/.local/state/other"];
-    for name in own.iter().chain(&others) {
-        std::fs::create_dir_all(folder.path().join(name)).unwrap();
-        std::fs::write(folder.path().join(name).join("file"), "").unwrap();
+    let own = ["home/a/.local/state/provision", "srv/state/provision", "app/.git/provision-private", "odd/provision"];
+    let parts = ["rescues", "runs", "id", "follow_ups"];
+    let others = ["app/provision/roles", "app/provision-private/runs", "home/a/.local/state/other/runs", "b/provision"];
+    for (name, part) in own.iter().zip(parts).chain(others.iter().map(|name| (name, ""))) {
+        std::fs::create_dir_all(folder.path().join(name).join(part)).unwrap();
+        std::fs::write(folder.path().join(name).join(part).join("file"), "").unwrap();
     }
-    let left_out = LeftOut::default().without_own_folders(folder.path());
-    let seen = visited(folder.path(), &left_out, false).join(" ");
-    assert!(own.iter().all(|name| !seen.contains(name)), "{seen}");
-    assert!(others.iter().all(|name| seen.contains(&format!("{name}/file"))), "{seen}");
-    // Also if the tree begins within such a path.
-    let state = folder.path().join("home/a/.local/state");
-    let seen = visited(&state, &LeftOut::default().without_own_folders(&state), true).join(" ");
-    assert!(!seen.contains("provision") && seen.contains("other/file"), "{seen}");
+    std::fs::write(folder.path().join("app/.git/HEAD"), "").unwrap();
+    std::fs::create_dir(folder.path().join("srv/state/provision/bin")).unwrap();
+    std::fs::write(folder.path().join("srv/state/provision/note"), "").unwrap();
+    for ahead in [false, true] {
+        let mut found = Vec::new();
+        let visit = |visit: Visit<'_>| {
+            if let Visit::Entry(entry) = visit {
+                let path = entry.path();
+                let is_within = own.iter().any(|own| path.starts_with(own));
+                assert_eq!(entry.own != Own::No, is_within, "{path:?}");
+                if entry.own == Own::Folder {
+                    found.push(path.display().to_string());
+                }
+            }
+            Ok(())
+        };
+        let (dir, left_out) = (Dir::open(folder.path()).unwrap(), LeftOut::default().with_own_folders(folder.path()));
+        if ahead { survey(&dir, &left_out, visit) } else { walk(&dir, &left_out, visit) }.unwrap();
+        found.sort();
+        let mut expected = own.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
 }
