@@ -14,7 +14,9 @@ use crate::host::environment::Environment;
 use crate::host::secret::Digester;
 use crate::host::state::StateFolder;
 use crate::plan_file::{Evaluated, Folder, Inputs, PlanFile, Relations, Selection};
-use crate::resource::{AnyResource, Prose, Rescue, RescueAnswer, RescueRequest, Restoring, Step, kind_info};
+use crate::resource::{
+    AnyResource, Prose, Rescue, RescueAnswer, RescueRequest, RescueStore, Restoring, Step, kind_info,
+};
 
 /// The steps that keep rescues: those of a plan file, and those that earlier runs of it have recorded. Nothing else of the plan
 /// file is evaluated before a rescue is restored.
@@ -36,7 +38,26 @@ struct Keeper {
     is_current: bool,
 }
 
+/// What was found of the rescues of several steps.
+#[derive(Default)]
+struct Found<'a> {
+    rescues: Vec<(&'a Keeper, Rescue)>,
+    /// Why the rescues of steps of the plan file cannot be listed.
+    failures: Vec<Failure>,
+    /// Why those of earlier runs cannot.
+    warnings: Vec<Failure>,
+}
+
 impl Keeper {
+    /// Whether the rescues of both steps are in the target that they share, whoever the steps' users are.
+    fn has_same_store(&self, other: &Self) -> bool {
+        let kept_at = |keeper: &Self| {
+            let store = keeper.step.resource.rescues().map(|rescues| rescues.store());
+            (store == Some(RescueStore::Target)).then(|| keeper.step.resource.target())
+        };
+        kept_at(self).is_some_and(|target| kept_at(other) == Some(target))
+    }
+
     /// Returns whether a rescue of this step is the same as one of `other`: both may find the rescues of one place.
     fn shares(&self, rescue: &Rescue, other: &Self, theirs: &Rescue) -> bool {
         let is_same_subject = self.id == other.id || self.step.resource.target() == other.step.resource.target();
@@ -160,16 +181,10 @@ impl Rescues {
         if let Some(id) = only.filter(|id| !self.keepers.iter().any(|keeper| keeper.id == *id)) {
             return Err(Failure::new(format!("no step `{id}` keeps rescues")).hint("omit the id to list all rescues"));
         }
-        let mut listed = Listed { warnings: self.unread.iter().cloned().collect(), ..Listed::default() };
-        let mut found: Vec<(&Keeper, Rescue)> = Vec::new();
-        for keeper in self.keepers.iter().filter(|keeper| only.is_none_or(|only| keeper.id == only)) {
-            match self.list_of(&keeper.step).await {
-                Ok(rescues) => add_new(&mut found, keeper, rescues),
-                Err(failure) if keeper.is_current => listed.failures.push(not_listed(keeper, failure)),
-                Err(failure) => listed.warnings.push(not_listed(keeper, failure)),
-            }
-        }
-        listed.rescues = found.into_iter().map(|(keeper, rescue)| (keeper.id.as_str(), rescue)).collect();
+        let Found { rescues, failures, warnings } = self.find(only).await;
+        let warnings = self.unread.iter().cloned().chain(warnings).collect();
+        let mut listed = Listed { failures, warnings, ..Listed::default() };
+        listed.rescues = rescues.into_iter().map(|(keeper, rescue)| (keeper.id.as_str(), rescue)).collect();
         // Ids start with the time, so this puts the newest first.
         listed.rescues.sort_by(|(_, one), (_, other)| other.id.cmp(&one.id));
         Ok(listed)
@@ -193,7 +208,8 @@ impl Rescues {
     /// There is no such rescue, or it cannot be restored.
     pub async fn restore(&self, id: &str) -> Result<Restored, NotPrepared> {
         let (keeper, Rescue { id, delete, .. }) = self.owner(id).await?;
-        let restoring = Restoring { id, claimed: self.claimed_by_others(keeper)?, is_past: !keeper.is_current };
+        let is_past = self.same_in_plan_file(keeper).next().is_none();
+        let restoring = Restoring { id, claimed: self.claimed_by_others(keeper)?, is_past };
         self.written(&keeper.step, RescueRequest::Restore(restoring), delete).await
     }
 
@@ -218,6 +234,25 @@ impl Rescues {
         self.targets.end().await;
     }
 
+    /// Lists the rescues of all steps, or of those with one id.
+    async fn find(&self, only: Option<&str>) -> Found<'_> {
+        let (mut found, mut past, mut listed) = (Found::default(), Vec::new(), Vec::new());
+        for keeper in self.keepers.iter().filter(|keeper| only.is_none_or(|only| keeper.id == only)) {
+            match self.list_of(&keeper.step).await {
+                Ok(rescues) => {
+                    listed.push(keeper);
+                    add_new(&mut found.rescues, keeper, rescues);
+                }
+                Err(failure) if keeper.is_current => found.failures.push(not_listed(keeper, failure)),
+                Err(failure) => past.push((keeper, failure)),
+            }
+        }
+        // What another step finds at the same place is everything that is there.
+        past.retain(|(keeper, _)| !listed.iter().any(|other| keeper.has_same_store(other)));
+        found.warnings = past.into_iter().map(|(keeper, failure)| past_not_listed(keeper, failure)).collect();
+        found
+    }
+
     async fn list_of(&self, step: &Step) -> Result<Vec<Rescue>, Failure> {
         match self.targets.rescue(step, RescueRequest::List).await? {
             RescueAnswer::List(rescues) => Ok(rescues),
@@ -231,13 +266,7 @@ impl Rescues {
             Some((step, id)) => (Some(step), id),
             None => (None, name),
         };
-        let (mut known, mut failures): (Vec<(&Keeper, Rescue)>, Vec<Failure>) = Default::default();
-        for keeper in self.keepers.iter().filter(|keeper| only.is_none_or(|only| keeper.id == only)) {
-            match self.list_of(&keeper.step).await {
-                Ok(rescues) => add_new(&mut known, keeper, rescues),
-                Err(failure) => failures.push(not_listed(keeper, failure)),
-            }
-        }
+        let Found { rescues: known, failures, warnings } = self.find(only).await;
         let (mut found, known): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, rescue)| rescue.id == id);
         if found.len() > 1 {
             let names: Vec<String> = found.iter().map(|(keeper, _)| format!("{}:{id}", keeper.id)).collect();
@@ -257,6 +286,8 @@ impl Rescues {
             let ids: Vec<&str> = known.iter().map(|(_, rescue)| rescue.id.as_str()).collect();
             format!("the rescues are {}", ids.join(", "))
         };
+        // It may also be one of these, which nobody can correct in the plan file.
+        let hint = warnings.iter().fold(hint, |hint, warning| format!("{hint}; {}", warning.message));
         Err(Failure::new(format!("no such rescue: {name}")).hint(hint))
     }
 
@@ -267,8 +298,17 @@ impl Rescues {
             OwnedPaths::InPlanFile(plan_file, inputs) => plan_file.owned_paths(inputs)?,
             OwnedPaths::Recorded(owned) => owned.clone(),
         };
-        owned.retain(|(_, id)| !keeper.is_current || *id != keeper.id);
+        let same: Vec<&str> = self.same_in_plan_file(keeper).collect();
+        owned.retain(|(_, id)| !same.contains(&id.as_str()));
         Ok(owned)
+    }
+
+    /// Returns the ids of the steps of the plan file that manage the same subject as a step that may be of an earlier run.
+    fn same_in_plan_file<'a>(&'a self, keeper: &Keeper) -> impl Iterator<Item = &'a str> {
+        let subject = |keeper: &Keeper| (keeper.step.resource.kind(), keeper.step.resource.target());
+        let wanted = subject(keeper);
+        let current = self.keepers.iter().filter(|keeper| keeper.is_current);
+        current.filter(move |other| subject(other) == wanted).map(|other| other.id.as_str())
     }
 }
 
@@ -331,9 +371,22 @@ fn step(recorded: &RescueStep) -> Option<Step> {
 }
 
 fn not_listed(keeper: &Keeper, failure: Failure) -> Failure {
-    let id = &keeper.id;
-    let which = if keeper.is_current { "" } else { " as it was in an earlier run" };
-    Failure { message: format!("cannot list the rescues of step `{id}`{which}: {}", failure.message), ..failure }
+    Failure { message: format!("cannot list the rescues of step `{}`: {}", keeper.id, failure.message), ..failure }
+}
+
+/// Returns why the rescues of a step of an earlier run cannot be listed. Nobody can correct that step.
+fn past_not_listed(keeper: &Keeper, failure: Failure) -> Failure {
+    let (id, resource) = (&keeper.id, &keeper.step.resource);
+    let message = format!("cannot list the rescues of step `{id}` as it was in an earlier run: {}", failure.message);
+    let place = || match resource.rescues().map(|rescues| rescues.store())? {
+        RescueStore::Target => Some(format!("they are in {}", resource.target())),
+        RescueStore::StateFolder => {
+            let whose = keeper.step.run_as.as_ref().map_or("your".to_owned(), |user| format!("{user}'s"));
+            Some(format!("those of {} are in the folder rescues of {whose} state folder", resource.target()))
+        }
+    };
+    let hint = failure.hint.filter(|hint| !hint.contains("run_as")).or_else(place);
+    Failure { message, hint }
 }
 
 fn wrong_answer() -> Failure {

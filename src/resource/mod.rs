@@ -46,7 +46,7 @@ pub use kinds::{
 };
 #[cfg(test)]
 pub use kinds::{KindVisitor, visit_kinds};
-pub use rescue::{Extraction, Rescue, RescueAnswer, RescueRequest, Rescues, Restoring};
+pub use rescue::{Extraction, Rescue, RescueAnswer, RescueRequest, RescueStore, Rescues, Restoring};
 pub use step::{Companion, Prose, Step};
 
 /// One kind of desired state. The implementing type is the resource as written in the plan file, with evaluated

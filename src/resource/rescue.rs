@@ -63,6 +63,18 @@ pub trait Rescues {
 
     /// Returns the minimal keys of a step that has the same rescues.
     fn rescue_keys(&self) -> serde_json::Value;
+
+    /// Returns where the rescues are.
+    fn store(&self) -> RescueStore;
+}
+
+/// Where the rescues of a step are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RescueStore {
+    /// In the step's target, for whoever owns it.
+    Target,
+    /// In the state folder of the step's user.
+    StateFolder,
 }
 
 /// The answer to a [`RescueRequest`] of the same name.

@@ -492,4 +492,47 @@ fn a_rescue_is_found_after_its_step_was_edited_or_removed() {
     }
     let unknown = run(&sandbox, &["rescue", "show", PLAN, "no-such-rescue"]).exits(1);
     assert!(unknown.stderr.contains("no such rescue: no-such-rescue"), "{unknown}");
+    // Another kind of step has the path by now, under the same id or another one.
+    sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /root/key");
+    for key in ["conf", "key"] {
+        let key_file =
+            format!("  - {{ id: {key}, key_file: {{ path: /srv/app.conf, source: {{ file: /root/key }} }} }}\n");
+        sandbox.write(PLAN, "root", format!("{head}{key_file}"));
+        run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
+        let refused = run(&sandbox, &["rescue", "restore", PLAN, id]).exits(1);
+        let told = format!("/srv/app.conf belongs to the step `{key}` now: a restore does not overwrite it");
+        assert!(refused.stderr.contains(&told) && refused.stderr.contains("--to DIR"), "{refused}");
+        sandbox.bash("root", "cmp /root/key /srv/app.conf");
+        run(&sandbox, &["rescue", "restore", PLAN, id, "--to", &format!("/root/copy-{key}")]).exits(0);
+        assert_eq!(sandbox.read(&format!("/root/copy-{key}/app.conf")), "mine\n");
+    }
+}
+
+/// Nobody can correct an earlier run: what is said of its steps is what is true, and does not hide what was asked.
+#[test]
+fn rescues_of_a_user_who_was_removed_are_told_of_and_hide_nothing() {
+    let step = |id: &str, more: &str| {
+        format!(
+            "name: app\nsteps:\n  - {{ id: {id}, {more}file: {{ path: /home/mallory/{id}, content: \"new\\n\" }} }}\n"
+        )
+    };
+    let sandbox = host(&step("conf", "run_as: mallory, "));
+    sandbox.write("/home/mallory/conf", "mallory", "mine\n");
+    run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
+    sandbox.write(PLAN, "root", step("other", ""));
+    sandbox.write("/home/mallory/other", "root", "mine too\n");
+    run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
+    sandbox.bash("root", "sed -i /mallory/d /etc/passwd");
+    let listed = run(&sandbox, &["rescue", "list", PLAN]).exits(0);
+    assert_eq!(listed.stdout.matches("  other  ").count(), 1, "{listed}");
+    let told = listed.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["no such user: mallory", "/home/mallory/conf are in the folder rescues of mallory's state folder"] {
+        assert!(told.contains(part), "{part}: {listed}");
+    }
+    assert!(!told.contains("run_as"), "{listed}");
+    let unknown = run(&sandbox, &["rescue", "show", PLAN, "no-such-rescue"]).exits(1);
+    let told = unknown.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["no such rescue: no-such-rescue", "the rescues are ", "no such user: mallory"] {
+        assert!(told.contains(part), "{part}: {unknown}");
+    }
 }

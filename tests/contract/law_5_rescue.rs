@@ -310,3 +310,42 @@ fn a_rescue_of_a_checkout_is_restored_after_its_step_was_removed() {
         assert_eq!(sandbox.read(&format!("{CHECKOUT}/{DAG}")), "hot fix\n", "{steps}");
     }
 }
+
+/// The rescues of a checkout go with it to another user, with the private files, and `run_as` of the step with them.
+#[test]
+fn rescues_follow_a_checkout_to_another_owner() {
+    let sandbox = in_the_way();
+    sandbox.bash("ubuntu", &format!("chmod 600 {CHECKOUT}/{NEW}"));
+    let apply = sandbox.provision("root", ["apply", PLAN, "--yes"]).run().exits(0);
+    let id = printed(&apply).rsplit(' ').next().unwrap().to_owned();
+    let tree = "/home/ubuntu/tree.yaml";
+    sandbox.bash("root", "chmod o+x /home/ubuntu /home/ubuntu/etl /home/ubuntu/etl/etl_dw");
+    let step = "dir_mode: \"u=rwx,go=rX\", file_mode: \"u=rwX,go=rX\"";
+    let step = format!("{{ path: {CHECKOUT}, owner: mallory, recursive: true, {step} }}");
+    sandbox.write(tree, "root", format!("name: t\nsteps:\n  - {{ id: t, directory: {step} }}\n"));
+    let given = sandbox.bash("root", &format!("{PROVISION} apply {tree} --yes"));
+    assert!(given.contains(".git/provision-private"), "{given}");
+    let private =
+        format!("cd {CHECKOUT}/.git; stat -c '%U %a' provision-private; find provision-private -perm /077 | wc -l");
+    assert_eq!(sandbox.bash("root", &private), "mallory 700\n0\n");
+    let edited = sandbox.read(PLAN).replace("operator: ubuntu ", "operator: mallory ");
+    sandbox.write(PLAN, "root", &edited);
+    for command in [["rescue", "list", PLAN, ""], ["rescue", "show", PLAN, &id]] {
+        let args = command.into_iter().filter(|word| !word.is_empty());
+        let outcome = sandbox.provision("root", args).run().exits(0);
+        assert!(outcome.stdout.contains(NEW) && outcome.stderr.is_empty(), "{outcome}");
+    }
+    let unknown = sandbox.provision("root", ["rescue", "show", PLAN, "nope"]).run().exits(1);
+    assert!(unknown.stderr.contains("no such rescue: nope") && !unknown.stderr.contains("run_as"), "{unknown}");
+    // If somebody else has the folder, the remedy is the one that helps.
+    sandbox.bash("root", &format!("chown -R root: {CHECKOUT}/.git/provision-private"));
+    let listed = sandbox.provision("root", ["rescue", "list", PLAN]).run().exits(1);
+    let told = listed.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains(".git/provision-private belongs to root") && !told.contains("accessible to others"),
+        "{listed}"
+    );
+    let remedy = told.split('`').find(|part| part.contains("chown")).unwrap_or_else(|| panic!("{listed}"));
+    sandbox.bash("root", &remedy.replace("sudo ", ""));
+    sandbox.provision("root", ["rescue", "show", PLAN, &id]).run().exits(0);
+}

@@ -11,7 +11,7 @@ use super::attributes::{ModeAndOwner, create_parents, of_new};
 use super::regular_file::{require_file, require_single_name};
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Extraction, Host, KeyError, KindInfo, Need, ObserveContext,
-    RescueAnswer, RescueRequest, Rescues, Resource, Site,
+    RescueAnswer, RescueRequest, RescueStore, Rescues, Resource, Site,
 };
 use crate::failure::Failure;
 use crate::host::fs::{self, Attributes, Place};
@@ -123,6 +123,10 @@ impl Resource for File {
 impl Rescues for File {
     fn rescue_keys(&self) -> serde_json::Value {
         serde_json::json!({ "path": self.path.to_string_lossy(), "content": "" })
+    }
+
+    fn store(&self) -> RescueStore {
+        RescueStore::StateFolder
     }
 
     fn rescue(&self, request: &RescueRequest, cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {

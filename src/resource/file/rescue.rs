@@ -159,6 +159,10 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, wanted: &Restori
     let id = wanted.id.as_str();
     let dir = cx.state_folder()?.existing(Part::Rescues)?.ok_or_else(|| unknown(path, id))?;
     let (header, bytes) = read(&dir, id, path)?;
+    if let Some((_, owner)) = wanted.claimed.iter().find(|(claimed, _)| *claimed == **path) {
+        return Err(Failure::new(format!("{path} belongs to the step `{owner}` now: a restore does not overwrite it"))
+            .hint("write the rescue to a new directory: add `--to DIR` to the command"));
+    }
     let place = Place::find(path)?;
     if !place.missing_parents.is_empty() {
         let parent = path.parent().map(shell_word).unwrap_or_default();
@@ -192,8 +196,7 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, wanted: &Restori
                 .hint(format!("move it aside: `{}`", aside(path))));
         }
     }
-    let is_owned = !wanted.is_past || wanted.claimed.iter().any(|(claimed, _)| *claimed == **path);
-    if is_owned {
+    if !wanted.is_past {
         notes
             .push("the next apply of the step replaces it again: change its content in the plan file first".to_owned());
     }

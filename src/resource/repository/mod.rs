@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Rescue, RescueAnswer,
-    RescueRequest, Rescues, Resource, Site,
+    RescueRequest, RescueStore, Rescues, Resource, Site,
 };
 use crate::failure::Failure;
 use crate::git::remote::scratch;
@@ -133,6 +133,10 @@ impl Resource for Repository {
 impl Rescues for Repository {
     fn rescue_keys(&self) -> serde_json::Value {
         serde_json::json!({ "path": self.path.to_string_lossy(), "branch": self.branch })
+    }
+
+    fn store(&self) -> RescueStore {
+        RescueStore::Target
     }
 
     fn rescue(&self, request: &RescueRequest, _cx: &ExecuteContext) -> Result<RescueAnswer, Failure> {
