@@ -18,7 +18,9 @@ use super::secret_uses::{SecretUse, SecretUses};
 const FUEL: u64 = 200_000;
 
 /// Functions, which templates look up like variables.
-const FUNCTIONS: [&str; 6] = ["env_var", "secret", "range", "dict", "namespace", "debug"];
+const FUNCTIONS: [&str; 5] = ["env_var", "secret", "range", "dict", "namespace"];
+/// A function of Jinja that writes out everything that Jinja knows.
+const DEBUG: &str = "debug";
 
 /// The values from outside the plan file that are a part of a password in a URL, by name. No template shows them elsewhere.
 #[derive(Debug, Clone, Default)]
@@ -94,6 +96,7 @@ impl Lookup {
     /// Jinja with the functions of plan files.
     pub(super) fn environment(self: &Arc<Self>) -> Environment<'static> {
         let mut jinja = Environment::new();
+        jinja.remove_global(DEBUG);
         jinja.set_undefined_behavior(UndefinedBehavior::Strict);
         jinja.set_fuel(Some(FUEL));
         let env = Arc::clone(self);

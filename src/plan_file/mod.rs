@@ -56,7 +56,7 @@ use template::Evaluator;
 
 use crate::host::warehouse::ConnectionSpec;
 use crate::plan::claim::{Claim, Unseen};
-use crate::resource::reference::Shape;
+use crate::resource::reference::{Reference, Shape};
 use crate::resource::{AnyResource, Companion, Prose, Step, kind_info};
 
 /// A step as `explain` shows it.
@@ -436,13 +436,15 @@ impl PlanFile {
         let secrets: BTreeSet<String> = named.collect();
         // The texts before evaluation.
         let texts = RefCell::new(Vec::new());
+        // With a text in the plan file, a template beside it is one too many, whatever is in it.
+        let folder = if has_document(&written.body, reference) { &Folder::Unread } else { &self.folder };
         let value_of = |key: &str, value: &Node| match reference.key(key).map(|key| key.shape) {
             Some(Shape::Document) => {
                 texts.borrow_mut().extend(value.text().map(str::to_owned));
                 evaluator.document(value, &secrets)
             }
             Some(Shape::TemplateFile) => {
-                let (node, read) = evaluator.template_file(value, &secrets, &self.folder)?;
+                let (node, read) = evaluator.template_file(value, &secrets, folder)?;
                 if let Some((companion, text)) = read {
                     companions.borrow_mut().push(companion);
                     texts.borrow_mut().push(text);
@@ -500,6 +502,15 @@ fn max_changes(node: &Node) -> Result<Option<u64>, Diagnostic> {
         Some(_) => *error.problem,
         None => Diagnostic::at(node.span.clone(), "`max_changes` has to be a whole number, 0 or more")
             .help("the step is blocked if it would change more things than that; leave it out for no limit"),
+    })
+}
+
+/// Whether a body gives a text under a key of its own.
+fn has_document(body: &Node, reference: &Reference) -> bool {
+    let Value::Mapping(pairs) = &body.value else { return false };
+    pairs.iter().any(|(key, value)| {
+        let shape = key.text().and_then(|key| reference.key(key)).map(|key| key.shape);
+        matches!(shape, Some(Shape::Document)) && matches!(value.value, Value::Scalar(_)) && !value.is_null()
     })
 }
 

@@ -536,3 +536,13 @@ fn rescues_of_a_user_who_was_removed_are_told_of_and_hide_nothing() {
         assert!(told.contains(part), "{part}: {unknown}");
     }
 }
+
+/// Two keys are one too many, whatever is in the template.
+#[test]
+fn content_beside_a_template_that_does_not_exist_is_reported() {
+    let sandbox = host(&WITH_TEMPLATE.replace("template:", "content: a, template:"));
+    let checked = run(&sandbox, &["validate", PLAN]).exits(1);
+    let told = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(told.contains("a file has `content` or a `template`, not both"), "{checked}");
+    assert!(!told.contains("does not exist"), "{checked}");
+}
