@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{LOGS, Outcome, Running, Sandbox};
+use crate::sandbox::{LOGS, Outcome, PROVISION, Running, Sandbox};
 
 const TREE: &str = "/srv/app/logs";
 
@@ -210,4 +210,36 @@ steps:
     let owners = sandbox.bash("root", "stat -c '%n %u:%g %a' /srv/a/b/c /srv/a/b/c/d /srv/a/o/p");
     assert_eq!(owners, "/srv/a/b/c 7:8 750\n/srv/a/b/c/d 7:8 750\n/srv/a/o/p 7:8 750\n");
     sandbox.provision("root", ["plan", "/srv/trees.yaml", "--detailed-exitcode"]).run().exits(0);
+}
+
+/// Root's state is for root alone. Other users' goes to the tree's owner, and is opened to nobody, wherever they have it.
+#[test]
+fn what_provision_keeps_in_a_tree_stays_closed_and_the_plan_says_so() {
+    let sandbox = Sandbox::new();
+    let file = "name: f\nsteps:\n  - { id: f, file: { path: /home/ubuntu/f, content: new, mode: \"0600\" } }\n";
+    sandbox.write("/home/ubuntu/f.yaml", "ubuntu", file);
+    sandbox.write("/home/ubuntu/f", "ubuntu", "s3cret");
+    sandbox.bash("root", "install -d -o ubuntu /srv/home; cp /home/ubuntu/f.yaml /root/f.yaml");
+    sandbox.bash("ubuntu", &format!("XDG_STATE_HOME=/srv/home/state {PROVISION} apply f.yaml --yes"));
+    sandbox.bash("root", &format!("chmod 644 /home/ubuntu/f; {PROVISION} apply f.yaml --yes"));
+    for (path, note) in [
+        ("/srv/home", "modes stay as they are where provision keeps its state or rescues: state/provision"),
+        ("/var/lib", "left out, because it is for root alone: /var/lib/provision"),
+    ] {
+        let step =
+            format!("{{ path: {path}, recursive: true, owner: mallory, dir_mode: \"0755\", file_mode: \"0644\" }}");
+        sandbox.write("/root/d.yaml", "root", format!("name: d\nsteps:\n  - {{ id: d, directory: {step} }}\n"));
+        for _ in 0..2 {
+            let planned = sandbox.provision("root", ["plan", "d.yaml", "-v"]).env("COLUMNS", "300").run().exits(0);
+            assert!(planned.stdout.contains(note), "{planned}");
+            sandbox.provision("root", ["apply", "d.yaml", "--yes"]).run().exits(0);
+        }
+    }
+    let opened = "find /srv/home/state/provision /var/lib/provision -perm /077; stat -c '%U' /srv/home/state/provision";
+    assert_eq!(sandbox.bash("root", opened), "mallory\n");
+    assert_eq!(
+        sandbox.bash("root", "find /srv/home/state/provision ! -user mallory; find /var/lib/provision ! -user root"),
+        ""
+    );
+    assert_eq!(sandbox.bash("root", "cat /srv/home/state/provision/rescues/* | tail -n +2"), "s3cret");
 }

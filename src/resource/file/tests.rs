@@ -234,6 +234,25 @@ fn a_file_that_was_written_to_after_the_plan_is_not_replaced() {
     assert_eq!(std_fs::read_to_string(&path).unwrap(), "newer, by hand");
 }
 
+/// Somebody may have closed it, for instance.
+#[test]
+fn a_file_whose_mode_or_owner_changed_after_the_plan_is_not_replaced() {
+    for change in [|path: &Path| chmod(path, 0o600), |path: &Path| chown(path, 50000, 0)] {
+        let (top, own) = places();
+        let path = own.join("app.conf");
+        std_fs::write(&path, "old").unwrap();
+        chmod(&path, 0o644);
+        let wanted = file(&path, "content: new");
+        let cx = context(top.path(), &[]);
+        let planned = plan(&wanted, &cx).unwrap().unwrap();
+        change(&path);
+        let now_has = attributes(&path);
+        let failure = now(wanted.execute(&planned.changes[0], &ExecuteContext::new(cx, "test"))).unwrap_err();
+        assert!(failure.message.contains("was changed meanwhile"), "{failure}");
+        assert_eq!((std_fs::read_to_string(&path).unwrap().as_str(), attributes(&path)), ("old", now_has));
+    }
+}
+
 #[test]
 fn a_user_works_with_its_own_rights() {
     let name = concat!(module_path!(), "::a_user_works_with_its_own_rights");

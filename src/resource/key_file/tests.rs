@@ -68,6 +68,24 @@ fn rotated_keys_keep_their_owner() {
 }
 
 #[test]
+fn keys_whose_mode_or_owner_changed_after_the_plan_are_not_replaced() {
+    let (old, new) = keys();
+    for change in [|path: &Path| chmod(path, 0o400), |path: &Path| chown(path, 50000, 0)] {
+        let folder = folder();
+        let path = folder.path().join("key");
+        std_fs::write(&path, &old).unwrap();
+        chmod(&path, 0o600);
+        let (step, cx) = (key_file(&path, "mode: '0600'"), context(Some(&new)));
+        let planned = plan(&step, &cx).unwrap().unwrap();
+        change(&path);
+        let now_has = attributes(&path);
+        let failure = now(step.execute(&planned.changes[0], &ExecuteContext::new(cx, "test"))).unwrap_err();
+        assert!(failure.message.contains("was changed meanwhile"), "{failure}");
+        assert_eq!((std_fs::read(&path).unwrap(), attributes(&path)), (old.clone(), now_has));
+    }
+}
+
+#[test]
 fn line_endings_removed_by_a_shell_are_restored() {
     let folder = folder();
     for more in [&["-t", "ed25519"][..], &["-t", "ecdsa", "-m", "PEM"]] {
