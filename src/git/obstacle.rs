@@ -377,7 +377,7 @@ impl Obstacle {
             ))
             .hint(format!("unstage it: `{}`", git_with_paths(top, "reset -q", [path]))),
             Self::UnsafeName { path } => {
-                Failure::new(format!("the remote's tree has the path {path}, which git does not check out: it leads out of the checkout, or into its git directory"))
+                Failure::new(format!("the remote's tree has the path {path}, a name that git does not check out: it leads out of the checkout, or means .git or .gitmodules on some file system"))
                     .hint("find out who can push to the remote")
             }
         }

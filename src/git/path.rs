@@ -51,33 +51,46 @@ impl RepoPath {
         self.0.len() > top.0.len() && self.0[top.0.len()] == b'/' && self.0.starts_with(&top.0)
     }
 
-    /// Whether it leads neither out of the checkout nor into the git directory, on any file system. git checks the names that mean
-    /// `.git` on NTFS everywhere (core.protectNTFS, git-config(1); CVE-2019-1353).
+    /// Whether git checks it out: it leads neither out of the checkout nor into the git directory, on any file system. git checks the
+    /// names that mean `.git` on NTFS everywhere, and takes a backslash for a separator (core.protectNTFS, git-config(1);
+    /// `verify_path` in its read-cache.c; CVE-2019-1353).
     pub fn is_safe(&self) -> bool {
+        let parts = || self.0.split(|byte| *byte == b'/');
         !self.0.contains(&0)
-            && self.0.split(|byte| *byte == b'/').all(|part| {
-                !(part.is_empty() || part == b"." || part == b".." || is_ntfs_name_of(part, &[".git", "git~1"]))
-            })
+            && !parts().any(|part| part.is_empty() || part == b"." || part == b"..")
+            && !self.windows_parts().any(|part| is_ntfs_name_of(part, b".git") || is_ntfs_name_of(part, b"git~1"))
     }
 
-    /// Whether its last part means `.gitmodules`, which git refuses as a symlink (CVE-2018-11235).
+    /// Whether a part of it means `.gitmodules` on some file system, which git refuses as a symlink (`is_ntfs_dotgitmodules` in its
+    /// path.c; CVE-2018-11235).
     pub fn is_gitmodules(&self) -> bool {
-        let name = self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        let short =
-            (1..=4).map(|number| format!("gitmod~{number}")).chain((1..=9).map(|number| format!("gi7eba~{number}")));
-        let names: Vec<String> = short.chain([".gitmodules".to_owned()]).collect();
-        is_ntfs_name_of(name, &names)
+        self.windows_parts().any(|part| is_ntfs_name_of(part, b".gitmodules") || is_short_gitmodules(part))
+    }
+
+    fn windows_parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|byte| matches!(byte, b'/' | b'\\'))
     }
 }
 
-/// Whether a name is one of these on NTFS, where case does not count, dots and blanks at the end do not, and a colon begins the
-/// name of a stream.
-fn is_ntfs_name_of(name: &[u8], names: &[impl AsRef<[u8]>]) -> bool {
-    names.iter().map(AsRef::as_ref).any(|known| {
-        let (begin, rest) = name.split_at(known.len().min(name.len()));
-        let rest = rest.iter().find(|byte| !matches!(byte, b'.' | b' '));
-        begin.eq_ignore_ascii_case(known) && matches!(rest, None | Some(b':' | b'\\'))
-    })
+/// Whether a name is another one on NTFS, where case does not count, dots and blanks at the end do not, and a colon begins the name of
+/// a stream.
+fn is_ntfs_name_of(name: &[u8], known: &[u8]) -> bool {
+    let (begin, rest) = name.split_at(known.len().min(name.len()));
+    begin.eq_ignore_ascii_case(known)
+        && matches!(rest.iter().find(|byte| !matches!(byte, b'.' | b' ')), None | Some(b':'))
+}
+
+/// Whether a name is one of those that NTFS makes for `.gitmodules`: `gitmod~1` to `gitmod~4`, or eight characters that begin like a
+/// hash of it and end in a number, such as `gi7eba~1` or `gi7e~100`.
+fn is_short_gitmodules(name: &[u8]) -> bool {
+    let Some((short, _)) = name.split_at_checked(8).filter(|(short, _)| is_ntfs_name_of(name, short)) else {
+        return false;
+    };
+    let Some(tilde) = short.iter().position(|byte| *byte == b'~') else { return false };
+    let (begin, number) = (&short[..tilde], &short[tilde + 1..]);
+    let is_hash = b"gi7eba".get(..tilde).is_some_and(|hash| begin.eq_ignore_ascii_case(hash));
+    let is_number = number.first().is_some_and(|digit| *digit != b'0') && number.iter().all(u8::is_ascii_digit);
+    is_hash && is_number || begin.eq_ignore_ascii_case(b"gitmod") && matches!(number, [b'1'..=b'4'])
 }
 
 impl fmt::Display for RepoPath {
@@ -145,9 +158,20 @@ mod tests {
         {
             assert!(RepoPath::new(name).is_safe(), "{name}");
         }
-        for name in [".gitmodules", "a/.GITMODULES .", "gitmod~4", "gi7eba~1", ".gitmodules:x"] {
+        for name in [
+            ".gitmodules",
+            "a/.GITMODULES .",
+            "gitmod~4",
+            "gi7eba~1",
+            ".gitmodules:x",
+            "gi7eb~10",
+            "Gi7e~100.",
+            "a\\.gitmodules",
+        ] {
             assert!(RepoPath::new(name).is_gitmodules(), "{name}");
         }
-        assert!(!RepoPath::new(".gitmodules/a").is_gitmodules() && !RepoPath::new("gitmod~5").is_gitmodules());
+        for name in ["gitmod~5", "gi7eba~0", "gi7eba1", "gi8eba~1", ".gitmodules2", "gi7eba~12", "~1234567x"] {
+            assert!(!RepoPath::new(name).is_gitmodules(), "{name}");
+        }
     }
 }

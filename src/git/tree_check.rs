@@ -49,7 +49,8 @@ fn search(view: &Repository, tree: &Tree<'_>, found: &mut Vec<Obstacle>) -> Resu
             let path = [folder.as_slice(), entry.name_bytes()].concat();
             // A comparison of trees leaves `.` and `..` out, and a checkout fails at them.
             let (name, is_link) = (RepoPath::new(entry.name_bytes()), entry.filemode() == 0o120_000);
-            if !name.is_safe() || is_link && name.is_gitmodules() {
+            let is_one_name = !entry.name_bytes().contains(&b'/');
+            if !is_one_name || !name.is_safe() || is_link && name.is_gitmodules() {
                 found.push(Obstacle::UnsafeName { path: RepoPath::new(path) });
                 continue;
             }

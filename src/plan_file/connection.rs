@@ -1,6 +1,6 @@
 //! A connection of the plan file: what its URL leaves out, and whether the plan file or the environment makes it wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::node::Node;
@@ -44,7 +44,7 @@ pub fn is_of_value(connection: &Node, problem: &Diagnostic) -> bool {
     problem.variable.is_none() && url_template(connection).is_some_and(|(_, span)| inside(span))
 }
 
-/// Returns whether the problem comes from a variable of the environment that is set. Without it the plan file may be right.
+/// Returns whether the problem may come from a variable of the environment that is set.
 pub(super) fn is_of_environment(connection: &Node, problem: &Diagnostic, origins: &Origins, inputs: &Inputs) -> bool {
     is_of_value(connection, problem)
         && of_url(connection, origins).iter().any(|origin| match origin {
@@ -52,6 +52,24 @@ pub(super) fn is_of_environment(connection: &Node, problem: &Diagnostic, origins
             Origin::AnyEnvironment => true,
             Origin::Given(_) => false,
         })
+}
+
+/// Returns the inputs without the environment that the URL is made from. A problem that is still there is one of the plan file.
+pub(super) fn without_environment(connection: &Node, origins: &Origins, inputs: &Inputs) -> Inputs {
+    let used = of_url(connection, origins);
+    let env = match used.contains(&Origin::AnyEnvironment) {
+        true => BTreeMap::new(),
+        false => {
+            let is_used = |name: &str| used.contains(&Origin::Environment(name.to_owned()));
+            inputs
+                .env
+                .iter()
+                .filter(|(name, _)| !is_used(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
+        }
+    };
+    Inputs { env, ..inputs.clone() }
 }
 
 /// Names in the hint what the URL takes from outside the plan file, because the message is about its value. The template itself is
@@ -74,7 +92,7 @@ pub(super) fn with_origins(connection: &Node, origins: &Origins, mut problem: Di
         let names: Vec<String> = environment.into_iter().chain(given).collect();
         let found = match names.is_empty() {
             true => "the url is a template: check the values that it uses".to_owned(),
-            false => format!("the url is made from {}: check the value", names.join(" and ")),
+            false => format!("the url is made from {}: check it and the value", names.join(" and ")),
         };
         problem.help = Some(problem.help.map_or(found.clone(), |help| format!("{help}; {found}")));
     }

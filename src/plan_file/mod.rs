@@ -44,7 +44,7 @@ pub use file::PlanFile;
 pub use literal::literal;
 pub use template::{HostAccess, Inputs};
 
-use connection::{Problem, completed, is_of_environment, is_of_value, with_origins};
+use connection::{Problem, completed, is_of_environment, is_of_value, with_origins, without_environment};
 use diagnostic::Source;
 use file::StepSource;
 use keys::by_key;
@@ -117,8 +117,8 @@ impl PlanFile {
         Ok(Self { source, folder: Folder::Unread, name, vars, misdeclared, connections, steps, ids, flaws })
     }
 
-    /// Evaluates the selected steps and checks them together. The other steps are not evaluated, so their environment
-    /// variables may be unset.
+    /// Evaluates the selected steps and checks them together. Environment variables of the other steps may be unset: those that
+    /// cannot be evaluated are left out.
     ///
     /// # Errors
     /// Every problem of the selected steps and of the selection. An unset environment variable is a problem. Steps that would undo
@@ -262,7 +262,15 @@ impl PlanFile {
                 Err(found) => found,
             };
             // The plan file is checked, and not the environment that it is checked in.
-            found.retain(|problem| !is_of_environment(node, problem, &origins, inputs));
+            if found.iter().any(|problem| is_of_environment(node, problem, &origins, inputs)) {
+                let inputs = without_environment(node, &origins, inputs);
+                let connection = self.connection(node, &self.evaluator(&inputs));
+                found = match connection.map(|spec| completed(node, spec, &inputs)) {
+                    Ok(Err(Problem::OfPlanFile(problem))) => vec![*problem],
+                    Ok(_) => Vec::new(),
+                    Err(found) => found,
+                };
+            }
             problems.extend(found.into_iter().map(|problem| with_origins(node, &origins, problem)));
         }
         let mut steps = Vec::new();

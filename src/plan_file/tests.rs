@@ -219,3 +219,24 @@ fn a_password_in_a_template_of_a_url_is_not_shown_when_its_value_is_wrong() {
     }
     assert!(wrong >= 12, "{wrong}");
 }
+
+#[test]
+fn a_mistake_in_a_url_is_one_whatever_the_environment_is() {
+    for (url, is_valid) in [
+        ("postgresql://u@{{ env_var('H', 'h') }}/d?sslmode=foo", false),
+        ("postgresql://{{ env_var('H', 'u') }}@{{ '[x' }}/d", false),
+        ("postgresql://u@{{ env_var('H', 'h') }}/d", true),
+        ("postgresql://u@{{ env_var('H') }}/d", true),
+    ] {
+        let text = format!(
+            "name: x\nconnections:\n  w: {{ url: \"{url}\" }}\nsteps:\n  \
+             - {{ id: t, table: {{ connection: w, ddl: \"CREATE TABLE s.t (a int)\" }} }}\n"
+        );
+        let plan = PlanFile::parse("x.yaml", &text).unwrap();
+        for host in [None, Some("h"), Some("h:99999999"), Some("[x"), Some("")] {
+            let env = host.map(|host| ("H".to_owned(), host.to_owned())).into_iter().collect();
+            let inputs = Inputs { env, ..Inputs::default() };
+            assert_eq!(plan.validate(&inputs).is_ok(), is_valid, "{url} {host:?}");
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! The launcher's side of the worker protocol. There is one worker per user, started when it is first needed.
+//! The launcher's side of the worker protocol. There is one worker per user. The launching user's is forked when the
+//! program starts, and others are started when they are first needed.
 
 use crate::failure::Failure;
 use crate::host::users::User;
@@ -7,8 +8,9 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
 
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
@@ -155,34 +157,12 @@ impl Worker {
         };
         let name = other.as_ref().map_or(me.name.clone(), |user| user.name.clone());
         let starting = spans::worker_start(&name);
-        let started = match other {
-            None => match take_own() {
-                Some(forked) => Started::forked(forked, &name),
-                None => Started::spawn(me, None, &name),
-            },
-            Some(_) => Started::spawn(me, other.as_ref(), &name),
-        };
-        let Started { mut process, mut input, output, mut errors } = started?;
-        let stderr = tokio::spawn(async move {
-            let mut text = Vec::new();
-            // A worker's messages are short. The bound enforces that.
-            let read = (&mut errors).take(64 << 10).read_to_end(&mut text).await;
-            read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
-        });
-        let mut output = BufReader::new(output);
-        let greeting = handshake(&mut input, &mut output, &workers.run, &workers.digester, steps);
-        let greeted = starting.instrument(greeting).await;
-        if let Err(error) = greeted {
-            drop(input);
-            let stderr = stderr.await.unwrap_or_default();
-            process.end().await;
-            return Err(not_started(me, &name, other.is_some(), &error, &stderr));
-        }
+        let connected = starting.instrument(Started::any(workers, other.as_ref(), &name, steps)).await?;
+        let Connected { mut process, input, output } = connected;
         let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
-        let answers = dispatch_answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress));
-        let answers = tokio::spawn(answers);
-        if let Process::Forked { closed, .. } = &mut process {
-            *closed = Some(answers);
+        let answers = tokio::spawn(dispatch_answers(output, Arc::clone(&waiting), Arc::clone(&workers.progress)));
+        if let Process::Forked { answers: reading, .. } = &mut process {
+            *reading = Some(answers);
         }
         Ok(Worker {
             user: name,
@@ -218,22 +198,29 @@ enum Process {
     Spawned(Child),
     Forked {
         pid: Pid,
-        /// Reads the answers, and ends when the worker has closed its output.
-        closed: Option<JoinHandle<()>>,
+        /// Reads the answers. Tells in the end whether the worker has closed its output.
+        answers: Option<JoinHandle<bool>>,
     },
 }
+
+/// How often a worker is asked whether it has ended, if it may take long.
+const END_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Process {
     /// Waits until the worker has ended. The exit status does not matter, because every expected answer has arrived.
     async fn end(&mut self) {
         match self {
             Self::Spawned(child) => drop(child.wait().await),
-            Self::Forked { pid, closed } => {
-                if let Some(closed) = closed.take() {
-                    drop(closed.await);
+            Self::Forked { pid, answers } => {
+                // A worker closes its output only by ending, which then does not take long.
+                if let Some(answers) = answers.take()
+                    && answers.await.is_ok_and(|is_closed| is_closed)
+                {
+                    let _ = waitpid(*pid, None);
                 }
-                // A worker closes its output only by ending, so this does not take long.
-                let _ = waitpid(*pid, None);
+                while let Ok(WaitStatus::StillAlive) = waitpid(*pid, Some(WaitPidFlag::WNOHANG)) {
+                    tokio::time::sleep(END_INTERVAL).await;
+                }
             }
         }
     }
@@ -247,7 +234,49 @@ struct Started {
     errors: pipe::Receiver,
 }
 
+/// A worker that has its steps, and the pipes to it.
+struct Connected {
+    process: Process,
+    input: pipe::Sender,
+    output: BufReader<pipe::Receiver>,
+}
+
 impl Started {
+    /// Starts a worker and sends it its steps. The launching user's has been forked already, unless it was used or has failed.
+    async fn any(workers: &Workers, other: Option<&User>, name: &str, steps: &Tasks) -> Result<Connected, Failure> {
+        // A forked worker may have been ended while the launcher read secrets. Another one can do the same.
+        if other.is_none()
+            && let Some(forked) = take_own()
+            && let Ok(started) = Self::forked(forked, name)
+            && let Ok(connected) = started.connect(workers, steps).await
+        {
+            return Ok(connected);
+        }
+        let connected = Self::spawn(&workers.me, other, name)?.connect(workers, steps).await;
+        connected.map_err(|(error, stderr)| not_started(&workers.me, name, other.is_some(), &error, &stderr))
+    }
+
+    /// Sends the steps. Fails with the error and what the worker wrote to standard error.
+    async fn connect(self, workers: &Workers, steps: &Tasks) -> Result<Connected, (std::io::Error, String)> {
+        let Self { mut process, mut input, output, mut errors } = self;
+        let stderr = tokio::spawn(async move {
+            let mut text = Vec::new();
+            // A worker's messages are short. The bound enforces that.
+            let read = (&mut errors).take(64 << 10).read_to_end(&mut text).await;
+            read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
+        });
+        let mut output = BufReader::new(output);
+        match handshake(&mut input, &mut output, &workers.run, &workers.digester, steps).await {
+            Ok(()) => Ok(Connected { process, input, output }),
+            Err(error) => {
+                drop((input, output));
+                let stderr = stderr.await.unwrap_or_default();
+                process.end().await;
+                Err((error, stderr))
+            }
+        }
+    }
+
     fn spawn(me: &User, other: Option<&User>, name: &str) -> Result<Self, Failure> {
         let mut child = command(me, other)?
             .stdin(Stdio::piped())
@@ -266,7 +295,7 @@ impl Started {
     }
 
     fn forked(Forked { pid, input, output, errors }: Forked, name: &str) -> Result<Self, Failure> {
-        let process = Process::Forked { pid, closed: None };
+        let process = Process::Forked { pid, answers: None };
         Self::with_pipes(process, input, output, errors).map_err(|error| no_process(name, &error))
     }
 
@@ -308,8 +337,13 @@ async fn handshake(
     }
 }
 
-async fn dispatch_answers(mut output: BufReader<pipe::Receiver>, waiting: Waiting, progress: Arc<Progress>) {
-    while let Ok(Some(Frame::Message(answer))) = frame::receive::<Answer>(&mut output).await {
+/// Passes answers on. Returns whether the worker has closed its output, and not sent what cannot be read.
+async fn dispatch_answers(mut output: BufReader<pipe::Receiver>, waiting: Waiting, progress: Arc<Progress>) -> bool {
+    let is_closed = loop {
+        let answer = match frame::receive::<Answer>(&mut output).await {
+            Ok(Some(Frame::Message(answer))) => answer,
+            other => break matches!(other, Ok(None)),
+        };
         if let Answer::Recorded(records) = answer {
             records.into_iter().for_each(telemetry::take);
             continue;
@@ -335,8 +369,9 @@ async fn dispatch_answers(mut output: BufReader<pipe::Receiver>, waiting: Waitin
             // If the run was stopped, nothing waits for the answer and it is dropped.
             drop(sender.send(answer));
         }
-    }
+    };
     waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    is_closed
 }
 
 /// Returns the command that starts a worker. Run by root or through sudo, the worker starts as root and changes to its
@@ -391,10 +426,10 @@ fn no_process(name: &str, error: &std::io::Error) -> Failure {
 
 fn not_started(me: &User, name: &str, by_sudo: bool, error: &std::io::Error, stderr: &str) -> Failure {
     if !by_sudo || me.uid == 0 {
-        let detail = if stderr.is_empty() { error.to_string() } else { stderr.to_owned() };
+        let detail = if stderr.is_empty() { io_error_text(error) } else { stderr.to_owned() };
         return Failure::new(format!("cannot start a worker as {name}: {detail}"));
     }
-    let detail = if stderr.is_empty() { error.to_string() } else { stderr.to_owned() };
+    let detail = if stderr.is_empty() { io_error_text(error) } else { stderr.to_owned() };
     Failure::new(format!("cannot act as {name}: {detail}")).hint(format!(
         "run provision as root, or allow {} to use sudo without a password (test it with `sudo -n true`)",
         me.name

@@ -1,7 +1,7 @@
 //! The launching user's worker. It is forked when the program starts, so that it need not load the program a second time.
 //!
-//! At that time the launcher has read nothing but its arguments and has one thread. The worker therefore inherits no secret but
-//! those in the environment, which it overwrites before it does anything else.
+//! At that time the launcher has read nothing but its arguments, which `ps` shows to everybody, and has one thread. The worker therefore
+//! inherits no secret but those in the environment, which it overwrites before it does anything else.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};

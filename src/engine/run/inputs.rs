@@ -21,7 +21,7 @@ use crate::host::machine;
 use crate::host::secret::{Digest, Digester, Secret};
 use crate::host::users::User;
 use crate::host::warehouse::{ClientDefaults, ConnectionSecrets, ConnectionSpec};
-use crate::plan_file::{Evaluated, HostAccess, Inputs, PlanFile, Selection};
+use crate::plan_file::{Evaluated, Folder, HostAccess, Inputs, PlanFile, Selection};
 use crate::resource::{Companion, Step};
 
 /// The maximum size of the steps that a run records for `rescue`, in bytes. A record has at most 1 MiB.
@@ -111,8 +111,13 @@ impl RunInputs {
     /// replaced by `…`, as a saved plan does not contain it either.
     pub fn restore_arguments(&self, plan_file: &PlanFile) -> String {
         let selection = Selection { only: plan_file.ids_that_keep_rescues(), skip: Vec::new() };
+        if selection.only.is_empty() {
+            return String::new();
+        }
+        // Only the paths are needed. The run may have moved the templates of the plan file meanwhile.
+        let places_of = plan_file.clone().in_folder(Folder::Unread);
         let places = |inputs: &Inputs| -> Option<Vec<String>> {
-            let steps = plan_file.evaluate_alone(inputs, &selection).ok()?.steps;
+            let steps = places_of.evaluate_alone(inputs, &selection).ok()?.steps;
             Some(
                 steps
                     .iter()
@@ -120,16 +125,17 @@ impl RunInputs {
                     .collect(),
             )
         };
-        let Some(with) = places(&self.templates).filter(|_| !selection.only.is_empty()) else { return String::new() };
+        let given = Inputs { host: HostAccess::None, ..self.templates.clone() };
+        let with = places(&given);
         let kept = self.flags_to_keep(plan_file).vars;
         let words = self.templates.vars.iter().filter_map(|(name, value)| {
-            let mut inputs = self.templates.clone();
+            let mut inputs = given.clone();
             inputs.vars.remove(name);
             let value = match kept.get(name) {
                 Some(Var::Value(_)) => shell_word(value),
                 _ => "…".to_owned(),
             };
-            (places(&inputs).as_ref() != Some(&with)).then(|| format!(" --var {name}={value}"))
+            (with.is_none() || places(&inputs) != with).then(|| format!(" --var {name}={value}"))
         });
         words.collect()
     }

@@ -107,12 +107,11 @@ const BEGIN: &str = "-----BEGIN ";
 const OPENSSH_BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const OPENSSH_END: &str = "-----END OPENSSH PRIVATE KEY-----";
 /// How files begin that these programs have encrypted.
-const ENCRYPTED_BY: [(&str, &str); 5] = [
+const ENCRYPTED_BY: [(&str, &str); 4] = [
     ("$ANSIBLE_VAULT;", "Ansible Vault"),
     ("age-encryption.org/", "age"),
     ("-----BEGIN AGE ENCRYPTED FILE-----", "age"),
     ("-----BEGIN PGP MESSAGE-----", "PGP"),
-    ("ENC[AES256_GCM,", "SOPS"),
 ];
 const GIVE_PRIVATE: &str = "give the private key, the file without .pub";
 
@@ -139,6 +138,9 @@ fn in_place(what: &str, command: &str) -> String {
 
 /// Recognises content that is not text. Its bytes tell what it is.
 fn not_text(bytes: &[u8]) -> Result<&str, UnusableKey> {
+    if let Some((_, program)) = ENCRYPTED_BY.iter().find(|(mark, _)| bytes.starts_with(mark.as_bytes())) {
+        return Err(encrypted(program));
+    }
     // UTF-16 has a zero byte beside each letter.
     let utf_16 = match bytes {
         [0, 1..=255, 0, 1..=255, ..] => Some("UTF-16BE"),
@@ -159,7 +161,11 @@ fn not_text(bytes: &[u8]) -> Result<&str, UnusableKey> {
         )),
         (_, Err(_)) => Err(not_a_key("contains binary data", "check where the key comes from")),
         (_, Ok(text)) if text.contains('\0') => {
-            Err(not_a_key("contains NUL bytes", in_place("remove them", "tr -d '\\000' < KEY.orig > KEY")))
+            let rest: Zeroizing<Vec<u8>> = Zeroizing::new(bytes.iter().copied().filter(|byte| *byte != 0).collect());
+            Err(match read(&rest) {
+                Ok(_) => not_a_key("contains NUL bytes", in_place("remove them", "tr -d '\\000' < KEY.orig > KEY")),
+                Err(_) => not_a_key("contains binary data", "check where the key comes from"),
+            })
         }
         (_, Ok(text)) => Ok(text),
     }
@@ -169,7 +175,7 @@ fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(not_a_key("is empty", "check where the key comes from"));
     }
-    if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") {
+    if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(not_a_key("starts with a byte order mark", "save the key as plain ASCII text"));
     }
     let text = not_text(bytes)?;
@@ -218,13 +224,9 @@ fn mistaken(text: &str) -> Result<(), UnusableKey> {
             in_place("convert it (Debian package putty-tools)", "puttygen KEY.orig -O private-openssh -o KEY"),
         ));
     }
-    let encrypted = ENCRYPTED_BY.iter().find(|(mark, _)| start.starts_with(mark));
-    if let Some((_, program)) = encrypted {
-        let what = format!("is encrypted with {program}");
-        return Err(not_a_key(
-            what,
-            "let the source decrypt it: a `command` that prints the key, or a file that is decrypted",
-        ));
+    // sops(1) encrypts each value of a document, or wraps another file in one.
+    if text.contains("ENC[AES256_GCM,") {
+        return Err(encrypted("SOPS"));
     }
     if start.starts_with('<') {
         return Err(not_a_key("is a web page", "download the key itself, not the page about it"));
@@ -284,6 +286,11 @@ fn no_private_key_block(labels: &[&str]) -> UnusableKey {
             "check that the whole private key was copied",
         ),
     }
+}
+
+fn encrypted(program: &str) -> UnusableKey {
+    let remedy = "let the source decrypt it: a `command` that prints the key, or a file that is decrypted";
+    not_a_key(format!("is encrypted with {program}"), remedy)
 }
 
 fn passphrase() -> UnusableKey {

@@ -415,9 +415,10 @@ fn push_tree(bench: &Bench, mode: &str, name: &str, id: &str) {
 
 #[test]
 fn trees_with_names_that_no_checkout_may_have() {
-    let names = [".git", ".GIT", "git~1", "GIT~1", "..", ".", ".git ", ".git.", ".Git::$INDEX_ALLOCATION"];
+    let names =
+        [".git", ".GIT", "git~1", "GIT~1", "..", ".", ".git ", ".git.", ".Git::$INDEX_ALLOCATION", "a\\.git", "a/b"];
     for (name, is_link) in
-        names.map(|name| (name, false)).into_iter().chain([(".gitmodules", true), ("gitmod~1", true)])
+        names.map(|name| (name, false)).into_iter().chain([(".gitmodules", true), ("gi7eb~10", true)])
     {
         let bench = Bench::new();
         let folder = git(&bench.remote(), &["rev-parse", "qa^{tree}"]);
