@@ -427,7 +427,7 @@ fn trees_with_names_that_no_checkout_may_have() {
             true => push_tree(&bench, "120000", name, &blob),
             false => push_tree(&bench, "40000", name, &folder),
         }
-        refused(&bench, &["does not check out", name.trim_end(), "who can push"]);
+        refused(&bench, &["does not check out", &name.trim_end().replace('\\', "\\x5c"), "who can push"]);
         let new = Repository { path: bench.dir.path().join("new"), ..bench.desired() };
         let new = Repository { url: Some(bench.remote().display().to_string()), ..new };
         let refusal = refusal(&new);
