@@ -39,8 +39,7 @@ use args::Command;
 use error::Error;
 pub use exit::Exit;
 
-use crate::failure::Failure;
-use crate::host::signals::without_panic;
+use crate::host::signals::{not_possible, without_panic};
 use crate::render::output;
 use crate::telemetry;
 use crate::worker::{self, Role};
@@ -159,7 +158,7 @@ fn with_all_output(exit: Exit, is_apply: bool) -> Exit {
 
 fn with_runtime(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
     let runtime = without_panic(|| tokio::runtime::Builder::new_current_thread().enable_all().build())
-        .map_err(|error| Failure::new(format!("cannot start the runtime: {}", io_error_text(&error))))?;
+        .map_err(|error| not_possible("start the runtime", &error))?;
     let reports = output::report_activity(output::print_error);
     let result = runtime.block_on(async {
         tokio::select! {

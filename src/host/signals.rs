@@ -5,6 +5,7 @@ use crate::text::io_error_text;
 use std::io;
 use std::panic::{UnwindSafe, catch_unwind, set_hook, take_hook};
 
+use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Starts to listen for a signal. Has to be called before other threads exist that could panic.
@@ -12,8 +13,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// # Errors
 /// There are no file descriptors left, or the kernel refuses the handler.
 pub fn listen(kind: SignalKind) -> Result<Signal, Failure> {
-    without_panic(|| signal(kind))
-        .map_err(|error| Failure::new(format!("cannot listen for signals: {}", io_error_text(&error))))
+    without_panic(|| signal(kind)).map_err(|error| not_possible("listen for signals", &error))
+}
+
+/// Returns the failure for what [`without_panic`] did not make.
+pub fn not_possible(what: &str, error: &io::Error) -> Failure {
+    let failure = Failure::new(format!("cannot {what}: {}", io_error_text(error)));
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            failure.hint("raise the limit on open files (`ulimit -n`), then run again")
+        }
+        _ => failure,
+    }
 }
 
 /// Calls a function that listens for signals or creates a runtime. Has to be called before other threads exist that
@@ -26,7 +37,8 @@ pub fn without_panic<T>(make: impl FnOnce() -> io::Result<T> + UnwindSafe) -> io
     set_hook(Box::new(|_| {}));
     let made = catch_unwind(make);
     set_hook(hook);
-    made.unwrap_or_else(|_| Err(io::Error::other("cannot create sockets; check the limit of open files (`ulimit -n`)")))
+    // The usual reason for which there is no socket pair.
+    made.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::EMFILE)))
 }
 
 /// Returns whether this process ignores a signal, according to `/proc/self/status` (proc(5)).

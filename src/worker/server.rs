@@ -60,8 +60,8 @@ pub fn serve(user: Option<&str>) -> Result<(), Failure> {
     crate::host::process::set_default_umask();
     // Each request has its own thread. This thread reads requests and drives the runtime.
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = signals::without_panic(build)
-        .map_err(|error| Failure::new(format!("cannot start the worker's runtime: {}", io_error_text(&error))))?;
+    let runtime =
+        signals::without_panic(build).map_err(|error| signals::not_possible("start the worker's runtime", &error))?;
     let result = runtime.block_on(serve_launcher());
     runtime.shutdown_background();
     result

@@ -1,9 +1,11 @@
 //! A plan file or a saved plan as it was read.
 
-use crate::text::{file_word, nearest};
+use crate::text::{file_word, io_error_text, nearest};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use nix::libc;
 
 use super::error::NotPrepared;
 use crate::engine::saved::Saved;
@@ -50,6 +52,9 @@ impl Source {
                     failure.hint(format!("a pipe is read as standard input: `provision plan - < {}`", word(path)))
                 }
                 std::io::ErrorKind::PermissionDenied => failure.hint(rights_hint(path)),
+                _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    failure.hint("raise the limit on open files (`ulimit -n`), then run again")
+                }
                 _ => failure.hint(not_found_hint(path)),
             }
         })?;
@@ -189,6 +194,6 @@ pub fn reason(error: &std::io::Error) -> String {
         ErrorKind::NotFound => "it does not exist".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string(),
+        _ => io_error_text(error),
     }
 }
