@@ -63,14 +63,18 @@ impl StepResult {
 }
 
 /// Makes the planned changes. A step starts as soon as the steps that it waits for have ended, so independent steps run
-/// at the same time. A step is blocked only if one that it waits for did not succeed.
+/// at the same time. A step is blocked only if one that it needs did not succeed.
 pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
     let (ends, _) = watch::channel(vec![None; cx.steps.len()]);
     let ends = Arc::new(ends);
     let locks: Vec<Arc<Mutex<()>>> = (0..graph.lock_count()).map(|_| Arc::default()).collect();
     let mut running = JoinSet::new();
     for (index, planned) in planned.into_iter().enumerate() {
-        let before: Vec<usize> = graph.before(index).iter().map(|(other, _)| *other).collect();
+        let others = |stop: bool| {
+            let found = graph.before(index).iter().filter(move |(_, reason)| reason.stops() == stop);
+            found.map(|(other, _)| *other)
+        };
+        let before: Vec<usize> = others(true).collect();
         let run = StepRun {
             index,
             cx: cx.clone(),
@@ -78,7 +82,7 @@ pub async fn apply(cx: ApplyContext, graph: &Graph, planned: Vec<PlannedStep>) {
             inside_and_before: graph.inside_and_before(index).to_vec(),
         };
         let locks: Vec<Arc<Mutex<()>>> = graph.locks(index).iter().map(|lock| Arc::clone(&locks[*lock])).collect();
-        let makers: Vec<usize> = planned.makers_of_parents().collect();
+        let makers: Vec<usize> = planned.makers_of_parents().chain(others(false)).collect();
         let ends = Arc::clone(&ends);
         let step = &cx.steps[index];
         let span = spans::step(&step.id, step.resource.kind());

@@ -252,7 +252,7 @@ fn mark_provisional(
     let mut waits_for = Vec::new();
     for (other, reason) in graph.before(index) {
         let Some(earlier) = &planned[*other] else { continue };
-        if matches!(earlier.outcome(), Planned::Blocked | Planned::Failed) {
+        if reason.stops() && matches!(earlier.outcome(), Planned::Blocked | Planned::Failed) {
             let word = if earlier.outcome() == Planned::Failed { "failed" } else { "is blocked" };
             let id = &steps[*other].id;
             let failure = Failure::new(format!("it waits for `{id}`, which {word}"))
@@ -279,7 +279,7 @@ fn mark_provisional(
 fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     match reason {
         Reason::After | Reason::Table => true,
-        Reason::Path(path) => earlier.resource.effect(change, path) >= Effect::Alters,
+        Reason::Path(path) | Reason::Read(path) => earlier.resource.effect(change, path) >= Effect::Alters,
     }
 }
 

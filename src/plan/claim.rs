@@ -66,13 +66,13 @@ pub struct TreeOwner {
     pub mode: Option<String>,
 }
 
-/// Something that has to exist before a step can run.
+/// Something that other steps make before a step runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
     /// The step works at this path. The step that creates it, or a directory or checkout around it, runs first.
     Path(PathBuf),
     /// The step reads what is at this path or below it, if anything is. The step that makes it, or a checkout around it, runs first,
-    /// unless it waits for this one.
+    /// unless it waits for this one. If it fails, this step is tried all the same.
     Read(PathBuf),
     /// A table. The name is qualified and in lower case.
     Table { database: Database, name: String },

@@ -16,8 +16,18 @@ pub enum Reason {
     After,
     /// The step works at this path, in the other step's spelling. The other step creates it or a directory around it.
     Path(PathBuf),
+    /// The step reads what the other one makes at this path, in the other step's spelling, if it is there.
+    Read(PathBuf),
     /// The step needs a table that the other one creates.
     Table,
+}
+
+impl Reason {
+    /// Whether the step cannot run if the other one did not succeed. What a step only reads may not matter to it; if it does, the step
+    /// says so itself.
+    pub fn stops(&self) -> bool {
+        !matches!(self, Self::Read(_))
+    }
 }
 
 /// The acyclic graph of steps. Steps are identified by their indices in document order.
@@ -197,7 +207,7 @@ impl<'a> Owners<'a> {
                     };
                     if is_read {
                         let within = if read.starts_with(path) { read.as_path() } else { path };
-                        makers.push((*step, Reason::Path(respelled(within, path, nodes[*step].written, *at))));
+                        makers.push((*step, Reason::Read(respelled(within, path, nodes[*step].written, *at))));
                     }
                 }
             }
@@ -395,7 +405,7 @@ mod tests {
             (&[][..], directory("/ssh")),
         ];
         let made = graph(&steps).unwrap();
-        assert_eq!(made.before(0), [(1, Reason::Path("/ssh/id".into())), (2, Reason::Path("/app/.git".into()))]);
+        assert_eq!(made.before(0), [(1, Reason::Read("/ssh/id".into())), (2, Reason::Read("/app/.git".into()))]);
         let after = [(&[][..], reader), (&[0][..], file("/ssh/id", &[]))];
         assert_eq!(graph(&after).unwrap().sequence(), [0, 1]);
         let each_other = [(&[][..], checkout("/a", "/b/.git")), (&[][..], checkout("/b", "/a/.git"))];

@@ -553,3 +553,56 @@ fn a_value_in_a_compose_file_waits_for_the_override_file() {
     let warnings = applied.step("step_finished", "pw")["warnings"].to_string();
     assert!(warnings.contains("docker-compose.override.yml"), "{applied}");
 }
+
+/// What a clone only reads, it may not need. Whether it does, the clone itself tells.
+#[test]
+fn a_step_is_tried_if_what_it_reads_cannot_be_made() {
+    let sandbox = host(
+        "
+  - { id: first, repository: { path: /srv/app, url: /srv/none.git, branch: main } }
+  - { id: second, repository: { path: /srv/second, url: /srv/app, branch: main } }
+  - { id: inside, directory: { path: /srv/second/logs } }
+  - { id: key, key_file: { path: /root/.ssh/id_rsa, source: { file: /root/none } } }
+  - { id: far, repository: { path: /srv/far, url: \"git@127.0.0.1:x.git\", branch: main } }
+  - { id: ignore, file: { path: /root/.config/git/ignore, content: \"*.swp\\n\" } }
+  - { id: pw, compose_env: { file: /srv/c/docker-compose.yml, variable: PW, value: { env: P } } }
+  - { id: over, file: { path: /srv/c/docker-compose.override.yml, content: \"{{ secret('s') }}\", secrets: { s: { file: /root/none } } } }
+",
+    )
+    .env("P", "s3cr3t");
+    remote(&sandbox, "echo 1 > a");
+    sandbox.bash(
+        "root",
+        "git clone -q /srv/app.git /srv/app; mkdir /srv/c
+         printf 'services: { a: { image: x, environment: { PW: old } } }\\n' > /srv/c/docker-compose.yml; chmod 600 /srv/c/*",
+    );
+    let planned = plan(&sandbox).exits(1);
+    for id in ["second", "pw", "ignore"] {
+        let step = planned.step("step_planned", id);
+        assert_eq!((&step["outcome"], &step["certainty"]), (&"changes".into(), &"exact".into()), "{step}");
+    }
+    let far = planned.step("step_planned", "far")["reason"].to_string();
+    assert!(far.contains("cannot reach the remote"), "{far}");
+    let applied = apply(&sandbox).exits(1);
+    for (id, outcome) in
+        [("second", "changed"), ("inside", "changed"), ("pw", "changed"), ("key", "failed"), ("far", "failed")]
+    {
+        assert_eq!(applied.step("step_finished", id)["outcome"], outcome, "{applied}");
+    }
+    // A step that can no longer be made only when it is its turn.
+    sandbox.bash("root", "rm -r /srv/app /srv/second");
+    write_plan(
+        &sandbox,
+        "
+  - { id: clone, repository: { path: /srv/second, url: /srv/app.git, branch: main } }
+  - { id: code, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+  - { id: inside, directory: { path: /srv/app/a/d } }
+  - { id: config, after: [inside], file: { path: /root/.config/git/config, content: \"\" } }
+",
+    );
+    assert_eq!(plan(&sandbox).exits(2).step("step_planned", "clone")["waits_for"][0], "config");
+    let applied = apply(&sandbox).exits(1);
+    for (id, outcome) in [("config", "blocked"), ("clone", "changed")] {
+        assert_eq!(applied.step("step_finished", id)["outcome"], outcome, "{applied}");
+    }
+}

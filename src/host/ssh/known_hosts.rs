@@ -176,7 +176,7 @@ fn entry(line: &str, name: &str, place: impl Fn() -> String) -> Option<Entry> {
     let (algorithm, key) = (words.next()?, words.next()?);
     let named = match names.strip_prefix("|1|") {
         Some(hashed) => is_hash_of(hashed, name),
-        None => is_listed(names, name),
+        None => is_listed(names.split(','), name),
     };
     let key = STANDARD.decode(key).ok()?;
     named.then(|| Entry { place: place(), mark, algorithm: algorithm.to_owned(), key })
@@ -194,10 +194,10 @@ fn is_hash_of(hashed: &str, name: &str) -> bool {
     hash().unwrap_or(false)
 }
 
-/// Matches a list of patterns. A negated pattern that matches excludes the host.
-fn is_listed(names: &str, name: &str) -> bool {
+/// Matches a list of patterns with a name in lower case. A negated pattern that matches excludes the host.
+pub fn is_listed<'a>(patterns: impl IntoIterator<Item = &'a str>, name: &str) -> bool {
     let mut listed = false;
-    for pattern in names.split(',') {
+    for pattern in patterns {
         match pattern.strip_prefix('!') {
             Some(pattern) if matches_pattern(pattern.to_lowercase().as_bytes(), name.as_bytes()) => return false,
             Some(_) => {}

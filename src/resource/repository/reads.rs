@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::git::remote::{absolute, local_path, ssh_host};
-use crate::host::ssh::known_hosts::KnownHosts;
+use crate::host::ssh::known_hosts::{KnownHosts, is_listed};
 use crate::plan::claim::Host;
 
 /// The keys that ssh tries by default (ssh_config(5), IdentityFile).
@@ -11,8 +11,8 @@ const KEYS: [&str; 6] = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_
 /// The keywords of ssh_config(5) that name files.
 const KEYWORDS: [&str; 5] =
     ["identityfile", "certificatefile", "userknownhostsfile", "globalknownhostsfile", "include"];
-/// The system-wide configurations.
-const SYSTEM: [&str; 3] = ["/etc/gitconfig", "/etc/ssh/ssh_config", "/etc/ssh/ssh_config.d"];
+/// The configurations of ssh for the whole system.
+const SYSTEM: [&str; 2] = ["/etc/ssh/ssh_config", "/etc/ssh/ssh_config.d"];
 
 /// Returns the paths that reaching the remote of the checkout at `top` reads if they are there. Without a `url`, that of the
 /// checkout counts.
@@ -21,34 +21,47 @@ pub fn paths(url: Option<&str>, top: &Path, home: Option<&Path>, host: &dyn Host
         Some(url) => vec![url.to_owned()],
         None => configured(&text(&top.join(".git/config"), host)),
     };
-    let mut paths: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
-    paths.extend(home.into_iter().flat_map(|home| [".gitconfig", ".config/git"].map(|name| home.join(name))));
+    let in_home = |names: &[&str]| -> Vec<PathBuf> {
+        home.map_or_else(Vec::new, |home| names.iter().map(|name| home.join(name)).collect())
+    };
+    let mut paths = in_home(&[".gitconfig", ".config/git/config"]);
+    paths.push(PathBuf::from("/etc/gitconfig"));
     for url in urls {
         let url = absolute(&url, top);
         if let Some(path) = local_path(&url) {
             let path = Path::new(path);
             paths.push(if path.ends_with(".git") { path.to_owned() } else { path.join(".git") });
-        } else if ssh_host(&url).is_some() {
+        } else if let Some(remote) = ssh_host(&url) {
+            paths.extend(SYSTEM.iter().map(PathBuf::from));
             paths.extend(KnownHosts::of(home).paths().iter().cloned());
-            paths.extend(home.into_iter().flat_map(|home| ssh_files(home, host)));
+            paths.extend(home.into_iter().flat_map(|home| ssh_files(&remote.name, home, host)));
         } else {
-            paths.extend(home.into_iter().flat_map(|home| [".netrc", ".git-credentials"].map(|name| home.join(name))));
+            paths.extend(in_home(&[".netrc", ".git-credentials", ".config/git/credentials"]));
         }
     }
     paths
 }
 
-/// Returns the user's configuration of ssh, the keys with usual names, and what the configuration names.
-fn ssh_files(home: &Path, host: &dyn Host) -> Vec<PathBuf> {
+/// Returns the user's configuration of ssh, the keys with usual names, and what the configuration names for this remote host.
+fn ssh_files(remote: &str, home: &Path, host: &dyn Host) -> Vec<PathBuf> {
     let ssh = home.join(".ssh");
     let config = ssh.join("config");
     let mut files: Vec<PathBuf> = KEYS.iter().map(|name| ssh.join(name)).collect();
+    let mut applies = true;
     for line in text(&config, host).lines() {
-        let mut words = line.split(|c: char| c.is_whitespace() || c == '=').filter(|word| !word.is_empty());
-        if !words.next().is_some_and(|keyword| KEYWORDS.contains(&keyword.to_ascii_lowercase().as_str())) {
+        let words = line.split(|c: char| c.is_whitespace() || c == '=').filter(|word| !word.is_empty());
+        let mut words = words.map(|word| word.trim_matches('"'));
+        let Some(keyword) = words.next().map(str::to_ascii_lowercase) else { continue };
+        match keyword.as_str() {
+            "host" => applies = is_listed(words.clone(), &remote.to_lowercase()),
+            // Whether it applies may depend on a program.
+            "match" => applies = true,
+            _ => {}
+        }
+        if !applies || !KEYWORDS.contains(&keyword.as_str()) {
             continue;
         }
-        for word in words.map(|word| word.trim_matches('"')) {
+        for word in words {
             let word = word.replace("%d", &home.to_string_lossy());
             let path = match word.strip_prefix("~/") {
                 Some(rest) => home.join(rest),
@@ -108,12 +121,24 @@ mod tests {
             ("ssh://h/x", "/home/u/.ssh/known_hosts"),
             ("ssh://h/x", "/home/u/.ssh/config"),
             ("https://h/x", "/home/u/.git-credentials"),
+            ("https://h/x", "/home/u/.config/git/credentials"),
             ("https://h/x", "/home/u/.gitconfig"),
+            ("git@h:x", "/home/u/.config/git/config"),
+            ("ssh://h/x", "/etc/ssh/ssh_config.d"),
         ] {
             assert!(has(Some(url), &Unseen, path), "{url}");
         }
-        assert!(!has(Some("https://h/x"), &Unseen, "/home/u/.ssh/config"));
-        assert!(!has(Some("/srv/other"), &Unseen, "/home/u/.ssh/id_rsa"));
+        for url in ["https://h/x", "/srv/other", "file:///srv/other"] {
+            for path in ["/home/u/.ssh/config", "/home/u/.ssh/id_rsa", "/etc/ssh/ssh_config", "/etc/ssh/ssh_config.d"] {
+                assert!(!has(Some(url), &Unseen, path), "{url} {path}");
+            }
+        }
+        let all = ["https://h/x", "ssh://h/x", "/srv/other"]
+            .map(|url| paths(Some(url), Path::new("/srv/app"), Some(Path::new("/home/u")), &Unseen));
+        for name in ["ignore", "attributes"] {
+            let path = Path::new("/home/u/.config/git").join(name);
+            assert!(!all.iter().flatten().any(|read| path.starts_with(read)), "{name}");
+        }
     }
 
     #[test]
@@ -122,6 +147,19 @@ mod tests {
             "Host h\n  IdentityFile ~/keys/deploy\nIdentityFile=%d/two\ninclude config.d/*\n# IdentityFile /no\n";
         for path in ["/home/u/keys/deploy", "/home/u/two", "/home/u/.ssh/config.d"] {
             assert!(has(Some("h:x"), &Same(config), path), "{path}");
+        }
+        let config = "IdentityFile ~/all\nHost bastion x?.example !x1.example\n IdentityFile ~/some\nHost *\n IdentityFile ~/every\n\
+                      Match exec true\n IdentityFile ~/match\nHost \"other\"\n Include ~/more\n";
+        let files = ["all", "some", "every", "match", "more"];
+        for (url, read) in [
+            ("git@h:x", &["all", "every", "match"][..]),
+            ("ssh://git@bastion:22/x", &["all", "some", "every", "match"]),
+            ("X2.example:x", &["all", "some", "every", "match"]),
+            ("x1.example:x", &["all", "every", "match"]),
+            ("other:x", &["all", "every", "match", "more"]),
+        ] {
+            let found = files.iter().filter(|file| has(Some(url), &Same(config), &format!("/home/u/{file}")));
+            assert!(found.eq(read), "{url}");
         }
         assert!(has(None, &Same("[remote \"origin\"]\n\turl = git@h:x\n"), "/home/u/.ssh/id_rsa"));
     }
