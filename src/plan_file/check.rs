@@ -9,10 +9,9 @@ use super::diagnostic::{Diagnostic, Diagnostics, suggest};
 use super::file::PlanFile;
 use super::sources::{self, reference_of};
 use super::template::Inputs;
-use crate::host::environment;
 use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::users::User;
-use crate::host::warehouse::ConnectionSpec;
+use crate::host::warehouse::{ClientDefaults, ConnectionSpec};
 use crate::plan::claim::{Claim, Claims, Host, Need, Unseen};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
 use crate::plan::graph::{Graph, Node as GraphNode};
@@ -53,13 +52,14 @@ impl PlanFile {
         steps: &[Step],
         others: &[Step],
         connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
+        homes: &Homes,
         host: &dyn Host,
     ) -> (Vec<Diagnostic>, Relations) {
         let mut problems = Vec::new();
         self.references(steps, &mut problems);
         let databases = |name: &str| connection(name).map(|spec| spec.database(name));
         let host = &Converged::new(steps, host);
-        let written: Vec<Claims> = steps.iter().map(|step| claims(step, connection, host)).collect();
+        let written: Vec<Claims> = steps.iter().map(|step| claims(step, connection, homes, host)).collect();
         let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
         let after: Vec<Vec<usize>> = steps
             .iter()
@@ -70,7 +70,7 @@ impl PlanFile {
             .collect();
         let others: Vec<(&str, Claims)> = others
             .iter()
-            .map(|step| (step.id.as_str(), claims(step, connection, host).locate(host, &databases)))
+            .map(|step| (step.id.as_str(), claims(step, connection, homes, host).locate(host, &databases)))
             .collect();
         let below = steps.iter().zip(&located).map(|(step, own)| {
             let selected = steps.iter().zip(&located).map(|(step, claims)| (step.id.as_str(), claims));
@@ -105,6 +105,7 @@ impl PlanFile {
         steps: &[Step],
         others: &[Step],
         connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
+        homes: &Homes,
         host: &dyn Host,
     ) -> Vec<Diagnostic> {
         let databases = |name: &str| connection(name).map(|spec| spec.database(name));
@@ -112,7 +113,7 @@ impl PlanFile {
         let position = |id: &str| self.steps.iter().position(|step| step.id == id);
         let mut all: Vec<&Step> = steps.iter().chain(others).collect();
         all.sort_by_key(|step| position(&step.id));
-        let written: Vec<Claims> = all.iter().map(|step| claims(step, connection, host)).collect();
+        let written: Vec<Claims> = all.iter().map(|step| claims(step, connection, homes, host)).collect();
         let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
         let conflicts = conflicts(&written, &located);
         self.after_cycle().into_iter().chain(conflicts.iter().map(|conflict| self.undoing(&all, conflict))).collect()
@@ -304,18 +305,34 @@ impl Host for Converged<'_> {
     }
 }
 
+/// Who starts the run, and the home directories in which the run reads for this user.
+pub(super) struct Homes {
+    launching: User,
+    /// That of the user's steps. As in a worker, it comes from the user database if `HOME` is unset.
+    steps: PathBuf,
+    /// That of tunnels.
+    tunnels: Option<PathBuf>,
+}
+
+impl Homes {
+    pub(super) fn of(client: &ClientDefaults) -> Self {
+        let (launching, tunnels) = (User::acting(), client.home.clone());
+        Self { steps: tunnels.clone().unwrap_or_else(|| launching.home.clone()), launching, tunnels }
+    }
+}
+
 /// The claims of a step, with the files that its connection needs, and those that it reads in its user's home.
-fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, host: &dyn Host) -> Claims {
+fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, homes: &Homes, host: &dyn Host) -> Claims {
     let mut claims = step.resource.claims(host);
     let home = match &step.run_as {
-        Some(user) => User::by_name(user).ok().flatten().map(|user| user.home),
-        None => environment::home(),
+        Some(user) if *user != homes.launching.name => User::by_name(user).ok().flatten().map(|user| user.home),
+        _ => Some(homes.steps.clone()),
     };
     claims.needs.extend(step.resource.reads(home.as_deref(), host).into_iter().map(Need::Read));
     if let Some(spec) = step.resource.connection().and_then(connection) {
         claims.needs.extend(spec.files().into_iter().map(Need::Path));
         if spec.needs_known_hosts() {
-            let known_hosts = KnownHosts::of(environment::home().as_deref());
+            let known_hosts = KnownHosts::of(homes.tunnels.as_deref());
             claims.needs.extend(known_hosts.paths().iter().cloned().map(Need::Read));
         }
     }

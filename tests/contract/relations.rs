@@ -606,3 +606,22 @@ fn a_step_is_tried_if_what_it_reads_cannot_be_made() {
         assert_eq!(applied.step("step_finished", id)["outcome"], outcome, "{applied}");
     }
 }
+
+/// A service has no `HOME`. Its steps read in the same home all the same.
+#[test]
+fn what_is_read_does_not_depend_on_the_variable_home() {
+    let sandbox = host(
+        "
+  - { id: code, repository: { path: /srv/app, url: \"git@127.0.0.1:x.git\", branch: main } }
+  - { id: known, file: { path: /root/.ssh/known_hosts, content: \"x\\n\" } }
+",
+    );
+    let with = sandbox.provision("root", ["plan", FILE, "--json"]).run().exits(0);
+    let without = sandbox.provision("root", ["plan", FILE, "--json"]).without_env("HOME").run().exits(0);
+    for plan in [with, without] {
+        assert_eq!(plan.step("step_planned", "code")["waits_for"], serde_json::json!(["known"]), "{plan}");
+    }
+    // Another home is that of the steps as well.
+    let other = sandbox.provision("root", ["plan", FILE, "--json"]).env("HOME", "/srv").run();
+    assert_eq!(other.step("step_planned", "code")["waits_for"], serde_json::json!([]), "{other}");
+}
