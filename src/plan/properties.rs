@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::claim::{Claim, Claims, Database, FileUse, Need, Series, TreeOwner};
 use super::conflict::{claimed_below, conflicts, trees_above};
-use super::graph::{Graph, Node};
+use super::graph::{Graph, Node, Reason};
 use super::period::{Every, Period};
 
 fn path() -> impl Strategy<Value = PathBuf> {
@@ -62,13 +62,14 @@ fn claim() -> impl Strategy<Value = Claim> {
 fn need() -> impl Strategy<Value = Need> {
     prop_oneof![
         path().prop_map(Need::Path),
+        path().prop_map(Need::Read),
         (database(), table_name()).prop_map(|(database, name)| Need::Table { database, name }),
     ]
 }
 
 /// A step needs the paths that it owns, as every kind has it, and perhaps something else.
 fn claims() -> impl Strategy<Value = Claims> {
-    (prop::collection::vec(claim(), 1..3), prop::collection::vec(need(), 0..2), prop::collection::vec(path(), 0..2))
+    (prop::collection::vec(claim(), 1..3), prop::collection::vec(need(), 0..3), prop::collection::vec(path(), 0..2))
         .prop_map(|(owns, mut needs, edits)| {
             needs.extend(owns.iter().filter_map(|claim| Some(Need::Path(claim.path()?.to_owned()))));
             let creates = owns.iter().find_map(Claim::path).map(Path::to_path_buf);
@@ -172,7 +173,8 @@ proptest! {
     }
 
     /// The graph of steps that are accepted has no circle, keeps every `after`, and puts who makes a thing before who needs
-    /// it, unless an `after` says otherwise.
+    /// it, unless an `after` says otherwise. Who makes what is read comes before the reader, unless it waits for the reader; that makes
+    /// no circle, and a failure of the maker does not stop the reader.
     #[test]
     fn accepted_steps_run_in_an_order_that_holds(steps in steps()) {
         let all: Vec<Claims> = steps.iter().map(|(claims, _)| claims.clone()).collect();
@@ -187,13 +189,24 @@ proptest! {
                     for other in after {
                         prop_assert!(place(*other) < place(index));
                     }
-                    for (other, _) in graph.before(index) {
+                    for (other, reason) in graph.before(index) {
                         prop_assert!(place(*other) < place(index));
+                        let model = match reason {
+                            Reason::After => after.contains(other),
+                            Reason::Read(_) => is_read(&steps[*other].0, claims),
+                            Reason::Path(_) | Reason::Table => brings(&steps[*other].0, claims),
+                        };
+                        prop_assert!(model, "{index} waits for {other}: {reason:?}");
+                        prop_assert_eq!(reason.stops(), !matches!(reason, Reason::Read(_)));
                     }
                     for (other, (theirs, _)) in steps.iter().enumerate().filter(|(other, _)| *other != index) {
                         if brings(theirs, claims) {
                             let yielded = graph.inside_and_before(other).contains(&index);
                             prop_assert!(place(other) < place(index) || yielded, "{index} needs what {other} makes");
+                        }
+                        if is_read(theirs, claims) {
+                            let waits = waits_for(&graph, other, index);
+                            prop_assert!(place(other) < place(index) || waits, "{index} reads what {other} makes");
                         }
                         let shared = claims.edits.iter().any(|path| theirs.edits.contains(path));
                         let same_lock = graph.locks(index).iter().any(|lock| graph.locks(other).contains(lock));
@@ -242,6 +255,24 @@ proptest! {
         all.iter_mut().for_each(|claims| claims.owns.reverse());
         prop_assert_eq!(heights(&all), before);
     }
+}
+
+/// Whether a step waits for another, directly or through others.
+fn waits_for(graph: &Graph, step: usize, other: usize) -> bool {
+    graph.before(step).iter().any(|(before, _)| *before == other || waits_for(graph, *before, other))
+}
+
+/// Whether the first step makes something that the second reads.
+fn is_read(maker: &Claims, reader: &Claims) -> bool {
+    reader.needs.iter().any(|need| {
+        maker.owns.iter().any(|claim| match (need, claim) {
+            (Need::Read(read), Claim::File(path)) => path.starts_with(read),
+            (Need::Read(read), Claim::Checkout(path)) => {
+                read.starts_with(path) && read != path || path.starts_with(read)
+            }
+            _ => false,
+        })
+    })
 }
 
 /// Whether the first step makes something that the second needs.
