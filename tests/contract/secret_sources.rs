@@ -463,3 +463,22 @@ fn a_secret_that_takes_long_is_reported() {
     let plan = sandbox.provision("root", ["plan", "/root/slow.yaml", "--json"]).run().exits(0);
     assert!(!plan.stdout.contains("reading"), "{plan}");
 }
+
+/// A connection is no step, and may have the name of one.
+#[test]
+fn the_secret_of_a_connection_is_reported_for_a_step_with_the_connection() {
+    let sandbox = Sandbox::new();
+    let plan = "name: s
+connections:
+  w: { url: \"postgresql://u@127.0.0.1:1/d\", password: { env: P } }
+steps:
+  - { id: w, directory: { path: /srv/d } }
+  - { id: mart, table: { connection: w, ddl: 'create table s.t (a int)' } }
+";
+    sandbox.write("/root/s.yaml", "root", plan);
+    let log = ["--log", "debug", "--log-format", "json"];
+    let plan = sandbox.provision("root", [&["plan", "/root/s.yaml"], &log[..]].concat()).env("P", "x").run();
+    let text = "reading the secret of connection `w` from ";
+    let line = plan.stderr.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{plan}"));
+    assert!(line.contains(r#""step":"mart""#), "{line}");
+}

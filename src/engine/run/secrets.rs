@@ -28,8 +28,8 @@ pub struct RunSecrets {
 }
 
 impl RunSecrets {
-    /// Reads all sources of the selected steps and their connections. `progress` gets the id of the step or the name of the
-    /// connection, and what is read for it.
+    /// Reads all sources of the selected steps and their connections. `progress` gets the id of the step, for a
+    /// connection that of the first one with it, and what is read.
     ///
     /// # Errors
     /// A signal came before all sources had been read. A source that cannot be read is a failure of its steps, not of
@@ -62,7 +62,12 @@ impl RunSecrets {
         let mut secrets = Self { withheld: withheld.clone(), ..Self::default() };
         let mut reader = SecretReader::new(environment.clone(), withheld);
         let begin =
-            |whose: &str, source: &SecretSource| progress(whose, format!("reading its secret from {}", source.origin));
+            |id: &str, source: &SecretSource| progress(id, format!("reading its secret from {}", source.origin));
+        let begin_of_connection = |name: &str, source: &SecretSource| {
+            let with_it = plan.steps.iter().find(|step| step.resource.connection() == Some(name));
+            let text = format!("reading the secret of connection `{name}` from {}", source.origin);
+            progress(with_it.map_or("", |step| &step.id), text);
+        };
         for ((id, key), source) in of_steps() {
             begin(id, source);
             let result = ask(&mut reader, source, stop).await?;
@@ -70,12 +75,12 @@ impl RunSecrets {
             secrets.steps.entry(id.clone()).or_default().insert(key.to_owned(), result);
         }
         for (name, source) in of_connections() {
-            begin(name, source);
+            begin_of_connection(name, source);
             secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.connections.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
         for (name, source) in of_tunnels() {
-            begin(name, source);
+            begin_of_connection(name, source);
             secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.tunnel_keys.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
