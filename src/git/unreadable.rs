@@ -36,7 +36,11 @@ pub fn cause(path: &Path, named: Option<&Path>) -> Option<(PathBuf, Obstacle)> {
     let git = |folder: &Path| {
         if folder.file_name()? == ".git" { Some(folder.to_owned()) } else { Some(folder.join(".git")) }
     };
-    let git = path.ancestors().filter_map(git).find(|git| git.is_dir())?;
+    // The first one, whatever it is: what is around a checkout with a `.git` file has another git directory.
+    let git = path.ancestors().filter_map(git).find(|git| git.symlink_metadata().is_ok())?;
+    if !git.is_dir() {
+        return None;
+    }
     let top = git.parent()?.to_owned();
     let in_work = || {
         let below = named?.strip_prefix(&top).ok().filter(|below| !below.starts_with(".git"))?;
