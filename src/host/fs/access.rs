@@ -80,10 +80,7 @@ impl Dir {
         if now.is_same_file(seen) && now.kind == seen.kind && now.links <= seen.links {
             return Ok(fd);
         }
-        Err(Error::refused(
-            format!("{} was replaced by {} meanwhile", escape_path(&path), now.kind.name()),
-            "find out who else works in that directory, then run again",
-        ))
+        Err(Error::other_entry(&path, seen.kind, now.kind))
     }
 }
 

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 use crate::text::{io_error_text, shell_word};
 
-use super::{acting_ids, acts_as_root, escape_path};
+use super::{FileKind, acting_ids, acts_as_root, escape_path};
 
 /// An error of the file system: what was tried on which path, what happened, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,13 @@ impl Error {
             return self;
         }
         Self { hint: Some(format!("let its owner in: `chmod u+rx {}`", shell_word(path))), ..self }
+    }
+
+    /// Makes the error of an entry that is not the one that was seen. Another file in the place of a file is a newer one.
+    pub(super) fn other_entry(path: &Path, seen: FileKind, now: FileKind) -> Self {
+        let message = format!("{} was replaced by {} meanwhile", escape_path(path), now.name());
+        let hint = "find out who else works in that directory, then run again";
+        Self { is_newer: seen == FileKind::File && now == FileKind::File, ..Self::refused(message, hint) }
     }
 
     /// Makes an error of an unexpected state of the host, with its remedy.
