@@ -377,8 +377,9 @@ impl Obstacle {
             ))
             .hint(format!("unstage it: `{}`", git_with_paths(top, "reset -q", [path]))),
             Self::UnsafeName { path } => {
-                Failure::new(format!("the remote's tree has the path {path}, a name that git does not check out: it leads out of the checkout, or means .git or .gitmodules on some file system"))
-                    .hint("find out who can push to the remote")
+                let what = format!("the remote's tree has the path {path}, which git does not check out");
+                let why = "it leads out of the checkout, or means .git or .gitmodules on some file system";
+                Failure::new(format!("{what}: {why}")).hint("find out who can push to the remote")
             }
         }
     }
