@@ -137,6 +137,11 @@ impl StepPlanned {
     pub fn is_in_order(&self) -> bool {
         self.outcome == Planned::Unchanged && self.certainty == Certainty::Exact
     }
+
+    /// Returns whether the step has nothing to do now, but may have after the steps before it.
+    pub fn may_change(&self) -> bool {
+        self.outcome == Planned::Unchanged && self.certainty == Certainty::Provisional
+    }
 }
 
 #[cfg(test)]

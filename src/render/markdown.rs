@@ -86,25 +86,9 @@ impl Summary {
                 self.warnings.push(text);
             }
             Event::Warning { message } => self.warnings.push(message.clone()),
-            Event::StepPlanned(StepPlanned {
-                step,
-                kind,
-                title,
-                outcome,
-                certainty,
-                waits_for,
-                changes,
-                drift,
-                reason,
-                hint,
-                why,
-                notes,
-                warnings,
-                ..
-            }) => {
-                let is_provisional = *certainty == Certainty::Provisional;
-                let word = match outcome {
-                    Planned::Unchanged if is_provisional => "may change",
+            Event::StepPlanned(planned) => {
+                let word = match planned.outcome {
+                    Planned::Unchanged if planned.may_change() => "may change",
                     Planned::Unchanged => "unchanged",
                     Planned::Unchecked => "unchecked",
                     Planned::Changes => "to change",
@@ -112,13 +96,14 @@ impl Summary {
                     Planned::Blocked => "blocked",
                     Planned::Failed => "failed",
                 };
+                let StepPlanned { step, kind, title, changes, drift, reason, hint, why, notes, warnings, .. } = planned;
                 self.warn(step, warnings);
                 let known = self.step(step, kind);
-                known.word = word;
-                known.converged = *outcome == Planned::Unchanged && !is_provisional;
+                (known.word, known.converged) = (word, planned.is_in_order());
                 (known.title, known.changes, known.drift) = (title.clone(), changes.clone(), drift.clone());
                 (known.reason, known.hint, known.why) = (reason.clone(), hint.clone(), why.clone());
-                known.waits_for = if is_provisional { waits_for.clone() } else { Vec::new() };
+                let is_provisional = planned.certainty == Certainty::Provisional;
+                known.waits_for = if is_provisional { planned.waits_for.clone() } else { Vec::new() };
                 add(&mut known.remarks, notes);
             }
             Event::StepFinished(StepFinished {

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine::event::{
-    Certainty, Counts, Event, FORMAT, OpenFollowUp, Planned, RunOutcome, StepFinished, StepPlanned,
-};
+use crate::engine::event::{Counts, Event, FORMAT, OpenFollowUp, RunOutcome, StepFinished, StepPlanned};
 use crate::text::plural;
 
 /// The events that the result of a run consists of.
@@ -158,28 +156,16 @@ impl HostRun {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::StepPlanned(StepPlanned {
-                step,
-                title,
-                outcome,
-                certainty,
-                waits_for,
-                changes,
-                drift,
-                reason,
-                hint,
-                warnings,
-                ..
-            }) => {
-                let may_change = outcome == Planned::Unchanged && certainty == Certainty::Provisional;
+            Event::StepPlanned(planned) => {
+                let after = planned.may_change().then(|| format!("after {}", planned.waits_for.join(", ")));
+                let outcome = if planned.may_change() { MAY_CHANGE } else { planned.outcome.name() }.to_owned();
+                let StepPlanned { step, title, changes, drift, reason, hint, warnings, .. } = planned;
                 let changes = changes.into_iter().map(|change| ChangeText {
                     action: change.action.name().to_owned(),
                     target: change.target,
                     summary: change.summary,
                 });
-                let (name, changes) = (outcome.name(), changes.collect());
-                let outcome = if may_change { MAY_CHANGE } else { name }.to_owned();
-                let after = may_change.then(|| format!("after {}", waits_for.join(", ")));
+                let changes = changes.collect();
                 let reasons = if drift.is_empty() { reason.or(after).into_iter().collect() } else { drift };
                 self.set(StepResult { step, title, outcome, changes, reasons, hint, warnings });
             }
