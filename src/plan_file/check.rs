@@ -28,6 +28,53 @@ pub struct Relations {
     pub above: Vec<Vec<TreeAbove>>,
 }
 
+/// The steps of a plan file with their claims. The others are not selected.
+pub(super) struct Claimed<'a> {
+    steps: Vec<StepClaims<'a>>,
+    others: Vec<StepClaims<'a>>,
+}
+
+/// A step with its claims, as it is written and with resolved paths and databases.
+struct StepClaims<'a> {
+    step: &'a Step,
+    written: Claims,
+    located: Claims,
+}
+
+impl<'a> Claimed<'a> {
+    /// Looks the claims up on the host, which takes a moment for each path.
+    pub(super) fn new(
+        steps: &'a [Step],
+        others: &'a [Step],
+        connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
+        homes: &Homes,
+        host: &dyn Host,
+    ) -> Self {
+        let databases = |name: &str| connection(name).map(|spec| spec.database(name));
+        let host = &Converged::new(steps, host);
+        let of = |step: &'a Step| {
+            let written = claims(step, connection, homes, host);
+            let located = written.locate(host, &databases);
+            StepClaims { step, written, located }
+        };
+        Self { steps: steps.iter().map(of).collect(), others: others.iter().map(of).collect() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &StepClaims<'a>> {
+        self.steps.iter().chain(&self.others)
+    }
+
+    fn beside(&self, step: &'a Step) -> impl Iterator<Item = &StepClaims<'a>> {
+        self.all().filter(|other| other.step.id != step.id)
+    }
+}
+
+fn conflicts_of<'a>(steps: impl Iterator<Item = &'a StepClaims<'a>>) -> Vec<Conflict> {
+    let (written, located): (Vec<_>, Vec<_>) =
+        steps.map(|claimed| (claimed.written.clone(), claimed.located.clone())).unzip();
+    conflicts(&written, &located)
+}
+
 impl PlanFile {
     /// Returns the files and directories that the steps own, with the step ids. Steps are left out if they need values that only an
     /// apply has.
@@ -45,49 +92,32 @@ impl PlanFile {
         Ok(owned.collect())
     }
 
-    /// The problems that these steps have with each other, and how they relate. `others` are the steps that are not
-    /// selected; what they own is left to them as well.
-    pub(super) fn check_steps(
-        &self,
-        steps: &[Step],
-        others: &[Step],
-        connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
-        homes: &Homes,
-        host: &dyn Host,
-    ) -> (Vec<Diagnostic>, Relations) {
+    /// The problems that these steps have with each other, and how they relate. What the others own is left to them as well.
+    pub(super) fn check_steps(&self, claimed: &Claimed<'_>) -> (Vec<Diagnostic>, Relations) {
+        let steps: Vec<&Step> = claimed.steps.iter().map(|claimed| claimed.step).collect();
         let mut problems = Vec::new();
-        self.references(steps, &mut problems);
-        let databases = |name: &str| connection(name).map(|spec| spec.database(name));
-        let host = &Converged::new(steps, host);
-        let written: Vec<Claims> = steps.iter().map(|step| claims(step, connection, homes, host)).collect();
-        let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
+        self.references(&steps, &mut problems);
         let after: Vec<Vec<usize>> = steps
             .iter()
             .map(|step| step.after.iter().filter_map(|id| steps.iter().position(|other| other.id == *id)).collect())
             .collect();
-        let nodes: Vec<GraphNode<'_>> = (after.iter().zip(&written).zip(&located))
-            .map(|((after, written), located)| GraphNode { after, written, located })
+        let nodes: Vec<GraphNode<'_>> = (after.iter().zip(&claimed.steps))
+            .map(|(after, StepClaims { written, located, .. })| GraphNode { after, written, located })
             .collect();
-        let others: Vec<(&str, Claims)> = others
+        let below = claimed.steps.iter().map(|own| {
+            let others = claimed.beside(own.step).map(|other| (other.step.id.as_str(), &other.located));
+            conflict::claimed_below(&own.located, others)
+        });
+        let above = claimed
+            .steps
             .iter()
-            .map(|step| (step.id.as_str(), claims(step, connection, homes, host).locate(host, &databases)))
-            .collect();
-        let below = steps.iter().zip(&located).map(|(step, own)| {
-            let selected = steps.iter().zip(&located).map(|(step, claims)| (step.id.as_str(), claims));
-            let all = selected.chain(others.iter().map(|(id, claims)| (*id, claims)));
-            conflict::claimed_below(own, all.filter(|(id, _)| *id != step.id))
-        });
-        let below = below.collect();
-        let above = located.iter().enumerate().map(|(index, own)| {
-            let selected = located.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, claims)| claims);
-            conflict::trees_above(own, selected.chain(others.iter().map(|(_, claims)| claims)))
-        });
-        let above = above.collect();
+            .map(|own| conflict::trees_above(&own.located, claimed.beside(own.step).map(|other| &other.located)));
+        let (below, above) = (below.collect(), above.collect());
         match Graph::new(&nodes) {
             Ok(graph) => (problems, Relations { graph, below, above }),
             Err(circle) => {
                 // Two steps that own one path also wait for each other. Only that they own it is reported, by `check_all`.
-                let conflicts = conflicts(&written, &located);
+                let conflicts = conflicts_of(claimed.steps.iter());
                 let undo_each_other =
                     |found: &Conflict| [found.first, found.second].iter().all(|step| circle.contains(step));
                 if problems.is_empty() && !conflicts.iter().any(undo_each_other) {
@@ -100,23 +130,13 @@ impl PlanFile {
 
     /// Reports steps that would undo each other, or that wait for each other by `after`, selected or not: one of them alone would undo
     /// the other too.
-    pub(super) fn check_all(
-        &self,
-        steps: &[Step],
-        others: &[Step],
-        connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
-        homes: &Homes,
-        host: &dyn Host,
-    ) -> Vec<Diagnostic> {
-        let databases = |name: &str| connection(name).map(|spec| spec.database(name));
-        let host = &Converged::new(steps, host);
-        let position = |id: &str| self.steps.iter().position(|step| step.id == id);
-        let mut all: Vec<&Step> = steps.iter().chain(others).collect();
-        all.sort_by_key(|step| position(&step.id));
-        let written: Vec<Claims> = all.iter().map(|step| claims(step, connection, homes, host)).collect();
-        let located: Vec<Claims> = written.iter().map(|claims| claims.locate(host, &databases)).collect();
-        let conflicts = conflicts(&written, &located);
-        self.after_cycle().into_iter().chain(conflicts.iter().map(|conflict| self.undoing(&all, conflict))).collect()
+    pub(super) fn check_all(&self, claimed: &Claimed<'_>) -> Vec<Diagnostic> {
+        let position = |step: &Step| self.steps.iter().position(|written| written.id == step.id);
+        let mut all: Vec<&StepClaims<'_>> = claimed.all().collect();
+        all.sort_by_key(|claimed| position(claimed.step));
+        let steps: Vec<&Step> = all.iter().map(|claimed| claimed.step).collect();
+        let conflicts = conflicts_of(all.into_iter());
+        self.after_cycle().into_iter().chain(conflicts.iter().map(|conflict| self.undoing(&steps, conflict))).collect()
     }
 
     /// Reports two steps that would undo each other, with the places of both.
@@ -169,7 +189,7 @@ impl PlanFile {
         Diagnostic::at(place, message).help("remove one `after` from the cycle")
     }
 
-    fn references(&self, steps: &[Step], problems: &mut Vec<Diagnostic>) {
+    fn references(&self, steps: &[&Step], problems: &mut Vec<Diagnostic>) {
         let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
         let known: HashSet<&str> = ids.iter().copied().collect();
         for step in &self.steps {

@@ -37,8 +37,8 @@ mod project;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use check::Homes;
 pub use check::Relations;
+use check::{Claimed, Homes};
 pub use companion::Folder;
 pub use diagnostic::{Diagnostic, DiagnosticPlace, Diagnostics, is_telling, suggest};
 pub use file::PlanFile;
@@ -196,10 +196,11 @@ impl PlanFile {
             }
         };
         let others = self.others(&steps, selection, &evaluator, &mut problems);
-        let (found, relations) = self.check_steps(&steps, &others, &connection, &homes, host.as_ref());
+        let claimed = Claimed::new(&steps, &others, &connection, &homes, host.as_ref());
+        let (found, relations) = self.check_steps(&claimed);
         problems.extend(found);
         if others_matter {
-            add_new(&mut problems, self.check_all(&steps, &others, &connection, &homes, host.as_ref()));
+            add_new(&mut problems, self.check_all(&claimed));
         }
         let specs = connections.iter().filter_map(|(name, spec)| Some((name.as_str(), spec.as_ref().ok()?)));
         problems.extend(self.check_sources(&steps, specs, host.as_ref()));
@@ -284,8 +285,9 @@ impl PlanFile {
         problems.retain(|problem| problem.unset.is_none());
         let (host, homes) = (inputs.host.view(), Homes::of(&inputs.client));
         let connection = |name: &str| specs.iter().find(|(known, _)| *known == name).map(|(_, spec)| spec.clone());
-        problems.extend(self.check_steps(&steps, &[], &connection, &homes, host.as_ref()).0);
-        add_new(&mut problems, self.check_all(&steps, &[], &connection, &homes, host.as_ref()));
+        let claimed = Claimed::new(&steps, &[], &connection, &homes, host.as_ref());
+        problems.extend(self.check_steps(&claimed).0);
+        add_new(&mut problems, self.check_all(&claimed));
         problems.extend(self.check_sources(&steps, specs.iter().map(|(name, spec)| (*name, spec)), host.as_ref()));
         self.result_of(problems)
     }
