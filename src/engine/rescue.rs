@@ -49,7 +49,7 @@ struct Found<'a> {
 }
 
 impl Keeper {
-    /// Whether the rescues of both steps are in the target that they share, whoever the steps' users are.
+    /// Whether the rescues of both steps are in the target that they share, whichever users the steps have.
     fn has_same_store(&self, other: &Self) -> bool {
         let kept_at = |keeper: &Self| {
             let store = keeper.step.resource.rescues().map(|rescues| rescues.store());
@@ -286,7 +286,7 @@ impl Rescues {
             let ids: Vec<&str> = known.iter().map(|(_, rescue)| rescue.id.as_str()).collect();
             format!("the rescues are {}", ids.join(", "))
         };
-        // It may also be one of these, which nobody can correct in the plan file.
+        // It may also be one of these. They cannot be corrected in the plan file.
         let hint = warnings.iter().fold(hint, |hint, warning| format!("{hint}; {}", warning.message));
         Err(Failure::new(format!("no such rescue: {name}")).hint(hint))
     }
@@ -374,7 +374,7 @@ fn not_listed(keeper: &Keeper, failure: Failure) -> Failure {
     Failure { message: format!("cannot list the rescues of step `{}`: {}", keeper.id, failure.message), ..failure }
 }
 
-/// Returns why the rescues of a step of an earlier run cannot be listed. Nobody can correct that step.
+/// Returns why the rescues of a step of an earlier run cannot be listed. That step can no longer be corrected.
 fn past_not_listed(keeper: &Keeper, failure: Failure) -> Failure {
     let (id, resource) = (&keeper.id, &keeper.step.resource);
     let message = format!("cannot list the rescues of step `{id}` as it was in an earlier run: {}", failure.message);

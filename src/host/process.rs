@@ -49,7 +49,7 @@ pub fn check_stack() -> Result<(), Failure> {
 
 /// Replaces the command line that `ps` shows for this process, and its arguments in memory. The title is cut to the space that
 /// the arguments and the environment take (proc(5), `/proc/PID/stat`). Has to be called when nothing reads either any more.
-/// Where `/proc` is missing, nobody can see the command line, and it stays.
+/// Without `/proc`, other processes cannot see the command line, and it is not replaced.
 #[expect(unsafe_code, reason = "the kernel shows the memory that it once wrote the arguments to")]
 pub fn set_title(title: &str) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();

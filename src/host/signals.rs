@@ -37,7 +37,7 @@ pub fn without_panic<T>(make: impl FnOnce() -> io::Result<T> + UnwindSafe) -> io
     set_hook(Box::new(|_| {}));
     let made = catch_unwind(make);
     set_hook(hook);
-    // The usual reason for which there is no socket pair.
+    // tokio panics without a socket pair, which is usually missing because there are too few descriptors.
     made.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::EMFILE)))
 }
 

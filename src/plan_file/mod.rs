@@ -128,7 +128,7 @@ impl PlanFile {
         self.evaluate_beside(inputs, selection, true)
     }
 
-    /// As [`PlanFile::evaluate`], but other steps are no problem: what was rescued is given back whatever they are.
+    /// As [`PlanFile::evaluate`], but without the problems of other steps, since they do not matter to a rescue.
     ///
     /// # Errors
     /// Every problem of the selected steps and of the selection.

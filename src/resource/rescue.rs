@@ -71,7 +71,7 @@ pub trait Rescues {
 /// Where the rescues of a step are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RescueStore {
-    /// In the step's target, for whoever owns it.
+    /// In the step's target, for its owner.
     Target,
     /// In the state folder of the step's user.
     StateFolder,

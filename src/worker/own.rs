@@ -61,7 +61,7 @@ pub fn take_own() -> Option<Forked> {
 /// Ends the forked worker if no run has taken it.
 pub fn end_own() {
     if let Some(Forked { pid, .. }) = take_own() {
-        // It has been told nothing yet, so there is nothing that it has to finish.
+        // No steps were sent to it, so it has nothing to finish.
         let _ = kill(pid, Signal::SIGKILL);
         let _ = waitpid(pid, None);
     }

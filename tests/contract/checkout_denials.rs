@@ -399,7 +399,7 @@ fn plan_reports_files_in_the_way_that_the_user_may_not_read() {
     }
 }
 
-/// The checkout is sound: nobody is advised to move it aside.
+/// The checkout is sound, so no message advises to move it aside.
 #[test]
 fn plan_reports_parts_of_git_directories_that_the_user_may_not_read() {
     let gc = "git -C app gc -q 2>&1";

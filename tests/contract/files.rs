@@ -144,7 +144,7 @@ fn a_template_beside_the_plan_file_gives_the_content() {
 fn what_is_wrong_with_a_template_is_told_with_its_place_in_it() {
     let sandbox = host(WITH_TEMPLATE);
     let template = "/etc/provision/templates/app.conf.j2";
-    for (text, told) in [
+    for (text, message) in [
         ("a\nprt is {{ port }}\n  {{ prt }}\n", "app.conf.j2:3:6"),
         ("a\n{{ greeting }} {{ port", "app.conf.j2:2:"),
         ("a\n{% if port %}\n", "app.conf.j2:"),
@@ -154,7 +154,7 @@ fn what_is_wrong_with_a_template_is_told_with_its_place_in_it() {
     ] {
         sandbox.write(template, "root", text);
         let outcome = run(&sandbox, &["plan", PLAN]).exits(1);
-        assert!(outcome.stderr.contains(told), "{told:?} was to be read\n{outcome}");
+        assert!(outcome.stderr.contains(message), "{message:?} was to be read\n{outcome}");
         assert!(outcome.stderr.contains("app.yaml:6:48"), "the plan file's place, too\n{outcome}");
     }
     let checked = run(&sandbox, &["validate", PLAN, "--format", "json"]).exits(1);
@@ -166,7 +166,7 @@ fn what_is_wrong_with_a_template_is_told_with_its_place_in_it() {
     let explained = run(&sandbox, &["explain", PLAN, "conf"]).exits(0);
     assert!(explained.stdout.contains("a <NOT_SET_HERE>"), "{explained}");
     // A file that is none, cannot be read, or lies elsewhere.
-    for (script, told) in [
+    for (script, message) in [
         ("rm app.conf.j2", "it does not exist"),
         ("echo > app.conf.j", "did you mean `templates/app.conf.j`?"),
         ("mkdir app.conf.j2", "it is a directory"),
@@ -177,7 +177,7 @@ fn what_is_wrong_with_a_template_is_told_with_its_place_in_it() {
     ] {
         sandbox.bash("root", &format!("cd /etc/provision/templates; {script}"));
         let outcome = run(&sandbox, &["validate", PLAN]).exits(1);
-        assert!(outcome.stderr.contains(told), "{told:?} was to be read\n{outcome}");
+        assert!(outcome.stderr.contains(message), "{message:?} was to be read\n{outcome}");
     }
 }
 
@@ -192,8 +192,8 @@ fn a_saved_plan_does_not_hold_with_another_template() {
     // Not even where it gives the same text.
     sandbox.write(template, "root", "{# nothing #}port = {{ port }}\n");
     let refused = run(&sandbox, &["apply", "saved", "--yes"]).exits(1);
-    let told = format!("{template}, a template of step `conf`, has changed since");
-    assert!(refused.stderr.contains(&told) && !refused.stderr.contains("otherwise"), "{refused}");
+    let message = format!("{template}, a template of step `conf`, has changed since");
+    assert!(refused.stderr.contains(&message) && !refused.stderr.contains("otherwise"), "{refused}");
     assert!(!sandbox.path(CONF).exists());
     sandbox.write(template, "root", "port = {{ port }}\n");
     run(&sandbox, &["apply", "saved", "--yes"]).exits(0);
@@ -366,8 +366,8 @@ steps:
     );
     sandbox.write("/etc/provision/app.conf.j2", "root", "old\n");
     let refused = run(&sandbox, &["validate", PLAN]).exits(1);
-    let told = "step `conf` has the template /etc/provision/app.conf.j2, which step `template` brings";
-    assert!(refused.stderr.contains(told), "{refused}");
+    let message = "step `conf` has the template /etc/provision/app.conf.j2, which step `template` brings";
+    assert!(refused.stderr.contains(message), "{refused}");
 }
 
 #[test]
@@ -500,15 +500,15 @@ fn a_rescue_is_found_after_its_step_was_edited_or_removed() {
         sandbox.write(PLAN, "root", format!("{head}{key_file}"));
         run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
         let refused = run(&sandbox, &["rescue", "restore", PLAN, id]).exits(1);
-        let told = format!("/srv/app.conf belongs to the step `{key}` now: a restore does not overwrite it");
-        assert!(refused.stderr.contains(&told) && refused.stderr.contains("--to DIR"), "{refused}");
+        let message = format!("/srv/app.conf belongs to the step `{key}` now: a restore does not overwrite it");
+        assert!(refused.stderr.contains(&message) && refused.stderr.contains("--to DIR"), "{refused}");
         sandbox.bash("root", "cmp /root/key /srv/app.conf");
         run(&sandbox, &["rescue", "restore", PLAN, id, "--to", &format!("/root/copy-{key}")]).exits(0);
         assert_eq!(sandbox.read(&format!("/root/copy-{key}/app.conf")), "mine\n");
     }
 }
 
-/// Nobody can correct an earlier run: what is said of its steps is what is true, and does not hide what was asked.
+/// An earlier run cannot be corrected: messages about its steps have no such hint, and do not hide the answer.
 #[test]
 fn rescues_of_a_user_who_was_removed_are_told_of_and_hide_nothing() {
     let step = |id: &str, more: &str| {
@@ -525,15 +525,15 @@ fn rescues_of_a_user_who_was_removed_are_told_of_and_hide_nothing() {
     sandbox.bash("root", "sed -i /mallory/d /etc/passwd");
     let listed = run(&sandbox, &["rescue", "list", PLAN]).exits(0);
     assert_eq!(listed.stdout.matches("  other  ").count(), 1, "{listed}");
-    let told = listed.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = listed.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in ["no such user: mallory", "/home/mallory/conf are in the folder rescues of mallory's state folder"] {
-        assert!(told.contains(part), "{part}: {listed}");
+        assert!(message.contains(part), "{part}: {listed}");
     }
-    assert!(!told.contains("run_as"), "{listed}");
+    assert!(!message.contains("run_as"), "{listed}");
     let unknown = run(&sandbox, &["rescue", "show", PLAN, "no-such-rescue"]).exits(1);
-    let told = unknown.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = unknown.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in ["no such rescue: no-such-rescue", "the rescues are ", "no such user: mallory"] {
-        assert!(told.contains(part), "{part}: {unknown}");
+        assert!(message.contains(part), "{part}: {unknown}");
     }
 }
 
@@ -542,7 +542,7 @@ fn rescues_of_a_user_who_was_removed_are_told_of_and_hide_nothing() {
 fn content_beside_a_template_that_does_not_exist_is_reported() {
     let sandbox = host(&WITH_TEMPLATE.replace("template:", "content: a, template:"));
     let checked = run(&sandbox, &["validate", PLAN]).exits(1);
-    let told = format!("{}{}", checked.stdout, checked.stderr);
-    assert!(told.contains("a file has `content` or a `template`, not both"), "{checked}");
-    assert!(!told.contains("does not exist"), "{checked}");
+    let message = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(message.contains("a file has `content` or a `template`, not both"), "{checked}");
+    assert!(!message.contains("does not exist"), "{checked}");
 }

@@ -340,12 +340,12 @@ fn rescues_follow_a_checkout_to_another_owner() {
     // If somebody else has the folder, the remedy is the one that helps.
     sandbox.bash("root", &format!("chown -R root: {CHECKOUT}/.git/provision-private"));
     let listed = sandbox.provision("root", ["rescue", "list", PLAN]).run().exits(1);
-    let told = listed.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = listed.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        told.contains(".git/provision-private belongs to root") && !told.contains("accessible to others"),
+        message.contains(".git/provision-private belongs to root") && !message.contains("accessible to others"),
         "{listed}"
     );
-    let remedy = told.split('`').find(|part| part.contains("chown")).unwrap_or_else(|| panic!("{listed}"));
+    let remedy = message.split('`').find(|part| part.contains("chown")).unwrap_or_else(|| panic!("{listed}"));
     sandbox.bash("root", &remedy.replace("sudo ", ""));
     sandbox.provision("root", ["rescue", "show", PLAN, &id]).run().exits(0);
 }

@@ -464,7 +464,7 @@ fn a_secret_that_takes_long_is_reported() {
     assert!(!plan.stdout.contains("reading"), "{plan}");
 }
 
-/// A connection is no step, and may have the name of one.
+/// A connection and a step may have the same name.
 #[test]
 fn the_secret_of_a_connection_is_reported_for_a_step_with_the_connection() {
     let sandbox = Sandbox::new();

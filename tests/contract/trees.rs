@@ -212,7 +212,7 @@ steps:
     sandbox.provision("root", ["plan", "/srv/trees.yaml", "--detailed-exitcode"]).run().exits(0);
 }
 
-/// Root's state is for root alone. Other users' goes to the tree's owner, and is opened to nobody, wherever they have it.
+/// Root's state folder is left out. Those of other users get the tree's owner and keep their modes, wherever they are.
 #[test]
 fn what_provision_keeps_in_a_tree_stays_closed_and_the_plan_says_so() {
     let sandbox = Sandbox::new();

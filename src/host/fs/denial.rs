@@ -15,7 +15,7 @@ use crate::host::users::{acting_user, as_root};
 use crate::text::{path_of_name, shell_word};
 
 const STICKY: u32 = 0o1000;
-/// The types of proc(5) and sysfs(5), in which nobody creates or replaces files (statfs(2)).
+/// The types of proc(5) and sysfs(5), in which files can be neither created nor replaced (statfs(2)).
 const KERNEL_FILE_SYSTEMS: [rustix::fs::FsWord; 2] = [0x9fa0, 0x6265_6572];
 const ROOT: &str = "root";
 

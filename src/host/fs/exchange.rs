@@ -324,7 +324,7 @@ mod tests {
         );
     }
 
-    /// Whoever opens a file while it has a lease gets it soon, and nobody is ended by a signal.
+    /// A process that opens a file with a lease waits a moment, and no process is ended by a signal.
     #[test]
     fn a_lease_is_noticed_by_those_who_wait_for_it() {
         let folder = folder();

@@ -9,16 +9,16 @@ use rustix::io::Errno;
 const NETWORK: [u32; 3] = [0x6969, 0xff53_4d42, 0xfe53_4d42];
 /// Of `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
-/// The kernel sends a signal when somebody waits for the lease. This one is ignored by default; `SIGIO` would end the process.
+/// The kernel sends a signal when a process waits for the lease. This one is ignored by default; `SIGIO` would end the process.
 const SIGNAL: libc::c_int = libc::SIGURG;
 
 /// Who writes to a file.
 pub(super) enum Writers {
-    /// Nobody can, as long as the lease is held: whoever opens the file for writing waits.
+    /// No process. While the lease is held, a process that opens the file for writing waits.
     None(Lease),
     /// A process has it open for writing.
     Some,
-    /// The file system does not say, or the acting user may not ask: the file belongs to somebody else.
+    /// Unknown, because the file system does not support it, or because the file belongs to another user.
     Unknown,
 }
 
@@ -43,14 +43,15 @@ impl Lease {
         }
     }
 
-    /// Whether somebody waits to open the file for writing.
+    /// Whether a process waits to open the file for writing.
     pub(super) fn is_wanted(&self) -> bool {
         fcntl(&self.0, libc::F_GETLEASE, 0) != Ok(libc::F_RDLCK)
     }
 }
 
-#[expect(unsafe_code, reason = "there is no safe way to ask for a lease; these commands take a number, and no pointer")]
+#[expect(unsafe_code, reason = "nix and rustix have no function for leases")]
 fn fcntl(fd: impl AsFd, command: libc::c_int, number: libc::c_int) -> Result<libc::c_int, Errno> {
+    // SAFETY: these commands take a number and no pointer.
     let result = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, number) };
     if result == -1 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));

@@ -107,7 +107,7 @@ impl Resource for ComposeEnv {
         claims
     }
 
-    /// An override file says whether the value reaches the services.
+    /// Whether the value reaches the services depends on an override file.
     fn reads(&self, _home: Option<&Path>, _host: &dyn Host) -> Vec<PathBuf> {
         let folder = self.file.parent().filter(|_| self.has_a_default_name());
         folder.into_iter().flat_map(|folder| project::OVERRIDES.map(|name| folder.join(name))).collect()

@@ -47,7 +47,7 @@ impl EntryRules {
             entry.mode
         };
         let rule = match entry.kind {
-            // What this program keeps for a user is for that user alone, whoever may read the rest of the tree.
+            // This program's own files stay private, also if others may read the rest of the tree.
             _ if entry.own != tree::Own::No => None,
             FileKind::Directory => self.dir_mode.as_ref(),
             FileKind::File => self.file_mode.as_ref(),

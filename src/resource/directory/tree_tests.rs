@@ -107,7 +107,7 @@ fn excluded_entries_are_not_inspected() {
     assert_eq!(attributes(&top.join(odd)).0, 0);
 }
 
-/// What a tree has of this program's own goes to the tree's owner, and is opened to nobody.
+/// This program's own files get the tree's owner, and keep their modes.
 #[test]
 fn what_provision_keeps_in_a_tree_gets_its_owner_and_no_mode() {
     let folder = folder();

@@ -5,7 +5,7 @@
 //! A state is everything on the host that a rerun could notice, including the journal, the locks and the insides of `.git`.
 //! It leaves out what differs between two runs that did the same: ids of runs and processes, times, random names, the ids
 //! of new commits (which contain times), the order of a journal's records, the journals of finished runs, which an apply does
-//! not read, and what the index says about a file, of which only matters whether it is true.
+//! not read, and what the index records about a file, except whether that is still true.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -412,7 +412,7 @@ fn whatever_a_rerun_could_notice_makes_another_state() {
         bench.sandbox.sql(plant);
         assert!(seen.insert(state(&mut bench)), "{plant}");
     }
-    // The random part of a name is no difference.
+    // Names that differ only in their random part are equal.
     bench.sandbox.bash(
         "ubuntu",
         &format!("cd {CHECKOUT}/airflow_poc; mv .provision-*cdee .provision-0123456789ab-fedcba9876543210"),

@@ -255,7 +255,7 @@ pub enum Own {
 }
 
 impl Own {
-    /// Returns what an entry of a directory is. `is_own` is what its listing says.
+    /// Returns what an entry of a directory is. `is_own` is taken from its listing.
     pub(super) fn of_entry(self, is_own: bool) -> Self {
         match self {
             Self::No if is_own => Self::Folder,
