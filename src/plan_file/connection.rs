@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::file::PlanFile;
+use super::keys::by_key;
 use super::node::Node;
 use super::origins::{Origin, Origins};
-use super::template::has_template;
-use super::{Diagnostic, Inputs};
+use super::template::{Evaluator, has_template};
+use super::{Diagnostic, Inputs, dbt_profile, de, reference, sources};
 use crate::failure::Failure;
 use crate::host::warehouse::{ConnectionSpec, Incomplete};
 
@@ -28,6 +30,27 @@ pub fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<C
         Incomplete::OfHost(failure) => Problem::OfHost(problem(failure)),
         Incomplete::OfUrl(failure) => Problem::OfPlanFile(problem(failure)),
     })
+}
+
+impl PlanFile {
+    /// A connection with its templates evaluated, or every problem of it.
+    pub(super) fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Diagnostic>> {
+        if let Some(problem) = dbt_profile::problem(node) {
+            return Err(vec![problem]);
+        }
+        let sources = sources::problems(node, &reference::CONNECTION, &self.vars);
+        let read = |node: &Node| de::from_node(node).map(Ok);
+        let of_urls = evaluator.of_urls();
+        let value_of = |key: &str, value: &Node| {
+            let evaluator = if key == "url" { &of_urls } else { evaluator };
+            sources::evaluated(value, reference::CONNECTION.key(key).map(|key| key.shape), evaluator)
+        };
+        match by_key(node, &node.span, evaluator, value_of, read) {
+            Ok(spec) if sources.is_empty() => Ok(spec),
+            Ok(_) => Err(sources),
+            Err(found) => Err([sources::without_those_within(found, &sources), sources].concat()),
+        }
+    }
 }
 
 /// Returns where the URL of a connection is, if it is a template.
