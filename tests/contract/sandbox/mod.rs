@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 mod bastion;
 #[cfg(target_arch = "x86_64")]
+mod call_filter;
+#[cfg(target_arch = "x86_64")]
 mod calls;
 mod checkout;
 mod fleet;
