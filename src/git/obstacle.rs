@@ -205,8 +205,7 @@ impl Obstacle {
             Self::Unreadable { path, problem, is_own } => {
                 let what = format!("cannot read {path}, a file of the repository at {at}: {problem}");
                 Failure::new(what).hint(if *is_own {
-                    let command = format!("chmod -R u+rX {}", shell_word(top.join(".git")));
-                    format!("its mode denies its owner that: `{}`", as_root(&command))
+                    opened_to_owner("-R u+rX", &top.join(".git"))
                 } else {
                     give_back("it", top, &top.join(".git"))
                 })
@@ -214,7 +213,7 @@ impl Obstacle {
             Self::UnreadableWork { path, is_own } => {
                 let what = format!("cannot read {path}, where the update has to change something: permission denied");
                 Failure::new(what).hint(if *is_own {
-                    opened_to_owner(path)
+                    opened_to_owner("-R u+rwX", &path_of_name(path))
                 } else {
                     give_back("it", top, &path_of_name(path))
                 })
@@ -334,11 +333,14 @@ impl Obstacle {
             | Self::UnwritableGit { lacks: Some(capability), path, .. } => {
                 Failure::new(format!("cannot change {at}: root may not write to {path}")).hint(capability.hint())
             }
-            Self::Unwritable { path, is_own, .. } => {
-                Failure::new(format!("files in {path} have to change, and the step's user cannot write there")).hint(
-                    if *is_own { opened_to_owner(path) } else { give_back("the directory", top, &path_of_name(path)) },
-                )
-            }
+            Self::Unwritable { path, is_own, .. } => Failure::new(format!(
+                "files in {path} have to change, and the step's user cannot write there"
+            ))
+            .hint(if *is_own {
+                opened_to_owner("u+rwX", &path_of_name(path))
+            } else {
+                give_back("the directory", top, &path_of_name(path))
+            }),
             Self::UnwritableParent { path, user, .. } => {
                 Failure::new(format!("cannot create {at}: the step's user cannot write to {path}")).hint(format!(
                     "create it for that user: `{}`",
@@ -360,10 +362,14 @@ impl Obstacle {
                 };
                 Failure::new(format!("{at} has {found}, which cannot exist beside {wanted}")).hint(remedy)
             }
-            Self::UnwritableGit { path, is_own, .. } => {
-                Failure::new(format!("git's own file {path} has to change, and the step's user cannot write it"))
-                    .hint(if *is_own { opened_to_owner(path) } else { give_back("it", top, &top.join(".git")) })
-            }
+            Self::UnwritableGit { path, is_own, .. } => Failure::new(format!(
+                "git's own file {path} has to change, and the step's user cannot write it"
+            ))
+            .hint(if *is_own {
+                opened_to_owner("u+rwX", &path_of_name(path))
+            } else {
+                give_back("it", top, &top.join(".git"))
+            }),
             Self::NestedRepository { path } => {
                 Failure::new(format!("{at}/{path} is a repository of its own, where the remote now has a file"))
                     .hint(moved_aside(top, path))
@@ -391,8 +397,9 @@ pub fn is_own(path: &str) -> bool {
     found.is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == acting_ids().0)
 }
 
-fn opened_to_owner(path: &str) -> String {
-    format!("its mode denies its owner that: `{}`", as_root(&format!("chmod u+rwX {}", shell_word(path_of_name(path)))))
+/// Returns the remedy for a file that its own mode closes to the acting user.
+fn opened_to_owner(rights: &str, path: &Path) -> String {
+    format!("its mode denies its owner that: `{}`", as_root(&format!("chmod {rights} {}", shell_word(path))))
 }
 
 /// Returns the remedy for files that the checkout's owner cannot use. `.git` belongs to that user.

@@ -234,7 +234,7 @@ fn usable_hint(path: &Path) -> String {
             another.to_owned()
         } else {
             format!(
-                "give {user} a home: `{} && {}`",
+                "give {user} a home, while it runs no process: `{} && {}`",
                 as_root(&format!("install -d -o {user} -m 0700 {home}")),
                 as_root(&format!("usermod --home {home} {user}"))
             )

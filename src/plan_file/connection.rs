@@ -107,15 +107,15 @@ pub(super) fn with_origins(connection: &Node, origins: &Origins, mut problem: Di
                 Origin::AnyEnvironment => {}
             }
         }
-        let environment = match &environment[..] {
+        let variables = match &environment[..] {
             [] => None,
-            [name] => Some(format!("the environment variable {name}")),
-            names => Some(format!("the environment variables {}", names.join(", "))),
+            [name] => Some(format!("environment variable {name}")),
+            names => Some(format!("environment variables {}", names.join(", "))),
         };
-        let names: Vec<String> = environment.into_iter().chain(given).collect();
+        let names: Vec<String> = variables.into_iter().chain(given).collect();
         let found = match names.is_empty() {
-            true => "the url is a template: check the values that it uses".to_owned(),
-            false => format!("the url is made from {}: check it and the value", names.join(" and ")),
+            true => "the url is a template: check it, and the values in it".to_owned(),
+            false => format!("check the url, and what it gets from {}", names.join(" and ")),
         };
         problem.help = Some(problem.help.map_or(found.clone(), |help| format!("{help}; {found}")));
     }

@@ -9,7 +9,30 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         // The distance is at least the difference in length, and much slower to compute.
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit(candidate))
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= limit(candidate))
+        // Two words of one letter have nothing in common.
+        .filter(|(distance, candidate)| {
+            *distance <= limit(candidate) && *distance < length.max(candidate.chars().count())
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn similar_words_are_found_and_others_are_not() {
+        for (word, known, expected) in [
+            ("aply", &["apply", "plan"][..], Some("apply")),
+            ("id", &["ids", "x"], Some("ids")),
+            ("xd", &["id"], Some("id")),
+            ("x", &["d", "t"], None),
+            ("repositroy", &["directory", "repository"], Some("repository")),
+            ("\u{e4}pply", &["apply"], Some("apply")),
+            ("table", &["repository"], None),
+        ] {
+            assert_eq!(nearest(word, known.iter().copied()), expected, "{word}");
+        }
+    }
 }

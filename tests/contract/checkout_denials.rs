@@ -394,7 +394,7 @@ fn plan_reports_files_in_the_way_that_the_user_may_not_read() {
         host.root(before);
         host.push(push);
         let hint = host.is_blocked(words);
-        assert!(hint.contains("chown -R --reference=") || hint.contains("chmod u+rwX "), "{hint}");
+        assert!(hint.contains("chown -R --reference=") || hint.contains("chmod -R u+rwX "), "{hint}");
         host.is_remedied_by(&hint);
     }
 }

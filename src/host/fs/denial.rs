@@ -92,8 +92,8 @@ impl Denial {
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
             Self::Sticky { .. } => "set run_as: root on the step, or the user that owns the file".to_owned(),
-            Self::OfKernel { path } if path.starts_with("/proc/sys") => {
-                "write the setting to a file in /etc/sysctl.d, and load it: `sysctl --system`".to_owned()
+            Self::OfKernel { path } if Path::new(path).starts_with("/proc/sys") => {
+                format!("write the setting to a file in /etc/sysctl.d, and load it: `{}`", as_root("sysctl --system"))
             }
             Self::OfKernel { .. } => "give a path on another file system".to_owned(),
             Self::Other { path, .. } => format!("see what kind of file system that is: `findmnt -T {}`", word(path)),
