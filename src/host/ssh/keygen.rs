@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,12 +20,29 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// The path under which `ssh-keygen` reads the key. It is not /dev/stdin because a host may have no /dev.
 const KEY: &str = "/proc/self/fd/0";
 
+/// The SHA-256 sums of the keys that `ssh-keygen` has loaded, and their public halves.
+static LOADED: Mutex<Vec<([u8; 32], KeyData)>> = Mutex::new(Vec::new());
+
 /// Returns the public half of a private key as printed by `ssh-keygen -y`, or why `ssh-keygen` cannot load it. Returns
-/// `None` if `ssh-keygen` is not installed or cannot be run by this user.
+/// `None` if `ssh-keygen` is not installed or cannot be run by this user. A key that it has loaded is not loaded again, since an
+/// apply looks at the same key several times.
 ///
 /// The key is passed in anonymous memory with mode 0600, as `ssh-keygen` requires. It is in no file, argument or
 /// environment.
 pub fn load(key: &[u8]) -> Option<Result<KeyData, String>> {
+    let sum = openssl::sha::sha256(key);
+    let loaded = || LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, public)) = loaded().iter().find(|(known, _)| *known == sum) {
+        return Some(Ok(public.clone()));
+    }
+    let answer = ask(key);
+    if let Some(Ok(public)) = &answer {
+        loaded().push((sum, public.clone()));
+    }
+    answer
+}
+
+fn ask(key: &[u8]) -> Option<Result<KeyData, String>> {
     let mut command = Command::new("ssh-keygen");
     // With an empty passphrase `ssh-keygen` does not prompt for one.
     command

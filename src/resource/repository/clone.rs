@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -25,6 +26,7 @@ use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, refs, tree_check};
 use crate::host::fs::{Dir, Place, escape_path};
 use crate::host::process::inherited_umask;
+use crate::host::thread;
 
 /// Makes a clone that was planned.
 pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
@@ -204,8 +206,10 @@ pub fn preview(desired: &Desired, url: &str, target: Oid) -> Result<Preview, Fai
 fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<String>, Failure> {
     let site = desired.remote_at(url, CheckoutState::Building(repo.path()));
     let (_scratch, git) = Scratch::new(&site)?;
-    remote::download_all(&git, &site)?;
-    let default = remote::default_branch(&git, site.remote)?;
+    let (default, fetched) =
+        thread::join(|| remote::default_branch(&git, site.remote), || remote::download_all(&git, &site));
+    fetched?;
+    let default = default.unwrap_or_else(|panic| resume_unwind(panic))?;
     // A clone has no reflogs of remote-tracking branches.
     let logs = repo.path().join("logs");
     unless_missing(fs::remove_dir_all(&logs)).map_err(io_failure("remove", &logs))?;
