@@ -234,7 +234,7 @@ pub static SECRET_SOURCE: Reference = Reference {
             Shape::Some(&Shape::Text),
             "another source",
             "[pass, show, smtp]",
-            "A program and its arguments. It prints the secret. No shell is involved.",
+            "A program, named by its absolute path or looked up in PATH, and its arguments. It prints the secret. No shell is involved.",
         ),
         Key::optional(
             "encoding",

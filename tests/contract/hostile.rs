@@ -138,7 +138,7 @@ fn huge_sources_are_limited() {
     let sandbox = Sandbox::new();
     sandbox.bash("ubuntu", "truncate -s 10G sparse; truncate -s 10G sparse.yaml");
     for (source, expected) in [
-        ("{ file: /home/ubuntu/sparse }", "larger than 1048576 bytes"),
+        ("{ file: /home/ubuntu/sparse }", "it is larger than 1 MiB, the maximum for a secret"),
         ("{ file: /dev/zero }", "is a device, not a file"),
         ("{ command: [cat, /dev/zero] }", "printed more than 1 MiB"),
         ("{ command: ['yes'] }", "printed more than 1 MiB"),

@@ -42,10 +42,7 @@ impl Dir {
         regular(self, name, &stat)?;
         match whole(fd, &stat, limit) {
             Ok(bytes) => Ok(Some(FileSeen { bytes, stat })),
-            Err(Unread::TooLarge) => Err(Error::refused(
-                format!("{} is larger than {limit} bytes", escape_path(&path)),
-                "this is not the file that was meant; check the path",
-            )),
+            Err(Unread::TooLarge) => Err(Error::too_large(&path, limit)),
             Err(Unread::Grew) => Err(Error::refused(
                 format!("{} grew while it was read", escape_path(&path)),
                 "run again when nobody writes to it",

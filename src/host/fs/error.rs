@@ -88,6 +88,13 @@ impl Error {
         Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other, is_newer: false }
     }
 
+    /// Makes the error of a file that has more bytes than what it is read for.
+    pub(super) fn too_large(path: &Path, limit: u64) -> Self {
+        let message = format!("{} is larger than {limit} bytes", escape_path(path));
+        let hint = "this is not the file that was meant; check the path";
+        Self { kind: io::ErrorKind::FileTooLarge, ..Self::refused(message, hint) }
+    }
+
     /// Returns the error for a dangling symlink in a path. It counts as a missing component.
     pub(super) fn dangling(link: &Path, target: &Path) -> Self {
         Self {

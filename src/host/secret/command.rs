@@ -47,7 +47,7 @@ pub async fn output(line: &CommandLine, withheld: &BTreeSet<String>) -> Result<S
     let has_ended = AtomicBool::new(false);
     let read = async {
         output.take(MAX_SECRET + 1).read_to_end(&mut value).await?;
-        if value.len() as u64 > MAX_SECRET { Err(io::Error::other("printed more than 1 MiB")) } else { Ok(()) }
+        if value.len() as u64 > MAX_SECRET { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
     };
     let wait = async {
         let status = child.wait().await;
@@ -56,6 +56,10 @@ pub async fn output(line: &CommandLine, withheld: &BTreeSet<String>) -> Result<S
     };
     let status = match tokio::time::timeout(COMMAND_TIMEOUT, async { tokio::try_join!(read, wait) }).await {
         Ok(Ok(((), status))) => status,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(failure("printed more than 1 MiB, the maximum for a secret".to_owned())
+                .hint("use a program, or arguments, with which only the secret is printed"));
+        }
         Ok(Err(error)) => return Err(failure(error.to_string())),
         Err(_) => return Err(timed_out(line, has_ended.load(Ordering::Relaxed))),
     };

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::path::Path;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::host::fs::check_absolute;
 use crate::text::shell_words;
 
 /// What is wrong with a source of which nothing is left.
@@ -39,6 +41,18 @@ impl CommandLine {
     /// Returns the words that can be shown, in the same order.
     pub fn shown(&self) -> &[String] {
         &self.shown
+    }
+
+    /// Rejects a command without a program, and a program at a relative path, which depends on the current directory. A name
+    /// without a slash is looked up in PATH.
+    fn checked(self) -> Result<Self, String> {
+        match self.argv.first().map(String::as_str) {
+            None | Some("") => Err(EMPTY.to_owned()),
+            Some(program) if program.contains('/') && !program.starts_with('/') => {
+                check_absolute(Path::new(self.program())).map(|()| self)
+            }
+            Some(_) => Ok(self),
+        }
     }
 
     /// Returns the program's name as it can be shown.
@@ -110,17 +124,14 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<CommandLine, A::Error> {
         let argv = Vec::<String>::deserialize(SeqAccessDeserializer::new(items))?;
-        if argv.first().is_none_or(String::is_empty) { Err(A::Error::custom(EMPTY)) } else { Ok(argv.into()) }
+        CommandLine::from(argv).checked().map_err(A::Error::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CommandLine, A::Error> {
         let Masked { argv, shown } = Masked::deserialize(MapAccessDeserializer::new(map))?;
-        if argv.first().is_none_or(String::is_empty) {
-            return Err(A::Error::custom(EMPTY));
-        }
         if argv.len() != shown.len() {
             return Err(A::Error::custom("a command and what is shown of it differ in length"));
         }
-        Ok(CommandLine { argv, shown })
+        CommandLine { argv, shown }.checked().map_err(A::Error::custom)
     }
 }

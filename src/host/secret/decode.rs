@@ -35,7 +35,7 @@ pub fn decode(source: &SecretSource, raw: &Secret) -> Result<Secret, Failure> {
         (None, Some(Encoding::Base64)) => base64(bytes, &from),
         (Some(pointer), None) => json(bytes, pointer, &from),
         (Some(pointer), Some(Encoding::Base64)) if looks_like_json(bytes) => {
-            base64(json(bytes, pointer, &from)?.expose(), &format!("{pointer} in {from}"))
+            base64(json(bytes, pointer, &from)?.expose(), &source.place())
         }
         (Some(pointer), Some(Encoding::Base64)) => json(base64(bytes, &from)?.expose(), pointer, &from),
     }
@@ -64,7 +64,7 @@ fn json(text: &[u8], pointer: &Pointer, from: &str) -> Result<Secret, Failure> {
     let tokens = pointer.tokens();
     let mut reader = serde_json::Deserializer::from_slice(text);
     let found = Follow(&tokens).deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
-    let what = |why: &str| Failure::new(format!("{from}: the value at {pointer} {why}"));
+    let value = if pointer.is_whole() { "the JSON text".to_owned() } else { format!("the value at {pointer}") };
     match found {
         Err(error) => {
             Err(Failure::new(format!("{from} is not JSON (line {}, column {})", error.line(), error.column()))
@@ -72,7 +72,8 @@ fn json(text: &[u8], pointer: &Pointer, from: &str) -> Result<Secret, Failure> {
         }
         Ok(Found::Text(text)) => Ok(Secret::copy_of(text.as_bytes())),
         Ok(Found::Other(kind)) => {
-            Err(what(&format!("is {kind}, not a string")).hint("correct `json` so that it points to a string"))
+            let failure = Failure::new(format!("{from}: {value} is {kind}, not a string"));
+            Err(failure.hint("correct `json` so that it points to a string"))
         }
         Ok(Found::Nothing) => Err(Failure::new(format!("{from} has no value at {pointer}"))
             .hint("correct `json`: it is a JSON pointer such as /data/password, with `~1` for a `/` in a key")),
@@ -226,7 +227,9 @@ mod tests {
             ("json: /a", r#"{"a": 12}"#, "is a number, not a string"),
             ("json: /a", r#"{"a": null}"#, "is null, not a string"),
             ("json: /a", r#"{"a": {"b": "hunter2"}}"#, "is an object, not a string"),
+            ("json: ''", r#"{"a": "hunter2"}"#, "variable A: the JSON text is an object, not a string"),
             ("json: /a, encoding: base64", r#"{"a": "hunter2!"}"#, "/a in environment variable A is not base64"),
+            ("json: '', encoding: base64", r#""hunter2!""#, "environment variable A is not base64"),
             ("json: /a, encoding: base64", "aHVudGVyMg==", "is not JSON"),
         ] {
             let error = decoded(yaml, raw).unwrap_err();

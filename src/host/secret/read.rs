@@ -2,6 +2,7 @@
 
 use crate::text::shell_word;
 use std::collections::{BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -146,6 +147,9 @@ fn blank(origin: &Origin, is_empty: bool) -> Failure {
     }
 }
 
+/// What is wrong with a file of more than [`MAX_SECRET`] bytes.
+const TOO_LARGE: &str = "it is larger than 1 MiB, the maximum for a secret";
+
 /// Root does not follow symlinks that another user could have created, as that user could make it read root's files.
 fn file(path: &Path) -> Result<Secret, Failure> {
     let shown = fs::escape_path(path);
@@ -165,6 +169,9 @@ fn file(path: &Path) -> Result<Secret, Failure> {
         Ok(Some(seen)) => Ok(Secret::copy_of(&seen.bytes)),
         Ok(None) => Err(cannot_read("it does not exist").hint(another)),
         Err(error) if error.is_missing() => Err(cannot_read("it does not exist").hint(another)),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(cannot_read(TOO_LARGE).hint(
+            "name the file that has only the secret, or a program that prints it: { command: [PROGRAM, ARGUMENT, …] }",
+        )),
         Err(error) if error.is_denied() => {
             let user = acting_user();
             Err(cannot_read(&format!("permission denied to {user}")).hint(format!(

@@ -58,6 +58,11 @@ pub enum Encoding {
 pub struct Pointer(String);
 
 impl Pointer {
+    /// Returns whether it points to the whole text.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the reference tokens, unescaped.
     pub fn tokens(&self) -> Vec<String> {
         self.0.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
@@ -99,6 +104,14 @@ impl SecretSource {
     /// Creates a source that uses the raw value of `origin`.
     pub fn plain(origin: Origin) -> Self {
         Self { origin, encoding: None, pointer: None }
+    }
+
+    /// Returns where the value is, as the subject of a sentence: `/pw in environment variable A`.
+    pub fn place(&self) -> String {
+        match &self.pointer {
+            Some(pointer) if !pointer.is_whole() => format!("{pointer} in {}", self.origin),
+            _ => self.origin.to_string(),
+        }
     }
 
     /// Returns the files that the source refers to. Its value may change with them.
@@ -420,6 +433,10 @@ mod tests {
             ("source: { file: ~/key.pem }", "write out the home directory"),
             ("source: { command: [] }", "empty"),
             ("source: { command: [''] }", "empty"),
+            ("source: { command: [./x, a] }", "`./x` is not absolute: a path starts"),
+            ("source: { command: [bin/x] }", "`bin/x` is not absolute"),
+            ("source: { command: [~/bin/x] }", "`~/bin/x` is not absolute: write out the home directory"),
+            ("source: { command: { argv: [s3cr3t/x], shown: ['{{ d }}/x'] } }", "`{{ d }}/x` is not absolute"),
             ("source: { vault: a }", "unknown field"),
             ("source: { env: A, json: password }", "start with `/`"),
             ("source: { env: A, json: /a~b }", "write `~` as `~0`"),
