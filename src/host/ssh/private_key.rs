@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use super::keygen;
 use super::openssh_format::{self, Unusable};
-use crate::host::secret::Secret;
+use crate::host::secret::{Secret, is_plain};
+use crate::text::is_hidden;
 
 /// What the bytes are, as far as that may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +105,9 @@ const PRIVATE: &[u8] = b"PRIVATE KEY-----";
 /// The shortest RSA key that OpenSSH loads, in bits (`SSH_RSA_MINIMUM_MODULUS_SIZE` in its ssh-rsa.c).
 const MIN_RSA_BITS: usize = 1024;
 const BEGIN: &str = "-----BEGIN ";
+/// [`BEGIN`] in base64, and that in base64 again.
+const BASE64_BEGIN: &str = "LS0tLS1CRUdJTi";
+const BASE64_TWICE_BEGIN: &str = "TFMwdExTMUNSVWRKVGlC";
 const OPENSSH_BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const OPENSSH_END: &str = "-----END OPENSSH PRIVATE KEY-----";
 /// How files begin that these programs have encrypted.
@@ -121,8 +125,16 @@ fn not_a_key(reason: impl Into<String>, remedy: impl Into<String>) -> UnusableKe
 
 /// Returns whether the bytes have a mark of a private key, a public key or a certificate, in any encoding.
 fn has_part_of_key(bytes: &[u8]) -> bool {
-    const MARKS: [&[u8]; 6] =
-        [b"-----BEGIN ", b"---- BEGIN ", b"PRIVATE KEY", b"PuTTY-User-Key-File", b"LS0tLS1CRUdJTi", b"AAAA"];
+    const MARKS: [&[u8]; 8] = [
+        b"-----BEGIN ",
+        b"---- BEGIN ",
+        b"PRIVATE KEY",
+        b"PuTTY-User-Key-File",
+        BASE64_BEGIN.as_bytes(),
+        BASE64_TWICE_BEGIN.as_bytes(),
+        b"-----BEGIN%20",
+        b"AAAA",
+    ];
     // UTF-16 has a zero byte beside each letter.
     let text: Zeroizing<Vec<u8>> = Zeroizing::new(bytes.iter().copied().filter(|byte| *byte != 0).collect());
     // A DER key is a sequence.
@@ -187,7 +199,7 @@ fn read(bytes: &[u8]) -> Result<KeyData, UnusableKey> {
     damaged_in_transit(text)?;
     let labels: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(BEGIN)?.strip_suffix("-----")).collect();
     let Some(label) = labels.iter().find(|label| label.ends_with("PRIVATE KEY")) else {
-        return Err(no_private_key_block(&labels));
+        return Err(misspelt(text).unwrap_or_else(|| no_private_key_block(&labels)));
     };
     if text.contains('\r') {
         return Err(not_a_key("has CRLF line endings, as Windows writes them", "convert it: `sed -i 's/\\r$//' KEY`"));
@@ -243,9 +255,23 @@ fn mistaken(text: &str) -> Result<(), UnusableKey> {
 /// Recognises the damage that happens to multi-line text in variables, JSON and `.env` files.
 fn damaged_in_transit(text: &str) -> Result<(), UnusableKey> {
     let start = text.trim_start();
-    // `-----BEGIN` in base64.
-    if start.starts_with("LS0tLS1CRUdJTi") {
-        return Err(not_a_key("is base64", "add `encoding: base64` to the source"));
+    if start.starts_with(BASE64_BEGIN) {
+        return Err(not_a_key(
+            "is base64",
+            "add `encoding: base64` to the source; if it is there, the key was encoded twice: encode it once",
+        ));
+    }
+    if start.starts_with(BASE64_TWICE_BEGIN) {
+        return Err(not_a_key("is base64 in base64", "encode it once, and add `encoding: base64` to the source"));
+    }
+    if start.starts_with("-----BEGIN%20") || start.starts_with("-----BEGIN+") {
+        return Err(not_a_key("is encoded for a URL", "give the key as it was before: decode it where it is stored"));
+    }
+    if start.split_once(BEGIN).is_some_and(|(before, _)| is_assignment(before)) {
+        return Err(not_a_key(
+            "has the name of a variable before its BEGIN line",
+            "give the value alone, without NAME= and quotation marks",
+        ));
     }
     if start.starts_with(['"', '\'']) && start[1..].starts_with(BEGIN) {
         return Err(not_a_key("is in quotation marks", "remove the quotation marks"));
@@ -259,9 +285,14 @@ fn damaged_in_transit(text: &str) -> Result<(), UnusableKey> {
             in_place("convert it", "printf '%b\\n' \"$(cat KEY.orig)\" > KEY"),
         ));
     }
-    if rest.starts_with([' ', '\t']) && rest.trim_end().lines().count() == 1 {
+    if rest.trim_end().lines().count() == 1 && (rest.starts_with([' ', '\t']) || rest.contains("-----END ")) {
+        let instead = if rest.starts_with([' ', '\t']) {
+            "with spaces instead of line endings"
+        } else {
+            "without its line endings"
+        };
         return Err(not_a_key(
-            "is on one line, with spaces instead of line endings",
+            format!("is on one line, {instead}"),
             "quote the variable where it is set: `NAME=\"$(cat FILE)\"`",
         ));
     }
@@ -272,6 +303,30 @@ fn damaged_in_transit(text: &str) -> Result<(), UnusableKey> {
         ));
     }
     Ok(())
+}
+
+/// Whether a text is `NAME=`, perhaps with `export` before it and a quotation mark after it.
+fn is_assignment(text: &str) -> bool {
+    let name = text.trim_end_matches(['"', '\'']).strip_suffix('=');
+    name.map(|name| name.strip_prefix("export ").unwrap_or(name)).is_some_and(is_plain)
+}
+
+/// Whether a character that no key has cannot be seen.
+fn is_invisible(c: char) -> bool {
+    (is_hidden(c) && !matches!(c, '\n' | '\r' | '\t')) || (c.is_whitespace() && !c.is_ascii())
+}
+
+/// Recognises a BEGIN line that only looks like one.
+fn misspelt(text: &str) -> Option<UnusableKey> {
+    if !text.contains("PRIVATE") {
+        return None;
+    }
+    if text.contains(['\u{2013}', '\u{2014}']) {
+        let remedy = "copy the key again, as plain text";
+        return Some(not_a_key("has typographic dashes, as word processors write them", remedy));
+    }
+    let command = "LC_ALL=C sed 's/\\xc2\\xa0/ /g' KEY.orig | LC_ALL=C tr -cd '\\11\\12\\15\\40-\\176' > KEY";
+    text.contains(is_invisible).then(|| not_a_key("has invisible characters", in_place("remove them", command)))
 }
 
 /// Returns the error for a text without a private key block.

@@ -20,6 +20,11 @@ pub fn keygen(folder: &Path, more: &[&str]) -> PathBuf {
     path
 }
 
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
 fn reason(bytes: &[u8]) -> String {
     match KeyRead::of(bytes) {
         KeyRead::Other(other) => {
@@ -190,6 +195,18 @@ fn unusable_keys_have_specific_reasons() {
         (b"$ANSIBLE_VAULT;1.1;AES256\n6238\n".to_vec(), "is encrypted with Ansible Vault"),
         (b"-----BEGIN PGP MESSAGE-----\n\nhQ\n-----END PGP MESSAGE-----\n".to_vec(), "is encrypted with PGP"),
         (text.replace('\n', "\r").into_bytes(), "CR line endings"),
+        (text.replace('\n', "").into_bytes(), "is on one line, without its line endings"),
+        (text.replace('\n', " ").into_bytes(), "is on one line, with spaces instead of line endings"),
+        (text.replace("-----", "\u{2014}--").into_bytes(), "has typographic dashes"),
+        (format!("\u{200b}{text}").into_bytes(), "has invisible characters"),
+        (format!("\u{1b}[0m{text}").into_bytes(), "has invisible characters"),
+        (text.replace(' ', "\u{a0}").into_bytes(), "has invisible characters"),
+        (format!("KEY=\"{text}\"").into_bytes(), "has the name of a variable before its BEGIN line"),
+        (format!("export KEY='{text}'").into_bytes(), "has the name of a variable"),
+        (text.replace(' ', "%20").replace('\n', "%0A").into_bytes(), "is encoded for a URL"),
+        (text.replace(' ', "+").replace('\n', "%0A").into_bytes(), "is encoded for a URL"),
+        (base64(text.as_bytes()).into_bytes(), "is base64"),
+        (base64(base64(text.as_bytes()).as_bytes()).into_bytes(), "is base64 in base64"),
         (format!("\u{feff}{text}").into_bytes(), "byte order mark"),
         (text.replace('\n', "\r\n").into_bytes(), "CRLF"),
         (pem.replace('\n', "\r\n").into_bytes(), "CRLF"),
@@ -201,6 +218,10 @@ fn unusable_keys_have_specific_reasons() {
     ] {
         let found = reason(&bytes);
         assert!(found.contains(expected), "{expected}: {found}");
+        // None of it is another kind of file, for which a step of the kind `file` would be right.
+        let KeyRead::Other(other) = KeyRead::of(&bytes) else { panic!("{expected}") };
+        let was_key = bytes.windows(11).any(|window| window == b"PRIVATE KEY") || expected.contains("base64");
+        assert!(!(was_key && other.is_something_else), "{expected}");
     }
     for format in ["RFC4716", "PEM", "PKCS8"] {
         let path = folder.path().join(format!("locked-{format}"));
@@ -236,6 +257,7 @@ fn conversions_of_keys_succeed_or_keep_the_key() {
         std::fs::read(&zipped).unwrap(),
         std::fs::read(&der).unwrap(),
         text.replace('\n', "\r").into_bytes(),
+        format!("\u{200b}{}", text.replace(' ', "\u{a0}")).into_bytes(),
         text.trim_end().replace('\n', "\\n").into_bytes(),
     ] {
         let shown = reason(&bytes);
