@@ -108,7 +108,8 @@ impl crate::resource::Change for Change {
                 gid,
                 proven_by,
             } => {
-                let was = before.as_ref().map(short).or_else(|| before_text.clone()).unwrap_or_default();
+                let was = before.as_ref().map(short).or_else(|| before_text.as_deref().map(in_a_sentence));
+                let was = was.unwrap_or_default();
                 let mut summary = match before {
                     Some(before) if before == key => {
                         format!("rewrite the same key, {}, with the exact content of the source", short(key))
@@ -146,6 +147,11 @@ impl Change {
 
 fn short(key: &PublicFacts) -> String {
     format!("{} {}", key.algorithm, key.fingerprint)
+}
+
+/// Returns what a file is in a form that can be in the middle of a sentence: its cause is in parentheses.
+fn in_a_sentence(text: &str) -> String {
+    text.split_once(": ").map_or_else(|| text.to_owned(), |(what, cause)| format!("{what} ({cause})"))
 }
 
 fn add_proof(summary: &mut String, proven_by: &Option<String>) {

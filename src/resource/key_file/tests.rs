@@ -48,6 +48,23 @@ fn missing_keys_are_installed_with_their_parents() {
 }
 
 #[test]
+fn the_summary_of_a_replacement_is_a_sentence_whatever_the_file_is() {
+    let (key, _) = keys();
+    let folder = folder();
+    let path = folder.path().join("key");
+    for (content, was) in [
+        ("hello\n", "a file that is not a private key (no BEGIN … PRIVATE KEY line)"),
+        ("<html>", "a file that is a web page"),
+    ] {
+        std_fs::write(&path, content).unwrap();
+        chmod(&path, 0o400);
+        let planned = plan(&key_file(&path, ""), &context(Some(&key))).unwrap().unwrap();
+        let start = format!("replace {was} by ssh-ed25519 SHA256:");
+        assert!(summaries(&planned)[0].starts_with(&start), "{:?}", summaries(&planned));
+    }
+}
+
+#[test]
 fn rotated_keys_keep_their_owner() {
     let (old, new) = keys();
     let folder = folder();
