@@ -24,10 +24,10 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
         && let Some(nearest) = alike(variable, variables)
     {
         let argument = shell_word(format!("{file}:{nearest}"));
-        return Err(Failure::new(format!("no environment in {} has {variable}", escape_path(&desired.file)))
+        return Err(Failure::new(format!("no environment there has {variable}"))
             .hint(format!("did you mean {nearest}? --variable {argument}")));
     }
-    diff::occurrences(desired, actual)?;
+    diff::occurrences(desired, actual).map_err(|failure| without_file(failure, &escape_path(&desired.file)))?;
     let mut comments = Vec::new();
     if let ComposeFile::Read { not_searched, .. } = &actual.file
         && !not_searched.is_empty()
@@ -54,6 +54,15 @@ pub(super) fn step(desired: &ComposeEnv, actual: &Actual) -> Result<Adopted, Fai
         secret: Some(("value", variable.clone())),
         comments,
     })
+}
+
+/// The failure of a subject that names the file already.
+fn without_file(failure: Failure, file: &str) -> Failure {
+    let message = match failure.message.strip_prefix(file) {
+        Some(rest) => format!("the file{rest}"),
+        None => failure.message.replacen(&format!(" in {file} "), " there ", 1),
+    };
+    Failure { message, ..failure }
 }
 
 /// What a place gives its services.
@@ -143,10 +152,15 @@ mod tests {
     fn a_variable_that_is_not_there_is_refused_with_the_nearest_name() {
         let there = actual(&["SMTP_PASSWORD", "OTHER"], json!([]));
         let failure = step(&desired("SMTP_PASWORD"), &there).unwrap_err();
-        assert_eq!(failure.message, "no environment in /srv/dc.yml has SMTP_PASWORD");
+        assert_eq!(failure.message, "no environment there has SMTP_PASWORD");
         assert_eq!(failure.hint.unwrap(), "did you mean SMTP_PASSWORD? --variable /srv/dc.yml:SMTP_PASSWORD");
         let failure = step(&desired("ENTIRELY_ELSE"), &there).unwrap_err();
-        assert!(failure.message.contains("has ENTIRELY_ELSE"), "{failure:?}");
+        assert!(failure.message.contains("no environment there has ENTIRELY_ELSE"), "{failure:?}");
+        assert!(!failure.message.contains("/srv/dc.yml"), "{failure:?}");
+        let missing =
+            serde_json::from_value(json!({ "source": { "state": "nothing" }, "file": { "state": "missing" } }));
+        let failure = step(&desired("PW"), &missing.unwrap()).unwrap_err();
+        assert_eq!(failure.message, "the file does not exist, so PW cannot be set in it");
     }
 
     #[test]
