@@ -30,6 +30,23 @@ impl Reason {
     }
 }
 
+/// Steps that wait for each other: each one for the next for this reason, and the last one for the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cycle(Vec<(usize, Reason)>);
+
+impl Cycle {
+    /// Returns the indices of the steps. The first one is repeated at the end.
+    pub fn steps(&self) -> Vec<usize> {
+        self.0.iter().chain(self.0.first()).map(|(step, _)| *step).collect()
+    }
+
+    /// Returns each step, the one that it waits for, and why.
+    pub fn edges(&self) -> impl Iterator<Item = (usize, usize, &Reason)> {
+        let next = self.0.iter().cycle().skip(1);
+        self.0.iter().zip(next).map(|((step, reason), (other, _))| (*step, *other, reason))
+    }
+}
+
 /// The acyclic graph of steps. Steps are identified by their indices in document order.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
@@ -53,8 +70,8 @@ impl Graph {
     /// Creates the graph.
     ///
     /// # Errors
-    /// The indices of steps that form a cycle. The first one is repeated at the end.
-    pub fn new(nodes: &[Node<'_>]) -> Result<Self, Vec<usize>> {
+    /// Steps that form a cycle.
+    pub fn new(nodes: &[Node<'_>]) -> Result<Self, Cycle> {
         let explicit = nodes.iter().enumerate().map(|(index, node)| {
             let others = node.after.iter().filter(|other| **other != index);
             others.map(|other| (*other, Reason::After)).collect()
@@ -280,7 +297,7 @@ enum Mark {
 }
 
 /// Sorts the steps topologically.
-fn sequence(edges: &[Vec<(usize, Reason)>]) -> Result<Vec<usize>, Vec<usize>> {
+fn sequence(edges: &[Vec<(usize, Reason)>]) -> Result<Vec<usize>, Cycle> {
     let mut sequence = Vec::new();
     let mut marks = vec![Mark::New; edges.len()];
     for start in 0..edges.len() {
@@ -307,9 +324,9 @@ fn sequence(edges: &[Vec<(usize, Reason)>]) -> Result<Vec<usize>, Vec<usize>> {
                 }
                 Mark::Open => {
                     let from = path.iter().position(|(step, _)| step == other).unwrap_or(0);
-                    let mut cycle: Vec<usize> = path[from..].iter().map(|(step, _)| *step).collect();
-                    cycle.push(*other);
-                    return Err(cycle);
+                    // Each step of the path is at the edge after the one that it was left by.
+                    let left_by = |(step, at): &(usize, usize)| (*step, edges[*step][*at - 1].1.clone());
+                    return Err(Cycle(path[from..].iter().map(left_by).collect()));
                 }
             }
         }
@@ -330,7 +347,7 @@ mod tests {
         }
     }
 
-    fn graph(steps: &[(&[usize], Claims)]) -> Result<Graph, Vec<usize>> {
+    fn graph(steps: &[(&[usize], Claims)]) -> Result<Graph, Cycle> {
         let nodes: Vec<Node<'_>> =
             steps.iter().map(|(after, claims)| Node { after, written: claims, located: claims }).collect();
         Graph::new(&nodes)
@@ -345,7 +362,8 @@ mod tests {
     #[test]
     fn steps_that_wait_for_each_other_are_an_error() {
         let cycle = graph(&[(&[1], directory("/srv/a")), (&[0], directory("/srv/b"))]).unwrap_err();
-        assert_eq!(cycle, [0, 1, 0]);
+        assert_eq!(cycle.steps(), [0, 1, 0]);
+        assert_eq!(cycle.edges().collect::<Vec<_>>(), [(0, 1, &Reason::After), (1, 0, &Reason::After)]);
     }
 
     #[test]
@@ -369,7 +387,9 @@ mod tests {
     #[test]
     fn a_checkout_cannot_come_after_steps_inside_it() {
         let code = Claims { owns: vec![Claim::Checkout("/srv/code".into())], ..directory("/srv/code") };
-        assert_eq!(graph(&[(&[1], code), (&[], directory("/srv/code/logs"))]).unwrap_err(), [0, 1, 0]);
+        let cycle = graph(&[(&[1], code), (&[], directory("/srv/code/logs"))]).unwrap_err();
+        let inside = Reason::Path("/srv/code/logs".into());
+        assert_eq!(cycle.edges().collect::<Vec<_>>(), [(0, 1, &Reason::After), (1, 0, &inside)]);
     }
 
     #[test]
@@ -382,7 +402,8 @@ mod tests {
                 ..Claims::default()
             }
         };
-        assert_eq!(graph(&[(&[], like("s.a", "s.b")), (&[], like("s.b", "s.a"))]).unwrap_err(), [0, 1, 0]);
+        let cycle = graph(&[(&[], like("s.a", "s.b")), (&[], like("s.b", "s.a"))]).unwrap_err();
+        assert_eq!(cycle.edges().collect::<Vec<_>>(), [(0, 1, &Reason::Table), (1, 0, &Reason::Table)]);
     }
 
     #[test]

@@ -9,12 +9,13 @@ use super::diagnostic::{Diagnostic, Diagnostics, suggest};
 use super::file::PlanFile;
 use super::sources::{self, reference_of};
 use super::template::Inputs;
+use crate::host::fs::escape_path;
 use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::users::User;
 use crate::host::warehouse::{ClientDefaults, ConnectionSpec};
 use crate::plan::claim::{Claim, Claims, Host, Need, Unseen};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
-use crate::plan::graph::{Graph, Node as GraphNode};
+use crate::plan::graph::{Cycle, Graph, Node as GraphNode, Reason as WaitReason};
 use crate::resource::{Companion, Step};
 
 /// How the claims of all steps relate.
@@ -115,13 +116,14 @@ impl PlanFile {
         let (below, above) = (below.collect(), above.collect());
         match Graph::new(&nodes) {
             Ok(graph) => (problems, Relations { graph, below, above }),
-            Err(circle) => {
+            Err(cycle) => {
                 // Two steps that own one path also wait for each other. Only that they own it is reported, by `check_all`.
                 let conflicts = conflicts_of(claimed.steps.iter());
+                let circle = cycle.steps();
                 let undo_each_other =
                     |found: &Conflict| [found.first, found.second].iter().all(|step| circle.contains(step));
                 if problems.is_empty() && !conflicts.iter().any(undo_each_other) {
-                    problems.push(self.cycle(circle.iter().map(|index| steps[*index].id.as_str())));
+                    problems.push(self.cycle(&cycle, |index| &steps[index].id));
                 }
                 (problems, Relations::default())
             }
@@ -178,15 +180,37 @@ impl PlanFile {
         let none = Claims::default();
         let nodes: Vec<GraphNode<'_>> =
             after.iter().map(|after| GraphNode { after, written: &none, located: &none }).collect();
-        let circle = Graph::new(&nodes).err()?;
-        Some(self.cycle(circle.iter().filter_map(|index| Some(self.steps.get(*index)?.id.as_str()))))
+        let cycle = Graph::new(&nodes).err()?;
+        Some(self.cycle(&cycle, |index| &self.steps[index].id))
     }
 
-    fn cycle<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Diagnostic {
-        let ids: Vec<&str> = ids.collect();
+    /// Reports steps that wait for each other. The help explains what is not in an `after`.
+    fn cycle<'a>(&self, cycle: &Cycle, id: impl Fn(usize) -> &'a str) -> Diagnostic {
+        let ids: Vec<&str> = cycle.steps().into_iter().map(&id).collect();
         let place = ids.first().map_or(0..0, |id| self.place(id));
         let message = format!("steps wait for each other: {}", ids.join(" -> "));
-        Diagnostic::at(place, message).help("remove one `after` from the cycle")
+        let implied = cycle.edges().filter_map(|(step, other, reason)| {
+            let (step, other) = (id(step), id(other));
+            match reason {
+                WaitReason::After => None,
+                WaitReason::Path(path) | WaitReason::Read(path) => {
+                    Some(format!("`{step}` needs {}, which `{other}` makes", escape_path(path)))
+                }
+                WaitReason::Table => Some(format!("`{step}` needs a table of `{other}`")),
+            }
+        });
+        let implied: Vec<String> = implied.collect();
+        let written: Vec<String> = cycle
+            .edges()
+            .filter(|(.., reason)| **reason == WaitReason::After)
+            .map(|(step, other, _)| format!("`{}` from the `after` of `{}`", id(other), id(step)))
+            .collect();
+        let help = match (written.as_slice(), implied.as_slice()) {
+            (_, []) => "remove one `after` from the cycle".to_owned(),
+            ([], implied) => format!("correct one of these steps: {}", implied.join("; ")),
+            (written, implied) => format!("remove {}: {}", written.join(" or "), implied.join("; ")),
+        };
+        Diagnostic::at(place, message).help(help)
     }
 
     fn references(&self, steps: &[&Step], problems: &mut Vec<Diagnostic>) {
