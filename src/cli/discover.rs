@@ -9,10 +9,11 @@ use crate::text::file_word;
 
 const NAMES: [&str; 2] = ["provision.yaml", "provision.yml"];
 const FOLDER: &str = "plans";
+const FILE: &str = "FILE";
 
 /// Returns `./provision.yaml` or `./provision.yml`, or else the only `*.yaml` or `*.yml` under `./plans`.
 ///
-/// Hints have the command `verb`.
+/// Hints have the command `verb`, with the plan file in the place of FILE in it, or else after it.
 ///
 /// # Errors
 /// There is no plan file, there are several, or `./plans` cannot be read.
@@ -30,7 +31,7 @@ pub fn default_plan_file(verb: &str) -> Result<PathBuf, Failure> {
             let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
             let first = file_word(&several[0]);
             Err(Failure::new(format!("found several plan files: {}", names.join(", ")))
-                .hint(format!("choose one: `provision {verb} {first}`")))
+                .hint(format!("choose one: `{}`", command(verb, &first))))
         }
     }
 }
@@ -67,7 +68,26 @@ fn not_found(verb: &str) -> Failure {
         (path.is_file() && has_ending(&lower, &["yaml", "yml"])).then_some(path)
     });
     failure.hint(match near {
-        Some(path) => format!("did you mean this one? `provision {verb} {}`", file_word(path)),
+        Some(path) => format!("did you mean this one? `{}`", command(verb, &file_word(path))),
         None => "name the path of the plan file; to start one: `provision init > provision.yaml`".to_owned(),
     })
+}
+
+/// Returns the command line for a plan file.
+fn command(verb: &str, file: &str) -> String {
+    match verb.split_once(FILE) {
+        Some((before, after)) => format!("provision {before}{file}{after}"),
+        None => format!("provision {verb} {file}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_has_the_words_after_the_plan_file() {
+        assert_eq!(command("plan", "a.yaml"), "provision plan a.yaml");
+        assert_eq!(command("rescue show FILE FILE-1", "a.yaml"), "provision rescue show a.yaml FILE-1");
+    }
 }

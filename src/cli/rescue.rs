@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::host::fs::canonical;
 use crate::render::output;
 use crate::text::layout::Layout;
-use crate::text::{clean_lines, file_word, io_error_text};
+use crate::text::{clean_lines, file_word, io_error_text, shell_word};
 
 /// Lists, shows or restores rescues.
 pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
@@ -23,7 +23,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
         to.map_err(|error| Failure::new(format!("cannot find the directory of --to: {}", io_error_text(&error))))?;
     let RescueArguments { file, id, variables } = arguments;
     let (file, id) = inputs::file_and_id(file.clone(), id.clone());
-    let rescues = rescues(file.as_deref(), variables)?;
+    let rescues = rescues(file.as_deref(), variables, &words(&command, id.as_deref()))?;
     let result = match (&command, id.as_deref()) {
         (RescueCommand::List(_), id) => list(&rescues, id).await,
         (RescueCommand::Show(_), Some(id)) => rescues.show(id).await.map_err(Error::from),
@@ -44,16 +44,33 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// Returns the command as it was given, with FILE for the plan file.
+fn words(command: &RescueCommand, id: Option<&str>) -> String {
+    let verb = match command {
+        RescueCommand::List(_) => "list",
+        RescueCommand::Show(_) => "show",
+        RescueCommand::Restore(_) => "restore",
+    };
+    let mut words = format!("rescue {verb} FILE");
+    if let Some(id) = id {
+        words += &format!(" {}", shell_word(id));
+    }
+    if let RescueCommand::Restore(super::args::RestoreArguments { to: Some(to), .. }) = command {
+        words += &format!(" --to {}", shell_word(to));
+    }
+    words
+}
+
 /// Returns the steps of a plan file that keep rescues, and those that earlier runs have recorded. If the plan file is not on the
 /// host, for example because it came from standard input, only the recorded ones are returned.
-fn rescues(file: Option<&Path>, variables: &Variables) -> Result<Rescues, Error> {
+fn rescues(file: Option<&Path>, variables: &Variables, verb: &str) -> Result<Rescues, Error> {
     let environment = inputs::environment();
     if let Some(file) = file.filter(|file| !inputs::is_standard_input(file) && !file.exists())
         && let Some(recorded) = Rescues::recorded(&inputs::state_folder(), &canonical(file), &environment)?
     {
         return Ok(recorded);
     }
-    let source = inputs::source(file, None, "rescue list")?;
+    let source = inputs::source(file, None, verb)?;
     let path = source.is_named().then(|| source.canonical_path());
     let (plan_file, folder) = (source.plan_file()?, inputs::state_folder());
     Ok(Rescues::new(plan_file, path.as_deref(), &folder, inputs::inputs(variables), &environment)?)

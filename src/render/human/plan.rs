@@ -251,7 +251,7 @@ impl Screen {
     }
 }
 
-/// Returns a line for each file that the change rescues.
+/// Returns a line for each file that the change rescues and that its risk does not name.
 fn rescued(change: &Description) -> Vec<String> {
     let files = change.before.get("in_the_way").and_then(Value::as_array);
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -259,11 +259,14 @@ fn rescued(change: &Description) -> Vec<String> {
         let lines = file.get("lines")?;
         Some(format!(", +{} -{}", lines.get("added")?, lines.get("removed")?))
     };
+    let is_named = |path: &str| change.risk.as_ref().is_some_and(|risk| risk.contains(&format!(" {path} (")));
     let line = |file: &Value| {
-        let state = text(file, "state").replace('_', " ");
-        format!("rescue {} ({state}{})", text(file, "path"), lines(file).unwrap_or_default())
+        let (path, state) = (text(file, "path"), text(file, "state").replace('_', " "));
+        let private = file.get("private").and_then(Value::as_bool).unwrap_or_default();
+        let private = if private { ", private" } else { "" };
+        (!is_named(&path)).then(|| format!("rescue {path} ({state}{}{private})", lines(file).unwrap_or_default()))
     };
-    files.into_iter().flatten().map(line).collect()
+    files.into_iter().flatten().filter_map(line).collect()
 }
 
 /// Whether nothing about a step needs attention.

@@ -243,6 +243,20 @@ fn a_plan_fits_terminals_of_all_widths() {
     );
 }
 
+/// A risk names the first files.
+#[test]
+fn the_files_that_a_risk_does_not_name_are_listed_on_request() {
+    let mut events = plan();
+    let Some(Event::StepPlanned(StepPlanned { changes, .. })) = events.get_mut(1) else { panic!() };
+    let file = |path: &str, private: bool| json!({ "path": path, "state": "modified", "private": private, "lines": { "added": 2, "removed": 0 } });
+    changes[0].risk =
+        Some("2 locally changed files will be rescued and replaced: d/a (modified, +2 -0) and 1 more".into());
+    changes[0].before = json!({ "in_the_way": [file("d/a", false), file("a", true)] });
+    let text = plain(&screen(Settings { is_verbose: true, ..settings(None) }, &events));
+    assert!(text.contains("rescue a (modified, +2 -0, private)\n") && !text.contains("rescue d/a"), "{text}");
+    assert!(!plain(&screen(settings(None), &events)).contains("rescue a"));
+}
+
 #[test]
 fn an_apply_has_a_line_for_each_step_after_the_question() {
     insta::assert_snapshot!("apply_80", plain(&screen(settings(Some(80)), &apply())));
