@@ -1,7 +1,7 @@
 //! What a step does to the services of its project: which of them change, and which do not get the value.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -145,26 +145,33 @@ fn overridden(
         let found = service.environment.get(&step.variable);
         found.and_then(Option::as_ref).is_some_and(|found| found.as_str() == value)
     };
-    let mut found = Vec::new();
-    for name in meant.iter().filter(|name| model.services.get(*name).is_some_and(|service| !arrives(service))) {
-        let mut places = Vec::new();
-        for path in project.read.iter().filter(|path| **path != normal(&step.file)) {
-            let text = read(path).ok().flatten();
-            let Some(document) = text.and_then(|text| document::parse(&text).ok()) else { continue };
-            let here = occurrences::find(&document, &step.variable, Some(name)).occurrences;
-            let at = |place: &str, line| format!("{} of {}", diff::place_at(place, line), escape_path(path));
-            places.extend(here.iter().map(|occurrence| at(&occurrence.place, occurrence.line)));
-            if here.is_empty()
-                && let Some((_, service)) = occurrences::services(&document).iter().find(|(found, _)| found == name)
-                && let Some(environment) = document.get(*service, "environment")
+    let without = meant.iter().filter(|name| model.services.get(*name).is_some_and(|service| !arrives(service)));
+    let mut places: BTreeMap<&str, Vec<String>> = without.map(|name| (name.as_str(), Vec::new())).collect();
+    let others = if places.is_empty() { &[] } else { project.read.as_slice() };
+    for path in others.iter().filter(|path| **path != normal(&step.file)) {
+        let text = read(path).ok().flatten();
+        let Some(document) = text.and_then(|text| document::parse(&text).ok()) else { continue };
+        let at = |place: &str, line| format!("{} of {}", diff::place_at(place, line), escape_path(path));
+        let occurrences = occurrences::find(&document, &step.variable, None).occurrences;
+        let mut here = HashSet::new();
+        for occurrence in &occurrences {
+            for name in &occurrence.services {
+                here.insert(name.as_str());
+                if let Some(places) = places.get_mut(name.as_str()) {
+                    places.push(at(&occurrence.place, occurrence.line));
+                }
+            }
+        }
+        for (name, service) in occurrences::services(&document).into_iter().filter(|(name, _)| !here.contains(name)) {
+            if let Some(environment) = document.get(service, "environment")
+                && let Some(places) = places.get_mut(name)
             {
                 // It may take the variable away.
                 places.push(at(&format!("service {name}"), document.node(environment).position.line));
             }
         }
-        found.push(Overridden { service: name.clone(), places });
     }
-    found
+    places.into_iter().map(|(service, places)| Overridden { service: service.to_owned(), places }).collect()
 }
 
 /// The files of `env_file` that have the variable.

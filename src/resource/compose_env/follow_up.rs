@@ -1,5 +1,6 @@
 //! Follow-ups. Containers keep the files and the environment that they were created with until a person recreates them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::actual::{Actual, ComposeFile, Service};
@@ -33,13 +34,14 @@ impl Reacts<Actual, Change> for ComposeEnv {
             let reason = format!("update the containers; they still use the old {}", replaced.join(", "));
             found.push(reaction(project, reason, &["up", "-d"], Vec::new()));
         }
+        let outdated: Option<HashSet<&String>> = cause.stale.map(|stale| stale.iter().collect());
         let (mut files, mut holders, mut stale): (Vec<String>, Vec<&Service>, Vec<&Service>) = Default::default();
         for service in uses.iter() {
             // Whether the variables of a step's own `.env` reach a service is known.
             let env_files = service.env_files.iter().filter(|_| cause.stale.is_none());
             let held: Vec<&PathBuf> =
                 service.files.iter().chain(env_files).filter(|path| (cause.replaced)(path)).collect();
-            if cause.stale.is_some_and(|stale| stale.contains(&service.name)) {
+            if outdated.as_ref().is_some_and(|outdated| outdated.contains(&service.name)) {
                 stale.push(service);
             } else if !held.is_empty() {
                 holders.push(service);

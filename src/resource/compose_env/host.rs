@@ -1,7 +1,7 @@
 //! Reads and writes the compose file and the `.env` file beside it.
 
 use crate::failure::Failure;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -51,13 +51,7 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
     let files = Files::default();
     actual.file = compose_file(step, &place, &files, digester, wanted)?;
     if let ComposeFile::Read { occurrences, .. } = &actual.file {
-        let names: Vec<&str> = occurrences
-            .iter()
-            .filter_map(|occurrence| match &occurrence.form {
-                Form::Reference { name, .. } => Some(name.as_str()),
-                _ => None,
-            })
-            .collect();
+        let names: BTreeSet<&str> = occurrences.iter().filter_map(Occurrence::referred).map(String::as_str).collect();
         if !names.is_empty() {
             let place = Place::find(&step.env_file())?;
             actual.env_file = Some(env_file(&place, &names, digester)?);
@@ -217,7 +211,6 @@ fn compose_file(
         _ => None,
     };
     let found = occurrences::find(&document, variable, service);
-    let mut elsewhere = BTreeMap::new();
     let sharing = edit::Sharing::of(&document, &found.occurrences);
     let occurrences = found.occurrences.iter().map(|occurrence| Occurrence {
         place: occurrence.place.clone(),
@@ -227,25 +220,22 @@ fn compose_file(
             Reading::Literal(text) => Form::Literal { digest: digester.digest(Zeroizing::new(text).as_bytes()) },
             Reading::Retyped => Form::Retyped,
             Reading::Mixed => Form::Mixed,
-            Reading::Reference { name, refuses_empty } => {
-                elsewhere.entry(name.clone()).or_insert_with(|| uses::elsewhere(&document, variable, &name));
-                Form::Reference { name, refuses_empty }
-            }
+            Reading::Reference { name, refuses_empty } => Form::Reference { name, refuses_empty },
             Reading::Foreign(why) => Form::Foreign { why },
         },
         entangled: sharing.target(occurrence, service).err(),
     });
     let occurrences: Vec<Occurrence> = occurrences.collect();
     let effects = effects(step, files, text, edit.and_then(Result::ok), &occurrences, wanted);
-    for (name, places) in &mut elsewhere {
-        // `env_file` gives a service all variables of a file.
-        let meant = |service: &String| occurrences.iter().any(|occurrence| occurrence.services.contains(service));
-        let named = |service: &String| places.iter().any(|place| place.starts_with(&format!("service {service},")));
-        let others = effects.by_env_file.services.iter().filter(|service| !meant(service) && !named(service));
-        let others: Vec<String> = others.map(|service| format!("service {service}")).collect();
-        if occurrences.iter().any(|occurrence| occurrence.referred() == Some(name)) {
-            places.extend(others);
-        }
+    let referred: BTreeSet<&str> = occurrences.iter().filter_map(Occurrence::referred).map(String::as_str).collect();
+    let mut elsewhere = uses::elsewhere(&document, variable, &referred);
+    // `env_file` gives a service all variables of a file.
+    let meant: HashSet<&String> = occurrences.iter().flat_map(|occurrence| &occurrence.services).collect();
+    let others: Vec<&String> = effects.by_env_file.services.iter().filter(|service| !meant.contains(service)).collect();
+    for places in elsewhere.values_mut() {
+        let named: HashSet<String> = places.iter().filter_map(|place| uses::service_of(place)).collect();
+        let others = others.iter().filter(|service| !named.contains(**service));
+        places.extend(others.map(|service| format!("service {service}")));
     }
     let variables =
         if occurrences.is_empty() { occurrences::variables(&document).into_iter().collect() } else { Box::default() };
@@ -320,7 +310,7 @@ fn target(path: &Path, found: FileKind) -> Option<PathBuf> {
     is_file.then(|| place.path())
 }
 
-fn env_file(place: &Place, names: &[&str], digester: &Digester) -> Result<EnvFile, Failure> {
+fn env_file(place: &Place, names: &BTreeSet<&str>, digester: &Digester) -> Result<EnvFile, Failure> {
     let name = place.name.as_os_str();
     let missing =
         || EnvFile::Missing { missing_parents: place.missing_paths().iter().map(|path| escape_path(path)).collect() };

@@ -315,7 +315,10 @@ fn has_tag(document: &Document, value: NodeId, tags: &[&str]) -> bool {
 /// The part of the file that contains a node: `service web`, or the top-level key.
 pub fn place(document: &Document, root: NodeId, node: NodeId) -> String {
     // Nodes are numbered in the order of the text, so the node is under the last key before it.
-    let under = |mapping: NodeId| document.entries(mapping).iter().rfind(|(key, _)| *key < node);
+    let under = |mapping: NodeId| {
+        let entries = document.entries(mapping);
+        entries[..entries.partition_point(|(key, _)| *key < node)].last()
+    };
     let Some((key, value)) = under(root) else { return "the file".to_owned() };
     let top = document.text(*key).unwrap_or("the file");
     if top == "services"

@@ -1,18 +1,18 @@
-//! Where else a variable of `.env` is used.
+//! Where else the variables of `.env` are used.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::diff::place_at;
 use super::interpolation;
-use super::occurrences::{self, Occurrence, Reading};
+use super::occurrences::{self, Reading};
 use crate::yaml::{Content, Document, NodeId};
 
-/// The places that use `name`, a variable of `.env`, besides the values of `variable`, in the order of the file.
-pub fn elsewhere(document: &Document, variable: &str, name: &str) -> Vec<String> {
-    let Some(root) = document.root() else { return Vec::new() };
+/// The places that use each of `names`, variables of `.env`, besides the values of `variable`, in the order of the file.
+pub fn elsewhere(document: &Document, variable: &str, names: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<&str, BTreeSet<NodeId>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
+    let Some(root) = document.root().filter(|_| !names.is_empty()) else { return BTreeMap::new() };
     let sites = |variable| occurrences::find(document, variable, None).occurrences;
     let ours: HashSet<NodeId> = sites(variable).iter().map(|occurrence| occurrence.node).collect();
-    let mut found = BTreeSet::new();
     let blocks = |key: &NodeId| document.text(*key).is_some_and(|key| key.starts_with("x-"));
     let entries = document.entries(root).iter().filter(|(key, _)| !blocks(key));
     let (mut seen, mut stack) = (HashSet::new(), entries.map(|(_, value)| *value).collect::<Vec<_>>());
@@ -24,28 +24,40 @@ pub fn elsewhere(document: &Document, variable: &str, name: &str) -> Vec<String>
             Content::Sequence(items) => stack.extend(items),
             Content::Mapping(entries) => stack.extend(entries.iter().map(|(_, value)| value)),
             _ => match document.text(node) {
-                Some(text) if interpolation::names(text).iter().any(|found| found == name) => {
-                    found.extend((!ours.contains(&node)).then_some(node));
+                Some(_) if ours.contains(&node) => {}
+                Some(text) => {
+                    for name in interpolation::names(text) {
+                        found.get_mut(name.as_str()).map(|places| places.insert(node));
+                    }
                 }
-                Some(_) => {}
                 None => stack.push(document.resolve(node)),
             },
         }
     }
-    if variable != name {
-        // Places that name the variable without a value.
-        let of_itself = |occurrence: &Occurrence| {
-            let reading = occurrences::read(document, occurrence, name);
-            matches!(reading, Reading::Reference { name: found, .. } if found == name)
-        };
-        found.extend(sites(name).iter().filter(|occurrence| of_itself(occurrence)).map(|occurrence| occurrence.node));
+    // Places that name the variable without a value.
+    let named = occurrences::variables(document);
+    for (name, places) in found.iter_mut().filter(|(name, _)| **name != variable && named.contains(**name)) {
+        for occurrence in sites(name) {
+            match occurrences::read(document, &occurrence, name) {
+                Reading::Reference { name: found, .. } if found == *name => drop(places.insert(occurrence.node)),
+                _ => {}
+            }
+        }
     }
     // The values of secrets and configs are variables that are named without a `$`.
     for kind in ["secrets", "configs"] {
         let definitions = document.get(root, kind).map(|kind| document.entries(kind)).unwrap_or_default();
-        let sources = definitions.iter().filter_map(|(_, definition)| document.get(*definition, "environment"));
-        found.extend(sources.filter(|source| document.text(*source) == Some(name)));
+        for source in definitions.iter().filter_map(|(_, definition)| document.get(*definition, "environment")) {
+            let places = document.text(source).and_then(|name| found.get_mut(name));
+            places.map(|places| places.insert(source));
+        }
     }
     let place = |node: NodeId| place_at(&occurrences::place(document, root, node), document.node(node).position.line);
-    found.into_iter().map(place).collect()
+    found.into_iter().map(|(name, nodes)| (name.to_owned(), nodes.into_iter().map(place).collect())).collect()
+}
+
+/// The service of a place from [`elsewhere`], if it is in one.
+pub fn service_of(place: &str) -> Option<String> {
+    let (place, _) = place.rsplit_once(", line ")?;
+    place.strip_prefix("service ").map(str::to_owned)
 }

@@ -1,14 +1,16 @@
 //! What containers are created from: mounts in both forms, env files, secrets and configs, through anchors and merges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
 use super::super::document;
 use super::super::model::{self, Model};
 use super::super::occurrences;
-use super::super::uses::elsewhere;
+use super::super::uses;
+use crate::yaml::Document;
 
 fn model(text: &str) -> Model {
     let read = |path: &Path| {
@@ -51,6 +53,12 @@ services:
     environment: [ PW ]
 ";
     let document = document::parse(source).unwrap();
+    let elsewhere = |document: &Document, variable: &str, name: &str| {
+        let names = BTreeSet::from([name, "NOT_THERE"]);
+        let mut found = uses::elsewhere(document, variable, &names);
+        assert_eq!(found.remove("NOT_THERE"), Some(Vec::new()));
+        found.remove(name).unwrap()
+    };
     assert_eq!(
         elsewhere(&document, "PW", "PW"),
         [
@@ -63,6 +71,20 @@ services:
     );
     let other = "services: { a: { environment: { X: '${PW}' } }, b: { environment: [ PW, 'PW=1', 'X=$PW' ] } }";
     assert_eq!(elsewhere(&document::parse(other).unwrap(), "X", "PW"), ["service b, line 1"]);
+}
+
+/// The time grows with the size of the file, not with its square: there may be a variable for each service.
+#[test]
+fn many_variables_are_found_in_one_walk() {
+    let services =
+        (0..2000).map(|at| format!("  s{at}: {{ image: 'x:${{V{at}}}', environment: {{ PW: '${{V{at}}}' }} }}\n"));
+    let source = format!("services:\n{}", services.collect::<String>());
+    let document = document::parse(&source).unwrap();
+    let names: Vec<String> = (0..2000).map(|at| format!("V{at}")).collect();
+    let begun = Instant::now();
+    let found = uses::elsewhere(&document, "PW", &names.iter().map(String::as_str).collect());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(names.iter().enumerate().all(|(at, name)| found[name] == [format!("service s{at}, line {}", at + 2)]));
 }
 
 #[test]
