@@ -70,7 +70,7 @@ pub fn parse(text: &str) -> Result<Document, Unreadable> {
             return refuse(
                 "a carriage return without a newline, which is easily overlooked",
                 column,
-                "remove it, or write it in double quotes as \\r",
+                "end the line there, or remove it; in a value, write it in double quotes as \\r",
             );
         }
         // YAML 1.2.2, section 5.1: not even in quotes. The parser takes some for letters and some for blanks.

@@ -19,6 +19,7 @@ use crate::host::secret::{Digester, Secret};
 use crate::host::users::{group_name_or_id, name_or_id};
 use crate::resource::attributes::create_parents;
 use crate::resource::{ExecuteContext, ObserveContext};
+use crate::text::shell_word;
 
 /// Larger files are not compose files.
 const MAX_BYTES: u64 = 4 << 20;
@@ -196,6 +197,11 @@ fn compose_file(
         let reason = format!("line {} is not UTF-8", line.map_or(1, |at| at + 1));
         return Ok(ComposeFile::Unreadable { reason, hint: Some("save the file as UTF-8".to_owned()) });
     };
+    if text.contains('\r') && !text.contains('\n') {
+        let reason = "its lines end with a carriage return alone, as old Macs wrote them".to_owned();
+        let hint = format!("convert them: `sed -i 's/\\r/\\n/g' {}`", shell_word(&step.file));
+        return Ok(ComposeFile::Unreadable { reason, hint: Some(hint) });
+    }
     let document = match document::parse(text) {
         Ok(document) => document,
         Err(error) => {

@@ -230,6 +230,17 @@ fn values_that_no_variable_can_hold_are_refused() {
 }
 
 #[test]
+fn a_file_with_old_line_endings_has_a_remedy_that_works() {
+    let host = Host::new(&LITERAL.replace('\n', "\r"), Some("s3cret"));
+    let failure = host.plan().unwrap_err();
+    assert!(failure.message.contains("its lines end with a carriage return alone"), "{failure:?}");
+    let command = failure.hint.unwrap().split('`').nth(1).unwrap().to_owned();
+    assert!(std::process::Command::new("bash").args(["-c", &command]).status().unwrap().success(), "{command}");
+    assert_eq!(host.text("docker-compose.yml"), LITERAL);
+    assert_eq!(host.plan().unwrap().changes.len(), 1);
+}
+
+#[test]
 fn what_stands_in_the_place_of_a_file_is_refused() {
     let host = Host::new(REFERENCE, Some("s3cret"));
     symlink("/etc/passwd", host.path(".env")).unwrap();
