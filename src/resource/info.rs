@@ -2,7 +2,8 @@
 
 use jiff::civil::Date;
 
-use crate::host::secret::SecretSource;
+use super::ObserveContext;
+use crate::host::secret::{SecretSource, ends_warning};
 use crate::host::warehouse::CatalogQuery;
 
 /// A kind, as plan files, events and the engine know it.
@@ -55,6 +56,12 @@ impl<'a> Site<'a> {
             Self::Host { secrets } => secrets,
             Self::Warehouse { .. } => Vec::new(),
         }
+    }
+
+    /// Returns warnings about the values of the step's secrets, without the values.
+    pub fn secret_warnings(self, cx: &ObserveContext) -> Vec<String> {
+        let secrets = self.secrets().into_iter();
+        secrets.filter_map(|(key, source)| ends_warning(source, &cx.secret_of(key)?.as_password())).collect()
     }
 
     /// Returns the name of the step's connection.

@@ -287,6 +287,25 @@ fn line_ending_and_byte_order_mark_are_removed_from_every_source() {
 }
 
 #[test]
+fn invisible_ends_of_a_secret_are_reported_and_kept() {
+    let sandbox = host();
+    sandbox.write("/srv/pw", "root", " s3cr3t\u{a0}\n");
+    sandbox.bash("root", "chmod 600 /srv/pw");
+    for source in ["{ env: PW }", "{ file: /srv/pw }", "{ command: [cat, /srv/pw] }"] {
+        let event = planned(&sandbox, &compose(source), &[("PW", " s3cr3t\u{a0}")]);
+        let warnings = event["warnings"].to_string();
+        let told = "begins with a space and ends with a no-break space (U+00A0)";
+        assert!(warnings.contains(told) && !warnings.contains("s3cr3t"), "{source}: {event}");
+    }
+    sandbox.write("/root/s.yaml", "root", compose("{ env: PW }"));
+    let apply = sandbox.provision("root", ["apply", "--yes", "s.yaml"]).env("PW", "s3cr3t ").run().exits(0);
+    let told = "the secret from environment variable PW ends with a space";
+    assert!(apply.all().replace("\n        ", " ").contains(told) && !apply.all().contains("s3cr3t"), "{apply}");
+    let written = sandbox.bash("root", "cat /srv/literal/docker-compose.yml");
+    assert!(written.contains("PW: \"s3cr3t \"") || written.contains("PW: 's3cr3t '"), "{written}");
+}
+
+#[test]
 fn a_missing_target_reports_the_source_without_a_value() {
     let sandbox = host();
     sandbox.bash("root", "rm /srv/key/k");

@@ -40,6 +40,8 @@ async fn failed_logins_have_specific_reasons() {
     works(&url("postgres", "postgres"), Some(&format!("{PASSWORD}\n"))).await;
     let wrong = failure(&url("postgres", "postgres"), "", Some(SECRET)).await;
     assert_failure(&wrong, "wrong password for user postgres", "correct the connection's `password`");
+    let padded = failure(&url("postgres", "postgres"), "password: { env: P }", Some(&format!("{SECRET} "))).await;
+    assert_failure(&padded, "the secret from environment variable P ends with a space, and is used with that", "");
     let in_url = failure(&url(&format!("postgres:{SECRET}"), "postgres"), "", None).await;
     assert_failure(&in_url, "wrong password for user postgres", "");
     let none = failure(&url("postgres", "postgres"), "", None).await;

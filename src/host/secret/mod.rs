@@ -11,9 +11,11 @@ use zeroize::Zeroizing;
 mod command;
 mod command_line;
 mod decode;
+mod ends;
 mod read;
 mod source;
 
+pub use ends::ends_warning;
 pub use read::{SecretError, SecretReader, SecretResult, exposure_warning};
 pub use source::{
     Encoding, Origin, Pointer, SecretSource, Word, how_to_give, is_plain, optional_source, written_out, yields_nothing,

@@ -22,7 +22,7 @@ use super::spec::ConnectionSpec;
 use super::tls;
 use crate::failure::Failure;
 use crate::host::environment::Environment;
-use crate::host::secret::{Secret, SecretReader, yields_nothing};
+use crate::host::secret::{Secret, SecretReader, ends_warning, yields_nothing};
 use crate::host::ssh::Tunnel;
 use crate::telemetry::spans;
 
@@ -149,7 +149,7 @@ impl Connector {
         let (user, database) = (endpoint.user(), endpoint.database());
         let mode = tls::mode(endpoint, server, self.tunnel.is_some());
         let connector = tls::Connector { endpoint: endpoint.clone(), mode };
-        let (password, ignored_passfile) = match renewed {
+        let (password, password_note) = match renewed {
             Some(renewed) => (Some(renewed.as_password()), None),
             None => self.password_for(server, &database, &user),
         };
@@ -159,7 +159,7 @@ impl Connector {
             user: &user,
             database: &database,
             mode,
-            ignored_passfile: ignored_passfile.as_deref(),
+            password_note: password_note.as_deref(),
             password_source: self.spec.password.as_ref(),
         };
         let timeout = self.timeout();
@@ -211,10 +211,13 @@ impl Connector {
         Err(attempt.timed_out(timeout.as_secs()))
     }
 
-    /// Returns the password for a server, and why a password file was ignored.
+    /// Returns the password for a server, and what may be wrong with it, or why a password file was ignored.
     fn password_for(&self, server: &Server, database: &str, user: &str) -> (Option<Secret>, Option<String>) {
         if let Some(given) = self.password.as_ref().or(self.endpoint().password.as_ref()) {
-            return (Some(given.as_password()), None);
+            let given = given.as_password();
+            let source = self.spec.password.as_ref().filter(|_| self.password.is_some());
+            let note = source.and_then(|source| ends_warning(source, &given));
+            return (Some(given), note);
         }
         match self.defaults.look_up(self.endpoint().passfile.as_deref().map(Path::new), server, database, user) {
             Found::Password(password) => (Some(password), None),

@@ -196,8 +196,8 @@ pub(super) struct Attempt<'a> {
     pub user: &'a str,
     pub database: &'a str,
     pub mode: SslMode,
-    /// Why a password file was ignored, if one was.
-    pub ignored_passfile: Option<&'a str>,
+    /// Why a password file was ignored, or what may be wrong with the password.
+    pub password_note: Option<&'a str>,
     /// The connection's own source of the password.
     pub password_source: Option<&'a SecretSource>,
 }
@@ -234,7 +234,7 @@ impl Attempt<'_> {
             return DbError::Fatal(self.tls(&cause));
         }
         if cause.contains("password missing") {
-            let note = self.ignored_passfile.map(|note| format!("; {note}")).unwrap_or_default();
+            let note = self.password_note.map(|note| format!("; {note}")).unwrap_or_default();
             return DbError::Fatal(
                 self.failure(&format!("{} requires a password, but none is given{note}", self.server)).hint(match self
                     .password_source
@@ -351,7 +351,7 @@ impl Attempt<'_> {
     fn refused_login(&self, answer: &ServerError) -> DbError {
         let (server, user, database) = (self.server, self.user, self.database);
         let text = answer.message();
-        let note = self.ignored_passfile.map(|note| format!("; {note}")).unwrap_or_default();
+        let note = self.password_note.map(|note| format!("; {note}")).unwrap_or_default();
         let fatal = |what: String, remedy: &str| DbError::Fatal(self.failure(&what).hint(remedy));
         if let Some((what, remedy)) = pooler_refusal(text, server, user, database) {
             return fatal(format!("{what}{note}"), &remedy);

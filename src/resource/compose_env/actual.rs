@@ -14,6 +14,9 @@ use crate::host::secret::Digest;
 #[serde(deny_unknown_fields)]
 pub struct Actual {
     pub source: Source,
+    /// Warnings about the value of the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_warnings: Vec<String>,
     pub file: ComposeFile,
     /// The `.env` file. It is read only if an occurrence refers to it.
     #[serde(default)]

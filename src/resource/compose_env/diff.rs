@@ -36,6 +36,7 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure>
     in_compose_file(step, actual, occurrences, &mut diff)?;
     diff.warnings.extend(readable_by_all(step, actual, occurrences));
     diff.warnings.extend(overridden(step, actual));
+    diff.warnings.extend_from_slice(&actual.secret_warnings);
     if actual.source == Source::Nothing {
         diff.unchecked = step.value.is_some();
         diff.notes.push(format!("content not checked: {}", yields_nothing(step.value.as_ref())));

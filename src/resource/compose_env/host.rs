@@ -18,7 +18,7 @@ use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_
 use crate::host::secret::{Digester, Secret};
 use crate::host::users::{group_name_or_id, name_or_id};
 use crate::resource::attributes::create_parents;
-use crate::resource::{ExecuteContext, ObserveContext};
+use crate::resource::{ExecuteContext, ObserveContext, Resource as _};
 use crate::text::shell_word;
 
 /// Larger files are not compose files.
@@ -39,6 +39,7 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
     let place = Place::find(&step.file)?;
     let mut actual = Actual {
         source,
+        secret_warnings: step.site().secret_warnings(cx),
         file: ComposeFile::Missing,
         env_file: None,
         is_one_file: effects::leads_to(&step.env_file(), &step.file) || effects::leads_to(&step.file, &step.env_file()),

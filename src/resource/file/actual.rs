@@ -6,9 +6,9 @@ use crate::failure::Failure;
 use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::Digest;
 use crate::host::state::Part;
-use crate::resource::ObserveContext;
 use crate::resource::attributes::{self, Ownership};
 use crate::resource::regular_file::RegularFile;
+use crate::resource::{ObserveContext, Resource as _};
 
 /// What was observed of a file and of the secrets that it is to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Actual {
     /// The secrets whose sources yield nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unset: Vec<String>,
+    /// Warnings about the values of the secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_warnings: Vec<String>,
     pub target: Target,
 }
 
@@ -91,7 +94,8 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
         Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, is_read, cx)?),
         Some(stat) => Target::Other { kind: stat.kind },
     };
-    Ok(Actual { ownership, denied, leftovers: place.leftovers()?, wanted, unset, target })
+    let secret_warnings = desired.site().secret_warnings(cx);
+    Ok(Actual { ownership, denied, leftovers: place.leftovers()?, wanted, unset, secret_warnings, target })
 }
 
 fn file(

@@ -11,7 +11,7 @@ use crate::resource::regular_file::{AS_ROOT, check_writable};
 use crate::text::{aside, shell_word};
 
 pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Failure> {
-    let mut diff = Diff::default();
+    let mut diff = Diff { warnings: actual.secret_warnings.clone(), ..Diff::default() };
     let path = desired.path.to_string();
     if !actual.leftovers.is_empty() {
         diff.changes.push(Change::RemoveLeftovers { path: path.clone(), names: actual.leftovers.clone() });

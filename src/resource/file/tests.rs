@@ -169,6 +169,16 @@ fn secrets_are_in_the_file_and_nowhere_else() {
 }
 
 #[test]
+fn invisible_ends_of_secrets_are_reported() {
+    let (top, own) = places();
+    let wanted = file(&own.join("app.conf"), "content: [{ secret: db }], secrets: { db: { env: DB } }");
+    let planned = plan(&wanted, &context(top.path(), &[("db", "hunter2\t\n")])).unwrap().unwrap();
+    let told = "the secret from environment variable DB ends with a tab, and is used with that";
+    assert!(planned.warnings.len() == 1 && planned.warnings[0].starts_with(told), "{:?}", planned.warnings);
+    assert!(plan(&wanted, &context(top.path(), &[("db", "hunter2\n")])).unwrap().unwrap().warnings.is_empty());
+}
+
+#[test]
 fn a_secret_that_is_not_given_leaves_the_file_and_blocks_a_missing_one() {
     let (top, own) = places();
     let path = own.join("app.conf");

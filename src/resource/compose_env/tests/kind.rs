@@ -230,6 +230,16 @@ fn values_that_no_variable_can_hold_are_refused() {
 }
 
 #[test]
+fn invisible_ends_of_the_value_are_reported() {
+    for (value, count) in [(" s3cret", 1), ("s3cret\n\n", 1), ("s3cret\n", 0)] {
+        let warnings = Host::new(REFERENCE, Some(value)).plan().unwrap().warnings;
+        let told = warnings.iter().filter(|warning| warning.starts_with("the secret from environment variable PW"));
+        assert_eq!(told.count(), count, "{value:?}: {warnings:?}");
+        assert!(!format!("{warnings:?}").contains("s3cret"), "{warnings:?}");
+    }
+}
+
+#[test]
 fn a_file_with_old_line_endings_has_a_remedy_that_works() {
     let host = Host::new(&LITERAL.replace('\n', "\r"), Some("s3cret"));
     let failure = host.plan().unwrap_err();
