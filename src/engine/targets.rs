@@ -11,7 +11,7 @@ use super::run::RunSecrets;
 use crate::host::environment::Environment;
 use crate::host::fs::Locator;
 use crate::host::secret::{Digester, SecretError};
-use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSecrets, ConnectionSpec, Warehouse};
+use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Warehouse};
 use crate::plan::claim::{Claim, Claims, Unseen};
 use crate::plan::conflict::{Conflict, conflicts};
 use crate::plan_file::{Diagnostic, Evaluated};
@@ -213,8 +213,7 @@ fn warehouse(
     secrets: &RunSecrets,
     environment: &Environment,
 ) -> Result<Warehouse, SecretError> {
-    let ConnectionSecrets { password, tunnel_key } = secrets.of_connection(name)?;
-    let given = ConnectionSecrets { password: password.map(|secret| secret.as_password()), tunnel_key };
+    let given = secrets.of_connection(name)?;
     let spec = usable(name, plan.connections.get(name)).map_err(SecretError::Unreadable)?;
     let warehouse = Warehouse::new(name, spec, given, ClientDefaults::of(environment), query);
     Ok(warehouse.with_renewed_password(secrets.withheld().clone()))

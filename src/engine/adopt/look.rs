@@ -169,7 +169,6 @@ impl Connection {
             }
             None => None,
         };
-        let password = password.map(|secret| secret.as_password());
         Ok(Warehouse::new(Self::NAME, spec, password, defaults, query))
     }
 }

@@ -84,12 +84,11 @@ impl Connector {
     pub async fn renewed_password(&self) -> Result<Option<Secret>, DbError> {
         let (Some(source), Some(withheld)) = (&self.spec.password, &self.withheld) else { return Ok(None) };
         let mut reader = SecretReader::new(Environment::default(), withheld.clone());
-        let password = reader.read(source).await.map_err(|error| {
+        reader.read(source).await.map_err(|error| {
             let failure = error.failure().clone();
             let message = format!("connection `{}`: cannot log in again: {}", self.name, failure.message);
             DbError::Fatal(Failure { message, ..failure })
-        })?;
-        Ok(password.map(|password| password.as_password()))
+        })
     }
 
     /// Opens a session on the first server that accepts one. `renewed` takes the place of the first password.
