@@ -15,9 +15,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::remedy::Remote;
 use super::settings::{Settings, quoted};
 use super::site::{CheckoutState, Site};
-use super::ssh::{self, Ssh};
+use super::ssh::{self, Ssh, SshCommand};
 use super::{failure, login, url};
 use crate::failure::Failure;
 use crate::git::error::io_failure;
@@ -85,6 +86,7 @@ pub struct Git {
     folder: PathBuf,
     protocols: String,
     ssh: Option<Ssh>,
+    own_ssh: SshCommand,
     settings: Settings,
     /// The URL as it is configured.
     url: String,
@@ -118,6 +120,7 @@ impl Git {
             folder,
             protocols: String::new(),
             ssh: None,
+            own_ssh: SshCommand::default(),
             settings: Settings::default(),
             url: site.url.to_owned(),
             resolved: String::new(),
@@ -130,14 +133,16 @@ impl Git {
         let own_protocols = environment::variable("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
         git.protocols = settings.allowed_protocols(own_protocols.as_deref());
         git.override_settings(&settings, site)?;
-        let command = environment::text("GIT_SSH_COMMAND")
-            .or_else(|| settings.get("core.sshcommand").map(str::to_owned))
-            .or_else(|| environment::text("GIT_SSH").map(|program| ssh::shell_quoted(&program)))
-            .filter(|command| !command.trim().is_empty());
+        let from = |source, text: Option<String>| {
+            text.filter(|text| !text.trim().is_empty()).map(|text| SshCommand { text, source: Some(source) })
+        };
+        git.own_ssh = from("GIT_SSH_COMMAND", environment::text("GIT_SSH_COMMAND"))
+            .or_else(|| from("core.sshCommand", settings.get("core.sshcommand").map(str::to_owned)))
+            .or_else(|| from("GIT_SSH", environment::text("GIT_SSH").map(|program| ssh::shell_quoted(&program))))
+            .unwrap_or_default();
         let variant = environment::text("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
-        let command = command.as_deref().unwrap_or("ssh");
         let variant = variant.as_deref().filter(|variant| *variant != "auto");
-        git.ssh = Some(ssh::prepare(command, variant, &git.scratch, &git.folder)?);
+        git.ssh = Some(ssh::prepare(&git.own_ssh, variant, &git.scratch, &git.folder)?);
         git.resolved = settings.resolve(&url::absolute(site.url, site.top));
         git.settings = settings;
         Ok(git)
@@ -307,7 +312,8 @@ impl Git {
 
     /// Makes a failure of a command that failed at the remote.
     pub fn failure(&self, ended: &Ended) -> Failure {
-        failure::failure(&self.url, &self.resolved, ended)
+        let remote = Remote { url: &self.url, resolved: &self.resolved, ssh: &self.own_ssh };
+        failure::failure(remote, ended)
     }
 
     /// Makes the failure for a shallow remote that lacks the commits between its own and the checkout's.

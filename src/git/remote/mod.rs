@@ -3,7 +3,7 @@
 //!
 //! [`command`] runs git at a [`Site`]: with its configuration ([`settings`]), without the password of a URL ([`login`]), and
 //! with an ssh that asks nothing ([`ssh`]). [`scratch`] is where it writes. [`list`] and [`fetch`] are what it is asked for,
-//! [`failure`] tells why it failed.
+//! [`failure`] tells why it failed, and [`remedy`] what to do.
 
 mod command;
 pub mod configured;
@@ -11,6 +11,7 @@ mod failure;
 mod fetch;
 mod list;
 mod login;
+mod remedy;
 pub mod scratch;
 mod settings;
 mod site;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::host::environment;
+use crate::host::program::Ended;
 
 /// The options of every ssh (ssh_config(5)).
 const OPTIONS: [&str; 14] = [
@@ -42,6 +43,51 @@ const MAX_CONFIG: usize = 1 << 20;
 /// Programs with other options than OpenSSH's.
 const OTHERS: [&str; 4] = ["plink", "putty", "tortoiseplink", "simple"];
 
+/// The user's command for ssh.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SshCommand {
+    pub text: String,
+    /// The setting or variable that names it; `None` for `ssh` itself.
+    pub source: Option<&'static str>,
+}
+
+impl Default for SshCommand {
+    fn default() -> Self {
+        Self { text: "ssh".to_owned(), source: None }
+    }
+}
+
+impl SshCommand {
+    /// Returns the program that it runs.
+    fn program(&self) -> &str {
+        self.text.split_whitespace().find(|word| !word.contains('=')).unwrap_or("ssh")
+    }
+
+    /// Returns it if it is ssh with options, or else `ssh`. Another program may have a password among its arguments.
+    pub fn plain(&self) -> &str {
+        let is_ssh = self.text.split_whitespace().next().is_some_and(|first| first.rsplit('/').next() == Some("ssh"));
+        if is_ssh && !self.text.contains('`') && words(&self.text).is_some() { &self.text } else { "ssh" }
+    }
+
+    /// Returns the remedy if the program is missing, or a shell may not run it.
+    pub fn if_missing(&self, ended: &Ended) -> Option<String> {
+        let program = self.program().trim_matches(['\'', '"']);
+        let reasons = [": not found", ": command not found", ": No such file or directory", ": Permission denied"];
+        let denied = |line: &String| {
+            let named = reasons.iter().find_map(|reason| line.strip_suffix(reason));
+            named.and_then(|named| named.strip_suffix(program)).is_some_and(|before| before.ends_with(' '))
+        };
+        let is_gone = program.starts_with('/') && !Path::new(program).exists();
+        if !is_gone && !ended.said.iter().any(denied) {
+            return None;
+        }
+        Some(match self.source {
+            Some(source) => format!("{source} names {program}, which cannot be run here: correct it"),
+            None => "install ssh here, which git reaches the remote with".to_owned(),
+        })
+    }
+}
+
 /// How git is to start ssh.
 pub struct Ssh {
     /// The value of `GIT_SSH_COMMAND`.
@@ -52,24 +98,28 @@ pub struct Ssh {
 
 /// Prepares the user's ssh command, with files in the directory `at`. git would run `command` in the directory `top`.
 /// `variant` is git's `ssh.variant`.
-pub fn prepare(command: &str, variant: Option<&str>, at: &Path, top: &Path) -> Result<Ssh, Failure> {
-    let program = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or("ssh");
+pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path, top: &Path) -> Result<Ssh, Failure> {
+    let (command, program) = (own.text.as_str(), own.program());
     let name = program.rsplit('/').next().unwrap_or(program);
     if variant.is_some_and(|variant| OTHERS.contains(&variant))
         || variant.is_none() && OTHERS.contains(&name.trim_end_matches(".exe"))
     {
         return Ok(Ssh { command: command.to_owned(), programs: None });
     }
-    let own = config_option(command, top);
+    let named = config_option(command, top);
     let config = at.join("ssh_config");
-    write(&config, &config_file(own.as_ref().map(|(_, path)| path.as_path()))?, 0o600)?;
+    let text = config_file(named.as_ref().map(|(_, path)| path.as_path())).map_err(|failure| match own.source {
+        Some(source) => failure.hint(format!("{source} names it: correct it")),
+        None => failure,
+    });
+    write(&config, &text?, 0o600)?;
     let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
     let file = format!("-F {}", shell_quoted(&config.to_string_lossy()));
     // ssh uses the first `-o` of an option, and the last `-F`.
     let by_path = (name == "ssh" && program.starts_with('/')).then(|| PathBuf::from(program));
     let by_path = by_path.map(|real| shim(&at.join("own"), &real, &options, &file)).transpose()?;
     let program_run = by_path.map_or_else(|| program.to_owned(), |shim| shell_quoted(&shim.to_string_lossy()));
-    let command = match (command.split_once(program), &own) {
+    let command = match (command.split_once(program), &named) {
         (Some((before, after)), None) if name == "ssh" => format!("{before}{program_run} {options} {file}{after}"),
         (Some((before, after)), Some(_)) if name == "ssh" => format!("{before}{program_run} {options}{after} {file}"),
         _ => format!("{command} {options} {file}"),
@@ -209,7 +259,8 @@ mod tests {
     fn prepared(command: &str) -> (String, String) {
         let at = tempfile::tempdir().unwrap();
         fs::write(at.path().join("own config"), "Host own\n").unwrap();
-        let ssh = prepare(command, None, at.path(), at.path()).unwrap();
+        let own = SshCommand { text: command.to_owned(), source: None };
+        let ssh = prepare(&own, None, at.path(), at.path()).unwrap();
         let config = fs::read_to_string(at.path().join("ssh_config")).unwrap_or_default();
         let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
         let command = ssh.command.replace(&at.path().display().to_string(), "AT").replace(&options, "-o …");

@@ -183,7 +183,11 @@ fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Failure>
     }
     let refusal = Failure::new(format!("the remote {} has no branch {}", upstream.url, desired.branch));
     Err(if upstream.branches.is_empty() {
-        refusal.hint("the remote has no branches: correct the url, or wait until the project is published there")
+        // git takes a page for the answer of a server that has only files, and finds no branch in it.
+        let page =
+            if upstream.url.starts_with("http") { " (a web page, such as one for the login, has none)" } else { "" };
+        let what = format!("the remote has no branches{page}");
+        refusal.hint(format!("{what}: correct the url, or wait until the project is published there"))
     } else {
         refusal.hint(format!("it has {}", upstream.branches.join(", ")))
     })

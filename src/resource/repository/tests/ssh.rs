@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -119,6 +120,38 @@ fn what_ssh_refuses_is_said_with_its_remedy() {
     failure(&bench, &["Permission denied", "accepts none of the keys of the step's user"]);
     drop(server);
     failure(&bench, &["refused", "does not answer"]);
+}
+
+#[test]
+fn what_helps_with_ssh_works_when_it_is_pasted() {
+    let (bench, _server) = bench();
+    let (key, line) = (bench.dir.path().join("client"), bench.dir.path().join("client.pub"));
+    let paste = || {
+        let hint = plan(&bench.desired()).unwrap_err().hint.unwrap();
+        let command = hint.split('`').nth(1).unwrap();
+        let output = Command::new("sh").args(["-c", command]).output().unwrap();
+        assert!(output.status.success(), "{hint}: {output:?}");
+        (hint, String::from_utf8(output.stdout).unwrap())
+    };
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let (hint, _) = paste();
+    assert!(hint.contains(&format!("`chmod 600 {}`", key.display())), "{hint}");
+    plan(&bench.desired()).unwrap().unwrap();
+
+    let quiet = fs::read_to_string(&line).unwrap();
+    fs::write(&line, format!("command=\"echo HELLO; eval $SSH_ORIGINAL_COMMAND\" {quiet}")).unwrap();
+    let (hint, shown) = paste();
+    assert!(hint.contains("prints a text before git answers") && hint.contains(".bashrc"), "{hint}");
+    assert_eq!(shown, "HELLO\n");
+
+    fs::write(&line, quiet).unwrap();
+    for (command, words) in [
+        ("/nowhere/my-ssh -4", "core.sshCommand names /nowhere/my-ssh, which cannot be run here"),
+        ("ssh -F /nowhere/config", "core.sshCommand names it"),
+    ] {
+        git(&bench.checkout(), &["config", "core.sshCommand", command]);
+        failure(&bench, &[words]);
+    }
 }
 
 #[test]

@@ -1,0 +1,496 @@
+//! Finds the remedy for a remote that cannot be reached, by what git and ssh say.
+
+use rustix::process::geteuid;
+
+use super::ssh::SshCommand;
+use super::url::{SshHost, local_path, ssh_host};
+use crate::git::obstacle::is_own;
+use crate::host::program::Ended;
+use crate::host::users::{as_acting_user, as_root, name_or_id};
+use crate::text::{RedactedUrl, shell_word};
+
+/// What index-pack and fetch-pack say about a pack that ended too early, or is not what was sent.
+const BROKEN_PACK: [&str; 12] = [
+    "early eof",
+    "index-pack failed",
+    "invalid index-pack output",
+    "pack has bad object",
+    "pack is corrupted",
+    "pack has junk",
+    "bad pack header",
+    "inflate",
+    "unresolved delta",
+    "did not send all necessary objects",
+    "unexpected disconnect",
+    "rpc failed",
+];
+
+/// What curl says if the connection ends while it is used.
+const CUT_OFF: [&str; 7] = [
+    "empty reply from server",
+    "connection reset",
+    "recv failure",
+    "recv error",
+    "ssl_read",
+    "ssl_error_syscall",
+    "closed without a message",
+];
+
+/// What TLS libraries say of a server that does not speak TLS.
+const NO_TLS: [&str; 3] = ["wrong version number", "unexpected tls packet", "packet length"];
+
+/// The remote that a git command failed at.
+#[derive(Clone, Copy)]
+pub struct Remote<'a> {
+    pub url: &'a str,
+    /// The absolute URL that it stands for (`insteadOf`).
+    pub resolved: &'a str,
+    pub ssh: &'a SshCommand,
+}
+
+/// Returns what to do, if anything is known. `told` is what git said, without secrets.
+pub fn remedy(told: &str, remote: Remote<'_>, ended: &Ended) -> Option<String> {
+    // The words of a URL mean nothing.
+    let text: Vec<&str> = told.split(' ').filter(|word| !word.contains("://")).collect();
+    let text = text.join(" ").to_lowercase();
+    if let Some(directory) = dubious(ended) {
+        let command = as_acting_user(&format!("git config --global --add safe.directory {}", shell_word(&directory)));
+        return Some(format!("the remote's directory belongs to another user; allow it: `{command}`"));
+    }
+    let Some(host) = ssh_host(remote.resolved) else { return of_git(&text, remote) };
+    let hint = |url: String| RedactedUrl::of(&url).to_string();
+    match misspelt(remote.resolved, &host) {
+        Some(Misspelt::Port(url)) => {
+            return Some(format!("git takes the port for a part of the path: write {}", hint(url)));
+        }
+        Some(Misspelt::Path(url)) => {
+            return Some(format!("git takes what follows the colon for a port: write {}", hint(url)));
+        }
+        None => {}
+    }
+    let found = of_ssh(&text, &host, remote.ssh, ended).or_else(|| of_git(&text, remote));
+    let found = found.unwrap_or_else(|| format!("check whether ssh can connect: `{}`", host.login(remote.ssh)));
+    Some(match maybe_port(remote.resolved, &host) {
+        Some((port, url)) => format!("{found}; or, if {port} is a port, write {}", hint(url)),
+        None => found,
+    })
+}
+
+fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
+    let has = |part: &str| text.contains(part);
+    let any = |parts: &[&str]| parts.iter().any(|part| has(part));
+    let is_ssh = ssh_host(remote.resolved).is_some();
+    let hint = if any(&["strange pathname", "strange hostname"]) {
+        "a url that begins with a dash looks like an option: write ./ before the path of a directory"
+    } else if has("maximum allowed tree depth") {
+        "a directory in the commit is nested too deep for git itself: remove it from the branch"
+    } else if let Some(name) = forbidden(text) {
+        let allow = as_acting_user(&format!("git config --global protocol.{name}.allow always"));
+        return Some(format!("git's configuration forbids it (protocol.{name}.allow); allow it: `{allow}`"));
+    } else if has("fsck error") {
+        "git checks what it receives (fetch.fsckObjects), and an object of the remote fails the check: repair it at the remote, or accept this kind of error with `fetch.fsck.NAME = warn` in git's configuration, with the name in the message"
+    } else if has("not allowed") && has("transport") {
+        "use a path, file://, https:// or ssh://"
+    } else if has("unable to find remote helper") {
+        "install what git needs for this url, or use a path, file://, https:// or ssh://"
+    } else if any(&["from proxy after connect", "connect tunnel failed", "resolve proxy"]) {
+        "the proxy refuses the connection, wants a login, or has no such name: check http.proxy in git's configuration, and the variables http_proxy, https_proxy and no_proxy"
+    } else if any(&["could not resolve", "unable to look up", "name or service not known"]) {
+        "the host's name cannot be resolved: check the url, the network and the proxy"
+    } else if any(&["timed out", "refused", "no route", "unreachable", "failed to connect", "couldn't connect"]) {
+        "the host does not answer: check the url, the network, the proxy and the firewall"
+    } else if has("redirects followed") {
+        "the server redirects without an end: check the url, and whether it needs a login"
+    } else if has("protocol \"") && any(&["disabled", "not supported"]) || has("update url base from redirection") {
+        "the server redirects git to something else than a repository, such as a page for the login: check the url"
+    } else if !is_ssh && any(&NO_TLS) {
+        "the server does not speak TLS there: check whether the url begins with http://, and its port"
+    } else if !is_ssh && any(&CUT_OFF) {
+        "the connection was cut: try again, and check the url, the network and the proxy"
+    } else if any(&["certificate", "ssl"]) {
+        "the server's certificate is not trusted here: check the url, the clock, ca-certificates and git's http.sslCAInfo"
+    } else if any(&["could not read username", "could not read password"]) {
+        "set up a credential helper for the step's user, or use an ssh url; a server that takes a bearer token and no password needs http.extraHeader in git's configuration, for its url"
+    } else if any(&["authentication failed", "http basic: access denied"]) {
+        "the server does not accept the user name and password, or the token: renew it in the credential helper of the step's user, or in the url"
+    } else if has("returned error: 401") {
+        "the server wants a login, or another one: check the credential helper of the step's user, and http.extraHeader in git's configuration"
+    } else if has("returned error: 403") {
+        "the server forbids it: check the url, and whether the login of the step's user may read the repository, or whether it needs one"
+    } else if has("returned error: 429") {
+        "the server gets too many requests: wait some minutes, and run again"
+    } else if has("returned error: 5") {
+        "the server has an error of its own: try again later, or ask its owner"
+    } else if any(&["valid 'info/refs'", "is this a git repository", "invalid server response", "bad line length"]) {
+        "the server is not a git server, or answered with a web page (a login, say): check the url"
+    } else if has("out of memory") {
+        "the remote sends too much at once: check what answers at the url"
+    } else if has("corruption on the remote side") {
+        return Some(format!("objects of the remote are missing or damaged: {}", there(remote.resolved, "fsck")));
+    } else if any(&["not our ref", "couldn't find remote ref"]) {
+        "the remote changed while it was asked: run again"
+    } else if any(&BROKEN_PACK) {
+        let check = there(remote.resolved, "fsck");
+        return Some(format!(
+            "what the remote sent is incomplete or damaged: try again; if that does not help, check the proxy, and the remote: {check}"
+        ));
+    } else if any(&["does not appear to be a git repository", "does not exist", "returned error: 404", "not exported"])
+        // With ssh, the missing file may also be a key or a program.
+        || any(&["no such file", "not found"]) && (!is_ssh || has("repository"))
+    {
+        "the repository does not exist, or the step's user may not see it: check the url"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+/// Returns the protocol that git's configuration forbids, if it is one that a remote usually has.
+fn forbidden(text: &str) -> Option<&'static str> {
+    let usual = ["file", "https", "http", "ssh", "git"].into_iter();
+    usual.into_iter().find(|name| text.contains(&format!("transport '{name}' not allowed")))
+}
+
+/// Returns the remedy if ssh itself failed, a jump host, or the shell of the remote's user.
+fn of_ssh(text: &str, host: &SshHost, command: &SshCommand, ended: &Ended) -> Option<String> {
+    let has = |part: &str| text.contains(part);
+    let login = host.login(command);
+    let user = shell_word(name_or_id(geteuid().as_raw()));
+    let between = |start: &str, end: &str| {
+        let mut lines = ended.said.iter().map(|line| line.trim());
+        lines.find_map(|line| Some(line.split_once(start)?.1.split_once(end)?.0.to_owned()))
+    };
+    Some(if has("identification has changed") {
+        let name = between("ost key for ", " has changed").unwrap_or_else(|| host.known_as());
+        let file = between(" key in ", ":").map(|file| format!(" -f {}", shell_word(&file))).unwrap_or_default();
+        let remove = as_acting_user(&format!("ssh-keygen{file} -R {}", shell_word(&name)));
+        format!(
+            "the host's key is not the one in known_hosts: ask its owner before you remove the old line (`{remove}`) and accept the new one (`{login}`)"
+        )
+    } else if has("host key verification failed") || has("host key is known") {
+        format!(
+            "the known_hosts of the step's user lacks the host's key, and no new key is accepted here, whatever ssh is configured to do: ask the owner for its fingerprint, and accept it by hand: `{login}`"
+        )
+    } else if has("permission denied (") || has("too many authentication failures") {
+        let open = between("Permissions 0", "too open").and_then(|line| Some(line.split('\'').nth(1)?.to_owned()));
+        let unread = between("Load key \"", "\": ");
+        if let Some(key) = open {
+            let close = as_acting_user(&format!("chmod 600 {}", shell_word(&key)));
+            format!("ssh ignores a private key that others can read; close it: `{close}`")
+        } else if let Some(key) = unread.as_deref().filter(|_| has("\": permission denied")) {
+            let give = as_root(&format!("chown {user} {}", shell_word(key)));
+            format!("the step's user may not read the private key; give it to that user: `{give}`")
+        } else if let Some(key) = unread {
+            let show = as_acting_user(&format!("ssh-keygen -y -f {}", shell_word(&key)));
+            format!(
+                "ssh cannot use the private key {key}: copy it again, as a whole, until `{show}` prints its public key"
+            )
+        } else {
+            format!(
+                "the host accepts none of the keys of the step's user, or they have a passphrase, which nobody enters here: try `{login}`"
+            )
+        }
+    } else if let Some(own) = command.if_missing(ended) {
+        own
+    } else if has("ssh variant") && has("does not support") {
+        let set = as_acting_user("git config --global ssh.variant ssh");
+        format!(
+            "git does not know the options of the program that it starts as ssh; if they are those of OpenSSH: `{set}`"
+        )
+    } else if has("bad owner or permissions on") {
+        let file = ended.said.iter().find_map(|line| line.split_once("wner or permissions on ").map(|(_, file)| file));
+        let file = file.map_or("", str::trim);
+        let word = shell_word(file);
+        let close = if is_own(file) {
+            as_acting_user(&format!("chmod go-w {word}"))
+        } else {
+            as_root(&format!("chown {user} {word}"))
+        };
+        format!("ssh reads it only if it belongs to the step's user, and nobody else can write it: `{close}`")
+    } else if has("bad configuration option") {
+        "correct that line of ssh's configuration".to_owned()
+    } else if has("bad line length") {
+        format!(
+            "the shell of that user prints a text before git answers: `{login}` shows it; take it out of what the shell reads there (.bashrc, .profile, .zshenv, .cshrc), or print it only in interactive shells"
+        )
+    } else if has("upload-pack") && has("not found") {
+        "the host has no git in its search path: install it there".to_owned()
+    } else if has("unknown port") || has("stdio forwarding failed") || has("open failed") {
+        format!("the connection failed at a jump host or ProxyCommand: see what `{login}` says")
+    } else {
+        return None;
+    })
+}
+
+/// Returns the command of git by which the owner of a remote repairs it, and where to run it.
+pub fn there(resolved: &str, arguments: &str) -> String {
+    let command = |path: &str| format!("`git -C {} {arguments}`", shell_word(path));
+    match (local_path(resolved), ssh_host(resolved)) {
+        (Some(path), _) => format!("as its owner: {}", command(path)),
+        (None, Some(host)) => format!("on {}, as its owner: {}", host.name, command(&host.path)),
+        (None, None) => format!("ask its owner to run `git {arguments}` in it"),
+    }
+}
+
+/// How a URL is written that means something else to git.
+enum Misspelt {
+    /// `HOST:PORT:PATH`, with the right URL.
+    Port(String),
+    /// `ssh://HOST:PATH`, with the right URL.
+    Path(String),
+}
+
+fn misspelt(url: &str, host: &SshHost) -> Option<Misspelt> {
+    if let Some((scheme, rest)) = url.split_once("://") {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, first) = authority.rsplit_once(':').filter(|(login, _)| !login.contains([':', '[']))?;
+        let is_port = first.bytes().all(|byte| byte.is_ascii_digit());
+        return (!is_port && !first.contains(']'))
+            .then(|| Misspelt::Path(format!("{scheme}://{login}/{first}/{path}")));
+    }
+    let (port, path) = host.path.split_once(':').filter(|(port, _)| is_port(port))?;
+    // A path without a slash begins at the home.
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/~/{path}") };
+    Some(Misspelt::Port(host.with_port(port, &path)))
+}
+
+/// Returns the port and the URL that `HOST:PORT/PATH` may mean. To git it is a path that begins with a number.
+fn maybe_port<'a>(url: &str, host: &'a SshHost) -> Option<(&'a str, String)> {
+    let (port, path) = host.path.split_once('/').filter(|(port, _)| !url.contains("://") && is_port(port))?;
+    Some((port, host.with_port(port, &format!("/{path}"))))
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+impl SshHost {
+    /// Returns the command that logs in to the host as git does, and does nothing there.
+    fn login(&self, command: &SshCommand) -> String {
+        let port = self.port.as_ref().map(|port| format!("-p {port} ")).unwrap_or_default();
+        as_acting_user(&format!("{} {port}{} true", command.plain(), shell_word(&self.login)))
+    }
+
+    /// Returns the host's name in known_hosts.
+    fn known_as(&self) -> String {
+        match self.port.as_deref().filter(|port| *port != "22") {
+            Some(port) => format!("[{}]:{port}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    fn with_port(&self, port: &str, path: &str) -> String {
+        let user = self.login.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+        let name = if self.name.contains(':') { format!("[{}]", self.name) } else { self.name.clone() };
+        format!("ssh://{user}{name}:{port}{path}")
+    }
+}
+
+/// Returns the directory that git does not trust because of its owner.
+fn dubious(ended: &Ended) -> Option<String> {
+    let line = ended.said.iter().find(|line| line.contains("dubious ownership in repository at"))?;
+    Some(line.split_once('\'')?.1.rsplit_once('\'')?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+    use crate::git::remote::failure::{cut_off, failure};
+
+    const WEB: &str = "https://h/x.git";
+
+    fn ended(said: &str) -> Ended {
+        Ended { status: ExitStatus::from_raw(128 << 8), cut: None, said: said.lines().map(str::to_owned).collect() }
+    }
+
+    fn hint(url: &str, said: &str) -> String {
+        let failure = failure(Remote { url, resolved: url, ssh: &SshCommand::default() }, &ended(said));
+        assert!(!failure.message.contains("you have requested"), "{failure:?}");
+        failure.hint.unwrap()
+    }
+
+    #[test]
+    fn what_helps_by_what_git_says() {
+        let cut = "fatal: early EOF";
+        for (url, said, words) in [
+            (WEB, "fatal: transport 'file' not allowed", "`git config --global protocol.file.allow always`"),
+            (WEB, "fatal: transport 'ext' not allowed", "use a path"),
+            (WEB, "error: object 1f: zeroPaddedFilemode: x\nfatal: fsck error in packed object", "fetch.fsckObjects"),
+            (WEB, "The requested URL returned error: 401", "wants a login"),
+            (WEB, "The requested URL returned error: 403", "forbids it"),
+            (WEB, "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403", "forbids it"),
+            (WEB, "The requested URL returned error: 429", "too many requests"),
+            (WEB, "The requested URL returned error: 502", "try again later"),
+            (WEB, "Maximum (20) redirects followed", "redirects without an end"),
+            (WEB, "Protocol \"file\" not supported or disabled in libcurl", "redirects git to something else"),
+            (WEB, "Protocol \"file\" disabled", "redirects git to something else"),
+            (
+                WEB,
+                "unable to update url base from redirection:\n asked for: x\n redirect: y",
+                "redirects git to something",
+            ),
+            (WEB, "Received HTTP code 407 from proxy after CONNECT", "the proxy refuses"),
+            (WEB, "CONNECT tunnel failed, response 403", "the proxy refuses"),
+            (WEB, "https://h/x.git/info/refs not valid: is this a git repository?", "not a git server"),
+            (WEB, "protocol error: bad line length character: <htm", "not a git server"),
+            (WEB, "could not read Username for 'https://h': terminal prompts disabled", "http.extraHeader"),
+            (WEB, "server certificate verification failed. CAfile: none CRLfile: none", "certificate is not trusted"),
+            (WEB, "OpenSSL SSL_read: error:0A000126:SSL routines::unexpected eof while reading", "was cut"),
+            (WEB, "error:0A00010B:SSL routines::wrong version number", "does not speak TLS"),
+            (WEB, "gnutls_handshake() failed: An unexpected TLS packet was received.", "does not speak TLS"),
+            (WEB, "Empty reply from server", "was cut"),
+            (
+                "https://h/ssl-403/401.git",
+                "unable to access 'https://h/ssl-403/401.git/': Could not resolve host: h",
+                "name",
+            ),
+            ("git://h/x", "fatal: remote error: access denied or repository not exported: /x", "does not exist"),
+            (WEB, "error: inflate: data stream error (incorrect header check)\nfatal: pack has bad object", "damaged"),
+            (WEB, "fetch-pack: unexpected disconnect while reading sideband packet\nfatal: early EOF", "damaged"),
+            (WEB, cut, "ask its owner to run `git fsck` in it"),
+            ("/srv/a b", cut, "as its owner: `git -C '/srv/a b' fsck`"),
+            ("git@h:x.git", cut, "on h, as its owner: `git -C x.git fsck`"),
+            (
+                "git@h:x",
+                "remote: aborting due to possible repository corruption on the remote side.",
+                "`git -C x fsck`",
+            ),
+            (WEB, "fatal: remote error: upload-pack: not our ref 1f", "run again"),
+        ] {
+            let hint = hint(url, said);
+            assert!(hint.contains(words), "{said}: {hint}");
+        }
+    }
+
+    #[test]
+    fn what_helps_by_what_ssh_says() {
+        let denied = "git@h: Permission denied (publickey).";
+        let root = "'/root/my key'";
+        let owner = name_or_id(geteuid().as_raw());
+        let [give, take] = ["/k", "/none/config"].map(|path| format!("`sudo chown {owner} {path}`"));
+        for (said, words) in [
+            (
+                format!(
+                    "Permissions 0644 for {root} are too open.\nLoad key \"/root/my key\": bad permissions\n{denied}"
+                ),
+                "ssh ignores a private key that others can read; close it: `chmod 600 '/root/my key'`",
+            ),
+            (format!("Load key \"/k\": error in libcrypto\n{denied}"), "until `ssh-keygen -y -f /k` prints"),
+            (format!("Load key \"/k\": Permission denied\n{denied}"), &give),
+            (denied.to_owned(), "accepts none of the keys of the step's user"),
+            ("Bad owner or permissions on /none/config".to_owned(), &take),
+            ("Bad owner or permissions on /proc/self/stat".to_owned(), "`chmod go-w /proc/self/stat`"),
+            ("/root/.ssh/config: line 3: Bad configuration option: x".to_owned(), "correct that line"),
+            ("fatal: protocol error: bad line length character: HELL".to_owned(), "`ssh git@h true` shows it"),
+            ("ssh -F 'x' \"$@\": 1: ssh: not found".to_owned(), "install ssh here"),
+            (
+                "fatal: ssh variant 'simple' does not support setting port".to_owned(),
+                "those of OpenSSH: `git config --global ssh.variant ssh`",
+            ),
+            ("usage: ssh [-46AaCfGgKkMNnqsTtVvXxYy]".to_owned(), "check whether ssh can connect: `ssh git@h true`"),
+        ] {
+            let hint = hint("git@h:x", &said);
+            assert!(hint.contains(words), "{said}: {hint}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_port_in_the_wrong_place_is_written_right() {
+        let refused = "ssh: connect to host h port 22: Connection refused";
+        for (url, right) in [
+            ("git@h:2200:/srv/x.git", "a part of the path: write ssh://git@h:2200/srv/x.git"),
+            ("h:2200:x.git", "write ssh://h:2200/~/x.git"),
+            ("[::1]:2200:/x", "write ssh://[::1]:2200/x"),
+            ("git@h:2200/srv/x.git", "or, if 2200 is a port, write ssh://git@h:2200/srv/x.git"),
+            ("ssh://git@h:team/x.git", "for a port: write ssh://git@h/team/x.git"),
+        ] {
+            let hint = hint(url, refused);
+            assert!(hint.ends_with(right), "{url}: {hint}");
+        }
+        for url in ["git@h:x.git", "git@h:70000/x", "git@h:22x/y", "ssh://h:22/x", "ssh://[::1]/x", "ssh://[::1]:22/x"]
+        {
+            let hint = hint(url, refused);
+            assert!(hint.ends_with("and the firewall"), "{url}: {hint}");
+        }
+    }
+
+    #[test]
+    fn the_command_of_the_user_is_named_and_used() {
+        let hint = |text: &str, said: &str| {
+            let ssh = SshCommand { text: text.to_owned(), source: Some("core.sshCommand") };
+            let failure = failure(Remote { url: "git@h:x", resolved: "git@h:x", ssh: &ssh }, &ended(said));
+            failure.hint.unwrap()
+        };
+        let denied = "git@h: Permission denied (publickey).";
+        for (own, words) in [
+            ("ssh -F 'a b' -i ~/.ssh/deploy", "try `ssh -F 'a b' -i ~/.ssh/deploy git@h true`"),
+            ("/usr/bin/ssh -4", "try `/usr/bin/ssh -4 git@h true`"),
+            ("sshpass -p s3cret ssh", "try `ssh git@h true`"),
+            ("ssh; true", "try `ssh git@h true`"),
+        ] {
+            assert!(hint(own, denied).ends_with(words), "{own}: {}", hint(own, denied));
+        }
+        for (own, said) in [
+            ("/opt/my-ssh -4", "/opt/my-ssh -4 -o BatchMode=yes \"$@\": 1: /opt/my-ssh: not found"),
+            ("A=b my-ssh", "sh: line 1: my-ssh: command not found"),
+            ("'/opt/my-ssh'", "error: cannot run /opt/my-ssh: No such file or directory"),
+            ("/opt/ssh", "/tmp/x/own/ssh: 14: exec: /opt/ssh: Permission denied"),
+        ] {
+            let hint = hint(own, said);
+            assert!(
+                hint.starts_with("core.sshCommand names ") && hint.contains("cannot be run here"),
+                "{said}: {hint}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_helps_with_ssh_is_a_command_that_can_be_pasted() {
+        let hint = |url: &str, said: &[&str]| hint(url, &said.join("\n"));
+        let new = [
+            "No ED25519 host key is known for [h]:2222 and you have requested strict checking.",
+            "Host key verification failed.",
+        ];
+        assert!(hint("ssh://git@h:2222/x", &new).ends_with("ssh -p 2222 git@h true`"));
+        assert!(hint("git@h:x.git", &new).ends_with("ssh git@h true`"));
+        assert!(hint("git@h:x.git", &new).contains("no new key is accepted here, whatever ssh is configured to do"));
+        let changed = [
+            "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",
+            "Offending ED25519 key in /home/u/.ssh/known_hosts:1",
+            "Host key for [h]:2222 has changed and you have requested strict checking.",
+        ];
+        let removed = hint("ssh://h:2222/x", &changed);
+        assert!(removed.contains("ssh-keygen -f /home/u/.ssh/known_hosts -R '[h]:2222'`"), "{removed}");
+        for way in [
+            "Connection closed by UNKNOWN port 65535",
+            "stdio forwarding failed",
+            "channel 0: open failed: connect failed: No such file or directory",
+            "sh: 1: exec: nc: not found",
+            "no such identity: /home/u/.ssh/gone: No such file or directory",
+        ] {
+            let hint = hint("ssh://h/x", &[way]);
+            assert!(hint.contains("ssh h true`") && !hint.contains("repository"), "{way}: {hint}");
+        }
+        assert!(hint("ssh://h/x", &["bash: line 1: git-upload-pack: command not found"]).contains("no git"));
+        for gone in ["fatal: '/x' does not appear to be a git repository", "ERROR: Repository not found."] {
+            assert!(hint("ssh://h/x", &[gone]).contains("repository does not exist"), "{gone}");
+        }
+    }
+
+    #[test]
+    fn the_shallow_remote_is_named_with_its_path() {
+        for (url, command) in [
+            ("/srv/a b.git", "`git -C '/srv/a b.git' fetch --unshallow`"),
+            ("file:///srv/x", "`git -C /srv/x fetch --unshallow`"),
+            ("git@h:x.git", "on h, as its owner: `git -C x.git fetch --unshallow`"),
+            ("ssh://h:2222/srv/x", "on h, as its owner: `git -C /srv/x fetch --unshallow`"),
+            ("https://h/x", "ask its owner"),
+        ] {
+            let hint = cut_off(url, url).hint.unwrap();
+            assert!(hint.contains(command), "{hint}");
+        }
+    }
+}
