@@ -365,6 +365,13 @@ fn a_tracked_file_that_the_user_may_not_read_is_left_alone() {
     host.root("echo x > a.txt; chown root a.txt; chmod 600 a.txt; echo x > own");
     let plan = host.run("plan --detailed-exitcode").exits(0);
     assert!(plan.stdout.contains("a.txt (unreadable)") && plan.stdout.contains("own (untracked)"), "{plan}");
+    // Nothing else in its directory is tracked.
+    host.root("chown root d/sub/c.txt; chmod 600 d/sub/c.txt");
+    let plan = host.run("plan --detailed-exitcode").exits(0);
+    assert!(plan.stdout.contains("a.txt (unreadable), d/sub/c.txt (unreadable), own (untracked)"), "{plan}");
+    host.root("echo x > d/sub/own");
+    let plan = host.run("plan --detailed-exitcode").exits(0);
+    assert!(plan.stdout.contains("d/sub/c.txt (unreadable), d/sub/own (untracked), own (untracked)"), "{plan}");
     host.push("echo 2 > d/b.txt");
     host.run("plan --detailed-exitcode").exits(2);
     host.run("apply --yes").exits(0);

@@ -1,13 +1,15 @@
 //! Uncommitted changes in a checkout.
 
-use git2::{Index, Repository, Status, StatusOptions, StatusShow, Statuses};
+use std::collections::BTreeSet;
+
+use git2::{Index, IndexEntry, IndexEntryFlag, Repository, Status, StatusOptions, StatusShow, Statuses};
 
 use super::actual::{LocalChange, LocalState};
 use crate::failure::Failure;
 use crate::git::RepoPath;
 use crate::git::error::git_failure;
 use crate::git::hash::Hasher;
-use crate::git::index::remove;
+use crate::git::index::add;
 use crate::git::open::open_repository;
 use crate::git::tree::{Blob, blob_in, normal_mode};
 use crate::git::unreadable;
@@ -22,7 +24,7 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
         options.pathspec(folder.bytes()).disable_pathspec_match(true).recurse_untracked_dirs(true);
     }
     let (statuses, unread) = match repo.statuses(Some(&mut options)) {
-        Ok(statuses) => (collect(&statuses), Vec::new()),
+        Ok(statuses) => (collect(&statuses), BTreeSet::new()),
         Err(_) => readable(repo, &mut options)?,
     };
     let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
@@ -77,15 +79,18 @@ fn collect(statuses: &Statuses<'_>) -> Listed {
 
 /// Lists the local changes without the tracked files that the acting user may not read, at which libgit2 gives up. Returns these
 /// too, of all folders.
-fn readable(repo: &Repository, options: &mut StatusOptions) -> Result<(Listed, Vec<RepoPath>), Failure> {
+fn readable(repo: &Repository, options: &mut StatusOptions) -> Result<(Listed, BTreeSet<RepoPath>), Failure> {
     let failed = git_failure("list the local changes", repo.path());
     let top = repo.workdir().unwrap_or(repo.path());
     let mut index = Index::open(&repo.path().join("index")).map_err(&failed)?;
-    let tracked: Vec<RepoPath> = index.iter().map(|entry| RepoPath::new(entry.path)).collect();
-    let unread: Vec<RepoPath> =
-        tracked.into_iter().filter(|path| unreadable::in_working_tree(top, path).is_some()).collect();
-    for path in &unread {
-        remove(&mut index, path).map_err(&failed)?;
+    let is_unread = |entry: &IndexEntry| unreadable::in_working_tree(top, &RepoPath::new(entry.path.clone())).is_some();
+    let entries: Vec<IndexEntry> = index.iter().filter(is_unread).collect();
+    let mut unread = BTreeSet::new();
+    for mut entry in entries {
+        // Without its entry, the directory around it would be untracked if it has no other tracked file.
+        entry.flags |= IndexEntryFlag::VALID.bits();
+        add(&mut index, &entry).map_err(&failed)?;
+        unread.insert(RepoPath::new(entry.path));
     }
     let other = open_repository(top).map_err(&failed)?;
     other.set_index(&mut index).map_err(&failed)?;
