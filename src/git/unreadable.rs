@@ -19,6 +19,18 @@ pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
     Some(of_git(&denied))
 }
 
+/// Returns the obstacle for the first file or directory that the acting user may not read of the refs below `namespace`. libgit2
+/// takes such refs for missing ones.
+pub fn in_refs(git: &Path, namespace: &str) -> Option<Obstacle> {
+    let refs = git.join(namespace);
+    let mut above: Vec<&Path> = refs.ancestors().skip(1).take_while(|folder| *folder != git).collect();
+    above.reverse();
+    // A directory on the way need not be listed.
+    let closed = above.into_iter().find(|folder| is_denied(folder, Access::EXEC_OK)).map(Path::to_owned);
+    let denied = closed.or_else(|| first_denied(&refs)).or_else(|| first_denied(&git.join("packed-refs")))?;
+    Some(of_git(&denied))
+}
+
 /// Returns the obstacle for what the acting user may not read on the way to a path of the working tree, at the path, or below it.
 pub fn in_working_tree(top: &Path, path: &RepoPath) -> Option<Obstacle> {
     let mut above: Vec<RepoPath> = path.parents().collect();

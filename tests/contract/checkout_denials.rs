@@ -406,6 +406,29 @@ fn plan_reports_files_in_the_way_that_the_user_may_not_read() {
     }
 }
 
+/// Nobody is told that there are none.
+#[test]
+fn rescues_that_the_user_may_not_list_are_a_failure_with_its_remedy() {
+    let host = Host::new();
+    host.git("echo mine > app/a.txt");
+    host.push("echo 2 > a.txt");
+    host.run("apply --yes").exits(0);
+    for closed in ["refs", "refs/provision", "refs/provision/rescue", "refs/provision/rescue/*"] {
+        let list = || host.sandbox.command("ubuntu", [PROVISION, "rescue", "list", "m.yaml"]).run();
+        host.root(&format!("chown root .git/{closed}; chmod go= .git/{closed}"));
+        let listed = list();
+        assert!(listed.code == 1 && !listed.all().contains("no rescues"), "{listed}");
+        assert!(
+            listed.stderr.contains(&format!("cannot read /home/ubuntu/app/.git/{}", closed.trim_end_matches('*'))),
+            "{listed}"
+        );
+        let command = listed.commands();
+        assert_eq!(command.len(), 1, "{listed}");
+        host.root(&command[0]);
+        assert!(list().exits(0).stdout.contains("a.txt"));
+    }
+}
+
 /// The checkout is sound, so no message advises to move it aside.
 #[test]
 fn plan_reports_parts_of_git_directories_that_the_user_may_not_read() {

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::git::error::{git_failure, io_failure};
 use crate::git::open::bare_beside;
 use crate::git::refs;
+use crate::git::unreadable;
 use crate::git::work_area::WorkArea;
 use crate::git::worktree::lstat_below;
 
@@ -97,6 +98,9 @@ pub struct Kept {
 /// Returns all rescues, in order of id.
 pub fn all(repo: &Repository) -> Result<Vec<Kept>, Failure> {
     let failed = git_failure("list the rescues", repo.path());
+    if let Some(obstacle) = unreadable::in_refs(repo.path(), NAMESPACE) {
+        return Err(obstacle.refusal(repo.workdir().unwrap_or(repo.path())));
+    }
     let mut private = private_store::ids(repo)?;
     let mut found = Vec::new();
     for reference in repo.references_glob(&format!("{NAMESPACE}*")).map_err(&failed)? {
