@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::engine::event::{DeployedCommit, DeployedFile, Deployment};
+use crate::engine::event::{DeployedCommit, DeployedFile, Deployment, Lines};
 use crate::text::plural;
 
 /// Older commits have a date instead of an age, in seconds.
@@ -28,9 +28,19 @@ fn commit_line(commit: &DeployedCommit, now: Timestamp) -> String {
 }
 
 fn file_line(file: &DeployedFile) -> String {
-    let DeployedFile { path, change, lines } = file;
+    let DeployedFile { path, change, lines, modes } = file;
+    let mode = modes.as_ref().map(|modes| format!("mode {}, was {}", modes.after, modes.before));
     match (change.as_str(), lines) {
-        ("modified", Some(lines)) => format!("{path} (+{} -{})", lines.added, lines.removed),
+        ("modified", lines) => {
+            let content = match lines {
+                // Only the mode differs.
+                Some(Lines { added: 0, removed: 0 }) if mode.is_some() => None,
+                Some(Lines { added, removed }) => Some(format!("+{added} -{removed}")),
+                None => Some(change.clone()),
+            };
+            let parts: Vec<String> = content.into_iter().chain(mode).collect();
+            format!("{path} ({})", parts.join(", "))
+        }
         ("added", Some(lines)) => format!("{path} (new, +{})", lines.added),
         ("deleted", Some(lines)) => format!("{path} (deleted, -{})", lines.removed),
         (change, _) => format!("{path} ({change})"),
@@ -54,7 +64,6 @@ fn age(time: i64, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::event::Lines;
 
     #[test]
     fn commits_have_an_age_and_files_their_lines() {
@@ -64,10 +73,16 @@ mod tests {
             path: "dags/a.py".into(),
             change: change.into(),
             lines: lines.map(|(added, removed)| Lines { added, removed }),
+            modes: None,
+        };
+        let with_mode = |lines| DeployedFile {
+            modes: serde_json::from_value(serde_json::json!({ "before": "0644", "after": "0755" })).unwrap(),
+            ..file("modified", lines)
         };
         let now = Timestamp::from_second(100 * 86_400).unwrap();
         let times = [5, 120, 7200, 86_400, 200_000, 90 * 86_400].map(|ago| commit(now.as_second() - ago));
-        let files = vec![file("modified", Some((1, 2))), file("added", Some((3, 0))), file("deleted", None)];
+        let mut files = vec![file("modified", Some((1, 2))), file("added", Some((3, 0))), file("deleted", None)];
+        files.extend([Some((0, 0)), Some((1, 2)), None].map(with_mode));
         let deployment = Deployment { commits: times.into(), commit_count: 8, files };
         let shown = lines(&deployment, 6, now);
         let expected = [
@@ -81,8 +96,11 @@ mod tests {
             "dags/a.py (+1 -2)",
             "dags/a.py (new, +3)",
             "dags/a.py (deleted)",
+            "dags/a.py (mode 0755, was 0644)",
+            "dags/a.py (+1 -2, mode 0755, was 0644)",
+            "dags/a.py (modified, mode 0755, was 0644)",
         ];
         assert_eq!(shown, expected);
-        assert_eq!(lines(&deployment, 1, now), [expected[0], "and 7 more commits", expected[7], "and 2 more files"]);
+        assert_eq!(lines(&deployment, 1, now), [expected[0], "and 7 more commits", expected[7], "and 5 more files"]);
     }
 }

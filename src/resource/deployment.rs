@@ -35,6 +35,16 @@ pub struct DeployedFile {
     /// The numbers of added and removed lines, if the file is text and not large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Lines>,
+    /// Its modes, if they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<Modes>,
+}
+
+/// The modes of a file before and after an update, in octal: `0644` or `0755`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modes {
+    pub before: String,
+    pub after: String,
 }
 
 /// How many lines differ.

@@ -36,7 +36,7 @@ pub mod value;
 pub use crate::failure::Failure;
 pub use crate::plan::claim::{Claim, Claims, Database, FileUse, Host, Need};
 pub use context::{ExecuteContext, ObserveContext};
-pub use deployment::{DeployedCommit, DeployedFile, Deployment, Lines};
+pub use deployment::{DeployedCommit, DeployedFile, Deployment, Lines, Modes};
 pub use follow_up::{Cause, Reaction, Reacts, ReadSubject, SubjectState};
 pub use info::{KindInfo, Site};
 pub use key_error::{KeyError, Segment};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::git::{Obstacle, RepoPath};
-use crate::resource::{DeployedCommit, Lines};
+use crate::resource::{DeployedCommit, Lines, Modes};
 
 /// The maximum number of local changes that are kept by name.
 const KEPT_NAMED: usize = 20;
@@ -159,6 +159,9 @@ pub struct ChangedPath {
     /// How many lines differ, if both sides are text and not large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Lines>,
+    /// The modes, if both sides are files and these differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<Modes>,
 }
 
 /// What an update does to a path.

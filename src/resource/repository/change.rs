@@ -194,6 +194,7 @@ impl Update {
             }
             .to_owned(),
             lines: changed.lines,
+            modes: changed.modes.clone(),
         };
         self.paths.iter().map(file).collect()
     }
@@ -326,7 +327,7 @@ mod tests {
     #[test]
     fn a_step_is_touched_where_the_directory_that_it_is_in_may_come_or_go() {
         let RepositoryChange::Update(mut update) = change("behind") else { panic!("no move") };
-        let path = |name: &str, change| ChangedPath { path: RepoPath::new(name), change, lines: None };
+        let path = |name: &str, change| ChangedPath { path: RepoPath::new(name), change, lines: None, modes: None };
         let (added, modified, deleted) = (PathChange::Added, PathChange::Modified, PathChange::Deleted);
         for (paths, touched) in [
             (vec![path("airflow/dags/a.py", added)], true),

@@ -14,7 +14,7 @@ use crate::git::pack::FetchedPack;
 use crate::git::remote::{self, History, Scratch, Site, Tag};
 use crate::git::tree::{self, Blob, Entry, blob_in, entries, subject};
 use crate::git::{Obstacle, tree_check};
-use crate::resource::{DeployedCommit, Lines};
+use crate::resource::{DeployedCommit, Lines, Modes};
 use crate::text::clean;
 
 /// The maximum number of new commits that are described.
@@ -52,7 +52,7 @@ impl Delta {
                 _ => PathChange::Modified,
             };
             let lines = self.lines.get(number).copied().flatten();
-            ChangedPath { path: entry.path.clone(), change, lines }
+            ChangedPath { path: entry.path.clone(), change, lines, modes: modes(entry) }
         };
         self.entries.iter().enumerate().map(changed).collect()
     }
@@ -179,11 +179,26 @@ fn incoming(commit: &git2::Commit<'_>) -> Result<DeployedCommit, git2::Error> {
     })
 }
 
+fn is_file(blob: &Blob) -> bool {
+    blob.mode & 0o170_000 == 0o100_000
+}
+
+/// Returns the modes of a file if they differ. git knows two: whether a file can be executed.
+fn modes(entry: &Entry) -> Option<Modes> {
+    let (old, new) = (entry.old.filter(is_file)?, entry.new.filter(is_file)?);
+    let mode = |blob: Blob| format!("{:04o}", blob.mode & 0o777);
+    (old.mode != new.mode).then(|| Modes { before: mode(old), after: mode(new) })
+}
+
 /// Counts the lines that differ. `None`: a side is binary, large, or not a file.
 fn lines_of(view: &Repository, entry: &Entry) -> Option<Lines> {
-    let is_file = |blob: &Blob| blob.mode & 0o170_000 == 0o100_000;
     if ![entry.old, entry.new].iter().flatten().all(is_file) {
         return None;
+    }
+    if let (Some(old), Some(new)) = (entry.old, entry.new)
+        && old.id == new.id
+    {
+        return Some(Lines { added: 0, removed: 0 });
     }
     let odb = view.odb().ok()?;
     let side = |blob: Option<Blob>| blob.map_or(Some(Vec::new()), |blob| content(&odb, blob.id));

@@ -76,6 +76,27 @@ fn planning_leaves_no_trace() {
 }
 
 #[test]
+fn a_pull_that_changes_modes_says_so() {
+    let bench = Bench::new();
+    write(&bench.seed(), "b", Some("b1\nmore\n"));
+    for name in ["a", "b"] {
+        fs::set_permissions(bench.seed().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    bench.push("modes", &[("new", Some("n\n"))]);
+    // Of a local change, too, only the mode differs.
+    fs::set_permissions(bench.checkout().join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+    let planned = plan(&bench.desired()).unwrap().unwrap();
+    let after = planned.changes[0].describe().after;
+    let modes = serde_json::json!({ "before": "0644", "after": "0755" });
+    let file = |name: &str, change: &str, added: usize| serde_json::json!({ "path": name, "change": change, "lines": { "added": added, "removed": 0 } });
+    let mut files = [file("a", "modified", 0), file("b", "modified", 1), file("new", "added", 1)];
+    files[..2].iter_mut().for_each(|file| file["modes"] = modes.clone());
+    assert_eq!(after["files"], serde_json::json!(files));
+    apply(&bench.desired(), "run-1");
+    assert_eq!(git(&bench.checkout(), &["status", "--porcelain"]), "");
+}
+
+#[test]
 fn a_fast_forward_counts_the_commits_and_logs_as_git_does() {
     let bench = Bench::new();
     bench.push("two", &[("a", Some("a2\n"))]);
