@@ -125,7 +125,12 @@ pub enum Obstacle {
     /// A submodule is staged where the remote has something else. A rescue cannot hold it.
     StagedSubmodule { path: RepoPath },
     /// The remote's tree has a path that leads out of the checkout.
-    UnsafeName { path: RepoPath },
+    UnsafeName {
+        path: RepoPath,
+        /// It does so on HFS+ only, which git checks if its configuration says so (core.protectHFS).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        on_hfs: bool,
+    },
 }
 
 /// Extensions of the index that libgit2 does not support (gitformat-index(5)), as its messages name them: of a split index, and of
@@ -382,9 +387,14 @@ impl Obstacle {
                 "{path} in {at} is staged as a submodule, where the remote now has something else"
             ))
             .hint(format!("unstage it: `{}`", git_with_paths(top, "reset -q", [path]))),
-            Self::UnsafeName { path } => {
+            Self::UnsafeName { path, on_hfs } => {
                 let what = format!("the remote's tree has the path {path}, which git does not check out");
-                let why = "it leads out of the checkout, or means .git or .gitmodules on some file system";
+                let why = match on_hfs {
+                    true => "it means .git or .gitmodules on HFS+ (core.protectHFS)",
+                    false => {
+                        "it leads out of the checkout, or means .git or .gitmodules on some file system, whatever core.protectNTFS is"
+                    }
+                };
                 Failure::new(format!("{what}: {why}")).hint("find out who can push to the remote")
             }
         }

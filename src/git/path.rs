@@ -67,6 +67,16 @@ impl RepoPath {
         self.windows_parts().any(|part| is_ntfs_name_of(part, b".gitmodules") || is_short_gitmodules(part))
     }
 
+    /// Whether a part of it means `.git` on HFS+ (core.protectHFS, git-config(1); CVE-2014-9390).
+    pub fn is_git_on_hfs(&self) -> bool {
+        self.0.split(|byte| *byte == b'/').any(|part| is_hfs_name_of(part, ".git"))
+    }
+
+    /// Whether a part of it means `.gitmodules` on HFS+.
+    pub fn is_gitmodules_on_hfs(&self) -> bool {
+        self.0.split(|byte| *byte == b'/').any(|part| is_hfs_name_of(part, ".gitmodules"))
+    }
+
     fn windows_parts(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|byte| matches!(byte, b'/' | b'\\'))
     }
@@ -78,6 +88,14 @@ fn is_ntfs_name_of(name: &[u8], known: &[u8]) -> bool {
     let (begin, rest) = name.split_at(known.len().min(name.len()));
     begin.eq_ignore_ascii_case(known)
         && matches!(rest.iter().find(|byte| !matches!(byte, b'.' | b' ')), None | Some(b':'))
+}
+
+/// Whether a name is another one on HFS+, where case and these characters do not count (`next_hfs_char` in git's utf8.c). As for git,
+/// a name ends where it is not UTF-8.
+fn is_hfs_name_of(name: &[u8], known: &str) -> bool {
+    let is_ignored = |letter: &char| matches!(letter, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let text = name.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    text.chars().filter(|letter| !is_ignored(letter)).map(|letter| letter.to_ascii_lowercase()).eq(known.chars())
 }
 
 /// Whether a name is one of those that NTFS makes for `.gitmodules`: `gitmod~1` to `gitmod~4`, or eight characters that begin like a
@@ -131,6 +149,19 @@ mod tests {
             let back: RepoPath = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(back, path);
         }
+    }
+
+    #[test]
+    fn names_that_mean_git_on_hfs_are_known() {
+        for name in [".g\u{200c}it/config", "a/\u{feff}.GIT", ".git\u{206f}", ".git"] {
+            assert!(RepoPath::new(name).is_git_on_hfs(), "{name}");
+        }
+        assert!(RepoPath::new(*b".git\xff").is_git_on_hfs());
+        for name in [".g\u{200b}it", ".gitx", "g\u{200c}it", ".g\u{131}t", "\u{200c}"] {
+            assert!(!RepoPath::new(name).is_git_on_hfs(), "{name}");
+        }
+        assert!(RepoPath::new("a/.gitMod\u{202a}ules").is_gitmodules_on_hfs());
+        assert!(!RepoPath::new(".gitmodule\u{202f}s").is_gitmodules_on_hfs());
     }
 
     #[test]

@@ -19,11 +19,17 @@ pub fn obstacles(view: &Repository, tree: &Tree<'_>) -> Result<Vec<Obstacle>, gi
     Ok(found)
 }
 
-/// Whether an obstacle applies under this configuration: git skips filters that are not configured.
+/// Whether an obstacle applies under this configuration: git skips filters that are not configured, and does not check names for HFS+
+/// by default.
 pub fn matters(obstacle: &Obstacle, config: &Config) -> bool {
-    let Obstacle::Filter { name, .. } = obstacle else { return true };
-    let set = |key: &str| config.get_entry(&format!("filter.{name}.{key}")).is_ok();
-    ["clean", "smudge", "process"].into_iter().any(set)
+    match obstacle {
+        Obstacle::Filter { name, .. } => {
+            let set = |key: &str| config.get_entry(&format!("filter.{name}.{key}")).is_ok();
+            ["clean", "smudge", "process"].into_iter().any(set)
+        }
+        Obstacle::UnsafeName { on_hfs: true, .. } => config.get_bool("core.protectHFS").unwrap_or(false),
+        _ => true,
+    }
 }
 
 /// Searches the files outside of the tree that set attributes: `info/attributes` and `core.attributesFile`.
@@ -51,8 +57,11 @@ fn search(view: &Repository, tree: &Tree<'_>, found: &mut Vec<Obstacle>) -> Resu
             let (name, is_link) = (RepoPath::new(entry.name_bytes()), entry.filemode() == 0o120_000);
             let is_one_name = !entry.name_bytes().contains(&b'/');
             if !is_one_name || !name.is_safe() || is_link && name.is_gitmodules() {
-                found.push(Obstacle::UnsafeName { path: RepoPath::new(path) });
+                found.push(Obstacle::UnsafeName { path: RepoPath::new(path), on_hfs: false });
                 continue;
+            }
+            if name.is_git_on_hfs() || is_link && name.is_gitmodules_on_hfs() {
+                found.push(Obstacle::UnsafeName { path: RepoPath::new(path.clone()), on_hfs: true });
             }
             match entry.kind() {
                 Some(ObjectType::Tree) => trees.push((entry.id(), [path.as_slice(), b"/"].concat(), depth + 1)),

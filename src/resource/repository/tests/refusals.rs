@@ -434,3 +434,20 @@ fn trees_with_names_that_no_checkout_may_have() {
         assert!(refusal.message.contains("does not check out"), "{name}: {refusal:?}");
     }
 }
+
+#[test]
+fn names_that_hfs_takes_for_git_are_refused_where_git_refuses_them() {
+    let bench = Bench::new();
+    let [folder, blob] = ["qa^{tree}", "qa:a"].map(|of| git(&bench.remote(), &["rev-parse", of]));
+    for (mode, name, id) in [("40000", ".g\u{200c}it", &folder), ("120000", ".git\u{feff}modules", &blob)] {
+        push_tree(&bench, mode, name, id);
+        git(&bench.checkout(), &["config", "core.protectHFS", "false"]);
+        assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes.len(), 1, "{name}");
+        git(&bench.checkout(), &["config", "core.protectHFS", "true"]);
+        refused(&bench, &["does not check out", "core.protectHFS", "who can push"]);
+    }
+    // Names for NTFS are refused, whatever the configuration says.
+    push_tree(&bench, "40000", "git~1", &folder);
+    git(&bench.checkout(), &["config", "core.protectNTFS", "false"]);
+    refused(&bench, &["does not check out", "whatever core.protectNTFS is", "who can push"]);
+}
