@@ -1,5 +1,6 @@
 //! The files with which git and ssh reach a remote. A step that makes one of them has to run first.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::git::remote::{absolute, local_path, ssh_host};
@@ -19,13 +20,14 @@ const SYSTEM: [&str; 2] = ["/etc/ssh/ssh_config", "/etc/ssh/ssh_config.d"];
 pub fn paths(url: Option<&str>, top: &Path, home: Option<&Path>, host: &dyn Host) -> Vec<PathBuf> {
     let urls = match url {
         Some(url) => vec![url.to_owned()],
-        None => configured(&text(&top.join(".git/config"), host)),
+        None => values(&text(&top.join(".git/config"), host), "url"),
     };
-    let in_home = |names: &[&str]| -> Vec<PathBuf> {
+    let of_home = |names: &[&str]| -> Vec<PathBuf> {
         home.map_or_else(Vec::new, |home| names.iter().map(|name| home.join(name)).collect())
     };
-    let mut paths = in_home(&[".gitconfig", ".config/git/config"]);
+    let mut paths = of_home(&[".gitconfig", ".config/git/config"]);
     paths.push(PathBuf::from("/etc/gitconfig"));
+    let configurations: Vec<PathBuf> = paths.iter().cloned().chain([top.join(".git/config")]).collect();
     for url in urls {
         let url = absolute(&url, top);
         if let Some(path) = local_path(&url) {
@@ -34,9 +36,11 @@ pub fn paths(url: Option<&str>, top: &Path, home: Option<&Path>, host: &dyn Host
         } else if let Some(remote) = ssh_host(&url) {
             paths.extend(SYSTEM.iter().map(PathBuf::from));
             paths.extend(KnownHosts::of(home).paths().iter().cloned());
-            paths.extend(home.into_iter().flat_map(|home| ssh_files(&remote.name, home, host)));
+            let Some(home) = home else { continue };
+            paths.extend(ssh_files(&remote.name, home, host));
+            paths.extend(configurations.iter().flat_map(|path| of_ssh_command(&text(path, host), home)));
         } else {
-            paths.extend(in_home(&[".netrc", ".git-credentials", ".config/git/credentials"]));
+            paths.extend(of_home(&[".netrc", ".git-credentials", ".config/git/credentials"]));
         }
     }
     paths
@@ -47,13 +51,28 @@ fn ssh_files(remote: &str, home: &Path, host: &dyn Host) -> Vec<PathBuf> {
     let ssh = home.join(".ssh");
     let config = ssh.join("config");
     let mut files: Vec<PathBuf> = KEYS.iter().map(|name| ssh.join(name)).collect();
+    named_in(&config, remote, home, host, &mut BTreeSet::new(), &mut files);
+    files.push(config);
+    files
+}
+
+/// Adds the files that a configuration of ssh names for this remote host, and that those which it includes name.
+fn named_in(
+    config: &Path,
+    remote: &str,
+    home: &Path,
+    host: &dyn Host,
+    seen: &mut BTreeSet<PathBuf>,
+    files: &mut Vec<PathBuf>,
+) {
+    if !seen.insert(config.to_owned()) {
+        return;
+    }
     let mut applies = true;
-    for line in text(&config, host).lines() {
-        let words = line.split(|c: char| c.is_whitespace() || c == '=').filter(|word| !word.is_empty());
-        let mut words = words.map(|word| word.trim_matches('"'));
-        let Some(keyword) = words.next().map(str::to_ascii_lowercase) else { continue };
+    for line in text(config, host).lines() {
+        let (keyword, words) = keyword_and_arguments(line);
         match keyword.as_str() {
-            "host" => applies = is_listed(words.clone(), &remote.to_lowercase()),
+            "host" => applies = is_listed(words.iter().map(String::as_str), &remote.to_lowercase()),
             // Whether it applies may depend on a program.
             "match" => applies = true,
             _ => {}
@@ -62,25 +81,73 @@ fn ssh_files(remote: &str, home: &Path, host: &dyn Host) -> Vec<PathBuf> {
             continue;
         }
         for word in words {
-            let word = word.replace("%d", &home.to_string_lossy());
-            let path = match word.strip_prefix("~/") {
-                Some(rest) => home.join(rest),
-                None => ssh.join(&word),
-            };
+            let path = in_home(&word.replace("%d", &home.to_string_lossy()), &home.join(".ssh"), home);
             // Up to the first part with a pattern.
             let is_plain = |part: &&std::ffi::OsStr| !part.to_string_lossy().contains(['*', '?', '%']);
-            files.push(path.iter().take_while(is_plain).collect());
+            let plain: PathBuf = path.iter().take_while(is_plain).collect();
+            if keyword == "include" && plain == path {
+                named_in(&path, remote, home, host, seen, files);
+            }
+            files.push(plain);
         }
     }
-    files.push(config);
+}
+
+/// Returns the files that the user's command for ssh names, if the text of git's configuration sets one (core.sshCommand).
+fn of_ssh_command(config: &str, home: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for command in values(config, "sshcommand") {
+        let mut words = words(&command).into_iter();
+        while let Some(word) = words.next() {
+            let named = ["-i", "-F"].into_iter().find_map(|option| word.strip_prefix(option));
+            let named = if named == Some("") { words.next() } else { named.map(str::to_owned) };
+            files.extend(named.map(|path| in_home(&path, home, home)));
+        }
+    }
     files
 }
 
-/// Returns the URLs of all remotes in the text of a configuration.
-fn configured(text: &str) -> Vec<String> {
+/// Returns the path that a word names, relative to a directory.
+fn in_home(word: &str, relative_to: &Path, home: &Path) -> PathBuf {
+    match word.strip_prefix("~/") {
+        Some(rest) => home.join(rest),
+        None => relative_to.join(word),
+    }
+}
+
+/// Returns the keyword of a line of ssh_config(5) in lower case, and its arguments.
+fn keyword_and_arguments(line: &str) -> (String, Vec<String>) {
+    let line = line.trim_start();
+    let (keyword, rest) = line.split_at(line.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(line.len()));
+    let rest = rest.trim_start();
+    (keyword.to_ascii_lowercase(), words(rest.strip_prefix('=').unwrap_or(rest)))
+}
+
+/// Splits a text at blanks outside of quotes, and removes the quotes.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for letter in text.chars() {
+        match letter {
+            '"' | '\'' if quote.is_none() => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            letter if quote == Some(letter) => quote = None,
+            letter if quote.is_none() && letter.is_whitespace() => words.extend(word.take()),
+            letter => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Returns the values of a key in the text of git's configuration, in all sections.
+fn values(text: &str, wanted: &str) -> Vec<String> {
     let value = |line: &str| {
         let (key, value) = line.split_once('=')?;
-        key.trim().eq_ignore_ascii_case("url").then(|| value.trim().trim_matches('"').to_owned())
+        let value = value.trim().replace("\\\"", "\"");
+        let whole = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        key.trim().eq_ignore_ascii_case(wanted).then(|| whole.unwrap_or(&value).to_owned())
     };
     text.lines().filter_map(value).collect()
 }
@@ -104,6 +171,19 @@ mod tests {
 
         fn read(&self, _path: &Path) -> Option<Vec<u8>> {
             Some(self.0.into())
+        }
+    }
+
+    /// A host with these files.
+    struct Files(&'static [(&'static str, &'static str)]);
+
+    impl Host for Files {
+        fn path(&self, written: &Path) -> PathBuf {
+            written.to_owned()
+        }
+
+        fn read(&self, path: &Path) -> Option<Vec<u8>> {
+            self.0.iter().find(|(name, _)| path == Path::new(name)).map(|(_, text)| (*text).into())
         }
     }
 
@@ -162,5 +242,32 @@ mod tests {
             assert!(found.eq(read), "{url}");
         }
         assert!(has(None, &Same("[remote \"origin\"]\n\turl = git@h:x\n"), "/home/u/.ssh/id_rsa"));
+    }
+
+    #[test]
+    fn quoted_names_included_files_and_the_command_for_ssh_are_read() {
+        let host = Files(&[
+            (
+                "/home/u/.ssh/config",
+                "IdentityFile \"~/my key\" '~/other key'\nInclude more.conf /etc/x/*.conf\nInclude config\n",
+            ),
+            ("/home/u/.ssh/more.conf", "Host bastion\n IdentityFile ~/far\nHost h\n IdentityFile = ~/a=b\n"),
+            ("/home/u/.gitconfig", "[core]\n\tsshCommand = ssh -i ~/.ssh/deploy -F/srv/ssh.conf\n"),
+            ("/srv/app/.git/config", "[core]\n\tsshCommand = \"ssh -i \\\"/srv/a key\\\" -4\"\n"),
+        ]);
+        for path in [
+            "/home/u/my key",
+            "/home/u/other key",
+            "/home/u/.ssh/more.conf",
+            "/home/u/a=b",
+            "/etc/x",
+            "/home/u/.ssh/deploy",
+            "/srv/ssh.conf",
+            "/srv/a key",
+        ] {
+            assert!(has(Some("git@h:x"), &host, path), "{path}");
+        }
+        assert!(!has(Some("git@h:x"), &host, "/home/u/far"));
+        assert!(!has(Some("https://h/x"), &host, "/home/u/.ssh/deploy"));
     }
 }
