@@ -429,6 +429,25 @@ fn rescues_that_the_user_may_not_list_are_a_failure_with_its_remedy() {
     }
 }
 
+/// git takes what it may not read for missing.
+#[test]
+fn parts_of_a_remote_on_the_host_that_the_user_may_not_read_are_named() {
+    let host = Host::new();
+    host.push("echo 2 > a.txt");
+    let remote = "/srv/git/app.git";
+    host.git("git config --global --add safe.directory '*'");
+    for closed in ["", "/objects", "/objects/??/*", "/HEAD"] {
+        host.root(&format!("chown root {remote}{closed}; chmod go= {remote}{closed}"));
+        let plan = host.run("plan").exits(1);
+        let planned = plan.step("step_planned", "code");
+        let hint = planned["hint"].as_str().unwrap();
+        let named = format!("the step's user may not read {remote}{}", closed.split('?').next().unwrap());
+        assert!(hint.starts_with(&named), "{named}: {plan}");
+        host.root(&format!("chmod -R a+rX {remote}"));
+    }
+    host.converges();
+}
+
 /// The checkout is sound, so no message advises to move it aside.
 #[test]
 fn plan_reports_parts_of_git_directories_that_the_user_may_not_read() {

@@ -1,21 +1,27 @@
 //! Finds the remedy for a remote that cannot be reached, by what git and ssh say.
 
+use std::path::{Path, PathBuf};
+
 use rustix::process::geteuid;
 
 use super::ssh::SshCommand;
 use super::url::{SshHost, local_path, ssh_host};
-use crate::git::obstacle::is_own;
+use crate::git::RepoPath;
+use crate::git::obstacle::{Obstacle, is_own};
+use crate::git::unreadable::in_working_tree;
 use crate::host::program::Ended;
 use crate::host::users::{as_acting_user, as_root, name_or_id};
 use crate::text::{RedactedUrl, shell_word};
 
-/// What index-pack and fetch-pack say about a pack that ended too early, or is not what was sent.
-const BROKEN_PACK: [&str; 12] = [
+/// What git says about an answer that ended too early, or is not what was sent.
+const BROKEN: [&str; 14] = [
+    "body are still expected",
+    "expected flush after ref listing",
+    "is corrupt",
     "early eof",
     "index-pack failed",
     "invalid index-pack output",
     "pack has bad object",
-    "pack is corrupted",
     "pack has junk",
     "bad pack header",
     "inflate",
@@ -57,7 +63,9 @@ pub fn remedy(told: &str, remote: Remote<'_>, ended: &Ended) -> Option<String> {
         let command = as_acting_user(&format!("git config --global --add safe.directory {}", shell_word(&directory)));
         return Some(format!("the remote's directory belongs to another user; allow it: `{command}`"));
     }
-    let Some(host) = ssh_host(remote.resolved) else { return of_git(&text, remote) };
+    let Some(host) = ssh_host(remote.resolved) else {
+        return local_path(remote.resolved).and_then(unread).or_else(|| of_git(&text, remote));
+    };
     let hint = |url: String| RedactedUrl::of(&url).to_string();
     match misspelt(remote.resolved, &host) {
         Some(Misspelt::Port(url)) => {
@@ -121,19 +129,19 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
         "the server gets too many requests: wait some minutes, and run again"
     } else if has("returned error: 5") {
         "the server has an error of its own: try again later, or ask its owner"
-    } else if any(&["valid 'info/refs'", "is this a git repository", "invalid server response", "bad line length"]) {
-        "the server is not a git server, or answered with a web page (a login, say): check the url"
     } else if has("out of memory") {
         "the remote sends too much at once: check what answers at the url"
-    } else if has("corruption on the remote side") {
+    } else if has("corruption on the remote side") || any(&BROKEN) && local_path(remote.resolved).is_some() {
         return Some(format!("objects of the remote are missing or damaged: {}", there(remote.resolved, "fsck")));
     } else if any(&["not our ref", "couldn't find remote ref"]) {
         "the remote changed while it was asked: run again"
-    } else if any(&BROKEN_PACK) {
+    } else if any(&BROKEN) {
         let check = there(remote.resolved, "fsck");
         return Some(format!(
             "what the remote sent is incomplete or damaged: try again; if that does not help, check the proxy, and the remote: {check}"
         ));
+    } else if any(&["valid 'info/refs'", "is this a git repository", "invalid server response", "bad line length"]) {
+        "the server is not a git server, or answered with a web page (a login, say): check the url"
     } else if any(&["does not appear to be a git repository", "does not exist", "returned error: 404", "not exported"])
         // With ssh, the missing file may also be a key or a program.
         || any(&["no such file", "not found"]) && (!is_ssh || has("repository"))
@@ -220,6 +228,17 @@ fn of_ssh(text: &str, host: &SshHost, command: &SshCommand, ended: &Ended) -> Op
     } else {
         return None;
     })
+}
+
+/// Returns the remedy if the acting user may not read something of a remote on this host. git takes that for missing.
+fn unread(remote: &str) -> Option<String> {
+    let git = Path::new(remote).join(".git");
+    let git = if git.exists() { git } else { PathBuf::from(remote) };
+    let below = git.strip_prefix("/").ok()?.as_os_str().as_encoded_bytes();
+    let Some(Obstacle::UnreadableWork { path, .. }) = in_working_tree(Path::new("/"), &RepoPath::new(below)) else {
+        return None;
+    };
+    Some(format!("the step's user may not read {path}: let its owner give that user the right, by a group for example"))
 }
 
 /// Returns the command of git by which the owner of a remote repairs it, and where to run it.
@@ -351,6 +370,13 @@ mod tests {
             (WEB, "error: inflate: data stream error (incorrect header check)\nfatal: pack has bad object", "damaged"),
             (WEB, "fetch-pack: unexpected disconnect while reading sideband packet\nfatal: early EOF", "damaged"),
             (WEB, cut, "ask its owner to run `git fsck` in it"),
+            (WEB, "29 bytes of body are still expected\nfatal: expected flush after ref listing", "damaged: try again"),
+            (WEB, "remote-curl: bad line length character: x\nfatal: early EOF", "damaged: try again"),
+            (
+                "/srv/x",
+                "error: loose object 1f (stored in ./objects/1f) is corrupt",
+                "objects of the remote are missing",
+            ),
             ("/srv/a b", cut, "as its owner: `git -C '/srv/a b' fsck`"),
             ("git@h:x.git", cut, "on h, as its owner: `git -C x.git fsck`"),
             (
