@@ -125,14 +125,13 @@ fn not_a_key(reason: impl Into<String>, remedy: impl Into<String>) -> UnusableKe
 
 /// Returns whether the bytes have a mark of a private key, a public key or a certificate, in any encoding.
 fn has_part_of_key(bytes: &[u8]) -> bool {
-    const MARKS: [&[u8]; 8] = [
-        b"-----BEGIN ",
+    const MARKS: [&[u8]; 7] = [
+        b"-----BEGIN",
         b"---- BEGIN ",
         b"PRIVATE KEY",
         b"PuTTY-User-Key-File",
         BASE64_BEGIN.as_bytes(),
         BASE64_TWICE_BEGIN.as_bytes(),
-        b"-----BEGIN%20",
         b"AAAA",
     ];
     // UTF-16 has a zero byte beside each letter.
@@ -325,8 +324,19 @@ fn misspelt(text: &str) -> Option<UnusableKey> {
         let remedy = "copy the key again, as plain text";
         return Some(not_a_key("has typographic dashes, as word processors write them", remedy));
     }
+    if !text.contains(is_invisible) {
+        return None;
+    }
+    let spaced = Zeroizing::new(text.replace('\u{a0}', " "));
+    let is_kept = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~');
+    let rest: Zeroizing<Vec<u8>> = Zeroizing::new(spaced.bytes().filter(is_kept).collect());
     let command = "LC_ALL=C sed 's/\\xc2\\xa0/ /g' KEY.orig | LC_ALL=C tr -cd '\\11\\12\\15\\40-\\176' > KEY";
-    text.contains(is_invisible).then(|| not_a_key("has invisible characters", in_place("remove them", command)))
+    let remedy = match read(&rest) {
+        Ok(_) => in_place("remove them", command),
+        // What is left of a sequence of control characters, or a wrong kind of space.
+        Err(_) => "copy the key again, as plain text".to_owned(),
+    };
+    Some(not_a_key("has invisible characters", remedy))
 }
 
 /// Returns the error for a text without a private key block.

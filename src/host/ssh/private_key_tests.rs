@@ -220,7 +220,7 @@ fn unusable_keys_have_specific_reasons() {
         assert!(found.contains(expected), "{expected}: {found}");
         // None of it is another kind of file, for which a step of the kind `file` would be right.
         let KeyRead::Other(other) = KeyRead::of(&bytes) else { panic!("{expected}") };
-        let was_key = bytes.windows(11).any(|window| window == b"PRIVATE KEY") || expected.contains("base64");
+        let was_key = bytes.windows(7).any(|window| window == b"PRIVATE") || expected.contains("base64");
         assert!(!(was_key && other.is_something_else), "{expected}");
     }
     for format in ["RFC4716", "PEM", "PKCS8"] {
@@ -264,6 +264,11 @@ fn conversions_of_keys_succeed_or_keep_the_key() {
         assert!(paste(folder.path(), &bytes), "{shown}");
         let converted = KeyRead::of(&std::fs::read(folder.path().join("KEY")).unwrap());
         assert_eq!(converted.key(), KeyRead::of(text.as_bytes()).key(), "{shown}");
+    }
+    // Without these characters it is no key yet.
+    for bytes in [format!("\u{1b}[0m{text}"), text.replace(' ', "\u{202f}")] {
+        let KeyRead::Other(other) = KeyRead::of(bytes.as_bytes()) else { panic!("taken for a key") };
+        assert_eq!((&*other.reason, &*other.remedy), ("has invisible characters", "copy the key again, as plain text"));
     }
     // What cannot be converted stays as it was.
     for bytes in [&b"\x1f\x8bnothing"[..], &b"\x30\x82\x04\xa4\x02\x01"[..]] {

@@ -16,7 +16,7 @@ use super::uses;
 use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
-use crate::host::users::{group_name_or_id, name_or_id};
+use crate::host::users::{as_acting_user, group_name_or_id, name_or_id};
 use crate::resource::attributes::create_parents;
 use crate::resource::{ExecuteContext, ObserveContext, Resource as _};
 use crate::text::shell_word;
@@ -200,7 +200,8 @@ fn compose_file(
     };
     if text.contains('\r') && !text.contains('\n') {
         let reason = "its lines end with a carriage return alone, as old Macs wrote them".to_owned();
-        let hint = format!("convert them: `sed -i 's/\\r/\\n/g' {}`", shell_word(&step.file));
+        let convert = format!("sed -i --follow-symlinks 's/\\r/\\n/g' {}", shell_word(&step.file));
+        let hint = format!("convert them: `{}`", as_acting_user(&convert));
         return Ok(ComposeFile::Unreadable { reason, hint: Some(hint) });
     }
     let document = match document::parse(text) {
