@@ -170,6 +170,24 @@ impl RegularFile {
     }
 }
 
+/// Checks that the acting user can read the file once it has this mode. Otherwise no later run could tell what it holds. `uid` is
+/// its owner by then.
+///
+/// # Errors
+/// The mode does not let its owner read it, which is the acting user and not root.
+pub fn check_readable(path: &AbsolutePath, ownership: &Ownership, uid: u32, mode: Option<Mode>) -> Result<(), Failure> {
+    const OWNER_READS: u32 = 0o400;
+    match mode {
+        Some(mode) if ownership.acting_uid != 0 && ownership.acting_uid == uid && mode.bits() & OWNER_READS == 0 => {
+            let user = ownership.user();
+            let better = Mode::from_bits(mode.bits() | OWNER_READS);
+            Err(Failure::new(format!("mode {mode} would lock {user} out of {path}, which it could no longer read"))
+                .hint(format!("set mode: \"{better}\" on the step, or set run_as: root on it")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Checks that nothing prevents the acting user from writing at `path`.
 ///
 /// # Errors

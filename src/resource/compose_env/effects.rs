@@ -104,6 +104,9 @@ pub fn find(step: &ComposeEnv, files: &Files, edits: &Edits<'_>, meant: &BTreeSe
         None => overridden(step, &project, &after(true, true), meant, value, &disk),
         Some(_) => Vec::new(),
     };
+    let is_made = |path: &Path| edits.env_file.is_some() && (path == env_file || path == beside);
+    let exists = |path: &Path| is_made(path) || !matches!(disk(path), Ok(None));
+    let unresolved = unresolved.or_else(|| without_env_file(&file, &before, &exists));
     let services = services(&before, &project, &disk);
     let in_env_files = in_env_files(step, &before, &disk);
     Effects { project, services, by_compose_file, by_env_file, overridden, in_env_files, unresolved }
@@ -185,6 +188,20 @@ fn in_env_files(step: &ComposeEnv, model: &Model, read: Read<'_>) -> Vec<EnvFile
         service.env_files().filter(has_it).map(|path| EnvFileOf { service: name.clone(), path })
     });
     files.collect()
+}
+
+/// Why Compose refuses the project: a service needs an `env_file` that does not exist. Services that only a profile starts do not
+/// count.
+fn without_env_file(file: &Path, model: &Model, exists: &dyn Fn(&Path) -> bool) -> Option<Unresolved> {
+    let started = model.services.iter().filter(|(_, service)| service.tree.items_of("profiles").is_empty());
+    let needed = started.flat_map(|(name, service)| {
+        let items = service.tree.items_of("env_file").iter();
+        let items = items.filter(|item| item.get("required").and_then(Tree::text) != Some("false"));
+        items.filter_map(move |item| Some((name, Path::new(item.text_or("path")?))))
+    });
+    let (name, path) = needed.into_iter().find(|(_, path)| !exists(path))?;
+    let why = format!("service {name} needs {} (env_file), which does not exist", escape_path(path));
+    Some(Unresolved { path: file.to_owned(), why })
 }
 
 /// The services, with what a follow-up has to know about them.

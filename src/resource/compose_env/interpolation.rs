@@ -4,6 +4,9 @@
 //! replaced, with `:-`, `-`, `:?`, `?`, `:+`, `+` and a text inside the braces; names are `[_a-zA-Z][_a-zA-Z0-9]*`.
 //! The value of a variable is inserted as it is and not substituted again.
 
+/// How deep defaults may be in each other.
+const MAX_DEPTH: usize = 100;
+
 /// How Compose's substitution reads a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Template {
@@ -38,8 +41,14 @@ pub fn read(text: &str) -> Template {
 }
 
 /// The text after substitution. A variable without a value is empty. `None` if the text requires a variable that has no
-/// value, or is refused by Compose.
+/// value, is refused by Compose, or has too many defaults in each other.
 pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    fill_within(text, value, MAX_DEPTH)
+}
+
+fn fill_within(text: &str, value: &dyn Fn(&str) -> Option<String>, depth: usize) -> Option<String> {
+    let depth = depth.checked_sub(1)?;
+    let fill = |text: &str| fill_within(text, value, depth);
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -65,10 +74,10 @@ pub fn fill(text: &str, value: &dyn Fn(&str) -> Option<String>) -> Option<String
         let given = found.clone().filter(|value| !value.is_empty());
         match operator.split_at_checked(if operator.starts_with(':') { 2 } else { 1 }) {
             None if operator.is_empty() => filled.push_str(&found.unwrap_or_default()),
-            Some((":-", default)) => filled.push_str(&given.or_else(|| fill(default, value))?),
-            Some(("-", default)) => filled.push_str(&found.or_else(|| fill(default, value))?),
-            Some((":+", other)) => filled.push_str(&given.map_or(Some(String::new()), |_| fill(other, value))?),
-            Some(("+", other)) => filled.push_str(&found.map_or(Some(String::new()), |_| fill(other, value))?),
+            Some((":-", default)) => filled.push_str(&given.or_else(|| fill(default))?),
+            Some(("-", default)) => filled.push_str(&found.or_else(|| fill(default))?),
+            Some((":+", other)) => filled.push_str(&given.map_or(Some(String::new()), |_| fill(other))?),
+            Some(("+", other)) => filled.push_str(&found.map_or(Some(String::new()), |_| fill(other))?),
             Some((":?", _)) => filled.push_str(&given?),
             Some(("?", _)) => filled.push_str(&found?),
             _ => return None,
@@ -210,6 +219,13 @@ mod tests {
         ] {
             assert_eq!(fill(text, &value).as_deref(), filled, "{text}");
         }
+    }
+
+    #[test]
+    fn defaults_may_be_in_each_other_up_to_a_depth() {
+        let nested = |depth| format!("{}x{}", "${A:-".repeat(depth), "}".repeat(depth));
+        assert_eq!(fill(&nested(MAX_DEPTH - 1), &|_| None).as_deref(), Some("x"));
+        assert_eq!(fill(&nested(100_000), &|_| None), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::host::users::as_root;
 use crate::resource::Diff;
-use crate::resource::regular_file::{AS_ROOT, check_writable};
+use crate::resource::regular_file::{AS_ROOT, check_readable, check_writable};
 use crate::text::{aside, shell_word};
 
 pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Failure> {
@@ -16,6 +16,12 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
     if !actual.leftovers.is_empty() {
         diff.changes.push(Change::RemoveLeftovers { path: path.clone(), names: actual.leftovers.clone() });
     }
+    let owner = match &actual.target {
+        Target::File(seen) => seen.file.uid,
+        _ => actual.ownership.acting_uid,
+    };
+    let owner = actual.ownership.uid().unwrap_or(owner);
+    check_readable(&desired.path, &actual.ownership, owner, desired.wanted_mode())?;
     match &actual.target {
         Target::Other { kind } => {
             let hint = match kind {

@@ -3,7 +3,7 @@ use super::{Actual, Backup, Change, Content, FileContent, FileSeen, KeyFile, Key
 use crate::failure::Failure;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
-use crate::resource::regular_file::{AS_ROOT, check_writable};
+use crate::resource::regular_file::{AS_ROOT, check_readable, check_writable};
 use crate::text::{aside, shell_word};
 
 pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Failure> {
@@ -42,6 +42,12 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
             Target::File(kept.file.clone())
         }
     };
+    let owner = match &target {
+        Target::File(seen) => seen.file.uid,
+        _ => actual.ownership.acting_uid,
+    };
+    let owner = actual.ownership.uid().unwrap_or(owner);
+    check_readable(&desired.path, &actual.ownership, owner, Some(desired.desired_mode()))?;
     match &target {
         Target::Other { kind } => {
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name()))

@@ -250,6 +250,30 @@ fn a_file_with_old_line_endings_has_a_remedy_that_works() {
     assert_eq!(host.plan().unwrap().changes.len(), 1);
 }
 
+/// Compose refuses the whole project then, so a follow-up would fail.
+#[test]
+fn an_env_file_that_a_service_needs_and_that_is_missing_is_reported() {
+    for (more, name, is_reported) in [
+        ("env_file: other.env", "other.env", true),
+        ("env_file: [ { path: other.env } ]", "other.env", true),
+        ("env_file: [ { path: other.env, required: false } ]", "other.env", false),
+        ("env_file: other.env\n    profiles: [ later ]", "other.env", false),
+        // The step makes it.
+        ("env_file: .env", ".env", false),
+    ] {
+        let text = REFERENCE.replace("web:", &format!("web:\n    {more}"));
+        let host = Host::new(&text, Some("s3cret"));
+        let warning = |plan: Diff<Change>| plan.warnings.into_iter().find(|warning| warning.contains(name));
+        let found = warning(host.plan().unwrap());
+        assert_eq!(found.is_some(), is_reported, "{more}: {found:?}");
+        if let Some(found) = found {
+            assert!(found.starts_with("Compose cannot use ") && found.contains("service web needs "), "{found}");
+            host.write(name, "A=b\n", 0o600);
+            assert_eq!(warning(host.plan().unwrap()), None, "{more}");
+        }
+    }
+}
+
 #[test]
 fn what_stands_in_the_place_of_a_file_is_refused() {
     let host = Host::new(REFERENCE, Some("s3cret"));
