@@ -242,3 +242,40 @@ fn a_mistake_in_a_url_is_one_whatever_the_environment_is() {
         }
     }
 }
+
+/// Jinja and the parser of DDL work by recursion, and would use up the stack.
+#[test]
+fn expressions_of_any_length_are_read_or_refused() {
+    // The program's own stack has this size. That of a test is smaller.
+    let stack = std::thread::Builder::new().stack_size(8 << 20);
+    stack.spawn(read_or_refuse_expressions).unwrap().join().unwrap();
+}
+
+fn read_or_refuse_expressions() {
+    let step =
+        |content: &str| format!("name: x\nsteps:\n  - {{ id: f, file: {{ path: /srv/f, content: {content:?} }} }}\n");
+    let table = |column: &str| {
+        format!(
+            "name: x\nconnections: {{ w: {{ url: \"postgresql://u@h/d\" }} }}\nsteps:\n  \
+             - {{ id: t, table: {{ connection: w, ddl: \"CREATE TABLE s.t (a {column})\" }} }}\n"
+        )
+    };
+    let validated = |text: &str| {
+        let problems = PlanFile::parse("x.yaml", text).and_then(|plan| plan.validate(&Inputs::default()).map(drop));
+        problems.err().map(|problems| format!("{problems}"))
+    };
+    for part in ["1+", "not ", "-", "1**", "1 if 1 else "] {
+        let long = |length: usize| step(&format!("{{{{ {}1 }}}}", part.repeat(length / part.len())));
+        let problem = validated(&long(500_000)).unwrap_or_default();
+        assert!(problem.contains("an expression in the template is longer than 4096 bytes"), "{part}: {problem}");
+        let problem = validated(&long(4000)).unwrap_or_default();
+        assert!(!problem.contains("longer than"), "{part}: {problem}");
+    }
+    for column in ["int DEFAULT 1", "int", "int DEFAULT 1"].into_iter().zip(["+1", "[]", "::int"]) {
+        let problem = validated(&table(&format!("{}{}", column.0, column.1.repeat(100_000)))).unwrap_or_default();
+        assert!(problem.contains("a column has more than 2000 words and signs"), "{column:?}: {problem}");
+        validated(&table(&format!("{}{}", column.0, column.1.repeat(600))));
+    }
+    let columns: Vec<String> = (0..1600).map(|number| format!("c{number} varchar(64) NOT NULL ENCODE zstd")).collect();
+    assert_eq!(validated(&table(&format!("int, {}", columns.join(", ")))), None);
+}

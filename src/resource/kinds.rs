@@ -275,6 +275,11 @@ macro_rules! kinds {
                 match self { $(AnyChange::$variant(change) => change.parents()),* }
             }
 
+            /// [`Change::hide`]
+            pub fn hide(&mut self, has_secret: &dyn Fn(&str) -> bool) {
+                match self { $(AnyChange::$variant(change) => change.hide(has_secret)),* }
+            }
+
             /// [`Change::size`]
             pub fn size(&self) -> u64 {
                 match self { $(AnyChange::$variant(change) => change.size()),* }

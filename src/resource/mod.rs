@@ -170,6 +170,9 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
         None
     }
 
+    /// Leaves out the lines of a file that it would show, if they are a text with a secret.
+    fn hide(&mut self, _has_secret: &dyn Fn(&str) -> bool) {}
+
     /// Returns whether it cannot or must not be made after `failed`, an earlier change of the same step, has failed.
     fn depends_on(&self, _failed: &Self) -> bool {
         true

@@ -38,6 +38,29 @@ pub fn run(sandbox: &Sandbox, args: &[&str]) -> Outcome {
     sandbox.provision("root", args.iter().copied()).run()
 }
 
+/// The old content is for all to read, but a plan is shown elsewhere, too.
+#[test]
+fn a_secret_of_another_step_in_the_old_content_is_not_shown() {
+    let word = random_word();
+    let sandbox = host(&format!(
+        "name: app
+steps:
+  - id: compose
+    compose_env: {{ file: /srv/docker-compose.yml, variable: PW, value: {{ env: PW }} }}
+  - id: conf
+    file: {{ path: {CONF}, content: \"port = 8080\\n\" }}
+"
+    ));
+    sandbox.write("/srv/docker-compose.yml", "root", "services: { web: { image: x, environment: { PW: old } } }\n");
+    sandbox.write(CONF, "root", format!("port = 8080\npassword = {word}\n"));
+    for args in [&["plan", PLAN][..], &["plan", PLAN, "--json"], &["apply", PLAN, "--yes", "-v"]] {
+        let ended = sandbox.provision("root", args.iter().copied()).env("PW", &word).run().exits(0);
+        let shown = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!shown.contains(&word) && shown.contains("not shown: it has the value of a secret"), "{ended}");
+    }
+    assert_eq!(sandbox.read(CONF), "port = 8080\n");
+}
+
 #[test]
 fn content_is_planned_made_and_given_back() {
     let sandbox = host(STEPS);

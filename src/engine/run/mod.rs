@@ -25,7 +25,7 @@ use super::open_follow_ups::OpenFollowUps;
 use super::report::Report;
 use super::saved::{Fingerprints, Saved, Target};
 use super::stop::{self, Stop};
-use super::survey::{Admit, PlannedStep, planned_event, survey};
+use super::survey::{Admit, PlannedStep, Verdict, planned_event, survey};
 use super::targets::Targets;
 use crate::failure::Failure;
 use crate::host::capabilities;
@@ -152,7 +152,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         deselected: plan.deselected,
         observed_only: plan.observed_only,
         graph: plan.relations.graph,
-        admit: admission(inputs.saved.clone(), fingerprints.clone()),
+        admit: admission(inputs.saved.clone(), fingerprints.clone(), secrets),
         targets: Arc::new(targets),
         report,
         stop,
@@ -418,11 +418,17 @@ fn nothing_changed(failure: Failure) -> Failure {
     Failure { message: format!("nothing was changed: {}", failure.message), ..failure }
 }
 
-/// Returns the filter for verdicts: with a saved plan, only planned changes pass.
-fn admission(saved: Option<Saved>, now: Fingerprints) -> Arc<Admit> {
-    Arc::new(move |step: &Step, verdict| match &saved {
-        Some(saved) => saved.admit(&step.id, verdict, &now),
-        None => verdict,
+/// Returns the filter for verdicts: no change shows a secret of the run, and with a saved plan only planned changes pass.
+fn admission(saved: Option<Saved>, now: Fingerprints, secrets: RunSecrets) -> Arc<Admit> {
+    Arc::new(move |step: &Step, mut verdict| {
+        if let Verdict::Decided(diff) = &mut verdict {
+            // A file can have a secret that moves to another one.
+            diff.changes.iter_mut().for_each(|change| change.hide(&|text| secrets.are_in(text)));
+        }
+        match &saved {
+            Some(saved) => saved.admit(&step.id, verdict, &now),
+            None => verdict,
+        }
     })
 }
 

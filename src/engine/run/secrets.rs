@@ -99,6 +99,13 @@ impl RunSecrets {
         Ok(secrets)
     }
 
+    /// Returns whether a text shows a secret of the run.
+    pub fn are_in(&self, text: &str) -> bool {
+        let of_steps = self.steps.values().flat_map(BTreeMap::values);
+        let all = of_steps.chain(self.connections.values()).chain(self.tunnel_keys.values());
+        all.flatten().flatten().any(|secret| secret.is_in(text))
+    }
+
     /// Returns the warnings about the sources of a step, or of its connection.
     pub fn warnings(&self, step: &Step) -> &[String] {
         let warnings = match step.resource.connection() {

@@ -63,10 +63,15 @@ impl Target {
     }
 
     fn exists(&self) -> Failure {
-        Failure::new(format!("cannot save the plan to {}: it exists already", self.shown())).hint(format!(
-            "a saved plan is a new file: give another name, or remove what is there: `rm {}`",
-            file_word(&self.shown)
-        ))
+        let failure = Failure::new(format!("cannot save the plan to {}: it exists already", self.shown()));
+        // What is there may be the plan file itself.
+        failure.hint(match load(&self.shown) {
+            Ok(_) => format!(
+                "a saved plan is a new file: give another name, or remove the saved plan that is there: `rm {}`",
+                file_word(&self.shown)
+            ),
+            Err(_) => "a saved plan is a new file: give another name".to_owned(),
+        })
     }
 }
 

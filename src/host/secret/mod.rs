@@ -47,6 +47,16 @@ impl Secret {
         self.0.expose_secret()
     }
 
+    /// Returns whether a text shows the value, or a line of a value of several lines. Very short ones are in many texts by chance.
+    pub fn is_in(&self, text: &str) -> bool {
+        const MIN_LENGTH: usize = 4;
+        const MIN_LINE_LENGTH: usize = 16;
+        let Ok(value) = std::str::from_utf8(self.expose()) else { return false };
+        let value = value.trim();
+        let min = if value.contains('\n') { MIN_LINE_LENGTH } else { MIN_LENGTH };
+        value.lines().map(str::trim).any(|line| line.len() >= min && text.contains(line))
+    }
+
     /// Returns the value as a password: without one trailing line ending, which editors and `echo` add, and without a
     /// byte order mark at the start, which some editors add. This rule applies to all kinds, connections and sources.
     pub fn as_password(&self) -> Secret {

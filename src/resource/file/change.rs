@@ -63,6 +63,15 @@ impl crate::resource::Change for Change {
         }
     }
 
+    fn hide(&mut self, has_secret: &dyn Fn(&str) -> bool) {
+        if let Self::Create { difference, .. } | Self::Replace { difference, .. } = self
+            && let Difference::Lines { diff, .. } = difference
+            && has_secret(diff)
+        {
+            *difference = Difference::NotShown { why: "not shown: it has the value of a secret".to_owned() };
+        }
+    }
+
     fn describe(&self) -> Description {
         let (action, path, summary, before, after, difference) = match self {
             Self::RemoveLeftovers { path, names } => return leftovers_removal(path, names),
