@@ -11,7 +11,7 @@ use crate::git::obstacle::{Obstacle, is_own};
 use crate::git::unreadable::in_working_tree;
 use crate::host::program::Ended;
 use crate::host::users::{as_acting_user, as_root, name_or_id};
-use crate::text::{RedactedUrl, shell_word};
+use crate::text::shell_word;
 
 /// What git says about an answer that ended too early, or is not what was sent.
 const BROKEN: [&str; 14] = [
@@ -66,20 +66,13 @@ pub fn remedy(told: &str, remote: Remote<'_>, ended: &Ended) -> Option<String> {
     let Some(host) = ssh_host(remote.resolved) else {
         return local_path(remote.resolved).and_then(unread).or_else(|| of_git(&text, remote));
     };
-    let hint = |url: String| RedactedUrl::of(&url).to_string();
-    match misspelt(remote.resolved, &host) {
-        Some(Misspelt::Port(url)) => {
-            return Some(format!("git takes the port for a part of the path: write {}", hint(url)));
-        }
-        Some(Misspelt::Path(url)) => {
-            return Some(format!("git takes what follows the colon for a port: write {}", hint(url)));
-        }
-        None => {}
+    if let Some(hint) = misspelt(remote.resolved, &host) {
+        return Some(hint);
     }
     let found = of_ssh(&text, &host, remote.ssh, ended).or_else(|| of_git(&text, remote));
     let found = found.unwrap_or_else(|| format!("check whether ssh can connect: `{}`", host.login(remote.ssh)));
     Some(match maybe_port(remote.resolved, &host) {
-        Some((port, url)) => format!("{found}; or, if {port} is a port, write {}", hint(url)),
+        Some((port, url)) => format!("{found}; or, if {port} is a port, write {url}"),
         None => found,
     })
 }
@@ -251,32 +244,34 @@ pub fn there(resolved: &str, arguments: &str) -> String {
     }
 }
 
-/// How a URL is written that means something else to git.
-enum Misspelt {
-    /// `HOST:PORT:PATH`, with the right URL.
-    Port(String),
-    /// `ssh://HOST:PATH`, with the right URL.
-    Path(String),
-}
-
-fn misspelt(url: &str, host: &SshHost) -> Option<Misspelt> {
-    if let Some((scheme, rest)) = url.split_once("://") {
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, first) = authority.rsplit_once(':').filter(|(login, _)| !login.contains([':', '[']))?;
-        let is_port = first.bytes().all(|byte| byte.is_ascii_digit());
-        return (!is_port && !first.contains(']'))
-            .then(|| Misspelt::Path(format!("{scheme}://{login}/{first}/{path}")));
+/// Returns the remedy for `ssh://HOST:PATH` and `HOST:PORT:PATH`, which mean something else to git.
+fn misspelt(url: &str, host: &SshHost) -> Option<String> {
+    if let Some((_, rest)) = url.split_once("://") {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // The password may contain a colon.
+        let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+        let (name, first) = place.split_once(':').filter(|_| !place.contains('['))?;
+        if first.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        // With an `@` later on, it may be a password with a slash.
+        let right = match path.contains('@') {
+            true => "correct the url".to_owned(),
+            false => format!("write ssh://{}{name}/{first}{path}", host.user()),
+        };
+        return Some(format!("git takes what follows the colon for a port: {right}"));
     }
-    let (port, path) = host.path.split_once(':').filter(|(port, _)| is_port(port))?;
+    let (port, path) = host.path.split_once(':').filter(|(port, path)| is_port(port) && !path.contains('@'))?;
     // A path without a slash begins at the home.
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/~/{path}") };
-    Some(Misspelt::Port(host.with_port(port, &path)))
+    Some(format!("git takes the port for a part of the path: write {}", host.with_port(port, &path)))
 }
 
-/// Returns the port and the URL that `HOST:PORT/PATH` may mean. To git it is a path that begins with a number.
+/// Returns the port and the URL that `HOST:PORT/PATH` may mean. To git it is a path that begins with a number. With an `@` later on,
+/// it may be a password.
 fn maybe_port<'a>(url: &str, host: &'a SshHost) -> Option<(&'a str, String)> {
-    let (port, path) = host.path.split_once('/').filter(|(port, _)| !url.contains("://") && is_port(port))?;
-    Some((port, host.with_port(port, &format!("/{path}"))))
+    let (port, path) = host.path.split_once('/').filter(|_| !url.contains("://") && !host.path.contains('@'))?;
+    is_port(port).then(|| (port, host.with_port(port, &format!("/{path}"))))
 }
 
 fn is_port(text: &str) -> bool {
@@ -298,9 +293,14 @@ impl SshHost {
         }
     }
 
+    /// Returns the user for a URL, with the `@`.
+    fn user(&self) -> String {
+        self.login.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default()
+    }
+
     fn with_port(&self, port: &str, path: &str) -> String {
-        let user = self.login.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
-        let name = if self.name.contains(':') { format!("[{}]", self.name) } else { self.name.clone() };
+        let (user, name) = (self.user(), &self.name);
+        let name = if name.contains(':') { format!("[{name}]") } else { name.clone() };
         format!("ssh://{user}{name}:{port}{path}")
     }
 }
@@ -432,12 +432,24 @@ mod tests {
             ("[::1]:2200:/x", "write ssh://[::1]:2200/x"),
             ("git@h:2200/srv/x.git", "or, if 2200 is a port, write ssh://git@h:2200/srv/x.git"),
             ("ssh://git@h:team/x.git", "for a port: write ssh://git@h/team/x.git"),
+            ("ssh://u:s3cret@h:team/x.git", "for a port: write ssh://u@h/team/x.git"),
+            ("ssh://u:s3c/ret@h/x", "for a port: correct the url"),
         ] {
             let hint = hint(url, refused);
             assert!(hint.ends_with(right), "{url}: {hint}");
         }
-        for url in ["git@h:x.git", "git@h:70000/x", "git@h:22x/y", "ssh://h:22/x", "ssh://[::1]/x", "ssh://[::1]:22/x"]
-        {
+        for url in [
+            "git@h:x.git",
+            "git@h:70000/x",
+            "git@h:22x/y",
+            "ssh://h:22/x",
+            "ssh://[::1]/x",
+            "ssh://[::1]:22/x",
+            "ssh://u:s3cret@h/x",
+            "ssh://u:s3cret@[::1]:22/x",
+            "u:1234/5@h:x",
+            "u:1234:5@h:x",
+        ] {
             let hint = hint(url, refused);
             assert!(hint.ends_with("and the firewall"), "{url}: {hint}");
         }
