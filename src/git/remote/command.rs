@@ -134,7 +134,8 @@ impl Git {
         git.protocols = settings.allowed_protocols(own_protocols.as_deref());
         git.override_settings(&settings, site)?;
         let from = |source, text: Option<String>| {
-            text.filter(|text| !text.trim().is_empty()).map(|text| SshCommand { text, source: Some(source) })
+            let text = text.filter(|text| !text.trim().is_empty());
+            text.map(|text| SshCommand { text, source: Some(source), folder: git.folder.clone() })
         };
         git.own_ssh = from("GIT_SSH_COMMAND", environment::text("GIT_SSH_COMMAND"))
             .or_else(|| from("core.sshCommand", settings.get("core.sshcommand").map(str::to_owned)))
@@ -142,7 +143,7 @@ impl Git {
             .unwrap_or_default();
         let variant = environment::text("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
         let variant = variant.as_deref().filter(|variant| *variant != "auto");
-        git.ssh = Some(ssh::prepare(&git.own_ssh, variant, &git.scratch, &git.folder)?);
+        git.ssh = Some(ssh::prepare(&git.own_ssh, variant, &git.scratch)?);
         git.resolved = settings.resolve(&url::absolute(site.url, site.top));
         git.settings = settings;
         Ok(git)

@@ -282,7 +282,7 @@ impl SshHost {
     /// Returns the command that logs in to the host as git does, and does nothing there.
     fn login(&self, command: &SshCommand) -> String {
         let port = self.port.as_ref().map(|port| format!("-p {port} ")).unwrap_or_default();
-        as_acting_user(&format!("{} {port}{} true", command.plain(), shell_word(&self.login)))
+        as_acting_user(&format!("{} {port}{} true", command.shown(), shell_word(&self.login)))
     }
 
     /// Returns the host's name in known_hosts.
@@ -411,7 +411,7 @@ mod tests {
             ("Bad owner or permissions on /proc/self/stat".to_owned(), "`chmod go-w /proc/self/stat`"),
             ("/root/.ssh/config: line 3: Bad configuration option: x".to_owned(), "correct that line"),
             ("fatal: protocol error: bad line length character: HELL".to_owned(), "`ssh git@h true` shows it"),
-            ("ssh -F 'x' \"$@\": 1: ssh: not found".to_owned(), "install ssh here"),
+            ("ssh -F 'x' \"$@\": 1: ssh: not found".to_owned(), "install ssh; git needs it"),
             (
                 "fatal: ssh variant 'simple' does not support setting port".to_owned(),
                 "those of OpenSSH: `git config --global ssh.variant ssh`",
@@ -458,30 +458,52 @@ mod tests {
     #[test]
     fn the_command_of_the_user_is_named_and_used() {
         let hint = |text: &str, said: &str| {
-            let ssh = SshCommand { text: text.to_owned(), source: Some("core.sshCommand") };
+            let folder = PathBuf::from("/srv/my app");
+            let ssh = SshCommand { text: text.to_owned(), source: Some("core.sshCommand"), folder };
             let failure = failure(Remote { url: "git@h:x", resolved: "git@h:x", ssh: &ssh }, &ended(said));
             failure.hint.unwrap()
         };
         let denied = "git@h: Permission denied (publickey).";
+        let home = std::env::var("HOME").unwrap();
         for (own, words) in [
-            ("ssh -F 'a b' -i ~/.ssh/deploy", "try `ssh -F 'a b' -i ~/.ssh/deploy git@h true`"),
-            ("/usr/bin/ssh -4", "try `/usr/bin/ssh -4 git@h true`"),
-            ("sshpass -p s3cret ssh", "try `ssh git@h true`"),
-            ("ssh; true", "try `ssh git@h true`"),
+            ("ssh -F 'a b' -ikey", "-F '/srv/my app/a b' -i '/srv/my app/key'"),
+            ("ssh -F none -i ~/deploy -i '~/other'", &format!("-F none -i {home}/deploy -i '~/other'")),
+            ("/usr/bin/ssh -4 -vv -p 22 -J u@h:1,k", "/usr/bin/ssh -4 -vv -p 22 -J u@h:1,k"),
+            ("../ssh -q", "'/srv/my app/../ssh' -q"),
+            ("ssh -oPort=22 -o 'identitiesonly yes'", "ssh -o Port=22 -o identitiesonly=yes"),
         ] {
-            assert!(hint(own, denied).ends_with(words), "{own}: {}", hint(own, denied));
+            let words = format!("{words} git@h true`");
+            assert!(hint(own, denied).ends_with(&words), "{own}: {}", hint(own, denied));
+        }
+        for own in [
+            "sshpass -p s3cret ssh",
+            "ssh; true",
+            "ssh -o ProxyCommand=\"sshpass -p s3cret ssh jump\"",
+            "ssh -o SetEnv=TOKEN=s3cret",
+            "ssh -oSetEnv=TOKEN=s3cret -4",
+            "ssh -J u:s3cret@h",
+            "ssh -l u:s3cret",
+            "ssh -i",
+            "ssh -p -oSetEnv=s3cret",
+            "ssh s3cret",
+        ] {
+            assert!(hint(own, denied).ends_with("try `ssh git@h true`"), "{own}: {}", hint(own, denied));
         }
         for (own, said) in [
             ("/opt/my-ssh -4", "/opt/my-ssh -4 -o BatchMode=yes \"$@\": 1: /opt/my-ssh: not found"),
             ("A=b my-ssh", "sh: line 1: my-ssh: command not found"),
             ("'/opt/my-ssh'", "error: cannot run /opt/my-ssh: No such file or directory"),
             ("/opt/ssh", "/tmp/x/own/ssh: 14: exec: /opt/ssh: Permission denied"),
+            ("'/opt/my ssh'", "'/opt/my ssh' -o BatchMode=yes \"$@\": 1: /opt/my ssh: not found"),
         ] {
             let hint = hint(own, said);
             assert!(
                 hint.starts_with("core.sshCommand names ") && hint.contains("cannot be run here"),
                 "{said}: {hint}"
             );
+        }
+        for own in ["/opt/my-ssh", "'/opt/my ssh'"] {
+            assert!(!hint(own, denied).contains("cannot be run"), "{own}: nothing says so");
         }
     }
 

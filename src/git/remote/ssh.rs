@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::host::environment;
 use crate::host::program::Ended;
+use crate::text::shell_words;
 
 /// The options of every ssh (ssh_config(5)).
 const OPTIONS: [&str; 14] = [
@@ -49,11 +50,13 @@ pub struct SshCommand {
     pub text: String,
     /// The setting or variable that names it; `None` for `ssh` itself.
     pub source: Option<&'static str>,
+    /// The directory in which git runs it.
+    pub folder: PathBuf,
 }
 
 impl Default for SshCommand {
     fn default() -> Self {
-        Self { text: "ssh".to_owned(), source: None }
+        Self { text: "ssh".to_owned(), source: None, folder: PathBuf::from("/") }
     }
 }
 
@@ -63,29 +66,77 @@ impl SshCommand {
         self.text.split_whitespace().find(|word| !word.contains('=')).unwrap_or("ssh")
     }
 
-    /// Returns it if it is ssh with options, or else `ssh`. Another program may have a password among its arguments.
-    pub fn plain(&self) -> &str {
-        let is_ssh = self.text.split_whitespace().next().is_some_and(|first| first.rsplit('/').next() == Some("ssh"));
-        if is_ssh && !self.text.contains('`') && words(&self.text).is_some() { &self.text } else { "ssh" }
+    /// Returns it for a message, so that it works in any directory and for any user, if it is ssh with options that are no secret,
+    /// or else `ssh`.
+    pub fn shown(&self) -> String {
+        words(&self.text).and_then(|words| self.shown_words(words)).unwrap_or_else(|| "ssh".to_owned())
     }
 
-    /// Returns the remedy if the program is missing, or a shell may not run it.
+    fn shown_words(&self, words: Vec<String>) -> Option<String> {
+        let mut words = words.into_iter();
+        let program = words.next().filter(|program| program.rsplit('/').next() == Some("ssh"))?;
+        let mut shown = vec![if program.contains('/') { self.absolute(&program) } else { program }];
+        while let Some(word) = words.next() {
+            if ["-4", "-6", "-q", "-v", "-vv", "-vvv"].contains(&word.as_str()) {
+                shown.push(word);
+                continue;
+            }
+            let option = word.get(..2)?;
+            let value = if word.len() > 2 { word[2..].to_owned() } else { words.next()? };
+            let value = match option {
+                // ssh itself knows `none`, and `~` in quotation marks.
+                "-i" | "-F" if value == "none" || value.starts_with('~') => value,
+                "-i" | "-F" => self.absolute(&value),
+                "-J" if value.split(',').all(is_hop) => value,
+                "-p" | "-l" if is_plain(&value) => value,
+                "-o" => value
+                    .split_once(['=', ' '])
+                    .filter(|(name, value)| is_shown(name) && is_plain(value))
+                    .map(|(name, value)| format!("{name}={value}"))?,
+                _ => return None,
+            };
+            shown.extend([option.to_owned(), value]);
+        }
+        Some(shell_words(&shown))
+    }
+
+    fn absolute(&self, path: &str) -> String {
+        self.folder.join(path).to_string_lossy().into_owned()
+    }
+
+    /// Returns the remedy if a shell says that it cannot run the program.
     pub fn if_missing(&self, ended: &Ended) -> Option<String> {
-        let program = self.program().trim_matches(['\'', '"']);
+        let program = words(&self.text)?.into_iter().find(|word| !word.contains('='))?;
         let reasons = [": not found", ": command not found", ": No such file or directory", ": Permission denied"];
         let denied = |line: &String| {
             let named = reasons.iter().find_map(|reason| line.strip_suffix(reason));
-            named.and_then(|named| named.strip_suffix(program)).is_some_and(|before| before.ends_with(' '))
+            named.and_then(|named| named.strip_suffix(program.as_str())).is_some_and(|before| before.ends_with(' '))
         };
-        let is_gone = program.starts_with('/') && !Path::new(program).exists();
-        if !is_gone && !ended.said.iter().any(denied) {
-            return None;
-        }
-        Some(match self.source {
+        // git asks a program for its options first, and takes a missing one for one without any.
+        let is_gone = program.starts_with('/') && !Path::new(&program).exists();
+        let asked = |line: &String| is_gone && line.contains("ssh variant 'simple' does not support");
+        ended.said.iter().any(|line| denied(line) || asked(line)).then(|| match self.source {
             Some(source) => format!("{source} names {program}, which cannot be run here: correct it"),
-            None => "install ssh here, which git reaches the remote with".to_owned(),
+            None => "install ssh; git needs it to reach the remote".to_owned(),
         })
     }
+}
+
+/// Whether an option of ssh is shown in messages.
+fn is_shown(name: &str) -> bool {
+    ["identitiesonly", "port", "user", "stricthostkeychecking"].contains(&name.trim().to_ascii_lowercase().as_str())
+}
+
+/// Whether the value of an option is a single user, host or number.
+fn is_plain(value: &str) -> bool {
+    value.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte))
+}
+
+/// Whether a part of `-J` is a host, with a user and a port at most.
+fn is_hop(hop: &str) -> bool {
+    let (user, place) = hop.rsplit_once('@').unwrap_or(("u", hop));
+    is_plain(user) && place.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:[]".contains(&byte))
 }
 
 /// How git is to start ssh.
@@ -96,9 +147,8 @@ pub struct Ssh {
     pub programs: Option<PathBuf>,
 }
 
-/// Prepares the user's ssh command, with files in the directory `at`. git would run `command` in the directory `top`.
-/// `variant` is git's `ssh.variant`.
-pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path, top: &Path) -> Result<Ssh, Failure> {
+/// Prepares the user's ssh command, with files in the directory `at`. `variant` is git's `ssh.variant`.
+pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path) -> Result<Ssh, Failure> {
     let (command, program) = (own.text.as_str(), own.program());
     let name = program.rsplit('/').next().unwrap_or(program);
     if variant.is_some_and(|variant| OTHERS.contains(&variant))
@@ -106,7 +156,7 @@ pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path, top: &Path) -
     {
         return Ok(Ssh { command: command.to_owned(), programs: None });
     }
-    let named = config_option(command, top);
+    let named = config_option(command, &own.folder);
     let config = at.join("ssh_config");
     let text = config_file(named.as_ref().map(|(_, path)| path.as_path())).map_err(|failure| match own.source {
         Some(source) => failure.hint(format!("{source} names it: correct it")),
@@ -259,8 +309,8 @@ mod tests {
     fn prepared(command: &str) -> (String, String) {
         let at = tempfile::tempdir().unwrap();
         fs::write(at.path().join("own config"), "Host own\n").unwrap();
-        let own = SshCommand { text: command.to_owned(), source: None };
-        let ssh = prepare(&own, None, at.path(), at.path()).unwrap();
+        let own = SshCommand { text: command.to_owned(), source: None, folder: at.path().to_owned() };
+        let ssh = prepare(&own, None, at.path()).unwrap();
         let config = fs::read_to_string(at.path().join("ssh_config")).unwrap_or_default();
         let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
         let command = ssh.command.replace(&at.path().display().to_string(), "AT").replace(&options, "-o …");
