@@ -2,6 +2,7 @@
 //! other files as locked. Used only when something has failed, since the search reads whole directories.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -10,13 +11,30 @@ use super::obstacle::{Obstacle, is_own};
 use super::path::RepoPath;
 use crate::host::fs::{escape_path, may_access};
 
-/// The parts of a git directory that git reads.
-const PARTS: [&str; 7] = ["HEAD", "config", "index", "packed-refs", "shallow", "refs", "objects"];
+/// The parts of a git directory that git reads for a fetch from it.
+const PARTS: [&str; 6] = ["HEAD", "config", "packed-refs", "shallow", "refs", "objects"];
 
 /// Returns the obstacle for the first file or directory below the git directory `git` that the acting user may not read.
 pub fn in_git_directory(git: &Path) -> Option<Obstacle> {
-    let denied = PARTS.iter().find_map(|part| first_denied(&git.join(part)))?;
+    let denied = PARTS.iter().chain(&["index"]).find_map(|part| first_denied(&git.join(part)))?;
     Some(of_git(&denied))
+}
+
+/// Returns the first file or directory of a remote, or on the way to it, that the acting user may not read and a fetch has to.
+pub fn in_remote(path: &Path) -> Option<PathBuf> {
+    let mut above: Vec<&Path> = path.ancestors().collect();
+    above.reverse();
+    // What does not exist is not denied. A symlink is followed.
+    let is_closed = |folder: &&Path| match fs::metadata(folder) {
+        Ok(_) => !may_access(folder, Access::EXEC_OK),
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    };
+    if let Some(closed) = above.into_iter().find(is_closed) {
+        return Some(closed.to_owned());
+    }
+    let git = path.join(".git");
+    let git = fs::canonicalize(if git.exists() { &git } else { path }).ok()?;
+    PARTS.iter().find_map(|part| first_denied(&git.join(part)))
 }
 
 /// Returns the obstacle for the first file or directory that the acting user may not read of the refs below `namespace`. libgit2

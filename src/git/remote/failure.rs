@@ -142,12 +142,14 @@ mod tests {
         ]);
         assert_eq!(text, "connect to host h port 22: Connection refused");
         assert!(hint.contains("does not answer"));
-        let (text, hint) = told(&[
+        let dubious = ended(&[
             "fatal: detected dubious ownership in repository at '/srv/a b.git'",
             "To add an exception for this directory, call:",
             "\tgit config --global --add safe.directory '/srv/a b.git'",
         ]);
-        assert_eq!(text, "detected dubious ownership in repository at '/srv/a b.git'");
+        let failure = at("/srv/a b.git", "/srv/a b.git", &dubious);
+        assert!(failure.message.ends_with(": detected dubious ownership in repository at '/srv/a b.git'"));
+        let hint = failure.hint.unwrap();
         assert!(hint.ends_with("`git config --global --add safe.directory '/srv/a b.git'`"), "{hint}");
         assert_eq!(
             told(&["fatal: the remote end hung up unexpectedly"]).0,

@@ -1,14 +1,17 @@
 //! Finds the remedy for a remote that cannot be reached, by what git and ssh say.
 
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use rustix::fs::Access;
 use rustix::process::geteuid;
 
 use super::ssh::SshCommand;
 use super::url::{SshHost, local_path, ssh_host};
-use crate::git::RepoPath;
-use crate::git::obstacle::{Obstacle, is_own};
-use crate::git::unreadable::in_working_tree;
+use crate::git::unreadable::in_remote;
+use crate::host::fs::{escape_path, may_access};
 use crate::host::program::Ended;
 use crate::host::users::{as_acting_user, as_root, name_or_id};
 use crate::text::shell_word;
@@ -31,6 +34,21 @@ const BROKEN: [&str; 14] = [
     "rpc failed",
 ];
 
+/// What git says about what is missing, or cannot be read.
+const UNREAD: [&str; 11] = [
+    "bad object",
+    "cannot be",
+    "corrupt",
+    "denied",
+    "does not appear to be a git repository",
+    "does not exist",
+    "find remote ref",
+    "missing",
+    "no such file",
+    "not our ref",
+    "unable to",
+];
+
 /// What curl says if the connection ends while it is used.
 const CUT_OFF: [&str; 7] = [
     "empty reply from server",
@@ -41,6 +59,9 @@ const CUT_OFF: [&str; 7] = [
     "ssl_error_syscall",
     "closed without a message",
 ];
+
+/// The remedy for a repository that is not there.
+const GONE: &str = "the repository does not exist, or the step's user may not see it: check the url";
 
 /// What TLS libraries say of a server that does not speak TLS.
 const NO_TLS: [&str; 3] = ["wrong version number", "unexpected tls packet", "packet length"];
@@ -56,15 +77,19 @@ pub struct Remote<'a> {
 
 /// Returns what to do, if anything is known. `told` is what git said, without secrets.
 pub fn remedy(told: &str, remote: Remote<'_>, ended: &Ended) -> Option<String> {
-    // The words of a URL mean nothing.
-    let text: Vec<&str> = told.split(' ').filter(|word| !word.contains("://")).collect();
-    let text = text.join(" ").to_lowercase();
+    let text = without_names(told, remote.resolved);
     if let Some(directory) = dubious(ended) {
+        if local_path(remote.resolved).is_none() {
+            return Some(
+                "the remote's directory belongs to another user there: ask its owner to change that".to_owned(),
+            );
+        }
         let command = as_acting_user(&format!("git config --global --add safe.directory {}", shell_word(&directory)));
         return Some(format!("the remote's directory belongs to another user; allow it: `{command}`"));
     }
     let Some(host) = ssh_host(remote.resolved) else {
-        return local_path(remote.resolved).and_then(unread).or_else(|| of_git(&text, remote));
+        let path = local_path(remote.resolved).filter(|_| UNREAD.iter().any(|words| text.contains(words)));
+        return path.and_then(unread).or_else(|| of_git(&text, remote));
     };
     if let Some(hint) = misspelt(remote.resolved, &host) {
         return Some(hint);
@@ -81,6 +106,7 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
     let has = |part: &str| text.contains(part);
     let any = |parts: &[&str]| parts.iter().any(|part| has(part));
     let is_ssh = ssh_host(remote.resolved).is_some();
+    let is_web = remote.resolved.starts_with("http");
     let hint = if any(&["strange pathname", "strange hostname"]) {
         "a url that begins with a dash looks like an option: write ./ before the path of a directory"
     } else if has("maximum allowed tree depth") {
@@ -90,6 +116,16 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
         return Some(format!("git's configuration forbids it (protocol.{name}.allow); allow it: `{allow}`"));
     } else if has("fsck error") {
         "git checks what it receives (fetch.fsckObjects), and an object of the remote fails the check: repair it at the remote, or accept this kind of error with `fetch.fsck.NAME = warn` in git's configuration, with the name in the message"
+    } else if has("returned error: 401") {
+        "the server wants a login, or another one: check the credential helper of the step's user, and http.extraHeader in git's configuration"
+    } else if has("returned error: 403") {
+        "the server forbids it: check the url, and whether the login of the step's user may read the repository, or whether it needs one"
+    } else if has("returned error: 429") {
+        "the server gets too many requests: wait some minutes, and run again"
+    } else if has("returned error: 5") {
+        "the server has an error of its own: try again later, or ask its owner"
+    } else if has("returned error: 404") {
+        GONE
     } else if has("not allowed") && has("transport") {
         "use a path, file://, https:// or ssh://"
     } else if has("unable to find remote helper") {
@@ -108,20 +144,12 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
         "the server does not speak TLS there: check whether the url begins with http://, and its port"
     } else if !is_ssh && any(&CUT_OFF) {
         "the connection was cut: try again, and check the url, the network and the proxy"
-    } else if any(&["certificate", "ssl"]) {
+    } else if is_web && any(&["certificate", "ssl"]) {
         "the server's certificate is not trusted here: check the url, the clock, ca-certificates and git's http.sslCAInfo"
     } else if any(&["could not read username", "could not read password"]) {
         "set up a credential helper for the step's user, or use an ssh url; a server that takes a bearer token and no password needs http.extraHeader in git's configuration, for its url"
     } else if any(&["authentication failed", "http basic: access denied"]) {
         "the server does not accept the user name and password, or the token: renew it in the credential helper of the step's user, or in the url"
-    } else if has("returned error: 401") {
-        "the server wants a login, or another one: check the credential helper of the step's user, and http.extraHeader in git's configuration"
-    } else if has("returned error: 403") {
-        "the server forbids it: check the url, and whether the login of the step's user may read the repository, or whether it needs one"
-    } else if has("returned error: 429") {
-        "the server gets too many requests: wait some minutes, and run again"
-    } else if has("returned error: 5") {
-        "the server has an error of its own: try again later, or ask its owner"
     } else if has("out of memory") {
         "the remote sends too much at once: check what answers at the url"
     } else if has("corruption on the remote side") || any(&BROKEN) && local_path(remote.resolved).is_some() {
@@ -135,15 +163,48 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
         ));
     } else if any(&["valid 'info/refs'", "is this a git repository", "invalid server response", "bad line length"]) {
         "the server is not a git server, or answered with a web page (a login, say): check the url"
-    } else if any(&["does not appear to be a git repository", "does not exist", "returned error: 404", "not exported"])
+    } else if any(&["does not appear to be a git repository", "does not exist", "not exported"])
         // With ssh, the missing file may also be a key or a program.
         || any(&["no such file", "not found"]) && (!is_ssh || has("repository"))
     {
-        "the repository does not exist, or the step's user may not see it: check the url"
+        GONE
     } else {
         return None;
     };
     Some(hint.to_owned())
+}
+
+/// Returns what git says in lower case, without URLs, paths, and the host, whose words mean nothing.
+fn without_names(told: &str, resolved: &str) -> String {
+    let (host, path) = match (ssh_host(resolved), local_path(resolved)) {
+        (Some(host), _) => (host.name, host.path),
+        (None, path) => (String::new(), path.unwrap_or_default().to_owned()),
+    };
+    let (mut text, mut rest) = (String::new(), told);
+    while let Some((before, quoted)) = rest.split_once('\'') {
+        // A path may have quotation marks, too, and they are apostrophes as well.
+        let is_end = |at: &usize| !quoted[at + 1..].starts_with(|next: char| next.is_alphanumeric());
+        let end = quoted.match_indices('\'').map(|(at, _)| at).find(is_end);
+        let is_start = before.is_empty() || before.ends_with([' ', '(']);
+        let name = end.map(|end| (&quoted[..end], end)).filter(|_| is_start);
+        let name = name.filter(|(name, _)| *name == path || name.contains("://") || name.starts_with(['/', '~', '.']));
+        text.push_str(before);
+        rest = match name {
+            Some((_, end)) => &quoted[end + 1..],
+            None => {
+                text.push('\'');
+                quoted
+            }
+        };
+    }
+    text.push_str(rest);
+    let is_name = |word: &&str| {
+        let bare = word.trim_matches(['"', '\'', '(', ')', ':', ';', ',']);
+        let is_login = bare.rsplit_once('@').is_some_and(|(_, place)| place == host);
+        let is_known = bare.contains('.') && (bare == host || bare == path);
+        bare.contains("://") || bare.starts_with('/') || is_login || is_known
+    };
+    text.split(' ').filter(|word| !is_name(word)).collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 /// Returns the protocol that git's configuration forbids, if it is one that a remote usually has.
@@ -156,7 +217,6 @@ fn forbidden(text: &str) -> Option<&'static str> {
 fn of_ssh(text: &str, host: &SshHost, command: &SshCommand, ended: &Ended) -> Option<String> {
     let has = |part: &str| text.contains(part);
     let login = host.login(command);
-    let user = shell_word(name_or_id(geteuid().as_raw()));
     let between = |start: &str, end: &str| {
         let mut lines = ended.said.iter().map(|line| line.trim());
         lines.find_map(|line| Some(line.split_once(start)?.1.split_once(end)?.0.to_owned()))
@@ -173,24 +233,11 @@ fn of_ssh(text: &str, host: &SshHost, command: &SshCommand, ended: &Ended) -> Op
             "the known_hosts of the step's user lacks the host's key, and no new key is accepted here, whatever ssh is configured to do: ask the owner for its fingerprint, and accept it by hand: `{login}`"
         )
     } else if has("permission denied (") || has("too many authentication failures") {
-        let open = between("Permissions 0", "too open").and_then(|line| Some(line.split('\'').nth(1)?.to_owned()));
-        let unread = between("Load key \"", "\": ");
-        if let Some(key) = open {
-            let close = as_acting_user(&format!("chmod 600 {}", shell_word(&key)));
-            format!("ssh ignores a private key that others can read; close it: `{close}`")
-        } else if let Some(key) = unread.as_deref().filter(|_| has("\": permission denied")) {
-            let give = as_root(&format!("chown {user} {}", shell_word(key)));
-            format!("the step's user may not read the private key; give it to that user: `{give}`")
-        } else if let Some(key) = unread {
-            let show = as_acting_user(&format!("ssh-keygen -y -f {}", shell_word(&key)));
-            format!(
-                "ssh cannot use the private key {key}: copy it again, as a whole, until `{show}` prints its public key"
-            )
-        } else {
+        of_key(ended).unwrap_or_else(|| {
             format!(
                 "the host accepts none of the keys of the step's user, or they have a passphrase, which nobody enters here: try `{login}`"
             )
-        }
+        })
     } else if let Some(own) = command.if_missing(ended) {
         own
     } else if has("ssh variant") && has("does not support") {
@@ -198,16 +245,8 @@ fn of_ssh(text: &str, host: &SshHost, command: &SshCommand, ended: &Ended) -> Op
         format!(
             "git does not know the options of the program that it starts as ssh; if they are those of OpenSSH: `{set}`"
         )
-    } else if has("bad owner or permissions on") {
-        let file = ended.said.iter().find_map(|line| line.split_once("wner or permissions on ").map(|(_, file)| file));
-        let file = file.map_or("", str::trim);
-        let word = shell_word(file);
-        let close = if is_own(file) {
-            as_acting_user(&format!("chmod go-w {word}"))
-        } else {
-            as_root(&format!("chown {user} {word}"))
-        };
-        format!("ssh reads it only if it belongs to the step's user, and nobody else can write it: `{close}`")
+    } else if let Some(file) = after(ended, "Bad owner or permissions on ") {
+        of_config(file)
     } else if has("bad configuration option") {
         "correct that line of ssh's configuration".to_owned()
     } else if has("bad line length") {
@@ -223,14 +262,63 @@ fn of_ssh(text: &str, host: &SshHost, command: &SshCommand, ended: &Ended) -> Op
     })
 }
 
+/// Returns the remedy if ssh cannot use a private key. A remote can write such lines too, so commands are only for files that have
+/// the defect.
+fn of_key(ended: &Ended) -> Option<String> {
+    let open =
+        after(ended, "Permissions 0").and_then(|rest| rest.split_once(" for '")?.1.strip_suffix("' are too open."));
+    if let Some(key) = open.filter(|key| is_open_key(Path::new(key))) {
+        let close = as_acting_user(&format!("chmod 600 {}", shell_word(key)));
+        return Some(format!("ssh ignores a private key that others can read; close it: `{close}`"));
+    }
+    let (path, problem) = after(ended, "Load key \"")?.rsplit_once("\": ")?;
+    let key = escape_path(Path::new(path));
+    match problem {
+        "Permission denied" if !may_access(Path::new(path), Access::READ_OK) => Some(format!(
+            "the private key {key} is not readable for {}; give it to them, or use another key",
+            name_or_id(geteuid().as_raw())
+        )),
+        "invalid format" | "error in libcrypto" => Some(format!(
+            "ssh cannot use the private key {key}: copy it again, as a whole, with the line break at its end"
+        )),
+        _ => None,
+    }
+}
+
+/// Returns the rest of the first line that begins with this text.
+fn after<'a>(ended: &'a Ended, start: &str) -> Option<&'a str> {
+    ended.said.iter().find_map(|line| line.trim().strip_prefix(start))
+}
+
+/// Whether a file is a private key of the acting user that others can read.
+fn is_open_key(path: &Path) -> bool {
+    let user = geteuid().as_raw();
+    // Others than files are not opened, since a FIFO would block.
+    let is_open =
+        fs::metadata(path).is_ok_and(|found| found.is_file() && found.uid() == user && found.mode() & 0o077 != 0);
+    let mut start = [0; 64];
+    is_open
+        && File::open(path).and_then(|mut file| file.read(&mut start)).is_ok()
+        && String::from_utf8_lossy(&start).lines().next().is_some_and(|line| line.contains("PRIVATE KEY"))
+}
+
+/// Returns the remedy for a file of ssh's configuration.
+fn of_config(file: &str) -> String {
+    let rule = "ssh reads it only if it belongs to the step's user or root, and nobody else can write it";
+    let close = format!("chmod go-w {}", shell_word(file));
+    match fs::metadata(file).ok().filter(fs::Metadata::is_file).map(|found| (found.uid(), found.mode() & 0o022)) {
+        Some((user, 1..)) if user == geteuid().as_raw() => format!("{rule}: `{}`", as_acting_user(&close)),
+        Some((0, 1..)) => format!("{rule}: `{}`", as_root(&close)),
+        Some((user, _)) if user != 0 && user != geteuid().as_raw() => {
+            format!("{rule}; it belongs to {}", name_or_id(user))
+        }
+        _ => rule.to_owned(),
+    }
+}
+
 /// Returns the remedy if the acting user may not read something of a remote on this host. git takes that for missing.
 fn unread(remote: &str) -> Option<String> {
-    let git = Path::new(remote).join(".git");
-    let git = if git.exists() { git } else { PathBuf::from(remote) };
-    let below = git.strip_prefix("/").ok()?.as_os_str().as_encoded_bytes();
-    let Some(Obstacle::UnreadableWork { path, .. }) = in_working_tree(Path::new("/"), &RepoPath::new(below)) else {
-        return None;
-    };
+    let path = escape_path(&in_remote(Path::new(remote))?);
     Some(format!("the step's user may not read {path}: let its owner give that user the right, by a group for example"))
 }
 
@@ -239,7 +327,13 @@ pub fn there(resolved: &str, arguments: &str) -> String {
     let command = |path: &str| format!("`git -C {} {arguments}`", shell_word(path));
     match (local_path(resolved), ssh_host(resolved)) {
         (Some(path), _) => format!("as its owner: {}", command(path)),
-        (None, Some(host)) => format!("on {}, as its owner: {}", host.name, command(&host.path)),
+        (None, Some(host)) => match host.path.trim_start_matches("/~/").trim_start_matches("~/") {
+            // The home of another user.
+            path if path.trim_start_matches('/').starts_with('~') => {
+                format!("ask its owner on {} to run `git {arguments}` in it", host.name)
+            }
+            path => format!("on {}, as its owner: {}", host.name, command(path)),
+        },
         (None, None) => format!("ask its owner to run `git {arguments}` in it"),
     }
 }
@@ -313,7 +407,9 @@ fn dubious(ended: &Ended) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
     use std::os::unix::process::ExitStatusExt;
+    use std::path::PathBuf;
     use std::process::ExitStatus;
 
     use super::*;
@@ -392,23 +488,37 @@ mod tests {
     }
 
     #[test]
+    fn names_are_not_taken_for_the_reason() {
+        let gone = "the repository does not exist";
+        let here = "/srv/refused/it's an ssl/x";
+        for (url, said, words) in [
+            ("/srv/ssl-tools.git", "fatal: '/srv/ssl-tools.git' does not appear to be a git repository", gone),
+            ("/srv/refused/x", "fatal: '/srv/refused/x' does not appear to be a git repository", gone),
+            (here, &*format!("fatal: '{here}' does not appear to be a git repository"), gone),
+            ("git@h:timed out", "fatal: 'timed out' does not appear to be a git repository", gone),
+            ("git@h:ssl", "fatal: 'ssl' does not appear to be a git repository", gone),
+            ("git@refused.h:x", "git@refused.h: usage: x\nfatal: 'x' does not exist", gone),
+            (WEB, "fatal: couldn't connect to '/x/y'", "the host does not answer"),
+            (WEB, "error: RPC failed; HTTP 404 curl 22 The requested URL returned error: 404", gone),
+            (
+                WEB,
+                "error: RPC failed; HTTP 502 curl 22 The requested URL returned error: 502\nfatal: early EOF",
+                "try again later",
+            ),
+            ("ssh://h/x", "fatal: detected dubious ownership in repository at '/x'", "belongs to another user there"),
+        ] {
+            let hint = hint(url, said);
+            assert!(hint.contains(words), "{said}: {hint}");
+        }
+    }
+
+    #[test]
     fn what_helps_by_what_ssh_says() {
         let denied = "git@h: Permission denied (publickey).";
-        let root = "'/root/my key'";
-        let owner = name_or_id(geteuid().as_raw());
-        let [give, take] = ["/k", "/none/config"].map(|path| format!("`sudo chown {owner} {path}`"));
         for (said, words) in [
-            (
-                format!(
-                    "Permissions 0644 for {root} are too open.\nLoad key \"/root/my key\": bad permissions\n{denied}"
-                ),
-                "ssh ignores a private key that others can read; close it: `chmod 600 '/root/my key'`",
-            ),
-            (format!("Load key \"/k\": error in libcrypto\n{denied}"), "until `ssh-keygen -y -f /k` prints"),
-            (format!("Load key \"/k\": Permission denied\n{denied}"), &give),
+            (format!("Load key \"/k\": error in libcrypto\n{denied}"), "copy it again, as a whole"),
+            (format!("Load key \"/k\": Permission denied\n{denied}"), "key /k is not readable for "),
             (denied.to_owned(), "accepts none of the keys of the step's user"),
-            ("Bad owner or permissions on /none/config".to_owned(), &take),
-            ("Bad owner or permissions on /proc/self/stat".to_owned(), "`chmod go-w /proc/self/stat`"),
             ("/root/.ssh/config: line 3: Bad configuration option: x".to_owned(), "correct that line"),
             ("fatal: protocol error: bad line length character: HELL".to_owned(), "`ssh git@h true` shows it"),
             ("ssh -F 'x' \"$@\": 1: ssh: not found".to_owned(), "install ssh; git needs it"),
@@ -420,6 +530,46 @@ mod tests {
         ] {
             let hint = hint("git@h:x", &said);
             assert!(hint.contains(words), "{said}: {hint}");
+        }
+    }
+
+    #[test]
+    fn files_that_ssh_refuses_are_closed_only_if_they_are_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str, mode: u32| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path.display().to_string()
+        };
+        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\n";
+        let denied = "git@h: Permission denied (publickey).";
+        let of_key = |path: &str| {
+            hint(
+                "git@h:x",
+                &format!("Permissions 0644 for '{path}' are too open.\nLoad key \"{path}\": bad permissions\n{denied}"),
+            )
+        };
+        let open = file("my key", key, 0o644);
+        assert!(of_key(&open).ends_with(&format!("close it: `chmod 600 '{open}'`")), "{}", of_key(&open));
+        for other in [file("closed", key, 0o600), file("text", "a\n", 0o644), "/etc/passwd".into(), "/none".into()] {
+            assert!(of_key(&other).contains("accepts none of the keys"), "{}", of_key(&other));
+        }
+
+        let of_config = |path: &str| hint("git@h:x", &format!("Bad owner or permissions on {path}"));
+        let shared = file("config", "", 0o664);
+        assert!(of_config(&shared).ends_with(&format!("write it: `chmod go-w {shared}`")), "{}", of_config(&shared));
+        let other = file("other", "", 0o664);
+        chown(&other, Some(4_000_000), None).unwrap();
+        assert!(of_config(&other).ends_with("write it; it belongs to 4000000"), "{}", of_config(&other));
+        for path in [file("right", "", 0o644), dir.path().display().to_string(), "/none".into()] {
+            assert!(of_config(&path).ends_with("nobody else can write it"), "{}", of_config(&path));
+        }
+        for greeting in
+            ["remote: Load key \"/etc/passwd\": Permission denied", "x Permissions 0644 for '/k' are too open."]
+        {
+            let hint = hint("git@h:x", &format!("{greeting}\n{denied}"));
+            assert!(hint.contains("accepts none of the keys"), "{hint}");
         }
     }
 
@@ -547,6 +697,9 @@ mod tests {
             ("file:///srv/x", "`git -C /srv/x fetch --unshallow`"),
             ("git@h:x.git", "on h, as its owner: `git -C x.git fetch --unshallow`"),
             ("ssh://h:2222/srv/x", "on h, as its owner: `git -C /srv/x fetch --unshallow`"),
+            ("ssh://h/~/x y.git", "`git -C 'x y.git' fetch --unshallow`"),
+            ("h:~/x", "`git -C x fetch --unshallow`"),
+            ("ssh://h/~u/x", "ask its owner on h to run `git fetch --unshallow` in it"),
             ("https://h/x", "ask its owner"),
         ] {
             let hint = cut_off(url, url).hint.unwrap();
