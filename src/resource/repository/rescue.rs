@@ -68,7 +68,7 @@ pub fn rescue_files(
     area.install_objects(&own)?;
     let Some(apart_commit) = apart_commit else { return name(area, repo, run, commit).map(|_| ()) };
     // An interrupted run may have stored only one of the two parts.
-    let half = all(repo)?.into_iter().find(|kept| kept.commit == Some(commit) && !kept.is_private);
+    let half = readable(repo)?.into_iter().find(|kept| kept.commit == Some(commit) && !kept.is_private);
     let id = match half {
         Some(half) => half.id,
         None => name(area, repo, run, commit)?,
@@ -79,7 +79,7 @@ pub fn rescue_files(
 /// Rescues a line of commits by a ref to its last one, named after the run and `what`.
 pub fn rescue_commits(area: &mut WorkArea, repo: &Repository, run: &str, what: &str, end: &str) -> Result<(), Failure> {
     let end = Oid::from_str(end).map_err(git_failure("read a commit id", repo.path()))?;
-    if all(repo)?.iter().any(|kept| kept.commit == Some(end)) {
+    if readable(repo)?.iter().any(|kept| kept.commit == Some(end)) {
         return Ok(());
     }
     name(area, repo, &format!("{run}-{what}"), end).map(|_| ())
@@ -96,11 +96,19 @@ pub struct Kept {
 }
 
 /// Returns all rescues, in order of id.
+///
+/// # Errors
+/// The acting user may not read one of them.
 pub fn all(repo: &Repository) -> Result<Vec<Kept>, Failure> {
-    let failed = git_failure("list the rescues", repo.path());
     if let Some(obstacle) = unreadable::in_refs(repo.path(), NAMESPACE) {
         return Err(obstacle.refusal(repo.workdir().unwrap_or(repo.path())));
     }
+    readable(repo)
+}
+
+/// Returns the rescues that the acting user may read, in order of id.
+fn readable(repo: &Repository) -> Result<Vec<Kept>, Failure> {
+    let failed = git_failure("list the rescues", repo.path());
     let mut private = private_store::ids(repo)?;
     let mut found = Vec::new();
     for reference in repo.references_glob(&format!("{NAMESPACE}*")).map_err(&failed)? {
@@ -131,7 +139,7 @@ fn name(area: &mut WorkArea, repo: &Repository, id: &str, commit: Oid) -> Result
 
 /// Whether a rescue of the same HEAD has everything that is in the way.
 fn already_rescued(repo: &Repository, top: &Path, head: Option<Oid>, survey: &Survey) -> Result<bool, Failure> {
-    for kept in all(repo)? {
+    for kept in readable(repo)? {
         let Some(Ok(commit)) = kept.commit.map(|commit| repo.find_commit(commit)) else { continue };
         let Some(stash) = Stash::open(repo, &commit).filter(|stash| stash.is_of(head)) else { continue };
         let store = private_store::open(repo, &kept.id)?;

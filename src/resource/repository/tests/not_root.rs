@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::bench::{Bench, apply, copy, desired, plan};
+use super::bench::{Bench, apply, copy, desired, git, plan, write};
 
 const USER: u32 = 65_534;
 
@@ -113,4 +113,21 @@ fn a_file_that_cannot_be_read_is_an_error_before_anything_is_changed() {
     });
     assert!(text.contains("cannot read") && text.contains("permission denied"), "{text}");
     assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a1\n");
+}
+
+#[test]
+fn a_rescue_that_may_not_be_read_stops_no_update() {
+    let bench = Bench::new();
+    git(&bench.checkout(), &["update-ref", "refs/provision/rescue/old", "HEAD"]);
+    bench.push("more", &[("a", Some("a2\n"))]);
+    // With objects to fetch, git itself fails at such a ref.
+    git(&bench.checkout(), &["fetch", "-q"]);
+    write(&bench.checkout(), "a", Some("mine\n"));
+    let text = as_user(&bench, &|top| {
+        let old = top.join(".git/refs/provision/rescue/old");
+        fs::set_permissions(&old, fs::Permissions::from_mode(0)).unwrap();
+        assert!(Command::new("chown").arg("0:0").arg(&old).status().unwrap().success());
+    });
+    assert!(text.contains("answer: 1"), "{text}");
+    assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a2\n");
 }
