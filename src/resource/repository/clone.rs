@@ -209,7 +209,9 @@ fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<Strin
     let (default, fetched) =
         thread::join(|| remote::default_branch(&git, site.remote), || remote::download_all(&git, &site));
     fetched?;
-    let default = default.unwrap_or_else(|panic| resume_unwind(panic))?;
+    let default = default.unwrap_or_else(|panic| resume_unwind(panic));
+    // A host may refuse one of two connections at once, and what was fetched is worth another question.
+    let default = default.or_else(|_| remote::default_branch(&git, site.remote))?;
     // A clone has no reflogs of remote-tracking branches.
     let logs = repo.path().join("logs");
     unless_missing(fs::remove_dir_all(&logs)).map_err(io_failure("remove", &logs))?;

@@ -14,7 +14,8 @@ const USER: u32 = 65_534;
 #[test]
 #[ignore = "the other tests of this file start it"]
 fn child() {
-    let desired = desired(&std::env::current_dir().unwrap().join("checkout"));
+    let mut desired = desired(&std::env::current_dir().unwrap().join("checkout"));
+    desired.url = fs::read_to_string("url").ok();
     match plan(&desired).unwrap() {
         Ok(found) if fs::exists("apply").unwrap() => {
             println!("answer: {:?}", apply(&desired, "run-1").notes.len() + found.changes.len())
@@ -130,4 +131,23 @@ fn a_rescue_that_may_not_be_read_stops_no_update() {
     });
     assert!(text.contains("answer: 1"), "{text}");
     assert_eq!(fs::read_to_string(bench.checkout().join("a")).unwrap(), "a2\n");
+}
+
+#[test]
+fn a_clone_asks_once_more_for_the_default_branch() {
+    let bench = Bench::new();
+    let folder = bench.dir.path();
+    let remote = bench.remote();
+    fs::write(folder.join("url"), remote.display().to_string()).unwrap();
+    // It fails at the first question for HEAD, which it finds above itself.
+    let script = "#!/bin/sh\nabove=$(cut -d' ' -f4 /proc/$PPID/stat)\n\
+        if cat /proc/$PPID/cmdline /proc/$above/cmdline | grep -qa -e --symref && mkdir \"$HOME/failed\"; then exit 1; fi\n\
+        exec git-upload-pack \"$@\"\n";
+    fs::write(folder.join("flaky"), script).unwrap();
+    fs::set_permissions(folder.join("flaky"), fs::Permissions::from_mode(0o755)).unwrap();
+    let config = format!("[remote \"origin\"]\n\tuploadpack = {}/flaky\n", folder.display());
+    fs::write(folder.join(".gitconfig"), config).unwrap();
+    let text = as_user(&bench, &|top| fs::rename(top, top.with_file_name("earlier")).unwrap());
+    assert!(folder.join("failed").exists() && text.contains("answer: 1"), "{text}");
+    assert!(bench.checkout().join(".git/refs/remotes/origin/HEAD").exists());
 }
