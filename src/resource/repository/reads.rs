@@ -38,7 +38,7 @@ pub fn paths(url: Option<&str>, top: &Path, home: Option<&Path>, host: &dyn Host
             paths.extend(KnownHosts::of(home).paths().iter().cloned());
             let Some(home) = home else { continue };
             paths.extend(ssh_files(&remote.name, home, host));
-            paths.extend(configurations.iter().flat_map(|path| of_ssh_command(&text(path, host), home)));
+            paths.extend(configurations.iter().flat_map(|path| of_ssh_command(&text(path, host), top, home)));
         } else {
             paths.extend(of_home(&[".netrc", ".git-credentials", ".config/git/credentials"]));
         }
@@ -93,15 +93,16 @@ fn named_in(
     }
 }
 
-/// Returns the files that the user's command for ssh names, if the text of git's configuration sets one (core.sshCommand).
-fn of_ssh_command(config: &str, home: &Path) -> Vec<PathBuf> {
+/// Returns the files that the user's command for ssh names, if the text of git's configuration sets one (core.sshCommand). git runs
+/// it in the checkout.
+fn of_ssh_command(config: &str, top: &Path, home: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for command in values(config, "sshcommand") {
         let mut words = words(&command).into_iter();
         while let Some(word) = words.next() {
             let named = ["-i", "-F"].into_iter().find_map(|option| word.strip_prefix(option));
             let named = if named == Some("") { words.next() } else { named.map(str::to_owned) };
-            files.extend(named.map(|path| in_home(&path, home, home)));
+            files.extend(named.map(|path| in_home(&path, top, home)));
         }
     }
     files
@@ -252,7 +253,7 @@ mod tests {
                 "IdentityFile \"~/my key\" '~/other key'\nInclude more.conf /etc/x/*.conf\nInclude config\n",
             ),
             ("/home/u/.ssh/more.conf", "Host bastion\n IdentityFile ~/far\nHost h\n IdentityFile = ~/a=b\n"),
-            ("/home/u/.gitconfig", "[core]\n\tsshCommand = ssh -i ~/.ssh/deploy -F/srv/ssh.conf\n"),
+            ("/home/u/.gitconfig", "[core]\n\tsshCommand = ssh -i ~/.ssh/deploy -i near -F/srv/ssh.conf\n"),
             ("/srv/app/.git/config", "[core]\n\tsshCommand = \"ssh -i \\\"/srv/a key\\\" -4\"\n"),
         ]);
         for path in [
@@ -262,6 +263,7 @@ mod tests {
             "/home/u/a=b",
             "/etc/x",
             "/home/u/.ssh/deploy",
+            "/srv/app/near",
             "/srv/ssh.conf",
             "/srv/a key",
         ] {
