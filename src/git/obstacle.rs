@@ -392,7 +392,7 @@ impl Obstacle {
                 let why = match on_hfs {
                     true => "it means .git or .gitmodules on HFS+ (core.protectHFS)",
                     false => {
-                        "it leads out of the checkout, or means .git or .gitmodules on some file system, whatever core.protectNTFS is"
+                        "it leads out of the checkout, or means .git or .gitmodules on NTFS; provision refuses it even with core.protectNTFS=false"
                     }
                 };
                 Failure::new(format!("{what}: {why}")).hint("find out who can push to the remote")
