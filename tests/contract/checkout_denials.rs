@@ -445,6 +445,22 @@ fn parts_of_a_remote_on_the_host_that_the_user_may_not_read_are_named() {
         assert!(hint.starts_with(&named), "{named}: {plan}");
         host.root(&format!("chmod -R a+rX {remote}"));
     }
+    // What a fetch does not read is not the reason, and a symlink is followed.
+    host.root(&format!("mkdir {remote}/logs; chmod 700 {remote}/logs {remote}/hooks"));
+    for (broken, undone, words) in [
+        ("mv HEAD gone", "mv gone HEAD", "the repository does not exist"),
+        (
+            "cd ..; mv app.git real; ln -s real app.git; chmod go= real/objects",
+            "cd ..; chmod a+rX real/objects",
+            "may not read /srv/git/real/objects",
+        ),
+    ] {
+        host.root(&format!("cd {remote}; {broken}"));
+        let plan = host.run("plan").exits(1);
+        let hint = plan.step("step_planned", "code")["hint"].as_str().unwrap().to_owned();
+        assert!(hint.contains(words), "{words}: {hint}");
+        host.root(&format!("cd {remote}; {undone}"));
+    }
     host.converges();
 }
 
