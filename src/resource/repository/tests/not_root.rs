@@ -126,7 +126,7 @@ fn a_rescue_that_may_not_be_read_stops_no_update() {
     write(&bench.checkout(), "a", Some("mine\n"));
     let text = as_user(&bench, &|top| {
         let old = top.join(".git/refs/provision/rescue/old");
-        fs::set_permissions(&old, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&old, fs::Permissions::from_mode(0o000)).unwrap();
         assert!(Command::new("chown").arg("0:0").arg(&old).status().unwrap().success());
     });
     assert!(text.contains("answer: 1"), "{text}");
