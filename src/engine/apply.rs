@@ -173,7 +173,7 @@ impl StepRun {
         if provisional {
             self.cx.targets.forget(self.step()).await;
         }
-        let Some(now) = self.decide_unless_stopped().await else {
+        let Some(now) = self.decide_unless_stopped(provisional).await else {
             return StepResult::of(Finished::Skipped, Some(Failure::new("the run was stopped before this step")));
         };
         let now = (self.cx.admit)(self.step(), now);
@@ -200,11 +200,14 @@ impl StepRun {
     }
 
     /// Plans the step again. Returns `None` if a signal comes first, because a host can be slow to answer.
-    async fn decide_unless_stopped(&self) -> Option<Verdict> {
+    async fn decide_unless_stopped(&self, provisional: bool) -> Option<Verdict> {
         let (targets, steps, index) = (Arc::clone(&self.cx.targets), Arc::clone(&self.cx.steps), self.index);
         // A separate task: cancelling a worker's request halfway would break the requests after it.
         let planning = tokio::spawn(Span::current().instrument(async move {
-            let observed = plan_step(&targets, &steps[index]).await;
+            let mut observed = plan_step(&targets, &steps[index]).await;
+            if provisional {
+                observed = observed.beside_paths(index, &steps);
+            }
             observed.beside_others(&targets, index, &steps)
         }));
         tokio::select! {

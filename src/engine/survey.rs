@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 
 use super::event::{Certainty, Event, Planned, StepPlanned};
 use super::targets::Targets;
+use crate::host::fs::Locator;
 use crate::host::secret::SecretError;
-use crate::plan::claim::Claim;
-use crate::plan::conflict::{self, Conflict};
+use crate::plan::claim::{Claim, Claims, Unseen};
+use crate::plan::conflict::{self, Conflict, conflicts};
 use crate::plan::graph::{Graph, Reason};
 use crate::resource::Step;
 use crate::resource::{Action, AnyChange, Description, Diff, Effect};
@@ -157,6 +158,32 @@ impl Observed {
             _ => Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other"))
                 .hint("remove one of the two steps, or use a different name in one of the two files"),
         })
+    }
+
+    /// Takes the paths of earlier steps into account that lead to the same place, now that other steps have made the way: a checkout
+    /// can bring symlinks.
+    pub fn beside_paths(self, index: usize, steps: &[Step]) -> Self {
+        let paths = |step: &Step| {
+            let mut claims = step.resource.claims(&Unseen);
+            claims.owns.retain(|claim| matches!(claim, Claim::File(_) | Claim::Directory { .. }));
+            claims
+        };
+        let (locator, own) = (Locator::default(), paths(&steps[index]));
+        if own.owns.is_empty() || !matches!(self.verdict, Verdict::Decided(_)) {
+            return self;
+        }
+        let located = |claims: &Claims| claims.locate(&locator, &|_| None);
+        let own_located = located(&own);
+        let same = steps[..index].iter().find_map(|step| {
+            let theirs = paths(step);
+            let both = [located(&theirs), own_located.clone()];
+            let found = conflicts(&[theirs, own.clone()], &both).into_iter().next()?;
+            Some((&step.id, found.claim))
+        });
+        let Some((id, claim)) = same else { return self };
+        let failure = Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other"));
+        let verdict = Verdict::Blocked(failure.hint("remove one of the two steps, or correct one of the two paths"));
+        Self { verdict, ..self }
     }
 }
 

@@ -296,6 +296,26 @@ fn a_path_through_a_symlink_counts_as_nested() {
     refuses(&sandbox, &["`c` and `d` both own P in /srv/app/dc.yml"]);
 }
 
+/// A clone can bring the symlink that makes two paths one.
+#[test]
+fn a_second_way_to_one_path_that_a_clone_brings_is_blocked() {
+    let sandbox = host(
+        "
+  - { id: r, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+  - { id: f, file: { path: /srv/app/real/x, content: first } }
+  - { id: g, file: { path: /srv/app/link/x, content: second } }
+  - { id: h, file: { path: /srv/app/link/y, content: third } }
+",
+    );
+    remote(&sandbox, "mkdir real; echo 1 > real/keep; ln -s real link");
+    let outcome = apply(&sandbox).exits(1);
+    let expected = [("r", "changed"), ("f", "changed"), ("g", "blocked"), ("h", "changed")];
+    assert_eq!(outcome.outcomes(), expected.map(|(step, outcome)| (step.into(), outcome.into())));
+    assert!(outcome.stdout.contains("this step and `f` both own /srv/app/link/x"), "{outcome}");
+    assert_eq!(sandbox.read("/srv/app/real/x"), "first");
+    refuses(&sandbox, &["`f` and `g` both own /srv/app/"]);
+}
+
 #[test]
 fn one_path_in_two_spellings_is_refused() {
     for other in ["/srv/a/", "//srv/a", "/srv/./a", "/srv/link", "/srv/sub/../a", "/srv/mounted"] {

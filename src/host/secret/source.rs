@@ -134,13 +134,21 @@ impl SecretSource {
             Origin::Nothing(_) => "cat /path/to/secret".to_owned(),
         };
         if let Some(pointer) = &self.pointer {
-            let path = serde_json::Value::from(pointer.tokens()).to_string();
-            line.push_str(&format!(" | jq -r {}", shell_word(format!("getpath({path})"))));
+            line.push_str(&format!(" | jq -r {}", shell_word(jq_filter(&pointer.tokens()))));
         }
         if self.encoding.is_some() {
             line.push_str(" | base64 -d");
         }
         line
+    }
+}
+
+/// Returns the filter of jq(1) for the tokens of a JSON pointer. Only the value tells whether digits are a key or an index.
+fn jq_filter(tokens: &[String]) -> String {
+    let path = serde_json::Value::from(tokens).to_string();
+    match tokens.iter().any(|token| token.parse::<usize>().is_ok()) {
+        true => format!("reduce {path}[] as $key (.; if type == \"array\" then .[$key | tonumber] else .[$key] end)"),
+        false => format!("getpath({path})"),
     }
 }
 
@@ -401,6 +409,24 @@ mod tests {
         assert_eq!(read("source: { env: ~ }"), plain(Origin::Nothing(Word::Env)));
         for none in ["{}", "source: null"] {
             assert_eq!(read(none), Ok(None), "{none}");
+        }
+    }
+
+    #[test]
+    fn manual_lines_print_the_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a b.json");
+        std::fs::write(&path, r#"{ "a b": ["x", { "0": "it's" }], "c/d": "aGk=" }"#).unwrap();
+        let file = path.display();
+        for (rest, printed) in [
+            ("json: /a b/1/0", "it's\n"),
+            ("json: /a b/0", "x\n"),
+            ("json: /c~1d", "aGk=\n"),
+            ("json: /c~1d, encoding: base64", "hi"),
+        ] {
+            let line = read(&format!("source: {{ file: \"{file}\", {rest} }}")).unwrap().unwrap().manual();
+            let output = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), printed, "{line}: {output:?}");
         }
     }
 
