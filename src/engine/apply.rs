@@ -18,8 +18,8 @@ use crate::resource::{AnyChange, Description, Diff, Rescue, RescueAnswer, Rescue
 use crate::resource::{Site, Step};
 use crate::telemetry::spans::{self, Span};
 
-/// Returns the command line that restores the rescue with the given id.
-pub type RestoreCommand = dyn Fn(&str) -> String + Send + Sync;
+/// Returns the command line that restores a rescue.
+pub type RestoreCommand = dyn Fn(&Rescue) -> String + Send + Sync;
 
 /// What all steps of an apply share.
 #[derive(Clone)]
@@ -391,8 +391,7 @@ impl StepRun {
 
     fn finish(&self, end: &StepResult) {
         let failure = end.failure.clone();
-        let restorable = end.rescues.iter().filter(|rescue| rescue.way_back.is_none());
-        let rescues: Vec<String> = restorable.map(|rescue| rescue.id.clone()).collect();
+        let restorable: Vec<&Rescue> = end.rescues.iter().filter(|rescue| rescue.way_back.is_none()).collect();
         self.cx.sink.event(&Event::StepFinished(StepFinished {
             drift: end.drift.clone(),
             reason: failure.as_ref().map(|failure| failure.message.clone()),
@@ -400,8 +399,8 @@ impl StepRun {
             why: why(self.step(), matches!(end.outcome, Finished::Drifted | Finished::Blocked | Finished::Failed)),
             notes: end.notes.clone(),
             warnings: end.warnings.clone(),
-            restore_commands: rescues.iter().map(|id| (self.cx.restore)(id)).collect(),
-            rescues,
+            restore_commands: restorable.iter().map(|rescue| (self.cx.restore)(rescue)).collect(),
+            rescues: restorable.iter().map(|rescue| rescue.id.clone()).collect(),
             ways_back: end.rescues.iter().filter_map(|rescue| rescue.way_back.clone()).collect(),
             restoring_undoes: end.rescues.iter().filter_map(|rescue| rescue.undoes.clone()).collect(),
             ..StepFinished::of(&self.step().id, self.step().resource.kind(), end.outcome)

@@ -27,6 +27,9 @@ pub struct Rescue {
     /// What restoring it undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<String>,
+    /// A new directory for its files, if something else is in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<PathBuf>,
 }
 
 /// A request to a step that may keep rescues.

@@ -536,3 +536,24 @@ fn apply_says_what_restoring_a_rescue_undoes() {
     let done = host.run("apply --yes").exits(0);
     assert_eq!(done.step("step_finished", "code")["restoring_undoes"], serde_json::json!([]), "{done}");
 }
+
+/// A rescued file cannot return where HEAD has something else, so the printed command writes it to a new directory.
+#[test]
+fn the_printed_command_writes_rescued_files_elsewhere_if_their_place_is_taken() {
+    for (mine, push) in [
+        ("d/mine", "git rm -qr d; echo 2 > d"),
+        ("d/mine", "git rm -qr d; ln -s a.txt d"),
+        ("a.txt", "git rm -q a.txt; mkdir a.txt; echo 2 > a.txt/f"),
+    ] {
+        let host = Host::new();
+        host.git(&format!("echo mine > app/{mine}"));
+        host.push(push);
+        let done = host.run("apply --yes").exits(0);
+        let finished = done.step("step_finished", "code");
+        let printed = finished["restore_commands"][0].as_str().unwrap_or_else(|| panic!("{push}: {done}")).to_owned();
+        let pasted = printed.replace("provision rescue", &format!("{PROVISION} rescue"));
+        let written = host.git(&pasted);
+        let to = printed.split_once(" --to ").unwrap_or_else(|| panic!("{printed}")).1;
+        assert_eq!(host.git(&format!("cat {to}/{mine}")), "mine\n", "{printed}: {written}");
+    }
+}

@@ -35,7 +35,7 @@ use crate::plan::graph::Graph;
 use crate::plan_file::PlanFile;
 use crate::resource::Step;
 use crate::telemetry::spans::{self, Span};
-use crate::text::file_word;
+use crate::text::{file_word, shell_word};
 
 pub use super::saved::show_saved;
 pub use error::NotPrepared;
@@ -357,7 +357,10 @@ impl Run {
             true => String::new(),
             false => inputs.restore_arguments(&plan_file),
         });
-        Arc::new(move |id| format!("provision rescue restore {file} {id}{}", *arguments))
+        Arc::new(move |rescue| {
+            let to = rescue.elsewhere.as_ref().map(|to| format!(" --to {}", shell_word(to))).unwrap_or_default();
+            format!("provision rescue restore {file} {}{}{to}", rescue.id, *arguments)
+        })
     }
 
     /// Ends a run that cannot go ahead, before anything was changed.

@@ -136,6 +136,7 @@ pub(super) fn list(cx: &ExecuteContext, path: &AbsolutePath) -> Result<Vec<Rescu
             way_back: None,
             delete: format!("rm {}", shell_word(place)),
             undoes: Some(format!("restoring it undoes what was written to {path} since")),
+            elsewhere: None,
             id,
         }
     };

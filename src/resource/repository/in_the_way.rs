@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use git2::{ObjectType, Tree};
+use git2::{ObjectType, Repository, Tree};
 
 use super::opened::RescueContents;
 use crate::failure::Failure;
@@ -62,6 +62,13 @@ pub fn failure(
         hints.push(format!("and {more} more"));
     }
     Failure::new(message).hint(hints.join("; "))
+}
+
+/// Returns whether HEAD has something else in place of a file of the rescue.
+pub fn is_replaced(repo: &Repository, held: &RescueContents) -> bool {
+    let head = repo.head().and_then(|head| head.peel_to_tree()).ok();
+    let mut written = held.files.iter().filter(|(_, blob)| blob.is_some());
+    written.any(|(path, _)| replaced_in_head(head.as_ref(), &Newer { path, staged: false }).is_some())
 }
 
 /// The hint for a path that is something else in HEAD.

@@ -151,6 +151,7 @@ impl Rescues for Repository {
                     way_back: rescue.way_back,
                     delete: rescue.delete,
                     undoes: rescue.undoes,
+                    elsewhere: rescue.elsewhere,
                 });
                 RescueAnswer::List(rescues.collect())
             }

@@ -38,6 +38,9 @@ pub struct Rescue {
     /// What restoring it now would undo, if that was found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<String>,
+    /// A new directory for its files, if HEAD has something else in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<PathBuf>,
 }
 
 /// What a rescue has.
@@ -138,6 +141,7 @@ impl<'a> Opened<'a> {
             reference,
             files: files.unwrap_or_default(),
             undoes: None,
+            elsewhere: None,
         })
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use git2::{DiffOptions, ObjectType, Repository, Sort};
 
 use super::access::{self, Access};
+use super::in_the_way;
 use super::opened::{Opened, Rescue, RescueContents};
 use super::private_store;
 use super::rescue::all;
@@ -22,6 +23,7 @@ use crate::git::tree::{Blob, subject};
 use crate::git::work_area::WorkArea;
 use crate::git::worktree::{remove_empty, remove_empty_parents};
 use crate::git::{RepoPath, index};
+use crate::host::fs::free_name;
 use crate::resource::{Extraction, RescueAnswer, Restoring};
 use crate::text::shell_word;
 
@@ -35,16 +37,28 @@ pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
     let repo = open(path)?;
     let describe = |kept| {
         let found = Opened::open(&repo, path, kept)?;
-        Ok(Rescue { undoes: undoes(&repo, path, &found), ..found.describe(path)? })
+        Ok(with_restore(&repo, path, &found, found.describe(path)?))
     };
     all(&repo)?.into_iter().map(describe).collect()
 }
 
-/// Returns what restoring a rescue now would undo. One that cannot be restored now undoes nothing.
-fn undoes(repo: &Repository, path: &Path, found: &Opened<'_>) -> Option<String> {
-    let held = found.contents(path).ok()??;
-    let plan = RestorePlan::find(repo, path, &held, &[]).ok()?;
-    undone::names(found, &plan).ok()?.map(|names| format!("restoring it undoes what was committed since in {names}"))
+/// Adds what restoring a rescue now would undo, or that its files have to be written elsewhere. One that cannot be restored now
+/// undoes nothing.
+fn with_restore(repo: &Repository, path: &Path, found: &Opened<'_>, rescue: Rescue) -> Rescue {
+    let Ok(Some(held)) = found.contents(path) else { return rescue };
+    match RestorePlan::find(repo, path, &held, &[]) {
+        Ok(plan) => {
+            let names = undone::names(found, &plan).ok().flatten();
+            let undoes = names.map(|names| format!("restoring it undoes what was committed since in {names}"));
+            Rescue { undoes, ..rescue }
+        }
+        Err(_) => {
+            // Every user can create a directory there.
+            let elsewhere = || free_name(&Path::new("/tmp").join(&rescue.id), "rescued");
+            let elsewhere = in_the_way::is_replaced(repo, &held).then(elsewhere);
+            Rescue { elsewhere, ..rescue }
+        }
+    }
 }
 
 /// Shows a rescue: what it is, and its difference as a patch for `git apply`, binary files included.
