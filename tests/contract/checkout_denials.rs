@@ -557,3 +557,17 @@ fn the_printed_command_writes_rescued_files_elsewhere_if_their_place_is_taken() 
         assert_eq!(host.git(&format!("cat {to}/{mine}")), "mine\n", "{printed}: {written}");
     }
 }
+
+/// Only the files undo something, so what they undo is not said of the commits.
+#[test]
+fn what_a_restore_undoes_is_below_its_own_command() {
+    let host = Host::new();
+    host.git("sed -i 's/branch: main/&, local_commits: rescue_and_reset/' m.yaml");
+    host.git("cd app; git checkout -q --detach; git commit -qm own --allow-empty; echo mine > a.txt");
+    host.push("echo 2 > a.txt");
+    let done =
+        host.sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} apply m.yaml --yes")]).run().exits(0);
+    let at = |text: &str| done.stdout.find(text).unwrap_or_else(|| panic!("{text}: {done}"));
+    let (branch, restore, undoes) = (at("git -C"), at("rescue restore"), at("restoring it undoes"));
+    assert!(branch < restore && restore < undoes, "{done}");
+}

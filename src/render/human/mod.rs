@@ -368,7 +368,8 @@ impl State {
                 }
             }
         }
-        for back in restore_commands.iter().chain(&finished.ways_back) {
+        // What a restore undoes is below its command.
+        for back in finished.ways_back.iter().chain(restore_commands) {
             out += &screen.way_back(back);
         }
         for text in &finished.restoring_undoes {
