@@ -46,10 +46,23 @@ pub fn notes(found: &Opened<'_>, plan: &RestorePlan<'_>, top: &Path) -> Result<V
     let stashes = found.stashes()?;
     let undone = paths(found, plan)?;
     let (Some(head), Some(names)) = (head(found), named(&undone)) else { return Ok(Vec::new()) };
-    let diff = Some(&undone).filter(|undone| undone.len() <= NAMED);
-    let diff = diff.map(|undone| git_with_paths(top, "diff HEAD", undone));
-    let diff = diff.unwrap_or_else(|| format!("git -C {} diff HEAD", shell_word(top)));
-    let mut notes = vec![format!("this undoes what was committed since the rescue in {names}; `{diff}` shows it")];
+    let mut note = format!("this undoes what was committed since the rescue in {names}");
+    // Git compares HEAD with no file that neither HEAD nor the index has.
+    let is_staged = |path: &RepoPath| plan.staged.iter().any(|(staged, blob)| *staged == path && blob.is_some());
+    let (compared, deleted): (Vec<RepoPath>, Vec<RepoPath>) =
+        undone.into_iter().partition(|path| blob_in(&head, path).is_some() || is_staged(path));
+    if !compared.is_empty() {
+        let diff = if compared.len() <= NAMED {
+            git_with_paths(top, "diff HEAD", &compared)
+        } else {
+            format!("git -C {} diff HEAD", shell_word(top))
+        };
+        note += &format!("; `{diff}` shows it");
+    }
+    if let Some(deleted) = named(&deleted) {
+        note += &format!("; HEAD no longer has {deleted}");
+    }
+    let mut notes = vec![note];
     if let ([stash], Some(commit)) = (&stashes[..], &found.commit)
         && stash.untracked.is_none()
     {

@@ -60,8 +60,7 @@ fn a_restore_names_what_it_undoes_and_offers_to_merge() {
 #[test]
 fn every_change_that_a_restore_undoes_is_named() {
     for (mine, theirs) in [
-        // Deleted upstream, deleted here, and a file that upstream has begun to track.
-        (("f", Some("mine\n")), ("f", None)),
+        // Deleted here, and a file that upstream has begun to track.
         (("f", None), ("f", Some("theirs\n"))),
         (("new", Some("mine\n")), ("new", Some("theirs\n"))),
         (("f", Some("-> g")), ("f", Some("theirs\n"))),
@@ -70,8 +69,36 @@ fn every_change_that_a_restore_undoes_is_named() {
         let (paths, notes) = restore_with_notes(&bench.checkout(), "run-1").unwrap();
         assert_eq!(paths.len(), 1, "{mine:?}");
         assert!(notes[0].contains(&format!("since the rescue in {}; ", mine.0)), "{mine:?} {notes:?}");
-        assert!(paste(&notes[0], 0).status.success(), "{notes:?}");
+        let shown = paste(&notes[0], 0);
+        assert!(shown.status.success() && !shown.stdout.is_empty(), "{notes:?} {shown:?}");
     }
+}
+
+/// Git shows no difference of a file that it does not track.
+#[test]
+fn a_restored_file_that_upstream_has_deleted_is_named_without_a_diff() {
+    let undone = "this undoes what was committed since the rescue in";
+    let bench = rescued(&[("f", Some("mine\n"))], &[("f", None)]);
+    let (_, notes) = restore_with_notes(&bench.checkout(), "run-1").unwrap();
+    assert_eq!(notes[0], format!("{undone} f; HEAD no longer has f"));
+    let mine = Some("mine\n");
+    let bench = rescued(&[("f", mine), ("g", mine)], &[("f", None), ("g", Some("theirs\n"))]);
+    let (_, notes) = restore_with_notes(&bench.checkout(), "run-1").unwrap();
+    assert!(notes[0].starts_with(&format!("{undone} f, g; ")) && notes[0].ends_with("; HEAD no longer has f"));
+    let shown = String::from_utf8(paste(&notes[0], 0).stdout).unwrap();
+    assert!(notes[0].contains("-- g`") && shown.contains("-theirs"), "{notes:?} {shown}");
+    // What was staged is staged again.
+    let bench = Bench::new();
+    bench.push("base", &[("f", Some(FIVE)), ("g", Some(FIVE))]);
+    apply(&bench.desired(), "run-0");
+    let top = bench.checkout();
+    write(&top, "f", mine);
+    git(&top, &["add", "f"]);
+    bench.push("theirs", &[("f", None)]);
+    apply(&bench.desired(), "run-1");
+    let (_, notes) = restore_with_notes(&top, "run-1").unwrap();
+    let shown = String::from_utf8(paste(&notes[0], 0).stdout).unwrap();
+    assert!(shown.contains("+mine") && !notes[0].contains("no longer"), "{notes:?} {shown}");
 }
 
 #[test]
