@@ -148,10 +148,16 @@ fn overridden(
         let found = service.environment.get(&step.variable);
         found.and_then(Option::as_ref).is_some_and(|found| found.as_str() == value)
     };
-    let without = meant.iter().filter(|name| model.services.get(*name).is_some_and(|service| !arrives(service)));
-    let mut places: BTreeMap<&str, Vec<String>> = without.map(|name| (name.as_str(), Vec::new())).collect();
+    // Another file may extend a service of the step's file under another name.
+    let file = normal(&step.file);
+    let is_meant = |name: &str| {
+        let mut parts = model.parts.get(name).into_iter().flatten();
+        parts.any(|parts| parts.iter().find(|(path, _)| *path == file).is_some_and(|(_, part)| meant.contains(part)))
+    };
+    let without = model.services.iter().filter(|(name, service)| is_meant(name) && !arrives(service));
+    let mut places: BTreeMap<&str, Vec<String>> = without.map(|(name, _)| (name.as_str(), Vec::new())).collect();
     let others = if places.is_empty() { &[] } else { project.read.as_slice() };
-    for path in others.iter().filter(|path| **path != normal(&step.file)) {
+    for path in others.iter().filter(|path| **path != file) {
         let text = read(path).ok().flatten();
         let Some(document) = text.and_then(|text| document::parse(&text).ok()) else { continue };
         let at = |place: &str, line| format!("{} of {}", diff::place_at(place, line), escape_path(path));

@@ -34,7 +34,12 @@ pub struct Model {
     pub order: Vec<String>,
     /// The compose files that were read, including extended and included ones.
     pub files: Vec<PathBuf>,
+    /// For each service, what it is in each of the merged files.
+    pub parts: BTreeMap<String, Vec<Parts>>,
 }
+
+/// A service and those that it extends, the nearest first, each with its file.
+pub type Parts = Vec<(PathBuf, String)>;
 
 /// A service. Two are equal if Compose makes the same containers from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +63,13 @@ pub struct ProjectError {
 /// # Errors
 /// One of its compose files cannot be read.
 pub fn load(folder: &Path, files: &[PathBuf], home: Option<&Path>, read: Read<'_>) -> Result<Model, ProjectError> {
-    let mut loader = Loader { read, home, files: Vec::new(), order: Vec::new(), values: 0 };
+    let mut loader = Loader { read, home, files: Vec::new(), order: Vec::new(), parts: BTreeMap::new(), values: 0 };
     // Paths begin at the first file, and `.env` is in the folder of the command.
     let paths = files.first().and_then(|file| file.parent()).unwrap_or(folder);
     let services = loader.group(files, paths, &env_values(&folder.join(".env"), read), 0)?;
     let mut seen = HashSet::new();
     loader.order.retain(|name| services.contains_key(name) && seen.insert(name.clone()));
-    Ok(Model { services, order: loader.order, files: loader.files })
+    Ok(Model { services, order: loader.order, files: loader.files, parts: loader.parts })
 }
 
 /// The variables of an `.env` file. It has none if it cannot be read.
@@ -78,6 +83,7 @@ struct Loader<'a> {
     home: Option<&'a Path>,
     files: Vec<PathBuf>,
     order: Vec<String>,
+    parts: BTreeMap<String, Vec<Parts>>,
     values: usize,
 }
 
@@ -86,7 +92,7 @@ struct File<'a> {
     path: PathBuf,
     folder: &'a Path,
     services: BTreeMap<String, Tree>,
-    extended: BTreeMap<String, Tree>,
+    extended: BTreeMap<String, (Tree, Parts)>,
 }
 
 impl Service {
@@ -149,7 +155,8 @@ impl Loader<'_> {
             let mut file = self.file(path, folder, &document, env)?;
             self.order.extend(occurrences::services(&document).into_iter().map(|(name, _)| name.to_owned()));
             for name in file.services.keys().cloned().collect::<Vec<_>>() {
-                let over = self.extend(&mut file, &name, env, 0)?;
+                let (over, parts) = self.extend(&mut file, &name, env, 0)?;
+                self.parts.entry(name.clone()).or_default().push(parts);
                 let merged = match services.remove(&name) {
                     Some(beneath) => beneath.overlay(over, &mut Vec::new()),
                     None => over.settle(),
@@ -236,8 +243,14 @@ impl Loader<'_> {
         Ok(File { path: path.to_owned(), folder, services, extended: BTreeMap::new() })
     }
 
-    /// A service over the one that it extends.
-    fn extend(&mut self, file: &mut File<'_>, name: &str, env: &Values, depth: usize) -> Result<Tree, ProjectError> {
+    /// A service over the one that it extends, and all services that it is made of.
+    fn extend(
+        &mut self,
+        file: &mut File<'_>,
+        name: &str,
+        env: &Values,
+        depth: usize,
+    ) -> Result<(Tree, Parts), ProjectError> {
         if let Some(known) = file.extended.get(name) {
             return Ok(known.clone());
         }
@@ -249,6 +262,7 @@ impl Loader<'_> {
             return Err(error(format!("it has no service {name}, which another one extends")));
         };
         let mut tree = tree.clone();
+        let mut parts = vec![(file.path.clone(), name.to_owned())];
         let extends = match &mut tree {
             Tree::Map(map) => map.remove("extends"),
             _ => None,
@@ -256,7 +270,7 @@ impl Loader<'_> {
         if let Some(extends) = extends
             && let Some(base) = extends.text_or("service")
         {
-            let base = match extends.get("file").and_then(Tree::text) {
+            let (base, parts_of_base) = match extends.get("file").and_then(Tree::text) {
                 None => self.extend(file, base, env, depth + 1)?,
                 Some(other) => {
                     let path = normal(&file.folder.join(other));
@@ -266,6 +280,7 @@ impl Loader<'_> {
                     self.extend(&mut other, base, env, depth + 1)?
                 }
             };
+            parts.extend(parts_of_base);
             let beneath = base.settle().unwrap_or(Tree::Null);
             tree = beneath.overlay(tree, &mut Vec::new()).unwrap_or(Tree::Null);
         }
@@ -273,8 +288,8 @@ impl Loader<'_> {
         if self.values > MAX_VALUES {
             return Err(ProjectError { path: file.path.clone(), why: "its services are too large".to_owned() });
         }
-        file.extended.insert(name.to_owned(), tree.clone());
-        Ok(tree)
+        file.extended.insert(name.to_owned(), (tree.clone(), parts.clone()));
+        Ok((tree, parts))
     }
 
     /// Makes the paths of a list of mounts or files, or of the definitions of secrets, absolute.

@@ -299,6 +299,53 @@ fn a_file_that_includes_is_warned_of_and_commanded() {
     assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("s3cr3t"));
 }
 
+/// A service of the file is extended by one with another name, which Compose gives the values of its own `.env`.
+#[test]
+fn an_extending_service_that_does_not_get_the_value_is_warned_of() {
+    let web = |base: &str, more: &str| format!("services:\n  web: {{ extends: {{ {base} }}{more} }}\n");
+    let base = |environment: &str| format!("services:\n  b: {{ image: x, environment: {{ {environment} }} }}\n");
+    let (below, own) = ("file: base/common.yml, service: b", ", environment: { PW: own }");
+    let chain = "services:\n  a: { extends: { file: common.yml, service: b } }\n";
+    for (file, extends, more, env, is_warned) in [
+        ("PW: '${PW}'", below, "", "PW=y", true),
+        ("PW: '${PW}'", below, "", "", true),
+        ("PW: '${PW}'", "file: base/chain.yml, service: a", "", "PW=y", true),
+        ("PW: old", below, "", "PW=y", false),
+        ("PW: old", below, own, "", true),
+        ("PW: old", "file: base/chain.yml, service: a", "", "", false),
+    ] {
+        let folder = Folder::new(
+            &[
+                ("base/common.yml", &base(file)),
+                ("base/.env", "PW=x\n"),
+                ("base/chain.yml", chain),
+                ("compose.yaml", &web(extends, more)),
+                (".env", &format!("{env}\n")),
+            ],
+            None,
+        );
+        assert_eq!(!folder.plan().unwrap().warnings.is_empty(), is_warned, "{file} {extends} {more}");
+        assert_warning_matches_compose(&folder, "");
+    }
+    // The nearest service of the file decides.
+    let two = "services:\n  b: { image: x, environment: { PW: old } }\n  m: { extends: b, environment: { PW: own } }\n";
+    let web_of_m = web("file: common.yml, service: m", "");
+    let folder = Folder::new(&[("common.yml", two), ("compose.yaml", &web_of_m)], Some("b"));
+    assert_eq!(folder.plan().unwrap().warnings, Vec::<String>::new());
+    // A service of the project that only has the same name does not get the value by right.
+    let folder = Folder::new(
+        &[
+            ("common.yml", LITERAL),
+            (
+                "compose.yaml",
+                "services:\n  api: { extends: { file: common.yml, service: web } }\n  web: { image: y }\n",
+            ),
+        ],
+        None,
+    );
+    assert_eq!(folder.plan().unwrap().warnings, Vec::<String>::new());
+}
+
 #[test]
 fn the_command_is_that_of_the_whole_project() {
     let prod = "services: { web: { ports: ['80:80'], restart: always } }\n";
