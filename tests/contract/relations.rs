@@ -185,6 +185,27 @@ fn directories_three_levels_deep_keep_their_owners() {
     }
 }
 
+/// The later step acts as the owner, so another owner would be no remedy.
+#[test]
+fn a_directory_that_locks_its_owner_out_is_named() {
+    for mode in ["0000", "0600"] {
+        let sandbox = host(&format!(
+            "
+  - {{ id: d, run_as: ubuntu, directory: {{ path: /home/ubuntu/d, mode: \"{mode}\" }} }}
+  - {{ id: f, run_as: ubuntu, file: {{ path: /home/ubuntu/d/sub/f, content: x }} }}
+"
+        ));
+        let failed = apply(&sandbox).exits(1);
+        let hint = failed.step("step_finished", "f")["hint"].as_str().unwrap_or_default().to_owned();
+        assert!(hint.contains("`chmod u+rx /home/ubuntu/d`; if a step sets its mode"), "{mode}: {failed}");
+        sandbox.bash("ubuntu", "chmod 700 ~/d; mkdir -p ~/d/sub; chmod 0 ~/d/sub");
+        write_plan(&sandbox, "  - { id: f, run_as: ubuntu, file: { path: /home/ubuntu/d/sub/f, content: x } }\n");
+        let failed = apply(&sandbox).exits(1);
+        sandbox.bash("ubuntu", "chmod u+rx ~/d/sub");
+        assert!(failed.all().contains("chmod u+rx /home/ubuntu/d/sub"), "{failed}");
+    }
+}
+
 const TWO_FILES: &str = "
   - { id: one, compose_env: { file: /srv/app/c1.yml, variable: PW, value: { env: PW1 } } }
   - { id: two, compose_env: { file: /srv/app/c2.yml, variable: PW, value: { env: PW2 } } }

@@ -31,7 +31,16 @@ impl Error {
                 "in a user namespace, the number may not be mapped: see /proc/self/uid_map and /proc/self/gid_map"
                     .into(),
             ),
-            Errno::ACCESS | Errno::PERM => Some("run the step as the owner, or with run_as: root".into()),
+            Errno::ACCESS | Errno::PERM => Some(closed_above(path).map_or_else(
+                || "run the step as the owner, or with run_as: root".into(),
+                |closed| {
+                    let open = format!("chmod u+rx {}", shell_word(closed));
+                    format!(
+                        "let the owner of {} in: `{open}`; if a step sets its mode, correct it",
+                        escape_path(closed)
+                    )
+                },
+            )),
             Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again".into()),
             Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again".into()),
             Errno::FBIG => Some("raise the limit on file sizes (`ulimit -f unlimited`), then run again".into()),
@@ -135,4 +144,13 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self { message: error.to_string(), hint: error.hint().map(str::to_owned) }
     }
+}
+
+/// Returns the directory above a path that does not let the acting user in, if that is its owner.
+fn closed_above(path: &Path) -> Option<&Path> {
+    const ENTER: u32 = 0o100;
+    // What is below a closed directory cannot be looked at.
+    let mut above = path.ancestors().skip(1);
+    let (nearest, stat) = above.find_map(|above| Some((above, rustix::fs::lstat(above).ok()?)))?;
+    (stat.st_uid == acting_ids().0 && stat.st_mode & ENTER == 0).then_some(nearest)
 }
