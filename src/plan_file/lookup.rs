@@ -43,6 +43,9 @@ pub(super) trait Scope: fmt::Debug + Send + Sync {
     /// The variables that the plan file declares.
     fn declared(&self) -> Vec<&str>;
 
+    /// Whether the plan file declares a variable.
+    fn is_declared(&self, name: &str) -> bool;
+
     /// Whether a variable may hold a secret, by its name or by what went into it.
     fn is_telling(&self, name: &str) -> bool;
 
@@ -288,7 +291,7 @@ impl Lookup {
     }
 
     fn is_declared(&self, name: &str) -> bool {
-        self.scope.declared().contains(&name)
+        self.scope.is_declared(name)
     }
 
     fn unknown_function(&self, name: &str, part: &Range<usize>) -> Diagnostic {

@@ -243,10 +243,7 @@ impl PlanFile {
     pub fn validate(&self, inputs: &Inputs) -> Result<(), Diagnostics> {
         let mut problems = self.check_inputs(inputs, &Selection::default());
         let evaluator = self.evaluator(inputs);
-        let of_urls = evaluator.of_urls();
-        for node in self.vars.values() {
-            problems.extend(of_urls.node(node).err());
-        }
+        problems.extend(evaluator.of_urls().problems_of_variables());
         let origins = self.origins(inputs);
         let mut specs = Vec::new();
         for (name, node) in &self.connections {

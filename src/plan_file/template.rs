@@ -65,6 +65,8 @@ pub(super) struct Templates {
     known: Arc<Mutex<BTreeMap<String, Node>>>,
     /// Those of them that may hold a secret, by what went into them.
     telling: Arc<Mutex<BTreeSet<String>>>,
+    /// Variables that lead to variables that need each other.
+    entangled: Arc<Mutex<BTreeSet<String>>>,
     /// The environment variables that are sources of secrets.
     secret_sources: Arc<BTreeSet<String>>,
     url_secrets: Arc<UrlSecrets>,
@@ -89,6 +91,7 @@ impl Evaluator {
             stand_in: None,
             known: Arc::default(),
             telling: Arc::default(),
+            entangled: Arc::default(),
             secret_sources: Arc::default(),
             url_secrets: Arc::default(),
         }))
@@ -152,6 +155,25 @@ impl Evaluator {
         self.0.node(node, &mut Vec::new())
     }
 
+    /// Returns the problems of the variables. Variables that need each other are one problem, however many they are.
+    pub fn problems_of_variables(&self) -> Vec<Diagnostic> {
+        let templates = Arc::new(Templates { entangled: Arc::default(), ..Templates::clone(&self.0) });
+        let mut problems: Vec<Diagnostic> = Vec::new();
+        for (name, node) in &templates.vars {
+            if templates.entangled.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+                continue;
+            }
+            let Err(problem) = templates.evaluated(name, node, &[]) else { continue };
+            // A long chain is too deep at many places.
+            let is_same =
+                |known: &Diagnostic| *known == problem || (known.message == problem.message && is_too_deep(&problem));
+            if !problems.iter().any(is_same) {
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
     /// The text of the plan file.
     pub fn text(&self) -> &str {
         &self.0.text
@@ -198,6 +220,10 @@ impl Templates {
         Ok(node)
     }
 
+    fn note_entangled(&self, inside: &[String]) {
+        self.entangled.lock().unwrap_or_else(PoisonError::into_inner).extend(inside.iter().cloned());
+    }
+
     /// The place of a template in the plan file.
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         Place::new(Arc::clone(&self.text), span.clone())
@@ -235,13 +261,14 @@ impl Scope for Templates {
         }
         let Some(node) = self.vars.get(name) else { return Ok(None) };
         if let Some(at) = inside.iter().position(|outer| outer == name) {
+            self.note_entangled(inside);
             let chain = [&inside[at..], &[name.to_owned()]].concat().join(" -> ");
             return Err(Diagnostic::at(node.span.clone(), format!("variables need each other: {chain}"))
                 .help("give one of them a value of its own"));
         }
         if inside.len() >= MAX_DEPTH {
-            return Err(Diagnostic::at(node.span.clone(), format!("variables need each other {MAX_DEPTH} deep"))
-                .help("write some of them out"));
+            self.note_entangled(inside);
+            return Err(Diagnostic::at(node.span.clone(), too_deep()).help("write some of them out"));
         }
         let node = self.evaluated(name, node, inside)?;
         Ok(Some(match &node.value {
@@ -254,6 +281,10 @@ impl Scope for Templates {
 
     fn declared(&self) -> Vec<&str> {
         self.vars.keys().map(String::as_str).collect()
+    }
+
+    fn is_declared(&self, name: &str) -> bool {
+        self.vars.contains_key(name)
     }
 
     fn is_telling(&self, name: &str) -> bool {
@@ -278,6 +309,14 @@ impl Scope for Templates {
     fn stand_in(&self) -> Option<&'static str> {
         self.stand_in
     }
+}
+
+fn too_deep() -> String {
+    format!("variables need each other {MAX_DEPTH} deep")
+}
+
+fn is_too_deep(problem: &Diagnostic) -> bool {
+    problem.message == too_deep()
 }
 
 /// Collects the names in `env_var('NAME')`.
