@@ -182,7 +182,12 @@ const COMMANDS: &[(&str, &str, &[&str], &str)] = &[
         "chmod 600 ",
     ),
     ("a saved plan in a missing directory", "true", &["plan", "plan.yaml", "--out", "no such/saved"], "mkdir -p "),
-    ("a saved plan that exists", "touch -- '-x y'", &["plan", "plan.yaml", "--out=-x y"], "rm "),
+    (
+        "a saved plan that exists",
+        "/opt/provision/bin/provision plan plan.yaml --out='-x y' > /dev/null",
+        &["plan", "plan.yaml", "--out=-x y"],
+        "rm ",
+    ),
     (
         "damaged follow-ups",
         "printf 'services:\\n  a:\\n    image: x\\n    environment:\\n      PW: old\\n' > ~/c.yaml; chmod 600 ~/c.yaml
