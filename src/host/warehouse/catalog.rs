@@ -224,9 +224,9 @@ impl Catalog {
         self.near.get(name).map(|near| format!("did you mean {near}?"))
     }
 
-    /// Returns the schema of a relation, if it exists.
+    /// Returns the schema of a relation, if it exists. Redshift also folds quoted names.
     pub fn schema(&self, name: &TableName) -> Option<&Schema> {
-        self.schemas.get(&name.schema).or_else(|| self.schemas.get(&name.folded().schema))
+        self.schemas.get(&name.schema).or_else(|| self.schemas.get(&self.dialect.comparable(&name.schema)))
     }
 }
 
