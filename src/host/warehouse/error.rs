@@ -155,11 +155,17 @@ fn remedy(code: &SqlState, answer: &ServerError, doing: &str, user: &str) -> Opt
                 .into()
         }
         "3F000" => "create the schema first".into(),
-        "42704" => "create the user, group or role first, or correct its name".into(),
+        "42704" if is_of_an_account(answer.message()) => "create the user, group or role first, or correct its name".into(),
         "53100" | "53200" => "free space or memory on the server".into(),
         "0A000" => "this server does not support a feature that the DDL uses".into(),
         _ => answer.hint()?.to_owned(),
     })
+}
+
+/// Returns whether a message that something does not exist is about a user, a group or a role. The same code stands for types,
+/// collations, tablespaces and much more.
+fn is_of_an_account(message: &str) -> bool {
+    ["role ", "user ", "group "].iter().any(|kind| message.starts_with(kind))
 }
 
 /// Returns the statement that grants what the server asks for. Messages in other languages have a general remedy.
@@ -478,6 +484,26 @@ impl SslMode {
             Self::Require => "sslmode=require",
             Self::VerifyCa => "sslmode=verify-ca",
             Self::VerifyFull => "sslmode=verify-full, the default for remote hosts",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_told_from_other_things_that_do_not_exist() {
+        for message in ["role \"dbt\" does not exist", "user \"dbt\" does not exist", "group \"bi\" does not exist"] {
+            assert!(is_of_an_account(message), "{message}");
+        }
+        for message in [
+            "data type json has no default operator class for access method \"btree\"",
+            "collation \"user \" for encoding \"UTF8\" does not exist",
+            "tablespace \"role\" does not exist",
+            "access method \"group\" does not exist",
+        ] {
+            assert!(!is_of_an_account(message), "{message}");
         }
     }
 }
