@@ -355,6 +355,38 @@ async fn a_refused_column_leaves_the_repairs_of_other_tables() {
     );
 }
 
+/// PostgreSQL adds no column to a partition and widens none there: only the whole table can be altered.
+#[tokio::test]
+async fn a_partition_is_altered_at_its_root() {
+    let database = database();
+    shared().psql(
+        &database,
+        "CREATE SCHEMA n; CREATE TABLE n.m (a int, b varchar(9), c int); \
+         CREATE TABLE n.\"All\" (a int, b varchar(5)) PARTITION BY RANGE (a); \
+         CREATE TABLE n.half PARTITION OF n.\"All\" DEFAULT PARTITION BY RANGE (a); \
+         CREATE TABLE n.h_2025_h2 PARTITION OF n.half DEFAULT",
+    );
+    let warehouse = connect(&shared().socket_url(&database));
+    for on_drift in ["add_columns", "fail"] {
+        let step = format!("through: 2025_h2\non_drift: {on_drift}\ntables: [{{ name: 'n.h_{{period}}', like: n.m }}]");
+        let found = plan(&periods(&step), &warehouse, DAY).await.unwrap();
+        assert!(found.changes.is_empty(), "{found:?}");
+        let refusals = if on_drift == "fail" { &found.drift } else { &found.obstacles };
+        let hints: String = refusals.iter().filter_map(|refusal| refusal.hint.as_deref()).collect();
+        for remedy in ["ADD COLUMN \"c\" integer;", "ALTER COLUMN \"b\" TYPE character varying(9);"] {
+            assert!(hints.contains(&format!("`ALTER TABLE \"n\".\"All\" {remedy}`")), "{hints}");
+        }
+    }
+    shared().psql(
+        &database,
+        "ALTER TABLE \"n\".\"All\" ADD COLUMN \"c\" integer; \
+         ALTER TABLE \"n\".\"All\" ALTER COLUMN \"b\" TYPE character varying(9);",
+    );
+    let step = periods("through: 2025_h2\non_drift: add_columns\ntables: [{ name: 'n.h_{period}', like: n.m }]");
+    let found = plan(&step, &warehouse, DAY).await.unwrap();
+    assert!(found.changes.is_empty() && found.obstacles.is_empty() && found.drift.is_empty(), "{found:?}");
+}
+
 /// PostgreSQL stores a text without a limit in the same way, so a column is widened to it.
 #[tokio::test]
 async fn a_varchar_is_widened_to_text() {

@@ -111,13 +111,13 @@ impl Lists {
                  array_to_string(nspacl, ',') FROM pg_namespace WHERE nspname IN ({schemas})"
             ),
             Part::Relations => {
-                let (style, rights) = match dialect {
-                    Dialect::Redshift => ("c.reldiststyle", "NULL, NULL, NULL, NULL"),
-                    Dialect::Postgresql => ("NULL", POSTGRESQL_RIGHTS),
+                let (style, rights, root) = match dialect {
+                    Dialect::Redshift => ("c.reldiststyle", "NULL, NULL, NULL, NULL", "NULL"),
+                    Dialect::Postgresql => ("NULL", POSTGRESQL_RIGHTS, PARTITION_ROOT),
                 };
                 format!(
                     "SELECT c.oid, n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), \
-                     array_to_string(c.relacl, ','), c.relnatts, {style}, {rights} {relation}"
+                     array_to_string(c.relacl, ','), c.relnatts, {style}, {rights}, {root} {relation}"
                 )
             }
             Part::Columns => columns(query, dialect, relation),
@@ -193,6 +193,10 @@ const POSTGRESQL_RIGHTS: &str = "has_table_privilege(c.oid, 'SELECT'), pg_has_ro
      CASE WHEN NOT pg_has_role(c.relowner, 'USAGE') THEN array_to_string(ARRAY(SELECT p FROM \
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'REFERENCES']) p \
      WHERE has_table_privilege(c.oid, p || ' WITH GRANT OPTION')), ',') END, pg_has_role(c.relowner, 'MEMBER')";
+
+/// The table that a partition belongs to, at the top.
+const PARTITION_ROOT: &str = "CASE WHEN c.relispartition THEN (SELECT quote_ident(tn.nspname) || '.' || quote_ident(t.relname) \
+     FROM pg_class t JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE t.oid = pg_partition_root(c.oid)) END";
 
 /// The spelling of a type, with its schema unless it is built in. `format_type` leaves the schema out if it is on the search path.
 fn type_name(oid: &str, modifier: &str) -> String {

@@ -305,6 +305,7 @@ mod tests {
             columns: columns.iter().map(column).collect(),
             inserts: Inserts::default(),
             union: None,
+            partition_of: None,
             options: BTreeMap::new(),
             used_by: BTreeMap::new(),
             read_by: Vec::new(),

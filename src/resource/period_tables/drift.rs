@@ -65,8 +65,10 @@ impl PeriodTables {
             OnDrift::Fail | OnDrift::Report => Vec::new(),
         };
         let own_view = series.view.as_ref().filter(|view| self.owns_view(series, view, catalog));
-        let refusal =
-            |change: &TableChange| change.not_allowed(found, catalog).or_else(|| in_use(change, found, own_view));
+        let refusal = |change: &TableChange| match &found.partition_of {
+            Some(root) => in_use(change, found, own_view).or_else(|| Some(only_at_root(change, root))),
+            None => change.not_allowed(found, catalog).or_else(|| in_use(change, found, own_view)),
+        };
         let (repairs, refused): (Vec<_>, Vec<_>) = repairs.into_iter().partition(|change| refusal(change).is_none());
         diff.obstacles.extend(refused.iter().filter_map(refusal));
         // The report describes the state after the repairs.
@@ -113,6 +115,12 @@ fn in_use(change: &TableChange, found: &Relation, own_view: Option<&TableName>) 
     let failure =
         Failure::new(format!("cannot {}: {} {verb} the column", change.describe().summary, users.join(" and ")));
     Some(failure.hint(format!("`{sql}`, {then}")))
+}
+
+/// Returns why a partition is left alone. PostgreSQL adds and alters columns only in all partitions together.
+fn only_at_root(change: &TableChange, root: &TableName) -> Failure {
+    let failure = Failure::new(format!("cannot {}: the table is a partition of {root}", change.describe().summary));
+    failure.hint(format!("change the partitioned table: `{};`", change.clone().of(root).sql()))
 }
 
 /// Returns the table after the changes.
@@ -218,7 +226,7 @@ impl Pair<'_> {
     fn computed(&self) -> Vec<Drift> {
         let computed = |column: &Column| {
             let how = self.found.inserts.computed.get(&column.name)?;
-            let (name, table) = (Shown(&column.name), self.table.sql());
+            let (name, table) = (Shown(&column.name), self.altered().sql());
             let (kind, drop) = match how {
                 Computed::Identity => ("an identity column", "IDENTITY"),
                 Computed::Generated => ("a generated column", "EXPRESSION"),
@@ -258,6 +266,11 @@ impl Pair<'_> {
                 remedy: None,
             })
             .collect()
+    }
+
+    /// The table whose columns can be altered: of a partition, the whole partitioned table.
+    fn altered(&self) -> &TableName {
+        self.found.partition_of.as_ref().unwrap_or(self.table)
     }
 
     /// Returns whether the column is in the primary key, which keeps it NOT NULL.
@@ -306,7 +319,7 @@ impl Pair<'_> {
             let found = self.found.columns.iter().find(|column| self.fold(&column.name) == self.fold(name));
             found.map(Column::sql_name)
         };
-        let alter = format!("ALTER TABLE {}", self.table.sql());
+        let alter = format!("ALTER TABLE {}", self.altered().sql());
         let postgresql = self.dialect == Dialect::Postgresql;
         match difference {
             Difference::Missing { column, last: true } => {

@@ -159,6 +159,7 @@ fn relation(columns: Vec<Column>) -> Relation {
         columns,
         inserts: Default::default(),
         union: None,
+        partition_of: None,
         options: BTreeMap::new(),
         used_by: BTreeMap::new(),
         read_by: Vec::new(),

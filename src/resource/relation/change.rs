@@ -98,6 +98,14 @@ impl TableChange {
         }
     }
 
+    /// The same change of the columns of another table.
+    pub fn of(mut self, other: &TableName) -> Self {
+        if let Self::AddColumn { table, .. } | Self::Widen { table, .. } = &mut self {
+            table.clone_from(other);
+        }
+        self
+    }
+
     /// Returns the table that is created, if any.
     pub fn creates(&self) -> Option<&TableName> {
         match self {

@@ -185,6 +185,7 @@ mod tests {
             columns,
             inserts: Inserts::default(),
             union: None,
+            partition_of: None,
             options: BTreeMap::new(),
             used_by: BTreeMap::new(),
             read_by: Vec::new(),
