@@ -200,10 +200,11 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
         match NamedType::parse(&type_name) {
             Some(named) if named.is_qualified() => {}
             Some(_) => {
-                let error =
-                    refused(format!("column `{name}` has the type {type_name}, which is not built into either server"));
+                let error = refused(format!(
+                    "column `{name}` has the type {type_name}, which is not a type that provision knows"
+                ));
                 return Err(error.hint(
-                    "correct the type; a domain, an enum or a type of an extension is written with its schema (public.citext)",
+                    "correct the type, or write it with its schema (public.citext, pg_catalog.xid): any type that PostgreSQL has is known by that name",
                 ));
             }
             None => {
