@@ -188,6 +188,25 @@ fn time(kind: &str, zone: &str, arguments: &[String]) -> Option<String> {
     }
 }
 
+/// The digits of a second that both servers keep.
+pub const MAX_DIGITS: u32 = 6;
+
+/// Returns whether a type of times asks for more digits of a second than the servers keep. PostgreSQL makes the column with fewer,
+/// which is another type.
+pub fn has_too_many_digits(text: &str) -> bool {
+    let text = text.trim().to_lowercase();
+    let text = text.strip_prefix("pg_catalog.").unwrap_or(&text);
+    let Some((head, arguments, _)) = parts(element(text).unwrap_or(text)) else { return false };
+    let is_time = ["timestamp", "timestamptz", "time", "timetz", "interval"]
+        .contains(&head.split(' ').next().unwrap_or_default());
+    let digits = |argument: &String| !argument.is_empty() && argument.bytes().all(|digit| digit.is_ascii_digit());
+    // A number too long to be read is too large as well.
+    is_time
+        && arguments
+            .iter()
+            .any(|argument| digits(argument) && number(argument).is_none_or(|digits| digits > MAX_DIGITS))
+}
+
 fn number(text: &str) -> Option<u32> {
     text.parse().ok()
 }

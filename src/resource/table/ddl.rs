@@ -15,7 +15,7 @@ use super::attributes::{Outline, outline};
 use super::tokens::position;
 use crate::host::warehouse::{Column, Dialect, TableName, fold};
 use crate::resource::relation::NamedType;
-use crate::resource::relation::types::{canonical, implies_not_null};
+use crate::resource::relation::types::{MAX_DIGITS, canonical, has_too_many_digits, implies_not_null};
 use crate::resource::{KeyError, Segment};
 use crate::text::Position;
 
@@ -51,6 +51,10 @@ impl Ddl {
         if let Some((index, name)) = repeated(columns.iter().map(|column| column.name.as_str())) {
             let error = KeyError::new(format!("column `{name}` is listed twice")).named("columns");
             return Err(error.of([Segment::Key("columns"), Segment::Item(index), Segment::Key("name")]));
+        }
+        for (index, column) in columns.iter().enumerate().filter(|(_, column)| has_too_many_digits(&column.type_name)) {
+            let error = too_many_digits(KeyError::new, &column.name, &column.type_name).named("columns");
+            return Err(error.of([Segment::Key("columns"), Segment::Item(index), Segment::Key("type")]));
         }
         Ok(Self { outline, shape: Shape::Columns(columns.to_vec()), says_more: false })
     }
@@ -195,6 +199,9 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
         return Err(refused("LIKE cannot be combined with columns: list the columns, or use LIKE alone".to_owned()));
     }
     let type_name = definition.data_type.to_string();
+    if has_too_many_digits(&type_name) {
+        return Err(too_many_digits(refused, &name, &type_name));
+    }
     // The type has to be known on one of the servers, because the dialect is not known yet.
     if [Dialect::Postgresql, Dialect::Redshift].iter().all(|dialect| canonical(&type_name, *dialect).is_none()) {
         match NamedType::parse(&type_name) {
@@ -235,6 +242,14 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
         }
     }
     Ok((Column { name, type_name, null }, more))
+}
+
+/// The refusal of a time with more digits than the servers keep.
+fn too_many_digits(refused: impl FnOnce(String) -> KeyError, name: &str, type_name: &str) -> KeyError {
+    let what = format!(
+        "column `{name}` has the type {type_name}, but the servers keep at most {MAX_DIGITS} digits of a second"
+    );
+    refused(what).hint(format!("write {MAX_DIGITS}, or leave the number out"))
 }
 
 /// The first name that is there a second time, with its index.

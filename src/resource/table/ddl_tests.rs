@@ -69,6 +69,14 @@ fn rejects_everything_but_one_plain_create_table() {
         ("CREATE TABLE a.b (c mood)", "the type mood, which is not a type that provision knows"),
         ("CREATE TABLE a.b (c xid)", "is not a type that provision knows"),
         ("CREATE TABLE a.b (c \"char\")", "is not a type that provision knows"),
+        (
+            "CREATE TABLE a.b (c timestamp(9))",
+            "column `c` has the type TIMESTAMP(9), but the servers keep at most 6 digits",
+        ),
+        ("CREATE TABLE a.b (c time(9))", "at most 6 digits"),
+        ("CREATE TABLE a.b (c timestamptz(7))", "at most 6 digits"),
+        ("CREATE TABLE a.b (c timestamp(7) with time zone)", "at most 6 digits"),
+        ("CREATE TABLE a.b (c timestamp(9)[])", "at most 6 digits"),
         ("CREATE TABLE a.b (c INT) INHERITS (a.c)", "an unsupported clause"),
         ("CREATE TABLE a.b (c INT 'unclosed)", "cannot parse the DDL at line 1"),
         ("CREATE TABLE a.b (\n  c INT DISTKEY mood)", "cannot parse the DDL at line 2, column 17"),
@@ -82,35 +90,60 @@ fn rejects_everything_but_one_plain_create_table() {
     }
 }
 
+/// Columns from a list like that of a CREATE TABLE.
+fn columns(list: &str) -> Vec<Column> {
+    let column = |text: &str| {
+        let (name, type_name) = text.split_once(' ').unwrap();
+        let named = type_name.strip_suffix(" NOT NULL");
+        Column { name: name.into(), type_name: named.unwrap_or(type_name).into(), null: named.is_none() }
+    };
+    list.split(", ").map(column).collect()
+}
+
+#[test]
+fn columns_have_no_digits_that_the_servers_cut_off() {
+    let error = Ddl::parse("CREATE TABLE s.t (a timestamp(9) COMPRESSION x)", Some(&columns("a timestamp(9)")));
+    let error = error.unwrap_err();
+    assert!(
+        error.to_string().contains("column `a` has the type timestamp(9), but the servers keep at most 6"),
+        "{error}"
+    );
+    assert_eq!(error.path, [Segment::Key("columns"), Segment::Item(0), Segment::Key("type")]);
+    assert!(Ddl::parse("CREATE TABLE s.t (a interval(7))", Some(&columns("a interval(7)"))).is_err());
+    assert!(Ddl::parse("CREATE TABLE s.t (a timestamp(6), b time(0), c numeric(9))", None).is_ok());
+}
+
 #[test]
 fn with_columns_only_the_outline_is_parsed() {
-    let columns = [Column { name: "c".into(), type_name: "int".into(), null: true }];
-    for (ddl, dist, sort_key, plain) in [
+    for (names, ddl, dist, sort_key, plain) in [
         (
+            "c int, encode int",
             "CREATE TABLE a.b (c INT ENCODE az64 DISTKEY, \"encode\" INT) INTERLEAVED SORTKEY (c, \"encode\") ENCODE AUTO",
             Some(Dist::Key { column: "c".into() }),
             sort(&["c", "encode"], true),
             "CREATE TABLE a.b (c INT, \"encode\" INT)",
         ),
         (
+            "encode int NOT NULL, distkey int",
             "CREATE TABLE a.b (encode INT SORTKEY /* é */ NOT NULL, distkey INT)\nBACKUP NO DISTSTYLE KEY DISTKEY(distkey);",
             Some(Dist::Key { column: "distkey".into() }),
             sort(&["encode"], false),
             "CREATE TABLE a.b (encode INT /* é */ NOT NULL, distkey INT);",
         ),
         (
+            "c text",
             "CREATE TABLE a.b (c TEXT DEFAULT encode('é', 'hex')) SORTKEY AUTO DISTSTYLE AUTO",
             Some(Dist::Auto),
             None,
             "CREATE TABLE a.b (c TEXT DEFAULT encode('é', 'hex'))",
         ),
     ] {
-        let read = Ddl::parse(ddl, Some(&columns)).unwrap();
+        let read = Ddl::parse(ddl, Some(&columns(names))).unwrap();
         assert_eq!((read.outline.dist.clone(), read.outline.sort.clone()), (dist, sort_key), "{ddl}");
         assert_eq!(read.sql(ddl, Dialect::Postgresql), plain);
         assert_eq!(read.sql(ddl, Dialect::Redshift), ddl);
     }
-    assert!(Ddl::parse("DROP TABLE a.b", Some(&columns)).is_err());
+    assert!(Ddl::parse("DROP TABLE a.b", Some(&columns("c int"))).is_err());
     assert!(Ddl::parse("CREATE TABLE a.b (c INT)", Some(&[])).unwrap_err().to_string().contains("no columns"));
 }
 
@@ -139,12 +172,12 @@ fn comments_before_attributes_are_kept() {
             "CREATE TABLE a.c (b INT -- must be there\n NOT NULL\n)",
         ),
         (
-            "CREATE TABLE a.c (b INT) -- x\r\n\nDISTSTYLE ALL TABLESPACE pg_default;",
-            "CREATE TABLE a.c (b INT) -- x\r\n TABLESPACE pg_default;",
+            "CREATE TABLE a.c (b INT NOT NULL) -- x\r\n\nDISTSTYLE ALL TABLESPACE pg_default;",
+            "CREATE TABLE a.c (b INT NOT NULL) -- x\r\n TABLESPACE pg_default;",
         ),
         (
-            "CREATE TABLE a.c (b INT)\n\tSORTKEY -- x\n (b) TABLESPACE pg_default;",
-            "CREATE TABLE a.c (b INT) TABLESPACE pg_default;",
+            "CREATE TABLE a.c (b INT NOT NULL)\n\tSORTKEY -- x\n (b) TABLESPACE pg_default;",
+            "CREATE TABLE a.c (b INT NOT NULL) TABLESPACE pg_default;",
         ),
         (
             "CREATE TABLE a.c (b INT ENCODE/* é */zstd\tNOT NULL) -- ENCODE x",
