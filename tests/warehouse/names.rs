@@ -65,7 +65,7 @@ async fn names_beyond_the_servers_limit_are_refused_before_anything_is_made() {
         (format!("CREATE TABLE s.t ({umlauts} int)"), String::new()),
         (format!("CREATE TABLE s.t (a int, CONSTRAINT {y} PRIMARY KEY (a))"), String::new()),
         (format!("CREATE TABLE s.t (LIKE s.{parent}zzzzzzz)"), String::new()),
-        ("CREATE TABLE s.t (a int)".into(), format!("columns: [{{ name: {y}, type: int }}]")),
+        ("CREATE TABLE s.t (a int) INHERITS (s.p)".into(), format!("columns: [{{ name: {y}, type: int }}]")),
         ("CREATE TABLE s.t (a int)".into(), format!("owner: {y}")),
         ("CREATE TABLE s.t (a int)".into(), grants(&y)),
         ("CREATE TABLE s.t (a int)".into(), grants(&format!("{{ group: {y} }}"))),

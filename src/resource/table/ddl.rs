@@ -15,6 +15,7 @@ use super::attributes::{Outline, outline};
 use super::tokens::position;
 use crate::host::warehouse::{Column, Dialect, TableName, fold};
 use crate::resource::relation::NamedType;
+use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::{MAX_DIGITS, canonical, has_too_many_digits, implies_not_null};
 use crate::resource::{KeyError, Segment};
 use crate::text::Position;
@@ -26,6 +27,8 @@ pub struct Ddl {
     pub shape: Shape,
     /// Whether it defines more than is compared: defaults, keys, checks.
     pub says_more: bool,
+    /// The columns of the statement, if `columns` say what to compare although it can be parsed.
+    pub parsed: Option<Vec<Column>>,
 }
 
 /// The columns of the table.
@@ -56,13 +59,31 @@ impl Ddl {
             let error = too_many_digits(KeyError::new, &column.name, &column.type_name).named("columns");
             return Err(error.of([Segment::Key("columns"), Segment::Item(index), Segment::Key("type")]));
         }
-        Ok(Self { outline, shape: Shape::Columns(columns.to_vec()), says_more: false })
+        let parsed = match Self::from_outline(outline.clone()) {
+            Ok(Self { shape: Shape::Columns(parsed), .. }) => Some(parsed),
+            _ => None,
+        };
+        if let Some(parsed) = &parsed {
+            // Which of the servers it is for is not known yet.
+            let on_redshift = contradictions(columns, parsed, Dialect::Redshift);
+            let on_both =
+                contradictions(columns, parsed, Dialect::Postgresql).into_iter().find(|one| on_redshift.contains(one));
+            if let Some(contradiction) = on_both {
+                return Err(contradiction.into_error());
+            }
+        }
+        Ok(Self { outline, shape: Shape::Columns(columns.to_vec()), says_more: false, parsed })
     }
 
     fn from_outline(outline: Outline) -> Result<Self, KeyError> {
         let create = parse(&outline.blanked)?;
         if let Some(like) = &create.like {
-            return Ok(Self { shape: Shape::Like(parent(&create, like, &outline)?), outline, says_more: false });
+            return Ok(Self {
+                shape: Shape::Like(parent(&create, like, &outline)?),
+                outline,
+                says_more: false,
+                parsed: None,
+            });
         }
         if create.columns.is_empty() {
             return Err("the DDL lists no columns".into());
@@ -81,7 +102,13 @@ impl Ddl {
             let error = KeyError::new(format!("column `{name}` is listed twice"));
             return Err(error.at(place_of(&create.columns[index].name)));
         }
-        Ok(Self { outline, shape: Shape::Columns(columns), says_more })
+        Ok(Self { outline, shape: Shape::Columns(columns), says_more, parsed: None })
+    }
+
+    /// Returns what `columns` say differently from the statement, as the server reads both. The table would be made and never match.
+    pub fn contradiction(&self, dialect: Dialect) -> Option<KeyError> {
+        let (Some(parsed), Shape::Columns(columns)) = (&self.parsed, &self.shape) else { return None };
+        contradictions(columns, parsed, dialect).into_iter().next().map(Contradiction::into_error)
     }
 
     /// Returns the statement for a server: unchanged on Redshift, and on PostgreSQL without parts that only Redshift
@@ -92,6 +119,59 @@ impl Ddl {
             Dialect::Postgresql => self.outline.without_attributes.trim().to_owned(),
         }
     }
+}
+
+/// One thing that `columns` say differently from the statement.
+#[derive(Debug, PartialEq)]
+struct Contradiction {
+    message: String,
+    /// The column and its key, where the column is listed.
+    place: Option<(usize, &'static str)>,
+}
+
+impl Contradiction {
+    fn into_error(self) -> KeyError {
+        let error = KeyError::new(self.message).named("columns");
+        let error = error.hint("correct `columns`, or remove them: the columns of this DDL are known");
+        match self.place {
+            Some((index, key)) => error.of([Segment::Key("columns"), Segment::Item(index), Segment::Key(key)]),
+            None => error,
+        }
+    }
+}
+
+/// Compares `columns` with those of the statement, as far as their types can be compared.
+fn contradictions(columns: &[Column], parsed: &[Column], dialect: Dialect) -> Vec<Contradiction> {
+    let find = |among: &[Column], name: &str| {
+        among.iter().position(|column| dialect.comparable(&column.name) == dialect.comparable(name))
+    };
+    let contradiction = |difference| {
+        let (name, key, what) = match difference {
+            Difference::Missing { column, .. } => (column.name, "name", "is not in the DDL".to_owned()),
+            Difference::Extra { column } => {
+                let message = format!("column `{}` of the DDL is missing", column.name);
+                return Some(Contradiction { message, place: None });
+            }
+            Difference::Type { name, expected, found } => {
+                canonical(&expected, dialect).and(canonical(&found, dialect))?;
+                let (listed, written) = (&columns[find(columns, &name)?], &parsed[find(parsed, &name)?]);
+                let what = format!("has the type {}, but {} in the DDL", listed.type_name, written.type_name);
+                (name, "type", what)
+            }
+            Difference::Null { name, expected: true } => {
+                (name, "name", "allows NULL, but is NOT NULL in the DDL".to_owned())
+            }
+            // Redshift folds quoted names: a key can name the column in another way.
+            Difference::Null { name, .. } if dialect.comparable(&name) != name => return None,
+            Difference::Null { name, .. } => (name, "null", "is NOT NULL, but allows NULL in the DDL".to_owned()),
+            Difference::Moved { name, expected, found } => {
+                (name, "name", format!("is at position {expected}, but at position {found} in the DDL"))
+            }
+        };
+        let place = columns.iter().position(|column| column.name == name).map(|index| (index, key));
+        Some(Contradiction { message: format!("column `{name}` {what}"), place })
+    };
+    compare::columns(columns, parsed, dialect).into_iter().filter_map(contradiction).collect()
 }
 
 const HINT_COLUMNS: &str = "add `columns:` next to `ddl` to define what to compare if the DDL cannot be parsed";

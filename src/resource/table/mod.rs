@@ -202,6 +202,9 @@ impl Resource for Table {
             if let Some(failure) = cannot_copy.or_else(|| refuses_changes(catalog)) {
                 return Err(failure);
             }
+            if let Some(contradiction) = self.ddl.contradiction(catalog.dialect) {
+                return Err(contradiction.failure);
+            }
             if let Some(failure) = self.unknown_type(catalog).or_else(|| self.clause_of_another(catalog.dialect)) {
                 return Err(failure);
             }

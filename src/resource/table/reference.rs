@@ -17,8 +17,8 @@ pub static REFERENCE: Reference = Reference {
             "columns",
             Shape::List(&Shape::Keys(&COLUMN)),
             "the columns of the DDL",
-            "[{ name: id, type: bigint, null: false }]",
-            "What to compare if the DDL cannot be parsed.",
+            "[{ name: id, type: bigint, null: false }, { name: notes, type: varchar(1024) }]",
+            "What to compare if the DDL cannot be parsed. If it can be parsed, they have to agree with it.",
         ),
         Key::optional(
             "grants",
