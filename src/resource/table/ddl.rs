@@ -55,7 +55,8 @@ impl Ddl {
             let error = KeyError::new(format!("column `{name}` is listed twice")).named("columns");
             return Err(error.of([Segment::Key("columns"), Segment::Item(index), Segment::Key("name")]));
         }
-        for (index, column) in columns.iter().enumerate().filter(|(_, column)| has_too_many_digits(&column.type_name)) {
+        let mut columns_given = columns.iter().enumerate();
+        if let Some((index, column)) = columns_given.find(|(_, column)| has_too_many_digits(&column.type_name)) {
             let error = too_many_digits(KeyError::new, &column.name, &column.type_name).named("columns");
             return Err(error.of([Segment::Key("columns"), Segment::Item(index), Segment::Key("type")]));
         }
@@ -63,16 +64,21 @@ impl Ddl {
             Ok(Self { shape: Shape::Columns(parsed), .. }) => Some(parsed),
             _ => None,
         };
+        let mut columns = columns.to_vec();
         if let Some(parsed) = &parsed {
+            // A column that is NOT NULL in the statement, or by a key or IDENTITY in it, need not be listed so.
+            for column in &mut columns {
+                column.null &= parsed.iter().find(|found| found.name == column.name).is_none_or(|found| found.null);
+            }
             // Which of the servers it is for is not known yet.
-            let on_redshift = contradictions(columns, parsed, Dialect::Redshift);
+            let on_redshift = contradictions(&columns, parsed, Dialect::Redshift);
             let on_both =
-                contradictions(columns, parsed, Dialect::Postgresql).into_iter().find(|one| on_redshift.contains(one));
+                contradictions(&columns, parsed, Dialect::Postgresql).into_iter().find(|one| on_redshift.contains(one));
             if let Some(contradiction) = on_both {
                 return Err(contradiction.into_error());
             }
         }
-        Ok(Self { outline, shape: Shape::Columns(columns.to_vec()), says_more: false, parsed })
+        Ok(Self { outline, shape: Shape::Columns(columns), says_more: false, parsed })
     }
 
     fn from_outline(outline: Outline) -> Result<Self, KeyError> {
