@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::sha256::sha256;
+
 /// The port of an address that names none.
 const DEFAULT_PORT: u16 = 22;
 
@@ -85,7 +87,7 @@ pub struct Fingerprint(String);
 impl Fingerprint {
     /// Returns the fingerprint of a public key in its wire form.
     pub fn of(key: &[u8]) -> Self {
-        Self(format!("SHA256:{}", STANDARD_NO_PAD.encode(openssl::sha::sha256(key))))
+        Self(format!("SHA256:{}", STANDARD_NO_PAD.encode(sha256(key))))
     }
 }
 

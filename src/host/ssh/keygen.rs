@@ -11,6 +11,7 @@ use rustix::fs::{MemfdFlags, Mode};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use ssh_key::public::KeyData;
 
+use super::sha256::sha256;
 use crate::host::environment;
 
 /// The time limit of `ssh-keygen`, which normally takes milliseconds.
@@ -30,7 +31,7 @@ static LOADED: Mutex<Vec<([u8; 32], KeyData)>> = Mutex::new(Vec::new());
 /// The key is passed in anonymous memory with mode 0600, as `ssh-keygen` requires. It is in no file, argument or
 /// environment.
 pub fn load(key: &[u8]) -> Option<Result<KeyData, String>> {
-    let sum = openssl::sha::sha256(key);
+    let sum = sha256(key);
     let loaded = || LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, public)) = loaded().iter().find(|(known, _)| *known == sum) {
         return Some(Ok(public.clone()));

@@ -17,6 +17,7 @@ mod private_key;
 #[cfg(test)]
 pub mod private_key_tests;
 mod prove;
+mod sha256;
 mod tunnel;
 mod turn;
 
