@@ -222,14 +222,15 @@ fn a_long_banner_is_read_or_named() {
 fn a_mode_that_ssh_refuses_is_reported() {
     let rotation = Rotation::new();
     rotation.run("apply", "").exits(0);
-    let plan = |mode: &str, verify: &str| {
+    let planned = |mode: &str, verify: &str, user: &str| {
         let plan = format!(
-            "name: m\nsteps:\n  - id: key\n    run_as: ubuntu\n    key_file: {{ path: {KEY}, mode: '{mode}', \
+            "name: m\nsteps:\n  - id: key\n    run_as: {user}\n    key_file: {{ path: {KEY}, mode: '{mode}', \
              source: {{ file: /home/ubuntu/jasleentung.pem }}{verify} }}\n"
         );
         rotation.sandbox.write("/srv/mode.yaml", "root", plan);
-        rotation.sandbox.provision("ubuntu", ["plan", "/srv/mode.yaml", "--json"]).run().exits(0)
+        rotation.sandbox.provision("ubuntu", ["plan", "/srv/mode.yaml", "--json"]).run()
     };
+    let plan = |mode: &str, verify: &str| planned(mode, verify, "ubuntu").exits(0);
     let verify = format!(", verify: {{ ssh: '{BASTION}' }}");
     for mode in ["0440", "0644", "0604", "0640"] {
         let warned = texts(&plan(mode, &verify), "warnings");
@@ -245,5 +246,8 @@ fn a_mode_that_ssh_refuses_is_reported() {
     for mode in ["0400", "0600", "0700"] {
         assert!(!plan(mode, &verify).all().contains("ssh refuses"));
     }
-    assert!(texts(&plan("0200", ""), "warnings").contains("cannot read it"));
+    assert!(texts(&planned("0200", "", "root").exits(0), "warnings").contains("the owner of the key cannot read it"));
+    // Its own step could not tell what it holds.
+    let blocked = planned("0200", "", "ubuntu").exits(1);
+    assert!(blocked.stdout.contains("mode 0200 would lock ubuntu out of"), "{blocked}");
 }
