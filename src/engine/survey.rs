@@ -177,7 +177,8 @@ impl Observed {
         let same = steps[..index].iter().find_map(|step| {
             let theirs = paths(step);
             let both = [located(&theirs), own_located.clone()];
-            let found = conflicts(&[theirs, own.clone()], &both).into_iter().next()?;
+            let found = conflicts(&[theirs, own.clone()], &both);
+            let found = found.into_iter().find(|found| found.reason == conflict::Reason::Same)?;
             Some((&step.id, found.claim))
         });
         let Some((id, claim)) = same else { return self };

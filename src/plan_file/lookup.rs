@@ -13,7 +13,6 @@ use super::code;
 use super::diagnostic::{Diagnostic, login, suggest};
 use super::place::Place;
 use super::secret_uses::{SecretUse, SecretUses};
-use super::template::{MAX_EXPRESSION, has_long_expression};
 
 /// Instructions that a template may take, so that every loop ends.
 const FUEL: u64 = 200_000;
@@ -207,15 +206,8 @@ impl Lookup {
 
     /// Returns the problem of the first name in a template that is undeclared, or is a function and not called. Jinja accepts an
     /// undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing error would go unnoticed.
-    /// It shows a function as the word "function". An expression that is too long to be read is a problem, too. `None` if the template
-    /// cannot be parsed.
+    /// It shows a function as the word "function". `None` if the template cannot be parsed.
     pub(super) fn misused_name(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
-        if has_long_expression(text) {
-            let message = format!("an expression in the template is longer than {MAX_EXPRESSION} bytes");
-            let problem =
-                Diagnostic::at(self.place.span(), message).help("divide it: a variable can hold a part of it");
-            return Some(self.place.mark(problem));
-        }
         let mut unknown = jinja.template_from_str(text).ok()?.undeclared_variables(false);
         // Jinja counts `self` as declared, but it has no value here.
         unknown.insert("self".to_owned());

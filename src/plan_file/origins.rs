@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minijinja::Environment;
 
 use crate::plan_file::node::Node;
-use crate::plan_file::template::{environment_names_in, has_long_expression};
+use crate::plan_file::template::environment_names_in;
 
 /// A value from outside the plan file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,9 +42,6 @@ impl Origins {
             }
             found.extend(names.into_iter().map(Origin::Environment));
             let jinja = Environment::new();
-            if has_long_expression(text) {
-                continue;
-            }
             let Ok(template) = jinja.template_from_str(text) else { continue };
             for name in template.undeclared_variables(false) {
                 if self.given.contains(&name) {

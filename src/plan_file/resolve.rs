@@ -13,7 +13,7 @@ use super::diagnostic::is_telling;
 use super::literal::literal;
 use super::node::{Node, Scalar, Style, Value};
 use super::origins::{Origin, Origins, overlap};
-use super::template::{Evaluator, OUTSIDE, has_long_expression, has_template};
+use super::template::{Evaluator, OUTSIDE, has_template};
 use super::url_password::{has_query, url_password};
 use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, de, sources};
 use crate::host::warehouse::ConnectionSpec;
@@ -136,9 +136,6 @@ impl PlanFile {
         while let Some(Kept { written, password, .. }) = kept.get(next).cloned() {
             next += 1;
             let jinja = Environment::new();
-            if has_long_expression(&written) {
-                continue;
-            }
             let Ok(template) = jinja.template_from_str(&written) else { continue };
             for name in template.undeclared_variables(false) {
                 if let Some(node) = self.vars.get(&name)

@@ -350,23 +350,6 @@ pub(super) fn has_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
-/// The maximum length of an expression in bytes. Jinja reads one by recursion.
-pub(super) const MAX_EXPRESSION: usize = 4096;
-
-/// Whether an expression or a statement in a text is too long to be read.
-pub(super) fn has_long_expression(text: &str) -> bool {
-    let mut rest = text;
-    while let Some(start) = ["{{", "{%"].iter().filter_map(|mark| rest.find(mark)).min() {
-        let close = if rest[start..].starts_with("{{") { "}}" } else { "%}" };
-        let Some(length) = rest[start..].find(close) else { return rest.len() - start > MAX_EXPRESSION };
-        if length > MAX_EXPRESSION {
-            return true;
-        }
-        rest = &rest[start + length..];
-    }
-    false
-}
-
 /// The expression of a string that is one `{{ expression }}` and nothing else. Its value keeps its type, such as none.
 fn single_expression(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;

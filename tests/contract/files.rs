@@ -53,11 +53,17 @@ steps:
     ));
     sandbox.write("/srv/docker-compose.yml", "root", "services: { web: { image: x, environment: { PW: old } } }\n");
     sandbox.write(CONF, "root", format!("port = 8080\npassword = {word}\n"));
-    for args in [&["plan", PLAN][..], &["plan", PLAN, "--json"], &["apply", PLAN, "--yes", "-v"]] {
+    let saved = sandbox.provision("root", ["plan", PLAN, "--out", "/root/saved"]).env("PW", &word).run().exits(0);
+    assert!(!sandbox.read("/root/saved").contains(&word), "{saved}");
+    for args in [&["plan", PLAN][..], &["plan", PLAN, "--json"]] {
         let ended = sandbox.provision("root", args.iter().copied()).env("PW", &word).run().exits(0);
         let shown = format!("{}{}", ended.stdout, ended.stderr);
         assert!(!shown.contains(&word) && shown.contains("not shown: it has the value of a secret"), "{ended}");
     }
+    // The step of the file does not depend on what the other secret is by now.
+    let applied =
+        sandbox.provision("root", ["apply", "/root/saved", "--yes", "--json"]).env("PW", "another").run().exits(1);
+    assert_eq!(applied.outcomes(), [("compose".into(), "blocked".into()), ("conf".into(), "changed".into())]);
     assert_eq!(sandbox.read(CONF), "port = 8080\n");
 }
 

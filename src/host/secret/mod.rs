@@ -50,7 +50,7 @@ impl Secret {
     /// Returns whether a text shows the value, or a line of a value of several lines. Very short ones are in many texts by chance.
     pub fn is_in(&self, text: &str) -> bool {
         const MIN_LENGTH: usize = 4;
-        const MIN_LINE_LENGTH: usize = 16;
+        const MIN_LINE_LENGTH: usize = 8;
         let Ok(value) = std::str::from_utf8(self.expose()) else { return false };
         let value = value.trim();
         let min = if value.contains('\n') { MIN_LINE_LENGTH } else { MIN_LENGTH };
@@ -137,6 +137,24 @@ impl Digester {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_with_a_secret_are_known() {
+        let key = "-----BEGIN KEY-----\nabcdefghij\n}\n-----END KEY-----\n";
+        for (value, text, is_in) in [
+            ("hunter2\n", "-pw = hunter2\n+pw = x", true),
+            ("hunter2", "-pw = hunter\n", false),
+            // By chance.
+            ("1", "-port = 8081\n", false),
+            ("", "anything", false),
+            ("admin\ns3cretvalue\n", "-password = s3cretvalue\n", true),
+            ("admin\ns3cretvalue\n", "-user = admin\n", false),
+            (key, "-abcdefghij\n", true),
+            (key, "-}\n", false),
+        ] {
+            assert_eq!(Secret::copy_of(value.as_bytes()).is_in(text), is_in, "{value:?} {text:?}");
+        }
+    }
 
     #[test]
     fn only_one_line_ending_is_removed() {

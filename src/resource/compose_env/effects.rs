@@ -202,11 +202,13 @@ fn without_env_file(file: &Path, model: &Model, exists: &dyn Fn(&Path) -> bool) 
     let started = model.services.iter().filter(|(_, service)| service.tree.items_of("profiles").is_empty());
     let needed = started.flat_map(|(name, service)| {
         let items = service.tree.items_of("env_file").iter();
-        let items = items.filter(|item| item.get("required").and_then(Tree::text) != Some("false"));
+        let items = items.filter(|item| {
+            item.get("required").and_then(Tree::text).is_none_or(|word| !word.eq_ignore_ascii_case("false"))
+        });
         items.filter_map(move |item| Some((name, Path::new(item.text_or("path")?))))
     });
     let (name, path) = needed.into_iter().find(|(_, path)| !exists(path))?;
-    let why = format!("service {name} needs {} (env_file), which does not exist", escape_path(path));
+    let why = format!("service {name} needs {} (env_file), which does not exist yet", escape_path(path));
     Some(Unresolved { path: file.to_owned(), why })
 }
 

@@ -226,10 +226,11 @@ impl Pair<'_> {
     fn computed(&self) -> Vec<Drift> {
         let computed = |column: &Column| {
             let how = self.found.inserts.computed.get(&column.name)?;
-            let (name, table) = (Shown(&column.name), self.altered().sql());
-            let (kind, drop) = match how {
-                Computed::Identity => ("an identity column", "IDENTITY"),
-                Computed::Generated => ("a generated column", "EXPRESSION"),
+            let name = Shown(&column.name);
+            let (kind, drop, table) = match how {
+                // A partition has its own: before PostgreSQL 17, identity is not inherited.
+                Computed::Identity => ("an identity column", "IDENTITY", self.table.sql()),
+                Computed::Generated => ("a generated column", "EXPRESSION", self.altered().sql()),
             };
             let column_name = column.sql_name();
             let allows_null =

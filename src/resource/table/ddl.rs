@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use sqlparser::ast::{ColumnDef, ColumnOption, CreateTable, CreateTableLikeKind, Ident, Statement, TableConstraint};
 use sqlparser::dialect::RedshiftSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::attributes::{Outline, outline};
 use super::tokens::position;
@@ -182,23 +181,7 @@ fn contradictions(columns: &[Column], parsed: &[Column], dialect: Dialect) -> Ve
 
 const HINT_COLUMNS: &str = "add `columns:` next to `ddl` to define what to compare if the DDL cannot be parsed";
 
-/// The maximum number of tokens of one column, and of what follows the columns. The parser and what it returns work by recursion.
-const MAX_TOKENS: usize = 2000;
-
-/// Whether a column has too many tokens.
-fn is_too_long(ddl: &str) -> bool {
-    let tokens = Tokenizer::new(&RedshiftSqlDialect {}, ddl).tokenize().unwrap_or_default();
-    let of_columns = tokens.split(|token| *token == Token::Comma);
-    let mut counts =
-        of_columns.map(|column| column.iter().filter(|token| !matches!(token, Token::Whitespace(_))).count());
-    counts.any(|count| count > MAX_TOKENS)
-}
-
 fn parse(ddl: &str) -> Result<Box<CreateTable>, KeyError> {
-    if is_too_long(ddl) {
-        let error = KeyError::new(format!("cannot parse the DDL: a column has more than {MAX_TOKENS} words and signs"));
-        return Err(error.hint(HINT_COLUMNS));
-    }
     let statements = Parser::parse_sql(&RedshiftSqlDialect {}, ddl).map_err(|error| unreadable(&error))?;
     match <[Statement; 1]>::try_from(statements) {
         Ok([Statement::CreateTable(create)]) => Ok(Box::new(create)),

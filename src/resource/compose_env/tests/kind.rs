@@ -257,6 +257,7 @@ fn an_env_file_that_a_service_needs_and_that_is_missing_is_reported() {
         ("env_file: other.env", "other.env", true),
         ("env_file: [ { path: other.env } ]", "other.env", true),
         ("env_file: [ { path: other.env, required: false } ]", "other.env", false),
+        ("env_file: [ { path: other.env, required: False } ]", "other.env", false),
         ("env_file: other.env\n    profiles: [ later ]", "other.env", false),
         // The step makes it.
         ("env_file: .env", ".env", false),
