@@ -3,7 +3,7 @@
 //!
 //! [`command`] runs git at a [`Site`]: with its configuration ([`settings`]), without the password of a URL ([`login`]), and
 //! with an ssh that asks nothing ([`ssh`]). [`scratch`] is where it writes. [`list`] and [`fetch`] are what it is asked for,
-//! [`failure`] tells why it failed, and [`remedy`] what to do.
+//! [`failure`] gives the reason of a failure, and [`remedy`], [`ssh_remedy`] and [`port_hint`] what to do about it.
 
 mod command;
 pub mod configured;
@@ -11,11 +11,15 @@ mod failure;
 mod fetch;
 mod list;
 mod login;
+mod port_hint;
 mod remedy;
+#[cfg(test)]
+mod remedy_tests;
 pub mod scratch;
 mod settings;
 mod site;
 mod ssh;
+mod ssh_remedy;
 mod url;
 
 pub use fetch::{History, Tag, download, download_all, follow_tags, moved_on};
