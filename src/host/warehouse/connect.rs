@@ -11,11 +11,12 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode as Wire};
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
+use super::attempt::{Attempt, is_worth_retrying};
 use super::defaults::ClientDefaults;
 use super::dial::{self, Bounded, Budget, MAX_LOGIN_BYTES, MAX_REPLY_BYTES};
 use super::dialect::Dialect;
 use super::endpoint::{Endpoint, Server};
-use super::error::{Attempt, DbError, is_worth_retrying};
+use super::error::DbError;
 use super::pgpass::Found;
 use super::session_attrs::SessionAttrs;
 use super::spec::ConnectionSpec;

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 
 mod account;
 mod acl;
+mod attempt;
 mod catalog;
 mod column;
 mod connect;
