@@ -10,18 +10,18 @@ steps:
 ";
 
 /// A host with a checkout of ubuntu's.
-struct Host {
-    sandbox: Sandbox,
+pub struct Host {
+    pub sandbox: Sandbox,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let host = Self::without_checkout();
         host.git("git clone -q /srv/git/app.git app");
         host
     }
 
-    fn without_checkout() -> Self {
+    pub fn without_checkout() -> Self {
         let sandbox = Sandbox::new();
         sandbox.write("/home/ubuntu/m.yaml", "ubuntu", PLAN);
         sandbox.bash("root", "chown ubuntu: /srv/git");
@@ -31,28 +31,28 @@ impl Host {
         host
     }
 
-    fn git(&self, command: &str) -> String {
+    pub fn git(&self, command: &str) -> String {
         self.sandbox.bash("ubuntu", command)
     }
 
-    fn root(&self, command: &str) -> String {
+    pub fn root(&self, command: &str) -> String {
         self.sandbox.bash("root", &format!("cd /home/ubuntu/app 2>/dev/null || cd /home/ubuntu; {command}"))
     }
 
     /// Commits and pushes as another person.
-    fn push(&self, script: &str) {
+    pub fn push(&self, script: &str) {
         self.git(&format!(
             "cd up; {{ {script}; }} >/dev/null; git add -A; git commit -qm more; git push -q origin HEAD:main"
         ));
     }
 
-    fn run(&self, command: &str) -> Outcome {
+    pub fn run(&self, command: &str) -> Outcome {
         self.sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} {command} m.yaml --json")]).run()
     }
 
     /// Asserts that apply does what plan shows as exact, and that git and a second plan see nothing to do.
     #[track_caller]
-    fn converges(&self) {
+    pub fn converges(&self) {
         let planned = self.run("plan --detailed-exitcode").exits(2);
         assert_eq!(planned.step("step_planned", "code")["outcome"], "changes", "{planned}");
         self.run("apply --yes").exits(0);
@@ -63,7 +63,7 @@ impl Host {
 
     /// Asserts that plan blocks with these words and that apply changes nothing. Returns the hint.
     #[track_caller]
-    fn is_blocked(&self, words: &str) -> String {
+    pub fn is_blocked(&self, words: &str) -> String {
         let state = "cd /home/ubuntu; find app -printf '%p %m %u %g %s %l\n' 2>/dev/null | sort || true; cat app/a.txt app/d/* 2>/dev/null || true";
         let before = self.root(state);
         let plan = self.run("plan").exits(1);
@@ -78,7 +78,7 @@ impl Host {
 
     /// Runs the command in a hint as root, and asserts that the step then converges.
     #[track_caller]
-    fn is_remedied_by(&self, hint: &str) {
+    pub fn is_remedied_by(&self, hint: &str) {
         let command = match hint.split('`').nth(1) {
             Some(command) => command,
             None => hint.split_once(": ").unwrap().1.split(';').next().unwrap(),
@@ -342,162 +342,6 @@ fn root_clones_into_no_directory_in_which_others_can_create_files() {
     host.sandbox.provision("root", ["apply", "/srv/m.yaml", "--yes"]).run().exits(0);
 }
 
-#[test]
-fn an_entry_in_a_directory_that_the_user_may_not_enter_is_left_alone() {
-    for mode in ["700", "744", "711"] {
-        let host = Host::new();
-        host.root(&format!("chown -R root: d; chmod 600 d/b.txt; chmod {mode} d"));
-        host.push("echo 2 > a.txt");
-        let plan = host.run("plan --detailed-exitcode").exits(2);
-        assert!(!plan.stdout.contains("deleted"), "{plan}");
-        assert!(plan.stdout.contains("unreadable"), "{plan}");
-        host.run("apply --yes").exits(0);
-        host.run("plan --detailed-exitcode").exits(0);
-        assert_eq!(host.git("cat app/a.txt; git -C app rev-list HEAD..origin/main"), "2\n");
-        host.root("chown -R ubuntu: d; chmod 755 d; chmod 644 d/b.txt");
-        assert_eq!(host.git("git -C app status --porcelain"), "");
-    }
-}
-
-#[test]
-fn a_tracked_file_that_the_user_may_not_read_is_left_alone() {
-    let host = Host::new();
-    host.root("echo x > a.txt; chown root a.txt; chmod 600 a.txt; echo x > own");
-    let plan = host.run("plan --detailed-exitcode").exits(0);
-    assert!(plan.stdout.contains("a.txt (unreadable)") && plan.stdout.contains("own (untracked)"), "{plan}");
-    // Nothing else in its directory is tracked.
-    host.root("chown root d/sub/c.txt; chmod 600 d/sub/c.txt");
-    let plan = host.run("plan --detailed-exitcode").exits(0);
-    assert!(plan.stdout.contains("a.txt (unreadable), d/sub/c.txt (unreadable), own (untracked)"), "{plan}");
-    host.root("echo x > d/sub/own");
-    let plan = host.run("plan --detailed-exitcode").exits(0);
-    assert!(plan.stdout.contains("d/sub/c.txt (unreadable), d/sub/own (untracked), own (untracked)"), "{plan}");
-    host.push("echo 2 > d/b.txt");
-    host.run("plan --detailed-exitcode").exits(2);
-    host.run("apply --yes").exits(0);
-    host.run("plan --detailed-exitcode").exits(0);
-    assert_eq!(host.git("cat app/d/b.txt; git -C app rev-list HEAD..origin/main"), "2\n");
-    assert_eq!(host.root("cat a.txt"), "x\n");
-}
-
-#[test]
-fn plan_reports_files_in_the_way_that_the_user_may_not_read() {
-    let push = "echo 2 > a.txt; echo 2 > new; mkdir -p e; echo 2 > e/f; git rm -q d/b.txt";
-    for (before, words) in [
-        ("echo mine > a.txt; chown root a.txt; chmod 600 a.txt", "cannot read /home/ubuntu/app/a.txt"),
-        ("echo mine > a.txt; chmod 0 a.txt", "cannot read /home/ubuntu/app/a.txt"),
-        ("echo x > new; chmod 600 new", "cannot read /home/ubuntu/app/new"),
-        ("mkdir -p new; echo x > new/x; chmod 700 new", "cannot read /home/ubuntu/app/new"),
-        ("mkdir -p new/x; touch new/x/y; chmod 700 new/x; chown ubuntu new", "cannot read /home/ubuntu/app/new/x"),
-        (
-            "mkdir -p new/x; touch new/x/y; chmod 600 new/x/y; chown ubuntu new new/x",
-            "cannot read /home/ubuntu/app/new/x/y",
-        ),
-        ("mkdir e; chmod 700 e", "cannot read /home/ubuntu/app/e"),
-        ("chown root d; chmod 700 d", "cannot read /home/ubuntu/app/d"),
-        ("chmod 600 d", "cannot read /home/ubuntu/app/d"),
-    ] {
-        let host = Host::new();
-        host.root(before);
-        host.push(push);
-        let hint = host.is_blocked(words);
-        assert!(hint.contains("chown -R --reference=") || hint.contains("chmod -R u+rwX "), "{hint}");
-        host.is_remedied_by(&hint);
-    }
-}
-
-/// Nobody is told that there are none.
-#[test]
-fn rescues_that_the_user_may_not_list_are_a_failure_with_its_remedy() {
-    let host = Host::new();
-    host.git("echo mine > app/a.txt");
-    host.push("echo 2 > a.txt");
-    host.run("apply --yes").exits(0);
-    for closed in ["refs", "refs/provision", "refs/provision/rescue", "refs/provision/rescue/*"] {
-        let list = || host.sandbox.command("ubuntu", [PROVISION, "rescue", "list", "m.yaml"]).run();
-        host.root(&format!("chown root .git/{closed}; chmod go= .git/{closed}"));
-        let listed = list();
-        assert!(listed.code == 1 && !listed.all().contains("no rescues"), "{listed}");
-        assert!(
-            listed.stderr.contains(&format!("cannot read /home/ubuntu/app/.git/{}", closed.trim_end_matches('*'))),
-            "{listed}"
-        );
-        let command = listed.commands();
-        assert_eq!(command.len(), 1, "{listed}");
-        host.root(&command[0]);
-        assert!(list().exits(0).stdout.contains("a.txt"));
-    }
-}
-
-/// git takes what it may not read for missing.
-#[test]
-fn parts_of_a_remote_on_the_host_that_the_user_may_not_read_are_named() {
-    let host = Host::new();
-    host.push("echo 2 > a.txt");
-    let remote = "/srv/git/app.git";
-    host.git("git config --global --add safe.directory '*'");
-    for closed in ["", "/objects", "/objects/??/*", "/HEAD"] {
-        host.root(&format!("chown root {remote}{closed}; chmod go= {remote}{closed}"));
-        let plan = host.run("plan").exits(1);
-        let planned = plan.step("step_planned", "code");
-        let hint = planned["hint"].as_str().unwrap();
-        let named = format!("the step's user may not read {remote}{}", closed.split('?').next().unwrap());
-        assert!(hint.starts_with(&named), "{named}: {plan}");
-        host.root(&format!("chmod -R a+rX {remote}"));
-    }
-    // What a fetch does not read is not the reason, and a symlink is followed.
-    host.root(&format!("mkdir {remote}/logs; chmod 700 {remote}/logs {remote}/hooks"));
-    for (broken, undone, words) in [
-        ("mv HEAD gone", "mv gone HEAD", "the repository does not exist"),
-        (
-            "cd ..; mv app.git real; ln -s real app.git; chmod go= real/objects",
-            "cd ..; chmod a+rX real/objects",
-            "may not read /srv/git/real/objects",
-        ),
-    ] {
-        host.root(&format!("cd {remote}; {broken}"));
-        let plan = host.run("plan").exits(1);
-        let hint = plan.step("step_planned", "code")["hint"].as_str().unwrap().to_owned();
-        assert!(hint.contains(words), "{words}: {hint}");
-        host.root(&format!("cd {remote}; {undone}"));
-    }
-    host.converges();
-}
-
-/// The checkout is sound, so no message advises to move it aside.
-#[test]
-fn plan_reports_parts_of_git_directories_that_the_user_may_not_read() {
-    let gc = "git -C app gc -q 2>&1";
-    for (by_user, before) in [
-        (gc, "chown root .git/objects/pack/*; chmod 400 .git/objects/pack/*"),
-        (gc, "chown root .git/objects/pack/*.pack; chmod 400 .git/objects/pack/*.pack"),
-        (gc, "chown root .git/objects/pack/*.idx; chmod 400 .git/objects/pack/*.idx"),
-        (gc, "chmod 0 .git/objects/pack/*.idx"),
-        (gc, "chown root .git/objects/pack; chmod 700 .git/objects/pack"),
-        ("true", "chown root .git/objects; chmod 700 .git/objects"),
-        ("true", "chown root .git/objects/??; chmod 700 .git/objects/??"),
-        ("true", "chown root .git/objects/*/*; chmod 400 .git/objects/*/*"),
-        ("true", "chmod 0 .git/objects/*/*"),
-        ("true", "chmod 0 .git/objects/??"),
-        ("true", "chown root .git/index; chmod 600 .git/index"),
-        ("true", "chown root .git/HEAD; chmod 600 .git/HEAD"),
-        ("true", "chown root .git/refs/heads/main; chmod 600 .git/refs/heads/main"),
-        ("true", "chown root .git/refs; chmod 700 .git/refs"),
-        ("true", "chown root .git/logs/HEAD; chmod 600 .git/logs/HEAD"),
-        ("true", "chmod 0 .git/config"),
-    ] {
-        for push in ["echo 2 > a.txt", "echo 2 > d/b.txt; git rm -q a.txt"] {
-            let host = Host::new();
-            host.git(by_user);
-            host.root(before);
-            host.push(push);
-            let hint = host.is_blocked("/home/ubuntu/app/.git");
-            assert!(!hint.contains("aside"), "{before}: {hint}");
-            host.is_remedied_by(&hint);
-        }
-    }
-}
-
 /// The first file is written before the second one fails.
 #[test]
 fn an_update_that_fails_halfway_does_not_claim_that_nothing_was_changed() {
@@ -510,64 +354,4 @@ fn an_update_that_fails_halfway_does_not_claim_that_nothing_was_changed() {
     assert!(!failed.all().contains("nothing was changed"), "{failed}");
     host.root("mount -o remount,size=4m d");
     host.run("apply --yes").exits(0);
-}
-
-/// The output says how to get a rescue back, and what getting it back undoes.
-#[test]
-fn apply_says_what_restoring_a_rescue_undoes() {
-    let host = Host::new();
-    host.git("echo mine > app/a.txt; echo own > app/new");
-    host.push("echo 2 > a.txt; echo 2 > new; echo 2 > d/b.txt");
-    let apply = |more: &str| {
-        host.sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} apply m.yaml --yes {more}")]).run().exits(0)
-    };
-    let said = "restoring it undoes what was committed since in a.txt, new";
-    let done = apply("");
-    assert!(done.stdout.contains("rescue restore") && done.stdout.contains(said), "{done}");
-    let listed = host.git(&format!("{PROVISION} rescue list m.yaml"));
-    assert!(listed.contains(said), "{listed}");
-    host.git("git -C app reset -q --hard HEAD~; echo mine > app/a.txt; echo own > app/new");
-    let done = apply("--json");
-    assert_eq!(done.step("step_finished", "code")["restoring_undoes"], serde_json::json!([said]), "{done}");
-    // What HEAD has not changed is not undone.
-    let host = Host::new();
-    host.git("git -C app rm -q --cached a.txt");
-    host.push("echo 2 > d/b.txt");
-    let done = host.run("apply --yes").exits(0);
-    assert_eq!(done.step("step_finished", "code")["restoring_undoes"], serde_json::json!([]), "{done}");
-}
-
-/// A rescued file cannot return where HEAD has something else, so the printed command writes it to a new directory.
-#[test]
-fn the_printed_command_writes_rescued_files_elsewhere_if_their_place_is_taken() {
-    for (mine, push) in [
-        ("d/mine", "git rm -qr d; echo 2 > d"),
-        ("d/mine", "git rm -qr d; ln -s a.txt d"),
-        ("a.txt", "git rm -q a.txt; mkdir a.txt; echo 2 > a.txt/f"),
-    ] {
-        let host = Host::new();
-        host.git(&format!("echo mine > app/{mine}"));
-        host.push(push);
-        let done = host.run("apply --yes").exits(0);
-        let finished = done.step("step_finished", "code");
-        let printed = finished["restore_commands"][0].as_str().unwrap_or_else(|| panic!("{push}: {done}")).to_owned();
-        let pasted = printed.replace("provision rescue", &format!("{PROVISION} rescue"));
-        let written = host.git(&pasted);
-        let to = printed.split_once(" --to ").unwrap_or_else(|| panic!("{printed}")).1;
-        assert_eq!(host.git(&format!("cat {to}/{mine}")), "mine\n", "{printed}: {written}");
-    }
-}
-
-/// Only the files undo something, so what they undo is not said of the commits.
-#[test]
-fn what_a_restore_undoes_is_below_its_own_command() {
-    let host = Host::new();
-    host.git("sed -i 's/branch: main/&, local_commits: rescue_and_reset/' m.yaml");
-    host.git("cd app; git checkout -q --detach; git commit -qm own --allow-empty; echo mine > a.txt");
-    host.push("echo 2 > a.txt");
-    let done =
-        host.sandbox.command("ubuntu", ["bash", "-c", &format!("{PROVISION} apply m.yaml --yes")]).run().exits(0);
-    let at = |text: &str| done.stdout.find(text).unwrap_or_else(|| panic!("{text}: {done}"));
-    let (branch, restore, undoes) = (at("git -C"), at("rescue restore"), at("restoring it undoes"));
-    assert!(branch < restore && restore < undoes, "{done}");
 }
