@@ -6,7 +6,7 @@ use crate::text::is_hidden;
 /// Returns a warning if a password ([`Secret::as_password`]) begins or ends with invisible characters, which are used with it. A value
 /// of several lines, such as a key or a certificate, is a text and may begin and end with them.
 pub fn ends_warning(source: &SecretSource, password: &Secret) -> Option<String> {
-    // Binary content has no characters.
+    // Only text has invisible characters.
     let text = std::str::from_utf8(password.expose()).ok()?;
     let is_invisible = |c: char| c.is_whitespace() || is_hidden(c);
     let core = text.trim_matches(is_invisible);
@@ -19,7 +19,7 @@ pub fn ends_warning(source: &SecretSource, password: &Secret) -> Option<String> 
     }
     let first = text.chars().next().filter(|c| is_invisible(*c)).map(|c| format!("begins with {}", name(c)));
     let last = text.chars().next_back().filter(|c| is_invisible(*c)).map(|c| match c {
-        // One is left out.
+        // `as_password` has removed one line ending already.
         '\n' => "ends with several line endings".to_owned(),
         c => format!("ends with {}", name(c)),
     });

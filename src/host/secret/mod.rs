@@ -47,14 +47,22 @@ impl Secret {
         self.0.expose_secret()
     }
 
-    /// Returns whether a text shows the value, or a line of a value of several lines. Very short ones are in many texts by chance.
+    /// Returns whether a text shows a line of the value, as it is or as JSON escapes it. A line of less than four bytes counts only
+    /// as a whole word, since it is in many texts by chance.
     pub fn is_in(&self, text: &str) -> bool {
-        const MIN_LENGTH: usize = 4;
-        const MIN_LINE_LENGTH: usize = 8;
+        const SHORT: usize = 4;
         let Ok(value) = std::str::from_utf8(self.expose()) else { return false };
-        let value = value.trim();
-        let min = if value.contains('\n') { MIN_LINE_LENGTH } else { MIN_LENGTH };
-        value.lines().map(str::trim).any(|line| line.len() >= min && text.contains(line))
+        let is_word_at = |at: usize, line: &str| {
+            let (before, after) = (&text[..at], &text[at + line.len()..]);
+            !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
+        };
+        value.lines().map(str::trim).filter(|line| line.contains(char::is_alphanumeric)).any(|line| {
+            if line.len() < SHORT {
+                return text.match_indices(line).any(|(at, _)| is_word_at(at, line));
+            }
+            let escaped = Zeroizing::new(serde_json::Value::from(line).to_string());
+            text.contains(line) || text.contains(escaped.trim_matches('"'))
+        })
     }
 
     /// Returns the value as a password: without one trailing line ending, which editors and `echo` add, and without a
@@ -144,11 +152,15 @@ mod tests {
         for (value, text, is_in) in [
             ("hunter2\n", "-pw = hunter2\n+pw = x", true),
             ("hunter2", "-pw = hunter\n", false),
+            ("123", "-pin = 123\n", true),
             // By chance.
             ("1", "-port = 8081\n", false),
+            ("a\"bcdefgh", "-{ \"pw\": \"a\\\"bcdefgh\" }\n", true),
+            ("admin\nhunter2\n", "-password = hunter2\n", true),
             ("", "anything", false),
             ("admin\ns3cretvalue\n", "-password = s3cretvalue\n", true),
-            ("admin\ns3cretvalue\n", "-user = admin\n", false),
+            ("admin\ns3cretvalue\n", "-user = administrator\n", true),
+            ("admin\ns3cretvalue\n", "-user = root\n", false),
             (key, "-abcdefghij\n", true),
             (key, "-}\n", false),
         ] {

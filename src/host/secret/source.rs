@@ -143,7 +143,7 @@ impl SecretSource {
     }
 }
 
-/// Returns the filter of jq(1) for the tokens of a JSON pointer. Only the value tells whether digits are a key or an index.
+/// Returns the filter of jq(1) for the tokens of a JSON pointer. Digits can be a key or an index, depending on the value.
 fn jq_filter(tokens: &[String]) -> String {
     let path = serde_json::Value::from(tokens).to_string();
     match tokens.iter().any(|token| token.parse::<usize>().is_ok()) {

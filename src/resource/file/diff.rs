@@ -16,12 +16,11 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
     if !actual.leftovers.is_empty() {
         diff.changes.push(Change::RemoveLeftovers { path: path.clone(), names: actual.leftovers.clone() });
     }
-    let owner = match &actual.target {
-        Target::File(seen) => seen.file.uid,
-        _ => actual.ownership.acting_uid,
+    let found = match &actual.target {
+        Target::File(seen) => Some(&seen.file),
+        _ => None,
     };
-    let owner = actual.ownership.uid().unwrap_or(owner);
-    check_readable(&desired.path, &actual.ownership, owner, desired.wanted_mode())?;
+    check_readable(&desired.path, &actual.ownership, found, desired.wanted_mode())?;
     match &actual.target {
         Target::Other { kind } => {
             let hint = match kind {
