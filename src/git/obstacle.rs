@@ -127,7 +127,7 @@ pub enum Obstacle {
     /// The remote's tree has a path that leads out of the checkout.
     UnsafeName {
         path: RepoPath,
-        /// It does so on HFS+ only, which git checks if its configuration says so (core.protectHFS).
+        /// Only on HFS+. git checks this if core.protectHFS is set.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         on_hfs: bool,
     },
@@ -408,7 +408,7 @@ pub fn is_own(path: &str) -> bool {
 }
 
 /// Returns the remedy for a file that its own mode closes to the acting user.
-fn opened_to_owner(rights: &str, path: &Path) -> String {
+pub fn opened_to_owner(rights: &str, path: &Path) -> String {
     format!("its mode denies its owner that: `{}`", as_root(&format!("chmod {rights} {}", shell_word(path))))
 }
 

@@ -90,8 +90,8 @@ fn is_ntfs_name_of(name: &[u8], known: &[u8]) -> bool {
         && matches!(rest.iter().find(|byte| !matches!(byte, b'.' | b' ')), None | Some(b':'))
 }
 
-/// Whether a name is another one on HFS+, where case and these characters do not count (`next_hfs_char` in git's utf8.c). As for git,
-/// a name ends where it is not UTF-8.
+/// Whether HFS+ treats the name as `known`: it ignores case and these characters (`next_hfs_char` in git's utf8.c). As in git, invalid
+/// UTF-8 ends the name.
 fn is_hfs_name_of(name: &[u8], known: &str) -> bool {
     let is_ignored = |letter: &char| matches!(letter, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     let text = name.utf8_chunks().next().map_or("", |chunk| chunk.valid());

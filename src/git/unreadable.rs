@@ -32,8 +32,14 @@ pub fn in_remote(path: &Path) -> Option<PathBuf> {
     if let Some(closed) = above.into_iter().find(is_closed) {
         return Some(closed.to_owned());
     }
-    let git = path.join(".git");
-    let git = fs::canonicalize(if git.exists() { &git } else { path }).ok()?;
+    // The places where git looks for a repository, in its order (`enter_repo` in git's path.c).
+    let with_ending = |ending: &str| {
+        let mut place = path.as_os_str().to_owned();
+        place.push(ending);
+        PathBuf::from(place)
+    };
+    let places = ["/.git", "", ".git/.git", ".git"].map(with_ending);
+    let git = fs::canonicalize(places.iter().find(|place| place.is_dir())?).ok()?;
     PARTS.iter().find_map(|part| first_denied(&git.join(part)))
 }
 

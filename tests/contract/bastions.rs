@@ -247,7 +247,7 @@ fn a_mode_that_ssh_refuses_is_reported() {
         assert!(!plan(mode, &verify).all().contains("ssh refuses"));
     }
     assert!(texts(&planned("0200", "", "root").exits(0), "warnings").contains("the owner of the key cannot read it"));
-    // Its own step could not tell what it holds.
+    // The next run of the step could not compare the content.
     let blocked = planned("0200", "", "ubuntu").exits(1);
     assert!(blocked.stdout.contains("mode 0200 would lock ubuntu out of"), "{blocked}");
 }

@@ -38,7 +38,7 @@ pub fn run(sandbox: &Sandbox, args: &[&str]) -> Outcome {
     sandbox.provision("root", args.iter().copied()).run()
 }
 
-/// The old content is for all to read, but a plan is shown elsewhere, too.
+/// Everyone on the host can read the old content, but plans are also shown elsewhere.
 #[test]
 fn a_secret_of_another_step_in_the_old_content_is_not_shown() {
     let word = random_word();
@@ -60,7 +60,7 @@ steps:
         let shown = format!("{}{}", ended.stdout, ended.stderr);
         assert!(!shown.contains(&word) && shown.contains("not shown: it has the value of a secret"), "{ended}");
     }
-    // The step of the file does not depend on what the other secret is by now.
+    // The change of the file is the same whatever the other secret is.
     let applied =
         sandbox.provision("root", ["apply", "/root/saved", "--yes", "--json"]).env("PW", "another").run().exits(1);
     assert_eq!(applied.outcomes(), [("compose".into(), "blocked".into()), ("conf".into(), "changed".into())]);

@@ -197,12 +197,13 @@ fn a_directory_that_locks_its_owner_out_is_named() {
         ));
         let failed = apply(&sandbox).exits(1);
         let hint = failed.step("step_finished", "f")["hint"].as_str().unwrap_or_default().to_owned();
-        assert!(hint.contains("`chmod u+rx /home/ubuntu/d`; if a step sets its mode"), "{mode}: {failed}");
+        let open = "`sudo -H -u ubuntu chmod u+rwx /home/ubuntu/d`; if a step sets its mode";
+        assert!(hint.contains(open), "{mode}: {failed}");
         sandbox.bash("ubuntu", "chmod 700 ~/d; mkdir -p ~/d/sub; chmod 0 ~/d/sub");
         write_plan(&sandbox, "  - { id: f, run_as: ubuntu, file: { path: /home/ubuntu/d/sub/f, content: x } }\n");
         let failed = apply(&sandbox).exits(1);
         sandbox.bash("ubuntu", "chmod u+rx ~/d/sub");
-        assert!(failed.all().contains("chmod u+rx /home/ubuntu/d/sub"), "{failed}");
+        assert!(failed.all().contains("chmod u+rwx /home/ubuntu/d/sub"), "{failed}");
     }
 }
 

@@ -49,7 +49,7 @@ fn the_printed_command_writes_rescued_files_elsewhere_if_their_place_is_taken() 
     }
 }
 
-/// Only the files undo something, so what they undo is not said of the commits.
+/// Only the restored files undo something, so the note follows their command and not that of the commits.
 #[test]
 fn what_a_restore_undoes_is_below_its_own_command() {
     let host = Host::new();

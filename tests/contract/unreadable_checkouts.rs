@@ -67,7 +67,7 @@ fn plan_reports_files_in_the_way_that_the_user_may_not_read() {
     }
 }
 
-/// Nobody is told that there are none.
+/// An unreadable list of rescues is not reported as empty.
 #[test]
 fn rescues_that_the_user_may_not_list_are_a_failure_with_its_remedy() {
     let host = Host::new();

@@ -94,7 +94,7 @@ fn words(url: &str, ended: &Ended) -> String {
     clean(&text)
 }
 
-/// Shortens what git said to its beginning and its last line, which tells the reason: a remote may greet with a long text.
+/// Keeps the beginning and the last line, which has the reason. A remote may print a long greeting first.
 fn shortened(told: &str) -> String {
     let begin = |text: &str, most: usize| text.chars().take(most).collect::<String>();
     if told.chars().count() <= MAX_SHOWN {

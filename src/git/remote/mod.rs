@@ -3,7 +3,7 @@
 //!
 //! [`command`] runs git at a [`Site`]: with its configuration ([`settings`]), without the password of a URL ([`login`]), and
 //! with an ssh that asks nothing ([`ssh`]). [`scratch`] is where it writes. [`list`] and [`fetch`] are what it is asked for,
-//! [`failure`] gives the reason of a failure, and [`remedy`], [`ssh_remedy`] and [`port_hint`] what to do about it.
+//! [`failure`] explains why it failed, and [`remedy`], [`ssh_remedy`] and [`port_hint`] how to fix it.
 
 mod command;
 pub mod configured;

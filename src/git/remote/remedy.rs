@@ -6,6 +6,7 @@ use super::port_hint::{maybe_port, misspelt};
 use super::ssh::SshCommand;
 use super::ssh_remedy::of_ssh;
 use super::url::{local_path, ssh_host};
+use crate::git::obstacle::{is_own, opened_to_owner};
 use crate::git::unreadable::in_remote;
 use crate::host::fs::escape_path;
 use crate::host::program::Ended;
@@ -102,7 +103,7 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
     let has = |part: &str| text.contains(part);
     let any = |parts: &[&str]| parts.iter().any(|part| has(part));
     let is_ssh = ssh_host(remote.resolved).is_some();
-    let is_web = remote.resolved.starts_with("http");
+    let is_web = ["http://", "https://"].iter().any(|scheme| remote.resolved.starts_with(scheme));
     let hint = if any(&["strange pathname", "strange hostname"]) {
         "a url that begins with a dash looks like an option: write ./ before the path of a directory"
     } else if has("maximum allowed tree depth") {
@@ -211,8 +212,16 @@ fn forbidden(text: &str) -> Option<&'static str> {
 
 /// Returns the remedy if the acting user may not read something of a remote on this host. git takes that for missing.
 fn unread(remote: &str) -> Option<String> {
-    let path = escape_path(&in_remote(Path::new(remote))?);
-    Some(format!("the step's user may not read {path}: let its owner give that user the right, by a group for example"))
+    let denied = in_remote(Path::new(remote))?;
+    let path = escape_path(&denied);
+    Some(match is_own(&path) {
+        true => opened_to_owner("-R u+rX", &denied),
+        false => {
+            format!(
+                "the step's user may not read {path}: let its owner give that user the right, by a group for example"
+            )
+        }
+    })
 }
 
 /// Returns the command of git by which the owner of a remote repairs it, and where to run it.
@@ -220,13 +229,15 @@ pub fn there(resolved: &str, arguments: &str) -> String {
     let command = |path: &str| format!("`git -C {} {arguments}`", shell_word(path));
     match (local_path(resolved), ssh_host(resolved)) {
         (Some(path), _) => format!("as its owner: {}", command(path)),
-        (None, Some(host)) => match host.path.trim_start_matches("/~/").trim_start_matches("~/") {
-            // The home of another user.
-            path if path.trim_start_matches('/').starts_with('~') => {
-                format!("ask its owner on {} to run `git {arguments}` in it", host.name)
+        (None, Some(host)) => {
+            match host.path.strip_prefix("/~/").or_else(|| host.path.strip_prefix("~/")).unwrap_or(&host.path) {
+                // The home of another user.
+                path if path.trim_start_matches('/').starts_with('~') => {
+                    format!("ask its owner on {} to run `git {arguments}` in it", host.name)
+                }
+                path => format!("on {}, as its owner: {}", host.name, command(path)),
             }
-            path => format!("on {}, as its owner: {}", host.name, command(path)),
-        },
+        }
         (None, None) => format!("ask its owner to run `git {arguments}` in it"),
     }
 }

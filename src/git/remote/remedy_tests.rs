@@ -202,7 +202,12 @@ fn the_command_of_the_user_is_named_and_used() {
         ("ssh -F 'a b' -ikey", "-F '/srv/my app/a b' -i '/srv/my app/key'"),
         ("ssh -F none -i ~/deploy -i '~/other'", &format!("-F none -i {home}/deploy -i '~/other'")),
         ("/usr/bin/ssh -4 -vv -p 22 -J u@h:1,k", "/usr/bin/ssh -4 -vv -p 22 -J u@h:1,k"),
-        ("../ssh -q", "'/srv/my app/../ssh' -q"),
+        ("../ssh -q", "'/srv/my app/../ssh'"),
+        ("ssh -o StrictHostKeyChecking=yes -oBatchMode=yes -4", "ssh -4"),
+        (
+            "ssh -o UserKnownHostsFile=hosts -o IdentityFile=~/k",
+            "ssh -o 'UserKnownHostsFile=/srv/my app/hosts' -o 'IdentityFile=~/k'",
+        ),
         ("ssh -oPort=22 -o 'identitiesonly yes'", "ssh -o Port=22 -o identitiesonly=yes"),
     ] {
         let words = format!("{words} git@h true`");

@@ -77,8 +77,12 @@ impl SshCommand {
         let program = words.next().filter(|program| program.rsplit('/').next() == Some("ssh"))?;
         let mut shown = vec![if program.contains('/') { self.absolute(&program) } else { program }];
         while let Some(word) = words.next() {
-            if ["-4", "-6", "-q", "-v", "-vv", "-vvv"].contains(&word.as_str()) {
+            if ["-4", "-6", "-v", "-vv", "-vvv"].contains(&word.as_str()) {
                 shown.push(word);
+                continue;
+            }
+            // Quiet, it would not show what is wrong.
+            if word == "-q" {
                 continue;
             }
             let option = word.get(..2)?;
@@ -89,15 +93,36 @@ impl SshCommand {
                 "-i" | "-F" => self.absolute(&value),
                 "-J" if value.split(',').all(is_hop) => value,
                 "-p" | "-l" if is_plain(&value) => value,
-                "-o" => value
-                    .split_once(['=', ' '])
-                    .filter(|(name, value)| is_shown(name) && is_plain(value))
-                    .map(|(name, value)| format!("{name}={value}"))?,
+                "-o" => match self.shown_option(&value)? {
+                    Some(shown) => shown,
+                    None => continue,
+                },
                 _ => return None,
             };
             shown.extend([option.to_owned(), value]);
         }
         Some(shell_words(&shown))
+    }
+
+    /// Returns the text of `-o` for a message; `Some(None)` if a person who logs in needs it to be left out, and `None` if it may be a
+    /// secret.
+    fn shown_option(&self, option: &str) -> Option<Option<String>> {
+        let (name, value) = option.split_once(['=', ' '])?;
+        Some(match name.trim().to_ascii_lowercase().as_str() {
+            "batchmode" | "stricthostkeychecking" | "loglevel" => None,
+            "identitiesonly" | "port" | "user" if is_plain(value) => Some(format!("{name}={value}")),
+            "userknownhostsfile" | "globalknownhostsfile" | "identityfile" | "certificatefile" => {
+                let is_path = value.starts_with(['/', '~']) || is_plain(value);
+                let path = match value {
+                    _ if !is_path => return None,
+                    "none" => value.to_owned(),
+                    _ if value.starts_with('~') => value.to_owned(),
+                    _ => self.absolute(value),
+                };
+                Some(format!("{name}={path}"))
+            }
+            _ => return None,
+        })
     }
 
     fn absolute(&self, path: &str) -> String {
@@ -112,7 +137,7 @@ impl SshCommand {
             let named = reasons.iter().find_map(|reason| line.strip_suffix(reason));
             named.and_then(|named| named.strip_suffix(program.as_str())).is_some_and(|before| before.ends_with(' '))
         };
-        // git asks a program for its options first, and takes a missing one for one without any.
+        // git first runs the program to detect its options, and takes a missing program for one without options.
         let is_gone = program.starts_with('/') && !Path::new(&program).exists();
         let asked = |line: &String| is_gone && line.contains("ssh variant 'simple' does not support");
         ended.said.iter().any(|line| denied(line) || asked(line)).then(|| match self.source {
@@ -120,11 +145,6 @@ impl SshCommand {
             None => "install ssh; git needs it to reach the remote".to_owned(),
         })
     }
-}
-
-/// Whether an option of ssh is shown in messages.
-fn is_shown(name: &str) -> bool {
-    ["identitiesonly", "port", "user", "stricthostkeychecking"].contains(&name.trim().to_ascii_lowercase().as_str())
 }
 
 /// Whether the value of an option is a single user, host or number.

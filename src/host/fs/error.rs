@@ -4,6 +4,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::failure::Failure;
+use crate::host::users::as_acting_user;
 use crate::text::{io_error_text, shell_word};
 
 use super::{FileKind, acting_ids, acts_as_root, escape_path};
@@ -34,10 +35,10 @@ impl Error {
             Errno::ACCESS | Errno::PERM => Some(closed_above(path).map_or_else(
                 || "run the step as the owner, or with run_as: root".into(),
                 |closed| {
-                    let open = format!("chmod u+rx {}", shell_word(closed));
+                    let open = as_acting_user(&format!("chmod u+rwx {}", shell_word(closed)));
+                    let closed = escape_path(closed);
                     format!(
-                        "let the owner of {} in: `{open}`; if a step sets its mode, correct it",
-                        escape_path(closed)
+                        "{closed} is closed to its owner; open it: `{open}`; if a step sets its mode, correct the step"
                     )
                 },
             )),
@@ -97,7 +98,7 @@ impl Error {
         Self { message: message.into(), hint: Some(hint.into()), kind: io::ErrorKind::Other, is_newer: false }
     }
 
-    /// Makes the error of a file that has more bytes than what it is read for.
+    /// Makes the error for a file larger than `limit` bytes.
     pub(super) fn too_large(path: &Path, limit: u64) -> Self {
         let message = format!("{} is larger than {limit} bytes", escape_path(path));
         let hint = "this is not the file that was meant; check the path";
@@ -149,7 +150,7 @@ impl From<Error> for Failure {
 /// Returns the directory above a path that does not let the acting user in, if that is its owner.
 fn closed_above(path: &Path) -> Option<&Path> {
     const ENTER: u32 = 0o100;
-    // What is below a closed directory cannot be looked at.
+    // Nothing below a closed directory can be examined.
     let mut above = path.ancestors().skip(1);
     let (nearest, stat) = above.find_map(|above| Some((above, rustix::fs::lstat(above).ok()?)))?;
     (stat.st_uid == acting_ids().0 && stat.st_mode & ENTER == 0).then_some(nearest)

@@ -210,7 +210,7 @@ fn fetch(desired: &Desired, url: &str, repo: &Repository) -> Result<Option<Strin
         thread::join(|| remote::default_branch(&git, site.remote), || remote::download_all(&git, &site));
     fetched?;
     let default = default.unwrap_or_else(|panic| resume_unwind(panic));
-    // A host may refuse one of two connections at once, and what was fetched is worth another question.
+    // Some hosts refuse a second connection at the same time, so ask again instead of discarding the fetch.
     let default = default.or_else(|_| remote::default_branch(&git, site.remote))?;
     // A clone has no reflogs of remote-tracking branches.
     let logs = repo.path().join("logs");

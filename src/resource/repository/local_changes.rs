@@ -87,7 +87,7 @@ fn readable(repo: &Repository, options: &mut StatusOptions) -> Result<(Listed, B
     let entries: Vec<IndexEntry> = index.iter().filter(is_unread).collect();
     let mut unread = BTreeSet::new();
     for mut entry in entries {
-        // Without its entry, the directory around it would be untracked if it has no other tracked file.
+        // The entry is kept: without it, libgit2 may list its directory as untracked.
         entry.flags |= IndexEntryFlag::VALID.bits();
         add(&mut index, &entry).map_err(&failed)?;
         unread.insert(RepoPath::new(entry.path));

@@ -42,8 +42,7 @@ pub fn list(path: &Path) -> Result<Vec<Rescue>, Failure> {
     all(&repo)?.into_iter().map(describe).collect()
 }
 
-/// Adds what restoring a rescue now would undo, or that its files have to be written elsewhere. One that cannot be restored now
-/// undoes nothing.
+/// Adds what restoring a rescue now would undo. If it cannot be restored in place, adds a new directory for its files.
 fn with_restore(repo: &Repository, path: &Path, found: &Opened<'_>, rescue: Rescue) -> Rescue {
     let Ok(Some(held)) = found.contents(path) else { return rescue };
     match RestorePlan::find(repo, path, &held, &[]) {
@@ -53,7 +52,7 @@ fn with_restore(repo: &Repository, path: &Path, found: &Opened<'_>, rescue: Resc
             Rescue { undoes, ..rescue }
         }
         Err(_) => {
-            // Every user can create a directory there.
+            // Every user can write to /tmp.
             let elsewhere = || free_name(&Path::new("/tmp").join(&rescue.id), "rescued");
             let elsewhere = in_the_way::is_replaced(repo, &held).then(elsewhere);
             Rescue { elsewhere, ..rescue }

@@ -232,7 +232,7 @@ impl Surveyor<'_> {
         }
         let (private, access) = access::look(self.top, path)?;
         let lines = match work {
-            // Without any, only the mode differs.
+            // With no changed lines, only the mode differs.
             Work::File { .. } if self.result.in_the_way.len() < MAX_COMPARED_FILES => {
                 self.lines(path).filter(|lines| lines.added + lines.removed > 0)
             }

@@ -47,7 +47,7 @@ pub fn notes(found: &Opened<'_>, plan: &RestorePlan<'_>, top: &Path) -> Result<V
     let undone = paths(found, plan)?;
     let (Some(head), Some(names)) = (head(found), named(&undone)) else { return Ok(Vec::new()) };
     let mut note = format!("this undoes what was committed since the rescue in {names}");
-    // Git compares HEAD with no file that neither HEAD nor the index has.
+    // `git diff HEAD` skips files that are in neither HEAD nor the index.
     let is_staged = |path: &RepoPath| plan.staged.iter().any(|(staged, blob)| *staged == path && blob.is_some());
     let (compared, deleted): (Vec<RepoPath>, Vec<RepoPath>) =
         undone.into_iter().partition(|path| blob_in(&head, path).is_some() || is_staged(path));

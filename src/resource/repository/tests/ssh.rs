@@ -68,9 +68,9 @@ fn bench() -> (Bench, Server) {
     let at = folder.display();
     // A master connection that the user's configuration asks for would outlive the plan.
     let master = format!("ControlMaster auto\nControlPath {at}/master-%C\nControlPersist 20\n");
-    let known_hosts = format!("UserKnownHostsFile {at}/known_hosts\nGlobalKnownHostsFile none\n");
-    fs::write(folder.join("config"), format!("{master}{known_hosts}")).unwrap();
-    let command = format!("ssh -F '{at}/config' -i '{at}/client' -o IdentitiesOnly=yes");
+    fs::write(folder.join("config"), master).unwrap();
+    let known_hosts = format!("-o UserKnownHostsFile={at}/known_hosts -o GlobalKnownHostsFile=none");
+    let command = format!("ssh -F '{at}/config' -i '{at}/client' -o IdentitiesOnly=yes {known_hosts}");
     git(&bench.checkout(), &["config", "core.sshCommand", &command]);
     let user = users::get_current_username().unwrap().into_string().unwrap();
     let url = format!("ssh://{user}@127.0.0.1:{}{}", server.port, bench.remote().display());
