@@ -44,7 +44,7 @@ pub async fn run(command: RescueCommand) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Returns the command as it was given, with FILE for the plan file.
+/// Returns the command with FILE for the plan file. The values of `--var` may be secrets, so they are left out.
 fn words(command: &RescueCommand, id: Option<&str>) -> String {
     let verb = match command {
         RescueCommand::List(_) => "list",

@@ -286,7 +286,7 @@ impl Rescues {
             let ids: Vec<&str> = known.iter().map(|(_, rescue)| rescue.id.as_str()).collect();
             format!("the rescues are {}", ids.join(", "))
         };
-        // It may also be one of these. They cannot be corrected in the plan file.
+        // It may be one of these, which the plan file no longer describes.
         let hint = warnings.iter().fold(hint, |hint, warning| format!("{hint}; {}", warning.message));
         Err(Failure::new(format!("no such rescue: {name}")).hint(hint))
     }

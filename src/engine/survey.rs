@@ -160,8 +160,8 @@ impl Observed {
         })
     }
 
-    /// Takes the paths of earlier steps into account that lead to the same place, now that other steps have made the way: a checkout
-    /// can bring symlinks.
+    /// Blocks a step whose path leads to the path of a step before it in the plan file. Plan cannot see that if a checkout of the same
+    /// run brings the symlink. Of two such steps, only the later one in the plan file is blocked, whichever runs first.
     pub fn beside_paths(self, index: usize, steps: &[Step]) -> Self {
         let paths = |step: &Step| {
             let mut claims = step.resource.claims(&Unseen);

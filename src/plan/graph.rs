@@ -23,8 +23,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether the step cannot run if the other one did not succeed. What a step only reads may not matter to it; if it does, the step
-    /// says so itself.
+    /// Whether the step cannot run if the other one failed. A step may not need what it reads. If it does, its own failure reports
+    /// that.
     pub fn stops(&self) -> bool {
         !matches!(self, Self::Read(_))
     }

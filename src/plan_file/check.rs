@@ -29,7 +29,7 @@ pub struct Relations {
     pub above: Vec<Vec<TreeAbove>>,
 }
 
-/// The steps of a plan file with their claims. The others are not selected.
+/// The claims of the selected steps and of the others, looked up once for all checks.
 pub(super) struct Claimed<'a> {
     steps: Vec<StepClaims<'a>>,
     others: Vec<StepClaims<'a>>,
@@ -119,9 +119,9 @@ impl PlanFile {
             Err(cycle) => {
                 // Two steps that own one path also wait for each other. Only that they own it is reported, by `check_all`.
                 let conflicts = conflicts_of(claimed.steps.iter());
-                let circle = cycle.steps();
+                let members = cycle.steps();
                 let undo_each_other =
-                    |found: &Conflict| [found.first, found.second].iter().all(|step| circle.contains(step));
+                    |found: &Conflict| [found.first, found.second].iter().all(|step| members.contains(step));
                 if problems.is_empty() && !conflicts.iter().any(undo_each_other) {
                     problems.push(self.cycle(&cycle, |index| &steps[index].id));
                 }

@@ -128,7 +128,7 @@ impl PlanFile {
         self.evaluate_beside(inputs, selection, true)
     }
 
-    /// As [`PlanFile::evaluate`], but without the problems of other steps, since they do not matter to a rescue.
+    /// As [`PlanFile::evaluate`], without the problems of other steps: a rescue has to be restorable whatever they are.
     ///
     /// # Errors
     /// Every problem of the selected steps and of the selection.

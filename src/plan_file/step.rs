@@ -106,7 +106,7 @@ fn has_document(body: &Node, reference: &Reference) -> bool {
     })
 }
 
-/// What the plan file has about a step for people.
+/// Returns the texts of a step that are written for people.
 pub(super) fn prose(written: &StepSource, evaluator: &Evaluator) -> Prose {
     Prose {
         title: evaluator.prose(&written.title),

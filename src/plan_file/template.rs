@@ -65,7 +65,7 @@ pub(super) struct Templates {
     known: Arc<Mutex<BTreeMap<String, Node>>>,
     /// Those of them that may hold a secret, by what went into them.
     telling: Arc<Mutex<BTreeSet<String>>>,
-    /// Variables that lead to variables that need each other.
+    /// Variables on the way to a cycle or to a chain that is too deep. They are reported once.
     entangled: Arc<Mutex<BTreeSet<String>>>,
     /// The environment variables that are sources of secrets.
     secret_sources: Arc<BTreeSet<String>>,
@@ -262,8 +262,13 @@ impl Scope for Templates {
         let Some(node) = self.vars.get(name) else { return Ok(None) };
         if let Some(at) = inside.iter().position(|outer| outer == name) {
             self.note_entangled(inside);
-            let chain = [&inside[at..], &[name.to_owned()]].concat().join(" -> ");
-            return Err(Diagnostic::at(node.span.clone(), format!("variables need each other: {chain}"))
+            // A cycle is one problem, wherever the evaluation enters it.
+            let mut members = inside[at..].to_vec();
+            let first = (0..members.len()).min_by_key(|at| &members[*at]).unwrap_or(0);
+            members.rotate_left(first);
+            members.push(members[0].clone());
+            let span = self.vars.get(&members[0]).map_or_else(|| node.span.clone(), |node| node.span.clone());
+            return Err(Diagnostic::at(span, format!("variables need each other: {}", members.join(" -> ")))
                 .help("give one of them a value of its own"));
         }
         if inside.len() >= MAX_DEPTH {

@@ -280,6 +280,11 @@ macro_rules! kinds {
                 match self { $(AnyChange::$variant(change) => change.hide(has_secret)),* }
             }
 
+            /// [`Change::without_lines`]
+            pub fn without_lines(&self) -> Self {
+                match self { $(AnyChange::$variant(change) => AnyChange::$variant(change.without_lines())),* }
+            }
+
             /// [`Change::size`]
             pub fn size(&self) -> u64 {
                 match self { $(AnyChange::$variant(change) => change.size()),* }

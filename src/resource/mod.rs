@@ -170,8 +170,16 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
         None
     }
 
-    /// Leaves out the lines of a file that it would show, if they are a text with a secret.
+    /// Replaces the shown lines of a file by a remark if they contain a secret of the run.
     fn hide(&mut self, _has_secret: &dyn Fn(&str) -> bool) {}
+
+    /// Returns the change without lines to show. They depend on the secrets of other steps, so changes that do the same are compared
+    /// without them.
+    fn without_lines(&self) -> Self {
+        let mut change = self.clone();
+        change.hide(&|_| true);
+        change
+    }
 
     /// Returns whether it cannot or must not be made after `failed`, an earlier change of the same step, has failed.
     fn depends_on(&self, _failed: &Self) -> bool {
@@ -187,12 +195,12 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
 
 /// [`Change::is_left_of`] for a change of a single thing.
 fn is_left_of_with_parents<C: Change>(change: &C, planned: &C) -> bool {
-    let (mut left, mut all) = (change.clone(), planned.clone());
-    let (Some(parents), Some(planned_parents)) = (left.parents(), all.parents()) else { return change == planned };
+    let (mut left, mut all) = (change.without_lines(), planned.without_lines());
+    let (Some(parents), Some(planned_parents)) = (left.parents(), all.parents()) else { return left == all };
     // Parents are listed outermost first, so those created by others are at the start.
     let fits = planned_parents.ends_with(parents);
     planned_parents.clone_from(parents);
-    fits && *change == all
+    fits && left == all
 }
 
 /// The result of `diff`: the changes in order, and remarks for the reader.

@@ -170,13 +170,19 @@ impl RegularFile {
     }
 }
 
-/// Checks that the acting user can read the file once it has this mode. Otherwise no later run could tell what it holds. `uid` is
-/// its owner by then.
+/// Checks that the acting user can read the file once it has this mode. Otherwise a later run could not compare its content. `found`
+/// is the file if there is one.
 ///
 /// # Errors
 /// The mode does not let its owner read it, which is the acting user and not root.
-pub fn check_readable(path: &AbsolutePath, ownership: &Ownership, uid: u32, mode: Option<Mode>) -> Result<(), Failure> {
+pub fn check_readable(
+    path: &AbsolutePath,
+    ownership: &Ownership,
+    found: Option<&RegularFile>,
+    mode: Option<Mode>,
+) -> Result<(), Failure> {
     const OWNER_READS: u32 = 0o400;
+    let uid = ownership.uid().unwrap_or_else(|| found.map_or(ownership.acting_uid, |found| found.uid));
     match mode {
         Some(mode) if ownership.acting_uid != 0 && ownership.acting_uid == uid && mode.bits() & OWNER_READS == 0 => {
             let user = ownership.user();

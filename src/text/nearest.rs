@@ -9,7 +9,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         // The distance is at least the difference in length, and much slower to compute.
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit(candidate))
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        // Two words of one letter have nothing in common.
+        // A word that shares no letter with the candidate is not a typo of it.
         .filter(|(distance, candidate)| {
             *distance <= limit(candidate) && *distance < length.max(candidate.chars().count())
         })

@@ -281,7 +281,8 @@ impl WorkerSession {
     async fn execute(&self, ticket: u64, step: &str, change: &AnyChange) -> Result<(), Failure> {
         let task = self.task(step)?;
         let taken = self.approved.lock().unwrap_or_else(PoisonError::into_inner).get_mut(step).and_then(|approved| {
-            let place = approved.changes.iter().position(|known| known == change)?;
+            let wanted = change.without_lines();
+            let place = approved.changes.iter().position(|known| known.without_lines() == wanted)?;
             approved.changes.remove(place);
             Some(approved.remaining.map(|remaining| change.size() + remaining))
         });

@@ -425,7 +425,7 @@ fn nothing_changed(failure: Failure) -> Failure {
 fn admission(saved: Option<Saved>, now: Fingerprints, secrets: RunSecrets) -> Arc<Admit> {
     Arc::new(move |step: &Step, mut verdict| {
         if let Verdict::Decided(diff) = &mut verdict {
-            // A file can have a secret that moves to another one.
+            // The old content of a file can hold a secret of another step.
             diff.changes.iter_mut().for_each(|change| change.hide(&|text| secrets.are_in(text)));
         }
         match &saved {

@@ -310,7 +310,7 @@ fn is_assignment(text: &str) -> bool {
     name.map(|name| name.strip_prefix("export ").unwrap_or(name)).is_some_and(is_plain)
 }
 
-/// Whether a character that no key has cannot be seen.
+/// Whether a character is invisible and never part of a key.
 fn is_invisible(c: char) -> bool {
     (is_hidden(c) && !matches!(c, '\n' | '\r' | '\t')) || (c.is_whitespace() && !c.is_ascii())
 }
@@ -333,7 +333,7 @@ fn misspelt(text: &str) -> Option<UnusableKey> {
     let command = "LC_ALL=C sed 's/\\xc2\\xa0/ /g' KEY.orig | LC_ALL=C tr -cd '\\11\\12\\15\\40-\\176' > KEY";
     let remedy = match read(&rest) {
         Ok(_) => in_place("remove them", command),
-        // What is left of a sequence of control characters, or a wrong kind of space.
+        // Remains of control sequences, or a wrong kind of space.
         Err(_) => "copy the key again, as plain text".to_owned(),
     };
     Some(not_a_key("has invisible characters", remedy))

@@ -265,7 +265,7 @@ fn conversions_of_keys_succeed_or_keep_the_key() {
         let converted = KeyRead::of(&std::fs::read(folder.path().join("KEY")).unwrap());
         assert_eq!(converted.key(), KeyRead::of(text.as_bytes()).key(), "{shown}");
     }
-    // Without these characters it is no key yet.
+    // Removing these characters does not give a key.
     for bytes in [format!("\u{1b}[0m{text}"), text.replace(' ', "\u{202f}")] {
         let KeyRead::Other(other) = KeyRead::of(bytes.as_bytes()) else { panic!("taken for a key") };
         assert_eq!((&*other.reason, &*other.remedy), ("has invisible characters", "copy the key again, as plain text"));

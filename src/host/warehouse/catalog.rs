@@ -279,7 +279,7 @@ pub struct Relation {
     /// The tables and columns of a view that is only a UNION ALL of tables. `None` if definitions were not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub union: Option<Vec<Branch>>,
-    /// Only on PostgreSQL, of a partition: the partitioned table that is no partition itself. Only that can be altered.
+    /// Only on PostgreSQL, of a partition: the root of the partition tree. Columns can be added or changed only there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_of: Option<TableName>,
     /// Only on PostgreSQL: the options of a view, such as `security_barrier`. Empty if definitions were not read.

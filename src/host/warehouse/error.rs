@@ -152,6 +152,7 @@ fn remedy(code: &SqlState, answer: &ServerError, doing: &str, user: &str) -> Opt
         }
         "3F000" => "create the schema first".into(),
         "42704" if is_of_an_account(answer.message()) => "create the user, group or role first, or correct its name".into(),
+        "42704" => answer.hint().unwrap_or("create what is missing first, or correct its name").into(),
         "53100" | "53200" => "free space or memory on the server".into(),
         "0A000" => "this server does not support a feature that the DDL uses".into(),
         _ => answer.hint()?.to_owned(),

@@ -194,7 +194,7 @@ const POSTGRESQL_RIGHTS: &str = "has_table_privilege(c.oid, 'SELECT'), pg_has_ro
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'REFERENCES']) p \
      WHERE has_table_privilege(c.oid, p || ' WITH GRANT OPTION')), ',') END, pg_has_role(c.relowner, 'MEMBER')";
 
-/// The table that a partition belongs to, at the top.
+/// The root of a partition's tree.
 const PARTITION_ROOT: &str = "CASE WHEN c.relispartition THEN (SELECT quote_ident(tn.nspname) || '.' || quote_ident(t.relname) \
      FROM pg_class t JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE t.oid = pg_partition_root(c.oid)) END";
 

@@ -259,7 +259,12 @@ fn rescued(change: &Description) -> Vec<String> {
         let lines = file.get("lines")?;
         Some(format!(", +{} -{}", lines.get("added")?, lines.get("removed")?))
     };
-    let is_named = |path: &str| change.risk.as_ref().is_some_and(|risk| risk.contains(&format!(" {path} (")));
+    let is_named = |path: &str| {
+        change
+            .risk
+            .as_ref()
+            .is_some_and(|risk| [": ", ", "].iter().any(|before| risk.contains(&format!("{before}{path} ("))))
+    };
     let line = |file: &Value| {
         let (path, state) = (text(file, "path"), text(file, "state").replace('_', " "));
         let private = file.get("private").and_then(Value::as_bool).unwrap_or_default();

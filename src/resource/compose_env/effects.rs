@@ -106,13 +106,14 @@ pub fn find(step: &ComposeEnv, files: &Files, edits: &Edits<'_>, meant: &BTreeSe
     };
     let is_made = |path: &Path| edits.env_file.is_some() && (path == env_file || path == beside);
     let exists = |path: &Path| is_made(path) || !matches!(disk(path), Ok(None));
-    let unresolved = unresolved.or_else(|| without_env_file(&file, &before, &exists));
+    let active = active_profiles(&project.folder, &disk);
+    let unresolved = unresolved.or_else(|| without_env_file(&file, &before, &active, &exists));
     let services = services(&before, &project, &disk);
     let in_env_files = in_env_files(step, &before, &disk);
     Effects { project, services, by_compose_file, by_env_file, overridden, in_env_files, unresolved }
 }
 
-/// Whether a path leads to the same file as another one, which is no symlink.
+/// Whether a path leads to the same file as another one, which must not be a symlink.
 pub(super) fn leads_to(path: &Path, file: &Path) -> bool {
     let inode = |place: Result<Place, _>| place.and_then(|place| place.stat()).ok().flatten();
     match (inode(Place::follow(path)), inode(Place::find(file))) {
@@ -196,10 +197,19 @@ fn in_env_files(step: &ComposeEnv, model: &Model, read: Read<'_>) -> Vec<EnvFile
     files.collect()
 }
 
-/// Why Compose refuses the project: a service needs an `env_file` that does not exist. Services that only a profile starts do not
+/// Why Compose refuses the project: a service needs an `env_file` that does not exist. Services of profiles that are not active do not
 /// count.
-fn without_env_file(file: &Path, model: &Model, exists: &dyn Fn(&Path) -> bool) -> Option<Unresolved> {
-    let started = model.services.iter().filter(|(_, service)| service.tree.items_of("profiles").is_empty());
+fn without_env_file(
+    file: &Path,
+    model: &Model,
+    active: &[String],
+    exists: &dyn Fn(&Path) -> bool,
+) -> Option<Unresolved> {
+    let is_active = |profile: &Tree| profile.text().is_some_and(|name| active.iter().any(|active| active == name));
+    let started = model.services.iter().filter(|(_, service)| {
+        let profiles = service.tree.items_of("profiles");
+        profiles.is_empty() || profiles.iter().any(is_active) || active.iter().any(|active| active == "*")
+    });
     let needed = started.flat_map(|(name, service)| {
         let items = service.tree.items_of("env_file").iter();
         let items = items.filter(|item| {

@@ -4,7 +4,7 @@
 //! replaced, with `:-`, `-`, `:?`, `?`, `:+`, `+` and a text inside the braces; names are `[_a-zA-Z][_a-zA-Z0-9]*`.
 //! The value of a variable is inserted as it is and not substituted again.
 
-/// How deep defaults may be in each other.
+/// How deep defaults may be nested. The substitution recurses, and a longer chain would exhaust the stack.
 const MAX_DEPTH: usize = 100;
 
 /// How Compose's substitution reads a text.

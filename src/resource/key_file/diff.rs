@@ -42,12 +42,11 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
             Target::File(kept.file.clone())
         }
     };
-    let owner = match &target {
-        Target::File(seen) => seen.file.uid,
-        _ => actual.ownership.acting_uid,
+    let found = match &target {
+        Target::File(seen) => Some(&seen.file),
+        _ => None,
     };
-    let owner = actual.ownership.uid().unwrap_or(owner);
-    check_readable(&desired.path, &actual.ownership, owner, Some(desired.desired_mode()))?;
+    check_readable(&desired.path, &actual.ownership, found, Some(desired.desired_mode()))?;
     match &target {
         Target::Other { kind } => {
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name()))

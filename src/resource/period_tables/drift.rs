@@ -120,7 +120,7 @@ fn in_use(change: &TableChange, found: &Relation, own_view: Option<&TableName>) 
 /// Returns why a partition is left alone. PostgreSQL adds and alters columns only in all partitions together.
 fn only_at_root(change: &TableChange, root: &TableName) -> Failure {
     let failure = Failure::new(format!("cannot {}: the table is a partition of {root}", change.describe().summary));
-    failure.hint(format!("change the partitioned table: `{};`", change.clone().of(root).sql()))
+    failure.hint(format!("change the partitioned table: `{};`", change.clone().with_columns_of(root).sql()))
 }
 
 /// Returns the table after the changes.
@@ -235,7 +235,9 @@ impl Pair<'_> {
             let column_name = column.sql_name();
             let allows_null =
                 self.parent.columns.iter().any(|value| self.fold(&value.name) == self.fold(&column.name) && value.null);
-            let null = if allows_null && !column.null {
+            // A partition cannot allow NULL where its root does not.
+            let is_free = self.found.partition_of.is_none();
+            let null = if allows_null && !column.null && is_free {
                 format!(", ALTER COLUMN {column_name} DROP NOT NULL")
             } else {
                 String::new()

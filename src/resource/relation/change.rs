@@ -98,8 +98,8 @@ impl TableChange {
         }
     }
 
-    /// The same change of the columns of another table.
-    pub fn of(mut self, other: &TableName) -> Self {
+    /// Returns the same change of a column for another table. Other changes are returned as they are.
+    pub fn with_columns_of(mut self, other: &TableName) -> Self {
         if let Self::AddColumn { table, .. } | Self::Widen { table, .. } = &mut self {
             table.clone_from(other);
         }

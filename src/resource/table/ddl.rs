@@ -26,7 +26,7 @@ pub struct Ddl {
     pub shape: Shape,
     /// Whether it defines more than is compared: defaults, keys, checks.
     pub says_more: bool,
-    /// The columns of the statement, if `columns` say what to compare although it can be parsed.
+    /// The columns of the statement, if `columns` are given although it can be parsed.
     pub parsed: Option<Vec<Column>>,
 }
 
@@ -65,9 +65,11 @@ impl Ddl {
         };
         let mut columns = columns.to_vec();
         if let Some(parsed) = &parsed {
+            let folded = |column: &Column| Dialect::Redshift.comparable(&column.name);
+            let is_same = |one: &Column, other: &Column| folded(one) == folded(other);
             // A column that is NOT NULL in the statement, or by a key or IDENTITY in it, need not be listed so.
             for column in &mut columns {
-                column.null &= parsed.iter().find(|found| found.name == column.name).is_none_or(|found| found.null);
+                column.null &= parsed.iter().find(|found| is_same(found, column)).is_none_or(|found| found.null);
             }
             // Which of the servers it is for is not known yet.
             let on_redshift = contradictions(&columns, parsed, Dialect::Redshift);
@@ -110,7 +112,8 @@ impl Ddl {
         Ok(Self { outline, shape: Shape::Columns(columns), says_more, parsed: None })
     }
 
-    /// Returns what `columns` say differently from the statement, as the server reads both. The table would be made and never match.
+    /// Returns the first difference between `columns` and the statement on this server. With one, the table would be created and never
+    /// match.
     pub fn contradiction(&self, dialect: Dialect) -> Option<KeyError> {
         let (Some(parsed), Shape::Columns(columns)) = (&self.parsed, &self.shape) else { return None };
         contradictions(columns, parsed, dialect).into_iter().next().map(Contradiction::into_error)
@@ -126,7 +129,7 @@ impl Ddl {
     }
 }
 
-/// One thing that `columns` say differently from the statement.
+/// One difference between `columns` and the statement.
 #[derive(Debug, PartialEq)]
 struct Contradiction {
     message: String,
